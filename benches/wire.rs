@@ -1,0 +1,142 @@
+//! What a token costs in the pure core: framing, decoding, encoding and both at once, per dialect.
+//! It measures, and must never grow an opinion: `cargo bench -- --test` only checks that it runs.
+
+use std::hint::black_box;
+
+use bytes::{Bytes, BytesMut};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use streamgate::wire::chat::Delta;
+use streamgate::wire::dialect::{Call, DIALECTS, Dialect, Mode};
+use streamgate::wire::framing::{Frame, Framer, Framing};
+use streamgate::wire::sse;
+use streamgate::wire::transcode::Transcoder;
+
+const CHUNKS: usize = 1000;
+const CAP: usize = 32 << 20;
+
+fn call() -> Call {
+    Call {
+        id: "0123456789abcdefghijABCD".into(),
+        created: 1_700_000_000,
+        model: "bench".into(),
+        stream: true,
+        want_usage: false,
+    }
+}
+
+/// A long answer of a dialect, as its own encoder streams it: about what its vendor sends.
+fn stream(dialect: &dyn Dialect) -> Bytes {
+    let mut encoder = dialect.encoder(&call(), Mode::Translated);
+    let mut out = BytesMut::new();
+    let start = Delta::Start { id: "up_0123456789".into(), model: "bench-2026-01-01".into() };
+    encoder.frame(&Frame::default(), &[start], &mut out);
+    for _ in 0..CHUNKS {
+        encoder.frame(&Frame::default(), &[word()], &mut out);
+    }
+    out.freeze()
+}
+
+fn word() -> Delta<'static> {
+    Delta::Text { choice: 0, text: " token".into() }
+}
+
+fn frames(bytes: &Bytes) -> Vec<Frame> {
+    let mut out = Vec::new();
+    let pushed = Framer::new(Framing::Sse, CAP).push(bytes.clone(), &mut out);
+    assert!(pushed.is_ok());
+    out
+}
+
+fn framing(c: &mut Criterion) {
+    let mut body = BytesMut::new();
+    for _ in 0..CHUNKS {
+        sse::write(None, &[b'x'; 292], &mut body);
+    }
+    let body = body.freeze();
+    let mut group = c.benchmark_group("framing");
+    group.throughput(Throughput::Bytes(body.len() as u64));
+    for (name, step) in [("whole", body.len()), ("by_1448", 1448), ("by_300", 300), ("by_64", 64)] {
+        let mut out = Vec::with_capacity(CHUNKS);
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let mut framer = Framer::new(Framing::Sse, CAP);
+                let mut rest = body.clone();
+                while !rest.is_empty() {
+                    let chunk = rest.split_to(step.min(rest.len()));
+                    let pushed = framer.push(chunk, &mut out);
+                    assert!(pushed.is_ok());
+                    black_box(&out);
+                    out.clear();
+                }
+            });
+        });
+    }
+}
+
+fn decode(c: &mut Criterion) {
+    let mut group = c.benchmark_group("decode");
+    for dialect in DIALECTS {
+        let frames = frames(&stream(*dialect));
+        group.throughput(Throughput::Elements(frames.len() as u64));
+        group.bench_function(dialect.name(), |b| {
+            b.iter_batched(
+                || dialect.decoder(),
+                |mut decoder| {
+                    let mut deltas = Vec::new();
+                    for frame in &frames {
+                        deltas.clear();
+                        black_box(decoder.frame(frame, &mut deltas));
+                    }
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+}
+
+fn encode(c: &mut Criterion) {
+    let mut group = c.benchmark_group("encode");
+    group.throughput(Throughput::Elements(CHUNKS as u64));
+    for dialect in DIALECTS {
+        let mut out = BytesMut::with_capacity(1 << 20);
+        group.bench_function(dialect.name(), |b| {
+            b.iter(|| {
+                let mut encoder = dialect.encoder(&call(), Mode::Translated);
+                for _ in 0..CHUNKS {
+                    encoder.frame(&Frame::default(), &[word()], &mut out);
+                }
+                black_box(&out);
+                out.clear();
+            });
+        });
+    }
+}
+
+fn transcode(c: &mut Criterion) {
+    let mut group = c.benchmark_group("transcode");
+    for upstream in DIALECTS {
+        let body = stream(*upstream);
+        group.throughput(Throughput::Elements(frames(&body).len() as u64));
+        for caller in DIALECTS {
+            let same = upstream.name() == caller.name();
+            let mode = if same { Mode::Verbatim } else { Mode::Translated };
+            let mut out = BytesMut::with_capacity(1 << 20);
+            group.bench_function(format!("{}_to_{}", upstream.name(), caller.name()), |b| {
+                b.iter(|| {
+                    let encoder = caller.encoder(&call(), mode);
+                    let decoder = upstream.decoder();
+                    let mut codec = Transcoder::new(Framing::Sse, CAP, decoder, encoder, mode);
+                    let mut rest = body.clone();
+                    while !rest.is_empty() {
+                        codec.push(rest.split_to(1448.min(rest.len())), &mut out);
+                        black_box(&out);
+                        out.clear();
+                    }
+                });
+            });
+        }
+    }
+}
+
+criterion_group!(wire, framing, decode, encode, transcode);
+criterion_main!(wire);

@@ -1,0 +1,128 @@
+//! What the fuzz targets do, shared with `tests/it/fuzz.rs`. A body must never depend on anything but
+//! its input, and says what is wrong by panicking.
+
+use bytes::{Bytes, BytesMut};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use streamgate::wire::chat::End;
+use streamgate::wire::dialect::{Call, DIALECTS, Dialect, Mode, Quirks, Target};
+use streamgate::wire::framing::{Frame, Framer, Framing, TooLong};
+use streamgate::wire::json;
+use streamgate::wire::transcode::Transcoder;
+
+const CAP: usize = 4096;
+
+/// Takes the first byte off, as a choice.
+fn choice(data: &mut &[u8]) -> usize {
+    let Some((first, rest)) = data.split_first() else { return 0 };
+    *data = rest;
+    usize::from(*first)
+}
+
+fn frames(data: &[u8], step: usize) -> (Vec<Frame>, Result<(), TooLong>) {
+    let mut framer = Framer::new(Framing::Sse, CAP);
+    let mut out = Vec::new();
+    for chunk in data.chunks(step.max(1)) {
+        let pushed = framer.push(Bytes::copy_from_slice(chunk), &mut out);
+        if pushed.is_err() {
+            return (out, pushed);
+        }
+    }
+    framer.finish(&mut out);
+    (out, Ok(()))
+}
+
+/// Any bytes give the same frames under any cutting, none over the cap.
+pub fn sse(mut data: &[u8]) {
+    let step = choice(&mut data);
+    let whole = frames(data, data.len());
+    assert_eq!(frames(data, step), whole, "cut every {step}");
+    assert!(whole.0.iter().all(|frame| frame.data.len() <= CAP));
+}
+
+/// Edited JSON stays JSON, and says what was asked.
+pub fn json_edit(mut data: &[u8]) {
+    let remove = choice(&mut data).is_multiple_of(2);
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let new = (!remove).then_some("[7]");
+    let Ok(edited) = json::edit(text, &[("model", new)]) else { return };
+    let members = json::Members::parse(&edited).expect("an edited object is an object");
+    assert_eq!(members.get("model").map(RawValue::get), new);
+    assert_eq!(json::edit(text, &[]).expect("an object"), text);
+    for (_, value) in &members.0 {
+        let _text = json::text(value);
+        let _half = json::dangling_surrogate(value);
+    }
+}
+
+/// Any bytes through every pair of dialects: no panic, one end, and no clean end to a caller of
+/// whom the codec itself says otherwise.
+pub fn decode(mut data: &[u8]) {
+    let at = choice(&mut data);
+    let step = choice(&mut data);
+    let upstream = DIALECTS[at % DIALECTS.len()];
+    for caller in DIALECTS {
+        let translated = (Mode::Translated, at & 64 == 0);
+        transcode(upstream, *caller, translated, (data, step));
+        if upstream.name() == caller.name() {
+            transcode(upstream, *caller, (Mode::Verbatim, true), (data, step));
+        }
+    }
+}
+
+fn transcode(
+    upstream: &dyn Dialect,
+    caller: &dyn Dialect,
+    (mode, stream): (Mode, bool),
+    (data, step): (&[u8], usize),
+) {
+    let call = Call {
+        id: "0123456789abcdefghijABCD".into(),
+        created: 1_700_000_000,
+        model: "m".into(),
+        stream,
+        want_usage: step.is_multiple_of(2),
+    };
+    for framing in [upstream.framing(), Framing::Whole] {
+        let encoder = caller.encoder(&call, mode);
+        let mut codec = Transcoder::new(framing, CAP, upstream.decoder(), encoder, mode);
+        let mut out = BytesMut::new();
+        for chunk in data.chunks(step.max(1)) {
+            codec.push(Bytes::copy_from_slice(chunk), &mut out);
+        }
+        codec.finish(&mut out);
+        let end = codec.end().expect("finish ends every answer");
+        assert!(stream || *end == End::Complete || out.is_empty(), "a body of a failed answer");
+        let written = out.len();
+        let end = end.clone();
+        codec.finish(&mut out);
+        codec.abort(End::Cancelled, &mut out);
+        assert_eq!((codec.end(), out.len()), (Some(&end), written), "it ended twice");
+    }
+}
+
+/// Any text through every reader of requests, and whatever is read through every writer.
+pub fn request(mut data: &[u8]) {
+    let legacy = choice(&mut data).is_multiple_of(2);
+    let quirks = Quirks { legacy_max_tokens: legacy, ..Quirks::default() };
+    let target = Target { model: "up/\"stream", stream: legacy, quirks: &quirks };
+    for dialect in DIALECTS {
+        let _fault = dialect.decode_error(500, data);
+        let Ok(text) = std::str::from_utf8(data) else { continue };
+        if dialect.envelope(text).is_ok()
+            && let Ok(edited) = dialect.edit_request(text, &target)
+        {
+            let edited = json::Members::parse(&edited).expect("an edited request is an object");
+            let model = edited.get("model").and_then(json::text);
+            assert_eq!(model.as_deref(), Some(target.model));
+        }
+        let Ok(request) = dialect.decode_request(text) else { continue };
+        for other in DIALECTS {
+            if let Ok(written) = other.encode_request(&request, &target) {
+                let read: Value =
+                    serde_json::from_str(&written).expect("a written request is JSON");
+                assert_eq!(read["model"], target.model);
+            }
+        }
+    }
+}

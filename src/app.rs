@@ -1,0 +1,202 @@
+//! Where the parts are joined: a configuration to an [`App`], and an app to its router.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use axum::Router;
+use axum::extract::{Request, State as Shared};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::config::{Config, Limits};
+use crate::gateway;
+use crate::gateway::auth::{Caller, Callers};
+use crate::gateway::limit::Gate;
+use crate::server::{Bounds, Shutdown};
+use crate::telemetry::Metrics;
+use crate::wire::dialect::DIALECTS;
+
+/// Idle upstream connections are closed before the vendors' servers would (failure mode 46).
+const POOL_IDLE: Duration = Duration::from_secs(30);
+
+/// Everything that requests share. Each worker has a copy with a client of its own, whose
+/// connections live and die on that worker's thread.
+#[derive(Clone)]
+pub struct App {
+    state: Arc<ArcSwap<State>>,
+    /// One client for all upstreams.
+    pub client: reqwest::Client,
+    /// What has happened.
+    pub metrics: Arc<Metrics>,
+    /// Cancelled when nothing new may begin.
+    pub stopping: CancellationToken,
+    /// Cancelled when streams must end.
+    pub closing: CancellationToken,
+    /// Owns what outlives a request by a moment.
+    pub tasks: TaskTracker,
+}
+
+/// What a reload replaces, as a whole.
+pub struct State {
+    /// The configuration in force.
+    pub config: Config,
+    /// Callers by the digest of their key.
+    pub callers: Callers,
+}
+
+impl App {
+    /// Joins the parts.
+    pub fn new(config: Config, shutdown: &Shutdown) -> Result<Self, reqwest::Error> {
+        Ok(Self {
+            client: client(&config)?,
+            state: Arc::new(ArcSwap::from_pointee(State {
+                callers: callers(&config, None),
+                config,
+            })),
+            metrics: Arc::default(),
+            stopping: shutdown.stopping.clone(),
+            closing: shutdown.closing.clone(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// A copy for a worker.
+    pub fn for_worker(&self) -> Result<Self, reqwest::Error> {
+        Ok(Self {
+            client: client(&self.state.load().config)?,
+            tasks: TaskTracker::new(),
+            ..self.clone()
+        })
+    }
+
+    /// The configuration in force, and what was made of it.
+    pub fn state(&self) -> Guard<Arc<State>> {
+        self.state.load()
+    }
+
+    /// Puts another configuration in force. Requests under way keep theirs, and callers keep what
+    /// they have used of limits that did not change.
+    pub fn reload(&self, config: Config) {
+        let callers = callers(&config, Some(&self.state.load()));
+        self.state.store(Arc::new(State { config, callers }));
+    }
+
+    /// What bounds new connections.
+    pub fn bounds(&self) -> Bounds {
+        let state = self.state();
+        Bounds {
+            header_timeout: state.config.server.header_timeout,
+            write_stall: state.config.stream.write_stall,
+        }
+    }
+}
+
+/// All callers of a configuration; gates with unchanged limits are taken over from the one before.
+fn callers(config: &Config, before: Option<&State>) -> Callers {
+    let mut gates: HashMap<(&str, Limits), Arc<Gate>> = HashMap::new();
+    for caller in before.into_iter().flat_map(|state| state.callers.values()) {
+        gates.insert((&caller.name, caller.gate.limits()), Arc::clone(&caller.gate));
+    }
+    let caller = |key: &crate::config::Key| {
+        let kept = gates.get(&(key.name.as_str(), key.limits)).cloned();
+        Arc::new(Caller {
+            name: key.name.clone(),
+            models: key.models.clone(),
+            gate: kept.unwrap_or_else(|| Arc::new(Gate::new(key.limits))),
+        })
+    };
+    config.keys.iter().map(|key| (key.digest, caller(key))).collect()
+}
+
+/// The upstream client: HTTP/1.1, so that a slow reader holds up nobody else's stream (failure mode
+/// 44); no redirects, which would carry keys and prompts along (61); no total timeout (15).
+fn client(config: &Config) -> Result<reqwest::Client, reqwest::Error> {
+    let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS
+        .iter()
+        .filter_map(|der| reqwest::Certificate::from_der(der).ok());
+    reqwest::Client::builder()
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .referer(false)
+        .connect_timeout(config.stream.connect)
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_max_idle_per_host(1024)
+        .tcp_nodelay(true)
+        .tls_certs_merge(roots)
+        .build()
+}
+
+/// Every path and what answers it.
+pub fn router(app: Arc<App>) -> Router {
+    let mut router = Router::new();
+    for dialect in DIALECTS {
+        let chat = move |Shared(app): Shared<Arc<App>>, request: Request| async move {
+            if app.stopping.is_cancelled() {
+                tracing::debug!("a request on a connection that is being drained");
+            }
+            gateway::answer(app, *dialect, request).await
+        };
+        router = router.route(dialect.endpoint(), post(chat).fallback(only_post));
+    }
+    router
+        .route("/v1/models", get(models).fallback(only_get))
+        .route("/healthz", get(|| async { "ok\n" }).fallback(only_get))
+        .route("/readyz", get(ready).fallback(only_get))
+        .route("/metrics", get(metrics).fallback(only_get))
+        .fallback(not_found)
+        .layer(cors(&app))
+        .with_state(app)
+}
+
+/// Pages of the configured origins may call, and read the headers that clients act on.
+fn cors(app: &Arc<App>) -> CorsLayer {
+    let allowed = Arc::clone(app);
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(move |origin: &HeaderValue, _| {
+            allowed.state().config.server.cors_origins.contains(origin)
+        }))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(tower_http::cors::AllowHeaders::mirror_request())
+        .expose_headers(
+            ["x-request-id", "x-streamgate-target", "retry-after", "request-id"]
+                .map(HeaderName::from_static),
+        )
+        .max_age(Duration::from_mins(10))
+}
+
+async fn models(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    gateway::models(&app, request.headers())
+}
+
+async fn ready(Shared(app): Shared<Arc<App>>) -> Response {
+    if app.stopping.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
+    }
+    "ready\n".into_response()
+}
+
+async fn metrics(Shared(app): Shared<Arc<App>>) -> Response {
+    let kind =
+        HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    ([(CONTENT_TYPE, kind)], app.metrics.render()).into_response()
+}
+
+async fn not_found(request: Request) -> Response {
+    gateway::not_found(request.headers(), request.uri().path())
+}
+
+async fn only_post(request: Request) -> Response {
+    gateway::wrong_method(request.headers(), request.uri().path(), "POST")
+}
+
+async fn only_get(request: Request) -> Response {
+    gateway::wrong_method(request.headers(), request.uri().path(), "GET")
+}

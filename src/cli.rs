@@ -1,0 +1,61 @@
+//! The command line's grammar.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// An LLM token-streaming gateway: one endpoint, many providers, every token once and an honest end.
+///
+/// Without a configuration it serves a simulated model on 127.0.0.1:8080, plus a provider for each
+/// well-known key in the environment (`OPENAI_API_KEY`, `ANTHROPIC_API_KEY`).
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    /// The configuration file.
+    #[arg(long, global = true, env = "STREAMGATE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// How records and log lines are written. Which are is said by `RUST_LOG` (default: info).
+    #[arg(long, global = true, env = "STREAMGATE_LOG", default_value = "text")]
+    pub(crate) log: Log,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Log {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve callers (the default).
+    Serve,
+    /// Validate the configuration without starting; exit status 2 if it is wrong.
+    Check,
+    /// Serve the simulated upstream alone.
+    Sim {
+        /// Where to listen.
+        #[arg(long, default_value = "127.0.0.1:9200")]
+        listen: SocketAddr,
+    },
+    /// Work with callers' keys.
+    Key {
+        #[command(subcommand)]
+        action: Key,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Make a key: prints it once, and the line for the configuration.
+    New {
+        /// The caller's name in records and metrics.
+        #[arg(long)]
+        name: String,
+    },
+}

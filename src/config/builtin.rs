@@ -1,0 +1,50 @@
+//! The configuration of a gateway without a configuration file: the simulated upstream, and a
+//! provider for each well-known credential in the environment.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::provider::{plain, secret};
+use super::{Config, Key, Limits, Provider, Server, Stream, Target, digest};
+use crate::wire::dialect::{DIALECTS, by_name};
+
+/// The providers that stand for the simulated upstream: name, dialect, and path of the base URL.
+const SIMULATED: [(&str, &str, &str); 2] =
+    [("sim", "openai-chat", "/v1"), ("sim-anthropic", "anthropic", "")];
+
+/// The configuration without a file. `sim_addr` is where the simulated upstream listens; `key` is the
+/// one caller's key, called `default`.
+pub fn without_file(
+    env: &dyn Fn(&str) -> Option<String>,
+    sim_addr: SocketAddr,
+    key: &str,
+) -> Config {
+    let simulated = SIMULATED.iter().filter_map(|(name, dialect, path)| {
+        plain(name, by_name(dialect)?, &format!("http://{sim_addr}{path}"), None)
+    });
+    let well_known = DIALECTS.iter().filter_map(|dialect| {
+        let (name, variable) = dialect.well_known();
+        let value = env(variable)?;
+        let api_key = secret(value.trim()).filter(|secret| !secret.expose().is_empty())?;
+        plain(name, *dialect, dialect.default_base_url(), Some(api_key))
+    });
+    let providers: BTreeMap<String, Arc<Provider>> = simulated
+        .chain(well_known)
+        .map(|provider| (provider.name.clone(), Arc::new(provider)))
+        .collect();
+    let sim = providers.get("sim").map(Arc::clone);
+    let targets = sim.map(|provider| vec![Target { provider, model: "sim".to_owned() }]);
+    Config {
+        server: Server::default(),
+        keys: vec![Key {
+            name: "default".to_owned(),
+            digest: digest(key),
+            models: vec!["*".to_owned()],
+            limits: Limits::default(),
+        }],
+        providers,
+        models: targets.map(|targets| ("sim".to_owned(), targets)).into_iter().collect(),
+        stream: Stream::default(),
+    }
+}

@@ -1,0 +1,46 @@
+//! What holds where the configuration says nothing.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::{Limits, Server, Stream};
+
+const MIB: usize = 1 << 20;
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            body_limit: 32 * MIB,
+            header_timeout: Duration::from_secs(10),
+            drain: Duration::from_secs(30),
+            cors_origins: Vec::new(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            requests_per_minute: NonZeroU32::new(600),
+            burst: None,
+            concurrent_streams: Some(100),
+        }
+    }
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(15),
+            commit_after: Duration::from_secs(10),
+            connect: Duration::from_secs(10),
+            first_token: Duration::from_mins(2),
+            stall: Duration::from_mins(2),
+            total: None,
+            write_stall: Duration::from_secs(30),
+            max_event: 32 * MIB,
+        }
+    }
+}

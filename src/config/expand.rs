@@ -1,0 +1,75 @@
+//! `${NAME}` and `${file:PATH}`. What comes out is a value and nothing more: it is neither parsed as
+//! YAML nor expanded again, and no message here shows it.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+/// The most bytes of a file that a value names; a credential is far smaller.
+const MAX_FILE: u64 = 64 * 1024;
+
+/// Where values come from.
+pub(super) struct Source<'a> {
+    /// Reads the environment.
+    pub(super) env: &'a dyn Fn(&str) -> Option<String>,
+    /// The directory that relative paths start from: that of the configuration file.
+    pub(super) dir: &'a Path,
+}
+
+impl Source<'_> {
+    /// Replaces every `${...}` of a text, or tells all that cannot be replaced.
+    pub(super) fn expand(&self, raw: &str) -> Result<String, Vec<String>> {
+        let mut out = String::new();
+        let mut wrong = Vec::new();
+        let mut rest = raw;
+        while let Some((before, after)) = rest.split_once("${") {
+            out.push_str(before);
+            let Some((name, tail)) = after.split_once('}') else {
+                wrong.push("has a `${` without `}`; expected `${NAME}` or `${file:PATH}`".into());
+                return Err(wrong);
+            };
+            match self.lookup(name) {
+                Ok(value) => out.push_str(&value),
+                Err(message) => wrong.push(message),
+            }
+            rest = tail;
+        }
+        out.push_str(rest);
+        if wrong.is_empty() { Ok(out) } else { Err(wrong) }
+    }
+
+    fn lookup(&self, name: &str) -> Result<String, String> {
+        if let Some(path) = name.strip_prefix("file:") {
+            return self.file(path).map_err(|error| {
+                format!("names the file `{path}` ({error}); expected a readable text file")
+            });
+        }
+        if !is_variable(name) {
+            return Err("has a malformed `${...}`; expected `${NAME}` or `${file:PATH}`".into());
+        }
+        (self.env)(name).ok_or_else(|| {
+            format!("names the environment variable `{name}`, which is not set; expected it to be")
+        })
+    }
+
+    fn file(&self, path: &str) -> Result<String, io::ErrorKind> {
+        let bytes = read_bounded(&self.dir.join(path), MAX_FILE).map_err(|error| error.kind())?;
+        let bytes = bytes.ok_or(io::ErrorKind::FileTooLarge)?;
+        let mut text = String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData)?;
+        // Editors and `echo` end a file with a newline that is no part of the credential.
+        text.truncate(text.trim_end_matches(['\r', '\n']).len());
+        Ok(text)
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// Reads a file of at most `limit` bytes; `None`: it has more.
+pub(super) fn read_bounded(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= limit).then_some(bytes))
+}

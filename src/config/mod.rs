@@ -1,0 +1,198 @@
+//! The configuration: validated values, which everything else may trust.
+//!
+//! Only this module reads the environment and the configuration's files. It never starts anything.
+
+mod builtin;
+mod defaults;
+mod expand;
+mod key;
+mod problem;
+mod provider;
+mod raw;
+pub mod secret;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod units;
+mod validate;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use url::Url;
+
+use crate::wire::dialect::{Dialect, Quirks};
+use expand::Source;
+use problem::At;
+use raw::Reader;
+use secret::Secret;
+
+pub use builtin::without_file;
+pub use key::{digest, key_line, new_key};
+pub use problem::{Problem, Problems};
+pub use watch::{Watch, watch};
+
+/// The most bytes of a configuration file.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Reads a variable of the environment. Everything else takes a function like this one, so that
+/// tests need not change the environment.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+pub fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Reads and validates a configuration file, or tells everything that is wrong with it.
+pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    let fail = |list| Problems { path: path.to_owned(), list };
+    let text = read(path).map_err(|problem| fail(vec![problem]))?;
+    let mut problems = Vec::new();
+    let root = tree::parse(&text, &mut problems).map_err(|problem| fail(vec![problem]))?;
+    let directory = path.parent().unwrap_or_else(|| Path::new(""));
+    let mut reader = Reader::new(Source { env, dir: directory }, problems);
+    let config = validate::config(&mut reader, &root);
+    let list = reader.finish();
+    if list.is_empty() { Ok(config) } else { Err(fail(list)) }
+}
+
+fn read(path: &Path) -> Result<String, Problem> {
+    let bytes = expand::read_bounded(path, MAX_FILE).map_err(|error| {
+        At::FILE.problem(format!("cannot be read ({error}); expected a configuration file"))
+    })?;
+    let bytes = bytes.ok_or_else(|| At::FILE.problem("too large; expected at most 1 MiB"))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
+        let line = valid.filter(|byte| **byte == b'\n').count() + 1;
+        At { line, column: 1 }.problem("this line is not UTF-8; expected a text file in UTF-8")
+    })
+}
+
+/// A whole, valid configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// The listening side.
+    pub server: Server,
+    /// Who may call.
+    pub keys: Vec<Key>,
+    /// Upstream accounts by name.
+    pub providers: BTreeMap<String, Arc<Provider>>,
+    /// Model names that callers use, and the ordered targets behind them.
+    pub models: BTreeMap<String, Vec<Target>>,
+    /// How streams are relayed.
+    pub stream: Stream,
+}
+
+/// The listening side.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Where callers connect.
+    pub listen: SocketAddr,
+    /// The most bytes of a request body.
+    pub body_limit: usize,
+    /// How long a request's head, and each pause within its body, may take.
+    pub header_timeout: Duration,
+    /// How long streams may run on after a shutdown signal.
+    pub drain: Duration,
+    /// Origins whose pages may call (CORS); exact matches.
+    pub cors_origins: Vec<HeaderValue>,
+}
+
+/// A caller's key.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// The caller's name in records and metrics.
+    pub name: String,
+    /// SHA-256 of the key.
+    pub digest: [u8; 32],
+    /// Models that it may use: exact names, or patterns with `*`.
+    pub models: Vec<String>,
+    /// Its limits, defaults filled in.
+    pub limits: Limits,
+}
+
+/// Limits of one caller. `None`: unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Requests per minute, refilled continuously.
+    pub requests_per_minute: Option<NonZeroU32>,
+    /// How many requests may come at once; as many as in a minute unless said.
+    pub burst: Option<NonZeroU32>,
+    /// Answers under way at once.
+    pub concurrent_streams: Option<usize>,
+}
+
+/// An upstream account.
+#[derive(Clone)]
+pub struct Provider {
+    /// Its name.
+    pub name: String,
+    /// What it speaks.
+    pub dialect: &'static dyn Dialect,
+    /// Without a trailing slash, save that an empty path is written `/`.
+    pub base_url: Url,
+    /// The credential, if it needs one.
+    pub api_key: Option<Secret>,
+    /// The header that carries the credential, where it is not the dialect's own
+    /// (`api-key` for Azure): name, and what precedes the credential (`"Bearer "` or nothing).
+    pub auth_header: Option<(HeaderName, String)>,
+    /// Headers that every request to it carries.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Query parameters that every request to it carries.
+    pub query: Vec<(String, String)>,
+    /// Its deviations from the dialect.
+    pub quirks: Quirks,
+}
+
+impl std::fmt::Debug for Provider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Headers and query parameters may hold credentials.
+        f.debug_struct("Provider")
+            .field("name", &self.name)
+            .field("dialect", &self.dialect.name())
+            .field("base_url", &self.base_url.as_str())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One attempt that may be made.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Where.
+    pub provider: Arc<Provider>,
+    /// The model's name there.
+    pub model: String,
+}
+
+impl std::fmt::Display for Target {
+    /// `provider/model`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.provider.name, self.model)
+    }
+}
+
+/// How streams are relayed.
+#[derive(Debug, Clone, Copy)]
+pub struct Stream {
+    /// Silence towards the caller after which a heartbeat is written.
+    pub heartbeat: Duration,
+    /// How long the response head waits for the upstream's first output.
+    pub commit_after: Duration,
+    /// Connecting to an upstream.
+    pub connect: Duration,
+    /// From sending the request to the first model output.
+    pub first_token: Duration,
+    /// Between model outputs.
+    pub stall: Duration,
+    /// The whole answer.
+    pub total: Option<Duration>,
+    /// How long a caller may leave written bytes unread.
+    pub write_stall: Duration,
+    /// The most bytes of one upstream event.
+    pub max_event: usize,
+}

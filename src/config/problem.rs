@@ -1,0 +1,60 @@
+//! What is wrong with a configuration file, and where. Never holds a secret: whoever writes a
+//! message puts in names and what the file itself says, never an expanded value.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// A place in the file. Lines and columns count from 1; line 0 is the file as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct At {
+    pub(super) line: usize,
+    pub(super) column: usize,
+}
+
+impl At {
+    /// The file as a whole.
+    pub(super) const FILE: Self = Self { line: 0, column: 0 };
+
+    /// Makes a problem of this place.
+    pub(super) fn problem(self, message: impl Into<String>) -> Problem {
+        Problem { line: self.line, column: self.column, message: message.into() }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The line, from 1; 0 when the file as a whole is wrong.
+    pub line: usize,
+    /// The column, from 1; 0 when the file as a whole is wrong.
+    pub column: usize,
+    /// What is wrong, and what is expected.
+    pub message: String,
+}
+
+/// Everything that is wrong with a file, in the order of its lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems {
+    /// The file.
+    pub path: PathBuf,
+    /// At least one problem.
+    pub list: Vec<Problem>,
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        for (index, Problem { line, column, message }) in self.list.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            match line {
+                0 => write!(f, "{path}: {message}")?,
+                _ => write!(f, "{path}:{line}:{column}: {message}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}

@@ -1,0 +1,214 @@
+//! Files that are right, and what they mean.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::time::Duration;
+
+use super::super::{Config, digest, key_line, load, new_key, units, without_file};
+use super::{env, load_text};
+
+/// A valid `auth` section.
+const AUTH: &str = "auth: { keys: [{ name: a, sha256: \"00000000000000000000000000000000000000000000000000000000000000ff\" }] }\n";
+
+fn with_auth(text: &str) -> Config {
+    load_text(format!("{AUTH}{text}")).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[test]
+fn the_example_file_is_valid() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("streamgate.example.yaml");
+    let config = load(&path, &env).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.providers.len(), 3);
+    assert_eq!(config.keys[0].limits.concurrent_streams, None);
+}
+
+#[test]
+fn the_design_example_is_valid() {
+    let config = load_text(
+        r#"
+server:
+  listen: 127.0.0.1:8081
+  body_limit: 32MiB
+  header_timeout: 10s
+  drain: 30s
+  cors: { origins: ["https://chat.example.com"] }
+auth:
+  keys:
+    - { name: web, sha256: "00000000000000000000000000000000000000000000000000000000000000ff", models: ["*"], limits: { requests_per_minute: 60 } }
+limits:
+  requests_per_minute: 600
+  burst: 5
+  concurrent_streams: 100
+providers:
+  anthropic: { dialect: anthropic, api_key: "${ANTHROPIC_API_KEY}" }
+  local:     { dialect: openai-chat, base_url: http://127.0.0.1:9200/v1/ }
+models:
+  fast:
+    targets:
+      - { provider: anthropic, model: claude-sonnet-4-5 }
+      - { provider: local, model: small }
+stream:
+  heartbeat: 1s
+  commit_after: 0s
+  first_token: 2m
+  stall: 500ms
+  total: 1h
+  max_event: 64KB
+"#,
+    )
+    .unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.server.listen.port(), 8081);
+    assert_eq!(config.server.body_limit, 32 << 20);
+    assert_eq!(config.server.cors_origins, ["https://chat.example.com"]);
+    let key = &config.keys[0];
+    assert_eq!((key.name.as_str(), key.digest[31], key.models.len()), ("web", 255, 1));
+    assert_eq!(key.limits.requests_per_minute, NonZeroU32::new(60));
+    assert_eq!(key.limits.burst, NonZeroU32::new(5));
+    assert_eq!(key.limits.concurrent_streams, Some(100));
+    let targets = &config.models["fast"];
+    assert_eq!(targets[0].model, "claude-sonnet-4-5");
+    let secret = targets[0].provider.api_key.as_ref().unwrap();
+    assert_eq!(secret.expose(), "canary-anthropic");
+    assert_eq!(targets[1].provider.base_url.as_str(), "http://127.0.0.1:9200/v1");
+    assert_eq!(config.stream.commit_after, Duration::ZERO);
+    assert_eq!(config.stream.stall, Duration::from_millis(500));
+    assert_eq!(config.stream.total, Some(Duration::from_hours(1)));
+    assert_eq!(config.stream.max_event, 64_000);
+    assert_eq!(config.stream.write_stall, Duration::from_secs(30));
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("canary"), "{shown}");
+}
+
+#[test]
+fn what_is_left_out_has_defaults() {
+    // A key with nothing behind it counts as left out.
+    let config = with_auth("stream:\nserver: { listen: ~ }\n");
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.keys[0].models, ["*"]);
+    assert_eq!(config.keys[0].limits.requests_per_minute, NonZeroU32::new(600));
+    assert_eq!(config.stream.heartbeat, Duration::from_secs(15));
+    assert!(config.providers.is_empty() && config.models.is_empty());
+}
+
+#[test]
+fn values_are_expanded_and_never_parsed_again() {
+    let config = with_auth(
+        "limits: { requests_per_minute: \"${RPM}\" }\n\
+         providers:\n  p:\n    dialect: openai-chat\n    base_url: http://h\n    \
+         api_key: 'x-${file:secret.txt}-${CANARY}'\n    query: { q: \"${CANARY_LINES}\" }\n",
+    );
+    let provider = &config.providers["p"];
+    assert_eq!(provider.api_key.as_ref().unwrap().expose(), "x-canary from file-canary");
+    assert_eq!(provider.query, [("q".to_owned(), "canary\nx: [y".to_owned())]);
+    assert_eq!(config.keys[0].limits.requests_per_minute, NonZeroU32::new(77));
+}
+
+#[test]
+fn credentials_travel_as_the_provider_wants() {
+    let config = with_auth(
+        "providers:\n  \
+         a: { dialect: openai-chat, auth_header: Api-Key, headers: { X-Team: chat } }\n  \
+         b: { dialect: openai-chat, auth_header: { name: authorization, prefix: Key } }\n  \
+         c: { dialect: openai-chat, auth_header: { name: x, prefix: \"k=\" } }\n",
+    );
+    let header = |name: &str| {
+        let (name, prefix) = config.providers[name].auth_header.clone().unwrap();
+        format!("{name}: {prefix}")
+    };
+    assert_eq!(
+        [header("a"), header("b"), header("c")],
+        ["api-key: ", "authorization: Key ", "x: k="]
+    );
+    let headers = &config.providers["a"].headers;
+    assert_eq!((headers[0].0.as_str(), headers[0].1.is_sensitive()), ("x-team", true));
+}
+
+#[test]
+fn the_newer_token_limit_is_only_for_the_vendor_and_azure() {
+    let cases = [
+        ("", false),
+        ("base_url: https://api.openai.com/v1/,", false),
+        ("base_url: https://x.openai.azure.com/openai/v1,", false),
+        ("base_url: http://127.0.0.1:1/v1,", true),
+        ("base_url: https://azure.com.example/v1,", true),
+        ("base_url: http://127.0.0.1:1/v1, max_tokens_field: max_completion_tokens,", false),
+        ("max_tokens_field: max_tokens,", true),
+    ];
+    for (fields, legacy) in cases {
+        let config =
+            with_auth(&format!("providers: {{ p: {{ {fields} dialect: openai-chat }} }}\n"));
+        assert_eq!(config.providers["p"].quirks.legacy_max_tokens, legacy, "{fields}");
+    }
+    let config = with_auth(
+        "providers: { p: { dialect: openai-chat, stream_options: false, reasoning_field: r } }\n",
+    );
+    assert!(!config.providers["p"].quirks.stream_options);
+    assert_eq!(config.providers["p"].quirks.reasoning_field.as_deref(), Some("r"));
+}
+
+#[test]
+fn without_a_file_there_is_the_simulated_upstream() {
+    let none = |_: &str| None;
+    let config = without_file(&none, "127.0.0.1:9".parse().unwrap(), "sg-k");
+    let names: Vec<_> = config.providers.keys().map(String::as_str).collect();
+    assert_eq!(names, ["sim", "sim-anthropic"]);
+    assert_eq!(config.models["sim"][0].provider.base_url.as_str(), "http://127.0.0.1:9/v1");
+    assert_eq!(config.providers["sim-anthropic"].base_url.as_str(), "http://127.0.0.1:9/");
+    assert_eq!((config.keys[0].name.as_str(), config.keys[0].digest), ("default", digest("sg-k")));
+    let config = without_file(&env, "127.0.0.1:9".parse().unwrap(), "sg-k");
+    assert_eq!(config.providers["openai"].api_key.as_ref().unwrap().expose(), "canary-openai");
+}
+
+#[test]
+fn a_made_key_and_its_line_fit_the_file() {
+    let key = new_key();
+    assert!(key.starts_with("sg-") && key.len() == 46 && key != new_key(), "{key}");
+    for name in ["web", "it's \"a\": #1 {x}\\"] {
+        let line = key_line(name, &digest(&key));
+        assert!(!line.contains(&key));
+        let config = load_text(format!("auth:\n  keys:\n    {line}\n")).unwrap();
+        assert_eq!((config.keys[0].name.as_str(), config.keys[0].digest), (name, digest(&key)));
+    }
+    assert_eq!(
+        key_line("n", &digest("abc")),
+        "- { name: \"n\", sha256: \"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\" }"
+    );
+}
+
+#[test]
+fn units_read_exactly_what_is_documented() {
+    let ms = |text| units::duration(text).map(|duration| duration.as_millis());
+    for (text, expected) in [
+        ("500ms", Some(500)),
+        ("15s", Some(15_000)),
+        ("2m", Some(120_000)),
+        ("1h", Some(3_600_000)),
+        ("0s", Some(0)),
+        ("15", None),
+        ("s", None),
+        ("1.5s", None),
+        ("-1s", None),
+        ("1 s", None),
+        ("1S", None),
+        ("99999h", None),
+        ("99999999999999999999s", None),
+        ("9999999999999999999h", None),
+        ("١s", None),
+    ] {
+        assert_eq!(ms(text), expected, "{text}");
+    }
+    for (text, expected) in [
+        ("1", Some(1)),
+        ("7B", Some(7)),
+        ("64KB", Some(64_000)),
+        ("32MiB", Some(32 << 20)),
+        ("2GiB", Some(2 << 30)),
+        ("0", None),
+        ("0MiB", None),
+        ("32mb", None),
+        ("99999999999GiB", None),
+        ("", None),
+    ] {
+        assert_eq!(units::size(text), expected, "{text}");
+    }
+}

@@ -1,0 +1,219 @@
+//! The one error of the gateway: a small kind to branch on, a side, and a chain to read.
+//!
+//! It never holds payloads or keys. It is rendered once, at the boundary, in the caller's dialect.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::wire::chat::{End, Fault, Kind};
+
+/// What went wrong with a request.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    fault: Fault,
+    side: Side,
+    retry_after: Option<Duration>,
+    reply: Option<Reply>,
+    timed_out: bool,
+    attempt: Option<Attempt>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// Whose doing an error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The caller's request.
+    Caller,
+    /// The upstream, or the way to it.
+    Upstream,
+    /// This process.
+    Us,
+}
+
+/// An upstream's own error response, kept for callers of the same dialect.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The dialect that the body is written in.
+    pub dialect: &'static str,
+    /// The status as it came.
+    pub status: u16,
+    /// The body as it came, credentials removed.
+    pub body: Bytes,
+    /// Headers that may be passed on.
+    pub headers: HeaderMap,
+}
+
+/// Which attempt met an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// `provider/model`.
+    pub target: String,
+    /// 1 for the first.
+    pub number: u32,
+}
+
+impl Error {
+    /// The caller's request cannot be served.
+    pub fn caller(fault: Fault) -> Self {
+        Self::new(Side::Caller, fault)
+    }
+
+    /// The upstream failed before it said anything in its own words.
+    pub fn upstream(fault: Fault) -> Self {
+        Self::new(Side::Upstream, fault)
+    }
+
+    /// We failed.
+    pub fn internal(message: &str) -> Self {
+        Self::new(Side::Us, Fault::new(Kind::Internal, message))
+    }
+
+    /// A stream that ended badly before any of it was forwarded.
+    pub fn from_end(end: &End) -> Self {
+        let fault = end.fault().unwrap_or_else(|| Fault::new(Kind::Upstream, "empty answer"));
+        let side = if *end == End::ShuttingDown { Side::Us } else { Side::Upstream };
+        let mut error = Self::new(side, fault);
+        error.0.timed_out = matches!(end, End::TimedOut(_));
+        error
+    }
+
+    fn new(side: Side, fault: Fault) -> Self {
+        Self(Box::new(Inner {
+            fault,
+            side,
+            retry_after: None,
+            reply: None,
+            timed_out: false,
+            attempt: None,
+            source: None,
+        }))
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Tells the caller when to come back.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.0.retry_after = Some(wait);
+        self
+    }
+
+    /// Keeps the upstream's own words.
+    #[must_use]
+    pub fn reply(mut self, reply: Reply) -> Self {
+        self.0.reply = Some(reply);
+        self
+    }
+
+    /// Says which attempt met it.
+    #[must_use]
+    pub fn during(mut self, attempt: Attempt) -> Self {
+        self.0.attempt = Some(attempt);
+        self
+    }
+
+    /// The last attempt, if there was any.
+    pub fn attempt(&self) -> Option<&Attempt> {
+        self.0.attempt.as_ref()
+    }
+
+    /// What to tell the caller.
+    pub fn fault(&self) -> &Fault {
+        &self.0.fault
+    }
+
+    /// Whose doing it is.
+    pub fn side(&self) -> Side {
+        self.0.side
+    }
+
+    /// When to come back, if we know.
+    pub fn wait(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// The upstream's own words, if it said any.
+    pub fn upstream_reply(&self) -> Option<&Reply> {
+        self.0.reply.as_ref()
+    }
+
+    /// How a stream that meets this error has ended.
+    pub fn to_end(&self) -> End {
+        End::Failed(self.0.fault.clone())
+    }
+
+    /// The word for records and metrics.
+    pub fn outcome(&self) -> &'static str {
+        match (self.0.side, self.0.fault.kind) {
+            (Side::Upstream, _) if self.0.timed_out => "upstream_timeout",
+            (Side::Upstream, _) => "upstream_error",
+            (_, Kind::RateLimited) => "rate_limited",
+            (Side::Caller, _) => "rejected",
+            (Side::Us, Kind::Overloaded) => "shutting_down",
+            (Side::Us, _) => "internal_error",
+        }
+    }
+
+    /// Whether the next target may do better. Connect errors, 408, 429 and 5xx may pass elsewhere;
+    /// a request that is wrong in itself is wrong everywhere.
+    pub fn is_retryable(&self) -> bool {
+        self.0.side == Side::Upstream
+            && match &self.0.reply {
+                Some(reply) => matches!(reply.status, 408 | 429 | 500..),
+                None => matches!(
+                    self.0.fault.kind,
+                    Kind::Upstream | Kind::Overloaded | Kind::RateLimited | Kind::Timeout
+                ),
+            }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.fault.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<Fault> for Error {
+    /// Faults that pure code reports are about the caller's request.
+    fn from(fault: Fault) -> Self {
+        Self::caller(fault)
+    }
+}
+
+/// The stable word for a kind, used as a metric label and in records.
+pub fn code(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Authentication => "authentication",
+        Kind::Permission => "permission",
+        Kind::NotFound => "not_found",
+        Kind::Method => "method_not_allowed",
+        Kind::TooLarge => "too_large",
+        Kind::MediaType => "unsupported_media_type",
+        Kind::Context => "context_length",
+        Kind::Invalid => "invalid_request",
+        Kind::Billing => "billing",
+        Kind::RateLimited => "rate_limited",
+        Kind::Overloaded => "overloaded",
+        Kind::Timeout => "timeout",
+        Kind::Upstream => "upstream",
+        Kind::Internal => "internal",
+    }
+}

@@ -1,0 +1,285 @@
+//! What happened: one [`Record`] per request, written and counted when it is dropped.
+//!
+//! It never sees payloads or keys. Whatever way a request ends, dropping its record settles it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::route::Plan;
+use crate::config::Target;
+use crate::error::{self, Error, Side};
+use crate::telemetry::{Ended, Kept, Metrics, Route, Sample, Tokens, UpstreamError};
+use crate::wire::chat::{Deadline, End};
+use crate::wire::transcode::Tally;
+
+/// The account of one request. Writes itself when dropped; a request that nobody settled was left
+/// by its caller.
+#[derive(Debug)]
+pub struct Record(Option<Box<Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    metrics: Arc<Metrics>,
+    request_id: String,
+    dialect: &'static str,
+    stream: bool,
+    caller: String,
+    /// As the caller named it, shortened.
+    model: String,
+    label: String,
+    target: String,
+    target_label: String,
+    outcome: &'static str,
+    error: Option<String>,
+    attempts: u32,
+    started: Instant,
+    first_output: Option<Instant>,
+    last_output: Option<Instant>,
+    longest_gap: Duration,
+    gaps: Sample,
+    heartbeats: u64,
+    /// A guess at the prompt's tokens, used when the upstream does not say.
+    input_estimate: u64,
+    tally: Tally,
+}
+
+impl Record {
+    /// Opens the account of a request that has just come in.
+    pub fn begin(metrics: &Arc<Metrics>, request_id: &str, dialect: &'static str) -> Self {
+        metrics.open.get_or_create(&Kept { dialect }).inc();
+        Self(Some(Box::new(Entry {
+            metrics: Arc::clone(metrics),
+            request_id: request_id.to_owned(),
+            dialect,
+            stream: false,
+            caller: String::new(),
+            model: String::new(),
+            label: String::new(),
+            target: String::new(),
+            target_label: String::new(),
+            outcome: "client_gone",
+            error: None,
+            attempts: 0,
+            started: Instant::now(),
+            first_output: None,
+            last_output: None,
+            longest_gap: Duration::ZERO,
+            gaps: Sample::default(),
+            heartbeats: 0,
+            input_estimate: 0,
+            tally: Tally::default(),
+        })))
+    }
+
+    /// Moves the account to whoever carries the request on; nothing is written here any more.
+    #[must_use]
+    pub fn hand_over(&mut self) -> Self {
+        Self(self.0.take())
+    }
+
+    /// Who calls.
+    pub fn identified(&mut self, caller: &str) {
+        if let Some(entry) = &mut self.0 {
+            caller.clone_into(&mut entry.caller);
+        }
+    }
+
+    /// What was asked for: four bytes of prompt count as a token until the upstream says.
+    pub fn asked(&mut self, model: &str, stream: bool, body_bytes: usize) {
+        if let Some(entry) = &mut self.0 {
+            entry.model = model.chars().filter(|c| !c.is_control()).take(100).collect();
+            entry.stream = stream;
+            entry.input_estimate = (body_bytes as u64).div_ceil(4);
+        }
+    }
+
+    /// Where it may go.
+    pub fn planned(&mut self, plan: &Plan) {
+        if let Some(entry) = &mut self.0 {
+            plan.label.clone_into(&mut entry.label);
+        }
+    }
+
+    /// Who answers, after how many attempts.
+    pub fn served_by(&mut self, target: &Target, attempts: u32) {
+        if let Some(entry) = &mut self.0 {
+            entry.attempted(target.to_string(), attempts);
+        }
+    }
+
+    /// Model output was passed on.
+    pub fn output(&mut self, now: Instant) {
+        let Some(entry) = &mut self.0 else { return };
+        if let Some(last) = entry.last_output {
+            let gap = now.saturating_duration_since(last);
+            entry.longest_gap = entry.longest_gap.max(gap);
+            entry.gaps.add(gap);
+        } else {
+            entry.first_output = Some(now);
+        }
+        entry.last_output = Some(now);
+    }
+
+    /// A heartbeat was written.
+    pub fn heartbeat(&mut self) {
+        if let Some(entry) = &mut self.0 {
+            entry.heartbeats += 1;
+        }
+    }
+
+    /// The request failed before an answer began, or in its place.
+    pub fn failed(&mut self, error: &Error) {
+        if let Some(entry) = &mut self.0 {
+            entry.outcome = error.outcome();
+            entry.error = Some(chain(error));
+            if let Some(attempt) = error.attempt() {
+                entry.attempted(attempt.target.clone(), attempt.number);
+            }
+        }
+    }
+
+    /// What the answer amounted to, and how it ended. `None`: it did not, its caller left.
+    pub fn settle(&mut self, tally: &Tally, end: Option<&End>) {
+        let Some(entry) = &mut self.0 else { return };
+        entry.tally.clone_from(tally);
+        entry.outcome = end.map_or("client_gone", outcome);
+        entry.error = end.and_then(End::fault).map(|fault| error::code(fault.kind).to_owned());
+    }
+}
+
+/// One failed attempt, whatever became of its request.
+pub fn attempt_failed(metrics: &Metrics, request_id: &str, target: &Target, error: &Error) {
+    let kind = error::code(error.fault().kind);
+    let provider = target.provider.name.clone();
+    tracing::warn!(request_id, provider, kind, error = chain(error), "attempt failed");
+    metrics.upstream_errors.get_or_create(&UpstreamError { provider, kind }).inc();
+}
+
+/// The word for records and metrics.
+fn outcome(end: &End) -> &'static str {
+    match end {
+        End::Complete => "complete",
+        End::Truncated => "truncated",
+        End::Failed(_) => "upstream_error",
+        End::TimedOut(Deadline::Stall) => "stalled",
+        End::TimedOut(_) => "upstream_timeout",
+        End::Cancelled => "client_gone",
+        End::ShuttingDown => "shutting_down",
+    }
+}
+
+/// An error and its causes on one line, fit for a log: an upstream's own words may repeat the
+/// prompt, so of those only the kind and the status are told (failure mode 64).
+fn chain(error: &Error) -> String {
+    let kind = error::code(error.fault().kind);
+    let mut text = match (error.side(), error.upstream_reply()) {
+        (Side::Upstream, Some(reply)) => format!("{kind} (status {})", reply.status),
+        (Side::Upstream, None) => kind.to_owned(),
+        (Side::Caller | Side::Us, _) => format!("{kind}: {error}"),
+    };
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if let Some(entry) = self.0.take() {
+            entry.count();
+            entry.write();
+        }
+    }
+}
+
+impl Entry {
+    fn attempted(&mut self, target: String, attempts: u32) {
+        // A direct target's name is the caller's choice, and labels must stay bounded.
+        let direct = self.label.ends_with("/*");
+        self.target_label.clone_from(if direct { &self.label } else { &target });
+        self.target = target;
+        self.attempts = attempts;
+    }
+
+    /// Input tokens, and whether they are a guess.
+    fn input_tokens(&self) -> (u64, bool) {
+        self.tally.usage.input.map_or((self.input_estimate, true), |tokens| (tokens, false))
+    }
+
+    fn count(&self) {
+        let metrics = &self.metrics;
+        metrics.open.get_or_create(&Kept { dialect: self.dialect }).dec();
+        let route = Route {
+            dialect: self.dialect,
+            model: self.label.clone(),
+            target: self.target_label.clone(),
+        };
+        let ended = Ended {
+            dialect: self.dialect,
+            model: self.label.clone(),
+            target: self.target_label.clone(),
+            outcome: self.outcome,
+        };
+        metrics.requests.get_or_create(&ended).inc();
+        metrics.duration.get_or_create(&route).merge(&Sample::of(self.started.elapsed()));
+        if self.heartbeats > 0 {
+            metrics
+                .heartbeats
+                .get_or_create(&Kept { dialect: self.dialect })
+                .inc_by(self.heartbeats);
+        }
+        if self.target.is_empty() {
+            return;
+        }
+        if let Some(first) = self.first_output {
+            let ttft = first.saturating_duration_since(self.started);
+            metrics.time_to_first_token.get_or_create(&route).merge(&Sample::of(ttft));
+            metrics.time_per_output_token.get_or_create(&route).merge(&self.gaps);
+            metrics.longest_gap.get_or_create(&route).merge(&Sample::of(self.longest_gap));
+        }
+        let directions = [("input", self.input_tokens()), ("output", self.tally.output_tokens())];
+        for (gen_ai_token_type, (tokens, estimated)) in directions {
+            let labels = Tokens {
+                model: self.label.clone(),
+                target: self.target_label.clone(),
+                gen_ai_token_type,
+                estimated: if estimated { "true" } else { "false" },
+            };
+            metrics.tokens.get_or_create(&labels).inc_by(tokens);
+        }
+    }
+
+    fn write(&self) {
+        let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
+        let (input_tokens, input_estimated) = self.input_tokens();
+        let (output_tokens, output_estimated) = self.tally.output_tokens();
+        tracing::info!(
+            target: "streamgate::request",
+            request_id = self.request_id,
+            caller = self.caller,
+            dialect = self.dialect,
+            model = self.model,
+            target = self.target,
+            upstream_model = self.tally.model.as_deref(),
+            stream = self.stream,
+            outcome = self.outcome,
+            error = self.error.as_deref(),
+            attempts = self.attempts,
+            duration_ms = ms(self.started.elapsed()),
+            ttft_ms = self.first_output.map(|at| ms(at.saturating_duration_since(self.started))),
+            longest_gap_ms = self.first_output.map(|_| ms(self.longest_gap)),
+            input_tokens,
+            output_tokens,
+            cached_tokens = self.tally.usage.cache_read,
+            reasoning_tokens = self.tally.usage.reasoning,
+            estimated = input_estimated || output_estimated,
+            heartbeats = self.heartbeats,
+            "request"
+        );
+    }
+}

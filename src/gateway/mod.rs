@@ -1,0 +1,316 @@
+//! One request's life, a file per step. [`answer`] is the pipeline.
+
+pub mod account;
+pub mod auth;
+pub mod limit;
+pub mod relay;
+pub mod route;
+pub mod upstream;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::BytesMut;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_body_util::BodyExt;
+use rand::distr::{Alphanumeric, SampleString};
+use tokio::time::{Instant, timeout};
+
+use crate::app::App;
+use crate::error::Error;
+use crate::wire::chat::{Fault, Kind};
+use crate::wire::dialect::{Call, DEFAULT, DIALECTS, Dialect};
+use account::Record;
+use limit::Admission;
+use relay::{Session, Start};
+use upstream::Order;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TARGET: HeaderName = HeaderName::from_static("x-streamgate-target");
+
+/// One chat request, from the caller's bytes to the caller's bytes.
+pub async fn answer(app: Arc<App>, dialect: &'static dyn Dialect, request: Request) -> Response {
+    let id = request_id(request.headers());
+    let mut record = Record::begin(&app.metrics, &id, dialect.name());
+    let mut response = match pipeline(&app, dialect, request, &id, &mut record).await {
+        Ok(response) => response,
+        Err(error) => {
+            record.failed(&error);
+            refusal(dialect, &error, &id)
+        }
+    };
+    stamp(&mut response, &id);
+    response
+}
+
+async fn pipeline(
+    app: &Arc<App>,
+    dialect: &'static dyn Dialect,
+    request: Request,
+    id: &str,
+    record: &mut Record,
+) -> Result<Response, Error> {
+    let started = Instant::now();
+    let state = app.state();
+    let (head, body) = request.into_parts();
+    let caller = auth::identify(&state.callers, &head.headers)?;
+    record.identified(&caller.name);
+    let admission = caller.gate.admit()?;
+    expect_json(&head.headers)?;
+    let body = read(body, &state.config.server).await?;
+    let envelope = dialect.envelope(&body)?;
+    record.asked(&envelope.model, envelope.stream, body.len());
+    let plan = route::plan(&state.config, &caller, &envelope.model)?;
+    record.planned(&plan);
+    let call = Call {
+        id: random(24),
+        created: unix_seconds(),
+        model: envelope.model,
+        stream: envelope.stream,
+        want_usage: envelope.want_usage,
+    };
+    let session = Session {
+        dialect,
+        call: call.clone(),
+        stream: state.config.stream,
+        started,
+        closing: app.closing.clone(),
+        tasks: app.tasks.clone(),
+    };
+    let opening = Box::pin(upstream::open(Order {
+        client: app.client.clone(),
+        metrics: Arc::clone(&app.metrics),
+        dialect,
+        body,
+        headers: head.headers,
+        call,
+        plan,
+        stream: state.config.stream,
+        started,
+        request_id: id.to_owned(),
+    }));
+    respond(opening, session, admission, record).await
+}
+
+/// Waits for the first output, so that errors keep their status, but no longer than `commit_after`.
+async fn respond(
+    mut opening: relay::Opening,
+    session: Session,
+    admission: Admission,
+    record: &mut Record,
+) -> Result<Response, Error> {
+    if !session.call.stream {
+        let answer = opening.await?;
+        let (target, headers) = (answer.target.to_string(), answer.headers.clone());
+        let body = relay::collect(answer, &session, record).await?;
+        let mut response = Response::new(Body::from(body));
+        *response.headers_mut() = headers;
+        name_target(&mut response, &target);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        return Ok(response);
+    }
+    let (start, target) = match timeout(session.stream.commit_after, &mut opening).await {
+        Ok(answer) => {
+            let answer = answer?;
+            let target = answer.target.to_string();
+            let headers = answer.headers.clone();
+            (Start::Opened(Box::new(answer)), Some((target, headers)))
+        }
+        Err(_) => (Start::Opening(opening), None),
+    };
+    let body = relay::stream(start, session, record.hand_over(), admission);
+    let mut response = Response::new(Body::from_stream(body));
+    if let Some((target, headers)) = target {
+        *response.headers_mut() = headers;
+        name_target(&mut response, &target);
+    }
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// `GET /v1/models`: what the caller may use, in the caller's dialect.
+pub fn models(app: &App, headers: &HeaderMap) -> Response {
+    let id = request_id(headers);
+    let dialect = spoken(headers, None);
+    let state = app.state();
+    let mut response = match auth::identify(&state.callers, headers) {
+        Ok(caller) => json(StatusCode::OK, dialect.models(&route::models(&state.config, &caller))),
+        Err(error) => refusal(dialect, &error, &id),
+    };
+    stamp(&mut response, &id);
+    response
+}
+
+/// A path that does not exist.
+pub fn not_found(headers: &HeaderMap, path: &str) -> Response {
+    let endpoints: Vec<_> = DIALECTS.iter().map(|dialect| dialect.endpoint()).collect();
+    let message = format!("there is no such path here; callers post to {}", endpoints.join(" or "));
+    turned_away(headers, path, Fault::new(Kind::NotFound, message))
+}
+
+/// A path that exists, with another method.
+pub fn wrong_method(headers: &HeaderMap, path: &str, allowed: &'static str) -> Response {
+    let message = format!("this path accepts {allowed} only");
+    let mut response = turned_away(headers, path, Fault::new(Kind::Method, message));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+fn turned_away(headers: &HeaderMap, path: &str, fault: Fault) -> Response {
+    let id = request_id(headers);
+    let mut response = refusal(spoken(headers, Some(path)), &Error::caller(fault), &id);
+    stamp(&mut response, &id);
+    response
+}
+
+/// The dialect of a caller who posts to no endpoint: by path, by its marker, else the first one.
+fn spoken(headers: &HeaderMap, path: Option<&str>) -> &'static dyn Dialect {
+    let by_path =
+        |dialect: &&&dyn Dialect| path.is_some_and(|path| path.starts_with(dialect.endpoint()));
+    let by_marker =
+        |dialect: &&&dyn Dialect| dialect.marker().is_some_and(|name| headers.contains_key(name));
+    let found = DIALECTS.iter().find(by_path).or_else(|| DIALECTS.iter().find(by_marker));
+    found.copied().unwrap_or(DEFAULT)
+}
+
+/// An error as a response, in the caller's dialect.
+fn refusal(dialect: &dyn Dialect, error: &Error, id: &str) -> Response {
+    let fault = error.fault();
+    let mut response = match error.upstream_reply() {
+        // The upstream's own words, for callers who speak its language.
+        Some(reply) if reply.dialect == dialect.name() && reply.body.starts_with(b"{") => {
+            let mut response = Response::new(Body::from(reply.body.clone()));
+            *response.status_mut() =
+                StatusCode::from_u16(reply.status).unwrap_or(StatusCode::BAD_GATEWAY);
+            response
+        }
+        _ => {
+            let mut response = Response::new(Body::from(dialect.error_body(fault, id)));
+            *response.status_mut() =
+                StatusCode::from_u16(dialect.status(fault.kind)).unwrap_or(StatusCode::BAD_GATEWAY);
+            response
+        }
+    };
+    if let Some(reply) = error.upstream_reply() {
+        response.headers_mut().extend(reply.headers.clone());
+    }
+    if let Some(attempt) = error.attempt() {
+        name_target(&mut response, &attempt.target);
+    }
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(wait) = error.wait() {
+        headers.entry(RETRY_AFTER).or_insert_with(|| whole_seconds(wait).into());
+    }
+    if fault.kind == Kind::Authentication && error.upstream_reply().is_none() {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+/// Rounded up: coming back too early would only be refused again.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+fn json(status: StatusCode, body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn name_target(response: &mut Response, target: &str) {
+    if let Ok(value) = HeaderValue::from_str(target) {
+        response.headers_mut().insert(TARGET, value);
+    }
+}
+
+fn stamp(response: &mut Response, id: &str) {
+    if let Ok(value) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+}
+
+/// The caller's own id if it is a plain word, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let plain = |id: &&str| {
+        (1..=64).contains(&id.len())
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(plain);
+    given.map_or_else(|| format!("req_{}", random(24)), str::to_owned)
+}
+
+fn random(length: usize) -> String {
+    Alphanumeric.sample_string(&mut rand::rng(), length)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where an answer gets its date")]
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}
+
+/// Refuses bodies that are not plain JSON. Compressed ones are not decoded (failure mode 68).
+fn expect_json(headers: &HeaderMap) -> Result<(), Error> {
+    let refuse = |message: &str| Err(Error::caller(Fault::new(Kind::MediaType, message)));
+    if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return refuse("compressed request bodies are not accepted; send the JSON as it is");
+    }
+    let kind = headers.get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or("?"));
+    match kind.map(|kind| kind.split(';').next().unwrap_or_default().trim()) {
+        Some(kind) if kind.eq_ignore_ascii_case("application/json") || kind.ends_with("+json") => {
+            Ok(())
+        }
+        None => refuse("the content-type header is missing; send `content-type: application/json`"),
+        Some(_) => refuse("the body must be JSON; send it with `content-type: application/json`"),
+    }
+}
+
+/// Reads the request body whole: bytes left in the connection's buffer would hide a hang-up.
+async fn read(mut body: Body, server: &crate::config::Server) -> Result<String, Error> {
+    let too_large = || {
+        let message =
+            format!("the request body is larger than the limit of {} bytes", server.body_limit);
+        Error::caller(Fault::new(Kind::TooLarge, message))
+    };
+    if http_body::Body::size_hint(&body).lower() > server.body_limit as u64 {
+        return Err(too_large());
+    }
+    let mut whole = BytesMut::new();
+    loop {
+        let frame = timeout(server.header_timeout, body.frame()).await.map_err(|_| {
+            Error::caller(Fault::new(Kind::Timeout, "the request body did not arrive in time"))
+        })?;
+        match frame {
+            None => break,
+            Some(Err(error)) => {
+                return Err(Error::caller(Fault::new(Kind::Invalid, "the request body broke off"))
+                    .because(error));
+            }
+            Some(Ok(frame)) => {
+                let data = frame.into_data().unwrap_or_default();
+                if whole.len() + data.len() > server.body_limit {
+                    return Err(too_large());
+                }
+                whole.extend_from_slice(&data);
+            }
+        }
+    }
+    String::from_utf8(whole.into()).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Error::caller(Fault::new(
+            Kind::Invalid,
+            format!("the body is not valid UTF-8 (at byte {at})"),
+        ))
+    })
+}

@@ -1,0 +1,338 @@
+//! The streaming loop: an [`Answer`] to the caller's bytes.
+//!
+//! It is polled, not spawned. The caller's reading speed is the back-pressure; dropping the body is
+//! the cancellation; and whatever must happen at the end happens in `Drop`, on every way out.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use async_stream::stream;
+use bytes::{Bytes, BytesMut};
+use futures_util::{FutureExt, Stream, StreamExt};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::task::TaskTracker;
+
+use super::account::Record;
+use super::limit::Admission;
+use super::upstream::Answer;
+use crate::config;
+use crate::error::Error;
+use crate::wire::chat::{Deadline, End};
+use crate::wire::dialect::{Call, Dialect, Mode};
+
+/// How long an upstream may take to end its body after its dialect's terminal.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// What a relay needs besides the answer.
+pub struct Session {
+    /// The caller's dialect.
+    pub dialect: &'static dyn Dialect,
+    /// The identity of the answer.
+    pub call: Call,
+    /// The deadlines.
+    pub stream: config::Stream,
+    /// When the request came in.
+    pub started: Instant,
+    /// Cancelled when streams must end because the process does.
+    pub closing: CancellationToken,
+    /// Owns what outlives a request by a moment.
+    pub tasks: TaskTracker,
+}
+
+/// An answer that is still being opened.
+pub type Opening = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
+
+/// How far an answer has come when its response head is sent.
+pub enum Start {
+    /// Its first output is there.
+    Opened(Box<Answer>),
+    /// `commit_after` has passed without any.
+    Opening(Opening),
+}
+
+/// What lives as long as the body. The fields drop in this order: the upstream is closed, the
+/// account settled, the permit returned.
+struct Live {
+    answer: Option<Answer>,
+    record: Record,
+    _admission: Admission,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.record.failed(&Error::internal("the relay panicked"));
+        } else if let Some(answer) = &self.answer {
+            self.record.settle(answer.transcoder.tally(), answer.transcoder.end());
+        }
+    }
+}
+
+impl Live {
+    fn serve(&mut self, answer: Answer) {
+        self.record.served_by(&answer.target, answer.attempts);
+        if answer.transcoder.tally().outputs > 0 {
+            self.record.output(answer.first_output);
+        }
+        self.answer = Some(answer);
+    }
+
+    /// Settles the account of an answer that has ended, and lets go of its upstream. That of a
+    /// complete answer is read to the end of its bytes, or its connection would be lost to the
+    /// pool. Mostly the end has come with the terminal; if not, somebody else waits for it.
+    fn finish(&mut self, tasks: &TaskTracker) {
+        let Some(mut answer) = self.answer.take() else {
+            return;
+        };
+        self.record.settle(answer.transcoder.tally(), answer.transcoder.end());
+        if answer.transcoder.end() != Some(&End::Complete) {
+            return;
+        }
+        loop {
+            match answer.response.chunk().now_or_never() {
+                Some(Ok(Some(_))) => {}
+                Some(Ok(None) | Err(_)) => return,
+                None => break,
+            }
+        }
+        let mut response = answer.response;
+        tasks.spawn(timeout(
+            DRAIN,
+            async move { while let Ok(Some(_)) = response.chunk().await {} },
+        ));
+    }
+}
+
+/// The body of a streamed answer. It never fails: trouble is told in-band, in the caller's dialect.
+pub fn stream(
+    start: Start,
+    session: Session,
+    record: Record,
+    admission: Admission,
+) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
+    let broken = Error::internal("the gateway failed while relaying this stream").to_end();
+    let broken = error_event(&session, &broken);
+    let mut relay = Relay::new(start, session, record, admission);
+    let body = stream! {
+        while let Some(bytes) = relay.next().await {
+            yield bytes;
+        }
+    };
+    // A panic ends the stream honestly, and only this stream (failure mode 54).
+    AssertUnwindSafe(body)
+        .catch_unwind()
+        .map(move |bytes| Ok(bytes.unwrap_or_else(|_| broken.clone())))
+}
+
+/// A relay under way. Dropping it closes the upstream, settles the account and returns the permit.
+struct Relay {
+    live: Live,
+    session: Session,
+    /// The answer is not there yet, but the response head has been sent.
+    opening: Option<Opening>,
+    clock: Clock,
+    timer: Pin<Box<Sleep>>,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    ended: bool,
+}
+
+impl Relay {
+    fn new(start: Start, session: Session, record: Record, admission: Admission) -> Self {
+        let mut live = Live { answer: None, record, _admission: admission };
+        let opening = match start {
+            Start::Opening(opening) => Some(opening),
+            Start::Opened(answer) => {
+                live.serve(*answer);
+                None
+            }
+        };
+        let clock = Clock::new(&session);
+        Self {
+            live,
+            opening,
+            timer: Box::pin(sleep_until(clock.next())),
+            clock,
+            closing: Box::pin(session.closing.clone().cancelled_owned()),
+            session,
+            ended: false,
+        }
+    }
+
+    /// The caller's next bytes; `None` after the last ones.
+    async fn next(&mut self) -> Option<Bytes> {
+        while !self.ended {
+            if self.opening.is_some() {
+                if let Some(bytes) = self.open().await {
+                    return Some(bytes);
+                }
+                continue;
+            }
+            if let Some(bytes) = self.ready() {
+                return Some(bytes);
+            }
+            if let Some(bytes) = self.wait().await {
+                return Some(bytes);
+            }
+        }
+        None
+    }
+
+    /// Waits for the answer; meanwhile keeps the caller's connection alive.
+    async fn open(&mut self) -> Option<Bytes> {
+        let opened = tokio::select! {
+            biased;
+            opened = self.opening.as_mut()? => opened,
+            () = &mut self.closing => Err(Error::from_end(&End::ShuttingDown)),
+            () = sleep_until(self.clock.written + self.session.stream.heartbeat) => {
+                return Some(self.heartbeat(Instant::now()));
+            }
+        };
+        self.opening = None;
+        match opened {
+            Ok(answer) => {
+                self.clock.output = answer.first_output;
+                self.live.serve(answer);
+                self.timer.as_mut().reset(self.clock.next());
+                None
+            }
+            Err(error) => {
+                self.ended = true;
+                self.live.record.failed(&error);
+                Some(error_event(&self.session, &error.to_end()))
+            }
+        }
+    }
+
+    /// What is there to be sent at once, and the end of the relay with the end of the answer.
+    fn ready(&mut self) -> Option<Bytes> {
+        let answer = self.live.answer.as_mut()?;
+        let bytes = answer.ready.split().freeze();
+        if answer.transcoder.end().is_some() {
+            self.ended = true;
+            self.live.finish(&self.session.tasks);
+        }
+        (!bytes.is_empty()).then_some(bytes)
+    }
+
+    /// Waits for the upstream, or for something that must happen without it.
+    async fn wait(&mut self) -> Option<Bytes> {
+        let answer = self.live.answer.as_mut()?;
+        tokio::select! {
+            biased;
+            chunk = answer.response.chunk() => {
+                let now = Instant::now();
+                if answer.take_all(chunk).await {
+                    self.live.record.output(now);
+                    self.clock.output = now;
+                }
+                self.clock.written = now;
+            }
+            () = &mut self.closing => answer.transcoder.abort(End::ShuttingDown, &mut answer.ready),
+            () = self.timer.as_mut() => {
+                let now = Instant::now();
+                let silent = now >= self.clock.written + self.session.stream.heartbeat;
+                let heartbeat = match self.clock.passed(now) {
+                    Some(deadline) => {
+                        answer.transcoder.abort(End::TimedOut(deadline), &mut answer.ready);
+                        None
+                    }
+                    None => silent.then(|| self.heartbeat(now)),
+                };
+                self.timer.as_mut().reset(self.clock.next());
+                return heartbeat;
+            }
+        }
+        None
+    }
+
+    fn heartbeat(&mut self, now: Instant) -> Bytes {
+        self.clock.written = now;
+        self.live.record.heartbeat();
+        Bytes::from_static(self.session.dialect.heartbeat())
+    }
+}
+
+/// Collects an answer for a caller who wants it whole.
+pub async fn collect(
+    answer: Answer,
+    session: &Session,
+    record: &mut Record,
+) -> Result<Bytes, Error> {
+    record.served_by(&answer.target, answer.attempts);
+    let mut answer = answer;
+    if answer.transcoder.tally().outputs > 0 {
+        record.output(answer.first_output);
+    }
+    let mut clock = Clock::new(session);
+    let mut closing = pin!(session.closing.cancelled());
+    while answer.transcoder.end().is_none() {
+        tokio::select! {
+            biased;
+            chunk = answer.response.chunk() => if answer.take_all(chunk).await {
+                clock.output = Instant::now();
+                record.output(clock.output);
+            },
+            () = sleep_until(clock.deadline()) => {
+                let deadline = clock.passed(Instant::now()).unwrap_or(Deadline::Stall);
+                answer.transcoder.abort(End::TimedOut(deadline), &mut answer.ready);
+            }
+            () = &mut closing => answer.transcoder.abort(End::ShuttingDown, &mut answer.ready),
+        }
+        // What was used up counts, even if the caller leaves before the rest.
+        record.settle(answer.transcoder.tally(), None);
+    }
+    let end = answer.transcoder.end().cloned().unwrap_or(End::Truncated);
+    record.settle(answer.transcoder.tally(), Some(&end));
+    if end == End::Complete { Ok(answer.ready.freeze()) } else { Err(Error::from_end(&end)) }
+}
+
+/// Tells an end in the caller's dialect when no answer has begun.
+fn error_event(session: &Session, end: &End) -> Bytes {
+    let mut event = BytesMut::new();
+    session.dialect.encoder(&session.call, Mode::Translated).finish(end, None, &mut event);
+    event.freeze()
+}
+
+/// When something must happen although nothing does.
+struct Clock {
+    /// When the caller was last written to.
+    written: Instant,
+    /// When the last model output came.
+    output: Instant,
+    heartbeat: Duration,
+    stall: Duration,
+    total: Option<Instant>,
+}
+
+impl Clock {
+    fn new(session: &Session) -> Self {
+        let now = Instant::now();
+        Self {
+            written: now,
+            output: now,
+            heartbeat: session.stream.heartbeat,
+            stall: session.stream.stall,
+            total: session.stream.total.map(|total| session.started + total),
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let stalled = self.output + self.stall;
+        self.total.map_or(stalled, |total| total.min(stalled))
+    }
+
+    /// The next moment at which to look. Output in the meantime only makes the look too early.
+    fn next(&self) -> Instant {
+        self.deadline().min(self.written + self.heartbeat)
+    }
+
+    fn passed(&self, now: Instant) -> Option<Deadline> {
+        if self.total.is_some_and(|total| now >= total) {
+            return Some(Deadline::Total);
+        }
+        (now >= self.output + self.stall).then_some(Deadline::Stall)
+    }
+}

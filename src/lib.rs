@@ -1,0 +1,10 @@
+//! Streamgate: an LLM token-streaming gateway. The modules, in reading order.
+
+pub mod app;
+pub mod config;
+pub mod error;
+pub mod gateway;
+pub mod server;
+pub mod sim;
+pub mod telemetry;
+pub mod wire;

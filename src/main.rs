@@ -1,0 +1,91 @@
+//! The command line: arguments, telemetry, serving and draining. The only place that exits.
+
+mod cli;
+mod serve;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Arguments, Command, Key};
+use streamgate::config;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::serve(arguments.config.as_deref(), arguments.log),
+        Command::Check => check(arguments.config.as_deref()),
+        Command::Sim { listen } => serve::simulate(listen, arguments.log),
+        Command::Key { action: Key::New { name } } => new_key(&name),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say(&mut std::io::stderr(), &failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Why the program ends early: what it says on standard error, and its exit status.
+pub(crate) struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    /// Something did not work.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 1 }
+    }
+
+    /// The configuration is wrong.
+    pub(crate) fn configuration(problems: &(impl ToString + ?Sized)) -> Self {
+        Self { message: problems.to_string(), code: 2 }
+    }
+}
+
+/// Prints a line. A reader who is gone is no reason to fail.
+pub(crate) fn say(to: &mut impl Write, line: &str) {
+    let _gone = writeln!(to, "{line}");
+}
+
+fn check(file: Option<&std::path::Path>) -> Result<(), Failure> {
+    let file = file.ok_or_else(|| {
+        Failure::configuration(
+            "no configuration to check; name one with --config FILE or STREAMGATE_CONFIG",
+        )
+    })?;
+    let config =
+        config::load(file, &config::env).map_err(|problems| Failure::configuration(&problems))?;
+    let found = format!(
+        "{}: ok ({} providers, {} models, {} keys)",
+        file.display(),
+        config.providers.len(),
+        config.models.len(),
+        config.keys.len()
+    );
+    say(&mut std::io::stdout(), &found);
+    Ok(())
+}
+
+/// The key goes to standard output once; only its digest is kept, by whoever pastes the line.
+fn new_key(name: &str) -> Result<(), Failure> {
+    if name.is_empty() || name.chars().any(|c| !(c.is_ascii_alphanumeric() || "-_.".contains(c))) {
+        return Err(Failure::configuration(&"--name must be letters, digits, `-`, `_` and `.`"));
+    }
+    let key = config::new_key();
+    let line = config::key_line(name, &config::digest(&key));
+    let out = &mut std::io::stdout();
+    say(
+        out,
+        &format!(
+            "key, shown only once:\n  {key}\n\nunder `auth: keys:` in the configuration:\n  {line}"
+        ),
+    );
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! Serving: starts the runtime and the listeners, reloads the configuration, and drains on a signal.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+use streamgate::app::{self, App};
+use streamgate::config::{self, Config};
+use streamgate::server::{self, Shutdown};
+use streamgate::sim;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::Log;
+use crate::{Failure, say};
+
+/// Connections that the kernel holds until a worker accepts them.
+const BACKLOG: i32 = 4096;
+/// How long upstreams may take to end bodies whose answers are complete, once all callers have theirs.
+const LAST_READS: Duration = Duration::from_secs(2);
+
+/// Serves callers until a signal, with the configuration of `file` or without any.
+pub(crate) fn serve(file: Option<&Path>, log: Log) -> Result<(), Failure> {
+    let configured = match file {
+        Some(file) => Some(
+            config::load(file, &config::env)
+                .map_err(|problems| Failure::configuration(&problems))?,
+        ),
+        None => None,
+    };
+    start_logging(log);
+    runtime()?.block_on(async {
+        let shutdown = Shutdown::default();
+        let config = match configured {
+            Some(config) => config,
+            None => unconfigured(&shutdown)?,
+        };
+        run(config, file, shutdown).await
+    })
+}
+
+/// Serves the simulated upstream until a signal.
+pub(crate) fn simulate(listen: SocketAddr, log: Log) -> Result<(), Failure> {
+    start_logging(log);
+    runtime()?.block_on(async {
+        let listener = bind(listen)?;
+        let signals = Signals::new()?;
+        say(
+            &mut std::io::stdout(),
+            &format!("simulated upstream on http://{}", address(&listener)?),
+        );
+        sim::serve(listener, signals.stop()).await;
+        Ok(())
+    })
+}
+
+/// A first run: the simulated upstream in this process, and a key to call it with.
+fn unconfigured(shutdown: &Shutdown) -> Result<Config, Failure> {
+    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let upstream = address(&listener)?;
+    let until = shutdown.closing.clone().cancelled_owned();
+    #[expect(clippy::disallowed_methods, reason = "it lives as long as the process")]
+    tokio::spawn(sim::serve(listener, until));
+    let key =
+        config::env("STREAMGATE_KEY").filter(|key| !key.is_empty()).unwrap_or_else(config::new_key);
+    let config = config::without_file(&config::env, upstream, &key);
+    let listen = config.server.listen;
+    let models: Vec<&str> = config.providers.keys().map(String::as_str).collect();
+    say(
+        &mut std::io::stdout(),
+        &format!(
+            "Streamgate on http://{listen}, without a configuration (see README.md)\n\
+             providers: {}\n\
+             caller key: {key}\n\n\
+             Paste this into a second terminal:\n\n\
+             curl -N http://{listen}/v1/chat/completions -H 'authorization: Bearer {key}' \
+             -H 'content-type: application/json' \
+             -d '{{\"model\":\"sim\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'\n",
+            models.join(", ")
+        ),
+    );
+    Ok(config)
+}
+
+/// Runs the workers, and does meanwhile what concerns the whole process.
+async fn run(config: Config, file: Option<&Path>, shutdown: Shutdown) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let listener = listen(config.server.listen)?;
+    let app = App::new(config, &shutdown).map_err(|error| Failure::new(error.to_string()))?;
+    if file.is_some() {
+        let address = listener.local_addr().map_err(|error| Failure::new(error.to_string()))?;
+        say(&mut std::io::stdout(), &format!("Streamgate on http://{address}"));
+    }
+    let mut workers = pin!(workers(&app, &listener, &shutdown)?);
+    drop(listener);
+    let mut watch = file.and_then(|file| match config::watch(file) {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            tracing::warn!(%error, "cannot watch the configuration; send SIGHUP after a change");
+            None
+        }
+    });
+    loop {
+        let changed = async {
+            match &mut watch {
+                Some(watch) => watch.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = &mut workers => break,
+            heard = signals.next() => match heard {
+                Heard::Stop => {
+                    tracing::info!("stopping: no new connections, streams run on for the drain time");
+                    shutdown.stopping.cancel();
+                }
+                Heard::Reload => reload(&app, file),
+            },
+            () = changed => reload(&app, file),
+        }
+    }
+    shutdown.closing.cancel();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Starts one worker per core: a thread with a runtime of its own, so that no token crosses
+/// threads on its way. All accept from the same listener. Resolves when all have drained.
+fn workers(
+    app: &App,
+    listener: &std::net::TcpListener,
+    shutdown: &Shutdown,
+) -> Result<impl Future<Output = ()> + use<>, Failure> {
+    let fail =
+        |error: &dyn std::fmt::Display| Failure::new(format!("cannot start a worker: {error}"));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut finished = Vec::with_capacity(cores);
+    for number in 0..cores {
+        let app = Arc::new(app.for_worker().map_err(|error| fail(&error))?);
+        let listener = listener.try_clone().map_err(|error| fail(&error))?;
+        let shutdown = shutdown.clone();
+        let runtime = runtime()?;
+        let (done, end) = tokio::sync::oneshot::channel::<()>();
+        std::thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(move || {
+                runtime.block_on(work(app, listener, shutdown));
+                // Dropped at a panic too: its worker has ended either way.
+                drop(done);
+            })
+            .map_err(|error| fail(&error))?;
+        finished.push(end);
+    }
+    Ok(async {
+        for end in finished {
+            let _dropped = end.await;
+        }
+    })
+}
+
+async fn work(app: Arc<App>, listener: std::net::TcpListener, shutdown: Shutdown) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "a worker cannot accept connections"),
+    };
+    let (bounds, drain) = (Arc::clone(&app), Arc::clone(&app));
+    let router = app::router(Arc::clone(&app));
+    let drain = move || drain.state().config.server.drain;
+    server::serve(listener, router, move || bounds.bounds(), shutdown, drain).await;
+    app.tasks.close();
+    let _unfinished = tokio::time::timeout(LAST_READS, app.tasks.wait()).await;
+}
+
+/// Puts the file's present state in force; a broken one keeps the running configuration.
+fn reload(app: &App, file: Option<&Path>) {
+    let Some(file) = file else { return };
+    match config::load(file, &config::env) {
+        Ok(config) => {
+            let moved = config.server.listen != app.state().config.server.listen;
+            if moved {
+                tracing::warn!("server.listen changed; it takes effect at the next start");
+            }
+            app.reload(config);
+            tracing::info!("configuration reloaded");
+        }
+        Err(problems) => {
+            tracing::error!(%problems, "the changed configuration is wrong; the running one stays in force");
+        }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Stop,
+    Reload,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Heard {
+        tokio::select! {
+            _ = self.terminate.recv() => Heard::Stop,
+            _ = self.interrupt.recv() => Heard::Stop,
+            _ = self.hangup.recv() => Heard::Reload,
+        }
+    }
+
+    /// Resolves at SIGTERM or SIGINT.
+    async fn stop(mut self) {
+        while self.next().await != Heard::Stop {}
+    }
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start the runtime: {error}")))
+}
+
+/// A listener that is ready for a runtime, or for several.
+fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Failure> {
+    let open = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        // A restart must not wait for the last connections of the process before.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        std::io::Result::Ok(socket.into())
+    };
+    open().map_err(|error| {
+        Failure::new(format!(
+            "cannot listen on {address}: {error}; choose another address with server.listen"
+        ))
+    })
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::from_std(listen(address)?).map_err(|error| Failure::new(error.to_string()))
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|error| Failure::new(error.to_string()))
+}
+
+fn start_logging(log: Log) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log {
+        Log::Text => builder.compact().init(),
+        Log::Json => builder.json().flatten_event(true).init(),
+    }
+}

@@ -1,0 +1,113 @@
+//! The deadline for callers who stop reading.
+//!
+//! A body cannot notice it: whoever waits for room to write does not poll the body. So the body
+//! leaves a mark when it gives bytes away, takes it back when it is polled again, and the future
+//! that polls it, a connection or one HTTP/2 stream, watches the mark from outside.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::rt::Executor;
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::task::TaskTracker;
+
+tokio::task_local! {
+    /// Since when the body that is polled inside has not been asked for more.
+    static GIVEN: Cell<Option<Instant>>;
+}
+
+/// A response body that leaves the mark.
+pub(super) struct Marking(pub(super) axum::body::Body);
+
+impl http_body::Body for Marking {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.0).poll_frame(cx);
+        let given = matches!(polled, Poll::Ready(Some(_))).then(Instant::now);
+        // Outside a watch there is nobody to tell.
+        let _untold = GIVEN.try_with(|mark| mark.set(given));
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// Runs a future that polls bodies, and ends it when one of them was left unread for too long.
+pub(super) struct Watched<F> {
+    inner: Pin<Box<F>>,
+    given: Option<Instant>,
+    write_stall: Duration,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<F: Future> Watched<F> {
+    pub(super) fn new(inner: F, write_stall: Duration) -> Self {
+        Self {
+            inner: Box::pin(inner),
+            given: None,
+            write_stall,
+            timer: Box::pin(sleep(write_stall)),
+        }
+    }
+
+    pub(super) fn inner(&mut self) -> Pin<&mut F> {
+        self.inner.as_mut()
+    }
+}
+
+impl<F: Future> Future for Watched<F> {
+    /// `None`: it was ended.
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let (polled, given) = GIVEN.sync_scope(Cell::new(this.given), || {
+            let polled = this.inner.as_mut().poll(cx);
+            (polled, GIVEN.with(Cell::get))
+        });
+        this.given = given;
+        if let Poll::Ready(output) = polled {
+            return Poll::Ready(Some(output));
+        }
+        let Some(given) = given else {
+            return Poll::Pending;
+        };
+        let deadline = given + this.write_stall;
+        if this.timer.deadline() != deadline {
+            this.timer.as_mut().reset(deadline);
+        }
+        this.timer.as_mut().poll(cx).map(|()| None)
+    }
+}
+
+/// Runs the streams of HTTP/2 connections, each under a watch of its own.
+#[derive(Debug, Clone)]
+pub(super) struct WatchedExecutor {
+    pub(super) tasks: TaskTracker,
+    pub(super) write_stall: Duration,
+}
+
+impl<F> Executor<F> for WatchedExecutor
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, stream: F) {
+        self.tasks.spawn(Watched::new(stream, self.write_stall));
+    }
+}

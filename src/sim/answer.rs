@@ -1,0 +1,121 @@
+//! The substance of an answer, in no vendor's words: which tokens come and why they stop.
+//!
+//! Pure and lazy: a million tokens cost nothing until they are taken.
+
+use super::ask::Ask;
+use super::program::{Program, Says};
+
+/// One token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Piece {
+    Think(String),
+    Text(String),
+    Refusal(String),
+    /// A fragment of a tool call's arguments; the first one of an index begins the call.
+    Call {
+        index: u64,
+        name: String,
+        fragment: String,
+    },
+}
+
+/// Why an answer stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    End,
+    Length,
+    Calls,
+    Refusal,
+}
+
+/// A whole answer, not yet taken.
+pub(super) struct Answer {
+    pub(super) stop: Stop,
+    /// How many pieces there are.
+    pub(super) total: u64,
+    /// How many of them are reasoning.
+    pub(super) thinking: u64,
+    pub(super) pieces: Box<dyn Iterator<Item = Piece> + Send>,
+}
+
+/// What a refusal says.
+pub(super) const REFUSAL: &str = "I am a simulated model and I refuse, as I was asked to. ";
+
+/// What plain `sim` says.
+const PROSE: &str = "This answer is simulated. No model has read your question, and nothing here is \
+     about it. You are connected to the simulated upstream of Streamgate, a small program that \
+     speaks the same protocols as the real providers, over real connections, at about the pace at \
+     which people read. If you can see these words appear one after another, then the whole path \
+     works: your client, the gateway, and the stream between them. There is nothing to pay for it, \
+     and you may break it as often as you like. To talk to a real model, give the gateway a \
+     provider and a key, and ask for a model by its name. To see what happens when a provider \
+     fails, ask for a program instead, such as n100-i10000-stall50. This is the end of the \
+     simulated text. ";
+
+/// The tools' name when the request offers none.
+const UNNAMED_TOOL: &str = "simulated_tool";
+
+impl Answer {
+    /// What `program` answers to `ask`, within the tokens that the request allows.
+    pub(super) fn new(program: &Program, ask: &Ask) -> Self {
+        let (count, stop, body) = match program.says {
+            Says::Calls(calls) if !ask.answers_tools => {
+                let (count, pieces) = calls_of(calls, &ask.tools);
+                (count, Stop::Calls, pieces)
+            }
+            Says::Calls(_) | Says::Tokens => {
+                let count = program.tokens();
+                (count, Stop::End, numbered(count, program.padding))
+            }
+            Says::Prose => {
+                let (count, pieces) = words_of(PROSE, Piece::Text);
+                (count, Stop::End, pieces)
+            }
+            Says::Refusal => {
+                let (count, pieces) = words_of(REFUSAL, Piece::Refusal);
+                (count, Stop::Refusal, pieces)
+            }
+        };
+        let whole = program.think.saturating_add(count);
+        let total = ask.max_tokens.map_or(whole, |most| most.min(whole));
+        let thoughts = (0..program.think).map(|i| Piece::Think(format!("r{i} ")));
+        let take = usize::try_from(total).unwrap_or(usize::MAX);
+        Self {
+            stop: if program.length || total < whole { Stop::Length } else { stop },
+            total,
+            thinking: program.think.min(total),
+            pieces: Box::new(thoughts.chain(body).take(take)),
+        }
+    }
+}
+
+type Pieces = Box<dyn Iterator<Item = Piece> + Send>;
+
+/// Token `i` is `t{i} `, with its padding before the space.
+fn numbered(count: u64, padding: usize) -> Pieces {
+    let padding = "x".repeat(padding);
+    Box::new((0..count).map(move |i| Piece::Text(format!("t{i}{padding} "))))
+}
+
+fn words_of(text: &'static str, piece: fn(String) -> Piece) -> (u64, Pieces) {
+    let words = || text.split_inclusive(' ');
+    let count = words().fold(0, |count, _| count + 1);
+    (count, Box::new(words().map(move |word| piece(word.to_owned()))))
+}
+
+/// Calls in turn, each with the arguments `{"call":0,"note":"simulated"}` in five fragments.
+fn calls_of(calls: u64, tools: &[String]) -> (u64, Pieces) {
+    let names: Vec<String> =
+        if tools.is_empty() { vec![UNNAMED_TOOL.to_owned()] } else { tools.to_vec() };
+    let pieces: Vec<Piece> = (0..calls)
+        .zip(names.iter().cycle())
+        .flat_map(|(index, name)| {
+            let number = index.to_string();
+            [r#"{"call""#, ":", &number, r#","note":"simu"#, r#"lated"}"#].map(|fragment| {
+                Piece::Call { index, name: name.clone(), fragment: fragment.to_owned() }
+            })
+        })
+        .collect();
+    let count = pieces.iter().fold(0, |count, _| count + 1);
+    (count, Box::new(pieces.into_iter()))
+}

@@ -1,0 +1,252 @@
+//! The answer in Anthropic's messages words.
+//!
+//! Faithful to recorded streams: blocks one after another, a ping after the first block's start,
+//! one signature at the end of a thinking block, cumulative usage at the end.
+
+use serde_json::{Value, json};
+
+use super::answer::{Piece, REFUSAL, Stop};
+use super::ask::Ask;
+use super::voice::{Event, Totals, Voice, quoted};
+
+/// Stands where the vendor has an encrypted signature.
+const SIGNATURE: &str = "c2ltdWxhdGVkLXNpZ25hdHVyZQ==";
+
+/// One Anthropic answer.
+pub(super) struct Anthropic {
+    number: u64,
+    model: String,
+    prompt_tokens: u64,
+    open: Option<Block>,
+    /// The number of the block that is open, or that comes next.
+    index: u64,
+}
+
+/// A content block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Block {
+    Thinking,
+    Text,
+    /// The call with this index.
+    Tool(u64),
+}
+
+impl Anthropic {
+    /// The answer with this number.
+    pub(super) fn new(number: u64, ask: &Ask) -> Self {
+        Self {
+            number,
+            model: ask.model.clone(),
+            prompt_tokens: ask.prompt_tokens,
+            open: None,
+            index: 0,
+        }
+    }
+
+    /// Makes the block of `piece` the open one.
+    fn enter(&mut self, piece: &Piece) -> Vec<Event> {
+        let Some(block) = block(piece) else {
+            return Vec::new();
+        };
+        if self.open == Some(block) {
+            return Vec::new();
+        }
+        let mut events = self.leave();
+        self.open = Some(block);
+        let start = match piece {
+            Piece::Call { index, name, .. } => {
+                let (id, name) = (self.call_id(*index), quoted(name));
+                format!(
+                    r#"{{"type":"tool_use","id":"{id}","name":{name},"input":{{}},"caller":{{"type":"direct"}}}}"#
+                )
+            }
+            Piece::Think(_) => r#"{"type":"thinking","thinking":"","signature":""}"#.to_owned(),
+            Piece::Text(_) | Piece::Refusal(_) => r#"{"type":"text","text":""}"#.to_owned(),
+        };
+        let index = self.index;
+        events.push(event(
+            "content_block_start",
+            &format!(r#","index":{index},"content_block":{start}"#),
+        ));
+        if matches!(piece, Piece::Call { .. }) {
+            events.push(self.delta("input_json_delta", "partial_json", ""));
+        }
+        events
+    }
+
+    /// Closes the open block.
+    fn leave(&mut self) -> Vec<Event> {
+        let Some(block) = self.open.take() else {
+            return Vec::new();
+        };
+        let mut events = Vec::new();
+        if block == Block::Thinking {
+            events.push(self.delta("signature_delta", "signature", SIGNATURE));
+        }
+        events.push(event("content_block_stop", &format!(r#","index":{}"#, self.index)));
+        self.index = self.index.saturating_add(1);
+        events
+    }
+
+    fn delta(&self, kind: &str, field: &str, text: &str) -> Event {
+        let (index, text) = (self.index, quoted(text));
+        event(
+            "content_block_delta",
+            &format!(r#","index":{index},"delta":{{"type":"{kind}","{field}":{text}}}"#),
+        )
+    }
+
+    fn call_id(&self, index: u64) -> String {
+        format!("toolu_sim{}_{index}", self.number)
+    }
+
+    fn content(&self, pieces: &[Piece]) -> Value {
+        let mut blocks: Vec<(&Piece, String)> = Vec::new();
+        for piece in pieces {
+            let (Piece::Text(token) | Piece::Think(token) | Piece::Call { fragment: token, .. }) =
+                piece
+            else {
+                continue;
+            };
+            match blocks.last_mut() {
+                Some((open, text)) if block(open) == block(piece) => text.push_str(token),
+                _ => blocks.push((piece, token.clone())),
+            }
+        }
+        blocks
+            .into_iter()
+            .map(|(piece, text)| match piece {
+                Piece::Think(_) => {
+                    json!({"type": "thinking", "thinking": text, "signature": SIGNATURE})
+                }
+                Piece::Text(_) | Piece::Refusal(_) => json!({"type": "text", "text": text}),
+                Piece::Call { index, name, .. } => json!({
+                    "type": "tool_use",
+                    "id": self.call_id(*index),
+                    "name": name,
+                    "input": serde_json::from_str(&text).unwrap_or_else(|_| json!({})),
+                    "caller": {"type": "direct"},
+                }),
+            })
+            .collect()
+    }
+}
+
+impl Voice for Anthropic {
+    fn opening(&mut self, first: Option<&Piece>) -> Vec<Event> {
+        let (number, model, input) = (self.number, quoted(&self.model), self.prompt_tokens);
+        let message = format!(
+            r#"{{"model":{model},"id":"msg_sim{number}","type":"message","role":"assistant","content":[],"stop_reason":null,"stop_sequence":null,"stop_details":null,"usage":{{"input_tokens":{input},"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"cache_creation":{{"ephemeral_5m_input_tokens":0,"ephemeral_1h_input_tokens":0}},"output_tokens":1,"service_tier":"standard","inference_geo":"not_available"}}}}"#
+        );
+        let mut events = vec![event("message_start", &format!(r#","message":{message}"#))];
+        let mut block = first.map(|piece| self.enter(piece)).unwrap_or_default().into_iter();
+        events.extend(block.next());
+        events.push(event("ping", ""));
+        events.extend(block);
+        events
+    }
+
+    fn say(&mut self, piece: &Piece) -> Vec<Event> {
+        let mut events = self.enter(piece);
+        events.extend(match piece {
+            Piece::Text(token) => Some(self.delta("text_delta", "text", token)),
+            Piece::Think(token) => Some(self.delta("thinking_delta", "thinking", token)),
+            Piece::Call { fragment, .. } => {
+                Some(self.delta("input_json_delta", "partial_json", fragment))
+            }
+            // The vendor's refusal has no content; its words are in the end's details.
+            Piece::Refusal(_) => None,
+        });
+        events
+    }
+
+    fn closing(&mut self, totals: Totals) -> Vec<Event> {
+        let mut events = self.leave();
+        let (reason, details) = (reason(totals.stop), details(totals.stop));
+        let (input, output) = (self.prompt_tokens, totals.tokens);
+        let thinking = if totals.thinking > 0 {
+            let thinking = totals.thinking;
+            format!(r#","output_tokens_details":{{"thinking_tokens":{thinking}}}"#)
+        } else {
+            String::new()
+        };
+        events.push(event(
+            "message_delta",
+            &format!(
+                r#","delta":{{"stop_reason":"{reason}","stop_sequence":null,"stop_details":{details}}},"usage":{{"input_tokens":{input},"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":{output}{thinking}}}"#
+            ),
+        ));
+        events.push(event("message_stop", ""));
+        events
+    }
+
+    fn failure(&self) -> Vec<Event> {
+        let number = self.number;
+        vec![event(
+            "error",
+            &format!(
+                r#","error":{{"details":null,"type":"overloaded_error","message":"Overloaded"}},"request_id":"req_sim{number}""#
+            ),
+        )]
+    }
+
+    fn junk(&self) -> Event {
+        Event {
+            name: Some("content_block_delta"),
+            data: r#"{"type":"content_block_delta","index":0,"del"#.to_owned(),
+        }
+    }
+
+    fn whole(&self, pieces: &[Piece], totals: Totals) -> Value {
+        json!({
+            "model": self.model,
+            "id": format!("msg_sim{}", self.number),
+            "type": "message",
+            "role": "assistant",
+            "content": self.content(pieces),
+            "stop_reason": reason(totals.stop),
+            "stop_sequence": null,
+            "stop_details": details(totals.stop),
+            "usage": {
+                "input_tokens": self.prompt_tokens,
+                "cache_creation_input_tokens": 0,
+                "cache_read_input_tokens": 0,
+                "output_tokens": totals.tokens,
+                "service_tier": "standard",
+            },
+        })
+    }
+}
+
+/// The block that a piece belongs to; a refusal has none.
+fn block(piece: &Piece) -> Option<Block> {
+    match piece {
+        Piece::Think(_) => Some(Block::Thinking),
+        Piece::Text(_) => Some(Block::Text),
+        Piece::Call { index, .. } => Some(Block::Tool(*index)),
+        Piece::Refusal(_) => None,
+    }
+}
+
+/// An event named as its type; `rest` are its other fields, each after a comma.
+fn event(name: &'static str, rest: &str) -> Event {
+    Event { name: Some(name), data: format!(r#"{{"type":"{name}"{rest}}}"#) }
+}
+
+fn reason(stop: Stop) -> &'static str {
+    match stop {
+        Stop::End => "end_turn",
+        Stop::Length => "max_tokens",
+        Stop::Calls => "tool_use",
+        Stop::Refusal => "refusal",
+    }
+}
+
+fn details(stop: Stop) -> Value {
+    match stop {
+        Stop::Refusal => {
+            json!({"type": "refusal", "category": null, "explanation": REFUSAL.trim_end()})
+        }
+        Stop::End | Stop::Length | Stop::Calls => Value::Null,
+    }
+}

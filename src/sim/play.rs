@@ -1,0 +1,260 @@
+//! Playing a program: the steps of one answer, and their pace.
+//!
+//! `Play` decides what comes next and knows no clock; `body` is the stream that waits and sends. The
+//! stream is a value that is polled, so that dropping it is all that a cancel takes.
+
+use std::io;
+use std::iter::Peekable;
+use std::time::Duration;
+
+use async_stream::stream;
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::answer::{Answer, Piece};
+use super::program::{Blow, Fault, Framing, Program};
+use super::stats::UnderWay;
+use super::voice::{Event, Totals, Voice};
+
+/// Long enough for the server to flush what was sent before a connection is aborted.
+const FLUSH: Duration = Duration::from_millis(5);
+
+/// One streamed answer, step by step.
+pub(super) struct Play {
+    program: Program,
+    voice: Box<dyn Voice>,
+    pieces: Peekable<Box<dyn Iterator<Item = Piece> + Send>>,
+    totals: Totals,
+    fault: Option<Fault>,
+    /// Tokens said so far.
+    said: u64,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Opening,
+    Tokens,
+    Over,
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// These bytes, once `said` tokens of the answer are due; `new` of them are in it.
+    Write {
+        bytes: Bytes,
+        new: u64,
+        said: u64,
+    },
+    /// These bytes, and then the end.
+    Last(Bytes),
+    Abort,
+    Silence,
+    End,
+}
+
+impl Play {
+    /// A stream of `answer` in the words of `voice`.
+    pub(super) fn new(program: Program, voice: Box<dyn Voice>, answer: Answer) -> Self {
+        Self {
+            fault: program.fault,
+            program,
+            voice,
+            pieces: answer.pieces.peekable(),
+            totals: Totals { tokens: answer.total, thinking: answer.thinking, stop: answer.stop },
+            said: 0,
+            stage: Stage::Opening,
+        }
+    }
+
+    /// The next step.
+    pub(super) fn step(&mut self) -> Step {
+        match self.stage {
+            Stage::Opening => {
+                self.stage = Stage::Tokens;
+                let events = self.voice.opening(self.pieces.peek());
+                self.write(&events, 0)
+            }
+            Stage::Tokens => self.tokens(),
+            Stage::Over => Step::End,
+        }
+    }
+
+    /// A write of tokens, or whatever comes in their place.
+    fn tokens(&mut self) -> Step {
+        if let Some(blow) = self.struck() {
+            return self.strike(blow);
+        }
+        let mut events = Vec::new();
+        let mut new = 0;
+        while new < self.program.batch && (new == 0 || !self.due()) {
+            let Some(piece) = self.pieces.next() else {
+                break;
+            };
+            events.extend(self.voice.say(&piece));
+            self.said = self.said.saturating_add(1);
+            new += 1;
+        }
+        if new > 0 { self.write(&events, new) } else { self.close() }
+    }
+
+    /// Whether the fault's token has been reached.
+    fn due(&self) -> bool {
+        matches!(self.fault, Some(Fault::After(at, _)) if self.said >= at)
+    }
+
+    /// The fault, when it is time for it: at its token, or before the end of a shorter answer.
+    fn struck(&mut self) -> Option<Blow> {
+        match self.fault {
+            Some(Fault::After(_, blow)) if self.due() || self.pieces.peek().is_none() => {
+                self.fault = None;
+                Some(blow)
+            }
+            _ => None,
+        }
+    }
+
+    fn strike(&mut self, blow: Blow) -> Step {
+        match blow {
+            Blow::Reset => Step::Abort,
+            Blow::Stall => Step::Silence,
+            Blow::Close => Step::End,
+            Blow::Error => {
+                self.stage = Stage::Over;
+                Step::Last(layout(&self.voice.failure(), self.program.framing))
+            }
+            Blow::Junk => {
+                let junk = self.voice.junk();
+                self.write(&[junk], 0)
+            }
+        }
+    }
+
+    fn close(&mut self) -> Step {
+        self.stage = Stage::Over;
+        let mut events = self.voice.closing(self.totals);
+        if self.fault == Some(Fault::NoDone) {
+            events.pop();
+        }
+        Step::Last(layout(&events, self.program.framing))
+    }
+
+    fn write(&self, events: &[Event], new: u64) -> Step {
+        let bytes = layout(events, self.program.framing);
+        Step::Write { bytes, new, said: self.said }
+    }
+}
+
+/// The bytes of these events.
+fn layout(events: &[Event], framing: Framing) -> Bytes {
+    let end = if framing.crlf { "\r\n" } else { "\n" };
+    let mut text = String::new();
+    for event in events {
+        if framing.comment {
+            text.extend([": simulated", end, end]);
+        }
+        if let Some(name) = event.name {
+            text.extend(["event: ", name, end]);
+        }
+        text.extend(["data: ", &event.data, end, end]);
+    }
+    Bytes::from(text)
+}
+
+/// How long the first `said` tokens of a program take.
+pub(super) fn lasts(program: &Program, said: u64) -> Duration {
+    let Some(gaps) = said.checked_sub(1) else {
+        return Duration::ZERO;
+    };
+    let micros = u64::try_from(program.interval.as_micros()).unwrap_or(u64::MAX);
+    program.first.saturating_add(Duration::from_micros(micros.saturating_mul(gaps)))
+}
+
+/// The body of a streamed answer: `choices` copies of each token count as sent.
+pub(super) fn body(
+    mut play: Play,
+    choices: u64,
+    mut under_way: UnderWay,
+) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    let split = play.program.framing.split;
+    let steps = stream! {
+        let start = Instant::now();
+        loop {
+            match play.step() {
+                Step::Write { bytes, new, said } => {
+                    let due = start + lasts(&play.program, said);
+                    // Against the start and not the last token, so that the rate holds.
+                    if new > 0 && due > Instant::now() {
+                        sleep_until(due).await;
+                    }
+                    under_way.sent(new.saturating_mul(choices));
+                    yield Ok(bytes);
+                }
+                Step::Last(bytes) => {
+                    // Before the bytes: whoever has read a terminator may leave.
+                    under_way.end();
+                    yield Ok(bytes);
+                }
+                Step::Abort => {
+                    under_way.end();
+                    sleep(FLUSH).await;
+                    yield Err(aborted());
+                    break;
+                }
+                Step::Silence => std::future::pending().await,
+                Step::End => {
+                    under_way.end();
+                    break;
+                }
+            }
+        }
+    };
+    bytewise(steps, split)
+}
+
+/// The body of an answer that is not streamed, cut in half by a fault.
+pub(super) fn cut(
+    bytes: Bytes,
+    blow: Blow,
+    mut under_way: UnderWay,
+) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    stream! {
+        yield Ok(bytes.slice(..bytes.len() / 2));
+        match blow {
+            Blow::Stall => std::future::pending().await,
+            Blow::Reset => {
+                under_way.end();
+                sleep(FLUSH).await;
+                yield Err(aborted());
+            }
+            Blow::Close | Blow::Junk | Blow::Error => under_way.end(),
+        }
+    }
+}
+
+fn aborted() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the program aborts the connection here")
+}
+
+/// With `split`, each byte by itself.
+fn bytewise(
+    steps: impl Stream<Item = io::Result<Bytes>> + Send,
+    split: bool,
+) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    stream! {
+        for await step in steps {
+            match step {
+                Ok(bytes) if split => {
+                    for at in 0..bytes.len() {
+                        yield Ok(bytes.slice(at..=at));
+                        // A pending body makes the server flush.
+                        tokio::task::yield_now().await;
+                    }
+                }
+                step => yield step,
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! How a vendor says an answer: the contract between the substance and its wire form.
+
+use serde_json::Value;
+
+use super::answer::{Piece, Stop};
+
+/// One server-sent event, before it is laid out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Event {
+    pub(super) name: Option<&'static str>,
+    pub(super) data: String,
+}
+
+/// The totals of an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Totals {
+    /// Tokens sent, reasoning included, of one choice.
+    pub(super) tokens: u64,
+    /// How many of them were reasoning.
+    pub(super) thinking: u64,
+    pub(super) stop: Stop,
+}
+
+/// A vendor's words. It keeps what the vendor's grammar needs to remember, such as an open block.
+pub(super) trait Voice: Send {
+    /// What comes with the head. `first` is the piece that will come first.
+    fn opening(&mut self, first: Option<&Piece>) -> Vec<Event>;
+    /// One token.
+    fn say(&mut self, piece: &Piece) -> Vec<Event>;
+    /// Everything after the last token; the terminator is the last event.
+    fn closing(&mut self, totals: Totals) -> Vec<Event>;
+    /// The end of a stream that failed.
+    fn failure(&self) -> Vec<Event>;
+    /// An event whose data is no JSON.
+    fn junk(&self) -> Event;
+    /// A whole answer that is not streamed.
+    fn whole(&self, pieces: &[Piece], totals: Totals) -> Value;
+}
+
+/// A JSON string, with its quotes.
+pub(super) fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}

@@ -1,0 +1,183 @@
+//! What is answered: units of meaning, borrowed from the frame they were read in.
+
+use std::borrow::Cow;
+
+use super::Scheme;
+
+/// One unit of meaning in an answer. Borrowed from the frame it was read in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Delta<'f> {
+    /// Who answers. At most once, before everything else.
+    Start {
+        /// The upstream's id of the answer, if any.
+        id: Cow<'f, str>,
+        /// The model as the upstream names it, if it does.
+        model: Cow<'f, str>,
+    },
+    /// Answer text.
+    Text {
+        /// Which of several alternative answers, from 0.
+        choice: u32,
+        /// A fragment, never empty.
+        text: Cow<'f, str>,
+    },
+    /// Log probabilities of the text in the same frame: JSON array elements in the form of
+    /// `OpenAI` chat `logprobs.content`, without the brackets.
+    Logprobs {
+        /// Which alternative.
+        choice: u32,
+        /// `{"token":..},{"token":..}`.
+        items: Cow<'f, str>,
+    },
+    /// The model declines, in words.
+    Refusal {
+        /// Which alternative.
+        choice: u32,
+        /// A fragment.
+        text: Cow<'f, str>,
+    },
+    /// Reasoning text.
+    Reasoning {
+        /// Which alternative.
+        choice: u32,
+        /// A fragment, never empty.
+        text: Cow<'f, str>,
+    },
+    /// The signature of the reasoning that ends here.
+    Signature {
+        /// The opaque value.
+        value: Cow<'f, str>,
+        /// Whose it is.
+        scheme: Scheme,
+    },
+    /// Reasoning that only its vendor can read.
+    RedactedReasoning {
+        /// The opaque data.
+        data: Cow<'f, str>,
+        /// Whose it is.
+        scheme: Scheme,
+    },
+    /// A tool call begins.
+    ToolStart {
+        /// Which alternative.
+        choice: u32,
+        /// Ordinal of the call within its alternative: 0, 1, 2 ... without gaps.
+        call: u32,
+        /// The call's id, never empty and unique within the answer.
+        id: Cow<'f, str>,
+        /// The tool's name.
+        name: Cow<'f, str>,
+    },
+    /// A fragment of a call's arguments (JSON text). Follows its `ToolStart`; fragments of several
+    /// calls may interleave.
+    ToolArguments {
+        /// Which alternative.
+        choice: u32,
+        /// The ordinal from `ToolStart`.
+        call: u32,
+        /// A fragment, never empty.
+        json: Cow<'f, str>,
+    },
+    /// A source for a stretch of the answer.
+    Citation(Citation),
+    /// Something of the vendor's own that the vocabulary does not hold, such as a hosted tool at
+    /// work. Lost in translation, but progress all the same.
+    Opaque,
+    /// Tokens counted so far. Cumulative: each field replaces the earlier value, never adds to it.
+    Usage(Usage),
+    /// Why an alternative ended. May repeat and may precede further deltas: the last one counts.
+    Stop {
+        /// Which alternative.
+        choice: u32,
+        /// Why.
+        reason: Stop,
+    },
+}
+
+impl Delta<'_> {
+    /// Whether this is model output, as opposed to furniture: what the `first_token` and `stall`
+    /// deadlines wait for, and what makes a retry impossible once it was forwarded.
+    pub fn is_output(&self) -> bool {
+        !self.output().is_empty()
+            || matches!(
+                self,
+                Self::RedactedReasoning { .. } | Self::Signature { .. } | Self::Opaque
+            )
+    }
+
+    /// The generated characters in it.
+    pub fn output(&self) -> &str {
+        match self {
+            Self::Text { text, .. } | Self::Refusal { text, .. } | Self::Reasoning { text, .. } => {
+                text
+            }
+            Self::ToolStart { name, .. } => name,
+            Self::ToolArguments { json, .. } => json,
+            _ => "",
+        }
+    }
+}
+
+/// A source for a stretch of the answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Citation {
+    /// Address of a web source.
+    pub url: Option<String>,
+    /// Its title.
+    pub title: Option<String>,
+    /// The quoted words.
+    pub cited_text: Option<String>,
+    /// First character of the answer that it supports.
+    pub start: Option<u64>,
+    /// One past the last.
+    pub end: Option<u64>,
+}
+
+/// Why an answer stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// It was done.
+    End,
+    /// It met one of the caller's stop strings, which the upstream may name.
+    Sequence(Option<String>),
+    /// It used up its tokens.
+    MaxTokens,
+    /// It filled the context window.
+    ContextFull,
+    /// It wants tools to be run.
+    ToolUse,
+    /// The model declined, perhaps with an explanation.
+    Refusal(Option<String>),
+    /// A filter removed the rest.
+    ContentFilter,
+    /// The turn is paused and may be continued.
+    Pause,
+    /// Something that no table knows; the vendor's own word.
+    Other(String),
+}
+
+/// Tokens, in canonical terms (`reference/wire-formats.md` 14.5). `None`: not said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// All input, cached parts included.
+    pub input: Option<u64>,
+    /// Input read from a cache; part of `input`.
+    pub cache_read: Option<u64>,
+    /// Input written to a cache; part of `input`.
+    pub cache_write: Option<u64>,
+    /// All output, reasoning included.
+    pub output: Option<u64>,
+    /// Reasoning; part of `output`.
+    pub reasoning: Option<u64>,
+}
+
+impl Usage {
+    /// Takes over every field that `later` states.
+    pub fn replace_with(&mut self, later: &Self) {
+        self.input = later.input.or(self.input);
+        self.cache_read = later.cache_read.or(self.cache_read);
+        self.cache_write = later.cache_write.or(self.cache_write);
+        self.output = later.output.or(self.output);
+        self.reasoning = later.reasoning.or(self.reasoning);
+    }
+}

@@ -1,0 +1,120 @@
+//! How an answer ends, and what went wrong if it went wrong.
+
+/// How a stream ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The upstream said so, in its dialect's own terminal.
+    Complete,
+    /// The bytes ended without it.
+    Truncated,
+    /// The upstream reported an error, or sent something unreadable.
+    Failed(Fault),
+    /// One of our deadlines passed.
+    TimedOut(Deadline),
+    /// The caller left.
+    Cancelled,
+    /// This process is shutting down.
+    ShuttingDown,
+}
+
+impl End {
+    /// What to tell the caller; `None` for a complete answer.
+    pub fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Complete => None,
+            Self::Truncated => Some(Fault::new(
+                Kind::Upstream,
+                "the upstream closed the stream before the answer was complete",
+            )),
+            Self::Failed(fault) => Some(fault.clone()),
+            Self::TimedOut(deadline) => Some(Fault::new(Kind::Timeout, deadline.message())),
+            Self::Cancelled => Some(Fault::new(Kind::Internal, "the request was cancelled")),
+            Self::ShuttingDown => Some(Fault::new(
+                Kind::Overloaded,
+                "the gateway is shutting down and cut this stream; send the request again",
+            )),
+        }
+    }
+}
+
+/// Which deadline passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deadline {
+    /// Connecting to the upstream.
+    Connect,
+    /// Model output after the request was sent.
+    FirstToken,
+    /// Model output after earlier output.
+    Stall,
+    /// The whole answer.
+    Total,
+}
+
+impl Deadline {
+    fn message(self) -> &'static str {
+        match self {
+            Self::Connect => "the upstream could not be reached in time",
+            Self::FirstToken => "the upstream sent no output within the first_token deadline",
+            Self::Stall => "the upstream stopped sending output (stall deadline)",
+            Self::Total => "the answer took longer than the total deadline",
+        }
+    }
+}
+
+/// What kind of trouble it is; the word to branch on. Each dialect has its own status and code for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// No credential, or a wrong one.
+    Authentication,
+    /// A good credential that may not do this.
+    Permission,
+    /// No such model, path or resource.
+    NotFound,
+    /// The path exists, the method does not.
+    Method,
+    /// The request is too large.
+    TooLarge,
+    /// The body is of a type that is not understood.
+    MediaType,
+    /// The prompt does not fit the model's context.
+    Context,
+    /// The request is wrong in itself.
+    Invalid,
+    /// The account cannot pay.
+    Billing,
+    /// Too many requests or tokens.
+    RateLimited,
+    /// Temporarily out of capacity.
+    Overloaded,
+    /// Somebody took too long.
+    Timeout,
+    /// The upstream failed.
+    Upstream,
+    /// We failed.
+    Internal,
+}
+
+/// An error as it is told to a caller, or as an upstream told it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The word to branch on.
+    pub kind: Kind,
+    /// What was wrong, where, and what to do. Never payloads or keys.
+    pub message: String,
+    /// A machine-readable code, when the origin gave one.
+    pub code: Option<String>,
+    /// The request field it is about, when known.
+    pub param: Option<String>,
+}
+
+impl Fault {
+    /// A fault without code or field.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), code: None, param: None }
+    }
+
+    /// A request that cannot be accepted because of one field.
+    pub fn field(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { kind: Kind::Invalid, message: message.into(), code: None, param: Some(param.into()) }
+    }
+}

@@ -1,0 +1,15 @@
+//! The neutral vocabulary that every dialect is read into and written from.
+//!
+//! It holds what at least two dialects can say. It is never serialised itself: each dialect has its
+//! own shapes, and same-dialect traffic does not pass through [`Request`] at all.
+
+mod delta;
+mod end;
+mod request;
+
+pub use delta::{Citation, Delta, Stop, Usage};
+pub use end::{Deadline, End, Fault, Kind};
+pub use request::{
+    Document, Format, Image, Message, Part, Reasoning, Request, Role, Scheme, Signature, Source,
+    Tool, ToolChoice,
+};

@@ -1,0 +1,218 @@
+//! What is asked: turns, tools and parameters, in nobody's dialect.
+
+use serde_json::value::RawValue;
+
+/// A chat request, whatever dialect it came in.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The turns in order. System and developer instructions are messages of [`Role::System`].
+    pub messages: Vec<Message>,
+    /// Functions that the model may call.
+    pub tools: Vec<Tool>,
+    /// How the model may use them; `None` leaves the choice to the upstream's default.
+    pub tool_choice: Option<ToolChoice>,
+    /// Whether several tools may be called in one turn.
+    pub parallel_tool_calls: Option<bool>,
+    /// The most output tokens.
+    pub max_tokens: Option<u64>,
+    /// Strings that end the output.
+    pub stop: Vec<String>,
+    /// Sampling temperature, in the range of the caller's dialect.
+    pub temperature: Option<f64>,
+    /// Nucleus sampling mass.
+    pub top_p: Option<f64>,
+    /// Sample among the k most likely tokens.
+    pub top_k: Option<u64>,
+    /// Penalty for tokens already present, -2 to 2.
+    pub presence_penalty: Option<f64>,
+    /// Penalty by frequency, -2 to 2.
+    pub frequency_penalty: Option<f64>,
+    /// Seed for best-effort reproducibility.
+    pub seed: Option<i64>,
+    /// How many alternative answers.
+    pub n: Option<u64>,
+    /// Token id to bias, as the caller wrote it.
+    pub logit_bias: Option<Box<RawValue>>,
+    /// Whether log probabilities are wanted.
+    pub logprobs: bool,
+    /// How many alternatives per token with `logprobs`.
+    pub top_logprobs: Option<u64>,
+    /// Structured output.
+    pub format: Option<Format>,
+    /// Reasoning effort or budget.
+    pub reasoning: Option<Reasoning>,
+    /// An opaque end-user identifier.
+    pub user: Option<String>,
+}
+
+/// Who speaks in a [`Message`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Instructions from the operator of the conversation.
+    System,
+    /// The human, and the results of tools.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// One turn.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said, in order.
+    pub parts: Vec<Part>,
+}
+
+/// A piece of a turn.
+#[derive(Debug, Clone)]
+pub enum Part {
+    /// Plain text.
+    Text(String),
+    /// An image.
+    Image(Image),
+    /// A document (PDF or plain text).
+    Document(Document),
+    /// The model declined.
+    Refusal(String),
+    /// What the model thought, with the proof of origin that its vendor demands on replay.
+    Reasoning {
+        /// The visible text; empty when the vendor hides it.
+        text: String,
+        /// The vendor's signature over it.
+        signature: Option<Signature>,
+    },
+    /// Reasoning that only its vendor can read.
+    RedactedReasoning {
+        /// The opaque data.
+        data: String,
+        /// Whose it is.
+        scheme: Scheme,
+    },
+    /// The model called a tool.
+    ToolCall {
+        /// The call's id, as the caller knows it.
+        id: String,
+        /// The tool's name.
+        name: String,
+        /// A JSON object, as it was written; key order and number text are kept.
+        arguments: Box<RawValue>,
+    },
+    /// What a tool answered. Only in turns of [`Role::User`].
+    ToolResult {
+        /// The id of the call it answers.
+        id: String,
+        /// Text and images.
+        parts: Vec<Self>,
+        /// The tool failed.
+        is_error: bool,
+    },
+}
+
+/// An image given to the model.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Where the pixels are.
+    pub source: Source,
+    /// `auto`, `low` or `high`.
+    pub detail: Option<String>,
+}
+
+/// A document given to the model.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// Where the bytes are.
+    pub source: Source,
+    /// A file name or title.
+    pub title: Option<String>,
+}
+
+/// Where a medium's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Fetched by the vendor.
+    Url(String),
+    /// Inline.
+    Base64 {
+        /// For example `image/png`.
+        media_type: String,
+        /// Standard base64.
+        data: String,
+    },
+    /// Inline plain text.
+    Text(String),
+}
+
+/// Whose opaque reasoning state something is. State never crosses to another vendor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Anthropic's `signature` and `redacted_thinking`.
+    Anthropic,
+    /// OpenAI's `encrypted_content`.
+    OpenAi,
+    /// Gemini's `thoughtSignature`.
+    Gemini,
+}
+
+/// A signature over a reasoning text, relayed byte for byte and never made up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// The opaque value.
+    pub value: String,
+    /// Whose it is.
+    pub scheme: Scheme,
+}
+
+/// A function that the model may call.
+#[derive(Debug, Clone)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// JSON Schema of its arguments, as the caller wrote it.
+    pub parameters: Option<Box<RawValue>>,
+    /// Whether arguments must match the schema exactly.
+    pub strict: Option<bool>,
+}
+
+/// How the model may use tools.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// Not at all.
+    None,
+    /// As it sees fit.
+    Auto,
+    /// It must call some tool.
+    Required,
+    /// It must call this one.
+    Named(String),
+}
+
+/// Structured output.
+#[derive(Debug, Clone)]
+pub enum Format {
+    /// Any JSON object.
+    Json,
+    /// JSON that matches a schema.
+    Schema {
+        /// A name for it.
+        name: Option<String>,
+        /// The JSON Schema as the caller wrote it.
+        schema: Box<RawValue>,
+        /// Whether it is enforced.
+        strict: Option<bool>,
+    },
+}
+
+/// How much the model should reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reasoning {
+    /// `Some(false)` switches it off.
+    pub enabled: Option<bool>,
+    /// `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`.
+    pub effort: Option<String>,
+    /// A budget in tokens.
+    pub budget: Option<u64>,
+}

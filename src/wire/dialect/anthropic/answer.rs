@@ -1,0 +1,111 @@
+//! What is known of an answer apart from its content: identity, usage and why it stopped.
+//!
+//! Usage is never added up and a stop is never made up for an answer that did not end.
+
+use std::fmt::Write;
+
+use crate::wire::chat::{Delta, Stop, Usage};
+use crate::wire::dialect::Call;
+use crate::wire::json::quoted;
+
+/// What is known so far.
+#[derive(Debug)]
+pub(super) struct Answer {
+    id: String,
+    model: String,
+    pub(super) usage: Usage,
+    stop: Option<Stop>,
+    called_tools: bool,
+    refused: bool,
+}
+
+impl Answer {
+    pub(super) fn new(call: &Call) -> Self {
+        Self {
+            id: format!("msg_{}", call.id),
+            model: call.model.clone(),
+            usage: Usage::default(),
+            stop: None,
+            called_tools: false,
+            refused: false,
+        }
+    }
+
+    /// Takes over what a delta says of the answer.
+    pub(super) fn note(&mut self, delta: &Delta<'_>) {
+        match delta {
+            Delta::Start { model, .. } if !model.is_empty() => self.model = model.to_string(),
+            Delta::Usage(usage) => self.usage.replace_with(usage),
+            Delta::Stop { choice: 0, reason } => self.stop = Some(reason.clone()),
+            Delta::ToolStart { choice: 0, .. } => self.called_tools = true,
+            Delta::Refusal { choice: 0, .. } => self.refused = true,
+            _ => {}
+        }
+    }
+
+    /// The members of a message, without the braces, around the given `content`.
+    pub(super) fn message(&self, content: &str, stop: &str) -> String {
+        format!(
+            r#""id":{},"type":"message","role":"assistant","model":{},"content":{content},{stop},"usage":{}"#,
+            quoted(&self.id),
+            quoted(&self.model),
+            self.usage(),
+        )
+    }
+
+    /// The `usage` object. The clients' libraries need both counts, known or not.
+    pub(super) fn usage(&self) -> String {
+        let Usage { input, cache_read, cache_write, output, reasoning } = self.usage;
+        let cached = cache_read.unwrap_or(0).saturating_add(cache_write.unwrap_or(0));
+        let fresh = input.unwrap_or(0).saturating_sub(cached);
+        let mut out = format!(r#"{{"input_tokens":{fresh}"#);
+        let parts =
+            [("cache_creation_input_tokens", cache_write), ("cache_read_input_tokens", cache_read)];
+        for (name, tokens) in parts {
+            if let Some(tokens) = tokens {
+                // Writing to a string cannot fail.
+                write!(out, r#","{name}":{tokens}"#).unwrap_or_default();
+            }
+        }
+        write!(out, r#","output_tokens":{}"#, output.unwrap_or(0)).unwrap_or_default();
+        if let Some(tokens) = reasoning {
+            write!(out, r#","output_tokens_details":{{"thinking_tokens":{tokens}}}"#)
+                .unwrap_or_default();
+        }
+        out.push('}');
+        out
+    }
+
+    /// The members that say why a complete answer stopped.
+    pub(super) fn stop(&self) -> String {
+        let (reason, sequence, explanation) = self.stop_parts();
+        let sequence = sequence.map_or_else(|| "null".to_owned(), quoted);
+        let details = explanation.map_or_else(String::new, |explanation| {
+            let explanation = quoted(explanation);
+            format!(
+                r#","stop_details":{{"type":"refusal","category":null,"explanation":{explanation}}}"#
+            )
+        });
+        format!(r#""stop_reason":"{reason}","stop_sequence":{sequence}{details}"#)
+    }
+
+    fn stop_parts(&self) -> (&'static str, Option<&str>, Option<&str>) {
+        match &self.stop {
+            Some(Stop::Sequence(sequence)) => ("stop_sequence", sequence.as_deref(), None),
+            Some(Stop::MaxTokens) => ("max_tokens", None, None),
+            Some(Stop::ContextFull) => ("model_context_window_exceeded", None, None),
+            Some(Stop::Pause) => ("pause_turn", None, None),
+            Some(Stop::Refusal(explanation)) => ("refusal", None, explanation.as_deref()),
+            Some(Stop::ContentFilter) => ("refusal", None, None),
+            // Many servers say `stop` all the same when they want tools or decline.
+            None | Some(Stop::End | Stop::ToolUse | Stop::Other(_)) => {
+                let reason = match (self.refused, self.called_tools) {
+                    (true, _) => "refusal",
+                    (false, true) => "tool_use",
+                    (false, false) => "end_turn",
+                };
+                (reason, None, None)
+            }
+        }
+    }
+}

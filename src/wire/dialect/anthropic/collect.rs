@@ -1,0 +1,90 @@
+//! Writes answers that are not streamed: the upstream's own message as it came, or one made from
+//! deltas. Nothing is written for an answer that did not complete.
+
+use bytes::{BufMut, BytesMut};
+
+use super::answer::Answer;
+use super::blocks::{Block, Blocks, Kind, Piece};
+use super::ids::Ids;
+use crate::wire::chat::{Delta, End};
+use crate::wire::dialect::{Call, Encode};
+use crate::wire::framing::Frame;
+use crate::wire::json::{Members, quoted};
+
+/// Forwards the body byte for byte.
+#[derive(Debug)]
+pub(super) struct Verbatim;
+
+impl Encode for Verbatim {
+    fn frame(&mut self, frame: &Frame, _deltas: &[Delta<'_>], out: &mut BytesMut) {
+        out.put_slice(&frame.data);
+    }
+
+    fn finish(&mut self, _end: &End, _last: Option<&Frame>, _out: &mut BytesMut) {}
+}
+
+/// Gathers deltas into one message.
+#[derive(Debug)]
+pub(super) struct Translated {
+    answer: Answer,
+    ids: Ids,
+    blocks: Blocks,
+}
+
+impl Translated {
+    pub(super) fn new(call: &Call) -> Self {
+        Self { answer: Answer::new(call), ids: Ids::default(), blocks: Blocks::default() }
+    }
+}
+
+impl Encode for Translated {
+    fn frame(&mut self, _frame: &Frame, deltas: &[Delta<'_>], _out: &mut BytesMut) {
+        for delta in deltas {
+            self.answer.note(delta);
+            if let Some(piece) = Piece::of(delta, &mut self.ids) {
+                self.blocks.add(&piece);
+            }
+        }
+    }
+
+    fn finish(&mut self, end: &End, _last: Option<&Frame>, out: &mut BytesMut) {
+        if *end != End::Complete {
+            return;
+        }
+        let content: Vec<String> = self.blocks.0.iter().map(block_json).collect();
+        let message = self.answer.message(&format!("[{}]", content.join(",")), &self.answer.stop());
+        out.put_slice(format!("{{{message}}}").as_bytes());
+    }
+}
+
+fn block_json(block: &Block) -> String {
+    let content = &block.content;
+    match &block.kind {
+        Kind::Text => format!(r#"{{"type":"text","text":{}}}"#, quoted(content)),
+        Kind::Thinking { signature } => format!(
+            r#"{{"type":"thinking","thinking":{},"signature":{}}}"#,
+            quoted(content),
+            quoted(signature.as_deref().unwrap_or_default()),
+        ),
+        Kind::Redacted => format!(r#"{{"type":"redacted_thinking","data":{}}}"#, quoted(content)),
+        Kind::Tool { id, name, .. } => format!(
+            r#"{{"type":"tool_use","id":{},"name":{},"input":{}}}"#,
+            quoted(id),
+            quoted(name),
+            input(content),
+        ),
+    }
+}
+
+/// A tool's arguments as an object, their text untouched. A call without arguments has none to
+/// write, or `null` (Groq). Arguments that broke off, as they do at the limit on output, are no object and cannot
+/// stand here; they are kept as text below `_truncated` so that nobody takes them for whole.
+fn input(json: &str) -> String {
+    if ["", "null"].contains(&json.trim()) {
+        return "{}".to_owned();
+    }
+    match Members::parse(json) {
+        Ok(_) => json.trim().to_owned(),
+        Err(_) => format!(r#"{{"_truncated":{}}}"#, quoted(json)),
+    }
+}

@@ -1,0 +1,42 @@
+//! Ids of tool calls: this dialect takes letters, digits, `_` and `-` only, others take more.
+//!
+//! The mapping is a pure function of the id, so that a call and its result, which arrive in
+//! different requests, always meet again. It never lets two ids of one message collide.
+
+use std::collections::HashSet;
+use std::fmt::Write;
+
+/// An id that this dialect accepts. An acceptable one stays as it is; any other has its foreign
+/// characters replaced and a digest of the original appended, so that `f.0` and `f:0` stay apart.
+pub(super) fn sanitised(id: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !id.is_empty() && id.chars().all(fits) {
+        return id.to_owned();
+    }
+    let mut out: String = id.chars().map(|c| if fits(c) { c } else { '_' }).collect();
+    // FNV-1a: stable for ever, unlike the standard library's hashers.
+    let digest = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    // Writing to a string cannot fail.
+    write!(out, "_{digest:016x}").unwrap_or_default();
+    out
+}
+
+/// The ids given out within one message.
+#[derive(Debug, Default)]
+pub(super) struct Ids(HashSet<String>);
+
+impl Ids {
+    /// The id to show for an upstream's id: acceptable, and not given out before.
+    pub(super) fn assign(&mut self, id: &str) -> String {
+        let wanted = sanitised(id);
+        let mut unique = wanted.clone();
+        let mut n = 2_u32;
+        while !self.0.insert(unique.clone()) {
+            unique = format!("{wanted}_{n}");
+            n = n.saturating_add(1);
+        }
+        unique
+    }
+}

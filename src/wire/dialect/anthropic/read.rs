@@ -1,0 +1,234 @@
+//! Reads a whole request, for translation into another dialect.
+//!
+//! What has no counterpart elsewhere is either a hint, and is dropped (`cache_control`,
+//! `service_tier`, `thinking.display`, `context_management`, `citations` of documents, unknown
+//! members), or changes what the answer means, and is refused by name (hosted tools, `mcp_servers`,
+//! `container`, files). Nothing is refused for being unknown.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+
+use super::read_block::{Place, blocks};
+use super::request::parse;
+use crate::wire::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool, ToolChoice};
+use crate::wire::json::is_null;
+
+#[derive(Debug, Deserialize)]
+struct Body<'a> {
+    max_tokens: u64,
+    #[serde(borrow)]
+    messages: Vec<Turn<'a>>,
+    #[serde(borrow)]
+    system: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tools: Option<Vec<&'a RawValue>>,
+    tool_choice: Option<Choice>,
+    stop_sequences: Option<Vec<String>>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
+    top_k: Option<u64>,
+    metadata: Option<Metadata>,
+    thinking: Option<Thinking>,
+    output_config: Option<OutputConfig>,
+    output_format: Option<OutputFormat>,
+    #[serde(borrow)]
+    mcp_servers: Option<&'a RawValue>,
+    #[serde(borrow)]
+    container: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Turn<'a> {
+    role: Speaker,
+    #[serde(borrow)]
+    content: &'a RawValue,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Speaker {
+    System,
+    User,
+    Assistant,
+}
+
+#[derive(Debug, Deserialize)]
+struct Choice {
+    #[serde(rename = "type")]
+    kind: ChoiceKind,
+    name: Option<String>,
+    disable_parallel_tool_use: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ChoiceKind {
+    Auto,
+    Any,
+    Tool,
+    None,
+}
+
+#[derive(Debug, Deserialize)]
+struct Metadata {
+    user_id: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Thinking {
+    #[serde(rename = "type")]
+    kind: ThinkingKind,
+    budget_tokens: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ThinkingKind {
+    Enabled,
+    Adaptive,
+    Disabled,
+}
+
+#[derive(Debug, Deserialize)]
+struct OutputConfig {
+    effort: Option<String>,
+    format: Option<OutputFormat>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OutputFormat {
+    #[serde(rename = "type")]
+    _kind: OutputKind,
+    schema: Box<RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OutputKind {
+    JsonSchema,
+}
+
+#[derive(Debug, Deserialize)]
+struct ToolType {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Function {
+    name: String,
+    description: Option<String>,
+    input_schema: Box<RawValue>,
+    strict: Option<bool>,
+}
+
+/// Reads a request.
+pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
+    let body: Body<'_> = parse(body, "")?;
+    refuse_server_state(&body)?;
+    let mut messages = Vec::with_capacity(body.messages.len() + 1);
+    if let Some(system) = body.system {
+        let parts = blocks(system, "system", Place::System)?;
+        if !parts.is_empty() {
+            messages.push(Message { role: Role::System, parts });
+        }
+    }
+    for (i, turn) in body.messages.iter().enumerate() {
+        messages.push(message(turn, &format!("messages[{i}].content"))?);
+    }
+    let parallel_tool_calls = body
+        .tool_choice
+        .as_ref()
+        .and_then(|choice| choice.disable_parallel_tool_use)
+        .map(|disabled| !disabled);
+    let format = body.output_config.as_ref().and_then(|config| config.format.as_ref());
+    let format = format.or(body.output_format.as_ref());
+    Ok(Request {
+        messages,
+        tools: tools(body.tools.as_deref().unwrap_or_default())?,
+        tool_choice: body.tool_choice.as_ref().map(tool_choice).transpose()?,
+        parallel_tool_calls,
+        max_tokens: Some(body.max_tokens),
+        stop: body.stop_sequences.unwrap_or_default(),
+        temperature: body.temperature,
+        top_p: body.top_p,
+        top_k: body.top_k,
+        // Whether the schema may have optional members differs between vendors, so that `strict`
+        // is left to the upstream.
+        format: format.map(|format| Format::Schema {
+            name: None,
+            schema: format.schema.clone(),
+            strict: None,
+        }),
+        reasoning: reasoning(body.thinking.as_ref(), body.output_config),
+        user: body.metadata.and_then(|metadata| metadata.user_id),
+        ..Request::default()
+    })
+}
+
+/// These name things that live at the vendor; without them the answer would mean something else.
+fn refuse_server_state(body: &Body<'_>) -> Result<(), Fault> {
+    let fields = [("mcp_servers", body.mcp_servers), ("container", body.container)];
+    for (name, value) in fields {
+        let value = value.filter(|value| !is_null(value));
+        let empty = |value: &RawValue| {
+            serde_json::from_str::<Vec<IgnoredAny>>(value.get()).is_ok_and(|list| list.is_empty())
+        };
+        if value.is_some_and(|value| !empty(value)) {
+            let message = "lives at the vendor and cannot be translated for this model's provider; \
+                           leave it out or choose another model";
+            return Err(Fault::field(name, message));
+        }
+    }
+    Ok(())
+}
+
+fn message(turn: &Turn<'_>, at: &str) -> Result<Message, Fault> {
+    let (role, place) = match turn.role {
+        Speaker::System => (Role::System, Place::System),
+        Speaker::User => (Role::User, Place::User),
+        Speaker::Assistant => (Role::Assistant, Place::Assistant),
+    };
+    let parts: Vec<Part> = blocks(turn.content, at, place)?;
+    Ok(Message { role, parts })
+}
+
+fn tools(tools: &[&RawValue]) -> Result<Vec<Tool>, Fault> {
+    let tool = |(i, raw): (usize, &&RawValue)| {
+        let at = format!("tools[{i}]");
+        let ToolType { kind } = parse(raw.get(), &at)?;
+        if kind.is_some_and(|kind| kind != "custom") {
+            let message = "is a hosted tool, which only its own vendor can run; \
+                           leave it out or choose another model";
+            return Err(Fault::field(format!("{at}.type"), message));
+        }
+        let Function { name, description, input_schema, strict } = parse(raw.get(), &at)?;
+        Ok(Tool { name, description, parameters: Some(input_schema), strict })
+    };
+    tools.iter().enumerate().map(tool).collect()
+}
+
+fn tool_choice(choice: &Choice) -> Result<ToolChoice, Fault> {
+    Ok(match choice.kind {
+        ChoiceKind::Auto => ToolChoice::Auto,
+        ChoiceKind::Any => ToolChoice::Required,
+        ChoiceKind::None => ToolChoice::None,
+        ChoiceKind::Tool => {
+            let name = choice.name.clone();
+            ToolChoice::Named(name.ok_or_else(|| Fault::field("tool_choice.name", "is required"))?)
+        }
+    })
+}
+
+fn reasoning(thinking: Option<&Thinking>, config: Option<OutputConfig>) -> Option<Reasoning> {
+    let effort = config.and_then(|config| config.effort);
+    if thinking.is_none() && effort.is_none() {
+        return None;
+    }
+    let enabled = thinking.map(|thinking| !matches!(thinking.kind, ThinkingKind::Disabled));
+    let budget = thinking
+        .filter(|thinking| matches!(thinking.kind, ThinkingKind::Enabled))
+        .and_then(|thinking| thinking.budget_tokens);
+    Some(Reasoning { enabled, effort, budget })
+}

@@ -1,0 +1,159 @@
+//! Reads the content of a turn: a string, or a list of blocks, each of which is read by its type
+//! and refused by name when no other dialect could carry it.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::request::parse;
+use crate::wire::chat::{Document, Fault, Image, Part, Scheme, Signature, Source};
+
+/// Where blocks stand; it decides which types may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    System,
+    User,
+    Assistant,
+    ToolResult,
+}
+
+#[derive(Debug, Deserialize)]
+struct Typed {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Text {
+    text: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Medium<'a> {
+    #[serde(borrow)]
+    source: &'a RawValue,
+    title: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Inline {
+    media_type: String,
+    data: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Plain {
+    data: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Remote {
+    url: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Thinking {
+    thinking: String,
+    signature: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Redacted {
+    data: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct ToolUse {
+    id: String,
+    name: String,
+    input: Box<RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ToolResult<'a> {
+    tool_use_id: String,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    is_error: Option<bool>,
+}
+
+/// Reads a string or a list of blocks; `at` names the member in errors.
+pub(super) fn blocks(raw: &RawValue, at: &str, place: Place) -> Result<Vec<Part>, Fault> {
+    if raw.get().starts_with('"') {
+        let text: String = parse(raw.get(), at)?;
+        return Ok(if text.is_empty() { Vec::new() } else { vec![Part::Text(text)] });
+    }
+    if !raw.get().starts_with('[') {
+        return Err(Fault::field(at, "must be a string or a list of blocks"));
+    }
+    let list: Vec<&RawValue> = parse(raw.get(), at)?;
+    list.iter().enumerate().map(|(i, raw)| block(raw.get(), &format!("{at}[{i}]"), place)).collect()
+}
+
+fn block(json: &str, at: &str, place: Place) -> Result<Part, Fault> {
+    let Typed { kind } = parse(json, at)?;
+    let media = matches!(place, Place::User | Place::ToolResult);
+    match kind.as_str() {
+        "text" => Ok(Part::Text(parse::<Text>(json, at)?.text)),
+        "image" if media => {
+            let source = source(parse::<Medium<'_>>(json, at)?.source, at, false)?;
+            Ok(Part::Image(Image { source, detail: None }))
+        }
+        "document" if media => {
+            let Medium { source: raw, title } = parse(json, at)?;
+            Ok(Part::Document(Document { source: source(raw, at, true)?, title }))
+        }
+        "tool_result" if place == Place::User => tool_result(json, at),
+        "tool_use" if place == Place::Assistant => {
+            let ToolUse { id, name, input } = parse(json, at)?;
+            if !input.get().starts_with('{') {
+                return Err(Fault::field(format!("{at}.input"), "must be an object"));
+            }
+            Ok(Part::ToolCall { id, name, arguments: input })
+        }
+        "thinking" if place == Place::Assistant => {
+            let Thinking { thinking, signature } = parse(json, at)?;
+            let signature = signature
+                .filter(|value| !value.is_empty())
+                .map(|value| Signature { value, scheme: Scheme::Anthropic });
+            Ok(Part::Reasoning { text: thinking, signature })
+        }
+        "redacted_thinking" if place == Place::Assistant => {
+            let Redacted { data } = parse(json, at)?;
+            Ok(Part::RedactedReasoning { data, scheme: Scheme::Anthropic })
+        }
+        "image" | "document" | "tool_result" | "tool_use" | "thinking" | "redacted_thinking" => {
+            Err(Fault::field(format!("{at}.type"), "is a block that cannot stand in this place"))
+        }
+        _ => Err(Fault::field(
+            format!("{at}.type"),
+            "is a block that only its own vendor understands and that cannot be translated; \
+             leave it out or choose another model",
+        )),
+    }
+}
+
+fn tool_result(json: &str, at: &str) -> Result<Part, Fault> {
+    let ToolResult { tool_use_id, content, is_error } = parse(json, at)?;
+    let parts = content
+        .map(|content| blocks(content, &format!("{at}.content"), Place::ToolResult))
+        .transpose()?;
+    let (parts, is_error) = (parts.unwrap_or_default(), is_error.unwrap_or(false));
+    Ok(Part::ToolResult { id: tool_use_id, parts, is_error })
+}
+
+fn source(raw: &RawValue, at: &str, text: bool) -> Result<Source, Fault> {
+    let at = format!("{at}.source");
+    let Typed { kind } = parse(raw.get(), &at)?;
+    match kind.as_str() {
+        "base64" => {
+            let Inline { media_type, data } = parse(raw.get(), &at)?;
+            Ok(Source::Base64 { media_type, data })
+        }
+        "url" => Ok(Source::Url(parse::<Remote>(raw.get(), &at)?.url)),
+        "text" if text => Ok(Source::Text(parse::<Plain>(raw.get(), &at)?.data)),
+        _ => Err(Fault::field(
+            format!("{at}.type"),
+            "is a source that only its own vendor can read; send the bytes or an address instead",
+        )),
+    }
+}

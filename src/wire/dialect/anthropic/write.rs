@@ -1,0 +1,223 @@
+//! Writes a request that came in another dialect.
+//!
+//! Refused by name, because the answer would not be what was asked for: `n` above 1, `logprobs`,
+//! `logit_bias`, arguments that are no object, media in places that take none. Dropped, because
+//! they only nudge the sampling and the vendor has nothing like them: `seed`, the presence and
+//! frequency penalties, an image's `detail`. While the model thinks, the vendor accepts neither
+//! `temperature` nor `top_k`, and both are dropped. A wish for any JSON object becomes an
+//! instruction, since only schemas can be enforced here.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::write_turns::{Block, Turn, turns};
+use crate::wire::chat::{Fault, Format, Kind, Reasoning, Request, Tool, ToolChoice};
+use crate::wire::dialect::Target;
+use crate::wire::json::{Members, edit};
+
+/// The limit on output when the caller sets none; this dialect demands one. With a budget for
+/// thinking, which counts towards it, it is what is left for the answer.
+const DEFAULT_MAX_TOKENS: u64 = 4096;
+/// The least that the vendor accepts as a budget for thinking.
+const MIN_BUDGET: u64 = 1024;
+/// What stands for `response_format: json_object`.
+const JSON_ONLY: &str = "Respond with a single JSON object only.";
+
+#[derive(Debug, Serialize)]
+struct Body<'a> {
+    model: &'a str,
+    max_tokens: u64,
+    stream: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    system: Vec<Block<'a>>,
+    messages: Vec<Turn<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<Function<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_choice: Option<Choice<'a>>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    stop_sequences: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_k: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<Thinking>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_config: Option<OutputConfig<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Metadata<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Function<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    input_schema: Cow<'a, RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    strict: Option<bool>,
+}
+
+#[derive(Debug, Serialize)]
+struct Choice<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disable_parallel_tool_use: Option<bool>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Thinking {
+    Enabled { budget_tokens: u64 },
+    Adaptive,
+    Disabled,
+}
+
+#[derive(Debug, Serialize)]
+struct OutputConfig<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effort: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<Schema<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Schema<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    schema: &'a RawValue,
+}
+
+#[derive(Debug, Serialize)]
+struct Metadata<'a> {
+    user_id: &'a str,
+}
+
+/// Writes a request.
+pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+    refuse_unsayable(request)?;
+    let (mut system, messages) = turns(&request.messages)?;
+    if matches!(request.format, Some(Format::Json)) {
+        system.push(Block::Text { text: JSON_ONLY });
+    }
+    let (max_tokens, thinking, effort) = reasoning(request);
+    let thinks = matches!(thinking, Some(Thinking::Enabled { .. } | Thinking::Adaptive));
+    let format = match &request.format {
+        Some(Format::Schema { schema, .. }) => {
+            Some(Schema { kind: "json_schema", schema: schema.as_ref() })
+        }
+        Some(Format::Json) | None => None,
+    };
+    let body = Body {
+        model: target.model,
+        max_tokens,
+        stream: target.stream,
+        system,
+        messages,
+        tools: request.tools.iter().map(function).collect::<Result<_, _>>()?,
+        tool_choice: tool_choice(request),
+        stop_sequences: &request.stop,
+        temperature: request.temperature.filter(|_| !thinks).map(|value| value.clamp(0.0, 1.0)),
+        top_p: request.top_p,
+        top_k: request.top_k.filter(|_| !thinks),
+        thinking,
+        output_config: (effort.is_some() || format.is_some())
+            .then_some(OutputConfig { effort, format }),
+        metadata: request.user.as_deref().map(|user_id| Metadata { user_id }),
+    };
+    serde_json::to_string(&body).map_err(|_| {
+        Fault::new(Kind::Internal, "the request could not be written for the upstream")
+    })
+}
+
+fn refuse_unsayable(request: &Request) -> Result<(), Fault> {
+    if request.n.is_some_and(|n| n > 1) {
+        let message = "this model's provider gives one answer; send several requests instead";
+        return Err(Fault::field("n", message));
+    }
+    let unknown = "this model's provider knows no such thing; leave it out or choose another model";
+    if request.logprobs {
+        return Err(Fault::field("logprobs", unknown));
+    }
+    if request.logit_bias.is_some() {
+        return Err(Fault::field("logit_bias", unknown));
+    }
+    Ok(())
+}
+
+fn function(tool: &Tool) -> Result<Function<'_>, Fault> {
+    let none = || RawValue::from_string(r#"{"type":"object","properties":{}}"#.to_owned());
+    let schema = match tool.parameters.as_deref() {
+        None => none().map(Cow::Owned),
+        // The vendor demands the type, which others take for granted.
+        Some(schema) => match Members::parse(schema.get()) {
+            Ok(members) if members.get("type").is_some() => Ok(Cow::Borrowed(schema)),
+            Ok(_) => edit(schema.get(), &[("type", Some(r#""object""#))])
+                .and_then(RawValue::from_string)
+                .map(Cow::Owned),
+            Err(error) => Err(error),
+        },
+    };
+    let input_schema = schema.map_err(|_| {
+        Fault::field("tools", "the parameters of a tool must be a JSON Schema object")
+    })?;
+    let description = tool.description.as_deref();
+    Ok(Function { name: &tool.name, description, input_schema, strict: tool.strict })
+}
+
+/// A choice is only said beside tools. To forbid parallel calls it must be said.
+fn tool_choice(request: &Request) -> Option<Choice<'_>> {
+    if request.tools.is_empty() {
+        return None;
+    }
+    let disable_parallel_tool_use = request.parallel_tool_calls.filter(|on| !on).map(|on| !on);
+    let (kind, name) = match &request.tool_choice {
+        Some(ToolChoice::None) => {
+            return Some(Choice { kind: "none", name: None, disable_parallel_tool_use: None });
+        }
+        Some(ToolChoice::Required) => ("any", None),
+        Some(ToolChoice::Named(name)) => ("tool", Some(name.as_str())),
+        Some(ToolChoice::Auto) => ("auto", None),
+        None => {
+            disable_parallel_tool_use?;
+            ("auto", None)
+        }
+    };
+    Some(Choice { kind, name, disable_parallel_tool_use })
+}
+
+/// The limit on output, and how the model is to think.
+fn reasoning(request: &Request) -> (u64, Option<Thinking>, Option<&str>) {
+    let max_tokens = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
+    let Some(Reasoning { enabled, effort, budget }) = &request.reasoning else {
+        return (max_tokens, None, None);
+    };
+    let effort = match effort.as_deref() {
+        Some("none") => return (max_tokens, Some(Thinking::Disabled), None),
+        Some("minimal") => Some("low"),
+        other => other,
+    };
+    if *enabled == Some(false) || *budget == Some(0) {
+        return (max_tokens, Some(Thinking::Disabled), None);
+    }
+    let Some(budget) = *budget else {
+        let thinks = effort.is_some() || enabled.is_some();
+        return (max_tokens, thinks.then_some(Thinking::Adaptive), effort);
+    };
+    let (max_tokens, budget) = if let Some(limit) = request.max_tokens {
+        // The budget must be less than the limit.
+        (limit, budget.min(limit.saturating_sub(1)).max(MIN_BUDGET))
+    } else {
+        let budget = budget.max(MIN_BUDGET);
+        (budget.saturating_add(DEFAULT_MAX_TOKENS), budget)
+    };
+    (max_tokens, Some(Thinking::Enabled { budget_tokens: budget }), effort)
+}

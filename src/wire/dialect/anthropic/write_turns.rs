@@ -1,0 +1,169 @@
+//! Writes the turns of a conversation in the order that this dialect insists on.
+//!
+//! Instructions stand apart, turns alternate, results of tools lead the turn after the calls, and
+//! reasoning leads the turn that it belongs to. Reasoning that this vendor did not sign is left
+//! out: it would be refused, and nobody else can sign it.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::ids::sanitised;
+use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
+
+#[derive(Debug, Serialize)]
+pub(super) struct Turn<'a> {
+    role: &'static str,
+    content: Vec<Block<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Block<'a> {
+    Text {
+        text: &'a str,
+    },
+    Image {
+        source: Place<'a>,
+    },
+    Document {
+        source: Place<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        title: Option<&'a str>,
+    },
+    Thinking {
+        thinking: &'a str,
+        signature: &'a str,
+    },
+    RedactedThinking {
+        data: &'a str,
+    },
+    ToolUse {
+        id: String,
+        name: &'a str,
+        input: &'a RawValue,
+    },
+    ToolResult {
+        tool_use_id: String,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        content: Vec<Self>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        is_error: bool,
+    },
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Place<'a> {
+    Base64 { media_type: &'a str, data: &'a str },
+    Url { url: &'a str },
+    Text { media_type: &'static str, data: &'a str },
+}
+
+/// The instructions, and the alternating turns.
+pub(super) fn turns(messages: &[Message]) -> Result<(Vec<Block<'_>>, Vec<Turn<'_>>), Fault> {
+    let mut system = Vec::new();
+    let mut turns: Vec<Turn<'_>> = Vec::new();
+    for (i, message) in messages.iter().enumerate() {
+        let at = format!("messages[{i}]");
+        let mut blocks = Vec::with_capacity(message.parts.len());
+        for part in &message.parts {
+            blocks.extend(block(part, message.role, &at)?);
+        }
+        let role = match message.role {
+            Role::System => {
+                system.append(&mut blocks);
+                continue;
+            }
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        };
+        match turns.last_mut() {
+            _ if blocks.is_empty() => {}
+            Some(turn) if turn.role == role => turn.content.append(&mut blocks),
+            _ => turns.push(Turn { role, content: blocks }),
+        }
+    }
+    if turns.is_empty() {
+        return Err(Fault::field("messages", "must hold at least one turn with content"));
+    }
+    for turn in &mut turns {
+        // A stable sort: within a rank the order stays.
+        turn.content.sort_by_key(Block::rank);
+    }
+    Ok((system, turns))
+}
+
+impl Block<'_> {
+    fn rank(&self) -> u8 {
+        match self {
+            Self::ToolResult { .. } | Self::Thinking { .. } | Self::RedactedThinking { .. } => 0,
+            Self::Text { .. } | Self::Image { .. } | Self::Document { .. } => 1,
+            Self::ToolUse { .. } => 2,
+        }
+    }
+}
+
+fn block<'a>(part: &'a Part, role: Role, at: &str) -> Result<Option<Block<'a>>, Fault> {
+    let misplaced =
+        |what: &str| Err(Fault::field(at, format!("{what} cannot stand in a turn of this role")));
+    Ok(Some(match (part, role) {
+        (Part::Text(text) | Part::Refusal(text), _) => {
+            return Ok((!text.is_empty()).then_some(Block::Text { text }));
+        }
+        (Part::Image(image), Role::User) => self::image(image, at)?,
+        (Part::Document(document), Role::User) => self::document(document),
+        (
+            Part::Reasoning { text, signature: Some(Signature { value, scheme }) },
+            Role::Assistant,
+        ) if *scheme == Scheme::Anthropic && !value.is_empty() => {
+            Block::Thinking { thinking: text, signature: value }
+        }
+        (Part::RedactedReasoning { data, scheme: Scheme::Anthropic }, Role::Assistant) => {
+            Block::RedactedThinking { data }
+        }
+        (Part::Reasoning { .. } | Part::RedactedReasoning { .. }, _) => return Ok(None),
+        (Part::ToolCall { id, name, arguments }, Role::Assistant) => {
+            if !arguments.get().trim_start().starts_with('{') {
+                let message = "the arguments of a tool call must be a JSON object";
+                return Err(Fault::field(at, message));
+            }
+            Block::ToolUse { id: sanitised(id), name, input: arguments }
+        }
+        (Part::ToolResult { id, parts, is_error }, Role::User) => {
+            let mut content = Vec::with_capacity(parts.len());
+            for part in parts {
+                match part {
+                    Part::Text(_) | Part::Refusal(_) | Part::Image(_) | Part::Document(_) => {
+                        content.extend(block(part, Role::User, at)?);
+                    }
+                    _ => {
+                        return misplaced("something other than text and media in a tool's result");
+                    }
+                }
+            }
+            Block::ToolResult { tool_use_id: sanitised(id), content, is_error: *is_error }
+        }
+        (Part::Image(_) | Part::Document(_), _) => return misplaced("an image or a document"),
+        (Part::ToolCall { .. }, _) => return misplaced("a tool call"),
+        (Part::ToolResult { .. }, _) => return misplaced("a tool's result"),
+    }))
+}
+
+fn image<'a>(image: &'a Image, at: &str) -> Result<Block<'a>, Fault> {
+    match place(&image.source) {
+        Place::Text { .. } => Err(Fault::field(at, "an image cannot be plain text")),
+        source => Ok(Block::Image { source }),
+    }
+}
+
+fn document(document: &Document) -> Block<'_> {
+    Block::Document { source: place(&document.source), title: document.title.as_deref() }
+}
+
+fn place(source: &Source) -> Place<'_> {
+    match source {
+        Source::Url(url) => Place::Url { url },
+        Source::Base64 { media_type, data } => Place::Base64 { media_type, data },
+        Source::Text(data) => Place::Text { media_type: "text/plain", data },
+    }
+}

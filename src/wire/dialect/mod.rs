@@ -1,0 +1,164 @@
+//! Dialects: the vendors' wire languages. One file or folder each, one line in [`DIALECTS`].
+//!
+//! A dialect never names another one, and no other file names a dialect.
+
+use bytes::BytesMut;
+
+use super::chat::{Delta, End, Fault, Kind, Request};
+use super::framing::{Frame, Framing};
+
+mod anthropic;
+mod openai_chat;
+
+/// Every dialect, in the order in which shared paths are offered: the first one answers callers who
+/// do not say what they speak.
+pub static DIALECTS: &[&dyn Dialect] = &[&openai_chat::OpenAiChat, &anthropic::Anthropic];
+
+/// What callers who do not say what they speak are answered in.
+pub static DEFAULT: &dyn Dialect = &openai_chat::OpenAiChat;
+
+/// Finds a dialect by its name in the configuration.
+pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
+    DIALECTS.iter().copied().find(|dialect| dialect.name() == name)
+}
+
+/// A vendor's language, in both directions.
+pub trait Dialect: Sync {
+    /// Its name in the configuration, in metrics and in records.
+    fn name(&self) -> &'static str;
+
+    // Towards callers.
+
+    /// The path that callers of this dialect post to.
+    fn endpoint(&self) -> &'static str;
+    /// A request header by which callers of shared paths show that they speak this dialect.
+    fn marker(&self) -> Option<&'static str>;
+    /// Reads what the gateway itself needs of a request, and no more: unknown fields are fine.
+    fn envelope(&self, body: &str) -> Result<Envelope, Fault>;
+    /// Reads a whole request, for translation. Says which field is wrong or cannot be translated.
+    fn decode_request(&self, body: &str) -> Result<Request, Fault>;
+    /// A state machine that writes an answer.
+    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode>;
+    /// The status of an error.
+    fn status(&self, kind: Kind) -> u16;
+    /// The JSON body of an error.
+    fn error_body(&self, fault: &Fault, request_id: &str) -> String;
+    /// Bytes that keep a silent stream open, safe at any event boundary for every known client.
+    fn heartbeat(&self) -> &'static [u8];
+    /// The JSON body of a list of models.
+    fn models(&self, models: &[&str]) -> String;
+
+    // Towards upstreams.
+
+    /// The vendor's public address, as its SDK has it.
+    fn default_base_url(&self) -> &'static str;
+    /// The name of the provider that a well-known environment variable makes, and that variable.
+    fn well_known(&self) -> (&'static str, &'static str);
+    /// The path below the base URL that answers are asked from, with its leading slash.
+    fn path(&self, model: &str, stream: bool) -> String;
+    /// The header that carries the credential, and what precedes the credential in it.
+    fn credential(&self) -> (&'static str, &'static str);
+    /// Headers that every request carries, name and value, unless the caller gave one of the
+    /// same name that is forwarded.
+    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)];
+    /// Headers of a caller of this dialect that are forwarded to an upstream of this dialect.
+    fn forwarded_headers(&self) -> &'static [&'static str];
+    /// Adapts the caller's own JSON for an upstream of the same dialect, by surgery: everything but
+    /// the edited members stays byte for byte.
+    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault>;
+    /// Writes a request. Refuses, by field, what this dialect cannot say.
+    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault>;
+    /// How its streams are cut.
+    fn framing(&self) -> Framing;
+    /// A state machine that reads an answer.
+    fn decoder(&self) -> Box<dyn Decode>;
+    /// Reads the body of an error response. Never fails: an unreadable body is told by its status.
+    fn decode_error(&self, status: u16, body: &[u8]) -> Fault;
+}
+
+/// What the gateway needs of any request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// The model that the caller names.
+    pub model: String,
+    /// Whether the answer is to be streamed.
+    pub stream: bool,
+    /// Whether the caller wants to see usage in the stream.
+    pub want_usage: bool,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The model's name at the upstream.
+    pub model: &'a str,
+    /// Whether the upstream is asked to stream.
+    pub stream: bool,
+    /// The provider's deviations.
+    pub quirks: &'a Quirks,
+}
+
+/// A provider's deviations from its dialect: data, read only in that dialect's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quirks {
+    /// It can be asked for usage in the stream (`stream_options`). Some refuse the field and send
+    /// usage unasked.
+    pub stream_options: bool,
+    /// The limit on output is called `max_tokens`, not `max_completion_tokens`.
+    pub legacy_max_tokens: bool,
+    /// The field of assistant messages in which earlier reasoning text must be given back; `None`:
+    /// it is left out.
+    pub reasoning_field: Option<String>,
+}
+
+impl Default for Quirks {
+    fn default() -> Self {
+        Self { stream_options: true, legacy_max_tokens: false, reasoning_field: None }
+    }
+}
+
+/// The identity of an answer, drawn by the gateway so that encoders stay pure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// 24 random ASCII letters and digits.
+    pub id: String,
+    /// Unix seconds.
+    pub created: u64,
+    /// The model as the caller named it; an upstream that says its own name overrides it.
+    pub model: String,
+    /// Stream or collect.
+    pub stream: bool,
+    /// Show usage in the stream.
+    pub want_usage: bool,
+}
+
+/// How an answer reaches the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Frames of the caller's own dialect: their payloads are forwarded as they came.
+    Verbatim,
+    /// Deltas are written anew.
+    Translated,
+}
+
+/// Reads an answer. Stateful: zero to many deltas per frame, and a verdict at the end.
+pub trait Decode: Send {
+    /// Reads one frame of a stream. `Some`: this frame ends it, and the end must not be taken from
+    /// anything else. Deltas of that frame still count.
+    fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End>;
+    /// Reads a whole answer that was not streamed.
+    fn answer<'f>(&mut self, body: &'f Frame, out: &mut Vec<Delta<'f>>) -> End;
+    /// The bytes ended without a frame that ends the stream: was it an end all the same?
+    fn finish(&mut self) -> End;
+}
+
+/// Writes an answer: only legal sequences of its dialect, whatever order deltas come in.
+pub trait Encode: Send {
+    /// One upstream frame and what was read in it. Never called with a frame that ended the stream
+    /// unless it carried deltas, and then before [`Encode::finish`].
+    fn frame(&mut self, frame: &Frame, deltas: &[Delta<'_>], out: &mut BytesMut);
+    /// The only place that writes a terminator or an error, never both. `last` is the frame that
+    /// ended the stream, if one did. A collecting encoder writes its body here when `end` is
+    /// [`End::Complete`], and nothing otherwise: the caller of this method then answers with a status.
+    fn finish(&mut self, end: &End, last: Option<&Frame>, out: &mut BytesMut);
+}

@@ -1,0 +1,185 @@
+//! Sorts out whose fragment a fragment of a tool call is.
+//!
+//! Upstreams number calls from 0, from 1, all alike or not at all, repeat ids or leave them out. What
+//! comes out is always numbered without gaps, in the order of appearance, and uniquely named.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::chunk::{Function, ToolPart};
+use super::decode::{Held, Slot, fragment};
+use crate::wire::chat::Delta;
+use crate::wire::json;
+
+/// The ids that an answer has used.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    /// The answer's own id, from which missing ones are made up: the same bytes give the same ids.
+    pub(super) answer: String,
+    used: Vec<String>,
+}
+
+impl Ids {
+    /// The upstream's id if it is there and new, else one of our own.
+    fn unique(&mut self, said: &str, choice: u32, ordinal: u32) -> String {
+        let mut id = said.to_owned();
+        if id.is_empty() || self.used.contains(&id) {
+            let letters = self.answer.chars().rev().filter(char::is_ascii_alphanumeric);
+            let tail: Vec<char> = letters.take(12).collect();
+            id =
+                tail.iter().rev().fold("call_".to_owned(), |id, c| id + c.encode_utf8(&mut [0; 4]));
+            id = if choice == 0 {
+                format!("{id}_{ordinal}")
+            } else {
+                format!("{id}_{choice}_{ordinal}")
+            };
+        }
+        while self.used.contains(&id) {
+            id.push('x');
+        }
+        self.used.push(id.clone());
+        id
+    }
+}
+
+/// One call in the making.
+#[derive(Debug, Default)]
+struct Call {
+    /// The upstream's number for it.
+    index: Option<u32>,
+    /// The upstream's id for it, which may come late.
+    id: String,
+    /// Our number, once its name is known and it was announced.
+    ordinal: Option<u32>,
+    /// Arguments that came before the name.
+    early: String,
+}
+
+/// The calls of one alternative.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    calls: Vec<Call>,
+    announced: u32,
+}
+
+impl Calls {
+    /// Whether any call was announced.
+    pub(super) fn any(&self) -> bool {
+        self.announced > 0
+    }
+
+    /// Reads one fragment. `position` is its place in the array, or `None` if it stood alone there.
+    pub(super) fn part<'f>(
+        &mut self,
+        part: &ToolPart<'f>,
+        position: Option<usize>,
+        context: &mut Context<'_>,
+        out: &mut Vec<Delta<'f>>,
+    ) {
+        let index = part.index.and_then(|raw| raw.get().parse().ok());
+        let id = part.id.and_then(json::text).unwrap_or_default();
+        let name = part.function.as_ref().and_then(|function| function.name);
+        let name = name.and_then(json::text).unwrap_or_default();
+        let at = self.find(index, &id, !name.is_empty(), position);
+        let at = at.unwrap_or_else(|| {
+            self.calls.push(Call { index, ..Call::default() });
+            self.calls.len() - 1
+        });
+        let Some(call) = self.calls.get_mut(at) else {
+            return;
+        };
+        if call.id.is_empty() {
+            call.id = id.into_owned();
+        }
+        if call.ordinal.is_none() && !name.is_empty() {
+            let ordinal = self.announced;
+            self.announced += 1;
+            call.ordinal = Some(ordinal);
+            let choice = context.choice;
+            let id = Cow::Owned(context.ids.unique(&call.id, choice, ordinal));
+            out.push(Delta::ToolStart { choice, call: ordinal, id, name });
+            if !call.early.is_empty() {
+                let json = Cow::Owned(std::mem::take(&mut call.early));
+                out.push(Delta::ToolArguments { choice, call: ordinal, json });
+            }
+        }
+        if let Some(raw) = part.function.as_ref().and_then(|function| function.arguments) {
+            call.arguments(raw, at, context, out);
+        }
+    }
+
+    /// A fragment in the form that preceded `tool_calls`: one call, without id or number.
+    pub(super) fn legacy<'f>(
+        &mut self,
+        function: Function<'f>,
+        context: &mut Context<'_>,
+        out: &mut Vec<Delta<'f>>,
+    ) {
+        self.part(
+            &ToolPart { index: None, id: None, function: Some(function) },
+            None,
+            context,
+            out,
+        );
+    }
+
+    /// By number if there is one, else by id, else by place, else the last. A name together with
+    /// another id under the same number is a new call.
+    fn find(
+        &self,
+        index: Option<u32>,
+        id: &str,
+        named: bool,
+        position: Option<usize>,
+    ) -> Option<usize> {
+        if index.is_some() {
+            let at = self.calls.iter().rposition(|call| call.index == index)?;
+            let known = &self.calls.get(at)?.id;
+            let other = named && !id.is_empty() && !known.is_empty() && known != id;
+            return (!other).then_some(at);
+        }
+        if !id.is_empty()
+            && let Some(at) = self.calls.iter().rposition(|call| call.id == id)
+        {
+            return Some(at);
+        }
+        if named {
+            return None;
+        }
+        position.filter(|at| *at < self.calls.len()).or_else(|| self.calls.len().checked_sub(1))
+    }
+}
+
+impl Call {
+    fn arguments<'f>(
+        &mut self,
+        raw: &'f RawValue,
+        at: usize,
+        context: &mut Context<'_>,
+        out: &mut Vec<Delta<'f>>,
+    ) {
+        let json = if raw.get().starts_with(['{', '[']) {
+            Some(Cow::Borrowed(raw.get()))
+        } else {
+            fragment(context.held, Slot::Arguments(at), raw)
+        };
+        match (json, self.ordinal) {
+            (None, _) => {}
+            (Some(json), Some(call)) => {
+                out.push(Delta::ToolArguments { choice: context.choice, call, json });
+            }
+            (Some(json), None) => self.early.push_str(&json),
+        }
+    }
+}
+
+/// Where a fragment stands.
+pub(super) struct Context<'c> {
+    /// Which alternative.
+    pub(super) choice: u32,
+    /// The ids of the whole answer.
+    pub(super) ids: &'c mut Ids,
+    /// Half a character of the alternative.
+    pub(super) held: &'c mut Option<Held>,
+}

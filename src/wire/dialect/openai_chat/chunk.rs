@@ -1,0 +1,211 @@
+//! The shapes of `chat.completion.chunk` and `chat.completion`, as far as anyone here reads them.
+//!
+//! Everything borrows the frame. Values stay raw until they are needed and are read leniently then:
+//! a shape must never be the reason why a stream dies of a field that nobody uses.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::wire::chat::Usage;
+
+type Raw<'a> = Option<&'a RawValue>;
+
+/// One payload of a stream, or a whole answer.
+#[derive(Deserialize)]
+pub(super) struct Chunk<'a> {
+    #[serde(borrow, default)]
+    pub(super) id: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) model: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) object: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) choices: Option<Vec<Choice<'a>>>,
+    #[serde(borrow, default)]
+    pub(super) usage: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) error: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) x_groq: Raw<'a>,
+}
+
+/// One alternative in it.
+#[derive(Deserialize)]
+pub(super) struct Choice<'a> {
+    #[serde(borrow, default)]
+    pub(super) index: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) delta: Option<Body<'a>>,
+    /// Of whole answers. Perplexity repeats the text so far in it, next to `delta`.
+    #[serde(borrow, default)]
+    pub(super) message: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) finish_reason: Raw<'a>,
+    /// vLLM: the stop string that was met, or the id of a stop token.
+    #[serde(borrow, default)]
+    pub(super) stop_reason: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) logprobs: Raw<'a>,
+}
+
+/// A `delta` or a `message`.
+#[derive(Deserialize)]
+pub(super) struct Body<'a> {
+    #[serde(borrow, default)]
+    pub(super) content: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) refusal: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) reasoning_content: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) reasoning: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) reasoning_details: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) tool_calls: Option<Vec<ToolPart<'a>>>,
+    #[serde(borrow, default)]
+    pub(super) function_call: Option<Function<'a>>,
+    #[serde(borrow, default)]
+    pub(super) annotations: Raw<'a>,
+}
+
+/// A fragment of a tool call.
+#[derive(Deserialize)]
+pub(super) struct ToolPart<'a> {
+    #[serde(borrow, default)]
+    pub(super) index: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) id: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) function: Option<Function<'a>>,
+}
+
+/// What is called, and with what.
+#[derive(Deserialize)]
+pub(super) struct Function<'a> {
+    #[serde(borrow, default)]
+    pub(super) name: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) arguments: Raw<'a>,
+}
+
+/// An element of `content` where that is an array (Mistral).
+#[derive(Deserialize)]
+pub(super) struct ContentPart<'a> {
+    #[serde(borrow, default)]
+    pub(super) text: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) thinking: Raw<'a>,
+}
+
+/// An element of `reasoning_details`.
+#[derive(Deserialize)]
+pub(super) struct Detail<'a> {
+    #[serde(borrow, default)]
+    pub(super) format: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) text: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) summary: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) signature: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) data: Raw<'a>,
+}
+
+/// An element of `annotations`.
+#[derive(Deserialize)]
+pub(super) struct Annotation {
+    #[serde(default)]
+    pub(super) url_citation: Option<UrlCitation>,
+}
+
+/// A web source.
+#[derive(Deserialize)]
+pub(super) struct UrlCitation {
+    #[serde(default)]
+    pub(super) url: Option<String>,
+    #[serde(default)]
+    pub(super) title: Option<String>,
+    #[serde(default)]
+    pub(super) content: Option<String>,
+    #[serde(default)]
+    pub(super) start_index: Option<u64>,
+    #[serde(default)]
+    pub(super) end_index: Option<u64>,
+}
+
+/// `logprobs` of a choice.
+#[derive(Deserialize)]
+pub(super) struct Logprobs<'a> {
+    #[serde(borrow, default)]
+    pub(super) content: Raw<'a>,
+}
+
+/// Groq's envelope for what it adds.
+#[derive(Deserialize)]
+pub(super) struct Groq<'a> {
+    #[serde(borrow, default)]
+    pub(super) usage: Raw<'a>,
+}
+
+#[derive(Deserialize)]
+struct UsageBody {
+    #[serde(default)]
+    prompt_tokens: Option<u64>,
+    #[serde(default)]
+    completion_tokens: Option<u64>,
+    #[serde(default)]
+    total_tokens: Option<u64>,
+    #[serde(default)]
+    prompt_tokens_details: Option<PromptDetails>,
+    #[serde(default)]
+    completion_tokens_details: Option<CompletionDetails>,
+    /// `DeepSeek`.
+    #[serde(default)]
+    prompt_cache_hit_tokens: Option<u64>,
+    /// Together.
+    #[serde(default)]
+    cached_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct PromptDetails {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
+    #[serde(default)]
+    cache_write_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct CompletionDetails {
+    #[serde(default)]
+    reasoning_tokens: Option<u64>,
+}
+
+/// Reads `usage` into canonical terms. `None`: nothing in it that we count.
+pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
+    let body: UsageBody = serde_json::from_str(raw.get()).ok()?;
+    let prompt = body.prompt_tokens_details;
+    let reasoning = body.completion_tokens_details.and_then(|details| details.reasoning_tokens);
+    let usage = Usage {
+        input: body.prompt_tokens,
+        cache_read: (prompt.as_ref().and_then(|details| details.cached_tokens))
+            .or(body.prompt_cache_hit_tokens)
+            .or(body.cached_tokens),
+        cache_write: prompt.and_then(|details| details.cache_write_tokens),
+        output: match (body.prompt_tokens, body.completion_tokens, reasoning, body.total_tokens) {
+            // xAI counts reasoning apart from the completion, which only the total betrays.
+            (Some(input), Some(output), Some(thought), Some(total))
+                if thought > 0
+                    && input.checked_add(output).and_then(|sum| sum.checked_add(thought))
+                        == Some(total) =>
+            {
+                output.checked_add(thought)
+            }
+            _ => body.completion_tokens,
+        },
+        reasoning,
+    };
+    (usage != Usage::default()).then_some(usage)
+}

@@ -1,0 +1,226 @@
+//! Writes one `chat.completion` from deltas, once the answer is complete, and nothing otherwise.
+
+use bytes::{BufMut, BytesMut};
+
+use super::encode::{annotation, finish_reason, number, sealed, signed, string_member, usage};
+use crate::wire::chat::{Delta, End, Stop, Usage};
+use crate::wire::dialect::{Call, Encode};
+use crate::wire::framing::Frame;
+use crate::wire::json;
+
+/// Gathers a whole answer.
+pub(super) struct Collect {
+    call: Call,
+    choices: Vec<Choice>,
+    usage: Usage,
+}
+
+#[derive(Default)]
+struct Choice {
+    text: String,
+    reasoning: String,
+    /// Where the reasoning since the last signature begins.
+    unsigned: usize,
+    refusal: String,
+    /// JSON array elements.
+    details: BytesMut,
+    detail_count: u32,
+    annotations: BytesMut,
+    logprobs: BytesMut,
+    calls: Vec<Tool>,
+    stop: Option<Stop>,
+}
+
+struct Tool {
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+impl Collect {
+    pub(super) fn new(call: &Call) -> Self {
+        Self { call: call.clone(), choices: vec![Choice::default()], usage: Usage::default() }
+    }
+
+    fn choice(&mut self, choice: u32) -> Option<&mut Choice> {
+        let at = choice as usize;
+        if self.choices.len() <= at {
+            self.choices.resize_with(at + 1, Choice::default);
+        }
+        self.choices.get_mut(at)
+    }
+
+    fn write(&self, out: &mut BytesMut) {
+        out.put_slice(br#"{"id":"chatcmpl-"#);
+        out.put_slice(self.call.id.as_bytes());
+        out.put_slice(br#"","object":"chat.completion","created":"#);
+        number(self.call.created, out);
+        out.put_u8(b',');
+        string_member(b"model", &self.call.model, out);
+        out.put_slice(br#","choices":["#);
+        for (index, choice) in self.choices.iter().enumerate() {
+            if index > 0 {
+                out.put_u8(b',');
+            }
+            out.put_slice(br#"{"index":"#);
+            number(index, out);
+            choice.write(out);
+        }
+        out.put_slice(br#"],"usage":"#);
+        usage(&self.usage, out);
+        out.put_u8(b'}');
+    }
+}
+
+impl Encode for Collect {
+    fn frame(&mut self, _frame: &Frame, deltas: &[Delta<'_>], _out: &mut BytesMut) {
+        for delta in deltas {
+            match delta {
+                Delta::Opaque => {}
+                Delta::Start { model, .. } if model.is_empty() => {}
+                Delta::Start { model, .. } => self.call.model = model.to_string(),
+                Delta::Usage(usage) => self.usage.replace_with(usage),
+                Delta::Text { choice, .. }
+                | Delta::Logprobs { choice, .. }
+                | Delta::Refusal { choice, .. }
+                | Delta::Reasoning { choice, .. }
+                | Delta::ToolStart { choice, .. }
+                | Delta::ToolArguments { choice, .. }
+                | Delta::Stop { choice, .. } => {
+                    if let Some(state) = self.choice(*choice) {
+                        state.take(delta);
+                    }
+                }
+                Delta::Signature { .. } | Delta::RedactedReasoning { .. } | Delta::Citation(_) => {
+                    if let Some(state) = self.choice(0) {
+                        state.take(delta);
+                    }
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, end: &End, _last: Option<&Frame>, out: &mut BytesMut) {
+        if *end == End::Complete {
+            self.write(out);
+        }
+    }
+}
+
+impl Choice {
+    fn take(&mut self, delta: &Delta<'_>) {
+        match delta {
+            Delta::Text { text, .. } => self.text.push_str(text),
+            Delta::Reasoning { text, .. } => self.reasoning.push_str(text),
+            Delta::Refusal { text, .. } => self.refusal.push_str(text),
+            Delta::Logprobs { items, .. } => {
+                comma(&mut self.logprobs);
+                self.logprobs.put_slice(items.as_bytes());
+            }
+            Delta::Signature { value, scheme } => {
+                let index = self.next_detail();
+                let text = self.reasoning.get(self.unsigned..).unwrap_or_default();
+                signed(text, (value, *scheme), index, &mut self.details);
+                self.unsigned = self.reasoning.len();
+            }
+            Delta::RedactedReasoning { data, scheme } => {
+                let index = self.next_detail();
+                sealed(data, *scheme, index, &mut self.details);
+            }
+            Delta::Citation(source) => {
+                comma(&mut self.annotations);
+                annotation(source, &mut self.annotations);
+            }
+            Delta::ToolStart { id, name, .. } => self.calls.push(Tool {
+                id: id.to_string(),
+                name: name.to_string(),
+                arguments: String::new(),
+            }),
+            Delta::ToolArguments { call, json, .. } => {
+                if let Some(tool) = self.calls.get_mut(*call as usize) {
+                    tool.arguments.push_str(json);
+                }
+            }
+            Delta::Stop { reason, .. } => self.stop = Some(reason.clone()),
+            Delta::Start { .. } | Delta::Usage(_) | Delta::Opaque => {}
+        }
+    }
+
+    fn next_detail(&mut self) -> u32 {
+        comma(&mut self.details);
+        self.detail_count += 1;
+        self.detail_count - 1
+    }
+
+    fn write(&self, out: &mut BytesMut) {
+        out.put_slice(br#","message":{"role":"assistant","content":"#);
+        let stop = self.stop.as_ref().unwrap_or(&Stop::End);
+        let explanation = match stop {
+            Stop::Refusal(Some(explanation)) => explanation.as_str(),
+            _ => "",
+        };
+        if self.text.is_empty() && !(self.calls.is_empty() && self.refusal.is_empty()) {
+            out.put_slice(b"null");
+        } else {
+            json::write_str(&self.text, out);
+        }
+        out.put_slice(br#","refusal":"#);
+        if self.refusal.is_empty() && explanation.is_empty() {
+            out.put_slice(b"null");
+        } else {
+            json::write_str(&format!("{}{explanation}", self.refusal), out);
+        }
+        if !self.reasoning.is_empty() {
+            out.put_u8(b',');
+            string_member(b"reasoning_content", &self.reasoning, out);
+        }
+        list(b"reasoning_details", &self.details, out);
+        list(b"annotations", &self.annotations, out);
+        self.tools(out);
+        out.put_slice(br#"},"logprobs":"#);
+        if self.logprobs.is_empty() {
+            out.put_slice(b"null");
+        } else {
+            out.put_slice(br#"{"content":["#);
+            out.put_slice(&self.logprobs);
+            out.put_slice(br#"],"refusal":null}"#);
+        }
+        out.put_slice(br#","finish_reason":""#);
+        let refused = !self.refusal.is_empty();
+        out.put_slice(finish_reason(stop, !self.calls.is_empty(), refused).as_bytes());
+        out.put_slice(b"\"}");
+    }
+
+    fn tools(&self, out: &mut BytesMut) {
+        let mut calls = BytesMut::new();
+        for tool in &self.calls {
+            comma(&mut calls);
+            calls.put_u8(b'{');
+            string_member(b"id", &tool.id, &mut calls);
+            calls.put_slice(br#","type":"function","function":{"#);
+            string_member(b"name", &tool.name, &mut calls);
+            calls.put_u8(b',');
+            let arguments = if tool.arguments.is_empty() { "{}" } else { &tool.arguments };
+            string_member(b"arguments", arguments, &mut calls);
+            calls.put_slice(b"}}");
+        }
+        list(b"tool_calls", &calls, out);
+    }
+}
+
+fn comma(list: &mut BytesMut) {
+    if !list.is_empty() {
+        list.put_u8(b',');
+    }
+}
+
+/// `,"member":[..]`, or nothing if there are no elements.
+fn list(member: &[u8], elements: &[u8], out: &mut BytesMut) {
+    if !elements.is_empty() {
+        out.put_slice(b",\"");
+        out.put_slice(member);
+        out.put_slice(b"\":[");
+        out.put_slice(elements);
+        out.put_u8(b']');
+    }
+}

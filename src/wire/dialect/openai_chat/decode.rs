@@ -1,0 +1,381 @@
+//! Reads `chat.completion.chunk` streams and whole `chat.completion` answers, in every variety that
+//! calls itself OpenAI-compatible.
+//!
+//! It must never take the end of the bytes for the end of an answer, nor panic on any payload.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::calls::{Calls, Context, Ids};
+use super::chunk::{Annotation, Body, Choice, Chunk, ContentPart, Detail, Groq, Logprobs, usage};
+use super::error;
+use crate::wire::chat::{Citation, Delta, End, Fault, Kind, Scheme, Stop};
+use crate::wire::dialect::Decode;
+use crate::wire::framing::Frame;
+use crate::wire::json;
+
+/// The most alternatives that `OpenAI` allows, and we.
+const MAX_CHOICES: u32 = 128;
+
+/// The state of one answer.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    started: bool,
+    ids: Ids,
+    choices: Vec<State>,
+}
+
+/// The state of one alternative.
+#[derive(Debug, Default)]
+struct State {
+    seen: bool,
+    refused: bool,
+    stop: Option<Stop>,
+    calls: Calls,
+    held: Option<Held>,
+}
+
+/// What a fragment belongs to, within its alternative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slot {
+    Text,
+    Reasoning,
+    Refusal,
+    Arguments(usize),
+}
+
+/// The first half of a surrogate pair, escaped, whose second half opens the slot's next fragment.
+#[derive(Debug)]
+pub(super) struct Held {
+    slot: Slot,
+    half: String,
+}
+
+/// Reads a fragment of text, joining a character that was cut in two. `None`: nothing in it. A half
+/// whose other half never comes is dropped; one followed by other text becomes U+FFFD.
+pub(super) fn fragment<'f>(
+    held: &mut Option<Held>,
+    slot: Slot,
+    raw: &'f RawValue,
+) -> Option<Cow<'f, str>> {
+    let half = json::dangling_surrogate(raw);
+    if held.is_none() && half.is_none() {
+        return json::text(raw).filter(|text| !text.is_empty());
+    }
+    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    let kept = inner.strip_suffix(half.unwrap_or_default()).unwrap_or(inner);
+    let before = held.take().filter(|held| held.slot == slot).map(|held| held.half);
+    let joined = format!("\"{}{kept}\"", before.unwrap_or_default());
+    *held = half.map(|half| Held { slot, half: half.to_owned() });
+    let joined = RawValue::from_string(joined).ok()?;
+    let text = json::text(&joined)?.into_owned();
+    (!text.is_empty()).then_some(Cow::Owned(text))
+}
+
+/// Whether a payload is not for any reader: nothing, or a comment in a `data` line (Vertex).
+pub(super) fn is_blank(payload: &[u8]) -> bool {
+    matches!(payload.trim_ascii_start().first(), None | Some(b':'))
+}
+
+/// Whether a value is one that JavaScript and Python count as true.
+fn truthy(raw: &RawValue) -> bool {
+    !matches!(raw.get(), "null" | "false" | "0" | "\"\"" | "{}" | "[]")
+}
+
+/// Whose opaque state a `reasoning_details` entry carries, by its `format`.
+pub(super) fn scheme(format: &str) -> Option<Scheme> {
+    const FORMATS: [(&str, Scheme); 3] = [
+        ("anthropic-", Scheme::Anthropic),
+        ("openai-responses", Scheme::OpenAi),
+        ("google-gemini", Scheme::Gemini),
+    ];
+    FORMATS.iter().find(|(prefix, _)| format.starts_with(prefix)).map(|(_, scheme)| *scheme)
+}
+
+fn unreadable(payload: &[u8], error: &serde_json::Error) -> Fault {
+    let what = if error.is_data() { "has an unknown shape" } else { "is not valid JSON" };
+    let (line, column, length) = (error.line(), error.column(), payload.len());
+    Fault::new(
+        Kind::Upstream,
+        format!(
+            "the upstream sent an event that {what} (line {line}, column {column} of {length} bytes)"
+        ),
+    )
+}
+
+impl Decode for Decoder {
+    fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
+        let payload = frame.data.as_ref();
+        if is_blank(payload) {
+            return None;
+        }
+        if payload.trim_ascii().starts_with(b"[DONE]") {
+            return Some(End::Complete);
+        }
+        if frame.event.as_deref() == Some(b"error") {
+            return Some(End::Failed(error::in_stream(payload)));
+        }
+        // Checked as a whole once, the text need not be checked string by string.
+        let parsed = match std::str::from_utf8(payload) {
+            Ok(text) => serde_json::from_str(text),
+            Err(_) => serde_json::from_slice(payload),
+        };
+        match parsed {
+            Ok(chunk) => self.chunk(chunk, payload, out),
+            Err(error) => Some(End::Failed(unreadable(payload, &error))),
+        }
+    }
+
+    fn answer<'f>(&mut self, body: &'f Frame, out: &mut Vec<Delta<'f>>) -> End {
+        let payload = body.data.as_ref();
+        if payload.trim_ascii().is_empty() {
+            return End::Truncated;
+        }
+        let mut chunk: Chunk<'f> = match serde_json::from_slice(payload) {
+            Ok(chunk) => chunk,
+            Err(error) if error.is_eof() => return End::Truncated,
+            Err(error) => return End::Failed(unreadable(payload, &error)),
+        };
+        for choice in chunk.choices.iter_mut().flatten() {
+            match choice.message.map(|raw| serde_json::from_str(raw.get())) {
+                Some(Ok(message)) => choice.delta = Some(message),
+                Some(Err(error)) => return End::Failed(unreadable(payload, &error)),
+                None => {}
+            }
+        }
+        if let Some(end) = self.chunk(chunk, payload, out) {
+            return end;
+        }
+        if self.choices.is_empty() {
+            return End::Failed(Fault::new(Kind::Upstream, "the upstream's answer has no choices"));
+        }
+        End::Complete
+    }
+
+    /// Some upstreams never say `[DONE]` (Perplexity, Writer): then a finish of every alternative will do.
+    fn finish(&mut self) -> End {
+        let mut seen = self.choices.iter().filter(|choice| choice.seen).peekable();
+        if seen.peek().is_some() && seen.all(|choice| choice.stop.is_some()) {
+            End::Complete
+        } else {
+            End::Truncated
+        }
+    }
+}
+
+impl Decoder {
+    fn chunk<'f>(
+        &mut self,
+        chunk: Chunk<'f>,
+        payload: &[u8],
+        out: &mut Vec<Delta<'f>>,
+    ) -> Option<End> {
+        if !self.started {
+            self.start(&chunk, out);
+        }
+        let mut end = None;
+        for (position, choice) in chunk.choices.into_iter().flatten().enumerate() {
+            let verdict = self.choice(choice, position, out);
+            end = end.or(verdict);
+        }
+        let groq = || {
+            let groq: Groq<'f> = serde_json::from_str(chunk.x_groq?.get()).ok()?;
+            groq.usage
+        };
+        if let Some(usage) = chunk.usage.or_else(groq).and_then(usage) {
+            out.push(Delta::Usage(usage));
+        }
+        let flat = chunk.object.is_some_and(|object| object.get() == "\"error\"");
+        if flat || chunk.error.is_some_and(truthy) {
+            return Some(End::Failed(error::in_stream(payload)));
+        }
+        end
+    }
+
+    /// Azure opens with a chunk that says nothing, which is not the start of anything.
+    fn start<'f>(&mut self, chunk: &Chunk<'f>, out: &mut Vec<Delta<'f>>) {
+        let id = chunk.id.and_then(json::text).unwrap_or_default();
+        let model = chunk.model.and_then(json::text).unwrap_or_default();
+        let empty = chunk.choices.as_ref().is_none_or(Vec::is_empty);
+        if empty && id.is_empty() && model.is_empty() {
+            return;
+        }
+        self.started = true;
+        self.ids.answer = id.clone().into_owned();
+        out.push(Delta::Start { id, model });
+    }
+
+    fn choice<'f>(
+        &mut self,
+        choice: Choice<'f>,
+        position: usize,
+        out: &mut Vec<Delta<'f>>,
+    ) -> Option<End> {
+        let said = choice.index.and_then(|raw| raw.get().parse::<u32>().ok());
+        let index = said.or_else(|| u32::try_from(position).ok()).unwrap_or(MAX_CHOICES);
+        if index >= MAX_CHOICES {
+            let message = format!("the upstream sent more than {MAX_CHOICES} alternative answers");
+            return Some(End::Failed(Fault::new(Kind::Upstream, message)));
+        }
+        let at = index as usize;
+        if self.choices.len() <= at {
+            self.choices.resize_with(at + 1, State::default);
+        }
+        let state = self.choices.get_mut(at)?;
+        state.seen = true;
+        let called = state.calls.any();
+        if let Some(body) = choice.delta {
+            state.body(body, index, &mut self.ids, out);
+        }
+        if let Some(raw) = choice.logprobs {
+            logprobs(raw, index, out);
+        }
+        let finish = choice.finish_reason.and_then(json::text).filter(|word| !word.is_empty());
+        let reason = match finish.as_deref() {
+            Some("error") => {
+                let message = "the upstream ended the answer with finish_reason \"error\"";
+                return Some(End::Failed(Fault::new(Kind::Upstream, message)));
+            }
+            Some(word) => state.reason(word, choice.stop_reason),
+            // A call that follows the finish corrects it.
+            None if !called && state.calls.any() && state.stop == Some(Stop::End) => Stop::ToolUse,
+            None => return None,
+        };
+        state.stop = Some(reason.clone());
+        out.push(Delta::Stop { choice: index, reason });
+        None
+    }
+}
+
+impl State {
+    fn body<'f>(&mut self, body: Body<'f>, choice: u32, ids: &mut Ids, out: &mut Vec<Delta<'f>>) {
+        let before = out.len();
+        if let Some(raw) = body.reasoning_content.or(body.reasoning) {
+            self.reasoning(raw, choice, out);
+        }
+        if let Some(raw) = body.reasoning_details {
+            self.details(raw, choice, out.len() == before, out);
+        }
+        match body.content {
+            Some(raw) if raw.get().starts_with('[') => self.parts(raw, choice, out),
+            Some(raw) => self.text(raw, choice, out),
+            None => {}
+        }
+        if let Some(text) =
+            body.refusal.and_then(|raw| fragment(&mut self.held, Slot::Refusal, raw))
+        {
+            self.refused = true;
+            out.push(Delta::Refusal { choice, text });
+        }
+        let mut context = Context { choice, ids, held: &mut self.held };
+        let parts = body.tool_calls.unwrap_or_default();
+        if let (true, Some(function)) = (parts.is_empty(), body.function_call) {
+            self.calls.legacy(function, &mut context, out);
+        }
+        for (position, part) in parts.iter().enumerate() {
+            let position = (parts.len() > 1).then_some(position);
+            self.calls.part(part, position, &mut context, out);
+        }
+        if let Some(raw) = body.annotations {
+            citations(raw, out);
+        }
+    }
+
+    fn text<'f>(&mut self, raw: &'f RawValue, choice: u32, out: &mut Vec<Delta<'f>>) {
+        if let Some(text) = fragment(&mut self.held, Slot::Text, raw) {
+            out.push(Delta::Text { choice, text });
+        }
+    }
+
+    fn reasoning<'f>(&mut self, raw: &'f RawValue, choice: u32, out: &mut Vec<Delta<'f>>) {
+        if let Some(text) = fragment(&mut self.held, Slot::Reasoning, raw) {
+            out.push(Delta::Reasoning { choice, text });
+        }
+    }
+
+    /// Mistral's `content`: thinking, which holds a list of texts itself, and text.
+    fn parts<'f>(&mut self, raw: &'f RawValue, choice: u32, out: &mut Vec<Delta<'f>>) {
+        let parts: Vec<ContentPart<'f>> = serde_json::from_str(raw.get()).unwrap_or_default();
+        for part in parts {
+            if let Some(thinking) = part.thinking {
+                let inner: Vec<ContentPart<'f>> =
+                    serde_json::from_str(thinking.get()).unwrap_or_default();
+                for raw in inner.iter().filter_map(|part| part.text) {
+                    self.reasoning(raw, choice, out);
+                }
+                self.reasoning(thinking, choice, out);
+            }
+            if let Some(raw) = part.text {
+                self.text(raw, choice, out);
+            }
+        }
+    }
+
+    /// Signatures and sealed reasoning; the texts only if no other field had them (`OpenRouter`
+    /// sends them twice).
+    fn details<'f>(
+        &mut self,
+        raw: &'f RawValue,
+        choice: u32,
+        with_text: bool,
+        out: &mut Vec<Delta<'f>>,
+    ) {
+        let details: Vec<Detail<'f>> = serde_json::from_str(raw.get()).unwrap_or_default();
+        for detail in details {
+            if let Some(raw) = detail.text.or(detail.summary).filter(|_| with_text) {
+                self.reasoning(raw, choice, out);
+            }
+            let format = detail.format.and_then(json::text).unwrap_or_default();
+            let Some(scheme) = scheme(&format) else {
+                continue;
+            };
+            let filled = |raw| json::text(raw).filter(|value| !value.is_empty());
+            if let Some(value) = detail.signature.and_then(filled) {
+                out.push(Delta::Signature { value, scheme });
+            }
+            if let Some(data) = detail.data.and_then(filled) {
+                out.push(Delta::RedactedReasoning { data, scheme });
+            }
+        }
+    }
+
+    fn reason(&self, word: &str, stop_reason: Option<&RawValue>) -> Stop {
+        match word {
+            "stop" | "tool_calls" | "function_call" if self.calls.any() => Stop::ToolUse,
+            "tool_calls" | "function_call" => Stop::ToolUse,
+            "stop" if self.refused => Stop::Refusal(None),
+            "stop" => match stop_reason.and_then(json::text) {
+                Some(text) => Stop::Sequence(Some(text.into_owned())),
+                None => Stop::End,
+            },
+            "length" => Stop::MaxTokens,
+            "content_filter" => Stop::ContentFilter,
+            other => Stop::Other(other.to_owned()),
+        }
+    }
+}
+
+fn logprobs<'f>(raw: &'f RawValue, choice: u32, out: &mut Vec<Delta<'f>>) {
+    let parsed: Result<Logprobs<'f>, _> = serde_json::from_str(raw.get());
+    let Some(content) = parsed.ok().and_then(|parsed| parsed.content) else {
+        return;
+    };
+    let items = content.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if let Some(items) = items.map(str::trim).filter(|items| !items.is_empty()) {
+        out.push(Delta::Logprobs { choice, items: Cow::Borrowed(items) });
+    }
+}
+
+fn citations(raw: &RawValue, out: &mut Vec<Delta<'_>>) {
+    let list: Vec<Annotation> = serde_json::from_str(raw.get()).unwrap_or_default();
+    out.extend(list.into_iter().filter_map(|entry| entry.url_citation).map(|source| {
+        Delta::Citation(Citation {
+            url: source.url,
+            title: source.title,
+            cited_text: source.content,
+            start: source.start_index,
+            end: source.end_index,
+        })
+    }));
+}

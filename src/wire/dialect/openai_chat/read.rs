@@ -1,0 +1,309 @@
+//! Reads a whole request, for translation.
+//!
+//! It says by its path which field is wrong or cannot be said in another dialect, and never repeats
+//! a value. Top-level fields that it does not know are dropped, as are those that only steer the
+//! vendor's own plant: `store`, `metadata`, `service_tier`, `prompt_cache_key`, `safety_identifier`,
+//! `verbosity`, `prediction`, `stream_options`. Refused, because the answer would not be what was
+//! asked for: `functions` and `function_call` (say `tools`), `audio` and any modality but text,
+//! `web_search_options` and tools that are not functions, a `tool_choice` of `allowed_tools` or of a
+//! custom tool, and the content parts listed in `turns.rs`.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::request::syntax;
+use super::turns::{self, MessageBody};
+use crate::wire::chat::{Fault, Format, Reasoning, Request, Tool, ToolChoice};
+
+type Raw<'a> = Option<&'a RawValue>;
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    messages: Vec<MessageBody<'a>>,
+    #[serde(borrow, default)]
+    tools: Option<Vec<ToolBody<'a>>>,
+    #[serde(borrow, default)]
+    tool_choice: Raw<'a>,
+    #[serde(default)]
+    parallel_tool_calls: Option<bool>,
+    #[serde(default)]
+    max_completion_tokens: Option<u64>,
+    #[serde(default)]
+    max_tokens: Option<u64>,
+    #[serde(borrow, default)]
+    stop: Raw<'a>,
+    #[serde(default)]
+    temperature: Option<f64>,
+    #[serde(default)]
+    top_p: Option<f64>,
+    /// Not `OpenAI`'s, but what most compatible servers take.
+    #[serde(default)]
+    top_k: Option<u64>,
+    #[serde(default)]
+    presence_penalty: Option<f64>,
+    #[serde(default)]
+    frequency_penalty: Option<f64>,
+    #[serde(default)]
+    seed: Option<i64>,
+    #[serde(default)]
+    n: Option<u64>,
+    #[serde(default)]
+    logit_bias: Option<Box<RawValue>>,
+    #[serde(default)]
+    logprobs: Option<bool>,
+    #[serde(default)]
+    top_logprobs: Option<u64>,
+    #[serde(borrow, default)]
+    response_format: Option<FormatBody<'a>>,
+    #[serde(default)]
+    reasoning_effort: Option<String>,
+    #[serde(default)]
+    reasoning: Option<ReasoningBody>,
+    #[serde(default)]
+    user: Option<String>,
+    #[serde(default)]
+    modalities: Option<Vec<String>>,
+    #[serde(borrow, default)]
+    functions: Raw<'a>,
+    #[serde(borrow, default)]
+    function_call: Raw<'a>,
+    #[serde(borrow, default)]
+    audio: Raw<'a>,
+    #[serde(borrow, default)]
+    web_search_options: Raw<'a>,
+}
+
+#[derive(Deserialize)]
+struct ToolBody<'a> {
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    #[serde(borrow, default)]
+    function: Raw<'a>,
+}
+
+#[derive(Deserialize)]
+struct FunctionBody {
+    name: String,
+    #[serde(default)]
+    description: Option<String>,
+    #[serde(default)]
+    parameters: Option<Box<RawValue>>,
+    #[serde(default)]
+    strict: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct FormatBody<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(borrow, default)]
+    json_schema: Raw<'a>,
+}
+
+#[derive(Deserialize)]
+struct SchemaBody {
+    #[serde(default)]
+    name: Option<String>,
+    schema: Box<RawValue>,
+    #[serde(default)]
+    strict: Option<bool>,
+}
+
+/// `OpenRouter`'s way to say it.
+#[derive(Deserialize)]
+struct ReasoningBody {
+    #[serde(default)]
+    effort: Option<String>,
+    #[serde(default)]
+    max_tokens: Option<u64>,
+    #[serde(default)]
+    enabled: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct ChoiceBody {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    function: Option<ChoiceFunction>,
+}
+
+#[derive(Deserialize)]
+struct ChoiceFunction {
+    name: String,
+}
+
+/// Reads JSON that stands at `path` ("" for the whole body) and says where in it something is wrong.
+pub(super) fn parse<'a, T: Deserialize<'a>>(path: &str, json: &'a str) -> Result<T, Fault> {
+    let mut source = serde_json::Deserializer::from_str(json);
+    let parsed = serde_path_to_error::deserialize(&mut source).map_err(|error| {
+        let inner = error.path().to_string();
+        let place = match (path, inner.as_str()) {
+            (path, ".") => path.to_owned(),
+            ("", inner) => inner.to_owned(),
+            (path, inner) if inner.starts_with('[') => format!("{path}{inner}"),
+            (path, inner) => format!("{path}.{inner}"),
+        };
+        wrong(&place, error.inner())
+    })?;
+    source.end().map_err(|error| syntax(&error))?;
+    Ok(parsed)
+}
+
+/// Words an error of the parser without the value that it stumbled over.
+fn wrong(place: &str, error: &serde_json::Error) -> Fault {
+    if !error.is_data() {
+        return syntax(error);
+    }
+    let said = error.to_string();
+    if let Some(name) = said.strip_prefix("missing field `").and_then(|rest| rest.split('`').next())
+    {
+        let dot = if place.is_empty() { "" } else { "." };
+        return refuse(&format!("{place}{dot}{name}"), "is missing");
+    }
+    let expected = said.rsplit_once(", expected ").map(|(_, rest)| rest);
+    let expected = expected.map(|rest| rest.rsplit_once(" at line").map_or(rest, |(word, _)| word));
+    match expected {
+        _ if place.is_empty() => syntax(error),
+        Some("a boolean") => refuse(place, "must be true or false"),
+        Some("u64" | "u32") => refuse(place, "must be a whole number, not negative"),
+        Some("i64") => refuse(place, "must be a whole number"),
+        Some("f64") => refuse(place, "must be a number"),
+        Some("a sequence") => refuse(place, "must be an array"),
+        Some(word) if word.starts_with("struct ") => refuse(place, "must be an object"),
+        Some("a string" | "a borrowed string") => refuse(place, "must be a string"),
+        _ => refuse(place, "is of the wrong type"),
+    }
+}
+
+/// A fault about one field.
+pub(super) fn refuse(path: &str, what: &str) -> Fault {
+    Fault::field(path, format!("`{path}` {what}"))
+}
+
+/// Reads the whole request.
+pub(super) fn request(json: &str) -> Result<Request, Fault> {
+    let body: Body<'_> = parse("", json)?;
+    refuse_untranslatable(&body)?;
+    Ok(Request {
+        messages: turns::messages(body.messages)?,
+        tools: tools(body.tools.unwrap_or_default())?,
+        tool_choice: body.tool_choice.map(tool_choice).transpose()?,
+        parallel_tool_calls: body.parallel_tool_calls,
+        max_tokens: body.max_completion_tokens.or(body.max_tokens),
+        stop: body.stop.map(stop).transpose()?.unwrap_or_default(),
+        temperature: body.temperature,
+        top_p: body.top_p,
+        top_k: body.top_k,
+        presence_penalty: body.presence_penalty,
+        frequency_penalty: body.frequency_penalty,
+        seed: body.seed,
+        n: body.n,
+        logit_bias: body.logit_bias.filter(|bias| !matches!(bias.get(), "null" | "{}")),
+        logprobs: body.logprobs.unwrap_or(false),
+        top_logprobs: body.top_logprobs,
+        format: body.response_format.as_ref().map(format).transpose()?.flatten(),
+        reasoning: reasoning(body.reasoning_effort, body.reasoning),
+        user: body.user,
+    })
+}
+
+fn refuse_untranslatable(body: &Body<'_>) -> Result<(), Fault> {
+    let legacy = "is the form that `tools` and `tool_choice` replaced; use those";
+    let refused = [
+        ("functions", body.functions.is_some(), legacy),
+        ("function_call", body.function_call.is_some(), legacy),
+        ("audio", body.audio.is_some(), "cannot be translated: the upstream answers in text only"),
+        (
+            "modalities",
+            body.modalities.iter().flatten().any(|modality| modality != "text"),
+            "may only hold \"text\": the upstream answers in text only",
+        ),
+        (
+            "web_search_options",
+            body.web_search_options.is_some(),
+            "cannot be translated: hosted tools belong to one vendor",
+        ),
+    ];
+    match refused.iter().find(|(_, present, _)| *present) {
+        Some((name, _, why)) => Err(refuse(name, why)),
+        None => Ok(()),
+    }
+}
+
+fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Vec<Tool>, Fault> {
+    let read = |(i, body): (usize, ToolBody<'_>)| {
+        let path = format!("tools[{i}]");
+        if body.kind.is_some_and(|kind| kind != "function") {
+            let what = "is not a function: only tools of type \"function\" can be translated";
+            return Err(refuse(&path, what));
+        }
+        let path = format!("{path}.function");
+        let raw = body.function.ok_or_else(|| refuse(&path, "is missing"))?;
+        let function: FunctionBody = parse(&path, raw.get())?;
+        Ok(Tool {
+            name: function.name,
+            description: function.description,
+            parameters: function.parameters.filter(|schema| schema.get() != "null"),
+            strict: function.strict,
+        })
+    };
+    bodies.into_iter().enumerate().map(read).collect()
+}
+
+fn tool_choice(raw: &RawValue) -> Result<ToolChoice, Fault> {
+    const PATH: &str = "tool_choice";
+    match raw.get() {
+        "\"none\"" => return Ok(ToolChoice::None),
+        "\"auto\"" => return Ok(ToolChoice::Auto),
+        // `any` is Mistral's word for it.
+        "\"required\"" | "\"any\"" => return Ok(ToolChoice::Required),
+        word if word.starts_with('"') => {
+            return Err(refuse(PATH, "must be \"none\", \"auto\", \"required\" or an object"));
+        }
+        _ => {}
+    }
+    let choice: ChoiceBody = parse(PATH, raw.get())?;
+    match (choice.kind.as_str(), choice.function) {
+        ("function", Some(function)) => Ok(ToolChoice::Named(function.name)),
+        ("function", None) => Err(refuse("tool_choice.function", "is missing")),
+        ("allowed_tools", _) => Err(refuse(
+            PATH,
+            "of type \"allowed_tools\" cannot be translated; leave the other tools out of `tools`",
+        )),
+        _ => Err(refuse(PATH, "can only name a tool of type \"function\"")),
+    }
+}
+
+fn stop(raw: &RawValue) -> Result<Vec<String>, Fault> {
+    if raw.get().starts_with('"') {
+        return Ok(vec![parse("stop", raw.get())?]);
+    }
+    parse("stop", raw.get())
+}
+
+fn format(body: &FormatBody<'_>) -> Result<Option<Format>, Fault> {
+    match (body.kind.as_str(), body.json_schema) {
+        ("text", _) => Ok(None),
+        ("json_object", _) => Ok(Some(Format::Json)),
+        ("json_schema", Some(raw)) => {
+            let body: SchemaBody = parse("response_format.json_schema", raw.get())?;
+            Ok(Some(Format::Schema { name: body.name, schema: body.schema, strict: body.strict }))
+        }
+        ("json_schema", None) => Err(refuse("response_format.json_schema", "is missing")),
+        _ => Err(refuse(
+            "response_format.type",
+            "must be \"text\", \"json_object\" or \"json_schema\"",
+        )),
+    }
+}
+
+fn reasoning(effort: Option<String>, body: Option<ReasoningBody>) -> Option<Reasoning> {
+    let (inner, budget, enabled) =
+        body.map_or((None, None, None), |body| (body.effort, body.max_tokens, body.enabled));
+    let effort = effort.or(inner);
+    let enabled = if effort.as_deref() == Some("none") { Some(false) } else { enabled };
+    let reasoning = Reasoning { enabled, effort, budget };
+    (reasoning != Reasoning::default()).then_some(reasoning)
+}

@@ -1,0 +1,76 @@
+//! The caller's JSON as it is: what the gateway needs of it, and the few members it changes.
+//!
+//! Nothing else of a request is read here, and every other byte stays as it was.
+
+use serde::de::DeserializeOwned;
+
+use crate::wire::chat::{Fault, Kind};
+use crate::wire::dialect::{Envelope, Target};
+use crate::wire::json::{self, Members};
+
+fn members(body: &str) -> Result<Members<'_>, Fault> {
+    Members::parse(body).map_err(|error| syntax(&error))
+}
+
+/// A body that is not a JSON object: where, never what.
+pub(super) fn syntax(error: &serde_json::Error) -> Fault {
+    let (line, column) = (error.line(), error.column());
+    Fault::new(
+        Kind::Invalid,
+        if error.is_data() {
+            "the request body must be a JSON object".to_owned()
+        } else {
+            format!("the request body is not valid JSON (line {line}, column {column})")
+        },
+    )
+}
+
+/// A member if it is there and not null.
+fn member<T: DeserializeOwned>(
+    members: &Members<'_>,
+    (name, shape): (&str, &str),
+) -> Result<Option<T>, Fault> {
+    let Some(value) = members.get(name).filter(|value| !json::is_null(value)) else {
+        return Ok(None);
+    };
+    let parsed = serde_json::from_str(value.get());
+    parsed.map(Some).map_err(|_| Fault::field(name, format!("`{name}` must be {shape}")))
+}
+
+/// Reads what the gateway needs.
+pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
+    let members = members(body)?;
+    let model: Option<String> = member(&members, ("model", "a string"))?;
+    let model = model
+        .filter(|model| !model.is_empty())
+        .ok_or_else(|| Fault::field("model", "`model` is missing: say which model is to answer"))?;
+    let stream = member(&members, ("stream", "true or false"))?.unwrap_or(false);
+    let want_usage = members
+        .get("stream_options")
+        .and_then(|options| Members::parse(options.get()).ok()?.get("include_usage"))
+        .is_some_and(|value| value.get() == "true");
+    Ok(Envelope { model, stream, want_usage })
+}
+
+/// Changes the model, `stream` if the upstream is asked otherwise than we were, and asks for usage
+/// where the upstream can be asked.
+pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
+    let members = members(body)?;
+    let model = json::quoted(target.model);
+    let mut edits = vec![("model", Some(model.as_str()))];
+    let streams: bool = member(&members, ("stream", "true or false"))?.unwrap_or(false);
+    if streams != target.stream {
+        edits.push(("stream", Some(if target.stream { "true" } else { "false" })));
+    }
+    let asked = [("include_usage", Some("true"))];
+    let options = members.get("stream_options").map_or("{}", |options| options.get());
+    let options =
+        json::edit(options, &asked).unwrap_or_else(|_| r#"{"include_usage":true}"#.to_owned());
+    if target.stream && target.quirks.stream_options {
+        edits.push(("stream_options", Some(&options)));
+    } else if streams != target.stream || !target.quirks.stream_options {
+        // Without `stream`, or at an upstream that refuses it, the member is an error.
+        edits.push(("stream_options", None));
+    }
+    json::edit(body, &edits).map_err(|error| syntax(&error))
+}

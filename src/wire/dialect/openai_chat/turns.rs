@@ -1,0 +1,249 @@
+//! Reads the `messages` of a request into turns.
+//!
+//! Refused with their path, because no other dialect has them: `input_audio`, files by id, content
+//! parts and tool calls of unknown types, and arguments of past calls that are not a JSON object. Dropped:
+//! the `name` of a speaker, `audio` and `annotations` of past answers, cache hints on parts.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::decode::scheme;
+use super::read::{parse, refuse};
+use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Signature, Source};
+use crate::wire::json;
+
+type Raw<'a> = Option<&'a RawValue>;
+
+/// One element of `messages`.
+#[derive(Deserialize)]
+pub(super) struct MessageBody<'a> {
+    role: String,
+    #[serde(borrow, default)]
+    content: Raw<'a>,
+    #[serde(default)]
+    refusal: Option<String>,
+    #[serde(default)]
+    reasoning_content: Option<String>,
+    #[serde(default)]
+    reasoning: Option<String>,
+    #[serde(borrow, default)]
+    reasoning_details: Raw<'a>,
+    #[serde(borrow, default)]
+    tool_calls: Option<Vec<CallBody<'a>>>,
+    #[serde(borrow, default)]
+    function_call: Option<FunctionBody<'a>>,
+    #[serde(default)]
+    tool_call_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct CallBody<'a> {
+    id: String,
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    #[serde(borrow, default)]
+    function: Option<FunctionBody<'a>>,
+}
+
+#[derive(Deserialize)]
+struct FunctionBody<'a> {
+    name: String,
+    #[serde(borrow, default)]
+    arguments: Raw<'a>,
+}
+
+#[derive(Deserialize)]
+struct PartBody {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    refusal: Option<String>,
+    #[serde(default)]
+    image_url: Option<ImageBody>,
+    #[serde(default)]
+    file: Option<FileBody>,
+}
+
+#[derive(Deserialize)]
+struct ImageBody {
+    url: String,
+    #[serde(default)]
+    detail: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct FileBody {
+    #[serde(default)]
+    filename: Option<String>,
+    #[serde(default)]
+    file_data: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct DetailBody {
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    summary: Option<String>,
+    #[serde(default)]
+    signature: Option<String>,
+    #[serde(default)]
+    data: Option<String>,
+    #[serde(default)]
+    format: Option<String>,
+}
+
+/// Reads all turns. Results of tools that follow each other become one turn of the user.
+pub(super) fn messages(bodies: Vec<MessageBody<'_>>) -> Result<Vec<Message>, Fault> {
+    let mut turns: Vec<Message> = Vec::with_capacity(bodies.len());
+    // The legacy form has no ids: a result answers the last call.
+    let mut legacy = None;
+    let mut after_tool = false;
+    for (i, body) in bodies.into_iter().enumerate() {
+        let path = format!("messages[{i}]");
+        let is_tool = matches!(body.role.as_str(), "tool" | "function");
+        let (role, parts) = match body.role.as_str() {
+            "system" | "developer" => (Role::System, content(&path, body.content)?),
+            "user" => (Role::User, content(&path, body.content)?),
+            "assistant" => {
+                let id = format!("call_legacy_{i}");
+                if body.function_call.is_some() {
+                    legacy = Some(id.clone());
+                }
+                (Role::Assistant, assistant(&path, body, id)?)
+            }
+            "tool" | "function" => {
+                let id = if body.role == "tool" { body.tool_call_id } else { legacy.take() };
+                let id = id.ok_or_else(|| refuse(&format!("{path}.tool_call_id"), "is missing"))?;
+                let parts = content(&path, body.content)?;
+                (Role::User, vec![Part::ToolResult { id, parts, is_error: false }])
+            }
+            _ => {
+                let what = "must be \"system\", \"developer\", \"user\", \"assistant\" or \"tool\"";
+                return Err(refuse(&format!("{path}.role"), what));
+            }
+        };
+        match turns.last_mut().filter(|_| is_tool && after_tool) {
+            Some(turn) => turn.parts.extend(parts),
+            None => turns.push(Message { role, parts }),
+        }
+        after_tool = is_tool;
+    }
+    Ok(turns)
+}
+
+fn content(path: &str, raw: Raw<'_>) -> Result<Vec<Part>, Fault> {
+    let path = format!("{path}.content");
+    let Some(raw) = raw else {
+        return Ok(Vec::new());
+    };
+    if let Some(text) = json::text(raw) {
+        return Ok(vec![Part::Text(text.into_owned())]);
+    }
+    if !raw.get().starts_with('[') {
+        return Err(refuse(&path, "must be a string or an array of parts"));
+    }
+    let bodies: Vec<PartBody> = parse(&path, raw.get())?;
+    let read = |(i, body)| part(&format!("{path}[{i}]"), body);
+    bodies.into_iter().enumerate().map(read).collect()
+}
+
+fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
+    let missing = |name: &str| refuse(&format!("{path}.{name}"), "is missing");
+    match body.kind.as_str() {
+        "text" => body.text.map(Part::Text).ok_or_else(|| missing("text")),
+        "refusal" => body.refusal.map(Part::Refusal).ok_or_else(|| missing("refusal")),
+        "image_url" => {
+            let image = body.image_url.ok_or_else(|| missing("image_url"))?;
+            let source = source(&format!("{path}.image_url.url"), image.url)?;
+            Ok(Part::Image(Image { source, detail: image.detail }))
+        }
+        "file" => {
+            let file = body.file.ok_or_else(|| missing("file"))?;
+            let path = format!("{path}.file.file_data");
+            let data = file.file_data.ok_or_else(|| {
+                refuse(&path, "is missing: files by id stay with the vendor that stores them")
+            })?;
+            match source(&path, data)? {
+                Source::Url(_) => Err(refuse(&path, "must be a data: URL")),
+                source => Ok(Part::Document(Document { source, title: file.filename })),
+            }
+        }
+        _ => {
+            Err(refuse(path, "is of a type that cannot be translated: use text, image_url or file"))
+        }
+    }
+}
+
+/// Reads an address: of the web, or `data:` with base64.
+fn source(path: &str, url: String) -> Result<Source, Fault> {
+    if url.starts_with("https://") || url.starts_with("http://") {
+        return Ok(Source::Url(url));
+    }
+    let inline = url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
+    let (media_type, data) =
+        inline.filter(|(media_type, _)| !media_type.is_empty()).ok_or_else(|| {
+            refuse(path, "must be an https: URL or a data: URL with a media type and base64")
+        })?;
+    Ok(Source::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
+}
+
+/// Reasoning comes first, as other vendors demand, then text, then calls.
+fn assistant(path: &str, body: MessageBody<'_>, legacy: String) -> Result<Vec<Part>, Fault> {
+    let mut parts = Vec::new();
+    let path_of_details = format!("{path}.reasoning_details");
+    let details: Option<Vec<DetailBody>> =
+        body.reasoning_details.map(|raw| parse(&path_of_details, raw.get())).transpose()?;
+    parts.extend(details.into_iter().flatten().filter_map(detail));
+    let told =
+        parts.iter().any(|part| matches!(part, Part::Reasoning { text, .. } if !text.is_empty()));
+    let text = body.reasoning_content.or(body.reasoning).filter(|text| !told && !text.is_empty());
+    if let Some(text) = text {
+        parts.insert(0, Part::Reasoning { text, signature: None });
+    }
+    let text = content(path, body.content)?;
+    parts.extend(
+        text.into_iter().filter(|part| !matches!(part, Part::Text(text) if text.is_empty())),
+    );
+    parts.extend(body.refusal.filter(|text| !text.is_empty()).map(Part::Refusal));
+    for (i, call) in body.tool_calls.into_iter().flatten().enumerate() {
+        let path = format!("{path}.tool_calls[{i}]");
+        if call.kind.is_some_and(|kind| kind != "function") {
+            return Err(refuse(&path, "is not a call of a function and cannot be translated"));
+        }
+        let function =
+            call.function.ok_or_else(|| refuse(&format!("{path}.function"), "is missing"))?;
+        parts.push(tool_call(&path, call.id, function)?);
+    }
+    if let Some(function) = body.function_call {
+        parts.push(tool_call(&format!("{path}.function_call"), legacy, function)?);
+    }
+    Ok(parts)
+}
+
+/// One entry of `reasoning_details`; nothing if it has neither text nor a state of a known vendor.
+fn detail(body: DetailBody) -> Option<Part> {
+    let scheme = scheme(body.format.as_deref().unwrap_or_default());
+    if let Some(data) = body.data.filter(|data| !data.is_empty()) {
+        return Some(Part::RedactedReasoning { data, scheme: scheme? });
+    }
+    let text = body.text.or(body.summary).unwrap_or_default();
+    let signature = body.signature.filter(|value| !value.is_empty());
+    let signature = signature.zip(scheme).map(|(value, scheme)| Signature { value, scheme });
+    (signature.is_some() || !text.is_empty()).then_some(Part::Reasoning { text, signature })
+}
+
+/// Arguments are a string of JSON; some callers send the object itself.
+fn tool_call(path: &str, id: String, function: FunctionBody<'_>) -> Result<Part, Fault> {
+    let written = function
+        .arguments
+        .map_or_else(Default::default, |raw| json::text(raw).unwrap_or_else(|| raw.get().into()));
+    let written = if written.trim().is_empty() { "{}" } else { written.trim() };
+    let arguments = RawValue::from_string(written.to_owned());
+    let arguments = arguments.ok().filter(|json| json.get().starts_with('{')).ok_or_else(|| {
+        refuse(&format!("{path}.function.arguments"), "must be a JSON object, written as a string")
+    })?;
+    Ok(Part::ToolCall { id, name: function.name, arguments })
+}

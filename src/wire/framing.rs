@@ -1,0 +1,102 @@
+//! Framings: how an upstream's bytes are cut into frames, before anyone asks what a frame means.
+
+use bytes::Bytes;
+
+use super::sse;
+
+/// One unit of a framing, with its own bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// The event's name, where the framing has one and the upstream gave one.
+    pub event: Option<Bytes>,
+    /// The payload as it came.
+    pub data: Bytes,
+}
+
+/// How a dialect cuts its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Server-sent events (WHATWG HTML, section 9.2).
+    Sse,
+    /// The whole body is one frame: an answer that is not streamed.
+    Whole,
+}
+
+/// A frame grew past the cap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLong {
+    /// The cap in bytes.
+    pub cap: usize,
+}
+
+/// Cuts bytes into frames. Any slicing of the same bytes gives the same frames.
+#[derive(Debug)]
+pub enum Framer {
+    /// Server-sent events.
+    Sse(sse::Framer),
+    /// Collects the body.
+    Whole {
+        /// What came so far.
+        body: Vec<u8>,
+        /// The most it may be.
+        cap: usize,
+    },
+}
+
+impl Framer {
+    /// A framer whose frames, finished or not, never exceed `cap` bytes.
+    pub fn new(framing: Framing, cap: usize) -> Self {
+        match framing {
+            Framing::Sse => Self::Sse(sse::Framer::new(cap)),
+            Framing::Whole => Self::Whole { body: Vec::new(), cap },
+        }
+    }
+
+    /// Takes bytes in and appends the frames that they complete.
+    pub fn push(&mut self, bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), TooLong> {
+        match self {
+            Self::Sse(framer) => framer.push(bytes, out),
+            Self::Whole { body, cap } if body.len().saturating_add(bytes.len()) > *cap => {
+                Err(TooLong { cap: *cap })
+            }
+            Self::Whole { body, .. } => {
+                body.extend_from_slice(&bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// The bytes have ended: appends what they leave, even if its end mark is missing. A decoder
+    /// must not take such a frame for whole unless its payload is.
+    pub fn finish(&mut self, out: &mut Vec<Frame>) {
+        match self {
+            Self::Sse(framer) => framer.finish(out),
+            Self::Whole { body, .. } => {
+                out.push(Frame { event: None, data: std::mem::take(body).into() });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 37: the cap of a body that is not streamed counts all of it, however it is cut.
+    #[test]
+    fn f37_whole_bodies_are_capped() {
+        let mut whole = Framer::new(Framing::Whole, 8);
+        let mut out = Vec::new();
+        assert_eq!(whole.push(Bytes::from_static(b"12345678"), &mut out), Ok(()));
+        assert_eq!(whole.push(Bytes::from_static(b"9"), &mut out), Err(TooLong { cap: 8 }));
+        whole.finish(&mut out);
+        assert_eq!(out, [Frame { event: None, data: Bytes::from_static(b"12345678") }]);
+    }
+
+    #[test]
+    fn an_empty_body_is_a_frame_too() {
+        let mut out = Vec::new();
+        Framer::new(Framing::Whole, 8).finish(&mut out);
+        assert_eq!(out, [Frame::default()]);
+    }
+}

@@ -1,0 +1,184 @@
+//! JSON without loss: reading strings leniently, and changing single members of an object while
+//! every other byte stays as it was.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::{BufMut, BytesMut};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The members of an object in order, values unread.
+#[derive(Debug, Default)]
+pub struct Members<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Members<'a> {
+    /// Splits an object into its members.
+    pub fn parse(object: &'a str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(object)
+    }
+
+    /// The value of a member; the last one wins, as with most readers.
+    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| *value)
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::with_capacity(16);
+                while let Some(Key(key)) = map.next_key()? {
+                    members.push((key, map.next_value()?));
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// A member's name, borrowed unless it holds escapes. (A plain `Cow<str>` never borrows.)
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+        impl<'de> Visitor<'de> for Name {
+            type Value = Key<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a member name")
+            }
+            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Borrowed(name)))
+            }
+            fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Owned(name.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Name)
+    }
+}
+
+/// Sets members of an object: `(name, Some(JSON))` replaces the value or appends the member,
+/// `(name, None)` removes it. Every other byte of `object` is kept, in its place.
+pub fn edit(object: &str, edits: &[(&str, Option<&str>)]) -> Result<String, serde_json::Error> {
+    let members = Members::parse(object)?;
+    let part = |from: usize, to: usize| object.get(from..to).unwrap_or_default();
+    let mut out = String::with_capacity(object.len() + 64);
+    // Where the member before ended: at first the opening brace.
+    let mut at = object.find('{').map_or(0, |brace| brace + 1);
+    out.push_str(part(0, at));
+    let mut first = true;
+    for (name, value) in &members.0 {
+        let start = value.get().as_ptr().addr() - object.as_ptr().addr();
+        let end = start + value.get().len();
+        // `, "name" :` with the spaces that are around it.
+        let lead = part(at, start);
+        at = end;
+        let new = match edits.iter().find(|(edited, _)| edited == name) {
+            None => value.get(),
+            Some((_, Some(new))) => new,
+            Some((_, None)) => continue,
+        };
+        let removed_before = first && lead.trim_start().starts_with(',');
+        out.push_str(if removed_before { lead.trim_start().trim_start_matches(',') } else { lead });
+        out.push_str(new);
+        first = false;
+    }
+    for (name, value) in edits {
+        if let Some(new) = value
+            && members.get(name).is_none()
+        {
+            if !std::mem::take(&mut first) {
+                out.push(',');
+            }
+            out.push_str(&quoted(name));
+            out.push(':');
+            out.push_str(new);
+        }
+    }
+    out.push_str(part(at, object.len()));
+    Ok(out)
+}
+
+/// A string as a JSON string literal.
+pub fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Appends a string as a JSON string literal.
+pub fn write_str(text: &str, out: &mut BytesMut) {
+    // Writing to memory cannot fail.
+    serde_json::to_writer(out.writer(), text).unwrap_or_default();
+}
+
+/// Whether a value is `null` (or, being absent, might as well be).
+pub fn is_null(value: &RawValue) -> bool {
+    value.get() == "null"
+}
+
+/// Reads a JSON string literal, borrowing it when it holds no escapes. `None`: not a string. Half a
+/// surrogate pair is not an error: it becomes U+FFFD, because a stream that dies of it helps nobody.
+pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+    let inner = value.get().strip_prefix('"')?.strip_suffix('"')?;
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        return Some(Cow::Borrowed(inner));
+    }
+    if let Ok(text) = serde_json::from_str::<String>(value.get()) {
+        return Some(Cow::Owned(text));
+    }
+    Some(Cow::Owned(unescape_lossy(inner)))
+}
+
+/// Unescapes the inside of a valid JSON string literal, lone surrogates replaced.
+fn unescape_lossy(inner: &str) -> String {
+    let mut units: Vec<u16> = Vec::with_capacity(inner.len());
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        let unit = match (c, if c == '\\' { chars.next() } else { None }) {
+            ('\\', Some('n')) => u16::from(b'\n'),
+            ('\\', Some('r')) => u16::from(b'\r'),
+            ('\\', Some('t')) => u16::from(b'\t'),
+            ('\\', Some('b')) => 8,
+            ('\\', Some('f')) => 12,
+            ('\\', Some('u')) => {
+                let digits: String = chars.by_ref().take(4).collect();
+                u16::from_str_radix(&digits, 16).unwrap_or(0xFFFD)
+            }
+            ('\\', Some(literal)) => {
+                units.extend(literal.encode_utf16(&mut [0; 2]).iter());
+                continue;
+            }
+            _ => {
+                units.extend(c.encode_utf16(&mut [0; 2]).iter());
+                continue;
+            }
+        };
+        units.push(unit);
+    }
+    String::from_utf16_lossy(&units)
+}
+
+/// The half of a surrogate pair that a text fragment ends with, if it does: `\ud83d` at the end of
+/// one delta whose other half opens the next.
+pub fn dangling_surrogate(value: &RawValue) -> Option<&str> {
+    let inner = value.get().strip_suffix('"')?;
+    let escape = inner.get(inner.len().checked_sub(6)?..)?;
+    let unit = u16::from_str_radix(escape.strip_prefix("\\u")?, 16).ok()?;
+    // An even number of backslashes before it would make it literal text.
+    let before = inner.len() - 6;
+    let slashes = inner.as_bytes().iter().take(before).rev().take_while(|b| **b == b'\\').count();
+    ((0xD800..0xDC00).contains(&unit) && slashes % 2 == 0).then_some(escape)
+}
+
+#[cfg(test)]
+#[path = "json_tests.rs"]
+mod tests;

@@ -1,0 +1,11 @@
+//! The wire: bytes in, values out, and back.
+//!
+//! Everything below this module is pure. It never awaits, reads a clock, draws randomness, reads the
+//! environment or logs; identities and times come in as arguments. `tests/it/tidy.rs` checks it.
+
+pub mod chat;
+pub mod dialect;
+pub mod framing;
+pub mod json;
+pub mod sse;
+pub mod transcode;

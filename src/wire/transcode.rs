@@ -1,0 +1,198 @@
+//! One attempt's codec: upstream bytes in, the caller's bytes out, and what was learnt on the way.
+
+use bytes::{Bytes, BytesMut};
+
+use super::chat::{Delta, End, Fault, Kind, Stop, Usage};
+use super::dialect::{Decode, Encode, Mode};
+use super::framing::{Frame, Framer, Framing, TooLong};
+
+/// What an answer amounted to. Grows with the stream and is readable at any time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// The upstream's own count, cumulative.
+    pub usage: Usage,
+    /// Why the first alternative stopped, once said.
+    pub stop: Option<Stop>,
+    /// Deltas of model output.
+    pub outputs: u64,
+    /// Bytes of model output, in UTF-8.
+    pub output_bytes: u64,
+    /// The model as the upstream names it.
+    pub model: Option<String>,
+    /// The answer is complete, so that the upstream's count is final.
+    pub complete: bool,
+}
+
+impl Tally {
+    /// Output tokens, and whether that is an estimate: the upstream's count if there is one, else
+    /// four bytes to a token but no fewer than there were deltas, since a delta is rarely less.
+    pub fn output_tokens(&self) -> (u64, bool) {
+        match self.usage.output {
+            Some(tokens) if self.complete || self.stop.is_some() => (tokens, false),
+            said => (self.outputs.max(self.output_bytes.div_ceil(4)).max(said.unwrap_or(0)), true),
+        }
+    }
+
+    fn note(&mut self, delta: &Delta<'_>) {
+        match delta {
+            Delta::Start { model, .. } if !model.is_empty() => self.model = Some(model.to_string()),
+            Delta::Usage(usage) => self.usage.replace_with(usage),
+            Delta::Stop { choice: 0, reason } => self.stop = Some(reason.clone()),
+            _ if delta.is_output() => {
+                self.outputs += 1;
+                self.output_bytes += delta.output().len() as u64;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Frames, decodes and encodes one answer. Dropped whole when an attempt fails before its output
+/// was forwarded.
+pub struct Transcoder {
+    framer: Framer,
+    framing: Framing,
+    decoder: Box<dyn Decode>,
+    encoder: Box<dyn Encode>,
+    mode: Mode,
+    frames: Vec<Frame>,
+    tally: Tally,
+    end: Option<End>,
+}
+
+impl Transcoder {
+    /// `cap`: the most bytes that one frame may have.
+    pub fn new(
+        framing: Framing,
+        cap: usize,
+        decoder: Box<dyn Decode>,
+        encoder: Box<dyn Encode>,
+        mode: Mode,
+    ) -> Self {
+        Self {
+            framer: Framer::new(framing, cap),
+            framing,
+            decoder,
+            encoder,
+            mode,
+            frames: Vec::new(),
+            tally: Tally::default(),
+            end: None,
+        }
+    }
+
+    /// Takes upstream bytes and appends what the caller is to receive. Returns whether there was
+    /// model output among them. Bytes after the end are ignored.
+    pub fn push(&mut self, bytes: Bytes, out: &mut BytesMut) -> bool {
+        if self.end.is_some() {
+            return false;
+        }
+        let mut frames = std::mem::take(&mut self.frames);
+        let cut = self.framer.push(bytes, &mut frames);
+        let output = self.forward(&frames, out);
+        frames.clear();
+        self.frames = frames;
+        if let Err(TooLong { cap }) = cut {
+            let message = format!("the upstream sent an event of more than {cap} bytes");
+            self.abort(End::Failed(Fault::new(Kind::Upstream, message)), out);
+        }
+        output
+    }
+
+    /// The upstream's bytes have ended cleanly.
+    pub fn finish(&mut self, out: &mut BytesMut) {
+        if self.end.is_some() {
+            return;
+        }
+        let mut frames = Vec::new();
+        self.framer.finish(&mut frames);
+        if self.framing == Framing::Whole {
+            return self.finish_whole(&frames, out);
+        }
+        self.forward_cut(&frames, out);
+        if self.end.is_none() {
+            let end = self.decoder.finish();
+            self.end_with(end, None, out);
+        }
+    }
+
+    /// Ends the answer for a reason of ours.
+    pub fn abort(&mut self, end: End, out: &mut BytesMut) {
+        if self.end.is_none() {
+            self.end_with(end, None, out);
+        }
+    }
+
+    /// How the answer ended, once it has.
+    pub fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    /// What it amounted to so far.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    fn forward(&mut self, frames: &[Frame], out: &mut BytesMut) -> bool {
+        let mut output = false;
+        let mut deltas = Vec::new();
+        for frame in frames {
+            // A keep-alive that a careless proxy wrapped as data (`data: : keepalive`).
+            if frame.data.first() == Some(&b':') {
+                continue;
+            }
+            deltas.clear();
+            let end = self.decoder.frame(frame, &mut deltas);
+            for delta in &deltas {
+                self.tally.note(delta);
+                output |= delta.is_output();
+            }
+            if let Some(end) = end {
+                if self.mode == Mode::Translated && !deltas.is_empty() {
+                    self.encoder.frame(frame, &deltas, out);
+                }
+                self.end_with(end, Some(frame), out);
+                break;
+            }
+            self.encoder.frame(frame, &deltas, out);
+        }
+        output
+    }
+
+    /// The last event came without its end mark. If it does not parse it was cut, and the stream
+    /// with it; that is not the upstream writing junk.
+    fn forward_cut(&mut self, frames: &[Frame], out: &mut BytesMut) {
+        let whole = |frame: &Frame| {
+            frame.data.first() != Some(&b'{')
+                || serde_json::from_slice::<serde::de::IgnoredAny>(&frame.data).is_ok()
+        };
+        if frames.iter().all(whole) {
+            self.forward(frames, out);
+        } else {
+            self.end_with(End::Truncated, None, out);
+        }
+    }
+
+    fn finish_whole(&mut self, frames: &[Frame], out: &mut BytesMut) {
+        let Some(body) = frames.first() else { return };
+        let mut deltas = Vec::new();
+        let end = self.decoder.answer(body, &mut deltas);
+        for delta in &deltas {
+            self.tally.note(delta);
+        }
+        if end == End::Complete {
+            self.encoder.frame(body, &deltas, out);
+        }
+        self.end_with(end, None, out);
+    }
+
+    fn end_with(&mut self, end: End, last: Option<&Frame>, out: &mut BytesMut) {
+        self.encoder.finish(&end, last, out);
+        self.tally.complete = end == End::Complete;
+        self.end = Some(end);
+    }
+}
+
+#[cfg(test)]
+#[path = "transcode_tests.rs"]
+mod tests;

@@ -1,0 +1,110 @@
+//! The fuzz bodies on mutated fixtures, from a fixed seed and for a fixed number of rounds: it must
+//! never fail on one machine only.
+
+#[path = "../../fuzz/src/bodies.rs"]
+#[expect(unreachable_pub, reason = "the fuzz crate exports them")]
+mod bodies;
+
+use streamgate::wire::dialect::DIALECTS;
+
+const ROUNDS: usize = 4000;
+
+/// A small generator of its own (xorshift64*), so that a seed means the same for ever.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let number = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33;
+        usize::try_from(number).expect("31 bits") % end.max(1)
+    }
+}
+
+const WORDS: &[&str] = &[
+    "\n\n",
+    "\r",
+    "\r\n",
+    "data: ",
+    "event: error\n",
+    "null",
+    "{}",
+    "[]",
+    "\"\"",
+    "-1",
+    "1e999",
+    "{\"a\":",
+    "\\ud83d",
+    "\"index\":9",
+    "\"index\":0",
+    "\u{feff}",
+    "[DONE]",
+    "true",
+    "18446744073709551616",
+    ": ping\n",
+];
+
+/// Changes some places of `data`: other bytes, words of the formats, pieces cut out or doubled.
+fn mutate(data: &mut Vec<u8>, random: &mut Random) {
+    for _ in 0..=random.below(4) {
+        let at = random.below(data.len() + 1);
+        let to = (at + random.below(40)).min(data.len());
+        match random.below(5) {
+            0 => data.truncate(at),
+            1 => drop(data.drain(at..to)),
+            2 => {
+                let piece = data[at..to].to_vec();
+                data.splice(at..at, piece);
+            }
+            3 => {
+                let word = WORDS[random.below(WORDS.len())];
+                data.splice(at..to.min(at + 8), word.bytes());
+            }
+            _ => {
+                let byte = u8::try_from(random.below(256)).expect("a byte");
+                data.splice(at..(at + 1).min(data.len()), [byte]);
+            }
+        }
+    }
+}
+
+fn drive(seed: u64, suffix: &str, body: fn(&[u8])) {
+    let mut corpus = Vec::new();
+    for dialect in DIALECTS {
+        corpus.extend(crate::golden::cases(dialect.name(), suffix));
+    }
+    let mut random = Random(seed);
+    for round in 0..ROUNDS {
+        let (_, seed) = &corpus[random.below(corpus.len())];
+        let prefix = [random.below(256), random.below(64)];
+        let mut data: Vec<u8> =
+            prefix.iter().map(|byte| u8::try_from(*byte).expect("a byte")).collect();
+        let mut tail = seed.clone();
+        if round >= corpus.len() {
+            mutate(&mut tail, &mut random);
+        }
+        data.extend(tail);
+        body(&data);
+    }
+}
+
+#[test]
+fn sse() {
+    drive(0x5EED_0001, ".in.sse", bodies::sse);
+}
+
+#[test]
+fn json_edit() {
+    drive(0x5EED_0002, ".request.json", |data| bodies::json_edit(&data[1..]));
+}
+
+#[test]
+fn decode() {
+    drive(0x5EED_0003, ".in.sse", bodies::decode);
+}
+
+#[test]
+fn request() {
+    drive(0x5EED_0004, ".request.json", |data| bodies::request(&data[1..]));
+}

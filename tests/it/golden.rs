@@ -1,0 +1,189 @@
+//! Golden files: `tests/fixtures/<dialect>/<case>.in.sse` to `<case>.<caller dialect>.sse`, found by
+//! listing the folders. `UPDATE=1` rewrites what is expected; read the diff before you commit it.
+//!
+//! Every fixture is also cut at every byte and truncated at every byte. A truncation must never end
+//! cleanly unless the terminal itself was whole.
+
+use std::path::{Path, PathBuf};
+
+use streamgate::wire::chat::End;
+use streamgate::wire::dialect::{DIALECTS, Dialect, Mode, Quirks, Target};
+
+use crate::support::{Ended, Tool, call, natural_mode, reader, run};
+
+fn folder(dialect: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(dialect)
+}
+
+/// The cases of a dialect with this suffix, sorted.
+pub(crate) fn cases(dialect: &str, suffix: &str) -> Vec<(String, Vec<u8>)> {
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(folder(dialect)).expect("every dialect has fixtures") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if let Some(case) = name.strip_suffix(suffix) {
+            out.push((case.to_owned(), std::fs::read(&path).expect("readable")));
+        }
+    }
+    out.sort();
+    out
+}
+
+/// Compares with the file, or writes it.
+fn expect_file(path: &Path, actual: &[u8], failures: &mut Vec<String>) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "asked by whoever runs the tests, not by the gateway"
+    )]
+    let update = std::env::var("UPDATE").is_ok();
+    if update {
+        std::fs::write(path, actual).expect("writable");
+    } else if std::fs::read(path).ok().as_deref() != Some(actual) {
+        let actual = String::from_utf8_lossy(actual);
+        failures.push(format!("{} should be:\n{actual}", path.display()));
+    }
+}
+
+#[test]
+fn streams_are_as_expected() {
+    let mut failures = Vec::new();
+    for upstream in DIALECTS {
+        for (case, input) in cases(upstream.name(), ".in.sse") {
+            for caller in DIALECTS {
+                let mode = natural_mode(*upstream, *caller);
+                let run = run(*upstream, *caller, (&call(true, true), mode), &input, []);
+                let path = folder(upstream.name()).join(format!("{case}.{}.sse", caller.name()));
+                expect_file(&path, &run.out, &mut failures);
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}\nUPDATE=1 rewrites", failures.join("\n"));
+}
+
+#[test]
+fn requests_are_as_expected() {
+    let mut failures = Vec::new();
+    let quirks = Quirks::default();
+    let target = Target { model: "upstream-model", stream: true, quirks: &quirks };
+    for caller in DIALECTS {
+        for (case, body) in cases(caller.name(), ".request.json") {
+            let body = String::from_utf8(body).expect("UTF-8");
+            for upstream in DIALECTS {
+                let written = if upstream.name() == caller.name() {
+                    caller.edit_request(&body, &target)
+                } else {
+                    caller
+                        .decode_request(&body)
+                        .and_then(|request| upstream.encode_request(&request, &target))
+                };
+                let mut text = written.unwrap_or_else(|fault| format!("{fault:#?}"));
+                if !text.ends_with('\n') {
+                    text.push('\n');
+                }
+                let path =
+                    folder(caller.name()).join(format!("{case}.request.{}.json", upstream.name()));
+                expect_file(&path, text.as_bytes(), &mut failures);
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}\nUPDATE=1 rewrites", failures.join("\n"));
+}
+
+/// Calls `check` for every fixture, caller and natural mode.
+fn every(mut check: impl FnMut(&str, &[u8], &dyn Dialect, &dyn Dialect, Mode)) {
+    for upstream in DIALECTS {
+        for (case, input) in cases(upstream.name(), ".in.sse") {
+            for caller in DIALECTS {
+                check(&case, &input, *upstream, *caller, natural_mode(*upstream, *caller));
+            }
+        }
+    }
+}
+
+/// What translation writes is legal, streamed or collected, and both say the same.
+#[test]
+fn translations_are_legal() {
+    every(|case, input, upstream, caller, _| {
+        let streamed = run(upstream, caller, (&call(true, true), Mode::Translated), input, []);
+        let read = (reader(caller.name()).stream)(&streamed.out, true);
+        let streamed_view = read.unwrap_or_else(|why| panic!("{case} to {}: {why}", caller.name()));
+        assert_eq!(streamed_view.ended == Ended::Complete, streamed.end == End::Complete, "{case}");
+        let collected = run(upstream, caller, (&call(false, true), Mode::Translated), input, []);
+        assert_eq!((&streamed.end, &streamed.tally), (&collected.end, &collected.tally), "{case}");
+        if streamed.end != End::Complete {
+            assert!(collected.out.is_empty(), "{case}: a body although it failed");
+            return;
+        }
+        let mut view = (reader(caller.name()).answer)(&collected.out).expect(case);
+        for (index, choice) in &mut view.choices {
+            let other = &streamed_view.choices[index];
+            let same = |(a, b): (&Tool, &Tool)| {
+                // Cut arguments are text; a dialect that needs an object wraps them.
+                (&a.id, &a.name) == (&b.id, &b.name)
+                    && (b.value().is_string() || a.value() == b.value())
+            };
+            assert!(
+                choice.tools.len() == other.tools.len()
+                    && choice.tools.iter().zip(&other.tools).all(same),
+                "{case}"
+            );
+            choice.tools.clone_from(&other.tools);
+        }
+        assert_eq!(view.choices, streamed_view.choices, "{case} to {}", caller.name());
+    });
+}
+
+/// 6, 26, 32: two chunks, wherever the cut is, and one byte at a time.
+#[test]
+fn cuts_never_matter() {
+    every(|case, input, upstream, caller, mode| {
+        let way = call(true, true);
+        let whole = run(upstream, caller, (&way, mode), input, []);
+        for cut in 0..=input.len() {
+            let cut_run = run(upstream, caller, (&way, mode), input, [cut]);
+            assert_eq!(cut_run, whole, "{case} to {} cut at {cut}", caller.name());
+        }
+        let bytes = run(upstream, caller, (&way, mode), input, 0..input.len());
+        assert_eq!(bytes, whole, "{case} to {} byte by byte", caller.name());
+    });
+}
+
+/// 4, 12: a truncation ends cleanly only when the terminal was whole, and is told otherwise.
+#[test]
+fn truncations_are_never_clean() {
+    every(|case, input, upstream, caller, mode| {
+        let way = call(true, true);
+        let terminal = terminal(upstream.name(), input);
+        for len in 0..input.len() {
+            let cut = run(upstream, caller, (&way, mode), &input[..len], []);
+            let place = format!("{case} to {} truncated at {len}", caller.name());
+            if len >= terminal {
+                continue;
+            }
+            assert_ne!(cut.end, End::Complete, "{place}");
+            if mode == Mode::Translated {
+                let ended = (reader(caller.name()).stream)(&cut.out, true).expect(&place).ended;
+                assert!(matches!(ended, Ended::Error(_)), "{place}: {ended:?}");
+            } else {
+                let said = crate::support::events(&cut.out).expect(&place);
+                let last = &said.last().expect(&place).1;
+                assert!(last.contains("\"error\""), "{place}: {last}");
+            }
+        }
+    });
+}
+
+/// The first length of `input` at which its answer may count as whole: the end of the payload that
+/// holds the earliest terminal.
+fn terminal(dialect: &str, input: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(input);
+    let marks: &[&str] = if dialect == "anthropic" {
+        &["{\"type\":\"message_stop\"}"]
+    } else {
+        &["[DONE]", "\"finish_reason\":\"", "\"finish_reason\": \""]
+    };
+    let first = marks.iter().filter_map(|mark| text.find(mark).map(|at| (at, mark.len()))).min();
+    let Some((at, len)) = first else { return input.len() + 1 };
+    let line = text.split_at(at).1.find(['\r', '\n']).map_or(text.len(), |end| at + end);
+    (at + len).max(line)
+}

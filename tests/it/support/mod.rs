@@ -1,0 +1,207 @@
+//! What several suites share: running a codec, and strict readers of what callers receive.
+//!
+//! The readers are written from the vendors' grammars with plain `serde_json::Value`; they must never
+//! use the gateway's own decoders, or both could be wrong together.
+
+pub(crate) mod anthropic;
+pub(crate) mod gateway;
+pub(crate) mod openai_chat;
+pub(crate) mod upstream;
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+use serde_json::Value;
+use streamgate::wire::chat::End;
+use streamgate::wire::dialect::{Call, Dialect, Mode};
+use streamgate::wire::transcode::{Tally, Transcoder};
+
+/// What an answer says, in the terms of its own dialect.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct View {
+    /// The alternatives by their number.
+    pub(crate) choices: BTreeMap<u64, Choice>,
+    /// Tokens, in canonical terms (`reference/wire-formats.md` 14.5).
+    pub(crate) usage: Option<Tokens>,
+    /// How it ended.
+    pub(crate) ended: Ended,
+}
+
+/// One alternative.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Choice {
+    pub(crate) text: String,
+    pub(crate) reasoning: String,
+    pub(crate) refusal: String,
+    pub(crate) tools: Vec<Tool>,
+    /// The vendor's own word.
+    pub(crate) stop: Option<String>,
+}
+
+/// One tool call.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Tool {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// JSON text as it was put together.
+    pub(crate) arguments: String,
+}
+
+/// Canonical token counts; what was not said is 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tokens {
+    pub(crate) input: u64,
+    pub(crate) cache_read: u64,
+    pub(crate) cache_write: u64,
+    pub(crate) output: u64,
+    pub(crate) reasoning: u64,
+}
+
+/// How an answer ended, as its reader sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Neither terminal nor error.
+    #[default]
+    Cut,
+    /// With the dialect's terminal.
+    Complete,
+    /// With an error that says this.
+    Error(String),
+}
+
+impl Tool {
+    /// The arguments as a value; nothing at all and `null` mean no arguments, and cut JSON stays text.
+    pub(crate) fn value(&self) -> Value {
+        if ["", "null"].contains(&self.arguments.trim()) {
+            return Value::Object(serde_json::Map::new());
+        }
+        serde_json::from_str(&self.arguments)
+            .unwrap_or_else(|_| Value::String(self.arguments.clone()))
+    }
+}
+
+/// The strict readers of one dialect's callers.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader {
+    /// Reads a stream and checks its grammar; says whether usage was asked for.
+    pub(crate) stream: fn(&[u8], bool) -> Result<View, String>,
+    /// Reads a collected answer.
+    pub(crate) answer: fn(&[u8]) -> Result<View, String>,
+}
+
+/// The reader of a dialect's callers.
+pub(crate) fn reader(dialect: &str) -> Reader {
+    match dialect {
+        "openai-chat" => Reader { stream: openai_chat::stream, answer: openai_chat::answer },
+        "anthropic" => Reader { stream: anthropic::stream, answer: anthropic::answer },
+        other => panic!("write a strict reader for {other} in tests/it/support"),
+    }
+}
+
+/// Splits what the gateway wrote into (event name, data). It writes one way only, so this reader
+/// knows only that way: LF, `event: ` then one `data: `, a blank line.
+pub(crate) fn events(bytes: &[u8]) -> Result<Vec<(Option<String>, String)>, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    if text.contains('\r') || text.starts_with('\u{feff}') {
+        return Err("CR or byte order mark in the output".into());
+    }
+    let mut out = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (block, tail) = rest.split_once("\n\n").ok_or("the output ends inside an event")?;
+        rest = tail;
+        let (event, data) = match block.strip_prefix("event: ") {
+            Some(named) => {
+                let (name, data) = named.split_once('\n').ok_or("event without data")?;
+                (Some(name.to_owned()), data)
+            }
+            None => (None, block),
+        };
+        let data = data.strip_prefix("data: ").ok_or_else(|| format!("not a data line: {data}"))?;
+        if data.contains('\n') {
+            return Err(format!("more than one line of data: {data}"));
+        }
+        out.push((event, data.to_owned()));
+    }
+    Ok(out)
+}
+
+/// What a codec made of an upstream's bytes.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Run {
+    pub(crate) out: Vec<u8>,
+    pub(crate) end: End,
+    pub(crate) tally: Tally,
+}
+
+/// Sends `input`, cut at `cuts`, through the codec from `upstream` to `caller`.
+pub(crate) fn run(
+    upstream: &dyn Dialect,
+    caller: &dyn Dialect,
+    (call, mode): (&Call, Mode),
+    input: &[u8],
+    cuts: impl IntoIterator<Item = usize>,
+) -> Run {
+    let mut codec = Transcoder::new(
+        upstream.framing(),
+        32 << 20,
+        upstream.decoder(),
+        caller.encoder(call, mode),
+        mode,
+    );
+    let whole = Bytes::copy_from_slice(input);
+    let mut out = BytesMut::new();
+    let mut from = 0;
+    for to in cuts.into_iter().chain([input.len()]) {
+        codec.push(whole.slice(from..to), &mut out);
+        from = to;
+    }
+    codec.finish(&mut out);
+    Run {
+        out: out.to_vec(),
+        end: codec.end().expect("finish ends it").clone(),
+        tally: codec.tally().clone(),
+    }
+}
+
+/// A call whose identity never changes.
+pub(crate) fn call(stream: bool, want_usage: bool) -> Call {
+    Call {
+        id: "0123456789abcdefghijABCD".into(),
+        created: 1_700_000_000,
+        model: "test-model".into(),
+        stream,
+        want_usage,
+    }
+}
+
+/// Same dialect on both sides is verbatim, anything else is translated.
+pub(crate) fn natural_mode(upstream: &dyn Dialect, caller: &dyn Dialect) -> Mode {
+    if upstream.name() == caller.name() { Mode::Verbatim } else { Mode::Translated }
+}
+
+/// A member that must be a string.
+pub(crate) fn string(value: &Value, name: &str) -> Result<String, String> {
+    let found = value.get(name).and_then(Value::as_str);
+    found.map(ToOwned::to_owned).ok_or_else(|| format!("{name} is not a string in {value}"))
+}
+
+/// A count that may be missing.
+pub(crate) fn count(value: &Value, pointer: &str) -> u64 {
+    value.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// Fails with a sentence unless something holds.
+pub(crate) fn must(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}
+
+/// Runs what a test needs beside it; the test's runtime owns it and ends it.
+#[expect(clippy::disallowed_methods, reason = "the test's own runtime is the owner")]
+pub(crate) fn spawn<F>(future: F) -> tokio::task::JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(future)
+}

@@ -1,0 +1,254 @@
+//! The shape of the code as tests: who may know whom, how long a file may be, what may not be
+//! written. These checks must never need a list of today's files.
+
+use std::path::{Path, PathBuf};
+
+use streamgate::wire::dialect::DIALECTS;
+
+/// A source file: its path with `/`, below the package, and its text.
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The text without comments and without test modules at the end.
+    fn code(&self) -> String {
+        let body = self.text.split("#[cfg(test)]").next().unwrap_or_default();
+        let strip = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
+        body.lines().map(strip).collect::<Vec<String>>().join("\n")
+    }
+
+    fn is_test(&self) -> bool {
+        let tests = self.path.contains("/tests/") || self.path.ends_with("/tests.rs");
+        tests || self.path.ends_with("_tests.rs")
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(folder: &str) -> Vec<Source> {
+    let mut out = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for path in entries.map(|entry| entry.expect("an entry").path()) {
+            if path.is_dir() && !path.ends_with("target") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).expect("UTF-8");
+                out.push(Source { path: below_root(&path), text });
+            }
+        }
+    }
+    out.sort_by(|a, b| a.path.cmp(&b.path));
+    out
+}
+
+fn below_root(path: &Path) -> String {
+    let path: PathBuf = path.strip_prefix(root()).expect("below the package").into();
+    path.to_string_lossy().replace('\\', "/")
+}
+
+fn everything() -> Vec<Source> {
+    ["src", "tests", "benches", "fuzz"].into_iter().flat_map(sources).collect()
+}
+
+/// Whether `word` stands in `code` on its own, not as a part of a longer name.
+fn names(code: &str, word: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(word).any(|(at, _)| {
+        let (before, after) = code.split_at(at);
+        let before = before.chars().next_back();
+        let after = after.chars().nth(word.chars().count());
+        !before.is_some_and(part) && !after.is_some_and(part)
+    })
+}
+
+fn assert_none(what: &str, found: &[String]) {
+    assert!(found.is_empty(), "{what}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn the_wire_is_pure() {
+    let mut found = Vec::new();
+    for source in sources("src/wire").iter().filter(|source| !source.is_test()) {
+        let code = source.code();
+        for word in [
+            "tokio",
+            "std::time",
+            "rand",
+            "std::env",
+            "tracing",
+            "async",
+            "await",
+            "std::fs",
+            "std::net",
+            "Mutex",
+        ] {
+            if names(&code, word) {
+                found.push(format!("{} names {word}", source.path));
+            }
+        }
+        for line in code.lines().filter(|line| line.contains("crate::")) {
+            if !line.contains("crate::wire") {
+                found.push(format!("{} looks out of wire: {line}", source.path));
+            }
+        }
+    }
+    assert_none("wire/ is bytes in, values out, and back", &found);
+}
+
+/// The modules of dialects, by listing their folder.
+fn dialect_modules() -> Vec<String> {
+    let mut modules = Vec::new();
+    for entry in std::fs::read_dir(root().join("src/wire/dialect")).expect("dialects") {
+        let name = entry.expect("an entry").file_name().to_string_lossy().replace(".rs", "");
+        if name != "mod" {
+            modules.push(name);
+        }
+    }
+    modules
+}
+
+#[test]
+fn nobody_names_a_dialect() {
+    let mut found = Vec::new();
+    // The list itself; and the simulated upstream, which is the other side and knows no dialect code.
+    let exempt = |path: &str| path == "src/wire/dialect/mod.rs" || path.starts_with("src/sim/");
+    for source in sources("src").iter().filter(|source| !exempt(&source.path)) {
+        for module in dialect_modules() {
+            let own = source.path.starts_with(&format!("src/wire/dialect/{module}"));
+            let path = [format!("{module}::"), format!("::{module}"), format!("mod {module}")];
+            if !own && path.iter().any(|path| names(&source.code(), path)) {
+                found.push(format!("{} names {module}", source.path));
+            }
+        }
+    }
+    assert_none("dialects never name each other, and nobody else names one", &found);
+}
+
+#[test]
+fn axum_and_reqwest_stay_at_the_edge() {
+    let edges = [
+        ("axum", &["src/app.rs", "src/server/", "src/gateway/mod.rs", "src/sim/"][..]),
+        ("reqwest", &["src/gateway/upstream.rs", "src/gateway/relay.rs", "src/app.rs"]),
+    ];
+    let mut found = Vec::new();
+    for source in sources("src").iter().filter(|source| !source.is_test()) {
+        for (name, allowed) in edges {
+            let may = allowed.iter().any(|place| source.path.starts_with(place));
+            if !may && names(&source.code(), name) {
+                found.push(format!("{} names {name}", source.path));
+            }
+        }
+    }
+    assert_none("axum and reqwest types stop at the edge", &found);
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are() {
+    let mut found = Vec::new();
+    for source in everything() {
+        let lines = source.text.lines().count();
+        if lines > 500 {
+            found.push(format!("{} has {lines} lines, more than 500", source.path));
+        }
+        if !source.text.starts_with("//!") {
+            found.push(format!("{} does not begin with //!", source.path));
+        }
+    }
+    assert_none("files", &found);
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let marks = ["FIXME", "TODO", "XXX", "HACK"];
+    let mut found = Vec::new();
+    for source in everything().iter().filter(|source| source.path != "tests/it/tidy.rs") {
+        for (number, line) in source.text.lines().enumerate() {
+            let later = marks.iter().any(|mark| names(line, mark));
+            let skipped = line.contains("#[ignore") || line.contains("thread::sleep");
+            let lax = line.contains("#[allow(") || line.contains("#![allow(");
+            if later || skipped || lax {
+                found.push(format!("{}:{}: {line}", source.path, number + 1));
+            }
+        }
+    }
+    assert_none("do it now, do not skip it, expect with a reason", &found);
+}
+
+#[test]
+fn names_are_said_where_they_are_used() {
+    let forbidden =
+        ["utils", "util", "common", "types", "models", "services", "prelude", "helpers", "misc"];
+    let mut found = Vec::new();
+    for source in sources("src") {
+        for part in source.path.split('/').map(|part| part.trim_end_matches(".rs")) {
+            if forbidden.contains(&part) {
+                found.push(format!("{}: {part} says nothing", source.path));
+            }
+        }
+        for line in source.code().lines().filter(|_| !source.is_test()) {
+            let import = line.trim_start();
+            let import = import
+                .strip_prefix("pub ")
+                .or_else(|| import.strip_prefix("pub(crate) "))
+                .unwrap_or(import);
+            if import.starts_with("use ") && import.contains("::*") {
+                found.push(format!("{}: {line}", source.path));
+            }
+        }
+    }
+    assert_none("no empty names, no globs", &found);
+}
+
+#[test]
+fn every_dialect_has_fixtures() {
+    for dialect in DIALECTS {
+        for suffix in [".in.sse", ".request.json"] {
+            let cases = crate::golden::cases(dialect.name(), suffix);
+            assert!(cases.len() >= 3, "{} has {} fixtures *{suffix}", dialect.name(), cases.len());
+        }
+    }
+}
+
+/// Each file of `src/` is named in the list of modules of ARCHITECTURE.md, and nothing else is.
+#[test]
+fn the_architecture_lists_the_modules() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root().join("src")).expect("src") {
+        let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
+        if !text.contains(&format!("src/{name}")) {
+            found.push(format!("src/{name} is not in ARCHITECTURE.md"));
+        }
+    }
+    for mention in text.split("src/").skip(1) {
+        let part = |c: &char| c.is_alphanumeric() || "_./".contains(*c);
+        let path: String = mention.chars().take_while(part).collect();
+        let path = path.trim_end_matches(['.', '/']);
+        if !root().join("src").join(path).exists() {
+            found.push(format!("ARCHITECTURE.md names src/{path}, which is not there"));
+        }
+    }
+    assert_none("ARCHITECTURE.md and src/", &found);
+}
+
+#[test]
+fn fixtures_are_ours() {
+    let mut found = Vec::new();
+    for dialect in DIALECTS {
+        let folder = root().join("tests/fixtures").join(dialect.name());
+        for entry in std::fs::read_dir(folder).expect("fixtures") {
+            let path = entry.expect("an entry").path();
+            let size = std::fs::metadata(&path).expect("metadata").len();
+            if size > 16 * 1024 {
+                found.push(format!("{} has {size} bytes", below_root(&path)));
+            }
+        }
+    }
+    assert_none("fixtures are small and written by hand", &found);
+}
