@@ -1,0 +1,107 @@
+"""What the Python suites share: where things run, the tool and the image, and a recording provider.
+
+The gateway and the simulated upstream are started by `../run`; nothing here starts them.
+"""
+
+import base64
+import json
+import os
+import re
+import struct
+import threading
+import urllib.request
+import zlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+GATEWAY = os.environ["GATEWAY"]
+SIM = os.environ["SIM"]
+KEY = os.environ["KEY"]
+
+UPSTREAMS = ["sim", "sim-anthropic"]
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"call": {"type": "integer"}, "note": {"type": "string"}},
+    "required": ["call", "note"],
+    "additionalProperties": False,
+}
+
+
+def tokens(count, letter="t"):
+    """What the simulated upstream says: each token once, in order."""
+    return "".join(f"{letter}{i} " for i in range(count))
+
+
+def _png():
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    head = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0\0")) + chunk(b"IEND", b"")
+
+
+PNG = base64.b64encode(_png()).decode()
+
+
+def stats():
+    with urllib.request.urlopen(f"{SIM}/_sim/stats", timeout=5) as answer:
+        return json.load(answer)
+
+
+def wait_for_cancel(before):
+    """Each look is a request of its own, so the number of looks bounds the time."""
+    for _ in range(5000):
+        now = stats()
+        if now["cancelled_streams"] > before["cancelled_streams"] and now["open_streams"] <= before["open_streams"]:
+            return
+    raise AssertionError(f"the upstream was not cancelled: {before} -> {stats()}")
+
+
+class Recorder:
+    """A provider that hands requests on to the simulated one and keeps what it was sent."""
+
+    def __init__(self):
+        self.bodies = []
+
+    @property
+    def last(self):
+        return self.bodies[-1]
+
+
+@pytest.fixture(scope="module")
+def _recorder():
+    recorder = Recorder()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            recorder.bodies.append(json.loads(body))
+            onward = urllib.request.Request(SIM + self.path, body, {"content-type": "application/json"})
+            with urllib.request.urlopen(onward, timeout=10) as answer:
+                whole, kind = answer.read(), answer.headers["content-type"]
+            self.send_response(200)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(whole)))
+            self.end_headers()
+            self.wfile.write(whole)
+
+        def log_message(self, *_):
+            pass
+
+    address = re.fullmatch(r"http://(.+):(\d+)", os.environ["RECORDER"])
+    server = ThreadingHTTPServer((address[1], int(address[2])), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield recorder
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def recorder(_recorder):
+    _recorder.bodies.clear()
+    return _recorder
