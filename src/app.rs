@@ -190,13 +190,13 @@ async fn metrics(Shared(app): Shared<Arc<App>>) -> Response {
 }
 
 async fn not_found(request: Request) -> Response {
-    gateway::not_found(request.headers(), request.uri().path())
+    gateway::not_found(request).await
 }
 
 async fn only_post(request: Request) -> Response {
-    gateway::wrong_method(request.headers(), request.uri().path(), "POST")
+    gateway::wrong_method(request, "POST").await
 }
 
 async fn only_get(request: Request) -> Response {
-    gateway::wrong_method(request.headers(), request.uri().path(), "GET")
+    gateway::wrong_method(request, "GET").await
 }

@@ -15,8 +15,9 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::BytesMut;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use rand::distr::{Alphanumeric, SampleString};
@@ -34,15 +35,21 @@ use upstream::Order;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TARGET: HeaderName = HeaderName::from_static("x-streamgate-target");
 
+/// How long a refused caller may go on sending.
+const DISCARD: Duration = Duration::from_secs(1);
+
 /// One chat request, from the caller's bytes to the caller's bytes.
 pub async fn answer(app: Arc<App>, dialect: &'static dyn Dialect, request: Request) -> Response {
     let id = request_id(request.headers());
     let mut record = Record::begin(&app.metrics, &id, dialect.name());
-    let mut response = match pipeline(&app, dialect, request, &id, &mut record).await {
+    let (head, mut body) = request.into_parts();
+    let mut response = match pipeline(&app, dialect, (head, &mut body), &id, &mut record).await {
         Ok(response) => response,
         Err(error) => {
             record.failed(&error);
-            refusal(dialect, &error, &id)
+            let mut response = refusal(dialect, &error, &id);
+            discard(body, &mut response).await;
+            response
         }
     };
     stamp(&mut response, &id);
@@ -52,13 +59,12 @@ pub async fn answer(app: Arc<App>, dialect: &'static dyn Dialect, request: Reque
 async fn pipeline(
     app: &Arc<App>,
     dialect: &'static dyn Dialect,
-    request: Request,
+    (head, body): (Parts, &mut Body),
     id: &str,
     record: &mut Record,
 ) -> Result<Response, Error> {
     let started = Instant::now();
     let state = app.state();
-    let (head, body) = request.into_parts();
     let caller = auth::identify(&state.callers, &head.headers)?;
     record.identified(&caller.name);
     let admission = caller.gate.admit()?;
@@ -151,25 +157,36 @@ pub fn models(app: &App, headers: &HeaderMap) -> Response {
 }
 
 /// A path that does not exist.
-pub fn not_found(headers: &HeaderMap, path: &str) -> Response {
+pub async fn not_found(request: Request) -> Response {
     let endpoints: Vec<_> = DIALECTS.iter().map(|dialect| dialect.endpoint()).collect();
     let message = format!("there is no such path here; callers post to {}", endpoints.join(" or "));
-    turned_away(headers, path, Fault::new(Kind::NotFound, message))
+    turned_away(request, Fault::new(Kind::NotFound, message)).await
 }
 
 /// A path that exists, with another method.
-pub fn wrong_method(headers: &HeaderMap, path: &str, allowed: &'static str) -> Response {
+pub async fn wrong_method(request: Request, allowed: &'static str) -> Response {
     let message = format!("this path accepts {allowed} only");
-    let mut response = turned_away(headers, path, Fault::new(Kind::Method, message));
+    let mut response = turned_away(request, Fault::new(Kind::Method, message)).await;
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 
-fn turned_away(headers: &HeaderMap, path: &str, fault: Fault) -> Response {
-    let id = request_id(headers);
-    let mut response = refusal(spoken(headers, Some(path)), &Error::caller(fault), &id);
+async fn turned_away(request: Request, fault: Fault) -> Response {
+    let id = request_id(request.headers());
+    let dialect = spoken(request.headers(), Some(request.uri().path()));
+    let mut response = refusal(dialect, &Error::caller(fault), &id);
+    discard(request.into_body(), &mut response).await;
     stamp(&mut response, &id);
     response
+}
+
+/// Reads what a refused caller is still sending. A connection that is closed over unread bytes is
+/// reset, which can cost the caller the refusal or, without notice, the next request.
+async fn discard(mut body: Body, response: &mut Response) {
+    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+    if timeout(DISCARD, rest).await.is_err() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 /// The dialect of a caller who posts to no endpoint: by path, by its marker, else the first one.
@@ -277,13 +294,13 @@ fn expect_json(headers: &HeaderMap) -> Result<(), Error> {
 }
 
 /// Reads the request body whole: bytes left in the connection's buffer would hide a hang-up.
-async fn read(mut body: Body, server: &crate::config::Server) -> Result<String, Error> {
+async fn read(body: &mut Body, server: &crate::config::Server) -> Result<String, Error> {
     let too_large = || {
         let message =
             format!("the request body is larger than the limit of {} bytes", server.body_limit);
         Error::caller(Fault::new(Kind::TooLarge, message))
     };
-    if http_body::Body::size_hint(&body).lower() > server.body_limit as u64 {
+    if http_body::Body::size_hint(body).lower() > server.body_limit as u64 {
         return Err(too_large());
     }
     let mut whole = BytesMut::new();

@@ -9,6 +9,8 @@ mod golden;
 #[cfg(test)]
 mod recorded;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod relaying;
 #[cfg(test)]
 mod support;
