@@ -73,6 +73,7 @@ pub(super) fn in_stream(payload: &str) -> Fault {
 struct Told {
     message: Option<String>,
     kind: Option<String>,
+    code: Option<String>,
     param: Option<String>,
 }
 
@@ -102,7 +103,8 @@ impl Told {
                 .or_else(|| owned(error))
                 .or_else(|| owned(members.get("message")))
                 .or_else(|| owned(members.get("detail"))),
-            kind: owned(inner.kind).or_else(|| owned(inner.code)),
+            kind: owned(inner.kind),
+            code: owned(inner.code),
             param: owned(inner.param),
         }
     }
@@ -112,12 +114,13 @@ impl Told {
             Some(status) => format!("the upstream answered with status {status} and no reason"),
             None => "the upstream reported an error without a reason".to_owned(),
         });
-        let said = self.kind.as_deref().and_then(kind_of);
+        let word = self.kind.as_deref().or(self.code.as_deref());
+        let said = word.and_then(kind_of);
         let mut kind = said.unwrap_or_else(|| status.map_or(Kind::Upstream, kind_of_status));
         if kind == Kind::Invalid && is_about_context(&message) {
             kind = Kind::Context;
         }
-        Fault { kind, message, code: self.kind, param: self.param }
+        Fault { kind, message, code: self.code, param: self.param }
     }
 }
 

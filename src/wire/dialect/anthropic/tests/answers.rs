@@ -246,3 +246,14 @@ fn errors_and_models_are_written() {
     let none: Value = serde_json::from_str(&Anthropic.models(&[])).unwrap();
     assert_eq!(none["first_id"], Value::Null);
 }
+
+/// A type is not a code: told as one, it would hide the codes that other dialects' callers branch on.
+#[test]
+fn the_type_of_an_error_is_not_its_code() {
+    let body = r#"{"type":"error","error":{"type":"not_found_error","message":"no model"}}"#;
+    assert_eq!(Anthropic.decode_error(404, body.as_bytes()).code, None);
+    let body =
+        r#"{"error":{"type":"invalid_request_error","code":"model_not_found","message":"m"}}"#;
+    let fault = Anthropic.decode_error(404, body.as_bytes());
+    assert_eq!(fault.code.as_deref(), Some("model_not_found"));
+}
