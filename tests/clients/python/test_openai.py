@@ -265,9 +265,11 @@ def test_abort(client, upstream, ask):
 
 def test_wrong_key(client, upstream):
     wrong = client.with_options(api_key="sg-wrong")
+    long = [{"role": "user", "content": "x" * 4_000_000}]
     for ask in (raw, whole):
-        with pytest.raises(openai.AuthenticationError):
-            ask(wrong, f"{upstream}/n3")
+        for messages in (ASK, long):
+            with pytest.raises(openai.AuthenticationError):
+                ask(wrong, f"{upstream}/n3", messages=messages)
     with pytest.raises(openai.AuthenticationError):
         wrong.models.list()
 
