@@ -91,3 +91,24 @@ impl AsyncWrite for Socket {
         Poll::Ready(SockRef::from(&*self.0).shutdown(Shutdown::Write))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn fm50_a_peer_that_vanished_is_noticed_by_the_kernel() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _caller = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let socket = Socket::new(accepted, Duration::from_secs(30)).unwrap();
+        let options = SockRef::from(&*socket.0);
+        assert!(options.keepalive().unwrap());
+        assert_eq!(options.tcp_keepalive_time().unwrap(), Duration::from_secs(30));
+        #[cfg(target_os = "linux")]
+        assert_eq!(options.tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
+        assert!(options.tcp_nodelay().unwrap());
+    }
+}

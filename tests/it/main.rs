@@ -1,6 +1,12 @@
 //! The one integration binary: every suite is a module here, and nothing else is.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod command_line;
+#[cfg(test)]
 mod encoders;
 #[cfg(test)]
 mod fuzz;
@@ -13,6 +19,14 @@ mod refusals;
 #[cfg(test)]
 mod relaying;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
+mod sockets;
+#[cfg(test)]
+mod statuses;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod transport;

@@ -3,9 +3,12 @@
 //! The readers are written from the vendors' grammars with plain `serde_json::Value`; they must never
 //! use the gateway's own decoders, or both could be wrong together.
 
+pub(crate) mod answers;
 pub(crate) mod anthropic;
 pub(crate) mod gateway;
 pub(crate) mod openai_chat;
+pub(crate) mod process;
+pub(crate) mod raw;
 pub(crate) mod upstream;
 
 use std::collections::BTreeMap;
