@@ -27,28 +27,37 @@ const LAST_READS: Duration = Duration::from_secs(2);
 /// Serves callers until a signal, with the configuration of `file` or without any.
 pub(crate) fn serve(file: Option<&Path>, log: Log) -> Result<(), Failure> {
     let configured = match file {
-        Some(file) => Some(
-            config::load(file, &config::env)
-                .map_err(|problems| Failure::configuration(&problems))?,
-        ),
+        Some(file) => Some(load(file)?),
         None => None,
     };
     start_logging(log);
     runtime()?.block_on(async {
+        // First of all, so that a signal during the start is heard.
+        let signals = Signals::new()?;
         let shutdown = Shutdown::default();
-        let config = match configured {
-            Some(config) => config,
+        let (config, listener) = match configured {
+            Some(config) => {
+                let listener = listen(config.server.listen, "choose another with server.listen")?;
+                let address =
+                    listener.local_addr().map_err(|error| Failure::new(error.to_string()))?;
+                say(&mut std::io::stdout(), &format!("Streamgate on http://{address}"));
+                (config, listener)
+            }
             None => unconfigured(&shutdown)?,
         };
-        run(config, file, shutdown).await
+        run(config, listener, file, (shutdown, signals)).await
     })
+}
+
+fn load(file: &Path) -> Result<Config, Failure> {
+    config::load(file, &config::env).map_err(|problems| Failure::configuration(&problems))
 }
 
 /// Serves the simulated upstream until a signal.
 pub(crate) fn simulate(listen: SocketAddr, log: Log) -> Result<(), Failure> {
     start_logging(log);
     runtime()?.block_on(async {
-        let listener = bind(listen)?;
+        let listener = bind(listen, "choose another with --listen")?;
         let signals = Signals::new()?;
         say(
             &mut std::io::stdout(),
@@ -60,15 +69,17 @@ pub(crate) fn simulate(listen: SocketAddr, log: Log) -> Result<(), Failure> {
 }
 
 /// A first run: the simulated upstream in this process, and a key to call it with.
-fn unconfigured(shutdown: &Shutdown) -> Result<Config, Failure> {
-    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    let upstream = address(&listener)?;
-    let until = shutdown.closing.clone().cancelled_owned();
-    #[expect(clippy::disallowed_methods, reason = "it lives as long as the process")]
-    tokio::spawn(sim::serve(listener, until));
+fn unconfigured(shutdown: &Shutdown) -> Result<(Config, std::net::TcpListener), Failure> {
+    let simulated = bind(SocketAddr::from(([127, 0, 0, 1], 0)), "free some ports")?;
+    let upstream = address(&simulated)?;
     let key =
         config::env("STREAMGATE_KEY").filter(|key| !key.is_empty()).unwrap_or_else(config::new_key);
     let config = config::without_file(&config::env, upstream, &key);
+    let remedy = "stop what listens there, or name a file with another server.listen by --config";
+    let listener = listen(config.server.listen, remedy)?;
+    let until = shutdown.closing.clone().cancelled_owned();
+    #[expect(clippy::disallowed_methods, reason = "it lives as long as the process")]
+    tokio::spawn(sim::serve(simulated, until));
     let listen = config.server.listen;
     let models: Vec<&str> = config.providers.keys().map(String::as_str).collect();
     say(
@@ -84,18 +95,17 @@ fn unconfigured(shutdown: &Shutdown) -> Result<Config, Failure> {
             models.join(", ")
         ),
     );
-    Ok(config)
+    Ok((config, listener))
 }
 
 /// Runs the workers, and does meanwhile what concerns the whole process.
-async fn run(config: Config, file: Option<&Path>, shutdown: Shutdown) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
-    let listener = listen(config.server.listen)?;
+async fn run(
+    config: Config,
+    listener: std::net::TcpListener,
+    file: Option<&Path>,
+    (shutdown, mut signals): (Shutdown, Signals),
+) -> Result<(), Failure> {
     let app = App::new(config, &shutdown).map_err(|error| Failure::new(error.to_string()))?;
-    if file.is_some() {
-        let address = listener.local_addr().map_err(|error| Failure::new(error.to_string()))?;
-        say(&mut std::io::stdout(), &format!("Streamgate on http://{address}"));
-    }
     let mut workers = pin!(workers(&app, &listener, &shutdown)?);
     drop(listener);
     let mut watch = file.and_then(|file| match config::watch(file) {
@@ -241,8 +251,8 @@ fn runtime() -> Result<Runtime, Failure> {
         .map_err(|error| Failure::new(format!("cannot start the runtime: {error}")))
 }
 
-/// A listener that is ready for a runtime, or for several.
-fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Failure> {
+/// A listener that is ready for a runtime, or for several. `remedy`: what to do when it is refused.
+fn listen(address: SocketAddr, remedy: &str) -> Result<std::net::TcpListener, Failure> {
     let open = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         // A restart must not wait for the last connections of the process before.
@@ -252,15 +262,11 @@ fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Failure> {
         socket.listen(BACKLOG)?;
         std::io::Result::Ok(socket.into())
     };
-    open().map_err(|error| {
-        Failure::new(format!(
-            "cannot listen on {address}: {error}; choose another address with server.listen"
-        ))
-    })
+    open().map_err(|error| Failure::new(format!("cannot listen on {address}: {error}; {remedy}")))
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::from_std(listen(address)?).map_err(|error| Failure::new(error.to_string()))
+fn bind(address: SocketAddr, remedy: &str) -> Result<TcpListener, Failure> {
+    TcpListener::from_std(listen(address, remedy)?).map_err(|error| Failure::new(error.to_string()))
 }
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
