@@ -118,16 +118,24 @@ async fn connection(
     };
     let asked = Arc::new(AtomicBool::new(false));
     let first = Arc::clone(&asked);
+    let heads = TaskTracker::new();
+    let awaited = heads.clone();
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         first.store(true, Relaxed);
-        let answered = router.clone().oneshot(request.map(Body::new));
+        let answered = heads.track_future(router.clone().oneshot(request.map(Body::new)));
         async move { answered.await.map(|response: axum::response::Response| response.map(Marking)) }
     });
     let builder = builder(bounds, tasks);
     let serving = builder.serve_connection(TokioIo::new(socket.clone()), service);
     let mut serving = Watched::new(serving, bounds.write_stall);
     let mut hung_up = pin!(socket.hung_up());
-    let mut stopping = pin!(shutdown.stopping.cancelled());
+    // A head written from then on says `connection: close`, past which some clients do not notice
+    // that a stream was cut (failure mode 53): requests under way get theirs first.
+    let mut stopping = pin!(async {
+        shutdown.stopping.cancelled().await;
+        awaited.close();
+        awaited.wait().await;
+    });
     let mut first_request = pin!(sleep(bounds.header_timeout));
     let mut stopped = false;
     let mut waiting = true;
