@@ -278,6 +278,7 @@ fn start_logging(log: Log) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log {
         Log::Text => builder.compact().init(),
-        Log::Json => builder.json().flatten_event(true).init(),
+        // A record has a `target` of its own, which the module's name would hide.
+        Log::Json => builder.json().flatten_event(true).with_target(false).init(),
     }
 }
