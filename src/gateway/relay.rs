@@ -228,7 +228,10 @@ impl Relay {
                     self.live.record.output(now);
                     self.clock.output = now;
                 }
-                self.clock.written = now;
+                // What writes nothing, such as an upstream's ping, is no sign of life to the caller.
+                if !answer.ready.is_empty() {
+                    self.clock.written = now;
+                }
             }
             () = &mut self.closing => answer.transcoder.abort(End::ShuttingDown, &mut answer.ready),
             () = self.timer.as_mut() => {
