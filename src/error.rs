@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::wire::chat::{End, Fault, Kind};
+use crate::wire::chat::{Deadline, End, Fault, Kind};
 
 /// What went wrong with a request.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ struct Inner {
     side: Side,
     retry_after: Option<Duration>,
     reply: Option<Reply>,
-    timed_out: bool,
+    end: Option<End>,
     attempt: Option<Attempt>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -79,7 +79,7 @@ impl Error {
         let fault = end.fault().unwrap_or_else(|| Fault::new(Kind::Upstream, "empty answer"));
         let side = if *end == End::ShuttingDown { Side::Us } else { Side::Upstream };
         let mut error = Self::new(side, fault);
-        error.0.timed_out = matches!(end, End::TimedOut(_));
+        error.0.end = Some(end.clone());
         error
     }
 
@@ -89,7 +89,7 @@ impl Error {
             side,
             retry_after: None,
             reply: None,
-            timed_out: false,
+            end: None,
             attempt: None,
             source: None,
         }))
@@ -155,12 +155,13 @@ impl Error {
 
     /// The word for records and metrics.
     pub fn outcome(&self) -> &'static str {
+        if let Some(end) = &self.0.end {
+            return end_outcome(end);
+        }
         match (self.0.side, self.0.fault.kind) {
-            (Side::Upstream, _) if self.0.timed_out => "upstream_timeout",
             (Side::Upstream, _) => "upstream_error",
             (_, Kind::RateLimited) => "rate_limited",
             (Side::Caller, _) => "rejected",
-            (Side::Us, Kind::Overloaded) => "shutting_down",
             (Side::Us, _) => "internal_error",
         }
     }
@@ -195,6 +196,19 @@ impl From<Fault> for Error {
     /// Faults that pure code reports are about the caller's request.
     fn from(fault: Fault) -> Self {
         Self::caller(fault)
+    }
+}
+
+/// How an answer ended, as a word for records and metrics.
+pub fn end_outcome(end: &End) -> &'static str {
+    match end {
+        End::Complete => "complete",
+        End::Truncated => "truncated",
+        End::Failed(_) => "upstream_error",
+        End::TimedOut(Deadline::Stall) => "stalled",
+        End::TimedOut(_) => "upstream_timeout",
+        End::Cancelled => "client_gone",
+        End::ShuttingDown => "shutting_down",
     }
 }
 

@@ -11,7 +11,7 @@ use super::route::Plan;
 use crate::config::Target;
 use crate::error::{self, Error, Side};
 use crate::telemetry::{Ended, Kept, Metrics, Route, Sample, Tokens, UpstreamError};
-use crate::wire::chat::{Deadline, End};
+use crate::wire::chat::End;
 use crate::wire::transcode::Tally;
 
 /// The account of one request. Writes itself when dropped; a request that nobody settled was left
@@ -144,7 +144,7 @@ impl Record {
     pub fn settle(&mut self, tally: &Tally, end: Option<&End>) {
         let Some(entry) = &mut self.0 else { return };
         entry.tally.clone_from(tally);
-        entry.outcome = end.map_or("client_gone", outcome);
+        entry.outcome = end.map_or("client_gone", error::end_outcome);
         entry.error = end.and_then(End::fault).map(|fault| error::code(fault.kind).to_owned());
     }
 }
@@ -155,19 +155,6 @@ pub fn attempt_failed(metrics: &Metrics, request_id: &str, target: &Target, erro
     let provider = target.provider.name.clone();
     tracing::warn!(request_id, provider, kind, error = chain(error), "attempt failed");
     metrics.upstream_errors.get_or_create(&UpstreamError { provider, kind }).inc();
-}
-
-/// The word for records and metrics.
-fn outcome(end: &End) -> &'static str {
-    match end {
-        End::Complete => "complete",
-        End::Truncated => "truncated",
-        End::Failed(_) => "upstream_error",
-        End::TimedOut(Deadline::Stall) => "stalled",
-        End::TimedOut(_) => "upstream_timeout",
-        End::Cancelled => "client_gone",
-        End::ShuttingDown => "shutting_down",
-    }
 }
 
 /// An error and its causes on one line, fit for a log: an upstream's own words may repeat the
