@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::app::App;
 use crate::error::Error;
-use crate::wire::chat::{Fault, Kind};
+use crate::wire::chat::{End, Fault, Kind};
 use crate::wire::dialect::{Call, DEFAULT, DIALECTS, Dialect};
 use account::Record;
 use limit::Admission;
@@ -111,8 +111,11 @@ async fn respond(
     admission: Admission,
     record: &mut Record,
 ) -> Result<Response, Error> {
+    let closing = session.closing.clone();
+    let closed = || Error::from_end(&End::ShuttingDown);
     if !session.call.stream {
-        let answer = opening.await?;
+        let opened = closing.run_until_cancelled(opening).await;
+        let answer = opened.ok_or_else(closed)??;
         let (target, headers) = (answer.target.to_string(), answer.headers.clone());
         let body = relay::collect(answer, &session, record).await?;
         let mut response = Response::new(Body::from(body));
@@ -121,7 +124,9 @@ async fn respond(
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         return Ok(response);
     }
-    let (start, target) = match timeout(session.stream.commit_after, &mut opening).await {
+    let opened = timeout(session.stream.commit_after, &mut opening);
+    let opened = closing.run_until_cancelled(opened).await.ok_or_else(closed)?;
+    let (start, target) = match opened {
         Ok(answer) => {
             let answer = answer?;
             let target = answer.target.to_string();
