@@ -4,6 +4,7 @@
 //! along, and the operator alone decides where to.
 
 use std::future::poll_fn;
+use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -248,13 +249,20 @@ async fn send(order: &Order, target: &Target, body: String) -> Result<reqwest::R
     })
 }
 
-/// Whether a pooled connection was closed by its server just as it was used again: the one case in
-/// which the same target is asked twice (failure mode 46).
+/// Whether a connection was closed before a byte of answer, as pooled ones are that their server
+/// gives up just as they are used again: the one case in which the same target is asked twice
+/// (failure mode 46). The close arrives as an end or, past our unread request, as a reset.
 fn is_stale(error: &reqwest::Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        if let Some(hyper) = error.downcast_ref::<hyper::Error>() {
-            return hyper.is_incomplete_message() || hyper.is_canceled();
+        if error
+            .downcast_ref::<hyper::Error>()
+            .is_some_and(|hyper| hyper.is_incomplete_message() || hyper.is_canceled())
+        {
+            return true;
+        }
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return matches!(io.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
         }
         cause = error.source();
     }
