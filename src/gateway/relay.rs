@@ -339,3 +339,7 @@ impl Clock {
         (now >= self.output + self.stall).then_some(Deadline::Stall)
     }
 }
+
+#[cfg(test)]
+#[path = "relay_tests.rs"]
+mod tests;
