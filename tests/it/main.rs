@@ -17,13 +17,13 @@ mod recorded;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
-mod relaying;
-#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod sockets;
 #[cfg(test)]
 mod statuses;
+#[cfg(test)]
+mod streaming;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -46,6 +46,7 @@ pub(crate) fn configuration(yaml: &str) -> config::Config {
 
 impl Gateway {
     pub(crate) async fn new(yaml: &str) -> Self {
+        register_twice();
         let config = configuration(yaml);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -98,6 +99,18 @@ impl Gateway {
     }
 }
 
+/// Makes sure that there are several subscribers. With a single one, `tracing` lets whatever thread
+/// first meets a log line decide whether it is of interest to anybody, and captures miss lines.
+fn register_twice() {
+    static TWO: std::sync::OnceLock<[tracing::Dispatch; 2]> = std::sync::OnceLock::new();
+    TWO.get_or_init(|| {
+        [(), ()].map(|()| {
+            let nowhere = tracing_subscriber::fmt().with_writer(std::io::sink);
+            nowhere.with_max_level(tracing::Level::DEBUG).finish().into()
+        })
+    });
+}
+
 /// Everything that was logged while it lives, on this thread.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
@@ -105,10 +118,12 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Captures this thread's log lines, as JSON at debug level, until the guard is dropped.
     pub(crate) fn capture(&self) -> tracing::subscriber::DefaultGuard {
+        register_twice();
         let log = self.clone();
         let subscriber = tracing_subscriber::fmt()
             .json()
             .flatten_event(true)
+            .with_target(false)
             .with_max_level(tracing::Level::DEBUG)
             .with_writer(move || log.clone())
             .finish();
@@ -124,7 +139,7 @@ impl Log {
         self.text()
             .lines()
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-            .filter(|line| line["target"] == "streamgate::request" || line["message"] == "request")
+            .filter(|line| line["message"] == "request")
             .collect()
     }
 }

@@ -32,6 +32,11 @@ pub(crate) enum Step {
     Reset,
     /// Close.
     Close,
+    /// Wait for the next request and close without an answer, unread: the race of a pooled
+    /// connection that its server gives up just as it is used again.
+    CloseWhenAsked,
+    /// A chunk, so many times.
+    Repeat(Vec<u8>, usize),
 }
 
 impl Step {
@@ -59,6 +64,7 @@ struct Shared {
     requests: Mutex<Vec<Seen>>,
     open: AtomicUsize,
     connections: AtomicUsize,
+    sent: AtomicUsize,
     changed: Notify,
 }
 
@@ -98,6 +104,11 @@ impl Upstream {
     /// How many connections there ever were.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(SeqCst)
+    }
+
+    /// How many bytes of repeated chunks were sent.
+    pub(crate) fn sent(&self) -> usize {
+        self.shared.sent.load(SeqCst)
     }
 
     /// Waits until a condition on (requests so far, open connections) holds; panics after 5 s.
@@ -164,6 +175,18 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                     return Ok(());
                 }
                 Step::Close => return Ok(()),
+                Step::CloseWhenAsked => {
+                    stream.readable().await?;
+                    return Ok(());
+                }
+                Step::Repeat(bytes, times) => {
+                    let head = format!("{:x}\r\n", bytes.len());
+                    let chunk = [head.as_bytes(), &bytes, b"\r\n"].concat();
+                    for _ in 0..times {
+                        stream.write_all(&chunk).await?;
+                        shared.sent.fetch_add(chunk.len(), SeqCst);
+                    }
+                }
             }
         }
     }

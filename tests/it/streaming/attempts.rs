@@ -1,0 +1,159 @@
+//! Targets after the first one, permits, and pooled connections.
+
+use super::{
+    PAIRS, ask, before, before_two, begun, error_of, failure, good, preamble, record, refusal,
+    settled, strictly, whole,
+};
+use crate::support::gateway::{Gateway, Log, yaml};
+use crate::support::upstream::{Step, Upstream};
+
+const JSON: &str = "content-type: application/json\r\n";
+
+/// Failure mode 16: what fails before its first output is tried elsewhere, and nothing of it is seen.
+#[tokio::test]
+async fn fm16_a_failure_before_output_goes_to_the_next_target() {
+    for (caller, provider) in PAIRS {
+        let mut first: Vec<Vec<Step>> =
+            [408, 429, 500, 502, 503, 504].map(|status| refusal(provider, status)).to_vec();
+        first.extend([
+            vec![Step::Close],
+            vec![Step::Hang],
+            vec![Step::Sse, preamble(provider), Step::Close],
+            vec![Step::Sse, preamble(provider), Step::End],
+            vec![Step::Sse, preamble(provider), Step::Hang],
+            vec![Step::Sse, preamble(provider), failure(provider), Step::Hang],
+            vec![Step::Whole(200, JSON, Vec::new())],
+        ]);
+        for (number, script) in first.into_iter().enumerate() {
+            let log = Log::default();
+            let _capture = log.capture();
+            let (a, b) = (Upstream::new(script).await, Upstream::new(good(provider)).await);
+            let gateway = before_two(provider, &a, &b, "stream: { first_token: 80ms }\n").await;
+            let response = ask(&gateway, caller, "two").send().await.unwrap();
+            assert_eq!(response.status(), 200, "{caller} {provider} {number}");
+            assert_eq!(response.headers()["x-streamgate-target"], "b/m");
+            let text = response.text().await.unwrap();
+            let read = strictly(caller, &text);
+            assert_eq!(read.choices[&0].text, "Hello");
+            assert_eq!(read.ended, crate::support::Ended::Complete);
+            assert!(text.matches("message_start\"").count() <= 1, "{text}");
+            assert!(text.matches("\"role\"").count() <= 1, "{text}");
+            let record = record(&gateway, &log).await;
+            assert_eq!((&record["outcome"], &record["attempts"]), (&"complete".into(), &2.into()));
+            assert_eq!(record["estimated"], false, "{record}");
+            assert_eq!(record["output_tokens"], 3);
+            assert_eq!(gateway.metric("streamgate_upstream_errors_total{"), 1.0);
+        }
+    }
+}
+
+/// A target that cannot be reached is a failure like any other.
+#[tokio::test]
+async fn fm16_an_unreachable_target_is_passed_over() {
+    for (caller, provider) in PAIRS {
+        let b = Upstream::new(good(provider)).await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let closed = listener.local_addr().unwrap();
+        drop(listener);
+        let (dialect, v1) =
+            if provider == "oai" { ("openai-chat", "/v1") } else { ("anthropic", "") };
+        let url = &b.url;
+        let more = format!(
+            "  a: {{ dialect: {dialect}, base_url: \"http://{closed}{v1}\" }}\nmodels:\n  two: {{ targets: [{{ provider: a, model: m }}, {{ provider: {provider}, model: m }}] }}\n"
+        );
+        let gateway = Gateway::new(&yaml(url, url, &more)).await;
+        strictly(caller, &whole(ask(&gateway, caller, "two")).await);
+        settled(&gateway).await;
+    }
+}
+
+/// A request that is wrong in itself is wrong everywhere.
+#[tokio::test]
+async fn fm16_a_wrong_request_goes_to_no_second_target() {
+    for (caller, provider) in PAIRS {
+        for status in [400, 401, 404, 422] {
+            let a = Upstream::new(refusal(provider, status)).await;
+            let b = Upstream::new(good(provider)).await;
+            let gateway = before_two(provider, &a, &b, "").await;
+            let response = ask(&gateway, caller, "two").send().await.unwrap();
+            assert!(response.status().is_client_error(), "{}", response.status());
+            assert_eq!(response.headers()["x-streamgate-target"], "a/m");
+            settled(&gateway).await;
+            assert_eq!(b.requests().await.len(), 0, "{status}");
+        }
+    }
+}
+
+/// Failure mode 16: after the first output there is no second try.
+#[tokio::test]
+async fn fm16_nothing_is_tried_again_after_output() {
+    for (caller, provider) in PAIRS {
+        for end in [Step::Close, Step::End, failure(provider), Step::Hang] {
+            let (a, b) =
+                (Upstream::new(begun(provider, [end])).await, Upstream::new(good(provider)).await);
+            let gateway = before_two(provider, &a, &b, "stream: { stall: 80ms }\n").await;
+            let text = whole(ask(&gateway, caller, "two")).await;
+            error_of(caller, &text);
+            assert_eq!(text.matches("Hello").count(), 1, "{text}");
+            settled(&gateway).await;
+            assert_eq!(b.requests().await.len(), 0);
+        }
+    }
+}
+
+/// Failure mode 9: whatever way a request ends, its permit comes back.
+#[tokio::test]
+async fn fm09_the_permit_comes_back_on_every_way_out() {
+    const ROUNDS: usize = 2;
+    for (caller, provider) in PAIRS {
+        let junk = Step::chunk("event: content_block_delta\ndata: {\"type\": junk\n\n");
+        let bad = [
+            refusal(provider, 500),
+            vec![Step::Sse, preamble(provider), Step::Close],
+            vec![Step::Hang],
+            begun(provider, [junk]),
+            begun(provider, [Step::Hang]),
+            begun(provider, [Step::Reset]),
+            begun(provider, [failure(provider)]),
+        ];
+        let scripts = bad
+            .iter()
+            .cycle()
+            .take(bad.len() * ROUNDS)
+            .flat_map(|bad| [bad.clone(), good(provider)]);
+        let rounds = bad.len() * ROUNDS;
+        let upstream = Upstream::scripted(scripts.collect()).await;
+        let more = "limits: { concurrent_streams: 1, requests_per_minute: none }\n\
+                    stream: { first_token: 250ms, stall: 250ms }\n";
+        let gateway = before(&upstream, more).await;
+        let model = format!("{provider}/m");
+        for round in 0..rounds {
+            let response = ask(&gateway, caller, &model).send().await.unwrap();
+            let _broken = response.bytes().await.unwrap();
+            settled(&gateway).await;
+            let text = whole(ask(&gateway, caller, &model)).await;
+            assert_eq!(strictly(caller, &text).choices[&0].text, "Hello", "{round}");
+            settled(&gateway).await;
+        }
+    }
+}
+
+/// Failure mode 46: connections that the upstream closes while they idle cost nobody a request.
+#[tokio::test]
+async fn fm46_stale_pooled_connections_fail_nobody() {
+    for (caller, provider) in PAIRS {
+        for end in [Step::Close, Step::CloseWhenAsked] {
+            let mut script = good(provider);
+            script.push(end);
+            let upstream = Upstream::new(script).await;
+            let gateway = before(&upstream, "").await;
+            for _ in 0..50 {
+                let text = whole(ask(&gateway, caller, &format!("{provider}/m"))).await;
+                assert_eq!(strictly(caller, &text).choices[&0].text, "Hello");
+            }
+            settled(&gateway).await;
+            assert_eq!(upstream.requests().await.len(), 50);
+            assert_eq!(gateway.metric("streamgate_upstream_errors_total{"), 0.0);
+        }
+    }
+}
