@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use axum::Router;
 use axum::extract::{Request, State as Shared};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::header::CONTENT_TYPE;
@@ -146,11 +147,14 @@ pub fn router(app: Arc<App>) -> Router {
         };
         router = router.route(dialect.endpoint(), post(chat).fallback(only_post));
     }
-    router
-        .route("/v1/models", get(models).fallback(only_get))
+    let operators = Router::new()
         .route("/healthz", get(|| async { "ok\n" }).fallback(only_get))
         .route("/readyz", get(ready).fallback(only_get))
         .route("/metrics", get(metrics).fallback(only_get))
+        .layer(from_fn(identified));
+    router
+        .merge(operators)
+        .route("/v1/models", get(models).fallback(only_get))
         .fallback(not_found)
         .layer(cors(&app))
         .with_state(app)
@@ -170,6 +174,14 @@ fn cors(app: &Arc<App>) -> CorsLayer {
                 .map(HeaderName::from_static),
         )
         .max_age(Duration::from_mins(10))
+}
+
+/// Gives a response the id that the gateway's own answers have.
+async fn identified(request: Request, next: Next) -> Response {
+    let id = gateway::request_id(request.headers());
+    let mut response = next.run(request).await;
+    gateway::stamp(&mut response, &id);
+    response
 }
 
 async fn models(Shared(app): Shared<Arc<App>>, request: Request) -> Response {

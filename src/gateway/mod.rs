@@ -128,9 +128,9 @@ async fn respond(
     let opened = closing.run_until_cancelled(opened).await.ok_or_else(closed)?;
     let (start, target) = match opened {
         Ok(answer) => {
-            let answer = answer?;
+            let mut answer = answer?;
             let target = answer.target.to_string();
-            let headers = answer.headers.clone();
+            let headers = std::mem::take(&mut answer.headers);
             (Start::Opened(Box::new(answer)), Some((target, headers)))
         }
         Err(_) => (Start::Opening(opening), None),
@@ -257,14 +257,15 @@ fn name_target(response: &mut Response, target: &str) {
     }
 }
 
-fn stamp(response: &mut Response, id: &str) {
+/// Tells a response's id.
+pub fn stamp(response: &mut Response, id: &str) {
     if let Ok(value) = HeaderValue::from_str(id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
 }
 
 /// The caller's own id if it is a plain word, else a new one.
-fn request_id(headers: &HeaderMap) -> String {
+pub fn request_id(headers: &HeaderMap) -> String {
     let plain = |id: &&str| {
         (1..=64).contains(&id.len())
             && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))

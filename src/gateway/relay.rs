@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_stream::stream;
 use bytes::{Bytes, BytesMut};
+use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -135,7 +136,8 @@ struct Relay {
     opening: Option<Opening>,
     clock: Clock,
     timer: Pin<Box<Sleep>>,
-    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Polled only when it has something to say, not with every token.
+    closing: FuturesUnordered<WaitForCancellationFutureOwned>,
     ended: bool,
 }
 
@@ -155,7 +157,7 @@ impl Relay {
             opening,
             timer: Box::pin(sleep_until(clock.next())),
             clock,
-            closing: Box::pin(session.closing.clone().cancelled_owned()),
+            closing: FuturesUnordered::from_iter([session.closing.clone().cancelled_owned()]),
             session,
             ended: false,
         }
@@ -185,7 +187,7 @@ impl Relay {
         let opened = tokio::select! {
             biased;
             opened = self.opening.as_mut()? => opened,
-            () = &mut self.closing => Err(Error::from_end(&End::ShuttingDown)),
+            Some(()) = self.closing.next() => Err(Error::from_end(&End::ShuttingDown)),
             () = sleep_until(self.clock.written + self.session.stream.heartbeat) => {
                 return Some(self.heartbeat(Instant::now()));
             }
@@ -229,26 +231,31 @@ impl Relay {
                     self.clock.output = now;
                 }
                 // What writes nothing, such as an upstream's ping, is no sign of life to the caller.
-                if !answer.ready.is_empty() {
-                    self.clock.written = now;
+                if answer.ready.is_empty() && answer.transcoder.end().is_none() {
+                    return self.due();
                 }
+                self.clock.written = now;
             }
-            () = &mut self.closing => answer.transcoder.abort(End::ShuttingDown, &mut answer.ready),
-            () = self.timer.as_mut() => {
-                let now = Instant::now();
-                let silent = now >= self.clock.written + self.session.stream.heartbeat;
-                let heartbeat = match self.clock.passed(now) {
-                    Some(deadline) => {
-                        answer.transcoder.abort(End::TimedOut(deadline), &mut answer.ready);
-                        None
-                    }
-                    None => silent.then(|| self.heartbeat(now)),
-                };
-                self.timer.as_mut().reset(self.clock.next());
-                return heartbeat;
-            }
+            Some(()) = self.closing.next() => answer.transcoder.abort(End::ShuttingDown, &mut answer.ready),
+            () = self.timer.as_mut() => return self.due(),
         }
         None
+    }
+
+    /// What time demands: the end of the answer, or a heartbeat. Asked too early, nothing.
+    fn due(&mut self) -> Option<Bytes> {
+        let answer = self.live.answer.as_mut()?;
+        let now = Instant::now();
+        let silent = now >= self.clock.written + self.session.stream.heartbeat;
+        let heartbeat = match self.clock.passed(now) {
+            Some(deadline) => {
+                answer.transcoder.abort(End::TimedOut(deadline), &mut answer.ready);
+                None
+            }
+            None => silent.then(|| self.heartbeat(now)),
+        };
+        self.timer.as_mut().reset(self.clock.next());
+        heartbeat
     }
 
     fn heartbeat(&mut self, now: Instant) -> Bytes {

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use super::*;
+use futures_util::StreamExt;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Record, Session, Start, stream};
 use crate::config::{Limits, Stream as Deadlines};
 use crate::gateway::limit::Gate;
 use crate::telemetry::Metrics;
-use crate::wire::dialect::DIALECTS;
+use crate::wire::dialect::{Call, DIALECTS};
 
 /// Failure mode 54: a panic within a stream is an error event, a record and a returned permit.
 #[tokio::test]

@@ -11,8 +11,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use memchr::memmem;
 use tokio::time::{Instant, timeout_at};
 
 use super::account;
@@ -30,6 +31,9 @@ const BATCH: usize = 32 * 1024;
 
 /// The most bytes of an error response that are read.
 const ERROR_BODY: usize = 64 * 1024;
+
+/// A shorter key is none, but a word that answers may use.
+const SHORTEST_KEY: usize = 8;
 
 /// What is asked of upstreams: everything that the attempts of one request share.
 pub struct Order {
@@ -145,13 +149,16 @@ async fn attempt(order: &Order, target: &Target, body: String) -> Result<Answer,
     };
     let deadline = earlier(sent + patience, order.stream.total.map(|total| order.started + total));
     let late = || Error::from_end(&End::TimedOut(Deadline::FirstToken));
-    let response = timeout_at(deadline, send(order, target, body)).await.map_err(|_| late())??;
+    let mut response =
+        timeout_at(deadline, send(order, target, body)).await.map_err(|_| late())??;
     if !response.status().is_success() {
         let refused = timeout_at(deadline, refused(target, response));
         return Err(refused.await.unwrap_or_else(|_| late()));
     }
     let headers = passed_on(response.headers());
     let transcoder = transcoder(order, target, &response)?;
+    // They would keep the connection's first read buffer as long as the stream lives.
+    *response.headers_mut() = HeaderMap::new();
     let mut answer = Answer {
         target: target.clone(),
         attempts: 1,
@@ -185,7 +192,10 @@ impl Answer {
     /// Takes what the upstream's body gave. Returns whether there was model output in it.
     pub fn take(&mut self, chunk: reqwest::Result<Option<Bytes>>) -> bool {
         match chunk {
-            Ok(Some(bytes)) => self.transcoder.push(bytes, &mut self.ready),
+            Ok(Some(bytes)) => {
+                let bytes = redacted(bytes, &self.target.provider);
+                self.transcoder.push(bytes, &mut self.ready)
+            }
             Ok(None) => {
                 self.transcoder.finish(&mut self.ready);
                 false
@@ -201,9 +211,15 @@ impl Answer {
 
     /// Takes a chunk and whatever else has already arrived, so that all of it leaves in one write.
     pub async fn take_all(&mut self, chunk: reqwest::Result<Option<Bytes>>) -> bool {
+        let size = |chunk: &reqwest::Result<Option<Bytes>>| {
+            chunk.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len)
+        };
+        // What is taken counts, not what came of it: pings without end must not keep us here.
+        let mut taken = size(&chunk);
         let mut output = self.take(chunk);
-        while self.transcoder.end().is_none() && self.ready.len() < BATCH {
+        while self.transcoder.end().is_none() && taken < BATCH {
             let Some(chunk) = self.arrived().await else { break };
+            taken += size(&chunk);
             output |= self.take(chunk);
         }
         output
@@ -290,7 +306,8 @@ fn request(order: &Order, target: &Target, body: String) -> Result<reqwest::Requ
     }
     if verbatim {
         for name in provider.dialect.forwarded_headers() {
-            if let Some(value) = order.headers.get(*name) {
+            if let Some(value) = order.headers.get(*name).filter(|_| !is_hop(&order.headers, name))
+            {
                 headers.insert(HeaderName::from_static(name), value.clone());
             }
         }
@@ -305,6 +322,12 @@ fn request(order: &Order, target: &Target, body: String) -> Result<reqwest::Requ
     *request.headers_mut() = headers;
     *request.body_mut() = Some(body.into());
     Ok(request)
+}
+
+/// Whether the caller meant a header for its connection to us only.
+fn is_hop(headers: &HeaderMap, name: &str) -> bool {
+    let listed = headers.get_all(CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
+    listed.flat_map(|names| names.split(',')).any(|hop| hop.trim().eq_ignore_ascii_case(name))
 }
 
 fn credential(provider: &Provider) -> Result<Option<(HeaderName, HeaderValue)>, Error> {
@@ -357,17 +380,18 @@ async fn refused(target: &Target, mut response: reqwest::Response) -> Error {
     let provider = &target.provider;
     let mut body = BytesMut::new();
     while let Ok(Some(bytes)) = response.chunk().await {
-        let room = ERROR_BODY.saturating_sub(body.len());
-        body.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
-        if bytes.len() > room {
+        if bytes.len() > ERROR_BODY.saturating_sub(body.len()) {
+            // A part of it would be broken JSON to whoever gets it.
+            body.clear();
             break;
         }
+        body.extend_from_slice(&bytes);
     }
     if response.status().is_redirection() {
         let message = "the upstream answered with a redirect, which is never followed; correct the provider's base_url";
         return Error::upstream(Fault::new(Kind::Upstream, message));
     }
-    let body = redacted(&body, provider);
+    let body = redacted(body.freeze(), provider);
     let mut fault = provider.dialect.decode_error(status, &body);
     if fault.message.is_empty() {
         fault.message = format!("the upstream answered with status {status}");
@@ -387,13 +411,24 @@ async fn refused(target: &Target, mut response: reqwest::Response) -> Error {
     }
 }
 
-/// An upstream's words without our credential in them, should it repeat it.
-fn redacted(body: &[u8], provider: &Provider) -> Bytes {
-    let key = provider.api_key.as_ref().map_or("", |key| key.expose());
-    match std::str::from_utf8(body) {
-        Ok(text) if key.len() >= 4 && text.contains(key) => text.replace(key, "[redacted]").into(),
-        _ => Bytes::copy_from_slice(body),
+/// An upstream's words without our credential in them, should it repeat it. One that is cut between
+/// two chunks of a stream is not found; vendors write an error at once.
+fn redacted(words: Bytes, provider: &Provider) -> Bytes {
+    let key = provider.api_key.as_ref().map_or(&[][..], |key| key.expose().as_bytes());
+    if key.len() < SHORTEST_KEY || memmem::find(&words, key).is_none() {
+        return words;
     }
+    let mut clean = BytesMut::with_capacity(words.len());
+    let mut rest = &words[..];
+    while let Some((before, after)) =
+        memmem::find(rest, key).and_then(|at| Some((rest.get(..at)?, rest.get(at + key.len()..)?)))
+    {
+        clean.extend_from_slice(before);
+        clean.extend_from_slice(b"[redacted]");
+        rest = after;
+    }
+    clean.extend_from_slice(rest);
+    clean.freeze()
 }
 
 /// Upstream response headers that callers' SDKs act on. Everything else stays behind.

@@ -10,6 +10,19 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+/// What a client opens an HTTP/2 connection with (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The version that a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Http {
+    /// HTTP/1.1 or 1.0.
+    One,
+    /// HTTP/2.
+    Two,
+}
 
 /// A shared socket.
 #[derive(Debug, Clone)]
@@ -25,6 +38,26 @@ impl Socket {
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(write_stall))?;
         Ok(Self(Arc::new(stream)))
+    }
+
+    /// Finds out which HTTP the peer speaks, by its first bytes, and leaves them unread.
+    pub(super) async fn http(&self) -> io::Result<Http> {
+        let mut first = [0; PREFACE.len()];
+        loop {
+            let got = self.0.peek(&mut first).await?;
+            let bytes = first.get(..got).unwrap_or_default();
+            if got == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if !PREFACE.starts_with(bytes) {
+                return Ok(Http::One);
+            }
+            if got == PREFACE.len() {
+                return Ok(Http::Two);
+            }
+            // The beginning of a preface; what is there already would wake us again at once.
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Resolves when the peer has closed its side. Unlike a read it sees this past unread bytes,

@@ -8,15 +8,15 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::support::answers::{SPOKEN, ending, error_message, opening, path, request, streamed};
-use crate::support::gateway::{Gateway, KEY, configuration, yaml};
+use crate::support::gateway::{Gateway, KEY, configuration, hex, yaml};
 use crate::support::upstream::{Step, Upstream};
 
 /// More configuration, with keys of its own in place of the one of every test.
 fn with_keys(upstream: &Upstream, keys: &[(&str, &str)], more: &str) -> String {
     let mut text = String::from("auth:\n  keys:\n");
     for (key, rest) in keys {
-        let digest = config::digest(key).iter().map(|b| format!("{b:02x}")).collect::<String>();
-        text.push_str(&format!("    - {{ name: {key}, sha256: {digest}{rest} }}\n"));
+        let digest = hex(&config::digest(key));
+        text += &["    - { name: ", key, ", sha256: ", &digest, rest, " }\n"].concat();
     }
     let whole = yaml(&upstream.url, &upstream.url, more);
     let (_, rest) = whole.split_once("providers:").unwrap();

@@ -19,9 +19,9 @@ async fn gateway() -> (Gateway, Upstream) {
 
 /// The connection ends near the header timeout.
 async fn closes_in_time(raw: &mut Raw, since: Instant, what: &str) -> String {
-    let text = raw.to_end().await;
+    let text = raw.rest().await;
     let took = since.elapsed();
-    assert!(took >= PATIENCE - Duration::from_millis(50), "{what}: closed after {took:?}: {text}");
+    assert!(took + Duration::from_millis(50) >= PATIENCE, "{what}: closed after {took:?}: {text}");
     assert!(took < Duration::from_secs(3), "{what}: closed after {took:?}");
     text
 }
@@ -99,7 +99,7 @@ async fn fm68_huge_heads_are_refused() {
     for (path, headers) in [("/v1/messages", many.as_str()), ("/v1/messages", &long), (&path, "")] {
         let mut raw = Raw::new(gateway.address).await;
         raw.write(post(path, headers, "{}")).await;
-        let text = raw.to_end().await;
+        let text = raw.rest().await;
         let status = text.split(' ').nth(1).unwrap_or("none");
         assert!(["none", "431", "414", "400"].contains(&status), "{text}");
     }
@@ -135,15 +135,15 @@ async fn fm69_no_request_hides_in_another() {
         let (gateway, upstream) = gateway().await;
         let mut raw = Raw::new(gateway.address).await;
         raw.write(format!("{head}{framing}\r\n0\r\n\r\n{hidden}")).await;
-        let text = timeout(Duration::from_secs(5), raw.to_end()).await.expect("closed");
+        let text = timeout(Duration::from_secs(5), raw.rest()).await.expect("closed");
         assert!(text.is_empty() || text.starts_with("HTTP/1.1 400"), "{framing:?}: {text}");
         assert!(text.matches("HTTP/1.1").count() <= 1, "{framing:?}: {text}");
         assert!(upstream.requests().await.is_empty(), "{framing:?}");
     }
 }
 
-/// RFC 9112, 6.3: the transfer coding counts alone. We build our own requests, so that the length
-/// is not passed on; see the report of `fm69_no_request_hides_in_another` for the ambiguous ones.
+/// RFC 9112, 6.3: the transfer coding counts alone. We build our own requests, so the length is not
+/// passed on.
 #[tokio::test]
 async fn fm69_a_length_beside_chunks_counts_for_nothing() {
     let body = request("oai/m", true, "hi");
@@ -159,7 +159,7 @@ async fn fm69_a_length_beside_chunks_counts_for_nothing() {
             body.len()
         ))
         .await;
-        let text = raw.to_end().await;
+        let text = raw.rest().await;
         assert_eq!(text.matches("HTTP/1.1").count(), 1, "{text}");
         let seen = upstream.requests().await;
         assert!(seen.len() <= 1);
@@ -176,13 +176,13 @@ async fn fm69_hop_by_hop_headers_stay_on_their_hop() {
         let upstream = Upstream::new(streamed(dialect, "hi")).await;
         let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, "")).await;
         let mut raw = Raw::new(gateway.address).await;
-        let headers = "connection: keep-alive, x-hop, anthropic-beta\r\nx-hop: canary\r\n\
-             anthropic-beta: canary\r\nte: trailers\r\nkeep-alive: canary\r\nproxy-connection: canary\r\n\
-             proxy-authorization: canary\r\nupgrade: canary\r\ntrailer: canary\r\n";
+        let headers = "connection: keep-alive, x-hop, anthropic-beta\r\nx-hop: hop-value\r\n\
+             anthropic-beta: hop-value\r\nte: trailers\r\nkeep-alive: hop-value\r\nproxy-connection: hop-value\r\n\
+             proxy-authorization: hop-value\r\nupgrade: hop-value\r\ntrailer: hop-value\r\n";
         raw.post(path(dialect), headers, &request(&format!("{provider}/m"), true, "hi")).await;
         raw.until("\r\n0\r\n\r\n").await;
         let seen = &upstream.requests().await[0].head.to_ascii_lowercase();
-        for name in ["canary", "trailers", "connection:", "upgrade:"] {
+        for name in ["hop-value", "trailers", "connection:", "upgrade:"] {
             assert!(!seen.contains(name), "{name} in {seen}");
         }
     }

@@ -1,8 +1,6 @@
 //! Every recorded stream of the implemented dialects, in several cuttings, to every caller dialect,
 //! streamed and collected. What the caller reads must be what the recording says, by readers that
 //! share no code with the gateway. Recordings stay outside the repository: without them it says so.
-#![expect(clippy::print_stdout, reason = "the table is what one runs this for")]
-
 mod extract;
 
 use std::path::{Path, PathBuf};

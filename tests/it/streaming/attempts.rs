@@ -1,8 +1,8 @@
 //! Targets after the first one, permits, and pooled connections.
 
 use super::{
-    PAIRS, ask, before, before_two, begun, error_of, failure, good, preamble, record, refusal,
-    settled, strictly, whole,
+    PAIRS, ask, before, before_two, begun, count, error_of, failure, good, preamble, record,
+    refusal, settled, strictly, whole,
 };
 use crate::support::gateway::{Gateway, Log, yaml};
 use crate::support::upstream::{Step, Upstream};
@@ -16,19 +16,21 @@ async fn fm16_a_failure_before_output_goes_to_the_next_target() {
         let mut first: Vec<Vec<Step>> =
             [408, 429, 500, 502, 503, 504].map(|status| refusal(provider, status)).to_vec();
         first.extend([
-            vec![Step::Close],
             vec![Step::Hang],
             vec![Step::Sse, preamble(provider), Step::Close],
             vec![Step::Sse, preamble(provider), Step::End],
             vec![Step::Sse, preamble(provider), Step::Hang],
             vec![Step::Sse, preamble(provider), failure(provider), Step::Hang],
             vec![Step::Whole(200, JSON, Vec::new())],
+            // Last, since the same target is asked again, and answers the same.
+            vec![Step::Close],
         ]);
-        for (number, script) in first.into_iter().enumerate() {
+        let cases = first.len();
+        let (a, b) = (Upstream::scripted(first).await, Upstream::new(good(provider)).await);
+        let gateway = before_two(provider, &a, &b, "stream: { first_token: 200ms }\n").await;
+        for number in 0..cases {
             let log = Log::default();
             let _capture = log.capture();
-            let (a, b) = (Upstream::new(script).await, Upstream::new(good(provider)).await);
-            let gateway = before_two(provider, &a, &b, "stream: { first_token: 80ms }\n").await;
             let response = ask(&gateway, caller, "two").send().await.unwrap();
             assert_eq!(response.status(), 200, "{caller} {provider} {number}");
             assert_eq!(response.headers()["x-streamgate-target"], "b/m");
@@ -42,8 +44,8 @@ async fn fm16_a_failure_before_output_goes_to_the_next_target() {
             assert_eq!((&record["outcome"], &record["attempts"]), (&"complete".into(), &2.into()));
             assert_eq!(record["estimated"], false, "{record}");
             assert_eq!(record["output_tokens"], 3);
-            assert_eq!(gateway.metric("streamgate_upstream_errors_total{"), 1.0);
         }
+        assert_eq!(count(&gateway, "streamgate_upstream_errors_total{"), cases.to_string());
     }
 }
 
@@ -101,6 +103,29 @@ async fn fm16_nothing_is_tried_again_after_output() {
     }
 }
 
+/// Failure mode 16: a tool call that has begun is output, too.
+#[tokio::test]
+async fn fm16_nothing_is_tried_again_after_a_tool_call_has_begun() {
+    let tool = |provider| match provider {
+        "oai" => {
+            "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"tool_calls\":[{\"index\":0,\"id\":\"call_1\",\"type\":\"function\",\"function\":{\"name\":\"look\",\"arguments\":\"\"}}]},\"finish_reason\":null}]}\n\n"
+        }
+        _ => {
+            "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{\"input_tokens\":7,\"output_tokens\":1}}}\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"tool_use\",\"id\":\"call_1\",\"name\":\"look\",\"input\":{}}}\n\n"
+        }
+    };
+    for (caller, provider) in PAIRS {
+        let script = vec![Step::Sse, Step::chunk(tool(provider)), Step::Close];
+        let (a, b) = (Upstream::new(script).await, Upstream::new(good(provider)).await);
+        let gateway = before_two(provider, &a, &b, "").await;
+        let text = whole(ask(&gateway, caller, "two")).await;
+        error_of(caller, &text);
+        assert_eq!(strictly(caller, &text).choices[&0].tools[0].name, "look");
+        settled(&gateway).await;
+        assert_eq!(b.requests().await.len(), 0);
+    }
+}
+
 /// Failure mode 9: whatever way a request ends, its permit comes back.
 #[tokio::test]
 async fn fm09_the_permit_comes_back_on_every_way_out() {
@@ -153,7 +178,7 @@ async fn fm46_stale_pooled_connections_fail_nobody() {
             }
             settled(&gateway).await;
             assert_eq!(upstream.requests().await.len(), 50);
-            assert_eq!(gateway.metric("streamgate_upstream_errors_total{"), 0.0);
+            assert_eq!(count(&gateway, "streamgate_upstream_errors_total{"), "0");
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::{PAIRS, PATIENCE, before, begun, body, ending, path, settled, strictly};
+use super::{PAIRS, PATIENCE, before, begun, body, count, ending, good, path, settled, strictly};
 use crate::support::gateway::{Gateway, KEY, Log};
 use crate::support::upstream::{Step, Upstream};
 
@@ -113,4 +113,30 @@ async fn fm10_a_reset_is_noticed_before_the_response_head() {
         upstream.all_closed().await;
         settled(&gateway).await;
     }
+}
+
+/// Failure mode 47: streams that are reset do not use up the connection they were on.
+#[tokio::test]
+async fn fm47_a_hundred_reset_streams_then_a_hundred_good_ones() {
+    let provider = "oai";
+    let mut scripts = vec![begun(provider, [Step::Hang]); 100];
+    scripts.push(good(provider));
+    let upstream = Upstream::scripted(scripts).await;
+    let more = "limits: { concurrent_streams: 1, requests_per_minute: none }\n";
+    let gateway = before(&upstream, more).await;
+    let mut client = connect(&gateway, 65_535).await;
+    for round in 0..200 {
+        let (response, mut sending) = ask(&mut client, "anthropic", body("oai/m", true));
+        let response = response.await.unwrap();
+        assert_eq!(response.status(), 200, "{round}");
+        let mut stream = response.into_body();
+        if round < 100 {
+            read(&mut stream, Some("Hello")).await;
+            sending.send_reset(Reason::CANCEL);
+        } else {
+            strictly("anthropic", &read(&mut stream, None).await);
+        }
+        settled(&gateway).await;
+    }
+    assert_eq!(count(&gateway, "streamgate_requests_total{"), "200");
 }

@@ -223,15 +223,22 @@ impl Raw {
 /// Waits until something holds; panics after 5 s.
 pub(super) async fn until(what: &str, holds: impl Fn() -> bool) {
     let since = Instant::now();
+    let mut look = tokio::time::interval(Duration::from_millis(2));
     while !holds() {
         assert!(since.elapsed() < PATIENCE, "not in 5 s: {what}");
-        tokio::task::yield_now().await;
+        look.tick().await;
     }
+}
+
+/// A metric that counts.
+pub(super) fn count(gateway: &Gateway, metric: &str) -> String {
+    // The sum of nothing is -0.
+    (gateway.metric(metric) + 0.0).to_string()
 }
 
 /// Waits until no request is under way, so that all records are written.
 pub(super) async fn settled(gateway: &Gateway) {
-    until("no request under way", || gateway.metric("streamgate_open_requests{") == 0.0).await;
+    until("no request under way", || count(gateway, "streamgate_open_requests{") == "0").await;
 }
 
 /// The only record so far, once its request has ended.

@@ -140,6 +140,20 @@ async fn fm14_a_stalled_upstream_is_ended_in_band() {
     }
 }
 
+/// Failure modes 2 and 14, when the noise leaves no pause at all.
+#[tokio::test]
+async fn fm14_a_flood_of_comments_is_silence() {
+    for (caller, provider) in PAIRS {
+        let noise = Step::Repeat(": hm\n\n".repeat(1000).into_bytes(), 1_000_000);
+        let upstream = Upstream::new(begun(provider, [noise])).await;
+        let gateway = before(&upstream, "stream: { stall: 150ms, heartbeat: 30ms }\n").await;
+        let text = whole(ask(&gateway, caller, &format!("{provider}/m"))).await;
+        assert!(error_of(caller, &text).contains("stall"), "{text}");
+        assert!(text.contains(heartbeat(caller)), "{text}");
+        upstream.all_closed().await;
+    }
+}
+
 /// Failure mode 14: the first output has a deadline of its own, with a real status if the head is
 /// still ours to choose.
 #[tokio::test]

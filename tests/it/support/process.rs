@@ -106,9 +106,13 @@ impl Process {
         assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
     }
 
-    /// How many file descriptors it holds.
-    pub(crate) fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
+    /// What its file descriptors are, each as the system names it.
+    pub(crate) fn descriptors(&self) -> Vec<String> {
+        let folder = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        let links = folder.into_iter().flatten().filter_map(|entry| {
+            Some(std::fs::read_link(entry.ok()?.path()).ok()?.to_string_lossy().into_owned())
+        });
+        links.collect()
     }
 
     /// Its exit status, once it has ended.

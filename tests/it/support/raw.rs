@@ -69,7 +69,7 @@ impl Raw {
     }
 
     /// Reads until the other side closes, however it does that; panics after 5 s.
-    pub(crate) async fn to_end(&mut self) -> String {
+    pub(crate) async fn rest(&mut self) -> String {
         let reading = async { while let Ok(1..) = self.stream.read_buf(&mut self.read).await {} };
         assert!(timeout(Duration::from_secs(5), reading).await.is_ok(), "open after 5 s");
         String::from_utf8_lossy(&self.read).into_owned()

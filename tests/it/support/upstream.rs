@@ -142,7 +142,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         };
         shared.changed.notify_waiters();
         let script =
-            shared.scripts.get(turn).or(shared.scripts.last()).cloned().unwrap_or_default();
+            shared.scripts.get(turn).or_else(|| shared.scripts.last()).cloned().unwrap_or_default();
         for step in script {
             match step {
                 Step::Raw(bytes) => stream.write_all(&bytes).await?,

@@ -2,6 +2,7 @@
 //! dialect, and precise words for what is wrong. Never repeats a caller's own words in an error.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::wire::chat::{Fault, Kind};
 use crate::wire::dialect::{Envelope, Target};
@@ -15,6 +16,10 @@ struct Surface {
 
 /// Reads model and stream. Usage is part of every stream of this dialect.
 pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
+    // A list would do as a `Surface`, too.
+    if body.trim_start().starts_with(|first| first != '{') {
+        return Err(Fault::new(Kind::Invalid, "the body must be a JSON object"));
+    }
     let Surface { model, stream } = parse(body, "")?;
     if model.is_empty() {
         return Err(Fault::field("model", "must name a model"));
@@ -30,7 +35,7 @@ pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
     if stream.unwrap_or(false) != target.stream {
         edits.push(("stream", Some(if target.stream { "true" } else { "false" })));
     }
-    json::edit(body, &edits).map_err(|error| fault(&error, String::new()))
+    json::edit(body, &edits).map_err(|error| fault(body, &error, String::new()))
 }
 
 /// Reads a value; `at` is its place in the body, which leads the name of the field in errors.
@@ -43,17 +48,18 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a str, at: &str) -> Result<T
             ("", path) => path.to_owned(),
             (at, path) => format!("{at}.{path}"),
         };
-        fault(error.inner(), field)
+        fault(json, error.inner(), field)
     })?;
-    deserializer.end().map_err(|error| fault(&error, at.to_owned()))?;
+    deserializer.end().map_err(|error| fault(json, &error, at.to_owned()))?;
     Ok(value)
 }
 
 /// Says what is wrong without what was sent: of the parser's message only what it expected, and
 /// the names of fields, which are ours.
-fn fault(error: &serde_json::Error, mut field: String) -> Fault {
+fn fault(json: &str, error: &serde_json::Error, mut field: String) -> Fault {
     let (line, column) = (error.line(), error.column());
-    if !error.is_data() {
+    // A value of another type than an enumeration's passes for a syntax error, too.
+    if !error.is_data() && serde_json::from_str::<IgnoredAny>(json).is_err() {
         let message = format!("the body is not valid JSON (line {line}, column {column})");
         return Fault::new(Kind::Invalid, message);
     }
