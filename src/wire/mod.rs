@@ -8,4 +8,5 @@ pub mod dialect;
 pub mod framing;
 pub mod json;
 pub mod sse;
+pub mod template;
 pub mod transcode;

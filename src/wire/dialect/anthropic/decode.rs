@@ -14,6 +14,7 @@ use crate::wire::chat::{Citation, Delta, End, Fault, Kind, Scheme, Stop};
 use crate::wire::dialect::Decode;
 use crate::wire::framing::Frame;
 use crate::wire::json::{dangling_surrogate, text};
+use crate::wire::template::Template;
 
 /// The state of one answer.
 #[derive(Debug, Default)]
@@ -28,6 +29,9 @@ pub(super) struct Decoder {
     /// Tool calls so far.
     calls: u32,
     ids: HashSet<String>,
+    usual: Template,
+    /// Which block, and whether it is thinking, `usual` carries.
+    of: Option<(u64, bool)>,
 }
 
 #[derive(Debug)]
@@ -59,11 +63,24 @@ impl Decode for Decoder {
             // Some gateways end every dialect like this. It closes an answer that has stopped.
             return Some(if self.stopped { End::Complete } else { End::Truncated });
         }
+        if let Some(delta) = self.familiar(&frame.data) {
+            out.push(delta);
+            return None;
+        }
         let Ok(payload) = std::str::from_utf8(&frame.data) else {
             return Some(unreadable(frame));
         };
         match serde_json::from_str::<Event<'_>>(payload) {
-            Ok(event) => self.event(payload, &event, out),
+            Ok(event) => {
+                let before = out.len();
+                let end = self.event(payload, &event, out);
+                if let (None, Some(EventKind::ContentBlockDelta), Some([delta])) =
+                    (&end, event.kind, out.get(before..))
+                {
+                    self.remember(event.index.unwrap_or(0), &frame.data, delta);
+                }
+                end
+            }
             // A kind of event that came later than this code may look like anything.
             Err(_) if event::is_unknown(payload) => None,
             Err(_) => Some(unreadable(frame)),
@@ -105,6 +122,29 @@ fn unreadable(frame: &Frame) -> End {
 }
 
 impl Decoder {
+    /// A payload that says nothing but more of what one before it said.
+    fn familiar<'f>(&mut self, payload: &'f [u8]) -> Option<Delta<'f>> {
+        let (index, thinking) = self.of?;
+        if !self.block(index)?.half.is_empty() {
+            return None;
+        }
+        let text = self.usual.read(payload)?;
+        if thinking {
+            return Some(Delta::Reasoning { choice: 0, text: Cow::Borrowed(text) });
+        }
+        self.chars = self.chars.saturating_add(text.chars().count() as u64);
+        Some(Delta::Text { choice: 0, text: Cow::Borrowed(text) })
+    }
+
+    fn remember(&mut self, index: u64, payload: &[u8], delta: &Delta<'_>) {
+        let (thinking, text) = match delta {
+            Delta::Text { text: Cow::Borrowed(text), .. } => (false, text),
+            Delta::Reasoning { text: Cow::Borrowed(text), .. } => (true, text),
+            _ => return,
+        };
+        self.of = self.usual.learn(payload, text).then_some((index, thinking));
+    }
+
     fn event<'f>(
         &mut self,
         payload: &'f str,

@@ -14,6 +14,7 @@ use crate::wire::chat::{Citation, Delta, End, Fault, Kind, Scheme, Stop};
 use crate::wire::dialect::Decode;
 use crate::wire::framing::Frame;
 use crate::wire::json;
+use crate::wire::template::Template;
 
 /// The most alternatives that `OpenAI` allows, and we.
 const MAX_CHOICES: u32 = 128;
@@ -24,6 +25,9 @@ pub(super) struct Decoder {
     started: bool,
     ids: Ids,
     choices: Vec<State>,
+    usual: Template,
+    /// Whose text, and of which kind, `usual` carries.
+    of: Option<(u32, Slot)>,
 }
 
 /// The state of one alternative.
@@ -116,15 +120,16 @@ impl Decode for Decoder {
         if frame.event.as_deref() == Some(b"error") {
             return Some(End::Failed(error::in_stream(payload)));
         }
-        // Checked as a whole once, the text need not be checked string by string.
-        let parsed = match std::str::from_utf8(payload) {
-            Ok(text) => serde_json::from_str(text),
-            Err(_) => serde_json::from_slice(payload),
-        };
-        match parsed {
-            Ok(chunk) => self.chunk(chunk, payload, out),
-            Err(error) => Some(End::Failed(unreadable(payload, &error))),
+        if let Some(delta) = self.familiar(payload) {
+            out.push(delta);
+            return None;
         }
+        let before = out.len();
+        let end = self.unfamiliar(payload, out);
+        if let (None, Some([delta])) = (&end, out.get(before..)) {
+            self.remember(payload, delta);
+        }
+        end
     }
 
     fn answer<'f>(&mut self, body: &'f Frame, out: &mut Vec<Delta<'f>>) -> End {
@@ -165,6 +170,42 @@ impl Decode for Decoder {
 }
 
 impl Decoder {
+    /// A payload that says nothing but more of what one before it said.
+    fn familiar<'f>(&self, payload: &'f [u8]) -> Option<Delta<'f>> {
+        let (choice, slot) = self.of?;
+        if self.choices.get(choice as usize)?.held.is_some() {
+            return None;
+        }
+        let text = Cow::Borrowed(self.usual.read(payload)?);
+        Some(match slot {
+            Slot::Reasoning => Delta::Reasoning { choice, text },
+            _ => Delta::Text { choice, text },
+        })
+    }
+
+    fn remember(&mut self, payload: &[u8], delta: &Delta<'_>) {
+        let (of, text) = match delta {
+            Delta::Text { choice, text: Cow::Borrowed(text) } => ((*choice, Slot::Text), text),
+            Delta::Reasoning { choice, text: Cow::Borrowed(text) } => {
+                ((*choice, Slot::Reasoning), text)
+            }
+            _ => return,
+        };
+        self.of = self.usual.learn(payload, text).then_some(of);
+    }
+
+    fn unfamiliar<'f>(&mut self, payload: &'f [u8], out: &mut Vec<Delta<'f>>) -> Option<End> {
+        // Checked as a whole once, the text need not be checked string by string.
+        let parsed = match std::str::from_utf8(payload) {
+            Ok(text) => serde_json::from_str(text),
+            Err(_) => serde_json::from_slice(payload),
+        };
+        match parsed {
+            Ok(chunk) => self.chunk(chunk, payload, out),
+            Err(error) => Some(End::Failed(unreadable(payload, &error))),
+        }
+    }
+
     fn chunk<'f>(
         &mut self,
         chunk: Chunk<'f>,
