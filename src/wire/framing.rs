@@ -84,7 +84,7 @@ mod tests {
 
     /// 37: the cap of a body that is not streamed counts all of it, however it is cut.
     #[test]
-    fn f37_whole_bodies_are_capped() {
+    fn fm37_whole_bodies_are_capped() {
         let mut whole = Framer::new(Framing::Whole, 8);
         let mut out = Vec::new();
         assert_eq!(whole.push(Bytes::from_static(b"12345678"), &mut out), Ok(()));

@@ -71,7 +71,7 @@ fn members_of_other_types_are_errors() {
 
 /// 39: half a pair is replaced, never an error; pairs and everything else are read as they are.
 #[test]
-fn f39_lone_surrogates_are_replaced() {
+fn fm39_lone_surrogates_are_replaced() {
     for (json, expected) in [
         (r#""plain""#, "plain"),
         (r#""\ud83e\udd80""#, "🦀"),
@@ -92,7 +92,7 @@ fn f39_lone_surrogates_are_replaced() {
 
 /// 39: only a real high half at the very end waits for the next delta.
 #[test]
-fn f39_dangling_halves_are_found() {
+fn fm39_dangling_halves_are_found() {
     for (json, expected) in [
         (r#""abc\ud83d""#, Some(r"\ud83d")),
         (r#""\uD83D""#, Some(r"\uD83D")),

@@ -1,5 +1,5 @@
 //! Tests of the event-stream framer against WHATWG HTML 9.2 and the numbered failure modes of
-//! `reference/failure-modes.md` (`f32_` is number 32). They must never depend on how bytes are cut.
+//! `reference/failure-modes.md` (`fm32_` is number 32). They must never depend on how bytes are cut.
 
 use super::*;
 use proptest::prelude::*;
@@ -47,13 +47,13 @@ fn an_event_has_a_name_and_data() {
 
 /// 6: a code point may be cut anywhere.
 #[test]
-fn f06_multi_byte_characters_survive_any_cut() {
+fn fm06_multi_byte_characters_survive_any_cut() {
     check("data: 你好 🦀\n\ndata: é\n\n", &[("", "你好 🦀"), ("", "é")]);
 }
 
 /// 20: framing is by events, so nothing is ever handed out from the middle of one.
 #[test]
-fn f20_no_frame_before_its_blank_line() {
+fn fm20_no_frame_before_its_blank_line() {
     let input = b"data: {\"a\":\"long text\"}\n\n";
     for cut in 0..input.len() {
         let mut frames = Vec::new();
@@ -64,13 +64,13 @@ fn f20_no_frame_before_its_blank_line() {
 
 /// 23: comments before, between and inside blocks; a lone colon.
 #[test]
-fn f23_comments_are_dropped_everywhere() {
+fn fm23_comments_are_dropped_everywhere() {
     check(": PROCESSING\n\ndata: a\n: inside\ndata: b\n:\n\n:\n\n: ping\n", &[("", "a\nb")]);
 }
 
 /// 26: the last event is whole, wherever it was cut.
 #[test]
-fn f26_a_terminal_event_survives_any_cut() {
+fn fm26_a_terminal_event_survives_any_cut() {
     check(
         "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\ndata: [DONE]\n\n",
         &[("message_stop", "{\"type\":\"message_stop\"}"), ("", "[DONE]")],
@@ -79,7 +79,7 @@ fn f26_a_terminal_event_survives_any_cut() {
 
 /// 32: LF, CRLF, CR and mixtures of them, at every cut.
 #[test]
-fn f32_all_line_ends() {
+fn fm32_all_line_ends() {
     let expected = [("a", "x\ny"), ("", "z")];
     for end in ["\n", "\r\n", "\r"] {
         check("event: a\ndata: x\ndata: y\n\ndata: z\n\n".replace('\n', end), &expected);
@@ -89,7 +89,7 @@ fn f32_all_line_ends() {
 
 /// 32: CR, then LF alone in its chunk, then LF: the second LF is a blank line of its own.
 #[test]
-fn f32_only_one_lf_belongs_to_a_cr() {
+fn fm32_only_one_lf_belongs_to_a_cr() {
     check("data: x\r\n\ndata: y\n\n", &[("", "x"), ("", "y")]);
     check("data: x\r\n\n\ndata: y\r\n\n", &[("", "x"), ("", "y")]);
     check("data: x\n\r\ndata: y\r\r\n", &[("", "x"), ("", "y")]);
@@ -97,7 +97,7 @@ fn f32_only_one_lf_belongs_to_a_cr() {
 
 /// 33: one byte order mark may lead, whole or split; a later one is content.
 #[test]
-fn f33_byte_order_mark() {
+fn fm33_byte_order_mark() {
     check("\u{feff}data: x\n\n", &[("", "x")]);
     check("\u{feff}\n\ndata: x\n\n", &[("", "x")]);
     check("\u{feff}\u{feff}data: x\n\ndata: y\n\n", &[("", "y")]);
@@ -108,7 +108,7 @@ fn f33_byte_order_mark() {
 
 /// 34: only CR and LF end lines.
 #[test]
-fn f34_unicode_separators_are_content() {
+fn fm34_unicode_separators_are_content() {
     check(
         "data: a\u{2028}b\u{2029}c\u{85}d\u{b}e\u{c}f\n\n",
         &[("", "a\u{2028}b\u{2029}c\u{85}d\u{b}e\u{c}f")],
@@ -117,7 +117,7 @@ fn f34_unicode_separators_are_content() {
 
 /// 35: several data lines join with LF; one space after the colon is optional, a second one counts.
 #[test]
-fn f35_multi_line_data_and_the_optional_space() {
+fn fm35_multi_line_data_and_the_optional_space() {
     check("data:a\ndata: b\ndata:  c\ndata:\td\n\n", &[("", "a\nb\n c\n\td")]);
     check("data:{\"a\":\ndata:1}\n\n", &[("", "{\"a\":\n1}")]);
     check("data\n\n", &[("", "")]);
@@ -172,7 +172,7 @@ fn an_unterminated_event_is_handed_out_at_the_end() {
 
 /// 36: names are checked and data cannot leave its lines.
 #[test]
-fn f36_nothing_injects_events() {
+fn fm36_nothing_injects_events() {
     for bad in ["a\nb", "a\rb", "a b", "a:b", "é", "a\0", "a".repeat(65).as_str()] {
         assert!(!is_name(bad.as_bytes()), "{bad:?}");
     }
@@ -188,7 +188,7 @@ fn f36_nothing_injects_events() {
 
 /// 37: a picture of 2 MB on one line, and 40 MB under a cap that allows it.
 #[test]
-fn f37_huge_events_pass() {
+fn fm37_huge_events_pass() {
     for (size, cap, step) in [(2 << 20, 4 << 20, 1448), (40 << 20, 64 << 20, 65536)] {
         let mut input = b"data: ".to_vec();
         input.resize(size, b'x');
@@ -204,7 +204,7 @@ fn f37_huge_events_pass() {
 /// 37, 38: the cap holds for a line, for many lines of one event, and for what its name adds; and
 /// whether it is met does not depend on the cuts.
 #[test]
-fn f38_the_cap_does_not_depend_on_cuts() {
+fn fm38_the_cap_does_not_depend_on_cuts() {
     let at_cap = format!("data: {}\n\n", "x".repeat(26));
     let inputs = [
         at_cap.clone(),
@@ -230,7 +230,7 @@ fn f38_the_cap_does_not_depend_on_cuts() {
 
 /// 38: a gigabyte that never ends its line costs one pass up to the cap and no memory beyond it.
 #[test]
-fn f38_an_endless_line_stops_at_the_cap() {
+fn fm38_an_endless_line_stops_at_the_cap() {
     let mut reader = Framer::new(32 << 20);
     let chunk = Bytes::from(vec![b'x'; 1 << 16]);
     let mut frames = Vec::new();

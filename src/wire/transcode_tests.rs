@@ -114,12 +114,12 @@ fn a_cut_last_event_truncates() {
 
 /// 23: a keep-alive that was wrapped as data.
 #[test]
-fn f23_wrapped_comments_are_dropped() {
+fn fm23_wrapped_comments_are_dropped() {
     assert_eq!(run("data: : keepalive\n\n: c\n\ndata: end\n\n", Mode::Verbatim), "<Complete end>");
 }
 
 #[test]
-fn f37_an_event_over_the_cap_fails_the_stream() {
+fn fm37_an_event_over_the_cap_fails_the_stream() {
     let mut transcoder = transcoder(Framing::Sse, 16, Mode::Translated);
     let mut out = BytesMut::new();
     assert!(transcoder.push(Bytes::from_static(b"data: t\n\ndata: 12345678901"), &mut out));
