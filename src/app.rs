@@ -10,10 +10,11 @@ use axum::extract::{Request, State as Shared};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, ORIGIN};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::config::{Config, Limits};
@@ -135,8 +136,18 @@ fn client(config: &Config) -> Result<reqwest::Client, reqwest::Error> {
         .build()
 }
 
-/// Every path and what answers it.
+/// Every path and what answers it. Only pages of other origins need the CORS layer.
 pub fn router(app: Arc<App>) -> Router {
+    let layer = cors(&app);
+    let plain = routes(app);
+    let crossing = plain.clone().layer(layer);
+    Router::new().fallback_service(tower::service_fn(move |request: Request| {
+        let foreign = request.headers().contains_key(ORIGIN);
+        if foreign { crossing.clone() } else { plain.clone() }.oneshot(request)
+    }))
+}
+
+fn routes(app: Arc<App>) -> Router {
     let mut router = Router::new();
     for dialect in DIALECTS {
         let chat = move |Shared(app): Shared<Arc<App>>, request: Request| async move {
@@ -156,7 +167,6 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(operators)
         .route("/v1/models", get(models).fallback(only_get))
         .fallback(not_found)
-        .layer(cors(&app))
         .with_state(app)
 }
 

@@ -27,7 +27,7 @@ const MAX_STREAMS: u32 = 1_000;
 /// The most bytes of a request head, and of unsent response bytes that hyper holds per connection.
 const BUFFER: usize = 64 * 1024;
 /// How long a connection whose peer hung up may still write what it is about to.
-const LAST_WORDS: Duration = Duration::from_millis(20);
+const LAST_WORDS: Duration = Duration::from_millis(5);
 
 /// Serves one connection to its end.
 pub(super) async fn connection(
@@ -122,7 +122,7 @@ async fn drive<C: GracefulConnection>(
         };
         match occasion {
             Occasion::HungUp => {
-                // Hyper mostly knows already and is about to return.
+                // It may be idle and about to return by itself.
                 let _cut = timeout(LAST_WORDS, &mut serving).await;
                 return;
             }
@@ -135,7 +135,9 @@ async fn drive<C: GracefulConnection>(
 
 fn one() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).max_buf_size(BUFFER);
+    // A peer who closes its side is gone, and we watch for that ourselves: hyper's own watch costs
+    // a read and a buffer for every request, and does not see past unread bytes.
+    builder.timer(TokioTimer::new()).max_buf_size(BUFFER).half_close(true);
     builder
 }
 
