@@ -226,6 +226,7 @@ pub fn code(kind: Kind) -> &'static str {
         Kind::Billing => "billing",
         Kind::RateLimited => "rate_limited",
         Kind::Overloaded => "overloaded",
+        Kind::TooSlow => "request_timeout",
         Kind::Timeout => "timeout",
         Kind::Upstream => "upstream",
         Kind::Internal => "internal",

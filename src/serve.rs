@@ -191,9 +191,13 @@ fn reload(app: &App, file: Option<&Path>) {
     let Some(file) = file else { return };
     match config::load(file, &config::env) {
         Ok(config) => {
-            let moved = config.server.listen != app.state().config.server.listen;
-            if moved {
-                tracing::warn!("server.listen changed; it takes effect at the next start");
+            let (server, stream) = (app.state().config.server.clone(), app.state().config.stream);
+            let late = [
+                ("server.listen", server.listen != config.server.listen),
+                ("stream.connect", stream.connect != config.stream.connect),
+            ];
+            for (setting, _) in late.iter().filter(|(_, changed)| *changed) {
+                tracing::warn!(setting, "changed; it takes effect at the next start");
             }
             app.reload(config);
             tracing::info!("configuration reloaded");

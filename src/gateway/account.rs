@@ -2,14 +2,14 @@
 //!
 //! It never sees payloads or keys. Whatever way a request ends, dropping its record settles it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::route::Plan;
 use crate::config::Target;
-use crate::error::{self, Error, Side};
+use crate::error::{self, Attempt, Error, Side};
 use crate::telemetry::{Ended, Kept, Metrics, Route, Sample, Tokens, UpstreamError};
 use crate::wire::chat::End;
 use crate::wire::transcode::Tally;
@@ -19,8 +19,28 @@ use crate::wire::transcode::Tally;
 #[derive(Debug)]
 pub struct Record(Option<Box<Entry>>);
 
+/// Which attempt is under way, told by whoever makes it: a caller may leave in the middle of one.
+#[derive(Debug, Clone, Default)]
+pub struct Trying(Arc<Mutex<Option<Attempt>>>);
+
+impl Trying {
+    /// An attempt begins.
+    pub fn set(&self, attempt: Attempt) {
+        if let Ok(mut trying) = self.0.lock() {
+            *trying = Some(attempt);
+        }
+    }
+
+    fn take(&self) -> Option<Attempt> {
+        self.0.lock().ok()?.take()
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
+    trying: Trying,
+    /// An upstream has begun to answer.
+    answered: bool,
     metrics: Arc<Metrics>,
     request_id: String,
     dialect: &'static str,
@@ -50,6 +70,8 @@ impl Record {
     pub fn begin(metrics: &Arc<Metrics>, request_id: &str, dialect: &'static str) -> Self {
         metrics.open.get_or_create(&Kept { dialect }).inc();
         Self(Some(Box::new(Entry {
+            trying: Trying::default(),
+            answered: false,
             metrics: Arc::clone(metrics),
             request_id: request_id.to_owned(),
             dialect,
@@ -102,9 +124,15 @@ impl Record {
         }
     }
 
+    /// Where to tell which attempt is under way.
+    pub fn trying(&self) -> Trying {
+        self.0.as_ref().map(|entry| entry.trying.clone()).unwrap_or_default()
+    }
+
     /// Who answers, after how many attempts.
     pub fn served_by(&mut self, target: &Target, attempts: u32) {
         if let Some(entry) = &mut self.0 {
+            entry.answered = true;
             entry.attempted(target.to_string(), attempts);
         }
     }
@@ -177,7 +205,12 @@ fn chain(error: &Error) -> String {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if let Some(entry) = self.0.take() {
+        if let Some(mut entry) = self.0.take() {
+            // Left in the middle of an attempt: its target has read the prompt.
+            if let (true, Some(attempt)) = (entry.target.is_empty(), entry.trying.take()) {
+                entry.attempted(attempt.target, attempt.number);
+                entry.answered = entry.outcome == "client_gone";
+            }
             entry.count();
             entry.write();
         }
@@ -228,6 +261,9 @@ impl Entry {
             metrics.time_to_first_token.get_or_create(&route).merge(&Sample::of(ttft));
             metrics.time_per_output_token.get_or_create(&route).merge(&self.gaps);
             metrics.longest_gap.get_or_create(&route).merge(&Sample::of(self.longest_gap));
+        }
+        if !self.answered {
+            return;
         }
         let directions = [("input", self.input_tokens()), ("output", self.tally.output_tokens())];
         for (gen_ai_token_type, (tokens, estimated)) in directions {

@@ -1,6 +1,7 @@
 //! One request's life, a file per step. [`answer`] is the pipeline.
 
 pub mod account;
+pub mod answer;
 pub mod auth;
 pub mod limit;
 pub mod relay;
@@ -21,7 +22,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use rand::distr::{Alphanumeric, SampleString};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::app::App;
 use crate::error::Error;
@@ -34,6 +35,9 @@ use upstream::Order;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TARGET: HeaderName = HeaderName::from_static("x-streamgate-target");
+
+/// The slowest that a request body may come, in bytes per second.
+const SLOWEST: usize = 16 * 1024;
 
 /// How long a refused caller may go on sending.
 const DISCARD: Duration = Duration::from_secs(1);
@@ -100,6 +104,7 @@ async fn pipeline(
         stream: state.config.stream,
         started,
         request_id: id.to_owned(),
+        trying: record.trying(),
     }));
     respond(opening, session, admission, record).await
 }
@@ -310,9 +315,13 @@ async fn read(body: &mut Body, server: &crate::config::Server) -> Result<String,
         return Err(too_large());
     }
     let mut whole = BytesMut::new();
+    let started = Instant::now();
     loop {
-        let frame = timeout(server.header_timeout, body.frame()).await.map_err(|_| {
-            Error::caller(Fault::new(Kind::Timeout, "the request body did not arrive in time"))
+        // What has come buys time for more, so that a trickle is cut and a slow line is not.
+        let earned = Duration::from_secs((whole.len() / SLOWEST) as u64);
+        let deadline = started + server.header_timeout + earned;
+        let frame = timeout_at(deadline, body.frame()).await.map_err(|_| {
+            Error::caller(Fault::new(Kind::TooSlow, "the request body did not arrive in time"))
         })?;
         match frame {
             None => break,

@@ -17,8 +17,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
 use super::account::Record;
+use super::answer::Answer;
 use super::limit::Admission;
-use super::upstream::Answer;
 use crate::config;
 use crate::error::Error;
 use crate::wire::chat::{Deadline, End};
@@ -296,7 +296,7 @@ pub async fn collect(
     }
     let end = answer.transcoder.end().cloned().unwrap_or(End::Truncated);
     record.settle(answer.transcoder.tally(), Some(&end));
-    if end == End::Complete { Ok(answer.ready.freeze()) } else { Err(Error::from_end(&end)) }
+    if end == End::Complete { Ok(answer.ready.freeze()) } else { Err(answer.failure(&end)) }
 }
 
 /// Tells an end in the caller's dialect when no answer has begun.

@@ -3,20 +3,17 @@
 //! Upstream requests are built from nothing: an allow-list decides what of a caller's headers goes
 //! along, and the operator alone decides where to.
 
-use std::future::poll_fn;
 use std::io::{self, ErrorKind};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use memchr::memmem;
 use tokio::time::{Instant, timeout_at};
 
-use super::account;
+use super::account::{self, Trying};
+use super::answer::{Answer, redacted};
 use super::route::Plan;
 use crate::config::{Provider, Stream, Target};
 use crate::error::{Attempt, Error, Reply, Side};
@@ -26,14 +23,11 @@ use crate::wire::dialect::{self, Call, Dialect, Mode};
 use crate::wire::framing::Framing;
 use crate::wire::transcode::Transcoder;
 
-/// What has already arrived is forwarded in one write up to about this many bytes.
-const BATCH: usize = 32 * 1024;
-
 /// The most bytes of an error response that are read.
 const ERROR_BODY: usize = 64 * 1024;
 
-/// A shorter key is none, but a word that answers may use.
-const SHORTEST_KEY: usize = 8;
+/// A stale connection fails at once; an upstream that closes later may have worked on the request.
+const STALE: Duration = Duration::from_secs(1);
 
 /// What is asked of upstreams: everything that the attempts of one request share.
 pub struct Order {
@@ -57,24 +51,8 @@ pub struct Order {
     pub started: Instant,
     /// Our id for it.
     pub request_id: String,
-}
-
-/// An upstream that has begun to answer, and what its first bytes became.
-pub struct Answer {
-    /// Who answers.
-    pub target: Target,
-    /// How many attempts it took.
-    pub attempts: u32,
-    /// Upstream headers that may be passed on.
-    pub headers: HeaderMap,
-    /// The rest of it.
-    pub response: reqwest::Response,
-    /// Turns upstream bytes into the caller's.
-    pub transcoder: Transcoder,
-    /// The caller's bytes so far: up to the first model output, or to the end.
-    pub ready: BytesMut,
-    /// When the first model output came.
-    pub first_output: Instant,
+    /// Tells the record which attempt is under way.
+    pub trying: Trying,
 }
 
 /// Opens an answer at the first target that gives one. Whatever this future holds is closed when
@@ -84,7 +62,10 @@ pub async fn open(order: Order) -> Result<Answer, Error> {
     let mut translated = None;
     for (attempts, target) in (1..).zip(&order.plan.targets) {
         let result = match request_body(&order, target, &mut translated) {
-            Ok(body) => attempt(&order, target, body).await,
+            Ok(body) => {
+                order.trying.set(Attempt { target: target.to_string(), number: attempts });
+                attempt(&order, target, body).await
+            }
             // Another target may be able to say what this one's dialect cannot.
             Err(fault) => Err(Error::caller(fault)),
         };
@@ -95,7 +76,8 @@ pub async fn open(order: Order) -> Result<Answer, Error> {
                 if !untranslatable {
                     account::attempt_failed(&order.metrics, &order.request_id, target, &error);
                 }
-                let hopeless = !untranslatable && !error.is_retryable();
+                let over = order.stream.total.is_some_and(|total| order.started.elapsed() >= total);
+                let hopeless = over || !untranslatable && !error.is_retryable();
                 failure =
                     Some(error.during(Attempt { target: target.to_string(), number: attempts }));
                 if hopeless {
@@ -184,72 +166,18 @@ async fn attempt(order: &Order, target: &Target, body: String) -> Result<Answer,
         None | Some(End::Complete) => Ok(answer),
         // Something was said before it broke: that is forwarded, and the end told in-band.
         Some(_) if answer.transcoder.tally().outputs > 0 && order.call.stream => Ok(answer),
-        Some(end) => Err(Error::from_end(end)),
-    }
-}
-
-impl Answer {
-    /// Takes what the upstream's body gave. Returns whether there was model output in it.
-    pub fn take(&mut self, chunk: reqwest::Result<Option<Bytes>>) -> bool {
-        match chunk {
-            Ok(Some(bytes)) => {
-                let bytes = redacted(bytes, &self.target.provider);
-                self.transcoder.push(bytes, &mut self.ready)
-            }
-            Ok(None) => {
-                self.transcoder.finish(&mut self.ready);
-                false
-            }
-            // Also ends the reading: some bodies repeat their error for ever (failure mode 45).
-            Err(error) => {
-                tracing::debug!(error = %error.without_url(), "upstream body broke");
-                self.transcoder.abort(End::Truncated, &mut self.ready);
-                false
-            }
-        }
-    }
-
-    /// Takes a chunk and whatever else has already arrived, so that all of it leaves in one write.
-    pub async fn take_all(&mut self, chunk: reqwest::Result<Option<Bytes>>) -> bool {
-        let size = |chunk: &reqwest::Result<Option<Bytes>>| {
-            chunk.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len)
-        };
-        // What is taken counts, not what came of it: pings without end must not keep us here.
-        let mut taken = size(&chunk);
-        let mut output = self.take(chunk);
-        while self.transcoder.end().is_none() && taken < BATCH {
-            let Some(chunk) = self.arrived().await else { break };
-            taken += size(&chunk);
-            output |= self.take(chunk);
-        }
-        output
-    }
-
-    /// The next chunk if it is there already. The connection's task hands out one at a time, and
-    /// only when asked, so it gets a turn to do so. Hyper polls a pending body twice in a row: the
-    /// turn is over at the third time.
-    async fn arrived(&mut self) -> Option<reqwest::Result<Option<Bytes>>> {
-        let mut asked = 0;
-        let mut chunk = pin!(self.response.chunk());
-        poll_fn(|cx| match chunk.as_mut().poll(cx) {
-            Poll::Ready(chunk) => Poll::Ready(Some(chunk)),
-            Poll::Pending if asked == 2 => Poll::Ready(None),
-            Poll::Pending => {
-                asked += 1;
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-        })
-        .await
+        Some(end) => Err(answer.failure(end)),
     }
 }
 
 async fn send(order: &Order, target: &Target, body: String) -> Result<reqwest::Response, Error> {
     let request = request(order, target, body)?;
     let retry = request.try_clone();
+    let sent = Instant::now();
     let mut result = order.client.execute(request).await;
     if let (Err(error), Some(again)) = (&result, retry)
         && is_stale(error)
+        && sent.elapsed() < STALE
     {
         result = order.client.execute(again).await;
     }
@@ -379,7 +307,15 @@ async fn refused(target: &Target, mut response: reqwest::Response) -> Error {
     let status = response.status().as_u16();
     let provider = &target.provider;
     let mut body = BytesMut::new();
-    while let Ok(Some(bytes)) = response.chunk().await {
+    loop {
+        let bytes = match response.chunk().await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => break,
+            Err(_) => {
+                body.clear();
+                break;
+            }
+        };
         if bytes.len() > ERROR_BODY.saturating_sub(body.len()) {
             // A part of it would be broken JSON to whoever gets it.
             body.clear();
@@ -409,26 +345,6 @@ async fn refused(target: &Target, mut response: reqwest::Response) -> Error {
         Some(seconds) => error.retry_after(Duration::from_secs(seconds)),
         None => error,
     }
-}
-
-/// An upstream's words without our credential in them, should it repeat it. One that is cut between
-/// two chunks of a stream is not found; vendors write an error at once.
-fn redacted(words: Bytes, provider: &Provider) -> Bytes {
-    let key = provider.api_key.as_ref().map_or(&[][..], |key| key.expose().as_bytes());
-    if key.len() < SHORTEST_KEY || memmem::find(&words, key).is_none() {
-        return words;
-    }
-    let mut clean = BytesMut::with_capacity(words.len());
-    let mut rest = &words[..];
-    while let Some((before, after)) =
-        memmem::find(rest, key).and_then(|at| Some((rest.get(..at)?, rest.get(at + key.len()..)?)))
-    {
-        clean.extend_from_slice(before);
-        clean.extend_from_slice(b"[redacted]");
-        rest = after;
-    }
-    clean.extend_from_slice(rest);
-    clean.freeze()
 }
 
 /// Upstream response headers that callers' SDKs act on. Everything else stays behind.

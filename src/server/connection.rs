@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::socket::{Http, Socket};
-use super::stall::{Marking, Watched, WatchedExecutor};
+use super::stall::{self, Marking, Watched, WatchedExecutor};
 use super::{Bounds, Shutdown};
 
 /// The most streams at once on one HTTP/2 connection.
@@ -49,8 +49,11 @@ pub(super) async fn connection(
     let answering = heads.clone();
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         first.store(true, Relaxed);
+        stall::forget();
         let answered = answering.track_future(router.clone().oneshot(request.map(Body::new)));
-        async move { answered.await.map(|response: axum::response::Response| response.map(Marking)) }
+        async move {
+            answered.await.map(|response: axum::response::Response| response.map(Marking::new))
+        }
     });
     let occasions = occasions(&socket, bounds, &shutdown, heads);
     let io = TokioIo::new(socket.clone());

@@ -2,15 +2,16 @@
 //!
 //! A body cannot notice it: whoever waits for room to write does not poll the body. So the body
 //! leaves a mark when it gives bytes away, takes it back when it is polled again, and the future
-//! that polls it, a connection or one HTTP/2 stream, watches the mark from outside.
+//! that polls it, a connection or one HTTP/2 stream, watches the mark from outside. Large bodies are
+//! given away in pieces, so that a slow reader is told from one who does not read.
 
 use std::cell::Cell;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::task::TaskTracker;
@@ -20,8 +21,40 @@ tokio::task_local! {
     static GIVEN: Cell<Option<Instant>>;
 }
 
+/// The most bytes that a caller must take within the deadline.
+const PIECE: usize = 64 * 1024;
+
+/// A new request: what was given before it has been taken. (A body whose end is known in advance is
+/// not polled again after its last bytes, and so cannot take its mark back.)
+pub(super) fn forget() {
+    let _untold = GIVEN.try_with(|mark| mark.set(None));
+}
+
 /// A response body that leaves the mark.
-pub(super) struct Marking(pub(super) axum::body::Body);
+pub(super) struct Marking {
+    body: axum::body::Body,
+    /// What is left of a frame larger than a piece.
+    rest: Bytes,
+}
+
+impl Marking {
+    pub(super) fn new(body: axum::body::Body) -> Self {
+        Self { body, rest: Bytes::new() }
+    }
+
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) if frame.data_ref().is_some_and(|data| data.len() > PIECE) => {
+                    self.rest = frame.into_data().unwrap_or_default();
+                }
+                other => return Poll::Ready(other),
+            }
+        }
+        let piece = self.rest.split_to(PIECE.min(self.rest.len()));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+}
 
 impl http_body::Body for Marking {
     type Data = Bytes;
@@ -31,7 +64,7 @@ impl http_body::Body for Marking {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let polled = Pin::new(&mut self.0).poll_frame(cx);
+        let polled = self.next(cx);
         let given = matches!(polled, Poll::Ready(Some(_))).then(Instant::now);
         // Outside a watch there is nobody to tell.
         let _untold = GIVEN.try_with(|mark| mark.set(given));
@@ -39,11 +72,17 @@ impl http_body::Body for Marking {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        let rest = self.rest.len() as u64;
+        let mut hint = self.body.size_hint();
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
     }
 }
 

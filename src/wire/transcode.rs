@@ -137,8 +137,9 @@ impl Transcoder {
         let mut output = false;
         let mut deltas = Vec::new();
         for frame in frames {
-            // A keep-alive that a careless proxy wrapped as data (`data: : keepalive`).
-            if frame.data.first() == Some(&b':') {
+            // Keep-alives: an event without data, or a comment that a careless proxy wrapped as data
+            // (`data: : keepalive`).
+            if matches!(frame.data.trim_ascii_start().first(), None | Some(b':')) {
                 continue;
             }
             deltas.clear();

@@ -305,3 +305,34 @@ fn fm40_the_finish_reason_fits_the_answer() {
     );
     assert_eq!(cut.end, End::Truncated);
 }
+
+/// `[DONE]` without a finish ends a text (some vendors do that), but neither an answer that never
+/// began nor a tool call that may have been cut.
+#[test]
+fn fm04_done_alone_is_no_finish_of_a_tool_call() {
+    let openai = dialect("openai-chat");
+    let end = |chunks: &[Value]| {
+        run(openai, openai, (&call(true, true), Mode::Verbatim), &chat(chunks), []).end
+    };
+    assert_eq!(end(&[chunk(json!({ "content": "a" }), None)]), End::Complete);
+    assert_eq!(end(&[]), End::Truncated);
+    assert_eq!(end(&[part(Some(0), Some("t"), Some("f"), r#"{"x":"#)]), End::Truncated);
+}
+
+/// An event without data keeps a connection alive, in any dialect.
+#[test]
+fn fm23_an_event_without_data_is_no_junk() {
+    let usage = json!({ "input_tokens": 1, "output_tokens": 1 });
+    let text = block(
+        0,
+        json!({ "type": "text", "text": "" }),
+        &[json!({ "type": "text_delta", "text": "hi" })],
+    );
+    let input = [
+        stream(&[start(usage.clone())]),
+        b"event: ping\ndata:\n\n".to_vec(),
+        stream(&[text, ending("end_turn", usage)].concat()),
+    ]
+    .concat();
+    assert_eq!(seen("anthropic", "openai-chat", &input, false).ended, Ended::Complete);
+}

@@ -86,7 +86,9 @@ pub enum Kind {
     RateLimited,
     /// Temporarily out of capacity.
     Overloaded,
-    /// Somebody took too long.
+    /// The caller took too long to send its request.
+    TooSlow,
+    /// The upstream took too long.
     Timeout,
     /// The upstream failed.
     Upstream,

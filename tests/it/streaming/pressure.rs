@@ -2,11 +2,12 @@
 //! `write_stall` they are cut off.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::{PAIRS, Raw, before, begun, body, ending, http2, record, settled, token_text};
-use crate::support::gateway::Log;
+use crate::support::gateway::{Gateway, KEY, Log, yaml};
 use crate::support::upstream::{Step, Upstream};
 
 const MIB: usize = 1 << 20;
@@ -84,7 +85,7 @@ async fn fm48_a_slow_reader_loses_nothing() {
         while before != upstream.sent() {
             before = upstream.sent();
             let nothing = std::future::pending::<()>();
-            let _full = tokio::time::timeout(std::time::Duration::from_millis(250), nothing).await;
+            let _full = tokio::time::timeout(Duration::from_millis(250), nothing).await;
         }
         text.extend_from_slice(&response.bytes().await.unwrap());
         let read = super::strictly(caller, std::str::from_utf8(&text).unwrap());
@@ -92,4 +93,50 @@ async fn fm48_a_slow_reader_loses_nothing() {
         assert_eq!(read.choices[&0].text.len(), "Hello".len() + 1_000 * 16 * 1024);
         settled(&gateway).await;
     }
+}
+
+/// What a body of known length gave last is no sign of a caller who does not read: the connection
+/// serves a slow answer after it.
+#[tokio::test]
+async fn fm48_a_connection_outlives_its_write_deadline() {
+    let upstream = Upstream::new(vec![
+        Step::Pause(Duration::from_millis(900)),
+        Step::Whole(200, "content-type: application/json\r\n", br#"{"id":"x","choices":[{"index":0,"message":{"role":"assistant","content":"late"},"finish_reason":"stop"}]}"#.to_vec()),
+    ])
+    .await;
+    let gateway =
+        Gateway::new(&yaml(&upstream.url, &upstream.url, "stream: { write_stall: 300ms }")).await;
+    let key = format!("Bearer {KEY}");
+    let models =
+        gateway.client.get(format!("{}/v1/models", gateway.url)).header("authorization", &key);
+    assert!(!models.send().await.unwrap().bytes().await.unwrap().is_empty());
+    let body = r#"{"model":"oai/m","messages":[{"role":"user","content":"hi"}]}"#;
+    let answer = gateway.post("/v1/chat/completions", body).send().await.unwrap();
+    assert!(answer.text().await.unwrap().contains("late"));
+}
+
+/// A caller who reads slowly but steadily gets a large answer whole, however long it takes.
+#[tokio::test]
+async fn fm48_a_steady_reader_is_not_cut() {
+    let text = "x".repeat(12 << 20);
+    let answer = format!(
+        r#"{{"id":"x","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}]}}"#
+    );
+    let length = answer.len();
+    let upstream = Upstream::new(vec![Step::Whole(
+        200,
+        "content-type: application/json\r\n",
+        answer.into_bytes(),
+    )])
+    .await;
+    let gateway =
+        Gateway::new(&yaml(&upstream.url, &upstream.url, "stream: { write_stall: 500ms }")).await;
+    let body = r#"{"model":"oai/m","messages":[{"role":"user","content":"hi"}]}"#;
+    let mut response = gateway.post("/v1/chat/completions", body).send().await.unwrap();
+    let (mut got, mut tick) = (0, tokio::time::interval(Duration::from_millis(40)));
+    while let Some(bytes) = response.chunk().await.unwrap() {
+        got += bytes.len();
+        tick.tick().await;
+    }
+    assert_eq!(got, length);
 }

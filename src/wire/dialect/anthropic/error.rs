@@ -21,6 +21,7 @@ pub(super) fn status(kind: Kind) -> u16 {
         Kind::Billing => 402,
         Kind::RateLimited => 429,
         Kind::Overloaded => 529,
+        Kind::TooSlow => 408,
         Kind::Timeout => 504,
         Kind::Upstream | Kind::Internal => 500,
     }
@@ -32,7 +33,9 @@ fn type_of(kind: Kind) -> &'static str {
         Kind::Permission => "permission_error",
         Kind::NotFound => "not_found_error",
         Kind::TooLarge => "request_too_large",
-        Kind::Method | Kind::MediaType | Kind::Context | Kind::Invalid => "invalid_request_error",
+        Kind::Method | Kind::MediaType | Kind::Context | Kind::TooSlow | Kind::Invalid => {
+            "invalid_request_error"
+        }
         Kind::Billing => "billing_error",
         Kind::RateLimited => "rate_limit_error",
         Kind::Overloaded => "overloaded_error",

@@ -115,7 +115,7 @@ impl Decode for Decoder {
             return None;
         }
         if payload.trim_ascii().starts_with(b"[DONE]") {
-            return Some(End::Complete);
+            return Some(self.done());
         }
         if frame.event.as_deref() == Some(b"error") {
             return Some(End::Failed(error::in_stream(payload)));
@@ -170,6 +170,19 @@ impl Decode for Decoder {
 }
 
 impl Decoder {
+    /// `[DONE]` alone ends a text, since some vendors send no finish reason (Snowflake). It does not
+    /// end a tool call that may have been cut, nor an answer that never began: careless proxies
+    /// write it when their own upstream breaks off (failure mode 4).
+    fn done(&self) -> End {
+        let mut seen = self.choices.iter().filter(|choice| choice.seen).peekable();
+        let said = seen.peek().is_some();
+        if said && seen.all(|choice| choice.stop.is_some() || !choice.calls.any()) {
+            End::Complete
+        } else {
+            End::Truncated
+        }
+    }
+
     /// A payload that says nothing but more of what one before it said.
     fn familiar<'f>(&self, payload: &'f [u8]) -> Option<Delta<'f>> {
         let (choice, slot) = self.of?;

@@ -23,6 +23,7 @@ pub(super) fn status(kind: Kind) -> u16 {
         Kind::Internal => 500,
         Kind::Upstream => 502,
         Kind::Overloaded => 503,
+        Kind::TooSlow => 408,
         Kind::Timeout => 504,
     }
 }
@@ -34,7 +35,7 @@ pub(super) fn body(fault: &Fault) -> String {
         Kind::NotFound => ("invalid_request_error", Some("model_not_found")),
         Kind::TooLarge => ("invalid_request_error", Some("request_too_large")),
         Kind::Context => ("invalid_request_error", Some("context_length_exceeded")),
-        Kind::Permission | Kind::Method | Kind::MediaType | Kind::Invalid => {
+        Kind::Permission | Kind::Method | Kind::MediaType | Kind::TooSlow | Kind::Invalid => {
             ("invalid_request_error", None)
         }
         Kind::Billing => ("insufficient_quota", Some("insufficient_quota")),

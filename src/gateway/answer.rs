@@ -1,0 +1,134 @@
+//! An upstream's answer under way: its bytes in, the caller's bytes out. It never waits for more than
+//! has already arrived.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use memchr::memmem;
+use tokio::time::Instant;
+
+use crate::config::{Provider, Target};
+use crate::error::Error;
+use crate::wire::chat::{End, Fault};
+use crate::wire::transcode::Transcoder;
+
+/// What has already arrived is forwarded in one write up to about this many bytes.
+const BATCH: usize = 32 * 1024;
+
+/// A shorter key is none, but a word that answers may use.
+const SHORTEST_KEY: usize = 8;
+
+/// An upstream that has begun to answer, and what its first bytes became.
+pub struct Answer {
+    /// Who answers.
+    pub target: Target,
+    /// How many attempts it took.
+    pub attempts: u32,
+    /// Upstream headers that may be passed on.
+    pub headers: HeaderMap,
+    /// The rest of it.
+    pub response: reqwest::Response,
+    /// Turns upstream bytes into the caller's.
+    pub transcoder: Transcoder,
+    /// The caller's bytes so far: up to the first model output, or to the end.
+    pub ready: BytesMut,
+    /// When the first model output came.
+    pub first_output: Instant,
+}
+
+impl Answer {
+    /// Takes what the upstream's body gave. Returns whether there was model output in it.
+    pub fn take(&mut self, chunk: reqwest::Result<Option<Bytes>>) -> bool {
+        match chunk {
+            Ok(Some(bytes)) => {
+                let output = self.transcoder.push(bytes, &mut self.ready);
+                self.redact_error();
+                output
+            }
+            Ok(None) => {
+                self.transcoder.finish(&mut self.ready);
+                self.redact_error();
+                false
+            }
+            // Also ends the reading: some bodies repeat their error for ever (failure mode 45).
+            Err(error) => {
+                tracing::debug!(error = %error.without_url(), "upstream body broke");
+                self.transcoder.abort(End::Truncated, &mut self.ready);
+                false
+            }
+        }
+    }
+
+    /// An error may repeat the credential that it is about. Answers stay as they are.
+    fn redact_error(&mut self) {
+        if let Some(End::Failed(_)) = self.transcoder.end() {
+            let words = redacted(self.ready.split().freeze(), &self.target.provider);
+            self.ready.extend_from_slice(&words);
+        }
+    }
+
+    /// The error of an answer that ended badly, told instead of it.
+    pub fn failure(&self, end: &End) -> Error {
+        let End::Failed(fault) = end else { return Error::from_end(end) };
+        let words = redacted(fault.message.clone().into(), &self.target.provider);
+        let message = String::from_utf8_lossy(&words).into_owned();
+        Error::from_end(&End::Failed(Fault { message, ..fault.clone() }))
+    }
+
+    /// Takes a chunk and whatever else has already arrived, so that all of it leaves in one write.
+    pub async fn take_all(&mut self, chunk: reqwest::Result<Option<Bytes>>) -> bool {
+        let size = |chunk: &reqwest::Result<Option<Bytes>>| {
+            chunk.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len)
+        };
+        // What is taken counts, not what came of it: pings without end must not keep us here.
+        let mut taken = size(&chunk);
+        let mut output = self.take(chunk);
+        while self.transcoder.end().is_none() && taken < BATCH {
+            let Some(chunk) = self.arrived().await else { break };
+            taken += size(&chunk);
+            output |= self.take(chunk);
+        }
+        output
+    }
+
+    /// The next chunk if it is there already. The connection's task hands out one at a time, and
+    /// only when asked, so it gets a turn to do so. Hyper polls a pending body twice in a row: the
+    /// turn is over at the third time.
+    async fn arrived(&mut self) -> Option<reqwest::Result<Option<Bytes>>> {
+        let mut asked = 0;
+        let mut chunk = pin!(self.response.chunk());
+        poll_fn(|cx| match chunk.as_mut().poll(cx) {
+            Poll::Ready(chunk) => Poll::Ready(Some(chunk)),
+            Poll::Pending if asked == 2 => Poll::Ready(None),
+            Poll::Pending => {
+                asked += 1;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+/// An upstream's words without our credential in them, should it repeat it. One that is cut between
+/// two chunks of a stream is not found; vendors write an error at once.
+pub(super) fn redacted(words: Bytes, provider: &Provider) -> Bytes {
+    let key = provider.api_key.as_ref().map_or(&[][..], |key| key.expose().as_bytes());
+    if key.len() < SHORTEST_KEY || memmem::find(&words, key).is_none() {
+        return words;
+    }
+    let mut clean = BytesMut::with_capacity(words.len());
+    let mut rest = &words[..];
+    while let Some((before, after)) =
+        memmem::find(rest, key).and_then(|at| Some((rest.get(..at)?, rest.get(at + key.len()..)?)))
+    {
+        clean.extend_from_slice(before);
+        clean.extend_from_slice(b"[redacted]");
+        rest = after;
+    }
+    clean.extend_from_slice(rest);
+    clean.freeze()
+}
