@@ -1,4 +1,4 @@
-//! One request's life, a file per step. [`answer`] is the pipeline.
+//! One request's life, a file per step. [`answer()`] is the pipeline.
 
 pub mod account;
 pub mod answer;
