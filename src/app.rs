@@ -151,9 +151,6 @@ fn routes(app: Arc<App>) -> Router {
     let mut router = Router::new();
     for dialect in DIALECTS {
         let chat = move |Shared(app): Shared<Arc<App>>, request: Request| async move {
-            if app.stopping.is_cancelled() {
-                tracing::debug!("a request on a connection that is being drained");
-            }
             gateway::answer(app, *dialect, request).await
         };
         router = router.route(dialect.endpoint(), post(chat).fallback(only_post));

@@ -73,9 +73,16 @@ impl Answer {
     /// The error of an answer that ended badly, told instead of it.
     pub fn failure(&self, end: &End) -> Error {
         let End::Failed(fault) = end else { return Error::from_end(end) };
-        let words = redacted(fault.message.clone().into(), &self.target.provider);
-        let message = String::from_utf8_lossy(&words).into_owned();
-        Error::from_end(&End::Failed(Fault { message, ..fault.clone() }))
+        let clean = |words: &String| {
+            let words = redacted(words.clone().into(), &self.target.provider);
+            String::from_utf8_lossy(&words).into_owned()
+        };
+        Error::from_end(&End::Failed(Fault {
+            message: clean(&fault.message),
+            code: fault.code.as_ref().map(clean),
+            param: fault.param.as_ref().map(clean),
+            kind: fault.kind,
+        }))
     }
 
     /// Takes a chunk and whatever else has already arrived, so that all of it leaves in one write.
@@ -113,8 +120,8 @@ impl Answer {
     }
 }
 
-/// An upstream's words without our credential in them, should it repeat it. One that is cut between
-/// two chunks of a stream is not found; vendors write an error at once.
+/// An upstream's words without our credential in them, should it repeat it. Given whole bodies or
+/// whole events, so that no cut of the bytes can hide it.
 pub(super) fn redacted(words: Bytes, provider: &Provider) -> Bytes {
     let key = provider.api_key.as_ref().map_or(&[][..], |key| key.expose().as_bytes());
     if key.len() < SHORTEST_KEY || memmem::find(&words, key).is_none() {

@@ -101,18 +101,24 @@ async fn fm62_upstream_headers_pass_by_allow_list() {
 }
 
 /// Upstreams repeat the key that they refuse: in an error response, in an answer with status 200,
-/// as the only event of a stream, and in the middle of one.
+/// as the only event of a stream, in the middle of one, and cut in two on the way; as words and as
+/// a code.
 #[tokio::test]
 async fn fm62_provider_keys_never_reach_a_caller() {
     const JSON: &str = "content-type: application/json\r\n";
-    for (dialect, provider) in SPOKEN {
+    let kinds = ["authentication_error", "invalid_request_error"];
+    let spoken = SPOKEN.into_iter().flat_map(|spoken| kinds.map(|kind| (spoken, kind)));
+    for ((dialect, provider), kind) in spoken {
         let key = format!("{PROVIDER_KEY}-{provider}");
         let error = format!(
-            r#"{{"type":"error","error":{{"message":"Incorrect API key provided: {key}","type":"authentication_error","code":"{key}"}}}}"#
+            r#"{{"type":"error","error":{{"message":"Incorrect API key provided: {key}","type":"{kind}","code":"{key}"}}}}"#
         );
         let event = format!("event: error\ndata: {error}\n\n");
         let html = format!("<html>{key}</html>");
+        let (before, after) = event.split_at(event.find(&key).unwrap() + 4);
+        let halves = [Step::Sse, Step::chunk(before), Step::chunk(after), Step::End];
         let scripts = [
+            halves.to_vec(),
             vec![Step::Whole(401, JSON, error.clone().into_bytes())],
             vec![Step::Whole(500, "content-type: text/plain\r\n", html.into_bytes())],
             vec![Step::Whole(200, JSON, error.into_bytes())],
