@@ -1,6 +1,5 @@
 //! Where the parts are joined: a configuration to an [`App`], and an app to its router.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +16,10 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::config::{Config, Limits};
+use crate::config::Config;
 use crate::gateway;
 use crate::gateway::auth::{Caller, Callers};
-use crate::gateway::limit::Gate;
+use crate::gateway::limit::Gates;
 use crate::server::{Bounds, Shutdown};
 use crate::telemetry::Metrics;
 use crate::wire::dialect::DIALECTS;
@@ -33,6 +32,8 @@ const POOL_IDLE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct App {
     state: Arc<ArcSwap<State>>,
+    /// What callers have used of their limits; outlives reloads.
+    gates: Arc<Gates>,
     /// One client for all upstreams.
     pub client: reqwest::Client,
     /// What has happened.
@@ -56,12 +57,14 @@ pub struct State {
 impl App {
     /// Joins the parts.
     pub fn new(config: Config, shutdown: &Shutdown) -> Result<Self, reqwest::Error> {
+        let gates = Gates::default();
         Ok(Self {
             client: client(&config)?,
             state: Arc::new(ArcSwap::from_pointee(State {
-                callers: callers(&config, None),
+                callers: callers(&config, &gates),
                 config,
             })),
+            gates: Arc::new(gates),
             metrics: Arc::default(),
             stopping: shutdown.stopping.clone(),
             closing: shutdown.closing.clone(),
@@ -86,7 +89,7 @@ impl App {
     /// Puts another configuration in force. Requests under way keep theirs, and callers keep what
     /// they have used of limits that did not change.
     pub fn reload(&self, config: Config) {
-        let callers = callers(&config, Some(&self.state.load()));
+        let callers = callers(&config, &self.gates);
         self.state.store(Arc::new(State { config, callers }));
     }
 
@@ -100,18 +103,13 @@ impl App {
     }
 }
 
-/// All callers of a configuration; gates with unchanged limits are taken over from the one before.
-fn callers(config: &Config, before: Option<&State>) -> Callers {
-    let mut gates: HashMap<(&str, Limits), Arc<Gate>> = HashMap::new();
-    for caller in before.into_iter().flat_map(|state| state.callers.values()) {
-        gates.insert((&caller.name, caller.gate.limits()), Arc::clone(&caller.gate));
-    }
+/// All callers of a configuration.
+fn callers(config: &Config, gates: &Gates) -> Callers {
     let caller = |key: &crate::config::Key| {
-        let kept = gates.get(&(key.name.as_str(), key.limits)).cloned();
         Arc::new(Caller {
             name: key.name.clone(),
             models: key.models.clone(),
-            gate: kept.unwrap_or_else(|| Arc::new(Gate::new(key.limits))),
+            gate: gates.of(&key.name, key.limits),
         })
     };
     config.keys.iter().map(|key| (key.digest, caller(key))).collect()

@@ -2,10 +2,12 @@
 //!
 //! Only this module reads the environment and the configuration's files. It never starts anything.
 
+mod auth;
 mod builtin;
 mod defaults;
 mod expand;
 mod key;
+mod limits;
 mod problem;
 mod provider;
 mod raw;
@@ -19,7 +21,6 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,8 +34,10 @@ use problem::At;
 use raw::Reader;
 use secret::Secret;
 
+pub use auth::Key;
 pub use builtin::without_file;
 pub use key::{digest, key_line, new_key};
+pub use limits::Limits;
 pub use problem::{Problem, Problems};
 pub use watch::{Watch, watch};
 
@@ -101,30 +104,6 @@ pub struct Server {
     pub drain: Duration,
     /// Origins whose pages may call (CORS); exact matches.
     pub cors_origins: Vec<HeaderValue>,
-}
-
-/// A caller's key.
-#[derive(Debug, Clone)]
-pub struct Key {
-    /// The caller's name in records and metrics.
-    pub name: String,
-    /// SHA-256 of the key.
-    pub digest: [u8; 32],
-    /// Models that it may use: exact names, or patterns with `*`.
-    pub models: Vec<String>,
-    /// Its limits, defaults filled in.
-    pub limits: Limits,
-}
-
-/// Limits of one caller. `None`: unlimited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Limits {
-    /// Requests per minute, refilled continuously.
-    pub requests_per_minute: Option<NonZeroU32>,
-    /// How many requests may come at once; as many as in a minute unless said.
-    pub burst: Option<NonZeroU32>,
-    /// Answers under way at once.
-    pub concurrent_streams: Option<usize>,
 }
 
 /// An upstream account.

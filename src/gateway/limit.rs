@@ -1,7 +1,8 @@
 //! How much: a caller to an [`Admission`], the guard that gives back what it took when dropped.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::clock::Clock;
@@ -12,8 +13,24 @@ use crate::config::Limits;
 use crate::error::Error;
 use crate::wire::chat::{Fault, Kind};
 
-/// What one caller may use of us, and how much of it is used. Survives a reload that does not
-/// change its limits.
+/// The gates of all callers. They outlive a reload, so that it gives nobody a second burst.
+#[derive(Debug, Default)]
+pub struct Gates(Mutex<HashMap<String, Arc<Gate>>>);
+
+impl Gates {
+    /// The gate of a caller: the one it has, unless its limits have changed.
+    pub fn of(&self, caller: &str, limits: Limits) -> Arc<Gate> {
+        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gate) = gates.get(caller).filter(|gate| gate.limits == limits) {
+            return Arc::clone(gate);
+        }
+        let gate = Arc::new(Gate::new(limits));
+        gates.insert(caller.to_owned(), Arc::clone(&gate));
+        gate
+    }
+}
+
+/// What one caller may use of us, and how much of it is used.
 #[derive(Debug)]
 pub struct Gate {
     limits: Limits,
@@ -36,11 +53,6 @@ impl Gate {
         });
         let streams = limits.concurrent_streams.map(|n| Arc::new(Semaphore::new(n)));
         Self { limits, requests, streams }
-    }
-
-    /// The limits that it enforces.
-    pub fn limits(&self) -> Limits {
-        self.limits
     }
 
     /// Lets one request in, or says when to come back. A refused request uses nothing up.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hyper::body::Incoming;
@@ -37,6 +38,7 @@ pub(super) async fn connection(
     shutdown: Shutdown,
     tasks: TaskTracker,
 ) {
+    let Ok(peer) = stream.peer_addr() else { return };
     let Ok(socket) = Socket::new(stream, bounds.write_stall) else { return };
     let spoken = tokio::select! {
         spoken = timeout(bounds.header_timeout, socket.http()) => spoken,
@@ -47,7 +49,8 @@ pub(super) async fn connection(
     let first = Arc::clone(&asked);
     let heads = TaskTracker::new();
     let answering = heads.clone();
-    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
         first.store(true, Relaxed);
         stall::forget();
         let answered = answering.track_future(router.clone().oneshot(request.map(Body::new)));
