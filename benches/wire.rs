@@ -6,7 +6,7 @@ use std::hint::black_box;
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use streamgate::wire::chat::Delta;
-use streamgate::wire::dialect::{Call, DIALECTS, Dialect, Mode};
+use streamgate::wire::dialect::{CHAT, Call, CallerDialect, DIALECTS, Mode, caller_dialects};
 use streamgate::wire::framing::{Frame, Framer, Framing};
 use streamgate::wire::sse;
 use streamgate::wire::transcode::Transcoder;
@@ -21,11 +21,12 @@ fn call() -> Call {
         model: "bench".into(),
         stream: true,
         want_usage: false,
+        form: CHAT,
     }
 }
 
 /// A long answer of a dialect, as its own encoder streams it: about what its vendor sends.
-fn stream(dialect: &dyn Dialect) -> Bytes {
+fn stream(dialect: &dyn CallerDialect) -> Bytes {
     let mut encoder = dialect.encoder(&call(), Mode::Translated);
     let mut out = BytesMut::new();
     let start = Delta::Start { id: "up_0123456789".into(), model: "bench-2026-01-01".into() };
@@ -40,9 +41,9 @@ fn word() -> Delta<'static> {
     Delta::Text { choice: 0, text: " token".into() }
 }
 
-fn frames(bytes: &Bytes) -> Vec<Frame> {
+fn frames(framing: Framing, bytes: &Bytes) -> Vec<Frame> {
     let mut out = Vec::new();
-    let pushed = Framer::new(Framing::Sse, CAP).push(bytes.clone(), &mut out);
+    let pushed = Framer::new(framing, CAP).push(bytes.clone(), &mut out);
     assert!(pushed.is_ok());
     out
 }
@@ -76,11 +77,12 @@ fn framing(c: &mut Criterion) {
 fn decode(c: &mut Criterion) {
     let mut group = c.benchmark_group("decode");
     for dialect in DIALECTS {
-        let frames = frames(&stream(*dialect));
+        let Some(caller) = dialect.as_caller() else { continue };
+        let frames = frames(dialect.framing(""), &stream(caller));
         group.throughput(Throughput::Elements(frames.len() as u64));
         group.bench_function(dialect.name(), |b| {
             b.iter_batched(
-                || dialect.decoder(),
+                || dialect.decoder(CHAT),
                 |mut decoder| {
                     let mut deltas = Vec::new();
                     for frame in &frames {
@@ -97,7 +99,7 @@ fn decode(c: &mut Criterion) {
 fn encode(c: &mut Criterion) {
     let mut group = c.benchmark_group("encode");
     group.throughput(Throughput::Elements(CHUNKS as u64));
-    for dialect in DIALECTS {
+    for dialect in caller_dialects() {
         let mut out = BytesMut::with_capacity(1 << 20);
         group.bench_function(dialect.name(), |b| {
             b.iter(|| {
@@ -115,17 +117,18 @@ fn encode(c: &mut Criterion) {
 fn transcode(c: &mut Criterion) {
     let mut group = c.benchmark_group("transcode");
     for upstream in DIALECTS {
-        let body = stream(*upstream);
-        group.throughput(Throughput::Elements(frames(&body).len() as u64));
-        for caller in DIALECTS {
+        let Some(own) = upstream.as_caller() else { continue };
+        let (body, framing) = (stream(own), upstream.framing(""));
+        group.throughput(Throughput::Elements(frames(framing, &body).len() as u64));
+        for caller in caller_dialects() {
             let same = upstream.name() == caller.name();
             let mode = if same { Mode::Verbatim } else { Mode::Translated };
             let mut out = BytesMut::with_capacity(1 << 20);
             group.bench_function(format!("{}_to_{}", upstream.name(), caller.name()), |b| {
                 b.iter(|| {
                     let encoder = caller.encoder(&call(), mode);
-                    let decoder = upstream.decoder();
-                    let mut codec = Transcoder::new(Framing::Sse, CAP, decoder, encoder, mode);
+                    let decoder = upstream.decoder(CHAT);
+                    let mut codec = Transcoder::new(framing, CAP, decoder, encoder, mode);
                     let mut rest = body.clone();
                     while !rest.is_empty() {
                         codec.push(rest.split_to(1448.min(rest.len())), &mut out);

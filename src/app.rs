@@ -1,5 +1,6 @@
 //! Where the parts are joined: a configuration to an [`App`], and an app to its router.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::gateway::auth::{Caller, Callers};
 use crate::gateway::limit::Gates;
 use crate::server::{Bounds, Shutdown};
 use crate::telemetry::Metrics;
-use crate::wire::dialect::DIALECTS;
+use crate::wire::dialect::{self, CallerDialect};
 
 /// Idle upstream connections are closed before the vendors' servers would (failure mode 46).
 const POOL_IDLE: Duration = Duration::from_secs(30);
@@ -147,22 +148,24 @@ pub fn router(app: Arc<App>) -> Router {
 
 fn routes(app: Arc<App>) -> Router {
     let mut router = Router::new();
-    for dialect in DIALECTS {
-        let chat = move |Shared(app): Shared<Arc<App>>, request: Request| async move {
-            gateway::answer(app, *dialect, request).await
-        };
-        router = router.route(dialect.endpoint(), post(chat).fallback(only_post));
+    for dialect in dialect::caller_dialects() {
+        for endpoint in dialect.endpoints() {
+            let answer = move |Shared(app): Shared<Arc<App>>, request: Request| async move {
+                gateway::answer(app, (dialect, endpoint), request).await
+            };
+            router = router.route(endpoint.path, post(answer).fallback(only_post));
+        }
+    }
+    let lists: BTreeSet<_> = dialect::caller_dialects().map(CallerDialect::models_path).collect();
+    for path in lists {
+        router = router.route(path, get(models).fallback(only_get));
     }
     let operators = Router::new()
         .route("/healthz", get(|| async { "ok\n" }).fallback(only_get))
         .route("/readyz", get(ready).fallback(only_get))
         .route("/metrics", get(metrics).fallback(only_get))
         .layer(from_fn(identified));
-    router
-        .merge(operators)
-        .route("/v1/models", get(models).fallback(only_get))
-        .fallback(not_found)
-        .with_state(app)
+    router.merge(operators).fallback(not_found).with_state(app)
 }
 
 /// Pages of the configured origins may call, and read the headers that clients act on.
@@ -190,7 +193,7 @@ async fn identified(request: Request, next: Next) -> Response {
 }
 
 async fn models(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    gateway::models(&app, request.headers())
+    gateway::models(&app, &request)
 }
 
 async fn ready(Shared(app): Shared<Arc<App>>) -> Response {

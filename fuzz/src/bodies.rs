@@ -5,8 +5,10 @@ use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use streamgate::wire::chat::End;
-use streamgate::wire::dialect::{Call, DIALECTS, Dialect, Mode, Quirks, Target};
-use streamgate::wire::framing::{Frame, Framer, Framing, TooLong};
+use streamgate::wire::dialect::{
+    Asked, CHAT, Call, CallerDialect, DIALECTS, Dialect, Mode, Quirks, Target, caller_dialects,
+};
+use streamgate::wire::framing::{Broken, Frame, Framer, Framing};
 use streamgate::wire::json;
 use streamgate::wire::transcode::Transcoder;
 
@@ -19,7 +21,7 @@ fn choice(data: &mut &[u8]) -> usize {
     usize::from(*first)
 }
 
-fn frames(data: &[u8], step: usize) -> (Vec<Frame>, Result<(), TooLong>) {
+fn frames(data: &[u8], step: usize) -> (Vec<Frame>, Result<(), Broken>) {
     let mut framer = Framer::new(Framing::Sse, CAP);
     let mut out = Vec::new();
     for chunk in data.chunks(step.max(1)) {
@@ -61,18 +63,18 @@ pub fn decode(mut data: &[u8]) {
     let at = choice(&mut data);
     let step = choice(&mut data);
     let upstream = DIALECTS[at % DIALECTS.len()];
-    for caller in DIALECTS {
+    for caller in caller_dialects() {
         let translated = (Mode::Translated, at & 64 == 0);
-        transcode(upstream, *caller, translated, (data, step));
+        transcode(upstream, caller, translated, (data, step));
         if upstream.name() == caller.name() {
-            transcode(upstream, *caller, (Mode::Verbatim, true), (data, step));
+            transcode(upstream, caller, (Mode::Verbatim, true), (data, step));
         }
     }
 }
 
 fn transcode(
     upstream: &dyn Dialect,
-    caller: &dyn Dialect,
+    caller: &dyn CallerDialect,
     (mode, stream): (Mode, bool),
     (data, step): (&[u8], usize),
 ) {
@@ -82,10 +84,11 @@ fn transcode(
         model: "m".into(),
         stream,
         want_usage: step.is_multiple_of(2),
+        form: CHAT,
     };
-    for framing in [upstream.framing(), Framing::Whole] {
+    for framing in [upstream.framing(""), Framing::Whole] {
         let encoder = caller.encoder(&call, mode);
-        let mut codec = Transcoder::new(framing, CAP, upstream.decoder(), encoder, mode);
+        let mut codec = Transcoder::new(framing, CAP, upstream.decoder(CHAT), encoder, mode);
         let mut out = BytesMut::new();
         for chunk in data.chunks(step.max(1)) {
             codec.push(Bytes::copy_from_slice(chunk), &mut out);
@@ -105,18 +108,22 @@ fn transcode(
 pub fn request(mut data: &[u8]) {
     let legacy = choice(&mut data).is_multiple_of(2);
     let quirks = Quirks { legacy_max_tokens: legacy, ..Quirks::default() };
-    let target = Target { model: "up/\"stream", stream: legacy, quirks: &quirks };
-    for dialect in DIALECTS {
-        let _fault = dialect.decode_error(500, data);
-        let Ok(text) = std::str::from_utf8(data) else { continue };
-        if dialect.envelope(text).is_ok()
-            && let Ok(edited) = dialect.edit_request(text, &target)
+    let target = Target { model: "up/\"stream", stream: legacy, form: CHAT, quirks: &quirks };
+    for upstream in DIALECTS {
+        let _fault = upstream.decode_error(500, data);
+    }
+    let Ok(body) = std::str::from_utf8(data) else { return };
+    for upstream in DIALECTS {
+        let Some(caller) = upstream.as_caller() else { continue };
+        let asked = |path| Asked { form: CHAT, path, query: "", body };
+        if caller.envelope(&asked(caller.endpoints()[0].path)).is_ok()
+            && let Ok(edited) = upstream.edit_request(body, &target)
         {
             let edited = json::Members::parse(&edited).expect("an edited request is an object");
             let model = edited.get("model").and_then(json::text);
             assert_eq!(model.as_deref(), Some(target.model));
         }
-        let Ok(request) = dialect.decode_request(text) else { continue };
+        let Ok(request) = caller.decode_request(CHAT, body) else { continue };
         for other in DIALECTS {
             if let Ok(written) = other.encode_request(&request, &target) {
                 let read: Value =

@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use url::Url;
+
 use super::provider::{plain, secret};
 use super::{Config, Key, Limits, Provider, Server, Stream, Target, digest};
-use crate::wire::dialect::{DIALECTS, by_name};
-
-/// The providers that stand for the simulated upstream: name, dialect, and path of the base URL.
-const SIMULATED: [(&str, &str, &str); 2] =
-    [("sim", "openai-chat", "/v1"), ("sim-anthropic", "anthropic", "")];
+use crate::wire::dialect::DIALECTS;
 
 /// The configuration without a file. `sim_addr` is where the simulated upstream listens; `key` is the
 /// one caller's key, called `default`.
@@ -20,11 +18,15 @@ pub fn without_file(
     sim_addr: SocketAddr,
     key: &str,
 ) -> Config {
-    let simulated = SIMULATED.iter().filter_map(|(name, dialect, path)| {
-        plain(name, by_name(dialect)?, &format!("http://{sim_addr}{path}"), None)
+    // The simulated upstream has every vendor's paths, below the same base path as the vendor.
+    let simulated = DIALECTS.iter().enumerate().filter_map(|(at, dialect)| {
+        let vendor = Url::parse(dialect.default_base_url()).ok()?;
+        let name = if at == 0 { "sim".to_owned() } else { format!("sim-{}", dialect.name()) };
+        let path = vendor.path().trim_end_matches('/');
+        plain(&name, *dialect, &format!("http://{sim_addr}{path}"), None)
     });
     let well_known = DIALECTS.iter().filter_map(|dialect| {
-        let (name, variable) = dialect.well_known();
+        let (name, variable) = dialect.well_known()?;
         let value = env(variable)?;
         let api_key = secret(value.trim()).filter(|secret| !secret.expose().is_empty())?;
         plain(name, *dialect, dialect.default_base_url(), Some(api_key))

@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::app::App;
 use crate::error::Error;
 use crate::wire::chat::{End, Fault, Kind};
-use crate::wire::dialect::{Call, DEFAULT, DIALECTS, Dialect};
+use crate::wire::dialect::{self, Asked, Call, CallerDialect, DEFAULT, Endpoint};
 use account::Record;
 use limit::Admission;
 use relay::{Session, Start};
@@ -42,12 +42,17 @@ const SLOWEST: usize = 16 * 1024;
 /// How long a refused caller may go on sending.
 const DISCARD: Duration = Duration::from_secs(1);
 
-/// One chat request, from the caller's bytes to the caller's bytes.
-pub async fn answer(app: Arc<App>, dialect: &'static dyn Dialect, request: Request) -> Response {
+/// One request to an endpoint of a dialect, from the caller's bytes to the caller's bytes.
+pub async fn answer(
+    app: Arc<App>,
+    (dialect, endpoint): (&'static dyn CallerDialect, &'static Endpoint),
+    request: Request,
+) -> Response {
     let id = request_id(request.headers());
     let mut record = Record::begin(&app.metrics, &id, dialect.name());
     let (head, mut body) = request.into_parts();
-    let mut response = match pipeline(&app, dialect, (head, &mut body), &id, &mut record).await {
+    let spoken = (dialect, endpoint.form);
+    let mut response = match pipeline(&app, spoken, (head, &mut body), &id, &mut record).await {
         Ok(response) => response,
         Err(error) => {
             record.failed(&error);
@@ -62,7 +67,7 @@ pub async fn answer(app: Arc<App>, dialect: &'static dyn Dialect, request: Reque
 
 async fn pipeline(
     app: &Arc<App>,
-    dialect: &'static dyn Dialect,
+    (dialect, form): (&'static dyn CallerDialect, &'static str),
     (head, body): (Parts, &mut Body),
     id: &str,
     record: &mut Record,
@@ -74,7 +79,8 @@ async fn pipeline(
     let admission = caller.gate.admit()?;
     expect_json(&head.headers)?;
     let body = read(body, &state.config.server).await?;
-    let envelope = dialect.envelope(&body)?;
+    let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
+    let envelope = dialect.envelope(&Asked { form, path, query, body: &body })?;
     record.asked(&envelope.model, envelope.stream, body.len());
     let plan = route::plan(&state.config, &caller, &envelope.model)?;
     record.planned(&plan);
@@ -84,6 +90,7 @@ async fn pipeline(
         model: envelope.model,
         stream: envelope.stream,
         want_usage: envelope.want_usage,
+        form: envelope.form,
     };
     let session = Session {
         dialect,
@@ -140,6 +147,7 @@ async fn respond(
         }
         Err(_) => (Start::Opening(opening), None),
     };
+    let media_type = session.dialect.media_type(&session.call);
     let body = relay::stream(start, session, record.hand_over(), admission);
     let mut response = Response::new(Body::from_stream(body));
     if let Some((target, headers)) = target {
@@ -147,16 +155,17 @@ async fn respond(
         name_target(&mut response, &target);
     }
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
 }
 
-/// `GET /v1/models`: what the caller may use, in the caller's dialect.
-pub fn models(app: &App, headers: &HeaderMap) -> Response {
+/// The list of models that the caller may use, in the caller's dialect.
+pub fn models(app: &App, request: &Request) -> Response {
+    let headers = request.headers();
     let id = request_id(headers);
-    let dialect = spoken(headers, None);
+    let dialect = spoken(headers, request.uri().path());
     let state = app.state();
     let mut response = match auth::identify(&state.callers, headers) {
         Ok(caller) => json(StatusCode::OK, dialect.models(&route::models(&state.config, &caller))),
@@ -168,8 +177,10 @@ pub fn models(app: &App, headers: &HeaderMap) -> Response {
 
 /// A path that does not exist.
 pub async fn not_found(request: Request) -> Response {
-    let endpoints: Vec<_> = DIALECTS.iter().map(|dialect| dialect.endpoint()).collect();
-    let message = format!("there is no such path here; callers post to {}", endpoints.join(" or "));
+    let endpoints =
+        dialect::caller_dialects().flat_map(CallerDialect::endpoints).map(|endpoint| endpoint.path);
+    let endpoints = endpoints.collect::<Vec<_>>().join(", ");
+    let message = format!("there is no such path here; callers post to one of {endpoints}");
     turned_away(request, Fault::new(Kind::NotFound, message)).await
 }
 
@@ -183,7 +194,7 @@ pub async fn wrong_method(request: Request, allowed: &'static str) -> Response {
 
 async fn turned_away(request: Request, fault: Fault) -> Response {
     let id = request_id(request.headers());
-    let dialect = spoken(request.headers(), Some(request.uri().path()));
+    let dialect = spoken(request.headers(), request.uri().path());
     let mut response = refusal(dialect, &Error::caller(fault), &id);
     discard(request.into_body(), &mut response).await;
     stamp(&mut response, &id);
@@ -199,18 +210,23 @@ async fn discard(mut body: Body, response: &mut Response) {
     }
 }
 
-/// The dialect of a caller who posts to no endpoint: by path, by its marker, else the first one.
-fn spoken(headers: &HeaderMap, path: Option<&str>) -> &'static dyn Dialect {
-    let by_path =
-        |dialect: &&&dyn Dialect| path.is_some_and(|path| path.starts_with(dialect.endpoint()));
-    let by_marker =
-        |dialect: &&&dyn Dialect| dialect.marker().is_some_and(|name| headers.contains_key(name));
-    let found = DIALECTS.iter().find(by_path).or_else(|| DIALECTS.iter().find(by_marker));
-    found.copied().unwrap_or(DEFAULT)
+/// The dialect of a caller on a path that may be nobody's: by the path, by its marker, else the
+/// default.
+fn spoken(headers: &HeaderMap, path: &str) -> &'static dyn CallerDialect {
+    let marked = |dialect: &&'static dyn CallerDialect| {
+        dialect.marker().is_some_and(|name| headers.contains_key(name))
+    };
+    let at = |dialect: &&'static dyn CallerDialect| {
+        dialect.endpoints().iter().any(|endpoint| path.starts_with(endpoint.prefix()))
+            || dialect.models_path() == path
+    };
+    let found = dialect::caller_dialects().filter(at).find(marked);
+    let found = found.or_else(|| dialect::caller_dialects().find(at));
+    found.or_else(|| dialect::caller_dialects().find(marked)).unwrap_or(DEFAULT)
 }
 
 /// An error as a response, in the caller's dialect.
-fn refusal(dialect: &dyn Dialect, error: &Error, id: &str) -> Response {
+fn refusal(dialect: &dyn CallerDialect, error: &Error, id: &str) -> Response {
     let fault = error.fault();
     let mut response = match error.upstream_reply() {
         // The upstream's own words, for callers who speak its language.

@@ -22,7 +22,7 @@ use super::limit::Admission;
 use crate::config;
 use crate::error::Error;
 use crate::wire::chat::{Deadline, End};
-use crate::wire::dialect::{Call, Dialect, Mode};
+use crate::wire::dialect::{Call, CallerDialect, Mode};
 
 /// How long an upstream may take to end its body after its dialect's terminal.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// What a relay needs besides the answer.
 pub struct Session {
     /// The caller's dialect.
-    pub dialect: &'static dyn Dialect,
+    pub dialect: &'static dyn CallerDialect,
     /// The identity of the answer.
     pub call: Call,
     /// The deadlines.
@@ -261,7 +261,7 @@ impl Relay {
     fn heartbeat(&mut self, now: Instant) -> Bytes {
         self.clock.written = now;
         self.live.record.heartbeat();
-        Bytes::from_static(self.session.dialect.heartbeat())
+        self.session.dialect.heartbeat(&self.session.call)
     }
 }
 

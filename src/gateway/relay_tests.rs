@@ -11,24 +11,25 @@ use super::{Record, Session, Start, stream};
 use crate::config::{Limits, Stream as Deadlines};
 use crate::gateway::limit::Gate;
 use crate::telemetry::Metrics;
-use crate::wire::dialect::{Call, DIALECTS};
+use crate::wire::dialect::{CHAT, Call, caller_dialects};
 
 /// Failure mode 54: a panic within a stream is an error event, a record and a returned permit.
 #[tokio::test]
 async fn fm54_a_panic_in_a_stream_is_told_and_settled() {
-    for dialect in DIALECTS {
+    for dialect in caller_dialects() {
         let metrics = Arc::<Metrics>::default();
         let record = Record::begin(&metrics, "req_1", dialect.name());
         let gate = Gate::new(Limits { concurrent_streams: Some(1), ..Limits::default() });
         let admission = gate.admit().unwrap();
         let session = Session {
-            dialect: *dialect,
+            dialect,
             call: Call {
                 id: "0123456789abcdefghijABCD".to_owned(),
                 created: 1,
                 model: "m".to_owned(),
                 stream: true,
                 want_usage: false,
+                form: CHAT,
             },
             stream: Deadlines::default(),
             started: Instant::now(),

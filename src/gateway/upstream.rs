@@ -19,7 +19,7 @@ use crate::config::{Provider, Stream, Target};
 use crate::error::{Attempt, Error, Reply, Side};
 use crate::telemetry::Metrics;
 use crate::wire::chat::{self, Deadline, End, Fault, Kind};
-use crate::wire::dialect::{self, Call, Dialect, Mode};
+use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Mode};
 use crate::wire::framing::Framing;
 use crate::wire::transcode::Transcoder;
 
@@ -36,7 +36,7 @@ pub struct Order {
     /// Where failed attempts are counted.
     pub metrics: Arc<Metrics>,
     /// The caller's dialect.
-    pub dialect: &'static dyn Dialect,
+    pub dialect: &'static dyn CallerDialect,
     /// The caller's request, as it came.
     pub body: String,
     /// The caller's headers.
@@ -97,22 +97,28 @@ fn request_body(
     translated: &mut Option<chat::Request>,
 ) -> Result<String, Fault> {
     let provider = &target.provider;
-    let verbatim = is_verbatim(order, provider);
-    let wanted = dialect::Target {
-        model: &target.model,
-        // A translated answer is always streamed: its deadlines work, and its caller's leaving is
-        // noticed. It is collected on our side if need be.
-        stream: order.call.stream || !verbatim,
-        quirks: &provider.quirks,
-    };
-    if verbatim {
+    let wanted = wanted(order, target);
+    if is_verbatim(order, provider) {
         return provider.dialect.edit_request(&order.body, &wanted);
     }
     let request = match translated {
         Some(request) => request,
-        None => translated.insert(order.dialect.decode_request(&order.body)?),
+        None => translated.insert(order.dialect.decode_request(order.call.form, &order.body)?),
     };
     provider.dialect.encode_request(request, &wanted)
+}
+
+/// What a target is asked for.
+fn wanted<'a>(order: &Order, target: &'a Target) -> dialect::Target<'a> {
+    let verbatim = is_verbatim(order, &target.provider);
+    dialect::Target {
+        model: &target.model,
+        // A translated answer is always streamed: its deadlines work, and its caller's leaving is
+        // noticed. It is collected on our side if need be.
+        stream: order.call.stream || !verbatim,
+        form: if verbatim { order.call.form } else { CHAT },
+        quirks: &target.provider.quirks,
+    }
 }
 
 fn is_verbatim(order: &Order, provider: &Provider) -> bool {
@@ -216,10 +222,13 @@ fn is_stale(error: &reqwest::Error) -> bool {
 fn request(order: &Order, target: &Target, body: String) -> Result<reqwest::Request, Error> {
     let provider = &target.provider;
     let verbatim = is_verbatim(order, provider);
-    let stream = order.call.stream || !verbatim;
+    let wanted = wanted(order, target);
     let mut url = provider.base_url.clone();
-    let path = provider.dialect.path(&target.model, stream);
+    let path = provider.dialect.path(&wanted);
+    let (path, query) =
+        path.split_once('?').map_or((path.as_str(), None), |(path, query)| (path, Some(query)));
     url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
+    url.set_query(query);
     if !provider.query.is_empty() {
         url.query_pairs_mut().extend_pairs(&provider.query);
     }
@@ -227,7 +236,7 @@ fn request(order: &Order, target: &Target, body: String) -> Result<reqwest::Requ
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // Compression would only delay tokens; what comes compressed all the same is decoded.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let accept = if stream { "text/event-stream" } else { "application/json" };
+    let accept = if wanted.stream { provider.dialect.media_type() } else { "application/json" };
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
     for (name, value) in provider.dialect.fixed_headers() {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -284,14 +293,13 @@ fn transcoder(
     let dialect = target.provider.dialect;
     let kind =
         response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let whole = kind.starts_with("application/json");
     if kind.starts_with("text/html") {
         let message = "the upstream answered with an HTML page; check the provider's base_url";
         return Err(Error::upstream(Fault::new(Kind::Upstream, message)));
     }
     let verbatim = is_verbatim(order, &target.provider);
-    let framing =
-        if whole || (verbatim && !order.call.stream) { Framing::Whole } else { dialect.framing() };
+    let wanted = wanted(order, target);
+    let framing = if wanted.stream { dialect.framing(kind) } else { Framing::Whole };
     // A whole answer to a caller who wants a stream has no frames to forward as they are.
     let mode = if verbatim && (framing == Framing::Whole) != order.call.stream {
         Mode::Verbatim
@@ -299,7 +307,13 @@ fn transcoder(
         Mode::Translated
     };
     let encoder = order.dialect.encoder(&order.call, mode);
-    Ok(Transcoder::new(framing, order.stream.max_event, dialect.decoder(), encoder, mode))
+    Ok(Transcoder::new(
+        framing,
+        order.stream.max_event,
+        dialect.decoder(wanted.form),
+        encoder,
+        mode,
+    ))
 }
 
 /// Reads an error response.

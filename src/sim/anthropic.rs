@@ -3,17 +3,85 @@
 //! Faithful to recorded streams: blocks one after another, a ping after the first block's start,
 //! one signature at the end of a thinking block, cumulative usage at the end.
 
+use axum::http::Uri;
 use serde_json::{Value, json};
 
 use super::answer::{Piece, REFUSAL, Stop};
-use super::ask::Ask;
+use super::ask::{Ask, Fields, Refused};
+use super::vendor::Vendor;
 use super::voice::{Event, Totals, Voice, quoted};
 
 /// Stands where the vendor has an encrypted signature.
 const SIGNATURE: &str = "c2ltdWxhdGVkLXNpZ25hdHVyZQ==";
 
+/// The vendor.
+pub(super) struct Anthropic;
+
+impl Vendor for Anthropic {
+    fn paths(&self) -> &'static [&'static str] {
+        &["/v1/messages"]
+    }
+
+    fn request_id(&self) -> &'static str {
+        "request-id"
+    }
+
+    fn read(&self, _uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+        let fields = Fields::read(self, body)?;
+        let model = fields.text("model")?;
+        let last = fields.last("messages")?;
+        let blocks = last.get("content").and_then(Value::as_array);
+        Ok(Ask {
+            model,
+            stream: fields.flag("stream")?.unwrap_or(false),
+            form: "chat",
+            usage: true,
+            choices: 1,
+            max_tokens: Some(
+                fields.number("max_tokens")?.ok_or_else(|| fields.missing("max_tokens"))?,
+            ),
+            tools: fields.tool_names("/name"),
+            answers_tools: blocks
+                .is_some_and(|blocks| blocks.iter().any(|block| block["type"] == "tool_result")),
+            prompt_tokens: fields.prompt_tokens,
+        })
+    }
+
+    fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice> {
+        Box::new(Message::new(number, ask))
+    }
+
+    fn refusal(&self, refused: &Refused, request_id: &str) -> Value {
+        let kind = match refused.status {
+            401 => "authentication_error",
+            402 => "billing_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            504 => "timeout_error",
+            529 => "overloaded_error",
+            500.. => "api_error",
+            _ => "invalid_request_error",
+        };
+        json!({
+            "type": "error",
+            "error": {"type": kind, "message": refused.message},
+            "request_id": request_id,
+        })
+    }
+
+    fn missing(&self, field: &str) -> String {
+        format!("{field}: Field required")
+    }
+
+    fn wrong_type(&self, field: &str, wanted: &str) -> String {
+        format!("{field}: Input should be {wanted}")
+    }
+}
+
 /// One Anthropic answer.
-pub(super) struct Anthropic {
+struct Message {
     number: u64,
     model: String,
     prompt_tokens: u64,
@@ -31,9 +99,9 @@ enum Block {
     Tool(u64),
 }
 
-impl Anthropic {
+impl Message {
     /// The answer with this number.
-    pub(super) fn new(number: u64, ask: &Ask) -> Self {
+    fn new(number: u64, ask: &Ask) -> Self {
         Self {
             number,
             model: ask.model.clone(),
@@ -132,7 +200,7 @@ impl Anthropic {
     }
 }
 
-impl Voice for Anthropic {
+impl Voice for Message {
     fn opening(&mut self, first: Option<&Piece>) -> Vec<Event> {
         let (number, model, input) = (self.number, quoted(&self.model), self.prompt_tokens);
         let message = format!(

@@ -1,25 +1,23 @@
-//! Reading a request as strictly as the vendors do, and refusing it in their shape.
+//! What requests ask for, in no vendor's words, and how the members of a body are read: as strictly
+//! as the vendors do.
 //!
 //! It must never panic on any body, and never repeat a caller's content in an error.
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-/// Whose protocol is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Vendor {
-    OpenAi,
-    Anthropic,
-}
+use super::vendor::Vendor;
 
 /// What a request asks for, as far as a simulated answer depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ask {
     pub(super) model: String,
     pub(super) stream: bool,
-    /// The stream must end with the usage (`OpenAI`).
+    /// What is asked and in which shape, where a vendor has several, in the vendor's own word.
+    pub(super) form: &'static str,
+    /// The stream must end with the usage, where a request decides that.
     pub(super) usage: bool,
     pub(super) choices: u64,
     pub(super) max_tokens: Option<u64>,
@@ -42,130 +40,96 @@ pub(super) struct Refused {
     pub(super) code: Option<&'static str>,
 }
 
-impl Ask {
+/// The members of a body, read in the name of a vendor, which has its own words for what is wrong.
+pub(super) struct Fields<'v> {
+    vendor: &'v dyn Vendor,
+    /// The whole body.
+    pub(super) value: Value,
+    /// A token for every four bytes of the request.
+    pub(super) prompt_tokens: u64,
+}
+
+impl<'v> Fields<'v> {
     /// Reads a body.
-    pub(super) fn read(vendor: Vendor, body: &[u8]) -> Result<Self, Refused> {
-        let value: Value = serde_json::from_slice(body).map_err(|_| {
+    pub(super) fn read(vendor: &'v dyn Vendor, body: &[u8]) -> Result<Self, Refused> {
+        let value = serde_json::from_slice(body).map_err(|_| {
             Refused::invalid("The body of the request is not valid JSON.".to_owned(), None)
         })?;
-        let model = match value.get("model") {
-            Some(Value::String(model)) if !model.is_empty() => model.clone(),
-            Some(Value::String(_)) | None => return Err(missing(vendor, "model")),
-            Some(_) => return Err(wrong_type(vendor, "model", "a string")),
-        };
-        let messages = match value.get("messages") {
-            Some(Value::Array(messages)) => messages,
-            None => return Err(missing(vendor, "messages")),
-            Some(_) => return Err(wrong_type(vendor, "messages", "an array")),
-        };
-        let Some(last) = messages.last() else {
-            return Err(Refused::invalid(
-                "messages: at least one message is required".to_owned(),
-                Some("messages"),
-            ));
-        };
-        let stream = flag(vendor, &value, "stream")?;
-        let choices = number(vendor, &value, "n")?.unwrap_or(1);
-        if !(1..=128).contains(&choices) {
-            let message = "Invalid 'n': it must be between 1 and 128.".to_owned();
-            return Err(Refused::invalid(message, Some("n")));
+        let quarter = u64::try_from(body.len() / 4).unwrap_or(u64::MAX);
+        Ok(Self { vendor, value, prompt_tokens: quarter.saturating_add(1) })
+    }
+
+    /// A text that must be there and not be empty.
+    pub(super) fn text(&self, field: &'static str) -> Result<String, Refused> {
+        match self.value.get(field) {
+            Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
+            Some(Value::String(_)) | None => Err(self.missing(field)),
+            Some(_) => Err(self.wrong_type(field, "a string")),
         }
-        if vendor == Vendor::OpenAi && !stream && has(&value, "stream_options") {
-            return Err(Refused::invalid(
-                "The 'stream_options' parameter is only allowed when 'stream' is enabled."
-                    .to_owned(),
-                Some("stream_options"),
-            ));
+    }
+
+    /// A list that must be there.
+    pub(super) fn list(&self, field: &'static str) -> Result<&[Value], Refused> {
+        match self.value.get(field) {
+            Some(Value::Array(items)) => Ok(items),
+            None => Err(self.missing(field)),
+            Some(_) => Err(self.wrong_type(field, "an array")),
         }
-        Ok(Self {
-            model,
-            stream,
-            usage: value.pointer("/stream_options/include_usage") == Some(&Value::Bool(true)),
-            choices: if vendor == Vendor::OpenAi { choices } else { 1 },
-            max_tokens: max_tokens(vendor, &value)?,
-            tools: tool_names(vendor, &value),
-            answers_tools: answers_tools(vendor, last),
-            prompt_tokens: estimate(body),
+    }
+
+    /// The last of the turns, of which there must be one.
+    pub(super) fn last(&self, field: &'static str) -> Result<&Value, Refused> {
+        self.list(field)?.last().ok_or_else(|| {
+            Refused::invalid(format!("{field}: at least one message is required"), Some(field))
         })
     }
-}
 
-/// A token for every four bytes of the request.
-fn estimate(body: &[u8]) -> u64 {
-    u64::try_from(body.len() / 4).map_or(u64::MAX, |quarter| quarter.saturating_add(1))
-}
-
-fn has(value: &Value, field: &str) -> bool {
-    value.get(field).is_some_and(|found| !found.is_null())
-}
-
-fn flag(vendor: Vendor, value: &Value, field: &'static str) -> Result<bool, Refused> {
-    match value.get(field) {
-        None | Some(Value::Null) => Ok(false),
-        Some(Value::Bool(set)) => Ok(*set),
-        Some(_) => Err(wrong_type(vendor, field, "a boolean")),
+    /// Whether a member is there and not null.
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.value.get(field).is_some_and(|found| !found.is_null())
     }
-}
 
-fn number(vendor: Vendor, value: &Value, field: &'static str) -> Result<Option<u64>, Refused> {
-    match value.get(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(found) => match found.as_u64() {
-            Some(number) => Ok(Some(number)),
-            None => Err(wrong_type(vendor, field, "a whole number, not negative")),
-        },
+    /// A switch. `None`: it is not there.
+    pub(super) fn flag(&self, field: &'static str) -> Result<Option<bool>, Refused> {
+        match self.value.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Bool(set)) => Ok(Some(*set)),
+            Some(_) => Err(self.wrong_type(field, "a boolean")),
+        }
     }
-}
 
-fn max_tokens(vendor: Vendor, value: &Value) -> Result<Option<u64>, Refused> {
-    let given = number(vendor, value, "max_tokens")?;
-    match vendor {
-        Vendor::OpenAi => Ok(number(vendor, value, "max_completion_tokens")?.or(given)),
-        Vendor::Anthropic if given.is_none() => Err(missing(vendor, "max_tokens")),
-        Vendor::Anthropic => Ok(given),
+    /// A count. `None`: it is not there.
+    pub(super) fn number(&self, field: &'static str) -> Result<Option<u64>, Refused> {
+        match self.value.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(found) => match found.as_u64() {
+                Some(number) => Ok(Some(number)),
+                None => Err(self.wrong_type(field, "a whole number, not negative")),
+            },
+        }
     }
-}
 
-fn tool_names(vendor: Vendor, value: &Value) -> Vec<String> {
-    let path = match vendor {
-        Vendor::OpenAi => "/function/name",
-        Vendor::Anthropic => "/name",
-    };
-    let tools = value.get("tools").and_then(Value::as_array);
-    tools
-        .into_iter()
-        .flatten()
-        .filter_map(|tool| tool.pointer(path).and_then(Value::as_str))
-        .map(ToOwned::to_owned)
-        .collect()
-}
-
-fn answers_tools(vendor: Vendor, last: &Value) -> bool {
-    match vendor {
-        Vendor::OpenAi => last.get("role").and_then(Value::as_str) == Some("tool"),
-        Vendor::Anthropic => last
-            .get("content")
-            .and_then(Value::as_array)
-            .is_some_and(|blocks| blocks.iter().any(|block| block["type"] == "tool_result")),
+    /// The names of the tools offered, each at `pointer` within its tool.
+    pub(super) fn tool_names(&self, pointer: &str) -> Vec<String> {
+        let tools = self.value.get("tools").and_then(Value::as_array);
+        tools
+            .into_iter()
+            .flatten()
+            .filter_map(|tool| tool.pointer(pointer).and_then(Value::as_str))
+            .map(ToOwned::to_owned)
+            .collect()
     }
-}
 
-fn missing(vendor: Vendor, field: &'static str) -> Refused {
-    let message = match vendor {
-        Vendor::OpenAi => format!("Missing required parameter: '{field}'."),
-        Vendor::Anthropic => format!("{field}: Field required"),
-    };
-    let code = Some("missing_required_parameter");
-    Refused { code, ..Refused::invalid(message, Some(field)) }
-}
+    /// The refusal of a body without this member.
+    pub(super) fn missing(&self, field: &'static str) -> Refused {
+        let code = Some("missing_required_parameter");
+        Refused { code, ..Refused::invalid(self.vendor.missing(field), Some(field)) }
+    }
 
-fn wrong_type(vendor: Vendor, field: &'static str, wanted: &str) -> Refused {
-    let message = match vendor {
-        Vendor::OpenAi => format!("Invalid type for '{field}': expected {wanted}."),
-        Vendor::Anthropic => format!("{field}: Input should be {wanted}"),
-    };
-    let code = Some("invalid_type");
-    Refused { code, ..Refused::invalid(message, Some(field)) }
+    fn wrong_type(&self, field: &'static str, wanted: &str) -> Refused {
+        let code = Some("invalid_type");
+        Refused { code, ..Refused::invalid(self.vendor.wrong_type(field, wanted), Some(field)) }
+    }
 }
 
 impl Refused {
@@ -199,26 +163,9 @@ impl Refused {
         }
     }
 
-    /// The vendor's own words for it.
-    pub(super) fn body(&self, vendor: Vendor, request_id: &str) -> Value {
-        match vendor {
-            Vendor::OpenAi => json!({"error": {
-                "message": self.message,
-                "type": openai_type(self.status),
-                "param": self.param,
-                "code": self.code,
-            }}),
-            Vendor::Anthropic => json!({
-                "type": "error",
-                "error": {"type": anthropic_type(self.status), "message": self.message},
-                "request_id": request_id,
-            }),
-        }
-    }
-
     /// The response that refuses.
-    pub(super) fn response(&self, vendor: Vendor, request_id: &str) -> Response<Body> {
-        let mut response = Response::new(Body::from(self.body(vendor, request_id).to_string()));
+    pub(super) fn response(&self, vendor: &dyn Vendor, request_id: &str) -> Response<Body> {
+        let mut response = Response::new(Body::from(vendor.refusal(self, request_id).to_string()));
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
@@ -227,28 +174,5 @@ impl Refused {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
-    }
-}
-
-fn openai_type(status: u16) -> &'static str {
-    match status {
-        429 => "requests",
-        500.. => "server_error",
-        _ => "invalid_request_error",
-    }
-}
-
-fn anthropic_type(status: u16) -> &'static str {
-    match status {
-        401 => "authentication_error",
-        402 => "billing_error",
-        403 => "permission_error",
-        404 => "not_found_error",
-        413 => "request_too_large",
-        429 => "rate_limit_error",
-        504 => "timeout_error",
-        529 => "overloaded_error",
-        500.. => "api_error",
-        _ => "invalid_request_error",
     }
 }

@@ -14,6 +14,7 @@ mod program;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod vendor;
 mod voice;
 
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Response};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, Uri};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -35,10 +36,11 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use answer::Answer;
-use ask::{Ask, Refused, Vendor};
+use ask::{Ask, Refused};
 use play::Play;
 use program::{Blow, Fault, Instead, Program, WORDS};
 use stats::{Stats, UnderWay};
+use vendor::{VENDORS, Vendor};
 use voice::{Totals, Voice};
 
 /// The most bytes of a request body, as at the vendors.
@@ -50,10 +52,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The simulated upstream as a router. Each call has counters of its own.
 pub fn router() -> Router {
-    Router::new()
-        .route("/v1/chat/completions", post(chat))
-        .route("/chat/completions", post(chat))
-        .route("/v1/messages", post(messages))
+    let mut router = Router::new();
+    for vendor in VENDORS {
+        for path in vendor.paths() {
+            let answer = move |State(stats): State<Arc<Stats>>, uri: Uri, body: Bytes| async move {
+                reply(*vendor, &stats, (&uri, &body)).await
+            };
+            router = router.route(path, post(answer));
+        }
+    }
+    router
         .route("/v1/models", get(models))
         .route("/_sim/stats", get(report))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -92,14 +100,6 @@ pub async fn serve(listener: TcpListener, until: impl Future<Output = ()>) {
     }
 }
 
-async fn chat(state: State<Arc<Stats>>, body: Bytes) -> Response<Body> {
-    reply(Vendor::OpenAi, &state, &body).await
-}
-
-async fn messages(state: State<Arc<Stats>>, body: Bytes) -> Response<Body> {
-    reply(Vendor::Anthropic, &state, &body).await
-}
-
 async fn report(State(stats): State<Arc<Stats>>) -> Response<Body> {
     json_response(&stats.report())
 }
@@ -129,30 +129,30 @@ async fn models(headers: HeaderMap) -> Response<Body> {
 }
 
 /// Answers one request, whatever it holds.
-async fn reply(vendor: Vendor, stats: &Arc<Stats>, body: &[u8]) -> Response<Body> {
+async fn reply(
+    vendor: &dyn Vendor,
+    stats: &Arc<Stats>,
+    (uri, body): (&Uri, &[u8]),
+) -> Response<Body> {
     let number = stats.arrived();
     let request_id = format!("req_sim{number}");
-    let mut response = match answer(vendor, stats, number, body).await {
-        Ok(response) => response,
-        Err(refused) => refused.response(vendor, &request_id),
+    let answered = match vendor.read(uri, body) {
+        Ok(ask) => answer(vendor, stats, number, ask).await,
+        Err(refused) => Err(refused),
     };
-    let name = HeaderName::from_static(match vendor {
-        Vendor::OpenAi => "x-request-id",
-        Vendor::Anthropic => "request-id",
-    });
+    let mut response = answered.unwrap_or_else(|refused| refused.response(vendor, &request_id));
     if let Ok(value) = HeaderValue::try_from(request_id) {
-        response.headers_mut().insert(name, value);
+        response.headers_mut().insert(HeaderName::from_static(vendor.request_id()), value);
     }
     response
 }
 
 async fn answer(
-    vendor: Vendor,
+    vendor: &dyn Vendor,
     stats: &Arc<Stats>,
     number: u64,
-    body: &[u8],
+    ask: Ask,
 ) -> Result<Response<Body>, Refused> {
-    let ask = Ask::read(vendor, body)?;
     let program = Program::parse(&ask.model).map_err(|_| Refused::no_model(WORDS))?;
     let mut under_way = stats.begin();
     sleep(program.head).await;
@@ -165,17 +165,15 @@ async fn answer(
         None => {}
     }
     let answer = Answer::new(&program, &ask);
-    let voice: Box<dyn Voice> = match vendor {
-        Vendor::OpenAi => Box::new(openai::OpenAi::new(number, &ask)),
-        Vendor::Anthropic => Box::new(anthropic::Anthropic::new(number, &ask)),
-    };
+    let voice = vendor.voice(number, &ask);
     if !ask.stream {
         return whole(&program, &ask, answer, (voice, under_way)).await;
     }
+    let media_type = voice.layout().media_type();
     let play = Play::new(program, voice, answer);
     let mut response = Response::new(Body::from_stream(play::body(play, ask.choices, under_way)));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(response)
 }

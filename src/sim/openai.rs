@@ -3,17 +3,78 @@
 //! Faithful to recorded streams: the role comes first, the usage last and only when asked for, and
 //! the choices are interleaved.
 
+use axum::http::Uri;
 use serde_json::{Value, json};
 
 use super::answer::{Piece, Stop};
-use super::ask::Ask;
+use super::ask::{Ask, Fields, Refused};
+use super::vendor::Vendor;
 use super::voice::{Event, Totals, Voice, quoted};
 
 /// The simulated world stands still, so that answers can be compared.
 pub(super) const CREATED: u64 = 1_767_225_600;
 
+/// The vendor.
+pub(super) struct OpenAi;
+
+impl Vendor for OpenAi {
+    fn paths(&self) -> &'static [&'static str] {
+        &["/v1/chat/completions", "/chat/completions"]
+    }
+
+    fn read(&self, _uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+        let fields = Fields::read(self, body)?;
+        let model = fields.text("model")?;
+        let last = fields.last("messages")?;
+        let stream = fields.flag("stream")?.unwrap_or(false);
+        let choices = fields.number("n")?.unwrap_or(1);
+        if !(1..=128).contains(&choices) {
+            let message = "Invalid 'n': it must be between 1 and 128.".to_owned();
+            return Err(Refused::invalid(message, Some("n")));
+        }
+        if !stream && fields.has("stream_options") {
+            return Err(Refused::invalid(
+                "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+                    .to_owned(),
+                Some("stream_options"),
+            ));
+        }
+        let given = fields.number("max_tokens")?;
+        Ok(Ask {
+            model,
+            stream,
+            form: "chat",
+            usage: fields.value.pointer("/stream_options/include_usage")
+                == Some(&Value::Bool(true)),
+            choices,
+            max_tokens: fields.number("max_completion_tokens")?.or(given),
+            tools: fields.tool_names("/function/name"),
+            answers_tools: last.get("role").and_then(Value::as_str) == Some("tool"),
+            prompt_tokens: fields.prompt_tokens,
+        })
+    }
+
+    fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice> {
+        Box::new(Completion::new(number, ask))
+    }
+
+    fn refusal(&self, refused: &Refused, _request_id: &str) -> Value {
+        let kind = match refused.status {
+            429 => "requests",
+            500.. => "server_error",
+            _ => "invalid_request_error",
+        };
+        json!({"error": {
+            "message": refused.message,
+            "type": kind,
+            "param": refused.param,
+            "code": refused.code,
+        }})
+    }
+}
+
 /// One `OpenAI` answer.
-pub(super) struct OpenAi {
+struct Completion {
     number: u64,
     model: String,
     /// The beginning of every chunk.
@@ -26,9 +87,9 @@ pub(super) struct OpenAi {
     calls: u64,
 }
 
-impl OpenAi {
+impl Completion {
     /// The answer with this number.
-    pub(super) fn new(number: u64, ask: &Ask) -> Self {
+    fn new(number: u64, ask: &Ask) -> Self {
         Self {
             number,
             model: ask.model.clone(),
@@ -120,7 +181,7 @@ impl OpenAi {
     }
 }
 
-impl Voice for OpenAi {
+impl Voice for Completion {
     fn opening(&mut self, first: Option<&Piece>) -> Vec<Event> {
         let delta = match first {
             Some(Piece::Call { .. }) => r#"{"role":"assistant","content":null}"#,

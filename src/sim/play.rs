@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::answer::{Answer, Piece};
 use super::program::{Blow, Fault, Framing, Program};
 use super::stats::UnderWay;
-use super::voice::{Event, Totals, Voice};
+use super::voice::{Event, Layout, Totals, Voice};
 
 /// Long enough for the server to flush what was sent before a connection is aborted.
 const FLUSH: Duration = Duration::from_millis(5);
@@ -123,7 +123,7 @@ impl Play {
             Blow::Close => Step::End,
             Blow::Error => {
                 self.stage = Stage::Over;
-                Step::Last(layout(&self.voice.failure(), self.program.framing))
+                Step::Last(self.layout(&self.voice.failure()))
             }
             Blow::Junk => {
                 let junk = self.voice.junk();
@@ -138,17 +138,22 @@ impl Play {
         if self.fault == Some(Fault::NoDone) {
             events.pop();
         }
-        Step::Last(layout(&events, self.program.framing))
+        Step::Last(self.layout(&events))
     }
 
     fn write(&self, events: &[Event], new: u64) -> Step {
-        let bytes = layout(events, self.program.framing);
-        Step::Write { bytes, new, said: self.said }
+        Step::Write { bytes: self.layout(events), new, said: self.said }
+    }
+
+    fn layout(&self, events: &[Event]) -> Bytes {
+        match self.voice.layout() {
+            Layout::Sse => event_stream(events, self.program.framing),
+        }
     }
 }
 
-/// The bytes of these events.
-fn layout(events: &[Event], framing: Framing) -> Bytes {
+/// The bytes of these events, as server-sent events.
+fn event_stream(events: &[Event], framing: Framing) -> Bytes {
     let end = if framing.crlf { "\r\n" } else { "\n" };
     let mut text = String::new();
     for event in events {

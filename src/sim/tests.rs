@@ -392,9 +392,11 @@ async fn refusals_are_the_vendors() {
 #[tokio::test(start_paused = true)]
 async fn the_rate_holds() {
     let program = Program::parse("n11-i5000-f20").unwrap();
-    let ask = super::Ask::read(super::Vendor::Anthropic, ask("x").to_string().as_bytes()).unwrap();
+    let vendor: &dyn super::Vendor = &super::anthropic::Anthropic;
+    let uri = super::Uri::from_static(MESSAGES);
+    let ask = vendor.read(&uri, ask("x").to_string().as_bytes()).unwrap();
     let answer = super::Answer::new(&program, &ask);
-    let voice = Box::new(super::anthropic::Anthropic::new(1, &ask));
+    let voice = vendor.voice(1, &ask);
     let play = super::Play::new(program, voice, answer);
     let stats = std::sync::Arc::new(super::Stats::default());
     let start = Instant::now();

@@ -4,7 +4,23 @@ use serde_json::Value;
 
 use super::answer::{Piece, Stop};
 
-/// One server-sent event, before it is laid out.
+/// How events are laid out as bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Server-sent events.
+    Sse,
+}
+
+impl Layout {
+    /// The media type of a stream that is laid out like this.
+    pub(super) fn media_type(self) -> &'static str {
+        match self {
+            Self::Sse => "text/event-stream; charset=utf-8",
+        }
+    }
+}
+
+/// One event, before it is laid out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event {
     pub(super) name: Option<&'static str>,
@@ -23,6 +39,10 @@ pub(super) struct Totals {
 
 /// A vendor's words. It keeps what the vendor's grammar needs to remember, such as an open block.
 pub(super) trait Voice: Send {
+    /// How its events are laid out.
+    fn layout(&self) -> Layout {
+        Layout::Sse
+    }
     /// What comes with the head. `first` is the piece that will come first.
     fn opening(&mut self, first: Option<&Piece>) -> Vec<Event>;
     /// One token.

@@ -22,11 +22,19 @@ pub enum Framing {
     Whole,
 }
 
-/// A frame grew past the cap.
+/// Why bytes cannot be cut into frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooLong {
-    /// The cap in bytes.
-    pub cap: usize,
+pub enum Broken {
+    /// A frame grew past the cap.
+    TooLong {
+        /// The cap in bytes.
+        cap: usize,
+    },
+    /// The bytes break the rules of their framing.
+    Corrupt {
+        /// Which rule.
+        why: &'static str,
+    },
 }
 
 /// Cuts bytes into frames. Any slicing of the same bytes gives the same frames.
@@ -53,11 +61,11 @@ impl Framer {
     }
 
     /// Takes bytes in and appends the frames that they complete.
-    pub fn push(&mut self, bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), TooLong> {
+    pub fn push(&mut self, bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), Broken> {
         match self {
             Self::Sse(framer) => framer.push(bytes, out),
             Self::Whole { body, cap } if body.len().saturating_add(bytes.len()) > *cap => {
-                Err(TooLong { cap: *cap })
+                Err(Broken::TooLong { cap: *cap })
             }
             Self::Whole { body, .. } => {
                 body.extend_from_slice(&bytes);
@@ -88,7 +96,7 @@ mod tests {
         let mut whole = Framer::new(Framing::Whole, 8);
         let mut out = Vec::new();
         assert_eq!(whole.push(Bytes::from_static(b"12345678"), &mut out), Ok(()));
-        assert_eq!(whole.push(Bytes::from_static(b"9"), &mut out), Err(TooLong { cap: 8 }));
+        assert_eq!(whole.push(Bytes::from_static(b"9"), &mut out), Err(Broken::TooLong { cap: 8 }));
         whole.finish(&mut out);
         assert_eq!(out, [Frame { event: None, data: Bytes::from_static(b"12345678") }]);
     }

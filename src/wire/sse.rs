@@ -7,7 +7,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use memchr::{memchr, memchr2};
 
-use super::framing::{Frame, TooLong};
+use super::framing::{Broken, Frame};
 
 /// Cuts an event stream into frames.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Framer {
     }
 
     /// Takes bytes in and appends the frames that they complete.
-    pub fn push(&mut self, mut bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), TooLong> {
+    pub fn push(&mut self, mut bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), Broken> {
         if !bytes.is_empty() && std::mem::take(&mut self.after_cr) && bytes.first() == Some(&b'\n')
         {
             let _lf = bytes.split_to(1);
@@ -80,10 +80,10 @@ impl Framer {
 
     /// Counts a line as it came, field name and all, before anything is made of it. So the verdict
     /// is the same for a line that comes whole and for one that comes in pieces.
-    fn check(&self, line: usize) -> Result<(), TooLong> {
+    fn check(&self, line: usize) -> Result<(), Broken> {
         let len = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
         let held = line + self.joined.len() + len(&self.data) + len(&self.event);
-        if held > self.cap { Err(TooLong { cap: self.cap }) } else { Ok(()) }
+        if held > self.cap { Err(Broken::TooLong { cap: self.cap }) } else { Ok(()) }
     }
 
     fn line(&mut self, mut line: Bytes, out: &mut Vec<Frame>) {

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::chat::{Delta, End, Fault, Kind, Stop, Usage};
 use super::dialect::{Decode, Encode, Mode};
-use super::framing::{Frame, Framer, Framing, TooLong};
+use super::framing::{Broken, Frame, Framer, Framing};
 
 /// What an answer amounted to. Grows with the stream and is readable at any time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,8 +92,13 @@ impl Transcoder {
         let output = self.forward(&frames, out);
         frames.clear();
         self.frames = frames;
-        if let Err(TooLong { cap }) = cut {
-            let message = format!("the upstream sent an event of more than {cap} bytes");
+        if let Err(broken) = cut {
+            let message = match broken {
+                Broken::TooLong { cap } => {
+                    format!("the upstream sent an event of more than {cap} bytes")
+                }
+                Broken::Corrupt { why } => format!("the upstream's stream is corrupt: {why}"),
+            };
             self.abort(End::Failed(Fault::new(Kind::Upstream, message)), out);
         }
         output

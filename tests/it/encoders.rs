@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use streamgate::wire::chat::{Citation, Deadline, Delta, End, Fault, Kind, Scheme, Stop, Usage};
-use streamgate::wire::dialect::{DIALECTS, Mode};
+use streamgate::wire::dialect::{CallerDialect, Mode, caller_dialects};
 use streamgate::wire::framing::Frame;
 
 use crate::support::{Choice, Ended, Tool, View, call, reader};
@@ -133,13 +133,13 @@ fn end(number: u8) -> End {
 
 /// Writes `deltas` in frames of up to `step`, then the end.
 fn encode(
-    dialect: usize,
+    dialect: &dyn CallerDialect,
     (stream, want_usage): (bool, bool),
     deltas: &[Delta<'_>],
     step: usize,
     end: &End,
 ) -> Vec<u8> {
-    let mut encoder = DIALECTS[dialect].encoder(&call(stream, want_usage), Mode::Translated);
+    let mut encoder = dialect.encoder(&call(stream, want_usage), Mode::Translated);
     let mut out = BytesMut::new();
     let frame = Frame::default();
     encoder.frame(&frame, &[], &mut out);
@@ -196,13 +196,13 @@ proptest! {
     fn any_order_gives_a_legal_stream(
         moves in moves(2), step in 1_usize..5, number in any::<u8>(), want_usage in any::<bool>(), start in any::<bool>(),
     ) {
-        for (at, dialect) in DIALECTS.iter().enumerate() {
+        for dialect in caller_dialects() {
             let (mut deltas, said) = script(&moves);
             if start {
                 deltas.insert(0, Delta::Start { id: "up_1".into(), model: "up\r\n\r\ndata: x".into() });
             }
             let end = end(number);
-            let out = encode(at, (true, want_usage), &deltas, step, &end);
+            let out = encode(dialect, (true, want_usage), &deltas, step, &end);
             let text = String::from_utf8_lossy(&out);
             let view = (reader(dialect.name()).stream)(&out, want_usage)
                 .map_err(|why| TestCaseError::fail(format!("{}: {why}\n{text}", dialect.name())))?;
@@ -221,10 +221,10 @@ proptest! {
 
     #[test]
     fn collected_is_one_body_or_nothing(moves in moves(2), step in 1_usize..5, number in any::<u8>()) {
-        for (at, dialect) in DIALECTS.iter().enumerate() {
+        for dialect in caller_dialects() {
             let (deltas, mut said) = script(&moves);
             let end = end(number);
-            let out = encode(at, (false, false), &deltas, step, &end);
+            let out = encode(dialect, (false, false), &deltas, step, &end);
             if end != End::Complete {
                 prop_assert!(out.is_empty());
                 continue;
@@ -243,7 +243,7 @@ proptest! {
 /// Verbatim, a failure after frames is told in the caller's dialect, and nothing follows it.
 #[test]
 fn verbatim_streams_end_with_one_error() {
-    for dialect in DIALECTS {
+    for dialect in caller_dialects() {
         let mut encoder = dialect.encoder(&call(true, true), Mode::Verbatim);
         let mut out = BytesMut::new();
         encoder.finish(&End::Truncated, None, &mut out);
@@ -257,8 +257,9 @@ fn verbatim_streams_end_with_one_error() {
 /// Heartbeats leave no event behind and never open one.
 #[test]
 fn heartbeats_are_safe_between_events() {
-    for dialect in DIALECTS {
-        let beat = std::str::from_utf8(dialect.heartbeat()).expect("UTF-8");
+    for dialect in caller_dialects() {
+        let beat = dialect.heartbeat(&call(true, true));
+        let beat = std::str::from_utf8(&beat).expect("UTF-8");
         assert!(beat.ends_with('\n') && !beat.contains('\r'), "{}", dialect.name());
         let silent = beat.lines().all(|line| line.starts_with(':'));
         let ping = crate::support::events(beat.as_bytes()).is_ok_and(|events| {

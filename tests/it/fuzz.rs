@@ -69,10 +69,13 @@ fn mutate(data: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-fn drive(seed: u64, suffix: &str, body: fn(&[u8])) {
+/// A name and what is in the file.
+type Case = (String, Vec<u8>);
+
+fn drive(seed: u64, cases: fn(&str) -> Vec<Case>, body: fn(&[u8])) {
     let mut corpus = Vec::new();
     for dialect in DIALECTS {
-        corpus.extend(crate::golden::cases(dialect.name(), suffix));
+        corpus.extend(cases(dialect.name()));
     }
     let mut random = Random(seed);
     for round in 0..ROUNDS {
@@ -89,22 +92,26 @@ fn drive(seed: u64, suffix: &str, body: fn(&[u8])) {
     }
 }
 
+fn requests(dialect: &str) -> Vec<Case> {
+    crate::golden::cases(dialect, ".request.json")
+}
+
 #[test]
 fn sse() {
-    drive(0x5EED_0001, ".in.sse", bodies::sse);
+    drive(0x5EED_0001, crate::golden::streams, bodies::sse);
 }
 
 #[test]
 fn json_edit() {
-    drive(0x5EED_0002, ".request.json", |data| bodies::json_edit(&data[1..]));
+    drive(0x5EED_0002, requests, |data| bodies::json_edit(&data[1..]));
 }
 
 #[test]
 fn decode() {
-    drive(0x5EED_0003, ".in.sse", bodies::decode);
+    drive(0x5EED_0003, crate::golden::streams, bodies::decode);
 }
 
 #[test]
 fn request() {
-    drive(0x5EED_0004, ".request.json", |data| bodies::request(&data[1..]));
+    drive(0x5EED_0004, requests, |data| bodies::request(&data[1..]));
 }

@@ -1,4 +1,4 @@
-//! Golden files: `tests/fixtures/<dialect>/<case>.in.sse` to `<case>.<caller dialect>.sse`, found by
+//! Golden files: `tests/fixtures/<dialect>/<case>.in.*` to `<case>.<caller dialect>.*`, found by
 //! listing the folders. `UPDATE=1` rewrites what is expected; read the diff before you commit it.
 //!
 //! Every fixture is also cut at every byte and truncated at every byte. A truncation must never end
@@ -7,7 +7,9 @@
 use std::path::{Path, PathBuf};
 
 use streamgate::wire::chat::End;
-use streamgate::wire::dialect::{DIALECTS, Dialect, Mode, Quirks, Target};
+use streamgate::wire::dialect::{
+    CHAT, CallerDialect, DIALECTS, Dialect, Mode, Quirks, Target, caller_dialects,
+};
 
 use crate::support::{Ended, Tool, call, natural_mode, reader, run};
 
@@ -29,6 +31,20 @@ pub(crate) fn cases(dialect: &str, suffix: &str) -> Vec<(String, Vec<u8>)> {
     out
 }
 
+/// The streams of a dialect, sorted.
+pub(crate) fn streams(dialect: &str) -> Vec<(String, Vec<u8>)> {
+    [".in.sse", ".in.ndjson", ".in.json", ".in.bin"]
+        .iter()
+        .flat_map(|suffix| cases(dialect, suffix))
+        .collect()
+}
+
+/// How the file is called that holds what a caller receives.
+fn extension(caller: &dyn CallerDialect) -> String {
+    let sse = caller.media_type(&call(true, true)) == "text/event-stream";
+    format!("{}.{}", caller.name(), if sse { "sse" } else { "ndjson" })
+}
+
 /// Compares with the file, or writes it.
 fn expect_file(path: &Path, actual: &[u8], failures: &mut Vec<String>) {
     #[expect(
@@ -48,11 +64,11 @@ fn expect_file(path: &Path, actual: &[u8], failures: &mut Vec<String>) {
 fn streams_are_as_expected() {
     let mut failures = Vec::new();
     for upstream in DIALECTS {
-        for (case, input) in cases(upstream.name(), ".in.sse") {
-            for caller in DIALECTS {
-                let mode = natural_mode(*upstream, *caller);
-                let run = run(*upstream, *caller, (&call(true, true), mode), &input, []);
-                let path = folder(upstream.name()).join(format!("{case}.{}.sse", caller.name()));
+        for (case, input) in streams(upstream.name()) {
+            for caller in caller_dialects() {
+                let mode = natural_mode(*upstream, caller);
+                let run = run(*upstream, caller, (&call(true, true), mode), &input, []);
+                let path = folder(upstream.name()).join(format!("{case}.{}", extension(caller)));
                 expect_file(&path, &run.out, &mut failures);
             }
         }
@@ -64,16 +80,16 @@ fn streams_are_as_expected() {
 fn requests_are_as_expected() {
     let mut failures = Vec::new();
     let quirks = Quirks::default();
-    let target = Target { model: "upstream-model", stream: true, quirks: &quirks };
-    for caller in DIALECTS {
+    let target = Target { model: "upstream-model", stream: true, form: CHAT, quirks: &quirks };
+    for caller in caller_dialects() {
         for (case, body) in cases(caller.name(), ".request.json") {
             let body = String::from_utf8(body).expect("UTF-8");
             for upstream in DIALECTS {
                 let written = if upstream.name() == caller.name() {
-                    caller.edit_request(&body, &target)
+                    upstream.edit_request(&body, &target)
                 } else {
                     caller
-                        .decode_request(&body)
+                        .decode_request(CHAT, &body)
                         .and_then(|request| upstream.encode_request(&request, &target))
                 };
                 let mut text = written.unwrap_or_else(|fault| format!("{fault:#?}"));
@@ -90,11 +106,11 @@ fn requests_are_as_expected() {
 }
 
 /// Calls `check` for every fixture, caller and natural mode.
-fn every(mut check: impl FnMut(&str, &[u8], &dyn Dialect, &dyn Dialect, Mode)) {
+fn every(mut check: impl FnMut(&str, &[u8], &dyn Dialect, &dyn CallerDialect, Mode)) {
     for upstream in DIALECTS {
-        for (case, input) in cases(upstream.name(), ".in.sse") {
-            for caller in DIALECTS {
-                check(&case, &input, *upstream, *caller, natural_mode(*upstream, *caller));
+        for (case, input) in streams(upstream.name()) {
+            for caller in caller_dialects() {
+                check(&case, &input, *upstream, caller, natural_mode(*upstream, caller));
             }
         }
     }

@@ -5,12 +5,16 @@
 
 use serde_json::{Value, json};
 use streamgate::wire::chat::End;
-use streamgate::wire::dialect::{self, Dialect, Mode, Quirks, Target};
+use streamgate::wire::dialect::{self, CHAT, CallerDialect, Dialect, Mode, Quirks, Target};
 
 use crate::support::{Choice, Ended, View, call, events, natural_mode, reader, run};
 
 fn dialect(name: &str) -> &'static dyn Dialect {
     dialect::by_name(name).unwrap()
+}
+
+fn towards(name: &str) -> &'static dyn CallerDialect {
+    dialect(name).as_caller().unwrap()
 }
 
 /// Payloads as an event stream of their dialect.
@@ -24,7 +28,7 @@ fn stream(payloads: &[Value]) -> Vec<u8> {
 
 /// What a caller sees of an upstream's stream; checks the grammar on the way.
 fn seen(upstream: &str, caller: &str, input: &[u8], want_usage: bool) -> View {
-    let (from, to) = (dialect(upstream), dialect(caller));
+    let (from, to) = (dialect(upstream), towards(caller));
     let run = run(from, to, (&call(true, want_usage), natural_mode(from, to)), input, []);
     (reader(caller).stream)(&run.out, want_usage).unwrap()
 }
@@ -115,7 +119,8 @@ fn fm24_usage_may_be_anywhere() {
     }
     // The vendor's own shape, to a caller who did not ask: no chunk without choices.
     let (from, input) = (dialect("openai-chat"), chat(&[text, stop, own]));
-    let output = run(from, from, (&call(true, false), Mode::Verbatim), &input, []).out;
+    let output =
+        run(from, towards("openai-chat"), (&call(true, false), Mode::Verbatim), &input, []).out;
     assert!(!String::from_utf8(output).unwrap().contains("\"choices\":[]"));
 }
 
@@ -210,7 +215,7 @@ fn fm28_signatures_round_trip_and_are_never_made_up() {
         ending("tool_use", json!({ "output_tokens": 5 })),
     ]
     .concat();
-    let (anthropic, chat) = (dialect("anthropic"), dialect("openai-chat"));
+    let (anthropic, chat) = (dialect("anthropic"), towards("openai-chat"));
     let answer =
         run(anthropic, chat, (&call(false, true), Mode::Translated), &stream(&events), []).out;
     let answer: Value = serde_json::from_slice(&answer).unwrap();
@@ -219,8 +224,8 @@ fn fm28_signatures_round_trip_and_are_never_made_up() {
         answer["choices"][0]["message"],
         { "role": "tool", "tool_call_id": answer["choices"][0]["message"]["tool_calls"][0]["id"], "content": "done" },
     ] });
-    let request = chat.decode_request(&next.to_string()).unwrap();
-    let target = Target { model: "c", stream: true, quirks: &Quirks::default() };
+    let request = chat.decode_request(CHAT, &next.to_string()).unwrap();
+    let target = Target { model: "c", stream: true, form: CHAT, quirks: &Quirks::default() };
     let sent: Value =
         serde_json::from_str(&anthropic.encode_request(&request, &target).unwrap()).unwrap();
     assert_eq!(
@@ -232,7 +237,14 @@ fn fm28_signatures_round_trip_and_are_never_made_up() {
         chunk(json!({ "reasoning_content": "hm" }), None),
         chunk(json!({ "content": "x" }), Some("stop")),
     ]);
-    let output = run(chat, anthropic, (&call(true, true), Mode::Translated), &chunks, []).out;
+    let output = run(
+        dialect("openai-chat"),
+        towards("anthropic"),
+        (&call(true, true), Mode::Translated),
+        &chunks,
+        [],
+    )
+    .out;
     assert!(!String::from_utf8(output).unwrap().contains("signature_delta"));
 }
 
@@ -250,7 +262,7 @@ fn fm30_one_role_for_each_alternative() {
         let usage = json!({ "input_tokens": 1, "output_tokens": 1 });
         let input =
             stream(&[vec![start(usage.clone())], content, ending("end_turn", usage)].concat());
-        let (from, to) = (dialect("anthropic"), dialect("openai-chat"));
+        let (from, to) = (dialect("anthropic"), towards("openai-chat"));
         let output = run(from, to, (&call(true, false), Mode::Translated), &input, []).out;
         let roles =
             events(&output).unwrap().iter().filter(|(_, data)| data.contains("\"role\"")).count();
@@ -265,11 +277,18 @@ fn fm31_unknown_fields_survive() {
     let payload = r#"{"id":"x","new":{"deep":[1,2.50,"\u00e9"]},"choices":[{"index":0,"delta":{"content":"hi","later":null},"finish_reason":"stop","more":1e400}]}"#;
     let chat = dialect("openai-chat");
     let input = format!("data: {payload}\n\ndata: [DONE]\n\n");
-    let output = run(chat, chat, (&call(true, true), Mode::Verbatim), input.as_bytes(), []).out;
+    let output = run(
+        chat,
+        towards("openai-chat"),
+        (&call(true, true), Mode::Verbatim),
+        input.as_bytes(),
+        [],
+    )
+    .out;
     assert_eq!(String::from_utf8(output).unwrap(), input);
 
     let request = r#"{ "model": "a/b", "unknown": {"n": 12345678901234567890123, "s": "\ud83d"}, "stream":true , "messages":[] }"#;
-    let target = Target { model: "b", stream: true, quirks: &Quirks::default() };
+    let target = Target { model: "b", stream: true, form: CHAT, quirks: &Quirks::default() };
     let edited = chat.edit_request(request, &target).unwrap();
     assert!(
         edited.contains(r#""unknown": {"n": 12345678901234567890123, "s": "\ud83d"}"#),
@@ -298,7 +317,7 @@ fn fm40_the_finish_reason_fits_the_answer() {
     let openai = dialect("openai-chat");
     let cut = run(
         openai,
-        openai,
+        towards("openai-chat"),
         (&self::call(true, true), Mode::Verbatim),
         chat_only.strip_suffix(b"data: [DONE]\n\n").unwrap(),
         [],
@@ -312,7 +331,8 @@ fn fm40_the_finish_reason_fits_the_answer() {
 fn fm04_done_alone_is_no_finish_of_a_tool_call() {
     let openai = dialect("openai-chat");
     let end = |chunks: &[Value]| {
-        run(openai, openai, (&call(true, true), Mode::Verbatim), &chat(chunks), []).end
+        run(openai, towards("openai-chat"), (&call(true, true), Mode::Verbatim), &chat(chunks), [])
+            .end
     };
     assert_eq!(end(&[chunk(json!({ "content": "a" }), None)]), End::Complete);
     assert_eq!(end(&[]), End::Truncated);

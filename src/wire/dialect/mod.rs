@@ -2,7 +2,7 @@
 //!
 //! A dialect never names another one, and no other file names a dialect.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::chat::{Delta, End, Fault, Kind, Request};
 use super::framing::{Frame, Framing};
@@ -15,47 +15,35 @@ mod openai_chat;
 pub static DIALECTS: &[&dyn Dialect] = &[&openai_chat::OpenAiChat, &anthropic::Anthropic];
 
 /// What callers who do not say what they speak are answered in.
-pub static DEFAULT: &dyn Dialect = &openai_chat::OpenAiChat;
+pub static DEFAULT: &dyn CallerDialect = &openai_chat::OpenAiChat;
+
+/// The form of a dialect's main endpoint: a conversation in, the model's turn out. It is the only
+/// one that can be translated.
+pub const CHAT: &str = "chat";
 
 /// Finds a dialect by its name in the configuration.
 pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
     DIALECTS.iter().copied().find(|dialect| dialect.name() == name)
 }
 
-/// A vendor's language, in both directions.
+/// The dialects that callers may speak, in their order.
+pub fn caller_dialects() -> impl Iterator<Item = &'static dyn CallerDialect> {
+    DIALECTS.iter().filter_map(|dialect| dialect.as_caller())
+}
+
+/// A vendor's language, as its upstreams speak it.
 pub trait Dialect: Sync {
     /// Its name in the configuration, in metrics and in records.
     fn name(&self) -> &'static str;
-
-    // Towards callers.
-
-    /// The path that callers of this dialect post to.
-    fn endpoint(&self) -> &'static str;
-    /// A request header by which callers of shared paths show that they speak this dialect.
-    fn marker(&self) -> Option<&'static str>;
-    /// Reads what the gateway itself needs of a request, and no more: unknown fields are fine.
-    fn envelope(&self, body: &str) -> Result<Envelope, Fault>;
-    /// Reads a whole request, for translation. Says which field is wrong or cannot be translated.
-    fn decode_request(&self, body: &str) -> Result<Request, Fault>;
-    /// A state machine that writes an answer.
-    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode>;
-    /// The status of an error.
-    fn status(&self, kind: Kind) -> u16;
-    /// The JSON body of an error.
-    fn error_body(&self, fault: &Fault, request_id: &str) -> String;
-    /// Bytes that keep a silent stream open, safe at any event boundary for every known client.
-    fn heartbeat(&self) -> &'static [u8];
-    /// The JSON body of a list of models.
-    fn models(&self, models: &[&str]) -> String;
-
-    // Towards upstreams.
-
+    /// The same language towards callers, if callers may speak it.
+    fn as_caller(&self) -> Option<&'static dyn CallerDialect>;
     /// The vendor's public address, as its SDK has it.
     fn default_base_url(&self) -> &'static str;
     /// The name of the provider that a well-known environment variable makes, and that variable.
-    fn well_known(&self) -> (&'static str, &'static str);
-    /// The path below the base URL that answers are asked from, with its leading slash.
-    fn path(&self, model: &str, stream: bool) -> String;
+    fn well_known(&self) -> Option<(&'static str, &'static str)>;
+    /// The path below the base URL that answers are asked from, with its leading slash, and the
+    /// query if there is one.
+    fn path(&self, target: &Target<'_>) -> String;
     /// The header that carries the credential, and what precedes the credential in it.
     fn credential(&self) -> (&'static str, &'static str);
     /// Headers that every request carries, name and value, unless the caller gave one of the
@@ -68,12 +56,82 @@ pub trait Dialect: Sync {
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault>;
     /// Writes a request. Refuses, by field, what this dialect cannot say.
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault>;
-    /// How its streams are cut.
-    fn framing(&self) -> Framing;
-    /// A state machine that reads an answer.
-    fn decoder(&self) -> Box<dyn Decode>;
+    /// The media type of its streams, which they are asked for by.
+    fn media_type(&self) -> &'static str {
+        "text/event-stream"
+    }
+    /// How the answer to a request for a stream is cut, by its `content-type`: some upstreams
+    /// answer with a whole body all the same.
+    fn framing(&self, content_type: &str) -> Framing {
+        if content_type.starts_with("application/json") { Framing::Whole } else { Framing::Sse }
+    }
+    /// A state machine that reads an answer to a request of this form.
+    fn decoder(&self, form: &'static str) -> Box<dyn Decode>;
     /// Reads the body of an error response. Never fails: an unreadable body is told by its status.
     fn decode_error(&self, status: u16, body: &[u8]) -> Fault;
+}
+
+/// A vendor's language, as callers of the gateway speak it.
+pub trait CallerDialect: Sync {
+    /// The dialect's name.
+    fn name(&self) -> &'static str;
+    /// What callers of this dialect post to.
+    fn endpoints(&self) -> &'static [Endpoint];
+    /// A request header by which callers of shared paths show that they speak this dialect.
+    fn marker(&self) -> Option<&'static str> {
+        None
+    }
+    /// Reads what the gateway itself needs of a request, and no more: unknown fields are fine.
+    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault>;
+    /// Reads a whole request, for translation. Says which field is wrong or cannot be translated.
+    fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault>;
+    /// A state machine that writes an answer.
+    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode>;
+    /// The media type of a streamed answer.
+    fn media_type(&self, _call: &Call) -> &'static str {
+        "text/event-stream"
+    }
+    /// The status of an error.
+    fn status(&self, kind: Kind) -> u16;
+    /// The JSON body of an error.
+    fn error_body(&self, fault: &Fault, request_id: &str) -> String;
+    /// Bytes that keep a silent stream open, safe at any event boundary for every known client.
+    fn heartbeat(&self, call: &Call) -> Bytes;
+    /// The path that lists the models. Dialects may share it; the marker tells them apart there.
+    fn models_path(&self) -> &'static str {
+        "/v1/models"
+    }
+    /// The JSON body of a list of models.
+    fn models(&self, models: &[&str]) -> String;
+}
+
+/// What callers post to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its path. `{*rest}` at the end stands for one or more segments, which the dialect reads.
+    pub path: &'static str,
+    /// What is asked there, in the dialect's own word; [`CHAT`] is the one that all have.
+    pub form: &'static str,
+}
+
+impl Endpoint {
+    /// What every path that leads here begins with.
+    pub fn prefix(&self) -> &'static str {
+        self.path.split_once('{').map_or(self.path, |(prefix, _)| prefix)
+    }
+}
+
+/// What a caller has posted.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Of the endpoint.
+    pub form: &'static str,
+    /// The path as it was sent, percent-encoded.
+    pub path: &'a str,
+    /// The query without its question mark; empty if there is none.
+    pub query: &'a str,
+    /// The body.
+    pub body: &'a str,
 }
 
 /// What the gateway needs of any request.
@@ -85,6 +143,9 @@ pub struct Envelope {
     pub stream: bool,
     /// Whether the caller wants to see usage in the stream.
     pub want_usage: bool,
+    /// What is asked and in which shape, in the dialect's own word: that of the endpoint, unless
+    /// the request says more about it.
+    pub form: &'static str,
 }
 
 /// Where a request goes.
@@ -94,6 +155,8 @@ pub struct Target<'a> {
     pub model: &'a str,
     /// Whether the upstream is asked to stream.
     pub stream: bool,
+    /// What is asked: the caller's form if both sides speak this dialect, else [`CHAT`].
+    pub form: &'static str,
     /// The provider's deviations.
     pub quirks: &'a Quirks,
 }
@@ -130,6 +193,8 @@ pub struct Call {
     pub stream: bool,
     /// Show usage in the stream.
     pub want_usage: bool,
+    /// The form of the request, which its answer has too.
+    pub form: &'static str,
 }
 
 /// How an answer reaches the caller.

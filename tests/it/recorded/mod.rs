@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use streamgate::wire::chat::End;
-use streamgate::wire::dialect::{self, DIALECTS, Dialect, Mode};
+use streamgate::wire::dialect::{
+    self, CHAT, CallerDialect, DIALECTS, Dialect, Mode, caller_dialects,
+};
 
 use crate::support::{self, Choice, Ended, Tokens, Tool, View, call, reader, run};
 
@@ -82,8 +84,8 @@ fn every_recording_to_every_caller() {
                 println!("{row} left out: {why}");
                 continue;
             }
-            for caller in DIALECTS {
-                let results = all_ways(*upstream, *caller, &body, &view, &payloads);
+            for caller in caller_dialects() {
+                let results = all_ways(*upstream, caller, &body, &view, &payloads);
                 row.push_str(if results.is_empty() { " ok" } else { " FAILED" });
                 counts.0 += 1;
                 counts.1 += usize::from(results.is_empty());
@@ -121,7 +123,7 @@ fn features(view: &View) -> String {
 /// collected. Returns what is wrong.
 fn all_ways(
     upstream: &dyn Dialect,
-    caller: &dyn Dialect,
+    caller: &dyn CallerDialect,
     body: &[u8],
     view: &View,
     payloads: &[(String, String)],
@@ -347,7 +349,7 @@ fn every_recorded_error_is_told() {
             {
                 failures.push(format!("{name} by {}: {fault:?}", upstream.name()));
             }
-            for caller in DIALECTS {
+            for caller in caller_dialects() {
                 let told = caller.error_body(&fault, "req_1");
                 let value: Value = serde_json::from_str(&told).expect("an error body is JSON");
                 // A dialect without a place for the field puts its name before the message.
@@ -404,14 +406,16 @@ fn recorded_requests_are_read() {
             let body = value.to_string();
             whole += 1;
             let quirks = dialect::Quirks::default();
-            let target = dialect::Target { model: "other", stream: true, quirks: &quirks };
+            let target =
+                dialect::Target { model: "other", stream: true, form: CHAT, quirks: &quirks };
             if value["model"].is_string() {
                 let edited = upstream.edit_request(&body, &target).expect("an object is edited");
                 let edited: Value = serde_json::from_str(&edited).expect("JSON");
                 assert_eq!(edited["model"], "other");
                 assert_eq!(edited["messages"], value["messages"], "{}", path.display());
             }
-            let Ok(request) = upstream.decode_request(&body) else { continue };
+            let Some(caller) = upstream.as_caller() else { continue };
+            let Ok(request) = caller.decode_request(CHAT, &body) else { continue };
             read += 1;
             for other in DIALECTS {
                 if let Ok(out) = other.encode_request(&request, &target) {

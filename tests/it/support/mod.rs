@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use streamgate::wire::chat::End;
-use streamgate::wire::dialect::{Call, Dialect, Mode};
+use streamgate::wire::dialect::{CHAT, Call, CallerDialect, Dialect, Mode};
 use streamgate::wire::transcode::{Tally, Transcoder};
 
 /// What an answer says, in the terms of its own dialect.
@@ -140,15 +140,15 @@ pub(crate) struct Run {
 /// Sends `input`, cut at `cuts`, through the codec from `upstream` to `caller`.
 pub(crate) fn run(
     upstream: &dyn Dialect,
-    caller: &dyn Dialect,
+    caller: &dyn CallerDialect,
     (call, mode): (&Call, Mode),
     input: &[u8],
     cuts: impl IntoIterator<Item = usize>,
 ) -> Run {
     let mut codec = Transcoder::new(
-        upstream.framing(),
+        upstream.framing(""),
         32 << 20,
-        upstream.decoder(),
+        upstream.decoder(CHAT),
         caller.encoder(call, mode),
         mode,
     );
@@ -175,11 +175,12 @@ pub(crate) fn call(stream: bool, want_usage: bool) -> Call {
         model: "test-model".into(),
         stream,
         want_usage,
+        form: CHAT,
     }
 }
 
 /// Same dialect on both sides is verbatim, anything else is translated.
-pub(crate) fn natural_mode(upstream: &dyn Dialect, caller: &dyn Dialect) -> Mode {
+pub(crate) fn natural_mode(upstream: &dyn Dialect, caller: &dyn CallerDialect) -> Mode {
     if upstream.name() == caller.name() { Mode::Verbatim } else { Mode::Translated }
 }
 

@@ -3,9 +3,12 @@
 //! This file only says where each part is. No part reads another dialect's shapes, makes up a
 //! signature, or closes an answer that its upstream did not close.
 
-use super::{Call, Decode, Dialect, Encode, Envelope, Mode, Target};
+use bytes::Bytes;
+
+use super::{
+    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Target,
+};
 use crate::wire::chat::{Fault, Kind, Request};
-use crate::wire::framing::Framing;
 use crate::wire::json::quoted;
 
 mod answer;
@@ -34,66 +37,19 @@ impl Dialect for Anthropic {
         "anthropic"
     }
 
-    fn endpoint(&self) -> &'static str {
-        "/v1/messages"
-    }
-
-    fn marker(&self) -> Option<&'static str> {
-        Some("anthropic-version")
-    }
-
-    fn envelope(&self, body: &str) -> Result<Envelope, Fault> {
-        request::envelope(body)
-    }
-
-    fn decode_request(&self, body: &str) -> Result<Request, Fault> {
-        read::decode_request(body)
-    }
-
-    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
-        match (mode, call.stream) {
-            (Mode::Verbatim, true) => Box::new(encode::Verbatim),
-            (Mode::Verbatim, false) => Box::new(collect::Verbatim),
-            (Mode::Translated, true) => Box::new(encode::Translated::new(call)),
-            (Mode::Translated, false) => Box::new(collect::Translated::new(call)),
-        }
-    }
-
-    fn status(&self, kind: Kind) -> u16 {
-        error::status(kind)
-    }
-
-    fn error_body(&self, fault: &Fault, request_id: &str) -> String {
-        error::body(fault, Some(request_id))
-    }
-
-    fn heartbeat(&self) -> &'static [u8] {
-        b"event: ping\ndata: {\"type\":\"ping\"}\n\n"
-    }
-
-    fn models(&self, models: &[&str]) -> String {
-        let entry = |model: &&str| {
-            let name = quoted(model);
-            format!(
-                r#"{{"type":"model","id":{name},"display_name":{name},"created_at":"1970-01-01T00:00:00Z"}}"#
-            )
-        };
-        let data = models.iter().map(entry).collect::<Vec<_>>().join(",");
-        let id =
-            |model: Option<&&str>| model.map_or_else(|| "null".to_owned(), |name| quoted(name));
-        let (first, last) = (id(models.first()), id(models.last()));
-        format!(r#"{{"data":[{data}],"has_more":false,"first_id":{first},"last_id":{last}}}"#)
+    fn as_caller(&self) -> Option<&'static dyn CallerDialect> {
+        Some(&Self)
     }
 
     fn default_base_url(&self) -> &'static str {
         "https://api.anthropic.com"
     }
 
-    fn well_known(&self) -> (&'static str, &'static str) {
-        ("anthropic", "ANTHROPIC_API_KEY")
+    fn well_known(&self) -> Option<(&'static str, &'static str)> {
+        Some(("anthropic", "ANTHROPIC_API_KEY"))
     }
 
-    fn path(&self, _model: &str, _stream: bool) -> String {
+    fn path(&self, _target: &Target<'_>) -> String {
         "/v1/messages".to_owned()
     }
 
@@ -117,15 +73,68 @@ impl Dialect for Anthropic {
         write::encode_request(request, target)
     }
 
-    fn framing(&self) -> Framing {
-        Framing::Sse
-    }
-
-    fn decoder(&self) -> Box<dyn Decode> {
+    fn decoder(&self, _form: &'static str) -> Box<dyn Decode> {
         Box::new(decode::Decoder::default())
     }
 
     fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
         error::decode(status, body)
+    }
+}
+
+impl CallerDialect for Anthropic {
+    fn name(&self) -> &'static str {
+        "anthropic"
+    }
+
+    fn endpoints(&self) -> &'static [Endpoint] {
+        &[Endpoint { path: "/v1/messages", form: CHAT }]
+    }
+
+    fn marker(&self) -> Option<&'static str> {
+        Some("anthropic-version")
+    }
+
+    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+        request::envelope(asked.body)
+    }
+
+    fn decode_request(&self, _form: &'static str, body: &str) -> Result<Request, Fault> {
+        read::decode_request(body)
+    }
+
+    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+        match (mode, call.stream) {
+            (Mode::Verbatim, true) => Box::new(encode::Verbatim),
+            (Mode::Verbatim, false) => Box::new(collect::Verbatim),
+            (Mode::Translated, true) => Box::new(encode::Translated::new(call)),
+            (Mode::Translated, false) => Box::new(collect::Translated::new(call)),
+        }
+    }
+
+    fn status(&self, kind: Kind) -> u16 {
+        error::status(kind)
+    }
+
+    fn error_body(&self, fault: &Fault, request_id: &str) -> String {
+        error::body(fault, Some(request_id))
+    }
+
+    fn heartbeat(&self, _call: &Call) -> Bytes {
+        Bytes::from_static(b"event: ping\ndata: {\"type\":\"ping\"}\n\n")
+    }
+
+    fn models(&self, models: &[&str]) -> String {
+        let entry = |model: &&str| {
+            let name = quoted(model);
+            format!(
+                r#"{{"type":"model","id":{name},"display_name":{name},"created_at":"1970-01-01T00:00:00Z"}}"#
+            )
+        };
+        let data = models.iter().map(entry).collect::<Vec<_>>().join(",");
+        let id =
+            |model: Option<&&str>| model.map_or_else(|| "null".to_owned(), |name| quoted(name));
+        let (first, last) = (id(models.first()), id(models.last()));
+        format!(r#"{{"data":[{data}],"has_more":false,"first_id":{first},"last_id":{last}}}"#)
     }
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::wire::chat::{Fault, Kind};
-use crate::wire::dialect::{Envelope, Target};
+use crate::wire::dialect::{CHAT, Envelope, Target};
 use crate::wire::json::{self, quoted};
 
 #[derive(Debug, Deserialize)]
@@ -24,7 +24,7 @@ pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
     if model.is_empty() {
         return Err(Fault::field("model", "must name a model"));
     }
-    Ok(Envelope { model, stream: stream.unwrap_or(false), want_usage: true })
+    Ok(Envelope { model, stream: stream.unwrap_or(false), want_usage: true, form: CHAT })
 }
 
 /// Puts the upstream's name for the model in, and `stream` if it is to differ.

@@ -5,7 +5,7 @@
 use serde::de::DeserializeOwned;
 
 use crate::wire::chat::{Fault, Kind};
-use crate::wire::dialect::{Envelope, Target};
+use crate::wire::dialect::{CHAT, Envelope, Target};
 use crate::wire::json::{self, Members};
 
 fn members(body: &str) -> Result<Members<'_>, Fault> {
@@ -49,7 +49,7 @@ pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
         .get("stream_options")
         .and_then(|options| Members::parse(options.get()).ok()?.get("include_usage"))
         .is_some_and(|value| value.get() == "true");
-    Ok(Envelope { model, stream, want_usage })
+    Ok(Envelope { model, stream, want_usage, form: CHAT })
 }
 
 /// Changes the model, `stream` if the upstream is asked otherwise than we were, and asks for usage

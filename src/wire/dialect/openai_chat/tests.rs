@@ -6,17 +6,25 @@ use bytes::{Bytes, BytesMut};
 use serde_json::{Value, json};
 
 use super::OpenAiChat;
-use crate::wire::chat::{Delta, End, Kind, Part, Stop, Usage};
-use crate::wire::dialect::{Call, Dialect, Mode, Quirks, Target};
+use crate::wire::chat::{Delta, End, Fault, Kind, Part, Stop, Usage};
+use crate::wire::dialect::{
+    Asked, CHAT, Call, CallerDialect, Dialect, Envelope, Mode, Quirks, Target,
+};
 use crate::wire::framing::{Frame, Framing};
 use crate::wire::transcode::Transcoder;
 
 fn call(stream: bool, want_usage: bool) -> Call {
-    Call { id: "Q".repeat(24), created: 7, model: "asked".into(), stream, want_usage }
+    Call { id: "Q".repeat(24), created: 7, model: "asked".into(), stream, want_usage, form: CHAT }
 }
 
 fn transcoder(framing: Framing, mode: Mode, call: &Call) -> Transcoder {
-    Transcoder::new(framing, 1 << 24, OpenAiChat.decoder(), OpenAiChat.encoder(call, mode), mode)
+    Transcoder::new(
+        framing,
+        1 << 24,
+        OpenAiChat.decoder(CHAT),
+        OpenAiChat.encoder(call, mode),
+        mode,
+    )
 }
 
 fn sse(payloads: &[&str]) -> Vec<u8> {
@@ -41,7 +49,7 @@ fn translated(payloads: &[&str]) -> (End, Vec<Value>) {
 }
 
 fn deltas(payloads: &[&str]) -> (Vec<Delta<'static>>, End) {
-    let mut decoder = OpenAiChat.decoder();
+    let mut decoder = OpenAiChat.decoder(CHAT);
     let mut all = Vec::new();
     for payload in payloads {
         let data = Bytes::copy_from_slice(payload.as_bytes());
@@ -61,6 +69,10 @@ fn text(text: &str) -> String {
 const STOP: &str = r#"{"id":"a","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
 const USAGE: &str =
     r#"{"id":"a","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#;
+
+fn envelope(body: &str) -> Result<Envelope, Fault> {
+    OpenAiChat.envelope(&Asked { form: CHAT, path: "/v1/chat/completions", query: "", body })
+}
 
 #[test]
 fn payloads_stay_as_they_came_and_unasked_usage_is_hidden() {
@@ -208,7 +220,7 @@ fn a_whole_answer_is_read_and_written() {
     assert_eq!(answer["usage"]["total_tokens"], 3);
     for (body, truncated) in [("", true), ("{\"cho", true), (r#"{"error":"no"}"#, false)] {
         let frame = Frame { event: None, data: Bytes::from_static(body.as_bytes()) };
-        let end = OpenAiChat.decoder().answer(&frame, &mut Vec::new());
+        let end = OpenAiChat.decoder(CHAT).answer(&frame, &mut Vec::new());
         assert_eq!(end == End::Truncated, truncated, "{body}");
         assert_ne!(end, End::Complete);
     }
@@ -217,16 +229,16 @@ fn a_whole_answer_is_read_and_written() {
 #[test]
 fn requests_are_edited_in_place() {
     let quirks = Quirks::default();
-    let target = Target { model: "gpt", stream: true, quirks: &quirks };
+    let target = Target { model: "gpt", stream: true, form: CHAT, quirks: &quirks };
     let body = r#"{ "model":"x", "n": 1.0, "stream_options":{"include_obfuscation":false}}"#;
     let edited = OpenAiChat.edit_request(body, &target).unwrap();
     assert_eq!(
         edited,
         r#"{ "model":"gpt", "n": 1.0, "stream_options":{"include_obfuscation":false,"include_usage":true},"stream":true}"#
     );
-    let fault = OpenAiChat.envelope(r#"{"model":"m","stream":"yes"}"#).unwrap_err();
+    let fault = envelope(r#"{"model":"m","stream":"yes"}"#).unwrap_err();
     assert_eq!(fault.param.as_deref(), Some("stream"));
-    let fault = OpenAiChat.envelope("{\"model\":\"secret\",}").unwrap_err();
+    let fault = envelope("{\"model\":\"secret\",}").unwrap_err();
     assert!(fault.message.contains("line 1") && !fault.message.contains("secret"));
 }
 
@@ -245,10 +257,10 @@ fn requests_are_translated_both_ways_without_loss() {
       "tool_choice": {"type": "function", "function": {"name": "f"}},
       "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object"}}}});
     let body = body.to_string().replace("2.5,", "2.50,");
-    let request = OpenAiChat.decode_request(&body).unwrap();
+    let request = OpenAiChat.decode_request(CHAT, &body).unwrap();
     assert!(matches!(request.messages[3].parts[0], Part::ToolResult { .. }));
     let quirks = Quirks { reasoning_field: Some("reasoning_content".into()), ..Quirks::default() };
-    let target = Target { model: "gpt", stream: true, quirks: &quirks };
+    let target = Target { model: "gpt", stream: true, form: CHAT, quirks: &quirks };
     let written = OpenAiChat.encode_request(&request, &target).unwrap();
     assert!(written.contains("2.50"), "{written}");
     let value: Value = serde_json::from_str(&written).unwrap();
@@ -293,11 +305,11 @@ fn a_wrong_request_is_told_by_its_field_and_not_by_its_content() {
         (r#"{"messages":[],"functions":[]}"#, "functions"),
     ];
     for (body, param) in cases {
-        let fault = OpenAiChat.decode_request(body).unwrap_err();
+        let fault = OpenAiChat.decode_request(CHAT, body).unwrap_err();
         assert_eq!(fault.param.as_deref(), Some(param), "{}", fault.message);
         assert!(fault.message.contains(param) && !fault.message.contains("SECRET"));
     }
-    let fault = OpenAiChat.decode_request("{\"messages\":SECRET}").unwrap_err();
+    let fault = OpenAiChat.decode_request(CHAT, "{\"messages\":SECRET}").unwrap_err();
     assert!(fault.param.is_none() && fault.message.contains("column"));
 }
 

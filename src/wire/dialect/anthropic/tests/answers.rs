@@ -7,7 +7,7 @@ use super::grammar::read;
 use super::{call, relay};
 use crate::wire::chat::{Delta, End, Fault, Kind, Stop, Usage};
 use crate::wire::dialect::anthropic::Anthropic;
-use crate::wire::dialect::{Decode, Dialect, Mode};
+use crate::wire::dialect::{CHAT, CallerDialect, Decode, Dialect, Mode};
 use crate::wire::framing::Frame;
 
 fn frame(payload: &str) -> Frame {
@@ -16,7 +16,7 @@ fn frame(payload: &str) -> Frame {
 
 /// Decodes payloads and shows the deltas, so that they outlive their frames.
 fn decode(payloads: &[&str]) -> (Vec<String>, Option<End>) {
-    let mut decoder = Anthropic.decoder();
+    let mut decoder = Anthropic.decoder(CHAT);
     let mut shown = Vec::new();
     for payload in payloads {
         let frame = frame(payload);
@@ -36,7 +36,7 @@ fn text(text: &str) -> String {
 
 #[test]
 fn usage_replaces_and_sums_the_latest_parts() {
-    let mut decoder = Anthropic.decoder();
+    let mut decoder = Anthropic.decoder(CHAT);
     let usage = |decoder: &mut Box<dyn Decode>, payload: &str| {
         let frame = frame(payload);
         let mut deltas = Vec::new();
@@ -155,7 +155,7 @@ fn whole_answers_are_read_and_written() {
     let body = r#"{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[{"type":"thinking","thinking":"hm","signature":"s"},{"type":"text","text":"hi"},{"type":"tool_use","id":"t","name":"f","input":{"z":1.0,"a":2}}],"stop_reason":"refusal","stop_sequence":null,"stop_details":{"type":"refusal","explanation":"no"},"usage":{"input_tokens":1,"output_tokens":2}}"#;
     let frame = frame(body);
     let mut deltas = Vec::new();
-    assert_eq!(Anthropic.decoder().answer(&frame, &mut deltas), End::Complete);
+    assert_eq!(Anthropic.decoder(CHAT).answer(&frame, &mut deltas), End::Complete);
     let stop = Stop::Refusal(Some("no".to_owned()));
     assert_eq!(deltas.last(), Some(&Delta::Stop { choice: 0, reason: stop }));
 
@@ -175,7 +175,7 @@ fn whole_answers_are_read_and_written() {
     let mut answer = |body: &str| {
         let frame = self::frame(body);
         let mut deltas = Vec::new();
-        let end = Anthropic.decoder().answer(&frame, &mut deltas);
+        let end = Anthropic.decoder(CHAT).answer(&frame, &mut deltas);
         none.push(deltas.len());
         end
     };

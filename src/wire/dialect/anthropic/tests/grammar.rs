@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{call, events};
 use crate::wire::chat::{Delta, End, Fault, Kind, Scheme, Stop, Usage};
 use crate::wire::dialect::anthropic::Anthropic;
-use crate::wire::dialect::{Dialect, Mode};
+use crate::wire::dialect::{CallerDialect, Mode};
 use crate::wire::framing::Frame;
 
 /// What a reader makes of a stream.

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Anthropic;
 use crate::wire::chat::End;
-use crate::wire::dialect::{Call, Dialect, Mode};
+use crate::wire::dialect::{CHAT, Call, CallerDialect, Dialect, Mode};
 use crate::wire::framing::{Framer, Framing};
 use crate::wire::transcode::Transcoder;
 
@@ -20,13 +20,14 @@ fn call(stream: bool) -> Call {
         model: "asked".to_owned(),
         stream,
         want_usage: true,
+        form: CHAT,
     }
 }
 
 /// Relays a stream in pieces of `step` bytes.
 fn relay(stream: &[u8], mode: Mode, step: usize) -> (String, End) {
     let encoder = Anthropic.encoder(&call(true), mode);
-    let mut relay = Transcoder::new(Framing::Sse, 1 << 24, Anthropic.decoder(), encoder, mode);
+    let mut relay = Transcoder::new(Framing::Sse, 1 << 24, Anthropic.decoder(CHAT), encoder, mode);
     let mut out = BytesMut::new();
     for piece in stream.chunks(step) {
         relay.push(Bytes::copy_from_slice(piece), &mut out);

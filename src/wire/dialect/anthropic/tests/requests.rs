@@ -7,7 +7,7 @@ use crate::wire::chat::{
     Format, Message, Part, Reasoning, Request, Role, Scheme, Signature, Tool, ToolChoice,
 };
 use crate::wire::dialect::anthropic::Anthropic;
-use crate::wire::dialect::{Dialect, Quirks, Target};
+use crate::wire::dialect::{Asked, CHAT, CallerDialect, Dialect, Envelope, Quirks, Target};
 
 fn raw(json: &str) -> Box<RawValue> {
     RawValue::from_string(json.to_owned()).unwrap()
@@ -15,7 +15,8 @@ fn raw(json: &str) -> Box<RawValue> {
 
 fn encode(request: &Request) -> Result<String, crate::wire::chat::Fault> {
     let quirks = Quirks::default();
-    Anthropic.encode_request(request, &Target { model: "m", stream: true, quirks: &quirks })
+    Anthropic
+        .encode_request(request, &Target { model: "m", stream: true, form: CHAT, quirks: &quirks })
 }
 
 fn encoded(request: &Request) -> Value {
@@ -34,26 +35,30 @@ fn hello() -> Request {
     Request { messages: vec![message(Role::User, vec![text("hi")])], ..Request::default() }
 }
 
+fn envelope(body: &str) -> Result<Envelope, crate::wire::chat::Fault> {
+    Anthropic.envelope(&Asked { form: CHAT, path: "/v1/messages", query: "", body })
+}
+
 #[test]
 fn an_envelope_says_what_is_wrong_and_where() {
-    let envelope = Anthropic.envelope(r#"{"model":"m","stream":true,"new":{}}"#).unwrap();
-    assert!(envelope.stream && envelope.want_usage && envelope.model == "m");
-    let missing = Anthropic.envelope("{}").unwrap_err();
+    let read = envelope(r#"{"model":"m","stream":true,"new":{}}"#).unwrap();
+    assert!(read.stream && read.want_usage && read.model == "m");
+    let missing = envelope("{}").unwrap_err();
     assert_eq!(
         (missing.param.as_deref(), missing.message.as_str()),
         (Some("model"), "is required")
     );
-    let wrong = Anthropic.envelope(r#"{"model":"m","stream":"secret, expected"}"#).unwrap_err();
+    let wrong = envelope(r#"{"model":"m","stream":"secret, expected"}"#).unwrap_err();
     assert_eq!(wrong.param.as_deref(), Some("stream"));
     assert!(!wrong.message.contains("secret"), "{}", wrong.message);
-    let broken = Anthropic.envelope("{\"model\":\"secret\"").unwrap_err();
+    let broken = envelope("{\"model\":\"secret\"").unwrap_err();
     assert!(broken.message.contains("line 1") && !broken.message.contains("secret"));
 }
 
 #[test]
 fn an_edit_touches_the_model_alone() {
     let quirks = Quirks::default();
-    let target = Target { model: "real", stream: true, quirks: &quirks };
+    let target = Target { model: "real", stream: true, form: CHAT, quirks: &quirks };
     let body = r#"{"model":"m", "stream": true,"x":1.0}"#;
     let edited = Anthropic.edit_request(body, &target).unwrap();
     assert_eq!(edited, r#"{"model":"real", "stream": true,"x":1.0}"#);
@@ -68,7 +73,7 @@ fn a_whole_request_is_read() {
       {"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":[{"type":"text","text":"r"}],"is_error":true},{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AA"}}]}],
       "tools":[{"name":"f","input_schema":{"type":"object"}}],"tool_choice":{"type":"any","disable_parallel_tool_use":true},
       "thinking":{"type":"enabled","budget_tokens":2000},"output_config":{"effort":"high"},"metadata":{"user_id":"u"},"service_tier":"auto"}"#;
-    let request = Anthropic.decode_request(body).unwrap();
+    let request = Anthropic.decode_request(CHAT, body).unwrap();
     assert_eq!(request.messages.len(), 4);
     assert_eq!(request.tool_choice, Some(ToolChoice::Required));
     assert_eq!(request.parallel_tool_calls, Some(false));
@@ -118,7 +123,8 @@ fn what_cannot_be_translated_is_refused_by_field() {
         ),
     ];
     for (members, field) in cases {
-        let fault = Anthropic.decode_request(&format!(r#"{{"model":"m",{members}}}"#)).unwrap_err();
+        let fault =
+            Anthropic.decode_request(CHAT, &format!(r#"{{"model":"m",{members}}}"#)).unwrap_err();
         assert_eq!(fault.param.as_deref(), Some(field), "{}", fault.message);
     }
 }

@@ -1,0 +1,37 @@
+//! The vendors that are simulated: one file each, one line in [`VENDORS`].
+//!
+//! A vendor knows its own protocol only; what an answer says is decided elsewhere.
+
+use axum::http::Uri;
+use serde_json::Value;
+
+use super::ask::{Ask, Refused};
+use super::voice::Voice;
+use super::{anthropic, openai};
+
+/// Every vendor.
+pub(super) static VENDORS: &[&dyn Vendor] = &[&openai::OpenAi, &anthropic::Anthropic];
+
+/// A vendor's protocol.
+pub(super) trait Vendor: Sync {
+    /// The paths that requests are posted to.
+    fn paths(&self) -> &'static [&'static str];
+    /// The response header that carries the request's id.
+    fn request_id(&self) -> &'static str {
+        "x-request-id"
+    }
+    /// Reads a request as strictly as the vendor does.
+    fn read(&self, uri: &Uri, body: &[u8]) -> Result<Ask, Refused>;
+    /// How it says the answer with this number.
+    fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice>;
+    /// The body of an error.
+    fn refusal(&self, refused: &Refused, request_id: &str) -> Value;
+    /// Says that a member is not there.
+    fn missing(&self, field: &str) -> String {
+        format!("Missing required parameter: '{field}'.")
+    }
+    /// Says that a member is of another type than `wanted`.
+    fn wrong_type(&self, field: &str, wanted: &str) -> String {
+        format!("Invalid type for '{field}': expected {wanted}.")
+    }
+}
