@@ -1,7 +1,9 @@
 //! Every recorded stream of the implemented dialects, in several cuttings, to every caller dialect,
 //! streamed and collected. What the caller reads must be what the recording says, by readers that
 //! share no code with the gateway. Recordings stay outside the repository: without them it says so.
+mod anthropic;
 mod extract;
+mod openai_chat;
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +12,8 @@ use streamgate::wire::chat::End;
 use streamgate::wire::dialect::{
     self, CHAT, CallerDialect, DIALECTS, Dialect, Mode, caller_dialects,
 };
+
+use extract::{Recorded, recorded_by};
 
 use crate::support::{self, Choice, Ended, Tokens, Tool, View, call, reader, run};
 
@@ -29,15 +33,17 @@ fn recorded() -> Option<PathBuf> {
 }
 
 /// The recordings of one dialect: file name and body.
-fn streams(root: &Path, dialect: &str) -> Vec<(String, Vec<u8>)> {
+fn streams(root: &Path, recorded: &Recorded) -> Vec<(String, Vec<u8>)> {
     let mut out = Vec::new();
-    for path in files(&root.join(dialect)) {
+    for path in recorded.folders.iter().flat_map(|folder| files(&root.join(folder))) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let body = std::fs::read(&path).expect("readable");
-        if path.extension().is_some_and(|extension| extension == "sse") {
+        if name.ends_with(".chunks.ndjson") {
+            let text = std::str::from_utf8(&body).expect("UTF-8");
+            let payloads: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+            out.push((name, (recorded.framed)(&payloads)));
+        } else if name.ends_with(recorded.suffix) {
             out.push((name, body));
-        } else if name.ends_with(".chunks.ndjson") {
-            out.push((name, from_chunks(dialect, &body)));
         }
     }
     out
@@ -52,33 +58,16 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Chunk files hold only payloads: the framing is put back around them.
-fn from_chunks(dialect: &str, body: &[u8]) -> Vec<u8> {
-    let mut out = String::new();
-    for line in
-        std::str::from_utf8(body).expect("UTF-8").lines().filter(|line| !line.trim().is_empty())
-    {
-        if dialect == "anthropic" {
-            let value: Value = serde_json::from_str(line).expect("JSON");
-            out.extend(["event: ", value["type"].as_str().expect("a type"), "\n"]);
-        }
-        out.extend(["data: ", line, "\n\n"]);
-    }
-    if dialect == "openai-chat" && !out.contains("data: [DONE]") {
-        out.push_str("data: [DONE]\n\n");
-    }
-    out.into_bytes()
-}
-
 #[test]
 fn every_recording_to_every_caller() {
     let Some(root) = recorded() else { return };
     let mut failures = Vec::new();
     let mut counts = (0, 0);
     for upstream in DIALECTS {
-        for (name, body) in streams(&root, upstream.name()) {
-            let payloads = extract::payloads(&body);
-            let view = extract::view(upstream.name(), &payloads);
+        let recorded = recorded_by(upstream.name());
+        for (name, body) in streams(&root, recorded) {
+            let payloads = (recorded.payloads)(&body);
+            let view = (recorded.view)(&payloads);
             let mut row = format!("{name:<110} {:<40}", features(&view));
             if let Some((_, why)) = EXCEPTIONS.iter().find(|(part, _)| name.contains(part)) {
                 println!("{row} left out: {why}");
@@ -177,18 +166,15 @@ fn verbatim(
     payloads: &[(String, String)],
     want_usage: bool,
 ) -> Result<(), String> {
+    let recorded = recorded_by(dialect);
     let sent = support::events(out)?;
     let mut expected: Vec<&str> = Vec::new();
     for (_, data) in payloads {
         let value: Value = serde_json::from_str(data).unwrap_or_default();
-        let empty = value["choices"].as_array().is_some_and(Vec::is_empty);
-        let withheld = value["type"] == "ping"
-            || data.starts_with(':')
-            || dialect == "openai-chat" && !want_usage && empty && value["usage"].is_object();
-        if !withheld {
+        if !data.starts_with(':') && !(recorded.withheld)(&value, want_usage) {
             expected.push(data);
         }
-        if value["type"] == "message_stop" || data == "[DONE]" {
+        if (recorded.terminal)(data) {
             break;
         }
     }
@@ -238,13 +224,15 @@ fn translated(
         std::mem::discriminant(&read.ended) == std::mem::discriminant(&told(&view.ended)),
         || format!("the caller sees {:?}, recorded {:?}", read.ended, view.ended),
     )?;
-    let only_first = caller == "anthropic";
-    for (index, expected) in view.choices.iter().filter(|(index, _)| !only_first || **index == 0) {
+    let language = reader(caller);
+    for (index, expected) in
+        view.choices.iter().filter(|(index, _)| !language.single || **index == 0)
+    {
         let nothing = Choice::default();
         let got = read.choices.get(index).unwrap_or(&nothing);
         same_choice((upstream, caller), got, expected, view.ended == Ended::Complete)?;
     }
-    if view.ended == Ended::Complete && (want_usage || !stream || only_first) {
+    if view.ended == Ended::Complete && (want_usage || !stream || language.usage_always) {
         same_usage(caller, read.usage, view.usage)?;
     }
     Ok(())
@@ -290,31 +278,8 @@ fn same_choice(
 
 /// Tables 14.1: the caller's word for a recorded stop.
 fn said((upstream, caller): (&str, &str), stop: &str, choice: &Choice) -> String {
-    let neutral = match stop {
-        "end_turn" if upstream == "anthropic" => "end",
-        "stop" | "eos" if !choice.tools.is_empty() => "tools",
-        "stop" if !choice.refusal.is_empty() => "refusal",
-        "tool_use" | "tool_calls" | "function_call" => "tools",
-        "length" | "max_tokens" => "length",
-        "model_context_window_exceeded" => "context",
-        "content_filter" => "filter",
-        "refusal" | "stop_sequence" | "pause_turn" => stop,
-        _ => "end",
-    };
-    let word = match (caller, neutral) {
-        ("anthropic", "end") => "end_turn",
-        ("anthropic", "tools") => "tool_use",
-        ("anthropic", "length") => "max_tokens",
-        ("anthropic", "context") => "model_context_window_exceeded",
-        ("anthropic", "filter" | "refusal") => "refusal",
-        ("anthropic", other) => other,
-        (_, "tools") => "tool_calls",
-        (_, "length" | "context") => "length",
-        (_, "filter") => "content_filter",
-        (_, "refusal") if upstream == "anthropic" => "content_filter",
-        _ => "stop",
-    };
-    word.to_owned()
+    let neutral = (recorded_by(upstream).neutral)(stop, choice);
+    (reader(caller).stop)(neutral).to_owned()
 }
 
 fn same_usage(caller: &str, got: Option<Tokens>, recorded: Option<Tokens>) -> Result<(), String> {

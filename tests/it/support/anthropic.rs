@@ -1,9 +1,52 @@
 //! A strict reader of Anthropic answers as our callers get them. It must reject overlapping blocks,
 //! gaps in indices and anything after the end: wire-formats.md 5 and 15.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::language::{Ask, Language, schema};
 use super::{Choice, Ended, Tokens, Tool, View, count, events, must, string};
+
+/// What the suites know of it.
+pub(crate) const LANGUAGE: Language = Language {
+    name: "anthropic",
+    path: |_| "/v1/messages".to_owned(),
+    request,
+    stream,
+    answer,
+    error: |body| {
+        let shaped = body["type"] == "error" && body["error"]["type"].is_string();
+        body["error"]["message"].as_str().filter(|_| shaped).map(ToOwned::to_owned)
+    },
+    stop: |neutral| match neutral {
+        "end" => "end_turn",
+        "tools" => "tool_use",
+        "length" => "max_tokens",
+        "context" => "model_context_window_exceeded",
+        "filter" | "refusal" => "refusal",
+        other => other,
+    },
+    single: true,
+    usage_always: true,
+};
+
+fn request(ask: &Ask) -> Value {
+    let mut messages = vec![json!({ "role": "user", "content": "hi" })];
+    if !ask.called.is_empty() {
+        let call = |tool: &Tool| json!({ "type": "tool_use", "id": tool.id, "name": tool.name, "input": tool.value() });
+        let result = |tool: &Tool| json!({ "type": "tool_result", "tool_use_id": tool.id, "content": format!("result of {}", tool.name) });
+        let calls: Vec<Value> = ask.called.iter().map(call).collect();
+        let results: Vec<Value> = ask.called.iter().map(result).collect();
+        messages.push(json!({ "role": "assistant", "content": calls }));
+        messages.push(json!({ "role": "user", "content": results }));
+    }
+    let mut body = json!({ "model": ask.model, "stream": ask.stream, "max_tokens": 1000, "messages": messages });
+    if ask.tools {
+        let tool =
+            |name| json!({ "name": name, "description": "a tool", "input_schema": schema() });
+        body["tools"] = json!([tool("weather"), tool("clock")]);
+    }
+    body
+}
 
 #[derive(Default)]
 struct Reading {

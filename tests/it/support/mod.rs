@@ -6,10 +6,13 @@
 pub(crate) mod answers;
 pub(crate) mod anthropic;
 pub(crate) mod gateway;
+pub(crate) mod language;
 pub(crate) mod openai_chat;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod upstream;
+
+pub(crate) use language::language as reader;
 
 use std::collections::BTreeMap;
 
@@ -80,24 +83,6 @@ impl Tool {
         }
         serde_json::from_str(&self.arguments)
             .unwrap_or_else(|_| Value::String(self.arguments.clone()))
-    }
-}
-
-/// The strict readers of one dialect's callers.
-#[derive(Clone, Copy)]
-pub(crate) struct Reader {
-    /// Reads a stream and checks its grammar; says whether usage was asked for.
-    pub(crate) stream: fn(&[u8], bool) -> Result<View, String>,
-    /// Reads a collected answer.
-    pub(crate) answer: fn(&[u8]) -> Result<View, String>,
-}
-
-/// The reader of a dialect's callers.
-pub(crate) fn reader(dialect: &str) -> Reader {
-    match dialect {
-        "openai-chat" => Reader { stream: openai_chat::stream, answer: openai_chat::answer },
-        "anthropic" => Reader { stream: anthropic::stream, answer: anthropic::answer },
-        other => panic!("write a strict reader for {other} in tests/it/support"),
     }
 }
 

@@ -1,8 +1,9 @@
 //! A strict reader of `OpenAI` chat answers as our callers get them. It must reject whatever an official
 //! client could stumble over: wire-formats.md 3.2 and 15.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::language::{Ask, Language, schema};
 use super::{Choice, Ended, Tokens, Tool, View, count, events, must, string};
 
 #[derive(Default)]
@@ -10,6 +11,49 @@ struct Reading {
     view: View,
     identity: Option<(String, u64, String)>,
     saw_usage: bool,
+}
+
+/// What the suites know of it.
+pub(crate) const LANGUAGE: Language = Language {
+    name: "openai-chat",
+    path: |_| "/v1/chat/completions".to_owned(),
+    request,
+    stream,
+    answer,
+    error: |body| {
+        let error = &body["error"];
+        let shaped = error["type"].is_string() && error.get("param").is_some();
+        error["message"].as_str().filter(|_| shaped).map(ToOwned::to_owned)
+    },
+    stop: |neutral| match neutral {
+        "tools" => "tool_calls",
+        "length" | "context" => "length",
+        "filter" => "content_filter",
+        _ => "stop",
+    },
+    single: false,
+    usage_always: false,
+};
+
+fn request(ask: &Ask) -> Value {
+    let mut messages = vec![json!({ "role": "user", "content": "hi" })];
+    if !ask.called.is_empty() {
+        let call = |tool: &Tool| json!({ "id": tool.id, "type": "function", "function": { "name": tool.name, "arguments": tool.arguments } });
+        let calls: Vec<Value> = ask.called.iter().map(call).collect();
+        messages.push(json!({ "role": "assistant", "content": null, "tool_calls": calls }));
+        messages.extend(ask.called.iter().map(|tool| {
+            json!({ "role": "tool", "tool_call_id": tool.id, "content": format!("result of {}", tool.name) })
+        }));
+    }
+    let mut body = json!({ "model": ask.model, "stream": ask.stream, "messages": messages });
+    if ask.stream {
+        body["stream_options"] = json!({ "include_usage": true });
+    }
+    if ask.tools {
+        let tool = |name| json!({ "type": "function", "function": { "name": name, "description": "a tool", "parameters": schema() } });
+        body["tools"] = json!([tool("weather"), tool("clock")]);
+    }
+    body
 }
 
 /// Reads a translated stream.

@@ -1,0 +1,180 @@
+//! Every caller dialect to every upstream dialect, over HTTP, with the simulated upstream on the
+//! other side: text, reasoning, tools over two turns, errors, and the end of it all.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use serde_json::Value;
+use streamgate::sim;
+use streamgate::wire::dialect::DIALECTS;
+use tokio::net::TcpListener;
+
+use crate::support::gateway::{Gateway, KEY, hex};
+use crate::support::language::{Ask, LANGUAGES, Language};
+use crate::support::{self, Choice, Ended, View};
+
+/// A gateway with a provider for each dialect of the simulated upstream, named as the dialect.
+async fn gateway() -> Gateway {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let _served = support::spawn(sim::serve(listener, std::future::pending()));
+    let mut yaml = format!(
+        "auth:\n  keys:\n    - {{ name: test, sha256: {} }}\nproviders:\n",
+        hex(&streamgate::config::digest(KEY))
+    );
+    for dialect in DIALECTS {
+        let vendor = url::Url::parse(dialect.default_base_url()).unwrap();
+        let path = vendor.path().trim_end_matches('/');
+        let name = dialect.name();
+        writeln!(
+            yaml,
+            "  {name}: {{ dialect: {name}, base_url: \"http://{address}{path}\", api_key: sim }}"
+        )
+        .unwrap();
+    }
+    Gateway::new(&yaml).await
+}
+
+/// What came back: the status and the body.
+async fn send(gateway: &Gateway, language: &Language, ask: &Ask) -> (u16, Vec<u8>) {
+    let body = (language.request)(ask).to_string();
+    let response = gateway.post(&(language.path)(ask), &body).send().await.unwrap();
+    let status = response.status().as_u16();
+    (status, response.bytes().await.unwrap().to_vec())
+}
+
+/// What the caller reads in an answer, streamed or whole.
+async fn read(gateway: &Gateway, language: &Language, ask: &Ask) -> View {
+    let place = format!("{} asks {} (stream={})", language.name, ask.model, ask.stream);
+    let (status, body) = send(gateway, language, ask).await;
+    let text = String::from_utf8_lossy(&body);
+    assert_eq!(status, 200, "{place}: {text}");
+    let read = if ask.stream { (language.stream)(&body, true) } else { (language.answer)(&body) };
+    read.unwrap_or_else(|why| panic!("{place}: {why}\n{text}"))
+}
+
+fn only(view: &View) -> &Choice {
+    assert_eq!(view.choices.len(), 1, "{view:?}");
+    &view.choices[&0]
+}
+
+/// Calls `check` for every pair, streamed and whole.
+async fn every(program: &str, check: impl AsyncFn(&Gateway, &Language, Ask, &str)) {
+    let gateway = gateway().await;
+    for language in LANGUAGES {
+        for upstream in DIALECTS {
+            for stream in [true, false] {
+                let model = format!("{}/{program}", upstream.name());
+                let ask = Ask { model, stream, ..Ask::default() };
+                check(&gateway, language, ask, upstream.name()).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn text_and_usage_arrive() {
+    every("n5", async |gateway, language, ask, _| {
+        let view = read(gateway, language, &ask).await;
+        let choice = only(&view);
+        assert_eq!(choice.text, "t0 t1 t2 t3 t4 ", "{} {}", language.name, ask.model);
+        assert_eq!(choice.stop.as_deref(), Some((language.stop)("end")), "{}", ask.model);
+        assert_eq!(view.ended, Ended::Complete);
+        let usage = view.usage.unwrap_or_default();
+        assert!(usage.output == 5 && usage.input > 0, "{} {}: {usage:?}", language.name, ask.model);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn reasoning_arrives_before_text() {
+    every("think3-n2", async |gateway, language, ask, _| {
+        let view = read(gateway, language, &ask).await;
+        let choice = only(&view);
+        let place = format!("{} {}", language.name, ask.model);
+        assert_eq!(
+            (choice.reasoning.as_str(), choice.text.as_str()),
+            ("r0 r1 r2 ", "t0 t1 "),
+            "{place}"
+        );
+    })
+    .await;
+}
+
+/// Two calls at once, their results in the next turn, and then text.
+#[tokio::test]
+async fn tools_make_the_round_trip() {
+    every("tools2-n3", async |gateway, language, ask, _| {
+        let ask = Ask { tools: true, ..ask };
+        let place = format!("{} {}", language.name, ask.model);
+        let view = read(gateway, language, &ask).await;
+        let choice = only(&view);
+        assert_eq!(choice.stop.as_deref(), Some((language.stop)("tools")), "{place}");
+        let names: Vec<&str> = choice.tools.iter().map(|tool| tool.name.as_str()).collect();
+        assert_eq!(names, ["weather", "clock"], "{place}");
+        for (number, tool) in choice.tools.iter().enumerate() {
+            let expected = serde_json::json!({ "call": number, "note": "simulated" });
+            assert_eq!(tool.value(), expected, "{place}");
+        }
+        let ids: BTreeSet<&str> = choice.tools.iter().map(|tool| tool.id.as_str()).collect();
+        assert_eq!(ids.len(), 2, "{place}: the calls have an id each");
+        let next = Ask { called: choice.tools.clone(), ..ask };
+        assert_eq!(only(&read(gateway, language, &next).await).text, "t0 t1 t2 ", "{place}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_token_limit_is_told() {
+    every("n3-length", async |gateway, language, ask, _| {
+        let view = read(gateway, language, &ask).await;
+        assert_eq!(only(&view).stop.as_deref(), Some((language.stop)("length")), "{}", ask.model);
+    })
+    .await;
+}
+
+/// Whatever cuts an answer short, nobody takes it for whole.
+#[tokio::test]
+async fn broken_answers_never_look_whole() {
+    for program in ["n5-err3", "n5-close3", "n5-reset3", "n5-junk3", "n5-nodone"] {
+        every(program, async |gateway, language, ask, upstream| {
+            let place = format!("{} {} {}", language.name, ask.model, ask.stream);
+            let (status, body) = send(gateway, language, &ask).await;
+            if !ask.stream {
+                // What this program does to a whole answer depends on the vendor's own form.
+                let whole = status == 200 && (language.answer)(&body).is_ok();
+                assert!(!whole || program == "n5-nodone", "{place}");
+                return;
+            }
+            let text = String::from_utf8_lossy(&body);
+            let view = (language.stream)(&body, true)
+                .unwrap_or_else(|why| panic!("{place}: {why}\n{text}"));
+            assert!(only(&view).text.starts_with("t0 t1 t2 "), "{place}: {text}");
+            // A chat's finish reason is as good as its last word, so it is whole without that.
+            let finished = program == "n5-nodone" && upstream == DIALECTS[0].name();
+            assert!(matches!(view.ended, Ended::Error(_)) || finished, "{place}: {view:?}");
+        })
+        .await;
+    }
+}
+
+/// An error instead of an answer keeps its status and is told in the caller's words.
+#[tokio::test]
+async fn errors_keep_their_status() {
+    for status in [400_u16, 401, 404, 429, 500, 503] {
+        every(&format!("e{status}"), async |gateway, language, ask, upstream| {
+            let place = format!("{} {} {}", language.name, ask.model, ask.stream);
+            let (told, body) = send(gateway, language, &ask).await;
+            let value: Value = serde_json::from_slice(&body).expect(&place);
+            let message = (language.error)(&value).unwrap_or_else(|| panic!("{place}: {value}"));
+            assert!(message.contains("simulated upstream"), "{place}: {message}");
+            // Some vendors have statuses of their own for it; a caller of theirs gets them as they are.
+            if upstream == language.name || status < 500 {
+                assert_eq!(told, status, "{place}");
+            } else {
+                assert!((500..=599).contains(&told), "{place}: {told}");
+            }
+        })
+        .await;
+    }
+}

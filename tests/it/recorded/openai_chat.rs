@@ -1,0 +1,153 @@
+//! What recordings of `OpenAI` chat completions say, read leniently with `serde_json::Value`. It must
+//! never call the gateway's decoders.
+
+use serde_json::Value;
+
+use super::extract::{self, Recorded, event_stream};
+use crate::support::{Choice, Ended, Tokens, Tool, View, count, openai_chat};
+
+/// The recordings.
+pub(super) const RECORDED: Recorded = Recorded {
+    name: "openai-chat",
+    folders: &["openai-chat"],
+    suffix: ".sse",
+    framed: |payloads| {
+        let mut out = event_stream(payloads, false);
+        if !payloads.contains(&"[DONE]") {
+            out.extend(b"data: [DONE]\n\n");
+        }
+        out
+    },
+    payloads: extract::payloads,
+    view: |payloads| chat(&extract::values(payloads)),
+    neutral: |stop, choice| match stop {
+        "stop" | "eos" if !choice.tools.is_empty() => "tools",
+        "stop" if !choice.refusal.is_empty() => "refusal",
+        "tool_use" | "tool_calls" | "function_call" => "tools",
+        "length" | "max_tokens" => "length",
+        "model_context_window_exceeded" => "context",
+        "content_filter" => "filter",
+        "refusal" => "refusal",
+        "stop_sequence" => "stop_sequence",
+        "pause_turn" => "pause_turn",
+        _ => "end",
+    },
+    withheld: |value, want_usage| {
+        let empty = value["choices"].as_array().is_some_and(Vec::is_empty);
+        !want_usage && empty && value["usage"].is_object()
+    },
+    terminal: |data| data == "[DONE]",
+};
+
+fn chat(values: &[(&str, Value)]) -> View {
+    let mut view = View::default();
+    let mut finished = false;
+    let mut ids: std::collections::BTreeMap<u64, Vec<CallKey>> = std::collections::BTreeMap::new();
+    for (event, value) in values {
+        if *value == "[DONE]" {
+            view.ended = Ended::Complete;
+            for choice in view.choices.values_mut() {
+                choice.stop.get_or_insert_with(|| "stop".into());
+            }
+            return view;
+        }
+        let error = &value["error"];
+        if *event == "error" || !error.is_null() || value["object"] == "error" {
+            let message =
+                [&error["message"], error, &value["message"]].iter().find_map(|it| it.as_str());
+            view.ended = Ended::Error(message.unwrap_or_default().to_owned());
+            return view;
+        }
+        for usage in [&value["usage"], &value["x_groq"]["usage"]] {
+            if usage.is_object() {
+                view.usage = Some(chat_usage(usage));
+            }
+        }
+        for chunk in value["choices"].as_array().into_iter().flatten() {
+            let index = chunk["index"].as_u64().unwrap_or_default();
+            let choice = view.choices.entry(index).or_default();
+            chat_delta(choice, &chunk["delta"], ids.entry(index).or_default());
+            if let Some(reason) = chunk["finish_reason"].as_str() {
+                finished = true;
+                choice.stop = Some(reason.to_owned());
+            }
+        }
+    }
+    if finished {
+        view.ended = Ended::Complete;
+    }
+    view
+}
+
+/// How a call is recognised: by its index if it has one, else by its id.
+type CallKey = (Option<u64>, String);
+
+fn chat_delta(choice: &mut Choice, delta: &Value, keys: &mut Vec<CallKey>) {
+    match &delta["content"] {
+        Value::String(text) => choice.text.push_str(text),
+        Value::Array(parts) => {
+            for part in parts {
+                choice.text.push_str(part["text"].as_str().unwrap_or_default());
+                for thought in part["thinking"].as_array().into_iter().flatten() {
+                    choice.reasoning.push_str(thought["text"].as_str().unwrap_or_default());
+                }
+            }
+        }
+        _ => {}
+    }
+    let said = ["reasoning_content", "reasoning"].iter().find_map(|name| delta[*name].as_str());
+    match said.filter(|text| !text.is_empty()) {
+        Some(text) => choice.reasoning.push_str(text),
+        None => {
+            for detail in delta["reasoning_details"].as_array().into_iter().flatten() {
+                let text = ["text", "summary"].iter().find_map(|name| detail[*name].as_str());
+                choice.reasoning.push_str(text.unwrap_or_default());
+            }
+        }
+    }
+    choice.refusal.push_str(delta["refusal"].as_str().unwrap_or_default());
+    for call in delta["tool_calls"].as_array().into_iter().flatten() {
+        chat_call(choice, call, keys);
+    }
+}
+
+fn chat_call(choice: &mut Choice, call: &Value, keys: &mut Vec<CallKey>) {
+    let id = call["id"].as_str().unwrap_or_default();
+    let index = call["index"].as_u64();
+    let known = match index {
+        // Cerebras numbers all calls 0 and tells them apart by their ids.
+        Some(_) => keys.iter().rposition(|(known, known_id)| {
+            *known == index && (id.is_empty() || known_id.is_empty() || known_id == id)
+        }),
+        None if id.is_empty() => keys.len().checked_sub(1),
+        None => keys.iter().position(|(_, known)| known == id),
+    };
+    let at = known.unwrap_or_else(|| {
+        keys.push((index, id.to_owned()));
+        choice.tools.push(Tool { id: id.to_owned(), ..Tool::default() });
+        choice.tools.len() - 1
+    });
+    let tool = &mut choice.tools[at];
+    if tool.name.is_empty() {
+        call["function"]["name"].as_str().unwrap_or_default().clone_into(&mut tool.name);
+    }
+    match &call["function"]["arguments"] {
+        Value::String(text) => tool.arguments.push_str(text),
+        Value::Null => {}
+        whole => tool.arguments.push_str(&whole.to_string()),
+    }
+}
+
+fn chat_usage(usage: &Value) -> Tokens {
+    let mut tokens = openai_chat::tokens(usage);
+    // xAI leaves reasoning out of completion_tokens; the total gives it away.
+    let total = count(usage, "/total_tokens");
+    if tokens.reasoning > 0 && tokens.input + tokens.output + tokens.reasoning == total {
+        tokens.output += tokens.reasoning;
+    }
+    if tokens.cache_read == 0 {
+        let others = ["/prompt_cache_hit_tokens", "/cached_tokens"];
+        tokens.cache_read = others.iter().map(|name| count(usage, name)).max().unwrap_or_default();
+    }
+    tokens
+}

@@ -1,0 +1,54 @@
+//! What the suites know of each dialect, written from its grammar and not from our code: one file
+//! beside this one for each, and one line in [`LANGUAGES`].
+
+use serde_json::Value;
+
+use super::{Tool, View, anthropic, openai_chat};
+
+/// Every language that callers speak.
+pub(crate) static LANGUAGES: &[&Language] = &[&openai_chat::LANGUAGE, &anthropic::LANGUAGE];
+
+/// The language of a dialect's callers.
+pub(crate) fn language(dialect: &str) -> &'static Language {
+    let found = LANGUAGES.iter().find(|language| language.name == dialect);
+    found.unwrap_or_else(|| panic!("write a strict reader for {dialect} in tests/it/support"))
+}
+
+/// The callers' side of a dialect.
+pub(crate) struct Language {
+    /// The dialect.
+    pub(crate) name: &'static str,
+    /// What a request is posted to: path and query.
+    pub(crate) path: fn(&Ask) -> String,
+    /// The body of a request.
+    pub(crate) request: fn(&Ask) -> Value,
+    /// Reads a translated stream and checks its grammar; told whether usage was asked for.
+    pub(crate) stream: fn(&[u8], bool) -> Result<View, String>,
+    /// Reads a collected answer.
+    pub(crate) answer: fn(&[u8]) -> Result<View, String>,
+    /// The message of an error body, once its shape was checked.
+    pub(crate) error: fn(&Value) -> Option<String>,
+    /// Its word for a stop (wire-formats.md, 14.1): `end`, `tools`, `length`, `context`, `filter`,
+    /// `refusal`, `stop_sequence` or `pause_turn`.
+    pub(crate) stop: fn(&str) -> &str,
+    /// There is one alternative only.
+    pub(crate) single: bool,
+    /// Usage comes whether it was asked for or not.
+    pub(crate) usage_always: bool,
+}
+
+/// What a caller wants.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ask {
+    pub(crate) model: String,
+    pub(crate) stream: bool,
+    /// Offer the tools `weather` and `clock`.
+    pub(crate) tools: bool,
+    /// The calls of the turn before, each of which is answered with `result of NAME`.
+    pub(crate) called: Vec<Tool>,
+}
+
+/// The schema of the tools' arguments.
+pub(crate) fn schema() -> Value {
+    serde_json::json!({ "type": "object", "properties": { "call": { "type": "integer" }, "note": { "type": "string" } } })
+}
