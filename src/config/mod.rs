@@ -8,6 +8,7 @@ mod defaults;
 mod expand;
 mod key;
 mod limits;
+mod preset;
 mod problem;
 mod provider;
 mod raw;

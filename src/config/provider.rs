@@ -10,7 +10,7 @@ use url::Url;
 use super::raw::{Reader, Table, one_of, shown};
 use super::secret::Secret;
 use super::tree::{Node, Value};
-use super::{Provider, units};
+use super::{Provider, preset, units};
 use crate::wire::dialect::{self, DIALECTS, Dialect, Quirks};
 
 const BASE_URL: &str = "an `http://` or `https://` address without user, query or fragment";
@@ -62,7 +62,8 @@ fn is_name(name: &str) -> bool {
 }
 
 fn provider(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<Provider> {
-    let known = [
+    let fields = [
+        "preset",
         "dialect",
         "base_url",
         "api_key",
@@ -73,9 +74,14 @@ fn provider(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<Provider
         "max_tokens_field",
         "reasoning_field",
     ];
-    let table = reader.table(name, node, &known)?;
+    let known = [&fields[..], &preset::PARAMETERS].concat();
+    let stated = reader.table(name, node, &known)?;
+    let preset = preset::fields(reader, &stated);
+    let table = stated.over(&preset);
     let dialects = one_of(DIALECTS.iter().map(|dialect| dialect.name()));
-    reader.require(&table, "dialect", &dialects);
+    if stated.get("preset").is_none() {
+        reader.require(&table, "dialect", "a `dialect` or a `preset`");
+    }
     let dialect = reader.field(&table, "dialect", (dialects.as_str(), dialect::by_name));
     let given =
         table.get("base_url").map(|node| reader.hidden("base_url", node, (BASE_URL, base_url)));
@@ -84,11 +90,11 @@ fn provider(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<Provider
     let auth_header = auth_header(reader, &table);
     let headers = headers(reader, &table);
     let query = query(reader, &table);
-    let stated = Stated::read(reader, &table);
+    let quirks = Stated::read(reader, &table);
     // From here on nothing more can be wrong.
     let dialect = dialect?;
     let base_url = given.unwrap_or_else(|| base_url(dialect.default_base_url()))?;
-    let quirks = stated.quirks(dialect, &base_url);
+    let quirks = quirks.quirks(dialect, &base_url);
     let name = name.to_owned();
     Some(Provider { name, dialect, base_url, api_key, auth_header, headers, query, quirks })
 }

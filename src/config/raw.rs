@@ -22,6 +22,16 @@ impl<'n> Table<'n> {
     pub(super) fn get(&self, key: &str) -> Option<&'n Node> {
         self.entries.iter().find(|(name, _)| *name == key).map(|(_, node)| *node)
     }
+
+    /// The same table, in which fields that are left out are taken from `defaults`.
+    pub(super) fn over<'d>(&self, defaults: &'d [(String, Node)]) -> Table<'d>
+    where
+        'n: 'd,
+    {
+        let left_out = defaults.iter().filter(|(name, _)| self.get(name).is_none());
+        let defaults = left_out.map(|(name, node)| (name.as_str(), node));
+        Table { at: self.at, entries: self.entries.iter().copied().chain(defaults).collect() }
+    }
 }
 
 /// The problems so far, and where values come from.

@@ -1,0 +1,79 @@
+//! Providers that are known by name.
+
+use super::super::tree::{self, Value};
+use super::{load_text, problems_of};
+
+const AUTH: &str = "auth: { keys: [{ name: a, sha256: \"00000000000000000000000000000000000000000000000000000000000000ff\" }] }\n";
+
+/// Every preset with every parameter that there is, so that a mistake in the file cannot hide.
+#[test]
+fn every_preset_makes_a_provider() {
+    let mut problems = Vec::new();
+    let file = tree::parse(super::super::preset::FILE, &mut problems).unwrap();
+    assert!(problems.is_empty());
+    let Value::Table(presets) = file.value else { panic!("not a table") };
+    assert!(presets.len() >= 20);
+    for (name, _) in presets {
+        let name = name.text;
+        let text = |parameters: &str| {
+            format!("{AUTH}providers: {{ p: {{ preset: {name}, api_key: k{parameters} }} }}\n")
+        };
+        let mut parameters = String::new();
+        // What is missing is named, and then it is there.
+        while let Err(problems) = load_text(text(&parameters)) {
+            let message = problems.list[0].message.clone();
+            let (missing, _) =
+                message.strip_prefix('`').unwrap().split_once("` is missing").expect(&message);
+            parameters.extend([", ", missing, ": a-b.c"]);
+        }
+        let config = load_text(text(&parameters)).unwrap();
+        let url = config.providers["p"].base_url.as_str().to_owned();
+        assert!(!url.contains('{') && !url.contains("%7B"), "{name}: {url}");
+    }
+}
+
+#[test]
+fn presets_fill_in_what_is_left_out() {
+    let config = load_text(format!(
+        "{AUTH}providers:\n  groq: {{ preset: groq, api_key: k }}\n  \
+         near: {{ preset: groq, base_url: \"http://127.0.0.1:1/x\" }}\n  \
+         mistral: {{ preset: mistral }}\n  \
+         azure: {{ preset: azure-deployment, resource: res, deployment: dep, api_version: \"2024-10-21\", api_key: k }}\n"
+    ))
+    .unwrap();
+    let provider = |name: &str| &config.providers[name];
+    assert_eq!(provider("groq").dialect.name(), "openai-chat");
+    assert_eq!(provider("groq").base_url.as_str(), "https://api.groq.com/openai/v1");
+    assert_eq!(provider("near").base_url.as_str(), "http://127.0.0.1:1/x");
+    assert!(!provider("mistral").quirks.stream_options);
+    let azure = provider("azure");
+    assert_eq!(azure.base_url.as_str(), "https://res.openai.azure.com/openai/deployments/dep");
+    assert_eq!(azure.query, [("api-version".to_owned(), "2024-10-21".to_owned())]);
+    assert_eq!(azure.auth_header.as_ref().unwrap().0, "api-key");
+}
+
+#[test]
+fn wrong_presets_are_told() {
+    let problems = problems_of(format!(
+        "{AUTH}providers:\n  a: {{ preset: grok }}\n  b: {{ preset: azure }}\n  \
+         c: {{ preset: azure, resource: \"evil.example/x\" }}\n  d: {{ preset: groq, resource: r }}\n  e: {{ api_key: k }}\n"
+    ));
+    let expected = [
+        "f:3:",
+        "`preset` is `grok`; expected one of",
+        "f:4:",
+        "`resource` is missing; this preset needs it",
+        "f:5:",
+        "`resource` is `evil.example/x`; expected letters, digits",
+        "f:6:",
+        "`resource` has no use here",
+        "f:7:",
+        "`dialect` is missing; expected",
+        "a `dialect` or a `preset`",
+    ];
+    let mut rest = problems.as_str();
+    for part in expected {
+        let at = rest.find(part).unwrap_or_else(|| panic!("{part} in {problems}"));
+        rest = rest.split_at(at).1;
+    }
+}
