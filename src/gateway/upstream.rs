@@ -306,6 +306,10 @@ fn transcoder(
     } else {
         Mode::Translated
     };
+    if wanted.form != CHAT && mode == Mode::Translated {
+        let message = "the upstream answered a request for a stream with a whole body";
+        return Err(Error::upstream(Fault::new(Kind::Upstream, message)));
+    }
     let encoder = order.dialect.encoder(&order.call, mode);
     Ok(Transcoder::new(
         framing,

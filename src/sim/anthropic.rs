@@ -11,6 +11,8 @@ use super::ask::{Ask, Fields, Refused};
 use super::vendor::Vendor;
 use super::voice::{Event, Totals, Voice, quoted};
 
+/// The path that counts a prompt's tokens.
+const COUNT: &str = "/v1/messages/count_tokens";
 /// Stands where the vendor has an encrypted signature.
 const SIGNATURE: &str = "c2ltdWxhdGVkLXNpZ25hdHVyZQ==";
 
@@ -19,27 +21,29 @@ pub(super) struct Anthropic;
 
 impl Vendor for Anthropic {
     fn paths(&self) -> &'static [&'static str] {
-        &["/v1/messages"]
+        &["/v1/messages", COUNT]
     }
 
     fn request_id(&self) -> &'static str {
         "request-id"
     }
 
-    fn read(&self, _uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+    fn read(&self, uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
         let fields = Fields::read(self, body)?;
         let model = fields.text("model")?;
         let last = fields.last("messages")?;
+        let counts = uri.path() == COUNT;
         let blocks = last.get("content").and_then(Value::as_array);
         Ok(Ask {
             model,
-            stream: fields.flag("stream")?.unwrap_or(false),
-            form: "chat",
+            stream: !counts && fields.flag("stream")?.unwrap_or(false),
+            form: if counts { "count" } else { "chat" },
             usage: true,
             choices: 1,
-            max_tokens: Some(
-                fields.number("max_tokens")?.ok_or_else(|| fields.missing("max_tokens"))?,
-            ),
+            max_tokens: match fields.number("max_tokens")? {
+                None if !counts => return Err(fields.missing("max_tokens")),
+                given => given,
+            },
             tools: fields.tool_names("/name"),
             answers_tools: blocks
                 .is_some_and(|blocks| blocks.iter().any(|block| block["type"] == "tool_result")),
@@ -85,6 +89,8 @@ struct Message {
     number: u64,
     model: String,
     prompt_tokens: u64,
+    /// Only the prompt's tokens are asked for.
+    counts: bool,
     open: Option<Block>,
     /// The number of the block that is open, or that comes next.
     index: u64,
@@ -106,6 +112,7 @@ impl Message {
             number,
             model: ask.model.clone(),
             prompt_tokens: ask.prompt_tokens,
+            counts: ask.form == "count",
             open: None,
             index: 0,
         }
@@ -266,6 +273,9 @@ impl Voice for Message {
     }
 
     fn whole(&self, pieces: &[Piece], totals: Totals) -> Value {
+        if self.counts {
+            return json!({"input_tokens": self.prompt_tokens});
+        }
         json!({
             "model": self.model,
             "id": format!("msg_sim{}", self.number),

@@ -9,6 +9,7 @@ mod answer;
 mod anthropic;
 mod ask;
 mod openai;
+mod openai_passed;
 mod play;
 mod program;
 mod stats;

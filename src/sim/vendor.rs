@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use super::ask::{Ask, Refused};
 use super::voice::Voice;
-use super::{anthropic, openai};
+use super::{anthropic, openai, openai_passed};
 
 /// Every vendor.
-pub(super) static VENDORS: &[&dyn Vendor] = &[&openai::OpenAi, &anthropic::Anthropic];
+pub(super) static VENDORS: &[&dyn Vendor] =
+    &[&openai::OpenAi, &openai_passed::OpenAiPassed, &anthropic::Anthropic];
 
 /// A vendor's protocol.
 pub(super) trait Vendor: Sync {

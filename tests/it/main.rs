@@ -15,6 +15,8 @@ mod golden;
 #[cfg(test)]
 mod pairs;
 #[cfg(test)]
+mod passed;
+#[cfg(test)]
 mod recorded;
 #[cfg(test)]
 mod refusals;

@@ -2,38 +2,13 @@
 //! other side: text, reasoning, tools over two turns, errors, and the end of it all.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 
-use serde_json::Value;
-use streamgate::sim;
-use streamgate::wire::dialect::DIALECTS;
-use tokio::net::TcpListener;
-
-use crate::support::gateway::{Gateway, KEY, hex};
+use crate::support::gateway::Gateway;
 use crate::support::language::{Ask, LANGUAGES, Language};
-use crate::support::{self, Choice, Ended, View};
-
-/// A gateway with a provider for each dialect of the simulated upstream, named as the dialect.
-async fn gateway() -> Gateway {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let _served = support::spawn(sim::serve(listener, std::future::pending()));
-    let mut yaml = format!(
-        "auth:\n  keys:\n    - {{ name: test, sha256: {} }}\nproviders:\n",
-        hex(&streamgate::config::digest(KEY))
-    );
-    for dialect in DIALECTS {
-        let vendor = url::Url::parse(dialect.default_base_url()).unwrap();
-        let path = vendor.path().trim_end_matches('/');
-        let name = dialect.name();
-        writeln!(
-            yaml,
-            "  {name}: {{ dialect: {name}, base_url: \"http://{address}{path}\", api_key: sim }}"
-        )
-        .unwrap();
-    }
-    Gateway::new(&yaml).await
-}
+use crate::support::simulated::gateway;
+use crate::support::{Choice, Ended, View};
+use serde_json::Value;
+use streamgate::wire::dialect::DIALECTS;
 
 /// What came back: the status and the body.
 async fn send(gateway: &Gateway, language: &Language, ask: &Ask) -> (u16, Vec<u8>) {

@@ -31,6 +31,15 @@ pub fn caller_dialects() -> impl Iterator<Item = &'static dyn CallerDialect> {
     DIALECTS.iter().filter_map(|dialect| dialect.as_caller())
 }
 
+/// The answer to a request of another form than [`CHAT`] for which only a target of another dialect
+/// is left.
+fn untranslatable(form: &str) -> Fault {
+    let message = format!(
+        "requests for {form} are passed on and never translated; name a model whose provider speaks this API"
+    );
+    Fault::field("model", message)
+}
+
 /// A vendor's language, as its upstreams speak it.
 pub trait Dialect: Sync {
     /// Its name in the configuration, in metrics and in records.

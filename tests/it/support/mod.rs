@@ -10,6 +10,7 @@ pub(crate) mod language;
 pub(crate) mod openai_chat;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod simulated;
 pub(crate) mod upstream;
 
 pub(crate) use language::language as reader;

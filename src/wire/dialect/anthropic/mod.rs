@@ -14,6 +14,7 @@ use crate::wire::json::quoted;
 mod answer;
 mod blocks;
 mod collect;
+mod count;
 mod decode;
 mod encode;
 mod error;
@@ -49,8 +50,11 @@ impl Dialect for Anthropic {
         Some(("anthropic", "ANTHROPIC_API_KEY"))
     }
 
-    fn path(&self, _target: &Target<'_>) -> String {
-        "/v1/messages".to_owned()
+    fn path(&self, target: &Target<'_>) -> String {
+        match target.form {
+            count::COUNT => count::PATH.to_owned(),
+            _ => "/v1/messages".to_owned(),
+        }
     }
 
     fn credential(&self) -> (&'static str, &'static str) {
@@ -73,8 +77,11 @@ impl Dialect for Anthropic {
         write::encode_request(request, target)
     }
 
-    fn decoder(&self, _form: &'static str) -> Box<dyn Decode> {
-        Box::new(decode::Decoder::default())
+    fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
+        match form {
+            count::COUNT => Box::new(count::Decoder),
+            _ => Box::new(decode::Decoder::default()),
+        }
     }
 
     fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
@@ -88,7 +95,10 @@ impl CallerDialect for Anthropic {
     }
 
     fn endpoints(&self) -> &'static [Endpoint] {
-        &[Endpoint { path: "/v1/messages", form: CHAT }]
+        &[
+            Endpoint { path: "/v1/messages", form: CHAT },
+            Endpoint { path: count::PATH, form: count::COUNT },
+        ]
     }
 
     fn marker(&self) -> Option<&'static str> {
@@ -96,10 +106,13 @@ impl CallerDialect for Anthropic {
     }
 
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
-        request::envelope(asked.body)
+        Ok(Envelope { form: asked.form, ..request::envelope(asked.body)? })
     }
 
-    fn decode_request(&self, _form: &'static str, body: &str) -> Result<Request, Fault> {
+    fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault> {
+        if form != CHAT {
+            return Err(super::untranslatable(form));
+        }
         read::decode_request(body)
     }
 

@@ -15,6 +15,7 @@ mod collect;
 mod decode;
 mod encode;
 mod error;
+mod passed;
 mod read;
 mod request;
 #[cfg(test)]
@@ -43,8 +44,13 @@ impl Dialect for OpenAiChat {
         Some(("openai", "OPENAI_API_KEY"))
     }
 
-    fn path(&self, _target: &Target<'_>) -> String {
-        "/chat/completions".to_owned()
+    fn path(&self, target: &Target<'_>) -> String {
+        let path = match target.form {
+            passed::COMPLETIONS => "/completions",
+            passed::EMBEDDINGS => "/embeddings",
+            _ => "/chat/completions",
+        };
+        path.to_owned()
     }
 
     fn credential(&self) -> (&'static str, &'static str) {
@@ -67,8 +73,11 @@ impl Dialect for OpenAiChat {
         write::request(request, target)
     }
 
-    fn decoder(&self, _form: &'static str) -> Box<dyn Decode> {
-        Box::new(decode::Decoder::default())
+    fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
+        match form {
+            CHAT => Box::new(decode::Decoder::default()),
+            _ => Box::new(passed::Decoder::default()),
+        }
     }
 
     fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
@@ -82,14 +91,21 @@ impl CallerDialect for OpenAiChat {
     }
 
     fn endpoints(&self) -> &'static [Endpoint] {
-        &[Endpoint { path: "/v1/chat/completions", form: CHAT }]
+        &[
+            Endpoint { path: "/v1/chat/completions", form: CHAT },
+            Endpoint { path: "/v1/completions", form: passed::COMPLETIONS },
+            Endpoint { path: "/v1/embeddings", form: passed::EMBEDDINGS },
+        ]
     }
 
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
-        request::envelope(asked.body)
+        Ok(Envelope { form: asked.form, ..request::envelope(asked.body)? })
     }
 
-    fn decode_request(&self, _form: &'static str, body: &str) -> Result<Request, Fault> {
+    fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault> {
+        if form != CHAT {
+            return Err(super::untranslatable(form));
+        }
         read::request(body)
     }
 

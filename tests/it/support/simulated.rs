@@ -1,0 +1,32 @@
+//! A gateway in front of the simulated upstream, with one provider for each dialect.
+
+use std::fmt::Write;
+
+use streamgate::sim;
+use streamgate::wire::dialect::DIALECTS;
+use tokio::net::TcpListener;
+
+use super::gateway::{Gateway, KEY, hex};
+use super::spawn;
+
+/// A gateway with a provider for each dialect of the simulated upstream, named as the dialect.
+pub(crate) async fn gateway() -> Gateway {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let _served = spawn(sim::serve(listener, std::future::pending()));
+    let mut yaml = format!(
+        "auth:\n  keys:\n    - {{ name: test, sha256: {} }}\nproviders:\n",
+        hex(&streamgate::config::digest(KEY))
+    );
+    for dialect in DIALECTS {
+        let vendor = url::Url::parse(dialect.default_base_url()).unwrap();
+        let path = vendor.path().trim_end_matches('/');
+        let name = dialect.name();
+        writeln!(
+            yaml,
+            "  {name}: {{ dialect: {name}, base_url: \"http://{address}{path}\", api_key: sim }}"
+        )
+        .unwrap();
+    }
+    Gateway::new(&yaml).await
+}
