@@ -48,29 +48,53 @@ fn frames(framing: Framing, bytes: &Bytes) -> Vec<Frame> {
     out
 }
 
-fn framing(c: &mut Criterion) {
+/// 300-byte events of every framing.
+fn events(framing: Framing) -> Bytes {
     let mut body = BytesMut::new();
     for _ in 0..CHUNKS {
-        sse::write(None, &[b'x'; 292], &mut body);
+        match framing {
+            Framing::Ndjson => {
+                body.extend([&b"{\"a\":\""[..], &[b'x'; 291], b"\"}\n"].concat());
+            }
+            Framing::JsonArray => {
+                let lead = if body.is_empty() { &b"["[..] } else { b"," };
+                body.extend([lead, b"{\"a\":\"", &[b'x'; 291], b"\"}"].concat());
+            }
+            Framing::AwsEventStream => {
+                let mut message = [300_u32.to_be_bytes(), 0_u32.to_be_bytes()].concat();
+                message.extend(crc32fast::hash(&message).to_be_bytes());
+                message.resize(296, b'x');
+                message.extend(crc32fast::hash(&message).to_be_bytes());
+                body.extend(message);
+            }
+            Framing::Sse | Framing::Whole => sse::write(None, &[b'x'; 292], &mut body),
+        }
     }
-    let body = body.freeze();
+    body.freeze()
+}
+
+fn framing(c: &mut Criterion) {
     let mut group = c.benchmark_group("framing");
-    group.throughput(Throughput::Bytes(body.len() as u64));
-    for (name, step) in [("whole", body.len()), ("by_1448", 1448), ("by_300", 300), ("by_64", 64)] {
-        let mut out = Vec::with_capacity(CHUNKS);
-        group.bench_function(name, |b| {
-            b.iter(|| {
-                let mut framer = Framer::new(Framing::Sse, CAP);
-                let mut rest = body.clone();
-                while !rest.is_empty() {
-                    let chunk = rest.split_to(step.min(rest.len()));
-                    let pushed = framer.push(chunk, &mut out);
-                    assert!(pushed.is_ok());
-                    black_box(&out);
-                    out.clear();
-                }
+    for framing in [Framing::Sse, Framing::Ndjson, Framing::JsonArray, Framing::AwsEventStream] {
+        let body = events(framing);
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        let steps = [("whole", body.len()), ("by_1448", 1448), ("by_300", 300), ("by_64", 64)];
+        for (name, step) in steps {
+            let mut out = Vec::with_capacity(CHUNKS);
+            group.bench_function(format!("{framing:?}/{name}"), |b| {
+                b.iter(|| {
+                    let mut framer = Framer::new(framing, CAP);
+                    let mut rest = body.clone();
+                    while !rest.is_empty() {
+                        let chunk = rest.split_to(step.min(rest.len()));
+                        let pushed = framer.push(chunk, &mut out);
+                        assert!(pushed.is_ok());
+                        black_box(&out);
+                        out.clear();
+                    }
+                });
             });
-        });
+        }
     }
 }
 

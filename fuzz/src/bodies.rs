@@ -21,8 +21,8 @@ fn choice(data: &mut &[u8]) -> usize {
     usize::from(*first)
 }
 
-fn frames(data: &[u8], step: usize) -> (Vec<Frame>, Result<(), Broken>) {
-    let mut framer = Framer::new(Framing::Sse, CAP);
+fn frames(framing: Framing, data: &[u8], step: usize) -> (Vec<Frame>, Result<(), Broken>) {
+    let mut framer = Framer::new(framing, CAP);
     let mut out = Vec::new();
     for chunk in data.chunks(step.max(1)) {
         let pushed = framer.push(Bytes::copy_from_slice(chunk), &mut out);
@@ -34,12 +34,14 @@ fn frames(data: &[u8], step: usize) -> (Vec<Frame>, Result<(), Broken>) {
     (out, Ok(()))
 }
 
-/// Any bytes give the same frames under any cutting, none over the cap.
-pub fn sse(mut data: &[u8]) {
+/// Any bytes give the same frames under any cutting and any framing, none over the cap.
+pub fn framing(mut data: &[u8]) {
     let step = choice(&mut data);
-    let whole = frames(data, data.len());
-    assert_eq!(frames(data, step), whole, "cut every {step}");
-    assert!(whole.0.iter().all(|frame| frame.data.len() <= CAP));
+    for framing in [Framing::Sse, Framing::Ndjson, Framing::JsonArray, Framing::AwsEventStream] {
+        let whole = frames(framing, data, data.len());
+        assert_eq!(frames(framing, data, step), whole, "{framing:?} cut every {step}");
+        assert!(whole.0.iter().all(|frame| frame.data.len() <= CAP));
+    }
 }
 
 /// Edited JSON stays JSON, and says what was asked.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::sse;
+use super::{aws_eventstream, json_array, ndjson, sse};
 
 /// One unit of a framing, with its own bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +18,12 @@ pub struct Frame {
 pub enum Framing {
     /// Server-sent events (WHATWG HTML, section 9.2).
     Sse,
+    /// One JSON value on each line.
+    Ndjson,
+    /// A JSON array of objects.
+    JsonArray,
+    /// `application/vnd.amazon.eventstream`.
+    AwsEventStream,
     /// The whole body is one frame: an answer that is not streamed.
     Whole,
 }
@@ -42,6 +48,12 @@ pub enum Broken {
 pub enum Framer {
     /// Server-sent events.
     Sse(sse::Framer),
+    /// Lines.
+    Ndjson(ndjson::Framer),
+    /// Objects of an array.
+    JsonArray(json_array::Framer),
+    /// Binary messages.
+    AwsEventStream(aws_eventstream::Framer),
     /// Collects the body.
     Whole {
         /// What came so far.
@@ -56,6 +68,9 @@ impl Framer {
     pub fn new(framing: Framing, cap: usize) -> Self {
         match framing {
             Framing::Sse => Self::Sse(sse::Framer::new(cap)),
+            Framing::Ndjson => Self::Ndjson(ndjson::Framer::new(cap)),
+            Framing::JsonArray => Self::JsonArray(json_array::Framer::new(cap)),
+            Framing::AwsEventStream => Self::AwsEventStream(aws_eventstream::Framer::new(cap)),
             Framing::Whole => Self::Whole { body: Vec::new(), cap },
         }
     }
@@ -64,6 +79,9 @@ impl Framer {
     pub fn push(&mut self, bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), Broken> {
         match self {
             Self::Sse(framer) => framer.push(bytes, out),
+            Self::Ndjson(framer) => framer.push(bytes, out),
+            Self::JsonArray(framer) => framer.push(bytes, out),
+            Self::AwsEventStream(framer) => framer.push(bytes, out),
             Self::Whole { body, cap } if body.len().saturating_add(bytes.len()) > *cap => {
                 Err(Broken::TooLong { cap: *cap })
             }
@@ -79,6 +97,9 @@ impl Framer {
     pub fn finish(&mut self, out: &mut Vec<Frame>) {
         match self {
             Self::Sse(framer) => framer.finish(out),
+            Self::Ndjson(framer) => framer.finish(out),
+            Self::JsonArray(framer) => framer.finish(out),
+            Self::AwsEventStream(framer) => framer.finish(out),
             Self::Whole { body, .. } => {
                 out.push(Frame { event: None, data: std::mem::take(body).into() });
             }

@@ -3,10 +3,13 @@
 //! Everything below this module is pure. It never awaits, reads a clock, draws randomness, reads the
 //! environment or logs; identities and times come in as arguments. `tests/it/tidy.rs` checks it.
 
+pub mod aws_eventstream;
 pub mod chat;
 pub mod dialect;
 pub mod framing;
 pub mod json;
+pub mod json_array;
+pub mod ndjson;
 pub mod sse;
 pub mod template;
 pub mod transcode;

@@ -97,8 +97,8 @@ fn requests(dialect: &str) -> Vec<Case> {
 }
 
 #[test]
-fn sse() {
-    drive(0x5EED_0001, crate::golden::streams, bodies::sse);
+fn framing() {
+    drive(0x5EED_0001, crate::golden::streams, bodies::framing);
 }
 
 #[test]
