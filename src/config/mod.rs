@@ -13,6 +13,7 @@ mod problem;
 mod provider;
 mod raw;
 pub mod secret;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -40,7 +41,8 @@ pub use builtin::without_file;
 pub use key::{digest, key_line, new_key};
 pub use limits::Limits;
 pub use problem::{Problem, Problems};
-pub use watch::{Watch, watch};
+pub use sources::Sources;
+pub use watch::Watch;
 
 /// The most bytes of a configuration file.
 const MAX_FILE: u64 = 1 << 20;
@@ -54,19 +56,23 @@ pub fn env(name: &str) -> Option<String> {
 
 /// Reads and validates a configuration file, or tells everything that is wrong with it.
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
-    let fail = |list| Problems { path: path.to_owned(), list };
-    let text = read(path).map_err(|problem| fail(vec![problem]))?;
+    let mut sources = Sources::default();
+    let fail = |list, sources| Problems { path: path.to_owned(), list, sources };
     let mut problems = Vec::new();
-    let root = tree::parse(&text, &mut problems).map_err(|problem| fail(vec![problem]))?;
+    let read = read(path, &mut sources);
+    let root = match read.and_then(|text| tree::parse(&text, &mut problems)) {
+        Ok(root) => root,
+        Err(problem) => return Err(fail(vec![problem], sources)),
+    };
     let directory = path.parent().unwrap_or_else(|| Path::new(""));
-    let mut reader = Reader::new(Source { env, dir: directory }, problems);
+    let mut reader = Reader::new(Source { env, dir: directory, sources }, problems);
     let config = validate::config(&mut reader, &root);
-    let list = reader.finish();
-    if list.is_empty() { Ok(config) } else { Err(fail(list)) }
+    let (list, sources) = reader.finish();
+    if list.is_empty() { Ok(Config { sources, ..config }) } else { Err(fail(list, sources)) }
 }
 
-fn read(path: &Path) -> Result<String, Problem> {
-    let bytes = expand::read_bounded(path, MAX_FILE).map_err(|error| {
+fn read(path: &Path, sources: &mut Sources) -> Result<String, Problem> {
+    let bytes = sources.read(path, MAX_FILE).map_err(|error| {
         At::FILE.problem(format!("cannot be read ({error}); expected a configuration file"))
     })?;
     let bytes = bytes.ok_or_else(|| At::FILE.problem("too large; expected at most 1 MiB"))?;
@@ -90,6 +96,8 @@ pub struct Config {
     pub models: BTreeMap<String, Vec<Target>>,
     /// How streams are relayed.
     pub stream: Stream,
+    /// What it was read from.
+    pub sources: Sources,
 }
 
 /// The listening side.

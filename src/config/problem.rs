@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::sources::Sources;
+
 /// A place in the file. Lines and columns count from 1; line 0 is the file as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct At {
@@ -39,6 +41,8 @@ pub struct Problems {
     pub path: PathBuf,
     /// At least one problem.
     pub list: Vec<Problem>,
+    /// What was read until then: a change of any of it may mend the problems.
+    pub sources: Sources,
 }
 
 impl fmt::Display for Problems {

@@ -3,6 +3,7 @@
 
 use super::expand::Source;
 use super::problem::{At, Problem};
+use super::sources::Sources;
 use super::tree::{Name, Node, Value};
 
 /// A longer text than this is not repeated in a message.
@@ -36,7 +37,7 @@ impl<'n> Table<'n> {
 
 /// The problems so far, and where values come from.
 pub(super) struct Reader<'a> {
-    source: Source<'a>,
+    pub(super) source: Source<'a>,
     problems: Vec<Problem>,
 }
 
@@ -46,10 +47,10 @@ impl<'a> Reader<'a> {
         Self { source, problems }
     }
 
-    /// All problems, in the order of the file.
-    pub(super) fn finish(mut self) -> Vec<Problem> {
+    /// All problems, in the order of the file, and what was read.
+    pub(super) fn finish(mut self) -> (Vec<Problem>, Sources) {
         self.problems.sort_by_key(|problem| (problem.line, problem.column));
-        self.problems
+        (self.problems, self.source.sources)
     }
 
     /// Adds a problem.

@@ -11,7 +11,7 @@ use super::auth;
 use super::provider::{self, Providers};
 use super::raw::{Reader, Table, one_of, shown};
 use super::tree::{Node, Value};
-use super::{Config, Server, Stream, Target, units};
+use super::{Config, Server, Sources, Stream, Target, units};
 
 const DURATION: &str = "a duration such as `500ms`, `15s`, `2m` or `1h`";
 const POSITIVE: &str = "a duration above zero such as `500ms`, `15s`, `2m` or `1h`";
@@ -39,6 +39,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
             .filter_map(|(name, provider)| Some((name.to_owned(), provider?)))
             .collect(),
         stream: stream(reader, &table),
+        sources: Sources::default(),
     }
 }
 
