@@ -187,8 +187,11 @@ fn follow(watch: &mut Watch, sources: &Sources) {
 /// Puts the file's present state in force; a broken one keeps the running configuration. Returns
 /// what was read: a file that a broken configuration names may be what has to be mended.
 fn reload(app: &App, file: &Path) -> Sources {
-    match config::load(file, &config::env) {
-        Ok(config) => {
+    match config::reload(file, &config::env, &app.state().config) {
+        Ok((config, broken)) => {
+            if let Some(problems) = broken {
+                tracing::error!(%problems, "a changed prompt is wrong; it stays as it was");
+            }
             let (server, stream) = (app.state().config.server.clone(), app.state().config.stream);
             let late = [
                 ("server.listen", server.listen != config.server.listen),

@@ -15,6 +15,8 @@ pub(super) struct Source<'a> {
     pub(super) env: &'a dyn Fn(&str) -> Option<String>,
     /// The directory that relative paths start from: that of the configuration file.
     pub(super) dir: &'a Path,
+    /// Whether `${...}` is text like any other.
+    pub(super) literal: bool,
     /// What was read so far.
     pub(super) sources: Sources,
 }
@@ -22,6 +24,9 @@ pub(super) struct Source<'a> {
 impl Source<'_> {
     /// Replaces every `${...}` of a text, or tells all that cannot be replaced.
     pub(super) fn expand(&mut self, raw: &str) -> Result<String, Vec<String>> {
+        if self.literal {
+            return Ok(raw.to_owned());
+        }
         let mut out = String::new();
         let mut wrong = Vec::new();
         let mut rest = raw;

@@ -47,9 +47,28 @@ impl<'a> Reader<'a> {
         Self { source, problems }
     }
 
+    /// Reads a file in which nothing is expanded, and continues a list of problems.
+    pub(super) fn literal(problems: Vec<Problem>) -> Self {
+        let dir = std::path::Path::new("");
+        let source = Source { env: &|_| None, dir, literal: true, sources: Sources::default() };
+        Self { source, problems }
+    }
+
+    /// Adds what is wrong with another file.
+    pub(super) fn add(&mut self, file: &std::path::Path, problems: Vec<Problem>) {
+        let file = Some(file.to_owned());
+        self.problems
+            .extend(problems.into_iter().map(|problem| Problem { file: file.clone(), ..problem }));
+    }
+
+    /// Whether anything is wrong so far.
+    pub(super) fn has_problems(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
     /// All problems, in the order of the file, and what was read.
     pub(super) fn finish(mut self) -> (Vec<Problem>, Sources) {
-        self.problems.sort_by_key(|problem| (problem.line, problem.column));
+        self.problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
         (self.problems, self.source.sources)
     }
 

@@ -3,6 +3,7 @@
 mod accepted;
 mod presets;
 mod problems;
+mod prompts;
 mod watch;
 
 use std::fs;
