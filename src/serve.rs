@@ -190,7 +190,7 @@ fn reload(app: &App, file: &Path) -> Sources {
     match config::reload(file, &config::env, &app.state().config) {
         Ok((config, broken)) => {
             if let Some(problems) = broken {
-                tracing::error!(%problems, "a changed prompt is wrong; it stays as it was");
+                tracing::error!(%problems, "a prompt's file is wrong; what it last held stays in force");
             }
             let (server, stream) = (app.state().config.server.clone(), app.state().config.stream);
             let late = [

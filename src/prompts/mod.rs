@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 use crate::wire::chat::{Fault, Parameters, Rendered, Role};
 use crate::wire::json;
 
+use template::MAX_TEXT;
 pub use template::{Flaw, Template};
 pub use version::Version;
 
@@ -133,8 +134,10 @@ impl Prompt {
             values.insert(name.as_str(), value);
         }
         let mut messages = Vec::with_capacity(self.messages.len());
+        let mut room = MAX_TEXT;
         for (index, (role, template)) in self.messages.iter().enumerate() {
-            let text = template.render(&values).map_err(|flaw| self.failed(index, &flaw))?;
+            let text = template.render(&values, room).map_err(|flaw| self.failed(index, &flaw))?;
+            room = room.saturating_sub(text.len());
             // A message that a condition left empty was not wanted; vendors refuse empty ones.
             if !text.is_empty() {
                 messages.push((*role, text));
@@ -155,7 +158,9 @@ impl Prompt {
         let certain = self.variables.iter().all(|variable| variable.default.is_some());
         let tried = self.messages.iter().enumerate();
         tried
-            .filter_map(|(index, (_, template))| Some((index, template.render(&values).err()?)))
+            .filter_map(|(index, (_, template))| {
+                Some((index, template.render(&values, MAX_TEXT).err()?))
+            })
             .filter(|(_, flaw)| flaw.always || certain)
             .collect()
     }

@@ -7,7 +7,8 @@ use std::io;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
 use minijinja::{
-    Environment, Error, ErrorKind, UndefinedBehavior, Value, filters, functions, tests,
+    Environment, Error, ErrorKind, UndefinedBehavior, Value, escape_formatter, filters, functions,
+    tests,
 };
 
 use super::Scalar;
@@ -15,8 +16,8 @@ use super::Scalar;
 /// Instructions that one message may take: some milliseconds.
 const FUEL: u64 = 50_000;
 
-/// The most bytes of one message.
-const MAX_MESSAGE: usize = 4 << 20;
+/// The most bytes of all messages of a prompt.
+pub(super) const MAX_TEXT: usize = 4 << 20;
 
 /// The most bytes of a template. The template engine counts columns and arguments in 16 bits.
 const MAX_TEMPLATE: usize = 60 << 10;
@@ -74,14 +75,14 @@ impl Template {
         names
     }
 
-    /// Fills in the variables.
-    pub fn render(&self, variables: &BTreeMap<&str, &Scalar>) -> Result<String, Flaw> {
+    /// Fills in the variables; what comes out is no longer than `room` bytes.
+    pub fn render(&self, variables: &BTreeMap<&str, &Scalar>, room: usize) -> Result<String, Flaw> {
         let values: BTreeMap<&str, Value> =
             variables.iter().map(|(name, value)| (*name, value_of(value))).collect();
         let template = self.0.get_template(NAME).map_err(|error| flaw(&error))?;
-        let mut out = Bounded(Vec::new());
+        let mut out = Bounded { text: Vec::new(), room };
         template.render_captured_to(Value::from(values), &mut out).map_err(|error| flaw(&error))?;
-        let text = String::from_utf8(out.0).unwrap_or_default();
+        let text = String::from_utf8(out.text).unwrap_or_default();
         // Lines that hold tags leave newlines at both ends.
         Ok(text.trim_end().trim_start_matches(['\r', '\n']).to_owned())
     }
@@ -96,6 +97,13 @@ fn environment() -> Environment<'static> {
         env.set_syntax(syntax);
     }
     env.set_undefined_behavior(UndefinedBehavior::Strict);
+    env.set_formatter(|out, state, value| {
+        if value.kind() == ValueKind::Bool {
+            // As requests and files write them, and not as Python does.
+            return Ok(out.write_str(if value.is_true() { "true" } else { "false" })?);
+        }
+        escape_formatter(out, state, value)
+    });
     env.set_fuel(Some(FUEL));
     env.set_recursion_limit(MAX_RECURSION);
     env.add_filter("lower", filters::lower);
@@ -149,7 +157,7 @@ fn too_long() -> Error {
 fn replace(text: &str, from: &str, to: &str) -> Result<String, Error> {
     let found = text.matches(from).count();
     let length = found.saturating_mul(to.len()).saturating_add(text.len());
-    if length > MAX_MESSAGE { Err(too_long()) } else { Ok(text.replace(from, to)) }
+    if length > MAX_TEXT { Err(too_long()) } else { Ok(text.replace(from, to)) }
 }
 
 /// `join`, whose result is bounded.
@@ -163,7 +171,7 @@ fn join(items: &Value, between: Option<&str>) -> Result<String, Error> {
             ValueKind::String => out.push_str(item.as_str().unwrap_or_default()),
             _ => out.push_str(&item.to_string()),
         }
-        if out.len() > MAX_MESSAGE {
+        if out.len() > MAX_TEXT {
             return Err(too_long());
         }
     }
@@ -174,7 +182,7 @@ fn flaw(error: &Error) -> Flaw {
     let (kind, always) = match error.kind() {
         ErrorKind::OutOfFuel => ("the template takes too many steps".to_owned(), true),
         ErrorKind::WriteFailure => {
-            (format!("the message becomes longer than {} MiB", MAX_MESSAGE >> 20), false)
+            (format!("the text becomes longer than {} MiB", MAX_TEXT >> 20), false)
         }
         kind => (kind.to_string(), is_about_names(kind)),
     };
@@ -199,15 +207,18 @@ fn is_about_names(kind: ErrorKind) -> bool {
     )
 }
 
-/// Memory that takes no more than a message's length.
-struct Bounded(Vec<u8>);
+/// Memory that takes no more than there is room for.
+struct Bounded {
+    text: Vec<u8>,
+    room: usize,
+}
 
 impl io::Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_MESSAGE {
+        if self.text.len() + bytes.len() > self.room {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        self.0.extend_from_slice(bytes);
+        self.text.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 
-use super::{Prompt, Scalar, Template, Variable, Version};
+use super::{MAX_TEXT, Prompt, Scalar, Template, Variable, Version};
 use crate::wire::chat::{Parameters, Role};
 
 fn prompt(content: &str, variables: &[(&str, Option<Scalar>)]) -> Prompt {
@@ -141,6 +141,18 @@ fn work_and_length_are_bounded() {
 }
 
 #[test]
+fn the_messages_of_a_prompt_share_the_bound() {
+    let mut prompt = prompt("{{ v }}", &[("v", None)]);
+    for _ in 0..4 {
+        prompt.messages.push((Role::User, Template::new("{{ v }}").unwrap()));
+    }
+    let given = |length: usize| [("v".to_owned(), text("x".repeat(length)))].into();
+    assert_eq!(prompt.render(&given(MAX_TEXT / 5)).unwrap().messages.len(), 5);
+    let fault = prompt.render(&given(MAX_TEXT / 4)).unwrap_err();
+    assert!(fault.message.contains("longer than 4 MiB (messages[4]"), "{}", fault.message);
+}
+
+#[test]
 fn a_template_reaches_nothing_outside() {
     for content in [
         "{% include 'x' %}",
@@ -153,9 +165,9 @@ fn a_template_reaches_nothing_outside() {
     for content in ["{{ env('HOME') }}", "{{ debug() }}", "{{ namespace() }}"] {
         let template = Template::new(content).unwrap();
         assert_eq!(template.variables().len(), 1, "{content} is told at load");
-        assert!(template.render(&BTreeMap::new()).is_err(), "{content}");
+        assert!(template.render(&BTreeMap::new(), MAX_TEXT).is_err(), "{content}");
     }
-    assert!(Template::new("{{ self }}").unwrap().render(&BTreeMap::new()).is_err());
+    assert!(Template::new("{{ self }}").unwrap().render(&BTreeMap::new(), MAX_TEXT).is_err());
 }
 
 #[test]
@@ -175,7 +187,7 @@ proptest! {
             let value = text("a");
             let values = template.variables();
             let values = values.iter().map(|name| (name.as_str(), &value)).collect();
-            let _rendered = template.render(&values);
+            let _rendered = template.render(&values, MAX_TEXT);
         }
     }
 }

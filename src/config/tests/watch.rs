@@ -111,6 +111,40 @@ async fn a_broken_configuration_is_followed_to_what_would_mend_it() {
 }
 
 #[tokio::test]
+async fn prompts_are_followed_by_their_names_and_content() {
+    let dir = Dir::new();
+    fs::create_dir(dir.0.join("prompts")).unwrap();
+    let path = dir.write("config.yaml", format!("{}prompts: {{ dir: prompts }}\n", config("")));
+    let mut watch = following(&path);
+    dir.write("prompts/notes.md", "x");
+    dir.write("prompts/.a.yaml.swp", "x");
+    assert!(quiet(&mut watch).await);
+    let prompt = dir.write("prompts/a.yaml", "x");
+    told(&mut watch).await;
+    let mut watch = following(&path);
+    fs::write(&prompt, "y").unwrap();
+    told(&mut watch).await;
+}
+
+#[tokio::test]
+async fn a_directory_is_followed_when_another_takes_its_place() {
+    let dir = Dir::new();
+    for version in ["v1", "v2"] {
+        fs::create_dir(dir.0.join(version)).unwrap();
+        dir.write(&format!("{version}/a.yaml"), "x");
+    }
+    symlink("v1", dir.0.join("prompts")).unwrap();
+    let text = format!("{}prompts: {{ dir: prompts }}\n", config(""));
+    let mut watch = following(&dir.write("config.yaml", text));
+    symlink("v2", dir.0.join("tmp")).unwrap();
+    fs::rename(dir.0.join("tmp"), dir.0.join("prompts")).unwrap();
+    // The same content is no change, but it is the other directory that matters now.
+    assert!(quiet(&mut watch).await);
+    dir.write("v2/a.yaml", "y");
+    told(&mut watch).await;
+}
+
+#[tokio::test]
 async fn a_change_between_loading_and_watching_is_told() {
     let dir = Dir::new();
     dir.write("key.txt", "one");
