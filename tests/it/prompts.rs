@@ -240,6 +240,14 @@ async fn a_prompt_that_is_not_ours_passes_as_it_is() {
 }
 
 #[tokio::test]
+async fn other_paths_have_their_own_prompts() {
+    let (_folder, upstream, gateway) = guided("openai-chat").await;
+    let body = r#"{"model":"oai/m","prompt":{"id":"guide","variables":{}}}"#;
+    gateway.post("/v1/completions", body).send().await.unwrap();
+    assert!(arrived(&upstream).await.contains(r#""prompt":{"id":"guide","variables":{}}"#));
+}
+
+#[tokio::test]
 async fn a_variable_never_becomes_a_message() {
     let (_folder, upstream, gateway) = guided("openai-chat").await;
     for value in [
