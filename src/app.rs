@@ -165,7 +165,11 @@ fn routes(app: Arc<App>) -> Router {
         .route("/readyz", get(ready).fallback(only_get))
         .route("/metrics", get(metrics).fallback(only_get))
         .layer(from_fn(identified));
-    router.merge(operators).fallback(not_found).with_state(app)
+    router
+        .merge(operators)
+        .route("/v1/prompts", get(prompts).fallback(only_get))
+        .fallback(not_found)
+        .with_state(app)
 }
 
 /// Pages of the configured origins may call, and read the headers that clients act on.
@@ -194,6 +198,10 @@ async fn identified(request: Request, next: Next) -> Response {
 
 async fn models(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
     gateway::models(&app, &request)
+}
+
+async fn prompts(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    gateway::prompts(&app, &request)
 }
 
 async fn ready(Shared(app): Shared<Arc<App>>) -> Response {

@@ -63,11 +63,12 @@ fn check(file: Option<&std::path::Path>) -> Result<(), Failure> {
     let config =
         config::load(file, &config::env).map_err(|problems| Failure::configuration(&problems))?;
     let found = format!(
-        "{}: ok ({} providers, {} models, {} keys)",
+        "{}: ok ({} providers, {} models, {} keys, {} prompts)",
         file.display(),
         config.providers.len(),
         config.models.len(),
-        config.keys.len()
+        config.keys.len(),
+        config.prompts.count()
     );
     say(&mut std::io::stdout(), &found);
     Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use streamgate::app::{self, App};
-use streamgate::config::{self, Config};
+use streamgate::config::{self, Config, Sources, Watch};
 use streamgate::server::{self, Shutdown};
 use streamgate::sim;
 use tokio::net::TcpListener;
@@ -105,33 +105,25 @@ async fn run(
     file: Option<&Path>,
     (shutdown, mut signals): (Shutdown, Signals),
 ) -> Result<(), Failure> {
+    let sources = config.sources.clone();
     let app = App::new(config, &shutdown).map_err(|error| Failure::new(error.to_string()))?;
     let mut workers = pin!(workers(&app, &listener, &shutdown)?);
     drop(listener);
-    let mut watch = file.and_then(|file| match config::watch(file) {
-        Ok(watch) => Some(watch),
-        Err(error) => {
-            tracing::warn!(%error, "cannot watch the configuration; send SIGHUP after a change");
-            None
-        }
-    });
+    let mut watch = Watch::default();
+    follow(&mut watch, &sources);
     loop {
-        let changed = async {
-            match &mut watch {
-                Some(watch) => watch.changed().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
+        let heard = tokio::select! {
             () = &mut workers => break,
-            heard = signals.next() => match heard {
-                Heard::Stop => {
-                    tracing::info!("stopping: no new connections, streams run on for the drain time");
-                    shutdown.stopping.cancel();
-                }
-                Heard::Reload => reload(&app, file),
-            },
-            () = changed => reload(&app, file),
+            heard = signals.next() => heard,
+            () = watch.changed() => Heard::Reload,
+        };
+        match (heard, file) {
+            (Heard::Stop, _) => {
+                tracing::info!("stopping: no new connections, streams run on for the drain time");
+                shutdown.stopping.cancel();
+            }
+            (Heard::Reload, Some(file)) => follow(&mut watch, &reload(&app, file)),
+            (Heard::Reload, None) => {}
         }
     }
     shutdown.closing.cancel();
@@ -186,11 +178,20 @@ async fn work(app: Arc<App>, listener: std::net::TcpListener, shutdown: Shutdown
     let _unfinished = tokio::time::timeout(LAST_READS, app.tasks.wait()).await;
 }
 
-/// Puts the file's present state in force; a broken one keeps the running configuration.
-fn reload(app: &App, file: Option<&Path>) {
-    let Some(file) = file else { return };
-    match config::load(file, &config::env) {
-        Ok(config) => {
+fn follow(watch: &mut Watch, sources: &Sources) {
+    if let Err(error) = watch.follow(sources) {
+        tracing::warn!(%error, "cannot watch the configuration; send SIGHUP after a change");
+    }
+}
+
+/// Puts the file's present state in force; a broken one keeps the running configuration. Returns
+/// what was read: a file that a broken configuration names may be what has to be mended.
+fn reload(app: &App, file: &Path) -> Sources {
+    match config::reload(file, &config::env, &app.state().config) {
+        Ok((config, broken)) => {
+            if let Some(problems) = broken {
+                tracing::error!(%problems, "a prompt's file is wrong; what it last held stays in force");
+            }
             let (server, stream) = (app.state().config.server.clone(), app.state().config.stream);
             let late = [
                 ("server.listen", server.listen != config.server.listen),
@@ -199,11 +200,14 @@ fn reload(app: &App, file: Option<&Path>) {
             for (setting, _) in late.iter().filter(|(_, changed)| *changed) {
                 tracing::warn!(setting, "changed; it takes effect at the next start");
             }
+            let sources = config.sources.clone();
             app.reload(config);
             tracing::info!("configuration reloaded");
+            sources
         }
         Err(problems) => {
             tracing::error!(%problems, "the changed configuration is wrong; the running one stays in force");
+            problems.sources
         }
     }
 }

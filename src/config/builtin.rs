@@ -8,7 +8,8 @@ use std::sync::Arc;
 use url::Url;
 
 use super::provider::{plain, secret};
-use super::{Config, Key, Limits, Provider, Server, Stream, Target, digest};
+use super::{Config, Key, Limits, Provider, Server, Sources, Stream, Target, digest};
+use crate::prompts::Prompts;
 use crate::wire::dialect::DIALECTS;
 
 /// The configuration without a file. `sim_addr` is where the simulated upstream listens; `key` is the
@@ -48,5 +49,7 @@ pub fn without_file(
         providers,
         models: targets.map(|targets| ("sim".to_owned(), targets)).into_iter().collect(),
         stream: Stream::default(),
+        prompts: Prompts::default(),
+        sources: Sources::default(),
     }
 }

@@ -1,8 +1,10 @@
 //! `${NAME}` and `${file:PATH}`. What comes out is a value and nothing more: it is neither parsed as
 //! YAML nor expanded again, and no message here shows it.
 
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
+
+use super::sources::Sources;
 
 /// The most bytes of a file that a value names; a credential is far smaller.
 const MAX_FILE: u64 = 64 * 1024;
@@ -13,11 +15,18 @@ pub(super) struct Source<'a> {
     pub(super) env: &'a dyn Fn(&str) -> Option<String>,
     /// The directory that relative paths start from: that of the configuration file.
     pub(super) dir: &'a Path,
+    /// Whether `${...}` is text like any other.
+    pub(super) literal: bool,
+    /// What was read so far.
+    pub(super) sources: Sources,
 }
 
 impl Source<'_> {
     /// Replaces every `${...}` of a text, or tells all that cannot be replaced.
-    pub(super) fn expand(&self, raw: &str) -> Result<String, Vec<String>> {
+    pub(super) fn expand(&mut self, raw: &str) -> Result<String, Vec<String>> {
+        if self.literal {
+            return Ok(raw.to_owned());
+        }
         let mut out = String::new();
         let mut wrong = Vec::new();
         let mut rest = raw;
@@ -37,7 +46,13 @@ impl Source<'_> {
         if wrong.is_empty() { Ok(out) } else { Err(wrong) }
     }
 
-    fn lookup(&self, name: &str) -> Result<String, String> {
+    /// Reads a file of at most `limit` bytes that the configuration names, so that a change of it is
+    /// noticed. `None`: it has more.
+    pub(super) fn read(&mut self, path: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        self.sources.read(&self.dir.join(path), limit)
+    }
+
+    fn lookup(&mut self, name: &str) -> Result<String, String> {
         if let Some(path) = name.strip_prefix("file:") {
             return self.file(path).map_err(|error| {
                 format!("names the file `{path}` ({error}); expected a readable text file")
@@ -51,8 +66,8 @@ impl Source<'_> {
         })
     }
 
-    fn file(&self, path: &str) -> Result<String, io::ErrorKind> {
-        let bytes = read_bounded(&self.dir.join(path), MAX_FILE).map_err(|error| error.kind())?;
+    fn file(&mut self, path: &str) -> Result<String, io::ErrorKind> {
+        let bytes = self.read(path, MAX_FILE).map_err(|error| error.kind())?;
         let bytes = bytes.ok_or(io::ErrorKind::FileTooLarge)?;
         let mut text = String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData)?;
         // Editors and `echo` end a file with a newline that is no part of the credential.
@@ -65,11 +80,4 @@ fn is_variable(name: &str) -> bool {
     !name.starts_with(|c: char| c.is_ascii_digit())
         && !name.is_empty()
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
-/// Reads a file of at most `limit` bytes; `None`: it has more.
-pub(super) fn read_bounded(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    Ok((bytes.len() as u64 <= limit).then_some(bytes))
 }

@@ -10,9 +10,11 @@ mod key;
 mod limits;
 mod preset;
 mod problem;
+mod prompts;
 mod provider;
 mod raw;
 pub mod secret;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -29,6 +31,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
+use crate::prompts::Prompts;
 use crate::wire::dialect::{Dialect, Quirks};
 use expand::Source;
 use problem::At;
@@ -40,7 +43,8 @@ pub use builtin::without_file;
 pub use key::{digest, key_line, new_key};
 pub use limits::Limits;
 pub use problem::{Problem, Problems};
-pub use watch::{Watch, watch};
+pub use sources::Sources;
+pub use watch::Watch;
 
 /// The most bytes of a configuration file.
 const MAX_FILE: u64 = 1 << 20;
@@ -54,20 +58,49 @@ pub fn env(name: &str) -> Option<String> {
 
 /// Reads and validates a configuration file, or tells everything that is wrong with it.
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
-    let fail = |list| Problems { path: path.to_owned(), list };
-    let text = read(path).map_err(|problem| fail(vec![problem]))?;
-    let mut problems = Vec::new();
-    let root = tree::parse(&text, &mut problems).map_err(|problem| fail(vec![problem]))?;
-    let directory = path.parent().unwrap_or_else(|| Path::new(""));
-    let mut reader = Reader::new(Source { env, dir: directory }, problems);
-    let config = validate::config(&mut reader, &root);
-    let list = reader.finish();
-    if list.is_empty() { Ok(config) } else { Err(fail(list)) }
+    let (config, problems) = attempt(path, env);
+    if problems.list.is_empty() { Ok(config) } else { Err(problems) }
 }
 
-fn read(path: &Path) -> Result<String, Problem> {
-    let bytes = expand::read_bounded(path, MAX_FILE).map_err(|error| {
-        At::FILE.problem(format!("cannot be read ({error}); expected a configuration file"))
+/// Loads a configuration while another is in force. A prompt whose file is wrong stays as it is
+/// there, and is told beside the rest; anything else that is wrong leaves all as it is.
+pub fn reload(
+    path: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+    running: &Config,
+) -> Result<(Config, Option<Problems>), Problems> {
+    let (mut config, problems) = attempt(path, env);
+    if problems.list.iter().any(|problem| problem.file.is_none()) {
+        return Err(problems);
+    }
+    for file in problems.list.iter().filter_map(|problem| problem.file.as_deref()) {
+        config.prompts.keep(&running.prompts, file);
+    }
+    Ok((config, Some(problems).filter(|problems| !problems.list.is_empty())))
+}
+
+/// What can be read of a configuration, and everything that is wrong with it.
+fn attempt(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> (Config, Problems) {
+    let mut sources = Sources::default();
+    let mut problems = Vec::new();
+    let read = read(path, &mut sources);
+    let (config, list, sources) = match read.and_then(|text| tree::parse(&text, &mut problems)) {
+        Ok(root) => {
+            let dir = path.parent().unwrap_or_else(|| Path::new(""));
+            let mut reader = Reader::new(Source { env, dir, literal: false, sources }, problems);
+            let config = validate::config(&mut reader, &root);
+            let (list, sources) = reader.finish();
+            (config, list, sources)
+        }
+        Err(problem) => (Config::default(), vec![problem], sources),
+    };
+    let config = Config { sources: sources.clone(), ..config };
+    (config, Problems { path: path.to_owned(), list, sources })
+}
+
+fn read(path: &Path, sources: &mut Sources) -> Result<String, Problem> {
+    let bytes = sources.read(path, MAX_FILE).map_err(|error| {
+        At::FILE.problem(format!("cannot be read ({error}); expected a text file"))
     })?;
     let bytes = bytes.ok_or_else(|| At::FILE.problem("too large; expected at most 1 MiB"))?;
     String::from_utf8(bytes).map_err(|error| {
@@ -90,6 +123,10 @@ pub struct Config {
     pub models: BTreeMap<String, Vec<Target>>,
     /// How streams are relayed.
     pub stream: Stream,
+    /// Templates that requests may name.
+    pub prompts: Prompts,
+    /// What it was read from.
+    pub sources: Sources,
 }
 
 /// The listening side.

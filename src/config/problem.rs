@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::sources::Sources;
+
 /// A place in the file. Lines and columns count from 1; line 0 is the file as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct At {
@@ -17,13 +19,15 @@ impl At {
 
     /// Makes a problem of this place.
     pub(super) fn problem(self, message: impl Into<String>) -> Problem {
-        Problem { line: self.line, column: self.column, message: message.into() }
+        Problem { file: None, line: self.line, column: self.column, message: message.into() }
     }
 }
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
+    /// The file, where it is another one than that of the configuration.
+    pub file: Option<PathBuf>,
     /// The line, from 1; 0 when the file as a whole is wrong.
     pub line: usize,
     /// The column, from 1; 0 when the file as a whole is wrong.
@@ -32,22 +36,24 @@ pub struct Problem {
     pub message: String,
 }
 
-/// Everything that is wrong with a file, in the order of its lines.
+/// Everything that is wrong with a configuration, in the order of its lines, its own file first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems {
     /// The file.
     pub path: PathBuf,
     /// At least one problem.
     pub list: Vec<Problem>,
+    /// What was read until then: a change of any of it may mend the problems.
+    pub sources: Sources,
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
-        for (index, Problem { line, column, message }) in self.list.iter().enumerate() {
+        for (index, Problem { file, line, column, message }) in self.list.iter().enumerate() {
             if index > 0 {
                 writeln!(f)?;
             }
+            let path = file.as_ref().unwrap_or(&self.path).display();
             match line {
                 0 => write!(f, "{path}: {message}")?,
                 _ => write!(f, "{path}:{line}:{column}: {message}")?,

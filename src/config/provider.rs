@@ -56,7 +56,7 @@ pub(super) fn providers<'n>(reader: &mut Reader<'_>, root: &Table<'n>) -> Provid
 }
 
 /// Names appear in `provider/model`, in metrics and in headers.
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }

@@ -3,6 +3,7 @@
 
 use super::expand::Source;
 use super::problem::{At, Problem};
+use super::sources::Sources;
 use super::tree::{Name, Node, Value};
 
 /// A longer text than this is not repeated in a message.
@@ -36,7 +37,7 @@ impl<'n> Table<'n> {
 
 /// The problems so far, and where values come from.
 pub(super) struct Reader<'a> {
-    source: Source<'a>,
+    pub(super) source: Source<'a>,
     problems: Vec<Problem>,
 }
 
@@ -46,10 +47,29 @@ impl<'a> Reader<'a> {
         Self { source, problems }
     }
 
-    /// All problems, in the order of the file.
-    pub(super) fn finish(mut self) -> Vec<Problem> {
-        self.problems.sort_by_key(|problem| (problem.line, problem.column));
+    /// Reads a file in which nothing is expanded, and continues a list of problems.
+    pub(super) fn literal(problems: Vec<Problem>) -> Self {
+        let dir = std::path::Path::new("");
+        let source = Source { env: &|_| None, dir, literal: true, sources: Sources::default() };
+        Self { source, problems }
+    }
+
+    /// Adds what is wrong with another file.
+    pub(super) fn add(&mut self, file: &std::path::Path, problems: Vec<Problem>) {
+        let file = Some(file.to_owned());
         self.problems
+            .extend(problems.into_iter().map(|problem| Problem { file: file.clone(), ..problem }));
+    }
+
+    /// Whether anything is wrong so far.
+    pub(super) fn has_problems(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
+    /// All problems, in the order of the file, and what was read.
+    pub(super) fn finish(mut self) -> (Vec<Problem>, Sources) {
+        self.problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        (self.problems, self.source.sources)
     }
 
     /// Adds a problem.

@@ -8,10 +8,11 @@ use http::HeaderValue;
 use url::Url;
 
 use super::auth;
+use super::prompts;
 use super::provider::{self, Providers};
 use super::raw::{Reader, Table, one_of, shown};
 use super::tree::{Node, Value};
-use super::{Config, Server, Stream, Target, units};
+use super::{Config, Server, Sources, Stream, Target, units};
 
 const DURATION: &str = "a duration such as `500ms`, `15s`, `2m` or `1h`";
 const POSITIVE: &str = "a duration above zero such as `500ms`, `15s`, `2m` or `1h`";
@@ -27,9 +28,13 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
     let Some(table) = reader.table("the file", root, &known) else {
         return Config::default();
     };
-    reader.unsupported(&table, "prompts");
     let providers = provider::providers(reader, &table);
     let models = models(reader, &table, &providers);
+    let is_model = |name: &str| {
+        let direct = name.split_once('/').filter(|(_, model)| !model.is_empty());
+        models.contains_key(name) || direct.is_some_and(|(head, _)| providers.contains_key(head))
+    };
+    let prompts = prompts::prompts(reader, &table, &is_model);
     Config {
         server: server(reader, &table),
         keys: auth::keys(reader, &table, &models, &providers),
@@ -39,6 +44,8 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
             .filter_map(|(name, provider)| Some((name.to_owned(), provider?)))
             .collect(),
         stream: stream(reader, &table),
+        prompts,
+        sources: Sources::default(),
     }
 }
 

@@ -1,76 +1,115 @@
-//! Tells when the configuration file's content has changed. It never reads what the content means:
-//! whoever waits loads the file again.
+//! Tells when the content of a file that the configuration was read from has changed. It never reads
+//! what the content means: whoever waits loads the configuration again.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
+
+use super::sources::Sources;
 
 /// One save makes several events; they are over by then.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// A watched configuration file.
+/// A directory and which one it is: a directory that was replaced has to be watched anew.
+type Place = (PathBuf, u64, u64);
+
+/// A watch over the files of a configuration. It begins with none: see [`Watch::follow`].
+///
+/// Their directories are watched and not the files: editors replace a file by another, and
+/// Kubernetes swaps a symbolic link beside it; a watch on the file itself sees the first of those at
+/// best. What a directory tells is only that something happened; content decides.
 pub struct Watch {
-    path: PathBuf,
-    /// The content that was last reported; `None`: it could not be read.
-    seen: Option<[u8; 32]>,
-    /// Something happened that has not been looked into. Kept here so that a caller who stops
-    /// waiting halfway loses nothing.
+    /// The content that was last loaded, or told as changed.
+    sources: Sources,
+    /// Something may have happened that has not been looked into. Kept here so that a caller who
+    /// stops waiting halfway loses nothing.
     stirred: bool,
+    stir: mpsc::Sender<()>,
     events: mpsc::Receiver<()>,
+    watched: BTreeSet<Place>,
     /// Watches for as long as it lives.
-    _watcher: RecommendedWatcher,
+    watcher: Option<RecommendedWatcher>,
 }
 
-/// Starts to watch a file. Start before loading it, so that no change falls in between.
-///
-/// The directory is watched and not the file: editors replace the file by another, and Kubernetes
-/// swaps a symbolic link beside it; a watch on the file itself sees the first of those at best.
-pub fn watch(path: &Path) -> notify::Result<Watch> {
-    let (stir, events) = mpsc::channel(1);
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading the file, as we do ourselves, is an event too.
-        if !event.is_ok_and(|event| event.kind.is_access()) {
-            // Full: a wake-up is waiting already.
-            stir.try_send(()).ok();
+impl Default for Watch {
+    fn default() -> Self {
+        let (stir, events) = mpsc::channel(1);
+        Self {
+            sources: Sources::default(),
+            stirred: false,
+            stir,
+            events,
+            watched: BTreeSet::new(),
+            watcher: None,
         }
-    })?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    watcher.watch(directory.unwrap_or_else(|| Path::new(".")), RecursiveMode::NonRecursive)?;
-    let seen = fingerprint(path);
-    Ok(Watch { path: path.to_owned(), seen, stirred: false, events, _watcher: watcher })
+    }
 }
 
 impl Watch {
-    /// Resolves when the content is another than before, or has become unreadable. Waiting may be
-    /// given up and taken up again at any time.
+    /// Watches these from now on, instead of those before. A change between their loading and this
+    /// call is told, too. What can be watched is, even where this fails for one of the directories.
+    pub fn follow(&mut self, sources: &Sources) -> notify::Result<()> {
+        self.sources = sources.clone();
+        self.stirred = true;
+        self.arm(places(sources))
+    }
+
+    /// Resolves when the content of a file is another than before, or one has become readable or
+    /// unreadable. Waiting may be given up and taken up again at any time.
     pub async fn changed(&mut self) {
         loop {
             if !self.stirred {
-                if self.events.recv().await.is_none() {
-                    // The watcher is gone; there is nothing left to tell.
-                    return std::future::pending().await;
-                }
+                self.events.recv().await;
                 self.stirred = true;
             }
             tokio::time::sleep(SETTLE).await;
             // What comes from here on is told anew; what came before is in what is read now.
             while self.events.try_recv().is_ok() {}
-            let path = self.path.clone();
-            let now = tokio::task::spawn_blocking(move || fingerprint(&path)).await.ok().flatten();
+            let sources = self.sources.clone();
+            let look = tokio::task::spawn_blocking(move || (sources.now(), places(&sources)));
+            let Ok((now, places)) = look.await else { continue };
             self.stirred = false;
-            if now != self.seen {
-                self.seen = now;
+            if places != self.watched {
+                // Kept in a directory that cannot be watched, a change waits for the next reload.
+                self.arm(places).ok();
+                self.stirred = true;
+            }
+            if now != self.sources {
+                self.sources = now;
                 return;
             }
         }
     }
+
+    /// Watches all of `places`, and nothing else. The watcher before it is let go of only then.
+    fn arm(&mut self, places: BTreeSet<Place>) -> notify::Result<()> {
+        let stir = self.stir.clone();
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<_>| {
+            // Reading the files, as we do ourselves, is an event too.
+            if !event.is_ok_and(|event: notify::Event| event.kind.is_access()) {
+                // Full: a wake-up is waiting already.
+                stir.try_send(()).ok();
+            }
+        })?;
+        let mut outcome = Ok(());
+        for (directory, ..) in &places {
+            let watching = watcher.watch(directory, RecursiveMode::NonRecursive);
+            outcome = outcome.and(watching);
+        }
+        self.watched = places;
+        self.watcher = Some(watcher);
+        outcome
+    }
 }
 
-fn fingerprint(path: &Path) -> Option<[u8; 32]> {
-    // A file that is too large counts as an empty one: neither can be loaded.
-    let bytes = super::expand::read_bounded(path, super::MAX_FILE).ok()?;
-    Some(Sha256::digest(bytes.unwrap_or_default()).into())
+fn places(sources: &Sources) -> BTreeSet<Place> {
+    let place = |path: PathBuf| {
+        let found = path.metadata().ok()?;
+        Some((path, found.dev(), found.ino()))
+    };
+    sources.directories().filter_map(place).collect()
 }

@@ -48,6 +48,8 @@ struct Entry {
     caller: String,
     /// As the caller named it, shortened.
     model: String,
+    /// Id and version of the prompt.
+    prompt: Option<(String, String)>,
     label: String,
     target: String,
     target_label: String,
@@ -78,6 +80,7 @@ impl Record {
             stream: false,
             caller: String::new(),
             model: String::new(),
+            prompt: None,
             label: String::new(),
             target: String::new(),
             target_label: String::new(),
@@ -114,6 +117,13 @@ impl Record {
             entry.model = model.chars().filter(|c| !c.is_control()).take(100).collect();
             entry.stream = stream;
             entry.input_estimate = (body_bytes as u64).div_ceil(4);
+        }
+    }
+
+    /// Which prompt it names: a configured one, so that its name is bounded.
+    pub fn prompted(&mut self, id: &str, version: &str) {
+        if let Some(entry) = &mut self.0 {
+            entry.prompt = Some((id.to_owned(), version.to_owned()));
         }
     }
 
@@ -287,6 +297,8 @@ impl Entry {
             caller = self.caller,
             dialect = self.dialect,
             model = self.model,
+            prompt = self.prompt.as_ref().map(|(id, _)| id),
+            prompt_version = self.prompt.as_ref().map(|(_, version)| version),
             target = self.target,
             upstream_model = self.tally.model.as_deref(),
             stream = self.stream,

@@ -4,6 +4,7 @@ pub mod account;
 pub mod answer;
 pub mod auth;
 pub mod limit;
+pub mod prompt;
 pub mod relay;
 pub mod route;
 pub mod upstream;
@@ -25,10 +26,12 @@ use rand::distr::{Alphanumeric, SampleString};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::app::App;
+use crate::config::Config;
 use crate::error::Error;
 use crate::wire::chat::{End, Fault, Kind};
-use crate::wire::dialect::{self, Asked, Call, CallerDialect, DEFAULT, Endpoint};
+use crate::wire::dialect::{self, Asked, CHAT, Call, CallerDialect, DEFAULT, Endpoint};
 use account::Record;
+use auth::Caller;
 use limit::Admission;
 use relay::{Session, Start};
 use upstream::Order;
@@ -79,6 +82,10 @@ async fn pipeline(
     let admission = caller.gate.admit()?;
     expect_json(&head.headers)?;
     let body = read(body, &state.config.server).await?;
+    let body = match form {
+        CHAT => prompt::fill_in(&state.config.prompts, &caller, dialect, body, record)?,
+        _ => body,
+    };
     let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
     let envelope = dialect.envelope(&Asked { form, path, query, body: &body })?;
     record.asked(&envelope.model, envelope.stream, body.len());
@@ -163,12 +170,25 @@ async fn respond(
 
 /// The list of models that the caller may use, in the caller's dialect.
 pub fn models(app: &App, request: &Request) -> Response {
+    listed(app, request, |config, caller, dialect| dialect.models(&route::models(config, caller)))
+}
+
+/// The list of prompts that the caller may use. No vendor has such a list, so that there is one form.
+pub fn prompts(app: &App, request: &Request) -> Response {
+    listed(app, request, |config, caller, _| prompt::list(&config.prompts, caller))
+}
+
+fn listed(
+    app: &App,
+    request: &Request,
+    list: impl FnOnce(&Config, &Caller, &dyn CallerDialect) -> String,
+) -> Response {
     let headers = request.headers();
     let id = request_id(headers);
     let dialect = spoken(headers, request.uri().path());
     let state = app.state();
     let mut response = match auth::identify(&state.callers, headers) {
-        Ok(caller) => json(StatusCode::OK, dialect.models(&route::models(&state.config, &caller))),
+        Ok(caller) => json(StatusCode::OK, list(&state.config, &caller, dialect)),
         Err(error) => refusal(dialect, &error, &id),
     };
     stamp(&mut response, &id);

@@ -109,6 +109,13 @@ pub fn edit(object: &str, edits: &[(&str, Option<&str>)]) -> Result<String, serd
     Ok(out)
 }
 
+/// Puts items, each JSON, before those of an array, whose own bytes stay. `None`: it is no array.
+pub fn prepend(array: &str, items: &[String]) -> Option<String> {
+    let own = array.trim().strip_prefix('[')?.strip_suffix(']')?;
+    let between = if own.trim().is_empty() || items.is_empty() { "" } else { "," };
+    Some(format!("[{}{between}{own}]", items.join(",")))
+}
+
 /// A string as a JSON string literal.
 pub fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
@@ -118,6 +125,11 @@ pub fn quoted(text: &str) -> String {
 pub fn write_str(text: &str, out: &mut BytesMut) {
     // Writing to memory cannot fail.
     serde_json::to_writer(out.writer(), text).unwrap_or_default();
+}
+
+/// Whether an object says nothing of a member: it is not there, or null.
+pub fn is_unsaid(members: &Members<'_>, name: &str) -> bool {
+    members.get(name).is_none_or(is_null)
 }
 
 /// Whether a value is `null` (or, being absent, might as well be).

@@ -17,6 +17,8 @@ mod pairs;
 #[cfg(test)]
 mod passed;
 #[cfg(test)]
+mod prompts;
+#[cfg(test)]
 mod recorded;
 #[cfg(test)]
 mod refusals;

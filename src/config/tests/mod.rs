@@ -3,6 +3,7 @@
 mod accepted;
 mod presets;
 mod problems;
+mod prompts;
 mod watch;
 
 use std::fs;
@@ -63,6 +64,6 @@ fn problems_of(text: impl AsRef<[u8]>) -> String {
     let Err(problems) = load_text(text) else {
         return "none".to_owned();
     };
-    let problems = Problems { path: Path::new("f").to_owned(), list: problems.list };
+    let problems = Problems { path: Path::new("f").to_owned(), ..problems };
     problems.to_string()
 }

@@ -5,10 +5,12 @@
 
 mod delta;
 mod end;
+mod rendered;
 mod request;
 
 pub use delta::{Citation, Delta, Stop, Usage};
 pub use end::{Deadline, End, Fault, Kind};
+pub use rendered::{Parameters, Rendered};
 pub use request::{
     Document, Format, Image, Message, Part, Reasoning, Request, Role, Scheme, Signature, Source,
     Tool, ToolChoice,

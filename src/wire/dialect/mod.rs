@@ -4,7 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::chat::{Delta, End, Fault, Kind, Request};
+use super::chat::{Delta, End, Fault, Kind, Rendered, Request};
 use super::framing::{Frame, Framing};
 
 mod anthropic;
@@ -92,6 +92,11 @@ pub trait CallerDialect: Sync {
     }
     /// Reads what the gateway itself needs of a request, and no more: unknown fields are fine.
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault>;
+    /// Puts a filled-in prompt into a request of the form [`CHAT`], by surgery: its messages before
+    /// the caller's own, its model and parameters, under the dialect's own names, where the caller
+    /// says none. Takes the member `prompt` out, which is not for upstreams. A request without
+    /// messages is fine here.
+    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault>;
     /// Reads a whole request, for translation. Says which field is wrong or cannot be translated.
     fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault>;
     /// A state machine that writes an answer.

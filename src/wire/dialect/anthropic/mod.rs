@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{
     Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Target,
 };
-use crate::wire::chat::{Fault, Kind, Request};
+use crate::wire::chat::{Fault, Kind, Rendered, Request};
 use crate::wire::json::quoted;
 
 mod answer;
@@ -20,6 +20,7 @@ mod encode;
 mod error;
 mod event;
 mod ids;
+mod prompt;
 mod read;
 mod read_block;
 mod request;
@@ -107,6 +108,10 @@ impl CallerDialect for Anthropic {
 
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
         Ok(Envelope { form: asked.form, ..request::envelope(asked.body)? })
+    }
+
+    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
+        prompt::prepend(body, prompt)
     }
 
     fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault> {

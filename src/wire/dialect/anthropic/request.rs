@@ -56,7 +56,7 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a str, at: &str) -> Result<T
 
 /// Says what is wrong without what was sent: of the parser's message only what it expected, and
 /// the names of fields, which are ours.
-fn fault(json: &str, error: &serde_json::Error, mut field: String) -> Fault {
+pub(super) fn fault(json: &str, error: &serde_json::Error, mut field: String) -> Fault {
     let (line, column) = (error.line(), error.column());
     // A value of another type than an enumeration's passes for a syntax error, too.
     if !error.is_data() && serde_json::from_str::<IgnoredAny>(json).is_err() {

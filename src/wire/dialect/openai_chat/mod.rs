@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{
     Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Target,
 };
-use crate::wire::chat::{Fault, Kind, Request};
+use crate::wire::chat::{Fault, Kind, Rendered, Request};
 
 mod calls;
 mod chunk;
@@ -16,6 +16,7 @@ mod decode;
 mod encode;
 mod error;
 mod passed;
+mod prompt;
 mod read;
 mod request;
 #[cfg(test)]
@@ -100,6 +101,10 @@ impl CallerDialect for OpenAiChat {
 
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
         Ok(Envelope { form: asked.form, ..request::envelope(asked.body)? })
+    }
+
+    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
+        prompt::prepend(body, prompt)
     }
 
     fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault> {

@@ -8,7 +8,7 @@ use crate::wire::chat::{Fault, Kind};
 use crate::wire::dialect::{CHAT, Envelope, Target};
 use crate::wire::json::{self, Members};
 
-fn members(body: &str) -> Result<Members<'_>, Fault> {
+pub(super) fn members(body: &str) -> Result<Members<'_>, Fault> {
     Members::parse(body).map_err(|error| syntax(&error))
 }
 

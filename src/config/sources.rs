@@ -1,0 +1,115 @@
+//! What a configuration was read from, so that a change of any of it can be noticed. Of the content
+//! only digests are kept: some of these files are credentials.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// The files and directories that a configuration was read from, each with the digest of what was
+/// read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sources(BTreeMap<PathBuf, Seen>);
+
+/// What a place held when it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    what: What,
+    /// `None`: it could not be read.
+    digest: Option<[u8; 32]>,
+}
+
+/// What is of interest at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// A file's content, up to so many bytes.
+    File(u64),
+    /// The names of a directory's YAML files.
+    Names,
+}
+
+impl Sources {
+    /// Reads a file of at most `limit` bytes, and remembers that it was read. `None`: it has more.
+    pub(super) fn read(&mut self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        // A pipe can be read once only: looking into it again would find another content, or wait.
+        let again = std::fs::metadata(path).map_or(true, |found| found.is_file());
+        let read = read_start(path, limit);
+        if again {
+            let digest = read.as_ref().ok().map(|bytes| Sha256::digest(bytes).into());
+            // What was read first is in use, whatever is read later.
+            self.0.entry(path.to_owned()).or_insert(Seen { what: What::File(limit), digest });
+        }
+        read.map(|bytes| (bytes.len() as u64 <= limit).then_some(bytes))
+    }
+
+    /// Lists a directory's YAML files in alphabetical order, and remembers that it was listed. Names
+    /// that begin with a dot are those of editors and of Kubernetes.
+    pub(super) fn list(&mut self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let names = yaml_names(directory);
+        let digest = names.as_ref().ok().map(|names| {
+            let mut digest = Sha256::new();
+            for name in names {
+                digest.update(name.as_encoded_bytes());
+                digest.update([0]);
+            }
+            digest.finalize().into()
+        });
+        self.0.entry(directory.to_owned()).or_insert(Seen { what: What::Names, digest });
+        Ok(names?.into_iter().map(|name| directory.join(name)).collect())
+    }
+
+    /// The same places as they are now.
+    pub(super) fn now(&self) -> Self {
+        let mut now = Self::default();
+        for (path, Seen { what, .. }) in &self.0 {
+            // Failing is an outcome like another, and is kept in `now`.
+            match what {
+                What::File(limit) => now.read(path, *limit).map(drop).ok(),
+                What::Names => now.list(path).map(drop).ok(),
+            };
+        }
+        now
+    }
+
+    /// The directories in which a change of any of these shows: that of the name, and that of the
+    /// file behind it where the name is a link. Where there is none, the nearest above it.
+    pub(super) fn directories(&self) -> impl Iterator<Item = PathBuf> {
+        self.0.iter().flat_map(|(path, seen)| {
+            let behind = path.canonicalize().ok();
+            let inside = behind.clone().filter(|_| seen.what == What::Names);
+            let of_name = existing_parent(path);
+            let of_file = behind.and_then(|path| existing_parent(&path));
+            of_name.into_iter().chain(of_file).chain(inside)
+        })
+    }
+}
+
+/// The nearest directory above a path that exists, in its plain form.
+fn existing_parent(path: &Path) -> Option<PathBuf> {
+    path.ancestors().skip(1).find_map(|directory| {
+        let here = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        here.canonicalize().ok()
+    })
+}
+
+fn yaml_names(directory: &Path) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        let is_yaml = Path::new(&name).extension().is_some_and(|end| end == "yaml" || end == "yml");
+        if is_yaml && !name.as_encoded_bytes().starts_with(b".") {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Reads a file's first bytes: one more than `limit` at most, which tells a larger file.
+fn read_start(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

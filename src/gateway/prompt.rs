@@ -1,0 +1,158 @@
+//! A prompt that a request names: found, filled in, and put into the caller's JSON. What a request
+//! says of prompts is read here and nowhere else, for every dialect.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use memchr::memmem;
+use serde_json::value::RawValue;
+
+use super::account::Record;
+use super::auth::Caller;
+use crate::error::Error;
+use crate::prompts::{Prompt, Prompts, Scalar, Variable, field, shown};
+use crate::wire::chat::{Fault, Kind};
+use crate::wire::dialect::CallerDialect;
+use crate::wire::json::{self, Members};
+
+/// What a request's `prompt` may hold.
+const KNOWN: [&str; 3] = ["id", "version", "variables"];
+
+/// A body whose prompt, if it names one, has become messages. One without stays as it is.
+pub fn fill_in(
+    prompts: &Prompts,
+    caller: &Caller,
+    dialect: &dyn CallerDialect,
+    body: String,
+    record: &mut Record,
+) -> Result<String, Error> {
+    let Some(named) = Named::find(&body)? else { return Ok(body) };
+    let prompt = choose(prompts, caller, &named)?;
+    record.prompted(&prompt.id, prompt.version.as_str());
+    let filled = prompt.render(&named.variables)?;
+    Ok(dialect.prepend(&body, &filled)?)
+}
+
+/// What a request says of a prompt.
+#[derive(Debug)]
+struct Named {
+    id: String,
+    version: Option<String>,
+    variables: BTreeMap<String, Scalar>,
+}
+
+impl Named {
+    /// Looks for the member `prompt`. A text there, or an object without `id`, is not ours. A body
+    /// that is no JSON names nothing: whoever reads it next says so in the caller's terms.
+    fn find(body: &str) -> Result<Option<Self>, Fault> {
+        // The name stands nowhere in most bodies, which are therefore not parsed for it.
+        if memmem::find(body.as_bytes(), br#""prompt""#).is_none() {
+            return Ok(None);
+        }
+        let Ok(members) = Members::parse(body) else { return Ok(None) };
+        let Some(prompt) = members.get("prompt") else { return Ok(None) };
+        match Members::parse(prompt.get()) {
+            Ok(said) if said.get("id").is_some() => Self::read(&said).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn read(said: &Members<'_>) -> Result<Self, Fault> {
+        if let Some((name, _)) = said.0.iter().find(|(name, _)| !KNOWN.contains(&name.as_ref())) {
+            let message = format!(
+                "`prompt` has an unknown member {}; it may have `id`, `version` and `variables`",
+                shown(name)
+            );
+            return Err(Fault::field("prompt", message));
+        }
+        let text = |name: &str| {
+            let value = said.get(name).filter(|value| !json::is_null(value));
+            let text = value.map(|value| json::text(value).map(Cow::into_owned));
+            let field = format!("prompt.{name}");
+            text.map(|text| text.ok_or_else(|| wrong(field, "must be a string"))).transpose()
+        };
+        let id = text("id")?.ok_or_else(|| wrong("prompt.id".to_owned(), "must be a string"))?;
+        Ok(Self { id, version: text("version")?, variables: variables(said.get("variables"))? })
+    }
+}
+
+fn variables(value: Option<&RawValue>) -> Result<BTreeMap<String, Scalar>, Fault> {
+    let mut variables = BTreeMap::new();
+    let Some(value) = value.filter(|value| !json::is_null(value)) else { return Ok(variables) };
+    let members = Members::parse(value.get())
+        .map_err(|_| wrong("prompt.variables".to_owned(), "must be an object"))?;
+    for (name, value) in members.0 {
+        let value = Scalar::from_json(value).map_err(|why| wrong(field(&name), why))?;
+        if variables.insert(name.clone().into_owned(), value).is_some() {
+            return Err(wrong(field(&name), "is given twice"));
+        }
+    }
+    Ok(variables)
+}
+
+fn wrong(field: String, why: &str) -> Fault {
+    let message = format!("`{field}` {why}");
+    Fault::field(field, message)
+}
+
+/// The version that is asked for, or else the newest, of those that the caller may see.
+fn choose<'p>(
+    prompts: &'p Prompts,
+    caller: &Caller,
+    Named { id, version, .. }: &Named,
+) -> Result<&'p Arc<Prompt>, Fault> {
+    let mut seen = prompts.versions(id).filter(|prompt| may_see(caller, prompt)).peekable();
+    if seen.peek().is_none() {
+        let message = format!("there is no prompt {}; GET /v1/prompts lists them", shown(id));
+        return Err(not_found("prompt.id", message));
+    }
+    let Some(version) = version else {
+        return seen.next_back().ok_or_else(|| not_found("prompt.id", String::new()));
+    };
+    seen.find(|prompt| prompt.version.as_str() == version).ok_or_else(|| {
+        let (id, version) = (shown(id), shown(version));
+        let message =
+            format!("prompt {id} has no version {version}; GET /v1/prompts lists those it has");
+        not_found("prompt.version", message)
+    })
+}
+
+fn not_found(field: &str, message: String) -> Fault {
+    let code = Some("prompt_not_found".to_owned());
+    Fault { kind: Kind::NotFound, message, code, param: Some(field.to_owned()) }
+}
+
+/// A prompt is for callers who may use its model; one without a model is for all.
+fn may_see(caller: &Caller, prompt: &Prompt) -> bool {
+    prompt.model.as_ref().is_none_or(|model| caller.may_use(model))
+}
+
+/// The JSON body of the list of prompts that a caller may use, the newest version first.
+pub fn list(prompts: &Prompts, caller: &Caller) -> String {
+    let variable = |Variable { name, description, default }: &Variable| {
+        serde_json::json!({
+            "name": name,
+            "description": description,
+            "required": default.is_none(),
+            "default": default.as_ref().map(Scalar::to_json),
+        })
+    };
+    let version = |prompt: &Arc<Prompt>| {
+        serde_json::json!({
+            "version": prompt.version.as_str(),
+            "description": prompt.description,
+            "model": prompt.model,
+            "variables": prompt.variables.iter().map(variable).collect::<Vec<_>>(),
+        })
+    };
+    let mut data = Vec::new();
+    for id in prompts.ids() {
+        let seen = prompts.versions(id).rev().filter(|prompt| may_see(caller, prompt));
+        let versions: Vec<_> = seen.map(version).collect();
+        if !versions.is_empty() {
+            data.push(serde_json::json!({"id": id, "object": "prompt", "versions": versions}));
+        }
+    }
+    serde_json::json!({"object": "list", "data": data}).to_string()
+}
