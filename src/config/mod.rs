@@ -15,6 +15,7 @@ mod raw;
 pub mod secret;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tree;
 mod units;
 mod validate;
@@ -40,6 +41,7 @@ pub use builtin::without_file;
 pub use key::{digest, key_line, new_key};
 pub use limits::Limits;
 pub use problem::{Problem, Problems};
+pub use tls::Tls;
 pub use watch::{Watch, watch};
 
 /// The most bytes of a configuration file.
@@ -90,6 +92,8 @@ pub struct Config {
     pub models: BTreeMap<String, Vec<Target>>,
     /// How streams are relayed.
     pub stream: Stream,
+    /// What is no mistake in the file, but will not work as it is.
+    pub warnings: Vec<Problem>,
 }
 
 /// The listening side.
@@ -105,6 +109,8 @@ pub struct Server {
     pub drain: Duration,
     /// Origins whose pages may call (CORS); exact matches.
     pub cors_origins: Vec<HeaderValue>,
+    /// How callers are spoken to; without it, in plain text.
+    pub tls: Option<Tls>,
 }
 
 /// An upstream account.
