@@ -67,7 +67,7 @@ impl Socket {
 
     /// Writes a last text to a peer whom nothing else reads from or writes to.
     pub(super) async fn say(&self, text: &[u8]) -> io::Result<()> {
-        (&mut self.clone()).write_all(text).await
+        self.clone().write_all(text).await
     }
 
     /// Closes our side and throws away what the peer still sends, until it closes its side or

@@ -3,6 +3,7 @@
 mod accepted;
 mod presets;
 mod problems;
+mod tls;
 mod watch;
 
 use std::fs;
