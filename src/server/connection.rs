@@ -186,10 +186,10 @@ async fn drive<C: GracefulConnection<Error = hyper::Error>>(
 /// `served`: `None` if the peer did not read.
 fn over(served: Option<Result<(), hyper::Error>>) -> Over {
     match served {
-        Some(Ok(())) => Over::Told,
-        // What cannot be read as a request has been answered.
-        Some(Err(error)) if error.is_parse() => Over::Told,
-        Some(Err(_)) | None => Over::Cut,
+        Some(Err(error)) if error.is_timeout() => Over::Cut,
+        // With an answer, a GOAWAY, or by a peer who is gone, which shows at once.
+        Some(_) => Over::Told,
+        None => Over::Cut,
     }
 }
 
