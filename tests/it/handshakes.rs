@@ -11,6 +11,7 @@ use tokio_rustls::rustls::{self, ClientConfig, HandshakeKind, ProtocolVersion};
 use crate::support::answers::streamed;
 use crate::support::certificate::{Certificate, secure};
 use crate::support::gateway::{Gateway, configuration, yaml};
+use crate::support::process::{File, Process, run};
 use crate::support::raw::Raw;
 use crate::support::upstream::Upstream;
 
@@ -143,6 +144,47 @@ async fn tls_to_a_plain_port_is_closed() {
     let config = Arc::new(Certificate::new().config(&["h2", "http/1.1"]));
     let refused = timeout(Duration::from_secs(2), secure(&gateway, &config)).await;
     assert!(refused.expect("closed at once").is_err());
+}
+
+/// The program itself: HTTPS from its first line on, another certificate at a signal, and the running
+/// one for as long as the new one is wrong.
+#[tokio::test]
+async fn the_program_takes_a_new_certificate_at_a_signal() {
+    let mut certificate = Certificate::new();
+    let yaml = |server: String| yaml("http://127.0.0.1:1", "http://127.0.0.1:1", &server);
+    let file = File::new(&yaml(certificate.server("listen: 127.0.0.1:0")));
+    let (mut process, url) = Process::gateway(&file, "info").await;
+    assert!(url.starts_with("https://"), "{url}");
+    let health = |client: reqwest::Client| client.get(format!("{url}/healthz")).send();
+    let old = certificate.client();
+    assert_eq!(health(old.clone()).await.unwrap().status(), 200);
+    certificate.renew();
+    process.signal("HUP");
+    process.log("configuration reloaded").await;
+    assert_eq!(health(certificate.client()).await.unwrap().status(), 200);
+    assert_eq!(health(old).await.unwrap().status(), 200, "on the connection that it has");
+    certificate.spoil();
+    process.signal("HUP");
+    let log = process.log("stays in force").await;
+    assert!(log.contains("`key` has no private key"), "{log}");
+    assert_eq!(health(certificate.client()).await.unwrap().status(), 200);
+}
+
+#[test]
+fn check_tells_of_certificates() {
+    let certificate = Certificate::new();
+    let yaml = yaml("http://127.0.0.1:1", "http://127.0.0.1:1", &certificate.server(""));
+    let file = File::new(&yaml);
+    let (status, out, err) = run(&["check", "--config", file.path()]);
+    assert_eq!((status, err.as_str()), (Some(0), ""), "{out}");
+    certificate.expire();
+    let (status, out, err) = run(&["check", "--config", file.path()]);
+    assert_eq!(status, Some(0), "{out}");
+    assert!(err.contains(": warning: `cert` has expired"), "{err}");
+    certificate.spoil();
+    let (status, _, err) = run(&["check", "--config", file.path()]);
+    assert_eq!(status, Some(2));
+    assert!(err.contains("`key` has no private key"), "{err}");
 }
 
 /// Failure mode 67: handshakes that do not come to an end are not waited for.

@@ -30,12 +30,28 @@ impl Certificate {
 
     /// Puts another certificate with another key into the same files.
     pub(crate) fn renew(&mut self) {
+        self.der = self.make(|_| {});
+    }
+
+    /// The same with a certificate that nobody takes any more.
+    pub(crate) fn expire(&self) {
+        self.make(|params| params.not_after = rcgen::date_time_ymd(2001, 1, 1));
+    }
+
+    /// Leaves no key in the key's file.
+    pub(crate) fn spoil(&self) {
+        std::fs::write(self.folder.join("key.pem"), "").unwrap();
+    }
+
+    fn make(&self, change: impl FnOnce(&mut CertificateParams)) -> CertificateDer<'static> {
         let key = KeyPair::generate().unwrap();
         let names = ["localhost", "127.0.0.1"].map(str::to_owned);
-        let cert = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let cert = params.self_signed(&key).unwrap();
         std::fs::write(self.folder.join("cert.pem"), cert.pem()).unwrap();
         std::fs::write(self.folder.join("key.pem"), key.serialize_pem()).unwrap();
-        self.der = cert.der().clone();
+        cert.der().clone()
     }
 
     /// A `server` section with it, and more fields.
