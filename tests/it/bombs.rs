@@ -101,10 +101,9 @@ async fn fm68_memory_is_bounded() {
     for (number, (provider, upstream)) in upstreams.iter().enumerate() {
         let (dialect, path) =
             if *provider == "oai" { ("openai-chat", "/v1") } else { ("anthropic", "") };
-        yaml += &format!(
-            "  b{number}: {{ dialect: {dialect}, base_url: \"{}{path}\" }}\n",
-            upstream.url
-        );
+        let url = format!("{}{path}", upstream.url);
+        let provider = format!("  b{number}: {{ dialect: {dialect}, base_url: \"{url}\" }}\n");
+        yaml.push_str(&provider);
     }
     let file = File::new(&format!("{yaml}{LIMIT}server: {{ listen: 127.0.0.1:0 }}\n"));
     let (process, url) = Process::gateway(&file, "warn").await;

@@ -37,15 +37,12 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 fn field(name: &str, value: &str) -> Vec<u8> {
     let text = |text: &str| {
         let length = text.len();
-        let prefix = match u8::try_from(length) {
-            Ok(short @ ..127) => vec![short],
-            _ => {
-                let rest = length - 127;
-                vec![
-                    127,
-                    u8::try_from(rest % 128).unwrap() | 128,
-                    u8::try_from(rest / 128).unwrap(),
-                ]
+        // Seven bits, and what is more in groups of seven, the lowest first.
+        let prefix = match length.checked_sub(127) {
+            None => vec![u8::try_from(length).unwrap()],
+            Some(rest) => {
+                let (low, high) = (rest % 128, rest / 128);
+                vec![127, u8::try_from(low).unwrap() | 128, u8::try_from(high).unwrap()]
             }
         };
         [&prefix, text.as_bytes()].concat()
