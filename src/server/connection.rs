@@ -1,9 +1,10 @@
 //! One caller's connection: which HTTP it speaks, what it may cost, and when it is over.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::Router;
@@ -31,6 +32,8 @@ const MAX_STREAMS: u32 = 1_000;
 const HEAD: u32 = 32 * 1024;
 /// The most bytes that hyper holds per connection, read and not yet taken, or written and unsent.
 const BUFFER: usize = 64 * 1024;
+/// How many header timeouts a connection may be without a request.
+const IDLE: u32 = 12;
 /// How long a connection whose peer hung up may still write what it is about to.
 const LAST_WORDS: Duration = Duration::from_millis(5);
 
@@ -65,9 +68,9 @@ impl Connection {
         };
         let over = match opened {
             Ok(Ok(Some(ready))) => {
-                let heads = TaskTracker::new();
-                let occasions = occasions(&socket, terms.header_timeout, &shutdown, heads.clone());
-                requests(ready, (router, peer, heads), (&terms, tasks), occasions).await
+                let asked = Asked::default();
+                let occasions = occasions(&socket, terms.header_timeout, &shutdown, &asked);
+                requests(ready, (router, peer, asked), (&terms, tasks), occasions).await
             }
             Ok(Ok(None)) => Over::Told,
             Ok(Err(error)) => {
@@ -85,22 +88,33 @@ impl Connection {
     }
 }
 
-/// Answers all requests of a connection. `heads`: where requests without a response head count.
+/// What was asked of a connection so far.
+#[derive(Clone, Default)]
+struct Asked {
+    /// How many requests there were.
+    count: Arc<AtomicU64>,
+    /// Those that have no response head yet.
+    heads: TaskTracker,
+    /// Those whose response has not ended.
+    open: TaskTracker,
+}
+
+/// Answers all requests of a connection.
 async fn requests(
     (transport, http): (Transport, Http),
-    (router, peer, heads): (Router, SocketAddr, TaskTracker),
+    (router, peer, asked): (Router, SocketAddr, Asked),
     (terms, tasks): (&Terms, TaskTracker),
     occasions: Occasions,
 ) -> Over {
-    let asked = Arc::new(AtomicBool::new(false));
-    let first = Arc::clone(&asked);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        first.store(true, Relaxed);
+        asked.count.fetch_add(1, Relaxed);
         stall::forget();
-        let answered = heads.track_future(router.clone().oneshot(request.map(Body::new)));
+        let open = asked.open.token();
+        let answered = asked.heads.track_future(router.clone().oneshot(request.map(Body::new)));
         async move {
-            answered.await.map(|response: axum::response::Response| response.map(Marking::new))
+            let response: axum::response::Response = answered.await?;
+            Ok::<_, Infallible>(response.map(|body| Marking::new(body, open)))
         }
     });
     match http {
@@ -108,12 +122,12 @@ async fn requests(
             let serving = one(&transport)
                 .header_read_timeout(terms.header_timeout)
                 .serve_connection(TokioIo::new(transport), service);
-            drive(Watched::new(serving, terms.write_stall), occasions, &asked).await
+            drive(Watched::new(serving, terms.write_stall), occasions).await
         }
         Http::Two => {
             let executor = WatchedExecutor { tasks, write_stall: terms.write_stall };
             let serving = two(executor).serve_connection(TokioIo::new(transport), service);
-            drive(Watched::new(serving, terms.write_stall), occasions, &asked).await
+            drive(Watched::new(serving, terms.write_stall), occasions).await
         }
     }
 }
@@ -124,7 +138,9 @@ enum Occasion {
     /// The peer has closed its side.
     HungUp,
     /// The time for the first request is over.
-    FirstRequestDue,
+    NothingAsked,
+    /// There has been no request for long.
+    Idle,
     /// The process is stopping.
     Stopping,
 }
@@ -136,9 +152,10 @@ fn occasions(
     socket: &Socket,
     header_timeout: Duration,
     shutdown: &Shutdown,
-    heads: TaskTracker,
+    asked: &Asked,
 ) -> Occasions {
     let (socket, stopping) = (socket.clone(), shutdown.stopping.clone());
+    let Asked { count, heads, open } = asked.clone();
     let occasions = Occasions::new();
     occasions.push(Box::pin(async move {
         socket.hung_up().await;
@@ -146,7 +163,21 @@ fn occasions(
     }));
     occasions.push(Box::pin(async move {
         sleep(header_timeout).await;
-        Occasion::FirstRequestDue
+        let mut before = count.load(Relaxed);
+        if before == 0 {
+            return Occasion::NothingAsked;
+        }
+        // Those of HTTP/1.1 have a deadline for the next head; those of HTTP/2 only this one.
+        open.close();
+        loop {
+            open.wait().await;
+            sleep(header_timeout * IDLE).await;
+            let now = count.load(Relaxed);
+            if now == before && open.is_empty() {
+                return Occasion::Idle;
+            }
+            before = now;
+        }
     }));
     occasions.push(Box::pin(async move {
         stopping.cancelled().await;
@@ -162,7 +193,6 @@ fn occasions(
 async fn drive<C: GracefulConnection<Error = hyper::Error>>(
     mut serving: Watched<C>,
     mut occasions: Occasions,
-    asked: &AtomicBool,
 ) -> Over {
     loop {
         let occasion = tokio::select! {
@@ -176,9 +206,8 @@ async fn drive<C: GracefulConnection<Error = hyper::Error>>(
                 let _cut = timeout(LAST_WORDS, &mut serving).await;
                 return Over::Cut;
             }
-            Occasion::FirstRequestDue if !asked.load(Relaxed) => return Over::Cut,
-            Occasion::FirstRequestDue => {}
-            Occasion::Stopping => serving.inner().graceful_shutdown(),
+            Occasion::NothingAsked => return Over::Cut,
+            Occasion::Idle | Occasion::Stopping => serving.inner().graceful_shutdown(),
         }
     }
 }

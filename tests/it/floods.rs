@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
-use crate::support::answers::{request, streamed};
+use crate::support::answers::{opening, request, streamed};
 use crate::support::gateway::{Gateway, KEY, yaml};
 use crate::support::raw::Raw;
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{Step, Upstream};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -176,6 +176,43 @@ async fn fm67_a_flood_of_pings_or_settings_is_not_kept() {
         let cut = timeout(Duration::from_secs(5), flooding).await;
         assert!(cut.is_ok(), "still open after {written} bytes");
         others_are_served(&gateway).await;
+    }
+}
+
+/// A connection of HTTP/2 that asks for nothing more is closed, and told; one with an open stream,
+/// however silent, is not.
+#[tokio::test]
+async fn fm67_an_idle_connection_is_not_kept_for_ever() {
+    for silent in [false, true] {
+        let mut script = vec![Step::Sse, Step::chunk(&opening("openai-chat", "hi"))];
+        script.push(Step::Hang);
+        let upstream = Upstream::new(script).await;
+        let more = "server: { header_timeout: 100ms }\n";
+        let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, more)).await;
+        let mut raw = open(&gateway).await;
+        if silent {
+            raw.write(frame(HEADERS, END_HEADERS, 1, &head(&[]))).await;
+            let body = request("oai/m", true, "hi");
+            raw.write(frame(DATA, END_STREAM, 1, body.as_bytes())).await;
+            raw.until("hi").await;
+            let ended = timeout(Duration::from_secs(2), raw.stream.read_buf(&mut raw.read)).await;
+            assert!(ended.is_err(), "an open stream was cut off");
+        } else {
+            raw.write(frame(HEADERS, END_HEADERS | END_STREAM, 1, &health())).await;
+            until_answered(&mut raw, 1).await;
+            // The close begins with a GOAWAY and a ping, which wants an answer.
+            until_told(&mut raw, PING).await;
+            let ping = frames(&raw.read).into_iter().find(|(kind, ..)| *kind == PING).unwrap();
+            raw.write(frame(PING, 1, 0, &ping.2)).await;
+            assert_eq!(reason(&mut raw).await, 0);
+        }
+    }
+}
+
+async fn until_told(raw: &mut Raw, kind: u8) {
+    while !frames(&raw.read).iter().any(|(found, ..)| *found == kind) {
+        let read = timeout(Duration::from_secs(5), raw.stream.read_buf(&mut raw.read)).await;
+        assert!(read.expect("told in 5 s").unwrap() > 0, "closed");
     }
 }
 
