@@ -8,7 +8,7 @@ use crate::support::upstream::{Step, Upstream};
 use crate::support::{Ended, reader};
 
 /// What the bomb holds.
-const HUGE: usize = 256 << 20;
+const HUGE: usize = 64 << 20;
 /// What one event may hold.
 const LIMIT: &str = "stream: { max_event: 1MiB }\n";
 

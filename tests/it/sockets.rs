@@ -65,12 +65,14 @@ async fn fm67_a_head_that_trickles_has_one_deadline() {
 #[tokio::test]
 async fn fm67_the_next_head_on_a_connection_has_the_same_deadline() {
     let (gateway, _upstream) = gateway().await;
-    let mut raw = Raw::new(gateway.address).await;
-    raw.write("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    assert_eq!(raw.response().await.status(), 200);
-    let since = Instant::now();
-    raw.write("GET /healthz HTTP/1.1\r\nhost").await;
-    closes_in_time(&mut raw, since, "second head").await;
+    for begun in ["", "GET /healthz HTTP/1.1\r\nhost"] {
+        let mut raw = Raw::new(gateway.address).await;
+        raw.write("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert_eq!(raw.response().await.status(), 200);
+        let since = Instant::now();
+        raw.write(begun).await;
+        closes_in_time(&mut raw, since, begun).await;
+    }
 }
 
 #[tokio::test]
@@ -87,6 +89,28 @@ async fn fm67_bodies_that_stall_are_refused() {
             assert!(text.contains("did not arrive in time"), "{text}");
         }
     }
+    assert!(upstream.requests().await.is_empty());
+}
+
+/// Bytes that come one at a time buy no more time than they are worth.
+#[tokio::test]
+async fn fm67_a_body_that_trickles_is_refused() {
+    let (gateway, upstream) = gateway().await;
+    let whole = post("/v1/chat/completions", "", &request("oai/m", true, &"x".repeat(1_000)));
+    let (head, body) = whole.split_once("\r\n\r\n").unwrap();
+    let since = Instant::now();
+    let mut raw = Raw::new(gateway.address).await;
+    raw.write(format!("{head}\r\n\r\n")).await;
+    let mut beat = tokio::time::interval(Duration::from_millis(20));
+    let mut sent = body.bytes();
+    // What it is told waits for it.
+    while raw.stream.try_read_buf(&mut raw.read).is_err() {
+        beat.tick().await;
+        raw.write([sent.next().unwrap()]).await;
+        assert!(since.elapsed() < Duration::from_secs(3), "still waited for");
+    }
+    assert!(raw.rest().await.contains("did not arrive in time"));
+    assert!(since.elapsed() >= PATIENCE);
     assert!(upstream.requests().await.is_empty());
 }
 
@@ -273,8 +297,11 @@ async fn fm69_odd_requests_are_built_anew() {
         ))
         .await;
         let text = raw.rest().await;
+        assert!(text.starts_with("HTTP/1.1 200"), "{framing}: {text}");
         assert_eq!(text.matches("HTTP/1.1").count(), 1, "{framing}: {text}");
-        for seen in upstream.requests().await {
+        let requests = upstream.requests().await;
+        assert_eq!(requests.len(), 1, "{framing}");
+        for seen in requests {
             let head = seen.head.to_ascii_lowercase();
             assert!(head.starts_with("post /v1/chat/completions http/1.1\r\n"), "{head}");
             assert_eq!(head.matches("\nhost:").count(), 1, "{head}");
@@ -298,7 +325,9 @@ async fn fm69_bare_line_feeds_end_lines() {
     raw.write(&whole).await;
     let text = raw.rest().await;
     assert_eq!(text.matches("HTTP/1.1").count(), 1, "{text}");
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
     let seen = upstream.requests().await;
+    assert_eq!(seen.len(), 1);
     assert!(seen.iter().all(|seen| !seen.head.replace("\r\n", "").contains('\n')));
 }
 
