@@ -17,11 +17,11 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::config::Config;
+use crate::config::{Config, Tls};
 use crate::gateway;
 use crate::gateway::auth::{Caller, Callers};
 use crate::gateway::limit::Gates;
-use crate::server::{Bounds, Shutdown};
+use crate::server::{Shutdown, Terms};
 use crate::telemetry::Metrics;
 use crate::wire::dialect::{self, CallerDialect};
 
@@ -89,17 +89,21 @@ impl App {
 
     /// Puts another configuration in force. Requests under way keep theirs, and callers keep what
     /// they have used of limits that did not change.
-    pub fn reload(&self, config: Config) {
+    pub fn reload(&self, mut config: Config) {
+        let running = self.state();
+        config.server.tls =
+            config.server.tls.map(|tls| tls.or_same(running.config.server.tls.as_ref()));
         let callers = callers(&config, &self.gates);
         self.state.store(Arc::new(State { config, callers }));
     }
 
-    /// What bounds new connections.
-    pub fn bounds(&self) -> Bounds {
+    /// The terms of new connections.
+    pub fn terms(&self) -> Terms {
         let state = self.state();
-        Bounds {
+        Terms {
             header_timeout: state.config.server.header_timeout,
             write_stall: state.config.stream.write_stall,
+            tls: state.config.server.tls.as_ref().map(Tls::server),
         }
     }
 }

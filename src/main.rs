@@ -62,6 +62,10 @@ fn check(file: Option<&std::path::Path>) -> Result<(), Failure> {
     })?;
     let config =
         config::load(file, &config::env).map_err(|problems| Failure::configuration(&problems))?;
+    for config::Problem { line, column, message, .. } in &config.warnings {
+        let warning = format!("{}:{line}:{column}: warning: {message}", file.display());
+        say(&mut std::io::stderr(), &warning);
+    }
     let found = format!(
         "{}: ok ({} providers, {} models, {} keys, {} prompts)",
         file.display(),

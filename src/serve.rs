@@ -40,13 +40,20 @@ pub(crate) fn serve(file: Option<&Path>, log: Log) -> Result<(), Failure> {
                 let listener = listen(config.server.listen, "choose another with server.listen")?;
                 let address =
                     listener.local_addr().map_err(|error| Failure::new(error.to_string()))?;
-                say(&mut std::io::stdout(), &format!("Streamgate on http://{address}"));
+                say(
+                    &mut std::io::stdout(),
+                    &format!("Streamgate on {}://{address}", scheme(&config)),
+                );
                 (config, listener)
             }
             None => unconfigured(&shutdown)?,
         };
         run(config, listener, file, (shutdown, signals)).await
     })
+}
+
+fn scheme(config: &Config) -> &'static str {
+    if config.server.tls.is_some() { "https" } else { "http" }
 }
 
 fn load(file: &Path) -> Result<Config, Failure> {
@@ -106,6 +113,7 @@ async fn run(
     (shutdown, mut signals): (Shutdown, Signals),
 ) -> Result<(), Failure> {
     let sources = config.sources.clone();
+    warn(&config);
     let app = App::new(config, &shutdown).map_err(|error| Failure::new(error.to_string()))?;
     let mut workers = pin!(workers(&app, &listener, &shutdown)?);
     drop(listener);
@@ -170,10 +178,10 @@ async fn work(app: Arc<App>, listener: std::net::TcpListener, shutdown: Shutdown
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a worker cannot accept connections"),
     };
-    let (bounds, drain) = (Arc::clone(&app), Arc::clone(&app));
+    let (terms, drain) = (Arc::clone(&app), Arc::clone(&app));
     let router = app::router(Arc::clone(&app));
     let drain = move || drain.state().config.server.drain;
-    server::serve(listener, router, move || bounds.bounds(), shutdown, drain).await;
+    server::serve(listener, router, move || terms.terms(), shutdown, drain).await;
     app.tasks.close();
     let _unfinished = tokio::time::timeout(LAST_READS, app.tasks.wait()).await;
 }
@@ -181,6 +189,13 @@ async fn work(app: Arc<App>, listener: std::net::TcpListener, shutdown: Shutdown
 fn follow(watch: &mut Watch, sources: &Sources) {
     if let Err(error) = watch.follow(sources) {
         tracing::warn!(%error, "cannot watch the configuration; send SIGHUP after a change");
+    }
+}
+
+/// Logs what will not work as it is.
+fn warn(config: &Config) {
+    for warning in &config.warnings {
+        tracing::warn!(line = warning.line, "configuration: {}", warning.message);
     }
 }
 
@@ -201,6 +216,7 @@ fn reload(app: &App, file: &Path) -> Sources {
                 tracing::warn!(setting, "changed; it takes effect at the next start");
             }
             let sources = config.sources.clone();
+            warn(&config);
             app.reload(config);
             tracing::info!("configuration reloaded");
             sources

@@ -51,5 +51,6 @@ pub fn without_file(
         stream: Stream::default(),
         prompts: Prompts::default(),
         sources: Sources::default(),
+        warnings: Vec::new(),
     }
 }

@@ -16,6 +16,7 @@ impl Default for Server {
             header_timeout: Duration::from_secs(10),
             drain: Duration::from_secs(30),
             cors_origins: Vec::new(),
+            tls: None,
         }
     }
 }

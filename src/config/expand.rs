@@ -66,7 +66,8 @@ impl Source<'_> {
         })
     }
 
-    fn file(&mut self, path: &str) -> Result<String, io::ErrorKind> {
+    /// The text of a file, without the newlines at its end.
+    pub(super) fn file(&mut self, path: &str) -> Result<String, io::ErrorKind> {
         let bytes = self.read(path, MAX_FILE).map_err(|error| error.kind())?;
         let bytes = bytes.ok_or(io::ErrorKind::FileTooLarge)?;
         let mut text = String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData)?;

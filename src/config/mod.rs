@@ -17,6 +17,7 @@ pub mod secret;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tree;
 mod units;
 mod validate;
@@ -44,6 +45,7 @@ pub use key::{digest, key_line, new_key};
 pub use limits::Limits;
 pub use problem::{Problem, Problems};
 pub use sources::Sources;
+pub use tls::Tls;
 pub use watch::Watch;
 
 /// The most bytes of a configuration file.
@@ -127,6 +129,8 @@ pub struct Config {
     pub prompts: Prompts,
     /// What it was read from.
     pub sources: Sources,
+    /// What is no mistake in the file, but will not work as it is.
+    pub warnings: Vec<Problem>,
 }
 
 /// The listening side.
@@ -142,6 +146,8 @@ pub struct Server {
     pub drain: Duration,
     /// Origins whose pages may call (CORS); exact matches.
     pub cors_origins: Vec<HeaderValue>,
+    /// How callers are spoken to; without it, in plain text.
+    pub tls: Option<Tls>,
 }
 
 /// An upstream account.

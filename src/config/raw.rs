@@ -39,19 +39,20 @@ impl<'n> Table<'n> {
 pub(super) struct Reader<'a> {
     pub(super) source: Source<'a>,
     problems: Vec<Problem>,
+    warnings: Vec<Problem>,
 }
 
 impl<'a> Reader<'a> {
     /// Continues a list of problems.
     pub(super) fn new(source: Source<'a>, problems: Vec<Problem>) -> Self {
-        Self { source, problems }
+        Self { source, problems, warnings: Vec::new() }
     }
 
     /// Reads a file in which nothing is expanded, and continues a list of problems.
     pub(super) fn literal(problems: Vec<Problem>) -> Self {
         let dir = std::path::Path::new("");
         let source = Source { env: &|_| None, dir, literal: true, sources: Sources::default() };
-        Self { source, problems }
+        Self { source, problems, warnings: Vec::new() }
     }
 
     /// Adds what is wrong with another file.
@@ -72,9 +73,24 @@ impl<'a> Reader<'a> {
         (self.problems, self.source.sources)
     }
 
+    /// The warnings so far.
+    pub(super) fn warnings(&mut self) -> Vec<Problem> {
+        std::mem::take(&mut self.warnings)
+    }
+
     /// Adds a problem.
     pub(super) fn report(&mut self, at: At, message: impl Into<String>) {
         self.problems.push(at.problem(message));
+    }
+
+    /// Adds something that does not keep the configuration from being used.
+    pub(super) fn warn(&mut self, at: At, message: impl Into<String>) {
+        self.warnings.push(at.problem(message));
+    }
+
+    /// The text of a file, whose path starts where `${file:PATH}` starts.
+    pub(super) fn file(&mut self, path: &str) -> Result<String, std::io::ErrorKind> {
+        self.source.file(path)
     }
 
     /// A table that may hold `known` keys and no others. `None`: it is something else.

@@ -12,7 +12,7 @@ use super::prompts;
 use super::provider::{self, Providers};
 use super::raw::{Reader, Table, one_of, shown};
 use super::tree::{Node, Value};
-use super::{Config, Server, Sources, Stream, Target, units};
+use super::{Config, Server, Sources, Stream, Target, tls, units};
 
 const DURATION: &str = "a duration such as `500ms`, `15s`, `2m` or `1h`";
 const POSITIVE: &str = "a duration above zero such as `500ms`, `15s`, `2m` or `1h`";
@@ -46,13 +46,13 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
         stream: stream(reader, &table),
         prompts,
         sources: Sources::default(),
+        warnings: reader.warnings(),
     }
 }
 
 fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
     let known = ["listen", "body_limit", "header_timeout", "drain", "cors", "tls"];
     let table = reader.section(root, "server", &known);
-    reader.unsupported(&table, "tls");
     let default = Server::default();
     let address = ("an address and port such as `127.0.0.1:8080`", |text: &str| text.parse().ok());
     let positive = (POSITIVE, units::positive_duration);
@@ -66,6 +66,7 @@ fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
             .unwrap_or(default.header_timeout),
         drain: reader.field(&table, "drain", (DURATION, units::duration)).unwrap_or(default.drain),
         cors_origins: origins(reader, &table),
+        tls: tls::tls(reader, &table),
     }
 }
 

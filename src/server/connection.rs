@@ -1,8 +1,10 @@
 //! One caller's connection: which HTTP it speaks, what it may cost, and when it is over.
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::Router;
@@ -19,57 +21,113 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::socket::{Http, Socket};
+use super::socket::Socket;
 use super::stall::{self, Marking, Watched, WatchedExecutor};
-use super::{Bounds, Shutdown};
+use super::transport::{self, Http, Transport};
+use super::{Shutdown, Terms};
 
 /// The most streams at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1_000;
-/// The most bytes of a request head, and of unsent response bytes that hyper holds per connection.
+/// The most bytes of a request head.
+const HEAD: u32 = 32 * 1024;
+/// The most bytes that hyper holds per connection, read and not yet taken, or written and unsent.
 const BUFFER: usize = 64 * 1024;
+/// How many header timeouts a connection may be without a request.
+const IDLE: u32 = 12;
 /// How long a connection whose peer hung up may still write what it is about to.
 const LAST_WORDS: Duration = Duration::from_millis(5);
 
-/// Serves one connection to its end.
-pub(super) async fn connection(
-    stream: TcpStream,
-    router: Router,
-    bounds: Bounds,
-    shutdown: Shutdown,
-    tasks: TaskTracker,
-) {
-    let Ok(peer) = stream.peer_addr() else { return };
-    let Ok(socket) = Socket::new(stream, bounds.write_stall) else { return };
-    let spoken = tokio::select! {
-        spoken = timeout(bounds.header_timeout, socket.http()) => spoken,
-        () = shutdown.stopping.cancelled() => return,
-    };
-    let Ok(Ok(http)) = spoken else { return };
-    let asked = Arc::new(AtomicBool::new(false));
-    let first = Arc::clone(&asked);
-    let heads = TaskTracker::new();
-    let answering = heads.clone();
+/// A connection that was accepted, and on what terms.
+pub(super) struct Connection {
+    pub(super) stream: TcpStream,
+    pub(super) terms: Terms,
+    pub(super) shutdown: Shutdown,
+    /// Owns what HTTP/2 runs beside the connection.
+    pub(super) tasks: TaskTracker,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// The peer may still have to read why.
+    Told,
+    /// There is nothing to wait for.
+    Cut,
+}
+
+impl Connection {
+    /// Serves it to its end.
+    pub(super) async fn serve(self, router: Router) {
+        let Self { stream, terms, shutdown, tasks } = self;
+        let Ok(peer) = stream.peer_addr() else { return };
+        let Ok(socket) = Socket::new(stream, terms.write_stall) else { return };
+        let opening = transport::open(&socket, terms.tls.clone());
+        let opened = tokio::select! {
+            opened = timeout(terms.header_timeout, opening) => opened,
+            () = shutdown.stopping.cancelled() => return,
+        };
+        let over = match opened {
+            Ok(Ok(Some(ready))) => {
+                let asked = Asked::default();
+                let occasions = occasions(&socket, terms.header_timeout, &shutdown, &asked);
+                requests(ready, (router, peer, asked), (&terms, tasks), occasions).await
+            }
+            Ok(Ok(None)) => Over::Told,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, %peer, "no request came of a connection");
+                Over::Told
+            }
+            Err(_late) => Over::Cut,
+        };
+        if over == Over::Told {
+            tokio::select! {
+                _bounded = timeout(terms.header_timeout, socket.linger()) => {}
+                () = shutdown.stopping.cancelled() => {}
+            }
+        }
+    }
+}
+
+/// What was asked of a connection so far.
+#[derive(Clone, Default)]
+struct Asked {
+    /// How many requests there were.
+    count: Arc<AtomicU64>,
+    /// Those that have no response head yet.
+    heads: TaskTracker,
+    /// Those whose response has not ended.
+    open: TaskTracker,
+}
+
+/// Answers all requests of a connection.
+async fn requests(
+    (transport, http): (Transport, Http),
+    (router, peer, asked): (Router, SocketAddr, Asked),
+    (terms, tasks): (&Terms, TaskTracker),
+    occasions: Occasions,
+) -> Over {
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        first.store(true, Relaxed);
+        asked.count.fetch_add(1, Relaxed);
         stall::forget();
-        let answered = answering.track_future(router.clone().oneshot(request.map(Body::new)));
+        let open = asked.open.token();
+        let answered = asked.heads.track_future(router.clone().oneshot(request.map(Body::new)));
         async move {
-            answered.await.map(|response: axum::response::Response| response.map(Marking::new))
+            let response: axum::response::Response = answered.await?;
+            Ok::<_, Infallible>(response.map(|body| Marking::new(body, open)))
         }
     });
-    let occasions = occasions(&socket, bounds, &shutdown, heads);
-    let io = TokioIo::new(socket.clone());
     match http {
         Http::One => {
-            let serving =
-                one().header_read_timeout(bounds.header_timeout).serve_connection(io, service);
-            drive(Watched::new(serving, bounds.write_stall), occasions, &asked).await;
+            let serving = one(&transport)
+                .header_read_timeout(terms.header_timeout)
+                .serve_connection(TokioIo::new(transport), service);
+            drive(Watched::new(serving, terms.write_stall), occasions).await
         }
         Http::Two => {
-            let executor = WatchedExecutor { tasks, write_stall: bounds.write_stall };
-            let serving = two(executor).serve_connection(io, service);
-            drive(Watched::new(serving, bounds.write_stall), occasions, &asked).await;
+            let executor = WatchedExecutor { tasks, write_stall: terms.write_stall };
+            let serving = two(executor).serve_connection(TokioIo::new(transport), service);
+            drive(Watched::new(serving, terms.write_stall), occasions).await
         }
     }
 }
@@ -80,7 +138,9 @@ enum Occasion {
     /// The peer has closed its side.
     HungUp,
     /// The time for the first request is over.
-    FirstRequestDue,
+    NothingAsked,
+    /// There has been no request for long.
+    Idle,
     /// The process is stopping.
     Stopping,
 }
@@ -90,19 +150,34 @@ type Occasions = FuturesUnordered<Pin<Box<dyn Future<Output = Occasion> + Send>>
 /// They are polled only when they have something to say, not with every token.
 fn occasions(
     socket: &Socket,
-    bounds: Bounds,
+    header_timeout: Duration,
     shutdown: &Shutdown,
-    heads: TaskTracker,
+    asked: &Asked,
 ) -> Occasions {
     let (socket, stopping) = (socket.clone(), shutdown.stopping.clone());
+    let Asked { count, heads, open } = asked.clone();
     let occasions = Occasions::new();
     occasions.push(Box::pin(async move {
         socket.hung_up().await;
         Occasion::HungUp
     }));
     occasions.push(Box::pin(async move {
-        sleep(bounds.header_timeout).await;
-        Occasion::FirstRequestDue
+        sleep(header_timeout).await;
+        let mut before = count.load(Relaxed);
+        if before == 0 {
+            return Occasion::NothingAsked;
+        }
+        // Those of HTTP/1.1 have a deadline for the next head; those of HTTP/2 only this one.
+        open.close();
+        loop {
+            open.wait().await;
+            sleep(header_timeout * IDLE).await;
+            let now = count.load(Relaxed);
+            if now == before && open.is_empty() {
+                return Occasion::Idle;
+            }
+            before = now;
+        }
     }));
     occasions.push(Box::pin(async move {
         stopping.cancelled().await;
@@ -115,35 +190,49 @@ fn occasions(
     occasions
 }
 
-async fn drive<C: GracefulConnection>(
+async fn drive<C: GracefulConnection<Error = hyper::Error>>(
     mut serving: Watched<C>,
     mut occasions: Occasions,
-    asked: &AtomicBool,
-) {
+) -> Over {
     loop {
         let occasion = tokio::select! {
             biased;
-            _ = &mut serving => return,
+            served = &mut serving => return over(served),
             Some(occasion) = occasions.next() => occasion,
         };
         match occasion {
             Occasion::HungUp => {
                 // It may be idle and about to return by itself.
                 let _cut = timeout(LAST_WORDS, &mut serving).await;
-                return;
+                return Over::Cut;
             }
-            Occasion::FirstRequestDue if !asked.load(Relaxed) => return,
-            Occasion::FirstRequestDue => {}
-            Occasion::Stopping => serving.inner().graceful_shutdown(),
+            Occasion::NothingAsked => return Over::Cut,
+            Occasion::Idle | Occasion::Stopping => serving.inner().graceful_shutdown(),
         }
     }
 }
 
-fn one() -> http1::Builder {
+/// `served`: `None` if the peer did not read.
+fn over(served: Option<Result<(), hyper::Error>>) -> Over {
+    match served {
+        Some(Err(error)) if error.is_timeout() => Over::Cut,
+        // With an answer, a GOAWAY, or by a peer who is gone, which shows at once.
+        Some(_) => Over::Told,
+        None => Over::Cut,
+    }
+}
+
+fn one(transport: &Transport) -> http1::Builder {
     let mut builder = http1::Builder::new();
     // A peer who closes its side is gone, and we watch for that ourselves: hyper's own watch costs
-    // a read and a buffer for every request, and does not see past unread bytes.
-    builder.timer(TokioTimer::new()).max_buf_size(BUFFER).half_close(true);
+    // a read and a buffer for every request, and does not see past unread bytes. But a peer who
+    // closes TLS and not the socket is seen only by who reads.
+    let watched = matches!(transport, Transport::Plain(_));
+    builder
+        .timer(TokioTimer::new())
+        .max_header_size(HEAD as usize)
+        .max_buf_size(BUFFER)
+        .half_close(watched);
     builder
 }
 
@@ -154,7 +243,7 @@ fn two(executor: WatchedExecutor) -> http2::Builder<WatchedExecutor> {
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10))
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(16 * 1024)
+        .max_header_list_size(HEAD)
         .max_send_buf_size(BUFFER);
     builder
 }

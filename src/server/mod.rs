@@ -6,6 +6,7 @@
 mod connection;
 mod socket;
 mod stall;
+mod transport;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,23 +15,26 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use connection::connection;
+use connection::Connection;
 
 /// The most connections at once; further ones wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 50_000;
 /// How long connections have to close after the streams on them were ended.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// What bounds a connection.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+/// On what terms a connection is served, from its first byte to its last.
+#[derive(Debug, Clone)]
+pub struct Terms {
     /// How long a request's head may take.
     pub header_timeout: Duration,
     /// How long a caller may leave written bytes unread.
     pub write_stall: Duration,
+    /// How TLS is spoken; without it, everything is plain text.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// The steps of a shutdown, shared with whoever must know.
@@ -47,7 +51,7 @@ pub struct Shutdown {
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    bounds: impl Fn() -> Bounds,
+    terms: impl Fn() -> Terms,
     shutdown: Shutdown,
     drain: impl Fn() -> Duration,
 ) {
@@ -64,13 +68,13 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                let serving = connection(
+                let connection = Connection {
                     stream,
-                    router.clone(),
-                    bounds(),
-                    shutdown.clone(),
-                    connections.clone(),
-                );
+                    terms: terms(),
+                    shutdown: shutdown.clone(),
+                    tasks: connections.clone(),
+                };
+                let serving = connection.serve(router.clone());
                 connections.spawn(async move {
                     serving.await;
                     drop(permit);

@@ -8,21 +8,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// What a client opens an HTTP/2 connection with (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The version that a client speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Http {
-    /// HTTP/1.1 or 1.0.
-    One,
-    /// HTTP/2.
-    Two,
-}
+/// How long a peer may pause before we stop throwing away what it still sends.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How many bytes are thrown away at once.
+const WASTE: usize = 16 * 1024;
 
 /// A shared socket.
 #[derive(Debug, Clone)]
@@ -40,8 +36,8 @@ impl Socket {
         Ok(Self(Arc::new(stream)))
     }
 
-    /// Finds out which HTTP the peer speaks, by its first bytes, and leaves them unread.
-    pub(super) async fn http(&self) -> io::Result<Http> {
+    /// Whether the peer begins to speak HTTP/2. Its bytes are left unread.
+    pub(super) async fn is_http2(&self) -> io::Result<bool> {
         let mut first = [0; PREFACE.len()];
         loop {
             let got = self.0.peek(&mut first).await?;
@@ -50,13 +46,45 @@ impl Socket {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             if !PREFACE.starts_with(bytes) {
-                return Ok(Http::One);
+                return Ok(false);
             }
             if got == PREFACE.len() {
-                return Ok(Http::Two);
+                return Ok(true);
             }
             // The beginning of a preface; what is there already would wake us again at once.
             sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// What the peer begins with. It is left unread.
+    pub(super) async fn first_byte(&self) -> io::Result<u8> {
+        let mut first = [0];
+        match self.0.peek(&mut first).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(first[0]),
+        }
+    }
+
+    /// Writes a last text to a peer whom nothing else reads from or writes to.
+    pub(super) async fn say(&self, text: &[u8]) -> io::Result<()> {
+        self.clone().write_all(text).await
+    }
+
+    /// Closes our side and throws away what the peer still sends, until it closes its side or
+    /// pauses. A socket that is dropped with bytes unread is reset, and the reset may overtake the
+    /// answer that said why: too large, malformed, the wrong port.
+    pub(super) async fn linger(&self) {
+        if SockRef::from(&*self.0).shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let mut waste = Vec::new();
+        while let Ok(Ok(())) = timeout(PAUSE, self.0.readable()).await {
+            waste.resize(WASTE, 0);
+            match self.0.try_read(&mut waste) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(0) | Err(_) => return,
+            }
         }
     }
 

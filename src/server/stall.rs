@@ -15,6 +15,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 tokio::task_local! {
     /// Since when the body that is polled inside has not been asked for more.
@@ -35,11 +36,13 @@ pub(super) struct Marking {
     body: axum::body::Body,
     /// What is left of a frame larger than a piece.
     rest: Bytes,
+    /// Tells that the response has not ended.
+    _open: TaskTrackerToken,
 }
 
 impl Marking {
-    pub(super) fn new(body: axum::body::Body) -> Self {
-        Self { body, rest: Bytes::new() }
+    pub(super) fn new(body: axum::body::Body, open: TaskTrackerToken) -> Self {
+        Self { body, rest: Bytes::new(), _open: open }
     }
 
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {

@@ -5,13 +5,19 @@ mod access;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod bombs;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod encoders;
 #[cfg(test)]
+mod floods;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod handshakes;
 #[cfg(test)]
 mod pairs;
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod accepted;
 mod presets;
 mod problems;
 mod prompts;
+mod tls;
 mod watch;
 
 use std::fs;

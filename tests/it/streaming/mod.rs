@@ -11,6 +11,7 @@ mod hangup;
 mod http2;
 mod pressure;
 mod silence;
+mod tls;
 
 use std::time::Duration;
 

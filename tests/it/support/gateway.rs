@@ -54,11 +54,11 @@ impl Gateway {
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::default();
         let app = Arc::new(App::new(config, &shutdown).unwrap());
-        let (bounds, drain) = (Arc::clone(&app), Arc::clone(&app));
+        let (terms, drain) = (Arc::clone(&app), Arc::clone(&app));
         let done = super::spawn(server::serve(
             listener,
             app::router(Arc::clone(&app)),
-            move || bounds.bounds(),
+            move || terms.terms(),
             shutdown.clone(),
             move || drain.state().config.server.drain,
         ));

@@ -1,0 +1,101 @@
+//! A certificate for the gateway, made for the test and kept in files, and callers who trust it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, KeyPair};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::gateway::Gateway;
+
+/// A certificate for 127.0.0.1 in files that go away with it.
+pub(crate) struct Certificate {
+    folder: PathBuf,
+    pub(crate) der: CertificateDer<'static>,
+}
+
+impl Certificate {
+    pub(crate) fn new() -> Self {
+        let folder = std::env::temp_dir().join(format!("streamgate-tls-{}", rand::random::<u64>()));
+        std::fs::create_dir(&folder).unwrap();
+        let mut certificate = Self { folder, der: CertificateDer::from(Vec::new()) };
+        certificate.renew();
+        certificate
+    }
+
+    /// Puts another certificate with another key into the same files.
+    pub(crate) fn renew(&mut self) {
+        self.der = self.make(|_| {});
+    }
+
+    /// The same with a certificate that nobody takes any more.
+    pub(crate) fn expire(&self) {
+        self.make(|params| params.not_after = rcgen::date_time_ymd(2001, 1, 1));
+    }
+
+    /// Leaves no key in the key's file.
+    pub(crate) fn spoil(&self) {
+        std::fs::write(self.folder.join("key.pem"), "").unwrap();
+    }
+
+    fn make(&self, change: impl FnOnce(&mut CertificateParams)) -> CertificateDer<'static> {
+        let key = KeyPair::generate().unwrap();
+        let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let cert = params.self_signed(&key).unwrap();
+        std::fs::write(self.folder.join("cert.pem"), cert.pem()).unwrap();
+        std::fs::write(self.folder.join("key.pem"), key.serialize_pem()).unwrap();
+        cert.der().clone()
+    }
+
+    /// A `server` section with it, and more fields.
+    pub(crate) fn server(&self, more: &str) -> String {
+        let folder = self.folder.display();
+        format!("server: {{ tls: {{ cert: {folder}/cert.pem, key: {folder}/key.pem }}, {more} }}\n")
+    }
+
+    /// Makes this gateway's client trust the certificate. It speaks HTTP/1.1.
+    pub(crate) fn trusted_by(&self, gateway: &mut Gateway) {
+        gateway.client = self.client();
+        gateway.url = format!("https://{}", gateway.address);
+    }
+
+    pub(crate) fn client(&self) -> reqwest::Client {
+        let root = reqwest::Certificate::from_der(&self.der).unwrap();
+        reqwest::Client::builder().no_proxy().tls_certs_only([root]).build().unwrap()
+    }
+
+    /// What a caller with a socket needs. `alpn`: what it offers to speak.
+    pub(crate) fn config(&self, alpn: &[&str]) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config
+    }
+}
+
+impl Drop for Certificate {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.folder).ok();
+    }
+}
+
+/// Connects and shakes hands.
+pub(crate) async fn secure(
+    gateway: &Gateway,
+    config: &Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(gateway.address).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::clone(config)).connect(name, stream).await
+}
