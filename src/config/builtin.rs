@@ -48,5 +48,6 @@ pub fn without_file(
         providers,
         models: targets.map(|targets| ("sim".to_owned(), targets)).into_iter().collect(),
         stream: Stream::default(),
+        otlp: None,
     }
 }

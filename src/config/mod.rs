@@ -13,6 +13,7 @@ mod problem;
 mod provider;
 mod raw;
 pub mod secret;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -40,6 +41,7 @@ pub use builtin::without_file;
 pub use key::{digest, key_line, new_key};
 pub use limits::Limits;
 pub use problem::{Problem, Problems};
+pub use telemetry::Otlp;
 pub use watch::{Watch, watch};
 
 /// The most bytes of a configuration file.
@@ -90,6 +92,8 @@ pub struct Config {
     pub models: BTreeMap<String, Vec<Target>>,
     /// How streams are relayed.
     pub stream: Stream,
+    /// Where traces go, if anywhere.
+    pub otlp: Option<Otlp>,
 }
 
 /// The listening side.

@@ -11,7 +11,7 @@ use super::auth;
 use super::provider::{self, Providers};
 use super::raw::{Reader, Table, one_of, shown};
 use super::tree::{Node, Value};
-use super::{Config, Server, Stream, Target, units};
+use super::{Config, Server, Stream, Target, telemetry, units};
 
 const DURATION: &str = "a duration such as `500ms`, `15s`, `2m` or `1h`";
 const POSITIVE: &str = "a duration above zero such as `500ms`, `15s`, `2m` or `1h`";
@@ -20,7 +20,8 @@ const SIZE: &str = "a size above zero such as `32MiB`, `64KB` or plain bytes";
 
 /// Reads the whole file.
 pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
-    let known = ["server", "auth", "limits", "providers", "models", "stream", "prompts"];
+    let known =
+        ["server", "auth", "limits", "providers", "models", "stream", "prompts", "telemetry"];
     let empty = Node { at: root.at, value: Value::Table(Vec::new()) };
     let root = if matches!(root.value, Value::Nothing) { &empty } else { root };
     // Nothing more can be said of a file that is no table.
@@ -39,6 +40,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
             .filter_map(|(name, provider)| Some((name.to_owned(), provider?)))
             .collect(),
         stream: stream(reader, &table),
+        otlp: telemetry::otlp(reader, &table),
     }
 }
 

@@ -11,6 +11,7 @@ mod hangup;
 mod http2;
 mod pressure;
 mod silence;
+mod traces;
 
 use std::time::Duration;
 

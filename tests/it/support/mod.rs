@@ -5,6 +5,7 @@
 
 pub(crate) mod answers;
 pub(crate) mod anthropic;
+pub(crate) mod collector;
 pub(crate) mod gateway;
 pub(crate) mod language;
 pub(crate) mod openai_chat;
