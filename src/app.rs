@@ -23,6 +23,7 @@ use crate::gateway::auth::{Caller, Callers};
 use crate::gateway::limit::Gates;
 use crate::server::{Shutdown, Terms};
 use crate::telemetry::Metrics;
+use crate::telemetry::trace::Tracing;
 use crate::wire::dialect::{self, CallerDialect};
 
 /// Idle upstream connections are closed before the vendors' servers would (failure mode 46).
@@ -39,6 +40,8 @@ pub struct App {
     pub client: reqwest::Client,
     /// What has happened.
     pub metrics: Arc<Metrics>,
+    /// Where spans go, if anywhere.
+    pub tracing: Tracing,
     /// Cancelled when nothing new may begin.
     pub stopping: CancellationToken,
     /// Cancelled when streams must end.
@@ -57,16 +60,18 @@ pub struct State {
 
 impl App {
     /// Joins the parts.
-    pub fn new(config: Config, shutdown: &Shutdown) -> Result<Self, reqwest::Error> {
+    pub fn new(config: Config, shutdown: &Shutdown) -> Result<Self, Failed> {
         let gates = Gates::default();
+        let metrics = Arc::<Metrics>::default();
         Ok(Self {
             client: client(&config)?,
+            tracing: tracing(&config, &metrics)?,
             state: Arc::new(ArcSwap::from_pointee(State {
                 callers: callers(&config, &gates),
                 config,
             })),
             gates: Arc::new(gates),
-            metrics: Arc::default(),
+            metrics,
             stopping: shutdown.stopping.clone(),
             closing: shutdown.closing.clone(),
             tasks: TaskTracker::new(),
@@ -120,12 +125,37 @@ fn callers(config: &Config, gates: &Gates) -> Callers {
     config.keys.iter().map(|key| (key.digest, caller(key))).collect()
 }
 
+/// Why an app cannot be made.
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// The way to the collector, if there is one. Its client blocks, so it may only be made, used and
+/// dropped on threads without a runtime. No redirects, which would carry keys along.
+fn tracing(config: &Config, metrics: &Arc<Metrics>) -> Result<Tracing, Failed> {
+    let Some(otlp) = &config.otlp else { return Ok(Tracing::default()) };
+    let timeout = otlp.timeout;
+    let build = move || {
+        reqwest::blocking::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            .timeout(timeout)
+            .tls_certs_merge(roots())
+            .build()
+    };
+    let client = std::thread::spawn(build).join().map_err(|_| "cannot make a client")??;
+    Tracing::new(otlp, client, metrics)
+        .map_err(|error| format!("cannot send traces: {error}").into())
+}
+
+fn roots() -> impl Iterator<Item = reqwest::Certificate> {
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS
+        .iter()
+        .filter_map(|der| reqwest::Certificate::from_der(der).ok())
+}
+
 /// The upstream client: HTTP/1.1, so that a slow reader holds up nobody else's stream (failure mode
 /// 44); no redirects, which would carry keys and prompts along (61); no total timeout (15).
 fn client(config: &Config) -> Result<reqwest::Client, reqwest::Error> {
-    let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-        .iter()
-        .filter_map(|der| reqwest::Certificate::from_der(der).ok());
     reqwest::Client::builder()
         .http1_only()
         .redirect(reqwest::redirect::Policy::none())
@@ -135,7 +165,7 @@ fn client(config: &Config) -> Result<reqwest::Client, reqwest::Error> {
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(1024)
         .tcp_nodelay(true)
-        .tls_certs_merge(roots)
+        .tls_certs_merge(roots())
         .build()
 }
 
@@ -186,7 +216,7 @@ fn cors(app: &Arc<App>) -> CorsLayer {
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(tower_http::cors::AllowHeaders::mirror_request())
         .expose_headers(
-            ["x-request-id", "x-streamgate-target", "retry-after", "request-id"]
+            ["x-request-id", "x-trace-id", "x-streamgate-target", "retry-after", "request-id"]
                 .map(HeaderName::from_static),
         )
         .max_age(Duration::from_mins(10))

@@ -23,6 +23,8 @@ use crate::{Failure, say};
 const BACKLOG: i32 = 4096;
 /// How long upstreams may take to end bodies whose answers are complete, once all callers have theirs.
 const LAST_READS: Duration = Duration::from_secs(2);
+/// How long the collector may take for the last spans, once all callers have their answers.
+const LAST_SPANS: Duration = Duration::from_secs(5);
 
 /// Serves callers until a signal, with the configuration of `file` or without any.
 pub(crate) fn serve(file: Option<&Path>, log: Log) -> Result<(), Failure> {
@@ -115,6 +117,13 @@ async fn run(
     let sources = config.sources.clone();
     warn(&config);
     let app = App::new(config, &shutdown).map_err(|error| Failure::new(error.to_string()))?;
+    if let Some(otlp) = &app.state().config.otlp {
+        tracing::info!(
+            collector = otlp.endpoint.host_str(),
+            sample = otlp.sample,
+            "sending traces"
+        );
+    }
     let mut workers = pin!(workers(&app, &listener, &shutdown)?);
     drop(listener);
     let mut watch = Watch::default();
@@ -135,6 +144,8 @@ async fn run(
         }
     }
     shutdown.closing.cancel();
+    // Nobody else is left on this thread who could be held up.
+    app.tracing.shutdown(LAST_SPANS);
     tracing::info!("stopped");
     Ok(())
 }
@@ -208,9 +219,11 @@ fn reload(app: &App, file: &Path) -> Sources {
                 tracing::error!(%problems, "a prompt's file is wrong; what it last held stays in force");
             }
             let (server, stream) = (app.state().config.server.clone(), app.state().config.stream);
+            let otlp = app.state().config.otlp != config.otlp;
             let late = [
                 ("server.listen", server.listen != config.server.listen),
                 ("stream.connect", stream.connect != config.stream.connect),
+                ("telemetry", otlp),
             ];
             for (setting, _) in late.iter().filter(|(_, changed)| *changed) {
                 tracing::warn!(setting, "changed; it takes effect at the next start");

@@ -52,5 +52,6 @@ pub fn without_file(
         prompts: Prompts::default(),
         sources: Sources::default(),
         warnings: Vec::new(),
+        otlp: None,
     }
 }

@@ -15,6 +15,7 @@ mod provider;
 mod raw;
 pub mod secret;
 mod sources;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -45,6 +46,7 @@ pub use key::{digest, key_line, new_key};
 pub use limits::Limits;
 pub use problem::{Problem, Problems};
 pub use sources::Sources;
+pub use telemetry::Otlp;
 pub use tls::Tls;
 pub use watch::Watch;
 
@@ -131,6 +133,8 @@ pub struct Config {
     pub sources: Sources,
     /// What is no mistake in the file, but will not work as it is.
     pub warnings: Vec<Problem>,
+    /// Where traces go, if anywhere.
+    pub otlp: Option<Otlp>,
 }
 
 /// The listening side.

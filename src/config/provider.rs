@@ -13,7 +13,8 @@ use super::tree::{Node, Value};
 use super::{Provider, preset, units};
 use crate::wire::dialect::{self, DIALECTS, Dialect, Quirks};
 
-const BASE_URL: &str = "an `http://` or `https://` address without user, query or fragment";
+pub(super) const BASE_URL: &str =
+    "an `http://` or `https://` address without user, query or fragment";
 const HEADER_NAME: &str = "a header name such as `api-key`";
 
 /// The field that limits output, and whether it is the older one.
@@ -120,7 +121,7 @@ pub(super) fn plain(
 }
 
 /// An upstream's address, without a trailing slash (but a `Url` without a path has one anyway).
-fn base_url(text: &str) -> Option<Url> {
+pub(super) fn base_url(text: &str) -> Option<Url> {
     let mut url = Url::parse(text).ok()?;
     let plain = matches!(url.scheme(), "http" | "https")
         && url.has_host()
@@ -141,7 +142,7 @@ pub(super) fn secret(text: &str) -> Option<Secret> {
     HeaderValue::from_str(text).ok().map(|_| Secret::new(text))
 }
 
-fn header_name(text: &str) -> Option<HeaderName> {
+pub(super) fn header_name(text: &str) -> Option<HeaderName> {
     text.parse().ok().filter(|name: &HeaderName| !FRAMING.contains(&name.as_str()))
 }
 
@@ -166,7 +167,11 @@ fn prefix(text: &str) -> Option<String> {
     Some(if word { format!("{text} ") } else { text.to_owned() })
 }
 
-fn headers(reader: &mut Reader<'_>, provider: &Table<'_>) -> Vec<(HeaderName, HeaderValue)> {
+/// The `headers` of a table, their values marked as sensitive.
+pub(super) fn headers(
+    reader: &mut Reader<'_>,
+    provider: &Table<'_>,
+) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers = Vec::new();
     for (key, node) in reader.entries(provider, "headers") {
         let name = header_name(&key.text);

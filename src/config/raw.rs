@@ -78,6 +78,11 @@ impl<'a> Reader<'a> {
         std::mem::take(&mut self.warnings)
     }
 
+    /// A variable of the environment that says something.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        (self.source.env)(name).filter(|value| !value.is_empty())
+    }
+
     /// Adds a problem.
     pub(super) fn report(&mut self, at: At, message: impl Into<String>) {
         self.problems.push(at.problem(message));

@@ -12,7 +12,7 @@ use super::prompts;
 use super::provider::{self, Providers};
 use super::raw::{Reader, Table, one_of, shown};
 use super::tree::{Node, Value};
-use super::{Config, Server, Sources, Stream, Target, tls, units};
+use super::{Config, Server, Sources, Stream, Target, telemetry, tls, units};
 
 const DURATION: &str = "a duration such as `500ms`, `15s`, `2m` or `1h`";
 const POSITIVE: &str = "a duration above zero such as `500ms`, `15s`, `2m` or `1h`";
@@ -21,7 +21,8 @@ const SIZE: &str = "a size above zero such as `32MiB`, `64KB` or plain bytes";
 
 /// Reads the whole file.
 pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
-    let known = ["server", "auth", "limits", "providers", "models", "stream", "prompts"];
+    let known =
+        ["server", "auth", "limits", "providers", "models", "stream", "prompts", "telemetry"];
     let empty = Node { at: root.at, value: Value::Table(Vec::new()) };
     let root = if matches!(root.value, Value::Nothing) { &empty } else { root };
     // Nothing more can be said of a file that is no table.
@@ -46,6 +47,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
         stream: stream(reader, &table),
         prompts,
         sources: Sources::default(),
+        otlp: telemetry::otlp(reader, &table),
         warnings: reader.warnings(),
     }
 }

@@ -2,16 +2,23 @@
 //!
 //! It never sees payloads or keys. Whatever way a request ends, dropping its record settles it.
 
+#[path = "account_trace.rs"]
+mod trace;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::route::Plan;
+use super::upstream::Order;
 use crate::config::Target;
 use crate::error::{self, Attempt, Error, Side};
+use crate::telemetry::trace::{Place, Span, Tracing};
 use crate::telemetry::{Ended, Kept, Metrics, Route, Sample, Tokens, UpstreamError};
 use crate::wire::chat::End;
+use crate::wire::dialect::Endpoint;
 use crate::wire::transcode::Tally;
 
 /// The account of one request. Writes itself when dropped; a request that nobody settled was left
@@ -21,24 +28,52 @@ pub struct Record(Option<Box<Entry>>);
 
 /// Which attempt is under way, told by whoever makes it: a caller may leave in the middle of one.
 #[derive(Debug, Clone, Default)]
-pub struct Trying(Arc<Mutex<Option<Attempt>>>);
+pub struct Trying {
+    /// Where the request stands in a trace.
+    place: Place,
+    under_way: Arc<Mutex<UnderWay>>,
+}
+
+#[derive(Debug, Default)]
+struct UnderWay {
+    attempt: Option<Attempt>,
+    span: Option<Span>,
+}
 
 impl Trying {
     /// An attempt begins.
-    pub fn set(&self, attempt: Attempt) {
-        if let Ok(mut trying) = self.0.lock() {
-            *trying = Some(attempt);
+    pub fn begin(&self, target: &Target, number: u32) {
+        let attempt = Attempt { target: target.to_string(), number };
+        let span = trace::attempt(&self.place, target, &attempt);
+        if let Ok(mut under_way) = self.under_way.lock() {
+            *under_way = UnderWay { attempt: Some(attempt), span };
         }
     }
 
-    fn take(&self) -> Option<Attempt> {
-        self.0.lock().ok()?.take()
+    /// Tells the upstream where in a trace it is asked.
+    pub fn pass_on(&self, headers: &mut HeaderMap) {
+        if let Ok(under_way) = self.under_way.lock() {
+            self.place.pass_on(under_way.span.as_ref(), headers);
+        }
+    }
+
+    /// The attempt has failed.
+    fn failed(&self, error: &Error) {
+        if let Some(span) = self.under_way.lock().ok().and_then(|mut now| now.span.take()) {
+            trace::failed(span, error);
+        }
+    }
+
+    fn take(&self) -> UnderWay {
+        self.under_way.lock().map(|mut now| std::mem::take(&mut *now)).unwrap_or_default()
     }
 }
 
 #[derive(Debug)]
 struct Entry {
     trying: Trying,
+    /// Kept only while somebody will see it.
+    traced: Option<trace::Traced>,
     /// An upstream has begun to answer.
     answered: bool,
     metrics: Arc<Metrics>,
@@ -55,6 +90,8 @@ struct Entry {
     target_label: String,
     outcome: &'static str,
     error: Option<String>,
+    /// The error's stable word.
+    fault: Option<&'static str>,
     attempts: u32,
     started: Instant,
     first_output: Option<Instant>,
@@ -73,6 +110,7 @@ impl Record {
         metrics.open.get_or_create(&Kept { dialect }).inc();
         Self(Some(Box::new(Entry {
             trying: Trying::default(),
+            traced: None,
             answered: false,
             metrics: Arc::clone(metrics),
             request_id: request_id.to_owned(),
@@ -86,6 +124,7 @@ impl Record {
             target_label: String::new(),
             outcome: "client_gone",
             error: None,
+            fault: None,
             attempts: 0,
             started: Instant::now(),
             first_output: None,
@@ -98,9 +137,35 @@ impl Record {
         })))
     }
 
-    /// Moves the account to whoever carries the request on; nothing is written here any more.
+    /// Places a request in a trace. A pause as long as `stall` is told there.
+    /// Returns the trace's id if it is ours to show.
+    pub fn trace(
+        &mut self,
+        tracing: &Tracing,
+        headers: &HeaderMap,
+        endpoint: &'static Endpoint,
+        stall: Duration,
+    ) -> Option<String> {
+        let entry = self.0.as_mut()?;
+        let (place, span) = tracing.begin(headers);
+        entry.traced = span.and_then(|span| trace::Traced::new(span, endpoint, stall));
+        entry.trying.place = place;
+        let place = &entry.trying.place;
+        place.trace_id().filter(|_| place.is_ours())
+    }
+
+    /// The status that the response head says.
+    pub fn responded(&mut self, status: u16) {
+        if let Some(traced) = self.0.as_mut().and_then(|entry| entry.traced.as_mut()) {
+            traced.status = Some(status);
+        }
+    }
+
+    /// Moves the account to whoever carries the request on, after a response head that says 200;
+    /// nothing is written here any more.
     #[must_use]
     pub fn hand_over(&mut self) -> Self {
+        self.responded(200);
         Self(self.0.take())
     }
 
@@ -144,6 +209,9 @@ impl Record {
         if let Some(entry) = &mut self.0 {
             entry.answered = true;
             entry.attempted(target.to_string(), attempts);
+            if let Some(traced) = &mut entry.traced {
+                traced.served_by(target);
+            }
         }
     }
 
@@ -154,6 +222,9 @@ impl Record {
             let gap = now.saturating_duration_since(last);
             entry.longest_gap = entry.longest_gap.max(gap);
             entry.gaps.add(gap);
+            if let Some(traced) = &mut entry.traced {
+                traced.pause(last, gap);
+            }
         } else {
             entry.first_output = Some(now);
         }
@@ -172,6 +243,7 @@ impl Record {
         if let Some(entry) = &mut self.0 {
             entry.outcome = error.outcome();
             entry.error = Some(chain(error));
+            entry.fault = Some(error::code(error.fault().kind));
             if let Some(attempt) = error.attempt() {
                 entry.attempted(attempt.target.clone(), attempt.number);
             }
@@ -183,15 +255,19 @@ impl Record {
         let Some(entry) = &mut self.0 else { return };
         entry.tally.clone_from(tally);
         entry.outcome = end.map_or("client_gone", error::end_outcome);
-        entry.error = end.and_then(End::fault).map(|fault| error::code(fault.kind).to_owned());
+        entry.fault = end.and_then(End::fault).map(|fault| error::code(fault.kind));
+        entry.error = entry.fault.map(str::to_owned);
     }
 }
 
 /// One failed attempt, whatever became of its request.
-pub fn attempt_failed(metrics: &Metrics, request_id: &str, target: &Target, error: &Error) {
+pub fn attempt_failed(order: &Order, target: &Target, error: &Error) {
+    let (metrics, request_id) = (&order.metrics, &order.request_id);
     let kind = error::code(error.fault().kind);
     let provider = target.provider.name.clone();
-    tracing::warn!(request_id, provider, kind, error = chain(error), "attempt failed");
+    let trace_id = order.trying.place.trace_id();
+    order.trying.failed(error);
+    tracing::warn!(request_id, trace_id, provider, kind, error = chain(error), "attempt failed");
     metrics.upstream_errors.get_or_create(&UpstreamError { provider, kind }).inc();
 }
 
@@ -216,13 +292,15 @@ fn chain(error: &Error) -> String {
 impl Drop for Record {
     fn drop(&mut self) {
         if let Some(mut entry) = self.0.take() {
+            let under_way = entry.trying.take();
             // Left in the middle of an attempt: its target has read the prompt.
-            if let (true, Some(attempt)) = (entry.target.is_empty(), entry.trying.take()) {
+            if let (true, Some(attempt)) = (entry.target.is_empty(), under_way.attempt) {
                 entry.attempted(attempt.target, attempt.number);
                 entry.answered = entry.outcome == "client_gone";
             }
             entry.count();
             entry.write();
+            entry.end_spans(under_way.span);
         }
     }
 }
@@ -294,6 +372,7 @@ impl Entry {
         tracing::info!(
             target: "streamgate::request",
             request_id = self.request_id,
+            trace_id = self.trying.place.trace_id(),
             caller = self.caller,
             dialect = self.dialect,
             model = self.model,

@@ -37,6 +37,7 @@ use relay::{Session, Start};
 use upstream::Order;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 const TARGET: HeaderName = HeaderName::from_static("x-streamgate-target");
 
 /// The slowest that a request body may come, in bytes per second.
@@ -53,6 +54,8 @@ pub async fn answer(
 ) -> Response {
     let id = request_id(request.headers());
     let mut record = Record::begin(&app.metrics, &id, dialect.name());
+    let stall = app.state().config.stream.heartbeat;
+    let trace_id = record.trace(&app.tracing, request.headers(), endpoint, stall);
     let (head, mut body) = request.into_parts();
     let spoken = (dialect, endpoint.form);
     let mut response = match pipeline(&app, spoken, (head, &mut body), &id, &mut record).await {
@@ -64,7 +67,11 @@ pub async fn answer(
             response
         }
     };
+    record.responded(response.status().as_u16());
     stamp(&mut response, &id);
+    if let Some(value) = trace_id.and_then(|id| HeaderValue::from_str(&id).ok()) {
+        response.headers_mut().insert(TRACE_ID, value);
+    }
     response
 }
 

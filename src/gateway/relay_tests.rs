@@ -1,24 +1,61 @@
 //! What of the relay cannot be provoked from outside.
 
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::StreamExt;
+use http::{HeaderMap, Request, Response};
+use opentelemetry_http::{Bytes, HttpClient, HttpError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Record, Session, Start, stream};
-use crate::config::{Limits, Stream as Deadlines};
+use crate::config::{Limits, Otlp, Stream as Deadlines};
 use crate::gateway::limit::Gate;
 use crate::telemetry::Metrics;
+use crate::telemetry::trace::Tracing;
 use crate::wire::dialect::{CHAT, Call, caller_dialects};
 
-/// Failure mode 54: a panic within a stream is an error event, a record and a returned permit.
+/// A collector: what it was sent.
+#[derive(Debug, Clone, Default)]
+struct Sent(Arc<Mutex<Vec<u8>>>);
+
+type Answered<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'a>>;
+
+impl HttpClient for Sent {
+    fn send_bytes<'s, 'a>(&'s self, request: Request<Bytes>) -> Answered<'a>
+    where
+        's: 'a,
+        Self: 'a,
+    {
+        self.0.lock().unwrap().extend_from_slice(request.body());
+        Box::pin(async { Ok(Response::new(Bytes::new())) })
+    }
+}
+
+fn tracing(metrics: &Arc<Metrics>, sent: &Sent) -> Tracing {
+    let otlp = Otlp {
+        endpoint: "http://localhost/v1/traces".parse().unwrap(),
+        headers: Vec::new(),
+        sample: 1.0,
+        service_name: "test".to_owned(),
+        timeout: Duration::from_secs(10),
+    };
+    Tracing::new(&otlp, sent.clone(), metrics).unwrap()
+}
+
+/// Failure mode 54: a panic within a stream is an error event, a record, a span and a returned
+/// permit.
 #[tokio::test]
 async fn fm54_a_panic_in_a_stream_is_told_and_settled() {
     for dialect in caller_dialects() {
         let metrics = Arc::<Metrics>::default();
-        let record = Record::begin(&metrics, "req_1", dialect.name());
+        let mut record = Record::begin(&metrics, "req_1", dialect.name());
+        let sent = Sent::default();
+        let tracing = tracing(&metrics, &sent);
+        record.trace(&tracing, &HeaderMap::new(), &dialect.endpoints()[0], Duration::MAX);
         let gate = Gate::new(Limits { concurrent_streams: Some(1), ..Limits::default() });
         let admission = gate.admit().unwrap();
         let session = Session {
@@ -44,5 +81,10 @@ async fn fm54_a_panic_in_a_stream_is_told_and_settled() {
         assert!(!text.contains("a fault of ours"), "{text}");
         assert!(metrics.render().contains("outcome=\"internal_error\"} 1"), "{}", metrics.render());
         assert!(gate.admit().is_ok());
+        // Nothing of this collector needs the runtime.
+        tracing.shutdown(Duration::from_secs(10));
+        let span = String::from_utf8_lossy(&sent.0.lock().unwrap()).into_owned();
+        assert!(span.contains("internal_error"), "{span}");
+        assert!(!span.contains("a fault of ours"), "{span}");
     }
 }

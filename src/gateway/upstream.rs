@@ -63,7 +63,7 @@ pub async fn open(order: Order) -> Result<Answer, Error> {
     for (attempts, target) in (1..).zip(&order.plan.targets) {
         let result = match request_body(&order, target, &mut translated) {
             Ok(body) => {
-                order.trying.set(Attempt { target: target.to_string(), number: attempts });
+                order.trying.begin(target, attempts);
                 attempt(&order, target, body).await
             }
             // Another target may be able to say what this one's dialect cannot.
@@ -74,7 +74,7 @@ pub async fn open(order: Order) -> Result<Answer, Error> {
             Err(error) => {
                 let untranslatable = error.side() == Side::Caller;
                 if !untranslatable {
-                    account::attempt_failed(&order.metrics, &order.request_id, target, &error);
+                    account::attempt_failed(&order, target, &error);
                 }
                 let over = order.stream.total.is_some_and(|total| order.started.elapsed() >= total);
                 let hopeless = over || !untranslatable && !error.is_retryable();
@@ -249,6 +249,7 @@ fn request(order: &Order, target: &Target, body: String) -> Result<reqwest::Requ
             }
         }
     }
+    order.trying.pass_on(&mut headers);
     for (name, value) in &provider.headers {
         headers.insert(name.clone(), value.clone());
     }

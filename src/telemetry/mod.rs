@@ -1,9 +1,12 @@
-//! Every metric, and the names and units of all labels and record fields.
+//! Every metric, and the names and units of all labels and record fields; traces in [`trace`].
 //!
 //! Names follow the OpenTelemetry GenAI conventions where one exists (`gen_ai.server.*`), and
 //! start with `streamgate` elsewhere. No label takes its value from a caller.
 
+mod context;
 mod histogram;
+mod otlp;
+pub mod trace;
 
 use std::sync::atomic::AtomicU64;
 
@@ -35,7 +38,8 @@ pub struct Ended {
     pub model: String,
     /// As in [`Route`].
     pub target: String,
-    /// `complete`, `client_gone`, `truncated`, `stalled` ...: `account::Outcome` lists them.
+    /// `complete`, `client_gone`, `truncated`, `stalled` ...: `error::end_outcome` and
+    /// `Error::outcome` list them.
     pub outcome: &'static str,
 }
 
@@ -68,6 +72,13 @@ pub struct Kept {
     pub dialect: &'static str,
 }
 
+/// Spans that no collector took.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Lost {
+    /// `backlog_full`, `export_failed` or `shutdown`.
+    pub reason: &'static str,
+}
+
 type Histograms = Family<Route, Histogram, fn() -> Histogram>;
 
 /// All metrics of one process.
@@ -92,6 +103,8 @@ pub struct Metrics {
     pub upstream_errors: Family<UpstreamError, Counter>,
     /// Heartbeats written.
     pub heartbeats: Family<Kept, Counter<u64, AtomicU64>>,
+    /// Spans that no collector took.
+    pub spans_lost: Family<Lost, Counter>,
 }
 
 impl Default for Metrics {
@@ -108,6 +121,7 @@ impl Default for Metrics {
             tokens: Family::default(),
             upstream_errors: Family::default(),
             heartbeats: Family::default(),
+            spans_lost: Family::default(),
         };
         metrics.register();
         metrics
@@ -117,31 +131,60 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("streamgate_requests", "Requests that have ended", self.requests.clone());
-        registry.register("streamgate_open_requests", "Requests under way", self.open.clone());
+        registry.register(
+            "streamgate_requests",
+            "Requests that have ended, by how they ended",
+            self.requests.clone(),
+        );
+        registry.register(
+            "streamgate_open_requests",
+            "Requests under way: from the request's head to the last byte of its answer",
+            self.open.clone(),
+        );
         for (name, help, family) in [
             (
                 "gen_ai_server_time_to_first_token",
-                "From the request to the first model output",
+                "From the request to the first model output that was passed on",
                 &self.time_to_first_token,
             ),
             (
                 "gen_ai_server_time_per_output_token",
-                "Between model outputs",
+                "Pauses between model outputs after the first; what arrives together is one output",
                 &self.time_per_output_token,
             ),
-            ("streamgate_longest_gap", "Longest pause between model outputs", &self.longest_gap),
-            ("gen_ai_server_request_duration", "From the request to its end", &self.duration),
+            (
+                "streamgate_longest_gap",
+                "The longest pause between model outputs of each answer",
+                &self.longest_gap,
+            ),
+            (
+                "gen_ai_server_request_duration",
+                "From the request to the end of its answer, however it ended",
+                &self.duration,
+            ),
         ] {
             registry.register_with_unit(name, help, Unit::Seconds, family.clone());
         }
-        registry.register("streamgate_tokens", "Tokens by direction", self.tokens.clone());
+        registry.register(
+            "streamgate_tokens",
+            "Tokens of answered requests, as the upstream counts them or as we estimate",
+            self.tokens.clone(),
+        );
         registry.register(
             "streamgate_upstream_errors",
-            "Attempts that failed, by kind",
+            "Attempts at a provider that failed, by kind, whatever became of the request",
             self.upstream_errors.clone(),
         );
-        registry.register("streamgate_heartbeats", "Heartbeats written", self.heartbeats.clone());
+        registry.register(
+            "streamgate_heartbeats",
+            "Heartbeats written to callers while the upstream was silent",
+            self.heartbeats.clone(),
+        );
+        registry.register(
+            "streamgate_spans_lost",
+            "Spans of traces that no collector took, by reason",
+            self.spans_lost.clone(),
+        );
     }
 
     /// The Prometheus (`OpenMetrics`) text.

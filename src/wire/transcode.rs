@@ -17,6 +17,8 @@ pub struct Tally {
     pub outputs: u64,
     /// Bytes of model output, in UTF-8.
     pub output_bytes: u64,
+    /// The upstream's id of the answer.
+    pub id: Option<String>,
     /// The model as the upstream names it.
     pub model: Option<String>,
     /// The answer is complete, so that the upstream's count is final.
@@ -35,7 +37,13 @@ impl Tally {
 
     fn note(&mut self, delta: &Delta<'_>) {
         match delta {
-            Delta::Start { model, .. } if !model.is_empty() => self.model = Some(model.to_string()),
+            Delta::Start { id, model } => {
+                for (word, known) in [(id, &mut self.id), (model, &mut self.model)] {
+                    if !word.is_empty() {
+                        *known = Some(word.to_string());
+                    }
+                }
+            }
             Delta::Usage(usage) => self.usage.replace_with(usage),
             Delta::Stop { choice: 0, reason } => self.stop = Some(reason.clone()),
             _ if delta.is_output() => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use streamgate::config;
 
 use crate::support::answers::{opening, request, streamed};
+use crate::support::collector::{section, spans, willing};
 use crate::support::gateway::{KEY, hex, yaml};
 use crate::support::process::{File, Process, program, run};
 use crate::support::raw::Raw;
@@ -234,4 +235,28 @@ async fn fm51_aborted_streams_leave_no_file_descriptor_open() {
     };
     let settled = tokio::time::timeout(Duration::from_secs(5), settled).await;
     assert!(settled.is_ok(), "still open: {:#?}", process.descriptors());
+}
+
+/// What is traced last is sent before the process ends, and another collector waits for the next start.
+#[tokio::test]
+async fn the_last_spans_are_sent_before_the_end() {
+    let upstream = Upstream::new(streamed("openai-chat", "answer-canary")).await;
+    let collector = willing().await;
+    let traced = yaml(&upstream.url, &upstream.url, LISTEN) + &section(&collector.url, "");
+    let file = File::new(&traced);
+    let (mut process, url) = Process::gateway(&file, "info").await;
+    assert_eq!(ask(&url, KEY).await, 200);
+    file.write(&traced.replace(&collector.url, "http://127.0.0.1:1"));
+    process.signal("HUP");
+    let log = process.log("takes effect at the next start").await;
+    assert!(log.contains("\"telemetry\""), "{log}");
+    assert_eq!(ask(&url, KEY).await, 200);
+    process.signal("TERM");
+    assert_eq!(process.ended().await, Some(0));
+    let spans = spans(&collector).await;
+    assert_eq!(spans.len(), 4, "{spans:?}");
+    assert!(spans.iter().all(|span| span.resource["service.name"] == "streamgate"));
+    for export in collector.requests().await {
+        assert!(!String::from_utf8_lossy(&export.body).contains("canary"));
+    }
 }

@@ -133,7 +133,11 @@ fn nobody_names_a_dialect() {
 #[test]
 fn axum_and_reqwest_stay_at_the_edge() {
     let edges = [
-        ("axum", &["src/app.rs", "src/server/", "src/gateway/mod.rs", "src/sim/"][..]),
+        ("opentelemetry", &["src/telemetry/"][..]),
+        ("opentelemetry_sdk", &["src/telemetry/"]),
+        ("opentelemetry_otlp", &["src/telemetry/"]),
+        ("opentelemetry_http", &["src/telemetry/"]),
+        ("axum", &["src/app.rs", "src/server/", "src/gateway/mod.rs", "src/sim/"]),
         ("reqwest", &["src/gateway/upstream.rs", "src/gateway/answer.rs", "src/app.rs"]),
     ];
     let mut found = Vec::new();
@@ -145,7 +149,7 @@ fn axum_and_reqwest_stay_at_the_edge() {
             }
         }
     }
-    assert_none("axum and reqwest types stop at the edge", &found);
+    assert_none("axum, reqwest and OpenTelemetry types stop at the edge", &found);
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::{Config, digest, key_line, load, new_key, units, without_file};
-use super::{env, load_text};
+use super::super::{Config, Otlp, digest, key_line, load, new_key, units, without_file};
+use super::{Dir, env, load_text};
 
 /// A valid `auth` section.
 const AUTH: &str = "auth: { keys: [{ name: a, sha256: \"00000000000000000000000000000000000000000000000000000000000000ff\" }] }\n";
@@ -210,5 +210,76 @@ fn units_read_exactly_what_is_documented() {
         ("", None),
     ] {
         assert_eq!(units::size(text), expected, "{text}");
+    }
+}
+
+/// What a configuration says of traces, with these variables in the environment.
+fn traces(text: &str, variables: &[(&str, &str)]) -> Result<Option<Otlp>, String> {
+    let env = |name: &str| {
+        let found = variables.iter().find(|(variable, _)| *variable == name);
+        found.map(|(_, value)| (*value).to_owned()).or_else(|| env(name))
+    };
+    let dir = Dir::new();
+    let path = dir.write("config.yaml", format!("{AUTH}{text}"));
+    load(&path, &env).map(|config| config.otlp).map_err(|problems| problems.to_string())
+}
+
+/// Headers as text, names and values.
+fn lines(otlp: &Otlp) -> Vec<String> {
+    let headers = otlp.headers.iter();
+    headers.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
+}
+
+#[test]
+fn traces_are_off_unless_a_collector_is_named() {
+    assert_eq!(traces("", &[]), Ok(None));
+    assert_eq!(traces("telemetry: {}\n", &[("OTEL_SERVICE_NAME", "x")]), Ok(None));
+    assert_eq!(traces("telemetry: { otlp: }\n", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]), Ok(None));
+
+    let otlp = traces("telemetry: { otlp: { endpoint: http://c:4318 } }\n", &[]).unwrap().unwrap();
+    assert_eq!(otlp.endpoint.as_str(), "http://c:4318/v1/traces");
+    assert_eq!((otlp.sample, otlp.service_name.as_str()), (1.0, "streamgate"));
+    assert_eq!((otlp.timeout, otlp.headers.len()), (Duration::from_secs(10), 0));
+
+    let text = "telemetry: { otlp: { endpoint: https://c/otlp/v1/traces/, sample: 0.25, timeout: 1s, \
+                service_name: gate way, headers: { authorization: \"Bearer ${OTLP_TOKEN}\" } } }\n";
+    let elsewhere = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://other"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x=y"),
+        ("OTEL_SERVICE_NAME", "other"),
+    ];
+    let otlp = traces(text, &elsewhere).unwrap().unwrap();
+    assert_eq!(otlp.endpoint.as_str(), "https://c/otlp/v1/traces");
+    assert_eq!((otlp.sample, otlp.service_name.as_str()), (0.25, "gate way"));
+    assert_eq!(lines(&otlp), ["authorization: Bearer canary-otlp"]);
+    assert!(!format!("{otlp:?}").contains("canary"), "{otlp:?}");
+}
+
+#[test]
+fn the_standard_variables_speak_where_the_file_says_nothing() {
+    let named = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318/"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Basic%20YTpi+w==, x-tenant = a%26b&c ,"),
+        ("OTEL_SERVICE_NAME", "gate"),
+    ];
+    for text in ["", "telemetry: { otlp: {} }\n"] {
+        let otlp = traces(text, &named).unwrap().unwrap();
+        assert_eq!(otlp.endpoint.as_str(), "http://c:4318/v1/traces");
+        assert_eq!(otlp.service_name, "gate");
+        assert_eq!(lines(&otlp), ["authorization: Basic YTpi+w==", "x-tenant: a&b&c"]);
+        assert!(!format!("{otlp:?}").contains("YTpi"), "{otlp:?}");
+    }
+    for (name, value) in [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "canary:4318"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "canary"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=canary%0Ab"),
+        ("OTEL_SERVICE_NAME", "canary\n"),
+    ] {
+        let told = traces("telemetry: { otlp: { sample: 1 } }\n", &[named[0], (name, value)]);
+        // The first of a name counts.
+        let told = if name == named[0].0 { traces("", &[(name, value)]) } else { told };
+        let told = told.unwrap_err();
+        assert!(told.contains(&format!("variable `{name}` is not valid; expected ")), "{told}");
+        assert!(!told.contains("canary"), "{told}");
     }
 }

@@ -47,6 +47,7 @@ fn env(name: &str) -> Option<String> {
         "CANARY" => "canary",
         "CANARY_LINES" => "canary\nx: [y",
         "RPM" => "77",
+        "OTLP_TOKEN" => "canary-otlp",
         "NOTHING" => "",
         _ => return None,
     };

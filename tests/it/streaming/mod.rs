@@ -12,6 +12,7 @@ mod http2;
 mod pressure;
 mod silence;
 mod tls;
+mod traces;
 
 use std::time::Duration;
 

@@ -6,6 +6,7 @@
 pub(crate) mod answers;
 pub(crate) mod anthropic;
 pub(crate) mod certificate;
+pub(crate) mod collector;
 pub(crate) mod gateway;
 pub(crate) mod language;
 pub(crate) mod openai_chat;

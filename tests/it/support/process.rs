@@ -25,6 +25,9 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
         command.env_remove(name);
     }
     command.env_remove("ANTHROPIC_API_KEY");
+    for name in ["ENDPOINT", "HEADERS"] {
+        command.env_remove(format!("OTEL_EXPORTER_OTLP_{name}"));
+    }
     command
 }
 
