@@ -19,6 +19,8 @@ mod golden;
 #[cfg(test)]
 mod handshakes;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod pairs;
 #[cfg(test)]
 mod passed;
