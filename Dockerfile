@@ -8,8 +8,8 @@ ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_TERM_COLOR=never
 # The dependencies are a layer of their own, which lives until Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src benches \
- && touch src/lib.rs benches/wire.rs \
- && echo 'fn main() {}' > src/main.rs \
+ && echo '//! A stub.' | tee src/lib.rs src/main.rs benches/wire.rs \
+ && echo 'fn main() {}' >> src/main.rs \
  && cargo build --locked --release --target "$(rustc -vV | sed -n 's/^host: //p')"
 COPY src src
 # Newer than the stubs, whatever the files' own dates are.
