@@ -51,17 +51,17 @@ async fn a_certificate_for_another_name_does_not_matter() {
         .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/readyz", listener.local_addr().unwrap());
-    let serving = tokio::spawn(async move {
+    let serving = async {
         let (socket, _) = listener.accept().await.unwrap();
         let mut stream = TlsAcceptor::from(Arc::new(tls)).accept(socket).await.unwrap();
         let mut request = [0; 512];
         let read = stream.read(&mut request).await.unwrap();
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         String::from_utf8_lossy(&request[..read]).into_owned()
-    });
-    let (status, out, err) = health(url).await;
+    };
+    let ((status, out, err), request) = tokio::join!(health(url), serving);
     assert_eq!(status, Some(0), "{out}{err}");
-    assert!(serving.await.unwrap().starts_with("GET /readyz "));
+    assert!(request.starts_with("GET /readyz "), "{request}");
 }
 
 /// In a container the image says where to listen; a file made for elsewhere does not undo it, now
