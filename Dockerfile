@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Streamgate alone, statically linked, in an image of one file. tests/deploy/run runs these steps
+# Streamgate alone, statically linked, in an image with nothing else but certificates. tests/deploy/run runs these steps
 # without a container engine and looks at what comes out.
 
 FROM rust:1.95.0-bookworm AS build
@@ -26,6 +26,8 @@ LABEL org.opencontainers.image.title="streamgate" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=build /streamgate /streamgate
+# Beside the roots that the program brings; mount another file here for authorities of your own.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 # Numbers, because there is no /etc/passwd, and so that Kubernetes can tell it is not root.
 USER 65532:65532
 # Inside a container loopback would reach nobody. This holds whatever server.listen says.
