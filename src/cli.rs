@@ -17,6 +17,9 @@ pub(crate) struct Arguments {
     /// The configuration file.
     #[arg(long, global = true, env = "STREAMGATE_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Where to listen, whatever the configuration says (its `server.listen`).
+    #[arg(long, env = "STREAMGATE_LISTEN", value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
     /// How records and log lines are written. Which are is said by `RUST_LOG` (default: info).
     #[arg(long, global = true, env = "STREAMGATE_LOG", default_value = "text")]
     pub(crate) log: Log,
@@ -42,6 +45,17 @@ pub(crate) enum Command {
         /// Where to listen.
         #[arg(long, default_value = "127.0.0.1:9200")]
         listen: SocketAddr,
+    },
+    /// Ask a running gateway whether it is ready; exit status 1 if it is not.
+    Health {
+        /// What to ask. With `https` any certificate will do, since this is for the same machine.
+        #[arg(
+            long,
+            env = "STREAMGATE_HEALTH_URL",
+            value_name = "URL",
+            default_value = "http://127.0.0.1:8080/readyz"
+        )]
+        url: String,
     },
     /// Work with callers' keys.
     Key {

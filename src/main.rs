@@ -1,6 +1,7 @@
 //! The command line: arguments, telemetry, serving and draining. The only place that exits.
 
 mod cli;
+mod health;
 mod serve;
 
 use std::io::Write;
@@ -17,9 +18,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::serve(arguments.config.as_deref(), arguments.log),
+        Command::Serve => {
+            serve::serve(arguments.config.as_deref(), arguments.listen, arguments.log)
+        }
         Command::Check => check(arguments.config.as_deref()),
         Command::Sim { listen } => serve::simulate(listen, arguments.log),
+        Command::Health { url } => serve::runtime().and_then(|it| it.block_on(health::ask(&url))),
         Command::Key { action: Key::New { name } } => new_key(&name),
     };
     match outcome {

@@ -26,12 +26,35 @@ const LAST_READS: Duration = Duration::from_secs(2);
 /// How long the collector may take for the last spans, once all callers have their answers.
 const LAST_SPANS: Duration = Duration::from_secs(5);
 
+/// Where the configuration comes from, at the start and at each reload.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    file: &'a Path,
+    /// The command line's word on it, which the file does not override.
+    listen: Option<SocketAddr>,
+}
+
+impl Source<'_> {
+    fn load(self) -> Result<Config, Failure> {
+        let config = config::load(self.file, &config::env)
+            .map_err(|problems| Failure::configuration(&problems))?;
+        Ok(self.addressed(config))
+    }
+
+    fn addressed(self, mut config: Config) -> Config {
+        config.server.listen = self.listen.unwrap_or(config.server.listen);
+        config
+    }
+}
+
 /// Serves callers until a signal, with the configuration of `file` or without any.
-pub(crate) fn serve(file: Option<&Path>, log: Log) -> Result<(), Failure> {
-    let configured = match file {
-        Some(file) => Some(load(file)?),
-        None => None,
-    };
+pub(crate) fn serve(
+    file: Option<&Path>,
+    address: Option<SocketAddr>,
+    log: Log,
+) -> Result<(), Failure> {
+    let source = file.map(|file| Source { file, listen: address });
+    let configured = source.map(Source::load).transpose()?;
     start_logging(log);
     runtime()?.block_on(async {
         // First of all, so that a signal during the start is heard.
@@ -48,18 +71,14 @@ pub(crate) fn serve(file: Option<&Path>, log: Log) -> Result<(), Failure> {
                 );
                 (config, listener)
             }
-            None => unconfigured(&shutdown)?,
+            None => unconfigured(&shutdown, address)?,
         };
-        run(config, listener, file, (shutdown, signals)).await
+        run(config, listener, source, (shutdown, signals)).await
     })
 }
 
 fn scheme(config: &Config) -> &'static str {
     if config.server.tls.is_some() { "https" } else { "http" }
-}
-
-fn load(file: &Path) -> Result<Config, Failure> {
-    config::load(file, &config::env).map_err(|problems| Failure::configuration(&problems))
 }
 
 /// Serves the simulated upstream until a signal.
@@ -68,28 +87,31 @@ pub(crate) fn simulate(listen: SocketAddr, log: Log) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let listener = bind(listen, "choose another with --listen")?;
         let signals = Signals::new()?;
-        say(
-            &mut std::io::stdout(),
-            &format!("simulated upstream on http://{}", address(&listener)?),
-        );
+        say(&mut std::io::stdout(), &format!("simulated upstream on http://{}", bound(&listener)?));
         sim::serve(listener, signals.stop()).await;
         Ok(())
     })
 }
 
 /// A first run: the simulated upstream in this process, and a key to call it with.
-fn unconfigured(shutdown: &Shutdown) -> Result<(Config, std::net::TcpListener), Failure> {
+fn unconfigured(
+    shutdown: &Shutdown,
+    address: Option<SocketAddr>,
+) -> Result<(Config, std::net::TcpListener), Failure> {
     let simulated = bind(SocketAddr::from(([127, 0, 0, 1], 0)), "free some ports")?;
-    let upstream = address(&simulated)?;
+    let upstream = bound(&simulated)?;
     let key =
         config::env("STREAMGATE_KEY").filter(|key| !key.is_empty()).unwrap_or_else(config::new_key);
-    let config = config::without_file(&config::env, upstream, &key);
-    let remedy = "stop what listens there, or name a file with another server.listen by --config";
+    let mut config = config::without_file(&config::env, upstream, &key);
+    config.server.listen = address.unwrap_or(config.server.listen);
+    let remedy = "stop what listens there, choose another address with --listen, or name a file \
+                  with another server.listen by --config";
     let listener = listen(config.server.listen, remedy)?;
     let until = shutdown.closing.clone().cancelled_owned();
     #[expect(clippy::disallowed_methods, reason = "it lives as long as the process")]
     tokio::spawn(sim::serve(simulated, until));
-    let listen = config.server.listen;
+    // Port 0 was the kernel's to choose.
+    let listen = listener.local_addr().map_err(|error| Failure::new(error.to_string()))?;
     let models: Vec<&str> = config.providers.keys().map(String::as_str).collect();
     say(
         &mut std::io::stdout(),
@@ -111,7 +133,7 @@ fn unconfigured(shutdown: &Shutdown) -> Result<(Config, std::net::TcpListener), 
 async fn run(
     config: Config,
     listener: std::net::TcpListener,
-    file: Option<&Path>,
+    source: Option<Source<'_>>,
     (shutdown, mut signals): (Shutdown, Signals),
 ) -> Result<(), Failure> {
     let sources = config.sources.clone();
@@ -134,12 +156,12 @@ async fn run(
             heard = signals.next() => heard,
             () = watch.changed() => Heard::Reload,
         };
-        match (heard, file) {
+        match (heard, source) {
             (Heard::Stop, _) => {
                 tracing::info!("stopping: no new connections, streams run on for the drain time");
                 shutdown.stopping.cancel();
             }
-            (Heard::Reload, Some(file)) => follow(&mut watch, &reload(&app, file)),
+            (Heard::Reload, Some(source)) => follow(&mut watch, &reload(&app, source)),
             (Heard::Reload, None) => {}
         }
     }
@@ -212,9 +234,10 @@ fn warn(config: &Config) {
 
 /// Puts the file's present state in force; a broken one keeps the running configuration. Returns
 /// what was read: a file that a broken configuration names may be what has to be mended.
-fn reload(app: &App, file: &Path) -> Sources {
-    match config::reload(file, &config::env, &app.state().config) {
+fn reload(app: &App, source: Source<'_>) -> Sources {
+    match config::reload(source.file, &config::env, &app.state().config) {
         Ok((config, broken)) => {
+            let config = source.addressed(config);
             if let Some(problems) = broken {
                 tracing::error!(%problems, "a prompt's file is wrong; what it last held stays in force");
             }
@@ -281,7 +304,7 @@ impl Signals {
     }
 }
 
-fn runtime() -> Result<Runtime, Failure> {
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -306,7 +329,7 @@ fn bind(address: SocketAddr, remedy: &str) -> Result<TcpListener, Failure> {
     TcpListener::from_std(listen(address, remedy)?).map_err(|error| Failure::new(error.to_string()))
 }
 
-fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+fn bound(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     listener.local_addr().map_err(|error| Failure::new(error.to_string()))
 }
 

@@ -19,6 +19,10 @@ mod golden;
 #[cfg(test)]
 mod handshakes;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
+mod operations;
+#[cfg(test)]
 mod pairs;
 #[cfg(test)]
 mod passed;

@@ -138,7 +138,10 @@ fn axum_and_reqwest_stay_at_the_edge() {
         ("opentelemetry_otlp", &["src/telemetry/"]),
         ("opentelemetry_http", &["src/telemetry/"]),
         ("axum", &["src/app.rs", "src/server/", "src/gateway/mod.rs", "src/sim/"]),
-        ("reqwest", &["src/gateway/upstream.rs", "src/gateway/answer.rs", "src/app.rs"]),
+        (
+            "reqwest",
+            &["src/gateway/upstream.rs", "src/gateway/answer.rs", "src/app.rs", "src/health.rs"],
+        ),
     ];
     let mut found = Vec::new();
     for source in sources("src").iter().filter(|source| !source.is_test()) {

@@ -20,11 +20,13 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_streamgate"));
     command.args(arguments);
     for name in
-        ["RUST_LOG", "STREAMGATE_CONFIG", "STREAMGATE_LOG", "STREAMGATE_KEY", "OPENAI_API_KEY"]
+        ["RUST_LOG", "STREAMGATE_CONFIG", "STREAMGATE_LOG", "STREAMGATE_KEY", "STREAMGATE_LISTEN"]
     {
         command.env_remove(name);
     }
-    command.env_remove("ANTHROPIC_API_KEY");
+    for name in ["STREAMGATE_HEALTH_URL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"] {
+        command.env_remove(name);
+    }
     for name in ["ENDPOINT", "HEADERS"] {
         command.env_remove(format!("OTEL_EXPORTER_OTLP_{name}"));
     }
