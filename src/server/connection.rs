@@ -233,6 +233,8 @@ fn one(transport: &Transport) -> http1::Builder {
         .max_header_size(HEAD as usize)
         .max_buf_size(BUFFER)
         .half_close(watched);
+    // Tokens are short: to copy one costs less than to keep a list of pieces to write.
+    builder.writev(false);
     builder
 }
 
