@@ -217,7 +217,8 @@ impl Relay {
     /// What is there to be sent at once, and the end of the relay with the end of the answer.
     fn ready(&mut self) -> Option<Bytes> {
         let answer = self.live.answer.as_mut()?;
-        let bytes = answer.ready.split().freeze();
+        // The buffer goes along: a silent stream keeps none.
+        let bytes = std::mem::take(&mut answer.ready).freeze();
         if answer.transcoder.end().is_some() {
             self.ended = true;
             self.live.finish(&self.session.tasks);
@@ -232,7 +233,7 @@ impl Relay {
             biased;
             chunk = answer.response.chunk() => {
                 let now = Instant::now();
-                if answer.take_all(chunk).await {
+                if answer.take_all(chunk, now).await {
                     self.live.record.output(now);
                     self.clock.output = now;
                 }
@@ -287,10 +288,13 @@ pub async fn collect(
     while answer.transcoder.end().is_none() {
         tokio::select! {
             biased;
-            chunk = answer.response.chunk() => if answer.take_all(chunk).await {
-                clock.output = Instant::now();
-                record.output(clock.output);
-            },
+            chunk = answer.response.chunk() => {
+                let now = Instant::now();
+                if answer.take_all(chunk, now).await {
+                    clock.output = now;
+                    record.output(now);
+                }
+            }
             () = sleep_until(clock.deadline()) => {
                 let deadline = clock.passed(Instant::now()).unwrap_or(Deadline::Stall);
                 answer.transcoder.abort(End::TimedOut(deadline), &mut answer.ready);

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
 use super::account::{self, Trying};
-use super::answer::{Answer, redacted};
+use super::answer::{Answer, Rhythm, redacted};
 use super::route::Plan;
 use crate::config::{Provider, Stream, Target};
 use crate::error::{Attempt, Error, Reply, Side};
@@ -155,6 +155,7 @@ async fn attempt(order: &Order, target: &Target, body: String) -> Result<Answer,
         transcoder,
         ready: BytesMut::new(),
         first_output: sent,
+        rhythm: Rhythm::default(),
     };
     loop {
         let chunk = timeout_at(deadline, answer.response.chunk()).await.map_err(|_| late())?;
