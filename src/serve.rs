@@ -1,5 +1,6 @@
 //! Serving: starts the runtime and the listeners, reloads the configuration, and drains on a signal.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
@@ -336,6 +337,8 @@ fn bound(listener: &TcpListener) -> Result<SocketAddr, Failure> {
 fn start_logging(log: Log) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // In a file, colours are noise to its readers, and the larger part of what a line costs.
+    let builder = if std::io::stderr().is_terminal() { builder } else { builder.with_ansi(false) };
     match log {
         Log::Text => builder.compact().init(),
         // A record has a `target` of its own, which the module's name would hide.

@@ -4,6 +4,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -17,6 +18,9 @@ use crate::wire::transcode::Transcoder;
 
 /// What has already arrived is forwarded in one write up to about this many bytes.
 const BATCH: usize = 32 * 1024;
+
+/// A chunk that follows the one before it sooner than this is not the only one on its way.
+const CLOSE: Duration = Duration::from_millis(1);
 
 /// A shorter key is none, but a word that answers may use.
 const SHORTEST_KEY: usize = 8;
@@ -37,6 +41,25 @@ pub struct Answer {
     pub ready: BytesMut,
     /// When the first model output came.
     pub first_output: Instant,
+    /// How its chunks come.
+    pub rhythm: Rhythm,
+}
+
+/// Whether an answer's chunks come one by one or several at once.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rhythm {
+    last: Option<Instant>,
+    together: bool,
+}
+
+impl Rhythm {
+    /// A chunk has come: may others have come with it? They may if they did the last time, or if
+    /// it follows the last one closely. This takes back what was noted of the last time.
+    fn more(&mut self, now: Instant) -> bool {
+        let close = |last| now.saturating_duration_since(last) < CLOSE;
+        let last = self.last.replace(now);
+        std::mem::take(&mut self.together) || last.is_some_and(close)
+    }
 }
 
 impl Answer {
@@ -85,16 +108,19 @@ impl Answer {
         }))
     }
 
-    /// Takes a chunk and whatever else has already arrived, so that all of it leaves in one write.
-    pub async fn take_all(&mut self, chunk: reqwest::Result<Option<Bytes>>) -> bool {
+    /// Takes a chunk and, if they come several at once, whatever else has already arrived, so that
+    /// all of it leaves in one write. One that comes alone leaves without waiting a turn.
+    pub async fn take_all(&mut self, chunk: reqwest::Result<Option<Bytes>>, now: Instant) -> bool {
         let size = |chunk: &reqwest::Result<Option<Bytes>>| {
             chunk.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len)
         };
         // What is taken counts, not what came of it: pings without end must not keep us here.
         let mut taken = size(&chunk);
         let mut output = self.take(chunk);
-        while self.transcoder.end().is_none() && taken < BATCH {
+        let more = self.rhythm.more(now);
+        while more && self.transcoder.end().is_none() && taken < BATCH {
             let Some(chunk) = self.arrived().await else { break };
+            self.rhythm.together = true;
             taken += size(&chunk);
             output |= self.take(chunk);
         }
@@ -138,4 +164,26 @@ pub(super) fn redacted(words: Bytes, provider: &Provider) -> Bytes {
     }
     clean.extend_from_slice(rest);
     clean.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_waited_for_only_where_they_come_together() {
+        let begun = Instant::now();
+        let mut rhythm = Rhythm::default();
+        let mut more = |millis, together| {
+            let more = rhythm.more(begun + Duration::from_millis(millis));
+            rhythm.together = together;
+            more
+        };
+        assert!(!more(0, false), "the first one leaves at once");
+        assert!(!more(20, false), "one by one");
+        assert!(more(20, true), "close upon the last one");
+        assert!(more(40, true), "several, as the last time");
+        assert!(more(60, false), "several were there the last time, but not this time");
+        assert!(!more(80, false), "one by one again");
+    }
 }

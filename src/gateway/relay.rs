@@ -64,9 +64,7 @@ struct Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.record.failed(&Error::internal("the relay panicked"));
-        } else if let Some(answer) = &self.answer {
+        if let Some(answer) = &self.answer {
             self.record.settle(answer.transcoder.tally(), answer.transcoder.end());
         }
     }
@@ -114,18 +112,17 @@ pub fn stream(
     record: Record,
     admission: Admission,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
-    let broken = Error::internal("the gateway failed while relaying this stream").to_end();
-    let broken = error_event(&session, &broken);
     let mut relay = Relay::new(start, session, record, admission);
-    let body = stream! {
-        while let Some(bytes) = relay.next().await {
-            yield bytes;
+    stream! {
+        loop {
+            // A panic ends the stream honestly, and only this stream (failure mode 54).
+            let next = AssertUnwindSafe(relay.next()).catch_unwind().await;
+            match next.unwrap_or_else(|_| Some(relay.broken())) {
+                Some(bytes) => yield Ok(bytes),
+                None => break,
+            }
         }
-    };
-    // A panic ends the stream honestly, and only this stream (failure mode 54).
-    AssertUnwindSafe(body)
-        .catch_unwind()
-        .map(move |bytes| Ok(bytes.unwrap_or_else(|_| broken.clone())))
+    }
 }
 
 /// A relay under way. Dropping it closes the upstream, settles the account and returns the permit.
@@ -182,6 +179,15 @@ impl Relay {
         None
     }
 
+    /// Ends a relay that panicked, with the event that tells the caller so.
+    fn broken(&mut self) -> Bytes {
+        self.ended = true;
+        self.live.answer = None;
+        self.live.record.failed(&Error::internal("the relay panicked"));
+        let error = Error::internal("the gateway failed while relaying this stream");
+        error_event(&self.session, &error.to_end())
+    }
+
     /// Waits for the answer; meanwhile keeps the caller's connection alive.
     async fn open(&mut self) -> Option<Bytes> {
         let opened = tokio::select! {
@@ -211,7 +217,8 @@ impl Relay {
     /// What is there to be sent at once, and the end of the relay with the end of the answer.
     fn ready(&mut self) -> Option<Bytes> {
         let answer = self.live.answer.as_mut()?;
-        let bytes = answer.ready.split().freeze();
+        // The buffer goes along: a silent stream keeps none.
+        let bytes = std::mem::take(&mut answer.ready).freeze();
         if answer.transcoder.end().is_some() {
             self.ended = true;
             self.live.finish(&self.session.tasks);
@@ -226,7 +233,7 @@ impl Relay {
             biased;
             chunk = answer.response.chunk() => {
                 let now = Instant::now();
-                if answer.take_all(chunk).await {
+                if answer.take_all(chunk, now).await {
                     self.live.record.output(now);
                     self.clock.output = now;
                 }
@@ -281,10 +288,13 @@ pub async fn collect(
     while answer.transcoder.end().is_none() {
         tokio::select! {
             biased;
-            chunk = answer.response.chunk() => if answer.take_all(chunk).await {
-                clock.output = Instant::now();
-                record.output(clock.output);
-            },
+            chunk = answer.response.chunk() => {
+                let now = Instant::now();
+                if answer.take_all(chunk, now).await {
+                    clock.output = now;
+                    record.output(now);
+                }
+            }
             () = sleep_until(clock.deadline()) => {
                 let deadline = clock.passed(Instant::now()).unwrap_or(Deadline::Stall);
                 answer.transcoder.abort(End::TimedOut(deadline), &mut answer.ready);

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
 use super::account::{self, Trying};
-use super::answer::{Answer, redacted};
+use super::answer::{Answer, Rhythm, redacted};
 use super::route::Plan;
 use crate::config::{Provider, Stream, Target};
 use crate::error::{Attempt, Error, Reply, Side};
@@ -145,8 +145,9 @@ async fn attempt(order: &Order, target: &Target, body: String) -> Result<Answer,
     }
     let headers = passed_on(response.headers());
     let transcoder = transcoder(order, target, &response)?;
-    // They would keep the connection's first read buffer as long as the stream lives.
+    // They would keep the connection's first read buffer, and more, as long as the stream lives.
     *response.headers_mut() = HeaderMap::new();
+    *response.extensions_mut() = Extensions::new();
     let mut answer = Answer {
         target: target.clone(),
         attempts: 1,
@@ -155,6 +156,7 @@ async fn attempt(order: &Order, target: &Target, body: String) -> Result<Answer,
         transcoder,
         ready: BytesMut::new(),
         first_output: sent,
+        rhythm: Rhythm::default(),
     };
     loop {
         let chunk = timeout_at(deadline, answer.response.chunk()).await.map_err(|_| late())?;

@@ -111,7 +111,9 @@ async fn requests(
         asked.count.fetch_add(1, Relaxed);
         stall::forget();
         let open = asked.open.token();
-        let answered = asked.heads.track_future(router.clone().oneshot(request.map(Body::new)));
+        // Boxed, since the connection keeps this future's place for as long as it lives.
+        let answered = Box::pin(router.clone().oneshot(request.map(Body::new)));
+        let answered = asked.heads.track_future(answered);
         async move {
             let response: axum::response::Response = answered.await?;
             Ok::<_, Infallible>(response.map(|body| Marking::new(body, open)))
@@ -233,6 +235,8 @@ fn one(transport: &Transport) -> http1::Builder {
         .max_header_size(HEAD as usize)
         .max_buf_size(BUFFER)
         .half_close(watched);
+    // Tokens are short: to copy one costs less than to keep a list of pieces to write.
+    builder.writev(false);
     builder
 }
 

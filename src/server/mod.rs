@@ -74,9 +74,10 @@ pub async fn serve(
                     shutdown: shutdown.clone(),
                     tasks: connections.clone(),
                 };
-                let serving = connection.serve(router.clone());
+                let router = router.clone();
+                // Its future is made inside: one that is given to another is kept twice.
                 connections.spawn(async move {
-                    serving.await;
+                    connection.serve(router).await;
                     drop(permit);
                 });
             }

@@ -23,6 +23,51 @@ impl<'a> Members<'a> {
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| *value)
     }
+
+    /// Sets members of an object: `(name, Some(JSON))` replaces the value or appends the member,
+    /// `(name, None)` removes it. Every other byte of `object`, which these are the members of, is kept, in its place.
+    pub fn edit(&self, object: &str, edits: &[(&str, Option<&str>)]) -> String {
+        let part = |from: usize, to: usize| object.get(from..to).unwrap_or_default();
+        let mut out = String::with_capacity(object.len() + 64);
+        // Where the member before ended: at first the opening brace.
+        let mut at = object.find('{').map_or(0, |brace| brace + 1);
+        out.push_str(part(0, at));
+        let mut first = true;
+        for (name, value) in &self.0 {
+            let start = value.get().as_ptr().addr() - object.as_ptr().addr();
+            let end = start + value.get().len();
+            // `, "name" :` with the spaces that are around it.
+            let lead = part(at, start);
+            at = end;
+            let new = match edits.iter().find(|(edited, _)| edited == name) {
+                None => value.get(),
+                Some((_, Some(new))) => new,
+                Some((_, None)) => continue,
+            };
+            let removed_before = first && lead.trim_start().starts_with(',');
+            out.push_str(if removed_before {
+                lead.trim_start().trim_start_matches(',')
+            } else {
+                lead
+            });
+            out.push_str(new);
+            first = false;
+        }
+        for (name, value) in edits {
+            if let Some(new) = value
+                && self.get(name).is_none()
+            {
+                if !std::mem::take(&mut first) {
+                    out.push(',');
+                }
+                out.push_str(&quoted(name));
+                out.push(':');
+                out.push_str(new);
+            }
+        }
+        out.push_str(part(at, object.len()));
+        out
+    }
 }
 
 impl<'de> Deserialize<'de> for Members<'de> {
@@ -67,46 +112,9 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
-/// Sets members of an object: `(name, Some(JSON))` replaces the value or appends the member,
-/// `(name, None)` removes it. Every other byte of `object` is kept, in its place.
+/// [`Members::edit`] of an object that has not been split yet.
 pub fn edit(object: &str, edits: &[(&str, Option<&str>)]) -> Result<String, serde_json::Error> {
-    let members = Members::parse(object)?;
-    let part = |from: usize, to: usize| object.get(from..to).unwrap_or_default();
-    let mut out = String::with_capacity(object.len() + 64);
-    // Where the member before ended: at first the opening brace.
-    let mut at = object.find('{').map_or(0, |brace| brace + 1);
-    out.push_str(part(0, at));
-    let mut first = true;
-    for (name, value) in &members.0 {
-        let start = value.get().as_ptr().addr() - object.as_ptr().addr();
-        let end = start + value.get().len();
-        // `, "name" :` with the spaces that are around it.
-        let lead = part(at, start);
-        at = end;
-        let new = match edits.iter().find(|(edited, _)| edited == name) {
-            None => value.get(),
-            Some((_, Some(new))) => new,
-            Some((_, None)) => continue,
-        };
-        let removed_before = first && lead.trim_start().starts_with(',');
-        out.push_str(if removed_before { lead.trim_start().trim_start_matches(',') } else { lead });
-        out.push_str(new);
-        first = false;
-    }
-    for (name, value) in edits {
-        if let Some(new) = value
-            && members.get(name).is_none()
-        {
-            if !std::mem::take(&mut first) {
-                out.push(',');
-            }
-            out.push_str(&quoted(name));
-            out.push(':');
-            out.push_str(new);
-        }
-    }
-    out.push_str(part(at, object.len()));
-    Ok(out)
+    Ok(Members::parse(object)?.edit(object, edits))
 }
 
 /// Puts items, each JSON, before those of an array, whose own bytes stay. `None`: it is no array.

@@ -274,6 +274,7 @@ impl Decoder {
         }
         let at = index as usize;
         if self.choices.len() <= at {
+            self.choices.reserve_exact(at + 1 - self.choices.len());
             self.choices.resize_with(at + 1, State::default);
         }
         let state = self.choices.get_mut(at)?;

@@ -2,7 +2,10 @@
 //!
 //! Nothing else of a request is read here, and every other byte stays as it was.
 
+use std::borrow::Cow;
+
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use crate::wire::chat::{Fault, Kind};
 use crate::wire::dialect::{CHAT, Envelope, Target};
@@ -62,15 +65,21 @@ pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
     if streams != target.stream {
         edits.push(("stream", Some(if target.stream { "true" } else { "false" })));
     }
-    let asked = [("include_usage", Some("true"))];
-    let options = members.get("stream_options").map_or("{}", |options| options.get());
-    let options =
-        json::edit(options, &asked).unwrap_or_else(|_| r#"{"include_usage":true}"#.to_owned());
+    let options;
     if target.stream && target.quirks.stream_options {
+        options = with_usage(members.get("stream_options"));
         edits.push(("stream_options", Some(&options)));
     } else if streams != target.stream || !target.quirks.stream_options {
         // Without `stream`, or at an upstream that refuses it, the member is an error.
         edits.push(("stream_options", None));
     }
-    json::edit(body, &edits).map_err(|error| syntax(&error))
+    Ok(members.edit(body, &edits))
+}
+
+/// Options that ask for usage, whatever else the caller's say.
+fn with_usage(options: Option<&RawValue>) -> Cow<'static, str> {
+    const ASKED: &str = r#"{"include_usage":true}"#;
+    let edit =
+        |options: &RawValue| json::edit(options.get(), &[("include_usage", Some("true"))]).ok();
+    options.and_then(edit).map_or(Cow::Borrowed(ASKED), Cow::Owned)
 }
