@@ -13,6 +13,8 @@ mod fuzz;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod pairs;
 #[cfg(test)]
 mod passed;
