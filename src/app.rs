@@ -1,6 +1,6 @@
 //! Where the parts are joined: a configuration to an [`App`], and an app to its router.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::header::{CONTENT_TYPE, ORIGIN};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -20,10 +21,10 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::config::{Config, Tls};
 use crate::gateway;
 use crate::gateway::auth::{Caller, Callers};
-use crate::gateway::limit::Gates;
+use crate::gateway::limit::{Gate, Gates, Limit, Scope};
 use crate::server::{Shutdown, Terms};
-use crate::telemetry::Metrics;
 use crate::telemetry::trace::Tracing;
+use crate::telemetry::{Limited, Metrics};
 use crate::wire::dialect::{self, CallerDialect};
 
 /// Idle upstream connections are closed before the vendors' servers would (failure mode 46).
@@ -36,6 +37,8 @@ pub struct App {
     state: Arc<ArcSwap<State>>,
     /// What callers have used of their limits; outlives reloads.
     gates: Arc<Gates>,
+    /// What is used of the models' limits; outlives reloads.
+    model_gates: Arc<Gates>,
     /// One client for all upstreams.
     pub client: reqwest::Client,
     /// What has happened.
@@ -56,21 +59,25 @@ pub struct State {
     pub config: Config,
     /// Callers by the digest of their key.
     pub callers: Callers,
+    /// What may be used of those models that have limits.
+    pub models: BTreeMap<String, Arc<Gate>>,
 }
 
 impl App {
     /// Joins the parts.
     pub fn new(config: Config, shutdown: &Shutdown) -> Result<Self, Failed> {
-        let gates = Gates::default();
+        let (gates, model_gates) = (Gates::default(), Gates::new(Scope::Model));
         let metrics = Arc::<Metrics>::default();
         Ok(Self {
             client: client(&config)?,
             tracing: tracing(&config, &metrics)?,
             state: Arc::new(ArcSwap::from_pointee(State {
                 callers: callers(&config, &gates),
+                models: models_of(&config, &model_gates),
                 config,
             })),
             gates: Arc::new(gates),
+            model_gates: Arc::new(model_gates),
             metrics,
             stopping: shutdown.stopping.clone(),
             closing: shutdown.closing.clone(),
@@ -92,14 +99,48 @@ impl App {
         self.state.load()
     }
 
-    /// Puts another configuration in force. Requests under way keep theirs, and callers keep what
-    /// they have used of limits that did not change.
+    /// Puts another configuration in force. Requests under way keep theirs, and what callers have
+    /// used of their limits stays used, whatever the limits are now.
     pub fn reload(&self, mut config: Config) {
         let running = self.state();
         config.server.tls =
             config.server.tls.map(|tls| tls.or_same(running.config.server.tls.as_ref()));
         let callers = callers(&config, &self.gates);
-        self.state.store(Arc::new(State { config, callers }));
+        let models = models_of(&config, &self.model_gates);
+        self.state.store(Arc::new(State { config, callers, models }));
+        self.metrics.limit_used.clear();
+    }
+
+    /// Measures how much of its limits everybody has used. Only configured names become labels;
+    /// of all other callers it tells the highest.
+    async fn measure_limits(&self) {
+        let now = Instant::now();
+        let state = self.state.load_full();
+        let keys: BTreeSet<_> = state.config.keys.iter().map(|key| key.name.as_str()).collect();
+        let mut used = BTreeMap::new();
+        let mut look = |scope: Scope, name: &str, gate: &Gate| {
+            for (limit, ratio) in gate.used(now) {
+                let highest = used.entry((scope.word(), name.to_owned(), limit.word()));
+                let highest = highest.or_insert(ratio);
+                *highest = highest.max(ratio);
+            }
+        };
+        let callers = self.gates.survey(|name, gate| {
+            let shown = if keys.contains(name) { name } else { "other" };
+            look(Scope::Caller, shown, gate);
+        });
+        callers.await;
+        for (name, gate) in &state.models {
+            look(Scope::Model, name, gate);
+        }
+        // Once they are all forgotten, nothing is used.
+        for limit in Limit::ALL.map(Limit::word) {
+            let (scope, name) = (Scope::Caller.word(), "other".to_owned());
+            self.metrics.limit_used.remove(&Limited { scope, name, limit });
+        }
+        for ((scope, name, limit), ratio) in used {
+            self.metrics.limit_used.get_or_create(&Limited { scope, name, limit }).set(ratio);
+        }
     }
 
     /// The terms of new connections.
@@ -151,6 +192,12 @@ fn roots() -> impl Iterator<Item = reqwest::Certificate> {
     webpki_root_certs::TLS_SERVER_ROOT_CERTS
         .iter()
         .filter_map(|der| reqwest::Certificate::from_der(der).ok())
+}
+
+/// The gates of all models that have limits.
+fn models_of(config: &Config, gates: &Gates) -> BTreeMap<String, Arc<Gate>> {
+    let limits = config.model_limits.iter();
+    limits.map(|(name, limits)| (name.clone(), gates.of(name, *limits))).collect()
 }
 
 /// The upstream client: HTTP/1.1, so that a slow reader holds up nobody else's stream (failure mode
@@ -215,11 +262,24 @@ fn cors(app: &Arc<App>) -> CorsLayer {
         }))
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(tower_http::cors::AllowHeaders::mirror_request())
-        .expose_headers(
-            ["x-request-id", "x-trace-id", "x-streamgate-target", "retry-after", "request-id"]
-                .map(HeaderName::from_static),
-        )
+        .expose_headers(exposed())
         .max_age(Duration::from_mins(10))
+}
+
+/// What pages may read of a response.
+fn exposed() -> Vec<HeaderName> {
+    let ours = [
+        "x-request-id",
+        "x-trace-id",
+        "x-streamgate-target",
+        "x-streamgate-limit",
+        "retry-after",
+        "request-id",
+    ];
+    let allowances = dialect::caller_dialects().flat_map(CallerDialect::allowance_headers);
+    // Some dialects share them.
+    let names: BTreeSet<_> = ours.into_iter().chain(allowances.flatten()).collect();
+    names.into_iter().map(HeaderName::from_static).collect()
 }
 
 /// Gives a response the id that the gateway's own answers have.
@@ -248,6 +308,7 @@ async fn ready(Shared(app): Shared<Arc<App>>) -> Response {
 async fn metrics(Shared(app): Shared<Arc<App>>) -> Response {
     let kind =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    app.measure_limits().await;
     ([(CONTENT_TYPE, kind)], app.metrics.render()).into_response()
 }
 
@@ -261,4 +322,29 @@ async fn only_post(request: Request) -> Response {
 
 async fn only_get(request: Request) -> Response {
     gateway::wrong_method(request, "GET").await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Limits;
+
+    /// Callers who are not in the configuration are shown together, and not for ever.
+    #[tokio::test(start_paused = true)]
+    async fn callers_without_a_configured_name_are_others() {
+        let app = App::new(Config::default(), &Shutdown::default()).unwrap();
+        let limits = Limits { concurrent_streams: Some(4), ..Limits::default() };
+        let open = [app.gates.of("one-canary", limits), app.gates.of("two-canary", limits)]
+            .map(|gate| gate.admit().unwrap());
+        let more = app.gates.of("two-canary", limits).admit().unwrap();
+        app.measure_limits().await;
+        let text = app.metrics.render();
+        let shown = r#"streamgate_limit_used_ratio{scope="caller",name="other",limit="concurrent_streams"}"#;
+        assert!(text.contains(&format!("{shown} 0.5\n")), "{text}");
+        assert!(!text.contains("canary"), "{text}");
+        drop((open, more));
+        tokio::time::advance(Duration::from_mins(1)).await;
+        app.measure_limits().await;
+        assert!(!app.metrics.render().contains("other"), "{}", app.metrics.render());
+    }
 }

@@ -22,6 +22,7 @@ struct Inner {
     reply: Option<Reply>,
     end: Option<End>,
     attempt: Option<Attempt>,
+    over: Option<(&'static str, &'static str)>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -77,7 +78,11 @@ impl Error {
     /// A stream that ended badly before any of it was forwarded.
     pub fn from_end(end: &End) -> Self {
         let fault = end.fault().unwrap_or_else(|| Fault::new(Kind::Upstream, "empty answer"));
-        let side = if *end == End::ShuttingDown { Side::Us } else { Side::Upstream };
+        let side = match end {
+            End::ShuttingDown => Side::Us,
+            End::CutOff(_) => Side::Caller,
+            _ => Side::Upstream,
+        };
         let mut error = Self::new(side, fault);
         error.0.end = Some(end.clone());
         error
@@ -91,6 +96,7 @@ impl Error {
             reply: None,
             end: None,
             attempt: None,
+            over: None,
             source: None,
         }))
     }
@@ -123,6 +129,18 @@ impl Error {
         self
     }
 
+    /// Says whose limit was reached, and which.
+    #[must_use]
+    pub fn over(mut self, scope: &'static str, limit: &'static str) -> Self {
+        self.0.over = Some((scope, limit));
+        self
+    }
+
+    /// Whose limit of ours was reached, and which.
+    pub fn limit(&self) -> Option<(&'static str, &'static str)> {
+        self.0.over
+    }
+
     /// The last attempt, if there was any.
     pub fn attempt(&self) -> Option<&Attempt> {
         self.0.attempt.as_ref()
@@ -150,7 +168,7 @@ impl Error {
 
     /// How a stream that meets this error has ended.
     pub fn to_end(&self) -> End {
-        End::Failed(self.0.fault.clone())
+        self.0.end.clone().unwrap_or_else(|| End::Failed(self.0.fault.clone()))
     }
 
     /// The word for records and metrics.
@@ -209,6 +227,7 @@ pub fn end_outcome(end: &End) -> &'static str {
         End::TimedOut(_) => "upstream_timeout",
         End::Cancelled => "client_gone",
         End::ShuttingDown => "shutting_down",
+        End::CutOff(_) => "cut_off",
     }
 }
 

@@ -47,6 +47,7 @@ pub fn without_file(
             limits: Limits::default(),
         }],
         providers,
+        model_limits: BTreeMap::new(),
         models: targets.map(|targets| ("sim".to_owned(), targets)).into_iter().collect(),
         stream: Stream::default(),
         prompts: Prompts::default(),

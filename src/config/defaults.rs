@@ -25,8 +25,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             requests_per_minute: NonZeroU32::new(600),
-            burst: None,
             concurrent_streams: Some(100),
+            ..Self::NONE
         }
     }
 }

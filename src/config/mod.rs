@@ -125,6 +125,8 @@ pub struct Config {
     pub providers: BTreeMap<String, Arc<Provider>>,
     /// Model names that callers use, and the ordered targets behind them.
     pub models: BTreeMap<String, Vec<Target>>,
+    /// The limits of those models that have any, for all callers together.
+    pub model_limits: BTreeMap<String, Limits>,
     /// How streams are relayed.
     pub stream: Stream,
     /// Templates that requests may name.

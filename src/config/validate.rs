@@ -8,6 +8,7 @@ use http::HeaderValue;
 use url::Url;
 
 use super::auth;
+use super::limits::{Limits, limits};
 use super::prompts;
 use super::provider::{self, Providers};
 use super::raw::{Reader, Table, one_of, shown};
@@ -30,7 +31,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
         return Config::default();
     };
     let providers = provider::providers(reader, &table);
-    let models = models(reader, &table, &providers);
+    let (models, model_limits) = models(reader, &table, &providers);
     let is_model = |name: &str| {
         let direct = name.split_once('/').filter(|(_, model)| !model.is_empty());
         models.contains_key(name) || direct.is_some_and(|(head, _)| providers.contains_key(head))
@@ -40,6 +41,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
         server: server(reader, &table),
         keys: auth::keys(reader, &table, &models, &providers),
         models: models.into_iter().map(|(name, targets)| (name.to_owned(), targets)).collect(),
+        model_limits,
         providers: providers
             .into_iter()
             .filter_map(|(name, provider)| Some((name.to_owned(), provider?)))
@@ -120,19 +122,22 @@ fn stream(reader: &mut Reader<'_>, root: &Table<'_>) -> Stream {
     }
 }
 
-/// Models by name. A model whose targets are wrong is there all the same, so that who refers to it
-/// is not told that it does not exist.
+/// Models by name, and the limits of those that have any. A model whose targets are wrong is there
+/// all the same, so that who refers to it is not told that it does not exist.
 fn models<'n>(
     reader: &mut Reader<'_>,
     root: &Table<'n>,
     providers: &Providers<'_>,
-) -> BTreeMap<&'n str, Vec<Target>> {
-    let mut models = BTreeMap::new();
+) -> (BTreeMap<&'n str, Vec<Target>>, BTreeMap<String, Limits>) {
+    let (mut models, mut limited) = (BTreeMap::new(), BTreeMap::new());
     for (name, node) in reader.entries(root, "models") {
         if !is_model(&name.text) {
             reader.report(name.at, "a model's name is not usable; expected visible characters");
         }
-        let targets = reader.table(&name.text, node, &["targets"]).map(|table| {
+        let targets = reader.table(&name.text, node, &["targets", "limits"]).map(|table| {
+            if table.get("limits").is_some() {
+                limited.insert(name.text.clone(), limits(reader, &table, Limits::NONE));
+            }
             let items = reader.list(&table, "targets");
             if table.get("targets").is_none() || items.is_some_and(<[Node]>::is_empty) {
                 let name = shown(&name.text);
@@ -148,7 +153,7 @@ fn models<'n>(
         });
         models.insert(name.text.as_str(), targets.unwrap_or_default());
     }
-    models
+    (models, limited)
 }
 
 fn target(reader: &mut Reader<'_>, node: &Node, providers: &Providers<'_>) -> Option<Target> {

@@ -11,12 +11,13 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use super::limit::Admission;
 use super::route::Plan;
 use super::upstream::Order;
 use crate::config::Target;
 use crate::error::{self, Attempt, Error, Side};
 use crate::telemetry::trace::{Place, Span, Tracing};
-use crate::telemetry::{Ended, Kept, Metrics, Route, Sample, Tokens, UpstreamError};
+use crate::telemetry::{Ended, Kept, LimitReached, Metrics, Route, Sample, Tokens, UpstreamError};
 use crate::wire::chat::End;
 use crate::wire::dialect::Endpoint;
 use crate::wire::transcode::Tally;
@@ -102,6 +103,10 @@ struct Entry {
     /// A guess at the prompt's tokens, used when the upstream does not say.
     input_estimate: u64,
     tally: Tally,
+    /// Settled with what was used when the request is over.
+    admission: Option<Admission>,
+    /// The tokens of output that are reserved.
+    covered: u64,
 }
 
 impl Record {
@@ -134,6 +139,8 @@ impl Record {
             heartbeats: 0,
             input_estimate: 0,
             tally: Tally::default(),
+            admission: None,
+            covered: u64::MAX,
         })))
     }
 
@@ -176,12 +183,12 @@ impl Record {
         }
     }
 
-    /// What was asked for: four bytes of prompt count as a token until the upstream says.
-    pub fn asked(&mut self, model: &str, stream: bool, body_bytes: usize) {
+    /// What was asked for. The prompt's tokens are a guess that counts until the upstream says.
+    pub fn asked(&mut self, model: &str, stream: bool, prompt_tokens: u64) {
         if let Some(entry) = &mut self.0 {
             entry.model = model.chars().filter(|c| !c.is_control()).take(100).collect();
             entry.stream = stream;
-            entry.input_estimate = (body_bytes as u64).div_ceil(4);
+            entry.input_estimate = prompt_tokens;
         }
     }
 
@@ -190,6 +197,27 @@ impl Record {
         if let Some(entry) = &mut self.0 {
             entry.prompt = Some((id.to_owned(), version.to_owned()));
         }
+    }
+
+    /// Keeps what was admitted until the request is over, and settles it then.
+    pub fn admitted(&mut self, admission: Admission) {
+        if let Some(entry) = &mut self.0 {
+            entry.covered = admission.covered();
+            entry.admission = Some(admission);
+        }
+    }
+
+    /// Sees that the output so far is paid for. An error: it is not, and the answer must end.
+    pub fn cover(&mut self, tally: &Tally) -> Result<(), Error> {
+        let Some(entry) = &mut self.0 else { return Ok(()) };
+        let (output, _) = tally.output_tokens();
+        if output <= entry.covered {
+            return Ok(());
+        }
+        let Some(admission) = &mut entry.admission else { return Ok(()) };
+        admission.extend(output)?;
+        entry.covered = admission.covered();
+        Ok(())
     }
 
     /// Where it may go.
@@ -242,6 +270,9 @@ impl Record {
     pub fn failed(&mut self, error: &Error) {
         if let Some(entry) = &mut self.0 {
             entry.outcome = error.outcome();
+            if let Some((scope, limit)) = error.limit() {
+                entry.metrics.limit_refusals.get_or_create(&LimitReached { scope, limit }).inc();
+            }
             entry.error = Some(chain(error));
             entry.fault = Some(error::code(error.fault().kind));
             if let Some(attempt) = error.attempt() {
@@ -298,6 +329,8 @@ impl Drop for Record {
                 entry.attempted(attempt.target, attempt.number);
                 entry.answered = entry.outcome == "client_gone";
             }
+            // Before anything else: nobody waits for a log line to get a permit (failure mode 9).
+            drop(entry.settled());
             entry.count();
             entry.write();
             entry.end_spans(under_way.span);
@@ -317,6 +350,15 @@ impl Entry {
     /// Input tokens, and whether they are a guess.
     fn input_tokens(&self) -> (u64, bool) {
         self.tally.usage.input.map_or((self.input_estimate, true), |tokens| (tokens, false))
+    }
+
+    /// The admission, told what was used: of an answer that never began, nothing.
+    fn settled(&mut self) -> Option<Admission> {
+        let mut admission = self.admission.take()?;
+        if self.answered {
+            admission.settle(self.input_tokens().0.saturating_add(self.tally.output_tokens().0));
+        }
+        Some(admission)
     }
 
     fn count(&self) {

@@ -29,16 +29,17 @@ use crate::app::App;
 use crate::config::Config;
 use crate::error::Error;
 use crate::wire::chat::{End, Fault, Kind};
-use crate::wire::dialect::{self, Asked, CHAT, Call, CallerDialect, DEFAULT, Endpoint};
+use crate::wire::dialect::{self, Asked, CHAT, Call, CallerDialect, DEFAULT, Endpoint, Envelope};
 use account::Record;
 use auth::Caller;
-use limit::Admission;
+use limit::{Allowance, Gate, Need};
 use relay::{Session, Start};
 use upstream::Order;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 const TARGET: HeaderName = HeaderName::from_static("x-streamgate-target");
+const LIMIT: HeaderName = HeaderName::from_static("x-streamgate-limit");
 
 /// The slowest that a request body may come, in bytes per second.
 const SLOWEST: usize = 16 * 1024;
@@ -58,16 +59,23 @@ pub async fn answer(
     let trace_id = record.trace(&app.tracing, request.headers(), endpoint, stall);
     let (head, mut body) = request.into_parts();
     let spoken = (dialect, endpoint.form);
-    let mut response = match pipeline(&app, spoken, (head, &mut body), &id, &mut record).await {
-        Ok(response) => response,
+    let mut gates = Vec::new();
+    let parts = (head, &mut body);
+    let response = pipeline(&app, spoken, parts, &id, (&mut record, &mut gates)).await;
+    let (mut response, refused) = match response {
+        Ok(response) => (response, None),
         Err(error) => {
             record.failed(&error);
-            let mut response = refusal(dialect, &error, &id);
-            discard(body, &mut response).await;
-            response
+            (refusal(dialect, &error, &id), Some(body))
         }
     };
     record.responded(response.status().as_u16());
+    // Settles it, unless the body has it: what it gives back is there to be told, and to be used.
+    drop(record);
+    tell_allowance(&mut response, dialect, &gates);
+    if let Some(body) = refused {
+        discard(body, &mut response).await;
+    }
     stamp(&mut response, &id);
     if let Some(value) = trace_id.and_then(|id| HeaderValue::from_str(&id).ok()) {
         response.headers_mut().insert(TRACE_ID, value);
@@ -80,13 +88,14 @@ async fn pipeline(
     (dialect, form): (&'static dyn CallerDialect, &'static str),
     (head, body): (Parts, &mut Body),
     id: &str,
-    record: &mut Record,
+    (record, gates): (&mut Record, &mut Vec<Arc<Gate>>),
 ) -> Result<Response, Error> {
     let started = Instant::now();
     let state = app.state();
     let caller = auth::identify(&state.callers, &head.headers)?;
     record.identified(&caller.name);
-    let admission = caller.gate.admit()?;
+    gates.push(Arc::clone(&caller.gate));
+    let mut admission = caller.gate.admit()?;
     expect_json(&head.headers)?;
     let body = read(body, &state.config.server).await?;
     let body = match form {
@@ -95,12 +104,20 @@ async fn pipeline(
     };
     let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
     let envelope = dialect.envelope(&Asked { form, path, query, body: &body })?;
-    record.asked(&envelope.model, envelope.stream, body.len());
+    let input = limit::prompt_tokens(&body);
+    record.asked(&envelope.model, envelope.stream, input);
     let plan = route::plan(&state.config, &caller, &envelope.model)?;
     record.planned(&plan);
+    if let Some(gate) = state.models.get(&envelope.model) {
+        gates.push(Arc::clone(gate));
+        admission.enter(gate)?;
+    }
+    let Envelope { max_output, choices, .. } = envelope;
+    admission.reserve(&Need { input, max_output, choices })?;
+    record.admitted(admission);
     let call = Call {
         id: random(24),
-        created: unix_seconds(),
+        created: unix().as_secs(),
         model: envelope.model,
         stream: envelope.stream,
         want_usage: envelope.want_usage,
@@ -127,14 +144,13 @@ async fn pipeline(
         request_id: id.to_owned(),
         trying: record.trying(),
     }));
-    respond(opening, session, admission, record).await
+    respond(opening, session, record).await
 }
 
 /// Waits for the first output, so that errors keep their status, but no longer than `commit_after`.
 async fn respond(
     mut opening: relay::Opening,
     session: Session,
-    admission: Admission,
     record: &mut Record,
 ) -> Result<Response, Error> {
     let closing = session.closing.clone();
@@ -162,7 +178,7 @@ async fn respond(
         Err(_) => (Start::Opening(opening), None),
     };
     let media_type = session.dialect.media_type(&session.call);
-    let body = relay::stream(start, session, record.hand_over(), admission);
+    let body = relay::stream(start, session, record.hand_over());
     let mut response = Response::new(Body::from_stream(body));
     if let Some((target, headers)) = target {
         *response.headers_mut() = headers;
@@ -281,10 +297,37 @@ fn refusal(dialect: &dyn CallerDialect, error: &Error, id: &str) -> Response {
     if let Some(wait) = error.wait() {
         headers.entry(RETRY_AFTER).or_insert_with(|| whole_seconds(wait).into());
     }
+    if let Some((scope, limit)) = error.limit() {
+        // Both are words of ours.
+        headers.extend(HeaderValue::from_str(&format!("{scope} {limit}")).map(|of| (LIMIT, of)));
+    }
     if fault.kind == Kind::Authentication && error.upstream_reply().is_none() {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
+}
+
+/// Tells a caller what is left of its limits, in its dialect: of those that hold for the request,
+/// the one that is reached first.
+fn tell_allowance(response: &mut Response, dialect: &dyn CallerDialect, gates: &[Arc<Gate>]) {
+    let now = Instant::now();
+    let all = gates.iter().map(|gate| gate.allowance(now));
+    let Allowance { requests, tokens } = all.fold(Allowance::default(), Allowance::tightest);
+    let headers = response.headers_mut();
+    for (window, [limit, remaining, reset]) in
+        [requests, tokens].into_iter().zip(dialect.allowance_headers())
+    {
+        let Some(window) = window else { continue };
+        headers.insert(HeaderName::from_static(limit), window.limit.into());
+        headers.insert(HeaderName::from_static(remaining), window.remaining.into());
+        // Rounded up: who comes back when he is told must not be too early.
+        let wait = window.reset + Duration::from_nanos(999_999);
+        let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let when = dialect.reset(wait, u64::try_from(unix().as_millis()).unwrap_or(u64::MAX));
+        if let Ok(when) = HeaderValue::try_from(when) {
+            headers.insert(HeaderName::from_static(reset), when);
+        }
+    }
 }
 
 /// Rounded up: coming back too early would only be refused again.
@@ -326,9 +369,10 @@ fn random(length: usize) -> String {
     Alphanumeric.sample_string(&mut rand::rng(), length)
 }
 
+/// The time since 1970.
 #[expect(clippy::disallowed_methods, reason = "the one place where an answer gets its date")]
-fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+fn unix() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Refuses bodies that are not plain JSON. Compressed ones are not decoded (failure mode 68).

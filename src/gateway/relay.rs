@@ -18,7 +18,6 @@ use tokio_util::task::TaskTracker;
 
 use super::account::Record;
 use super::answer::Answer;
-use super::limit::Admission;
 use crate::config;
 use crate::error::Error;
 use crate::wire::chat::{Deadline, End};
@@ -55,11 +54,10 @@ pub enum Start {
 }
 
 /// What lives as long as the body. The fields drop in this order: the upstream is closed, the
-/// account settled, the permit returned.
+/// account settled, and with it what was admitted.
 struct Live {
     answer: Option<Answer>,
     record: Record,
-    _admission: Admission,
 }
 
 impl Drop for Live {
@@ -110,9 +108,8 @@ pub fn stream(
     start: Start,
     session: Session,
     record: Record,
-    admission: Admission,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
-    let mut relay = Relay::new(start, session, record, admission);
+    let mut relay = Relay::new(start, session, record);
     stream! {
         loop {
             // A panic ends the stream honestly, and only this stream (failure mode 54).
@@ -125,7 +122,8 @@ pub fn stream(
     }
 }
 
-/// A relay under way. Dropping it closes the upstream, settles the account and returns the permit.
+/// A relay under way. Dropping it closes the upstream and settles the account, which returns what was
+/// admitted.
 struct Relay {
     live: Live,
     session: Session,
@@ -139,8 +137,8 @@ struct Relay {
 }
 
 impl Relay {
-    fn new(start: Start, session: Session, record: Record, admission: Admission) -> Self {
-        let mut live = Live { answer: None, record, _admission: admission };
+    fn new(start: Start, session: Session, record: Record) -> Self {
+        let mut live = Live { answer: None, record };
         let opening = match start {
             Start::Opening(opening) => Some(opening),
             Start::Opened(answer) => {
@@ -236,6 +234,9 @@ impl Relay {
                 if answer.take_all(chunk, now).await {
                     self.live.record.output(now);
                     self.clock.output = now;
+                    if let Err(error) = self.live.record.cover(answer.transcoder.tally()) {
+                        answer.transcoder.abort(error.to_end(), &mut answer.ready);
+                    }
                 }
                 // What writes nothing, such as an upstream's ping, is no sign of life to the caller.
                 if answer.ready.is_empty() && answer.transcoder.end().is_none() {
@@ -285,6 +286,7 @@ pub async fn collect(
     }
     let mut clock = Clock::new(session);
     let mut closing = pin!(session.closing.cancelled());
+    let mut spent = None;
     while answer.transcoder.end().is_none() {
         tokio::select! {
             biased;
@@ -293,6 +295,12 @@ pub async fn collect(
                 if answer.take_all(chunk, now).await {
                     clock.output = now;
                     record.output(now);
+                    if answer.transcoder.end().is_none()
+                        && let Err(error) = record.cover(answer.transcoder.tally())
+                    {
+                        answer.transcoder.abort(error.to_end(), &mut answer.ready);
+                        spent = Some(error);
+                    }
                 }
             }
             () = sleep_until(clock.deadline()) => {
@@ -306,7 +314,11 @@ pub async fn collect(
     }
     let end = answer.transcoder.end().cloned().unwrap_or(End::Truncated);
     record.settle(answer.transcoder.tally(), Some(&end));
-    if end == End::Complete { Ok(answer.ready.freeze()) } else { Err(answer.failure(&end)) }
+    match spent {
+        _ if end == End::Complete => Ok(answer.ready.freeze()),
+        Some(error) => Err(error),
+        None => Err(answer.failure(&end)),
+    }
 }
 
 /// Tells an end in the caller's dialect when no answer has begun.

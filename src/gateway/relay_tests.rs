@@ -1,5 +1,6 @@
 //! What of the relay cannot be provoked from outside.
 
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Record, Session, Start, stream};
 use crate::config::{Limits, Otlp, Stream as Deadlines};
-use crate::gateway::limit::Gate;
+use crate::gateway::limit::{Gate, Need, Scope};
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::Tracing;
 use crate::wire::dialect::{CHAT, Call, caller_dialects};
@@ -56,8 +57,17 @@ async fn fm54_a_panic_in_a_stream_is_told_and_settled() {
         let sent = Sent::default();
         let tracing = tracing(&metrics, &sent);
         record.trace(&tracing, &HeaderMap::new(), &dialect.endpoints()[0], Duration::MAX);
-        let gate = Gate::new(Limits { concurrent_streams: Some(1), ..Limits::default() });
-        let admission = gate.admit().unwrap();
+        let limits = Limits {
+            concurrent_streams: Some(1),
+            tokens_per_minute: NonZeroU32::new(50),
+            ..Limits::default()
+        };
+        let need = Need { input: 10, max_output: Some(40), choices: 1 };
+        let gate = Arc::new(Gate::new(Scope::Caller, limits));
+        let mut admission = gate.admit().unwrap();
+        admission.reserve(&need).unwrap();
+        record.admitted(admission);
+        assert!(gate.admit().is_err());
         let session = Session {
             dialect,
             call: Call {
@@ -74,13 +84,13 @@ async fn fm54_a_panic_in_a_stream_is_told_and_settled() {
             tasks: TaskTracker::new(),
         };
         let start = Start::Opening(Box::pin(async { panic!("a fault of ours") }));
-        let body: Vec<_> = stream(start, session, record, admission).collect().await;
+        let body: Vec<_> = stream(start, session, record).collect().await;
         let [Ok(event)] = body.as_slice() else { panic!("{} events", body.len()) };
         let text = String::from_utf8(event.to_vec()).unwrap();
         assert!(text.contains("error") && text.ends_with("\n\n"), "{text}");
         assert!(!text.contains("a fault of ours"), "{text}");
         assert!(metrics.render().contains("outcome=\"internal_error\"} 1"), "{}", metrics.render());
-        assert!(gate.admit().is_ok());
+        gate.admit().unwrap().reserve(&need).unwrap();
         // Nothing of this collector needs the runtime.
         tracing.shutdown(Duration::from_secs(10));
         let span = String::from_utf8_lossy(&sent.0.lock().unwrap()).into_owned();

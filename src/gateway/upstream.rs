@@ -387,13 +387,16 @@ fn passed_on(upstream: &HeaderMap) -> HeaderMap {
         if !wanted {
             continue;
         }
-        // Ours is called the same, and every response carries it.
-        let name = if text == "x-request-id" {
-            HeaderName::from_static("x-upstream-request-id")
-        } else {
-            name.clone()
+        // Ours are called the same, and every response carries them: the upstream's limits are not
+        // the caller's (failure mode 70).
+        let ours = text == "x-request-id" || text.contains("ratelimit-");
+        let upstreams = || {
+            let name = format!("x-upstream-{}", text.strip_prefix("x-").unwrap_or(text));
+            HeaderName::from_bytes(name.as_bytes()).ok()
         };
-        headers.append(name, value.clone());
+        if let Some(name) = if ours { upstreams() } else { Some(name.clone()) } {
+            headers.append(name, value.clone());
+        }
     }
     headers
 }

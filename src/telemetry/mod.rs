@@ -79,6 +79,26 @@ pub struct Lost {
     pub reason: &'static str,
 }
 
+/// A request that was refused because of a limit of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LimitReached {
+    /// `caller` or `model`.
+    pub scope: &'static str,
+    /// The limit's name in the configuration.
+    pub limit: &'static str,
+}
+
+/// Who may come near a limit of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Limited {
+    /// `caller` or `model`.
+    pub scope: &'static str,
+    /// The name of a configured key or model; `other` for callers who are not in the configuration.
+    pub name: String,
+    /// The limit's name in the configuration.
+    pub limit: &'static str,
+}
+
 type Histograms = Family<Route, Histogram, fn() -> Histogram>;
 
 /// All metrics of one process.
@@ -105,6 +125,10 @@ pub struct Metrics {
     pub heartbeats: Family<Kept, Counter<u64, AtomicU64>>,
     /// Spans that no collector took.
     pub spans_lost: Family<Lost, Counter>,
+    /// Requests refused because of a limit of ours.
+    pub limit_refusals: Family<LimitReached, Counter>,
+    /// How much of each limit is used: computed when somebody looks.
+    pub limit_used: Family<Limited, Gauge<f64, AtomicU64>>,
 }
 
 impl Default for Metrics {
@@ -122,6 +146,8 @@ impl Default for Metrics {
             upstream_errors: Family::default(),
             heartbeats: Family::default(),
             spans_lost: Family::default(),
+            limit_refusals: Family::default(),
+            limit_used: Family::default(),
         };
         metrics.register();
         metrics
@@ -184,6 +210,16 @@ impl Metrics {
             "streamgate_spans_lost",
             "Spans of traces that no collector took, by reason",
             self.spans_lost.clone(),
+        );
+        registry.register(
+            "streamgate_limit_refusals",
+            "Requests refused because of a limit, by whose and which",
+            self.limit_refusals.clone(),
+        );
+        registry.register(
+            "streamgate_limit_used_ratio",
+            "How much of a limit is used: 1 is all of it, more is a debt",
+            self.limit_used.clone(),
         );
     }
 

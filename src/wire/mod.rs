@@ -10,6 +10,7 @@ pub mod framing;
 pub mod json;
 pub mod json_array;
 pub mod ndjson;
+pub mod reset;
 pub mod sse;
 pub mod template;
 pub mod transcode;

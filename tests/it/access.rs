@@ -12,7 +12,7 @@ use crate::support::gateway::{Gateway, KEY, configuration, hex, yaml};
 use crate::support::upstream::{Step, Upstream};
 
 /// More configuration, with keys of its own in place of the one of every test.
-fn with_keys(upstream: &Upstream, keys: &[(&str, &str)], more: &str) -> String {
+pub(crate) fn with_keys(upstream: &Upstream, keys: &[(&str, &str)], more: &str) -> String {
     let mut text = String::from("auth:\n  keys:\n");
     for (key, rest) in keys {
         let digest = hex(&config::digest(key));
@@ -32,7 +32,12 @@ async fn models(gateway: &Gateway, key: &str, dialect: &str) -> serde_json::Valu
 }
 
 /// A request with another key than the usual one.
-fn by(gateway: &Gateway, key: &str, dialect: &str, model: &str) -> reqwest::RequestBuilder {
+pub(crate) fn by(
+    gateway: &Gateway,
+    key: &str,
+    dialect: &str,
+    model: &str,
+) -> reqwest::RequestBuilder {
     gateway
         .client
         .post(format!("{}{}", gateway.url, path(dialect)))
@@ -220,7 +225,14 @@ async fn pages_of_allowed_origins_may_call_and_others_may_not() {
                 assert_eq!(found, allowed, "{origin} {key}");
                 if allowed {
                     let exposed = headers["access-control-expose-headers"].to_str().unwrap();
-                    for name in ["x-request-id", "retry-after", "x-streamgate-target"] {
+                    for name in [
+                        "x-request-id",
+                        "retry-after",
+                        "x-streamgate-target",
+                        "x-streamgate-limit",
+                        "x-ratelimit-remaining-tokens",
+                        "anthropic-ratelimit-requests-reset",
+                    ] {
                         assert!(exposed.contains(name), "{exposed}");
                     }
                 }

@@ -21,6 +21,8 @@ mod handshakes;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod pairs;

@@ -63,8 +63,8 @@ async fn fm70_errors_keep_their_status_body_and_headers() {
                         ("x-should-retry", "true"),
                         ("request-id", "req_up"),
                         ("x-upstream-request-id", "up_1"),
-                        ("x-ratelimit-remaining-requests", "3"),
-                        ("anthropic-ratelimit-requests-remaining", "4"),
+                        ("x-upstream-ratelimit-remaining-requests", "3"),
+                        ("x-upstream-anthropic-ratelimit-requests-remaining", "4"),
                     ] {
                         assert_eq!(headers[name], value, "{name}: {what}");
                     }

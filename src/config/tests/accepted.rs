@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::{Config, Otlp, digest, key_line, load, new_key, units, without_file};
+use super::super::{Config, Limits, Otlp, digest, key_line, load, new_key, units, without_file};
 use super::{Dir, env, load_text};
 
 /// A valid `auth` section.
@@ -101,6 +101,51 @@ fn values_are_expanded_and_never_parsed_again() {
     assert_eq!(provider.api_key.as_ref().unwrap().expose(), "x-canary from file-canary");
     assert_eq!(provider.query, [("q".to_owned(), "canary\nx: [y".to_owned())]);
     assert_eq!(config.keys[0].limits.requests_per_minute, NonZeroU32::new(77));
+}
+
+#[test]
+fn the_example_of_limits_is_valid() {
+    let page = include_str!("../../../docs/limits.md");
+    let (example, _) = page.split_once("```yaml\n").unwrap().1.split_once("```").unwrap();
+    let example = example
+        .replace("THE 64 HEX DIGITS", &"0".repeat(64))
+        .replace("OTHER 64 HEX DIGITS", &"1".repeat(64));
+    let config = load_text(example).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.keys[0].limits.tokens_per_minute, NonZeroU32::new(200_000));
+    assert_eq!(config.keys[0].limits.concurrent_streams, Some(100));
+    assert_eq!(config.keys[1].limits, Limits::NONE);
+    assert_eq!(config.model_limits["fast"].concurrent_streams, Some(50));
+}
+
+#[test]
+fn limits_are_taken_field_by_field() {
+    let config = load_text(
+        "auth:\n  keys:\n    \
+         - { name: a, sha256: \"00000000000000000000000000000000000000000000000000000000000000f1\", limits: { tokens_per_minute: none, cut_off: false } }\n    \
+         - { name: b, sha256: \"00000000000000000000000000000000000000000000000000000000000000f2\", limits: none }\n    \
+         - { name: c, sha256: \"00000000000000000000000000000000000000000000000000000000000000f3\" }\n\
+         limits: { tokens_per_minute: 1000, assumed_output: 50, cut_off: true, burst: 7 }\n\
+         providers: { p: { dialect: anthropic } }\n\
+         models:\n  \
+         m: { targets: [{ provider: p, model: x }], limits: { tokens_per_minute: 9 } }\n  \
+         n: { targets: [{ provider: p, model: x }] }\n",
+    )
+    .unwrap_or_else(|problems| panic!("{problems}"));
+    let given = Limits {
+        tokens_per_minute: NonZeroU32::new(1000),
+        assumed_output: NonZeroU32::new(50).unwrap(),
+        burst: NonZeroU32::new(7),
+        cut_off: true,
+        ..Limits::default()
+    };
+    assert_eq!(given.requests_per_minute, NonZeroU32::new(600));
+    let own = Limits { tokens_per_minute: None, cut_off: false, ..given };
+    let limits: Vec<_> = config.keys.iter().map(|key| key.limits).collect();
+    assert_eq!(limits, [own, Limits::NONE, given]);
+    let model = Limits { tokens_per_minute: NonZeroU32::new(9), ..Limits::NONE };
+    assert_eq!(config.model_limits, [("m".to_owned(), model)].into());
+    assert_eq!(load_text(format!("{AUTH}limits: none\n")).unwrap().keys[0].limits, Limits::NONE);
+    assert_eq!(Limits::default().tokens_per_minute, None);
 }
 
 #[test]

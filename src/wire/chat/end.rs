@@ -15,6 +15,8 @@ pub enum End {
     Cancelled,
     /// This process is shutting down.
     ShuttingDown,
+    /// The caller's tokens are used up, and it asked to be cut off then.
+    CutOff(Fault),
 }
 
 impl End {
@@ -26,7 +28,7 @@ impl End {
                 Kind::Upstream,
                 "the upstream closed the stream before the answer was complete",
             )),
-            Self::Failed(fault) => Some(fault.clone()),
+            Self::Failed(fault) | Self::CutOff(fault) => Some(fault.clone()),
             Self::TimedOut(deadline) => Some(Fault::new(Kind::Timeout, deadline.message())),
             Self::Cancelled => Some(Fault::new(Kind::Internal, "the request was cancelled")),
             Self::ShuttingDown => Some(Fault::new(

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::chat::{Delta, End, Fault, Kind, Rendered, Request};
 use super::framing::{Frame, Framing};
+use super::reset;
 
 mod anthropic;
 mod openai_chat;
@@ -111,6 +112,26 @@ pub trait CallerDialect: Sync {
     fn error_body(&self, fault: &Fault, request_id: &str) -> String;
     /// Bytes that keep a silent stream open, safe at any event boundary for every known client.
     fn heartbeat(&self, call: &Call) -> Bytes;
+    /// The headers that tell what is left of a limit: how much there is, how much is left, and when
+    /// all is back; of requests, and of tokens. Most vendors have taken these over from one.
+    fn allowance_headers(&self) -> [[&'static str; 3]; 2] {
+        [
+            [
+                "x-ratelimit-limit-requests",
+                "x-ratelimit-remaining-requests",
+                "x-ratelimit-reset-requests",
+            ],
+            [
+                "x-ratelimit-limit-tokens",
+                "x-ratelimit-remaining-tokens",
+                "x-ratelimit-reset-tokens",
+            ],
+        ]
+    }
+    /// The last of them: `wait_ms` milliseconds from now, which is `unix_ms` milliseconds after 1970.
+    fn reset(&self, wait_ms: u64, _unix_ms: u64) -> String {
+        reset::duration(wait_ms)
+    }
     /// The path that lists the models. Dialects may share it; the marker tells them apart there.
     fn models_path(&self) -> &'static str {
         "/v1/models"
@@ -160,6 +181,10 @@ pub struct Envelope {
     /// What is asked and in which shape, in the dialect's own word: that of the endpoint, unless
     /// the request says more about it.
     pub form: &'static str,
+    /// The most tokens of output that it allows each alternative.
+    pub max_output: Option<u64>,
+    /// How many alternatives it asks for.
+    pub choices: u64,
 }
 
 /// Where a request goes.

@@ -18,6 +18,7 @@ import pytest
 GATEWAY = os.environ["GATEWAY"]
 SIM = os.environ["SIM"]
 KEY = os.environ["KEY"]
+LIMITED_KEY = os.environ["LIMITED_KEY"]  # one request per minute
 
 UPSTREAMS = ["sim", "sim-anthropic"]
 

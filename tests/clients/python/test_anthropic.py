@@ -1,8 +1,10 @@
 """anthropic-python, messages, in front of both upstreams."""
 
+from datetime import datetime, timedelta, timezone
+
 import anthropic
 import pytest
-from conftest import GATEWAY, KEY, PNG, SCHEMA, UPSTREAMS, stats, tokens, wait_for_cancel
+from conftest import GATEWAY, KEY, LIMITED_KEY, PNG, SCHEMA, UPSTREAMS, stats, tokens, wait_for_cancel
 
 ASK = [{"role": "user", "content": "count"}]
 TOOLS = [{"name": name, "description": "x", "input_schema": SCHEMA} for name in ("alpha", "beta")]
@@ -139,6 +141,21 @@ def test_error_before_the_stream(client, upstream, ask, status, kind, seen):
     assert raised.value.body["type"] == "error" and raised.value.body["error"]["message"]
     if status == 429:
         assert raised.value.response.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("ask", [raw, accumulated, whole])
+def test_a_limit_of_the_gateway(upstream, ask):
+    with anthropic.Anthropic(base_url=GATEWAY, api_key=LIMITED_KEY, max_retries=0) as client:
+        with pytest.raises(anthropic.RateLimitError) as raised:
+            for _ in range(3):
+                ask(client, f"{upstream}/n1")
+    assert raised.value.body["error"]["type"] == "rate_limit_error"
+    headers = raised.value.response.headers
+    assert headers["x-streamgate-limit"] == "caller requests_per_minute"
+    assert headers["anthropic-ratelimit-requests-remaining"] == "0"
+    reset = datetime.fromisoformat(headers["anthropic-ratelimit-requests-reset"])
+    assert timedelta() < reset - datetime.now(timezone.utc) <= timedelta(seconds=62)
+    assert 1 <= int(headers["retry-after"]) <= 60
 
 
 @pytest.mark.parametrize("ask", [raw, accumulated, whole])

@@ -4,7 +4,7 @@ import json
 
 import openai
 import pytest
-from conftest import GATEWAY, KEY, PNG, SCHEMA, UPSTREAMS, stats, tokens, wait_for_cancel
+from conftest import GATEWAY, KEY, LIMITED_KEY, PNG, SCHEMA, UPSTREAMS, stats, tokens, wait_for_cancel
 
 ASK = [{"role": "user", "content": "count"}]
 TOOLS = [
@@ -156,6 +156,19 @@ def test_error_before_the_stream(client, upstream, ask, status, kind, seen):
     assert raised.value.request_id and raised.value.body["message"]
     if status == 429:
         assert raised.value.response.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("ask", [raw, accumulated, whole])
+def test_a_limit_of_the_gateway(upstream, ask):
+    with openai.OpenAI(base_url=f"{GATEWAY}/v1", api_key=LIMITED_KEY, max_retries=0) as client:
+        with pytest.raises(openai.RateLimitError) as raised:
+            for _ in range(3):
+                ask(client, f"{upstream}/n1")
+    assert raised.value.code == "rate_limit_exceeded" and "1 requests per minute" in raised.value.message
+    headers = raised.value.response.headers
+    assert headers["x-streamgate-limit"] == "caller requests_per_minute"
+    assert headers["x-ratelimit-limit-requests"] == "1" and headers["x-ratelimit-remaining-requests"] == "0"
+    assert 1 <= int(headers["retry-after"]) <= 60
 
 
 @pytest.mark.parametrize("ask", [raw, accumulated, whole])

@@ -108,7 +108,7 @@ pub(super) fn bad_gateway(dialect: &str) -> u16 {
 }
 
 /// A whole good answer.
-pub(super) fn good(provider: &str) -> Vec<Step> {
+pub(crate) fn good(provider: &str) -> Vec<Step> {
     vec![Step::Sse, preamble(provider), token(provider, "Hello"), ending(provider), Step::End]
 }
 
@@ -156,7 +156,7 @@ pub(super) fn body(model: &str, stream: bool) -> String {
 }
 
 /// Reads a response until it says something.
-pub(super) async fn read_until(response: &mut reqwest::Response, what: &str) -> Vec<u8> {
+pub(crate) async fn read_until(response: &mut reqwest::Response, what: &str) -> Vec<u8> {
     let mut seen = Vec::new();
     while !String::from_utf8_lossy(&seen).contains(what) {
         let chunk = timeout(PATIENCE, response.chunk()).await;
@@ -195,11 +195,11 @@ pub(super) fn error_of(dialect: &str, text: &str) -> String {
 }
 
 /// A caller that is nothing but a socket.
-pub(super) struct Raw(pub(super) TcpStream);
+pub(crate) struct Raw(pub(super) TcpStream);
 
 impl Raw {
     /// Sends a request, and more bytes right behind it.
-    pub(super) async fn ask(gateway: &Gateway, dialect: &str, body: &str, behind: &str) -> Self {
+    pub(crate) async fn ask(gateway: &Gateway, dialect: &str, body: &str, behind: &str) -> Self {
         let mut stream = TcpStream::connect(gateway.address).await.unwrap();
         let head = format!(
             "POST {} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -223,7 +223,7 @@ impl Raw {
 }
 
 /// Waits until something holds; panics after 5 s.
-pub(super) async fn until(what: &str, holds: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
     let since = Instant::now();
     let mut look = tokio::time::interval(Duration::from_millis(2));
     while !holds() {
@@ -233,18 +233,18 @@ pub(super) async fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 /// A metric that counts.
-pub(super) fn count(gateway: &Gateway, metric: &str) -> String {
+pub(crate) fn count(gateway: &Gateway, metric: &str) -> String {
     // The sum of nothing is -0.
     (gateway.metric(metric) + 0.0).to_string()
 }
 
 /// Waits until no request is under way, so that all records are written.
-pub(super) async fn settled(gateway: &Gateway) {
+pub(crate) async fn settled(gateway: &Gateway) {
     until("no request under way", || count(gateway, "streamgate_open_requests{") == "0").await;
 }
 
 /// The only record so far, once its request has ended.
-pub(super) async fn record(gateway: &Gateway, log: &Log) -> Value {
+pub(crate) async fn record(gateway: &Gateway, log: &Log) -> Value {
     settled(gateway).await;
     let records = log.records();
     assert_eq!(records.len(), 1, "{}", log.text());

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::wire::chat::{Fault, Kind, Rendered, Request};
 use crate::wire::json::quoted;
+use crate::wire::reset;
 
 mod answer;
 mod blocks;
@@ -107,7 +108,10 @@ impl CallerDialect for Anthropic {
     }
 
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
-        Ok(Envelope { form: asked.form, ..request::envelope(asked.body)? })
+        let read = Envelope { form: asked.form, ..request::envelope(asked.body)? };
+        // What is counted is answered with a number.
+        let max_output = if asked.form == CHAT { read.max_output } else { Some(0) };
+        Ok(Envelope { max_output, ..read })
     }
 
     fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
@@ -140,6 +144,25 @@ impl CallerDialect for Anthropic {
 
     fn heartbeat(&self, _call: &Call) -> Bytes {
         Bytes::from_static(b"event: ping\ndata: {\"type\":\"ping\"}\n\n")
+    }
+
+    fn allowance_headers(&self) -> [[&'static str; 3]; 2] {
+        [
+            [
+                "anthropic-ratelimit-requests-limit",
+                "anthropic-ratelimit-requests-remaining",
+                "anthropic-ratelimit-requests-reset",
+            ],
+            [
+                "anthropic-ratelimit-tokens-limit",
+                "anthropic-ratelimit-tokens-remaining",
+                "anthropic-ratelimit-tokens-reset",
+            ],
+        ]
+    }
+
+    fn reset(&self, wait_ms: u64, unix_ms: u64) -> String {
+        reset::rfc3339(unix_ms.saturating_add(wait_ms))
     }
 
     fn models(&self, models: &[&str]) -> String {

@@ -3,15 +3,19 @@
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use crate::wire::chat::{Fault, Kind};
 use crate::wire::dialect::{CHAT, Envelope, Target};
 use crate::wire::json::{self, quoted};
 
 #[derive(Debug, Deserialize)]
-struct Surface {
+struct Surface<'a> {
     model: String,
     stream: Option<bool>,
+    /// What is wrong with it is for the upstream to say.
+    #[serde(borrow)]
+    max_tokens: Option<&'a RawValue>,
 }
 
 /// Reads model and stream. Usage is part of every stream of this dialect.
@@ -20,11 +24,13 @@ pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
     if body.trim_start().starts_with(|first| first != '{') {
         return Err(Fault::new(Kind::Invalid, "the body must be a JSON object"));
     }
-    let Surface { model, stream } = parse(body, "")?;
+    let Surface { model, stream, max_tokens } = parse(body, "")?;
     if model.is_empty() {
         return Err(Fault::field("model", "must name a model"));
     }
-    Ok(Envelope { model, stream: stream.unwrap_or(false), want_usage: true, form: CHAT })
+    let max_output = max_tokens.and_then(|tokens| serde_json::from_str(tokens.get()).ok());
+    let stream = stream.unwrap_or(false);
+    Ok(Envelope { model, stream, want_usage: true, form: CHAT, max_output, choices: 1 })
 }
 
 /// Puts the upstream's name for the model in, and `stream` if it is to differ.

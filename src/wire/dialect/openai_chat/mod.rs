@@ -100,7 +100,11 @@ impl CallerDialect for OpenAiChat {
     }
 
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
-        Ok(Envelope { form: asked.form, ..request::envelope(asked.body)? })
+        let read = Envelope { form: asked.form, ..request::envelope(asked.body)? };
+        match asked.form {
+            passed::EMBEDDINGS => Ok(Envelope { max_output: Some(0), ..read }),
+            _ => Ok(read),
+        }
     }
 
     fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {

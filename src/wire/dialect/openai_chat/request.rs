@@ -52,7 +52,14 @@ pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
         .get("stream_options")
         .and_then(|options| Members::parse(options.get()).ok()?.get("include_usage"))
         .is_some_and(|value| value.get() == "true");
-    Ok(Envelope { model, stream, want_usage, form: CHAT })
+    let max_output = number(&members, "max_completion_tokens").max(number(&members, "max_tokens"));
+    let choices = number(&members, "n").unwrap_or(1);
+    Ok(Envelope { model, stream, want_usage, form: CHAT, max_output, choices })
+}
+
+/// A count if it is one; what is wrong with it is for the upstream to say.
+fn number(members: &Members<'_>, name: &str) -> Option<u64> {
+    serde_json::from_str(members.get(name)?.get()).ok()
 }
 
 /// Changes the model, `stream` if the upstream is asked otherwise than we were, and asks for usage

@@ -380,3 +380,24 @@ fn every_recorded_stream_passes_through() {
         assert!(failed || end == End::Complete, "{name}: {end:?}");
     }
 }
+
+#[test]
+fn an_envelope_tells_the_most_that_an_answer_may_be() {
+    for (fields, max_output, choices) in [
+        ("", None, 1),
+        (r#","max_tokens":7"#, Some(7), 1),
+        (r#","max_completion_tokens":9,"n":3"#, Some(9), 3),
+        (r#","max_completion_tokens":9,"max_tokens":70"#, Some(70), 1),
+        (r#","max_tokens":null,"n":null"#, None, 1),
+        // The upstream says what is wrong with these.
+        (r#","max_tokens":-1,"n":"many""#, None, 1),
+        (r#","max_tokens":99999999999999999999999"#, None, 1),
+    ] {
+        let body = format!(r#"{{"model":"m"{fields}}}"#);
+        let asked = |form| Asked { form, path: "", query: "", body: &body };
+        let envelope = OpenAiChat.envelope(&asked(CHAT)).unwrap();
+        let embedding = OpenAiChat.envelope(&asked(super::passed::EMBEDDINGS)).unwrap();
+        assert_eq!(embedding.max_output, Some(0));
+        assert_eq!((envelope.max_output, envelope.choices), (max_output, choices), "{fields}");
+    }
+}

@@ -1,0 +1,345 @@
+//! How much: a caller to an [`Admission`], the guard that gives back what it took when dropped.
+//!
+//! A [`Gate`] holds what one caller, or one model, has used of its limits. Its lock is held for
+//! arithmetic only, three times per request and never per token.
+
+mod admission;
+mod bucket;
+mod estimate;
+mod gates;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::Limits;
+use crate::error::Error;
+use crate::wire::chat::{End, Fault, Kind};
+
+pub use admission::{Admission, Need};
+pub use bucket::Window;
+use bucket::{Bucket, Rate};
+pub use estimate::prompt_tokens;
+pub use gates::Gates;
+
+/// How long to wait for another stream to end: nobody knows.
+const A_MOMENT: Duration = Duration::from_secs(1);
+
+/// Whose limits they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// One caller's.
+    Caller,
+    /// Those of a model, for all callers together.
+    Model,
+}
+
+/// What is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Requests per minute.
+    Requests,
+    /// Tokens per minute.
+    Tokens,
+    /// Requests under way.
+    Streams,
+}
+
+/// What one caller, or all callers of one model, may use of us, and how much of it is used.
+#[derive(Debug)]
+pub struct Gate {
+    scope: Scope,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    limits: Limits,
+    /// Buckets outlive their limit, so that lifting it and setting it again gives nobody a new
+    /// burst. `limits` says whether they count.
+    requests: Option<Bucket>,
+    tokens: Option<Bucket>,
+    /// Requests under way.
+    streams: usize,
+}
+
+/// What a caller may know of its limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allowance {
+    /// Requests, if they are limited.
+    pub requests: Option<Window>,
+    /// Tokens, if they are limited.
+    pub tokens: Option<Window>,
+}
+
+impl Allowance {
+    /// Of each limit the one that is reached first.
+    #[must_use]
+    pub fn tightest(self, other: Self) -> Self {
+        let tighter = |a: Option<Window>, b: Option<Window>| {
+            let left = |window: &Window| (window.remaining, std::cmp::Reverse(window.reset));
+            a.into_iter().chain(b).min_by_key(left)
+        };
+        Self {
+            requests: tighter(self.requests, other.requests),
+            tokens: tighter(self.tokens, other.tokens),
+        }
+    }
+}
+
+impl State {
+    /// The bucket of requests, if they are limited.
+    fn requests(&mut self) -> Option<&mut Bucket> {
+        self.requests.as_mut().filter(|_| self.limits.requests_per_minute.is_some())
+    }
+
+    /// The bucket of tokens, if they are limited.
+    fn tokens(&mut self) -> Option<&mut Bucket> {
+        self.tokens.as_mut().filter(|_| self.limits.tokens_per_minute.is_some())
+    }
+
+    fn put_in_force(&mut self, limits: Limits, now: Instant) {
+        let requests = limits.requests_per_minute.map(|per_minute| Rate {
+            per_minute: per_minute.get(),
+            burst: limits.burst.unwrap_or(per_minute).get(),
+        });
+        let tokens = limits
+            .tokens_per_minute
+            .map(|per_minute| Rate { per_minute: per_minute.get(), burst: per_minute.get() });
+        for (rate, bucket) in [(requests, &mut self.requests), (tokens, &mut self.tokens)] {
+            match (rate, bucket) {
+                (Some(rate), Some(bucket)) => bucket.change(rate, now),
+                (Some(rate), none) => *none = Some(Bucket::full(rate, now)),
+                (None, _) => {}
+            }
+        }
+        self.limits = limits;
+    }
+}
+
+impl Gate {
+    /// A gate at which nothing has been used yet.
+    pub fn new(scope: Scope, limits: Limits) -> Self {
+        let state = State { limits, requests: None, tokens: None, streams: 0 };
+        let gate = Self { scope, state: Mutex::new(state) };
+        gate.lock().put_in_force(limits, Instant::now());
+        gate
+    }
+
+    /// Lets one request in, or says when to come back. A refused request uses nothing up.
+    pub fn admit(self: &Arc<Self>) -> Result<Admission, Error> {
+        let mut admission = Admission::default();
+        admission.enter(self)?;
+        Ok(admission)
+    }
+
+    /// What is left of its limits.
+    pub fn allowance(&self, now: Instant) -> Allowance {
+        let mut state = self.lock();
+        Allowance {
+            requests: state.requests().map(|bucket| bucket.window(now)),
+            tokens: state.tokens().map(|bucket| bucket.window(now)),
+        }
+    }
+
+    /// How much of each limit is used, from 0 to 1 and beyond.
+    #[expect(clippy::cast_precision_loss, reason = "a ratio to look at")]
+    pub fn used(&self, now: Instant) -> Vec<(Limit, f64)> {
+        let mut state = self.lock();
+        let streams = state.limits.concurrent_streams.map(|all| state.streams as f64 / all as f64);
+        [
+            (Limit::Requests, state.requests().map(|bucket| bucket.used_ratio(now))),
+            (Limit::Tokens, state.tokens().map(|bucket| bucket.used_ratio(now))),
+            (Limit::Streams, streams),
+        ]
+        .into_iter()
+        .filter_map(|(limit, used)| Some((limit, used?)))
+        .collect()
+    }
+
+    /// Other limits from now on. What is used stays used.
+    fn change(&self, limits: Limits) {
+        let mut state = self.lock();
+        if state.limits != limits {
+            state.put_in_force(limits, Instant::now());
+        }
+    }
+
+    /// Whether a new gate would be the same.
+    fn is_unused(&self, now: Instant) -> bool {
+        let mut state = self.lock();
+        let State { requests, tokens, streams, .. } = &mut *state;
+        let mut buckets = requests.iter_mut().chain(tokens);
+        *streams == 0 && buckets.all(|bucket| bucket.is_full(now))
+    }
+
+    fn enter(&self, now: Instant) -> Result<(), Error> {
+        let mut state = self.lock();
+        let streams = state.limits.concurrent_streams;
+        if let Some(all) = streams.filter(|all| state.streams >= *all) {
+            return Err(self.refusal(Limit::Streams, A_MOMENT, &self.too_many_streams(all)));
+        }
+        let limits = state.limits;
+        if let Some(requests) = state.requests() {
+            requests.take(1, now).map_err(|wait| {
+                let all = limits.requests_per_minute.map_or(0, std::num::NonZeroU32::get);
+                let message = match self.scope {
+                    Scope::Caller => {
+                        format!(
+                            "this caller may send {all} requests per minute and has used them up"
+                        )
+                    }
+                    Scope::Model => format!(
+                        "this model may be sent {all} requests per minute by all callers together, which are used up"
+                    ),
+                };
+                self.refusal(Limit::Requests, wait, &message)
+            })?;
+        }
+        state.streams += 1;
+        Ok(())
+    }
+
+    /// Takes the tokens that a request may use, at most all that there are, and says how many.
+    /// `None`: tokens are not limited.
+    fn reserve(&self, need: &Need, now: Instant) -> Result<Option<u64>, Error> {
+        let mut state = self.lock();
+        let Limits { assumed_output, cut_off, .. } = state.limits;
+        let wanted = need.tokens(assumed_output.get().into());
+        let Some(tokens) = state.tokens() else { return Ok(None) };
+        let all = tokens.window(now).limit;
+        if cut_off && need.input >= all.into() {
+            return Err(self.never_fits(need.input, all));
+        }
+        let taken = tokens.take(wanted, now).map_err(|wait| {
+            let left = tokens.window(now).remaining;
+            let whose = match self.scope {
+                Scope::Caller => "this caller may use",
+                Scope::Model => "this model may be given by all callers together",
+            };
+            let message = if wanted > all.into() {
+                format!(
+                    "{whose} {all} tokens per minute, and this request may take {wanted} (prompt and \
+                     output): it is let in only when none of them are used; ask for less output"
+                )
+            } else {
+                format!(
+                    "{whose} {all} tokens per minute, of which {left} are left, and this request may \
+                     take {wanted} (prompt and output)"
+                )
+            };
+            self.refusal(Limit::Tokens, wait, &message)
+        })?;
+        Ok(Some(taken))
+    }
+
+    /// Who is cut off gets no word out of such a prompt, however long it waits.
+    fn never_fits(&self, input: u64, all: u32) -> Error {
+        let scope = self.scope.word();
+        let message = format!(
+            "the prompt has about {input} tokens, and the {scope} may use {all} per minute and is cut \
+             off there (cut_off); send a shorter prompt"
+        );
+        Error::caller(Fault::new(Kind::Context, message))
+    }
+
+    /// More tokens for a request that needs more than it reserved: as many as there are for one
+    /// that is cut off without, else all of them, as a debt if need be.
+    fn more(&self, wanted: u64, now: Instant) -> u64 {
+        let mut state = self.lock();
+        let cut_off = state.limits.cut_off;
+        match state.tokens() {
+            Some(tokens) if cut_off => tokens.take_up_to(wanted, now),
+            Some(tokens) => {
+                tokens.charge(wanted, now);
+                wanted
+            }
+            None => wanted,
+        }
+    }
+
+    /// Why an answer is cut off.
+    fn cut_off(&self, now: Instant) -> Error {
+        let mut state = self.lock();
+        let window = state.tokens().map(|tokens| tokens.window(now));
+        let all = window.map_or(0, |window| window.limit);
+        let wait = window.map_or(A_MOMENT, |window| window.reset);
+        let whose = match self.scope {
+            Scope::Caller => "this caller",
+            Scope::Model => "this model",
+        };
+        let message =
+            format!("the answer was cut off: the {all} tokens per minute of {whose} are used up");
+        let fault = self.fault(Limit::Tokens, wait, &message);
+        let error = Error::from_end(&End::CutOff(fault)).retry_after(wait);
+        error.over(self.scope.word(), Limit::Tokens.word())
+    }
+
+    /// The request is over. `reserved`: what it took of the tokens. `used`: what it used.
+    fn leave(&self, reserved: Option<u64>, used: u64, refused: bool, now: Instant) {
+        let mut state = self.lock();
+        state.streams = state.streams.saturating_sub(1);
+        if let Some(requests) = state.requests.as_mut().filter(|_| refused) {
+            requests.give_back(1, now);
+        }
+        if let (Some(reserved), Some(tokens)) = (reserved, &mut state.tokens) {
+            tokens.give_back(reserved.saturating_sub(used), now);
+            tokens.charge(used.saturating_sub(reserved), now);
+        }
+    }
+
+    fn too_many_streams(&self, all: usize) -> String {
+        match self.scope {
+            Scope::Caller => format!("all {all} concurrent streams of this caller are in use"),
+            Scope::Model => format!("all {all} concurrent streams of this model are in use"),
+        }
+    }
+
+    fn refusal(&self, limit: Limit, wait: Duration, message: &str) -> Error {
+        let fault = self.fault(limit, wait, message);
+        Error::caller(fault).retry_after(wait).over(self.scope.word(), limit.word())
+    }
+
+    /// Says which limit, whose, and when to come back.
+    fn fault(&self, limit: Limit, wait: Duration, message: &str) -> Fault {
+        let (scope, limit) = (self.scope.word(), limit.word());
+        Fault {
+            kind: Kind::RateLimited,
+            message: format!("{message}; come back in {wait:.1?} (the {scope}'s {limit})"),
+            code: Some("rate_limit_exceeded".to_owned()),
+            param: None,
+        }
+    }
+
+    /// A panic while it is held leaves at worst a count too many, never a broken value.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Limit {
+    /// Every limit.
+    pub const ALL: [Self; 3] = [Self::Requests, Self::Tokens, Self::Streams];
+
+    /// Its word in headers and metrics: its name in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Requests => "requests_per_minute",
+            Self::Tokens => "tokens_per_minute",
+            Self::Streams => "concurrent_streams",
+        }
+    }
+}
+
+impl Scope {
+    /// Its word in headers and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Model => "model",
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Gates and admissions: what is taken, what comes back, and who is forgotten. Time is paused.
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::advance;
+
+use super::{Admission, Gate, Gates, Need, Scope};
+use crate::config::Limits;
+use crate::error::Error;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Limits of requests, of tokens and of streams; 0 is none.
+fn limits(requests: u32, tokens: u32, streams: usize) -> Limits {
+    Limits {
+        requests_per_minute: NonZeroU32::new(requests),
+        tokens_per_minute: NonZeroU32::new(tokens),
+        concurrent_streams: Some(streams).filter(|streams| *streams > 0),
+        ..Limits::NONE
+    }
+}
+
+fn gate(scope: Scope, limits: Limits) -> Arc<Gate> {
+    Arc::new(Gate::new(scope, limits))
+}
+
+fn caller(limits: Limits) -> Arc<Gate> {
+    gate(Scope::Caller, limits)
+}
+
+fn need(input: u64, max_output: u64) -> Need {
+    Need { input, max_output: Some(max_output), choices: 1 }
+}
+
+/// Admits a request that may take so many tokens.
+fn reserved(gate: &Arc<Gate>, tokens: u64) -> Result<Admission, Error> {
+    let mut admission = gate.admit()?;
+    admission.reserve(&need(0, tokens))?;
+    Ok(admission)
+}
+
+fn requests_left(gate: &Gate) -> u32 {
+    gate.allowance(tokio::time::Instant::now()).requests.unwrap().remaining
+}
+
+fn tokens_left(gate: &Gate) -> u32 {
+    gate.allowance(tokio::time::Instant::now()).tokens.unwrap().remaining
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_request_may_take_is_its_prompt_and_every_alternative() {
+    for (max_output, choices, expected) in [
+        (Some(100), 1, 110),
+        (Some(100), 3, 310),
+        (None, 1, 1034),
+        (None, 2, 2058),
+        (Some(0), 0, 10),
+    ] {
+        let gate = caller(limits(0, 10_000, 0));
+        let mut admission = gate.admit().unwrap();
+        admission.reserve(&Need { input: 10, max_output, choices }).unwrap();
+        assert_eq!(tokens_left(&gate), 10_000 - expected);
+        assert_eq!(admission.covered(), u64::from(expected) - 10);
+        drop(admission);
+        assert_eq!(tokens_left(&gate), 10_000, "nothing was used");
+    }
+    let gate = caller(limits(0, 10_000, 0));
+    let mut admission = gate.admit().unwrap();
+    // Whoever claims more than there is gets all of it and owes nothing for the claim.
+    let absurd = Need { input: u64::MAX, max_output: Some(u64::MAX), choices: u64::MAX };
+    admission.reserve(&absurd).unwrap();
+    advance(6 * SECOND).await;
+    assert_eq!(tokens_left(&gate), 1000);
+    drop(admission);
+    assert_eq!(tokens_left(&gate), 10_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_settled_with_what_was_used() {
+    for (used, left) in [(0, 1000), (30, 970), (100, 900), (150, 850), (5000, 0)] {
+        let gate = caller(limits(0, 1000, 0));
+        let mut admission = reserved(&gate, 100).unwrap();
+        assert_eq!(tokens_left(&gate), 900);
+        admission.settle(used);
+        drop(admission);
+        assert_eq!(tokens_left(&gate), left);
+    }
+}
+
+/// Failure mode 8, on as many threads as there are: what is reserved at once is never more than
+/// there is, and all of it comes back.
+#[test]
+fn fm08_threads_do_not_overspend_together() {
+    let gate = caller(limits(0, 1000, 0));
+    let admitted = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    admitted.lock().unwrap().extend(reserved(&gate, 90));
+                }
+            });
+        }
+    });
+    let admitted = admitted.into_inner().unwrap();
+    // The twelfth would need 80 that come back in five seconds.
+    assert_eq!(admitted.len(), 11);
+    drop(admitted);
+    assert_eq!(tokens_left(&gate), 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_debt_is_paid_before_anybody_gets_in() {
+    let gate = caller(limits(0, 60, 0));
+    let mut admission = reserved(&gate, 60).unwrap();
+    admission.settle(90);
+    drop(admission);
+    let refused = reserved(&gate, 1).unwrap_err();
+    assert_eq!(refused.wait(), Some(31 * SECOND));
+    assert_eq!(refused.limit(), Some(("caller", "tokens_per_minute")));
+    advance(31 * SECOND).await;
+    assert!(reserved(&gate, 1).is_ok());
+}
+
+/// The caller's gate lets it in and the model's does not, or its tokens do not.
+#[tokio::test(start_paused = true)]
+async fn a_refused_request_uses_nothing_up() {
+    let mine = caller(limits(10, 1000, 10));
+    for (model, limit) in [
+        (limits(1, 0, 0), "requests_per_minute"),
+        (limits(0, 50, 0), "tokens_per_minute"),
+        (limits(0, 0, 1), "concurrent_streams"),
+    ] {
+        let model = gate(Scope::Model, model);
+        let both = || {
+            let mut admission = mine.admit()?;
+            admission.enter(&model)?;
+            admission.reserve(&need(0, 50))?;
+            Ok::<_, Error>(admission)
+        };
+        let first = both().unwrap();
+        let before = mine.allowance(tokio::time::Instant::now());
+        for _ in 0..20 {
+            let refused = both().unwrap_err();
+            assert_eq!(refused.limit(), Some(("model", limit)));
+        }
+        assert_eq!(mine.allowance(tokio::time::Instant::now()), before);
+        assert_eq!(mine.lock().streams, 1);
+        drop(first);
+        assert_eq!((mine.lock().streams, model.lock().streams), (0, 0));
+        advance(60 * SECOND).await;
+    }
+    // What is refused at the first gate is not counted there either.
+    for _ in 0..10 {
+        mine.admit().unwrap();
+    }
+    let wait = mine.admit().unwrap_err().wait();
+    for _ in 0..10 {
+        assert_eq!(mine.admit().unwrap_err().wait(), wait);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_was_reserved_is_taken_as_it_comes() {
+    let gate = caller(limits(0, 1000, 0));
+    let mut admission = reserved(&gate, 100).unwrap();
+    admission.extend(101).unwrap();
+    assert_eq!(tokens_left(&gate), 1000 - 100 - 257);
+    assert_eq!(admission.covered(), 357);
+    // Nobody asked for a cut: the rest becomes a debt.
+    admission.extend(2000).unwrap();
+    assert_eq!((tokens_left(&gate), admission.covered()), (0, 2256));
+    assert!(reserved(&gate, 1).is_err());
+    admission.settle(500);
+    drop(admission);
+    assert_eq!(tokens_left(&gate), 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asked_for_it_is_cut_off_when_the_bucket_is_empty() {
+    let cut = |scope| gate(scope, Limits { cut_off: true, ..limits(0, 1000, 0) });
+    for (mine, model, scope) in [
+        (cut(Scope::Caller), gate(Scope::Model, limits(0, 2000, 0)), "caller"),
+        (caller(limits(0, 2000, 0)), cut(Scope::Model), "model"),
+    ] {
+        let mut admission = mine.admit().unwrap();
+        admission.enter(&model).unwrap();
+        admission.reserve(&need(50, 50)).unwrap();
+        let mut came;
+        let error = loop {
+            came = admission.covered() + 1;
+            if let Err(error) = admission.extend(came) {
+                break error;
+            }
+            assert!(came < 1000);
+        };
+        assert_eq!(came, 951, "all of the thousand, less the prompt");
+        assert_eq!(error.limit(), Some((scope, "tokens_per_minute")));
+        assert_eq!(error.outcome(), "cut_off");
+        assert!(error.wait() >= Some(60 * SECOND));
+        admission.settle(50 + came);
+        drop(admission);
+        let left = if scope == "caller" { tokens_left(&model) } else { tokens_left(&mine) };
+        assert_eq!(left, 999);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prompt_that_can_only_be_cut_off_is_not_sent() {
+    let gate = caller(Limits { cut_off: true, ..limits(0, 1000, 0) });
+    let refused = gate.admit().unwrap().reserve(&need(1000, 1)).unwrap_err();
+    assert_eq!((refused.wait(), refused.limit()), (None, None), "it is no use to come back");
+    assert_eq!(tokens_left(&gate), 1000);
+    gate.admit().unwrap().reserve(&need(999, 5000)).unwrap();
+    let owes = caller(limits(0, 1000, 0));
+    owes.admit().unwrap().reserve(&need(5000, 1)).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_limits_leave_what_is_used_used() {
+    let gates = Gates::default();
+    let gate = gates.of("a", limits(10, 1000, 2));
+    let mut admissions: Vec<_> = (0..2).map(|_| reserved(&gate, 300).unwrap()).collect();
+    let same = gates.of("a", limits(20, 2000, 3));
+    assert!(Arc::ptr_eq(&gate, &same));
+    assert_eq!((requests_left(&gate), tokens_left(&gate)), (18, 1400));
+    let third = gate.admit().unwrap();
+    assert_eq!(gate.admit().unwrap_err().limit(), Some(("caller", "concurrent_streams")));
+    drop(third);
+    // Lifted and set again: still used. Those under way are settled all the same.
+    gates.of("a", Limits::NONE);
+    assert!(gate.allowance(tokio::time::Instant::now()).requests.is_none());
+    gates.of("a", limits(10, 1000, 2));
+    assert_eq!((requests_left(&gate), tokens_left(&gate)), (7, 400));
+    assert_eq!(gate.admit().unwrap_err().limit(), Some(("caller", "concurrent_streams")));
+    admissions.clear();
+    assert_eq!(tokens_left(&gate), 1000);
+    // Smaller than what is used: the difference is owed, however often it changes.
+    for _ in 0..5 {
+        gates.of("a", limits(2, 1000, 2));
+        assert!(gate.admit().is_err());
+        gates.of("a", limits(10, 1000, 2));
+    }
+    assert_eq!(requests_left(&gate), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_on_tokens_does_not_count_those_who_came_before_it() {
+    let gates = Gates::default();
+    let gate = gates.of("a", Limits::NONE);
+    let mut admission = reserved(&gate, 500).unwrap();
+    gates.of("a", limits(0, 1000, 0));
+    admission.settle(500);
+    drop(admission);
+    assert_eq!(tokens_left(&gate), 1000);
+}
+
+/// A gate may go when nobody holds it and a new one would be the same: not before.
+#[tokio::test(start_paused = true)]
+async fn gates_of_idle_callers_are_dropped_and_nothing_is_given_back() {
+    let gates = Gates::default();
+    let limits = limits(60, 600, 1);
+    let held = gates.of("held", limits);
+    let open = gates.of("open", limits).admit().unwrap();
+    let mut owes = reserved(&gates.of("owes", limits), 600).unwrap();
+    owes.settle(3000);
+    drop(owes);
+    drop(gates.of("used", limits).admit().unwrap());
+    drop(gates.of("idle", limits));
+    let count = async || {
+        gates.survey(|_, _| {}).await;
+        gates.len()
+    };
+    assert_eq!(count().await, 4, "only `idle` goes at once");
+    advance(SECOND).await;
+    assert_eq!(count().await, 3, "`used` has its request back");
+    advance(4 * 60 * SECOND).await;
+    assert_eq!(count().await, 3, "`owes` owed four minutes and a full bucket");
+    drop(open);
+    advance(60 * SECOND).await;
+    assert_eq!(count().await, 1);
+    assert!(Arc::ptr_eq(&held, &gates.of("held", limits)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn gates_do_not_grow_with_the_callers_that_ever_were() {
+    let gates = Gates::default();
+    let mut most = 0;
+    for minute in 0..20 {
+        for caller in 0..2000 {
+            drop(gates.of(&format!("{minute}-{caller}"), limits(60, 0, 0)).admit().unwrap());
+        }
+        most = most.max(gates.len());
+        advance(60 * SECOND).await;
+    }
+    assert!(most < 8000, "{most} gates for 2000 callers at a time");
+    assert!(most >= 2000, "{most}: those that have used something stay");
+}
