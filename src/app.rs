@@ -1,6 +1,7 @@
 //! Where the parts are joined: a configuration to an [`App`], and an app to its router.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +11,20 @@ use axum::extract::{Request, State as Shared};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::header::{CONTENT_TYPE, ORIGIN};
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, CONTENT_TYPE, ORIGIN};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tower_http::cors::{AllowOrigin, CorsLayer};
+use url::Url;
 
 use crate::config::Config;
 use crate::gateway;
-use crate::gateway::auth::{Caller, Callers};
+use crate::gateway::auth::Callers;
+use crate::gateway::auth::jwks::{self, KeySet, Unfetched};
 use crate::gateway::limit::Gates;
 use crate::server::{Bounds, Shutdown};
 use crate::telemetry::Metrics;
@@ -28,6 +33,44 @@ use crate::wire::dialect::{self, CallerDialect};
 /// Idle upstream connections are closed before the vendors' servers would (failure mode 46).
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
+/// The most bytes of a key set.
+const MAX_KEY_SET: usize = 1 << 20;
+
+/// Response headers that pages may read besides the ones that they may always: those that clients
+/// act on, ours and the vendors'.
+const EXPOSED: [&str; 30] = [
+    "x-request-id",
+    "x-upstream-request-id",
+    "x-streamgate-target",
+    "request-id",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+    "openai-processing-ms",
+    "www-authenticate",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-requests",
+    "x-ratelimit-reset-tokens",
+    "anthropic-ratelimit-requests-limit",
+    "anthropic-ratelimit-requests-remaining",
+    "anthropic-ratelimit-requests-reset",
+    "anthropic-ratelimit-tokens-limit",
+    "anthropic-ratelimit-tokens-remaining",
+    "anthropic-ratelimit-tokens-reset",
+    "anthropic-ratelimit-input-tokens-limit",
+    "anthropic-ratelimit-input-tokens-remaining",
+    "anthropic-ratelimit-input-tokens-reset",
+    "anthropic-ratelimit-output-tokens-limit",
+    "anthropic-ratelimit-output-tokens-remaining",
+    "anthropic-ratelimit-output-tokens-reset",
+];
+
 /// Everything that requests share. Each worker has a copy with a client of its own, whose
 /// connections live and die on that worker's thread.
 #[derive(Clone)]
@@ -35,6 +78,8 @@ pub struct App {
     state: Arc<ArcSwap<State>>,
     /// What callers have used of their limits; outlives reloads.
     gates: Arc<Gates>,
+    /// The token issuers' keys that [`App::keep_keys`] keeps fresh.
+    key_sets: watch::Sender<Vec<Arc<KeySet>>>,
     /// One client for all upstreams.
     pub client: reqwest::Client,
     /// What has happened.
@@ -51,21 +96,20 @@ pub struct App {
 pub struct State {
     /// The configuration in force.
     pub config: Config,
-    /// Callers by the digest of their key.
+    /// Who may call.
     pub callers: Callers,
 }
 
 impl App {
     /// Joins the parts.
     pub fn new(config: Config, shutdown: &Shutdown) -> Result<Self, reqwest::Error> {
-        let gates = Gates::default();
+        let gates = Arc::new(Gates::default());
+        let callers = Callers::new(&config, &gates, None);
         Ok(Self {
             client: client(&config)?,
-            state: Arc::new(ArcSwap::from_pointee(State {
-                callers: callers(&config, &gates),
-                config,
-            })),
-            gates: Arc::new(gates),
+            key_sets: watch::Sender::new(callers.key_sets()),
+            state: Arc::new(ArcSwap::from_pointee(State { config, callers })),
+            gates,
             metrics: Arc::default(),
             stopping: shutdown.stopping.clone(),
             closing: shutdown.closing.clone(),
@@ -90,8 +134,15 @@ impl App {
     /// Puts another configuration in force. Requests under way keep theirs, and callers keep what
     /// they have used of limits that did not change.
     pub fn reload(&self, config: Config) {
-        let callers = callers(&config, &self.gates);
+        let callers = Callers::new(&config, &self.gates, Some(&self.state().callers));
+        self.key_sets.send_replace(callers.key_sets());
         self.state.store(Arc::new(State { config, callers }));
+    }
+
+    /// Keeps the token issuers' keys fresh, for as long as it is polled. One does so for all copies.
+    pub async fn keep_keys(&self) -> Infallible {
+        let fetch = |url| fetch(self.client.clone(), url);
+        jwks::keep(self.key_sets.subscribe(), fetch, &self.metrics).await
     }
 
     /// What bounds new connections.
@@ -102,18 +153,6 @@ impl App {
             write_stall: state.config.stream.write_stall,
         }
     }
-}
-
-/// All callers of a configuration.
-fn callers(config: &Config, gates: &Gates) -> Callers {
-    let caller = |key: &crate::config::Key| {
-        Arc::new(Caller {
-            name: key.name.clone(),
-            models: key.models.clone(),
-            gate: gates.of(&key.name, key.limits),
-        })
-    };
-    config.keys.iter().map(|key| (key.digest, caller(key))).collect()
 }
 
 /// The upstream client: HTTP/1.1, so that a slow reader holds up nobody else's stream (failure mode
@@ -133,6 +172,23 @@ fn client(config: &Config) -> Result<reqwest::Client, reqwest::Error> {
         .tcp_nodelay(true)
         .tls_certs_merge(roots)
         .build()
+}
+
+/// Fetches a key set. The client follows no redirects, which might lead anywhere.
+async fn fetch(client: reqwest::Client, url: Url) -> Result<Bytes, Unfetched> {
+    let response = client.get(url).header(ACCEPT, "application/json").send().await;
+    let mut response = response.map_err(reqwest::Error::without_url)?;
+    if response.status() != StatusCode::OK {
+        return Err(format!("the server answered with status {}", response.status()).into());
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
+        if body.len() + chunk.len() > MAX_KEY_SET {
+            return Err("the answer is larger than any key set".into());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
 }
 
 /// Every path and what answers it. Only pages of other origins need the CORS layer.
@@ -177,10 +233,7 @@ fn cors(app: &Arc<App>) -> CorsLayer {
         }))
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(tower_http::cors::AllowHeaders::mirror_request())
-        .expose_headers(
-            ["x-request-id", "x-streamgate-target", "retry-after", "request-id"]
-                .map(HeaderName::from_static),
-        )
+        .expose_headers(EXPOSED.map(HeaderName::from_static))
         .max_age(Duration::from_mins(10))
 }
 
@@ -193,7 +246,7 @@ async fn identified(request: Request, next: Next) -> Response {
 }
 
 async fn models(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    gateway::models(&app, &request)
+    gateway::models(&app, request).await
 }
 
 async fn ready(Shared(app): Shared<Arc<App>>) -> Response {

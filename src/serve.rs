@@ -108,6 +108,7 @@ async fn run(
     let app = App::new(config, &shutdown).map_err(|error| Failure::new(error.to_string()))?;
     let mut workers = pin!(workers(&app, &listener, &shutdown)?);
     drop(listener);
+    let mut keeping_keys = pin!(app.keep_keys());
     let mut watch = file.and_then(|file| match config::watch(file) {
         Ok(watch) => Some(watch),
         Err(error) => {
@@ -124,6 +125,7 @@ async fn run(
         };
         tokio::select! {
             () = &mut workers => break,
+            never = &mut keeping_keys => match never {},
             heard = signals.next() => match heard {
                 Heard::Stop => {
                     tracing::info!("stopping: no new connections, streams run on for the drain time");

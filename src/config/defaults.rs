@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::{Limits, Server, Stream};
+use super::{FailedAttempts, Limits, Server, Stream};
 
 const MIB: usize = 1 << 20;
 
@@ -16,6 +16,7 @@ impl Default for Server {
             header_timeout: Duration::from_secs(10),
             drain: Duration::from_secs(30),
             cors_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -27,6 +28,13 @@ impl Default for Limits {
             burst: None,
             concurrent_streams: Some(100),
         }
+    }
+}
+
+impl Default for FailedAttempts {
+    fn default() -> Self {
+        let twenty = NonZeroU32::MIN.saturating_add(19);
+        Self { burst: twenty, per_minute: Some(twenty) }
     }
 }
 

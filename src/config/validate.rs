@@ -2,12 +2,14 @@
 //! takes its default, so that everything else is still looked at.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::HeaderValue;
+use ipnet::IpNet;
 use url::Url;
 
-use super::auth;
+use super::auth::{self, Permitted};
 use super::provider::{self, Providers};
 use super::raw::{Reader, Table, one_of, shown};
 use super::tree::{Node, Value};
@@ -30,9 +32,10 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
     reader.unsupported(&table, "prompts");
     let providers = provider::providers(reader, &table);
     let models = models(reader, &table, &providers);
+    let auth = auth::auth(reader, &table, &Permitted { models: &models, providers: &providers });
     Config {
         server: server(reader, &table),
-        keys: auth::keys(reader, &table, &models, &providers),
+        auth,
         models: models.into_iter().map(|(name, targets)| (name.to_owned(), targets)).collect(),
         providers: providers
             .into_iter()
@@ -43,7 +46,8 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
 }
 
 fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
-    let known = ["listen", "body_limit", "header_timeout", "drain", "cors", "tls"];
+    let known =
+        ["listen", "body_limit", "header_timeout", "drain", "cors", "tls", "trusted_proxies"];
     let table = reader.section(root, "server", &known);
     reader.unsupported(&table, "tls");
     let default = Server::default();
@@ -59,7 +63,17 @@ fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
             .unwrap_or(default.header_timeout),
         drain: reader.field(&table, "drain", (DURATION, units::duration)).unwrap_or(default.drain),
         cors_origins: origins(reader, &table),
+        trusted_proxies: proxies(reader, &table),
     }
+}
+
+fn proxies(reader: &mut Reader<'_>, server: &Table<'_>) -> Vec<IpNet> {
+    let items = reader.list(server, "trusted_proxies").unwrap_or_default();
+    let expected = "an address or a network such as `10.0.0.0/8`";
+    let network =
+        |text: &str| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok();
+    let read = |item| reader.parsed("trusted_proxies", item, (expected, network));
+    items.iter().filter_map(read).collect()
 }
 
 fn origins(reader: &mut Reader<'_>, server: &Table<'_>) -> Vec<HeaderValue> {

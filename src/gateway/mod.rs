@@ -8,11 +8,12 @@ pub mod relay;
 pub mod route;
 pub mod upstream;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::response::Response;
 use bytes::BytesMut;
 use http::header::{
@@ -25,7 +26,8 @@ use rand::distr::{Alphanumeric, SampleString};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::app::App;
-use crate::error::Error;
+use crate::config::Config;
+use crate::error::{Error, Side};
 use crate::wire::chat::{End, Fault, Kind};
 use crate::wire::dialect::{self, Asked, Call, CallerDialect, DEFAULT, Endpoint};
 use account::Record;
@@ -74,7 +76,8 @@ async fn pipeline(
 ) -> Result<Response, Error> {
     let started = Instant::now();
     let state = app.state();
-    let caller = auth::identify(&state.callers, &head.headers)?;
+    let from = origin(&head, &state.config);
+    let caller = state.callers.identify(&head.headers, from, &app.metrics).await?;
     record.identified(&caller.name);
     let admission = caller.gate.admit()?;
     expect_json(&head.headers)?;
@@ -162,17 +165,25 @@ async fn respond(
 }
 
 /// The list of models that the caller may use, in the caller's dialect.
-pub fn models(app: &App, request: &Request) -> Response {
-    let headers = request.headers();
-    let id = request_id(headers);
-    let dialect = spoken(headers, request.uri().path());
+pub async fn models(app: &App, request: Request) -> Response {
+    let (head, _) = request.into_parts();
+    let id = request_id(&head.headers);
+    let dialect = spoken(&head.headers, head.uri.path());
     let state = app.state();
-    let mut response = match auth::identify(&state.callers, headers) {
+    let from = origin(&head, &state.config);
+    let mut response = match state.callers.identify(&head.headers, from, &app.metrics).await {
         Ok(caller) => json(StatusCode::OK, dialect.models(&route::models(&state.config, &caller))),
         Err(error) => refusal(dialect, &error, &id),
     };
     stamp(&mut response, &id);
     response
+}
+
+/// Where a request comes from.
+fn origin(head: &Parts, config: &Config) -> IpAddr {
+    let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+    auth::origin(peer, &head.headers, &config.server.trusted_proxies)
 }
 
 /// A path that does not exist.
@@ -254,10 +265,30 @@ fn refusal(dialect: &dyn CallerDialect, error: &Error, id: &str) -> Response {
     if let Some(wait) = error.wait() {
         headers.entry(RETRY_AFTER).or_insert_with(|| whole_seconds(wait).into());
     }
-    if fault.kind == Kind::Authentication && error.upstream_reply().is_none() {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    if let Some(challenge) = challenge(error) {
+        headers.insert(WWW_AUTHENTICATE, challenge);
     }
     response
+}
+
+/// How to present a credential, and what was wrong with the one that came (RFC 6750, section 3).
+fn challenge(error: &Error) -> Option<HeaderValue> {
+    let fault = error.fault();
+    let word = match (error.side(), fault.kind, &fault.code) {
+        (Side::Caller, Kind::Authentication, None) => {
+            return Some(HeaderValue::from_static("Bearer realm=\"streamgate\""));
+        }
+        (Side::Caller, Kind::Authentication, Some(_)) => "invalid_token",
+        (Side::Caller, Kind::Permission, _) => "insufficient_scope",
+        _ => return None,
+    };
+    // What may stand between the quotes there.
+    let plain = |c: &char| (' '..='~').contains(c) && !"\"\\".contains(*c);
+    let description: String = fault.message.chars().filter(plain).collect();
+    let challenge = format!(
+        "Bearer realm=\"streamgate\", error=\"{word}\", error_description=\"{description}\""
+    );
+    HeaderValue::from_str(&challenge).ok()
 }
 
 /// Rounded up: coming back too early would only be refused again.
@@ -299,8 +330,9 @@ fn random(length: usize) -> String {
     Alphanumeric.sample_string(&mut rand::rng(), length)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place where an answer gets its date")]
-fn unix_seconds() -> u64 {
+/// What time it is, in seconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "the one place that looks at the calendar")]
+pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 

@@ -68,6 +68,22 @@ pub struct Kept {
     pub dialect: &'static str,
 }
 
+/// A credential that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Refused {
+    /// `missing`, `unknown_key`, `expired` ...: `gateway::auth` lists them.
+    pub reason: &'static str,
+}
+
+/// A fetch of an issuer's keys.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KeyFetch {
+    /// The issuer's name in the configuration.
+    pub issuer: String,
+    /// `ok` or `failed`.
+    pub outcome: &'static str,
+}
+
 type Histograms = Family<Route, Histogram, fn() -> Histogram>;
 
 /// All metrics of one process.
@@ -92,6 +108,10 @@ pub struct Metrics {
     pub upstream_errors: Family<UpstreamError, Counter>,
     /// Heartbeats written.
     pub heartbeats: Family<Kept, Counter<u64, AtomicU64>>,
+    /// Refused credentials.
+    pub refused: Family<Refused, Counter>,
+    /// Fetches of issuers' keys.
+    pub key_fetches: Family<KeyFetch, Counter>,
 }
 
 impl Default for Metrics {
@@ -108,6 +128,8 @@ impl Default for Metrics {
             tokens: Family::default(),
             upstream_errors: Family::default(),
             heartbeats: Family::default(),
+            refused: Family::default(),
+            key_fetches: Family::default(),
         };
         metrics.register();
         metrics
@@ -142,6 +164,16 @@ impl Metrics {
             self.upstream_errors.clone(),
         );
         registry.register("streamgate_heartbeats", "Heartbeats written", self.heartbeats.clone());
+        registry.register(
+            "streamgate_refused_credentials",
+            "Credentials that were refused, by reason",
+            self.refused.clone(),
+        );
+        registry.register(
+            "streamgate_key_fetches",
+            "Fetches of token issuers' keys",
+            self.key_fetches.clone(),
+        );
     }
 
     /// The Prometheus (`OpenMetrics`) text.

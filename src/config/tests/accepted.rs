@@ -19,7 +19,7 @@ fn the_example_file_is_valid() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("streamgate.example.yaml");
     let config = load(&path, &env).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(config.providers.len(), 3);
-    assert_eq!(config.keys[0].limits.concurrent_streams, None);
+    assert_eq!(config.auth.keys[0].limits.concurrent_streams, None);
 }
 
 #[test]
@@ -60,7 +60,7 @@ stream:
     assert_eq!(config.server.listen.port(), 8081);
     assert_eq!(config.server.body_limit, 32 << 20);
     assert_eq!(config.server.cors_origins, ["https://chat.example.com"]);
-    let key = &config.keys[0];
+    let key = &config.auth.keys[0];
     assert_eq!((key.name.as_str(), key.digest[31], key.models.len()), ("web", 255, 1));
     assert_eq!(key.limits.requests_per_minute, NonZeroU32::new(60));
     assert_eq!(key.limits.burst, NonZeroU32::new(5));
@@ -84,8 +84,8 @@ fn what_is_left_out_has_defaults() {
     // A key with nothing behind it counts as left out.
     let config = with_auth("stream:\nserver: { listen: ~ }\n");
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
-    assert_eq!(config.keys[0].models, ["*"]);
-    assert_eq!(config.keys[0].limits.requests_per_minute, NonZeroU32::new(600));
+    assert_eq!(config.auth.keys[0].models, ["*"]);
+    assert_eq!(config.auth.keys[0].limits.requests_per_minute, NonZeroU32::new(600));
     assert_eq!(config.stream.heartbeat, Duration::from_secs(15));
     assert!(config.providers.is_empty() && config.models.is_empty());
 }
@@ -100,7 +100,7 @@ fn values_are_expanded_and_never_parsed_again() {
     let provider = &config.providers["p"];
     assert_eq!(provider.api_key.as_ref().unwrap().expose(), "x-canary from file-canary");
     assert_eq!(provider.query, [("q".to_owned(), "canary\nx: [y".to_owned())]);
-    assert_eq!(config.keys[0].limits.requests_per_minute, NonZeroU32::new(77));
+    assert_eq!(config.auth.keys[0].limits.requests_per_minute, NonZeroU32::new(77));
 }
 
 #[test]
@@ -154,7 +154,10 @@ fn without_a_file_there_is_the_simulated_upstream() {
     assert_eq!(names, ["sim", "sim-anthropic"]);
     assert_eq!(config.models["sim"][0].provider.base_url.as_str(), "http://127.0.0.1:9/v1");
     assert_eq!(config.providers["sim-anthropic"].base_url.as_str(), "http://127.0.0.1:9/");
-    assert_eq!((config.keys[0].name.as_str(), config.keys[0].digest), ("default", digest("sg-k")));
+    assert_eq!(
+        (config.auth.keys[0].name.as_str(), config.auth.keys[0].digest),
+        ("default", digest("sg-k"))
+    );
     let config = without_file(&env, "127.0.0.1:9".parse().unwrap(), "sg-k");
     assert_eq!(config.providers["openai"].api_key.as_ref().unwrap().expose(), "canary-openai");
 }
@@ -167,7 +170,10 @@ fn a_made_key_and_its_line_fit_the_file() {
         let line = key_line(name, &digest(&key));
         assert!(!line.contains(&key));
         let config = load_text(format!("auth:\n  keys:\n    {line}\n")).unwrap();
-        assert_eq!((config.keys[0].name.as_str(), config.keys[0].digest), (name, digest(&key)));
+        assert_eq!(
+            (config.auth.keys[0].name.as_str(), config.auth.keys[0].digest),
+            (name, digest(&key))
+        );
     }
     assert_eq!(
         key_line("n", &digest("abc")),
