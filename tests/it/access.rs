@@ -192,7 +192,10 @@ async fn pages_of_allowed_origins_may_call_and_others_may_not() {
             ("https://evil.example.com", false),
             ("https://chat.example.com.evil.com", false),
             ("http://chat.example.com", false),
+            ("https://chat.example.com:444", false),
+            ("HTTPS://CHAT.EXAMPLE.COM", false),
             ("null", false),
+            ("*", false),
         ] {
             let preflight = gateway
                 .client
@@ -220,8 +223,20 @@ async fn pages_of_allowed_origins_may_call_and_others_may_not() {
                 assert_eq!(found, allowed, "{origin} {key}");
                 if allowed {
                     let exposed = headers["access-control-expose-headers"].to_str().unwrap();
-                    for name in ["x-request-id", "retry-after", "x-streamgate-target"] {
-                        assert!(exposed.contains(name), "{exposed}");
+                    let names: Vec<_> = exposed.split(',').map(str::trim).collect();
+                    for name in [
+                        "x-request-id",
+                        "request-id",
+                        "retry-after",
+                        "x-streamgate-target",
+                        "www-authenticate",
+                        "x-ratelimit-limit-requests",
+                        "x-ratelimit-remaining-tokens",
+                        "x-ratelimit-reset-requests",
+                        "anthropic-ratelimit-input-tokens-remaining",
+                        "anthropic-ratelimit-requests-reset",
+                    ] {
+                        assert!(names.contains(&name), "{name} is not in {exposed}");
                     }
                 }
                 assert!(!headers.contains_key("access-control-allow-credentials"));

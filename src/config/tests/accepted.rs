@@ -22,6 +22,57 @@ fn the_example_file_is_valid() {
     assert_eq!(config.auth.keys[0].limits.concurrent_streams, None);
 }
 
+/// Each block of YAML in the documentation, with what it leaves to the rest of the file.
+#[test]
+fn the_documented_credentials_are_valid() {
+    let page = include_str!("../../../docs/authentication.md");
+    let blocks: Vec<_> = page.split("```yaml\n").skip(1).collect();
+    assert!(blocks.len() >= 5);
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let secret = "0123456789abcdef0123456789abcdef";
+    for block in blocks {
+        let (block, _) = block.split_once("```").unwrap();
+        let block = block.replace("THE 64 HEX DIGITS", &"0".repeat(64));
+        let key = block.contains("failed_attempts").then_some(
+            "  keys: [{ name: a, sha256: \"00000000000000000000000000000000000000000000000000000000000000ff\" }]\n",
+        );
+        let auth = if block.starts_with("auth:") { "" } else { AUTH };
+        let text = format!(
+            "{block}{}{auth}providers: {{ p: {{ dialect: anthropic }} }}\n\
+             models: {{ fast: {{ targets: [{{ provider: p, model: x }}] }} }}\n",
+            key.unwrap_or_default()
+        );
+        let dir = super::Dir::new();
+        dir.write("backend.pem", pair.public_key_pem());
+        let path = dir.write("config.yaml", text.replace("${STREAMGATE_JWT_SECRET}", secret));
+        let config = load(&path, &env).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+        assert!(!format!("{config:?}").contains(secret));
+        for issuer in &config.auth.issuers {
+            assert!(!issuer.algorithms.is_empty() && !issuer.audience.is_empty());
+        }
+    }
+}
+
+#[test]
+fn an_issuer_has_defaults() {
+    let config = load_text(
+        "limits: { burst: 7 }\nauth:\n  jwt:\n    - { issuer: a, audience: b, algorithms: [ES256], jwks_url: \"http://[::1]:1/canary\" }\n",
+    );
+    let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+    let issuer = &config.auth.issuers[0];
+    assert_eq!(issuer.leeway, Duration::from_secs(30));
+    assert_eq!(issuer.max_lifetime, Some(Duration::from_hours(24)));
+    assert_eq!(
+        (issuer.models.as_slice(), issuer.limits.burst),
+        (&["*".to_owned()][..], NonZeroU32::new(7))
+    );
+    let names = [&issuer.claims.subject, &issuer.claims.models, &issuer.claims.limits];
+    assert_eq!(names, ["sub", "models", "limits"]);
+    let attempts = config.auth.failed_attempts;
+    assert_eq!((attempts.burst.get(), attempts.per_minute), (20, NonZeroU32::new(20)));
+    assert!(!format!("{config:?}").contains("canary"));
+}
+
 #[test]
 fn the_design_example_is_valid() {
     let config = load_text(

@@ -44,7 +44,6 @@ const MOST_TRIED: usize = 4;
 pub type Unfetched = Box<dyn std::error::Error + Send + Sync>;
 
 /// The keys of one issuer.
-#[derive(Debug)]
 pub struct KeySet {
     issuer: String,
     url: Url,
@@ -54,6 +53,13 @@ pub struct KeySet {
     wanted: Notify,
     /// How many fetches have ended.
     ended: watch::Sender<u64>,
+}
+
+impl std::fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The address may hold a credential in its query.
+        f.debug_struct("KeySet").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]

@@ -89,13 +89,13 @@ impl Refusal {
             Self::Algorithm => {
                 "the token is not signed with an algorithm that its issuer uses here (`alg`)"
             }
-            Self::UnknownKeyId => {
-                "the key that the token names (`kid`) is none of its issuer's; get a new token"
-            }
             Self::NoKeyId => {
                 "the token does not say which of its issuer's keys it is signed with (`kid`)"
             }
-            Self::Signature => "the token's signature does not match; get a new token",
+            // The same words, so that nobody can find out which key ids there are.
+            Self::UnknownKeyId | Self::Signature => {
+                "the token's signature does not match a key of its issuer; get a new token"
+            }
             Self::Expired => "the token has expired (`exp`); get a new one",
             Self::Early => "the token is not valid yet (`nbf`); check the clocks",
             Self::Lifetime => {
