@@ -116,9 +116,7 @@ impl Refusal {
             Self::Unavailable => return Error::unavailable(&message).retry_after(SOON),
             // Nothing was given that could be invalid (RFC 6750, section 3.1).
             Self::Missing | Self::Scheme => None,
-            Self::UnknownKey | Self::NoIssuers => Some("invalid_api_key"),
-            Self::Expired => Some("token_expired"),
-            _ => Some("invalid_token"),
+            _ => Some("invalid_api_key"),
         };
         let code = code.map(str::to_owned);
         Error::caller(Fault { kind: Kind::Authentication, message, code, param: None })
@@ -134,7 +132,7 @@ pub(super) fn too_many(wait: Duration) -> Error {
         kind: Kind::RateLimited,
         message: "too many wrong credentials came from your address; wait, then send a right one"
             .to_owned(),
-        code: Some("too_many_failed_attempts".to_owned()),
+        code: Some("rate_limit_exceeded".to_owned()),
         param: None,
     };
     Error::caller(fault).retry_after(wait)

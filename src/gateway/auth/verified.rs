@@ -58,3 +58,70 @@ impl Verified {
         entries.insert(digest, entry);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, ClaimNames, IssuerKeys, Limits, secret::Secret};
+
+    fn issuer() -> Arc<Issuer> {
+        let setting = config::Issuer {
+            name: "a".to_owned(),
+            audience: vec![],
+            algorithms: vec![],
+            keys: IssuerKeys::Shared(Secret::new("s")),
+            leeway: std::time::Duration::ZERO,
+            max_lifetime: None,
+            claims: ClaimNames {
+                subject: String::new(),
+                models: String::new(),
+                limits: String::new(),
+            },
+            models: vec![],
+            limits: Limits::default(),
+        };
+        Arc::new(Issuer::new(&setting, None))
+    }
+
+    fn entry(issuer: &Arc<Issuer>, until: u64) -> Entry {
+        let identity = Identity {
+            name: "n".into(),
+            gate: String::new(),
+            models: Arc::from([]),
+            limits: Limits::default(),
+        };
+        Entry { identity: Arc::new(identity), issuer: Arc::clone(issuer), until, generation: 0 }
+    }
+
+    fn digest(n: usize) -> [u8; 32] {
+        config::digest(&n.to_string())
+    }
+
+    #[test]
+    fn a_token_is_remembered_until_it_ends_or_its_keys_change() {
+        let (verified, issuer) = (Verified::default(), issuer());
+        verified.put(digest(1), entry(&issuer, 100), 50);
+        assert!(verified.get(&digest(1), 100).is_some());
+        assert!(verified.get(&digest(2), 100).is_none());
+        assert!(verified.get(&digest(1), 101).is_none());
+        verified.put(digest(1), Entry { generation: 7, ..entry(&issuer, 100) }, 50);
+        assert!(verified.get(&digest(1), 60).is_none());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let (verified, issuer) = (Verified::default(), issuer());
+        for n in 0..3 * MOST {
+            verified.put(digest(n), entry(&issuer, 100), 50);
+            assert!(verified.get(&digest(n), 50).is_some());
+        }
+        assert!(verified.0.lock().unwrap().len() <= MOST);
+        // Those that have ended make room first.
+        let last = digest(3 * MOST - 1);
+        verified.put(last, entry(&issuer, 200), 50);
+        for n in 0..MOST {
+            verified.put(digest(n), entry(&issuer, 200), 150);
+        }
+        assert!(verified.get(&last, 150).is_some());
+    }
+}

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{ask, shared, signer, told};
 use crate::support::answers::streamed;
-use crate::support::gateway::Gateway;
+use crate::support::gateway::{Gateway, Log};
 use crate::support::tokens::{
     AUDIENCE, ISSUER, KeyServer, SECRET, Signer, base64, claims, now, with_issuer, with_issuers,
 };
@@ -298,6 +298,38 @@ async fn fm66_a_claim_counts_once() {
     }
     let deep = good.replacen('{', &format!("{{\"a\":{}{},", "[".repeat(500), "]".repeat(500)), 1);
     refused(&gateway, &signer().sign_text(header, &deep), "").await;
+}
+
+#[tokio::test]
+async fn fm63_fm66_no_token_reaches_a_log_or_a_metric() {
+    let log = Log::default();
+    let guard = log.capture();
+    let (gateway, _upstream) = with(&shared("")).await;
+    let stranger = Signer::secret(b"another-canary");
+    let tokens = [
+        signer().sign(&claims(&json!({ "note": "claim-canary" }))),
+        signer().sign(&claims(&json!({ "exp": 5, "note": "claim-canary" }))),
+        signer().sign(&claims(&json!({ "aud": "claim-canary" }))),
+        signer().sign(&claims(&json!({ "iss": "claim-canary" }))),
+        signer().sign(&claims(&json!({ "models": { "claim-canary": 5 } }))),
+        signer().named("claim-canary").sign(&claims(&json!({ "limits": ["claim-canary"] }))),
+        stranger.sign(&claims(&json!({ "sub": "claim-canary" }))),
+    ];
+    let mut told_all = String::new();
+    for token in &tokens {
+        told_all += &told(&gateway, token).await.1;
+    }
+    drop(guard);
+    let seen = [log.text(), gateway.app.metrics.render(), told_all].concat();
+    assert_eq!(log.records().len(), tokens.len());
+    for token in &tokens {
+        for part in token.split('.') {
+            assert!(!seen.contains(part), "{part}");
+        }
+    }
+    for canary in ["claim-canary", SECRET, AUDIENCE] {
+        assert!(!seen.contains(canary), "{canary}: {seen}");
+    }
 }
 
 #[tokio::test]
