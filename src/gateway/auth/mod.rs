@@ -1,5 +1,5 @@
 //! Who calls: a credential to a [`Caller`]. Keys are only ever compared by digest, and tokens are
-//! verified by [`jwt`]. Wrong credentials are counted, by reason and by address.
+//! verified with what their issuer was given. Wrong credentials are counted, by reason and by address.
 
 mod address;
 mod attempts;
