@@ -117,11 +117,13 @@ mod tests {
         }
         assert!(verified.0.lock().unwrap().len() <= MOST);
         // Those that have ended make room first.
-        let last = digest(3 * MOST - 1);
-        verified.put(last, entry(&issuer, 200), 50);
+        let verified = Verified::default();
         for n in 0..MOST {
-            verified.put(digest(n), entry(&issuer, 200), 150);
+            let until = if n < MOST / 2 { 200 } else { 100 };
+            verified.put(digest(n), entry(&issuer, until), 50);
         }
-        assert!(verified.get(&last, 150).is_some());
+        verified.put(digest(MOST), entry(&issuer, 200), 150);
+        assert!((0..MOST / 2).all(|n| verified.get(&digest(n), 150).is_some()));
+        assert_eq!(verified.0.lock().unwrap().len(), MOST / 2 + 1);
     }
 }
