@@ -1,6 +1,7 @@
 //! Where the parts are joined: a configuration to an [`App`], and an app to its router.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,17 +11,21 @@ use axum::extract::{Request, State as Shared};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::header::{CONTENT_TYPE, ORIGIN};
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, CONTENT_TYPE, ORIGIN};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tower_http::cors::{AllowOrigin, CorsLayer};
+use url::Url;
 
 use crate::config::{Config, Tls};
 use crate::gateway;
-use crate::gateway::auth::{Caller, Callers};
+use crate::gateway::auth::Callers;
+use crate::gateway::auth::jwks::{self, KeySet, Unfetched};
 use crate::gateway::limit::{Gate, Gates, Limit, Scope};
 use crate::server::{Shutdown, Terms};
 use crate::telemetry::trace::Tracing;
@@ -29,6 +34,25 @@ use crate::wire::dialect::{self, CallerDialect};
 
 /// Idle upstream connections are closed before the vendors' servers would (failure mode 46).
 const POOL_IDLE: Duration = Duration::from_secs(30);
+
+/// The most bytes of a key set.
+const MAX_KEY_SET: usize = 1 << 20;
+
+/// Response headers that pages may read besides the ones that they may always, and besides those
+/// that tell what is left of a limit: what clients act on.
+const EXPOSED: [&str; 11] = [
+    "x-request-id",
+    "x-upstream-request-id",
+    "x-trace-id",
+    "x-streamgate-target",
+    "x-streamgate-limit",
+    "request-id",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+    "openai-processing-ms",
+    "www-authenticate",
+];
 
 /// Everything that requests share. Each worker has a copy with a client of its own, whose
 /// connections live and die on that worker's thread.
@@ -39,6 +63,8 @@ pub struct App {
     gates: Arc<Gates>,
     /// What is used of the models' limits; outlives reloads.
     model_gates: Arc<Gates>,
+    /// The token issuers' keys that [`App::keep_keys`] keeps fresh.
+    key_sets: watch::Sender<Vec<Arc<KeySet>>>,
     /// One client for all upstreams.
     pub client: reqwest::Client,
     /// What has happened.
@@ -57,7 +83,7 @@ pub struct App {
 pub struct State {
     /// The configuration in force.
     pub config: Config,
-    /// Callers by the digest of their key.
+    /// Who may call.
     pub callers: Callers,
     /// What may be used of those models that have limits.
     pub models: BTreeMap<String, Arc<Gate>>,
@@ -66,17 +92,19 @@ pub struct State {
 impl App {
     /// Joins the parts.
     pub fn new(config: Config, shutdown: &Shutdown) -> Result<Self, Failed> {
-        let (gates, model_gates) = (Gates::default(), Gates::new(Scope::Model));
+        let (gates, model_gates) = (Arc::new(Gates::default()), Gates::new(Scope::Model));
         let metrics = Arc::<Metrics>::default();
+        let callers = Callers::new(&config, &gates, None);
         Ok(Self {
             client: client(&config)?,
             tracing: tracing(&config, &metrics)?,
+            key_sets: watch::Sender::new(callers.key_sets()),
             state: Arc::new(ArcSwap::from_pointee(State {
-                callers: callers(&config, &gates),
+                callers,
                 models: models_of(&config, &model_gates),
                 config,
             })),
-            gates: Arc::new(gates),
+            gates,
             model_gates: Arc::new(model_gates),
             metrics,
             stopping: shutdown.stopping.clone(),
@@ -105,7 +133,8 @@ impl App {
         let running = self.state();
         config.server.tls =
             config.server.tls.map(|tls| tls.or_same(running.config.server.tls.as_ref()));
-        let callers = callers(&config, &self.gates);
+        let callers = Callers::new(&config, &self.gates, Some(&running.callers));
+        self.key_sets.send_replace(callers.key_sets());
         let models = models_of(&config, &self.model_gates);
         self.state.store(Arc::new(State { config, callers, models }));
         self.metrics.limit_used.clear();
@@ -116,7 +145,8 @@ impl App {
     async fn measure_limits(&self) {
         let now = Instant::now();
         let state = self.state.load_full();
-        let keys: BTreeSet<_> = state.config.keys.iter().map(|key| key.name.as_str()).collect();
+        let keys: BTreeSet<_> =
+            state.config.auth.keys.iter().map(|key| key.name.as_str()).collect();
         let mut used = BTreeMap::new();
         let mut look = |scope: Scope, name: &str, gate: &Gate| {
             for (limit, ratio) in gate.used(now) {
@@ -143,6 +173,12 @@ impl App {
         }
     }
 
+    /// Keeps the token issuers' keys fresh, for as long as it is polled. One does so for all copies.
+    pub async fn keep_keys(&self) -> Infallible {
+        let fetch = |url| fetch(self.client.clone(), url);
+        jwks::keep(self.key_sets.subscribe(), fetch, &self.metrics).await
+    }
+
     /// The terms of new connections.
     pub fn terms(&self) -> Terms {
         let state = self.state();
@@ -152,18 +188,6 @@ impl App {
             tls: state.config.server.tls.as_ref().map(Tls::server),
         }
     }
-}
-
-/// All callers of a configuration.
-fn callers(config: &Config, gates: &Gates) -> Callers {
-    let caller = |key: &crate::config::Key| {
-        Arc::new(Caller {
-            name: key.name.clone(),
-            models: key.models.clone(),
-            gate: gates.of(&key.name, key.limits),
-        })
-    };
-    config.keys.iter().map(|key| (key.digest, caller(key))).collect()
 }
 
 /// Why an app cannot be made.
@@ -214,6 +238,23 @@ fn client(config: &Config) -> Result<reqwest::Client, reqwest::Error> {
         .tcp_nodelay(true)
         .tls_certs_merge(roots())
         .build()
+}
+
+/// Fetches a key set. The client follows no redirects, which might lead anywhere.
+async fn fetch(client: reqwest::Client, url: Url) -> Result<Bytes, Unfetched> {
+    let response = client.get(url).header(ACCEPT, "application/json").send().await;
+    let mut response = response.map_err(reqwest::Error::without_url)?;
+    if response.status() != StatusCode::OK {
+        return Err(format!("the server answered with status {}", response.status()).into());
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
+        if body.len() + chunk.len() > MAX_KEY_SET {
+            return Err("the answer is larger than any key set".into());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
 }
 
 /// Every path and what answers it. Only pages of other origins need the CORS layer.
@@ -268,17 +309,9 @@ fn cors(app: &Arc<App>) -> CorsLayer {
 
 /// What pages may read of a response.
 fn exposed() -> Vec<HeaderName> {
-    let ours = [
-        "x-request-id",
-        "x-trace-id",
-        "x-streamgate-target",
-        "x-streamgate-limit",
-        "retry-after",
-        "request-id",
-    ];
     let allowances = dialect::caller_dialects().flat_map(CallerDialect::allowance_headers);
     // Some dialects share them.
-    let names: BTreeSet<_> = ours.into_iter().chain(allowances.flatten()).collect();
+    let names: BTreeSet<_> = EXPOSED.into_iter().chain(allowances.flatten()).collect();
     names.into_iter().map(HeaderName::from_static).collect()
 }
 
@@ -291,11 +324,11 @@ async fn identified(request: Request, next: Next) -> Response {
 }
 
 async fn models(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    gateway::models(&app, &request)
+    gateway::models(&app, request).await
 }
 
 async fn prompts(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    gateway::prompts(&app, &request)
+    gateway::prompts(&app, request).await
 }
 
 async fn ready(Shared(app): Shared<Arc<App>>) -> Response {

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use streamgate::config;
 
 /// An LLM token-streaming gateway: one endpoint, many providers, every token once and an honest end.
 ///
@@ -57,6 +59,21 @@ pub(crate) enum Command {
         )]
         url: String,
     },
+    /// Make a JWT from an issuer whose secret is in the configuration, for development.
+    Token {
+        /// Who calls: the token's subject.
+        #[arg(long, value_name = "NAME")]
+        sub: String,
+        /// How long it is valid, such as `15m` or `1h`.
+        #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+        ttl: Duration,
+        /// The models that it allows; those of its issuer unless said.
+        #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+        models: Vec<String>,
+        /// Which issuer, where the configuration has several with a secret.
+        #[arg(long)]
+        issuer: Option<String>,
+    },
     /// Work with callers' keys.
     Key {
         #[command(subcommand)]
@@ -72,4 +89,8 @@ pub(crate) enum Key {
         #[arg(long)]
         name: String,
     },
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    config::positive_duration(text).ok_or("expected a duration such as `90s`, `15m` or `1h`")
 }

@@ -75,6 +75,11 @@ impl Error {
         Self::new(Side::Us, Fault::new(Kind::Internal, message))
     }
 
+    /// We cannot do it at the moment.
+    pub fn unavailable(message: &str) -> Self {
+        Self::new(Side::Us, Fault::new(Kind::Overloaded, message))
+    }
+
     /// A stream that ended badly before any of it was forwarded.
     pub fn from_end(end: &End) -> Self {
         let fault = end.fault().unwrap_or_else(|| Fault::new(Kind::Upstream, "empty answer"));

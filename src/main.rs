@@ -5,12 +5,15 @@ mod health;
 mod serve;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use cli::{Arguments, Command, Key};
-use streamgate::config;
+use streamgate::config::{self, Config};
+use streamgate::gateway::auth::mint::{Wish, mint};
+use streamgate::gateway::unix_seconds;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,6 +27,10 @@ fn main() -> ExitCode {
         Command::Check => check(arguments.config.as_deref()),
         Command::Sim { listen } => serve::simulate(listen, arguments.log),
         Command::Health { url } => serve::runtime().and_then(|it| it.block_on(health::ask(&url))),
+        Command::Token { sub, ttl, models, issuer } => {
+            let wish = Wish { subject: &sub, lifetime: ttl, models: &models };
+            token(arguments.config.as_deref(), issuer.as_deref(), &wish)
+        }
         Command::Key { action: Key::New { name } } => new_key(&name),
     };
     match outcome {
@@ -58,27 +65,43 @@ pub(crate) fn say(to: &mut impl Write, line: &str) {
     let _gone = writeln!(to, "{line}");
 }
 
-fn check(file: Option<&std::path::Path>) -> Result<(), Failure> {
+/// The configuration that a command cannot do without.
+fn load<'f>(file: Option<&'f Path>, what_for: &str) -> Result<(&'f Path, Config), Failure> {
     let file = file.ok_or_else(|| {
-        Failure::configuration(
-            "no configuration to check; name one with --config FILE or STREAMGATE_CONFIG",
-        )
+        Failure::configuration(&format!(
+            "no configuration {what_for}; name one with --config FILE or STREAMGATE_CONFIG"
+        ))
     })?;
     let config =
         config::load(file, &config::env).map_err(|problems| Failure::configuration(&problems))?;
+    Ok((file, config))
+}
+
+fn check(file: Option<&Path>) -> Result<(), Failure> {
+    let (file, config) = load(file, "to check")?;
     for config::Problem { line, column, message, .. } in &config.warnings {
         let warning = format!("{}:{line}:{column}: warning: {message}", file.display());
         say(&mut std::io::stderr(), &warning);
     }
     let found = format!(
-        "{}: ok ({} providers, {} models, {} keys, {} prompts)",
+        "{}: ok ({} providers, {} models, {} keys, {} token issuers, {} prompts)",
         file.display(),
         config.providers.len(),
         config.models.len(),
-        config.keys.len(),
+        config.auth.keys.len(),
+        config.auth.issuers.len(),
         config.prompts.count()
     );
     say(&mut std::io::stdout(), &found);
+    Ok(())
+}
+
+/// The token goes to standard output, alone, so that a shell can take it from there.
+fn token(file: Option<&Path>, issuer: Option<&str>, wish: &Wish<'_>) -> Result<(), Failure> {
+    let (_, config) = load(file, "with an issuer")?;
+    let token = mint(&config.auth.issuers, issuer, wish, unix_seconds())
+        .map_err(|wrong| Failure::configuration(&wrong))?;
+    say(&mut std::io::stdout(), &token);
     Ok(())
 }
 

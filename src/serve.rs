@@ -149,11 +149,13 @@ async fn run(
     }
     let mut workers = pin!(workers(&app, &listener, &shutdown)?);
     drop(listener);
+    let mut keeping_keys = pin!(app.keep_keys());
     let mut watch = Watch::default();
     follow(&mut watch, &sources);
     loop {
         let heard = tokio::select! {
             () = &mut workers => break,
+            never = &mut keeping_keys => match never {},
             heard = signals.next() => heard,
             () = watch.changed() => Heard::Reload,
         };

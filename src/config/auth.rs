@@ -1,15 +1,19 @@
 //! Who may call: the `auth` section. Credentials are kept as digests and never shown.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
+use super::jwt::{self, Issuer};
 use super::limits::{Limits, limits};
 use super::provider::Providers;
 use super::raw::{Reader, Table, one_of};
-use super::tree::Node;
+use super::tree::{Node, Value};
 use super::{Target, units};
 
 const SHA256: &str = "64 hexadecimal digits (`streamgate key new --name NAME` prints them)";
 const NAME: &str = "a name of at most 64 characters, all visible";
+const COUNT: &str = "a whole number above zero";
+const COUNT_OR_NONE: &str = "a whole number above zero, or `none`";
 
 /// A caller's key.
 #[derive(Debug, Clone)]
@@ -24,29 +28,81 @@ pub struct Key {
     pub limits: Limits,
 }
 
-/// Reads the callers' keys; what one of them leaves out of its limits is that of `limits`.
-pub(super) fn keys(
-    reader: &mut Reader<'_>,
-    root: &Table<'_>,
-    models: &BTreeMap<&str, Vec<Target>>,
-    providers: &Providers<'_>,
-) -> Vec<Key> {
+/// How many wrong credentials may come from one address before it is told to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailedAttempts {
+    /// At once.
+    pub burst: NonZeroU32,
+    /// Refilled continuously. `None`: no limit.
+    pub per_minute: Option<NonZeroU32>,
+}
+
+/// The whole section.
+#[derive(Debug, Clone, Default)]
+pub struct Auth {
+    /// Callers with a key.
+    pub keys: Vec<Key>,
+    /// Those who vouch for callers with a token.
+    pub issuers: Vec<Issuer>,
+    /// What wrong credentials may cost us.
+    pub failed_attempts: FailedAttempts,
+}
+
+/// What there is to permit.
+pub(super) struct Permitted<'a> {
+    /// The configured models.
+    pub(super) models: &'a BTreeMap<&'a str, Vec<Target>>,
+    /// The configured providers.
+    pub(super) providers: &'a Providers<'a>,
+}
+
+/// Reads the section; what a key or an issuer leaves out of its limits is that of `limits`.
+pub(super) fn auth(reader: &mut Reader<'_>, root: &Table<'_>, permitted: &Permitted<'_>) -> Auth {
     let default = limits(reader, root, Limits::default());
-    let auth = reader.section(root, "auth", &["keys", "jwt"]);
-    reader.unsupported(&auth, "jwt");
-    let items = reader.list(&auth, "keys");
-    if auth.get("keys").is_none() || items.is_some_and(<[Node]>::is_empty) {
+    let auth = reader.section(root, "auth", &["keys", "jwt", "failed_attempts"]);
+    let none = |key: &str| match auth.get(key).map(|node| &node.value) {
+        None => true,
+        Some(Value::List(items)) => items.is_empty(),
+        Some(_) => false,
+    };
+    if none("keys") && none("jwt") {
         let at = auth.get("keys").map_or(auth.at, |node| node.at);
         reader.report(
             at,
-            "`auth.keys` has no key, so that nobody could call; expected at least one \
-             (`streamgate key new --name NAME` makes one and prints its line)",
+            "`auth.keys` has no key and `auth.jwt` no issuer, so that nobody could call; expected at least one \
+             (`streamgate key new --name NAME` makes a key and prints its line)",
         );
     }
+    let listed = reader.list(&auth, "keys").unwrap_or_default();
+    Auth {
+        keys: keys(reader, listed, permitted, default),
+        issuers: jwt::issuers(reader, &auth, permitted, default),
+        failed_attempts: failed_attempts(reader, &auth),
+    }
+}
+
+fn failed_attempts(reader: &mut Reader<'_>, auth: &Table<'_>) -> FailedAttempts {
+    let table = reader.section(auth, "failed_attempts", &["burst", "per_minute"]);
+    let default = FailedAttempts::default();
+    let count = |text: &str| text.parse::<NonZeroU32>().ok();
+    FailedAttempts {
+        burst: reader.field(&table, "burst", (COUNT, count)).unwrap_or(default.burst),
+        per_minute: reader
+            .field(&table, "per_minute", (COUNT_OR_NONE, units::or_none(count)))
+            .unwrap_or(default.per_minute),
+    }
+}
+
+fn keys(
+    reader: &mut Reader<'_>,
+    items: &[Node],
+    permitted: &Permitted<'_>,
+    default: Limits,
+) -> Vec<Key> {
     let mut names = BTreeMap::new();
     let mut digests = BTreeMap::new();
     let mut keys = Vec::new();
-    for node in items.unwrap_or_default() {
+    for node in items {
         let known = ["name", "sha256", "models", "limits"];
         let Some(table) = reader.table("keys", node, &known) else {
             continue;
@@ -57,9 +113,9 @@ pub(super) fn keys(
         let digest = table
             .get("sha256")
             .and_then(|node| reader.hidden("sha256", node, (SHA256, units::sha256)));
-        once(reader, &table, ("name", name.clone()), &mut names);
-        once(reader, &table, ("sha256", digest), &mut digests);
-        let models = allowed(reader, &table, models, providers);
+        once(reader, &table, ("name", name.clone()), "key", &mut names);
+        once(reader, &table, ("sha256", digest), "key", &mut digests);
+        let models = permitted.models(reader, &table);
         let limits = limits(reader, &table, default);
         if let (Some(name), Some(digest)) = (name, digest) {
             keys.push(Key { name, digest, models, limits });
@@ -73,11 +129,12 @@ fn name(text: &str) -> Option<String> {
     fits.then(|| text.to_owned())
 }
 
-/// Reports a value that an earlier key has too.
-fn once<T: Ord>(
+/// Reports a value that an earlier key or issuer (`whose`) has too.
+pub(super) fn once<T: Ord>(
     reader: &mut Reader<'_>,
     table: &Table<'_>,
     (field, value): (&str, Option<T>),
+    whose: &str,
     seen: &mut BTreeMap<T, usize>,
 ) {
     let (Some(value), Some(node)) = (value, table.get(field)) else {
@@ -86,38 +143,38 @@ fn once<T: Ord>(
     if let Some(line) = seen.get(&value) {
         reader.report(
             node.at,
-            format!("`{field}` is that of the key on line {line} too; expected another"),
+            format!("`{field}` is that of the {whose} on line {line} too; expected another"),
         );
         return;
     }
     seen.insert(value, node.at.line);
 }
 
-/// The models that a key may use.
-fn allowed(
-    reader: &mut Reader<'_>,
-    key: &Table<'_>,
-    models: &BTreeMap<&str, Vec<Target>>,
-    providers: &Providers<'_>,
-) -> Vec<String> {
-    let Some(items) = reader.list(key, "models") else {
-        return vec!["*".to_owned()];
-    };
-    if items.is_empty() {
-        let at = key.get("models").map_or(key.at, |node| node.at);
-        reader.report(at, "`models` is empty; expected names or patterns such as `*`");
+impl Permitted<'_> {
+    /// The models that a key may use, or the callers of an issuer.
+    pub(super) fn models(&self, reader: &mut Reader<'_>, holder: &Table<'_>) -> Vec<String> {
+        let Some(items) = reader.list(holder, "models") else {
+            return vec!["*".to_owned()];
+        };
+        if items.is_empty() {
+            let at = holder.get("models").map_or(holder.at, |node| node.at);
+            reader.report(at, "`models` is empty; expected names or patterns such as `*`");
+        }
+        let mut expected = one_of(self.models.keys().copied());
+        expected.push_str(", `provider/model`, or a pattern with `*`");
+        if self.models.is_empty() {
+            "`provider/model` or a pattern with `*` (there is no name under `models`)"
+                .clone_into(&mut expected);
+        }
+        let known = |name: &str| {
+            let head = name.split_once('/').map(|(head, _)| head);
+            let direct = head.is_some_and(|head| self.providers.contains_key(head));
+            let known = direct || name.contains('*') || self.models.contains_key(name);
+            known.then(|| name.to_owned())
+        };
+        items
+            .iter()
+            .filter_map(|item| reader.parsed("models", item, (expected.as_str(), known)))
+            .collect()
     }
-    let expected = match models.len() {
-        0 => "`provider/model` or a pattern with `*` (there is no name under `models`)".to_owned(),
-        _ => format!("{}, `provider/model`, or a pattern with `*`", one_of(models.keys().copied())),
-    };
-    let known = |name: &str| {
-        let direct = name.split_once('/').is_some_and(|(head, _)| providers.contains_key(head));
-        let known = direct || name.contains('*') || models.contains_key(name);
-        known.then(|| name.to_owned())
-    };
-    items
-        .iter()
-        .filter_map(|item| reader.parsed("models", item, (expected.as_str(), known)))
-        .collect()
 }

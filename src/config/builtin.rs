@@ -8,7 +8,7 @@ use std::sync::Arc;
 use url::Url;
 
 use super::provider::{plain, secret};
-use super::{Config, Key, Limits, Provider, Server, Sources, Stream, Target, digest};
+use super::{Auth, Config, Key, Limits, Provider, Server, Sources, Stream, Target, digest};
 use crate::prompts::Prompts;
 use crate::wire::dialect::DIALECTS;
 
@@ -38,14 +38,15 @@ pub fn without_file(
         .collect();
     let sim = providers.get("sim").map(Arc::clone);
     let targets = sim.map(|provider| vec![Target { provider, model: "sim".to_owned() }]);
+    let only = Key {
+        name: "default".to_owned(),
+        digest: digest(key),
+        models: vec!["*".to_owned()],
+        limits: Limits::default(),
+    };
     Config {
         server: Server::default(),
-        keys: vec![Key {
-            name: "default".to_owned(),
-            digest: digest(key),
-            models: vec!["*".to_owned()],
-            limits: Limits::default(),
-        }],
+        auth: Auth { keys: vec![only], ..Auth::default() },
         providers,
         model_limits: BTreeMap::new(),
         models: targets.map(|targets| ("sim".to_owned(), targets)).into_iter().collect(),

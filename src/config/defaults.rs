@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::{Limits, Server, Stream};
+use super::{FailedAttempts, Limits, Server, Stream};
 
 const MIB: usize = 1 << 20;
 
@@ -17,6 +17,7 @@ impl Default for Server {
             drain: Duration::from_secs(30),
             cors_origins: Vec::new(),
             tls: None,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -28,6 +29,13 @@ impl Default for Limits {
             concurrent_streams: Some(100),
             ..Self::NONE
         }
+    }
+}
+
+impl Default for FailedAttempts {
+    fn default() -> Self {
+        let twenty = NonZeroU32::MIN.saturating_add(19);
+        Self { burst: twenty, per_minute: Some(twenty) }
     }
 }
 

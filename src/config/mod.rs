@@ -6,6 +6,7 @@ mod auth;
 mod builtin;
 mod defaults;
 mod expand;
+mod jwt;
 mod key;
 mod limits;
 mod preset;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use ipnet::IpNet;
 use url::Url;
 
 use crate::prompts::Prompts;
@@ -40,14 +42,16 @@ use problem::At;
 use raw::Reader;
 use secret::Secret;
 
-pub use auth::Key;
+pub use auth::{Auth, FailedAttempts, Key};
 pub use builtin::without_file;
+pub use jwt::{ClaimNames, Issuer, IssuerKeys, key_serves};
 pub use key::{digest, key_line, new_key};
 pub use limits::Limits;
 pub use problem::{Problem, Problems};
 pub use sources::Sources;
 pub use telemetry::Otlp;
 pub use tls::Tls;
+pub use units::positive_duration;
 pub use watch::Watch;
 
 /// The most bytes of a configuration file.
@@ -120,7 +124,7 @@ pub struct Config {
     /// The listening side.
     pub server: Server,
     /// Who may call.
-    pub keys: Vec<Key>,
+    pub auth: Auth,
     /// Upstream accounts by name.
     pub providers: BTreeMap<String, Arc<Provider>>,
     /// Model names that callers use, and the ordered targets behind them.
@@ -154,6 +158,8 @@ pub struct Server {
     pub cors_origins: Vec<HeaderValue>,
     /// How callers are spoken to; without it, in plain text.
     pub tls: Option<Tls>,
+    /// Proxies whose word about where a request comes from is taken.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// An upstream account.

@@ -183,16 +183,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Refuses a field of later versions.
-    pub(super) fn unsupported(&mut self, table: &Table<'_>, key: &str) {
-        if let Some(node) = table.get(key) {
-            self.report(
-                node.at,
-                format!("`{key}` is not supported yet; expected it to be left out"),
-            );
-        }
-    }
-
     /// A text, expanded and not empty, which no message shows.
     pub(super) fn text(&mut self, name: &str, node: &Node) -> Option<String> {
         let Value::Text(raw) = &node.value else {

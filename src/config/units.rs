@@ -20,7 +20,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// Reads a duration longer than nothing.
-pub(super) fn positive_duration(text: &str) -> Option<Duration> {
+pub fn positive_duration(text: &str) -> Option<Duration> {
     duration(text).filter(|duration| !duration.is_zero())
 }
 

@@ -2,12 +2,14 @@
 //! takes its default, so that everything else is still looked at.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::HeaderValue;
+use ipnet::IpNet;
 use url::Url;
 
-use super::auth;
+use super::auth::{self, Permitted};
 use super::limits::{Limits, limits};
 use super::prompts;
 use super::provider::{self, Providers};
@@ -37,9 +39,10 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
         models.contains_key(name) || direct.is_some_and(|(head, _)| providers.contains_key(head))
     };
     let prompts = prompts::prompts(reader, &table, &is_model);
+    let auth = auth::auth(reader, &table, &Permitted { models: &models, providers: &providers });
     Config {
         server: server(reader, &table),
-        keys: auth::keys(reader, &table, &models, &providers),
+        auth,
         models: models.into_iter().map(|(name, targets)| (name.to_owned(), targets)).collect(),
         model_limits,
         providers: providers
@@ -55,7 +58,8 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
 }
 
 fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
-    let known = ["listen", "body_limit", "header_timeout", "drain", "cors", "tls"];
+    let known =
+        ["listen", "body_limit", "header_timeout", "drain", "cors", "tls", "trusted_proxies"];
     let table = reader.section(root, "server", &known);
     let default = Server::default();
     let address = ("an address and port such as `127.0.0.1:8080`", |text: &str| text.parse().ok());
@@ -71,7 +75,17 @@ fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
         drain: reader.field(&table, "drain", (DURATION, units::duration)).unwrap_or(default.drain),
         cors_origins: origins(reader, &table),
         tls: tls::tls(reader, &table),
+        trusted_proxies: proxies(reader, &table),
     }
+}
+
+fn proxies(reader: &mut Reader<'_>, server: &Table<'_>) -> Vec<IpNet> {
+    let items = reader.list(server, "trusted_proxies").unwrap_or_default();
+    let expected = "an address or a network such as `10.0.0.0/8`";
+    let network =
+        |text: &str| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok();
+    let read = |item| reader.parsed("trusted_proxies", item, (expected, network));
+    items.iter().filter_map(read).collect()
 }
 
 fn origins(reader: &mut Reader<'_>, server: &Table<'_>) -> Vec<HeaderValue> {

@@ -9,11 +9,12 @@ pub mod relay;
 pub mod route;
 pub mod upstream;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::response::Response;
 use bytes::BytesMut;
 use http::header::{
@@ -27,7 +28,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::app::App;
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Error, Side};
 use crate::wire::chat::{End, Fault, Kind};
 use crate::wire::dialect::{self, Asked, CHAT, Call, CallerDialect, DEFAULT, Endpoint, Envelope};
 use account::Record;
@@ -92,7 +93,8 @@ async fn pipeline(
 ) -> Result<Response, Error> {
     let started = Instant::now();
     let state = app.state();
-    let caller = auth::identify(&state.callers, &head.headers)?;
+    let from = origin(&head, &state.config);
+    let caller = state.callers.identify(&head.headers, from, &app.metrics).await?;
     record.identified(&caller.name);
     gates.push(Arc::clone(&caller.gate));
     let mut admission = caller.gate.admit()?;
@@ -192,30 +194,39 @@ async fn respond(
 }
 
 /// The list of models that the caller may use, in the caller's dialect.
-pub fn models(app: &App, request: &Request) -> Response {
+pub async fn models(app: &App, request: Request) -> Response {
     listed(app, request, |config, caller, dialect| dialect.models(&route::models(config, caller)))
+        .await
 }
 
 /// The list of prompts that the caller may use. No vendor has such a list, so that there is one form.
-pub fn prompts(app: &App, request: &Request) -> Response {
-    listed(app, request, |config, caller, _| prompt::list(&config.prompts, caller))
+pub async fn prompts(app: &App, request: Request) -> Response {
+    listed(app, request, |config, caller, _| prompt::list(&config.prompts, caller)).await
 }
 
-fn listed(
+async fn listed(
     app: &App,
-    request: &Request,
+    request: Request,
     list: impl FnOnce(&Config, &Caller, &dyn CallerDialect) -> String,
 ) -> Response {
-    let headers = request.headers();
-    let id = request_id(headers);
-    let dialect = spoken(headers, request.uri().path());
+    let (head, _) = request.into_parts();
+    let id = request_id(&head.headers);
+    let dialect = spoken(&head.headers, head.uri.path());
     let state = app.state();
-    let mut response = match auth::identify(&state.callers, headers) {
+    let from = origin(&head, &state.config);
+    let mut response = match state.callers.identify(&head.headers, from, &app.metrics).await {
         Ok(caller) => json(StatusCode::OK, list(&state.config, &caller, dialect)),
         Err(error) => refusal(dialect, &error, &id),
     };
     stamp(&mut response, &id);
     response
+}
+
+/// Where a request comes from.
+fn origin(head: &Parts, config: &Config) -> IpAddr {
+    let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+    auth::origin(peer, &head.headers, &config.server.trusted_proxies)
 }
 
 /// A path that does not exist.
@@ -301,8 +312,8 @@ fn refusal(dialect: &dyn CallerDialect, error: &Error, id: &str) -> Response {
         // Both are words of ours.
         headers.extend(HeaderValue::from_str(&format!("{scope} {limit}")).map(|of| (LIMIT, of)));
     }
-    if fault.kind == Kind::Authentication && error.upstream_reply().is_none() {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    if let Some(challenge) = challenge(error) {
+        headers.insert(WWW_AUTHENTICATE, challenge);
     }
     response
 }
@@ -328,6 +339,26 @@ fn tell_allowance(response: &mut Response, dialect: &dyn CallerDialect, gates: &
             headers.insert(HeaderName::from_static(reset), when);
         }
     }
+}
+
+/// How to present a credential, and what was wrong with the one that came (RFC 6750, section 3).
+fn challenge(error: &Error) -> Option<HeaderValue> {
+    let fault = error.fault();
+    let word = match (error.side(), fault.kind, &fault.code) {
+        (Side::Caller, Kind::Authentication, None) => {
+            return Some(HeaderValue::from_static("Bearer realm=\"streamgate\""));
+        }
+        (Side::Caller, Kind::Authentication, Some(_)) => "invalid_token",
+        (Side::Caller, Kind::Permission, _) => "insufficient_scope",
+        _ => return None,
+    };
+    // What may stand between the quotes there.
+    let plain = |c: &char| (' '..='~').contains(c) && !"\"\\".contains(*c);
+    let description: String = fault.message.chars().filter(plain).collect();
+    let challenge = format!(
+        "Bearer realm=\"streamgate\", error=\"{word}\", error_description=\"{description}\""
+    );
+    HeaderValue::from_str(&challenge).ok()
 }
 
 /// Rounded up: coming back too early would only be refused again.
@@ -373,6 +404,11 @@ fn random(length: usize) -> String {
 #[expect(clippy::disallowed_methods, reason = "the one place where an answer gets its date")]
 fn unix() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// What time it is, in seconds since 1970.
+pub fn unix_seconds() -> u64 {
+    unix().as_secs()
 }
 
 /// Refuses bodies that are not plain JSON. Compressed ones are not decoded (failure mode 68).

@@ -99,6 +99,22 @@ pub struct Limited {
     pub limit: &'static str,
 }
 
+/// A credential that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Refused {
+    /// `missing`, `unknown_key`, `expired` ...: `gateway::auth` lists them.
+    pub reason: &'static str,
+}
+
+/// A fetch of an issuer's keys.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KeyFetch {
+    /// The issuer's name in the configuration.
+    pub issuer: String,
+    /// `ok` or `failed`.
+    pub outcome: &'static str,
+}
+
 type Histograms = Family<Route, Histogram, fn() -> Histogram>;
 
 /// All metrics of one process.
@@ -129,6 +145,10 @@ pub struct Metrics {
     pub limit_refusals: Family<LimitReached, Counter>,
     /// How much of each limit is used: computed when somebody looks.
     pub limit_used: Family<Limited, Gauge<f64, AtomicU64>>,
+    /// Refused credentials.
+    pub refused: Family<Refused, Counter>,
+    /// Fetches of issuers' keys.
+    pub key_fetches: Family<KeyFetch, Counter>,
 }
 
 impl Default for Metrics {
@@ -148,6 +168,8 @@ impl Default for Metrics {
             spans_lost: Family::default(),
             limit_refusals: Family::default(),
             limit_used: Family::default(),
+            refused: Family::default(),
+            key_fetches: Family::default(),
         };
         metrics.register();
         metrics
@@ -191,6 +213,11 @@ impl Metrics {
         ] {
             registry.register_with_unit(name, help, Unit::Seconds, family.clone());
         }
+        self.register_counts();
+    }
+
+    fn register_counts(&mut self) {
+        let registry = &mut self.registry;
         registry.register(
             "streamgate_tokens",
             "Tokens of answered requests, as the upstream counts them or as we estimate",
@@ -206,6 +233,11 @@ impl Metrics {
             "Heartbeats written to callers while the upstream was silent",
             self.heartbeats.clone(),
         );
+        self.register_refusals();
+    }
+
+    fn register_refusals(&mut self) {
+        let registry = &mut self.registry;
         registry.register(
             "streamgate_spans_lost",
             "Spans of traces that no collector took, by reason",
@@ -220,6 +252,16 @@ impl Metrics {
             "streamgate_limit_used_ratio",
             "How much of a limit is used: 1 is all of it, more is a debt",
             self.limit_used.clone(),
+        );
+        registry.register(
+            "streamgate_refused_credentials",
+            "Credentials that were refused, by reason",
+            self.refused.clone(),
+        );
+        registry.register(
+            "streamgate_key_fetches",
+            "Fetches of token issuers' keys",
+            self.key_fetches.clone(),
         );
     }
 

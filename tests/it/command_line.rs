@@ -69,8 +69,8 @@ fn a_new_key_works_as_configuration() {
         "auth:\n  keys:\n    {line}\nproviders:\n  a: {{ dialect: openai-chat, base_url: \"http://127.0.0.1:1/v1\" }}\n"
     );
     let loaded = crate::support::gateway::configuration(&text);
-    assert_eq!(loaded.keys[0].digest, config::digest(key));
-    assert_eq!(loaded.keys[0].name, "web");
+    assert_eq!(loaded.auth.keys[0].digest, config::digest(key));
+    assert_eq!(loaded.auth.keys[0].name, "web");
     assert_ne!(run(&["key", "new", "--name", "web"]).1, out, "each key is new");
     let (status, out, err) = run(&["key", "new", "--name", "a b"]);
     assert_eq!(status, Some(2));

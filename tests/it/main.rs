@@ -47,6 +47,8 @@ mod support;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]
+mod tokens;
+#[cfg(test)]
 mod translation;
 #[cfg(test)]
 mod transport;

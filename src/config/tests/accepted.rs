@@ -19,7 +19,58 @@ fn the_example_file_is_valid() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("streamgate.example.yaml");
     let config = load(&path, &env).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(config.providers.len(), 3);
-    assert_eq!(config.keys[0].limits.concurrent_streams, None);
+    assert_eq!(config.auth.keys[0].limits.concurrent_streams, None);
+}
+
+/// Each block of YAML in the documentation, with what it leaves to the rest of the file.
+#[test]
+fn the_documented_credentials_are_valid() {
+    let page = include_str!("../../../docs/authentication.md");
+    let blocks: Vec<_> = page.split("```yaml\n").skip(1).collect();
+    assert!(blocks.len() >= 5);
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let secret = "0123456789abcdef0123456789abcdef";
+    for block in blocks {
+        let (block, _) = block.split_once("```").unwrap();
+        let block = block.replace("THE 64 HEX DIGITS", &"0".repeat(64));
+        let key = block.contains("failed_attempts").then_some(
+            "  keys: [{ name: a, sha256: \"00000000000000000000000000000000000000000000000000000000000000ff\" }]\n",
+        );
+        let auth = if block.starts_with("auth:") { "" } else { AUTH };
+        let text = format!(
+            "{block}{}{auth}providers: {{ p: {{ dialect: anthropic }} }}\n\
+             models: {{ fast: {{ targets: [{{ provider: p, model: x }}] }} }}\n",
+            key.unwrap_or_default()
+        );
+        let dir = Dir::new();
+        dir.write("backend.pem", pair.public_key_pem());
+        let path = dir.write("config.yaml", text.replace("${STREAMGATE_JWT_SECRET}", secret));
+        let config = load(&path, &env).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+        assert!(!format!("{config:?}").contains(secret));
+        for issuer in &config.auth.issuers {
+            assert!(!issuer.algorithms.is_empty() && !issuer.audience.is_empty());
+        }
+    }
+}
+
+#[test]
+fn an_issuer_has_defaults() {
+    let config = load_text(
+        "limits: { burst: 7 }\nauth:\n  jwt:\n    - { issuer: a, audience: b, algorithms: [ES256], jwks_url: \"http://[::1]:1/canary\" }\n",
+    );
+    let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+    let issuer = &config.auth.issuers[0];
+    assert_eq!(issuer.leeway, Duration::from_secs(30));
+    assert_eq!(issuer.max_lifetime, Some(Duration::from_hours(24)));
+    assert_eq!(
+        (issuer.models.as_slice(), issuer.limits.burst),
+        (&["*".to_owned()][..], NonZeroU32::new(7))
+    );
+    let names = [&issuer.claims.subject, &issuer.claims.models, &issuer.claims.limits];
+    assert_eq!(names, ["sub", "models", "limits"]);
+    let attempts = config.auth.failed_attempts;
+    assert_eq!((attempts.burst.get(), attempts.per_minute), (20, NonZeroU32::new(20)));
+    assert!(!format!("{config:?}").contains("canary"));
 }
 
 #[test]
@@ -60,7 +111,7 @@ stream:
     assert_eq!(config.server.listen.port(), 8081);
     assert_eq!(config.server.body_limit, 32 << 20);
     assert_eq!(config.server.cors_origins, ["https://chat.example.com"]);
-    let key = &config.keys[0];
+    let key = &config.auth.keys[0];
     assert_eq!((key.name.as_str(), key.digest[31], key.models.len()), ("web", 255, 1));
     assert_eq!(key.limits.requests_per_minute, NonZeroU32::new(60));
     assert_eq!(key.limits.burst, NonZeroU32::new(5));
@@ -84,8 +135,8 @@ fn what_is_left_out_has_defaults() {
     // A key with nothing behind it counts as left out.
     let config = with_auth("stream:\nserver: { listen: ~ }\n");
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
-    assert_eq!(config.keys[0].models, ["*"]);
-    assert_eq!(config.keys[0].limits.requests_per_minute, NonZeroU32::new(600));
+    assert_eq!(config.auth.keys[0].models, ["*"]);
+    assert_eq!(config.auth.keys[0].limits.requests_per_minute, NonZeroU32::new(600));
     assert_eq!(config.stream.heartbeat, Duration::from_secs(15));
     assert!(config.providers.is_empty() && config.models.is_empty());
 }
@@ -100,7 +151,7 @@ fn values_are_expanded_and_never_parsed_again() {
     let provider = &config.providers["p"];
     assert_eq!(provider.api_key.as_ref().unwrap().expose(), "x-canary from file-canary");
     assert_eq!(provider.query, [("q".to_owned(), "canary\nx: [y".to_owned())]);
-    assert_eq!(config.keys[0].limits.requests_per_minute, NonZeroU32::new(77));
+    assert_eq!(config.auth.keys[0].limits.requests_per_minute, NonZeroU32::new(77));
 }
 
 #[test]
@@ -111,9 +162,9 @@ fn the_example_of_limits_is_valid() {
         .replace("THE 64 HEX DIGITS", &"0".repeat(64))
         .replace("OTHER 64 HEX DIGITS", &"1".repeat(64));
     let config = load_text(example).unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(config.keys[0].limits.tokens_per_minute, NonZeroU32::new(200_000));
-    assert_eq!(config.keys[0].limits.concurrent_streams, Some(100));
-    assert_eq!(config.keys[1].limits, Limits::NONE);
+    assert_eq!(config.auth.keys[0].limits.tokens_per_minute, NonZeroU32::new(200_000));
+    assert_eq!(config.auth.keys[0].limits.concurrent_streams, Some(100));
+    assert_eq!(config.auth.keys[1].limits, Limits::NONE);
     assert_eq!(config.model_limits["fast"].concurrent_streams, Some(50));
 }
 
@@ -140,11 +191,14 @@ fn limits_are_taken_field_by_field() {
     };
     assert_eq!(given.requests_per_minute, NonZeroU32::new(600));
     let own = Limits { tokens_per_minute: None, cut_off: false, ..given };
-    let limits: Vec<_> = config.keys.iter().map(|key| key.limits).collect();
+    let limits: Vec<_> = config.auth.keys.iter().map(|key| key.limits).collect();
     assert_eq!(limits, [own, Limits::NONE, given]);
     let model = Limits { tokens_per_minute: NonZeroU32::new(9), ..Limits::NONE };
     assert_eq!(config.model_limits, [("m".to_owned(), model)].into());
-    assert_eq!(load_text(format!("{AUTH}limits: none\n")).unwrap().keys[0].limits, Limits::NONE);
+    assert_eq!(
+        load_text(format!("{AUTH}limits: none\n")).unwrap().auth.keys[0].limits,
+        Limits::NONE
+    );
     assert_eq!(Limits::default().tokens_per_minute, None);
 }
 
@@ -199,7 +253,10 @@ fn without_a_file_there_is_the_simulated_upstream() {
     assert_eq!(names, ["sim", "sim-anthropic"]);
     assert_eq!(config.models["sim"][0].provider.base_url.as_str(), "http://127.0.0.1:9/v1");
     assert_eq!(config.providers["sim-anthropic"].base_url.as_str(), "http://127.0.0.1:9/");
-    assert_eq!((config.keys[0].name.as_str(), config.keys[0].digest), ("default", digest("sg-k")));
+    assert_eq!(
+        (config.auth.keys[0].name.as_str(), config.auth.keys[0].digest),
+        ("default", digest("sg-k"))
+    );
     let config = without_file(&env, "127.0.0.1:9".parse().unwrap(), "sg-k");
     assert_eq!(config.providers["openai"].api_key.as_ref().unwrap().expose(), "canary-openai");
 }
@@ -212,7 +269,10 @@ fn a_made_key_and_its_line_fit_the_file() {
         let line = key_line(name, &digest(&key));
         assert!(!line.contains(&key));
         let config = load_text(format!("auth:\n  keys:\n    {line}\n")).unwrap();
-        assert_eq!((config.keys[0].name.as_str(), config.keys[0].digest), (name, digest(&key)));
+        assert_eq!(
+            (config.auth.keys[0].name.as_str(), config.auth.keys[0].digest),
+            (name, digest(&key))
+        );
     }
     assert_eq!(
         key_line("n", &digest("abc")),

@@ -7,12 +7,14 @@ mod admission;
 mod bucket;
 mod estimate;
 mod gates;
+mod requests;
 #[cfg(test)]
 mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use governor::Quota;
 use tokio::time::Instant;
 
 use crate::config::Limits;
@@ -24,6 +26,7 @@ pub use bucket::Window;
 use bucket::{Bucket, Rate};
 pub use estimate::prompt_tokens;
 pub use gates::Gates;
+use requests::Requests;
 
 /// How long to wait for another stream to end: nobody knows.
 const A_MOMENT: Duration = Duration::from_secs(1);
@@ -58,9 +61,9 @@ pub struct Gate {
 #[derive(Debug)]
 struct State {
     limits: Limits,
-    /// Buckets outlive their limit, so that lifting it and setting it again gives nobody a new
-    /// burst. `limits` says whether they count.
-    requests: Option<Bucket>,
+    /// Both outlive their limit, so that lifting it and setting it again gives nobody a new burst.
+    /// `limits` says whether they count.
+    requests: Option<Requests>,
     tokens: Option<Bucket>,
     /// Requests under way.
     streams: usize,
@@ -91,8 +94,8 @@ impl Allowance {
 }
 
 impl State {
-    /// The bucket of requests, if they are limited.
-    fn requests(&mut self) -> Option<&mut Bucket> {
+    /// Requests, if they are limited.
+    fn requests(&mut self) -> Option<&mut Requests> {
         self.requests.as_mut().filter(|_| self.limits.requests_per_minute.is_some())
     }
 
@@ -102,18 +105,19 @@ impl State {
     }
 
     fn put_in_force(&mut self, limits: Limits, now: Instant) {
-        let requests = limits.requests_per_minute.map(|per_minute| Rate {
-            per_minute: per_minute.get(),
-            burst: limits.burst.unwrap_or(per_minute).get(),
-        });
-        let tokens = limits
-            .tokens_per_minute
-            .map(|per_minute| Rate { per_minute: per_minute.get(), burst: per_minute.get() });
-        for (rate, bucket) in [(requests, &mut self.requests), (tokens, &mut self.tokens)] {
-            match (rate, bucket) {
-                (Some(rate), Some(bucket)) => bucket.change(rate, now),
-                (Some(rate), none) => *none = Some(Bucket::full(rate, now)),
-                (None, _) => {}
+        if let Some(per_minute) = limits.requests_per_minute {
+            let burst = limits.burst.unwrap_or(per_minute);
+            let quota = Quota::per_minute(per_minute).allow_burst(burst);
+            match &mut self.requests {
+                Some(requests) => requests.change(quota, now),
+                none => *none = Some(Requests::new(quota, now)),
+            }
+        }
+        if let Some(per_minute) = limits.tokens_per_minute {
+            let rate = Rate { per_minute: per_minute.get(), burst: per_minute.get() };
+            match &mut self.tokens {
+                Some(tokens) => tokens.change(rate, now),
+                none => *none = Some(Bucket::full(rate, now)),
             }
         }
         self.limits = limits;
@@ -140,7 +144,7 @@ impl Gate {
     pub fn allowance(&self, now: Instant) -> Allowance {
         let mut state = self.lock();
         Allowance {
-            requests: state.requests().map(|bucket| bucket.window(now)),
+            requests: state.requests().map(|requests| requests.window(now)),
             tokens: state.tokens().map(|bucket| bucket.window(now)),
         }
     }
@@ -151,7 +155,7 @@ impl Gate {
         let mut state = self.lock();
         let streams = state.limits.concurrent_streams.map(|all| state.streams as f64 / all as f64);
         [
-            (Limit::Requests, state.requests().map(|bucket| bucket.used_ratio(now))),
+            (Limit::Requests, state.requests().map(|requests| requests.used_ratio(now))),
             (Limit::Tokens, state.tokens().map(|bucket| bucket.used_ratio(now))),
             (Limit::Streams, streams),
         ]
@@ -172,8 +176,9 @@ impl Gate {
     fn is_unused(&self, now: Instant) -> bool {
         let mut state = self.lock();
         let State { requests, tokens, streams, .. } = &mut *state;
-        let mut buckets = requests.iter_mut().chain(tokens);
-        *streams == 0 && buckets.all(|bucket| bucket.is_full(now))
+        *streams == 0
+            && requests.as_ref().is_none_or(|requests| requests.is_full(now))
+            && tokens.as_mut().is_none_or(|tokens| tokens.is_full(now))
     }
 
     fn enter(&self, now: Instant) -> Result<(), Error> {
@@ -184,7 +189,7 @@ impl Gate {
         }
         let limits = state.limits;
         if let Some(requests) = state.requests() {
-            requests.take(1, now).map_err(|wait| {
+            requests.take(now).map_err(|wait| {
                 let all = limits.requests_per_minute.map_or(0, std::num::NonZeroU32::get);
                 let message = match self.scope {
                     Scope::Caller => {
@@ -283,7 +288,7 @@ impl Gate {
         let mut state = self.lock();
         state.streams = state.streams.saturating_sub(1);
         if let Some(requests) = state.requests.as_mut().filter(|_| refused) {
-            requests.give_back(1, now);
+            requests.give_back();
         }
         if let (Some(reserved), Some(tokens)) = (reserved, &mut state.tokens) {
             tokens.give_back(reserved.saturating_sub(used), now);

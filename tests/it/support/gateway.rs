@@ -54,6 +54,8 @@ impl Gateway {
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::default();
         let app = Arc::new(App::new(config, &shutdown).unwrap());
+        let keeping = Arc::clone(&app);
+        super::spawn(async move { keeping.keep_keys().await });
         let (terms, drain) = (Arc::clone(&app), Arc::clone(&app));
         let done = super::spawn(server::serve(
             listener,

@@ -13,6 +13,7 @@ pub(crate) mod openai_chat;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod simulated;
+pub(crate) mod tokens;
 pub(crate) mod upstream;
 
 pub(crate) use language::language as reader;

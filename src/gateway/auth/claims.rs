@@ -1,0 +1,219 @@
+//! What a token says. Strict: a claim that is there twice, or of another type than it must be, is
+//! refused with its name, and is never guessed at.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+use super::refusal::Refusal;
+use crate::config::Limits;
+
+/// The longest subject, in characters.
+const LONGEST_SUBJECT: usize = 256;
+
+/// The claims of a token. The registered ones have the types that they must have.
+#[derive(Debug)]
+pub(super) struct Claims(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Claims {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Value::Object(claims) = Strict.deserialize(deserializer)? else {
+            return Err(D::Error::custom("the token's claims are not a JSON object"));
+        };
+        let claims = Self(claims);
+        claims.check().map_err(D::Error::custom)?;
+        Ok(claims)
+    }
+}
+
+impl Claims {
+    fn check(&self) -> Result<(), String> {
+        for name in ["exp", "nbf", "iat"] {
+            let time = |value: &Value| value.as_f64().is_some_and(|seconds| seconds >= 0.0);
+            if self.0.get(name).is_some_and(|value| !time(value)) {
+                return Err(wrong(name, "a number of seconds since 1970"));
+            }
+        }
+        for name in ["iss", "sub", "jti"] {
+            if self.0.get(name).is_some_and(|value| !value.is_string()) {
+                return Err(wrong(name, "a text"));
+            }
+        }
+        let one_or_many = |value: &Value| {
+            value.is_string()
+                || value.as_array().is_some_and(|list| list.iter().all(Value::is_string))
+        };
+        if self.0.get("aud").is_some_and(|value| !one_or_many(value)) {
+            return Err(wrong("aud", "a text or a list of texts"));
+        }
+        Ok(())
+    }
+
+    /// A claim by its whole name, or else by names joined by dots.
+    fn find(&self, path: &str) -> Option<&Value> {
+        self.0.get(path).or_else(|| {
+            let mut steps = path.split('.');
+            let first = self.0.get(steps.next()?)?;
+            steps.try_fold(first, |value, step| value.get(step))
+        })
+    }
+
+    /// When it ends, in seconds since 1970. What is too far away to count never does.
+    pub(super) fn expires(&self) -> u64 {
+        let whole = |value: &Value| {
+            let fraction = || Duration::try_from_secs_f64(value.as_f64()?).ok();
+            value.as_u64().or_else(|| Some(fraction()?.as_secs()))
+        };
+        self.0.get("exp").and_then(whole).unwrap_or(u64::MAX)
+    }
+
+    /// Who calls.
+    pub(super) fn subject(&self, path: &str) -> Result<&str, Refusal> {
+        let subject = self.find(path).ok_or_else(|| refused(missing(path)))?;
+        subject
+            .as_str()
+            .filter(|text| is_subject(text))
+            .ok_or_else(|| refused(wrong(path, "a text of at most 256 characters, all visible")))
+    }
+
+    /// The models that the caller may use, if it says so.
+    pub(super) fn models(&self, path: &str) -> Result<Option<Vec<String>>, Refusal> {
+        let Some(value) = self.find(path) else { return Ok(None) };
+        let texts = match value {
+            Value::String(one) => Some(vec![one.clone()]),
+            Value::Array(list) => {
+                list.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+            }
+            _ => None,
+        };
+        texts.map(Some).ok_or_else(|| refused(wrong(path, "a list of model names or patterns")))
+    }
+
+    /// The caller's limits: what it says, and what `default` says of the rest.
+    pub(super) fn limits(&self, path: &str, default: Limits) -> Result<Limits, Refusal> {
+        let mut limits = default;
+        let Some(value) = self.find(path) else { return Ok(limits) };
+        let table = value.as_object().ok_or_else(|| refused(wrong(path, "an object of limits")))?;
+        for (name, value) in table {
+            let claim = format!("{path}.{name}");
+            match name.as_str() {
+                "requests_per_minute" => limits.requests_per_minute = count(&claim, value)?,
+                "burst" => limits.burst = count(&claim, value)?,
+                "tokens_per_minute" => limits.tokens_per_minute = count(&claim, value)?,
+                "concurrent_streams" => {
+                    limits.concurrent_streams = count(&claim, value)?
+                        .map(|n| usize::try_from(n.get()).unwrap_or(usize::MAX));
+                }
+                _ => {
+                    return Err(refused(format!(
+                        "the token's claim {} is no limit that is known here",
+                        shown(&claim)
+                    )));
+                }
+            }
+        }
+        Ok(limits)
+    }
+}
+
+/// Whether a text may name a caller: it stands in logs and beside other names.
+pub(super) fn is_subject(text: &str) -> bool {
+    let length = text.chars().count();
+    (1..=LONGEST_SUBJECT).contains(&length) && !text.chars().any(char::is_control)
+}
+
+/// A limit as the configuration would have it: a whole number above zero, or `none`.
+fn count(claim: &str, value: &Value) -> Result<Option<NonZeroU32>, Refusal> {
+    if value == "none" {
+        return Ok(None);
+    }
+    let number = value.as_u64().and_then(|n| u32::try_from(n).ok()).and_then(NonZeroU32::new);
+    number.map(Some).ok_or_else(|| refused(wrong(claim, "a whole number above zero, or \"none\"")))
+}
+
+fn refused(words: String) -> Refusal {
+    Refusal::Claim(words)
+}
+
+/// Says that a claim is not there.
+pub(super) fn missing(name: &str) -> String {
+    format!("the token has no claim {}, which is needed", shown(name))
+}
+
+fn wrong(name: &str, expected: &str) -> String {
+    format!("the token's claim {} must be {expected}", shown(name))
+}
+
+fn shown(name: &str) -> String {
+    let short: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
+    format!("`{short}`")
+}
+
+/// Reads any value in which no object has a member twice: readers that disagree about which of two
+/// counts can be played against each other.
+struct Strict;
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(Self)? {
+            list.push(item);
+        }
+        Ok(list.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            let value = members.next_value_seed(Self)?;
+            if object.contains_key(&name) {
+                let words = format!("the token has the claim {} twice", shown(&name));
+                return Err(A::Error::custom(words));
+            }
+            object.insert(name, value);
+        }
+        Ok(object.into())
+    }
+}

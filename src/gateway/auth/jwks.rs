@@ -1,0 +1,298 @@
+//! The public keys of an issuer, fetched and kept fresh. [`keep`] is the only one that fetches; it
+//! is polled beside the workers, so that a server that hangs holds up no request but those that
+//! need a key which is not here, and those not for long.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use jsonwebtoken::jwk::{
+    AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, OctetKeyPairParameters, PublicKeyUse,
+};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use url::Url;
+
+use super::refusal::Refusal;
+use crate::config::key_serves;
+use crate::telemetry::{KeyFetch, Metrics};
+
+/// How old a set may become.
+const REFRESH: Duration = Duration::from_mins(5);
+/// When to try again after a failure; doubled with each, up to `REFRESH`.
+const RETRY: Duration = Duration::from_secs(10);
+/// The least time between fetches that tokens with unknown keys cause.
+const FLOOR: Duration = Duration::from_secs(10);
+/// How long one fetch may take.
+const FETCH: Duration = Duration::from_secs(5);
+/// How long a request waits for one.
+const WAIT: Duration = Duration::from_secs(3);
+/// More keys than this no issuer has.
+const MOST_KEYS: usize = 100;
+/// More keys than this do not share an id.
+const MOST_TRIED: usize = 4;
+
+/// Why a fetch failed.
+pub type Unfetched = Box<dyn std::error::Error + Send + Sync>;
+
+/// The keys of one issuer.
+pub struct KeySet {
+    issuer: String,
+    url: Url,
+    keys: ArcSwapOption<Keys>,
+    schedule: Mutex<Schedule>,
+    /// The schedule has changed.
+    wanted: Notify,
+    /// How many fetches have ended.
+    ended: watch::Sender<u64>,
+}
+
+impl std::fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The address may hold a credential in its query.
+        f.debug_struct("KeySet").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct Schedule {
+    /// When to fetch. In the past: a fetch is under way, or is about to be.
+    due: Instant,
+    /// When an unknown key last caused one.
+    asked: Option<Instant>,
+    /// How many failed in a row.
+    failures: u32,
+}
+
+#[derive(Debug)]
+struct Keys {
+    list: Vec<Key>,
+    generation: u64,
+}
+
+#[derive(Debug)]
+struct Key {
+    id: Option<String>,
+    /// What the set says that it is for; anything that fits, if it says nothing.
+    only: Option<Algorithm>,
+    verifier: DecodingKey,
+}
+
+impl KeySet {
+    /// A set of which nothing is known yet.
+    pub(super) fn new(issuer: &str, url: &Url) -> Self {
+        let due = Instant::now();
+        Self {
+            issuer: issuer.to_owned(),
+            url: url.clone(),
+            keys: ArcSwapOption::empty(),
+            schedule: Mutex::new(Schedule { due, asked: None, failures: 0 }),
+            wanted: Notify::new(),
+            ended: watch::Sender::new(0),
+        }
+    }
+
+    /// Whether it is that set.
+    pub(super) fn is(&self, issuer: &str, url: &Url) -> bool {
+        self.issuer == issuer && self.url == *url
+    }
+
+    /// Changes whenever the keys may have.
+    pub(super) fn generation(&self) -> u64 {
+        self.keys.load().as_ref().map_or(0, |keys| keys.generation)
+    }
+
+    /// The keys that may have signed a token: those with its key id, or the only one there is for
+    /// its algorithm. An unknown id waits for a fetch.
+    pub(super) async fn keys(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Vec<DecodingKey>, Refusal> {
+        let mut ended = self.ended.subscribe();
+        match self.pick(id, algorithm) {
+            Err(Refusal::UnknownKeyId | Refusal::Unavailable) => {}
+            found => return found,
+        }
+        if self.ask() && timeout(WAIT, ended.changed()).await.is_err() {
+            return Err(Refusal::Unavailable);
+        }
+        self.pick(id, algorithm).map_err(|refusal| match refusal {
+            // It may be a new key that we could not hear of.
+            Refusal::UnknownKeyId if self.schedule().failures > 0 => Refusal::Unavailable,
+            other => other,
+        })
+    }
+
+    fn pick(&self, id: Option<&str>, algorithm: Algorithm) -> Result<Vec<DecodingKey>, Refusal> {
+        let keys = self.keys.load();
+        let keys = keys.as_ref().ok_or(Refusal::Unavailable)?;
+        let fits = |key: &&Key| {
+            (id.is_none() || key.id.as_deref() == id)
+                && key.only.is_none_or(|only| only == algorithm)
+                && key_serves(&key.verifier, algorithm)
+        };
+        let fitting = keys.list.iter().filter(fits).take(MOST_TRIED);
+        let found: Vec<_> = fitting.map(|key| key.verifier.clone()).collect();
+        match (found.len(), id) {
+            (0, _) => Err(Refusal::UnknownKeyId),
+            (1, _) | (_, Some(_)) => Ok(found),
+            (_, None) => Err(Refusal::NoKeyId),
+        }
+    }
+
+    /// Asks for a fetch, unless one was asked for just before. Returns whether to wait for one.
+    fn ask(&self) -> bool {
+        let now = Instant::now();
+        let mut schedule = self.schedule();
+        if schedule.due <= now {
+            return true;
+        }
+        if schedule.asked.is_some_and(|asked| now < asked + FLOOR) {
+            return false;
+        }
+        schedule.asked = Some(now);
+        schedule.due = now;
+        self.wanted.notify_one();
+        true
+    }
+
+    fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fetches whenever it is due. Given up in the middle of a fetch, it is due again.
+    async fn keep<F, R>(&self, fetch: &F, metrics: &Metrics) -> Infallible
+    where
+        F: Fn(Url) -> R,
+        R: Future<Output = Result<Bytes, Unfetched>>,
+    {
+        loop {
+            let due = self.schedule().due;
+            if due > Instant::now() {
+                tokio::select! {
+                    () = sleep_until(due) => {}
+                    () = self.wanted.notified() => {}
+                }
+                continue;
+            }
+            let fetched = timeout(FETCH, fetch(self.url.clone())).await;
+            let fetched = fetched.unwrap_or_else(|late| Err(late.into()));
+            self.take(fetched.and_then(|body| read(&body)), metrics);
+        }
+    }
+
+    /// Takes what a fetch gave. Failed ones leave the keys as they are.
+    fn take(&self, fetched: Result<Vec<Key>, Unfetched>, metrics: &Metrics) {
+        let issuer = self.issuer.clone();
+        let failed = fetched.is_err();
+        {
+            let mut schedule = self.schedule();
+            let wait = if failed { RETRY * (1 << schedule.failures.min(5)) } else { REFRESH };
+            schedule.failures = if failed { schedule.failures + 1 } else { 0 };
+            schedule.due = Instant::now() + wait.min(REFRESH);
+        }
+        match fetched {
+            Ok(list) if list.is_empty() => {
+                tracing::warn!(issuer, "the issuer's key set has no key that verifies tokens");
+                self.put(list);
+            }
+            Ok(list) => {
+                tracing::debug!(issuer, keys = list.len(), "the issuer's key set was fetched");
+                self.put(list);
+            }
+            Err(error) => {
+                let error = chain(&*error);
+                tracing::warn!(issuer, error, "the issuer's key set could not be fetched");
+            }
+        }
+        let outcome = if failed { "failed" } else { "ok" };
+        metrics.key_fetches.get_or_create(&KeyFetch { issuer, outcome }).inc();
+        self.ended.send_modify(|ended| *ended += 1);
+    }
+
+    fn put(&self, list: Vec<Key>) {
+        let generation = *self.ended.borrow() + 1;
+        self.keys.store(Some(Arc::new(Keys { list, generation })));
+    }
+}
+
+/// Keeps sets fresh, whichever there are at the time, for as long as it is polled. They do not wait
+/// for each other.
+pub async fn keep<F, R>(
+    mut sets: watch::Receiver<Vec<Arc<KeySet>>>,
+    fetch: F,
+    metrics: &Metrics,
+) -> Infallible
+where
+    F: Fn(Url) -> R,
+    R: Future<Output = Result<Bytes, Unfetched>>,
+{
+    loop {
+        let present = sets.borrow_and_update().clone();
+        let mut keeping = pin!(join_all(present.iter().map(|set| set.keep(&fetch, metrics))));
+        tokio::select! {
+            // With no set to keep it is over at once.
+            _ = &mut keeping, if !present.is_empty() => {}
+            changed = sets.changed() => if changed.is_err() { return pending().await },
+        }
+    }
+}
+
+/// The keys of a set that verify signatures. One that cannot be used spoils none of the others.
+fn read(body: &[u8]) -> Result<Vec<Key>, Unfetched> {
+    #[derive(Deserialize)]
+    struct Set<'a> {
+        #[serde(borrow)]
+        keys: Vec<&'a RawValue>,
+    }
+    let set: Set<'_> =
+        serde_json::from_slice(body).map_err(|_| "the answer is not a JSON Web Key Set")?;
+    let jwk = |raw: &&RawValue| serde_json::from_str::<Jwk>(raw.get()).ok();
+    Ok(set.keys.iter().take(MOST_KEYS).filter_map(jwk).filter_map(usable).collect())
+}
+
+fn usable(jwk: Jwk) -> Option<Key> {
+    let signs = jwk.common.public_key_use.is_none_or(|usage| usage == PublicKeyUse::Signature);
+    let operations = jwk.common.key_operations.unwrap_or_else(|| vec![KeyOperations::Verify]);
+    // The library would take a symmetric key too; from a public place it is no secret.
+    let key = match &jwk.algorithm {
+        AlgorithmParameters::RSA(rsa) => DecodingKey::from_rsa_components(&rsa.n, &rsa.e),
+        AlgorithmParameters::EllipticCurve(ec) => DecodingKey::from_ec_components(&ec.x, &ec.y),
+        AlgorithmParameters::OctetKeyPair(OctetKeyPairParameters {
+            curve: EllipticCurve::Ed25519,
+            x,
+            ..
+        }) => DecodingKey::from_ed_components(x),
+        _ => return None,
+    };
+    let only = jwk.common.key_algorithm.map(Algorithm::try_from).transpose().ok()?;
+    (signs && operations.contains(&KeyOperations::Verify)).then_some(Key {
+        id: jwk.common.key_id,
+        only,
+        verifier: key.ok()?,
+    })
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "jwks_tests.rs"]
+mod tests;

@@ -1,0 +1,182 @@
+//! A JWT to an [`Identity`]. What a token says of itself chooses among what its issuer was given in
+//! the configuration, and adds nothing to it: no algorithm, no key, no address.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
+use serde::Deserialize;
+
+use super::claims::{Claims, missing};
+use super::jwks::KeySet;
+use super::refusal::Refusal;
+use super::verified::Entry;
+use crate::config::{self, IssuerKeys, Limits};
+
+/// The longest token.
+pub(super) const LONGEST: usize = 8 * 1024;
+
+/// Who a token says that calls.
+#[derive(Debug)]
+pub(super) struct Identity {
+    /// The name in records: the issuer and the subject, so that it is nobody else's.
+    pub(super) name: Arc<str>,
+    /// The name of what the caller may use of us.
+    pub(super) gate: String,
+    /// The models that it may use.
+    pub(super) models: Arc<[String]>,
+    /// Its limits.
+    pub(super) limits: Limits,
+}
+
+/// Somebody who vouches for callers.
+#[derive(Debug)]
+pub(super) struct Issuer {
+    setting: config::Issuer,
+    keys: Keys,
+}
+
+#[derive(Debug)]
+enum Keys {
+    Known(DecodingKey),
+    Fetched(Arc<KeySet>),
+}
+
+/// Issuers by what tokens call them.
+pub(super) type Issuers = HashMap<String, Arc<Issuer>>;
+
+impl Issuer {
+    /// An issuer with its keys: the set it had in `before`, if that is the same.
+    pub(super) fn new(setting: &config::Issuer, before: Option<&Issuers>) -> Self {
+        let keys = match &setting.keys {
+            IssuerKeys::Public(key) => Keys::Known(key.clone()),
+            IssuerKeys::Shared(secret) => {
+                Keys::Known(DecodingKey::from_secret(secret.expose().as_bytes()))
+            }
+            IssuerKeys::Fetched(url) => {
+                let before = before.and_then(|issuers| issuers.get(&setting.name)?.key_set());
+                let same = before.filter(|set| set.is(&setting.name, url)).map(Arc::clone);
+                Keys::Fetched(same.unwrap_or_else(|| Arc::new(KeySet::new(&setting.name, url))))
+            }
+        };
+        Self { setting: setting.clone(), keys }
+    }
+
+    /// The keys that have to be kept fresh, if there are any.
+    pub(super) fn key_set(&self) -> Option<&Arc<KeySet>> {
+        match &self.keys {
+            Keys::Known(_) => None,
+            Keys::Fetched(set) => Some(set),
+        }
+    }
+
+    /// Changes whenever its keys may have.
+    pub(super) fn generation(&self) -> u64 {
+        self.key_set().map_or(0, |set| set.generation())
+    }
+
+    /// The keys that may have signed a token.
+    async fn keys(&self, header: &Header) -> Result<Vec<DecodingKey>, Refusal> {
+        match &self.keys {
+            Keys::Known(key) => Ok(vec![key.clone()]),
+            Keys::Fetched(set) => set.keys(header.kid.as_deref(), header.alg).await,
+        }
+    }
+
+    fn validation(&self, algorithm: Algorithm) -> Validation {
+        let mut validation = Validation::new(algorithm);
+        validation.leeway = self.setting.leeway.as_secs();
+        validation.validate_nbf = true;
+        validation.set_issuer(&[&self.setting.name]);
+        validation.set_audience(&self.setting.audience);
+        // Without this the library lets tokens pass that name no audience or issuer at all.
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        validation
+    }
+
+    fn identity(&self, claims: &Claims) -> Result<Identity, Refusal> {
+        let names = &self.setting.claims;
+        let subject = claims.subject(&names.subject)?;
+        let models = claims.models(&names.models)?;
+        let limits = claims.limits(&names.limits, self.setting.limits)?;
+        let issuer = &self.setting.name;
+        Ok(Identity {
+            name: format!("{issuer}#{subject}").into(),
+            // No key's name has a control character. The limits are part of it, so that two tokens
+            // with different ones do not replace each other's gate and start anew each time.
+            gate: format!("{issuer}\0{subject}\0{limits:?}"),
+            models: models.unwrap_or_else(|| self.setting.models.clone()).into(),
+            limits,
+        })
+    }
+}
+
+/// Verifies a token, or says what is wrong with it. `now` is in seconds since 1970.
+pub(super) async fn verify(token: &str, issuers: &Issuers, now: u64) -> Result<Entry, Refusal> {
+    let header = jsonwebtoken::decode_header(token).map_err(|_| Refusal::Malformed)?;
+    // `crit` must be refused by whoever does not understand what it names, and we understand none.
+    if header.crit.is_some() || header.enc.is_some() || header.zip.is_some() {
+        return Err(Refusal::Malformed);
+    }
+    let issuer = issuers.get(&issuer(token)?).ok_or(Refusal::UnknownIssuer)?;
+    if !issuer.setting.algorithms.contains(&header.alg) {
+        return Err(Refusal::Algorithm);
+    }
+    let generation = issuer.generation();
+    let keys = issuer.keys(&header).await?;
+    let validation = issuer.validation(header.alg);
+    let mut decoded = Err(Refusal::Signature);
+    for key in keys {
+        let tried = jsonwebtoken::decode::<Claims>(token, &key, &validation);
+        decoded = tried.map_err(|error| refusal(error.kind()));
+        if !matches!(decoded, Err(Refusal::Signature)) {
+            break;
+        }
+    }
+    let claims = decoded?.claims;
+    let (expires, leeway) = (claims.expires(), validation.leeway);
+    let latest = issuer.setting.max_lifetime.map(|lifetime| now + lifetime.as_secs() + leeway);
+    if latest.is_some_and(|latest| expires > latest) {
+        return Err(Refusal::Lifetime);
+    }
+    Ok(Entry {
+        identity: Arc::new(issuer.identity(&claims)?),
+        issuer: Arc::clone(issuer),
+        until: expires.saturating_add(leeway),
+        generation,
+    })
+}
+
+/// Who a token says that it is from. Nothing is believed yet: it chooses the issuer that verifies.
+fn issuer(token: &str) -> Result<String, Refusal> {
+    #[derive(Deserialize)]
+    struct Unverified {
+        iss: Option<serde_json::Value>,
+    }
+    let unverified = jsonwebtoken::dangerous::insecure_decode_claims::<Unverified>(token);
+    match unverified.map_err(|_| Refusal::Malformed)?.iss {
+        Some(serde_json::Value::String(issuer)) => Ok(issuer),
+        Some(_) => Err(Refusal::Claim("the token's claim `iss` must be a text".to_owned())),
+        None => Err(Refusal::Claim(missing("iss"))),
+    }
+}
+
+fn refusal(kind: &ErrorKind) -> Refusal {
+    match kind {
+        ErrorKind::InvalidSignature => Refusal::Signature,
+        ErrorKind::ExpiredSignature => Refusal::Expired,
+        ErrorKind::ImmatureSignature => Refusal::Early,
+        ErrorKind::InvalidAudience => Refusal::Audience,
+        ErrorKind::InvalidIssuer => Refusal::UnknownIssuer,
+        ErrorKind::InvalidAlgorithm => Refusal::Algorithm,
+        ErrorKind::MissingRequiredClaim(name) => Refusal::Claim(missing(name)),
+        // Our own words about a claim, and where the parser was when it met it.
+        ErrorKind::Json(error) if error.is_data() => {
+            let words = error.to_string();
+            let words = words.rsplit_once(" at line ").map_or(words.as_str(), |(words, _)| words);
+            Refusal::Claim(words.to_owned())
+        }
+        _ => Refusal::Malformed,
+    }
+}

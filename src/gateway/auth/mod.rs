@@ -1,0 +1,201 @@
+//! Who calls: a credential to a [`Caller`]. Keys are only ever compared by digest, and tokens are
+//! verified with what their issuer was given. Wrong credentials are counted, by reason and by address.
+
+mod address;
+mod attempts;
+mod claims;
+pub mod jwks;
+mod jwt;
+pub mod mint;
+mod refusal;
+mod verified;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use subtle::ConstantTimeEq;
+
+use super::limit::{Gate, Gates};
+use super::unix_seconds;
+use crate::config::{self, Config};
+use crate::error::Error;
+use crate::telemetry::{Metrics, Refused};
+pub use address::origin;
+use attempts::Attempts;
+use jwks::KeySet;
+use jwt::{Identity, Issuer, Issuers};
+use refusal::Refusal;
+use verified::Verified;
+
+/// Who sends us a request.
+#[derive(Debug)]
+pub struct Caller {
+    /// The name in records.
+    pub name: Arc<str>,
+    /// Models that it may use: exact names, or patterns with `*`.
+    pub models: Arc<[String]>,
+    /// What it may use of us.
+    pub gate: Arc<Gate>,
+}
+
+impl Caller {
+    /// Whether it may use a model.
+    pub fn may_use(&self, model: &str) -> bool {
+        self.models.iter().any(|pattern| matches_pattern(pattern, model))
+    }
+}
+
+/// Everybody who may call.
+#[derive(Debug)]
+pub struct Callers {
+    /// By the SHA-256 of their key.
+    keys: HashMap<[u8; 32], Arc<Caller>>,
+    issuers: Issuers,
+    verified: Verified,
+    attempts: Arc<Attempts>,
+    gates: Arc<Gates>,
+}
+
+impl Callers {
+    /// The callers of a configuration. What was used and what was fetched stays as it is in
+    /// `before`, where the configuration of it is the same.
+    pub fn new(config: &Config, gates: &Arc<Gates>, before: Option<&Self>) -> Self {
+        let auth = &config.auth;
+        let caller = |key: &config::Key| {
+            Arc::new(Caller {
+                name: key.name.as_str().into(),
+                models: key.models.clone().into(),
+                gate: gates.of(&key.name, key.limits),
+            })
+        };
+        let issuers = before.map(|before| &before.issuers);
+        let issuer = |setting: &config::Issuer| {
+            (setting.name.clone(), Arc::new(Issuer::new(setting, issuers)))
+        };
+        let attempts = before.map(|before| Arc::clone(&before.attempts));
+        Self {
+            keys: auth.keys.iter().map(|key| (key.digest, caller(key))).collect(),
+            issuers: auth.issuers.iter().map(issuer).collect(),
+            verified: Verified::default(),
+            attempts: attempts
+                .filter(|attempts| attempts.setting() == auth.failed_attempts)
+                .unwrap_or_else(|| Arc::new(Attempts::new(auth.failed_attempts))),
+            gates: Arc::clone(gates),
+        }
+    }
+
+    /// The issuers' keys that have to be kept fresh.
+    pub fn key_sets(&self) -> Vec<Arc<KeySet>> {
+        self.issuers.values().filter_map(|issuer| issuer.key_set()).map(Arc::clone).collect()
+    }
+
+    /// Finds out who calls, from where.
+    pub async fn identify(
+        &self,
+        headers: &HeaderMap,
+        from: IpAddr,
+        metrics: &Metrics,
+    ) -> Result<Arc<Caller>, Error> {
+        let refusal = match self.caller(headers).await {
+            Ok(caller) => return Ok(caller),
+            Err(refusal) => refusal,
+        };
+        metrics.refused.get_or_create(&Refused { reason: refusal.reason() }).inc();
+        let wait = if refusal.is_attempt() { self.attempts.failed(from).err() } else { None };
+        Err(wait.map_or_else(|| refusal.error(), refusal::too_many))
+    }
+
+    async fn caller(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Refusal> {
+        let credential = credential(headers)?;
+        let digest = config::digest(credential);
+        let known = self.keys.get_key_value(&digest);
+        if let Some((_, caller)) = known.filter(|(known, _)| bool::from(known.ct_eq(&digest))) {
+            return Ok(Arc::clone(caller));
+        }
+        if credential.split('.').count() != 3 {
+            return Err(Refusal::UnknownKey);
+        }
+        if self.issuers.is_empty() {
+            return Err(Refusal::NoIssuers);
+        }
+        if credential.len() > jwt::LONGEST {
+            return Err(Refusal::TooLong);
+        }
+        let now = unix_seconds();
+        if let Some(identity) = self.verified.get(&digest, now) {
+            return Ok(self.vouched_for(&identity));
+        }
+        let entry = jwt::verify(credential, &self.issuers, now).await?;
+        let caller = self.vouched_for(&entry.identity);
+        self.verified.put(digest, entry, now);
+        Ok(caller)
+    }
+
+    fn vouched_for(&self, identity: &Identity) -> Arc<Caller> {
+        Arc::new(Caller {
+            name: Arc::clone(&identity.name),
+            models: Arc::clone(&identity.models),
+            gate: self.gates.of(&identity.gate, identity.limits),
+        })
+    }
+}
+
+/// The credential, from wherever the vendors' SDKs put it.
+fn credential(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    if let Some(value) = text("authorization") {
+        let (scheme, key) = value.split_once(' ').unwrap_or((value, ""));
+        if scheme.eq_ignore_ascii_case("bearer") && !key.trim().is_empty() {
+            return Ok(key.trim());
+        }
+        return Err(Refusal::Scheme);
+    }
+    ["x-api-key", "api-key", "x-goog-api-key"]
+        .into_iter()
+        .find_map(text)
+        .filter(|key| !key.is_empty())
+        .ok_or(Refusal::Missing)
+}
+
+/// Whether `name` matches a pattern in which each `*` stands for any run of characters.
+fn matches_pattern(pattern: &str, name: &str) -> bool {
+    let mut pieces = pattern.split('*');
+    let Some(mut rest) = name.strip_prefix(pieces.next().unwrap_or_default()) else {
+        return false;
+    };
+    let Some(last) = pieces.next_back() else {
+        return rest.is_empty();
+    };
+    for piece in pieces {
+        let Some((_, tail)) = rest.split_once(piece) else {
+            return false;
+        };
+        rest = tail;
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod patterns {
+    use super::matches_pattern;
+
+    #[test]
+    fn patterns() {
+        for (pattern, name, expected) in [
+            ("*", "anything", true),
+            ("fast", "fast", true),
+            ("fast", "faster", false),
+            ("local/*", "local/n100", true),
+            ("local/*", "other/n100", false),
+            ("*/small", "local/small", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c-b", false),
+            ("a*a", "a", false),
+            ("", "x", false),
+        ] {
+            assert_eq!(matches_pattern(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}

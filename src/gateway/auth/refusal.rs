@@ -1,0 +1,139 @@
+//! Why a credential is refused: one table from a reason to its words. It tells callers what is wrong
+//! with what they sent, and never what would have been right.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::wire::chat::{Fault, Kind};
+
+/// Why a credential is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// There is none.
+    Missing,
+    /// The authorization header has another scheme, or nothing behind it.
+    Scheme,
+    /// No key of ours.
+    UnknownKey,
+    /// A token, where nobody vouches for tokens.
+    NoIssuers,
+    /// Longer than any token that we would verify.
+    TooLong,
+    /// Not a signed token, or one that asks for what we do not know.
+    Malformed,
+    /// Nobody here vouches for it.
+    UnknownIssuer,
+    /// Signed in a way that its issuer does not use.
+    Algorithm,
+    /// The issuer has no such key.
+    UnknownKeyId,
+    /// The issuer has several keys and the token does not say which.
+    NoKeyId,
+    /// The signature is another's, or of something else.
+    Signature,
+    /// Over.
+    Expired,
+    /// Not valid yet.
+    Early,
+    /// Valid for longer than its issuer may promise.
+    Lifetime,
+    /// Meant for somebody else.
+    Audience,
+    /// What a claim says cannot be used; the words say why.
+    Claim(String),
+    /// The issuer's keys cannot be had. Not the caller's fault.
+    Unavailable,
+}
+
+impl Refusal {
+    /// The word for metrics.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing | Self::Scheme => "missing",
+            Self::UnknownKey => "unknown_key",
+            Self::NoIssuers | Self::UnknownIssuer => "unknown_issuer",
+            Self::TooLong | Self::Malformed => "malformed",
+            Self::Algorithm => "algorithm",
+            Self::UnknownKeyId | Self::NoKeyId => "unknown_key_id",
+            Self::Signature => "signature",
+            Self::Expired => "expired",
+            Self::Early => "not_yet_valid",
+            Self::Lifetime => "lifetime",
+            Self::Audience => "audience",
+            Self::Claim(_) => "claim",
+            Self::Unavailable => "keys_unavailable",
+        }
+    }
+
+    /// Whether it may have been somebody who tries.
+    pub(super) fn is_attempt(&self) -> bool {
+        !matches!(self, Self::Missing | Self::Scheme | Self::Unavailable)
+    }
+
+    fn message(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Missing => "no key given; send `authorization: Bearer KEY` or `x-api-key: KEY`",
+            Self::Scheme => "the authorization header must be `Bearer KEY`",
+            Self::UnknownKey => {
+                "the key is not known here; check that it is a Streamgate key, complete and current"
+            }
+            Self::NoIssuers => "this gateway does not accept JWTs; send a key instead",
+            Self::TooLong => "the token is too long; a JWT of at most 8 KiB is accepted",
+            Self::Malformed => {
+                "the token is not a signed JWT that can be read here; send it whole, as it was issued"
+            }
+            Self::UnknownIssuer => {
+                "the token's issuer (`iss`) is not accepted here; get a token from one that is"
+            }
+            Self::Algorithm => {
+                "the token is not signed with an algorithm that its issuer uses here (`alg`)"
+            }
+            Self::NoKeyId => {
+                "the token does not say which of its issuer's keys it is signed with (`kid`)"
+            }
+            // The same words, so that nobody can find out which key ids there are.
+            Self::UnknownKeyId | Self::Signature => {
+                "the token's signature does not match a key of its issuer; get a new token"
+            }
+            Self::Expired => "the token has expired (`exp`); get a new one",
+            Self::Early => "the token is not valid yet (`nbf`); check the clocks",
+            Self::Lifetime => {
+                "the token is valid for longer than is accepted (`exp`); get one with a shorter life"
+            }
+            Self::Audience => "the token is not meant for this gateway (`aud`)",
+            Self::Claim(words) => return Cow::Owned(words.clone()),
+            Self::Unavailable => {
+                "the keys of the token's issuer cannot be fetched at the moment; try again"
+            }
+        })
+    }
+
+    /// What the caller is told.
+    pub(super) fn error(&self) -> Error {
+        let message = self.message().into_owned();
+        let code = match self {
+            Self::Unavailable => return Error::unavailable(&message).retry_after(SOON),
+            // Nothing was given that could be invalid (RFC 6750, section 3.1).
+            Self::Missing | Self::Scheme => None,
+            _ => Some("invalid_api_key"),
+        };
+        let code = code.map(str::to_owned);
+        Error::caller(Fault { kind: Kind::Authentication, message, code, param: None })
+    }
+}
+
+/// When the keys may be there.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Told instead of a refusal when an address has had too many of them.
+pub(super) fn too_many(wait: Duration) -> Error {
+    let fault = Fault {
+        kind: Kind::RateLimited,
+        message: "too many wrong credentials came from your address; wait, then send a right one"
+            .to_owned(),
+        code: Some("rate_limit_exceeded".to_owned()),
+        param: None,
+    };
+    Error::caller(fault).retry_after(wait)
+}
