@@ -22,6 +22,7 @@ fn call() -> Call {
         stream: true,
         want_usage: false,
         form: CHAT,
+        echo: String::new(),
     }
 }
 

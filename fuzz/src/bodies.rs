@@ -87,6 +87,7 @@ fn transcode(
         stream,
         want_usage: step.is_multiple_of(2),
         form: CHAT,
+        echo: String::new(),
     };
     for framing in [upstream.framing(""), Framing::Whole] {
         let encoder = caller.encoder(&call, mode);

@@ -124,6 +124,7 @@ async fn pipeline(
         stream: envelope.stream,
         want_usage: envelope.want_usage,
         form: envelope.form,
+        echo: String::new(),
     };
     let session = Session {
         dialect,

@@ -77,6 +77,7 @@ async fn fm54_a_panic_in_a_stream_is_told_and_settled() {
                 stream: true,
                 want_usage: false,
                 form: CHAT,
+                echo: String::new(),
             },
             stream: Deadlines::default(),
             started: Instant::now(),

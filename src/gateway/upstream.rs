@@ -313,7 +313,12 @@ fn transcoder(
         let message = "the upstream answered a request for a stream with a whole body";
         return Err(Error::upstream(Fault::new(Kind::Upstream, message)));
     }
-    let encoder = order.dialect.encoder(&order.call, mode);
+    let encoder = if mode == Mode::Verbatim {
+        order.dialect.encoder(&order.call, mode)
+    } else {
+        let call = Call { echo: order.dialect.echo(&order.body), ..order.call.clone() };
+        order.dialect.encoder(&call, mode)
+    };
     Ok(Transcoder::new(
         framing,
         order.stream.max_event,

@@ -4,13 +4,16 @@
 //! environment or logs; identities and times come in as arguments. `tests/it/tidy.rs` checks it.
 
 pub mod aws_eventstream;
+pub mod body;
 pub mod chat;
 pub mod dialect;
+pub mod error_body;
 pub mod framing;
 pub mod json;
 pub mod json_array;
 pub mod ndjson;
 pub mod reset;
+pub mod scan;
 pub mod sse;
 pub mod template;
 pub mod transcode;

@@ -100,6 +100,11 @@ pub trait CallerDialect: Sync {
     fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault>;
     /// Reads a whole request, for translation. Says which field is wrong or cannot be translated.
     fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault>;
+    /// What of a request a translated answer to it repeats, in the dialect's own words, which are
+    /// for [`Call::echo`].
+    fn echo(&self, _body: &str) -> String {
+        String::new()
+    }
     /// A state machine that writes an answer.
     fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode>;
     /// The media type of a streamed answer.
@@ -234,6 +239,8 @@ pub struct Call {
     pub want_usage: bool,
     /// The form of the request, which its answer has too.
     pub form: &'static str,
+    /// What of the request a translated answer repeats, in the dialect's own words.
+    pub echo: String,
 }
 
 /// How an answer reaches the caller.

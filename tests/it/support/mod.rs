@@ -165,6 +165,7 @@ pub(crate) fn call(stream: bool, want_usage: bool) -> Call {
         stream,
         want_usage,
         form: CHAT,
+        echo: String::new(),
     }
 }
 

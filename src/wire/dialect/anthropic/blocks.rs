@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use super::ids::Ids;
 use crate::wire::chat::{Delta, Scheme};
+use crate::wire::scan::Scan;
 
 /// What a delta adds to the content, reduced to what this dialect can show.
 #[derive(Debug)]
@@ -121,7 +122,7 @@ impl Block {
     /// Whether another block may begin: always, but for a tool whose arguments are half written.
     pub(super) fn may_end(&self) -> bool {
         match &self.kind {
-            Kind::Tool { scan, .. } => scan.complete,
+            Kind::Tool { scan, .. } => scan.is_complete(),
             Kind::Text | Kind::Thinking { .. } | Kind::Redacted => true,
         }
     }
@@ -143,43 +144,6 @@ impl Blocks {
         } else if let Some(mut block) = Block::begun_by(piece) {
             block.keep(piece);
             self.0.push_back(block);
-        }
-    }
-}
-
-/// Notices where a JSON object ends, fragment by fragment. It does not judge what is inside.
-#[derive(Debug, Default)]
-pub(super) struct Scan {
-    depth: u64,
-    in_string: bool,
-    escaped: bool,
-    complete: bool,
-}
-
-impl Scan {
-    fn read(&mut self, json: &str) {
-        for byte in json.bytes() {
-            if self.in_string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.in_string = false,
-                    _ => {}
-                }
-                continue;
-            }
-            match byte {
-                b'"' => self.in_string = true,
-                b'{' | b'[' => {
-                    self.depth = self.depth.saturating_add(1);
-                    self.complete = false;
-                }
-                b'}' | b']' => {
-                    self.depth = self.depth.saturating_sub(1);
-                    self.complete = self.depth == 0;
-                }
-                _ => {}
-            }
         }
     }
 }

@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 
 use super::calls::{Calls, Context, Ids};
 use super::chunk::{Annotation, Body, Choice, Chunk, ContentPart, Detail, Groq, Logprobs, usage};
-use super::error;
 use crate::wire::chat::{Citation, Delta, End, Fault, Kind, Scheme, Stop};
 use crate::wire::dialect::Decode;
+use crate::wire::error_body;
 use crate::wire::framing::Frame;
 use crate::wire::json;
 use crate::wire::template::Template;
@@ -118,7 +118,7 @@ impl Decode for Decoder {
             return Some(self.done());
         }
         if frame.event.as_deref() == Some(b"error") {
-            return Some(End::Failed(error::in_stream(payload)));
+            return Some(End::Failed(error_body::in_stream(payload)));
         }
         if let Some(delta) = self.familiar(payload) {
             out.push(delta);
@@ -242,7 +242,7 @@ impl Decoder {
         }
         let flat = chunk.object.is_some_and(|object| object.get() == "\"error\"");
         if flat || chunk.error.is_some_and(truthy) {
-            return Some(End::Failed(error::in_stream(payload)));
+            return Some(End::Failed(error_body::in_stream(payload)));
         }
         end
     }

@@ -8,6 +8,7 @@ use super::{
     Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Target,
 };
 use crate::wire::chat::{Fault, Kind, Rendered, Request};
+use crate::wire::error_body;
 
 mod calls;
 mod chunk;
@@ -82,7 +83,7 @@ impl Dialect for OpenAiChat {
     }
 
     fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
-        error::response(status, body)
+        error_body::response(status, body)
     }
 }
 

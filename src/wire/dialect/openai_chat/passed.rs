@@ -5,9 +5,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::chunk::usage;
-use super::{decode, error};
+use super::decode;
 use crate::wire::chat::{Delta, End, Fault, Kind, Stop};
 use crate::wire::dialect::Decode;
+use crate::wire::error_body;
 use crate::wire::framing::Frame;
 use crate::wire::json;
 
@@ -65,7 +66,7 @@ impl Decode for Decoder {
             return Some(if self.started { End::Complete } else { End::Truncated });
         }
         if frame.event.as_deref() == Some(b"error") {
-            return Some(End::Failed(error::in_stream(payload)));
+            return Some(End::Failed(error_body::in_stream(payload)));
         }
         self.read(payload, out).err()
     }
@@ -99,7 +100,7 @@ impl Decoder {
             End::Failed(Fault::new(Kind::Upstream, message))
         })?;
         if answer.error.is_some_and(|error| !json::is_null(error)) {
-            return Err(End::Failed(error::in_stream(payload)));
+            return Err(End::Failed(error_body::in_stream(payload)));
         }
         if !std::mem::replace(&mut self.started, true) {
             let id = answer.id.and_then(json::text).unwrap_or_default();

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::request::{members, syntax};
+use super::request::members;
+use crate::wire::body::syntax;
 use crate::wire::chat::{Fault, Rendered, Role};
 use crate::wire::json::{self, quoted};
 

@@ -7,25 +7,13 @@ use std::borrow::Cow;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::wire::chat::{Fault, Kind};
+use crate::wire::body::syntax;
+use crate::wire::chat::Fault;
 use crate::wire::dialect::{CHAT, Envelope, Target};
 use crate::wire::json::{self, Members};
 
 pub(super) fn members(body: &str) -> Result<Members<'_>, Fault> {
     Members::parse(body).map_err(|error| syntax(&error))
-}
-
-/// A body that is not a JSON object: where, never what.
-pub(super) fn syntax(error: &serde_json::Error) -> Fault {
-    let (line, column) = (error.line(), error.column());
-    Fault::new(
-        Kind::Invalid,
-        if error.is_data() {
-            "the request body must be a JSON object".to_owned()
-        } else {
-            format!("the request body is not valid JSON (line {line}, column {column})")
-        },
-    )
 }
 
 /// A member if it is there and not null.

@@ -14,7 +14,15 @@ use crate::wire::framing::{Frame, Framing};
 use crate::wire::transcode::Transcoder;
 
 fn call(stream: bool, want_usage: bool) -> Call {
-    Call { id: "Q".repeat(24), created: 7, model: "asked".into(), stream, want_usage, form: CHAT }
+    Call {
+        id: "Q".repeat(24),
+        created: 7,
+        model: "asked".into(),
+        stream,
+        want_usage,
+        form: CHAT,
+        echo: String::new(),
+    }
 }
 
 fn transcoder(framing: Framing, mode: Mode, call: &Call) -> Transcoder {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::decode::scheme;
-use super::read::{parse, refuse};
+use crate::wire::body::{parse, refuse};
 use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Signature, Source};
 use crate::wire::json;
 

@@ -21,6 +21,7 @@ fn call(stream: bool) -> Call {
         stream,
         want_usage: true,
         form: CHAT,
+        echo: String::new(),
     }
 }
 
