@@ -10,10 +10,12 @@ use super::reset;
 
 mod anthropic;
 mod openai_chat;
+mod openai_responses;
 
 /// Every dialect, in the order in which shared paths are offered: the first one answers callers who
 /// do not say what they speak.
-pub static DIALECTS: &[&dyn Dialect] = &[&openai_chat::OpenAiChat, &anthropic::Anthropic];
+pub static DIALECTS: &[&dyn Dialect] =
+    &[&openai_chat::OpenAiChat, &openai_responses::OpenAiResponses, &anthropic::Anthropic];
 
 /// What callers who do not say what they speak are answered in.
 pub static DEFAULT: &dyn CallerDialect = &openai_chat::OpenAiChat;

@@ -1,0 +1,341 @@
+//! Writes answers from deltas, as a stream or whole.
+//!
+//! Items follow each other and never overlap: while a call's arguments are half written, the pieces
+//! of other items wait. A stream has one terminal event, which repeats the whole output; after a
+//! failure nothing that was open is closed, so that half a call never looks whole.
+
+use bytes::BytesMut;
+
+use super::events::Events;
+use super::output::{Item, Part, Piece, Text, Waiting, annotation, sealed};
+use super::response::{Head, Status};
+use crate::wire::chat::{Citation, Delta, End, Fault, Stop, Usage};
+use crate::wire::dialect::{Call, Encode};
+use crate::wire::framing::Frame;
+
+/// Writes deltas anew.
+#[derive(Debug)]
+pub(super) struct Translated {
+    stream: bool,
+    head: Head,
+    /// The tools whose calls are free text.
+    free: Vec<String>,
+    events: Events,
+    started: bool,
+    /// Items that are whole: id, status and content.
+    done: Vec<(String, &'static str, Item)>,
+    /// The item that is being written, and its id.
+    open: Option<(String, Item)>,
+    waiting: Waiting,
+    /// Characters of answer text in parts that are whole.
+    chars: u64,
+    /// Sources that came before any text.
+    early: Vec<Citation>,
+    usage: Usage,
+    stop: Option<Stop>,
+    refused: bool,
+}
+
+impl Encode for Translated {
+    fn frame(&mut self, _frame: &Frame, deltas: &[Delta<'_>], out: &mut BytesMut) {
+        let mut deltas = deltas.iter().peekable();
+        while let Some(delta) = deltas.next() {
+            match delta {
+                Delta::Text { choice: 0, text } => {
+                    let follows =
+                        |next: &&Delta<'_>| matches!(next, Delta::Logprobs { choice: 0, .. });
+                    let logprobs = match deltas.next_if(follows) {
+                        Some(Delta::Logprobs { items, .. }) => items.as_ref(),
+                        _ => "",
+                    };
+                    self.piece(&Piece::Text(text, logprobs), out);
+                }
+                delta => self.delta(delta, out),
+            }
+        }
+    }
+
+    fn finish(&mut self, end: &End, _last: Option<&Frame>, out: &mut BytesMut) {
+        match end.fault() {
+            None => self.complete(out),
+            Some(fault) if self.stream => self.fail(&fault, out),
+            Some(_) => {}
+        }
+    }
+}
+
+impl Translated {
+    pub(super) fn new(call: &Call) -> Self {
+        let head = Head::new(call);
+        Self {
+            stream: call.stream,
+            free: head.free_tools(),
+            head,
+            events: Events::new(!call.stream),
+            started: false,
+            done: Vec::new(),
+            open: None,
+            waiting: Waiting::default(),
+            chars: 0,
+            early: Vec::new(),
+            usage: Usage::default(),
+            stop: None,
+            refused: false,
+        }
+    }
+
+    /// There are no alternatives here: all but the first are left out.
+    fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) {
+        match delta {
+            Delta::Start { model, .. } => {
+                if !model.is_empty() && !self.started {
+                    self.head.model = model.to_string();
+                }
+                self.start(out);
+            }
+            Delta::Logprobs { choice: 0, items } => self.piece(&Piece::Text("", items), out),
+            Delta::Refusal { choice: 0, text } => {
+                self.refused = true;
+                self.piece(&Piece::Refusal(text), out);
+            }
+            Delta::Reasoning { choice: 0, text } => self.piece(&Piece::Reasoning(text), out),
+            Delta::Signature { value, scheme } => {
+                self.piece(&Piece::Sealed(&sealed(value, *scheme, false), false), out);
+            }
+            Delta::RedactedReasoning { data, scheme } => {
+                self.piece(&Piece::Sealed(&sealed(data, *scheme, true), true), out);
+            }
+            Delta::ToolStart { choice: 0, call, id, name } => {
+                let free = self.free.iter().any(|free| free == name);
+                self.piece(&Piece::Tool { call: *call, id, name, free }, out);
+            }
+            Delta::ToolArguments { choice: 0, call, json } => {
+                self.piece(&Piece::Json { call: *call, json }, out);
+            }
+            Delta::Citation(source) => self.cite(source, out),
+            Delta::Usage(usage) => self.usage.replace_with(usage),
+            Delta::Stop { choice: 0, reason } => self.stop = Some(reason.clone()),
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, out: &mut BytesMut) {
+        if std::mem::replace(&mut self.started, true) {
+            return;
+        }
+        for word in ["created", "in_progress"] {
+            let head = &self.head;
+            self.events.lifecycle(word, out, |out| {
+                head.write(Status::InProgress, &[], &Usage::default(), out);
+            });
+        }
+    }
+
+    fn piece(&mut self, piece: &Piece<'_>, out: &mut BytesMut) {
+        self.start(out);
+        let open = self.open.as_ref().map(|(_, item)| item);
+        if open.is_some_and(|item| item.takes(piece)) {
+            self.write(piece, out);
+            if self.open.as_ref().is_some_and(|(_, item)| item.may_end()) {
+                self.release(out);
+            }
+        } else if open.is_none_or(Item::may_end) {
+            if let Some(item) = Item::begun_by(piece) {
+                self.open(item, out);
+                self.write(piece, out);
+            }
+        } else {
+            self.waiting.add(piece);
+        }
+    }
+
+    /// The open item may end: those that waited for it follow, up to one that may not.
+    fn release(&mut self, out: &mut BytesMut) {
+        while self.open.as_ref().is_none_or(|(_, item)| item.may_end()) {
+            let Some(item) = self.waiting.0.pop_front() else { return };
+            self.replay(item, out);
+        }
+    }
+
+    /// Writes an item that waited, and leaves it open.
+    fn replay(&mut self, item: Item, out: &mut BytesMut) {
+        match item {
+            Item::Message(parts) => {
+                self.open(Item::Message(Vec::new()), out);
+                for part in &parts {
+                    match part {
+                        Part::Text(text) => {
+                            self.write(&Piece::Text(&text.words, &text.logprobs), out);
+                        }
+                        Part::Refusal(words) => self.write(&Piece::Refusal(words), out),
+                    }
+                }
+            }
+            Item::Reasoning { text, sealed } => {
+                self.open(Item::Reasoning { text: String::new(), sealed: None }, out);
+                if !text.is_empty() {
+                    self.write(&Piece::Reasoning(&text), out);
+                }
+                if let Some(value) = &sealed {
+                    self.write(&Piece::Sealed(value, false), out);
+                }
+            }
+            Item::Call(call) => {
+                let json = call.arguments.clone();
+                let number = call.number;
+                self.open(Item::Call(call.unsaid()), out);
+                if !json.is_empty() {
+                    self.write(&Piece::Json { call: number, json: &json }, out);
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, item: Item, out: &mut BytesMut) {
+        self.close(false, out);
+        let index = self.done.len();
+        let id = format!("{}_{}_{index}", item.prefix(), self.head.id.trim_start_matches("resp_"));
+        self.events.item_added((&id, index), &item, out);
+        self.open = Some((id, item));
+    }
+
+    /// Writes a piece of the open item, and keeps it for the events that repeat the whole.
+    fn write(&mut self, piece: &Piece<'_>, out: &mut BytesMut) {
+        let Some((_, item)) = &mut self.open else { return };
+        let parts = |item: &Item| if let Item::Message(parts) = item { parts.len() } else { 0 };
+        let before = parts(item);
+        let wordless = matches!(item, Item::Reasoning { text, .. } if text.is_empty());
+        item.keep(piece);
+        if parts(item) > before {
+            self.next_part(before, out);
+        }
+        match piece {
+            Piece::Text(text, logprobs) => self.events.text(text, logprobs, out),
+            Piece::Refusal(words) => self.events.refusal(words, out),
+            Piece::Reasoning(text) => {
+                if wordless {
+                    self.events.summary_added(out);
+                }
+                self.events.reasoning(text, out);
+            }
+            Piece::Json { json, .. } => {
+                // Free text is told at once, since here it stands within JSON.
+                if matches!(&self.open, Some((_, Item::Call(call))) if !call.free) {
+                    self.events.arguments(false, json, out);
+                }
+            }
+            Piece::Sealed(..) | Piece::Tool { .. } => {}
+        }
+    }
+
+    /// The part before is whole, and the one with this number begins.
+    fn next_part(&mut self, number: usize, out: &mut BytesMut) {
+        let Some((_, Item::Message(parts))) = &self.open else { return };
+        if let Some(before) = number.checked_sub(1).and_then(|number| parts.get(number)) {
+            self.events.part_done(before, out);
+            self.chars = self.chars.saturating_add(length(before));
+        }
+        if let Some(part) = parts.get(number) {
+            self.events.part_added(number, part, out);
+            if matches!(part, Part::Text(_)) {
+                for source in std::mem::take(&mut self.early) {
+                    self.cite(&source, out);
+                }
+            }
+        }
+    }
+
+    /// A source for the text that is being written, else for the last that was, which only the
+    /// terminal event can still tell of.
+    fn cite(&mut self, source: &Citation, out: &mut BytesMut) {
+        if let Some((_, Item::Message(parts))) = &mut self.open
+            && let Some(Part::Text(text)) = parts.last_mut()
+        {
+            let annotation = annotation(source, self.chars, &text.words);
+            self.events.annotation(text.annotations.len(), &annotation, out);
+            return text.annotations.push(annotation);
+        }
+        let waits = self.waiting.0.iter().any(|item| matches!(item, Item::Message(_)));
+        let last = self.done.iter_mut().rev().find_map(|(_, _, item)| last_text(item));
+        match last.filter(|_| !waits) {
+            Some(text) => {
+                let base = self.chars.saturating_sub(text.words.chars().count() as u64);
+                text.annotations.push(annotation(source, base, &text.words));
+            }
+            None => self.early.push(source.clone()),
+        }
+    }
+
+    /// The open item, if there is one, is done. It is incomplete if the answer was cut in it.
+    fn close(&mut self, cut: bool, out: &mut BytesMut) {
+        let Some((id, mut item)) = self.open.take() else { return };
+        let place = (id.as_str(), self.done.len());
+        match &mut item {
+            Item::Message(parts) => {
+                if let Some(part) = parts.last() {
+                    self.events.part_done(part, out);
+                    self.chars = self.chars.saturating_add(length(part));
+                }
+            }
+            Item::Reasoning { text, .. } if text.is_empty() => {}
+            Item::Reasoning { text, .. } => self.events.summary_done(text, out),
+            Item::Call(call) => {
+                if call.free {
+                    self.events.arguments(true, &call.said(), out);
+                } else if call.arguments.is_empty() {
+                    // Clients parse what they get.
+                    call.says("{}");
+                    self.events.arguments(false, "{}", out);
+                }
+                self.events.arguments_done(call, out);
+            }
+        }
+        let status = if cut || !item.may_end() { "incomplete" } else { "completed" };
+        self.events.item_done(place, (&item, status), out);
+        self.done.push((id, status, item));
+    }
+
+    /// Everything up to the end of a good answer, and the terminal event or the whole.
+    fn complete(&mut self, out: &mut BytesMut) {
+        self.start(out);
+        if let Some(Stop::Refusal(Some(words))) = &self.stop {
+            let words = words.clone();
+            self.piece(&Piece::Refusal(&words), out);
+        }
+        let status = Status::of(self.stop.as_ref(), self.refused);
+        let cut = matches!(status, Status::Incomplete(_));
+        while let Some(item) = self.waiting.0.pop_front() {
+            self.replay(item, out);
+        }
+        self.close(cut, out);
+        let Self { head, events, done, usage, .. } = self;
+        if self.stream {
+            events.lifecycle(status.word(), out, |out| head.write(status, done, usage, out));
+        } else {
+            head.write(status, done, usage, out);
+        }
+    }
+
+    fn fail(&mut self, fault: &Fault, out: &mut BytesMut) {
+        self.start(out);
+        self.events.error(fault, out);
+        let Self { head, events, done, usage, .. } = self;
+        events.lifecycle("failed", out, |out| head.write(Status::Failed(fault), done, usage, out));
+    }
+}
+
+fn last_text(item: &mut Item) -> Option<&mut Text> {
+    let Item::Message(parts) = item else { return None };
+    parts.iter_mut().rev().find_map(|part| match part {
+        Part::Text(text) => Some(text),
+        Part::Refusal(_) => None,
+    })
+}
+
+/// Characters of answer text in a part.
+fn length(part: &Part) -> u64 {
+    match part {
+        Part::Text(text) => text.words.chars().count() as u64,
+        Part::Refusal(_) => 0,
+    }
+}

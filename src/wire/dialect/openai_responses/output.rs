@@ -1,0 +1,311 @@
+//! The output items that are being written, and how each reads when it is whole.
+//!
+//! State of another vendor's reasoning is marked as such, so that it finds its way back to that
+//! vendor and never to this one.
+
+use std::collections::VecDeque;
+
+use bytes::{BufMut, BytesMut};
+
+use crate::wire::chat::{Citation, Scheme};
+use crate::wire::json::{self, Members, write_str};
+use crate::wire::scan::Scan;
+
+/// What leads the state of another vendor in `encrypted_content`.
+pub(super) const FOREIGN: &str = "streamgate:";
+/// The vendors that are marked.
+const MARKS: [(Scheme, &str); 2] = [(Scheme::Anthropic, "anthropic"), (Scheme::Gemini, "gemini")];
+
+/// Reasoning state as it is shown to a caller.
+pub(super) fn sealed(value: &str, scheme: Scheme, redacted: bool) -> String {
+    let kind = if redacted { "data" } else { "signature" };
+    match MARKS.iter().find(|(of, _)| *of == scheme) {
+        Some((_, name)) => format!("{FOREIGN}{name}:{kind}:{value}"),
+        None => value.to_owned(),
+    }
+}
+
+/// The same, given back: the value, whose it is, and whether it stands for hidden words. Whether
+/// this vendor's own does, its item tells. `None`: marked as nobody marks it.
+pub(super) fn unsealed(shown: &str) -> Option<(&str, Scheme, Option<bool>)> {
+    let Some(marked) = shown.strip_prefix(FOREIGN) else {
+        return Some((shown, Scheme::OpenAi, None));
+    };
+    let (name, rest) = marked.split_once(':')?;
+    let (kind, value) = rest.split_once(':')?;
+    let (scheme, _) = MARKS.iter().find(|(_, known)| *known == name)?;
+    Some((value, *scheme, Some(kind == "data")))
+}
+
+/// What a delta adds to the output.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Piece<'a> {
+    /// A fragment, and log probabilities as array elements.
+    Text(&'a str, &'a str),
+    Refusal(&'a str),
+    Reasoning(&'a str),
+    /// State, as it is shown, and whether it stands by itself.
+    Sealed(&'a str, bool),
+    Tool {
+        call: u32,
+        id: &'a str,
+        name: &'a str,
+        /// It takes free text.
+        free: bool,
+    },
+    Json {
+        call: u32,
+        json: &'a str,
+    },
+}
+
+/// An item with what it holds so far.
+#[derive(Debug)]
+pub(super) enum Item {
+    Message(Vec<Part>),
+    Reasoning { text: String, sealed: Option<String> },
+    Call(Call),
+}
+
+/// A tool call.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) number: u32,
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) arguments: String,
+    pub(super) free: bool,
+    scan: Scan,
+}
+
+/// A part of a message.
+#[derive(Debug)]
+pub(super) enum Part {
+    Text(Text),
+    Refusal(String),
+}
+
+/// A text with what belongs to it, as array elements.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    pub(super) words: String,
+    pub(super) annotations: Vec<String>,
+    pub(super) logprobs: String,
+}
+
+impl Item {
+    /// The item that a piece begins. `None`: a fragment of a call that is not there.
+    pub(super) fn begun_by(piece: &Piece<'_>) -> Option<Self> {
+        Some(match piece {
+            Piece::Text(..) | Piece::Refusal(_) => Self::Message(Vec::new()),
+            Piece::Reasoning(_) | Piece::Sealed(..) => {
+                Self::Reasoning { text: String::new(), sealed: None }
+            }
+            Piece::Tool { call, id, name, free } => Self::Call(Call {
+                number: *call,
+                id: (*id).to_owned(),
+                name: (*name).to_owned(),
+                arguments: String::new(),
+                free: *free,
+                scan: Scan::default(),
+            }),
+            Piece::Json { .. } => return None,
+        })
+    }
+
+    /// Whether a piece belongs to this item.
+    pub(super) fn takes(&self, piece: &Piece<'_>) -> bool {
+        match (self, piece) {
+            (Self::Message(_), Piece::Text(..) | Piece::Refusal(_))
+            | (
+                Self::Reasoning { sealed: None, .. },
+                Piece::Reasoning(_) | Piece::Sealed(_, false),
+            ) => true,
+            (Self::Call(own), Piece::Json { call, .. }) => own.number == *call,
+            _ => false,
+        }
+    }
+
+    /// Whether another item may begin: always, but for a call whose arguments are half written.
+    pub(super) fn may_end(&self) -> bool {
+        match self {
+            Self::Call(call) => call.scan.is_complete(),
+            Self::Message(_) | Self::Reasoning { .. } => true,
+        }
+    }
+
+    /// Keeps what a piece adds.
+    pub(super) fn keep(&mut self, piece: &Piece<'_>) {
+        match (self, piece) {
+            (Self::Message(parts), Piece::Text(text, logprobs)) => {
+                if !matches!(parts.last(), Some(Part::Text(_))) {
+                    parts.push(Part::Text(Text::default()));
+                }
+                if let Some(Part::Text(own)) = parts.last_mut() {
+                    own.words.push_str(text);
+                    if !own.logprobs.is_empty() && !logprobs.is_empty() {
+                        own.logprobs.push(',');
+                    }
+                    own.logprobs.push_str(logprobs);
+                }
+            }
+            (Self::Message(parts), Piece::Refusal(words)) => match parts.last_mut() {
+                Some(Part::Refusal(own)) => own.push_str(words),
+                _ => parts.push(Part::Refusal((*words).to_owned())),
+            },
+            (Self::Reasoning { text, .. }, Piece::Reasoning(words)) => text.push_str(words),
+            (Self::Reasoning { sealed, .. }, Piece::Sealed(value, _)) => {
+                *sealed = Some((*value).to_owned());
+            }
+            (Self::Call(own), Piece::Json { json, .. }) => {
+                own.says(json);
+            }
+            _ => {}
+        }
+    }
+
+    /// What leads the item's id.
+    pub(super) fn prefix(&self) -> &'static str {
+        match self {
+            Self::Message(_) => "msg",
+            Self::Reasoning { .. } => "rs",
+            Self::Call(call) if call.free => "ctc",
+            Self::Call(_) => "fc",
+        }
+    }
+
+    /// The whole item.
+    pub(super) fn write(&self, id: &str, status: &str, out: &mut BytesMut) {
+        let head = |kind: &str| format!(r#"{{"id":"{id}","type":"{kind}","status":"{status}""#);
+        match self {
+            Self::Message(parts) => {
+                out.put_slice(head("message").as_bytes());
+                out.put_slice(br#","role":"assistant","content":["#);
+                for (number, part) in parts.iter().enumerate() {
+                    if number > 0 {
+                        out.put_u8(b',');
+                    }
+                    part.write(out);
+                }
+                out.put_slice(b"]}");
+            }
+            Self::Reasoning { text, sealed } => {
+                out.put_slice(head("reasoning").as_bytes());
+                out.put_slice(br#","summary":["#);
+                if !text.is_empty() {
+                    summary(text, out);
+                }
+                out.put_u8(b']');
+                if let Some(value) = sealed {
+                    out.put_slice(br#","encrypted_content":"#);
+                    write_str(value, out);
+                }
+                out.put_u8(b'}');
+            }
+            Self::Call(call) => {
+                let kind = if call.free { "custom_tool_call" } else { "function_call" };
+                out.put_slice(head(kind).as_bytes());
+                out.put_slice(br#","call_id":"#);
+                write_str(&call.id, out);
+                out.put_slice(br#","name":"#);
+                write_str(&call.name, out);
+                out.put_slice(if call.free { br#","input":"# } else { br#","arguments":"# });
+                write_str(&call.said(), out);
+                out.put_u8(b'}');
+            }
+        }
+    }
+}
+
+impl Call {
+    /// The call as it begins.
+    pub(super) fn unsaid(&self) -> Self {
+        Self {
+            number: self.number,
+            id: self.id.clone(),
+            name: self.name.clone(),
+            arguments: String::new(),
+            free: self.free,
+            scan: Scan::default(),
+        }
+    }
+
+    /// Adds to its arguments.
+    pub(super) fn says(&mut self, json: &str) {
+        self.arguments.push_str(json);
+        self.scan.read(json);
+    }
+
+    /// The arguments, or the free text in them, as far as they came.
+    pub(super) fn said(&self) -> String {
+        if !self.free {
+            return self.arguments.clone();
+        }
+        let members = Members::parse(&self.arguments).ok();
+        let input = members.and_then(|members| members.get("input").and_then(json::text));
+        input.map_or_else(|| self.arguments.clone(), std::borrow::Cow::into_owned)
+    }
+}
+
+impl Part {
+    /// The whole part.
+    pub(super) fn write(&self, out: &mut BytesMut) {
+        match self {
+            Self::Text(text) => {
+                out.put_slice(br#"{"type":"output_text","text":"#);
+                write_str(&text.words, out);
+                out.put_slice(br#","annotations":["#);
+                out.put_slice(text.annotations.join(",").as_bytes());
+                out.put_slice(br#"],"logprobs":["#);
+                out.put_slice(text.logprobs.as_bytes());
+                out.put_slice(b"]}");
+            }
+            Self::Refusal(words) => {
+                out.put_slice(br#"{"type":"refusal","refusal":"#);
+                write_str(words, out);
+                out.put_u8(b'}');
+            }
+        }
+    }
+}
+
+/// A part of a summary.
+pub(super) fn summary(text: &str, out: &mut BytesMut) {
+    out.put_slice(br#"{"type":"summary_text","text":"#);
+    write_str(text, out);
+    out.put_u8(b'}');
+}
+
+/// A source as an annotation of a text. Offsets that nobody gave span all of it; those given count
+/// from the beginning of the answer, `base` characters before the text.
+pub(super) fn annotation(source: &Citation, base: u64, text: &str) -> String {
+    let within = |place: u64| place.saturating_sub(base);
+    let start = source.start.map_or(0, within);
+    let end = source.end.map_or_else(|| text.chars().count() as u64, within);
+    let words = |text: &Option<String>| json::quoted(text.as_deref().unwrap_or_default());
+    format!(
+        r#"{{"type":"url_citation","start_index":{start},"end_index":{end},"url":{},"title":{}}}"#,
+        words(&source.url),
+        words(&source.title)
+    )
+}
+
+/// Items that wait until the open one ends, in the order in which they began.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(pub(super) VecDeque<Item>);
+
+impl Waiting {
+    /// Adds a piece to the item that it belongs to. A piece of an unknown call is dropped.
+    pub(super) fn add(&mut self, piece: &Piece<'_>) {
+        let home = match piece {
+            Piece::Json { .. } => self.0.iter_mut().rev().find(|item| item.takes(piece)),
+            _ => self.0.back_mut().filter(|item| item.takes(piece)),
+        };
+        if let Some(item) = home {
+            item.keep(piece);
+        } else if let Some(mut item) = Item::begun_by(piece) {
+            item.keep(piece);
+            self.0.push_back(item);
+        }
+    }
+}

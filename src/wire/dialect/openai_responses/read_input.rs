@@ -1,0 +1,282 @@
+//! Reads the `input` of a request into turns.
+//!
+//! Refused with their path, because no other dialect has them: references to stored items, files by
+//! id, audio, compacted conversations, approvals, and the calls of tools that run at the caller but
+//! are the vendor's own (shell, patches, computers). Dropped: calls of hosted tools, of which the
+//! text that follows tells what they found; the `phase` of messages; cache hints on parts.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::output::unsealed;
+use super::read::free_arguments;
+use crate::wire::body::{parse, refuse};
+use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
+use crate::wire::json;
+
+type Raw<'a> = Option<&'a RawValue>;
+
+#[derive(Deserialize)]
+struct ItemBody<'a> {
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    #[serde(default)]
+    role: Option<String>,
+    #[serde(borrow, default)]
+    content: Raw<'a>,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    call_id: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(borrow, default)]
+    arguments: Raw<'a>,
+    #[serde(borrow, default)]
+    input: Raw<'a>,
+    #[serde(borrow, default)]
+    output: Raw<'a>,
+    #[serde(borrow, default)]
+    summary: Raw<'a>,
+    #[serde(default)]
+    encrypted_content: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PartBody {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    refusal: Option<String>,
+    #[serde(default)]
+    image_url: Option<String>,
+    #[serde(default)]
+    detail: Option<String>,
+    #[serde(default)]
+    filename: Option<String>,
+    #[serde(default)]
+    file_data: Option<String>,
+    #[serde(default)]
+    file_url: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct TextBody {
+    #[serde(default)]
+    text: String,
+}
+
+/// Reads all items. What the model said in one turn, with its reasoning and its calls, becomes one
+/// turn, and so do results of tools that follow each other.
+pub(super) fn messages(input: &RawValue, turns: &mut Vec<Message>) -> Result<(), Fault> {
+    if let Some(text) = json::text(input) {
+        turns.push(Message { role: Role::User, parts: vec![Part::Text(text.into_owned())] });
+        return Ok(());
+    }
+    if !input.get().starts_with('[') {
+        return Err(refuse("input", "must be a string or an array of items"));
+    }
+    let items: Vec<&RawValue> = parse("input", input.get())?;
+    for (i, raw) in items.into_iter().enumerate() {
+        let path = format!("input[{i}]");
+        let body: ItemBody<'_> = parse(&path, raw.get())?;
+        item(&path, body, turns)?;
+    }
+    Ok(())
+}
+
+fn item(path: &str, body: ItemBody<'_>, turns: &mut Vec<Message>) -> Result<(), Fault> {
+    let missing = |name: &str| refuse(&format!("{path}.{name}"), "is missing");
+    let kind = body.kind.as_deref().unwrap_or("message");
+    match kind {
+        "message" => message(path, &body, turns)?,
+        "function_call" | "custom_tool_call" => {
+            let arguments = arguments(path, &body)?;
+            let id = body.call_id.or(body.id).ok_or_else(|| missing("call_id"))?;
+            let name = body.name.ok_or_else(|| missing("name"))?;
+            said(turns, Part::ToolCall { id, name, arguments });
+        }
+        "function_call_output" | "custom_tool_call_output" => {
+            let parts = content(&format!("{path}.output"), body.output)?;
+            let id = body.call_id.ok_or_else(|| missing("call_id"))?;
+            let result = Part::ToolResult { id, parts, is_error: false };
+            match turns.last_mut().filter(|turn| is_results(turn)) {
+                Some(turn) => turn.parts.push(result),
+                None => turns.push(Message { role: Role::User, parts: vec![result] }),
+            }
+        }
+        "reasoning" => {
+            for part in reasoning(path, &body)? {
+                said(turns, part);
+            }
+        }
+        "item_reference" => {
+            let what = "refers to an item that is kept at the vendor, which this model's provider \
+                        does not have; send the item itself";
+            return Err(refuse(path, what));
+        }
+        "web_search_call"
+        | "file_search_call"
+        | "code_interpreter_call"
+        | "image_generation_call"
+        | "mcp_call"
+        | "mcp_list_tools"
+        | "tool_search_call"
+        | "tool_search_output" => {}
+        _ => return Err(refuse(path, "is of a type that cannot be translated for this model")),
+    }
+    Ok(())
+}
+
+/// A part of what the model said last.
+fn said(turns: &mut Vec<Message>, part: Part) {
+    match turns.last_mut().filter(|turn| turn.role == Role::Assistant) {
+        Some(turn) => turn.parts.push(part),
+        None => turns.push(Message { role: Role::Assistant, parts: vec![part] }),
+    }
+}
+
+fn is_results(turn: &Message) -> bool {
+    turn.parts.iter().all(|part| matches!(part, Part::ToolResult { .. }))
+}
+
+fn message(path: &str, body: &ItemBody<'_>, turns: &mut Vec<Message>) -> Result<(), Fault> {
+    let role = match body.role.as_deref() {
+        Some("system" | "developer") => Role::System,
+        Some("user") => Role::User,
+        Some("assistant") => Role::Assistant,
+        _ => {
+            let what = "must be \"user\", \"assistant\", \"system\" or \"developer\"";
+            return Err(refuse(&format!("{path}.role"), what));
+        }
+    };
+    let parts = content(&format!("{path}.content"), body.content)?;
+    // Two messages in a row are two turns; what precedes or follows a call belongs to its turn.
+    let apart = |turn: &Message| {
+        let has = |kind: fn(&Part) -> bool| turn.parts.iter().any(kind);
+        turn.role != Role::Assistant
+            || has(|part| matches!(part, Part::Text(_)))
+                && !has(|part| matches!(part, Part::ToolCall { .. }))
+    };
+    match turns.last_mut().filter(|turn| role == Role::Assistant && !apart(turn)) {
+        Some(turn) => turn.parts.extend(parts),
+        None => turns.push(Message { role, parts }),
+    }
+    Ok(())
+}
+
+fn content(path: &str, raw: Raw<'_>) -> Result<Vec<Part>, Fault> {
+    let Some(raw) = raw.filter(|raw| !json::is_null(raw)) else {
+        return Ok(Vec::new());
+    };
+    if let Some(text) = json::text(raw) {
+        return Ok(vec![Part::Text(text.into_owned())]);
+    }
+    if !raw.get().starts_with('[') {
+        return Err(refuse(path, "must be a string or an array of parts"));
+    }
+    let bodies: Vec<PartBody> = parse(path, raw.get())?;
+    let read = |(i, body)| part(&format!("{path}[{i}]"), body);
+    bodies.into_iter().enumerate().map(read).collect()
+}
+
+fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
+    let missing = |name: &str| refuse(&format!("{path}.{name}"), "is missing");
+    match body.kind.as_str() {
+        "input_text" | "output_text" | "text" => {
+            body.text.map(Part::Text).ok_or_else(|| missing("text"))
+        }
+        "refusal" => body.refusal.map(Part::Refusal).ok_or_else(|| missing("refusal")),
+        "input_image" => {
+            let path = format!("{path}.image_url");
+            let url = body.image_url.ok_or_else(|| by_id(&path))?;
+            let source = source(&path, url)?;
+            Ok(Part::Image(Image { source, detail: body.detail }))
+        }
+        "input_file" => {
+            let source = match (body.file_data, body.file_url) {
+                (Some(data), _) => match source(&format!("{path}.file_data"), data)? {
+                    Source::Url(_) => {
+                        return Err(refuse(&format!("{path}.file_data"), "must be a data: URL"));
+                    }
+                    source => source,
+                },
+                (None, Some(url)) => Source::Url(url),
+                (None, None) => return Err(by_id(&format!("{path}.file_data"))),
+            };
+            Ok(Part::Document(Document { source, title: body.filename }))
+        }
+        _ => Err(refuse(
+            path,
+            "is of a type that cannot be translated: use input_text, input_image or input_file",
+        )),
+    }
+}
+
+fn by_id(path: &str) -> Fault {
+    refuse(path, "is missing: files by id stay with the vendor that stores them")
+}
+
+/// Reads an address: of the web, or `data:` with base64.
+fn source(path: &str, url: String) -> Result<Source, Fault> {
+    if url.starts_with("https://") || url.starts_with("http://") {
+        return Ok(Source::Url(url));
+    }
+    let inline = url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
+    let (media_type, data) =
+        inline.filter(|(media_type, _)| !media_type.is_empty()).ok_or_else(|| {
+            refuse(path, "must be an https: URL or a data: URL with a media type and base64")
+        })?;
+    Ok(Source::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
+}
+
+/// Arguments are a string of JSON, or free text that is put into some.
+fn arguments(path: &str, body: &ItemBody<'_>) -> Result<Box<RawValue>, Fault> {
+    let wrong = |name: &str, what: &str| refuse(&format!("{path}.{name}"), what);
+    if body.kind.as_deref() == Some("custom_tool_call") {
+        let input = body.input.and_then(json::text);
+        let input = input.ok_or_else(|| wrong("input", "must be a string"))?;
+        return free_arguments(&input).ok_or_else(|| wrong("input", "must be a string"));
+    }
+    let written = body
+        .arguments
+        .map_or_else(Default::default, |raw| json::text(raw).unwrap_or_else(|| raw.get().into()));
+    let written = if written.trim().is_empty() { "{}" } else { written.trim() };
+    let arguments = RawValue::from_string(written.to_owned());
+    arguments
+        .ok()
+        .filter(|json| json.get().starts_with('{'))
+        .ok_or_else(|| wrong("arguments", "must be a JSON object, written as a string"))
+}
+
+/// Its words, if there are any, and its state, if there is some; an item without either is nothing.
+fn reasoning(path: &str, body: &ItemBody<'_>) -> Result<Vec<Part>, Fault> {
+    let texts = |name: &str, raw: Raw<'_>| -> Result<Vec<String>, Fault> {
+        let raw = raw.filter(|raw| !json::is_null(raw));
+        let parts: Option<Vec<TextBody>> =
+            raw.map(|raw| parse(&format!("{path}.{name}"), raw.get())).transpose()?;
+        let texts = parts.into_iter().flatten().map(|part| part.text);
+        Ok(texts.filter(|text| !text.is_empty()).collect())
+    };
+    let mut words = texts("summary", body.summary)?;
+    if words.is_empty() {
+        words = texts("content", body.content)?;
+    }
+    let text = words.join("\n\n");
+    let state = body.encrypted_content.as_deref().filter(|state| !state.is_empty());
+    Ok(match state.and_then(unsealed) {
+        None if text.is_empty() => Vec::new(),
+        None => vec![Part::Reasoning { text, signature: None }],
+        Some((data, scheme, redacted))
+            if redacted.unwrap_or_else(|| scheme == Scheme::OpenAi && text.is_empty()) =>
+        {
+            vec![Part::RedactedReasoning { data: data.to_owned(), scheme }]
+        }
+        Some((value, scheme, _)) => {
+            let signature = Some(Signature { value: value.to_owned(), scheme });
+            vec![Part::Reasoning { text, signature }]
+        }
+    })
+}

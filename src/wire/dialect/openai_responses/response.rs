@@ -1,0 +1,177 @@
+//! The response object around an output: what of the request it repeats, how it stands, and what
+//! it cost. Usage is never made up: what nobody counted is null.
+
+use std::borrow::Cow;
+
+use bytes::{BufMut, BytesMut};
+
+use super::error;
+use super::output::Item;
+use crate::wire::chat::{Fault, Stop, Usage};
+use crate::wire::dialect::Call;
+use crate::wire::json::{self, Members, write_str};
+
+/// The members of a request that its response repeats, and what stands for those that it lacks.
+const REPEATED: [(&str, &str); 17] = [
+    ("instructions", "null"),
+    ("max_output_tokens", "null"),
+    ("max_tool_calls", "null"),
+    ("metadata", "{}"),
+    ("parallel_tool_calls", "true"),
+    ("prompt_cache_key", "null"),
+    ("reasoning", r#"{"effort":null,"summary":null}"#),
+    ("safety_identifier", "null"),
+    ("service_tier", "null"),
+    ("temperature", "null"),
+    ("text", r#"{"format":{"type":"text"}}"#),
+    ("tool_choice", r#""auto""#),
+    ("tools", "[]"),
+    ("top_logprobs", "null"),
+    ("top_p", "null"),
+    ("truncation", r#""disabled""#),
+    ("user", "null"),
+];
+
+/// What of a request is repeated, as a JSON object on one line. Bodies that are none repeat nothing.
+pub(super) fn echo(body: &str) -> String {
+    let members = Members::parse(body).unwrap_or_default();
+    let mut out = String::from("{");
+    for (name, default) in REPEATED {
+        let said = members.get(name).filter(|value| !json::is_null(value));
+        let value = said.map_or(default, |value| value.get());
+        if out.len() > 1 {
+            out.push(',');
+        }
+        out.extend(["\"", name, "\":"]);
+        // Outside of strings line breaks mean nothing, and inside of them there are none.
+        out.extend(value.chars().map(|c| if c == '\n' || c == '\r' { ' ' } else { c }));
+    }
+    out.push('}');
+    out
+}
+
+/// The names of the tools that take free text.
+pub(super) fn free_tools(echo: &str) -> Vec<String> {
+    let members = Members::parse(echo).unwrap_or_default();
+    let tools = super::event::list::<Members<'_>>(members.get("tools"));
+    let free = |tool: &Members<'_>| {
+        tool.get("type").and_then(json::text).is_some_and(|kind| kind == "custom")
+    };
+    let name = |tool: Members<'_>| tool.get("name").and_then(json::text).map(Cow::into_owned);
+    tools.into_iter().filter(free).filter_map(name).collect()
+}
+
+/// How a response stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Status<'a> {
+    InProgress,
+    Completed,
+    /// For this reason.
+    Incomplete(&'static str),
+    Failed(&'a Fault),
+}
+
+impl Status<'_> {
+    /// What a stop amounts to (`reference/wire-formats.md` 14.1). A filter's or a vendor's refusal
+    /// without words of the model's own is a `content_filter`.
+    pub(super) fn of(stop: Option<&Stop>, refused: bool) -> Self {
+        match stop {
+            Some(Stop::MaxTokens | Stop::ContextFull) => Self::Incomplete("max_output_tokens"),
+            Some(Stop::ContentFilter) => Self::Incomplete("content_filter"),
+            Some(Stop::Refusal(_)) if !refused => Self::Incomplete("content_filter"),
+            _ => Self::Completed,
+        }
+    }
+
+    /// The word for it.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::InProgress => "in_progress",
+            Self::Completed => "completed",
+            Self::Incomplete(_) => "incomplete",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+/// What every response object of an answer says alike.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) id: String,
+    pub(super) model: String,
+    created: u64,
+    echo: String,
+}
+
+impl Head {
+    pub(super) fn new(call: &Call) -> Self {
+        let echo = if call.echo.is_empty() { echo("{}") } else { call.echo.clone() };
+        Self {
+            id: format!("resp_{}", call.id),
+            model: call.model.clone(),
+            created: call.created,
+            echo,
+        }
+    }
+
+    /// Which tools take free text.
+    pub(super) fn free_tools(&self) -> Vec<String> {
+        free_tools(&self.echo)
+    }
+
+    /// The response object with these items, their ids and their status.
+    pub(super) fn write(
+        &self,
+        status: Status<'_>,
+        items: &[(String, &'static str, Item)],
+        usage: &Usage,
+        out: &mut BytesMut,
+    ) {
+        out.put_slice(br#"{"id":"#);
+        write_str(&self.id, out);
+        out.put_slice(br#","object":"response","created_at":"#);
+        out.put_slice(self.created.to_string().as_bytes());
+        out.put_slice(br#","status":""#);
+        out.put_slice(status.word().as_bytes());
+        out.put_slice(br#"","background":false,"error":"#);
+        match status {
+            Status::Failed(fault) => out.put_slice(error::of_response(fault).as_bytes()),
+            _ => out.put_slice(b"null"),
+        }
+        out.put_slice(br#","incomplete_details":"#);
+        match status {
+            Status::Incomplete(reason) => {
+                out.put_slice(format!(r#"{{"reason":"{reason}"}}"#).as_bytes());
+            }
+            _ => out.put_slice(b"null"),
+        }
+        out.put_slice(br#","model":"#);
+        write_str(&self.model, out);
+        out.put_slice(br#","previous_response_id":null,"store":false,"output":["#);
+        for (number, (id, status, item)) in items.iter().enumerate() {
+            if number > 0 {
+                out.put_u8(b',');
+            }
+            item.write(id, status, out);
+        }
+        out.put_slice(br#"],"usage":"#);
+        write_usage(usage, out);
+        out.put_u8(b',');
+        let echo = self.echo.strip_prefix('{').unwrap_or_default();
+        out.put_slice(echo.as_bytes());
+    }
+}
+
+fn write_usage(usage: &Usage, out: &mut BytesMut) {
+    if *usage == Usage::default() {
+        return out.put_slice(b"null");
+    }
+    let [input, read, write, output, reasoning] =
+        [usage.input, usage.cache_read, usage.cache_write, usage.output, usage.reasoning]
+            .map(Option::unwrap_or_default);
+    let total = input.saturating_add(output);
+    let usage = format!(
+        r#"{{"input_tokens":{input},"input_tokens_details":{{"cached_tokens":{read},"cache_write_tokens":{write}}},"output_tokens":{output},"output_tokens_details":{{"reasoning_tokens":{reasoning}}},"total_tokens":{total}}}"#
+    );
+    out.put_slice(usage.as_bytes());
+}
