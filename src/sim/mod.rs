@@ -10,6 +10,7 @@ mod anthropic;
 mod ask;
 mod openai;
 mod openai_passed;
+mod openai_responses;
 mod play;
 mod program;
 mod stats;

@@ -7,11 +7,15 @@ use serde_json::Value;
 
 use super::ask::{Ask, Refused};
 use super::voice::Voice;
-use super::{anthropic, openai, openai_passed};
+use super::{anthropic, openai, openai_passed, openai_responses};
 
 /// Every vendor.
-pub(super) static VENDORS: &[&dyn Vendor] =
-    &[&openai::OpenAi, &openai_passed::OpenAiPassed, &anthropic::Anthropic];
+pub(super) static VENDORS: &[&dyn Vendor] = &[
+    &openai::OpenAi,
+    &openai_passed::OpenAiPassed,
+    &openai_responses::Responses,
+    &anthropic::Anthropic,
+];
 
 /// A vendor's protocol.
 pub(super) trait Vendor: Sync {

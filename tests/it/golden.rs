@@ -1,8 +1,8 @@
 //! Golden files: `tests/fixtures/<dialect>/<case>.in.*` to `<case>.<caller dialect>.*`, found by
 //! listing the folders. `UPDATE=1` rewrites what is expected; read the diff before you commit it.
 //!
-//! Every fixture is also cut at every byte and truncated at every byte. A truncation must never end
-//! cleanly unless the terminal itself was whole.
+//! Every fixture is also cut at every byte and truncated at every byte, by the callers in turn, and
+//! fed byte by byte by each. A truncation must never end cleanly unless the terminal itself was whole.
 
 use std::path::{Path, PathBuf};
 
@@ -105,6 +105,13 @@ fn requests_are_as_expected() {
     assert!(failures.is_empty(), "{}\nUPDATE=1 rewrites", failures.join("\n"));
 }
 
+/// The places from 0 to `end` that are tried with this caller: the callers take turns, so that every
+/// place is tried and the time it takes does not grow with their number.
+fn turns(caller: &dyn CallerDialect, end: usize) -> impl Iterator<Item = usize> {
+    let mine = caller_dialects().position(|other| other.name() == caller.name());
+    (mine.expect("a caller")..end).step_by(caller_dialects().count())
+}
+
 /// Calls `check` for every fixture, caller and natural mode.
 fn every(mut check: impl FnMut(&str, &[u8], &dyn Dialect, &dyn CallerDialect, Mode)) {
     for upstream in DIALECTS {
@@ -155,7 +162,7 @@ fn cuts_never_matter() {
     every(|case, input, upstream, caller, mode| {
         let way = call(true, true);
         let whole = run(upstream, caller, (&way, mode), input, []);
-        for cut in 0..=input.len() {
+        for cut in turns(caller, input.len() + 1) {
             let cut_run = run(upstream, caller, (&way, mode), input, [cut]);
             assert_eq!(cut_run, whole, "{case} to {} cut at {cut}", caller.name());
         }
@@ -170,7 +177,7 @@ fn truncations_are_never_clean() {
     every(|case, input, upstream, caller, mode| {
         let way = call(true, true);
         let terminal = terminal(upstream.name(), input);
-        for len in 0..input.len() {
+        for len in turns(caller, input.len()) {
             let cut = run(upstream, caller, (&way, mode), &input[..len], []);
             let place = format!("{case} to {} truncated at {len}", caller.name());
             if len >= terminal {
@@ -193,10 +200,12 @@ fn truncations_are_never_clean() {
 /// holds the earliest terminal.
 fn terminal(dialect: &str, input: &[u8]) -> usize {
     let text = String::from_utf8_lossy(input);
-    let marks: &[&str] = if dialect == "anthropic" {
-        &["{\"type\":\"message_stop\"}"]
-    } else {
-        &["[DONE]", "\"finish_reason\":\"", "\"finish_reason\": \""]
+    let marks: &[&str] = match dialect {
+        "anthropic" => &["{\"type\":\"message_stop\"}"],
+        "openai-responses" => {
+            &["\"type\":\"response.completed\"", "\"type\":\"response.incomplete\""]
+        }
+        _ => &["[DONE]", "\"finish_reason\":\"", "\"finish_reason\": \""],
     };
     let first = marks.iter().filter_map(|mark| text.find(mark).map(|at| (at, mark.len()))).min();
     let Some((at, len)) = first else { return input.len() + 1 };

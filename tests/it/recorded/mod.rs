@@ -4,6 +4,7 @@
 mod anthropic;
 mod extract;
 mod openai_chat;
+mod openai_responses;
 
 use std::path::{Path, PathBuf};
 
@@ -18,10 +19,19 @@ use extract::{Recorded, recorded_by};
 use crate::support::{self, Choice, Ended, Tokens, Tool, View, call, reader, run};
 
 /// Recordings that cannot be held to the general rule, and why.
-const EXCEPTIONS: &[(&str, &str)] = &[(
-    "vercel-duplicate-message-start",
-    "a synthetic stream with a second message spliced in: reset or error, both right",
-)];
+const EXCEPTIONS: &[(&str, &str)] = &[
+    (
+        "vercel-duplicate-message-start",
+        "a synthetic stream with a second message spliced in: reset or error, both right",
+    ),
+    ("vercel-parallel-tool-call-wrapper", "its first and last payloads are cut and no JSON"),
+    ("vercel-openai-shell-container", "abridged by hand: most fragments of its text are gone"),
+    ("vercel-openai-phase", "abridged by hand: most fragments of its text are gone"),
+];
+
+/// Bodies of this size and more are not fed byte by byte, for the sake of the time it takes: what
+/// could break there breaks in the shorter ones and in the fixtures, too.
+const LONG: usize = 16 * 1024;
 
 fn recorded() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/recorded");
@@ -66,13 +76,13 @@ fn every_recording_to_every_caller() {
     for upstream in DIALECTS {
         let recorded = recorded_by(upstream.name());
         for (name, body) in streams(&root, recorded) {
+            if let Some((_, why)) = EXCEPTIONS.iter().find(|(part, _)| name.contains(part)) {
+                println!("{name} left out: {why}");
+                continue;
+            }
             let payloads = (recorded.payloads)(&body);
             let view = (recorded.view)(&payloads);
             let mut row = format!("{name:<110} {:<40}", features(&view));
-            if let Some((_, why)) = EXCEPTIONS.iter().find(|(part, _)| name.contains(part)) {
-                println!("{row} left out: {why}");
-                continue;
-            }
             for caller in caller_dialects() {
                 let results = all_ways(*upstream, caller, &body, &view, &payloads);
                 row.push_str(if results.is_empty() { " ok" } else { " FAILED" });
@@ -127,7 +137,11 @@ fn all_ways(
             let way = (&call(stream, want_usage), mode);
             let whole = run(upstream, caller, way, body, []);
             // The thorough cuttings once for each way; whether usage was asked for cuts nothing.
-            let steps: &[usize] = if want_usage { &[1, 7, 1448] } else { &[] };
+            let steps: &[usize] = match (want_usage, body.len()) {
+                (false, _) => &[],
+                (true, ..LONG) => &[1, 7, 1448],
+                (true, _) => &[7, 1448],
+            };
             for step in steps.iter().copied() {
                 if run(upstream, caller, way, body, (step..body.len()).step_by(step)) != whole {
                     wrong.push(format!(

@@ -3,10 +3,11 @@
 
 use serde_json::Value;
 
-use super::{Tool, View, anthropic, openai_chat};
+use super::{Tool, View, anthropic, openai_chat, openai_responses};
 
 /// Every language that callers speak.
-pub(crate) static LANGUAGES: &[&Language] = &[&openai_chat::LANGUAGE, &anthropic::LANGUAGE];
+pub(crate) static LANGUAGES: &[&Language] =
+    &[&openai_chat::LANGUAGE, &openai_responses::LANGUAGE, &anthropic::LANGUAGE];
 
 /// The language of a dialect's callers.
 pub(crate) fn language(dialect: &str) -> &'static Language {

@@ -10,6 +10,7 @@ pub(crate) mod collector;
 pub(crate) mod gateway;
 pub(crate) mod language;
 pub(crate) mod openai_chat;
+pub(crate) mod openai_responses;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod simulated;

@@ -1,0 +1,395 @@
+//! The answer in the words of `OpenAI`'s Responses API.
+//!
+//! Faithful to recorded streams: items one after another, each whole again when it is done, and the
+//! whole output again in the terminal event. Refusals and calls end `completed`.
+
+use axum::http::Uri;
+use serde_json::{Value, json};
+
+use super::answer::{Piece, Stop};
+use super::ask::{Ask, Fields, Refused};
+use super::openai::CREATED;
+use super::vendor::Vendor;
+use super::voice::{Event, Totals, Voice, quoted};
+
+/// Stands where the vendor has encrypted reasoning.
+const SEALED: &str = "c2ltdWxhdGVkLXJlYXNvbmluZw==";
+
+/// The vendor.
+pub(super) struct Responses;
+
+impl Vendor for Responses {
+    fn paths(&self) -> &'static [&'static str] {
+        &["/v1/responses", "/responses"]
+    }
+
+    fn read(&self, _uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+        let fields = Fields::read(self, body)?;
+        let model = fields.text("model")?;
+        let input = fields.value.get("input").ok_or_else(|| fields.missing("input"))?;
+        let last = input.as_array().and_then(|items| items.last());
+        let last = last.and_then(|item| item.get("type")).and_then(Value::as_str);
+        for field in ["previous_response_id", "conversation"] {
+            if fields.has(field) {
+                let message = format!("'{field}' was not found: nothing is stored here.");
+                return Err(Refused::invalid(message, Some(field)));
+            }
+        }
+        Ok(Ask {
+            model,
+            stream: fields.flag("stream")?.unwrap_or(false),
+            form: "responses",
+            usage: true,
+            choices: 1,
+            max_tokens: fields.number("max_output_tokens")?,
+            tools: fields.tool_names("/name"),
+            answers_tools: matches!(last, Some("function_call_output" | "custom_tool_call_output")),
+            prompt_tokens: fields.prompt_tokens,
+        })
+    }
+
+    fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice> {
+        Box::new(Response {
+            number,
+            model: ask.model.clone(),
+            prompt_tokens: ask.prompt_tokens,
+            sequence: 0,
+            done: Vec::new(),
+            open: None,
+        })
+    }
+
+    fn refusal(&self, refused: &Refused, _request_id: &str) -> Value {
+        let kind = match refused.status {
+            429 => "requests",
+            500.. => "server_error",
+            _ => "invalid_request_error",
+        };
+        json!({"error": {
+            "message": refused.message,
+            "type": kind,
+            "param": refused.param,
+            "code": refused.code,
+        }})
+    }
+}
+
+/// One answer.
+struct Response {
+    number: u64,
+    model: String,
+    prompt_tokens: u64,
+    sequence: u64,
+    /// Items that are whole.
+    done: Vec<Value>,
+    open: Option<Open>,
+}
+
+/// The item that is being said.
+struct Open {
+    of: Of,
+    id: String,
+    text: String,
+    /// Of a call.
+    name: String,
+}
+
+/// What an item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Reasoning,
+    Text,
+    Refusal,
+    /// The call with this index.
+    Call(u64),
+}
+
+fn of(piece: &Piece) -> (Of, &str) {
+    match piece {
+        Piece::Think(token) => (Of::Reasoning, token),
+        Piece::Text(token) => (Of::Text, token),
+        Piece::Refusal(token) => (Of::Refusal, token),
+        Piece::Call { index, fragment, .. } => (Of::Call(*index), fragment),
+    }
+}
+
+impl Open {
+    /// The item with this status: as it began, or whole.
+    fn item(&self, number: u64, status: &str) -> Value {
+        let (id, text) = (&self.id, &self.text);
+        let whole = status != "in_progress";
+        let part = |part: Value| if whole { json!([part]) } else { json!([]) };
+        match self.of {
+            Of::Reasoning if whole => json!({
+                "id": id, "type": "reasoning", "encrypted_content": SEALED,
+                "summary": [{"type": "summary_text", "text": text}],
+            }),
+            Of::Reasoning => json!({"id": id, "type": "reasoning", "summary": []}),
+            Of::Text => json!({
+                "id": id, "type": "message", "status": status, "role": "assistant",
+                "content": part(json!({
+                    "type": "output_text", "annotations": [], "logprobs": [], "text": text,
+                })),
+            }),
+            Of::Refusal => json!({
+                "id": id, "type": "message", "status": status, "role": "assistant",
+                "content": part(json!({"type": "refusal", "refusal": text})),
+            }),
+            Of::Call(index) => json!({
+                "id": id, "type": "function_call", "status": status, "arguments": text,
+                "call_id": format!("call_sim{number}_{index}"), "name": self.name,
+            }),
+        }
+    }
+
+    /// The names of its events of parts and deltas, and what leads to a part in them.
+    fn words(&self) -> (&'static str, &'static str, &'static str) {
+        match self.of {
+            Of::Reasoning => (
+                "response.reasoning_summary_part",
+                "response.reasoning_summary_text",
+                "summary_index",
+            ),
+            Of::Text => ("response.content_part", "response.output_text", "content_index"),
+            Of::Refusal => ("response.content_part", "response.refusal", "content_index"),
+            Of::Call(_) => ("", "response.function_call_arguments", ""),
+        }
+    }
+
+    fn part(&self, text: &str) -> String {
+        let text = quoted(text);
+        match self.of {
+            Of::Reasoning => format!(r#"{{"type":"summary_text","text":{text}}}"#),
+            Of::Refusal => format!(r#"{{"type":"refusal","refusal":{text}}}"#),
+            Of::Text | Of::Call(_) => {
+                format!(r#"{{"type":"output_text","annotations":[],"logprobs":[],"text":{text}}}"#)
+            }
+        }
+    }
+}
+
+/// The event names are static, as those of all vendors; these are all that are said here.
+fn named(name: &str) -> &'static str {
+    const NAMES: [&str; 18] = [
+        "response.created",
+        "response.in_progress",
+        "response.completed",
+        "response.incomplete",
+        "response.failed",
+        "response.output_item.added",
+        "response.output_item.done",
+        "response.content_part.added",
+        "response.content_part.done",
+        "response.output_text.delta",
+        "response.output_text.done",
+        "response.refusal.delta",
+        "response.refusal.done",
+        "response.reasoning_summary_part.added",
+        "response.reasoning_summary_part.done",
+        "response.reasoning_summary_text.delta",
+        "response.reasoning_summary_text.done",
+        "response.function_call_arguments.delta",
+    ];
+    NAMES
+        .into_iter()
+        .find(|known| *known == name)
+        .unwrap_or("response.function_call_arguments.done")
+}
+
+impl Response {
+    /// An event with its number; `rest` are its other fields.
+    fn event(&mut self, name: &str, rest: &str) -> Event {
+        let sequence = self.sequence;
+        self.sequence = sequence.saturating_add(1);
+        let data = format!(r#"{{"type":"{name}","sequence_number":{sequence},{rest}}}"#);
+        Event { name: Some(named(name)), data }
+    }
+
+    fn lifecycle(&mut self, name: &str, response: &Value) -> Event {
+        self.event(name, &format!(r#""response":{response}"#))
+    }
+
+    fn response(&self, status: &str, output: &[Value], usage: &Value) -> Value {
+        let incomplete = match status {
+            "incomplete" => json!({"reason": "max_output_tokens"}),
+            _ => Value::Null,
+        };
+        let error = match status {
+            "failed" => json!({
+                "code": "server_error",
+                "message": "The simulated upstream fails here, as the model name asks.",
+            }),
+            _ => Value::Null,
+        };
+        json!({
+            "id": format!("resp_sim{}", self.number), "object": "response", "created_at": CREATED,
+            "status": status, "background": false, "error": error,
+            "incomplete_details": incomplete, "instructions": null, "max_output_tokens": null,
+            "max_tool_calls": null, "model": self.model, "output": output,
+            "parallel_tool_calls": true, "previous_response_id": null, "prompt_cache_key": null,
+            "reasoning": {"effort": null, "summary": null}, "safety_identifier": null,
+            "service_tier": "default", "store": false, "temperature": 1.0,
+            "text": {"format": {"type": "text"}, "verbosity": "medium"}, "tool_choice": "auto",
+            "tools": [], "top_logprobs": 0, "top_p": 1.0, "truncation": "disabled",
+            "usage": usage, "user": null, "metadata": {},
+        })
+    }
+
+    fn usage(&self, totals: Totals) -> Value {
+        json!({
+            "input_tokens": self.prompt_tokens,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": totals.tokens,
+            "output_tokens_details": {"reasoning_tokens": totals.thinking},
+            "total_tokens": self.prompt_tokens.saturating_add(totals.tokens),
+        })
+    }
+
+    fn begin(&self, piece: &Piece) -> Open {
+        let (of, _) = of(piece);
+        let prefix = match of {
+            Of::Reasoning => "rs",
+            Of::Text | Of::Refusal => "msg",
+            Of::Call(_) => "fc",
+        };
+        let id = format!("{prefix}_sim{}_{}", self.number, self.done.len());
+        let name = match piece {
+            Piece::Call { name, .. } => name.clone(),
+            _ => String::new(),
+        };
+        Open { of, id, text: String::new(), name }
+    }
+
+    /// Makes the item of `piece` the open one.
+    fn enter(&mut self, piece: &Piece) -> Vec<Event> {
+        if self.open.as_ref().is_some_and(|open| open.of == of(piece).0) {
+            return Vec::new();
+        }
+        let mut events = self.leave("completed");
+        let open = self.begin(piece);
+        let index = self.done.len();
+        let item = open.item(self.number, "in_progress");
+        let added = format!(r#""output_index":{index},"item":{item}"#);
+        events.push(self.event("response.output_item.added", &added));
+        let (part, _, place) = open.words();
+        if !part.is_empty() {
+            let rest = format!(
+                r#""item_id":"{}","output_index":{index},"{place}":0,"part":{}"#,
+                open.id,
+                open.part("")
+            );
+            events.push(self.event(&format!("{part}.added"), &rest));
+        }
+        self.open = Some(open);
+        events
+    }
+
+    /// The open item is done.
+    fn leave(&mut self, status: &str) -> Vec<Event> {
+        let Some(open) = self.open.take() else {
+            return Vec::new();
+        };
+        let mut events = Vec::new();
+        let index = self.done.len();
+        let (part, delta, place) = open.words();
+        let at = format!(r#""item_id":"{}","output_index":{index}"#, open.id);
+        let text = quoted(&open.text);
+        let rest = match open.of {
+            Of::Call(_) => format!(r#"{at},"name":{},"arguments":{text}"#, quoted(&open.name)),
+            Of::Refusal => format!(r#"{at},"{place}":0,"refusal":{text}"#),
+            Of::Text => format!(r#"{at},"{place}":0,"text":{text},"logprobs":[]"#),
+            Of::Reasoning => format!(r#"{at},"{place}":0,"text":{text}"#),
+        };
+        events.push(self.event(&format!("{delta}.done"), &rest));
+        if !part.is_empty() {
+            let rest = format!(r#"{at},"{place}":0,"part":{}"#, open.part(&open.text));
+            events.push(self.event(&format!("{part}.done"), &rest));
+        }
+        let item = open.item(self.number, status);
+        let done = format!(r#""output_index":{index},"item":{item}"#);
+        events.push(self.event("response.output_item.done", &done));
+        self.done.push(item);
+        events
+    }
+}
+
+impl Voice for Response {
+    fn opening(&mut self, _first: Option<&Piece>) -> Vec<Event> {
+        let response = self.response("in_progress", &[], &Value::Null);
+        ["response.created", "response.in_progress"]
+            .map(|name| self.lifecycle(name, &response))
+            .into()
+    }
+
+    fn say(&mut self, piece: &Piece) -> Vec<Event> {
+        let mut events = self.enter(piece);
+        let (_, token) = of(piece);
+        let index = self.done.len();
+        let Some(open) = &mut self.open else { return events };
+        open.text.push_str(token);
+        let (_, delta, place) = open.words();
+        let token = quoted(token);
+        let place = match open.of {
+            Of::Call(_) => String::new(),
+            _ => format!(r#""{place}":0,"#),
+        };
+        let logprobs = if open.of == Of::Text { r#","logprobs":[]"# } else { "" };
+        let rest = format!(
+            r#""item_id":"{}","output_index":{index},{place}"delta":{token}{logprobs},"obfuscation":"sim""#,
+            open.id
+        );
+        events.push(self.event(&format!("{delta}.delta"), &rest));
+        events
+    }
+
+    fn closing(&mut self, totals: Totals) -> Vec<Event> {
+        let status = if totals.stop == Stop::Length { "incomplete" } else { "completed" };
+        let mut events = self.leave(status);
+        let response = self.response(status, &self.done, &self.usage(totals));
+        events.push(self.lifecycle(&format!("response.{status}"), &response));
+        events
+    }
+
+    fn failure(&self) -> Vec<Event> {
+        let (next, after) = (self.sequence, self.sequence.saturating_add(1));
+        let response = self.response("failed", &[], &Value::Null);
+        let message = "The simulated upstream fails here, as the model name asks.";
+        let error = json!({
+            "type": "error", "sequence_number": next,
+            "error": {"type": "server_error", "code": "server_error", "message": message, "param": null},
+        });
+        let failed = json!({
+            "type": "response.failed", "sequence_number": after, "response": response,
+        });
+        vec![
+            Event { name: Some("error"), data: error.to_string() },
+            Event { name: Some("response.failed"), data: failed.to_string() },
+        ]
+    }
+
+    fn junk(&self) -> Event {
+        Event {
+            name: Some("response.output_text.delta"),
+            data: r#"{"type":"response.output_text.delta","output_ind"#.to_owned(),
+        }
+    }
+
+    fn whole(&self, pieces: &[Piece], totals: Totals) -> Value {
+        let status = if totals.stop == Stop::Length { "incomplete" } else { "completed" };
+        let mut items: Vec<Open> = Vec::new();
+        for piece in pieces {
+            let (of, token) = of(piece);
+            match items.last_mut() {
+                Some(open) if open.of == of => open.text.push_str(token),
+                _ => {
+                    let mut open = self.begin(piece);
+                    open.id = format!("{}{}", open.id, items.len());
+                    open.text.push_str(token);
+                    items.push(open);
+                }
+            }
+        }
+        let output: Vec<Value> = items.iter().map(|open| open.item(self.number, status)).collect();
+        self.response(status, &output, &self.usage(totals))
+    }
+}

@@ -1,0 +1,87 @@
+//! What recordings of `OpenAI`'s Responses say, read leniently with `serde_json::Value`. It must
+//! never call the gateway's decoders.
+
+use serde_json::Value;
+
+use super::extract::{self, Recorded, event_stream};
+use crate::support::{Choice, Ended, Tool, View, openai_responses};
+
+/// The recordings.
+pub(super) const RECORDED: Recorded = Recorded {
+    name: "openai-responses",
+    folders: &["openai-responses"],
+    suffix: ".sse",
+    framed: |payloads| event_stream(payloads, false),
+    payloads: extract::payloads,
+    view: |payloads| view(&extract::values(payloads)),
+    neutral: |stop, choice| match stop {
+        "max_output_tokens" => "length",
+        "content_filter" => "filter",
+        _ if !choice.tools.is_empty() => "tools",
+        _ if !choice.refusal.is_empty() => "refusal",
+        _ => "end",
+    },
+    withheld: |_, _| false,
+    terminal: |data| {
+        ["completed", "incomplete", "failed"]
+            .iter()
+            .any(|word| data.contains(&format!("\"type\":\"response.{word}\"")))
+    },
+};
+
+/// What the items say when they are done; a stream that breaks off says what its fragments did.
+fn view(values: &[(&str, Value)]) -> View {
+    let mut view = View::default();
+    let mut choice = Choice::default();
+    for (_, value) in values {
+        match value["type"].as_str().unwrap_or_default() {
+            "response.output_item.done" => item(&value["item"], &mut choice),
+            "error" => view.ended = Ended::Error(String::new()),
+            "response.failed" => {
+                let message = value["response"]["error"]["message"].as_str();
+                view.ended = Ended::Error(message.unwrap_or_default().to_owned());
+                break;
+            }
+            "response.completed" | "response.incomplete" => {
+                let response = &value["response"];
+                let reason = response["incomplete_details"]["reason"].as_str();
+                choice.stop = Some(reason.unwrap_or("completed").to_owned());
+                if response["usage"].is_object() {
+                    view.usage = Some(openai_responses::tokens(&response["usage"]));
+                }
+                view.ended = Ended::Complete;
+                break;
+            }
+            _ => {}
+        }
+    }
+    view.choices.insert(0, choice);
+    view
+}
+
+fn item(item: &Value, choice: &mut Choice) {
+    let texts = |list: &str| -> Vec<String> {
+        let parts = item[list].as_array().into_iter().flatten();
+        let texts = parts.filter_map(|part| part["text"].as_str()).map(ToOwned::to_owned);
+        texts.filter(|text| !text.is_empty()).collect()
+    };
+    match item["type"].as_str().unwrap_or_default() {
+        "message" => {
+            for part in item["content"].as_array().into_iter().flatten() {
+                choice.text.push_str(part["text"].as_str().unwrap_or_default());
+                choice.refusal.push_str(part["refusal"].as_str().unwrap_or_default());
+            }
+        }
+        "reasoning" => {
+            let summary = texts("summary");
+            let words = if summary.is_empty() { texts("content") } else { summary };
+            choice.reasoning.push_str(&words.join("\n\n"));
+        }
+        "function_call" => {
+            let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
+            let (id, name, arguments) = (text("call_id"), text("name"), text("arguments"));
+            choice.tools.push(Tool { id, name, arguments });
+        }
+        _ => {}
+    }
+}
