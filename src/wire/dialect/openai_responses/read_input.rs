@@ -114,7 +114,7 @@ fn item(path: &str, body: ItemBody<'_>, turns: &mut Vec<Message>) -> Result<(), 
         }
         "item_reference" => {
             let what = "refers to an item that is kept at the vendor, which this model's provider \
-                        does not have; send the item itself";
+                        does not have; send the item itself, as clients do with `store: false`";
             return Err(refuse(path, what));
         }
         "web_search_call"

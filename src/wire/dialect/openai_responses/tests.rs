@@ -1,1 +1,434 @@
-//! Tests.
+//! What the fixtures and recordings do not hold: failure modes by number, and shapes by the dozen.
+
+use bytes::{Bytes, BytesMut};
+use serde_json::{Value, json};
+
+use super::OpenAiResponses;
+use crate::wire::chat::{Delta, End, Fault, Kind, Part, Scheme, Stop, Usage};
+use crate::wire::dialect::{CHAT, Call, CallerDialect, Dialect, Mode, Quirks, Target};
+use crate::wire::framing::{Frame, Framing};
+use crate::wire::transcode::{Tally, Transcoder};
+
+fn call(stream: bool) -> Call {
+    Call {
+        id: "Q".repeat(24),
+        created: 7,
+        model: "asked".into(),
+        stream,
+        want_usage: true,
+        form: CHAT,
+        echo: String::new(),
+    }
+}
+
+/// Payloads as an event stream without names.
+fn stream(payloads: &[Value]) -> String {
+    payloads.iter().map(|payload| format!("data: {payload}\n\n")).collect()
+}
+
+struct Ran {
+    events: Vec<Value>,
+    end: End,
+    tally: Tally,
+}
+
+fn run(mode: Mode, input: &str) -> Ran {
+    let encoder = OpenAiResponses.encoder(&call(true), mode);
+    let decoder = OpenAiResponses.decoder(CHAT);
+    let mut codec = Transcoder::new(Framing::Sse, 1 << 20, decoder, encoder, mode);
+    let mut out = BytesMut::new();
+    codec.push(Bytes::copy_from_slice(input.as_bytes()), &mut out);
+    codec.finish(&mut out);
+    let text = String::from_utf8(out.to_vec()).unwrap();
+    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    let events = data.map(|data| serde_json::from_str(data).unwrap()).collect();
+    Ran { events, end: codec.end().unwrap().clone(), tally: codec.tally().clone() }
+}
+
+fn kinds(ran: &Ran) -> Vec<&str> {
+    ran.events.iter().map(|event| event["type"].as_str().unwrap_or("none")).collect()
+}
+
+fn created() -> Value {
+    json!({ "type": "response.created", "sequence_number": 0, "response": { "id": "resp_up", "model": "m", "status": "in_progress" } })
+}
+
+fn text(delta: &str) -> Value {
+    json!({ "type": "response.output_text.delta", "sequence_number": 1, "output_index": 0, "content_index": 0, "item_id": "msg", "delta": delta })
+}
+
+fn terminal(word: &str, more: &Value) -> Value {
+    let mut response = json!({ "id": "resp_up", "status": word, "output": [],
+        "usage": { "input_tokens": 5, "input_tokens_details": null, "output_tokens": 3 } });
+    for (name, value) in more.as_object().unwrap() {
+        response[name] = value.clone();
+    }
+    json!({ "type": format!("response.{word}"), "sequence_number": 2, "response": response })
+}
+
+const TERMINALS: [&str; 3] = ["response.completed", "response.incomplete", "response.failed"];
+
+/// 41: whatever ends an answer, there is one terminal event, it is the last, and its usage counts.
+#[test]
+fn fm41_one_terminal_event_and_its_usage() {
+    let reason = json!({ "incomplete_details": { "reason": "max_output_tokens" } });
+    let error = json!({ "error": { "code": "server_error", "message": "broken" } });
+    for (word, more, stop) in [
+        ("completed", json!({}), Some(Stop::End)),
+        ("incomplete", reason, Some(Stop::MaxTokens)),
+        ("incomplete", json!({}), Some(Stop::MaxTokens)),
+        ("failed", error, None),
+        ("failed", json!({ "error": null }), None),
+        ("cancelled", json!({}), None),
+    ] {
+        let input = stream(&[created(), text("hi"), terminal(word, &more), text("late")]);
+        for mode in [Mode::Verbatim, Mode::Translated] {
+            let ran = run(mode, &input);
+            let kinds = kinds(&ran);
+            let last = kinds.last().unwrap();
+            let ends = kinds.iter().filter(|kind| TERMINALS.contains(kind)).count();
+            assert!(TERMINALS.contains(last) && ends == 1, "{word} {mode:?}: {kinds:?}");
+            assert_eq!(ran.tally.usage.output, Some(3), "{word} {mode:?}");
+            assert_eq!(ran.tally.stop, stop, "{word} {mode:?}");
+            assert_eq!(ran.end == End::Complete, stop.is_some(), "{word} {mode:?}");
+        }
+    }
+    let ran = run(Mode::Translated, &stream(&[created(), terminal("completed", &json!({}))]));
+    assert_eq!(ran.events.last().unwrap()["response"]["usage"]["total_tokens"], 8);
+}
+
+/// 4: the end of the bytes is not the end of the answer, nor is `[DONE]`, nor an item that is done.
+#[test]
+fn fm04_only_a_terminal_event_completes() {
+    let done = json!({ "type": "response.output_item.done", "output_index": 0,
+        "item": { "type": "message", "content": [{ "type": "output_text", "text": "hi" }] } });
+    for tail in ["", "data: [DONE]\n\n"] {
+        let input = stream(&[created(), text("hi"), done.clone()]) + tail;
+        for mode in [Mode::Verbatim, Mode::Translated] {
+            let ran = run(mode, &input);
+            assert_eq!(ran.end, End::Truncated, "{tail:?}");
+            let told: Vec<&str> = kinds(&ran).into_iter().rev().take(2).collect();
+            assert_eq!(told, ["response.failed", "error"], "{mode:?}");
+            // What we add goes on counting where the upstream stopped.
+            let numbers: Vec<u64> = ran
+                .events
+                .iter()
+                .rev()
+                .take(2)
+                .filter_map(|e| e["sequence_number"].as_u64())
+                .collect();
+            assert_eq!(numbers[0], numbers[1] + 1, "{:?}", ran.events);
+        }
+    }
+}
+
+/// 12: an error in any of its shapes reaches the caller where SDKs look for it, once.
+#[test]
+fn fm12_errors_in_the_stream_are_told_once() {
+    let nested = json!({ "type": "error", "sequence_number": 2, "error": { "type": "insufficient_quota", "code": "insufficient_quota", "message": "broken", "param": null } });
+    let flat = json!({ "type": "error", "sequence_number": 2, "code": "server_error", "message": "broken", "param": null });
+    let bare =
+        json!({ "error": { "code": 503, "message": "broken", "type": "unavailable_error" } });
+    let failed = terminal(
+        "failed",
+        &json!({ "error": { "code": "rate_limit_exceeded", "message": "broken" } }),
+    );
+    for (name, ends, kind) in [
+        ("nested, then failed", vec![nested.clone(), failed.clone()], Kind::Billing),
+        ("nested", vec![nested], Kind::Billing),
+        ("flat", vec![flat], Kind::Upstream),
+        ("bare", vec![bare], Kind::Overloaded),
+        ("failed", vec![failed], Kind::RateLimited),
+    ] {
+        let input = stream(&[vec![created(), text("hi")], ends].concat());
+        for mode in [Mode::Verbatim, Mode::Translated] {
+            let ran = run(mode, &input);
+            let End::Failed(fault) = &ran.end else { panic!("{name}: {:?}", ran.end) };
+            assert_eq!((fault.message.as_str(), fault.kind), ("broken", kind), "{name}");
+            let errors = ran.events.iter().filter(|event| event["type"] == "error").count();
+            assert!(errors <= 1, "{name} {mode:?}: {:?}", kinds(&ran));
+            let last = ran.events.last().unwrap();
+            let told = if name == "bare" && mode == Mode::Verbatim {
+                &last["error"]
+            } else {
+                assert_eq!(last["type"], "response.failed", "{name} {mode:?}");
+                &last["response"]["error"]
+            };
+            assert_eq!(told["message"], "broken", "{name} {mode:?}");
+        }
+        let translated = run(Mode::Translated, &input);
+        let error = translated.events.iter().find(|event| event["type"] == "error").unwrap();
+        assert_eq!(
+            (&error["message"], &error["error"]["message"]),
+            (&json!("broken"), &json!("broken"))
+        );
+    }
+}
+
+fn write(deltas: &[Delta<'_>], echo: &str) -> Value {
+    let call = Call { echo: echo.to_owned(), ..call(false) };
+    let mut encoder = OpenAiResponses.encoder(&call, Mode::Translated);
+    let mut out = BytesMut::new();
+    encoder.frame(&Frame::default(), deltas, &mut out);
+    encoder.finish(&End::Complete, None, &mut out);
+    serde_json::from_slice(&out).unwrap()
+}
+
+fn edited(body: &Value) -> Value {
+    let target = Target { model: "m", stream: false, form: CHAT, quirks: &Quirks::default() };
+    serde_json::from_str(&OpenAiResponses.edit_request(&body.to_string(), &target).unwrap())
+        .unwrap()
+}
+
+/// 28, 29: reasoning state of any vendor goes to the caller and comes back unchanged as that
+/// vendor's, with and without words; another vendor's never goes to this one.
+#[test]
+fn fm28_state_comes_back_as_whose_it_was() {
+    for scheme in [Scheme::Anthropic, Scheme::OpenAi, Scheme::Gemini] {
+        let value = "EqQBCgIYAhIM+/:=";
+        let deltas = [
+            Delta::Reasoning { choice: 0, text: "because".into() },
+            Delta::Signature { value: value.into(), scheme },
+            Delta::RedactedReasoning { data: value.into(), scheme },
+            Delta::Text { choice: 0, text: "so".into() },
+        ];
+        let answer = write(&deltas, "");
+        let body = json!({ "model": "m", "input": answer["output"] });
+        let request = OpenAiResponses.decode_request(CHAT, &body.to_string()).unwrap();
+        let [turn] = request.messages.as_slice() else { panic!("{request:?}") };
+        let [
+            Part::Reasoning { text, signature: Some(signature) },
+            Part::RedactedReasoning { data, scheme: of },
+            Part::Text(_),
+        ] = turn.parts.as_slice()
+        else {
+            panic!("{scheme:?}: {:?}", turn.parts)
+        };
+        assert_eq!(
+            (text.as_str(), signature.value.as_str(), signature.scheme),
+            ("because", value, scheme)
+        );
+        assert_eq!((data.as_str(), *of), (value, scheme));
+        let target = Target { model: "m", stream: true, form: CHAT, quirks: &Quirks::default() };
+        let written = OpenAiResponses.encode_request(&request, &target).unwrap();
+        let own = scheme == Scheme::OpenAi;
+        assert_eq!(written.contains(value), own, "{written}");
+        // Verbatim, too.
+        let sent = edited(&body);
+        assert_eq!(sent["input"].as_array().unwrap().len(), if own { 3 } else { 1 }, "{sent}");
+        assert_eq!(sent.to_string().contains(value), own);
+    }
+    // A text about it is not it.
+    let body =
+        json!({ "model": "m", "input": [{ "role": "user", "content": "what is streamgate:x?" }] });
+    assert_eq!(edited(&body), body);
+}
+
+/// 40: the caller's tools are known by how their calls are told: free text for custom ones.
+#[test]
+fn custom_tools_are_called_with_free_text() {
+    let body = "{\"model\":\"m\",\n\"tools\":[\r\n{\"type\":\"custom\",\"name\":\"sh\"},{\"type\":\"function\",\"name\":\"f\"}],\"temperature\":0.25}";
+    let echo = OpenAiResponses.echo(body);
+    assert!(!echo.contains(['\n', '\r']), "{echo}");
+    let start = |call, name: &'static str| Delta::ToolStart {
+        choice: 0,
+        call,
+        id: name.into(),
+        name: name.into(),
+    };
+    let json =
+        |call, json: &'static str| Delta::ToolArguments { choice: 0, call, json: json.into() };
+    let answer = write(
+        &[start(0, "sh"), json(0, r#"{"input":"a \"b\" \u00e9"}"#), start(1, "f"), json(1, "{}")],
+        &echo,
+    );
+    assert_eq!(answer["output"][0]["type"], "custom_tool_call");
+    assert_eq!(answer["output"][0]["input"], "a \"b\" é");
+    assert_eq!(answer["output"][1]["arguments"], "{}");
+    assert_eq!((&answer["temperature"], &answer["tools"][1]["name"]), (&json!(0.25), &json!("f")));
+    assert_eq!(
+        (&answer["parallel_tool_calls"], &answer["truncation"]),
+        (&json!(true), &json!("disabled"))
+    );
+}
+
+/// A source that comes when its text is whole is told with the whole; one that comes before any
+/// text, with the first.
+#[test]
+fn sources_find_their_text() {
+    let source = |url: &str| {
+        Delta::Citation(crate::wire::chat::Citation {
+            url: Some(url.into()),
+            start: Some(3),
+            end: Some(4),
+            ..Default::default()
+        })
+    };
+    let say = |text: &'static str| Delta::Text { choice: 0, text: text.into() };
+    let tool = [
+        Delta::ToolStart { choice: 0, call: 0, id: "t".into(), name: "f".into() },
+        Delta::ToolArguments { choice: 0, call: 0, json: "{}".into() },
+    ];
+    let deltas = [
+        vec![source("early"), say("abc")],
+        tool.to_vec(),
+        vec![source("late"), say("def"), source("own")],
+    ]
+    .concat();
+    let output = write(&deltas, "")["output"].clone();
+    let urls = |item: usize| -> Vec<(Value, Value)> {
+        let list = output[item]["content"][0]["annotations"].as_array().unwrap();
+        list.iter().map(|source| (source["url"].clone(), source["start_index"].clone())).collect()
+    };
+    assert_eq!(urls(0), [(json!("early"), json!(3)), (json!("late"), json!(3))]);
+    assert_eq!(
+        urls(2),
+        [(json!("own"), json!(0))],
+        "offsets count from the beginning of the answer"
+    );
+}
+
+/// An answer that is not streamed: what it says, and what is no answer.
+#[test]
+fn whole_answers() {
+    let read = |body: &str| {
+        let frame = Frame { event: None, data: Bytes::copy_from_slice(body.as_bytes()) };
+        let mut out = Vec::new();
+        let end = OpenAiResponses.decoder(CHAT).answer(&frame, &mut out);
+        (end, out.iter().map(|delta| delta.output().to_owned()).collect::<String>())
+    };
+    let body = json!({ "id": "r", "status": "completed", "error": null, "output": [
+        { "type": "message", "content": [{ "type": "output_text", "text": "hi" }] } ] });
+    assert_eq!(read(&body.to_string()), (End::Complete, "hi".into()));
+    // In the background it is an answer that there is none yet.
+    assert_eq!(read(r#"{"id":"r","status":"queued","output":[]}"#).0, End::Complete);
+    assert_eq!(read("").0, End::Truncated);
+    assert_eq!(read(r#"{"id":"r","output":[{"#).0, End::Truncated);
+    for body in [
+        "[]",
+        "{}",
+        "nothing",
+        "{\"output\":[],\"status\":\"failed\"}",
+        "{\"error\":\"no\"}",
+        "{\"error\":{\"message\":\"no\"},\"output\":[]}",
+    ] {
+        assert!(matches!(read(body).0, End::Failed(_)), "{body}");
+    }
+}
+
+/// Wrong types in every field of every event: read leniently or refused, never a panic, and never a
+/// clean end that the upstream did not write.
+#[test]
+fn wrong_types_do_no_harm() {
+    let fields = [
+        "output_index",
+        "content_index",
+        "summary_index",
+        "item_id",
+        "delta",
+        "text",
+        "refusal",
+        "arguments",
+        "input",
+        "logprobs",
+        "annotation",
+        "item",
+        "response",
+        "error",
+    ];
+    let kinds = [
+        "response.created",
+        "response.output_item.added",
+        "response.output_item.done",
+        "response.output_text.delta",
+        "response.output_text.done",
+        "response.refusal.delta",
+        "response.reasoning_summary_text.delta",
+        "response.reasoning_text.done",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "response.custom_tool_call_input.delta",
+        "response.output_text.annotation.added",
+        "response.failed",
+        "response.unheard_of",
+        "error",
+        "keepalive",
+    ];
+    let values = [
+        json!(null),
+        json!(-1),
+        json!(1e300),
+        json!("x"),
+        json!([1]),
+        json!({ "type": "function_call", "name": 7, "content": 3 }),
+        json!({ "type": "message", "content": [{ "text": {} }, 4], "output": 4, "usage": "many" }),
+    ];
+    for kind in kinds {
+        for field in fields {
+            for value in &values {
+                let event = json!({ "type": kind, field: value });
+                let ran = run(Mode::Translated, &stream(&[created(), event.clone()]));
+                assert_ne!(ran.end, End::Complete, "{event}");
+                run(Mode::Verbatim, &stream(&[event]));
+            }
+        }
+    }
+}
+
+/// A caller's mistake is told by its path and never repeated.
+#[test]
+fn requests_that_are_wrong() {
+    for (body, param) in [
+        (json!({ "model": "m" }), "input"),
+        (json!({ "model": "m", "input": 7 }), "input"),
+        (json!({ "model": "m", "input": [{ "role": "secret", "content": "x" }] }), "input[0].role"),
+        (
+            json!({ "model": "m", "input": [{ "role": "user", "content": [{ "type": "input_text" }] }] }),
+            "input[0].content[0].text",
+        ),
+        (
+            json!({ "model": "m", "input": [{ "role": "user", "content": [{ "type": "input_image", "file_id": "secret" }] }] }),
+            "input[0].content[0].image_url",
+        ),
+        (
+            json!({ "model": "m", "input": [{ "type": "function_call", "call_id": "c", "name": "f", "arguments": "[secret" }] }),
+            "input[0].arguments",
+        ),
+        (
+            json!({ "model": "m", "input": [{ "type": "function_call_output", "output": "x" }] }),
+            "input[0].call_id",
+        ),
+        (
+            json!({ "model": "m", "input": [{ "type": "compaction", "encrypted_content": "secret" }] }),
+            "input[0]",
+        ),
+        (json!({ "model": "m", "input": "x", "tools": [{ "type": "function" }] }), "tools[0].name"),
+        (json!({ "model": "m", "input": "x", "tool_choice": "secret" }), "tool_choice"),
+        (
+            json!({ "model": "m", "input": "x", "tool_choice": { "type": "mcp", "server_label": "secret" } }),
+            "tool_choice",
+        ),
+        (
+            json!({ "model": "m", "input": "x", "text": { "format": { "type": "secret" } } }),
+            "text.format.type",
+        ),
+        (json!({ "model": "m", "input": "x", "temperature": "secret" }), "temperature"),
+        (json!({ "model": "m", "input": "x", "prompt": { "id": "secret" } }), "prompt"),
+        (json!({ "model": "m", "input": "x", "conversation": { "id": "secret" } }), "conversation"),
+    ] {
+        let Fault { kind, message, param: at, .. } =
+            OpenAiResponses.decode_request(CHAT, &body.to_string()).unwrap_err();
+        assert_eq!((kind, at.as_deref()), (Kind::Invalid, Some(param)), "{body}: {message}");
+        assert!(!message.contains("secret") && message.contains(param), "{message}");
+    }
+}
+
+/// Who made no count is not said to have counted nothing.
+#[test]
+fn usage_is_never_made_up() {
+    assert_eq!(write(&[Delta::Text { choice: 0, text: "x".into() }], "")["usage"], Value::Null);
+    let usage = Delta::Usage(Usage { output: Some(4), ..Usage::default() });
+    let counted = write(&[usage], "")["usage"].clone();
+    assert_eq!((&counted["output_tokens"], &counted["total_tokens"]), (&json!(4), &json!(4)));
+    assert_eq!(counted["input_tokens_details"]["cached_tokens"], 0);
+}
