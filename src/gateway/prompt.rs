@@ -27,7 +27,7 @@ pub fn fill_in(
     body: String,
     record: &mut Record,
 ) -> Result<String, Error> {
-    let Some(named) = Named::find(&body)? else { return Ok(body) };
+    let Some(named) = Named::find(&body, dialect)? else { return Ok(body) };
     let prompt = choose(prompts, caller, &named)?;
     record.prompted(&prompt.id, prompt.version.as_str());
     let filled = prompt.render(&named.variables)?;
@@ -43,17 +43,20 @@ struct Named {
 }
 
 impl Named {
-    /// Looks for the member `prompt`. A text there, or an object without `id`, is not ours. A body
+    /// Looks for the member `prompt`. A text there, an object without `id`, or one with an id of the
+    /// vendor's, is not ours. A body
     /// that is no JSON names nothing: whoever reads it next says so in the caller's terms.
-    fn find(body: &str) -> Result<Option<Self>, Fault> {
+    fn find(body: &str, dialect: &dyn CallerDialect) -> Result<Option<Self>, Fault> {
         // The name stands nowhere in most bodies, which are therefore not parsed for it.
         if memmem::find(body.as_bytes(), br#""prompt""#).is_none() {
             return Ok(None);
         }
         let Ok(members) = Members::parse(body) else { return Ok(None) };
         let Some(prompt) = members.get("prompt") else { return Ok(None) };
-        match Members::parse(prompt.get()) {
-            Ok(said) if said.get("id").is_some() => Self::read(&said).map(Some),
+        let Ok(said) = Members::parse(prompt.get()) else { return Ok(None) };
+        let kept = |id: &RawValue| json::text(id).is_some_and(|id| dialect.keeps_prompt(&id));
+        match said.get("id") {
+            Some(id) if !kept(id) => Self::read(&said).map(Some),
             _ => Ok(None),
         }
     }

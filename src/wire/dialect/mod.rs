@@ -100,6 +100,10 @@ pub trait CallerDialect: Sync {
     /// says none. Takes the member `prompt` out, which is not for upstreams. A request without
     /// messages is fine here.
     fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault>;
+    /// Whether a prompt of this id is kept at the vendor, so that naming it is not for the gateway.
+    fn keeps_prompt(&self, _id: &str) -> bool {
+        false
+    }
     /// Reads a whole request, for translation. Says which field is wrong or cannot be translated.
     fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault>;
     /// What of a request a translated answer to it repeats, in the dialect's own words, which are

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{
     Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Target,
 };
-use crate::wire::chat::{Fault, Kind, Request};
+use crate::wire::chat::{Fault, Kind, Rendered, Request};
 use crate::wire::error_body;
 
 mod decode;
@@ -19,6 +19,7 @@ mod events;
 mod half;
 mod items;
 mod output;
+mod prompt;
 mod read;
 mod read_input;
 mod request;
@@ -95,6 +96,15 @@ impl CallerDialect for OpenAiResponses {
 
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
         request::envelope(asked.body)
+    }
+
+    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
+        prompt::prepend(body, prompt)
+    }
+
+    /// Prompts that are kept at the vendor, as their ids have it.
+    fn keeps_prompt(&self, id: &str) -> bool {
+        id.starts_with("pmpt_")
     }
 
     fn decode_request(&self, _form: &'static str, body: &str) -> Result<Request, Fault> {

@@ -12,7 +12,7 @@ use crate::wire::chat::Fault;
 use crate::wire::dialect::{CHAT, Envelope, Target};
 use crate::wire::json::{self, Members};
 
-fn members(body: &str) -> Result<Members<'_>, Fault> {
+pub(super) fn members(body: &str) -> Result<Members<'_>, Fault> {
     Members::parse(body).map_err(|error| syntax(&error))
 }
 
@@ -36,7 +36,10 @@ pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
         .filter(|model| !model.is_empty())
         .ok_or_else(|| refuse("model", "is missing: say which model is to answer"))?;
     let stream = member(&members, ("stream", "true or false"))?.unwrap_or(false);
-    Ok(Envelope { model, stream, want_usage: true, form: CHAT })
+    // What is wrong with a limit is for the upstream to say.
+    let limit = members.get("max_output_tokens");
+    let max_output = limit.and_then(|limit| serde_json::from_str(limit.get()).ok());
+    Ok(Envelope { model, stream, want_usage: true, form: CHAT, max_output, choices: 1 })
 }
 
 /// Changes the model, and `stream` if the upstream is asked otherwise than we were.
@@ -52,7 +55,7 @@ pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
     if let Some(input) = &input {
         edits.push(("input", Some(input)));
     }
-    json::edit(body, &edits).map_err(|error| syntax(&error))
+    Ok(members.edit(body, &edits))
 }
 
 /// The input without other vendors' reasoning. `None`: there is none in it.

@@ -4,7 +4,9 @@ use bytes::{Bytes, BytesMut};
 use serde_json::{Value, json};
 
 use super::OpenAiResponses;
-use crate::wire::chat::{Delta, End, Fault, Kind, Part, Scheme, Stop, Usage};
+use crate::wire::chat::{
+    Delta, End, Fault, Kind, Parameters, Part, Rendered, Role, Scheme, Stop, Usage,
+};
 use crate::wire::dialect::{CHAT, Call, CallerDialect, Dialect, Mode, Quirks, Target};
 use crate::wire::framing::{Frame, Framing};
 use crate::wire::transcode::{Tally, Transcoder};
@@ -431,4 +433,34 @@ fn usage_is_never_made_up() {
     let counted = write(&[usage], "")["usage"].clone();
     assert_eq!((&counted["output_tokens"], &counted["total_tokens"]), (&json!(4), &json!(4)));
     assert_eq!(counted["input_tokens_details"]["cached_tokens"], 0);
+}
+
+/// A prompt of the gateway's leads the conversation, whatever form that has; one that is kept at the
+/// vendor stays in the request.
+#[test]
+fn prompts_lead_the_conversation() {
+    let messages = [(Role::System, "Guide."), (Role::User, "Hello."), (Role::System, "Kindly.")];
+    let prompt = Rendered {
+        model: Some("fast".into()),
+        parameters: Parameters { max_tokens: Some(9), seed: Some(4), ..Parameters::default() },
+        messages: messages.map(|(role, text)| (role, text.to_owned())).into(),
+    };
+    let lead = [
+        json!({ "role": "user", "content": "Hello." }),
+        json!({ "role": "system", "content": "Kindly." }),
+    ];
+    let own = json!({ "role": "user", "content": "own" });
+    for (said, instructions, tail) in [
+        (json!({ "prompt": { "id": "g" } }), "Guide.", vec![]),
+        (json!({ "input": "own", "model": "" }), "Guide.", vec![own.clone()]),
+        (json!({ "input": [own], "instructions": "Own." }), "Guide.\n\nOwn.", vec![own.clone()]),
+    ] {
+        let body = OpenAiResponses.prepend(&said.to_string(), &prompt).unwrap();
+        let input = Value::from([lead.to_vec(), tail].concat());
+        let expected = json!({ "input": input, "instructions": instructions, "model": "fast", "max_output_tokens": 9 });
+        assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), expected);
+    }
+    let wrong = OpenAiResponses.prepend(r#"{"input":7}"#, &prompt).unwrap_err();
+    assert_eq!(wrong.param.as_deref(), Some("input"));
+    assert!(OpenAiResponses.keeps_prompt("pmpt_1") && !OpenAiResponses.keeps_prompt("guide"));
 }
