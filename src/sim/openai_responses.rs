@@ -15,15 +15,20 @@ use super::voice::{Event, Totals, Voice, quoted};
 /// Stands where the vendor has encrypted reasoning.
 const SEALED: &str = "c2ltdWxhdGVkLXJlYXNvbmluZw==";
 
+/// Counts the input.
+const COUNT: &str = "/v1/responses/input_tokens";
+/// Shortens the conversation.
+const COMPACT: &str = "/v1/responses/compact";
+
 /// The vendor.
 pub(super) struct Responses;
 
 impl Vendor for Responses {
     fn paths(&self) -> &'static [&'static str] {
-        &["/v1/responses", "/responses"]
+        &["/v1/responses", "/responses", COUNT, COMPACT]
     }
 
-    fn read(&self, _uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+    fn read(&self, uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
         let fields = Fields::read(self, body)?;
         let model = fields.text("model")?;
         let input = fields.value.get("input").ok_or_else(|| fields.missing("input"))?;
@@ -37,8 +42,13 @@ impl Vendor for Responses {
         }
         Ok(Ask {
             model,
-            stream: fields.flag("stream")?.unwrap_or(false),
-            form: "responses",
+            stream: !matches!(uri.path(), COUNT | COMPACT)
+                && fields.flag("stream")?.unwrap_or(false),
+            form: match uri.path() {
+                COUNT => "count",
+                COMPACT => "compact",
+                _ => "responses",
+            },
             usage: true,
             choices: 1,
             max_tokens: fields.number("max_output_tokens")?,
@@ -51,6 +61,7 @@ impl Vendor for Responses {
     fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice> {
         Box::new(Response {
             number,
+            form: ask.form,
             model: ask.model.clone(),
             prompt_tokens: ask.prompt_tokens,
             sequence: 0,
@@ -77,6 +88,8 @@ impl Vendor for Responses {
 /// One answer.
 struct Response {
     number: u64,
+    /// What was asked.
+    form: &'static str,
     model: String,
     prompt_tokens: u64,
     sequence: u64,
@@ -375,6 +388,20 @@ impl Voice for Response {
     }
 
     fn whole(&self, pieces: &[Piece], totals: Totals) -> Value {
+        match self.form {
+            "count" => {
+                return json!({"object": "response.input_tokens", "input_tokens": self.prompt_tokens});
+            }
+            "compact" => {
+                let id = format!("cmp_sim{}", self.number);
+                return json!({
+                    "id": format!("resp_sim{}", self.number), "object": "response.compaction",
+                    "created_at": CREATED, "usage": self.usage(totals),
+                    "output": [{"id": id, "type": "compaction", "encrypted_content": SEALED}],
+                });
+            }
+            _ => {}
+        }
         let status = if totals.stop == Stop::Length { "incomplete" } else { "completed" };
         let mut items: Vec<Open> = Vec::new();
         for piece in pieces {

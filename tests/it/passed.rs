@@ -58,6 +58,16 @@ async fn embeddings_and_counts_come_as_they_are() {
     let value: Value = serde_json::from_str(&text).unwrap();
     assert!(status == 200 && value["input_tokens"].as_u64().unwrap() > 0, "{text}");
     assert_eq!(log.records()[1]["input_tokens"], 0, "counted, not used");
+
+    let ask = json!({ "model": "openai-responses/n3", "input": "hi", "stream": true });
+    let (status, text) = post(&gateway, "/v1/responses/input_tokens", &ask).await;
+    let value: Value = serde_json::from_str(&text).unwrap();
+    assert!(status == 200 && value["input_tokens"].as_u64().unwrap() > 0, "{text}");
+    assert_eq!(log.records()[2]["input_tokens"], 0, "counted, not used");
+    let (status, text) = post(&gateway, "/v1/responses/compact", &ask).await;
+    let value: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, &value["output"][0]["type"]), (200, &json!("compaction")), "{text}");
+    assert_eq!(log.records()[3]["output_tokens"], 3);
 }
 
 #[tokio::test]
@@ -67,6 +77,8 @@ async fn nothing_of_it_is_translated() {
         ("/v1/completions", json!({ "model": "anthropic/sim", "prompt": "hi", "stream": true })),
         ("/v1/embeddings", json!({ "model": "anthropic/sim", "input": "hi" })),
         ("/v1/messages/count_tokens", json!({ "model": "openai-chat/sim", "messages": [] })),
+        ("/v1/responses/input_tokens", json!({ "model": "openai-chat/sim", "input": "hi" })),
+        ("/v1/responses/compact", json!({ "model": "anthropic/sim", "input": "hi" })),
     ] {
         let (status, text) = post(&gateway, path, &body).await;
         assert_eq!(status, 400, "{path}: {text}");

@@ -19,6 +19,7 @@ mod events;
 mod half;
 mod items;
 mod output;
+mod passed;
 mod prompt;
 mod read;
 mod read_input;
@@ -52,8 +53,8 @@ impl Dialect for OpenAiResponses {
         None
     }
 
-    fn path(&self, _target: &Target<'_>) -> String {
-        "/responses".to_owned()
+    fn path(&self, target: &Target<'_>) -> String {
+        passed::path(target.form).to_owned()
     }
 
     fn credential(&self) -> (&'static str, &'static str) {
@@ -76,8 +77,11 @@ impl Dialect for OpenAiResponses {
         write::request(request, target)
     }
 
-    fn decoder(&self, _form: &'static str) -> Box<dyn Decode> {
-        Box::new(decode::Decoder::default())
+    fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
+        match form {
+            CHAT => Box::new(decode::Decoder::default()),
+            _ => Box::new(passed::Decoder { form }),
+        }
     }
 
     fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
@@ -91,11 +95,15 @@ impl CallerDialect for OpenAiResponses {
     }
 
     fn endpoints(&self) -> &'static [Endpoint] {
-        &[Endpoint { path: "/v1/responses", form: CHAT }]
+        &passed::ENDPOINTS
     }
 
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
-        request::envelope(asked.body)
+        let read = request::envelope(asked.body)?;
+        // Other forms are never streamed, and what is counted is answered with a number.
+        let max_output = if asked.form == passed::COUNT { Some(0) } else { read.max_output };
+        let stream = read.stream && asked.form == CHAT;
+        Ok(Envelope { form: asked.form, stream, max_output, ..read })
     }
 
     fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
@@ -107,7 +115,10 @@ impl CallerDialect for OpenAiResponses {
         id.starts_with("pmpt_")
     }
 
-    fn decode_request(&self, _form: &'static str, body: &str) -> Result<Request, Fault> {
+    fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault> {
+        if form != CHAT {
+            return Err(super::untranslatable(form));
+        }
         read::request(body)
     }
 
