@@ -278,7 +278,7 @@ impl Reading {
         let next = u64::try_from(list.len()).ok();
         must(index == next, || format!("index jumps: {value}"))?;
         let part = &value["part"];
-        if kind.ends_with(".added") {
+        if kind.rsplit('.').next() == Some("added") {
             must(self.part.is_none(), || format!("parts overlap: {value}"))?;
             let known = match part["type"].as_str() {
                 Some("output_text") => {
@@ -325,7 +325,7 @@ impl Reading {
         let home = home.ok_or_else(|| format!("no part is open: {value}"))?;
         must(home["type"] == of, || format!("{kind} in {home}"))?;
         let so_far = string(home, name)?;
-        if kind.ends_with(".done") {
+        if kind.rsplit('.').next() == Some("done") {
             return must(so_far == text, || format!("said {so_far:?}, done {value}"));
         }
         home[name] = Value::String(so_far + &text);

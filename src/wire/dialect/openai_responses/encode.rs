@@ -4,6 +4,8 @@
 //! of other items wait. A stream has one terminal event, which repeats the whole output; after a
 //! failure nothing that was open is closed, so that half a call never looks whole.
 
+use std::borrow::Cow;
+
 use bytes::BytesMut;
 
 use super::events::Events;
@@ -45,10 +47,10 @@ impl Encode for Translated {
                     let follows =
                         |next: &&Delta<'_>| matches!(next, Delta::Logprobs { choice: 0, .. });
                     let logprobs = match deltas.next_if(follows) {
-                        Some(Delta::Logprobs { items, .. }) => items.as_ref(),
-                        _ => "",
+                        Some(Delta::Logprobs { items, .. }) => one_line(items),
+                        _ => Cow::Borrowed(""),
                     };
-                    self.piece(&Piece::Text(text, logprobs), out);
+                    self.piece(&Piece::Text(text, &logprobs), out);
                 }
                 delta => self.delta(delta, out),
             }
@@ -93,7 +95,9 @@ impl Translated {
                 }
                 self.start(out);
             }
-            Delta::Logprobs { choice: 0, items } => self.piece(&Piece::Text("", items), out),
+            Delta::Logprobs { choice: 0, items } => {
+                self.piece(&Piece::Text("", &one_line(items)), out);
+            }
             Delta::Refusal { choice: 0, text } => {
                 self.refused = true;
                 self.piece(&Piece::Refusal(text), out);
@@ -322,6 +326,15 @@ impl Translated {
         let Self { head, events, done, usage, .. } = self;
         events.lifecycle("failed", out, |out| head.write(Status::Failed(fault), done, usage, out));
     }
+}
+
+/// JSON that another made, fit for an event: outside of strings line breaks mean nothing, and inside
+/// of them there are none.
+fn one_line(json: &str) -> Cow<'_, str> {
+    if memchr::memchr2(b'\n', b'\r', json.as_bytes()).is_none() {
+        return Cow::Borrowed(json);
+    }
+    Cow::Owned(json.replace(['\n', '\r'], " "))
 }
 
 fn last_text(item: &mut Item) -> Option<&mut Text> {

@@ -15,6 +15,10 @@ use crate::wire::json;
 
 type Raw<'a> = Option<&'a RawValue>;
 
+/// The most items that are open at once. Vendors open one after another; whoever opens more than this
+/// without an end loses the oldest, so that looking for one stays cheap.
+const MAX_OPEN: usize = 128;
+
 /// Between parts of a summary, which read as paragraphs.
 const PARAGRAPH: &str = "\n\n";
 
@@ -103,7 +107,7 @@ impl Items {
             self.rest(open, None, out);
         }
         let open = self.begin(&item, index, out);
-        self.open.push(open);
+        self.keep(open);
     }
 
     /// An item is done: whatever of it was not said yet is said now.
@@ -285,10 +289,17 @@ impl Items {
         let at = at.unwrap_or_else(|| {
             let id = id().into_owned();
             self.seen = true;
-            self.open.push(Open { index, id, body: begin(), half: Half::default() });
+            self.keep(Open { index, id, body: begin(), half: Half::default() });
             self.open.len() - 1
         });
         self.open.get_mut(at)
+    }
+
+    fn keep(&mut self, open: Open) {
+        if self.open.len() >= MAX_OPEN {
+            self.open.remove(0);
+        }
+        self.open.push(open);
     }
 
     fn begin<'f>(&mut self, item: &Item<'f>, index: Option<u64>, out: &mut Vec<Delta<'f>>) -> Open {
