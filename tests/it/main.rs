@@ -34,6 +34,7 @@ mod prompts;
 mod recorded;
 #[cfg(test)]
 mod refusals;
+mod responses;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]
