@@ -95,29 +95,46 @@ impl Claims {
 
     /// The caller's limits: what it says, and what `default` says of the rest.
     pub(super) fn limits(&self, path: &str, default: Limits) -> Result<Limits, Refusal> {
+        let Some(value) = self.find(path) else { return Ok(default) };
+        if value == "none" {
+            return Ok(Limits::NONE);
+        }
+        let expected = "an object of limits, or \"none\"";
+        let table = value.as_object().ok_or_else(|| refused(wrong(path, expected)))?;
         let mut limits = default;
-        let Some(value) = self.find(path) else { return Ok(limits) };
-        let table = value.as_object().ok_or_else(|| refused(wrong(path, "an object of limits")))?;
         for (name, value) in table {
-            let claim = format!("{path}.{name}");
-            match name.as_str() {
-                "requests_per_minute" => limits.requests_per_minute = count(&claim, value)?,
-                "burst" => limits.burst = count(&claim, value)?,
-                "tokens_per_minute" => limits.tokens_per_minute = count(&claim, value)?,
-                "concurrent_streams" => {
-                    limits.concurrent_streams = count(&claim, value)?
-                        .map(|n| usize::try_from(n.get()).unwrap_or(usize::MAX));
-                }
-                _ => {
-                    return Err(refused(format!(
-                        "the token's claim {} is no limit that is known here",
-                        shown(&claim)
-                    )));
-                }
-            }
+            limit(&mut limits, (name, &format!("{path}.{name}")), value)?;
         }
         Ok(limits)
     }
+}
+
+/// Takes one limit over. Its words are those of the configuration.
+fn limit(limits: &mut Limits, (name, claim): (&str, &str), value: &Value) -> Result<(), Refusal> {
+    match name {
+        "requests_per_minute" => limits.requests_per_minute = count(claim, value)?,
+        "burst" => limits.burst = count(claim, value)?,
+        "tokens_per_minute" => limits.tokens_per_minute = count(claim, value)?,
+        "assumed_output" => {
+            let expected = || refused(wrong(claim, "a whole number above zero"));
+            limits.assumed_output = number(value).ok_or_else(expected)?;
+        }
+        "concurrent_streams" => {
+            limits.concurrent_streams =
+                count(claim, value)?.map(|n| usize::try_from(n.get()).unwrap_or(usize::MAX));
+        }
+        "cut_off" => {
+            let expected = || refused(wrong(claim, "true or false"));
+            limits.cut_off = value.as_bool().ok_or_else(expected)?;
+        }
+        _ => {
+            let claim = shown(claim);
+            return Err(refused(format!(
+                "the token's claim {claim} is no limit that is known here"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a text may name a caller: it stands in logs and beside other names.
@@ -131,8 +148,12 @@ fn count(claim: &str, value: &Value) -> Result<Option<NonZeroU32>, Refusal> {
     if value == "none" {
         return Ok(None);
     }
-    let number = value.as_u64().and_then(|n| u32::try_from(n).ok()).and_then(NonZeroU32::new);
-    number.map(Some).ok_or_else(|| refused(wrong(claim, "a whole number above zero, or \"none\"")))
+    let expected = || refused(wrong(claim, "a whole number above zero, or \"none\""));
+    number(value).map(Some).ok_or_else(expected)
+}
+
+fn number(value: &Value) -> Option<NonZeroU32> {
+    NonZeroU32::new(u32::try_from(value.as_u64()?).ok()?)
 }
 
 fn refused(words: String) -> Refusal {
