@@ -93,6 +93,11 @@ impl Claims {
         texts.map(Some).ok_or_else(|| refused(wrong(path, "a list of model names or patterns")))
     }
 
+    /// What it says of the caller's limits, in one spelling. Nothing, if it says nothing.
+    pub(super) fn said_of_limits(&self, path: &str) -> String {
+        self.find(path).map_or_else(String::new, Value::to_string)
+    }
+
     /// The caller's limits: what it says, and what `default` says of the rest.
     pub(super) fn limits(&self, path: &str, default: Limits) -> Result<Limits, Refusal> {
         let Some(value) = self.find(path) else { return Ok(default) };

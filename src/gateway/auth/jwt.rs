@@ -100,12 +100,13 @@ impl Issuer {
         let subject = claims.subject(&names.subject)?;
         let models = claims.models(&names.models)?;
         let limits = claims.limits(&names.limits, self.setting.limits)?;
-        let issuer = &self.setting.name;
+        let (issuer, said) = (&self.setting.name, claims.said_of_limits(&names.limits));
         Ok(Identity {
             name: format!("{issuer}#{subject}").into(),
-            // No key's name has a control character. The limits are part of it, so that two tokens
-            // with different ones do not replace each other's gate and start anew each time.
-            gate: format!("{issuer}\0{subject}\0{limits:?}"),
+            // No key's name has a control character. What the token says of limits is part of it, so
+            // that two tokens which differ in that do not change each other's limits to and fro.
+            // What the configuration says is not: another word there is no new burst.
+            gate: format!("{issuer}\0{subject}\0{said}"),
             models: models.unwrap_or_else(|| self.setting.models.clone()).into(),
             limits,
         })

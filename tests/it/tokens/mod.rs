@@ -275,3 +275,26 @@ async fn a_reload_takes_a_token_back_and_keeps_what_was_used() {
     assert_eq!(told(&gateway, &token).await.0, 200);
     assert_eq!(told(&gateway, &token).await.0, 429);
 }
+
+/// Other limits of an issuer are no new ones: its callers go on with what they have used.
+#[tokio::test]
+async fn a_reload_of_an_issuers_limits_gives_nobody_a_new_burst() {
+    let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
+    let with = |burst: u32| {
+        let limits = format!(", limits: {{ requests_per_minute: 1, burst: {burst} }}");
+        with_issuer(&upstream.url, &shared(&limits), "")
+    };
+    let gateway = Gateway::new(&with(3)).await;
+    let plain = signer().sign(&claims(&json!({})));
+    let claimed = signer().sign(&claims(&json!({ "limits": { "concurrent_streams": 9 } })));
+    for token in [&plain, &claimed] {
+        for _ in 0..3 {
+            assert_eq!(told(&gateway, token).await.0, 200);
+        }
+    }
+    gateway.app.reload(crate::support::gateway::configuration(&with(4)));
+    for token in [&plain, &claimed] {
+        assert_eq!(told(&gateway, token).await.0, 200);
+        assert_eq!(told(&gateway, token).await.0, 429);
+    }
+}
