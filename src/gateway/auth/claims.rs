@@ -15,6 +15,9 @@ use crate::config::Limits;
 /// The longest subject, in characters.
 const LONGEST_SUBJECT: usize = 256;
 
+/// What no clock can count to: 2^64 seconds since 1970.
+const END_OF_TIME: f64 = 18_446_744_073_709_551_616.0;
+
 /// The claims of a token. The registered ones have the types that they must have.
 #[derive(Debug)]
 pub(super) struct Claims(Map<String, Value>);
@@ -33,7 +36,9 @@ impl<'de> Deserialize<'de> for Claims {
 impl Claims {
     fn check(&self) -> Result<(), String> {
         for name in ["exp", "nbf", "iat"] {
-            let time = |value: &Value| value.as_f64().is_some_and(|seconds| seconds >= 0.0);
+            let time = |value: &Value| {
+                value.is_u64() || value.as_f64().is_some_and(|at| (0.0..END_OF_TIME).contains(&at))
+            };
             if self.0.get(name).is_some_and(|value| !time(value)) {
                 return Err(wrong(name, "a number of seconds since 1970"));
             }
@@ -60,6 +65,12 @@ impl Claims {
             let first = self.0.get(steps.next()?)?;
             steps.try_fold(first, |value, step| value.get(step))
         })
+    }
+
+    /// Who vouches for it, as it says.
+    pub(super) fn issuer(&self) -> Result<&str, Refusal> {
+        let issuer = self.0.get("iss").and_then(Value::as_str);
+        issuer.ok_or_else(|| refused(missing("iss")))
     }
 
     /// When it ends, in seconds since 1970. What is too far away to count never does.

@@ -203,6 +203,8 @@ async fn a_claim_of_another_type_is_named() {
         (json!({ "iat": [] }), "`iat` must be a number of seconds since 1970"),
         (json!({ "jti": 5 }), "`jti` must be a text"),
         (json!({ "aud": [5] }), "`aud` must be a text or a list of texts"),
+        (json!({ "exp": 1e300 }), "`exp` must be a number of seconds since 1970"),
+        (json!({ "nbf": 1e300 }), "`nbf` must be a number of seconds since 1970"),
     ] {
         let (status, message) = told(&gateway, &signer().sign(&claims(&changes))).await;
         assert_eq!(status, 401, "{changes}");
