@@ -218,10 +218,10 @@ fn operation(form: &'static str) -> &'static str {
     if form == "completions" { "text_completion" } else { form }
 }
 
-/// Whether an outcome is a failure of ours or of the upstream. That a caller left or was refused is
-/// none of the service's.
+/// Whether an outcome is a failure of ours or of the upstream. That a caller left, was refused or
+/// was cut off is none of the service's.
 fn is_failure(outcome: &str) -> bool {
-    !matches!(outcome, "complete" | "client_gone" | "rejected" | "rate_limited")
+    !matches!(outcome, "complete" | "client_gone" | "rejected" | "rate_limited" | "cut_off")
 }
 
 /// Who is behind a provider: a name of the conventions if its host is known, else the configured one.

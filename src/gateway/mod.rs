@@ -216,7 +216,11 @@ async fn listed(
     let state = app.state();
     let from = origin(&head, &state.config);
     let mut response = match state.callers.identify(&head.headers, from, &app.metrics).await {
-        Ok(caller) => json(StatusCode::OK, list(&state.config, &caller, dialect)),
+        Ok(caller) => {
+            let mut response = json(StatusCode::OK, list(&state.config, &caller, dialect));
+            tell_allowance(&mut response, dialect, &[Arc::clone(&caller.gate)]);
+            response
+        }
         Err(error) => refusal(dialect, &error, &id),
     };
     stamp(&mut response, &id);

@@ -170,6 +170,41 @@ async fn the_program_takes_a_new_certificate_at_a_signal() {
     assert_eq!(health(certificate.client()).await.unwrap().status(), 200);
 }
 
+/// Nobody has to send a signal: the certificate's files are watched as the configuration's are.
+#[tokio::test]
+async fn the_program_takes_a_new_certificate_from_its_files() {
+    let mut certificate = Certificate::new();
+    let yaml = |server: String| yaml("http://127.0.0.1:1", "http://127.0.0.1:1", &server);
+    let file = File::new(&yaml(certificate.server("listen: 127.0.0.1:0")));
+    let (mut process, url) = Process::gateway(&file, "info").await;
+    let health = async |client: reqwest::Client| {
+        let response = client.get(format!("{url}/healthz")).send().await;
+        response.is_ok_and(|response| response.status() == 200)
+    };
+    let first = certificate.client();
+    assert!(health(certificate.client()).await);
+
+    certificate.reissue();
+    process.log("configuration reloaded").await;
+    assert!(health(certificate.client()).await, "only the certificate's file is another");
+    assert!(health(first).await, "on the connection that it has");
+
+    // A renewal that is caught between its two files.
+    let (second, next) = (certificate.client(), Certificate::new());
+    certificate.adopt(&next, "cert.pem");
+    let log = process.log("stays in force").await;
+    assert!(log.contains("`key` does not belong to the first certificate"), "{log}");
+    assert!(health(second.clone()).await);
+    certificate.adopt(&next, "key.pem");
+    let twice = async {
+        while process.logged().matches("configuration reloaded").count() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), twice).await.expect("the second file is seen, too");
+    assert!(health(certificate.client()).await);
+}
+
 #[test]
 fn check_tells_of_certificates() {
     let certificate = Certificate::new();

@@ -15,6 +15,9 @@ use crate::config::Limits;
 /// The longest subject, in characters.
 const LONGEST_SUBJECT: usize = 256;
 
+/// What no clock can count to: 2^64 seconds since 1970.
+const END_OF_TIME: f64 = 18_446_744_073_709_551_616.0;
+
 /// The claims of a token. The registered ones have the types that they must have.
 #[derive(Debug)]
 pub(super) struct Claims(Map<String, Value>);
@@ -33,7 +36,9 @@ impl<'de> Deserialize<'de> for Claims {
 impl Claims {
     fn check(&self) -> Result<(), String> {
         for name in ["exp", "nbf", "iat"] {
-            let time = |value: &Value| value.as_f64().is_some_and(|seconds| seconds >= 0.0);
+            let time = |value: &Value| {
+                value.is_u64() || value.as_f64().is_some_and(|at| (0.0..END_OF_TIME).contains(&at))
+            };
             if self.0.get(name).is_some_and(|value| !time(value)) {
                 return Err(wrong(name, "a number of seconds since 1970"));
             }
@@ -60,6 +65,12 @@ impl Claims {
             let first = self.0.get(steps.next()?)?;
             steps.try_fold(first, |value, step| value.get(step))
         })
+    }
+
+    /// Who vouches for it, as it says.
+    pub(super) fn issuer(&self) -> Result<&str, Refusal> {
+        let issuer = self.0.get("iss").and_then(Value::as_str);
+        issuer.ok_or_else(|| refused(missing("iss")))
     }
 
     /// When it ends, in seconds since 1970. What is too far away to count never does.
@@ -93,31 +104,53 @@ impl Claims {
         texts.map(Some).ok_or_else(|| refused(wrong(path, "a list of model names or patterns")))
     }
 
+    /// What it says of the caller's limits, in one spelling. Nothing, if it says nothing.
+    pub(super) fn said_of_limits(&self, path: &str) -> String {
+        self.find(path).map_or_else(String::new, Value::to_string)
+    }
+
     /// The caller's limits: what it says, and what `default` says of the rest.
     pub(super) fn limits(&self, path: &str, default: Limits) -> Result<Limits, Refusal> {
+        let Some(value) = self.find(path) else { return Ok(default) };
+        if value == "none" {
+            return Ok(Limits::NONE);
+        }
+        let expected = "an object of limits, or \"none\"";
+        let table = value.as_object().ok_or_else(|| refused(wrong(path, expected)))?;
         let mut limits = default;
-        let Some(value) = self.find(path) else { return Ok(limits) };
-        let table = value.as_object().ok_or_else(|| refused(wrong(path, "an object of limits")))?;
         for (name, value) in table {
-            let claim = format!("{path}.{name}");
-            match name.as_str() {
-                "requests_per_minute" => limits.requests_per_minute = count(&claim, value)?,
-                "burst" => limits.burst = count(&claim, value)?,
-                "tokens_per_minute" => limits.tokens_per_minute = count(&claim, value)?,
-                "concurrent_streams" => {
-                    limits.concurrent_streams = count(&claim, value)?
-                        .map(|n| usize::try_from(n.get()).unwrap_or(usize::MAX));
-                }
-                _ => {
-                    return Err(refused(format!(
-                        "the token's claim {} is no limit that is known here",
-                        shown(&claim)
-                    )));
-                }
-            }
+            limit(&mut limits, (name, &format!("{path}.{name}")), value)?;
         }
         Ok(limits)
     }
+}
+
+/// Takes one limit over. Its words are those of the configuration.
+fn limit(limits: &mut Limits, (name, claim): (&str, &str), value: &Value) -> Result<(), Refusal> {
+    match name {
+        "requests_per_minute" => limits.requests_per_minute = count(claim, value)?,
+        "burst" => limits.burst = count(claim, value)?,
+        "tokens_per_minute" => limits.tokens_per_minute = count(claim, value)?,
+        "assumed_output" => {
+            let expected = || refused(wrong(claim, "a whole number above zero"));
+            limits.assumed_output = number(value).ok_or_else(expected)?;
+        }
+        "concurrent_streams" => {
+            limits.concurrent_streams =
+                count(claim, value)?.map(|n| usize::try_from(n.get()).unwrap_or(usize::MAX));
+        }
+        "cut_off" => {
+            let expected = || refused(wrong(claim, "true or false"));
+            limits.cut_off = value.as_bool().ok_or_else(expected)?;
+        }
+        _ => {
+            let claim = shown(claim);
+            return Err(refused(format!(
+                "the token's claim {claim} is no limit that is known here"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a text may name a caller: it stands in logs and beside other names.
@@ -131,8 +164,12 @@ fn count(claim: &str, value: &Value) -> Result<Option<NonZeroU32>, Refusal> {
     if value == "none" {
         return Ok(None);
     }
-    let number = value.as_u64().and_then(|n| u32::try_from(n).ok()).and_then(NonZeroU32::new);
-    number.map(Some).ok_or_else(|| refused(wrong(claim, "a whole number above zero, or \"none\"")))
+    let expected = || refused(wrong(claim, "a whole number above zero, or \"none\""));
+    number(value).map(Some).ok_or_else(expected)
+}
+
+fn number(value: &Value) -> Option<NonZeroU32> {
+    NonZeroU32::new(u32::try_from(value.as_u64()?).ok()?)
 }
 
 fn refused(words: String) -> Refusal {

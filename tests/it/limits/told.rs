@@ -88,6 +88,16 @@ async fn every_answer_tells_what_is_left() {
             let foreign = if dialect == "anthropic" { "x-ratelimit-" } else { "anthropic-" };
             assert!(!headers.keys().any(|name| name.as_str().starts_with(foreign)));
         }
+        // Lists use nothing up, and are answers, too.
+        for list in ["/v1/models", "/v1/prompts"] {
+            let mut sent = gateway.client.get(format!("{}{list}", gateway.url)).bearer_auth(KEY);
+            if dialect == "anthropic" {
+                sent = sent.header("anthropic-version", "2023-06-01");
+            }
+            let response = sent.send().await.unwrap();
+            assert_eq!(response.status(), 200, "{list}");
+            assert_eq!(whole_number(response.headers(), &names(dialect, "requests")[0]), 50);
+        }
         let unknown = by(&gateway, "wrong", dialect, &model).send().await.unwrap();
         assert_eq!(unknown.status(), 401);
         assert!(!unknown.headers().keys().any(|name| name.as_str().contains("ratelimit")));

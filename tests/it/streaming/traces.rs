@@ -12,6 +12,7 @@ use super::{
     PAIRS, ask, before, before_two, begun, body, ending, error_of, good, path, preamble,
     read_until, record, refusal, settled, token, whole,
 };
+use crate::support::answers::{delta, opening};
 use crate::support::collector::{Span, flush, section, spans, willing};
 use crate::support::gateway::{Gateway, Log, yaml};
 use crate::support::upstream::{Seen, Step, Upstream};
@@ -233,6 +234,28 @@ async fn a_stall_is_an_event_and_a_failure() {
         assert_eq!(attempts[0].error.as_deref(), Some("stalled"));
         let told = &attempts[0].events[1].1;
         assert!(told["streamgate.duration"].as_f64() >= Some(0.08), "{told:?}");
+    }
+}
+
+/// Nobody has failed where the caller's own allowance ends.
+#[tokio::test]
+async fn a_caller_who_is_cut_off_is_no_error() {
+    let limits = "limits: { tokens_per_minute: 600, assumed_output: 50, cut_off: true }\n";
+    for (caller, provider) in PAIRS {
+        let dialect = if provider == "oai" { "openai-chat" } else { "anthropic" };
+        let more = Step::Repeat(delta(dialect, "four").into_bytes(), 3000);
+        let begin = Step::chunk(&opening(dialect, "four"));
+        let upstream = Upstream::new(vec![Step::Sse, begin, more, Step::Hang]).await;
+        let collector = willing().await;
+        let gateway = before(&upstream, &format!("{limits}{}", section(&collector.url, ""))).await;
+        let response = ask(&gateway, caller, &format!("{provider}/m")).send().await.unwrap();
+        error_of(caller, &response.text().await.unwrap());
+        let (request, attempts) = told(&gateway, &collector).await;
+        for span in [&request, &attempts[0]] {
+            assert_eq!(span.text("streamgate.outcome"), "cut_off");
+            assert_eq!(span.text("error.type"), "rate_limited");
+            assert_eq!(span.error, None);
+        }
     }
 }
 

@@ -33,6 +33,32 @@ impl Certificate {
         self.der = self.make(|_| {});
     }
 
+    /// Puts another certificate for the same key into its file, as renewals do that keep the key.
+    pub(crate) fn reissue(&mut self) {
+        let key = std::fs::read_to_string(self.folder.join("key.pem")).unwrap();
+        let key = KeyPair::from_pem(&key).unwrap();
+        let cert = Self::parameters().self_signed(&key).unwrap();
+        self.put("cert.pem", &cert.pem());
+        self.der = cert.der().clone();
+    }
+
+    /// Takes one of the two files of another certificate over: `cert.pem` or `key.pem`.
+    pub(crate) fn adopt(&mut self, other: &Self, name: &str) {
+        self.put(name, &std::fs::read_to_string(other.folder.join(name)).unwrap());
+        self.der = other.der.clone();
+    }
+
+    /// Replaces a file by another one, as who renews a certificate does.
+    fn put(&self, name: &str, pem: &str) {
+        let new = self.folder.join("new");
+        std::fs::write(&new, pem).unwrap();
+        std::fs::rename(new, self.folder.join(name)).unwrap();
+    }
+
+    fn parameters() -> CertificateParams {
+        CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap()
+    }
+
     /// The same with a certificate that nobody takes any more.
     pub(crate) fn expire(&self) {
         self.make(|params| params.not_after = rcgen::date_time_ymd(2001, 1, 1));
@@ -45,8 +71,7 @@ impl Certificate {
 
     fn make(&self, change: impl FnOnce(&mut CertificateParams)) -> CertificateDer<'static> {
         let key = KeyPair::generate().unwrap();
-        let names = ["localhost", "127.0.0.1"].map(str::to_owned);
-        let mut params = CertificateParams::new(names).unwrap();
+        let mut params = Self::parameters();
         change(&mut params);
         let cert = params.self_signed(&key).unwrap();
         std::fs::write(self.folder.join("cert.pem"), cert.pem()).unwrap();

@@ -279,7 +279,7 @@ async fn fm66_a_claim_counts_once() {
         ("\"aud\":\"x\"", "`aud` twice"),
         ("\"a\":{\"b\":{\"c\":1,\"c\":2}}", "`c` twice"),
         ("\"a\":[{\"c\":1,\"\\u0063\":2}]", "`c` twice"),
-        ("\"iss\":\"x\"", "not a signed JWT"),
+        ("\"iss\":\"x\"", "`iss` twice"),
     ] {
         let claims = good.replacen('{', &format!("{{{more},"), 1);
         refused(&gateway, &signer().sign_text(header, &claims), words).await;

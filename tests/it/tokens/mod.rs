@@ -155,6 +155,31 @@ async fn what_is_used_belongs_to_the_subject() {
     assert_eq!(ask(&gateway, KEY).await.status(), 200);
 }
 
+/// Every word that the configuration has for limits, a token has too.
+#[tokio::test]
+async fn a_token_has_every_word_of_limits() {
+    let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
+    let gateway = Gateway::new(&with_issuer(&upstream.url, &shared(""), "")).await;
+    let asked = async |limits: Value| {
+        let token = signer().sign(&claims(&json!({ "limits": limits })));
+        let sent = gateway.client.post(format!("{}/v1/chat/completions", gateway.url));
+        let sent = sent.header("content-type", "application/json").bearer_auth(token);
+        let unbounded = r#"{"model":"oai/m","stream":true,"messages":[]}"#;
+        let response = sent.body(unbounded).send().await.unwrap();
+        let left = response.headers().get("x-ratelimit-remaining-tokens").cloned();
+        let left = left.map_or(u64::MAX, |left| left.to_str().unwrap().parse().unwrap());
+        let limited = response.headers().contains_key("x-ratelimit-limit-requests");
+        (response.status().as_u16(), left, limited)
+    };
+    assert!(asked(json!({})).await.2);
+    let reserved = json!({ "tokens_per_minute": 1000, "assumed_output": 950 });
+    let (status, left, _) = asked(reserved).await;
+    assert!(status == 200 && left < 50, "{status} {left}");
+    let cut = json!({ "tokens_per_minute": 2, "cut_off": true });
+    assert_eq!(asked(cut).await.0, 400, "nothing would be left for an answer");
+    assert_eq!(asked(json!("none")).await, (200, u64::MAX, false));
+}
+
 #[tokio::test]
 async fn a_claim_of_another_type_is_named() {
     let gateway = Gateway::new(&with_issuer("http://127.0.0.1:9", &shared(""), "")).await;
@@ -165,7 +190,10 @@ async fn a_claim_of_another_type_is_named() {
         (json!({ "sub": "x".repeat(257) }), "`sub` must be a text of at most 256 characters"),
         (json!({ "models": 5 }), "`models` must be a list of model names"),
         (json!({ "models": ["a", 5] }), "`models` must be a list of model names"),
-        (json!({ "limits": [] }), "`limits` must be an object of limits"),
+        (json!({ "limits": [] }), "`limits` must be an object of limits, or \"none\""),
+        (json!({ "limits": "some" }), "`limits` must be an object of limits, or \"none\""),
+        (json!({ "limits": { "cut_off": 1 } }), "`limits.cut_off` must be true or false"),
+        (json!({ "limits": { "assumed_output": "none" } }), "`limits.assumed_output` must be a"),
         (json!({ "limits": { "burst": 0 } }), "`limits.burst` must be a whole number above zero"),
         (json!({ "limits": { "burst": "5" } }), "`limits.burst` must be a whole number"),
         (json!({ "limits": { "burst": 4_294_967_296_u64 } }), "`limits.burst` must be a whole"),
@@ -175,6 +203,8 @@ async fn a_claim_of_another_type_is_named() {
         (json!({ "iat": [] }), "`iat` must be a number of seconds since 1970"),
         (json!({ "jti": 5 }), "`jti` must be a text"),
         (json!({ "aud": [5] }), "`aud` must be a text or a list of texts"),
+        (json!({ "exp": 1e300 }), "`exp` must be a number of seconds since 1970"),
+        (json!({ "nbf": 1e300 }), "`nbf` must be a number of seconds since 1970"),
     ] {
         let (status, message) = told(&gateway, &signer().sign(&claims(&changes))).await;
         assert_eq!(status, 401, "{changes}");
@@ -246,4 +276,27 @@ async fn a_reload_takes_a_token_back_and_keeps_what_was_used() {
     gateway.app.reload(crate::support::gateway::configuration(&good));
     assert_eq!(told(&gateway, &token).await.0, 200);
     assert_eq!(told(&gateway, &token).await.0, 429);
+}
+
+/// Other limits of an issuer are no new ones: its callers go on with what they have used.
+#[tokio::test]
+async fn a_reload_of_an_issuers_limits_gives_nobody_a_new_burst() {
+    let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
+    let with = |burst: u32| {
+        let limits = format!(", limits: {{ requests_per_minute: 1, burst: {burst} }}");
+        with_issuer(&upstream.url, &shared(&limits), "")
+    };
+    let gateway = Gateway::new(&with(3)).await;
+    let plain = signer().sign(&claims(&json!({})));
+    let claimed = signer().sign(&claims(&json!({ "limits": { "concurrent_streams": 9 } })));
+    for token in [&plain, &claimed] {
+        for _ in 0..3 {
+            assert_eq!(told(&gateway, token).await.0, 200);
+        }
+    }
+    gateway.app.reload(crate::support::gateway::configuration(&with(4)));
+    for token in [&plain, &claimed] {
+        assert_eq!(told(&gateway, token).await.0, 200);
+        assert_eq!(told(&gateway, token).await.0, 429);
+    }
 }
