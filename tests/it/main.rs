@@ -34,6 +34,7 @@ mod prompts;
 mod recorded;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
 mod responses;
 #[cfg(test)]
 mod secrets;
