@@ -185,6 +185,7 @@ impl Error {
             (Side::Upstream, _) => "upstream_error",
             (_, Kind::RateLimited) => "rate_limited",
             (Side::Caller, _) => "rejected",
+            (Side::Us, Kind::Overloaded) => "unavailable",
             (Side::Us, _) => "internal_error",
         }
     }

@@ -4,6 +4,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::json;
 
 use super::{ask, told};
+use crate::streaming::record;
 use crate::support::answers::streamed;
 use crate::support::gateway::{Gateway, KEY, Log, configuration};
 use crate::support::tokens::{ISSUER, KeyServer, Signer, claims, with_issuer};
@@ -87,9 +88,13 @@ async fn without_keys_nobody_is_called_a_liar() {
     server.says(500, "");
     let issuer = server.issuer("ES256");
     let gateway = Gateway::new(&with_issuer("http://127.0.0.1:9", &issuer, "")).await;
+    let log = Log::default();
+    let _capture = log.capture();
     let (status, message) = told(&gateway, &own.sign(&claims(&json!({})))).await;
     assert_eq!(status, 503);
     assert!(message.contains("cannot be fetched"), "{message}");
+    // Nor is it a mistake of ours that would have to be reported.
+    assert_eq!(record(&gateway, &log).await["outcome"], "unavailable");
 }
 
 /// The one who needs a key that is not here waits; nobody else does.
