@@ -7,8 +7,8 @@ use std::io;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
 use minijinja::{
-    Environment, Error, ErrorKind, UndefinedBehavior, Value, escape_formatter, filters, functions,
-    tests,
+    Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value, escape_formatter,
+    filters, functions, tests,
 };
 
 use super::Scalar;
@@ -97,13 +97,7 @@ fn environment() -> Environment<'static> {
         env.set_syntax(syntax);
     }
     env.set_undefined_behavior(UndefinedBehavior::Strict);
-    env.set_formatter(|out, state, value| {
-        if value.kind() == ValueKind::Bool {
-            // As requests and files write them, and not as Python does.
-            return Ok(out.write_str(if value.is_true() { "true" } else { "false" })?);
-        }
-        escape_formatter(out, state, value)
-    });
+    env.set_formatter(write);
     env.set_fuel(Some(FUEL));
     env.set_recursion_limit(MAX_RECURSION);
     env.add_filter("lower", filters::lower);
@@ -138,6 +132,30 @@ fn environment() -> Environment<'static> {
     env.add_test("false", tests::is_false);
     env.add_function("range", functions::range);
     env
+}
+
+/// What a message has written so far. It counts what a `set` or a `filter` block takes aside, which
+/// the bound on the message itself never sees.
+#[derive(Default)]
+struct Written(usize);
+
+/// Writes a value.
+fn write(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    let length = match value.kind() {
+        ValueKind::String => value.as_str().map_or(0, str::len),
+        ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => value.to_string().len(),
+        _ => 0,
+    };
+    let written = state.get_or_insert_extension(Written::default());
+    written.0 = written.0.saturating_add(length);
+    if written.0 > 2 * MAX_TEXT {
+        return Err(Error::new(ErrorKind::WriteFailure, "too much is written"));
+    }
+    if value.kind() == ValueKind::Bool {
+        // As requests and files write them, and not as Python does.
+        return Ok(out.write_str(if value.is_true() { "true" } else { "false" })?);
+    }
+    escape_formatter(out, state, value)
 }
 
 fn value_of(scalar: &Scalar) -> Value {

@@ -127,6 +127,15 @@ fn work_and_length_are_bounded() {
         ),
         ("{% for a in range(n) %}{{ v }}{% endfor %}", "longer than 4 MiB"),
         ("{{ v ~ v ~ v ~ v ~ v }}", "longer than 4 MiB"),
+        // What is set aside counts, too.
+        (
+            "{% set a %}{% for i in range(40) %}{{ v }}{% endfor %}{% endset %}{{ a | length }}",
+            "longer than 4 MiB",
+        ),
+        (
+            "{% filter length %}{{ [v, v, v, v, v, v, v, v, v] }}{% endfilter %}",
+            "longer than 4 MiB",
+        ),
         ("{{ v | replace('x', v) }}", "invalid operation"),
         ("{{ v | split('') | join(v) }}", "invalid operation"),
         ("{{ v * 1000000000 }}", "invalid operation"),
