@@ -17,6 +17,7 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::TcpStream;
+use tokio::task::coop::unconstrained;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -200,7 +201,8 @@ async fn drive<C: GracefulConnection<Error = hyper::Error>>(
         let occasion = tokio::select! {
             biased;
             served = &mut serving => return over(served),
-            Some(occasion) = occasions.next() => occasion,
+            // Out of the task's budget, which a peer who sends without a pause has always used up.
+            Some(occasion) = unconstrained(occasions.next()) => occasion,
         };
         match occasion {
             Occasion::HungUp => {

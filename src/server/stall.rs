@@ -6,13 +6,14 @@
 //! given away in pieces, so that a slow reader is told from one who does not read.
 
 use std::cell::Cell;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::rt::Executor;
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -133,7 +134,8 @@ impl<F: Future> Future for Watched<F> {
         if this.timer.deadline() != deadline {
             this.timer.as_mut().reset(deadline);
         }
-        this.timer.as_mut().poll(cx).map(|()| None)
+        // Whatever is left of the task's budget: traffic the other way must not hold up this deadline.
+        pin!(unconstrained(this.timer.as_mut())).poll(cx).map(|()| None)
     }
 }
 

@@ -76,7 +76,7 @@ async fn fm48_a_slow_reader_loses_nothing() {
         let event = token_text(provider, &"x".repeat(16 * 1024)).into_bytes();
         let script = begun(provider, [Step::Repeat(event, 1_000), ending(provider), Step::End]);
         let upstream = Upstream::new(script).await;
-        let gateway = before(&upstream, "stream: { stall: 100ms, write_stall: 4s }\n").await;
+        let gateway = before(&upstream, "stream: { stall: 1s, write_stall: 30s }\n").await;
         let mut response =
             super::ask(&gateway, caller, &format!("{provider}/m")).send().await.unwrap();
         let mut text = super::read_until(&mut response, "Hello").await;
@@ -84,8 +84,7 @@ async fn fm48_a_slow_reader_loses_nothing() {
         let mut before = usize::MAX;
         while before != upstream.sent() {
             before = upstream.sent();
-            let nothing = std::future::pending::<()>();
-            let _full = tokio::time::timeout(Duration::from_millis(250), nothing).await;
+            tokio::time::sleep(Duration::from_millis(1_250)).await;
         }
         text.extend_from_slice(&response.bytes().await.unwrap());
         let read = super::strictly(caller, std::str::from_utf8(&text).unwrap());
