@@ -8,6 +8,8 @@
 mod answer;
 mod anthropic;
 mod ask;
+mod cohere;
+mod ollama;
 mod openai;
 mod openai_passed;
 mod openai_responses;
@@ -65,6 +67,7 @@ pub fn router() -> Router {
     }
     router
         .route("/v1/models", get(models))
+        .route("/api/tags", get(|| async { json_response(&ollama::tags()) }))
         .route("/_sim/stats", get(report))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(Arc::new(Stats::default()))

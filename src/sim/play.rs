@@ -148,6 +148,7 @@ impl Play {
     fn layout(&self, events: &[Event]) -> Bytes {
         match self.voice.layout() {
             Layout::Sse => event_stream(events, self.program.framing),
+            Layout::Ndjson => lines(events, self.program.framing),
         }
     }
 }
@@ -165,6 +166,13 @@ fn event_stream(events: &[Event], framing: Framing) -> Bytes {
         }
         text.extend(["data: ", &event.data, end, end]);
     }
+    Bytes::from(text)
+}
+
+/// The bytes of these events, one on each line. There are no comments there.
+fn lines(events: &[Event], framing: Framing) -> Bytes {
+    let end = if framing.crlf { "\r\n" } else { "\n" };
+    let text: String = events.iter().flat_map(|event| [event.data.as_str(), end]).collect();
     Bytes::from(text)
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::ask::{Ask, Refused};
 use super::voice::Voice;
-use super::{anthropic, openai, openai_passed, openai_responses};
+use super::{anthropic, cohere, ollama, openai, openai_passed, openai_responses};
 
 /// Every vendor.
 pub(super) static VENDORS: &[&dyn Vendor] = &[
@@ -15,6 +15,8 @@ pub(super) static VENDORS: &[&dyn Vendor] = &[
     &openai_passed::OpenAiPassed,
     &openai_responses::Responses,
     &anthropic::Anthropic,
+    &ollama::Ollama,
+    &cohere::Cohere,
 ];
 
 /// A vendor's protocol.

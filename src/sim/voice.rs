@@ -9,6 +9,8 @@ use super::answer::{Piece, Stop};
 pub(super) enum Layout {
     /// Server-sent events.
     Sse,
+    /// One event on each line.
+    Ndjson,
 }
 
 impl Layout {
@@ -16,6 +18,7 @@ impl Layout {
     pub(super) fn media_type(self) -> &'static str {
         match self {
             Self::Sse => "text/event-stream; charset=utf-8",
+            Self::Ndjson => "application/x-ndjson",
         }
     }
 }

@@ -188,7 +188,7 @@ fn truncations_are_never_clean() {
                 let ended = (reader(caller.name()).stream)(&cut.out, true).expect(&place).ended;
                 assert!(matches!(ended, Ended::Error(_)), "{place}: {ended:?}");
             } else {
-                let said = crate::support::events(&cut.out).expect(&place);
+                let said = crate::support::payloads(caller.name(), &cut.out).expect(&place);
                 let last = &said.last().expect(&place).1;
                 assert!(last.contains("\"error\""), "{place}: {last}");
             }
@@ -205,6 +205,8 @@ fn terminal(dialect: &str, input: &[u8]) -> usize {
         "openai-responses" => {
             &["\"type\":\"response.completed\"", "\"type\":\"response.incomplete\""]
         }
+        "cohere" => &["\"type\":\"message-end\""],
+        "ollama" => &["\"done\":true"],
         _ => &["[DONE]", "\"finish_reason\":\"", "\"finish_reason\": \""],
     };
     let first = marks.iter().filter_map(|mark| text.find(mark).map(|at| (at, mark.len()))).min();

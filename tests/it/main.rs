@@ -23,6 +23,8 @@ mod health;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod lines;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod pairs;

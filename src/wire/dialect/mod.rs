@@ -9,19 +9,26 @@ use super::framing::{Frame, Framing};
 use super::reset;
 
 mod anthropic;
+mod cohere;
+mod ollama;
 mod openai_chat;
 mod openai_responses;
 
 /// Every dialect, in the order in which shared paths are offered: the first one answers callers who
 /// do not say what they speak.
-pub static DIALECTS: &[&dyn Dialect] =
-    &[&openai_chat::OpenAiChat, &openai_responses::OpenAiResponses, &anthropic::Anthropic];
+pub static DIALECTS: &[&dyn Dialect] = &[
+    &openai_chat::OpenAiChat,
+    &openai_responses::OpenAiResponses,
+    &anthropic::Anthropic,
+    &ollama::Ollama,
+    &cohere::Cohere,
+];
 
 /// What callers who do not say what they speak are answered in.
 pub static DEFAULT: &dyn CallerDialect = &openai_chat::OpenAiChat;
 
-/// The form of a dialect's main endpoint: a conversation in, the model's turn out. It is the only
-/// one that can be translated.
+/// The form of a dialect's main endpoint: a conversation in, the model's turn out. It is what a
+/// request of whatever form is translated into, if it can be translated.
 pub const CHAT: &str = "chat";
 
 /// Finds a dialect by its name in the configuration.

@@ -27,6 +27,8 @@ pub(crate) const LANGUAGE: Language = Language {
     },
     single: true,
     usage_always: true,
+    refusal_is_text: true,
+    counts: |_| {},
 };
 
 fn request(ask: &Ask) -> Value {

@@ -3,11 +3,16 @@
 
 use serde_json::Value;
 
-use super::{Tool, View, anthropic, openai_chat, openai_responses};
+use super::{Tokens, Tool, View, anthropic, cohere, ollama, openai_chat, openai_responses};
 
 /// Every language that callers speak.
-pub(crate) static LANGUAGES: &[&Language] =
-    &[&openai_chat::LANGUAGE, &openai_responses::LANGUAGE, &anthropic::LANGUAGE];
+pub(crate) static LANGUAGES: &[&Language] = &[
+    &openai_chat::LANGUAGE,
+    &openai_responses::LANGUAGE,
+    &anthropic::LANGUAGE,
+    &ollama::LANGUAGE,
+    &cohere::LANGUAGE,
+];
 
 /// The language of a dialect's callers.
 pub(crate) fn language(dialect: &str) -> &'static Language {
@@ -36,6 +41,10 @@ pub(crate) struct Language {
     pub(crate) single: bool,
     /// Usage comes whether it was asked for or not.
     pub(crate) usage_always: bool,
+    /// A refusal has no place of its own: it is text.
+    pub(crate) refusal_is_text: bool,
+    /// Takes out the counts that it has no word for.
+    pub(crate) counts: fn(&mut Tokens),
 }
 
 /// What a caller wants.

@@ -6,9 +6,11 @@
 pub(crate) mod answers;
 pub(crate) mod anthropic;
 pub(crate) mod certificate;
+pub(crate) mod cohere;
 pub(crate) mod collector;
 pub(crate) mod gateway;
 pub(crate) mod language;
+pub(crate) mod ollama;
 pub(crate) mod openai_chat;
 pub(crate) mod openai_responses;
 pub(crate) mod process;
@@ -24,7 +26,7 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use streamgate::wire::chat::End;
-use streamgate::wire::dialect::{CHAT, Call, CallerDialect, Dialect, Mode};
+use streamgate::wire::dialect::{CHAT, Call, CallerDialect, Dialect, Mode, caller_dialects};
 use streamgate::wire::transcode::{Tally, Transcoder};
 
 /// What an answer says, in the terms of its own dialect.
@@ -117,6 +119,28 @@ pub(crate) fn events(bytes: &[u8]) -> Result<Vec<(Option<String>, String)>, Stri
         out.push((event, data.to_owned()));
     }
     Ok(out)
+}
+
+/// Splits a stream of newline-delimited JSON that the gateway wrote into its lines.
+pub(crate) fn lines(bytes: &[u8]) -> Result<Vec<(Option<String>, String)>, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    must(text.is_empty() || text.ends_with('\n'), || "the output ends inside a line".into())?;
+    must(!text.contains('\r'), || "CR in the output".into())?;
+    let blank = text.split_terminator('\n').any(|line| line.trim().is_empty());
+    must(!blank, || "a blank line".into())?;
+    Ok(text.split_terminator('\n').map(|line| (None, line.to_owned())).collect())
+}
+
+/// The payloads of a stream that callers of a dialect got, in whatever framing.
+pub(crate) fn payloads(
+    caller: &str,
+    bytes: &[u8],
+) -> Result<Vec<(Option<String>, String)>, String> {
+    let caller = caller_dialects().find(|dialect| dialect.name() == caller);
+    match caller.expect("a caller's dialect").media_type(&call(true, true)) {
+        "application/x-ndjson" => lines(bytes),
+        _ => events(bytes),
+    }
 }
 
 /// What a codec made of an upstream's bytes.

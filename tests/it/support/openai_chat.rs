@@ -33,6 +33,8 @@ pub(crate) const LANGUAGE: Language = Language {
     },
     single: false,
     usage_always: false,
+    refusal_is_text: false,
+    counts: |_| {},
 };
 
 fn request(ask: &Ask) -> Value {

@@ -26,6 +26,8 @@ pub(crate) const LANGUAGE: Language = Language {
     },
     single: true,
     usage_always: true,
+    refusal_is_text: false,
+    counts: |_| {},
 };
 
 fn request(ask: &Ask) -> Value {

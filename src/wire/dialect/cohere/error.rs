@@ -1,0 +1,61 @@
+//! Errors: statuses and bodies for callers, and what the upstream says when it fails.
+
+use serde_json::json;
+
+use crate::wire::chat::{End, Fault, Kind};
+use crate::wire::error_body;
+
+/// Stands for a token that is not valid, beside 401.
+const INVALID_TOKEN: u16 = 498;
+
+/// The status of an error.
+pub(super) fn status(kind: Kind) -> u16 {
+    match kind {
+        Kind::Invalid | Kind::Context => 400,
+        Kind::Authentication => 401,
+        Kind::Billing => 402,
+        Kind::Permission => 403,
+        Kind::NotFound => 404,
+        Kind::Method => 405,
+        Kind::TooSlow => 408,
+        Kind::TooLarge => 413,
+        Kind::MediaType => 415,
+        Kind::RateLimited => 429,
+        Kind::Internal => 500,
+        Kind::Upstream => 502,
+        Kind::Overloaded => 503,
+        Kind::Timeout => 504,
+    }
+}
+
+/// The message of an error. There is no place for the field that it is about, so that leads it.
+fn message(fault: &Fault) -> String {
+    match &fault.param {
+        Some(param) if !fault.message.contains(param.as_str()) => {
+            format!("{param}: {}", fault.message)
+        }
+        _ => fault.message.clone(),
+    }
+}
+
+/// The JSON of an error response.
+pub(super) fn body(fault: &Fault, request_id: &str) -> String {
+    json!({ "id": request_id, "message": message(fault) }).to_string()
+}
+
+/// The last event of a stream that failed.
+pub(super) fn event(end: &End, fault: &Fault) -> String {
+    let late = matches!(end, End::TimedOut(_)) || fault.kind == Kind::Timeout;
+    let reason = if late { "TIMEOUT" } else { "ERROR" };
+    let delta = json!({ "error": message(fault), "finish_reason": reason });
+    format!(r#"{{"type":"message-end","delta":{delta}}}"#)
+}
+
+/// Reads the body of an error response.
+pub(super) fn response(status: u16, body: &[u8]) -> Fault {
+    let mut fault = error_body::response(status, body);
+    if status == INVALID_TOKEN {
+        fault.kind = Kind::Authentication;
+    }
+    fault
+}

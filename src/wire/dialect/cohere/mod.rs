@@ -1,0 +1,140 @@
+//! The `cohere` dialect: Cohere's chat API of the second version, towards callers and towards upstreams.
+//!
+//! This file only says where each part is. No part reads another dialect's shapes or closes an answer
+//! that its upstream did not close.
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::{
+    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Target,
+};
+use crate::wire::chat::{Fault, Kind, Rendered, Request};
+
+mod answer;
+mod collect;
+mod decode;
+mod encode;
+mod error;
+mod event;
+mod prompt;
+mod read;
+mod request;
+mod turns;
+mod write;
+
+/// The dialect.
+#[derive(Debug)]
+pub(super) struct Cohere;
+
+impl Dialect for Cohere {
+    fn name(&self) -> &'static str {
+        "cohere"
+    }
+
+    fn as_caller(&self) -> Option<&'static dyn CallerDialect> {
+        Some(&Self)
+    }
+
+    fn default_base_url(&self) -> &'static str {
+        "https://api.cohere.com"
+    }
+
+    fn well_known(&self) -> Option<(&'static str, &'static str)> {
+        Some(("cohere", "CO_API_KEY"))
+    }
+
+    fn path(&self, _target: &Target<'_>) -> String {
+        "/v2/chat".to_owned()
+    }
+
+    fn credential(&self) -> (&'static str, &'static str) {
+        ("authorization", "Bearer ")
+    }
+
+    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    fn forwarded_headers(&self) -> &'static [&'static str] {
+        &["x-client-name"]
+    }
+
+    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
+        request::edit(body, target)
+    }
+
+    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+        write::request(request, target)
+    }
+
+    fn decoder(&self, _form: &'static str) -> Box<dyn Decode> {
+        Box::new(decode::Decoder::default())
+    }
+
+    fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
+        error::response(status, body)
+    }
+}
+
+impl CallerDialect for Cohere {
+    fn name(&self) -> &'static str {
+        "cohere"
+    }
+
+    fn endpoints(&self) -> &'static [Endpoint] {
+        &[Endpoint { path: "/v2/chat", form: CHAT }]
+    }
+
+    /// The vendor's SDKs send it, which tells them apart where the list of models is.
+    fn marker(&self) -> Option<&'static str> {
+        Some("x-fern-sdk-name")
+    }
+
+    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+        request::envelope(asked)
+    }
+
+    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
+        prompt::prepend(body, prompt)
+    }
+
+    fn decode_request(&self, _form: &'static str, body: &str) -> Result<Request, Fault> {
+        read::request(body)
+    }
+
+    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+        match mode {
+            Mode::Verbatim => Box::new(encode::Verbatim { stream: call.stream }),
+            Mode::Translated if call.stream => Box::new(encode::Stream::new(call)),
+            Mode::Translated => Box::new(collect::Collect::new(call)),
+        }
+    }
+
+    fn status(&self, kind: Kind) -> u16 {
+        error::status(kind)
+    }
+
+    fn error_body(&self, fault: &Fault, request_id: &str) -> String {
+        error::body(fault, request_id)
+    }
+
+    /// A comment, which the vendor's SDKs skip.
+    fn heartbeat(&self, _call: &Call) -> Bytes {
+        Bytes::from_static(b": ping\n")
+    }
+
+    fn models(&self, models: &[&str]) -> String {
+        let entry = |name: &&str| {
+            json!({
+                "name": name,
+                "endpoints": ["chat"],
+                "default_endpoints": [],
+                "features": [],
+                "finetuned": false,
+                "is_deprecated": false,
+            })
+        };
+        json!({ "models": models.iter().map(entry).collect::<Vec<_>>() }).to_string()
+    }
+}

@@ -1,0 +1,201 @@
+//! Reads a whole request, for translation.
+//!
+//! It says by its path which field is wrong or cannot be said in another dialect, and never repeats a
+//! value. Dropped, because they only steer the vendor's own plant: `priority`, `citation_options` that
+//! ask for none, and a `safety_mode` that is not the strict one. Refused, because the answer would not
+//! be what was asked for: `documents`, other `citation_options`, the strict `safety_mode`,
+//! `raw_prompting`, and `logprobs`, which this dialect tells by the numbers of tokens.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::turns::{self, MessageBody};
+use crate::wire::body::{parse, refuse};
+use crate::wire::chat::{Fault, Format, Reasoning, Request, Tool, ToolChoice};
+
+type Raw<'a> = Option<&'a RawValue>;
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    messages: Vec<MessageBody<'a>>,
+    #[serde(borrow, default)]
+    tools: Option<Vec<ToolBody<'a>>>,
+    #[serde(default)]
+    strict_tools: Option<bool>,
+    #[serde(default)]
+    tool_choice: Option<String>,
+    #[serde(borrow, default)]
+    documents: Raw<'a>,
+    #[serde(default)]
+    citation_options: Option<CitationOptions>,
+    #[serde(default)]
+    safety_mode: Option<String>,
+    #[serde(default)]
+    raw_prompting: Option<bool>,
+    #[serde(default)]
+    response_format: Option<FormatBody>,
+    #[serde(default)]
+    max_tokens: Option<u64>,
+    #[serde(default)]
+    stop_sequences: Option<Vec<String>>,
+    #[serde(default)]
+    temperature: Option<f64>,
+    #[serde(default)]
+    p: Option<f64>,
+    #[serde(default)]
+    k: Option<u64>,
+    #[serde(default)]
+    seed: Option<i64>,
+    #[serde(default)]
+    frequency_penalty: Option<f64>,
+    #[serde(default)]
+    presence_penalty: Option<f64>,
+    #[serde(default)]
+    logprobs: Option<bool>,
+    #[serde(default)]
+    thinking: Option<ThinkingBody>,
+}
+
+#[derive(Deserialize)]
+struct CitationOptions {
+    #[serde(default)]
+    mode: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ThinkingBody {
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    #[serde(default)]
+    token_budget: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct FormatBody {
+    #[serde(rename = "type")]
+    kind: String,
+    /// `schema` is what it was called at first.
+    #[serde(default, alias = "schema")]
+    json_schema: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct ToolBody<'a> {
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    #[serde(borrow, default)]
+    function: Raw<'a>,
+}
+
+#[derive(Deserialize)]
+struct FunctionBody {
+    name: String,
+    #[serde(default)]
+    description: Option<String>,
+    #[serde(default)]
+    parameters: Option<Box<RawValue>>,
+}
+
+/// Reads the whole request.
+pub(super) fn request(json: &str) -> Result<Request, Fault> {
+    let body: Body<'_> = parse("", json)?;
+    refuse_untranslatable(&body)?;
+    Ok(Request {
+        messages: turns::messages(body.messages)?,
+        tools: tools(body.tools.unwrap_or_default(), body.strict_tools)?,
+        tool_choice: body.tool_choice.as_deref().map(tool_choice).transpose()?,
+        max_tokens: body.max_tokens,
+        stop: body.stop_sequences.unwrap_or_default(),
+        temperature: body.temperature,
+        top_p: body.p,
+        // 0 switches it off.
+        top_k: body.k.filter(|k| *k > 0),
+        presence_penalty: body.presence_penalty,
+        frequency_penalty: body.frequency_penalty,
+        seed: body.seed,
+        format: body.response_format.map(format).transpose()?.flatten(),
+        reasoning: body.thinking.map(|thinking| Reasoning {
+            enabled: Some(thinking.kind.as_deref() != Some("disabled")),
+            effort: None,
+            budget: thinking.token_budget,
+        }),
+        ..Request::default()
+    })
+}
+
+fn refuse_untranslatable(body: &Body<'_>) -> Result<(), Fault> {
+    let is = |word: Option<&str>, words: &[&str]| {
+        word.is_some_and(|word| words.iter().any(|known| word.eq_ignore_ascii_case(known)))
+    };
+    let cites = body.citation_options.as_ref().and_then(|options| options.mode.as_deref());
+    let refused = [
+        (
+            "documents",
+            body.documents.is_some_and(|raw| !matches!(raw.get(), "null" | "[]")),
+            "cannot be translated: put them into a message",
+        ),
+        (
+            "citation_options",
+            cites.is_some() && !is(cites, &["off", "disabled"]),
+            "cannot be translated: other APIs do not cite on demand",
+        ),
+        (
+            "safety_mode",
+            is(body.safety_mode.as_deref(), &["strict"]),
+            "cannot be translated: other APIs have no such modes",
+        ),
+        (
+            "raw_prompting",
+            body.raw_prompting == Some(true),
+            "cannot be translated: other APIs have no raw prompts",
+        ),
+        (
+            "logprobs",
+            body.logprobs == Some(true),
+            "cannot be translated: other APIs do not tell the numbers of tokens",
+        ),
+    ];
+    match refused.iter().find(|(_, present, _)| *present) {
+        Some((name, _, why)) => Err(refuse(name, why)),
+        None => Ok(()),
+    }
+}
+
+fn tools(bodies: Vec<ToolBody<'_>>, strict: Option<bool>) -> Result<Vec<Tool>, Fault> {
+    let read = |(i, body): (usize, ToolBody<'_>)| {
+        let path = format!("tools[{i}]");
+        if body.kind.is_some_and(|kind| kind != "function") {
+            return Err(refuse(&path, "is not a function: only functions can be translated"));
+        }
+        let path = format!("{path}.function");
+        let raw = body.function.ok_or_else(|| refuse(&path, "is missing"))?;
+        let function: FunctionBody = parse(&path, raw.get())?;
+        Ok(Tool {
+            name: function.name,
+            description: function.description,
+            parameters: function.parameters.filter(|schema| schema.get() != "null"),
+            strict: strict.filter(|strict| *strict),
+        })
+    };
+    bodies.into_iter().enumerate().map(read).collect()
+}
+
+fn tool_choice(word: &str) -> Result<ToolChoice, Fault> {
+    match word {
+        "REQUIRED" => Ok(ToolChoice::Required),
+        "NONE" => Ok(ToolChoice::None),
+        _ => Err(refuse("tool_choice", "must be \"REQUIRED\" or \"NONE\"")),
+    }
+}
+
+fn format(body: FormatBody) -> Result<Option<Format>, Fault> {
+    match (body.kind.as_str(), body.json_schema) {
+        ("text", _) => Ok(None),
+        ("json_object", None) => Ok(Some(Format::Json)),
+        ("json_object", Some(schema)) => {
+            Ok(Some(Format::Schema { name: None, schema, strict: None }))
+        }
+        _ => Err(refuse("response_format.type", "must be \"text\" or \"json_object\"")),
+    }
+}

@@ -1,0 +1,37 @@
+//! Errors as this dialect tells them: a message and a status. It must never tell more than a
+//! [`Fault`] holds.
+
+use crate::wire::chat::{Fault, Kind};
+use crate::wire::json::quoted;
+
+/// The status of an error.
+pub(super) fn status(kind: Kind) -> u16 {
+    match kind {
+        Kind::Invalid | Kind::Context => 400,
+        Kind::Authentication => 401,
+        Kind::Billing => 402,
+        Kind::Permission => 403,
+        Kind::NotFound => 404,
+        Kind::Method => 405,
+        Kind::TooSlow => 408,
+        Kind::TooLarge => 413,
+        Kind::MediaType => 415,
+        Kind::RateLimited => 429,
+        Kind::Internal => 500,
+        Kind::Upstream => 502,
+        Kind::Overloaded => 503,
+        Kind::Timeout => 504,
+    }
+}
+
+/// The JSON of an error, for bodies and for lines. There is no place for the field that it is about,
+/// so that leads the message.
+pub(super) fn body(fault: &Fault) -> String {
+    let message = match &fault.param {
+        Some(param) if !fault.message.contains(param.as_str()) => {
+            quoted(&format!("{param}: {}", fault.message))
+        }
+        _ => quoted(&fault.message),
+    };
+    format!(r#"{{"error":{message}}}"#)
+}

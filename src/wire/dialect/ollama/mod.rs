@@ -1,0 +1,156 @@
+//! The `ollama` dialect: Ollama's own API, `/api/chat` and `/api/generate`, towards callers and towards
+//! upstreams.
+//!
+//! This file only says where each part is. No part reads a clock: the time that every line of this
+//! dialect carries is that of the call.
+
+use bytes::Bytes;
+
+use super::{
+    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Target,
+};
+use crate::wire::chat::{Fault, Kind, Rendered, Request};
+use crate::wire::error_body;
+use crate::wire::framing::Framing;
+
+mod calls;
+mod collect;
+mod decode;
+mod encode;
+mod error;
+mod line;
+mod list;
+mod prompt;
+mod read;
+mod request;
+mod turns;
+mod write;
+
+/// The form of `/api/generate`: one prompt in, text out.
+const GENERATE: &str = "generate";
+
+/// The media type of its streams.
+const MEDIA_TYPE: &str = "application/x-ndjson";
+
+/// The dialect.
+#[derive(Debug)]
+pub(super) struct Ollama;
+
+impl Dialect for Ollama {
+    fn name(&self) -> &'static str {
+        "ollama"
+    }
+
+    fn as_caller(&self) -> Option<&'static dyn CallerDialect> {
+        Some(&Self)
+    }
+
+    fn default_base_url(&self) -> &'static str {
+        "http://127.0.0.1:11434"
+    }
+
+    /// A server of one's own needs no key, so that none tells of it.
+    fn well_known(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
+
+    fn path(&self, target: &Target<'_>) -> String {
+        if target.form == GENERATE { "/api/generate" } else { "/api/chat" }.to_owned()
+    }
+
+    fn credential(&self) -> (&'static str, &'static str) {
+        ("authorization", "Bearer ")
+    }
+
+    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    fn forwarded_headers(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
+        request::edit(body, target)
+    }
+
+    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+        write::request(request, target)
+    }
+
+    fn media_type(&self) -> &'static str {
+        MEDIA_TYPE
+    }
+
+    /// A whole answer, which a request to load a model gets, is a stream of one line.
+    fn framing(&self, _content_type: &str) -> Framing {
+        Framing::Ndjson
+    }
+
+    fn decoder(&self, _form: &'static str) -> Box<dyn Decode> {
+        Box::new(decode::Decoder::default())
+    }
+
+    fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
+        error_body::response(status, body)
+    }
+}
+
+impl CallerDialect for Ollama {
+    fn name(&self) -> &'static str {
+        "ollama"
+    }
+
+    fn endpoints(&self) -> &'static [Endpoint] {
+        &[
+            Endpoint { path: "/api/chat", form: CHAT },
+            Endpoint { path: "/api/generate", form: GENERATE },
+        ]
+    }
+
+    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+        request::envelope(asked)
+    }
+
+    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
+        prompt::prepend(body, prompt)
+    }
+
+    fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault> {
+        read::request(form, body)
+    }
+
+    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+        match mode {
+            Mode::Verbatim => Box::new(encode::Verbatim { stream: call.stream }),
+            Mode::Translated if call.stream => Box::new(encode::Stream::new(call)),
+            Mode::Translated => Box::new(collect::Collect::new(call)),
+        }
+    }
+
+    fn media_type(&self, _call: &Call) -> &'static str {
+        MEDIA_TYPE
+    }
+
+    fn status(&self, kind: Kind) -> u16 {
+        error::status(kind)
+    }
+
+    /// The request's id has no place in this dialect's errors; it is in a header.
+    fn error_body(&self, fault: &Fault, _request_id: &str) -> String {
+        error::body(fault)
+    }
+
+    /// A line that says nothing: ollama-python reads every line as JSON, blank ones included.
+    fn heartbeat(&self, call: &Call) -> Bytes {
+        line::silent(call)
+    }
+
+    fn models_path(&self) -> &'static str {
+        "/api/tags"
+    }
+
+    fn models(&self, models: &[&str]) -> String {
+        list::models(models)
+    }
+}

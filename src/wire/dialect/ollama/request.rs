@@ -1,0 +1,61 @@
+//! The caller's JSON as it is: what the gateway needs of it, and the few members it changes.
+//!
+//! Nothing else of a request is read here, and every other byte stays as it was.
+
+use serde::de::DeserializeOwned;
+
+use crate::wire::body::{refuse, syntax};
+use crate::wire::chat::Fault;
+use crate::wire::dialect::{Asked, Envelope, Target};
+use crate::wire::json::{self, Members};
+
+pub(super) fn members(body: &str) -> Result<Members<'_>, Fault> {
+    Members::parse(body).map_err(|error| syntax(&error))
+}
+
+/// A member if it is there and not null.
+fn member<T: DeserializeOwned>(
+    members: &Members<'_>,
+    (name, what): (&str, &str),
+) -> Result<Option<T>, Fault> {
+    let Some(value) = members.get(name).filter(|value| !json::is_null(value)) else {
+        return Ok(None);
+    };
+    serde_json::from_str(value.get()).map(Some).map_err(|_| refuse(name, what))
+}
+
+/// Unlike elsewhere, who does not say wants a stream.
+fn streams(members: &Members<'_>) -> Result<bool, Fault> {
+    Ok(member(members, ("stream", "must be true or false"))?.unwrap_or(true))
+}
+
+/// Reads what the gateway needs. Usage is part of every last line.
+pub(super) fn envelope(asked: &Asked<'_>) -> Result<Envelope, Fault> {
+    let members = members(asked.body)?;
+    let model: Option<String> = member(&members, ("model", "must be a string"))?;
+    let model = model
+        .filter(|model| !model.is_empty())
+        .ok_or_else(|| refuse("model", "is missing: say which model is to answer"))?;
+    // What is wrong with it is for the upstream to say; below zero means that there is no limit.
+    let options = members.get("options").and_then(|options| Members::parse(options.get()).ok());
+    let limit = options.and_then(|options| options.get("num_predict")?.get().parse().ok());
+    Ok(Envelope {
+        model,
+        stream: streams(&members)?,
+        want_usage: true,
+        form: asked.form,
+        max_output: limit,
+        choices: 1,
+    })
+}
+
+/// Changes the model, and `stream` if the upstream is asked otherwise than we were.
+pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
+    let members = members(body)?;
+    let model = json::quoted(target.model);
+    let mut edits = vec![("model", Some(model.as_str()))];
+    if streams(&members)? != target.stream {
+        edits.push(("stream", Some(if target.stream { "true" } else { "false" })));
+    }
+    Ok(members.edit(body, &edits))
+}

@@ -1,0 +1,192 @@
+//! What is peculiar to Ollama and Cohere: failure modes by their number, `/api/generate` in front of
+//! other languages, the lists of models, and prompts in their requests.
+
+use serde_json::{Value, json};
+use streamgate::wire::chat::{End, Parameters, Rendered, Role};
+use streamgate::wire::dialect::{
+    Asked, CHAT, CallerDialect, Dialect, Mode, by_name, caller_dialects,
+};
+
+use crate::support::simulated::gateway;
+use crate::support::{Ended, call, lines, reader, run};
+
+fn dialect(name: &str) -> &'static dyn Dialect {
+    by_name(name).expect("a dialect")
+}
+
+fn towards(name: &str) -> &'static dyn CallerDialect {
+    caller_dialects().find(|dialect| dialect.name() == name).expect("a caller's dialect")
+}
+
+/// What a caller reads of an upstream's bytes, and how they ended.
+fn seen(upstream: &str, caller: &str, input: &str) -> (crate::support::View, End) {
+    let way = call(true, true);
+    let run =
+        run(dialect(upstream), towards(caller), (&way, Mode::Translated), input.as_bytes(), []);
+    ((reader(caller).stream)(&run.out, true).expect("a legal stream"), run.end)
+}
+
+/// 3: ollama-python parses every line, blank ones included, and shows what it finds.
+#[test]
+fn fm03_heartbeats_are_lines_that_say_nothing() {
+    for form in [CHAT, "generate"] {
+        let way = streamgate::wire::dialect::Call { form, ..call(true, true) };
+        let beat = towards("ollama").heartbeat(&way);
+        let (_, line) = lines(&beat).expect("lines").pop().expect("a line");
+        let line: Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(line["done"], false);
+        let text = if form == CHAT { &line["message"]["content"] } else { &line["response"] };
+        assert_eq!(text, "", "{form}");
+    }
+}
+
+/// 4, 12: neither the end of the bytes nor `[DONE]` ends an answer, and errors in it are errors.
+#[test]
+fn fm04_fm12_only_the_terminal_ends_an_answer() {
+    let said = r#"{"model":"m","created_at":"t","message":{"role":"assistant","content":"Hi"},"done":false}"#;
+    let begun = "data: {\"type\":\"message-start\",\"id\":\"1\"}\n\ndata: {\"type\":\"content-delta\",\"index\":0,\"delta\":{\"message\":{\"content\":{\"text\":\"Hi\"}}}}\n\n";
+    for caller in caller_dialects() {
+        for (upstream, input, failed) in [
+            ("ollama", format!("{said}\n"), false),
+            ("ollama", format!("{said}\n{{\"error\":\"out of memory\"}}\n"), true),
+            ("cohere", begun.to_owned(), false),
+            ("cohere", format!("{begun}data: [DONE]\n\n"), false),
+            (
+                "cohere",
+                format!(
+                    "{begun}data: {{\"type\":\"message-end\",\"delta\":{{\"finish_reason\":\"ERROR\",\"error\":\"out of memory\"}}}}\n\ndata: [DONE]\n\n"
+                ),
+                true,
+            ),
+        ] {
+            let (view, end) = seen(upstream, caller.name(), &input);
+            assert_eq!(matches!(end, End::Failed(_)), failed, "{upstream}: {end:?}");
+            let Ended::Error(message) = &view.ended else { panic!("{upstream}: {view:?}") };
+            assert_eq!(message.contains("out of memory"), failed, "{message}");
+            assert_eq!(view.choices[&0].text, "Hi");
+        }
+    }
+}
+
+/// 24: the prompt's count is missing if all of the prompt was cached.
+#[test]
+fn fm24_missing_counts_are_none() {
+    let input = r#"{"model":"m","message":{"role":"assistant","content":"x"},"done":true,"done_reason":"stop","eval_count":2}"#;
+    for caller in ["openai-chat", "anthropic", "cohere", "ollama"] {
+        let usage = seen("ollama", caller, input).0.usage.expect("usage");
+        assert_eq!((usage.input, usage.output), (0, 2), "{caller}");
+    }
+}
+
+/// 40: a turn with calls ends with the caller's word for it, although Ollama says `stop`.
+#[test]
+fn fm40_stop_with_calls_is_a_turn_of_calls() {
+    let input = r#"{"model":"m","message":{"role":"assistant","content":"","tool_calls":[{"function":{"name":"f","arguments":{"b":1,"a":2}}}]},"done":true,"done_reason":"stop"}"#;
+    for (caller, word) in
+        [("openai-chat", "tool_calls"), ("anthropic", "tool_use"), ("cohere", "TOOL_CALL")]
+    {
+        let view = seen("ollama", caller, input).0;
+        assert_eq!(view.choices[&0].stop.as_deref(), Some(word));
+        assert_eq!(view.choices[&0].tools[0].arguments, r#"{"b":1,"a":2}"#, "{caller}: in order");
+    }
+}
+
+/// What cannot be said elsewhere is refused by its name.
+#[test]
+fn untranslatable_fields_are_named() {
+    let chat = |name: &str, value: Value| {
+        let mut body = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] });
+        body[name] = value;
+        body.to_string()
+    };
+    let generate = |name: &str, value: Value| {
+        let mut body = json!({ "model": "m", "prompt": "hi" });
+        body[name] = value;
+        body.to_string()
+    };
+    for (caller, form, body, param) in [
+        ("ollama", "generate", generate("suffix", json!("x")), "suffix"),
+        ("ollama", "generate", generate("raw", json!(true)), "raw"),
+        ("ollama", "generate", generate("template", json!("x")), "template"),
+        ("ollama", "generate", generate("context", json!([1])), "context"),
+        ("ollama", "generate", json!({ "model": "m" }).to_string(), "prompt"),
+        ("ollama", CHAT, json!({ "model": "m", "messages": [] }).to_string(), "messages"),
+        ("ollama", CHAT, chat("think", json!("hard")), "think"),
+        ("cohere", CHAT, chat("documents", json!(["x"])), "documents"),
+        ("cohere", CHAT, chat("citation_options", json!({ "mode": "FAST" })), "citation_options"),
+        ("cohere", CHAT, chat("safety_mode", json!("STRICT")), "safety_mode"),
+        ("cohere", CHAT, chat("logprobs", json!(true)), "logprobs"),
+        ("cohere", CHAT, chat("tool_choice", json!("AUTO")), "tool_choice"),
+    ] {
+        let fault = towards(caller).decode_request(form, &body).expect_err(param);
+        assert_eq!(fault.param.as_deref(), Some(param), "{fault:?}");
+        assert!(fault.message.contains(param));
+    }
+    let fine = generate("context", json!([]));
+    assert!(towards("ollama").decode_request("generate", &fine).is_ok());
+}
+
+/// A filled-in prompt comes first; what the caller says itself stays.
+#[test]
+fn prompts_are_put_first() {
+    let prompt = Rendered {
+        model: Some("fast".into()),
+        parameters: Parameters {
+            temperature: Some(1.5),
+            max_tokens: Some(9),
+            ..Parameters::default()
+        },
+        messages: vec![(Role::System, "Be brief.".into())],
+    };
+    let body = r#"{"prompt":{"id":"x"},"messages":[{"role":"user","content":"hi"}],"options":{"temperature":0.1},"temperature":0.1}"#;
+    for caller in ["ollama", "cohere"] {
+        let filled = towards(caller).prepend(body, &prompt).expect("an object");
+        let value: Value = serde_json::from_str(&filled).expect("JSON");
+        assert!(value.get("prompt").is_none() && value["model"] == "fast", "{filled}");
+        assert_eq!(value["messages"][0], json!({ "role": "system", "content": "Be brief." }));
+        assert_eq!(value["messages"][1]["content"], "hi");
+        assert_eq!(value["temperature"], 0.1);
+        let limit = if caller == "ollama" {
+            assert_eq!(value["options"]["temperature"], 0.1);
+            &value["options"]["num_predict"]
+        } else {
+            &value["max_tokens"]
+        };
+        assert_eq!(*limit, 9, "{filled}");
+    }
+}
+
+/// Who does not say wants a stream of Ollama, and none of Cohere; limits are told to the gateway.
+#[test]
+fn envelopes_say_what_the_gateway_needs() {
+    let body = r#"{"model":"m","max_tokens":7,"options":{"num_predict":7}}"#;
+    for (caller, stream) in [("ollama", true), ("cohere", false)] {
+        let asked = Asked { form: CHAT, path: "", query: "", body };
+        let envelope = towards(caller).envelope(&asked).expect("an envelope");
+        assert_eq!((envelope.stream, envelope.max_output), (stream, Some(7)), "{caller}");
+    }
+}
+
+/// `/api/generate`, streamed and whole, in front of every language.
+#[tokio::test]
+async fn generate_is_translated() {
+    let gateway = gateway().await;
+    for upstream in streamgate::wire::dialect::DIALECTS {
+        for stream in [true, false] {
+            let model = format!("{}/n3", upstream.name());
+            let body = json!({ "model": model, "prompt": "count", "system": "be brief", "stream": stream });
+            let response = gateway.post("/api/generate", &body.to_string()).send().await.unwrap();
+            assert_eq!(response.status(), 200, "{model}");
+            let kind = if stream { "application/x-ndjson" } else { "application/json" };
+            assert_eq!(response.headers()["content-type"], kind, "{model}");
+            let text = response.text().await.unwrap();
+            let parts: Vec<Value> =
+                text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+            let said: String =
+                parts.iter().map(|part| part["response"].as_str().unwrap()).collect();
+            assert_eq!(said, "t0 t1 t2 ", "{model}");
+            let last = parts.last().unwrap();
+            assert!(last["done"] == true && last["eval_count"] == 3, "{model}: {last}");
+        }
+    }
+}
