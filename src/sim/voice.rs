@@ -9,6 +9,10 @@ use super::answer::{Piece, Stop};
 pub(super) enum Layout {
     /// Server-sent events.
     Sse,
+    /// An AWS event stream.
+    AwsEventStream,
+    /// An AWS event stream whose messages wrap the events.
+    AwsChunks,
 }
 
 impl Layout {
@@ -16,6 +20,7 @@ impl Layout {
     pub(super) fn media_type(self) -> &'static str {
         match self {
             Self::Sse => "text/event-stream; charset=utf-8",
+            Self::AwsEventStream | Self::AwsChunks => "application/vnd.amazon.eventstream",
         }
     }
 }
@@ -49,6 +54,10 @@ pub(super) trait Voice: Send {
     fn say(&mut self, piece: &Piece) -> Vec<Event>;
     /// Everything after the last token; the terminator is the last event.
     fn closing(&mut self, totals: Totals) -> Vec<Event>;
+    /// How many events at the end of `closing` are the terminator.
+    fn terminators(&self) -> usize {
+        1
+    }
     /// The end of a stream that failed.
     fn failure(&self) -> Vec<Event>;
     /// An event whose data is no JSON.
