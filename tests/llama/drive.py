@@ -30,6 +30,7 @@ SECONDS = 60  # how long anything may take that is not a failure; the machine ma
 NOT_FOR_CALLERS = {"bedrock"}  # dialects that only upstreams speak
 
 results: list[bool] = []
+asked: list[Ask] = []  # of the gateway
 
 
 def report(what: str, problem: str = "") -> None:
@@ -147,6 +148,7 @@ class Call:
 
 
 def ask_gateway(gateway: str, dialect: Dialect, ask: Ask) -> Call:
+    asked.append(ask)
     name, prefix = dialect.key_header
     return Call(gateway, dialect.path(ask), dialect.body(ask), {name: prefix + KEY})
 
@@ -319,15 +321,18 @@ def check_dying(gateway: str, pairs: list[tuple[str, str]], doomed: Started) -> 
 
 def check_counts(gateway: str, pairs: list[tuple[str, str]]) -> None:
     """That the gateway's own metrics tell what has happened here."""
-    def metrics() -> str:
-        return urllib.request.urlopen(f"{gateway}/metrics", timeout=SECONDS).read().decode()
-
-    with check("no request is counted as open once all have ended"):
-        # The last one is counted just after its caller has read its end.
-        until(lambda: set(re.findall(r"^streamgate_open_requests\{.*\} (\d+)$", metrics(), re.M)) == {"0"},
-              "requests are still counted as open")
     ended = re.compile(r'^streamgate_requests_total\{dialect="([^"]*)",model="([^"]*)",.*outcome="([^"]*)"\} (\d+)$', re.M)
-    counts = {tuple(labels): int(number) for *labels, number in ended.findall(metrics())}
+    counts = {}
+
+    def all_counted() -> bool:
+        # The last one is counted just after its caller has read its end.
+        metrics = urllib.request.urlopen(f"{gateway}/metrics", timeout=SECONDS).read().decode()
+        counts.update({tuple(labels): int(number) for *labels, number in ended.findall(metrics)})
+        still_open = re.findall(r"^streamgate_open_requests\{.*\} (\d+)$", metrics, re.M)
+        return sum(counts.values()) == len(asked) and set(still_open) == {"0"}
+
+    with check("every request is counted once, and none as still open"):
+        until(all_counted, f"{len(asked)} were asked, and these are counted: {counts}")
     for name, upstream in pairs:
         with check(f"{name} over {upstream}: who hung up, and what died, is counted so"):
             expect("gone", counts.get((name, f"llama-{upstream}", "client_gone")), 2)
