@@ -131,7 +131,8 @@ pub fn request(mut data: &[u8]) {
             if let Ok(written) = other.encode_request(&request, &target) {
                 let read: Value =
                     serde_json::from_str(&written).expect("a written request is JSON");
-                assert_eq!(read["model"], target.model);
+                // Some have it in their path.
+                assert!(read["model"].is_null() || read["model"] == target.model);
             }
         }
     }

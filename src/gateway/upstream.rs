@@ -360,6 +360,7 @@ async fn refused(target: &Target, mut response: reqwest::Response) -> Error {
     }
     let retry_after =
         response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let retry_after = retry_after.or_else(|| provider.dialect.retry_after(&body));
     let reply = Reply {
         dialect: provider.dialect.name(),
         status,

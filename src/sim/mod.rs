@@ -8,6 +8,7 @@
 mod answer;
 mod anthropic;
 mod ask;
+mod gemini;
 mod openai;
 mod openai_passed;
 mod openai_responses;

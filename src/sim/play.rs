@@ -148,6 +148,10 @@ impl Play {
     fn layout(&self, events: &[Event]) -> Bytes {
         match self.voice.layout() {
             Layout::Sse => event_stream(events, self.program.framing),
+            Layout::Crlf => event_stream(events, Framing { crlf: true, ..self.program.framing }),
+            Layout::Json => Bytes::from(
+                events.iter().map(|event| event.data.as_str()).collect::<Vec<_>>().concat(),
+            ),
         }
     }
 }

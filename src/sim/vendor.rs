@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::ask::{Ask, Refused};
 use super::voice::Voice;
-use super::{anthropic, openai, openai_passed, openai_responses};
+use super::{anthropic, gemini, openai, openai_passed, openai_responses};
 
 /// Every vendor.
 pub(super) static VENDORS: &[&dyn Vendor] = &[
@@ -15,6 +15,7 @@ pub(super) static VENDORS: &[&dyn Vendor] = &[
     &openai_passed::OpenAiPassed,
     &openai_responses::Responses,
     &anthropic::Anthropic,
+    &gemini::Gemini,
 ];
 
 /// A vendor's protocol.

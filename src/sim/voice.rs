@@ -9,13 +9,18 @@ use super::answer::{Piece, Stop};
 pub(super) enum Layout {
     /// Server-sent events.
     Sse,
+    /// Server-sent events whose lines end with CRLF.
+    Crlf,
+    /// JSON, whose pieces come with all that stands between them.
+    Json,
 }
 
 impl Layout {
     /// The media type of a stream that is laid out like this.
     pub(super) fn media_type(self) -> &'static str {
         match self {
-            Self::Sse => "text/event-stream; charset=utf-8",
+            Self::Sse | Self::Crlf => "text/event-stream; charset=utf-8",
+            Self::Json => "application/json; charset=UTF-8",
         }
     }
 }

@@ -205,6 +205,7 @@ fn terminal(dialect: &str, input: &[u8]) -> usize {
         "openai-responses" => {
             &["\"type\":\"response.completed\"", "\"type\":\"response.incomplete\""]
         }
+        "gemini" => &["\"finishReason\":", "\"blockReason\":"],
         _ => &["[DONE]", "\"finish_reason\":\"", "\"finish_reason\": \""],
     };
     let first = marks.iter().filter_map(|mark| text.find(mark).map(|at| (at, mark.len()))).min();

@@ -9,13 +9,18 @@ use super::framing::{Frame, Framing};
 use super::reset;
 
 mod anthropic;
+mod gemini;
 mod openai_chat;
 mod openai_responses;
 
 /// Every dialect, in the order in which shared paths are offered: the first one answers callers who
 /// do not say what they speak.
-pub static DIALECTS: &[&dyn Dialect] =
-    &[&openai_chat::OpenAiChat, &openai_responses::OpenAiResponses, &anthropic::Anthropic];
+pub static DIALECTS: &[&dyn Dialect] = &[
+    &openai_chat::OpenAiChat,
+    &openai_responses::OpenAiResponses,
+    &anthropic::Anthropic,
+    &gemini::Gemini,
+];
 
 /// What callers who do not say what they speak are answered in.
 pub static DEFAULT: &dyn CallerDialect = &openai_chat::OpenAiChat;
@@ -81,6 +86,11 @@ pub trait Dialect: Sync {
     fn decoder(&self, form: &'static str) -> Box<dyn Decode>;
     /// Reads the body of an error response. Never fails: an unreadable body is told by its status.
     fn decode_error(&self, status: u16, body: &[u8]) -> Fault;
+    /// How many seconds the body of an error response asks to wait, where that is not told by a
+    /// `retry-after` header.
+    fn retry_after(&self, _body: &[u8]) -> Option<u64> {
+        None
+    }
 }
 
 /// A vendor's language, as callers of the gateway speak it.

@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use crate::support::{Choice, View};
 
-use super::{anthropic, openai_chat, openai_responses};
+use super::{anthropic, gemini, openai_chat, openai_responses};
 
 /// The dialects with recordings: one file beside this one for each, and one line here.
 pub(super) static RECORDED: &[&Recorded] =
-    &[&openai_chat::RECORDED, &openai_responses::RECORDED, &anthropic::RECORDED];
+    &[&openai_chat::RECORDED, &openai_responses::RECORDED, &anthropic::RECORDED, &gemini::RECORDED];
 
 /// How a dialect was recorded, and what its recordings say.
 pub(super) struct Recorded {

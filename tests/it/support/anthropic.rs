@@ -26,6 +26,9 @@ pub(crate) const LANGUAGE: Language = Language {
         other => other,
     },
     single: true,
+    refusal_is_text: true,
+    // Its input is what the caches leave, never below zero.
+    told: |said| Tokens { input: said.input.max(said.cache_read + said.cache_write), ..said },
     usage_always: true,
 };
 

@@ -3,11 +3,11 @@
 
 use serde_json::Value;
 
-use super::{Tool, View, anthropic, openai_chat, openai_responses};
+use super::{Tokens, Tool, View, anthropic, gemini, openai_chat, openai_responses};
 
 /// Every language that callers speak.
 pub(crate) static LANGUAGES: &[&Language] =
-    &[&openai_chat::LANGUAGE, &openai_responses::LANGUAGE, &anthropic::LANGUAGE];
+    &[&openai_chat::LANGUAGE, &openai_responses::LANGUAGE, &anthropic::LANGUAGE, &gemini::LANGUAGE];
 
 /// The language of a dialect's callers.
 pub(crate) fn language(dialect: &str) -> &'static Language {
@@ -34,6 +34,10 @@ pub(crate) struct Language {
     pub(crate) stop: fn(&str) -> &str,
     /// There is one alternative only.
     pub(crate) single: bool,
+    /// A refusal has no place of its own: it is text, where it was said.
+    pub(crate) refusal_is_text: bool,
+    /// What it can tell of a count.
+    pub(crate) told: fn(Tokens) -> Tokens,
     /// Usage comes whether it was asked for or not.
     pub(crate) usage_always: bool,
 }

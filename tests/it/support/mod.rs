@@ -8,6 +8,7 @@ pub(crate) mod anthropic;
 pub(crate) mod certificate;
 pub(crate) mod collector;
 pub(crate) mod gateway;
+pub(crate) mod gemini;
 pub(crate) mod language;
 pub(crate) mod openai_chat;
 pub(crate) mod openai_responses;

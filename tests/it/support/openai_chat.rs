@@ -32,6 +32,8 @@ pub(crate) const LANGUAGE: Language = Language {
         _ => "stop",
     },
     single: false,
+    refusal_is_text: false,
+    told: |said| said,
     usage_always: false,
 };
 

@@ -25,6 +25,8 @@ pub(crate) const LANGUAGE: Language = Language {
         _ => "completed",
     },
     single: true,
+    refusal_is_text: false,
+    told: |said| said,
     usage_always: true,
 };
 
