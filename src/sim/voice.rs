@@ -15,13 +15,18 @@ pub(super) enum Layout {
     AwsEventStream,
     /// An AWS event stream whose messages wrap the events.
     AwsChunks,
+    /// Server-sent events whose lines end with CRLF.
+    Crlf,
+    /// JSON, whose pieces come with all that stands between them.
+    Json,
 }
 
 impl Layout {
     /// The media type of a stream that is laid out like this.
     pub(super) fn media_type(self) -> &'static str {
         match self {
-            Self::Sse => "text/event-stream; charset=utf-8",
+            Self::Sse | Self::Crlf => "text/event-stream; charset=utf-8",
+            Self::Json => "application/json; charset=UTF-8",
             Self::Ndjson => "application/x-ndjson",
             Self::AwsEventStream | Self::AwsChunks => "application/vnd.amazon.eventstream",
         }
@@ -72,4 +77,11 @@ pub(super) trait Voice: Send {
 /// A JSON string, with its quotes.
 pub(super) fn quoted(text: &str) -> String {
     Value::from(text).to_string()
+}
+
+/// Sets a member of an object.
+pub(super) fn put(object: &mut Value, name: &str, value: Value) {
+    if let Some(members) = object.as_object_mut() {
+        members.insert(name.to_owned(), value);
+    }
 }

@@ -5,13 +5,14 @@ use serde_json::Value;
 
 use crate::support::{Choice, View};
 
-use super::{anthropic, bedrock, cohere, ollama, openai_chat, openai_responses};
+use super::{anthropic, bedrock, cohere, gemini, ollama, openai_chat, openai_responses};
 
 /// The dialects with recordings: one file beside this one for each, and one line here.
 pub(super) static RECORDED: &[&Recorded] = &[
     &openai_chat::RECORDED,
     &openai_responses::RECORDED,
     &anthropic::RECORDED,
+    &gemini::RECORDED,
     &ollama::RECORDED,
     &cohere::RECORDED,
     &bedrock::RECORDED,

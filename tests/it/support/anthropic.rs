@@ -26,9 +26,10 @@ pub(crate) const LANGUAGE: Language = Language {
         other => other,
     },
     single: true,
-    usage_always: true,
     refusal_is_text: true,
-    counts: |_| {},
+    // Its input is what the caches leave, never below zero.
+    told: |said| Tokens { input: said.input.max(said.cache_read + said.cache_write), ..said },
+    usage_always: true,
 };
 
 fn request(ask: &Ask) -> Value {

@@ -26,7 +26,7 @@ pub(crate) const LANGUAGE: Language = Language {
     single: true,
     usage_always: true,
     refusal_is_text: true,
-    counts: |tokens| tokens.cache_write = 0,
+    told: |said| Tokens { cache_write: 0, ..said },
 };
 
 fn request(ask: &Ask) -> Value {

@@ -3,13 +3,14 @@
 
 use serde_json::Value;
 
-use super::{Tokens, Tool, View, anthropic, cohere, ollama, openai_chat, openai_responses};
+use super::{Tokens, Tool, View, anthropic, cohere, gemini, ollama, openai_chat, openai_responses};
 
 /// Every language that callers speak.
 pub(crate) static LANGUAGES: &[&Language] = &[
     &openai_chat::LANGUAGE,
     &openai_responses::LANGUAGE,
     &anthropic::LANGUAGE,
+    &gemini::LANGUAGE,
     &ollama::LANGUAGE,
     &cohere::LANGUAGE,
 ];
@@ -39,12 +40,12 @@ pub(crate) struct Language {
     pub(crate) stop: fn(&str) -> &str,
     /// There is one alternative only.
     pub(crate) single: bool,
+    /// A refusal has no place of its own: it is text, where it was said.
+    pub(crate) refusal_is_text: bool,
+    /// What it can tell of a count.
+    pub(crate) told: fn(Tokens) -> Tokens,
     /// Usage comes whether it was asked for or not.
     pub(crate) usage_always: bool,
-    /// A refusal has no place of its own: it is text.
-    pub(crate) refusal_is_text: bool,
-    /// Takes out the counts that it has no word for.
-    pub(crate) counts: fn(&mut Tokens),
 }
 
 /// What a caller wants.

@@ -25,9 +25,7 @@ pub(crate) const LANGUAGE: Language = Language {
     single: true,
     usage_always: true,
     refusal_is_text: true,
-    counts: |tokens| {
-        *tokens = Tokens { input: tokens.input, output: tokens.output, ..Tokens::default() };
-    },
+    told: |said| Tokens { input: said.input, output: said.output, ..Tokens::default() },
 };
 
 fn request(ask: &Ask) -> Value {

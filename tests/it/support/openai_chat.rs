@@ -32,9 +32,9 @@ pub(crate) const LANGUAGE: Language = Language {
         _ => "stop",
     },
     single: false,
-    usage_always: false,
     refusal_is_text: false,
-    counts: |_| {},
+    told: |said| said,
+    usage_always: false,
 };
 
 fn request(ask: &Ask) -> Value {

@@ -25,9 +25,9 @@ pub(crate) const LANGUAGE: Language = Language {
         _ => "completed",
     },
     single: true,
-    usage_always: true,
     refusal_is_text: false,
-    counts: |_| {},
+    told: |said| said,
+    usage_always: true,
 };
 
 fn request(ask: &Ask) -> Value {
