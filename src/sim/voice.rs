@@ -64,3 +64,10 @@ pub(super) trait Voice: Send {
 pub(super) fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
+
+/// Sets a member of an object.
+pub(super) fn set(object: &mut Value, name: &str, value: Value) {
+    if let Some(members) = object.as_object_mut() {
+        members.insert(name.to_owned(), value);
+    }
+}
