@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::answer::{Piece, Stop};
 use super::ask::{Ask, Fields, Refused};
 use super::vendor::Vendor;
-use super::voice::{Event, Totals, Voice, put, quoted};
+use super::voice::{Event, Totals, Voice, quoted, set};
 
 /// The vendor.
 pub(super) struct Cohere;
@@ -142,7 +142,7 @@ impl Message {
         let counts = json!({"input_tokens": self.prompt_tokens, "output_tokens": totals.tokens});
         let mut tokens = counts.clone();
         if totals.thinking > 0 {
-            put(&mut tokens, "reasoning_tokens", json!(totals.thinking));
+            set(&mut tokens, "reasoning_tokens", json!(totals.thinking));
         }
         json!({"billed_units": counts, "tokens": tokens, "cached_tokens": 0})
     }
@@ -224,7 +224,7 @@ impl Voice for Message {
         let mut message = json!({"role": "assistant"});
         for (name, list) in [("content", content), ("tool_calls", calls)] {
             if !list.is_empty() {
-                put(&mut message, name, list.into());
+                set(&mut message, name, list.into());
             }
         }
         json!({

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::answer::{Piece, Stop};
 use super::ask::{Ask, Fields, Refused};
 use super::vendor::Vendor;
-use super::voice::{Event, Layout, Totals, Voice, put, quoted};
+use super::voice::{Event, Layout, Totals, Voice, quoted, set};
 
 const CHAT: &str = "/api/chat";
 const GENERATE: &str = "/api/generate";
@@ -230,15 +230,15 @@ impl Voice for Lines {
             }
         }
         let mut body = self.end(totals);
-        put(&mut body, "model", json!(self.model));
-        put(&mut body, "created_at", json!(CREATED));
+        set(&mut body, "model", json!(self.model));
+        set(&mut body, "created_at", json!(CREATED));
         if self.generates {
-            put(&mut body, "response", json!(text));
+            set(&mut body, "response", json!(text));
             return body;
         }
         let mut message = json!({"role": "assistant", "content": text});
         if !thinking.is_empty() {
-            put(&mut message, "thinking", json!(thinking));
+            set(&mut message, "thinking", json!(thinking));
         }
         let calls: Vec<Value> = calls
             .into_iter()
@@ -249,9 +249,9 @@ impl Voice for Lines {
             })
             .collect();
         if !calls.is_empty() {
-            put(&mut message, "tool_calls", calls.into());
+            set(&mut message, "tool_calls", calls.into());
         }
-        put(&mut body, "message", message);
+        set(&mut body, "message", message);
         body
     }
 }

@@ -80,7 +80,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// Sets a member of an object.
-pub(super) fn put(object: &mut Value, name: &str, value: Value) {
+pub(super) fn set(object: &mut Value, name: &str, value: Value) {
     if let Some(members) = object.as_object_mut() {
         members.insert(name.to_owned(), value);
     }

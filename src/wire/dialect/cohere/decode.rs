@@ -71,7 +71,7 @@ impl Decode for Decoder {
             return End::Failed(error_body::in_stream(payload));
         };
         self.start(whole.id, out);
-        self.message(&message, out);
+        spoken(&message, out);
         if let Some(items) = logprobs(whole.logprobs) {
             out.push(Delta::Logprobs { choice: 0, items: Cow::Owned(items) });
         }
@@ -130,7 +130,7 @@ impl Decoder {
         match &*kind {
             "message-start" => self.start(event.id, out),
             "tool-plan-delta" | "content-start" | "content-delta" => {
-                self.message(&message, out);
+                spoken(&message, out);
                 if let Some(items) = logprobs(event.logprobs) {
                     out.push(Delta::Logprobs { choice: 0, items: Cow::Owned(items) });
                 }
@@ -155,21 +155,6 @@ impl Decoder {
             _ => out.push(Delta::Opaque),
         }
         None
-    }
-
-    /// What a message says in words.
-    fn message<'f>(&mut self, message: &Message<'f>, out: &mut Vec<Delta<'f>>) {
-        if let Some(text) = filled(message.tool_plan) {
-            out.push(Delta::Reasoning { choice: 0, text });
-        }
-        for content in list::<Content<'f>>(message.content) {
-            if let Some(text) = filled(content.thinking) {
-                out.push(Delta::Reasoning { choice: 0, text });
-            }
-            if let Some(text) = filled(content.text) {
-                out.push(Delta::Text { choice: 0, text });
-            }
-        }
     }
 
     fn call<'f>(&mut self, call: Called<'f>, index: Option<u64>, out: &mut Vec<Delta<'f>>) {
@@ -215,6 +200,21 @@ impl Decoder {
             "MAX_TOKENS" => Stop::MaxTokens,
             "ERROR_TOXIC" => Stop::ContentFilter,
             other => Stop::Other(other.to_owned()),
+        }
+    }
+}
+
+/// What a message says in words.
+fn spoken<'f>(message: &Message<'f>, out: &mut Vec<Delta<'f>>) {
+    if let Some(text) = filled(message.tool_plan) {
+        out.push(Delta::Reasoning { choice: 0, text });
+    }
+    for content in list::<Content<'f>>(message.content) {
+        if let Some(text) = filled(content.thinking) {
+            out.push(Delta::Reasoning { choice: 0, text });
+        }
+        if let Some(text) = filled(content.text) {
+            out.push(Delta::Text { choice: 0, text });
         }
     }
 }

@@ -126,12 +126,12 @@ struct UsageBody<'a> {
 
 #[derive(Deserialize)]
 struct Tokens<'a> {
-    #[serde(borrow, default)]
-    input_tokens: Raw<'a>,
-    #[serde(borrow, default)]
-    output_tokens: Raw<'a>,
-    #[serde(borrow, default)]
-    reasoning_tokens: Raw<'a>,
+    #[serde(rename = "input_tokens", borrow, default)]
+    input: Raw<'a>,
+    #[serde(rename = "output_tokens", borrow, default)]
+    output: Raw<'a>,
+    #[serde(rename = "reasoning_tokens", borrow, default)]
+    reasoning: Raw<'a>,
 }
 
 /// Reads `usage`: what the model saw and wrote, and only if that is not said, what is billed.
@@ -139,9 +139,9 @@ pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
     let body: UsageBody<'_> = serde_json::from_str(raw.get()).ok()?;
     let tokens = body.tokens.or(body.billed_units)?;
     Some(Usage {
-        input: count(tokens.input_tokens),
-        output: count(tokens.output_tokens),
-        reasoning: count(tokens.reasoning_tokens),
+        input: count(tokens.input),
+        output: count(tokens.output),
+        reasoning: count(tokens.reasoning),
         cache_read: count(body.cached_tokens),
         cache_write: None,
     })

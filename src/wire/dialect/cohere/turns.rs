@@ -128,7 +128,7 @@ fn part(path: &str, body: PartBody<'_>) -> Result<Part, Fault> {
         }
         "document" => {
             let data = body.document.ok_or_else(|| missing("document"))?.data;
-            let text = json::text(data).unwrap_or(std::borrow::Cow::Borrowed(data.get()));
+            let text = json::text(data).unwrap_or_else(|| std::borrow::Cow::Borrowed(data.get()));
             Ok(Part::Text(text.into_owned()))
         }
         _ => {
@@ -173,7 +173,7 @@ fn arguments(raw: Raw<'_>) -> Option<Box<RawValue>> {
     let Some(raw) = raw.filter(|raw| !json::is_null(raw)) else {
         return RawValue::from_string("{}".to_owned()).ok();
     };
-    let written = json::text(raw).unwrap_or(std::borrow::Cow::Borrowed(raw.get()));
+    let written = json::text(raw).unwrap_or_else(|| std::borrow::Cow::Borrowed(raw.get()));
     let written = if written.trim().is_empty() { "{}" } else { written.trim() };
     RawValue::from_string(written.to_owned()).ok().filter(|json| json.get().starts_with('{'))
 }

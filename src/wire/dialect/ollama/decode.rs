@@ -192,7 +192,7 @@ impl Decoder {
         out.push(Delta::ToolStart { choice: 0, call: ordinal, id, name });
         let Some(raw) = function.arguments.filter(|raw| !json::is_null(raw)) else { return };
         // Some who call themselves compatible write the object as a string.
-        let json = json::text(raw).unwrap_or(Cow::Borrowed(raw.get()));
+        let json = json::text(raw).unwrap_or_else(|| Cow::Borrowed(raw.get()));
         if !json.is_empty() {
             out.push(Delta::ToolArguments { choice: 0, call: ordinal, json });
         }

@@ -120,7 +120,7 @@ fn arguments(raw: Raw<'_>) -> Option<Box<RawValue>> {
     let Some(raw) = raw.filter(|raw| !json::is_null(raw)) else {
         return RawValue::from_string("{}".to_owned()).ok();
     };
-    let written = json::text(raw).unwrap_or(std::borrow::Cow::Borrowed(raw.get()));
+    let written = json::text(raw).unwrap_or_else(|| std::borrow::Cow::Borrowed(raw.get()));
     let written = if written.trim().is_empty() { "{}" } else { written.trim() };
     RawValue::from_string(written.to_owned()).ok().filter(|json| json.get().starts_with('{'))
 }
