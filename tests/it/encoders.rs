@@ -247,7 +247,7 @@ fn verbatim_streams_end_with_one_error() {
         let mut encoder = dialect.encoder(&call(true, true), Mode::Verbatim);
         let mut out = BytesMut::new();
         encoder.finish(&End::Truncated, None, &mut out);
-        let payloads = crate::support::payloads(dialect.name(), &out).expect("payloads");
+        let payloads = support::payloads(dialect.name(), &out).expect("payloads");
         assert_eq!(payloads.len(), 1, "{}", dialect.name());
         let told = ["\"error\"", "closed the stream"];
         assert!(told.iter().all(|words| payloads[0].1.contains(words)), "{payloads:?}");
@@ -261,7 +261,7 @@ fn heartbeats_are_safe_between_events() {
         let beat = dialect.heartbeat(&call(true, true));
         let beat = std::str::from_utf8(&beat).expect("UTF-8");
         assert!(beat.ends_with('\n') && !beat.contains('\r'), "{}", dialect.name());
-        if let Ok(lines) = crate::support::lines(beat.as_bytes())
+        if let Ok(lines) = support::lines(beat.as_bytes())
             && beat.starts_with('{')
         {
             // Where lines are all there is, a line that says nothing.

@@ -49,6 +49,7 @@ fn request(ask: &Ask) -> Value {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of the grammar by itself")]
 struct Reading {
     choice: Choice,
     usage: Option<Tokens>,
