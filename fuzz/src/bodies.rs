@@ -37,7 +37,13 @@ fn frames(framing: Framing, data: &[u8], step: usize) -> (Vec<Frame>, Result<(),
 /// Any bytes give the same frames under any cutting and any framing, none over the cap.
 pub fn framing(mut data: &[u8]) {
     let step = choice(&mut data);
-    for framing in [Framing::Sse, Framing::Ndjson, Framing::JsonArray, Framing::AwsEventStream] {
+    for framing in [
+        Framing::Sse,
+        Framing::Ndjson,
+        Framing::JsonArray,
+        Framing::AwsEventStream,
+        Framing::AwsChunks,
+    ] {
         let whole = frames(framing, data, data.len());
         assert_eq!(frames(framing, data, step), whole, "{framing:?} cut every {step}");
         assert!(whole.0.iter().all(|frame| frame.data.len() <= CAP));
@@ -131,7 +137,8 @@ pub fn request(mut data: &[u8]) {
             if let Ok(written) = other.encode_request(&request, &target) {
                 let read: Value =
                     serde_json::from_str(&written).expect("a written request is JSON");
-                assert_eq!(read["model"], target.model);
+                // Some dialects name it in the path only.
+                assert!(read.get("model").is_none_or(|model| model == target.model));
             }
         }
     }

@@ -231,6 +231,7 @@ impl Stated {
             stream_options: self.stream_options.unwrap_or(default.stream_options),
             legacy_max_tokens: self.legacy_max_tokens.unwrap_or(!vendor && !azure),
             reasoning_field: self.reasoning_field,
+            hosting: None,
         }
     }
 }

@@ -99,7 +99,8 @@ fn request_body(
     let provider = &target.provider;
     let wanted = wanted(order, target);
     if is_verbatim(order, provider) {
-        return provider.dialect.edit_request(&order.body, &wanted);
+        let header = |name: &str| Some(order.headers.get(name)?.to_str().ok()?.to_owned());
+        return provider.dialect.edit_hosted(&order.body, &wanted, &header);
     }
     let request = match translated {
         Some(request) => request,
@@ -238,8 +239,7 @@ fn request(order: &Order, target: &Target, body: String) -> Result<reqwest::Requ
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // Compression would only delay tokens; what comes compressed all the same is decoded.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let accept = if wanted.stream { provider.dialect.media_type() } else { "application/json" };
-    headers.insert(ACCEPT, HeaderValue::from_static(accept));
+    headers.insert(ACCEPT, HeaderValue::from_static(provider.dialect.accept(&wanted)));
     for (name, value) in provider.dialect.fixed_headers() {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }

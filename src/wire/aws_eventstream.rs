@@ -2,11 +2,17 @@
 //!
 //! The layout is smithy-rs's `frame.rs`: `u32 total | u32 headers | u32 crc of these 8 bytes | headers |
 //! payload | u32 crc of everything before`, big-endian, CRC-32 (IEEE). Nothing of a message is handed
-//! out before both checksums agree. What a payload means is not known here.
+//! out before both checksums agree. What a payload means is not known here, save that one may be a
+//! `chunk`, which wraps an event of a model's own protocol: `{"bytes":"BASE64"}`.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::{Buf, Bytes, BytesMut};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::framing::{Broken, Frame};
+use super::json::text;
 
 /// Two lengths and their checksum.
 const PRELUDE: usize = 12;
@@ -20,6 +26,8 @@ pub const EXCEPTION: &str = "exception:";
 pub struct Framer {
     /// The most bytes of a message.
     cap: usize,
+    /// Chunks are unwrapped.
+    unwraps: bool,
     /// A message of which more has to come.
     partial: BytesMut,
 }
@@ -27,7 +35,13 @@ pub struct Framer {
 impl Framer {
     /// A framer whose messages never exceed `cap` bytes.
     pub fn new(cap: usize) -> Self {
-        Self { cap, partial: BytesMut::new() }
+        Self { cap, unwraps: false, partial: BytesMut::new() }
+    }
+
+    /// A framer that hands out what is in chunks, as frames without an event, and everything else as
+    /// it is.
+    pub fn unwrapping(cap: usize) -> Self {
+        Self { unwraps: true, ..Self::new(cap) }
     }
 
     /// Takes bytes in and appends the messages that they complete. A frame's event is the message's
@@ -37,7 +51,7 @@ impl Framer {
             if self.partial.is_empty() {
                 match length(&bytes, self.cap)? {
                     Some(total) if bytes.len() >= total => {
-                        out.push(message(&bytes.split_to(total))?);
+                        out.push(self.message(&bytes.split_to(total))?);
                         continue;
                     }
                     _ => {
@@ -53,7 +67,7 @@ impl Framer {
             match total {
                 Some(total) if self.partial.len() >= total => {
                     let whole = self.partial.split_to(total).freeze();
-                    out.push(message(&whole)?);
+                    out.push(self.message(&whole)?);
                 }
                 _ if bytes.is_empty() => {
                     // A bad prelude is told at once, not when a length out of thin air has come.
@@ -69,6 +83,28 @@ impl Framer {
     pub fn finish(&mut self, _out: &mut Vec<Frame>) {
         self.partial.clear();
     }
+
+    fn message(&self, bytes: &Bytes) -> Result<Frame, Broken> {
+        let frame = message(bytes)?;
+        if !self.unwraps || frame.event.as_deref() != Some(b"chunk") {
+            return Ok(frame);
+        }
+        unwrapped(&frame.data)
+            .map(|data| Frame { event: None, data: data.into() })
+            .ok_or(Broken::Corrupt { why: "a chunk holds no base64" })
+    }
+}
+
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow)]
+    bytes: &'a RawValue,
+}
+
+/// What a chunk holds.
+fn unwrapped(chunk: &[u8]) -> Option<Vec<u8>> {
+    let Chunk { bytes } = serde_json::from_slice(chunk).ok()?;
+    BASE64_STANDARD.decode(text(bytes)?.as_bytes()).ok()
 }
 
 /// A big-endian number at `at`.

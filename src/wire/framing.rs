@@ -24,6 +24,8 @@ pub enum Framing {
     JsonArray,
     /// `application/vnd.amazon.eventstream`.
     AwsEventStream,
+    /// The same, of whose messages each wraps an event of a model's own protocol.
+    AwsChunks,
     /// The whole body is one frame: an answer that is not streamed.
     Whole,
 }
@@ -71,6 +73,7 @@ impl Framer {
             Framing::Ndjson => Self::Ndjson(ndjson::Framer::new(cap)),
             Framing::JsonArray => Self::JsonArray(json_array::Framer::new(cap)),
             Framing::AwsEventStream => Self::AwsEventStream(aws_eventstream::Framer::new(cap)),
+            Framing::AwsChunks => Self::AwsEventStream(aws_eventstream::Framer::unwrapping(cap)),
             Framing::Whole => Self::Whole { body: Vec::new(), cap },
         }
     }

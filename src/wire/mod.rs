@@ -4,6 +4,7 @@
 //! environment or logs; identities and times come in as arguments. `tests/it/tidy.rs` checks it.
 
 pub mod aws_eventstream;
+pub mod aws_fault;
 pub mod body;
 pub mod chat;
 pub mod dialect;

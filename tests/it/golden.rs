@@ -199,6 +199,12 @@ fn truncations_are_never_clean() {
 /// The first length of `input` at which its answer may count as whole: the end of the payload that
 /// holds the earliest terminal.
 fn terminal(dialect: &str, input: &[u8]) -> usize {
+    if dialect == "bedrock" {
+        // The whole message: what follows its type, and the checksum, end it.
+        return messages(input)
+            .find(|(_, bytes)| has(bytes, b"messageStop"))
+            .map_or(input.len() + 1, |(end, _)| end);
+    }
     let text = String::from_utf8_lossy(input);
     let marks: &[&str] = match dialect {
         "anthropic" => &["{\"type\":\"message_stop\"}"],
@@ -213,4 +219,20 @@ fn terminal(dialect: &str, input: &[u8]) -> usize {
     let Some((at, len)) = first else { return input.len() + 1 };
     let line = text.split_at(at).1.find(['\r', '\n']).map_or(text.len(), |end| at + end);
     (at + len).max(line)
+}
+
+/// The messages of an AWS event stream, each with where it ends.
+fn messages(mut rest: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let length = u32::from_be_bytes(*rest.first_chunk()?);
+        let (message, tail) = rest.split_at_checked(usize::try_from(length).expect("32 bits"))?;
+        rest = tail;
+        at += message.len();
+        Some((at, message))
+    })
+}
+
+fn has(bytes: &[u8], word: &[u8]) -> bool {
+    bytes.windows(word.len()).any(|part| part == word)
 }

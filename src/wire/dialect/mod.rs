@@ -2,6 +2,8 @@
 //!
 //! A dialect never names another one, and no other file names a dialect.
 
+use std::fmt::Write;
+
 use bytes::{Bytes, BytesMut};
 
 use super::chat::{Delta, End, Fault, Kind, Rendered, Request};
@@ -9,6 +11,7 @@ use super::framing::{Frame, Framing};
 use super::reset;
 
 mod anthropic;
+mod bedrock;
 mod cohere;
 mod ollama;
 mod openai_chat;
@@ -22,6 +25,7 @@ pub static DIALECTS: &[&dyn Dialect] = &[
     &anthropic::Anthropic,
     &ollama::Ollama,
     &cohere::Cohere,
+    &bedrock::Bedrock,
 ];
 
 /// What callers who do not say what they speak are answered in.
@@ -39,6 +43,29 @@ pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
 /// The dialects that callers may speak, in their order.
 pub fn caller_dialects() -> impl Iterator<Item = &'static dyn CallerDialect> {
     DIALECTS.iter().filter_map(|dialect| dialect.as_caller())
+}
+
+/// A name as one segment of a path: everything is escaped that may mean something there. An `@`, as in
+/// `model@version`, means nothing.
+fn segment(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'@') {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            write!(out, "%{byte:02X}").unwrap_or_default();
+        }
+    }
+    out
+}
+
+/// Refuses a name that would not be a segment of a path, but a step within it.
+fn must_be_segment(model: &str) -> Result<(), Fault> {
+    if ["", ".", ".."].contains(&model) {
+        return Err(Fault::field("model", "must name a model of this provider"));
+    }
+    Ok(())
 }
 
 /// The answer to a request of another form than [`CHAT`] for which only a target of another dialect
@@ -73,11 +100,25 @@ pub trait Dialect: Sync {
     /// Adapts the caller's own JSON for an upstream of the same dialect, by surgery: everything but
     /// the edited members stays byte for byte.
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault>;
+    /// The same, where a platform reads in the body what the vendor reads in headers: those that would
+    /// be forwarded are given by name.
+    fn edit_hosted(
+        &self,
+        body: &str,
+        target: &Target<'_>,
+        _header: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<String, Fault> {
+        self.edit_request(body, target)
+    }
     /// Writes a request. Refuses, by field, what this dialect cannot say.
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault>;
     /// The media type of its streams, which they are asked for by.
     fn media_type(&self) -> &'static str {
         "text/event-stream"
+    }
+    /// The media type that an answer is asked for by.
+    fn accept(&self, target: &Target<'_>) -> &'static str {
+        if target.stream { self.media_type() } else { "application/json" }
     }
     /// How the answer to a request for a stream is cut, by its `content-type`: some upstreams
     /// answer with a whole body all the same.
@@ -229,11 +270,41 @@ pub struct Quirks {
     /// The field of assistant messages in which earlier reasoning text must be given back; `None`:
     /// it is left out.
     pub reasoning_field: Option<String>,
+    /// Whose platform hosts the models of this dialect's vendor; `None`: the vendor's own.
+    pub hosting: Option<Hosting>,
+}
+
+/// A platform that hosts a vendor's models with its own addresses and credentials, and a little of its
+/// own in requests, but with the vendor's own events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hosting {
+    /// Amazon Bedrock (`InvokeModel`).
+    Bedrock,
+    /// Google Vertex AI (`rawPredict`).
+    Vertex,
+}
+
+impl Hosting {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::Bedrock, Self::Vertex];
+
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bedrock => "bedrock",
+            Self::Vertex => "vertex",
+        }
+    }
 }
 
 impl Default for Quirks {
     fn default() -> Self {
-        Self { stream_options: true, legacy_max_tokens: false, reasoning_field: None }
+        Self {
+            stream_options: true,
+            legacy_max_tokens: false,
+            reasoning_field: None,
+            hosting: None,
+        }
     }
 }
 

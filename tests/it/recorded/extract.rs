@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::support::{Choice, View};
 
-use super::{anthropic, cohere, ollama, openai_chat, openai_responses};
+use super::{anthropic, bedrock, cohere, ollama, openai_chat, openai_responses};
 
 /// The dialects with recordings: one file beside this one for each, and one line here.
 pub(super) static RECORDED: &[&Recorded] = &[
@@ -14,6 +14,7 @@ pub(super) static RECORDED: &[&Recorded] = &[
     &anthropic::RECORDED,
     &ollama::RECORDED,
     &cohere::RECORDED,
+    &bedrock::RECORDED,
 ];
 
 /// How a dialect was recorded, and what its recordings say.

@@ -2,6 +2,7 @@
 //! streamed and collected. What the caller reads must be what the recording says, by readers that
 //! share no code with the gateway. Recordings stay outside the repository: without them it says so.
 mod anthropic;
+mod bedrock;
 mod cohere;
 mod extract;
 mod ollama;
@@ -30,7 +31,16 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("vercel-openai-shell-container", "abridged by hand: most fragments of its text are gone"),
     ("vercel-openai-phase", "abridged by hand: most fragments of its text are gone"),
     ("cohere-chat-legacy-with-streaming", "the first version of the API, another language"),
+    ("__TestInvokeModelWithStreamResponse", INVOKED),
+    ("-invoke-stream", INVOKED),
+    ("__invoke-model-with-response-stream", INVOKED),
+    ("__guardrail-invoke-stream", INVOKED),
+    ("amazon.titan-text-express-v1__should-handle-amazon-titan-streaming", INVOKED),
 ];
+
+/// Anthropic's present events among them are read by `bedrock::anthropic_events_in_chunks`.
+const INVOKED: &str =
+    "InvokeModel: a model's own events (Nova, Titan, Cohere, Text Completions) in the same framing";
 
 /// Bodies of this size and more are not fed byte by byte, for the sake of the time it takes: what
 /// could break there breaks in the shorter ones and in the fixtures, too.
@@ -323,7 +333,8 @@ fn every_recorded_error_is_told() {
         let body = std::fs::read(&path).expect("readable");
         for upstream in DIALECTS {
             let own = path.parent().is_some_and(|folder| folder.ends_with(upstream.name()))
-                || upstream.name() == "anthropic" && name.starts_with("anthropic");
+                || upstream.name() == "anthropic" && name.starts_with("anthropic")
+                || upstream.name() == "bedrock" && name.starts_with("aws-bedrock__");
             let fault = upstream.decode_error(status, &body);
             count += 1;
             let message = extract_message(&body).filter(|_| own);
@@ -354,7 +365,8 @@ fn extract_message(body: &[u8]) -> Option<String> {
 
 fn error_files(root: &Path) -> Vec<(PathBuf, u16)> {
     let mut out = Vec::new();
-    let folders = ["errors"].into_iter().chain(DIALECTS.iter().map(|dialect| dialect.name()));
+    let of = |dialect: &&'static dyn Dialect| recorded_by(dialect.name()).folders;
+    let folders = ["errors"].iter().chain(DIALECTS.iter().flat_map(of));
     for path in folders.flat_map(|folder| files(&root.join(folder))) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let json = path.extension().is_some_and(|extension| extension == "json");
@@ -376,7 +388,9 @@ fn recorded_requests_are_read() {
     let Some(root) = recorded() else { return };
     let (mut whole, mut read, mut translated) = (0, 0, 0);
     for upstream in DIALECTS {
-        for path in files(&root.join(upstream.name())) {
+        let Some(caller) = upstream.as_caller() else { continue };
+        let folders = recorded_by(upstream.name()).folders.iter();
+        for path in folders.flat_map(|folder| files(&root.join(folder))) {
             if !path.to_string_lossy().ends_with(".request.json") {
                 continue;
             }
@@ -397,7 +411,6 @@ fn recorded_requests_are_read() {
                 assert_eq!(edited["model"], "other");
                 assert_eq!(edited["messages"], value["messages"], "{}", path.display());
             }
-            let Some(caller) = upstream.as_caller() else { continue };
             let Ok(request) = caller.decode_request(CHAT, &body) else { continue };
             read += 1;
             for other in DIALECTS {

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::error;
 use super::event::{self, Change, ChangeKind, Content, Event, EventKind, Message, Meter};
+use crate::wire::aws_fault;
 use crate::wire::chat::{Citation, Delta, End, Fault, Kind, Scheme, Stop};
 use crate::wire::dialect::Decode;
 use crate::wire::framing::Frame;
@@ -66,6 +67,9 @@ impl Decode for Decoder {
         if let Some(delta) = self.familiar(&frame.data) {
             out.push(delta);
             return None;
+        }
+        if let Some(fault) = aws_fault::of_frame(frame) {
+            return Some(End::Failed(fault));
         }
         let Ok(payload) = std::str::from_utf8(&frame.data) else {
             return Some(unreadable(frame));

@@ -6,9 +6,11 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Target,
+    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Hosting, Mode,
+    Target,
 };
 use crate::wire::chat::{Fault, Kind, Rendered, Request};
+use crate::wire::framing::Framing;
 use crate::wire::json::quoted;
 use crate::wire::reset;
 
@@ -20,6 +22,7 @@ mod decode;
 mod encode;
 mod error;
 mod event;
+mod hosted;
 mod ids;
 mod prompt;
 mod read;
@@ -53,6 +56,9 @@ impl Dialect for Anthropic {
     }
 
     fn path(&self, target: &Target<'_>) -> String {
+        if let Some(hosting) = target.quirks.hosting {
+            return hosted::path(hosting, target);
+        }
         match target.form {
             count::COUNT => count::PATH.to_owned(),
             _ => "/v1/messages".to_owned(),
@@ -75,8 +81,43 @@ impl Dialect for Anthropic {
         request::edit(body, target)
     }
 
+    fn edit_hosted(
+        &self,
+        body: &str,
+        target: &Target<'_>,
+        header: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<String, Fault> {
+        match target.quirks.hosting {
+            Some(hosting) => hosted::edit(hosting, body, target, header),
+            None => request::edit(body, target),
+        }
+    }
+
+    fn accept(&self, target: &Target<'_>) -> &'static str {
+        match target.quirks.hosting {
+            // The type of the model's own events, whatever they are wrapped in.
+            Some(Hosting::Bedrock) => "application/json",
+            _ if target.stream => Dialect::media_type(self),
+            _ => "application/json",
+        }
+    }
+
+    fn framing(&self, content_type: &str) -> Framing {
+        if content_type.starts_with("application/json") {
+            Framing::Whole
+        } else if content_type.starts_with("application/vnd.amazon.eventstream") {
+            Framing::AwsChunks
+        } else {
+            Framing::Sse
+        }
+    }
+
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
-        write::encode_request(request, target)
+        let body = write::encode_request(request, target)?;
+        match target.quirks.hosting {
+            Some(hosting) => hosted::edit(hosting, &body, target, &|_| None),
+            None => Ok(body),
+        }
     }
 
     fn decoder(&self, form: &'static str) -> Box<dyn Decode> {

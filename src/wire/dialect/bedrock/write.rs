@@ -1,0 +1,214 @@
+//! Writes a request that came in another dialect.
+//!
+//! Refused by name, because the answer would not be what was asked for: `n` above 1, `logprobs`,
+//! `logit_bias`, arguments that are no object, media from the web or of kinds that are not taken.
+//! Dropped, because they only nudge the sampling and the vendor has nothing like them: `seed`, the
+//! presence and frequency penalties, an image's `detail`, the end user's name, and, but for models of
+//! Anthropic, `top_k`, a ban on parallel calls and a budget for reasoning. While a model of Anthropic
+//! thinks, `temperature` and `top_k` are dropped, too, since it accepts neither. A wish for any JSON
+//! object becomes an instruction, since only schemas can be enforced here.
+
+use serde::Serialize;
+
+use super::tools::{NativeChoice, ToolConfig, tools};
+use super::write_turns::{Instruction, Turn, Turns};
+use crate::wire::chat::{Fault, Format, Kind, Reasoning, Request};
+use crate::wire::dialect::{Target, must_be_segment};
+
+/// With a budget for thinking, which counts towards the limit on output: what is left for the answer
+/// when the caller sets no limit.
+const DEFAULT_MAX_TOKENS: u64 = 4096;
+/// The least that Anthropic accepts as a budget for thinking.
+const MIN_BUDGET: u64 = 1024;
+/// What stands for `response_format: json_object`.
+const JSON_ONLY: &str = "Respond with a single JSON object only.";
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    messages: Vec<Turn<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    system: Vec<Instruction<'a>>,
+    #[serde(skip_serializing_if = "Inference::is_empty")]
+    inference_config: Inference<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_config: Option<ToolConfig<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_config: Option<OutputConfig<'a>>,
+    #[serde(skip_serializing_if = "Native::is_empty")]
+    additional_model_request_fields: Native<'a>,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Inference<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<f64>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    stop_sequences: &'a [String],
+}
+
+impl Inference<'_> {
+    fn is_empty(&self) -> bool {
+        let Self { max_tokens, temperature, top_p, stop_sequences } = self;
+        max_tokens.is_none()
+            && temperature.is_none()
+            && top_p.is_none()
+            && stop_sequences.is_empty()
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OutputConfig<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text_format: Option<TextFormat<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effort: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct TextFormat<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    structure: Structure<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Structure<'a> {
+    json_schema: JsonSchema<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonSchema<'a> {
+    /// The schema's JSON, as a string.
+    schema: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+}
+
+/// Fields of a model's own, in the words of Anthropic.
+#[derive(Debug, Default, Serialize)]
+struct Native<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<Thinking>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_k: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_choice: Option<NativeChoice<'a>>,
+}
+
+impl Native<'_> {
+    fn is_empty(&self) -> bool {
+        self.thinking.is_none() && self.top_k.is_none() && self.tool_choice.is_none()
+    }
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Thinking {
+    Enabled { budget_tokens: u64 },
+    Adaptive,
+    Disabled,
+}
+
+/// Writes a request.
+pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+    must_be_segment(target.model)?;
+    refuse_unsayable(request)?;
+    let native = is_anthropic(target.model);
+    let mut turns = Turns::new(&request.messages, native)?;
+    let (tool_config, tool_choice) = tools(request, native)?;
+    let (max_tokens, thinking, effort) = reasoning(request, native);
+    let thinks = matches!(thinking, Some(Thinking::Enabled { .. } | Thinking::Adaptive));
+    let text_format = match &request.format {
+        Some(Format::Schema { name, schema, .. }) => {
+            let json_schema = JsonSchema { schema: schema.get(), name: name.as_deref() };
+            Some(TextFormat { kind: "json_schema", structure: Structure { json_schema } })
+        }
+        Some(Format::Json) => {
+            turns.system.push(Instruction { text: JSON_ONLY });
+            None
+        }
+        None => None,
+    };
+    let body = Body {
+        messages: turns.conversation,
+        system: turns.system,
+        inference_config: Inference {
+            max_tokens,
+            temperature: request.temperature.filter(|_| !thinks).map(|value| value.clamp(0.0, 1.0)),
+            top_p: request.top_p,
+            stop_sequences: &request.stop,
+        },
+        tool_config,
+        output_config: (effort.is_some() || text_format.is_some())
+            .then_some(OutputConfig { text_format, effort }),
+        additional_model_request_fields: Native {
+            thinking,
+            top_k: request.top_k.filter(|_| native && !thinks),
+            tool_choice,
+        },
+    };
+    serde_json::to_string(&body).map_err(|_| {
+        Fault::new(Kind::Internal, "the request could not be written for the upstream")
+    })
+}
+
+/// Whether a model is one of Anthropic's, by its id: `us.anthropic.claude-...`, or the profile's or
+/// model's resource name with such an id in it.
+fn is_anthropic(model: &str) -> bool {
+    model.contains("anthropic.") || model.contains("claude")
+}
+
+fn refuse_unsayable(request: &Request) -> Result<(), Fault> {
+    if request.n.is_some_and(|n| n > 1) {
+        let message = "this model's provider gives one answer; send several requests instead";
+        return Err(Fault::field("n", message));
+    }
+    let unknown = "this model's provider knows no such thing; leave it out or choose another model";
+    if request.logprobs {
+        return Err(Fault::field("logprobs", unknown));
+    }
+    if request.logit_bias.is_some() {
+        return Err(Fault::field("logit_bias", unknown));
+    }
+    Ok(())
+}
+
+/// The limit on output, how a model of Anthropic is to think, and the effort of any model.
+fn reasoning(request: &Request, native: bool) -> (Option<u64>, Option<Thinking>, Option<&str>) {
+    let limit = request.max_tokens;
+    let Some(Reasoning { enabled, effort, budget }) = &request.reasoning else {
+        return (limit, None, None);
+    };
+    let disabled = (limit, native.then_some(Thinking::Disabled), None);
+    let effort = match effort.as_deref() {
+        Some("none") => return disabled,
+        Some("minimal") => Some("low"),
+        other => other,
+    };
+    if *enabled == Some(false) || *budget == Some(0) {
+        return disabled;
+    }
+    if !native {
+        return (limit, None, effort);
+    }
+    let Some(budget) = *budget else {
+        let thinks = effort.is_some() || enabled.is_some();
+        return (limit, thinks.then_some(Thinking::Adaptive), effort);
+    };
+    let (limit, budget_tokens) = if let Some(limit) = limit {
+        // The budget must be less than the limit.
+        (limit, budget.min(limit.saturating_sub(1)).max(MIN_BUDGET))
+    } else {
+        let budget = budget.max(MIN_BUDGET);
+        (budget.saturating_add(DEFAULT_MAX_TOKENS), budget)
+    };
+    (Some(limit), Some(Thinking::Enabled { budget_tokens }), effort)
+}
