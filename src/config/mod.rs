@@ -3,6 +3,7 @@
 //! Only this module reads the environment and the configuration's files. It never starts anything.
 
 mod auth;
+mod aws;
 mod builtin;
 mod defaults;
 mod expand;
@@ -43,6 +44,7 @@ use raw::Reader;
 use secret::Secret;
 
 pub use auth::{Auth, FailedAttempts, Key};
+pub use aws::Aws;
 pub use builtin::without_file;
 pub use jwt::{ClaimNames, Issuer, IssuerKeys, key_serves};
 pub use key::{digest, key_line, new_key};
@@ -176,6 +178,8 @@ pub struct Provider {
     /// The header that carries the credential, where it is not the dialect's own
     /// (`api-key` for Azure): name, and what precedes the credential (`"Bearer "` or nothing).
     pub auth_header: Option<(HeaderName, String)>,
+    /// What requests to it are signed with, where that is its credential.
+    pub aws: Option<Aws>,
     /// Headers that every request to it carries.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Query parameters that every request to it carries.

@@ -78,7 +78,9 @@ fn filled(
             for name in PARAMETERS {
                 let place = format!("{{{name}}}");
                 if text.contains(&place) {
-                    used.push(name);
+                    if !used.contains(&name) {
+                        used.push(name);
+                    }
                     let value = given.iter().find(|(known, _)| *known == name);
                     text = text.replace(&place, value.map_or(name, |(_, value)| value));
                 }

@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::raw::{Reader, Table, one_of, shown};
 use super::secret::Secret;
 use super::tree::{Node, Value};
-use super::{Provider, preset, units};
-use crate::wire::dialect::{self, DIALECTS, Dialect, Quirks};
+use super::{Provider, aws, preset, units};
+use crate::wire::dialect::{self, DIALECTS, Dialect, Hosting, Quirks};
 
 pub(super) const BASE_URL: &str =
     "an `http://` or `https://` address without user, query or fragment";
@@ -68,12 +69,14 @@ fn provider(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<Provider
         "dialect",
         "base_url",
         "api_key",
+        "aws",
         "auth_header",
         "headers",
         "query",
         "stream_options",
         "max_tokens_field",
         "reasoning_field",
+        "hosting",
     ];
     let known = [&fields[..], &preset::PARAMETERS].concat();
     let stated = reader.table(name, node, &known)?;
@@ -89,6 +92,7 @@ fn provider(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<Provider
     let api_key =
         table.get("api_key").and_then(|node| reader.hidden("api_key", node, (CREDENTIAL, secret)));
     let auth_header = auth_header(reader, &table);
+    let aws = aws::aws(reader, &table);
     let headers = headers(reader, &table);
     let query = query(reader, &table);
     let quirks = Stated::read(reader, &table);
@@ -96,8 +100,11 @@ fn provider(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<Provider
     let dialect = dialect?;
     let base_url = given.unwrap_or_else(|| base_url(dialect.default_base_url()))?;
     let quirks = quirks.quirks(dialect, &base_url);
+    // The vendor's own header means nothing elsewhere.
+    let bearer = quirks.hosting.map(|_| (AUTHORIZATION, "Bearer ".to_owned()));
+    let auth_header = auth_header.or(bearer);
     let name = name.to_owned();
-    Some(Provider { name, dialect, base_url, api_key, auth_header, headers, query, quirks })
+    Some(Provider { name, dialect, base_url, api_key, auth_header, aws, headers, query, quirks })
 }
 
 /// A provider of which no more is known than where it is.
@@ -115,6 +122,7 @@ pub(super) fn plain(
         base_url,
         api_key,
         auth_header: None,
+        aws: None,
         headers: Vec::new(),
         query: Vec::new(),
     })
@@ -206,6 +214,7 @@ struct Stated {
     stream_options: Option<bool>,
     legacy_max_tokens: Option<bool>,
     reasoning_field: Option<String>,
+    hosting: Option<Hosting>,
 }
 
 impl Stated {
@@ -214,11 +223,14 @@ impl Stated {
         let legacy = |text: &str| {
             MAX_TOKENS_FIELDS.iter().find(|(name, _)| *name == text).map(|(_, legacy)| *legacy)
         };
+        let hosts = one_of(Hosting::ALL.iter().map(|hosting| hosting.name()));
+        let host = |text: &str| Hosting::ALL.into_iter().find(|hosting| hosting.name() == text);
         let boolean = ("`true` or `false`", units::boolean);
         Self {
             stream_options: reader.field(table, "stream_options", boolean),
             legacy_max_tokens: reader.field(table, "max_tokens_field", (fields.as_str(), legacy)),
             reasoning_field: reader.text_of(table, "reasoning_field"),
+            hosting: reader.field(table, "hosting", (hosts.as_str(), host)),
         }
     }
 
@@ -231,7 +243,7 @@ impl Stated {
             stream_options: self.stream_options.unwrap_or(default.stream_options),
             legacy_max_tokens: self.legacy_max_tokens.unwrap_or(!vendor && !azure),
             reasoning_field: self.reasoning_field,
-            hosting: None,
+            hosting: self.hosting,
         }
     }
 }

@@ -146,10 +146,15 @@ impl Answer {
     }
 }
 
-/// An upstream's words without our credential in them, should it repeat it. Given whole bodies or
-/// whole events, so that no cut of the bytes can hide it.
+/// An upstream's words without our credentials in them, should it repeat one, as AWS does when a
+/// signature is wrong. Given whole bodies or whole events, so that no cut of the bytes can hide it.
 pub(super) fn redacted(words: Bytes, provider: &Provider) -> Bytes {
-    let key = provider.api_key.as_ref().map_or(&[][..], |key| key.expose().as_bytes());
+    let token = provider.aws.as_ref().and_then(|aws| aws.session_token.as_ref());
+    let sent = provider.api_key.as_ref().into_iter().chain(token);
+    sent.fold(words, |words, key| without(words, key.expose().as_bytes()))
+}
+
+fn without(words: Bytes, key: &[u8]) -> Bytes {
     if key.len() < SHORTEST_KEY || memmem::find(&words, key).is_none() {
         return words;
     }

@@ -7,6 +7,7 @@ pub mod limit;
 pub mod prompt;
 pub mod relay;
 pub mod route;
+mod sigv4;
 pub mod upstream;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -5,7 +5,7 @@
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -15,11 +15,12 @@ use tokio::time::{Instant, timeout_at};
 use super::account::{self, Trying};
 use super::answer::{Answer, Rhythm, redacted};
 use super::route::Plan;
+use super::sigv4::{Unsigned, sign};
 use crate::config::{Provider, Stream, Target};
 use crate::error::{Attempt, Error, Reply, Side};
 use crate::telemetry::Metrics;
 use crate::wire::chat::{self, Deadline, End, Fault, Kind};
-use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Mode};
+use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode};
 use crate::wire::framing::Framing;
 use crate::wire::transcode::Transcoder;
 
@@ -258,6 +259,11 @@ fn request(order: &Order, target: &Target, body: String) -> Result<reqwest::Requ
     if let Some((name, value)) = credential(provider)? {
         headers.insert(name, value);
     }
+    if let Some(aws) = &provider.aws {
+        let unsigned = Unsigned { method: &http::Method::POST, url: &url, body: body.as_bytes() };
+        let received = SystemTime::UNIX_EPOCH + Duration::from_secs(order.call.created);
+        sign(&unsigned, &mut headers, aws, received + order.started.elapsed())?;
+    }
     let mut request = reqwest::Request::new(http::Method::POST, url);
     *request.headers_mut() = headers;
     *request.body_mut() = Some(body.into());
@@ -361,7 +367,8 @@ async fn refused(target: &Target, mut response: reqwest::Response) -> Error {
     let retry_after =
         response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let reply = Reply {
-        dialect: provider.dialect.name(),
+        // A platform fails in words of its own, which are not its models' vendor's.
+        dialect: provider.quirks.hosting.map_or_else(|| provider.dialect.name(), Hosting::name),
         status,
         body,
         headers: passed_on(response.headers()),

@@ -170,6 +170,9 @@ impl Refused {
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(kind) = vendor.error_type(self) {
+            headers.insert("x-amzn-errortype", HeaderValue::from_static(kind));
+        }
         if matches!(self.status, 429 | 503 | 529) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -7,7 +7,10 @@
 
 mod answer;
 mod anthropic;
+mod anthropic_hosted;
 mod ask;
+mod aws_frames;
+mod bedrock;
 mod cohere;
 mod ollama;
 mod openai;

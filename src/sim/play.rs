@@ -13,6 +13,7 @@ use futures_util::Stream;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::answer::{Answer, Piece};
+use super::aws_frames;
 use super::program::{Blow, Fault, Framing, Program};
 use super::stats::UnderWay;
 use super::voice::{Event, Layout, Totals, Voice};
@@ -136,7 +137,7 @@ impl Play {
         self.stage = Stage::Over;
         let mut events = self.voice.closing(self.totals);
         if self.fault == Some(Fault::NoDone) {
-            events.pop();
+            events.truncate(events.len().saturating_sub(self.voice.terminators()));
         }
         Step::Last(self.layout(&events))
     }
@@ -149,6 +150,8 @@ impl Play {
         match self.voice.layout() {
             Layout::Sse => event_stream(events, self.program.framing),
             Layout::Ndjson => lines(events, self.program.framing),
+            Layout::AwsEventStream => events.iter().flat_map(aws_frames::message).collect(),
+            Layout::AwsChunks => events.iter().flat_map(aws_frames::chunk).collect(),
         }
     }
 }

@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use super::ask::{Ask, Refused};
 use super::voice::Voice;
-use super::{anthropic, cohere, ollama, openai, openai_passed, openai_responses};
+use super::{
+    anthropic, anthropic_hosted, bedrock, cohere, ollama, openai, openai_passed, openai_responses,
+};
 
 /// Every vendor.
 pub(super) static VENDORS: &[&dyn Vendor] = &[
@@ -17,6 +19,9 @@ pub(super) static VENDORS: &[&dyn Vendor] = &[
     &anthropic::Anthropic,
     &ollama::Ollama,
     &cohere::Cohere,
+    &anthropic_hosted::OnBedrock,
+    &anthropic_hosted::OnVertex,
+    &bedrock::Bedrock,
 ];
 
 /// A vendor's protocol.
@@ -33,6 +38,10 @@ pub(super) trait Vendor: Sync {
     fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice>;
     /// The body of an error.
     fn refusal(&self, refused: &Refused, request_id: &str) -> Value;
+    /// The type of an error, where it stands in the header `x-amzn-errortype`.
+    fn error_type(&self, _refused: &Refused) -> Option<&'static str> {
+        None
+    }
     /// Says that a member is not there.
     fn missing(&self, field: &str) -> String {
         format!("Missing required parameter: '{field}'.")

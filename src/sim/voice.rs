@@ -11,6 +11,10 @@ pub(super) enum Layout {
     Sse,
     /// One event on each line.
     Ndjson,
+    /// An AWS event stream.
+    AwsEventStream,
+    /// An AWS event stream whose messages wrap the events.
+    AwsChunks,
 }
 
 impl Layout {
@@ -19,6 +23,7 @@ impl Layout {
         match self {
             Self::Sse => "text/event-stream; charset=utf-8",
             Self::Ndjson => "application/x-ndjson",
+            Self::AwsEventStream | Self::AwsChunks => "application/vnd.amazon.eventstream",
         }
     }
 }
@@ -52,6 +57,10 @@ pub(super) trait Voice: Send {
     fn say(&mut self, piece: &Piece) -> Vec<Event>;
     /// Everything after the last token; the terminator is the last event.
     fn closing(&mut self, totals: Totals) -> Vec<Event>;
+    /// How many events at the end of `closing` are the terminator.
+    fn terminators(&self) -> usize {
+        1
+    }
     /// The end of a stream that failed.
     fn failure(&self) -> Vec<Event>;
     /// An event whose data is no JSON.

@@ -172,7 +172,8 @@ fn anthropic_events_in_chunks() {
     for path in files(&root.join("bedrock-eventstream")) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let body = std::fs::read(&path).expect("readable");
-        if !name.ends_with(".bin") || !name.contains("anthropic.claude-3") {
+        let framed = path.extension().is_some_and(|suffix| suffix == "bin");
+        if !framed || !name.contains("anthropic.claude-3") {
             continue;
         }
         let chunks = payloads(&body);

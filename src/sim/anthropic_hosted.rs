@@ -1,0 +1,136 @@
+//! Models of Anthropic on other platforms: Bedrock's `InvokeModel` and Vertex AI's `rawPredict`. The
+//! words are Anthropic's; the paths, a few members of requests and the framing are the platform's.
+
+use axum::http::Uri;
+use serde_json::Value;
+
+use super::answer::Piece;
+use super::anthropic::Anthropic;
+use super::ask::{Ask, Fields, Refused};
+use super::aws_frames::unescaped;
+use super::bedrock;
+use super::vendor::Vendor;
+use super::voice::{Event, Layout, Totals, Voice};
+
+/// Bedrock.
+pub(super) struct OnBedrock;
+
+/// Vertex AI.
+pub(super) struct OnVertex;
+
+impl Vendor for OnBedrock {
+    fn paths(&self) -> &'static [&'static str] {
+        &["/model/{model}/invoke", "/model/{model}/invoke-with-response-stream"]
+    }
+
+    fn request_id(&self) -> &'static str {
+        "x-amzn-requestid"
+    }
+
+    fn read(&self, uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+        let (model, stream) = bedrock::named(uri, "invoke-with-response-stream");
+        ask(self, body, &["model", "stream"], (model, stream))
+    }
+
+    fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice> {
+        Box::new(InChunks(Anthropic.voice(number, ask)))
+    }
+
+    fn refusal(&self, refused: &Refused, _request_id: &str) -> Value {
+        bedrock::refusal(refused)
+    }
+
+    fn error_type(&self, refused: &Refused) -> Option<&'static str> {
+        Some(bedrock::error_type(refused))
+    }
+}
+
+impl Vendor for OnVertex {
+    fn paths(&self) -> &'static [&'static str] {
+        &["/v1/projects/{project}/locations/{location}/publishers/anthropic/models/{call}"]
+    }
+
+    fn read(&self, uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+        let call = uri.path().rsplit('/').next().unwrap_or_default();
+        let (model, method) = call.rsplit_once(':').unwrap_or_default();
+        let stream = match method {
+            "streamRawPredict" => true,
+            "rawPredict" => false,
+            _ => return Err(Refused::no_model("rawPredict, streamRawPredict")),
+        };
+        ask(self, body, &["model"], (unescaped(model), stream))
+    }
+
+    fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice> {
+        Anthropic.voice(number, ask)
+    }
+
+    fn refusal(&self, refused: &Refused, request_id: &str) -> Value {
+        Anthropic.refusal(refused, request_id)
+    }
+}
+
+/// Reads a request as strictly as the platforms do: the version must be said, and what the path says
+/// must not be.
+fn ask(
+    vendor: &dyn Vendor,
+    body: &[u8],
+    unwanted: &[&str],
+    (model, stream): (String, bool),
+) -> Result<Ask, Refused> {
+    let fields = Fields::read(vendor, body)?;
+    fields.text("anthropic_version")?;
+    if let Some(field) = unwanted.iter().find(|field| fields.has(field)) {
+        return Err(Refused::invalid(format!("{field}: Extra inputs are not permitted"), None));
+    }
+    // From here on it is what the vendor's own address takes.
+    let mut whole = fields.value;
+    if let Some(members) = whole.as_object_mut() {
+        members.insert("model".to_owned(), Value::from(model));
+        members.insert("stream".to_owned(), Value::from(stream));
+    }
+    let whole = whole.to_string();
+    Anthropic.read(&Uri::from_static("/v1/messages"), whole.as_bytes())
+}
+
+/// The same words, wrapped by Bedrock.
+struct InChunks(Box<dyn Voice>);
+
+impl Voice for InChunks {
+    fn layout(&self) -> Layout {
+        Layout::AwsChunks
+    }
+
+    fn opening(&mut self, first: Option<&Piece>) -> Vec<Event> {
+        self.0.opening(first)
+    }
+
+    fn say(&mut self, piece: &Piece) -> Vec<Event> {
+        self.0.say(piece)
+    }
+
+    fn closing(&mut self, totals: Totals) -> Vec<Event> {
+        let mut events = self.0.closing(totals);
+        if let Some(last) = events.last_mut() {
+            let tokens = totals.tokens;
+            last.data.truncate(last.data.len().saturating_sub(1));
+            let metrics = format!(
+                r#","amazon-bedrock-invocationMetrics":{{"inputTokenCount":1,"outputTokenCount":{tokens},"invocationLatency":2,"firstByteLatency":1}}}}"#
+            );
+            last.data.push_str(&metrics);
+        }
+        events
+    }
+
+    fn failure(&self) -> Vec<Event> {
+        vec![bedrock::failure()]
+    }
+
+    fn junk(&self) -> Event {
+        bedrock::junk()
+    }
+
+    fn whole(&self, pieces: &[Piece], totals: Totals) -> Value {
+        self.0.whole(pieces, totals)
+    }
+}
