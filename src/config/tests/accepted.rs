@@ -250,7 +250,10 @@ fn without_a_file_there_is_the_simulated_upstream() {
     let none = |_: &str| None;
     let config = without_file(&none, "127.0.0.1:9".parse().unwrap(), "sg-k");
     let names: Vec<_> = config.providers.keys().map(String::as_str).collect();
-    assert_eq!(names, ["sim", "sim-anthropic", "sim-openai-responses"]);
+    assert_eq!(
+        names,
+        ["sim", "sim-anthropic", "sim-bedrock", "sim-cohere", "sim-ollama", "sim-openai-responses"]
+    );
     assert_eq!(config.models["sim"][0].provider.base_url.as_str(), "http://127.0.0.1:9/v1");
     assert_eq!(config.providers["sim-anthropic"].base_url.as_str(), "http://127.0.0.1:9/");
     assert_eq!(

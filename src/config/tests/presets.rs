@@ -1,7 +1,8 @@
 //! Providers that are known by name.
 
 use super::super::tree::{self, Value};
-use super::{load_text, problems_of};
+use super::{Dir, load, load_text, problems_of};
+use crate::wire::dialect::Hosting;
 
 const AUTH: &str = "auth: { keys: [{ name: a, sha256: \"00000000000000000000000000000000000000000000000000000000000000ff\" }] }\n";
 
@@ -76,4 +77,36 @@ fn wrong_presets_are_told() {
         let at = rest.find(part).unwrap_or_else(|| panic!("{part} in {problems}"));
         rest = rest.split_at(at).1;
     }
+}
+
+/// The region of a preset is that of its signatures, and keys may come from the environment.
+#[test]
+fn aws_credentials_come_from_the_file_or_the_environment() {
+    let env = |name: &str| match name {
+        "AWS_ACCESS_KEY_ID" => Some("AKIDCANARY".to_owned()),
+        "AWS_SECRET_ACCESS_KEY" => Some("canary-secret\n".to_owned()),
+        "AWS_SESSION_TOKEN" => Some("canary-token".to_owned()),
+        _ => None,
+    };
+    let dir = Dir::new();
+    let path = dir.write(
+        "c.yaml",
+        format!(
+            "{AUTH}providers:\n  a: {{ preset: bedrock, region: eu-west-1, aws: {{}} }}\n  \
+             b: {{ preset: bedrock-anthropic, region: eu-west-1, aws: {{ region: us-east-2, service: other, access_key_id: i, secret_access_key: canary-s }} }}\n"
+        ),
+    );
+    let config = load(&path, &env).unwrap();
+    let (a, b) = (&config.providers["a"], &config.providers["b"]);
+    assert_eq!(a.base_url.as_str(), "https://bedrock-runtime.eu-west-1.amazonaws.com/");
+    let aws = a.aws.as_ref().unwrap();
+    assert_eq!((aws.region.as_str(), aws.service.as_str()), ("eu-west-1", "bedrock"));
+    assert_eq!(aws.access_key_id.expose(), "AKIDCANARY");
+    assert_eq!(aws.secret_access_key.expose(), "canary-secret");
+    assert_eq!(aws.session_token.as_ref().unwrap().expose(), "canary-token");
+    let aws = b.aws.as_ref().unwrap();
+    assert_eq!((aws.region.as_str(), aws.service.as_str()), ("us-east-2", "other"));
+    assert_eq!(aws.session_token, None, "keys are not mixed");
+    assert_eq!(b.quirks.hosting, Some(Hosting::Bedrock));
+    assert!(!format!("{aws:?} {b:?}").contains("canary"));
 }

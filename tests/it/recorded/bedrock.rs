@@ -12,6 +12,7 @@ use streamgate::wire::transcode::Transcoder;
 
 use super::extract::{self, Recorded, recorded_by};
 use super::{files, recorded, translated, verbatim};
+use crate::support::aws::message;
 use crate::support::{Choice, Ended, Tokens, Tool, View, call, count};
 
 /// The recordings.
@@ -33,26 +34,6 @@ pub(super) const RECORDED: Recorded = Recorded {
     withheld: |_, _| false,
     terminal: |_| false,
 };
-
-/// A message of the framing: total, headers and checksum; headers; payload; checksum.
-fn message(headers: &[(&str, &str)], payload: &str) -> Vec<u8> {
-    let mut head = Vec::new();
-    for (name, value) in headers {
-        head.push(u8::try_from(name.len()).unwrap());
-        head.extend(name.bytes());
-        head.push(7);
-        head.extend(u16::try_from(value.len()).unwrap().to_be_bytes());
-        head.extend(value.bytes());
-    }
-    let total = u32::try_from(head.len() + payload.len() + 16).unwrap();
-    let mut out = total.to_be_bytes().to_vec();
-    out.extend(u32::try_from(head.len()).unwrap().to_be_bytes());
-    out.extend(crc32fast::hash(&out).to_be_bytes());
-    out.extend(head);
-    out.extend(payload.bytes());
-    out.extend(crc32fast::hash(&out).to_be_bytes());
-    out
-}
 
 /// Recordings without framing hold `{"contentBlockDelta":{...}}` on each line.
 fn framed(payloads: &[&str]) -> Vec<u8> {

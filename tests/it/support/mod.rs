@@ -5,6 +5,7 @@
 
 pub(crate) mod answers;
 pub(crate) mod anthropic;
+pub(crate) mod aws;
 pub(crate) mod certificate;
 pub(crate) mod cohere;
 pub(crate) mod collector;

@@ -9,11 +9,17 @@ use tokio::net::TcpListener;
 use super::gateway::{Gateway, KEY, hex};
 use super::spawn;
 
-/// A gateway with a provider for each dialect of the simulated upstream, named as the dialect.
-pub(crate) async fn gateway() -> Gateway {
+/// Where a simulated upstream listens.
+pub(crate) async fn upstream() -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let _served = spawn(sim::serve(listener, std::future::pending()));
+    address
+}
+
+/// A gateway with a provider for each dialect of the simulated upstream, named as the dialect.
+pub(crate) async fn gateway() -> Gateway {
+    let address = upstream().await;
     let mut yaml = format!(
         "auth:\n  keys:\n    - {{ name: test, sha256: {} }}\nproviders:\n",
         hex(&streamgate::config::digest(KEY))
