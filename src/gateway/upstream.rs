@@ -366,6 +366,7 @@ async fn refused(target: &Target, mut response: reqwest::Response) -> Error {
     }
     let retry_after =
         response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let retry_after = retry_after.or_else(|| provider.dialect.retry_after(&body));
     let reply = Reply {
         // A platform fails in words of its own, which are not its models' vendor's.
         dialect: provider.quirks.hosting.map_or_else(|| provider.dialect.name(), Hosting::name),

@@ -12,6 +12,7 @@ mod ask;
 mod aws_frames;
 mod bedrock;
 mod cohere;
+mod gemini;
 mod ollama;
 mod openai;
 mod openai_passed;

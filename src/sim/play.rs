@@ -152,6 +152,10 @@ impl Play {
             Layout::Ndjson => lines(events, self.program.framing),
             Layout::AwsEventStream => events.iter().flat_map(aws_frames::message).collect(),
             Layout::AwsChunks => events.iter().flat_map(aws_frames::chunk).collect(),
+            Layout::Crlf => event_stream(events, Framing { crlf: true, ..self.program.framing }),
+            Layout::Json => Bytes::from(
+                events.iter().map(|event| event.data.as_str()).collect::<Vec<_>>().concat(),
+            ),
         }
     }
 }

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::ask::{Ask, Refused};
 use super::voice::Voice;
 use super::{
-    anthropic, anthropic_hosted, bedrock, cohere, ollama, openai, openai_passed, openai_responses,
+    anthropic, anthropic_hosted, bedrock, cohere, gemini, ollama, openai, openai_passed,
+    openai_responses,
 };
 
 /// Every vendor.
@@ -22,6 +23,7 @@ pub(super) static VENDORS: &[&dyn Vendor] = &[
     &anthropic_hosted::OnBedrock,
     &anthropic_hosted::OnVertex,
     &bedrock::Bedrock,
+    &gemini::Gemini,
 ];
 
 /// A vendor's protocol.

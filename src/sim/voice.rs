@@ -15,15 +15,20 @@ pub(super) enum Layout {
     AwsEventStream,
     /// An AWS event stream whose messages wrap the events.
     AwsChunks,
+    /// Server-sent events whose lines end with CRLF.
+    Crlf,
+    /// JSON, whose pieces come with all that stands between them.
+    Json,
 }
 
 impl Layout {
     /// The media type of a stream that is laid out like this.
     pub(super) fn media_type(self) -> &'static str {
         match self {
-            Self::Sse => "text/event-stream; charset=utf-8",
             Self::Ndjson => "application/x-ndjson",
             Self::AwsEventStream | Self::AwsChunks => "application/vnd.amazon.eventstream",
+            Self::Sse | Self::Crlf => "text/event-stream; charset=utf-8",
+            Self::Json => "application/json; charset=UTF-8",
         }
     }
 }

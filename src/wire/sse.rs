@@ -4,7 +4,7 @@
 //! slicing), writes LF only. Frames borrow the chunk they came in; nothing is decoded as text here,
 //! so a code point may be cut anywhere.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use memchr::{memchr, memchr2};
 
 use super::framing::{Broken, Frame};
@@ -21,6 +21,8 @@ pub struct Framer {
     data: Option<Bytes>,
     /// All `data` lines joined, once there is a second one.
     joined: BytesMut,
+    /// JSON that stands in lines of no field.
+    raw: BytesMut,
     /// The last line ended with CR: a following LF belongs to it.
     after_cr: bool,
     /// No line has been read yet, so a byte order mark may lead.
@@ -36,6 +38,7 @@ impl Framer {
             event: None,
             data: None,
             joined: BytesMut::new(),
+            raw: BytesMut::new(),
             after_cr: false,
             at_start: true,
         }
@@ -69,13 +72,18 @@ impl Framer {
     }
 
     /// The bytes have ended. An event without its closing blank line is handed out all the same:
-    /// some servers leave it out, and a cut payload does not parse.
+    /// some servers leave it out, and a cut payload does not parse. JSON outside of all events comes
+    /// last, as an event named `error`.
     pub fn finish(&mut self, out: &mut Vec<Frame>) {
         if !self.partial.is_empty() {
             let line = self.partial.split().freeze();
             self.line(line, out);
         }
         self.dispatch(out);
+        if !self.raw.is_empty() {
+            let event = Some(Bytes::from_static(b"error"));
+            out.push(Frame { event, data: self.raw.split().freeze() });
+        }
     }
 
     /// Counts a line as it came, field name and all, before anything is made of it. So the verdict
@@ -94,22 +102,31 @@ impl Framer {
             return self.dispatch(out);
         }
         let colon = memchr(b':', &line).unwrap_or(line.len());
-        let mut value = line.split_off(colon);
-        if value.starts_with(b": ") {
-            value = value.slice(2..);
-        } else if !value.is_empty() {
-            value = value.slice(1..);
-        }
-        match line.as_ref() {
-            b"data" => self.data_line(value),
-            b"event" => self.event = (!value.is_empty()).then_some(value),
+        match line.get(..colon).unwrap_or_default() {
+            b"data" => self.data_line(value(line, colon)),
+            b"event" => {
+                let name = value(line, colon);
+                self.event = (!name.is_empty()).then_some(name);
+            }
             // Older llama.cpp servers report a mid-stream error as a field of its own.
             b"error" => {
                 self.event = Some(Bytes::from_static(b"error"));
-                self.data_line(value);
+                self.data_line(value(line, colon));
             }
             // Comments have an empty name. Ids and retry times of an upstream are its own.
-            _ => {}
+            b"" | b"id" | b"retry" => {}
+            _ => self.stray(&line),
+        }
+    }
+
+    /// A line that is no field. Google reports some errors as JSON over many lines, without `data:`
+    /// before them: from a line that opens JSON on, such lines are kept, and told at the end.
+    fn stray(&mut self, line: &[u8]) {
+        let text = line.trim_ascii();
+        let opens = text.starts_with(b"{") || text.starts_with(b"[{") || text == b"[";
+        if (opens || !self.raw.is_empty()) && self.raw.len().saturating_add(line.len()) < self.cap {
+            self.raw.extend_from_slice(line);
+            self.raw.put_u8(b'\n');
         }
     }
 
@@ -133,6 +150,13 @@ impl Framer {
         };
         out.push(Frame { event, data });
     }
+}
+
+/// What follows the colon, and one space if there is one.
+fn value(mut line: Bytes, colon: usize) -> Bytes {
+    let space = line.get(colon + 1) == Some(&b' ');
+    line.advance(line.len().min(colon + 1 + usize::from(space)));
+    line
 }
 
 /// Writes one event. `event` must be a name of our own or one that [`is_name`] accepts; `data` is

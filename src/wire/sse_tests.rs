@@ -45,6 +45,32 @@ fn an_event_has_a_name_and_data() {
     check("event: a\ndata: x\n\ndata: y\n\n", &[("a", "x"), ("", "y")]);
 }
 
+/// 42: an error outside of all events comes at the end, and what merely looks odd is no error.
+#[test]
+fn fm42_raw_json_becomes_an_error_event_at_the_end() {
+    let json = "{\n  \"error\": {\n    \"code\": 499\n  }\n}\n";
+    for body in [format!("data: x\r\n\r\n{json}"), format!("data: x\n\n{json}\n: ping\nid: 1\n\n")]
+    {
+        check(&body, &[("", "x"), ("error", json)]);
+    }
+    check(json, &[("error", json)]);
+    check(json.trim_end(), &[("error", json)]);
+    check("[{\n}]\n", &[("error", "[{\n}]\n")]);
+    check("odd\n\"error\": {\n[DONE]\ndata: x\n\n}\n", &[("", "x")]);
+}
+
+/// 37: of JSON without end no more is kept than of an event.
+#[test]
+fn fm37_raw_json_is_capped() {
+    let body = "{\n".repeat(100);
+    for step in [1, 7, body.len()] {
+        let cuts: Vec<usize> = (step..body.len()).step_by(step).collect();
+        let (frames, over) = feed(body.as_bytes(), &cuts, 10);
+        assert!(!over);
+        assert_eq!(frames, [frame("error", "{\n{\n{\n{\n{\n")]);
+    }
+}
+
 /// 6: a code point may be cut anywhere.
 #[test]
 fn fm06_multi_byte_characters_survive_any_cut() {

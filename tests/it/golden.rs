@@ -213,6 +213,7 @@ fn terminal(dialect: &str, input: &[u8]) -> usize {
         }
         "cohere" => &["\"type\":\"message-end\""],
         "ollama" => &["\"done\":true"],
+        "gemini" => &["\"finishReason\":", "\"blockReason\":"],
         _ => &["[DONE]", "\"finish_reason\":\"", "\"finish_reason\": \""],
     };
     let first = marks.iter().filter_map(|mark| text.find(mark).map(|at| (at, mark.len()))).min();

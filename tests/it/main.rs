@@ -15,6 +15,8 @@ mod floods;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod gemini;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod handshakes;

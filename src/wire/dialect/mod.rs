@@ -13,6 +13,7 @@ use super::reset;
 mod anthropic;
 mod bedrock;
 mod cohere;
+mod gemini;
 mod ollama;
 mod openai_chat;
 mod openai_responses;
@@ -26,6 +27,7 @@ pub static DIALECTS: &[&dyn Dialect] = &[
     &ollama::Ollama,
     &cohere::Cohere,
     &bedrock::Bedrock,
+    &gemini::Gemini,
 ];
 
 /// What callers who do not say what they speak are answered in.
@@ -129,6 +131,11 @@ pub trait Dialect: Sync {
     fn decoder(&self, form: &'static str) -> Box<dyn Decode>;
     /// Reads the body of an error response. Never fails: an unreadable body is told by its status.
     fn decode_error(&self, status: u16, body: &[u8]) -> Fault;
+    /// How many seconds the body of an error response asks to wait, where that is not told by a
+    /// `retry-after` header.
+    fn retry_after(&self, _body: &[u8]) -> Option<u64> {
+        None
+    }
 }
 
 /// A vendor's language, as callers of the gateway speak it.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::support::{Choice, View};
 
-use super::{anthropic, bedrock, cohere, ollama, openai_chat, openai_responses};
+use super::{anthropic, bedrock, cohere, gemini, ollama, openai_chat, openai_responses};
 
 /// The dialects with recordings: one file beside this one for each, and one line here.
 pub(super) static RECORDED: &[&Recorded] = &[
@@ -15,6 +15,7 @@ pub(super) static RECORDED: &[&Recorded] = &[
     &ollama::RECORDED,
     &cohere::RECORDED,
     &bedrock::RECORDED,
+    &gemini::RECORDED,
 ];
 
 /// How a dialect was recorded, and what its recordings say.

@@ -5,6 +5,7 @@ mod anthropic;
 mod bedrock;
 mod cohere;
 mod extract;
+mod gemini;
 mod ollama;
 mod openai_chat;
 mod openai_responses;
@@ -280,11 +281,12 @@ fn same_choice(
     complete: bool,
 ) -> Result<(), String> {
     let (upstream, caller) = pair;
-    let mut text = expected.text.clone();
+    let (mut text, mut said) = (expected.text.clone(), got.text.clone());
     if reader(caller).refusal_is_text && upstream != caller {
         text.push_str(&expected.refusal);
+        said.push_str(&got.refusal);
     }
-    support::must(got.text == text, || format!("text {:?}, recorded {text:?}", got.text))?;
+    support::must(said == text, || format!("text {said:?}, recorded {text:?}"))?;
     support::must(got.reasoning == expected.reasoning, || {
         format!("reasoning {:?}, recorded {:?}", got.reasoning, expected.reasoning)
     })?;
@@ -297,14 +299,14 @@ fn same_choice(
     let agree =
         got.tools.len() == expected.tools.len() && got.tools.iter().zip(&expected.tools).all(same);
     support::must(agree, || format!("tools {:?}, recorded {:?}", got.tools, expected.tools))?;
-    let stop = expected.stop.as_deref().filter(|_| complete).map(|stop| said(pair, stop, expected));
+    let stop = expected.stop.as_deref().filter(|_| complete).map(|stop| word(pair, stop, expected));
     support::must(!complete || got.stop == stop, || {
         format!("stop {:?}, expected {stop:?}", got.stop)
     })
 }
 
 /// Tables 14.1: the caller's word for a recorded stop.
-fn said((upstream, caller): (&str, &str), stop: &str, choice: &Choice) -> String {
+fn word((upstream, caller): (&str, &str), stop: &str, choice: &Choice) -> String {
     let neutral = (recorded_by(upstream).neutral)(stop, choice);
     (reader(caller).stop)(neutral).to_owned()
 }

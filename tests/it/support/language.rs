@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Tokens, Tool, View, anthropic, cohere, ollama, openai_chat, openai_responses};
+use super::{Tokens, Tool, View, anthropic, cohere, gemini, ollama, openai_chat, openai_responses};
 
 /// Every language that callers speak.
 pub(crate) static LANGUAGES: &[&Language] = &[
@@ -12,6 +12,7 @@ pub(crate) static LANGUAGES: &[&Language] = &[
     &anthropic::LANGUAGE,
     &ollama::LANGUAGE,
     &cohere::LANGUAGE,
+    &gemini::LANGUAGE,
 ];
 
 /// The language of a dialect's callers.

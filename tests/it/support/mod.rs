@@ -9,6 +9,7 @@ pub(crate) mod certificate;
 pub(crate) mod cohere;
 pub(crate) mod collector;
 pub(crate) mod gateway;
+pub(crate) mod gemini;
 pub(crate) mod language;
 pub(crate) mod ollama;
 pub(crate) mod openai_chat;

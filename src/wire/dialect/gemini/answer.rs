@@ -1,0 +1,216 @@
+//! What is known of an answer apart from its words: identity, usage, sources, and why it stopped.
+//!
+//! Usage is never added up and a stop is never made up for an answer that did not end.
+
+use std::fmt::Write;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::calls::Calls;
+use crate::wire::chat::{Citation, Delta, Stop, Usage};
+use crate::wire::dialect::Call;
+use crate::wire::json::{Members, quoted, text};
+
+/// What is known so far.
+#[derive(Debug)]
+pub(super) struct Answer {
+    id: String,
+    model: String,
+    usage: Usage,
+    /// The alternatives by number; the first is always there.
+    pub(super) choices: Vec<Choice>,
+    citations: Vec<Citation>,
+}
+
+/// What is known of one alternative.
+#[derive(Debug, Default)]
+pub(super) struct Choice {
+    stop: Option<Stop>,
+    refused: bool,
+    /// Its text so far is ASCII: characters are bytes.
+    wide: bool,
+    pub(super) calls: Calls,
+}
+
+impl Answer {
+    pub(super) fn new(call: &Call) -> Self {
+        Self {
+            id: call.id.clone(),
+            model: call.model.clone(),
+            usage: Usage::default(),
+            choices: vec![Choice::default()],
+            citations: Vec::new(),
+        }
+    }
+
+    /// An alternative, from now on known.
+    pub(super) fn choice(&mut self, choice: u32) -> Option<&mut Choice> {
+        let at = choice as usize;
+        if self.choices.len() <= at {
+            self.choices.resize_with(at + 1, Choice::default);
+        }
+        self.choices.get_mut(at)
+    }
+
+    /// Takes over what a delta says of the answer.
+    pub(super) fn note(&mut self, delta: &Delta<'_>) {
+        match delta {
+            Delta::Start { model, .. } if !model.is_empty() => self.model = model.to_string(),
+            Delta::Usage(usage) => self.usage.replace_with(usage),
+            Delta::Citation(citation) => self.citations.push(citation.clone()),
+            Delta::Stop { choice, reason } => {
+                if let Some(choice) = self.choice(*choice) {
+                    choice.stop = Some(reason.clone());
+                }
+            }
+            Delta::Text { choice, text } | Delta::Refusal { choice, text } => {
+                let refused = matches!(delta, Delta::Refusal { .. });
+                if let Some(choice) = self.choice(*choice) {
+                    choice.refused |= refused;
+                    choice.wide |= !text.is_ascii();
+                }
+            }
+            Delta::Reasoning { choice, .. }
+            | Delta::Logprobs { choice, .. }
+            | Delta::ToolStart { choice, .. } => drop(self.choice(*choice)),
+            _ => {}
+        }
+    }
+
+    /// The members that every chunk ends with, each after a comma.
+    pub(super) fn identity(&self) -> String {
+        let (model, id) = (quoted(&self.model), quoted(&self.id));
+        format!(r#","modelVersion":{model},"responseId":{id}"#)
+    }
+
+    /// The usage as a member after a comma; nothing if there is none.
+    pub(super) fn usage(&self) -> String {
+        let Usage { input, cache_read, output, reasoning, .. } = self.usage;
+        if input.is_none() && output.is_none() {
+            return String::new();
+        }
+        let total = input.unwrap_or(0).saturating_add(output.unwrap_or(0));
+        let visible = output.map(|output| output.saturating_sub(reasoning.unwrap_or(0)));
+        let counts = [
+            ("promptTokenCount", input),
+            ("candidatesTokenCount", visible),
+            ("totalTokenCount", Some(total)),
+            ("cachedContentTokenCount", cache_read),
+            ("thoughtsTokenCount", reasoning),
+        ];
+        let counts: Vec<String> = counts
+            .into_iter()
+            .filter_map(|(name, tokens)| Some(format!(r#""{name}":{}"#, tokens?)))
+            .collect();
+        format!(r#","usageMetadata":{{{}}}"#, counts.join(","))
+    }
+
+    /// The members that say how an alternative ended, each after a comma.
+    pub(super) fn finish(&self, at: usize) -> String {
+        let Some(choice) = self.choices.get(at) else { return String::new() };
+        let (word, message) = match &choice.stop {
+            Some(Stop::MaxTokens | Stop::ContextFull) => ("MAX_TOKENS", None),
+            Some(Stop::ContentFilter) => ("SAFETY", None),
+            Some(Stop::Refusal(words)) => ("SAFETY", words.as_deref()),
+            _ if choice.refused => ("SAFETY", None),
+            _ => ("STOP", None),
+        };
+        let mut out = format!(r#","finishReason":"{word}""#);
+        if let Some(words) = message {
+            // Writing to a string cannot fail.
+            write!(out, r#","finishMessage":{}"#, quoted(words)).unwrap_or_default();
+        }
+        if at == 0 {
+            out.push_str(&self.grounding(choice.wide));
+        }
+        out
+    }
+
+    /// Sources, as the vendor tells those that it searched for. Places are counted in bytes there, and
+    /// are told only where that is the same as characters.
+    fn grounding(&self, wide: bool) -> String {
+        if self.citations.is_empty() {
+            return String::new();
+        }
+        let (mut chunks, mut supports) = (Vec::new(), Vec::new());
+        for (index, source) in self.citations.iter().enumerate() {
+            let member = |name: &str, value: &Option<String>| {
+                value.as_ref().map(|value| format!(r#""{name}":{}"#, quoted(value)))
+            };
+            let members = [member("uri", &source.url), member("title", &source.title)];
+            let members: Vec<String> = members.into_iter().flatten().collect();
+            chunks.push(format!(r#"{{"web":{{{}}}}}"#, members.join(",")));
+            if let (Some(start), Some(end), false) = (source.start, source.end, wide) {
+                supports.push(format!(
+                    r#"{{"segment":{{"startIndex":{start},"endIndex":{end}}},"groundingChunkIndices":[{index}]}}"#
+                ));
+            }
+        }
+        format!(
+            r#","groundingMetadata":{{"groundingChunks":[{}],"groundingSupports":[{}]}}"#,
+            chunks.join(","),
+            supports.join(",")
+        )
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Token<'a> {
+    #[serde(borrow, rename = "token")]
+    words: Option<&'a RawValue>,
+    logprob: Option<f64>,
+    #[serde(borrow)]
+    top_logprobs: Option<Vec<Self>>,
+}
+
+/// Log probabilities: what `logprobsResult` lists as chosen and as likeliest.
+#[derive(Debug, Default)]
+pub(super) struct Logprobs {
+    chosen: Vec<String>,
+    top: Vec<String>,
+}
+
+impl Logprobs {
+    /// Takes the elements of a list in. What cannot be read is left out.
+    pub(super) fn read(&mut self, items: &str) {
+        let list = format!("[{items}]");
+        let list: Vec<Token<'_>> = serde_json::from_str(&list).unwrap_or_default();
+        let token = |token: &Token<'_>| {
+            let words = token.words.and_then(text).unwrap_or_default();
+            let probability = token.logprob.unwrap_or(0.0);
+            format!(r#"{{"token":{},"logProbability":{probability}}}"#, quoted(&words))
+        };
+        for item in &list {
+            self.chosen.push(token(item));
+            let top: Vec<String> = item.top_logprobs.iter().flatten().map(token).collect();
+            self.top.push(format!(r#"{{"candidates":[{}]}}"#, top.join(",")));
+        }
+    }
+
+    /// The member after a comma; nothing if there are none.
+    pub(super) fn member(&self) -> String {
+        if self.chosen.is_empty() {
+            return String::new();
+        }
+        format!(
+            r#","logprobsResult":{{"topCandidates":[{}],"chosenCandidates":[{}]}}"#,
+            self.top.join(","),
+            self.chosen.join(",")
+        )
+    }
+}
+
+/// A tool's arguments as an object, their text untouched. A call without arguments has none to write.
+/// Arguments that broke off, as they do at the limit on output, are no object and cannot stand here;
+/// they are kept as text below `_truncated` so that nobody takes them for whole.
+pub(super) fn arguments(json: &str) -> String {
+    let json = json.trim();
+    if ["", "null"].contains(&json) {
+        return "{}".to_owned();
+    }
+    match Members::parse(json) {
+        Ok(_) => json.to_owned(),
+        Err(_) => format!(r#"{{"_truncated":{}}}"#, quoted(json)),
+    }
+}

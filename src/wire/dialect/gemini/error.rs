@@ -1,0 +1,212 @@
+//! Errors: statuses and bodies for callers, and what upstreams say when they fail.
+//!
+//! Reading never fails: whatever cannot be understood is told by its status.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::wire::chat::{Fault, Kind};
+use crate::wire::json::{quoted, text};
+
+/// The HTTP status of an error.
+pub(super) fn status(kind: Kind) -> u16 {
+    match kind {
+        Kind::Authentication => 401,
+        Kind::Billing => 402,
+        Kind::Permission => 403,
+        Kind::NotFound => 404,
+        Kind::Method => 405,
+        Kind::TooSlow => 408,
+        Kind::TooLarge => 413,
+        Kind::MediaType => 415,
+        Kind::Context | Kind::Invalid => 400,
+        Kind::RateLimited => 429,
+        Kind::Internal => 500,
+        Kind::Upstream => 502,
+        Kind::Overloaded => 503,
+        Kind::Timeout => 504,
+    }
+}
+
+/// The vendor's word for it, of gRPC's.
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Authentication => "UNAUTHENTICATED",
+        Kind::Permission => "PERMISSION_DENIED",
+        Kind::NotFound => "NOT_FOUND",
+        Kind::Method => "UNIMPLEMENTED",
+        Kind::Billing => "FAILED_PRECONDITION",
+        Kind::TooLarge | Kind::MediaType | Kind::Context | Kind::Invalid => "INVALID_ARGUMENT",
+        Kind::RateLimited => "RESOURCE_EXHAUSTED",
+        Kind::Overloaded => "UNAVAILABLE",
+        Kind::TooSlow | Kind::Timeout => "DEADLINE_EXCEEDED",
+        Kind::Upstream | Kind::Internal => "INTERNAL",
+    }
+}
+
+/// The JSON of an error. Clients look for `error` as the first member. The shape has no place for the
+/// field that it is about, so that leads the message, as it does in the vendor's own.
+pub(super) fn body(fault: &Fault, request_id: Option<&str>) -> String {
+    let message = match &fault.param {
+        Some(param) if !fault.message.contains(param.as_str()) => {
+            quoted(&format!("{param}: {}", fault.message))
+        }
+        _ => quoted(&fault.message),
+    };
+    let (code, word) = (status(fault.kind), word(fault.kind));
+    let details = request_id.map_or_else(String::new, |id| {
+        let id = quoted(id);
+        format!(
+            r#","details":[{{"@type":"type.googleapis.com/google.rpc.RequestInfo","requestId":{id}}}]"#
+        )
+    });
+    format!(r#"{{"error":{{"code":{code},"message":{message},"status":"{word}"{details}}}}}"#)
+}
+
+/// Reads the body of an error response.
+pub(super) fn decode(status: u16, body: &[u8]) -> Fault {
+    let told = std::str::from_utf8(body).ok().and_then(Told::read).unwrap_or_default();
+    told.fault(Some(status))
+}
+
+/// Reads an error that arrived within a stream, or as an answer with a status of success. `None`:
+/// there is none.
+pub(super) fn in_stream(payload: &str) -> Option<Fault> {
+    Told::read(payload).map(|told| told.fault(None))
+}
+
+/// How long the vendor asks to wait, in seconds, rounded up: `"retryDelay": "17.3s"`.
+pub(super) fn retry_after(body: &[u8]) -> Option<u64> {
+    let told = std::str::from_utf8(body).ok().and_then(Told::read)?;
+    let seconds = told.retry_delay?;
+    let (whole, rest) =
+        seconds.strip_suffix('s')?.split_once('.').unwrap_or((seconds.strip_suffix('s')?, ""));
+    let more = rest.bytes().any(|digit| digit != b'0');
+    whole.parse::<u64>().ok().map(|whole| whole.saturating_add(u64::from(more)))
+}
+
+#[derive(Debug, Deserialize)]
+struct Outer<'a> {
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+}
+
+/// The object in `error`.
+#[derive(Debug, Default, Deserialize)]
+struct Inner<'a> {
+    #[serde(borrow)]
+    code: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    details: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Detail<'a> {
+    #[serde(borrow)]
+    reason: Option<&'a RawValue>,
+    #[serde(borrow)]
+    retry_delay: Option<&'a RawValue>,
+}
+
+/// What an error says of itself.
+#[derive(Debug, Default)]
+struct Told {
+    message: Option<String>,
+    status: Option<String>,
+    code: Option<u16>,
+    reason: Option<String>,
+    retry_delay: Option<String>,
+}
+
+impl Told {
+    /// The error in a body: an object, or one in a list.
+    fn read(body: &str) -> Option<Self> {
+        let body = body.trim();
+        let outer: Outer<'_> = match serde_json::from_str(body) {
+            Ok(outer) => outer,
+            Err(_) => serde_json::from_str::<Vec<Outer<'_>>>(body).ok()?.into_iter().next()?,
+        };
+        let owned = |raw: Option<&RawValue>| raw.and_then(text).map(Cow::into_owned);
+        let Some(raw) = outer.error else {
+            let message = owned(outer.message);
+            return message.is_some().then(|| Self { message, ..Self::default() });
+        };
+        let Ok(inner) = serde_json::from_str::<Inner<'_>>(raw.get()) else {
+            return Some(Self { message: text(raw).map(Cow::into_owned), ..Self::default() });
+        };
+        let details = inner.details.map(|raw| serde_json::from_str::<Vec<Detail<'_>>>(raw.get()));
+        let details = details.and_then(Result::ok).unwrap_or_default();
+        Some(Self {
+            message: owned(inner.message),
+            status: owned(inner.status),
+            code: inner.code.and_then(|raw| raw.get().parse().ok()),
+            reason: details.iter().find_map(|detail| owned(detail.reason)),
+            retry_delay: details.iter().find_map(|detail| owned(detail.retry_delay)),
+        })
+    }
+
+    fn fault(self, status: Option<u16>) -> Fault {
+        let kind = self.kind(status.or(self.code).unwrap_or(500));
+        let word = self.status.as_deref().unwrap_or_default();
+        let message = self.message.filter(|message| !message.is_empty()).unwrap_or_else(|| {
+            status.map_or_else(
+                || {
+                    format!("the upstream reported an error without a message {word}")
+                        .trim_end()
+                        .to_owned()
+                },
+                |status| format!("the upstream answered with status {status}"),
+            )
+        });
+        let code = self.reason.or(self.status);
+        Fault { kind, message, code, param: None }
+    }
+
+    fn kind(&self, status: u16) -> Kind {
+        let message = self.message.as_deref().unwrap_or_default();
+        let reason = self.reason.as_deref().unwrap_or_default();
+        // A bad key is called an invalid argument.
+        if reason.starts_with("API_KEY_") || message.starts_with("API key ") {
+            return Kind::Authentication;
+        }
+        if message.contains("exceeds the maximum number of tokens") {
+            return Kind::Context;
+        }
+        match self.status.as_deref().unwrap_or_default() {
+            "INVALID_ARGUMENT" | "OUT_OF_RANGE" if status < 500 => by_status(status),
+            "INVALID_ARGUMENT" | "OUT_OF_RANGE" => Kind::Invalid,
+            "UNAUTHENTICATED" => Kind::Authentication,
+            "PERMISSION_DENIED" => Kind::Permission,
+            "NOT_FOUND" => Kind::NotFound,
+            "RESOURCE_EXHAUSTED" => Kind::RateLimited,
+            "UNAVAILABLE" => Kind::Overloaded,
+            "DEADLINE_EXCEEDED" => Kind::Timeout,
+            "INTERNAL" | "UNKNOWN" | "DATA_LOSS" | "CANCELLED" | "ABORTED" => Kind::Upstream,
+            _ => by_status(status),
+        }
+    }
+}
+
+fn by_status(status: u16) -> Kind {
+    match status {
+        401 => Kind::Authentication,
+        402 => Kind::Billing,
+        403 => Kind::Permission,
+        404 => Kind::NotFound,
+        408 | 504 => Kind::Timeout,
+        413 => Kind::TooLarge,
+        429 => Kind::RateLimited,
+        503 | 529 => Kind::Overloaded,
+        400..=498 => Kind::Invalid,
+        _ => Kind::Upstream,
+    }
+}

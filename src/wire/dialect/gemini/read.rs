@@ -1,0 +1,288 @@
+//! Reads a whole request, for translation. Members come in camel case or in snake case, as the vendor
+//! takes them.
+//!
+//! Refused by name, because only the vendor can do it: hosted tools, cached content, answers in other
+//! media than text. Dropped: `safetySettings`, `labels`, the service tier and the resolution of media,
+//! which say how the vendor is to run and not what is asked.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::read_turns::turns;
+use super::request::parse;
+use super::schema::json_schema;
+use crate::wire::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool, ToolChoice};
+use crate::wire::json::{Members, is_null, text};
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    #[serde(borrow)]
+    contents: Vec<Turn<'a>>,
+    #[serde(borrow, alias = "system_instruction")]
+    system_instruction: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tools: Option<Vec<&'a RawValue>>,
+    #[serde(alias = "tool_config")]
+    tool_config: Option<ToolConfig>,
+    #[serde(borrow, alias = "generation_config")]
+    generation_config: Option<Generation<'a>>,
+    #[serde(borrow, alias = "cached_content")]
+    cached_content: Option<&'a RawValue>,
+}
+
+/// One turn.
+#[derive(Debug, Deserialize)]
+pub(super) struct Turn<'a> {
+    pub(super) role: Option<String>,
+    #[serde(borrow)]
+    pub(super) parts: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ToolConfig {
+    #[serde(alias = "function_calling_config")]
+    function_calling_config: Option<Calling>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Calling {
+    mode: Option<String>,
+    #[serde(alias = "allowed_function_names")]
+    allowed_function_names: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Generation<'a> {
+    #[serde(alias = "stop_sequences")]
+    stop_sequences: Option<Vec<String>>,
+    #[serde(borrow, alias = "response_mime_type")]
+    response_mime_type: Option<&'a RawValue>,
+    #[serde(borrow, alias = "response_schema")]
+    response_schema: Option<&'a RawValue>,
+    #[serde(borrow, alias = "response_json_schema", alias = "_responseJsonSchema")]
+    response_json_schema: Option<&'a RawValue>,
+    #[serde(alias = "response_modalities")]
+    response_modalities: Option<Vec<String>>,
+    #[serde(borrow, alias = "speech_config")]
+    speech_config: Option<&'a RawValue>,
+    #[serde(borrow, alias = "image_config")]
+    image_config: Option<&'a RawValue>,
+    #[serde(alias = "candidate_count")]
+    candidate_count: Option<u64>,
+    #[serde(alias = "max_output_tokens")]
+    max_output_tokens: Option<u64>,
+    temperature: Option<f64>,
+    #[serde(alias = "top_p")]
+    top_p: Option<f64>,
+    #[serde(alias = "top_k")]
+    top_k: Option<f64>,
+    seed: Option<i64>,
+    #[serde(alias = "presence_penalty")]
+    presence_penalty: Option<f64>,
+    #[serde(alias = "frequency_penalty")]
+    frequency_penalty: Option<f64>,
+    #[serde(alias = "response_logprobs")]
+    response_logprobs: Option<bool>,
+    logprobs: Option<u64>,
+    #[serde(alias = "thinking_config")]
+    thinking_config: Option<Thinking>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Thinking {
+    #[serde(rename = "thinkingBudget", alias = "thinking_budget")]
+    budget: Option<i64>,
+    #[serde(rename = "thinkingLevel", alias = "thinking_level")]
+    level: Option<String>,
+    #[serde(alias = "include_thoughts")]
+    include_thoughts: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Function<'a> {
+    name: String,
+    description: Option<String>,
+    #[serde(borrow)]
+    parameters: Option<&'a RawValue>,
+    #[serde(borrow, alias = "parameters_json_schema")]
+    parameters_json_schema: Option<&'a RawValue>,
+}
+
+/// Reads a request.
+pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
+    let body: Body<'_> = parse(body, "")?;
+    let config = body.generation_config.unwrap_or_default();
+    refuse_foreign(body.cached_content, &config)?;
+    let mut messages = Vec::with_capacity(body.contents.len() + 1);
+    if let Some(raw) = said(body.system_instruction) {
+        messages.extend(instructions(raw)?);
+    }
+    turns(&body.contents, &mut messages)?;
+    let mut tools = tools(&body.tools.unwrap_or_default())?;
+    let calling = body.tool_config.and_then(|config| config.function_calling_config);
+    let tool_choice = calling.map(|calling| tool_choice(&calling, &mut tools)).transpose()?;
+    let format = format(&config)?;
+    Ok(Request {
+        messages,
+        tools,
+        tool_choice: tool_choice.flatten(),
+        max_tokens: config.max_output_tokens,
+        stop: config.stop_sequences.unwrap_or_default(),
+        temperature: config.temperature,
+        top_p: config.top_p,
+        top_k: whole(config.top_k)?,
+        presence_penalty: config.presence_penalty,
+        frequency_penalty: config.frequency_penalty,
+        seed: config.seed,
+        n: config.candidate_count,
+        logprobs: config.response_logprobs.unwrap_or(false),
+        top_logprobs: config.logprobs,
+        format,
+        reasoning: config.thinking_config.and_then(reasoning),
+        ..Request::default()
+    })
+}
+
+fn said(raw: Option<&RawValue>) -> Option<&RawValue> {
+    raw.filter(|raw| !is_null(raw))
+}
+
+fn refuse_foreign(cached: Option<&RawValue>, config: &Generation<'_>) -> Result<(), Fault> {
+    let modalities = config.response_modalities.iter().flatten();
+    let mut media = modalities.filter(|modality| !modality.eq_ignore_ascii_case("TEXT"));
+    let fields = [
+        ("cachedContent", said(cached).is_some()),
+        ("generationConfig.responseModalities", media.next().is_some()),
+        ("generationConfig.speechConfig", said(config.speech_config).is_some()),
+        ("generationConfig.imageConfig", said(config.image_config).is_some()),
+    ];
+    match fields.into_iter().find(|(_, there)| *there) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let message = "is for its own vendor and cannot be translated for this model's \
+                           provider; leave it out or choose another model";
+            Err(Fault::field(name, message))
+        }
+    }
+}
+
+/// Numbers are numbers here; this one is whole all the same.
+fn whole(top_k: Option<f64>) -> Result<Option<u64>, Fault> {
+    let Some(value) = top_k else { return Ok(None) };
+    let text = format!("{value:.0}");
+    text.parse()
+        .map(Some)
+        .map_err(|_| Fault::field("generationConfig.topK", "must be a whole number of 0 or more"))
+}
+
+/// A text, or an object with parts of text.
+fn instructions(raw: &RawValue) -> Result<Option<Message>, Fault> {
+    let at = "systemInstruction";
+    if let Some(words) = text(raw) {
+        return Ok(system(vec![Part::Text(words.into_owned())]));
+    }
+    let Turn { parts, .. } = parse(raw.get(), at)?;
+    let mut texts = Vec::new();
+    for (i, raw) in parts.iter().flatten().enumerate() {
+        let words = Members::parse(raw.get()).ok().and_then(|members| text(members.get("text")?));
+        let Some(words) = words else {
+            return Err(Fault::field(format!("{at}.parts[{i}]"), "must be a text"));
+        };
+        texts.push(Part::Text(words.into_owned()));
+    }
+    Ok(system(texts))
+}
+
+fn system(mut parts: Vec<Part>) -> Option<Message> {
+    parts.retain(|part| !matches!(part, Part::Text(text) if text.is_empty()));
+    (!parts.is_empty()).then_some(Message { role: Role::System, parts })
+}
+
+fn tools(tools: &[&RawValue]) -> Result<Vec<Tool>, Fault> {
+    let mut out = Vec::new();
+    for (i, raw) in tools.iter().enumerate() {
+        let at = format!("tools[{i}]");
+        let members: Members<'_> = parse(raw.get(), &at)?;
+        for (name, value) in &members.0 {
+            match name.as_ref() {
+                _ if is_null(value) => {}
+                "functionDeclarations" | "function_declarations" => {
+                    let at = format!("{at}.functionDeclarations");
+                    let functions: Vec<Function<'_>> = parse(value.get(), &at)?;
+                    out.extend(functions.into_iter().map(tool));
+                }
+                _ => {
+                    let message = "holds a hosted tool, which only its own vendor can run; \
+                                   leave it out or choose another model";
+                    return Err(Fault::field(at, message));
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn tool(function: Function<'_>) -> Tool {
+    let plain = said(function.parameters_json_schema).map(RawValue::to_owned);
+    let parameters = plain.or_else(|| said(function.parameters).map(json_schema));
+    Tool { name: function.name, description: function.description, parameters, strict: None }
+}
+
+/// Several allowed names leave only those tools; one is a name to be called.
+fn tool_choice(calling: &Calling, tools: &mut Vec<Tool>) -> Result<Option<ToolChoice>, Fault> {
+    let names = calling.allowed_function_names.as_deref().unwrap_or_default();
+    let choice = match calling.mode.as_deref().unwrap_or("AUTO").to_ascii_uppercase().as_str() {
+        "AUTO" | "VALIDATED" | "MODE_UNSPECIFIED" => ToolChoice::Auto,
+        "NONE" => ToolChoice::None,
+        "ANY" => match names {
+            [name] => return Ok(Some(ToolChoice::Named(name.clone()))),
+            _ => ToolChoice::Required,
+        },
+        _ => {
+            let message = "must be AUTO, ANY, NONE or VALIDATED";
+            return Err(Fault::field("toolConfig.functionCallingConfig.mode", message));
+        }
+    };
+    if !names.is_empty() && choice != ToolChoice::None {
+        tools.retain(|tool| names.contains(&tool.name));
+    }
+    Ok((!tools.is_empty()).then_some(choice))
+}
+
+fn format(config: &Generation<'_>) -> Result<Option<Format>, Fault> {
+    let plain = said(config.response_json_schema).map(RawValue::to_owned);
+    if let Some(schema) = plain.or_else(|| said(config.response_schema).map(json_schema)) {
+        return Ok(Some(Format::Schema { name: None, schema, strict: None }));
+    }
+    match said(config.response_mime_type).and_then(text).as_deref() {
+        None | Some("" | "text/plain") => Ok(None),
+        Some("application/json") => Ok(Some(Format::Json)),
+        Some(_) => {
+            let message = "must be text/plain or application/json to be translated";
+            Err(Fault::field("generationConfig.responseMimeType", message))
+        }
+    }
+}
+
+/// A budget of -1 leaves it to the model, 0 is none at all.
+fn reasoning(thinking: Thinking) -> Option<Reasoning> {
+    let effort = thinking
+        .level
+        .map(|level| level.to_ascii_lowercase())
+        .filter(|level| !level.ends_with("unspecified"));
+    let budget = thinking.budget.and_then(|budget| u64::try_from(budget).ok());
+    let wanted = thinking.include_thoughts == Some(true) || thinking.budget == Some(-1);
+    let enabled = if budget == Some(0) { Some(false) } else { wanted.then_some(true) };
+    let budget = budget.filter(|budget| *budget > 0);
+    (effort.is_some() || budget.is_some() || enabled.is_some()).then_some(Reasoning {
+        enabled,
+        effort,
+        budget,
+    })
+}

@@ -1,0 +1,285 @@
+//! Reads the turns of a conversation. Calls need no id here: those without get one, and results
+//! without find their call by its name, in order.
+//!
+//! A signature stands on a part; it is read as reasoning without words before a call, and after a text.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::read::Turn;
+use super::request::parse;
+use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
+use crate::wire::json::{Members, is_null, text};
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Piece<'a> {
+    text: Option<String>,
+    thought: Option<bool>,
+    #[serde(alias = "thought_signature")]
+    thought_signature: Option<String>,
+    #[serde(alias = "inline_data")]
+    inline_data: Option<Blob>,
+    #[serde(alias = "file_data")]
+    file_data: Option<File>,
+    #[serde(borrow, alias = "function_call")]
+    function_call: Option<Call<'a>>,
+    #[serde(borrow, alias = "function_response")]
+    function_response: Option<Answer<'a>>,
+}
+
+/// Members that only say more about another one, or nothing to anybody else.
+const FURNITURE: [&str; 6] = [
+    "videoMetadata",
+    "video_metadata",
+    "mediaResolution",
+    "media_resolution",
+    "partMetadata",
+    "part_metadata",
+];
+
+/// What [`Piece`] knows, in both spellings.
+const KNOWN: [&str; 13] = [
+    "text",
+    "thought",
+    "thoughtSignature",
+    "thought_signature",
+    "inlineData",
+    "inline_data",
+    "fileData",
+    "file_data",
+    "functionCall",
+    "function_call",
+    "functionResponse",
+    "function_response",
+    "role",
+];
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Blob {
+    #[serde(alias = "mime_type")]
+    mime_type: String,
+    data: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct File {
+    #[serde(alias = "mime_type")]
+    mime_type: Option<String>,
+    #[serde(alias = "file_uri")]
+    file_uri: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Call<'a> {
+    id: Option<String>,
+    name: String,
+    #[serde(borrow)]
+    args: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Answer<'a> {
+    id: Option<String>,
+    name: Option<String>,
+    #[serde(borrow)]
+    response: Option<&'a RawValue>,
+    #[serde(borrow)]
+    parts: Option<Vec<&'a RawValue>>,
+}
+
+/// The calls that are not answered yet: their ids and names, in order.
+#[derive(Debug, Default)]
+struct Pending {
+    calls: Vec<(String, String)>,
+    count: usize,
+}
+
+impl Pending {
+    fn call(&mut self, id: Option<String>, name: &str) -> String {
+        let number = self.count;
+        self.count += 1;
+        let id = id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call_{number}"));
+        self.calls.push((id.clone(), name.to_owned()));
+        id
+    }
+
+    /// The id of the call that a result answers, by its id or else by its name.
+    fn answered(&mut self, id: Option<&str>, name: Option<&str>) -> Option<String> {
+        let by_id = |(own, _): &(String, String)| Some(own.as_str()) == id;
+        let by_name = |(_, own): &(String, String)| Some(own.as_str()) == name;
+        let at = self.calls.iter().position(by_id);
+        let at = at.or_else(|| self.calls.iter().position(by_name))?;
+        Some(self.calls.remove(at).0)
+    }
+}
+
+/// Reads all turns.
+pub(super) fn turns(contents: &[Turn<'_>], messages: &mut Vec<Message>) -> Result<(), Fault> {
+    let mut pending = Pending::default();
+    for (i, turn) in contents.iter().enumerate() {
+        let role = match turn.role.as_deref() {
+            Some("model") => Role::Assistant,
+            None | Some("" | "user" | "function") => Role::User,
+            Some("system") => Role::System,
+            Some(_) => {
+                let message = "must be user or model";
+                return Err(Fault::field(format!("contents[{i}].role"), message));
+            }
+        };
+        let mut parts = Vec::new();
+        for (j, raw) in turn.parts.iter().flatten().enumerate() {
+            let at = format!("contents[{i}].parts[{j}]");
+            part(raw.get(), &at, role, &mut pending, &mut parts)?;
+        }
+        if !parts.is_empty() {
+            messages.push(Message { role, parts });
+        }
+    }
+    Ok(())
+}
+
+fn part(
+    json: &str,
+    at: &str,
+    role: Role,
+    pending: &mut Pending,
+    out: &mut Vec<Part>,
+) -> Result<(), Fault> {
+    refuse_foreign(json, at)?;
+    let piece: Piece<'_> = parse(json, at)?;
+    let thought = piece.thought == Some(true);
+    if let Some(words) = piece.text.filter(|words| !words.is_empty()) {
+        out.push(match (thought, role) {
+            (true, Role::Assistant) => Part::Reasoning { text: words, signature: None },
+            _ => Part::Text(words),
+        });
+    }
+    if let (Some(value), Role::Assistant) = (piece.thought_signature, role)
+        && !value.is_empty()
+    {
+        let signature = Some(Signature { value, scheme: Scheme::Gemini });
+        out.push(Part::Reasoning { text: String::new(), signature });
+    }
+    let misplaced =
+        |what: &str| Fault::field(at, format!("{what} cannot stand in a turn of this role"));
+    if let Some(call) = piece.function_call {
+        if role != Role::Assistant {
+            return Err(misplaced("a function call"));
+        }
+        out.push(self::call(&call, at, pending)?);
+    }
+    if let Some(answer) = piece.function_response {
+        if role != Role::User {
+            return Err(misplaced("a function response"));
+        }
+        out.push(result(&answer, at, pending)?);
+    }
+    if piece.inline_data.is_some() || piece.file_data.is_some() {
+        if role != Role::User {
+            return Err(misplaced("a medium"));
+        }
+        out.push(medium(piece.inline_data, piece.file_data, at)?);
+    }
+    Ok(())
+}
+
+/// What the vendor's own machinery said and did has no meaning elsewhere.
+fn refuse_foreign(json: &str, at: &str) -> Result<(), Fault> {
+    let members: Members<'_> = parse(json, at)?;
+    let unknown = |(name, value): &&(std::borrow::Cow<'_, str>, &RawValue)| {
+        !is_null(value) && !KNOWN.contains(&name.as_ref()) && !FURNITURE.contains(&name.as_ref())
+    };
+    if members.0.iter().any(|member| unknown(&member)) {
+        let message = "holds a member that only its own vendor understands and that cannot be \
+                       translated; leave the part out or choose another model";
+        return Err(Fault::field(at, message));
+    }
+    Ok(())
+}
+
+fn call(call: &Call<'_>, at: &str, pending: &mut Pending) -> Result<Part, Fault> {
+    let id = pending.call(call.id.clone(), &call.name);
+    let given = call.args.filter(|args| !is_null(args));
+    let arguments = match given {
+        Some(args) if !args.get().starts_with('{') => {
+            return Err(Fault::field(format!("{at}.functionCall.args"), "must be an object"));
+        }
+        Some(args) => args.to_owned(),
+        None => parse::<Box<RawValue>>("{}", at)?,
+    };
+    Ok(Part::ToolCall { id, name: call.name.clone(), arguments })
+}
+
+fn result(answer: &Answer<'_>, at: &str, pending: &mut Pending) -> Result<Part, Fault> {
+    let at = format!("{at}.functionResponse");
+    let Some(id) = pending.answered(answer.id.as_deref(), answer.name.as_deref()) else {
+        let message = "answers no call of the turns before it";
+        return Err(Fault::field(at, message));
+    };
+    let (words, is_error) = answer.response.map_or((String::new(), false), told);
+    let mut parts = Vec::new();
+    if !words.is_empty() {
+        parts.push(Part::Text(words));
+    }
+    for raw in answer.parts.iter().flatten() {
+        let piece: Piece<'_> = parse(raw.get(), &at)?;
+        parts.push(medium(piece.inline_data, piece.file_data, &at)?);
+    }
+    Ok(Part::ToolResult { id, parts, is_error })
+}
+
+/// What a function said: the vendor's SDKs wrap a bare value in an object.
+fn told(response: &RawValue) -> (String, bool) {
+    if let Ok(members) = Members::parse(response.get())
+        && let [(name, value)] = members.0.as_slice()
+        && matches!(name.as_ref(), "output" | "result" | "error" | "content")
+    {
+        let words =
+            text(value).map_or_else(|| value.get().to_owned(), std::borrow::Cow::into_owned);
+        return (words, name == "error");
+    }
+    let bare = text(response).map(std::borrow::Cow::into_owned);
+    (bare.unwrap_or_else(|| response.get().to_owned()), false)
+}
+
+fn medium(inline: Option<Blob>, file: Option<File>, at: &str) -> Result<Part, Fault> {
+    let (media_type, source) = match (inline, file) {
+        (Some(Blob { mime_type, data }), _) => {
+            let data = standard(data);
+            (mime_type.clone(), Source::Base64 { media_type: mime_type, data })
+        }
+        (None, Some(File { mime_type, file_uri })) => {
+            if !file_uri.starts_with("https://") && !file_uri.starts_with("http://")
+                || file_uri.starts_with("https://generativelanguage.googleapis.com/")
+            {
+                let message = "names a file that only its own vendor can read; send the bytes or a \
+                               public address instead";
+                return Err(Fault::field(format!("{at}.fileData.fileUri"), message));
+            }
+            (mime_type.unwrap_or_else(|| "image/".to_owned()), Source::Url(file_uri))
+        }
+        (None, None) => return Err(Fault::field(at, "must hold a medium")),
+    };
+    if media_type.starts_with("image/") {
+        Ok(Part::Image(Image { source, detail: None }))
+    } else if media_type == "application/pdf" || media_type.starts_with("text/") {
+        Ok(Part::Document(Document { source, title: None }))
+    } else {
+        let message = "is of a media type that cannot be translated: only images, PDF and text can";
+        Err(Fault::field(at, message))
+    }
+}
+
+/// The vendor's Python library writes base64 in the alphabet for addresses.
+fn standard(mut data: String) -> String {
+    if data.contains(['-', '_']) {
+        data = data.replace('-', "+").replace('_', "/");
+    }
+    while !data.is_empty() && !data.len().is_multiple_of(4) {
+        data.push('=');
+    }
+    data
+}

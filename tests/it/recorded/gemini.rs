@@ -1,0 +1,135 @@
+//! What recordings of Gemini's chunks say, read leniently with `serde_json::Value`. It must never
+//! call the gateway's decoders.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::extract::{self, Recorded, event_stream};
+use crate::support::{Choice, Ended, Tool, View, gemini};
+
+/// The recordings.
+pub(super) const RECORDED: Recorded = Recorded {
+    name: "gemini",
+    folders: &["gemini-sse"],
+    suffix: ".sse",
+    framed: |payloads| event_stream(payloads, false),
+    payloads,
+    view: |payloads| chunks(&extract::values(payloads)),
+    neutral: |stop, choice| match stop {
+        "STOP" if !choice.tools.is_empty() => "tools",
+        "MAX_TOKENS" => "length",
+        "SAFETY" | "RECITATION" => "filter",
+        _ => "end",
+    },
+    withheld: |_, _| false,
+    terminal: |_| false,
+};
+
+/// Events, and at the end an error that came as bare JSON.
+fn payloads(body: &[u8]) -> Vec<(String, String)> {
+    let mut out = extract::payloads(body);
+    let text = String::from_utf8_lossy(body);
+    let tail = text.find("\n{\n").map(|at| at + 1).or_else(|| text.starts_with("{\n").then_some(0));
+    if let Some(at) = tail {
+        let value: Value = serde_json::from_str(&text[at..]).expect("JSON at the end");
+        out.push(("error".to_owned(), value.to_string()));
+    }
+    out
+}
+
+/// Streams, or the elements of an array.
+pub(super) fn chunks(values: &[(&str, Value)]) -> View {
+    let mut view = View::default();
+    let mut usage = BTreeMap::new();
+    // The parts of calls whose arguments are streamed.
+    let mut partial: BTreeMap<String, Value> = BTreeMap::new();
+    for (_, value) in values {
+        if value.get("error").is_some() {
+            let message = value["error"]["message"].as_str().unwrap_or_default();
+            view.ended = Ended::Error(message.to_owned());
+            break;
+        }
+        if let Some(counts) = value["usageMetadata"].as_object() {
+            usage.extend(counts.iter().filter(|(_, count)| count.is_u64()));
+        }
+        if value["promptFeedback"]["blockReason"].is_string() {
+            view.choices.entry(0).or_default().stop = Some("SAFETY".to_owned());
+            view.ended = Ended::Complete;
+        }
+        for candidate in value["candidates"].as_array().into_iter().flatten() {
+            let index = candidate["index"].as_u64().unwrap_or_default();
+            let choice = view.choices.entry(index).or_default();
+            for part in candidate["content"]["parts"].as_array().into_iter().flatten() {
+                self::part(part, choice, &mut partial);
+            }
+            match &candidate["finishReason"] {
+                Value::String(word) => choice.stop = Some(word.clone()),
+                Value::Number(_) => choice.stop = Some("STOP".to_owned()),
+                _ => continue,
+            }
+            view.ended = Ended::Complete;
+        }
+    }
+    let usage: Value =
+        usage.into_iter().map(|(name, count)| (name.clone(), count.clone())).collect();
+    let counted = usage.as_object().is_some_and(|counts| !counts.is_empty());
+    view.usage = counted.then(|| gemini::tokens(&usage));
+    view
+}
+
+fn part(part: &Value, choice: &mut Choice, partial: &mut BTreeMap<String, Value>) {
+    let text = part["text"].as_str().unwrap_or_default();
+    if part["thought"] == true {
+        choice.reasoning.push_str(text);
+    } else {
+        choice.text.push_str(text);
+    }
+    let Some(call) = part["functionCall"].as_object() else { return };
+    if let Some(name) = call.get("name").and_then(Value::as_str) {
+        partial.clear();
+        let arguments = call.get("args").unwrap_or(&Value::Null).to_string();
+        choice.tools.push(Tool { id: String::new(), name: name.to_owned(), arguments });
+    }
+    for arg in call.get("partialArgs").and_then(Value::as_array).into_iter().flatten() {
+        let path = arg["jsonPath"].as_str().unwrap_or_default().to_owned();
+        if let Some(text) = arg["stringValue"].as_str() {
+            let said = partial.get(&path).and_then(Value::as_str).unwrap_or_default();
+            partial.insert(path, Value::from([said, text].concat()));
+        } else {
+            partial.insert(path, arg["numberValue"].clone());
+        }
+    }
+    if let (false, Some(tool)) = (partial.is_empty(), choice.tools.last_mut()) {
+        let mut whole = Value::Null;
+        for (path, value) in partial.iter() {
+            let pointer = path.trim_start_matches('$').replace(['.', '['], "/").replace(']', "");
+            put(&mut whole, pointer.trim_start_matches('/'), value);
+        }
+        tool.arguments = whole.to_string();
+    }
+}
+
+/// Puts a value below `pointer`; numbers are places in lists.
+fn put(whole: &mut Value, pointer: &str, value: &Value) {
+    let Some(first) = pointer.split('/').next().filter(|first| !first.is_empty()) else {
+        value.clone_into(whole);
+        return;
+    };
+    let rest = pointer[first.len()..].trim_start_matches('/');
+    if let Ok(at) = first.parse::<usize>() {
+        if whole.is_null() {
+            *whole = Value::Array(Vec::new());
+        }
+        let list = whole.as_array_mut().expect("a list");
+        while list.len() <= at {
+            list.push(Value::Null);
+        }
+        put(&mut list[at], rest, value);
+    } else {
+        if whole.is_null() {
+            *whole = Value::Object(serde_json::Map::new());
+        }
+        put(&mut whole[first], rest, value);
+    }
+}
