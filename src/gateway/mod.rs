@@ -276,9 +276,12 @@ fn spoken(headers: &HeaderMap, path: &str) -> &'static dyn CallerDialect {
     let marked = |dialect: &&'static dyn CallerDialect| {
         dialect.marker().is_some_and(|name| headers.contains_key(name))
     };
+    let lists = dialect::caller_dialects().any(|dialect| dialect.models_path() == path);
     let at = |dialect: &&'static dyn CallerDialect| {
         dialect.endpoints().iter().any(|endpoint| path.starts_with(endpoint.prefix()))
             || dialect.models_path() == path
+            // Whoever says what it speaks is told of models in that, wherever lists are.
+            || lists && marked(dialect)
     };
     let found = dialect::caller_dialects().filter(at).find(marked);
     let found = found.or_else(|| dialect::caller_dialects().find(at));

@@ -194,9 +194,11 @@ async fn counts_embeddings_and_models() {
     let (status, told) = post("/v1beta/models/gemini/sim:predict", ask).await;
     assert_eq!((status, &told["error"]["status"]), (404, &json!("NOT_FOUND")));
 
-    let list = gateway.client.get(format!("{}/v1beta/models", gateway.url));
-    let list = list.header("x-goog-api-key", KEY).send().await.unwrap();
-    assert!(json_of(list).await["models"].is_array());
+    for path in ["/v1beta/models", "/v1/models"] {
+        let list = gateway.client.get(format!("{}{path}", gateway.url));
+        let list = list.header("x-goog-api-key", KEY).send().await.unwrap();
+        assert!(json_of(list).await["models"].is_array(), "{path}");
+    }
     let bare = gateway.client.get(format!("{}/v1beta/models", gateway.url)).send().await.unwrap();
     assert_eq!(bare.status(), 401);
     assert_eq!(json_of(bare).await["error"]["status"], "UNAUTHENTICATED");
@@ -332,7 +334,7 @@ fn prompts_go_where_this_dialect_has_them() {
     let turns = r#"{"role":"user","parts":[{"text":"Be kind."}]},{"role":"model","parts":[{"text":"Yes."}]}"#;
     for (body, expected) in [
         (
-            r#"{ "prompt":{"id":"p"},"x" : 1.0,"generation_config":{"topP" : 1,"max_output_tokens":3},"system_instruction":{"parts":[ {"text":"\u0041"}]} }"#.to_owned(),
+            r#"{ "x" : 1.0,"prompt":{"id":"p"},"generation_config":{"topP" : 1,"max_output_tokens":3},"system_instruction":{"parts":[ {"text":"\u0041"}]} }"#.to_owned(),
             format!(r#"{{ "x" : 1.0,"generation_config":{{"topP" : 1,"max_output_tokens":3,"temperature":1.5,"stopSequences":["END"]}},"system_instruction":{{"parts":[{{"text":"Guide."}}, {{"text":"\u0041"}}]}},"contents":[{turns}] }}"#),
         ),
         (

@@ -32,7 +32,7 @@ fn payloads(body: &[u8]) -> Vec<(String, String)> {
     let text = String::from_utf8_lossy(body);
     let tail = text.find("\n{\n").map(|at| at + 1).or_else(|| text.starts_with("{\n").then_some(0));
     if let Some(at) = tail {
-        let value: Value = serde_json::from_str(&text[at..]).expect("JSON at the end");
+        let value: Value = serde_json::from_str(text.split_at(at).1).expect("JSON at the end");
         out.push(("error".to_owned(), value.to_string()));
     }
     out
@@ -116,7 +116,7 @@ fn put(whole: &mut Value, pointer: &str, value: &Value) {
         value.clone_into(whole);
         return;
     };
-    let rest = pointer[first.len()..].trim_start_matches('/');
+    let rest = pointer.split_at(first.len()).1.trim_start_matches('/');
     if let Ok(at) = first.parse::<usize>() {
         if whole.is_null() {
             *whole = Value::Array(Vec::new());

@@ -108,7 +108,11 @@ impl CallerDialect for Gemini {
     }
 
     fn endpoints(&self) -> &'static [Endpoint] {
-        &[Endpoint { path: "/v1beta/models/{*rest}", form: CHAT }]
+        &[
+            Endpoint { path: "/v1beta/models/{*rest}", form: CHAT },
+            // What the vendor's Python library asks since its third version.
+            Endpoint { path: "/v1/models/{*rest}", form: CHAT },
+        ]
     }
 
     fn marker(&self) -> Option<&'static str> {

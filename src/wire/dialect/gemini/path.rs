@@ -5,7 +5,9 @@ use std::fmt::Write;
 use crate::wire::chat::{Fault, Kind};
 use crate::wire::dialect::CHAT;
 
-/// What callers post to begins with this.
+/// What callers post to begins with one of these.
+const PREFIXES: [&str; 2] = [PREFIX, "/v1/models/"];
+/// The one that is told.
 const PREFIX: &str = "/v1beta/models/";
 /// A conversation whose answer is streamed as a JSON array, as it is without `alt=sse`.
 pub(super) const ARRAY: &str = "array";
@@ -28,12 +30,14 @@ pub(super) struct Wanted {
 pub(super) fn read(path: &str, query: &str) -> Result<Wanted, Fault> {
     let unknown = || {
         let message = format!(
-            "there is no such method here; callers post to {PREFIX}MODEL:generateContent or \
-             {PREFIX}MODEL:streamGenerateContent"
+            "there is no such method here; callers post to {0}MODEL:generateContent or \
+             {0}MODEL:streamGenerateContent",
+            PREFIX
         );
         Fault::new(Kind::NotFound, message)
     };
-    let rest = decoded(path.strip_prefix(PREFIX).ok_or_else(unknown)?).ok_or_else(unknown)?;
+    let rest = PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix));
+    let rest = rest.and_then(decoded).ok_or_else(unknown)?;
     let (model, method) = rest.rsplit_once(':').ok_or_else(unknown)?;
     if model.is_empty() {
         return Err(unknown());
@@ -107,6 +111,7 @@ mod tests {
             ("/v1beta/models/m:streamGenerateContent", "key=x&alt=sse", "m", true, CHAT),
             ("/v1beta/models/m:streamGenerateContent", "alt=json", "m", true, ARRAY),
             ("/v1beta/models/a/b%2Fc%3A8b:streamGenerateContent", "", "a/b/c:8b", true, ARRAY),
+            ("/v1/models/a/b:generateContent", "", "a/b", false, CHAT),
             ("/v1beta/models/m%3AcountTokens", "", "m", false, COUNT),
         ] {
             let wanted = read(path, query).unwrap();
