@@ -30,9 +30,8 @@ pub(super) struct Wanted {
 pub(super) fn read(path: &str, query: &str) -> Result<Wanted, Fault> {
     let unknown = || {
         let message = format!(
-            "there is no such method here; callers post to {0}MODEL:generateContent or \
-             {0}MODEL:streamGenerateContent",
-            PREFIX
+            "there is no such method here; callers post to {PREFIX}MODEL:generateContent or \
+             {PREFIX}MODEL:streamGenerateContent"
         );
         Fault::new(Kind::NotFound, message)
     };
