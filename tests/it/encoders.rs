@@ -159,7 +159,7 @@ fn compare(
     complete: bool,
 ) -> Result<(), TestCaseError> {
     let same = |got: &str, said: &str| got == said || !complete && said.starts_with(got);
-    let (first_only, merged) = (reader(dialect).single, reader(dialect).refusal_is_text);
+    let first_only = reader(dialect).single;
     for (index, said) in said.iter().enumerate().take(if first_only { 1 } else { 2 }) {
         let nothing = Choice::default();
         let got = view.choices.get(&(index as u64)).unwrap_or(&nothing);
