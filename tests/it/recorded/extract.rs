@@ -16,6 +16,7 @@ pub(super) static RECORDED: &[&Recorded] = &[
     &ollama::RECORDED,
     &cohere::RECORDED,
     &bedrock::RECORDED,
+    &gemini::RECORDED,
 ];
 
 /// How a dialect was recorded, and what its recordings say.

@@ -62,10 +62,7 @@ pub(crate) fn authorization(
     let time = headers.iter().find(|(name, _)| *name == "x-amz-date").expect("a date").1;
     let names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
     let names = names.join(";");
-    let lines: String = headers
-        .iter()
-        .flat_map(|(name, value)| [name.as_ref(), ":", value.as_ref(), "\n"])
-        .collect();
+    let lines: String = headers.iter().flat_map(|(name, value)| [name, ":", value, "\n"]).collect();
     // Every service but S3 escapes the path once more.
     let escaped = path.replace('%', "%25");
     let canonical = format!("POST\n{escaped}\n\n{lines}\n{names}\n{}", sha256(body));

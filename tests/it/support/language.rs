@@ -13,6 +13,7 @@ pub(crate) static LANGUAGES: &[&Language] = &[
     &gemini::LANGUAGE,
     &ollama::LANGUAGE,
     &cohere::LANGUAGE,
+    &gemini::LANGUAGE,
 ];
 
 /// The language of a dialect's callers.
