@@ -210,7 +210,8 @@ pub(super) fn arguments(json: &str) -> String {
         return "{}".to_owned();
     }
     match Members::parse(json) {
-        Ok(_) => json.to_owned(),
+        // Line ends are blanks in JSON, and would end a line of data.
+        Ok(_) => json.replace(['\n', '\r'], " "),
         Err(_) => format!(r#"{{"_truncated":{}}}"#, quoted(json)),
     }
 }
