@@ -252,7 +252,15 @@ fn without_a_file_there_is_the_simulated_upstream() {
     let names: Vec<_> = config.providers.keys().map(String::as_str).collect();
     assert_eq!(
         names,
-        ["sim", "sim-anthropic", "sim-bedrock", "sim-cohere", "sim-ollama", "sim-openai-responses"]
+        [
+            "sim",
+            "sim-anthropic",
+            "sim-bedrock",
+            "sim-cohere",
+            "sim-gemini",
+            "sim-ollama",
+            "sim-openai-responses"
+        ]
     );
     assert_eq!(config.models["sim"][0].provider.base_url.as_str(), "http://127.0.0.1:9/v1");
     assert_eq!(config.providers["sim-anthropic"].base_url.as_str(), "http://127.0.0.1:9/");

@@ -28,7 +28,6 @@ pub static DIALECTS: &[&dyn Dialect] = &[
     &ollama::Ollama,
     &cohere::Cohere,
     &bedrock::Bedrock,
-    &gemini::Gemini,
 ];
 
 /// What callers who do not say what they speak are answered in.

@@ -16,7 +16,6 @@ pub(super) static RECORDED: &[&Recorded] = &[
     &ollama::RECORDED,
     &cohere::RECORDED,
     &bedrock::RECORDED,
-    &gemini::RECORDED,
 ];
 
 /// How a dialect was recorded, and what its recordings say.

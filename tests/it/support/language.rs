@@ -13,7 +13,6 @@ pub(crate) static LANGUAGES: &[&Language] = &[
     &gemini::LANGUAGE,
     &ollama::LANGUAGE,
     &cohere::LANGUAGE,
-    &gemini::LANGUAGE,
 ];
 
 /// The language of a dialect's callers.
