@@ -61,8 +61,8 @@ export const options = {
   thresholds: {
     streams_complete: ['rate==1'],
     errors: ['rate==0'],
-    time_to_first_token: [`p(95)<${__ENV.TTFT_P95 || 2000}`],
-    inter_token_latency: [`p(95)<${__ENV.INTER_TOKEN_P95 || 1000}`],
+    time_to_first_token: [`p(95)<${__ENV.TTFT_P95 || 1000}`],
+    inter_token_latency: [`p(95)<${__ENV.INTER_TOKEN_P95 || 500}`],
     ...(scenario === 'hangup' && { hung_up: ['rate>0.3'] }),
     ...(scenario === 'limits' && {
       'refused{scenario:over}': ['rate>0.5'],
