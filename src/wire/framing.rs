@@ -81,8 +81,8 @@ impl Framer {
     /// Takes bytes in and appends the frames that they complete.
     pub fn push(&mut self, bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), Broken> {
         match self {
-            Self::Sse(framer) => framer.push(bytes, out),
-            Self::Ndjson(framer) => framer.push(bytes, out),
+            Self::Sse(framer) => framer.push(&bytes, out),
+            Self::Ndjson(framer) => framer.push(&bytes, out),
             Self::JsonArray(framer) => framer.push(bytes, out),
             Self::AwsEventStream(framer) => framer.push(bytes, out),
             Self::Whole { body, cap } if body.len().saturating_add(bytes.len()) > *cap => {

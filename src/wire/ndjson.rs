@@ -24,25 +24,31 @@ impl Framer {
     }
 
     /// Takes bytes in and appends the frames that they complete.
-    pub fn push(&mut self, mut bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), Broken> {
-        while let Some(end) = memchr(b'\n', &bytes) {
-            let mut line = bytes.split_to(end);
-            let _lf = bytes.split_to(1);
-            if !self.partial.is_empty() {
-                self.partial.extend_from_slice(&line);
-                line = self.partial.split().freeze();
+    pub fn push(&mut self, bytes: &Bytes, out: &mut Vec<Frame>) -> Result<(), Broken> {
+        let mut rest = &bytes[..];
+        while let Some((line, [_lf, after @ ..])) =
+            memchr(b'\n', rest).and_then(|end| rest.split_at_checked(end))
+        {
+            rest = after;
+            if self.partial.is_empty() {
+                self.check(line.len())?;
+                hand_out(bytes, line, out);
+            } else {
+                self.partial.extend_from_slice(line);
+                let line = self.partial.split().freeze();
+                self.check(line.len())?;
+                hand_out(&line, &line, out);
             }
-            self.check(line.len())?;
-            hand_out(&line, out);
         }
-        self.partial.extend_from_slice(&bytes);
+        self.partial.extend_from_slice(rest);
         self.check(self.partial.len())
     }
 
     /// The bytes have ended. A last line without its end is handed out all the same: if it was cut, it
     /// does not parse.
     pub fn finish(&mut self, out: &mut Vec<Frame>) {
-        hand_out(&self.partial.split().freeze(), out);
+        let line = self.partial.split().freeze();
+        hand_out(&line, &line, out);
     }
 
     fn check(&self, line: usize) -> Result<(), Broken> {
@@ -50,10 +56,11 @@ impl Framer {
     }
 }
 
-fn hand_out(line: &Bytes, out: &mut Vec<Frame>) {
+/// `line` is a part of `chunk`.
+fn hand_out(chunk: &Bytes, line: &[u8], out: &mut Vec<Frame>) {
     let trimmed = line.trim_ascii();
     if !trimmed.is_empty() {
-        let data = line.slice_ref(trimmed);
+        let data = chunk.slice_ref(trimmed);
         out.push(Frame { event: None, data });
     }
 }
@@ -66,7 +73,7 @@ mod tests {
         let mut framer = Framer::new(cap);
         let mut out = Vec::new();
         for chunk in bytes.chunks(step) {
-            if let Err(broken) = framer.push(Bytes::copy_from_slice(chunk), &mut out) {
+            if let Err(broken) = framer.push(&Bytes::copy_from_slice(chunk), &mut out) {
                 return (out, Err(broken));
             }
         }

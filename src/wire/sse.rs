@@ -4,7 +4,7 @@
 //! slicing), writes LF only. Frames borrow the chunk they came in; nothing is decoded as text here,
 //! so a code point may be cut anywhere.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use memchr::{memchr, memchr2};
 
 use super::framing::{Broken, Frame};
@@ -45,29 +45,31 @@ impl Framer {
     }
 
     /// Takes bytes in and appends the frames that they complete.
-    pub fn push(&mut self, mut bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), Broken> {
-        if !bytes.is_empty() && std::mem::take(&mut self.after_cr) && bytes.first() == Some(&b'\n')
+    pub fn push(&mut self, bytes: &Bytes, out: &mut Vec<Frame>) -> Result<(), Broken> {
+        let mut rest = &bytes[..];
+        if !rest.is_empty() && std::mem::take(&mut self.after_cr) {
+            rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+        }
+        while let Some((line, after)) =
+            memchr2(b'\n', b'\r', rest).and_then(|end| rest.split_at_checked(end))
         {
-            let _lf = bytes.split_to(1);
-        }
-        while let Some(end) = memchr2(b'\n', b'\r', &bytes) {
-            let mut line = bytes.split_to(end);
-            let terminator = bytes.split_to(1);
-            if terminator.first() == Some(&b'\r') {
-                match bytes.first() {
-                    Some(b'\n') => drop(bytes.split_to(1)),
-                    Some(_) => {}
-                    None => self.after_cr = true,
+            rest = match after {
+                [b'\r', b'\n', rest @ ..] => rest,
+                [terminator, rest @ ..] => {
+                    self.after_cr = *terminator == b'\r' && rest.is_empty();
+                    rest
                 }
+                [] => after,
+            };
+            if self.partial.is_empty() {
+                self.line(bytes, line, out)?;
+            } else {
+                self.partial.extend_from_slice(line);
+                let line = self.partial.split().freeze();
+                self.line(&line, &line, out)?;
             }
-            if !self.partial.is_empty() {
-                self.partial.extend_from_slice(&line);
-                line = self.partial.split().freeze();
-            }
-            self.check(line.len())?;
-            self.line(line, out);
         }
-        self.partial.extend_from_slice(&bytes);
+        self.partial.extend_from_slice(rest);
         self.check(self.partial.len())
     }
 
@@ -77,7 +79,8 @@ impl Framer {
     pub fn finish(&mut self, out: &mut Vec<Frame>) {
         if !self.partial.is_empty() {
             let line = self.partial.split().freeze();
-            self.line(line, out);
+            // It was no longer than the cap when it was kept.
+            let _capped = self.line(&line, &line, out);
         }
         self.dispatch(out);
         if !self.raw.is_empty() {
@@ -94,29 +97,32 @@ impl Framer {
         if held > self.cap { Err(Broken::TooLong { cap: self.cap }) } else { Ok(()) }
     }
 
-    fn line(&mut self, mut line: Bytes, out: &mut Vec<Frame>) {
-        if std::mem::take(&mut self.at_start) && line.starts_with(b"\xEF\xBB\xBF") {
-            line = line.slice(3..);
-        }
+    /// Reads a line, a part of `chunk`: only a value that is kept holds on to that.
+    fn line(&mut self, chunk: &Bytes, line: &[u8], out: &mut Vec<Frame>) -> Result<(), Broken> {
+        self.check(line.len())?;
+        let line = match line.strip_prefix(b"\xEF\xBB\xBF") {
+            Some(rest) if self.at_start => rest,
+            _ => line,
+        };
+        self.at_start = false;
         if line.is_empty() {
-            return self.dispatch(out);
+            self.dispatch(out);
+            return Ok(());
         }
-        let colon = memchr(b':', &line).unwrap_or(line.len());
-        match line.get(..colon).unwrap_or_default() {
-            b"data" => self.data_line(value(line, colon)),
-            b"event" => {
-                let name = value(line, colon);
-                self.event = (!name.is_empty()).then_some(name);
-            }
+        let (name, value) = field(line);
+        match name {
+            b"data" => self.data_line(chunk.slice_ref(value)),
+            b"event" => self.event = (!value.is_empty()).then(|| chunk.slice_ref(value)),
             // Older llama.cpp servers report a mid-stream error as a field of its own.
             b"error" => {
                 self.event = Some(Bytes::from_static(b"error"));
-                self.data_line(value(line, colon));
+                self.data_line(chunk.slice_ref(value));
             }
             // Comments have an empty name. Ids and retry times of an upstream are its own.
             b"" | b"id" | b"retry" => {}
-            _ => self.stray(&line),
+            _ => self.stray(line),
         }
+        Ok(())
     }
 
     /// A line that is no field. Google reports some errors as JSON over many lines, without `data:`
@@ -152,11 +158,13 @@ impl Framer {
     }
 }
 
-/// What follows the colon, and one space if there is one.
-fn value(mut line: Bytes, colon: usize) -> Bytes {
-    let space = line.get(colon + 1) == Some(&b' ');
-    line.advance(line.len().min(colon + 1 + usize::from(space)));
-    line
+/// A field's name, and its value: what follows the colon, and one space if there is one.
+fn field(line: &[u8]) -> (&[u8], &[u8]) {
+    let (name, value) = match memchr(b':', line).and_then(|colon| line.split_at_checked(colon)) {
+        Some((name, [_colon, value @ ..])) => (name, value),
+        _ => (line, &[][..]),
+    };
+    (name, value.strip_prefix(b" ").unwrap_or(value))
 }
 
 /// Writes one event. `event` must be a name of our own or one that [`is_name`] accepts; `data` is

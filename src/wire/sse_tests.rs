@@ -13,7 +13,7 @@ fn feed(bytes: &[u8], cuts: &[usize], cap: usize) -> (Vec<Frame>, bool) {
     let mut frames = Vec::new();
     let mut from = 0;
     for to in cuts.iter().copied().chain([bytes.len()]) {
-        if reader.push(Bytes::copy_from_slice(&bytes[from..to]), &mut frames).is_err() {
+        if reader.push(&Bytes::copy_from_slice(&bytes[from..to]), &mut frames).is_err() {
             return (frames, true);
         }
         from = to;
@@ -83,7 +83,7 @@ fn fm20_no_frame_before_its_blank_line() {
     let input = b"data: {\"a\":\"long text\"}\n\n";
     for cut in 0..input.len() {
         let mut frames = Vec::new();
-        Framer::new(CAP).push(Bytes::copy_from_slice(&input[..cut]), &mut frames).unwrap();
+        Framer::new(CAP).push(&Bytes::copy_from_slice(&input[..cut]), &mut frames).unwrap();
         assert_eq!(frames, [], "cut at {cut}");
     }
 }
@@ -177,7 +177,7 @@ fn blank_lines_without_data_make_nothing() {
 fn nul_and_invalid_utf8_pass_through() {
     let mut frames = Vec::new();
     let mut reader = Framer::new(CAP);
-    reader.push(Bytes::from_static(b"data: a\0\xFF\xC3b\n\n"), &mut frames).unwrap();
+    reader.push(&Bytes::from_static(b"data: a\0\xFF\xC3b\n\n"), &mut frames).unwrap();
     assert_eq!(frames[0].data.as_ref(), b"a\0\xFF\xC3b");
 }
 
@@ -261,7 +261,7 @@ fn fm38_an_endless_line_stops_at_the_cap() {
     let chunk = Bytes::from(vec![b'x'; 1 << 16]);
     let mut frames = Vec::new();
     let mut taken = 0_usize;
-    while reader.push(chunk.clone(), &mut frames).is_ok() {
+    while reader.push(&chunk, &mut frames).is_ok() {
         taken += chunk.len();
         assert!(taken <= 32 << 20);
         assert!(reader.partial.capacity() <= 64 << 20);
@@ -274,7 +274,7 @@ fn fm38_an_endless_line_stops_at_the_cap() {
 fn frames_borrow_their_chunk() {
     let chunk = Bytes::from_static(b"data: abc\n\n");
     let mut frames = Vec::new();
-    Framer::new(CAP).push(chunk.clone(), &mut frames).unwrap();
+    Framer::new(CAP).push(&chunk, &mut frames).unwrap();
     assert_eq!(frames[0].data.as_ptr(), chunk[6..].as_ptr());
 }
 
