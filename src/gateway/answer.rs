@@ -128,16 +128,15 @@ impl Answer {
     }
 
     /// The next chunk if it is there already. The connection's task hands out one at a time, and
-    /// only when asked, so it gets a turn to do so. Hyper polls a pending body twice in a row: the
-    /// turn is over at the third time.
+    /// only when asked, so it gets a turn to do so.
     async fn arrived(&mut self) -> Option<reqwest::Result<Option<Bytes>>> {
-        let mut asked = 0;
+        let mut asked = false;
         let mut chunk = pin!(self.response.chunk());
         poll_fn(|cx| match chunk.as_mut().poll(cx) {
             Poll::Ready(chunk) => Poll::Ready(Some(chunk)),
-            Poll::Pending if asked == 2 => Poll::Ready(None),
+            Poll::Pending if asked => Poll::Ready(None),
             Poll::Pending => {
-                asked += 1;
+                asked = true;
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -10,8 +9,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,7 +16,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::TcpStream;
 use tokio::task::coop::unconstrained;
 use tokio::time::{sleep, timeout};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tower::ServiceExt;
 
 use super::socket::Socket;
@@ -70,8 +67,8 @@ impl Connection {
         let over = match opened {
             Ok(Ok(Some(ready))) => {
                 let asked = Asked::default();
-                let occasions = occasions(&socket, terms.header_timeout, &shutdown, &asked);
-                requests(ready, (router, peer, asked), (&terms, tasks), occasions).await
+                let lookout = lookout(&socket, terms.header_timeout, (&shutdown, &asked), &tasks);
+                requests(ready, (router, peer, asked), (&terms, tasks), (&socket, lookout)).await
             }
             Ok(Ok(None)) => Over::Told,
             Ok(Err(error)) => {
@@ -105,7 +102,7 @@ async fn requests(
     (transport, http): (Transport, Http),
     (router, peer, asked): (Router, SocketAddr, Asked),
     (terms, tasks): (&Terms, TaskTracker),
-    occasions: Occasions,
+    (socket, lookout): (&Socket, Lookout),
 ) -> Over {
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -125,12 +122,12 @@ async fn requests(
             let serving = one(&transport)
                 .header_read_timeout(terms.header_timeout)
                 .serve_connection(TokioIo::new(transport), service);
-            drive(Watched::new(serving, terms.write_stall), occasions).await
+            drive(Watched::new(serving, terms.write_stall), lookout, (socket, &tasks)).await
         }
         Http::Two => {
-            let executor = WatchedExecutor { tasks, write_stall: terms.write_stall };
+            let executor = WatchedExecutor { tasks: tasks.clone(), write_stall: terms.write_stall };
             let serving = two(executor).serve_connection(TokioIo::new(transport), service);
-            drive(Watched::new(serving, terms.write_stall), occasions).await
+            drive(Watched::new(serving, terms.write_stall), lookout, (socket, &tasks)).await
         }
     }
 }
@@ -148,23 +145,20 @@ enum Occasion {
     Stopping,
 }
 
-type Occasions = FuturesUnordered<Pin<Box<dyn Future<Output = Occasion> + Send>>>;
+/// Waits for the next occasion. It is a task, so that tokens that pass touch none of it, and it ends
+/// with the connection.
+type Lookout = AbortOnDropHandle<Occasion>;
 
-/// They are polled only when they have something to say, not with every token.
-fn occasions(
+fn lookout(
     socket: &Socket,
     header_timeout: Duration,
-    shutdown: &Shutdown,
-    asked: &Asked,
-) -> Occasions {
-    let (socket, stopping) = (socket.clone(), shutdown.stopping.clone());
+    (shutdown, asked): (&Shutdown, &Asked),
+    tasks: &TaskTracker,
+) -> Lookout {
+    let stopping = shutdown.stopping.clone();
     let Asked { count, heads, open } = asked.clone();
-    let occasions = Occasions::new();
-    occasions.push(Box::pin(async move {
-        socket.hung_up().await;
-        Occasion::HungUp
-    }));
-    occasions.push(Box::pin(async move {
+    let hung_up = hung_up(socket);
+    let idle = async move {
         sleep(header_timeout).await;
         let mut before = count.load(Relaxed);
         if before == 0 {
@@ -181,37 +175,55 @@ fn occasions(
             }
             before = now;
         }
-    }));
-    occasions.push(Box::pin(async move {
+    };
+    let stopped = async move {
         stopping.cancelled().await;
         // A head written from then on says `connection: close`, past which some clients do not
         // notice that a stream was cut (failure mode 53): requests under way get theirs first.
         heads.close();
         heads.wait().await;
         Occasion::Stopping
-    }));
-    occasions
+    };
+    AbortOnDropHandle::new(tasks.spawn(async move {
+        tokio::select! {
+            occasion = hung_up => occasion,
+            occasion = idle => occasion,
+            occasion = stopped => occasion,
+        }
+    }))
+}
+
+fn hung_up(socket: &Socket) -> impl Future<Output = Occasion> + use<> {
+    let socket = socket.clone();
+    async move {
+        socket.hung_up().await;
+        Occasion::HungUp
+    }
 }
 
 async fn drive<C: GracefulConnection<Error = hyper::Error>>(
     mut serving: Watched<C>,
-    mut occasions: Occasions,
+    mut lookout: Lookout,
+    (socket, tasks): (&Socket, &TaskTracker),
 ) -> Over {
     loop {
         let occasion = tokio::select! {
             biased;
             served = &mut serving => return over(served),
             // Out of the task's budget, which a peer who sends without a pause has always used up.
-            Some(occasion) = unconstrained(occasions.next()) => occasion,
+            occasion = unconstrained(&mut lookout) => occasion,
         };
         match occasion {
-            Occasion::HungUp => {
+            Ok(Occasion::Idle | Occasion::Stopping) => {
+                serving.inner().graceful_shutdown();
+                lookout = AbortOnDropHandle::new(tasks.spawn(hung_up(socket)));
+            }
+            Ok(Occasion::HungUp) => {
                 // It may be idle and about to return by itself.
                 let _cut = timeout(LAST_WORDS, &mut serving).await;
                 return Over::Cut;
             }
-            Occasion::NothingAsked => return Over::Cut,
-            Occasion::Idle | Occasion::Stopping => serving.inner().graceful_shutdown(),
+            Ok(Occasion::NothingAsked) | Err(_) => return Over::Cut,
         }
     }
 }

@@ -4,6 +4,9 @@
 //! leaves a mark when it gives bytes away, takes it back when it is polled again, and the future
 //! that polls it, a connection or one HTTP/2 stream, watches the mark from outside. Large bodies are
 //! given away in pieces, so that a slow reader is told from one who does not read.
+//!
+//! The same view from outside tells turns apart: a body that has nothing to give is not asked again
+//! within a turn.
 
 use std::cell::Cell;
 use std::pin::{Pin, pin};
@@ -19,8 +22,16 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 tokio::task_local! {
-    /// Since when the body that is polled inside has not been asked for more.
-    static GIVEN: Cell<Option<Instant>>;
+    static TURN: Turn;
+}
+
+/// What is known of the body that is polled inside, for the length of one poll from outside.
+struct Turn {
+    /// Since when it has not been asked for more.
+    given: Cell<Option<Instant>>,
+    /// It has said that it has nothing, and it will wake the task when it has. Hyper asks again,
+    /// after each flush.
+    waits: Cell<bool>,
 }
 
 /// The most bytes that a caller must take within the deadline.
@@ -29,7 +40,10 @@ const PIECE: usize = 64 * 1024;
 /// A new request: what was given before it has been taken. (A body whose end is known in advance is
 /// not polled again after its last bytes, and so cannot take its mark back.)
 pub(super) fn forget() {
-    let _untold = GIVEN.try_with(|mark| mark.set(None));
+    let _untold = TURN.try_with(|turn| {
+        turn.given.set(None);
+        turn.waits.set(false);
+    });
 }
 
 /// A response body that leaves the mark.
@@ -68,10 +82,16 @@ impl http_body::Body for Marking {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        // Outside a watch there is nobody to tell.
+        if TURN.try_with(|turn| turn.waits.get()).unwrap_or_default() {
+            return Poll::Pending;
+        }
         let polled = self.next(cx);
         let given = matches!(polled, Poll::Ready(Some(_))).then(Instant::now);
-        // Outside a watch there is nobody to tell.
-        let _untold = GIVEN.try_with(|mark| mark.set(given));
+        let _untold = TURN.try_with(|turn| {
+            turn.given.set(given);
+            turn.waits.set(polled.is_pending());
+        });
         polled
     }
 
@@ -119,9 +139,10 @@ impl<F: Future> Future for Watched<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let (polled, given) = GIVEN.sync_scope(Cell::new(this.given), || {
+        let turn = Turn { given: Cell::new(this.given), waits: Cell::new(false) };
+        let (polled, given) = TURN.sync_scope(turn, || {
             let polled = this.inner.as_mut().poll(cx);
-            (polled, GIVEN.with(Cell::get))
+            (polled, TURN.with(|turn| turn.given.get()))
         });
         this.given = given;
         if let Poll::Ready(output) = polled {
