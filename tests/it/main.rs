@@ -60,3 +60,5 @@ mod tokens;
 mod translation;
 #[cfg(test)]
 mod transport;
+#[cfg(test)]
+mod wrong_types;

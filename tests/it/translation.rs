@@ -61,11 +61,22 @@ fn part(index: Option<u64>, id: Option<&str>, name: Option<&str>, arguments: &st
     chunk(json!({ "tool_calls": [part] }), None)
 }
 
-/// Same index with two ids, no index at all, indices from 1, and fragments that interleave: two
+/// Same index with two ids or with none, no index at all, indices from 1, and fragments that interleave: two
 /// calls arrive, each with its own name and arguments, whichever way.
 #[test]
 fn fm11_tool_calls_are_told_apart() {
-    let shapes: [Vec<Value>; 4] = [
+    let shapes: [Vec<Value>; 6] = [
+        vec![
+            part(Some(0), None, Some("f"), r#"{"x":1}"#),
+            part(Some(0), None, Some("g"), r#"{"y":2}"#),
+        ],
+        // The name may be repeated with every fragment.
+        vec![
+            part(Some(0), None, Some("f"), r#"{"x":"#),
+            part(Some(0), None, Some("f"), "1}"),
+            part(Some(1), None, Some("g"), ""),
+            part(Some(1), None, Some("g"), r#"{"y":2}"#),
+        ],
         vec![
             part(Some(0), Some("a"), Some("f"), r#"{"x":1}"#),
             part(Some(0), Some("b"), Some("g"), r#"{"y":2}"#),

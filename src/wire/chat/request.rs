@@ -59,6 +59,8 @@ pub enum Role {
 /// One turn.
 #[derive(Debug, Clone)]
 pub struct Message {
+    /// Where it stands in the caller's own request, as a refusal names it.
+    pub at: String,
     /// Who speaks.
     pub role: Role,
     /// What is said, in order.

@@ -120,6 +120,13 @@ impl CallerDialect for Ollama {
         read::request(form, body)
     }
 
+    fn own_name(&self, field: &str) -> Option<&'static str> {
+        match field {
+            "stop" => Some("options.stop"),
+            _ => None,
+        }
+    }
+
     fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
         match mode {
             Mode::Verbatim => Box::new(encode::Verbatim { stream: call.stream }),

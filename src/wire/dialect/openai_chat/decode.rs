@@ -13,8 +13,8 @@ use crate::wire::chat::{Citation, Delta, End, Fault, Kind, Scheme, Stop};
 use crate::wire::dialect::Decode;
 use crate::wire::error_body;
 use crate::wire::framing::Frame;
-use crate::wire::json;
 use crate::wire::template::Template;
+use crate::wire::{json, logprobs};
 
 /// The most alternatives that `OpenAI` allows, and we.
 const MAX_CHOICES: u32 = 128;
@@ -412,14 +412,9 @@ impl State {
 }
 
 fn logprobs<'f>(raw: &'f RawValue, choice: u32, out: &mut Vec<Delta<'f>>) {
-    let parsed: Result<Logprobs<'f>, _> = serde_json::from_str(raw.get());
-    let Some(content) = parsed.ok().and_then(|parsed| parsed.content) else {
-        return;
-    };
-    let items = content.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    if let Some(items) = items.map(str::trim).filter(|items| !items.is_empty()) {
-        out.push(Delta::Logprobs { choice, items: Cow::Borrowed(items) });
-    }
+    let parsed: Option<Logprobs<'f>> = serde_json::from_str(raw.get()).ok();
+    let items = parsed.and_then(|parsed| parsed.content).and_then(logprobs::elements);
+    out.extend(items.map(|items| Delta::Logprobs { choice, items }));
 }
 
 fn citations(raw: &RawValue, out: &mut Vec<Delta<'_>>) {

@@ -16,6 +16,7 @@ mod collect;
 mod decode;
 mod encode;
 mod error;
+mod ids;
 mod passed;
 mod prompt;
 mod read;

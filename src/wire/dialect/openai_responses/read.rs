@@ -116,7 +116,8 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
     refuse_state(&body)?;
     let mut messages = Vec::new();
     if let Some(text) = body.instructions.filter(|text| !text.is_empty()) {
-        messages.push(Message { role: Role::System, parts: vec![Part::Text(text)] });
+        let at = "instructions".to_owned();
+        messages.push(Message { at, role: Role::System, parts: vec![Part::Text(text)] });
     }
     let input = body.input.filter(|input| !json::is_null(input));
     let input = input.ok_or_else(|| refuse("input", "is missing: say what is to be answered"))?;

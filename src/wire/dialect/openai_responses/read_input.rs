@@ -72,7 +72,7 @@ struct TextBody {
 /// turn, and so do results of tools that follow each other.
 pub(super) fn messages(input: &RawValue, turns: &mut Vec<Message>) -> Result<(), Fault> {
     if let Some(text) = json::text(input) {
-        turns.push(Message { role: Role::User, parts: vec![Part::Text(text.into_owned())] });
+        turns.push(turn("input", Role::User, vec![Part::Text(text.into_owned())]));
         return Ok(());
     }
     if !input.get().starts_with('[') {
@@ -96,7 +96,7 @@ fn item(path: &str, body: ItemBody<'_>, turns: &mut Vec<Message>) -> Result<(), 
             let arguments = arguments(path, &body)?;
             let id = body.call_id.or(body.id).ok_or_else(|| missing("call_id"))?;
             let name = body.name.ok_or_else(|| missing("name"))?;
-            said(turns, Part::ToolCall { id, name, arguments });
+            said(path, turns, Part::ToolCall { id, name, arguments });
         }
         "function_call_output" | "custom_tool_call_output" => {
             let parts = content(&format!("{path}.output"), body.output)?;
@@ -104,12 +104,12 @@ fn item(path: &str, body: ItemBody<'_>, turns: &mut Vec<Message>) -> Result<(), 
             let result = Part::ToolResult { id, parts, is_error: false };
             match turns.last_mut().filter(|turn| is_results(turn)) {
                 Some(turn) => turn.parts.push(result),
-                None => turns.push(Message { role: Role::User, parts: vec![result] }),
+                None => turns.push(turn(path, Role::User, vec![result])),
             }
         }
         "reasoning" => {
             for part in reasoning(path, &body)? {
-                said(turns, part);
+                said(path, turns, part);
             }
         }
         "item_reference" => {
@@ -130,11 +130,15 @@ fn item(path: &str, body: ItemBody<'_>, turns: &mut Vec<Message>) -> Result<(), 
     Ok(())
 }
 
+fn turn(at: &str, role: Role, parts: Vec<Part>) -> Message {
+    Message { at: at.to_owned(), role, parts }
+}
+
 /// A part of what the model said last.
-fn said(turns: &mut Vec<Message>, part: Part) {
+fn said(path: &str, turns: &mut Vec<Message>, part: Part) {
     match turns.last_mut().filter(|turn| turn.role == Role::Assistant) {
         Some(turn) => turn.parts.push(part),
-        None => turns.push(Message { role: Role::Assistant, parts: vec![part] }),
+        None => turns.push(turn(path, Role::Assistant, vec![part])),
     }
 }
 
@@ -162,7 +166,7 @@ fn message(path: &str, body: &ItemBody<'_>, turns: &mut Vec<Message>) -> Result<
     };
     match turns.last_mut().filter(|turn| role == Role::Assistant && !apart(turn)) {
         Some(turn) => turn.parts.extend(parts),
-        None => turns.push(Message { role, parts }),
+        None => turns.push(turn(path, role, parts)),
     }
     Ok(())
 }
