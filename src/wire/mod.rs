@@ -10,6 +10,7 @@ pub mod chat;
 pub mod dialect;
 pub mod error_body;
 pub mod framing;
+pub mod free_text;
 pub mod json;
 pub mod json_array;
 pub mod logprobs;

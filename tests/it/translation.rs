@@ -4,8 +4,8 @@
 #![expect(clippy::needless_pass_by_value, reason = "JSON literals read best where they stand")]
 
 use serde_json::{Value, json};
-use streamgate::wire::chat::End;
-use streamgate::wire::dialect::{self, CHAT, CallerDialect, Dialect, Mode, Quirks, Target};
+use streamgate::wire::chat::{End, Part, ToolChoice};
+use streamgate::wire::dialect::{self, CHAT, Call, CallerDialect, Dialect, Mode, Quirks, Target};
 
 use crate::support::{Choice, Ended, View, call, events, natural_mode, reader, run};
 
@@ -366,4 +366,123 @@ fn fm23_an_event_without_data_is_no_junk() {
     ]
     .concat();
     assert_eq!(seen("anthropic", "openai-chat", &input, false).ended, Ended::Complete);
+}
+
+/// A tool that takes free text, called by a vendor that only knows functions: its caller is told the
+/// text, as it comes, and gives the call back as it was told.
+#[test]
+fn free_text_is_told_as_it_comes() {
+    let pieces = ["{\"inp", "ut\": \"1 + ", "1 \\", "u00e", "9\"}"];
+    let deltas = pieces.map(|piece| json!({ "type": "input_json_delta", "partial_json": piece }));
+    let usage = json!({ "input_tokens": 1, "output_tokens": 1 });
+    let tool = json!({ "type": "tool_use", "id": "t", "name": "calc", "input": {} });
+    let input = stream(
+        &[vec![start(usage.clone())], block(0, tool, &deltas), ending("tool_use", usage)].concat(),
+    );
+    let chat_tool = json!({ "type": "custom", "custom": { "name": "calc" } });
+    let free_tool = json!({ "type": "custom", "name": "calc" });
+    for (caller, tool) in [("openai-chat", chat_tool), ("openai-responses", free_tool)] {
+        let to = towards(caller);
+        let body =
+            json!({ "model": "m", "messages": [], "input": "x", "tools": [tool] }).to_string();
+        let request = to.decode_request(CHAT, &body).unwrap();
+        assert!(request.tools[0].parameters.as_ref().unwrap().get().contains("input"));
+        let way = |stream| Call { echo: to.echo(&body), ..call(stream, false) };
+        let out = run(dialect("anthropic"), to, (&way(true), Mode::Translated), &input, []).out;
+        let mut told = Vec::new();
+        for (_, data) in events(&out).unwrap().iter().filter(|(_, data)| data.starts_with('{')) {
+            let value: Value = serde_json::from_str(data).unwrap();
+            let custom = &value["choices"][0]["delta"]["tool_calls"][0]["custom"]["input"];
+            let free = value["type"] == "response.custom_tool_call_input.delta";
+            let text = if free { &value["delta"] } else { custom };
+            told.extend(text.as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned));
+        }
+        assert_eq!(told, ["1 + ", "1 ", "\u{e9}"], "{caller}");
+        let out = run(dialect("anthropic"), to, (&way(false), Mode::Translated), &input, []).out;
+        let whole: Value = serde_json::from_slice(&out).unwrap();
+        let message = &whole["choices"][0]["message"];
+        let said = if caller == "openai-chat" {
+            assert_eq!(message["tool_calls"][0]["type"], "custom");
+            &message["tool_calls"][0]["custom"]["input"]
+        } else {
+            assert_eq!(whole["output"][0]["type"], "custom_tool_call");
+            &whole["output"][0]["input"]
+        };
+        assert_eq!(said, "1 + 1 \u{e9}", "{caller}");
+        let next = json!({ "model": "m", "messages": [message], "input": whole["output"] });
+        let request = to.decode_request(CHAT, &next.to_string()).unwrap();
+        let Part::ToolCall { arguments, .. } = request.messages[0].parts.last().unwrap() else {
+            panic!("{caller}: no call")
+        };
+        assert_eq!(arguments.get(), "{\"input\":\"1 + 1 \u{e9}\"}");
+    }
+}
+
+/// Of the tools that a caller allows, the others are left out.
+#[test]
+fn allowed_tools_are_what_remains() {
+    let function = |name| json!({ "type": "function", "function": { "name": name } });
+    let custom = json!({ "type": "custom", "custom": { "name": "c" } });
+    let body = |allowed: Value| {
+        json!({ "model": "m", "messages": [], "tools": [function("a"), function("b"), custom],
+            "tool_choice": { "type": "allowed_tools", "allowed_tools": allowed } })
+        .to_string()
+    };
+    let chat = towards("openai-chat");
+    let allowed = json!({ "mode": "required", "tools": [function("b"), custom] });
+    let request = chat.decode_request(CHAT, &body(allowed)).unwrap();
+    let names: Vec<_> = request.tools.iter().map(|tool| tool.name.as_str()).collect();
+    assert_eq!((names, request.tool_choice), (vec!["b", "c"], Some(ToolChoice::Required)));
+    for (allowed, field) in [
+        (json!({ "mode": "never", "tools": [] }), "tool_choice.allowed_tools.mode"),
+        (
+            json!({ "mode": "auto", "tools": [{ "type": "mcp" }] }),
+            "tool_choice.allowed_tools.tools",
+        ),
+        (Value::Null, "tool_choice.allowed_tools"),
+    ] {
+        let fault = chat.decode_request(CHAT, &body(allowed)).unwrap_err();
+        assert_eq!(fault.param.as_deref(), Some(field));
+    }
+}
+
+/// Anthropic's models refuse a budget for thinking where earlier calls come without the thoughts that
+/// led to them, which most languages cannot give back, and where a call is forced: then they answer
+/// without it. With the thoughts, and with none to be given, the budget stays.
+#[test]
+fn fm28_a_budget_is_left_out_where_thoughts_are_missing() {
+    let call =
+        json!({ "id": "t", "type": "function", "function": { "name": "f", "arguments": "{}" } });
+    let called = json!({ "role": "assistant", "tool_calls": [call] });
+    let mut signed = called.clone();
+    signed["reasoning_details"] =
+        json!([{ "text": "hm", "signature": "c2ln", "format": "anthropic-claude-v1" }]);
+    let result = json!({ "role": "tool", "tool_call_id": "t", "content": "ok" });
+    let ask = json!({ "role": "user", "content": "go" });
+    let said = json!({ "role": "assistant", "content": "done" });
+    let forced = json!("required");
+    let tools = json!([{ "type": "function", "function": { "name": "f" } }]);
+    for upstream in ["anthropic", "bedrock"] {
+        for (messages, choice, kept) in [
+            (vec![&ask], Value::Null, true),
+            (vec![&ask, &signed, &result], Value::Null, true),
+            (vec![&ask, &called, &result], Value::Null, false),
+            (vec![&ask, &called, &result, &ask], Value::Null, false),
+            (vec![&ask, &called, &result, &said, &ask], Value::Null, true),
+            (vec![&ask], forced.clone(), false),
+        ] {
+            let mut body = json!({ "model": "m", "messages": messages, "tools": tools,
+                "temperature": 0.5, "reasoning": { "max_tokens": 2048 } });
+            if !choice.is_null() {
+                body["tool_choice"] = choice;
+            }
+            let request = towards("openai-chat").decode_request(CHAT, &body.to_string()).unwrap();
+            let quirks = Quirks::default();
+            let target = Target { model: "claude", stream: true, form: CHAT, quirks: &quirks };
+            let sent = dialect(upstream).encode_request(&request, &target).unwrap();
+            assert_eq!(sent.contains("budget_tokens"), kept, "{upstream}: {sent}");
+            // What only thinking forbids comes back with its end.
+            assert_eq!(sent.contains("temperature"), !kept, "{upstream}: {sent}");
+        }
+    }
 }

@@ -208,6 +208,27 @@ pub trait CallerDialect: Sync {
     }
     /// The JSON body of a list of models.
     fn models(&self, models: &[&str]) -> String;
+    /// What else callers ask the gateway itself.
+    fn questions(&self) -> &'static [Question] {
+        &[]
+    }
+    /// The model that such a question is about, if it is about one.
+    fn asks_about(&self, _question: &Question, _body: &str) -> Result<Option<String>, Fault> {
+        Ok(None)
+    }
+    /// The JSON body of the answer.
+    fn reply(&self, _question: &Question) -> String {
+        String::new()
+    }
+}
+
+/// What callers ask the gateway itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question {
+    /// The path.
+    pub path: &'static str,
+    /// Whether it is posted, with a body.
+    pub posted: bool,
 }
 
 /// What callers post to.

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::write_turns::{Block, Turn, turns};
-use crate::wire::chat::{Fault, Format, Kind, Reasoning, Request, Tool, ToolChoice};
+use crate::wire::chat::{Fault, Format, Kind, Reasoning, Request, Scheme, Tool, ToolChoice};
 use crate::wire::dialect::Target;
 use crate::wire::json::{Members, edit};
 
@@ -207,6 +207,10 @@ fn reasoning(request: &Request) -> (u64, Option<Thinking>, Option<&str>) {
     };
     if *enabled == Some(false) || *budget == Some(0) {
         return (max_tokens, Some(Thinking::Disabled), None);
+    }
+    // With a budget the vendor demands the thoughts before earlier calls, and refuses to force one.
+    if budget.is_some() && (request.lacks_reasoning(Scheme::Anthropic) || request.forces_a_call()) {
+        return (max_tokens, None, effort);
     }
     let Some(budget) = *budget else {
         let thinks = effort.is_some() || enabled.is_some();

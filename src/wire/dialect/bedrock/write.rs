@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::tools::{NativeChoice, ToolConfig, tools};
 use super::write_turns::{Instruction, Turn, Turns};
-use crate::wire::chat::{Fault, Format, Kind, Reasoning, Request};
+use crate::wire::chat::{Fault, Format, Kind, Reasoning, Request, Scheme};
 use crate::wire::dialect::{Target, must_be_segment};
 
 /// With a budget for thinking, which counts towards the limit on output: what is left for the answer
@@ -197,6 +197,10 @@ fn reasoning(request: &Request, native: bool) -> (Option<u64>, Option<Thinking>,
         return disabled;
     }
     if !native {
+        return (limit, None, effort);
+    }
+    // With a budget the vendor demands the thoughts before earlier calls, and refuses to force one.
+    if budget.is_some() && (request.lacks_reasoning(Scheme::Anthropic) || request.forces_a_call()) {
         return (limit, None, effort);
     }
     let Some(budget) = *budget else {

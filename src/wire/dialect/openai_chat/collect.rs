@@ -3,6 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::encode::{annotation, finish_reason, number, sealed, signed, string_member, usage};
+use super::free::{self, Written};
 use crate::wire::chat::{Delta, End, Stop, Usage};
 use crate::wire::dialect::{Call, Encode};
 use crate::wire::framing::Frame;
@@ -51,6 +52,7 @@ impl Collect {
     }
 
     fn write(&self, out: &mut BytesMut) {
+        let names = free::names(&self.call.echo);
         out.put_slice(br#"{"id":"chatcmpl-"#);
         out.put_slice(self.call.id.as_bytes());
         out.put_slice(br#"","object":"chat.completion","created":"#);
@@ -64,7 +66,7 @@ impl Collect {
             }
             out.put_slice(br#"{"index":"#);
             number(index, out);
-            choice.write(out);
+            choice.write(&names, out);
         }
         out.put_slice(br#"],"usage":"#);
         usage(&self.usage, out);
@@ -152,7 +154,7 @@ impl Choice {
         self.detail_count - 1
     }
 
-    fn write(&self, out: &mut BytesMut) {
+    fn write(&self, names: &[String], out: &mut BytesMut) {
         out.put_slice(br#","message":{"role":"assistant","content":"#);
         let stop = self.stop.as_ref().unwrap_or(&Stop::End);
         let explanation = match stop {
@@ -176,7 +178,7 @@ impl Choice {
         }
         list(b"reasoning_details", &self.details, out);
         list(b"annotations", &self.annotations, out);
-        self.tools(out);
+        self.tools(names, out);
         out.put_slice(br#"},"logprobs":"#);
         if self.logprobs.is_empty() {
             out.put_slice(b"null");
@@ -191,18 +193,22 @@ impl Choice {
         out.put_slice(b"\"}");
     }
 
-    fn tools(&self, out: &mut BytesMut) {
+    fn tools(&self, names: &[String], out: &mut BytesMut) {
         let mut calls = BytesMut::new();
         for tool in &self.calls {
             comma(&mut calls);
             calls.put_u8(b'{');
             string_member(b"id", &tool.id, &mut calls);
-            calls.put_slice(br#","type":"function","function":{"#);
-            string_member(b"name", &tool.name, &mut calls);
             calls.put_u8(b',');
-            let arguments = if tool.arguments.is_empty() { "{}" } else { &tool.arguments };
-            string_member(b"arguments", arguments, &mut calls);
-            calls.put_slice(b"}}");
+            let free = names.contains(&tool.name);
+            let mut written = Written::new(free);
+            let arguments = match written.read(&tool.arguments) {
+                Some(text) => text + &written.rest(),
+                None if tool.arguments.is_empty() => "{}".to_owned(),
+                None => tool.arguments.clone(),
+            };
+            free::head(free, &tool.name, &arguments, &mut calls);
+            calls.put_u8(b'}');
         }
         list(b"tool_calls", &calls, out);
     }

@@ -16,6 +16,7 @@ mod collect;
 mod decode;
 mod encode;
 mod error;
+mod free;
 mod ids;
 mod passed;
 mod prompt;
@@ -118,6 +119,10 @@ impl CallerDialect for OpenAiChat {
             return Err(super::untranslatable(form));
         }
         read::request(body)
+    }
+
+    fn echo(&self, body: &str) -> String {
+        free::echo(body)
     }
 
     fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::decode::scheme;
 use crate::wire::body::{parse, refuse};
 use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Signature, Source};
-use crate::wire::json;
+use crate::wire::{free_text, json};
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -43,6 +43,15 @@ struct CallBody<'a> {
     kind: Option<String>,
     #[serde(borrow, default)]
     function: Option<FunctionBody<'a>>,
+    #[serde(default)]
+    custom: Option<CustomBody>,
+}
+
+#[derive(Deserialize)]
+struct CustomBody {
+    name: String,
+    #[serde(default)]
+    input: String,
 }
 
 #[derive(Deserialize)]
@@ -210,8 +219,14 @@ fn assistant(path: &str, body: MessageBody<'_>, legacy: String) -> Result<Vec<Pa
     parts.extend(body.refusal.filter(|text| !text.is_empty()).map(Part::Refusal));
     for (i, call) in body.tool_calls.into_iter().flatten().enumerate() {
         let path = format!("{path}.tool_calls[{i}]");
-        if call.kind.is_some_and(|kind| kind != "function") {
+        if call.kind.as_deref().is_some_and(|kind| !["function", "custom"].contains(&kind)) {
             return Err(refuse(&path, "is not a call of a function and cannot be translated"));
+        }
+        if let Some(custom) = call.custom {
+            let wrong = || refuse(&format!("{path}.custom.input"), "must be a string");
+            let arguments = free_text::arguments(&custom.input).ok_or_else(wrong)?;
+            parts.push(Part::ToolCall { id: call.id, name: custom.name, arguments });
+            continue;
         }
         let function =
             call.function.ok_or_else(|| refuse(&format!("{path}.function"), "is missing"))?;

@@ -9,10 +9,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::output::unsealed;
-use super::read::free_arguments;
 use crate::wire::body::{parse, refuse};
 use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
-use crate::wire::json;
+use crate::wire::{free_text, json};
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -242,7 +241,7 @@ fn arguments(path: &str, body: &ItemBody<'_>) -> Result<Box<RawValue>, Fault> {
     if body.kind.as_deref() == Some("custom_tool_call") {
         let input = body.input.and_then(json::text);
         let input = input.ok_or_else(|| wrong("input", "must be a string"))?;
-        return free_arguments(&input).ok_or_else(|| wrong("input", "must be a string"));
+        return free_text::arguments(&input).ok_or_else(|| wrong("input", "must be a string"));
     }
     let written = body
         .arguments
