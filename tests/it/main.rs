@@ -53,6 +53,8 @@ mod streaming;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod table;
+#[cfg(test)]
 mod tidy;
 #[cfg(test)]
 mod tokens;

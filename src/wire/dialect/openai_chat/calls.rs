@@ -7,9 +7,9 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::chunk::{Function, ToolPart};
+use super::chunk::{Function, ToolPart, thought_signature};
 use super::decode::{Held, Slot, fragment};
-use crate::wire::chat::Delta;
+use crate::wire::chat::{Delta, Scheme};
 use crate::wire::json;
 use crate::wire::scan::Scan;
 
@@ -103,6 +103,9 @@ impl Calls {
             call.ordinal = Some(ordinal);
             let choice = context.choice;
             let id = Cow::Owned(context.ids.unique(&call.id, choice, ordinal));
+            if let Some(value) = part.extra_content.and_then(thought_signature) {
+                out.push(Delta::Signature { value: Cow::Owned(value), scheme: Scheme::Gemini });
+            }
             out.push(Delta::ToolStart { choice, call: ordinal, id, name });
             if !call.early.is_empty() {
                 let json = Cow::Owned(std::mem::take(&mut call.early));
@@ -122,7 +125,7 @@ impl Calls {
         out: &mut Vec<Delta<'f>>,
     ) {
         self.part(
-            &ToolPart { index: None, id: None, function: Some(function) },
+            &ToolPart { index: None, id: None, function: Some(function), extra_content: None },
             None,
             context,
             out,

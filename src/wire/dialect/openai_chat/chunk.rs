@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::wire::chat::Usage;
+use crate::wire::json::{self, Members};
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -78,6 +79,18 @@ pub(super) struct ToolPart<'a> {
     pub(super) id: Raw<'a>,
     #[serde(borrow, default)]
     pub(super) function: Option<Function<'a>>,
+    /// Google: the signature of the thoughts before the call.
+    #[serde(borrow, default)]
+    pub(super) extra_content: Raw<'a>,
+}
+
+/// Google's signature in what it adds to a call.
+pub(super) fn thought_signature(extra: &RawValue) -> Option<String> {
+    let inner = |members: &Members<'_>, name: &str| Some(members.get(name)?.get().to_owned());
+    let google = inner(&Members::parse(extra.get()).ok()?, "google")?;
+    let members = Members::parse(&google).ok()?;
+    let value = json::text(members.get("thought_signature")?)?.into_owned();
+    (!value.is_empty()).then_some(value)
 }
 
 /// What is called, and with what.

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::encode::{annotation, finish_reason, number, sealed, signed, string_member, usage};
 use super::free::{self, Written};
-use crate::wire::chat::{Delta, End, Stop, Usage};
+use crate::wire::chat::{Delta, End, Scheme, Stop, Usage};
 use crate::wire::dialect::{Call, Encode};
 use crate::wire::framing::Frame;
 use crate::wire::json;
@@ -30,12 +30,15 @@ struct Choice {
     logprobs: BytesMut,
     calls: Vec<Tool>,
     stop: Option<Stop>,
+    /// Google's signature, which the next call carries.
+    signature: Option<String>,
 }
 
 struct Tool {
     id: String,
     name: String,
     arguments: String,
+    signature: Option<String>,
 }
 
 impl Collect {
@@ -120,6 +123,9 @@ impl Choice {
                 self.logprobs.put_slice(items.as_bytes());
             }
             Delta::Signature { value, scheme } => {
+                if *scheme == Scheme::Gemini {
+                    self.signature = Some(value.to_string());
+                }
                 let index = self.next_detail();
                 let text = self.reasoning.get(self.unsigned..).unwrap_or_default();
                 signed(text, (value, *scheme), index, &mut self.details);
@@ -137,6 +143,7 @@ impl Choice {
                 id: id.to_string(),
                 name: name.to_string(),
                 arguments: String::new(),
+                signature: self.signature.take(),
             }),
             Delta::ToolArguments { call, json, .. } => {
                 if let Some(tool) = self.calls.get_mut(*call as usize) {
@@ -208,6 +215,7 @@ impl Choice {
                 None => tool.arguments.clone(),
             };
             free::head(free, &tool.name, &arguments, &mut calls);
+            free::signature(tool.signature.as_deref(), &mut calls);
             calls.put_u8(b'}');
         }
         list(b"tool_calls", &calls, out);

@@ -92,6 +92,8 @@ pub(super) struct Stream {
     usage: Usage,
     /// The names of custom tools.
     free: Vec<String>,
+    /// Google's signature, which the next call carries.
+    signature: Option<String>,
 }
 
 /// What was written of one alternative.
@@ -114,6 +116,7 @@ impl Stream {
             choices: Vec::new(),
             usage: Usage::default(),
             free: free::names(&call.echo),
+            signature: None,
         }
     }
 
@@ -202,6 +205,7 @@ impl Stream {
         let index = state.calls.len();
         state.calls.push(Written::new(free));
         state.reasoning.clear();
+        let signature = self.signature.take_if(|_| choice == 0);
         self.chunk(choice, out, |out| {
             out.put_slice(br#""tool_calls":[{"index":"#);
             number(index, out);
@@ -209,6 +213,7 @@ impl Stream {
             json::write_str(id, out);
             out.put_u8(b',');
             free::head(free, name, "", out);
+            free::signature(signature.as_deref(), out);
             out.put_slice(b"}]");
         });
     }
@@ -267,6 +272,9 @@ impl Stream {
             Delta::Signature { value, scheme } => {
                 let text = self.open(0, out).map(|state| std::mem::take(&mut state.reasoning));
                 let text = text.unwrap_or_default();
+                if *scheme == Scheme::Gemini {
+                    self.signature = Some(value.to_string());
+                }
                 self.detail(out, |index, out| signed(&text, (value, *scheme), index, out));
             }
             Delta::RedactedReasoning { data, scheme } => {

@@ -70,6 +70,15 @@ pub(super) fn head(free: bool, name: &str, arguments: &str, out: &mut BytesMut) 
     out.put_u8(b'}');
 }
 
+/// The signature of the thoughts before a call, as a member after a comma, where Google has it.
+pub(super) fn signature(value: Option<&str>, out: &mut BytesMut) {
+    if let Some(value) = value {
+        out.put_slice(br#","extra_content":{"google":{"#);
+        string_member(b"thought_signature", value, out);
+        out.put_slice(b"}}");
+    }
+}
+
 /// More of a call, as a member.
 pub(super) fn more(free: bool, text: &str, out: &mut BytesMut) {
     let (kind, member) = words(free);
