@@ -7,6 +7,7 @@ pub mod aws_eventstream;
 pub mod aws_fault;
 pub mod body;
 pub mod chat;
+pub mod claude;
 pub mod dialect;
 pub mod error_body;
 pub mod framing;

@@ -123,6 +123,14 @@ fn fm24_usage_may_be_anywhere() {
         vec![text.clone(), with(stop.clone(), &usage)],
         vec![with(text.clone(), &usage), stop.clone()],
         vec![text.clone(), with(stop.clone(), &usage), with(own.clone(), &Value::Null)],
+        // Some count in fractions, and what is odd about the details costs no more than them.
+        vec![
+            text.clone(),
+            with(
+                stop.clone(),
+                &json!({ "prompt_tokens": 9.0, "completion_tokens": 3, "prompt_tokens_details": [7] }),
+            ),
+        ],
     ];
     for chunks in shapes {
         let tokens = seen("openai-chat", "anthropic", &chat(&chunks), true).usage.unwrap();
@@ -334,6 +342,17 @@ fn fm40_the_finish_reason_fits_the_answer() {
         [],
     );
     assert_eq!(cut.end, End::Truncated);
+}
+
+/// A vendor's word for an answer that it broke off is no end of one.
+#[test]
+fn fm04_an_answer_that_was_broken_off_is_not_done() {
+    let chunks = [
+        chunk(json!({ "content": "a" }), None),
+        chunk(json!({}), Some("insufficient_system_resource")),
+    ];
+    let view = seen("openai-chat", "anthropic", &chat(&chunks), true);
+    assert!(matches!(&view.ended, Ended::Error(said) if said.contains("insufficient")), "{view:?}");
 }
 
 /// `[DONE]` without a finish ends a text (some vendors do that), but neither an answer that never

@@ -19,7 +19,7 @@ use streamgate::wire::refusal;
 use crate::golden::cases;
 use crate::support::language::{Ask, LANGUAGES};
 use crate::support::simulated::gateway;
-use crate::support::{Ended, call, reader, run};
+use crate::support::{Ended, aws, call, reader, run};
 
 /// Stands for the value that is put in as text, since some of it is nothing that a parser would give.
 const MARK: &str = "\"@mark@\"";
@@ -183,17 +183,73 @@ async fn whatever_is_wrong_is_the_callers_doing() {
     }
 }
 
-/// The JSON texts in a stream of events or lines, and where each begins.
-fn payloads(stream: &str) -> Vec<(usize, &str)> {
+/// A stream, cut around each JSON text in it.
+struct Cut {
+    before: Vec<u8>,
+    payload: String,
+    after: Vec<u8>,
+    /// Of a message in AWS's framing.
+    event: Option<String>,
+}
+
+impl Cut {
+    /// The stream with another text in this place.
+    fn with(&self, payload: &str) -> Vec<u8> {
+        let inner = match &self.event {
+            None => payload.as_bytes().to_vec(),
+            Some(event) => {
+                let kind = (":content-type", "application/json");
+                let headers = [(":event-type", event.as_str()), kind, (":message-type", "event")];
+                aws::message(&headers, payload)
+            }
+        };
+        [&self.before[..], &inner, &self.after].concat()
+    }
+}
+
+/// A stream of events or lines, around each of them.
+fn cuts(stream: &str) -> Vec<Cut> {
     let mut out = Vec::new();
     let mut at = 0;
     for line in stream.split_inclusive('\n') {
         let text = line.trim_end();
         let data = text.strip_prefix("data:").map_or(text, str::trim_start);
         if data.starts_with('{') {
-            out.push((at + text.len() - data.len(), data));
+            let (before, rest) = stream.split_at(at + text.len() - data.len());
+            let (before, after) = (before.into(), rest.split_at(data.len()).1.into());
+            out.push(Cut { before, payload: data.to_owned(), after, event: None });
         }
         at += line.len();
+    }
+    out
+}
+
+/// A stream in AWS's framing, around each message of it.
+fn messages(stream: &[u8]) -> Vec<Cut> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    while let Some(length) = stream.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()) {
+        let length = usize::try_from(u32::from_be_bytes(length)).unwrap();
+        let Some(message) = stream.get(at..at + length) else { break };
+        let text = String::from_utf8_lossy(message);
+        // The payload stands between the headers and the checksum, and so does the event's name.
+        let names = [
+            "messageStart",
+            "contentBlockStart",
+            "contentBlockDelta",
+            "contentBlockStop",
+            "messageStop",
+            "metadata",
+        ];
+        let event = names.iter().find(|name| text.contains(*name)).map(|name| (*name).to_owned());
+        let (start, end) = (message.iter().position(|byte| *byte == b'{'), message.len() - 4);
+        if let (Some(event), Some(start)) = (event, start)
+            && let Ok(payload) = String::from_utf8(message[start..end].to_vec())
+        {
+            let (before, after) = (stream[..at].to_vec(), stream[at + length..].to_vec());
+            out.push(Cut { before, payload, after, event: Some(event) });
+        }
+        at += length;
     }
     out
 }
@@ -205,27 +261,30 @@ fn every_value_of_an_answer_may_be_wrong() {
     let mut failures = Vec::new();
     let mut callers = caller_dialects().collect::<Vec<_>>().into_iter().cycle();
     for upstream in DIALECTS {
-        let streams = [".in.sse", ".in.ndjson"].map(|suffix| cases(upstream.name(), suffix));
+        let texts = [".in.sse", ".in.ndjson"].map(|suffix| cases(upstream.name(), suffix)).concat();
+        let texts = texts.into_iter().filter_map(|(case, input)| {
+            String::from_utf8(input).ok().map(|stream| (case, cuts(&stream)))
+        });
+        let framed = cases(upstream.name(), ".in.bin").into_iter();
+        let framed = framed.map(|(case, input)| (case, messages(&input)));
         let mut seen = BTreeSet::new();
-        for (case, input) in streams.concat() {
-            let Ok(stream) = String::from_utf8(input) else { continue };
-            for (at, payload) in payloads(&stream) {
-                let Ok(document) = serde_json::from_str::<Value>(payload) else { continue };
-                let (before, rest) = stream.split_at(at);
+        for (case, cuts) in texts.chain(framed) {
+            for cut in cuts {
+                let Ok(document) = serde_json::from_str::<Value>(&cut.payload) else { continue };
                 for (place, broken) in broken(&document) {
                     // Passed on as it is within arguments, where this suite's own reader stops.
                     if place.ends_with("1e400") {
                         continue;
                     }
                     // A shape that an earlier fixture had need not be tried again.
-                    let shape = (document["type"].to_string(), place.clone());
+                    let shape = (cut.event.clone(), document["type"].to_string(), place.clone());
                     if !seen.insert(shape) {
                         continue;
                     }
                     let caller = callers.next().expect("a caller");
-                    let input = format!("{before}{broken}{}", rest.split_at(payload.len()).1);
+                    let input = cut.with(&broken);
                     let mode = (&call(true, true), Mode::Translated);
-                    let run = run(*upstream, caller, mode, input.as_bytes(), []);
+                    let run = run(*upstream, caller, mode, &input, []);
                     let read = (reader(caller.name()).stream)(&run.out, true);
                     let (ended, whole) =
                         (read.as_ref().map(|view| view.ended.clone()), run.end == End::Complete);
@@ -239,4 +298,45 @@ fn every_value_of_an_answer_may_be_wrong() {
         }
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Values that are nested twenty thousand times, in any place of a request or of an answer, are no
+/// danger to the stack.
+#[test]
+fn depth_is_no_danger() {
+    let depth = 20_000;
+    let arrays = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let objects = format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
+    let quirks = Quirks::default();
+    let target = Target { model: "m", stream: true, form: CHAT, quirks: &quirks };
+    let deep = [&arrays, &objects];
+    for caller in caller_dialects() {
+        let request = largest(caller.name());
+        let own = DIALECTS.iter().find(|upstream| upstream.name() == caller.name());
+        for (name, deep) in request.as_object().unwrap().keys().zip(deep.iter().cycle()) {
+            let body = with(&request, &format!("/{name}"), deep);
+            let _edited = own.unwrap().edit_request(&body, &target);
+            let Ok(read) = caller.decode_request(CHAT, &body) else { continue };
+            for upstream in DIALECTS {
+                let _written = upstream.encode_request(&read, &target);
+            }
+        }
+    }
+    for upstream in DIALECTS {
+        let streams = cases(upstream.name(), ".in.sse").into_iter().take(3);
+        for (_, input) in streams.chain(cases(upstream.name(), ".in.ndjson").into_iter().take(3)) {
+            for cut in cuts(&String::from_utf8_lossy(&input)).into_iter().take(3) {
+                let Ok(Value::Object(document)) = serde_json::from_str(&cut.payload) else {
+                    continue;
+                };
+                let names: Vec<String> = document.keys().cloned().collect();
+                let document = Value::Object(document);
+                for (name, deep) in names.iter().zip(deep.iter().cycle()) {
+                    let input = cut.with(&with(&document, &format!("/{name}"), deep));
+                    let caller = caller_dialects().next().expect("a caller");
+                    run(*upstream, caller, (&call(true, true), Mode::Translated), &input, []);
+                }
+            }
+        }
+    }
 }

@@ -288,9 +288,11 @@ impl Decoder {
         }
         let finish = choice.finish_reason.and_then(json::text).filter(|word| !word.is_empty());
         let reason = match finish.as_deref() {
-            Some("error") => {
-                let message = "the upstream ended the answer with finish_reason \"error\"";
-                return Some(End::Failed(Fault::new(Kind::Upstream, message)));
+            // The second is DeepSeek's word for an answer that it broke off.
+            Some(word @ ("error" | "insufficient_system_resource")) => {
+                let message = format!("the upstream ended the answer with finish_reason {word}");
+                let kind = if word == "error" { Kind::Upstream } else { Kind::Overloaded };
+                return Some(End::Failed(Fault::new(kind, message)));
             }
             Some(word) => state.reason(word, choice.stop_reason),
             // A call that follows the finish corrects it.

@@ -322,12 +322,16 @@ fn a_wrong_request_is_told_by_its_field_and_not_by_its_content() {
             "messages[0].content[0].text",
         ),
         (r#"{"messages":[],"temperature":"SECRET, expected x"}"#, "temperature"),
-        (r#"{"messages":[],"tools":[{"type":"custom","custom":{"name":"SECRET"}}]}"#, "tools[0]"),
+        (r#"{"messages":[],"tools":[{"type":"mcp","server":"SECRET"}]}"#, "tools[0]"),
+        (
+            r#"{"messages":[],"tools":[{"type":"custom","custom":{"name":7}}]}"#,
+            "tools[0].custom.name",
+        ),
         (
             r#"{"messages":[],"tools":[{"type":"function","function":{}}]}"#,
             "tools[0].function.name",
         ),
-        (r#"{"messages":[],"tool_choice":{"type":"allowed_tools"}}"#, "tool_choice"),
+        (r#"{"messages":[],"tool_choice":{"type":"allowed_tools"}}"#, "tool_choice.allowed_tools"),
         (
             r#"{"messages":[{"role":"assistant","tool_calls":[{"id":"a","function":{"name":"f","arguments":"SECRET"}}]}]}"#,
             "messages[0].tool_calls[0].function.arguments",

@@ -86,7 +86,10 @@ fn parameters_have_their_places() {
             "jsonSchema": { "schema": "{\"type\":\"object\"}", "name": "answer" } } } },
         "additionalModelRequestFields": { "top_k": 4 },
     });
-    assert_eq!(written(&request, CLAUDE), Ok(expected.clone()));
+    // Which takes the temperature or the other, but not both.
+    let mut one = expected.clone();
+    one["inferenceConfig"].as_object_mut().unwrap().remove("topP");
+    assert_eq!(written(&request, CLAUDE), Ok(one));
     expected.as_object_mut().unwrap().remove("additionalModelRequestFields");
     assert_eq!(written(&request, NOVA), Ok(expected));
     let json = Request { format: Some(Format::Json), ..asked(vec![hi()]) };
@@ -128,6 +131,9 @@ fn reasoning_is_asked_for_in_the_models_own_words() {
     );
     let high = Reasoning { effort: Some("high".into()), ..Reasoning::default() };
     let (thinking, effort, _) = ask(high.clone(), None, CLAUDE);
+    let enabled = json!({ "type": "enabled", "budget_tokens": 16384 });
+    assert_eq!((thinking, effort), (enabled, Value::Null));
+    let (thinking, effort, _) = ask(high.clone(), None, "anthropic.claude-opus-4-6-v1");
     assert_eq!((thinking, effort), (json!({ "type": "adaptive" }), json!("high")));
     assert_eq!(ask(high, None, NOVA).1, json!("high"));
     let none = Reasoning { effort: Some("none".into()), ..Reasoning::default() };
