@@ -41,6 +41,8 @@ mod recorded;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod requests;
+#[cfg(test)]
 mod responses;
 #[cfg(test)]
 mod secrets;
