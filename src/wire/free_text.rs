@@ -80,14 +80,7 @@ impl Reader {
             }
         }
         let (whole, ends) = whole_characters(&self.kept);
-        let text =
-            RawValue::from_string(format!("\"{}\"", self.kept.get(..whole).unwrap_or_default()));
-        let Some(text) =
-            text.ok().as_deref().and_then(json::text).map(std::borrow::Cow::into_owned)
-        else {
-            self.place = Place::Elsewhere;
-            return String::new();
-        };
+        let text = unescaped(self.kept.get(..whole).unwrap_or_default());
         self.kept.drain(..whole);
         if ends {
             self.place = Place::After;
@@ -96,15 +89,18 @@ impl Reader {
         text
     }
 
-    /// The text, now that its arguments have ended. If they were cut within it, it is what came.
+    /// The text, now that its arguments have ended: what came of it, or else what is in them.
     pub fn all(&self, arguments: &str) -> String {
-        let cut = !self.text.is_empty() && self.place != Place::After;
-        if cut { self.text.clone() } else { whole(arguments) }
+        if self.found() { self.text.clone() } else { whole(arguments) }
     }
 
     /// What of it was not told yet.
     pub fn rest(&self, arguments: &str) -> String {
-        self.all(arguments).get(self.text.len()..).unwrap_or_default().to_owned()
+        if self.found() { String::new() } else { whole(arguments) }
+    }
+
+    fn found(&self) -> bool {
+        matches!(self.place, Place::Within | Place::After)
     }
 }
 
@@ -112,6 +108,25 @@ impl Reader {
 fn text_begins(json: &str) -> Option<&str> {
     let name = json.trim_start().strip_prefix('{')?.trim_start().strip_prefix("\"input\"")?;
     name.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')
+}
+
+/// The text that the inside of a string literal stands for. Line ends, which may not stand in one, are
+/// meant as such, and what is no literal at all is meant as it is.
+fn unescaped(inside: &str) -> String {
+    let mut literal = String::with_capacity(inside.len() + 2);
+    literal.push('"');
+    for c in inside.chars() {
+        match c {
+            '\n' => literal.push_str("\\n"),
+            '\r' => literal.push_str("\\r"),
+            '\t' => literal.push_str("\\t"),
+            c => literal.push(c),
+        }
+    }
+    literal.push('"');
+    let literal = RawValue::from_string(literal).ok();
+    let text = literal.as_deref().and_then(json::text).map(std::borrow::Cow::into_owned);
+    text.unwrap_or_else(|| inside.to_owned())
 }
 
 /// How much of the inside of a string literal is whole, and whether the literal ends there.
@@ -171,6 +186,21 @@ mod tests {
                 told += &reader.read(c.encode_utf8(&mut [0; 4]));
             }
             assert_eq!(told + &reader.rest(arguments), text, "{arguments}");
+        }
+    }
+
+    /// What models write is not always JSON; nothing of it is lost for that.
+    #[test]
+    fn text_that_is_no_literal_is_told_as_it_is() {
+        for (arguments, text) in [
+            ("{\"input\":\"a\nb\tc\"}", "a\nb\tc"),
+            (r#"{"input":"a\xb"}"#, r"a\xb"),
+            ("{\"input\":\"a\u{1}b\"}", "a\u{1}b"),
+        ] {
+            let mut reader = Reader::default();
+            let told = reader.read(arguments);
+            assert_eq!((told.as_str(), reader.all(arguments).as_str()), (text, text));
+            assert_eq!(reader.rest(arguments), "");
         }
     }
 
