@@ -142,7 +142,9 @@ fn whole_characters(inside: &str) -> (usize, bool) {
                 let half = inside.get(at..at + 6).map(|half| format!("\"{half}\""));
                 let half = half.and_then(|half| RawValue::from_string(half).ok());
                 // The other half of a character may follow.
-                if bytes.len() < at + 12 && half.as_deref().and_then(dangling_surrogate).is_some() {
+                let next = bytes.get(at + 6..).unwrap_or_default();
+                let may_come = next.len() < 6 && b"\\u".iter().zip(next).all(|(a, b)| a == b);
+                if may_come && half.as_deref().and_then(dangling_surrogate).is_some() {
                     return (at, false);
                 }
                 at += 6;
