@@ -278,6 +278,19 @@ fn routes(app: Arc<App>) -> Router {
             router = router.route(endpoint.path, post(answer).fallback(only_post));
         }
     }
+    for dialect in dialect::caller_dialects() {
+        for question in dialect.questions() {
+            let answer = move |Shared(app): Shared<Arc<App>>, request: Request| async move {
+                gateway::question(&app, question, request).await
+            };
+            let asked = if question.posted {
+                post(answer).fallback(only_post)
+            } else {
+                get(answer).fallback(only_get)
+            };
+            router = router.route(question.path, asked);
+        }
+    }
     let lists: BTreeSet<_> = dialect::caller_dialects().map(CallerDialect::models_path).collect();
     for path in lists {
         router = router.route(path, get(models).fallback(only_get));

@@ -182,6 +182,8 @@ impl Error {
             return end_outcome(end);
         }
         match (self.0.side, self.0.fault.kind) {
+            // Whoever says it, it is the request that does not fit.
+            (Side::Upstream, Kind::Context | Kind::TooLarge) => "rejected",
             (Side::Upstream, _) => "upstream_error",
             (_, Kind::RateLimited) => "rate_limited",
             (Side::Caller, _) => "rejected",

@@ -75,6 +75,7 @@ fn provider(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<Provider
         "query",
         "stream_options",
         "max_tokens_field",
+        "tool_call_id_length",
         "reasoning_field",
         "hosting",
     ];
@@ -213,6 +214,7 @@ fn query(reader: &mut Reader<'_>, provider: &Table<'_>) -> Vec<(String, String)>
 struct Stated {
     stream_options: Option<bool>,
     legacy_max_tokens: Option<bool>,
+    call_id_length: Option<usize>,
     reasoning_field: Option<String>,
     hosting: Option<Hosting>,
 }
@@ -226,9 +228,13 @@ impl Stated {
         let hosts = one_of(Hosting::ALL.iter().map(|hosting| hosting.name()));
         let host = |text: &str| Hosting::ALL.into_iter().find(|hosting| hosting.name() == text);
         let boolean = ("`true` or `false`", units::boolean);
+        let length = ("a number from 8 to 64", |text: &str| {
+            text.parse().ok().filter(|length| (8..=64).contains(length))
+        });
         Self {
             stream_options: reader.field(table, "stream_options", boolean),
             legacy_max_tokens: reader.field(table, "max_tokens_field", (fields.as_str(), legacy)),
+            call_id_length: reader.field(table, "tool_call_id_length", length),
             reasoning_field: reader.text_of(table, "reasoning_field"),
             hosting: reader.field(table, "hosting", (hosts.as_str(), host)),
         }
@@ -242,6 +248,8 @@ impl Stated {
         Quirks {
             stream_options: self.stream_options.unwrap_or(default.stream_options),
             legacy_max_tokens: self.legacy_max_tokens.unwrap_or(!vendor && !azure),
+            only_legacy_max_tokens: self.legacy_max_tokens == Some(true),
+            call_id_length: self.call_id_length,
             reasoning_field: self.reasoning_field,
             hosting: self.hosting,
         }

@@ -29,9 +29,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::app::App;
 use crate::config::Config;
-use crate::error::{Error, Side};
+use crate::error::Error;
 use crate::wire::chat::{End, Fault, Kind};
-use crate::wire::dialect::{self, Asked, CHAT, Call, CallerDialect, DEFAULT, Endpoint, Envelope};
+use crate::wire::dialect::{
+    self, Asked, CHAT, Call, CallerDialect, DEFAULT, Endpoint, Envelope, Question,
+};
 use account::Record;
 use auth::Caller;
 use limit::{Allowance, Gate, Need};
@@ -197,32 +199,56 @@ async fn respond(
 
 /// The list of models that the caller may use, in the caller's dialect.
 pub async fn models(app: &App, request: Request) -> Response {
-    listed(app, request, |config, caller, dialect| dialect.models(&route::models(config, caller)))
-        .await
+    let list = |config: &Config, caller: &Caller, dialect: &dyn CallerDialect, _: &str| {
+        Ok(dialect.models(&route::models(config, caller)))
+    };
+    told(app, request, list).await
 }
 
 /// The list of prompts that the caller may use. No vendor has such a list, so that there is one form.
 pub async fn prompts(app: &App, request: Request) -> Response {
-    listed(app, request, |config, caller, _| prompt::list(&config.prompts, caller)).await
+    told(app, request, |config, caller, _, _| Ok(prompt::list(&config.prompts, caller))).await
 }
 
-async fn listed(
+/// The answer to a question of the caller's dialect; about a model, for those who may use it.
+pub async fn question(app: &App, question: &'static Question, request: Request) -> Response {
+    told(app, request, |config, caller, dialect, body| {
+        if let Some(model) = dialect.asks_about(question, body)? {
+            route::plan(config, caller, &model)?;
+        }
+        Ok(dialect.reply(question))
+    })
+    .await
+}
+
+/// What the gateway itself tells a caller.
+async fn told(
     app: &App,
     request: Request,
-    list: impl FnOnce(&Config, &Caller, &dyn CallerDialect) -> String,
+    tell: impl FnOnce(&Config, &Caller, &dyn CallerDialect, &str) -> Result<String, Error>,
 ) -> Response {
-    let (head, _) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     let id = request_id(&head.headers);
     let dialect = spoken(&head.headers, head.uri.path());
     let state = app.state();
     let from = origin(&head, &state.config);
-    let mut response = match state.callers.identify(&head.headers, from, &app.metrics).await {
-        Ok(caller) => {
-            let mut response = json(StatusCode::OK, list(&state.config, &caller, dialect));
+    let reply = async {
+        let caller = state.callers.identify(&head.headers, from, &app.metrics).await?;
+        let body = read(&mut body, &state.config.server).await?;
+        let text = tell(&state.config, &caller, dialect, &body)?;
+        Ok::<_, Error>((caller, text))
+    };
+    let mut response = match reply.await {
+        Ok((caller, text)) => {
+            let mut response = json(StatusCode::OK, text);
             tell_allowance(&mut response, dialect, &[Arc::clone(&caller.gate)]);
             response
         }
-        Err(error) => refusal(dialect, &error, &id),
+        Err(error) => {
+            let mut response = refusal(dialect, &error, &id);
+            discard(body, &mut response).await;
+            response
+        }
     };
     stamp(&mut response, &id);
     response
@@ -280,6 +306,7 @@ fn spoken(headers: &HeaderMap, path: &str) -> &'static dyn CallerDialect {
     let at = |dialect: &&'static dyn CallerDialect| {
         dialect.endpoints().iter().any(|endpoint| path.starts_with(endpoint.prefix()))
             || dialect.models_path() == path
+            || dialect.questions().iter().any(|question| question.path == path)
             // Whoever says what it speaks is told of models in that, wherever lists are.
             || lists && marked(dialect)
     };
@@ -321,7 +348,7 @@ fn refusal(dialect: &dyn CallerDialect, error: &Error, id: &str) -> Response {
         // Both are words of ours.
         headers.extend(HeaderValue::from_str(&format!("{scope} {limit}")).map(|of| (LIMIT, of)));
     }
-    if let Some(challenge) = challenge(error) {
+    if let Some(challenge) = auth::challenge(error) {
         headers.insert(WWW_AUTHENTICATE, challenge);
     }
     response
@@ -348,26 +375,6 @@ fn tell_allowance(response: &mut Response, dialect: &dyn CallerDialect, gates: &
             headers.insert(HeaderName::from_static(reset), when);
         }
     }
-}
-
-/// How to present a credential, and what was wrong with the one that came (RFC 6750, section 3).
-fn challenge(error: &Error) -> Option<HeaderValue> {
-    let fault = error.fault();
-    let word = match (error.side(), fault.kind, &fault.code) {
-        (Side::Caller, Kind::Authentication, None) => {
-            return Some(HeaderValue::from_static("Bearer realm=\"streamgate\""));
-        }
-        (Side::Caller, Kind::Authentication, Some(_)) => "invalid_token",
-        (Side::Caller, Kind::Permission, _) => "insufficient_scope",
-        _ => return None,
-    };
-    // What may stand between the quotes there.
-    let plain = |c: &char| (' '..='~').contains(c) && !"\"\\".contains(*c);
-    let description: String = fault.message.chars().filter(plain).collect();
-    let challenge = format!(
-        "Bearer realm=\"streamgate\", error=\"{word}\", error_description=\"{description}\""
-    );
-    HeaderValue::from_str(&challenge).ok()
 }
 
 /// Rounded up: coming back too early would only be refused again.

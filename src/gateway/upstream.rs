@@ -22,6 +22,8 @@ use crate::telemetry::Metrics;
 use crate::wire::chat::{self, Deadline, End, Fault, Kind};
 use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode};
 use crate::wire::framing::Framing;
+use crate::wire::json::mended;
+use crate::wire::refusal;
 use crate::wire::transcode::Transcoder;
 
 /// The most bytes of an error response that are read.
@@ -103,11 +105,15 @@ fn request_body(
         let header = |name: &str| Some(order.headers.get(name)?.to_str().ok()?.to_owned());
         return provider.dialect.edit_hosted(&order.body, &wanted, &header);
     }
-    let request = match translated {
-        Some(request) => request,
-        None => translated.insert(order.dialect.decode_request(order.call.form, &order.body)?),
+    let pair = (order.dialect, provider.dialect);
+    let request = if let Some(request) = translated {
+        request
+    } else {
+        let read = order.dialect.decode_request(order.call.form, &mended(&order.body));
+        translated.insert(read.map_err(|fault| refusal::told(fault, None, pair))?)
     };
-    provider.dialect.encode_request(request, &wanted)
+    let written = provider.dialect.encode_request(request, &wanted);
+    written.map_err(|fault| refusal::told(fault, Some(request), pair))
 }
 
 /// What a target is asked for.

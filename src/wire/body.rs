@@ -2,6 +2,7 @@
 //! never repeated.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::chat::{Fault, Kind};
 
@@ -29,25 +30,29 @@ pub fn parse<'a, T: Deserialize<'a>>(path: &str, json: &'a str) -> Result<T, Fau
             (path, inner) if inner.starts_with('[') => format!("{path}{inner}"),
             (path, inner) => format!("{path}.{inner}"),
         };
-        wrong(&place, error.inner())
+        wrong(json, &place, error.inner())
     })?;
     source.end().map_err(|error| syntax(&error))?;
     Ok(parsed)
 }
 
 /// Words an error of the parser without the value that it stumbled over.
-fn wrong(place: &str, error: &serde_json::Error) -> Fault {
-    if !error.is_data() {
+fn wrong(json: &str, place: &str, error: &serde_json::Error) -> Fault {
+    // Numbers beyond all bounds, and anything that stands where a word should, pass for bad syntax.
+    if !error.is_data() && serde_json::from_str::<IgnoredAny>(json).is_err() {
         return syntax(error);
     }
     let said = error.to_string();
-    if let Some(name) = said.strip_prefix("missing field `").and_then(|rest| rest.split('`').next())
-    {
-        let dot = if place.is_empty() { "" } else { "." };
+    let said = said.rsplit_once(" at line").map_or(said.as_str(), |(said, _)| said);
+    let dot = if place.is_empty() { "" } else { "." };
+    let member = |start: &str| said.strip_prefix(start).map(|name| name.trim_end_matches('`'));
+    if let Some(name) = member("missing field `") {
         return refuse(&format!("{place}{dot}{name}"), "is missing");
     }
+    if let Some(name) = member("duplicate field `") {
+        return refuse(&format!("{place}{dot}{name}"), "is there twice");
+    }
     let expected = said.rsplit_once(", expected ").map(|(_, rest)| rest);
-    let expected = expected.map(|rest| rest.rsplit_once(" at line").map_or(rest, |(word, _)| word));
     match expected {
         _ if place.is_empty() => syntax(error),
         Some("a boolean") => refuse(place, "must be true or false"),
@@ -57,6 +62,9 @@ fn wrong(place: &str, error: &serde_json::Error) -> Fault {
         Some("a sequence") => refuse(place, "must be an array"),
         Some(word) if word.starts_with("struct ") => refuse(place, "must be an object"),
         Some("a string" | "a borrowed string") => refuse(place, "must be a string"),
+        // The words that are known, which are ours.
+        Some(words) if words.contains('`') => refuse(place, &format!("must be {words}")),
+        _ if said.starts_with("number out of range") => refuse(place, "is too large a number"),
         _ => refuse(place, "is of the wrong type"),
     }
 }

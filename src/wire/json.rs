@@ -158,6 +158,37 @@ pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(unescape_lossy(inner)))
 }
 
+/// JSON in which no half of a surrogate pair stands alone: what has no meaning as text becomes U+FFFD,
+/// as it does where strings are read one by one.
+pub fn mended(json: &str) -> Cow<'_, str> {
+    let escaped = |word: &[u8]| memchr::memmem::find(json.as_bytes(), word).is_some();
+    if !escaped(br"\ud") && !escaped(br"\uD") {
+        return Cow::Borrowed(json);
+    }
+    let unit = |at: usize| {
+        let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let (mut out, mut kept, mut at) = (String::with_capacity(json.len()), 0, 0);
+    while let Some(slash) = memchr::memchr(b'\\', json.as_bytes().get(at..).unwrap_or_default()) {
+        at += slash;
+        let length = match (unit(at), unit(at + 6)) {
+            (Some(0xD800..0xDC00), Some(0xDC00..0xE000)) => 12,
+            (Some(0xD800..0xE000), _) => {
+                out.push_str(json.get(kept..at).unwrap_or_default());
+                out.push_str("\\ufffd");
+                kept = at + 6;
+                6
+            }
+            // Only what follows at once is escaped by it.
+            _ => 2,
+        };
+        at += length;
+    }
+    out.push_str(json.get(kept..).unwrap_or_default());
+    Cow::Owned(out)
+}
+
 /// Unescapes the inside of a valid JSON string literal, lone surrogates replaced.
 fn unescape_lossy(inner: &str) -> String {
     let mut units: Vec<u16> = Vec::with_capacity(inner.len());

@@ -154,3 +154,18 @@ proptest! {
         prop_assert_eq!(edited, expected);
     }
 }
+
+#[test]
+fn fm39_halves_in_a_document_are_replaced() {
+    for (given, mended_to) in [
+        (r#"{"a":"x"}"#, r#"{"a":"x"}"#),
+        (r#"{"a":"\ud83d\ude00\u00e9\n"}"#, r#"{"a":"\ud83d\ude00\u00e9\n"}"#),
+        (r#"{"a":"\ud83d","b":"\uDE00x"}"#, r#"{"a":"\ufffd","b":"\ufffdx"}"#),
+        (r#"["\ud83d\ud83d\ude00"]"#, r#"["\ufffd\ud83d\ude00"]"#),
+        (r#"["\\ud83d"]"#, r#"["\\ud83d"]"#),
+        (r#"["\\\ud83d\\"]"#, r#"["\\\ufffd\\"]"#),
+        (r#"["\ud8é\"#, r#"["\ud8é\"#),
+    ] {
+        assert_eq!(mended(given), mended_to);
+    }
+}

@@ -256,7 +256,7 @@ fn verbatim_streams_end_with_one_error() {
 
 /// Heartbeats leave no event behind and never open one.
 #[test]
-fn heartbeats_are_safe_between_events() {
+fn fm03_heartbeats_are_safe_between_events() {
     for dialect in caller_dialects() {
         let beat = dialect.heartbeat(&call(true, true));
         let beat = std::str::from_utf8(&beat).expect("UTF-8");

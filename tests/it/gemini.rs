@@ -252,6 +252,51 @@ fn fm29_signatures_survive_other_languages() {
     assert_eq!(sent["contents"][2]["parts"], json!([answer("f", "r0"), answer("g", "r1")]));
 }
 
+/// 29: on the call itself, too, as Google's own endpoint for this language has it: each signature stays
+/// with its call, whichever of the two a client gives back.
+#[test]
+fn fm29_each_signature_stays_on_its_call() {
+    let part = |name: &str, signature: &str| json!({"functionCall": {"name": name, "args": {}}, "thoughtSignature": signature});
+    let chunk = json!({"candidates": [{"content": {"parts": [part("f", "b25l"), part("g", "dHdv")]}, "finishReason": "STOP"}], "responseId": "r"});
+    let input = format!("data: {chunk}\r\n\r\n");
+    for stream in [false, true] {
+        let way = call(stream, true);
+        let towards_chat = towards("openai-chat");
+        let way = (&way, Mode::Translated);
+        let out = run(dialect("gemini"), towards_chat, way, input.as_bytes(), []).out;
+        let text = String::from_utf8(out).unwrap();
+        for signature in ["b25l", "dHdv"] {
+            let on_call =
+                format!(r#""extra_content":{{"google":{{"thought_signature":"{signature}"}}}}"#);
+            assert!(text.contains(&on_call), "{text}");
+        }
+        if stream {
+            continue;
+        }
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        let whole = answer["choices"][0]["message"].clone();
+        let mut bare = whole.clone();
+        bare.as_object_mut().unwrap().remove("reasoning_details");
+        for message in [whole, bare] {
+            let next =
+                json!({"model": "m", "messages": [{"role": "user", "content": "go"}, message]});
+            let sent = sent("openai-chat", "gemini-3-pro", &next);
+            let parts = sent["contents"][1]["parts"].as_array().unwrap();
+            assert_eq!(parts.len(), 2, "{sent}");
+            assert_eq!(parts[0]["thoughtSignature"], "b25l", "{sent}");
+            assert_eq!(parts[1]["thoughtSignature"], "dHdv", "{sent}");
+        }
+        // And from that endpoint to another caller, who gives it back as well.
+        let delta = json!({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}, "extra_content": {"google": {"thought_signature": "b25l"}}}]});
+        let chunk = json!({"id": "x", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": "tool_calls"}]});
+        let input = format!("data: {chunk}\n\ndata: [DONE]\n\n");
+        let way = (&call(true, true), Mode::Translated);
+        let out = run(dialect("openai-chat"), towards("gemini"), way, input.as_bytes(), []).out;
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains(r#""thoughtSignature":"b25l""#), "{text}");
+    }
+}
+
 /// 28, 29: where there is no signature, the documented word stands in its place, for the models that
 /// ask for one; another vendor's signature never does.
 #[test]

@@ -7,7 +7,9 @@ use streamgate::wire::dialect::{
     Asked, CHAT, CallerDialect, Dialect, Mode, by_name, caller_dialects,
 };
 
+use crate::support::gateway::{Gateway, Log, yaml};
 use crate::support::simulated::gateway;
+use crate::support::upstream::{Step, Upstream};
 use crate::support::{Ended, call, lines, reader, run};
 
 fn dialect(name: &str) -> &'static dyn Dialect {
@@ -189,4 +191,66 @@ async fn generate_is_translated() {
             assert!(last["done"] == true && last["eval_count"] == 3, "{model}: {last}");
         }
     }
+}
+
+async fn body_of(response: reqwest::Response) -> Value {
+    serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
+}
+
+/// What clients ask before they chat: the gateway answers itself, about models that the caller may use.
+#[tokio::test]
+async fn questions_before_a_chat_are_answered() {
+    let gateway = gateway().await;
+    let get = |path: &str| gateway.client.get(format!("{}{path}", gateway.url));
+    let key = format!("Bearer {}", crate::support::gateway::KEY);
+    let response = get("/api/version").header("authorization", &key).send().await.unwrap();
+    let told = body_of(response).await;
+    assert!(told["version"].as_str().unwrap().split('.').count() == 3, "{told}");
+    assert_eq!(get("/api/version").send().await.unwrap().status(), 401);
+    for name in ["model", "name"] {
+        let ask = json!({ name: "anthropic/sim" }).to_string();
+        let response = gateway.post("/api/show", &ask).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let told = body_of(response).await;
+        assert!(told["details"].is_object() && told["model_info"].is_object(), "{told}");
+        assert!(told["capabilities"].as_array().unwrap().contains(&json!("tools")), "{told}");
+    }
+    for (ask, status, words) in [
+        (r#"{"model":"nobody/m"}"#, 404, "nobody"),
+        ("{}", 400, "model"),
+        (r#"{"model":7}"#, 400, "model"),
+        ("{", 400, "JSON"),
+    ] {
+        let response = gateway.post("/api/show", ask).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), status, "{ask}");
+        let told = body_of(response).await;
+        assert!(told["error"].as_str().unwrap().contains(words), "{ask}: {told}");
+    }
+    let wrong = get("/api/show").header("authorization", &key).send().await.unwrap();
+    assert_eq!(wrong.status(), 405);
+    assert!(body_of(wrong).await["error"].as_str().unwrap().contains("POST"));
+}
+
+/// Embeddings pass as they are between two who speak this language, and are for nobody else.
+#[tokio::test]
+async fn embeddings_are_passed_on() {
+    let answer = r#"{"model":"up","embeddings":[[0.5, 1e-3]],"prompt_eval_count":3}"#;
+    let head = "content-type: application/json\r\n";
+    let upstream = Upstream::new(vec![Step::Whole(200, head, answer.into())]).await;
+    let provider = format!("  oll: {{ dialect: ollama, base_url: \"{}\" }}\n", upstream.url);
+    let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, &provider)).await;
+    let log = Log::default();
+    let _capture = log.capture();
+    let ask = r#"{"model":"oll/up", "input":["a"] ,"truncate":true}"#;
+    let response = gateway.post("/api/embed", ask).send().await.unwrap();
+    assert_eq!((response.status().as_u16(), response.text().await.unwrap()), (200, answer.into()));
+    let seen = &upstream.requests().await[0];
+    assert!(seen.head.starts_with("POST /api/embed "), "{}", seen.head);
+    assert_eq!(seen.body, br#"{"model":"up", "input":["a"] ,"truncate":true}"#);
+    let record = &log.records()[0];
+    assert_eq!((&record["input_tokens"], &record["output_tokens"]), (&json!(3), &json!(0)));
+    let ask = r#"{"model":"oai/m","input":"a"}"#;
+    let response = gateway.post("/api/embed", ask).send().await.unwrap();
+    assert_eq!(response.status(), 400);
+    assert!(response.text().await.unwrap().contains("never translated"));
 }

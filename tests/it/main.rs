@@ -41,6 +41,8 @@ mod recorded;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod requests;
+#[cfg(test)]
 mod responses;
 #[cfg(test)]
 mod secrets;
@@ -53,6 +55,8 @@ mod streaming;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod table;
+#[cfg(test)]
 mod tidy;
 #[cfg(test)]
 mod tokens;
@@ -60,3 +64,5 @@ mod tokens;
 mod translation;
 #[cfg(test)]
 mod transport;
+#[cfg(test)]
+mod wrong_types;

@@ -153,3 +153,58 @@ async fn errors_keep_their_status() {
         .await;
     }
 }
+
+/// What cannot be said is refused by the name that the caller knows, and the pair is named.
+#[tokio::test]
+async fn refusals_name_the_field_and_the_pair() {
+    let gateway = gateway().await;
+    let hi = serde_json::json!([{ "role": "user", "content": "hi" }]);
+    for (caller, upstream, path, mut body, field) in [
+        (
+            "gemini",
+            "cohere",
+            "/v1beta/models/cohere/n1:generateContent",
+            serde_json::json!({ "contents": [{ "parts": [{ "text": "hi" }] }], "generationConfig": { "candidateCount": 2 } }),
+            "generationConfig.candidateCount",
+        ),
+        (
+            "anthropic",
+            "openai-responses",
+            "/v1/messages",
+            serde_json::json!({ "max_tokens": 9, "messages": hi, "stop_sequences": ["x"] }),
+            "stop_sequences",
+        ),
+        (
+            "openai-responses",
+            "ollama",
+            "/v1/responses",
+            serde_json::json!({ "instructions": "x", "input": [hi[0], { "role": "user", "content": [{ "type": "input_image", "image_url": "https://example.org/a.png" }] }] }),
+            "input[1]",
+        ),
+        (
+            "openai-chat",
+            "bedrock",
+            "/v1/chat/completions",
+            serde_json::json!({ "messages": hi, "logit_bias": { "5": 1 } }),
+            "logit_bias",
+        ),
+        (
+            "ollama",
+            "openai-responses",
+            "/api/chat",
+            serde_json::json!({ "messages": hi, "options": { "stop": ["x"] } }),
+            "options.stop",
+        ),
+    ] {
+        body["model"] = format!("{upstream}/n1").into();
+        let response = gateway.post(path, &body.to_string()).send().await.unwrap();
+        let status = response.status().as_u16();
+        let said: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+        let language = LANGUAGES.iter().find(|language| language.name == caller).unwrap();
+        let message = (language.error)(&said).unwrap_or_else(|| panic!("{caller}: {said}"));
+        assert_eq!(status, 400, "{said}");
+        let whole = said.to_string();
+        assert!(whole.contains(field), "{field}: {whole}");
+        assert!(message.contains(&format!("(translating {caller} to {upstream})")), "{message}");
+    }
+}

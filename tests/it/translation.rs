@@ -4,8 +4,8 @@
 #![expect(clippy::needless_pass_by_value, reason = "JSON literals read best where they stand")]
 
 use serde_json::{Value, json};
-use streamgate::wire::chat::End;
-use streamgate::wire::dialect::{self, CHAT, CallerDialect, Dialect, Mode, Quirks, Target};
+use streamgate::wire::chat::{End, Part};
+use streamgate::wire::dialect::{self, CHAT, Call, CallerDialect, Dialect, Mode, Quirks, Target};
 
 use crate::support::{Choice, Ended, View, call, events, natural_mode, reader, run};
 
@@ -61,11 +61,22 @@ fn part(index: Option<u64>, id: Option<&str>, name: Option<&str>, arguments: &st
     chunk(json!({ "tool_calls": [part] }), None)
 }
 
-/// Same index with two ids, no index at all, indices from 1, and fragments that interleave: two
+/// Same index with two ids or with none, no index at all, indices from 1, and fragments that interleave: two
 /// calls arrive, each with its own name and arguments, whichever way.
 #[test]
 fn fm11_tool_calls_are_told_apart() {
-    let shapes: [Vec<Value>; 4] = [
+    let shapes: [Vec<Value>; 6] = [
+        vec![
+            part(Some(0), None, Some("f"), r#"{"x":1}"#),
+            part(Some(0), None, Some("g"), r#"{"y":2}"#),
+        ],
+        // The name may be repeated with every fragment.
+        vec![
+            part(Some(0), None, Some("f"), r#"{"x":"#),
+            part(Some(0), None, Some("f"), "1}"),
+            part(Some(1), None, Some("g"), ""),
+            part(Some(1), None, Some("g"), r#"{"y":2}"#),
+        ],
         vec![
             part(Some(0), Some("a"), Some("f"), r#"{"x":1}"#),
             part(Some(0), Some("b"), Some("g"), r#"{"y":2}"#),
@@ -112,6 +123,14 @@ fn fm24_usage_may_be_anywhere() {
         vec![text.clone(), with(stop.clone(), &usage)],
         vec![with(text.clone(), &usage), stop.clone()],
         vec![text.clone(), with(stop.clone(), &usage), with(own.clone(), &Value::Null)],
+        // Some count in fractions, and what is odd about the details costs no more than them.
+        vec![
+            text.clone(),
+            with(
+                stop.clone(),
+                &json!({ "prompt_tokens": 9.0, "completion_tokens": 3, "prompt_tokens_details": [7] }),
+            ),
+        ],
     ];
     for chunks in shapes {
         let tokens = seen("openai-chat", "anthropic", &chat(&chunks), true).usage.unwrap();
@@ -325,6 +344,17 @@ fn fm40_the_finish_reason_fits_the_answer() {
     assert_eq!(cut.end, End::Truncated);
 }
 
+/// A vendor's word for an answer that it broke off is no end of one.
+#[test]
+fn fm04_an_answer_that_was_broken_off_is_not_done() {
+    let chunks = [
+        chunk(json!({ "content": "a" }), None),
+        chunk(json!({}), Some("insufficient_system_resource")),
+    ];
+    let view = seen("openai-chat", "anthropic", &chat(&chunks), true);
+    assert!(matches!(&view.ended, Ended::Error(said) if said.contains("insufficient")), "{view:?}");
+}
+
 /// `[DONE]` without a finish ends a text (some vendors do that), but neither an answer that never
 /// began nor a tool call that may have been cut.
 #[test]
@@ -355,4 +385,54 @@ fn fm23_an_event_without_data_is_no_junk() {
     ]
     .concat();
     assert_eq!(seen("anthropic", "openai-chat", &input, false).ended, Ended::Complete);
+}
+
+/// A tool that takes free text, called by a vendor that only knows functions: its caller is told the
+/// text, as it comes, and gives the call back as it was told.
+#[test]
+fn free_text_is_told_as_it_comes() {
+    let pieces = ["{\"inp", "ut\": \"1 + ", "1 \\", "u00e", "9\"}"];
+    let deltas = pieces.map(|piece| json!({ "type": "input_json_delta", "partial_json": piece }));
+    let usage = json!({ "input_tokens": 1, "output_tokens": 1 });
+    let tool = json!({ "type": "tool_use", "id": "t", "name": "calc", "input": {} });
+    let input = stream(
+        &[vec![start(usage.clone())], block(0, tool, &deltas), ending("tool_use", usage)].concat(),
+    );
+    let chat_tool = json!({ "type": "custom", "custom": { "name": "calc" } });
+    let free_tool = json!({ "type": "custom", "name": "calc" });
+    for (caller, tool) in [("openai-chat", chat_tool), ("openai-responses", free_tool)] {
+        let to = towards(caller);
+        let body =
+            json!({ "model": "m", "messages": [], "input": "x", "tools": [tool] }).to_string();
+        let request = to.decode_request(CHAT, &body).unwrap();
+        assert!(request.tools[0].parameters.as_ref().unwrap().get().contains("input"));
+        let way = |stream| Call { echo: to.echo(&body), ..call(stream, false) };
+        let out = run(dialect("anthropic"), to, (&way(true), Mode::Translated), &input, []).out;
+        let mut told = Vec::new();
+        for (_, data) in events(&out).unwrap().iter().filter(|(_, data)| data.starts_with('{')) {
+            let value: Value = serde_json::from_str(data).unwrap();
+            let custom = &value["choices"][0]["delta"]["tool_calls"][0]["custom"]["input"];
+            let free = value["type"] == "response.custom_tool_call_input.delta";
+            let text = if free { &value["delta"] } else { custom };
+            told.extend(text.as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned));
+        }
+        assert_eq!(told, ["1 + ", "1 ", "\u{e9}"], "{caller}");
+        let out = run(dialect("anthropic"), to, (&way(false), Mode::Translated), &input, []).out;
+        let whole: Value = serde_json::from_slice(&out).unwrap();
+        let message = &whole["choices"][0]["message"];
+        let said = if caller == "openai-chat" {
+            assert_eq!(message["tool_calls"][0]["type"], "custom");
+            &message["tool_calls"][0]["custom"]["input"]
+        } else {
+            assert_eq!(whole["output"][0]["type"], "custom_tool_call");
+            &whole["output"][0]["input"]
+        };
+        assert_eq!(said, "1 + 1 \u{e9}", "{caller}");
+        let next = json!({ "model": "m", "messages": [message], "input": whole["output"] });
+        let request = to.decode_request(CHAT, &next.to_string()).unwrap();
+        let Part::ToolCall { arguments, .. } = request.messages[0].parts.last().unwrap() else {
+            panic!("{caller}: no call")
+        };
+        assert_eq!(arguments.get(), "{\"input\":\"1 + 1 \u{e9}\"}");
+    }
 }

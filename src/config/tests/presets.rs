@@ -46,7 +46,10 @@ fn presets_fill_in_what_is_left_out() {
     assert_eq!(provider("groq").dialect.name(), "openai-chat");
     assert_eq!(provider("groq").base_url.as_str(), "https://api.groq.com/openai/v1");
     assert_eq!(provider("near").base_url.as_str(), "http://127.0.0.1:1/x");
-    assert!(!provider("mistral").quirks.stream_options);
+    let mistral = &provider("mistral").quirks;
+    assert!(!mistral.stream_options && mistral.only_legacy_max_tokens);
+    assert_eq!(mistral.call_id_length, Some(9));
+    assert!(!provider("groq").quirks.only_legacy_max_tokens);
     let azure = provider("azure");
     assert_eq!(azure.base_url.as_str(), "https://res.openai.azure.com/openai/deployments/dep");
     assert_eq!(azure.query, [("api-version".to_owned(), "2024-10-21".to_owned())]);

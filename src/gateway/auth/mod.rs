@@ -27,6 +27,7 @@ use attempts::Attempts;
 use jwks::KeySet;
 use jwt::{Identity, Issuer, Issuers};
 use refusal::Refusal;
+pub use refusal::challenge;
 use verified::Verified;
 
 /// Who sends us a request.

@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::error::Error;
+use http::HeaderValue;
+
+use crate::error::{Error, Side};
 use crate::wire::chat::{Fault, Kind};
 
 /// Why a credential is refused.
@@ -136,4 +138,23 @@ pub(super) fn too_many(wait: Duration) -> Error {
         param: None,
     };
     Error::caller(fault).retry_after(wait)
+}
+/// How to present a credential, and what was wrong with the one that came (RFC 6750, section 3).
+pub fn challenge(error: &Error) -> Option<HeaderValue> {
+    let fault = error.fault();
+    let word = match (error.side(), fault.kind, &fault.code) {
+        (Side::Caller, Kind::Authentication, None) => {
+            return Some(HeaderValue::from_static("Bearer realm=\"streamgate\""));
+        }
+        (Side::Caller, Kind::Authentication, Some(_)) => "invalid_token",
+        (Side::Caller, Kind::Permission, _) => "insufficient_scope",
+        _ => return None,
+    };
+    // What may stand between the quotes there.
+    let plain = |c: &char| (' '..='~').contains(c) && !"\"\\".contains(*c);
+    let description: String = fault.message.chars().filter(plain).collect();
+    let challenge = format!(
+        "Bearer realm=\"streamgate\", error=\"{word}\", error_description=\"{description}\""
+    );
+    HeaderValue::from_str(&challenge).ok()
 }

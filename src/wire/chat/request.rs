@@ -45,6 +45,28 @@ pub struct Request {
     pub user: Option<String>,
 }
 
+impl Request {
+    /// Whether the last turn of the model calls tools without reasoning, signed or sealed by this
+    /// vendor, that led to it.
+    pub fn lacks_reasoning(&self, vendor: Scheme) -> bool {
+        let last = self.messages.iter().rfind(|message| message.role == Role::Assistant);
+        let parts = last.map(|message| message.parts.as_slice()).unwrap_or_default();
+        let called = parts.iter().any(|part| matches!(part, Part::ToolCall { .. }));
+        let reasoned = parts.iter().any(|part| match part {
+            Part::Reasoning { signature: Some(signature), .. } => signature.scheme == vendor,
+            Part::RedactedReasoning { scheme, .. } => *scheme == vendor,
+            _ => false,
+        });
+        called && !reasoned
+    }
+
+    /// Whether the model has to call a tool.
+    pub fn forces_a_call(&self) -> bool {
+        let forced = matches!(self.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
+        forced && !self.tools.is_empty()
+    }
+}
+
 /// Who speaks in a [`Message`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -59,6 +81,8 @@ pub enum Role {
 /// One turn.
 #[derive(Debug, Clone)]
 pub struct Message {
+    /// Where it stands in the caller's own request, as a refusal names it.
+    pub at: String,
     /// Who speaks.
     pub role: Role,
     /// What is said, in order.

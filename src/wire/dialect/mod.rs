@@ -161,6 +161,10 @@ pub trait CallerDialect: Sync {
     }
     /// Reads a whole request, for translation. Says which field is wrong or cannot be translated.
     fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault>;
+    /// What callers of this dialect call a field of [`Request`], where that is another name.
+    fn own_name(&self, _field: &str) -> Option<&'static str> {
+        None
+    }
     /// What of a request a translated answer to it repeats, in the dialect's own words, which are
     /// for [`Call::echo`].
     fn echo(&self, _body: &str) -> String {
@@ -204,6 +208,27 @@ pub trait CallerDialect: Sync {
     }
     /// The JSON body of a list of models.
     fn models(&self, models: &[&str]) -> String;
+    /// What else callers ask the gateway itself.
+    fn questions(&self) -> &'static [Question] {
+        &[]
+    }
+    /// The model that such a question is about, if it is about one.
+    fn asks_about(&self, _question: &Question, _body: &str) -> Result<Option<String>, Fault> {
+        Ok(None)
+    }
+    /// The JSON body of the answer.
+    fn reply(&self, _question: &Question) -> String {
+        String::new()
+    }
+}
+
+/// What callers ask the gateway itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question {
+    /// The path.
+    pub path: &'static str,
+    /// Whether it is posted, with a body.
+    pub posted: bool,
 }
 
 /// What callers post to.
@@ -274,6 +299,11 @@ pub struct Quirks {
     pub stream_options: bool,
     /// The limit on output is called `max_tokens`, not `max_completion_tokens`.
     pub legacy_max_tokens: bool,
+    /// It takes no other, as the operator says: a caller's own is renamed as well.
+    pub only_legacy_max_tokens: bool,
+    /// It takes ids of tool calls of so many letters and digits only; others are replaced in
+    /// translation.
+    pub call_id_length: Option<usize>,
     /// The field of assistant messages in which earlier reasoning text must be given back; `None`:
     /// it is left out.
     pub reasoning_field: Option<String>,
@@ -309,6 +339,8 @@ impl Default for Quirks {
         Self {
             stream_options: true,
             legacy_max_tokens: false,
+            only_legacy_max_tokens: false,
+            call_id_length: None,
             reasoning_field: None,
             hosting: None,
         }

@@ -80,6 +80,34 @@ async fn fm02_comments_of_the_upstream_do_not_silence_the_heartbeat() {
     }
 }
 
+/// Failure mode 22: Claude Code gives up on a stream that is silent for long, as thinking is. Pings of
+/// ours fill it, whoever thinks: unless told otherwise after 15 seconds, of which three fit into any
+/// of its watches.
+#[tokio::test]
+async fn fm22_a_long_thought_is_filled_with_pings() {
+    let config = crate::support::gateway::configuration(&crate::support::gateway::yaml(
+        "http://127.0.0.1:9",
+        "http://127.0.0.1:9",
+        "",
+    ));
+    assert!(config.stream.heartbeat <= Duration::from_secs(15));
+    for provider in ["oai", "ant"] {
+        let gate = Arc::new(Notify::new());
+        let then = [Step::Gate(Arc::clone(&gate)), ending(provider), Step::End];
+        let upstream = Upstream::new(begun(provider, then)).await;
+        let gateway = before(&upstream, "stream: { heartbeat: 20ms }\n").await;
+        let mut response =
+            ask(&gateway, "anthropic", &format!("{provider}/m")).send().await.unwrap();
+        let mut text = read_until(&mut response, "Hello").await;
+        // Within an open block, where the caller's own libraries drop them.
+        text.extend(read_until(&mut response, &heartbeat("anthropic").repeat(5)).await);
+        gate.notify_one();
+        text.extend_from_slice(&response.bytes().await.unwrap());
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(strictly("anthropic", &text).choices[&0].text, "Hello");
+    }
+}
+
 /// Failure mode 20: an upstream that pauses within a frame never gets a heartbeat into it.
 #[tokio::test]
 async fn fm20_a_heartbeat_is_never_inside_a_frame() {

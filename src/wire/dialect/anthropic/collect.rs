@@ -9,7 +9,7 @@ use super::ids::Ids;
 use crate::wire::chat::{Delta, End};
 use crate::wire::dialect::{Call, Encode};
 use crate::wire::framing::Frame;
-use crate::wire::json::{Members, quoted};
+use crate::wire::json::{Members, mended, quoted};
 
 /// Forwards the body byte for byte.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ fn input(json: &str) -> String {
         return "{}".to_owned();
     }
     match Members::parse(json) {
-        Ok(_) => json.trim().to_owned(),
+        Ok(_) => mended(json.trim()).into_owned(),
         Err(_) => format!(r#"{{"_truncated":{}}}"#, quoted(json)),
     }
 }

@@ -4,6 +4,7 @@
 //! a request is touched.
 
 use super::count;
+use crate::wire::body::syntax;
 use crate::wire::chat::Fault;
 use crate::wire::dialect::{Hosting, Target, must_be_segment, segment};
 use crate::wire::json::{self, Members, is_unsaid, quoted};
@@ -38,7 +39,7 @@ pub(super) fn edit(
         let message = "this model's provider does not count tokens; name a model of another one";
         return Err(Fault::field("model", message));
     }
-    let wrong = |error: serde_json::Error| super::request::fault(body, &error, String::new());
+    let wrong = |error: serde_json::Error| syntax(&error);
     let members = Members::parse(body).map_err(wrong)?;
     let own = match hosting {
         Hosting::Bedrock => "bedrock-2023-05-31",

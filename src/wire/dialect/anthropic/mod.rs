@@ -166,6 +166,14 @@ impl CallerDialect for Anthropic {
         read::decode_request(body)
     }
 
+    fn own_name(&self, field: &str) -> Option<&'static str> {
+        match field {
+            "stop" => Some("stop_sequences"),
+            "parallel_tool_calls" => Some("tool_choice.disable_parallel_tool_use"),
+            _ => None,
+        }
+    }
+
     fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
         match (mode, call.stream) {
             (Mode::Verbatim, true) => Box::new(encode::Verbatim),

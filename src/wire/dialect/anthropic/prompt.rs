@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::request::fault;
+use crate::wire::body::syntax;
 use crate::wire::chat::{Fault, Rendered, Role};
 use crate::wire::json::{self, Members, quoted};
 
 /// Puts the prompt's instructions and turns first, and says what the caller does not.
 pub(super) fn prepend(body: &str, prompt: &Rendered) -> Result<String, Fault> {
-    let invalid = |error| fault(body, &error, String::new());
+    let invalid = |error| syntax(&error);
     let said = Members::parse(body).map_err(invalid)?;
     let own = said.get("messages").filter(|value| !json::is_null(value));
     let turns: Vec<String> = prompt.messages.iter().filter_map(turn).collect();

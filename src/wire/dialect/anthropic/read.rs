@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::read_block::{Place, blocks};
 use super::request::parse;
-use crate::wire::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool, ToolChoice};
+use crate::wire::chat::{Fault, Format, Message, Reasoning, Request, Role, Tool, ToolChoice};
 use crate::wire::json::is_null;
 
 #[derive(Debug, Deserialize)]
@@ -131,11 +131,11 @@ pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
     if let Some(system) = body.system {
         let parts = blocks(system, "system", Place::System)?;
         if !parts.is_empty() {
-            messages.push(Message { role: Role::System, parts });
+            messages.push(Message { at: "system".to_owned(), role: Role::System, parts });
         }
     }
     for (i, turn) in body.messages.iter().enumerate() {
-        messages.push(message(turn, &format!("messages[{i}].content"))?);
+        messages.push(message(turn, format!("messages[{i}]"))?);
     }
     let parallel_tool_calls = body
         .tool_choice
@@ -184,14 +184,14 @@ fn refuse_server_state(body: &Body<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn message(turn: &Turn<'_>, at: &str) -> Result<Message, Fault> {
+fn message(turn: &Turn<'_>, at: String) -> Result<Message, Fault> {
     let (role, place) = match turn.role {
         Speaker::System => (Role::System, Place::System),
         Speaker::User => (Role::User, Place::User),
         Speaker::Assistant => (Role::Assistant, Place::Assistant),
     };
-    let parts: Vec<Part> = blocks(turn.content, at, place)?;
-    Ok(Message { role, parts })
+    let parts = blocks(turn.content, &format!("{at}.content"), place)?;
+    Ok(Message { at, role, parts })
 }
 
 fn tools(tools: &[&RawValue]) -> Result<Vec<Tool>, Fault> {

@@ -3,9 +3,9 @@
 //! Refused by name, because the answer would not be what was asked for: `n` above 1, `logprobs`,
 //! `logit_bias`, arguments that are no object, media in places that take none. Dropped, because
 //! they only nudge the sampling and the vendor has nothing like them: `seed`, the presence and
-//! frequency penalties, an image's `detail`. While the model thinks, the vendor accepts neither
-//! `temperature` nor `top_k`, and both are dropped. A wish for any JSON object becomes an
-//! instruction, since only schemas can be enforced here.
+//! frequency penalties, an image's `detail`; and of the sampling what the model does not take, which
+//! `claude.rs` knows. A wish for any JSON object becomes an instruction, since only schemas can be
+//! enforced here.
 
 use std::borrow::Cow;
 
@@ -13,15 +13,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::write_turns::{Block, Turn, turns};
-use crate::wire::chat::{Fault, Format, Kind, Reasoning, Request, Tool, ToolChoice};
+use crate::wire::chat::{Fault, Format, Kind, Request, Tool, ToolChoice};
+use crate::wire::claude::{self, Thinking};
 use crate::wire::dialect::Target;
 use crate::wire::json::{Members, edit};
 
-/// The limit on output when the caller sets none; this dialect demands one. With a budget for
-/// thinking, which counts towards it, it is what is left for the answer.
+/// The limit on output when the caller sets none; this dialect demands one.
 const DEFAULT_MAX_TOKENS: u64 = 4096;
-/// The least that the vendor accepts as a budget for thinking.
-const MIN_BUDGET: u64 = 1024;
 /// What stands for `response_format: json_object`.
 const JSON_ONLY: &str = "Respond with a single JSON object only.";
 
@@ -74,14 +72,6 @@ struct Choice<'a> {
 }
 
 #[derive(Debug, Serialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-enum Thinking {
-    Enabled { budget_tokens: u64 },
-    Adaptive,
-    Disabled,
-}
-
-#[derive(Debug, Serialize)]
 struct OutputConfig<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     effort: Option<&'a str>,
@@ -108,8 +98,8 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<S
     if matches!(request.format, Some(Format::Json)) {
         system.push(Block::Text { text: JSON_ONLY });
     }
-    let (max_tokens, thinking, effort) = reasoning(request);
-    let thinks = matches!(thinking, Some(Thinking::Enabled { .. } | Thinking::Adaptive));
+    let claude::Asked { max_tokens, thinking, effort, temperature, top_p, top_k } =
+        claude::ask(request, target.model);
     let format = match &request.format {
         Some(Format::Schema { schema, .. }) => {
             Some(Schema { kind: "json_schema", schema: schema.as_ref() })
@@ -118,16 +108,16 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<S
     };
     let body = Body {
         model: target.model,
-        max_tokens,
+        max_tokens: max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
         stream: target.stream,
         system,
         messages,
         tools: request.tools.iter().map(function).collect::<Result<_, _>>()?,
         tool_choice: tool_choice(request),
         stop_sequences: &request.stop,
-        temperature: request.temperature.filter(|_| !thinks).map(|value| value.clamp(0.0, 1.0)),
-        top_p: request.top_p,
-        top_k: request.top_k.filter(|_| !thinks),
+        temperature,
+        top_p,
+        top_k,
         thinking,
         output_config: (effort.is_some() || format.is_some())
             .then_some(OutputConfig { effort, format }),
@@ -192,32 +182,4 @@ fn tool_choice(request: &Request) -> Option<Choice<'_>> {
         }
     };
     Some(Choice { kind, name, disable_parallel_tool_use })
-}
-
-/// The limit on output, and how the model is to think.
-fn reasoning(request: &Request) -> (u64, Option<Thinking>, Option<&str>) {
-    let max_tokens = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
-    let Some(Reasoning { enabled, effort, budget }) = &request.reasoning else {
-        return (max_tokens, None, None);
-    };
-    let effort = match effort.as_deref() {
-        Some("none") => return (max_tokens, Some(Thinking::Disabled), None),
-        Some("minimal") => Some("low"),
-        other => other,
-    };
-    if *enabled == Some(false) || *budget == Some(0) {
-        return (max_tokens, Some(Thinking::Disabled), None);
-    }
-    let Some(budget) = *budget else {
-        let thinks = effort.is_some() || enabled.is_some();
-        return (max_tokens, thinks.then_some(Thinking::Adaptive), effort);
-    };
-    let (max_tokens, budget) = if let Some(limit) = request.max_tokens {
-        // The budget must be less than the limit.
-        (limit, budget.min(limit.saturating_sub(1)).max(MIN_BUDGET))
-    } else {
-        let budget = budget.max(MIN_BUDGET);
-        (budget.saturating_add(DEFAULT_MAX_TOKENS), budget)
-    };
-    (max_tokens, Some(Thinking::Enabled { budget_tokens: budget }), effort)
 }

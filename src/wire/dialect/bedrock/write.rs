@@ -4,22 +4,18 @@
 //! `logit_bias`, arguments that are no object, media from the web or of kinds that are not taken.
 //! Dropped, because they only nudge the sampling and the vendor has nothing like them: `seed`, the
 //! presence and frequency penalties, an image's `detail`, the end user's name, and, but for models of
-//! Anthropic, `top_k`, a ban on parallel calls and a budget for reasoning. While a model of Anthropic
-//! thinks, `temperature` and `top_k` are dropped, too, since it accepts neither. A wish for any JSON
+//! Anthropic, `top_k`, a ban on parallel calls and a budget for reasoning. What models of Anthropic do
+//! not take of all this, `claude.rs` knows. A wish for any JSON
 //! object becomes an instruction, since only schemas can be enforced here.
 
 use serde::Serialize;
 
 use super::tools::{NativeChoice, ToolConfig, tools};
 use super::write_turns::{Instruction, Turn, Turns};
-use crate::wire::chat::{Fault, Format, Kind, Reasoning, Request};
+use crate::wire::chat::{Fault, Format, Kind, Request};
+use crate::wire::claude::{self, Thinking};
 use crate::wire::dialect::{Target, must_be_segment};
 
-/// With a budget for thinking, which counts towards the limit on output: what is left for the answer
-/// when the caller sets no limit.
-const DEFAULT_MAX_TOKENS: u64 = 4096;
-/// The least that Anthropic accepts as a budget for thinking.
-const MIN_BUDGET: u64 = 1024;
 /// What stands for `response_format: json_object`.
 const JSON_ONLY: &str = "Respond with a single JSON object only.";
 
@@ -109,14 +105,6 @@ impl Native<'_> {
     }
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-enum Thinking {
-    Enabled { budget_tokens: u64 },
-    Adaptive,
-    Disabled,
-}
-
 /// Writes a request.
 pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<String, Fault> {
     must_be_segment(target.model)?;
@@ -124,8 +112,8 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<S
     let native = is_anthropic(target.model);
     let mut turns = Turns::new(&request.messages, native)?;
     let (tool_config, tool_choice) = tools(request, native)?;
-    let (max_tokens, thinking, effort) = reasoning(request, native);
-    let thinks = matches!(thinking, Some(Thinking::Enabled { .. } | Thinking::Adaptive));
+    let claude::Asked { max_tokens, thinking, effort, temperature, top_p, top_k } =
+        asked(request, target.model);
     let text_format = match &request.format {
         Some(Format::Schema { name, schema, .. }) => {
             let json_schema = JsonSchema { schema: schema.get(), name: name.as_deref() };
@@ -142,18 +130,14 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<S
         system: turns.system,
         inference_config: Inference {
             max_tokens,
-            temperature: request.temperature.filter(|_| !thinks).map(|value| value.clamp(0.0, 1.0)),
-            top_p: request.top_p,
+            temperature,
+            top_p,
             stop_sequences: &request.stop,
         },
         tool_config,
         output_config: (effort.is_some() || text_format.is_some())
             .then_some(OutputConfig { text_format, effort }),
-        additional_model_request_fields: Native {
-            thinking,
-            top_k: request.top_k.filter(|_| native && !thinks),
-            tool_choice,
-        },
+        additional_model_request_fields: Native { thinking, top_k, tool_choice },
     };
     serde_json::to_string(&body).map_err(|_| {
         Fault::new(Kind::Internal, "the request could not be written for the upstream")
@@ -181,34 +165,24 @@ fn refuse_unsayable(request: &Request) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The limit on output, how a model of Anthropic is to think, and the effort of any model.
-fn reasoning(request: &Request, native: bool) -> (Option<u64>, Option<Thinking>, Option<&str>) {
-    let limit = request.max_tokens;
-    let Some(Reasoning { enabled, effort, budget }) = &request.reasoning else {
-        return (limit, None, None);
-    };
-    let disabled = (limit, native.then_some(Thinking::Disabled), None);
-    let effort = match effort.as_deref() {
-        Some("none") => return disabled,
-        Some("minimal") => Some("low"),
-        other => other,
-    };
-    if *enabled == Some(false) || *budget == Some(0) {
-        return disabled;
+/// What any model is asked for; one of Anthropic, what that model takes.
+fn asked<'a>(request: &'a Request, model: &str) -> claude::Asked<'a> {
+    if is_anthropic(model) {
+        return claude::ask(request, model);
     }
-    if !native {
-        return (limit, None, effort);
+    let reasoning = request.reasoning.as_ref();
+    let off = reasoning.is_none_or(|said| said.enabled == Some(false) || said.budget == Some(0));
+    let effort = reasoning.and_then(|said| said.effort.as_deref()).filter(|_| !off);
+    claude::Asked {
+        max_tokens: request.max_tokens,
+        thinking: None,
+        effort: match effort {
+            Some("none") => None,
+            Some("minimal") => Some("low"),
+            other => other,
+        },
+        temperature: request.temperature.map(|value| value.clamp(0.0, 1.0)),
+        top_p: request.top_p,
+        top_k: None,
     }
-    let Some(budget) = *budget else {
-        let thinks = effort.is_some() || enabled.is_some();
-        return (limit, thinks.then_some(Thinking::Adaptive), effort);
-    };
-    let (limit, budget_tokens) = if let Some(limit) = limit {
-        // The budget must be less than the limit.
-        (limit, budget.min(limit.saturating_sub(1)).max(MIN_BUDGET))
-    } else {
-        let budget = budget.max(MIN_BUDGET);
-        (budget.saturating_add(DEFAULT_MAX_TOKENS), budget)
-    };
-    (Some(limit), Some(Thinking::Enabled { budget_tokens }), effort)
 }

@@ -214,8 +214,8 @@ pub(super) fn logprobs(raw: Raw<'_>) -> Option<String> {
         else {
             return None;
         };
-        let (token, bytes, logprob) =
-            (json::quoted(&text), serde_json::json!(text.as_bytes()), logprob.get());
+        let logprob: f64 = logprob.get().parse().ok()?;
+        let (token, bytes) = (json::quoted(&text), serde_json::json!(text.as_bytes()));
         Some(format!(
             r#"{{"token":{token},"logprob":{logprob},"bytes":{bytes},"top_logprobs":[]}}"#
         ))

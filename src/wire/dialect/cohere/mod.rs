@@ -103,6 +103,13 @@ impl CallerDialect for Cohere {
         read::request(body)
     }
 
+    fn own_name(&self, field: &str) -> Option<&'static str> {
+        match field {
+            "stop" => Some("stop_sequences"),
+            _ => None,
+        }
+    }
+
     fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
         match mode {
             Mode::Verbatim => Box::new(encode::Verbatim { stream: call.stream }),

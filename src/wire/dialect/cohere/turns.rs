@@ -92,7 +92,7 @@ pub(super) fn messages(bodies: Vec<MessageBody<'_>>) -> Result<Vec<Message>, Fau
         };
         match turns.last_mut().filter(|_| is_tool && after_tool) {
             Some(turn) => turn.parts.extend(parts),
-            None => turns.push(Message { role, parts }),
+            None => turns.push(Message { at: path, role, parts }),
         }
         after_tool = is_tool;
     }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::calls::Calls;
 use crate::wire::chat::{Citation, Delta, Stop, Usage};
 use crate::wire::dialect::Call;
-use crate::wire::json::{Members, quoted, text};
+use crate::wire::json::{Members, mended, quoted, text};
 
 /// What is known so far.
 #[derive(Debug)]
@@ -211,7 +211,7 @@ pub(super) fn arguments(json: &str) -> String {
     }
     match Members::parse(json) {
         // Line ends are blanks in JSON, and would end a line of data.
-        Ok(_) => json.replace(['\n', '\r'], " "),
+        Ok(_) => mended(&json.replace(['\n', '\r'], " ")).into_owned(),
         Err(_) => format!(r#"{{"_truncated":{}}}"#, quoted(json)),
     }
 }

@@ -196,6 +196,7 @@ pub(super) fn finish(raw: Option<&RawValue>, called: bool) -> Option<Finish> {
         | "SPII"
         | "MODEL_ARMOR"
         | "IMAGE_SAFETY"
+        | "IMAGE_OTHER"
         | "IMAGE_PROHIBITED_CONTENT"
         | "IMAGE_RECITATION" => Finish::Stop(Stop::ContentFilter),
         "MALFORMED_FUNCTION_CALL"

@@ -134,6 +134,18 @@ impl CallerDialect for Gemini {
         }
     }
 
+    fn own_name(&self, field: &str) -> Option<&'static str> {
+        match field {
+            "messages" => Some("contents"),
+            "n" => Some("generationConfig.candidateCount"),
+            "stop" => Some("generationConfig.stopSequences"),
+            "logprobs" => Some("generationConfig.responseLogprobs"),
+            "top_logprobs" => Some("generationConfig.logprobs"),
+            "tool_choice" => Some("toolConfig.functionCallingConfig"),
+            _ => None,
+        }
+    }
+
     fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
         match (mode, call.stream) {
             (Mode::Verbatim, true) => Box::new(encode::Verbatim::new(call)),

@@ -201,7 +201,8 @@ fn instructions(raw: &RawValue) -> Result<Option<Message>, Fault> {
 
 fn system(mut parts: Vec<Part>) -> Option<Message> {
     parts.retain(|part| !matches!(part, Part::Text(text) if text.is_empty()));
-    (!parts.is_empty()).then_some(Message { role: Role::System, parts })
+    let at = "systemInstruction".to_owned();
+    (!parts.is_empty()).then_some(Message { at, role: Role::System, parts })
 }
 
 fn tools(tools: &[&RawValue]) -> Result<Vec<Tool>, Fault> {

@@ -135,7 +135,7 @@ pub(super) fn turns(contents: &[Turn<'_>], messages: &mut Vec<Message>) -> Resul
             part(raw.get(), &at, role, &mut pending, &mut parts)?;
         }
         if !parts.is_empty() {
-            messages.push(Message { role, parts });
+            messages.push(Message { at: format!("contents[{i}]"), role, parts });
         }
     }
     Ok(())

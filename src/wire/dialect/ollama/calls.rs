@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut, BytesMut};
 
-use crate::wire::json::{Members, quoted, write_str};
+use crate::wire::json::{Members, mended, quoted, write_str};
 use crate::wire::scan::Scan;
 
 /// A call whose end may not have come yet.
@@ -72,7 +72,7 @@ fn object(json: &str) -> String {
     }
     match Members::parse(json) {
         // Between the tokens of valid JSON a line break is a space; within strings there is none.
-        Ok(_) => json.replace(['\n', '\r'], " "),
+        Ok(_) => mended(&json.replace(['\n', '\r'], " ")).into_owned(),
         Err(_) => format!(r#"{{"_truncated":{}}}"#, quoted(json)),
     }
 }

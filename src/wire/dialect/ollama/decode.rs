@@ -13,6 +13,7 @@ use crate::wire::dialect::Decode;
 use crate::wire::error_body;
 use crate::wire::framing::Frame;
 use crate::wire::json::{self, Members};
+use crate::wire::logprobs::elements;
 use crate::wire::template::Template;
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -162,7 +163,7 @@ impl Decoder {
             out.push(Delta::Text { choice: 0, text });
         }
         if let Some(items) = line.logprobs.and_then(elements) {
-            out.push(Delta::Logprobs { choice: 0, items: Cow::Borrowed(items) });
+            out.push(Delta::Logprobs { choice: 0, items });
         }
         for call in calls.into_iter().flatten() {
             self.call(call, out);
@@ -274,12 +275,6 @@ fn parse(payload: &[u8]) -> Result<Line<'_>, Fault> {
 /// A string with something in it.
 fn filled(raw: &RawValue) -> Option<Cow<'_, str>> {
     json::text(raw).filter(|text| !text.is_empty())
-}
-
-/// The elements of an array that has some.
-fn elements(raw: &RawValue) -> Option<&str> {
-    let inner = raw.get().strip_prefix('[')?.strip_suffix(']')?.trim();
-    (!inner.is_empty()).then_some(inner)
 }
 
 fn is_error(raw: &RawValue) -> bool {

@@ -3,6 +3,8 @@
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::about::details;
+
 /// The list. What only a server that keeps the models' files could know is empty, but for the digest:
 /// clients show its first twelve digits and tell models apart by it.
 pub(super) fn models(models: &[&str]) -> String {
@@ -13,14 +15,7 @@ pub(super) fn models(models: &[&str]) -> String {
             "modified_at": "1970-01-01T00:00:00Z",
             "size": 0,
             "digest": digest(name),
-            "details": {
-                "parent_model": "",
-                "format": "",
-                "family": "",
-                "families": [],
-                "parameter_size": "",
-                "quantization_level": "",
-            },
+            "details": details(),
         })
     };
     json!({ "models": models.iter().map(entry).collect::<Vec<_>>() }).to_string()

@@ -7,15 +7,18 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Target,
+    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Question,
+    Target,
 };
 use crate::wire::chat::{Fault, Kind, Rendered, Request};
 use crate::wire::error_body;
 use crate::wire::framing::Framing;
 
+mod about;
 mod calls;
 mod collect;
 mod decode;
+mod embed;
 mod encode;
 mod error;
 mod line;
@@ -55,7 +58,12 @@ impl Dialect for Ollama {
     }
 
     fn path(&self, target: &Target<'_>) -> String {
-        if target.form == GENERATE { "/api/generate" } else { "/api/chat" }.to_owned()
+        let path = match target.form {
+            GENERATE => "/api/generate",
+            embed::EMBED => "/api/embed",
+            _ => "/api/chat",
+        };
+        path.to_owned()
     }
 
     fn credential(&self) -> (&'static str, &'static str) {
@@ -87,8 +95,11 @@ impl Dialect for Ollama {
         Framing::Ndjson
     }
 
-    fn decoder(&self, _form: &'static str) -> Box<dyn Decode> {
-        Box::new(decode::Decoder::default())
+    fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
+        match form {
+            embed::EMBED => Box::new(embed::Decoder),
+            _ => Box::new(decode::Decoder::default()),
+        }
     }
 
     fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
@@ -105,6 +116,7 @@ impl CallerDialect for Ollama {
         &[
             Endpoint { path: "/api/chat", form: CHAT },
             Endpoint { path: "/api/generate", form: GENERATE },
+            Endpoint { path: "/api/embed", form: embed::EMBED },
         ]
     }
 
@@ -117,7 +129,17 @@ impl CallerDialect for Ollama {
     }
 
     fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault> {
-        read::request(form, body)
+        match form {
+            embed::EMBED => Err(super::untranslatable(form)),
+            _ => read::request(form, body),
+        }
+    }
+
+    fn own_name(&self, field: &str) -> Option<&'static str> {
+        match field {
+            "stop" => Some("options.stop"),
+            _ => None,
+        }
     }
 
     fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
@@ -152,5 +174,17 @@ impl CallerDialect for Ollama {
 
     fn models(&self, models: &[&str]) -> String {
         list::models(models)
+    }
+
+    fn questions(&self) -> &'static [Question] {
+        &about::QUESTIONS
+    }
+
+    fn asks_about(&self, question: &Question, body: &str) -> Result<Option<String>, Fault> {
+        about::model(question.path, body)
+    }
+
+    fn reply(&self, question: &Question) -> String {
+        about::answer(question.path)
     }
 }

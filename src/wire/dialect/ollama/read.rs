@@ -146,9 +146,12 @@ fn generated(body: &mut Body<'_>) -> Result<Vec<Message>, Fault> {
     let mut parts = turns::images("images", body.images.take().unwrap_or_default())?;
     parts.push(Part::Text(prompt));
     let system = body.system.take().filter(|system| !system.is_empty());
-    let system =
-        system.map(|system| Message { role: Role::System, parts: vec![Part::Text(system)] });
-    Ok(system.into_iter().chain([Message { role: Role::User, parts }]).collect())
+    let system = system.map(|system| message("system", Role::System, vec![Part::Text(system)]));
+    Ok(system.into_iter().chain([message("prompt", Role::User, parts)]).collect())
+}
+
+fn message(at: &str, role: Role, parts: Vec<Part>) -> Message {
+    Message { at: at.to_owned(), role, parts }
 }
 
 fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Vec<Tool>, Fault> {

@@ -4,6 +4,7 @@
 
 use serde::de::DeserializeOwned;
 
+use super::embed::EMBED;
 use crate::wire::body::{refuse, syntax};
 use crate::wire::chat::Fault;
 use crate::wire::dialect::{Asked, Envelope, Target};
@@ -36,6 +37,11 @@ pub(super) fn envelope(asked: &Asked<'_>) -> Result<Envelope, Fault> {
     let model = model
         .filter(|model| !model.is_empty())
         .ok_or_else(|| refuse("model", "is missing: say which model is to answer"))?;
+    if asked.form == EMBED {
+        let max_output = Some(0);
+        let (want_usage, form) = (true, EMBED);
+        return Ok(Envelope { model, stream: false, want_usage, form, max_output, choices: 1 });
+    }
     // What is wrong with it is for the upstream to say; below zero means that there is no limit.
     let options = members.get("options").and_then(|options| Members::parse(options.get()).ok());
     let limit = options.and_then(|options| options.get("num_predict")?.get().parse().ok());
@@ -54,7 +60,7 @@ pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
     let members = members(body)?;
     let model = json::quoted(target.model);
     let mut edits = vec![("model", Some(model.as_str()))];
-    if streams(&members)? != target.stream {
+    if target.form != EMBED && streams(&members)? != target.stream {
         edits.push(("stream", Some(if target.stream { "true" } else { "false" })));
     }
     Ok(members.edit(body, &edits))

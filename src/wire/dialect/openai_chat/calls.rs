@@ -7,10 +7,11 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::chunk::{Function, ToolPart};
+use super::chunk::{Function, ToolPart, thought_signature};
 use super::decode::{Held, Slot, fragment};
-use crate::wire::chat::Delta;
+use crate::wire::chat::{Delta, Scheme};
 use crate::wire::json;
+use crate::wire::scan::Scan;
 
 /// The ids that an answer has used.
 #[derive(Debug, Default)]
@@ -54,6 +55,8 @@ struct Call {
     ordinal: Option<u32>,
     /// Arguments that came before the name.
     early: String,
+    /// Whether its arguments are whole.
+    scan: Scan,
 }
 
 /// The calls of one alternative.
@@ -81,7 +84,9 @@ impl Calls {
         let id = part.id.and_then(json::text).unwrap_or_default();
         let name = part.function.as_ref().and_then(|function| function.name);
         let name = name.and_then(json::text).unwrap_or_default();
-        let at = self.find(index, &id, !name.is_empty(), position);
+        let arguments = part.function.as_ref().and_then(|function| function.arguments);
+        let begins = !name.is_empty() && arguments.is_some_and(is_object);
+        let at = self.find((index, &id), (!name.is_empty(), begins), position);
         let at = at.unwrap_or_else(|| {
             self.calls.push(Call { index, ..Call::default() });
             self.calls.len() - 1
@@ -98,13 +103,16 @@ impl Calls {
             call.ordinal = Some(ordinal);
             let choice = context.choice;
             let id = Cow::Owned(context.ids.unique(&call.id, choice, ordinal));
+            if let Some(value) = part.extra_content.and_then(thought_signature) {
+                out.push(Delta::Signature { value: Cow::Owned(value), scheme: Scheme::Gemini });
+            }
             out.push(Delta::ToolStart { choice, call: ordinal, id, name });
             if !call.early.is_empty() {
                 let json = Cow::Owned(std::mem::take(&mut call.early));
                 out.push(Delta::ToolArguments { choice, call: ordinal, json });
             }
         }
-        if let Some(raw) = part.function.as_ref().and_then(|function| function.arguments) {
+        if let Some(raw) = arguments {
             call.arguments(raw, at, context, out);
         }
     }
@@ -117,7 +125,7 @@ impl Calls {
         out: &mut Vec<Delta<'f>>,
     ) {
         self.part(
-            &ToolPart { index: None, id: None, function: Some(function) },
+            &ToolPart { index: None, id: None, function: Some(function), extra_content: None },
             None,
             context,
             out,
@@ -125,18 +133,20 @@ impl Calls {
     }
 
     /// By number if there is one, else by id, else by place, else the last. A name together with
-    /// another id under the same number is a new call.
+    /// another id under the same number is a new call, and so is one that `begins` its arguments
+    /// where those of a call are whole and no ids tell the two apart.
     fn find(
         &self,
-        index: Option<u32>,
-        id: &str,
-        named: bool,
+        (index, id): (Option<u32>, &str),
+        (named, begins): (bool, bool),
         position: Option<usize>,
     ) -> Option<usize> {
         if index.is_some() {
             let at = self.calls.iter().rposition(|call| call.index == index)?;
-            let known = &self.calls.get(at)?.id;
-            let other = named && !id.is_empty() && !known.is_empty() && known != id;
+            let known = self.calls.get(at)?;
+            let told = !id.is_empty() && !known.id.is_empty();
+            let other =
+                if told { named && known.id != id } else { begins && known.scan.is_complete() };
             return (!other).then_some(at);
         }
         if !id.is_empty()
@@ -164,6 +174,9 @@ impl Call {
         } else {
             fragment(context.held, Slot::Arguments(at), raw)
         };
+        if let Some(json) = &json {
+            self.scan.read(json);
+        }
         match (json, self.ordinal) {
             (None, _) => {}
             (Some(json), Some(call)) => {
@@ -172,6 +185,12 @@ impl Call {
             (Some(json), None) => self.early.push_str(&json),
         }
     }
+}
+
+/// Whether arguments begin with their first character, as an object or as a text that holds one.
+fn is_object(raw: &RawValue) -> bool {
+    let text = raw.get();
+    text.strip_prefix('"').unwrap_or(text).trim_start().starts_with('{')
 }
 
 /// Where a fragment stands.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::wire::chat::Usage;
+use crate::wire::json::{self, Members};
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -78,6 +79,18 @@ pub(super) struct ToolPart<'a> {
     pub(super) id: Raw<'a>,
     #[serde(borrow, default)]
     pub(super) function: Option<Function<'a>>,
+    /// Google: the signature of the thoughts before the call.
+    #[serde(borrow, default)]
+    pub(super) extra_content: Raw<'a>,
+}
+
+/// Google's signature in what it adds to a call.
+pub(super) fn thought_signature(extra: &RawValue) -> Option<String> {
+    let inner = |members: &Members<'_>, name: &str| Some(members.get(name)?.get().to_owned());
+    let google = inner(&Members::parse(extra.get()).ok()?, "google")?;
+    let members = Members::parse(&google).ok()?;
+    let value = json::text(members.get("thought_signature")?)?.into_owned();
+    (!value.is_empty()).then_some(value)
 }
 
 /// What is called, and with what.
@@ -150,51 +163,64 @@ pub(super) struct Groq<'a> {
 }
 
 #[derive(Deserialize)]
-struct UsageBody {
-    #[serde(default)]
-    prompt_tokens: Option<u64>,
-    #[serde(default)]
-    completion_tokens: Option<u64>,
-    #[serde(default)]
-    total_tokens: Option<u64>,
-    #[serde(default)]
-    prompt_tokens_details: Option<PromptDetails>,
-    #[serde(default)]
-    completion_tokens_details: Option<CompletionDetails>,
+struct UsageBody<'a> {
+    #[serde(borrow, default)]
+    prompt_tokens: Raw<'a>,
+    #[serde(borrow, default)]
+    completion_tokens: Raw<'a>,
+    #[serde(borrow, default)]
+    total_tokens: Raw<'a>,
+    #[serde(borrow, default)]
+    prompt_tokens_details: Raw<'a>,
+    #[serde(borrow, default)]
+    completion_tokens_details: Raw<'a>,
     /// `DeepSeek`.
-    #[serde(default)]
-    prompt_cache_hit_tokens: Option<u64>,
+    #[serde(borrow, default)]
+    prompt_cache_hit_tokens: Raw<'a>,
     /// Together.
-    #[serde(default)]
-    cached_tokens: Option<u64>,
+    #[serde(borrow, default)]
+    cached_tokens: Raw<'a>,
 }
 
-#[derive(Deserialize)]
-struct PromptDetails {
-    #[serde(default)]
-    cached_tokens: Option<u64>,
-    #[serde(default)]
-    cache_write_tokens: Option<u64>,
+#[derive(Deserialize, Default)]
+struct PromptDetails<'a> {
+    #[serde(borrow, default)]
+    cached_tokens: Raw<'a>,
+    #[serde(borrow, default)]
+    cache_write_tokens: Raw<'a>,
 }
 
-#[derive(Deserialize)]
-struct CompletionDetails {
-    #[serde(default)]
-    reasoning_tokens: Option<u64>,
+#[derive(Deserialize, Default)]
+struct CompletionDetails<'a> {
+    #[serde(borrow, default)]
+    reasoning_tokens: Raw<'a>,
+}
+
+/// A count, which some servers write as a fraction.
+fn count(raw: Raw<'_>) -> Option<u64> {
+    let text = raw?.get();
+    text.parse().ok().or_else(|| format!("{:.0}", text.parse::<f64>().ok()?).parse().ok())
+}
+
+/// What cannot be read of the details costs no more than them.
+fn details<'a, T: Deserialize<'a> + Default>(raw: Raw<'a>) -> T {
+    raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
 }
 
 /// Reads `usage` into canonical terms. `None`: nothing in it that we count.
 pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
-    let body: UsageBody = serde_json::from_str(raw.get()).ok()?;
-    let prompt = body.prompt_tokens_details;
-    let reasoning = body.completion_tokens_details.and_then(|details| details.reasoning_tokens);
+    let body: UsageBody<'_> = serde_json::from_str(raw.get()).ok()?;
+    let prompt: PromptDetails<'_> = details(body.prompt_tokens_details);
+    let completion: CompletionDetails<'_> = details(body.completion_tokens_details);
+    let (input, output) = (count(body.prompt_tokens), count(body.completion_tokens));
+    let reasoning = count(completion.reasoning_tokens);
     let usage = Usage {
-        input: body.prompt_tokens,
-        cache_read: (prompt.as_ref().and_then(|details| details.cached_tokens))
-            .or(body.prompt_cache_hit_tokens)
-            .or(body.cached_tokens),
-        cache_write: prompt.and_then(|details| details.cache_write_tokens),
-        output: match (body.prompt_tokens, body.completion_tokens, reasoning, body.total_tokens) {
+        input,
+        cache_read: count(prompt.cached_tokens)
+            .or_else(|| count(body.prompt_cache_hit_tokens))
+            .or_else(|| count(body.cached_tokens)),
+        cache_write: count(prompt.cache_write_tokens),
+        output: match (input, output, reasoning, count(body.total_tokens)) {
             // xAI counts reasoning apart from the completion, which only the total betrays.
             (Some(input), Some(output), Some(thought), Some(total))
                 if thought > 0
@@ -203,7 +229,7 @@ pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
             {
                 output.checked_add(thought)
             }
-            _ => body.completion_tokens,
+            _ => output,
         },
         reasoning,
     };

@@ -3,7 +3,8 @@
 use bytes::{BufMut, BytesMut};
 
 use super::encode::{annotation, finish_reason, number, sealed, signed, string_member, usage};
-use crate::wire::chat::{Delta, End, Stop, Usage};
+use super::free::{self, Written};
+use crate::wire::chat::{Delta, End, Scheme, Stop, Usage};
 use crate::wire::dialect::{Call, Encode};
 use crate::wire::framing::Frame;
 use crate::wire::json;
@@ -29,12 +30,15 @@ struct Choice {
     logprobs: BytesMut,
     calls: Vec<Tool>,
     stop: Option<Stop>,
+    /// Google's signature, which the next call carries.
+    signature: Option<String>,
 }
 
 struct Tool {
     id: String,
     name: String,
     arguments: String,
+    signature: Option<String>,
 }
 
 impl Collect {
@@ -51,6 +55,7 @@ impl Collect {
     }
 
     fn write(&self, out: &mut BytesMut) {
+        let names = free::names(&self.call.echo);
         out.put_slice(br#"{"id":"chatcmpl-"#);
         out.put_slice(self.call.id.as_bytes());
         out.put_slice(br#"","object":"chat.completion","created":"#);
@@ -64,7 +69,7 @@ impl Collect {
             }
             out.put_slice(br#"{"index":"#);
             number(index, out);
-            choice.write(out);
+            choice.write(&names, out);
         }
         out.put_slice(br#"],"usage":"#);
         usage(&self.usage, out);
@@ -118,6 +123,9 @@ impl Choice {
                 self.logprobs.put_slice(items.as_bytes());
             }
             Delta::Signature { value, scheme } => {
+                if *scheme == Scheme::Gemini {
+                    self.signature = Some(value.to_string());
+                }
                 let index = self.next_detail();
                 let text = self.reasoning.get(self.unsigned..).unwrap_or_default();
                 signed(text, (value, *scheme), index, &mut self.details);
@@ -135,6 +143,7 @@ impl Choice {
                 id: id.to_string(),
                 name: name.to_string(),
                 arguments: String::new(),
+                signature: self.signature.take(),
             }),
             Delta::ToolArguments { call, json, .. } => {
                 if let Some(tool) = self.calls.get_mut(*call as usize) {
@@ -152,7 +161,7 @@ impl Choice {
         self.detail_count - 1
     }
 
-    fn write(&self, out: &mut BytesMut) {
+    fn write(&self, names: &[String], out: &mut BytesMut) {
         out.put_slice(br#","message":{"role":"assistant","content":"#);
         let stop = self.stop.as_ref().unwrap_or(&Stop::End);
         let explanation = match stop {
@@ -176,7 +185,7 @@ impl Choice {
         }
         list(b"reasoning_details", &self.details, out);
         list(b"annotations", &self.annotations, out);
-        self.tools(out);
+        self.tools(names, out);
         out.put_slice(br#"},"logprobs":"#);
         if self.logprobs.is_empty() {
             out.put_slice(b"null");
@@ -191,18 +200,23 @@ impl Choice {
         out.put_slice(b"\"}");
     }
 
-    fn tools(&self, out: &mut BytesMut) {
+    fn tools(&self, names: &[String], out: &mut BytesMut) {
         let mut calls = BytesMut::new();
         for tool in &self.calls {
             comma(&mut calls);
             calls.put_u8(b'{');
             string_member(b"id", &tool.id, &mut calls);
-            calls.put_slice(br#","type":"function","function":{"#);
-            string_member(b"name", &tool.name, &mut calls);
             calls.put_u8(b',');
-            let arguments = if tool.arguments.is_empty() { "{}" } else { &tool.arguments };
-            string_member(b"arguments", arguments, &mut calls);
-            calls.put_slice(b"}}");
+            let free = names.contains(&tool.name);
+            let mut written = Written::new(free);
+            let arguments = match written.read(&tool.arguments) {
+                Some(text) => text + &written.rest(),
+                None if tool.arguments.is_empty() => "{}".to_owned(),
+                None => tool.arguments.clone(),
+            };
+            free::head(free, &tool.name, &arguments, &mut calls);
+            free::signature(tool.signature.as_deref(), &mut calls);
+            calls.put_u8(b'}');
         }
         list(b"tool_calls", &calls, out);
     }

@@ -13,8 +13,8 @@ use crate::wire::chat::{Citation, Delta, End, Fault, Kind, Scheme, Stop};
 use crate::wire::dialect::Decode;
 use crate::wire::error_body;
 use crate::wire::framing::Frame;
-use crate::wire::json;
 use crate::wire::template::Template;
+use crate::wire::{json, logprobs};
 
 /// The most alternatives that `OpenAI` allows, and we.
 const MAX_CHOICES: u32 = 128;
@@ -288,9 +288,11 @@ impl Decoder {
         }
         let finish = choice.finish_reason.and_then(json::text).filter(|word| !word.is_empty());
         let reason = match finish.as_deref() {
-            Some("error") => {
-                let message = "the upstream ended the answer with finish_reason \"error\"";
-                return Some(End::Failed(Fault::new(Kind::Upstream, message)));
+            // The second is DeepSeek's word for an answer that it broke off.
+            Some(word @ ("error" | "insufficient_system_resource")) => {
+                let message = format!("the upstream ended the answer with finish_reason {word}");
+                let kind = if word == "error" { Kind::Upstream } else { Kind::Overloaded };
+                return Some(End::Failed(Fault::new(kind, message)));
             }
             Some(word) => state.reason(word, choice.stop_reason),
             // A call that follows the finish corrects it.
@@ -412,14 +414,9 @@ impl State {
 }
 
 fn logprobs<'f>(raw: &'f RawValue, choice: u32, out: &mut Vec<Delta<'f>>) {
-    let parsed: Result<Logprobs<'f>, _> = serde_json::from_str(raw.get());
-    let Some(content) = parsed.ok().and_then(|parsed| parsed.content) else {
-        return;
-    };
-    let items = content.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    if let Some(items) = items.map(str::trim).filter(|items| !items.is_empty()) {
-        out.push(Delta::Logprobs { choice, items: Cow::Borrowed(items) });
-    }
+    let parsed: Option<Logprobs<'f>> = serde_json::from_str(raw.get()).ok();
+    let items = parsed.and_then(|parsed| parsed.content).and_then(logprobs::elements);
+    out.extend(items.map(|items| Delta::Logprobs { choice, items }));
 }
 
 fn citations(raw: &RawValue, out: &mut Vec<Delta<'_>>) {

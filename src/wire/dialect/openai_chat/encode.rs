@@ -11,6 +11,7 @@ use serde::de::IgnoredAny;
 
 use super::decode::is_blank;
 use super::error;
+use super::free::{self, Written};
 use crate::wire::chat::{Citation, Delta, End, Scheme, Stop, Usage};
 use crate::wire::dialect::{Call, Encode};
 use crate::wire::framing::Frame;
@@ -89,6 +90,10 @@ pub(super) struct Stream {
     details: u32,
     choices: Vec<State>,
     usage: Usage,
+    /// The names of custom tools.
+    free: Vec<String>,
+    /// Google's signature, which the next call carries.
+    signature: Option<String>,
 }
 
 /// What was written of one alternative.
@@ -97,8 +102,7 @@ struct State {
     opened: bool,
     refused: bool,
     stop: Option<Stop>,
-    /// Per call, whether it got arguments.
-    calls: Vec<bool>,
+    calls: Vec<Written>,
     /// The reasoning since the last signature, which its signature is told with.
     reasoning: String,
 }
@@ -111,6 +115,8 @@ impl Stream {
             details: 0,
             choices: Vec::new(),
             usage: Usage::default(),
+            free: free::names(&call.echo),
+            signature: None,
         }
     }
 
@@ -192,35 +198,49 @@ impl Stream {
     }
 
     fn tool_start(&mut self, choice: u32, (id, name): (&str, &str), out: &mut BytesMut) {
+        let free = self.free.iter().any(|free| free == name);
         let Some(state) = self.open(choice, out) else {
             return;
         };
         let index = state.calls.len();
-        state.calls.push(false);
+        state.calls.push(Written::new(free));
         state.reasoning.clear();
+        let signature = self.signature.take_if(|_| choice == 0);
         self.chunk(choice, out, |out| {
             out.put_slice(br#""tool_calls":[{"index":"#);
             number(index, out);
             out.put_slice(br#","id":"#);
             json::write_str(id, out);
-            out.put_slice(br#","type":"function","function":{"name":"#);
-            json::write_str(name, out);
-            out.put_slice(br#","arguments":""}}]"#);
+            out.put_u8(b',');
+            free::head(free, name, "", out);
+            free::signature(signature.as_deref(), out);
+            out.put_slice(b"}]");
         });
     }
 
     fn arguments(&mut self, choice: u32, call: u32, json: &str, out: &mut BytesMut) {
         let state = self.choices.get_mut(choice as usize);
-        let Some(filled) = state.and_then(|state| state.calls.get_mut(call as usize)) else {
+        let Some(written) = state.and_then(|state| state.calls.get_mut(call as usize)) else {
             return;
         };
-        *filled = true;
+        written.filled = true;
+        match written.read(json) {
+            Some(text) => self.more((choice, call), true, &text, out),
+            None => self.more((choice, call), false, json, out),
+        }
+    }
+
+    /// More of a call's arguments, or of its free text.
+    fn more(&mut self, (choice, call): (u32, u32), free: bool, text: &str, out: &mut BytesMut) {
+        if text.is_empty() {
+            return;
+        }
         self.chunk(choice, out, |out| {
             out.put_slice(br#""tool_calls":[{"index":"#);
             number(call, out);
-            out.put_slice(br#","function":{"arguments":"#);
-            json::write_str(json, out);
-            out.put_slice(b"}}]");
+            out.put_u8(b',');
+            free::more(free, text, out);
+            out.put_slice(b"}]");
         });
     }
 
@@ -252,6 +272,9 @@ impl Stream {
             Delta::Signature { value, scheme } => {
                 let text = self.open(0, out).map(|state| std::mem::take(&mut state.reasoning));
                 let text = text.unwrap_or_default();
+                if *scheme == Scheme::Gemini {
+                    self.signature = Some(value.to_string());
+                }
                 self.detail(out, |index, out| signed(&text, (value, *scheme), index, out));
             }
             Delta::RedactedReasoning { data, scheme } => {
@@ -299,16 +322,13 @@ impl Stream {
             }
             let stop = state.stop.take().unwrap_or(Stop::End);
             let reason = finish_reason(&stop, !state.calls.is_empty(), state.refused);
-            let empty: Vec<u32> = (0..)
-                .zip(&state.calls)
-                .filter(|(_, filled)| !**filled)
-                .map(|(call, _)| call)
-                .collect();
+            let rest: Vec<(bool, String)> =
+                state.calls.iter().map(|call| (call.free.is_some(), call.rest())).collect();
             if let Stop::Refusal(Some(explanation)) = &stop {
                 self.refusal(choice, explanation, out);
             }
-            for call in empty {
-                self.arguments(choice, call, "{}", out);
+            for (call, (free, rest)) in (0..).zip(rest) {
+                self.more((choice, call), free, &rest, out);
             }
             self.begin(choice, out);
             out.put_slice(br#"},"logprobs":null,"finish_reason":""#);

@@ -16,6 +16,8 @@ mod collect;
 mod decode;
 mod encode;
 mod error;
+mod free;
+mod ids;
 mod passed;
 mod prompt;
 mod read;
@@ -117,6 +119,10 @@ impl CallerDialect for OpenAiChat {
             return Err(super::untranslatable(form));
         }
         read::request(body)
+    }
+
+    fn echo(&self, body: &str) -> String {
+        free::echo(body)
     }
 
     fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {

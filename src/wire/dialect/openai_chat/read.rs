@@ -5,8 +5,7 @@
 //! vendor's own plant: `store`, `metadata`, `service_tier`, `prompt_cache_key`, `safety_identifier`,
 //! `verbosity`, `prediction`, `stream_options`. Refused, because the answer would not be what was
 //! asked for: `functions` and `function_call` (say `tools`), `audio` and any modality but text,
-//! `web_search_options` and tools that are not functions, a `tool_choice` of `allowed_tools` or of a
-//! custom tool, and the content parts listed in `turns.rs`.
+//! `web_search_options` and hosted tools, and the content parts listed in `turns.rs`.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -14,6 +13,7 @@ use serde_json::value::RawValue;
 use super::turns::{self, MessageBody};
 use crate::wire::body::{parse, refuse};
 use crate::wire::chat::{Fault, Format, Reasoning, Request, Tool, ToolChoice};
+use crate::wire::{free_text, json};
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -80,6 +80,23 @@ struct ToolBody<'a> {
     kind: Option<String>,
     #[serde(borrow, default)]
     function: Raw<'a>,
+    #[serde(borrow, default)]
+    custom: Raw<'a>,
+}
+
+#[derive(Deserialize)]
+struct CustomBody {
+    name: String,
+    #[serde(default)]
+    description: Option<String>,
+    #[serde(default)]
+    format: Option<GrammarBody>,
+}
+
+#[derive(Deserialize)]
+struct GrammarBody {
+    #[serde(default)]
+    grammar: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -127,6 +144,23 @@ struct ChoiceBody {
     kind: String,
     #[serde(default)]
     function: Option<ChoiceFunction>,
+    #[serde(default)]
+    custom: Option<ChoiceFunction>,
+    #[serde(default)]
+    allowed_tools: Option<AllowedBody>,
+}
+
+impl ChoiceBody {
+    fn name(&self) -> Option<&String> {
+        self.function.as_ref().or(self.custom.as_ref()).map(|named| &named.name)
+    }
+}
+
+#[derive(Deserialize)]
+struct AllowedBody {
+    #[serde(default)]
+    mode: Option<String>,
+    tools: Vec<ChoiceBody>,
 }
 
 #[derive(Deserialize)]
@@ -138,10 +172,12 @@ struct ChoiceFunction {
 pub(super) fn request(json: &str) -> Result<Request, Fault> {
     let body: Body<'_> = parse("", json)?;
     refuse_untranslatable(&body)?;
+    let mut tools = tools(body.tools.unwrap_or_default())?;
+    let tool_choice = body.tool_choice.map(|raw| tool_choice(raw, &mut tools)).transpose()?;
     Ok(Request {
         messages: turns::messages(body.messages)?,
-        tools: tools(body.tools.unwrap_or_default())?,
-        tool_choice: body.tool_choice.map(tool_choice).transpose()?,
+        tools,
+        tool_choice,
         parallel_tool_calls: body.parallel_tool_calls,
         max_tokens: body.max_completion_tokens.or(body.max_tokens),
         stop: body.stop.map(stop).transpose()?.unwrap_or_default(),
@@ -187,9 +223,14 @@ fn refuse_untranslatable(body: &Body<'_>) -> Result<(), Fault> {
 fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Vec<Tool>, Fault> {
     let read = |(i, body): (usize, ToolBody<'_>)| {
         let path = format!("tools[{i}]");
-        if body.kind.is_some_and(|kind| kind != "function") {
-            let what = "is not a function: only tools of type \"function\" can be translated";
-            return Err(refuse(&path, what));
+        match body.kind.as_deref() {
+            None | Some("function") => {}
+            Some("custom") => return custom(&format!("{path}.custom"), body.custom),
+            Some(_) => {
+                let what = "is a hosted tool, which only its own vendor can run; \
+                            leave it out or choose another model";
+                return Err(refuse(&path, what));
+            }
         }
         let path = format!("{path}.function");
         let raw = body.function.ok_or_else(|| refuse(&path, "is missing"))?;
@@ -204,27 +245,48 @@ fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Vec<Tool>, Fault> {
     bodies.into_iter().enumerate().map(read).collect()
 }
 
-fn tool_choice(raw: &RawValue) -> Result<ToolChoice, Fault> {
+/// A tool that takes free text is a function with one text elsewhere.
+fn custom(path: &str, raw: Raw<'_>) -> Result<Tool, Fault> {
+    let raw = raw.ok_or_else(|| refuse(path, "is missing"))?;
+    let CustomBody { name, description, format } = parse(path, raw.get())?;
+    let grammar = format.and_then(|format| format.grammar);
+    let description = free_text::description(description, grammar.as_deref());
+    Ok(Tool { name, description, parameters: free_text::schema(), strict: None })
+}
+
+/// Allowed tools are what remains of all tools.
+fn tool_choice(raw: &RawValue, tools: &mut Vec<Tool>) -> Result<ToolChoice, Fault> {
     const PATH: &str = "tool_choice";
-    match raw.get() {
-        "\"none\"" => return Ok(ToolChoice::None),
-        "\"auto\"" => return Ok(ToolChoice::Auto),
+    let word = |word: &str| match word {
+        "none" => Some(ToolChoice::None),
+        "auto" => Some(ToolChoice::Auto),
         // `any` is Mistral's word for it.
-        "\"required\"" | "\"any\"" => return Ok(ToolChoice::Required),
-        word if word.starts_with('"') => {
-            return Err(refuse(PATH, "must be \"none\", \"auto\", \"required\" or an object"));
-        }
-        _ => {}
+        "required" | "any" => Some(ToolChoice::Required),
+        _ => None,
+    };
+    if let Some(said) = json::text(raw) {
+        let what = "must be \"none\", \"auto\", \"required\" or an object";
+        return word(&said).ok_or_else(|| refuse(PATH, what));
     }
     let choice: ChoiceBody = parse(PATH, raw.get())?;
-    match (choice.kind.as_str(), choice.function) {
-        ("function", Some(function)) => Ok(ToolChoice::Named(function.name)),
-        ("function", None) => Err(refuse("tool_choice.function", "is missing")),
-        ("allowed_tools", _) => Err(refuse(
-            PATH,
-            "of type \"allowed_tools\" cannot be translated; leave the other tools out of `tools`",
-        )),
-        _ => Err(refuse(PATH, "can only name a tool of type \"function\"")),
+    match (choice.kind.as_str(), choice.allowed_tools) {
+        ("allowed_tools", Some(allowed)) => {
+            let names: Vec<_> = allowed.tools.iter().filter_map(ChoiceBody::name).collect();
+            if names.len() < allowed.tools.len() {
+                let what = "may only hold functions and custom tools";
+                return Err(refuse("tool_choice.allowed_tools.tools", what));
+            }
+            tools.retain(|tool| names.contains(&&tool.name));
+            let mode = allowed.mode.as_deref().unwrap_or("auto");
+            let what = "must be \"auto\" or \"required\"";
+            word(mode).ok_or_else(|| refuse("tool_choice.allowed_tools.mode", what))
+        }
+        ("allowed_tools", None) => Err(refuse("tool_choice.allowed_tools", "is missing")),
+        (kind @ ("function" | "custom"), _) => match choice.function.or(choice.custom) {
+            Some(named) => Ok(ToolChoice::Named(named.name)),
+            None => Err(refuse(&format!("tool_choice.{kind}"), "is missing")),
+        },
+        _ => Err(refuse(PATH, "can only name a function or a custom tool")),
     }
 }
 

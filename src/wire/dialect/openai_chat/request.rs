@@ -68,8 +68,21 @@ pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
         // Without `stream`, or at an upstream that refuses it, the member is an error.
         edits.push(("stream_options", None));
     }
+    // Neither callers nor prompts need to know that this server takes the older name only.
+    let limit = members.get(LIMIT).filter(|_| target.quirks.only_legacy_max_tokens);
+    if let Some(limit) = limit {
+        edits.push((LIMIT, None));
+        if json::is_unsaid(&members, LEGACY_LIMIT) {
+            edits.push((LEGACY_LIMIT, Some(limit.get())));
+        }
+    }
     Ok(members.edit(body, &edits))
 }
+
+/// The limit on output.
+const LIMIT: &str = "max_completion_tokens";
+/// What it was called before.
+const LEGACY_LIMIT: &str = "max_tokens";
 
 /// Options that ask for usage, whatever else the caller's say.
 fn with_usage(options: Option<&RawValue>) -> Cow<'static, str> {

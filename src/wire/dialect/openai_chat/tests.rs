@@ -244,6 +244,20 @@ fn requests_are_edited_in_place() {
         edited,
         r#"{ "model":"gpt", "n": 1.0, "stream_options":{"include_obfuscation":false,"include_usage":true},"stream":true}"#
     );
+    // A server that takes the older name of the limit only is told it by that name.
+    let quirks =
+        Quirks { only_legacy_max_tokens: true, stream_options: false, ..Quirks::default() };
+    let target = Target { model: "gpt", stream: false, form: CHAT, quirks: &quirks };
+    for (body, edited) in [
+        (r#"{"model":"x","max_completion_tokens":5}"#, r#"{"model":"gpt","max_tokens":5}"#),
+        (
+            r#"{"model":"x","max_tokens":4,"max_completion_tokens":5}"#,
+            r#"{"model":"gpt","max_tokens":4}"#,
+        ),
+        (r#"{"model":"x","max_tokens":4}"#, r#"{"model":"gpt","max_tokens":4}"#),
+    ] {
+        assert_eq!(OpenAiChat.edit_request(body, &target).unwrap(), edited);
+    }
     let fault = envelope(r#"{"model":"m","stream":"yes"}"#).unwrap_err();
     assert_eq!(fault.param.as_deref(), Some("stream"));
     let fault = envelope("{\"model\":\"secret\",}").unwrap_err();
@@ -283,6 +297,14 @@ fn requests_are_translated_both_ways_without_loss() {
     assert_eq!(value["max_completion_tokens"], 9);
     assert_eq!(value["stop"], json!(["end"]));
     assert_eq!(value["stream_options"], json!({"include_usage": true}));
+    // A server that takes ids of one length gets them, and a call and its result meet.
+    let quirks = Quirks { call_id_length: Some(9), ..Quirks::default() };
+    let target = Target { model: "gpt", stream: true, form: CHAT, quirks: &quirks };
+    let written = OpenAiChat.encode_request(&request, &target).unwrap();
+    let value: Value = serde_json::from_str(&written).unwrap();
+    let id = value["messages"][2]["tool_calls"][0]["id"].as_str().unwrap();
+    assert_eq!(id.len(), 9);
+    assert_eq!(value["messages"][3]["tool_call_id"], id);
 }
 
 #[test]
@@ -300,12 +322,16 @@ fn a_wrong_request_is_told_by_its_field_and_not_by_its_content() {
             "messages[0].content[0].text",
         ),
         (r#"{"messages":[],"temperature":"SECRET, expected x"}"#, "temperature"),
-        (r#"{"messages":[],"tools":[{"type":"custom","custom":{"name":"SECRET"}}]}"#, "tools[0]"),
+        (r#"{"messages":[],"tools":[{"type":"mcp","server":"SECRET"}]}"#, "tools[0]"),
+        (
+            r#"{"messages":[],"tools":[{"type":"custom","custom":{"name":7}}]}"#,
+            "tools[0].custom.name",
+        ),
         (
             r#"{"messages":[],"tools":[{"type":"function","function":{}}]}"#,
             "tools[0].function.name",
         ),
-        (r#"{"messages":[],"tool_choice":{"type":"allowed_tools"}}"#, "tool_choice"),
+        (r#"{"messages":[],"tool_choice":{"type":"allowed_tools"}}"#, "tool_choice.allowed_tools"),
         (
             r#"{"messages":[{"role":"assistant","tool_calls":[{"id":"a","function":{"name":"f","arguments":"SECRET"}}]}]}"#,
             "messages[0].tool_calls[0].function.arguments",

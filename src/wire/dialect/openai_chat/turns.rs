@@ -7,10 +7,11 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::chunk::thought_signature;
 use super::decode::scheme;
 use crate::wire::body::{parse, refuse};
-use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Signature, Source};
-use crate::wire::json;
+use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
+use crate::wire::{free_text, json};
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -43,6 +44,17 @@ struct CallBody<'a> {
     kind: Option<String>,
     #[serde(borrow, default)]
     function: Option<FunctionBody<'a>>,
+    #[serde(default)]
+    custom: Option<CustomBody>,
+    #[serde(borrow, default)]
+    extra_content: Raw<'a>,
+}
+
+#[derive(Deserialize)]
+struct CustomBody {
+    name: String,
+    #[serde(default)]
+    input: String,
 }
 
 #[derive(Deserialize)]
@@ -127,7 +139,7 @@ pub(super) fn messages(bodies: Vec<MessageBody<'_>>) -> Result<Vec<Message>, Fau
         };
         match turns.last_mut().filter(|_| is_tool && after_tool) {
             Some(turn) => turn.parts.extend(parts),
-            None => turns.push(Message { role, parts }),
+            None => turns.push(Message { at: path, role, parts }),
         }
         after_tool = is_tool;
     }
@@ -210,8 +222,17 @@ fn assistant(path: &str, body: MessageBody<'_>, legacy: String) -> Result<Vec<Pa
     parts.extend(body.refusal.filter(|text| !text.is_empty()).map(Part::Refusal));
     for (i, call) in body.tool_calls.into_iter().flatten().enumerate() {
         let path = format!("{path}.tool_calls[{i}]");
-        if call.kind.is_some_and(|kind| kind != "function") {
+        if call.kind.as_deref().is_some_and(|kind| !["function", "custom"].contains(&kind)) {
             return Err(refuse(&path, "is not a call of a function and cannot be translated"));
+        }
+        if let Some(value) = call.extra_content.and_then(thought_signature) {
+            signed(value, &mut parts);
+        }
+        if let Some(custom) = call.custom {
+            let wrong = || refuse(&format!("{path}.custom.input"), "must be a string");
+            let arguments = free_text::arguments(&custom.input).ok_or_else(wrong)?;
+            parts.push(Part::ToolCall { id: call.id, name: custom.name, arguments });
+            continue;
         }
         let function =
             call.function.ok_or_else(|| refuse(&format!("{path}.function"), "is missing"))?;
@@ -221,6 +242,20 @@ fn assistant(path: &str, body: MessageBody<'_>, legacy: String) -> Result<Vec<Pa
         parts.push(tool_call(&format!("{path}.function_call"), legacy, function)?);
     }
     Ok(parts)
+}
+
+/// A signature that stands on a call counts there and nowhere else.
+fn signed(value: String, parts: &mut Vec<Part>) {
+    let own = Signature { value, scheme: Scheme::Gemini };
+    for part in parts.iter_mut() {
+        if let Part::Reasoning { signature, .. } = part {
+            signature.take_if(|signature| *signature == own);
+        }
+    }
+    let nothing =
+        |part: &Part| matches!(part, Part::Reasoning { text, signature: None } if text.is_empty());
+    parts.retain(|part| !nothing(part));
+    parts.push(Part::Reasoning { text: String::new(), signature: Some(own) });
 }
 
 /// One entry of `reasoning_details`; nothing if it has neither text nor a state of a known vendor.

@@ -5,16 +5,18 @@
 //! for another vendor), the mark that a tool failed (its text says so), a reasoning text unless the
 //! provider wants it back, and a thinking budget, of which only a rough effort remains.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::ids::fitting;
 use crate::wire::chat::{
     Document, Fault, Format, Image, Kind, Message, Part, Reasoning, Request, Role, Source, Tool,
     ToolChoice,
 };
-use crate::wire::dialect::Target;
+use crate::wire::dialect::{Quirks, Target};
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -70,7 +72,7 @@ struct StreamOptions {
 #[derive(Serialize)]
 struct Typed<'a, T> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
+    id: Option<Cow<'a, str>>,
     #[serde(rename = "type")]
     kind: &'static str,
     function: T,
@@ -130,7 +132,7 @@ struct Turn<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<Typed<'a, Called<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tool_call_id: Option<&'a str>,
+    tool_call_id: Option<Cow<'a, str>>,
     /// The reasoning text, under the name that the provider wants.
     #[serde(flatten)]
     reasoning: BTreeMap<&'a str, String>,
@@ -167,14 +169,13 @@ struct File<'a> {
 /// Writes the whole request.
 pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, Fault> {
     let quirks = target.quirks;
-    let field = quirks.reasoning_field.as_deref();
     let mut messages = Vec::with_capacity(request.messages.len() + 4);
     for (i, message) in request.messages.iter().enumerate() {
         let path = format!("messages[{i}].content");
         match message.role {
             Role::System => messages.push(system(&path, message)?),
-            Role::User => user(&path, message, &mut messages)?,
-            Role::Assistant => messages.push(assistant(&path, message, field)?),
+            Role::User => user(&path, message, quirks, &mut messages)?,
+            Role::Assistant => messages.push(assistant(&path, message, quirks)?),
         }
     }
     let has_tools = !request.tools.is_empty();
@@ -278,7 +279,12 @@ fn system<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, Fault> {
 
 /// Results of tools come first, each a message of its own; what else there is follows, and with it
 /// the images in results, which a tool message cannot hold.
-fn user<'a>(path: &str, message: &'a Message, out: &mut Vec<Turn<'a>>) -> Result<(), Fault> {
+fn user<'a>(
+    path: &str,
+    message: &'a Message,
+    quirks: &Quirks,
+    out: &mut Vec<Turn<'a>>,
+) -> Result<(), Fault> {
     let mut pieces = Vec::new();
     for (i, part) in message.parts.iter().enumerate() {
         let Part::ToolResult { id, parts, .. } = part else {
@@ -293,7 +299,8 @@ fn user<'a>(path: &str, message: &'a Message, out: &mut Vec<Turn<'a>>) -> Result
             }
         }
         let content = Some(Content::Text(text.join("\n")));
-        out.push(Turn { role: "tool", content, tool_call_id: Some(id), ..Turn::default() });
+        let tool_call_id = Some(fitting(id, quirks.call_id_length));
+        out.push(Turn { role: "tool", content, tool_call_id, ..Turn::default() });
     }
     let results = message.parts.iter().any(|part| matches!(part, Part::ToolResult { .. }));
     for (i, part) in message.parts.iter().enumerate() {
@@ -344,11 +351,7 @@ fn url(source: &Source) -> String {
     }
 }
 
-fn assistant<'a>(
-    path: &str,
-    message: &'a Message,
-    field: Option<&'a str>,
-) -> Result<Turn<'a>, Fault> {
+fn assistant<'a>(path: &str, message: &'a Message, quirks: &'a Quirks) -> Result<Turn<'a>, Fault> {
     let mut turn = Turn { role: "assistant", ..Turn::default() };
     let (mut text, mut refusal, mut reasoning) = (String::new(), String::new(), String::new());
     for (i, part) in message.parts.iter().enumerate() {
@@ -358,7 +361,7 @@ fn assistant<'a>(
             Part::Reasoning { text, .. } => reasoning.push_str(text),
             Part::RedactedReasoning { .. } => {}
             Part::ToolCall { id, name, arguments } => turn.tool_calls.push(Typed {
-                id: Some(id),
+                id: Some(fitting(id, quirks.call_id_length)),
                 kind: "function",
                 function: Called { name, arguments: arguments.get() },
             }),
@@ -367,6 +370,7 @@ fn assistant<'a>(
             }
         }
     }
+    let field = quirks.reasoning_field.as_deref();
     if let Some(field) = field.filter(|_| !reasoning.is_empty()) {
         turn.reasoning.insert(field, reasoning);
     }

@@ -222,12 +222,16 @@ impl Translated {
                 }
                 self.events.reasoning(text, out);
             }
-            Piece::Json { json, .. } => {
-                // Free text is told at once, since here it stands within JSON.
-                if matches!(&self.open, Some((_, Item::Call(call))) if !call.free) {
-                    self.events.arguments(false, json, out);
+            Piece::Json { json, .. } => match &mut self.open {
+                // Free text stands within JSON here.
+                Some((_, Item::Call(call))) if call.free => {
+                    let text = call.fresh(false);
+                    if !text.is_empty() {
+                        self.events.arguments(true, &text, out);
+                    }
                 }
-            }
+                _ => self.events.arguments(false, json, out),
+            },
             Piece::Sealed(..) | Piece::Tool { .. } => {}
         }
     }
@@ -285,7 +289,10 @@ impl Translated {
             Item::Reasoning { text, .. } => self.events.summary_done(text, out),
             Item::Call(call) => {
                 if call.free {
-                    self.events.arguments(true, &call.said(), out);
+                    let text = call.fresh(true);
+                    if !text.is_empty() {
+                        self.events.arguments(true, &text, out);
+                    }
                 } else if call.arguments.is_empty() {
                     // Clients parse what they get.
                     call.says("{}");

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::event::{Event, Item, Part, citation, filled, list, number};
 use super::half::Half;
 use crate::wire::chat::{Delta, Scheme, Stop};
-use crate::wire::json;
+use crate::wire::{json, logprobs};
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -482,8 +482,6 @@ fn inside(raw: &RawValue) -> Option<&str> {
 }
 
 fn logprobs<'f>(raw: Raw<'f>, out: &mut Vec<Delta<'f>>) {
-    let items = raw.and_then(|raw| raw.get().strip_prefix('[')?.strip_suffix(']')).map(str::trim);
-    if let Some(items) = items.filter(|items| !items.is_empty()) {
-        out.push(Delta::Logprobs { choice: 0, items: Cow::Borrowed(items) });
-    }
+    let items = raw.and_then(logprobs::elements);
+    out.extend(items.map(|items| Delta::Logprobs { choice: 0, items }));
 }

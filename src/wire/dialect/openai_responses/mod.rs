@@ -126,6 +126,14 @@ impl CallerDialect for OpenAiResponses {
         response::echo(body)
     }
 
+    fn own_name(&self, field: &str) -> Option<&'static str> {
+        match field {
+            "messages" => Some("input"),
+            "logprobs" => Some("include"),
+            _ => None,
+        }
+    }
+
     fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
         match (mode, call.stream) {
             (Mode::Verbatim, true) => Box::new(verbatim::Stream::new(call)),

@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use bytes::{BufMut, BytesMut};
 
 use crate::wire::chat::{Citation, Scheme};
-use crate::wire::json::{self, Members, write_str};
+use crate::wire::free_text::Reader;
+use crate::wire::json::{self, write_str};
 use crate::wire::scan::Scan;
 
 /// What leads the state of another vendor in `encrypted_content`.
@@ -76,6 +77,9 @@ pub(super) struct Call {
     pub(super) arguments: String,
     pub(super) free: bool,
     scan: Scan,
+    /// Of free text, what came since it was last asked for.
+    fresh: String,
+    text: Reader,
 }
 
 /// A part of a message.
@@ -108,6 +112,8 @@ impl Item {
                 arguments: String::new(),
                 free: *free,
                 scan: Scan::default(),
+                fresh: String::new(),
+                text: Reader::default(),
             }),
             Piece::Json { .. } => return None,
         })
@@ -227,6 +233,8 @@ impl Call {
             arguments: String::new(),
             free: self.free,
             scan: Scan::default(),
+            fresh: String::new(),
+            text: Reader::default(),
         }
     }
 
@@ -234,16 +242,20 @@ impl Call {
     pub(super) fn says(&mut self, json: &str) {
         self.arguments.push_str(json);
         self.scan.read(json);
+        if self.free {
+            self.fresh.push_str(&self.text.read(json));
+        }
+    }
+
+    /// The free text that came since this was last asked for; at the end all that is left of it.
+    pub(super) fn fresh(&mut self, over: bool) -> String {
+        let fresh = std::mem::take(&mut self.fresh);
+        if over { fresh + &self.text.rest(&self.arguments) } else { fresh }
     }
 
     /// The arguments, or the free text in them, as far as they came.
     pub(super) fn said(&self) -> String {
-        if !self.free {
-            return self.arguments.clone();
-        }
-        let members = Members::parse(&self.arguments).ok();
-        let input = members.and_then(|members| members.get("input").and_then(json::text));
-        input.map_or_else(|| self.arguments.clone(), std::borrow::Cow::into_owned)
+        if self.free { self.text.all(&self.arguments) } else { self.arguments.clone() }
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::read_input;
 use crate::wire::body::{parse, refuse};
 use crate::wire::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool, ToolChoice};
-use crate::wire::json::{self, Members, quoted};
+use crate::wire::{free_text, json};
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -116,7 +116,8 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
     refuse_state(&body)?;
     let mut messages = Vec::new();
     if let Some(text) = body.instructions.filter(|text| !text.is_empty()) {
-        messages.push(Message { role: Role::System, parts: vec![Part::Text(text)] });
+        let at = "instructions".to_owned();
+        messages.push(Message { at, role: Role::System, parts: vec![Part::Text(text)] });
     }
     let input = body.input.filter(|input| !json::is_null(input));
     let input = input.ok_or_else(|| refuse("input", "is missing: say what is to be answered"))?;
@@ -178,8 +179,8 @@ fn tools(bodies: Vec<&RawValue>) -> Result<Vec<Tool>, Fault> {
             }),
             "custom" => Ok(Tool {
                 name: name(body.name)?,
-                description: free_description(body.description, body.format.as_deref()),
-                parameters: RawValue::from_string(FREE.to_owned()).ok(),
+                description: free_text::description(body.description, body.format.as_deref()),
+                parameters: free_text::schema(),
                 strict: None,
             }),
             _ => Err(refuse(
@@ -190,19 +191,6 @@ fn tools(bodies: Vec<&RawValue>) -> Result<Vec<Tool>, Fault> {
         }
     };
     bodies.into_iter().enumerate().map(read).collect()
-}
-
-/// The arguments of a tool that takes free text, for those who only know functions.
-const FREE: &str = r#"{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}"#;
-
-/// A grammar cannot be enforced elsewhere, but it can be asked for.
-fn free_description(said: Option<String>, format: Option<&RawValue>) -> Option<String> {
-    let members = format.and_then(|format| Members::parse(format.get()).ok());
-    let text = |name: &str| members.as_ref()?.get(name).and_then(json::text);
-    let Some(definition) = text("definition") else { return said };
-    let syntax = text("syntax").unwrap_or_default();
-    let said = said.map(|said| said + "\n\n").unwrap_or_default();
-    Some(format!("{said}`input` must match this {syntax} grammar:\n{definition}"))
 }
 
 /// Allowed tools are what remains of all tools.
@@ -265,9 +253,4 @@ fn reasoning(body: ReasoningBody) -> Option<Reasoning> {
     };
     let reasoning = Reasoning { enabled, effort: body.effort, budget: None };
     (reasoning != Reasoning::default()).then_some(reasoning)
-}
-
-/// Free text as the arguments of a function.
-pub(super) fn free_arguments(input: &str) -> Option<Box<RawValue>> {
-    RawValue::from_string(format!(r#"{{"input":{}}}"#, quoted(input))).ok()
 }

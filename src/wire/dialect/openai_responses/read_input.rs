@@ -9,10 +9,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::output::unsealed;
-use super::read::free_arguments;
 use crate::wire::body::{parse, refuse};
 use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
-use crate::wire::json;
+use crate::wire::{free_text, json};
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -72,7 +71,7 @@ struct TextBody {
 /// turn, and so do results of tools that follow each other.
 pub(super) fn messages(input: &RawValue, turns: &mut Vec<Message>) -> Result<(), Fault> {
     if let Some(text) = json::text(input) {
-        turns.push(Message { role: Role::User, parts: vec![Part::Text(text.into_owned())] });
+        turns.push(turn("input", Role::User, vec![Part::Text(text.into_owned())]));
         return Ok(());
     }
     if !input.get().starts_with('[') {
@@ -96,7 +95,7 @@ fn item(path: &str, body: ItemBody<'_>, turns: &mut Vec<Message>) -> Result<(), 
             let arguments = arguments(path, &body)?;
             let id = body.call_id.or(body.id).ok_or_else(|| missing("call_id"))?;
             let name = body.name.ok_or_else(|| missing("name"))?;
-            said(turns, Part::ToolCall { id, name, arguments });
+            said(path, turns, Part::ToolCall { id, name, arguments });
         }
         "function_call_output" | "custom_tool_call_output" => {
             let parts = content(&format!("{path}.output"), body.output)?;
@@ -104,12 +103,12 @@ fn item(path: &str, body: ItemBody<'_>, turns: &mut Vec<Message>) -> Result<(), 
             let result = Part::ToolResult { id, parts, is_error: false };
             match turns.last_mut().filter(|turn| is_results(turn)) {
                 Some(turn) => turn.parts.push(result),
-                None => turns.push(Message { role: Role::User, parts: vec![result] }),
+                None => turns.push(turn(path, Role::User, vec![result])),
             }
         }
         "reasoning" => {
             for part in reasoning(path, &body)? {
-                said(turns, part);
+                said(path, turns, part);
             }
         }
         "item_reference" => {
@@ -130,11 +129,15 @@ fn item(path: &str, body: ItemBody<'_>, turns: &mut Vec<Message>) -> Result<(), 
     Ok(())
 }
 
+fn turn(at: &str, role: Role, parts: Vec<Part>) -> Message {
+    Message { at: at.to_owned(), role, parts }
+}
+
 /// A part of what the model said last.
-fn said(turns: &mut Vec<Message>, part: Part) {
+fn said(path: &str, turns: &mut Vec<Message>, part: Part) {
     match turns.last_mut().filter(|turn| turn.role == Role::Assistant) {
         Some(turn) => turn.parts.push(part),
-        None => turns.push(Message { role: Role::Assistant, parts: vec![part] }),
+        None => turns.push(turn(path, Role::Assistant, vec![part])),
     }
 }
 
@@ -162,7 +165,7 @@ fn message(path: &str, body: &ItemBody<'_>, turns: &mut Vec<Message>) -> Result<
     };
     match turns.last_mut().filter(|turn| role == Role::Assistant && !apart(turn)) {
         Some(turn) => turn.parts.extend(parts),
-        None => turns.push(Message { role, parts }),
+        None => turns.push(turn(path, role, parts)),
     }
     Ok(())
 }
@@ -238,7 +241,7 @@ fn arguments(path: &str, body: &ItemBody<'_>) -> Result<Box<RawValue>, Fault> {
     if body.kind.as_deref() == Some("custom_tool_call") {
         let input = body.input.and_then(json::text);
         let input = input.ok_or_else(|| wrong("input", "must be a string"))?;
-        return free_arguments(&input).ok_or_else(|| wrong("input", "must be a string"));
+        return free_text::arguments(&input).ok_or_else(|| wrong("input", "must be a string"));
     }
     let written = body
         .arguments

@@ -24,7 +24,7 @@ fn encoded(request: &Request) -> Value {
 }
 
 fn message(role: Role, parts: Vec<Part>) -> Message {
-    Message { role, parts }
+    Message { at: String::new(), role, parts }
 }
 
 fn text(text: &str) -> Part {
@@ -51,7 +51,7 @@ fn an_envelope_says_what_is_wrong_and_where() {
     let missing = envelope("{}").unwrap_err();
     assert_eq!(
         (missing.param.as_deref(), missing.message.as_str()),
-        (Some("model"), "is required")
+        (Some("model"), "`model` is missing")
     );
     let wrong = envelope(r#"{"model":"m","stream":"secret, expected"}"#).unwrap_err();
     assert_eq!(wrong.param.as_deref(), Some("stream"));

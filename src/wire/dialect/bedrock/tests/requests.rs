@@ -21,8 +21,12 @@ fn written(request: &Request, model: &str) -> Result<Value, String> {
         .map_err(|fault| fault.param.unwrap_or(fault.message))
 }
 
+fn turn(role: Role, parts: Vec<Part>) -> Message {
+    Message { at: String::new(), role, parts }
+}
+
 fn user(parts: Vec<Part>) -> Message {
-    Message { role: Role::User, parts }
+    turn(Role::User, parts)
 }
 
 fn asked(parts: Vec<Part>) -> Request {
@@ -55,7 +59,7 @@ fn the_model_is_in_the_path() {
 fn parameters_have_their_places() {
     let request = Request {
         messages: vec![
-            Message { role: Role::System, parts: vec![Part::Text("Be brief.".into())] },
+            turn(Role::System, vec![Part::Text("Be brief.".into())]),
             user(vec![hi(), Part::Text(" ".into())]),
             user(vec![Part::Text("again".into())]),
         ],
@@ -82,7 +86,10 @@ fn parameters_have_their_places() {
             "jsonSchema": { "schema": "{\"type\":\"object\"}", "name": "answer" } } } },
         "additionalModelRequestFields": { "top_k": 4 },
     });
-    assert_eq!(written(&request, CLAUDE), Ok(expected.clone()));
+    // Which takes the temperature or the other, but not both.
+    let mut one = expected.clone();
+    one["inferenceConfig"].as_object_mut().unwrap().remove("topP");
+    assert_eq!(written(&request, CLAUDE), Ok(one));
     expected.as_object_mut().unwrap().remove("additionalModelRequestFields");
     assert_eq!(written(&request, NOVA), Ok(expected));
     let json = Request { format: Some(Format::Json), ..asked(vec![hi()]) };
@@ -124,6 +131,9 @@ fn reasoning_is_asked_for_in_the_models_own_words() {
     );
     let high = Reasoning { effort: Some("high".into()), ..Reasoning::default() };
     let (thinking, effort, _) = ask(high.clone(), None, CLAUDE);
+    let enabled = json!({ "type": "enabled", "budget_tokens": 16384 });
+    assert_eq!((thinking, effort), (enabled, Value::Null));
+    let (thinking, effort, _) = ask(high.clone(), None, "anthropic.claude-opus-4-6-v1");
     assert_eq!((thinking, effort), (json!({ "type": "adaptive" }), json!("high")));
     assert_eq!(ask(high, None, NOVA).1, json!("high"));
     let none = Reasoning { effort: Some("none".into()), ..Reasoning::default() };
@@ -143,7 +153,7 @@ fn conversation() -> Request {
     Request {
         messages: vec![
             user(vec![hi()]),
-            Message { role: Role::Assistant, parts: vec![call("functions.f:0"), call("ok-1")] },
+            turn(Role::Assistant, vec![call("functions.f:0"), call("ok-1")]),
             user(vec![hi(), result("functions.f:0", false), result("ok-1", true)]),
         ],
         ..Request::default()
@@ -170,10 +180,7 @@ fn fm27_tools_round_trip() {
     );
     let long = "x".repeat(80);
     let request = Request {
-        messages: vec![
-            Message { role: Role::Assistant, parts: vec![call(&long)] },
-            user(vec![result(&long, false)]),
-        ],
+        messages: vec![turn(Role::Assistant, vec![call(&long)]), user(vec![result(&long, false)])],
         ..Request::default()
     };
     let body = written(&request, NOVA).unwrap();
@@ -264,7 +271,7 @@ fn fm28_signatures_stay_with_their_vendor() {
         Part::RedactedReasoning { data: "data".into(), scheme: Scheme::Gemini },
     ];
     let request = Request {
-        messages: vec![user(vec![hi()]), Message { role: Role::Assistant, parts }],
+        messages: vec![user(vec![hi()]), turn(Role::Assistant, parts)],
         ..Request::default()
     };
     assert_eq!(
@@ -330,9 +337,6 @@ fn what_cannot_be_said_is_refused_by_name() {
         assert_eq!(written(&request, NOVA), Err(field.into()));
     }
     let broken = Part::ToolCall { id: "a".into(), name: "f".into(), arguments: raw(&json!([1])) };
-    let request = Request {
-        messages: vec![Message { role: Role::Assistant, parts: vec![broken] }],
-        ..base()
-    };
+    let request = Request { messages: vec![turn(Role::Assistant, vec![broken])], ..base() };
     assert_eq!(written(&request, NOVA), Err("messages[0]".into()));
 }
