@@ -192,7 +192,7 @@ async fn generate_is_translated() {
     }
 }
 
-/// Its documentation posts with curl's own media type, and LiteLLM with none. A page of another site
+/// Its documentation posts with curl's own media type, and `LiteLLM` with none. A page of another site
 /// could do so too, but not without saying where it comes from.
 #[tokio::test]
 async fn requests_to_ollama_need_no_media_type() {
@@ -222,7 +222,7 @@ async fn requests_to_ollama_need_no_media_type() {
     }
 }
 
-/// LiteLLM leaves out the ids of calls and keeps those of their results.
+/// `LiteLLM` leaves out the ids of calls and keeps those of their results.
 #[test]
 fn results_find_calls_that_have_no_ids() {
     let call = |name: &str| json!({ "function": { "name": name, "arguments": {} } });
