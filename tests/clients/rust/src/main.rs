@@ -87,7 +87,7 @@ async fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("usage: streamgate-clients REPORT")?;
     let place = Arc::new(Place::from_environment()?);
     let together = futures::stream::iter(cases::together(&place)).map(verdict);
-    let mut verdicts: Vec<_> = together.buffer_unordered(32).collect().await;
+    let mut verdicts: Vec<_> = together.buffer_unordered(8).collect().await;
     // What the simulated upstream counts must be counted for one case at a time.
     verdicts.extend(
         futures::stream::iter(cases::alone(&place)).then(verdict).collect::<Vec<_>>().await,
