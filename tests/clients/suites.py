@@ -43,7 +43,9 @@ def node(name):
 def suites(rust):
     """The longest first, so that none is waited for alone."""
     return [
+        python("litellm", ".venv-litellm"),
         python("google"),
+        ("rust-genai", HERE / "rust", [rust, "{report}"]),
         python("openai_responses"),
         python("openai"),
         python("anthropic"),
@@ -55,8 +57,6 @@ def suites(rust):
         node("anthropic"),
         node("openai"),
         node("ollama"),
-        python("litellm", ".venv-litellm"),
-        ("rust-genai", HERE / "rust", [rust, "{report}"]),
         python("langchain"),
         python("bedrock"),
         node("fetch"),

@@ -40,7 +40,7 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture(autouse=True)
 def _collected():
     yield
-    gc.collect()
+    gc.collect(0)
 
 
 def given(provider, model, messages, more):
