@@ -19,7 +19,8 @@ use axum::extract::{ConnectInfo, Request};
 use axum::response::Response;
 use bytes::BytesMut;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, ORIGIN, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -101,7 +102,7 @@ async fn pipeline(
     record.identified(&caller.name);
     gates.push(Arc::clone(&caller.gate));
     let mut admission = caller.gate.admit()?;
-    expect_json(&head.headers)?;
+    expect_json(&head.headers, dialect)?;
     let body = read(body, &state.config.server).await?;
     let body = match form {
         CHAT => prompt::fill_in(&state.config.prompts, &caller, dialect, body, record)?,
@@ -428,10 +429,15 @@ pub fn unix_seconds() -> u64 {
 }
 
 /// Refuses bodies that are not plain JSON. Compressed ones are not decoded (failure mode 68).
-fn expect_json(headers: &HeaderMap) -> Result<(), Error> {
+fn expect_json(headers: &HeaderMap, dialect: &dyn CallerDialect) -> Result<(), Error> {
     let refuse = |message: &str| Err(Error::caller(Fault::new(Kind::MediaType, message)));
     if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return refuse("compressed request bodies are not accepted; send the JSON as it is");
+    }
+    // A browser asks before it sends JSON to another site, and not before it sends a form: what has
+    // an origin must say that it is JSON.
+    if dialect.reads_any_media_type() && !headers.contains_key(ORIGIN) {
+        return Ok(());
     }
     let kind = headers.get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or("?"));
     match kind.map(|kind| kind.split(';').next().unwrap_or_default().trim()) {

@@ -153,20 +153,27 @@ fn conversation(fields: &Fields<'_>, ask: &mut Ask) -> Result<(), Refused> {
     let last = fields.last("contents")?;
     turns(contents)?;
     let config = fields.value.get("generationConfig").unwrap_or(&Value::Null);
-    ask.max_tokens = config["maxOutputTokens"].as_u64();
+    ask.max_tokens = member(config, "maxOutputTokens", "max_output_tokens").as_u64();
     ask.choices = config["candidateCount"].as_u64().unwrap_or(1).clamp(1, 8);
     let tools = fields.value.get("tools").and_then(Value::as_array).into_iter().flatten();
-    let functions = tools.filter_map(|tool| tool["functionDeclarations"].as_array()).flatten();
+    let functions = tools
+        .filter_map(|tool| member(tool, "functionDeclarations", "function_declarations").as_array())
+        .flatten();
     ask.tools =
         functions.filter_map(|function| function["name"].as_str()).map(ToOwned::to_owned).collect();
-    ask.answers_tools = count(last, "functionResponse") > 0;
+    ask.answers_tools = count(last, "functionResponse", "function_response") > 0;
     Ok(())
 }
 
+/// A member under either of its names: the vendor reads both.
+fn member<'a>(object: &'a Value, camel: &str, snake: &str) -> &'a Value {
+    object.get(camel).or_else(|| object.get(snake)).unwrap_or(&Value::Null)
+}
+
 /// Parts of a turn that have this member.
-fn count(turn: &Value, member: &str) -> usize {
+fn count(turn: &Value, camel: &str, snake: &str) -> usize {
     let parts = turn["parts"].as_array().into_iter().flatten();
-    parts.filter(|part| part.get(member).is_some()).count()
+    parts.filter(|part| !member(part, camel, snake).is_null()).count()
 }
 
 /// As many results as calls, in the turn after them, and everything where it belongs.
@@ -193,7 +200,8 @@ fn turns(contents: &[Value]) -> Result<(), Refused> {
                 );
             }
         }
-        let (calls, answers) = (count(turn, "functionCall"), count(turn, "functionResponse"));
+        let calls = count(turn, "functionCall", "function_call");
+        let answers = count(turn, "functionResponse", "function_response");
         if answers != open {
             return refuse(
                 "Please ensure that the number of function response parts is equal to the number of \

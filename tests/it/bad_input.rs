@@ -80,15 +80,15 @@ async fn keys_that_are_missing_wrong_or_oddly_formed() {
         };
         refused(dialect, plain(), 401, "authorization: Bearer").await;
         for (name, value, words) in [
-            ("authorization", "Bearer wrong", "not known"),
+            ("authorization", "Bearer wrong", "Incorrect API key"),
             ("authorization", "Basic c2ctdGVzdA==", "Bearer"),
             ("authorization", "Bearer ", "Bearer"),
             ("authorization", KEY, "Bearer"),
             ("authorization", "Bearer a.b.c", "JWT"),
-            ("x-api-key", "wrong", "not known"),
+            ("x-api-key", "wrong", "Incorrect API key"),
             ("x-api-key", "", "no key"),
-            ("api-key", "wrong", "not known"),
-            ("x-goog-api-key", "wrong", "not known"),
+            ("api-key", "wrong", "Incorrect API key"),
+            ("x-goog-api-key", "wrong", "Incorrect API key"),
         ] {
             refused(dialect, plain().header(name, value), 401, words).await;
         }

@@ -222,6 +222,25 @@ async fn the_delay_before_a_retry_is_told() {
     assert_eq!(own.text().await.unwrap(), body);
 }
 
+/// The vendor's status says which kind of error it is, in a word of its own. Callers of other
+/// languages branch on theirs.
+#[tokio::test]
+async fn the_status_is_no_code_of_other_languages() {
+    for (status, word, code) in [
+        ("404 Not Found", "NOT_FOUND", json!("model_not_found")),
+        ("400 Bad Request", "INVALID_ARGUMENT", Value::Null),
+        ("503 Service Unavailable", "UNAVAILABLE", json!("overloaded")),
+    ] {
+        let body = json!({ "error": { "message": "no", "status": word } }).to_string();
+        let (_upstream, gateway) = scripted(response(status, "application/json", &body)).await;
+        let asked = r#"{"model":"gem/m","input":"hi"}"#;
+        for request in [gateway.chat("gem/m"), gateway.post("/v1/responses", asked)] {
+            let told = json_of(request.send().await.unwrap()).await;
+            assert_eq!(told["error"]["code"], code, "{told}");
+        }
+    }
+}
+
 fn sent(caller: &str, model: &str, body: &Value) -> Value {
     let request = towards(caller).decode_request(CHAT, &body.to_string()).unwrap();
     let target = Target { model, stream: true, form: CHAT, quirks: &Quirks::default() };

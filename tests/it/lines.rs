@@ -2,12 +2,12 @@
 //! other languages, the lists of models, and prompts in their requests.
 
 use serde_json::{Value, json};
-use streamgate::wire::chat::{End, Parameters, Rendered, Role};
+use streamgate::wire::chat::{End, Parameters, Part, Rendered, Role};
 use streamgate::wire::dialect::{
     Asked, CHAT, CallerDialect, Dialect, Mode, by_name, caller_dialects,
 };
 
-use crate::support::gateway::{Gateway, Log, yaml};
+use crate::support::gateway::{Gateway, KEY, Log, yaml};
 use crate::support::simulated::gateway;
 use crate::support::upstream::{Step, Upstream};
 use crate::support::{Ended, call, lines, reader, run};
@@ -202,7 +202,7 @@ async fn body_of(response: reqwest::Response) -> Value {
 async fn questions_before_a_chat_are_answered() {
     let gateway = gateway().await;
     let get = |path: &str| gateway.client.get(format!("{}{path}", gateway.url));
-    let key = format!("Bearer {}", crate::support::gateway::KEY);
+    let key = format!("Bearer {KEY}");
     let response = get("/api/version").header("authorization", &key).send().await.unwrap();
     let told = body_of(response).await;
     assert!(told["version"].as_str().unwrap().split('.').count() == 3, "{told}");
@@ -253,4 +253,61 @@ async fn embeddings_are_passed_on() {
     let response = gateway.post("/api/embed", ask).send().await.unwrap();
     assert_eq!(response.status(), 400);
     assert!(response.text().await.unwrap().contains("never translated"));
+}
+
+/// Its documentation posts with curl's own media type, and `LiteLLM` with none. A page of another site
+/// could do so too, but not without saying where it comes from.
+#[tokio::test]
+async fn requests_to_ollama_need_no_media_type() {
+    let gateway = gateway().await;
+    let body =
+        r#"{"model":"ollama/n3","messages":[{"role":"user","content":"hi"}],"stream":false}"#;
+    for (kind, origin, status) in [
+        (None, None, 200),
+        (Some("application/x-www-form-urlencoded"), None, 200),
+        (Some("application/x-www-form-urlencoded"), Some("https://elsewhere.example"), 415),
+        (None, Some("https://elsewhere.example"), 415),
+        (Some("application/json"), Some("https://elsewhere.example"), 200),
+    ] {
+        let mut asked = gateway
+            .client
+            .post(format!("{}/api/chat", gateway.url))
+            .header("authorization", format!("Bearer {KEY}"))
+            .body(body);
+        if let Some(kind) = kind {
+            asked = asked.header("content-type", kind);
+        }
+        if let Some(origin) = origin {
+            asked = asked.header("origin", origin);
+        }
+        let answer = asked.send().await.unwrap();
+        assert_eq!(answer.status(), status, "{kind:?} from {origin:?}");
+    }
+}
+
+/// `LiteLLM` leaves out the ids of calls and keeps those of their results.
+#[test]
+fn results_find_calls_that_have_no_ids() {
+    let call = |name: &str| json!({ "function": { "name": name, "arguments": {} } });
+    let result = |id: &str| json!({ "role": "tool", "tool_call_id": id, "content": id });
+    let body = json!({
+        "model": "m",
+        "messages": [
+            { "role": "user", "content": "hi" },
+            { "role": "assistant", "tool_calls": [call("alpha"), call("beta")] },
+            result("first"),
+            result("second"),
+        ],
+    });
+    let request = towards("ollama").decode_request(CHAT, &body.to_string()).expect("a request");
+    let parts = || request.messages.iter().flat_map(|message| &message.parts);
+    let calls = parts().filter_map(|part| match part {
+        Part::ToolCall { id, .. } => Some(id),
+        _ => None,
+    });
+    let results = parts().filter_map(|part| match part {
+        Part::ToolResult { id, .. } => Some(id),
+        _ => None,
+    });
+    assert_eq!(calls.collect::<Vec<_>>(), results.collect::<Vec<_>>());
 }

@@ -77,8 +77,9 @@ impl Refusal {
         Cow::Borrowed(match self {
             Self::Missing => "no key given; send `authorization: Bearer KEY` or `x-api-key: KEY`",
             Self::Scheme => "the authorization header must be `Bearer KEY`",
+            // It begins in OpenAI's words, by which LiteLLM tells it from a bad request.
             Self::UnknownKey => {
-                "the key is not known here; check that it is a Streamgate key, complete and current"
+                "Incorrect API key provided; check that it is a Streamgate key, complete and current"
             }
             Self::NoIssuers => "this gateway does not accept JWTs; send a key instead",
             Self::TooLong => "the token is too long; a JWT of at most 8 KiB is accepted",

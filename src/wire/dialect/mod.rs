@@ -148,6 +148,11 @@ pub trait CallerDialect: Sync {
     fn marker(&self) -> Option<&'static str> {
         None
     }
+    /// Whether the vendor reads a request as JSON whatever its media type says, so that clients may
+    /// not say it.
+    fn reads_any_media_type(&self) -> bool {
+        false
+    }
     /// Reads what the gateway itself needs of a request, and no more: unknown fields are fine.
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault>;
     /// Puts a filled-in prompt into a request of the form [`CHAT`], by surgery: its messages before

@@ -7,12 +7,13 @@ import { createOpenAI } from "@ai-sdk/openai";
 import { generateText, jsonSchema, stepCountIs, streamText, tool } from "ai";
 import OpenAI from "openai";
 
-import { ARGUMENTS, countOf, FAULTS, GATEWAY, KEY, ODD, SCHEMA, stats, tokens, waitForCancel } from "./shared.js";
+import {
+  ARGUMENTS, countOf, FAULTS, GATEWAY, KEY, ODD, SCHEMA, stats, tokens, UPSTREAMS, waitForCancel,
+} from "./shared.js";
 
 const baseURL = `${GATEWAY}/v1`;
 const client = new OpenAI({ baseURL, apiKey: KEY, maxRetries: 0, timeout: 30000 });
 const vercel = createOpenAI({ baseURL, apiKey: KEY });
-const ALL = ["sim", "sim-anthropic", "sim-responses"];
 const TOOLS = ["alpha", "beta"].map((name) => ({
   type: "function", name, description: "x", parameters: SCHEMA, strict: true,
 }));
@@ -47,7 +48,7 @@ async function helper(model, more = {}) {
 const whole = (model, more = {}) => client.responses.create({ model, input: "count", ...more });
 const WAYS = { raw, helper, whole };
 
-for (const upstream of ALL) {
+for (const upstream of UPSTREAMS) {
   for (const [way, ask] of Object.entries(WAYS)) {
     const name = (what) => `responses ${way} ${upstream}: ${what}`;
 

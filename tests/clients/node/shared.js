@@ -1,7 +1,18 @@
-// What the Node suites share. The gateway and the simulated upstream are started by ../run.
+// What the Node suites share. The gateway and the simulated upstream are started by ../suites.py.
+
+import { readFileSync } from "node:fs";
 
 export const { GATEWAY, SIM, KEY } = process.env;
-export const UPSTREAMS = ["sim", "sim-anthropic"];
+const upstreams = JSON.parse(readFileSync(new URL("../upstreams.json", import.meta.url)));
+/** The providers of ../suites.py, one for each upstream. */
+export const UPSTREAMS = upstreams.map(({ dialect }) => `sim-${dialect}`);
+export const alias = (upstream) => upstream.replace("sim", "alias");
+export const ALIASES = UPSTREAMS.map(alias).sort();
+const facts = (upstream) => upstreams.find(({ dialect }) => upstream === `sim-${dialect}`);
+/** Whether an answer of it is cut without its terminator, although it has said why it stopped. */
+export const needsTerminator = (upstream) => facts(upstream).terminator;
+/** Whether its usage tells reasoning apart. */
+export const countsReasoning = (upstream) => facts(upstream).reasoning_tokens;
 export const FAULTS = ["err5", "close5", "reset5", "junk5", "stall5"];
 export const ODD = ["n3-i700000", "n3-f1200", "n20-crlf", "n5-split", "n20-comment"];
 export const ARGUMENTS = [0, 1].map((call) => ({ call, note: "simulated" }));

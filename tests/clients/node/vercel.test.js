@@ -1,4 +1,4 @@
-// The Vercel AI SDK with three of its providers, in front of both upstreams.
+// The Vercel AI SDK with three of its providers, in front of every upstream.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

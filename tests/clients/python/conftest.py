@@ -1,6 +1,6 @@
 """What the Python suites share: where things run, the tool and the image, and a recording provider.
 
-The gateway and the simulated upstream are started by `../run`; nothing here starts them.
+The gateway and the simulated upstream are started by `../suites.py`; nothing here starts them.
 """
 
 import base64
@@ -12,6 +12,7 @@ import threading
 import urllib.request
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,62 @@ SIM = os.environ["SIM"]
 KEY = os.environ["KEY"]
 LIMITED_KEY = os.environ["LIMITED_KEY"]  # one request per minute
 
-UPSTREAMS = ["sim", "sim-anthropic"]
+# The providers of `../suites.py`, one for each upstream: `sim-*`, and `seen-*` through the recorder. And what is
+# peculiar to each.
+_LISTED = json.loads((Path(__file__).parents[1] / "upstreams.json").read_text())
+FACTS = {f"sim-{facts['dialect']}": facts for facts in _LISTED}
+UPSTREAMS = list(FACTS)
+CHAT, ANTHROPIC, RESPONSES, GEMINI = "sim-openai-chat", "sim-anthropic", "sim-openai-responses", "sim-gemini"
+
+
+def pytest_generate_tests(metafunc):
+    """Every case that names an upstream is asked of each."""
+    if "upstream" in metafunc.fixturenames:
+        metafunc.parametrize("upstream", UPSTREAMS)
+
+
+def needs_terminator(upstream):
+    """Whether an answer of it is cut without its terminator, although it has said why it stopped."""
+    return FACTS[upstream]["terminator"]
+
+
+def counts_reasoning(upstream):
+    """Whether its usage tells reasoning apart."""
+    return FACTS[upstream]["reasoning_tokens"]
+
+
+def refusal(upstream):
+    """How it refuses: "said" in words of their own kind; "explained" or only "stopped", with a reason that says so; or
+    as plain "text"."""
+    return FACTS[upstream]["refusal"]
+
+
+def seen(upstream):
+    """The same upstream behind the recorder."""
+    return upstream.replace("sim", "seen", 1)
+
+
+def alias(upstream):
+    return upstream.replace("sim", "alias", 1)
+
+
+ALIASES = sorted(map(alias, UPSTREAMS))
+
+
+def holds(value, sought):
+    """Whether a string or a value is anywhere in a request, under whatever name its language has for it."""
+    if value == sought:
+        return True
+    if isinstance(value, str):
+        return sought in value if isinstance(sought, str) else value.startswith("{") and holds(json.loads(value), sought)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(holds(one, sought) for one in inner)
+
+
+def cannot(why):
+    """Says why a case cannot be with this client and this upstream; `../table.py` tells it."""
+    pytest.skip(f"cannot: {why}")
+
 
 SCHEMA = {
     "type": "object",

@@ -1,16 +1,17 @@
-"""anthropic-python, messages, in front of both upstreams."""
+"""anthropic-python, messages, in front of every upstream."""
 
 from datetime import datetime, timedelta, timezone
 
 import anthropic
 import pytest
-from conftest import GATEWAY, KEY, LIMITED_KEY, PNG, SCHEMA, UPSTREAMS, stats, tokens, wait_for_cancel
+from conftest import (
+    ALIASES, ANTHROPIC, CHAT, GATEWAY, KEY, LIMITED_KEY, PNG, SCHEMA, alias, holds, needs_terminator, refusal, seen,
+    stats, tokens, wait_for_cancel,
+)
 
 ASK = [{"role": "user", "content": "count"}]
 TOOLS = [{"name": name, "description": "x", "input_schema": SCHEMA} for name in ("alpha", "beta")]
 THINK = {"type": "enabled", "budget_tokens": 1024}
-
-pytestmark = pytest.mark.parametrize("upstream", UPSTREAMS)
 
 
 @pytest.fixture
@@ -98,21 +99,22 @@ def test_reasoning_raw(client, upstream):
 
 @pytest.mark.parametrize("ask", [accumulated, whole])
 def test_reasoning_given_back(client, upstream, ask, recorder):
-    model = f"{upstream.replace('sim', 'seen', 1)}/think6-tools1"
+    model = f"{seen(upstream)}/think6-tools1"
     first = ask(client, model, tools=TOOLS, thinking=THINK)
     assert [block.type for block in first.content] == ["thinking", "tool_use"]
     thinking, call = first.content
     assert thinking.thinking == tokens(6, "r")
-    if upstream == "sim-anthropic":
+    if upstream == ANTHROPIC:
         assert thinking.signature == "c2ltdWxhdGVkLXNpZ25hdHVyZQ=="
     results = [{"type": "tool_result", "tool_use_id": call.id, "content": "done"}]
     turns = [*ASK, {"role": "assistant", "content": first.content}, {"role": "user", "content": results}]
     second = ask(client, model, messages=turns, tools=TOOLS, thinking=THINK)
     assert text_of(second) == tokens(20)
-    if upstream == "sim-anthropic":
+    if upstream == ANTHROPIC:
         back = recorder.last["messages"][1]["content"][0]
         assert (back["thinking"], back["signature"]) == (tokens(6, "r"), thinking.signature)
-    else:
+    assert holds(recorder.last, "done")
+    if upstream == CHAT:
         roles = [message["role"] for message in recorder.last["messages"]]
         assert roles == ["user", "assistant", "tool"]
 
@@ -187,51 +189,54 @@ def test_odd_streams(client, upstream, words):
 
 
 def test_no_terminator(client, upstream):
-    """After a finish reason OpenAI's `[DONE]` says nothing new; without `message_stop` an answer is cut."""
-    if upstream == "sim":
-        assert raw(client, f"{upstream}/n20-nodone")[0] == tokens(20)
-    else:
+    """Where the finish reason has said it all, as before OpenAI's `[DONE]`, nothing is missed; else an answer is cut."""
+    if needs_terminator(upstream):
         with pytest.raises(anthropic.APIStatusError):
             raw(client, f"{upstream}/n20-nodone")
+    else:
+        assert raw(client, f"{upstream}/n20-nodone")[0] == tokens(20)
 
 
 def test_refusal(client, upstream):
     final = accumulated(client, f"{upstream}/refuse")
-    if upstream == "sim-anthropic":
+    if refusal(upstream) in ("explained", "stopped"):
         assert (final.stop_reason, final.content) == ("refusal", [])
     else:
         assert text_of(final).startswith("I am a simulated model")
 
 
 def test_image(client, upstream, recorder):
-    model = f"{upstream.replace('sim', 'seen', 1)}/n3"
+    model = f"{seen(upstream)}/n3"
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
     asked = [{"role": "user", "content": [{"type": "text", "text": "see"}, image]}]
     assert text_of(whole(client, model, messages=asked)) == tokens(3)
-    part = recorder.last["messages"][0]["content"][1]
-    if upstream == "sim":
+    assert holds(recorder.last, PNG) and holds(recorder.last, "see")
+    if upstream == CHAT:
+        part = recorder.last["messages"][0]["content"][1]
         assert part["image_url"]["url"] == f"data:image/png;base64,{PNG}"
-    else:
-        assert part == image
+    if upstream == ANTHROPIC:
+        assert recorder.last["messages"] == asked
 
 
 def test_structured_output(client, upstream, recorder):
-    model = f"{upstream.replace('sim', 'seen', 1)}/n3"
+    model = f"{seen(upstream)}/n3"
     config = {"format": {"type": "json_schema", "schema": SCHEMA}}
     assert text_of(whole(client, model, output_config=config)) == tokens(3)
-    if upstream == "sim":
+    assert holds(recorder.last, SCHEMA["properties"])
+    if upstream == CHAT:
         assert recorder.last["response_format"]["json_schema"]["schema"] == SCHEMA
-    else:
+    if upstream == ANTHROPIC:
         assert recorder.last["output_config"] == config
 
 
 def test_system_prompt(client, upstream, recorder):
-    model = f"{upstream.replace('sim', 'seen', 1)}/n3"
+    model = f"{seen(upstream)}/n3"
     assert text_of(whole(client, model, system="be brief")) == tokens(3)
-    if upstream == "sim":
+    if upstream == CHAT:
         assert recorder.last["messages"][0]["role"] in ("system", "developer")
-    else:
+    if upstream == ANTHROPIC:
         assert recorder.last["system"] == "be brief"
+    assert holds(recorder.last, "be brief")
 
 
 @pytest.mark.parametrize("ask", [raw, whole])
@@ -249,13 +254,13 @@ def test_abort(client, upstream, ask):
     wait_for_cancel(before)
 
 
-def test_wrong_key(client, upstream):
+def test_wrong_key(client):
     wrong = client.with_options(api_key="sg-wrong")
     long = [{"role": "user", "content": "x" * 4_000_000}]
     for ask in (raw, whole):
         for messages in (ASK, long):
             with pytest.raises(anthropic.AuthenticationError):
-                ask(wrong, f"{upstream}/n3", messages=messages)
+                ask(wrong, f"{ANTHROPIC}/n3", messages=messages)
     with pytest.raises(anthropic.AuthenticationError):
         wrong.models.list()
 
@@ -270,5 +275,5 @@ def test_unknown_model(client, upstream, model):
 
 def test_models_and_alias(client, upstream):
     listed = [model.id for model in client.models.list()]
-    assert listed == ["alias-sim", "alias-sim-anthropic"]
-    assert raw(client, f"alias-{upstream}")[0] == tokens(20)
+    assert sorted(listed) == ALIASES
+    assert raw(client, alias(upstream))[0] == tokens(20)

@@ -17,7 +17,7 @@ NAMES = ("alpha", "beta")
 CHAT_TOOLS = [{"type": "function", "function": {"name": name, "parameters": SCHEMA}} for name in NAMES]
 TOOLS = [{"name": name, "input_schema": SCHEMA} for name in NAMES]
 # Converse; Converse with signed requests; Anthropic's own events on Bedrock and on Vertex.
-UPSTREAMS = ["sim-bedrock", "sim-bedrock-signed", "sim-anthropic-bedrock", "sim-anthropic-vertex"]
+HOSTINGS = ["sim-bedrock", "hosted-bedrock-signed", "hosted-anthropic-bedrock", "hosted-anthropic-vertex"]
 
 
 @pytest.fixture
@@ -114,15 +114,15 @@ def say(chat, model, **more):
     return text, finish, usage
 
 
-@pytest.mark.parametrize("upstream", UPSTREAMS)
+@pytest.mark.parametrize("hosting", HOSTINGS)
 class TestInFront:
-    def test_text(self, chat, messages, upstream):
+    def test_text(self, chat, messages, hosting):
         # The second with silence between its tokens: heartbeats.
         for program, count in (("n20", 20), ("n3-i700000", 3), ("n20-split", 20)):
-            model = f"{upstream}/{program}"
+            model = f"{hosting}/{program}"
             text, finish, usage = say(chat, model)
             assert (text, finish, usage.completion_tokens) == (tokens(count), "stop", count)
-        model = f"{upstream}/n20"
+        model = f"{hosting}/n20"
         with messages.messages.stream(model=model, messages=ASK, max_tokens=2048) as stream:
             assert "".join(stream.text_stream) == tokens(20)
             final = stream.get_final_message()
@@ -132,18 +132,18 @@ class TestInFront:
         whole = chat.chat.completions.create(model=model, messages=ASK)
         assert whole.choices[0].message.content == tokens(20)
 
-    def test_reasoning_and_its_signature(self, messages, upstream):
-        model = f"{upstream}/think3-n5"
+    def test_reasoning_and_its_signature(self, messages, hosting):
+        model = f"{hosting}/think3-n5"
         with messages.messages.stream(model=model, messages=ASK, max_tokens=2048) as stream:
             final = stream.get_final_message()
         assert [block.type for block in final.content] == ["thinking", "text"]
         assert final.content[0].thinking == tokens(3, "r") and final.content[0].signature
         turns = [*ASK, {"role": "assistant", "content": final.content}, *ASK]
-        whole = messages.messages.create(model=f"{upstream}/n5", messages=turns, max_tokens=2048)
+        whole = messages.messages.create(model=f"{hosting}/n5", messages=turns, max_tokens=2048)
         assert whole.content[0].text == tokens(5)
 
-    def test_tools_over_two_turns(self, chat, messages, upstream):
-        model = f"{upstream}/tools2-n5"
+    def test_tools_over_two_turns(self, chat, messages, hosting):
+        model = f"{hosting}/tools2-n5"
         first = chat.chat.completions.create(model=model, messages=ASK, tools=CHAT_TOOLS).choices[0]
         assert first.finish_reason == "tool_calls"
         calls = first.message.tool_calls
@@ -160,16 +160,16 @@ class TestInFront:
         again = messages.messages.create(model=model, messages=turns, max_tokens=2048, tools=TOOLS)
         assert again.content[0].text == tokens(5)
 
-    def test_errors_before_the_stream(self, chat, messages, upstream):
+    def test_errors_before_the_stream(self, chat, messages, hosting):
         for status, kind in ((400, "BadRequestError"), (401, "AuthenticationError"), (429, "RateLimitError")):
             with pytest.raises(getattr(openai, kind), match="simulated upstream"):
-                say(chat, f"{upstream}/e{status}")
+                say(chat, f"{hosting}/e{status}")
             with pytest.raises(getattr(anthropic, kind), match="simulated upstream"):
-                messages.messages.create(model=f"{upstream}/e{status}", messages=ASK, max_tokens=9)
+                messages.messages.create(model=f"{hosting}/e{status}", messages=ASK, max_tokens=9)
 
-    def test_errors_within_the_stream(self, chat, messages, upstream):
+    def test_errors_within_the_stream(self, chat, messages, hosting):
         for program in ("n20-err5", "n20-close5", "n20-reset5", "n20-junk5", "n20-nodone"):
-            model = f"{upstream}/{program}"
+            model = f"{hosting}/{program}"
             with pytest.raises(openai.APIError):
                 say(chat, model)
             said = ""

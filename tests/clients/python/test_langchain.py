@@ -1,8 +1,8 @@
-"""langchain-openai's ChatOpenAI in front of both upstreams."""
+"""langchain-openai's ChatOpenAI in front of every upstream."""
 
 import openai
 import pytest
-from conftest import GATEWAY, KEY, SCHEMA, UPSTREAMS, tokens
+from conftest import GATEWAY, KEY, SCHEMA, tokens
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_openai import ChatOpenAI
 
@@ -10,8 +10,6 @@ TOOLS = [
     {"type": "function", "function": {"name": name, "description": "x", "parameters": SCHEMA}}
     for name in ("alpha", "beta")
 ]
-
-pytestmark = pytest.mark.parametrize("upstream", UPSTREAMS)
 
 
 def chat(model):

@@ -167,8 +167,8 @@ impl Told {
                 |status| format!("the upstream answered with status {status}"),
             )
         });
-        let code = self.reason.or(self.status);
-        Fault { kind, message, code, param: None }
+        // The status is the kind, in words that only this vendor's callers know.
+        Fault { kind, message, code: self.reason, param: None }
     }
 
     fn kind(&self, status: u16) -> Kind {

@@ -120,6 +120,10 @@ impl CallerDialect for Ollama {
         ]
     }
 
+    fn reads_any_media_type(&self) -> bool {
+        true
+    }
+
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
         request::envelope(asked)
     }

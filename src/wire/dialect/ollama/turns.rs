@@ -51,6 +51,8 @@ struct FunctionBody<'a> {
 struct Open {
     id: String,
     name: String,
+    /// Its caller gave it no id.
+    invented: bool,
 }
 
 /// Reads all turns. Results of tools that follow each other become one turn of the user.
@@ -104,12 +106,13 @@ fn assistant(
     for (i, call) in calls.into_iter().enumerate() {
         let name = call.function.name;
         let id = call.id.filter(|id| !id.is_empty());
+        let invented = id.is_none();
         let id = id.unwrap_or_else(|| format!("call_{place}_{i}"));
         let arguments = arguments(call.function.arguments).ok_or_else(|| {
             let path = format!("{path}.tool_calls[{i}].function.arguments");
             refuse(&path, "must be an object")
         })?;
-        open.push(Open { id: id.clone(), name: name.clone() });
+        open.push(Open { id: id.clone(), name: name.clone(), invented });
         parts.push(Part::ToolCall { id, name, arguments });
     }
     Ok(parts)
@@ -130,8 +133,9 @@ fn result(path: &str, mut body: MessageBody<'_>, open: &mut Vec<Open>) -> Result
     let name = body.tool_name.take().filter(|name| !name.is_empty());
     let by_id = open.iter().position(|call| Some(&call.id) == id.as_ref());
     let by_name = || open.iter().position(|call| Some(&call.name) == name.as_ref());
-    // One that gives no id and no name answers the first call that is open.
-    let first = || (id.is_none() && name.is_none() && !open.is_empty()).then_some(0);
+    // One that gives no id and no name answers the first call that is open, and one whose id no call
+    // has the first that has none: some clients keep the ids of results only.
+    let first = || open.iter().position(|call| name.is_none() && (id.is_none() || call.invented));
     let id = match by_id.or_else(by_name).or_else(first) {
         Some(at) => open.remove(at).id,
         None => id.ok_or_else(|| {
