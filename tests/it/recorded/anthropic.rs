@@ -3,16 +3,14 @@
 
 use serde_json::Value;
 
-use super::extract::{self, Recorded, event_stream};
+use super::extract::{self, Folder, Recorded, event_stream};
 use crate::support::{Choice, Ended, Tool, View, anthropic};
 
 /// The recordings.
 pub(super) const RECORDED: Recorded = Recorded {
     name: "anthropic",
-    folders: &["anthropic"],
-    suffix: ".sse",
+    folders: &[Folder::events("anthropic")],
     framed: |payloads| event_stream(payloads, true),
-    payloads: extract::payloads,
     view: |payloads| messages(&extract::values(payloads)),
     neutral: |stop, _| match stop {
         "tool_use" => "tools",
@@ -27,6 +25,11 @@ pub(super) const RECORDED: Recorded = Recorded {
     withheld: |value, _| value["type"] == "ping",
     terminal: |data| data.contains("\"message_stop\""),
 };
+
+#[test]
+fn every_recording_to_every_caller() {
+    super::every_recording(&RECORDED);
+}
 
 fn messages(values: &[(&str, Value)]) -> View {
     let mut view = View::default();

@@ -3,16 +3,14 @@
 
 use serde_json::Value;
 
-use super::extract::{self, Recorded, event_stream};
+use super::extract::{self, Folder, Recorded, event_stream};
 use crate::support::{Choice, Ended, Tool, View, cohere};
 
 /// The recordings.
 pub(super) const RECORDED: Recorded = Recorded {
     name: "cohere",
-    folders: &["cohere"],
-    suffix: ".sse",
+    folders: &[Folder::events("cohere")],
     framed: |payloads| event_stream(payloads, true),
-    payloads: extract::payloads,
     view: |payloads| view(&extract::values(payloads)),
     neutral: |stop, _| match stop {
         "TOOL_CALL" => "tools",
@@ -23,6 +21,11 @@ pub(super) const RECORDED: Recorded = Recorded {
     withheld: |_, _| false,
     terminal: |data| data.contains("\"message-end\""),
 };
+
+#[test]
+fn every_recording_to_every_caller() {
+    super::every_recording(&RECORDED);
+}
 
 fn view(values: &[(&str, Value)]) -> View {
     let mut view = View::default();

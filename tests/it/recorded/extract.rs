@@ -22,14 +22,11 @@ pub(super) static RECORDED: &[&Recorded] = &[
 pub(super) struct Recorded {
     /// The dialect.
     pub(super) name: &'static str,
-    /// The folders of its recordings.
-    pub(super) folders: &'static [&'static str],
-    /// The suffix of those that hold the bytes as they came.
-    pub(super) suffix: &'static str,
-    /// The bytes of a recording that holds payloads only, one for each line.
+    /// Where its recordings are.
+    pub(super) folders: &'static [Folder],
+    /// The bytes of a recording that holds payloads only, one for each line, in the framing of the
+    /// first folder.
     pub(super) framed: fn(&[&str]) -> Vec<u8>,
-    /// Cuts the bytes into (event name, payload).
-    pub(super) payloads: fn(&[u8]) -> Vec<(String, String)>,
     /// What the payloads say.
     pub(super) view: fn(&[(String, String)]) -> View,
     /// The neutral word for a recorded stop, as `support::language::Language::stop` takes it.
@@ -39,6 +36,25 @@ pub(super) struct Recorded {
     pub(super) withheld: fn(&Value, bool) -> bool,
     /// Whether a payload ends the stream.
     pub(super) terminal: fn(&str) -> bool,
+}
+
+/// Recordings in one framing.
+pub(super) struct Folder {
+    /// The folder.
+    pub(super) name: &'static str,
+    /// The suffix of those that hold the bytes as they came.
+    pub(super) suffix: &'static str,
+    /// The media type that they came with, where it says how they are cut.
+    pub(super) media_type: &'static str,
+    /// Cuts the bytes into (event name, payload).
+    pub(super) payloads: fn(&[u8]) -> Vec<(String, String)>,
+}
+
+impl Folder {
+    /// Event streams.
+    pub(super) const fn events(name: &'static str) -> Self {
+        Self { name, suffix: ".sse", media_type: "", payloads }
+    }
 }
 
 /// Whose recordings these are.

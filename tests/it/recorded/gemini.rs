@@ -4,17 +4,28 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use serde_json::value::RawValue;
+use streamgate::wire::dialect::{self, CHAT, Call, Mode};
+use streamgate::wire::framing::Framing;
+use streamgate::wire::transcode::Transcoder;
 
-use super::extract::{self, Recorded, event_stream};
-use crate::support::{Choice, Ended, Tool, View, gemini};
+use super::CAP;
+use super::extract::{self, Folder, Recorded, event_stream};
+use crate::support::{Choice, Ended, Tool, View, call, feed, gemini};
 
 /// The recordings.
 pub(super) const RECORDED: Recorded = Recorded {
     name: "gemini",
-    folders: &["gemini-sse"],
-    suffix: ".sse",
+    folders: &[
+        Folder { name: "gemini-sse", suffix: ".sse", media_type: "", payloads },
+        Folder {
+            name: "gemini-array",
+            suffix: ".json",
+            media_type: "application/json; charset=UTF-8",
+            payloads: elements,
+        },
+    ],
     framed: |payloads| event_stream(payloads, false),
-    payloads,
     view: |payloads| chunks(&extract::values(payloads)),
     neutral: |stop, choice| match stop {
         "STOP" if !choice.tools.is_empty() => "tools",
@@ -25,6 +36,11 @@ pub(super) const RECORDED: Recorded = Recorded {
     withheld: |_, _| false,
     terminal: |_| false,
 };
+
+#[test]
+fn every_recording_to_every_caller() {
+    super::every_recording(&RECORDED);
+}
 
 /// Events, and at the end an error that came as bare JSON.
 fn payloads(body: &[u8]) -> Vec<(String, String)> {
@@ -38,8 +54,56 @@ fn payloads(body: &[u8]) -> Vec<(String, String)> {
     out
 }
 
+/// The elements of an array, each on one line: an event cannot hold more.
+fn elements(body: &[u8]) -> Vec<(String, String)> {
+    let on_one_line = |element: String| element.lines().map(str::trim).collect::<String>();
+    laid_out(body).into_iter().map(|element| (String::new(), on_one_line(element))).collect()
+}
+
+/// The elements of an array, as they came.
+fn laid_out(body: &[u8]) -> Vec<String> {
+    let list: Vec<Box<RawValue>> = serde_json::from_slice(body).expect("an array");
+    list.into_iter().map(|element| element.get().to_owned()).collect()
+}
+
+/// 42: callers who ask for an array get the elements as they were laid out, whichever way they came,
+/// and from upstreams of other languages an array that says the same.
+#[test]
+fn fm42_arrays_come_as_arrays() {
+    let Some(root) = super::recorded() else { return };
+    let upstream = dialect::by_name("gemini").expect("it is there");
+    let caller = upstream.as_caller().expect("callers speak it");
+    let call = Call { form: "array", ..call(true, true) };
+    for recording in super::recordings(&root, &RECORDED) {
+        let array = recording.framing == Framing::JsonArray;
+        let run = |mode, step: usize| {
+            let codec = Transcoder::new(
+                recording.framing,
+                CAP,
+                upstream.decoder(CHAT),
+                caller.encoder(&call, mode),
+                mode,
+            );
+            feed(codec, &recording.body, (step..recording.body.len()).step_by(step)).out
+        };
+        for step in [7, recording.body.len()] {
+            let name = &recording.name;
+            if array {
+                let whole = laid_out(&recording.body).join(",\r\n");
+                let out = String::from_utf8(run(Mode::Verbatim, step)).expect(name);
+                assert_eq!(out, format!("[{whole}]\n"), "{name}");
+            }
+            let read = gemini::array(&run(Mode::Translated, step));
+            let read = read.unwrap_or_else(|why| panic!("{name}: {why}"));
+            let streamed =
+                super::run(upstream, caller, &recording, (Mode::Translated, true, true), step);
+            assert_eq!(Ok(read), (gemini::LANGUAGE.stream)(&streamed.out, true), "{name}");
+        }
+    }
+}
+
 /// Streams, or the elements of an array.
-pub(super) fn chunks(values: &[(&str, Value)]) -> View {
+fn chunks(values: &[(&str, Value)]) -> View {
     let mut view = View::default();
     let mut usage = BTreeMap::new();
     // The parts of calls whose arguments are streamed.

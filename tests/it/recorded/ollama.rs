@@ -3,20 +3,14 @@
 
 use serde_json::Value;
 
-use super::extract::Recorded;
+use super::extract::{Folder, Recorded};
 use crate::support::{Choice, Ended, Tokens, Tool, View};
 
 /// The recordings.
 pub(super) const RECORDED: Recorded = Recorded {
     name: "ollama",
-    folders: &["ollama"],
-    suffix: ".ndjson",
+    folders: &[Folder { name: "ollama", suffix: ".ndjson", media_type: "", payloads }],
     framed: |payloads| payloads.join("\n").into_bytes(),
-    payloads: |body| {
-        let text = String::from_utf8_lossy(body);
-        let lines = text.lines().filter(|line| !line.trim().is_empty());
-        lines.map(|line| (String::new(), line.to_owned())).collect()
-    },
     view,
     neutral: |stop, choice| match stop {
         "length" => "length",
@@ -26,6 +20,17 @@ pub(super) const RECORDED: Recorded = Recorded {
     withheld: |_, _| false,
     terminal: |data| data.contains("\"done\":true"),
 };
+
+#[test]
+fn every_recording_to_every_caller() {
+    super::every_recording(&RECORDED);
+}
+
+fn payloads(body: &[u8]) -> Vec<(String, String)> {
+    let text = String::from_utf8_lossy(body);
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    lines.map(|line| (String::new(), line.to_owned())).collect()
+}
 
 fn view(payloads: &[(String, String)]) -> View {
     let mut view = View::default();

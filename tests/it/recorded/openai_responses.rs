@@ -3,16 +3,14 @@
 
 use serde_json::Value;
 
-use super::extract::{self, Recorded, event_stream};
+use super::extract::{self, Folder, Recorded, event_stream};
 use crate::support::{Choice, Ended, Tool, View, openai_responses};
 
 /// The recordings.
 pub(super) const RECORDED: Recorded = Recorded {
     name: "openai-responses",
-    folders: &["openai-responses"],
-    suffix: ".sse",
+    folders: &[Folder::events("openai-responses")],
     framed: |payloads| event_stream(payloads, false),
-    payloads: extract::payloads,
     view: |payloads| view(&extract::values(payloads)),
     neutral: |stop, choice| match stop {
         "max_output_tokens" => "length",
@@ -28,6 +26,11 @@ pub(super) const RECORDED: Recorded = Recorded {
             .any(|word| data.contains(&format!("\"type\":\"response.{word}\"")))
     },
 };
+
+#[test]
+fn every_recording_to_every_caller() {
+    super::every_recording(&RECORDED);
+}
 
 /// What the items say when they are done; a stream that breaks off says what its fragments did.
 fn view(values: &[(&str, Value)]) -> View {
