@@ -83,12 +83,21 @@ pub(super) fn translated(
         || format!("the caller sees {:?}, recorded {:?}", read.ended, view.ended),
     )?;
     let language = reader(caller);
+    let nothing = Choice::default();
+    let known = |index: &u64, said: &Choice| view.choices.contains_key(index) || *said == nothing;
+    let more = read.choices.iter().find(|(index, said)| !known(index, said));
+    support::must(more.is_none(), || format!("an alternative that was not recorded: {more:?}"))?;
     for (index, expected) in
         view.choices.iter().filter(|(index, _)| !language.single || **index == 0)
     {
-        let nothing = Choice::default();
         let got = read.choices.get(index).unwrap_or(&nothing);
         same_choice((upstream, caller), got, expected, view.ended == Ended::Complete)?;
+        for (got, said) in got.tools.iter().zip(&expected.tools) {
+            let own = own_id(view, said);
+            support::must(own.is_none_or(|id| id == got.id), || {
+                format!("the id of {got:?}, recorded {said:?}")
+            })?;
+        }
     }
     if view.ended == Ended::Complete && (want_usage || !stream || language.usage_always) {
         same_usage(caller, read.usage, view.usage)?;
@@ -133,6 +142,15 @@ fn same_choice(
     support::must(!complete || got.stop == stop, || {
         format!("stop {:?}, expected {stop:?}", got.stop)
     })
+}
+
+/// A call's own id, where every caller is told it: all languages allow it, and no other call has it.
+fn own_id<'v>(view: &'v View, tool: &'v Tool) -> Option<&'v str> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let all = view.choices.values().flat_map(|choice| &choice.tools);
+    let unique = all.filter(|other| other.id == tool.id).count() == 1;
+    let plain = !tool.id.is_empty() && tool.id.bytes().all(allowed);
+    (unique && plain).then_some(tool.id.as_str())
 }
 
 /// Tables 14.1: the caller's word for a recorded stop.

@@ -11,6 +11,7 @@ use streamgate::wire::dialect::{self, CHAT, Mode};
 use streamgate::wire::transcode::Transcoder;
 
 use super::agree::{translated, verbatim};
+use super::carried::{Carried, Whose, text};
 use super::extract::{self, Folder, Recorded, recorded_by};
 use super::{files, recorded};
 use crate::support::aws::message;
@@ -22,6 +23,7 @@ pub(super) const RECORDED: Recorded = Recorded {
     folders: &[Folder { name: "bedrock-eventstream", suffix: ".bin", media_type: "", payloads }],
     framed,
     view: |payloads| converse(&extract::values(payloads)),
+    carried,
     neutral: |stop, _| match stop {
         "tool_use" => "tools",
         "max_tokens" => "length",
@@ -37,6 +39,23 @@ pub(super) const RECORDED: Recorded = Recorded {
 #[test]
 fn every_recording_to_every_caller() {
     super::every_recording(&RECORDED);
+}
+
+fn carried(values: &[(&str, Value)]) -> Carried {
+    let mut out = Carried::default();
+    for (_, value) in values {
+        if let Some(source) = value.pointer("/delta/citation") {
+            let url = text(source, "/location/web/url");
+            let url = if url.is_empty() { text(source, "/source") } else { url };
+            out.source(url, text(source, "/title"));
+        }
+        out.seal(Whose::Anthropic, text(value, "/delta/reasoningContent/signature"));
+        let redacted = text(value, "/delta/reasoningContent/redactedContent");
+        if !redacted.is_empty() {
+            out.seal(Whose::Anthropic, decoded(&redacted));
+        }
+    }
+    out
 }
 
 /// Recordings without framing hold `{"contentBlockDelta":{...}}` on each line.

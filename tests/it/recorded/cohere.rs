@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::carried::{Carried, list, text};
 use super::extract::{self, Folder, Recorded, event_stream};
 use crate::support::{Choice, Ended, Tool, View, cohere};
 
@@ -12,6 +13,7 @@ pub(super) const RECORDED: Recorded = Recorded {
     folders: &[Folder::events("cohere")],
     framed: |payloads| event_stream(payloads, true),
     view: |payloads| view(&extract::values(payloads)),
+    carried,
     neutral: |stop, _| match stop {
         "TOOL_CALL" => "tools",
         "MAX_TOKENS" => "length",
@@ -25,6 +27,26 @@ pub(super) const RECORDED: Recorded = Recorded {
 #[test]
 fn every_recording_to_every_caller() {
     super::every_recording(&RECORDED);
+}
+
+fn carried(values: &[(&str, Value)]) -> Carried {
+    let mut out = Carried::default();
+    for (_, value) in values {
+        // One at a time in a stream, whole lists elsewhere.
+        for source in list(value, "/delta/message/citations/sources") {
+            let (url, id) = (text(source, "/document/url"), text(source, "/id"));
+            // A source without a title is called by its id, unless that is its address.
+            let title = text(source, "/document/title");
+            let named = !title.is_empty() || id == url;
+            out.source(url, if named { title } else { id });
+        }
+        for token in value.pointer("/logprobs") {
+            if list(token, "/token_ids").count() == 1 {
+                out.tokens.push(text(token, "/text"));
+            }
+        }
+    }
+    out
 }
 
 fn view(values: &[(&str, Value)]) -> View {

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::support::{Choice, View};
 
+use super::carried::Carried;
 use super::{anthropic, bedrock, cohere, gemini, ollama, openai_chat, openai_responses};
 
 /// The dialects with recordings: one file beside this one for each, and one line here.
@@ -29,6 +30,8 @@ pub(super) struct Recorded {
     pub(super) framed: fn(&[&str]) -> Vec<u8>,
     /// What the payloads say.
     pub(super) view: fn(&[(String, String)]) -> View,
+    /// What they carry beside words, in recordings and in what callers of the dialect get.
+    pub(super) carried: fn(&[(&str, Value)]) -> Carried,
     /// The neutral word for a recorded stop, as `support::language::Language::stop` takes it.
     pub(super) neutral: fn(&str, &Choice) -> &'static str,
     /// Whether a caller of the same dialect is not sent a payload: keep-alives, and usage that it

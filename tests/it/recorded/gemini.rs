@@ -10,8 +10,9 @@ use streamgate::wire::framing::Framing;
 use streamgate::wire::transcode::Transcoder;
 
 use super::CAP;
+use super::carried::{Carried, Whose, list, text};
 use super::extract::{self, Folder, Recorded, event_stream};
-use crate::support::{Choice, Ended, Tool, View, call, feed, gemini};
+use crate::support::{Choice, Ended, Tool, View, call, count, feed, gemini};
 
 /// The recordings.
 pub(super) const RECORDED: Recorded = Recorded {
@@ -27,6 +28,7 @@ pub(super) const RECORDED: Recorded = Recorded {
     ],
     framed: |payloads| event_stream(payloads, false),
     view: |payloads| chunks(&extract::values(payloads)),
+    carried,
     neutral: |stop, choice| match stop {
         "STOP" if !choice.tools.is_empty() => "tools",
         "MAX_TOKENS" => "length",
@@ -40,6 +42,48 @@ pub(super) const RECORDED: Recorded = Recorded {
 #[test]
 fn every_recording_to_every_caller() {
     super::every_recording(&RECORDED);
+}
+
+fn carried<'v>(values: &'v [(&str, Value)]) -> Carried {
+    let mut out = Carried::default();
+    // A list is repeated by every chunk that adds to it.
+    let mut told = std::collections::BTreeSet::new();
+    for candidate in values.iter().flat_map(|(_, value)| list(value, "/candidates")) {
+        for part in list(candidate, "/content/parts") {
+            out.seal(Whose::Google, text(part, "/thoughtSignature"));
+        }
+        for token in list(candidate, "/logprobsResult/chosenCandidates") {
+            out.tokens.push(text(token, "/token"));
+        }
+        let mut source = |found: &Value, place: &Value| {
+            let place = (count(place, "/startIndex"), count(place, "/endIndex"));
+            if told.insert((text(found, "/uri"), text(found, "/title"), place)) {
+                out.source(text(found, "/uri"), text(found, "/title"));
+            }
+        };
+        for list_name in ["citations", "citationSources"] {
+            for found in list(candidate, &format!("/citationMetadata/{list_name}")) {
+                source(found, found);
+            }
+        }
+        let grounds: Vec<&Value> = list(candidate, "/groundingMetadata/groundingChunks").collect();
+        let kinds = ["/web", "/retrievedContext", "/maps"];
+        let kind = |ground: &&'v Value| kinds.iter().find_map(|kind| ground.pointer(kind));
+        let mut supports = list(candidate, "/groundingMetadata/groundingSupports").peekable();
+        if supports.peek().is_none() {
+            // Sources whose places cannot be told.
+            grounds.iter().filter_map(kind).for_each(|found| source(found, &Value::Null));
+        }
+        for support in supports {
+            for index in list(support, "/groundingChunkIndices").filter_map(Value::as_u64) {
+                let ground = usize::try_from(index).ok().and_then(|at| grounds.get(at));
+                if let Some(found) = ground.and_then(kind) {
+                    source(found, &support["segment"]);
+                }
+            }
+        }
+    }
+    out
 }
 
 /// Events, and at the end an error that came as bare JSON.

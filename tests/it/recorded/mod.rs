@@ -7,6 +7,7 @@ mod agree;
 mod anthropic;
 mod bedrock;
 mod bodies;
+mod carried;
 mod cohere;
 mod digests;
 mod extract;
@@ -24,6 +25,7 @@ use streamgate::wire::framing::{Frame, Framer, Framing};
 use streamgate::wire::transcode::Transcoder;
 
 use agree::{ended, translated, verbatim};
+use carried::Carried;
 use digests::Digest;
 use extract::Recorded;
 
@@ -74,6 +76,7 @@ struct Recording {
     framing: Framing,
     payloads: Vec<(String, String)>,
     view: View,
+    carried: Carried,
     /// Why it cannot be held to the general rule.
     special: Option<&'static str>,
 }
@@ -104,8 +107,12 @@ fn recordings(root: &Path, recorded: &Recorded) -> Vec<Recording> {
             let special = left_out::why(&name);
             let payloads = (folder.payloads)(&body);
             let view = if special.is_some() { View::default() } else { (recorded.view)(&payloads) };
+            let carried = match special {
+                Some(_) => Carried::default(),
+                None => carried::carried(recorded.name, &payloads),
+            };
             let framing = upstream.framing(folder.media_type);
-            out.push(Recording { name, body, framing, payloads, view, special });
+            out.push(Recording { name, body, framing, payloads, view, carried, special });
         }
     }
     out
@@ -152,6 +159,9 @@ fn features(recording: &Recording) -> String {
         ("refusal", any(|choice| !choice.refusal.is_empty())),
         ("usage", view.usage.is_some()),
         ("n>1", view.choices.len() > 1),
+        ("sources", !recording.carried.sources.is_empty()),
+        ("sealed", !recording.carried.seals.is_empty()),
+        ("logprobs", !recording.carried.tokens.is_empty()),
         ("error", matches!(view.ended, Ended::Error(_))),
         ("cut", view.ended == Ended::Cut),
     ] {
@@ -237,7 +247,7 @@ impl Pair<'_> {
     }
 
     fn agrees(&mut self, (mode, stream, want_usage): (Mode, bool, bool), run: &Run) {
-        let Recording { payloads, view, special, .. } = self.recording;
+        let Recording { payloads, view, carried, special, .. } = self.recording;
         let pair = (self.upstream.name(), self.caller.name());
         let result = match (special, mode) {
             // Whatever it says: what is written is legal.
@@ -250,6 +260,10 @@ impl Pair<'_> {
         };
         let result = result.and_then(|()| match special {
             Some(_) => Ok(()),
+            None if mode == Mode::Translated && stream && view.ended == Ended::Complete => {
+                carried::same(pair.1, carried::read(pair.1, &run.out), carried)
+                    .and_then(|()| ended(&run.end, &view.ended))
+            }
             None => ended(&run.end, &view.ended),
         });
         if let Err(why) = result {

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::carried::{Carried, list, text};
 use super::extract::{Folder, Recorded};
 use crate::support::{Choice, Ended, Tokens, Tool, View};
 
@@ -12,6 +13,7 @@ pub(super) const RECORDED: Recorded = Recorded {
     folders: &[Folder { name: "ollama", suffix: ".ndjson", media_type: "", payloads }],
     framed: |payloads| payloads.join("\n").into_bytes(),
     view,
+    carried,
     neutral: |stop, choice| match stop {
         "length" => "length",
         _ if !choice.tools.is_empty() => "tools",
@@ -24,6 +26,11 @@ pub(super) const RECORDED: Recorded = Recorded {
 #[test]
 fn every_recording_to_every_caller() {
     super::every_recording(&RECORDED);
+}
+
+fn carried(values: &[(&str, Value)]) -> Carried {
+    let tokens = values.iter().flat_map(|(_, value)| list(value, "/logprobs"));
+    Carried { tokens: tokens.map(|token| text(token, "/token")).collect(), ..Carried::default() }
 }
 
 fn payloads(body: &[u8]) -> Vec<(String, String)> {

@@ -6,6 +6,7 @@ use streamgate::wire::chat::End;
 use streamgate::wire::dialect::{self, Call, Mode};
 use streamgate::wire::transcode::Transcoder;
 
+use super::carried::{Carried, Whose, list, text};
 use super::extract::{self, Folder, Recorded, event_stream};
 use crate::support::{Choice, Ended, Tokens, Tool, View, call, count, events, feed, openai_chat};
 
@@ -21,6 +22,7 @@ pub(super) const RECORDED: Recorded = Recorded {
         out
     },
     view: |payloads| chat(&extract::values(payloads)),
+    carried,
     neutral: |stop, choice| match stop {
         "stop" | "eos" if !choice.tools.is_empty() => "tools",
         "stop" if !choice.refusal.is_empty() => "refusal",
@@ -43,6 +45,30 @@ pub(super) const RECORDED: Recorded = Recorded {
 #[test]
 fn every_recording_to_every_caller() {
     super::every_recording(&RECORDED);
+}
+
+fn carried(values: &[(&str, Value)]) -> Carried {
+    let mut out = Carried::default();
+    for choice in values.iter().flat_map(|(_, value)| list(value, "/choices")) {
+        for source in list(choice, "/delta/annotations") {
+            out.source(text(source, "/url_citation/url"), text(source, "/url_citation/title"));
+        }
+        for detail in list(choice, "/delta/reasoning_details") {
+            let format = text(detail, "/format");
+            let whose = [
+                ("anthropic-", Whose::Anthropic),
+                ("google-gemini", Whose::Google),
+                ("openai-responses", Whose::OpenAi),
+            ];
+            let whose = whose.iter().find(|(prefix, _)| format.starts_with(prefix));
+            if let Some((_, whose)) = whose {
+                out.seal(*whose, text(detail, "/signature"));
+                out.seal(*whose, text(detail, "/data"));
+            }
+        }
+        out.tokens.extend(list(choice, "/logprobs/content").map(|token| text(token, "/token")));
+    }
+    out
 }
 
 fn chat(values: &[(&str, Value)]) -> View {
