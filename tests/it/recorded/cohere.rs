@@ -40,10 +40,10 @@ fn carried(values: &[(&str, Value)]) -> Carried {
             let named = !title.is_empty() || id == url;
             out.source(url, if named { title } else { id });
         }
-        if let Some(token) = value.pointer("/logprobs") {
-            if list(token, "/token_ids").count() == 1 {
-                out.tokens.push(text(token, "/text"));
-            }
+        if let Some(token) = value.pointer("/logprobs")
+            && list(token, "/token_ids").count() == 1
+        {
+            out.tokens.push(text(token, "/text"));
         }
     }
     out
