@@ -3,17 +3,17 @@
 
 use serde_json::Value;
 
-use super::extract::{self, Recorded, event_stream};
+use super::carried::{Carried, Whose, list, text};
+use super::extract::{self, Folder, Recorded, event_stream};
 use crate::support::{Choice, Ended, Tool, View, anthropic};
 
 /// The recordings.
 pub(super) const RECORDED: Recorded = Recorded {
     name: "anthropic",
-    folders: &["anthropic"],
-    suffix: ".sse",
+    folders: &[Folder::events("anthropic")],
     framed: |payloads| event_stream(payloads, true),
-    payloads: extract::payloads,
     view: |payloads| messages(&extract::values(payloads)),
+    carried,
     neutral: |stop, _| match stop {
         "tool_use" => "tools",
         "max_tokens" => "length",
@@ -27,6 +27,35 @@ pub(super) const RECORDED: Recorded = Recorded {
     withheld: |value, _| value["type"] == "ping",
     terminal: |data| data.contains("\"message_stop\""),
 };
+
+#[test]
+fn every_recording_to_every_caller() {
+    super::every_recording(&RECORDED);
+}
+
+fn carried(values: &[(&str, Value)]) -> Carried {
+    let mut out = Carried::default();
+    for (_, value) in values {
+        let begun = list(value, "/content_block/citations");
+        for source in begun.chain(value.pointer("/delta/citation")) {
+            let either = |one: &str, other: &str| {
+                let found = text(source, one);
+                if found.is_empty() { text(source, other) } else { found }
+            };
+            out.source(either("/url", "/source"), either("/title", "/document_title"));
+        }
+        let block = &value["content_block"];
+        if block["type"] == "redacted_thinking" {
+            out.seal(Whose::Anthropic, text(block, "/data"));
+        }
+        out.seal(Whose::Anthropic, text(block, "/signature"));
+        out.seal(Whose::Anthropic, text(value, "/delta/signature"));
+        if value["type"] == "message_stop" {
+            break;
+        }
+    }
+    out
+}
 
 fn messages(values: &[(&str, Value)]) -> View {
     let mut view = View::default();

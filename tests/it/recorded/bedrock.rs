@@ -10,19 +10,20 @@ use streamgate::wire::chat::End;
 use streamgate::wire::dialect::{self, CHAT, Mode};
 use streamgate::wire::transcode::Transcoder;
 
-use super::extract::{self, Recorded, recorded_by};
-use super::{files, recorded, translated, verbatim};
+use super::agree::{translated, verbatim};
+use super::carried::{Carried, Whose, text};
+use super::extract::{self, Folder, Recorded, recorded_by};
+use super::{files, recorded};
 use crate::support::aws::message;
 use crate::support::{Choice, Ended, Tokens, Tool, View, call, count};
 
 /// The recordings.
 pub(super) const RECORDED: Recorded = Recorded {
     name: "bedrock",
-    folders: &["bedrock-eventstream"],
-    suffix: ".bin",
+    folders: &[Folder { name: "bedrock-eventstream", suffix: ".bin", media_type: "", payloads }],
     framed,
-    payloads,
     view: |payloads| converse(&extract::values(payloads)),
+    carried,
     neutral: |stop, _| match stop {
         "tool_use" => "tools",
         "max_tokens" => "length",
@@ -34,6 +35,28 @@ pub(super) const RECORDED: Recorded = Recorded {
     withheld: |_, _| false,
     terminal: |_| false,
 };
+
+#[test]
+fn every_recording_to_every_caller() {
+    super::every_recording(&RECORDED);
+}
+
+fn carried(values: &[(&str, Value)]) -> Carried {
+    let mut out = Carried::default();
+    for (_, value) in values {
+        if let Some(source) = value.pointer("/delta/citation") {
+            let url = text(source, "/location/web/url");
+            let url = if url.is_empty() { text(source, "/source") } else { url };
+            out.source(url, text(source, "/title"));
+        }
+        out.seal(Whose::Anthropic, text(value, "/delta/reasoningContent/signature"));
+        let redacted = text(value, "/delta/reasoningContent/redactedContent");
+        if !redacted.is_empty() {
+            out.seal(Whose::Anthropic, decoded(&redacted));
+        }
+    }
+    out
+}
 
 /// Recordings without framing hold `{"contentBlockDelta":{...}}` on each line.
 fn framed(payloads: &[&str]) -> Vec<u8> {
@@ -151,7 +174,7 @@ fn anthropic_events_in_chunks() {
     let upstream = dialect::by_name("anthropic").expect("it is there");
     let mut count = 0;
     for path in files(&root.join("bedrock-eventstream")) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = super::name_of(&path);
         let body = std::fs::read(&path).expect("readable");
         let framed = path.extension().is_some_and(|suffix| suffix == "bin");
         if !framed || !name.contains("anthropic.claude-3") {

@@ -3,17 +3,17 @@
 
 use serde_json::Value;
 
-use super::extract::{self, Recorded, event_stream};
+use super::carried::{Carried, list, text};
+use super::extract::{self, Folder, Recorded, event_stream};
 use crate::support::{Choice, Ended, Tool, View, cohere};
 
 /// The recordings.
 pub(super) const RECORDED: Recorded = Recorded {
     name: "cohere",
-    folders: &["cohere"],
-    suffix: ".sse",
+    folders: &[Folder::events("cohere")],
     framed: |payloads| event_stream(payloads, true),
-    payloads: extract::payloads,
     view: |payloads| view(&extract::values(payloads)),
+    carried,
     neutral: |stop, _| match stop {
         "TOOL_CALL" => "tools",
         "MAX_TOKENS" => "length",
@@ -23,6 +23,31 @@ pub(super) const RECORDED: Recorded = Recorded {
     withheld: |_, _| false,
     terminal: |data| data.contains("\"message-end\""),
 };
+
+#[test]
+fn every_recording_to_every_caller() {
+    super::every_recording(&RECORDED);
+}
+
+fn carried(values: &[(&str, Value)]) -> Carried {
+    let mut out = Carried::default();
+    for (_, value) in values {
+        // One at a time in a stream, whole lists elsewhere.
+        for source in list(value, "/delta/message/citations/sources") {
+            let (url, id) = (text(source, "/document/url"), text(source, "/id"));
+            // A source without a title is called by its id, unless that is its address.
+            let title = text(source, "/document/title");
+            let named = !title.is_empty() || id == url;
+            out.source(url, if named { title } else { id });
+        }
+        if let Some(token) = value.pointer("/logprobs")
+            && list(token, "/token_ids").count() == 1
+        {
+            out.tokens.push(text(token, "/text"));
+        }
+    }
+    out
+}
 
 fn view(values: &[(&str, Value)]) -> View {
     let mut view = View::default();

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::support::{Choice, View};
 
+use super::carried::Carried;
 use super::{anthropic, bedrock, cohere, gemini, ollama, openai_chat, openai_responses};
 
 /// The dialects with recordings: one file beside this one for each, and one line here.
@@ -22,16 +23,15 @@ pub(super) static RECORDED: &[&Recorded] = &[
 pub(super) struct Recorded {
     /// The dialect.
     pub(super) name: &'static str,
-    /// The folders of its recordings.
-    pub(super) folders: &'static [&'static str],
-    /// The suffix of those that hold the bytes as they came.
-    pub(super) suffix: &'static str,
-    /// The bytes of a recording that holds payloads only, one for each line.
+    /// Where its recordings are.
+    pub(super) folders: &'static [Folder],
+    /// The bytes of a recording that holds payloads only, one for each line, in the framing of the
+    /// first folder.
     pub(super) framed: fn(&[&str]) -> Vec<u8>,
-    /// Cuts the bytes into (event name, payload).
-    pub(super) payloads: fn(&[u8]) -> Vec<(String, String)>,
     /// What the payloads say.
     pub(super) view: fn(&[(String, String)]) -> View,
+    /// What they carry beside words, in recordings and in what callers of the dialect get.
+    pub(super) carried: fn(&[(&str, Value)]) -> Carried,
     /// The neutral word for a recorded stop, as `support::language::Language::stop` takes it.
     pub(super) neutral: fn(&str, &Choice) -> &'static str,
     /// Whether a caller of the same dialect is not sent a payload: keep-alives, and usage that it
@@ -39,6 +39,25 @@ pub(super) struct Recorded {
     pub(super) withheld: fn(&Value, bool) -> bool,
     /// Whether a payload ends the stream.
     pub(super) terminal: fn(&str) -> bool,
+}
+
+/// Recordings in one framing.
+pub(super) struct Folder {
+    /// The folder.
+    pub(super) name: &'static str,
+    /// The suffix of those that hold the bytes as they came.
+    pub(super) suffix: &'static str,
+    /// The media type that they came with, where it says how they are cut.
+    pub(super) media_type: &'static str,
+    /// Cuts the bytes into (event name, payload).
+    pub(super) payloads: fn(&[u8]) -> Vec<(String, String)>,
+}
+
+impl Folder {
+    /// Event streams.
+    pub(super) const fn events(name: &'static str) -> Self {
+        Self { name, suffix: ".sse", media_type: "", payloads }
+    }
 }
 
 /// Whose recordings these are.

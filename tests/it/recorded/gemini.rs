@@ -4,18 +4,31 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use serde_json::value::RawValue;
+use streamgate::wire::dialect::{self, CHAT, Call, Mode};
+use streamgate::wire::framing::Framing;
+use streamgate::wire::transcode::Transcoder;
 
-use super::extract::{self, Recorded, event_stream};
-use crate::support::{Choice, Ended, Tool, View, gemini};
+use super::CAP;
+use super::carried::{Carried, Whose, list, text};
+use super::extract::{self, Folder, Recorded, event_stream};
+use crate::support::{Choice, Ended, Tool, View, call, count, feed, gemini};
 
 /// The recordings.
 pub(super) const RECORDED: Recorded = Recorded {
     name: "gemini",
-    folders: &["gemini-sse"],
-    suffix: ".sse",
+    folders: &[
+        Folder { name: "gemini-sse", suffix: ".sse", media_type: "", payloads },
+        Folder {
+            name: "gemini-array",
+            suffix: ".json",
+            media_type: "application/json; charset=UTF-8",
+            payloads: elements,
+        },
+    ],
     framed: |payloads| event_stream(payloads, false),
-    payloads,
     view: |payloads| chunks(&extract::values(payloads)),
+    carried,
     neutral: |stop, choice| match stop {
         "STOP" if !choice.tools.is_empty() => "tools",
         "MAX_TOKENS" => "length",
@@ -25,6 +38,53 @@ pub(super) const RECORDED: Recorded = Recorded {
     withheld: |_, _| false,
     terminal: |_| false,
 };
+
+#[test]
+fn every_recording_to_every_caller() {
+    super::every_recording(&RECORDED);
+}
+
+fn carried<'v>(values: &'v [(&str, Value)]) -> Carried {
+    let mut out = Carried::default();
+    // A list is repeated by every chunk that adds to it.
+    let mut told = std::collections::BTreeSet::new();
+    for candidate in values.iter().flat_map(|(_, value)| list(value, "/candidates")) {
+        for part in list(candidate, "/content/parts") {
+            out.seal(Whose::Google, text(part, "/thoughtSignature"));
+        }
+        for token in list(candidate, "/logprobsResult/chosenCandidates") {
+            out.tokens.push(text(token, "/token"));
+        }
+        let mut source = |found: &Value, place: &Value| {
+            let place = (count(place, "/startIndex"), count(place, "/endIndex"));
+            if told.insert((text(found, "/uri"), text(found, "/title"), place)) {
+                out.source(text(found, "/uri"), text(found, "/title"));
+            }
+        };
+        for list_name in ["citations", "citationSources"] {
+            for found in list(candidate, &format!("/citationMetadata/{list_name}")) {
+                source(found, found);
+            }
+        }
+        let grounds: Vec<&Value> = list(candidate, "/groundingMetadata/groundingChunks").collect();
+        let kinds = ["/web", "/retrievedContext", "/maps"];
+        let kind = |ground: &&'v Value| kinds.iter().find_map(|kind| ground.pointer(kind));
+        let mut supports = list(candidate, "/groundingMetadata/groundingSupports").peekable();
+        if supports.peek().is_none() {
+            // Sources whose places cannot be told.
+            grounds.iter().filter_map(kind).for_each(|found| source(found, &Value::Null));
+        }
+        for support in supports {
+            for index in list(support, "/groundingChunkIndices").filter_map(Value::as_u64) {
+                let ground = usize::try_from(index).ok().and_then(|at| grounds.get(at));
+                if let Some(found) = ground.and_then(kind) {
+                    source(found, &support["segment"]);
+                }
+            }
+        }
+    }
+    out
+}
 
 /// Events, and at the end an error that came as bare JSON.
 fn payloads(body: &[u8]) -> Vec<(String, String)> {
@@ -38,8 +98,56 @@ fn payloads(body: &[u8]) -> Vec<(String, String)> {
     out
 }
 
+/// The elements of an array, each on one line: an event cannot hold more.
+fn elements(body: &[u8]) -> Vec<(String, String)> {
+    let on_one_line = |element: String| element.lines().map(str::trim).collect::<String>();
+    laid_out(body).into_iter().map(|element| (String::new(), on_one_line(element))).collect()
+}
+
+/// The elements of an array, as they came.
+fn laid_out(body: &[u8]) -> Vec<String> {
+    let list: Vec<Box<RawValue>> = serde_json::from_slice(body).expect("an array");
+    list.into_iter().map(|element| element.get().to_owned()).collect()
+}
+
+/// 42: callers who ask for an array get the elements as they were laid out, whichever way they came,
+/// and from upstreams of other languages an array that says the same.
+#[test]
+fn fm42_arrays_come_as_arrays() {
+    let Some(root) = super::recorded() else { return };
+    let upstream = dialect::by_name("gemini").expect("it is there");
+    let caller = upstream.as_caller().expect("callers speak it");
+    let call = Call { form: "array", ..call(true, true) };
+    for recording in super::recordings(&root, &RECORDED) {
+        let array = recording.framing == Framing::JsonArray;
+        let run = |mode, step: usize| {
+            let codec = Transcoder::new(
+                recording.framing,
+                CAP,
+                upstream.decoder(CHAT),
+                caller.encoder(&call, mode),
+                mode,
+            );
+            feed(codec, &recording.body, (step..recording.body.len()).step_by(step)).out
+        };
+        for step in [7, recording.body.len()] {
+            let name = &recording.name;
+            if array {
+                let whole = laid_out(&recording.body).join(",\r\n");
+                let out = String::from_utf8(run(Mode::Verbatim, step)).expect(name);
+                assert_eq!(out, format!("[{whole}]\n"), "{name}");
+            }
+            let read = gemini::array(&run(Mode::Translated, step));
+            let read = read.unwrap_or_else(|why| panic!("{name}: {why}"));
+            let streamed =
+                super::run(upstream, caller, &recording, (Mode::Translated, true, true), step);
+            assert_eq!(Ok(read), (gemini::LANGUAGE.stream)(&streamed.out, true), "{name}");
+        }
+    }
+}
+
 /// Streams, or the elements of an array.
-pub(super) fn chunks(values: &[(&str, Value)]) -> View {
+fn chunks(values: &[(&str, Value)]) -> View {
     let mut view = View::default();
     let mut usage = BTreeMap::new();
     // The parts of calls whose arguments are streamed.

@@ -3,21 +3,17 @@
 
 use serde_json::Value;
 
-use super::extract::Recorded;
+use super::carried::{Carried, list, text};
+use super::extract::{Folder, Recorded};
 use crate::support::{Choice, Ended, Tokens, Tool, View};
 
 /// The recordings.
 pub(super) const RECORDED: Recorded = Recorded {
     name: "ollama",
-    folders: &["ollama"],
-    suffix: ".ndjson",
+    folders: &[Folder { name: "ollama", suffix: ".ndjson", media_type: "", payloads }],
     framed: |payloads| payloads.join("\n").into_bytes(),
-    payloads: |body| {
-        let text = String::from_utf8_lossy(body);
-        let lines = text.lines().filter(|line| !line.trim().is_empty());
-        lines.map(|line| (String::new(), line.to_owned())).collect()
-    },
     view,
+    carried,
     neutral: |stop, choice| match stop {
         "length" => "length",
         _ if !choice.tools.is_empty() => "tools",
@@ -26,6 +22,22 @@ pub(super) const RECORDED: Recorded = Recorded {
     withheld: |_, _| false,
     terminal: |data| data.contains("\"done\":true"),
 };
+
+#[test]
+fn every_recording_to_every_caller() {
+    super::every_recording(&RECORDED);
+}
+
+fn carried(values: &[(&str, Value)]) -> Carried {
+    let tokens = values.iter().flat_map(|(_, value)| list(value, "/logprobs"));
+    Carried { tokens: tokens.map(|token| text(token, "/token")).collect(), ..Carried::default() }
+}
+
+fn payloads(body: &[u8]) -> Vec<(String, String)> {
+    let text = String::from_utf8_lossy(body);
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    lines.map(|line| (String::new(), line.to_owned())).collect()
+}
 
 fn view(payloads: &[(String, String)]) -> View {
     let mut view = View::default();

@@ -2,15 +2,18 @@
 //! never call the gateway's decoders.
 
 use serde_json::Value;
+use streamgate::wire::chat::End;
+use streamgate::wire::dialect::{self, Call, Mode};
+use streamgate::wire::transcode::Transcoder;
 
-use super::extract::{self, Recorded, event_stream};
-use crate::support::{Choice, Ended, Tokens, Tool, View, count, openai_chat};
+use super::carried::{Carried, Whose, list, text};
+use super::extract::{self, Folder, Recorded, event_stream};
+use crate::support::{Choice, Ended, Tokens, Tool, View, call, count, events, feed, openai_chat};
 
 /// The recordings.
 pub(super) const RECORDED: Recorded = Recorded {
     name: "openai-chat",
-    folders: &["openai-chat"],
-    suffix: ".sse",
+    folders: &[Folder::events("openai-chat")],
     framed: |payloads| {
         let mut out = event_stream(payloads, false);
         if !payloads.contains(&"[DONE]") {
@@ -18,8 +21,8 @@ pub(super) const RECORDED: Recorded = Recorded {
         }
         out
     },
-    payloads: extract::payloads,
     view: |payloads| chat(&extract::values(payloads)),
+    carried,
     neutral: |stop, choice| match stop {
         "stop" | "eos" if !choice.tools.is_empty() => "tools",
         "stop" if !choice.refusal.is_empty() => "refusal",
@@ -38,6 +41,35 @@ pub(super) const RECORDED: Recorded = Recorded {
     },
     terminal: |data| data == "[DONE]",
 };
+
+#[test]
+fn every_recording_to_every_caller() {
+    super::every_recording(&RECORDED);
+}
+
+fn carried(values: &[(&str, Value)]) -> Carried {
+    let mut out = Carried::default();
+    for choice in values.iter().flat_map(|(_, value)| list(value, "/choices")) {
+        for source in list(choice, "/delta/annotations") {
+            out.source(text(source, "/url_citation/url"), text(source, "/url_citation/title"));
+        }
+        for detail in list(choice, "/delta/reasoning_details") {
+            let format = text(detail, "/format");
+            let whose = [
+                ("anthropic-", Whose::Anthropic),
+                ("google-gemini", Whose::Google),
+                ("openai-responses", Whose::OpenAi),
+            ];
+            let whose = whose.iter().find(|(prefix, _)| format.starts_with(prefix));
+            if let Some((_, whose)) = whose {
+                out.seal(*whose, text(detail, "/signature"));
+                out.seal(*whose, text(detail, "/data"));
+            }
+        }
+        out.tokens.extend(list(choice, "/logprobs/content").map(|token| text(token, "/token")));
+    }
+    out
+}
 
 fn chat(values: &[(&str, Value)]) -> View {
     let mut view = View::default();
@@ -150,4 +182,38 @@ fn chat_usage(usage: &Value) -> Tokens {
         tokens.cache_read = others.iter().map(|name| count(usage, name)).max().unwrap_or_default();
     }
     tokens
+}
+
+/// The first API of all, whose answers are passed on: every payload as it came, and the end seen.
+#[test]
+fn completions_pass_as_they_came() {
+    let Some(root) = super::recorded() else { return };
+    let upstream = dialect::by_name("openai-chat").expect("it is there");
+    let caller = upstream.as_caller().expect("callers speak it");
+    let endpoint = caller.endpoints().iter().find(|endpoint| endpoint.path == "/v1/completions");
+    let form = endpoint.expect("it is there").form;
+    let mut count = 0;
+    for path in super::files(&root.join("other/openai-completions")) {
+        let name = super::name_of(&path);
+        if name.ends_with(".request.json") {
+            continue;
+        }
+        let body = std::fs::read(&path).expect("readable");
+        let payloads = extract::payloads(&body);
+        for step in [1, 7, body.len()] {
+            let call = Call { form, ..call(true, true) };
+            let encoder = caller.encoder(&call, Mode::Verbatim);
+            let decoder = upstream.decoder(form);
+            let codec =
+                Transcoder::new(upstream.framing(""), 1 << 20, decoder, encoder, Mode::Verbatim);
+            let run = feed(codec, &body, (step..body.len()).step_by(step));
+            assert_eq!(run.end, End::Complete, "{name}");
+            let sent: Vec<String> =
+                events(&run.out).expect(&name).into_iter().map(|(_, data)| data).collect();
+            let came: Vec<String> = payloads.iter().map(|(_, data)| data.clone()).collect();
+            assert_eq!(sent, came, "{name} in steps of {step}");
+        }
+        count += 1;
+    }
+    assert!(count > 0, "there is at least one such recording");
 }

@@ -3,17 +3,17 @@
 
 use serde_json::Value;
 
-use super::extract::{self, Recorded, event_stream};
+use super::carried::{Carried, Whose, list, text};
+use super::extract::{self, Folder, Recorded, event_stream};
 use crate::support::{Choice, Ended, Tool, View, openai_responses};
 
 /// The recordings.
 pub(super) const RECORDED: Recorded = Recorded {
     name: "openai-responses",
-    folders: &["openai-responses"],
-    suffix: ".sse",
+    folders: &[Folder::events("openai-responses")],
     framed: |payloads| event_stream(payloads, false),
-    payloads: extract::payloads,
     view: |payloads| view(&extract::values(payloads)),
+    carried,
     neutral: |stop, choice| match stop {
         "max_output_tokens" => "length",
         "content_filter" => "filter",
@@ -28,6 +28,38 @@ pub(super) const RECORDED: Recorded = Recorded {
             .any(|word| data.contains(&format!("\"type\":\"response.{word}\"")))
     },
 };
+
+#[test]
+fn every_recording_to_every_caller() {
+    super::every_recording(&RECORDED);
+}
+
+fn carried(values: &[(&str, Value)]) -> Carried {
+    let mut out = Carried::default();
+    let done = values.iter().filter(|(_, value)| value["type"] == "response.output_item.done");
+    for item in done.map(|(_, value)| &value["item"]) {
+        for part in list(item, "/content") {
+            for source in list(part, "/annotations") {
+                let names = ["/title", "/filename", "/file_id"];
+                let title = names.iter().map(|name| text(source, name)).find(|it| !it.is_empty());
+                out.source(text(source, "/url"), title.unwrap_or_default());
+            }
+            out.tokens.extend(list(part, "/logprobs").map(|token| text(token, "/token")));
+        }
+        if item["type"] != "reasoning" {
+            continue;
+        }
+        // Others' state is told behind their names.
+        let value = text(item, "/encrypted_content");
+        let parts: Vec<&str> = value.splitn(4, ':').collect();
+        match *parts {
+            ["streamgate", "anthropic", _, value] => out.seal(Whose::Anthropic, value.into()),
+            ["streamgate", "gemini", _, value] => out.seal(Whose::Google, value.into()),
+            _ => out.seal(Whose::OpenAi, value),
+        }
+    }
+    out
+}
 
 /// What the items say when they are done; a stream that breaks off says what its fragments did.
 fn view(values: &[(&str, Value)]) -> View {

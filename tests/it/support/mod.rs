@@ -161,13 +161,16 @@ pub(crate) fn run(
     input: &[u8],
     cuts: impl IntoIterator<Item = usize>,
 ) -> Run {
-    let mut codec = Transcoder::new(
-        upstream.framing(""),
-        32 << 20,
-        upstream.decoder(CHAT),
-        caller.encoder(call, mode),
-        mode,
-    );
+    let (decoder, encoder) = (upstream.decoder(CHAT), caller.encoder(call, mode));
+    feed(Transcoder::new(upstream.framing(""), 32 << 20, decoder, encoder, mode), input, cuts)
+}
+
+/// Sends `input`, cut at `cuts`, through a codec, to its end.
+pub(crate) fn feed(
+    mut codec: Transcoder,
+    input: &[u8],
+    cuts: impl IntoIterator<Item = usize>,
+) -> Run {
     let whole = Bytes::copy_from_slice(input);
     let mut out = BytesMut::new();
     let mut from = 0;
