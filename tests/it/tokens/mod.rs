@@ -228,7 +228,7 @@ async fn what_was_wrong_is_told_by_the_book() {
 
         let response = ask_for(&gateway, "wrong", dialect, "oai/m").await;
         let start =
-            "Bearer realm=\"streamgate\", error=\"invalid_token\", error_description=\"the key";
+            "Bearer realm=\"streamgate\", error=\"invalid_token\", error_description=\"Incorrect API key";
         assert!(challenge(&response).starts_with(start), "{}", challenge(&response));
 
         let expired = signer().sign(&claims(&json!({ "exp": 5 })));
