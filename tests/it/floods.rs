@@ -174,7 +174,7 @@ async fn fm67_a_flood_of_pings_or_settings_is_not_kept() {
             }
         };
         // It stops at full buffers, or is cut off when its first request is due.
-        let cut = timeout(Duration::from_secs(5), flooding).await;
+        let cut = timeout(Duration::from_mins(1), flooding).await;
         assert!(cut.is_ok(), "still open after {written} bytes");
         others_are_served(&gateway).await;
     }

@@ -227,8 +227,7 @@ async fn what_was_wrong_is_told_by_the_book() {
         assert_eq!(challenge(&response), "Bearer realm=\"streamgate\"");
 
         let response = ask_for(&gateway, "wrong", dialect, "oai/m").await;
-        let start =
-            "Bearer realm=\"streamgate\", error=\"invalid_token\", error_description=\"Incorrect API key";
+        let start = "Bearer realm=\"streamgate\", error=\"invalid_token\", error_description=\"Incorrect API key";
         assert!(challenge(&response).starts_with(start), "{}", challenge(&response));
 
         let expired = signer().sign(&claims(&json!({ "exp": 5 })));
