@@ -2,6 +2,7 @@
 
 use super::answer::arguments;
 use crate::wire::json::quoted;
+use crate::wire::scan::Scan;
 
 /// The calls of one alternative, in order.
 #[derive(Debug, Default)]
@@ -38,7 +39,7 @@ impl Calls {
 
     /// The next call as a part, if its arguments are whole, or if no more will come.
     pub(super) fn next(&mut self, over: bool) -> Option<String> {
-        let call = self.all.get_mut(self.written).filter(|call| over || call.scan.complete)?;
+        let call = self.all.get_mut(self.written).filter(|call| over || call.scan.is_complete())?;
         self.written += 1;
         let part = call.part();
         // What is written need not be kept.
@@ -64,42 +65,5 @@ impl Call {
             quoted(&self.name),
             arguments(&self.json),
         )
-    }
-}
-
-/// Notices where a JSON object ends, fragment by fragment. It does not judge what is inside.
-#[derive(Debug, Default)]
-struct Scan {
-    depth: u64,
-    string: bool,
-    escaped: bool,
-    complete: bool,
-}
-
-impl Scan {
-    fn read(&mut self, json: &str) {
-        for byte in json.bytes() {
-            if self.string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.string = false,
-                    _ => {}
-                }
-                continue;
-            }
-            match byte {
-                b'"' => self.string = true,
-                b'{' | b'[' => {
-                    self.depth = self.depth.saturating_add(1);
-                    self.complete = false;
-                }
-                b'}' | b']' => {
-                    self.depth = self.depth.saturating_sub(1);
-                    self.complete = self.depth == 0;
-                }
-                _ => {}
-            }
-        }
     }
 }
