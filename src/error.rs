@@ -250,12 +250,14 @@ pub fn code(kind: Kind) -> &'static str {
         Kind::MediaType => "unsupported_media_type",
         Kind::Context => "context_length",
         Kind::Invalid => "invalid_request",
+        Kind::ContentPolicy => "content_policy",
         Kind::Billing => "billing",
         Kind::RateLimited => "rate_limited",
         Kind::Overloaded => "overloaded",
         Kind::TooSlow => "request_timeout",
         Kind::Timeout => "timeout",
         Kind::Upstream => "upstream",
+        Kind::BadGateway => "bad_gateway",
         Kind::Internal => "internal",
     }
 }
