@@ -127,6 +127,16 @@ impl Answer {
         output
     }
 
+    /// Takes what has already arrived, up to about one write.
+    pub async fn take_arrived(&mut self) {
+        let mut taken = 0;
+        while self.transcoder.end().is_none() && taken < BATCH {
+            let Some(chunk) = self.arrived().await else { break };
+            taken += chunk.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
+            self.take(chunk);
+        }
+    }
+
     /// The next chunk if it is there already. The connection's task hands out one at a time, and
     /// only when asked, so it gets a turn to do so.
     async fn arrived(&mut self) -> Option<reqwest::Result<Option<Bytes>>> {

@@ -46,6 +46,8 @@ pub enum Deadline {
     Connect,
     /// Model output after the request was sent.
     FirstToken,
+    /// The whole of an answer that is not streamed.
+    Unstreamed,
     /// Model output after earlier output.
     Stall,
     /// The whole answer.
@@ -57,6 +59,9 @@ impl Deadline {
         match self {
             Self::Connect => "the upstream could not be reached in time",
             Self::FirstToken => "the upstream sent no output within the first_token deadline",
+            Self::Unstreamed => {
+                "the upstream did not send its answer, which was not to be streamed, within the unstreamed deadline"
+            }
             Self::Stall => "the upstream stopped sending output (stall deadline)",
             Self::Total => "the answer took longer than the total deadline",
         }
