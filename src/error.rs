@@ -2,6 +2,7 @@
 //!
 //! It never holds payloads or keys. It is rendered once, at the boundary, in the caller's dialect.
 
+#[path = "error_blame.rs"]
 mod blame;
 
 use std::fmt;

@@ -177,11 +177,11 @@ pub struct Provider {
     pub base_url: Url,
     /// The credential, if it needs one.
     pub api_key: Option<Secret>,
+    /// Where its credential is configured.
+    pub credential: CredentialSource,
     /// The header that carries the credential, where it is not the dialect's own
     /// (`api-key` for Azure): name, and what precedes the credential (`"Bearer "` or nothing).
     pub auth_header: Option<(HeaderName, String)>,
-    /// Where its credential is configured.
-    pub credential: CredentialSource,
     /// What requests to it are signed with, where that is its credential.
     pub aws: Option<Aws>,
     /// Headers that every request to it carries.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::account;
 use super::answer::Answer;
-use super::target_health::{Admission, Probe};
+use super::target_health::{Admission, FailedAttempt, Probe};
 use super::upstream::{self, Failure, Order, Patience};
 use crate::config::Target;
 use crate::error::{Attempt, Blame, Error, Side};
@@ -42,7 +42,8 @@ pub(super) async fn open(order: Order) -> Result<Answer, Error> {
                 let error = blame_caller(&order, error);
                 if error.side() != Side::Caller {
                     let timed = now - begun >= order.stream.first_token / FAIR;
-                    order.health.failed(&order.plan, step.target, &error, timed, now);
+                    let attempt = FailedAttempt { target: step.target, error: &error, timed };
+                    order.health.failed(&order.plan, &attempt, now);
                     account::attempt_failed(&order, step.target, &error);
                 }
                 let goes_on = walk.goes_on(step.target, &error, now);

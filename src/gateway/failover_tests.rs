@@ -30,7 +30,7 @@ fn order(stream: bool, provider: &str, models: &[(&str, Option<u64>)]) -> Order 
         context: *context,
     };
     Order {
-        client: reqwest::Client::new(),
+        client: reqwest::Client::builder().build().expect("a client"),
         health: Arc::new(TargetHealth::new(Arc::clone(&metrics))),
         metrics,
         dialect: DEFAULT,
@@ -62,6 +62,10 @@ fn failed(kind: Kind) -> Error {
     Error::upstream(Fault::new(kind, "no"))
 }
 
+fn fail(health: &TargetHealth, plan: &Plan, target: &Target, error: &Error) {
+    health.failed(plan, &FailedAttempt { target, error, timed: true }, Instant::now());
+}
+
 /// The models that are asked while each attempt fails as told, and the seconds that each one took.
 async fn walked(order: &Order, fails: impl Fn(&str) -> (Kind, Duration)) -> Vec<(String, f64)> {
     let mut walk = Walk::new(order);
@@ -73,7 +77,7 @@ async fn walked(order: &Order, fails: impl Fn(&str) -> (Kind, Duration)) -> Vec<
         advance(takes.min(patience.deadline - begun)).await;
         let error = failed(kind);
         asked.push((step.target.model.clone(), begun.elapsed().as_secs_f64()));
-        order.health.failed(&order.plan, step.target, &error, true, Instant::now());
+        fail(&order.health, &order.plan, step.target, &error);
         if !walk.goes_on(step.target, &error, Instant::now()) {
             break;
         }
@@ -153,9 +157,10 @@ async fn an_ejected_target_comes_last_until_a_probe_succeeds() {
     let order = order(true, "sim", &[("a", None), ("b", None)]);
     let a = &order.plan.targets[0];
     let timeout = Error::from_end(&chat::End::TimedOut(chat::Deadline::FirstToken));
-    order.health.failed(&order.plan, a, &timeout, false, Instant::now());
+    let early = FailedAttempt { target: a, error: &timeout, timed: false };
+    order.health.failed(&order.plan, &early, Instant::now());
     assert_eq!(first(&order).0, "a", "it had no fair time");
-    order.health.failed(&order.plan, a, &timeout, true, Instant::now());
+    fail(&order.health, &order.plan, a, &timeout);
     let mut walk = Walk::new(&order);
     let now = Instant::now();
     let step = walk.next(now).expect("a target");
@@ -186,7 +191,7 @@ async fn direct_names_become_no_keys() {
         order.plan.targets[0].model = format!("m{number}");
         let target = &order.plan.targets[0];
         for kind in [Kind::NotFound, Kind::Upstream, Kind::Permission, Kind::Authentication] {
-            order.health.failed(&order.plan, target, &failed(kind), true, Instant::now());
+            fail(&order.health, &order.plan, target, &failed(kind));
         }
     }
     let text = order.metrics.render();

@@ -153,6 +153,17 @@ pub enum Admission {
     Ejected(Instant),
 }
 
+/// An attempt that has failed.
+#[derive(Debug, Clone, Copy)]
+pub struct FailedAttempt<'a> {
+    /// Where.
+    pub target: &'a Target,
+    /// Why.
+    pub error: &'a Error,
+    /// It had a fair time to answer.
+    pub timed: bool,
+}
+
 /// The right to try an ejected target. Dropping it without a verdict leaves the next request the right.
 pub struct Probe {
     health: Arc<TargetHealth>,
@@ -237,8 +248,9 @@ impl TargetHealth {
         }
     }
 
-    /// An attempt at a target has failed. `timed`: it had its fair time.
-    pub fn failed(&self, plan: &Plan, target: &Target, error: &Error, timed: bool, now: Instant) {
+    /// An attempt has failed.
+    pub fn failed(&self, plan: &Plan, attempt: &FailedAttempt<'_>, now: Instant) {
+        let FailedAttempt { target, error, timed } = *attempt;
         let of_credential = matches!(error.blame(), Blame::Credential | Blame::Account);
         let hard = match error.blame() {
             Blame::Credential | Blame::Account | Blame::Configuration | Blame::Host => true,

@@ -88,7 +88,6 @@ fn kind(name: Option<&str>, status: Option<u16>, original: Option<u16>) -> Kind 
     match word.as_deref() {
         Some("throttling" | "toomanyrequests" | "servicequotaexceeded") => Kind::RateLimited,
         Some("validation" | "serialization") => Kind::Invalid,
-        Some("conflict") => Kind::Upstream,
         Some("accessdenied") => Kind::Permission,
         Some(
             "unrecognizedclient"
@@ -102,7 +101,7 @@ fn kind(name: Option<&str>, status: Option<u16>, original: Option<u16>) -> Kind 
         Some("resourcenotfound" | "unknownoperation") => Kind::NotFound,
         Some("modeltimeout") => Kind::Timeout,
         Some("serviceunavailable" | "modelnotready") => Kind::Overloaded,
-        Some("internalserver" | "internalfailure") => Kind::Upstream,
+        Some("internalserver" | "internalfailure" | "conflict") => Kind::Upstream,
         Some("modelstreamerror" | "modelerror") => match original {
             Some(429) => Kind::RateLimited,
             Some(503 | 529) => Kind::Overloaded,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use crate::streaming::{count, read_until, settled};
 use crate::support::Ended;
 use crate::support::answers::{ending, opening, streamed};
 use crate::support::gateway::{Gateway, KEY, Log, hex};
@@ -150,8 +151,8 @@ async fn what_the_caller_caused_is_its_own() {
             assert!(!log.text().contains("attempt failed"), "{place}");
         }
         assert_eq!(b.requests().await.len(), 0, "{dialect} {body}");
-        assert_eq!(gateway.metric("streamgate_upstream_errors_total{"), 0.0, "{dialect} {body}");
-        assert_eq!(gateway.metric("streamgate_target_ejected{"), 0.0, "{dialect} {body}");
+        assert_eq!(count(&gateway, "streamgate_upstream_errors_total{"), "0", "{dialect} {body}");
+        assert_eq!(count(&gateway, "streamgate_target_ejected{"), "0", "{dialect} {body}");
     }
 }
 
@@ -244,12 +245,12 @@ async fn r13_only_the_first_request_waits_for_a_hanging_target() {
         let response = gateway.chat("two").send().await.unwrap();
         assert_eq!(text(language("openai-chat"), response).await, "Hello");
     }
-    crate::streaming::settled(&gateway).await;
+    settled(&gateway).await;
     drop(capture);
     let attempts: Vec<_> = log.records().iter().map(|record| record["attempts"].clone()).collect();
     assert_eq!(attempts, [2, 1, 1, 1, 1]);
     assert_eq!(a.requests().await.len(), 1);
-    assert_eq!(gateway.metric("streamgate_target_ejected{target=\"a/m\"}"), 1.0);
+    assert_eq!(count(&gateway, "streamgate_target_ejected{target=\"a/m\"}"), "1");
     assert_eq!(log.text().matches("is failing; requests prefer others").count(), 1);
 }
 
@@ -326,7 +327,7 @@ async fn fm16_a_failure_after_forwarded_output_stays() {
     let (a, b) = (Upstream::new(script).await, good().await);
     let gateway = before("openai-chat", &a, &b, "").await;
     let mut response = gateway.chat("two").send().await.unwrap();
-    let begun = crate::streaming::read_until(&mut response, "said").await;
+    let begun = read_until(&mut response, "said").await;
     gate.notify_one();
     let bytes = [begun, response.bytes().await.unwrap().to_vec()].concat();
     assert!(!String::from_utf8_lossy(&bytes).contains(ending("openai-chat").trim()));

@@ -29,41 +29,43 @@ pub enum Blame {
     Gateway,
 }
 
+impl Blame {
+    /// Who caused an error that an upstream reports.
+    fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Invalid | Kind::ContentPolicy | Kind::Context | Kind::TooLarge => Self::Caller,
+            Kind::Authentication => Self::Credential,
+            Kind::Billing => Self::Account,
+            Kind::Permission
+            | Kind::NotFound
+            | Kind::Method
+            | Kind::MediaType
+            | Kind::BadGateway => Self::Configuration,
+            Kind::RateLimited => Self::RateLimit,
+            Kind::Overloaded | Kind::TooSlow | Kind::Timeout | Kind::Upstream | Kind::Internal => {
+                Self::Target
+            }
+        }
+    }
+}
+
 impl Error {
     /// Who caused it.
     pub fn blame(&self) -> Blame {
         if let Some(blame) = self.0.blame {
             return blame;
         }
-        match (self.0.side, self.0.fault.kind) {
-            (Side::Caller, _) => Blame::Caller,
-            (Side::Us, _) => Blame::Gateway,
-            (
-                Side::Upstream,
-                Kind::Invalid | Kind::ContentPolicy | Kind::Context | Kind::TooLarge,
-            ) => Blame::Caller,
-            (Side::Upstream, Kind::Authentication) => Blame::Credential,
-            (Side::Upstream, Kind::Billing) => Blame::Account,
-            (
-                Side::Upstream,
-                Kind::Permission
-                | Kind::NotFound
-                | Kind::Method
-                | Kind::MediaType
-                | Kind::BadGateway,
-            ) => Blame::Configuration,
-            (Side::Upstream, Kind::RateLimited) => Blame::RateLimit,
-            (
-                Side::Upstream,
-                Kind::Overloaded | Kind::TooSlow | Kind::Timeout | Kind::Upstream | Kind::Internal,
-            ) => Blame::Target,
+        match self.0.side {
+            Side::Caller => Blame::Caller,
+            Side::Us => Blame::Gateway,
+            Side::Upstream => Blame::of(self.0.fault.kind),
         }
     }
 
     /// What callers are shown: never an upstream's words about the operator's account.
     pub fn shown(&self) -> Cow<'_, Fault> {
         let replacement = if self.is_operators() { self.fault().replacement() } else { None };
-        replacement.map_or(Cow::Borrowed(self.fault()), Cow::Owned)
+        replacement.map_or_else(|| Cow::Borrowed(self.fault()), Cow::Owned)
     }
 
     /// The upstream's own response, if callers may see it: its words and its headers.
