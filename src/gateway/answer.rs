@@ -25,6 +25,12 @@ const CLOSE: Duration = Duration::from_millis(1);
 /// A shorter key is none, but a word that answers may use.
 const SHORTEST_KEY: usize = 8;
 
+/// How the ids of operators' accounts begin, as rate limits and others repeat them.
+const ACCOUNTS: [&[u8]; 2] = [b"org-", b"proj_"];
+
+/// A shorter word after that is none.
+const SHORTEST_ID: usize = 12;
+
 /// An upstream that has begun to answer, and what its first bytes became.
 pub struct Answer {
     /// Who answers.
@@ -155,12 +161,30 @@ impl Answer {
     }
 }
 
-/// An upstream's words without our credentials in them, should it repeat one, as AWS does when a
+/// An upstream's words without our credentials and account ids in them, should it repeat one, as AWS does when a
 /// signature is wrong. Given whole bodies or whole events, so that no cut of the bytes can hide it.
 pub(super) fn redacted(words: Bytes, provider: &Provider) -> Bytes {
     let token = provider.aws.as_ref().and_then(|aws| aws.session_token.as_ref());
     let sent = provider.api_key.as_ref().into_iter().chain(token);
-    sent.fold(words, |words, key| without(words, key.expose().as_bytes()))
+    let words = sent.fold(words, |words, key| without(words, key.expose().as_bytes()));
+    ACCOUNTS.iter().fold(words, |words, prefix| without_ids(words, prefix))
+}
+
+/// An upstream's words without the ids that begin with `prefix`.
+fn without_ids(words: Bytes, prefix: &[u8]) -> Bytes {
+    let mut words = words;
+    let mut from = 0;
+    while let Some(at) = words.get(from..).and_then(|rest| memmem::find(rest, prefix)) {
+        let start = from + at;
+        let rest = words.get(start + prefix.len()..).unwrap_or_default();
+        let length = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+        let inside = start > 0 && words.get(start - 1).is_some_and(u8::is_ascii_alphanumeric);
+        from = start + prefix.len();
+        if length >= SHORTEST_ID && !inside {
+            words = without(words.clone(), &words.slice(start..from + length));
+        }
+    }
+    words
 }
 
 fn without(words: Bytes, key: &[u8]) -> Bytes {
@@ -183,6 +207,23 @@ fn without(words: Bytes, key: &[u8]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_of_accounts_are_redacted() {
+        let clean = |text: &str| {
+            let clean = without_ids(Bytes::copy_from_slice(text.as_bytes()), b"org-");
+            String::from_utf8(clean.to_vec()).unwrap()
+        };
+        assert_eq!(
+            clean(
+                "Limit of org-abcdefgh12345678 and org-abcdefgh12345678, in org-zyxwvuts87654321."
+            ),
+            "Limit of [redacted] and [redacted], in [redacted]."
+        );
+        for text in ["", "org-", "org-wide", "cyborg-abcdefgh12345678", "the org- of it"] {
+            assert_eq!(clean(text), text);
+        }
+    }
 
     #[test]
     fn others_are_waited_for_only_where_they_come_together() {

@@ -33,7 +33,7 @@ pub(super) async fn open(order: Order) -> Result<Answer, Error> {
         let begun = Instant::now();
         match attempt(&walk, step.target, attempts, &mut translated).await {
             Ok(answer) => {
-                order.health.succeeded(step.target);
+                order.health.succeeded(step.target, Instant::now());
                 return Ok(Answer { attempts, ..answer });
             }
             Err(failure) => {

@@ -175,7 +175,7 @@ async fn an_ejected_target_comes_last_until_a_probe_succeeds() {
     assert_eq!(first(&order).0, "b", "one probe at a time");
     drop(probe);
     assert_eq!(first(&order).0, "a", "a probe without a verdict is given back");
-    order.health.succeeded(a);
+    order.health.succeeded(a, Instant::now());
     assert_eq!(first(&order).0, "a");
     let gauge = "streamgate_target_ejected{target=\"sim/a\"}";
     assert!(order.metrics.render().contains(&format!("{gauge} 0\n")), "{}", order.metrics.render());

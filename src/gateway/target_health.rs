@@ -29,6 +29,9 @@ const TARGET_PAUSE: [Duration; 2] = [Duration::from_secs(5), Duration::from_mins
 /// The same for a refused credential or an account without money, which somebody has to renew.
 const CREDENTIAL_PAUSE: [Duration; 2] = [Duration::from_secs(30), Duration::from_mins(5)];
 
+/// One that fails and recovers all the time is reported no more often than this.
+const REPORT_EVERY: Duration = Duration::from_mins(1);
+
 /// What health is kept of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
@@ -89,6 +92,10 @@ struct Cell {
     failures: u32,
     /// Failures since the last report.
     unreported: u64,
+    /// When that was.
+    reported: Option<Instant>,
+    /// This ejection was reported, so that its end is, too.
+    told: bool,
     /// How often it was ejected in a row.
     ejections: u32,
     /// The end of the last ejection.
@@ -131,6 +138,27 @@ impl Cell {
         self.ejections = self.ejections.saturating_add(1);
         self.until = Some(now + pause);
         Some(pause)
+    }
+
+    /// How many failures are to be reported now; `None`: it has just been reported.
+    fn report(&mut self, now: Instant) -> Option<u64> {
+        if self.was_reported_at(now) {
+            return None;
+        }
+        self.reported = Some(now);
+        self.told = true;
+        Some(std::mem::take(&mut self.unreported))
+    }
+
+    fn was_reported_at(&self, now: Instant) -> bool {
+        self.reported.is_some_and(|at| now < at + REPORT_EVERY)
+    }
+
+    /// A success ends an ejection. Returns whether one that was reported has ended.
+    fn recover(&mut self) -> bool {
+        let reported = self.told;
+        *self = Self { reported: self.reported, unreported: self.unreported, ..Self::default() };
+        reported
     }
 }
 
@@ -231,18 +259,25 @@ impl TargetHealth {
     }
 
     /// A target has begun to answer.
-    pub fn succeeded(&self, target: &Target) {
+    pub fn succeeded(&self, target: &Target, now: Instant) {
         if self.is_quiet() {
             return;
         }
         for key in [Key::target(target), Key::credential(&target.provider)] {
             let Ok(mut cells) = self.cells.lock() else { return };
-            let cell = cells.remove(&key);
-            self.tracked.store(cells.len(), Ordering::Relaxed);
+            let Some(cell) = cells.get_mut(&key) else { continue };
+            let ejected = cell.until.is_some();
+            let reported = cell.recover();
+            if !cell.was_reported_at(now) {
+                cells.remove(&key);
+                self.tracked.store(cells.len(), Ordering::Relaxed);
+            }
             drop(cells);
-            if cell.is_some_and(|cell| cell.until.is_some()) {
-                let target = key.label();
+            let target = key.label();
+            if reported {
                 tracing::info!(target, "target recovered: requests go to it again");
+            }
+            if ejected {
                 self.metrics.target_ejected.get_or_create(&telemetry::Ejected { target }).set(0);
             }
         }
@@ -278,16 +313,15 @@ impl TargetHealth {
         let label = key.label();
         let cell = cells.entry(key).or_default();
         let pause = cell.fail(hard, pauses, now);
-        let failures = cell.unreported;
-        if pause.is_some() {
-            cell.unreported = 0;
-        }
+        let failures = pause.and_then(|_| cell.report(now));
         self.tracked.store(cells.len(), Ordering::Relaxed);
         drop(cells);
         if let Some(pause) = pause {
             let ejected = telemetry::Ejected { target: label };
             self.metrics.target_ejected.get_or_create(&ejected).set(1);
-            report(plan, target, error, (failures, pause));
+            if let Some(failures) = failures {
+                report(plan, target, error, (failures, pause));
+            }
         }
     }
 
@@ -309,7 +343,7 @@ impl TargetHealth {
     }
 }
 
-/// One log line for each ejection, however many requests meet it. What only the operator can mend is
+/// One log line for an ejection, however many requests meet it. What only the operator can mend is
 /// an error and names the place.
 fn report(plan: &Plan, target: &Target, error: &Error, (failures, pause): (u64, Duration)) {
     let kind = error::code(error.fault().kind);

@@ -43,3 +43,18 @@ fn each_failed_probe_doubles_the_pause_up_to_a_limit() {
     assert_eq!(pauses[..6], [5, 10, 20, 40, 80, 120]);
     assert!(pauses[5..].iter().all(|pause| *pause == 120));
 }
+
+#[test]
+fn what_fails_and_recovers_all_the_time_is_reported_once_a_minute() {
+    let now = Instant::now();
+    let mut cell = Cell::default();
+    let mut reports = Vec::new();
+    for second in 0..150 {
+        let now = now + second * SECOND;
+        assert_eq!(cell.fail(true, CREDENTIAL_PAUSE, now), Some(30 * SECOND));
+        reports.extend(cell.report(now).map(|failures| (second, failures)));
+        assert_eq!(cell.recover(), second % 60 == 0, "a recovery is told where the failure was");
+        assert_eq!(cell.gate(now), Gate::Open);
+    }
+    assert_eq!(reports, [(0, 1), (60, 60), (120, 60)]);
+}

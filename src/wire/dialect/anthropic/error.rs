@@ -123,14 +123,14 @@ impl Told {
             None => "the upstream reported an error without a reason".to_owned(),
         });
         let by_status = status.map_or(Kind::Upstream, Kind::of_status);
+        // Imitators call everything below 500 an invalid request: then their code or the status says.
+        let is_plain = |kind: &Kind| *kind != Kind::Invalid;
         let said = self.kind.as_deref().and_then(kind_of);
-        let said = said.filter(|kind| *kind != Kind::Invalid).or_else(|| {
-            let code = self.code.as_deref().and_then(kind_of);
-            code.or(said).filter(|kind| {
-                // Imitators say "invalid request" of everything that is below 500.
-                *kind != Kind::Invalid || matches!(by_status, Kind::Invalid | Kind::Upstream)
-            })
-        });
+        let code = self.code.as_deref().and_then(kind_of);
+        let said = said
+            .filter(is_plain)
+            .or(code.filter(is_plain))
+            .or_else(|| said.or(code).filter(|_| status.is_none()));
         let mut kind = error_body::refined(said.unwrap_or(by_status), status, &message);
         if kind == Kind::Invalid && is_about_context(&message) {
             kind = Kind::Context;
