@@ -170,21 +170,30 @@ pub(super) fn redacted(words: Bytes, provider: &Provider) -> Bytes {
     ACCOUNTS.iter().fold(words, |words, prefix| without_ids(words, prefix))
 }
 
-/// An upstream's words without the ids that begin with `prefix`.
+/// An upstream's words without the ids that begin with `prefix`, in one pass.
 fn without_ids(words: Bytes, prefix: &[u8]) -> Bytes {
-    let mut words = words;
-    let mut from = 0;
-    while let Some(at) = words.get(from..).and_then(|rest| memmem::find(rest, prefix)) {
-        let start = from + at;
-        let rest = words.get(start + prefix.len()..).unwrap_or_default();
-        let length = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
-        let inside = start > 0 && words.get(start - 1).is_some_and(u8::is_ascii_alphanumeric);
-        from = start + prefix.len();
-        if length >= SHORTEST_ID && !inside {
-            words = without(words.clone(), &words.slice(start..from + length));
-        }
+    if memmem::find(&words, prefix).is_none() {
+        return words;
     }
-    words
+    let mut clean = BytesMut::with_capacity(words.len());
+    let mut rest = &words[..];
+    while let Some(at) = memmem::find(rest, prefix) {
+        let (before, found) = rest.split_at(at);
+        let (prefix, after) = found.split_at(prefix.len());
+        let length = after.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+        let (id, after) = after.split_at(length);
+        clean.extend_from_slice(before);
+        let inside = clean.last().is_some_and(u8::is_ascii_alphanumeric);
+        if length >= SHORTEST_ID && !inside {
+            clean.extend_from_slice(b"[redacted]");
+        } else {
+            clean.extend_from_slice(prefix);
+            clean.extend_from_slice(id);
+        }
+        rest = after;
+    }
+    clean.extend_from_slice(rest);
+    clean.freeze()
 }
 
 fn without(words: Bytes, key: &[u8]) -> Bytes {

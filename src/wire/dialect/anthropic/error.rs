@@ -124,13 +124,12 @@ impl Told {
         });
         let by_status = status.map_or(Kind::Upstream, Kind::of_status);
         // Imitators call everything below 500 an invalid request: then their code or the status says.
-        let is_plain = |kind: &Kind| *kind != Kind::Invalid;
-        let said = self.kind.as_deref().and_then(kind_of);
-        let code = self.code.as_deref().and_then(kind_of);
-        let said = said
-            .filter(is_plain)
-            .or(code.filter(is_plain))
-            .or_else(|| said.or(code).filter(|_| status.is_none()));
+        let words = [&self.kind, &self.code].map(|word| kind_of(word.as_deref()?));
+        let mut clear = words.into_iter().flatten().filter(|kind| *kind != Kind::Invalid);
+        let said = clear.next().or_else(|| match status {
+            None => words.into_iter().flatten().next(),
+            Some(_) => None,
+        });
         let mut kind = error_body::refined(said.unwrap_or(by_status), status, &message);
         if kind == Kind::Invalid && is_about_context(&message) {
             kind = Kind::Context;
