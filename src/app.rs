@@ -27,6 +27,7 @@ use crate::gateway;
 use crate::gateway::auth::Callers;
 use crate::gateway::auth::jwks::{self, KeySet, Unfetched};
 use crate::gateway::limit::{Gate, Gates, Limit, Scope};
+use crate::gateway::target_health::TargetHealth;
 use crate::server::{Shutdown, Terms};
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{Limited, Metrics};
@@ -63,6 +64,8 @@ pub struct App {
     gates: Arc<Gates>,
     /// What is used of the models' limits; outlives reloads.
     model_gates: Arc<Gates>,
+    /// Which targets have just failed; outlives reloads.
+    pub health: Arc<TargetHealth>,
     /// The token issuers' keys that [`App::keep_keys`] keeps fresh.
     key_sets: watch::Sender<Vec<Arc<KeySet>>>,
     /// One client for all upstreams.
@@ -106,6 +109,7 @@ impl App {
             })),
             gates,
             model_gates: Arc::new(model_gates),
+            health: Arc::new(TargetHealth::new(Arc::clone(&metrics))),
             metrics,
             stopping: shutdown.stopping.clone(),
             closing: shutdown.closing.clone(),
@@ -137,6 +141,7 @@ impl App {
         self.key_sets.send_replace(callers.key_sets());
         let models = models_of(&config, &self.model_gates);
         self.state.store(Arc::new(State { config, callers, models }));
+        self.health.retain(&self.state().config);
         self.metrics.limit_used.clear();
     }
 

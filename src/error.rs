@@ -2,6 +2,9 @@
 //!
 //! It never holds payloads or keys. It is rendered once, at the boundary, in the caller's dialect.
 
+#[path = "error_blame.rs"]
+mod blame;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -9,6 +12,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::wire::chat::{Deadline, End, Fault, Kind};
+
+pub use blame::Blame;
 
 /// What went wrong with a request.
 #[derive(Debug)]
@@ -18,6 +23,8 @@ pub struct Error(Box<Inner>);
 struct Inner {
     fault: Fault,
     side: Side,
+    /// Where the table does not know better.
+    blame: Option<Blame>,
     retry_after: Option<Duration>,
     reply: Option<Reply>,
     end: Option<End>,
@@ -97,6 +104,7 @@ impl Error {
         Self(Box::new(Inner {
             fault,
             side,
+            blame: None,
             retry_after: None,
             reply: None,
             end: None,
@@ -113,7 +121,7 @@ impl Error {
         self
     }
 
-    /// Tells the caller when to come back.
+    /// Says when to come back.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.0.retry_after = Some(wait);
@@ -124,6 +132,13 @@ impl Error {
     #[must_use]
     pub fn reply(mut self, reply: Reply) -> Self {
         self.0.reply = Some(reply);
+        self
+    }
+
+    /// Blames somebody else than the table does.
+    #[must_use]
+    pub fn blamed(mut self, blame: Blame) -> Self {
+        self.0.blame = Some(blame);
         self
     }
 
@@ -151,7 +166,7 @@ impl Error {
         self.0.attempt.as_ref()
     }
 
-    /// What to tell the caller.
+    /// The error as it was met; [`Error::shown`] is for callers.
     pub fn fault(&self) -> &Fault {
         &self.0.fault
     }
@@ -166,43 +181,40 @@ impl Error {
         self.0.retry_after
     }
 
-    /// The upstream's own words, if it said any.
+    /// The upstream's own response, if there was one. Not for callers when it [is the
+    /// operator's](Error::is_operators).
     pub fn upstream_reply(&self) -> Option<&Reply> {
         self.0.reply.as_ref()
     }
 
-    /// How a stream that meets this error has ended.
+    /// Whether nothing came within our deadline.
+    pub fn is_first_token_timeout(&self) -> bool {
+        let passed = [Deadline::FirstToken, Deadline::Unstreamed];
+        passed.iter().any(|deadline| self.0.end == Some(End::TimedOut(*deadline)))
+    }
+
+    /// How a stream that meets this error ends towards its caller.
     pub fn to_end(&self) -> End {
-        self.0.end.clone().unwrap_or_else(|| End::Failed(self.0.fault.clone()))
+        match &self.0.end {
+            None | Some(End::Failed(_)) => End::Failed(self.shown().into_owned()),
+            Some(end) => end.clone(),
+        }
     }
 
     /// The word for records and metrics.
     pub fn outcome(&self) -> &'static str {
-        if let Some(end) = &self.0.end {
-            return end_outcome(end);
+        match &self.0.end {
+            None | Some(End::Failed(_)) => {}
+            Some(end) => return end_outcome(end),
         }
         match (self.0.side, self.0.fault.kind) {
-            // Whoever says it, it is the request that does not fit.
-            (Side::Upstream, Kind::Context | Kind::TooLarge) => "rejected",
+            (Side::Upstream, _) if self.blame() == Blame::Caller => "rejected",
             (Side::Upstream, _) => "upstream_error",
             (_, Kind::RateLimited) => "rate_limited",
             (Side::Caller, _) => "rejected",
             (Side::Us, Kind::Overloaded) => "unavailable",
             (Side::Us, _) => "internal_error",
         }
-    }
-
-    /// Whether the next target may do better. Connect errors, 408, 429 and 5xx may pass elsewhere;
-    /// a request that is wrong in itself is wrong everywhere.
-    pub fn is_retryable(&self) -> bool {
-        self.0.side == Side::Upstream
-            && match &self.0.reply {
-                Some(reply) => matches!(reply.status, 408 | 429 | 500..),
-                None => matches!(
-                    self.0.fault.kind,
-                    Kind::Upstream | Kind::Overloaded | Kind::RateLimited | Kind::Timeout
-                ),
-            }
     }
 }
 
@@ -250,12 +262,14 @@ pub fn code(kind: Kind) -> &'static str {
         Kind::MediaType => "unsupported_media_type",
         Kind::Context => "context_length",
         Kind::Invalid => "invalid_request",
+        Kind::ContentPolicy => "content_policy",
         Kind::Billing => "billing",
         Kind::RateLimited => "rate_limited",
         Kind::Overloaded => "overloaded",
         Kind::TooSlow => "request_timeout",
         Kind::Timeout => "timeout",
         Kind::Upstream => "upstream",
+        Kind::BadGateway => "bad_gateway",
         Kind::Internal => "internal",
     }
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use url::Url;
 
 use super::provider::{plain, secret};
-use super::{Auth, Config, Key, Limits, Provider, Server, Sources, Stream, Target, digest};
+use super::{
+    Auth, Config, CredentialSource, Key, Limits, Provider, Server, Sources, Stream, Target, digest,
+};
 use crate::prompts::Prompts;
 use crate::wire::dialect::DIALECTS;
 
@@ -30,14 +32,16 @@ pub fn without_file(
         let (name, variable) = dialect.well_known()?;
         let value = env(variable)?;
         let api_key = secret(value.trim()).filter(|secret| !secret.expose().is_empty())?;
-        plain(name, *dialect, dialect.default_base_url(), Some(api_key))
+        let provider = plain(name, *dialect, dialect.default_base_url(), Some(api_key))?;
+        Some(Provider { credential: CredentialSource::variable(variable), ..provider })
     });
     let providers: BTreeMap<String, Arc<Provider>> = simulated
         .chain(well_known)
         .map(|provider| (provider.name.clone(), Arc::new(provider)))
         .collect();
     let sim = providers.get("sim").map(Arc::clone);
-    let targets = sim.map(|provider| vec![Target { provider, model: "sim".to_owned() }]);
+    let targets =
+        sim.map(|provider| vec![Target { provider, model: "sim".to_owned(), context: None }]);
     let only = Key {
         name: "default".to_owned(),
         digest: digest(key),

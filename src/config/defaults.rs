@@ -46,6 +46,7 @@ impl Default for Stream {
             commit_after: Duration::from_secs(10),
             connect: Duration::from_secs(10),
             first_token: Duration::from_mins(2),
+            unstreamed: Duration::from_mins(10),
             stall: Duration::from_mins(2),
             total: None,
             write_stall: Duration::from_secs(30),

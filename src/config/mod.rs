@@ -5,6 +5,7 @@
 mod auth;
 mod aws;
 mod builtin;
+mod credential;
 mod defaults;
 mod expand;
 mod jwt;
@@ -46,6 +47,7 @@ use secret::Secret;
 pub use auth::{Auth, FailedAttempts, Key};
 pub use aws::Aws;
 pub use builtin::without_file;
+pub use credential::CredentialSource;
 pub use jwt::{ClaimNames, Issuer, IssuerKeys, key_serves};
 pub use key::{digest, key_line, new_key};
 pub use limits::Limits;
@@ -175,6 +177,8 @@ pub struct Provider {
     pub base_url: Url,
     /// The credential, if it needs one.
     pub api_key: Option<Secret>,
+    /// Where its credential is configured.
+    pub credential: CredentialSource,
     /// The header that carries the credential, where it is not the dialect's own
     /// (`api-key` for Azure): name, and what precedes the credential (`"Bearer "` or nothing).
     pub auth_header: Option<(HeaderName, String)>,
@@ -206,6 +210,8 @@ pub struct Target {
     pub provider: Arc<Provider>,
     /// The model's name there.
     pub model: String,
+    /// The most tokens of prompt and answer that the model takes, if the operator says.
+    pub context: Option<u64>,
 }
 
 impl std::fmt::Display for Target {
@@ -224,8 +230,10 @@ pub struct Stream {
     pub commit_after: Duration,
     /// Connecting to an upstream.
     pub connect: Duration,
-    /// From sending the request to the first model output.
+    /// From the request to the first model output, all attempts together.
     pub first_token: Duration,
+    /// From the request to the whole answer, where neither side streams and nothing is translated.
+    pub unstreamed: Duration,
     /// Between model outputs.
     pub stall: Duration,
     /// The whole answer.

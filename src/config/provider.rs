@@ -11,7 +11,7 @@ use url::Url;
 use super::raw::{Reader, Table, one_of, shown};
 use super::secret::Secret;
 use super::tree::{Node, Value};
-use super::{Provider, aws, preset, units};
+use super::{CredentialSource, Provider, aws, preset, units};
 use crate::wire::dialect::{self, DIALECTS, Dialect, Hosting, Quirks};
 
 pub(super) const BASE_URL: &str =
@@ -92,6 +92,7 @@ fn provider(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<Provider
         table.get("base_url").map(|node| reader.hidden("base_url", node, (BASE_URL, base_url)));
     let api_key =
         table.get("api_key").and_then(|node| reader.hidden("api_key", node, (CREDENTIAL, secret)));
+    let credential = CredentialSource::of(name, &stated);
     let auth_header = auth_header(reader, &table);
     let aws = aws::aws(reader, &table);
     let headers = headers(reader, &table);
@@ -105,7 +106,18 @@ fn provider(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<Provider
     let bearer = quirks.hosting.map(|_| (AUTHORIZATION, "Bearer ".to_owned()));
     let auth_header = auth_header.or(bearer);
     let name = name.to_owned();
-    Some(Provider { name, dialect, base_url, api_key, auth_header, aws, headers, query, quirks })
+    Some(Provider {
+        name,
+        dialect,
+        base_url,
+        api_key,
+        credential,
+        auth_header,
+        aws,
+        headers,
+        query,
+        quirks,
+    })
 }
 
 /// A provider of which no more is known than where it is.
@@ -122,6 +134,7 @@ pub(super) fn plain(
         quirks: Stated::default().quirks(dialect, &base_url),
         base_url,
         api_key,
+        credential: CredentialSource::unset(name),
         auth_header: None,
         aws: None,
         headers: Vec::new(),

@@ -40,6 +40,11 @@ pub(super) fn size(text: &str) -> Option<usize> {
     usize::try_from(number.checked_mul(bytes)?).ok().filter(|size| *size > 0)
 }
 
+/// Reads a number above zero.
+pub(super) fn count(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number| *number > 0)
+}
+
 /// Reads `true` or `false`.
 pub(super) fn boolean(text: &str) -> Option<bool> {
     text.parse().ok()

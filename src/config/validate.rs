@@ -108,6 +108,7 @@ fn stream(reader: &mut Reader<'_>, root: &Table<'_>) -> Stream {
         "commit_after",
         "connect",
         "first_token",
+        "unstreamed",
         "stall",
         "total",
         "write_stall",
@@ -122,6 +123,7 @@ fn stream(reader: &mut Reader<'_>, root: &Table<'_>) -> Stream {
         heartbeat: positive("heartbeat", default.heartbeat),
         connect: positive("connect", default.connect),
         first_token: positive("first_token", default.first_token),
+        unstreamed: positive("unstreamed", default.unstreamed),
         stall: positive("stall", default.stall),
         write_stall: positive("write_stall", default.write_stall),
         commit_after: reader
@@ -171,7 +173,7 @@ fn models<'n>(
 }
 
 fn target(reader: &mut Reader<'_>, node: &Node, providers: &Providers<'_>) -> Option<Target> {
-    let table = reader.table("targets", node, &["provider", "model"])?;
+    let table = reader.table("targets", node, &["provider", "model", "context"])?;
     reader.require(&table, "provider", "a name under `providers`");
     reader.require(&table, "model", "the model's name at the provider");
     let expected = match providers.len() {
@@ -185,7 +187,8 @@ fn target(reader: &mut Reader<'_>, node: &Node, providers: &Providers<'_>) -> Op
     );
     let visible = ("visible characters", |name: &str| is_model(name).then(|| name.to_owned()));
     let model = reader.field(&table, "model", visible);
-    Some(Target { provider: provider??, model: model? })
+    let context = reader.field(&table, "context", ("a number of tokens above zero", units::count));
+    Some(Target { provider: provider??, model: model?, context })
 }
 
 /// Model names appear in URLs and response headers.

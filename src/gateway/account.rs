@@ -15,7 +15,7 @@ use super::limit::Admission;
 use super::route::Plan;
 use super::upstream::Order;
 use crate::config::Target;
-use crate::error::{self, Attempt, Error, Side};
+use crate::error::{self, Attempt, Blame, Error, Side};
 use crate::telemetry::trace::{Place, Span, Tracing};
 use crate::telemetry::{Ended, Kept, LimitReached, Metrics, Route, Sample, Tokens, UpstreamError};
 use crate::wire::chat::End;
@@ -186,7 +186,7 @@ impl Record {
     /// What was asked for. The prompt's tokens are a guess that counts until the upstream says.
     pub fn asked(&mut self, model: &str, stream: bool, prompt_tokens: u64) {
         if let Some(entry) = &mut self.0 {
-            entry.model = model.chars().filter(|c| !c.is_control()).take(100).collect();
+            entry.model = short(model);
             entry.stream = stream;
             entry.input_estimate = prompt_tokens;
         }
@@ -291,15 +291,51 @@ impl Record {
     }
 }
 
-/// One failed attempt, whatever became of its request.
+/// Logs and counts one failed attempt, whatever its request comes to. A request that the upstream
+/// rejects is its caller's doing and none of the provider's errors.
 pub fn attempt_failed(order: &Order, target: &Target, error: &Error) {
     let (metrics, request_id) = (&order.metrics, &order.request_id);
+    let blame = error.blame();
+    let address = (blame == Blame::Host).then(|| target.provider.base_url.authority().to_owned());
     let kind = error::code(error.fault().kind);
     let provider = target.provider.name.clone();
     let trace_id = order.trying.place.trace_id();
+    let (caller, model) = (&*order.caller, short(&order.call.model));
+    let target = short(&target.to_string());
     order.trying.failed(error);
-    tracing::warn!(request_id, trace_id, provider, kind, error = chain(error), "attempt failed");
+    let error = chain(error);
+    if blame == Blame::Caller {
+        tracing::debug!(
+            request_id,
+            trace_id,
+            provider,
+            target,
+            model,
+            caller,
+            kind,
+            error,
+            "request rejected by the upstream"
+        );
+        return;
+    }
+    tracing::warn!(
+        request_id,
+        trace_id,
+        provider,
+        target,
+        model,
+        caller,
+        address,
+        kind,
+        error,
+        "attempt failed"
+    );
     metrics.upstream_errors.get_or_create(&UpstreamError { provider, kind }).inc();
+}
+
+/// A caller's word for the log: short, and without control characters.
+fn short(word: &str) -> String {
+    word.chars().filter(|c| !c.is_control()).take(100).collect()
 }
 
 /// An error and its causes on one line, fit for a log: an upstream's own words may repeat the

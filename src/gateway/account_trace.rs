@@ -108,7 +108,9 @@ pub(super) fn failed(mut span: Span, error: &Error) {
     if let Some(reply) = error.upstream_reply() {
         span.set("http.response.status_code", i64::from(reply.status));
     }
-    span.fail(kind);
+    if is_failure(error.outcome()) {
+        span.fail(kind);
+    }
 }
 
 impl Entry {

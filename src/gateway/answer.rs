@@ -25,6 +25,12 @@ const CLOSE: Duration = Duration::from_millis(1);
 /// A shorter key is none, but a word that answers may use.
 const SHORTEST_KEY: usize = 8;
 
+/// How the ids of operators' accounts begin, as rate limits and others repeat them.
+const ACCOUNTS: [&[u8]; 2] = [b"org-", b"proj_"];
+
+/// A shorter word after that is none.
+const SHORTEST_ID: usize = 12;
+
 /// An upstream that has begun to answer, and what its first bytes became.
 pub struct Answer {
     /// Who answers.
@@ -127,6 +133,16 @@ impl Answer {
         output
     }
 
+    /// Takes what has already arrived, up to about one write.
+    pub async fn take_arrived(&mut self) {
+        let mut taken = 0;
+        while self.transcoder.end().is_none() && taken < BATCH {
+            let Some(chunk) = self.arrived().await else { break };
+            taken += chunk.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
+            self.take(chunk);
+        }
+    }
+
     /// The next chunk if it is there already. The connection's task hands out one at a time, and
     /// only when asked, so it gets a turn to do so.
     async fn arrived(&mut self) -> Option<reqwest::Result<Option<Bytes>>> {
@@ -145,12 +161,39 @@ impl Answer {
     }
 }
 
-/// An upstream's words without our credentials in them, should it repeat one, as AWS does when a
+/// An upstream's words without our credentials and account ids in them, should it repeat one, as AWS does when a
 /// signature is wrong. Given whole bodies or whole events, so that no cut of the bytes can hide it.
 pub(super) fn redacted(words: Bytes, provider: &Provider) -> Bytes {
     let token = provider.aws.as_ref().and_then(|aws| aws.session_token.as_ref());
     let sent = provider.api_key.as_ref().into_iter().chain(token);
-    sent.fold(words, |words, key| without(words, key.expose().as_bytes()))
+    let words = sent.fold(words, |words, key| without(words, key.expose().as_bytes()));
+    ACCOUNTS.iter().fold(words, |words, prefix| without_ids(words, prefix))
+}
+
+/// An upstream's words without the ids that begin with `prefix`, in one pass.
+fn without_ids(words: Bytes, prefix: &[u8]) -> Bytes {
+    if memmem::find(&words, prefix).is_none() {
+        return words;
+    }
+    let mut clean = BytesMut::with_capacity(words.len());
+    let mut rest = &words[..];
+    while let Some(at) = memmem::find(rest, prefix) {
+        let (before, found) = rest.split_at(at);
+        let (prefix, after) = found.split_at(prefix.len());
+        let length = after.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+        let (id, after) = after.split_at(length);
+        clean.extend_from_slice(before);
+        let inside = clean.last().is_some_and(u8::is_ascii_alphanumeric);
+        if length >= SHORTEST_ID && !inside {
+            clean.extend_from_slice(b"[redacted]");
+        } else {
+            clean.extend_from_slice(prefix);
+            clean.extend_from_slice(id);
+        }
+        rest = after;
+    }
+    clean.extend_from_slice(rest);
+    clean.freeze()
 }
 
 fn without(words: Bytes, key: &[u8]) -> Bytes {
@@ -173,6 +216,23 @@ fn without(words: Bytes, key: &[u8]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_of_accounts_are_redacted() {
+        let clean = |text: &str| {
+            let clean = without_ids(Bytes::copy_from_slice(text.as_bytes()), b"org-");
+            String::from_utf8(clean.to_vec()).unwrap()
+        };
+        assert_eq!(
+            clean(
+                "Limit of org-abcdefgh12345678 and org-abcdefgh12345678, in org-zyxwvuts87654321."
+            ),
+            "Limit of [redacted] and [redacted], in [redacted]."
+        );
+        for text in ["", "org-", "org-wide", "cyborg-abcdefgh12345678", "the org- of it"] {
+            assert_eq!(clean(text), text);
+        }
+    }
 
     #[test]
     fn others_are_waited_for_only_where_they_come_together() {

@@ -3,11 +3,13 @@
 pub mod account;
 pub mod answer;
 pub mod auth;
+mod failover;
 pub mod limit;
 pub mod prompt;
 pub mod relay;
 pub mod route;
 mod sigv4;
+pub mod target_health;
 pub mod upstream;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -44,6 +46,7 @@ use upstream::Order;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 const TARGET: HeaderName = HeaderName::from_static("x-streamgate-target");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const LIMIT: HeaderName = HeaderName::from_static("x-streamgate-limit");
 
 /// The slowest that a request body may come, in bytes per second.
@@ -138,14 +141,16 @@ async fn pipeline(
         closing: app.closing.clone(),
         tasks: app.tasks.clone(),
     };
-    let opening = Box::pin(upstream::open(Order {
+    let opening = Box::pin(failover::open(Order {
         client: app.client.clone(),
         metrics: Arc::clone(&app.metrics),
         dialect,
         body,
         headers: head.headers,
         call,
+        caller: Arc::clone(&caller.name),
         plan,
+        health: Arc::clone(&app.health),
         stream: state.config.stream,
         started,
         request_id: id.to_owned(),
@@ -318,29 +323,27 @@ fn spoken(headers: &HeaderMap, path: &str) -> &'static dyn CallerDialect {
 
 /// An error as a response, in the caller's dialect.
 fn refusal(dialect: &dyn CallerDialect, error: &Error, id: &str) -> Response {
-    let fault = error.fault();
-    let mut response = match error.upstream_reply() {
+    let fault = error.shown();
+    let (status, body) = match error.shown_reply() {
         // The upstream's own words, for callers who speak its language.
         Some(reply) if reply.dialect == dialect.name() && reply.body.starts_with(b"{") => {
-            let mut response = Response::new(Body::from(reply.body.clone()));
-            *response.status_mut() =
-                StatusCode::from_u16(reply.status).unwrap_or(StatusCode::BAD_GATEWAY);
-            response
+            (reply.status, Body::from(reply.body.clone()))
         }
-        _ => {
-            let mut response = Response::new(Body::from(dialect.error_body(fault, id)));
-            *response.status_mut() =
-                StatusCode::from_u16(dialect.status(fault.kind)).unwrap_or(StatusCode::BAD_GATEWAY);
-            response
-        }
+        _ => (dialect.status(fault.kind), Body::from(dialect.error_body(&fault, id))),
     };
-    if let Some(reply) = error.upstream_reply() {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    if let Some(reply) = error.shown_reply() {
         response.headers_mut().extend(reply.headers.clone());
     }
     if let Some(attempt) = error.attempt() {
         name_target(&mut response, &attempt.target);
     }
     let headers = response.headers_mut();
+    if error.is_operators() {
+        // Another try changes nothing until the operator has.
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(wait) = error.wait() {
         headers.entry(RETRY_AFTER).or_insert_with(|| whole_seconds(wait).into());

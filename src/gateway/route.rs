@@ -14,13 +14,15 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// The model for metrics: a configured name, so that labels stay bounded.
     pub label: String,
+    /// The caller named `provider/model` and no configured model.
+    pub direct: bool,
 }
 
 /// Resolves the model that a caller names: a configured one, or `provider/upstream-model`.
 pub fn plan(config: &Config, caller: &Caller, model: &str) -> Result<Plan, Error> {
     if let Some(targets) = config.models.get(model) {
         permit(caller, model)?;
-        return Ok(Plan { targets: targets.clone(), label: model.to_owned() });
+        return Ok(Plan { targets: targets.clone(), label: model.to_owned(), direct: false });
     }
     let direct = model.split_once('/').and_then(|(provider, upstream)| {
         config
@@ -35,7 +37,12 @@ pub fn plan(config: &Config, caller: &Caller, model: &str) -> Result<Plan, Error
     permit(caller, model)?;
     Ok(Plan {
         label: format!("{}/*", provider.name),
-        targets: vec![Target { provider: Arc::clone(provider), model: upstream.to_owned() }],
+        direct: true,
+        targets: vec![Target {
+            provider: Arc::clone(provider),
+            model: upstream.to_owned(),
+            context: None,
+        }],
     })
 }
 

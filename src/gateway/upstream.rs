@@ -1,4 +1,4 @@
-//! From a plan to an [`Answer`]: one attempt, then the next, only before the first model output.
+//! One attempt at a target: the request to the upstream, and its answer up to the first model output.
 //!
 //! Upstream requests are built from nothing: an allow-list decides what of a caller's headers goes
 //! along, and the operator alone decides where to.
@@ -12,12 +12,13 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, RETRY_AFTE
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
-use super::account::{self, Trying};
+use super::account::Trying;
 use super::answer::{Answer, Rhythm, redacted};
 use super::route::Plan;
 use super::sigv4::{Unsigned, sign};
+use super::target_health::TargetHealth;
 use crate::config::{Provider, Stream, Target};
-use crate::error::{Attempt, Error, Reply, Side};
+use crate::error::{Blame, Error, Reply};
 use crate::telemetry::Metrics;
 use crate::wire::chat::{self, Deadline, End, Fault, Kind};
 use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode};
@@ -46,8 +47,12 @@ pub struct Order {
     pub headers: HeaderMap,
     /// The identity of the answer.
     pub call: Call,
+    /// The caller's name in records.
+    pub caller: Arc<str>,
     /// Where it may go.
     pub plan: Plan,
+    /// Which targets have just failed other requests.
+    pub health: Arc<TargetHealth>,
     /// The deadlines.
     pub stream: Stream,
     /// When the request came in.
@@ -58,43 +63,32 @@ pub struct Order {
     pub trying: Trying,
 }
 
-/// Opens an answer at the first target that gives one. Whatever this future holds is closed when
-/// it is dropped.
-pub async fn open(order: Order) -> Result<Answer, Error> {
-    let mut failure = None;
-    let mut translated = None;
-    for (attempts, target) in (1..).zip(&order.plan.targets) {
-        let result = match request_body(&order, target, &mut translated) {
-            Ok(body) => {
-                order.trying.begin(target, attempts);
-                attempt(&order, target, body).await
-            }
-            // Another target may be able to say what this one's dialect cannot.
-            Err(fault) => Err(Error::caller(fault)),
-        };
-        match result {
-            Ok(answer) => return Ok(Answer { attempts, ..answer }),
-            Err(error) => {
-                let untranslatable = error.side() == Side::Caller;
-                if !untranslatable {
-                    account::attempt_failed(&order, target, &error);
-                }
-                let over = order.stream.total.is_some_and(|total| order.started.elapsed() >= total);
-                let hopeless = over || !untranslatable && !error.is_retryable();
-                failure =
-                    Some(error.during(Attempt { target: target.to_string(), number: attempts }));
-                if hopeless {
-                    break;
-                }
-            }
-        }
+/// How long an attempt may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For its first output; for all of it if it is passed through whole.
+    pub deadline: Instant,
+    /// Another target may be tried after it.
+    pub followed: bool,
+}
+
+/// A failed attempt.
+pub struct Failure {
+    /// Why.
+    pub error: Error,
+    /// What came before it broke off, of which nothing has been forwarded.
+    pub said: Option<Answer>,
+}
+
+impl From<Error> for Box<Failure> {
+    fn from(error: Error) -> Self {
+        Self::new(Failure { error, said: None })
     }
-    Err(failure.unwrap_or_else(|| Error::internal("the plan had no target")))
 }
 
 /// The caller's own JSON with surgical edits for an upstream of the same dialect; a translation
 /// otherwise.
-fn request_body(
+pub fn request_body(
     order: &Order,
     target: &Target,
     translated: &mut Option<chat::Request>,
@@ -129,27 +123,28 @@ fn wanted<'a>(order: &Order, target: &'a Target) -> dialect::Target<'a> {
     }
 }
 
-fn is_verbatim(order: &Order, provider: &Provider) -> bool {
+/// Whether both sides speak one dialect, so that nothing is translated.
+pub fn is_verbatim(order: &Order, provider: &Provider) -> bool {
     order.dialect.name() == provider.dialect.name()
 }
 
 /// One attempt, up to its first model output or its end.
-async fn attempt(order: &Order, target: &Target, body: String) -> Result<Answer, Error> {
+pub async fn attempt(
+    order: &Order,
+    target: &Target,
+    body: String,
+    patience: Patience,
+) -> Result<Answer, Box<Failure>> {
+    let Patience { deadline, followed } = patience;
     let sent = Instant::now();
-    let verbatim = is_verbatim(order, &target.provider);
-    let patience = if order.call.stream || !verbatim {
-        order.stream.first_token
-    } else {
-        // An answer that is not streamed is silent until it is whole.
-        order.stream.first_token + order.stream.stall
-    };
-    let deadline = earlier(sent + patience, order.stream.total.map(|total| order.started + total));
-    let late = || Error::from_end(&End::TimedOut(Deadline::FirstToken));
+    let whole = !order.call.stream && is_verbatim(order, &target.provider);
+    let passed = if whole { Deadline::Unstreamed } else { Deadline::FirstToken };
+    let late = || Error::from_end(&End::TimedOut(passed));
     let mut response =
         timeout_at(deadline, send(order, target, body)).await.map_err(|_| late())??;
     if !response.status().is_success() {
         let refused = timeout_at(deadline, refused(target, response));
-        return Err(refused.await.unwrap_or_else(|_| late()));
+        return Err(refused.await.unwrap_or_else(|_| late()).into());
     }
     let headers = passed_on(response.headers());
     let transcoder = transcoder(order, target, &response)?;
@@ -174,16 +169,23 @@ async fn attempt(order: &Order, target: &Target, body: String) -> Result<Answer,
         }
         if answer.ready.len() > order.stream.max_event {
             let message = "the upstream sent megabytes without any model output";
-            return Err(Error::upstream(Fault::new(Kind::Upstream, message)));
+            return Err(Error::upstream(Fault::new(Kind::Upstream, message)).into());
         }
     }
     answer.first_output = Instant::now();
-    match answer.transcoder.end() {
-        None | Some(End::Complete) => Ok(answer),
-        // Something was said before it broke: that is forwarded, and the end told in-band.
-        Some(_) if answer.transcoder.tally().outputs > 0 && order.call.stream => Ok(answer),
-        Some(end) => Err(answer.failure(end)),
+    // A failure that came along with the first output is found before any of it is forwarded.
+    if followed && order.call.stream && answer.transcoder.end().is_none() {
+        answer.take_arrived().await;
     }
+    let error = match answer.transcoder.end() {
+        None | Some(End::Complete) => return Ok(answer),
+        Some(end) => answer.failure(end),
+    };
+    let said = answer.transcoder.tally().outputs > 0 && order.call.stream;
+    if said && !followed {
+        return Ok(answer);
+    }
+    Err(Box::new(Failure { error, said: said.then_some(answer) }))
 }
 
 async fn send(order: &Order, target: &Target, body: String) -> Result<reqwest::Response, Error> {
@@ -199,9 +201,10 @@ async fn send(order: &Order, target: &Target, body: String) -> Result<reqwest::R
     }
     result.map_err(|error| {
         let fault = if error.is_connect() && error.is_timeout() {
-            return Error::from_end(&End::TimedOut(Deadline::Connect));
+            return Error::from_end(&End::TimedOut(Deadline::Connect)).blamed(Blame::Host);
         } else if error.is_connect() {
-            Fault::new(Kind::Upstream, "the upstream could not be reached")
+            let fault = Fault::new(Kind::Upstream, "the upstream could not be reached");
+            return Error::upstream(fault).blamed(Blame::Host).because(error.without_url());
         } else {
             Fault::new(Kind::Upstream, "the upstream closed the connection without an answer")
         };
@@ -306,8 +309,7 @@ fn transcoder(
     response: &reqwest::Response,
 ) -> Result<Transcoder, Error> {
     let dialect = target.provider.dialect;
-    let kind =
-        response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let kind = media_type(response.headers());
     if kind.starts_with("text/html") {
         let message = "the upstream answered with an HTML page; check the provider's base_url";
         return Err(Error::upstream(Fault::new(Kind::Upstream, message)));
@@ -340,6 +342,10 @@ fn transcoder(
     ))
 }
 
+fn media_type(headers: &HeaderMap) -> &str {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
 /// Reads an error response.
 async fn refused(target: &Target, mut response: reqwest::Response) -> Error {
     let status = response.status().as_u16();
@@ -367,6 +373,11 @@ async fn refused(target: &Target, mut response: reqwest::Response) -> Error {
     }
     let body = redacted(body.freeze(), provider);
     let mut fault = provider.dialect.decode_error(status, &body);
+    let page = media_type(response.headers()).starts_with("text/html");
+    if page && fault.kind == Kind::Invalid {
+        // A web server's page: the request has not reached the API.
+        fault.kind = Kind::Upstream;
+    }
     if fault.message.is_empty() {
         fault.message = format!("the upstream answered with status {status}");
     }
@@ -382,8 +393,8 @@ async fn refused(target: &Target, mut response: reqwest::Response) -> Error {
     };
     let error = Error::upstream(fault).reply(reply);
     match retry_after {
-        Some(seconds) => error.retry_after(Duration::from_secs(seconds)),
-        None => error,
+        Some(seconds) if !error.is_operators() => error.retry_after(Duration::from_secs(seconds)),
+        _ => error,
     }
 }
 
@@ -418,8 +429,4 @@ fn passed_on(upstream: &HeaderMap) -> HeaderMap {
         }
     }
     headers
-}
-
-fn earlier(deadline: Instant, other: Option<Instant>) -> Instant {
-    other.map_or(deadline, |other| deadline.min(other))
 }

@@ -65,6 +65,13 @@ pub struct UpstreamError {
     pub kind: &'static str,
 }
 
+/// A target that is ejected, or was.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Ejected {
+    /// `provider/model` of a configured target; `provider/*` for a provider's credential.
+    pub target: String,
+}
+
 /// Who was kept alive.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Kept {
@@ -137,6 +144,8 @@ pub struct Metrics {
     pub tokens: Family<Tokens, Counter>,
     /// Failed attempts.
     pub upstream_errors: Family<UpstreamError, Counter>,
+    /// 1 for a target that others are preferred to, because it has just failed.
+    pub target_ejected: Family<Ejected, Gauge>,
     /// Heartbeats written.
     pub heartbeats: Family<Kept, Counter<u64, AtomicU64>>,
     /// Spans that no collector took.
@@ -164,6 +173,7 @@ impl Default for Metrics {
             duration: histograms(),
             tokens: Family::default(),
             upstream_errors: Family::default(),
+            target_ejected: Family::default(),
             heartbeats: Family::default(),
             spans_lost: Family::default(),
             limit_refusals: Family::default(),
@@ -227,6 +237,11 @@ impl Metrics {
             "streamgate_upstream_errors",
             "Attempts at a provider that failed, by kind, whatever became of the request",
             self.upstream_errors.clone(),
+        );
+        registry.register(
+            "streamgate_target_ejected",
+            "1 while a target is passed over because it has failed hard and no request has succeeded since",
+            self.target_ejected.clone(),
         );
         registry.register(
             "streamgate_heartbeats",

@@ -87,7 +87,7 @@ fn kind(name: Option<&str>, status: Option<u16>, original: Option<u16>) -> Kind 
     let word = name.map(|name| name.to_ascii_lowercase().replace("exception", ""));
     match word.as_deref() {
         Some("throttling" | "toomanyrequests" | "servicequotaexceeded") => Kind::RateLimited,
-        Some("validation" | "serialization" | "conflict") => Kind::Invalid,
+        Some("validation" | "serialization") => Kind::Invalid,
         Some("accessdenied") => Kind::Permission,
         Some(
             "unrecognizedclient"
@@ -101,32 +101,14 @@ fn kind(name: Option<&str>, status: Option<u16>, original: Option<u16>) -> Kind 
         Some("resourcenotfound" | "unknownoperation") => Kind::NotFound,
         Some("modeltimeout") => Kind::Timeout,
         Some("serviceunavailable" | "modelnotready") => Kind::Overloaded,
-        Some("internalserver" | "internalfailure") => Kind::Upstream,
+        Some("internalserver" | "internalfailure" | "conflict") => Kind::Upstream,
         Some("modelstreamerror" | "modelerror") => match original {
             Some(429) => Kind::RateLimited,
             Some(503 | 529) => Kind::Overloaded,
             Some(408 | 504) => Kind::Timeout,
             _ => Kind::Upstream,
         },
-        _ => status.map_or(Kind::Upstream, of_status),
-    }
-}
-
-fn of_status(status: u16) -> Kind {
-    match status {
-        401 => Kind::Authentication,
-        402 => Kind::Billing,
-        403 => Kind::Permission,
-        404 => Kind::NotFound,
-        405 => Kind::Method,
-        408 | 504 => Kind::Timeout,
-        413 => Kind::TooLarge,
-        415 => Kind::MediaType,
-        424 => Kind::Upstream,
-        429 => Kind::RateLimited,
-        503 | 529 => Kind::Overloaded,
-        400..=499 => Kind::Invalid,
-        _ => Kind::Upstream,
+        _ => status.map_or(Kind::Upstream, Kind::of_status),
     }
 }
 
@@ -135,9 +117,27 @@ fn refined(kind: Kind, message: &str) -> Kind {
     let has = |all: &[&str]| all.iter().any(|words| message.contains(words));
     match kind {
         Kind::Permission
-            if has(&["security token", "signature", "Signature", "API Key", "api key"]) =>
+            if has(&[
+                "security token",
+                "signature",
+                "Signature",
+                "API Key",
+                "api key",
+                "Authentication Token",
+            ]) =>
         {
             Kind::Authentication
+        }
+        Kind::Permission if has(&["INVALID_PAYMENT_INSTRUMENT"]) => Kind::Billing,
+        // An incomplete signature has the status of a request that is wrong.
+        Kind::Invalid if message.starts_with("Authorization header requires") => {
+            Kind::Authentication
+        }
+        Kind::Invalid
+            if has(&["model identifier is invalid"])
+                || message.starts_with("Invocation of model ID") =>
+        {
+            Kind::NotFound
         }
         Kind::Invalid
             if has(&[

@@ -41,8 +41,12 @@ fn read(body: &Value, status: Option<u16>, unsaid: String) -> Fault {
     let kind_word = word("type").unwrap_or_default();
     let status = status.or_else(|| status_in(inner));
     let words = format!("{} {kind_word}", code.as_deref().unwrap_or_default());
-    let details = inner.get("details").map(Value::to_string);
-    let kind = kind(status, &words, &message, details.as_deref());
+    let reasons = inner.get("details").and_then(Value::as_array).into_iter().flatten();
+    let reasons = reasons.filter_map(|detail| detail.get("reason")?.as_str());
+    let words = reasons.fold(words, |words, reason| format!("{words} {reason}"));
+    // OpenRouter, of a request that a provider's moderation has flagged.
+    let flagged = inner.get("metadata").is_some_and(|more| more.get("flagged_input").is_some());
+    let kind = if flagged { Kind::ContentPolicy } else { kind(status, &words, &message) };
     Fault { kind, message, code, param: word("param") }
 }
 
@@ -67,24 +71,30 @@ fn status_in(error: &Value) -> Option<u16> {
     })
 }
 
-/// What marks an error whatever its status, in its code, type, details or message; the first row
-/// that is found counts.
+/// What marks an error whatever its status, in its code, type or reasons; the first row that is found
+/// counts. Messages do not: they may repeat what the caller wrote.
 const SIGNS: &[(&str, Kind)] = &[
     ("context_length_exceeded", Kind::Context),
     ("exceed_context_size", Kind::Context),
     ("too_many_prompt_tokens", Kind::Context),
     ("too_many_tokens", Kind::Context),
-    ("maximum context length", Kind::Context),
-    ("maximum number of tokens allowed", Kind::Context),
-    ("input tokens exceeded", Kind::Context),
     ("insufficient_quota", Kind::Billing),
-    ("insufficient balance", Kind::Billing),
-    ("billing_error", Kind::Billing),
+    ("exceeded_current_quota", Kind::Billing),
+    ("insufficient_balance", Kind::Billing),
+    ("insufficient_credits", Kind::Billing),
+    ("billing_", Kind::Billing),
+    ("content_filter", Kind::ContentPolicy),
+    ("content_policy", Kind::ContentPolicy),
+    ("moderation", Kind::ContentPolicy),
+    ("responsibleaipolicy", Kind::ContentPolicy),
+    ("data_inspection_failed", Kind::ContentPolicy),
     ("invalid_api_key", Kind::Authentication),
     ("api_key_invalid", Kind::Authentication),
     ("authentication_error", Kind::Authentication),
-    ("incorrect api key", Kind::Authentication),
     ("model_not_found", Kind::NotFound),
+    ("model_not_available", Kind::NotFound),
+    ("model_decommissioned", Kind::NotFound),
+    ("invalid_model", Kind::NotFound),
     ("rate_limit", Kind::RateLimited),
     ("ratelimit", Kind::RateLimited),
     ("resource_exhausted", Kind::RateLimited),
@@ -93,41 +103,72 @@ const SIGNS: &[(&str, Kind)] = &[
     ("unavailable", Kind::Overloaded),
 ];
 
-/// Signs in the message count only where they are phrases; a status that is clear by itself is
-/// not overruled by a word in a message.
-fn kind(status: Option<u16>, words: &str, message: &str, details: Option<&str>) -> Kind {
-    let words = format!("{words} {}", details.unwrap_or_default()).to_ascii_lowercase();
-    let message = message.to_ascii_lowercase();
+/// Phrases that mean a prompt that does not fit, anywhere in a message.
+const CONTEXT: [&str; 3] =
+    ["maximum context length", "maximum number of tokens allowed", "input tokens exceeded"];
+
+/// How messages begin that are about the gateway's credential, account or model, although their
+/// status blames the request. Only the beginning counts: what follows may be the caller's own words,
+/// which must not discredit a provider for everybody.
+const OPENINGS: &[(&str, Kind)] = &[
+    ("incorrect api key", Kind::Authentication),
+    ("invalid api key", Kind::Authentication),
+    ("api key ", Kind::Authentication),
+    ("no api key", Kind::Authentication),
+    ("your api key", Kind::Authentication),
+    ("missing or invalid authorization", Kind::Authentication),
+    ("unauthorized", Kind::Authentication),
+    ("this organization has been disabled", Kind::Authentication),
+    ("user location is not supported", Kind::Permission),
+    ("your credit balance is too low", Kind::Billing),
+    ("insufficient balance", Kind::Billing),
+    ("insufficient credits", Kind::Billing),
+    ("insufficient account balance", Kind::Billing),
+    ("your account is not active", Kind::Billing),
+    ("your prepayment credits are depleted", Kind::Billing),
+    ("your newly created team doesn't have any credits", Kind::Billing),
+    ("billing hard limit", Kind::Billing),
+    ("gemini api free tier is not available", Kind::Billing),
+    ("model not exist", Kind::NotFound),
+    ("invalid model", Kind::NotFound),
+];
+
+/// The kind that the words of a message give to an error whose status and type say too little.
+pub fn refined(kind: Kind, status: Option<u16>, message: &str) -> Kind {
     let vague = matches!(status, None | Some(400 | 413 | 422 | 500));
-    let sign = SIGNS.iter().find(|(sign, _)| {
-        words.contains(sign) || (vague && sign.contains(' ') && message.contains(sign))
-    });
-    match (status, sign) {
-        (Some(429 | 402), Some((_, Kind::Billing))) => Kind::Billing,
-        (None | Some(400 | 404 | 413 | 422 | 500), Some((_, kind))) => *kind,
-        (Some(status), _) => by_status(status),
+    let message = message.to_ascii_lowercase();
+    let opening = OPENINGS.iter().find(|(opening, _)| message.starts_with(opening));
+    match (kind, opening) {
+        // Vendors run out of money under the status of a limit or of a missing right.
+        (Kind::RateLimited | Kind::Permission, Some((_, Kind::Billing))) => Kind::Billing,
+        (Kind::RateLimited | Kind::Permission, _)
+            if message.contains("used all available credits") =>
+        {
+            Kind::Billing
+        }
+        (Kind::Invalid | Kind::Upstream, Some((_, kind))) if vague => *kind,
+        (Kind::Invalid | Kind::Upstream | Kind::TooLarge, _)
+            if vague && CONTEXT.iter().any(|words| message.contains(words)) =>
+        {
+            Kind::Context
+        }
+        (kind, _) => kind,
+    }
+}
+
+/// A status that is clear by itself is not overruled by a word.
+fn kind(status: Option<u16>, words: &str, message: &str) -> Kind {
+    let words = words.to_ascii_lowercase();
+    let sign = SIGNS.iter().find(|(sign, _)| words.contains(sign)).map(|(_, kind)| *kind);
+    let kind = match (status, sign) {
+        (Some(402 | 403 | 429), Some(Kind::Billing)) => Kind::Billing,
+        (Some(403 | 451), Some(Kind::ContentPolicy)) => Kind::ContentPolicy,
+        (None | Some(400 | 404 | 413 | 422 | 500), Some(kind)) => kind,
+        (Some(status), _) => Kind::of_status(status),
         (None, None) if words.contains("invalid_request") || words.contains("badrequest") => {
             Kind::Invalid
         }
         (None, None) => Kind::Upstream,
-    }
-}
-
-fn by_status(status: u16) -> Kind {
-    match status {
-        401 => Kind::Authentication,
-        402 => Kind::Billing,
-        403 => Kind::Permission,
-        404 => Kind::NotFound,
-        405 => Kind::Method,
-        408 | 504 => Kind::Timeout,
-        413 => Kind::TooLarge,
-        415 => Kind::MediaType,
-        429 => Kind::RateLimited,
-        // Groq: out of flex capacity. Anthropic: overloaded.
-        498 | 503 | 529 => Kind::Overloaded,
-        424 | 499 => Kind::Upstream,
-        400..=499 => Kind::Invalid,
-        _ => Kind::Upstream,
-    }
+    };
+    refined(kind, status, message)
 }

@@ -97,8 +97,9 @@ async fn requests_are_signed() {
 #[tokio::test]
 async fn a_session_token_is_never_repeated() {
     let body = br#"{"message":"The Canonical String should have been 'x-amz-security-token:session-canary'"}"#;
-    let refusal = vec![Step::Whole(403, "content-type: application/json\r\n", body.to_vec())];
-    let upstream = Upstream::new(refusal).await;
+    let json = "content-type: application/json\r\n";
+    let scripts = [400, 403].map(|status| vec![Step::Whole(status, json, body.to_vec())]);
+    let upstream = Upstream::scripted(scripts.to_vec()).await;
     let gateway = gateway(&format!(
         "dialect: bedrock, base_url: \"{}\", aws: {{ region: r, access_key_id: i, secret_access_key: s, session_token: session-canary }}",
         upstream.url
@@ -107,6 +108,11 @@ async fn a_session_token_is_never_repeated() {
     let answer = gateway.post("/v1/chat/completions", CHAT).send().await.unwrap();
     let text = answer.text().await.unwrap();
     assert!(text.contains("Canonical String") && !text.contains("session-canary"), "{text}");
+    // What is about our credential is not repeated at all.
+    let answer = gateway.post("/v1/chat/completions", CHAT).send().await.unwrap();
+    assert_eq!(answer.status(), 502);
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("upstream_credentials") && !text.contains("Canonical"), "{text}");
 }
 
 /// 43: exceptions keep their kind, before the answer as a status and within it in the caller's words;

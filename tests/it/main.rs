@@ -13,6 +13,8 @@ mod command_line;
 #[cfg(test)]
 mod encoders;
 #[cfg(test)]
+mod failover;
+#[cfg(test)]
 mod floods;
 #[cfg(test)]
 mod fuzz;

@@ -179,7 +179,7 @@ fn failures(dialect: &str) -> Vec<Vec<Step>> {
 
 /// A configuration whose deadlines pass at once, with a secret in every place that can hold one.
 fn secretive(oai: &str, ant: &str) -> String {
-    let more = "stream: { first_token: 100ms, stall: 100ms, connect: 100ms }\n";
+    let more = "stream: { first_token: 100ms, unstreamed: 200ms, stall: 100ms, connect: 100ms }\n";
     yaml(oai, ant, more).replace(
         "api_key: up",
         "query: { key: query-canary }, headers: { x-team: header-canary }, api_key: up",

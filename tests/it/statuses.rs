@@ -1,4 +1,5 @@
-//! Failure mode 70: what upstreams say when they fail, and what of it callers hear.
+//! Failure mode 70: errors of upstreams, and how callers get them. Those about the gateway's own
+//! credential are in `failover`.
 
 use crate::support::answers::{SPOKEN, error_message, path, request};
 use crate::support::gateway::{Gateway, yaml};
@@ -10,10 +11,8 @@ const HEADERS: &str = "content-type: application/json\r\nretry-after: 7\r\nretry
 
 /// Status, Anthropic's type of error for it, and what a caller of the other dialect gets: of
 /// OpenAI's from an Anthropic upstream, and the other way round.
-const TABLE: [(u16, &str, u16, u16); 11] = [
+const TABLE: [(u16, &str, u16, u16); 9] = [
     (400, "invalid_request_error", 400, 400),
-    (401, "authentication_error", 401, 401),
-    (403, "permission_error", 403, 403),
     (404, "not_found_error", 404, 404),
     (408, "timeout_error", 504, 504),
     (413, "request_too_large", 413, 413),

@@ -97,11 +97,12 @@ models:
   fast:
     targets:
       - { provider: anthropic, model: claude-sonnet-4-5 }
-      - { provider: local, model: small }
+      - { provider: local, model: small, context: 32768 }
 stream:
   heartbeat: 1s
   commit_after: 0s
   first_token: 2m
+  unstreamed: 20m
   stall: 500ms
   total: 1h
   max_event: 64KB
@@ -121,6 +122,13 @@ stream:
     let secret = targets[0].provider.api_key.as_ref().unwrap();
     assert_eq!(secret.expose(), "canary-anthropic");
     assert_eq!(targets[1].provider.base_url.as_str(), "http://127.0.0.1:9200/v1");
+    assert_eq!(
+        targets.iter().map(|target| target.context).collect::<Vec<_>>(),
+        [None, Some(32768)]
+    );
+    let source = targets[0].provider.credential.to_string();
+    assert_eq!(source, "providers.anthropic.api_key (line 16), from ${ANTHROPIC_API_KEY}");
+    assert_eq!(config.stream.unstreamed, Duration::from_mins(20));
     assert_eq!(config.stream.commit_after, Duration::ZERO);
     assert_eq!(config.stream.stall, Duration::from_millis(500));
     assert_eq!(config.stream.total, Some(Duration::from_hours(1)));
@@ -138,6 +146,7 @@ fn what_is_left_out_has_defaults() {
     assert_eq!(config.auth.keys[0].models, ["*"]);
     assert_eq!(config.auth.keys[0].limits.requests_per_minute, NonZeroU32::new(600));
     assert_eq!(config.stream.heartbeat, Duration::from_secs(15));
+    assert_eq!(config.stream.unstreamed, Duration::from_mins(10));
     assert!(config.providers.is_empty() && config.models.is_empty());
 }
 

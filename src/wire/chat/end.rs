@@ -46,6 +46,8 @@ pub enum Deadline {
     Connect,
     /// Model output after the request was sent.
     FirstToken,
+    /// The whole of an answer that is not streamed.
+    Unstreamed,
     /// Model output after earlier output.
     Stall,
     /// The whole answer.
@@ -57,6 +59,9 @@ impl Deadline {
         match self {
             Self::Connect => "the upstream could not be reached in time",
             Self::FirstToken => "the upstream sent no output within the first_token deadline",
+            Self::Unstreamed => {
+                "the upstream did not send its answer, which was not to be streamed, within the unstreamed deadline"
+            }
             Self::Stall => "the upstream stopped sending output (stall deadline)",
             Self::Total => "the answer took longer than the total deadline",
         }
@@ -82,6 +87,8 @@ pub enum Kind {
     Context,
     /// The request is wrong in itself.
     Invalid,
+    /// The request's content breaks a rule of the provider: moderation, a content filter.
+    ContentPolicy,
     /// The account cannot pay.
     Billing,
     /// Too many requests or tokens.
@@ -94,8 +101,33 @@ pub enum Kind {
     Timeout,
     /// The upstream failed.
     Upstream,
+    /// The upstream rejects what the operator configured: the credential, the account, the model.
+    /// Only callers are shown it, as [`Fault::replacement`]; a decoder never returns it.
+    BadGateway,
     /// We failed.
     Internal,
+}
+
+impl Kind {
+    /// The kind of an upstream's error of which no more is known than its HTTP status. Only 400, 413
+    /// and 422 blame the request; other statuses of 4xx say that the gateway asked wrongly.
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            400 | 422 => Self::Invalid,
+            401 => Self::Authentication,
+            402 => Self::Billing,
+            403 => Self::Permission,
+            404 | 410 => Self::NotFound,
+            405 => Self::Method,
+            408 | 504 => Self::Timeout,
+            413 => Self::TooLarge,
+            415 => Self::MediaType,
+            429 => Self::RateLimited,
+            // Groq: out of flex capacity. Anthropic: overloaded.
+            498 | 503 | 529 => Self::Overloaded,
+            _ => Self::Upstream,
+        }
+    }
 }
 
 /// An error as it is told to a caller, or as an upstream told it.

@@ -5,6 +5,7 @@
 
 mod delta;
 mod end;
+mod operator_fault;
 mod rendered;
 mod request;
 

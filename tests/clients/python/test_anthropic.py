@@ -130,7 +130,8 @@ def test_length(client, upstream):
 @pytest.mark.parametrize(
     "status, kind, seen",
     [
-        (401, anthropic.AuthenticationError, {401}),
+        # The gateway's own credential is refused, not the caller's.
+        (401, anthropic.InternalServerError, {502}),
         (429, anthropic.RateLimitError, {429}),
         (500, anthropic.InternalServerError, {500}),
         (529, anthropic.InternalServerError, {529}),

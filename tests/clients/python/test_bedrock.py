@@ -161,10 +161,14 @@ class TestInFront:
         assert again.content[0].text == tokens(5)
 
     def test_errors_before_the_stream(self, chat, messages, hosting):
-        for status, kind in ((400, "BadRequestError"), (401, "AuthenticationError"), (429, "RateLimitError")):
-            with pytest.raises(getattr(openai, kind), match="simulated upstream"):
+        for status, kind, words in (
+            (400, "BadRequestError", "simulated upstream"),
+            (401, "InternalServerError", "upstream_credentials"),
+            (429, "RateLimitError", "simulated upstream"),
+        ):
+            with pytest.raises(getattr(openai, kind), match=words):
                 say(chat, f"{hosting}/e{status}")
-            with pytest.raises(getattr(anthropic, kind), match="simulated upstream"):
+            with pytest.raises(getattr(anthropic, kind), match=words):
                 messages.messages.create(model=f"{hosting}/e{status}", messages=ASK, max_tokens=9)
 
     def test_errors_within_the_stream(self, chat, messages, hosting):

@@ -144,17 +144,22 @@ def test_parallel_tools_two_turns(provider, upstream, ask):
 
 @both_ways
 @pytest.mark.parametrize("status, kind", [
-    (400, litellm.BadRequestError), (401, litellm.AuthenticationError), (429, litellm.RateLimitError),
+    (400, litellm.BadRequestError), (429, litellm.RateLimitError),
 ])
 def test_error_before_the_stream(provider, upstream, ask, status, kind):
-    if provider == "openai" and status == 401:
-        # It knows a wrong key by OpenAI's words for it only, which are not the simulated upstream's.
-        kind = litellm.BadRequestError
     with pytest.raises((kind, litellm.exceptions.MidStreamFallbackError)) as raised:
         ask(provider, f"{upstream}/e{status}")
     error = raised.value
     assert isinstance(getattr(error, "original_exception", None) or error, kind), repr(error)
     assert error.status_code == status and "simulated upstream" in error.message
+
+
+@both_ways
+def test_a_refused_credential_of_the_gateway(provider, upstream, ask):
+    with pytest.raises(Exception) as raised:
+        ask(provider, f"{upstream}/e401")
+    assert not isinstance(raised.value, (litellm.AuthenticationError, litellm.PermissionDeniedError))
+    assert raised.value.status_code >= 500 and "upstream_credentials" in raised.value.message
 
 
 @both_ways

@@ -83,8 +83,11 @@ def test_length(client, upstream, ask):
 def test_errors_before_the_stream(client, upstream, ask, status):
     with pytest.raises(ollama.ResponseError) as raised:
         ask(client, f"{upstream}/e{status}")
-    assert "simulated upstream" in raised.value.error
-    if status < 500:
+    words = "upstream_credentials" if status == 401 else "simulated upstream"
+    assert words in raised.value.error
+    if status == 401:
+        assert raised.value.status_code == 502
+    elif status < 500:
         assert raised.value.status_code == status
     else:
         assert raised.value.status_code >= 500

@@ -145,7 +145,8 @@ def test_length(client, upstream):
 @pytest.mark.parametrize(
     "status, kind, seen",
     [
-        (401, openai.AuthenticationError, {401}),
+        # The gateway's own credential is refused, not the caller's.
+        (401, openai.InternalServerError, {502}),
         (429, openai.RateLimitError, {429}),
         (500, openai.InternalServerError, {500, 502}),
         (529, openai.InternalServerError, {529, 503}),
@@ -156,6 +157,7 @@ def test_error_before_the_stream(client, upstream, ask, status, kind, seen):
         ask(client, f"{upstream}/e{status}")
     assert raised.value.status_code in seen
     assert raised.value.request_id and raised.value.body["message"]
+    assert status != 401 or raised.value.code == "upstream_credentials"
     if status == 429:
         assert raised.value.response.headers["retry-after"] == "1"
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::wire::chat::{Fault, Kind};
+use crate::wire::error_body;
 use crate::wire::json::{Members, quoted, text};
 
 /// The HTTP status of an error.
@@ -17,12 +18,13 @@ pub(super) fn status(kind: Kind) -> u16 {
         Kind::Method => 405,
         Kind::TooLarge => 413,
         Kind::MediaType => 415,
-        Kind::Context | Kind::Invalid => 400,
+        Kind::Context | Kind::Invalid | Kind::ContentPolicy => 400,
         Kind::Billing => 402,
         Kind::RateLimited => 429,
         Kind::Overloaded => 529,
         Kind::TooSlow => 408,
         Kind::Timeout => 504,
+        Kind::BadGateway => 502,
         Kind::Upstream | Kind::Internal => 500,
     }
 }
@@ -33,14 +35,17 @@ fn type_of(kind: Kind) -> &'static str {
         Kind::Permission => "permission_error",
         Kind::NotFound => "not_found_error",
         Kind::TooLarge => "request_too_large",
-        Kind::Method | Kind::MediaType | Kind::Context | Kind::TooSlow | Kind::Invalid => {
-            "invalid_request_error"
-        }
+        Kind::Method
+        | Kind::MediaType
+        | Kind::Context
+        | Kind::TooSlow
+        | Kind::Invalid
+        | Kind::ContentPolicy => "invalid_request_error",
         Kind::Billing => "billing_error",
         Kind::RateLimited => "rate_limit_error",
         Kind::Overloaded => "overloaded_error",
         Kind::Timeout => "timeout_error",
-        Kind::Upstream | Kind::Internal => "api_error",
+        Kind::Upstream | Kind::BadGateway | Kind::Internal => "api_error",
     }
 }
 
@@ -117,9 +122,15 @@ impl Told {
             Some(status) => format!("the upstream answered with status {status} and no reason"),
             None => "the upstream reported an error without a reason".to_owned(),
         });
-        let word = self.kind.as_deref().or(self.code.as_deref());
-        let said = word.and_then(kind_of);
-        let mut kind = said.unwrap_or_else(|| status.map_or(Kind::Upstream, kind_of_status));
+        let by_status = status.map_or(Kind::Upstream, Kind::of_status);
+        // Imitators call everything below 500 an invalid request: then their code or the status says.
+        let words = [&self.kind, &self.code].map(|word| kind_of(word.as_deref()?));
+        let mut clear = words.into_iter().flatten().filter(|kind| *kind != Kind::Invalid);
+        let said = clear.next().or_else(|| match status {
+            None => words.into_iter().flatten().next(),
+            Some(_) => None,
+        });
+        let mut kind = error_body::refined(said.unwrap_or(by_status), status, &message);
         if kind == Kind::Invalid && is_about_context(&message) {
             kind = Kind::Context;
         }
@@ -135,31 +146,13 @@ fn kind_of(error_type: &str) -> Option<Kind> {
         "request_too_large" => Kind::TooLarge,
         "invalid_request_error" | "BadRequestError" => Kind::Invalid,
         "exceed_context_size_error" | "context_length_exceeded" => Kind::Context,
-        "billing_error" | "insufficient_quota" => Kind::Billing,
+        "billing_error" | "insufficient_quota" | "billing_not_active" => Kind::Billing,
         "rate_limit_error" | "rate_limit_exceeded" => Kind::RateLimited,
         "overloaded_error" | "unavailable_error" => Kind::Overloaded,
         "timeout_error" => Kind::Timeout,
         "api_error" | "server_error" => Kind::Upstream,
         _ => return None,
     })
-}
-
-fn kind_of_status(status: u16) -> Kind {
-    match status {
-        401 => Kind::Authentication,
-        402 => Kind::Billing,
-        403 => Kind::Permission,
-        404 => Kind::NotFound,
-        405 => Kind::Method,
-        408 | 504 => Kind::Timeout,
-        413 => Kind::TooLarge,
-        415 => Kind::MediaType,
-        429 => Kind::RateLimited,
-        503 | 529 => Kind::Overloaded,
-        424 => Kind::Upstream,
-        400..=499 => Kind::Invalid,
-        _ => Kind::Upstream,
-    }
 }
 
 /// The vendor has no type for a prompt that does not fit; only its words tell.

@@ -11,7 +11,7 @@ const INVALID_TOKEN: u16 = 498;
 /// The status of an error.
 pub(super) fn status(kind: Kind) -> u16 {
     match kind {
-        Kind::Invalid | Kind::Context => 400,
+        Kind::Invalid | Kind::Context | Kind::ContentPolicy => 400,
         Kind::Authentication => 401,
         Kind::Billing => 402,
         Kind::Permission => 403,
@@ -22,7 +22,7 @@ pub(super) fn status(kind: Kind) -> u16 {
         Kind::MediaType => 415,
         Kind::RateLimited => 429,
         Kind::Internal => 500,
-        Kind::Upstream => 502,
+        Kind::Upstream | Kind::BadGateway => 502,
         Kind::Overloaded => 503,
         Kind::Timeout => 504,
     }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::wire::chat::{Fault, Kind};
+use crate::wire::error_body;
 use crate::wire::json::{quoted, text};
 
 /// The HTTP status of an error.
@@ -21,10 +22,10 @@ pub(super) fn status(kind: Kind) -> u16 {
         Kind::TooSlow => 408,
         Kind::TooLarge => 413,
         Kind::MediaType => 415,
-        Kind::Context | Kind::Invalid => 400,
+        Kind::Context | Kind::Invalid | Kind::ContentPolicy => 400,
         Kind::RateLimited => 429,
         Kind::Internal => 500,
-        Kind::Upstream => 502,
+        Kind::Upstream | Kind::BadGateway => 502,
         Kind::Overloaded => 503,
         Kind::Timeout => 504,
     }
@@ -38,11 +39,13 @@ fn word(kind: Kind) -> &'static str {
         Kind::NotFound => "NOT_FOUND",
         Kind::Method => "UNIMPLEMENTED",
         Kind::Billing => "FAILED_PRECONDITION",
-        Kind::TooLarge | Kind::MediaType | Kind::Context | Kind::Invalid => "INVALID_ARGUMENT",
+        Kind::TooLarge | Kind::MediaType | Kind::Context | Kind::Invalid | Kind::ContentPolicy => {
+            "INVALID_ARGUMENT"
+        }
         Kind::RateLimited => "RESOURCE_EXHAUSTED",
         Kind::Overloaded => "UNAVAILABLE",
         Kind::TooSlow | Kind::Timeout => "DEADLINE_EXCEEDED",
-        Kind::Upstream | Kind::Internal => "INTERNAL",
+        Kind::Upstream | Kind::BadGateway | Kind::Internal => "INTERNAL",
     }
 }
 
@@ -175,14 +178,17 @@ impl Told {
         let message = self.message.as_deref().unwrap_or_default();
         let reason = self.reason.as_deref().unwrap_or_default();
         // A bad key is called an invalid argument.
-        if reason.starts_with("API_KEY_") || message.starts_with("API key ") {
+        if ["API_KEY_", "ACCESS_TOKEN_"].iter().any(|prefix| reason.starts_with(prefix)) {
             return Kind::Authentication;
+        }
+        if reason == "BILLING_DISABLED" {
+            return Kind::Billing;
         }
         if message.contains("exceeds the maximum number of tokens") {
             return Kind::Context;
         }
-        match self.status.as_deref().unwrap_or_default() {
-            "INVALID_ARGUMENT" | "OUT_OF_RANGE" if status < 500 => by_status(status),
+        let kind = match self.status.as_deref().unwrap_or_default() {
+            "INVALID_ARGUMENT" | "OUT_OF_RANGE" if status < 500 => Kind::of_status(status),
             "INVALID_ARGUMENT" | "OUT_OF_RANGE" => Kind::Invalid,
             "UNAUTHENTICATED" => Kind::Authentication,
             "PERMISSION_DENIED" => Kind::Permission,
@@ -191,22 +197,8 @@ impl Told {
             "UNAVAILABLE" => Kind::Overloaded,
             "DEADLINE_EXCEEDED" => Kind::Timeout,
             "INTERNAL" | "UNKNOWN" | "DATA_LOSS" | "CANCELLED" | "ABORTED" => Kind::Upstream,
-            _ => by_status(status),
-        }
-    }
-}
-
-fn by_status(status: u16) -> Kind {
-    match status {
-        401 => Kind::Authentication,
-        402 => Kind::Billing,
-        403 => Kind::Permission,
-        404 => Kind::NotFound,
-        408 | 504 => Kind::Timeout,
-        413 => Kind::TooLarge,
-        429 => Kind::RateLimited,
-        503 | 529 => Kind::Overloaded,
-        400..=498 => Kind::Invalid,
-        _ => Kind::Upstream,
+            _ => Kind::of_status(status),
+        };
+        error_body::refined(kind, Some(status), message)
     }
 }

@@ -7,7 +7,7 @@ use crate::wire::chat::{Fault, Kind};
 /// The status of an error.
 pub(super) fn status(kind: Kind) -> u16 {
     match kind {
-        Kind::Invalid | Kind::Context => 400,
+        Kind::Invalid | Kind::Context | Kind::ContentPolicy => 400,
         Kind::Authentication => 401,
         Kind::Permission => 403,
         Kind::NotFound => 404,
@@ -16,7 +16,7 @@ pub(super) fn status(kind: Kind) -> u16 {
         Kind::MediaType => 415,
         Kind::Billing | Kind::RateLimited => 429,
         Kind::Internal => 500,
-        Kind::Upstream => 502,
+        Kind::Upstream | Kind::BadGateway => 502,
         Kind::Overloaded => 503,
         Kind::TooSlow => 408,
         Kind::Timeout => 504,
@@ -30,6 +30,7 @@ pub(super) fn body(fault: &Fault) -> String {
         Kind::NotFound => ("invalid_request_error", Some("model_not_found")),
         Kind::TooLarge => ("invalid_request_error", Some("request_too_large")),
         Kind::Context => ("invalid_request_error", Some("context_length_exceeded")),
+        Kind::ContentPolicy => ("invalid_request_error", Some("content_policy_violation")),
         Kind::Permission | Kind::Method | Kind::MediaType | Kind::TooSlow | Kind::Invalid => {
             ("invalid_request_error", None)
         }
@@ -37,7 +38,7 @@ pub(super) fn body(fault: &Fault) -> String {
         Kind::RateLimited => ("rate_limit_error", Some("rate_limit_exceeded")),
         Kind::Overloaded => ("server_error", Some("overloaded")),
         Kind::Timeout => ("server_error", Some("timeout")),
-        Kind::Upstream => ("server_error", Some("upstream_error")),
+        Kind::Upstream | Kind::BadGateway => ("server_error", Some("upstream_error")),
         Kind::Internal => ("server_error", None),
     };
     // SDKs branch on these codes, so they outrank the words that other vendors have for the same.

@@ -7,7 +7,7 @@ use crate::wire::chat::{Fault, Kind};
 /// The status of an error.
 pub(super) fn status(kind: Kind) -> u16 {
     match kind {
-        Kind::Invalid | Kind::Context => 400,
+        Kind::Invalid | Kind::Context | Kind::ContentPolicy => 400,
         Kind::Authentication => 401,
         Kind::Permission => 403,
         Kind::NotFound => 404,
@@ -17,7 +17,7 @@ pub(super) fn status(kind: Kind) -> u16 {
         Kind::MediaType => 415,
         Kind::Billing | Kind::RateLimited => 429,
         Kind::Internal => 500,
-        Kind::Upstream => 502,
+        Kind::Upstream | Kind::BadGateway => 502,
         Kind::Overloaded => 503,
         Kind::Timeout => 504,
     }
@@ -62,6 +62,7 @@ fn words(fault: &Fault) -> (&'static str, Option<&str>) {
         Kind::NotFound => (INVALID, Some("model_not_found")),
         Kind::TooLarge => (INVALID, Some("request_too_large")),
         Kind::Context => (INVALID, Some("context_length_exceeded")),
+        Kind::ContentPolicy => (INVALID, Some("content_policy_violation")),
         Kind::Permission | Kind::Method | Kind::MediaType | Kind::TooSlow | Kind::Invalid => {
             (INVALID, None)
         }
@@ -69,7 +70,7 @@ fn words(fault: &Fault) -> (&'static str, Option<&str>) {
         Kind::RateLimited => ("rate_limit_error", Some("rate_limit_exceeded")),
         Kind::Overloaded => ("server_error", Some("overloaded")),
         Kind::Timeout => ("server_error", Some("timeout")),
-        Kind::Upstream => ("server_error", Some("upstream_error")),
+        Kind::Upstream | Kind::BadGateway => ("server_error", Some("upstream_error")),
         Kind::Internal => ("server_error", None),
     };
     // SDKs branch on these codes, so they outrank the words that other vendors have for the same.

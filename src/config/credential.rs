@@ -1,0 +1,80 @@
+//! Where a provider's credential is configured, for the log. It never holds the credential: of a text
+//! it keeps only the references `${NAME}` and `${file:PATH}`.
+
+use std::fmt;
+
+use super::raw::Table;
+use super::tree::Value;
+
+/// The place of a provider's credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialSource {
+    /// `providers.NAME.api_key`, or a variable of the environment.
+    field: String,
+    /// The line of the configuration file, from 1; 0: it is not in a file.
+    line: usize,
+    /// What its value is read from: `${NAME}`, `${file:PATH}`.
+    references: Vec<String>,
+}
+
+impl CredentialSource {
+    /// The place in a provider's table; where `api_key` belongs if nothing is there.
+    pub(super) fn of(provider: &str, table: &Table<'_>) -> Self {
+        let fields = ["api_key", "aws", "headers"];
+        let found = fields.iter().find_map(|field| Some((*field, table.get(field)?)));
+        let Some((field, node)) = found else {
+            return Self { line: table.at.line, ..Self::unset(provider) };
+        };
+        let references =
+            if let Value::Text(raw) = &node.value { references(raw) } else { Vec::new() };
+        Self { field: format!("providers.{provider}.{field}"), line: node.at.line, references }
+    }
+
+    /// A provider of which no credential is known.
+    pub(super) fn unset(provider: &str) -> Self {
+        Self { field: format!("providers.{provider}.api_key"), line: 0, references: Vec::new() }
+    }
+
+    /// A variable of the environment that makes a provider by itself.
+    pub(super) fn variable(name: &str) -> Self {
+        Self { field: format!("${{{name}}}"), line: 0, references: Vec::new() }
+    }
+}
+
+impl fmt::Display for CredentialSource {
+    /// ``providers.openai.api_key (line 12), from ${OPENAI_API_KEY}``.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.field)?;
+        if self.line > 0 {
+            write!(f, " (line {})", self.line)?;
+        }
+        for reference in &self.references {
+            write!(f, ", from {reference}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The `${...}` of a text.
+fn references(raw: &str) -> Vec<String> {
+    let parts = raw.split("${").skip(1);
+    parts.filter_map(|part| Some(format!("${{{}}}", part.split_once('}')?.0))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_is_located_and_never_shown() {
+        assert_eq!(references("sk-canary"), [""; 0]);
+        assert_eq!(references("Bearer ${A} ${file:b/c}"), ["${A}", "${file:b/c}"]);
+        let source = CredentialSource {
+            field: "providers.a.api_key".to_owned(),
+            line: 3,
+            references: references("x${A}"),
+        };
+        assert_eq!(source.to_string(), "providers.a.api_key (line 3), from ${A}");
+        assert_eq!(CredentialSource::variable("A").to_string(), "${A}");
+    }
+}
