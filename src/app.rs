@@ -184,6 +184,7 @@ impl App {
         let state = self.state();
         Terms {
             header_timeout: state.config.server.header_timeout,
+            idle_timeout: state.config.server.idle_timeout,
             write_stall: state.config.stream.write_stall,
             tls: state.config.server.tls.as_ref().map(Tls::server),
         }

@@ -14,6 +14,9 @@ impl Default for Server {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             body_limit: 32 * MIB,
             header_timeout: Duration::from_secs(10),
+            // Longer than the idle timeouts of common load balancers (nginx, ALB: 60 s): the side that
+            // closes first must be the one that sends the requests.
+            idle_timeout: Duration::from_secs(75),
             drain: Duration::from_secs(30),
             cors_origins: Vec::new(),
             tls: None,

@@ -152,8 +152,10 @@ pub struct Server {
     pub listen: SocketAddr,
     /// The most bytes of a request body.
     pub body_limit: usize,
-    /// How long a request's head, and each pause within its body, may take.
+    /// How long a request's head, from its first byte, and each pause within its body may take.
     pub header_timeout: Duration,
+    /// How long a connection may be without a request before it is closed.
+    pub idle_timeout: Duration,
     /// How long streams may run on after a shutdown signal.
     pub drain: Duration,
     /// Origins whose pages may call (CORS); exact matches.

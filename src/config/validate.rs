@@ -58,8 +58,16 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
 }
 
 fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
-    let known =
-        ["listen", "body_limit", "header_timeout", "drain", "cors", "tls", "trusted_proxies"];
+    let known = [
+        "listen",
+        "body_limit",
+        "header_timeout",
+        "idle_timeout",
+        "drain",
+        "cors",
+        "tls",
+        "trusted_proxies",
+    ];
     let table = reader.section(root, "server", &known);
     let default = Server::default();
     let address = ("an address and port such as `127.0.0.1:8080`", |text: &str| text.parse().ok());
@@ -72,6 +80,9 @@ fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
         header_timeout: reader
             .field(&table, "header_timeout", positive)
             .unwrap_or(default.header_timeout),
+        idle_timeout: reader
+            .field(&table, "idle_timeout", positive)
+            .unwrap_or(default.idle_timeout),
         drain: reader.field(&table, "drain", (DURATION, units::duration)).unwrap_or(default.drain),
         cors_origins: origins(reader, &table),
         tls: tls::tls(reader, &table),

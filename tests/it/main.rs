@@ -25,6 +25,8 @@ mod handshakes;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
+mod idle;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod lines;
