@@ -48,6 +48,7 @@ impl Default for Stream {
             heartbeat: Duration::from_secs(15),
             commit_after: Duration::from_secs(10),
             connect: Duration::from_secs(10),
+            connection_age: Some(Duration::from_mins(5)),
             first_token: Duration::from_mins(2),
             stall: Duration::from_mins(2),
             total: None,

@@ -5,7 +5,9 @@
 mod auth;
 mod aws;
 mod builtin;
+mod client_tls;
 mod defaults;
+mod egress;
 mod expand;
 mod jwt;
 mod key;
@@ -46,6 +48,8 @@ use secret::Secret;
 pub use auth::{Auth, FailedAttempts, Key};
 pub use aws::Aws;
 pub use builtin::without_file;
+pub use client_tls::ClientTls;
+pub use egress::{Egress, EgressProxy, General as GeneralEgress};
 pub use jwt::{ClaimNames, Issuer, IssuerKeys, key_serves};
 pub use key::{digest, key_line, new_key};
 pub use limits::Limits;
@@ -143,6 +147,8 @@ pub struct Config {
     pub warnings: Vec<Problem>,
     /// Where traces go, if anywhere.
     pub otlp: Option<Otlp>,
+    /// How what is not a provider is reached: issuers' keys, the collector of traces.
+    pub egress: GeneralEgress,
 }
 
 /// The listening side.
@@ -188,6 +194,8 @@ pub struct Provider {
     pub query: Vec<(String, String)>,
     /// Its deviations from the dialect.
     pub quirks: Quirks,
+    /// How it is reached.
+    pub egress: Egress,
 }
 
 impl std::fmt::Debug for Provider {
@@ -224,8 +232,10 @@ pub struct Stream {
     pub heartbeat: Duration,
     /// How long the response head waits for the upstream's first output.
     pub commit_after: Duration,
-    /// Connecting to an upstream.
+    /// Connecting to an upstream, through its proxy if it has one.
     pub connect: Duration,
+    /// For how long a connection to an upstream takes new requests. `None`: as long as it lasts.
+    pub connection_age: Option<Duration>,
     /// From sending the request to the first model output.
     pub first_token: Duration,
     /// Between model outputs.

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod answer;
 pub mod auth;
+pub mod egress;
 pub mod limit;
 pub mod prompt;
 pub mod relay;
@@ -139,7 +140,7 @@ async fn pipeline(
         tasks: app.tasks.clone(),
     };
     let opening = Box::pin(upstream::open(Order {
-        client: app.client.clone(),
+        clients: Arc::clone(&app.clients),
         metrics: Arc::clone(&app.metrics),
         dialect,
         body,

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::account::{self, Trying};
 use super::answer::{Answer, Rhythm, redacted};
+use super::egress::{self, Clients};
 use super::route::Plan;
 use super::sigv4::{Unsigned, sign};
 use crate::config::{Provider, Stream, Target};
@@ -34,8 +35,8 @@ const STALE: Duration = Duration::from_secs(1);
 
 /// What is asked of upstreams: everything that the attempts of one request share.
 pub struct Order {
-    /// One client for all.
-    pub client: reqwest::Client,
+    /// This worker's clients.
+    pub clients: Arc<Clients>,
     /// Where failed attempts are counted.
     pub metrics: Arc<Metrics>,
     /// The caller's dialect.
@@ -187,26 +188,21 @@ async fn attempt(order: &Order, target: &Target, body: String) -> Result<Answer,
 }
 
 async fn send(order: &Order, target: &Target, body: String) -> Result<reqwest::Response, Error> {
+    let Provider { egress, base_url, .. } = &*target.provider;
+    let client = order.clients.get(egress, &order.stream);
+    let client = client.map_err(|error| Error::internal("no upstream client").because(error))?;
     let request = request(order, target, body)?;
     let retry = request.try_clone();
     let sent = Instant::now();
-    let mut result = order.client.execute(request).await;
+    let mut result = client.execute(request).await;
     if let (Err(error), Some(again)) = (&result, retry)
         && is_stale(error)
         && sent.elapsed() < STALE
     {
-        result = order.client.execute(again).await;
+        result = client.execute(again).await;
     }
-    result.map_err(|error| {
-        let fault = if error.is_connect() && error.is_timeout() {
-            return Error::from_end(&End::TimedOut(Deadline::Connect));
-        } else if error.is_connect() {
-            Fault::new(Kind::Upstream, "the upstream could not be reached")
-        } else {
-            Fault::new(Kind::Upstream, "the upstream closed the connection without an answer")
-        };
-        Error::upstream(fault).because(error.without_url())
-    })
+    let response = result.map_err(|error| egress::failure(error, egress, base_url))?;
+    egress::checked(response, egress)
 }
 
 /// Whether a connection was closed before a byte of answer, as pooled ones are that their server

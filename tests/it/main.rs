@@ -11,6 +11,8 @@ mod bombs;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod egress;
+#[cfg(test)]
 mod encoders;
 #[cfg(test)]
 mod floods;

@@ -44,6 +44,8 @@ impl End {
 pub enum Deadline {
     /// Connecting to the upstream.
     Connect,
+    /// Connecting to the upstream through an egress proxy.
+    Proxy,
     /// Model output after the request was sent.
     FirstToken,
     /// Model output after earlier output.
@@ -56,6 +58,7 @@ impl Deadline {
     fn message(self) -> &'static str {
         match self {
             Self::Connect => "the upstream could not be reached in time",
+            Self::Proxy => "the egress proxy did not connect to the upstream in time",
             Self::FirstToken => "the upstream sent no output within the first_token deadline",
             Self::Stall => "the upstream stopped sending output (stall deadline)",
             Self::Total => "the answer took longer than the total deadline",
