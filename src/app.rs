@@ -26,15 +26,13 @@ use crate::config::{Config, Tls};
 use crate::gateway;
 use crate::gateway::auth::Callers;
 use crate::gateway::auth::jwks::{self, KeySet, Unfetched};
+use crate::gateway::egress::{self, Clients};
 use crate::gateway::limit::{Gate, Gates, Limit, Scope};
 use crate::gateway::target_health::TargetHealth;
 use crate::server::{Shutdown, Terms};
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{Limited, Metrics};
 use crate::wire::dialect::{self, CallerDialect};
-
-/// Idle upstream connections are closed before the vendors' servers would (failure mode 46).
-const POOL_IDLE: Duration = Duration::from_secs(30);
 
 /// The most bytes of a key set.
 const MAX_KEY_SET: usize = 1 << 20;
@@ -68,8 +66,8 @@ pub struct App {
     pub health: Arc<TargetHealth>,
     /// The token issuers' keys that [`App::keep_keys`] keeps fresh.
     key_sets: watch::Sender<Vec<Arc<KeySet>>>,
-    /// One client for all upstreams.
-    pub client: reqwest::Client,
+    /// The clients for upstreams.
+    pub clients: Arc<Clients>,
     /// What has happened.
     pub metrics: Arc<Metrics>,
     /// Where spans go, if anywhere.
@@ -98,8 +96,9 @@ impl App {
         let (gates, model_gates) = (Arc::new(Gates::default()), Gates::new(Scope::Model));
         let metrics = Arc::<Metrics>::default();
         let callers = Callers::new(&config, &gates, None);
+        prepare_clients(&config)?;
         Ok(Self {
-            client: client(&config)?,
+            clients: Arc::default(),
             tracing: tracing(&config, &metrics)?,
             key_sets: watch::Sender::new(callers.key_sets()),
             state: Arc::new(ArcSwap::from_pointee(State {
@@ -118,12 +117,9 @@ impl App {
     }
 
     /// A copy for a worker.
-    pub fn for_worker(&self) -> Result<Self, reqwest::Error> {
-        Ok(Self {
-            client: client(&self.state.load().config)?,
-            tasks: TaskTracker::new(),
-            ..self.clone()
-        })
+    #[must_use]
+    pub fn for_worker(&self) -> Self {
+        Self { clients: Arc::default(), tasks: TaskTracker::new(), ..self.clone() }
     }
 
     /// The configuration in force, and what was made of it.
@@ -137,6 +133,9 @@ impl App {
         let running = self.state();
         config.server.tls =
             config.server.tls.map(|tls| tls.or_same(running.config.server.tls.as_ref()));
+        if let Err(error) = prepare_clients(&config) {
+            tracing::error!(%error, "upstream clients cannot be built");
+        }
         let callers = Callers::new(&config, &self.gates, Some(&running.callers));
         self.key_sets.send_replace(callers.key_sets());
         let models = models_of(&config, &self.model_gates);
@@ -180,7 +179,11 @@ impl App {
 
     /// Keeps the token issuers' keys fresh, for as long as it is polled. One does so for all copies.
     pub async fn keep_keys(&self) -> Infallible {
-        let fetch = |url| fetch(self.client.clone(), url);
+        let fetch = |url| {
+            let state = self.state();
+            let client = self.clients.get(&state.config.egress.to(&url), &state.config.stream);
+            async { fetch(client?, url).await }
+        };
         jwks::keep(self.key_sets.subscribe(), fetch, &self.metrics).await
     }
 
@@ -189,6 +192,7 @@ impl App {
         let state = self.state();
         Terms {
             header_timeout: state.config.server.header_timeout,
+            idle_timeout: state.config.server.idle_timeout,
             write_stall: state.config.stream.write_stall,
             tls: state.config.server.tls.as_ref().map(Tls::server),
         }
@@ -198,51 +202,30 @@ impl App {
 /// Why an app cannot be made.
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-/// The way to the collector, if there is one. Its client blocks, so it may only be made, used and
-/// dropped on threads without a runtime. No redirects, which would carry keys along.
+/// The way to the collector, if there is one.
 fn tracing(config: &Config, metrics: &Arc<Metrics>) -> Result<Tracing, Failed> {
     let Some(otlp) = &config.otlp else { return Ok(Tracing::default()) };
-    let timeout = otlp.timeout;
-    let build = move || {
-        reqwest::blocking::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .timeout(timeout)
-            .tls_certs_merge(roots())
-            .build()
-    };
+    let (timeout, egress) = (otlp.timeout, config.egress.to(&otlp.endpoint));
+    let build = move || egress::blocking(&egress, timeout);
     let client = std::thread::spawn(build).join().map_err(|_| "cannot make a client")??;
     Tracing::new(otlp, client, metrics)
         .map_err(|error| format!("cannot send traces: {error}").into())
 }
 
-fn roots() -> impl Iterator<Item = reqwest::Certificate> {
-    webpki_root_certs::TLS_SERVER_ROOT_CERTS
-        .iter()
-        .filter_map(|der| reqwest::Certificate::from_der(der).ok())
+/// Builds what upstreams' TLS needs, so that no request waits for it, and everything that is wrong
+/// shows at the start.
+fn prepare_clients(config: &Config) -> Result<(), Failed> {
+    let clients = Clients::default();
+    for provider in config.providers.values() {
+        clients.get(&provider.egress, &config.stream)?;
+    }
+    Ok(())
 }
 
 /// The gates of all models that have limits.
 fn models_of(config: &Config, gates: &Gates) -> BTreeMap<String, Arc<Gate>> {
     let limits = config.model_limits.iter();
     limits.map(|(name, limits)| (name.clone(), gates.of(name, *limits))).collect()
-}
-
-/// The upstream client: HTTP/1.1, so that a slow reader holds up nobody else's stream (failure mode
-/// 44); no redirects, which would carry keys and prompts along (61); no total timeout (15).
-fn client(config: &Config) -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
-        .http1_only()
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .referer(false)
-        .connect_timeout(config.stream.connect)
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(1024)
-        .tcp_nodelay(true)
-        .tls_certs_merge(roots())
-        .build()
 }
 
 /// Fetches a key set. The client follows no redirects, which might lead anywhere.

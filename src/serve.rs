@@ -139,6 +139,7 @@ async fn run(
 ) -> Result<(), Failure> {
     let sources = config.sources.clone();
     warn(&config);
+    log_egress_proxies(&config);
     let app = App::new(config, &shutdown).map_err(|error| Failure::new(error.to_string()))?;
     if let Some(otlp) = &app.state().config.otlp {
         tracing::info!(
@@ -187,7 +188,7 @@ fn workers(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut finished = Vec::with_capacity(cores);
     for number in 0..cores {
-        let app = Arc::new(app.for_worker().map_err(|error| fail(&error))?);
+        let app = Arc::new(app.for_worker());
         let listener = listener.try_clone().map_err(|error| fail(&error))?;
         let shutdown = shutdown.clone();
         let runtime = runtime()?;
@@ -235,6 +236,15 @@ fn warn(config: &Config) {
     }
 }
 
+/// Logs which providers are reached through a proxy.
+fn log_egress_proxies(config: &Config) {
+    for provider in config.providers.values() {
+        if let Some(proxy) = &provider.egress.proxy {
+            tracing::info!(provider = provider.name, %proxy, "egress proxy");
+        }
+    }
+}
+
 /// Puts the file's present state in force; a broken one keeps the running configuration. Returns
 /// what was read: a file that a broken configuration names may be what has to be mended.
 fn reload(app: &App, source: Source<'_>) -> Sources {
@@ -244,18 +254,15 @@ fn reload(app: &App, source: Source<'_>) -> Sources {
             if let Some(problems) = broken {
                 tracing::error!(%problems, "a prompt's file is wrong; what it last held stays in force");
             }
-            let (server, stream) = (app.state().config.server.clone(), app.state().config.stream);
+            let listen = app.state().config.server.listen;
             let otlp = app.state().config.otlp != config.otlp;
-            let late = [
-                ("server.listen", server.listen != config.server.listen),
-                ("stream.connect", stream.connect != config.stream.connect),
-                ("telemetry", otlp),
-            ];
+            let late = [("server.listen", listen != config.server.listen), ("telemetry", otlp)];
             for (setting, _) in late.iter().filter(|(_, changed)| *changed) {
                 tracing::warn!(setting, "changed; it takes effect at the next start");
             }
             let sources = config.sources.clone();
             warn(&config);
+            log_egress_proxies(&config);
             app.reload(config);
             tracing::info!("configuration reloaded");
             sources

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use url::Url;
 
+use super::egress::General;
+use super::problem::At;
 use super::provider::{plain, secret};
 use super::{
     Auth, Config, CredentialSource, Key, Limits, Provider, Server, Sources, Stream, Target, digest,
@@ -21,18 +23,19 @@ pub fn without_file(
     sim_addr: SocketAddr,
     key: &str,
 ) -> Config {
+    let (egress, wrong) = General::read(env);
     // The simulated upstream has every vendor's paths, below the same base path as the vendor.
     let simulated = DIALECTS.iter().enumerate().filter_map(|(at, dialect)| {
         let vendor = Url::parse(dialect.default_base_url()).ok()?;
         let name = if at == 0 { "sim".to_owned() } else { format!("sim-{}", dialect.name()) };
         let path = vendor.path().trim_end_matches('/');
-        plain(&name, *dialect, &format!("http://{sim_addr}{path}"), None)
+        plain(&name, *dialect, &format!("http://{sim_addr}{path}"), (None, &egress))
     });
     let well_known = DIALECTS.iter().filter_map(|dialect| {
         let (name, variable) = dialect.well_known()?;
         let value = env(variable)?;
         let api_key = secret(value.trim()).filter(|secret| !secret.expose().is_empty())?;
-        let provider = plain(name, *dialect, dialect.default_base_url(), Some(api_key))?;
+        let provider = plain(name, *dialect, dialect.default_base_url(), (Some(api_key), &egress))?;
         Some(Provider { credential: CredentialSource::variable(variable), ..provider })
     });
     let providers: BTreeMap<String, Arc<Provider>> = simulated
@@ -57,7 +60,8 @@ pub fn without_file(
         stream: Stream::default(),
         prompts: Prompts::default(),
         sources: Sources::default(),
-        warnings: Vec::new(),
+        warnings: wrong.into_iter().map(|message| At::FILE.problem(message)).collect(),
         otlp: None,
+        egress,
     }
 }

@@ -14,6 +14,9 @@ impl Default for Server {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             body_limit: 32 * MIB,
             header_timeout: Duration::from_secs(10),
+            // Longer than the idle timeouts of common load balancers (nginx, ALB: 60 s): the side that
+            // closes first must be the one that sends the requests.
+            idle_timeout: Duration::from_secs(75),
             drain: Duration::from_secs(30),
             cors_origins: Vec::new(),
             tls: None,
@@ -45,6 +48,7 @@ impl Default for Stream {
             heartbeat: Duration::from_secs(15),
             commit_after: Duration::from_secs(10),
             connect: Duration::from_secs(10),
+            connection_age: Some(Duration::from_mins(5)),
             first_token: Duration::from_mins(2),
             unstreamed: Duration::from_mins(10),
             stall: Duration::from_mins(2),

@@ -68,7 +68,12 @@ impl Source<'_> {
 
     /// The text of a file, without the newlines at its end.
     pub(super) fn file(&mut self, path: &str) -> Result<String, io::ErrorKind> {
-        let bytes = self.read(path, MAX_FILE).map_err(|error| error.kind())?;
+        self.text(path, MAX_FILE)
+    }
+
+    /// The same for a file of at most `limit` bytes.
+    pub(super) fn text(&mut self, path: &str, limit: u64) -> Result<String, io::ErrorKind> {
+        let bytes = self.read(path, limit).map_err(|error| error.kind())?;
         let bytes = bytes.ok_or(io::ErrorKind::FileTooLarge)?;
         let mut text = String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData)?;
         // Editors and `echo` end a file with a newline that is no part of the credential.

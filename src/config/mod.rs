@@ -5,8 +5,10 @@
 mod auth;
 mod aws;
 mod builtin;
+mod client_tls;
 mod credential;
 mod defaults;
+mod egress;
 mod expand;
 mod jwt;
 mod key;
@@ -47,7 +49,9 @@ use secret::Secret;
 pub use auth::{Auth, FailedAttempts, Key};
 pub use aws::Aws;
 pub use builtin::without_file;
+pub use client_tls::ClientTls;
 pub use credential::CredentialSource;
+pub use egress::{Egress, EgressProxy, General as GeneralEgress};
 pub use jwt::{ClaimNames, Issuer, IssuerKeys, key_serves};
 pub use key::{digest, key_line, new_key};
 pub use limits::Limits;
@@ -145,6 +149,8 @@ pub struct Config {
     pub warnings: Vec<Problem>,
     /// Where traces go, if anywhere.
     pub otlp: Option<Otlp>,
+    /// How what is not a provider is reached: issuers' keys, the collector of traces.
+    pub egress: GeneralEgress,
 }
 
 /// The listening side.
@@ -154,8 +160,10 @@ pub struct Server {
     pub listen: SocketAddr,
     /// The most bytes of a request body.
     pub body_limit: usize,
-    /// How long a request's head, and each pause within its body, may take.
+    /// How long a request's head, from its first byte, and each pause within its body may take.
     pub header_timeout: Duration,
+    /// How long a connection may be without a request before it is closed.
+    pub idle_timeout: Duration,
     /// How long streams may run on after a shutdown signal.
     pub drain: Duration,
     /// Origins whose pages may call (CORS); exact matches.
@@ -190,6 +198,8 @@ pub struct Provider {
     pub query: Vec<(String, String)>,
     /// Its deviations from the dialect.
     pub quirks: Quirks,
+    /// How it is reached.
+    pub egress: Egress,
 }
 
 impl std::fmt::Debug for Provider {
@@ -228,8 +238,10 @@ pub struct Stream {
     pub heartbeat: Duration,
     /// How long the response head waits for the upstream's first output.
     pub commit_after: Duration,
-    /// Connecting to an upstream.
+    /// Connecting to an upstream, through its proxy if it has one.
     pub connect: Duration,
+    /// For how long a connection to an upstream takes new requests. `None`: as long as it lasts.
+    pub connection_age: Option<Duration>,
     /// From the request to the first model output, all attempts together.
     pub first_token: Duration,
     /// From the request to the whole answer, where neither side streams and nothing is translated.

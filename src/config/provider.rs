@@ -8,6 +8,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
+use super::egress::{self, General};
 use super::raw::{Reader, Table, one_of, shown};
 use super::secret::Secret;
 use super::tree::{Node, Value};
@@ -39,7 +40,11 @@ const FRAMING: [&str; 8] = [
 pub(super) type Providers<'n> = BTreeMap<&'n str, Option<Arc<Provider>>>;
 
 /// Reads the providers.
-pub(super) fn providers<'n>(reader: &mut Reader<'_>, root: &Table<'n>) -> Providers<'n> {
+pub(super) fn providers<'n>(
+    reader: &mut Reader<'_>,
+    root: &Table<'n>,
+    general: &General,
+) -> Providers<'n> {
     let mut providers = BTreeMap::new();
     for (name, node) in reader.entries(root, "providers") {
         if !is_name(&name.text) {
@@ -51,7 +56,7 @@ pub(super) fn providers<'n>(reader: &mut Reader<'_>, root: &Table<'n>) -> Provid
                 ),
             );
         }
-        let provider = provider(reader, &name.text, node);
+        let provider = provider(reader, &name.text, node, general);
         providers.insert(name.text.as_str(), provider.map(Arc::new));
     }
     providers
@@ -63,7 +68,12 @@ pub(super) fn is_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
-fn provider(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<Provider> {
+fn provider(
+    reader: &mut Reader<'_>,
+    name: &str,
+    node: &Node,
+    general: &General,
+) -> Option<Provider> {
     let fields = [
         "preset",
         "dialect",
@@ -78,6 +88,8 @@ fn provider(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<Provider
         "tool_call_id_length",
         "reasoning_field",
         "hosting",
+        "proxy",
+        "tls",
     ];
     let known = [&fields[..], &preset::PARAMETERS].concat();
     let stated = reader.table(name, node, &known)?;
@@ -98,10 +110,12 @@ fn provider(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<Provider
     let headers = headers(reader, &table);
     let query = query(reader, &table);
     let quirks = Stated::read(reader, &table);
+    let egress = egress::Stated::read(reader, &table);
     // From here on nothing more can be wrong.
     let dialect = dialect?;
     let base_url = given.unwrap_or_else(|| base_url(dialect.default_base_url()))?;
     let quirks = quirks.quirks(dialect, &base_url);
+    let egress = egress.or(general, &base_url);
     // The vendor's own header means nothing elsewhere.
     let bearer = quirks.hosting.map(|_| (AUTHORIZATION, "Bearer ".to_owned()));
     let auth_header = auth_header.or(bearer);
@@ -117,6 +131,7 @@ fn provider(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<Provider
         headers,
         query,
         quirks,
+        egress,
     })
 }
 
@@ -125,13 +140,14 @@ pub(super) fn plain(
     name: &str,
     dialect: &'static dyn Dialect,
     address: &str,
-    api_key: Option<Secret>,
+    (api_key, general): (Option<Secret>, &General),
 ) -> Option<Provider> {
     let base_url = base_url(address)?;
     Some(Provider {
         name: name.to_owned(),
         dialect,
         quirks: Stated::default().quirks(dialect, &base_url),
+        egress: general.to(&base_url),
         base_url,
         api_key,
         credential: CredentialSource::unset(name),

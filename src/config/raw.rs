@@ -12,6 +12,9 @@ const SHOWN: usize = 32;
 /// How many names a message lists.
 const LISTED: usize = 20;
 
+/// The most bytes of a file of certificates.
+const MAX_PEM: u64 = 4 << 20;
+
 /// A table whose keys are known.
 pub(super) struct Table<'n> {
     pub(super) at: At,
@@ -93,9 +96,10 @@ impl<'a> Reader<'a> {
         self.warnings.push(at.problem(message));
     }
 
-    /// The text of a file, whose path starts where `${file:PATH}` starts.
-    pub(super) fn file(&mut self, path: &str) -> Result<String, std::io::ErrorKind> {
-        self.source.file(path)
+    /// The text of a file of certificates, which may be all authorities of a system. Its path starts
+    /// where `${file:PATH}` starts.
+    pub(super) fn pem_file(&mut self, path: &str) -> Result<String, std::io::ErrorKind> {
+        self.source.text(path, MAX_PEM)
     }
 
     /// A table that may hold `known` keys and no others. `None`: it is something else.

@@ -20,6 +20,8 @@ use rustls::{CertificateError, RootCertStore, ServerConfig};
 use super::raw::{Reader, Table, shown};
 use super::tree::{Node, Value};
 
+const CHAIN: &str = "expected the server's certificate, then those that signed it, as PEM";
+
 /// How the listener speaks TLS.
 #[derive(Clone)]
 pub struct Tls {
@@ -61,11 +63,11 @@ pub(super) fn tls(reader: &mut Reader<'_>, server: &Table<'_>) -> Option<Tls> {
     let cert_text = cert.and_then(|node| pem(reader, "cert", node));
     let key_text = key.and_then(|node| pem(reader, "key", node));
     let chain = cert.zip(cert_text.as_deref());
-    let chain = chain.and_then(|(node, pem)| told(reader, node, chain_of(pem)));
+    let chain = chain.and_then(|(node, pem)| told(reader, node, certificates("cert", pem, CHAIN)));
     let private = key.zip(key_text.as_deref());
     let private = private.and_then(|(node, pem)| told(reader, node, key_of(pem)));
     let (cert, key, chain, private) = (cert?, key?, chain?, private?);
-    let outdated = told(reader, cert, validity(&chain))?;
+    let outdated = told(reader, cert, validity(&chain, "callers"))?;
     let server = told(reader, key, server_config(chain, private))?;
     if let Some(outdated) = outdated {
         reader.warn(cert.at, outdated);
@@ -79,17 +81,17 @@ pub(super) fn tls(reader: &mut Reader<'_>, server: &Table<'_>) -> Option<Tls> {
 }
 
 /// What a step made, or a problem where `node` stands.
-fn told<T>(reader: &mut Reader<'_>, node: &Node, made: Result<T, String>) -> Option<T> {
+pub(super) fn told<T>(reader: &mut Reader<'_>, node: &Node, made: Result<T, String>) -> Option<T> {
     made.map_err(|message| reader.report(node.at, message)).ok()
 }
 
 /// The PEM text in the file that a field names, or in the field itself, where an expansion put it.
-fn pem(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<String> {
+pub(super) fn pem(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<String> {
     let text = reader.text(name, node)?;
     if text.contains("-----BEGIN ") {
         return Some(text);
     }
-    let read = reader.file(&text).map_err(|error| {
+    let read = reader.pem_file(&text).map_err(|error| {
         let raw = if let Value::Text(raw) = &node.value { raw.as_str() } else { "" };
         // A key that was pasted without its armour is base64, which has no dot.
         let path = if raw.contains('.') { format!("`{}`", raw.escape_debug()) } else { shown(raw) };
@@ -98,17 +100,21 @@ fn pem(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<String> {
     told(reader, node, read)
 }
 
-fn chain_of(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let expected = "expected the server's certificate, then those that signed it, as PEM";
+/// The certificates of a PEM text; `name` is the field that it comes from.
+pub(super) fn certificates(
+    name: &str,
+    pem: &str,
+    expected: &str,
+) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     match chain {
-        Err(_) => Err(format!("`cert` is not intact; {expected}")),
-        Ok(chain) if chain.is_empty() => Err(format!("`cert` has no certificate; {expected}")),
+        Err(_) => Err(format!("`{name}` is not intact; {expected}")),
+        Ok(chain) if chain.is_empty() => Err(format!("`{name}` has no certificate; {expected}")),
         Ok(chain) => Ok(chain),
     }
 }
 
-fn key_of(pem: &str) -> Result<PrivateKeyDer<'static>, String> {
+pub(super) fn key_of(pem: &str) -> Result<PrivateKeyDer<'static>, String> {
     if pem.contains("-----BEGIN ENCRYPTED ") || pem.contains("Proc-Type: 4,ENCRYPTED") {
         let remedy = "expected it without a passphrase: `openssl pkey -in KEY -out PLAIN`";
         return Err(format!("`key` is encrypted; {remedy}"));
@@ -123,8 +129,11 @@ fn key_of(pem: &str) -> Result<PrivateKeyDer<'static>, String> {
     }
 }
 
-/// What is wrong with the time for which the first certificate is valid.
-fn validity(chain: &[CertificateDer<'_>]) -> Result<Option<String>, String> {
+/// What is wrong with the time for which the first certificate is valid. `peers` will refuse it.
+pub(super) fn validity(
+    chain: &[CertificateDer<'_>],
+    peers: &str,
+) -> Result<Option<String>, String> {
     let unreadable =
         || "`cert` cannot be read; expected a certificate of X.509 version 3".to_owned();
     let first = chain.first().ok_or_else(unreadable)?;
@@ -134,7 +143,7 @@ fn validity(chain: &[CertificateDer<'_>]) -> Result<Option<String>, String> {
     let nobody = RootCertStore::empty();
     let now = UnixTime::now();
     let verified = verify_server_cert_signed_by_trust_anchor(&cert, &nobody, &[], now, algorithms);
-    let consequence = "callers will refuse it; replace the file";
+    let consequence = format!("{peers} will refuse it; replace the file");
     Ok(match verified {
         Err(rustls::Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
@@ -167,7 +176,7 @@ fn server_config(
     Ok(server)
 }
 
-fn certified(
+pub(super) fn certified(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     provider: &CryptoProvider,

@@ -10,7 +10,9 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::auth::{self, Permitted};
+use super::egress::General;
 use super::limits::{Limits, limits};
+use super::problem::At;
 use super::prompts;
 use super::provider::{self, Providers};
 use super::raw::{Reader, Table, one_of, shown};
@@ -32,7 +34,11 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
     let Some(table) = reader.table("the file", root, &known) else {
         return Config::default();
     };
-    let providers = provider::providers(reader, &table);
+    let (egress, wrong) = General::read(reader.source.env);
+    for message in wrong {
+        reader.report(At::FILE, message);
+    }
+    let providers = provider::providers(reader, &table, &egress);
     let (models, model_limits) = models(reader, &table, &providers);
     let is_model = |name: &str| {
         let direct = name.split_once('/').filter(|(_, model)| !model.is_empty());
@@ -53,13 +59,22 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
         prompts,
         sources: Sources::default(),
         otlp: telemetry::otlp(reader, &table),
+        egress,
         warnings: reader.warnings(),
     }
 }
 
 fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
-    let known =
-        ["listen", "body_limit", "header_timeout", "drain", "cors", "tls", "trusted_proxies"];
+    let known = [
+        "listen",
+        "body_limit",
+        "header_timeout",
+        "idle_timeout",
+        "drain",
+        "cors",
+        "tls",
+        "trusted_proxies",
+    ];
     let table = reader.section(root, "server", &known);
     let default = Server::default();
     let address = ("an address and port such as `127.0.0.1:8080`", |text: &str| text.parse().ok());
@@ -72,6 +87,9 @@ fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
         header_timeout: reader
             .field(&table, "header_timeout", positive)
             .unwrap_or(default.header_timeout),
+        idle_timeout: reader
+            .field(&table, "idle_timeout", positive)
+            .unwrap_or(default.idle_timeout),
         drain: reader.field(&table, "drain", (DURATION, units::duration)).unwrap_or(default.drain),
         cors_origins: origins(reader, &table),
         tls: tls::tls(reader, &table),
@@ -107,6 +125,7 @@ fn stream(reader: &mut Reader<'_>, root: &Table<'_>) -> Stream {
         "heartbeat",
         "commit_after",
         "connect",
+        "connection_age",
         "first_token",
         "unstreamed",
         "stall",
@@ -129,6 +148,13 @@ fn stream(reader: &mut Reader<'_>, root: &Table<'_>) -> Stream {
         commit_after: reader
             .field(&table, "commit_after", (DURATION, units::duration))
             .unwrap_or(default.commit_after),
+        connection_age: reader
+            .field(
+                &table,
+                "connection_age",
+                (POSITIVE_OR_NONE, units::or_none(units::positive_duration)),
+            )
+            .unwrap_or(default.connection_age),
         total: reader
             .field(&table, "total", (POSITIVE_OR_NONE, units::or_none(units::positive_duration)))
             .unwrap_or(default.total),

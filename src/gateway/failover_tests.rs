@@ -30,7 +30,7 @@ fn order(stream: bool, provider: &str, models: &[(&str, Option<u64>)]) -> Order 
         context: *context,
     };
     Order {
-        client: reqwest::Client::builder().build().expect("a client"),
+        clients: Arc::default(),
         health: Arc::new(TargetHealth::new(Arc::clone(&metrics))),
         metrics,
         dialect: DEFAULT,

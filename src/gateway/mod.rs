@@ -3,6 +3,7 @@
 pub mod account;
 pub mod answer;
 pub mod auth;
+pub mod egress;
 mod failover;
 pub mod limit;
 pub mod prompt;
@@ -142,7 +143,7 @@ async fn pipeline(
         tasks: app.tasks.clone(),
     };
     let opening = Box::pin(failover::open(Order {
-        client: app.client.clone(),
+        clients: Arc::clone(&app.clients),
         metrics: Arc::clone(&app.metrics),
         dialect,
         body,

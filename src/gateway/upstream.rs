@@ -14,11 +14,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::account::Trying;
 use super::answer::{Answer, Rhythm, redacted};
+use super::egress::{self, Clients};
 use super::route::Plan;
 use super::sigv4::{Unsigned, sign};
 use super::target_health::TargetHealth;
 use crate::config::{Provider, Stream, Target};
-use crate::error::{Blame, Error, Reply};
+use crate::error::{Error, Reply};
 use crate::telemetry::Metrics;
 use crate::wire::chat::{self, Deadline, End, Fault, Kind};
 use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode};
@@ -35,8 +36,8 @@ const STALE: Duration = Duration::from_secs(1);
 
 /// What is asked of upstreams: everything that the attempts of one request share.
 pub struct Order {
-    /// One client for all.
-    pub client: reqwest::Client,
+    /// This worker's clients.
+    pub clients: Arc<Clients>,
     /// Where failed attempts are counted.
     pub metrics: Arc<Metrics>,
     /// The caller's dialect.
@@ -189,27 +190,21 @@ pub async fn attempt(
 }
 
 async fn send(order: &Order, target: &Target, body: String) -> Result<reqwest::Response, Error> {
+    let Provider { egress, base_url, .. } = &*target.provider;
+    let client = order.clients.get(egress, &order.stream);
+    let client = client.map_err(|error| Error::internal("no upstream client").because(error))?;
     let request = request(order, target, body)?;
     let retry = request.try_clone();
     let sent = Instant::now();
-    let mut result = order.client.execute(request).await;
+    let mut result = client.execute(request).await;
     if let (Err(error), Some(again)) = (&result, retry)
         && is_stale(error)
         && sent.elapsed() < STALE
     {
-        result = order.client.execute(again).await;
+        result = client.execute(again).await;
     }
-    result.map_err(|error| {
-        let fault = if error.is_connect() && error.is_timeout() {
-            return Error::from_end(&End::TimedOut(Deadline::Connect)).blamed(Blame::Host);
-        } else if error.is_connect() {
-            let fault = Fault::new(Kind::Upstream, "the upstream could not be reached");
-            return Error::upstream(fault).blamed(Blame::Host).because(error.without_url());
-        } else {
-            Fault::new(Kind::Upstream, "the upstream closed the connection without an answer")
-        };
-        Error::upstream(fault).because(error.without_url())
-    })
+    let response = result.map_err(|error| egress::failure(error, egress, base_url))?;
+    egress::checked(response, egress)
 }
 
 /// Whether a connection was closed before a byte of answer, as pooled ones are that their server

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,11 +13,13 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::task::coop::unconstrained;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tower::ServiceExt;
 
+use super::head::{Begun, HeadTimer, HeadWatch};
 use super::socket::Socket;
 use super::stall::{self, Marking, Watched, WatchedExecutor};
 use super::transport::{self, Http, Transport};
@@ -30,8 +31,6 @@ const MAX_STREAMS: u32 = 1_000;
 const HEAD: u32 = 32 * 1024;
 /// The most bytes that hyper holds per connection, read and not yet taken, or written and unsent.
 const BUFFER: usize = 64 * 1024;
-/// How many header timeouts a connection may be without a request.
-const IDLE: u32 = 12;
 /// How long a connection whose peer hung up may still write what it is about to.
 const LAST_WORDS: Duration = Duration::from_millis(5);
 
@@ -67,7 +66,7 @@ impl Connection {
         let over = match opened {
             Ok(Ok(Some(ready))) => {
                 let asked = Asked::default();
-                let lookout = lookout(&socket, terms.header_timeout, (&shutdown, &asked), &tasks);
+                let lookout = lookout(&socket, &terms, (&shutdown, &asked), &tasks);
                 requests(ready, (router, peer, asked), (&terms, tasks), (&socket, lookout)).await
             }
             Ok(Ok(None)) => Over::Told,
@@ -89,8 +88,10 @@ impl Connection {
 /// What was asked of a connection so far.
 #[derive(Clone, Default)]
 struct Asked {
-    /// How many requests there were.
-    count: Arc<AtomicU64>,
+    /// Notified at each request.
+    next: Arc<Notify>,
+    /// Whether the head of the next one has begun, over HTTP/1.1.
+    begun: Begun,
     /// Those that have no response head yet.
     heads: TaskTracker,
     /// Those whose response has not ended.
@@ -104,9 +105,10 @@ async fn requests(
     (terms, tasks): (&Terms, TaskTracker),
     (socket, lookout): (&Socket, Lookout),
 ) -> Over {
+    let begun = asked.begun.clone();
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        asked.count.fetch_add(1, Relaxed);
+        asked.next.notify_one();
         stall::forget();
         let open = asked.open.token();
         // Boxed, since the connection keeps this future's place for as long as it lives.
@@ -119,9 +121,11 @@ async fn requests(
     });
     match http {
         Http::One => {
+            let timer = HeadTimer { begun: begun.clone(), timeout: terms.header_timeout };
             let serving = one(&transport)
+                .timer(timer)
                 .header_read_timeout(terms.header_timeout)
-                .serve_connection(TokioIo::new(transport), service);
+                .serve_connection(TokioIo::new(HeadWatch { transport, begun }), service);
             drive(Watched::new(serving, terms.write_stall), lookout, (socket, &tasks)).await
         }
         Http::Two => {
@@ -151,29 +155,26 @@ type Lookout = AbortOnDropHandle<Occasion>;
 
 fn lookout(
     socket: &Socket,
-    header_timeout: Duration,
+    terms: &Terms,
     (shutdown, asked): (&Shutdown, &Asked),
     tasks: &TaskTracker,
 ) -> Lookout {
     let stopping = shutdown.stopping.clone();
-    let Asked { count, heads, open } = asked.clone();
+    let Asked { next, begun, heads, open } = asked.clone();
+    let (first, idle) = (terms.header_timeout, terms.idle_timeout);
     let hung_up = hung_up(socket);
     let idle = async move {
-        sleep(header_timeout).await;
-        let mut before = count.load(Relaxed);
-        if before == 0 {
+        if timeout(first, next.notified()).await.is_err() {
             return Occasion::NothingAsked;
         }
-        // Those of HTTP/1.1 have a deadline for the next head; those of HTTP/2 only this one.
         open.close();
         loop {
             open.wait().await;
-            sleep(header_timeout * IDLE).await;
-            let now = count.load(Relaxed);
-            if now == before && open.is_empty() {
+            let asked = timeout(idle, next.notified()).await.is_ok();
+            // A head under way has a deadline of its own.
+            if !asked && open.is_empty() && !begun.get() {
                 return Occasion::Idle;
             }
-            before = now;
         }
     };
     let stopped = async move {
@@ -244,11 +245,7 @@ fn one(transport: &Transport) -> http1::Builder {
     // a read and a buffer for every request, and does not see past unread bytes. But a peer who
     // closes TLS and not the socket is seen only by who reads.
     let watched = matches!(transport, Transport::Plain(_));
-    builder
-        .timer(TokioTimer::new())
-        .max_header_size(HEAD as usize)
-        .max_buf_size(BUFFER)
-        .half_close(watched);
+    builder.max_header_size(HEAD as usize).max_buf_size(BUFFER).half_close(watched);
     // Tokens are short: to copy one costs less than to keep a list of pieces to write.
     builder.writev(false);
     builder

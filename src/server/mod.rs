@@ -4,6 +4,7 @@
 //! accept loop is ours, over hyper-util.
 
 mod connection;
+mod head;
 mod socket;
 mod stall;
 mod transport;
@@ -29,8 +30,11 @@ const CLOSING: Duration = Duration::from_secs(5);
 /// On what terms a connection is served, from its first byte to its last.
 #[derive(Debug, Clone)]
 pub struct Terms {
-    /// How long a request's head may take.
+    /// How long a request's head may take from its first byte, and how long a new connection may be
+    /// without a request.
     pub header_timeout: Duration,
+    /// How long a connection that has served a request may be without another.
+    pub idle_timeout: Duration,
     /// How long a caller may leave written bytes unread.
     pub write_stall: Duration,
     /// How TLS is spoken; without it, everything is plain text.

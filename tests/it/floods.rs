@@ -207,7 +207,7 @@ async fn fm67_an_idle_connection_is_not_kept_for_ever() {
         let mut script = vec![Step::Sse, Step::chunk(&opening("openai-chat", "hi"))];
         script.push(Step::Hang);
         let upstream = Upstream::new(script).await;
-        let more = "server: { header_timeout: 100ms }\n";
+        let more = "server: { header_timeout: 100ms, idle_timeout: 500ms }\n";
         let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, more)).await;
         let mut raw = open(&gateway).await;
         if silent {

@@ -11,6 +11,8 @@ mod bombs;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod egress;
+#[cfg(test)]
 mod encoders;
 #[cfg(test)]
 mod failover;
@@ -26,6 +28,8 @@ mod golden;
 mod handshakes;
 #[cfg(test)]
 mod health;
+#[cfg(test)]
+mod idle;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]

@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 async fn gateway() -> (Gateway, Upstream) {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
-    let more = "server: { header_timeout: 300ms }\n";
+    let more = "server: { header_timeout: 300ms, idle_timeout: 300ms }\n";
     (Gateway::new(&yaml(&upstream.url, &upstream.url, more)).await, upstream)
 }
 
@@ -65,14 +65,13 @@ async fn fm67_a_head_that_trickles_has_one_deadline() {
 #[tokio::test]
 async fn fm67_the_next_head_on_a_connection_has_the_same_deadline() {
     let (gateway, _upstream) = gateway().await;
-    for begun in ["", "GET /healthz HTTP/1.1\r\nhost"] {
-        let mut raw = Raw::new(gateway.address).await;
-        raw.write("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
-        assert_eq!(raw.response().await.status(), 200);
-        let since = Instant::now();
-        raw.write(begun).await;
-        closes_in_time(&mut raw, since, begun).await;
-    }
+    let mut raw = Raw::new(gateway.address).await;
+    raw.write("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(raw.response().await.status(), 200);
+    let since = Instant::now();
+    let begun = "GET /healthz HTTP/1.1\r\nhost";
+    raw.write(begun).await;
+    closes_in_time(&mut raw, since, begun).await;
 }
 
 #[tokio::test]

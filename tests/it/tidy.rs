@@ -140,7 +140,13 @@ fn axum_and_reqwest_stay_at_the_edge() {
         ("axum", &["src/app.rs", "src/server/", "src/gateway/mod.rs", "src/sim/"]),
         (
             "reqwest",
-            &["src/gateway/upstream.rs", "src/gateway/answer.rs", "src/app.rs", "src/health.rs"],
+            &[
+                "src/gateway/egress.rs",
+                "src/gateway/upstream.rs",
+                "src/gateway/answer.rs",
+                "src/app.rs",
+                "src/health.rs",
+            ],
         ),
     ];
     let mut found = Vec::new();

@@ -44,6 +44,8 @@ impl End {
 pub enum Deadline {
     /// Connecting to the upstream.
     Connect,
+    /// Connecting to the upstream through an egress proxy.
+    Proxy,
     /// Model output after the request was sent.
     FirstToken,
     /// The whole of an answer that is not streamed.
@@ -58,6 +60,7 @@ impl Deadline {
     fn message(self) -> &'static str {
         match self {
             Self::Connect => "the upstream could not be reached in time",
+            Self::Proxy => "the egress proxy did not connect to the upstream in time",
             Self::FirstToken => "the upstream sent no output within the first_token deadline",
             Self::Unstreamed => {
                 "the upstream did not send its answer, which was not to be streamed, within the unstreamed deadline"
