@@ -29,7 +29,7 @@ use crate::gateway::auth::jwks::{self, KeySet, Unfetched};
 use crate::gateway::limit::{Gate, Gates, Limit, Scope};
 use crate::server::{Shutdown, Terms};
 use crate::telemetry::trace::Tracing;
-use crate::telemetry::{Limited, Metrics};
+use crate::telemetry::{Limited, Metrics, OTHER, Refusals};
 use crate::wire::dialect::{self, CallerDialect};
 
 /// Idle upstream connections are closed before the vendors' servers would (failure mode 46).
@@ -69,6 +69,8 @@ pub struct App {
     pub client: reqwest::Client,
     /// What has happened.
     pub metrics: Arc<Metrics>,
+    /// Requests that no endpoint answers.
+    pub refusals: Arc<Refusals>,
     /// Where spans go, if anywhere.
     pub tracing: Tracing,
     /// Cancelled when nothing new may begin.
@@ -94,6 +96,7 @@ impl App {
     pub fn new(config: Config, shutdown: &Shutdown) -> Result<Self, Failed> {
         let (gates, model_gates) = (Arc::new(Gates::default()), Gates::new(Scope::Model));
         let metrics = Arc::<Metrics>::default();
+        metrics.config_loaded(&config, gateway::unix_seconds());
         let callers = Callers::new(&config, &gates, None);
         Ok(Self {
             client: client(&config)?,
@@ -106,6 +109,7 @@ impl App {
             })),
             gates,
             model_gates: Arc::new(model_gates),
+            refusals: Arc::new(Refusals::new(Arc::clone(&metrics))),
             metrics,
             stopping: shutdown.stopping.clone(),
             closing: shutdown.closing.clone(),
@@ -133,6 +137,7 @@ impl App {
         let running = self.state();
         config.server.tls =
             config.server.tls.map(|tls| tls.or_same(running.config.server.tls.as_ref()));
+        self.metrics.config_loaded(&config, gateway::unix_seconds());
         let callers = Callers::new(&config, &self.gates, Some(&running.callers));
         self.key_sets.send_replace(callers.key_sets());
         let models = models_of(&config, &self.model_gates);
@@ -156,7 +161,7 @@ impl App {
             }
         };
         let callers = self.gates.survey(|name, gate| {
-            let shown = if keys.contains(name) { name } else { "other" };
+            let shown = if keys.contains(name) { name } else { OTHER };
             look(Scope::Caller, shown, gate);
         });
         callers.await;
@@ -165,7 +170,7 @@ impl App {
         }
         // Once they are all forgotten, nothing is used.
         for limit in Limit::ALL.map(Limit::word) {
-            let (scope, name) = (Scope::Caller.word(), "other".to_owned());
+            let (scope, name) = (Scope::Caller.word(), OTHER.to_owned());
             self.metrics.limit_used.remove(&Limited { scope, name, limit });
         }
         for ((scope, name, limit), ratio) in used {
@@ -186,6 +191,7 @@ impl App {
             header_timeout: state.config.server.header_timeout,
             write_stall: state.config.stream.write_stall,
             tls: state.config.server.tls.as_ref().map(Tls::server),
+            refusals: Arc::clone(&self.refusals),
         }
     }
 }
@@ -260,10 +266,13 @@ async fn fetch(client: reqwest::Client, url: Url) -> Result<Bytes, Unfetched> {
 /// Every path and what answers it. Only pages of other origins need the CORS layer.
 pub fn router(app: Arc<App>) -> Router {
     let layer = cors(&app);
-    let plain = routes(app);
+    let plain = routes(Arc::clone(&app));
     let crossing = plain.clone().layer(layer);
     Router::new().fallback_service(tower::service_fn(move |request: Request| {
         let foreign = request.headers().contains_key(ORIGIN);
+        if foreign {
+            gateway::refused::record_origin(&app.refusals, &app.state().config, &request);
+        }
         if foreign { crossing.clone() } else { plain.clone() }.oneshot(request)
     }))
 }
@@ -355,19 +364,23 @@ async fn metrics(Shared(app): Shared<Arc<App>>) -> Response {
     let kind =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     app.measure_limits().await;
-    ([(CONTENT_TYPE, kind)], app.metrics.render()).into_response()
+    // Elsewhere than on the thread of this worker's streams.
+    match tokio::task::spawn_blocking(move || app.metrics.render()).await {
+        Ok(text) => ([(CONTENT_TYPE, kind)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
-async fn not_found(request: Request) -> Response {
-    gateway::not_found(request).await
+async fn not_found(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    gateway::not_found(&app, request).await
 }
 
-async fn only_post(request: Request) -> Response {
-    gateway::wrong_method(request, "POST").await
+async fn only_post(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    gateway::wrong_method(&app, request, "POST").await
 }
 
-async fn only_get(request: Request) -> Response {
-    gateway::wrong_method(request, "GET").await
+async fn only_get(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    gateway::wrong_method(&app, request, "GET").await
 }
 
 #[cfg(test)]

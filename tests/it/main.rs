@@ -43,6 +43,8 @@ mod recorded;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod refused_requests;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod responses;
