@@ -116,6 +116,10 @@ fn register<M: Metric + Clone + Default>(
     metric
 }
 
+/// The kinds of failed attempts that are about our own credential or account, as `error::code` names
+/// them.
+const CREDENTIAL_KINDS: [&str; 3] = ["authentication", "permission", "billing"];
+
 impl Metrics {
     /// A configuration was put in force, at `now` in seconds since 1970.
     pub fn config_loaded(&self, config: &Config, now: u64) {
@@ -128,6 +132,21 @@ impl Metrics {
         self.certificate_expiry.clear();
         if let Some(expiry) = config.server.tls.as_ref().and_then(Tls::expiry) {
             self.certificate_expiry.get_or_create(&Unlabelled {}).set(expiry);
+        }
+        self.begin_at_zero(config);
+    }
+
+    /// Makes the series whose first increment an alert rule must see: to `PromQL` a series that begins
+    /// with 1 has not increased.
+    fn begin_at_zero(&self, config: &Config) {
+        for provider in config.providers.keys() {
+            for kind in CREDENTIAL_KINDS {
+                let provider = provider.clone();
+                self.upstream_errors.get_or_create(&UpstreamError { provider, kind }).inc_by(0);
+            }
+        }
+        for reason in Reason::ALL.map(Reason::word) {
+            self.refused_requests.get_or_create(&RefusedRequest { reason }).inc_by(0);
         }
     }
 

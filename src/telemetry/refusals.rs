@@ -32,7 +32,14 @@ pub enum Reason {
 }
 
 impl Reason {
-    const COUNT: usize = 5;
+    /// All of them, in the order of the variants.
+    pub const ALL: [Self; 5] = [
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::OriginNotAllowed,
+        Self::TlsOnPlainPort,
+        Self::PlainOnTlsPort,
+    ];
 
     /// The value of the label `reason`.
     pub fn word(self) -> &'static str {
@@ -81,7 +88,7 @@ pub struct Request<'r> {
 #[derive(Debug)]
 pub struct Refusals {
     metrics: Arc<Metrics>,
-    windows: [Mutex<Window>; Reason::COUNT],
+    windows: [Mutex<Window>; Reason::ALL.len()],
 }
 
 /// The log lines of one reason.

@@ -56,6 +56,19 @@ fn every_metric_is_explained() {
     assert!(missing.is_empty(), "docs/operations.md does not explain {missing:#?}");
 }
 
+/// What is measured is looked at: by the dashboard, or by an alert rule.
+#[test]
+fn every_metric_is_on_the_dashboard_or_in_an_alert_rule() {
+    let looked_at = read("deploy/grafana/streamgate.json") + &read("deploy/alerts.yml");
+    // What a panel of its own would add nothing to: an operator looks it up when memory or CPU is odd.
+    let exempt = ["process_virtual_memory", "process_threads"];
+    let missing: Vec<String> = metrics()
+        .into_iter()
+        .filter(|metric| !looked_at.contains(metric) && !exempt.contains(&metric.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "neither dashboard nor alert rules use {missing:#?}");
+}
+
 #[test]
 fn no_metric_is_explained_that_does_not_exist() {
     let names: BTreeSet<String> = metrics().iter().flat_map(|metric| shown(metric)).collect();
