@@ -29,7 +29,7 @@ use crate::gateway::auth::jwks::{self, KeySet, Unfetched};
 use crate::gateway::limit::{Gate, Gates, Limit, Scope};
 use crate::server::{Shutdown, Terms};
 use crate::telemetry::trace::Tracing;
-use crate::telemetry::{Limited, Metrics, OTHER, Refusals};
+use crate::telemetry::{Limited, Metrics, OTHER, RefusalLog};
 use crate::wire::dialect::{self, CallerDialect};
 
 /// Idle upstream connections are closed before the vendors' servers would (failure mode 46).
@@ -70,7 +70,7 @@ pub struct App {
     /// What has happened.
     pub metrics: Arc<Metrics>,
     /// Requests that no endpoint answers.
-    pub refusals: Arc<Refusals>,
+    pub refusals: Arc<RefusalLog>,
     /// Where spans go, if anywhere.
     pub tracing: Tracing,
     /// Cancelled when nothing new may begin.
@@ -109,7 +109,7 @@ impl App {
             })),
             gates,
             model_gates: Arc::new(model_gates),
-            refusals: Arc::new(Refusals::new(Arc::clone(&metrics))),
+            refusals: Arc::new(RefusalLog::new(Arc::clone(&metrics))),
             metrics,
             stopping: shutdown.stopping.clone(),
             closing: shutdown.closing.clone(),

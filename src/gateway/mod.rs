@@ -32,7 +32,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::app::App;
 use crate::config::Config;
 use crate::error::Error;
-use crate::telemetry::Reason;
+use crate::telemetry::RefusalReason;
 use crate::wire::chat::{End, Fault, Kind};
 use crate::wire::dialect::{
     self, Asked, CHAT, Call, CallerDialect, DEFAULT, Endpoint, Envelope, Question,
@@ -266,7 +266,7 @@ fn origin(head: &Parts, config: &Config) -> IpAddr {
 
 /// A path that does not exist.
 pub async fn not_found(app: &App, request: Request) -> Response {
-    refused::record(&app.refusals, Reason::NotFound, &request);
+    refused::record(&app.refusals, RefusalReason::NotFound, &request);
     let endpoints =
         dialect::caller_dialects().flat_map(CallerDialect::endpoints).map(|endpoint| endpoint.path);
     let endpoints = endpoints.collect::<Vec<_>>().join(", ");
@@ -276,7 +276,7 @@ pub async fn not_found(app: &App, request: Request) -> Response {
 
 /// A path that exists, with another method.
 pub async fn wrong_method(app: &App, request: Request, allowed: &'static str) -> Response {
-    refused::record(&app.refusals, Reason::MethodNotAllowed, &request);
+    refused::record(&app.refusals, RefusalReason::MethodNotAllowed, &request);
     let message = format!("this path accepts {allowed} only");
     let mut response = refused(request, Fault::new(Kind::Method, message)).await;
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));

@@ -5,12 +5,12 @@ use http::header::{HOST, ORIGIN};
 use http::{HeaderValue, Request};
 
 use crate::config::Config;
-use crate::telemetry::{self, Reason, Refusals};
+use crate::telemetry::{RefusalLog, RefusalReason, RefusalSource};
 
 /// Records a request that is refused. An id that the caller gave is the one that the response has.
-pub fn record<B>(refusals: &Refusals, reason: Reason, request: &Request<B>) {
+pub fn record<B>(refusals: &RefusalLog, reason: RefusalReason, request: &Request<B>) {
     let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let request = telemetry::Request {
+    let request = RefusalSource {
         id: text(&super::REQUEST_ID),
         method: Some(request.method().as_str()),
         path: Some(request.uri().path()),
@@ -22,10 +22,10 @@ pub fn record<B>(refusals: &Refusals, reason: Reason, request: &Request<B>) {
 
 /// Records a request, or the question of a browser before one, from a page that may not call. A page
 /// of this server itself may: its browser does not ask for permission.
-pub fn record_origin<B>(refusals: &Refusals, config: &Config, request: &Request<B>) {
+pub fn record_origin<B>(refusals: &RefusalLog, config: &Config, request: &Request<B>) {
     let Some(origin) = request.headers().get(ORIGIN) else { return };
     if !config.server.cors_origins.contains(origin) && !is_own(origin, request) {
-        record(refusals, Reason::OriginNotAllowed, request);
+        record(refusals, RefusalReason::OriginNotAllowed, request);
     }
 }
 

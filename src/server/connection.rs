@@ -23,7 +23,7 @@ use super::socket::Socket;
 use super::stall::{self, Marking, Watched, WatchedExecutor};
 use super::transport::{self, Http, Opened, Transport};
 use super::{Shutdown, Terms};
-use crate::telemetry::Request;
+use crate::telemetry::RefusalSource;
 
 /// The most streams at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1_000;
@@ -72,7 +72,10 @@ impl Connection {
                 requests(ready, (router, peer, asked), (&terms, tasks), (&socket, lookout)).await
             }
             Ok(Ok(Opened::WrongPort(reason))) => {
-                terms.refusals.record(reason, &Request { peer: Some(peer), ..Request::default() });
+                terms.refusals.record(
+                    reason,
+                    &RefusalSource { peer: Some(peer), ..RefusalSource::default() },
+                );
                 Over::Told
             }
             Ok(Err(error)) => {

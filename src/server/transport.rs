@@ -12,7 +12,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
 use super::socket::{Opening, Socket};
-use crate::telemetry::Reason;
+use crate::telemetry::RefusalReason;
 
 /// What HTTP/2 is called in a handshake.
 const H2: &[u8] = b"h2";
@@ -51,7 +51,7 @@ pub(super) enum Opened {
     /// It is ready for HTTP.
     Ready((Transport, Http)),
     /// Its peer speaks what another port speaks, and has been answered so.
-    WrongPort(Reason),
+    WrongPort(RefusalReason),
 }
 
 /// Makes an accepted socket ready.
@@ -60,7 +60,7 @@ pub(super) async fn open(socket: &Socket, tls: Option<Arc<ServerConfig>>) -> io:
         let http = match socket.opening().await? {
             Opening::Tls => {
                 socket.say(TLS_ON_PLAIN.as_bytes()).await?;
-                return Ok(Opened::WrongPort(Reason::TlsOnPlainPort));
+                return Ok(Opened::WrongPort(RefusalReason::TlsOnPlainPort));
             }
             Opening::Http2 => Http::Two,
             Opening::Other => Http::One,
@@ -69,7 +69,7 @@ pub(super) async fn open(socket: &Socket, tls: Option<Arc<ServerConfig>>) -> io:
     };
     if !socket.is_tls().await? {
         socket.say(PLAIN_ON_TLS.as_bytes()).await?;
-        return Ok(Opened::WrongPort(Reason::PlainOnTlsPort));
+        return Ok(Opened::WrongPort(RefusalReason::PlainOnTlsPort));
     }
     let stream = TlsAcceptor::from(tls).accept(socket.clone()).await?;
     let http = if stream.get_ref().1.alpn_protocol() == Some(H2) { Http::Two } else { Http::One };

@@ -112,7 +112,7 @@ pub struct KeyFetch {
 /// A request that reached no endpoint, or that came from a page that may not call.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RefusedRequest {
-    /// `telemetry::Reason` lists them.
+    /// `telemetry::RefusalReason` lists them.
     pub reason: &'static str,
 }
 

@@ -1,5 +1,5 @@
 //! Metrics: each is declared once, with its name, its labels and its help. Traces are in [`trace`],
-//! refused requests in [`Refusals`].
+//! refused requests in [`RefusalLog`].
 //!
 //! Names follow the OpenTelemetry GenAI conventions where one exists (`gen_ai.server.*`), those of
 //! Prometheus' client libraries for the process, and start with `streamgate` elsewhere. No label takes
@@ -26,7 +26,7 @@ pub use labels::{
     Build, ConfigDigest, Ended, Kept, KeyFetch, LimitReached, Limited, Lost, OTHER, Refused,
     RefusedRequest, Route, Tokens, Unlabelled, UpstreamError,
 };
-pub use refusals::{Reason, Refusals, Request};
+pub use refusals::{RefusalLog, RefusalReason, RefusalSource};
 
 /// Declares the metrics: for each a field, its type, its name without `_total`, and its help, which is
 /// also the field's documentation.
@@ -145,7 +145,7 @@ impl Metrics {
                 self.upstream_errors.get_or_create(&UpstreamError { provider, kind }).inc_by(0);
             }
         }
-        for reason in Reason::ALL.map(Reason::word) {
+        for reason in RefusalReason::ALL.map(RefusalReason::word) {
             self.refused_requests.get_or_create(&RefusedRequest { reason }).inc_by(0);
         }
     }

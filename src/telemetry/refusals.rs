@@ -18,7 +18,7 @@ const LONGEST: usize = 200;
 
 /// Why a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub enum RefusalReason {
     /// There is no such path.
     NotFound,
     /// The path has another method.
@@ -31,7 +31,7 @@ pub enum Reason {
     PlainOnTlsPort,
 }
 
-impl Reason {
+impl RefusalReason {
     /// All of them, in the order of the variants.
     pub const ALL: [Self; 5] = [
         Self::NotFound,
@@ -71,7 +71,7 @@ impl Reason {
 
 /// What is known of a refused request.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Request<'r> {
+pub struct RefusalSource<'r> {
     /// The id that the response carries.
     pub id: Option<&'r str>,
     /// The HTTP method.
@@ -86,9 +86,9 @@ pub struct Request<'r> {
 
 /// Counts and logs refused requests.
 #[derive(Debug)]
-pub struct Refusals {
+pub struct RefusalLog {
     metrics: Arc<Metrics>,
-    windows: [Mutex<Window>; Reason::ALL.len()],
+    windows: [Mutex<Window>; RefusalReason::ALL.len()],
 }
 
 /// The log lines of one reason.
@@ -114,14 +114,14 @@ impl Window {
     }
 }
 
-impl Refusals {
+impl RefusalLog {
     /// Counts in these metrics.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self { metrics, windows: Default::default() }
     }
 
     /// Counts a refused request, and logs it if there is room for a line.
-    pub fn record(&self, reason: Reason, request: &Request<'_>) {
+    pub fn record(&self, reason: RefusalReason, request: &RefusalSource<'_>) {
         let word = reason.word();
         self.metrics.refused_requests.get_or_create(&RefusedRequest { reason: word }).inc();
         let window = self.windows.get(reason as usize).and_then(|window| window.lock().ok());
