@@ -31,7 +31,7 @@ use crate::gateway::limit::{Gate, Gates, Limit, Scope};
 use crate::gateway::target_health::TargetHealth;
 use crate::server::{Shutdown, Terms};
 use crate::telemetry::trace::Tracing;
-use crate::telemetry::{Limited, Metrics};
+use crate::telemetry::{Limited, Metrics, OTHER, RefusalLog};
 use crate::wire::dialect::{self, CallerDialect};
 
 /// The most bytes of a key set.
@@ -70,6 +70,8 @@ pub struct App {
     pub clients: Arc<Clients>,
     /// What has happened.
     pub metrics: Arc<Metrics>,
+    /// Requests that no endpoint answers.
+    pub refusals: Arc<RefusalLog>,
     /// Where spans go, if anywhere.
     pub tracing: Tracing,
     /// Cancelled when nothing new may begin.
@@ -95,6 +97,7 @@ impl App {
     pub fn new(config: Config, shutdown: &Shutdown) -> Result<Self, Failed> {
         let (gates, model_gates) = (Arc::new(Gates::default()), Gates::new(Scope::Model));
         let metrics = Arc::<Metrics>::default();
+        metrics.config_loaded(&config, gateway::unix_seconds());
         let callers = Callers::new(&config, &gates, None);
         prepare_clients(&config)?;
         Ok(Self {
@@ -109,6 +112,7 @@ impl App {
             gates,
             model_gates: Arc::new(model_gates),
             health: Arc::new(TargetHealth::new(Arc::clone(&metrics))),
+            refusals: Arc::new(RefusalLog::new(Arc::clone(&metrics))),
             metrics,
             stopping: shutdown.stopping.clone(),
             closing: shutdown.closing.clone(),
@@ -136,6 +140,7 @@ impl App {
         if let Err(error) = prepare_clients(&config) {
             tracing::error!(%error, "upstream clients cannot be built");
         }
+        self.metrics.config_loaded(&config, gateway::unix_seconds());
         let callers = Callers::new(&config, &self.gates, Some(&running.callers));
         self.key_sets.send_replace(callers.key_sets());
         let models = models_of(&config, &self.model_gates);
@@ -160,7 +165,7 @@ impl App {
             }
         };
         let callers = self.gates.survey(|name, gate| {
-            let shown = if keys.contains(name) { name } else { "other" };
+            let shown = if keys.contains(name) { name } else { OTHER };
             look(Scope::Caller, shown, gate);
         });
         callers.await;
@@ -169,7 +174,7 @@ impl App {
         }
         // Once they are all forgotten, nothing is used.
         for limit in Limit::ALL.map(Limit::word) {
-            let (scope, name) = (Scope::Caller.word(), "other".to_owned());
+            let (scope, name) = (Scope::Caller.word(), OTHER.to_owned());
             self.metrics.limit_used.remove(&Limited { scope, name, limit });
         }
         for ((scope, name, limit), ratio) in used {
@@ -195,6 +200,7 @@ impl App {
             idle_timeout: state.config.server.idle_timeout,
             write_stall: state.config.stream.write_stall,
             tls: state.config.server.tls.as_ref().map(Tls::server),
+            refusals: Arc::clone(&self.refusals),
         }
     }
 }
@@ -248,10 +254,13 @@ async fn fetch(client: reqwest::Client, url: Url) -> Result<Bytes, Unfetched> {
 /// Every path and what answers it. Only pages of other origins need the CORS layer.
 pub fn router(app: Arc<App>) -> Router {
     let layer = cors(&app);
-    let plain = routes(app);
+    let plain = routes(Arc::clone(&app));
     let crossing = plain.clone().layer(layer);
     Router::new().fallback_service(tower::service_fn(move |request: Request| {
         let foreign = request.headers().contains_key(ORIGIN);
+        if foreign {
+            gateway::refused::record_origin(&app.refusals, &app.state().config, &request);
+        }
         if foreign { crossing.clone() } else { plain.clone() }.oneshot(request)
     }))
 }
@@ -343,19 +352,23 @@ async fn metrics(Shared(app): Shared<Arc<App>>) -> Response {
     let kind =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     app.measure_limits().await;
-    ([(CONTENT_TYPE, kind)], app.metrics.render()).into_response()
+    // Elsewhere than on the thread of this worker's streams.
+    match tokio::task::spawn_blocking(move || app.metrics.render()).await {
+        Ok(text) => ([(CONTENT_TYPE, kind)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
-async fn not_found(request: Request) -> Response {
-    gateway::not_found(request).await
+async fn not_found(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    gateway::not_found(&app, request).await
 }
 
-async fn only_post(request: Request) -> Response {
-    gateway::wrong_method(request, "POST").await
+async fn only_post(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    gateway::wrong_method(&app, request, "POST").await
 }
 
-async fn only_get(request: Request) -> Response {
-    gateway::wrong_method(request, "GET").await
+async fn only_get(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    gateway::wrong_method(&app, request, "GET").await
 }
 
 #[cfg(test)]

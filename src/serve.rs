@@ -251,6 +251,7 @@ fn reload(app: &App, source: Source<'_>) -> Sources {
     match config::reload(source.file, &config::env, &app.state().config) {
         Ok((config, broken)) => {
             let config = source.addressed(config);
+            let complete = broken.is_none();
             if let Some(problems) = broken {
                 tracing::error!(%problems, "a prompt's file is wrong; what it last held stays in force");
             }
@@ -264,11 +265,15 @@ fn reload(app: &App, source: Source<'_>) -> Sources {
             warn(&config);
             log_egress_proxies(&config);
             app.reload(config);
+            if !complete {
+                app.metrics.config_rejected();
+            }
             tracing::info!("configuration reloaded");
             sources
         }
         Err(problems) => {
             tracing::error!(%problems, "the changed configuration is wrong; the running one stays in force");
+            app.metrics.config_rejected();
             problems.sources
         }
     }

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+/// How many bytes of a digest are shown: enough to compare configurations.
+const SHOWN: usize = 8;
+
 /// The files and directories that a configuration was read from, each with the digest of what was
 /// read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,6 +61,24 @@ impl Sources {
         });
         self.0.entry(directory.to_owned()).or_insert(Seen { what: What::Names, digest });
         Ok(names?.into_iter().map(|name| directory.join(name)).collect())
+    }
+
+    /// A digest of the names and the content of all files, in hexadecimal. It is the same wherever the
+    /// same files are, whatever directory they are in. `None`: no file was read.
+    pub fn digest(&self) -> Option<String> {
+        let mut whole = Sha256::new();
+        for (path, seen) in &self.0 {
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            whole.update((name.len() as u64).to_le_bytes());
+            whole.update(name);
+            whole.update(seen.digest.unwrap_or_default());
+        }
+        let digits = whole
+            .finalize()
+            .iter()
+            .take(SHOWN)
+            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        Some(digits).filter(|_| !self.0.is_empty())
     }
 
     /// The same places as they are now.

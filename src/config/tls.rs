@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio_rustls::rustls;
@@ -27,6 +28,7 @@ const CHAIN: &str = "expected the server's certificate, then those that signed i
 pub struct Tls {
     /// Of the certificate and the key as they were read.
     digest: [u8; 32],
+    expiry: Option<i64>,
     server: Arc<ServerConfig>,
 }
 
@@ -34,6 +36,12 @@ impl Tls {
     /// What a handshake needs. HTTP/2 is offered before HTTP/1.1.
     pub fn server(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server)
+    }
+
+    /// When the first of the chain's certificates expires, in seconds since 1970. `None`: none of them
+    /// could be read for that.
+    pub fn expiry(&self) -> Option<i64> {
+        self.expiry
     }
 
     /// Itself, or `running` if that has the same certificate and key: callers who hold its session
@@ -68,6 +76,7 @@ pub(super) fn tls(reader: &mut Reader<'_>, server: &Table<'_>) -> Option<Tls> {
     let private = private.and_then(|(node, pem)| told(reader, node, key_of(pem)));
     let (cert, key, chain, private) = (cert?, key?, chain?, private?);
     let outdated = told(reader, cert, validity(&chain, "callers"))?;
+    let expiry = expiry(&chain);
     let server = told(reader, key, server_config(chain, private))?;
     if let Some(outdated) = outdated {
         reader.warn(cert.at, outdated);
@@ -77,7 +86,7 @@ pub(super) fn tls(reader: &mut Reader<'_>, server: &Table<'_>) -> Option<Tls> {
         digest.update((text.len() as u64).to_le_bytes());
         digest.update(text);
     }
-    Some(Tls { digest: digest.finalize().into(), server: Arc::new(server) })
+    Some(Tls { digest: digest.finalize().into(), expiry, server: Arc::new(server) })
 }
 
 /// What a step made, or a problem where `node` stands.
@@ -129,6 +138,19 @@ pub(super) fn key_of(pem: &str) -> Result<PrivateKeyDer<'static>, String> {
     }
 }
 
+/// When the first of these certificates expires: a chain is valid as long as all of it is.
+fn expiry(chain: &[CertificateDer<'_>]) -> Option<i64> {
+    // At the end of all time: what is reported as expired is reported with its date.
+    let end = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
+    let not_after = |der| match verify_dates(&ParsedCertificate::try_from(der).ok()?, end)? {
+        CertificateError::ExpiredContext { not_after, .. } => {
+            i64::try_from(not_after.as_secs()).ok()
+        }
+        _ => None,
+    };
+    chain.iter().filter_map(not_after).min()
+}
+
 /// What is wrong with the time for which the first certificate is valid. `peers` will refuse it.
 pub(super) fn validity(
     chain: &[CertificateDer<'_>],
@@ -138,21 +160,27 @@ pub(super) fn validity(
         || "`cert` cannot be read; expected a certificate of X.509 version 3".to_owned();
     let first = chain.first().ok_or_else(unreadable)?;
     let cert = ParsedCertificate::try_from(first).map_err(|_| unreadable())?;
-    // Nobody is trusted here, so this always fails; but the dates are looked at first.
-    let algorithms = default_provider().signature_verification_algorithms.all;
-    let nobody = RootCertStore::empty();
-    let now = UnixTime::now();
-    let verified = verify_server_cert_signed_by_trust_anchor(&cert, &nobody, &[], now, algorithms);
     let consequence = format!("{peers} will refuse it; replace the file");
-    Ok(match verified {
-        Err(rustls::Error::InvalidCertificate(
-            CertificateError::Expired | CertificateError::ExpiredContext { .. },
-        )) => Some(format!("`cert` has expired: {consequence}")),
-        Err(rustls::Error::InvalidCertificate(
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        )) => Some(format!("`cert` is not valid yet: {consequence}, or set the clock")),
+    Ok(match verify_dates(&cert, UnixTime::now()) {
+        Some(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            Some(format!("`cert` has expired: {consequence}"))
+        }
+        Some(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
+            Some(format!("`cert` is not valid yet: {consequence}, or set the clock"))
+        }
         _ => None,
     })
+}
+
+/// What a verifier who trusts nobody finds wrong with a certificate: its dates, which are looked at
+/// first, or that nobody is trusted.
+fn verify_dates(cert: &ParsedCertificate<'_>, now: UnixTime) -> Option<CertificateError> {
+    let algorithms = default_provider().signature_verification_algorithms.all;
+    let nobody = RootCertStore::empty();
+    match verify_server_cert_signed_by_trust_anchor(cert, &nobody, &[], now, algorithms) {
+        Err(rustls::Error::InvalidCertificate(error)) => Some(error),
+        _ => None,
+    }
 }
 
 fn server_config(

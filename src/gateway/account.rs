@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use super::auth::Caller;
 use super::limit::Admission;
 use super::route::Plan;
 use super::upstream::Order;
@@ -81,7 +82,8 @@ struct Entry {
     request_id: String,
     dialect: &'static str,
     stream: bool,
-    caller: String,
+    caller: Arc<str>,
+    caller_label: Arc<str>,
     /// As the caller named it, shortened.
     model: String,
     /// Id and version of the prompt.
@@ -121,7 +123,8 @@ impl Record {
             request_id: request_id.to_owned(),
             dialect,
             stream: false,
-            caller: String::new(),
+            caller: Arc::default(),
+            caller_label: Arc::default(),
             model: String::new(),
             prompt: None,
             label: String::new(),
@@ -177,9 +180,10 @@ impl Record {
     }
 
     /// Who calls.
-    pub fn identified(&mut self, caller: &str) {
+    pub fn identified(&mut self, caller: &Caller) {
         if let Some(entry) = &mut self.0 {
-            caller.clone_into(&mut entry.caller);
+            entry.caller = Arc::clone(&caller.name);
+            entry.caller_label = Arc::clone(&caller.label);
         }
     }
 
@@ -407,6 +411,7 @@ impl Entry {
         };
         let ended = Ended {
             dialect: self.dialect,
+            caller: Arc::clone(&self.caller_label),
             model: self.label.clone(),
             target: self.target_label.clone(),
             outcome: self.outcome,
@@ -434,6 +439,7 @@ impl Entry {
         let directions = [("input", self.input_tokens()), ("output", self.tally.output_tokens())];
         for (gen_ai_token_type, (tokens, estimated)) in directions {
             let labels = Tokens {
+                caller: Arc::clone(&self.caller_label),
                 model: self.label.clone(),
                 target: self.target_label.clone(),
                 gen_ai_token_type,
@@ -451,7 +457,7 @@ impl Entry {
             target: "streamgate::request",
             request_id = self.request_id,
             trace_id = self.trying.place.trace_id(),
-            caller = self.caller,
+            caller = &*self.caller,
             dialect = self.dialect,
             model = self.model,
             prompt = self.prompt.as_ref().map(|(id, _)| id),

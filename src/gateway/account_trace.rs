@@ -167,7 +167,7 @@ impl Entry {
         span.set("streamgate.dialect", self.dialect);
         span.set("streamgate.attempts", i64::from(self.attempts));
         span.set("streamgate.heartbeats", count(self.heartbeats));
-        let words = [("streamgate.caller", &self.caller), ("streamgate.target", &self.target)];
+        let words = [("streamgate.caller", &*self.caller), ("streamgate.target", &self.target)];
         for (name, word) in words.into_iter().filter(|(_, word)| !word.is_empty()) {
             span.set(name, short(word));
         }

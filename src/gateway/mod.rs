@@ -7,6 +7,7 @@ pub mod egress;
 mod failover;
 pub mod limit;
 pub mod prompt;
+pub mod refused;
 pub mod relay;
 pub mod route;
 mod sigv4;
@@ -34,6 +35,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::app::App;
 use crate::config::Config;
 use crate::error::Error;
+use crate::telemetry::RefusalReason;
 use crate::wire::chat::{End, Fault, Kind};
 use crate::wire::dialect::{
     self, Asked, CHAT, Call, CallerDialect, DEFAULT, Endpoint, Envelope, Question,
@@ -103,7 +105,7 @@ async fn pipeline(
     let state = app.state();
     let from = origin(&head, &state.config);
     let caller = state.callers.identify(&head.headers, from, &app.metrics).await?;
-    record.identified(&caller.name);
+    record.identified(&caller);
     gates.push(Arc::clone(&caller.gate));
     let mut admission = caller.gate.admit()?;
     expect_json(&head.headers, dialect)?;
@@ -269,23 +271,25 @@ fn origin(head: &Parts, config: &Config) -> IpAddr {
 }
 
 /// A path that does not exist.
-pub async fn not_found(request: Request) -> Response {
+pub async fn not_found(app: &App, request: Request) -> Response {
+    refused::record(&app.refusals, RefusalReason::NotFound, &request);
     let endpoints =
         dialect::caller_dialects().flat_map(CallerDialect::endpoints).map(|endpoint| endpoint.path);
     let endpoints = endpoints.collect::<Vec<_>>().join(", ");
     let message = format!("there is no such path here; callers post to one of {endpoints}");
-    turned_away(request, Fault::new(Kind::NotFound, message)).await
+    refused(request, Fault::new(Kind::NotFound, message)).await
 }
 
 /// A path that exists, with another method.
-pub async fn wrong_method(request: Request, allowed: &'static str) -> Response {
+pub async fn wrong_method(app: &App, request: Request, allowed: &'static str) -> Response {
+    refused::record(&app.refusals, RefusalReason::MethodNotAllowed, &request);
     let message = format!("this path accepts {allowed} only");
-    let mut response = turned_away(request, Fault::new(Kind::Method, message)).await;
+    let mut response = refused(request, Fault::new(Kind::Method, message)).await;
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 
-async fn turned_away(request: Request, fault: Fault) -> Response {
+async fn refused(request: Request, fault: Fault) -> Response {
     let id = request_id(request.headers());
     let dialect = spoken(request.headers(), request.uri().path());
     let mut response = refusal(dialect, &Error::caller(fault), &id);

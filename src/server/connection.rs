@@ -22,8 +22,9 @@ use tower::ServiceExt;
 use super::head::{Begun, HeadTimer, HeadWatch};
 use super::socket::Socket;
 use super::stall::{self, Marking, Watched, WatchedExecutor};
-use super::transport::{self, Http, Transport};
+use super::transport::{self, Http, Opened, Transport};
 use super::{Shutdown, Terms};
+use crate::telemetry::RefusalSource;
 
 /// The most streams at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1_000;
@@ -64,12 +65,18 @@ impl Connection {
             () = shutdown.stopping.cancelled() => return,
         };
         let over = match opened {
-            Ok(Ok(Some(ready))) => {
+            Ok(Ok(Opened::Ready(ready))) => {
                 let asked = Asked::default();
                 let lookout = lookout(&socket, &terms, (&shutdown, &asked), &tasks);
                 requests(ready, (router, peer, asked), (&terms, tasks), (&socket, lookout)).await
             }
-            Ok(Ok(None)) => Over::Told,
+            Ok(Ok(Opened::WrongPort(reason))) => {
+                terms.refusals.record(
+                    reason,
+                    &RefusalSource { peer: Some(peer), ..RefusalSource::default() },
+                );
+                Over::Told
+            }
             Ok(Err(error)) => {
                 tracing::debug!(%error, %peer, "no request came of a connection");
                 Over::Told

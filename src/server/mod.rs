@@ -20,6 +20,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::telemetry::RefusalLog;
 use connection::Connection;
 
 /// The most connections at once; further ones wait in the listener's queue.
@@ -39,6 +40,8 @@ pub struct Terms {
     pub write_stall: Duration,
     /// How TLS is spoken; without it, everything is plain text.
     pub tls: Option<Arc<ServerConfig>>,
+    /// Where connections of the wrong kind are recorded.
+    pub refusals: Arc<RefusalLog>,
 }
 
 /// The steps of a shutdown, shared with whoever must know.

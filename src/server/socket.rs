@@ -15,10 +15,24 @@ use tokio::time::{sleep, timeout};
 /// What a client opens an HTTP/2 connection with (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// The first byte of every TLS connection: a record of the kind `handshake`. No HTTP begins so.
+const HANDSHAKE: u8 = 0x16;
+
 /// How long a peer may pause before we stop throwing away what it still sends.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How many bytes are thrown away at once.
 const WASTE: usize = 16 * 1024;
+
+/// The protocol that a peer begins to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// TLS.
+    Tls,
+    /// HTTP/2 without TLS, with prior knowledge.
+    Http2,
+    /// HTTP/1.1, or nothing that is known.
+    Other,
+}
 
 /// A shared socket.
 #[derive(Debug, Clone)]
@@ -36,8 +50,8 @@ impl Socket {
         Ok(Self(Arc::new(stream)))
     }
 
-    /// Whether the peer begins to speak HTTP/2. Its bytes are left unread.
-    pub(super) async fn is_http2(&self) -> io::Result<bool> {
+    /// The protocol that the peer begins to speak on a port without TLS. Its bytes are left unread.
+    pub(super) async fn opening(&self) -> io::Result<Opening> {
         let mut first = [0; PREFACE.len()];
         loop {
             let got = self.0.peek(&mut first).await?;
@@ -45,23 +59,26 @@ impl Socket {
             if got == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            if bytes.first() == Some(&HANDSHAKE) {
+                return Ok(Opening::Tls);
+            }
             if !PREFACE.starts_with(bytes) {
-                return Ok(false);
+                return Ok(Opening::Other);
             }
             if got == PREFACE.len() {
-                return Ok(true);
+                return Ok(Opening::Http2);
             }
             // The beginning of a preface; what is there already would wake us again at once.
             sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// What the peer begins with. It is left unread.
-    pub(super) async fn first_byte(&self) -> io::Result<u8> {
+    /// Whether the peer begins a TLS handshake. Its bytes are left unread.
+    pub(super) async fn is_tls(&self) -> io::Result<bool> {
         let mut first = [0];
         match self.0.peek(&mut first).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(first[0]),
+            _ => Ok(first[0] == HANDSHAKE),
         }
     }
 

@@ -11,17 +11,23 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
-use super::socket::Socket;
+use super::socket::{Opening, Socket};
+use crate::telemetry::RefusalReason;
 
-/// The first byte of every TLS connection: a record of the kind `handshake`. No HTTP begins so.
-const HANDSHAKE: u8 = 0x16;
 /// What HTTP/2 is called in a handshake.
 const H2: &[u8] = b"h2";
 
-/// What is said to those who speak plain HTTP to a listener with TLS. nginx does the same.
-const MISDIRECTED: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
+/// The answer to plain HTTP on a listener with TLS. nginx does the same.
+const PLAIN_ON_TLS: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
     content-length: 53\r\nconnection: close\r\n\r\n\
     this port speaks TLS: the address begins with https:\n";
+
+/// The answer to TLS on a listener without. Not a TLS alert: what is no TLS at all is what clients
+/// report as the wrong port (OpenSSL: "wrong version number"; Go: "server gave HTTP response to HTTPS
+/// client"), and an alert as a mismatch of versions or ciphers.
+const TLS_ON_PLAIN: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
+    content-length: 61\r\nconnection: close\r\n\r\n\
+    this port speaks plain HTTP: the address begins with http://\n";
 
 /// The version that a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,22 +46,34 @@ pub(super) enum Transport {
     Tls(Box<TlsStream<Socket>>),
 }
 
-/// Makes an accepted socket ready. `None`: there is nothing to serve on it.
-pub(super) async fn open(
-    socket: &Socket,
-    tls: Option<Arc<ServerConfig>>,
-) -> io::Result<Option<(Transport, Http)>> {
+/// What an accepted socket turned out to be.
+pub(super) enum Opened {
+    /// It is ready for HTTP.
+    Ready((Transport, Http)),
+    /// Its peer speaks what another port speaks, and has been answered so.
+    WrongPort(RefusalReason),
+}
+
+/// Makes an accepted socket ready.
+pub(super) async fn open(socket: &Socket, tls: Option<Arc<ServerConfig>>) -> io::Result<Opened> {
     let Some(tls) = tls else {
-        let http = if socket.is_http2().await? { Http::Two } else { Http::One };
-        return Ok(Some((Transport::Plain(socket.clone()), http)));
+        let http = match socket.opening().await? {
+            Opening::Tls => {
+                socket.say(TLS_ON_PLAIN.as_bytes()).await?;
+                return Ok(Opened::WrongPort(RefusalReason::TlsOnPlainPort));
+            }
+            Opening::Http2 => Http::Two,
+            Opening::Other => Http::One,
+        };
+        return Ok(Opened::Ready((Transport::Plain(socket.clone()), http)));
     };
-    if socket.first_byte().await? != HANDSHAKE {
-        socket.say(MISDIRECTED.as_bytes()).await?;
-        return Ok(None);
+    if !socket.is_tls().await? {
+        socket.say(PLAIN_ON_TLS.as_bytes()).await?;
+        return Ok(Opened::WrongPort(RefusalReason::PlainOnTlsPort));
     }
     let stream = TlsAcceptor::from(tls).accept(socket.clone()).await?;
     let http = if stream.get_ref().1.alpn_protocol() == Some(H2) { Http::Two } else { Http::One };
-    Ok(Some((Transport::Tls(Box::new(stream)), http)))
+    Ok(Opened::Ready((Transport::Tls(Box::new(stream)), http)))
 }
 
 impl AsyncRead for Transport {

@@ -89,7 +89,7 @@ fn seconds(micros: u64) -> f64 {
 impl EncodeMetric for Histogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
         let counts: Vec<u64> = self.0.counts.iter().map(|count| count.load(Relaxed)).collect();
-        let bounds = BOUNDS.iter().map(|bound| seconds(*bound)).chain([f64::MAX]);
+        let bounds = BOUNDS.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
         encoder.encode_histogram::<NoLabelSet>(
             seconds(self.0.micros.load(Relaxed)),

@@ -1,286 +1,164 @@
-//! Every metric, and the names and units of all labels and record fields; traces in [`trace`].
+//! Metrics: each is declared once, with its name, its labels and its help. Traces are in [`trace`],
+//! refused requests in [`RefusalLog`].
 //!
-//! Names follow the OpenTelemetry GenAI conventions where one exists (`gen_ai.server.*`), and
-//! start with `streamgate` elsewhere. No label takes its value from a caller.
+//! Names follow the OpenTelemetry GenAI conventions where one exists (`gen_ai.server.*`), those of
+//! Prometheus' client libraries for the process, and start with `streamgate` elsewhere. No label takes
+//! its value from a caller.
 
 mod context;
 mod histogram;
+mod labels;
 mod otlp;
+mod process;
+mod refusals;
 pub mod trace;
 
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 
+use crate::config::{Config, Tls};
 pub use histogram::{Histogram, Sample};
+pub use labels::{
+    Build, ConfigDigest, Ejected, Ended, Kept, KeyFetch, LimitReached, Limited, Lost, OTHER,
+    Refused, RefusedRequest, Route, Tokens, Unlabelled, UpstreamError,
+};
+pub use refusals::{RefusalLog, RefusalReason, RefusalSource};
 
-/// Which requests a metric is about.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Route {
-    /// The caller's dialect.
-    pub dialect: &'static str,
-    /// A configured model, `provider/*`, or empty when none was resolved.
-    pub model: String,
-    /// `provider/model` for configured targets, `provider/*` otherwise, empty when none served.
-    pub target: String,
+/// Declares the metrics: for each a field, its type, its name without `_total`, and its help, which is
+/// also the field's documentation.
+macro_rules! metrics {
+    ($($field:ident: $kind:ty = $name:literal, $help:literal;)*) => {
+        /// All metrics of one process.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = $help] pub $field: $kind,)*
+        }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                let mut registry = Registry::default();
+                $(let $field = register::<$kind>(&mut registry, $name, $help);)*
+                registry.register_collector(Box::new(process::Process));
+                let metrics = Self { registry, $($field,)* };
+                metrics.build_info.get_or_create(&BUILD).set(1);
+                metrics
+            }
+        }
+    };
 }
 
-/// A [`Route`] and how its requests ended.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Ended {
-    /// The caller's dialect.
-    pub dialect: &'static str,
-    /// As in [`Route`].
-    pub model: String,
-    /// As in [`Route`].
-    pub target: String,
-    /// `complete`, `client_gone`, `truncated`, `stalled` ...: `error::end_outcome` and
-    /// `Error::outcome` list them.
-    pub outcome: &'static str,
+metrics! {
+    requests: Family<Ended, Counter> = "streamgate_requests",
+        "Requests that have ended, by caller and by how they ended";
+    open: Family<Kept, Gauge> = "streamgate_open_requests",
+        "Requests under way: from the request's head to the last byte of its answer";
+    time_to_first_token: Family<Route, Histogram> = "gen_ai_server_time_to_first_token_seconds",
+        "From the request to the first model output that was passed on";
+    time_per_output_token: Family<Route, Histogram> = "gen_ai_server_time_per_output_token_seconds",
+        "Pauses between model outputs after the first; what arrives together is one output";
+    longest_gap: Family<Route, Histogram> = "streamgate_longest_gap_seconds",
+        "The longest pause between model outputs of each answer";
+    duration: Family<Route, Histogram> = "gen_ai_server_request_duration_seconds",
+        "From the request to the end of its answer, however it ended";
+    tokens: Family<Tokens, Counter> = "streamgate_tokens",
+        "Tokens of answered requests, as the upstream counts them or as we estimate";
+    upstream_errors: Family<UpstreamError, Counter> = "streamgate_upstream_errors",
+        "Attempts at a provider that failed, by kind, whatever became of the request";
+    target_ejected: Family<Ejected, Gauge> = "streamgate_target_ejected",
+        "1 while a target is passed over because it has failed hard and no request has succeeded since";
+    heartbeats: Family<Kept, Counter<u64, AtomicU64>> = "streamgate_heartbeats",
+        "Heartbeats written to callers while the upstream was silent";
+    spans_lost: Family<Lost, Counter> = "streamgate_spans_lost",
+        "Spans of traces that no collector took, by reason";
+    limit_refusals: Family<LimitReached, Counter> = "streamgate_limit_refusals",
+        "Requests refused because of a limit, by whose and which";
+    limit_used: Family<Limited, Gauge<f64, AtomicU64>> = "streamgate_limit_used_ratio",
+        "How much of a limit is used, measured at each scrape: 1 is all of it, more is a debt";
+    refused: Family<Refused, Counter> = "streamgate_refused_credentials",
+        "Credentials that were refused, by reason";
+    refused_requests: Family<RefusedRequest, Counter> = "streamgate_refused_requests",
+        "Requests that reached no endpoint, or came from a page that may not call, by reason";
+    key_fetches: Family<KeyFetch, Counter> = "streamgate_key_fetches",
+        "Fetches of token issuers' keys";
+    build_info: Family<Build, Gauge> = "streamgate_build_info",
+        "The running program; the value is 1";
+    config_info: Family<ConfigDigest, Gauge> = "streamgate_config_info",
+        "The digest of the files of the configuration in force; the value is 1";
+    config_successful: Gauge = "streamgate_config_last_reload_successful",
+        "Whether all of the configuration's files are in force: 0 after a reload that was rejected";
+    config_time: Gauge = "streamgate_config_last_reload_success_timestamp_seconds",
+        "When the configuration in force was loaded";
+    certificate_expiry: Family<Unlabelled, Gauge> =
+        "streamgate_tls_certificate_expiry_timestamp_seconds",
+        "When the listener's certificate expires, or one that it is signed with, if that is earlier";
 }
 
-/// Tokens of one direction.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Tokens {
-    /// As in [`Route`].
-    pub model: String,
-    /// As in [`Route`].
-    pub target: String,
-    /// `input` or `output`.
-    pub gen_ai_token_type: &'static str,
-    /// `true` when the upstream did not say and we counted ourselves.
-    pub estimated: &'static str,
-}
+const BUILD: Build = Build {
+    version: env!("CARGO_PKG_VERSION"),
+    os: std::env::consts::OS,
+    arch: std::env::consts::ARCH,
+};
 
-/// One failed attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct UpstreamError {
-    /// The provider's name in the configuration.
-    pub provider: String,
-    /// `error::code` of what it was.
-    pub kind: &'static str,
-}
-
-/// A target that is ejected, or was.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Ejected {
-    /// `provider/model` of a configured target; `provider/*` for a provider's credential.
-    pub target: String,
-}
-
-/// Who was kept alive.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Kept {
-    /// The caller's dialect.
-    pub dialect: &'static str,
-}
-
-/// Spans that no collector took.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Lost {
-    /// `backlog_full`, `export_failed` or `shutdown`.
-    pub reason: &'static str,
-}
-
-/// A request that was refused because of a limit of ours.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct LimitReached {
-    /// `caller` or `model`.
-    pub scope: &'static str,
-    /// The limit's name in the configuration.
-    pub limit: &'static str,
-}
-
-/// Who may come near a limit of ours.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Limited {
-    /// `caller` or `model`.
-    pub scope: &'static str,
-    /// The name of a configured key or model; `other` for callers who are not in the configuration.
-    pub name: String,
-    /// The limit's name in the configuration.
-    pub limit: &'static str,
-}
-
-/// A credential that was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Refused {
-    /// `missing`, `unknown_key`, `expired` ...: `gateway::auth` lists them.
-    pub reason: &'static str,
-}
-
-/// A fetch of an issuer's keys.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct KeyFetch {
-    /// The issuer's name in the configuration.
-    pub issuer: String,
-    /// `ok` or `failed`.
-    pub outcome: &'static str,
-}
-
-type Histograms = Family<Route, Histogram, fn() -> Histogram>;
-
-/// All metrics of one process.
-#[derive(Debug)]
-pub struct Metrics {
-    registry: Registry,
-    /// Requests that have ended.
-    pub requests: Family<Ended, Counter>,
-    /// Requests under way.
-    pub open: Family<Kept, Gauge>,
-    /// Seconds from the request to the first model output.
-    pub time_to_first_token: Histograms,
-    /// Seconds between model outputs.
-    pub time_per_output_token: Histograms,
-    /// The longest such pause of each stream, in seconds.
-    pub longest_gap: Histograms,
-    /// Seconds from the request to the end of the answer.
-    pub duration: Histograms,
-    /// Tokens.
-    pub tokens: Family<Tokens, Counter>,
-    /// Failed attempts.
-    pub upstream_errors: Family<UpstreamError, Counter>,
-    /// 1 for a target that others are preferred to, because it has just failed.
-    pub target_ejected: Family<Ejected, Gauge>,
-    /// Heartbeats written.
-    pub heartbeats: Family<Kept, Counter<u64, AtomicU64>>,
-    /// Spans that no collector took.
-    pub spans_lost: Family<Lost, Counter>,
-    /// Requests refused because of a limit of ours.
-    pub limit_refusals: Family<LimitReached, Counter>,
-    /// How much of each limit is used: computed when somebody looks.
-    pub limit_used: Family<Limited, Gauge<f64, AtomicU64>>,
-    /// Refused credentials.
-    pub refused: Family<Refused, Counter>,
-    /// Fetches of issuers' keys.
-    pub key_fetches: Family<KeyFetch, Counter>,
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        let histograms = || Histograms::new_with_constructor(Histogram::default);
-        let mut metrics = Self {
-            registry: Registry::default(),
-            requests: Family::default(),
-            open: Family::default(),
-            time_to_first_token: histograms(),
-            time_per_output_token: histograms(),
-            longest_gap: histograms(),
-            duration: histograms(),
-            tokens: Family::default(),
-            upstream_errors: Family::default(),
-            target_ejected: Family::default(),
-            heartbeats: Family::default(),
-            spans_lost: Family::default(),
-            limit_refusals: Family::default(),
-            limit_used: Family::default(),
-            refused: Family::default(),
-            key_fetches: Family::default(),
-        };
-        metrics.register();
-        metrics
+/// Makes a metric and registers it. A name that ends in a unit declares that unit.
+fn register<M: Metric + Clone + Default>(
+    registry: &mut Registry,
+    name: &'static str,
+    help: &'static str,
+) -> M {
+    let metric = M::default();
+    match name.strip_suffix("_seconds") {
+        Some(name) => registry.register_with_unit(name, help, Unit::Seconds, metric.clone()),
+        None => registry.register(name, help, metric.clone()),
     }
+    metric
 }
+
+/// The kinds of failed attempts that are about our own credential or account, as `error::code` names
+/// them.
+const CREDENTIAL_KINDS: [&str; 3] = ["authentication", "permission", "billing"];
 
 impl Metrics {
-    fn register(&mut self) {
-        let registry = &mut self.registry;
-        registry.register(
-            "streamgate_requests",
-            "Requests that have ended, by how they ended",
-            self.requests.clone(),
-        );
-        registry.register(
-            "streamgate_open_requests",
-            "Requests under way: from the request's head to the last byte of its answer",
-            self.open.clone(),
-        );
-        for (name, help, family) in [
-            (
-                "gen_ai_server_time_to_first_token",
-                "From the request to the first model output that was passed on",
-                &self.time_to_first_token,
-            ),
-            (
-                "gen_ai_server_time_per_output_token",
-                "Pauses between model outputs after the first; what arrives together is one output",
-                &self.time_per_output_token,
-            ),
-            (
-                "streamgate_longest_gap",
-                "The longest pause between model outputs of each answer",
-                &self.longest_gap,
-            ),
-            (
-                "gen_ai_server_request_duration",
-                "From the request to the end of its answer, however it ended",
-                &self.duration,
-            ),
-        ] {
-            registry.register_with_unit(name, help, Unit::Seconds, family.clone());
+    /// A configuration was put in force, at `now` in seconds since 1970.
+    pub fn config_loaded(&self, config: &Config, now: u64) {
+        self.config_successful.set(1);
+        self.config_time.set(i64::try_from(now).unwrap_or(i64::MAX));
+        self.config_info.clear();
+        if let Some(digest) = config.sources.digest() {
+            self.config_info.get_or_create(&ConfigDigest { digest }).set(1);
         }
-        self.register_counts();
+        self.certificate_expiry.clear();
+        if let Some(expiry) = config.server.tls.as_ref().and_then(Tls::expiry) {
+            self.certificate_expiry.get_or_create(&Unlabelled {}).set(expiry);
+        }
+        self.begin_at_zero(config);
     }
 
-    fn register_counts(&mut self) {
-        let registry = &mut self.registry;
-        registry.register(
-            "streamgate_tokens",
-            "Tokens of answered requests, as the upstream counts them or as we estimate",
-            self.tokens.clone(),
-        );
-        registry.register(
-            "streamgate_upstream_errors",
-            "Attempts at a provider that failed, by kind, whatever became of the request",
-            self.upstream_errors.clone(),
-        );
-        registry.register(
-            "streamgate_target_ejected",
-            "1 while a target is passed over because it has failed hard and no request has succeeded since",
-            self.target_ejected.clone(),
-        );
-        registry.register(
-            "streamgate_heartbeats",
-            "Heartbeats written to callers while the upstream was silent",
-            self.heartbeats.clone(),
-        );
-        self.register_refusals();
+    /// Makes the series whose first increment an alert rule must see: to `PromQL` a series that begins
+    /// with 1 has not increased.
+    fn begin_at_zero(&self, config: &Config) {
+        for provider in config.providers.keys() {
+            for kind in CREDENTIAL_KINDS {
+                let provider = provider.clone();
+                self.upstream_errors.get_or_create(&UpstreamError { provider, kind }).inc_by(0);
+            }
+        }
+        for reason in RefusalReason::ALL.map(RefusalReason::word) {
+            self.refused_requests.get_or_create(&RefusedRequest { reason }).inc_by(0);
+        }
     }
 
-    fn register_refusals(&mut self) {
-        let registry = &mut self.registry;
-        registry.register(
-            "streamgate_spans_lost",
-            "Spans of traces that no collector took, by reason",
-            self.spans_lost.clone(),
-        );
-        registry.register(
-            "streamgate_limit_refusals",
-            "Requests refused because of a limit, by whose and which",
-            self.limit_refusals.clone(),
-        );
-        registry.register(
-            "streamgate_limit_used_ratio",
-            "How much of a limit is used: 1 is all of it, more is a debt",
-            self.limit_used.clone(),
-        );
-        registry.register(
-            "streamgate_refused_credentials",
-            "Credentials that were refused, by reason",
-            self.refused.clone(),
-        );
-        registry.register(
-            "streamgate_key_fetches",
-            "Fetches of token issuers' keys",
-            self.key_fetches.clone(),
-        );
+    /// A reload was rejected, as a whole or in part.
+    pub fn config_rejected(&self) {
+        self.config_successful.set(0);
     }
 
-    /// The Prometheus (`OpenMetrics`) text.
+    /// The `OpenMetrics` text. It reads `/proc` and visits every series: too slow for a thread that
+    /// serves streams.
     pub fn render(&self) -> String {
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &self.registry) {

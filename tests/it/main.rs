@@ -35,6 +35,8 @@ mod limits;
 #[cfg(test)]
 mod lines;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod pairs;
@@ -46,6 +48,8 @@ mod prompts;
 mod recorded;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod refused_requests;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What operators look up is there: docs/operations.md names every metric and every word for how a
-//! request ended or an attempt failed, and no metric that does not exist.
+//! request ended, was refused, or an attempt failed, and no metric that does not exist; the dashboard
+//! or the alert rules use every metric.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -22,11 +23,16 @@ fn literals(path: &str) -> Vec<String> {
 
 /// Metrics as they are registered; what is shown has a unit or `_total` behind it.
 fn metrics() -> BTreeSet<String> {
-    let found = literals("src/telemetry/mod.rs").into_iter().filter(|word| {
-        let ours = word.starts_with("streamgate_") || word.starts_with("gen_ai_server_");
-        ours && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
-    });
+    let files = ["src/telemetry/mod.rs", "src/telemetry/process.rs"];
+    let found = files
+        .into_iter()
+        .flat_map(literals)
+        .filter(|word| is_metric(word) && word.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
     found.collect()
+}
+
+fn is_metric(word: &str) -> bool {
+    ["streamgate_", "gen_ai_server_", "process_"].iter().any(|prefix| word.starts_with(prefix))
 }
 
 /// What stands between backticks, up to labels in braces.
@@ -35,14 +41,14 @@ fn quoted(text: &str) -> BTreeSet<String> {
     quotes.map(|quote| quote.split('{').next().unwrap_or_default().to_owned()).collect()
 }
 
-fn shown(metric: &str) -> [String; 3] {
-    [metric.to_owned(), format!("{metric}_total"), format!("{metric}_seconds")]
+fn shown(metric: &str) -> [String; 5] {
+    ["", "_total", "_seconds", "_seconds_total", "_bytes"].map(|suffix| format!("{metric}{suffix}"))
 }
 
 #[test]
 fn every_metric_is_explained() {
     let (metrics, quoted) = (metrics(), quoted(&manual()));
-    assert!(metrics.len() >= 9, "{metrics:?}");
+    assert!(metrics.len() >= 27, "{metrics:?}");
     let missing: Vec<&String> = metrics
         .iter()
         .filter(|metric| !shown(metric).iter().any(|name| quoted.contains(name)))
@@ -50,24 +56,38 @@ fn every_metric_is_explained() {
     assert!(missing.is_empty(), "docs/operations.md does not explain {missing:#?}");
 }
 
+/// What is measured is looked at: by the dashboard, or by an alert rule.
+#[test]
+fn every_metric_is_on_the_dashboard_or_in_an_alert_rule() {
+    let looked_at = read("deploy/grafana/streamgate.json") + &read("deploy/alerts.yml");
+    // What a panel of its own would add nothing to: an operator looks it up when memory or CPU is odd.
+    let exempt = ["process_virtual_memory", "process_threads"];
+    let missing: Vec<String> = metrics()
+        .into_iter()
+        .filter(|metric| !looked_at.contains(metric) && !exempt.contains(&metric.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "neither dashboard nor alert rules use {missing:#?}");
+}
+
 #[test]
 fn no_metric_is_explained_that_does_not_exist() {
     let names: BTreeSet<String> = metrics().iter().flat_map(|metric| shown(metric)).collect();
     let unknown: Vec<String> = quoted(&manual())
         .into_iter()
-        .filter(|name| name.starts_with("streamgate_") || name.starts_with("gen_ai_server_"))
+        .filter(|name| is_metric(name))
         .filter(|name| !names.contains(name))
         .collect();
     assert!(unknown.is_empty(), "docs/operations.md explains {unknown:#?}");
 }
 
 #[test]
-fn every_outcome_and_every_kind_is_explained() {
+fn every_outcome_kind_and_reason_is_explained() {
     let word = |text: &String| {
         !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '_')
     };
-    let words: BTreeSet<String> = literals("src/error.rs").into_iter().filter(word).collect();
-    for known in ["complete", "client_gone", "rejected", "overloaded"] {
+    let files = ["src/error.rs", "src/telemetry/refusals.rs"];
+    let words: BTreeSet<String> = files.into_iter().flat_map(literals).filter(word).collect();
+    for known in ["complete", "client_gone", "rejected", "overloaded", "tls_on_plain_port"] {
         assert!(words.contains(known), "{known} is no longer among {words:?}");
     }
     let quoted = quoted(&manual());

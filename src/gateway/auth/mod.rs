@@ -21,7 +21,7 @@ use super::limit::{Gate, Gates};
 use super::unix_seconds;
 use crate::config::{self, Config};
 use crate::error::Error;
-use crate::telemetry::{Metrics, Refused};
+use crate::telemetry::{Metrics, OTHER, Refused};
 pub use address::origin;
 use attempts::Attempts;
 use jwks::KeySet;
@@ -35,6 +35,8 @@ use verified::Verified;
 pub struct Caller {
     /// The name in records.
     pub name: Arc<str>,
+    /// The name in metrics: a configured key's, or [`OTHER`].
+    pub label: Arc<str>,
     /// Models that it may use: exact names, or patterns with `*`.
     pub models: Arc<[String]>,
     /// What it may use of us.
@@ -57,6 +59,8 @@ pub struct Callers {
     verified: Verified,
     attempts: Arc<Attempts>,
     gates: Arc<Gates>,
+    /// The label of all callers who have no key.
+    other: Arc<str>,
 }
 
 impl Callers {
@@ -65,8 +69,10 @@ impl Callers {
     pub fn new(config: &Config, gates: &Arc<Gates>, before: Option<&Self>) -> Self {
         let auth = &config.auth;
         let caller = |key: &config::Key| {
+            let name: Arc<str> = key.name.as_str().into();
             Arc::new(Caller {
-                name: key.name.as_str().into(),
+                label: Arc::clone(&name),
+                name,
                 models: key.models.clone().into(),
                 gate: gates.of(&key.name, key.limits),
             })
@@ -84,6 +90,7 @@ impl Callers {
                 .filter(|attempts| attempts.setting() == auth.failed_attempts)
                 .unwrap_or_else(|| Arc::new(Attempts::new(auth.failed_attempts))),
             gates: Arc::clone(gates),
+            other: OTHER.into(),
         }
     }
 
@@ -137,6 +144,7 @@ impl Callers {
     fn vouched_for(&self, identity: &Identity) -> Arc<Caller> {
         Arc::new(Caller {
             name: Arc::clone(&identity.name),
+            label: Arc::clone(&self.other),
             models: Arc::clone(&identity.models),
             gate: self.gates.of(&identity.gate, identity.limits),
         })

@@ -111,6 +111,6 @@ fn complete(dialect: &str) -> String {
         _ => ("oai/*", "oai/*"),
     };
     format!(
-        r#"streamgate_requests_total{{dialect="{dialect}",model="{model}",target="{target}",outcome="complete"}}"#
+        r#"streamgate_requests_total{{dialect="{dialect}",caller="{KEY}",model="{model}",target="{target}",outcome="complete"}}"#
     )
 }

@@ -64,6 +64,16 @@ impl Certificate {
         self.make(|params| params.not_after = rcgen::date_time_ymd(2001, 1, 1));
     }
 
+    /// Puts an authority's certificate that expires at the beginning of a year behind the first one.
+    pub(crate) fn add_issuer(&self, year: i32) {
+        let mut params = CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let issuer = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let first = std::fs::read_to_string(self.folder.join("cert.pem")).unwrap();
+        self.put("cert.pem", &(first + &issuer.pem()));
+    }
+
     /// Leaves no key in the key's file.
     pub(crate) fn spoil(&self) {
         std::fs::write(self.folder.join("key.pem"), "").unwrap();

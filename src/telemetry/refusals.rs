@@ -1,0 +1,168 @@
+//! Refused requests that no dialect's endpoint has seen: unknown paths and methods, pages that may not
+//! call, the wrong port. All are counted, and logged within a bound, so that nobody can flood the log.
+//! The log never has a query, which may hold a key.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Metrics, RefusedRequest};
+
+/// The most log lines of one reason within a [`WINDOW`].
+const LINES: u32 = 5;
+const WINDOW: Duration = Duration::from_secs(10);
+/// The most characters of a caller's text in a log line.
+const LONGEST: usize = 200;
+
+/// Why a request was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// There is no such path.
+    NotFound,
+    /// The path has another method.
+    MethodNotAllowed,
+    /// It came from a page of an origin that `server.cors.origins` does not list.
+    OriginNotAllowed,
+    /// TLS, spoken to a listener without.
+    TlsOnPlainPort,
+    /// Plain HTTP, spoken to a listener with TLS.
+    PlainOnTlsPort,
+}
+
+impl RefusalReason {
+    /// All of them, in the order of the variants.
+    pub const ALL: [Self; 5] = [
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::OriginNotAllowed,
+        Self::TlsOnPlainPort,
+        Self::PlainOnTlsPort,
+    ];
+
+    /// The value of the label `reason`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::OriginNotAllowed => "origin_not_allowed",
+            Self::TlsOnPlainPort => "tls_on_plain_port",
+            Self::PlainOnTlsPort => "plain_on_tls_port",
+        }
+    }
+
+    fn message(self) -> &'static str {
+        match self {
+            Self::NotFound => "request refused: there is no such path",
+            Self::MethodNotAllowed => "request refused: the path has another method",
+            Self::OriginNotAllowed => {
+                "pages of this origin may not read answers; add it to server.cors.origins to allow it"
+            }
+            Self::TlsOnPlainPort => {
+                "connection refused: TLS on a port without; its address begins with http:, or set server.tls"
+            }
+            Self::PlainOnTlsPort => {
+                "connection refused: plain HTTP on a port with TLS; its address begins with https:"
+            }
+        }
+    }
+}
+
+/// What is known of a refused request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RefusalSource<'r> {
+    /// The id that the response carries.
+    pub id: Option<&'r str>,
+    /// The HTTP method.
+    pub method: Option<&'r str>,
+    /// The path, without the query.
+    pub path: Option<&'r str>,
+    /// The origin of the page that sent it.
+    pub origin: Option<&'r str>,
+    /// The connection's other end, where nothing else is known.
+    pub peer: Option<SocketAddr>,
+}
+
+/// Counts and logs refused requests.
+#[derive(Debug)]
+pub struct RefusalLog {
+    metrics: Arc<Metrics>,
+    windows: [Mutex<Window>; RefusalReason::ALL.len()],
+}
+
+/// The log lines of one reason.
+#[derive(Debug, Default)]
+struct Window {
+    began: Option<Instant>,
+    lines: u32,
+    suppressed: u64,
+}
+
+impl Window {
+    /// Whether there is room for a line. If so, how many had none since the last one.
+    fn line(&mut self, now: Instant) -> Option<u64> {
+        if self.began.is_none_or(|began| now.duration_since(began) >= WINDOW) {
+            (self.began, self.lines) = (Some(now), 0);
+        }
+        if self.lines == LINES {
+            self.suppressed += 1;
+            return None;
+        }
+        self.lines += 1;
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+impl RefusalLog {
+    /// Counts in these metrics.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, windows: Default::default() }
+    }
+
+    /// Counts a refused request, and logs it if there is room for a line.
+    pub fn record(&self, reason: RefusalReason, request: &RefusalSource<'_>) {
+        let word = reason.word();
+        self.metrics.refused_requests.get_or_create(&RefusedRequest { reason: word }).inc();
+        let window = self.windows.get(reason as usize).and_then(|window| window.lock().ok());
+        let line = window.and_then(|mut window| window.line(Instant::now()));
+        let Some(suppressed) = line else { return };
+        tracing::info!(
+            reason = word,
+            request_id = request.id,
+            method = request.method.map(bounded),
+            path = request.path.map(bounded),
+            origin = request.origin.map(bounded),
+            peer = request.peer.map(tracing::field::display),
+            suppressed,
+            "{}",
+            reason.message()
+        );
+    }
+}
+
+/// A caller's text, fit for a log line.
+fn bounded(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_writes_few_lines_and_their_number() {
+        let mut window = Window::default();
+        let lines: Vec<_> = (0..1000).filter_map(|_| window.line(Instant::now())).collect();
+        assert_eq!(lines, [0; LINES as usize]);
+        tokio::time::advance(WINDOW).await;
+        assert_eq!(window.line(Instant::now()), Some(1000 - u64::from(LINES)));
+        assert_eq!(window.line(Instant::now()), Some(0));
+    }
+
+    #[test]
+    fn text_is_bounded_and_without_control_characters() {
+        assert_eq!(bounded("/a\u{1b}[31m\n\u{7f}b"), "/a[31mb");
+        assert_eq!(bounded(&"ä".repeat(1000)), "ä".repeat(LONGEST));
+    }
+}
