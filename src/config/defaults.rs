@@ -46,7 +46,7 @@ impl Default for Stream {
             commit_after: Duration::from_secs(10),
             connect: Duration::from_secs(10),
             first_token: Duration::from_mins(2),
-            unstreamed: Duration::from_mins(10),
+            unstreamed: Duration::from_mins(4),
             stall: Duration::from_mins(2),
             total: None,
             write_stall: Duration::from_secs(30),
