@@ -50,7 +50,7 @@ impl Default for Stream {
             connect: Duration::from_secs(10),
             connection_age: Some(Duration::from_mins(5)),
             first_token: Duration::from_mins(2),
-            unstreamed: Duration::from_mins(10),
+            unstreamed: Duration::from_mins(4),
             stall: Duration::from_mins(2),
             total: None,
             write_stall: Duration::from_secs(30),

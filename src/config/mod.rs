@@ -244,7 +244,8 @@ pub struct Stream {
     pub connection_age: Option<Duration>,
     /// From the request to the first model output, all attempts together.
     pub first_token: Duration,
-    /// From the request to the whole answer, where neither side streams and nothing is translated.
+    /// From the request to the whole answer, where neither side streams and nothing is translated:
+    /// `first_token` and `stall` unless the file says.
     pub unstreamed: Duration,
     /// Between model outputs.
     pub stall: Duration,

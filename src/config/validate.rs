@@ -138,12 +138,15 @@ fn stream(reader: &mut Reader<'_>, root: &Table<'_>) -> Stream {
     let mut positive = |key: &str, default: Duration| {
         reader.field(&table, key, (POSITIVE, units::positive_duration)).unwrap_or(default)
     };
+    let first_token = positive("first_token", default.first_token);
+    let stall = positive("stall", default.stall);
     Stream {
         heartbeat: positive("heartbeat", default.heartbeat),
         connect: positive("connect", default.connect),
-        first_token: positive("first_token", default.first_token),
-        unstreamed: positive("unstreamed", default.unstreamed),
-        stall: positive("stall", default.stall),
+        first_token,
+        // Unless said, as long as a stream may take for its first output and one pause.
+        unstreamed: positive("unstreamed", first_token + stall),
+        stall,
         write_stall: positive("write_stall", default.write_stall),
         commit_after: reader
             .field(&table, "commit_after", (DURATION, units::duration))

@@ -112,7 +112,7 @@ async fn a_quick_failure_leaves_its_time_to_the_others() {
 #[tokio::test(start_paused = true)]
 async fn unstreamed_answers_have_a_deadline_of_their_own() {
     for (stream, provider, seconds) in
-        [(false, "sim", 600.0), (false, "sim-anthropic", 120.0), (true, "sim", 120.0)]
+        [(false, "sim", 240.0), (false, "sim-anthropic", 120.0), (true, "sim", 120.0)]
     {
         let order = order(stream, provider, &[("a", None)]);
         let asked = walked(&order, |_| (Kind::Timeout, 1000 * SECOND)).await;

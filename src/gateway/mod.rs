@@ -4,11 +4,13 @@ pub mod account;
 pub mod answer;
 pub mod auth;
 pub mod egress;
+mod error_response;
 mod failover;
 pub mod limit;
 pub mod prompt;
 pub mod refused;
 pub mod relay;
+mod request_body;
 pub mod route;
 mod sigv4;
 pub mod target_health;
@@ -21,16 +23,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use axum::response::Response;
-use bytes::BytesMut;
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, ORIGIN, RETRY_AFTER,
-    WWW_AUTHENTICATE,
-};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use http_body_util::BodyExt;
 use rand::distr::{Alphanumeric, SampleString};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::app::App;
 use crate::config::Config;
@@ -42,6 +39,7 @@ use crate::wire::dialect::{
 };
 use account::Record;
 use auth::Caller;
+use error_response::{discard, error_response};
 use limit::{Allowance, Gate, Need};
 use relay::{Session, Start};
 use upstream::Order;
@@ -49,14 +47,6 @@ use upstream::Order;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 const TARGET: HeaderName = HeaderName::from_static("x-streamgate-target");
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
-const LIMIT: HeaderName = HeaderName::from_static("x-streamgate-limit");
-
-/// The slowest that a request body may come, in bytes per second.
-const SLOWEST: usize = 16 * 1024;
-
-/// How long a refused caller may go on sending.
-const DISCARD: Duration = Duration::from_secs(1);
 
 /// One request to an endpoint of a dialect, from the caller's bytes to the caller's bytes.
 pub async fn answer(
@@ -77,7 +67,7 @@ pub async fn answer(
         Ok(response) => (response, None),
         Err(error) => {
             record.failed(&error);
-            (refusal(dialect, &error, &id), Some(body))
+            (error_response(dialect, &error, &id), Some(body))
         }
     };
     record.responded(response.status().as_u16());
@@ -108,8 +98,8 @@ async fn pipeline(
     record.identified(&caller);
     gates.push(Arc::clone(&caller.gate));
     let mut admission = caller.gate.admit()?;
-    expect_json(&head.headers, dialect)?;
-    let body = read(body, &state.config.server).await?;
+    request_body::expect_json(&head.headers, dialect)?;
+    let body = request_body::read(body, &state.config.server).await?;
     let body = match form {
         CHAT => prompt::fill_in(&state.config.prompts, &caller, dialect, body, record)?,
         _ => body,
@@ -243,7 +233,7 @@ async fn told(
     let from = origin(&head, &state.config);
     let reply = async {
         let caller = state.callers.identify(&head.headers, from, &app.metrics).await?;
-        let body = read(&mut body, &state.config.server).await?;
+        let body = request_body::read(&mut body, &state.config.server).await?;
         let text = tell(&state.config, &caller, dialect, &body)?;
         Ok::<_, Error>((caller, text))
     };
@@ -254,7 +244,7 @@ async fn told(
             response
         }
         Err(error) => {
-            let mut response = refusal(dialect, &error, &id);
+            let mut response = error_response(dialect, &error, &id);
             discard(body, &mut response).await;
             response
         }
@@ -292,19 +282,10 @@ pub async fn wrong_method(app: &App, request: Request, allowed: &'static str) ->
 async fn refused(request: Request, fault: Fault) -> Response {
     let id = request_id(request.headers());
     let dialect = spoken(request.headers(), request.uri().path());
-    let mut response = refusal(dialect, &Error::caller(fault), &id);
+    let mut response = error_response(dialect, &Error::caller(fault), &id);
     discard(request.into_body(), &mut response).await;
     stamp(&mut response, &id);
     response
-}
-
-/// Reads what a refused caller is still sending. A connection that is closed over unread bytes is
-/// reset, which can cost the caller the refusal or, without notice, the next request.
-async fn discard(mut body: Body, response: &mut Response) {
-    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-    if timeout(DISCARD, rest).await.is_err() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
 }
 
 /// The dialect of a caller on a path that may be nobody's: by the path, by its marker, else the
@@ -324,43 +305,6 @@ fn spoken(headers: &HeaderMap, path: &str) -> &'static dyn CallerDialect {
     let found = dialect::caller_dialects().filter(at).find(marked);
     let found = found.or_else(|| dialect::caller_dialects().find(at));
     found.or_else(|| dialect::caller_dialects().find(marked)).unwrap_or(DEFAULT)
-}
-
-/// An error as a response, in the caller's dialect.
-fn refusal(dialect: &dyn CallerDialect, error: &Error, id: &str) -> Response {
-    let fault = error.shown();
-    let (status, body) = match error.shown_reply() {
-        // The upstream's own words, for callers who speak its language.
-        Some(reply) if reply.dialect == dialect.name() && reply.body.starts_with(b"{") => {
-            (reply.status, Body::from(reply.body.clone()))
-        }
-        _ => (dialect.status(fault.kind), Body::from(dialect.error_body(&fault, id))),
-    };
-    let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-    if let Some(reply) = error.shown_reply() {
-        response.headers_mut().extend(reply.headers.clone());
-    }
-    if let Some(attempt) = error.attempt() {
-        name_target(&mut response, &attempt.target);
-    }
-    let headers = response.headers_mut();
-    if error.is_operators() {
-        // Another try changes nothing until the operator has.
-        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
-    }
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(wait) = error.wait() {
-        headers.entry(RETRY_AFTER).or_insert_with(|| whole_seconds(wait).into());
-    }
-    if let Some((scope, limit)) = error.limit() {
-        // Both are words of ours.
-        headers.extend(HeaderValue::from_str(&format!("{scope} {limit}")).map(|of| (LIMIT, of)));
-    }
-    if let Some(challenge) = auth::challenge(error) {
-        headers.insert(WWW_AUTHENTICATE, challenge);
-    }
-    response
 }
 
 /// Tells a caller what is left of its limits, in its dialect: of those that hold for the request,
@@ -384,11 +328,6 @@ fn tell_allowance(response: &mut Response, dialect: &dyn CallerDialect, gates: &
             headers.insert(HeaderName::from_static(reset), when);
         }
     }
-}
-
-/// Rounded up: coming back too early would only be refused again.
-fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 fn json(status: StatusCode, body: String) -> Response {
@@ -434,68 +373,4 @@ fn unix() -> Duration {
 /// What time it is, in seconds since 1970.
 pub fn unix_seconds() -> u64 {
     unix().as_secs()
-}
-
-/// Refuses bodies that are not plain JSON. Compressed ones are not decoded (failure mode 68).
-fn expect_json(headers: &HeaderMap, dialect: &dyn CallerDialect) -> Result<(), Error> {
-    let refuse = |message: &str| Err(Error::caller(Fault::new(Kind::MediaType, message)));
-    if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        return refuse("compressed request bodies are not accepted; send the JSON as it is");
-    }
-    // A browser asks before it sends JSON to another site, and not before it sends a form: what has
-    // an origin must say that it is JSON.
-    if dialect.reads_any_media_type() && !headers.contains_key(ORIGIN) {
-        return Ok(());
-    }
-    let kind = headers.get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or("?"));
-    match kind.map(|kind| kind.split(';').next().unwrap_or_default().trim()) {
-        Some(kind) if kind.eq_ignore_ascii_case("application/json") || kind.ends_with("+json") => {
-            Ok(())
-        }
-        None => refuse("the content-type header is missing; send `content-type: application/json`"),
-        Some(_) => refuse("the body must be JSON; send it with `content-type: application/json`"),
-    }
-}
-
-/// Reads the request body whole: bytes left in the connection's buffer would hide a hang-up.
-async fn read(body: &mut Body, server: &crate::config::Server) -> Result<String, Error> {
-    let too_large = || {
-        let message =
-            format!("the request body is larger than the limit of {} bytes", server.body_limit);
-        Error::caller(Fault::new(Kind::TooLarge, message))
-    };
-    if http_body::Body::size_hint(body).lower() > server.body_limit as u64 {
-        return Err(too_large());
-    }
-    let mut whole = BytesMut::new();
-    let started = Instant::now();
-    loop {
-        // What has come buys time for more, so that a trickle is cut and a slow line is not.
-        let earned = Duration::from_secs((whole.len() / SLOWEST) as u64);
-        let deadline = started + server.header_timeout + earned;
-        let frame = timeout_at(deadline, body.frame()).await.map_err(|_| {
-            Error::caller(Fault::new(Kind::TooSlow, "the request body did not arrive in time"))
-        })?;
-        match frame {
-            None => break,
-            Some(Err(error)) => {
-                return Err(Error::caller(Fault::new(Kind::Invalid, "the request body broke off"))
-                    .because(error));
-            }
-            Some(Ok(frame)) => {
-                let data = frame.into_data().unwrap_or_default();
-                if whole.len() + data.len() > server.body_limit {
-                    return Err(too_large());
-                }
-                whole.extend_from_slice(&data);
-            }
-        }
-    }
-    String::from_utf8(whole.into()).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Error::caller(Fault::new(
-            Kind::Invalid,
-            format!("the body is not valid UTF-8 (at byte {at})"),
-        ))
-    })
 }

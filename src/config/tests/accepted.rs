@@ -146,7 +146,7 @@ fn what_is_left_out_has_defaults() {
     assert_eq!(config.auth.keys[0].models, ["*"]);
     assert_eq!(config.auth.keys[0].limits.requests_per_minute, NonZeroU32::new(600));
     assert_eq!(config.stream.heartbeat, Duration::from_secs(15));
-    assert_eq!(config.stream.unstreamed, Duration::from_mins(10));
+    assert_eq!(config.stream.unstreamed, Duration::from_mins(4));
     assert!(config.providers.is_empty() && config.models.is_empty());
 }
 

@@ -1,0 +1,72 @@
+//! Error responses: an error to a status, headers and a body in the caller's dialect. Never shows a caller
+//! what an upstream says about the operator's account.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, StatusCode};
+use http_body_util::BodyExt;
+use tokio::time::timeout;
+
+use super::{auth, name_target};
+use crate::error::Error;
+use crate::wire::dialect::CallerDialect;
+
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+const LIMIT: HeaderName = HeaderName::from_static("x-streamgate-limit");
+
+/// How long a caller may go on sending after its request was rejected.
+const DISCARD: Duration = Duration::from_secs(1);
+
+/// An error as a response, in the caller's dialect.
+pub(super) fn error_response(dialect: &dyn CallerDialect, error: &Error, id: &str) -> Response {
+    let fault = error.shown();
+    let (status, body) = match error.shown_reply() {
+        // The upstream's own words, for callers who speak its language.
+        Some(reply) if reply.dialect == dialect.name() && reply.body.starts_with(b"{") => {
+            (reply.status, Body::from(reply.body.clone()))
+        }
+        _ => (dialect.status(fault.kind), Body::from(dialect.error_body(&fault, id))),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    if let Some(reply) = error.shown_reply() {
+        response.headers_mut().extend(reply.headers.clone());
+    }
+    if let Some(attempt) = error.attempt() {
+        name_target(&mut response, &attempt.target);
+    }
+    let headers = response.headers_mut();
+    if error.is_operators() {
+        // Another try changes nothing until the operator has.
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(wait) = error.wait() {
+        headers.entry(RETRY_AFTER).or_insert_with(|| whole_seconds(wait).into());
+    }
+    if let Some((scope, limit)) = error.limit() {
+        // Both are words of ours.
+        headers.extend(HeaderValue::from_str(&format!("{scope} {limit}")).map(|of| (LIMIT, of)));
+    }
+    if let Some(challenge) = auth::challenge(error) {
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+/// Reads what a rejected caller is still sending. A connection that is closed over unread bytes is
+/// reset, which can cost the caller the response or, without notice, the next request.
+pub(super) async fn discard(mut body: Body, response: &mut Response) {
+    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+    if timeout(DISCARD, rest).await.is_err() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// Rounded up: coming back too early would only be refused again.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
