@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,9 +14,8 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio::task::coop::unconstrained;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tower::ServiceExt;
 
@@ -32,13 +32,17 @@ const MAX_STREAMS: u32 = 1_000;
 const HEAD: u32 = 32 * 1024;
 /// The most bytes that hyper holds per connection, read and not yet taken, or written and unsent.
 const BUFFER: usize = 64 * 1024;
+/// How often an idle connection is looked at within its idle timeout. It may be kept for one look
+/// longer, and no request pays for more than a count.
+const LOOKS: u32 = 4;
 /// How long a connection whose peer hung up may still write what it is about to.
 const LAST_WORDS: Duration = Duration::from_millis(5);
 
 /// A connection that was accepted, and on what terms.
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
-    pub(super) terms: Terms,
+    /// Shared with nobody: a pointer, because a connection's future holds it more than once.
+    pub(super) terms: Arc<Terms>,
     pub(super) shutdown: Shutdown,
     /// Owns what HTTP/2 runs beside the connection.
     pub(super) tasks: TaskTracker,
@@ -68,7 +72,7 @@ impl Connection {
             Ok(Ok(Opened::Ready(ready))) => {
                 let asked = Asked::default();
                 let lookout = lookout(&socket, &terms, (&shutdown, &asked), &tasks);
-                requests(ready, (router, peer, asked), (&terms, tasks), (&socket, lookout)).await
+                requests(ready, (router, peer, asked), (&*terms, tasks), (&socket, lookout)).await
             }
             Ok(Ok(Opened::WrongPort(reason))) => {
                 terms.refusals.record(
@@ -92,17 +96,20 @@ impl Connection {
     }
 }
 
-/// What was asked of a connection so far.
+/// What was asked of a connection so far. One pointer, since an idle connection keeps several.
 #[derive(Clone, Default)]
-struct Asked {
-    /// Notified at each request.
-    next: Arc<Notify>,
-    /// Whether the head of the next one has begun, over HTTP/1.1.
-    begun: Begun,
+struct Asked(Arc<Requests>);
+
+#[derive(Default)]
+struct Requests {
+    /// How many requests there were.
+    count: AtomicU64,
     /// Those that have no response head yet.
     heads: TaskTracker,
     /// Those whose response has not ended.
     open: TaskTracker,
+    /// Whether the head of the next one has begun, over HTTP/1.1.
+    begun: Begun,
 }
 
 /// Answers all requests of a connection.
@@ -112,15 +119,15 @@ async fn requests(
     (terms, tasks): (&Terms, TaskTracker),
     (socket, lookout): (&Socket, Lookout),
 ) -> Over {
-    let begun = asked.begun.clone();
+    let begun = asked.0.begun.clone();
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        asked.next.notify_one();
+        asked.0.count.fetch_add(1, Relaxed);
         stall::forget();
-        let open = asked.open.token();
+        let open = asked.0.open.token();
         // Boxed, since the connection keeps this future's place for as long as it lives.
         let answered = Box::pin(router.clone().oneshot(request.map(Body::new)));
-        let answered = asked.heads.track_future(answered);
+        let answered = asked.0.heads.track_future(answered);
         async move {
             let response: axum::response::Response = answered.await?;
             Ok::<_, Infallible>(response.map(|body| Marking::new(body, open)))
@@ -167,29 +174,35 @@ fn lookout(
     tasks: &TaskTracker,
 ) -> Lookout {
     let stopping = shutdown.stopping.clone();
-    let Asked { next, begun, heads, open } = asked.clone();
     let (first, idle) = (terms.header_timeout, terms.idle_timeout);
+    let (asked, under_way) = (asked.clone(), asked.clone());
     let hung_up = hung_up(socket);
     let idle = async move {
-        if timeout(first, next.notified()).await.is_err() {
+        let Requests { count, open, begun, .. } = &*asked.0;
+        sleep(first).await;
+        let mut before = count.load(Relaxed);
+        if before == 0 {
             return Occasion::NothingAsked;
         }
         open.close();
-        loop {
+        let mut quiet = 0;
+        while quiet < LOOKS {
             open.wait().await;
-            let asked = timeout(idle, next.notified()).await.is_ok();
+            sleep(idle / LOOKS).await;
+            let now = count.load(Relaxed);
             // A head under way has a deadline of its own.
-            if !asked && open.is_empty() && !begun.get() {
-                return Occasion::Idle;
-            }
+            let is_quiet = now == before && open.is_empty() && !begun.get();
+            quiet = if is_quiet { quiet + 1 } else { 0 };
+            before = now;
         }
+        Occasion::Idle
     };
     let stopped = async move {
         stopping.cancelled().await;
         // A head written from then on says `connection: close`, past which some clients do not
         // notice that a stream was cut (failure mode 53): requests under way get theirs first.
-        heads.close();
-        heads.wait().await;
+        under_way.0.heads.close();
+        under_way.0.heads.wait().await;
         Occasion::Stopping
     };
     AbortOnDropHandle::new(tasks.spawn(async move {

@@ -77,7 +77,7 @@ pub async fn serve(
             Ok((stream, _)) => {
                 let connection = Connection {
                     stream,
-                    terms: terms(),
+                    terms: Arc::new(terms()),
                     shutdown: shutdown.clone(),
                     tasks: connections.clone(),
                 };
