@@ -116,8 +116,9 @@ fn dialect_modules() -> Vec<String> {
 #[test]
 fn nobody_names_a_dialect() {
     let mut found = Vec::new();
-    // The list itself; and the simulated upstream, which is the other side and knows no dialect code.
-    let exempt = |path: &str| path == "src/wire/dialect/mod.rs" || path.starts_with("src/sim/");
+    // The list itself; and the simulated upstream and the load client, which know no dialect code.
+    let list = |path: &str| path == "src/wire/dialect/mod.rs";
+    let exempt = |path: &str| list(path) || OTHER_SIDES.iter().any(|side| path.starts_with(side));
     for source in sources("src").iter().filter(|source| !exempt(&source.path)) {
         for module in dialect_modules() {
             let own = source.path.starts_with(&format!("src/wire/dialect/{module}"));
@@ -130,6 +131,26 @@ fn nobody_names_a_dialect() {
     assert_none("dialects never name each other, and nobody else names one", &found);
 }
 
+/// The gateway's other sides, which must be independent of it to find its mistakes.
+const OTHER_SIDES: [&str; 2] = ["src/sim/", "src/load/"];
+
+#[test]
+fn the_other_sides_do_not_use_the_wire() {
+    let mut found = Vec::new();
+    for side in OTHER_SIDES {
+        let sources = sources(side);
+        assert!(sources.len() > 5, "{side} is somewhere else");
+        for source in sources {
+            // Their tests and documentation may speak of it.
+            let code = source.code();
+            if names(&code, "wire") || names(&code, "gateway::") || names(&code, "dialect::") {
+                found.push(format!("{} uses the gateway's code", source.path));
+            }
+        }
+    }
+    assert_none("the simulated upstream and the load client are independent observers", &found);
+}
+
 #[test]
 fn axum_and_reqwest_stay_at_the_edge() {
     let edges = [
@@ -140,7 +161,13 @@ fn axum_and_reqwest_stay_at_the_edge() {
         ("axum", &["src/app.rs", "src/server/", "src/gateway/mod.rs", "src/sim/"]),
         (
             "reqwest",
-            &["src/gateway/upstream.rs", "src/gateway/answer.rs", "src/app.rs", "src/health.rs"],
+            &[
+                "src/gateway/upstream.rs",
+                "src/gateway/answer.rs",
+                "src/app.rs",
+                "src/health.rs",
+                "src/load/client.rs",
+            ],
         ),
     ];
     let mut found = Vec::new();

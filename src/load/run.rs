@@ -1,0 +1,205 @@
+//! Runner: preflight, then each stage on one thread per core, sampled from here. Every thread ends
+//! with its stage; a stopped run returns what was measured until then.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::check::Check;
+use super::client::Client;
+use super::counts::Counts;
+use super::plan::{Plan, Stage};
+use super::preflight::preflight;
+use super::progress::Snapshot;
+use super::report::{Report, StageReport};
+use super::scenario::{Share, Shared};
+use super::tally::{Gauge, Meter, Tally};
+use super::text;
+use super::timeline::Timeline;
+
+/// How often a stage is sampled.
+const SAMPLE: Duration = Duration::from_millis(250);
+
+/// A stage on its threads.
+struct Running {
+    meters: Vec<Arc<Meter>>,
+    gauge: Arc<Gauge>,
+    ends: Vec<oneshot::Receiver<Result<(), String>>>,
+    stop: CancellationToken,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Runs the plan until it is done or `stop` resolves. `now`: seconds since 1970, for the report.
+///
+/// The error is that of a target that cannot be used at all.
+pub async fn run(
+    plan: &Plan,
+    now: u64,
+    stop: impl Future<Output = ()>,
+    mut progress: impl FnMut(&Snapshot),
+) -> Result<Report, String> {
+    let mut stop = std::pin::pin!(stop);
+    let mut report = Report {
+        target: plan.url.to_string(),
+        started: now,
+        stages: Vec::new(),
+        notes: plan.notes.clone(),
+        interrupted: false,
+    };
+    tokio::select! {
+        checked = preflight(plan) => checked?,
+        () = stop.as_mut() => report.interrupted = true,
+    }
+    let client = Client::new(&plan.url, Duration::from_secs(10))?;
+    for stage in &plan.stages {
+        if report.interrupted {
+            break;
+        }
+        let before = tokio::select! {
+            counts = Counts::settled(&client, plan) => counts?,
+            () = stop.as_mut() => {
+                report.interrupted = true;
+                break;
+            }
+        };
+        let running = start(stage, plan)?;
+        let mut measured = StageReport {
+            stage: stage.clone(),
+            elapsed: Duration::ZERO,
+            most_open: 0,
+            tally: Tally::default(),
+            timeline: Timeline::default(),
+            checks: Vec::new(),
+        };
+        tokio::select! {
+            watched = watch(running, &mut measured, &mut progress) => watched?,
+            () = stop.as_mut() => report.interrupted = true,
+        }
+        if !report.interrupted {
+            measured.checks = tokio::select! {
+                counts = Counts::settled(&client, plan) => match counts {
+                    Ok(counts) => counts.agree(&before, &measured.tally, stage.scenario),
+                    Err(error) => vec![Check::new("the other sides answer", false, error)],
+                },
+                () = stop.as_mut() => {
+                    report.interrupted = true;
+                    Vec::new()
+                }
+            };
+        }
+        measured.judge(&plan.thresholds);
+        report.stages.push(measured);
+    }
+    Ok(report)
+}
+
+/// Starts a stage on one thread per core.
+fn start(stage: &Stage, plan: &Plan) -> Result<Running, String> {
+    let keys = (plan.key.clone(), plan.limited_key.clone());
+    let shared = Arc::new(Shared::new(stage.clone(), keys, plan.provider.clone()));
+    let gauge = Arc::new(Gauge::default());
+    let stop = CancellationToken::new();
+    let mut running = Running { meters: Vec::new(), gauge, ends: Vec::new(), stop };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let workers = u64::try_from(cores).unwrap_or(1).min(stage.most_open()).max(1);
+    for worker in 0..workers {
+        let meter = Arc::new(Meter::new(&running.gauge));
+        let share = Share {
+            shared: Arc::clone(&shared),
+            client: Client::new(&plan.url, stage.timeout)?,
+            meter: Arc::clone(&meter),
+            worker: (worker, workers),
+        };
+        let (done, end) = oneshot::channel();
+        let stop = running.stop.clone();
+        thread::Builder::new()
+            .name(format!("load-{worker}"))
+            .spawn(move || drop(done.send(work(share, &stop))))
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        running.meters.push(meter);
+        running.ends.push(end);
+    }
+    Ok(running)
+}
+
+/// A worker's thread.
+fn work(share: Share, stop: &CancellationToken) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start a runtime: {error}"))?;
+    runtime.block_on(async {
+        tokio::select! {
+            () = share.run() => {}
+            () = stop.cancelled() => {}
+        }
+    });
+    Ok(())
+}
+
+/// Samples a stage until its threads have ended. What it measured so far is in `report` at any time.
+async fn watch(
+    mut running: Running,
+    report: &mut StageReport,
+    progress: &mut impl FnMut(&Snapshot),
+) -> Result<(), String> {
+    let begin = Instant::now();
+    let mut ends = std::mem::take(&mut running.ends);
+    let mut ended = std::pin::pin!(async {
+        for end in &mut ends {
+            match end.await {
+                Ok(ended) => ended?,
+                Err(_) => return Err("a worker of the load test has panicked".to_owned()),
+            }
+        }
+        Ok(())
+    });
+    let mut tick = interval(SAMPLE);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut last = (Duration::ZERO, 0_u64);
+    loop {
+        let over = tokio::select! {
+            result = ended.as_mut() => Some(result),
+            _ = tick.tick() => None,
+        };
+        let elapsed = begin.elapsed();
+        let tokens = running.meters.iter().map(|meter| meter.tokens()).sum();
+        report.elapsed = elapsed;
+        report.most_open = running.gauge.peak();
+        report.timeline.sample(elapsed, running.gauge.now(), tokens);
+        report.tally = merged(&running.meters);
+        if let Some(result) = over {
+            return result;
+        }
+        let rate = text::per_second(tokens.saturating_sub(last.1), elapsed.saturating_sub(last.0));
+        last = (elapsed, tokens);
+        progress(&Snapshot {
+            scenario: report.stage.scenario,
+            elapsed,
+            duration: report.stage.duration,
+            open: running.gauge.now(),
+            ended: report.tally.ended().saturating_sub(report.tally.errors()),
+            errors: report.tally.errors(),
+            tokens,
+            rate: rate.unwrap_or_default(),
+            ttft_p95: report.tally.ttft.quantile(95),
+        });
+    }
+}
+
+fn merged(meters: &[Arc<Meter>]) -> Tally {
+    let mut sum = Tally::default();
+    for meter in meters {
+        sum.merge(&meter.tally());
+    }
+    sum
+}
