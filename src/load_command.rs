@@ -44,7 +44,12 @@ docs/load-testing.md explains scenarios, checks and reports.";
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct LoadArguments {
     /// The gateway's address.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(
+        long,
+        env = "STREAMGATE_LOAD_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
     url: String,
     /// A key of the gateway, best one without limits.
     #[arg(
@@ -91,14 +96,14 @@ pub(crate) struct LoadArguments {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
     /// The simulated upstream's counts, such as <http://127.0.0.1:9200/_sim/stats>, to compare.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, env = "STREAMGATE_LOAD_UPSTREAM_STATS", value_name = "URL")]
     upstream_stats: Option<String>,
     /// The gateway's counts, such as <http://127.0.0.1:8080/metrics>, to compare.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, env = "STREAMGATE_LOAD_METRICS", value_name = "URL")]
     metrics: Option<String>,
-    /// What must be reached, such as 'ttft_p95<500ms'; may be repeated. Metrics: ttft, inter_token,
-    /// longest_gap, duration with _p50, _p95, _p99, _max; errors, incomplete (a count or a
-    /// percentage); rate (tokens per second).
+    /// What must be reached, such as `ttft_p95<500ms`; may be repeated. Metrics: `ttft`,
+    /// `inter_token`, `longest_gap`, `duration` with `_p50`, `_p95`, `_p99`, `_max`; `errors`,
+    /// `incomplete` (a count or a percentage); `rate` (tokens per second).
     #[arg(long, value_name = "CONDITION")]
     threshold: Vec<Threshold>,
     /// Write the result as JSON; - is standard output, in the place of the summary.

@@ -106,6 +106,14 @@ mod tests {
 
     use super::*;
 
+    fn numbered(numbers: impl IntoIterator<Item = u64>) -> String {
+        let mut text = String::new();
+        for number in numbers {
+            text.extend(["t".to_owned(), number.to_string(), " ".to_owned()]);
+        }
+        text
+    }
+
     fn kind(text: &str, expected: u64) -> Option<Kind> {
         let mut answer = Answer::default();
         match answer.text(text) {
@@ -140,7 +148,7 @@ mod tests {
     proptest! {
         #[test]
         fn pieces_change_nothing(count in 0_u64..40, size in 1_usize..9) {
-            let whole: String = (0..count).map(|number| format!("t{number} ")).collect();
+            let whole = numbered(0..count);
             let mut answer = Answer::default();
             let mut tokens = 0;
             for piece in whole.as_bytes().chunks(size) {
@@ -153,7 +161,7 @@ mod tests {
 
         #[test]
         fn any_other_order_is_noticed(order in Just((0_u64..12).collect::<Vec<u64>>()).prop_shuffle()) {
-            let text: String = order.iter().map(|number| format!("t{number} ")).collect();
+            let text = numbered(order.iter().copied());
             let sorted = order.is_sorted();
             prop_assert_eq!(kind(&text, 12), (!sorted).then_some(Kind::OutOfOrder));
         }

@@ -14,10 +14,12 @@ use super::answer::Answer;
 use super::failure::{Failure, Kind};
 use super::payload::PayloadReader;
 use super::protocol::{Event, Protocol};
-use super::tally::{End, Meter, Outcome};
+use super::tally::{End, Meter, Outcome, Wait};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
+/// The most bytes of a page of counts.
+const MAX_PAGE: usize = 16 << 20;
 /// The most bytes that are read of an error body.
 const MAX_ERROR_BODY: usize = 64 << 10;
 
@@ -54,9 +56,8 @@ struct Reading<'a> {
     start: Instant,
     answer: Answer,
     payloads: PayloadReader,
-    ttft: Option<Duration>,
     longest_gap: Option<Duration>,
-    last_token: Instant,
+    last_token: Option<Instant>,
     /// The terminal event has come.
     ended: bool,
 }
@@ -81,13 +82,19 @@ impl Client {
     /// Reads a small page, such as `/metrics`.
     pub(super) async fn page(&self, url: &Url) -> Result<String, String> {
         let read = async {
-            let response = self.http.get(url.clone()).send().await?;
-            let response = response.error_for_status()?;
-            response.text().await
+            let mut response = self.http.get(url.clone()).send().await?.error_for_status()?;
+            let mut page = Vec::new();
+            while let Some(chunk) = response.chunk().await? {
+                page.extend_from_slice(&chunk);
+                if page.len() > MAX_PAGE {
+                    return Ok(Err(format!("the page is larger than {} MiB", MAX_PAGE >> 20)));
+                }
+            }
+            Ok(String::from_utf8(page).map_err(|_| "the page is not UTF-8".to_owned()))
         };
         match timeout(CONNECT, read).await {
-            Ok(read) => read.map_err(|error| causes(&error)),
-            Err(_) => Err(format!("{url} did not answer within {} s", CONNECT.as_secs())),
+            Ok(read) => read.map_err(|error: reqwest::Error| causes(&error))?,
+            Err(_) => Err(format!("no answer within {} s", CONNECT.as_secs())),
         }
     }
 
@@ -113,9 +120,8 @@ impl Client {
             start,
             answer: Answer::default(),
             payloads: PayloadReader::new(ask.protocol.framing),
-            ttft: None,
             longest_gap: None,
-            last_token: start,
+            last_token: None,
             ended: false,
         };
         reading.run(response, self.silence).await
@@ -176,7 +182,6 @@ impl Outcome {
     fn empty(start: Instant) -> Self {
         Self {
             end: End::Complete,
-            ttft: None,
             longest_gap: None,
             duration: start.elapsed(),
             tokens: 0,
@@ -196,7 +201,6 @@ impl Reading<'_> {
         drop(response);
         Outcome {
             end,
-            ttft: self.ttft,
             longest_gap: self.longest_gap,
             duration: self.start.elapsed(),
             tokens: self.answer.tokens(),
@@ -237,7 +241,8 @@ impl Reading<'_> {
         silence: Duration,
         limit: Instant,
     ) -> Option<Failure> {
-        let (now, due) = (Instant::now(), (self.last_token + silence).min(limit));
+        let (now, due) =
+            (Instant::now(), (self.last_token.unwrap_or(self.start) + silence).min(limit));
         if now < due {
             alarm.as_mut().reset(due);
             return None;
@@ -288,17 +293,15 @@ impl Reading<'_> {
     }
 
     fn note(&mut self, arrived: u64, now: Instant) {
-        let gap = if self.ttft.is_none() {
-            self.ttft = Some(now - self.start);
-            None
-        } else {
-            Some(now - self.last_token)
+        let (wait, gap) = match self.last_token {
+            None => (Wait::First(now - self.start), None),
+            Some(last) => (Wait::Next(now - last), Some(now - last)),
         };
         // The longest gap of a stream of one token is not known, of any other it is at least 0.
         let longest = gap.or_else(|| (arrived > 1).then_some(Duration::ZERO));
         self.longest_gap = self.longest_gap.max(longest);
-        self.last_token = now;
-        self.meter.arrived(arrived, gap);
+        self.last_token = Some(now);
+        self.meter.arrived(arrived, wait);
     }
 
     fn finish(&self, what: &str) -> End {

@@ -28,13 +28,13 @@ pub enum Kind {
     /// Not what the protocol allows: HTML, broken JSON, an unknown token, bytes after the end.
     Junk,
     /// The upstream failed, and the answer ended as if it were complete.
-    Dishonest,
+    FalseCompletion,
 }
 
 impl Kind {
     /// Whether the tokens themselves are wrong, which no threshold on errors excuses.
     pub fn is_corruption(self) -> bool {
-        matches!(self, Self::OutOfOrder | Self::Lost | Self::Duplicated | Self::Dishonest)
+        matches!(self, Self::OutOfOrder | Self::Lost | Self::Duplicated | Self::FalseCompletion)
     }
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for Kind {
             Self::Duplicated => "duplicated",
             Self::Stalled => "stalled",
             Self::Junk => "junk",
-            Self::Dishonest => "dishonest",
+            Self::FalseCompletion => "false_completion",
         })
     }
 }

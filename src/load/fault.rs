@@ -21,7 +21,7 @@ enum Expected {
     InBand,
     /// An error status of 500 or above, or an error event without any token.
     ServerError,
-    /// 429 with `retry-after`.
+    /// 429 with `retry-after`, or an error event without any token.
     RateLimited,
     /// All tokens; then complete, if the upstream named its stop reason, or an error event.
     Either,
@@ -57,7 +57,7 @@ impl Fault {
         match self.expected {
             Expected::InBand => "error event",
             Expected::ServerError => "status 5xx, or error event",
-            Expected::RateLimited => "status 429",
+            Expected::RateLimited => "status 429, or error event",
             Expected::Either => "complete, or error event",
         }
     }
@@ -75,8 +75,8 @@ impl Fault {
         }
     }
 
-    /// The outcome as this fault's: an expected error is a report, and a complete answer dishonest.
-    pub(super) fn judge(&self, outcome: Outcome, tokens: u64) -> Outcome {
+    /// The outcome as this fault's: an expected error is a report, and a complete answer is a false completion.
+    pub(super) fn judge(&self, outcome: &Outcome, tokens: u64) -> Outcome {
         let most = if self.strikes_midway { tokens / 2 } else { tokens };
         let error = match &outcome.end {
             End::Failed(failure) => Some(failure.kind),
@@ -84,21 +84,24 @@ impl Fault {
         };
         let right = match (self.expected, error) {
             (Expected::InBand | Expected::Either, Some(Kind::InBand)) => outcome.tokens <= most,
-            (Expected::ServerError, Some(Kind::InBand)) => outcome.tokens == 0,
+            // Where the head had to go out before the upstream answered, an event has to do.
+            (Expected::ServerError | Expected::RateLimited, Some(Kind::InBand)) => {
+                outcome.tokens == 0
+            }
             (Expected::ServerError, Some(Kind::Status(status))) => status >= 500,
             (Expected::RateLimited, None) => outcome.end == End::Refused,
             (Expected::Either, None) => outcome.end == End::Complete,
             _ => false,
         };
         let end = if right {
-            End::Reported(Self::seen(&outcome))
+            End::Reported(Self::seen(outcome))
         } else if outcome.end == End::Complete {
             let detail = format!("{}: complete although the upstream failed", self.word);
-            End::Failed(Failure::new(Kind::Dishonest, detail))
+            End::Failed(Failure::new(Kind::FalseCompletion, detail))
         } else {
-            self.wrong(&outcome)
+            self.wrong(outcome)
         };
-        Outcome { end, ..outcome }
+        Outcome { end, ..outcome.clone() }
     }
 
     fn wrong(&self, outcome: &Outcome) -> End {
@@ -126,13 +129,12 @@ mod tests {
         let fault = FAULTS.iter().find(|fault| fault.word == word).unwrap();
         let outcome = Outcome {
             end,
-            ttft: None,
             longest_gap: None,
             duration: Duration::from_secs(1),
             tokens,
             heartbeats: 0,
         };
-        fault.judge(outcome, 100).end
+        fault.judge(&outcome, 100).end
     }
 
     fn failed(kind: Kind) -> End {
@@ -165,8 +167,8 @@ mod tests {
     #[test]
     fn other_ends_are_failures() {
         for (word, end, tokens, wanted) in [
-            ("reset", End::Complete, 50, Kind::Dishonest),
-            ("hang", End::Complete, 0, Kind::Dishonest),
+            ("reset", End::Complete, 50, Kind::FalseCompletion),
+            ("hang", End::Complete, 0, Kind::FalseCompletion),
             ("close", failed(Kind::Truncated), 50, Kind::Truncated),
             ("err", failed(Kind::InBand), 51, Kind::InBand),
             ("stall", failed(Kind::Stalled), 50, Kind::Stalled),

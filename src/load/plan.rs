@@ -187,8 +187,9 @@ impl Plan {
         let mut problems = Vec::new();
         let mut notes = Vec::new();
         let url = address("--url", &options.url, &mut problems);
-        let upstream_stats = page("--upstream-stats", &options.upstream_stats, &mut problems);
-        let metrics = page("--metrics", &options.metrics, &mut problems);
+        let upstream_stats =
+            page("--upstream-stats", options.upstream_stats.as_deref(), &mut problems);
+        let metrics = page("--metrics", options.metrics.as_deref(), &mut problems);
         key(&options, &mut problems);
         let protocols = protocols(&options, &mut problems);
         let mut scenarios = options.scenarios.clone();
@@ -240,8 +241,8 @@ fn address(option: &str, text: &str, problems: &mut Vec<String>) -> Option<Url> 
     url
 }
 
-fn page(option: &str, text: &Option<String>, problems: &mut Vec<String>) -> Option<Url> {
-    text.as_deref().and_then(|text| address(option, text, problems))
+fn page(option: &str, text: Option<&str>, problems: &mut Vec<String>) -> Option<Url> {
+    text.and_then(|text| address(option, text, problems))
 }
 
 fn key(options: &Options, problems: &mut Vec<String>) {
@@ -271,17 +272,15 @@ fn protocols(options: &Options, problems: &mut Vec<String>) -> Vec<&'static Prot
     if name == "mixed" {
         return PROTOCOLS.to_vec();
     }
-    match protocol::named(name) {
-        Some(protocol) => vec![protocol],
-        None => {
-            let names: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.name).collect();
-            problems.push(format!(
-                "--dialect `{name}` is unknown; expected one of {}, mixed",
-                names.join(", ")
-            ));
-            Vec::new()
-        }
-    }
+    let Some(protocol) = protocol::named(name) else {
+        let names: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.name).collect();
+        problems.push(format!(
+            "--dialect `{name}` is unknown; expected one of {}, mixed",
+            names.join(", ")
+        ));
+        return Vec::new();
+    };
+    vec![protocol]
 }
 
 /// The scenario with what was asked for, and its defaults for the rest.
@@ -295,12 +294,14 @@ fn stage(scenario: Scenario, chosen: &[&'static Protocol], options: &Options) ->
     };
     let ramping = scenario == Scenario::Ramp;
     let faulty = scenario == Scenario::Faults;
-    let duration = options.duration.unwrap_or(if ramping { secs(20) } else { secs(15) });
-    let interval = options.interval.unwrap_or(Duration::from_millis(match scenario {
-        Scenario::Ramp => 200,
-        Scenario::Faults => 5,
-        _ => 20,
-    }));
+    let duration = options.duration.unwrap_or_else(|| secs(if ramping { 20 } else { 15 }));
+    let interval = options.interval.unwrap_or_else(|| {
+        Duration::from_millis(match scenario {
+            Scenario::Ramp => 200,
+            Scenario::Faults => 5,
+            _ => 20,
+        })
+    });
     // Those that came first must still be there when the last one has come.
     let whole = duration.as_micros().checked_div(interval.as_micros().max(1)).unwrap_or_default();
     let whole = u64::try_from(whole).unwrap_or(u64::MAX).clamp(1, MAX_TOKENS);
@@ -418,34 +419,26 @@ mod tests {
 
     #[test]
     fn impossible_options_are_named_with_what_is_expected() {
-        let second = Duration::from_secs(1);
-        let cases: [(&str, Box<dyn FnOnce(&mut Options)>); 17] = [
-            ("--streams 0 is impossible; expected 1 to 28,000", Box::new(|o| o.streams = Some(0))),
-            ("--streams 28001", Box::new(|o| o.streams = Some(28_001))),
-            ("--tokens 0", Box::new(|o| o.tokens = Some(0))),
-            ("--tokens 1000001 is impossible", Box::new(|o| o.tokens = Some(1_000_001))),
-            ("--requests 0", Box::new(|o| o.requests = Some(0))),
-            ("--duration is zero", Box::new(|o| o.duration = Some(Duration::ZERO))),
-            ("at most 24h", Box::new(|o| o.duration = Some(MAX_DURATION + Duration::from_secs(1)))),
-            ("--timeout is zero", Box::new(|o| o.timeout = Some(Duration::ZERO))),
-            (
-                "--ramp 15.0 s is not shorter than --duration 15.0 s",
-                Box::new(move |o| o.ramp = Some(second * 15)),
-            ),
-            ("would count as stalled", Box::new(move |o| o.interval = Some(second * 40))),
-            (
-                "lasts longer than 24h",
-                Box::new(move |o| (o.tokens, o.interval) = (Some(1_000_000), Some(second))),
-            ),
-            ("no key: set STREAMGATE_KEY", Box::new(|o| o.key = String::new())),
-            ("--key has spaces", Box::new(|o| o.key = "a b".to_owned())),
-            ("--url `8080` is no address", Box::new(|o| o.url = "8080".to_owned())),
-            (
-                "--metrics `ftp://x` is no address",
-                Box::new(|o| o.metrics = Some("ftp://x".to_owned())),
-            ),
-            ("expected one of openai-chat, ", Box::new(|o| o.dialect = Some("klingon".to_owned()))),
-            ("--provider `a/b`", Box::new(|o| o.provider = "a/b".to_owned())),
+        const SECOND: Duration = Duration::from_secs(1);
+        type Change = fn(&mut Options);
+        let cases: [(&str, Change); 17] = [
+            ("--streams 0 is impossible; expected 1 to 28,000", |o| o.streams = Some(0)),
+            ("--streams 28001", |o| o.streams = Some(28_001)),
+            ("--tokens 0", |o| o.tokens = Some(0)),
+            ("--tokens 1000001 is impossible", |o| o.tokens = Some(1_000_001)),
+            ("--requests 0", |o| o.requests = Some(0)),
+            ("--duration is zero", |o| o.duration = Some(Duration::ZERO)),
+            ("at most 24h", |o| o.duration = Some(MAX_DURATION + SECOND)),
+            ("--timeout is zero", |o| o.timeout = Some(Duration::ZERO)),
+            ("--ramp 15.0 s is not shorter than --duration 15.0 s", |o| o.ramp = Some(SECOND * 15)),
+            ("would count as stalled", |o| o.interval = Some(SECOND * 40)),
+            ("lasts longer than 24h", |o| (o.tokens, o.interval) = (Some(1_000_000), Some(SECOND))),
+            ("no key: set STREAMGATE_KEY", |o| o.key = String::new()),
+            ("--key has spaces", |o| o.key = "a b".to_owned()),
+            ("--url `8080` is no address", |o| o.url = "8080".to_owned()),
+            ("--metrics `ftp://x` is no address", |o| o.metrics = Some("ftp://x".to_owned())),
+            ("expected one of openai-chat, ", |o| o.dialect = Some("klingon".to_owned())),
+            ("--provider `a/b`", |o| o.provider = "a/b".to_owned()),
         ];
         for (words, change) in cases {
             let found = problems(change);

@@ -161,7 +161,9 @@ pub(super) fn distribution(title: &str, histogram: &Histogram) -> String {
     let (Some(low), Some(high)) = (histogram.quantile(1), histogram.quantile(99)) else {
         return empty(title);
     };
-    let from = (micros(low) / 1.6).max(20.0);
+    // Tokens of one read have nothing between them; they must not take most of the axis.
+    let median = histogram.quantile(50).map_or(0.0, micros);
+    let from = (micros(low) / 1.6).max(median / 30.0).max(20.0);
     let to = (micros(high) * 1.6).max(from * 6.0);
     let x = Axis { from, to, logarithmic: true };
     let bounds = bounds(&x);

@@ -25,7 +25,7 @@ pub struct Snapshot {
     pub tokens: u64,
     /// Tokens a second since the snapshot before.
     pub rate: f64,
-    /// The 95th percentile of the time to first token, of streams that have ended.
+    /// The 95th percentile of the time to first token.
     pub ttft_p95: Option<Duration>,
 }
 

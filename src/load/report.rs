@@ -50,6 +50,18 @@ impl Report {
 }
 
 impl StageReport {
+    /// The report of a stage that has not measured anything yet.
+    pub(super) fn new(stage: &Stage) -> Self {
+        Self {
+            stage: stage.clone(),
+            elapsed: Duration::ZERO,
+            most_open: 0,
+            tally: Tally::default(),
+            timeline: Timeline::default(),
+            checks: Vec::new(),
+        }
+    }
+
     /// Adds the checks of what was measured here: completeness, the scenario's own, thresholds.
     pub fn judge(&mut self, thresholds: &[Threshold]) {
         let checks = [
@@ -66,15 +78,18 @@ impl StageReport {
         let corrupt: u64 = corrupt.map(|(_, count)| *count).sum();
         let mut checks = Vec::new();
         if !thresholds.iter().any(Threshold::is_about_failures) {
-            let whole = tally.started > 0 && tally.errors() == 0 && tally.unfinished() == 0;
+            let bad = tally.errors() + tally.unfinished();
+            let whole = tally.started > 0 && bad == 0;
             let found = format!(
-                "{} of {} did not",
-                text::grouped(tally.errors() + tally.unfinished()),
+                "{} of {}",
+                text::grouped(tally.started.saturating_sub(bad)),
                 text::grouped(tally.started)
             );
             checks.push(Check::new("every stream ended as it should", whole, found));
         }
-        let found = format!("{corrupt} streams with lost, repeated or late tokens, or a false end");
+        let found = format!(
+            "{corrupt} streams with lost, repeated or late tokens, or completed after a failure"
+        );
         checks.push(Check::new("every token once, in order", corrupt == 0, found));
         checks
     }

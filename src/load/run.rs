@@ -19,22 +19,40 @@ use super::report::{Report, StageReport};
 use super::scenario::{Share, Shared};
 use super::tally::{Gauge, Meter, Tally};
 use super::text;
-use super::timeline::Timeline;
 
 /// How often a stage is sampled.
 const SAMPLE: Duration = Duration::from_millis(250);
 
-/// A stage on its threads.
+/// The end of each worker's thread.
+type Ends = Vec<oneshot::Receiver<Result<(), String>>>;
+
+/// A stage on its threads, which stop when it is dropped.
 struct Running {
+    begin: Instant,
     meters: Vec<Arc<Meter>>,
     gauge: Arc<Gauge>,
-    ends: Vec<oneshot::Receiver<Result<(), String>>>,
     stop: CancellationToken,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+impl Running {
+    /// Puts what was measured until now into `report`; returns the tokens so far.
+    fn sample(&self, report: &mut StageReport) -> u64 {
+        let tokens = self.meters.iter().map(|meter| meter.tokens()).sum();
+        report.elapsed = self.begin.elapsed();
+        report.most_open = self.gauge.peak();
+        report.timeline.sample(report.elapsed, self.gauge.now(), tokens);
+        let mut tally = Tally::default();
+        for meter in &self.meters {
+            tally.merge(&meter.tally());
+        }
+        report.tally = tally;
+        tokens
     }
 }
 
@@ -71,18 +89,17 @@ pub async fn run(
                 break;
             }
         };
-        let running = start(stage, plan)?;
-        let mut measured = StageReport {
-            stage: stage.clone(),
-            elapsed: Duration::ZERO,
-            most_open: 0,
-            tally: Tally::default(),
-            timeline: Timeline::default(),
-            checks: Vec::new(),
-        };
+        let (running, ends) = start(stage, plan)?;
+        let mut ended = std::pin::pin!(all(ends));
+        let mut measured = StageReport::new(stage);
         tokio::select! {
-            watched = watch(running, &mut measured, &mut progress) => watched?,
-            () = stop.as_mut() => report.interrupted = true,
+            watched = watch(&running, ended.as_mut(), &mut measured, &mut progress) => watched?,
+            () = stop.as_mut() => {
+                report.interrupted = true;
+                running.sample(&mut measured);
+                running.stop.cancel();
+                ended.await?;
+            }
         }
         if !report.interrupted {
             measured.checks = tokio::select! {
@@ -103,12 +120,13 @@ pub async fn run(
 }
 
 /// Starts a stage on one thread per core.
-fn start(stage: &Stage, plan: &Plan) -> Result<Running, String> {
+fn start(stage: &Stage, plan: &Plan) -> Result<(Running, Ends), String> {
     let keys = (plan.key.clone(), plan.limited_key.clone());
     let shared = Arc::new(Shared::new(stage.clone(), keys, plan.provider.clone()));
     let gauge = Arc::new(Gauge::default());
     let stop = CancellationToken::new();
-    let mut running = Running { meters: Vec::new(), gauge, ends: Vec::new(), stop };
+    let mut running = Running { begin: Instant::now(), meters: Vec::new(), gauge, stop };
+    let mut ends = Ends::new();
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let workers = u64::try_from(cores).unwrap_or(1).min(stage.most_open()).max(1);
     for worker in 0..workers {
@@ -126,9 +144,9 @@ fn start(stage: &Stage, plan: &Plan) -> Result<Running, String> {
             .spawn(move || drop(done.send(work(share, &stop))))
             .map_err(|error| format!("cannot start a thread: {error}"))?;
         running.meters.push(meter);
-        running.ends.push(end);
+        ends.push(end);
     }
-    Ok(running)
+    Ok((running, ends))
 }
 
 /// A worker's thread.
@@ -146,23 +164,24 @@ fn work(share: Share, stop: &CancellationToken) -> Result<(), String> {
     Ok(())
 }
 
-/// Samples a stage until its threads have ended. What it measured so far is in `report` at any time.
+/// Resolves when all threads have ended, or with what went wrong in one.
+async fn all(ends: Ends) -> Result<(), String> {
+    for end in ends {
+        match end.await {
+            Ok(ended) => ended?,
+            Err(_) => return Err("a worker of the load test has panicked".to_owned()),
+        }
+    }
+    Ok(())
+}
+
+/// Samples a stage until its threads have ended.
 async fn watch(
-    mut running: Running,
+    running: &Running,
+    mut ended: std::pin::Pin<&mut impl Future<Output = Result<(), String>>>,
     report: &mut StageReport,
     progress: &mut impl FnMut(&Snapshot),
 ) -> Result<(), String> {
-    let begin = Instant::now();
-    let mut ends = std::mem::take(&mut running.ends);
-    let mut ended = std::pin::pin!(async {
-        for end in &mut ends {
-            match end.await {
-                Ok(ended) => ended?,
-                Err(_) => return Err("a worker of the load test has panicked".to_owned()),
-            }
-        }
-        Ok(())
-    });
     let mut tick = interval(SAMPLE);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut last = (Duration::ZERO, 0_u64);
@@ -171,15 +190,11 @@ async fn watch(
             result = ended.as_mut() => Some(result),
             _ = tick.tick() => None,
         };
-        let elapsed = begin.elapsed();
-        let tokens = running.meters.iter().map(|meter| meter.tokens()).sum();
-        report.elapsed = elapsed;
-        report.most_open = running.gauge.peak();
-        report.timeline.sample(elapsed, running.gauge.now(), tokens);
-        report.tally = merged(&running.meters);
+        let tokens = running.sample(report);
         if let Some(result) = over {
             return result;
         }
+        let elapsed = report.elapsed;
         let rate = text::per_second(tokens.saturating_sub(last.1), elapsed.saturating_sub(last.0));
         last = (elapsed, tokens);
         progress(&Snapshot {
@@ -194,12 +209,4 @@ async fn watch(
             ttft_p95: report.tally.ttft.quantile(95),
         });
     }
-}
-
-fn merged(meters: &[Arc<Meter>]) -> Tally {
-    let mut sum = Tally::default();
-    for meter in meters {
-        sum.merge(&meter.tally());
-    }
-    sum
 }

@@ -135,7 +135,7 @@ impl Share {
                 let ask = shared.ask(protocol, &stage.program(), stage.tokens);
                 self.client.ask(&ask, &self.meter).await
             };
-            let failed = self.note(unlimited(outcome));
+            let failed = self.note(&unlimited(outcome));
             if stage.scenario == Scenario::Ramp {
                 return;
             }
@@ -176,7 +176,7 @@ impl Share {
         let mut ask = self.shared.ask(protocol, &program, LIMITED_TOKENS);
         ask.key = &self.shared.limited_key;
         let outcome = self.client.ask(&ask, &self.meter).await;
-        self.note(outcome);
+        self.note(&outcome);
     }
 
     /// One fault in one protocol.
@@ -194,7 +194,7 @@ impl Share {
         let ask = shared.ask(protocol, &program, stage.tokens);
         let outcome = self.client.ask(&ask, &self.meter).await;
         let seen = Fault::seen(&outcome);
-        let outcome = fault.judge(outcome, stage.tokens);
+        let outcome = fault.judge(&outcome, stage.tokens);
         let mut tally = self.meter.tally();
         let count = tally.faults.entry(fault.word).or_default();
         count.expected = fault.expected();
@@ -204,8 +204,8 @@ impl Share {
     }
 
     /// Counts a stream; returns whether it failed.
-    fn note(&self, outcome: Outcome) -> bool {
-        self.meter.tally().add(&outcome);
+    fn note(&self, outcome: &Outcome) -> bool {
+        self.meter.tally().add(outcome);
         matches!(outcome.end, End::Failed(_))
     }
 }

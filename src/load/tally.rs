@@ -30,8 +30,6 @@ pub enum End {
 pub struct Outcome {
     /// How it ended.
     pub end: End,
-    /// From the request to the first token.
-    pub ttft: Option<Duration>,
     /// The longest time between two tokens.
     pub longest_gap: Option<Duration>,
     /// From the request to the end.
@@ -87,13 +85,10 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds a stream. `inter_token` is not in an [`Outcome`]; it is recorded as tokens come.
+    /// Adds a stream that has ended; its tokens' times were recorded as they came.
     pub fn add(&mut self, outcome: &Outcome) {
         self.tokens = self.tokens.saturating_add(outcome.tokens);
         self.heartbeats = self.heartbeats.saturating_add(outcome.heartbeats);
-        if let Some(ttft) = outcome.ttft {
-            self.ttft.record(ttft);
-        }
         if let Some(gap) = outcome.longest_gap {
             self.longest_gap.record(gap);
         }
@@ -198,6 +193,15 @@ impl Drop for OpenStream<'_> {
     }
 }
 
+/// How long tokens have been waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// From the request to a stream's first token.
+    First(Duration),
+    /// Since the token before.
+    Next(Duration),
+}
+
 /// One worker's measurements. Only that worker and the progress display use the lock.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
@@ -218,12 +222,13 @@ impl Meter {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tokens arrived together, `gap` after the ones before; `None` for a stream's first ones.
-    pub(super) fn arrived(&self, tokens: u64, gap: Option<Duration>) {
+    /// Tokens arrived together.
+    pub(super) fn arrived(&self, tokens: u64, wait: Wait) {
         self.tokens.fetch_add(tokens, Relaxed);
         let mut tally = self.tally();
-        if let Some(gap) = gap {
-            tally.inter_token.record(gap);
+        match wait {
+            Wait::First(ttft) => tally.ttft.record(ttft),
+            Wait::Next(gap) => tally.inter_token.record(gap),
         }
         // Those behind the first one came at the same time as it.
         for _ in 1..tokens {

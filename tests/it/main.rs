@@ -29,6 +29,8 @@ mod limits;
 #[cfg(test)]
 mod lines;
 #[cfg(test)]
+mod load;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod pairs;

@@ -118,7 +118,7 @@ fn nobody_names_a_dialect() {
     let mut found = Vec::new();
     // The list itself; and the simulated upstream and the load client, which know no dialect code.
     let list = |path: &str| path == "src/wire/dialect/mod.rs";
-    let exempt = |path: &str| list(path) || OTHER_SIDES.iter().any(|side| path.starts_with(side));
+    let exempt = |path: &str| list(path) || OBSERVERS.iter().any(|side| path.starts_with(side));
     for source in sources("src").iter().filter(|source| !exempt(&source.path)) {
         for module in dialect_modules() {
             let own = source.path.starts_with(&format!("src/wire/dialect/{module}"));
@@ -132,12 +132,12 @@ fn nobody_names_a_dialect() {
 }
 
 /// The gateway's other sides, which must be independent of it to find its mistakes.
-const OTHER_SIDES: [&str; 2] = ["src/sim/", "src/load/"];
+const OBSERVERS: [&str; 2] = ["src/sim/", "src/load/"];
 
 #[test]
 fn the_other_sides_do_not_use_the_wire() {
     let mut found = Vec::new();
-    for side in OTHER_SIDES {
+    for side in OBSERVERS {
         let sources = sources(side);
         assert!(sources.len() > 5, "{side} is somewhere else");
         for source in sources {
@@ -273,6 +273,34 @@ fn the_architecture_lists_the_modules() {
         }
     }
     assert_none("ARCHITECTURE.md and src/", &found);
+}
+
+/// k6 is under the AGPL: scripts for it are ours, but nothing here may link, build or fetch it.
+#[test]
+fn k6_is_not_a_dependency() {
+    // In two parts, so that a search for it finds nothing here either.
+    let module = ["go.k6", ".io"].concat();
+    let skipped = ["target", ".git", "node_modules", ".venv", "corpus"];
+    let (mut found, mut seen) = (Vec::new(), 0);
+    let mut folders = vec![root().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_dir() && !path.is_symlink() {
+                folders.extend((!skipped.contains(&name.as_str())).then_some(path));
+                continue;
+            }
+            seen += 1;
+            let text = std::fs::read(&path).unwrap_or_default();
+            let mentions = String::from_utf8_lossy(&text).contains(&module);
+            if mentions || ["go.mod", "go.sum"].contains(&name.as_str()) {
+                found.push(below_root(&path));
+            }
+        }
+    }
+    assert!(seen > 100, "only {seen} files were looked at");
+    assert_none("k6 is the user's own, never a part of this", &found);
 }
 
 #[test]
