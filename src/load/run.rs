@@ -20,6 +20,8 @@ use super::scenario::{Share, Shared};
 use super::tally::{Gauge, Meter, Tally};
 use super::text;
 
+/// The name of the check that the counts of the gateway and the upstream can be read.
+const COUNTED: &str = "the gateway and the upstream report their counts";
 /// How often a stage is sampled.
 const SAMPLE: Duration = Duration::from_millis(250);
 
@@ -83,9 +85,18 @@ pub async fn run(
             break;
         }
         let before = tokio::select! {
-            counts = Counts::settled(&client, plan) => counts?,
+            counts = Counts::settled(&client, plan) => counts,
             () = stop.as_mut() => {
                 report.interrupted = true;
+                break;
+            }
+        };
+        let before = match (before, report.stages.last_mut()) {
+            (Ok(counts), _) => counts,
+            (Err(error), None) => return Err(error),
+            // What was measured before must not be lost.
+            (Err(error), Some(last)) => {
+                last.checks.push(Check::new(COUNTED, false, error));
                 break;
             }
         };
@@ -105,7 +116,7 @@ pub async fn run(
             measured.checks = tokio::select! {
                 counts = Counts::settled(&client, plan) => match counts {
                     Ok(counts) => counts.agree(&before, &measured.tally, stage.scenario),
-                    Err(error) => vec![Check::new("the other sides answer", false, error)],
+                    Err(error) => vec![Check::new(COUNTED, false, error)],
                 },
                 () = stop.as_mut() => {
                     report.interrupted = true;
