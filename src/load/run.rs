@@ -53,6 +53,10 @@ impl Running {
         for meter in &self.meters {
             tally.merge(&meter.tally());
         }
+        // Its own count is of streams that have ended.
+        if tally.unfinished() > 0 {
+            tally.tokens = tokens;
+        }
         report.tally = tally;
         tokens
     }

@@ -101,15 +101,20 @@ async fn a_signal_ends_a_run_with_a_summary() {
     for signal in ["INT", "TERM"] {
         let wanted = ["--streams", "3", "--tokens", "100000", "--interval", "10ms"];
         let first = ["load", "--url", &gateway.url, "--key", KEY, "--duration", "10m"];
-        let process = Process::start(program(&[&first[..], &wanted].concat()));
         let flowing = async {
+            // Those of the run before may still be open; a signal must not come before its handler.
+            while gateway.metric("streamgate_open_requests") > 0.0 {
+                tokio::task::yield_now().await;
+            }
+            let process = Process::start(program(&[&first[..], &wanted].concat()));
             while gateway.metric("streamgate_open_requests") < 3.0 {
                 tokio::task::yield_now().await;
             }
+            process
         };
-        tokio::time::timeout(std::time::Duration::from_secs(10), flowing).await.expect("streams");
+        let started = tokio::time::timeout(std::time::Duration::from_secs(20), flowing).await;
+        let mut process = started.expect("streams");
         process.signal(signal);
-        let mut process = process;
         let out = process.out("interrupted").await;
         assert!(out.contains("3 unfinished"), "{out}");
         assert_eq!(process.ended().await, Some(130));
