@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use streamgate::config;
 
+use crate::load_command::LoadArguments;
+
 /// An LLM token-streaming gateway: one endpoint, many providers, every token once and an honest end.
 ///
 /// Without a configuration it serves a simulated model on 127.0.0.1:8080, plus a provider for each
@@ -48,6 +50,8 @@ pub(crate) enum Command {
         #[arg(long, default_value = "127.0.0.1:9200")]
         listen: SocketAddr,
     },
+    /// Load-test a gateway in front of a simulated upstream; exit status 1 if it fails.
+    Load(Box<LoadArguments>),
     /// Ask a running gateway whether it is ready; exit status 1 if it is not.
     Health {
         /// What to ask. With `https` any certificate will do, since this is for the same machine.

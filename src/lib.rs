@@ -4,6 +4,7 @@ pub mod app;
 pub mod config;
 pub mod error;
 pub mod gateway;
+pub mod load;
 pub mod prompts;
 pub mod server;
 pub mod sim;

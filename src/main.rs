@@ -2,6 +2,7 @@
 
 mod cli;
 mod health;
+mod load_command;
 mod serve;
 
 use std::io::Write;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         }
         Command::Check => check(arguments.config.as_deref()),
         Command::Sim { listen } => serve::simulate(listen, arguments.log),
+        Command::Load(arguments) => load_command::load(*arguments),
         Command::Health { url } => serve::runtime().and_then(|it| it.block_on(health::ask(&url))),
         Command::Token { sub, ttl, models, issuer } => {
             let wish = Wish { subject: &sub, lifetime: ttl, models: &models };

@@ -35,6 +35,8 @@ mod limits;
 #[cfg(test)]
 mod lines;
 #[cfg(test)]
+mod load;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod operations;

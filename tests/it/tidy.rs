@@ -116,8 +116,9 @@ fn dialect_modules() -> Vec<String> {
 #[test]
 fn nobody_names_a_dialect() {
     let mut found = Vec::new();
-    // The list itself; and the simulated upstream, which is the other side and knows no dialect code.
-    let exempt = |path: &str| path == "src/wire/dialect/mod.rs" || path.starts_with("src/sim/");
+    // The list itself; and the simulated upstream and the load client, which know no dialect code.
+    let list = |path: &str| path == "src/wire/dialect/mod.rs";
+    let exempt = |path: &str| list(path) || OBSERVERS.iter().any(|side| path.starts_with(side));
     for source in sources("src").iter().filter(|source| !exempt(&source.path)) {
         for module in dialect_modules() {
             let own = source.path.starts_with(&format!("src/wire/dialect/{module}"));
@@ -130,6 +131,26 @@ fn nobody_names_a_dialect() {
     assert_none("dialects never name each other, and nobody else names one", &found);
 }
 
+/// The gateway's other sides, which must be independent of it to find its mistakes.
+const OBSERVERS: [&str; 2] = ["src/sim/", "src/load/"];
+
+#[test]
+fn the_other_sides_do_not_use_the_wire() {
+    let mut found = Vec::new();
+    for side in OBSERVERS {
+        let sources = sources(side);
+        assert!(sources.len() > 5, "{side} is somewhere else");
+        for source in sources {
+            // Their tests and documentation may speak of it.
+            let code = source.code();
+            if names(&code, "wire") || names(&code, "gateway::") || names(&code, "dialect::") {
+                found.push(format!("{} uses the gateway's code", source.path));
+            }
+        }
+    }
+    assert_none("the simulated upstream and the load client are independent observers", &found);
+}
+
 #[test]
 fn axum_and_reqwest_stay_at_the_edge() {
     let edges = [
@@ -137,7 +158,17 @@ fn axum_and_reqwest_stay_at_the_edge() {
         ("opentelemetry_sdk", &["src/telemetry/"]),
         ("opentelemetry_otlp", &["src/telemetry/"]),
         ("opentelemetry_http", &["src/telemetry/"]),
-        ("axum", &["src/app.rs", "src/server/", "src/gateway/mod.rs", "src/sim/"]),
+        (
+            "axum",
+            &[
+                "src/app.rs",
+                "src/server/",
+                "src/gateway/mod.rs",
+                "src/gateway/error_response.rs",
+                "src/gateway/request_body.rs",
+                "src/sim/",
+            ],
+        ),
         (
             "reqwest",
             &[
@@ -146,6 +177,7 @@ fn axum_and_reqwest_stay_at_the_edge() {
                 "src/gateway/answer.rs",
                 "src/app.rs",
                 "src/health.rs",
+                "src/load/client.rs",
             ],
         ),
     ];
@@ -252,6 +284,34 @@ fn the_architecture_lists_the_modules() {
         }
     }
     assert_none("ARCHITECTURE.md and src/", &found);
+}
+
+/// k6 is under the AGPL: scripts for it are ours, but nothing here may link, build or fetch it.
+#[test]
+fn k6_is_not_a_dependency() {
+    // In two parts, so that a search for it finds nothing here either.
+    let module = ["go.k6", ".io"].concat();
+    let skipped = ["target", ".git", "node_modules", ".venv", "corpus"];
+    let (mut found, mut seen) = (Vec::new(), 0);
+    let mut folders = vec![root().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_dir() && !path.is_symlink() {
+                folders.extend((!skipped.contains(&name.as_str())).then_some(path));
+                continue;
+            }
+            seen += 1;
+            let text = std::fs::read(&path).unwrap_or_default();
+            let mentions = String::from_utf8_lossy(&text).contains(&module);
+            if mentions || ["go.mod", "go.sum"].contains(&name.as_str()) {
+                found.push(below_root(&path));
+            }
+        }
+    }
+    assert!(seen > 100, "only {seen} files were looked at");
+    assert_none("k6 is the user's own, never a part of this", &found);
 }
 
 #[test]
