@@ -33,7 +33,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::wire::chat::{End, Fault, Kind};
 use crate::wire::dialect::{
-    self, Asked, CHAT, Call, CallerDialect, DEFAULT, Endpoint, Envelope, Question,
+    self, Asked, CHAT, Call, CallerDialect, Clock, DEFAULT, Endpoint, Envelope, Question,
 };
 use account::Record;
 use auth::Caller;
@@ -129,6 +129,8 @@ async fn pipeline(
         want_usage: envelope.want_usage,
         form: envelope.form,
         echo: String::new(),
+        input_estimate: input,
+        now: Clock(unix_seconds),
     };
     let session = Session {
         dialect,

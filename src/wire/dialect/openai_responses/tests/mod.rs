@@ -7,7 +7,7 @@ mod requests;
 
 use super::OpenAiResponses;
 use crate::wire::chat::{Delta, End, Kind, Stop, Usage};
-use crate::wire::dialect::{CHAT, Call, CallerDialect, Dialect, Mode};
+use crate::wire::dialect::{CHAT, Call, CallerDialect, Clock, Dialect, Mode};
 use crate::wire::framing::{Frame, Framing};
 use crate::wire::transcode::{Tally, Transcoder};
 
@@ -20,6 +20,8 @@ fn call(stream: bool) -> Call {
         want_usage: true,
         form: CHAT,
         echo: String::new(),
+        input_estimate: 0,
+        now: Clock(|| 7),
     }
 }
 
