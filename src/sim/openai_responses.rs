@@ -89,19 +89,20 @@ impl Vendor for Responses {
 
 /// What of a request the response repeats, with the members that the vendor adds.
 fn repeated(request: &Value) -> Value {
-    let mut tools = request.get("tools").cloned().unwrap_or_else(|| json!([]));
-    for tool in tools.as_array_mut().into_iter().flatten() {
-        if tool["type"] == "function" {
+    let said = |name: &str| request.get(name).filter(|said| !said.is_null()).cloned();
+    let mut tools = said("tools").unwrap_or_else(|| json!([]));
+    for tool in tools.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        if tool.get("type").is_some_and(|kind| kind == "function") {
             for name in ["description", "parameters", "strict"] {
-                let said = tool.get(name).cloned().unwrap_or_default();
-                tool[name] = said;
+                tool.entry(name).or_insert(Value::Null);
             }
         }
     }
-    let choice = request.get("tool_choice").filter(|choice| !choice.is_null());
-    let mut choice = choice.cloned().unwrap_or_else(|| json!("auto"));
-    if choice["type"] == "allowed_tools" && choice.get("mode").is_none() {
-        choice["mode"] = json!("auto");
+    let mut choice = said("tool_choice").unwrap_or_else(|| json!("auto"));
+    if let Some(choice) = choice.as_object_mut()
+        && choice.get("type").is_some_and(|kind| kind == "allowed_tools")
+    {
+        choice.entry("mode").or_insert_with(|| json!("auto"));
     }
     json!({ "tools": tools, "tool_choice": choice })
 }
@@ -268,8 +269,8 @@ impl Response {
             "reasoning": {"effort": null, "summary": null}, "safety_identifier": null,
             "service_tier": "default", "store": false, "temperature": 1.0,
             "text": {"format": {"type": "text"}, "verbosity": "medium"},
-            "tool_choice": self.repeated["tool_choice"],
-            "tools": self.repeated["tools"], "top_logprobs": 0, "top_p": 1.0, "truncation": "disabled",
+            "tool_choice": self.repeated.get("tool_choice"),
+            "tools": self.repeated.get("tools"), "top_logprobs": 0, "top_p": 1.0, "truncation": "disabled",
             "usage": usage, "user": null, "metadata": {},
         })
     }

@@ -84,7 +84,9 @@ fn carried(values: &[(&str, Value)]) -> Carried {
         }
     }
     found.retain(|(url, _)| !out.sources.iter().any(|(annotated, _)| annotated == url));
-    found.into_iter().for_each(|(url, title)| out.source(url, title));
+    for (url, title) in found {
+        out.source(url, title);
+    }
     out
 }
 

@@ -49,7 +49,7 @@ impl Encode for Translated {
             self.answer.note(delta);
             match Piece::of(delta, &mut self.ids) {
                 Some(Piece::Citation(source)) if !self.blocks.has_text() => {
-                    self.early.keep(&source)
+                    self.early.keep(&source);
                 }
                 Some(piece) => {
                     self.blocks.add(&piece);

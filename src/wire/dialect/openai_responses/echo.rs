@@ -58,9 +58,8 @@ fn whole<'a>(name: &str, said: &'a str) -> Cow<'a, str> {
             Some("allowed_tools") => filled(said, &[("mode", r#""auto""#)]),
             _ => Cow::Borrowed(said),
         },
-        "tools" => {
-            map_elements(said, |tool| Some(self::tool(tool))).map_or(said.into(), Cow::Owned)
-        }
+        "tools" => map_elements(said, |tool| Some(self::tool(tool)))
+            .map_or(Cow::Borrowed(said), Cow::Owned),
         _ => Cow::Borrowed(said),
     }
 }
