@@ -76,7 +76,7 @@ impl Dialect for Gemini {
     }
 
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
-        request::edit(&state::without_foreign(body), target)
+        request::edit(&state::without_foreign(body, target.model), target)
     }
 
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {

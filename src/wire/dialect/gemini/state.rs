@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
+use super::write::Generations;
 use crate::wire::chat::{Delta, Scheme};
 use crate::wire::json::{self, Members, map_elements};
 use crate::wire::seal::{self, Sealed};
@@ -52,14 +53,18 @@ impl State {
 pub(super) const UNSIGNED: &str = "skip_thought_signature_validator";
 
 /// A request without other vendors' state, for an upstream of this dialect.
-pub(super) fn without_foreign(body: &str) -> Cow<'_, str> {
+pub(super) fn without_foreign<'b>(body: &'b str, model: &str) -> Cow<'b, str> {
     if !seal::may_be_packed(body) {
         return Cow::Borrowed(body);
     }
+    // Older models want no signature on calls.
+    let instead = (Generations::of(model) == Generations::Levels).then_some(UNSIGNED);
     let edited = || {
         let members = Members::parse(body).ok()?;
         let contents = map_elements(members.get("contents")?.get(), |content| {
-            Some(edited(content, "parts", |parts| map_elements(parts, |piece| Some(part(piece)))))
+            Some(edited(content, "parts", |parts| {
+                map_elements(parts, |piece| Some(part(piece, instead)))
+            }))
         })?;
         Some(members.edit(body, &[("contents", Some(&contents))]))
     };
@@ -80,10 +85,10 @@ fn edited<'a>(
 }
 
 /// A part without such state; a call gets what the vendor takes in its place.
-fn part(part: &str) -> Cow<'_, str> {
+fn part<'p>(part: &'p str, instead: Option<&str>) -> Cow<'p, str> {
     let members = Members::parse(part).unwrap_or_default();
     let called = ["functionCall", "function_call"].iter().any(|name| members.get(name).is_some());
-    let instead = called.then(|| json::quoted(UNSIGNED));
+    let instead = instead.filter(|_| called).map(json::quoted);
     for name in ["thoughtSignature", "thought_signature"] {
         let value = members.get(name).and_then(json::text);
         if value.is_some_and(|value| seal::unpacked(&value).is_some()) {
@@ -111,8 +116,9 @@ mod tests {
         };
         let signed = |value: &str| format!(r#","thoughtSignature":"{value}""#);
         let given = body(&signed(&packed), &signed(&packed));
-        assert_eq!(without_foreign(&given), body("", &signed(UNSIGNED)));
+        assert_eq!(without_foreign(&given, "gemini-3-pro"), body("", &signed(UNSIGNED)));
+        assert_eq!(without_foreign(&given, "gemini-2.5-pro"), body("", ""));
         let own = body(&signed("U0lHTg=="), &signed("U0lHTg=="));
-        assert_eq!(without_foreign(&own), own);
+        assert_eq!(without_foreign(&own, "gemini-3-pro"), own);
     }
 }
