@@ -94,6 +94,9 @@ fn finish_reasons_are_told_as_what_they_mean() {
     }
 }
 
+/// An upstream's answer that ends with a word.
+type Answer<'a> = &'a dyn Fn(&str) -> Vec<u8>;
+
 /// The same of every other upstream: a word that nobody knows is no end.
 #[test]
 fn no_upstream_ends_well_with_a_word_of_its_own() {
@@ -129,7 +132,6 @@ fn no_upstream_ends_well_with_a_word_of_its_own() {
         sse(&[json!({ "type": "response.incomplete", "response": { "id": "r", "model": "m",
             "status": "incomplete", "incomplete_details": { "reason": word }, "output": [item] } })])
     };
-    type Answer<'a> = &'a dyn Fn(&str) -> Vec<u8>;
     let upstreams: [(&str, Answer<'_>, &[&str]); 5] = [
         ("anthropic", &anthropic, &[]),
         ("cohere", &cohere, &["USER_CANCEL"]),
