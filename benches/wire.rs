@@ -6,7 +6,9 @@ use std::hint::black_box;
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use streamgate::wire::chat::Delta;
-use streamgate::wire::dialect::{CHAT, Call, CallerDialect, DIALECTS, Mode, caller_dialects};
+use streamgate::wire::dialect::{
+    CHAT, Call, CallerDialect, Clock, DIALECTS, Mode, caller_dialects,
+};
 use streamgate::wire::framing::{Frame, Framer, Framing};
 use streamgate::wire::sse;
 use streamgate::wire::transcode::Transcoder;
@@ -23,6 +25,8 @@ fn call() -> Call {
         want_usage: false,
         form: CHAT,
         echo: String::new(),
+        input_estimate: 0,
+        now: Clock(|| 7),
     }
 }
 

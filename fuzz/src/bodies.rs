@@ -6,7 +6,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use streamgate::wire::chat::End;
 use streamgate::wire::dialect::{
-    Asked, CHAT, Call, CallerDialect, DIALECTS, Dialect, Mode, Quirks, Target, caller_dialects,
+    Asked, CHAT, Call, CallerDialect, Clock, DIALECTS, Dialect, Mode, Quirks, Target,
+    caller_dialects,
 };
 use streamgate::wire::framing::{Broken, Frame, Framer, Framing};
 use streamgate::wire::json;
@@ -94,6 +95,8 @@ fn transcode(
         want_usage: step.is_multiple_of(2),
         form: CHAT,
         echo: String::new(),
+        input_estimate: 0,
+        now: Clock(|| 7),
     };
     for framing in [upstream.framing(""), Framing::Whole] {
         let encoder = caller.encoder(&call, mode);

@@ -244,6 +244,7 @@ fn finish_reason(stop: &Stop) -> &'static str {
         Stop::ToolUse => "tool_calls",
         Stop::Refusal(_) | Stop::ContentFilter => "content_filter",
         Stop::Pause => "pause",
+        Stop::Failed(_) => "error",
         Stop::Other(_) => "other",
     }
 }

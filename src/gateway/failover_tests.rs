@@ -12,7 +12,7 @@ use crate::gateway::route::Plan;
 use crate::gateway::target_health::TargetHealth;
 use crate::telemetry::Metrics;
 use crate::wire::chat::{Fault, Kind};
-use crate::wire::dialect::{CHAT, Call, DEFAULT};
+use crate::wire::dialect::{CHAT, Call, Clock, DEFAULT};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -44,6 +44,8 @@ fn order(stream: bool, provider: &str, models: &[(&str, Option<u64>)]) -> Order 
             want_usage: false,
             form: CHAT,
             echo: String::new(),
+            input_estimate: 0,
+            now: Clock(|| 0),
         },
         caller: "test".into(),
         plan: Plan {

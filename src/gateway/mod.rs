@@ -35,7 +35,7 @@ use crate::error::Error;
 use crate::telemetry::RefusalReason;
 use crate::wire::chat::{End, Fault, Kind};
 use crate::wire::dialect::{
-    self, Asked, CHAT, Call, CallerDialect, DEFAULT, Endpoint, Envelope, Question,
+    self, Asked, CHAT, Call, CallerDialect, Clock, DEFAULT, Endpoint, Envelope, Question,
 };
 use account::Record;
 use auth::Caller;
@@ -125,6 +125,8 @@ async fn pipeline(
         want_usage: envelope.want_usage,
         form: envelope.form,
         echo: String::new(),
+        input_estimate: input,
+        now: Clock(unix_seconds),
     };
     let session = Session {
         dialect,

@@ -17,7 +17,7 @@ use crate::config::{Limits, Otlp, Stream as Deadlines};
 use crate::gateway::limit::{Gate, Need, Scope};
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::Tracing;
-use crate::wire::dialect::{CHAT, Call, caller_dialects};
+use crate::wire::dialect::{CHAT, Call, Clock, caller_dialects};
 
 /// A collector: what it was sent.
 #[derive(Debug, Clone, Default)]
@@ -78,6 +78,8 @@ async fn fm54_a_panic_in_a_stream_is_told_and_settled() {
                 want_usage: false,
                 form: CHAT,
                 echo: String::new(),
+                input_estimate: 0,
+                now: Clock(|| 0),
             },
             stream: Deadlines::default(),
             started: Instant::now(),

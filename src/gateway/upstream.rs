@@ -312,29 +312,24 @@ fn transcoder(
     let verbatim = is_verbatim(order, &target.provider);
     let wanted = wanted(order, target);
     let framing = if wanted.stream { dialect.framing(kind) } else { Framing::Whole };
+    let streams = order.call.stream;
     // A whole answer to a caller who wants a stream has no frames to forward as they are.
-    let mode = if verbatim && (framing == Framing::Whole) != order.call.stream {
-        Mode::Verbatim
-    } else {
-        Mode::Translated
-    };
-    if wanted.form != CHAT && mode == Mode::Translated {
-        let message = "the upstream answered a request for a stream with a whole body";
-        return Err(Error::upstream(Fault::new(Kind::Upstream, message)));
-    }
-    let encoder = if mode == Mode::Verbatim {
-        order.dialect.encoder(&order.call, mode)
-    } else {
-        let call = Call { echo: order.dialect.echo(&order.body), ..order.call.clone() };
-        order.dialect.encoder(&call, mode)
-    };
-    Ok(Transcoder::new(
-        framing,
-        order.stream.max_event,
-        dialect.decoder(wanted.form),
-        encoder,
-        mode,
-    ))
+    let passes = move |framing| verbatim && (framing == Framing::Whole) != streams;
+    let echo = if passes(framing) { String::new() } else { order.dialect.echo(&order.body) };
+    let (caller, form) = (order.dialect, wanted.form);
+    let call = Call { echo, ..order.call.clone() };
+    let choose = Box::new(move |framing| {
+        if passes(framing) {
+            return (caller.encoder(&call, Mode::Verbatim), Ok(Mode::Verbatim));
+        }
+        if form == CHAT {
+            return (caller.encoder(&call, Mode::Translated), Ok(Mode::Translated));
+        }
+        let message = "the upstream answered a request for a stream with a whole body, or the other way round";
+        let fault = Fault::new(Kind::Upstream, message);
+        (caller.encoder(&call, Mode::Verbatim), Err(fault))
+    });
+    Ok(Transcoder::labelled(framing, order.stream.max_event, dialect.decoder(form), choose))
 }
 
 fn media_type(headers: &HeaderMap) -> &str {

@@ -45,6 +45,7 @@ impl Vendor for Anthropic {
                 given => given,
             },
             tools: fields.tool_names("/name"),
+            repeated: Value::Null,
             answers_tools: blocks
                 .is_some_and(|blocks| blocks.iter().any(|block| block["type"] == "tool_result")),
             prompt_tokens: fields.prompt_tokens,

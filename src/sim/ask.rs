@@ -25,6 +25,8 @@ pub(super) struct Ask {
     pub(super) tools: Vec<String>,
     /// The last message carries tool results.
     pub(super) answers_tools: bool,
+    /// Members of the request that the answer repeats, where the vendor repeats any.
+    pub(super) repeated: Value,
     /// A rough estimate.
     pub(super) prompt_tokens: u64,
 }

@@ -51,6 +51,7 @@ impl Vendor for Bedrock {
             choices: 1,
             max_tokens: fields.value.pointer("/inferenceConfig/maxTokens").and_then(Value::as_u64),
             tools: tools.into_iter().flatten().filter_map(name).collect(),
+            repeated: Value::Null,
             answers_tools: blocks(last, "toolResult"),
             prompt_tokens: fields.prompt_tokens,
         })

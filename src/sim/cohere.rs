@@ -45,6 +45,7 @@ impl Vendor for Cohere {
             choices: 1,
             max_tokens: fields.number("max_tokens")?,
             tools: fields.tool_names("/function/name"),
+            repeated: Value::Null,
             answers_tools: last.get("role").and_then(Value::as_str) == Some("tool"),
             prompt_tokens: fields.prompt_tokens,
         })

@@ -62,6 +62,7 @@ impl Vendor for Gemini {
             choices: 1,
             max_tokens: None,
             tools: Vec::new(),
+            repeated: Value::Null,
             answers_tools: false,
             prompt_tokens: fields.prompt_tokens,
         };

@@ -45,6 +45,7 @@ impl Vendor for Ollama {
             choices: 1,
             max_tokens: fields.value.pointer("/options/num_predict").and_then(Value::as_u64),
             tools: fields.tool_names("/function/name"),
+            repeated: Value::Null,
             answers_tools,
             prompt_tokens: fields.prompt_tokens,
         })

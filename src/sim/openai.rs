@@ -49,6 +49,7 @@ impl Vendor for OpenAi {
             choices,
             max_tokens: fields.number("max_completion_tokens")?.or(given),
             tools: fields.tool_names("/function/name"),
+            repeated: Value::Null,
             answers_tools: last.get("role").and_then(Value::as_str) == Some("tool"),
             prompt_tokens: fields.prompt_tokens,
         })

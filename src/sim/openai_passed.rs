@@ -39,6 +39,7 @@ impl Vendor for OpenAiPassed {
             },
             max_tokens: fields.number("max_tokens")?,
             tools: Vec::new(),
+            repeated: Value::Null,
             answers_tools: false,
             prompt_tokens: fields.prompt_tokens,
         })

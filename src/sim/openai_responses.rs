@@ -53,6 +53,7 @@ impl Vendor for Responses {
             choices: 1,
             max_tokens: fields.number("max_output_tokens")?,
             tools: fields.tool_names("/name"),
+            repeated: repeated(&fields.value),
             answers_tools: matches!(last, Some("function_call_output" | "custom_tool_call_output")),
             prompt_tokens: fields.prompt_tokens,
         })
@@ -64,6 +65,7 @@ impl Vendor for Responses {
             form: ask.form,
             model: ask.model.clone(),
             prompt_tokens: ask.prompt_tokens,
+            repeated: ask.repeated.clone(),
             sequence: 0,
             done: Vec::new(),
             open: None,
@@ -85,6 +87,26 @@ impl Vendor for Responses {
     }
 }
 
+/// What of a request the response repeats, with the members that the vendor adds.
+fn repeated(request: &Value) -> Value {
+    let said = |name: &str| request.get(name).filter(|said| !said.is_null()).cloned();
+    let mut tools = said("tools").unwrap_or_else(|| json!([]));
+    for tool in tools.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        if tool.get("type").is_some_and(|kind| kind == "function") {
+            for name in ["description", "parameters", "strict"] {
+                tool.entry(name).or_insert(Value::Null);
+            }
+        }
+    }
+    let mut choice = said("tool_choice").unwrap_or_else(|| json!("auto"));
+    if let Some(choice) = choice.as_object_mut()
+        && choice.get("type").is_some_and(|kind| kind == "allowed_tools")
+    {
+        choice.entry("mode").or_insert_with(|| json!("auto"));
+    }
+    json!({ "tools": tools, "tool_choice": choice })
+}
+
 /// One answer.
 struct Response {
     number: u64,
@@ -92,6 +114,8 @@ struct Response {
     form: &'static str,
     model: String,
     prompt_tokens: u64,
+    /// Members of the request that the response repeats.
+    repeated: Value,
     sequence: u64,
     /// Items that are whole.
     done: Vec<Value>,
@@ -236,14 +260,17 @@ impl Response {
         };
         json!({
             "id": format!("resp_sim{}", self.number), "object": "response", "created_at": CREATED,
+            "completed_at": if status == "completed" { json!(CREATED) } else { Value::Null },
+            "presence_penalty": 0.0, "frequency_penalty": 0.0,
             "status": status, "background": false, "error": error,
             "incomplete_details": incomplete, "instructions": null, "max_output_tokens": null,
             "max_tool_calls": null, "model": self.model, "output": output,
             "parallel_tool_calls": true, "previous_response_id": null, "prompt_cache_key": null,
             "reasoning": {"effort": null, "summary": null}, "safety_identifier": null,
             "service_tier": "default", "store": false, "temperature": 1.0,
-            "text": {"format": {"type": "text"}, "verbosity": "medium"}, "tool_choice": "auto",
-            "tools": [], "top_logprobs": 0, "top_p": 1.0, "truncation": "disabled",
+            "text": {"format": {"type": "text"}, "verbosity": "medium"},
+            "tool_choice": self.repeated.get("tool_choice"),
+            "tools": self.repeated.get("tools"), "top_logprobs": 0, "top_p": 1.0, "truncation": "disabled",
             "usage": usage, "user": null, "metadata": {},
         })
     }
@@ -365,7 +392,7 @@ impl Voice for Response {
 
     fn failure(&self) -> Vec<Event> {
         let (next, after) = (self.sequence, self.sequence.saturating_add(1));
-        let response = self.response("failed", &[], &Value::Null);
+        let response = self.response("failed", &self.done, &Value::Null);
         let message = "The simulated upstream fails here, as the model name asks.";
         let error = json!({
             "type": "error", "sequence_number": next,

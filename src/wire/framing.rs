@@ -30,6 +30,26 @@ pub enum Framing {
     Whole,
 }
 
+impl Framing {
+    /// How bytes are cut, by their beginning where that and their label disagree: some upstreams call
+    /// streams JSON, and whole bodies streams or text. `None`: more bytes are needed to tell.
+    pub fn of_bytes(self, head: &[u8]) -> Option<Self> {
+        let head = head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(head).trim_ascii_start();
+        let first = head.first()?;
+        match (self, first) {
+            (Self::Sse | Self::AwsEventStream | Self::AwsChunks, b'{') => Some(Self::Whole),
+            (Self::Sse | Self::Ndjson, b'[') => Some(Self::JsonArray),
+            (Self::Sse, _) => Some(self),
+            _ if FIELDS.iter().any(|field| head.starts_with(field)) => Some(Self::Sse),
+            _ if FIELDS.iter().any(|field| field.starts_with(head)) => None,
+            _ => Some(self),
+        }
+    }
+}
+
+/// What lines of server-sent events begin with.
+const FIELDS: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
+
 /// Why bytes cannot be cut into frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Broken {
@@ -123,6 +143,36 @@ mod tests {
         assert_eq!(whole.push(Bytes::from_static(b"9"), &mut out), Err(Broken::TooLong { cap: 8 }));
         whole.finish(&mut out);
         assert_eq!(out, [Frame { event: None, data: Bytes::from_static(b"12345678") }]);
+    }
+
+    #[test]
+    fn bytes_outrank_their_label() {
+        use Framing::{AwsChunks, AwsEventStream, JsonArray, Ndjson, Sse, Whole};
+        for (label, head, expected) in [
+            (Whole, "data: {}", Some(Sse)),
+            (Whole, "\n\n: ping", Some(Sse)),
+            (Whole, "event: x", Some(Sse)),
+            (Whole, "da", None),
+            (Whole, " ", None),
+            (Whole, "", None),
+            (Whole, "{", Some(Whole)),
+            (Whole, "[", Some(Whole)),
+            (Whole, "\u{feff}{", Some(Whole)),
+            (Sse, " {", Some(Whole)),
+            (Sse, "[", Some(JsonArray)),
+            (Sse, "d", Some(Sse)),
+            (JsonArray, "data:", Some(Sse)),
+            (JsonArray, "[", Some(JsonArray)),
+            (JsonArray, "{", Some(JsonArray)),
+            (Ndjson, "id:", Some(Sse)),
+            (Ndjson, "{", Some(Ndjson)),
+            (Ndjson, "[", Some(JsonArray)),
+            (AwsEventStream, "\0\0\0\x5d", Some(AwsEventStream)),
+            (AwsEventStream, "{", Some(Whole)),
+            (AwsChunks, "event:", Some(Sse)),
+        ] {
+            assert_eq!(label.of_bytes(head.as_bytes()), expected, "{label:?} {head:?}");
+        }
     }
 
     #[test]

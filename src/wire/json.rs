@@ -124,6 +124,17 @@ pub fn prepend(array: &str, items: &[String]) -> Option<String> {
     Some(format!("[{}{between}{own}]", items.join(",")))
 }
 
+/// An array with each element replaced by what `map` makes of it, or left out where that is `None`.
+/// `None`: it is no array.
+pub fn map_elements<'a>(
+    array: &'a str,
+    mut map: impl FnMut(&'a str) -> Option<Cow<'a, str>>,
+) -> Option<String> {
+    let elements: Vec<&'a RawValue> = serde_json::from_str(array).ok()?;
+    let kept: Vec<Cow<'a, str>> = elements.into_iter().filter_map(|raw| map(raw.get())).collect();
+    Some(format!("[{}]", kept.join(",")))
+}
+
 /// A string as a JSON string literal.
 pub fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()

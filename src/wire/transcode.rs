@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::chat::{Delta, End, Fault, Kind, Stop, Usage};
 use super::dialect::{Decode, Encode, Mode};
+use super::finish;
 use super::framing::{Broken, Frame, Framer, Framing};
 
 /// What an answer amounted to. Grows with the stream and is readable at any time.
@@ -55,16 +56,27 @@ impl Tally {
     }
 }
 
+/// Chooses the encoder once it is known how the answer is cut, and whether its frames are passed through.
+/// An error refuses the answer, and the encoder writes it.
+pub type Choose = Box<dyn FnOnce(Framing) -> (Box<dyn Encode>, Result<Mode, Fault>) + Send>;
+
 /// Frames, decodes and encodes one answer. Dropped whole when an attempt fails before its output
 /// was forwarded.
 pub struct Transcoder {
     framer: Framer,
     framing: Framing,
+    cap: usize,
     decoder: Box<dyn Decode>,
-    encoder: Box<dyn Encode>,
+    /// Chosen when it is known how the answer is cut.
+    encoder: Option<Box<dyn Encode>>,
     mode: Mode,
+    choose: Option<Choose>,
+    /// The first bytes, while they do not tell that.
+    head: Option<BytesMut>,
     frames: Vec<Frame>,
     tally: Tally,
+    /// The alternative that its upstream broke off, and the error that this is.
+    broken: Option<(u32, Fault)>,
     end: Option<End>,
 }
 
@@ -80,12 +92,72 @@ impl Transcoder {
         Self {
             framer: Framer::new(framing, cap),
             framing,
+            cap,
             decoder,
-            encoder,
+            encoder: Some(encoder),
             mode,
+            choose: None,
+            head: None,
             frames: Vec::new(),
             tally: Tally::default(),
+            broken: None,
             end: None,
+        }
+    }
+
+    /// The same for an answer whose label may be wrong: how it is cut is read from its first bytes, and
+    /// only then the encoder is chosen.
+    pub fn labelled(label: Framing, cap: usize, decoder: Box<dyn Decode>, choose: Choose) -> Self {
+        Self {
+            framer: Framer::new(label, cap),
+            framing: label,
+            cap,
+            decoder,
+            encoder: None,
+            mode: Mode::Translated,
+            choose: Some(choose),
+            head: Some(BytesMut::new()),
+            frames: Vec::new(),
+            tally: Tally::default(),
+            broken: None,
+            end: None,
+        }
+    }
+
+    /// How the answer is cut, by its first bytes. Gives them back once that is known.
+    fn sniff(&mut self, bytes: Bytes, out: &mut BytesMut) -> Option<Bytes> {
+        let Some(mut head) = self.head.take() else { return Some(bytes) };
+        head.extend_from_slice(&bytes);
+        let Some(framing) = self.framing.of_bytes(&head) else {
+            // Blanks may come for a long time, and mean nothing.
+            if head.iter().all(u8::is_ascii_whitespace) {
+                head.clear();
+            }
+            self.head = Some(head);
+            return None;
+        };
+        self.cut_as(framing, out);
+        Some(head.freeze())
+    }
+
+    fn cut_as(&mut self, framing: Framing, out: &mut BytesMut) {
+        if framing != self.framing {
+            self.framing = framing;
+            self.framer = Framer::new(framing, self.cap);
+        }
+        // A whole body is cut at its end, and may turn out to be several.
+        if framing != Framing::Whole {
+            self.choose(framing, out);
+        }
+    }
+
+    fn choose(&mut self, framing: Framing, out: &mut BytesMut) {
+        let Some(choose) = self.choose.take() else { return };
+        let (encoder, mode) = choose(framing);
+        self.encoder = Some(encoder);
+        match mode {
+            Ok(mode) => self.mode = mode,
+            Err(fault) => self.abort(End::Failed(fault), out),
         }
     }
 
@@ -95,6 +167,7 @@ impl Transcoder {
         if self.end.is_some() {
             return false;
         }
+        let Some(bytes) = self.sniff(bytes, out) else { return false };
         let mut frames = std::mem::take(&mut self.frames);
         let cut = self.framer.push(bytes, &mut frames);
         let output = self.forward(&frames, out);
@@ -118,9 +191,22 @@ impl Transcoder {
             return;
         }
         let mut frames = Vec::new();
+        if let Some(head) = self.head.take() {
+            // What came is too little to tell.
+            self.cut_as(self.framing, out);
+            // Within the cap, since it is shorter than a field's name.
+            self.framer.push(head.freeze(), &mut frames).unwrap_or_default();
+        }
         self.framer.finish(&mut frames);
         if self.framing == Framing::Whole {
-            return self.finish_whole(&frames, out);
+            let objects = objects(&frames, self.cap);
+            if self.choose.is_none() || objects.len() < 2 {
+                self.choose(Framing::Whole, out);
+                return self.finish_whole(&frames, out);
+            }
+            self.framing = Framing::JsonArray;
+            self.choose(Framing::JsonArray, out);
+            frames = objects;
         }
         self.forward_cut(&frames, out);
         if self.end.is_none() {
@@ -131,6 +217,9 @@ impl Transcoder {
 
     /// Ends the answer for a reason of ours.
     pub fn abort(&mut self, end: End, out: &mut BytesMut) {
+        if self.end.is_none() {
+            self.choose(self.framing, out);
+        }
         if self.end.is_none() {
             self.end_with(end, None, out);
         }
@@ -158,19 +247,25 @@ impl Transcoder {
             deltas.clear();
             let end = self.decoder.frame(frame, &mut deltas);
             for delta in &deltas {
-                self.tally.note(delta);
+                self.note(delta);
                 output |= delta.is_output();
             }
             if let Some(end) = end {
                 if self.mode == Mode::Translated && !deltas.is_empty() {
-                    self.encoder.frame(frame, &deltas, out);
+                    self.encode(frame, &deltas, out);
                 }
                 self.end_with(end, Some(frame), out);
                 break;
             }
-            self.encoder.frame(frame, &deltas, out);
+            self.encode(frame, &deltas, out);
         }
         output
+    }
+
+    fn encode(&mut self, frame: &Frame, deltas: &[Delta<'_>], out: &mut BytesMut) {
+        if let Some(encoder) = &mut self.encoder {
+            encoder.frame(frame, deltas, out);
+        }
     }
 
     /// The last event came without its end mark. If it does not parse it was cut, and the stream
@@ -188,30 +283,73 @@ impl Transcoder {
     }
 
     fn finish_whole(&mut self, frames: &[Frame], out: &mut BytesMut) {
+        if self.end.is_some() {
+            return;
+        }
         let Some(body) = frames.first() else { return };
         let mut deltas = Vec::new();
         let end = self.decoder.answer(body, &mut deltas);
         for delta in &deltas {
-            self.tally.note(delta);
+            self.note(delta);
         }
         if end == End::Complete {
-            self.encoder.frame(body, &deltas, out);
+            self.encode(body, &deltas, out);
         }
         self.end_with(end, None, out);
     }
 
+    /// The last stop of an alternative counts.
+    fn note(&mut self, delta: &Delta<'_>) {
+        self.tally.note(delta);
+        if let Delta::Stop { choice, reason } = delta {
+            let failure = finish::failure(reason).map(|fault| (*choice, fault));
+            self.broken.take_if(|(broken, _)| broken == choice);
+            self.broken = self.broken.take().or(failure);
+        }
+    }
+
+    /// An answer that its upstream broke off is not complete to callers who do not know its word for
+    /// that; to those who do, it is passed through if anything was said.
+    fn verdict(&mut self, end: End) -> End {
+        let silent = self.framing != Framing::Whole && self.tally.outputs == 0;
+        match self.broken.take() {
+            Some((_, fault)) if end == End::Complete => match (self.mode, &self.tally.stop) {
+                (Mode::Translated, _) => End::Failed(fault),
+                (Mode::Verbatim, Some(Stop::Failed(_))) if silent => End::Failed(fault),
+                (Mode::Verbatim, _) => end,
+            },
+            _ => end,
+        }
+    }
+
     fn end_with(&mut self, end: End, last: Option<&Frame>, out: &mut BytesMut) {
-        match &end {
-            // The vendor's words would name the operator's account, and blame the caller's key.
-            End::Failed(fault) if fault.is_about_credential() => {
-                let replacement = fault.replacement().unwrap_or_else(|| fault.clone());
-                self.encoder.finish(&End::Failed(replacement), None, out);
+        let end = self.verdict(end);
+        if let Some(encoder) = &mut self.encoder {
+            match &end {
+                // The vendor's words would name the operator's account, and blame the caller's key.
+                End::Failed(fault) if fault.is_about_credential() => {
+                    let replacement = fault.replacement().unwrap_or_else(|| fault.clone());
+                    encoder.finish(&End::Failed(replacement), None, out);
+                }
+                end => encoder.finish(end, last, out),
             }
-            end => self.encoder.finish(end, last, out),
         }
         self.tally.complete = end == End::Complete;
         self.end = Some(end);
     }
+}
+
+/// The objects of a body that may hold several, one after another or in an array.
+fn objects(frames: &[Frame], cap: usize) -> Vec<Frame> {
+    let mut objects = Vec::new();
+    let mut framer = Framer::new(Framing::JsonArray, cap);
+    for frame in frames {
+        if framer.push(frame.data.clone(), &mut objects).is_err() {
+            return Vec::new();
+        }
+    }
+    framer.finish(&mut objects);
+    objects
 }
 
 #[cfg(test)]

@@ -56,8 +56,7 @@ fn stop(number: u8) -> Stop {
         4 => Stop::ToolUse,
         5 => Stop::Refusal(None),
         6 => Stop::ContentFilter,
-        7 => Stop::Pause,
-        _ => Stop::Other("novel\nword".into()),
+        _ => Stop::Pause,
     }
 }
 

@@ -3,11 +3,15 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod answers;
+#[cfg(test)]
 mod aws;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod bombs;
+#[cfg(test)]
+mod citations;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]

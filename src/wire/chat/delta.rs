@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::Scheme;
+use super::{Fault, Scheme};
 
 /// One unit of meaning in an answer. Borrowed from the frame it was read in.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,7 +121,11 @@ impl Delta<'_> {
 /// A source for a stretch of the answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Citation {
-    /// Address of a web source.
+    /// What kind of source it is.
+    pub origin: Origin,
+    /// The vendor's own id of it.
+    pub id: Option<String>,
+    /// Its address.
     pub url: Option<String>,
     /// Its title.
     pub title: Option<String>,
@@ -131,6 +135,34 @@ pub struct Citation {
     pub start: Option<u64>,
     /// One past the last.
     pub end: Option<u64>,
+    /// The number that stands for it in the text, as in `[1]`, where that is all that is known of its
+    /// place.
+    pub mark: Option<u32>,
+}
+
+impl Citation {
+    /// Its address, which most dialects demand of a source.
+    pub fn address(&self) -> Option<&str> {
+        self.url.as_deref().filter(|url| !url.is_empty())
+    }
+
+    /// What to call it: its title, else its address or its id.
+    pub fn name(&self) -> &str {
+        let names = [&self.title, &self.url, &self.id];
+        names.into_iter().flatten().find(|name| !name.is_empty()).map_or("", String::as_str)
+    }
+}
+
+/// What kind of source a citation names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// Something on the web.
+    #[default]
+    Web,
+    /// A document or file that the caller or its vendor holds.
+    Document,
+    /// The result of a tool call.
+    Tool,
 }
 
 /// Why an answer stopped.
@@ -152,7 +184,9 @@ pub enum Stop {
     ContentFilter,
     /// The turn is paused and may be continued.
     Pause,
-    /// Something that no table knows; the vendor's own word.
+    /// The upstream broke the answer off, and said so by a word that a table knows.
+    Failed(Fault),
+    /// Something that no table knows; the vendor's own word. Never a normal end.
     Other(String),
 }
 
@@ -172,12 +206,21 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Takes over every field that `later` states.
+    /// Takes over every field that `later` states. A part never exceeds its whole: some upstreams
+    /// count reasoning with another tokenizer, or cached input over several requests.
     pub fn replace_with(&mut self, later: &Self) {
         self.input = later.input.or(self.input);
         self.cache_read = later.cache_read.or(self.cache_read);
         self.cache_write = later.cache_write.or(self.cache_write);
         self.output = later.output.or(self.output);
         self.reasoning = later.reasoning.or(self.reasoning);
+        let at_most = |part: Option<u64>, whole: Option<u64>| match (part, whole) {
+            (Some(part), Some(whole)) => Some(part.min(whole)),
+            (part, _) => part,
+        };
+        self.cache_read = at_most(self.cache_read, self.input);
+        let unread = self.input.map(|input| input.saturating_sub(self.cache_read.unwrap_or(0)));
+        self.cache_write = at_most(self.cache_write, unread);
+        self.reasoning = at_most(self.reasoning, self.output);
     }
 }

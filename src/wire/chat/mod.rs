@@ -9,7 +9,7 @@ mod operator_fault;
 mod rendered;
 mod request;
 
-pub use delta::{Citation, Delta, Stop, Usage};
+pub use delta::{Citation, Delta, Origin, Stop, Usage};
 pub use end::{Deadline, End, Fault, Kind};
 pub use rendered::{Parameters, Rendered};
 pub use request::{

@@ -177,6 +177,27 @@ pub enum Scheme {
     OpenAi,
     /// Gemini's `thoughtSignature`.
     Gemini,
+    /// xAI's `encrypted_content`.
+    XAi,
+}
+
+impl Scheme {
+    const NAMES: [(Self, &'static str); 4] = [
+        (Self::Anthropic, "anthropic"),
+        (Self::OpenAi, "openai"),
+        (Self::Gemini, "gemini"),
+        (Self::XAi, "xai"),
+    ];
+
+    /// Its name in marks.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(scheme, _)| *scheme == self).map_or("", |(_, name)| name)
+    }
+
+    /// The scheme of this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(scheme, _)| *scheme)
+    }
 }
 
 /// A signature over a reasoning text, relayed byte for byte and never made up.

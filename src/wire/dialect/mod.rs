@@ -125,7 +125,14 @@ pub trait Dialect: Sync {
     /// How the answer to a request for a stream is cut, by its `content-type`: some upstreams
     /// answer with a whole body all the same.
     fn framing(&self, content_type: &str) -> Framing {
-        if content_type.starts_with("application/json") { Framing::Whole } else { Framing::Sse }
+        let is = |kind: &str| content_type.starts_with(kind);
+        if is("application/json") {
+            Framing::Whole
+        } else if is("application/x-ndjson") || is("application/jsonl") {
+            Framing::Ndjson
+        } else {
+            Framing::Sse
+        }
     }
     /// A state machine that reads an answer to a request of this form.
     fn decoder(&self, form: &'static str) -> Box<dyn Decode>;
@@ -353,7 +360,7 @@ impl Default for Quirks {
 }
 
 /// The identity of an answer, drawn by the gateway so that encoders stay pure.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Call {
     /// 24 random ASCII letters and digits.
     pub id: String,
@@ -369,6 +376,23 @@ pub struct Call {
     pub form: &'static str,
     /// What of the request a translated answer repeats, in the dialect's own words.
     pub echo: String,
+    /// Tokens of input, as the gateway estimates them: what to tell before the upstream has counted.
+    pub input_estimate: u64,
+    /// What time it is when the answer is complete.
+    pub now: Clock,
+}
+
+/// Where the time comes from: the wire has no clock of its own.
+#[derive(Clone, Copy)]
+pub struct Clock(
+    /// Unix seconds.
+    pub fn() -> u64,
+);
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Clock")
+    }
 }
 
 /// How an answer reaches the caller.

@@ -63,6 +63,17 @@ pub(super) fn verbatim(
     })
 }
 
+/// A recording as callers of other languages are to see it: a word that nobody documents, as a mock has
+/// one, is no end to them.
+pub(super) fn to_others(recorded: &View) -> View {
+    let unknown = |choice: &Choice| choice.stop.as_deref() == Some("FAKE_ENUM");
+    let mut view = recorded.clone();
+    if view.choices.values().any(unknown) {
+        view.ended = Ended::Error(String::new());
+    }
+    view
+}
+
 /// What the caller reads is what the recording says.
 pub(super) fn translated(
     (upstream, caller): (&str, &str),
@@ -160,7 +171,10 @@ fn word((upstream, caller): (&str, &str), stop: &str, choice: &Choice) -> String
 }
 
 fn same_usage(caller: &str, got: Option<Tokens>, recorded: Option<Tokens>) -> Result<(), String> {
-    let recorded = recorded.unwrap_or_default();
+    let mut recorded = recorded.unwrap_or_default();
+    // Some gateways count a part with another tokenizer than the whole, or over several requests.
+    recorded.cache_read = recorded.cache_read.min(recorded.input);
+    recorded.reasoning = recorded.reasoning.min(recorded.output);
     let got = got.unwrap_or_default();
     support::must(got == (reader(caller).told)(recorded), || {
         format!("usage {got:?}, recorded {recorded:?}")

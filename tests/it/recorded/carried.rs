@@ -1,6 +1,8 @@
 //! What an answer carries beside its words: sources, opaque state and log probabilities. It must never
 //! ask the gateway's decoders.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use super::extract::recorded_by;
@@ -23,6 +25,17 @@ pub(super) enum Whose {
     Anthropic,
     Google,
     OpenAi,
+    XAi,
+}
+
+fn named(vendor: &str) -> Whose {
+    match vendor {
+        "anthropic" => Whose::Anthropic,
+        "gemini" => Whose::Google,
+        "openai" => Whose::OpenAi,
+        "xai" => Whose::XAi,
+        other => panic!("nobody is called {other}"),
+    }
 }
 
 /// A text within a value; empty if it is not there.
@@ -42,8 +55,20 @@ impl Carried {
         }
     }
 
+    /// Others' state is told behind their names; in base64, several together.
     pub(super) fn seal(&mut self, whose: Whose, value: String) {
-        if !value.is_empty() {
+        let parts: Vec<&str> = value.splitn(4, ':').collect();
+        if let ["streamgate", vendor, "signature" | "data", value] = *parts {
+            return self.seals.push((named(vendor), value.to_owned()));
+        }
+        let packed = BASE64_STANDARD.decode(&value).ok();
+        let json = packed.as_deref().and_then(|packed| packed.strip_prefix(b"streamgate:"));
+        if let Some(json) = json {
+            let list: Value = serde_json::from_slice(json).expect("JSON");
+            for sealed in list.as_array().expect("a list") {
+                self.seals.push((named(&text(sealed, "/vendor")), text(sealed, "/value")));
+            }
+        } else if !value.is_empty() {
             self.seals.push((whose, value));
         }
     }
@@ -65,22 +90,34 @@ pub(super) fn read(caller: &str, out: &[u8]) -> Carried {
 /// What a caller's language has a place for arrives there, and nothing else does.
 pub(super) fn same(caller: &str, got: Carried, recorded: &Carried) -> Result<(), String> {
     let mut expected = recorded.clone();
-    let (sources, tokens, may_read): (bool, bool, fn(Whose) -> bool) = match caller {
-        "openai-chat" | "openai-responses" => (true, true, |_| true),
-        // Its sources hold a value of the vendor's that nobody else can make.
-        "anthropic" => (false, false, |whose| whose == Whose::Anthropic),
-        // It has a place for them on calls only: none is lost there (29), and none is made up.
-        "gemini" => (true, true, |whose| whose == Whose::Google),
-        "cohere" => (true, false, |_| false),
-        "ollama" => (false, true, |_| false),
+    let (sources, tokens, seals) = match caller {
+        "openai-chat" | "openai-responses" | "gemini" => (true, true, true),
+        "anthropic" => (true, false, true),
+        "cohere" => (true, false, false),
+        "ollama" => (false, true, false),
         other => panic!("say what callers of {other} are told"),
     };
-    expected.seals.retain(|(whose, _)| may_read(*whose));
+    if !seals {
+        expected.seals.clear();
+    }
     if caller == "gemini" {
+        // It has a place for them on calls and at the end only: none is lost there (29), and none is
+        // made up. Documents have a place of their own, results of functions have none.
         expected.seals.retain(|seal| got.seals.contains(seal));
+        expected.sources.retain(|source| !source.0.is_empty() || got.sources.contains(source));
+    } else if caller != "cohere" {
+        expected.sources.retain(|(url, _)| !url.is_empty());
     }
     if !sources {
         expected.sources.clear();
+    }
+    if caller != "cohere" {
+        for (url, title) in &mut expected.sources {
+            // What must have a title is called by its address.
+            if title.is_empty() {
+                title.clone_from(url);
+            }
+        }
     }
     if !tokens {
         expected.tokens.clear();

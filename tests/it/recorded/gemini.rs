@@ -74,13 +74,22 @@ fn carried<'v>(values: &'v [(&str, Value)]) -> Carried {
             // Sources whose places cannot be told.
             grounds.iter().filter_map(kind).for_each(|found| source(found, &Value::Null));
         }
+        let mut placed = std::collections::BTreeSet::new();
         for support in supports {
             for index in list(support, "/groundingChunkIndices").filter_map(Value::as_u64) {
+                placed.insert(index);
                 let ground = usize::try_from(index).ok().and_then(|at| grounds.get(at));
                 if let Some(found) = ground.and_then(kind) {
                     source(found, &support["segment"]);
                 }
             }
+        }
+        // The vendor lists what it found and did not use, too; answers of others do not search.
+        let searched = ["/webSearchQueries", "/searchEntryPoint", "/retrievalMetadata"];
+        let metadata = &candidate["groundingMetadata"];
+        if !placed.is_empty() && searched.iter().all(|name| metadata.pointer(name).is_none()) {
+            let loose = (0..).zip(&grounds).filter(|(index, _)| !placed.contains(index));
+            loose.filter_map(|(_, ground)| kind(ground)).for_each(|it| source(it, &Value::Null));
         }
     }
     out

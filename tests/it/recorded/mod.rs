@@ -24,7 +24,7 @@ use streamgate::wire::dialect::{self, CHAT, CallerDialect, Dialect, Mode, caller
 use streamgate::wire::framing::{Frame, Framer, Framing};
 use streamgate::wire::transcode::Transcoder;
 
-use agree::{ended, translated, verbatim};
+use agree::{ended, to_others, translated, verbatim};
 use carried::Carried;
 use digests::Digest;
 use extract::Recorded;
@@ -249,6 +249,7 @@ impl Pair<'_> {
     fn agrees(&mut self, (mode, stream, want_usage): (Mode, bool, bool), run: &Run) {
         let Recording { payloads, view, carried, special, .. } = self.recording;
         let pair = (self.upstream.name(), self.caller.name());
+        let view = &if mode == Mode::Translated { to_others(view) } else { view.clone() };
         let result = match (special, mode) {
             // Whatever it says: what is written is legal.
             (Some(_), Mode::Translated) if stream => {

@@ -59,6 +59,7 @@ fn carried(values: &[(&str, Value)]) -> Carried {
                 ("anthropic-", Whose::Anthropic),
                 ("google-gemini", Whose::Google),
                 ("openai-responses", Whose::OpenAi),
+                ("xai-responses", Whose::XAi),
             ];
             let whose = whose.iter().find(|(prefix, _)| format.starts_with(prefix));
             if let Some((_, whose)) = whose {
@@ -67,6 +68,24 @@ fn carried(values: &[(&str, Value)]) -> Carried {
             }
         }
         out.tokens.extend(list(choice, "/logprobs/content").map(|token| text(token, "/token")));
+    }
+    // Those that search for every answer repeat their sources beside the alternatives.
+    let mut found: Vec<(String, String)> = Vec::new();
+    for (_, value) in values {
+        let urls = list(value, "/citations").map(|url| (text(url, ""), String::new()));
+        let results = list(value, "/search_results");
+        let results = results.map(|result| (text(result, "/url"), text(result, "/title")));
+        for (url, title) in urls.chain(results) {
+            match found.iter_mut().find(|(known, _)| *known == url) {
+                Some((_, known)) if known.is_empty() => *known = title,
+                Some(_) => {}
+                None => found.push((url, title)),
+            }
+        }
+    }
+    found.retain(|(url, _)| !out.sources.iter().any(|(annotated, _)| annotated == url));
+    for (url, title) in found {
+        out.source(url, title);
     }
     out
 }

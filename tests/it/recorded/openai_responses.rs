@@ -49,14 +49,7 @@ fn carried(values: &[(&str, Value)]) -> Carried {
         if item["type"] != "reasoning" {
             continue;
         }
-        // Others' state is told behind their names.
-        let value = text(item, "/encrypted_content");
-        let parts: Vec<&str> = value.splitn(4, ':').collect();
-        match *parts {
-            ["streamgate", "anthropic", _, value] => out.seal(Whose::Anthropic, value.into()),
-            ["streamgate", "gemini", _, value] => out.seal(Whose::Google, value.into()),
-            _ => out.seal(Whose::OpenAi, value),
-        }
+        out.seal(Whose::OpenAi, text(item, "/encrypted_content"));
     }
     out
 }

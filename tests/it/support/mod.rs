@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use streamgate::wire::chat::End;
-use streamgate::wire::dialect::{CHAT, Call, CallerDialect, Dialect, Mode, caller_dialects};
+use streamgate::wire::dialect::{CHAT, Call, CallerDialect, Clock, Dialect, Mode, caller_dialects};
 use streamgate::wire::transcode::{Tally, Transcoder};
 
 /// What an answer says, in the terms of its own dialect.
@@ -197,6 +197,8 @@ pub(crate) fn call(stream: bool, want_usage: bool) -> Call {
         want_usage,
         form: CHAT,
         echo: String::new(),
+        input_estimate: 0,
+        now: Clock(|| 1_700_000_042),
     }
 }
 

@@ -47,21 +47,27 @@ fn request(ask: &Ask) -> Value {
 }
 
 /// The members that the vendor's types demand of every response object.
-const DEMANDED: [&str; 25] = [
+const DEMANDED: [&str; 32] = [
     "background",
+    "completed_at",
     "created_at",
     "error",
+    "frequency_penalty",
     "id",
     "incomplete_details",
     "instructions",
     "max_output_tokens",
+    "max_tool_calls",
     "metadata",
     "model",
     "object",
     "output",
     "parallel_tool_calls",
+    "presence_penalty",
     "previous_response_id",
+    "prompt_cache_key",
     "reasoning",
+    "safety_identifier",
     "service_tier",
     "status",
     "store",
@@ -69,6 +75,7 @@ const DEMANDED: [&str; 25] = [
     "text",
     "tool_choice",
     "tools",
+    "top_logprobs",
     "top_p",
     "truncation",
     "usage",
@@ -83,6 +90,12 @@ fn response(value: &Value, status: &str) -> Result<(), String> {
     must(value["tools"].is_array() && value["output"].is_array(), || format!("lists of {value}"))?;
     must(value["parallel_tool_calls"].is_boolean() && value["metadata"].is_object(), || {
         format!("echo of {value}")
+    })?;
+    let numbers = ["temperature", "top_p", "presence_penalty", "frequency_penalty", "top_logprobs"];
+    must(numbers.iter().all(|name| value[name].is_number()), || format!("numbers of {value}"))?;
+    must(value["service_tier"].is_string(), || format!("service_tier of {value}"))?;
+    must(value["completed_at"].is_u64() == (status == "completed"), || {
+        format!("completed_at of {value}")
     })?;
     must(value["created_at"].is_number(), || format!("created_at of {value}"))?;
     must(!string(value, "id")?.is_empty() && !string(value, "model")?.is_empty(), || {
@@ -110,7 +123,16 @@ struct Reading {
 /// Reads a translated stream. Usage always comes, asked for or not.
 pub(crate) fn stream(bytes: &[u8], _want_usage: bool) -> Result<View, String> {
     let mut reading = Reading::default();
+    let mut done = false;
     for (event, data) in events(bytes)? {
+        must(!done, || format!("{data} after [DONE]"))?;
+        if data == "[DONE]" {
+            must(event.is_none() && reading.ended == Ended::Complete, || {
+                "[DONE] too early".into()
+            })?;
+            done = true;
+            continue;
+        }
         must(reading.ended == Ended::Cut, || format!("{data} after the end"))?;
         let value: Value =
             serde_json::from_str(&data).map_err(|error| format!("{error} in {data}"))?;
@@ -191,21 +213,8 @@ impl Reading {
     fn terminal(&mut self, kind: &str, value: &Value) -> Result<(), String> {
         must(self.open.is_none(), || format!("{kind} inside an item"))?;
         self.lifecycle(value, kind.trim_start_matches("response."))?;
-        let same = |(told, done): (&Value, &Value)| {
-            let mut told = told.clone();
-            // A source that came after its text was done is told here for the first time.
-            let parts = told.get_mut("content").and_then(Value::as_array_mut);
-            for (i, part) in parts.into_iter().flatten().enumerate() {
-                if part.get("annotations").is_some() {
-                    part["annotations"] = done["content"][i]["annotations"].clone();
-                }
-            }
-            told == *done
-        };
         let output = value["output"].as_array().ok_or("no output")?;
-        must(output.len() == self.done.len() && output.iter().zip(&self.done).all(same), || {
-            format!("the output is not what was said: {value}")
-        })?;
+        must(*output == self.done, || format!("the output is not what was said: {value}"))?;
         self.stop = Some(stop(value)?);
         self.usage = usage(&value["usage"])?;
         self.ended = Ended::Complete;

@@ -14,6 +14,8 @@ pub(super) struct Answer {
     id: String,
     model: String,
     pub(super) usage: Usage,
+    /// Tokens of input, until the upstream has counted them.
+    estimate: u64,
     stop: Option<Stop>,
     called_tools: bool,
     refused: bool,
@@ -25,6 +27,7 @@ impl Answer {
             id: format!("msg_{}", call.id),
             model: call.model.clone(),
             usage: Usage::default(),
+            estimate: call.input_estimate,
             stop: None,
             called_tools: false,
             refused: false,
@@ -43,37 +46,30 @@ impl Answer {
         }
     }
 
+    /// The members of a message that begins, in whose usage the estimate stands for what the upstream
+    /// has not counted yet.
+    pub(super) fn beginning(&self) -> String {
+        let input = self.usage.input.or(Some(self.estimate));
+        let usage = usage(&Usage { input, ..self.usage });
+        self.members("[]", r#""stop_reason":null,"stop_sequence":null"#, &usage)
+    }
+
     /// The members of a message, without the braces, around the given `content`.
     pub(super) fn message(&self, content: &str, stop: &str) -> String {
+        self.members(content, stop, &self.usage())
+    }
+
+    fn members(&self, content: &str, stop: &str, usage: &str) -> String {
         format!(
-            r#""id":{},"type":"message","role":"assistant","model":{},"content":{content},{stop},"usage":{}"#,
+            r#""id":{},"type":"message","role":"assistant","model":{},"content":{content},{stop},"usage":{usage}"#,
             quoted(&self.id),
             quoted(&self.model),
-            self.usage(),
         )
     }
 
-    /// The `usage` object. The clients' libraries need both counts, known or not.
+    /// The `usage` object.
     pub(super) fn usage(&self) -> String {
-        let Usage { input, cache_read, cache_write, output, reasoning } = self.usage;
-        let cached = cache_read.unwrap_or(0).saturating_add(cache_write.unwrap_or(0));
-        let fresh = input.unwrap_or(0).saturating_sub(cached);
-        let mut out = format!(r#"{{"input_tokens":{fresh}"#);
-        let parts =
-            [("cache_creation_input_tokens", cache_write), ("cache_read_input_tokens", cache_read)];
-        for (name, tokens) in parts {
-            if let Some(tokens) = tokens {
-                // Writing to a string cannot fail.
-                write!(out, r#","{name}":{tokens}"#).unwrap_or_default();
-            }
-        }
-        write!(out, r#","output_tokens":{}"#, output.unwrap_or(0)).unwrap_or_default();
-        if let Some(tokens) = reasoning {
-            write!(out, r#","output_tokens_details":{{"thinking_tokens":{tokens}}}"#)
-                .unwrap_or_default();
-        }
-        out.push('}');
-        out
+        usage(&self.usage)
     }
 
     /// The members that say why a complete answer stopped.
@@ -98,7 +94,8 @@ impl Answer {
             Some(Stop::Refusal(explanation)) => ("refusal", None, explanation.as_deref()),
             Some(Stop::ContentFilter) => ("refusal", None, None),
             // Many servers say `stop` all the same when they want tools or decline.
-            None | Some(Stop::End | Stop::ToolUse | Stop::Other(_)) => {
+            // Answers that failed are told as errors and not here; see `wire::finish`.
+            None | Some(Stop::End | Stop::ToolUse | Stop::Failed(_) | Stop::Other(_)) => {
                 let reason = match (self.refused, self.called_tools) {
                     (true, _) => "refusal",
                     (false, true) => "tool_use",
@@ -108,4 +105,27 @@ impl Answer {
             }
         }
     }
+}
+
+/// The `usage` object. The clients' libraries need both counts, known or not.
+fn usage(counted: &Usage) -> String {
+    let Usage { input, cache_read, cache_write, output, reasoning } = *counted;
+    let cached = cache_read.unwrap_or(0).saturating_add(cache_write.unwrap_or(0));
+    let fresh = input.unwrap_or(0).saturating_sub(cached);
+    let mut out = format!(r#"{{"input_tokens":{fresh}"#);
+    let parts =
+        [("cache_creation_input_tokens", cache_write), ("cache_read_input_tokens", cache_read)];
+    for (name, tokens) in parts {
+        if let Some(tokens) = tokens {
+            // Writing to a string cannot fail.
+            write!(out, r#","{name}":{tokens}"#).unwrap_or_default();
+        }
+    }
+    write!(out, r#","output_tokens":{}"#, output.unwrap_or(0)).unwrap_or_default();
+    if let Some(tokens) = reasoning {
+        write!(out, r#","output_tokens_details":{{"thinking_tokens":{tokens}}}"#)
+            .unwrap_or_default();
+    }
+    out.push('}');
+    out
 }

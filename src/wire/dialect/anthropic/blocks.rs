@@ -1,24 +1,37 @@
 //! Content blocks: deltas that may interleave, gathered into blocks that never do.
 //!
-//! A signature is only ever attached to the reasoning that it came with, and only when it is this
-//! vendor's own. Citations and log probabilities are left out: the shapes of this dialect demand
-//! an `encrypted_index` that nobody but the vendor can make, and know no log probabilities.
+//! A signature is only ever attached to the reasoning that it came with. Log probabilities are left out,
+//! which this dialect does not know, and sources without an address, which it knows by places in the
+//! caller's own documents only.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use super::ids::Ids;
-use crate::wire::chat::{Delta, Scheme};
+use crate::wire::chat::{Citation, Delta, Scheme};
+use crate::wire::json::quoted;
 use crate::wire::scan::Scan;
+use crate::wire::seal;
 
 /// What a delta adds to the content, reduced to what this dialect can show.
 #[derive(Debug)]
 pub(super) enum Piece<'a> {
     Text(&'a str),
     Thinking(&'a str),
-    Signature(&'a str),
-    Redacted(&'a str),
-    Tool { call: u32, id: String, name: &'a str },
-    Json { call: u32, json: &'a str },
+    /// As it is shown; see `seal`.
+    Signature(Cow<'a, str>),
+    Redacted(Cow<'a, str>),
+    Tool {
+        call: u32,
+        id: String,
+        name: &'a str,
+    },
+    Json {
+        call: u32,
+        json: &'a str,
+    },
+    /// A source of the text, as JSON.
+    Citation(String),
 }
 
 impl<'a> Piece<'a> {
@@ -29,11 +42,9 @@ impl<'a> Piece<'a> {
                 Self::Text(filled(text)?)
             }
             Delta::Reasoning { choice: 0, text } => Self::Thinking(filled(text)?),
-            Delta::Signature { value, scheme: Scheme::Anthropic } => {
-                Self::Signature(filled(value)?)
-            }
-            Delta::RedactedReasoning { data, scheme: Scheme::Anthropic } => {
-                Self::Redacted(filled(data)?)
+            Delta::Signature { value, scheme } => Self::Signature(state(value, *scheme, false)?),
+            Delta::RedactedReasoning { data, scheme } => {
+                Self::Redacted(state(data, *scheme, true)?)
             }
             Delta::ToolStart { choice: 0, call, id, name } => {
                 Self::Tool { call: *call, id: ids.assign(id), name }
@@ -41,9 +52,27 @@ impl<'a> Piece<'a> {
             Delta::ToolArguments { choice: 0, call, json } => {
                 Self::Json { call: *call, json: filled(json)? }
             }
+            Delta::Citation(source) => Self::Citation(citation(source)?),
             _ => return None,
         })
     }
+}
+
+/// State as it is shown: that of another vendor is marked.
+fn state(value: &str, scheme: Scheme, redacted: bool) -> Option<Cow<'_, str>> {
+    if scheme == Scheme::Anthropic {
+        return filled(value).map(Cow::Borrowed);
+    }
+    Some(Cow::Owned(seal::shown(filled(value)?, scheme, redacted, Scheme::Anthropic)))
+}
+
+/// A source of the web. `encrypted_index`, which only the vendor can make, is empty: see `request`.
+fn citation(source: &Citation) -> Option<String> {
+    let (url, title) = (quoted(source.address()?), quoted(source.name()));
+    let words = quoted(source.cited_text.as_deref().unwrap_or_default());
+    Some(format!(
+        r#"{{"type":"web_search_result_location","cited_text":{words},"url":{url},"title":{title},"encrypted_index":""}}"#
+    ))
 }
 
 fn filled(text: &str) -> Option<&str> {
@@ -56,6 +85,8 @@ pub(super) struct Block {
     pub(super) kind: Kind,
     /// Text, reasoning, opaque data or JSON, by its kind.
     pub(super) content: String,
+    /// Of a text, its sources.
+    pub(super) citations: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -79,15 +110,15 @@ impl Block {
                 name: (*name).to_owned(),
                 scan: Scan::default(),
             },
-            Piece::Json { .. } => return None,
+            Piece::Json { .. } | Piece::Citation(_) => return None,
         };
-        Some(Self { kind, content: String::new() })
+        Some(Self { kind, content: String::new(), citations: Vec::new() })
     }
 
     /// Whether a piece continues this block rather than beginning another.
     pub(super) fn takes(&self, piece: &Piece<'_>) -> bool {
         match (&self.kind, piece) {
-            (Kind::Text, Piece::Text(_)) => true,
+            (Kind::Text, Piece::Text(_) | Piece::Citation(_)) => true,
             // A signature closes what it signs.
             (Kind::Thinking { signature }, Piece::Thinking(_) | Piece::Signature(_)) => {
                 signature.is_none()
@@ -101,7 +132,7 @@ impl Block {
     pub(super) fn note(&mut self, piece: &Piece<'_>) {
         match (&mut self.kind, piece) {
             (Kind::Thinking { signature }, Piece::Signature(value)) => {
-                *signature = Some((*value).to_owned());
+                *signature = Some(value.clone().into_owned());
             }
             (Kind::Tool { scan, .. }, Piece::Json { json, .. }) => scan.read(json),
             _ => {}
@@ -111,10 +142,10 @@ impl Block {
     fn keep(&mut self, piece: &Piece<'_>) {
         self.note(piece);
         match piece {
-            Piece::Text(text) | Piece::Thinking(text) | Piece::Redacted(text) => {
-                self.content.push_str(text);
-            }
+            Piece::Text(text) | Piece::Thinking(text) => self.content.push_str(text),
+            Piece::Redacted(data) => self.content.push_str(data),
             Piece::Json { json, .. } => self.content.push_str(json),
+            Piece::Citation(source) => self.citations.push(source.clone()),
             Piece::Signature(_) | Piece::Tool { .. } => {}
         }
     }
@@ -132,11 +163,34 @@ impl Block {
 #[derive(Debug, Default)]
 pub(super) struct Blocks(pub(super) VecDeque<Block>);
 
+/// Sources that came when no text was open to hold them: the next text does.
+#[derive(Debug, Default)]
+pub(super) struct Early(Vec<String>);
+
+impl Early {
+    /// Keeps a source for the next text.
+    pub(super) fn keep(&mut self, source: &str) {
+        self.0.push(source.to_owned());
+    }
+
+    /// All that were kept, for a text.
+    pub(super) fn take(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.0)
+    }
+}
+
 impl Blocks {
+    /// Whether a block of text is among them.
+    pub(super) fn has_text(&self) -> bool {
+        self.0.iter().any(|block| matches!(block.kind, Kind::Text))
+    }
+
     /// Adds a piece to the block that it belongs to. A piece of an unknown call is dropped.
     pub(super) fn add(&mut self, piece: &Piece<'_>) {
         let home = match piece {
-            Piece::Json { .. } => self.0.iter_mut().rev().find(|block| block.takes(piece)),
+            Piece::Json { .. } | Piece::Citation(_) => {
+                self.0.iter_mut().rev().find(|block| block.takes(piece))
+            }
             _ => self.0.back_mut().filter(|block| block.takes(piece)),
         };
         if let Some(block) = home {

@@ -4,7 +4,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::answer::Answer;
-use super::blocks::{Block, Blocks, Kind, Piece};
+use super::blocks::{Block, Blocks, Early, Kind, Piece};
 use super::ids::Ids;
 use crate::wire::chat::{Delta, End};
 use crate::wire::dialect::{Call, Encode};
@@ -29,11 +29,17 @@ pub(super) struct Translated {
     answer: Answer,
     ids: Ids,
     blocks: Blocks,
+    early: Early,
 }
 
 impl Translated {
     pub(super) fn new(call: &Call) -> Self {
-        Self { answer: Answer::new(call), ids: Ids::default(), blocks: Blocks::default() }
+        Self {
+            answer: Answer::new(call),
+            ids: Ids::default(),
+            blocks: Blocks::default(),
+            early: Early::default(),
+        }
     }
 }
 
@@ -41,8 +47,18 @@ impl Encode for Translated {
     fn frame(&mut self, _frame: &Frame, deltas: &[Delta<'_>], _out: &mut BytesMut) {
         for delta in deltas {
             self.answer.note(delta);
-            if let Some(piece) = Piece::of(delta, &mut self.ids) {
-                self.blocks.add(&piece);
+            match Piece::of(delta, &mut self.ids) {
+                Some(Piece::Citation(source)) if !self.blocks.has_text() => {
+                    self.early.keep(&source);
+                }
+                Some(piece) => {
+                    self.blocks.add(&piece);
+                    if matches!(piece, Piece::Text(_)) {
+                        let early = self.early.take().into_iter().map(Piece::Citation);
+                        early.for_each(|source| self.blocks.add(&source));
+                    }
+                }
+                None => {}
             }
         }
     }
@@ -60,7 +76,13 @@ impl Encode for Translated {
 fn block_json(block: &Block) -> String {
     let content = &block.content;
     match &block.kind {
-        Kind::Text => format!(r#"{{"type":"text","text":{}}}"#, quoted(content)),
+        Kind::Text if block.citations.is_empty() => {
+            format!(r#"{{"type":"text","text":{}}}"#, quoted(content))
+        }
+        Kind::Text => {
+            let (text, citations) = (quoted(content), block.citations.join(","));
+            format!(r#"{{"type":"text","text":{text},"citations":[{citations}]}}"#)
+        }
         Kind::Thinking { signature } => format!(
             r#"{{"type":"thinking","thinking":{},"signature":{}}}"#,
             quoted(content),

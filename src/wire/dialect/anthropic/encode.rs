@@ -6,7 +6,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::answer::Answer;
-use super::blocks::{Block, Blocks, Kind, Piece};
+use super::blocks::{Block, Blocks, Early, Kind, Piece};
 use super::error;
 use super::event::type_of;
 use super::ids::Ids;
@@ -85,6 +85,7 @@ pub(super) struct Translated {
     index: u64,
     /// Blocks that wait until it ends.
     waiting: Blocks,
+    early: Early,
 }
 
 impl Encode for Translated {
@@ -124,10 +125,24 @@ impl Translated {
             open: None,
             index: 0,
             waiting: Blocks::default(),
+            early: Early::default(),
         }
     }
 
+    /// State that follows a text waits for what comes next, since that may be sources, which belong to
+    /// the text.
     fn piece(&mut self, piece: &Piece<'_>, out: &mut BytesMut) {
+        if self.open.as_ref().is_some_and(|open| matches!(open.kind, Kind::Text)) {
+            match piece {
+                Piece::Signature(_) | Piece::Redacted(_) => return self.waiting.add(piece),
+                Piece::Citation(_) => {}
+                _ => self.release(out),
+            }
+        } else if let Piece::Citation(source) = piece
+            && !self.waiting.has_text()
+        {
+            return self.early.keep(source);
+        }
         if let Some(open) = self.open.as_mut().filter(|open| open.takes(piece)) {
             open.note(piece);
             let may_end = open.may_end();
@@ -141,6 +156,7 @@ impl Translated {
                 block.note(piece);
                 write_piece(self.index, piece, out);
                 self.open = Some(block);
+                self.cite_early(out);
             }
         } else {
             self.waiting.add(piece);
@@ -162,21 +178,34 @@ impl Translated {
         let content = match &block.kind {
             Kind::Text => Piece::Text(&block.content),
             Kind::Thinking { .. } => Piece::Thinking(&block.content),
-            Kind::Redacted => Piece::Redacted(&block.content),
+            Kind::Redacted => Piece::Redacted(block.content.as_str().into()),
             Kind::Tool { call, .. } => Piece::Json { call: *call, json: &block.content },
         };
         if !block.content.is_empty() {
             write_piece(self.index, &content, out);
         }
+        for source in &block.citations {
+            write_piece(self.index, &Piece::Citation(source.clone()), out);
+        }
         if let Kind::Thinking { signature: Some(signature) } = &block.kind {
-            write_piece(self.index, &Piece::Signature(signature), out);
+            write_piece(self.index, &Piece::Signature(signature.as_str().into()), out);
         }
         self.open = Some(block);
+        self.cite_early(out);
+    }
+
+    /// The text that has just begun holds the sources that waited for one.
+    fn cite_early(&mut self, out: &mut BytesMut) {
+        if self.open.as_ref().is_some_and(|open| matches!(open.kind, Kind::Text)) {
+            for source in self.early.take() {
+                write_piece(self.index, &Piece::Citation(source), out);
+            }
+        }
     }
 
     fn start(&mut self, out: &mut BytesMut) {
         if !std::mem::replace(&mut self.started, true) {
-            let message = self.answer.message("[]", r#""stop_reason":null,"stop_sequence":null"#);
+            let message = self.answer.beginning();
             let event = format!(r#"{{"type":"message_start","message":{{{message}}}}}"#);
             sse::write(Some(b"message_start"), event.as_bytes(), out);
         }
@@ -230,6 +259,12 @@ fn write_piece(index: u64, piece: &Piece<'_>, out: &mut BytesMut) {
             // The end of the block's own start event: this kind knows no deltas.
             out.put_slice(quoted(data).as_bytes());
             return out.put_slice(b"}}\n\n");
+        }
+        Piece::Citation(source) => {
+            let event = format!(
+                r#"{{"type":"content_block_delta","index":{index},"delta":{{"type":"citations_delta","citation":{source}}}}}"#
+            );
+            return sse::write(Some(b"content_block_delta"), event.as_bytes(), out);
         }
         Piece::Tool { .. } => return,
     };

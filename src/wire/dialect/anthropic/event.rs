@@ -6,7 +6,9 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::wire::chat::{Citation, Stop, Usage};
+use super::finish::REASONS;
+use crate::wire::chat::{Citation, Origin, Stop, Usage};
+use crate::wire::finish;
 use crate::wire::json::text;
 
 /// One event of a stream.
@@ -215,20 +217,15 @@ pub(super) fn stop(
     details: Option<&RawValue>,
 ) -> Option<Stop> {
     let reason = text(reason?)?;
-    Some(match reason.as_ref() {
-        "end_turn" => Stop::End,
-        "stop_sequence" => Stop::Sequence(sequence.and_then(text).map(Cow::into_owned)),
-        "max_tokens" => Stop::MaxTokens,
-        "model_context_window_exceeded" => Stop::ContextFull,
-        "tool_use" => Stop::ToolUse,
-        "pause_turn" => Stop::Pause,
-        "refusal" => {
+    Some(match finish::stop(REASONS, &reason)? {
+        Stop::Sequence(_) => Stop::Sequence(sequence.and_then(text).map(Cow::into_owned)),
+        Stop::Refusal(_) => {
             let details =
                 details.and_then(|raw| serde_json::from_str::<StopDetails<'_>>(raw.get()).ok());
             let explanation = details.and_then(|details| details.explanation).and_then(text);
             Stop::Refusal(explanation.map(Cow::into_owned))
         }
-        other => Stop::Other(other.to_owned()),
+        said => said,
     })
 }
 
@@ -250,11 +247,15 @@ struct Cited<'a> {
 pub(super) fn citation(raw: &RawValue) -> Option<Citation> {
     let cited: Cited<'_> = serde_json::from_str(raw.get()).ok()?;
     let owned = |raw: Option<&RawValue>| raw.and_then(text).map(Cow::into_owned);
+    let origin = if cited.url.is_some() { Origin::Web } else { Origin::Document };
+    let source = owned(cited.source);
+    let is_address = source.as_deref().is_some_and(|source| source.contains("://"));
     Some(Citation {
-        url: owned(cited.url).or_else(|| owned(cited.source)),
+        origin,
+        url: owned(cited.url).or_else(|| source.clone().filter(|_| is_address)),
         title: owned(cited.title).or_else(|| owned(cited.document_title)),
+        id: source,
         cited_text: owned(cited.words),
-        start: None,
-        end: None,
+        ..Citation::default()
     })
 }

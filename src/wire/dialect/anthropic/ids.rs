@@ -1,4 +1,5 @@
-//! Ids of tool calls: this dialect takes letters, digits, `_` and `-` only, others take more.
+//! Ids of tool calls: upstreams of this dialect take letters, digits, `_` and `-` only, others take
+//! more. Callers are shown ids as they come.
 //!
 //! The mapping is a pure function of the id, so that a call and its result, which arrive in
 //! different requests, always meet again. It never lets two ids of one message collide.
@@ -28,10 +29,12 @@ pub(super) fn sanitised(id: &str) -> String {
 pub(super) struct Ids(HashSet<String>);
 
 impl Ids {
-    /// The id to show for an upstream's id: acceptable, and not given out before.
+    /// The id to show for an upstream's id: the same, unless it is empty or was given out before. No
+    /// client checks its characters, and some models need their own ids back (Kimi K2's
+    /// `functions.NAME:0`).
     pub(super) fn assign(&mut self, id: &str) -> String {
-        let wanted = sanitised(id);
-        let mut unique = wanted.clone();
+        let wanted = if id.is_empty() { "toolu" } else { id };
+        let mut unique = wanted.to_owned();
         let mut n = 2_u32;
         while !self.0.insert(unique.clone()) {
             unique = format!("{wanted}_{n}");

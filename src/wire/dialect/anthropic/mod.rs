@@ -22,6 +22,8 @@ mod decode;
 mod encode;
 mod error;
 mod event;
+mod finish;
+mod foreign;
 mod hosted;
 mod ids;
 mod prompt;
@@ -78,7 +80,7 @@ impl Dialect for Anthropic {
     }
 
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
-        request::edit(body, target)
+        request::edit(&foreign::removed(body), target)
     }
 
     fn edit_hosted(
@@ -87,9 +89,10 @@ impl Dialect for Anthropic {
         target: &Target<'_>,
         header: &dyn Fn(&str) -> Option<String>,
     ) -> Result<String, Fault> {
+        let body = foreign::removed(body);
         match target.quirks.hosting {
-            Some(hosting) => hosted::edit(hosting, body, target, header),
-            None => request::edit(body, target),
+            Some(hosting) => hosted::edit(hosting, &body, target, header),
+            None => request::edit(&body, target),
         }
     }
 

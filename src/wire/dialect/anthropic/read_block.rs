@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::request::parse;
 use crate::wire::chat::{Document, Fault, Image, Part, Scheme, Signature, Source};
+use crate::wire::seal;
 
 /// Where blocks stand; it decides which types may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,14 +113,20 @@ fn block(json: &str, at: &str, place: Place) -> Result<Part, Fault> {
         }
         "thinking" if place == Place::Assistant => {
             let Thinking { thinking, signature } = parse(json, at)?;
-            let signature = signature
-                .filter(|value| !value.is_empty())
-                .map(|value| Signature { value, scheme: Scheme::Anthropic });
+            let signature = signature.filter(|value| !value.is_empty()).and_then(|value| {
+                let (value, scheme, _) = seal::given_back(&value, Scheme::Anthropic)?;
+                Some(Signature { value: value.to_owned(), scheme })
+            });
             Ok(Part::Reasoning { text: thinking, signature })
         }
         "redacted_thinking" if place == Place::Assistant => {
             let Redacted { data } = parse(json, at)?;
-            Ok(Part::RedactedReasoning { data, scheme: Scheme::Anthropic })
+            Ok(match seal::given_back(&data, Scheme::Anthropic) {
+                Some((data, scheme, _)) => {
+                    Part::RedactedReasoning { data: data.to_owned(), scheme }
+                }
+                None => Part::Reasoning { text: String::new(), signature: None },
+            })
         }
         "image" | "document" | "tool_result" | "tool_use" | "thinking" | "redacted_thinking" => {
             Err(Fault::field(format!("{at}.type"), "is a block that cannot stand in this place"))

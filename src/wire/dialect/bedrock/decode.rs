@@ -181,13 +181,8 @@ impl Decoder {
         while let Some(index) = self.open.first().map(|block| block.index) {
             self.close(index, out);
         }
-        match reason.and_then(event::stop) {
-            Some(Ok(reason)) => out.push(Delta::Stop { choice: 0, reason }),
-            Some(Err(broken)) => {
-                let message = format!("the model's output was broken ({broken})");
-                return Some(End::Failed(Fault::new(Kind::Upstream, message)));
-            }
-            None => {}
+        if let Some(reason) = reason.and_then(event::stop) {
+            out.push(Delta::Stop { choice: 0, reason });
         }
         self.stopped = true;
         (self.stopped && self.counted).then_some(End::Complete)

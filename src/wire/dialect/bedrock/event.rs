@@ -8,7 +8,9 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::wire::chat::{Citation, Stop, Usage};
+use super::finish::REASONS;
+use crate::wire::chat::{Citation, Origin, Stop, Usage};
+use crate::wire::finish;
 use crate::wire::json::text;
 
 /// The payload of any event of a stream. Which members it has depends on the event.
@@ -194,12 +196,17 @@ impl Cited<'_> {
             .and_then(|raw| serde_json::from_str(raw.get()).ok())
             .unwrap_or_default();
         let quoted: String = quoted.iter().filter_map(|words| owned(words.text)).collect();
+        let web = location.web.and_then(|web| owned(web.url));
+        let origin = if web.is_some() { Origin::Web } else { Origin::Document };
+        let source = owned(self.source);
+        let is_address = source.as_deref().is_some_and(|source| source.contains("://"));
         Citation {
-            url: location.web.and_then(|web| owned(web.url)).or_else(|| owned(self.source)),
+            origin,
+            url: web.or_else(|| source.clone().filter(|_| is_address)),
             title: owned(self.title),
+            id: source,
             cited_text: (!quoted.is_empty()).then_some(quoted),
-            start: None,
-            end: None,
+            ..Citation::default()
         }
     }
 }
@@ -238,18 +245,7 @@ pub(super) fn number(raw: Option<&RawValue>) -> Option<u64> {
     raw.and_then(|raw| raw.get().parse().ok())
 }
 
-/// Why an answer stopped; `Err` is the vendor's word for one that did not, but came out broken.
-pub(super) fn stop(reason: &RawValue) -> Option<Result<Stop, String>> {
-    let reason = text(reason)?;
-    Some(Ok(match reason.as_ref() {
-        "end_turn" => Stop::End,
-        // The vendor does not say which.
-        "stop_sequence" => Stop::Sequence(None),
-        "max_tokens" => Stop::MaxTokens,
-        "model_context_window_exceeded" => Stop::ContextFull,
-        "tool_use" => Stop::ToolUse,
-        "content_filtered" | "guardrail_intervened" => Stop::ContentFilter,
-        broken if broken.starts_with("malformed_") => return Some(Err(broken.to_owned())),
-        other => Stop::Other(other.to_owned()),
-    }))
+/// Why an answer stopped.
+pub(super) fn stop(reason: &RawValue) -> Option<Stop> {
+    finish::stop(REASONS, &text(reason)?)
 }

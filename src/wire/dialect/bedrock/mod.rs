@@ -10,6 +10,7 @@ use crate::wire::framing::Framing;
 
 mod decode;
 mod event;
+mod finish;
 mod media;
 mod tools;
 mod write;

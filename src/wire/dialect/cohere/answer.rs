@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::wire::chat::{Citation, Stop, Usage};
+use crate::wire::citations::AnswerText;
 use crate::wire::json::quoted;
 
 /// The word for a stop (`reference/wire-formats.md` 14.1). This version of the API has none for a
@@ -10,12 +11,14 @@ use crate::wire::json::quoted;
 pub(super) fn finish_reason(stop: &Stop, called: bool, refused: bool) -> &'static str {
     match stop {
         Stop::ToolUse => "TOOL_CALL",
-        Stop::End | Stop::Other(_) if called => "TOOL_CALL",
+        Stop::End if called => "TOOL_CALL",
         Stop::Sequence(_) => "STOP_SEQUENCE",
         Stop::MaxTokens | Stop::ContextFull => "MAX_TOKENS",
         Stop::Refusal(None) if refused => "COMPLETE",
         Stop::Refusal(_) | Stop::ContentFilter => "ERROR_TOXIC",
-        Stop::End | Stop::Pause | Stop::Other(_) => "COMPLETE",
+        Stop::End | Stop::Pause => "COMPLETE",
+        // An answer that ended so is told as an error; see `wire::finish`.
+        Stop::Failed(_) | Stop::Other(_) => "ERROR",
     }
 }
 
@@ -37,26 +40,19 @@ pub(super) fn usage(usage: &Usage) -> String {
     out
 }
 
-/// A citation. Every source is a document here.
-pub(super) fn citation(citation: &Citation) -> String {
-    let text = quoted(citation.cited_text.as_deref().unwrap_or_default());
-    let (url, title) = (citation.url.as_deref(), citation.title.as_deref());
-    let members = [("title", title), ("url", url)];
+/// A citation: the stretch of the answer, and its source. Every source is a document here, in which its
+/// own words are called `snippet`.
+pub(super) fn citation(citation: &Citation, said: &AnswerText) -> String {
+    let (start, end) = said.span(citation);
+    let text = quoted(said.between((start, end)).0);
+    let (url, title) = (citation.address(), citation.title.as_deref());
+    let members = [("title", title), ("url", url), ("snippet", citation.cited_text.as_deref())];
     let said = members.iter().filter_map(|(name, value)| Some((name, (*value)?)));
     let document: Vec<String> =
         said.map(|(name, value)| format!("{}:{}", quoted(name), quoted(value))).collect();
-    let id = quoted(url.or(title).unwrap_or_default());
-    let mut out = String::from("{");
-    for (name, place) in [("start", citation.start), ("end", citation.end)] {
-        if let Some(place) = place {
-            write!(out, r#""{name}":{place},"#).unwrap_or_default();
-        }
-    }
+    let id = quoted(citation.id.as_deref().or(url).or(title).unwrap_or_default());
     let document = document.join(",");
-    write!(
-        out,
-        r#""text":{text},"sources":[{{"type":"document","id":{id},"document":{{{document}}}}}],"type":"TEXT_CONTENT"}}"#
+    format!(
+        r#"{{"start":{start},"end":{end},"text":{text},"sources":[{{"type":"document","id":{id},"document":{{{document}}}}}],"type":"TEXT_CONTENT"}}"#
     )
-    .unwrap_or_default();
-    out
 }

@@ -3,7 +3,8 @@
 use bytes::{BufMut, BytesMut};
 
 use super::answer::{citation, finish_reason, usage};
-use crate::wire::chat::{Delta, End, Stop, Usage};
+use crate::wire::chat::{Citation, Delta, End, Stop, Usage};
+use crate::wire::citations::AnswerText;
 use crate::wire::dialect::{Call, Encode};
 use crate::wire::framing::Frame;
 use crate::wire::json::quoted;
@@ -15,7 +16,9 @@ pub(super) struct Collect {
     /// Blocks in order: whether it is reasoning, and the text.
     content: Vec<(bool, String)>,
     calls: Vec<Tool>,
-    citations: Vec<String>,
+    citations: Vec<Citation>,
+    /// The text that they are about.
+    said: AnswerText,
     refused: bool,
     stop: Option<Stop>,
     usage: Usage,
@@ -35,6 +38,7 @@ impl Collect {
             content: Vec::new(),
             calls: Vec::new(),
             citations: Vec::new(),
+            said: AnswerText::default(),
             refused: false,
             stop: None,
             usage: Usage::default(),
@@ -68,7 +72,10 @@ impl Collect {
             )
         };
         list("tool_calls", self.calls.iter().map(call).collect());
-        list("citations", self.citations.clone());
+        list(
+            "citations",
+            self.citations.iter().map(|source| citation(source, &self.said)).collect(),
+        );
         members.join(",")
     }
 }
@@ -77,7 +84,10 @@ impl Encode for Collect {
     fn frame(&mut self, _frame: &Frame, deltas: &[Delta<'_>], _out: &mut BytesMut) {
         for delta in deltas {
             match delta {
-                Delta::Text { choice: 0, text } => self.say(false, text),
+                Delta::Text { choice: 0, text } => {
+                    self.said.push(text);
+                    self.say(false, text);
+                }
                 Delta::Refusal { choice: 0, text } => {
                     self.refused = true;
                     self.say(false, text);
@@ -93,7 +103,7 @@ impl Encode for Collect {
                         tool.arguments.push_str(json);
                     }
                 }
-                Delta::Citation(source) => self.citations.push(citation(source)),
+                Delta::Citation(source) => self.citations.push(source.clone()),
                 Delta::Usage(usage) => self.usage.replace_with(usage),
                 Delta::Stop { choice: 0, reason } => self.stop = Some(reason.clone()),
                 _ => {}

@@ -10,9 +10,11 @@ use serde_json::value::RawValue;
 use super::event::{
     Called, Change, Content, Event, Message, Raw, Whole, citations, filled, list, logprobs, usage,
 };
+use super::finish::REASONS;
 use crate::wire::chat::{Delta, End, Fault, Kind, Stop};
 use crate::wire::dialect::Decode;
 use crate::wire::error_body;
+use crate::wire::finish;
 use crate::wire::framing::Frame;
 use crate::wire::json;
 use crate::wire::template::Template;
@@ -187,20 +189,13 @@ impl Decoder {
             );
             return End::Failed(fault);
         }
-        out.push(Delta::Stop { choice: 0, reason: self.reason(&word) });
+        let said = if word.is_empty() { None } else { finish::stop(REASONS, &word) };
+        let reason = match said {
+            None | Some(Stop::End) if !self.ids.is_empty() => Stop::ToolUse,
+            said => said.unwrap_or(Stop::End),
+        };
+        out.push(Delta::Stop { choice: 0, reason });
         End::Complete
-    }
-
-    fn reason(&self, word: &str) -> Stop {
-        match word {
-            "TOOL_CALL" => Stop::ToolUse,
-            "COMPLETE" | "" if !self.ids.is_empty() => Stop::ToolUse,
-            "COMPLETE" | "" => Stop::End,
-            "STOP_SEQUENCE" => Stop::Sequence(None),
-            "MAX_TOKENS" => Stop::MaxTokens,
-            "ERROR_TOXIC" => Stop::ContentFilter,
-            other => Stop::Other(other.to_owned()),
-        }
     }
 }
 
@@ -219,7 +214,7 @@ fn spoken<'f>(message: &Message<'f>, out: &mut Vec<Delta<'f>>) {
     }
 }
 
-/// The words that say that an answer failed.
+/// The words with which the vendor tells of an error within a stream.
 fn failure(word: &str) -> Option<Kind> {
     match word {
         "ERROR" => Some(Kind::Upstream),

@@ -11,6 +11,7 @@ use bytes::{BufMut, BytesMut};
 use super::answer::{citation, finish_reason, usage};
 use super::{decode, error};
 use crate::wire::chat::{Delta, End, Stop, Usage};
+use crate::wire::citations::AnswerText;
 use crate::wire::dialect::{Call, Encode};
 use crate::wire::framing::Frame;
 use crate::wire::json::{quoted, write_str};
@@ -49,9 +50,13 @@ impl Encode for Verbatim {
             }
             return out.put_slice(DONE);
         };
-        match last.filter(|frame| matches!(end, End::Failed(_)) && decode::has_error(&frame.data)) {
-            Some(frame) => sse::write(name(frame), &frame.data, out),
-            None => sse::write(Some(b"message-end"), error::event(end, &fault).as_bytes(), out),
+        let told = |frame: &&Frame| matches!(end, End::Failed(_)) && decode::has_error(&frame.data);
+        if let Some(frame) = last.filter(told) {
+            sse::write(name(frame), &frame.data, out);
+        } else {
+            // The vendor counts at the end only.
+            let event = error::event(end, &fault, &Usage::default());
+            sse::write(Some(b"message-end"), event.as_bytes(), out);
         }
     }
 }
@@ -72,6 +77,8 @@ pub(super) struct Stream {
     /// The ordinal of the call that is open, or that comes next.
     calls: u32,
     citations: u64,
+    /// The text that they are about.
+    said: AnswerText,
     called: bool,
     refused: bool,
     stop: Option<Stop>,
@@ -108,6 +115,7 @@ impl Stream {
             waiting: VecDeque::new(),
             calls: 0,
             citations: 0,
+            said: AnswerText::default(),
             called: false,
             refused: false,
             stop: None,
@@ -247,7 +255,10 @@ impl Encode for Stream {
         for delta in deltas {
             match delta {
                 Delta::Start { .. } => self.start(out),
-                Delta::Text { choice: 0, text } => self.say(Kind::Text, text, out),
+                Delta::Text { choice: 0, text } => {
+                    self.said.push(text);
+                    self.say(Kind::Text, text, out);
+                }
                 // It has no place of its own here.
                 Delta::Refusal { choice: 0, text } => {
                     self.refused = true;
@@ -256,7 +267,7 @@ impl Encode for Stream {
                 Delta::Reasoning { choice: 0, text } => self.say(Kind::Thinking, text, out),
                 Delta::ToolStart { choice: 0, id, name, .. } => self.begin_call(id, name, out),
                 Delta::ToolArguments { choice: 0, call, json } => self.arguments(*call, json, out),
-                Delta::Citation(source) => self.cite(&citation(source), out),
+                Delta::Citation(source) => self.cite(&citation(source, &self.said), out),
                 Delta::Usage(usage) => self.usage.replace_with(usage),
                 Delta::Stop { choice: 0, reason } => self.stop = Some(reason.clone()),
                 _ => {}
@@ -267,7 +278,7 @@ impl Encode for Stream {
     fn finish(&mut self, end: &End, _last: Option<&Frame>, out: &mut BytesMut) {
         if let Some(fault) = end.fault() {
             // Nothing is closed: a client must not take half a tool call for a whole one.
-            let event = error::event(end, &fault);
+            let event = error::event(end, &fault, &self.usage);
             return sse::write(Some(b"message-end"), event.as_bytes(), out);
         }
         self.start(out);

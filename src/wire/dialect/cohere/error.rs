@@ -2,8 +2,10 @@
 
 use serde_json::json;
 
-use crate::wire::chat::{End, Fault, Kind};
+use super::answer::usage;
+use crate::wire::chat::{End, Fault, Kind, Usage};
 use crate::wire::error_body;
+use crate::wire::json::quoted;
 
 /// Stands for a token that is not valid, beside 401.
 const INVALID_TOKEN: u16 = 498;
@@ -43,12 +45,14 @@ pub(super) fn body(fault: &Fault, request_id: &str) -> String {
     json!({ "id": request_id, "message": message(fault) }).to_string()
 }
 
-/// The last event of a stream that failed.
-pub(super) fn event(end: &End, fault: &Fault) -> String {
+/// The last event of a stream that failed, with the usage so far: clients insist on it.
+pub(super) fn event(end: &End, fault: &Fault, used: &Usage) -> String {
     let late = matches!(end, End::TimedOut(_)) || fault.kind == Kind::Timeout;
     let reason = if late { "TIMEOUT" } else { "ERROR" };
-    let delta = json!({ "error": message(fault), "finish_reason": reason });
-    format!(r#"{{"type":"message-end","delta":{delta}}}"#)
+    let (error, usage) = (quoted(&message(fault)), usage(used));
+    format!(
+        r#"{{"type":"message-end","delta":{{"error":{error},"finish_reason":"{reason}","usage":{usage}}}}}"#
+    )
 }
 
 /// Reads the body of an error response.

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::wire::chat::{Citation, Usage};
+use crate::wire::chat::{Citation, Origin, Usage};
 use crate::wire::json;
 
 pub(super) type Raw<'a> = Option<&'a RawValue>;
@@ -167,6 +167,8 @@ struct CitationBody {
 
 #[derive(Deserialize)]
 struct Source {
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
     #[serde(default)]
     id: Option<String>,
     #[serde(default, alias = "tool_output")]
@@ -183,12 +185,20 @@ pub(super) fn citations(raw: Raw<'_>) -> Vec<Citation> {
                 let found = source.document.as_ref()?.get(name)?.as_str()?;
                 Some(found.to_owned())
             };
+            let origin = if source.kind.as_deref() == Some("tool") {
+                Origin::Tool
+            } else {
+                Origin::Document
+            };
             out.push(Citation {
+                origin,
                 url: word("url"),
                 title: word("title").or_else(|| source.id.clone()),
-                cited_text: body.text.clone(),
+                id: source.id.clone(),
+                cited_text: word("snippet").or_else(|| word("text")).or_else(|| body.text.clone()),
                 start: body.start,
                 end: body.end,
+                mark: None,
             });
         }
     }

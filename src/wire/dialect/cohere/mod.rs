@@ -17,6 +17,7 @@ mod decode;
 mod encode;
 mod error;
 mod event;
+mod finish;
 mod prompt;
 mod read;
 mod request;

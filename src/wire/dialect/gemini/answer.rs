@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::calls::Calls;
-use crate::wire::chat::{Citation, Delta, Stop, Usage};
+use crate::wire::chat::{Citation, Delta, Origin, Stop, Usage};
+use crate::wire::citations::AnswerText;
 use crate::wire::dialect::Call;
 use crate::wire::json::{Members, mended, quoted, text};
 
@@ -21,6 +22,8 @@ pub(super) struct Answer {
     /// The alternatives by number; the first is always there.
     pub(super) choices: Vec<Choice>,
     citations: Vec<Citation>,
+    /// The text that they are about.
+    said: AnswerText,
 }
 
 /// What is known of one alternative.
@@ -28,8 +31,6 @@ pub(super) struct Answer {
 pub(super) struct Choice {
     stop: Option<Stop>,
     refused: bool,
-    /// Its text so far is ASCII: characters are bytes.
-    wide: bool,
     pub(super) calls: Calls,
 }
 
@@ -41,6 +42,7 @@ impl Answer {
             usage: Usage::default(),
             choices: vec![Choice::default()],
             citations: Vec::new(),
+            said: AnswerText::default(),
         }
     }
 
@@ -66,9 +68,11 @@ impl Answer {
             }
             Delta::Text { choice, text } | Delta::Refusal { choice, text } => {
                 let refused = matches!(delta, Delta::Refusal { .. });
+                if *choice == 0 {
+                    self.said.push(text);
+                }
                 if let Some(choice) = self.choice(*choice) {
                     choice.refused |= refused;
-                    choice.wide |= !text.is_ascii();
                 }
             }
             Delta::Reasoning { choice, .. }
@@ -122,30 +126,32 @@ impl Answer {
             write!(out, r#","finishMessage":{}"#, quoted(words)).unwrap_or_default();
         }
         if at == 0 {
-            out.push_str(&self.grounding(choice.wide));
+            out.push_str(&self.grounding());
         }
         out
     }
 
-    /// Sources, as the vendor tells those that it searched for. Places are counted in bytes there, and
-    /// are told only where that is the same as characters.
-    fn grounding(&self, wide: bool) -> String {
-        if self.citations.is_empty() {
-            return String::new();
-        }
+    /// Sources, as the vendor tells those that it searched for: each once, and the places that it
+    /// supports, which are counted in bytes here.
+    fn grounding(&self) -> String {
         let (mut chunks, mut supports) = (Vec::new(), Vec::new());
-        for (index, source) in self.citations.iter().enumerate() {
-            let member = |name: &str, value: &Option<String>| {
-                value.as_ref().map(|value| format!(r#""{name}":{}"#, quoted(value)))
-            };
-            let members = [member("uri", &source.url), member("title", &source.title)];
-            let members: Vec<String> = members.into_iter().flatten().collect();
-            chunks.push(format!(r#"{{"web":{{{}}}}}"#, members.join(",")));
-            if let (Some(start), Some(end), false) = (source.start, source.end, wide) {
+        for source in &self.citations {
+            let Some(chunk) = ground(source) else { continue };
+            let known = chunks.iter().position(|known| *known == chunk);
+            let index = known.unwrap_or(chunks.len());
+            if known.is_none() {
+                chunks.push(chunk);
+            }
+            if let Some(place) = self.said.place(source) {
+                let (words, (start, end)) = self.said.between(place);
+                let words = quoted(words);
                 supports.push(format!(
-                    r#"{{"segment":{{"startIndex":{start},"endIndex":{end}}},"groundingChunkIndices":[{index}]}}"#
+                    r#"{{"segment":{{"startIndex":{start},"endIndex":{end},"text":{words}}},"groundingChunkIndices":[{index}]}}"#
                 ));
             }
+        }
+        if chunks.is_empty() {
+            return String::new();
         }
         format!(
             r#","groundingMetadata":{{"groundingChunks":[{}],"groundingSupports":[{}]}}"#,
@@ -153,6 +159,25 @@ impl Answer {
             supports.join(",")
         )
     }
+}
+
+/// A source as the vendor names those of its kind. `None`: it has no kind for it, since what stands on
+/// the web must have an address, and results of functions are no sources.
+fn ground(source: &Citation) -> Option<String> {
+    let member = |name: &str, value: &str| format!(r#""{name}":{}"#, quoted(value));
+    let uri = source.address().map(|uri| member("uri", uri));
+    let title =
+        Some(source.name()).filter(|name| !name.is_empty()).map(|name| member("title", name));
+    let (kind, members) = match (source.origin, &uri) {
+        (Origin::Document, _) => {
+            let words = source.cited_text.as_deref().map(|words| member("text", words));
+            ("retrievedContext", [uri, title, words])
+        }
+        (_, Some(_)) => ("web", [uri, title, None]),
+        (_, None) => return None,
+    };
+    let members: Vec<String> = members.into_iter().flatten().collect();
+    Some(format!(r#"{{"{kind}":{{{}}}}}"#, members.join(",")))
 }
 
 #[derive(Debug, Deserialize)]

@@ -4,7 +4,9 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::finish::{NUMBERED, REASONS};
 use crate::wire::chat::{Stop, Usage};
+use crate::wire::finish;
 use crate::wire::json::text;
 
 /// A chunk of a stream, or a whole answer: the vendor has one shape for both.
@@ -140,71 +142,29 @@ pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
     (usage != Usage::default()).then_some(usage)
 }
 
-/// What a finish means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Finish {
-    /// The answer stopped.
-    Stop(Stop),
-    /// The model's output could not be used; the vendor's own word.
-    Failed(String),
-}
-
-/// The vendor's numbers for finish reasons, where enumerations are asked for as such.
-const NUMBERED: [&str; 19] = [
-    "FINISH_REASON_UNSPECIFIED",
-    "STOP",
-    "MAX_TOKENS",
-    "SAFETY",
-    "RECITATION",
-    "OTHER",
-    "LANGUAGE",
-    "BLOCKLIST",
-    "PROHIBITED_CONTENT",
-    "SPII",
-    "MALFORMED_FUNCTION_CALL",
-    "IMAGE_SAFETY",
-    "UNEXPECTED_TOOL_CALL",
-    "TOO_MANY_TOOL_CALLS",
-    "IMAGE_PROHIBITED_CONTENT",
-    "IMAGE_OTHER",
-    "NO_IMAGE",
-    "IMAGE_RECITATION",
-    "MISSING_THOUGHT_SIGNATURE",
-];
-
 /// Why an alternative ended. `None`: it did not say. `called`: it called tools, which has no word of
-/// its own here.
-pub(super) fn finish(raw: Option<&RawValue>, called: bool) -> Option<Finish> {
+/// its own here. A failure is told with the vendor's own message about it.
+pub(super) fn finish(
+    raw: Option<&RawValue>,
+    message: Option<&RawValue>,
+    called: bool,
+) -> Option<Stop> {
     let raw = raw?;
     let number = raw.get().parse::<usize>().ok();
-    let word = match number.and_then(|number| NUMBERED.get(number)) {
-        Some(word) => (*word).into(),
+    let named = number.and_then(|number| REASONS.get(..NUMBERED)?.get(number));
+    let word = match named {
+        Some(row) => row.word.into(),
         None if number.is_some() => raw.get().into(),
         None => text(raw)?,
     };
-    Some(match word.as_ref() {
-        "" | "FINISH_REASON_UNSPECIFIED" => return None,
-        "STOP" if called => Finish::Stop(Stop::ToolUse),
-        "STOP" => Finish::Stop(Stop::End),
-        "MAX_TOKENS" => Finish::Stop(Stop::MaxTokens),
-        "CONTINUATION" => Finish::Stop(Stop::Pause),
-        "SAFETY"
-        | "RECITATION"
-        | "LANGUAGE"
-        | "BLOCKLIST"
-        | "PROHIBITED_CONTENT"
-        | "SPII"
-        | "MODEL_ARMOR"
-        | "IMAGE_SAFETY"
-        | "IMAGE_OTHER"
-        | "IMAGE_PROHIBITED_CONTENT"
-        | "IMAGE_RECITATION" => Finish::Stop(Stop::ContentFilter),
-        "MALFORMED_FUNCTION_CALL"
-        | "UNEXPECTED_TOOL_CALL"
-        | "TOO_MANY_TOOL_CALLS"
-        | "MISSING_THOUGHT_SIGNATURE"
-        | "MALFORMED_RESPONSE"
-        | "OTHER" => Finish::Failed(word.into_owned()),
-        other => Finish::Stop(Stop::Other(other.to_owned())),
+    Some(match finish::stop(REASONS, &word)? {
+        Stop::End if called => Stop::ToolUse,
+        Stop::Failed(mut fault) => {
+            if let Some(words) = message.and_then(text).filter(|words| !words.is_empty()) {
+                fault.message = format!("{}: {words}", fault.message);
+            }
+            Stop::Failed(fault)
+        }
+        said => said,
     })
 }

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::wire::chat::{Citation, Delta};
+use crate::wire::chat::{Citation, Delta, Origin};
 use crate::wire::json::{quoted, text};
 
 /// Beyond this much text, places in it are not told any more.
@@ -69,6 +69,14 @@ struct Support<'a> {
     grounding_chunk_indices: Option<Vec<usize>>,
 }
 
+impl<'a> Ground<'a> {
+    fn source(&self) -> Option<(Origin, &Source<'a>)> {
+        let web = self.web.as_ref().or(self.maps.as_ref());
+        let context = || Some((Origin::Document, self.retrieved_context.as_ref()?));
+        web.map(|web| (Origin::Web, web)).or_else(context)
+    }
+}
+
 impl Cited {
     /// Takes note of answer text.
     pub(super) fn note(&mut self, text: &str) {
@@ -83,18 +91,24 @@ impl Cited {
         Some(before.chars().count() as u64)
     }
 
-    fn tell(&mut self, source: &Source<'_>, place: &Source<'_>, out: &mut Vec<Delta<'_>>) {
+    fn tell(
+        &mut self,
+        (origin, source): (Origin, &Source<'_>),
+        place: &Source<'_>,
+        out: &mut Vec<Delta<'_>>,
+    ) {
         let owned = |raw: Option<&RawValue>| {
             raw.and_then(text).filter(|text| !text.is_empty()).map(Cow::into_owned)
         };
         let end = place.end_index.and_then(|end| self.chars(end));
         let start = end.and_then(|_| self.chars(place.start_index.unwrap_or(0)));
         let citation = Citation {
+            origin,
             url: owned(source.uri),
             title: owned(source.title),
-            cited_text: None,
             start,
             end: start.and(end),
+            ..Citation::default()
         };
         let nothing = citation.url.is_none() && citation.title.is_none();
         if !nothing && self.told.len() < MOST && !self.told.contains(&citation) {
@@ -107,7 +121,7 @@ impl Cited {
     pub(super) fn citations(&mut self, raw: &RawValue, out: &mut Vec<Delta<'_>>) {
         let Ok(found) = serde_json::from_str::<CitationMetadata<'_>>(raw.get()) else { return };
         for source in found.citations.iter().flatten() {
-            self.tell(source, source, out);
+            self.tell((Origin::Web, source), source, out);
         }
     }
 
@@ -115,18 +129,18 @@ impl Cited {
     pub(super) fn grounding(&mut self, raw: &RawValue, out: &mut Vec<Delta<'_>>) {
         let Ok(found) = serde_json::from_str::<Grounding<'_>>(raw.get()) else { return };
         let grounds = found.grounding_chunks.unwrap_or_default();
+        if found.grounding_supports.as_ref().is_none_or(Vec::is_empty) {
+            // Nobody knows their places.
+            let nowhere = Source { start_index: None, end_index: None, uri: None, title: None };
+            for source in grounds.iter().filter_map(Ground::source) {
+                self.tell(source, &nowhere, out);
+            }
+        }
         for support in found.grounding_supports.iter().flatten() {
             let Some(place) = &support.segment else { continue };
             for index in support.grounding_chunk_indices.iter().flatten() {
                 let ground = grounds.get(*index);
-                let source = ground.and_then(|ground| {
-                    ground
-                        .web
-                        .as_ref()
-                        .or(ground.retrieved_context.as_ref())
-                        .or(ground.maps.as_ref())
-                });
-                if let Some(source) = source {
+                if let Some(source) = ground.and_then(Ground::source) {
                     self.tell(source, place, out);
                 }
             }

@@ -5,6 +5,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::answer::{Answer, Logprobs};
 use super::encode::{EMPTY, signed};
+use super::state::State;
 use crate::wire::chat::{Delta, End, Scheme};
 use crate::wire::dialect::{Call, Encode};
 use crate::wire::framing::Frame;
@@ -37,7 +38,7 @@ enum Part {
 pub(super) struct Translated {
     answer: Answer,
     choices: Vec<Gathered>,
-    signature: Option<String>,
+    state: State,
 }
 
 #[derive(Debug, Default)]
@@ -48,7 +49,8 @@ struct Gathered {
 
 impl Translated {
     pub(super) fn new(call: &Call) -> Self {
-        Self { answer: Answer::new(call), choices: vec![Gathered::default()], signature: None }
+        let choices = vec![Gathered::default()];
+        Self { answer: Answer::new(call), choices, state: State::default() }
     }
 
     fn choice(&mut self, choice: u32) -> &mut Gathered {
@@ -64,6 +66,12 @@ impl Translated {
 
     fn delta(&mut self, delta: &Delta<'_>) {
         self.answer.note(delta);
+        if matches!(delta, Delta::Signature { scheme: Scheme::Gemini, .. })
+            && let Some(earlier) = self.state.take()
+        {
+            self.choice(0).parts.push(Part::Signature(earlier));
+        }
+        self.state.note(delta);
         match delta {
             Delta::Text { choice, text } | Delta::Refusal { choice, text } => {
                 let parts = &mut self.choice(*choice).parts;
@@ -79,13 +87,8 @@ impl Translated {
                     _ => parts.push(Part::Thought(text.to_string())),
                 }
             }
-            Delta::Signature { value, scheme: Scheme::Gemini } => {
-                if let Some(earlier) = self.signature.replace(value.to_string()) {
-                    self.choice(0).parts.push(Part::Signature(earlier));
-                }
-            }
             Delta::ToolStart { choice, call, id, name } => {
-                let signature = self.signature.take_if(|_| *choice == 0);
+                let signature = if *choice == 0 { self.state.take() } else { None };
                 if let Some(own) = self.answer.choice(*choice) {
                     own.calls.start(id, name, signature);
                 }
@@ -135,7 +138,7 @@ impl Encode for Translated {
         if *end != End::Complete {
             return;
         }
-        if let Some(value) = self.signature.take() {
+        if let Some(value) = self.state.take() {
             self.choice(0).parts.push(Part::Signature(value));
         }
         let count = self.choices.len().max(self.answer.choices.len());

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
-use super::chunk::{Candidate, Chunk, Finish, FunctionCall, Part, blocked, finish, usage};
+use super::chunk::{Candidate, Chunk, FunctionCall, Part, blocked, finish, usage};
 use super::cite::{Cited, logprobs};
 use super::error;
 use super::partial::Node;
@@ -57,8 +57,6 @@ impl Decode for Decoder {
             return End::Truncated;
         }
         match self.read(&body.data, out) {
-            // Whatever the model did: the caller who asked for it in this language is told in it.
-            Some(End::Failed(fault)) if fault.code.as_deref() == Some(UNUSABLE) => End::Complete,
             Some(end) => end,
             None if self.blocked || self.choices.iter().any(|choice| choice.seen) => End::Complete,
             None => {
@@ -74,9 +72,6 @@ impl Decode for Decoder {
         if finished || self.blocked { End::Complete } else { End::Truncated }
     }
 }
-
-/// The code of a failure that the vendor tells by a finish reason.
-const UNUSABLE: &str = "unusable_output";
 
 fn unreadable(payload: &[u8]) -> End {
     let length = payload.len();
@@ -155,14 +150,12 @@ impl Decoder {
         if let Some(raw) = candidate.logprobs_result {
             logprobs(raw, index, out);
         }
-        let mut end = None;
-        match finish(candidate.finish_reason, state.calls > 0) {
-            Some(Finish::Stop(reason)) => {
+        match finish(candidate.finish_reason, candidate.finish_message, state.calls > 0) {
+            Some(reason) => {
                 state.close(index, out);
                 state.finished = true;
                 out.push(Delta::Stop { choice: index, reason });
             }
-            Some(Finish::Failed(word)) => end = Some(unusable(&word, candidate.finish_message)),
             // A call that follows the finish corrects it.
             None if state.finished && state.calls > called => {
                 state.close(index, out);
@@ -173,7 +166,7 @@ impl Decoder {
         if let Some(slot) = self.choices.get_mut(at) {
             *slot = state;
         }
-        end
+        None
     }
 
     /// A signature follows the text that it came with, and precedes the call.
@@ -267,13 +260,6 @@ impl State {
             out.push(Delta::ToolArguments { choice, call, json: Cow::Owned(json) });
         }
     }
-}
-
-fn unusable(word: &str, message: Option<&RawValue>) -> End {
-    let words = message.and_then(text).map(|words| format!(": {words}")).unwrap_or_default();
-    let message = format!("the upstream ended the answer with finishReason {word}{words}");
-    let code = Some(UNUSABLE.to_owned());
-    End::Failed(Fault { code, ..Fault::new(Kind::Upstream, message) })
 }
 
 /// JSON without the line ends and indents of a pretty-printed answer.

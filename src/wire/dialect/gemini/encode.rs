@@ -9,7 +9,8 @@ use bytes::{BufMut, BytesMut};
 use super::answer::{Answer, Logprobs};
 use super::error;
 use super::path::ARRAY;
-use crate::wire::chat::{Delta, End, Scheme};
+use super::state::State;
+use crate::wire::chat::{Delta, End};
 use crate::wire::dialect::{Call, Encode};
 use crate::wire::framing::Frame;
 use crate::wire::json::{Members, quoted, write_str};
@@ -118,15 +119,15 @@ pub(super) struct Translated {
     answer: Answer,
     /// The end of every chunk, from the identity on.
     tail: String,
-    /// A signature that the next call carries.
-    signature: Option<String>,
+    /// State that the next call carries.
+    state: State,
 }
 
 impl Translated {
     pub(super) fn new(call: &Call) -> Self {
         let answer = Answer::new(call);
         let tail = answer.identity();
-        Self { layout: Layout::of(call.form), answer, tail, signature: None }
+        Self { layout: Layout::of(call.form), answer, tail, state: State::default() }
     }
 
     /// One chunk with the parts given, JSON, and further members of its candidate.
@@ -170,17 +171,15 @@ impl Translated {
 
     fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) {
         self.answer.note(delta);
+        self.state.note(delta);
         match delta {
             Delta::Start { .. } => self.tail = self.answer.identity(),
             Delta::Text { choice, text } | Delta::Refusal { choice, text } => {
                 self.text(*choice, text, false, out);
             }
             Delta::Reasoning { choice, text } => self.text(*choice, text, true, out),
-            Delta::Signature { value, scheme: Scheme::Gemini } => {
-                self.signature = Some(value.to_string());
-            }
             Delta::ToolStart { choice, id, name, .. } => {
-                let signature = self.signature.take_if(|_| *choice == 0);
+                let signature = if *choice == 0 { self.state.take() } else { None };
                 if let Some(own) = self.answer.choice(*choice) {
                     own.calls.start(id, name, signature);
                 }
@@ -222,7 +221,7 @@ impl Encode for Translated {
         for choice in 0..choices {
             self.calls(choice, true, out);
         }
-        let part = self.signature.take().map_or_else(|| EMPTY.to_owned(), |value| signed(&value));
+        let part = self.state.take().map_or_else(|| EMPTY.to_owned(), |value| signed(&value));
         let candidates: Vec<String> = (0..choices as usize)
             .map(|at| {
                 let part = if at == 0 { &part } else { EMPTY };

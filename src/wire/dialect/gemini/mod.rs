@@ -21,6 +21,7 @@ mod collect;
 mod decode;
 mod encode;
 mod error;
+mod finish;
 mod partial;
 mod passed;
 mod path;
@@ -29,6 +30,7 @@ mod read;
 mod read_turns;
 mod request;
 mod schema;
+mod state;
 mod write;
 mod write_turns;
 
@@ -74,7 +76,7 @@ impl Dialect for Gemini {
     }
 
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
-        request::edit(body, target)
+        request::edit(&state::without_foreign(body, target.model), target)
     }
 
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {

@@ -10,6 +10,7 @@ use super::read::Turn;
 use super::request::parse;
 use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
 use crate::wire::json::{Members, is_null, text};
+use crate::wire::seal;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -141,6 +142,24 @@ pub(super) fn turns(contents: &[Turn<'_>], messages: &mut Vec<Message>) -> Resul
     Ok(())
 }
 
+/// Puts back what other vendors sealed, in place of the thoughts that it repeats: before the call that
+/// carries it, else before what follows the last call.
+fn restore(sealed: Vec<Part>, called: bool, out: &mut Vec<Part>) {
+    let words: Vec<&str> = sealed
+        .iter()
+        .filter_map(|part| if let Part::Reasoning { text, .. } = part { Some(text) } else { None })
+        .map(String::as_str)
+        .collect();
+    let repeated = |part: &Part| match part {
+        Part::Reasoning { text, signature: None } => words.iter().any(|word| word.contains(text)),
+        _ => false,
+    };
+    out.retain(|part| !repeated(part));
+    let after = out.iter().rposition(|part| matches!(part, Part::ToolCall { .. }));
+    let at = if called { out.len() } else { after.map_or(0, |call| call + 1) };
+    out.splice(at..at, sealed);
+}
+
 fn part(
     json: &str,
     at: &str,
@@ -160,8 +179,12 @@ fn part(
     if let (Some(value), Role::Assistant) = (piece.thought_signature, role)
         && !value.is_empty()
     {
-        let signature = Some(Signature { value, scheme: Scheme::Gemini });
-        out.push(Part::Reasoning { text: String::new(), signature });
+        if let Some(sealed) = seal::unpacked(&value) {
+            restore(sealed, piece.function_call.is_some(), out);
+        } else {
+            let signature = Some(Signature { value, scheme: Scheme::Gemini });
+            out.push(Part::Reasoning { text: String::new(), signature });
+        }
     }
     let misplaced =
         |what: &str| Fault::field(at, format!("{what} cannot stand in a turn of this role"));

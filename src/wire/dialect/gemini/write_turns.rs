@@ -11,12 +11,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::decode::INVENTED;
+use super::state::UNSIGNED;
 use super::write::Generations;
 use crate::wire::chat::{Fault, Message, Part, Role, Scheme, Signature, Source};
 use crate::wire::json::quoted;
-
-/// Stands for a signature that nobody has (the vendor's guide to thought signatures).
-const UNSIGNED: &str = "skip_thought_signature_validator";
 
 #[derive(Debug, Serialize)]
 pub(super) struct Content<'a> {

@@ -8,9 +8,11 @@ use memchr::memchr;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::finish::REASONS;
 use crate::wire::chat::{Delta, End, Fault, Kind, Stop, Usage};
 use crate::wire::dialect::Decode;
 use crate::wire::error_body;
+use crate::wire::finish;
 use crate::wire::framing::Frame;
 use crate::wire::json::{self, Members};
 use crate::wire::logprobs::elements;
@@ -174,7 +176,11 @@ impl Decoder {
             let (input, output) = (count(line.prompt_eval_count), count(line.eval_count));
             out.push(Delta::Usage(Usage { input, output, ..Usage::default() }));
             let reason = line.done_reason.and_then(json::text).unwrap_or_default();
-            out.push(Delta::Stop { choice: 0, reason: self.reason(&reason) });
+            let reason = match finish::stop(REASONS, &reason) {
+                None | Some(Stop::End) if !self.ids.is_empty() => Stop::ToolUse,
+                said => said.unwrap_or(Stop::End),
+            };
+            out.push(Delta::Stop { choice: 0, reason });
         }
         Ok(done)
     }
@@ -196,16 +202,6 @@ impl Decoder {
         let json = json::text(raw).unwrap_or_else(|| Cow::Borrowed(raw.get()));
         if !json.is_empty() {
             out.push(Delta::ToolArguments { choice: 0, call: ordinal, json });
-        }
-    }
-
-    /// `load` and `unload` are answers to requests that ask for nothing else.
-    fn reason(&self, word: &str) -> Stop {
-        match word {
-            "length" => Stop::MaxTokens,
-            "stop" | "" | "load" | "unload" if !self.ids.is_empty() => Stop::ToolUse,
-            "stop" | "" | "load" | "unload" => Stop::End,
-            other => Stop::Other(other.to_owned()),
         }
     }
 }

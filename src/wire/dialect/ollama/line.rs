@@ -68,7 +68,9 @@ pub(super) fn reason(stop: &Stop, refused: bool) -> &'static str {
         Stop::MaxTokens | Stop::ContextFull => "length",
         Stop::Refusal(None) if refused => "stop",
         Stop::Refusal(_) | Stop::ContentFilter => "content_filter",
-        Stop::End | Stop::Sequence(_) | Stop::ToolUse | Stop::Pause | Stop::Other(_) => "stop",
+        Stop::End | Stop::Sequence(_) | Stop::ToolUse | Stop::Pause => "stop",
+        // An answer that ended so is told as an error; see `wire::finish`.
+        Stop::Failed(_) | Stop::Other(_) => "error",
     }
 }
 

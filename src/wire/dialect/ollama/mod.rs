@@ -21,6 +21,7 @@ mod decode;
 mod embed;
 mod encode;
 mod error;
+mod finish;
 mod line;
 mod list;
 mod prompt;

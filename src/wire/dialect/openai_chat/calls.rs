@@ -72,6 +72,12 @@ impl Calls {
         self.announced > 0
     }
 
+    /// Whether the arguments of every call are whole JSON objects, as far as can be told from where
+    /// they end. Without calls they are.
+    pub(super) fn are_whole(&self) -> bool {
+        self.calls.iter().all(|call| call.scan.is_complete())
+    }
+
     /// Reads one fragment. `position` is its place in the array, or `None` if it stood alone there.
     pub(super) fn part<'f>(
         &mut self,

@@ -28,6 +28,15 @@ pub(super) struct Chunk<'a> {
     pub(super) error: Raw<'a>,
     #[serde(borrow, default)]
     pub(super) x_groq: Raw<'a>,
+    /// Perplexity, xAI.
+    #[serde(borrow, default)]
+    pub(super) citations: Raw<'a>,
+    /// Perplexity.
+    #[serde(borrow, default)]
+    pub(super) search_results: Raw<'a>,
+    /// Z.AI.
+    #[serde(borrow, default)]
+    pub(super) web_search: Raw<'a>,
 }
 
 /// One alternative in it.

@@ -2,9 +2,10 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::encode::{annotation, finish_reason, number, sealed, signed, string_member, usage};
+use super::answer::{annotations, finish_reason, number, sealed, signed, string_member, usage};
 use super::free::{self, Written};
-use crate::wire::chat::{Delta, End, Scheme, Stop, Usage};
+use crate::wire::chat::{Citation, Delta, End, Scheme, Stop, Usage};
+use crate::wire::citations::AnswerText;
 use crate::wire::dialect::{Call, Encode};
 use crate::wire::framing::Frame;
 use crate::wire::json;
@@ -26,7 +27,7 @@ struct Choice {
     /// JSON array elements.
     details: BytesMut,
     detail_count: u32,
-    annotations: BytesMut,
+    sources: Vec<Citation>,
     logprobs: BytesMut,
     calls: Vec<Tool>,
     stop: Option<Stop>,
@@ -135,10 +136,7 @@ impl Choice {
                 let index = self.next_detail();
                 sealed(data, *scheme, index, &mut self.details);
             }
-            Delta::Citation(source) => {
-                comma(&mut self.annotations);
-                annotation(source, &mut self.annotations);
-            }
+            Delta::Citation(source) => self.sources.push(source.clone()),
             Delta::ToolStart { id, name, .. } => self.calls.push(Tool {
                 id: id.to_string(),
                 name: name.to_string(),
@@ -184,7 +182,9 @@ impl Choice {
             string_member(b"reasoning_content", &self.reasoning, out);
         }
         list(b"reasoning_details", &self.details, out);
-        list(b"annotations", &self.annotations, out);
+        let mut said = AnswerText::default();
+        said.push(&self.text);
+        list(b"annotations", &annotations(&self.sources, &said), out);
         self.tools(names, out);
         out.put_slice(br#"},"logprobs":"#);
         if self.logprobs.is_empty() {

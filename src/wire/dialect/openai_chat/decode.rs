@@ -9,9 +9,12 @@ use serde_json::value::RawValue;
 
 use super::calls::{Calls, Context, Ids};
 use super::chunk::{Annotation, Body, Choice, Chunk, ContentPart, Detail, Groq, Logprobs, usage};
+use super::finish::REASONS;
+use super::sources::Sources;
 use crate::wire::chat::{Citation, Delta, End, Fault, Kind, Scheme, Stop};
 use crate::wire::dialect::Decode;
 use crate::wire::error_body;
+use crate::wire::finish;
 use crate::wire::framing::Frame;
 use crate::wire::template::Template;
 use crate::wire::{json, logprobs};
@@ -24,6 +27,7 @@ const MAX_CHOICES: u32 = 128;
 pub(super) struct Decoder {
     started: bool,
     ids: Ids,
+    sources: Sources,
     choices: Vec<State>,
     usual: Template,
     /// Whose text, and of which kind, `usual` carries.
@@ -89,10 +93,11 @@ fn truthy(raw: &RawValue) -> bool {
 
 /// Whose opaque state a `reasoning_details` entry carries, by its `format`.
 pub(super) fn scheme(format: &str) -> Option<Scheme> {
-    const FORMATS: [(&str, Scheme); 3] = [
+    const FORMATS: [(&str, Scheme); 4] = [
         ("anthropic-", Scheme::Anthropic),
         ("openai-responses", Scheme::OpenAi),
         ("google-gemini", Scheme::Gemini),
+        ("xai-responses", Scheme::XAi),
     ];
     FORMATS.iter().find(|(prefix, _)| format.starts_with(prefix)).map(|(_, scheme)| *scheme)
 }
@@ -115,6 +120,7 @@ impl Decode for Decoder {
             return None;
         }
         if payload.trim_ascii().starts_with(b"[DONE]") {
+            self.sources.tell(out);
             return Some(self.done());
         }
         if frame.event.as_deref() == Some(b"error") {
@@ -152,6 +158,7 @@ impl Decode for Decoder {
         if let Some(end) = self.chunk(chunk, payload, out) {
             return end;
         }
+        self.sources.tell(out);
         if self.choices.is_empty() {
             return End::Failed(Fault::new(Kind::Upstream, "the upstream's answer has no choices"));
         }
@@ -160,23 +167,25 @@ impl Decode for Decoder {
 
     /// Some upstreams never say `[DONE]` (Perplexity, Writer): then a finish of every alternative will do.
     fn finish(&mut self) -> End {
-        let mut seen = self.choices.iter().filter(|choice| choice.seen).peekable();
-        if seen.peek().is_some() && seen.all(|choice| choice.stop.is_some()) {
-            End::Complete
-        } else {
-            End::Truncated
-        }
+        if self.is_stopped() { End::Complete } else { End::Truncated }
     }
 }
 
 impl Decoder {
-    /// `[DONE]` alone ends a text, since some vendors send no finish reason (Snowflake). It does not
-    /// end a tool call that may have been cut, nor an answer that never began: careless proxies
-    /// write it when their own upstream breaks off (failure mode 4).
+    /// Whether every alternative has said why it stopped.
+    fn is_stopped(&self) -> bool {
+        let mut seen = self.choices.iter().filter(|choice| choice.seen).peekable();
+        seen.peek().is_some() && seen.all(|choice| choice.stop.is_some())
+    }
+
+    /// `[DONE]` alone ends a text, and calls whose arguments are whole, since some vendors send no
+    /// finish reason (Snowflake; Novita behind `OpenRouter`). It does not end a call that may have been
+    /// cut, nor an answer that never began: careless proxies write it when their own upstream breaks
+    /// off (failure mode 4).
     fn done(&self) -> End {
         let mut seen = self.choices.iter().filter(|choice| choice.seen).peekable();
         let said = seen.peek().is_some();
-        if said && seen.all(|choice| choice.stop.is_some() || !choice.calls.any()) {
+        if said && seen.all(|choice| choice.stop.is_some() || choice.calls.are_whole()) {
             End::Complete
         } else {
             End::Truncated
@@ -228,6 +237,7 @@ impl Decoder {
         if !self.started {
             self.start(&chunk, out);
         }
+        self.sources.read(&chunk);
         let mut end = None;
         for (position, choice) in chunk.choices.into_iter().flatten().enumerate() {
             let verdict = self.choice(choice, position, out);
@@ -239,6 +249,9 @@ impl Decoder {
         };
         if let Some(usage) = chunk.usage.or_else(groq).and_then(usage) {
             out.push(Delta::Usage(usage));
+        }
+        if self.is_stopped() {
+            self.sources.tell(out);
         }
         let flat = chunk.object.is_some_and(|object| object.get() == "\"error\"");
         if flat || chunk.error.is_some_and(truthy) {
@@ -281,20 +294,15 @@ impl Decoder {
         state.seen = true;
         let called = state.calls.any();
         if let Some(body) = choice.delta {
-            state.body(body, index, &mut self.ids, out);
+            state.body(body, index, (&mut self.ids, &mut self.sources), out);
         }
         if let Some(raw) = choice.logprobs {
             logprobs(raw, index, out);
         }
         let finish = choice.finish_reason.and_then(json::text).filter(|word| !word.is_empty());
-        let reason = match finish.as_deref() {
-            // The second is DeepSeek's word for an answer that it broke off.
-            Some(word @ ("error" | "insufficient_system_resource")) => {
-                let message = format!("the upstream ended the answer with finish_reason {word}");
-                let kind = if word == "error" { Kind::Upstream } else { Kind::Overloaded };
-                return Some(End::Failed(Fault::new(kind, message)));
-            }
-            Some(word) => state.reason(word, choice.stop_reason),
+        let said = finish.and_then(|word| finish::stop(REASONS, &word));
+        let reason = match said {
+            Some(stop) => state.reason(stop, choice.stop_reason),
             // A call that follows the finish corrects it.
             None if !called && state.calls.any() && state.stop == Some(Stop::End) => Stop::ToolUse,
             None => return None,
@@ -306,7 +314,13 @@ impl Decoder {
 }
 
 impl State {
-    fn body<'f>(&mut self, body: Body<'f>, choice: u32, ids: &mut Ids, out: &mut Vec<Delta<'f>>) {
+    fn body<'f>(
+        &mut self,
+        body: Body<'f>,
+        choice: u32,
+        (ids, sources): (&mut Ids, &mut Sources),
+        out: &mut Vec<Delta<'f>>,
+    ) {
         let before = out.len();
         if let Some(raw) = body.reasoning_content.or(body.reasoning) {
             self.reasoning(raw, choice, out);
@@ -335,7 +349,7 @@ impl State {
             self.calls.part(part, position, &mut context, out);
         }
         if let Some(raw) = body.annotations {
-            citations(raw, out);
+            citations(raw, sources, out);
         }
     }
 
@@ -397,18 +411,16 @@ impl State {
         }
     }
 
-    fn reason(&self, word: &str, stop_reason: Option<&RawValue>) -> Stop {
-        match word {
-            "stop" | "tool_calls" | "function_call" if self.calls.any() => Stop::ToolUse,
-            "tool_calls" | "function_call" => Stop::ToolUse,
-            "stop" if self.refused => Stop::Refusal(None),
-            "stop" => match stop_reason.and_then(json::text) {
+    /// A plain end may be more than that: of calls, in a refusal, or by a stop string.
+    fn reason(&self, said: Stop, stop_reason: Option<&RawValue>) -> Stop {
+        match said {
+            Stop::End if self.calls.any() => Stop::ToolUse,
+            Stop::End if self.refused => Stop::Refusal(None),
+            Stop::End | Stop::Sequence(None) => match stop_reason.and_then(json::text) {
                 Some(text) => Stop::Sequence(Some(text.into_owned())),
-                None => Stop::End,
+                None => said,
             },
-            "length" => Stop::MaxTokens,
-            "content_filter" => Stop::ContentFilter,
-            other => Stop::Other(other.to_owned()),
+            said => said,
         }
     }
 }
@@ -419,15 +431,17 @@ fn logprobs<'f>(raw: &'f RawValue, choice: u32, out: &mut Vec<Delta<'f>>) {
     out.extend(items.map(|items| Delta::Logprobs { choice, items }));
 }
 
-fn citations(raw: &RawValue, out: &mut Vec<Delta<'_>>) {
+fn citations(raw: &RawValue, sources: &mut Sources, out: &mut Vec<Delta<'_>>) {
     let list: Vec<Annotation> = serde_json::from_str(raw.get()).unwrap_or_default();
-    out.extend(list.into_iter().filter_map(|entry| entry.url_citation).map(|source| {
-        Delta::Citation(Citation {
+    for source in list.into_iter().filter_map(|entry| entry.url_citation) {
+        sources.annotated(source.url.as_deref().unwrap_or_default());
+        out.push(Delta::Citation(Citation {
             url: source.url,
             title: source.title,
             cited_text: source.content,
             start: source.start_index,
             end: source.end_index,
-        })
-    }));
+            ..Citation::default()
+        }));
+    }
 }

@@ -3,16 +3,16 @@
 //! Whatever order deltas come in, the result is legal: one role per alternative, calls numbered
 //! without gaps, one finish per alternative, and either `[DONE]` or an error, never both.
 
-use std::fmt::Write as _;
-
 use bytes::{BufMut, BytesMut};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::answer::{annotations, finish_reason, number, sealed, signed, string_member, usage};
 use super::decode::is_blank;
 use super::error;
 use super::free::{self, Written};
 use crate::wire::chat::{Citation, Delta, End, Scheme, Stop, Usage};
+use crate::wire::citations::AnswerText;
 use crate::wire::dialect::{Call, Encode};
 use crate::wire::framing::Frame;
 use crate::wire::{json, sse};
@@ -94,6 +94,10 @@ pub(super) struct Stream {
     free: Vec<String>,
     /// Google's signature, which the next call carries.
     signature: Option<String>,
+    /// The first alternative's text, and its sources. They are told all at once: clients add lists up
+    /// by an `index` that annotations do not have.
+    said: AnswerText,
+    sources: Vec<Citation>,
 }
 
 /// What was written of one alternative.
@@ -117,6 +121,8 @@ impl Stream {
             usage: Usage::default(),
             free: free::names(&call.echo),
             signature: None,
+            said: AnswerText::default(),
+            sources: Vec::new(),
         }
     }
 
@@ -256,6 +262,9 @@ impl Stream {
                 if let Some(state) = self.open(*choice, out) {
                     state.reasoning.clear();
                 }
+                if *choice == 0 {
+                    self.said.push(text);
+                }
                 self.text(*choice, text, logprobs, out);
             }
             Delta::Logprobs { choice, items } => {
@@ -285,14 +294,7 @@ impl Stream {
             Delta::ToolArguments { choice, call, json } => {
                 self.arguments(*choice, *call, json, out);
             }
-            Delta::Citation(source) => {
-                self.open(0, out);
-                self.chunk(0, out, |out| {
-                    out.put_slice(br#""annotations":["#);
-                    annotation(source, out);
-                    out.put_u8(b']');
-                });
-            }
+            Delta::Citation(source) => self.sources.push(source.clone()),
             Delta::Usage(usage) => self.usage.replace_with(usage),
             Delta::Opaque => {}
             Delta::Stop { choice, reason } => {
@@ -310,9 +312,22 @@ impl Stream {
         self.string(choice, b"refusal", text, out);
     }
 
+    /// The sources that have an address, in one chunk.
+    fn annotations(&mut self, out: &mut BytesMut) {
+        let list = annotations(&self.sources, &self.said);
+        if !list.is_empty() {
+            self.chunk(0, out, |out| {
+                out.put_slice(br#""annotations":["#);
+                out.put_slice(&list);
+                out.put_u8(b']');
+            });
+        }
+    }
+
     /// Everything that belongs before `[DONE]`.
     fn complete(&mut self, out: &mut BytesMut) {
         self.open(0, out);
+        self.annotations(out);
         for choice in 0..u32::try_from(self.choices.len()).unwrap_or_default() {
             let Some(state) = self.choices.get_mut(choice as usize) else {
                 continue;
@@ -366,109 +381,4 @@ impl Encode for Stream {
         }
         terminate(end, out);
     }
-}
-
-/// The word for a stop (`reference/wire-formats.md` 14.1). A filter's or a vendor's refusal that
-/// came without words of the model's own is a `content_filter`.
-pub(super) fn finish_reason(stop: &Stop, called: bool, refused: bool) -> &'static str {
-    match stop {
-        Stop::ToolUse => "tool_calls",
-        Stop::End | Stop::Other(_) if called => "tool_calls",
-        Stop::End | Stop::Sequence(_) | Stop::Pause | Stop::Other(_) => "stop",
-        Stop::MaxTokens | Stop::ContextFull => "length",
-        Stop::Refusal(None) if refused => "stop",
-        Stop::Refusal(_) | Stop::ContentFilter => "content_filter",
-    }
-}
-
-/// A number in decimal.
-pub(super) fn number(number: impl std::fmt::Display, out: &mut BytesMut) {
-    // Writing to memory cannot fail.
-    write!(out, "{number}").unwrap_or_default();
-}
-
-/// `"member":"text"`.
-pub(super) fn string_member(member: &[u8], text: &str, out: &mut BytesMut) {
-    out.put_u8(b'"');
-    out.put_slice(member);
-    out.put_slice(b"\":");
-    json::write_str(text, out);
-}
-
-fn format_of(scheme: Scheme) -> &'static str {
-    match scheme {
-        Scheme::Anthropic => "anthropic-claude-v1",
-        Scheme::OpenAi => "openai-responses-v1",
-        Scheme::Gemini => "google-gemini-v1",
-    }
-}
-
-/// An entry of `reasoning_details` for reasoning with its signature.
-pub(super) fn signed(text: &str, (value, scheme): (&str, Scheme), index: u32, out: &mut BytesMut) {
-    out.put_slice(br#"{"type":"reasoning.text","#);
-    string_member(b"text", text, out);
-    out.put_u8(b',');
-    string_member(b"signature", value, out);
-    format_and_index(scheme, index, out);
-}
-
-/// An entry of `reasoning_details` for reasoning that only its vendor can read.
-pub(super) fn sealed(data: &str, scheme: Scheme, index: u32, out: &mut BytesMut) {
-    out.put_slice(br#"{"type":"reasoning.encrypted","#);
-    string_member(b"data", data, out);
-    format_and_index(scheme, index, out);
-}
-
-fn format_and_index(scheme: Scheme, index: u32, out: &mut BytesMut) {
-    out.put_u8(b',');
-    string_member(b"format", format_of(scheme), out);
-    out.put_slice(br#","index":"#);
-    number(index, out);
-    out.put_u8(b'}');
-}
-
-/// An entry of `annotations`.
-pub(super) fn annotation(source: &Citation, out: &mut BytesMut) {
-    out.put_slice(br#"{"type":"url_citation","url_citation":{"#);
-    string_member(b"url", source.url.as_deref().unwrap_or_default(), out);
-    out.put_u8(b',');
-    string_member(b"title", source.title.as_deref().unwrap_or_default(), out);
-    if let Some(words) = &source.cited_text {
-        out.put_u8(b',');
-        string_member(b"content", words, out);
-    }
-    for (name, offset) in [("start_index", source.start), ("end_index", source.end)] {
-        if let Some(offset) = offset {
-            number(format_args!(r#","{name}":{offset}"#), out);
-        }
-    }
-    out.put_slice(b"}}");
-}
-
-/// `usage`. What nobody counted is 0, because clients insist on the members.
-pub(super) fn usage(usage: &Usage, out: &mut BytesMut) {
-    let input = usage.input.unwrap_or_default();
-    let output = usage.output.unwrap_or_default();
-    let total = input.saturating_add(output);
-    number(
-        format_args!(
-            r#"{{"prompt_tokens":{input},"completion_tokens":{output},"total_tokens":{total}"#
-        ),
-        out,
-    );
-    if usage.cache_read.is_some() || usage.cache_write.is_some() {
-        let read = usage.cache_read.unwrap_or_default();
-        number(format_args!(r#","prompt_tokens_details":{{"cached_tokens":{read}"#), out);
-        if let Some(write) = usage.cache_write {
-            number(format_args!(r#","cache_write_tokens":{write}"#), out);
-        }
-        out.put_u8(b'}');
-    }
-    if let Some(reasoning) = usage.reasoning {
-        number(
-            format_args!(r#","completion_tokens_details":{{"reasoning_tokens":{reasoning}}}"#),
-            out,
-        );
-    }
-    out.put_u8(b'}');
 }

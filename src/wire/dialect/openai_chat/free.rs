@@ -4,7 +4,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::encode::string_member;
+use super::answer::string_member;
 use crate::wire::free_text::Reader;
 use crate::wire::json::{self, Members};
 

@@ -10,18 +10,21 @@ use super::{
 use crate::wire::chat::{Fault, Kind, Rendered, Request};
 use crate::wire::error_body;
 
+mod answer;
 mod calls;
 mod chunk;
 mod collect;
 mod decode;
 mod encode;
 mod error;
+mod finish;
 mod free;
 mod ids;
 mod passed;
 mod prompt;
 mod read;
 mod request;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod turns;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::OpenAiChat;
 use crate::wire::chat::{Delta, End, Fault, Kind, Part, Stop, Usage};
 use crate::wire::dialect::{
-    Asked, CHAT, Call, CallerDialect, Dialect, Envelope, Mode, Quirks, Target,
+    Asked, CHAT, Call, CallerDialect, Clock, Dialect, Envelope, Mode, Quirks, Target,
 };
 use crate::wire::framing::{Frame, Framing};
 use crate::wire::transcode::Transcoder;
@@ -22,6 +22,8 @@ fn call(stream: bool, want_usage: bool) -> Call {
         want_usage,
         form: CHAT,
         echo: String::new(),
+        input_estimate: 0,
+        now: Clock(|| 7),
     }
 }
 

@@ -8,15 +8,18 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::answer;
 use super::ids::fitting;
 use crate::wire::chat::{
-    Document, Fault, Format, Image, Kind, Message, Part, Reasoning, Request, Role, Source, Tool,
-    ToolChoice,
+    Document, Fault, Format, Image, Kind, Message, Part, Reasoning, Request, Role, Signature,
+    Source, Tool, ToolChoice,
 };
 use crate::wire::dialect::{Quirks, Target};
+use crate::wire::json;
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -133,9 +136,9 @@ struct Turn<'a> {
     tool_calls: Vec<Typed<'a, Called<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_call_id: Option<Cow<'a, str>>,
-    /// The reasoning text, under the name that the provider wants.
+    /// The reasoning, under the name and in the form that the provider wants.
     #[serde(flatten)]
-    reasoning: BTreeMap<&'a str, String>,
+    reasoning: BTreeMap<&'a str, Box<RawValue>>,
 }
 
 #[derive(Serialize)]
@@ -351,6 +354,38 @@ fn url(source: &Source) -> String {
     }
 }
 
+/// Whoever wants earlier reasoning under this name takes state of any vendor with it (`OpenRouter`).
+const DETAILS: &str = "reasoning_details";
+
+/// Reasoning as a list of texts with their signatures, and of state. `None`: there is none.
+fn details(parts: &[Part]) -> Option<String> {
+    let mut list = BytesMut::from(&b"["[..]);
+    for part in parts {
+        let index = u32::from(list.len() > 1);
+        let mut entry = BytesMut::new();
+        match part {
+            Part::Reasoning { text, signature: Some(Signature { value, scheme }) } => {
+                answer::signed(text, (value, *scheme), index, &mut entry);
+            }
+            Part::Reasoning { text, signature: None } if !text.is_empty() => {
+                entry.put_slice(br#"{"type":"reasoning.text","#);
+                answer::string_member(b"text", text, &mut entry);
+                entry.put_u8(b'}');
+            }
+            Part::RedactedReasoning { data, scheme } => {
+                answer::sealed(data, *scheme, index, &mut entry);
+            }
+            _ => continue,
+        }
+        if list.len() > 1 {
+            list.put_u8(b',');
+        }
+        list.put_slice(&entry);
+    }
+    list.put_u8(b']');
+    (list.len() > 2).then(|| String::from_utf8_lossy(&list).into_owned())
+}
+
 fn assistant<'a>(path: &str, message: &'a Message, quirks: &'a Quirks) -> Result<Turn<'a>, Fault> {
     let mut turn = Turn { role: "assistant", ..Turn::default() };
     let (mut text, mut refusal, mut reasoning) = (String::new(), String::new(), String::new());
@@ -371,8 +406,13 @@ fn assistant<'a>(path: &str, message: &'a Message, quirks: &'a Quirks) -> Result
         }
     }
     let field = quirks.reasoning_field.as_deref();
-    if let Some(field) = field.filter(|_| !reasoning.is_empty()) {
-        turn.reasoning.insert(field, reasoning);
+    let value = match field {
+        Some(DETAILS) => details(&message.parts),
+        _ => (!reasoning.is_empty()).then(|| json::quoted(&reasoning)),
+    };
+    let value = value.and_then(|value| RawValue::from_string(value).ok());
+    if let Some((field, value)) = field.zip(value) {
+        turn.reasoning.insert(field, value);
     }
     turn.refusal = Some(refusal).filter(|refusal| !refusal.is_empty());
     // Without text, null is for calls and refusals only; other turns must have content.

@@ -7,10 +7,12 @@
 use serde_json::value::RawValue;
 
 use super::event::{self, Event, Item, Response, filled, list};
+use super::finish::REASONS;
 use super::items::Items;
 use crate::wire::chat::{Delta, End, Fault, Kind, Stop};
 use crate::wire::dialect::Decode;
 use crate::wire::error_body;
+use crate::wire::finish;
 use crate::wire::framing::Frame;
 use crate::wire::json::{self, Members};
 
@@ -207,10 +209,9 @@ impl Decoder {
         }
         let details = response.incomplete_details.and_then(|raw| Members::parse(raw.get()).ok());
         let why = details.and_then(|details| details.get("reason").and_then(json::text));
-        let reason = match why.as_deref() {
-            Some("max_output_tokens" | "max_tokens") => Stop::MaxTokens,
-            Some("content_filter") => Stop::ContentFilter,
-            Some(other) => Stop::Other(other.to_owned()),
+        let said = why.and_then(|why| finish::stop(REASONS, &why));
+        let reason = match said {
+            Some(stop) => stop,
             None if cut || status == "incomplete" => Stop::MaxTokens,
             None => self.items.stop(),
         };

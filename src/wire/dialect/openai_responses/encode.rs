@@ -9,11 +9,12 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 
 use super::events::Events;
-use super::output::{Item, Part, Piece, Text, Waiting, annotation, sealed};
+use super::output::{Item, Part, Piece, Text, Waiting, annotation};
 use super::response::{Head, Status};
-use crate::wire::chat::{Citation, Delta, End, Fault, Stop, Usage};
+use crate::wire::chat::{Citation, Delta, End, Fault, Scheme, Stop, Usage};
 use crate::wire::dialect::{Call, Encode};
 use crate::wire::framing::Frame;
+use crate::wire::seal;
 
 /// Writes deltas anew.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(super) struct Translated {
     chars: u64,
     /// Sources that came before any text.
     early: Vec<Citation>,
+    /// Sources that came when their text was done.
+    late: Vec<Citation>,
     usage: Usage,
     stop: Option<Stop>,
     refused: bool,
@@ -80,6 +83,7 @@ impl Translated {
             waiting: Waiting::default(),
             chars: 0,
             early: Vec::new(),
+            late: Vec::new(),
             usage: Usage::default(),
             stop: None,
             refused: false,
@@ -104,10 +108,12 @@ impl Translated {
             }
             Delta::Reasoning { choice: 0, text } => self.piece(&Piece::Reasoning(text), out),
             Delta::Signature { value, scheme } => {
-                self.piece(&Piece::Sealed(&sealed(value, *scheme, false), false), out);
+                let sealed = seal::shown(value, *scheme, false, Scheme::OpenAi);
+                self.piece(&Piece::Sealed(&sealed, false), out);
             }
             Delta::RedactedReasoning { data, scheme } => {
-                self.piece(&Piece::Sealed(&sealed(data, *scheme, true), true), out);
+                let sealed = seal::shown(data, *scheme, true, Scheme::OpenAi);
+                self.piece(&Piece::Sealed(&sealed, true), out);
             }
             Delta::ToolStart { choice: 0, call, id, name } => {
                 let free = self.free.iter().any(|free| free == name);
@@ -135,8 +141,16 @@ impl Translated {
         }
     }
 
+    /// State that follows a message waits for what comes next, since that may be sources, which belong
+    /// to the message.
     fn piece(&mut self, piece: &Piece<'_>, out: &mut BytesMut) {
         self.start(out);
+        if matches!(self.open, Some((_, Item::Message(_)))) {
+            if matches!(piece, Piece::Sealed(..)) {
+                return self.waiting.add(piece);
+            }
+            self.release(out);
+        }
         let open = self.open.as_ref().map(|(_, item)| item);
         if open.is_some_and(|item| item.takes(piece)) {
             self.write(piece, out);
@@ -253,24 +267,43 @@ impl Translated {
         }
     }
 
-    /// A source for the text that is being written, else for the last that was, which only the
-    /// terminal event can still tell of.
+    /// A source for the text that is being written, else for the next if there was none. One that comes
+    /// when its text is done belongs to it all the same, unless that was streamed: then it waits for the
+    /// end.
     fn cite(&mut self, source: &Citation, out: &mut BytesMut) {
         if let Some((_, Item::Message(parts))) = &mut self.open
             && let Some(Part::Text(text)) = parts.last_mut()
         {
-            let annotation = annotation(source, self.chars, &text.words);
-            self.events.annotation(text.annotations.len(), &annotation, out);
-            return text.annotations.push(annotation);
+            if let Some(annotation) = annotation(source, self.chars, &text.words) {
+                self.events.annotation(text.annotations.len(), &annotation, out);
+                text.annotations.push(annotation);
+            }
+            return;
         }
         let waits = self.waiting.0.iter().any(|item| matches!(item, Item::Message(_)));
         let last = self.done.iter_mut().rev().find_map(|(_, _, item)| last_text(item));
         match last.filter(|_| !waits) {
+            Some(_) if self.stream => self.late.push(source.clone()),
             Some(text) => {
                 let base = self.chars.saturating_sub(text.words.chars().count() as u64);
-                text.annotations.push(annotation(source, base, &text.words));
+                text.annotations.extend(annotation(source, base, &text.words));
             }
             None => self.early.push(source.clone()),
+        }
+    }
+
+    /// Sources whose text is done stand in a message of their own: what is done is not changed, and
+    /// the terminal event repeats what the items said.
+    fn cite_late(&mut self, out: &mut BytesMut) {
+        self.late.retain(|source| source.address().is_some());
+        if self.late.is_empty() {
+            return;
+        }
+        let text = Part::Text(Text::default());
+        self.open(Item::Message(vec![text]), out);
+        self.next_part(0, out);
+        for source in std::mem::take(&mut self.late) {
+            self.cite(&Citation { start: None, end: None, mark: None, ..source }, out);
         }
     }
 
@@ -318,10 +351,12 @@ impl Translated {
         while let Some(item) = self.waiting.0.pop_front() {
             self.replay(item, out);
         }
+        self.cite_late(out);
         self.close(cut, out);
         let Self { head, events, done, usage, .. } = self;
         if self.stream {
             events.lifecycle(status.word(), out, |out| head.write(status, done, usage, out));
+            events.done(out);
         } else {
             head.write(status, done, usage, out);
         }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::wire::chat::{Citation, Usage};
+use crate::wire::chat::{Citation, Origin, Usage};
 use crate::wire::json::{self, Members};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -127,12 +127,16 @@ pub(super) fn citation(raw: &RawValue, base: u64) -> Option<Citation> {
     let text = |name: &str| members.get(name).and_then(json::text).map(Cow::into_owned);
     let place = |name: &str| number(members.get(name)).map(|place| place.saturating_add(base));
     let at = place("index");
+    let is_web = text("type").is_none_or(|kind| kind == "url_citation");
     let source = Citation {
+        origin: if is_web { Origin::Web } else { Origin::Document },
         url: text("url"),
         title: text("title").or_else(|| text("filename")).or_else(|| text("file_id")),
+        id: text("file_id"),
         cited_text: None,
         start: place("start_index").or(at),
         end: place("end_index").or(at),
+        mark: None,
     };
     (source.url.is_some() || source.title.is_some()).then_some(source)
 }

@@ -224,6 +224,13 @@ impl Events {
         });
     }
 
+    /// The end, as the published specification has it: `data: [DONE]`.
+    pub(super) fn done(&self, out: &mut BytesMut) {
+        if !self.muted {
+            crate::wire::sse::write(None, b"[DONE]", out);
+        }
+    }
+
     /// What went wrong.
     pub(super) fn error(&mut self, fault: &Fault, out: &mut BytesMut) {
         if !self.muted {

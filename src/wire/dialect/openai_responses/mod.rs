@@ -12,10 +12,12 @@ use crate::wire::chat::{Fault, Kind, Rendered, Request};
 use crate::wire::error_body;
 
 mod decode;
+mod echo;
 mod encode;
 mod error;
 mod event;
 mod events;
+mod finish;
 mod half;
 mod items;
 mod output;
@@ -123,7 +125,7 @@ impl CallerDialect for OpenAiResponses {
     }
 
     fn echo(&self, body: &str) -> String {
-        response::echo(body)
+        echo::echo(body)
     }
 
     fn own_name(&self, field: &str) -> Option<&'static str> {

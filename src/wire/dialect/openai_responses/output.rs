@@ -7,36 +7,11 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut, BytesMut};
 
-use crate::wire::chat::{Citation, Scheme};
+use crate::wire::chat::Citation;
+use crate::wire::citations::mark;
 use crate::wire::free_text::Reader;
 use crate::wire::json::{self, write_str};
 use crate::wire::scan::Scan;
-
-/// What leads the state of another vendor in `encrypted_content`.
-pub(super) const FOREIGN: &str = "streamgate:";
-/// The vendors that are marked.
-const MARKS: [(Scheme, &str); 2] = [(Scheme::Anthropic, "anthropic"), (Scheme::Gemini, "gemini")];
-
-/// Reasoning state as it is shown to a caller.
-pub(super) fn sealed(value: &str, scheme: Scheme, redacted: bool) -> String {
-    let kind = if redacted { "data" } else { "signature" };
-    match MARKS.iter().find(|(of, _)| *of == scheme) {
-        Some((_, name)) => format!("{FOREIGN}{name}:{kind}:{value}"),
-        None => value.to_owned(),
-    }
-}
-
-/// The same, given back: the value, whose it is, and whether it stands for hidden words. Whether
-/// this vendor's own does, its item tells. `None`: marked as nobody marks it.
-pub(super) fn unsealed(shown: &str) -> Option<(&str, Scheme, Option<bool>)> {
-    let Some(marked) = shown.strip_prefix(FOREIGN) else {
-        return Some((shown, Scheme::OpenAi, None));
-    };
-    let (name, rest) = marked.split_once(':')?;
-    let (kind, value) = rest.split_once(':')?;
-    let (scheme, _) = MARKS.iter().find(|(_, known)| *known == name)?;
-    Some((value, *scheme, Some(kind == "data")))
-}
 
 /// What a delta adds to the output.
 #[derive(Debug, Clone, Copy)]
@@ -288,18 +263,20 @@ pub(super) fn summary(text: &str, out: &mut BytesMut) {
     out.put_u8(b'}');
 }
 
-/// A source as an annotation of a text. Offsets that nobody gave span all of it; those given count
-/// from the beginning of the answer, `base` characters before the text.
-pub(super) fn annotation(source: &Citation, base: u64, text: &str) -> String {
+/// A source as an annotation of a text. Offsets that nobody gave are those of its mark, or span all of
+/// the text; those given count from the beginning of the answer, `base` characters before the text.
+/// `None`: it has no address, and the published specification knows no other sources.
+pub(super) fn annotation(source: &Citation, base: u64, text: &str) -> Option<String> {
+    let url = json::quoted(source.address()?);
+    let title = json::quoted(source.name());
     let within = |place: u64| place.saturating_sub(base);
-    let start = source.start.map_or(0, within);
-    let end = source.end.map_or_else(|| text.chars().count() as u64, within);
-    let words = |text: &Option<String>| json::quoted(text.as_deref().unwrap_or_default());
-    format!(
-        r#"{{"type":"url_citation","start_index":{start},"end_index":{end},"url":{},"title":{}}}"#,
-        words(&source.url),
-        words(&source.title)
-    )
+    let marked = mark(source, text).unzip();
+    let start = source.start.map(within).or(marked.0).unwrap_or(0);
+    let end = source.end.map(within).or(marked.1);
+    let end = end.unwrap_or_else(|| text.chars().count() as u64);
+    Some(format!(
+        r#"{{"type":"url_citation","start_index":{start},"end_index":{end},"url":{url},"title":{title}}}"#
+    ))
 }
 
 /// Items that wait until the open one ends, in the order in which they began.

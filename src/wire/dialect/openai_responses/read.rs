@@ -33,6 +33,10 @@ struct Body<'a> {
     #[serde(default)]
     max_output_tokens: Option<u64>,
     #[serde(default)]
+    presence_penalty: Option<f64>,
+    #[serde(default)]
+    frequency_penalty: Option<f64>,
+    #[serde(default)]
     temperature: Option<f64>,
     #[serde(default)]
     top_p: Option<f64>,
@@ -134,6 +138,8 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
         parallel_tool_calls: body.parallel_tool_calls,
         max_tokens: body.max_output_tokens,
         temperature: body.temperature,
+        presence_penalty: body.presence_penalty,
+        frequency_penalty: body.frequency_penalty,
         top_p: body.top_p,
         logprobs: asks("message.output_text.logprobs") || top_logprobs.is_some(),
         top_logprobs,

@@ -8,10 +8,9 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::output::unsealed;
 use crate::wire::body::{parse, refuse};
 use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
-use crate::wire::{free_text, json};
+use crate::wire::{free_text, json, seal};
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -111,6 +110,8 @@ fn item(path: &str, body: ItemBody<'_>, turns: &mut Vec<Message>) -> Result<(), 
                 said(path, turns, part);
             }
         }
+        // Reasoning is only a hint, and its id is one of ours.
+        "item_reference" if body.id.as_deref().is_some_and(|id| id.starts_with("rs_")) => {}
         "item_reference" => {
             let what = "refers to an item that is kept at the vendor, which this model's provider \
                         does not have; send the item itself, as clients do with `store: false`";
@@ -269,7 +270,7 @@ fn reasoning(path: &str, body: &ItemBody<'_>) -> Result<Vec<Part>, Fault> {
     }
     let text = words.join("\n\n");
     let state = body.encrypted_content.as_deref().filter(|state| !state.is_empty());
-    Ok(match state.and_then(unsealed) {
+    Ok(match state.and_then(|state| seal::given_back(state, Scheme::OpenAi)) {
         None if text.is_empty() => Vec::new(),
         None => vec![Part::Reasoning { text, signature: None }],
         Some((data, scheme, redacted))

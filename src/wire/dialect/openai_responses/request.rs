@@ -6,11 +6,11 @@
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::output::FOREIGN;
 use crate::wire::body::{refuse, syntax};
 use crate::wire::chat::Fault;
 use crate::wire::dialect::{CHAT, Envelope, Target};
 use crate::wire::json::{self, Members};
+use crate::wire::seal::MARK;
 
 pub(super) fn members(body: &str) -> Result<Members<'_>, Fault> {
     Members::parse(body).map_err(|error| syntax(&error))
@@ -60,12 +60,12 @@ pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
 
 /// The input without other vendors' reasoning. `None`: there is none in it.
 fn without_foreign(input: &RawValue) -> Option<String> {
-    memchr::memmem::find(input.get().as_bytes(), FOREIGN.as_bytes())?;
+    memchr::memmem::find(input.get().as_bytes(), MARK.as_bytes())?;
     let items: Vec<&RawValue> = serde_json::from_str(input.get()).ok()?;
     let foreign = |item: &&RawValue| {
         let item = Members::parse(item.get()).unwrap_or_default();
         let text = |name| item.get(name).and_then(json::text).unwrap_or_default();
-        text("type") == "reasoning" && text("encrypted_content").starts_with(FOREIGN)
+        text("type") == "reasoning" && text("encrypted_content").starts_with(MARK)
     };
     let kept: Vec<&str> =
         items.iter().filter(|item| !foreign(item)).map(|item| item.get()).collect();

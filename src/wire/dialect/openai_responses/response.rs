@@ -5,50 +5,12 @@ use std::borrow::Cow;
 
 use bytes::{BufMut, BytesMut};
 
+use super::echo::echo;
 use super::error;
 use super::output::Item;
 use crate::wire::chat::{Fault, Stop, Usage};
-use crate::wire::dialect::Call;
+use crate::wire::dialect::{Call, Clock};
 use crate::wire::json::{self, Members, write_str};
-
-/// The members of a request that its response repeats, and what stands for those that it lacks.
-const REPEATED: [(&str, &str); 17] = [
-    ("instructions", "null"),
-    ("max_output_tokens", "null"),
-    ("max_tool_calls", "null"),
-    ("metadata", "{}"),
-    ("parallel_tool_calls", "true"),
-    ("prompt_cache_key", "null"),
-    ("reasoning", r#"{"effort":null,"summary":null}"#),
-    ("safety_identifier", "null"),
-    ("service_tier", "null"),
-    ("temperature", "null"),
-    ("text", r#"{"format":{"type":"text"}}"#),
-    ("tool_choice", r#""auto""#),
-    ("tools", "[]"),
-    ("top_logprobs", "null"),
-    ("top_p", "null"),
-    ("truncation", r#""disabled""#),
-    ("user", "null"),
-];
-
-/// What of a request is repeated, as a JSON object on one line. Bodies that are none repeat nothing.
-pub(super) fn echo(body: &str) -> String {
-    let members = Members::parse(body).unwrap_or_default();
-    let mut out = String::from("{");
-    for (name, default) in REPEATED {
-        let said = members.get(name).filter(|value| !json::is_null(value));
-        let value = said.map_or(default, |value| value.get());
-        if out.len() > 1 {
-            out.push(',');
-        }
-        out.extend(["\"", name, "\":"]);
-        // Outside of strings line breaks mean nothing, and inside of them there are none.
-        out.extend(value.chars().map(|c| if c == '\n' || c == '\r' { ' ' } else { c }));
-    }
-    out.push('}');
-    out
-}
 
 /// The names of the tools that take free text.
 pub(super) fn free_tools(echo: &str) -> Vec<String> {
@@ -100,6 +62,7 @@ pub(super) struct Head {
     pub(super) id: String,
     pub(super) model: String,
     created: u64,
+    now: Clock,
     echo: String,
 }
 
@@ -110,6 +73,7 @@ impl Head {
             id: format!("resp_{}", call.id),
             model: call.model.clone(),
             created: call.created,
+            now: call.now,
             echo,
         }
     }
@@ -131,6 +95,11 @@ impl Head {
         write_str(&self.id, out);
         out.put_slice(br#","object":"response","created_at":"#);
         out.put_slice(self.created.to_string().as_bytes());
+        out.put_slice(br#","completed_at":"#);
+        match status {
+            Status::Completed => out.put_slice((self.now.0)().to_string().as_bytes()),
+            _ => out.put_slice(b"null"),
+        }
         out.put_slice(br#","status":""#);
         out.put_slice(status.word().as_bytes());
         out.put_slice(br#"","background":false,"error":"#);

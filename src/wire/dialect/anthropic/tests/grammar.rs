@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{call, events};
-use crate::wire::chat::{Delta, End, Fault, Kind, Scheme, Stop, Usage};
+use crate::wire::chat::{Citation, Delta, End, Fault, Kind, Scheme, Stop, Usage};
 use crate::wire::dialect::anthropic::Anthropic;
 use crate::wire::dialect::{CallerDialect, Mode};
 use crate::wire::framing::Frame;
@@ -66,10 +66,7 @@ pub(super) fn read(stream: &str) -> Result<Read, String> {
             ("between", "content_block_start") if index == Some(read.blocks.len() as u64) => {
                 let block = &event["content_block"];
                 let id = block["id"].as_str().unwrap_or_default().to_owned();
-                let legal = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
-                if block["type"] == "tool_use"
-                    && (!id.chars().all(legal) || id.is_empty() || !ids.insert(id.clone()))
-                {
+                if block["type"] == "tool_use" && (id.is_empty() || !ids.insert(id.clone())) {
                     return Err(format!("a wrong id {id}"));
                 }
                 let kind = block["type"].as_str().ok_or("a block without type")?.to_owned();
@@ -106,6 +103,14 @@ fn delta(block: &mut Block, delta: &Value) -> Result<(), String> {
         Some("thinking_delta") => ("thinking", "thinking"),
         Some("input_json_delta") => ("tool_use", "partial_json"),
         Some("signature_delta") => ("thinking", "signature"),
+        Some("citations_delta") if block.kind == "text" => {
+            let source = &delta["citation"];
+            let whole = ["url", "title", "cited_text", "encrypted_index"];
+            return match whole.iter().find(|name| !source[**name].is_string()) {
+                None => Ok(()),
+                Some(name) => Err(format!("a source without {name}")),
+            };
+        }
         other => return Err(format!("delta {other:?}")),
     };
     if block.kind != kind || block.signature.is_some() {
@@ -140,6 +145,7 @@ enum Step {
     Arguments { tool: usize, chars: usize },
     Usage(u64),
     Stop(u8),
+    Citation,
     Other,
 }
 
@@ -154,6 +160,7 @@ fn step() -> impl Strategy<Value = Step> {
         9 => (0..8_usize, 1..20_usize).prop_map(|(tool, chars)| Step::Arguments { tool, chars }),
         1 => (0..100_u64).prop_map(Step::Usage),
         1 => (0..9_u8).prop_map(Step::Stop),
+        1 => Just(Step::Citation),
         1 => Just(Step::Other),
     ]
 }
@@ -167,8 +174,7 @@ fn stop(n: u8) -> Stop {
         4 => Stop::ContextFull,
         5 => Stop::ToolUse,
         6 => Stop::Refusal(Some("why".to_owned())),
-        7 => Stop::Pause,
-        _ => Stop::Other("odd".to_owned()),
+        _ => Stop::Pause,
     }
 }
 
@@ -212,6 +218,10 @@ fn deltas(steps: &[Step]) -> (Vec<Delta<'static>>, Vec<&'static str>) {
             }
             Step::Usage(n) => Delta::Usage(Usage { output: Some(*n), ..Usage::default() }),
             Step::Stop(n) => Delta::Stop { choice: 0, reason: stop(*n) },
+            Step::Citation => Delta::Citation(Citation {
+                url: Some("https://a.example/".to_owned()),
+                ..Citation::default()
+            }),
             Step::Other => Delta::Text { choice: 1, text: cow("not shown") },
         });
     }

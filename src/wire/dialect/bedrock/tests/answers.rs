@@ -96,10 +96,11 @@ fn stops_are_told_apart() {
     }
     for word in ["malformed_tool_use", "malformed_model_output"] {
         let payload = json!({ "stopReason": word }).to_string();
-        let End::Failed(fault) = read(&[START, HI, ("messageStop", &payload)]).1 else {
+        let (said, _) = read(&[START, HI, ("messageStop", &payload)]);
+        let Some(fault) = said.iter().find(|said| said.starts_with("stop Failed")) else {
             panic!("{word} is no end");
         };
-        assert!(fault.kind == Kind::Upstream && fault.message.contains(word));
+        assert!(fault.contains("kind: Upstream") && fault.contains(word), "{fault}");
     }
 }
 
@@ -258,6 +259,7 @@ fn whole_answers_are_read() {
         cited_text: Some("q".into()),
         start: Some(2),
         end: Some(7),
+        ..Citation::default()
     })));
     assert!(out.contains(&Delta::Usage(Usage {
         input: Some(8),

@@ -7,7 +7,7 @@ mod requests;
 
 use super::OpenAiResponses;
 use crate::wire::chat::{Delta, End, Kind, Stop, Usage};
-use crate::wire::dialect::{CHAT, Call, CallerDialect, Dialect, Mode};
+use crate::wire::dialect::{CHAT, Call, CallerDialect, Clock, Dialect, Mode};
 use crate::wire::framing::{Frame, Framing};
 use crate::wire::transcode::{Tally, Transcoder};
 
@@ -20,6 +20,8 @@ fn call(stream: bool) -> Call {
         want_usage: true,
         form: CHAT,
         echo: String::new(),
+        input_estimate: 0,
+        now: Clock(|| 7),
     }
 }
 
@@ -44,7 +46,8 @@ fn run(mode: Mode, input: &str) -> Ran {
     codec.finish(&mut out);
     let text = String::from_utf8(out.to_vec()).unwrap();
     let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
-    let events = data.map(|data| serde_json::from_str(data).unwrap()).collect();
+    let payloads = data.filter(|data| *data != "[DONE]");
+    let events = payloads.map(|data| serde_json::from_str(data).unwrap()).collect();
     Ran { events, end: codec.end().unwrap().clone(), tally: codec.tally().clone() }
 }
 
@@ -356,6 +359,7 @@ fn log_probabilities_are_on_one_line() {
     codec.finish(&mut out);
     let text = String::from_utf8(out.to_vec()).unwrap();
     let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    let data = data.filter(|data| *data != "[DONE]");
     let events: Vec<Value> = data.map(|data| serde_json::from_str(data).unwrap()).collect();
     assert_eq!(
         events.last().unwrap()["response"]["output"][0]["content"][0]["logprobs"][0]["token"],
