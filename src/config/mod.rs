@@ -16,6 +16,7 @@ mod prompts;
 mod provider;
 mod raw;
 pub mod secret;
+mod settings;
 mod sources;
 mod telemetry;
 #[cfg(test)]
@@ -185,7 +186,7 @@ pub struct Provider {
     /// Query parameters that every request to it carries.
     pub query: Vec<(String, String)>,
     /// Its deviations from the dialect.
-    pub quirks: Quirks,
+    pub quirks: Arc<Quirks>,
 }
 
 impl std::fmt::Debug for Provider {
@@ -206,6 +207,8 @@ pub struct Target {
     pub provider: Arc<Provider>,
     /// The model's name there.
     pub model: String,
+    /// The provider's deviations, with those of this target over them.
+    pub quirks: Arc<Quirks>,
 }
 
 impl std::fmt::Display for Target {

@@ -11,7 +11,8 @@ use url::Url;
 use super::raw::{Reader, Table, one_of, shown};
 use super::secret::Secret;
 use super::tree::{Node, Value};
-use super::{Provider, aws, preset, units};
+use super::{Provider, aws, preset, settings, units};
+use crate::wire::adapt::settings::Settings;
 use crate::wire::dialect::{self, DIALECTS, Dialect, Hosting, Quirks};
 
 pub(super) const BASE_URL: &str =
@@ -79,7 +80,7 @@ fn provider(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<Provider
         "reasoning_field",
         "hosting",
     ];
-    let known = [&fields[..], &preset::PARAMETERS].concat();
+    let known = [&fields[..], &preset::PARAMETERS, &settings::OF_PROVIDER].concat();
     let stated = reader.table(name, node, &known)?;
     let preset = preset::fields(reader, &stated);
     let table = stated.over(&preset);
@@ -100,7 +101,7 @@ fn provider(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<Provider
     // From here on nothing more can be wrong.
     let dialect = dialect?;
     let base_url = given.unwrap_or_else(|| base_url(dialect.default_base_url()))?;
-    let quirks = quirks.quirks(dialect, &base_url);
+    let quirks = Arc::new(quirks.quirks(dialect, &base_url));
     // The vendor's own header means nothing elsewhere.
     let bearer = quirks.hosting.map(|_| (AUTHORIZATION, "Bearer ".to_owned()));
     let auth_header = auth_header.or(bearer);
@@ -119,7 +120,7 @@ pub(super) fn plain(
     Some(Provider {
         name: name.to_owned(),
         dialect,
-        quirks: Stated::default().quirks(dialect, &base_url),
+        quirks: Arc::new(Stated::default().quirks(dialect, &base_url)),
         base_url,
         api_key,
         auth_header: None,
@@ -217,6 +218,7 @@ struct Stated {
     call_id_length: Option<usize>,
     reasoning_field: Option<String>,
     hosting: Option<Hosting>,
+    settings: Settings,
 }
 
 impl Stated {
@@ -237,11 +239,15 @@ impl Stated {
             call_id_length: reader.field(table, "tool_call_id_length", length),
             reasoning_field: reader.text_of(table, "reasoning_field"),
             hosting: reader.field(table, "hosting", (hosts.as_str(), host)),
+            settings: settings::of_provider(reader, table),
         }
     }
 
     /// With defaults: only the vendor itself and Azure are known to take the newer field.
-    fn quirks(self, dialect: &dyn Dialect, url: &Url) -> Quirks {
+    fn quirks(mut self, dialect: &dyn Dialect, url: &Url) -> Quirks {
+        if self.settings.betas.is_none() {
+            self.settings.betas = self.hosting.and_then(settings::betas);
+        }
         let default = Quirks::default();
         let vendor = base_url(dialect.default_base_url()).as_ref() == Some(url);
         let azure = url.host_str().is_some_and(|host| host.ends_with(".azure.com"));
@@ -252,6 +258,7 @@ impl Stated {
             call_id_length: self.call_id_length,
             reasoning_field: self.reasoning_field,
             hosting: self.hosting,
+            settings: self.settings,
         }
     }
 }

@@ -35,7 +35,11 @@ pub fn plan(config: &Config, caller: &Caller, model: &str) -> Result<Plan, Error
     permit(caller, model)?;
     Ok(Plan {
         label: format!("{}/*", provider.name),
-        targets: vec![Target { provider: Arc::clone(provider), model: upstream.to_owned() }],
+        targets: vec![Target {
+            provider: Arc::clone(provider),
+            model: upstream.to_owned(),
+            quirks: Arc::clone(&provider.quirks),
+        }],
     })
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::adapt::{Names, restore_names};
 use super::chat::{Delta, End, Fault, Kind, Stop, Usage};
 use super::dialect::{Decode, Encode, Mode};
 use super::framing::{Broken, Frame, Framer, Framing};
@@ -66,6 +67,8 @@ pub struct Transcoder {
     frames: Vec<Frame>,
     tally: Tally,
     end: Option<End>,
+    /// Names of tools that answers say otherwise than their caller.
+    names: Names,
 }
 
 impl Transcoder {
@@ -86,7 +89,14 @@ impl Transcoder {
             frames: Vec::new(),
             tally: Tally::default(),
             end: None,
+            names: Names::new(),
         }
+    }
+
+    /// Gives tools their own names back, where the request had to name them otherwise.
+    #[must_use]
+    pub fn with_names(self, names: Names) -> Self {
+        Self { names, ..self }
     }
 
     /// Takes upstream bytes and appends what the caller is to receive. Returns whether there was
@@ -157,6 +167,9 @@ impl Transcoder {
             }
             deltas.clear();
             let end = self.decoder.frame(frame, &mut deltas);
+            if !self.names.is_empty() {
+                restore_names(&mut deltas, &self.names);
+            }
             for delta in &deltas {
                 self.tally.note(delta);
                 output |= delta.is_output();
@@ -191,6 +204,7 @@ impl Transcoder {
         let Some(body) = frames.first() else { return };
         let mut deltas = Vec::new();
         let end = self.decoder.answer(body, &mut deltas);
+        restore_names(&mut deltas, &self.names);
         for delta in &deltas {
             self.tally.note(delta);
         }

@@ -77,6 +77,14 @@ impl Dialect for Anthropic {
         &["anthropic-version", "anthropic-beta"]
     }
 
+    fn beta_header(&self) -> Option<&'static str> {
+        Some("anthropic-beta")
+    }
+
+    fn output_limits(&self) -> &'static [&'static str] {
+        &["max_tokens"]
+    }
+
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
         request::edit(body, target)
     }

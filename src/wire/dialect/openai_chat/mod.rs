@@ -69,6 +69,10 @@ impl Dialect for OpenAiChat {
         &[]
     }
 
+    fn output_limits(&self) -> &'static [&'static str] {
+        &["max_completion_tokens", "max_tokens"]
+    }
+
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
         request::edit(body, target)
     }
