@@ -39,6 +39,7 @@ pub(super) enum ForcedCall {
 }
 
 /// The form of JSON schemas that an upstream takes.
+#[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Schemas {
     /// Tools: an object with `properties` and without a union at the top.
@@ -47,6 +48,8 @@ pub(super) struct Schemas {
     pub(super) closed: bool,
     /// No `$schema` and `$id`.
     pub(super) local: bool,
+    /// Only what is closed and requires all properties is enforced.
+    pub(super) whole: bool,
 }
 
 /// Marks of cached prompts.
@@ -90,6 +93,8 @@ pub(super) struct Rules {
     pub(super) user_last: bool,
     /// Calls in the conversation want tools in the request.
     pub(super) tools_declared: bool,
+    /// A wish for any JSON object wants the word in the conversation.
+    pub(super) json_said: bool,
     pub(super) forced_call: ForcedCall,
     pub(super) documents: Media,
     pub(super) images: Media,
@@ -120,6 +125,7 @@ impl Default for Rules {
             user_first: false,
             user_last: false,
             tools_declared: false,
+            json_said: false,
             forced_call: ForcedCall::Named,
             documents: all,
             images: all,
@@ -130,10 +136,11 @@ impl Default for Rules {
 }
 
 /// One row of the table.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Row {
     dialect: &'static str,
-    models: &'static str,
+    /// How the names of its models begin; without any, it holds for all.
+    models: Vec<&'static str>,
     rule: &'static str,
     value: &'static str,
 }
@@ -145,7 +152,7 @@ fn row(line: &'static str) -> Option<Row> {
     let mut cells = line.split('|').map(str::trim);
     let row = Row {
         dialect: cells.next().filter(|cell| !cell.is_empty() && !cell.starts_with('#'))?,
-        models: cells.next()?,
+        models: cells.next()?.split(' ').filter(|name| *name != "*").collect(),
         rule: cells.next()?,
         value: cells.next()?,
     };
@@ -156,8 +163,9 @@ impl Rules {
     /// The rules for a model of an upstream of this dialect.
     pub(super) fn of(dialect: &str, model: &str) -> Self {
         let mut rules = Self::default();
+        let words: Vec<&str> = words(model).collect();
         let rows = ROWS.iter().filter(|row| row.dialect == dialect);
-        for row in rows.filter(|row| holds(row.models, model)) {
+        for row in rows.filter(|row| row.holds(&words)) {
             // The tests parse every row.
             rules.apply(row.rule, row.value).unwrap_or_default();
         }
@@ -189,6 +197,7 @@ impl Rules {
             "lacks" => self.lacks = value,
             "instructions" => self.instructions = Instructions::by_name(value)?,
             "turns" => (self.user_first, self.user_last) = (has("user-first"), has("user-last")),
+            "json_mode" => self.json_said = has("said").then_some(true)?,
             "tools" => self.tools_declared = has("declared").then_some(true)?,
             "forced_call" => {
                 self.forced_call = match value {
@@ -201,8 +210,9 @@ impl Rules {
             "documents" => self.documents = media(value)?,
             "images" => self.images = media(value)?,
             "schemas" => {
-                let (object, closed, local) = (has("object"), has("closed"), has("local"));
-                self.schemas = Schemas { object, closed, local };
+                let (object, closed) = (has("object"), has("closed"));
+                let (local, whole) = (has("local"), has("whole"));
+                self.schemas = Schemas { object, closed, local, whole };
             }
             "cache" => {
                 let most = value.split(' ').next()?.parse().ok()?;
@@ -214,15 +224,21 @@ impl Rules {
     }
 }
 
-/// Whether a row is about a model: `*`, or one of the names begins a word of the model's.
-fn holds(models: &str, model: &str) -> bool {
-    let begins = |name: &str| {
-        model.match_indices(name).any(|(at, _)| {
-            let before = model.get(..at).and_then(|before| before.chars().next_back());
-            before.is_none_or(|c| !c.is_ascii_alphanumeric())
-        })
-    };
-    models == "*" || models.split(' ').any(begins)
+impl Row {
+    /// Whether it is about a model, given what of its name begins with each of its words.
+    fn holds(&self, words: &[&str]) -> bool {
+        let begins = |name: &&str| words.iter().any(|rest| rest.starts_with(name));
+        self.models.is_empty() || self.models.iter().any(begins)
+    }
+}
+
+/// What of a name begins with each of its words: `a/b-1`, `b-1`, `1`.
+fn words(name: &str) -> impl Iterator<Item = &str> {
+    let mut before = None;
+    name.char_indices().filter_map(move |(at, c)| {
+        let begins = before.replace(c).is_none_or(|before: char| !before.is_ascii_alphanumeric());
+        if begins { name.get(at..) } else { None }
+    })
 }
 
 /// `64 _- ^_`: the most bytes (`-`: any number), the other characters (`*`: any), what is first.
@@ -267,11 +283,11 @@ mod tests {
         for (i, row) in ROWS.iter().enumerate() {
             let same = |later: &&Row| {
                 (later.dialect, later.rule) == (row.dialect, row.rule)
-                    && (later.models == row.models || later.models == "*")
+                    && (later.models == row.models || later.models.is_empty())
             };
             // The rule for a family may be said again after those of its members.
             let again = ROWS.iter().skip(i + 1).find(same);
-            assert!(again.is_none_or(|_| row.models == "gpt-5-chat"), "{row:?} {again:?}");
+            assert!(again.is_none_or(|_| row.models.contains(&"gpt-5-chat")), "{row:?} {again:?}");
         }
     }
 

@@ -49,6 +49,41 @@ pub(super) fn of_tool(
     closed.or(object).map(raw)
 }
 
+/// Whether every object of a schema is closed and requires all its properties, as it must be where some
+/// vendors are to enforce it.
+pub(super) fn is_whole(schema: &str) -> bool {
+    whole(schema, 0)
+}
+
+fn whole(schema: &str, depth: u32) -> bool {
+    let Ok(members) = Members::parse(schema) else { return true };
+    if depth == DEEPEST {
+        return false;
+    }
+    let within = |name: &str| members.get(name).map(RawValue::get);
+    let named = |name| within(name).and_then(|json| Members::parse(json).ok()).unwrap_or_default();
+    let properties = named("properties");
+    let is_object = within("type").is_some_and(|kind| kind.contains(r#""object""#));
+    if is_object || !properties.0.is_empty() {
+        let required = within("required").map(serde_json::from_str::<Vec<String>>);
+        let required = required.and_then(Result::ok).unwrap_or_default();
+        let all = properties.0.iter().all(|(name, _)| required.iter().any(|it| it == name));
+        if !all || within("additionalProperties") != Some("false") {
+            return false;
+        }
+    }
+    let mut inner: Vec<&str> = within("items").into_iter().collect();
+    for members in [&properties, &named("$defs"), &named("definitions")] {
+        inner.extend(members.0.iter().map(|(_, schema)| schema.get()));
+    }
+    for union in UNIONS {
+        let branches = within(union).map(serde_json::from_str::<Vec<&RawValue>>);
+        let branches = branches.and_then(Result::ok).unwrap_or_default();
+        inner.extend(branches.into_iter().map(RawValue::get));
+    }
+    inner.into_iter().all(|schema| whole(schema, depth + 1))
+}
+
 /// The schema of structured output; `None`: it is taken as it is.
 pub(super) fn of_format(schema: &RawValue, rules: Schemas) -> Option<Box<RawValue>> {
     let changed = if rules.closed { Some(closed(schema.get(), 0)) } else { local(schema, rules) };
@@ -254,7 +289,7 @@ fn list(value: &RawValue, depth: u32) -> String {
 mod tests {
     use super::*;
 
-    const OBJECT: Schemas = Schemas { object: true, closed: true, local: false };
+    const OBJECT: Schemas = Schemas { object: true, closed: true, local: false, whole: false };
 
     fn tool(schema: &str) -> String {
         let schema = raw(schema.to_owned());
@@ -312,6 +347,32 @@ mod tests {
         assert_eq!(tool(r##"{"$ref":"#"}"##), r#"{"type":"object","properties":{}}"#);
         let endless = r##"{"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#/$defs/a"}}}"##;
         assert!(tool(endless).contains(r#""properties":{}"#));
+    }
+
+    #[test]
+    fn a_schema_is_whole_if_all_its_objects_are() {
+        for (schema, whole) in [
+            (
+                r#"{"type":"object","properties":{"a":{"type":"string"}},"required":["a"],"additionalProperties":false}"#,
+                true,
+            ),
+            (
+                r#"{"type":"object","properties":{"a":{"type":"string"}},"additionalProperties":false}"#,
+                false,
+            ),
+            (r#"{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]}"#, false),
+            (
+                r#"{"type":"object","properties":{"a":{"type":"array","items":{"type":"object"}}},"required":["a"],"additionalProperties":false}"#,
+                false,
+            ),
+            (
+                r#"{"type":"array","items":{"anyOf":[{"type":"string"},{"properties":{"b":{}}}]}}"#,
+                false,
+            ),
+            ("{}", true),
+        ] {
+            assert_eq!(is_whole(schema), whole, "{schema}");
+        }
     }
 
     #[test]

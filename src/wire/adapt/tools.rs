@@ -17,16 +17,45 @@ pub(super) fn adapt(request: &mut Request, rules: &Rules, dropped: &mut Dropped)
         let enforced = tool.strict == Some(true);
         let changed = schema::of_tool(tool.parameters.as_deref(), enforced, rules.schemas);
         tool.parameters = changed.or_else(|| tool.parameters.take());
-    }
-    if let Some(Format::Schema { schema, name, .. }) = &mut request.format {
-        if let Some(changed) = schema::of_format(schema, rules.schemas) {
-            *schema = changed;
-        }
-        if let (Some(name), Some(taken)) = (name, rules.schema_name) {
-            *name = taken.name(name).into_owned();
+        let schema = tool.parameters.as_deref();
+        if enforced && rules.schemas.whole && !schema.is_some_and(|it| schema::is_whole(it.get())) {
+            tool.strict = Some(false);
+            dropped.note("strict");
         }
     }
+    form(request, rules, dropped);
     rename(request, rules)
+}
+
+/// Structured output.
+fn form(request: &mut Request, rules: &Rules, dropped: &mut Dropped) {
+    match &mut request.format {
+        Some(Format::Schema { schema, name, strict }) => {
+            if let Some(changed) = schema::of_format(schema, rules.schemas) {
+                *schema = changed;
+            }
+            if let (Some(name), Some(taken)) = (name, rules.schema_name) {
+                *name = taken.name(name).into_owned();
+            }
+            if *strict == Some(true) && rules.schemas.whole && !schema::is_whole(schema.get()) {
+                *strict = Some(false);
+                dropped.note("strict");
+            }
+        }
+        Some(Format::Json) if rules.json_said && !says_json(&request.messages) => {
+            ask(request, "Answer with a JSON object.".to_owned());
+        }
+        Some(Format::Json) | None => {}
+    }
+}
+
+/// Whether a conversation holds the word.
+fn says_json(messages: &[Message]) -> bool {
+    let mut parts = messages.iter().flat_map(|message| &message.parts);
+    parts.any(|part| match part {
+        Part::Text(text) => text.to_ascii_lowercase().contains("json"),
+        _ => false,
+    })
 }
 
 /// A choice that the upstream cannot be told: the tool alone is offered, and asked for in words.

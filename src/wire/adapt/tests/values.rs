@@ -282,3 +282,36 @@ fn values_stay_within_bounds() {
     assert_eq!(sent_body["generationConfig"]["logprobs"], 20);
     assert_eq!(written.dropped, ["stop"]);
 }
+
+#[test]
+fn a_wish_for_json_is_said_where_the_word_is_wanted() {
+    for (caller, body) in [
+        (
+            "gemini",
+            json!({ "contents": [{ "parts": [{ "text": "x" }] }], "generationConfig": { "responseMimeType": "application/json" } }),
+        ),
+        ("ollama", json!({ "messages": [{ "role": "user", "content": "x" }], "format": "json" })),
+    ] {
+        for upstream in ["openai-chat", "openai-responses"] {
+            let (_, written) = sent(caller, &body, upstream, "m");
+            assert!(written.body.contains("Answer with a JSON object."), "{}", written.body);
+        }
+    }
+    let said = json!({ "messages": [{ "role": "user", "content": "as JSON" }], "format": "json" });
+    let (body, _) = sent("ollama", &said, "openai-chat", "m");
+    assert_eq!(body["messages"][0]["content"], "as JSON");
+}
+
+#[test]
+fn a_schema_that_cannot_be_enforced_is_asked_for() {
+    let open = json!({ "type": "object", "properties": { "a": { "type": "string" } } });
+    let body = json!({ "max_tokens": 9, "messages": [{ "role": "user", "content": "x" }],
+        "tools": [{ "name": "f", "input_schema": open, "strict": true }] });
+    for (upstream, path) in
+        [("openai-chat", "/tools/0/function/strict"), ("openai-responses", "/tools/0/strict")]
+    {
+        let (body, written) = sent("anthropic", &body, upstream, "m");
+        assert_eq!(body.pointer(path), Some(&json!(false)), "{body}");
+        assert_eq!(written.dropped, ["strict"]);
+    }
+}

@@ -15,6 +15,7 @@ use crate::wire::json::quoted;
 use crate::wire::reset;
 
 mod answer;
+mod betas;
 mod blocks;
 mod collect;
 mod count;
@@ -86,7 +87,8 @@ impl Dialect for Anthropic {
     }
 
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
-        request::edit(body, target)
+        let body = betas::without_members(body, target.quirks.settings.betas.as_deref());
+        request::edit(&body, target)
     }
 
     fn edit_hosted(
@@ -95,10 +97,11 @@ impl Dialect for Anthropic {
         target: &Target<'_>,
         header: &dyn Fn(&str) -> Option<String>,
     ) -> Result<String, Fault> {
-        match target.quirks.hosting {
-            Some(hosting) => hosted::edit(hosting, body, target, header),
-            None => request::edit(body, target),
-        }
+        let Some(hosting) = target.quirks.hosting else {
+            return self.edit_request(body, target);
+        };
+        let body = betas::without_members(body, target.quirks.settings.betas.as_deref());
+        hosted::edit(hosting, &body, target, header)
     }
 
     fn accept(&self, target: &Target<'_>) -> &'static str {

@@ -22,6 +22,7 @@ mod passed;
 mod prompt;
 mod read;
 mod request;
+mod system_first;
 #[cfg(test)]
 mod tests;
 mod turns;
