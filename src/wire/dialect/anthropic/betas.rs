@@ -49,7 +49,8 @@ fn strip(json: &str, place: &str, gone: &[(&str, &str)]) -> Option<String> {
             items.iter().map(|item| strip(item.get(), place, gone)).collect();
         stripped.iter().any(Option::is_some).then_some(())?;
         let all = items.iter().zip(&stripped);
-        let all: Vec<&str> = all.map(|(own, new)| new.as_deref().unwrap_or(own.get())).collect();
+        let all: Vec<&str> =
+            all.map(|(own, new)| new.as_deref().unwrap_or_else(|| own.get())).collect();
         return Some(format!("[{}]", all.join(",")));
     }
     if !json.trim_start().starts_with('{') {
