@@ -250,3 +250,40 @@ fn a_directive_leaves_no_message_and_its_effort_stays() {
     assert_eq!(body["messages"].as_array().unwrap().len(), 2);
     assert_eq!(body["reasoning_effort"], "low");
 }
+
+#[test]
+fn instructions_alone_are_a_conversation() {
+    let body = json!({ "messages": [{ "role": "system", "content": "be" }] });
+    for (upstream, path) in [
+        ("openai-responses", "/input/0"),
+        ("anthropic", "/messages/0"),
+        ("gemini", "/contents/0"),
+        ("bedrock", "/messages/0"),
+    ] {
+        let (body, _) = sent("openai-chat", &body, upstream, "m");
+        assert!(body.pointer(path).is_some(), "{upstream}: {body}");
+    }
+}
+
+#[test]
+fn media_in_results_stand_behind_them_for_older_models() {
+    let image = json!({ "type": "image", "source": { "type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo=" } });
+    let result = json!({ "type": "tool_result", "tool_use_id": "t", "content": [{ "type": "text", "text": "r" }, image] });
+    let body = json!({ "max_tokens": 9, "messages": [
+        { "role": "user", "content": "q" },
+        { "role": "assistant", "content": [{ "type": "tool_use", "id": "t", "name": "f", "input": {} }] },
+        { "role": "user", "content": [result, { "type": "text", "text": "and" }] },
+    ] });
+    let (old, _) = sent("anthropic", &body, "gemini", "gemini-2.5-pro");
+    let parts = &old["contents"][2]["parts"];
+    assert!(parts[0]["functionResponse"].get("parts").is_none(), "{old}");
+    assert_eq!(
+        (&parts[1]["inlineData"]["mimeType"], &parts[2]["text"]),
+        (&json!("image/png"), &json!("and"))
+    );
+    let (new, _) = sent("anthropic", &body, "gemini", "gemini-3-pro");
+    assert!(
+        new["contents"][2]["parts"][0]["functionResponse"]["parts"][0].get("inlineData").is_some(),
+        "{new}"
+    );
+}

@@ -122,12 +122,13 @@ pub(super) fn turns(
     Ok((system, turns))
 }
 
-/// Media in results are for newer models: others are shown them behind the results.
+/// Media in results are for newer models: others are shown them right behind the results.
 fn show_apart(turn: &mut Content<'_>) {
     let results = turn.parts.iter_mut().filter_map(|piece| piece.function_response.as_mut());
     let media: Vec<Piece<'_>> =
         results.flat_map(|answer| std::mem::take(&mut answer.parts)).collect();
-    turn.parts.extend(media);
+    let results = turn.parts.iter().take_while(|piece| piece.function_response.is_some()).count();
+    turn.parts.splice(results..results, media);
 }
 
 /// Parallel calls share a signature, which the first one carries.

@@ -85,6 +85,9 @@ pub(super) fn items(
     words: bool,
 ) -> Result<(Option<String>, Vec<Item<'_>>), Fault> {
     let leading = request.messages.iter().take_while(|message| message.role == Role::System);
+    // Where there is nothing else, they are the input: there must be some.
+    let alone = request.messages.iter().all(|message| message.role == Role::System);
+    let leading = leading.filter(|_| !alone);
     let (mut instructions, mut count) = (Vec::new(), 0);
     for (i, message) in leading.enumerate() {
         count += 1;
