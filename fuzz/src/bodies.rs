@@ -4,6 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use streamgate::wire::adapt;
 use streamgate::wire::chat::End;
 use streamgate::wire::dialect::{
     Asked, CHAT, Call, CallerDialect, Clock, DIALECTS, Dialect, Mode, Quirks, Target,
@@ -137,9 +138,9 @@ pub fn request(mut data: &[u8]) {
         }
         let Ok(request) = caller.decode_request(CHAT, body) else { continue };
         for other in DIALECTS {
-            if let Ok(written) = other.encode_request(&request, &target) {
+            if let Ok(written) = adapt::write(&mut request.clone(), *other, &target, false) {
                 let read: Value =
-                    serde_json::from_str(&written).expect("a written request is JSON");
+                    serde_json::from_str(&written.body).expect("a written request is JSON");
                 // Some dialects name it in the path only.
                 assert!(read.get("model").is_none_or(|model| model == target.model));
             }

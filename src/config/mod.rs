@@ -19,6 +19,7 @@ mod prompts;
 mod provider;
 mod raw;
 pub mod secret;
+mod settings;
 mod sources;
 mod telemetry;
 #[cfg(test)]
@@ -197,7 +198,7 @@ pub struct Provider {
     /// Query parameters that every request to it carries.
     pub query: Vec<(String, String)>,
     /// Its deviations from the dialect.
-    pub quirks: Quirks,
+    pub quirks: Arc<Quirks>,
     /// How it is reached.
     pub egress: Egress,
 }
@@ -222,6 +223,8 @@ pub struct Target {
     pub model: String,
     /// The most tokens of prompt and answer that the model takes, if the operator says.
     pub context: Option<u64>,
+    /// The provider's deviations, with those of this target over them.
+    pub quirks: Arc<Quirks>,
 }
 
 impl std::fmt::Display for Target {

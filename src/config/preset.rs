@@ -43,7 +43,8 @@ pub(super) fn fields(reader: &mut Reader<'_>, provider: &Table<'_>) -> Vec<(Stri
     fields
 }
 
-fn all() -> Vec<(Name, Node)> {
+/// Every preset with its name.
+pub(super) fn all() -> Vec<(Name, Node)> {
     // The tests read the file; a mistake in it could only hide presets.
     match tree::parse(FILE, &mut Vec::new()) {
         Ok(Node { value: Value::Table(presets), .. }) => presets,
@@ -95,7 +96,10 @@ fn filled(
             }
             Value::Table(table)
         }
-        Value::Nothing | Value::List(_) | Value::Broken => Value::Nothing,
+        Value::List(items) => {
+            Value::List(items.iter().map(|item| filled(item, at, (given, used))).collect())
+        }
+        Value::Nothing | Value::Broken => Value::Nothing,
     };
     Node { at, value }
 }

@@ -12,7 +12,8 @@ use super::egress::{self, General};
 use super::raw::{Reader, Table, one_of, shown};
 use super::secret::Secret;
 use super::tree::{Node, Value};
-use super::{CredentialSource, Provider, aws, preset, units};
+use super::{CredentialSource, Provider, aws, preset, settings, units};
+use crate::wire::adapt::settings::Settings;
 use crate::wire::dialect::{self, DIALECTS, Dialect, Hosting, Quirks};
 
 pub(super) const BASE_URL: &str =
@@ -91,7 +92,7 @@ fn provider(
         "proxy",
         "tls",
     ];
-    let known = [&fields[..], &preset::PARAMETERS].concat();
+    let known = [&fields[..], &preset::PARAMETERS, &settings::OF_PROVIDER].concat();
     let stated = reader.table(name, node, &known)?;
     let preset = preset::fields(reader, &stated);
     let table = stated.over(&preset);
@@ -114,7 +115,7 @@ fn provider(
     // From here on nothing more can be wrong.
     let dialect = dialect?;
     let base_url = given.unwrap_or_else(|| base_url(dialect.default_base_url()))?;
-    let quirks = quirks.quirks(dialect, &base_url);
+    let quirks = Arc::new(quirks.quirks(dialect, &base_url));
     let egress = egress.or(general, &base_url);
     // The vendor's own header means nothing elsewhere.
     let bearer = quirks.hosting.map(|_| (AUTHORIZATION, "Bearer ".to_owned()));
@@ -146,7 +147,7 @@ pub(super) fn plain(
     Some(Provider {
         name: name.to_owned(),
         dialect,
-        quirks: Stated::default().quirks(dialect, &base_url),
+        quirks: Arc::new(Stated::default().quirks(dialect, &base_url)),
         egress: general.to(&base_url),
         base_url,
         api_key,
@@ -246,6 +247,7 @@ struct Stated {
     call_id_length: Option<usize>,
     reasoning_field: Option<String>,
     hosting: Option<Hosting>,
+    settings: Settings,
 }
 
 impl Stated {
@@ -266,11 +268,15 @@ impl Stated {
             call_id_length: reader.field(table, "tool_call_id_length", length),
             reasoning_field: reader.text_of(table, "reasoning_field"),
             hosting: reader.field(table, "hosting", (hosts.as_str(), host)),
+            settings: settings::of_provider(reader, table),
         }
     }
 
     /// With defaults: only the vendor itself and Azure are known to take the newer field.
-    fn quirks(self, dialect: &dyn Dialect, url: &Url) -> Quirks {
+    fn quirks(mut self, dialect: &dyn Dialect, url: &Url) -> Quirks {
+        if self.settings.betas.is_none() {
+            self.settings.betas = self.hosting.and_then(settings::betas);
+        }
         let default = Quirks::default();
         let vendor = base_url(dialect.default_base_url()).as_ref() == Some(url);
         let azure = url.host_str().is_some_and(|host| host.ends_with(".azure.com"));
@@ -281,6 +287,7 @@ impl Stated {
             call_id_length: self.call_id_length,
             reasoning_field: self.reasoning_field,
             hosting: self.hosting,
+            settings: self.settings,
         }
     }
 }

@@ -17,7 +17,7 @@ use super::prompts;
 use super::provider::{self, Providers};
 use super::raw::{Reader, Table, one_of, shown};
 use super::tree::{Node, Value};
-use super::{Config, Server, Sources, Stream, Target, telemetry, tls, units};
+use super::{Config, Server, Sources, Stream, Target, settings, telemetry, tls, units};
 
 const DURATION: &str = "a duration such as `500ms`, `15s`, `2m` or `1h`";
 const POSITIVE: &str = "a duration above zero such as `500ms`, `15s`, `2m` or `1h`";
@@ -202,7 +202,8 @@ fn models<'n>(
 }
 
 fn target(reader: &mut Reader<'_>, node: &Node, providers: &Providers<'_>) -> Option<Target> {
-    let table = reader.table("targets", node, &["provider", "model", "context"])?;
+    let known = [&["provider", "model", "context"][..], &settings::OF_TARGET].concat();
+    let table = reader.table("targets", node, &known)?;
     reader.require(&table, "provider", "a name under `providers`");
     reader.require(&table, "model", "the model's name at the provider");
     let expected = match providers.len() {
@@ -217,7 +218,9 @@ fn target(reader: &mut Reader<'_>, node: &Node, providers: &Providers<'_>) -> Op
     let visible = ("visible characters", |name: &str| is_model(name).then(|| name.to_owned()));
     let model = reader.field(&table, "model", visible);
     let context = reader.field(&table, "context", ("a number of tokens above zero", units::count));
-    Some(Target { provider: provider??, model: model?, context })
+    let provider = provider??;
+    let quirks = settings::of_target(reader, &table, &provider.quirks);
+    Some(Target { provider, model: model?, context, quirks })
 }
 
 /// Model names appear in URLs and response headers.

@@ -26,12 +26,11 @@ const FAIR: u32 = 4;
 pub(super) async fn open(order: Order) -> Result<Answer, Error> {
     let mut walk = Walk::new(&order);
     let mut failures = Failures::default();
-    let mut translated = None;
     let mut attempts = 0;
     while let Some(step) = walk.next(Instant::now()) {
         attempts += 1;
         let begun = Instant::now();
-        match attempt(&walk, step.target, attempts, &mut translated).await {
+        match attempt(&walk, step.target, attempts).await {
             Ok(answer) => {
                 order.health.succeeded(step.target, Instant::now());
                 return Ok(Answer { attempts, ..answer });
@@ -57,18 +56,13 @@ pub(super) async fn open(order: Order) -> Result<Answer, Error> {
     failures.best(attempts)
 }
 
-async fn attempt(
-    walk: &Walk<'_>,
-    target: &Target,
-    number: u32,
-    translated: &mut Option<chat::Request>,
-) -> Result<Answer, Box<Failure>> {
+async fn attempt(walk: &Walk<'_>, target: &Target, number: u32) -> Result<Answer, Box<Failure>> {
     let order = walk.order;
     // Another target may be able to say what this one's dialect cannot.
-    let body = upstream::request_body(order, target, translated).map_err(Error::caller)?;
+    let written = upstream::request_body(order, target).map_err(Error::caller)?;
     order.trying.begin(target, number);
     let patience = walk.patience(target, Instant::now());
-    upstream::attempt(order, target, body, patience).await
+    upstream::attempt(order, target, written, patience).await
 }
 
 /// A model that the caller itself named at a provider is the caller's to correct.

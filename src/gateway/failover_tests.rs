@@ -28,6 +28,7 @@ fn order(stream: bool, provider: &str, models: &[(&str, Option<u64>)]) -> Order 
         provider: Arc::clone(&config.providers[provider]),
         model: (*model).to_owned(),
         context: *context,
+        quirks: Arc::clone(&config.providers[provider].quirks),
     };
     Order {
         clients: Arc::default(),
@@ -219,6 +220,7 @@ fn of_several_errors_the_most_useful_is_shown() {
         provider: Arc::clone(&config().providers["sim"]),
         model: "m".into(),
         context: None,
+        quirks: Arc::default(),
     };
     let shown = |errors: Vec<Error>| {
         let mut failures = Failures::default();

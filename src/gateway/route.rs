@@ -42,6 +42,7 @@ pub fn plan(config: &Config, caller: &Caller, model: &str) -> Result<Plan, Error
             provider: Arc::clone(provider),
             model: upstream.to_owned(),
             context: None,
+            quirks: Arc::clone(&provider.quirks),
         }],
     })
 }

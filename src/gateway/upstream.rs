@@ -21,12 +21,19 @@ use super::target_health::TargetHealth;
 use crate::config::{Provider, Stream, Target};
 use crate::error::{Error, Reply};
 use crate::telemetry::Metrics;
-use crate::wire::chat::{self, Deadline, End, Fault, Kind};
+use crate::wire::adapt::{self, Written};
+use crate::wire::chat::{Deadline, End, Fault, Kind};
 use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode};
 use crate::wire::framing::Framing;
 use crate::wire::json::mended;
 use crate::wire::refusal;
 use crate::wire::transcode::Transcoder;
+
+/// The request header by which a caller refuses to have hints left out.
+const STRICT: &str = "streamgate-strict";
+
+/// The response header that names the hints which were left out.
+const DROPPED: HeaderName = HeaderName::from_static("x-streamgate-dropped");
 
 /// The most bytes of an error response that are read.
 const ERROR_BODY: usize = 64 * 1024;
@@ -89,26 +96,21 @@ impl From<Error> for Box<Failure> {
 
 /// The caller's own JSON with surgical edits for an upstream of the same dialect; a translation
 /// otherwise.
-pub fn request_body(
-    order: &Order,
-    target: &Target,
-    translated: &mut Option<chat::Request>,
-) -> Result<String, Fault> {
-    let provider = &target.provider;
+pub fn request_body(order: &Order, target: &Target) -> Result<Written, Fault> {
+    let dialect = target.provider.dialect;
     let wanted = wanted(order, target);
-    if is_verbatim(order, provider) {
+    if is_verbatim(order, &target.provider) {
         let header = |name: &str| Some(order.headers.get(name)?.to_str().ok()?.to_owned());
-        return provider.dialect.edit_hosted(&order.body, &wanted, &header);
+        let body = dialect.edit_hosted(&order.body, &wanted, &header)?;
+        let body = adapt::override_members(body, &target.quirks.settings, dialect.output_limits())?;
+        return Ok(Written { body, ..Written::default() });
     }
-    let pair = (order.dialect, provider.dialect);
-    let request = if let Some(request) = translated {
-        request
-    } else {
-        let read = order.dialect.decode_request(order.call.form, &mended(&order.body));
-        translated.insert(read.map_err(|fault| refusal::told(fault, None, pair))?)
-    };
-    let written = provider.dialect.encode_request(request, &wanted);
-    written.map_err(|fault| refusal::told(fault, Some(request), pair))
+    let pair = (order.dialect, dialect);
+    let read = order.dialect.decode_request(order.call.form, &mended(&order.body));
+    let mut request = read.map_err(|fault| refusal::told(fault, None, pair))?;
+    let strict = order.headers.get(STRICT).is_some_and(|value| value == "true");
+    adapt::write(&mut request, dialect, &wanted, strict)
+        .map_err(|fault| refusal::told(fault, Some(&request), pair))
 }
 
 /// What a target is asked for.
@@ -120,7 +122,7 @@ fn wanted<'a>(order: &Order, target: &'a Target) -> dialect::Target<'a> {
         // noticed. It is collected on our side if need be.
         stream: order.call.stream || !verbatim,
         form: if verbatim { order.call.form } else { CHAT },
-        quirks: &target.provider.quirks,
+        quirks: &target.quirks,
     }
 }
 
@@ -133,7 +135,7 @@ pub fn is_verbatim(order: &Order, provider: &Provider) -> bool {
 pub async fn attempt(
     order: &Order,
     target: &Target,
-    body: String,
+    written: Written,
     patience: Patience,
 ) -> Result<Answer, Box<Failure>> {
     let Patience { deadline, followed } = patience;
@@ -142,13 +144,14 @@ pub async fn attempt(
     let passed = if whole { Deadline::Unstreamed } else { Deadline::FirstToken };
     let late = || Error::from_end(&End::TimedOut(passed));
     let mut response =
-        timeout_at(deadline, send(order, target, body)).await.map_err(|_| late())??;
+        timeout_at(deadline, send(order, target, written.body)).await.map_err(|_| late())??;
     if !response.status().is_success() {
         let refused = timeout_at(deadline, refused(target, response));
         return Err(refused.await.unwrap_or_else(|_| late()).into());
     }
-    let headers = passed_on(response.headers());
-    let transcoder = transcoder(order, target, &response)?;
+    let mut headers = passed_on(response.headers());
+    headers.extend(dropped(order, &written.dropped).map(|names| (DROPPED, names)));
+    let transcoder = transcoder(order, target, &response)?.with_names(written.names);
     // They would keep the connection's first read buffer, and more, as long as the stream lives.
     *response.headers_mut() = HeaderMap::new();
     *response.extensions_mut() = Extensions::new();
@@ -250,10 +253,10 @@ fn request(order: &Order, target: &Target, body: String) -> Result<reqwest::Requ
     }
     if verbatim {
         for name in provider.dialect.forwarded_headers() {
-            if let Some(value) = order.headers.get(*name).filter(|_| !is_hop(&order.headers, name))
-            {
-                headers.insert(HeaderName::from_static(name), value.clone());
-            }
+            let value = order.headers.get(*name).filter(|_| !is_hop(&order.headers, name));
+            // What a platform does not know of the vendor's is not for it.
+            let taken = value.and_then(|value| taken(value, name, target));
+            headers.extend(taken.map(|value| (HeaderName::from_static(name), value)));
         }
     }
     order.trying.pass_on(&mut headers);
@@ -272,6 +275,23 @@ fn request(order: &Order, target: &Target, body: String) -> Result<reqwest::Requ
     *request.headers_mut() = headers;
     *request.body_mut() = Some(body.into());
     Ok(request)
+}
+
+/// The names of the hints that a request had to leave out, as its caller knows them.
+fn dropped(order: &Order, names: &[&'static str]) -> Option<HeaderValue> {
+    let own = names.iter().map(|name| order.dialect.own_name(name).unwrap_or(name));
+    let names = own.collect::<Vec<_>>().join(", ");
+    HeaderValue::from_str(&names).ok().filter(|names| !names.is_empty())
+}
+
+/// A caller's header without the beta features that the target does not take.
+fn taken(value: &HeaderValue, name: &str, target: &Target) -> Option<HeaderValue> {
+    let betas = target.quirks.settings.betas.as_ref();
+    let betas = betas.filter(|_| target.provider.dialect.beta_header() == Some(name));
+    let Some(betas) = betas else { return Some(value.clone()) };
+    let named = value.to_str().unwrap_or_default().split(',').map(str::trim);
+    let known: Vec<&str> = named.filter(|beta| betas.iter().any(|known| known == beta)).collect();
+    HeaderValue::from_str(&known.join(",")).ok().filter(|_| !known.is_empty())
 }
 
 /// Whether the caller meant a header for its connection to us only.

@@ -3,9 +3,12 @@
 //! Everything below this module is pure. It never awaits, reads a clock, draws randomness, reads the
 //! environment or logs; identities and times come in as arguments. `tests/it/tidy.rs` checks it.
 
+pub mod adapt;
+pub mod arguments;
 pub mod aws_eventstream;
 pub mod aws_fault;
 pub mod body;
+pub mod cache_control;
 pub mod chat;
 pub mod citations;
 pub mod claude;

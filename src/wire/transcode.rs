@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::adapt::{Names, restore_names};
 use super::chat::{Delta, End, Fault, Kind, Stop, Usage};
 use super::dialect::{Decode, Encode, Mode};
 use super::finish;
@@ -78,6 +79,8 @@ pub struct Transcoder {
     /// The alternative that its upstream broke off, and the error that this is.
     broken: Option<(u32, Fault)>,
     end: Option<End>,
+    /// Names of tools that answers say otherwise than their caller.
+    names: Names,
 }
 
 impl Transcoder {
@@ -102,6 +105,7 @@ impl Transcoder {
             tally: Tally::default(),
             broken: None,
             end: None,
+            names: Names::new(),
         }
     }
 
@@ -121,6 +125,7 @@ impl Transcoder {
             tally: Tally::default(),
             broken: None,
             end: None,
+            names: Names::new(),
         }
     }
 
@@ -159,6 +164,12 @@ impl Transcoder {
             Ok(mode) => self.mode = mode,
             Err(fault) => self.abort(End::Failed(fault), out),
         }
+    }
+
+    /// Gives tools their own names back, where the request had to name them otherwise.
+    #[must_use]
+    pub fn with_names(self, names: Names) -> Self {
+        Self { names, ..self }
     }
 
     /// Takes upstream bytes and appends what the caller is to receive. Returns whether there was
@@ -246,6 +257,9 @@ impl Transcoder {
             }
             deltas.clear();
             let end = self.decoder.frame(frame, &mut deltas);
+            if !self.names.is_empty() {
+                restore_names(&mut deltas, &self.names);
+            }
             for delta in &deltas {
                 self.note(delta);
                 output |= delta.is_output();
@@ -289,6 +303,7 @@ impl Transcoder {
         let Some(body) = frames.first() else { return };
         let mut deltas = Vec::new();
         let end = self.decoder.answer(body, &mut deltas);
+        restore_names(&mut deltas, &self.names);
         for delta in &deltas {
             self.note(delta);
         }

@@ -166,7 +166,8 @@ async fn anthropic_on_bedrock_is_verbatim() {
     .await;
     let request = gateway.post("/v1/messages", MESSAGES);
     let request = request.header("anthropic-version", "2023-06-01");
-    let request = request.header("anthropic-beta", "one-1, two-2");
+    let request =
+        request.header("anthropic-beta", "interleaved-thinking-2025-05-14, context-1m-2025-08-07");
     let answer = request.send().await.unwrap();
     assert_eq!(answer.status(), 200);
     let told = events(&answer.bytes().await.unwrap()).unwrap();
@@ -183,7 +184,7 @@ async fn anthropic_on_bedrock_is_verbatim() {
     assert_eq!(header(&seen, "x-api-key"), None);
     assert_eq!(
         String::from_utf8(seen.body).unwrap(),
-        r#"{ "max_tokens":9,"new":[1.50],"messages":[{"role":"user","content":"hi"}],"anthropic_version":"bedrock-2023-05-31","anthropic_beta":["one-1","two-2"]}"#
+        r#"{ "max_tokens":9,"new":[1.50],"messages":[{"role":"user","content":"hi"}],"anthropic_version":"bedrock-2023-05-31","anthropic_beta":["interleaved-thinking-2025-05-14","context-1m-2025-08-07"]}"#
     );
 }
 
@@ -199,7 +200,8 @@ async fn anthropic_on_vertex_is_verbatim() {
     .await;
     let body = MESSAGES.replace("us.anthropic.claude-x-v1:0", "claude-x@2025");
     let request = gateway.post("/v1/messages", &body).header("anthropic-version", "2099-01-01");
-    let answer = request.header("anthropic-beta", "one-1").send().await.unwrap();
+    let answer =
+        request.header("anthropic-beta", "interleaved-thinking-2025-05-14").send().await.unwrap();
     let told = events(&answer.bytes().await.unwrap()).unwrap();
     assert_eq!(told.iter().map(|(_, data)| data.as_str()).collect::<Vec<_>>(), EVENTS);
     let seen = seen(&upstream).await;
@@ -208,7 +210,7 @@ async fn anthropic_on_vertex_is_verbatim() {
         "/v1/projects/p/locations/l/publishers/anthropic/models/claude-x@2025:streamRawPredict"
     );
     assert_eq!(header(&seen, "authorization"), Some("Bearer k"));
-    assert_eq!(header(&seen, "anthropic-beta"), Some("one-1"));
+    assert_eq!(header(&seen, "anthropic-beta"), Some("interleaved-thinking-2025-05-14"));
     let body: Value = serde_json::from_slice(&seen.body).unwrap();
     assert_eq!((&body["model"], &body["stream"]), (&Value::Null, &json!(true)));
     assert_eq!(body["anthropic_version"], "2099-01-01", "who asks for a later one gets it");

@@ -11,7 +11,7 @@ use streamgate::wire::dialect::{
 use crate::support::gateway::{Gateway, KEY, hex};
 use crate::support::simulated;
 use crate::support::upstream::{Step, Upstream};
-use crate::support::{Ended, call, gemini, run};
+use crate::support::{Ended, call, gemini, run, written};
 
 fn dialect(name: &str) -> &'static dyn Dialect {
     by_name(name).expect("a dialect")
@@ -242,9 +242,9 @@ async fn the_status_is_no_code_of_other_languages() {
 }
 
 fn sent(caller: &str, model: &str, body: &Value) -> Value {
-    let request = towards(caller).decode_request(CHAT, &body.to_string()).unwrap();
+    let mut request = towards(caller).decode_request(CHAT, &body.to_string()).unwrap();
     let target = Target { model, stream: true, form: CHAT, quirks: &Quirks::default() };
-    let written = dialect("gemini").encode_request(&request, &target).unwrap();
+    let written = written(&mut request, dialect("gemini"), &target).unwrap();
     serde_json::from_str(&written).unwrap()
 }
 
@@ -354,7 +354,7 @@ fn fm29_signatures_stay_with_their_vendor() {
     let quirks = Quirks { reasoning_field: Some("reasoning".into()), ..Quirks::default() };
     let target = Target { model: "m", stream: true, form: CHAT, quirks: &quirks };
     for other in ["openai-chat", "anthropic"] {
-        let written = dialect(other).encode_request(&request, &target).unwrap();
+        let written = written(&mut request.clone(), dialect(other), &target).unwrap();
         assert!(!written.contains("Z2VtaW5p"), "{other}: {written}");
     }
 }

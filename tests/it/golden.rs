@@ -11,7 +11,7 @@ use streamgate::wire::dialect::{
     CHAT, CallerDialect, DIALECTS, Dialect, Mode, Quirks, Target, caller_dialects,
 };
 
-use crate::support::{Ended, Tool, call, natural_mode, reader, run};
+use crate::support::{Ended, Tool, call, natural_mode, reader, run, written};
 
 fn folder(dialect: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(dialect)
@@ -85,14 +85,14 @@ fn requests_are_as_expected() {
         for (case, body) in cases(caller.name(), ".request.json") {
             let body = String::from_utf8(body).expect("UTF-8");
             for upstream in DIALECTS {
-                let written = if upstream.name() == caller.name() {
+                let sent = if upstream.name() == caller.name() {
                     upstream.edit_request(&body, &target)
                 } else {
                     caller
                         .decode_request(CHAT, &body)
-                        .and_then(|request| upstream.encode_request(&request, &target))
+                        .and_then(|mut request| written(&mut request, *upstream, &target))
                 };
-                let mut text = written.unwrap_or_else(|fault| format!("{fault:#?}"));
+                let mut text = sent.unwrap_or_else(|fault| format!("{fault:#?}"));
                 if !text.ends_with('\n') {
                     text.push('\n');
                 }

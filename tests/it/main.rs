@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod adapted;
+#[cfg(test)]
 mod answers;
 #[cfg(test)]
 mod aws;

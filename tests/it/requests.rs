@@ -1,6 +1,7 @@
 //! Requests in translation: what of tools and of thinking a vendor is asked for, where it depends on
 //! more than the field itself.
 
+use crate::support::written;
 use serde_json::{Value, json};
 use streamgate::wire::chat::ToolChoice;
 use streamgate::wire::dialect::{CHAT, CallerDialect, Quirks, Target, by_name};
@@ -67,10 +68,10 @@ fn fm28_a_budget_is_left_out_where_thoughts_are_missing() {
             if !choice.is_null() {
                 body["tool_choice"] = choice;
             }
-            let request = chat().decode_request(CHAT, &body.to_string()).unwrap();
+            let mut request = chat().decode_request(CHAT, &body.to_string()).unwrap();
             let quirks = Quirks::default();
             let target = Target { model: "claude", stream: true, form: CHAT, quirks: &quirks };
-            let sent = by_name(upstream).unwrap().encode_request(&request, &target).unwrap();
+            let sent = written(&mut request, by_name(upstream).unwrap(), &target).unwrap();
             assert_eq!(sent.contains("budget_tokens"), kept, "{upstream}: {sent}");
             // What only thinking forbids comes back with its end.
             assert_eq!(sent.contains("temperature"), !kept, "{upstream}: {sent}");

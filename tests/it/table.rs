@@ -4,6 +4,8 @@
 use serde_json::{Value, json};
 use streamgate::wire::dialect::{CHAT, Quirks, Target, by_name, caller_dialects};
 
+use crate::support::written;
+
 /// A row: how its first cell begins, who asks for it, how, and what stands for it in what is sent.
 type Row = (&'static str, &'static str, Value, &'static str);
 
@@ -106,7 +108,8 @@ fn the_page_says_what_becomes_of_a_request() {
         let request = caller.decode_request(CHAT, &body.to_string()).expect(begins);
         for (name, cell) in head.iter().zip(cells).skip(1) {
             let target = Target { model: "m", stream: true, form: CHAT, quirks: &quirks };
-            let sent = by_name(name).expect("a dialect").encode_request(&request, &target);
+            let upstream = by_name(name).expect("a dialect");
+            let sent = written(&mut request.clone(), upstream, &target);
             let there = sent.as_ref().is_ok_and(|sent| sent.contains(marker));
             let holds = match *cell {
                 "no" => sent.is_err(),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use streamgate::wire::chat::{End, Part};
 use streamgate::wire::dialect::{self, CHAT, Call, CallerDialect, Dialect, Mode, Quirks, Target};
 
-use crate::support::{Choice, Ended, View, call, events, natural_mode, reader, run};
+use crate::support::{Choice, Ended, View, call, events, natural_mode, reader, run, written};
 
 fn dialect(name: &str) -> &'static dyn Dialect {
     dialect::by_name(name).unwrap()
@@ -243,10 +243,10 @@ fn fm28_signatures_round_trip_and_are_never_made_up() {
         answer["choices"][0]["message"],
         { "role": "tool", "tool_call_id": answer["choices"][0]["message"]["tool_calls"][0]["id"], "content": "done" },
     ] });
-    let request = chat.decode_request(CHAT, &next.to_string()).unwrap();
+    let mut request = chat.decode_request(CHAT, &next.to_string()).unwrap();
     let target = Target { model: "c", stream: true, form: CHAT, quirks: &Quirks::default() };
     let sent: Value =
-        serde_json::from_str(&anthropic.encode_request(&request, &target).unwrap()).unwrap();
+        serde_json::from_str(&written(&mut request, anthropic, &target).unwrap()).unwrap();
     assert_eq!(
         sent["messages"][1]["content"][0],
         json!({ "type": "thinking", "thinking": "because", "signature": signature })

@@ -19,7 +19,7 @@ use streamgate::wire::refusal;
 use crate::golden::cases;
 use crate::support::language::{Ask, LANGUAGES};
 use crate::support::simulated::gateway;
-use crate::support::{Ended, aws, call, reader, run};
+use crate::support::{Ended, aws, call, reader, run, written};
 
 /// Stands for the value that is put in as text, since some of it is nothing that a parser would give.
 const MARK: &str = "\"@mark@\"";
@@ -130,8 +130,8 @@ fn every_value_of_a_request_may_be_wrong() {
                 check(fault);
                 continue;
             }
-            let translated = caller.decode_request(CHAT, &mended(&body)).and_then(|request| {
-                let written = other.encode_request(&request, &target);
+            let translated = caller.decode_request(CHAT, &mended(&body)).and_then(|mut request| {
+                let written = written(&mut request, *other, &target);
                 written.map_err(|fault| refusal::told(fault, Some(&request), (caller, *other)))
             });
             for written in [own[0].edit_request(&body, &target), translated] {
@@ -318,7 +318,7 @@ fn depth_is_no_danger() {
             let _edited = own.unwrap().edit_request(&body, &target);
             let Ok(read) = caller.decode_request(CHAT, &body) else { continue };
             for upstream in DIALECTS {
-                let _written = upstream.encode_request(&read, &target);
+                let _written = written(&mut read.clone(), *upstream, &target);
             }
         }
     }

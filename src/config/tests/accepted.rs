@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::super::{Config, Limits, Otlp, digest, key_line, load, new_key, units, without_file};
 use super::{Dir, env, load_text};
+use crate::wire::adapt::settings::Instructions;
 
 /// A valid `auth` section.
 const AUTH: &str = "auth: { keys: [{ name: a, sha256: \"00000000000000000000000000000000000000000000000000000000000000ff\" }] }\n";
@@ -20,6 +21,50 @@ fn the_example_file_is_valid() {
     let config = load(&path, &env).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(config.providers.len(), 3);
     assert_eq!(config.auth.keys[0].limits.concurrent_streams, None);
+}
+
+#[test]
+fn requests_are_adjusted_by_provider_and_by_target() {
+    let config = with_auth(
+        "providers:\n  p: { dialect: openai-chat, drop: [user], set: { a: 1, b: x, c: { d: [true] } }, strict: true, prompt_cache: \"off\" }\n  \
+         v: { preset: vllm }\n  b: { dialect: anthropic, hosting: bedrock }\n  \
+         o: { dialect: anthropic, hosting: bedrock, betas: [x-1] }\n\
+         models:\n  m: { targets: [{ provider: p, model: y, max_output: 9, drop: [a], set: { user: u } }, { provider: p, model: z }] }\n",
+    );
+    let settings = |name: &str| &config.providers[name].quirks.settings;
+    let set = |name: &str, json: &str| (name.to_owned(), json.to_owned());
+    let own = [set("a", "1"), set("b", "\"x\""), set("c", r#"{"d":[true]}"#)];
+    assert_eq!(
+        (settings("p").drop.as_slice(), settings("p").set.as_slice()),
+        (&["user".to_owned()][..], &own[..])
+    );
+    assert!(settings("p").strict && !settings("p").prompt_cache);
+    let targets = &config.models["m"];
+    let aimed = &targets[0].quirks.settings;
+    assert_eq!(aimed.max_output, Some(9));
+    assert_eq!(aimed.drop, ["a"]);
+    let expected = [own[1].clone(), own[2].clone(), set("user", "\"u\"")];
+    assert_eq!(aimed.set, expected);
+    assert_eq!(&targets[1].quirks.settings, settings("p"));
+    assert_eq!(settings("v").instructions, Some(Instructions::First));
+    let betas = settings("b").betas.as_ref().unwrap();
+    assert!(betas.iter().any(|name| name == "interleaved-thinking-2025-05-14"));
+    assert_eq!(settings("o").betas.as_deref(), Some(&["x-1".to_owned()][..]));
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_told() {
+    for (fields, expected) in [
+        ("drop: [user], set: { user: u }", "`user` is in `drop` and in `set`"),
+        ("max_output: 0", "a number of tokens above zero"),
+        ("system_messages: apart", "one of `anywhere`, `first`"),
+        ("drop: [a..b]", "the name of a member"),
+        ("prompt_cache: maybe", "`auto` or `off`"),
+    ] {
+        let text = format!("{AUTH}providers: {{ p: {{ dialect: openai-chat, {fields} }} }}\n");
+        let problems = load_text(text).unwrap_err();
+        assert!(problems.list[0].message.contains(expected), "{}", problems.list[0].message);
+    }
 }
 
 /// Each block of YAML in the documentation, with what it leaves to the rest of the file.

@@ -13,6 +13,6 @@ pub use delta::{Citation, Delta, Origin, Stop, Usage};
 pub use end::{Deadline, End, Fault, Kind};
 pub use rendered::{Parameters, Rendered};
 pub use request::{
-    Document, Format, Image, Message, Part, Reasoning, Request, Role, Scheme, Signature, Source,
-    Tool, ToolChoice,
+    CacheMark, Document, Format, Image, Message, Part, Reasoning, Request, Role, Scheme, Signature,
+    Source, Tool, ToolChoice,
 };

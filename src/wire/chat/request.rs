@@ -43,6 +43,10 @@ pub struct Request {
     pub reasoning: Option<Reasoning>,
     /// An opaque end-user identifier.
     pub user: Option<String>,
+    /// Which requests share a prompt cache.
+    pub cache_key: Option<String>,
+    /// The caller's vendor caches prompts by itself, so that its callers set no [`Part::Cache`].
+    pub caches_itself: bool,
 }
 
 impl Request {
@@ -132,7 +136,12 @@ pub enum Part {
         /// The tool failed.
         is_error: bool,
     },
+    /// The prompt up to here is worth caching: a mark on the part before it.
+    Cache(CacheMark),
 }
+
+/// How long a cached prompt is kept: `5m`, `1h`; `None`: as long as the vendor does by default.
+pub type CacheMark = Option<String>;
 
 /// An image given to the model.
 #[derive(Debug, Clone)]
@@ -210,7 +219,7 @@ pub struct Signature {
 }
 
 /// A function that the model may call.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Tool {
     /// Its name.
     pub name: String,
@@ -220,6 +229,8 @@ pub struct Tool {
     pub parameters: Option<Box<RawValue>>,
     /// Whether arguments must match the schema exactly.
     pub strict: Option<bool>,
+    /// The tools up to this one are worth caching.
+    pub cache: Option<CacheMark>,
 }
 
 /// How the model may use tools.
@@ -260,4 +271,14 @@ pub struct Reasoning {
     pub effort: Option<String>,
     /// A budget in tokens.
     pub budget: Option<u64>,
+}
+
+impl Reasoning {
+    /// Whether the model is to reason: it is not switched off.
+    pub fn is_wanted(&self) -> bool {
+        let off = self.enabled == Some(false)
+            || self.budget == Some(0)
+            || self.effort.as_deref() == Some("none");
+        !off && *self != Self::default()
+    }
 }

@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use bytes::{Bytes, BytesMut};
 
+use super::adapt::settings::Settings;
 use super::chat::{Delta, End, Fault, Kind, Rendered, Request};
 use super::framing::{Frame, Framing};
 use super::reset;
@@ -99,6 +100,12 @@ pub trait Dialect: Sync {
     fn fixed_headers(&self) -> &'static [(&'static str, &'static str)];
     /// Headers of a caller of this dialect that are forwarded to an upstream of this dialect.
     fn forwarded_headers(&self) -> &'static [&'static str];
+    /// That of them which names beta features, in a list with commas.
+    fn beta_header(&self) -> Option<&'static str> {
+        None
+    }
+    /// Where a body may limit the output: paths of member names, of which a request says one.
+    fn output_limits(&self) -> &'static [&'static str];
     /// Adapts the caller's own JSON for an upstream of the same dialect, by surgery: everything but
     /// the edited members stays byte for byte.
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault>;
@@ -321,6 +328,8 @@ pub struct Quirks {
     pub reasoning_field: Option<String>,
     /// Whose platform hosts the models of this dialect's vendor; `None`: the vendor's own.
     pub hosting: Option<Hosting>,
+    /// What the operator says of its requests.
+    pub settings: Settings,
 }
 
 /// A platform that hosts a vendor's models with its own addresses and credentials, and a little of its
@@ -355,6 +364,7 @@ impl Default for Quirks {
             call_id_length: None,
             reasoning_field: None,
             hosting: None,
+            settings: Settings::default(),
         }
     }
 }

@@ -7,7 +7,7 @@ use streamgate::wire::dialect::{self, CHAT, DIALECTS, Dialect, caller_dialects};
 
 use super::extract::recorded_by;
 use super::{files, name_of, recorded, status_of};
-use crate::support::reader;
+use crate::support::{reader, written};
 
 /// Every recorded error body becomes a fault with the vendor's message, and is told in both dialects.
 #[test]
@@ -101,7 +101,7 @@ fn recorded_requests_are_read() {
             let Ok(request) = caller.decode_request(CHAT, &body) else { continue };
             read += 1;
             for other in DIALECTS {
-                if let Ok(out) = other.encode_request(&request, &target) {
+                if let Ok(out) = written(&mut request.clone(), *other, &target) {
                     serde_json::from_str::<Value>(&out).expect("a request is JSON");
                     translated += 1;
                 }

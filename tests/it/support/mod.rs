@@ -28,8 +28,11 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
-use streamgate::wire::chat::End;
-use streamgate::wire::dialect::{CHAT, Call, CallerDialect, Clock, Dialect, Mode, caller_dialects};
+use streamgate::wire::adapt;
+use streamgate::wire::chat::{End, Fault, Request};
+use streamgate::wire::dialect::{
+    CHAT, Call, CallerDialect, Clock, Dialect, Mode, Target, caller_dialects,
+};
 use streamgate::wire::transcode::{Tally, Transcoder};
 
 /// What an answer says, in the terms of its own dialect.
@@ -231,4 +234,13 @@ where
     F::Output: Send + 'static,
 {
     tokio::spawn(future)
+}
+
+/// The body of a request as it is sent to an upstream.
+pub(crate) fn written(
+    request: &mut Request,
+    upstream: &dyn Dialect,
+    target: &Target<'_>,
+) -> Result<String, Fault> {
+    adapt::write(request, upstream, target, false).map(|written| written.body)
 }

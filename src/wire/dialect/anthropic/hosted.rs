@@ -49,7 +49,8 @@ pub(super) fn edit(
     let version = quoted(later.as_deref().unwrap_or(own));
     let model = quoted(target.model);
     let stream = if target.stream { "true" } else { "false" };
-    let betas = betas(header("anthropic-beta").as_deref().unwrap_or_default());
+    let header_betas = header("anthropic-beta").unwrap_or_default();
+    let betas = betas(&header_betas, target.quirks.settings.betas.as_deref());
     let mut edits = Vec::new();
     if is_unsaid(&members, "anthropic_version") {
         edits.push(("anthropic_version", Some(version.as_str())));
@@ -73,8 +74,9 @@ pub(super) fn edit(
     json::edit(body, &edits).map_err(wrong)
 }
 
-/// `a, b` as a list.
-fn betas(header: &str) -> String {
-    let names = header.split(',').map(str::trim).filter(|name| !name.is_empty());
+/// Those of `a, b` that the platform takes, as a list.
+fn betas(header: &str, taken: Option<&[String]>) -> String {
+    let taken = |name: &&str| taken.is_none_or(|taken| taken.iter().any(|known| known == name));
+    let names = header.split(',').map(str::trim).filter(|name| !name.is_empty()).filter(taken);
     format!("[{}]", names.map(quoted).collect::<Vec<_>>().join(","))
 }

@@ -15,6 +15,7 @@ use crate::wire::json::quoted;
 use crate::wire::reset;
 
 mod answer;
+mod betas;
 mod blocks;
 mod collect;
 mod count;
@@ -79,8 +80,18 @@ impl Dialect for Anthropic {
         &["anthropic-version", "anthropic-beta"]
     }
 
+    fn beta_header(&self) -> Option<&'static str> {
+        Some("anthropic-beta")
+    }
+
+    fn output_limits(&self) -> &'static [&'static str] {
+        &["max_tokens"]
+    }
+
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
-        request::edit(&foreign::removed(body), target)
+        let body = foreign::removed(body);
+        let body = betas::without_members(&body, target.quirks.settings.betas.as_deref());
+        request::edit(&body, target)
     }
 
     fn edit_hosted(
@@ -89,11 +100,12 @@ impl Dialect for Anthropic {
         target: &Target<'_>,
         header: &dyn Fn(&str) -> Option<String>,
     ) -> Result<String, Fault> {
+        let Some(hosting) = target.quirks.hosting else {
+            return self.edit_request(body, target);
+        };
         let body = foreign::removed(body);
-        match target.quirks.hosting {
-            Some(hosting) => hosted::edit(hosting, &body, target, header),
-            None => request::edit(&body, target),
-        }
+        let body = betas::without_members(&body, target.quirks.settings.betas.as_deref());
+        hosted::edit(hosting, &body, target, header)
     }
 
     fn accept(&self, target: &Target<'_>) -> &'static str {

@@ -1,7 +1,6 @@
 //! Reads a whole request, for translation into another dialect.
 //!
-//! What has no counterpart elsewhere is either a hint, and is dropped (`cache_control`,
-//! `service_tier`, `thinking.display`, `context_management`, `citations` of documents, unknown
+//! What has no counterpart elsewhere is either a hint, and is dropped (`service_tier`, `thinking.display`, `context_management`, `citations` of documents, unknown
 //! members), or changes what the answer means, and is refused by name (hosted tools, `mcp_servers`,
 //! `container`, files). Nothing is refused for being unknown.
 
@@ -11,7 +10,8 @@ use serde_json::value::RawValue;
 
 use super::read_block::{Place, blocks};
 use super::request::parse;
-use crate::wire::chat::{Fault, Format, Message, Reasoning, Request, Role, Tool, ToolChoice};
+use crate::wire::cache_control::CacheControl;
+use crate::wire::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool, ToolChoice};
 use crate::wire::json::is_null;
 
 #[derive(Debug, Deserialize)]
@@ -36,6 +36,8 @@ struct Body<'a> {
     mcp_servers: Option<&'a RawValue>,
     #[serde(borrow)]
     container: Option<&'a RawValue>,
+    /// The vendor sets the marks.
+    cache_control: Option<CacheControl>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -43,6 +45,8 @@ struct Turn<'a> {
     role: Speaker,
     #[serde(borrow)]
     content: &'a RawValue,
+    /// In a turn that directs what follows.
+    output_config: Option<OutputConfig>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -121,15 +125,20 @@ struct Function {
     description: Option<String>,
     input_schema: Box<RawValue>,
     strict: Option<bool>,
+    cache_control: Option<CacheControl>,
 }
+
+/// How the text begins that one of the vendor's clients puts first for the vendor's own accounts. It
+/// changes with every conversation, so that no other vendor's prompt cache would ever hit.
+const BILLING: &str = "x-anthropic-billing-header:";
 
 /// Reads a request.
 pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
-    let body: Body<'_> = parse(body, "")?;
+    let mut body: Body<'_> = parse(body, "")?;
     refuse_server_state(&body)?;
     let mut messages = Vec::with_capacity(body.messages.len() + 1);
     if let Some(system) = body.system {
-        let parts = blocks(system, "system", Place::System)?;
+        let parts = unbilled(blocks(system, "system", Place::System)?);
         if !parts.is_empty() {
             messages.push(Message { at: "system".to_owned(), role: Role::System, parts });
         }
@@ -137,6 +146,8 @@ pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
     for (i, turn) in body.messages.iter().enumerate() {
         messages.push(message(turn, format!("messages[{i}]"))?);
     }
+    let directed =
+        body.messages.iter_mut().rev().find_map(|turn| turn.output_config.take()?.effort);
     let parallel_tool_calls = body
         .tool_choice
         .as_ref()
@@ -161,7 +172,8 @@ pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
             schema: format.schema.clone(),
             strict: None,
         }),
-        reasoning: reasoning(body.thinking.as_ref(), body.output_config),
+        reasoning: reasoning(body.thinking.as_ref(), body.output_config, directed),
+        caches_itself: body.cache_control.is_some(),
         user: body.metadata.and_then(|metadata| metadata.user_id),
         ..Request::default()
     })
@@ -184,6 +196,19 @@ fn refuse_server_state(body: &Body<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Instructions without the text for the vendor's accounts: a block of its own, or a first line.
+fn unbilled(mut parts: Vec<Part>) -> Vec<Part> {
+    for part in &mut parts {
+        if let Part::Text(text) = part
+            && text.starts_with(BILLING)
+        {
+            *text = text.split_once('\n').map_or("", |(_, rest)| rest).to_owned();
+        }
+    }
+    parts.retain(|part| !matches!(part, Part::Text(text) if text.trim().is_empty()));
+    parts
+}
+
 fn message(turn: &Turn<'_>, at: String) -> Result<Message, Fault> {
     let (role, place) = match turn.role {
         Speaker::System => (Role::System, Place::System),
@@ -203,8 +228,10 @@ fn tools(tools: &[&RawValue]) -> Result<Vec<Tool>, Fault> {
                            leave it out or choose another model";
             return Err(Fault::field(format!("{at}.type"), message));
         }
-        let Function { name, description, input_schema, strict } = parse(raw.get(), &at)?;
-        Ok(Tool { name, description, parameters: Some(input_schema), strict })
+        let Function { name, description, input_schema, strict, cache_control } =
+            parse(raw.get(), &at)?;
+        let cache = cache_control.map(CacheControl::mark);
+        Ok(Tool { name, description, parameters: Some(input_schema), strict, cache })
     };
     tools.iter().enumerate().map(tool).collect()
 }
@@ -221,8 +248,13 @@ fn tool_choice(choice: &Choice) -> Result<ToolChoice, Fault> {
     })
 }
 
-fn reasoning(thinking: Option<&Thinking>, config: Option<OutputConfig>) -> Option<Reasoning> {
-    let effort = config.and_then(|config| config.effort);
+/// `directed`: the effort that the last directive among the turns demands.
+fn reasoning(
+    thinking: Option<&Thinking>,
+    config: Option<OutputConfig>,
+    directed: Option<String>,
+) -> Option<Reasoning> {
+    let effort = directed.or_else(|| config.and_then(|config| config.effort));
     if thinking.is_none() && effort.is_none() {
         return None;
     }

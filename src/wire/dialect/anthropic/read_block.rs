@@ -5,6 +5,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::request::parse;
+use crate::wire::arguments;
+use crate::wire::cache_control::{CacheControl, marked_result};
 use crate::wire::chat::{Document, Fault, Image, Part, Scheme, Signature, Source};
 use crate::wire::seal;
 
@@ -21,6 +23,7 @@ pub(super) enum Place {
 struct Typed {
     #[serde(rename = "type")]
     kind: String,
+    cache_control: Option<CacheControl>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,10 +66,11 @@ struct Redacted {
 }
 
 #[derive(Debug, Deserialize)]
-struct ToolUse {
+struct ToolUse<'a> {
     id: String,
     name: String,
-    input: Box<RawValue>,
+    #[serde(borrow)]
+    input: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -87,13 +91,27 @@ pub(super) fn blocks(raw: &RawValue, at: &str, place: Place) -> Result<Vec<Part>
         return Err(Fault::field(at, "must be a string or a list of blocks"));
     }
     let list: Vec<&RawValue> = parse(raw.get(), at)?;
-    list.iter().enumerate().map(|(i, raw)| block(raw.get(), &format!("{at}[{i}]"), place)).collect()
+    let mut parts = Vec::with_capacity(list.len());
+    for (i, raw) in list.iter().enumerate() {
+        block(raw.get(), &format!("{at}[{i}]"), place, &mut parts)?;
+    }
+    Ok(parts)
 }
 
-fn block(json: &str, at: &str, place: Place) -> Result<Part, Fault> {
-    let Typed { kind } = parse(json, at)?;
-    let media = matches!(place, Place::User | Place::ToolResult);
+fn block(json: &str, at: &str, place: Place, out: &mut Vec<Part>) -> Result<(), Fault> {
+    let Typed { kind, cache_control } = parse(json, at)?;
     match kind.as_str() {
+        "tool_result" if place == Place::User => out.extend(tool_result(json, at)?),
+        kind => out.push(part(kind, json, at, place)?),
+    }
+    let mark = cache_control.map(CacheControl::part);
+    out.extend(mark.filter(|_| !matches!(out.last(), Some(Part::Cache(_)))));
+    Ok(())
+}
+
+fn part(kind: &str, json: &str, at: &str, place: Place) -> Result<Part, Fault> {
+    let media = matches!(place, Place::User | Place::ToolResult);
+    match kind {
         "text" => Ok(Part::Text(parse::<Text>(json, at)?.text)),
         "image" if media => {
             let source = source(parse::<Medium<'_>>(json, at)?.source, at, false)?;
@@ -103,13 +121,9 @@ fn block(json: &str, at: &str, place: Place) -> Result<Part, Fault> {
             let Medium { source: raw, title } = parse(json, at)?;
             Ok(Part::Document(Document { source: source(raw, at, true)?, title }))
         }
-        "tool_result" if place == Place::User => tool_result(json, at),
         "tool_use" if place == Place::Assistant => {
             let ToolUse { id, name, input } = parse(json, at)?;
-            if !input.get().starts_with('{') {
-                return Err(Fault::field(format!("{at}.input"), "must be an object"));
-            }
-            Ok(Part::ToolCall { id, name, arguments: input })
+            Ok(Part::ToolCall { id, name, arguments: arguments::object(input) })
         }
         "thinking" if place == Place::Assistant => {
             let Thinking { thinking, signature } = parse(json, at)?;
@@ -139,18 +153,17 @@ fn block(json: &str, at: &str, place: Place) -> Result<Part, Fault> {
     }
 }
 
-fn tool_result(json: &str, at: &str) -> Result<Part, Fault> {
+fn tool_result(json: &str, at: &str) -> Result<Vec<Part>, Fault> {
     let ToolResult { tool_use_id, content, is_error } = parse(json, at)?;
     let parts = content
         .map(|content| blocks(content, &format!("{at}.content"), Place::ToolResult))
         .transpose()?;
-    let (parts, is_error) = (parts.unwrap_or_default(), is_error.unwrap_or(false));
-    Ok(Part::ToolResult { id: tool_use_id, parts, is_error })
+    Ok(marked_result(tool_use_id, parts.unwrap_or_default(), is_error.unwrap_or(false)))
 }
 
 fn source(raw: &RawValue, at: &str, text: bool) -> Result<Source, Fault> {
     let at = format!("{at}.source");
-    let Typed { kind } = parse(raw.get(), &at)?;
+    let Typed { kind, .. } = parse(raw.get(), &at)?;
     match kind.as_str() {
         "base64" => {
             let Inline { media_type, data } = parse(raw.get(), &at)?;

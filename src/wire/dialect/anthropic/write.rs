@@ -1,7 +1,7 @@
 //! Writes a request that came in another dialect.
 //!
-//! Refused by name, because the answer would not be what was asked for: `n` above 1, `logprobs`,
-//! `logit_bias`, arguments that are no object, media in places that take none. Dropped, because
+//! Refused by name, because the answer would not be what was asked for: `n` above 1, `logit_bias`,
+//! arguments that are no object, media in places that take none. Dropped, because
 //! they only nudge the sampling and the vendor has nothing like them: `seed`, the presence and
 //! frequency penalties, an image's `detail`; and of the sampling what the model does not take, which
 //! `claude.rs` knows. A wish for any JSON object becomes an instruction, since only schemas can be
@@ -12,14 +12,14 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::write_turns::{Block, Turn, turns};
+use super::write_turns::{Block, CacheControl, Turn, turns};
 use crate::wire::chat::{Fault, Format, Kind, Request, Tool, ToolChoice};
 use crate::wire::claude::{self, Thinking};
 use crate::wire::dialect::Target;
 use crate::wire::json::{Members, edit};
 
-/// The limit on output when the caller sets none; this dialect demands one.
-const DEFAULT_MAX_TOKENS: u64 = 4096;
+/// The limit on output where nothing is known of the model; this dialect demands one.
+const DEFAULT_MAX_TOKENS: u64 = 32_000;
 /// What stands for `response_format: json_object`.
 const JSON_ONLY: &str = "Respond with a single JSON object only.";
 
@@ -59,6 +59,8 @@ struct Function<'a> {
     input_schema: Cow<'a, RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     strict: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_control: Option<CacheControl<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -96,7 +98,7 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<S
     refuse_unsayable(request)?;
     let (mut system, messages) = turns(&request.messages)?;
     if matches!(request.format, Some(Format::Json)) {
-        system.push(Block::Text { text: JSON_ONLY });
+        system.push(Block::text(JSON_ONLY));
     }
     let claude::Asked { max_tokens, thinking, effort, temperature, top_p, top_k } =
         claude::ask(request, target.model);
@@ -130,15 +132,12 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<S
 
 fn refuse_unsayable(request: &Request) -> Result<(), Fault> {
     if request.n.is_some_and(|n| n > 1) {
-        let message = "this model's provider gives one answer; send several requests instead";
+        let message = "`n`: this model's provider gives one answer; send several requests instead";
         return Err(Fault::field("n", message));
     }
-    let unknown = "this model's provider knows no such thing; leave it out or choose another model";
-    if request.logprobs {
-        return Err(Fault::field("logprobs", unknown));
-    }
     if request.logit_bias.is_some() {
-        return Err(Fault::field("logit_bias", unknown));
+        let message = "`logit_bias`: this model's provider knows no such thing; leave it out or choose another model";
+        return Err(Fault::field("logit_bias", message));
     }
     Ok(())
 }
@@ -160,7 +159,9 @@ fn function(tool: &Tool) -> Result<Function<'_>, Fault> {
         Fault::field("tools", "the parameters of a tool must be a JSON Schema object")
     })?;
     let description = tool.description.as_deref();
-    Ok(Function { name: &tool.name, description, input_schema, strict: tool.strict })
+    let cache_control = tool.cache.as_ref().map(CacheControl::new);
+    let strict = tool.strict;
+    Ok(Function { name: &tool.name, description, input_schema, strict, cache_control })
 }
 
 /// A choice is only said beside tools. To forbid parallel calls it must be said.

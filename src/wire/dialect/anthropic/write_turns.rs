@@ -8,7 +8,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::ids::sanitised;
-use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
+use crate::wire::chat::{
+    CacheMark, Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source,
+};
 
 #[derive(Debug, Serialize)]
 pub(super) struct Turn<'a> {
@@ -21,14 +23,20 @@ pub(super) struct Turn<'a> {
 pub(super) enum Block<'a> {
     Text {
         text: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cache_control: Option<CacheControl<'a>>,
     },
     Image {
         source: Place<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cache_control: Option<CacheControl<'a>>,
     },
     Document {
         source: Place<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
         title: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cache_control: Option<CacheControl<'a>>,
     },
     Thinking {
         thinking: &'a str,
@@ -41,6 +49,8 @@ pub(super) enum Block<'a> {
         id: String,
         name: &'a str,
         input: &'a RawValue,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cache_control: Option<CacheControl<'a>>,
     },
     ToolResult {
         tool_use_id: String,
@@ -48,7 +58,24 @@ pub(super) enum Block<'a> {
         content: Vec<Self>,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         is_error: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cache_control: Option<CacheControl<'a>>,
     },
+}
+
+/// The prompt up to here is to be cached.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct CacheControl<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<&'a str>,
+}
+
+impl<'a> CacheControl<'a> {
+    pub(super) fn new(mark: &'a CacheMark) -> Self {
+        Self { kind: "ephemeral", ttl: mark.as_deref() }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -65,15 +92,24 @@ pub(super) fn turns(messages: &[Message]) -> Result<(Vec<Block<'_>>, Vec<Turn<'_
     let mut turns: Vec<Turn<'_>> = Vec::new();
     for (i, message) in messages.iter().enumerate() {
         let at = format!("messages[{i}]");
-        let mut blocks = Vec::with_capacity(message.parts.len());
+        let mut blocks: Vec<Block<'_>> = Vec::with_capacity(message.parts.len());
         for part in &message.parts {
-            blocks.extend(block(part, message.role, &at)?);
+            match part {
+                Part::Cache(mark) => {
+                    if let Some(block) = blocks.last_mut() {
+                        block.mark(mark);
+                    }
+                }
+                part => blocks.extend(block(part, message.role, &at)?),
+            }
         }
         let role = match message.role {
-            Role::System => {
+            Role::System if turns.is_empty() => {
                 system.append(&mut blocks);
                 continue;
             }
+            // Only where the model takes it there: others are not given any.
+            Role::System => "system",
             Role::User => "user",
             Role::Assistant => "assistant",
         };
@@ -86,6 +122,12 @@ pub(super) fn turns(messages: &[Message]) -> Result<(Vec<Block<'_>>, Vec<Turn<'_
     if turns.is_empty() {
         return Err(Fault::field("messages", "must hold at least one turn with content"));
     }
+    // A turn that the model is to continue ends with a word.
+    if let Some(Turn { role: "assistant", content }) = turns.last_mut()
+        && let Some(Block::Text { text, .. }) = content.last_mut()
+    {
+        *text = text.trim_end();
+    }
     for turn in &mut turns {
         // A stable sort: within a rank the order stays.
         turn.content.sort_by_key(Block::rank);
@@ -93,7 +135,26 @@ pub(super) fn turns(messages: &[Message]) -> Result<(Vec<Block<'_>>, Vec<Turn<'_
     Ok((system, turns))
 }
 
-impl Block<'_> {
+impl<'a> Block<'a> {
+    /// A text.
+    pub(super) fn text(text: &'a str) -> Self {
+        Self::Text { text, cache_control: None }
+    }
+
+    /// Marks the prompt up to here. Reasoning takes no marks.
+    fn mark(&mut self, mark: &'a CacheMark) {
+        match self {
+            Self::Text { cache_control, .. }
+            | Self::Image { cache_control, .. }
+            | Self::Document { cache_control, .. }
+            | Self::ToolUse { cache_control, .. }
+            | Self::ToolResult { cache_control, .. } => {
+                *cache_control = Some(CacheControl::new(mark));
+            }
+            Self::Thinking { .. } | Self::RedactedThinking { .. } => {}
+        }
+    }
+
     fn rank(&self) -> u8 {
         match self {
             Self::ToolResult { .. } | Self::Thinking { .. } | Self::RedactedThinking { .. } => 0,
@@ -108,7 +169,8 @@ fn block<'a>(part: &'a Part, role: Role, at: &str) -> Result<Option<Block<'a>>, 
         |what: &str| Err(Fault::field(at, format!("{what} cannot stand in a turn of this role")));
     Ok(Some(match (part, role) {
         (Part::Text(text) | Part::Refusal(text), _) => {
-            return Ok((!text.is_empty()).then_some(Block::Text { text }));
+            // The vendor refuses blank texts.
+            return Ok((!text.trim().is_empty()).then_some(Block::text(text)));
         }
         (Part::Image(image), Role::User) => self::image(image, at)?,
         (Part::Document(document), Role::User) => self::document(document),
@@ -121,19 +183,25 @@ fn block<'a>(part: &'a Part, role: Role, at: &str) -> Result<Option<Block<'a>>, 
         (Part::RedactedReasoning { data, scheme: Scheme::Anthropic }, Role::Assistant) => {
             Block::RedactedThinking { data }
         }
-        (Part::Reasoning { .. } | Part::RedactedReasoning { .. }, _) => return Ok(None),
+        (Part::Reasoning { .. } | Part::RedactedReasoning { .. } | Part::Cache(_), _) => {
+            return Ok(None);
+        }
         (Part::ToolCall { id, name, arguments }, Role::Assistant) => {
             if !arguments.get().trim_start().starts_with('{') {
                 let message = "the arguments of a tool call must be a JSON object";
                 return Err(Fault::field(at, message));
             }
-            Block::ToolUse { id: sanitised(id), name, input: arguments }
+            Block::ToolUse { id: sanitised(id), name, input: arguments, cache_control: None }
         }
         (Part::ToolResult { id, parts, is_error }, Role::User) => {
             let mut content = Vec::with_capacity(parts.len());
             for part in parts {
                 match part {
-                    Part::Text(_) | Part::Refusal(_) | Part::Image(_) | Part::Document(_) => {
+                    Part::Text(_)
+                    | Part::Refusal(_)
+                    | Part::Image(_)
+                    | Part::Document(_)
+                    | Part::Cache(_) => {
                         content.extend(block(part, Role::User, at)?);
                     }
                     _ => {
@@ -141,7 +209,8 @@ fn block<'a>(part: &'a Part, role: Role, at: &str) -> Result<Option<Block<'a>>, 
                     }
                 }
             }
-            Block::ToolResult { tool_use_id: sanitised(id), content, is_error: *is_error }
+            let (tool_use_id, is_error) = (sanitised(id), *is_error);
+            Block::ToolResult { tool_use_id, content, is_error, cache_control: None }
         }
         (Part::Image(_) | Part::Document(_), _) => return misplaced("an image or a document"),
         (Part::ToolCall { .. }, _) => return misplaced("a tool call"),
@@ -152,12 +221,13 @@ fn block<'a>(part: &'a Part, role: Role, at: &str) -> Result<Option<Block<'a>>, 
 fn image<'a>(image: &'a Image, at: &str) -> Result<Block<'a>, Fault> {
     match place(&image.source) {
         Place::Text { .. } => Err(Fault::field(at, "an image cannot be plain text")),
-        source => Ok(Block::Image { source }),
+        source => Ok(Block::Image { source, cache_control: None }),
     }
 }
 
 fn document(document: &Document) -> Block<'_> {
-    Block::Document { source: place(&document.source), title: document.title.as_deref() }
+    let (source, title) = (place(&document.source), document.title.as_deref());
+    Block::Document { source, title, cache_control: None }
 }
 
 fn place(source: &Source) -> Place<'_> {

@@ -57,6 +57,10 @@ impl Dialect for Bedrock {
         &[]
     }
 
+    fn output_limits(&self) -> &'static [&'static str] {
+        &["inferenceConfig.maxTokens"]
+    }
+
     /// The model and the wish for a stream are in the path: nothing in a body of this dialect differs.
     fn edit_request(&self, body: &str, _target: &Target<'_>) -> Result<String, Fault> {
         Ok(body.to_owned())

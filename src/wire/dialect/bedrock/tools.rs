@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::write_turns::CachePoint;
 use crate::wire::chat::{Fault, Part, Request, Tool, ToolChoice};
 use crate::wire::json::{Members, edit};
 
@@ -25,8 +26,9 @@ pub(super) struct ToolConfig<'a> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry<'a> {
-    tool_spec: Specification<'a>,
+enum Entry<'a> {
+    ToolSpec(Specification<'a>),
+    CachePoint(CachePoint<'a>),
 }
 
 #[derive(Debug, Serialize)]
@@ -77,12 +79,17 @@ pub(super) fn tools(
     if none && called.is_empty() {
         return Ok((None, None));
     }
-    let mut tools = request.tools.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+    let mut tools = Vec::with_capacity(request.tools.len() + 1);
+    for tool in &request.tools {
+        tools.push(entry(tool)?);
+        let mark = tool.cache.as_ref().map(CachePoint::new);
+        tools.extend(mark.map(Entry::CachePoint));
+    }
     if tools.is_empty() {
         for name in called {
             let input_schema = Schema { json: Cow::Owned(nothing()?) };
-            let tool_spec = Specification { name, description: None, input_schema, strict: None };
-            tools.push(Entry { tool_spec });
+            let spec = Specification { name, description: None, input_schema, strict: None };
+            tools.push(Entry::ToolSpec(spec));
         }
     }
     let one_by_one = native && request.parallel_tool_calls == Some(false);
@@ -140,7 +147,6 @@ fn entry(tool: &Tool) -> Result<Entry<'_>, Fault> {
     };
     let description = tool.description.as_deref().filter(|words| !words.is_empty());
     let input_schema = Schema { json };
-    let tool_spec =
-        Specification { name: &tool.name, description, input_schema, strict: tool.strict };
-    Ok(Entry { tool_spec })
+    let (name, strict) = (tool.name.as_str(), tool.strict);
+    Ok(Entry::ToolSpec(Specification { name, description, input_schema, strict }))
 }

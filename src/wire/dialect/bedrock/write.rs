@@ -1,7 +1,7 @@
 //! Writes a request that came in another dialect.
 //!
-//! Refused by name, because the answer would not be what was asked for: `n` above 1, `logprobs`,
-//! `logit_bias`, arguments that are no object, media from the web or of kinds that are not taken.
+//! Refused by name, because the answer would not be what was asked for: `n` above 1, `logit_bias`,
+//! arguments that are no object, media from the web or of kinds that are not taken.
 //! Dropped, because they only nudge the sampling and the vendor has nothing like them: `seed`, the
 //! presence and frequency penalties, an image's `detail`, the end user's name, and, but for models of
 //! Anthropic, `top_k`, a ban on parallel calls and a budget for reasoning. What models of Anthropic do
@@ -120,7 +120,7 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<S
             Some(TextFormat { kind: "json_schema", structure: Structure { json_schema } })
         }
         Some(Format::Json) => {
-            turns.system.push(Instruction { text: JSON_ONLY });
+            turns.system.push(Instruction::Text(JSON_ONLY));
             None
         }
         None => None,
@@ -152,15 +152,12 @@ fn is_anthropic(model: &str) -> bool {
 
 fn refuse_unsayable(request: &Request) -> Result<(), Fault> {
     if request.n.is_some_and(|n| n > 1) {
-        let message = "this model's provider gives one answer; send several requests instead";
+        let message = "`n`: this model's provider gives one answer; send several requests instead";
         return Err(Fault::field("n", message));
     }
-    let unknown = "this model's provider knows no such thing; leave it out or choose another model";
-    if request.logprobs {
-        return Err(Fault::field("logprobs", unknown));
-    }
     if request.logit_bias.is_some() {
-        return Err(Fault::field("logit_bias", unknown));
+        let message = "`logit_bias`: this model's provider knows no such thing; leave it out or choose another model";
+        return Err(Fault::field("logit_bias", message));
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::media::{self, Medium};
-use crate::wire::chat::{Fault, Message, Part, Role, Scheme, Signature};
+use crate::wire::chat::{CacheMark, Fault, Message, Part, Role, Scheme, Signature};
 
 /// The most characters of a call's id.
 const LONGEST_ID: usize = 64;
@@ -43,6 +43,22 @@ pub(super) enum Block<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         status: Option<&'static str>,
     },
+    CachePoint(CachePoint<'a>),
+}
+
+/// The prompt up to here is to be cached.
+#[derive(Debug, Serialize)]
+pub(super) struct CachePoint<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<&'a str>,
+}
+
+impl<'a> CachePoint<'a> {
+    pub(super) fn new(mark: &'a CacheMark) -> Self {
+        Self { kind: "default", ttl: mark.as_deref() }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -58,8 +74,10 @@ pub(super) enum Reasoning<'a> {
 
 /// An instruction.
 #[derive(Debug, Serialize)]
-pub(super) struct Instruction<'a> {
-    pub(super) text: &'a str,
+#[serde(rename_all = "camelCase")]
+pub(super) enum Instruction<'a> {
+    Text(&'a str),
+    CachePoint(CachePoint<'a>),
 }
 
 /// Writes turns.
@@ -83,8 +101,7 @@ impl<'a> Turns<'a> {
             return Err(Fault::field("messages", "must hold at least one turn with content"));
         }
         for turn in &mut written.conversation {
-            // A stable sort: within a rank the order stays.
-            turn.content.sort_by_key(Block::rank);
+            sort(&mut turn.content);
         }
         Ok(written)
     }
@@ -95,7 +112,12 @@ impl<'a> Turns<'a> {
                 for part in &message.parts {
                     match part {
                         Part::Text(text) if is_blank(text) => {}
-                        Part::Text(text) => self.system.push(Instruction { text }),
+                        Part::Text(text) => self.system.push(Instruction::Text(text)),
+                        Part::Cache(mark) => {
+                            if !self.system.is_empty() {
+                                self.system.push(Instruction::CachePoint(CachePoint::new(mark)));
+                            }
+                        }
                         _ => return Err(misplaced("anything but text", at)),
                     }
                 }
@@ -106,7 +128,12 @@ impl<'a> Turns<'a> {
         };
         let mut content = Vec::with_capacity(message.parts.len());
         for part in &message.parts {
-            content.extend(self.block(part, message.role, at)?);
+            match part {
+                // A mark stands behind a block.
+                Part::Cache(_) if content.is_empty() => {}
+                Part::Cache(mark) => content.push(Block::CachePoint(CachePoint::new(mark))),
+                part => content.extend(self.block(part, message.role, at)?),
+            }
         }
         match self.conversation.last_mut() {
             _ if content.is_empty() => {}
@@ -153,6 +180,7 @@ impl<'a> Turns<'a> {
             (Part::Image(_) | Part::Document(_), _) => {
                 return Err(misplaced("an image or a document", at));
             }
+            (Part::Cache(_), _) => return Ok(None),
             (Part::ToolCall { .. }, _) => return Err(misplaced("a tool call", at)),
             (Part::ToolResult { .. }, _) => return Err(misplaced("a tool's result", at)),
         }))
@@ -181,11 +209,23 @@ fn reasoning(part: &Part) -> Option<Reasoning<'_>> {
     }
 }
 
+/// A stable sort: within a rank the order stays, and a mark stays behind its block.
+fn sort(content: &mut Vec<Block<'_>>) {
+    let mut rank = 0;
+    let mut ranked: Vec<(u8, Block<'_>)> = Vec::with_capacity(content.len());
+    for block in content.drain(..) {
+        rank = if matches!(block, Block::CachePoint(_)) { rank } else { block.rank() };
+        ranked.push((rank, block));
+    }
+    ranked.sort_by_key(|(rank, _)| *rank);
+    content.extend(ranked.into_iter().map(|(_, block)| block));
+}
+
 impl Block<'_> {
     fn rank(&self) -> u8 {
         match self {
             Self::ToolResult { .. } | Self::ReasoningContent(_) => 0,
-            Self::Text(_) | Self::Image(_) | Self::Document(_) => 1,
+            Self::Text(_) | Self::Image(_) | Self::Document(_) | Self::CachePoint(_) => 1,
             Self::ToolUse { .. } => 2,
         }
     }

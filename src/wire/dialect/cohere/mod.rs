@@ -61,6 +61,10 @@ impl Dialect for Cohere {
         &["x-client-name"]
     }
 
+    fn output_limits(&self) -> &'static [&'static str] {
+        &["max_tokens"]
+    }
+
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
         request::edit(body, target)
     }

@@ -176,6 +176,7 @@ fn tools(bodies: Vec<ToolBody<'_>>, strict: Option<bool>) -> Result<Vec<Tool>, F
             description: function.description,
             parameters: function.parameters.filter(|schema| schema.get() != "null"),
             strict: strict.filter(|strict| *strict),
+            cache: None,
         })
     };
     bodies.into_iter().enumerate().map(read).collect()

@@ -1,15 +1,14 @@
 //! Reads the `messages` of a request into turns.
 //!
-//! Refused with their path are content parts of unknown types and arguments of past calls that are not
-//! a JSON object. Dropped are the citations of past answers. Documents in results of tools are told as
-//! text.
+//! Refused with their path are content parts of unknown types. Dropped are the citations of past
+//! answers. Documents in results of tools are told as text.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::wire::body::{parse, refuse};
 use crate::wire::chat::{Fault, Image, Message, Part, Role, Source};
-use crate::wire::json;
+use crate::wire::{arguments, json};
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -158,22 +157,10 @@ fn assistant(path: &str, body: MessageBody<'_>) -> Result<Vec<Part>, Fault> {
         plan.map(|text| Part::Reasoning { text, signature: None }).into_iter().collect();
     let said = content(path, body.content)?;
     parts.extend(said.into_iter().filter(|part| !matches!(part, Part::Text(t) if t.is_empty())));
-    for (i, call) in body.tool_calls.into_iter().flatten().enumerate() {
-        let arguments = arguments(call.function.arguments).ok_or_else(|| {
-            let path = format!("{path}.tool_calls[{i}].function.arguments");
-            refuse(&path, "must be a JSON object, written as a string")
-        })?;
+    for call in body.tool_calls.into_iter().flatten() {
+        // A string of JSON; some clients send the object itself.
+        let arguments = arguments::object(call.function.arguments);
         parts.push(Part::ToolCall { id: call.id, name: call.function.name, arguments });
     }
     Ok(parts)
-}
-
-/// A string of JSON; some clients send the object itself.
-fn arguments(raw: Raw<'_>) -> Option<Box<RawValue>> {
-    let Some(raw) = raw.filter(|raw| !json::is_null(raw)) else {
-        return RawValue::from_string("{}".to_owned()).ok();
-    };
-    let written = json::text(raw).unwrap_or_else(|| std::borrow::Cow::Borrowed(raw.get()));
-    let written = if written.trim().is_empty() { "{}" } else { written.trim() };
-    RawValue::from_string(written.to_owned()).ok().filter(|json| json.get().starts_with('{'))
 }

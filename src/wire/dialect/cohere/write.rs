@@ -171,26 +171,9 @@ pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, 
 }
 
 fn refuse_unsayable(request: &Request) -> Result<(), Fault> {
-    let has_tools = !request.tools.is_empty();
-    let named = matches!(request.tool_choice, Some(ToolChoice::Named(_)));
     let refused = [
         ("n", request.n.is_some_and(|n| n > 1), "must be 1: this upstream gives one answer"),
         ("logit_bias", request.logit_bias.is_some(), "has no equivalent at this upstream"),
-        (
-            "top_logprobs",
-            request.top_logprobs.is_some_and(|top| top > 0),
-            "must be 0: this upstream tells the token that was chosen only",
-        ),
-        (
-            "tool_choice",
-            named && has_tools,
-            "cannot name a tool at this upstream; offer that tool alone and require a call",
-        ),
-        (
-            "parallel_tool_calls",
-            request.parallel_tool_calls == Some(false) && has_tools,
-            "cannot be switched off at this upstream",
-        ),
     ];
     match refused.iter().find(|(_, present, _)| *present) {
         Some((name, _, why)) => Err(refuse(name, why)),
@@ -232,6 +215,7 @@ fn system<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, Fault> {
     for (i, part) in message.parts.iter().enumerate() {
         match part {
             Part::Text(piece) => text.push(piece.as_str()),
+            Part::Cache(_) => {}
             _ => return Err(misplaced(path, i, "system")),
         }
     }
@@ -251,6 +235,7 @@ fn user<'a>(path: &str, message: &'a Message, out: &mut Vec<Turn<'a>>) -> Result
         for (i, part) in parts.iter().enumerate() {
             match part {
                 Part::Text(piece) => text.push(piece.as_str()),
+                Part::Cache(_) => {}
                 other => pieces.push(piece(&path, i, other)?),
             }
         }
@@ -259,7 +244,7 @@ fn user<'a>(path: &str, message: &'a Message, out: &mut Vec<Turn<'a>>) -> Result
         results = true;
     }
     for (i, part) in message.parts.iter().enumerate() {
-        if !matches!(part, Part::ToolResult { .. }) {
+        if !matches!(part, Part::ToolResult { .. } | Part::Cache(_)) {
             pieces.push(piece(path, i, part)?);
         }
     }
@@ -301,7 +286,7 @@ fn assistant<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, Fault> {
         match part {
             Part::Text(piece) | Part::Refusal(piece) => text.push_str(piece),
             Part::Reasoning { text, .. } => plan.push_str(text),
-            Part::RedactedReasoning { .. } => {}
+            Part::RedactedReasoning { .. } | Part::Cache(_) => {}
             Part::ToolCall { id, name, arguments } => turn.tool_calls.push(Typed {
                 id: Some(id),
                 kind: "function",

@@ -75,6 +75,10 @@ impl Dialect for Gemini {
         &["x-goog-api-client", "x-server-timeout"]
     }
 
+    fn output_limits(&self) -> &'static [&'static str] {
+        &["generationConfig.maxOutputTokens", "generation_config.max_output_tokens"]
+    }
+
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
         request::edit(&state::without_foreign(body, target.model), target)
     }

@@ -145,6 +145,7 @@ pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
         top_logprobs: config.logprobs,
         format,
         reasoning: config.thinking_config.and_then(reasoning),
+        caches_itself: true,
         ..Request::default()
     })
 }
@@ -232,7 +233,7 @@ fn tools(tools: &[&RawValue]) -> Result<Vec<Tool>, Fault> {
 fn tool(function: Function<'_>) -> Tool {
     let plain = said(function.parameters_json_schema).map(RawValue::to_owned);
     let parameters = plain.or_else(|| said(function.parameters).map(json_schema));
-    Tool { name: function.name, description: function.description, parameters, strict: None }
+    Tool { name: function.name, description: function.description, parameters, ..Tool::default() }
 }
 
 /// Several allowed names leave only those tools; one is a name to be called.

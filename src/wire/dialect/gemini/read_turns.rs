@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::read::Turn;
 use super::request::parse;
+use crate::wire::arguments;
 use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
 use crate::wire::json::{Members, is_null, text};
 use crate::wire::seal;
@@ -192,7 +193,7 @@ fn part(
         if role != Role::Assistant {
             return Err(misplaced("a function call"));
         }
-        out.push(self::call(&call, at, pending)?);
+        out.push(self::call(&call, pending));
     }
     if let Some(answer) = piece.function_response {
         if role != Role::User {
@@ -223,25 +224,17 @@ fn refuse_foreign(json: &str, at: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn call(call: &Call<'_>, at: &str, pending: &mut Pending) -> Result<Part, Fault> {
+fn call(call: &Call<'_>, pending: &mut Pending) -> Part {
     let id = pending.call(call.id.clone(), &call.name);
-    let given = call.args.filter(|args| !is_null(args));
-    let arguments = match given {
-        Some(args) if !args.get().starts_with('{') => {
-            return Err(Fault::field(format!("{at}.functionCall.args"), "must be an object"));
-        }
-        Some(args) => args.to_owned(),
-        None => parse::<Box<RawValue>>("{}", at)?,
-    };
-    Ok(Part::ToolCall { id, name: call.name.clone(), arguments })
+    let arguments = arguments::object(call.args);
+    Part::ToolCall { id, name: call.name.clone(), arguments }
 }
 
 fn result(answer: &Answer<'_>, at: &str, pending: &mut Pending) -> Result<Part, Fault> {
     let at = format!("{at}.functionResponse");
-    let Some(id) = pending.answered(answer.id.as_deref(), answer.name.as_deref()) else {
-        let message = "answers no call of the turns before it";
-        return Err(Fault::field(at, message));
-    };
+    // One that answers no call is told as text.
+    let id = pending.answered(answer.id.as_deref(), answer.name.as_deref());
+    let id = id.or_else(|| answer.id.clone()).unwrap_or_default();
     let (words, is_error) = answer.response.map_or((String::new(), false), told);
     let mut parts = Vec::new();
     if !words.is_empty() {

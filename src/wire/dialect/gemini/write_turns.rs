@@ -111,12 +111,22 @@ pub(super) fn turns(
         turn.parts.sort_by_key(|piece| {
             piece.function_response.as_ref().map_or(usize::MAX, |answer| answer.order)
         });
-        if models == Generations::Levels {
-            sign(turn);
+        match models {
+            Generations::Levels => sign(turn),
+            Generations::Budgets => show_apart(turn),
         }
     }
     let system = (!system.is_empty()).then_some(Content { role: None, parts: system });
     Ok((system, turns))
+}
+
+/// Media in results are for newer models: others are shown them right behind the results.
+fn show_apart(turn: &mut Content<'_>) {
+    let results = turn.parts.iter_mut().filter_map(|piece| piece.function_response.as_mut());
+    let media: Vec<Piece<'_>> =
+        results.flat_map(|answer| std::mem::take(&mut answer.parts)).collect();
+    let results = turn.parts.iter().take_while(|piece| piece.function_response.is_some()).count();
+    turn.parts.splice(results..results, media);
 }
 
 /// Parallel calls share a signature, which the first one carries.
@@ -144,7 +154,7 @@ fn said<'a>(
                 settle(&mut waiting, &mut pieces);
                 waiting = Some(value);
             }
-            Part::Reasoning { .. } | Part::RedactedReasoning { .. } => {}
+            Part::Reasoning { .. } | Part::RedactedReasoning { .. } | Part::Cache(_) => {}
             Part::ToolCall { .. } => {
                 let mut piece = piece(part, role, at, calls)?;
                 piece.thought_signature = waiting.take();
@@ -207,7 +217,9 @@ fn piece<'a>(
         (Part::Image(_) | Part::Document(_), _) => return misplaced("an image or a document"),
         (Part::ToolCall { .. }, _) => return misplaced("a tool call"),
         (Part::ToolResult { .. }, _) => return misplaced("a tool's result"),
-        (Part::Reasoning { .. } | Part::RedactedReasoning { .. }, _) => Piece::default(),
+        (Part::Reasoning { .. } | Part::RedactedReasoning { .. } | Part::Cache(_), _) => {
+            Piece::default()
+        }
     })
 }
 
@@ -222,6 +234,7 @@ fn result<'a>(parts: &'a [Part], is_error: bool, at: &str) -> Result<Answer<'a>,
     for part in parts {
         match part {
             Part::Text(text) | Part::Refusal(text) => words.push_str(text),
+            Part::Cache(_) => {}
             Part::Image(image) => media.push(medium(&image.source, None)),
             Part::Document(document) => {
                 media.push(medium(&document.source, Some("application/pdf")));

@@ -79,6 +79,10 @@ impl Dialect for Ollama {
         &[]
     }
 
+    fn output_limits(&self) -> &'static [&'static str] {
+        &["options.num_predict"]
+    }
+
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
         request::edit(body, target)
     }

@@ -111,6 +111,7 @@ pub(super) fn request(form: &str, json: &str) -> Result<Request, Fault> {
         top_logprobs: body.top_logprobs,
         format: body.format.map(format).transpose()?.flatten(),
         reasoning: body.think.map(think).transpose()?.flatten(),
+        caches_itself: true,
         ..Request::default()
     })
 }
@@ -167,7 +168,7 @@ fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Vec<Tool>, Fault> {
             name: function.name,
             description: function.description,
             parameters: function.parameters.filter(|schema| schema.get() != "null"),
-            strict: None,
+            ..Tool::default()
         })
     };
     bodies.into_iter().enumerate().map(read).collect()

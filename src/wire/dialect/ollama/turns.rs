@@ -7,9 +7,9 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::wire::arguments;
 use crate::wire::body::refuse;
 use crate::wire::chat::{Fault, Image, Message, Part, Role, Source};
-use crate::wire::json;
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -108,24 +108,12 @@ fn assistant(
         let id = call.id.filter(|id| !id.is_empty());
         let invented = id.is_none();
         let id = id.unwrap_or_else(|| format!("call_{place}_{i}"));
-        let arguments = arguments(call.function.arguments).ok_or_else(|| {
-            let path = format!("{path}.tool_calls[{i}].function.arguments");
-            refuse(&path, "must be an object")
-        })?;
+        // An object; some clients write it as a string.
+        let arguments = arguments::object(call.function.arguments);
         open.push(Open { id: id.clone(), name: name.clone(), invented });
         parts.push(Part::ToolCall { id, name, arguments });
     }
     Ok(parts)
-}
-
-/// An object; some clients write it as a string.
-fn arguments(raw: Raw<'_>) -> Option<Box<RawValue>> {
-    let Some(raw) = raw.filter(|raw| !json::is_null(raw)) else {
-        return RawValue::from_string("{}".to_owned()).ok();
-    };
-    let written = json::text(raw).unwrap_or_else(|| std::borrow::Cow::Borrowed(raw.get()));
-    let written = if written.trim().is_empty() { "{}" } else { written.trim() };
-    RawValue::from_string(written.to_owned()).ok().filter(|json| json.get().starts_with('{'))
 }
 
 fn result(path: &str, mut body: MessageBody<'_>, open: &mut Vec<Open>) -> Result<Part, Fault> {
@@ -138,12 +126,8 @@ fn result(path: &str, mut body: MessageBody<'_>, open: &mut Vec<Open>) -> Result
     let first = || open.iter().position(|call| name.is_none() && (id.is_none() || call.invented));
     let id = match by_id.or_else(by_name).or_else(first) {
         Some(at) => open.remove(at).id,
-        None => id.ok_or_else(|| {
-            refuse(
-                path,
-                "answers no call: give `tool_call_id`, or the `tool_name` of a call before it",
-            )
-        })?,
+        // One that answers no call is told as text.
+        None => id.unwrap_or_default(),
     };
     Ok(Part::ToolResult { id, parts: spoken(path, body)?, is_error: false })
 }

@@ -161,21 +161,9 @@ pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, 
 }
 
 fn refuse_unsayable(request: &Request) -> Result<(), Fault> {
-    let has_tools = !request.tools.is_empty();
-    let forced = matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
     let refused = [
         ("n", request.n.is_some_and(|n| n > 1), "must be 1: this upstream gives one answer"),
         ("logit_bias", request.logit_bias.is_some(), "has no equivalent at this upstream"),
-        (
-            "tool_choice",
-            forced && has_tools,
-            "cannot force a call at this upstream; use auto or none",
-        ),
-        (
-            "parallel_tool_calls",
-            request.parallel_tool_calls == Some(false) && has_tools,
-            "cannot be switched off at this upstream",
-        ),
     ];
     match refused.iter().find(|(_, present, _)| *present) {
         Some((name, _, why)) => Err(refuse(name, why)),
@@ -220,7 +208,7 @@ fn misplaced(path: &str, i: usize, who: &str) -> Fault {
 fn spoken<'a>(role: &'static str, path: &str, message: &'a Message) -> Result<Turn<'a>, Fault> {
     let mut turn = Turn { role, ..Turn::default() };
     for (i, part) in message.parts.iter().enumerate() {
-        if !matches!(part, Part::ToolResult { .. }) {
+        if !matches!(part, Part::ToolResult { .. } | Part::Cache(_)) {
             add((role, path, i), part, &mut turn)?;
         }
     }
@@ -269,7 +257,9 @@ fn user<'a>(
         let path = format!("{path}[{i}].content");
         let mut turn = Turn { role: "tool", tool_call_id: Some(id), ..Turn::default() };
         for (i, part) in parts.iter().enumerate() {
-            add(("tool", &path, i), part, &mut turn)?;
+            if !matches!(part, Part::Cache(_)) {
+                add(("tool", &path, i), part, &mut turn)?;
+            }
         }
         let mut said = earlier.iter().rev().flat_map(|message| &message.parts);
         turn.tool_name = said.find_map(|part| match part {
@@ -292,7 +282,7 @@ fn assistant<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, Fault> {
         match part {
             Part::Text(text) | Part::Refusal(text) => turn.content.push_str(text),
             Part::Reasoning { text, .. } => turn.thinking.push_str(text),
-            Part::RedactedReasoning { .. } => {}
+            Part::RedactedReasoning { .. } | Part::Cache(_) => {}
             Part::ToolCall { id, name, arguments } => {
                 turn.tool_calls.push(CallBody { id, function: Called { name, arguments } });
             }

@@ -25,6 +25,7 @@ mod prompt;
 mod read;
 mod request;
 mod sources;
+mod system_first;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -70,6 +71,10 @@ impl Dialect for OpenAiChat {
 
     fn forwarded_headers(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    fn output_limits(&self) -> &'static [&'static str] {
+        &["max_completion_tokens", "max_tokens"]
     }
 
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {

@@ -2,7 +2,7 @@
 //!
 //! It says by its path which field is wrong or cannot be said in another dialect, and never repeats
 //! a value. Top-level fields that it does not know are dropped, as are those that only steer the
-//! vendor's own plant: `store`, `metadata`, `service_tier`, `prompt_cache_key`, `safety_identifier`,
+//! vendor's own plant: `store`, `metadata`, `service_tier`, `safety_identifier`,
 //! `verbosity`, `prediction`, `stream_options`. Refused, because the answer would not be what was
 //! asked for: `functions` and `function_call` (say `tools`), `audio` and any modality but text,
 //! `web_search_options` and hosted tools, and the content parts listed in `turns.rs`.
@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::turns::{self, MessageBody};
 use crate::wire::body::{parse, refuse};
+use crate::wire::cache_control::CacheControl;
 use crate::wire::chat::{Fault, Format, Reasoning, Request, Tool, ToolChoice};
 use crate::wire::{free_text, json};
 
@@ -63,6 +64,8 @@ struct Body<'a> {
     #[serde(default)]
     user: Option<String>,
     #[serde(default)]
+    prompt_cache_key: Option<String>,
+    #[serde(default)]
     modalities: Option<Vec<String>>,
     #[serde(borrow, default)]
     functions: Raw<'a>,
@@ -82,6 +85,8 @@ struct ToolBody<'a> {
     function: Raw<'a>,
     #[serde(borrow, default)]
     custom: Raw<'a>,
+    #[serde(default)]
+    cache_control: Option<CacheControl>,
 }
 
 #[derive(Deserialize)]
@@ -108,6 +113,8 @@ struct FunctionBody {
     parameters: Option<Box<RawValue>>,
     #[serde(default)]
     strict: Option<bool>,
+    #[serde(default)]
+    cache_control: Option<CacheControl>,
 }
 
 #[derive(Deserialize)]
@@ -194,13 +201,16 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
         format: body.response_format.as_ref().map(format).transpose()?.flatten(),
         reasoning: reasoning(body.reasoning_effort, body.reasoning),
         user: body.user,
+        cache_key: body.prompt_cache_key,
+        caches_itself: true,
     })
 }
 
 fn refuse_untranslatable(body: &Body<'_>) -> Result<(), Fault> {
     let legacy = "is the form that `tools` and `tool_choice` replaced; use those";
+    let functions = body.functions.is_some_and(|functions| functions.get() != "[]");
     let refused = [
-        ("functions", body.functions.is_some(), legacy),
+        ("functions", functions, legacy),
         ("function_call", body.function_call.is_some(), legacy),
         ("audio", body.audio.is_some(), "cannot be translated: the upstream answers in text only"),
         (
@@ -225,7 +235,10 @@ fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Vec<Tool>, Fault> {
         let path = format!("tools[{i}]");
         match body.kind.as_deref() {
             None | Some("function") => {}
-            Some("custom") => return custom(&format!("{path}.custom"), body.custom),
+            Some("custom") => {
+                let cache = body.cache_control.map(CacheControl::mark);
+                return Ok(Tool { cache, ..custom(&format!("{path}.custom"), body.custom)? });
+            }
             Some(_) => {
                 let what = "is a hosted tool, which only its own vendor can run; \
                             leave it out or choose another model";
@@ -240,6 +253,7 @@ fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Vec<Tool>, Fault> {
             description: function.description,
             parameters: function.parameters.filter(|schema| schema.get() != "null"),
             strict: function.strict,
+            cache: body.cache_control.or(function.cache_control).map(CacheControl::mark),
         })
     };
     bodies.into_iter().enumerate().map(read).collect()
@@ -251,7 +265,7 @@ fn custom(path: &str, raw: Raw<'_>) -> Result<Tool, Fault> {
     let CustomBody { name, description, format } = parse(path, raw.get())?;
     let grammar = format.and_then(|format| format.grammar);
     let description = free_text::description(description, grammar.as_deref());
-    Ok(Tool { name, description, parameters: free_text::schema(), strict: None })
+    Ok(Tool { name, description, parameters: free_text::schema(), ..Tool::default() })
 }
 
 /// Allowed tools are what remains of all tools.

@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::system_first::system_first;
+use crate::wire::adapt::settings::Instructions;
 use crate::wire::body::syntax;
 use crate::wire::chat::Fault;
 use crate::wire::dialect::{CHAT, Envelope, Target};
@@ -75,6 +77,11 @@ pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
         if json::is_unsaid(&members, LEGACY_LIMIT) {
             edits.push((LEGACY_LIMIT, Some(limit.get())));
         }
+    }
+    let first = target.quirks.settings.instructions == Some(Instructions::First);
+    let messages = members.get("messages").filter(|_| first).and_then(system_first);
+    if let Some(messages) = &messages {
+        edits.push(("messages", Some(messages)));
     }
     Ok(members.edit(body, &edits))
 }

@@ -1,8 +1,8 @@
 //! Reads the `messages` of a request into turns.
 //!
 //! Refused with their path, because no other dialect has them: `input_audio`, files by id, content
-//! parts and tool calls of unknown types, and arguments of past calls that are not a JSON object. Dropped:
-//! the `name` of a speaker, `audio` and `annotations` of past answers, cache hints on parts.
+//! parts and tool calls of unknown types. Dropped: the `name` of a speaker, `audio` and `annotations` of
+//! past answers. `cache_control` is not `OpenAI`'s, but what clients of compatible gateways send.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -10,8 +10,9 @@ use serde_json::value::RawValue;
 use super::chunk::thought_signature;
 use super::decode::scheme;
 use crate::wire::body::{parse, refuse};
+use crate::wire::cache_control::{CacheControl, marked_result};
 use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
-use crate::wire::{free_text, json};
+use crate::wire::{arguments, free_text, json};
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -35,6 +36,8 @@ pub(super) struct MessageBody<'a> {
     function_call: Option<FunctionBody<'a>>,
     #[serde(default)]
     tool_call_id: Option<String>,
+    #[serde(default)]
+    cache_control: Option<CacheControl>,
 }
 
 #[derive(Deserialize)]
@@ -76,6 +79,8 @@ struct PartBody {
     image_url: Option<ImageBody>,
     #[serde(default)]
     file: Option<FileBody>,
+    #[serde(default)]
+    cache_control: Option<CacheControl>,
 }
 
 #[derive(Deserialize)]
@@ -113,10 +118,11 @@ pub(super) fn messages(bodies: Vec<MessageBody<'_>>) -> Result<Vec<Message>, Fau
     // The legacy form has no ids: a result answers the last call.
     let mut legacy = None;
     let mut after_tool = false;
-    for (i, body) in bodies.into_iter().enumerate() {
+    for (i, mut body) in bodies.into_iter().enumerate() {
         let path = format!("messages[{i}]");
+        let cached = body.cache_control.take().map(CacheControl::part);
         let is_tool = matches!(body.role.as_str(), "tool" | "function");
-        let (role, parts) = match body.role.as_str() {
+        let (role, mut parts) = match body.role.as_str() {
             "system" | "developer" => (Role::System, content(&path, body.content)?),
             "user" => (Role::User, content(&path, body.content)?),
             "assistant" => {
@@ -129,14 +135,14 @@ pub(super) fn messages(bodies: Vec<MessageBody<'_>>) -> Result<Vec<Message>, Fau
             "tool" | "function" => {
                 let id = if body.role == "tool" { body.tool_call_id } else { legacy.take() };
                 let id = id.ok_or_else(|| refuse(&format!("{path}.tool_call_id"), "is missing"))?;
-                let parts = content(&path, body.content)?;
-                (Role::User, vec![Part::ToolResult { id, parts, is_error: false }])
+                (Role::User, marked_result(id, content(&path, body.content)?, false))
             }
             _ => {
                 let what = "must be \"system\", \"developer\", \"user\", \"assistant\" or \"tool\"";
                 return Err(refuse(&format!("{path}.role"), what));
             }
         };
+        parts.extend(cached.filter(|_| !matches!(parts.last(), Some(Part::Cache(_)))));
         match turns.last_mut().filter(|_| is_tool && after_tool) {
             Some(turn) => turn.parts.extend(parts),
             None => turns.push(Message { at: path, role, parts }),
@@ -158,8 +164,13 @@ fn content(path: &str, raw: Raw<'_>) -> Result<Vec<Part>, Fault> {
         return Err(refuse(&path, "must be a string or an array of parts"));
     }
     let bodies: Vec<PartBody> = parse(&path, raw.get())?;
-    let read = |(i, body)| part(&format!("{path}[{i}]"), body);
-    bodies.into_iter().enumerate().map(read).collect()
+    let mut parts = Vec::with_capacity(bodies.len());
+    for (i, mut body) in bodies.into_iter().enumerate() {
+        let cached = body.cache_control.take();
+        parts.push(part(&format!("{path}[{i}]"), body)?);
+        parts.extend(cached.map(CacheControl::part));
+    }
+    Ok(parts)
 }
 
 fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
@@ -236,10 +247,10 @@ fn assistant(path: &str, body: MessageBody<'_>, legacy: String) -> Result<Vec<Pa
         }
         let function =
             call.function.ok_or_else(|| refuse(&format!("{path}.function"), "is missing"))?;
-        parts.push(tool_call(&path, call.id, function)?);
+        parts.push(tool_call(call.id, function));
     }
     if let Some(function) = body.function_call {
-        parts.push(tool_call(&format!("{path}.function_call"), legacy, function)?);
+        parts.push(tool_call(legacy, function));
     }
     Ok(parts)
 }
@@ -271,14 +282,6 @@ fn detail(body: DetailBody) -> Option<Part> {
 }
 
 /// Arguments are a string of JSON; some callers send the object itself.
-fn tool_call(path: &str, id: String, function: FunctionBody<'_>) -> Result<Part, Fault> {
-    let written = function
-        .arguments
-        .map_or_else(Default::default, |raw| json::text(raw).unwrap_or_else(|| raw.get().into()));
-    let written = if written.trim().is_empty() { "{}" } else { written.trim() };
-    let arguments = RawValue::from_string(written.to_owned());
-    let arguments = arguments.ok().filter(|json| json.get().starts_with('{')).ok_or_else(|| {
-        refuse(&format!("{path}.function.arguments"), "must be a JSON object, written as a string")
-    })?;
-    Ok(Part::ToolCall { id, name: function.name, arguments })
+fn tool_call(id: String, function: FunctionBody<'_>) -> Part {
+    Part::ToolCall { id, name: function.name, arguments: arguments::object(function.arguments) }
 }

@@ -61,6 +61,8 @@ struct Body<'a> {
     reasoning_effort: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_cache_key: Option<&'a str>,
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream_options: Option<StreamOptions>,
@@ -203,6 +205,8 @@ pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, 
         response_format: request.format.as_ref().map(format),
         reasoning_effort: request.reasoning.as_ref().and_then(effort),
         user: request.user.as_deref(),
+        // Known where the newer limit is: at the vendor itself and Azure. Others refuse what they do not know.
+        prompt_cache_key: request.cache_key.as_deref().filter(|_| !quirks.legacy_max_tokens),
         stream: target.stream,
         stream_options: (target.stream && quirks.stream_options)
             .then_some(StreamOptions { include_usage: true }),
@@ -274,6 +278,7 @@ fn system<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, Fault> {
     for (i, part) in message.parts.iter().enumerate() {
         match part {
             Part::Text(piece) => text.push(piece.as_str()),
+            Part::Cache(_) => {}
             _ => return Err(misplaced(path, i, "system")),
         }
     }
@@ -298,6 +303,7 @@ fn user<'a>(
         for (i, part) in parts.iter().enumerate() {
             match part {
                 Part::Text(piece) => text.push(piece.as_str()),
+                Part::Cache(_) => {}
                 other => pieces.push(piece(&path, i, other)?),
             }
         }
@@ -307,7 +313,7 @@ fn user<'a>(
     }
     let results = message.parts.iter().any(|part| matches!(part, Part::ToolResult { .. }));
     for (i, part) in message.parts.iter().enumerate() {
-        if !matches!(part, Part::ToolResult { .. }) {
+        if !matches!(part, Part::ToolResult { .. } | Part::Cache(_)) {
             pieces.push(piece(path, i, part)?);
         }
     }
@@ -394,7 +400,7 @@ fn assistant<'a>(path: &str, message: &'a Message, quirks: &'a Quirks) -> Result
             Part::Text(piece) => text.push_str(piece),
             Part::Refusal(piece) => refusal.push_str(piece),
             Part::Reasoning { text, .. } => reasoning.push_str(text),
-            Part::RedactedReasoning { .. } => {}
+            Part::RedactedReasoning { .. } | Part::Cache(_) => {}
             Part::ToolCall { id, name, arguments } => turn.tool_calls.push(Typed {
                 id: Some(fitting(id, quirks.call_id_length)),
                 kind: "function",

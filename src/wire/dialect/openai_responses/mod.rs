@@ -71,6 +71,10 @@ impl Dialect for OpenAiResponses {
         &[]
     }
 
+    fn output_limits(&self) -> &'static [&'static str] {
+        &["max_output_tokens"]
+    }
+
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
         request::edit(body, target)
     }

@@ -2,7 +2,7 @@
 //!
 //! It says by its path which field is wrong or cannot be said in another dialect, and never repeats
 //! a value. Top-level fields that it does not know are dropped, as are those that only steer the
-//! vendor's own plant: `store`, `metadata`, `service_tier`, `prompt_cache_key`, `safety_identifier`,
+//! vendor's own plant: `store`, `metadata`, `service_tier`, `safety_identifier`,
 //! `truncation`, `max_tool_calls`, `context_management`, `stream_options`, `text.verbosity`, and
 //! every `include` but log probabilities. Refused, because the answer would not be what was asked
 //! for: what names state at the vendor (`previous_response_id`, `conversation`, `prompt`,
@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::read_input;
 use crate::wire::body::{parse, refuse};
+use crate::wire::cache_control::CacheControl;
 use crate::wire::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool, ToolChoice};
 use crate::wire::{free_text, json};
 
@@ -50,6 +51,8 @@ struct Body<'a> {
     reasoning: Option<ReasoningBody>,
     #[serde(default)]
     user: Option<String>,
+    #[serde(default)]
+    prompt_cache_key: Option<String>,
     #[serde(borrow, default)]
     previous_response_id: Raw<'a>,
     #[serde(borrow, default)]
@@ -100,6 +103,8 @@ struct ToolBody {
     strict: Option<bool>,
     #[serde(default)]
     format: Option<Box<RawValue>>,
+    #[serde(default)]
+    cache_control: Option<CacheControl>,
 }
 
 #[derive(Deserialize)]
@@ -146,6 +151,8 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
         format: body.text.and_then(|text| text.format).map(format).transpose()?.flatten(),
         reasoning: body.reasoning.and_then(reasoning),
         user: body.user,
+        cache_key: body.prompt_cache_key,
+        caches_itself: true,
         ..Request::default()
     })
 }
@@ -182,11 +189,13 @@ fn tools(bodies: Vec<&RawValue>) -> Result<Vec<Tool>, Fault> {
                 description: body.description,
                 parameters: body.parameters.filter(|schema| !json::is_null(schema)),
                 strict: body.strict,
+                cache: body.cache_control.map(CacheControl::mark),
             }),
             "custom" => Ok(Tool {
                 name: name(body.name)?,
                 description: free_text::description(body.description, body.format.as_deref()),
                 parameters: free_text::schema(),
+                cache: body.cache_control.map(CacheControl::mark),
                 strict: None,
             }),
             _ => Err(refuse(

@@ -3,14 +3,16 @@
 //! Refused with their path, because no other dialect has them: references to stored items, files by
 //! id, audio, compacted conversations, approvals, and the calls of tools that run at the caller but
 //! are the vendor's own (shell, patches, computers). Dropped: calls of hosted tools, of which the
-//! text that follows tells what they found; the `phase` of messages; cache hints on parts.
+//! text that follows tells what they found; the `phase` of messages; references to reasoning, which is a
+//! hint. `cache_control` is not `OpenAI`'s, but what clients of compatible gateways send.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::wire::body::{parse, refuse};
+use crate::wire::cache_control::{CacheControl, marked_result};
 use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
-use crate::wire::{free_text, json, seal};
+use crate::wire::{arguments, free_text, json, seal};
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -58,6 +60,8 @@ struct PartBody {
     file_data: Option<String>,
     #[serde(default)]
     file_url: Option<String>,
+    #[serde(default)]
+    cache_control: Option<CacheControl>,
 }
 
 #[derive(Deserialize)]
@@ -99,10 +103,10 @@ fn item(path: &str, body: ItemBody<'_>, turns: &mut Vec<Message>) -> Result<(), 
         "function_call_output" | "custom_tool_call_output" => {
             let parts = content(&format!("{path}.output"), body.output)?;
             let id = body.call_id.ok_or_else(|| missing("call_id"))?;
-            let result = Part::ToolResult { id, parts, is_error: false };
+            let result = marked_result(id, parts, false);
             match turns.last_mut().filter(|turn| is_results(turn)) {
-                Some(turn) => turn.parts.push(result),
-                None => turns.push(turn(path, Role::User, vec![result])),
+                Some(turn) => turn.parts.extend(result),
+                None => turns.push(turn(path, Role::User, result)),
             }
         }
         "reasoning" => {
@@ -143,7 +147,7 @@ fn said(path: &str, turns: &mut Vec<Message>, part: Part) {
 }
 
 fn is_results(turn: &Message) -> bool {
-    turn.parts.iter().all(|part| matches!(part, Part::ToolResult { .. }))
+    turn.parts.iter().all(|part| matches!(part, Part::ToolResult { .. } | Part::Cache(_)))
 }
 
 fn message(path: &str, body: &ItemBody<'_>, turns: &mut Vec<Message>) -> Result<(), Fault> {
@@ -182,8 +186,13 @@ fn content(path: &str, raw: Raw<'_>) -> Result<Vec<Part>, Fault> {
         return Err(refuse(path, "must be a string or an array of parts"));
     }
     let bodies: Vec<PartBody> = parse(path, raw.get())?;
-    let read = |(i, body)| part(&format!("{path}[{i}]"), body);
-    bodies.into_iter().enumerate().map(read).collect()
+    let mut parts = Vec::with_capacity(bodies.len());
+    for (i, mut body) in bodies.into_iter().enumerate() {
+        let cached = body.cache_control.take();
+        parts.push(part(&format!("{path}[{i}]"), body)?);
+        parts.extend(cached.map(CacheControl::part));
+    }
+    Ok(parts)
 }
 
 fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
@@ -244,15 +253,7 @@ fn arguments(path: &str, body: &ItemBody<'_>) -> Result<Box<RawValue>, Fault> {
         let input = input.ok_or_else(|| wrong("input", "must be a string"))?;
         return free_text::arguments(&input).ok_or_else(|| wrong("input", "must be a string"));
     }
-    let written = body
-        .arguments
-        .map_or_else(Default::default, |raw| json::text(raw).unwrap_or_else(|| raw.get().into()));
-    let written = if written.trim().is_empty() { "{}" } else { written.trim() };
-    let arguments = RawValue::from_string(written.to_owned());
-    arguments
-        .ok()
-        .filter(|json| json.get().starts_with('{'))
-        .ok_or_else(|| wrong("arguments", "must be a JSON object, written as a string"))
+    Ok(arguments::object(body.arguments))
 }
 
 /// Its words, if there are any, and its state, if there is some; an item without either is nothing.

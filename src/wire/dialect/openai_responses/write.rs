@@ -41,6 +41,8 @@ struct Body<'a> {
     include: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_cache_key: Option<&'a str>,
     store: bool,
     stream: bool,
 }
@@ -122,6 +124,7 @@ pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, 
         reasoning,
         include,
         user: request.user.as_deref(),
+        prompt_cache_key: request.cache_key.as_deref(),
         store: false,
         stream: target.stream,
     };

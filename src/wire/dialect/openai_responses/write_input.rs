@@ -85,12 +85,16 @@ pub(super) fn items(
     words: bool,
 ) -> Result<(Option<String>, Vec<Item<'_>>), Fault> {
     let leading = request.messages.iter().take_while(|message| message.role == Role::System);
+    // Where there is nothing else, they are the input: there must be some.
+    let alone = request.messages.iter().all(|message| message.role == Role::System);
+    let leading = leading.filter(|_| !alone);
     let (mut instructions, mut count) = (Vec::new(), 0);
     for (i, message) in leading.enumerate() {
         count += 1;
         for (n, part) in message.parts.iter().enumerate() {
             match part {
                 Part::Text(text) => instructions.push(text.as_str()),
+                Part::Cache(_) => {}
                 _ => return Err(misplaced(&place(i, n), "system")),
             }
         }
@@ -122,6 +126,7 @@ fn system<'a>(i: usize, message: &'a Message, out: &mut Vec<Item<'a>>) -> Result
     for (n, part) in message.parts.iter().enumerate() {
         match part {
             Part::Text(text) => content.push(Piece::InputText { text }),
+            Part::Cache(_) => {}
             _ => return Err(misplaced(&place(i, n), "system")),
         }
     }
@@ -134,9 +139,13 @@ fn user<'a>(i: usize, message: &'a Message, out: &mut Vec<Item<'a>>) -> Result<(
     let mut content = Vec::new();
     for (n, part) in message.parts.iter().enumerate() {
         let path = place(i, n);
-        let Part::ToolResult { id, parts, .. } = part else {
-            content.push(piece(&path, part)?);
-            continue;
+        let (id, parts) = match part {
+            Part::ToolResult { id, parts, .. } => (id, parts),
+            Part::Cache(_) => continue,
+            part => {
+                content.push(piece(&path, part)?);
+                continue;
+            }
         };
         let text =
             |part: &'a Part| if let Part::Text(text) = part { Some(text.as_str()) } else { None };
@@ -209,7 +218,7 @@ fn assistant<'a>(
                 content: Vec::new(),
                 encrypted_content: Some(data),
             }),
-            Part::RedactedReasoning { .. } => {}
+            Part::RedactedReasoning { .. } | Part::Cache(_) => {}
             Part::ToolCall { id, name, arguments } => {
                 out.push(Item::FunctionCall { call_id: id, name, arguments: arguments.get() });
             }

@@ -208,7 +208,7 @@ fn choices_of_tools() {
             name: "f".into(),
             description: Some("d".into()),
             parameters: Some(raw(&json!({ "properties": {} }))),
-            strict: None,
+            ..Tool::default()
         };
         let request = Request {
             tools: vec![tool],
@@ -330,7 +330,6 @@ fn what_cannot_be_said_is_refused_by_name() {
     let base = || asked(vec![hi()]);
     for (request, field) in [
         (Request { n: Some(2), ..base() }, "n"),
-        (Request { logprobs: true, ..base() }, "logprobs"),
         (Request { logit_bias: Some(raw(&json!({}))), ..base() }, "logit_bias"),
         (Request { messages: Vec::new(), ..base() }, "messages"),
     ] {

@@ -1,0 +1,154 @@
+//! Settings for the requests that go to a provider or a target: what is left out, set, bounded or refused.
+//! Pure: nodes in, values out.
+
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+
+use super::raw::{Reader, Table, one_of};
+use super::tree::{Node, Value};
+use super::{preset, units};
+use crate::wire::adapt::settings::{Instructions, Settings};
+use crate::wire::dialect::{Hosting, Quirks};
+
+/// The fields of a provider.
+pub(super) const OF_PROVIDER: [&str; 7] =
+    ["system_messages", "max_output", "drop", "set", "prompt_cache", "strict", "betas"];
+
+/// The fields of a target.
+pub(super) const OF_TARGET: [&str; 3] = ["max_output", "drop", "set"];
+
+/// Where an operator can say that instructions are taken.
+const PLACES: [&str; 2] = ["anywhere", "first"];
+
+/// What a member of a body is called.
+const MEMBER: &str = "the name of a member, such as `temperature` or `output_config.effort`";
+
+/// Reads those of a provider.
+pub(super) fn of_provider(reader: &mut Reader<'_>, table: &Table<'_>) -> Settings {
+    let places = one_of(PLACES.into_iter());
+    let place = |text: &str| Instructions::by_name(text).filter(|_| PLACES.contains(&text));
+    let cached = |text: &str| match text {
+        "auto" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    };
+    let default = Settings::default();
+    Settings {
+        instructions: reader.field(table, "system_messages", (places.as_str(), place)),
+        prompt_cache: reader
+            .field(table, "prompt_cache", ("`auto` or `off`", cached))
+            .unwrap_or(default.prompt_cache),
+        strict: reader
+            .field(table, "strict", ("`true` or `false`", units::boolean))
+            .unwrap_or(default.strict),
+        betas: texts(reader, table, "betas", "the name of a beta feature"),
+        ..both(reader, table)
+    }
+}
+
+/// The quirks of a provider with those of a target over them.
+pub(super) fn of_target(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    quirks: &Arc<Quirks>,
+) -> Arc<Quirks> {
+    if OF_TARGET.iter().all(|name| table.get(name).is_none()) {
+        return Arc::clone(quirks);
+    }
+    let own = both(reader, table);
+    let mut quirks = Quirks::clone(quirks);
+    let settings = &mut quirks.settings;
+    settings.max_output = own.max_output.or(settings.max_output);
+    settings.drop.retain(|name| own.set.iter().all(|(set, _)| set != name));
+    settings.set.retain(|(name, _)| !own.drop.contains(name));
+    settings.set.retain(|(name, _)| own.set.iter().all(|(set, _)| set != name));
+    settings.drop.extend(own.drop);
+    settings.set.extend(own.set);
+    Arc::new(quirks)
+}
+
+/// What a provider and a target may both say.
+fn both(reader: &mut Reader<'_>, table: &Table<'_>) -> Settings {
+    let count = |text: &str| text.parse().ok().filter(|count| *count > 0);
+    let set: Vec<(String, String)> = reader
+        .entries(table, "set")
+        .into_iter()
+        .filter_map(|(name, node)| {
+            if !is_member(&name.text) {
+                reader.report(name.at, format!("a name in `set` is not usable; expected {MEMBER}"));
+            }
+            Some((name.text.clone(), json(reader, &name.text, node)?.to_string()))
+        })
+        .collect();
+    let drop = texts(reader, table, "drop", MEMBER).unwrap_or_default();
+    if let Some((name, _)) = set.iter().find(|(name, _)| drop.contains(name)) {
+        let message = format!("`{name}` is in `drop` and in `set`; expected it in one of them");
+        reader.report(table.at, message);
+    }
+    Settings {
+        max_output: reader.field(table, "max_output", ("a number of tokens above zero", count)),
+        drop,
+        set,
+        ..Settings::default()
+    }
+}
+
+fn texts(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    key: &str,
+    expected: &str,
+) -> Option<Vec<String>> {
+    let items = reader.list(table, key)?;
+    let name = |text: &str| is_member(text).then(|| text.to_owned());
+    Some(items.iter().filter_map(|item| reader.parsed(key, item, (expected, name))).collect())
+}
+
+/// Names without a gap between dots.
+fn is_member(text: &str) -> bool {
+    !text.is_empty()
+        && text.split('.').all(|step| !step.is_empty())
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// A value as JSON. What reads as a number, `true` or `false` is one.
+fn json(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<Json> {
+    Some(match &node.value {
+        Value::Nothing => Json::Null,
+        Value::Text(_) => {
+            let text = reader.text(name, node)?;
+            let parsed = serde_json::from_str(&text).ok();
+            let plain = parsed.filter(|json: &Json| json.is_number() || json.is_boolean());
+            plain.unwrap_or(Json::String(text))
+        }
+        Value::List(items) => {
+            items.iter().map(|item| json(reader, name, item)).collect::<Option<Vec<_>>>()?.into()
+        }
+        Value::Table(entries) => {
+            let entry = |(name, node): &(super::tree::Name, Node)| {
+                Some((name.text.clone(), json(reader, &name.text, node)?))
+            };
+            Json::Object(entries.iter().map(entry).collect::<Option<_>>()?)
+        }
+        Value::Broken => return None,
+    })
+}
+
+/// The beta features that a platform takes: those of the preset for it.
+pub(super) fn betas(hosting: Hosting) -> Option<Vec<String>> {
+    let text = |node: &Node| match &node.value {
+        Value::Text(text) => Some(text.clone()),
+        _ => None,
+    };
+    preset::all().into_iter().find_map(|(_, preset)| {
+        let Value::Table(fields) = preset.value else { return None };
+        let field =
+            |name: &str| fields.iter().find(|(key, _)| key.text == name).map(|(_, node)| node);
+        field("hosting").and_then(text).filter(|host| host == hosting.name())?;
+        match &field("betas")?.value {
+            Value::List(items) => Some(items.iter().filter_map(text).collect()),
+            _ => None,
+        }
+    })
+}

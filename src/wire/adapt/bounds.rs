@@ -1,0 +1,122 @@
+//! Values within the bounds that an upstream sets, and hints that it has no word for.
+
+use super::Dropped;
+use super::rules::Rules;
+use super::settings::Settings;
+use crate::wire::chat::{Reasoning, Request};
+
+/// The efforts, weakest first.
+const EFFORTS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+
+/// Bounds the values of a request, and leaves out what the upstream has no word for.
+pub(super) fn adapt(
+    request: &mut Request,
+    rules: &Rules,
+    settings: &Settings,
+    dropped: &mut Dropped,
+) {
+    if !rules.lacks.is_empty() {
+        leave_out(request, rules.lacks, dropped);
+    }
+    if let Some(efforts) = rules.efforts {
+        reason(request, efforts, dropped);
+    }
+    limit(request, rules, settings);
+    if request.temperature.is_some_and(|value| value > rules.temperature) {
+        request.temperature = Some(rules.temperature);
+    }
+    request.top_logprobs = request.top_logprobs.map(|most| most.min(rules.top_logprobs));
+    let seen = |stop: &String| {
+        if rules.visible_stop { !stop.trim().is_empty() } else { !stop.is_empty() }
+    };
+    if request.stop.len() > rules.stop || !request.stop.iter().all(seen) {
+        request.stop.retain(seen);
+        if request.stop.len() > rules.stop {
+            dropped.note("stop");
+            request.stop.truncate(rules.stop);
+        }
+    }
+}
+
+/// Leaves out what is said of the fields in `lacks`.
+fn leave_out(request: &mut Request, lacks: &str, dropped: &mut Dropped) {
+    let mut leave = |name: &'static str, said: bool| {
+        if said {
+            dropped.note(name);
+        }
+    };
+    for word in lacks.split(' ') {
+        match word {
+            "top_k" => leave("top_k", request.top_k.take().is_some()),
+            "temperature" => leave("temperature", request.temperature.take().is_some()),
+            "top_p" => leave("top_p", request.top_p.take().is_some()),
+            "seed" => leave("seed", request.seed.take().is_some()),
+            "presence_penalty" => {
+                leave("presence_penalty", request.presence_penalty.take().is_some_and(counts));
+            }
+            "frequency_penalty" => {
+                leave("frequency_penalty", request.frequency_penalty.take().is_some_and(counts));
+            }
+            "logprobs" => {
+                request.top_logprobs = None;
+                leave("logprobs", std::mem::take(&mut request.logprobs));
+            }
+            "top_logprobs" => leave("top_logprobs", request.top_logprobs.take().is_some()),
+            "user" => leave("user", request.user.take().is_some()),
+            "parallel_tool_calls" => {
+                let one = request.parallel_tool_calls.take() == Some(false);
+                leave("parallel_tool_calls", one && !request.tools.is_empty());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A penalty of 0 is none.
+fn counts(penalty: f64) -> bool {
+    penalty != 0.0
+}
+
+/// The limit on output: within the model's bounds, and there where one is demanded.
+fn limit(request: &mut Request, rules: &Rules, settings: &Settings) {
+    let reasons = request.reasoning.as_ref().is_some_and(Reasoning::is_wanted);
+    let (plain, reasoning) = rules.output_usual;
+    let usual = if reasons { reasoning } else { plain };
+    let usual = usual.map(|usual| rules.output_most.unwrap_or(usual));
+    let most = settings.max_output.or(rules.output_most);
+    let limit = request.max_tokens.or(settings.max_output).or(usual);
+    request.max_tokens = limit
+        .map(|limit| most.map_or(limit, |most| limit.min(most)))
+        .map(|limit| limit.max(rules.output_least));
+}
+
+/// How much to reason, in the words that the model takes.
+fn reason(request: &mut Request, efforts: &'static str, dropped: &mut Dropped) {
+    let Some(reasoning) = &mut request.reasoning else { return };
+    let taken = |effort: &str| efforts.split(' ').any(|taken| taken == effort);
+    if efforts == "-" {
+        if reasoning.is_wanted() {
+            dropped.note("reasoning");
+        }
+        request.reasoning = None;
+        return;
+    }
+    if !reasoning.is_wanted() {
+        // Without a word for it, the model does as it does without being asked.
+        if !taken("none") && *reasoning != Reasoning::default() {
+            dropped.note("reasoning");
+            request.reasoning = None;
+        }
+        return;
+    }
+    if let Some(effort) = &reasoning.effort
+        && !taken(effort)
+        && let Some(wanted) = EFFORTS.iter().position(|known| known == effort)
+    {
+        let rank = |effort: &str| EFFORTS.iter().position(|known| *known == effort);
+        let below = |effort: &&str| *effort != "none" && rank(effort) <= Some(wanted);
+        let all = || efforts.split(' ').filter(|effort| *effort != "none");
+        let nearest = efforts.split(' ').rfind(below).or_else(|| all().next());
+        reasoning.effort = nearest.map(str::to_owned);
+    }
+}

@@ -1,0 +1,200 @@
+//! The order of turns that every vendor's own endpoint takes: results at once after their calls, each
+//! call with one result, and ids that are there once.
+//!
+//! Nothing that was said is lost: a result without a call becomes text.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::wire::chat::{Message, Part, Role};
+
+/// Stands for the result of a call that has none, as in a turn that was broken off.
+const NO_RESULT: &str = "[no result]";
+/// A turn of the user where one is demanded and nobody said anything.
+const OPENING: &str = "Hello.";
+const CONTINUE: &str = "Continue.";
+
+/// Puts calls and results in order, if they are not.
+pub(super) fn settle(messages: &mut Vec<Message>) {
+    messages.retain(|message| !message.parts.is_empty());
+    if !is_settled(messages) {
+        let results = Results::take(messages);
+        *messages = results.placed(std::mem::take(messages));
+    }
+}
+
+/// A turn before which the conversation may begin, and after which it may end.
+pub(super) fn begin_and_end(messages: &mut Vec<Message>, first: bool, last: bool) {
+    let turn = |at: &str, text: &str| Message {
+        at: at.to_owned(),
+        role: Role::User,
+        parts: vec![Part::Text(text.to_owned())],
+    };
+    let spoken = messages.iter().position(|message| message.role != Role::System);
+    match spoken.map(|at| (at, messages.get(at).is_some_and(|m| m.role == Role::Assistant))) {
+        Some((at, true)) if first => messages.insert(at, turn("", OPENING)),
+        // A conversation of nothing at all is nobody's.
+        None if first && !messages.is_empty() => messages.push(turn("", CONTINUE)),
+        _ => {}
+    }
+    let said = messages.iter().rfind(|message| message.role != Role::System);
+    if last && said.is_some_and(|message| message.role == Role::Assistant) {
+        messages.push(turn("", CONTINUE));
+    }
+}
+
+fn calls(message: &Message) -> impl Iterator<Item = &str> {
+    message.parts.iter().filter_map(|part| match part {
+        Part::ToolCall { id, .. } if message.role == Role::Assistant => Some(id.as_str()),
+        _ => None,
+    })
+}
+
+fn results(message: &Message) -> impl Iterator<Item = &str> {
+    message.parts.iter().filter_map(|part| match part {
+        Part::ToolResult { id, .. } => Some(id.as_str()),
+        _ => None,
+    })
+}
+
+/// Whether every call has its one result in the next turn, and every result its call.
+fn is_settled(messages: &[Message]) -> bool {
+    let mut known = HashSet::new();
+    let mut open: Vec<&str> = Vec::new();
+    for message in messages {
+        for id in results(message) {
+            let Some(at) = open.iter().position(|call| *call == id) else { return false };
+            open.swap_remove(at);
+        }
+        if !open.is_empty() {
+            return false;
+        }
+        for id in calls(message) {
+            if !known.insert(id) {
+                return false;
+            }
+            open.push(id);
+        }
+    }
+    open.is_empty()
+}
+
+/// What is known of one call.
+struct Call {
+    /// The id that tells it from all others.
+    id: String,
+    /// Its result, and the marks behind it.
+    result: Vec<Part>,
+}
+
+/// All calls, in order, with their results.
+struct Results {
+    calls: Vec<Call>,
+}
+
+impl Results {
+    /// Takes every result out of its turn. One without a call stays, as text.
+    fn take(messages: &mut [Message]) -> Self {
+        let mut calls: Vec<Call> = Vec::new();
+        // The calls of each id as it was said.
+        let mut by_id: HashMap<String, Vec<usize>> = HashMap::new();
+        for message in messages {
+            let assistant = message.role == Role::Assistant;
+            let mut kept = Vec::with_capacity(message.parts.len());
+            // The call whose result came last: marks behind a result go with it.
+            let mut last = None;
+            for part in std::mem::take(&mut message.parts) {
+                match part {
+                    Part::ToolCall { id, name, arguments } if assistant => {
+                        let same = by_id.entry(id.clone()).or_default();
+                        let unique =
+                            if same.is_empty() { id } else { format!("{id}_{}", same.len() + 1) };
+                        same.push(calls.len());
+                        calls.push(Call { id: unique.clone(), result: Vec::new() });
+                        kept.push(Part::ToolCall { id: unique, name, arguments });
+                    }
+                    Part::ToolResult { id, parts, is_error } => {
+                        let same = by_id.get(&id).map(Vec::as_slice).unwrap_or_default();
+                        let open = |at: &&usize| {
+                            calls.get(**at).is_some_and(|call| call.result.is_empty())
+                        };
+                        last = same.iter().find(open).or_else(|| same.last()).copied();
+                        match last.and_then(|at| calls.get_mut(at)) {
+                            Some(call) => call.answer(parts, is_error),
+                            None => kept.extend(as_text(parts)),
+                        }
+                    }
+                    Part::Cache(mark) => match last.and_then(|at| calls.get_mut(at)) {
+                        Some(call) => call.result.push(Part::Cache(mark)),
+                        None => kept.push(Part::Cache(mark)),
+                    },
+                    part => {
+                        last = None;
+                        kept.push(part);
+                    }
+                }
+            }
+            message.parts = kept;
+        }
+        Self { calls }
+    }
+
+    /// The turns, each with the results of its calls at the beginning of the next one.
+    fn placed(self, messages: Vec<Message>) -> Vec<Message> {
+        let mut calls = self.calls.into_iter();
+        let mut out: Vec<Message> = Vec::with_capacity(messages.len() + 2);
+        let mut results: Vec<Part> = Vec::new();
+        for mut message in messages {
+            if !results.is_empty() {
+                let mut parts = std::mem::take(&mut results);
+                if message.role == Role::User {
+                    parts.append(&mut message.parts);
+                    message.parts = parts;
+                } else {
+                    out.push(Message { at: message.at.clone(), role: Role::User, parts });
+                }
+            }
+            let called = self::calls(&message).count();
+            results.extend(calls.by_ref().take(called).flat_map(Call::into_result));
+            if !message.parts.is_empty() {
+                out.push(message);
+            }
+        }
+        if !results.is_empty() {
+            let at = out.last().map(|message| message.at.clone()).unwrap_or_default();
+            out.push(Message { at, role: Role::User, parts: results });
+        }
+        out
+    }
+}
+
+impl Call {
+    /// A second result adds to the first one.
+    fn answer(&mut self, parts: Vec<Part>, is_error: bool) {
+        match self.result.first_mut() {
+            Some(Part::ToolResult { parts: first, .. }) => first.extend(parts),
+            _ => self.result.push(Part::ToolResult { id: self.id.clone(), parts, is_error }),
+        }
+    }
+
+    fn into_result(self) -> Vec<Part> {
+        if !self.result.is_empty() {
+            return self.result;
+        }
+        let parts = vec![Part::Text(NO_RESULT.to_owned())];
+        vec![Part::ToolResult { id: self.id, parts, is_error: true }]
+    }
+}
+
+/// A result that answers no call, as what the user says.
+fn as_text(parts: Vec<Part>) -> impl Iterator<Item = Part> {
+    let told = |part| match part {
+        Part::Text(text) => Part::Text(format!("[result of an earlier call]\n{text}")),
+        part => part,
+    };
+    let empty = parts.is_empty().then(|| Part::Text("[result of an earlier call]".to_owned()));
+    parts.into_iter().map(told).chain(empty)
+}
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+mod tests;

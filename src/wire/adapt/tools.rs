@@ -1,0 +1,163 @@
+//! Tools, calls and choices in the form that an upstream takes: names, ids, schemas, and what stands for
+//! a choice that it cannot be told.
+
+use super::names::{self};
+use super::rules::{ForcedCall, Rules};
+use super::{Dropped, schema};
+use crate::wire::chat::{Format, Message, Part, Request, Role, Tool, ToolChoice};
+
+/// Names that were replaced: as the upstream knows them, and as the caller does.
+pub type Names = Vec<(String, String)>;
+
+/// Adapts the tools, and what refers to them.
+pub(super) fn adapt(request: &mut Request, rules: &Rules, dropped: &mut Dropped) -> Names {
+    choose(request, rules, dropped);
+    declare(request, rules);
+    for tool in &mut request.tools {
+        let enforced = tool.strict == Some(true);
+        let changed = schema::of_tool(tool.parameters.as_deref(), enforced, rules.schemas);
+        tool.parameters = changed.or_else(|| tool.parameters.take());
+        let schema = tool.parameters.as_deref();
+        if enforced && rules.schemas.whole && !schema.is_some_and(|it| schema::is_whole(it.get())) {
+            tool.strict = Some(false);
+            dropped.note("strict");
+        }
+    }
+    form(request, rules, dropped);
+    rename(request, rules)
+}
+
+/// Structured output.
+fn form(request: &mut Request, rules: &Rules, dropped: &mut Dropped) {
+    match &mut request.format {
+        Some(Format::Schema { schema, name, strict }) => {
+            if let Some(changed) = schema::of_format(schema, rules.schemas) {
+                *schema = changed;
+            }
+            if let (Some(name), Some(taken)) = (name, rules.schema_name) {
+                *name = taken.name(name).into_owned();
+            }
+            if *strict == Some(true) && rules.schemas.whole && !schema::is_whole(schema.get()) {
+                *strict = Some(false);
+                dropped.note("strict");
+            }
+        }
+        Some(Format::Json) if rules.json_said && !says_json(&request.messages) => {
+            ask(request, "Answer with a JSON object.".to_owned());
+        }
+        Some(Format::Json) | None => {}
+    }
+}
+
+/// Whether a conversation holds the word.
+fn says_json(messages: &[Message]) -> bool {
+    let mut parts = messages.iter().flat_map(|message| &message.parts);
+    parts.any(|part| match part {
+        Part::Text(text) => text.to_ascii_lowercase().contains("json"),
+        _ => false,
+    })
+}
+
+/// A choice that the upstream cannot be told: the tool alone is offered, and asked for in words.
+fn choose(request: &mut Request, rules: &Rules, dropped: &mut Dropped) {
+    if !request.forces_a_call() || rules.forced_call == ForcedCall::Named {
+        return;
+    }
+    if let Some(ToolChoice::Named(name)) = &request.tool_choice {
+        if request.tools.iter().any(|tool| tool.name == *name) {
+            request.tools.retain(|tool| tool.name == *name);
+        }
+        request.tool_choice = Some(ToolChoice::Required);
+    }
+    if rules.forced_call == ForcedCall::None {
+        dropped.note("tool_choice");
+        request.tool_choice = None;
+        let words = match request.tools.as_slice() {
+            [tool] => format!("Answer with a call of the tool `{}`.", tool.name),
+            _ => "Answer with a call of one of the tools.".to_owned(),
+        };
+        ask(request, words);
+    }
+}
+
+/// Adds a text to what the user said last.
+fn ask(request: &mut Request, words: String) {
+    let last = request.messages.last_mut().filter(|message| message.role == Role::User);
+    if let Some(message) = last {
+        message.parts.push(Part::Text(words));
+        return;
+    }
+    let parts = vec![Part::Text(words)];
+    request.messages.push(Message { at: String::new(), role: Role::User, parts });
+}
+
+/// Calls of earlier turns want their tools declared. None of those that were not offered may be called.
+fn declare(request: &mut Request, rules: &Rules) {
+    if !rules.tools_declared || !request.tools.is_empty() {
+        return;
+    }
+    for part in request.messages.iter().flat_map(|message| &message.parts) {
+        if let Part::ToolCall { name, .. } = part
+            && !request.tools.iter().any(|tool| tool.name == *name)
+        {
+            request.tools.push(Tool { name: name.clone(), ..Tool::default() });
+            request.tool_choice = Some(ToolChoice::None);
+        }
+    }
+}
+
+/// Replaces names and ids that are not taken.
+fn rename(request: &mut Request, rules: &Rules) -> Names {
+    let mut names = Names::new();
+    let mut own = |name: &mut String| {
+        let Some(taken) = rules.tool_name.filter(|taken| !taken.fits(name)) else { return };
+        let fitting = taken.name(name).into_owned();
+        let original = std::mem::replace(name, fitting.clone());
+        if !names.iter().any(|(known, _)| *known == fitting) {
+            names.push((fitting, original));
+        }
+    };
+    request.tools.iter_mut().for_each(|tool| own(&mut tool.name));
+    if let Some(ToolChoice::Named(name)) = &mut request.tool_choice {
+        own(name);
+    }
+    for part in request.messages.iter_mut().flat_map(|message| &mut message.parts) {
+        let id = match part {
+            Part::ToolCall { id, name, .. } => {
+                own(name);
+                id
+            }
+            Part::ToolResult { id, .. } => id,
+            _ => continue,
+        };
+        if let Some(taken) = rules.call_id.filter(|taken| !taken.fits(id)) {
+            *id = taken.id(id).into_owned();
+        }
+    }
+    names
+}
+
+/// Replaces identifiers that are too long by their digests.
+pub(super) fn identify(request: &mut Request, rules: &Rules) {
+    if request.cache_key.is_none() {
+        request.cache_key = request.user.as_deref().and_then(session);
+    }
+    for (id, longest) in
+        [(&mut request.user, rules.user), (&mut request.cache_key, rules.cache_key)]
+    {
+        if let Some(digest) = id.as_deref().and_then(|id| names::digested(id, longest)) {
+            *id = Some(digest);
+        }
+    }
+}
+
+/// The session that some clients name in the end user's id (`{"session_id": "..."}`,
+/// `user_..._session_...`): its requests share a prompt.
+fn session(user: &str) -> Option<String> {
+    if !user.starts_with('{') {
+        return user.split_once("_session_").map(|(_, session)| session.to_owned());
+    }
+    let members = crate::wire::json::Members::parse(user).ok()?;
+    let session = crate::wire::json::text(members.get("session_id")?)?.into_owned();
+    Some(session).filter(|session| !session.is_empty())
+}
