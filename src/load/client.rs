@@ -60,6 +60,8 @@ struct Reading<'a> {
     last_token: Option<Instant>,
     /// The terminal event has come.
     ended: bool,
+    /// What may still follow.
+    trailer: Option<&'static str>,
 }
 
 impl Client {
@@ -123,6 +125,7 @@ impl Client {
             longest_gap: None,
             last_token: None,
             ended: false,
+            trailer: ask.protocol.trailer,
         };
         reading.run(response, self.silence).await
     }
@@ -266,6 +269,9 @@ impl Reading<'_> {
             let payload = self.payloads.next().map_err(|error| junk(error.0.to_owned()))?;
             let Some(payload) = payload else { break None };
             if self.ended {
+                if self.trailer.take_if(|trailer| *trailer == payload).is_some() {
+                    continue;
+                }
                 return Err(junk(format!("after the terminal event: {payload}")));
             }
             let event = (self.ask.protocol.read)(&payload);

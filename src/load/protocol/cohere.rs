@@ -20,6 +20,7 @@ pub(super) const PROTOCOL: Protocol = Protocol {
         })
     },
     read,
+    trailer: None,
     error: |body| body.get("message")?.as_str(),
 };
 

@@ -18,6 +18,7 @@ pub(super) const PROTOCOL: Protocol = Protocol {
         })
     },
     read,
+    trailer: None,
     error: |body| {
         let error = body.get("error")?;
         error.get("code")?.as_u64()?;

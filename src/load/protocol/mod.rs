@@ -44,6 +44,8 @@ pub struct Protocol {
     pub(super) request: fn(model: &str, max_tokens: u64) -> Value,
     /// Reads a payload of a streamed answer.
     pub(super) read: fn(payload: &str) -> Result<Event, serde_json::Error>,
+    /// The payload that may follow the terminal event, once.
+    pub(super) trailer: Option<&'static str>,
     /// The message of an error body, if it has the protocol's shape.
     pub(super) error: fn(body: &Value) -> Option<&str>,
 }

@@ -19,6 +19,7 @@ pub(super) const PROTOCOL: Protocol = Protocol {
         })
     },
     read,
+    trailer: None,
     error: |body| body.get("error")?.as_str(),
 };
 

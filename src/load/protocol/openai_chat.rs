@@ -19,6 +19,7 @@ pub(super) const PROTOCOL: Protocol = Protocol {
         })
     },
     read,
+    trailer: None,
     error: |body| {
         let error = body.get("error")?;
         error.get("type")?.as_str()?;

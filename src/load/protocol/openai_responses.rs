@@ -1,5 +1,6 @@
 //! `OpenAI` Responses. The terminal event is `response.completed`; `response.incomplete`,
-//! `response.failed` and `error` are errors to a caller who wants the whole answer.
+//! `response.failed` and `error` are errors to a caller who wants the whole answer. `[DONE]` may follow it,
+//! as the Open Responses specification has it.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,6 +21,7 @@ pub(super) const PROTOCOL: Protocol = Protocol {
         })
     },
     read,
+    trailer: Some("[DONE]"),
     error: |body| {
         let error = body.get("error")?;
         error.get("type")?.as_str()?;
