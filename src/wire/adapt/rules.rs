@@ -145,7 +145,37 @@ struct Row {
     value: &'static str,
 }
 
+/// The rows of one dialect.
+struct DialectRules {
+    dialect: &'static str,
+    /// Those that hold for all models, in one.
+    general: Rules,
+    /// Those that hold for some models. None of them precedes a general row of the same rule.
+    special: Vec<Row>,
+}
+
 static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| TABLE.lines().filter_map(row).collect());
+
+/// The table by dialect, so that a request looks only at what may differ for its model.
+static DIALECTS: LazyLock<Vec<DialectRules>> = LazyLock::new(|| {
+    let mut dialects: Vec<DialectRules> = Vec::new();
+    for row in ROWS.iter() {
+        let known = dialects.iter().position(|rules| rules.dialect == row.dialect);
+        let at = known.unwrap_or_else(|| {
+            let (general, special) = (Rules::default(), Vec::new());
+            dialects.push(DialectRules { dialect: row.dialect, general, special });
+            dialects.len() - 1
+        });
+        let Some(rules) = dialects.get_mut(at) else { continue };
+        if row.models.is_empty() {
+            // The tests parse every row.
+            rules.general.apply(row.rule, row.value).unwrap_or_default();
+        } else {
+            rules.special.push(row.clone());
+        }
+    }
+    dialects
+});
 
 /// A line of the table; nothing for comments, blank lines and lines that are no row.
 fn row(line: &'static str) -> Option<Row> {
@@ -162,11 +192,12 @@ fn row(line: &'static str) -> Option<Row> {
 impl Rules {
     /// The rules for a model of an upstream of this dialect.
     pub(super) fn of(dialect: &str, model: &str) -> Self {
-        let mut rules = Self::default();
+        let Some(known) = DIALECTS.iter().find(|rules| rules.dialect == dialect) else {
+            return Self::default();
+        };
+        let mut rules = known.general.clone();
         let words: Vec<&str> = words(model).collect();
-        let rows = ROWS.iter().filter(|row| row.dialect == dialect);
-        for row in rows.filter(|row| row.holds(&words)) {
-            // The tests parse every row.
+        for row in known.special.iter().filter(|row| row.holds(&words)) {
             rules.apply(row.rule, row.value).unwrap_or_default();
         }
         rules
@@ -227,8 +258,7 @@ impl Rules {
 impl Row {
     /// Whether it is about a model, given what of its name begins with each of its words.
     fn holds(&self, words: &[&str]) -> bool {
-        let begins = |name: &&str| words.iter().any(|rest| rest.starts_with(name));
-        self.models.is_empty() || self.models.iter().any(begins)
+        self.models.iter().any(|name| words.iter().any(|rest| rest.starts_with(name)))
     }
 }
 
@@ -277,7 +307,7 @@ mod tests {
         assert_eq!(ROWS.len(), TABLE.lines().filter(said).count());
     }
 
-    /// A row that a later one always replaces says nothing.
+    /// A row that a later one always replaces says nothing; general rows come before special ones.
     #[test]
     fn no_row_is_there_twice() {
         for (i, row) in ROWS.iter().enumerate() {
