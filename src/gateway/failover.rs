@@ -23,7 +23,7 @@ const FAIR: u32 = 4;
 
 /// Opens an answer at the first target that gives one. Whatever this future holds is closed when it is
 /// dropped.
-pub(super) async fn open(order: Order) -> Result<Answer, Error> {
+pub(super) async fn open(order: Order) -> Result<Box<Answer>, Error> {
     let mut walk = Walk::new(&order);
     let mut failures = Failures::default();
     let mut attempts = 0;
@@ -31,9 +31,10 @@ pub(super) async fn open(order: Order) -> Result<Answer, Error> {
         attempts += 1;
         let begun = Instant::now();
         match attempt(&walk, step.target, attempts).await {
-            Ok(answer) => {
+            Ok(mut answer) => {
                 order.health.succeeded(step.target, Instant::now());
-                return Ok(Answer { attempts, ..answer });
+                answer.attempts = attempts;
+                return Ok(answer);
             }
             Err(failure) => {
                 let now = Instant::now();
@@ -56,7 +57,11 @@ pub(super) async fn open(order: Order) -> Result<Answer, Error> {
     failures.best(attempts)
 }
 
-async fn attempt(walk: &Walk<'_>, target: &Target, number: u32) -> Result<Answer, Box<Failure>> {
+async fn attempt(
+    walk: &Walk<'_>,
+    target: &Target,
+    number: u32,
+) -> Result<Box<Answer>, Box<Failure>> {
     let order = walk.order;
     // Another target may be able to say what this one's dialect cannot.
     let written = upstream::request_body(order, target).map_err(Error::caller)?;
@@ -177,11 +182,11 @@ impl<'a> Walk<'a> {
 struct Failures {
     best: Option<Error>,
     /// An answer that broke off as soon as it had begun: worth more than an error alone.
-    said: Option<Answer>,
+    said: Option<Box<Answer>>,
 }
 
 impl Failures {
-    fn add(&mut self, error: Error, said: Option<Answer>, target: &Target) {
+    fn add(&mut self, error: Error, said: Option<Box<Answer>>, target: &Target) {
         self.said = self.said.take().or(said);
         // The number is set when all is over.
         let error = error.during(Attempt { target: target.to_string(), number: 0 });
@@ -192,9 +197,10 @@ impl Failures {
         }
     }
 
-    fn best(self, attempts: u32) -> Result<Answer, Error> {
-        if let Some(said) = self.said {
-            return Ok(Answer { attempts, ..said });
+    fn best(self, attempts: u32) -> Result<Box<Answer>, Error> {
+        if let Some(mut said) = self.said {
+            said.attempts = attempts;
+            return Ok(said);
         }
         let error = self.best.unwrap_or_else(|| Error::internal("the plan had no target"));
         let Some(attempt) = error.attempt().cloned() else { return Err(error) };

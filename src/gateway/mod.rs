@@ -180,7 +180,7 @@ async fn respond(
             let mut answer = answer?;
             let target = answer.target.to_string();
             let headers = std::mem::take(&mut answer.headers);
-            (Start::Opened(Box::new(answer)), Some((target, headers)))
+            (Start::Opened(answer), Some((target, headers)))
         }
         Err(_) => (Start::Opening(opening), None),
     };

@@ -43,7 +43,7 @@ pub struct Session {
 }
 
 /// An answer that is still being opened.
-pub type Opening = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
+pub type Opening = Pin<Box<dyn Future<Output = Result<Box<Answer>, Error>> + Send>>;
 
 /// How far an answer has come when its response head is sent.
 pub enum Start {
@@ -56,7 +56,7 @@ pub enum Start {
 /// What lives as long as the body. The fields drop in this order: the upstream is closed, the
 /// account settled, and with it what was admitted.
 struct Live {
-    answer: Option<Answer>,
+    answer: Option<Box<Answer>>,
     record: Record,
 }
 
@@ -69,7 +69,7 @@ impl Drop for Live {
 }
 
 impl Live {
-    fn serve(&mut self, answer: Answer) {
+    fn serve(&mut self, answer: Box<Answer>) {
         self.record.served_by(&answer.target, answer.attempts);
         if answer.transcoder.tally().outputs > 0 {
             self.record.output(answer.first_output);
@@ -142,7 +142,7 @@ impl Relay {
         let opening = match start {
             Start::Opening(opening) => Some(opening),
             Start::Opened(answer) => {
-                live.serve(*answer);
+                live.serve(answer);
                 None
             }
         };
@@ -275,7 +275,7 @@ impl Relay {
 
 /// Collects an answer for a caller who wants it whole.
 pub async fn collect(
-    answer: Answer,
+    answer: Box<Answer>,
     session: &Session,
     record: &mut Record,
 ) -> Result<Bytes, Error> {

@@ -85,7 +85,7 @@ pub struct Failure {
     /// Why.
     pub error: Error,
     /// What came before it broke off, of which nothing has been forwarded.
-    pub said: Option<Answer>,
+    pub said: Option<Box<Answer>>,
 }
 
 impl From<Error> for Box<Failure> {
@@ -137,7 +137,7 @@ pub async fn attempt(
     target: &Target,
     written: Written,
     patience: Patience,
-) -> Result<Answer, Box<Failure>> {
+) -> Result<Box<Answer>, Box<Failure>> {
     let Patience { deadline, followed } = patience;
     let sent = Instant::now();
     let whole = !order.call.stream && is_verbatim(order, &target.provider);
@@ -155,7 +155,8 @@ pub async fn attempt(
     // They would keep the connection's first read buffer, and more, as long as the stream lives.
     *response.headers_mut() = HeaderMap::new();
     *response.extensions_mut() = Extensions::new();
-    let mut answer = Answer {
+    // Boxed: it moves from here to the response body, and every future on the way would hold its place.
+    let mut answer = Box::new(Answer {
         target: target.clone(),
         attempts: 1,
         headers,
@@ -164,7 +165,7 @@ pub async fn attempt(
         ready: BytesMut::new(),
         first_output: sent,
         rhythm: Rhythm::default(),
-    };
+    });
     loop {
         let chunk = timeout_at(deadline, answer.response.chunk()).await.map_err(|_| late())?;
         let output = answer.take(chunk);

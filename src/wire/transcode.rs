@@ -132,17 +132,20 @@ impl Transcoder {
     /// How the answer is cut, by its first bytes. Gives them back once that is known.
     fn sniff(&mut self, bytes: Bytes, out: &mut BytesMut) -> Option<Bytes> {
         let Some(mut head) = self.head.take() else { return Some(bytes) };
-        head.extend_from_slice(&bytes);
-        let Some(framing) = self.framing.of_bytes(&head) else {
-            // Blanks may come for a long time, and mean nothing.
-            if head.iter().all(u8::is_ascii_whitespace) {
-                head.clear();
-            }
-            self.head = Some(head);
-            return None;
+        let bytes = if head.is_empty() {
+            bytes
+        } else {
+            head.extend_from_slice(&bytes);
+            head.freeze()
         };
-        self.cut_as(framing, out);
-        Some(head.freeze())
+        if let Some(framing) = self.framing.of_bytes(&bytes) {
+            self.cut_as(framing, out);
+            return Some(bytes);
+        }
+        // Blanks may come for a long time, and mean nothing.
+        let blank = bytes.iter().all(u8::is_ascii_whitespace);
+        self.head = Some(if blank { BytesMut::new() } else { BytesMut::from(bytes) });
+        None
     }
 
     fn cut_as(&mut self, framing: Framing, out: &mut BytesMut) {
