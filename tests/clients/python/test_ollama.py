@@ -74,8 +74,8 @@ def test_thinking(client, upstream, ask):
 @BOTH
 def test_length(client, upstream, ask):
     assert ask(client, f"{upstream}/n20-length").done_reason == "length"
-    cut = ask(client, f"{upstream}/n20", options={"num_predict": 3})
-    assert (cut.message.content, cut.done_reason) == (tokens(3), "length")
+    cut = ask(client, f"{upstream}/n20", options={"num_predict": 17})
+    assert (cut.message.content, cut.done_reason) == (tokens(17), "length")
 
 
 @BOTH

@@ -113,9 +113,9 @@ async fn text(pair: Pair) -> Checked {
 
 async fn length(pair: Pair) -> Checked {
     let mut ask = pair.ask("n20");
-    ask.options = ask.options.with_max_tokens(3);
+    ask.options = ask.options.with_max_tokens(17);
     let answer = ask.answer().await?;
-    assert_eq!(answer.text, said(&pair, 3, 't'));
+    assert_eq!(answer.text, said(&pair, 17, 't'));
     assert_stopped_by_length(&pair, answer.stop);
     assert_stopped_by_length(&pair, pair.ask("n20-length").answer().await?.stop);
     Ok(())
@@ -177,6 +177,12 @@ async fn error_before(pair: Pair, status: u16) -> Checked {
     let error = pair.ask(&format!("e{status}")).answer().await.expect_err("an error");
     let told = answered(&error);
     let code = told.status().expect("a status").as_u16();
+    if status == 401 {
+        // The upstream refuses the gateway's credential, which is never shown as the caller's.
+        assert_eq!(code, 502);
+        assert!(error.to_string().contains("gateway's own credential"), "{error}");
+        return Ok(());
+    }
     assert!(code == status || status >= 500 && code >= 500, "{code} for {status}");
     assert!(error.to_string().contains("simulated upstream"), "{error}");
     if status == 429 {
