@@ -321,7 +321,7 @@ def check_dying(gateway: str, pairs: list[tuple[str, str]], doomed: Started) -> 
 
 def check_counts(gateway: str, pairs: list[tuple[str, str]]) -> None:
     """That the gateway's own metrics tell what has happened here."""
-    ended = re.compile(r'^streamgate_requests_total\{dialect="([^"]*)",model="([^"]*)",.*outcome="([^"]*)"\} (\d+)$', re.M)
+    ended = re.compile(r'^streamgate_requests_total\{dialect="([^"]*)",caller="[^"]*",model="([^"]*)",.*outcome="([^"]*)"\} (\d+)$', re.M)
     counts = {}
 
     def all_counted() -> bool:
