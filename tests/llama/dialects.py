@@ -204,10 +204,10 @@ def responses_end(answer: Answer, response: dict) -> None:
 
 def responses_stream(events: list) -> Answer:
     ends = ("response.completed", "response.incomplete", "response.failed")
-    # `[DONE]` follows the terminal event, as the Open Responses specification has it.
-    done = events[-1:] == ["[DONE]"]
-    events = events[:-1] if done else events
-    answer = Answer(ended=done and bool(events) and events[-1]["type"] in ends[:2])
+    # `[DONE]` follows the terminal event, as the Open Responses specification has it, but for an upstream of the same
+    # dialect that does not send it.
+    events = events[:-1] if events[-1:] == ["[DONE]"] else events
+    answer = Answer(ended=bool(events) and events[-1]["type"] in ends[:2])
     for event in events:
         if event["type"] == "response.output_text.delta":
             answer.text += event["delta"]
