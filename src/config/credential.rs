@@ -1,5 +1,5 @@
-//! Where a provider's credential is configured, for the log. It never holds the credential: of a text
-//! it keeps only the references `${NAME}` and `${file:PATH}`.
+//! Location of a provider's credential in the configuration, for the log. It never holds the credential:
+//! of a text it keeps only the references `${NAME}` and `${file:PATH}`.
 
 use std::fmt;
 

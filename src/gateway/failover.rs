@@ -1,7 +1,7 @@
 //! Failover: from a plan to an [`Answer`], one target after the other, until something is forwarded.
 //!
-//! What the caller did not cause is tried elsewhere; what it did cause is not. A failure costs the
-//! caller no more than its share of one deadline that counts from the request.
+//! Errors that the caller did not cause fail over to the next target; errors that it did cause are
+//! returned. A failed attempt never takes more than its share of the one deadline of the request.
 
 use std::time::Duration;
 

@@ -53,7 +53,7 @@ fn what_fails_and_recovers_all_the_time_is_reported_once_a_minute() {
         let now = now + second * SECOND;
         assert_eq!(cell.fail(true, CREDENTIAL_PAUSE, now), Some(30 * SECOND));
         reports.extend(cell.report(now).map(|failures| (second, failures)));
-        assert_eq!(cell.recover(), second % 60 == 0, "a recovery is told where the failure was");
+        assert_eq!(cell.recover(), second % 60 == 0, "a recovery is logged if the failure was");
         assert_eq!(cell.gate(now), Gate::Open);
     }
     assert_eq!(reports, [(0, 1), (60, 60), (120, 60)]);
