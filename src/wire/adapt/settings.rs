@@ -1,4 +1,4 @@
-//! What an operator says of a provider or a target beside the table of rules. Data only.
+//! Operator settings of a provider or a target that override the table of rules. Data only.
 
 /// Where an upstream takes instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

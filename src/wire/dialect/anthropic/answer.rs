@@ -94,7 +94,7 @@ impl Answer {
             Some(Stop::Refusal(explanation)) => ("refusal", None, explanation.as_deref()),
             Some(Stop::ContentFilter) => ("refusal", None, None),
             // Many servers say `stop` all the same when they want tools or decline.
-            // Answers that failed are told as errors and not here; see `wire::finish`.
+            // Failed answers are reported as errors and not here; see `wire::finish`.
             None | Some(Stop::End | Stop::ToolUse | Stop::Failed(_) | Stop::Other(_)) => {
                 let reason = match (self.refused, self.called_tools) {
                     (true, _) => "refusal",

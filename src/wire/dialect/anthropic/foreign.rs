@@ -1,4 +1,4 @@
-//! What other vendors' answers left in a conversation, taken out before it goes to an upstream of this
+//! Removal of other vendors' state from a conversation before it goes to an upstream of this
 //! dialect: state that is marked as another vendor's, and sources without the vendor's own index. It must
 //! never touch anything else.
 

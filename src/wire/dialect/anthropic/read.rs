@@ -1,6 +1,6 @@
 //! Reads a whole request, for translation into another dialect.
 //!
-//! What has no counterpart elsewhere is either a hint, and is dropped (`service_tier`, `thinking.display`, `context_management`, `citations` of documents, unknown
+//! A field without a counterpart elsewhere is either a hint, and is dropped (`service_tier`, `thinking.display`, `context_management`, `citations` of documents, unknown
 //! members), or changes what the answer means, and is refused by name (hosted tools, `mcp_servers`,
 //! `container`, files). Nothing is refused for being unknown.
 

@@ -17,7 +17,7 @@ pub(super) fn finish_reason(stop: &Stop, called: bool, refused: bool) -> &'stati
         Stop::Refusal(None) if refused => "COMPLETE",
         Stop::Refusal(_) | Stop::ContentFilter => "ERROR_TOXIC",
         Stop::End | Stop::Pause => "COMPLETE",
-        // An answer that ended so is told as an error; see `wire::finish`.
+        // An answer that ended so is reported as an error; see `wire::finish`.
         Stop::Failed(_) | Stop::Other(_) => "ERROR",
     }
 }

@@ -1,7 +1,7 @@
 //! Reads the `messages` of a request into turns.
 //!
 //! Refused with their path are content parts of unknown types. Dropped are the citations of past
-//! answers. Documents in results of tools are told as text.
+//! answers. Documents in results of tools are sent as text.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

@@ -69,7 +69,7 @@ pub(super) fn reason(stop: &Stop, refused: bool) -> &'static str {
         Stop::Refusal(None) if refused => "stop",
         Stop::Refusal(_) | Stop::ContentFilter => "content_filter",
         Stop::End | Stop::Sequence(_) | Stop::ToolUse | Stop::Pause => "stop",
-        // An answer that ended so is told as an error; see `wire::finish`.
+        // An answer that ended so is reported as an error; see `wire::finish`.
         Stop::Failed(_) | Stop::Other(_) => "error",
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn finish_reason(stop: &Stop, called: bool, refused: bool) -> &'stati
         Stop::ToolUse => "tool_calls",
         Stop::End if called => "tool_calls",
         Stop::End | Stop::Sequence(_) | Stop::Pause => "stop",
-        // An answer that ended so is told as an error; see `wire::finish`.
+        // An answer that ended so is reported as an error; see `wire::finish`.
         Stop::Failed(_) | Stop::Other(_) => "error",
         Stop::MaxTokens | Stop::ContextFull => "length",
         Stop::Refusal(None) if refused => "stop",
