@@ -1,6 +1,5 @@
 //! Serving: starts the runtime and the listeners, reloads the configuration, and drains on a signal.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
@@ -12,10 +11,10 @@ use streamgate::app::{self, App};
 use streamgate::config::{self, Config, Sources, Watch};
 use streamgate::server::{self, Shutdown};
 use streamgate::sim;
+use streamgate::telemetry::log::{self, LogFormat, LogGuard};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use crate::cli::Log;
 use crate::{Failure, say};
@@ -56,7 +55,7 @@ pub(crate) fn serve(
 ) -> Result<(), Failure> {
     let source = file.map(|file| Source { file, listen: address });
     let configured = source.map(Source::load).transpose()?;
-    start_logging(log);
+    let logging = start_logging(log)?;
     runtime()?.block_on(async {
         // First of all, so that a signal during the start is heard.
         let signals = Signals::new()?;
@@ -74,7 +73,7 @@ pub(crate) fn serve(
             }
             None => unconfigured(&shutdown, address)?,
         };
-        run(config, listener, source, (shutdown, signals)).await
+        run(config, listener, source, (shutdown, signals), &logging).await
     })
 }
 
@@ -84,7 +83,7 @@ fn scheme(config: &Config) -> &'static str {
 
 /// Serves the simulated upstream until a signal.
 pub(crate) fn simulate(listen: SocketAddr, log: Log) -> Result<(), Failure> {
-    start_logging(log);
+    let _logging = start_logging(log)?;
     runtime()?.block_on(async {
         let listener = bind(listen, "choose another with --listen")?;
         let signals = Signals::new()?;
@@ -136,11 +135,14 @@ async fn run(
     listener: std::net::TcpListener,
     source: Option<Source<'_>>,
     (shutdown, mut signals): (Shutdown, Signals),
+    logging: &LogGuard,
 ) -> Result<(), Failure> {
     let sources = config.sources.clone();
     warn(&config);
     log_egress_proxies(&config);
     let app = App::new(config, &shutdown).map_err(|error| Failure::new(error.to_string()))?;
+    logging.count(app.metrics.log_lines_lost.clone());
+    log_start(&app, &listener);
     if let Some(otlp) = &app.state().config.otlp {
         tracing::info!(
             collector = otlp.endpoint.host_str(),
@@ -151,12 +153,14 @@ async fn run(
     let mut workers = pin!(workers(&app, &listener, &shutdown)?);
     drop(listener);
     let mut keeping_keys = pin!(app.keep_keys());
+    let mut reporting = pin!(app.refusals.report());
     let mut watch = Watch::default();
     follow(&mut watch, &sources);
     loop {
         let heard = tokio::select! {
             () = &mut workers => break,
             never = &mut keeping_keys => match never {},
+            never = &mut reporting => match never {},
             heard = signals.next() => heard,
             () = watch.changed() => Heard::Reload,
         };
@@ -236,6 +240,23 @@ fn warn(config: &Config) {
     }
 }
 
+/// Logs what is started, so that a log names the program and the configuration of what follows.
+fn log_start(app: &App, listener: &std::net::TcpListener) {
+    let state = app.state();
+    let config = &state.config;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = listener.local_addr().ok().map(tracing::field::display),
+        tls = config.server.tls.is_some(),
+        config_digest = config.sources.digest(),
+        providers = config.providers.len(),
+        models = config.models.len(),
+        keys = config.auth.keys.len(),
+        issuers = config.auth.issuers.len(),
+        "started"
+    );
+}
+
 /// Logs which providers are reached through a proxy.
 fn log_egress_proxies(config: &Config) {
     for provider in config.providers.values() {
@@ -268,7 +289,8 @@ fn reload(app: &App, source: Source<'_>) -> Sources {
             if !complete {
                 app.metrics.config_rejected();
             }
-            tracing::info!("configuration reloaded");
+            let config_digest = app.state().config.sources.digest();
+            tracing::info!(config_digest, "configuration reloaded");
             sources
         }
         Err(problems) => {
@@ -348,14 +370,11 @@ fn bound(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     listener.local_addr().map_err(|error| Failure::new(error.to_string()))
 }
 
-fn start_logging(log: Log) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // In a file, colours are noise to its readers, and the larger part of what a line costs.
-    let builder = if std::io::stderr().is_terminal() { builder } else { builder.with_ansi(false) };
-    match log {
-        Log::Text => builder.compact().init(),
-        // A record has a `target` of its own, which the module's name would hide.
-        Log::Json => builder.json().flatten_event(true).with_target(false).init(),
-    }
+fn start_logging(log: Log) -> Result<LogGuard, Failure> {
+    let format = match log {
+        Log::Text => LogFormat::Text,
+        Log::Json => LogFormat::Json,
+    };
+    log::start(format, config::env("RUST_LOG").as_deref())
+        .map_err(|error| Failure::new(format!("cannot start the log's writer: {error}")))
 }

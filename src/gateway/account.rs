@@ -2,26 +2,30 @@
 //!
 //! It never sees payloads or keys. Whatever way a request ends, dropping its record settles it.
 
+#[path = "account_log.rs"]
+mod log;
 #[path = "account_trace.rs"]
 mod trace;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 use tokio::time::Instant;
 
 use super::auth::Caller;
 use super::limit::Admission;
 use super::route::Plan;
-use super::upstream::Order;
 use crate::config::Target;
-use crate::error::{self, Attempt, Blame, Error, Side};
+use crate::error::{self, Attempt, Error};
 use crate::telemetry::trace::{Place, Span, Tracing};
-use crate::telemetry::{Ended, Kept, LimitReached, Metrics, Route, Sample, Tokens, UpstreamError};
+use crate::telemetry::{Ended, Kept, LimitReached, Metrics, Route, Sample, Tokens};
 use crate::wire::chat::End;
 use crate::wire::dialect::Endpoint;
 use crate::wire::transcode::Tally;
+pub use log::attempt_failed;
+use log::{Head, chain, short};
 
 /// The account of one request. Writes itself when dropped; a request that nobody settled was left
 /// by its caller.
@@ -74,6 +78,11 @@ impl Trying {
 #[derive(Debug)]
 struct Entry {
     trying: Trying,
+    head: Head,
+    /// The status of the response head, once there is one.
+    status: Option<u16>,
+    /// Whether it is written to the log when it is over.
+    logged: bool,
     /// Kept only while somebody will see it.
     traced: Option<trace::Traced>,
     /// An upstream has begun to answer.
@@ -113,10 +122,18 @@ struct Entry {
 
 impl Record {
     /// Opens the account of a request that has just come in.
-    pub fn begin(metrics: &Arc<Metrics>, request_id: &str, dialect: &'static str) -> Self {
+    pub fn begin<B>(
+        metrics: &Arc<Metrics>,
+        request_id: &str,
+        dialect: &'static str,
+        request: &Request<B>,
+    ) -> Self {
         metrics.open.get_or_create(&Kept { dialect }).inc();
         Self(Some(Box::new(Entry {
             trying: Trying::default(),
+            head: Head::of(request),
+            status: None,
+            logged: true,
             traced: None,
             answered: false,
             metrics: Arc::clone(metrics),
@@ -166,8 +183,22 @@ impl Record {
 
     /// The status that the response head says.
     pub fn responded(&mut self, status: u16) {
-        if let Some(traced) = self.0.as_mut().and_then(|entry| entry.traced.as_mut()) {
-            traced.status = Some(status);
+        if let Some(entry) = &mut self.0 {
+            entry.status = Some(status);
+        }
+    }
+
+    /// Whether the log has room for it. It is counted all the same.
+    pub fn log(&mut self, room: bool) {
+        if let Some(entry) = &mut self.0 {
+            entry.logged = room;
+        }
+    }
+
+    /// The address that the request comes from.
+    pub fn came_from(&mut self, client: IpAddr) {
+        if let Some(entry) = &mut self.0 {
+            entry.head.client = Some(client);
         }
     }
 
@@ -295,71 +326,6 @@ impl Record {
     }
 }
 
-/// Logs and counts one failed attempt, whatever its request comes to. A request that the upstream
-/// rejects is its caller's doing and none of the provider's errors.
-pub fn attempt_failed(order: &Order, target: &Target, error: &Error) {
-    let (metrics, request_id) = (&order.metrics, &order.request_id);
-    let blame = error.blame();
-    let address = (blame == Blame::Host).then(|| target.provider.base_url.authority().to_owned());
-    let kind = error::code(error.fault().kind);
-    let provider = target.provider.name.clone();
-    let trace_id = order.trying.place.trace_id();
-    let (caller, model) = (&*order.caller, short(&order.call.model));
-    let target = short(&target.to_string());
-    order.trying.failed(error);
-    let error = chain(error);
-    if blame == Blame::Caller {
-        tracing::debug!(
-            request_id,
-            trace_id,
-            provider,
-            target,
-            model,
-            caller,
-            kind,
-            error,
-            "request rejected by the upstream"
-        );
-        return;
-    }
-    tracing::warn!(
-        request_id,
-        trace_id,
-        provider,
-        target,
-        model,
-        caller,
-        address,
-        kind,
-        error,
-        "attempt failed"
-    );
-    metrics.upstream_errors.get_or_create(&UpstreamError { provider, kind }).inc();
-}
-
-/// A caller's word for the log: short, and without control characters.
-fn short(word: &str) -> String {
-    word.chars().filter(|c| !c.is_control()).take(100).collect()
-}
-
-/// An error and its causes on one line, fit for a log: an upstream's own words may repeat the
-/// prompt, so of those only the kind and the status are told (failure mode 64).
-fn chain(error: &Error) -> String {
-    let kind = error::code(error.fault().kind);
-    let mut text = match (error.side(), error.upstream_reply()) {
-        (Side::Upstream, Some(reply)) => format!("{kind} (status {})", reply.status),
-        (Side::Upstream, None) => kind.to_owned(),
-        (Side::Caller | Side::Us, _) => format!("{kind}: {error}"),
-    };
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 impl Drop for Record {
     fn drop(&mut self) {
         if let Some(mut entry) = self.0.take() {
@@ -372,7 +338,9 @@ impl Drop for Record {
             // Before anything else: nobody waits for a log line to get a permit (failure mode 9).
             drop(entry.settled());
             entry.count();
-            entry.write();
+            if entry.logged {
+                entry.write();
+            }
             entry.end_spans(under_way.span);
         }
     }
@@ -447,37 +415,5 @@ impl Entry {
             };
             metrics.tokens.get_or_create(&labels).inc_by(tokens);
         }
-    }
-
-    fn write(&self) {
-        let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
-        let (input_tokens, input_estimated) = self.input_tokens();
-        let (output_tokens, output_estimated) = self.tally.output_tokens();
-        tracing::info!(
-            target: "streamgate::request",
-            request_id = self.request_id,
-            trace_id = self.trying.place.trace_id(),
-            caller = &*self.caller,
-            dialect = self.dialect,
-            model = self.model,
-            prompt = self.prompt.as_ref().map(|(id, _)| id),
-            prompt_version = self.prompt.as_ref().map(|(_, version)| version),
-            target = self.target,
-            upstream_model = self.tally.model.as_deref(),
-            stream = self.stream,
-            outcome = self.outcome,
-            error = self.error.as_deref(),
-            attempts = self.attempts,
-            duration_ms = ms(self.started.elapsed()),
-            ttft_ms = self.first_output.map(|at| ms(at.saturating_duration_since(self.started))),
-            longest_gap_ms = self.first_output.map(|_| ms(self.longest_gap)),
-            input_tokens,
-            output_tokens,
-            cached_tokens = self.tally.usage.cache_read,
-            reasoning_tokens = self.tally.usage.reasoning,
-            estimated = input_estimated || output_estimated,
-            heartbeats = self.heartbeats,
-            "request"
-        );
     }
 }

@@ -47,8 +47,6 @@ pub(super) struct Traced {
     stall: Duration,
     /// Pauses between outputs of at least `stall`: their beginnings and lengths.
     pauses: Vec<(Instant, Duration)>,
-    /// The status of the response head.
-    pub(super) status: Option<u16>,
     vendor: Option<String>,
 }
 
@@ -66,7 +64,7 @@ impl Traced {
         span.set("http.route", endpoint.path);
         let operation = operation(endpoint.form);
         span.set("gen_ai.operation.name", operation);
-        Some(Self { span, operation, stall, pauses: Vec::new(), status: None, vendor: None })
+        Some(Self { span, operation, stall, pauses: Vec::new(), vendor: None })
     }
 
     /// Output came `gap` after the last one.
@@ -154,9 +152,9 @@ impl Entry {
     }
 
     fn describe(&self, traced: &mut Traced) {
-        let Traced { span, operation, status, vendor, .. } = traced;
+        let Traced { span, operation, vendor, .. } = traced;
         span.rename(format!("{operation} {}", self.model).trim_end().to_owned());
-        if let Some(status) = *status {
+        if let Some(status) = self.status {
             span.set("http.response.status_code", i64::from(status));
         }
         if !self.model.is_empty() {

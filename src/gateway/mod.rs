@@ -55,7 +55,7 @@ pub async fn answer(
     request: Request,
 ) -> Response {
     let id = request_id(request.headers());
-    let mut record = Record::begin(&app.metrics, &id, dialect.name());
+    let mut record = Record::begin(&app.metrics, &id, dialect.name(), &request);
     let stall = app.state().config.stream.heartbeat;
     let trace_id = record.trace(&app.tracing, request.headers(), endpoint, stall);
     let (head, mut body) = request.into_parts();
@@ -67,6 +67,9 @@ pub async fn answer(
         Ok(response) => (response, None),
         Err(error) => {
             record.failed(&error);
+            if gates.is_empty() {
+                record.log(app.refusals.has_room());
+            }
             (error_response(dialect, &error, &id), Some(body))
         }
     };
@@ -94,6 +97,7 @@ async fn pipeline(
     let started = Instant::now();
     let state = app.state();
     let from = origin(&head, &state.config);
+    record.came_from(from);
     let caller = state.callers.identify(&head.headers, from, &app.metrics).await?;
     record.identified(&caller);
     gates.push(Arc::clone(&caller.gate));

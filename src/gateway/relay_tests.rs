@@ -53,7 +53,7 @@ fn tracing(metrics: &Arc<Metrics>, sent: &Sent) -> Tracing {
 async fn fm54_a_panic_in_a_stream_is_told_and_settled() {
     for dialect in caller_dialects() {
         let metrics = Arc::<Metrics>::default();
-        let mut record = Record::begin(&metrics, "req_1", dialect.name());
+        let mut record = Record::begin(&metrics, "req_1", dialect.name(), &Request::new(()));
         let sent = Sent::default();
         let tracing = tracing(&metrics, &sent);
         record.trace(&tracing, &HeaderMap::new(), &dialect.endpoints()[0], Duration::MAX);

@@ -8,6 +8,7 @@
 mod context;
 mod histogram;
 mod labels;
+pub mod log;
 mod otlp;
 mod process;
 mod refusals;
@@ -75,6 +76,8 @@ metrics! {
         "Heartbeats written to callers while the upstream was silent";
     spans_lost: Family<Lost, Counter> = "streamgate_spans_lost",
         "Spans of traces that no collector took, by reason";
+    log_lines_lost: log::LinesLost = "streamgate_log_lines_lost",
+        "Log lines that standard error did not take in time";
     limit_refusals: Family<LimitReached, Counter> = "streamgate_limit_refusals",
         "Requests refused because of a limit, by whose and which";
     limit_used: Family<Limited, Gauge<f64, AtomicU64>> = "streamgate_limit_used_ratio",

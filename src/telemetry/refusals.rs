@@ -2,17 +2,24 @@
 //! call, the wrong port. All are counted, and logged within a bound, so that nobody can flood the log.
 //! The log never has a query, which may hold a key.
 
+use std::convert::Infallible;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Metrics, RefusedRequest};
 
 /// The most log lines of one reason within a [`WINDOW`].
 const LINES: u32 = 5;
+/// The most records of requests without a valid credential within a [`WINDOW`].
+const RECORDS: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(10);
+/// How often records that were left out are reported.
+const REPORT: Duration = Duration::from_secs(1);
 /// The most characters of a caller's text in a log line.
 const LONGEST: usize = 200;
 
@@ -89,6 +96,9 @@ pub struct RefusalSource<'r> {
 pub struct RefusalLog {
     metrics: Arc<Metrics>,
     windows: [Mutex<Window>; RefusalReason::ALL.len()],
+    unauthenticated: Mutex<Window>,
+    /// Records have been left out since the log has said so.
+    left_out: Notify,
 }
 
 /// The log lines of one reason.
@@ -100,24 +110,58 @@ struct Window {
 }
 
 impl Window {
-    /// Whether there is room for a line. If so, how many had none since the last one.
-    fn line(&mut self, now: Instant) -> Option<u64> {
+    /// Whether there is room for a line, of `most` in a window. If so, how many had none since the last
+    /// one.
+    fn line(&mut self, now: Instant, most: u32) -> Option<u64> {
         if self.began.is_none_or(|began| now.duration_since(began) >= WINDOW) {
             (self.began, self.lines) = (Some(now), 0);
         }
-        if self.lines == LINES {
+        if self.lines == most {
             self.suppressed += 1;
             return None;
         }
         self.lines += 1;
-        Some(std::mem::take(&mut self.suppressed))
+        Some(mem::take(&mut self.suppressed))
     }
 }
 
 impl RefusalLog {
     /// Counts in these metrics.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, windows: Default::default() }
+        Self {
+            metrics,
+            windows: Default::default(),
+            unauthenticated: Mutex::default(),
+            left_out: Notify::new(),
+        }
+    }
+
+    /// Whether the record of a request without a valid credential has room in the log: nobody without
+    /// one may fill it.
+    pub fn has_room(&self) -> bool {
+        let Ok(mut window) = self.unauthenticated.lock() else { return false };
+        let suppressed = window.suppressed;
+        let room = window.line(Instant::now(), RECORDS).is_some();
+        if room {
+            // They are reported apart.
+            window.suppressed = suppressed;
+        } else {
+            self.left_out.notify_one();
+        }
+        room
+    }
+
+    /// Reports how many records were left out, once a second at most, for as long as it is polled. One
+    /// does so for all threads.
+    pub async fn report(&self) -> Infallible {
+        loop {
+            self.left_out.notified().await;
+            tokio::time::sleep(REPORT).await;
+            let suppressed =
+                self.unauthenticated.lock().map(|mut it| mem::take(&mut it.suppressed));
+            let suppressed = suppressed.unwrap_or_default();
+            tracing::warn!(suppressed, "requests without a valid credential that have no record");
+        }
     }
 
     /// Counts a refused request, and logs it if there is room for a line.
@@ -125,7 +169,7 @@ impl RefusalLog {
         let word = reason.word();
         self.metrics.refused_requests.get_or_create(&RefusedRequest { reason: word }).inc();
         let window = self.windows.get(reason as usize).and_then(|window| window.lock().ok());
-        let line = window.and_then(|mut window| window.line(Instant::now()));
+        let line = window.and_then(|mut window| window.line(Instant::now(), LINES));
         let Some(suppressed) = line else { return };
         tracing::info!(
             reason = word,
@@ -153,11 +197,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_flood_writes_few_lines_and_their_number() {
         let mut window = Window::default();
-        let lines: Vec<_> = (0..1000).filter_map(|_| window.line(Instant::now())).collect();
+        let lines: Vec<_> = (0..1000).filter_map(|_| window.line(Instant::now(), LINES)).collect();
         assert_eq!(lines, [0; LINES as usize]);
         tokio::time::advance(WINDOW).await;
-        assert_eq!(window.line(Instant::now()), Some(1000 - u64::from(LINES)));
-        assert_eq!(window.line(Instant::now()), Some(0));
+        assert_eq!(window.line(Instant::now(), LINES), Some(1000 - u64::from(LINES)));
+        assert_eq!(window.line(Instant::now(), LINES), Some(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn records_without_a_credential_have_a_bound_and_the_rest_is_reported() {
+        let log = RefusalLog::new(Arc::default());
+        let written = (0..1000).filter(|_| log.has_room()).count();
+        assert_eq!(written, RECORDS as usize);
+        let suppressed = || log.unauthenticated.lock().unwrap().suppressed;
+        assert_eq!(suppressed(), 1000 - u64::from(RECORDS));
+        // As long as there is nothing more to report, it waits.
+        let reported = tokio::time::timeout(REPORT * 2, log.report()).await;
+        assert!(reported.is_err());
+        assert_eq!(suppressed(), 0);
+        tokio::time::advance(WINDOW).await;
+        assert!(log.has_room());
     }
 
     #[test]

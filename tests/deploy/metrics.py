@@ -252,6 +252,7 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
         "StreamgateCredentialsGuessed": guessed,
         "StreamgateRequestsRefused": refused,
         "StreamgateSpansLost": {"export_failed": some},
+        "StreamgateLogLinesLost": {instance: zero for instance in instances},
         # Pages: whatever they ask has a value.
         "limits.md": {ANY: (0, 1e6)}, "operations.md": {ANY: (0, 1e9)},
     }

@@ -43,6 +43,8 @@ mod lines;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
+mod logging;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod operations;

@@ -79,11 +79,18 @@ impl Drop for File {
 }
 
 impl Process {
-    pub(crate) fn start(mut command: Command) -> Self {
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    pub(crate) fn start(command: Command) -> Self {
+        Self::logging_to(Stdio::piped(), command)
+    }
+
+    /// Starts the program with a standard error of the test's own.
+    pub(crate) fn logging_to(stderr: impl Into<Stdio>, mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("it starts");
         let out = follow(child.stdout.take().unwrap());
-        let err = follow(child.stderr.take().unwrap());
+        let err = match child.stderr.take() {
+            Some(stderr) => follow(stderr),
+            None => watch::channel(String::new()).1,
+        };
         Self { child, out, err }
     }
 
@@ -92,9 +99,14 @@ impl Process {
         let mut command = program(&["--config", file.path()]);
         command.env("RUST_LOG", filter);
         let mut process = Self::start(command);
-        let said = process.out("\n").await;
-        let url = said.lines().next().and_then(|line| line.split(' ').nth(2)).unwrap().to_owned();
+        let url = process.url().await;
         (process, url)
+    }
+
+    /// The address that it says it listens on.
+    pub(crate) async fn url(&mut self) -> String {
+        let said = self.out("\n").await;
+        said.lines().next().and_then(|line| line.split(' ').nth(2)).unwrap().to_owned()
     }
 
     /// What it wrote to standard output, once that contains `mark`.
