@@ -250,7 +250,7 @@ async fn the_last_spans_are_sent_before_the_end() {
     file.write(&traced.replace(&collector.url, "http://127.0.0.1:1"));
     process.signal("HUP");
     let log = process.log("takes effect at the next start").await;
-    assert!(log.contains("\"telemetry\""), "{log}");
+    assert!(log.contains("setting=telemetry"), "{log}");
     assert_eq!(ask(&url, KEY).await, 200);
     process.signal("TERM");
     assert_eq!(process.ended().await, Some(0));
