@@ -3,6 +3,7 @@
 mod cli;
 mod health;
 mod load_command;
+mod reload;
 mod serve;
 
 use std::io::Write;

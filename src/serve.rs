@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use streamgate::app::{self, App};
-use streamgate::config::{self, Config, Sources, Watch};
+use streamgate::config::{self, Config};
 use streamgate::server::{self, Shutdown};
 use streamgate::sim;
 use streamgate::telemetry::log::{self, LogFormat, LogGuard};
@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::Log;
+use crate::reload::{self, Source};
 use crate::{Failure, say};
 
 /// Connections that the kernel holds until a worker accepts them.
@@ -26,37 +27,17 @@ const LAST_READS: Duration = Duration::from_secs(2);
 /// How long the collector may take for the last spans, once all callers have their answers.
 const LAST_SPANS: Duration = Duration::from_secs(5);
 
-/// Where the configuration comes from, at the start and at each reload.
-#[derive(Clone, Copy)]
-struct Source<'a> {
-    file: &'a Path,
-    /// The command line's word on it, which the file does not override.
-    listen: Option<SocketAddr>,
-}
-
-impl Source<'_> {
-    fn load(self) -> Result<Config, Failure> {
-        let config = config::load(self.file, &config::env)
-            .map_err(|problems| Failure::configuration(&problems))?;
-        Ok(self.addressed(config))
-    }
-
-    fn addressed(self, mut config: Config) -> Config {
-        config.server.listen = self.listen.unwrap_or(config.server.listen);
-        config
-    }
-}
-
 /// Serves callers until a signal, with the configuration of `file` or without any.
 pub(crate) fn serve(
     file: Option<&Path>,
     address: Option<SocketAddr>,
     log: Log,
 ) -> Result<(), Failure> {
-    let source = file.map(|file| Source { file, listen: address });
-    let configured = source.map(Source::load).transpose()?;
+    let source = file.map(|file| Source { file: file.to_owned(), listen: address });
+    let configured = source.as_ref().map(Source::load).transpose()?;
     let logging = start_logging(log)?;
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let served = runtime.block_on(async {
         // First of all, so that a signal during the start is heard.
         let signals = Signals::new()?;
         let shutdown = Shutdown::default();
@@ -74,7 +55,10 @@ pub(crate) fn serve(
             None => unconfigured(&shutdown, address)?,
         };
         run(config, listener, source, (shutdown, signals), &logging).await
-    })
+    });
+    // A thread that reads a file which hangs is left behind.
+    runtime.shutdown_background();
+    served
 }
 
 fn scheme(config: &Config) -> &'static str {
@@ -88,7 +72,8 @@ pub(crate) fn simulate(listen: SocketAddr, log: Log) -> Result<(), Failure> {
         let listener = bind(listen, "choose another with --listen")?;
         let signals = Signals::new()?;
         say(&mut std::io::stdout(), &format!("simulated upstream on http://{}", bound(&listener)?));
-        sim::serve(listener, signals.stop()).await;
+        let mut stops = signals.stops;
+        sim::serve(listener, async move { stops.next().await }).await;
         Ok(())
     })
 }
@@ -133,13 +118,13 @@ fn unconfigured(
 async fn run(
     config: Config,
     listener: std::net::TcpListener,
-    source: Option<Source<'_>>,
-    (shutdown, mut signals): (Shutdown, Signals),
+    source: Option<Source>,
+    (shutdown, signals): (Shutdown, Signals),
     logging: &LogGuard,
 ) -> Result<(), Failure> {
+    let Signals { mut stops, mut hangups } = signals;
     let sources = config.sources.clone();
-    warn(&config);
-    log_egress_proxies(&config);
+    reload::log_configuration(&config);
     let app = App::new(config, &shutdown).map_err(|error| Failure::new(error.to_string()))?;
     logging.count(app.metrics.log_lines_lost.clone());
     log_start(&app, &listener);
@@ -154,23 +139,17 @@ async fn run(
     drop(listener);
     let mut keeping_keys = pin!(app.keep_keys());
     let mut reporting = pin!(app.refusals.report());
-    let mut watch = Watch::default();
-    follow(&mut watch, &sources);
+    let mut reloads = pin!(reload::keep(&app, source, &sources, &mut hangups));
     loop {
-        let heard = tokio::select! {
+        tokio::select! {
             () = &mut workers => break,
             never = &mut keeping_keys => match never {},
             never = &mut reporting => match never {},
-            heard = signals.next() => heard,
-            () = watch.changed() => Heard::Reload,
-        };
-        match (heard, source) {
-            (Heard::Stop, _) => {
+            never = &mut reloads => match never {},
+            () = stops.next() => {
                 tracing::info!("stopping: no new connections, streams run on for the drain time");
                 shutdown.stopping.cancel();
             }
-            (Heard::Reload, Some(source)) => follow(&mut watch, &reload(&app, source)),
-            (Heard::Reload, None) => {}
         }
     }
     shutdown.closing.cancel();
@@ -227,19 +206,6 @@ async fn work(app: Arc<App>, listener: std::net::TcpListener, shutdown: Shutdown
     let _unfinished = tokio::time::timeout(LAST_READS, app.tasks.wait()).await;
 }
 
-fn follow(watch: &mut Watch, sources: &Sources) {
-    if let Err(error) = watch.follow(sources) {
-        tracing::warn!(%error, "cannot watch the configuration; send SIGHUP after a change");
-    }
-}
-
-/// Logs what will not work as it is.
-fn warn(config: &Config) {
-    for warning in &config.warnings {
-        tracing::warn!(line = warning.line, "configuration: {}", warning.message);
-    }
-}
-
 /// Logs what is started, so that a log names the program and the configuration of what follows.
 fn log_start(app: &App, listener: &std::net::TcpListener) {
     let state = app.state();
@@ -257,61 +223,17 @@ fn log_start(app: &App, listener: &std::net::TcpListener) {
     );
 }
 
-/// Logs which providers are reached through a proxy.
-fn log_egress_proxies(config: &Config) {
-    for provider in config.providers.values() {
-        if let Some(proxy) = &provider.egress.proxy {
-            tracing::info!(provider = provider.name, %proxy, "egress proxy");
-        }
-    }
-}
-
-/// Puts the file's present state in force; a broken one keeps the running configuration. Returns
-/// what was read: a file that a broken configuration names may be what has to be mended.
-fn reload(app: &App, source: Source<'_>) -> Sources {
-    match config::reload(source.file, &config::env, &app.state().config) {
-        Ok((config, broken)) => {
-            let config = source.addressed(config);
-            let complete = broken.is_none();
-            if let Some(problems) = broken {
-                tracing::error!(%problems, "a prompt's file is wrong; what it last held stays in force");
-            }
-            let listen = app.state().config.server.listen;
-            let otlp = app.state().config.otlp != config.otlp;
-            let late = [("server.listen", listen != config.server.listen), ("telemetry", otlp)];
-            for (setting, _) in late.iter().filter(|(_, changed)| *changed) {
-                tracing::warn!(setting, "changed; it takes effect at the next start");
-            }
-            let sources = config.sources.clone();
-            warn(&config);
-            log_egress_proxies(&config);
-            app.reload(config);
-            if !complete {
-                app.metrics.config_rejected();
-            }
-            let config_digest = app.state().config.sources.digest();
-            tracing::info!(config_digest, "configuration reloaded");
-            sources
-        }
-        Err(problems) => {
-            tracing::error!(%problems, "the changed configuration is wrong; the running one stays in force");
-            app.metrics.config_rejected();
-            problems.sources
-        }
-    }
-}
-
+/// The signals that the process listens for.
 struct Signals {
+    stops: StopSignals,
+    /// SIGHUP: reload.
+    hangups: Signal,
+}
+
+/// SIGTERM and SIGINT.
+struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
-}
-
-/// What a signal asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Heard {
-    Stop,
-    Reload,
 }
 
 impl Signals {
@@ -321,23 +243,22 @@ impl Signals {
                 .map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))
         };
         Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hangup: listen(SignalKind::hangup())?,
+            stops: StopSignals {
+                terminate: listen(SignalKind::terminate())?,
+                interrupt: listen(SignalKind::interrupt())?,
+            },
+            hangups: listen(SignalKind::hangup())?,
         })
     }
+}
 
-    async fn next(&mut self) -> Heard {
+impl StopSignals {
+    /// Resolves at the next one.
+    async fn next(&mut self) {
         tokio::select! {
-            _ = self.terminate.recv() => Heard::Stop,
-            _ = self.interrupt.recv() => Heard::Stop,
-            _ = self.hangup.recv() => Heard::Reload,
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    }
-
-    /// Resolves at SIGTERM or SIGINT.
-    async fn stop(mut self) {
-        while self.next().await != Heard::Stop {}
     }
 }
 

@@ -3,11 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
+/// How long a file may take to be read.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a file that is being read elsewhere is tried again.
+const MEETING: Duration = Duration::from_millis(5);
 /// How many bytes of a digest are shown: enough to compare configurations.
 const SHOWN: usize = 8;
 
@@ -36,9 +44,10 @@ enum What {
 impl Sources {
     /// Reads a file of at most `limit` bytes, and remembers that it was read. `None`: it has more.
     pub(super) fn read(&mut self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        // A pipe can be read once only: looking into it again would find another content, or wait.
-        let again = std::fs::metadata(path).map_or(true, |found| found.is_file());
-        let read = read_start(path, limit);
+        let (again, read) = match read_patiently(path, limit) {
+            Ok(Content { bytes, again }) => (again, Ok(bytes)),
+            Err(error) => (true, Err(error)),
+        };
         if again {
             let digest = read.as_ref().ok().map(|bytes| Sha256::digest(bytes).into());
             // What was read first is in use, whatever is read later.
@@ -128,9 +137,64 @@ fn yaml_names(directory: &Path) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// Reads a file's first bytes: one more than `limit` at most, which tells a larger file.
-fn read_start(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+/// What a file held.
+struct Content {
+    /// Its first bytes.
+    bytes: Vec<u8>,
+    /// Whether it can be read again. A pipe cannot: it would have another content, or none.
+    again: bool,
+}
+
+/// Reads a file's first bytes on a thread of its own: a pipe that nobody writes to, and a mount whose
+/// server is gone, may never return. Error `TimedOut`: they did not within [`PATIENCE`]; then the
+/// thread is left behind, one for each path at most.
+fn read_patiently(path: &Path, limit: u64) -> io::Result<Content> {
+    let under_way = UnderWay::begin(path).ok_or(ErrorKind::TimedOut)?;
+    let (done, outcome) = mpsc::sync_channel(1);
+    let path = path.to_owned();
+    thread::Builder::new().name("config-file".to_owned()).spawn(move || {
+        let read = read_start(&path, limit);
+        drop(under_way);
+        // Too late for a receiver that has given up.
+        let _late = done.send(read);
+    })?;
+    outcome.recv_timeout(PATIENCE).unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
+}
+
+/// Reads a file's first bytes: one more than `limit` at most, which shows that it is larger.
+fn read_start(path: &Path, limit: u64) -> io::Result<Content> {
+    let again = std::fs::metadata(path)?.is_file();
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    Ok(Content { bytes, again })
+}
+
+/// The paths that are being read, and since when, so that one that hangs holds one thread.
+static READING: Mutex<BTreeMap<PathBuf, Instant>> = Mutex::new(BTreeMap::new());
+
+/// A path that is being read.
+struct UnderWay(PathBuf);
+
+impl UnderWay {
+    /// Waits for another reader of the same path. `None`: that one hangs.
+    fn begin(path: &Path) -> Option<Self> {
+        loop {
+            let mut reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
+            match reading.get(path) {
+                None => {
+                    reading.insert(path.to_owned(), Instant::now());
+                    return Some(Self(path.to_owned()));
+                }
+                Some(since) if since.elapsed() >= PATIENCE => return None,
+                Some(_) => drop(reading),
+            }
+            thread::park_timeout(MEETING);
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        READING.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
 }

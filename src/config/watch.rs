@@ -51,16 +51,16 @@ impl Default for Watch {
 
 impl Watch {
     /// Watches these from now on, instead of those before. A change between their loading and this
-    /// call is told, too. What can be watched is, even where this fails for one of the directories.
-    pub fn follow(&mut self, sources: &Sources) -> notify::Result<()> {
+    /// call is reported, too. It touches no file: that is for [`Watch::changed`].
+    pub fn follow(&mut self, sources: &Sources) {
         self.sources = sources.clone();
         self.stirred = true;
-        self.arm(places(sources))
     }
 
     /// Resolves when the content of a file is another than before, or one has become readable or
-    /// unreadable. Waiting may be given up and taken up again at any time.
-    pub async fn changed(&mut self) {
+    /// unreadable. Waiting may be given up and taken up again at any time. Error: a directory cannot be
+    /// watched, and a change there waits for the next reload; reported once for a set of directories.
+    pub async fn changed(&mut self) -> notify::Result<()> {
         loop {
             if !self.stirred {
                 self.events.recv().await;
@@ -74,19 +74,19 @@ impl Watch {
             let Ok((now, places)) = look.await else { continue };
             self.stirred = false;
             if places != self.watched {
-                // Kept in a directory that cannot be watched, a change waits for the next reload.
-                self.arm(places).ok();
                 self.stirred = true;
+                self.arm(places)?;
             }
             if now != self.sources {
                 self.sources = now;
-                return;
+                return Ok(());
             }
         }
     }
 
     /// Watches all of `places`, and nothing else. The watcher before it is let go of only then.
     fn arm(&mut self, places: BTreeSet<Place>) -> notify::Result<()> {
+        self.watched = places;
         let stir = self.stir.clone();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<_>| {
             // Reading the files, as we do ourselves, is an event too.
@@ -96,11 +96,10 @@ impl Watch {
             }
         })?;
         let mut outcome = Ok(());
-        for (directory, ..) in &places {
+        for (directory, ..) in &self.watched {
             let watching = watcher.watch(directory, RecursiveMode::NonRecursive);
             outcome = outcome.and(watching);
         }
-        self.watched = places;
         self.watcher = Some(watcher);
         outcome
     }

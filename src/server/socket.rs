@@ -12,8 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// What a client opens an HTTP/2 connection with (RFC 9113, section 3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The beginning of an HTTP/2 connection (RFC 9113, section 3.4). No method of HTTP/1.1 begins so, and
+/// hyper reads the rest.
+const PREFACE: &[u8; 4] = b"PRI ";
 
 /// The first byte of every TLS connection: a record of the kind `handshake`. No HTTP begins so.
 const HANDSHAKE: u8 = 0x16;
@@ -53,6 +54,7 @@ impl Socket {
     /// The protocol that the peer begins to speak on a port without TLS. Its bytes are left unread.
     pub(super) async fn opening(&self) -> io::Result<Opening> {
         let mut first = [0; PREFACE.len()];
+        let mut pause = Duration::from_millis(10);
         loop {
             let got = self.0.peek(&mut first).await?;
             let bytes = first.get(..got).unwrap_or_default();
@@ -68,8 +70,10 @@ impl Socket {
             if got == PREFACE.len() {
                 return Ok(Opening::Http2);
             }
-            // The beginning of a preface; what is there already would wake us again at once.
-            sleep(Duration::from_millis(20)).await;
+            // Less than a preface begins with: bytes that are left unread would wake us again at once.
+            // Those who send no more are looked at less and less.
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE);
         }
     }
 

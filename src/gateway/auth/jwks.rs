@@ -186,7 +186,7 @@ impl KeySet {
             }
             let fetched = timeout(FETCH, fetch(self.url.clone())).await;
             let fetched = fetched.unwrap_or_else(|late| Err(late.into()));
-            self.take(fetched.and_then(|body| read(&body)), metrics);
+            self.take(fetched.and_then(|body| self.read(&body)), metrics);
         }
     }
 
@@ -219,6 +219,23 @@ impl KeySet {
         self.ended.send_modify(|ended| *ended += 1);
     }
 
+    /// The keys of a set that verify signatures. One that cannot be used spoils none of the others.
+    fn read(&self, body: &[u8]) -> Result<Vec<Key>, Unfetched> {
+        #[derive(Deserialize)]
+        struct Set<'a> {
+            #[serde(borrow)]
+            keys: Vec<&'a RawValue>,
+        }
+        let set: Set<'_> =
+            serde_json::from_slice(body).map_err(|_| "the answer is not a JSON Web Key Set")?;
+        if set.keys.len() > MOST_KEYS {
+            let (issuer, keys) = (&self.issuer, set.keys.len());
+            tracing::warn!(issuer, keys, "the issuer's key set is cut after {MOST_KEYS} keys");
+        }
+        let jwk = |raw: &&RawValue| serde_json::from_str::<Jwk>(raw.get()).ok();
+        Ok(set.keys.iter().take(MOST_KEYS).filter_map(jwk).filter_map(usable).collect())
+    }
+
     fn put(&self, list: Vec<Key>) {
         let generation = *self.ended.borrow() + 1;
         self.keys.store(Some(Arc::new(Keys { list, generation })));
@@ -226,7 +243,7 @@ impl KeySet {
 }
 
 /// Keeps sets fresh, whichever there are at the time, for as long as it is polled. They do not wait
-/// for each other.
+/// for each other, and a set that stays when others come and go does not notice.
 pub async fn keep<F, R>(
     mut sets: watch::Receiver<Vec<Arc<KeySet>>>,
     fetch: F,
@@ -236,28 +253,25 @@ where
     F: Fn(Url) -> R,
     R: Future<Output = Result<Bytes, Unfetched>>,
 {
+    let fetch = &fetch;
+    let mut keeping = Vec::new();
     loop {
         let present = sets.borrow_and_update().clone();
-        let mut keeping = pin!(join_all(present.iter().map(|set| set.keep(&fetch, metrics))));
+        keeping.retain(|(kept, _)| present.iter().any(|set| Arc::ptr_eq(set, kept)));
+        for set in present {
+            if !keeping.iter().any(|(kept, _)| Arc::ptr_eq(&set, kept)) {
+                let kept = Arc::clone(&set);
+                keeping.push((set, Box::pin(async move { kept.keep(fetch, metrics).await })));
+            }
+        }
+        let any = !keeping.is_empty();
+        let mut all = pin!(join_all(keeping.iter_mut().map(|(_, keeping)| keeping.as_mut())));
         tokio::select! {
             // With no set to keep it is over at once.
-            _ = &mut keeping, if !present.is_empty() => {}
+            _ = &mut all, if any => {}
             changed = sets.changed() => if changed.is_err() { return pending().await },
         }
     }
-}
-
-/// The keys of a set that verify signatures. One that cannot be used spoils none of the others.
-fn read(body: &[u8]) -> Result<Vec<Key>, Unfetched> {
-    #[derive(Deserialize)]
-    struct Set<'a> {
-        #[serde(borrow)]
-        keys: Vec<&'a RawValue>,
-    }
-    let set: Set<'_> =
-        serde_json::from_slice(body).map_err(|_| "the answer is not a JSON Web Key Set")?;
-    let jwk = |raw: &&RawValue| serde_json::from_str::<Jwk>(raw.get()).ok();
-    Ok(set.keys.iter().take(MOST_KEYS).filter_map(jwk).filter_map(usable).collect())
 }
 
 fn usable(jwk: Jwk) -> Option<Key> {

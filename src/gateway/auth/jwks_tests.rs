@@ -146,9 +146,9 @@ async fn failures_are_tried_again_more_and_more_rarely() {
     .await;
 }
 
-/// A reload in the middle of a fetch drops it; whoever waits must not wait in vain.
+/// Reloads in the middle of a fetch leave it alone: were it begun anew each time, it would never end.
 #[tokio::test(start_paused = true)]
-async fn a_fetch_that_was_given_up_is_made_again() {
+async fn reloads_leave_a_fetch_alone() {
     let url = "https://idp.example.com/jwks".parse().expect("a URL");
     let set = Arc::new(KeySet::new("issuer", &url));
     let (sender, sets) = watch::channel(vec![Arc::clone(&set)]);
@@ -163,8 +163,10 @@ async fn a_fetch_that_was_given_up_is_made_again() {
     };
     let test = async {
         let reload = async {
-            sleep(Duration::from_millis(500)).await;
-            sender.send_replace(vec![Arc::clone(&set)]);
+            for _ in 0..3 {
+                sleep(Duration::from_millis(500)).await;
+                sender.send_replace(vec![Arc::clone(&set)]);
+            }
         };
         let (found, ()) = tokio::join!(found(&set, "a"), reload);
         assert_eq!(found, Ok(1));
@@ -173,5 +175,5 @@ async fn a_fetch_that_was_given_up_is_made_again() {
         never = keep(sets, fetch, &metrics) => match never {},
         () = test => {}
     }
-    assert_eq!(asked.get(), 2);
+    assert_eq!(asked.get(), 1);
 }
