@@ -17,6 +17,7 @@ use crate::wire::reset;
 mod answer;
 mod betas;
 mod blocks;
+mod client_tools;
 mod collect;
 mod count;
 mod decode;

@@ -1,15 +1,17 @@
 //! Reads a whole request, for translation into another dialect.
 //!
 //! A field without a counterpart elsewhere is either a hint, and is dropped (`service_tier`, `thinking.display`, `context_management`, `citations` of documents, unknown
-//! members), or changes what the answer means, and is refused by name (hosted tools, `mcp_servers`,
+//! members), or changes what the answer means, and is refused by name (tools that the client does not run, `mcp_servers`,
 //! `container`, files). Nothing is refused for being unknown.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::client_tools;
 use super::read_block::{Place, blocks};
 use super::request::parse;
+use crate::wire::body::of_type;
 use crate::wire::cache_control::CacheControl;
 use crate::wire::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool, ToolChoice};
 use crate::wire::json::is_null;
@@ -223,17 +225,35 @@ fn tools(tools: &[&RawValue]) -> Result<Vec<Tool>, Fault> {
     let tool = |(i, raw): (usize, &&RawValue)| {
         let at = format!("tools[{i}]");
         let ToolType { kind } = parse(raw.get(), &at)?;
-        if kind.is_some_and(|kind| kind != "custom") {
-            let message = "is a hosted tool, which only its own vendor can run; \
-                           leave it out or choose another model";
-            return Err(Fault::field(format!("{at}.type"), message));
+        match kind.as_deref() {
+            None | Some("custom") => function(raw, &at),
+            Some(kind) => {
+                let known = client_tools::read(kind, raw, &at)?;
+                known.ok_or_else(|| not_run_by_client(&at, kind))
+            }
         }
-        let Function { name, description, input_schema, strict, cache_control } =
-            parse(raw.get(), &at)?;
-        let cache = cache_control.map(CacheControl::mark);
-        Ok(Tool { name, description, parameters: Some(input_schema), strict, cache })
     };
     tools.iter().enumerate().map(tool).collect()
+}
+
+/// A tool with a schema. Deferred ones are as good as loaded, and examples are left out.
+fn function(raw: &RawValue, at: &str) -> Result<Tool, Fault> {
+    let Function { name, description, input_schema, strict, cache_control } = parse(raw.get(), at)?;
+    let cache = cache_control.map(CacheControl::mark);
+    Ok(Tool { name, description, parameters: Some(input_schema), strict, cache })
+}
+
+/// The refusal of a tool that only the vendor can run, or that nobody knows.
+fn not_run_by_client(at: &str, kind: &str) -> Fault {
+    const HOSTED: [&str; 6] =
+        ["web_search", "web_fetch", "code_execution", "tool_search", "mcp_toolset", "advisor"];
+    let what = if HOSTED.iter().any(|hosted| kind.starts_with(hosted)) {
+        "is a hosted tool, which only its own vendor can run; leave it out or choose another model"
+    } else {
+        "is a tool that cannot be translated; declare it with an `input_schema` instead of a type, \
+         leave it out or choose another model"
+    };
+    Fault::field(format!("{at}.type"), format!("`{at}` {}{what}", of_type(kind)))
 }
 
 fn tool_choice(choice: &Choice) -> Result<ToolChoice, Fault> {

@@ -74,6 +74,11 @@ struct ToolUse<'a> {
 }
 
 #[derive(Debug, Deserialize)]
+struct ToolReference {
+    tool_name: String,
+}
+
+#[derive(Debug, Deserialize)]
 struct ToolResult<'a> {
     tool_use_id: String,
     #[serde(borrow)]
@@ -124,6 +129,11 @@ fn part(kind: &str, json: &str, at: &str, place: Place) -> Result<Part, Fault> {
         "tool_use" if place == Place::Assistant => {
             let ToolUse { id, name, input } = parse(json, at)?;
             Ok(Part::ToolCall { id, name, arguments: arguments::object(input) })
+        }
+        // What the search of a client has found, which declares it among `tools`.
+        "tool_reference" if place == Place::ToolResult => {
+            let ToolReference { tool_name } = parse(json, at)?;
+            Ok(Part::Text(format!("Tool loaded: {tool_name}")))
         }
         "thinking" if place == Place::Assistant => {
             let Thinking { thinking, signature } = parse(json, at)?;
