@@ -32,6 +32,7 @@ mod prompt;
 mod read;
 mod read_block;
 mod request;
+mod toolset;
 mod write;
 mod write_turns;
 

@@ -8,12 +8,14 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::client_tools;
 use super::read_block::{Place, blocks};
 use super::request::parse;
+use super::{client_tools, toolset};
 use crate::wire::body::of_type;
 use crate::wire::cache_control::CacheControl;
-use crate::wire::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool, ToolChoice};
+use crate::wire::chat::{
+    Fault, Format, Message, Part, Reasoning, Request, Role, Tool, ToolChoice, ToolForms,
+};
 use crate::wire::json::is_null;
 
 #[derive(Debug, Deserialize)]
@@ -157,9 +159,11 @@ pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
         .map(|disabled| !disabled);
     let format = body.output_config.as_ref().and_then(|config| config.format.as_ref());
     let format = format.or(body.output_format.as_ref());
+    let (tools, tool_forms) = tools(body.tools.as_deref().unwrap_or_default())?;
     Ok(Request {
         messages,
-        tools: tools(body.tools.as_deref().unwrap_or_default())?,
+        tools,
+        tool_forms,
         tool_choice: body.tool_choice.as_ref().map(tool_choice).transpose()?,
         parallel_tool_calls,
         max_tokens: Some(body.max_tokens),
@@ -221,19 +225,23 @@ fn message(turn: &Turn<'_>, at: String) -> Result<Message, Fault> {
     Ok(Message { at, role, parts })
 }
 
-fn tools(tools: &[&RawValue]) -> Result<Vec<Tool>, Fault> {
-    let tool = |(i, raw): (usize, &&RawValue)| {
+fn tools(tools: &[&RawValue]) -> Result<(Vec<Tool>, ToolForms), Fault> {
+    let (mut out, mut forms) = (Vec::with_capacity(tools.len()), ToolForms::default());
+    for (i, raw) in tools.iter().enumerate() {
         let at = format!("tools[{i}]");
         let ToolType { kind } = parse(raw.get(), &at)?;
         match kind.as_deref() {
-            None | Some("custom") => function(raw, &at),
+            None | Some("custom") => out.push(function(raw, &at)?),
+            Some("computer_toolset_20260801") => {
+                toolset::computer(raw, &at, &mut out, &mut forms)?;
+            }
             Some(kind) => {
                 let known = client_tools::read(kind, raw, &at)?;
-                known.ok_or_else(|| not_run_by_client(&at, kind))
+                out.push(known.ok_or_else(|| not_run_by_client(&at, kind))?);
             }
         }
-    };
-    tools.iter().enumerate().map(tool).collect()
+    }
+    Ok((out, forms))
 }
 
 /// A tool with a schema. Deferred ones are as good as loaded, and examples are left out.
