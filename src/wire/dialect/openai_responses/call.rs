@@ -82,6 +82,13 @@ impl Call {
         }
     }
 
+    /// Arguments for a call that ends without any, since clients parse what they get. Free text is none.
+    pub(super) fn settle(&mut self) -> Option<&'static str> {
+        let lacks = self.arguments.is_empty() && !matches!(self.shape, Shape::Input);
+        lacks.then(|| self.says("{}"))?;
+        Some("{}")
+    }
+
     /// Whether its arguments are.
     pub(super) fn is_whole(&self) -> bool {
         self.scan.is_complete()
@@ -97,8 +104,6 @@ impl Call {
     pub(super) fn said(&self) -> String {
         match self.shape {
             Shape::Input => self.text.all(&self.arguments),
-            // Clients parse what they get.
-            Shape::Members(_) if self.arguments.is_empty() => "{}".to_owned(),
             Shape::Arguments | Shape::Members(_) => self.arguments.clone(),
         }
     }

@@ -329,24 +329,25 @@ impl Translated {
             }
             Item::Reasoning { text, .. } if text.is_empty() => {}
             Item::Reasoning { text, .. } => self.events.summary_done(text, out),
-            Item::Call(call) => match call.shape {
-                Shape::Members(_) => self.events.item_added(place, &item, out),
-                Shape::Input => {
-                    let text = call.fresh(true);
-                    if !text.is_empty() {
-                        self.events.arguments(true, &text, out);
+            Item::Call(call) => {
+                let settled = call.settle();
+                match call.shape {
+                    Shape::Members(_) => self.events.item_added(place, &item, out),
+                    Shape::Input => {
+                        let text = call.fresh(true);
+                        if !text.is_empty() {
+                            self.events.arguments(true, &text, out);
+                        }
+                        self.events.arguments_done(call, out);
                     }
-                    self.events.arguments_done(call, out);
-                }
-                Shape::Arguments => {
-                    if call.arguments.is_empty() {
-                        // Clients parse what they get.
-                        call.says("{}");
-                        self.events.arguments(false, "{}", out);
+                    Shape::Arguments => {
+                        if let Some(json) = settled {
+                            self.events.arguments(false, json, out);
+                        }
+                        self.events.arguments_done(call, out);
                     }
-                    self.events.arguments_done(call, out);
                 }
-            },
+            }
         }
         let status = if cut || !item.may_end() { "incomplete" } else { "completed" };
         self.events.item_done(place, (&item, status), out);
