@@ -13,7 +13,7 @@ fn names(sent: &Value) -> Vec<&str> {
 /// The functions that are called in earlier turns, and what they answered.
 fn turns(sent: &Value) -> Vec<(String, Value, String)> {
     let messages = sent["messages"].as_array().unwrap();
-    let calls = messages.iter().flat_map(|message| message["tool_calls"].as_array()).flatten();
+    let calls = messages.iter().filter_map(|message| message["tool_calls"].as_array()).flatten();
     let result = |id: &Value| {
         let found = messages.iter().find(|message| &message["tool_call_id"] == id);
         found.unwrap()["content"].as_str().unwrap().to_owned()
@@ -135,6 +135,30 @@ fn tools_stand_in_the_input_too() {
     ];
     assert_eq!(told, expected.map(|(name, result)| (name.to_owned(), result.to_owned())));
     assert_eq!(sent["tools"][1]["function"]["description"], "About all tools of `functions`: All.");
+}
+
+/// Codex sends what its agents say to each other as items of their own.
+#[test]
+fn messages_between_agents_are_turns_of_the_user() {
+    let message = |sealed: &str| {
+        json!({ "type": "agent_message", "author": "/root", "recipient": "/root/b", "content": [
+        { "type": "input_text", "text": "Task:" }, { "type": "encrypted_content", "encrypted_content": sealed } ] })
+    };
+    for (sealed, told) in [
+        ("say gAAAA", "say gAAAA"),
+        ("gAAAAABl0PvZ", "[a message that only the vendor of its author can read]"),
+    ] {
+        let body = json!({ "model": "m", "input": [message(sealed)] });
+        let sent = sent("openai-responses", &body, "anthropic");
+        assert_eq!(sent["messages"][0]["role"], "user");
+        let texts: Vec<&Value> = sent["messages"][0]["content"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|part| &part["text"])
+            .collect();
+        assert_eq!(texts, ["Task:", told]);
+    }
 }
 
 /// Every upstream dialect gets the functions and the calls under the same names.

@@ -208,3 +208,13 @@ fn custom_tools_of_chat_completions_make_the_round_trip() {
         "{message}"
     );
 }
+
+#[test]
+fn callers_who_know_functions_only_are_told_the_type() {
+    for caller in ["ollama", "cohere"] {
+        let body = ask(json!([{ "type": "teleport", "function": { "name": "f" } }]), hello());
+        let (field, message) = refused(caller, &body);
+        assert_eq!(field, "tools[0]");
+        assert!(message.contains("`tools[0]` of type `teleport` is not a function"), "{message}");
+    }
+}

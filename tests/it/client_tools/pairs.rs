@@ -108,6 +108,36 @@ async fn calls_come_back_as_what_was_declared() {
     }
 }
 
+/// An upstream of the caller's own dialect that answers a request for a stream with a whole body: the
+/// answer is written anew, and has the same items.
+#[tokio::test]
+async fn an_answer_of_the_same_dialect_that_is_written_anew_keeps_its_items() {
+    use crate::support::gateway::yaml;
+    use crate::support::upstream::{Step, Upstream};
+    let items = json!([
+        { "type": "function_call", "id": "fc_1", "call_id": "c1", "namespace": "crm", "name": "find", "arguments": "{}", "status": "completed" },
+        { "type": "custom_tool_call", "id": "ctc_1", "call_id": "c2", "name": "search", "input": "q", "status": "completed" },
+    ]);
+    let answer = json!({ "id": "r", "object": "response", "status": "completed", "output": items });
+    let upstream = Upstream::new(vec![Step::Whole(
+        200,
+        "content-type: application/json\r\n",
+        answer.to_string().into_bytes(),
+    )])
+    .await;
+    let provider =
+        format!("  res: {{ dialect: openai-responses, base_url: \"{}/v1\" }}\n", upstream.url);
+    let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, &provider)).await;
+    let body = json!({ "model": "res/m", "stream": true, "input": "hi", "tools": tools() });
+    let told = ask(&gateway, &body).await;
+    for (told, said) in told["output"].as_array().unwrap().iter().zip(items.as_array().unwrap()) {
+        for name in ["type", "call_id", "namespace", "name", "arguments", "input"] {
+            assert_eq!(told[name], said[name], "{name} of {told}");
+        }
+    }
+    assert_eq!(told["output"].as_array().unwrap().len(), 2);
+}
+
 /// The caller's own dialect: the request passes through, whatever it declares.
 #[tokio::test]
 async fn nothing_is_changed_for_an_upstream_of_the_same_dialect() {

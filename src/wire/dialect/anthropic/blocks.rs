@@ -51,7 +51,7 @@ impl<'a> Piece<'a> {
             Delta::ToolStart { choice: 0, call, id, name } => {
                 let form = forms.get(name);
                 let toolset = form.and_then(|form| form.namespace.as_deref());
-                let name = form.map_or(name.as_ref(), |form| &form.name);
+                let name = form.map_or_else(|| name.as_ref(), |form| form.name.as_str());
                 Self::Tool { call: *call, id: ids.assign(id), name, toolset }
             }
             Delta::ToolArguments { choice: 0, call, json } => {

@@ -105,6 +105,8 @@ struct PartBody {
     #[serde(default)]
     file_url: Option<String>,
     #[serde(default)]
+    encrypted_content: Option<String>,
+    #[serde(default)]
     cache_control: Option<CacheControl>,
 }
 
@@ -153,6 +155,11 @@ fn item(
     let kind = body.kind.as_deref().unwrap_or("message");
     match kind {
         "message" => message(path, &body, turns)?,
+        // What the agents of a client say to each other.
+        "agent_message" => {
+            let parts = content(&format!("{path}.content"), body.content)?;
+            turns.push(turn(path, Role::User, parts));
+        }
         "reasoning" => {
             for part in reasoning(path, &body)? {
                 said(path, turns, part);
@@ -260,6 +267,10 @@ fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
         "input_text" | "output_text" | "text" => {
             body.text.map(Part::Text).ok_or_else(|| missing("text"))
         }
+        "encrypted_content" => body
+            .encrypted_content
+            .map(|text| Part::Text(unsealed(text)))
+            .ok_or_else(|| missing("encrypted_content")),
         "refusal" => body.refusal.map(Part::Refusal).ok_or_else(|| missing("refusal")),
         "input_image" => {
             let path = format!("{path}.image_url");
@@ -285,6 +296,13 @@ fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
             "is of a type that cannot be translated: use input_text, input_image or input_file",
         )),
     }
+}
+
+/// The text of an agent to another one. `OpenAI` seals it (in a Fernet token); what another vendor's model
+/// has written is plain.
+fn unsealed(text: String) -> String {
+    let sealed = text.starts_with("gAAAA") && !text.contains(char::is_whitespace);
+    if sealed { "[a message that only the vendor of its author can read]".to_owned() } else { text }
 }
 
 pub(super) fn by_id(path: &str) -> Fault {
