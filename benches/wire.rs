@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use streamgate::wire::chat::Delta;
+use streamgate::wire::chat::{Delta, ToolForms};
 use streamgate::wire::dialect::{
     CHAT, Call, CallerDialect, Clock, DIALECTS, Mode, caller_dialects,
 };
@@ -25,6 +25,7 @@ fn call() -> Call {
         want_usage: false,
         form: CHAT,
         echo: String::new(),
+        tool_forms: ToolForms::default(),
         input_estimate: 0,
         now: Clock(|| 7),
     }

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use streamgate::wire::adapt;
-use streamgate::wire::chat::End;
+use streamgate::wire::chat::{End, ToolForms};
 use streamgate::wire::dialect::{
     Asked, CHAT, Call, CallerDialect, Clock, DIALECTS, Dialect, Mode, Quirks, Target,
     caller_dialects,
@@ -96,6 +96,7 @@ fn transcode(
         want_usage: step.is_multiple_of(2),
         form: CHAT,
         echo: String::new(),
+        tool_forms: ToolForms::default(),
         input_estimate: 0,
         now: Clock(|| 7),
     };

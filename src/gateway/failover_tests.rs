@@ -11,7 +11,7 @@ use crate::gateway::account::Trying;
 use crate::gateway::route::Plan;
 use crate::gateway::target_health::TargetHealth;
 use crate::telemetry::Metrics;
-use crate::wire::chat::{Fault, Kind};
+use crate::wire::chat::{Fault, Kind, ToolForms};
 use crate::wire::dialect::{CHAT, Call, Clock, DEFAULT};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -45,6 +45,7 @@ fn order(stream: bool, provider: &str, models: &[(&str, Option<u64>)]) -> Order 
             want_usage: false,
             form: CHAT,
             echo: String::new(),
+            tool_forms: ToolForms::default(),
             input_estimate: 0,
             now: Clock(|| 0),
         },

@@ -33,7 +33,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::error::Error;
 use crate::telemetry::RefusalReason;
-use crate::wire::chat::{End, Fault, Kind};
+use crate::wire::chat::{End, Fault, Kind, ToolForms};
 use crate::wire::dialect::{
     self, Asked, CHAT, Call, CallerDialect, Clock, DEFAULT, Endpoint, Envelope, Question,
 };
@@ -129,6 +129,7 @@ async fn pipeline(
         want_usage: envelope.want_usage,
         form: envelope.form,
         echo: String::new(),
+        tool_forms: ToolForms::default(),
         input_estimate: input,
         now: Clock(unix_seconds),
     };

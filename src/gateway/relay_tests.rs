@@ -17,6 +17,7 @@ use crate::config::{Limits, Otlp, Stream as Deadlines};
 use crate::gateway::limit::{Gate, Need, Scope};
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::Tracing;
+use crate::wire::chat::ToolForms;
 use crate::wire::dialect::{CHAT, Call, Clock, caller_dialects};
 
 /// A collector: what it was sent.
@@ -78,6 +79,7 @@ async fn fm54_a_panic_in_a_stream_is_told_and_settled() {
                 want_usage: false,
                 form: CHAT,
                 echo: String::new(),
+                tool_forms: ToolForms::default(),
                 input_estimate: 0,
                 now: Clock(|| 0),
             },

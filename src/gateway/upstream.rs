@@ -22,7 +22,7 @@ use crate::config::{Provider, Stream, Target};
 use crate::error::{Error, Reply};
 use crate::telemetry::Metrics;
 use crate::wire::adapt::{self, Written};
-use crate::wire::chat::{Deadline, End, Fault, Kind};
+use crate::wire::chat::{Deadline, End, Fault, Kind, ToolForms};
 use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode};
 use crate::wire::framing::Framing;
 use crate::wire::json::mended;
@@ -151,7 +151,8 @@ pub async fn attempt(
     }
     let mut headers = passed_on(response.headers());
     headers.extend(dropped(order, &written.dropped).map(|names| (DROPPED, names)));
-    let transcoder = transcoder(order, target, &response)?.with_names(written.names);
+    let transcoder =
+        transcoder(order, target, &response, written.tool_forms)?.with_names(written.names);
     // They would keep the connection's first read buffer, and more, as long as the stream lives.
     *response.headers_mut() = HeaderMap::new();
     *response.extensions_mut() = Extensions::new();
@@ -323,6 +324,7 @@ fn transcoder(
     order: &Order,
     target: &Target,
     response: &reqwest::Response,
+    tool_forms: ToolForms,
 ) -> Result<Transcoder, Error> {
     let dialect = target.provider.dialect;
     let kind = media_type(response.headers());
@@ -337,8 +339,9 @@ fn transcoder(
     // A whole answer to a caller who wants a stream has no frames to forward as they are.
     let passes = move |framing| verbatim && (framing == Framing::Whole) != streams;
     let echo = if passes(framing) { String::new() } else { order.dialect.echo(&order.body) };
+    let tool_forms = if verbatim && !passes(framing) { own_tool_forms(order) } else { tool_forms };
     let (caller, form) = (order.dialect, wanted.form);
-    let call = Call { echo, ..order.call.clone() };
+    let call = Call { echo, tool_forms, ..order.call.clone() };
     let choose = Box::new(move |framing| {
         if passes(framing) {
             return (caller.encoder(&call, Mode::Verbatim), Ok(Mode::Verbatim));
@@ -351,6 +354,12 @@ fn transcoder(
         (caller.encoder(&call, Mode::Verbatim), Err(fault))
     });
     Ok(Transcoder::labelled(framing, order.stream.max_event, dialect.decoder(form), choose))
+}
+
+/// The tool forms of a request that was not translated, for an answer that has to be written anew.
+fn own_tool_forms(order: &Order) -> ToolForms {
+    let read = order.dialect.decode_request(order.call.form, &mended(&order.body));
+    read.map(|request| request.tool_forms).unwrap_or_default()
 }
 
 fn media_type(headers: &HeaderMap) -> &str {

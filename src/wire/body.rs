@@ -69,6 +69,14 @@ fn wrong(json: &str, place: &str, error: &serde_json::Error) -> Fault {
     }
 }
 
+/// "of type `KIND` ", for a refusal after the path; nothing if the caller's word for it is none that a
+/// vendor would use.
+pub fn of_type(kind: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let is_word = !kind.is_empty() && kind.len() <= 64 && kind.chars().all(plain);
+    if is_word { format!("of type `{kind}` ") } else { String::new() }
+}
+
 /// A fault about one field.
 pub fn refuse(path: &str, what: &str) -> Fault {
     Fault::field(path, format!("`{path}` {what}"))

@@ -15,6 +15,8 @@ mod bombs;
 #[cfg(test)]
 mod citations;
 #[cfg(test)]
+mod client_tools;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod egress;

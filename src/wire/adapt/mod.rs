@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::body::refuse;
-use super::chat::{Delta, Fault, Request};
+use super::chat::{Delta, Fault, Request, ToolForms};
 use super::dialect::{Dialect, Target};
 
 mod bounds;
@@ -35,6 +35,8 @@ pub struct Written {
     pub dropped: Vec<&'static str>,
     /// Names of tools that were replaced, which answers will say.
     pub names: Names,
+    /// What the request's tools are in the caller's dialect.
+    pub tool_forms: ToolForms,
 }
 
 /// The hints that are left out.
@@ -82,7 +84,8 @@ pub fn write(
     }
     let body = dialect.encode_request(request, target)?;
     let body = override_members(body, settings, &[])?;
-    Ok(Written { body, dropped, names })
+    let tool_forms = std::mem::take(&mut request.tool_forms);
+    Ok(Written { body, dropped, names, tool_forms })
 }
 
 /// Gives tools their own names back in what an upstream says.

@@ -8,6 +8,7 @@ mod end;
 mod operator_fault;
 mod rendered;
 mod request;
+mod tool_form;
 
 pub use delta::{Citation, Delta, Origin, Stop, Usage};
 pub use end::{Deadline, End, Fault, Kind};
@@ -16,3 +17,4 @@ pub use request::{
     CacheMark, Document, Format, Image, Message, Part, Reasoning, Request, Role, Scheme, Signature,
     Source, Tool, ToolChoice,
 };
+pub use tool_form::{ToolForm, ToolForms, function_name};

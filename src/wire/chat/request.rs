@@ -2,6 +2,8 @@
 
 use serde_json::value::RawValue;
 
+use super::tool_form::ToolForms;
+
 /// A chat request, whatever dialect it came in.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
@@ -9,6 +11,8 @@ pub struct Request {
     pub messages: Vec<Message>,
     /// Functions that the model may call.
     pub tools: Vec<Tool>,
+    /// What those of them are in the caller's dialect that are no functions of the same name there.
+    pub tool_forms: ToolForms,
     /// How the model may use them; `None` leaves the choice to the upstream's default.
     pub tool_choice: Option<ToolChoice>,
     /// Whether several tools may be called in one turn.

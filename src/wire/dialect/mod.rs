@@ -7,7 +7,7 @@ use std::fmt::Write;
 use bytes::{Bytes, BytesMut};
 
 use super::adapt::settings::Settings;
-use super::chat::{Delta, End, Fault, Kind, Rendered, Request};
+use super::chat::{Delta, End, Fault, Kind, Rendered, Request, ToolForms};
 use super::framing::{Frame, Framing};
 use super::reset;
 
@@ -386,6 +386,8 @@ pub struct Call {
     pub form: &'static str,
     /// What of the request a translated answer repeats, in the dialect's own words.
     pub echo: String,
+    /// What the request's tools are in the caller's dialect.
+    pub tool_forms: ToolForms,
     /// Tokens of input, as the gateway estimates them: what to tell before the upstream has counted.
     pub input_estimate: u64,
     /// What time it is when the answer is complete.

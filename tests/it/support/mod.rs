@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use streamgate::wire::adapt;
-use streamgate::wire::chat::{End, Fault, Request};
+use streamgate::wire::chat::{End, Fault, Request, ToolForms};
 use streamgate::wire::dialect::{
     CHAT, Call, CallerDialect, Clock, Dialect, Mode, Target, caller_dialects,
 };
@@ -200,6 +200,7 @@ pub(crate) fn call(stream: bool, want_usage: bool) -> Call {
         want_usage,
         form: CHAT,
         echo: String::new(),
+        tool_forms: ToolForms::default(),
         input_estimate: 0,
         now: Clock(|| 1_700_000_042),
     }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use super::ids::Ids;
-use crate::wire::chat::{Citation, Delta, Scheme};
+use crate::wire::chat::{Citation, Delta, Scheme, ToolForms};
 use crate::wire::json::quoted;
 use crate::wire::scan::Scan;
 use crate::wire::seal;
@@ -25,6 +25,8 @@ pub(super) enum Piece<'a> {
         call: u32,
         id: String,
         name: &'a str,
+        /// The toolset that it is in.
+        toolset: Option<&'a str>,
     },
     Json {
         call: u32,
@@ -36,7 +38,7 @@ pub(super) enum Piece<'a> {
 
 impl<'a> Piece<'a> {
     /// `None`: nothing to show.
-    pub(super) fn of(delta: &'a Delta<'_>, ids: &mut Ids) -> Option<Self> {
+    pub(super) fn of(delta: &'a Delta<'_>, ids: &mut Ids, forms: &'a ToolForms) -> Option<Self> {
         Some(match delta {
             Delta::Text { choice: 0, text } | Delta::Refusal { choice: 0, text } => {
                 Self::Text(filled(text)?)
@@ -47,7 +49,10 @@ impl<'a> Piece<'a> {
                 Self::Redacted(state(data, *scheme, true)?)
             }
             Delta::ToolStart { choice: 0, call, id, name } => {
-                Self::Tool { call: *call, id: ids.assign(id), name }
+                let form = forms.get(name);
+                let toolset = form.and_then(|form| form.namespace.as_deref());
+                let name = form.map_or_else(|| name.as_ref(), |form| form.name.as_str());
+                Self::Tool { call: *call, id: ids.assign(id), name, toolset }
             }
             Delta::ToolArguments { choice: 0, call, json } => {
                 Self::Json { call: *call, json: filled(json)? }
@@ -94,7 +99,7 @@ pub(super) enum Kind {
     Text,
     Thinking { signature: Option<String> },
     Redacted,
-    Tool { call: u32, id: String, name: String, scan: Scan },
+    Tool { call: u32, id: String, name: String, toolset: Option<String>, scan: Scan },
 }
 
 impl Block {
@@ -104,10 +109,11 @@ impl Block {
             Piece::Text(_) => Kind::Text,
             Piece::Thinking(_) | Piece::Signature(_) => Kind::Thinking { signature: None },
             Piece::Redacted(_) => Kind::Redacted,
-            Piece::Tool { call, id, name } => Kind::Tool {
+            Piece::Tool { call, id, name, toolset } => Kind::Tool {
                 call: *call,
                 id: id.clone(),
                 name: (*name).to_owned(),
+                toolset: toolset.map(str::to_owned),
                 scan: Scan::default(),
             },
             Piece::Json { .. } | Piece::Citation(_) => return None,

@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 use super::answer::Answer;
 use super::blocks::{Block, Blocks, Early, Kind, Piece};
 use super::ids::Ids;
-use crate::wire::chat::{Delta, End};
+use crate::wire::chat::{Delta, End, ToolForms};
 use crate::wire::dialect::{Call, Encode};
 use crate::wire::framing::Frame;
 use crate::wire::json::{Members, mended, quoted};
@@ -28,6 +28,7 @@ impl Encode for Verbatim {
 pub(super) struct Translated {
     answer: Answer,
     ids: Ids,
+    tool_forms: ToolForms,
     blocks: Blocks,
     early: Early,
 }
@@ -37,6 +38,7 @@ impl Translated {
         Self {
             answer: Answer::new(call),
             ids: Ids::default(),
+            tool_forms: call.tool_forms.clone(),
             blocks: Blocks::default(),
             early: Early::default(),
         }
@@ -47,7 +49,7 @@ impl Encode for Translated {
     fn frame(&mut self, _frame: &Frame, deltas: &[Delta<'_>], _out: &mut BytesMut) {
         for delta in deltas {
             self.answer.note(delta);
-            match Piece::of(delta, &mut self.ids) {
+            match Piece::of(delta, &mut self.ids, &self.tool_forms) {
                 Some(Piece::Citation(source)) if !self.blocks.has_text() => {
                     self.early.keep(&source);
                 }
@@ -89,12 +91,17 @@ fn block_json(block: &Block) -> String {
             quoted(signature.as_deref().unwrap_or_default()),
         ),
         Kind::Redacted => format!(r#"{{"type":"redacted_thinking","data":{}}}"#, quoted(content)),
-        Kind::Tool { id, name, .. } => format!(
-            r#"{{"type":"tool_use","id":{},"name":{},"input":{}}}"#,
-            quoted(id),
-            quoted(name),
-            input(content),
-        ),
+        Kind::Tool { id, name, toolset, .. } => {
+            let toolset = toolset.as_deref().map(quoted);
+            let toolset = toolset.map(|toolset| format!(r#""toolset_name":{toolset},"#));
+            format!(
+                r#"{{"type":"tool_use","id":{},"name":{},{}"input":{}}}"#,
+                quoted(id),
+                quoted(name),
+                toolset.unwrap_or_default(),
+                input(content),
+            )
+        }
     }
 }
 

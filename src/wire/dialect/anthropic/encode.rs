@@ -10,7 +10,7 @@ use super::blocks::{Block, Blocks, Early, Kind, Piece};
 use super::error;
 use super::event::type_of;
 use super::ids::Ids;
-use crate::wire::chat::{Delta, End, Fault};
+use crate::wire::chat::{Delta, End, Fault, ToolForms};
 use crate::wire::dialect::{Call, Encode};
 use crate::wire::framing::Frame;
 use crate::wire::json::{quoted, write_str};
@@ -78,6 +78,7 @@ fn write_error(fault: &Fault, out: &mut BytesMut) {
 pub(super) struct Translated {
     answer: Answer,
     ids: Ids,
+    tool_forms: ToolForms,
     started: bool,
     /// The block that is being written.
     open: Option<Block>,
@@ -90,12 +91,14 @@ pub(super) struct Translated {
 
 impl Encode for Translated {
     fn frame(&mut self, _frame: &Frame, deltas: &[Delta<'_>], out: &mut BytesMut) {
+        let forms = std::mem::take(&mut self.tool_forms);
         for delta in deltas {
             self.answer.note(delta);
-            if let Some(piece) = Piece::of(delta, &mut self.ids) {
+            if let Some(piece) = Piece::of(delta, &mut self.ids, &forms) {
                 self.piece(&piece, out);
             }
         }
+        self.tool_forms = forms;
     }
 
     fn finish(&mut self, end: &End, _last: Option<&Frame>, out: &mut BytesMut) {
@@ -121,6 +124,7 @@ impl Translated {
         Self {
             answer: Answer::new(call),
             ids: Ids::default(),
+            tool_forms: call.tool_forms.clone(),
             started: false,
             open: None,
             index: 0,
@@ -226,11 +230,15 @@ impl Translated {
             }
             // Its data follows, see `write_piece`.
             Kind::Redacted => out.put_slice(br#"{"type":"redacted_thinking","data":"#),
-            Kind::Tool { id, name, .. } => {
+            Kind::Tool { id, name, toolset, .. } => {
                 out.put_slice(br#"{"type":"tool_use","id":"#);
                 write_str(id, out);
                 out.put_slice(b",\"name\":");
                 write_str(name, out);
+                if let Some(toolset) = toolset {
+                    out.put_slice(b",\"toolset_name\":");
+                    write_str(toolset, out);
+                }
                 out.put_slice(b",\"input\":{}}");
             }
         }

@@ -17,6 +17,7 @@ use crate::wire::reset;
 mod answer;
 mod betas;
 mod blocks;
+mod client_tools;
 mod collect;
 mod count;
 mod decode;
@@ -31,6 +32,7 @@ mod prompt;
 mod read;
 mod read_block;
 mod request;
+mod toolset;
 mod write;
 mod write_turns;
 

@@ -1,7 +1,7 @@
 //! Reads a whole request, for translation into another dialect.
 //!
 //! A field without a counterpart elsewhere is either a hint, and is dropped (`service_tier`, `thinking.display`, `context_management`, `citations` of documents, unknown
-//! members), or changes what the answer means, and is refused by name (hosted tools, `mcp_servers`,
+//! members), or changes what the answer means, and is refused by name (tools that the client does not run, `mcp_servers`,
 //! `container`, files). Nothing is refused for being unknown.
 
 use serde::Deserialize;
@@ -10,8 +10,12 @@ use serde_json::value::RawValue;
 
 use super::read_block::{Place, blocks};
 use super::request::parse;
+use super::{client_tools, toolset};
+use crate::wire::body::of_type;
 use crate::wire::cache_control::CacheControl;
-use crate::wire::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool, ToolChoice};
+use crate::wire::chat::{
+    Fault, Format, Message, Part, Reasoning, Request, Role, Tool, ToolChoice, ToolForms,
+};
 use crate::wire::json::is_null;
 
 #[derive(Debug, Deserialize)]
@@ -155,9 +159,11 @@ pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
         .map(|disabled| !disabled);
     let format = body.output_config.as_ref().and_then(|config| config.format.as_ref());
     let format = format.or(body.output_format.as_ref());
+    let (tools, tool_forms) = tools(body.tools.as_deref().unwrap_or_default())?;
     Ok(Request {
         messages,
-        tools: tools(body.tools.as_deref().unwrap_or_default())?,
+        tools,
+        tool_forms,
         tool_choice: body.tool_choice.as_ref().map(tool_choice).transpose()?,
         parallel_tool_calls,
         max_tokens: Some(body.max_tokens),
@@ -219,21 +225,43 @@ fn message(turn: &Turn<'_>, at: String) -> Result<Message, Fault> {
     Ok(Message { at, role, parts })
 }
 
-fn tools(tools: &[&RawValue]) -> Result<Vec<Tool>, Fault> {
-    let tool = |(i, raw): (usize, &&RawValue)| {
+fn tools(tools: &[&RawValue]) -> Result<(Vec<Tool>, ToolForms), Fault> {
+    let (mut out, mut forms) = (Vec::with_capacity(tools.len()), ToolForms::default());
+    for (i, raw) in tools.iter().enumerate() {
         let at = format!("tools[{i}]");
         let ToolType { kind } = parse(raw.get(), &at)?;
-        if kind.is_some_and(|kind| kind != "custom") {
-            let message = "is a hosted tool, which only its own vendor can run; \
-                           leave it out or choose another model";
-            return Err(Fault::field(format!("{at}.type"), message));
+        match kind.as_deref() {
+            None | Some("custom") => out.push(function(raw, &at)?),
+            Some("computer_toolset_20260801") => {
+                toolset::computer(raw, &at, &mut out, &mut forms)?;
+            }
+            Some(kind) => {
+                let known = client_tools::read(kind, raw, &at)?;
+                out.push(known.ok_or_else(|| not_run_by_client(&at, kind))?);
+            }
         }
-        let Function { name, description, input_schema, strict, cache_control } =
-            parse(raw.get(), &at)?;
-        let cache = cache_control.map(CacheControl::mark);
-        Ok(Tool { name, description, parameters: Some(input_schema), strict, cache })
+    }
+    Ok((out, forms))
+}
+
+/// A tool with a schema. Deferred ones are as good as loaded, and examples are left out.
+fn function(raw: &RawValue, at: &str) -> Result<Tool, Fault> {
+    let Function { name, description, input_schema, strict, cache_control } = parse(raw.get(), at)?;
+    let cache = cache_control.map(CacheControl::mark);
+    Ok(Tool { name, description, parameters: Some(input_schema), strict, cache })
+}
+
+/// The refusal of a tool that only the vendor can run, or that nobody knows.
+fn not_run_by_client(at: &str, kind: &str) -> Fault {
+    const HOSTED: [&str; 6] =
+        ["web_search", "web_fetch", "code_execution", "tool_search", "mcp_toolset", "advisor"];
+    let what = if HOSTED.iter().any(|hosted| kind.starts_with(hosted)) {
+        "is a hosted tool, which only its own vendor can run; leave it out or choose another model"
+    } else {
+        "is a tool that cannot be translated; declare it with an `input_schema` instead of a type, \
+         leave it out or choose another model"
     };
-    tools.iter().enumerate().map(tool).collect()
+    Fault::field(format!("{at}.type"), format!("`{at}` {}{what}", of_type(kind)))
 }
 
 fn tool_choice(choice: &Choice) -> Result<ToolChoice, Fault> {

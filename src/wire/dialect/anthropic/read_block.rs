@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::request::parse;
 use crate::wire::arguments;
 use crate::wire::cache_control::{CacheControl, marked_result};
-use crate::wire::chat::{Document, Fault, Image, Part, Scheme, Signature, Source};
+use crate::wire::chat::{Document, Fault, Image, Part, Scheme, Signature, Source, function_name};
 use crate::wire::seal;
 
 /// Where blocks stand; it decides which types may.
@@ -69,8 +69,14 @@ struct Redacted {
 struct ToolUse<'a> {
     id: String,
     name: String,
+    toolset_name: Option<String>,
     #[serde(borrow)]
     input: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ToolReference {
+    tool_name: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -122,8 +128,18 @@ fn part(kind: &str, json: &str, at: &str, place: Place) -> Result<Part, Fault> {
             Ok(Part::Document(Document { source: source(raw, at, true)?, title }))
         }
         "tool_use" if place == Place::Assistant => {
-            let ToolUse { id, name, input } = parse(json, at)?;
+            let ToolUse { id, name, toolset_name, input } = parse(json, at)?;
+            let toolset = toolset_name.as_deref();
+            let name = toolset.map_or_else(
+                || name.clone(),
+                |toolset| function_name(Some(toolset), &name, &|_| false),
+            );
             Ok(Part::ToolCall { id, name, arguments: arguments::object(input) })
+        }
+        // What the search of a client has found, which declares it among `tools`.
+        "tool_reference" if place == Place::ToolResult => {
+            let ToolReference { tool_name } = parse(json, at)?;
+            Ok(Part::Text(format!("Tool loaded: {tool_name}")))
         }
         "thinking" if place == Place::Assistant => {
             let Thinking { thinking, signature } = parse(json, at)?;

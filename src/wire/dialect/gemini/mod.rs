@@ -17,6 +17,7 @@ mod answer;
 mod calls;
 mod chunk;
 mod cite;
+mod client_tools;
 mod collect;
 mod decode;
 mod encode;

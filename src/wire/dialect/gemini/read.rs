@@ -8,9 +8,11 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::client_tools;
 use super::read_turns::turns;
 use super::request::parse;
 use super::schema::json_schema;
+use crate::wire::body::of_type;
 use crate::wire::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool, ToolChoice};
 use crate::wire::json::{Members, is_null, text};
 
@@ -207,7 +209,7 @@ fn system(mut parts: Vec<Part>) -> Option<Message> {
 }
 
 fn tools(tools: &[&RawValue]) -> Result<Vec<Tool>, Fault> {
-    let mut out = Vec::new();
+    let (mut out, mut predefined) = (Vec::new(), Vec::new());
     for (i, raw) in tools.iter().enumerate() {
         let at = format!("tools[{i}]");
         let members: Members<'_> = parse(raw.get(), &at)?;
@@ -219,14 +221,23 @@ fn tools(tools: &[&RawValue]) -> Result<Vec<Tool>, Fault> {
                     let functions: Vec<Function<'_>> = parse(value.get(), &at)?;
                     out.extend(functions.into_iter().map(tool));
                 }
-                _ => {
-                    let message = "holds a hosted tool, which only its own vendor can run; \
-                                   leave it out or choose another model";
+                "computerUse" | "computer_use" => {
+                    predefined.extend(client_tools::computer_use(value, &at)?);
+                }
+                kind => {
+                    let message = format!(
+                        "`{at}` {}is a hosted tool, which only its own vendor can run; \
+                         leave it out or choose another model",
+                        of_type(kind)
+                    );
                     return Err(Fault::field(at, message));
                 }
             }
         }
     }
+    // The caller's own function of that name replaces a predefined one.
+    predefined.retain(|tool: &Tool| !out.iter().any(|own: &Tool| own.name == tool.name));
+    out.extend(predefined);
     Ok(out)
 }
 

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::answer::{annotations, finish_reason, number, sealed, signed, string_member, usage};
 use super::free::{self, Written};
-use crate::wire::chat::{Citation, Delta, End, Scheme, Stop, Usage};
+use crate::wire::chat::{Citation, Delta, End, Scheme, Stop, ToolForms, Usage};
 use crate::wire::citations::AnswerText;
 use crate::wire::dialect::{Call, Encode};
 use crate::wire::framing::Frame;
@@ -56,7 +56,6 @@ impl Collect {
     }
 
     fn write(&self, out: &mut BytesMut) {
-        let names = free::names(&self.call.echo);
         out.put_slice(br#"{"id":"chatcmpl-"#);
         out.put_slice(self.call.id.as_bytes());
         out.put_slice(br#"","object":"chat.completion","created":"#);
@@ -70,7 +69,7 @@ impl Collect {
             }
             out.put_slice(br#"{"index":"#);
             number(index, out);
-            choice.write(&names, out);
+            choice.write(&self.call.tool_forms, out);
         }
         out.put_slice(br#"],"usage":"#);
         usage(&self.usage, out);
@@ -159,7 +158,7 @@ impl Choice {
         self.detail_count - 1
     }
 
-    fn write(&self, names: &[String], out: &mut BytesMut) {
+    fn write(&self, forms: &ToolForms, out: &mut BytesMut) {
         out.put_slice(br#","message":{"role":"assistant","content":"#);
         let stop = self.stop.as_ref().unwrap_or(&Stop::End);
         let explanation = match stop {
@@ -185,7 +184,7 @@ impl Choice {
         let mut said = AnswerText::default();
         said.push(&self.text);
         list(b"annotations", &annotations(&self.sources, &said), out);
-        self.tools(names, out);
+        self.tools(forms, out);
         out.put_slice(br#"},"logprobs":"#);
         if self.logprobs.is_empty() {
             out.put_slice(b"null");
@@ -200,14 +199,14 @@ impl Choice {
         out.put_slice(b"\"}");
     }
 
-    fn tools(&self, names: &[String], out: &mut BytesMut) {
+    fn tools(&self, forms: &ToolForms, out: &mut BytesMut) {
         let mut calls = BytesMut::new();
         for tool in &self.calls {
             comma(&mut calls);
             calls.put_u8(b'{');
             string_member(b"id", &tool.id, &mut calls);
             calls.put_u8(b',');
-            let free = names.contains(&tool.name);
+            let free = forms.get(&tool.name).is_some();
             let mut written = Written::new(free);
             let arguments = match written.read(&tool.arguments) {
                 Some(text) => text + &written.rest(),

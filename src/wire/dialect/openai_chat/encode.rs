@@ -90,8 +90,6 @@ pub(super) struct Stream {
     details: u32,
     choices: Vec<State>,
     usage: Usage,
-    /// The names of custom tools.
-    free: Vec<String>,
     /// Google's signature, which the next call carries.
     signature: Option<String>,
     /// The first alternative's text, and its sources. They are told all at once: clients add lists up
@@ -119,7 +117,6 @@ impl Stream {
             details: 0,
             choices: Vec::new(),
             usage: Usage::default(),
-            free: free::names(&call.echo),
             signature: None,
             said: AnswerText::default(),
             sources: Vec::new(),
@@ -204,7 +201,7 @@ impl Stream {
     }
 
     fn tool_start(&mut self, choice: u32, (id, name): (&str, &str), out: &mut BytesMut) {
-        let free = self.free.iter().any(|free| free == name);
+        let free = self.call.tool_forms.get(name).is_some();
         let Some(state) = self.open(choice, out) else {
             return;
         };

@@ -5,25 +5,12 @@
 use bytes::{BufMut, BytesMut};
 
 use super::answer::string_member;
+use crate::wire::chat::ToolForm;
 use crate::wire::free_text::Reader;
-use crate::wire::json::{self, Members};
 
-/// The names of the custom tools in a request, as a JSON list; nothing if there are none.
-pub(super) fn echo(body: &str) -> String {
-    let members = Members::parse(body).unwrap_or_default();
-    let tools: Option<Vec<Members<'_>>> =
-        members.get("tools").and_then(|tools| serde_json::from_str(tools.get()).ok());
-    let name = |tool: Members<'_>| {
-        let custom = Members::parse(tool.get("custom")?.get()).ok()?;
-        custom.get("name").and_then(json::text).map(std::borrow::Cow::into_owned)
-    };
-    let names: Vec<String> = tools.into_iter().flatten().filter_map(name).collect();
-    if names.is_empty() { String::new() } else { serde_json::json!(names).to_string() }
-}
-
-/// The names in such a list.
-pub(super) fn names(echo: &str) -> Vec<String> {
-    serde_json::from_str(echo).unwrap_or_default()
+/// What a function is here that stands for a custom tool.
+pub(super) fn form(name: &str) -> ToolForm {
+    ToolForm { kind: "custom", namespace: None, name: name.to_owned() }
 }
 
 /// One call that is being written.

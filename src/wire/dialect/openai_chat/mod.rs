@@ -129,10 +129,6 @@ impl CallerDialect for OpenAiChat {
         read::request(body)
     }
 
-    fn echo(&self, body: &str) -> String {
-        free::echo(body)
-    }
-
     fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
         let (stream, want_usage) = (call.stream, call.want_usage);
         match mode {

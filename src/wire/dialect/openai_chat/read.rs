@@ -10,10 +10,11 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::free;
 use super::turns::{self, MessageBody};
-use crate::wire::body::{parse, refuse};
+use crate::wire::body::{of_type, parse, refuse};
 use crate::wire::cache_control::CacheControl;
-use crate::wire::chat::{Fault, Format, Reasoning, Request, Tool, ToolChoice};
+use crate::wire::chat::{Fault, Format, Reasoning, Request, Tool, ToolChoice, ToolForms};
 use crate::wire::{free_text, json};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -179,11 +180,12 @@ struct ChoiceFunction {
 pub(super) fn request(json: &str) -> Result<Request, Fault> {
     let body: Body<'_> = parse("", json)?;
     refuse_untranslatable(&body)?;
-    let mut tools = tools(body.tools.unwrap_or_default())?;
+    let (mut tools, tool_forms) = tools(body.tools.unwrap_or_default())?;
     let tool_choice = body.tool_choice.map(|raw| tool_choice(raw, &mut tools)).transpose()?;
     Ok(Request {
         messages: turns::messages(body.messages)?,
         tools,
+        tool_forms,
         tool_choice,
         parallel_tool_calls: body.parallel_tool_calls,
         max_tokens: body.max_completion_tokens.or(body.max_tokens),
@@ -230,19 +232,22 @@ fn refuse_untranslatable(body: &Body<'_>) -> Result<(), Fault> {
     }
 }
 
-fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Vec<Tool>, Fault> {
+fn tools(bodies: Vec<ToolBody<'_>>) -> Result<(Vec<Tool>, ToolForms), Fault> {
+    let mut forms = ToolForms::default();
     let read = |(i, body): (usize, ToolBody<'_>)| {
         let path = format!("tools[{i}]");
         match body.kind.as_deref() {
             None | Some("function") => {}
             Some("custom") => {
                 let cache = body.cache_control.map(CacheControl::mark);
-                return Ok(Tool { cache, ..custom(&format!("{path}.custom"), body.custom)? });
+                let tool = Tool { cache, ..custom(&format!("{path}.custom"), body.custom)? };
+                forms.insert(tool.name.clone(), free::form(&tool.name));
+                return Ok(tool);
             }
-            Some(_) => {
-                let what = "is a hosted tool, which only its own vendor can run; \
+            Some(kind) => {
+                let what = "is neither a `function` nor a `custom` tool, and cannot be translated; \
                             leave it out or choose another model";
-                return Err(refuse(&path, what));
+                return Err(refuse(&path, &format!("{}{what}", of_type(kind))));
             }
         }
         let path = format!("{path}.function");
@@ -256,7 +261,8 @@ fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Vec<Tool>, Fault> {
             cache: body.cache_control.or(function.cache_control).map(CacheControl::mark),
         })
     };
-    bodies.into_iter().enumerate().map(read).collect()
+    let tools: Vec<Tool> = bodies.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    Ok((tools, forms))
 }
 
 /// A tool that takes free text is a function with one text elsewhere.

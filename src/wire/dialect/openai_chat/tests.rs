@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::{Value, json};
 
 use super::OpenAiChat;
-use crate::wire::chat::{Delta, End, Fault, Kind, Part, Stop, Usage};
+use crate::wire::chat::{Delta, End, Fault, Kind, Part, Stop, ToolForms, Usage};
 use crate::wire::dialect::{
     Asked, CHAT, Call, CallerDialect, Clock, Dialect, Envelope, Mode, Quirks, Target,
 };
@@ -22,6 +22,7 @@ fn call(stream: bool, want_usage: bool) -> Call {
         want_usage,
         form: CHAT,
         echo: String::new(),
+        tool_forms: ToolForms::default(),
         input_estimate: 0,
         now: Clock(|| 7),
     }

@@ -8,10 +8,11 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 
+use super::call::Shape;
 use super::events::Events;
 use super::output::{Item, Part, Piece, Text, Waiting, annotation};
 use super::response::{Head, Status};
-use crate::wire::chat::{Citation, Delta, End, Fault, Scheme, Stop, Usage};
+use crate::wire::chat::{Citation, Delta, End, Fault, Scheme, Stop, ToolForms, Usage};
 use crate::wire::dialect::{Call, Encode};
 use crate::wire::framing::Frame;
 use crate::wire::seal;
@@ -21,8 +22,8 @@ use crate::wire::seal;
 pub(super) struct Translated {
     stream: bool,
     head: Head,
-    /// The tools whose calls are free text.
-    free: Vec<String>,
+    /// What the functions are here.
+    tools: ToolForms,
     events: Events,
     started: bool,
     /// Items that are whole: id, status and content.
@@ -74,7 +75,7 @@ impl Translated {
         let head = Head::new(call);
         Self {
             stream: call.stream,
-            free: head.free_tools(),
+            tools: call.tool_forms.clone(),
             head,
             events: Events::new(!call.stream),
             started: false,
@@ -116,8 +117,8 @@ impl Translated {
                 self.piece(&Piece::Sealed(&sealed, true), out);
             }
             Delta::ToolStart { choice: 0, call, id, name } => {
-                let free = self.free.iter().any(|free| free == name);
-                self.piece(&Piece::Tool { call: *call, id, name, free }, out);
+                let form = self.tools.get(name).cloned();
+                self.piece(&Piece::Tool { call: *call, id, name, form: form.as_ref() }, out);
             }
             Delta::ToolArguments { choice: 0, call, json } => {
                 self.piece(&Piece::Json { call: *call, json }, out);
@@ -213,7 +214,10 @@ impl Translated {
         self.close(false, out);
         let index = self.done.len();
         let id = format!("{}_{}_{index}", item.prefix(), self.head.id.trim_start_matches("resp_"));
-        self.events.item_added((&id, index), &item, out);
+        // What has no deltas begins when it is whole.
+        if !item.is_told_whole() {
+            self.events.item_added((&id, index), &item, out);
+        }
         self.open = Some((id, item));
     }
 
@@ -236,16 +240,21 @@ impl Translated {
                 }
                 self.events.reasoning(text, out);
             }
-            Piece::Json { json, .. } => match &mut self.open {
-                // Free text stands within JSON here.
-                Some((_, Item::Call(call))) if call.free => {
-                    let text = call.fresh(false);
-                    if !text.is_empty() {
-                        self.events.arguments(true, &text, out);
+            Piece::Json { json, .. } => {
+                if let Some((_, Item::Call(call))) = &mut self.open {
+                    match call.shape {
+                        Shape::Arguments => self.events.arguments(false, json, out),
+                        // Free text stands within JSON here.
+                        Shape::Input => {
+                            let text = call.fresh(false);
+                            if !text.is_empty() {
+                                self.events.arguments(true, &text, out);
+                            }
+                        }
+                        Shape::Members(_) => {}
                     }
                 }
-                _ => self.events.arguments(false, json, out),
-            },
+            }
             Piece::Sealed(..) | Piece::Tool { .. } => {}
         }
     }
@@ -321,17 +330,23 @@ impl Translated {
             Item::Reasoning { text, .. } if text.is_empty() => {}
             Item::Reasoning { text, .. } => self.events.summary_done(text, out),
             Item::Call(call) => {
-                if call.free {
-                    let text = call.fresh(true);
-                    if !text.is_empty() {
-                        self.events.arguments(true, &text, out);
+                let settled = call.settle();
+                match call.shape {
+                    Shape::Members(_) => self.events.item_added(place, &item, out),
+                    Shape::Input => {
+                        let text = call.fresh(true);
+                        if !text.is_empty() {
+                            self.events.arguments(true, &text, out);
+                        }
+                        self.events.arguments_done(call, out);
                     }
-                } else if call.arguments.is_empty() {
-                    // Clients parse what they get.
-                    call.says("{}");
-                    self.events.arguments(false, "{}", out);
+                    Shape::Arguments => {
+                        if let Some(json) = settled {
+                            self.events.arguments(false, json, out);
+                        }
+                        self.events.arguments_done(call, out);
+                    }
                 }
-                self.events.arguments_done(call, out);
             }
         }
         let status = if cut || !item.may_end() { "incomplete" } else { "completed" };

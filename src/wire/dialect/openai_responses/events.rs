@@ -3,8 +3,9 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::call::{Call, Shape};
 use super::error;
-use super::output::{Call, Item, Part, Text, summary};
+use super::output::{Item, Part, Text, summary};
 use crate::wire::chat::Fault;
 use crate::wire::json::{quoted, write_str};
 
@@ -71,9 +72,10 @@ impl Events {
             Item::Reasoning { .. } => Item::Reasoning { text: String::new(), sealed: None },
             Item::Call(call) => Item::Call(call.unsaid()),
         };
+        let begun = if item.is_told_whole() { item } else { &empty };
         self.write("response.output_item.added", out, |out| {
             out.put_slice(format!(r#""output_index":{index},"item":"#).as_bytes());
-            empty.write(id, "in_progress", out);
+            begun.write(id, "in_progress", out);
         });
     }
 
@@ -213,7 +215,7 @@ impl Events {
 
     /// They are whole.
     pub(super) fn arguments_done(&mut self, call: &Call, out: &mut BytesMut) {
-        let (kind, name) = if call.free {
+        let (kind, name) = if matches!(call.shape, Shape::Input) {
             ("response.custom_tool_call_input.done", "input")
         } else {
             ("response.function_call_arguments.done", "arguments")

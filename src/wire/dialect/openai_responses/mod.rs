@@ -11,6 +11,8 @@ use super::{
 use crate::wire::chat::{Fault, Kind, Rendered, Request};
 use crate::wire::error_body;
 
+mod call;
+mod client_tools;
 mod decode;
 mod echo;
 mod encode;
@@ -24,7 +26,10 @@ mod output;
 mod passed;
 mod prompt;
 mod read;
+mod read_calls;
+mod read_choice;
 mod read_input;
+mod read_tools;
 mod request;
 mod response;
 #[cfg(test)]

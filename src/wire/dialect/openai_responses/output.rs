@@ -7,11 +7,10 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut, BytesMut};
 
-use crate::wire::chat::Citation;
+use super::call::{Call, Shape};
+use crate::wire::chat::{Citation, ToolForm};
 use crate::wire::citations::mark;
-use crate::wire::free_text::Reader;
 use crate::wire::json::{self, write_str};
-use crate::wire::scan::Scan;
 
 /// What a delta adds to the output.
 #[derive(Debug, Clone, Copy)]
@@ -25,9 +24,10 @@ pub(super) enum Piece<'a> {
     Tool {
         call: u32,
         id: &'a str,
+        /// The function's name.
         name: &'a str,
-        /// It takes free text.
-        free: bool,
+        /// What the function is here.
+        form: Option<&'a ToolForm>,
     },
     Json {
         call: u32,
@@ -41,20 +41,6 @@ pub(super) enum Item {
     Message(Vec<Part>),
     Reasoning { text: String, sealed: Option<String> },
     Call(Call),
-}
-
-/// A tool call.
-#[derive(Debug)]
-pub(super) struct Call {
-    pub(super) number: u32,
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) arguments: String,
-    pub(super) free: bool,
-    scan: Scan,
-    /// Of free text, what came since it was last asked for.
-    fresh: String,
-    text: Reader,
 }
 
 /// A part of a message.
@@ -80,16 +66,7 @@ impl Item {
             Piece::Reasoning(_) | Piece::Sealed(..) => {
                 Self::Reasoning { text: String::new(), sealed: None }
             }
-            Piece::Tool { call, id, name, free } => Self::Call(Call {
-                number: *call,
-                id: (*id).to_owned(),
-                name: (*name).to_owned(),
-                arguments: String::new(),
-                free: *free,
-                scan: Scan::default(),
-                fresh: String::new(),
-                text: Reader::default(),
-            }),
+            Piece::Tool { call, id, name, form } => Self::Call(Call::new(*call, id, name, *form)),
             Piece::Json { .. } => return None,
         })
     }
@@ -110,9 +87,14 @@ impl Item {
     /// Whether another item may begin: always, but for a call whose arguments are half written.
     pub(super) fn may_end(&self) -> bool {
         match self {
-            Self::Call(call) => call.scan.is_complete(),
+            Self::Call(call) => call.is_whole(),
             Self::Message(_) | Self::Reasoning { .. } => true,
         }
+    }
+
+    /// Whether it is shown only when nothing of it is missing, since its type knows no deltas.
+    pub(super) fn is_told_whole(&self) -> bool {
+        matches!(self, Self::Call(Call { shape: Shape::Members(_), .. }))
     }
 
     /// Keeps what a piece adds.
@@ -150,8 +132,7 @@ impl Item {
         match self {
             Self::Message(_) => "msg",
             Self::Reasoning { .. } => "rs",
-            Self::Call(call) if call.free => "ctc",
-            Self::Call(_) => "fc",
+            Self::Call(call) => call.prefix(),
         }
     }
 
@@ -183,54 +164,8 @@ impl Item {
                 }
                 out.put_u8(b'}');
             }
-            Self::Call(call) => {
-                let kind = if call.free { "custom_tool_call" } else { "function_call" };
-                out.put_slice(head(kind).as_bytes());
-                out.put_slice(br#","call_id":"#);
-                write_str(&call.id, out);
-                out.put_slice(br#","name":"#);
-                write_str(&call.name, out);
-                out.put_slice(if call.free { br#","input":"# } else { br#","arguments":"# });
-                write_str(&call.said(), out);
-                out.put_u8(b'}');
-            }
+            Self::Call(call) => call.write(id, status, out),
         }
-    }
-}
-
-impl Call {
-    /// The call as it begins.
-    pub(super) fn unsaid(&self) -> Self {
-        Self {
-            number: self.number,
-            id: self.id.clone(),
-            name: self.name.clone(),
-            arguments: String::new(),
-            free: self.free,
-            scan: Scan::default(),
-            fresh: String::new(),
-            text: Reader::default(),
-        }
-    }
-
-    /// Adds to its arguments.
-    pub(super) fn says(&mut self, json: &str) {
-        self.arguments.push_str(json);
-        self.scan.read(json);
-        if self.free {
-            self.fresh.push_str(&self.text.read(json));
-        }
-    }
-
-    /// The free text that came since this was last asked for; at the end all that is left of it.
-    pub(super) fn fresh(&mut self, over: bool) -> String {
-        let fresh = std::mem::take(&mut self.fresh);
-        if over { fresh + &self.text.rest(&self.arguments) } else { fresh }
-    }
-
-    /// The arguments, or the free text in them, as far as they came.
-    pub(super) fn said(&self) -> String {
-        if self.free { self.text.all(&self.arguments) } else { self.arguments.clone() }
     }
 }
 

@@ -6,16 +6,17 @@
 //! `truncation`, `max_tool_calls`, `context_management`, `stream_options`, `text.verbosity`, and
 //! every `include` but log probabilities. Refused, because the answer would not be what was asked
 //! for: what names state at the vendor (`previous_response_id`, `conversation`, `prompt`,
-//! `background`), hosted tools, and the items listed in `read_input.rs`.
+//! `background`), tools that the client does not run (`read_tools.rs`), and the items listed in
+//! `read_input.rs`.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::read_input;
+use super::read_choice::tool_choice;
+use super::{read_input, read_tools};
 use crate::wire::body::{parse, refuse};
-use crate::wire::cache_control::CacheControl;
-use crate::wire::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool, ToolChoice};
-use crate::wire::{free_text, json};
+use crate::wire::chat::{Fault, Format, Message, Part, Reasoning, Request, Role};
+use crate::wire::json;
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -89,36 +90,6 @@ struct ReasoningBody {
     summary: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct ToolBody {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    description: Option<String>,
-    #[serde(default)]
-    parameters: Option<Box<RawValue>>,
-    #[serde(default)]
-    strict: Option<bool>,
-    #[serde(default)]
-    format: Option<Box<RawValue>>,
-    #[serde(default)]
-    cache_control: Option<CacheControl>,
-}
-
-#[derive(Deserialize)]
-struct ChoiceBody<'a> {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    mode: Option<String>,
-    #[serde(borrow, default)]
-    tools: Option<Vec<&'a RawValue>>,
-}
-
 /// Reads the whole request.
 pub(super) fn request(json: &str) -> Result<Request, Fault> {
     let body: Body<'_> = parse("", json)?;
@@ -130,15 +101,17 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
     }
     let input = body.input.filter(|input| !json::is_null(input));
     let input = input.ok_or_else(|| refuse("input", "is missing: say what is to be answered"))?;
-    read_input::messages(input, &mut messages)?;
-    let mut tools = tools(body.tools.unwrap_or_default())?;
+    let items = read_input::items(input)?;
+    let mut tools = read_tools::tools(&body.tools.unwrap_or_default(), &items)?;
+    read_input::messages(items, &tools, &mut messages)?;
     let choice = body.tool_choice.filter(|choice| !json::is_null(choice));
     let tool_choice = choice.map(|choice| tool_choice(choice, &mut tools)).transpose()?;
     let asks = |what: &str| body.include.iter().flatten().any(|included| included == what);
     let top_logprobs = body.top_logprobs.filter(|n| *n > 0);
     Ok(Request {
         messages,
-        tools,
+        tools: tools.functions,
+        tool_forms: tools.forms,
         tool_choice,
         parallel_tool_calls: body.parallel_tool_calls,
         max_tokens: body.max_output_tokens,
@@ -173,72 +146,6 @@ fn refuse_state(body: &Body<'_>) -> Result<(), Fault> {
              send the whole conversation in `input`, or choose another model",
         )),
         None => Ok(()),
-    }
-}
-
-fn tools(bodies: Vec<&RawValue>) -> Result<Vec<Tool>, Fault> {
-    let read = |(i, raw): (usize, &RawValue)| {
-        let path = format!("tools[{i}]");
-        let body: ToolBody = parse(&path, raw.get())?;
-        let name = |name: Option<String>| {
-            name.ok_or_else(|| refuse(&format!("{path}.name"), "is missing"))
-        };
-        match body.kind.as_str() {
-            "function" => Ok(Tool {
-                name: name(body.name)?,
-                description: body.description,
-                parameters: body.parameters.filter(|schema| !json::is_null(schema)),
-                strict: body.strict,
-                cache: body.cache_control.map(CacheControl::mark),
-            }),
-            "custom" => Ok(Tool {
-                name: name(body.name)?,
-                description: free_text::description(body.description, body.format.as_deref()),
-                parameters: free_text::schema(),
-                cache: body.cache_control.map(CacheControl::mark),
-                strict: None,
-            }),
-            _ => Err(refuse(
-                &path,
-                "is a hosted tool, which only its own vendor can run; \
-                 leave it out or choose another model",
-            )),
-        }
-    };
-    bodies.into_iter().enumerate().map(read).collect()
-}
-
-/// Allowed tools are what remains of all tools.
-fn tool_choice(raw: &RawValue, tools: &mut Vec<Tool>) -> Result<ToolChoice, Fault> {
-    const PATH: &str = "tool_choice";
-    let word = |word: &str| match word {
-        "none" => Some(ToolChoice::None),
-        "auto" => Some(ToolChoice::Auto),
-        "required" => Some(ToolChoice::Required),
-        _ => None,
-    };
-    if let Some(said) = json::text(raw) {
-        let what = "must be \"none\", \"auto\", \"required\" or an object";
-        return word(&said).ok_or_else(|| refuse(PATH, what));
-    }
-    let choice: ChoiceBody<'_> = parse(PATH, raw.get())?;
-    match (choice.kind.as_str(), choice.name) {
-        ("function" | "custom", Some(name)) => Ok(ToolChoice::Named(name)),
-        ("function" | "custom", None) => Err(refuse("tool_choice.name", "is missing")),
-        ("allowed_tools", _) => {
-            let mut allowed = Vec::new();
-            for (i, raw) in choice.tools.into_iter().flatten().enumerate() {
-                let path = format!("tool_choice.tools[{i}]");
-                let body: ToolBody = parse(&path, raw.get())?;
-                let what = "is a hosted tool, which only its own vendor can run";
-                allowed.push(body.name.ok_or_else(|| refuse(&path, what))?);
-            }
-            tools.retain(|tool| allowed.contains(&tool.name));
-            let mode = choice.mode.unwrap_or_else(|| "auto".to_owned());
-            word(&mode)
-                .ok_or_else(|| refuse("tool_choice.mode", "must be \"auto\" or \"required\""))
-        }
-        _ => Err(refuse(PATH, "can only name a function or a custom tool")),
     }
 }
 

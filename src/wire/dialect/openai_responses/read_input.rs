@@ -1,45 +1,89 @@
 //! Reads the `input` of a request into turns.
 //!
 //! Refused with their path, because no other dialect has them: references to stored items, files by
-//! id, audio, compacted conversations, approvals, and the calls of tools that run at the caller but
-//! are the vendor's own (shell, patches, computers). Dropped: calls of hosted tools, of which the
+//! id, audio, compacted conversations and approvals. Dropped: calls of hosted tools, of which the
 //! text that follows tells what they found; the `phase` of messages; references to reasoning, which is a
-//! hint. `cache_control` is not `OpenAI`'s, but what clients of compatible gateways send.
+//! hint. `cache_control` is not `OpenAI`'s, but what clients of compatible gateways send. Calls of tools
+//! that the client runs are read in `read_calls.rs`.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::wire::body::{parse, refuse};
-use crate::wire::cache_control::{CacheControl, marked_result};
+use super::read_calls;
+use super::read_tools::Tools;
+use crate::wire::body::{of_type, parse, refuse};
+use crate::wire::cache_control::CacheControl;
 use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
-use crate::wire::{arguments, free_text, json, seal};
+use crate::wire::{json, seal};
 
 type Raw<'a> = Option<&'a RawValue>;
 
-#[derive(Deserialize)]
-struct ItemBody<'a> {
+/// An input item, and where it stands.
+pub(super) struct Item<'a> {
+    pub(super) path: String,
+    pub(super) body: ItemBody<'a>,
+}
+
+/// The members of any item.
+#[derive(Default, Deserialize)]
+pub(super) struct ItemBody<'a> {
     #[serde(rename = "type", default)]
-    kind: Option<String>,
+    pub(super) kind: Option<String>,
     #[serde(default)]
     role: Option<String>,
     #[serde(borrow, default)]
     content: Raw<'a>,
     #[serde(default)]
-    id: Option<String>,
+    pub(super) id: Option<String>,
     #[serde(default)]
-    call_id: Option<String>,
+    pub(super) call_id: Option<String>,
     #[serde(default)]
-    name: Option<String>,
+    pub(super) name: Option<String>,
+    #[serde(default)]
+    pub(super) namespace: Option<String>,
     #[serde(borrow, default)]
-    arguments: Raw<'a>,
+    pub(super) arguments: Raw<'a>,
     #[serde(borrow, default)]
-    input: Raw<'a>,
+    pub(super) action: Raw<'a>,
     #[serde(borrow, default)]
-    output: Raw<'a>,
+    pub(super) actions: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) operation: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) execution: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) status: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) tools: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) input: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) output: Raw<'a>,
     #[serde(borrow, default)]
     summary: Raw<'a>,
     #[serde(default)]
     encrypted_content: Option<String>,
+}
+
+impl<'a> Item<'a> {
+    /// The tools that stand in it, with their places.
+    pub(super) fn tools(&self) -> Result<Vec<(String, &'a RawValue)>, Fault> {
+        let path = format!("{}.tools", self.path);
+        let tools: Vec<&RawValue> = match self.body.tools.filter(|tools| !json::is_null(tools)) {
+            Some(raw) => parse(&path, raw.get())?,
+            None => Vec::new(),
+        };
+        let placed = |(i, raw)| (format!("{path}[{i}]"), raw);
+        Ok(tools.into_iter().enumerate().map(placed).collect())
+    }
+}
+
+impl ItemBody<'_> {
+    /// Whether a search for tools was the client's and not the vendor's.
+    pub(super) fn is_clients(&self) -> bool {
+        let execution = self.execution.and_then(json::text);
+        execution.map_or_else(|| self.call_id.is_some(), |word| word == "client")
+    }
 }
 
 #[derive(Deserialize)]
@@ -61,6 +105,8 @@ struct PartBody {
     #[serde(default)]
     file_url: Option<String>,
     #[serde(default)]
+    encrypted_content: Option<String>,
+    #[serde(default)]
     cache_control: Option<CacheControl>,
 }
 
@@ -70,44 +116,49 @@ struct TextBody {
     text: String,
 }
 
-/// Reads all items. What the model said in one turn, with its reasoning and its calls, becomes one
-/// turn, and so do results of tools that follow each other.
-pub(super) fn messages(input: &RawValue, turns: &mut Vec<Message>) -> Result<(), Fault> {
-    if let Some(text) = json::text(input) {
-        turns.push(turn("input", Role::User, vec![Part::Text(text.into_owned())]));
-        return Ok(());
+/// Splits the input into items. A text is one message.
+pub(super) fn items(input: &RawValue) -> Result<Vec<Item<'_>>, Fault> {
+    if json::text(input).is_some() {
+        let role = Some("user".to_owned());
+        let body = ItemBody { role, content: Some(input), ..ItemBody::default() };
+        return Ok(vec![Item { path: "input".to_owned(), body }]);
     }
     if !input.get().starts_with('[') {
         return Err(refuse("input", "must be a string or an array of items"));
     }
     let items: Vec<&RawValue> = parse("input", input.get())?;
+    let mut read = Vec::with_capacity(items.len());
     for (i, raw) in items.into_iter().enumerate() {
         let path = format!("input[{i}]");
-        let body: ItemBody<'_> = parse(&path, raw.get())?;
-        item(&path, body, turns)?;
+        let body = parse(&path, raw.get())?;
+        read.push(Item { path, body });
     }
-    Ok(())
+    Ok(read)
 }
 
-fn item(path: &str, body: ItemBody<'_>, turns: &mut Vec<Message>) -> Result<(), Fault> {
-    let missing = |name: &str| refuse(&format!("{path}.{name}"), "is missing");
+/// Reads all items. What the model said in one turn, with its reasoning and its calls, becomes one
+/// turn, and so do results of tools that follow each other.
+pub(super) fn messages(
+    items: Vec<Item<'_>>,
+    tools: &Tools,
+    turns: &mut Vec<Message>,
+) -> Result<(), Fault> {
+    items.into_iter().try_for_each(|Item { path, body }| item(&path, body, tools, turns))
+}
+
+fn item(
+    path: &str,
+    body: ItemBody<'_>,
+    tools: &Tools,
+    turns: &mut Vec<Message>,
+) -> Result<(), Fault> {
     let kind = body.kind.as_deref().unwrap_or("message");
     match kind {
         "message" => message(path, &body, turns)?,
-        "function_call" | "custom_tool_call" => {
-            let arguments = arguments(path, &body)?;
-            let id = body.call_id.or(body.id).ok_or_else(|| missing("call_id"))?;
-            let name = body.name.ok_or_else(|| missing("name"))?;
-            said(path, turns, Part::ToolCall { id, name, arguments });
-        }
-        "function_call_output" | "custom_tool_call_output" => {
-            let parts = content(&format!("{path}.output"), body.output)?;
-            let id = body.call_id.ok_or_else(|| missing("call_id"))?;
-            let result = marked_result(id, parts, false);
-            match turns.last_mut().filter(|turn| is_results(turn)) {
-                Some(turn) => turn.parts.extend(result),
-                None => turns.push(turn(path, Role::User, result)),
-            }
+        // What the agents of a client say to each other.
+        "agent_message" => {
+            let parts = content(&format!("{path}.content"), body.content)?;
+            turns.push(turn(path, Role::User, parts));
         }
         "reasoning" => {
             for part in reasoning(path, &body)? {
@@ -121,15 +172,29 @@ fn item(path: &str, body: ItemBody<'_>, turns: &mut Vec<Message>) -> Result<(), 
                         does not have; send the item itself, as clients do with `store: false`";
             return Err(refuse(path, what));
         }
-        "web_search_call"
+        "tool_search_call" | "tool_search_output" if !body.is_clients() => {}
+        // Its tools are among the request's.
+        "additional_tools"
+        | "web_search_call"
         | "file_search_call"
         | "code_interpreter_call"
         | "image_generation_call"
         | "mcp_call"
-        | "mcp_list_tools"
-        | "tool_search_call"
-        | "tool_search_output" => {}
-        _ => return Err(refuse(path, "is of a type that cannot be translated for this model")),
+        | "mcp_list_tools" => {}
+        kind if read_calls::is_call(kind) => {
+            said(path, turns, read_calls::call(path, body, tools)?);
+        }
+        kind if read_calls::is_output(kind) => {
+            let result = read_calls::output(path, body, tools)?;
+            match turns.last_mut().filter(|turn| is_results(turn)) {
+                Some(turn) => turn.parts.extend(result),
+                None => turns.push(turn(path, Role::User, result)),
+            }
+        }
+        kind => {
+            let what = format!("{}cannot be translated for this model", of_type(kind));
+            return Err(refuse(path, &what));
+        }
     }
     Ok(())
 }
@@ -175,7 +240,8 @@ fn message(path: &str, body: &ItemBody<'_>, turns: &mut Vec<Message>) -> Result<
     Ok(())
 }
 
-fn content(path: &str, raw: Raw<'_>) -> Result<Vec<Part>, Fault> {
+/// Reads a text, or a list of parts.
+pub(super) fn content(path: &str, raw: Raw<'_>) -> Result<Vec<Part>, Fault> {
     let Some(raw) = raw.filter(|raw| !json::is_null(raw)) else {
         return Ok(Vec::new());
     };
@@ -201,6 +267,10 @@ fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
         "input_text" | "output_text" | "text" => {
             body.text.map(Part::Text).ok_or_else(|| missing("text"))
         }
+        "encrypted_content" => body
+            .encrypted_content
+            .map(|text| Part::Text(unsealed(text)))
+            .ok_or_else(|| missing("encrypted_content")),
         "refusal" => body.refusal.map(Part::Refusal).ok_or_else(|| missing("refusal")),
         "input_image" => {
             let path = format!("{path}.image_url");
@@ -228,12 +298,19 @@ fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
     }
 }
 
-fn by_id(path: &str) -> Fault {
+/// The text of an agent to another one. `OpenAI` seals it (in a Fernet token); what another vendor's model
+/// has written is plain.
+fn unsealed(text: String) -> String {
+    let sealed = text.starts_with("gAAAA") && !text.contains(char::is_whitespace);
+    if sealed { "[a message that only the vendor of its author can read]".to_owned() } else { text }
+}
+
+pub(super) fn by_id(path: &str) -> Fault {
     refuse(path, "is missing: files by id stay with the vendor that stores them")
 }
 
 /// Reads an address: of the web, or `data:` with base64.
-fn source(path: &str, url: String) -> Result<Source, Fault> {
+pub(super) fn source(path: &str, url: String) -> Result<Source, Fault> {
     if url.starts_with("https://") || url.starts_with("http://") {
         return Ok(Source::Url(url));
     }
@@ -243,17 +320,6 @@ fn source(path: &str, url: String) -> Result<Source, Fault> {
             refuse(path, "must be an https: URL or a data: URL with a media type and base64")
         })?;
     Ok(Source::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
-}
-
-/// Arguments are a string of JSON, or free text that is put into some.
-fn arguments(path: &str, body: &ItemBody<'_>) -> Result<Box<RawValue>, Fault> {
-    let wrong = |name: &str, what: &str| refuse(&format!("{path}.{name}"), what);
-    if body.kind.as_deref() == Some("custom_tool_call") {
-        let input = body.input.and_then(json::text);
-        let input = input.ok_or_else(|| wrong("input", "must be a string"))?;
-        return free_text::arguments(&input).ok_or_else(|| wrong("input", "must be a string"));
-    }
-    Ok(arguments::object(body.arguments))
 }
 
 /// Its words, if there are any, and its state, if there is some; an item without either is nothing.

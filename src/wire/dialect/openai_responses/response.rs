@@ -1,8 +1,6 @@
 //! The response object around an output: what of the request it repeats, how it stands, and what
 //! it cost. Usage is never made up: what nobody counted is null.
 
-use std::borrow::Cow;
-
 use bytes::{BufMut, BytesMut};
 
 use super::echo::echo;
@@ -10,18 +8,7 @@ use super::error;
 use super::output::Item;
 use crate::wire::chat::{Fault, Stop, Usage};
 use crate::wire::dialect::{Call, Clock};
-use crate::wire::json::{self, Members, write_str};
-
-/// The names of the tools that take free text.
-pub(super) fn free_tools(echo: &str) -> Vec<String> {
-    let members = Members::parse(echo).unwrap_or_default();
-    let tools = super::event::list::<Members<'_>>(members.get("tools"));
-    let free = |tool: &Members<'_>| {
-        tool.get("type").and_then(json::text).is_some_and(|kind| kind == "custom")
-    };
-    let name = |tool: Members<'_>| tool.get("name").and_then(json::text).map(Cow::into_owned);
-    tools.into_iter().filter(free).filter_map(name).collect()
-}
+use crate::wire::json::write_str;
 
 /// How a response stands.
 #[derive(Debug, Clone, Copy)]
@@ -76,11 +63,6 @@ impl Head {
             now: call.now,
             echo,
         }
-    }
-
-    /// Which tools take free text.
-    pub(super) fn free_tools(&self) -> Vec<String> {
-        free_tools(&self.echo)
     }
 
     /// The response object with these items, their ids and their status.

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::Anthropic;
-use crate::wire::chat::End;
+use crate::wire::chat::{End, ToolForms};
 use crate::wire::dialect::{CHAT, Call, CallerDialect, Clock, Dialect, Mode};
 use crate::wire::framing::{Framer, Framing};
 use crate::wire::transcode::Transcoder;
@@ -22,6 +22,7 @@ fn call(stream: bool) -> Call {
         want_usage: true,
         form: CHAT,
         echo: String::new(),
+        tool_forms: ToolForms::default(),
         input_estimate: 0,
         now: Clock(|| 7),
     }

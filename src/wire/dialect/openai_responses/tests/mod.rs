@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 mod requests;
 
 use super::OpenAiResponses;
-use crate::wire::chat::{Delta, End, Kind, Stop, Usage};
+use crate::wire::chat::{Delta, End, Kind, Stop, ToolForms, Usage};
 use crate::wire::dialect::{CHAT, Call, CallerDialect, Clock, Dialect, Mode};
 use crate::wire::framing::{Frame, Framing};
 use crate::wire::transcode::{Tally, Transcoder};
@@ -20,6 +20,7 @@ fn call(stream: bool) -> Call {
         want_usage: true,
         form: CHAT,
         echo: String::new(),
+        tool_forms: ToolForms::default(),
         input_estimate: 0,
         now: Clock(|| 7),
     }
@@ -172,8 +173,14 @@ fn fm12_errors_in_the_stream_are_told_once() {
     }
 }
 
-fn write(deltas: &[Delta<'_>], echo: &str) -> Value {
-    let call = Call { echo: echo.to_owned(), ..call(false) };
+fn write(deltas: &[Delta<'_>], body: &str) -> Value {
+    let call = match body {
+        "" => call(false),
+        body => {
+            let tool_forms = OpenAiResponses.decode_request(CHAT, body).unwrap().tool_forms;
+            Call { echo: OpenAiResponses.echo(body), tool_forms, ..call(false) }
+        }
+    };
     let mut encoder = OpenAiResponses.encoder(&call, Mode::Translated);
     let mut out = BytesMut::new();
     encoder.frame(&Frame::default(), deltas, &mut out);
@@ -184,7 +191,7 @@ fn write(deltas: &[Delta<'_>], echo: &str) -> Value {
 /// 40: the caller's tools are known by how their calls are told: free text for custom ones.
 #[test]
 fn custom_tools_are_called_with_free_text() {
-    let body = "{\"model\":\"m\",\n\"tools\":[\r\n{\"type\":\"custom\",\"name\":\"sh\"},{\"type\":\"function\",\"name\":\"f\"}],\"temperature\":0.25}";
+    let body = "{\"model\":\"m\",\"input\":\"x\",\n\"tools\":[\r\n{\"type\":\"custom\",\"name\":\"sh\"},{\"type\":\"function\",\"name\":\"f\"}],\"temperature\":0.25}";
     let echo = OpenAiResponses.echo(body);
     assert!(!echo.contains(['\n', '\r']), "{echo}");
     let start = |call, name: &'static str| Delta::ToolStart {
@@ -197,7 +204,7 @@ fn custom_tools_are_called_with_free_text() {
         |call, json: &'static str| Delta::ToolArguments { choice: 0, call, json: json.into() };
     let answer = write(
         &[start(0, "sh"), json(0, r#"{"input":"a \"b\" \u00e9"}"#), start(1, "f"), json(1, "{}")],
-        &echo,
+        body,
     );
     assert_eq!(answer["output"][0]["type"], "custom_tool_call");
     assert_eq!(answer["output"][0]["input"], "a \"b\" é");

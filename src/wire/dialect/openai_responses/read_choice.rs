@@ -1,0 +1,114 @@
+//! Reads `tool_choice`: a word, one tool in any of its forms, or a list of those that are allowed.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::client_tools::{CUSTOM, ClientTool, FUNCTION};
+use super::read_tools::Tools;
+use crate::wire::body::{of_type, parse, refuse};
+use crate::wire::chat::{Fault, ToolChoice};
+use crate::wire::json;
+
+const PATH: &str = "tool_choice";
+
+#[derive(Deserialize)]
+struct ChoiceBody<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    namespace: Option<String>,
+    #[serde(default)]
+    mode: Option<String>,
+    #[serde(borrow, default)]
+    tools: Option<Vec<&'a RawValue>>,
+}
+
+/// Reads the choice. Allowed tools are what remains of all tools.
+pub(super) fn tool_choice(raw: &RawValue, tools: &mut Tools) -> Result<ToolChoice, Fault> {
+    if let Some(said) = json::text(raw) {
+        let what = "must be \"none\", \"auto\", \"required\" or an object";
+        return word(&said).ok_or_else(|| refuse(PATH, what));
+    }
+    let choice: ChoiceBody<'_> = parse(PATH, raw.get())?;
+    if choice.kind != "allowed_tools" {
+        let mut functions = functions(PATH, &choice, tools)?;
+        return Ok(match functions.pop() {
+            Some(function) if functions.is_empty() => ToolChoice::Named(function),
+            last => {
+                functions.extend(last);
+                retain(tools, &functions);
+                ToolChoice::Required
+            }
+        });
+    }
+    let mut allowed = Vec::new();
+    for (i, raw) in choice.tools.into_iter().flatten().enumerate() {
+        let path = format!("{PATH}.tools[{i}]");
+        let entry: ChoiceBody<'_> = parse(&path, raw.get())?;
+        allowed.extend(functions(&path, &entry, tools)?);
+    }
+    retain(tools, &allowed);
+    let mode = choice.mode.unwrap_or_else(|| "auto".to_owned());
+    word(&mode).ok_or_else(|| refuse("tool_choice.mode", "must be \"auto\" or \"required\""))
+}
+
+fn word(word: &str) -> Option<ToolChoice> {
+    match word {
+        "none" => Some(ToolChoice::None),
+        "auto" => Some(ToolChoice::Auto),
+        "required" => Some(ToolChoice::Required),
+        _ => None,
+    }
+}
+
+fn retain(tools: &mut Tools, allowed: &[String]) {
+    tools.functions.retain(|tool| allowed.contains(&tool.name));
+}
+
+/// The functions that a choice names: one, but for a whole namespace.
+fn functions(path: &str, choice: &ChoiceBody<'_>, tools: &Tools) -> Result<Vec<String>, Fault> {
+    let kind = choice.kind.as_str();
+    let undeclared = || refuse(path, &format!("{}is not among the `tools`", of_type(kind)));
+    match (kind, &choice.name) {
+        (FUNCTION | CUSTOM, Some(name)) => {
+            Ok(vec![named(choice.namespace.as_deref(), name, tools)])
+        }
+        (FUNCTION | CUSTOM | "namespace", None) => {
+            Err(refuse(&format!("{path}.name"), "is missing"))
+        }
+        ("namespace", Some(name)) => {
+            let forms = tools.forms.iter();
+            let inside = forms.filter(|(_, form)| form.namespace.as_ref() == Some(name));
+            let inside: Vec<String> = inside.map(|(function, _)| function.to_owned()).collect();
+            if inside.is_empty() { Err(undeclared()) } else { Ok(inside) }
+        }
+        ("computer" | "computer_use" | "computer_use_preview", _) => {
+            let any = tools.typed("computer").or_else(|| tools.typed("computer_use_preview"));
+            Ok(vec![any.ok_or_else(undeclared)?.to_owned()])
+        }
+        (kind, _) if ClientTool::of_kind(kind).is_some() => {
+            Ok(vec![tools.typed(kind).ok_or_else(undeclared)?.to_owned()])
+        }
+        _ => {
+            let what = "cannot be chosen: only a function, a custom tool or another tool that the \
+                        client runs can";
+            Err(refuse(path, &format!("{}{what}", of_type(kind))))
+        }
+    }
+}
+
+/// A tool by its name: that of its namespace if one is given, else one without a namespace, else the only
+/// one of any namespace.
+fn named(namespace: Option<&str>, name: &str, tools: &Tools) -> String {
+    let function = tools.function(namespace, name);
+    if namespace.is_some() || tools.functions.iter().any(|tool| tool.name == function) {
+        return function;
+    }
+    let mut inside = tools.forms.iter().filter(|(_, form)| form.name == name);
+    match (inside.next(), inside.next()) {
+        (Some((only, _)), None) => only.to_owned(),
+        _ => function,
+    }
+}
