@@ -2,6 +2,8 @@
 
 use serde_json::value::RawValue;
 
+use super::HostedTool;
+
 /// A chat request, whatever dialect it came in.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
@@ -9,6 +11,8 @@ pub struct Request {
     pub messages: Vec<Message>,
     /// Functions that the model may call.
     pub tools: Vec<Tool>,
+    /// Tools that the vendor runs itself.
+    pub hosted: Vec<HostedTool>,
     /// How the model may use them; `None` leaves the choice to the upstream's default.
     pub tool_choice: Option<ToolChoice>,
     /// Whether several tools may be called in one turn.
@@ -67,7 +71,12 @@ impl Request {
     /// Whether the model has to call a tool.
     pub fn forces_a_call(&self) -> bool {
         let forced = matches!(self.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
-        forced && !self.tools.is_empty()
+        forced && !self.tools.is_empty() || self.hosted.iter().any(|tool| tool.forced)
+    }
+
+    /// Whether there are tools of any kind.
+    pub fn has_tools(&self) -> bool {
+        !self.tools.is_empty() || !self.hosted.is_empty()
     }
 }
 

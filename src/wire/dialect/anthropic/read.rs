@@ -1,17 +1,20 @@
 //! Reads a whole request, for translation into another dialect.
 //!
 //! A field without a counterpart elsewhere is either a hint, and is dropped (`service_tier`, `thinking.display`, `context_management`, `citations` of documents, unknown
-//! members), or changes what the answer means, and is refused by name (hosted tools, `mcp_servers`,
-//! `container`, files). Nothing is refused for being unknown.
+//! members), or changes what the answer means, and is refused by name (files). Hosted
+//! tools, `mcp_servers` and `container` are read as such. Nothing is refused for being unknown.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::hosted_tools;
 use super::read_block::{Place, blocks};
 use super::request::parse;
 use crate::wire::cache_control::CacheControl;
-use crate::wire::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool, ToolChoice};
+use crate::wire::chat::{
+    Fault, Format, HostedTool, Message, Part, Reasoning, Request, Role, Tool, ToolChoice,
+};
 use crate::wire::json::is_null;
 
 #[derive(Debug, Deserialize)]
@@ -135,7 +138,6 @@ const BILLING: &str = "x-anthropic-billing-header:";
 /// Reads a request.
 pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
     let mut body: Body<'_> = parse(body, "")?;
-    refuse_server_state(&body)?;
     let mut messages = Vec::with_capacity(body.messages.len() + 1);
     if let Some(system) = body.system {
         let parts = unbilled(blocks(system, "system", Place::System)?);
@@ -153,12 +155,16 @@ pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
         .as_ref()
         .and_then(|choice| choice.disable_parallel_tool_use)
         .map(|disabled| !disabled);
+    let (tools, mut hosted) = tools(body.tools.as_deref().unwrap_or_default())?;
+    hosted.extend(server_state(&body));
+    let tool_choice = body.tool_choice.as_ref().map(|choice| tool_choice(choice, &mut hosted));
     let format = body.output_config.as_ref().and_then(|config| config.format.as_ref());
     let format = format.or(body.output_format.as_ref());
     Ok(Request {
         messages,
-        tools: tools(body.tools.as_deref().unwrap_or_default())?,
-        tool_choice: body.tool_choice.as_ref().map(tool_choice).transpose()?,
+        tools,
+        hosted,
+        tool_choice: tool_choice.transpose()?.flatten(),
         parallel_tool_calls,
         max_tokens: Some(body.max_tokens),
         stop: body.stop_sequences.unwrap_or_default(),
@@ -179,21 +185,17 @@ pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
     })
 }
 
-/// These name things that live at the vendor; without them the answer would mean something else.
-fn refuse_server_state(body: &Body<'_>) -> Result<(), Fault> {
-    let fields = [("mcp_servers", body.mcp_servers), ("container", body.container)];
-    for (name, value) in fields {
-        let value = value.filter(|value| !is_null(value));
-        let empty = |value: &RawValue| {
-            serde_json::from_str::<Vec<IgnoredAny>>(value.get()).is_ok_and(|list| list.is_empty())
-        };
-        if value.is_some_and(|value| !empty(value)) {
-            let message = "lives at the vendor and cannot be translated for this model's provider; \
-                           leave it out or choose another model";
-            return Err(Fault::field(name, message));
-        }
-    }
-    Ok(())
+/// What names things that live at the vendor, for its hosted tools.
+fn server_state(body: &Body<'_>) -> Vec<HostedTool> {
+    let said = |value: &&RawValue| {
+        let list = serde_json::from_str::<Vec<IgnoredAny>>(value.get());
+        !is_null(value) && !list.is_ok_and(|list| list.is_empty())
+    };
+    [("mcp_servers", body.mcp_servers), ("container", body.container)]
+        .into_iter()
+        .filter(|(_, value)| value.as_ref().is_some_and(said))
+        .map(|(name, _)| hosted_tools::member(name))
+        .collect()
 }
 
 /// Instructions without the text for the vendor's accounts: a block of its own, or a first line.
@@ -219,33 +221,45 @@ fn message(turn: &Turn<'_>, at: String) -> Result<Message, Fault> {
     Ok(Message { at, role, parts })
 }
 
-fn tools(tools: &[&RawValue]) -> Result<Vec<Tool>, Fault> {
+fn tools(tools: &[&RawValue]) -> Result<(Vec<Tool>, Vec<HostedTool>), Fault> {
+    let mut hosted = Vec::new();
     let tool = |(i, raw): (usize, &&RawValue)| {
         let at = format!("tools[{i}]");
         let ToolType { kind } = parse(raw.get(), &at)?;
+        let read = kind.as_deref().map(|kind| hosted_tools::read(kind, raw, &at)).transpose()?;
+        if let Some(tool) = read.flatten() {
+            hosted.push(tool);
+            return Ok(None);
+        }
         if kind.is_some_and(|kind| kind != "custom") {
-            let message = "is a hosted tool, which only its own vendor can run; \
+            let message = "is of a type that cannot be translated for this model; \
                            leave it out or choose another model";
             return Err(Fault::field(format!("{at}.type"), message));
         }
         let Function { name, description, input_schema, strict, cache_control } =
             parse(raw.get(), &at)?;
         let cache = cache_control.map(CacheControl::mark);
-        Ok(Tool { name, description, parameters: Some(input_schema), strict, cache })
+        Ok(Some(Tool { name, description, parameters: Some(input_schema), strict, cache }))
     };
-    tools.iter().enumerate().map(tool).collect()
+    let tools: Result<Vec<_>, _> = tools.iter().enumerate().map(tool).collect();
+    Ok((tools?.into_iter().flatten().collect(), hosted))
 }
 
-fn tool_choice(choice: &Choice) -> Result<ToolChoice, Fault> {
-    Ok(match choice.kind {
+/// A hosted tool that is demanded is marked as such.
+fn tool_choice(choice: &Choice, hosted: &mut [HostedTool]) -> Result<Option<ToolChoice>, Fault> {
+    Ok(Some(match choice.kind {
         ChoiceKind::Auto => ToolChoice::Auto,
         ChoiceKind::Any => ToolChoice::Required,
         ChoiceKind::None => ToolChoice::None,
         ChoiceKind::Tool => {
             let name = choice.name.clone();
-            ToolChoice::Named(name.ok_or_else(|| Fault::field("tool_choice.name", "is required"))?)
+            let name = name.ok_or_else(|| Fault::field("tool_choice.name", "is required"))?;
+            if hosted_tools::force(&name, hosted) {
+                return Ok(None);
+            }
+            ToolChoice::Named(name)
         }
-    })
+    }))
 }
 
 /// `directed`: the effort that the last directive among the turns demands.

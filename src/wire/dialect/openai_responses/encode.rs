@@ -123,6 +123,7 @@ impl Translated {
                 self.piece(&Piece::Json { call: *call, json }, out);
             }
             Delta::Citation(source) => self.cite(source, out),
+            Delta::Search(run) => self.piece(&Piece::Search(run), out),
             Delta::Usage(usage) => self.usage.replace_with(usage),
             Delta::Stop { choice: 0, reason } => self.stop = Some(reason.clone()),
             _ => {}
@@ -198,6 +199,7 @@ impl Translated {
                     self.write(&Piece::Sealed(value, false), out);
                 }
             }
+            Item::Search(run) => self.open(Item::Search(run), out),
             Item::Call(call) => {
                 let json = call.arguments.clone();
                 let number = call.number;
@@ -246,7 +248,7 @@ impl Translated {
                 }
                 _ => self.events.arguments(false, json, out),
             },
-            Piece::Sealed(..) | Piece::Tool { .. } => {}
+            Piece::Sealed(..) | Piece::Tool { .. } | Piece::Search(_) => {}
         }
     }
 
@@ -320,6 +322,7 @@ impl Translated {
             }
             Item::Reasoning { text, .. } if text.is_empty() => {}
             Item::Reasoning { text, .. } => self.events.summary_done(text, out),
+            Item::Search(_) => self.events.searched(out),
             Item::Call(call) => {
                 if call.free {
                     let text = call.fresh(true);

@@ -89,6 +89,8 @@ pub(super) struct Item<'a> {
     pub(super) summary: Raw<'a>,
     #[serde(borrow, default)]
     pub(super) encrypted_content: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) action: Raw<'a>,
 }
 
 /// A part of a message, of a reasoning item or of its summary.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{
     Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Target,
 };
-use crate::wire::chat::{Fault, Kind, Rendered, Request};
+use crate::wire::chat::{Fault, HostedTool, Kind, Rendered, Request};
 use crate::wire::error_body;
 
 mod decode;
@@ -19,6 +19,7 @@ mod event;
 mod events;
 mod finish;
 mod half;
+mod hosted_tools;
 mod items;
 mod output;
 mod passed;
@@ -27,6 +28,7 @@ mod read;
 mod read_input;
 mod request;
 mod response;
+mod search;
 #[cfg(test)]
 mod tests;
 mod verbatim;
@@ -130,6 +132,10 @@ impl CallerDialect for OpenAiResponses {
 
     fn echo(&self, body: &str) -> String {
         echo::echo(body)
+    }
+
+    fn split_hosted_tools(&self, body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
+        hosted_tools::split(body)
     }
 
     fn own_name(&self, field: &str) -> Option<&'static str> {

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut, BytesMut};
 
-use crate::wire::chat::Citation;
+use super::search;
+use crate::wire::chat::{Citation, SearchRun};
 use crate::wire::citations::mark;
 use crate::wire::free_text::Reader;
 use crate::wire::json::{self, write_str};
@@ -33,6 +34,7 @@ pub(super) enum Piece<'a> {
         call: u32,
         json: &'a str,
     },
+    Search(&'a SearchRun),
 }
 
 /// An item with what it holds so far.
@@ -41,6 +43,7 @@ pub(super) enum Item {
     Message(Vec<Part>),
     Reasoning { text: String, sealed: Option<String> },
     Call(Call),
+    Search(SearchRun),
 }
 
 /// A tool call.
@@ -90,6 +93,7 @@ impl Item {
                 fresh: String::new(),
                 text: Reader::default(),
             }),
+            Piece::Search(run) => Self::Search((*run).clone()),
             Piece::Json { .. } => return None,
         })
     }
@@ -111,7 +115,7 @@ impl Item {
     pub(super) fn may_end(&self) -> bool {
         match self {
             Self::Call(call) => call.scan.is_complete(),
-            Self::Message(_) | Self::Reasoning { .. } => true,
+            Self::Message(_) | Self::Reasoning { .. } | Self::Search(_) => true,
         }
     }
 
@@ -152,6 +156,7 @@ impl Item {
             Self::Reasoning { .. } => "rs",
             Self::Call(call) if call.free => "ctc",
             Self::Call(_) => "fc",
+            Self::Search(_) => "ws",
         }
     }
 
@@ -181,6 +186,12 @@ impl Item {
                     out.put_slice(br#","encrypted_content":"#);
                     write_str(value, out);
                 }
+                out.put_u8(b'}');
+            }
+            Self::Search(run) => {
+                out.put_slice(head(search::CALL).as_bytes());
+                out.put_slice(br#","action":"#);
+                search::write(run, out);
                 out.put_u8(b'}');
             }
             Self::Call(call) => {

@@ -4,17 +4,19 @@
 //! a value. Top-level fields that it does not know are dropped, as are those that only steer the
 //! vendor's own plant: `store`, `metadata`, `service_tier`, `safety_identifier`,
 //! `truncation`, `max_tool_calls`, `context_management`, `stream_options`, `text.verbosity`, and
-//! every `include` but log probabilities. Refused, because the answer would not be what was asked
+//! every `include` but log probabilities. Hosted tools are read as such. Refused, because the answer would not be what was asked
 //! for: what names state at the vendor (`previous_response_id`, `conversation`, `prompt`,
-//! `background`), hosted tools, and the items listed in `read_input.rs`.
+//! `background`), and the items listed in `read_input.rs`.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::read_input;
+use super::{hosted_tools, read_input};
 use crate::wire::body::{parse, refuse};
 use crate::wire::cache_control::CacheControl;
-use crate::wire::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool, ToolChoice};
+use crate::wire::chat::{
+    Fault, Format, HostedTool, Message, Part, Reasoning, Request, Role, Tool, ToolChoice,
+};
 use crate::wire::{free_text, json};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -131,14 +133,16 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
     let input = body.input.filter(|input| !json::is_null(input));
     let input = input.ok_or_else(|| refuse("input", "is missing: say what is to be answered"))?;
     read_input::messages(input, &mut messages)?;
-    let mut tools = tools(body.tools.unwrap_or_default())?;
+    let (mut tools, mut hosted) = tools(body.tools.unwrap_or_default())?;
     let choice = body.tool_choice.filter(|choice| !json::is_null(choice));
-    let tool_choice = choice.map(|choice| tool_choice(choice, &mut tools)).transpose()?;
+    let tool_choice = choice.map(|choice| tool_choice(choice, &mut tools, &mut hosted));
+    let tool_choice = tool_choice.transpose()?.flatten();
     let asks = |what: &str| body.include.iter().flatten().any(|included| included == what);
     let top_logprobs = body.top_logprobs.filter(|n| *n > 0);
     Ok(Request {
         messages,
         tools,
+        hosted,
         tool_choice,
         parallel_tool_calls: body.parallel_tool_calls,
         max_tokens: body.max_output_tokens,
@@ -176,40 +180,50 @@ fn refuse_state(body: &Body<'_>) -> Result<(), Fault> {
     }
 }
 
-fn tools(bodies: Vec<&RawValue>) -> Result<Vec<Tool>, Fault> {
+fn tools(bodies: Vec<&RawValue>) -> Result<(Vec<Tool>, Vec<HostedTool>), Fault> {
+    let mut hosted = Vec::new();
     let read = |(i, raw): (usize, &RawValue)| {
         let path = format!("tools[{i}]");
         let body: ToolBody = parse(&path, raw.get())?;
+        if let Some(tool) = hosted_tools::read(&body.kind, raw, &path)? {
+            hosted.push(tool);
+            return Ok(None);
+        }
         let name = |name: Option<String>| {
             name.ok_or_else(|| refuse(&format!("{path}.name"), "is missing"))
         };
         match body.kind.as_str() {
-            "function" => Ok(Tool {
+            "function" => Ok(Some(Tool {
                 name: name(body.name)?,
                 description: body.description,
                 parameters: body.parameters.filter(|schema| !json::is_null(schema)),
                 strict: body.strict,
                 cache: body.cache_control.map(CacheControl::mark),
-            }),
-            "custom" => Ok(Tool {
+            })),
+            "custom" => Ok(Some(Tool {
                 name: name(body.name)?,
                 description: free_text::description(body.description, body.format.as_deref()),
                 parameters: free_text::schema(),
                 cache: body.cache_control.map(CacheControl::mark),
                 strict: None,
-            }),
+            })),
             _ => Err(refuse(
                 &path,
-                "is a hosted tool, which only its own vendor can run; \
+                "is of a type that cannot be translated for this model; \
                  leave it out or choose another model",
             )),
         }
     };
-    bodies.into_iter().enumerate().map(read).collect()
+    let tools: Result<Vec<_>, _> = bodies.into_iter().enumerate().map(read).collect();
+    Ok((tools?.into_iter().flatten().collect(), hosted))
 }
 
-/// Allowed tools are what remains of all tools.
-fn tool_choice(raw: &RawValue, tools: &mut Vec<Tool>) -> Result<ToolChoice, Fault> {
+/// Allowed tools are what remains of all tools. A hosted tool that is demanded is marked as such.
+fn tool_choice(
+    raw: &RawValue,
+    tools: &mut Vec<Tool>,
+    hosted: &mut Vec<HostedTool>,
+) -> Result<Option<ToolChoice>, Fault> {
     const PATH: &str = "tool_choice";
     let word = |word: &str| match word {
         "none" => Some(ToolChoice::None),
@@ -219,26 +233,31 @@ fn tool_choice(raw: &RawValue, tools: &mut Vec<Tool>) -> Result<ToolChoice, Faul
     };
     if let Some(said) = json::text(raw) {
         let what = "must be \"none\", \"auto\", \"required\" or an object";
-        return word(&said).ok_or_else(|| refuse(PATH, what));
+        return word(&said).map(Some).ok_or_else(|| refuse(PATH, what));
     }
     let choice: ChoiceBody<'_> = parse(PATH, raw.get())?;
     match (choice.kind.as_str(), choice.name) {
-        ("function" | "custom", Some(name)) => Ok(ToolChoice::Named(name)),
+        ("function" | "custom", Some(name)) => Ok(Some(ToolChoice::Named(name))),
         ("function" | "custom", None) => Err(refuse("tool_choice.name", "is missing")),
         ("allowed_tools", _) => {
-            let mut allowed = Vec::new();
+            let (mut allowed, mut kinds) = (Vec::new(), Vec::new());
             for (i, raw) in choice.tools.into_iter().flatten().enumerate() {
                 let path = format!("tool_choice.tools[{i}]");
                 let body: ToolBody = parse(&path, raw.get())?;
-                let what = "is a hosted tool, which only its own vendor can run";
-                allowed.push(body.name.ok_or_else(|| refuse(&path, what))?);
+                match body.name {
+                    Some(name) => allowed.push(name),
+                    None => kinds.push(body.kind),
+                }
             }
             tools.retain(|tool| allowed.contains(&tool.name));
+            hosted.retain(|tool| kinds.contains(&tool.name));
             let mode = choice.mode.unwrap_or_else(|| "auto".to_owned());
             word(&mode)
+                .map(Some)
                 .ok_or_else(|| refuse("tool_choice.mode", "must be \"auto\" or \"required\""))
         }
-        _ => Err(refuse(PATH, "can only name a function or a custom tool")),
+        (kind, _) if hosted_tools::force(kind, hosted) => Ok(None),
+        _ => Err(refuse(PATH, "can only name one of `tools`")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reads the `input` of a request into turns.
 //!
 //! Refused with their path, because no other dialect has them: references to stored items, files by
-//! id, audio, compacted conversations, approvals, and the calls of tools that run at the caller but
+//! id, audio, compacted conversations, and the calls of tools that run at the caller but
 //! are the vendor's own (shell, patches, computers). Dropped: calls of hosted tools, of which the
 //! text that follows tells what they found; the `phase` of messages; references to reasoning, which is a
 //! hint. `cache_control` is not `OpenAI`'s, but what clients of compatible gateways send.
@@ -127,6 +127,8 @@ fn item(path: &str, body: ItemBody<'_>, turns: &mut Vec<Message>) -> Result<(), 
         | "image_generation_call"
         | "mcp_call"
         | "mcp_list_tools"
+        | "mcp_approval_request"
+        | "mcp_approval_response"
         | "tool_search_call"
         | "tool_search_output" => {}
         _ => return Err(refuse(path, "is of a type that cannot be translated for this model")),

@@ -70,6 +70,11 @@ pub(super) fn read(stream: &str) -> Result<Read, String> {
                     return Err(format!("a wrong id {id}"));
                 }
                 let kind = block["type"].as_str().ok_or("a block without type")?.to_owned();
+                let result = kind == "web_search_tool_result";
+                let before = read.blocks.last().map(|block| block.kind.as_str());
+                if result && (before != Some("server_tool_use") || !block["content"].is_array()) {
+                    return Err(format!("results of no search: {block}"));
+                }
                 let content = block["data"].as_str().unwrap_or_default().to_owned();
                 read.blocks.push(Block { kind, content, signature: None });
                 "within"
@@ -101,6 +106,9 @@ fn delta(block: &mut Block, delta: &Value) -> Result<(), String> {
     let (kind, field) = match delta["type"].as_str() {
         Some("text_delta") => ("text", "text"),
         Some("thinking_delta") => ("thinking", "thinking"),
+        Some("input_json_delta") if block.kind == "server_tool_use" => {
+            ("server_tool_use", "partial_json")
+        }
         Some("input_json_delta") => ("tool_use", "partial_json"),
         Some("signature_delta") => ("thinking", "signature"),
         Some("citations_delta") if block.kind == "text" => {
