@@ -23,6 +23,7 @@ fn rows() -> Vec<Row> {
     let tool = |strict: Option<bool>| json!([{ "type": "function", "function": { "name": "f", "strict": strict } }]);
     let choice = |choice: Value| json!({ "tools": tool(None), "tool_choice": choice });
     let named = json!({ "type": "function", "function": { "name": "f" } });
+    let search = json!({ "type": "web_search" });
     let schema = json!({ "name": "s", "schema": { "type": "object", "title": "T424242" } });
     vec![
         (
@@ -78,6 +79,16 @@ fn rows() -> Vec<Row> {
             "R424242",
         ),
         ("the end user's id", chat, json!({ "user": "u424242" }), "u424242"),
+        ("web search", chat, json!({ "tools": [search] }), "earch"),
+        ("web search beside functions", chat, json!({ "tools": [search, tool(None)[0]] }), "earch"),
+        (
+            "pages by their address",
+            "anthropic",
+            json!({ "max_tokens": 9, "tools": [{ "type": "web_fetch_20250910", "name": "web_fetch" }] }),
+            "",
+        ),
+        ("code execution", chat, json!({ "tools": [{ "type": "code_interpreter" }] }), "code"),
+        ("other hosted tools", chat, json!({ "tools": [{ "type": "file_search" }] }), ""),
     ]
 }
 
