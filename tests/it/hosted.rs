@@ -32,77 +32,88 @@ fn named(events: &[Value]) -> String {
     events.iter().map(event).collect()
 }
 
+/// Where the page is that the search found, and its title.
+const PAGE: (&str, &str) = ("https://example.org/r", "R");
+
 /// A search for "rust 2026" that found one page, and a text that cites it, as each vendor streams it.
 fn answer(dialect: &str) -> String {
-    let (url, title) = ("https://example.org/r", "R");
     match dialect {
-        "openai-responses" => {
-            let action = json!({ "type": "search", "query": "rust 2026", "sources": [{ "type": "url", "url": url }] });
-            let call = json!({ "id": "ws_1", "type": "web_search_call", "status": "completed", "action": action });
-            let source = json!({ "type": "url_citation", "start_index": 0, "end_index": 5, "url": url, "title": title });
-            let part = json!({ "type": "output_text", "text": "Found", "annotations": [source] });
-            let message = json!({ "id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [part] });
-            named(&[
-                json!({ "type": "response.created", "response": { "id": "resp_1", "model": "m" } }),
-                json!({ "type": "response.output_item.added", "output_index": 0,
+        "openai-responses" => responses(),
+        "anthropic" => messages(),
+        _ => chunks(),
+    }
+}
+
+fn responses() -> String {
+    let (url, title) = PAGE;
+    let action = json!({ "type": "search", "query": "rust 2026", "sources": [{ "type": "url", "url": url }] });
+    let call =
+        json!({ "id": "ws_1", "type": "web_search_call", "status": "completed", "action": action });
+    let source = json!({ "type": "url_citation", "start_index": 0, "end_index": 5, "url": url, "title": title });
+    let part = json!({ "type": "output_text", "text": "Found", "annotations": [source] });
+    let message = json!({ "id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [part] });
+    named(&[
+        json!({ "type": "response.created", "response": { "id": "resp_1", "model": "m" } }),
+        json!({ "type": "response.output_item.added", "output_index": 0,
                     "item": { "id": "ws_1", "type": "web_search_call", "status": "in_progress" } }),
-                json!({ "type": "response.web_search_call.searching", "output_index": 0, "item_id": "ws_1" }),
-                json!({ "type": "response.output_item.done", "output_index": 0, "item": call }),
-                json!({ "type": "response.output_item.done", "output_index": 1, "item": message }),
-                json!({ "type": "response.completed", "response": { "id": "resp_1", "status": "completed",
+        json!({ "type": "response.web_search_call.searching", "output_index": 0, "item_id": "ws_1" }),
+        json!({ "type": "response.output_item.done", "output_index": 0, "item": call }),
+        json!({ "type": "response.output_item.done", "output_index": 1, "item": message }),
+        json!({ "type": "response.completed", "response": { "id": "resp_1", "status": "completed",
                     "output": [], "usage": { "input_tokens": 1, "output_tokens": 1 } } }),
-            ])
-        }
-        "anthropic" => {
-            let found = json!([{ "type": "web_search_result", "url": url, "title": title, "encrypted_content": "e" }]);
-            let source = json!({ "type": "web_search_result_location", "url": url, "title": title,
+    ])
+}
+
+fn messages() -> String {
+    let (url, title) = PAGE;
+    let found = json!([{ "type": "web_search_result", "url": url, "title": title, "encrypted_content": "e" }]);
+    let source = json!({ "type": "web_search_result_location", "url": url, "title": title,
                 "cited_text": "c", "encrypted_index": "i" });
-            let start = |index: u32, block: Value| json!({ "type": "content_block_start", "index": index, "content_block": block });
-            let delta = |index: u32, delta: Value| json!({ "type": "content_block_delta", "index": index, "delta": delta });
-            let stop = |index: u32| json!({ "type": "content_block_stop", "index": index });
-            named(&[
-                json!({ "type": "message_start", "message": { "id": "msg_1", "type": "message", "role": "assistant",
+    let start = |index: u32, block: Value| json!({ "type": "content_block_start", "index": index, "content_block": block });
+    let delta = |index: u32, delta: Value| json!({ "type": "content_block_delta", "index": index, "delta": delta });
+    let stop = |index: u32| json!({ "type": "content_block_stop", "index": index });
+    named(&[
+        json!({ "type": "message_start", "message": { "id": "msg_1", "type": "message", "role": "assistant",
                     "model": "m", "content": [], "usage": { "input_tokens": 1, "output_tokens": 1 } } }),
-                start(
-                    0,
-                    json!({ "type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {} }),
-                ),
-                delta(
-                    0,
-                    json!({ "type": "input_json_delta", "partial_json": "{\"query\": \"rust" }),
-                ),
-                delta(0, json!({ "type": "input_json_delta", "partial_json": " 2026\"}" })),
-                stop(0),
-                start(
-                    1,
-                    json!({ "type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": found }),
-                ),
-                stop(1),
-                start(2, json!({ "type": "text", "text": "" })),
-                delta(2, json!({ "type": "text_delta", "text": "Found" })),
-                delta(2, json!({ "type": "citations_delta", "citation": source })),
-                stop(2),
-                json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn" }, "usage": { "output_tokens": 9 } }),
-                json!({ "type": "message_stop" }),
-            ])
-        }
-        _ => {
-            let grounding = json!({ "webSearchQueries": ["rust 2026"],
+        start(
+            0,
+            json!({ "type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {} }),
+        ),
+        delta(0, json!({ "type": "input_json_delta", "partial_json": "{\"query\": \"rust" })),
+        delta(0, json!({ "type": "input_json_delta", "partial_json": " 2026\"}" })),
+        stop(0),
+        start(
+            1,
+            json!({ "type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": found }),
+        ),
+        stop(1),
+        start(2, json!({ "type": "text", "text": "" })),
+        delta(2, json!({ "type": "text_delta", "text": "Found" })),
+        delta(2, json!({ "type": "citations_delta", "citation": source })),
+        stop(2),
+        json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn" }, "usage": { "output_tokens": 9 } }),
+        json!({ "type": "message_stop" }),
+    ])
+}
+
+fn chunks() -> String {
+    let (url, title) = PAGE;
+    let grounding = json!({ "webSearchQueries": ["rust 2026"],
                 "groundingChunks": [{ "web": { "uri": url, "title": title } }],
                 "groundingSupports": [{ "segment": { "startIndex": 0, "endIndex": 5, "text": "Found" }, "groundingChunkIndices": [0] }] });
-            let chunk = |text: &str, more: Value| {
-                let mut candidate = json!({ "content": { "role": "model", "parts": [{ "text": text }] }, "index": 0 });
-                for (name, value) in more.as_object().expect("members") {
-                    candidate[name] = value.clone();
-                }
-                let usage = json!({ "promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2 });
-                let chunk = json!({ "candidates": [candidate], "usageMetadata": usage, "modelVersion": "m", "responseId": "r" });
-                format!("data: {chunk}\r\n\r\n")
-            };
-            chunk("Fou", json!({ "groundingMetadata": {} }))
-                + &chunk("nd", json!({ "finishReason": "STOP", "groundingMetadata": grounding }))
+    let chunk = |text: &str, more: Value| {
+        let mut candidate =
+            json!({ "content": { "role": "model", "parts": [{ "text": text }] }, "index": 0 });
+        for (name, value) in more.as_object().expect("members") {
+            candidate[name] = value.clone();
         }
-    }
+        let usage =
+            json!({ "promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2 });
+        let chunk = json!({ "candidates": [candidate], "usageMetadata": usage, "modelVersion": "m", "responseId": "r" });
+        format!("data: {chunk}\r\n\r\n")
+    };
+    chunk("Fou", json!({ "groundingMetadata": {} }))
+        + &chunk("nd", json!({ "finishReason": "STOP", "groundingMetadata": grounding }))
 }
 
 /// A question that wants a search, where it is posted to, and how.
