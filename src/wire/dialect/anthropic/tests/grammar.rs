@@ -9,7 +9,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{call, events};
-use crate::wire::chat::{Citation, Delta, End, Fault, Kind, Scheme, Stop, Usage};
+use crate::wire::chat::{
+    Citation, Delta, End, Fault, Kind, Scheme, SearchResult, SearchRun, Stop, Usage,
+};
 use crate::wire::dialect::anthropic::Anthropic;
 use crate::wire::dialect::{CallerDialect, Mode};
 use crate::wire::framing::Frame;
@@ -154,6 +156,7 @@ enum Step {
     Usage(u64),
     Stop(u8),
     Citation,
+    Search,
     Other,
 }
 
@@ -169,6 +172,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..100_u64).prop_map(Step::Usage),
         1 => (0..9_u8).prop_map(Step::Stop),
         1 => Just(Step::Citation),
+        1 => Just(Step::Search),
         1 => Just(Step::Other),
     ]
 }
@@ -229,6 +233,10 @@ fn deltas(steps: &[Step]) -> (Vec<Delta<'static>>, Vec<&'static str>) {
             Step::Citation => Delta::Citation(Citation {
                 url: Some("https://a.example/".to_owned()),
                 ..Citation::default()
+            }),
+            Step::Search => Delta::Search(SearchRun {
+                queries: vec!["q".to_owned()],
+                results: vec![SearchResult::default()],
             }),
             Step::Other => Delta::Text { choice: 1, text: cow("not shown") },
         });
