@@ -8,15 +8,26 @@ use serde_json::Value as Json;
 use super::raw::{Reader, Table, one_of};
 use super::tree::{Node, Value};
 use super::{preset, units};
-use crate::wire::adapt::settings::{Instructions, Settings};
+use crate::wire::adapt::settings::{HostedTools, Instructions, Settings};
 use crate::wire::dialect::{Hosting, Quirks};
 
 /// The fields of a provider.
-pub(super) const OF_PROVIDER: [&str; 7] =
-    ["system_messages", "max_output", "drop", "set", "prompt_cache", "strict", "betas"];
+pub(super) const OF_PROVIDER: [&str; 8] = [
+    "system_messages",
+    "max_output",
+    "drop",
+    "set",
+    "hosted_tools",
+    "prompt_cache",
+    "strict",
+    "betas",
+];
 
 /// The fields of a target.
-pub(super) const OF_TARGET: [&str; 3] = ["max_output", "drop", "set"];
+pub(super) const OF_TARGET: [&str; 4] = ["max_output", "drop", "set", "hosted_tools"];
+
+/// Members of bodies that declare hosted tools, in one dialect or another.
+const DECLARING: [&str; 3] = ["tools", "web_search_options", "mcp_servers"];
 
 /// Where an operator can say that instructions are taken.
 const PLACES: [&str; 2] = ["anywhere", "first"];
@@ -65,6 +76,9 @@ pub(super) fn of_target(
     settings.set.retain(|(name, _)| own.set.iter().all(|(set, _)| set != name));
     settings.drop.extend(own.drop);
     settings.set.extend(own.set);
+    if table.get("hosted_tools").is_some() {
+        settings.hosted_tools = own.hosted_tools;
+    }
     Arc::new(quirks)
 }
 
@@ -87,11 +101,27 @@ fn both(reader: &mut Reader<'_>, table: &Table<'_>) -> Settings {
         reader.report(table.at, message);
     }
     Settings {
+        hosted_tools: hosted_tools(reader, table, &drop),
         max_output: reader.field(table, "max_output", ("a number of tokens above zero", count)),
         drop,
         set,
         ..Settings::default()
     }
+}
+
+/// What happens to hosted tools. To map or to reject what is dropped anyway is a contradiction.
+fn hosted_tools(reader: &mut Reader<'_>, table: &Table<'_>, drop: &[String]) -> HostedTools {
+    let words = one_of(HostedTools::ALL.iter().map(|(name, _)| *name));
+    let stated = reader.field(table, "hosted_tools", (words.as_str(), HostedTools::by_name));
+    let dropped = drop.iter().find(|name| DECLARING.contains(&name.as_str()));
+    let kept = stated.filter(|setting| *setting != HostedTools::Drop);
+    if let (Some(_), Some(name)) = (kept, dropped) {
+        let message = format!(
+            "`drop` removes `{name}`, which `hosted_tools` does not; expected `hosted_tools: drop`, or `drop` without it"
+        );
+        reader.report(table.at, message);
+    }
+    stated.unwrap_or_default()
 }
 
 fn texts(

@@ -3,6 +3,7 @@
 //! Upstream requests are built from nothing: an allow-list decides what of a caller's headers goes
 //! along, and the operator alone decides where to.
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -99,16 +100,14 @@ impl From<Error> for Box<Failure> {
 pub fn request_body(order: &Order, target: &Target) -> Result<Written, Fault> {
     let dialect = target.provider.dialect;
     let wanted = wanted(order, target);
+    let strict = order.headers.get(STRICT).is_some_and(|value| value == "true");
     if is_verbatim(order, &target.provider) {
         let header = |name: &str| Some(order.headers.get(name)?.to_str().ok()?.to_owned());
-        let body = dialect.edit_hosted(&order.body, &wanted, &header)?;
-        let body = adapt::override_members(body, &target.quirks.settings, dialect.output_limits())?;
-        return Ok(Written { body, ..Written::default() });
+        return adapt::pass(&order.body, (order.dialect, dialect), &wanted, strict, &header);
     }
     let pair = (order.dialect, dialect);
     let read = order.dialect.decode_request(order.call.form, &mended(&order.body));
     let mut request = read.map_err(|fault| refusal::told(fault, None, pair))?;
-    let strict = order.headers.get(STRICT).is_some_and(|value| value == "true");
     adapt::write(&mut request, dialect, &wanted, strict)
         .map_err(|fault| refusal::told(fault, Some(&request), pair))
 }
@@ -279,8 +278,8 @@ fn request(order: &Order, target: &Target, body: String) -> Result<reqwest::Requ
     Ok(request)
 }
 
-/// The names of the hints that a request had to leave out, as its caller knows them.
-fn dropped(order: &Order, names: &[&'static str]) -> Option<HeaderValue> {
+/// The names of what a request had to leave out, as its caller knows them.
+fn dropped(order: &Order, names: &[Cow<'static, str>]) -> Option<HeaderValue> {
     let own = names.iter().map(|name| order.dialect.own_name(name).unwrap_or(name));
     let names = own.collect::<Vec<_>>().join(", ");
     HeaderValue::from_str(&names).ok().filter(|names| !names.is_empty())

@@ -17,6 +17,7 @@ pub mod error_body;
 pub mod finish;
 pub mod framing;
 pub mod free_text;
+pub mod hosted_body;
 pub mod json;
 pub mod json_array;
 pub mod logprobs;

@@ -6,7 +6,9 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use streamgate::wire::chat::{Citation, Deadline, Delta, End, Fault, Kind, Scheme, Stop, Usage};
+use streamgate::wire::chat::{
+    Citation, Deadline, Delta, End, Fault, Kind, Scheme, SearchResult, SearchRun, Stop, Usage,
+};
 use streamgate::wire::dialect::{CallerDialect, Mode, caller_dialects};
 use streamgate::wire::framing::Frame;
 
@@ -24,6 +26,7 @@ enum Move {
     Signature(bool),
     Redacted,
     Citation,
+    Search,
     Logprobs(u32),
     Usage(u64),
     Stop(u32, u8),
@@ -40,6 +43,7 @@ fn moves(choices: u32) -> impl Strategy<Value = Vec<Move>> {
         1 => any::<bool>().prop_map(Move::Signature),
         1 => Just(Move::Redacted),
         1 => Just(Move::Citation),
+        1 => Just(Move::Search),
         1 => choice.clone().prop_map(Move::Logprobs),
         1 => (0_u64..1000).prop_map(Move::Usage),
         1 => (choice, any::<u8>()).prop_map(|(c, r)| Move::Stop(c, r)),
@@ -105,6 +109,11 @@ fn script(moves: &[Move]) -> (Vec<Delta<'static>>, Vec<Choice>) {
             }
             Move::Redacted => {
                 Delta::RedactedReasoning { data: "b3A=".into(), scheme: Scheme::Anthropic }
+            }
+            Move::Search => {
+                let queries = vec!["q".to_owned()];
+                let found = SearchResult { url: "u".to_owned(), title: String::new() };
+                Delta::Search(SearchRun { queries, results: vec![found] })
             }
             Move::Citation => {
                 let url = Some("https://example.org".into());

@@ -37,6 +37,8 @@ mod handshakes;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
+mod hosted;
+#[cfg(test)]
 mod idle;
 #[cfg(test)]
 mod limits;

@@ -81,6 +81,25 @@ fn rows() -> Vec<Row> {
     ]
 }
 
+/// The rows of hosted tools, the last of the table.
+fn hosted_rows() -> Vec<Row> {
+    let chat = "openai-chat";
+    let search = json!({ "type": "web_search" });
+    let function = json!({ "type": "function", "function": { "name": "f" } });
+    vec![
+        ("web search", chat, json!({ "tools": [search] }), "earch"),
+        ("web search beside functions", chat, json!({ "tools": [search, function] }), "earch"),
+        (
+            "pages by their address",
+            "anthropic",
+            json!({ "max_tokens": 9, "tools": [{ "type": "web_fetch_20250910", "name": "web_fetch" }] }),
+            "",
+        ),
+        ("code execution", chat, json!({ "tools": [{ "type": "code_interpreter" }] }), "code"),
+        ("other hosted tools", chat, json!({ "tools": [{ "type": "file_search" }] }), ""),
+    ]
+}
+
 /// The cells of the table's lines, its head first.
 fn table(page: &str) -> Vec<Vec<&str>> {
     let section = page.split("## What becomes of a request\n").nth(1).expect("the section");
@@ -94,7 +113,7 @@ fn the_page_says_what_becomes_of_a_request() {
     let page = include_str!("../../docs/dialects.md");
     let table = table(page);
     let (head, lines) = table.split_first().expect("a head");
-    let rows = rows();
+    let rows = [rows(), hosted_rows()].concat();
     assert_eq!(lines.len(), rows.len(), "a row without a test, or a test without a row");
     let quirks = Quirks::default();
     let mut failures = Vec::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::{Config, Limits, Otlp, digest, key_line, load, new_key, units, without_file};
 use super::{Dir, env, load_text};
-use crate::wire::adapt::settings::Instructions;
+use crate::wire::adapt::settings::{HostedTools, Instructions};
 
 /// A valid `auth` section.
 const AUTH: &str = "auth: { keys: [{ name: a, sha256: \"00000000000000000000000000000000000000000000000000000000000000ff\" }] }\n";
@@ -26,10 +26,10 @@ fn the_example_file_is_valid() {
 #[test]
 fn requests_are_adjusted_by_provider_and_by_target() {
     let config = with_auth(
-        "providers:\n  p: { dialect: openai-chat, drop: [user], set: { a: 1, b: x, c: { d: [true] } }, strict: true, prompt_cache: \"off\" }\n  \
+        "providers:\n  p: { dialect: openai-chat, drop: [user], set: { a: 1, b: x, c: { d: [true] } }, strict: true, prompt_cache: \"off\", hosted_tools: drop }\n  \
          v: { preset: vllm }\n  b: { dialect: anthropic, hosting: bedrock }\n  \
          o: { dialect: anthropic, hosting: bedrock, betas: [x-1] }\n\
-         models:\n  m: { targets: [{ provider: p, model: y, max_output: 9, drop: [a], set: { user: u } }, { provider: p, model: z }] }\n",
+         models:\n  m: { targets: [{ provider: p, model: y, max_output: 9, drop: [a], set: { user: u }, hosted_tools: refuse }, { provider: p, model: z }] }\n",
     );
     let settings = |name: &str| &config.providers[name].quirks.settings;
     let set = |name: &str, json: &str| (name.to_owned(), json.to_owned());
@@ -43,6 +43,9 @@ fn requests_are_adjusted_by_provider_and_by_target() {
     let aimed = &targets[0].quirks.settings;
     assert_eq!(aimed.max_output, Some(9));
     assert_eq!(aimed.drop, ["a"]);
+    assert_eq!(settings("p").hosted_tools, HostedTools::Drop);
+    assert_eq!(aimed.hosted_tools, HostedTools::Refuse);
+    assert_eq!(settings("v").hosted_tools, HostedTools::Map);
     let expected = [own[1].clone(), own[2].clone(), set("user", "\"u\"")];
     assert_eq!(aimed.set, expected);
     assert_eq!(&targets[1].quirks.settings, settings("p"));
@@ -60,6 +63,9 @@ fn settings_that_contradict_each_other_are_told() {
         ("system_messages: apart", "one of `anywhere`, `first`"),
         ("drop: [a..b]", "the name of a member"),
         ("prompt_cache: maybe", "`auto` or `off`"),
+        ("hosted_tools: maybe", "one of `map`, `drop`, `refuse`"),
+        ("hosted_tools: map, drop: [tools]", "`drop` removes `tools`"),
+        ("hosted_tools: refuse, drop: [web_search_options]", "`drop` removes `web_search_options`"),
     ] {
         let text = format!("{AUTH}providers: {{ p: {{ dialect: openai-chat, {fields} }} }}\n");
         let problems = load_text(text).unwrap_err();

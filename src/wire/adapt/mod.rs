@@ -8,11 +8,12 @@ use std::borrow::Cow;
 
 use super::body::refuse;
 use super::chat::{Delta, Fault, Request, ToolForms};
-use super::dialect::{Dialect, Target};
+use super::dialect::{CallerDialect, Dialect, Target};
 
 mod bounds;
 mod cache;
 mod history;
+mod hosted;
 mod instructions;
 mod media;
 mod names;
@@ -24,29 +25,44 @@ mod verbatim;
 
 use rules::Rules;
 pub use tools::Names;
-pub use verbatim::override_members;
+use verbatim::override_members;
 
 /// A request as it is sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Written {
     /// The body.
     pub body: String,
-    /// The hints that were left out, by the names of [`Request`]'s fields.
-    pub dropped: Vec<&'static str>,
+    /// What was left out: hints by the names of [`Request`]'s fields, hosted tools by their places in
+    /// the caller's request.
+    pub dropped: Vec<Cow<'static, str>>,
     /// Names of tools that were replaced, which answers will say.
     pub names: Names,
     /// What the request's tools are in the caller's dialect.
     pub tool_forms: ToolForms,
 }
 
-/// The hints that are left out.
+/// What is left out.
 #[derive(Debug, Default)]
-struct Dropped(Vec<&'static str>);
+struct Dropped(Vec<Cow<'static, str>>);
 
 impl Dropped {
-    fn note(&mut self, name: &'static str) {
+    fn note(&mut self, name: impl Into<Cow<'static, str>>) {
+        let name = name.into();
         if !self.0.contains(&name) {
             self.0.push(name);
+        }
+    }
+
+    /// Rejects a strict request of which anything is left out.
+    fn checked(self, strict: bool) -> Result<Vec<Cow<'static, str>>, Fault> {
+        match self.0.first().filter(|_| strict) {
+            None => Ok(self.0),
+            Some(name) => {
+                let place = name.split(' ').next().unwrap_or(name);
+                let what =
+                    "would be left out for this model, which a strict request does not allow";
+                Err(refuse(place, what))
+            }
         }
     }
 }
@@ -60,9 +76,10 @@ pub fn write(
     strict: bool,
 ) -> Result<Written, Fault> {
     let settings = &target.quirks.settings;
-    let mut rules = Rules::of(dialect.name(), target.model);
+    let mut rules = Rules::of(dialect.name(), target.quirks.hosting, target.model);
     rules.instructions = settings.instructions.unwrap_or(rules.instructions);
     let mut dropped = Dropped::default();
+    hosted::adapt(request, &rules, settings, &mut dropped)?;
     bounds::adapt(request, &rules, settings, &mut dropped);
     history::settle(&mut request.messages);
     instructions::place(&mut request.messages, rules.instructions);
@@ -77,15 +94,28 @@ pub fn write(
     tools::identify(request, &rules);
     history::begin_and_end(&mut request.messages, rules.user_first, rules.user_last);
     cache::mark(request, rules.cache, settings.prompt_cache);
-    let dropped = dropped.0;
-    if let Some(name) = dropped.first().filter(|_| strict || settings.strict) {
-        let what = "would be left out for this model, which a strict request does not allow";
-        return Err(refuse(name, what));
-    }
+    let dropped = dropped.checked(strict || settings.strict)?;
     let body = dialect.encode_request(request, target)?;
     let body = override_members(body, settings, &[])?;
     let tool_forms = std::mem::take(&mut request.tool_forms);
     Ok(Written { body, dropped, names, tool_forms })
+}
+
+/// Writes the caller's own JSON for an upstream of the same dialect: surgical edits, and what the operator
+/// says of hosted tools and of members. `header` gives the caller's headers that would be forwarded.
+pub fn pass(
+    body: &str,
+    (caller, dialect): (&dyn CallerDialect, &dyn Dialect),
+    target: &Target<'_>,
+    strict: bool,
+    header: &dyn Fn(&str) -> Option<String>,
+) -> Result<Written, Fault> {
+    let settings = &target.quirks.settings;
+    let (body, dropped) = hosted::without(body, caller, settings)?;
+    let dropped = dropped.checked(strict || settings.strict)?;
+    let body = dialect.edit_hosted(&body, target, header)?;
+    let body = override_members(body, settings, dialect.output_limits())?;
+    Ok(Written { body, dropped, ..Written::default() })
 }
 
 /// Gives tools their own names back in what an upstream says.

@@ -5,6 +5,7 @@
 use std::sync::LazyLock;
 
 use super::settings::Instructions;
+use crate::wire::dialect::Hosting;
 
 /// The table. One row a line: dialect, models, rule, value, source.
 const TABLE: &str = include_str!("rules.txt");
@@ -100,6 +101,8 @@ pub(super) struct Rules {
     pub(super) images: Media,
     pub(super) schemas: Schemas,
     pub(super) cache: Marks,
+    /// The hosted tools that its vendor runs, and what can be said of them.
+    hosted: &'static str,
 }
 
 impl Default for Rules {
@@ -131,9 +134,25 @@ impl Default for Rules {
             images: all,
             schemas: Schemas::default(),
             cache: Marks::default(),
+            hosted: "",
         }
     }
 }
+
+/// Hosted tools, what can be said of them, and `functions`: they may stand beside functions.
+const HOSTED: [&str; 11] = [
+    "web_search",
+    "web_fetch",
+    "code_execution",
+    "allowed_domains",
+    "blocked_domains",
+    "cached_only",
+    "user_location",
+    "max_uses",
+    "search_context_size",
+    "forced",
+    "functions",
+];
 
 /// One row of the table.
 #[derive(Debug, Clone)]
@@ -150,7 +169,7 @@ struct DialectRules {
     dialect: &'static str,
     /// Those that hold for all models, in one.
     general: Rules,
-    /// Those that hold for some models. None of them precedes a general row of the same rule.
+    /// Those that hold for some models, or on a platform only. None of them precedes a general row of the same rule.
     special: Vec<Row>,
 }
 
@@ -167,7 +186,7 @@ static DIALECTS: LazyLock<Vec<DialectRules>> = LazyLock::new(|| {
             dialects.len() - 1
         });
         let Some(rules) = dialects.get_mut(at) else { continue };
-        if row.models.is_empty() {
+        if row.models.is_empty() && !row.dialect.contains('@') {
             // The tests parse every row.
             rules.general.apply(row.rule, row.value).unwrap_or_default();
         } else {
@@ -190,17 +209,23 @@ fn row(line: &'static str) -> Option<Row> {
 }
 
 impl Rules {
-    /// The rules for a model of an upstream of this dialect.
-    pub(super) fn of(dialect: &str, model: &str) -> Self {
-        let Some(known) = DIALECTS.iter().find(|rules| rules.dialect == dialect) else {
-            return Self::default();
-        };
+    /// The rules for a model of an upstream of this dialect, on this platform.
+    pub(super) fn of(dialect: &str, hosting: Option<Hosting>, model: &str) -> Self {
+        let named = |name: &str| DIALECTS.iter().find(|rules| rules.dialect == name);
+        let Some(known) = named(dialect) else { return Self::default() };
         let mut rules = known.general.clone();
         let words: Vec<&str> = words(model).collect();
-        for row in known.special.iter().filter(|row| row.holds(&words)) {
+        let platform = hosting.and_then(|host| named(&format!("{dialect}@{}", host.name())));
+        let special = platform.into_iter().flat_map(|rules| &rules.special);
+        for row in known.special.iter().chain(special).filter(|row| row.holds(&words)) {
             rules.apply(row.rule, row.value).unwrap_or_default();
         }
         rules
+    }
+
+    /// Whether the upstream's vendor runs a hosted tool, or knows a word about one.
+    pub(super) fn runs(&self, word: &str) -> bool {
+        self.hosted.split(' ').any(|known| known == word)
     }
 
     /// Sets one rule. `None`: there is no such rule, or no such value of it.
@@ -249,6 +274,10 @@ impl Rules {
                 let most = value.split(' ').next()?.parse().ok()?;
                 self.cache = Marks { most, tools: has("tools"), auto: has("auto") };
             }
+            "hosted" => {
+                let known = |word| value == "-" || HOSTED.contains(&word);
+                self.hosted = value.split(' ').all(known).then_some(value)?;
+            }
             _ => return None,
         }
         Some(())
@@ -258,7 +287,8 @@ impl Rules {
 impl Row {
     /// Whether it is about a model, given what of its name begins with each of its words.
     fn holds(&self, words: &[&str]) -> bool {
-        self.models.iter().any(|name| words.iter().any(|rest| rest.starts_with(name)))
+        let named = |name: &&str| words.iter().any(|rest| rest.starts_with(name));
+        self.models.is_empty() || self.models.iter().any(named)
     }
 }
 
@@ -301,7 +331,10 @@ mod tests {
         let said = |line: &&str| !line.is_empty() && !line.starts_with('#');
         for line in TABLE.lines().filter(said) {
             let row = row(line).unwrap_or_else(|| panic!("{line}"));
-            assert!(by_name(row.dialect).is_some(), "{line}");
+            let (dialect, host) = row.dialect.split_once('@').unzip();
+            assert!(by_name(dialect.unwrap_or(row.dialect)).is_some(), "{line}");
+            let known = |host| Hosting::ALL.iter().any(|hosting| hosting.name() == host);
+            assert!(host.is_none_or(known), "{line}");
             assert!(Rules::default().apply(row.rule, row.value).is_some(), "{line}");
         }
         assert_eq!(ROWS.len(), TABLE.lines().filter(said).count());
@@ -323,7 +356,7 @@ mod tests {
 
     #[test]
     fn models_are_known_by_how_a_word_of_their_names_begins() {
-        let most = |dialect, model| Rules::of(dialect, model).output_most;
+        let most = |dialect, model| Rules::of(dialect, None, model).output_most;
         for (dialect, model, expected) in [
             ("openai-chat", "gpt-4o", Some(16_384)),
             ("openai-chat", "openai/gpt-4o-mini", Some(16_384)),
@@ -339,7 +372,10 @@ mod tests {
         ] {
             assert_eq!(most(dialect, model), expected, "{model}");
         }
-        assert_eq!(Rules::of("openai-chat", "gpt-5-chat-latest").efforts, Some("-"));
-        assert_eq!(Rules::of("openai-chat", "gpt-5-mini").efforts, Some("minimal low medium high"));
+        assert_eq!(Rules::of("openai-chat", None, "gpt-5-chat-latest").efforts, Some("-"));
+        assert_eq!(
+            Rules::of("openai-chat", None, "gpt-5-mini").efforts,
+            Some("minimal low medium high")
+        );
     }
 }

@@ -28,6 +28,30 @@ impl Instructions {
     }
 }
 
+/// What happens to tools that the caller's vendor would run itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HostedTools {
+    /// They become the equivalents of the upstream's vendor; without one they are left out where the
+    /// request still means the same.
+    #[default]
+    Map,
+    /// They are left out.
+    Drop,
+    /// Requests with them are rejected.
+    Refuse,
+}
+
+impl HostedTools {
+    /// Every one, by its name in the configuration.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("map", Self::Map), ("drop", Self::Drop), ("refuse", Self::Refuse)];
+
+    /// Finds one by its name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, setting)| *setting)
+    }
+}
+
 /// Settings of a provider, or of a target, for the requests that are sent there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -39,6 +63,8 @@ pub struct Settings {
     pub drop: Vec<String>,
     /// Members of the body that are set, each with its JSON.
     pub set: Vec<(String, String)>,
+    /// What happens to tools that the caller's vendor would run itself.
+    pub hosted_tools: HostedTools,
     /// Prompts are marked for caching where the caller's vendor would cache by itself.
     pub prompt_cache: bool,
     /// A hint that would be left out is refused instead.
@@ -54,6 +80,7 @@ impl Default for Settings {
             max_output: None,
             drop: Vec::new(),
             set: Vec::new(),
+            hosted_tools: HostedTools::Map,
             prompt_cache: true,
             strict: false,
             betas: None,

@@ -81,7 +81,7 @@ fn choose(request: &mut Request, rules: &Rules, dropped: &mut Dropped) {
 }
 
 /// Adds a text to what the user said last.
-fn ask(request: &mut Request, words: String) {
+pub(super) fn ask(request: &mut Request, words: String) {
     let last = request.messages.last_mut().filter(|message| message.role == Role::User);
     if let Some(message) = last {
         message.parts.push(Part::Text(words));
@@ -93,7 +93,7 @@ fn ask(request: &mut Request, words: String) {
 
 /// Calls of earlier turns want their tools declared. None of those that were not offered may be called.
 fn declare(request: &mut Request, rules: &Rules) {
-    if !rules.tools_declared || !request.tools.is_empty() {
+    if !rules.tools_declared || request.has_tools() {
         return;
     }
     for part in request.messages.iter().flat_map(|message| &message.parts) {

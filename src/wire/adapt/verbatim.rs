@@ -10,7 +10,7 @@ use crate::wire::json::{self, Members, is_null};
 
 /// Bounds the limit on output, which stands in one of `limits`, and leaves out and sets the members
 /// that the operator names.
-pub fn override_members(
+pub(super) fn override_members(
     body: String,
     settings: &Settings,
     limits: &[&str],

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Fault, Scheme};
+use super::{Fault, Scheme, SearchRun};
 
 /// One unit of meaning in an answer. Borrowed from the frame it was read in.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,6 +80,8 @@ pub enum Delta<'f> {
     },
     /// A source for a stretch of the answer.
     Citation(Citation),
+    /// The vendor has searched the web for the answer. May follow the text that it is about.
+    Search(SearchRun),
     /// Something of the vendor's own that the vocabulary does not hold, such as a hosted tool at
     /// work. Lost in translation, but progress all the same.
     Opaque,
@@ -101,7 +103,10 @@ impl Delta<'_> {
         !self.output().is_empty()
             || matches!(
                 self,
-                Self::RedactedReasoning { .. } | Self::Signature { .. } | Self::Opaque
+                Self::RedactedReasoning { .. }
+                    | Self::Signature { .. }
+                    | Self::Search(_)
+                    | Self::Opaque
             )
     }
 

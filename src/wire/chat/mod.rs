@@ -5,6 +5,7 @@
 
 mod delta;
 mod end;
+mod hosted;
 mod operator_fault;
 mod rendered;
 mod request;
@@ -12,6 +13,7 @@ mod tool_form;
 
 pub use delta::{Citation, Delta, Origin, Stop, Usage};
 pub use end::{Deadline, End, Fault, Kind};
+pub use hosted::{HostedKind, HostedTool, Location, SearchResult, SearchRun, WebAccess};
 pub use rendered::{Parameters, Rendered};
 pub use request::{
     CacheMark, Document, Format, Image, Message, Part, Reasoning, Request, Role, Scheme, Signature,

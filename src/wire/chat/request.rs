@@ -2,6 +2,7 @@
 
 use serde_json::value::RawValue;
 
+use super::HostedTool;
 use super::tool_form::ToolForms;
 
 /// A chat request, whatever dialect it came in.
@@ -13,6 +14,8 @@ pub struct Request {
     pub tools: Vec<Tool>,
     /// What those of them are in the caller's dialect that are no functions of the same name there.
     pub tool_forms: ToolForms,
+    /// Tools that the vendor runs itself.
+    pub hosted: Vec<HostedTool>,
     /// How the model may use them; `None` leaves the choice to the upstream's default.
     pub tool_choice: Option<ToolChoice>,
     /// Whether several tools may be called in one turn.
@@ -71,7 +74,12 @@ impl Request {
     /// Whether the model has to call a tool.
     pub fn forces_a_call(&self) -> bool {
         let forced = matches!(self.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
-        forced && !self.tools.is_empty()
+        forced && !self.tools.is_empty() || self.hosted.iter().any(|tool| tool.forced)
+    }
+
+    /// Whether there are tools of any kind.
+    pub fn has_tools(&self) -> bool {
+        !self.tools.is_empty() || !self.hosted.is_empty()
     }
 }
 

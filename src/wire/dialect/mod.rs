@@ -7,7 +7,7 @@ use std::fmt::Write;
 use bytes::{Bytes, BytesMut};
 
 use super::adapt::settings::Settings;
-use super::chat::{Delta, End, Fault, Kind, Rendered, Request, ToolForms};
+use super::chat::{Delta, End, Fault, HostedTool, Kind, Rendered, Request, ToolForms};
 use super::framing::{Frame, Framing};
 use super::reset;
 
@@ -180,6 +180,11 @@ pub trait CallerDialect: Sync {
     }
     /// Reads a whole request, for translation. Says which field is wrong or cannot be translated.
     fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault>;
+    /// The hosted tools of a request, and the request without them, every other byte as it was. `None`:
+    /// there are none.
+    fn split_hosted_tools(&self, _body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
+        Ok(None)
+    }
     /// What callers of this dialect call a field of [`Request`], where that is another name.
     fn own_name(&self, _field: &str) -> Option<&'static str> {
         None

@@ -62,6 +62,8 @@ struct Reading {
     open: Option<String>,
     delta_seen: bool,
     signed: bool,
+    /// The id of a search whose results have not come.
+    search: Option<String>,
 }
 
 /// Reads a translated stream. Usage always comes, asked for or not.
@@ -159,6 +161,17 @@ impl Reading {
                 })?;
                 self.choice.tools.push(tool(block, &self.choice.tools)?);
             }
+            "server_tool_use" => {
+                must(block["input"] == Value::Object(serde_json::Map::new()), || {
+                    format!("input in {block}")
+                })?;
+                self.search = Some(string(block, "id")?);
+            }
+            "web_search_tool_result" => {
+                results(block)?;
+                let id = self.search.take();
+                must(id == Some(string(block, "tool_use_id")?), || format!("no search: {block}"))?;
+            }
             _ => return Err(format!("unknown block {block}")),
         }
         self.open = Some(kind);
@@ -185,10 +198,25 @@ impl Reading {
                 let tool = self.choice.tools.last_mut().ok_or("no tool")?;
                 tool.arguments.push_str(&string(delta, "partial_json")?);
             }
+            ("server_tool_use", "input_json_delta") => {
+                let input: Value = serde_json::from_str(&string(delta, "partial_json")?)
+                    .map_err(|error| error.to_string())?;
+                string(&input, "query")?;
+            }
             (open, kind) => return Err(format!("{kind} in a block of {open}")),
         }
         Ok(())
     }
+}
+
+/// What a search found, as the vendor's SDKs read it.
+fn results(block: &Value) -> Result<(), String> {
+    for found in block["content"].as_array().ok_or("no results")? {
+        must(found["type"] == "web_search_result", || format!("{found}"))?;
+        let texts = ["url", "title", "encrypted_content"];
+        texts.iter().try_for_each(|name| string(found, name).map(drop))?;
+    }
+    Ok(())
 }
 
 fn envelope(message: &Value) -> Result<(), String> {
@@ -247,6 +275,8 @@ pub(crate) fn answer(bytes: &[u8]) -> Result<View, String> {
                 tool.arguments = block["input"].to_string();
                 choice.tools.push(tool);
             }
+            "server_tool_use" => drop(string(&block["input"], "query")?),
+            "web_search_tool_result" => results(block)?,
             _ => return Err(format!("unknown block {block}")),
         }
     }

@@ -246,7 +246,9 @@ impl Reading {
             _ => {
                 let open = self.open.as_ref().ok_or_else(|| format!("{kind} outside an item"))?;
                 must(open["id"] == value["item_id"], || format!("item_id of {value}"))?;
-                if kind.contains("_part.") {
+                if kind.starts_with("response.web_search_call.") {
+                    must(open["type"] == "web_search_call", || format!("{kind} in {open}"))
+                } else if kind.contains("_part.") {
                     self.part_event(kind, value)
                 } else {
                     self.fragment(kind, value)
@@ -424,6 +426,13 @@ fn said(item: &Value, choice: &mut Choice) -> Result<(), String> {
             let text = if kind == "function_call" { "arguments" } else { "input" };
             let (name, arguments) = (string(item, "name")?, string(item, text)?);
             choice.tools.push(Tool { id, name, arguments });
+        }
+        "web_search_call" => {
+            must(item["action"]["type"] == "search", || format!("action of {item}"))?;
+            string(&item["action"], "query")?;
+            for source in item["action"]["sources"].as_array().ok_or("no sources")? {
+                must(!string(source, "url")?.is_empty(), || format!("{source}"))?;
+            }
         }
         _ => return Err(format!("unknown item {item}")),
     }

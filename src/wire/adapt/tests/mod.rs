@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+mod hosted;
 mod values;
 
 use super::settings::Instructions;

@@ -18,6 +18,7 @@ pub(super) struct Answer {
     estimate: u64,
     stop: Option<Stop>,
     called_tools: bool,
+    searches: u64,
     refused: bool,
 }
 
@@ -30,6 +31,7 @@ impl Answer {
             estimate: call.input_estimate,
             stop: None,
             called_tools: false,
+            searches: 0,
             refused: false,
         }
     }
@@ -42,6 +44,7 @@ impl Answer {
             Delta::Stop { choice: 0, reason } => self.stop = Some(reason.clone()),
             Delta::ToolStart { choice: 0, .. } => self.called_tools = true,
             Delta::Refusal { choice: 0, .. } => self.refused = true,
+            Delta::Search(_) => self.searches = self.searches.saturating_add(1),
             _ => {}
         }
     }
@@ -50,7 +53,7 @@ impl Answer {
     /// has not counted yet.
     pub(super) fn beginning(&self) -> String {
         let input = self.usage.input.or(Some(self.estimate));
-        let usage = usage(&Usage { input, ..self.usage });
+        let usage = usage(&Usage { input, ..self.usage }, 0);
         self.members("[]", r#""stop_reason":null,"stop_sequence":null"#, &usage)
     }
 
@@ -69,7 +72,7 @@ impl Answer {
 
     /// The `usage` object.
     pub(super) fn usage(&self) -> String {
-        usage(&self.usage)
+        usage(&self.usage, self.searches)
     }
 
     /// The members that say why a complete answer stopped.
@@ -108,7 +111,7 @@ impl Answer {
 }
 
 /// The `usage` object. The clients' libraries need both counts, known or not.
-fn usage(counted: &Usage) -> String {
+fn usage(counted: &Usage, searches: u64) -> String {
     let Usage { input, cache_read, cache_write, output, reasoning } = *counted;
     let cached = cache_read.unwrap_or(0).saturating_add(cache_write.unwrap_or(0));
     let fresh = input.unwrap_or(0).saturating_sub(cached);
@@ -124,6 +127,10 @@ fn usage(counted: &Usage) -> String {
     write!(out, r#","output_tokens":{}"#, output.unwrap_or(0)).unwrap_or_default();
     if let Some(tokens) = reasoning {
         write!(out, r#","output_tokens_details":{{"thinking_tokens":{tokens}}}"#)
+            .unwrap_or_default();
+    }
+    if searches > 0 {
+        write!(out, r#","server_tool_use":{{"web_search_requests":{searches}}}"#)
             .unwrap_or_default();
     }
     out.push('}');

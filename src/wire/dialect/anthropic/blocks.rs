@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use super::ids::Ids;
+use super::search;
 use crate::wire::chat::{Citation, Delta, Scheme, ToolForms};
 use crate::wire::json::quoted;
 use crate::wire::scan::Scan;
@@ -34,6 +35,10 @@ pub(super) enum Piece<'a> {
     },
     /// A source of the text, as JSON.
     Citation(String),
+    /// A search that another vendor made: the number of its call, and its input as JSON.
+    Search(u32, String),
+    /// What it found, as JSON.
+    Found(u32, String),
 }
 
 impl<'a> Piece<'a> {
@@ -58,8 +63,17 @@ impl<'a> Piece<'a> {
                 Self::Json { call: *call, json: filled(json)? }
             }
             Delta::Citation(source) => Self::Citation(citation(source)?),
+            Delta::Search(run) => Self::Search(ids.search(), search::input(run)),
             _ => return None,
         })
+    }
+
+    /// What follows the piece of the same delta: the results of a search.
+    pub(super) fn second(delta: &Delta<'_>, ids: &Ids) -> Option<Self> {
+        match delta {
+            Delta::Search(run) => Some(Self::Found(ids.searches(), search::results(run))),
+            _ => None,
+        }
     }
 }
 
@@ -100,6 +114,8 @@ pub(super) enum Kind {
     Thinking { signature: Option<String> },
     Redacted,
     Tool { call: u32, id: String, name: String, toolset: Option<String>, scan: Scan },
+    Search { number: u32 },
+    Found { number: u32 },
 }
 
 impl Block {
@@ -116,6 +132,8 @@ impl Block {
                 toolset: toolset.map(str::to_owned),
                 scan: Scan::default(),
             },
+            Piece::Search(number, _) => Kind::Search { number: *number },
+            Piece::Found(number, _) => Kind::Found { number: *number },
             Piece::Json { .. } | Piece::Citation(_) => return None,
         };
         Some(Self { kind, content: String::new(), citations: Vec::new() })
@@ -151,6 +169,7 @@ impl Block {
             Piece::Text(text) | Piece::Thinking(text) => self.content.push_str(text),
             Piece::Redacted(data) => self.content.push_str(data),
             Piece::Json { json, .. } => self.content.push_str(json),
+            Piece::Search(_, json) | Piece::Found(_, json) => self.content.push_str(json),
             Piece::Citation(source) => self.citations.push(source.clone()),
             Piece::Signature(_) | Piece::Tool { .. } => {}
         }
@@ -160,7 +179,11 @@ impl Block {
     pub(super) fn may_end(&self) -> bool {
         match &self.kind {
             Kind::Tool { scan, .. } => scan.is_complete(),
-            Kind::Text | Kind::Thinking { .. } | Kind::Redacted => true,
+            Kind::Text
+            | Kind::Thinking { .. }
+            | Kind::Redacted
+            | Kind::Search { .. }
+            | Kind::Found { .. } => true,
         }
     }
 }

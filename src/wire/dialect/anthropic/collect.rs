@@ -6,6 +6,7 @@ use bytes::{BufMut, BytesMut};
 use super::answer::Answer;
 use super::blocks::{Block, Blocks, Early, Kind, Piece};
 use super::ids::Ids;
+use super::search::FOREIGN;
 use crate::wire::chat::{Delta, End, ToolForms};
 use crate::wire::dialect::{Call, Encode};
 use crate::wire::framing::Frame;
@@ -62,6 +63,9 @@ impl Encode for Translated {
                 }
                 None => {}
             }
+            if let Some(piece) = Piece::second(delta, &self.ids) {
+                self.blocks.add(&piece);
+            }
         }
     }
 
@@ -89,6 +93,12 @@ fn block_json(block: &Block) -> String {
             r#"{{"type":"thinking","thinking":{},"signature":{}}}"#,
             quoted(content),
             quoted(signature.as_deref().unwrap_or_default()),
+        ),
+        Kind::Search { number } => format!(
+            r#"{{"type":"server_tool_use","id":"{FOREIGN}{number}","name":"web_search","input":{content}}}"#
+        ),
+        Kind::Found { number } => format!(
+            r#"{{"type":"web_search_tool_result","tool_use_id":"{FOREIGN}{number}","content":{content}}}"#
         ),
         Kind::Redacted => format!(r#"{{"type":"redacted_thinking","data":{}}}"#, quoted(content)),
         Kind::Tool { id, name, toolset, .. } => {

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::error;
 use super::event::{self, Change, ChangeKind, Content, Event, EventKind, Message, Meter};
+use super::search::Searches;
 use crate::wire::aws_fault;
 use crate::wire::chat::{Citation, Delta, End, Fault, Kind, Scheme, Stop};
 use crate::wire::dialect::Decode;
@@ -30,6 +31,7 @@ pub(super) struct Decoder {
     /// Tool calls so far.
     calls: u32,
     ids: HashSet<String>,
+    searches: Searches,
     usual: Template,
     /// Which block, and whether it is thinking, `usual` carries.
     of: Option<(u64, bool)>,
@@ -56,6 +58,8 @@ enum Body {
     },
     /// What the vendor's own machinery did: not part of the neutral vocabulary.
     Hosted,
+    /// The vendor's own tool that is being called.
+    Server,
 }
 
 impl Decode for Decoder {
@@ -250,8 +254,14 @@ impl Decoder {
                 }
                 Body::Hosted
             }
-            _ => {
+            "server_tool_use" => {
+                self.searches.begin(content);
                 out.push(Delta::Opaque);
+                Body::Server
+            }
+            _ => {
+                let search = (kind == "web_search_tool_result").then(|| self.searches.end(content));
+                out.push(search.flatten().map_or(Delta::Opaque, Delta::Search));
                 Body::Hosted
             }
         };
@@ -348,6 +358,10 @@ impl Decoder {
                 out.push(Delta::ToolArguments { choice: 0, call: *call, json });
             }
             Body::Hosted => out.push(Delta::Opaque),
+            Body::Server => {
+                self.searches.input(&json);
+                out.push(Delta::Opaque);
+            }
             Body::Text { .. } | Body::Thinking => {}
         }
     }
@@ -371,7 +385,7 @@ impl Decoder {
             Body::Tool { call, whole: Some(json) } => {
                 out.push(Delta::ToolArguments { choice: 0, call, json: Cow::Owned(json) });
             }
-            Body::Tool { whole: None, .. } | Body::Thinking | Body::Hosted => {}
+            Body::Tool { whole: None, .. } | Body::Thinking | Body::Hosted | Body::Server => {}
         }
     }
 

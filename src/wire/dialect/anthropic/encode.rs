@@ -10,6 +10,7 @@ use super::blocks::{Block, Blocks, Early, Kind, Piece};
 use super::error;
 use super::event::type_of;
 use super::ids::Ids;
+use super::search::FOREIGN;
 use crate::wire::chat::{Delta, End, Fault, ToolForms};
 use crate::wire::dialect::{Call, Encode};
 use crate::wire::framing::Frame;
@@ -95,6 +96,9 @@ impl Encode for Translated {
         for delta in deltas {
             self.answer.note(delta);
             if let Some(piece) = Piece::of(delta, &mut self.ids, &forms) {
+                self.piece(&piece, out);
+            }
+            if let Some(piece) = Piece::second(delta, &self.ids) {
                 self.piece(&piece, out);
             }
         }
@@ -184,6 +188,8 @@ impl Translated {
             Kind::Thinking { .. } => Piece::Thinking(&block.content),
             Kind::Redacted => Piece::Redacted(block.content.as_str().into()),
             Kind::Tool { call, .. } => Piece::Json { call: *call, json: &block.content },
+            Kind::Search { number } => Piece::Search(*number, block.content.clone()),
+            Kind::Found { number } => Piece::Found(*number, block.content.clone()),
         };
         if !block.content.is_empty() {
             write_piece(self.index, &content, out);
@@ -241,8 +247,22 @@ impl Translated {
                 }
                 out.put_slice(b",\"input\":{}}");
             }
+            Kind::Search { number } => {
+                let id = format!("{FOREIGN}{number}");
+                let block = format!(
+                    r#"{{"type":"server_tool_use","id":"{id}","name":"web_search","input":{{}}}}"#
+                );
+                out.put_slice(block.as_bytes());
+            }
+            // Its content follows, see `write_piece`.
+            Kind::Found { number } => {
+                let id = format!("{FOREIGN}{number}");
+                let block =
+                    format!(r#"{{"type":"web_search_tool_result","tool_use_id":"{id}","content":"#);
+                out.put_slice(block.as_bytes());
+            }
         }
-        if !matches!(block.kind, Kind::Redacted) {
+        if !matches!(block.kind, Kind::Redacted | Kind::Found { .. }) {
             out.put_slice(b"}\n\n");
         }
     }
@@ -263,6 +283,11 @@ fn write_piece(index: u64, piece: &Piece<'_>, out: &mut BytesMut) {
         Piece::Thinking(text) => (br#"thinking_delta","thinking":"#, text),
         Piece::Signature(value) => (br#"signature_delta","signature":"#, value),
         Piece::Json { json, .. } => (br#"input_json_delta","partial_json":"#, json),
+        Piece::Search(_, json) => (br#"input_json_delta","partial_json":"#, json),
+        Piece::Found(_, json) => {
+            out.put_slice(json.as_bytes());
+            return out.put_slice(b"}}\n\n");
+        }
         Piece::Redacted(data) => {
             // The end of the block's own start event: this kind knows no deltas.
             out.put_slice(quoted(data).as_bytes());

@@ -101,6 +101,10 @@ pub(super) struct Content<'a> {
     pub(super) name: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) input: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) tool_use_id: Option<&'a RawValue>,
+    #[serde(borrow, rename = "content")]
+    pub(super) results: Option<&'a RawValue>,
 }
 
 /// A message: whole, or the beginning of one in `message_start`.

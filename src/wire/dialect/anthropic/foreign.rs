@@ -1,9 +1,11 @@
 //! Removal of other vendors' state from a conversation before it goes to an upstream of this
-//! dialect: state that is marked as another vendor's, and sources without the vendor's own index. It must
+//! dialect: state that is marked as another vendor's, searches that another vendor made, and sources without
+//! the vendor's own index. It must
 //! never touch anything else.
 
 use std::borrow::Cow;
 
+use super::search::FOREIGN;
 use crate::wire::json::{self, Members, map_elements};
 use crate::wire::seal::MARK;
 
@@ -13,7 +15,7 @@ const NO_INDEX: &str = r#""encrypted_index":"""#;
 /// The body without it. Mostly there is none, and the body is as it was.
 pub(super) fn removed(body: &str) -> Cow<'_, str> {
     let has = |needle: &str| memchr::memmem::find(body.as_bytes(), needle.as_bytes()).is_some();
-    if !has(MARK) && !has(NO_INDEX) && !has(r#""encrypted_index": """#) {
+    if !has(MARK) && !has(FOREIGN) && !has(NO_INDEX) && !has(r#""encrypted_index": """#) {
         return Cow::Borrowed(body);
     }
     edited(body).map_or(Cow::Borrowed(body), Cow::Owned)
@@ -31,7 +33,7 @@ fn message(message: &str) -> Option<Cow<'_, str>> {
     let Ok(members) = Members::parse(message) else { return unchanged };
     let Some(content) = members.get("content") else { return unchanged };
     let Some(kept) = map_elements(content.get(), block) else { return unchanged };
-    if kept == "[]" && memchr::memmem::find(content.get().as_bytes(), MARK.as_bytes()).is_some() {
+    if kept == "[]" && [MARK, FOREIGN].iter().any(|mark| content.get().contains(mark)) {
         return None;
     }
     Some(Cow::Owned(members.edit(message, &[("content", Some(&kept))])))
@@ -42,6 +44,8 @@ fn block(block: &str) -> Option<Cow<'_, str>> {
     let text = |name| members.get(name).and_then(json::text).unwrap_or_default();
     match text("type").as_ref() {
         "thinking" if text("signature").starts_with(MARK) => None,
+        "server_tool_use" if text("id").starts_with(FOREIGN) => None,
+        "web_search_tool_result" if text("tool_use_id").starts_with(FOREIGN) => None,
         "redacted_thinking" if text("data").starts_with(MARK) => None,
         "text" => Some(match members.get("citations").and_then(|list| sources(list.get())) {
             Some(kept) if kept == "[]" => members.edit(block, &[("citations", None)]).into(),

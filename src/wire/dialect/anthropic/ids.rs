@@ -26,7 +26,10 @@ pub(super) fn sanitised(id: &str) -> String {
 
 /// The ids given out within one message.
 #[derive(Debug, Default)]
-pub(super) struct Ids(HashSet<String>);
+pub(super) struct Ids {
+    calls: HashSet<String>,
+    searches: u32,
+}
 
 impl Ids {
     /// The id to show for an upstream's id: the same, unless it is empty or was given out before. No
@@ -36,10 +39,21 @@ impl Ids {
         let wanted = if id.is_empty() { "toolu" } else { id };
         let mut unique = wanted.to_owned();
         let mut n = 2_u32;
-        while !self.0.insert(unique.clone()) {
+        while !self.calls.insert(unique.clone()) {
             unique = format!("{wanted}_{n}");
             n = n.saturating_add(1);
         }
         unique
+    }
+
+    /// The number of a new search.
+    pub(super) fn search(&mut self) -> u32 {
+        self.searches = self.searches.saturating_add(1);
+        self.searches
+    }
+
+    /// The number of the last search.
+    pub(super) fn searches(&self) -> u32 {
+        self.searches
     }
 }

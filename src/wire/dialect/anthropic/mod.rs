@@ -9,7 +9,7 @@ use super::{
     Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Hosting, Mode,
     Target,
 };
-use crate::wire::chat::{Fault, Kind, Rendered, Request};
+use crate::wire::chat::{Fault, HostedTool, Kind, Rendered, Request};
 use crate::wire::framing::Framing;
 use crate::wire::json::quoted;
 use crate::wire::reset;
@@ -27,11 +27,13 @@ mod event;
 mod finish;
 mod foreign;
 mod hosted;
+mod hosted_tools;
 mod ids;
 mod prompt;
 mod read;
 mod read_block;
 mod request;
+mod search;
 mod toolset;
 mod write;
 mod write_turns;
@@ -181,6 +183,10 @@ impl CallerDialect for Anthropic {
             return Err(super::untranslatable(form));
         }
         read::decode_request(body)
+    }
+
+    fn split_hosted_tools(&self, body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
+        hosted_tools::split(body)
     }
 
     fn own_name(&self, field: &str) -> Option<&'static str> {

@@ -1,20 +1,21 @@
 //! Reads a whole request, for translation into another dialect.
 //!
 //! A field without a counterpart elsewhere is either a hint, and is dropped (`service_tier`, `thinking.display`, `context_management`, `citations` of documents, unknown
-//! members), or changes what the answer means, and is refused by name (tools that the client does not run, `mcp_servers`,
-//! `container`, files). Nothing is refused for being unknown.
+//! members), or changes what the answer means, and is refused by name (files). Hosted
+//! tools, `mcp_servers` and `container` are read as such. Nothing is refused for being unknown.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::hosted_tools;
 use super::read_block::{Place, blocks};
 use super::request::parse;
 use super::{client_tools, toolset};
 use crate::wire::body::of_type;
 use crate::wire::cache_control::CacheControl;
 use crate::wire::chat::{
-    Fault, Format, Message, Part, Reasoning, Request, Role, Tool, ToolChoice, ToolForms,
+    Fault, Format, HostedTool, Message, Part, Reasoning, Request, Role, Tool, ToolChoice, ToolForms,
 };
 use crate::wire::json::is_null;
 
@@ -139,7 +140,6 @@ const BILLING: &str = "x-anthropic-billing-header:";
 /// Reads a request.
 pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
     let mut body: Body<'_> = parse(body, "")?;
-    refuse_server_state(&body)?;
     let mut messages = Vec::with_capacity(body.messages.len() + 1);
     if let Some(system) = body.system {
         let parts = unbilled(blocks(system, "system", Place::System)?);
@@ -157,14 +157,17 @@ pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
         .as_ref()
         .and_then(|choice| choice.disable_parallel_tool_use)
         .map(|disabled| !disabled);
+    let (tools, tool_forms, mut hosted) = tools(body.tools.as_deref().unwrap_or_default())?;
+    hosted.extend(server_state(&body));
+    let tool_choice = body.tool_choice.as_ref().map(|choice| tool_choice(choice, &mut hosted));
     let format = body.output_config.as_ref().and_then(|config| config.format.as_ref());
     let format = format.or(body.output_format.as_ref());
-    let (tools, tool_forms) = tools(body.tools.as_deref().unwrap_or_default())?;
     Ok(Request {
         messages,
         tools,
         tool_forms,
-        tool_choice: body.tool_choice.as_ref().map(tool_choice).transpose()?,
+        hosted,
+        tool_choice: tool_choice.transpose()?.flatten(),
         parallel_tool_calls,
         max_tokens: Some(body.max_tokens),
         stop: body.stop_sequences.unwrap_or_default(),
@@ -185,21 +188,17 @@ pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
     })
 }
 
-/// These name things that live at the vendor; without them the answer would mean something else.
-fn refuse_server_state(body: &Body<'_>) -> Result<(), Fault> {
-    let fields = [("mcp_servers", body.mcp_servers), ("container", body.container)];
-    for (name, value) in fields {
-        let value = value.filter(|value| !is_null(value));
-        let empty = |value: &RawValue| {
-            serde_json::from_str::<Vec<IgnoredAny>>(value.get()).is_ok_and(|list| list.is_empty())
-        };
-        if value.is_some_and(|value| !empty(value)) {
-            let message = "lives at the vendor and cannot be translated for this model's provider; \
-                           leave it out or choose another model";
-            return Err(Fault::field(name, message));
-        }
-    }
-    Ok(())
+/// What names things that live at the vendor, for its hosted tools.
+fn server_state(body: &Body<'_>) -> Vec<HostedTool> {
+    let said = |value: &&RawValue| {
+        let list = serde_json::from_str::<Vec<IgnoredAny>>(value.get());
+        !is_null(value) && !list.is_ok_and(|list| list.is_empty())
+    };
+    [("mcp_servers", body.mcp_servers), ("container", body.container)]
+        .into_iter()
+        .filter(|(_, value)| value.as_ref().is_some_and(said))
+        .map(|(name, _)| hosted_tools::member(name))
+        .collect()
 }
 
 /// Instructions without the text for the vendor's accounts: a block of its own, or a first line.
@@ -225,8 +224,12 @@ fn message(turn: &Turn<'_>, at: String) -> Result<Message, Fault> {
     Ok(Message { at, role, parts })
 }
 
-fn tools(tools: &[&RawValue]) -> Result<(Vec<Tool>, ToolForms), Fault> {
-    let (mut out, mut forms) = (Vec::with_capacity(tools.len()), ToolForms::default());
+/// The tools of a request: functions, what they are here, and those that the vendor runs.
+type Tools = (Vec<Tool>, ToolForms, Vec<HostedTool>);
+
+fn tools(tools: &[&RawValue]) -> Result<Tools, Fault> {
+    let mut out = Vec::with_capacity(tools.len());
+    let (mut forms, mut hosted) = (ToolForms::default(), Vec::new());
     for (i, raw) in tools.iter().enumerate() {
         let at = format!("tools[{i}]");
         let ToolType { kind } = parse(raw.get(), &at)?;
@@ -235,13 +238,16 @@ fn tools(tools: &[&RawValue]) -> Result<(Vec<Tool>, ToolForms), Fault> {
             Some("computer_toolset_20260801") => {
                 toolset::computer(raw, &at, &mut out, &mut forms)?;
             }
-            Some(kind) => {
-                let known = client_tools::read(kind, raw, &at)?;
-                out.push(known.ok_or_else(|| not_run_by_client(&at, kind))?);
-            }
+            Some(kind) => match hosted_tools::read(kind, raw, &at)? {
+                Some(tool) => hosted.push(tool),
+                None => {
+                    let known = client_tools::read(kind, raw, &at)?;
+                    out.push(known.ok_or_else(|| untranslatable(&at, kind))?);
+                }
+            },
         }
     }
-    Ok((out, forms))
+    Ok((out, forms, hosted))
 }
 
 /// A tool with a schema. Deferred ones are as good as loaded, and examples are left out.
@@ -251,29 +257,28 @@ fn function(raw: &RawValue, at: &str) -> Result<Tool, Fault> {
     Ok(Tool { name, description, parameters: Some(input_schema), strict, cache })
 }
 
-/// The refusal of a tool that only the vendor can run, or that nobody knows.
-fn not_run_by_client(at: &str, kind: &str) -> Fault {
-    const HOSTED: [&str; 6] =
-        ["web_search", "web_fetch", "code_execution", "tool_search", "mcp_toolset", "advisor"];
-    let what = if HOSTED.iter().any(|hosted| kind.starts_with(hosted)) {
-        "is a hosted tool, which only its own vendor can run; leave it out or choose another model"
-    } else {
-        "is a tool that cannot be translated; declare it with an `input_schema` instead of a type, \
-         leave it out or choose another model"
-    };
+/// The refusal of a tool that nobody knows.
+fn untranslatable(at: &str, kind: &str) -> Fault {
+    let what = "is a tool that cannot be translated; declare it with an `input_schema` instead of a \
+                type, leave it out or choose another model";
     Fault::field(format!("{at}.type"), format!("`{at}` {}{what}", of_type(kind)))
 }
 
-fn tool_choice(choice: &Choice) -> Result<ToolChoice, Fault> {
-    Ok(match choice.kind {
+/// A hosted tool that is demanded is marked as such.
+fn tool_choice(choice: &Choice, hosted: &mut [HostedTool]) -> Result<Option<ToolChoice>, Fault> {
+    Ok(Some(match choice.kind {
         ChoiceKind::Auto => ToolChoice::Auto,
         ChoiceKind::Any => ToolChoice::Required,
         ChoiceKind::None => ToolChoice::None,
         ChoiceKind::Tool => {
             let name = choice.name.clone();
-            ToolChoice::Named(name.ok_or_else(|| Fault::field("tool_choice.name", "is required"))?)
+            let name = name.ok_or_else(|| Fault::field("tool_choice.name", "is required"))?;
+            if hosted_tools::force(&name, hosted) {
+                return Ok(None);
+            }
+            ToolChoice::Named(name)
         }
-    })
+    }))
 }
 
 /// `directed`: the effort that the last directive among the turns demands.

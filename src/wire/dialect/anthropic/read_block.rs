@@ -108,11 +108,18 @@ fn block(json: &str, at: &str, place: Place, out: &mut Vec<Part>) -> Result<(), 
     let Typed { kind, cache_control } = parse(json, at)?;
     match kind.as_str() {
         "tool_result" if place == Place::User => out.extend(tool_result(json, at)?),
+        kind if place == Place::Assistant && is_hosted(kind) => {}
         kind => out.push(part(kind, json, at, place)?),
     }
     let mark = cache_control.map(CacheControl::part);
     out.extend(mark.filter(|_| !matches!(out.last(), Some(Part::Cache(_)))));
     Ok(())
+}
+
+/// Whether a block shows a server tool at work: what it found is in the text that follows.
+fn is_hosted(kind: &str) -> bool {
+    let results = kind.ends_with("_tool_result") && kind != "tool_result";
+    results || matches!(kind, "server_tool_use" | "mcp_tool_use" | "container_upload" | "fallback")
 }
 
 fn part(kind: &str, json: &str, at: &str, place: Place) -> Result<Part, Fault> {

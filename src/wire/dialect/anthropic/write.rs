@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::hosted_tools;
 use super::write_turns::{Block, CacheControl, Turn, turns};
 use crate::wire::chat::{Fault, Format, Kind, Request, Tool, ToolChoice};
 use crate::wire::claude::{self, Thinking};
@@ -32,7 +33,7 @@ struct Body<'a> {
     system: Vec<Block<'a>>,
     messages: Vec<Turn<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tools: Vec<Function<'a>>,
+    tools: Vec<Declared<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_choice: Option<Choice<'a>>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
@@ -49,6 +50,13 @@ struct Body<'a> {
     output_config: Option<OutputConfig<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<Metadata<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Declared<'a> {
+    Function(Function<'a>),
+    Hosted(serde_json::Value),
 }
 
 #[derive(Debug, Serialize)]
@@ -108,13 +116,15 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<S
         }
         Some(Format::Json) | None => None,
     };
+    let functions = request.tools.iter().map(|tool| function(tool).map(Declared::Function));
+    let hosted = request.hosted.iter().filter_map(hosted_tools::written).map(Declared::Hosted);
     let body = Body {
         model: target.model,
         max_tokens: max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
         stream: target.stream,
         system,
         messages,
-        tools: request.tools.iter().map(function).collect::<Result<_, _>>()?,
+        tools: functions.chain(hosted.map(Ok)).collect::<Result<_, _>>()?,
         tool_choice: tool_choice(request),
         stop_sequences: &request.stop,
         temperature,
@@ -166,7 +176,7 @@ fn function(tool: &Tool) -> Result<Function<'_>, Fault> {
 
 /// A choice is only said beside tools. To forbid parallel calls it must be said.
 fn tool_choice(request: &Request) -> Option<Choice<'_>> {
-    if request.tools.is_empty() {
+    if !request.has_tools() {
         return None;
     }
     let disable_parallel_tool_use = request.parallel_tool_calls.filter(|on| !on).map(|on| !on);
@@ -177,6 +187,10 @@ fn tool_choice(request: &Request) -> Option<Choice<'_>> {
         Some(ToolChoice::Required) => ("any", None),
         Some(ToolChoice::Named(name)) => ("tool", Some(name.as_str())),
         Some(ToolChoice::Auto) => ("auto", None),
+        None if request.hosted.iter().any(|tool| tool.forced) => {
+            let name = hosted_tools::choice(&request.hosted);
+            (if name.is_some() { "tool" } else { "any" }, name)
+        }
         None => {
             disable_parallel_tool_use?;
             ("auto", None)

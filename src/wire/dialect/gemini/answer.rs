@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::calls::Calls;
-use crate::wire::chat::{Citation, Delta, Origin, Stop, Usage};
+use crate::wire::chat::{Citation, Delta, Origin, SearchResult, SearchRun, Stop, Usage};
 use crate::wire::citations::AnswerText;
 use crate::wire::dialect::Call;
 use crate::wire::json::{Members, mended, quoted, text};
@@ -22,6 +22,7 @@ pub(super) struct Answer {
     /// The alternatives by number; the first is always there.
     pub(super) choices: Vec<Choice>,
     citations: Vec<Citation>,
+    searches: Vec<SearchRun>,
     /// The text that they are about.
     said: AnswerText,
 }
@@ -42,6 +43,7 @@ impl Answer {
             usage: Usage::default(),
             choices: vec![Choice::default()],
             citations: Vec::new(),
+            searches: Vec::new(),
             said: AnswerText::default(),
         }
     }
@@ -61,6 +63,7 @@ impl Answer {
             Delta::Start { model, .. } if !model.is_empty() => self.model = model.to_string(),
             Delta::Usage(usage) => self.usage.replace_with(usage),
             Delta::Citation(citation) => self.citations.push(citation.clone()),
+            Delta::Search(run) => self.searches.push(run.clone()),
             Delta::Stop { choice, reason } => {
                 if let Some(choice) = self.choice(*choice) {
                     choice.stop = Some(reason.clone());
@@ -151,14 +154,30 @@ impl Answer {
             }
         }
         if chunks.is_empty() {
+            // What was found and not cited supports nothing in particular.
+            chunks = self.searches.iter().flat_map(|run| &run.results).map(found).collect();
+        }
+        let queries = self.searches.iter().flat_map(|run| &run.queries);
+        let queries: Vec<String> = queries.map(|query| quoted(query)).collect();
+        if chunks.is_empty() && queries.is_empty() {
             return String::new();
         }
+        let queries = match queries.as_slice() {
+            [] => String::new(),
+            queries => format!(r#","webSearchQueries":[{}]"#, queries.join(",")),
+        };
         format!(
-            r#","groundingMetadata":{{"groundingChunks":[{}],"groundingSupports":[{}]}}"#,
+            r#","groundingMetadata":{{"groundingChunks":[{}],"groundingSupports":[{}]{queries}}}"#,
             chunks.join(","),
             supports.join(",")
         )
     }
+}
+
+/// A page that a search found.
+fn found(result: &SearchResult) -> String {
+    let (uri, title) = (quoted(&result.url), quoted(result.name()));
+    format!(r#"{{"web":{{"uri":{uri},"title":{title}}}}}"#)
 }
 
 /// A source as the vendor names those of its kind. `None`: it has no kind for it, since what stands on

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::wire::chat::{Citation, Delta, Origin};
+use crate::wire::chat::{Citation, Delta, Origin, SearchResult, SearchRun};
 use crate::wire::json::{quoted, text};
 
 /// Beyond this much text, places in it are not told any more.
@@ -21,6 +21,8 @@ const MOST: usize = 1024;
 pub(super) struct Cited {
     said: String,
     told: Vec<Citation>,
+    /// What was searched for, until it is told.
+    search: SearchRun,
 }
 
 #[derive(Debug, Deserialize)]
@@ -43,11 +45,13 @@ struct Source<'a> {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Grounding<'a> {
+struct Metadata<'a> {
     #[serde(borrow)]
     grounding_chunks: Option<Vec<Ground<'a>>>,
     #[serde(borrow)]
     grounding_supports: Option<Vec<Support<'a>>>,
+    #[serde(borrow)]
+    web_search_queries: Option<Vec<&'a RawValue>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -125,10 +129,31 @@ impl Cited {
         }
     }
 
+    /// The vendor repeats what it searched for, and adds to it.
+    fn searched(&mut self, grounds: &[Ground<'_>], queries: &[&RawValue]) {
+        let owned =
+            |raw: Option<&RawValue>| raw.and_then(text).map(Cow::into_owned).unwrap_or_default();
+        let found = grounds.iter().filter_map(|ground| ground.web.as_ref());
+        let result = |source: &Source<'_>| SearchResult {
+            url: owned(source.uri),
+            title: owned(source.title),
+        };
+        if !queries.is_empty() {
+            self.search.queries = queries.iter().map(|query| owned(Some(query))).collect();
+            self.search.results = found.map(result).filter(|found| !found.url.is_empty()).collect();
+        }
+    }
+
+    /// The search that was made. It is told once, when the answer is finished.
+    pub(super) fn search(&mut self) -> Option<SearchRun> {
+        Some(std::mem::take(&mut self.search)).filter(|run| !run.queries.is_empty())
+    }
+
     /// Reads `groundingMetadata`.
     pub(super) fn grounding(&mut self, raw: &RawValue, out: &mut Vec<Delta<'_>>) {
-        let Ok(found) = serde_json::from_str::<Grounding<'_>>(raw.get()) else { return };
+        let Ok(found) = serde_json::from_str::<Metadata<'_>>(raw.get()) else { return };
         let grounds = found.grounding_chunks.unwrap_or_default();
+        self.searched(&grounds, &found.web_search_queries.unwrap_or_default());
         if found.grounding_supports.as_ref().is_none_or(Vec::is_empty) {
             // Nobody knows their places.
             let nowhere = Source { start_index: None, end_index: None, uri: None, title: None };

@@ -41,6 +41,8 @@ struct State {
     /// A call whose arguments come in parts.
     open: Option<Node>,
     cited: Cited,
+    /// Its search was told.
+    searched: bool,
 }
 
 impl Decode for Decoder {
@@ -162,6 +164,11 @@ impl Decoder {
                 out.push(Delta::Stop { choice: index, reason: Stop::ToolUse });
             }
             None => {}
+        }
+        if state.finished && index == 0 && !state.searched {
+            let search = state.cited.search();
+            state.searched = search.is_some();
+            out.extend(search.map(Delta::Search));
         }
         if let Some(slot) = self.choices.get_mut(at) {
             *slot = state;

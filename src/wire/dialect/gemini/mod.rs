@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{
     Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Target,
 };
-use crate::wire::chat::{Fault, Kind, Rendered, Request};
+use crate::wire::chat::{Fault, HostedTool, Kind, Rendered, Request};
 use crate::wire::framing::Framing;
 use crate::wire::json::quoted;
 
@@ -23,6 +23,7 @@ mod decode;
 mod encode;
 mod error;
 mod finish;
+mod hosted_tools;
 mod partial;
 mod passed;
 mod path;
@@ -139,6 +140,10 @@ impl CallerDialect for Gemini {
             CHAT | path::ARRAY => read::decode_request(body),
             form => Err(super::untranslatable(form)),
         }
+    }
+
+    fn split_hosted_tools(&self, body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
+        hosted_tools::split(body)
     }
 
     fn own_name(&self, field: &str) -> Option<&'static str> {

@@ -1,19 +1,21 @@
 //! Reads a whole request, for translation. Members come in camel case or in snake case, as the vendor
 //! takes them.
 //!
-//! Refused by name, because only the vendor can do it: hosted tools, cached content, answers in other
+//! Refused by name, because only the vendor can do it: cached content, answers in other
 //! media than text. Dropped: `safetySettings`, `labels`, the service tier and the resolution of media,
 //! which say how the vendor is to run and not what is asked.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::client_tools;
 use super::read_turns::turns;
 use super::request::parse;
 use super::schema::json_schema;
+use super::{client_tools, hosted_tools};
 use crate::wire::body::of_type;
-use crate::wire::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool, ToolChoice};
+use crate::wire::chat::{
+    Fault, Format, HostedTool, Message, Part, Reasoning, Request, Role, Tool, ToolChoice,
+};
 use crate::wire::json::{Members, is_null, text};
 
 #[derive(Debug, Deserialize)]
@@ -126,13 +128,14 @@ pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
         messages.extend(instructions(raw)?);
     }
     turns(&body.contents, &mut messages)?;
-    let mut tools = tools(&body.tools.unwrap_or_default())?;
+    let (mut tools, hosted) = tools(&body.tools.unwrap_or_default())?;
     let calling = body.tool_config.and_then(|config| config.function_calling_config);
     let tool_choice = calling.map(|calling| tool_choice(&calling, &mut tools)).transpose()?;
     let format = format(&config)?;
     Ok(Request {
         messages,
         tools,
+        hosted,
         tool_choice: tool_choice.flatten(),
         max_tokens: config.max_output_tokens,
         stop: config.stop_sequences.unwrap_or_default(),
@@ -208,8 +211,8 @@ fn system(mut parts: Vec<Part>) -> Option<Message> {
     (!parts.is_empty()).then_some(Message { at, role: Role::System, parts })
 }
 
-fn tools(tools: &[&RawValue]) -> Result<Vec<Tool>, Fault> {
-    let (mut out, mut predefined) = (Vec::new(), Vec::new());
+fn tools(tools: &[&RawValue]) -> Result<(Vec<Tool>, Vec<HostedTool>), Fault> {
+    let (mut out, mut predefined, mut hosted) = (Vec::new(), Vec::new(), Vec::new());
     for (i, raw) in tools.iter().enumerate() {
         let at = format!("tools[{i}]");
         let members: Members<'_> = parse(raw.get(), &at)?;
@@ -226,11 +229,12 @@ fn tools(tools: &[&RawValue]) -> Result<Vec<Tool>, Fault> {
                 }
                 kind => {
                     let message = format!(
-                        "`{at}` {}is a hosted tool, which only its own vendor can run; \
+                        "`{at}` {}cannot be translated for this model; \
                          leave it out or choose another model",
                         of_type(kind)
                     );
-                    return Err(Fault::field(at, message));
+                    let tool = hosted_tools::read(kind, value, &at)?;
+                    hosted.push(tool.ok_or_else(|| Fault::field(at.as_str(), message))?);
                 }
             }
         }
@@ -238,7 +242,7 @@ fn tools(tools: &[&RawValue]) -> Result<Vec<Tool>, Fault> {
     // The caller's own function of that name replaces a predefined one.
     predefined.retain(|tool: &Tool| !out.iter().any(|own: &Tool| own.name == tool.name));
     out.extend(predefined);
-    Ok(out)
+    Ok((out, hosted))
 }
 
 fn tool(function: Function<'_>) -> Tool {

@@ -168,7 +168,9 @@ fn part(
     pending: &mut Pending,
     out: &mut Vec<Part>,
 ) -> Result<(), Fault> {
-    refuse_foreign(json, at)?;
+    if !is_translated(json, at, role)? {
+        return Ok(());
+    }
     let piece: Piece<'_> = parse(json, at)?;
     let thought = piece.thought == Some(true);
     if let Some(words) = piece.text.filter(|words| !words.is_empty()) {
@@ -210,9 +212,26 @@ fn part(
     Ok(())
 }
 
-/// What the vendor's own machinery said and did has no meaning elsewhere.
-fn refuse_foreign(json: &str, at: &str) -> Result<(), Fault> {
+/// Members that show a hosted tool at work: what it found is in the text that follows.
+const HOSTED: [&str; 8] = [
+    "executableCode",
+    "executable_code",
+    "codeExecutionResult",
+    "code_execution_result",
+    "toolCall",
+    "tool_call",
+    "toolResponse",
+    "tool_response",
+];
+
+/// Whether a part has a meaning elsewhere. What the vendor's own machinery did has none: where it follows
+/// from what the model said, the part is left out, else it is rejected.
+fn is_translated(json: &str, at: &str, role: Role) -> Result<bool, Fault> {
     let members: Members<'_> = parse(json, at)?;
+    let hosted = |name: &str| role == Role::Assistant && HOSTED.contains(&name);
+    if members.0.iter().any(|(name, value)| !is_null(value) && hosted(name)) {
+        return Ok(false);
+    }
     let unknown = |(name, value): &&(std::borrow::Cow<'_, str>, &RawValue)| {
         !is_null(value) && !KNOWN.contains(&name.as_ref()) && !FURNITURE.contains(&name.as_ref())
     };
@@ -221,7 +240,7 @@ fn refuse_foreign(json: &str, at: &str) -> Result<(), Fault> {
                        translated; leave the part out or choose another model";
         return Err(Fault::field(at, message));
     }
-    Ok(())
+    Ok(true)
 }
 
 fn call(call: &Call<'_>, pending: &mut Pending) -> Part {

@@ -8,6 +8,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::hosted_tools;
 use super::write_turns::{Content, turns};
 use crate::wire::chat::{Fault, Format, Kind, Reasoning, Request, Tool, ToolChoice};
 use crate::wire::dialect::Target;
@@ -19,11 +20,18 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     system_instruction: Option<Content<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tools: Vec<Tools<'a>>,
+    tools: Vec<Declared<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_config: Option<ToolConfig<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     generation_config: Option<Box<RawValue>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Declared<'a> {
+    Functions(Tools<'a>),
+    Hosted(serde_json::Value),
 }
 
 #[derive(Debug, Serialize)]
@@ -127,18 +135,18 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<S
     let unwritable =
         |_| Fault::new(Kind::Internal, "the request could not be written for the upstream");
     let (system, contents) = turns(&request.messages, Generations::of(target.model))?;
-    let functions: Vec<Function<'_>> = request.tools.iter().map(function).collect();
+    let functions = (!request.tools.is_empty()).then(|| {
+        let function_declarations = request.tools.iter().map(function).collect();
+        Declared::Functions(Tools { function_declarations })
+    });
+    let hosted = request.hosted.iter().filter_map(hosted_tools::written).map(Declared::Hosted);
     let generation = serde_json::to_string(&generation(request, target)).map_err(unwritable)?;
     let said = (generation != "{}").then(|| RawValue::from_string(generation));
     let body = Body {
         contents,
         system_instruction: system,
         tool_config: tool_config(request),
-        tools: if functions.is_empty() {
-            Vec::new()
-        } else {
-            vec![Tools { function_declarations: functions }]
-        },
+        tools: functions.into_iter().chain(hosted).collect(),
         generation_config: said.transpose().map_err(unwritable)?,
     };
     serde_json::to_string(&body).map_err(unwritable)

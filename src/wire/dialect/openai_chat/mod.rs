@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{
     Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Target,
 };
-use crate::wire::chat::{Fault, Kind, Rendered, Request};
+use crate::wire::chat::{Fault, HostedTool, Kind, Rendered, Request};
 use crate::wire::error_body;
 
 mod answer;
@@ -19,6 +19,7 @@ mod encode;
 mod error;
 mod finish;
 mod free;
+mod hosted_tools;
 mod ids;
 mod passed;
 mod prompt;
@@ -127,6 +128,10 @@ impl CallerDialect for OpenAiChat {
             return Err(super::untranslatable(form));
         }
         read::request(body)
+    }
+
+    fn split_hosted_tools(&self, body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
+        hosted_tools::split(body)
     }
 
     fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {

@@ -4,17 +4,19 @@
 //! a value. Top-level fields that it does not know are dropped, as are those that only steer the
 //! vendor's own plant: `store`, `metadata`, `service_tier`, `safety_identifier`,
 //! `verbosity`, `prediction`, `stream_options`. Refused, because the answer would not be what was
-//! asked for: `functions` and `function_call` (say `tools`), `audio` and any modality but text,
-//! `web_search_options` and hosted tools, and the content parts listed in `turns.rs`.
+//! asked for: `functions` and `function_call` (say `tools`), `audio` and any modality but text, and the
+//! content parts listed in `turns.rs`.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::free;
 use super::turns::{self, MessageBody};
+use super::{free, hosted_tools};
 use crate::wire::body::{of_type, parse, refuse};
 use crate::wire::cache_control::CacheControl;
-use crate::wire::chat::{Fault, Format, Reasoning, Request, Tool, ToolChoice, ToolForms};
+use crate::wire::chat::{
+    Fault, Format, HostedTool, Reasoning, Request, Tool, ToolChoice, ToolForms,
+};
 use crate::wire::{free_text, json};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -180,13 +182,16 @@ struct ChoiceFunction {
 pub(super) fn request(json: &str) -> Result<Request, Fault> {
     let body: Body<'_> = parse("", json)?;
     refuse_untranslatable(&body)?;
-    let (mut tools, tool_forms) = tools(body.tools.unwrap_or_default())?;
-    let tool_choice = body.tool_choice.map(|raw| tool_choice(raw, &mut tools)).transpose()?;
+    let (mut tools, tool_forms, mut hosted) = tools(body.tools.unwrap_or_default())?;
+    let searched = body.web_search_options.filter(|options| !json::is_null(options));
+    hosted.extend(searched.map(hosted_tools::options).transpose()?);
+    let tool_choice = body.tool_choice.map(|raw| tool_choice(raw, &mut tools, &mut hosted));
     Ok(Request {
         messages: turns::messages(body.messages)?,
         tools,
         tool_forms,
-        tool_choice,
+        hosted,
+        tool_choice: tool_choice.transpose()?.flatten(),
         parallel_tool_calls: body.parallel_tool_calls,
         max_tokens: body.max_completion_tokens.or(body.max_tokens),
         stop: body.stop.map(stop).transpose()?.unwrap_or_default(),
@@ -210,7 +215,10 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
 
 fn refuse_untranslatable(body: &Body<'_>) -> Result<(), Fault> {
     let legacy = "is the form that `tools` and `tool_choice` replaced; use those";
-    let functions = body.functions.is_some_and(|functions| functions.get() != "[]");
+    let none = |list: &RawValue| {
+        json::is_null(list) || list.get().trim_matches(['[', ']', ' ', '\n']).is_empty()
+    };
+    let functions = body.functions.is_some_and(|functions| !none(functions));
     let refused = [
         ("functions", functions, legacy),
         ("function_call", body.function_call.is_some(), legacy),
@@ -220,11 +228,6 @@ fn refuse_untranslatable(body: &Body<'_>) -> Result<(), Fault> {
             body.modalities.iter().flatten().any(|modality| modality != "text"),
             "may only hold \"text\": the upstream answers in text only",
         ),
-        (
-            "web_search_options",
-            body.web_search_options.is_some(),
-            "cannot be translated: hosted tools belong to one vendor",
-        ),
     ];
     match refused.iter().find(|(_, present, _)| *present) {
         Some((name, _, why)) => Err(refuse(name, why)),
@@ -232,17 +235,24 @@ fn refuse_untranslatable(body: &Body<'_>) -> Result<(), Fault> {
     }
 }
 
-fn tools(bodies: Vec<ToolBody<'_>>) -> Result<(Vec<Tool>, ToolForms), Fault> {
-    let mut forms = ToolForms::default();
+/// The tools of a request: functions, what they are here, and those that the vendor runs.
+type Tools = (Vec<Tool>, ToolForms, Vec<HostedTool>);
+
+fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Tools, Fault> {
+    let (mut forms, mut hosted) = (ToolForms::default(), Vec::new());
     let read = |(i, body): (usize, ToolBody<'_>)| {
         let path = format!("tools[{i}]");
+        if let Some(tool) = body.kind.as_deref().and_then(|kind| hosted_tools::read(kind, &path)) {
+            hosted.push(tool);
+            return Ok(None);
+        }
         match body.kind.as_deref() {
             None | Some("function") => {}
             Some("custom") => {
                 let cache = body.cache_control.map(CacheControl::mark);
                 let tool = Tool { cache, ..custom(&format!("{path}.custom"), body.custom)? };
                 forms.insert(tool.name.clone(), free::form(&tool.name));
-                return Ok(tool);
+                return Ok(Some(tool));
             }
             Some(kind) => {
                 let what = "is neither a `function` nor a `custom` tool, and cannot be translated; \
@@ -253,16 +263,16 @@ fn tools(bodies: Vec<ToolBody<'_>>) -> Result<(Vec<Tool>, ToolForms), Fault> {
         let path = format!("{path}.function");
         let raw = body.function.ok_or_else(|| refuse(&path, "is missing"))?;
         let function: FunctionBody = parse(&path, raw.get())?;
-        Ok(Tool {
+        Ok(Some(Tool {
             name: function.name,
             description: function.description,
             parameters: function.parameters.filter(|schema| schema.get() != "null"),
             strict: function.strict,
             cache: body.cache_control.or(function.cache_control).map(CacheControl::mark),
-        })
+        }))
     };
-    let tools: Vec<Tool> = bodies.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
-    Ok((tools, forms))
+    let tools: Result<Vec<_>, _> = bodies.into_iter().enumerate().map(read).collect();
+    Ok((tools?.into_iter().flatten().collect(), forms, hosted))
 }
 
 /// A tool that takes free text is a function with one text elsewhere.
@@ -274,8 +284,12 @@ fn custom(path: &str, raw: Raw<'_>) -> Result<Tool, Fault> {
     Ok(Tool { name, description, parameters: free_text::schema(), ..Tool::default() })
 }
 
-/// Allowed tools are what remains of all tools.
-fn tool_choice(raw: &RawValue, tools: &mut Vec<Tool>) -> Result<ToolChoice, Fault> {
+/// Allowed tools are what remains of all tools. A hosted tool that is demanded is marked as such.
+fn tool_choice(
+    raw: &RawValue,
+    tools: &mut Vec<Tool>,
+    hosted: &mut Vec<HostedTool>,
+) -> Result<Option<ToolChoice>, Fault> {
     const PATH: &str = "tool_choice";
     let word = |word: &str| match word {
         "none" => Some(ToolChoice::None),
@@ -286,27 +300,25 @@ fn tool_choice(raw: &RawValue, tools: &mut Vec<Tool>) -> Result<ToolChoice, Faul
     };
     if let Some(said) = json::text(raw) {
         let what = "must be \"none\", \"auto\", \"required\" or an object";
-        return word(&said).ok_or_else(|| refuse(PATH, what));
+        return word(&said).map(Some).ok_or_else(|| refuse(PATH, what));
     }
     let choice: ChoiceBody = parse(PATH, raw.get())?;
     match (choice.kind.as_str(), choice.allowed_tools) {
         ("allowed_tools", Some(allowed)) => {
             let names: Vec<_> = allowed.tools.iter().filter_map(ChoiceBody::name).collect();
-            if names.len() < allowed.tools.len() {
-                let what = "may only hold functions and custom tools";
-                return Err(refuse("tool_choice.allowed_tools.tools", what));
-            }
             tools.retain(|tool| names.contains(&&tool.name));
+            hosted.retain(|tool| allowed.tools.iter().any(|body| body.kind == tool.name));
             let mode = allowed.mode.as_deref().unwrap_or("auto");
             let what = "must be \"auto\" or \"required\"";
-            word(mode).ok_or_else(|| refuse("tool_choice.allowed_tools.mode", what))
+            word(mode).map(Some).ok_or_else(|| refuse("tool_choice.allowed_tools.mode", what))
         }
         ("allowed_tools", None) => Err(refuse("tool_choice.allowed_tools", "is missing")),
         (kind @ ("function" | "custom"), _) => match choice.function.or(choice.custom) {
-            Some(named) => Ok(ToolChoice::Named(named.name)),
+            Some(named) => Ok(Some(ToolChoice::Named(named.name))),
             None => Err(refuse(&format!("tool_choice.{kind}"), "is missing")),
         },
-        _ => Err(refuse(PATH, "can only name a function or a custom tool")),
+        (kind, _) if hosted_tools::force(kind, hosted) => Ok(None),
+        _ => Err(refuse(PATH, "can only name one of `tools`")),
     }
 }
 

@@ -12,8 +12,8 @@ use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::answer;
 use super::ids::fitting;
+use super::{answer, hosted_tools};
 use crate::wire::chat::{
     Document, Fault, Format, Image, Kind, Message, Part, Reasoning, Request, Role, Signature,
     Source, Tool, ToolChoice,
@@ -57,6 +57,8 @@ struct Body<'a> {
     top_logprobs: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response_format: Option<ResponseFormat<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    web_search_options: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_effort: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -203,6 +205,7 @@ pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, 
         logprobs: request.logprobs,
         top_logprobs: request.top_logprobs,
         response_format: request.format.as_ref().map(format),
+        web_search_options: hosted_tools::written(&request.hosted),
         reasoning_effort: request.reasoning.as_ref().and_then(effort),
         user: request.user.as_deref(),
         // Known where the newer limit is: at the vendor itself and Azure. Others refuse what they do not know.

@@ -124,6 +124,7 @@ impl Translated {
                 self.piece(&Piece::Json { call: *call, json }, out);
             }
             Delta::Citation(source) => self.cite(source, out),
+            Delta::Search(run) => self.piece(&Piece::Search(run), out),
             Delta::Usage(usage) => self.usage.replace_with(usage),
             Delta::Stop { choice: 0, reason } => self.stop = Some(reason.clone()),
             _ => {}
@@ -199,6 +200,7 @@ impl Translated {
                     self.write(&Piece::Sealed(value, false), out);
                 }
             }
+            Item::Search(run) => self.open(Item::Search(run), out),
             Item::Call(call) => {
                 let json = call.arguments.clone();
                 let number = call.number;
@@ -255,7 +257,7 @@ impl Translated {
                     }
                 }
             }
-            Piece::Sealed(..) | Piece::Tool { .. } => {}
+            Piece::Sealed(..) | Piece::Tool { .. } | Piece::Search(_) => {}
         }
     }
 
@@ -329,6 +331,7 @@ impl Translated {
             }
             Item::Reasoning { text, .. } if text.is_empty() => {}
             Item::Reasoning { text, .. } => self.events.summary_done(text, out),
+            Item::Search(_) => self.events.searched(out),
             Item::Call(call) => {
                 let settled = call.settle();
                 match call.shape {

@@ -91,6 +91,8 @@ pub(super) struct Item<'a> {
     pub(super) summary: Raw<'a>,
     #[serde(borrow, default)]
     pub(super) encrypted_content: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) action: Raw<'a>,
 }
 
 impl<'a> Item<'a> {

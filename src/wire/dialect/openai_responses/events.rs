@@ -71,6 +71,7 @@ impl Events {
             Item::Message(_) => Item::Message(Vec::new()),
             Item::Reasoning { .. } => Item::Reasoning { text: String::new(), sealed: None },
             Item::Call(call) => Item::Call(call.unsaid()),
+            Item::Search(run) => Item::Search(run.clone()),
         };
         let begun = if item.is_told_whole() { item } else { &empty };
         self.write("response.output_item.added", out, |out| {
@@ -230,6 +231,13 @@ impl Events {
     pub(super) fn done(&self, out: &mut BytesMut) {
         if !self.muted {
             crate::wire::sse::write(None, b"[DONE]", out);
+        }
+    }
+
+    /// The open item is a search, which has been made.
+    pub(super) fn searched(&mut self, out: &mut BytesMut) {
+        for word in ["in_progress", "searching", "completed"] {
+            self.of_item(&format!("response.web_search_call.{word}"), "", out, |_| {});
         }
     }
 

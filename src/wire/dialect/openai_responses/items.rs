@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::event::{Event, Item, Part, citation, filled, list, number};
 use super::half::Half;
+use super::search;
 use crate::wire::chat::{Delta, Scheme, Stop};
 use crate::wire::{json, logprobs};
 
@@ -370,7 +371,7 @@ impl Items {
                 }
                 call.rest(item, out);
             }
-            Body::Hosted => {}
+            Body::Hosted => out.extend(item.and_then(search::read).map(Delta::Search)),
         }
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{
     Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Target,
 };
-use crate::wire::chat::{Fault, Kind, Rendered, Request};
+use crate::wire::chat::{Fault, HostedTool, Kind, Rendered, Request};
 use crate::wire::error_body;
 
 mod call;
@@ -21,6 +21,7 @@ mod event;
 mod events;
 mod finish;
 mod half;
+mod hosted_tools;
 mod items;
 mod output;
 mod passed;
@@ -32,6 +33,7 @@ mod read_input;
 mod read_tools;
 mod request;
 mod response;
+mod search;
 #[cfg(test)]
 mod tests;
 mod verbatim;
@@ -135,6 +137,10 @@ impl CallerDialect for OpenAiResponses {
 
     fn echo(&self, body: &str) -> String {
         echo::echo(body)
+    }
+
+    fn split_hosted_tools(&self, body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
+        hosted_tools::split(body)
     }
 
     fn own_name(&self, field: &str) -> Option<&'static str> {

@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use bytes::{BufMut, BytesMut};
 
 use super::call::{Call, Shape};
-use crate::wire::chat::{Citation, ToolForm};
+use super::search;
+use crate::wire::chat::{Citation, SearchRun, ToolForm};
 use crate::wire::citations::mark;
 use crate::wire::json::{self, write_str};
 
@@ -33,6 +34,7 @@ pub(super) enum Piece<'a> {
         call: u32,
         json: &'a str,
     },
+    Search(&'a SearchRun),
 }
 
 /// An item with what it holds so far.
@@ -41,6 +43,7 @@ pub(super) enum Item {
     Message(Vec<Part>),
     Reasoning { text: String, sealed: Option<String> },
     Call(Call),
+    Search(SearchRun),
 }
 
 /// A part of a message.
@@ -67,6 +70,7 @@ impl Item {
                 Self::Reasoning { text: String::new(), sealed: None }
             }
             Piece::Tool { call, id, name, form } => Self::Call(Call::new(*call, id, name, *form)),
+            Piece::Search(run) => Self::Search((*run).clone()),
             Piece::Json { .. } => return None,
         })
     }
@@ -88,7 +92,7 @@ impl Item {
     pub(super) fn may_end(&self) -> bool {
         match self {
             Self::Call(call) => call.is_whole(),
-            Self::Message(_) | Self::Reasoning { .. } => true,
+            Self::Message(_) | Self::Reasoning { .. } | Self::Search(_) => true,
         }
     }
 
@@ -133,6 +137,7 @@ impl Item {
             Self::Message(_) => "msg",
             Self::Reasoning { .. } => "rs",
             Self::Call(call) => call.prefix(),
+            Self::Search(_) => "ws",
         }
     }
 
@@ -162,6 +167,12 @@ impl Item {
                     out.put_slice(br#","encrypted_content":"#);
                     write_str(value, out);
                 }
+                out.put_u8(b'}');
+            }
+            Self::Search(run) => {
+                out.put_slice(head(search::CALL).as_bytes());
+                out.put_slice(br#","action":"#);
+                search::write(run, out);
                 out.put_u8(b'}');
             }
             Self::Call(call) => call.write(id, status, out),

@@ -4,10 +4,9 @@
 //! a value. Top-level fields that it does not know are dropped, as are those that only steer the
 //! vendor's own plant: `store`, `metadata`, `service_tier`, `safety_identifier`,
 //! `truncation`, `max_tool_calls`, `context_management`, `stream_options`, `text.verbosity`, and
-//! every `include` but log probabilities. Refused, because the answer would not be what was asked
+//! every `include` but log probabilities. Hosted tools are read as such. Refused, because the answer would not be what was asked
 //! for: what names state at the vendor (`previous_response_id`, `conversation`, `prompt`,
-//! `background`), tools that the client does not run (`read_tools.rs`), and the items listed in
-//! `read_input.rs`.
+//! `background`), tools of unknown types (`read_tools.rs`), and the items listed in `read_input.rs`.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -105,13 +104,15 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
     let mut tools = read_tools::tools(&body.tools.unwrap_or_default(), &items)?;
     read_input::messages(items, &tools, &mut messages)?;
     let choice = body.tool_choice.filter(|choice| !json::is_null(choice));
-    let tool_choice = choice.map(|choice| tool_choice(choice, &mut tools)).transpose()?;
+    let tool_choice = choice.map(|choice| tool_choice(choice, &mut tools));
+    let tool_choice = tool_choice.transpose()?.flatten();
     let asks = |what: &str| body.include.iter().flatten().any(|included| included == what);
     let top_logprobs = body.top_logprobs.filter(|n| *n > 0);
     Ok(Request {
         messages,
         tools: tools.functions,
         tool_forms: tools.forms,
+        hosted: tools.hosted,
         tool_choice,
         parallel_tool_calls: body.parallel_tool_calls,
         max_tokens: body.max_output_tokens,

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::client_tools::{CUSTOM, ClientTool, FUNCTION};
+use super::hosted_tools;
 use super::read_tools::Tools;
 use crate::wire::body::{of_type, parse, refuse};
 use crate::wire::chat::{Fault, ToolChoice};
@@ -25,33 +26,43 @@ struct ChoiceBody<'a> {
     tools: Option<Vec<&'a RawValue>>,
 }
 
-/// Reads the choice. Allowed tools are what remains of all tools.
-pub(super) fn tool_choice(raw: &RawValue, tools: &mut Tools) -> Result<ToolChoice, Fault> {
+/// Reads the choice. Allowed tools are what remains of all tools. A hosted tool that is demanded is marked
+/// as such.
+pub(super) fn tool_choice(raw: &RawValue, tools: &mut Tools) -> Result<Option<ToolChoice>, Fault> {
     if let Some(said) = json::text(raw) {
         let what = "must be \"none\", \"auto\", \"required\" or an object";
-        return word(&said).ok_or_else(|| refuse(PATH, what));
+        return word(&said).map(Some).ok_or_else(|| refuse(PATH, what));
     }
     let choice: ChoiceBody<'_> = parse(PATH, raw.get())?;
     if choice.kind != "allowed_tools" {
+        if hosted_tools::force(&choice.kind, &mut tools.hosted) {
+            return Ok(None);
+        }
         let mut functions = functions(PATH, &choice, tools)?;
-        return Ok(match functions.pop() {
+        return Ok(Some(match functions.pop() {
             Some(function) if functions.is_empty() => ToolChoice::Named(function),
             last => {
                 functions.extend(last);
                 retain(tools, &functions);
                 ToolChoice::Required
             }
-        });
+        }));
     }
-    let mut allowed = Vec::new();
+    let (mut allowed, mut kinds) = (Vec::new(), Vec::new());
     for (i, raw) in choice.tools.into_iter().flatten().enumerate() {
         let path = format!("{PATH}.tools[{i}]");
         let entry: ChoiceBody<'_> = parse(&path, raw.get())?;
-        allowed.extend(functions(&path, &entry, tools)?);
+        if tools.hosted.iter().any(|tool| tool.name == entry.kind) {
+            kinds.push(entry.kind);
+        } else {
+            allowed.extend(functions(&path, &entry, tools)?);
+        }
     }
     retain(tools, &allowed);
+    tools.hosted.retain(|tool| kinds.contains(&tool.name));
     let mode = choice.mode.unwrap_or_else(|| "auto".to_owned());
-    word(&mode).ok_or_else(|| refuse("tool_choice.mode", "must be \"auto\" or \"required\""))
+    let mode = word(&mode).map(Some);
+    mode.ok_or_else(|| refuse("tool_choice.mode", "must be \"auto\" or \"required\""))
 }
 
 fn word(word: &str) -> Option<ToolChoice> {

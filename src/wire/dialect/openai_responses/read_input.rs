@@ -1,7 +1,7 @@
 //! Reads the `input` of a request into turns.
 //!
 //! Refused with their path, because no other dialect has them: references to stored items, files by
-//! id, audio, compacted conversations and approvals. Dropped: calls of hosted tools, of which the
+//! id, audio and compacted conversations. Dropped: calls of hosted tools, of which the
 //! text that follows tells what they found; the `phase` of messages; references to reasoning, which is a
 //! hint. `cache_control` is not `OpenAI`'s, but what clients of compatible gateways send. Calls of tools
 //! that the client runs are read in `read_calls.rs`.
@@ -180,7 +180,9 @@ fn item(
         | "code_interpreter_call"
         | "image_generation_call"
         | "mcp_call"
-        | "mcp_list_tools" => {}
+        | "mcp_list_tools"
+        | "mcp_approval_request"
+        | "mcp_approval_response" => {}
         kind if read_calls::is_call(kind) => {
             said(path, turns, read_calls::call(path, body, tools)?);
         }

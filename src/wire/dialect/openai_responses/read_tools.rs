@@ -1,7 +1,7 @@
 //! Reads the tools of a request: those in `tools`, those that items of the input add (`additional_tools`),
 //! and those that a search of the client's has loaded (`tool_search_output`). Whatever the client itself
 //! runs is a function. Tools of namespaces are flattened to functions named `NAMESPACE__NAME`; deferred
-//! ones are as good as loaded. Nothing is read here of tools that the vendor runs.
+//! ones are as good as loaded. Tools that the vendor runs are read in `hosted_tools.rs`.
 
 use std::collections::HashSet;
 
@@ -9,10 +9,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::client_tools::{CUSTOM, ClientTool, FUNCTION, TOOL_SEARCH};
+use super::hosted_tools;
 use super::read_input::Item;
 use crate::wire::body::{of_type, parse, refuse};
 use crate::wire::cache_control::CacheControl;
-use crate::wire::chat::{Fault, Tool, ToolForm, ToolForms, function_name};
+use crate::wire::chat::{Fault, HostedTool, Tool, ToolForm, ToolForms, function_name};
 use crate::wire::{free_text, json};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -48,6 +49,15 @@ pub(super) struct Tools {
     pub(super) functions: Vec<Tool>,
     /// What they are here, but for those that are functions of the same name.
     pub(super) forms: ToolForms,
+    /// Those that the vendor runs.
+    pub(super) hosted: Vec<HostedTool>,
+}
+
+/// All tools, before their functions are named.
+#[derive(Default)]
+struct Declarations {
+    functions: Vec<Declared>,
+    hosted: Vec<HostedTool>,
 }
 
 /// A tool whose function has no name yet.
@@ -58,7 +68,7 @@ struct Declared {
 
 /// Reads all tools. One that is declared again is the same.
 pub(super) fn tools(declared: &[&RawValue], input: &[Item<'_>]) -> Result<Tools, Fault> {
-    let mut all = Vec::with_capacity(declared.len());
+    let mut all = Declarations::default();
     for (i, raw) in declared.iter().enumerate() {
         tool(&format!("tools[{i}]"), raw, &mut all)?;
     }
@@ -82,39 +92,28 @@ pub(super) fn tools(declared: &[&RawValue], input: &[Item<'_>]) -> Result<Tools,
 }
 
 /// Reads one tool, or all of a namespace.
-fn tool(path: &str, raw: &RawValue, out: &mut Vec<Declared>) -> Result<(), Fault> {
+fn tool(path: &str, raw: &RawValue, out: &mut Declarations) -> Result<(), Fault> {
     let body: ToolBody<'_> = parse(path, raw.get())?;
     match body.kind.as_str() {
-        FUNCTION | CUSTOM => out.push(own(path, body, None)?),
-        "namespace" => namespace(path, body, out)?,
-        TOOL_SEARCH if is(body.execution, "client") => out.push(typed(body)),
-        "shell" if !is_hosted(body.environment) => out.push(typed(body)),
+        FUNCTION | CUSTOM => out.functions.push(own(path, body, None)?),
+        "namespace" => namespace(path, body, &mut out.functions)?,
+        TOOL_SEARCH if is(body.execution, "client") => out.functions.push(typed(body)),
+        "shell" if !is_hosted(body.environment) => out.functions.push(typed(body)),
         "local_shell" | "apply_patch" | "computer" | "computer_use_preview" => {
-            out.push(typed(body));
+            out.functions.push(typed(body));
         }
-        kind => return Err(not_run_by_client(path, kind)),
+        kind => {
+            let tool = hosted_tools::read(kind, raw, path)?;
+            out.hosted.push(tool.ok_or_else(|| untranslatable(path, kind))?);
+        }
     }
     Ok(())
 }
 
-/// The refusal of a tool that only its own vendor can run, or that nobody knows.
-fn not_run_by_client(path: &str, kind: &str) -> Fault {
-    const HOSTED: [&str; 8] = [
-        "web_search",
-        "file_search",
-        "code_interpreter",
-        "image_generation",
-        "mcp",
-        "tool_search",
-        "shell",
-        "programmatic_tool_calling",
-    ];
-    let what = if HOSTED.iter().any(|hosted| kind.starts_with(hosted)) {
-        "is a hosted tool, which only its own vendor can run; leave it out or choose another model"
-    } else {
-        "is a tool that cannot be translated; declare it as a `function`, leave it out or choose \
-         another model"
-    };
+/// The refusal of a tool that nobody knows.
+fn untranslatable(path: &str, kind: &str) -> Fault {
+    let what = "is a tool that cannot be translated; declare it as a `function`, leave it out or choose \
+                another model";
     refuse(path, &format!("{}{what}", of_type(kind)))
 }
 
@@ -189,14 +188,18 @@ fn is_hosted(environment: Raw<'_>) -> bool {
 
 impl Tools {
     /// Names the functions: functions and custom tools have their own names, all others take what is left.
-    fn named(all: Vec<Declared>) -> Self {
+    fn named(all: Declarations) -> Self {
         let mut seen = HashSet::new();
         let own =
             |form: &ToolForm| form.namespace.is_none() && matches!(form.kind, FUNCTION | CUSTOM);
-        let mut taken: HashSet<String> =
-            all.iter().filter(|it| own(&it.form)).map(|it| it.form.name.clone()).collect();
-        let mut tools = Self::default();
-        for Declared { form, tool } in all {
+        let mut taken: HashSet<String> = all
+            .functions
+            .iter()
+            .filter(|it| own(&it.form))
+            .map(|it| it.form.name.clone())
+            .collect();
+        let mut tools = Self { hosted: all.hosted, ..Self::default() };
+        for Declared { form, tool } in all.functions {
             let named = own(&form);
             if !seen.insert((form.namespace.clone(), form.name.clone(), named)) {
                 continue;

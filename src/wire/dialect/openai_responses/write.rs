@@ -9,8 +9,9 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::hosted_tools;
 use super::write_input::{Item, items};
-use crate::wire::chat::{Fault, Format, Kind, Reasoning, Request, Tool, ToolChoice};
+use crate::wire::chat::{Fault, Format, HostedKind, Kind, Reasoning, Request, Tool, ToolChoice};
 use crate::wire::dialect::Target;
 
 #[derive(Serialize)]
@@ -20,11 +21,13 @@ struct Body<'a> {
     instructions: Option<String>,
     input: Vec<Item<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tools: Vec<Function<'a>>,
+    tools: Vec<Declared<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_choice: Option<Choice<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     parallel_tool_calls: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tool_calls: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_output_tokens: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,6 +51,13 @@ struct Body<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(untagged)]
+enum Declared<'a> {
+    Function(Function<'a>),
+    Hosted(serde_json::Value),
+}
+
+#[derive(Serialize)]
 struct Function<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
@@ -68,6 +78,10 @@ enum Choice<'a> {
         #[serde(rename = "type")]
         kind: &'static str,
         name: &'a str,
+    },
+    Hosted {
+        #[serde(rename = "type")]
+        kind: &'static str,
     },
 }
 
@@ -100,7 +114,7 @@ struct Thinking<'a> {
 pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, Fault> {
     refuse_unsayable(request)?;
     let (instructions, input) = items(request, target.quirks.reasoning_field.is_some())?;
-    let has_tools = !request.tools.is_empty();
+    let has_tools = request.has_tools();
     let reasoning = request.reasoning.as_ref().map(thinking);
     let mut include = Vec::new();
     if reasoning.as_ref().is_some_and(|thinking| thinking.effort != Some("none")) {
@@ -109,13 +123,19 @@ pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, 
     if request.logprobs {
         include.push("message.output_text.logprobs");
     }
+    if request.hosted.iter().any(|tool| matches!(tool.kind, HostedKind::WebSearch(_))) {
+        include.push("web_search_call.action.sources");
+    }
+    let functions = request.tools.iter().map(|tool| Declared::Function(function(tool)));
+    let hosted = request.hosted.iter().filter_map(hosted_tools::written).map(Declared::Hosted);
     let body = Body {
         model: target.model,
         instructions,
         input,
-        tools: request.tools.iter().map(function).collect(),
-        tool_choice: request.tool_choice.as_ref().filter(|_| has_tools).map(choice),
+        tools: functions.chain(hosted).collect(),
+        tool_choice: choice(request).filter(|_| has_tools),
         parallel_tool_calls: request.parallel_tool_calls.filter(|_| has_tools),
+        max_tool_calls: hosted_tools::most_calls(&request.hosted),
         max_output_tokens: request.max_tokens,
         temperature: request.temperature,
         top_p: request.top_p,
@@ -158,13 +178,18 @@ fn function(tool: &Tool) -> Function<'_> {
     }
 }
 
-fn choice(choice: &ToolChoice) -> Choice<'_> {
-    match choice {
+fn choice(request: &Request) -> Option<Choice<'_>> {
+    match hosted_tools::choice(&request.hosted) {
+        Some("required") => return Some(Choice::Word("required")),
+        Some(kind) => return Some(Choice::Hosted { kind }),
+        None => {}
+    }
+    Some(match request.tool_choice.as_ref()? {
         ToolChoice::None => Choice::Word("none"),
         ToolChoice::Auto => Choice::Word("auto"),
         ToolChoice::Required => Choice::Word("required"),
         ToolChoice::Named(name) => Choice::Named { kind: "function", name },
-    }
+    })
 }
 
 fn text_format(format: &Format) -> TextFormat<'_> {

@@ -9,7 +9,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{call, events};
-use crate::wire::chat::{Citation, Delta, End, Fault, Kind, Scheme, Stop, Usage};
+use crate::wire::chat::{
+    Citation, Delta, End, Fault, Kind, Scheme, SearchResult, SearchRun, Stop, Usage,
+};
 use crate::wire::dialect::anthropic::Anthropic;
 use crate::wire::dialect::{CallerDialect, Mode};
 use crate::wire::framing::Frame;
@@ -70,6 +72,11 @@ pub(super) fn read(stream: &str) -> Result<Read, String> {
                     return Err(format!("a wrong id {id}"));
                 }
                 let kind = block["type"].as_str().ok_or("a block without type")?.to_owned();
+                let result = kind == "web_search_tool_result";
+                let before = read.blocks.last().map(|block| block.kind.as_str());
+                if result && (before != Some("server_tool_use") || !block["content"].is_array()) {
+                    return Err(format!("results of no search: {block}"));
+                }
                 let content = block["data"].as_str().unwrap_or_default().to_owned();
                 read.blocks.push(Block { kind, content, signature: None });
                 "within"
@@ -101,6 +108,9 @@ fn delta(block: &mut Block, delta: &Value) -> Result<(), String> {
     let (kind, field) = match delta["type"].as_str() {
         Some("text_delta") => ("text", "text"),
         Some("thinking_delta") => ("thinking", "thinking"),
+        Some("input_json_delta") if block.kind == "server_tool_use" => {
+            ("server_tool_use", "partial_json")
+        }
         Some("input_json_delta") => ("tool_use", "partial_json"),
         Some("signature_delta") => ("thinking", "signature"),
         Some("citations_delta") if block.kind == "text" => {
@@ -146,6 +156,7 @@ enum Step {
     Usage(u64),
     Stop(u8),
     Citation,
+    Search,
     Other,
 }
 
@@ -161,6 +172,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..100_u64).prop_map(Step::Usage),
         1 => (0..9_u8).prop_map(Step::Stop),
         1 => Just(Step::Citation),
+        1 => Just(Step::Search),
         1 => Just(Step::Other),
     ]
 }
@@ -221,6 +233,10 @@ fn deltas(steps: &[Step]) -> (Vec<Delta<'static>>, Vec<&'static str>) {
             Step::Citation => Delta::Citation(Citation {
                 url: Some("https://a.example/".to_owned()),
                 ..Citation::default()
+            }),
+            Step::Search => Delta::Search(SearchRun {
+                queries: vec!["q".to_owned()],
+                results: vec![SearchResult::default()],
             }),
             Step::Other => Delta::Text { choice: 1, text: cow("not shown") },
         });

@@ -1,0 +1,65 @@
+//! Removal of hosted tools from a request by surgery, for upstreams of the caller's own dialect.
+//! Every byte that is not about them stays.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::body::{parse, syntax};
+use super::chat::{Fault, HostedTool};
+use super::json::{self, Members};
+
+/// One element of `tools` in two: the hosted tools in it, and what is left of it without them.
+pub type Split<'a> = (Vec<HostedTool>, Option<Cow<'a, str>>);
+
+/// Splits the hosted tools off a request's `tools`, and off the members that `others` names, each with the
+/// tool that it stands for. A choice among tools goes with the last of them; `forces` says whether it
+/// demands a hosted one. `None`: there are no hosted tools.
+pub fn split<'b>(
+    body: &'b str,
+    element: &dyn Fn(&'b RawValue, &str) -> Result<Split<'b>, Fault>,
+    others: &[(&'static str, HostedTool)],
+    choices: &[&'static str],
+    forces: &dyn Fn(&RawValue, &mut [HostedTool]),
+) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
+    let members = Members::parse(body).map_err(|error| syntax(&error))?;
+    let (mut found, mut kept, mut edits) = (Vec::new(), Vec::new(), Vec::new());
+    if let Some(list) = members.get("tools").filter(|list| !json::is_null(list)) {
+        let list: Vec<&'b RawValue> = parse("tools", list.get())?;
+        for (i, raw) in list.into_iter().enumerate() {
+            let (tools, rest) = element(raw, &format!("tools[{i}]"))?;
+            found.extend(tools);
+            kept.extend(rest);
+        }
+    }
+    let list = format!("[{}]", kept.join(","));
+    if !found.is_empty() {
+        edits.push(("tools", Some(list.as_str()).filter(|_| !kept.is_empty())));
+    }
+    for (name, tool) in others {
+        if !json::is_unsaid(&members, name) {
+            found.push(tool.clone());
+            edits.push((name, None));
+        }
+    }
+    if found.is_empty() {
+        return Ok(None);
+    }
+    for name in choices {
+        if let Some(choice) = members.get(name) {
+            forces(choice, &mut found);
+            if kept.is_empty() {
+                edits.push((name, None));
+            }
+        }
+    }
+    Ok(Some((found, members.edit(body, &edits))))
+}
+
+/// A tool that is hosted as a whole, or not at all.
+pub fn whole(raw: &RawValue, tool: Option<HostedTool>) -> Split<'_> {
+    match tool {
+        Some(tool) => (vec![tool], None),
+        None => (Vec::new(), Some(Cow::Borrowed(raw.get()))),
+    }
+}
