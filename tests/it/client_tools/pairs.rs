@@ -115,7 +115,7 @@ async fn an_answer_of_the_same_dialect_that_is_written_anew_keeps_its_items() {
     use crate::support::gateway::yaml;
     use crate::support::upstream::{Step, Upstream};
     let items = json!([
-        { "type": "function_call", "id": "fc_1", "call_id": "c1", "namespace": "crm", "name": "find", "arguments": "{}", "status": "completed" },
+        { "type": "function_call", "id": "fc_1", "call_id": "c1", "name": "plain", "arguments": "{}", "status": "completed" },
         { "type": "custom_tool_call", "id": "ctc_1", "call_id": "c2", "name": "search", "input": "q", "status": "completed" },
     ]);
     let answer = json!({ "id": "r", "object": "response", "status": "completed", "output": items });

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::wire::chat::{Citation, Origin, Usage, function_name};
+use crate::wire::chat::{Citation, Origin, Usage};
 use crate::wire::json::{self, Members};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -80,8 +80,6 @@ pub(super) struct Item<'a> {
     #[serde(borrow, default)]
     pub(super) name: Raw<'a>,
     #[serde(borrow, default)]
-    pub(super) namespace: Raw<'a>,
-    #[serde(borrow, default)]
     pub(super) arguments: Raw<'a>,
     #[serde(borrow, default)]
     pub(super) input: Raw<'a>,
@@ -93,15 +91,6 @@ pub(super) struct Item<'a> {
     pub(super) encrypted_content: Raw<'a>,
     #[serde(borrow, default)]
     pub(super) action: Raw<'a>,
-}
-
-impl<'a> Item<'a> {
-    /// The name of the function that is called, under which a tool of a namespace is one.
-    pub(super) fn function(&self) -> Option<Cow<'a, str>> {
-        let name = filled(self.name)?;
-        let Some(namespace) = filled(self.namespace) else { return Some(name) };
-        Some(Cow::Owned(function_name(Some(&namespace), &name, &|_| false)))
-    }
 }
 
 /// A part of a message, of a reasoning item or of its summary.

@@ -340,7 +340,7 @@ impl Items {
             id = Cow::Owned(format!("{}_{n}", if said.is_empty() { "call" } else { &said }));
             n = n.saturating_add(1);
         }
-        let name = item.and_then(Item::function).unwrap_or_default();
+        let name = item.and_then(|item| filled(item.name)).unwrap_or_default();
         out.push(Delta::ToolStart { choice: 0, call: number, id, name });
         if call.free {
             let json = Cow::Borrowed(r#"{"input":""#);

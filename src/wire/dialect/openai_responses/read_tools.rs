@@ -228,7 +228,8 @@ impl Tools {
         };
         match self.forms.iter().find(|(_, form)| is_it(form)) {
             Some((function, _)) => function.to_owned(),
-            None if namespace.is_none() => name.to_owned(),
+            // The vendor calls a function that it has loaded by search its own namespace.
+            None if namespace.is_none_or(|namespace| namespace == name) => name.to_owned(),
             None => function_name(namespace, name, &|_| false),
         }
     }
