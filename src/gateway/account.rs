@@ -20,7 +20,7 @@ use crate::error::{self, Attempt, Blame, Error, Side};
 use crate::telemetry::trace::{Place, Span, Tracing};
 use crate::telemetry::{Ended, Kept, LimitReached, Metrics, Route, Sample, Tokens, UpstreamError};
 use crate::wire::chat::End;
-use crate::wire::dialect::Endpoint;
+use crate::wire::dialect::{Endpoint, Operation};
 use crate::wire::transcode::Tally;
 
 /// The account of one request. Writes itself when dropped; a request that nobody settled was left
@@ -153,12 +153,12 @@ impl Record {
         &mut self,
         tracing: &Tracing,
         headers: &HeaderMap,
-        endpoint: &'static Endpoint,
+        asked: (&'static Endpoint, Operation),
         stall: Duration,
     ) -> Option<String> {
         let entry = self.0.as_mut()?;
         let (place, span) = tracing.begin(headers);
-        entry.traced = span.and_then(|span| trace::Traced::new(span, endpoint, stall));
+        entry.traced = span.and_then(|span| trace::Traced::new(span, asked, stall));
         entry.trying.place = place;
         let place = &entry.trying.place;
         place.trace_id().filter(|_| place.is_ours())

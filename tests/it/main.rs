@@ -17,7 +17,11 @@ mod citations;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod counts;
+#[cfg(test)]
 mod egress;
+#[cfg(test)]
+mod embeddings;
 #[cfg(test)]
 mod encoders;
 #[cfg(test)]

@@ -406,7 +406,7 @@ fn free_text_is_told_as_it_comes() {
             json!({ "model": "m", "messages": [], "input": "x", "tools": [tool] }).to_string();
         let request = to.decode_request(CHAT, &body).unwrap();
         assert!(request.tools[0].parameters.as_ref().unwrap().get().contains("input"));
-        let way = |stream| Call { echo: to.echo(&body), ..call(stream, false) };
+        let way = |stream| Call { echo: to.echo(CHAT, &body), ..call(stream, false) };
         let out = run(dialect("anthropic"), to, (&way(true), Mode::Translated), &input, []).out;
         let mut told = Vec::new();
         for (_, data) in events(&out).unwrap().iter().filter(|(_, data)| data.starts_with('{')) {

@@ -12,6 +12,7 @@ use super::dialect::{Dialect, Target};
 
 mod bounds;
 mod cache;
+mod embeddings;
 mod history;
 mod instructions;
 mod media;
@@ -22,6 +23,7 @@ pub mod settings;
 mod tools;
 mod verbatim;
 
+pub use embeddings::write_embeddings;
 use rules::Rules;
 pub use tools::Names;
 pub use verbatim::override_members;
@@ -35,6 +37,8 @@ pub struct Written {
     pub dropped: Vec<&'static str>,
     /// Names of tools that were replaced, which answers will say.
     pub names: Names,
+    /// How many texts it asks embeddings of.
+    pub inputs: Option<usize>,
 }
 
 /// The hints that are left out.
@@ -82,7 +86,7 @@ pub fn write(
     }
     let body = dialect.encode_request(request, target)?;
     let body = override_members(body, settings, &[])?;
-    Ok(Written { body, dropped, names })
+    Ok(Written { body, dropped, names, inputs: None })
 }
 
 /// Gives tools their own names back in what an upstream says.

@@ -100,6 +100,10 @@ pub(super) struct Rules {
     pub(super) images: Media,
     pub(super) schemas: Schemas,
     pub(super) cache: Marks,
+    /// The most texts in one request for embeddings.
+    pub(super) embed_most: usize,
+    /// What a request for embeddings has no word for.
+    pub(super) embed_lacks: &'static str,
 }
 
 impl Default for Rules {
@@ -131,6 +135,8 @@ impl Default for Rules {
             images: all,
             schemas: Schemas::default(),
             cache: Marks::default(),
+            embed_most: usize::MAX,
+            embed_lacks: "",
         }
     }
 }
@@ -226,6 +232,8 @@ impl Rules {
             }
             "efforts" => self.efforts = Some(value),
             "lacks" => self.lacks = value,
+            "embed_most" => self.embed_most = value.parse().ok()?,
+            "embed_lacks" => self.embed_lacks = value,
             "instructions" => self.instructions = Instructions::by_name(value)?,
             "turns" => (self.user_first, self.user_last) = (has("user-first"), has("user-last")),
             "json_mode" => self.json_said = has("said").then_some(true)?,

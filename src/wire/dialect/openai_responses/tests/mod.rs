@@ -185,7 +185,7 @@ fn write(deltas: &[Delta<'_>], echo: &str) -> Value {
 #[test]
 fn custom_tools_are_called_with_free_text() {
     let body = "{\"model\":\"m\",\n\"tools\":[\r\n{\"type\":\"custom\",\"name\":\"sh\"},{\"type\":\"function\",\"name\":\"f\"}],\"temperature\":0.25}";
-    let echo = OpenAiResponses.echo(body);
+    let echo = OpenAiResponses.echo(CHAT, body);
     assert!(!echo.contains(['\n', '\r']), "{echo}");
     let start = |call, name: &'static str| Delta::ToolStart {
         choice: 0,
