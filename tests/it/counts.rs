@@ -184,8 +184,9 @@ fn vertex_is_asked_in_its_own_form() {
 async fn an_upstream_without_the_endpoint_is_estimated_for() {
     let events = "event: message_start\ndata: {\"type\":\"message_start\"}\n\n";
     let page = r#"{"detail":"Not Found"}"#;
+    let error = r#"{"error":{"message":"nope"}}"#;
     for (status, body) in
-        [(404, page), (405, page), (501, "{}"), (404, ""), (200, "{}"), (200, events)]
+        [(404, page), (405, page), (501, "{}"), (404, ""), (200, "{}"), (200, error), (200, events)]
     {
         for (caller, path, request, member) in FORMS {
             let upstreams = [caller, if caller == "anthropic" { "gemini" } else { "anthropic" }];

@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::path::bare;
-use super::{error, read};
+use super::read;
 use crate::wire::body::{refuse, syntax};
 use crate::wire::chat::{End, Fault, Request};
-use crate::wire::count::{self, absent, parsed};
+use crate::wire::count::{self, parsed};
 use crate::wire::dialect::Target;
 use crate::wire::json::{self, Members, is_unsaid, quoted};
 
@@ -50,20 +50,13 @@ pub(super) fn write(request: &str, target: &Target<'_>) -> Result<String, Fault>
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Body<'a> {
-    total_tokens: Option<u64>,
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
+struct Body {
+    total_tokens: u64,
 }
 
 /// Reads an upstream's count.
 pub(super) fn read(body: &[u8]) -> Result<u64, End> {
-    let found: Body<'_> = parsed(body)?;
-    if found.error.is_some() {
-        let json = std::str::from_utf8(body).unwrap_or_default();
-        return Err(error::in_stream(json).map_or_else(absent, End::Failed));
-    }
-    found.total_tokens.ok_or_else(absent)
+    parsed::<Body>(body).map(|body| body.total_tokens)
 }
 
 /// Writes a caller's answer.
