@@ -279,13 +279,16 @@ impl Stated {
         }
         let default = Quirks::default();
         let vendor = base_url(dialect.default_base_url()).as_ref() == Some(url);
-        let azure = url.host_str().is_some_and(|host| host.ends_with(".azure.com"));
+        let host = url.host_str().unwrap_or_default();
+        let azure = host.ends_with(".azure.com");
         Quirks {
             stream_options: self.stream_options.unwrap_or(default.stream_options),
             legacy_max_tokens: self.legacy_max_tokens.unwrap_or(!vendor && !azure),
             only_legacy_max_tokens: self.legacy_max_tokens == Some(true),
             call_id_length: self.call_id_length,
             reasoning_field: self.reasoning_field,
+            vendor,
+            vertex: host.ends_with("aiplatform.googleapis.com"),
             hosting: self.hosting,
             settings: self.settings,
         }

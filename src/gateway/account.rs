@@ -22,7 +22,7 @@ use crate::error::{self, Attempt, Error};
 use crate::telemetry::trace::{Place, Span, Tracing};
 use crate::telemetry::{Ended, Kept, LimitReached, Metrics, Route, Sample, Tokens};
 use crate::wire::chat::End;
-use crate::wire::dialect::Endpoint;
+use crate::wire::dialect::{Endpoint, Operation};
 use crate::wire::transcode::Tally;
 pub use log::attempt_failed;
 use log::{Head, chain, short};
@@ -170,12 +170,12 @@ impl Record {
         &mut self,
         tracing: &Tracing,
         headers: &HeaderMap,
-        endpoint: &'static Endpoint,
+        asked: (&'static Endpoint, Operation),
         stall: Duration,
     ) -> Option<String> {
         let entry = self.0.as_mut()?;
         let (place, span) = tracing.begin(headers);
-        entry.traced = span.and_then(|span| trace::Traced::new(span, endpoint, stall));
+        entry.traced = span.and_then(|span| trace::Traced::new(span, asked, stall));
         entry.trying.place = place;
         let place = &entry.trying.place;
         place.trace_id().filter(|_| place.is_ours())

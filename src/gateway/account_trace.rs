@@ -12,7 +12,7 @@ use crate::config::{Provider, Target};
 use crate::error::{self, Attempt, Error};
 use crate::telemetry::trace::{Place, Span};
 use crate::wire::chat::Stop;
-use crate::wire::dialect::Endpoint;
+use crate::wire::dialect::{Endpoint, Operation};
 
 /// Later pauses than this one are only in the longest gap.
 const PAUSES: usize = 32;
@@ -54,7 +54,7 @@ impl Traced {
     /// `None`: nobody will see it.
     pub(super) fn new(
         mut span: Span,
-        endpoint: &'static Endpoint,
+        (endpoint, operation): (&'static Endpoint, Operation),
         stall: Duration,
     ) -> Option<Self> {
         if !span.is_recording() {
@@ -62,7 +62,7 @@ impl Traced {
         }
         span.set("http.request.method", "POST");
         span.set("http.route", endpoint.path);
-        let operation = operation(endpoint.form);
+        let operation = operation.name();
         span.set("gen_ai.operation.name", operation);
         Some(Self { span, operation, stall, pauses: Vec::new(), vendor: None })
     }
@@ -211,11 +211,6 @@ impl Entry {
         }
         span.set("streamgate.estimated", input_estimated || output_estimated);
     }
-}
-
-/// What is asked at an endpoint, in the conventions' word if they have another one.
-fn operation(form: &'static str) -> &'static str {
-    if form == "completions" { "text_completion" } else { form }
 }
 
 /// Whether an outcome is a failure of ours or of the upstream. That a caller left, was refused or

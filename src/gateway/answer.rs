@@ -69,6 +69,20 @@ impl Rhythm {
 }
 
 impl Answer {
+    /// An answer of the gateway's own, which takes its bytes from nobody else.
+    pub fn without_upstream(target: Target, headers: HeaderMap, transcoder: Transcoder) -> Self {
+        Self {
+            target,
+            attempts: 1,
+            headers,
+            response: http::Response::new(reqwest::Body::default()).into(),
+            transcoder,
+            ready: BytesMut::new(),
+            first_output: Instant::now(),
+            rhythm: Rhythm::default(),
+        }
+    }
+
     /// Takes what the upstream's body gave. Returns whether there was model output in it.
     pub fn take(&mut self, chunk: reqwest::Result<Option<Bytes>>) -> bool {
         match chunk {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::account;
 use super::answer::Answer;
+use super::count;
 use super::target_health::{Admission, FailedAttempt, Probe};
 use super::upstream::{self, Failure, Order, Patience};
 use crate::config::Target;
@@ -32,7 +33,9 @@ pub(super) async fn open(order: Order) -> Result<Box<Answer>, Error> {
         let begun = Instant::now();
         match attempt(&walk, step.target, attempts).await {
             Ok(mut answer) => {
-                order.health.succeeded(step.target, Instant::now());
+                if !count::is_estimated(&order, step.target) {
+                    order.health.succeeded(step.target, Instant::now());
+                }
                 answer.attempts = attempts;
                 return Ok(answer);
             }
@@ -63,11 +66,19 @@ async fn attempt(
     number: u32,
 ) -> Result<Box<Answer>, Box<Failure>> {
     let order = walk.order;
+    if count::is_estimated(order, target) {
+        return Ok(count::checked_estimate(order, target)?);
+    }
     // Another target may be able to say what this one's dialect cannot.
     let written = upstream::request_body(order, target).map_err(Error::caller)?;
     order.trying.begin(target, number);
     let patience = walk.patience(target, Instant::now());
-    upstream::attempt(order, target, written, patience).await
+    match upstream::attempt(order, target, written, patience).await {
+        Err(failure) if count::is_unsupported(order, &failure.error) => {
+            Ok(count::estimate(order, target))
+        }
+        answered => answered,
+    }
 }
 
 /// A model that the caller itself named at a provider is the caller's to correct.
@@ -144,11 +155,7 @@ impl<'a> Walk<'a> {
     fn deadline(&self) -> Instant {
         let order = self.order;
         let silent = !order.call.stream
-            && order
-                .plan
-                .targets
-                .iter()
-                .any(|target| upstream::is_verbatim(order, &target.provider));
+            && order.plan.targets.iter().any(|target| upstream::is_whole(order, &target.provider));
         // An answer that is passed through whole is silent until it is done.
         let wait = if silent { order.stream.unstreamed } else { order.stream.first_token };
         let total = order.stream.total.unwrap_or(Duration::MAX);
@@ -167,7 +174,9 @@ impl<'a> Walk<'a> {
         if followed || last_resort && order.health.is_ejected(target, now) {
             left /= SHARE;
         }
-        if !upstream::is_verbatim(order, &target.provider) {
+        if !upstream::is_whole(order, &target.provider)
+            && !upstream::is_verbatim(order, &target.provider)
+        {
             left = left.min(order.stream.first_token);
         }
         Patience {

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod answer;
 pub mod auth;
+mod count;
 pub mod egress;
 mod error_response;
 mod failover;
@@ -35,7 +36,7 @@ use crate::error::Error;
 use crate::telemetry::RefusalReason;
 use crate::wire::chat::{End, Fault, Kind, ToolForms};
 use crate::wire::dialect::{
-    self, Asked, CHAT, Call, CallerDialect, Clock, DEFAULT, Endpoint, Envelope, Question,
+    self, Asked, CHAT, Call, CallerDialect, Clock, DEFAULT, Endpoint, Question,
 };
 use account::Record;
 use auth::Caller;
@@ -57,7 +58,8 @@ pub async fn answer(
     let id = request_id(request.headers());
     let mut record = Record::begin(&app.metrics, &id, dialect.name(), &request);
     let stall = app.state().config.stream.heartbeat;
-    let trace_id = record.trace(&app.tracing, request.headers(), endpoint, stall);
+    let asked = (endpoint, dialect.operation(endpoint.form));
+    let trace_id = record.trace(&app.tracing, request.headers(), asked, stall);
     let (head, mut body) = request.into_parts();
     let spoken = (dialect, endpoint.form);
     let mut gates = Vec::new();
@@ -118,8 +120,11 @@ async fn pipeline(
         gates.push(Arc::clone(gate));
         admission.enter(gate)?;
     }
-    let Envelope { max_output, choices, .. } = envelope;
-    admission.reserve(&Need { input, max_output, choices })?;
+    let operation = dialect.operation(envelope.form);
+    if operation.uses_tokens() {
+        let max_output = if operation.generates() { envelope.max_output } else { Some(0) };
+        admission.reserve(&Need { input, max_output, choices: envelope.choices })?;
+    }
     record.admitted(admission);
     let call = Call {
         id: random(24),

@@ -18,7 +18,7 @@ use crate::gateway::limit::{Gate, Need, Scope};
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::Tracing;
 use crate::wire::chat::ToolForms;
-use crate::wire::dialect::{CHAT, Call, Clock, caller_dialects};
+use crate::wire::dialect::{CHAT, Call, Clock, Operation, caller_dialects};
 
 /// A collector: what it was sent.
 #[derive(Debug, Clone, Default)]
@@ -57,7 +57,12 @@ async fn fm54_a_panic_in_a_stream_is_told_and_settled() {
         let mut record = Record::begin(&metrics, "req_1", dialect.name(), &Request::new(()));
         let sent = Sent::default();
         let tracing = tracing(&metrics, &sent);
-        record.trace(&tracing, &HeaderMap::new(), &dialect.endpoints()[0], Duration::MAX);
+        record.trace(
+            &tracing,
+            &HeaderMap::new(),
+            (&dialect.endpoints()[0], Operation::Chat),
+            Duration::MAX,
+        );
         let limits = Limits {
             concurrent_streams: Some(1),
             tokens_per_minute: NonZeroU32::new(50),

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::account::Trying;
 use super::answer::{Answer, Rhythm, redacted};
+use super::count::{ESTIMATED, TRUE};
 use super::egress::{self, Clients};
 use super::route::Plan;
 use super::sigv4::{Unsigned, sign};
@@ -23,8 +24,9 @@ use crate::config::{Provider, Stream, Target};
 use crate::error::{Error, Reply};
 use crate::telemetry::Metrics;
 use crate::wire::adapt::{self, Written};
-use crate::wire::chat::{Deadline, End, Fault, Kind, ToolForms};
-use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode};
+use crate::wire::chat::{Deadline, End, Fault, Kind, Request, ToolForms};
+use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode, Operation};
+use crate::wire::embeddings::Verified;
 use crate::wire::framing::Framing;
 use crate::wire::json::mended;
 use crate::wire::refusal;
@@ -72,6 +74,13 @@ pub struct Order {
     pub trying: Trying,
 }
 
+impl Order {
+    /// What the caller asks for.
+    pub fn operation(&self) -> Operation {
+        self.dialect.operation(self.call.form)
+    }
+}
+
 /// How long an attempt may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
@@ -105,8 +114,18 @@ pub fn request_body(order: &Order, target: &Target) -> Result<Written, Fault> {
         let header = |name: &str| Some(order.headers.get(name)?.to_str().ok()?.to_owned());
         return adapt::pass(&order.body, (order.dialect, dialect), &wanted, strict, &header);
     }
-    let pair = (order.dialect, dialect);
-    let read = order.dialect.decode_request(order.call.form, &mended(&order.body));
+    let (pair, operation) = ((order.dialect, dialect), order.operation());
+    if dialect.form_of(operation).is_none() {
+        return Err(operation.untranslatable());
+    }
+    let body = mended(&order.body);
+    if operation == Operation::Embeddings {
+        let read = order.dialect.decode_embeddings(order.call.form, &body);
+        let request = read.map_err(|fault| refusal::told(fault, None, pair))?;
+        return adapt::write_embeddings(request, dialect, &wanted, strict)
+            .map_err(|fault| refusal::told(fault, Some(&Request::default()), pair));
+    }
+    let read = order.dialect.decode_request(order.call.form, &body);
     let mut request = read.map_err(|fault| refusal::told(fault, None, pair))?;
     adapt::write(&mut request, dialect, &wanted, strict)
         .map_err(|fault| refusal::told(fault, Some(&request), pair))
@@ -114,13 +133,13 @@ pub fn request_body(order: &Order, target: &Target) -> Result<Written, Fault> {
 
 /// What a target is asked for.
 fn wanted<'a>(order: &Order, target: &'a Target) -> dialect::Target<'a> {
-    let verbatim = is_verbatim(order, &target.provider);
+    let own = || target.provider.dialect.form_of(order.operation()).unwrap_or(CHAT);
     dialect::Target {
         model: &target.model,
-        // A translated answer is always streamed: its deadlines work, and its caller's leaving is
+        // A translated chat is always streamed: its deadlines work, and its caller's leaving is
         // noticed. It is collected on our side if need be.
-        stream: order.call.stream || !verbatim,
-        form: if verbatim { order.call.form } else { CHAT },
+        stream: !is_whole(order, &target.provider),
+        form: if is_verbatim(order, &target.provider) { order.call.form } else { own() },
         quirks: &target.quirks,
     }
 }
@@ -128,6 +147,12 @@ fn wanted<'a>(order: &Order, target: &'a Target) -> dialect::Target<'a> {
 /// Whether both sides speak one dialect, so that nothing is translated.
 pub fn is_verbatim(order: &Order, provider: &Provider) -> bool {
     order.dialect.name() == provider.dialect.name()
+}
+
+/// Whether a target answers whole: no output comes before all of it is there.
+pub fn is_whole(order: &Order, provider: &Provider) -> bool {
+    let translated_chat = order.operation() == Operation::Chat && !is_verbatim(order, provider);
+    !order.call.stream && !translated_chat
 }
 
 /// One attempt, up to its first model output or its end.
@@ -139,8 +164,8 @@ pub async fn attempt(
 ) -> Result<Box<Answer>, Box<Failure>> {
     let Patience { deadline, followed } = patience;
     let sent = Instant::now();
-    let whole = !order.call.stream && is_verbatim(order, &target.provider);
-    let passed = if whole { Deadline::Unstreamed } else { Deadline::FirstToken };
+    let passed =
+        if is_whole(order, &target.provider) { Deadline::Unstreamed } else { Deadline::FirstToken };
     let late = || Error::from_end(&End::TimedOut(passed));
     let mut response =
         timeout_at(deadline, send(order, target, written.body)).await.map_err(|_| late())??;
@@ -150,8 +175,8 @@ pub async fn attempt(
     }
     let mut headers = passed_on(response.headers());
     headers.extend(dropped(order, &written.dropped).map(|names| (DROPPED, names)));
-    let transcoder =
-        transcoder(order, target, &response, written.tool_forms)?.with_names(written.names);
+    let transcoder = transcoder(order, target, &response, (written.tool_forms, written.inputs))?
+        .with_names(written.names);
     // They would keep the connection's first read buffer, and more, as long as the stream lives.
     *response.headers_mut() = HeaderMap::new();
     *response.extensions_mut() = Extensions::new();
@@ -178,6 +203,9 @@ pub async fn attempt(
         }
     }
     answer.first_output = Instant::now();
+    if written.inputs.is_some() && answer.transcoder.tally().usage.input.is_none() {
+        answer.headers.insert(ESTIMATED, TRUE);
+    }
     // A failure that came along with the first output is found before any of it is forwarded.
     if followed && order.call.stream && answer.transcoder.end().is_none() {
         answer.take_arrived().await;
@@ -323,7 +351,7 @@ fn transcoder(
     order: &Order,
     target: &Target,
     response: &reqwest::Response,
-    tool_forms: ToolForms,
+    (tool_forms, inputs): (ToolForms, Option<usize>),
 ) -> Result<Transcoder, Error> {
     let dialect = target.provider.dialect;
     let kind = media_type(response.headers());
@@ -337,22 +365,29 @@ fn transcoder(
     let streams = order.call.stream;
     // A whole answer to a caller who wants a stream has no frames to forward as they are.
     let passes = move |framing| verbatim && (framing == Framing::Whole) != streams;
-    let echo = if passes(framing) { String::new() } else { order.dialect.echo(&order.body) };
+    let own_form = order.call.form;
+    let echo =
+        if passes(framing) { String::new() } else { order.dialect.echo(own_form, &order.body) };
     let tool_forms = if verbatim && !passes(framing) { own_tool_forms(order) } else { tool_forms };
     let (caller, form) = (order.dialect, wanted.form);
+    let translated = !verbatim || form == CHAT;
     let call = Call { echo, tool_forms, ..order.call.clone() };
     let choose = Box::new(move |framing| {
         if passes(framing) {
             return (caller.encoder(&call, Mode::Verbatim), Ok(Mode::Verbatim));
         }
-        if form == CHAT {
+        if translated {
             return (caller.encoder(&call, Mode::Translated), Ok(Mode::Translated));
         }
         let message = "the upstream answered a request for a stream with a whole body, or the other way round";
         let fault = Fault::new(Kind::Upstream, message);
         (caller.encoder(&call, Mode::Verbatim), Err(fault))
     });
-    Ok(Transcoder::labelled(framing, order.stream.max_event, dialect.decoder(form), choose))
+    let mut decoder = dialect.decoder(form);
+    if let Some(inputs) = inputs {
+        decoder = Box::new(Verified { inner: decoder, inputs });
+    }
+    Ok(Transcoder::labelled(framing, order.stream.max_event, decoder, choose))
 }
 
 /// The tool forms of a request that was not translated, for an answer that has to be written anew.

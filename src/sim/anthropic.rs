@@ -33,6 +33,10 @@ impl Vendor for Anthropic {
         let model = fields.text("model")?;
         let last = fields.last("messages")?;
         let counts = uri.path() == COUNT;
+        if counts && fields.has("max_tokens") {
+            let message = "max_tokens: Extra inputs are not permitted".to_owned();
+            return Err(Refused::invalid(message, Some("max_tokens")));
+        }
         let blocks = last.get("content").and_then(Value::as_array);
         Ok(Ask {
             model,

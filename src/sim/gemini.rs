@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Piece, REFUSAL, Stop};
 use super::ask::{Ask, Fields, Refused};
+use super::embeddings;
 use super::vendor::Vendor;
 use super::voice::{Event, Layout, Totals, Voice};
 
@@ -69,8 +70,12 @@ impl Vendor for Gemini {
         if matches!(form, "chat" | "array") {
             conversation(&fields, &mut ask)?;
         }
+        if form == "embed" {
+            ask.repeated = embedded(&[&fields.value])?;
+        }
         if form == "embeds" {
-            ask.choices = fields.list("requests")?.len() as u64;
+            let requests: Vec<&Value> = fields.list("requests")?.iter().collect();
+            ask.repeated = embedded(&requests)?;
         }
         Ok(ask)
     }
@@ -164,6 +169,23 @@ fn conversation(fields: &Fields<'_>, ask: &mut Ask) -> Result<(), Refused> {
         functions.filter_map(|function| function["name"].as_str()).map(ToOwned::to_owned).collect();
     ask.answers_tools = count(last, "functionResponse", "function_response") > 0;
     Ok(())
+}
+
+/// The texts that are to be embedded, and the length of the vectors.
+fn embedded(requests: &[&Value]) -> Result<Value, Refused> {
+    let mut texts = Vec::new();
+    for request in requests {
+        let parts = request.pointer("/content/parts").and_then(Value::as_array);
+        let Some(parts) = parts.filter(|parts| !parts.is_empty()) else {
+            let message = "* EmbedContentRequest.content: contents is not specified\n".to_owned();
+            return Err(Refused::invalid(message, Some("content")));
+        };
+        let words: Vec<&str> = parts.iter().filter_map(|part| part["text"].as_str()).collect();
+        texts.push(words.join("\n"));
+    }
+    let first = requests.first().copied().unwrap_or(&Value::Null);
+    let dimensions = member(first, "outputDimensionality", "output_dimensionality").as_u64();
+    Ok(embeddings::repeated(&texts, dimensions, &Value::Null))
 }
 
 /// A member under either of its names: the vendor reads both.
@@ -370,12 +392,15 @@ impl Voice for Chunks {
     }
 
     fn whole(&self, pieces: &[Piece], totals: Totals) -> Value {
-        let vector = || json!({"values": [0.5, -0.5, 0.25]});
         match self.ask.form {
             "count" => return json!({"totalTokens": self.ask.prompt_tokens}),
-            "embed" => return json!({"embedding": vector()}),
-            "embeds" => {
-                let all: Vec<Value> = (0..self.ask.choices).map(|_| vector()).collect();
+            "embed" | "embeds" => {
+                let vectors = embeddings::vectors(&self.ask.repeated);
+                let all: Vec<Value> =
+                    vectors.iter().map(|vector| json!({ "values": vector })).collect();
+                if self.ask.form == "embed" {
+                    return json!({ "embedding": all.first() });
+                }
                 return json!({ "embeddings": all });
             }
             _ => {}

@@ -12,6 +12,7 @@ mod ask;
 mod aws_frames;
 mod bedrock;
 mod cohere;
+mod embeddings;
 mod gemini;
 mod ollama;
 mod openai;

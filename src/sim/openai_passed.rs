@@ -1,4 +1,6 @@
-//! `OpenAI`'s endpoints beside chat: legacy completions and embeddings.
+//! `OpenAI`'s legacy completions.
+//!
+//! Every prompt gets the same answer.
 
 use axum::http::Uri;
 use serde_json::{Value, json};
@@ -9,31 +11,26 @@ use super::openai::{self, CREATED};
 use super::vendor::Vendor;
 use super::voice::{Event, Totals, Voice, quoted};
 
-/// How many numbers an embedding has.
-const DIMENSIONS: u32 = 8;
-
-/// The vendor, at these endpoints.
+/// The vendor, at this endpoint.
 pub(super) struct OpenAiPassed;
 
 impl Vendor for OpenAiPassed {
     fn paths(&self) -> &'static [&'static str] {
-        &["/v1/completions", "/v1/embeddings"]
+        &["/v1/completions"]
     }
 
-    fn read(&self, uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+    fn read(&self, _uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
         let fields = Fields::read(self, body)?;
-        let embeddings = uri.path().ends_with("/embeddings");
-        let input = if embeddings { "input" } else { "prompt" };
-        if !fields.has(input) {
-            return Err(fields.missing(input));
+        if !fields.has("prompt") {
+            return Err(fields.missing("prompt"));
         }
         Ok(Ask {
             model: fields.text("model")?,
-            stream: !embeddings && fields.flag("stream")?.unwrap_or(false),
-            form: if embeddings { "embeddings" } else { "completions" },
+            stream: fields.flag("stream")?.unwrap_or(false),
+            form: "completions",
             usage: fields.value.pointer("/stream_options/include_usage")
                 == Some(&Value::Bool(true)),
-            choices: match fields.value.get(input) {
+            choices: match fields.value.get("prompt") {
                 Some(Value::Array(items)) => u64::try_from(items.len()).unwrap_or(1).clamp(1, 128),
                 _ => 1,
             },
@@ -49,7 +46,6 @@ impl Vendor for OpenAiPassed {
         Box::new(Passed {
             number,
             model: ask.model.clone(),
-            embeddings: ask.form == "embeddings",
             choices: ask.choices,
             usage: ask.usage,
             prompt_tokens: ask.prompt_tokens,
@@ -65,8 +61,7 @@ impl Vendor for OpenAiPassed {
 struct Passed {
     number: u64,
     model: String,
-    embeddings: bool,
-    /// Prompts, or texts to embed.
+    /// Prompts.
     choices: u64,
     usage: bool,
     prompt_tokens: u64,
@@ -100,22 +95,6 @@ impl Passed {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": completion,
             "total_tokens": self.prompt_tokens.saturating_add(completion),
-        })
-    }
-
-    fn embedded(&self) -> Value {
-        let data: Value = (0..self.choices)
-            .map(|index| {
-                let numbers: Vec<f64> =
-                    (0..DIMENSIONS).map(|at| f64::from(at) / f64::from(DIMENSIONS)).collect();
-                json!({"object": "embedding", "index": index, "embedding": numbers})
-            })
-            .collect();
-        json!({
-            "object": "list",
-            "data": data,
-            "model": self.model,
-            "usage": {"prompt_tokens": self.prompt_tokens, "total_tokens": self.prompt_tokens},
         })
     }
 }
@@ -157,9 +136,6 @@ impl Voice for Passed {
     }
 
     fn whole(&self, pieces: &[Piece], totals: Totals) -> Value {
-        if self.embeddings {
-            return self.embedded();
-        }
         let text: String = pieces
             .iter()
             .map(|piece| match piece {

@@ -8,14 +8,17 @@ use serde_json::Value;
 use super::ask::{Ask, Refused};
 use super::voice::Voice;
 use super::{
-    anthropic, anthropic_hosted, bedrock, cohere, gemini, ollama, openai, openai_passed,
-    openai_responses,
+    anthropic, anthropic_hosted, bedrock, cohere, embeddings, gemini, ollama, openai,
+    openai_passed, openai_responses,
 };
 
 /// Every vendor.
 pub(super) static VENDORS: &[&dyn Vendor] = &[
     &openai::OpenAi,
     &openai_passed::OpenAiPassed,
+    &embeddings::Embeddings::OpenAi,
+    &embeddings::Embeddings::Ollama,
+    &embeddings::Embeddings::Cohere,
     &openai_responses::Responses,
     &anthropic::Anthropic,
     &ollama::Ollama,

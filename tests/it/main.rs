@@ -19,7 +19,11 @@ mod client_tools;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod counts;
+#[cfg(test)]
 mod egress;
+#[cfg(test)]
+mod embeddings;
 #[cfg(test)]
 mod encoders;
 #[cfg(test)]

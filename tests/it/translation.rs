@@ -407,7 +407,7 @@ fn free_text_is_told_as_it_comes() {
         let request = to.decode_request(CHAT, &body).unwrap();
         assert!(request.tools[0].parameters.as_ref().unwrap().get().contains("input"));
         let way = |stream| Call {
-            echo: to.echo(&body),
+            echo: to.echo(CHAT, &body),
             tool_forms: request.tool_forms.clone(),
             ..call(stream, false)
         };

@@ -34,7 +34,12 @@ fn is_base64(string: &[u8]) -> bool {
     let head = string.get(..128).unwrap_or_default();
     let start = memchr::memmem::find(head, MARK).map_or(0, |at| at + MARK.len());
     let data = string.get(start..).unwrap_or_default();
-    data.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/=-_".contains(byte))
+    // Some writers escape each `/`.
+    let escapes = |at: usize| data.get(at + 1) == Some(&b'/');
+    let mut bytes = data.iter().enumerate();
+    bytes.all(|(at, byte)| {
+        byte.is_ascii_alphanumeric() || b"+/=-_".contains(byte) || *byte == b'\\' && escapes(at)
+    })
 }
 
 #[cfg(test)]
@@ -51,6 +56,7 @@ mod tests {
             (format!(r#"{{"text":"{words}"}}"#), 5_003),
             (format!(r#"{{"data":"{picture}"}}"#), 2_003),
             (format!(r#"{{"url":"data:image/png;base64,{picture}"}}"#), 2_003),
+            (format!(r#"{{"data":"{}"}}"#, picture.replace('/', r"\/")), 2_003),
             (format!(r#"["{picture}","{picture}","{words}"]"#), 9_003),
             ("a".repeat(40_000), 10_000),
             (format!(r#""{}"#, "a".repeat(40_000)), 10_001),

@@ -12,6 +12,7 @@ use super::dialect::{CallerDialect, Dialect, Target};
 
 mod bounds;
 mod cache;
+mod embeddings;
 mod history;
 mod hosted;
 mod instructions;
@@ -23,6 +24,7 @@ pub mod settings;
 mod tools;
 mod verbatim;
 
+pub use embeddings::write_embeddings;
 use rules::Rules;
 pub use tools::Names;
 use verbatim::override_members;
@@ -39,6 +41,8 @@ pub struct Written {
     pub names: Names,
     /// What the request's tools are in the caller's dialect.
     pub tool_forms: ToolForms,
+    /// How many texts it asks embeddings of.
+    pub inputs: Option<usize>,
 }
 
 /// What is left out.
@@ -98,7 +102,7 @@ pub fn write(
     let body = dialect.encode_request(request, target)?;
     let body = override_members(body, settings, &[])?;
     let tool_forms = std::mem::take(&mut request.tool_forms);
-    Ok(Written { body, dropped, names, tool_forms })
+    Ok(Written { body, dropped, names, tool_forms, inputs: None })
 }
 
 /// Writes the caller's own JSON for an upstream of the same dialect: surgical edits, and what the operator

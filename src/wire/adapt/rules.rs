@@ -103,6 +103,10 @@ pub(super) struct Rules {
     pub(super) cache: Marks,
     /// The hosted tools that its vendor runs, and what can be said of them.
     hosted: &'static str,
+    /// The most texts in one request for embeddings.
+    pub(super) embed_most: usize,
+    /// What a request for embeddings has no word for.
+    pub(super) embed_lacks: &'static str,
 }
 
 impl Default for Rules {
@@ -135,6 +139,8 @@ impl Default for Rules {
             schemas: Schemas::default(),
             cache: Marks::default(),
             hosted: "",
+            embed_most: usize::MAX,
+            embed_lacks: "",
         }
     }
 }
@@ -251,6 +257,8 @@ impl Rules {
             }
             "efforts" => self.efforts = Some(value),
             "lacks" => self.lacks = value,
+            "embed_most" => self.embed_most = value.parse().ok()?,
+            "embed_lacks" => self.embed_lacks = value,
             "instructions" => self.instructions = Instructions::by_name(value)?,
             "turns" => (self.user_first, self.user_last) = (has("user-first"), has("user-last")),
             "json_mode" => self.json_said = has("said").then_some(true)?,

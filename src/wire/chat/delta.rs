@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Fault, Scheme, SearchRun};
+use crate::wire::embeddings::Vector;
 
 /// One unit of meaning in an answer. Borrowed from the frame it was read in.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +86,11 @@ pub enum Delta<'f> {
     /// Something of the vendor's own that the vocabulary does not hold, such as a hosted tool at
     /// work. Lost in translation, but progress all the same.
     Opaque,
+    /// The whole answer to a request for embeddings, in the order of its texts. After [`Delta::Start`] and
+    /// [`Delta::Usage`], in the same frame.
+    Embeddings(Vec<Vector<'f>>),
+    /// The whole answer to a request that counts a prompt's tokens.
+    InputTokens(u64),
     /// Tokens counted so far. Cumulative: each field replaces the earlier value, never adds to it.
     Usage(Usage),
     /// Why an alternative ended. May repeat and may precede further deltas: the last one counts.

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::adapt::settings::Settings;
 use super::chat::{Delta, End, Fault, HostedTool, Kind, Rendered, Request, ToolForms};
+use super::embeddings::EmbedRequest;
 use super::framing::{Frame, Framing};
 use super::reset;
 
@@ -18,6 +19,9 @@ mod gemini;
 mod ollama;
 mod openai_chat;
 mod openai_responses;
+mod operation;
+
+pub use operation::Operation;
 
 /// Every dialect, in the order in which shared paths are offered: the first one answers callers who
 /// do not say what they speak.
@@ -34,8 +38,8 @@ pub static DIALECTS: &[&dyn Dialect] = &[
 /// What callers who do not say what they speak are answered in.
 pub static DEFAULT: &dyn CallerDialect = &openai_chat::OpenAiChat;
 
-/// The form of a dialect's main endpoint: a conversation in, the model's turn out. It is what a
-/// request of whatever form is translated into, if it can be translated.
+/// The form of a dialect's main endpoint: a conversation in, the model's turn out. It is what chats of
+/// whatever form are translated into.
 pub const CHAT: &str = "chat";
 
 /// Finds a dialect by its name in the configuration.
@@ -69,15 +73,6 @@ fn must_be_segment(model: &str) -> Result<(), Fault> {
         return Err(Fault::field("model", "must name a model of this provider"));
     }
     Ok(())
-}
-
-/// The answer to a request of another form than [`CHAT`] for which only a target of another dialect
-/// is left.
-fn untranslatable(form: &str) -> Fault {
-    let message = format!(
-        "requests for {form} are passed on and never translated; name a model whose provider speaks this API"
-    );
-    Fault::field("model", message)
 }
 
 /// A vendor's language, as its upstreams speak it.
@@ -119,8 +114,23 @@ pub trait Dialect: Sync {
     ) -> Result<String, Fault> {
         self.edit_request(body, target)
     }
-    /// Writes a request. Refuses, by field, what this dialect cannot say.
+    /// The form in which this dialect asks for an operation; `None`: it has none.
+    fn form_of(&self, operation: Operation) -> Option<&'static str>;
+    /// Whether an upstream is asked to count tokens. `passthrough`: the caller speaks this dialect, too.
+    fn counts_tokens(&self, _quirks: &Quirks, _passthrough: bool) -> bool {
+        false
+    }
+    /// Writes a request for a chat, or for the count of its tokens if that is the target's form. Refuses,
+    /// by field, what this dialect cannot say.
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault>;
+    /// Writes a request for embeddings, where the dialect has a form of it.
+    fn encode_embeddings(
+        &self,
+        _request: &EmbedRequest,
+        _target: &Target<'_>,
+    ) -> Result<String, Fault> {
+        Err(Operation::Embeddings.untranslatable())
+    }
     /// The media type of its streams, which they are asked for by.
     fn media_type(&self) -> &'static str {
         "text/event-stream"
@@ -167,6 +177,8 @@ pub trait CallerDialect: Sync {
     fn reads_any_media_type(&self) -> bool {
         false
     }
+    /// The operation that a form asks for.
+    fn operation(&self, form: &'static str) -> Operation;
     /// Reads what the gateway itself needs of a request, and no more: unknown fields are fine.
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault>;
     /// Puts a filled-in prompt into a request of the form [`CHAT`], by surgery: its messages before
@@ -178,12 +190,17 @@ pub trait CallerDialect: Sync {
     fn keeps_prompt(&self, _id: &str) -> bool {
         false
     }
-    /// Reads a whole request, for translation. Says which field is wrong or cannot be translated.
+    /// Reads a whole request for a chat or for the count of its tokens, for translation. Says which field
+    /// is wrong or cannot be translated.
     fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault>;
     /// The hosted tools of a request, and the request without them, every other byte as it was. `None`:
     /// there are none.
     fn split_hosted_tools(&self, _body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
         Ok(None)
+    }
+    /// Reads a whole request for embeddings, for translation, where the dialect has a form of it.
+    fn decode_embeddings(&self, _form: &'static str, _body: &str) -> Result<EmbedRequest, Fault> {
+        Err(Operation::Embeddings.untranslatable())
     }
     /// What callers of this dialect call a field of [`Request`], where that is another name.
     fn own_name(&self, _field: &str) -> Option<&'static str> {
@@ -191,7 +208,7 @@ pub trait CallerDialect: Sync {
     }
     /// What of a request a translated answer to it repeats, in the dialect's own words, which are
     /// for [`Call::echo`].
-    fn echo(&self, _body: &str) -> String {
+    fn echo(&self, _form: &'static str, _body: &str) -> String {
         String::new()
     }
     /// A state machine that writes an answer.
@@ -309,7 +326,8 @@ pub struct Target<'a> {
     pub model: &'a str,
     /// Whether the upstream is asked to stream.
     pub stream: bool,
-    /// What is asked: the caller's form if both sides speak this dialect, else [`CHAT`].
+    /// What is asked: the caller's form if both sides speak this dialect, else this dialect's own form
+    /// of the same operation.
     pub form: &'static str,
     /// The provider's deviations.
     pub quirks: &'a Quirks,
@@ -317,6 +335,7 @@ pub struct Target<'a> {
 
 /// A provider's deviations from its dialect: data, read only in that dialect's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Quirks {
     /// It can be asked for usage in the stream (`stream_options`). Some refuse the field and send
     /// usage unasked.
@@ -331,6 +350,10 @@ pub struct Quirks {
     /// The field of assistant messages in which earlier reasoning text must be given back; `None`:
     /// it is left out.
     pub reasoning_field: Option<String>,
+    /// Its address is the vendor's own.
+    pub vendor: bool,
+    /// Its address is that of Vertex AI.
+    pub vertex: bool,
     /// Whose platform hosts the models of this dialect's vendor; `None`: the vendor's own.
     pub hosting: Option<Hosting>,
     /// What the operator says of its requests.
@@ -368,6 +391,8 @@ impl Default for Quirks {
             only_legacy_max_tokens: false,
             call_id_length: None,
             reasoning_field: None,
+            vendor: false,
+            vertex: false,
             hosting: None,
             settings: Settings::default(),
         }

@@ -73,6 +73,26 @@ def holds(value, sought):
     return any(holds(one, sought) for one in inner)
 
 
+# The dialects with embeddings, and the texts that every suite embeds.
+EMBEDS = ("openai-chat", "gemini", "ollama", "cohere")
+TEXTS = ["first", "second text", "drei"]
+
+
+def embeds(upstream):
+    """Whether an upstream's dialect has embeddings."""
+    return upstream.removeprefix("sim-") in EMBEDS
+
+
+def vector(text, dimensions=8):
+    """What the simulated upstream answers for a text, whatever its dialect: eighths between -4 and 4."""
+    found, state = [], 0x811C9DC5
+    for at in range(dimensions):
+        for byte in text.encode() + at.to_bytes(8, "little"):
+            state = (state ^ byte) * 0x01000193 % 2**32
+        found.append((state >> 26) / 8 - 4)
+    return found
+
+
 def cannot(why):
     """Says why a case cannot be with this client and this upstream; `../table.py` tells it."""
     pytest.skip(f"cannot: {why}")

@@ -278,3 +278,13 @@ def test_models_and_alias(client, upstream):
     listed = [model.id for model in client.models.list()]
     assert sorted(listed) == ALIASES
     assert raw(client, alias(upstream))[0] == tokens(20)
+
+
+def test_counts(client, upstream):
+    ask = {"model": f"{upstream}/sim", "system": "be brief", "messages": [{"role": "user", "content": "count"}]}
+    raw = client.messages.with_raw_response.count_tokens(**ask)
+    count = raw.parse().input_tokens
+    counted = upstream in ("sim-anthropic", "sim-gemini")
+    assert raw.headers.get("x-streamgate-estimated") == (None if counted else "true")
+    longer = client.messages.count_tokens(**{**ask, "system": "be brief " * 100}).input_tokens
+    assert 0 < count < 60 and count + 150 < longer < count + 400

@@ -5,7 +5,7 @@ import json
 import cohere
 import pytest
 from cohere.core.api_error import ApiError
-from conftest import GATEWAY, KEY, PNG, SCHEMA, alias, stats, tokens, wait_for_cancel
+from conftest import GATEWAY, KEY, PNG, SCHEMA, TEXTS, alias, embeds, stats, tokens, vector, wait_for_cancel
 
 ASK = [{"role": "user", "content": "count"}]
 FUNCTION = {"description": "x", "parameters": SCHEMA}
@@ -155,3 +155,14 @@ def test_abort(client, upstream):
     next(stream)
     stream.close()
     wait_for_cancel(before)
+
+
+def test_embeddings(client, upstream):
+    ask = {"model": f"{upstream}/sim", "input_type": "search_query", "output_dimension": 12}
+    if not embeds(upstream):
+        with pytest.raises(cohere.errors.BadRequestError):
+            client.embed(texts=["a"], embedding_types=["float"], **ask)
+        return
+    answer = client.embed(texts=TEXTS, embedding_types=["float"], **ask)
+    assert answer.embeddings.float_ == [vector(text, 12) for text in TEXTS]
+    assert answer.texts == TEXTS and answer.meta.billed_units.input_tokens > 0

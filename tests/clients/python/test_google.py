@@ -3,7 +3,9 @@
 import base64
 
 import pytest
-from conftest import GATEWAY, GEMINI, KEY, PNG, SCHEMA, alias, counts_reasoning, stats, tokens, wait_for_cancel
+from conftest import (
+    GATEWAY, GEMINI, KEY, PNG, SCHEMA, TEXTS, alias, counts_reasoning, embeds, stats, tokens, vector, wait_for_cancel,
+)
 from google import genai
 from google.genai import errors, types
 
@@ -196,12 +198,22 @@ def test_models_and_alias(client, upstream):
 
 
 def test_counts(client, upstream):
-    if upstream == GEMINI:
-        assert client.models.count_tokens(model=f"{upstream}/sim", contents="count").total_tokens > 0
+    answer = client.models.count_tokens(model=f"{upstream}/sim", contents="count")
+    counted = upstream in (GEMINI, "sim-anthropic")
+    estimated = answer.sdk_http_response.headers.get("x-streamgate-estimated")
+    assert estimated == (None if counted else "true")
+    assert 0 < answer.total_tokens < 60
+
+
+def test_embeddings(client, upstream):
+    ask = {"model": f"{upstream}/sim", "config": {"output_dimensionality": 12, "task_type": "RETRIEVAL_QUERY"}}
+    if not embeds(upstream):
+        with pytest.raises(errors.ClientError) as raised:
+            client.models.embed_content(contents="a", **ask)
+        assert raised.value.code == 400
         return
-    with pytest.raises(errors.ClientError) as raised:
-        client.models.count_tokens(model=f"{upstream}/sim", contents="count")
-    assert raised.value.code == 400
+    answer = client.models.embed_content(contents=TEXTS, **ask)
+    assert [found.values for found in answer.embeddings] == [vector(text, 12) for text in TEXTS]
 
 
 def test_leaving_reaches_the_upstream(client, upstream):

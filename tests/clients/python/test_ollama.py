@@ -2,7 +2,7 @@
 
 import ollama
 import pytest
-from conftest import GATEWAY, KEY, PNG, SCHEMA, alias, stats, tokens, wait_for_cancel
+from conftest import GATEWAY, KEY, PNG, SCHEMA, TEXTS, alias, embeds, stats, tokens, vector, wait_for_cancel
 
 ASK = [{"role": "user", "content": "count"}]
 FUNCTION = {"description": "x", "parameters": SCHEMA}
@@ -138,3 +138,17 @@ def test_abort(client, upstream):
     next(stream)
     stream.close()
     wait_for_cancel(before)
+
+
+def test_embeddings(client, upstream):
+    model = f"{upstream}/sim"
+    if not embeds(upstream):
+        with pytest.raises(ollama.ResponseError) as raised:
+            client.embed(model, "a")
+        assert raised.value.status_code == 400
+        return
+    answer = client.embed(model, TEXTS)
+    assert [list(found) for found in answer.embeddings] == [vector(text) for text in TEXTS]
+    assert answer.prompt_eval_count > 0
+    assert [list(found) for found in client.embed(model, "a", dimensions=5).embeddings] == [vector("a", 5)]
+    assert list(client.embeddings(model, "a").embedding) == vector("a")

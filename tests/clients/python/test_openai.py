@@ -1,12 +1,14 @@
 """openai-python, chat completions, in front of every upstream."""
 
+import base64
 import json
+import struct
 
 import openai
 import pytest
 from conftest import (
-    ALIASES, ANTHROPIC, CHAT, GATEWAY, KEY, LIMITED_KEY, PNG, SCHEMA, alias, counts_reasoning, holds, needs_terminator,
-    refusal, seen, stats, tokens, wait_for_cancel,
+    ALIASES, ANTHROPIC, CHAT, GATEWAY, KEY, LIMITED_KEY, PNG, SCHEMA, TEXTS, alias, counts_reasoning, embeds, holds,
+    needs_terminator, refusal, seen, stats, tokens, vector, wait_for_cancel,
 )
 
 ASK = [{"role": "user", "content": "count"}]
@@ -304,3 +306,20 @@ def test_models_and_alias(client, upstream):
     listed = [model.id for model in client.models.list()]
     assert sorted(listed) == ALIASES
     assert raw(client, alias(upstream))[0] == tokens(20)
+
+
+@pytest.mark.parametrize("encoding", [openai.omit, "float", "base64"])
+def test_embeddings(client, upstream, encoding):
+    """The SDK asks for base64 unless told otherwise, and unpacks it."""
+    model = f"{upstream}/sim"
+    if not embeds(upstream):
+        with pytest.raises(openai.BadRequestError) as raised:
+            client.embeddings.create(model=model, input="a")
+        assert raised.value.param == "model"
+        return
+    answer = client.embeddings.create(model=model, input=TEXTS, encoding_format=encoding, dimensions=12)
+    said = [item.embedding for item in answer.data]
+    if encoding == "base64":
+        said = [list(struct.unpack("<12f", base64.b64decode(packed))) for packed in said]
+    assert said == [vector(text, 12) for text in TEXTS]
+    assert [item.index for item in answer.data] == [0, 1, 2] and answer.usage.prompt_tokens > 0

@@ -291,3 +291,11 @@ def test_anthropic_callers_of_a_responses_upstream():
             with pytest.raises(anthropic.APIError):
                 with client.messages.stream(messages=ask, model=f"{RESPONSES}/n20-{fault}", max_tokens=50) as stream:
                     stream.get_final_message()
+
+
+def test_counts(client, upstream):
+    raw = client.responses.input_tokens.with_raw_response.count(model=f"{upstream}/sim", input="count")
+    count = raw.parse()
+    counted = upstream in ("sim-anthropic", "sim-gemini", RESPONSES)
+    assert raw.headers.get("x-streamgate-estimated") == (None if counted else "true")
+    assert count.object == "response.input_tokens" and 0 < count.input_tokens < 60

@@ -1,51 +1,54 @@
-//! Counting the tokens of a prompt, where the upstream can: passed on as it is, never translated.
+//! Counting the tokens of a prompt: `/v1/messages/count_tokens`, towards both sides.
+//!
+//! It never holds a limit on output or how to sample: the vendor refuses them here.
 
 use serde::Deserialize;
 
-use crate::wire::chat::{Delta, End, Fault, Kind, Usage};
-use crate::wire::dialect::Decode;
-use crate::wire::framing::Frame;
+use super::read;
+use crate::wire::body::syntax;
+use crate::wire::chat::{End, Fault, Request};
+use crate::wire::count::{self, parsed};
+use crate::wire::json;
 
 /// The form.
 pub(super) const COUNT: &str = "count_tokens";
 /// Its path, at callers and at upstreams.
 pub(super) const PATH: &str = "/v1/messages/count_tokens";
 
-/// Reads `{"input_tokens": 12}`.
-#[derive(Debug)]
-pub(super) struct Decoder;
+/// What the vendor counts.
+const MEMBERS: [&str; 8] = [
+    "model",
+    "system",
+    "messages",
+    "tools",
+    "tool_choice",
+    "thinking",
+    "output_config",
+    "cache_control",
+];
 
-#[derive(Deserialize)]
-struct Count {
-    #[serde(rename = "input_tokens")]
-    _input: u64,
+/// Reads a caller's request, which has no limit on output.
+pub(super) fn request(body: &str) -> Result<Request, Fault> {
+    let body = json::edit(body, &[("max_tokens", Some("1"))]).map_err(|error| syntax(&error))?;
+    Ok(Request { max_tokens: None, ..read::decode_request(&body)? })
 }
 
-impl Decode for Decoder {
-    fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
-        Some(self.answer(frame, out))
-    }
+/// Makes a request for an answer one for its count.
+pub(super) fn write(request: &str) -> Result<String, Fault> {
+    count::with_members(request, &MEMBERS).map_err(|error| syntax(&error))
+}
 
-    fn answer<'f>(&mut self, body: &'f Frame, out: &mut Vec<Delta<'f>>) -> End {
-        match serde_json::from_slice::<Count>(&body.data) {
-            Ok(_) => {
-                // Counted, not used.
-                out.push(Delta::Usage(Usage {
-                    input: Some(0),
-                    output: Some(0),
-                    ..Usage::default()
-                }));
-                End::Complete
-            }
-            Err(error) if error.is_eof() => End::Truncated,
-            Err(_) => End::Failed(Fault::new(
-                Kind::Upstream,
-                "the upstream's answer holds no count of tokens",
-            )),
-        }
-    }
+#[derive(Deserialize)]
+struct Body {
+    input_tokens: u64,
+}
 
-    fn finish(&mut self) -> End {
-        End::Truncated
-    }
+/// Reads an upstream's count.
+pub(super) fn read(body: &[u8]) -> Result<u64, End> {
+    parsed::<Body>(body).map(|body| body.input_tokens)
+}
+
+/// Writes a caller's answer.
+pub(super) fn answer(tokens: u64) -> String {
+    format!(r#"{{"input_tokens":{tokens}}}"#)
 }

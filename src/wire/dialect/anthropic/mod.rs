@@ -7,9 +7,10 @@ use bytes::Bytes;
 
 use super::{
     Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Hosting, Mode,
-    Target,
+    Operation, Quirks, Target,
 };
 use crate::wire::chat::{Fault, HostedTool, Kind, Rendered, Request};
+use crate::wire::count as counting;
 use crate::wire::framing::Framing;
 use crate::wire::json::quoted;
 use crate::wire::reset;
@@ -131,8 +132,23 @@ impl Dialect for Anthropic {
         }
     }
 
+    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+        match operation {
+            Operation::Chat => Some(CHAT),
+            Operation::CountTokens => Some(count::COUNT),
+            _ => None,
+        }
+    }
+
+    fn counts_tokens(&self, quirks: &Quirks, _passthrough: bool) -> bool {
+        quirks.hosting != Some(Hosting::Bedrock)
+    }
+
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
-        let body = write::encode_request(request, target)?;
+        let mut body = write::encode_request(request, target)?;
+        if target.form == count::COUNT {
+            body = count::write(&body)?;
+        }
         match target.quirks.hosting {
             Some(hosting) => hosted::edit(hosting, &body, target, &|_| None),
             None => Ok(body),
@@ -141,7 +157,7 @@ impl Dialect for Anthropic {
 
     fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
         match form {
-            count::COUNT => Box::new(count::Decoder),
+            count::COUNT => Box::new(counting::Decoder(count::read)),
             _ => Box::new(decode::Decoder::default()),
         }
     }
@@ -167,11 +183,14 @@ impl CallerDialect for Anthropic {
         Some("anthropic-version")
     }
 
+    fn operation(&self, form: &'static str) -> Operation {
+        if form == count::COUNT { Operation::CountTokens } else { Operation::Chat }
+    }
+
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
-        let read = Envelope { form: asked.form, ..request::envelope(asked.body)? };
-        // What is counted is answered with a number.
-        let max_output = if asked.form == CHAT { read.max_output } else { Some(0) };
-        Ok(Envelope { max_output, ..read })
+        let read = request::envelope(asked.body)?;
+        let stream = read.stream && asked.form == CHAT;
+        Ok(Envelope { form: asked.form, stream, ..read })
     }
 
     fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
@@ -179,10 +198,7 @@ impl CallerDialect for Anthropic {
     }
 
     fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault> {
-        if form != CHAT {
-            return Err(super::untranslatable(form));
-        }
-        read::decode_request(body)
+        if form == count::COUNT { count::request(body) } else { read::decode_request(body) }
     }
 
     fn split_hosted_tools(&self, body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
@@ -201,6 +217,9 @@ impl CallerDialect for Anthropic {
         match (mode, call.stream) {
             (Mode::Verbatim, true) => Box::new(encode::Verbatim),
             (Mode::Verbatim, false) => Box::new(collect::Verbatim),
+            (Mode::Translated, _) if call.form == count::COUNT => {
+                Box::new(counting::Encoder::new(count::answer))
+            }
             (Mode::Translated, true) => Box::new(encode::Translated::new(call)),
             (Mode::Translated, false) => Box::new(collect::Translated::new(call)),
         }

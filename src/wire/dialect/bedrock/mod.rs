@@ -3,7 +3,7 @@
 //! This file only says where each part is. Signing is not done here: a signature needs a clock. No
 //! part makes up a signature over reasoning, or closes an answer that its upstream did not close.
 
-use super::{CallerDialect, Decode, Dialect, Target, segment};
+use super::{CHAT, CallerDialect, Decode, Dialect, Operation, Target, segment};
 use crate::wire::aws_fault;
 use crate::wire::chat::{Fault, Request};
 use crate::wire::framing::Framing;
@@ -64,6 +64,10 @@ impl Dialect for Bedrock {
     /// The model and the wish for a stream are in the path: nothing in a body of this dialect differs.
     fn edit_request(&self, body: &str, _target: &Target<'_>) -> Result<String, Fault> {
         Ok(body.to_owned())
+    }
+
+    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+        (operation == Operation::Chat).then_some(CHAT)
     }
 
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {

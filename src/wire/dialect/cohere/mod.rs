@@ -7,13 +7,16 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Target,
+    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
+    Target,
 };
 use crate::wire::chat::{Fault, Kind, Rendered, Request};
+use crate::wire::embeddings::{self as embedding, EmbedRequest};
 
 mod answer;
 mod collect;
 mod decode;
+mod embed;
 mod encode;
 mod error;
 mod event;
@@ -45,8 +48,9 @@ impl Dialect for Cohere {
         Some(("cohere", "CO_API_KEY"))
     }
 
-    fn path(&self, _target: &Target<'_>) -> String {
-        "/v2/chat".to_owned()
+    fn path(&self, target: &Target<'_>) -> String {
+        let path = if target.form == embed::EMBED { embed::PATH } else { "/v2/chat" };
+        path.to_owned()
     }
 
     fn credential(&self) -> (&'static str, &'static str) {
@@ -69,12 +73,31 @@ impl Dialect for Cohere {
         request::edit(body, target)
     }
 
+    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+        match operation {
+            Operation::Chat => Some(CHAT),
+            Operation::Embeddings => Some(embed::EMBED),
+            _ => None,
+        }
+    }
+
+    fn encode_embeddings(
+        &self,
+        request: &EmbedRequest,
+        target: &Target<'_>,
+    ) -> Result<String, Fault> {
+        Ok(embed::write(request, target))
+    }
+
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
         write::request(request, target)
     }
 
-    fn decoder(&self, _form: &'static str) -> Box<dyn Decode> {
-        Box::new(decode::Decoder::default())
+    fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
+        match form {
+            embed::EMBED => Box::new(embedding::Decoder(embed::answer)),
+            _ => Box::new(decode::Decoder::default()),
+        }
     }
 
     fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
@@ -88,7 +111,10 @@ impl CallerDialect for Cohere {
     }
 
     fn endpoints(&self) -> &'static [Endpoint] {
-        &[Endpoint { path: "/v2/chat", form: CHAT }]
+        &[
+            Endpoint { path: "/v2/chat", form: CHAT },
+            Endpoint { path: embed::PATH, form: embed::EMBED },
+        ]
     }
 
     /// The vendor's SDKs send it, which tells them apart where the list of models is.
@@ -96,8 +122,13 @@ impl CallerDialect for Cohere {
         Some("x-fern-sdk-name")
     }
 
+    fn operation(&self, form: &'static str) -> Operation {
+        if form == embed::EMBED { Operation::Embeddings } else { Operation::Chat }
+    }
+
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
-        request::envelope(asked)
+        let read = request::envelope(asked)?;
+        Ok(Envelope { stream: read.stream && asked.form == CHAT, ..read })
     }
 
     fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
@@ -108,8 +139,17 @@ impl CallerDialect for Cohere {
         read::request(body)
     }
 
+    fn decode_embeddings(&self, _form: &'static str, body: &str) -> Result<EmbedRequest, Fault> {
+        embed::request(body)
+    }
+
+    fn echo(&self, form: &'static str, body: &str) -> String {
+        if form == embed::EMBED { embed::echo(body) } else { String::new() }
+    }
+
     fn own_name(&self, field: &str) -> Option<&'static str> {
         match field {
+            "input" => Some("texts"),
             "stop" => Some("stop_sequences"),
             _ => None,
         }
@@ -118,6 +158,9 @@ impl CallerDialect for Cohere {
     fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
         match mode {
             Mode::Verbatim => Box::new(encode::Verbatim { stream: call.stream }),
+            Mode::Translated if call.form == embed::EMBED => {
+                Box::new(embedding::Encoder::new(call, embed::reply))
+            }
             Mode::Translated if call.stream => Box::new(encode::Stream::new(call)),
             Mode::Translated => Box::new(collect::Collect::new(call)),
         }

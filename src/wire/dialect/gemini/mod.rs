@@ -7,9 +7,12 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Target,
+    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
+    Quirks, Target,
 };
 use crate::wire::chat::{Fault, HostedTool, Kind, Rendered, Request};
+use crate::wire::count as counting;
+use crate::wire::embeddings::{self as embedding, EmbedRequest};
 use crate::wire::framing::Framing;
 use crate::wire::json::quoted;
 
@@ -19,13 +22,14 @@ mod chunk;
 mod cite;
 mod client_tools;
 mod collect;
+mod count;
 mod decode;
+mod embed;
 mod encode;
 mod error;
 mod finish;
 mod hosted_tools;
 mod partial;
-mod passed;
 mod path;
 mod prompt;
 mod read;
@@ -85,8 +89,30 @@ impl Dialect for Gemini {
         request::edit(&state::without_foreign(body, target.model), target)
     }
 
+    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+        match operation {
+            Operation::Chat => Some(CHAT),
+            Operation::CountTokens => Some(path::COUNT),
+            Operation::Embeddings => Some(path::EMBED_ALL),
+            _ => None,
+        }
+    }
+
+    fn counts_tokens(&self, _quirks: &Quirks, _passthrough: bool) -> bool {
+        true
+    }
+
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
-        write::encode_request(request, target)
+        let body = write::encode_request(request, target)?;
+        if target.form == path::COUNT { count::write(&body, target) } else { Ok(body) }
+    }
+
+    fn encode_embeddings(
+        &self,
+        request: &EmbedRequest,
+        target: &Target<'_>,
+    ) -> Result<String, Fault> {
+        Ok(embed::write(request, target))
     }
 
     fn framing(&self, content_type: &str) -> Framing {
@@ -96,7 +122,8 @@ impl Dialect for Gemini {
 
     fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
         match form {
-            path::COUNT | path::EMBED | path::EMBED_ALL => Box::new(passed::Decoder),
+            path::COUNT => Box::new(counting::Decoder(count::read)),
+            path::EMBED | path::EMBED_ALL => Box::new(embedding::Decoder(embed::answer)),
             _ => Box::new(decode::Decoder::default()),
         }
     }
@@ -127,6 +154,14 @@ impl CallerDialect for Gemini {
         Some("x-goog-api-key")
     }
 
+    fn operation(&self, form: &'static str) -> Operation {
+        match form {
+            path::COUNT => Operation::CountTokens,
+            path::EMBED | path::EMBED_ALL => Operation::Embeddings,
+            _ => Operation::Chat,
+        }
+    }
+
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
         request::envelope(asked)
     }
@@ -136,10 +171,11 @@ impl CallerDialect for Gemini {
     }
 
     fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault> {
-        match form {
-            CHAT | path::ARRAY => read::decode_request(body),
-            form => Err(super::untranslatable(form)),
-        }
+        if form == path::COUNT { count::request(body) } else { read::decode_request(body) }
+    }
+
+    fn decode_embeddings(&self, form: &'static str, body: &str) -> Result<EmbedRequest, Fault> {
+        embed::request(form, body)
     }
 
     fn split_hosted_tools(&self, body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
@@ -149,6 +185,8 @@ impl CallerDialect for Gemini {
     fn own_name(&self, field: &str) -> Option<&'static str> {
         match field {
             "messages" => Some("contents"),
+            "input" => Some("requests"),
+            "input_type" => Some("taskType"),
             "n" => Some("generationConfig.candidateCount"),
             "stop" => Some("generationConfig.stopSequences"),
             "logprobs" => Some("generationConfig.responseLogprobs"),
@@ -162,6 +200,12 @@ impl CallerDialect for Gemini {
         match (mode, call.stream) {
             (Mode::Verbatim, true) => Box::new(encode::Verbatim::new(call)),
             (Mode::Verbatim, false) => Box::new(collect::Verbatim),
+            (Mode::Translated, _) if call.form == path::COUNT => {
+                Box::new(counting::Encoder::new(count::answer))
+            }
+            (Mode::Translated, _) if [path::EMBED, path::EMBED_ALL].contains(&call.form) => {
+                Box::new(embedding::Encoder::new(call, embed::reply))
+            }
             (Mode::Translated, true) => Box::new(encode::Translated::new(call)),
             (Mode::Translated, false) => Box::new(collect::Translated::new(call)),
         }

@@ -7,10 +7,11 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Question,
-    Target,
+    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
+    Question, Target,
 };
 use crate::wire::chat::{Fault, Kind, Rendered, Request};
+use crate::wire::embeddings::{self as embedding, EmbedRequest};
 use crate::wire::error_body;
 use crate::wire::framing::Framing;
 
@@ -62,6 +63,7 @@ impl Dialect for Ollama {
         let path = match target.form {
             GENERATE => "/api/generate",
             embed::EMBED => "/api/embed",
+            embed::EMBED_ONE => "/api/embeddings",
             _ => "/api/chat",
         };
         path.to_owned()
@@ -87,6 +89,22 @@ impl Dialect for Ollama {
         request::edit(body, target)
     }
 
+    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+        match operation {
+            Operation::Chat => Some(CHAT),
+            Operation::Embeddings => Some(embed::EMBED),
+            _ => None,
+        }
+    }
+
+    fn encode_embeddings(
+        &self,
+        request: &EmbedRequest,
+        target: &Target<'_>,
+    ) -> Result<String, Fault> {
+        Ok(embed::write(request, target))
+    }
+
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
         write::request(request, target)
     }
@@ -102,7 +120,7 @@ impl Dialect for Ollama {
 
     fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
         match form {
-            embed::EMBED => Box::new(embed::Decoder),
+            embed::EMBED | embed::EMBED_ONE => Box::new(embedding::Decoder(embed::answer)),
             _ => Box::new(decode::Decoder::default()),
         }
     }
@@ -122,11 +140,19 @@ impl CallerDialect for Ollama {
             Endpoint { path: "/api/chat", form: CHAT },
             Endpoint { path: "/api/generate", form: GENERATE },
             Endpoint { path: "/api/embed", form: embed::EMBED },
+            Endpoint { path: "/api/embeddings", form: embed::EMBED_ONE },
         ]
     }
 
     fn reads_any_media_type(&self) -> bool {
         true
+    }
+
+    fn operation(&self, form: &'static str) -> Operation {
+        match form {
+            embed::EMBED | embed::EMBED_ONE => Operation::Embeddings,
+            _ => Operation::Chat,
+        }
     }
 
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
@@ -138,10 +164,11 @@ impl CallerDialect for Ollama {
     }
 
     fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault> {
-        match form {
-            embed::EMBED => Err(super::untranslatable(form)),
-            _ => read::request(form, body),
-        }
+        read::request(form, body)
+    }
+
+    fn decode_embeddings(&self, form: &'static str, body: &str) -> Result<EmbedRequest, Fault> {
+        embed::request(form, body)
     }
 
     fn own_name(&self, field: &str) -> Option<&'static str> {
@@ -154,6 +181,9 @@ impl CallerDialect for Ollama {
     fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
         match mode {
             Mode::Verbatim => Box::new(encode::Verbatim { stream: call.stream }),
+            Mode::Translated if [embed::EMBED, embed::EMBED_ONE].contains(&call.form) => {
+                Box::new(embedding::Encoder::new(call, embed::reply))
+            }
             Mode::Translated if call.stream => Box::new(encode::Stream::new(call)),
             Mode::Translated => Box::new(collect::Collect::new(call)),
         }

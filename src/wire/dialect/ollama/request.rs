@@ -4,7 +4,7 @@
 
 use serde::de::DeserializeOwned;
 
-use super::embed::EMBED;
+use super::embed::{EMBED, EMBED_ONE};
 use crate::wire::body::{refuse, syntax};
 use crate::wire::chat::Fault;
 use crate::wire::dialect::{Asked, Envelope, Target};
@@ -37,17 +37,12 @@ pub(super) fn envelope(asked: &Asked<'_>) -> Result<Envelope, Fault> {
     let model = model
         .filter(|model| !model.is_empty())
         .ok_or_else(|| refuse("model", "is missing: say which model is to answer"))?;
-    if asked.form == EMBED {
-        let max_output = Some(0);
-        let (want_usage, form) = (true, EMBED);
-        return Ok(Envelope { model, stream: false, want_usage, form, max_output, choices: 1 });
-    }
     // What is wrong with it is for the upstream to say; below zero means that there is no limit.
     let options = members.get("options").and_then(|options| Members::parse(options.get()).ok());
     let limit = options.and_then(|options| options.get("num_predict")?.get().parse().ok());
     Ok(Envelope {
         model,
-        stream: streams(&members)?,
+        stream: !is_embedding(asked.form) && streams(&members)?,
         want_usage: true,
         form: asked.form,
         max_output: limit,
@@ -55,12 +50,17 @@ pub(super) fn envelope(asked: &Asked<'_>) -> Result<Envelope, Fault> {
     })
 }
 
+/// Whether a form asks for embeddings, which are never streamed.
+fn is_embedding(form: &str) -> bool {
+    [EMBED, EMBED_ONE].contains(&form)
+}
+
 /// Changes the model, and `stream` if the upstream is asked otherwise than we were.
 pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
     let members = members(body)?;
     let model = json::quoted(target.model);
     let mut edits = vec![("model", Some(model.as_str()))];
-    if target.form != EMBED && streams(&members)? != target.stream {
+    if !is_embedding(target.form) && streams(&members)? != target.stream {
         edits.push(("stream", Some(if target.stream { "true" } else { "false" })));
     }
     Ok(members.edit(body, &edits))

@@ -81,7 +81,8 @@ impl Encode for Collect {
     fn frame(&mut self, _frame: &Frame, deltas: &[Delta<'_>], _out: &mut BytesMut) {
         for delta in deltas {
             match delta {
-                Delta::Search(_) | Delta::Opaque => {}
+                Delta::Search(_) | Delta::Opaque | Delta::Embeddings(_) | Delta::InputTokens(_) => {
+                }
                 Delta::Start { model, .. } if model.is_empty() => {}
                 Delta::Start { model, .. } => self.call.model = model.to_string(),
                 Delta::Usage(usage) => self.usage.replace_with(usage),
@@ -148,7 +149,12 @@ impl Choice {
                 }
             }
             Delta::Stop { reason, .. } => self.stop = Some(reason.clone()),
-            Delta::Start { .. } | Delta::Usage(_) | Delta::Search(_) | Delta::Opaque => {}
+            Delta::Start { .. }
+            | Delta::Usage(_)
+            | Delta::Search(_)
+            | Delta::Opaque
+            | Delta::Embeddings(_)
+            | Delta::InputTokens(_) => {}
         }
     }
 

@@ -293,7 +293,7 @@ impl Stream {
             }
             Delta::Citation(source) => self.sources.push(source.clone()),
             Delta::Usage(usage) => self.usage.replace_with(usage),
-            Delta::Search(_) | Delta::Opaque => {}
+            Delta::Search(_) | Delta::Opaque | Delta::Embeddings(_) | Delta::InputTokens(_) => {}
             Delta::Stop { choice, reason } => {
                 if let Some(state) = self.open(*choice, out) {
                     state.stop = Some(reason.clone());

@@ -5,9 +5,11 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Target,
+    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
+    Target,
 };
 use crate::wire::chat::{Fault, HostedTool, Kind, Rendered, Request};
+use crate::wire::embeddings::{self as embedding, EmbedRequest};
 use crate::wire::error_body;
 
 mod answer;
@@ -15,6 +17,7 @@ mod calls;
 mod chunk;
 mod collect;
 mod decode;
+mod embeddings;
 mod encode;
 mod error;
 mod finish;
@@ -56,7 +59,7 @@ impl Dialect for OpenAiChat {
     fn path(&self, target: &Target<'_>) -> String {
         let path = match target.form {
             passed::COMPLETIONS => "/completions",
-            passed::EMBEDDINGS => "/embeddings",
+            embeddings::EMBEDDINGS => "/embeddings",
             _ => "/chat/completions",
         };
         path.to_owned()
@@ -82,6 +85,22 @@ impl Dialect for OpenAiChat {
         request::edit(body, target)
     }
 
+    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+        match operation {
+            Operation::Chat => Some(CHAT),
+            Operation::Embeddings => Some(embeddings::EMBEDDINGS),
+            _ => None,
+        }
+    }
+
+    fn encode_embeddings(
+        &self,
+        request: &EmbedRequest,
+        target: &Target<'_>,
+    ) -> Result<String, Fault> {
+        Ok(embeddings::write(request, target))
+    }
+
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
         write::request(request, target)
     }
@@ -89,6 +108,7 @@ impl Dialect for OpenAiChat {
     fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
         match form {
             CHAT => Box::new(decode::Decoder::default()),
+            embeddings::EMBEDDINGS => Box::new(embedding::Decoder(embeddings::answer)),
             _ => Box::new(passed::Decoder::default()),
         }
     }
@@ -107,26 +127,29 @@ impl CallerDialect for OpenAiChat {
         &[
             Endpoint { path: "/v1/chat/completions", form: CHAT },
             Endpoint { path: "/v1/completions", form: passed::COMPLETIONS },
-            Endpoint { path: "/v1/embeddings", form: passed::EMBEDDINGS },
+            Endpoint { path: "/v1/embeddings", form: embeddings::EMBEDDINGS },
         ]
     }
 
-    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
-        let read = Envelope { form: asked.form, ..request::envelope(asked.body)? };
-        match asked.form {
-            passed::EMBEDDINGS => Ok(Envelope { max_output: Some(0), ..read }),
-            _ => Ok(read),
+    fn operation(&self, form: &'static str) -> Operation {
+        match form {
+            passed::COMPLETIONS => Operation::Completions,
+            embeddings::EMBEDDINGS => Operation::Embeddings,
+            _ => Operation::Chat,
         }
+    }
+
+    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+        let read = request::envelope(asked.body)?;
+        let stream = read.stream && asked.form != embeddings::EMBEDDINGS;
+        Ok(Envelope { form: asked.form, stream, ..read })
     }
 
     fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
         prompt::prepend(body, prompt)
     }
 
-    fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault> {
-        if form != CHAT {
-            return Err(super::untranslatable(form));
-        }
+    fn decode_request(&self, _form: &'static str, body: &str) -> Result<Request, Fault> {
         read::request(body)
     }
 
@@ -134,10 +157,24 @@ impl CallerDialect for OpenAiChat {
         hosted_tools::split(body)
     }
 
+    fn decode_embeddings(&self, _form: &'static str, body: &str) -> Result<EmbedRequest, Fault> {
+        embeddings::request(body)
+    }
+
+    fn echo(&self, form: &'static str, body: &str) -> String {
+        match form {
+            embeddings::EMBEDDINGS => embeddings::echo(body),
+            _ => String::new(),
+        }
+    }
+
     fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
         let (stream, want_usage) = (call.stream, call.want_usage);
         match mode {
             Mode::Verbatim => Box::new(encode::Verbatim { stream, want_usage }),
+            Mode::Translated if call.form == embeddings::EMBEDDINGS => {
+                Box::new(embedding::Encoder::new(call, embeddings::reply))
+            }
             Mode::Translated if stream => Box::new(encode::Stream::new(call)),
             Mode::Translated => Box::new(collect::Collect::new(call)),
         }

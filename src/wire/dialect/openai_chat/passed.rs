@@ -1,5 +1,5 @@
-//! Answers of the endpoints beside chat, which are passed on as they are and never translated: legacy
-//! completions and embeddings. They are read for usage and for how they end, and for nothing else.
+//! Answers of legacy completions, which are passed on as they are and never translated. They are read
+//! for usage and for how they end, and for nothing else.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -14,12 +14,10 @@ use crate::wire::json;
 
 /// The form of `/completions`.
 pub(super) const COMPLETIONS: &str = "completions";
-/// The form of `/embeddings`.
-pub(super) const EMBEDDINGS: &str = "embeddings";
 
 type Raw<'a> = Option<&'a RawValue>;
 
-/// A chunk of a completion, or a whole answer of either endpoint.
+/// A chunk of a completion, or a whole one.
 #[derive(Deserialize)]
 struct Answer<'a> {
     #[serde(borrow, default)]
@@ -28,9 +26,6 @@ struct Answer<'a> {
     model: Raw<'a>,
     #[serde(borrow, default)]
     choices: Option<Vec<Choice<'a>>>,
-    /// Embeddings.
-    #[serde(borrow, default)]
-    data: Raw<'a>,
     #[serde(borrow, default)]
     usage: Raw<'a>,
     #[serde(borrow, default)]
@@ -77,10 +72,9 @@ impl Decode for Decoder {
             Err(End::Failed(_)) if payload.trim_ascii().is_empty() => End::Truncated,
             Err(end) => end,
             Ok(true) => End::Complete,
-            Ok(false) => End::Failed(Fault::new(
-                Kind::Upstream,
-                "the upstream's answer has neither choices nor data",
-            )),
+            Ok(false) => {
+                End::Failed(Fault::new(Kind::Upstream, "the upstream's answer has no choices"))
+            }
         }
     }
 
@@ -107,7 +101,7 @@ impl Decoder {
             let model = answer.model.and_then(json::text).unwrap_or_default();
             out.push(Delta::Start { id, model });
         }
-        let said = answer.choices.is_some() || answer.data.is_some();
+        let said = answer.choices.is_some();
         for choice in answer.choices.into_iter().flatten() {
             self.choice(&choice, out);
         }

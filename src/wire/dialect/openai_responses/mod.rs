@@ -6,13 +6,16 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Target,
+    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
+    Quirks, Target,
 };
 use crate::wire::chat::{Fault, HostedTool, Kind, Rendered, Request};
+use crate::wire::count as counting;
 use crate::wire::error_body;
 
 mod call;
 mod client_tools;
+mod count;
 mod decode;
 mod echo;
 mod encode;
@@ -86,14 +89,29 @@ impl Dialect for OpenAiResponses {
         request::edit(body, target)
     }
 
+    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+        match operation {
+            Operation::Chat => Some(CHAT),
+            Operation::CountTokens => Some(count::COUNT),
+            _ => None,
+        }
+    }
+
+    /// Few of those that speak this dialect in part have the endpoint.
+    fn counts_tokens(&self, quirks: &Quirks, passthrough: bool) -> bool {
+        passthrough || quirks.vendor
+    }
+
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
-        write::request(request, target)
+        let body = write::request(request, target)?;
+        if target.form == count::COUNT { count::write(&body) } else { Ok(body) }
     }
 
     fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
         match form {
             CHAT => Box::new(decode::Decoder::default()),
-            _ => Box::new(passed::Decoder { form }),
+            count::COUNT => Box::new(counting::Decoder(count::read)),
+            _ => Box::new(passed::Decoder),
         }
     }
 
@@ -111,12 +129,18 @@ impl CallerDialect for OpenAiResponses {
         &passed::ENDPOINTS
     }
 
+    fn operation(&self, form: &'static str) -> Operation {
+        match form {
+            CHAT => Operation::Chat,
+            count::COUNT => Operation::CountTokens,
+            _ => Operation::Compact,
+        }
+    }
+
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
         let read = request::envelope(asked.body)?;
-        // Other forms are never streamed, and what is counted is answered with a number.
-        let max_output = if asked.form == passed::COUNT { Some(0) } else { read.max_output };
         let stream = read.stream && asked.form == CHAT;
-        Ok(Envelope { form: asked.form, stream, max_output, ..read })
+        Ok(Envelope { form: asked.form, stream, ..read })
     }
 
     fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
@@ -128,14 +152,11 @@ impl CallerDialect for OpenAiResponses {
         id.starts_with("pmpt_")
     }
 
-    fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault> {
-        if form != CHAT {
-            return Err(super::untranslatable(form));
-        }
+    fn decode_request(&self, _form: &'static str, body: &str) -> Result<Request, Fault> {
         read::request(body)
     }
 
-    fn echo(&self, body: &str) -> String {
+    fn echo(&self, _form: &'static str, body: &str) -> String {
         echo::echo(body)
     }
 
@@ -155,6 +176,9 @@ impl CallerDialect for OpenAiResponses {
         match (mode, call.stream) {
             (Mode::Verbatim, true) => Box::new(verbatim::Stream::new(call)),
             (Mode::Verbatim, false) => Box::new(verbatim::Whole),
+            (Mode::Translated, _) if call.form == count::COUNT => {
+                Box::new(counting::Encoder::new(count::answer))
+            }
             (Mode::Translated, _) => Box::new(encode::Translated::new(call)),
         }
     }

@@ -178,7 +178,7 @@ fn write(deltas: &[Delta<'_>], body: &str) -> Value {
         "" => call(false),
         body => {
             let tool_forms = OpenAiResponses.decode_request(CHAT, body).unwrap().tool_forms;
-            Call { echo: OpenAiResponses.echo(body), tool_forms, ..call(false) }
+            Call { echo: OpenAiResponses.echo(CHAT, body), tool_forms, ..call(false) }
         }
     };
     let mut encoder = OpenAiResponses.encoder(&call, Mode::Translated);
@@ -192,7 +192,7 @@ fn write(deltas: &[Delta<'_>], body: &str) -> Value {
 #[test]
 fn custom_tools_are_called_with_free_text() {
     let body = "{\"model\":\"m\",\"input\":\"x\",\n\"tools\":[\r\n{\"type\":\"custom\",\"name\":\"sh\"},{\"type\":\"function\",\"name\":\"f\"}],\"temperature\":0.25}";
-    let echo = OpenAiResponses.echo(body);
+    let echo = OpenAiResponses.echo(CHAT, body);
     assert!(!echo.contains(['\n', '\r']), "{echo}");
     let start = |call, name: &'static str| Delta::ToolStart {
         choice: 0,

@@ -1,0 +1,64 @@
+//! Token counts by estimate, where the upstream cannot count: the estimate that limits use.
+//!
+//! It never asks an upstream, and always marks its answer.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::answer::Answer;
+use super::upstream::{Order, is_verbatim};
+use crate::config::Target;
+use crate::error::Error;
+use crate::wire::count::{Decoder, NO_COUNT, plain};
+use crate::wire::dialect::{Mode, Operation};
+use crate::wire::framing::Framing;
+use crate::wire::json::mended;
+use crate::wire::transcode::Transcoder;
+
+/// The response header of a number that the gateway estimated.
+pub(super) const ESTIMATED: HeaderName = HeaderName::from_static("x-streamgate-estimated");
+
+/// Its value.
+pub(super) const TRUE: HeaderValue = HeaderValue::from_static("true");
+
+/// Whether a request is answered without its target, which has no way to count tokens.
+pub(super) fn is_estimated(order: &Order, target: &Target) -> bool {
+    let passthrough = is_verbatim(order, &target.provider);
+    order.operation() == Operation::CountTokens
+        && !target.provider.dialect.counts_tokens(&target.quirks, passthrough)
+}
+
+/// Whether an upstream that was asked to count has no such endpoint: it says so, or answers with
+/// something that is no count. A model that it does not know is another matter.
+pub(super) fn is_unsupported(order: &Order, error: &Error) -> bool {
+    let code = error.fault().code.as_deref();
+    let missing =
+        error.upstream_reply().is_some_and(|reply| matches!(reply.status, 404 | 405 | 501));
+    order.operation() == Operation::CountTokens
+        && (code == Some(NO_COUNT) || missing && code != Some("model_not_found"))
+}
+
+/// The answer to a request that is valid in its caller's dialect.
+pub(super) fn checked_estimate(order: &Order, target: &Target) -> Result<Box<Answer>, Error> {
+    let read = order.dialect.decode_request(order.call.form, &mended(&order.body));
+    read.map_err(Error::caller)?;
+    Ok(estimate(order, target))
+}
+
+/// The answer that holds the estimate, whole.
+pub(super) fn estimate(order: &Order, target: &Target) -> Box<Answer> {
+    let encoder = order.dialect.encoder(&order.call, Mode::Translated);
+    let transcoder = Transcoder::new(
+        Framing::Whole,
+        order.stream.max_event,
+        Box::new(Decoder(plain)),
+        encoder,
+        Mode::Translated,
+    );
+    let headers = HeaderMap::from_iter([(ESTIMATED, TRUE)]);
+    let mut answer = Box::new(Answer::without_upstream(target.clone(), headers, transcoder));
+    let tokens = Bytes::from(order.call.input_estimate.to_string());
+    answer.take(Ok(Some(tokens)));
+    answer.take(Ok(None));
+    answer
+}

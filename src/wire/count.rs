@@ -1,0 +1,105 @@
+//! Token counts: the answer to a request that counts a prompt and generates nothing.
+//!
+//! Pure, and of no dialect: each one states its member names and the shape of its answer.
+
+use bytes::{BufMut, BytesMut};
+use serde::Deserialize;
+
+use super::chat::{Delta, End, Fault, Kind, Usage};
+use super::dialect::{Decode, Encode};
+use super::framing::Frame;
+use super::json::{Members, quoted};
+
+/// The code of an answer that holds no count.
+pub const NO_COUNT: &str = "no_count";
+
+/// Reads the count out of an answer; an error if there is none.
+type Read = fn(&[u8]) -> Result<u64, End>;
+
+/// Reads an answer that is a count.
+#[derive(Debug)]
+pub struct Decoder(pub Read);
+
+impl Decode for Decoder {
+    fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
+        Some(self.answer(frame, out))
+    }
+
+    fn answer<'f>(&mut self, body: &'f Frame, out: &mut Vec<Delta<'f>>) -> End {
+        match (self.0)(&body.data) {
+            Ok(tokens) => {
+                // Counted, not used.
+                let none = Usage { input: Some(0), output: Some(0), ..Usage::default() };
+                out.extend([Delta::Usage(none), Delta::InputTokens(tokens)]);
+                End::Complete
+            }
+            Err(end) => end,
+        }
+    }
+
+    fn finish(&mut self) -> End {
+        End::Truncated
+    }
+}
+
+/// Writes an answer that is a count.
+#[derive(Debug)]
+pub struct Encoder {
+    write: fn(u64) -> String,
+    tokens: Option<u64>,
+}
+
+impl Encoder {
+    /// `write`: the body of the answer.
+    pub fn new(write: fn(u64) -> String) -> Self {
+        Self { write, tokens: None }
+    }
+}
+
+impl Encode for Encoder {
+    fn frame(&mut self, _frame: &Frame, deltas: &[Delta<'_>], _out: &mut BytesMut) {
+        for delta in deltas {
+            if let Delta::InputTokens(tokens) = delta {
+                self.tokens = Some(*tokens);
+            }
+        }
+    }
+
+    fn finish(&mut self, end: &End, _last: Option<&Frame>, out: &mut BytesMut) {
+        if let (End::Complete, Some(tokens)) = (end, self.tokens) {
+            out.put_slice((self.write)(tokens).as_bytes());
+        }
+    }
+}
+
+/// Reads the JSON of an answer that holds a count.
+pub fn parsed<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, End> {
+    serde_json::from_slice(body).map_err(
+        |error| {
+            if error.is_eof() { End::Truncated } else { absent() }
+        },
+    )
+}
+
+/// The end of an answer that holds no count.
+pub fn absent() -> End {
+    let code = Some(NO_COUNT.to_owned());
+    let message = "the upstream's answer holds no count of tokens";
+    End::Failed(Fault { code, ..Fault::new(Kind::Upstream, message) })
+}
+
+/// Reads a count that stands alone: the gateway's own estimate.
+pub fn plain(body: &[u8]) -> Result<u64, End> {
+    parsed(body)
+}
+
+/// A request with only those members that counting takes.
+pub fn with_members(body: &str, names: &[&str]) -> Result<String, serde_json::Error> {
+    let members = Members::parse(body)?;
+    let member = |name: &&str| {
+        let value = members.get(name)?;
+        Some(format!("{}:{}", quoted(name), value.get()))
+    };
+    let kept: Vec<String> = names.iter().filter_map(member).collect();
+    Ok(format!("{{{}}}", kept.join(",")))
+}

@@ -1,0 +1,321 @@
+//! Embeddings: a neutral request, its answer, and the codec that all dialects share.
+//!
+//! Pure, and of no dialect. A number is never rounded: its text is copied from answer to answer, and
+//! only base64, which holds 32 bits of each number, changes its form.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{BufMut, BytesMut};
+use serde_json::value::RawValue;
+
+use super::body::{parse, refuse};
+use super::chat::{Delta, End, Fault, Kind, Usage};
+use super::dialect::{Call, Decode, Encode};
+use super::framing::Frame;
+use super::json::{quoted, text};
+
+/// A request for embeddings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EmbedRequest {
+    /// The texts, each of which gets one vector.
+    pub inputs: Vec<String>,
+    /// The length of the vectors.
+    pub dimensions: Option<u64>,
+    /// What the vectors are for.
+    pub input_type: Option<InputType>,
+    /// What happens to a text that is too long; `None`: what the upstream does by default.
+    pub truncate: Option<Truncate>,
+    /// The title of the documents.
+    pub title: Option<String>,
+    /// The end user's id.
+    pub user: Option<String>,
+}
+
+/// What vectors are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputType {
+    /// A query that looks for documents.
+    Query,
+    /// A document to be found.
+    Document,
+    /// Input of a classifier.
+    Classification,
+    /// Input of a clustering.
+    Clustering,
+    /// Comparison of texts with each other.
+    Similarity,
+}
+
+/// What happens to a text that is longer than the model takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truncate {
+    /// It is an error.
+    None,
+    /// Its start is cut off.
+    Start,
+    /// Its end is cut off.
+    End,
+}
+
+/// A vector as its upstream wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Vector<'f> {
+    /// A JSON array of numbers.
+    Numbers(Cow<'f, str>),
+    /// Little-endian 32-bit floats in standard base64.
+    Base64(Cow<'f, str>),
+}
+
+impl<'f> Vector<'f> {
+    /// The vector in a JSON value. Whether it is one is for [`Vector::dimensions`] to say.
+    pub fn new(value: &'f RawValue) -> Self {
+        match text(value) {
+            Some(base64) => Self::Base64(base64),
+            None => Self::Numbers(Cow::Borrowed(value.get())),
+        }
+    }
+
+    /// How many numbers it has. `None`: it is no vector, or one without numbers.
+    pub fn dimensions(&self) -> Option<usize> {
+        Some(self.floats()?.len()).filter(|length| *length > 0)
+    }
+
+    /// Its numbers in 32 bits, each the nearest one to the text.
+    fn floats(&self) -> Option<Vec<f32>> {
+        let floats: Vec<f32> = match self {
+            Self::Numbers(json) => {
+                let numbers: Vec<&RawValue> = serde_json::from_str(json).ok()?;
+                numbers.iter().map(|number| number.get().parse().ok()).collect::<Option<_>>()?
+            }
+            Self::Base64(base64) => {
+                let bytes = STANDARD.decode(base64.as_bytes()).ok()?;
+                let (floats, rest) = bytes.as_chunks();
+                rest.is_empty()
+                    .then(|| floats.iter().map(|float| f32::from_le_bytes(*float)).collect())?
+            }
+        };
+        floats.iter().all(|float| float.is_finite()).then_some(floats)
+    }
+
+    /// As a JSON array of numbers.
+    pub fn numbers(&self) -> Cow<'_, str> {
+        match self {
+            Self::Numbers(json) => Cow::Borrowed(json),
+            // The shortest texts that are read as the same numbers again.
+            Self::Base64(_) => {
+                let floats = self.floats().unwrap_or_default();
+                Cow::Owned(serde_json::to_string(&floats).unwrap_or_default())
+            }
+        }
+    }
+
+    /// As a JSON string of base64.
+    pub fn base64(&self) -> String {
+        match self {
+            Self::Numbers(_) => {
+                let floats = self.floats().unwrap_or_default();
+                let bytes: Vec<u8> = floats.iter().flat_map(|float| float.to_le_bytes()).collect();
+                format!("\"{}\"", STANDARD.encode(bytes))
+            }
+            Self::Base64(base64) => quoted(base64),
+        }
+    }
+}
+
+/// Writes a request as JSON. Only maps with keys that are no strings could fail.
+pub fn written(request: &impl serde::Serialize) -> String {
+    serde_json::to_string(request).unwrap_or_default()
+}
+
+/// Reads a list of texts, or one text alone, that stands at `path`.
+pub fn texts(path: &str, value: &RawValue) -> Result<Vec<String>, Fault> {
+    if let Some(alone) = text(value) {
+        return Ok(vec![alone.into_owned()]);
+    }
+    if !value.get().starts_with('[') {
+        return Err(refuse(path, "must be a string or an array of strings"));
+    }
+    let items: Vec<&RawValue> = parse(path, value.get())?;
+    if items.is_empty() {
+        return Err(refuse(path, "must hold at least one text"));
+    }
+    let one = |(at, item): (usize, &&RawValue)| {
+        let text = text(item).map(Cow::into_owned);
+        text.ok_or_else(|| refuse(&format!("{path}[{at}]"), "must be a string"))
+    };
+    items.iter().enumerate().map(one).collect()
+}
+
+/// What an upstream's answer holds.
+#[derive(Debug, Default)]
+pub struct Answer<'f> {
+    /// The model as the upstream names it; empty if it does not.
+    pub model: Cow<'f, str>,
+    /// In the order of the texts.
+    pub vectors: Vec<Vector<'f>>,
+    /// The upstream's count of the texts' tokens.
+    pub input_tokens: Option<u64>,
+}
+
+/// Reads the answers of a dialect's form.
+#[derive(Debug)]
+pub struct Decoder(pub for<'f> fn(&'f str) -> Result<Answer<'f>, End>);
+
+impl Decode for Decoder {
+    fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
+        Some(self.answer(frame, out))
+    }
+
+    fn answer<'f>(&mut self, body: &'f Frame, out: &mut Vec<Delta<'f>>) -> End {
+        let Ok(json) = std::str::from_utf8(&body.data) else {
+            return absent();
+        };
+        match (self.0)(json) {
+            Ok(Answer { model, vectors, input_tokens: input }) => {
+                out.push(Delta::Start { id: Cow::Borrowed(""), model });
+                out.push(Delta::Usage(Usage { input, output: Some(0), ..Usage::default() }));
+                out.push(Delta::Embeddings(vectors));
+                End::Complete
+            }
+            Err(end) => end,
+        }
+    }
+
+    fn finish(&mut self) -> End {
+        End::Truncated
+    }
+}
+
+/// Reads the JSON of an answer.
+pub fn parsed<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, End> {
+    serde_json::from_str(json).map_err(
+        |error| {
+            if error.is_eof() { End::Truncated } else { absent() }
+        },
+    )
+}
+
+/// The end of an answer that holds no vectors.
+pub fn absent() -> End {
+    End::Failed(Fault::new(Kind::Upstream, "the upstream's answer holds no embeddings"))
+}
+
+/// A decoder that also verifies what is going to be translated: a vector for each text, all of them
+/// of one length.
+pub struct Verified {
+    /// Reads the answer.
+    pub inner: Box<dyn Decode>,
+    /// How many texts the request had.
+    pub inputs: usize,
+}
+
+impl Verified {
+    fn verify(&self, deltas: &[Delta<'_>]) -> Result<(), String> {
+        for delta in deltas {
+            let Delta::Embeddings(vectors) = delta else { continue };
+            if vectors.len() != self.inputs {
+                let (found, wanted) = (vectors.len(), self.inputs);
+                return Err(format!("the upstream sent {found} embeddings for {wanted} texts"));
+            }
+            let lengths: Vec<Option<usize>> = vectors.iter().map(Vector::dimensions).collect();
+            if let Some(at) = lengths.iter().position(Option::is_none) {
+                return Err(format!("the upstream's embedding of text {at} is no list of numbers"));
+            }
+            if lengths.iter().any(|length| Some(length) != lengths.first()) {
+                return Err("the upstream's embeddings differ in length".to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Decode for Verified {
+    fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
+        Some(self.answer(frame, out))
+    }
+
+    fn answer<'f>(&mut self, body: &'f Frame, out: &mut Vec<Delta<'f>>) -> End {
+        let end = self.inner.answer(body, out);
+        match self.verify(out) {
+            Ok(()) => end,
+            Err(message) => {
+                out.clear();
+                End::Failed(Fault::new(Kind::Upstream, message))
+            }
+        }
+    }
+
+    fn finish(&mut self) -> End {
+        self.inner.finish()
+    }
+}
+
+/// What a caller's answer is made of.
+#[derive(Debug)]
+pub struct Reply<'a> {
+    /// The identity of the answer.
+    pub call: &'a Call,
+    /// The model's name.
+    pub model: &'a str,
+    /// In the order of the texts.
+    pub vectors: &'a [Vector<'a>],
+    /// The upstream's count, else the gateway's estimate.
+    pub input_tokens: u64,
+}
+
+impl Reply<'_> {
+    /// A JSON array of what `write` makes of each vector.
+    pub fn list(&self, write: impl Fn(usize, &Vector<'_>) -> String) -> String {
+        let items: Vec<String> =
+            self.vectors.iter().enumerate().map(|(at, vector)| write(at, vector)).collect();
+        format!("[{}]", items.join(","))
+    }
+}
+
+/// Writes answers in a dialect's form.
+#[derive(Debug)]
+pub struct Encoder {
+    write: fn(&Reply<'_>) -> String,
+    call: Call,
+    body: String,
+}
+
+impl Encoder {
+    /// `write`: the body of the answer.
+    pub fn new(call: &Call, write: fn(&Reply<'_>) -> String) -> Self {
+        Self { write, call: call.clone(), body: String::new() }
+    }
+}
+
+impl Encode for Encoder {
+    fn frame(&mut self, _frame: &Frame, deltas: &[Delta<'_>], _out: &mut BytesMut) {
+        let (mut own_name, mut used) = (None, None);
+        for delta in deltas {
+            match delta {
+                Delta::Start { model, .. } if !model.is_empty() => own_name = Some(&**model),
+                Delta::Usage(usage) => used = usage.input,
+                Delta::Embeddings(vectors) => {
+                    self.body = (self.write)(&Reply {
+                        call: &self.call,
+                        model: own_name.unwrap_or(&self.call.model),
+                        vectors,
+                        input_tokens: used.unwrap_or(self.call.input_estimate),
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn finish(&mut self, end: &End, _last: Option<&Frame>, out: &mut BytesMut) {
+        if *end == End::Complete {
+            out.put_slice(self.body.as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "embeddings_tests.rs"]
+mod tests;
