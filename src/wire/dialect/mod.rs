@@ -434,4 +434,23 @@ pub trait Encode: Send {
     /// ended the stream, if one did. A collecting encoder writes its body here when `end` is
     /// [`End::Complete`], and nothing otherwise: the caller of this method then answers with a status.
     fn finish(&mut self, end: &End, last: Option<&Frame>, out: &mut BytesMut);
+    /// How the body of a stream ends after [`Encode::finish`]. Asked once.
+    fn ending(&mut self) -> Ending {
+        Ending::Closed
+    }
+}
+
+/// How the body of a stream ends, once all of it is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// As HTTP ends a body: with the last chunk, or END_STREAM.
+    #[default]
+    Closed,
+    /// Without it (HTTP/2: RST_STREAM): the client libraries of this dialect overlook an error event, or
+    /// some releases of them do, and report a body that is cut.
+    Aborted {
+        /// The error once more, in a write of its own, in a form that those libraries recognise; may
+        /// be empty.
+        error: Bytes,
+    },
 }

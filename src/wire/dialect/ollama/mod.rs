@@ -153,7 +153,7 @@ impl CallerDialect for Ollama {
 
     fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
         match mode {
-            Mode::Verbatim => Box::new(encode::Verbatim { stream: call.stream }),
+            Mode::Verbatim => Box::new(encode::Verbatim::new(call)),
             Mode::Translated if call.stream => Box::new(encode::Stream::new(call)),
             Mode::Translated => Box::new(collect::Collect::new(call)),
         }
