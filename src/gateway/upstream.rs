@@ -24,6 +24,7 @@ use crate::telemetry::Metrics;
 use crate::wire::adapt::{self, Written};
 use crate::wire::chat::{Deadline, End, Fault, Kind};
 use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode};
+use crate::wire::forwarded_headers::is_forwarded;
 use crate::wire::framing::Framing;
 use crate::wire::json::mended;
 use crate::wire::refusal;
@@ -105,12 +106,10 @@ pub fn request_body(order: &Order, target: &Target) -> Result<Written, Fault> {
         let body = adapt::override_members(body, &target.quirks.settings, dialect.output_limits())?;
         return Ok(Written { body, ..Written::default() });
     }
-    let pair = (order.dialect, dialect);
-    let read = order.dialect.decode_request(order.call.form, &mended(&order.body));
-    let mut request = read.map_err(|fault| refusal::told(fault, None, pair))?;
+    let mut request = order.dialect.decode_request(order.call.form, &mended(&order.body))?;
     let strict = order.headers.get(STRICT).is_some_and(|value| value == "true");
     adapt::write(&mut request, dialect, &wanted, strict)
-        .map_err(|fault| refusal::told(fault, Some(&request), pair))
+        .map_err(|fault| refusal::told(fault, &request, order.dialect))
 }
 
 /// What a target is asked for.
@@ -253,11 +252,13 @@ fn request(order: &Order, target: &Target, body: String) -> Result<reqwest::Requ
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     if verbatim {
-        for name in provider.dialect.forwarded_headers() {
-            let value = order.headers.get(*name).filter(|_| !is_hop(&order.headers, name));
+        for name in order.headers.keys() {
+            let forwarded = is_forwarded(provider.dialect.name(), name.as_str());
+            let value = order.headers.get(name).filter(|_| forwarded);
+            let value = value.filter(|_| !is_hop(&order.headers, name.as_str()));
             // What a platform does not know of the vendor's is not for it.
-            let taken = value.and_then(|value| taken(value, name, target));
-            headers.extend(taken.map(|value| (HeaderName::from_static(name), value)));
+            let taken = value.and_then(|value| taken(value, name.as_str(), target));
+            headers.extend(taken.map(|value| (name.clone(), value)));
         }
     }
     order.trying.pass_on(&mut headers);

@@ -14,7 +14,8 @@ pub fn syntax(error: &serde_json::Error) -> Fault {
         if error.is_data() {
             "the request body must be a JSON object".to_owned()
         } else {
-            format!("the request body is not valid JSON (line {line}, column {column})")
+            let ends = if error.is_eof() { ": it ends too early" } else { "" };
+            format!("the request body is not valid JSON (line {line}, column {column}){ends}")
         },
     )
 }
@@ -67,6 +68,14 @@ fn wrong(json: &str, place: &str, error: &serde_json::Error) -> Fault {
         _ if said.starts_with("number out of range") => refuse(place, "is too large a number"),
         _ => refuse(place, "is of the wrong type"),
     }
+}
+
+/// "of type `KIND` ", for a refusal after the path; nothing if the caller's word for it is none that a
+/// vendor would use.
+pub fn of_type(kind: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let is_word = !kind.is_empty() && kind.len() <= 64 && kind.chars().all(plain);
+    if is_word { format!("of type `{kind}` ") } else { String::new() }
 }
 
 /// A fault about one field.

@@ -98,9 +98,7 @@ pub trait Dialect: Sync {
     /// Headers that every request carries, name and value, unless the caller gave one of the
     /// same name that is forwarded.
     fn fixed_headers(&self) -> &'static [(&'static str, &'static str)];
-    /// Headers of a caller of this dialect that are forwarded to an upstream of this dialect.
-    fn forwarded_headers(&self) -> &'static [&'static str];
-    /// That of them which names beta features, in a list with commas.
+    /// That of the forwarded headers which names beta features, in a list with commas.
     fn beta_header(&self) -> Option<&'static str> {
         None
     }
@@ -197,8 +195,8 @@ pub trait CallerDialect: Sync {
     }
     /// The status of an error.
     fn status(&self, kind: Kind) -> u16;
-    /// The JSON body of an error.
-    fn error_body(&self, fault: &Fault, request_id: &str) -> String;
+    /// The JSON body of an error. `retry_after`: in how many seconds to come back, if that is known.
+    fn error_body(&self, fault: &Fault, request_id: &str, retry_after: Option<u64>) -> String;
     /// Bytes that keep a silent stream open, safe at any event boundary for every known client.
     fn heartbeat(&self, call: &Call) -> Bytes;
     /// The headers that tell what is left of a limit: how much there is, how much is left, and when

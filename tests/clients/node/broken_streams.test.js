@@ -20,12 +20,13 @@ const genai = (GoogleGenAI) => async function* (model) {
 };
 
 async function* generative(model) {
-  const client = new GoogleGenerativeAI(KEY).getGenerativeModel({ model }, { baseUrl: GATEWAY });
+  const client = new GoogleGenerativeAI(KEY).getGenerativeModel({ model: `models/${model}` }, { baseUrl: GATEWAY });
   for await (const chunk of (await client.generateContentStream("count")).stream) yield chunk.text();
 }
 
 async function* langchain(model) {
-  const client = new ChatGoogleGenerativeAI({ model, apiKey: KEY, baseUrl: GATEWAY, maxRetries: 0 });
+  // It takes one `models/` off, and a name with a slash for a whole path.
+  const client = new ChatGoogleGenerativeAI({ model: `models/models/${model}`, apiKey: KEY, baseUrl: GATEWAY, maxRetries: 0 });
   for await (const chunk of await client.stream("count")) yield chunk.text;
 }
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::turns::{self, MessageBody};
-use crate::wire::body::{parse, refuse};
+use crate::wire::body::{of_type, parse, refuse};
 use crate::wire::chat::{Fault, Format, Reasoning, Request, Tool, ToolChoice};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -165,8 +165,9 @@ fn refuse_untranslatable(body: &Body<'_>) -> Result<(), Fault> {
 fn tools(bodies: Vec<ToolBody<'_>>, strict: Option<bool>) -> Result<Vec<Tool>, Fault> {
     let read = |(i, body): (usize, ToolBody<'_>)| {
         let path = format!("tools[{i}]");
-        if body.kind.is_some_and(|kind| kind != "function") {
-            return Err(refuse(&path, "is not a function: only functions can be translated"));
+        if let Some(kind) = body.kind.filter(|kind| kind != "function") {
+            let what = "cannot be translated; only functions can";
+            return Err(refuse(&path, &format!("{}{what}", of_type(&kind))));
         }
         let path = format!("{path}.function");
         let raw = body.function.ok_or_else(|| refuse(&path, "is missing"))?;

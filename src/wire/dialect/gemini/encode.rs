@@ -76,7 +76,7 @@ impl Layout {
         self.end(out);
         let error = match self {
             Self::Events if is_error(payload) => on_one_line(payload).into_owned().into(),
-            Self::Events => error::body(fault, None).into(),
+            Self::Events => error::body(fault).into(),
             // Whoever reads an array would take it for one element more.
             Self::Array(_) => Bytes::new(),
         };
@@ -110,7 +110,7 @@ impl Encode for Verbatim {
         };
         self.ending = match last.filter(told) {
             Some(frame) => self.layout.fail(&frame.data, &fault, out),
-            None => self.layout.fail(error::body(&fault, None).as_bytes(), &fault, out),
+            None => self.layout.fail(error::body(&fault).as_bytes(), &fault, out),
         };
     }
 
@@ -243,7 +243,7 @@ impl Encode for Translated {
     fn finish(&mut self, end: &End, _last: Option<&Frame>, out: &mut BytesMut) {
         if let Some(fault) = end.fault() {
             // What is half written is not closed: a client must not take it for whole.
-            self.ending = self.layout.fail(error::body(&fault, None).as_bytes(), &fault, out);
+            self.ending = self.layout.fail(error::body(&fault).as_bytes(), &fault, out);
             return;
         }
         let choices = u32::try_from(self.answer.choices.len()).unwrap_or(u32::MAX);

@@ -75,10 +75,6 @@ impl Dialect for Ollama {
         &[]
     }
 
-    fn forwarded_headers(&self) -> &'static [&'static str] {
-        &[]
-    }
-
     fn output_limits(&self) -> &'static [&'static str] {
         &["options.num_predict"]
     }
@@ -168,7 +164,7 @@ impl CallerDialect for Ollama {
     }
 
     /// The request's id has no place in this dialect's errors; it is in a header.
-    fn error_body(&self, fault: &Fault, _request_id: &str) -> String {
+    fn error_body(&self, fault: &Fault, _request_id: &str, _retry_after: Option<u64>) -> String {
         error::body(fault)
     }
 

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::GENERATE;
 use super::turns::{self, MessageBody};
-use crate::wire::body::{parse, refuse};
+use crate::wire::body::{of_type, parse, refuse};
 use crate::wire::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool};
 use crate::wire::json;
 
@@ -158,8 +158,9 @@ fn message(at: &str, role: Role, parts: Vec<Part>) -> Message {
 fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Vec<Tool>, Fault> {
     let read = |(i, body): (usize, ToolBody<'_>)| {
         let path = format!("tools[{i}]");
-        if body.kind.is_some_and(|kind| kind != "function") {
-            return Err(refuse(&path, "is not a function: only functions can be translated"));
+        if let Some(kind) = body.kind.filter(|kind| kind != "function") {
+            let what = "cannot be translated; only functions can";
+            return Err(refuse(&path, &format!("{}{what}", of_type(&kind))));
         }
         let path = format!("{path}.function");
         let raw = body.function.ok_or_else(|| refuse(&path, "is missing"))?;

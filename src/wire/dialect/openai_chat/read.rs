@@ -208,7 +208,8 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
 
 fn refuse_untranslatable(body: &Body<'_>) -> Result<(), Fault> {
     let legacy = "is the form that `tools` and `tool_choice` replaced; use those";
-    let functions = body.functions.is_some_and(|functions| functions.get() != "[]");
+    let empty = |raw: &RawValue| raw.get().trim_matches(['[', ']']).trim_ascii().is_empty();
+    let functions = body.functions.is_some_and(|functions| !empty(functions));
     let refused = [
         ("functions", functions, legacy),
         ("function_call", body.function_call.is_some(), legacy),

@@ -9,7 +9,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::wire::body::{parse, refuse};
+use crate::wire::body::{of_type, parse, refuse};
 use crate::wire::cache_control::{CacheControl, marked_result};
 use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
 use crate::wire::{arguments, free_text, json, seal};
@@ -129,7 +129,10 @@ fn item(path: &str, body: ItemBody<'_>, turns: &mut Vec<Message>) -> Result<(), 
         | "mcp_list_tools"
         | "tool_search_call"
         | "tool_search_output" => {}
-        _ => return Err(refuse(path, "is of a type that cannot be translated for this model")),
+        other => {
+            let what = "cannot be translated for this model; leave it out or choose another model";
+            return Err(refuse(path, &format!("{}{what}", of_type(other))));
+        }
     }
     Ok(())
 }
@@ -221,10 +224,10 @@ fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
             };
             Ok(Part::Document(Document { source, title: body.filename }))
         }
-        _ => Err(refuse(
-            path,
-            "is of a type that cannot be translated: use input_text, input_image or input_file",
-        )),
+        other => {
+            let what = "cannot be translated; use input_text, input_image or input_file";
+            Err(refuse(path, &format!("{}{what}", of_type(other))))
+        }
     }
 }
 
