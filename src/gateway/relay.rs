@@ -105,7 +105,7 @@ impl Live {
 }
 
 /// The error of a body that is cut on purpose, after its stream's error was written in-band. The HTTP
-/// server answers it by closing the connection without a last chunk, or by RST_STREAM.
+/// server answers it by closing the connection without a last chunk, or by `RST_STREAM`.
 #[derive(Debug)]
 pub struct Aborted;
 

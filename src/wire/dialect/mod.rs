@@ -441,10 +441,10 @@ pub trait Encode: Send {
 /// How the body of a stream ends, once all of it is written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Ending {
-    /// As HTTP ends a body: with the last chunk, or END_STREAM.
+    /// As HTTP ends a body: with the last chunk, or `END_STREAM`.
     #[default]
     Closed,
-    /// Without it (HTTP/2: RST_STREAM): the client libraries of this dialect overlook an error event, or
+    /// Without it (HTTP/2: `RST_STREAM`): the client libraries of this dialect overlook an error event, or
     /// some releases of them do, and report a body that is cut.
     Aborted {
         /// The error once more, in a write of its own, in a form that those libraries recognise; may
