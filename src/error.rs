@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::wire::chat::{Deadline, End, Fault, Kind};
+use crate::wire::overflow;
 
 pub use blame::Blame;
 
@@ -67,9 +68,9 @@ pub struct Attempt {
 }
 
 impl Error {
-    /// The caller's request cannot be served.
+    /// The caller's request cannot be served. The message names the field that it is about.
     pub fn caller(fault: Fault) -> Self {
-        Self::new(Side::Caller, fault)
+        Self::new(Side::Caller, fault.named())
     }
 
     /// The upstream failed before it said anything in its own words.
@@ -139,6 +140,18 @@ impl Error {
     #[must_use]
     pub fn blamed(mut self, blame: Blame) -> Self {
         self.0.blame = Some(blame);
+        self
+    }
+
+    /// Adds the counts of a prompt that an upstream finds too long for its context, where it names none:
+    /// the gateway's estimate in tokens, and the context of the target if that is configured.
+    #[must_use]
+    pub fn counted(mut self, estimate: u64, context: Option<u64>) -> Self {
+        let fault = &mut self.0.fault;
+        if fault.kind == Kind::Context {
+            let message = std::mem::take(&mut fault.message);
+            fault.message = overflow::with_estimate(message, estimate, context);
+        }
         self
     }
 

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::config::{Provider, Target};
 use crate::error::Error;
 use crate::wire::chat::{End, Fault};
+use crate::wire::dialect::Ending;
 use crate::wire::transcode::Transcoder;
 
 /// What has already arrived is forwarded in one write up to about this many bytes.
@@ -110,6 +111,16 @@ impl Answer {
         if let Some(End::Failed(_)) = self.transcoder.end() {
             let words = redacted(self.ready.split().freeze(), &self.target.provider);
             self.ready.extend_from_slice(&words);
+        }
+    }
+
+    /// How the body ends after the last of `ready`.
+    pub fn ending(&mut self) -> Ending {
+        match self.transcoder.ending() {
+            Ending::Closed => Ending::Closed,
+            Ending::Aborted { error } => {
+                Ending::Aborted { error: redacted(error, &self.target.provider) }
+            }
         }
     }
 

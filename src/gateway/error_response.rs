@@ -11,11 +11,16 @@ use http_body_util::BodyExt;
 use tokio::time::timeout;
 
 use super::{auth, name_target};
-use crate::error::Error;
+use crate::error::{Error, Side};
 use crate::wire::dialect::CallerDialect;
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const LIMIT: HeaderName = HeaderName::from_static("x-streamgate-limit");
+
+/// The statuses of our own errors that the same request gets again, whenever it is sent. Clients repeat some of
+/// them all the same: Claude Code a 401 ten times, unless `x-should-retry` says `false`, which Anthropic's and
+/// OpenAI's libraries read (`shouldRetry` in their `client.ts`).
+const FINAL: [u16; 9] = [400, 401, 403, 404, 405, 413, 415, 422, 426];
 
 /// How long a caller may go on sending after its request was rejected.
 const DISCARD: Duration = Duration::from_secs(1);
@@ -28,7 +33,10 @@ pub(super) fn error_response(dialect: &dyn CallerDialect, error: &Error, id: &st
         Some(reply) if reply.dialect == dialect.name() && reply.body.starts_with(b"{") => {
             (reply.status, Body::from(reply.body.clone()))
         }
-        _ => (dialect.status(fault.kind), Body::from(dialect.error_body(&fault, id))),
+        _ => {
+            let body = dialect.error_body(&fault, id, wait(error));
+            (dialect.status(fault.kind), Body::from(body))
+        }
     };
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -39,13 +47,13 @@ pub(super) fn error_response(dialect: &dyn CallerDialect, error: &Error, id: &st
         name_target(&mut response, &attempt.target);
     }
     let headers = response.headers_mut();
-    if error.is_operators() {
-        // Another try changes nothing until the operator has.
+    if error.is_operators() || error.side() == Side::Caller && FINAL.contains(&status) {
+        // Another try changes nothing until the operator, or the caller, has.
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(wait) = error.wait() {
-        headers.entry(RETRY_AFTER).or_insert_with(|| whole_seconds(wait).into());
+    if let Some(seconds) = wait(error) {
+        headers.entry(RETRY_AFTER).or_insert_with(|| seconds.into());
     }
     if let Some((scope, limit)) = error.limit() {
         // Both are words of ours.
@@ -66,7 +74,9 @@ pub(super) async fn discard(mut body: Body, response: &mut Response) {
     }
 }
 
-/// Rounded up: coming back too early would only be refused again.
-fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+/// When to come back, in seconds, if we know. Rounded up: coming back too early would only be refused
+/// again.
+fn wait(error: &Error) -> Option<u64> {
+    let wait = error.wait()?;
+    Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }

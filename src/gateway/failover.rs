@@ -42,7 +42,8 @@ pub(super) async fn open(order: Order) -> Result<Box<Answer>, Error> {
             Err(failure) => {
                 let now = Instant::now();
                 let Failure { error, said } = *failure;
-                let error = blame_caller(&order, error);
+                let error = blame_caller(&order, error)
+                    .counted(order.call.input_estimate, step.target.context);
                 if error.side() != Side::Caller {
                     let timed = now - begun >= order.stream.first_token / FAIR;
                     let attempt = FailedAttempt { target: step.target, error: &error, timed };

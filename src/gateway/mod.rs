@@ -105,7 +105,7 @@ async fn pipeline(
     gates.push(Arc::clone(&caller.gate));
     let mut admission = caller.gate.admit()?;
     request_body::expect_json(&head.headers, dialect)?;
-    let body = request_body::read(body, &state.config.server).await?;
+    let body = request_body::read_some(body, &state.config.server).await?;
     let body = match form {
         CHAT => prompt::fill_in(&state.config.prompts, &caller, dialect, body, record)?,
         _ => body,

@@ -3,7 +3,7 @@
 //! It is polled, not spawned. The caller's reading speed is the back-pressure; dropping the body is
 //! the cancellation; and whatever must happen at the end happens in `Drop`, on every way out.
 
-use std::convert::Infallible;
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use async_stream::stream;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Stream, StreamExt};
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
@@ -21,7 +22,7 @@ use super::answer::Answer;
 use crate::config;
 use crate::error::Error;
 use crate::wire::chat::{Deadline, End};
-use crate::wire::dialect::{Call, CallerDialect, Mode};
+use crate::wire::dialect::{Call, CallerDialect, Ending, Mode};
 
 /// How long an upstream may take to end its body after its dialect's terminal.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -103,12 +104,26 @@ impl Live {
     }
 }
 
-/// The body of a streamed answer. It never fails: trouble is told in-band, in the caller's dialect.
+/// The error of a body that is cut on purpose, after its stream's error was written in-band. The HTTP
+/// server answers it by closing the connection without a last chunk, or by `RST_STREAM`.
+#[derive(Debug)]
+pub struct Aborted;
+
+impl fmt::Display for Aborted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the stream failed, and its body is cut so that clients notice")
+    }
+}
+
+impl std::error::Error for Aborted {}
+
+/// The body of a streamed answer. A failure is written in-band, in the caller's dialect; the body itself
+/// fails only after that, where the dialect wants it cut ([`Ending`]).
 pub fn stream(
     start: Start,
     session: Session,
     record: Record,
-) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
+) -> impl Stream<Item = Result<Bytes, Aborted>> + Send {
     let mut relay = Relay::new(start, session, record);
     stream! {
         loop {
@@ -118,6 +133,15 @@ pub fn stream(
                 Some(bytes) => yield Ok(bytes),
                 None => break,
             }
+        }
+        if let Ending::Aborted { error } = std::mem::take(&mut relay.ending) {
+            // The server writes what it was given when the body has nothing more for the moment.
+            yield_now().await;
+            if !error.is_empty() {
+                yield Ok(error);
+                yield_now().await;
+            }
+            yield Err(Aborted);
         }
     }
 }
@@ -134,6 +158,8 @@ struct Relay {
     /// Polled only when it has something to say, not with every token.
     closing: FuturesUnordered<WaitForCancellationFutureOwned>,
     ended: bool,
+    /// How the body ends after the last bytes.
+    ending: Ending,
 }
 
 impl Relay {
@@ -155,6 +181,7 @@ impl Relay {
             closing: FuturesUnordered::from_iter([session.closing.clone().cancelled_owned()]),
             session,
             ended: false,
+            ending: Ending::Closed,
         }
     }
 
@@ -183,7 +210,16 @@ impl Relay {
         self.live.answer = None;
         self.live.record.failed(&Error::internal("the relay panicked"));
         let error = Error::internal("the gateway failed while relaying this stream");
-        error_event(&self.session, &error.to_end())
+        self.error_event(&error.to_end())
+    }
+
+    /// Tells an end in the caller's dialect when no answer has begun.
+    fn error_event(&mut self, end: &End) -> Bytes {
+        let mut event = BytesMut::new();
+        let mut encoder = self.session.dialect.encoder(&self.session.call, Mode::Translated);
+        encoder.finish(end, None, &mut event);
+        self.ending = encoder.ending();
+        event.freeze()
     }
 
     /// Waits for the answer; meanwhile keeps the caller's connection alive.
@@ -207,7 +243,7 @@ impl Relay {
             Err(error) => {
                 self.ended = true;
                 self.live.record.failed(&error);
-                Some(error_event(&self.session, &error.to_end()))
+                Some(self.error_event(&error.to_end()))
             }
         }
     }
@@ -219,6 +255,7 @@ impl Relay {
         let bytes = std::mem::take(&mut answer.ready).freeze();
         if answer.transcoder.end().is_some() {
             self.ended = true;
+            self.ending = answer.ending();
             self.live.finish(&self.session.tasks);
         }
         (!bytes.is_empty()).then_some(bytes)
@@ -319,13 +356,6 @@ pub async fn collect(
         Some(error) => Err(error),
         None => Err(answer.failure(&end)),
     }
-}
-
-/// Tells an end in the caller's dialect when no answer has begun.
-fn error_event(session: &Session, end: &End) -> Bytes {
-    let mut event = BytesMut::new();
-    session.dialect.encoder(&session.call, Mode::Translated).finish(end, None, &mut event);
-    event.freeze()
 }
 
 /// When something must happen although nothing does.

@@ -95,7 +95,11 @@ async fn fm54_a_panic_in_a_stream_is_told_and_settled() {
         };
         let start = Start::Opening(Box::pin(async { panic!("a fault of ours") }));
         let body: Vec<_> = stream(start, session, record).collect().await;
-        let [Ok(event)] = body.as_slice() else { panic!("{} events", body.len()) };
+        // Some dialects have the body cut after that, behind the error once more.
+        let event = match body.as_slice() {
+            [Ok(event)] | [Ok(event), Err(_)] | [Ok(event), Ok(_), Err(_)] => event,
+            other => panic!("{other:?}"),
+        };
         let text = String::from_utf8(event.to_vec()).unwrap();
         assert!(text.contains("error") && text.ends_with('\n'), "{text}");
         assert!(!text.contains("a fault of ours"), "{text}");

@@ -39,11 +39,32 @@ pub(super) fn expect_json(headers: &HeaderMap, dialect: &dyn CallerDialect) -> R
     }
 }
 
+/// A size in the unit that it is a multiple of.
+fn size(bytes: usize) -> String {
+    match bytes {
+        bytes if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
+        bytes if bytes.is_multiple_of(1 << 10) => format!("{} KiB", bytes >> 10),
+        bytes => format!("{bytes} bytes"),
+    }
+}
+
+/// Reads the body of a request that must have one.
+pub(super) async fn read_some(body: &mut Body, server: &Server) -> Result<String, Error> {
+    let body = read(body, server).await?;
+    if body.trim_ascii().is_empty() {
+        let message = "the request body is empty; send a JSON object";
+        return Err(Error::caller(Fault::new(Kind::Invalid, message)));
+    }
+    Ok(body)
+}
+
 /// Reads the request body whole: bytes left in the connection's buffer would hide a hang-up.
 pub(super) async fn read(body: &mut Body, server: &Server) -> Result<String, Error> {
     let too_large = || {
-        let message =
-            format!("the request body is larger than the limit of {} bytes", server.body_limit);
+        let limit = size(server.body_limit);
+        let message = format!(
+            "the request body is larger than the limit of {limit}; send less, or have the gateway's operator raise server.body_limit"
+        );
         Error::caller(Fault::new(Kind::TooLarge, message))
     };
     if http_body::Body::size_hint(body).lower() > server.body_limit as u64 {

@@ -32,7 +32,7 @@ pub fn plan(config: &Config, caller: &Caller, model: &str) -> Result<Plan, Error
             .map(|found| (found, upstream))
     });
     let Some((provider, upstream)) = direct else {
-        return Err(unknown(model));
+        return Err(unknown(config, caller, model));
     };
     permit(caller, model)?;
     Ok(Plan {
@@ -67,16 +67,26 @@ fn permit(caller: &Caller, model: &str) -> Result<(), Error> {
     }))
 }
 
-fn unknown(model: &str) -> Error {
+fn unknown(config: &Config, caller: &Caller, model: &str) -> Error {
+    let guess = near(config, caller, model);
+    let guess = guess.map_or_else(String::new, |name| format!("did you mean {}? ", shown(name)));
     Error::caller(Fault {
         kind: Kind::NotFound,
         message: format!(
-            "there is no model {}; GET /v1/models lists the models, and provider/model names one directly",
+            "there is no model {}; {guess}GET /v1/models lists the models, and provider/model names one directly",
             shown(model)
         ),
         code: Some("model_not_found".to_owned()),
         param: Some("model".to_owned()),
     })
+}
+
+/// The model whose name a caller may have mistyped, of those that it may use.
+fn near<'a>(config: &'a Config, caller: &Caller, model: &str) -> Option<&'a str> {
+    let typed: String = model.chars().take(100).collect();
+    let names = config.models.keys().map(String::as_str).filter(|name| caller.may_use(name));
+    let nearest = names.map(|name| (strsim::osa_distance(&typed, name), name)).min();
+    nearest.filter(|(distance, name)| *distance <= name.len() / 3).map(|(_, name)| name)
 }
 
 /// A model name that may be repeated in a message: short, and without control characters.

@@ -27,6 +27,7 @@ use crate::wire::adapt::{self, Written};
 use crate::wire::chat::{Deadline, End, Fault, Kind, Request, ToolForms};
 use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode, Operation};
 use crate::wire::embeddings::Verified;
+use crate::wire::forwarded_headers::is_forwarded;
 use crate::wire::framing::Framing;
 use crate::wire::json::mended;
 use crate::wire::refusal;
@@ -114,21 +115,19 @@ pub fn request_body(order: &Order, target: &Target) -> Result<Written, Fault> {
         let header = |name: &str| Some(order.headers.get(name)?.to_str().ok()?.to_owned());
         return adapt::pass(&order.body, (order.dialect, dialect), &wanted, strict, &header);
     }
-    let (pair, operation) = ((order.dialect, dialect), order.operation());
+    let operation = order.operation();
     if dialect.form_of(operation).is_none() {
         return Err(operation.untranslatable());
     }
     let body = mended(&order.body);
     if operation == Operation::Embeddings {
-        let read = order.dialect.decode_embeddings(order.call.form, &body);
-        let request = read.map_err(|fault| refusal::told(fault, None, pair))?;
+        let request = order.dialect.decode_embeddings(order.call.form, &body)?;
         return adapt::write_embeddings(request, dialect, &wanted, strict)
-            .map_err(|fault| refusal::told(fault, Some(&Request::default()), pair));
+            .map_err(|fault| refusal::told(fault, &Request::default(), order.dialect));
     }
-    let read = order.dialect.decode_request(order.call.form, &body);
-    let mut request = read.map_err(|fault| refusal::told(fault, None, pair))?;
+    let mut request = order.dialect.decode_request(order.call.form, &body)?;
     adapt::write(&mut request, dialect, &wanted, strict)
-        .map_err(|fault| refusal::told(fault, Some(&request), pair))
+        .map_err(|fault| refusal::told(fault, &request, order.dialect))
 }
 
 /// What a target is asked for.
@@ -281,11 +280,13 @@ fn request(order: &Order, target: &Target, body: String) -> Result<reqwest::Requ
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     if verbatim {
-        for name in provider.dialect.forwarded_headers() {
-            let value = order.headers.get(*name).filter(|_| !is_hop(&order.headers, name));
+        for name in order.headers.keys() {
+            let forwarded = is_forwarded(provider.dialect.name(), name.as_str());
+            let value = order.headers.get(name).filter(|_| forwarded);
+            let value = value.filter(|_| !is_hop(&order.headers, name.as_str()));
             // What a platform does not know of the vendor's is not for it.
-            let taken = value.and_then(|value| taken(value, name, target));
-            headers.extend(taken.map(|value| (HeaderName::from_static(name), value)));
+            let taken = value.and_then(|value| taken(value, name.as_str(), target));
+            headers.extend(taken.map(|value| (name.clone(), value)));
         }
     }
     order.trying.pass_on(&mut headers);

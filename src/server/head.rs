@@ -12,6 +12,7 @@ use std::time::Duration;
 use hyper::rt::{Sleep, Timer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::stall;
 use super::transport::Transport;
 
 /// Whether bytes have arrived since hyper began to wait for a head. Shared by the timer that resets
@@ -74,7 +75,7 @@ impl Future for HeadSleep {
 
 impl Sleep for HeadSleep {}
 
-/// A transport that marks arriving bytes.
+/// A transport that marks arriving bytes, and bytes that wait to leave.
 pub(super) struct HeadWatch {
     pub(super) transport: Transport,
     pub(super) begun: Begun,
@@ -101,7 +102,11 @@ impl AsyncWrite for HeadWatch {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.transport).poll_write(cx, bytes)
+        let polled = Pin::new(&mut self.transport).poll_write(cx, bytes);
+        if polled.is_pending() {
+            stall::note_unsent(true);
+        }
+        polled
     }
 
     fn poll_write_vectored(
@@ -116,7 +121,9 @@ impl AsyncWrite for HeadWatch {
         self.transport.is_write_vectored()
     }
 
+    /// hyper calls it when it holds nothing more.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        stall::note_unsent(false);
         Pin::new(&mut self.transport).poll_flush(cx)
     }
 

@@ -6,7 +6,8 @@
 //! given away in pieces, so that a slow reader is told from one who does not read.
 //!
 //! The same view from outside tells turns apart: a body that has nothing to give is not asked again
-//! within a turn.
+//! within a turn. It also delays a body that is cut on purpose: hyper throws away what it holds unsent when
+//! a body fails, so over HTTP/1.1 the failure waits until that is written, or until this deadline.
 
 use std::cell::Cell;
 use std::pin::{Pin, pin};
@@ -32,6 +33,10 @@ struct Turn {
     /// It has said that it has nothing, and it will wake the task when it has. Hyper asks again,
     /// after each flush.
     waits: Cell<bool>,
+    /// The socket takes no more, and hyper holds bytes that are not written.
+    unsent: Cell<bool>,
+    /// A body has failed and waits for that to change.
+    withheld: Cell<bool>,
 }
 
 /// The most bytes that a caller must take within the deadline.
@@ -46,9 +51,16 @@ pub(super) fn forget() {
     });
 }
 
+/// Notes whether hyper holds bytes that the socket does not take.
+pub(super) fn note_unsent(unsent: bool) {
+    let _untold = TURN.try_with(|turn| turn.unsent.set(unsent));
+}
+
 /// A response body that leaves the mark.
 pub(super) struct Marking {
     body: axum::body::Body,
+    /// What it failed with, while bytes before that are unsent.
+    failed: Option<axum::Error>,
     /// What is left of a frame larger than a piece.
     rest: Bytes,
     /// Tells that the response has not ended.
@@ -57,10 +69,27 @@ pub(super) struct Marking {
 
 impl Marking {
     pub(super) fn new(body: axum::body::Body, open: TaskTrackerToken) -> Self {
-        Self { body, rest: Bytes::new(), _open: open }
+        Self { body, failed: None, rest: Bytes::new(), _open: open }
     }
 
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = match self.failed.take() {
+            Some(error) => Poll::Ready(Some(Err(error))),
+            None => self.piece(cx),
+        };
+        let unsent = TURN.try_with(|turn| turn.unsent.get()).unwrap_or_default();
+        if let Poll::Ready(Some(Err(error))) = polled {
+            if !unsent {
+                return Poll::Ready(Some(Err(error)));
+            }
+            self.failed = Some(error);
+            let _untold = TURN.try_with(|turn| turn.withheld.set(true));
+            return Poll::Pending;
+        }
+        polled
+    }
+
+    fn piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         if self.rest.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) if frame.data_ref().is_some_and(|data| data.len() > PIECE) => {
@@ -89,7 +118,8 @@ impl http_body::Body for Marking {
         let polled = self.next(cx);
         let given = matches!(polled, Poll::Ready(Some(_))).then(Instant::now);
         let _untold = TURN.try_with(|turn| {
-            turn.given.set(given);
+            let waiting = turn.given.get().or_else(|| Some(Instant::now()));
+            turn.given.set(if turn.withheld.get() { waiting } else { given });
             turn.waits.set(polled.is_pending());
         });
         polled
@@ -114,6 +144,7 @@ impl http_body::Body for Marking {
 pub(super) struct Watched<F> {
     inner: Pin<Box<F>>,
     given: Option<Instant>,
+    unsent: bool,
     write_stall: Duration,
     timer: Pin<Box<Sleep>>,
 }
@@ -123,6 +154,7 @@ impl<F: Future> Watched<F> {
         Self {
             inner: Box::pin(inner),
             given: None,
+            unsent: false,
             write_stall,
             timer: Box::pin(sleep(write_stall)),
         }
@@ -139,14 +171,26 @@ impl<F: Future> Future for Watched<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let turn = Turn { given: Cell::new(this.given), waits: Cell::new(false) };
-        let (polled, given) = TURN.sync_scope(turn, || {
+        let turn = Turn {
+            given: Cell::new(this.given),
+            waits: Cell::new(false),
+            unsent: Cell::new(this.unsent),
+            withheld: Cell::new(false),
+        };
+        let (polled, given, withheld) = TURN.sync_scope(turn, || {
             let polled = this.inner.as_mut().poll(cx);
-            (polled, TURN.with(|turn| turn.given.get()))
+            let (given, withheld) = TURN.with(|turn| {
+                this.unsent = turn.unsent.get();
+                (turn.given.get(), turn.withheld.get())
+            });
+            (polled, given, withheld)
         });
         this.given = given;
         if let Poll::Ready(output) = polled {
             return Poll::Ready(Some(output));
+        }
+        if withheld && !this.unsent {
+            cx.waker().wake_by_ref();
         }
         let Some(given) = given else {
             return Poll::Pending;
@@ -174,5 +218,53 @@ where
 {
     fn execute(&self, stream: F) {
         self.tasks.spawn(Watched::new(stream, self.write_stall));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io;
+
+    use futures_util::stream::iter;
+    use http_body::Body as _;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const STALL: Duration = Duration::from_secs(30);
+
+    /// A connection whose body has failed: it ends with the failure. `full`: whether its socket takes no
+    /// more.
+    fn failing(full: &Cell<bool>) -> Watched<impl Future<Output = bool>> {
+        let cut = axum::body::Body::from_stream(iter([Err::<Bytes, _>(io::Error::other("cut"))]));
+        let mut body = Marking::new(cut, TaskTracker::new().token());
+        let connection = poll_fn(move |cx| {
+            if full.get() {
+                note_unsent(true);
+            }
+            let polled = Pin::new(&mut body).poll_frame(cx);
+            // As hyper flushes after it has asked the body.
+            note_unsent(full.get());
+            polled.map(|frame| frame.is_some_and(|frame| frame.is_err()))
+        });
+        Watched::new(connection, STALL)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_body_waits_until_all_before_it_is_written() {
+        let full = Cell::new(true);
+        let mut connection = pin!(failing(&full));
+        assert!(timeout(STALL / 2, &mut connection).await.is_err(), "bytes are unsent");
+        full.set(false);
+        assert_eq!(timeout(STALL / 4, connection).await, Ok(Some(true)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_waits_no_longer_than_the_deadline() {
+        let full = Cell::new(true);
+        let begun = Instant::now();
+        assert_eq!(failing(&full).await, None);
+        assert_eq!(begun.elapsed(), STALL);
     }
 }

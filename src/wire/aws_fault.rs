@@ -10,6 +10,7 @@ use super::aws_eventstream::EXCEPTION;
 use super::chat::{Fault, Kind};
 use super::framing::Frame;
 use super::json::text;
+use super::overflow;
 
 /// The members that are read. Services disagree about capitals.
 #[derive(Debug, Default, Deserialize)]
@@ -139,17 +140,7 @@ fn refined(kind: Kind, message: &str) -> Kind {
         {
             Kind::NotFound
         }
-        Kind::Invalid
-            if has(&[
-                "Input Tokens Exceeded",
-                "exceeds maximum length",
-                "nput is too long",
-                "prompt is too long",
-                "maximum context length",
-                "context window",
-                "exceed context limit",
-            ]) =>
-        {
+        Kind::Invalid if overflow::is_overflow(message) || has(&["exceeds maximum length"]) => {
             Kind::Context
         }
         kind => kind,

@@ -14,7 +14,8 @@ pub fn syntax(error: &serde_json::Error) -> Fault {
         if error.is_data() {
             "the request body must be a JSON object".to_owned()
         } else {
-            format!("the request body is not valid JSON (line {line}, column {column})")
+            let ends = if error.is_eof() { ": it ends too early" } else { "" };
+            format!("the request body is not valid JSON (line {line}, column {column}){ends}")
         },
     )
 }

@@ -3,9 +3,12 @@
 //!
 //! Reading never fails, and repeats nothing of a body but its own message, code and field.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::chat::{Fault, Kind};
+use super::overflow::{self, Words};
 
 /// The most bytes of an upstream's message that are repeated.
 const MAX_MESSAGE: usize = 2000;
@@ -47,7 +50,29 @@ fn read(body: &Value, status: Option<u16>, unsaid: String) -> Fault {
     // OpenRouter, of a request that a provider's moderation has flagged.
     let flagged = inner.get("metadata").is_some_and(|more| more.get("flagged_input").is_some());
     let kind = if flagged { Kind::ContentPolicy } else { kind(status, &words, &message) };
+    let count = |name: &str| inner.get(name).and_then(Value::as_u64);
+    // llama.cpp names the counts beside a message that does not.
+    let message = match (kind, count("n_prompt_tokens"), count("n_ctx")) {
+        (Kind::Context, Some(tokens), Some(maximum))
+            if overflow::counts(&message).is_none_or(|said| said.tokens.is_none()) =>
+        {
+            overflow::with_counts(&message, tokens, maximum)
+        }
+        _ => message,
+    };
     Fault { kind, message, code, param: word("param") }
+}
+
+/// The message of an error for callers whose dialect has no place for the field that it is about: that
+/// leads the message. A prompt that does not fit is reported in the dialect's own `overflow` words.
+pub fn message<'f>(fault: &'f Fault, overflow: &Words) -> Cow<'f, str> {
+    match &fault.param {
+        _ if fault.kind == Kind::Context => overflow.of(&fault.message),
+        Some(param) if !fault.message.contains(param.as_str()) => {
+            Cow::Owned(format!("{param}: {}", fault.message))
+        }
+        _ => Cow::Borrowed(&fault.message),
+    }
 }
 
 /// A message that is a string, or a list of complaints (pydantic) of which the first is told.
@@ -103,10 +128,6 @@ const SIGNS: &[(&str, Kind)] = &[
     ("unavailable", Kind::Overloaded),
 ];
 
-/// Phrases that mean a prompt that does not fit, anywhere in a message.
-const CONTEXT: [&str; 3] =
-    ["maximum context length", "maximum number of tokens allowed", "input tokens exceeded"];
-
 /// How messages begin that are about the gateway's credential, account or model, although their
 /// status blames the request. Only the beginning counts: what follows may be the caller's own words,
 /// which must not discredit a provider for everybody.
@@ -148,7 +169,7 @@ pub fn refined(kind: Kind, status: Option<u16>, message: &str) -> Kind {
         }
         (Kind::Invalid | Kind::Upstream, Some((_, kind))) if vague => *kind,
         (Kind::Invalid | Kind::Upstream | Kind::TooLarge, _)
-            if vague && CONTEXT.iter().any(|words| message.contains(words)) =>
+            if vague && overflow::is_overflow(&message) =>
         {
             Kind::Context
         }

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::adapt::{Names, restore_names};
 use super::chat::{Delta, End, Fault, Kind, Stop, Usage};
-use super::dialect::{Decode, Encode, Mode};
+use super::dialect::{Decode, Encode, Ending, Mode};
 use super::finish;
 use super::framing::{Broken, Frame, Framer, Framing};
 
@@ -242,6 +242,11 @@ impl Transcoder {
     /// How the answer ended, once it has.
     pub fn end(&self) -> Option<&End> {
         self.end.as_ref()
+    }
+
+    /// How the body of a stream ends, once the answer has ended. Asked once.
+    pub fn ending(&mut self) -> Ending {
+        self.encoder.as_mut().map(|encoder| encoder.ending()).unwrap_or_default()
     }
 
     /// What it amounted to so far.

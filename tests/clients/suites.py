@@ -59,7 +59,8 @@ def suites(rust):
         node("ollama"),
         python("langchain"),
         python("bedrock"),
-        node("fetch"),
+        node("broken_streams"),
+    node("fetch"),
     ]
 
 

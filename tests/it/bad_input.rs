@@ -165,11 +165,11 @@ async fn fm58_a_larger_body_than_the_limit_is_413_in_dialect() {
     let (gateway, upstream) = gateway("server: { body_limit: 1KiB }\n").await;
     for (dialect, _) in SPOKEN {
         let body = request("oai/m", true, &"x".repeat(2000));
-        refused(dialect, gateway.post(path(dialect), &body), 413, "1024").await;
+        refused(dialect, gateway.post(path(dialect), &body), 413, "1 KiB").await;
         let pieces: Vec<Result<Vec<u8>, std::io::Error>> =
             body.as_bytes().chunks(100).map(|piece| Ok(piece.to_vec())).collect();
         let chunked = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
-        refused(dialect, gateway.post(path(dialect), "").body(chunked), 413, "1024").await;
+        refused(dialect, gateway.post(path(dialect), "").body(chunked), 413, "1 KiB").await;
     }
     assert!(upstream.requests().await.is_empty());
 }

@@ -11,7 +11,7 @@ use streamgate::wire::dialect::{
 use crate::support::gateway::{Gateway, KEY, hex};
 use crate::support::simulated;
 use crate::support::upstream::{Step, Upstream};
-use crate::support::{Ended, call, gemini, run, written};
+use crate::support::{Ended, call, gemini, received, run, written};
 
 fn dialect(name: &str) -> &'static dyn Dialect {
     by_name(name).expect("a dialect")
@@ -119,16 +119,20 @@ async fn fm42_arrays_and_events() {
 async fn fm42_bare_errors_are_told() {
     let chunk = CHUNK.replace(r#""finishReason": "STOP","#, "");
     let error = "{\n  \"error\": {\n    \"code\": 503,\n    \"message\": \"shed\",\n    \"status\": \"UNAVAILABLE\"\n  }\n}\n";
+    let error_line = error.lines().map(str::trim).collect::<String>();
     let body = format!("data: {chunk}\r\n\r\n{error}");
     let (_upstream, gateway) = scripted(response("200 OK", "text/event-stream", &body)).await;
     let path = "/v1beta/models/gem/m:streamGenerateContent";
     let sse = gateway.post(&format!("{path}?alt=sse"), ASK).send().await.unwrap();
-    let sse = sse.text().await.unwrap();
-    let events = crate::support::events(sse.as_bytes()).unwrap();
+    let (sse, cut) = received(sse).await;
+    let (events, bare) = sse.split_at(sse.len() - error_line.len());
+    assert_eq!((cut, bare), (true, error_line.as_bytes()), "once more, in a line of its own");
+    let events = crate::support::events(events).unwrap();
     let last: Value = serde_json::from_str(&events[1].1).unwrap();
     assert_eq!(last, serde_json::from_str::<Value>(error).unwrap());
-    let array = gateway.post(path, ASK).send().await.unwrap().text().await.unwrap();
-    let list: Vec<Value> = serde_json::from_str(&array).unwrap();
+    let (array, cut) = received(gateway.post(path, ASK).send().await.unwrap()).await;
+    let list: Vec<Value> = serde_json::from_slice(&array).unwrap();
+    assert!(cut);
     assert_eq!((list.len(), &list[1]["error"]["message"]), (2, &json!("shed")));
     let chat = gateway.chat("gem/m").send().await.unwrap().text().await.unwrap();
     assert!(chat.contains(r#""message":"shed""#) && !chat.contains("[DONE]"), "{chat}");
@@ -150,10 +154,10 @@ async fn arrays_of_other_upstreams() {
         let text = answer.text().await.unwrap();
         let view = gemini::array(text.as_bytes()).unwrap_or_else(|why| panic!("{why}: {text}"));
         assert_eq!((view.choices[&0].text.as_str(), &view.ended), ("t0 t1 t2 ", &Ended::Complete));
-        let text = ask("n5-close3").send().await.unwrap().text().await.unwrap();
-        let view = gemini::array(text.as_bytes()).unwrap_or_else(|why| panic!("{why}: {text}"));
+        let (bytes, cut) = received(ask("n5-close3").send().await.unwrap()).await;
+        let view = gemini::array(&bytes).unwrap_or_else(|why| panic!("{why}: {bytes:?}"));
         assert_eq!(view.choices[&0].text, "t0 t1 t2 ");
-        assert!(matches!(view.ended, Ended::Error(_)), "{text}");
+        assert!(matches!(view.ended, Ended::Error(_)) && cut, "{view:?}");
         assert_eq!(ask("e404").send().await.unwrap().status(), 404);
     }
 }

@@ -93,4 +93,5 @@ mod translation;
 #[cfg(test)]
 mod transport;
 #[cfg(test)]
+mod words;
 mod wrong_types;

@@ -164,7 +164,7 @@ async fn fm68_huge_bodies_are_413() {
         assert!(raw.write(&whole).await);
         let response = raw.response().await;
         assert_eq!(response.status(), 413, "{response:?}");
-        assert!(response.body.contains("65536"), "{response:?}");
+        assert!(response.body.contains("64 KiB"), "{response:?}");
     }
     assert!(upstream.requests().await.is_empty());
 }

@@ -156,4 +156,20 @@ impl Fault {
     pub fn field(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self { kind: Kind::Invalid, message: message.into(), code: None, param: Some(param.into()) }
     }
+
+    /// The same with its field in the message, since few clients show `param`: before a predicate (`must be a
+    /// list`) as its subject, before anything else with a colon.
+    #[must_use]
+    pub fn named(mut self) -> Self {
+        const PREDICATES: [&str; 10] =
+            ["must", "is", "holds", "lives", "names", "needs", "refers", "would", "cannot", "may"];
+        if let (Kind::Invalid, Some(param)) = (self.kind, &self.param)
+            && !self.message.contains(&format!("`{param}`"))
+        {
+            let first = self.message.split(' ').next().unwrap_or_default();
+            let colon = if PREDICATES.contains(&first) { "" } else { ":" };
+            self.message = format!("`{param}`{colon} {}", self.message);
+        }
+        self
+    }
 }

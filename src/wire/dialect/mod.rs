@@ -93,9 +93,7 @@ pub trait Dialect: Sync {
     /// Headers that every request carries, name and value, unless the caller gave one of the
     /// same name that is forwarded.
     fn fixed_headers(&self) -> &'static [(&'static str, &'static str)];
-    /// Headers of a caller of this dialect that are forwarded to an upstream of this dialect.
-    fn forwarded_headers(&self) -> &'static [&'static str];
-    /// That of them which names beta features, in a list with commas.
+    /// That of the forwarded headers which names beta features, in a list with commas.
     fn beta_header(&self) -> Option<&'static str> {
         None
     }
@@ -219,8 +217,8 @@ pub trait CallerDialect: Sync {
     }
     /// The status of an error.
     fn status(&self, kind: Kind) -> u16;
-    /// The JSON body of an error.
-    fn error_body(&self, fault: &Fault, request_id: &str) -> String;
+    /// The JSON body of an error. `retry_after`: in how many seconds to come back, if that is known.
+    fn error_body(&self, fault: &Fault, request_id: &str, retry_after: Option<u64>) -> String;
     /// Bytes that keep a silent stream open, safe at any event boundary for every known client.
     fn heartbeat(&self, call: &Call) -> Bytes;
     /// The headers that tell what is left of a limit: how much there is, how much is left, and when
@@ -466,4 +464,23 @@ pub trait Encode: Send {
     /// ended the stream, if one did. A collecting encoder writes its body here when `end` is
     /// [`End::Complete`], and nothing otherwise: the caller of this method then answers with a status.
     fn finish(&mut self, end: &End, last: Option<&Frame>, out: &mut BytesMut);
+    /// How the body of a stream ends after [`Encode::finish`]. Asked once.
+    fn ending(&mut self) -> Ending {
+        Ending::Closed
+    }
+}
+
+/// How the body of a stream ends, once all of it is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// As HTTP ends a body: with the last chunk, or `END_STREAM`.
+    #[default]
+    Closed,
+    /// Without it (HTTP/2: `RST_STREAM`): the client libraries of this dialect overlook an error event, or
+    /// some releases of them do, and report a body that is cut.
+    Aborted {
+        /// The error once more, in a write of its own, in a form that those libraries recognise; may
+        /// be empty.
+        error: Bytes,
+    },
 }

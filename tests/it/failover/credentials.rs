@@ -9,6 +9,7 @@ use crate::support::Ended;
 use crate::support::answers::{opening, streamed};
 use crate::support::gateway::{Gateway, Log, configuration};
 use crate::support::language::{LANGUAGES, language};
+use crate::support::received;
 use crate::support::upstream::{Step, Upstream};
 
 const CREDENTIALS: &str = "upstream_credentials";
@@ -297,7 +298,7 @@ async fn r18_a_refused_credential_after_output_is_not_repeated() {
         let a = Upstream::new(script).await;
         let gateway = before(dialect, &a, &a, "").await;
         for language in LANGUAGES {
-            let bytes = send(&gateway, language, "one", true).await.bytes().await.unwrap();
+            let bytes = received(send(&gateway, language, "one", true).await).await.0;
             let view = (language.stream)(&bytes, true).unwrap();
             assert_eq!(view.choices[&0].text, "Hello");
             let Ended::Error(message) = view.ended else { panic!("{} {bytes:?}", language.name) };

@@ -13,6 +13,7 @@ use crate::support::Ended;
 use crate::support::answers::{ending, opening, streamed};
 use crate::support::gateway::{Gateway, KEY, Log, hex};
 use crate::support::language::{Ask, LANGUAGES, Language, language};
+use crate::support::received;
 use crate::support::upstream::{Step, Upstream};
 
 /// Headers of an upstream's error, some of which name the operator's account.
@@ -309,7 +310,7 @@ async fn fm16_a_failure_with_the_first_output_goes_to_the_next_target() {
         for language in LANGUAGES {
             let place = format!("{} {dialect} {failure}", language.name);
             assert_eq!(text(language, send(&gateway, language, "two", true).await).await, "Hello");
-            let bytes = send(&gateway, language, "cut", true).await.bytes().await.unwrap();
+            let bytes = received(send(&gateway, language, "cut", true).await).await.0;
             let view =
                 (language.stream)(&bytes, true).unwrap_or_else(|why| panic!("{place} {why}"));
             assert_eq!(view.choices[&0].text, "cut", "{place}");

@@ -3,6 +3,7 @@
 //! Tests are named after the failure modes that they rule out (`fm04`: number 4 of the list). They
 //! wait for events, never for time to pass.
 
+mod aborted;
 mod attempts;
 mod collected;
 mod drain;

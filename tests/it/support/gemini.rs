@@ -69,9 +69,15 @@ fn request(ask: &Ask) -> Value {
     body
 }
 
-/// Reads a translated stream. Usage always comes, asked for or not.
+/// Reads a translated stream. Usage always comes, asked for or not. The error of a stream that failed may
+/// stand behind its event once more, without `data:`.
 pub(crate) fn stream(bytes: &[u8], _want_usage: bool) -> Result<View, String> {
     let mut view = View::default();
+    let events_end = memchr::memmem::rfind(bytes, b"\n\n").map_or(0, |at| at + 2);
+    let (bytes, bare) = bytes.split_at(events_end);
+    must(bare.is_empty() || bytes.ends_with(&[b"data: ", bare, b"\n\n"].concat()), || {
+        format!("{} behind the last event", String::from_utf8_lossy(bare))
+    })?;
     for (event, data) in events(bytes)? {
         must(event.is_none(), || format!("an event named {event:?}"))?;
         let value: Value =

@@ -190,6 +190,18 @@ pub(crate) fn feed(
     }
 }
 
+/// The body of a response as far as it came, and whether it was cut: ended without its last chunk.
+pub(crate) async fn received(mut response: reqwest::Response) -> (Vec<u8>, bool) {
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(bytes)) => body.extend_from_slice(&bytes),
+            Ok(None) => return (body, false),
+            Err(_) => return (body, true),
+        }
+    }
+}
+
 /// A call whose identity never changes.
 pub(crate) fn call(stream: bool, want_usage: bool) -> Call {
     Call {

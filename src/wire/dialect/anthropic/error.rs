@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use crate::wire::chat::{Fault, Kind};
 use crate::wire::error_body;
 use crate::wire::json::{Members, quoted, text};
+use crate::wire::overflow::Words;
 
 /// The HTTP status of an error.
 pub(super) fn status(kind: Kind) -> u16 {
@@ -49,15 +50,18 @@ fn type_of(kind: Kind) -> &'static str {
     }
 }
 
+/// Claude Code compacts its history when a message says this (2.1.197: `prompt is too long[^0-9]*(\d+)\s*
+/// tokens?\s*>\s*(\d+)`, in any case; without counts it knows only that it must).
+const OVERFLOW: Words = Words {
+    marks: &["prompt is too long"],
+    counted: "prompt is too long: {tokens} tokens > {maximum} maximum",
+    uncounted: "prompt is too long",
+};
+
 /// The JSON of an error. The shape has no place for the field that it is about, so that leads the
 /// message, as it does in the vendor's own.
 pub(super) fn body(fault: &Fault, request_id: Option<&str>) -> String {
-    let message = match &fault.param {
-        Some(param) if !fault.message.contains(param.as_str()) => {
-            quoted(&format!("{param}: {}", fault.message))
-        }
-        _ => quoted(&fault.message),
-    };
+    let message = quoted(&error_body::message(fault, &OVERFLOW));
     let kind = type_of(fault.kind);
     let id = request_id.map_or_else(String::new, |id| format!(r#","request_id":{}"#, quoted(id)));
     format!(r#"{{"type":"error","error":{{"type":"{kind}","message":{message}}}{id}}}"#)
@@ -130,10 +134,7 @@ impl Told {
             None => words.into_iter().flatten().next(),
             Some(_) => None,
         });
-        let mut kind = error_body::refined(said.unwrap_or(by_status), status, &message);
-        if kind == Kind::Invalid && is_about_context(&message) {
-            kind = Kind::Context;
-        }
+        let kind = error_body::refined(said.unwrap_or(by_status), status, &message);
         Fault { kind, message, code: self.code, param: self.param }
     }
 }
@@ -153,11 +154,4 @@ fn kind_of(error_type: &str) -> Option<Kind> {
         "api_error" | "server_error" => Kind::Upstream,
         _ => return None,
     })
-}
-
-/// The vendor has no type for a prompt that does not fit; only its words tell.
-fn is_about_context(message: &str) -> bool {
-    ["prompt is too long", "exceed context limit", "maximum context length", "context window"]
-        .iter()
-        .any(|words| message.contains(words))
 }

@@ -81,10 +81,6 @@ impl Dialect for Anthropic {
         &[("anthropic-version", "2023-06-01")]
     }
 
-    fn forwarded_headers(&self) -> &'static [&'static str] {
-        &["anthropic-version", "anthropic-beta"]
-    }
-
     fn beta_header(&self) -> Option<&'static str> {
         Some("anthropic-beta")
     }
@@ -229,7 +225,7 @@ impl CallerDialect for Anthropic {
         error::status(kind)
     }
 
-    fn error_body(&self, fault: &Fault, request_id: &str) -> String {
+    fn error_body(&self, fault: &Fault, request_id: &str, _retry_after: Option<u64>) -> String {
         error::body(fault, Some(request_id))
     }
 

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::request::parse;
 use crate::wire::arguments;
+use crate::wire::body::{of_type, refuse};
 use crate::wire::cache_control::{CacheControl, marked_result};
 use crate::wire::chat::{Document, Fault, Image, Part, Scheme, Signature, Source, function_name};
 use crate::wire::seal;
@@ -166,13 +167,14 @@ fn part(kind: &str, json: &str, at: &str, place: Place) -> Result<Part, Fault> {
             })
         }
         "image" | "document" | "tool_result" | "tool_use" | "thinking" | "redacted_thinking" => {
-            Err(Fault::field(format!("{at}.type"), "is a block that cannot stand in this place"))
+            let what = format!("{}cannot stand in this place", of_type(kind));
+            Err(refuse(at, &what))
         }
-        _ => Err(Fault::field(
-            format!("{at}.type"),
-            "is a block that only its own vendor understands and that cannot be translated; \
-             leave it out or choose another model",
-        )),
+        _ => {
+            let what = "cannot be translated, since only its own vendor understands it; leave it out or \
+                        choose another model";
+            Err(refuse(at, &format!("{}{what}", of_type(kind))))
+        }
     }
 }
 
@@ -194,9 +196,9 @@ fn source(raw: &RawValue, at: &str, text: bool) -> Result<Source, Fault> {
         }
         "url" => Ok(Source::Url(parse::<Remote>(raw.get(), &at)?.url)),
         "text" if text => Ok(Source::Text(parse::<Plain>(raw.get(), &at)?.data)),
-        _ => Err(Fault::field(
-            format!("{at}.type"),
-            "is a source that only its own vendor can read; send the bytes or an address instead",
-        )),
+        other => {
+            let what = "can be read only by its own vendor; send the bytes or an address instead";
+            Err(refuse(&at, &format!("{}{what}", of_type(other))))
+        }
     }
 }

@@ -53,10 +53,6 @@ impl Dialect for Bedrock {
         &[]
     }
 
-    fn forwarded_headers(&self) -> &'static [&'static str] {
-        &[]
-    }
-
     fn output_limits(&self) -> &'static [&'static str] {
         &["inferenceConfig.maxTokens"]
     }

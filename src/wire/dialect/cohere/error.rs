@@ -6,6 +6,7 @@ use super::answer::usage;
 use crate::wire::chat::{End, Fault, Kind, Usage};
 use crate::wire::error_body;
 use crate::wire::json::quoted;
+use crate::wire::overflow::Words;
 
 /// Stands for a token that is not valid, beside 401.
 const INVALID_TOKEN: u16 = 498;
@@ -30,26 +31,23 @@ pub(super) fn status(kind: Kind) -> u16 {
     }
 }
 
-/// The message of an error. There is no place for the field that it is about, so that leads it.
-fn message(fault: &Fault) -> String {
-    match &fault.param {
-        Some(param) if !fault.message.contains(param.as_str()) => {
-            format!("{param}: {}", fault.message)
-        }
-        _ => fault.message.clone(),
-    }
-}
+/// The vendor's own words.
+const OVERFLOW: Words = Words {
+    marks: &["too many tokens"],
+    counted: "too many tokens: total number of tokens in the prompt cannot exceed {maximum} - received {tokens}.",
+    uncounted: "too many tokens in the prompt.",
+};
 
 /// The JSON of an error response.
 pub(super) fn body(fault: &Fault, request_id: &str) -> String {
-    json!({ "id": request_id, "message": message(fault) }).to_string()
+    json!({ "id": request_id, "message": error_body::message(fault, &OVERFLOW) }).to_string()
 }
 
 /// The last event of a stream that failed, with the usage so far: clients insist on it.
 pub(super) fn event(end: &End, fault: &Fault, used: &Usage) -> String {
     let late = matches!(end, End::TimedOut(_)) || fault.kind == Kind::Timeout;
     let reason = if late { "TIMEOUT" } else { "ERROR" };
-    let (error, usage) = (quoted(&message(fault)), usage(used));
+    let (error, usage) = (quoted(&error_body::message(fault, &OVERFLOW)), usage(used));
     format!(
         r#"{{"type":"message-end","delta":{{"error":{error},"finish_reason":"{reason}","usage":{usage}}}}}"#
     )

@@ -61,10 +61,6 @@ impl Dialect for Cohere {
         &[]
     }
 
-    fn forwarded_headers(&self) -> &'static [&'static str] {
-        &["x-client-name"]
-    }
-
     fn output_limits(&self) -> &'static [&'static str] {
         &["max_tokens"]
     }
@@ -170,7 +166,7 @@ impl CallerDialect for Cohere {
         error::status(kind)
     }
 
-    fn error_body(&self, fault: &Fault, request_id: &str) -> String {
+    fn error_body(&self, fault: &Fault, request_id: &str, _retry_after: Option<u64>) -> String {
         error::body(fault, request_id)
     }
 

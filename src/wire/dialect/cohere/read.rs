@@ -166,7 +166,7 @@ fn tools(bodies: Vec<ToolBody<'_>>, strict: Option<bool>) -> Result<Vec<Tool>, F
     let read = |(i, body): (usize, ToolBody<'_>)| {
         let path = format!("tools[{i}]");
         if let Some(kind) = body.kind.as_deref().filter(|kind| *kind != "function") {
-            let what = "is not a function: only functions can be translated";
+            let what = "cannot be translated; only functions can";
             return Err(refuse(&path, &format!("{}{what}", of_type(kind))));
         }
         let path = format!("{path}.function");

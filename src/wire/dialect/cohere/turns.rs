@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::wire::body::{parse, refuse};
+use crate::wire::body::{of_type, parse, refuse};
 use crate::wire::chat::{Fault, Image, Message, Part, Role, Source};
 use crate::wire::{arguments, json};
 
@@ -130,9 +130,9 @@ fn part(path: &str, body: PartBody<'_>) -> Result<Part, Fault> {
             let text = json::text(data).unwrap_or_else(|| std::borrow::Cow::Borrowed(data.get()));
             Ok(Part::Text(text.into_owned()))
         }
-        _ => {
-            let what = "is of a type that cannot be translated: use text, image_url or document";
-            Err(refuse(path, what))
+        other => {
+            let what = "cannot be translated; use text, image_url or document";
+            Err(refuse(path, &format!("{}{what}", of_type(other))))
         }
     }
 }

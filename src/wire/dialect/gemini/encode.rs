@@ -3,15 +3,20 @@
 //!
 //! Nothing but `data:` lines goes out, since the vendor's libraries take anything else for JSON. Only
 //! `finish` ends a stream: with a chunk that has a finish reason or with an error, never with both.
+//!
+//! The vendor's own libraries do not all raise an error event. `@google/genai` before 1.53 and
+//! `@google/generative-ai` return what came before it as a complete answer; but a read that is nothing but
+//! `{"error": ...}` raises, with its message, and so does a body that is cut
+//! (`google-gemini/js-genai`, `src/_api_client.ts`, `processStreamResponse`). So a failed stream ends in both.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::answer::{Answer, Logprobs};
 use super::error;
 use super::path::ARRAY;
 use super::state::State;
-use crate::wire::chat::{Delta, End};
-use crate::wire::dialect::{Call, Encode};
+use crate::wire::chat::{Delta, End, Fault};
+use crate::wire::dialect::{Call, Encode, Ending};
 use crate::wire::framing::Frame;
 use crate::wire::json::{Members, quoted, write_str};
 use crate::wire::sse;
@@ -64,17 +69,31 @@ impl Layout {
             Self::Array(false) => out.put_slice(b"[]\n"),
         }
     }
+
+    /// Writes the last chunk of a stream that failed.
+    fn fail(&mut self, payload: &[u8], fault: &Fault, out: &mut BytesMut) -> Ending {
+        self.write(payload, out);
+        self.end(out);
+        let error = match self {
+            Self::Events if is_error(payload) => on_one_line(payload).into_owned().into(),
+            Self::Events => error::body(fault).into(),
+            // Whoever reads an array would take it for one element more.
+            Self::Array(_) => Bytes::new(),
+        };
+        Ending::Aborted { error }
+    }
 }
 
 /// Forwards payloads byte for byte.
 #[derive(Debug)]
 pub(super) struct Verbatim {
     layout: Layout,
+    ending: Ending,
 }
 
 impl Verbatim {
     pub(super) fn new(call: &Call) -> Self {
-        Self { layout: Layout::of(call.form) }
+        Self { layout: Layout::of(call.form), ending: Ending::Closed }
     }
 }
 
@@ -84,23 +103,31 @@ impl Encode for Verbatim {
     }
 
     fn finish(&mut self, end: &End, last: Option<&Frame>, out: &mut BytesMut) {
-        if let Some(fault) = end.fault() {
-            let told = |frame: &&Frame| matches!(end, End::Failed(_)) && is_told(&frame.data);
-            match last.filter(told) {
-                Some(frame) => self.layout.write(&frame.data, out),
-                None => self.layout.write(error::body(&fault, None).as_bytes(), out),
-            }
-        }
-        self.layout.end(out);
+        let Some(fault) = end.fault() else { return self.layout.end(out) };
+        let told = |frame: &&Frame| {
+            matches!(end, End::Failed(_))
+                && (is_error(&frame.data) || has(&frame.data, "candidates"))
+        };
+        self.ending = match last.filter(told) {
+            Some(frame) => self.layout.fail(&frame.data, &fault, out),
+            None => self.layout.fail(error::body(&fault).as_bytes(), &fault, out),
+        };
+    }
+
+    fn ending(&mut self) -> Ending {
+        std::mem::take(&mut self.ending)
     }
 }
 
-/// Whether a payload itself tells its reader of a failure: by an error, or by a finish reason.
-fn is_told(payload: &[u8]) -> bool {
+/// Whether a payload is an error.
+fn is_error(payload: &[u8]) -> bool {
+    has(payload, "error")
+}
+
+/// Whether a payload is an object with this member.
+fn has(payload: &[u8], name: &str) -> bool {
     let json = std::str::from_utf8(payload).ok();
-    json.and_then(|json| Members::parse(json).ok()).is_some_and(|members| {
-        ["error", "candidates"].iter().any(|name| members.get(name).is_some())
-    })
+    json.and_then(|json| Members::parse(json).ok()).is_some_and(|it| it.get(name).is_some())
 }
 
 /// JSON that came over many lines, on one: lines mean something in events.
@@ -121,13 +148,15 @@ pub(super) struct Translated {
     tail: String,
     /// State that the next call carries.
     state: State,
+    ending: Ending,
 }
 
 impl Translated {
     pub(super) fn new(call: &Call) -> Self {
         let answer = Answer::new(call);
         let tail = answer.identity();
-        Self { layout: Layout::of(call.form), answer, tail, state: State::default() }
+        let layout = Layout::of(call.form);
+        Self { layout, answer, tail, state: State::default(), ending: Ending::Closed }
     }
 
     /// One chunk with the parts given, JSON, and further members of its candidate.
@@ -214,8 +243,8 @@ impl Encode for Translated {
     fn finish(&mut self, end: &End, _last: Option<&Frame>, out: &mut BytesMut) {
         if let Some(fault) = end.fault() {
             // What is half written is not closed: a client must not take it for whole.
-            self.layout.write(error::body(&fault, None).as_bytes(), out);
-            return self.layout.end(out);
+            self.ending = self.layout.fail(error::body(&fault).as_bytes(), &fault, out);
+            return;
         }
         let choices = u32::try_from(self.answer.choices.len()).unwrap_or(u32::MAX);
         for choice in 0..choices {
@@ -238,6 +267,10 @@ impl Encode for Translated {
         out.put_slice(b"}");
         self.layout.close(out);
         self.layout.end(out);
+    }
+
+    fn ending(&mut self) -> Ending {
+        std::mem::take(&mut self.ending)
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::wire::chat::{Fault, Kind};
 use crate::wire::error_body;
 use crate::wire::json::{quoted, text};
+use crate::wire::overflow::Words;
 
 /// The HTTP status of an error.
 pub(super) fn status(kind: Kind) -> u16 {
@@ -49,22 +50,41 @@ fn word(kind: Kind) -> &'static str {
     }
 }
 
+/// Clients match `input token count.*exceeds the maximum` (opencode, pi).
+const OVERFLOW: Words = Words {
+    marks: &["maximum number of tokens allowed"],
+    counted: "The input token count ({tokens}) exceeds the maximum number of tokens allowed ({maximum}).",
+    uncounted: "The input token count exceeds the maximum number of tokens allowed.",
+};
+
 /// The JSON of an error. Clients look for `error` as the first member. The shape has no place for the
 /// field that it is about, so that leads the message, as it does in the vendor's own.
-pub(super) fn body(fault: &Fault, request_id: Option<&str>) -> String {
-    let message = match &fault.param {
-        Some(param) if !fault.message.contains(param.as_str()) => {
-            quoted(&format!("{param}: {}", fault.message))
-        }
-        _ => quoted(&fault.message),
-    };
-    let (code, word) = (status(fault.kind), word(fault.kind));
-    let details = request_id.map_or_else(String::new, |id| {
-        let id = quoted(id);
+pub(super) fn body(fault: &Fault) -> String {
+    with_details(fault, &[])
+}
+
+/// The JSON of an error response. `retry_after`: seconds. The vendor's clients read that in the details and
+/// not in a header; Gemini CLI 0.61 gives up on a wait of more than 300 s (`classifyGoogleError` in its
+/// `googleQuotaErrors.ts`).
+pub(super) fn response(fault: &Fault, request_id: &str, retry_after: Option<u64>) -> String {
+    let detail = |kind: &str, member: &str, value: &str| {
         format!(
-            r#","details":[{{"@type":"type.googleapis.com/google.rpc.RequestInfo","requestId":{id}}}]"#
+            r#"{{"@type":"type.googleapis.com/google.rpc.{kind}","{member}":{}}}"#,
+            quoted(value)
         )
-    });
+    };
+    let retry = retry_after.map(|wait| detail("RetryInfo", "retryDelay", &format!("{wait}s")));
+    let request = detail("RequestInfo", "requestId", request_id);
+    with_details(fault, &retry.into_iter().chain([request]).collect::<Vec<_>>())
+}
+
+fn with_details(fault: &Fault, details: &[String]) -> String {
+    let message = quoted(&error_body::message(fault, &OVERFLOW));
+    let (code, word) = (status(fault.kind), word(fault.kind));
+    let details = match details {
+        [] => String::new(),
+        details => format!(r#","details":[{}]"#, details.join(",")),
+    };
     format!(r#"{{"error":{{"code":{code},"message":{message},"status":"{word}"{details}}}}}"#)
 }
 
@@ -183,9 +203,6 @@ impl Told {
         }
         if reason == "BILLING_DISABLED" {
             return Kind::Billing;
-        }
-        if message.contains("exceeds the maximum number of tokens") {
-            return Kind::Context;
         }
         let kind = match self.status.as_deref().unwrap_or_default() {
             "INVALID_ARGUMENT" | "OUT_OF_RANGE" if status < 500 => Kind::of_status(status),

@@ -77,10 +77,6 @@ impl Dialect for Gemini {
         &[]
     }
 
-    fn forwarded_headers(&self) -> &'static [&'static str] {
-        &["x-goog-api-client", "x-server-timeout"]
-    }
-
     fn output_limits(&self) -> &'static [&'static str] {
         &["generationConfig.maxOutputTokens", "generation_config.max_output_tokens"]
     }
@@ -219,8 +215,8 @@ impl CallerDialect for Gemini {
         error::status(kind)
     }
 
-    fn error_body(&self, fault: &Fault, request_id: &str) -> String {
-        error::body(fault, Some(request_id))
+    fn error_body(&self, fault: &Fault, request_id: &str, retry_after: Option<u64>) -> String {
+        error::response(fault, request_id, retry_after)
     }
 
     /// A chunk with nothing in it. An empty object would do for the vendor's libraries, too, but a

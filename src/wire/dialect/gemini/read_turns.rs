@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::read::Turn;
 use super::request::parse;
 use crate::wire::arguments;
+use crate::wire::body::{of_type, refuse};
 use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
 use crate::wire::json::{Members, is_null, text};
 use crate::wire::seal;
@@ -235,10 +236,10 @@ fn is_translated(json: &str, at: &str, role: Role) -> Result<bool, Fault> {
     let unknown = |(name, value): &&(std::borrow::Cow<'_, str>, &RawValue)| {
         !is_null(value) && !KNOWN.contains(&name.as_ref()) && !FURNITURE.contains(&name.as_ref())
     };
-    if members.0.iter().any(|member| unknown(&member)) {
-        let message = "holds a member that only its own vendor understands and that cannot be \
-                       translated; leave the part out or choose another model";
-        return Err(Fault::field(at, message));
+    if let Some((name, _)) = members.0.iter().find(unknown) {
+        let what = "cannot be translated, since only its own vendor understands it; leave the part out \
+                    or choose another model";
+        return Err(refuse(at, &format!("{}{what}", of_type(name))));
     }
     Ok(true)
 }

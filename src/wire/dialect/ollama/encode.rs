@@ -1,22 +1,34 @@
 //! Writes streams: lines of this dialect as they came, or lines made from deltas.
 //!
-//! Either way only `finish` ends a stream, with the last line or with an error and never with both.
+//! Either way only `finish` ends a stream, with the last line or with an error and never with both. Some
+//! clients (`ollama-ai-provider-v2`) skip a line that is no piece of an answer, so that a stream that
+//! failed has its body cut, which every client reports.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::calls::Calls;
 use super::line::{Said, head, put, put_end, reason};
 use super::{decode, error};
 use crate::wire::chat::{Delta, End, Stop, Usage};
-use crate::wire::dialect::{Call, Encode};
+use crate::wire::dialect::{Call, Encode, Ending};
 use crate::wire::framing::Frame;
 
 /// Forwards lines, or a whole answer, byte for byte.
 #[derive(Debug)]
 pub(super) struct Verbatim {
     /// Whether the answer is a stream.
-    pub(super) stream: bool,
+    stream: bool,
+    ending: Ending,
 }
+
+impl Verbatim {
+    pub(super) fn new(call: &Call) -> Self {
+        Self { stream: call.stream, ending: Ending::Closed }
+    }
+}
+
+/// A body that is cut after its error.
+const CUT: Ending = Ending::Aborted { error: Bytes::new() };
 
 impl Encode for Verbatim {
     fn frame(&mut self, frame: &Frame, _deltas: &[Delta<'_>], out: &mut BytesMut) {
@@ -35,12 +47,20 @@ impl Encode for Verbatim {
             End::Failed(_) => decode::has_error(&frame.data),
             _ => false,
         };
-        match (last.filter(told), end.fault()) {
+        let fault = end.fault();
+        if fault.is_some() {
+            self.ending = CUT;
+        }
+        match (last.filter(told), fault) {
             (Some(frame), _) => out.put_slice(&frame.data),
             (None, Some(fault)) => out.put_slice(error::body(&fault).as_bytes()),
             (None, None) => return,
         }
         out.put_u8(b'\n');
+    }
+
+    fn ending(&mut self) -> Ending {
+        std::mem::take(&mut self.ending)
     }
 }
 
@@ -54,6 +74,7 @@ pub(super) struct Stream {
     refused: bool,
     stop: Option<Stop>,
     usage: Usage,
+    ending: Ending,
 }
 
 impl Stream {
@@ -65,6 +86,7 @@ impl Stream {
             refused: false,
             stop: None,
             usage: Usage::default(),
+            ending: Ending::Closed,
         }
     }
 
@@ -137,6 +159,7 @@ impl Encode for Stream {
     fn finish(&mut self, end: &End, _last: Option<&Frame>, out: &mut BytesMut) {
         if let Some(fault) = end.fault() {
             // Nothing is closed: a client must not take half a tool call for a whole one.
+            self.ending = CUT;
             out.put_slice(error::body(&fault).as_bytes());
             return out.put_u8(b'\n');
         }
@@ -148,5 +171,8 @@ impl Encode for Stream {
         self.begin(&Said::default(), out);
         put_end(reason(&stop, self.refused), &self.usage, out);
         out.put_u8(b'\n');
+    }
+    fn ending(&mut self) -> Ending {
+        std::mem::take(&mut self.ending)
     }
 }

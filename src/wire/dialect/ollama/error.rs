@@ -2,7 +2,9 @@
 //! [`Fault`] holds.
 
 use crate::wire::chat::{Fault, Kind};
+use crate::wire::error_body;
 use crate::wire::json::quoted;
+use crate::wire::overflow::Words;
 
 /// The status of an error.
 pub(super) fn status(kind: Kind) -> u16 {
@@ -24,14 +26,16 @@ pub(super) fn status(kind: Kind) -> u16 {
     }
 }
 
+/// Clients match `prompt too long; exceeded (max )?context length` (opencode, pi).
+const OVERFLOW: Words = Words {
+    marks: &["prompt too long; exceeded"],
+    counted: "prompt too long; exceeded max context length by {excess} tokens",
+    uncounted: "prompt too long; exceeded max context length",
+};
+
 /// The JSON of an error, for bodies and for lines. There is no place for the field that it is about,
 /// so that leads the message.
 pub(super) fn body(fault: &Fault) -> String {
-    let message = match &fault.param {
-        Some(param) if !fault.message.contains(param.as_str()) => {
-            quoted(&format!("{param}: {}", fault.message))
-        }
-        _ => quoted(&fault.message),
-    };
+    let message = quoted(&error_body::message(fault, &OVERFLOW));
     format!(r#"{{"error":{message}}}"#)
 }

@@ -77,10 +77,6 @@ impl Dialect for Ollama {
         &[]
     }
 
-    fn forwarded_headers(&self) -> &'static [&'static str] {
-        &[]
-    }
-
     fn output_limits(&self) -> &'static [&'static str] {
         &["options.num_predict"]
     }
@@ -180,7 +176,7 @@ impl CallerDialect for Ollama {
 
     fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
         match mode {
-            Mode::Verbatim => Box::new(encode::Verbatim { stream: call.stream }),
+            Mode::Verbatim => Box::new(encode::Verbatim::new(call)),
             Mode::Translated if [embed::EMBED, embed::EMBED_ONE].contains(&call.form) => {
                 Box::new(embedding::Encoder::new(call, embed::reply))
             }
@@ -198,7 +194,7 @@ impl CallerDialect for Ollama {
     }
 
     /// The request's id has no place in this dialect's errors; it is in a header.
-    fn error_body(&self, fault: &Fault, _request_id: &str) -> String {
+    fn error_body(&self, fault: &Fault, _request_id: &str, _retry_after: Option<u64>) -> String {
         error::body(fault)
     }
 

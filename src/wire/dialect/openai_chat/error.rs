@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::wire::chat::{Fault, Kind};
+use crate::wire::overflow::OPENAI;
 
 /// The status of an error.
 pub(super) fn status(kind: Kind) -> u16 {
@@ -47,6 +48,10 @@ pub(super) fn body(fault: &Fault) -> String {
         Kind::Authentication | Kind::Context | Kind::Billing | Kind::RateLimited
     );
     let code = if fixed { code } else { fault.code.as_deref().or(code) };
-    json!({"error": {"message": fault.message, "type": kind, "param": fault.param, "code": code}})
+    let message = match fault.kind {
+        Kind::Context => OPENAI.of(&fault.message),
+        _ => fault.message.as_str().into(),
+    };
+    json!({"error": {"message": message, "type": kind, "param": fault.param, "code": code}})
         .to_string()
 }

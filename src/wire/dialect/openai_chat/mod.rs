@@ -73,10 +73,6 @@ impl Dialect for OpenAiChat {
         &[]
     }
 
-    fn forwarded_headers(&self) -> &'static [&'static str] {
-        &[]
-    }
-
     fn output_limits(&self) -> &'static [&'static str] {
         &["max_completion_tokens", "max_tokens"]
     }
@@ -185,7 +181,7 @@ impl CallerDialect for OpenAiChat {
     }
 
     /// The request's id has no place in this dialect's errors; it is in a header.
-    fn error_body(&self, fault: &Fault, _request_id: &str) -> String {
+    fn error_body(&self, fault: &Fault, _request_id: &str, _retry_after: Option<u64>) -> String {
         error::body(fault)
     }
 

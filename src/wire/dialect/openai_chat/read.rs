@@ -215,10 +215,10 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
 
 fn refuse_untranslatable(body: &Body<'_>) -> Result<(), Fault> {
     let legacy = "is the form that `tools` and `tool_choice` replaced; use those";
-    let none = |list: &RawValue| {
-        json::is_null(list) || list.get().trim_matches(['[', ']', ' ', '\n']).is_empty()
+    let empty = |raw: &RawValue| {
+        json::is_null(raw) || raw.get().trim_matches(['[', ']']).trim_ascii().is_empty()
     };
-    let functions = body.functions.is_some_and(|functions| !none(functions));
+    let functions = body.functions.is_some_and(|functions| !empty(functions));
     let refused = [
         ("functions", functions, legacy),
         ("function_call", body.function_call.is_some(), legacy),

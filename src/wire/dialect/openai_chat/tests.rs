@@ -366,8 +366,9 @@ fn every_recorded_error_has_a_message_and_a_kind() {
         let fault = OpenAiChat.decode_error(status, &std::fs::read(&path).unwrap());
         assert!(!fault.message.is_empty(), "{name}");
         assert!(!fault.message.contains("no readable message"), "{name}");
-        let told: Value = serde_json::from_str(&OpenAiChat.error_body(&fault, "r")).unwrap();
-        assert_eq!(told["error"]["message"], json!(fault.message));
+        let told: Value = serde_json::from_str(&OpenAiChat.error_body(&fault, "r", None)).unwrap();
+        let message = told["error"]["message"].as_str().unwrap();
+        assert!(message.contains(&fault.message), "{message}");
         let expected = match name {
             _ if name.contains("context-size") || name.contains("too-many-prompt") => Kind::Context,
             _ if name.starts_with("xai__400") || name.contains("__401__") => Kind::Authentication,

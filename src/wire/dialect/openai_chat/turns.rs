@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::chunk::thought_signature;
 use super::decode::scheme;
-use crate::wire::body::{parse, refuse};
+use crate::wire::body::{of_type, parse, refuse};
 use crate::wire::cache_control::{CacheControl, marked_result};
 use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
 use crate::wire::{arguments, free_text, json};
@@ -194,8 +194,9 @@ fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
                 source => Ok(Part::Document(Document { source, title: file.filename })),
             }
         }
-        _ => {
-            Err(refuse(path, "is of a type that cannot be translated: use text, image_url or file"))
+        other => {
+            let what = "cannot be translated; use text, image_url or file";
+            Err(refuse(path, &format!("{}{what}", of_type(other))))
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Errors as this dialect tells them. It must never tell more than a [`Fault`] holds.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use crate::wire::chat::{Fault, Kind};
+use crate::wire::overflow::OPENAI;
 
 /// The status of an error.
 pub(super) fn status(kind: Kind) -> u16 {
@@ -36,7 +39,7 @@ pub(super) fn event(fault: &Fault, sequence: u64) -> String {
         "type": "error",
         "sequence_number": sequence,
         "code": code,
-        "message": fault.message,
+        "message": message(fault),
         "param": fault.param,
         "error": object(fault),
     })
@@ -46,12 +49,19 @@ pub(super) fn event(fault: &Fault, sequence: u64) -> String {
 /// The `error` of a response that failed.
 pub(super) fn of_response(fault: &Fault) -> String {
     let (_, code) = words(fault);
-    json!({"code": code.unwrap_or("server_error"), "message": fault.message}).to_string()
+    json!({"code": code.unwrap_or("server_error"), "message": message(fault)}).to_string()
 }
 
 fn object(fault: &Fault) -> Value {
     let (kind, code) = words(fault);
-    json!({"type": kind, "code": code, "message": fault.message, "param": fault.param})
+    json!({"type": kind, "code": code, "message": message(fault), "param": fault.param})
+}
+
+fn message(fault: &Fault) -> Cow<'_, str> {
+    match fault.kind {
+        Kind::Context => OPENAI.of(&fault.message),
+        _ => Cow::Borrowed(&fault.message),
+    }
 }
 
 /// Type and code.

@@ -77,10 +77,6 @@ impl Dialect for OpenAiResponses {
         &[]
     }
 
-    fn forwarded_headers(&self) -> &'static [&'static str] {
-        &[]
-    }
-
     fn output_limits(&self) -> &'static [&'static str] {
         &["max_output_tokens"]
     }
@@ -188,7 +184,7 @@ impl CallerDialect for OpenAiResponses {
     }
 
     /// The request's id has no place in this dialect's errors; it is in a header.
-    fn error_body(&self, fault: &Fault, _request_id: &str) -> String {
+    fn error_body(&self, fault: &Fault, _request_id: &str, _retry_after: Option<u64>) -> String {
         error::body(fault)
     }
 

@@ -194,8 +194,8 @@ fn item(
             }
         }
         kind => {
-            let what = format!("{}cannot be translated for this model", of_type(kind));
-            return Err(refuse(path, &what));
+            let what = "cannot be translated for this model; leave it out or choose another model";
+            return Err(refuse(path, &format!("{}{what}", of_type(kind))));
         }
     }
     Ok(())
@@ -293,10 +293,10 @@ fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
             };
             Ok(Part::Document(Document { source, title: body.filename }))
         }
-        _ => Err(refuse(
-            path,
-            "is of a type that cannot be translated: use input_text, input_image or input_file",
-        )),
+        other => {
+            let what = "cannot be translated; use input_text, input_image or input_file";
+            Err(refuse(path, &format!("{}{what}", of_type(other))))
+        }
     }
 }
 

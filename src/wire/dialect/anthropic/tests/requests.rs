@@ -114,11 +114,11 @@ fn what_cannot_be_translated_is_refused_by_field() {
                 r#""max_tokens":1,{}"#,
                 user(r#"{"type":"image","source":{"type":"file","file_id":"f"}}"#)
             ),
-            "messages[0].content[0].source.type",
+            "messages[0].content[0].source",
         ),
         (
             format!(r#""max_tokens":1,{}"#, user(r#"{"type":"server_tool_use","id":"s"}"#)),
-            "messages[0].content[0].type",
+            "messages[0].content[0]",
         ),
         (
             format!(r#""max_tokens":1,{}"#, user(r#"{"type":"text"}"#)),

@@ -1,0 +1,329 @@
+//! Context overflow: how vendors report a prompt that does not fit, and the sentences by which clients
+//! recognise it. Never guesses a count.
+
+use std::borrow::Cow;
+
+/// The counts of a prompt that does not fit, as far as they are known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Of the prompt, or of the prompt and the output that was asked for.
+    pub tokens: Option<u64>,
+    /// The most that the model takes.
+    pub maximum: Option<u64>,
+}
+
+/// A vendor's sentence and where it is documented or was seen. Its words are found in this order in a
+/// message, in any case and with anything between them; a number follows the word before it directly.
+type Row = (&'static str, &'static str);
+
+/// Sentences of vendors; the first that is found counts. Those with counts stand before those without.
+const SENTENCES: &[Row] = &[
+    (ESTIMATED, "this gateway"),
+    (EXACT, "this gateway"),
+    (
+        "prompt is too long: {tokens} tokens > {maximum} maximum",
+        "Anthropic's API errors; Claude Code 2.1 matches it",
+    ),
+    ("prompt is too long: {tokens}, model maximum context length: {maximum}", "Fireworks"),
+    ("maximum context length is {maximum} tokens|requested about {tokens} tokens", "OpenRouter"),
+    (
+        "maximum context length is {maximum} tokens|requested {tokens} tokens",
+        "OpenAI, DeepSeek, vLLM",
+    ),
+    ("maximum context length is {maximum} tokens|resulted in {tokens} tokens", "OpenAI"),
+    ("maximum context length is {maximum} tokens|request has {tokens} input tokens", "vLLM"),
+    ("maximum context length is {maximum} tokens|contains at least {tokens} input tokens", "vLLM"),
+    ("passed {tokens} input tokens|context length is only {maximum} tokens", "vLLM"),
+    ("maximum context length of {maximum} tokens|requested a total of {tokens} tokens", "SGLang"),
+    ("input length ({tokens}) exceeds model's maximum context length ({maximum})", "SGLang"),
+    (
+        "input ({tokens} tokens) is longer than the model's context length ({maximum} tokens)",
+        "SGLang, Together",
+    ),
+    (
+        "input length {tokens} exceeds the maximum allowed input length of {maximum} tokens",
+        "SGLang",
+    ),
+    (
+        "input token count ({tokens}) exceeds the maximum number of tokens allowed ({maximum})",
+        "Gemini API",
+    ),
+    ("maximum prompt length is {maximum}|request contains {tokens} tokens", "xAI"),
+    (
+        "request ({tokens} tokens) exceeds the available context size ({maximum} tokens)",
+        "llama.cpp, server-context.cpp",
+    ),
+    (
+        "prompt contains {tokens} tokens|too large for model with {maximum} maximum context length",
+        "Mistral",
+    ),
+    ("prompt token count of {tokens} exceeds the limit of {maximum}", "GitHub Copilot"),
+    ("model token limit: {maximum} (requested: {tokens})", "Moonshot"),
+    ("cannot exceed {maximum} - received {tokens}", "Cohere"),
+    ("must be <= {maximum}. given: {tokens} `inputs` tokens", "text-generation-inference"),
+    ("maximum context length is {maximum}", "OpenAI and compatible"),
+    ("maximum number of tokens allowed {maximum}", "Gemini API"),
+    ("maximum number of tokens allowed ({maximum})", "Gemini API"),
+    ("prompt is too long", "Anthropic"),
+    ("exceed context limit", "Anthropic, of a prompt and `max_tokens`"),
+    ("exceeds the context window", "OpenAI, Responses"),
+    ("maximum context length", "OpenAI and compatible"),
+    ("context window exceeds limit", "MiniMax"),
+    ("maximum number of tokens allowed", "Gemini API"),
+    ("exceeds the maximum number of tokens", "Gemini API"),
+    ("input tokens exceeded", "Bedrock"),
+    ("input is too long for requested model", "Bedrock"),
+    ("exceeds the available context size", "llama.cpp"),
+    ("greater than the context length", "LM Studio"),
+    ("reduce the length of the messages", "Groq, Cerebras"),
+    ("too large for model with", "Mistral"),
+    ("exceeded model token limit", "Moonshot"),
+    ("prompt too long; exceeded", "Ollama"),
+    ("input length exceeds the context length", "Ollama"),
+    ("too many tokens: total number of tokens in the prompt cannot exceed", "Cohere"),
+    ("range of input length should be", "DashScope"),
+    ("prompt exceeds max length", "Z.AI"),
+];
+
+/// What [`with_counts`] adds: counts of an upstream.
+const EXACT: &str = "({tokens} tokens do not fit a context of {maximum})";
+/// The same, where the prompt's is the gateway's.
+const ESTIMATED: &str =
+    "(by the gateway's estimate {tokens} tokens, which do not fit a context of {maximum})";
+
+/// A vendor's own words for it, which its clients act on.
+#[derive(Debug)]
+pub struct Words {
+    /// What marks a message that says it in these words already, in lower case.
+    pub marks: &'static [&'static str],
+    /// With both counts. `{excess}` is by how much they differ.
+    pub counted: &'static str,
+    /// Without them.
+    pub uncounted: &'static str,
+}
+
+impl Words {
+    /// A message of this kind in these words: first the sentence, then what the upstream said.
+    pub fn of<'m>(&self, message: &'m str) -> Cow<'m, str> {
+        let lower = message.to_ascii_lowercase();
+        if self.marks.iter().any(|mark| lower.contains(mark)) {
+            return Cow::Borrowed(message);
+        }
+        let sentence = match counts(message) {
+            Some(Counts { tokens: Some(tokens), maximum: Some(maximum) }) => {
+                filled(self.counted, tokens, maximum)
+            }
+            _ => self.uncounted.to_owned(),
+        };
+        Cow::Owned(format!("{sentence} ({message})"))
+    }
+}
+
+/// OpenAI's, of both its APIs. Clients go by the code; some by `maximum context length is \d+ tokens` or `exceeds the context window` (Cline,
+/// opencode, pi).
+pub const OPENAI: Words = Words {
+    marks: &["maximum context length is", "exceeds the context window"],
+    counted: "This model's maximum context length is {maximum} tokens. However, your messages resulted in {tokens} tokens.",
+    uncounted: "Your input exceeds the context window of this model.",
+};
+
+/// Whether a message reports that a prompt does not fit. Only for messages whose status blames the
+/// request, since limits of a rate use like words.
+pub fn is_overflow(message: &str) -> bool {
+    counts(message).is_some()
+}
+
+/// The counts that a message names; `None` if it is about something else.
+pub fn counts(message: &str) -> Option<Counts> {
+    let message = message.to_ascii_lowercase();
+    SENTENCES.iter().find_map(|(sentence, _)| found(sentence, &message))
+}
+
+/// A message with both counts, where `tokens` is known of the upstream.
+pub fn with_counts(message: &str, tokens: u64, maximum: u64) -> String {
+    format!("{message} {}", filled(EXACT, tokens, maximum))
+}
+
+/// A message with the count of the gateway and the `context` of its target, where the upstream names
+/// none; unchanged where these do not explain it.
+pub fn with_estimate(message: String, tokens: u64, context: Option<u64>) -> String {
+    let said = counts(&message).unwrap_or_default();
+    match (said.tokens, said.maximum.or(context)) {
+        (None, Some(maximum)) if tokens > maximum => {
+            format!("{message} {}", filled(ESTIMATED, tokens, maximum))
+        }
+        _ => message,
+    }
+}
+
+fn filled(sentence: &str, tokens: u64, maximum: u64) -> String {
+    sentence
+        .replace("{tokens}", &tokens.to_string())
+        .replace("{maximum}", &maximum.to_string())
+        .replace("{excess}", &tokens.saturating_sub(maximum).to_string())
+}
+
+/// Finds a sentence in a message.
+fn found(sentence: &str, message: &str) -> Option<Counts> {
+    let mut counts = Counts::default();
+    let mut rest = message;
+    for words in sentence.split('|').flat_map(|part| part.split_inclusive('}')) {
+        let (words, count) = words.split_once('{').unwrap_or((words, ""));
+        rest = rest.get(rest.find(words)? + words.len()..)?;
+        if count.is_empty() {
+            continue;
+        }
+        let (number, after) = number(rest)?;
+        rest = after;
+        match count {
+            "tokens}" => counts.tokens = Some(number),
+            _ => counts.maximum = Some(number),
+        }
+    }
+    Some(counts)
+}
+
+/// The number that a text begins with: `128000`, `128,000`.
+fn number(text: &str) -> Option<(u64, &str)> {
+    let is_part = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b',' | b'_');
+    let length = text.bytes().take_while(is_part).count();
+    let (number, rest) = text.split_at_checked(length)?;
+    let digits: String = number.chars().filter(char::is_ascii_digit).collect();
+    Some((digits.parse().ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANTHROPIC: Words = Words {
+        marks: &["prompt is too long"],
+        counted: "prompt is too long: {tokens} tokens > {maximum} maximum",
+        uncounted: "prompt is too long",
+    };
+
+    #[test]
+    fn counts_of_every_vendor() {
+        for (message, tokens, maximum) in [
+            ("prompt is too long: 213462 tokens > 200000 maximum", 213_462, 200_000),
+            (
+                "This model's maximum context length is 128000 tokens. However, your messages resulted in 130000 tokens. Please reduce the length of the messages.",
+                130_000,
+                128_000,
+            ),
+            (
+                "This model's maximum context length is 8192 tokens. However, you requested 10346 tokens (9346 in the messages, 1000 in the completion).",
+                10_346,
+                8192,
+            ),
+            (
+                "This endpoint's maximum context length is 163840 tokens. However, you requested about 172900 tokens (4429 of text input).",
+                172_900,
+                163_840,
+            ),
+            (
+                "This model's maximum context length is 32,768 tokens. However, your request has 40,000 input tokens.",
+                40_000,
+                32_768,
+            ),
+            (
+                "You passed 5000 input tokens and requested 1 output tokens. However, the model's context length is only 4096 tokens",
+                5000,
+                4096,
+            ),
+            (
+                "Requested token count exceeds the model's maximum context length of 131072 tokens. You requested a total of 140000 tokens",
+                140_000,
+                131_072,
+            ),
+            (
+                "Input length (265330) exceeds model's maximum context length (262144).",
+                265_330,
+                262_144,
+            ),
+            (
+                "The input (516368 tokens) is longer than the model's context length (262144 tokens).",
+                516_368,
+                262_144,
+            ),
+            (
+                "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+                1_200_000,
+                1_048_576,
+            ),
+            (
+                "This model's maximum prompt length is 131072 but the request contains 140000 tokens.",
+                140_000,
+                131_072,
+            ),
+            (
+                "request (9000 tokens) exceeds the available context size (8192 tokens), try increasing it",
+                9000,
+                8192,
+            ),
+            (
+                "Prompt contains 65673 tokens and 0 draft tokens, too large for model with 32768 maximum context length",
+                65_673,
+                32_768,
+            ),
+            ("prompt token count of 240000 exceeds the limit of 200000", 240_000, 200_000),
+            (
+                "Your request exceeded model token limit: 131072 (requested: 200000)",
+                200_000,
+                131_072,
+            ),
+            (
+                "too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 4292. Try a shorter prompt",
+                4292,
+                4081,
+            ),
+        ] {
+            let both = Counts { tokens: Some(tokens), maximum: Some(maximum) };
+            assert_eq!(counts(message), Some(both), "{message}");
+            let own = ANTHROPIC.of(message);
+            let start = format!("prompt is too long: {tokens} tokens > {maximum} maximum");
+            assert!(own.starts_with(&start), "{own}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_made_up() {
+        for (message, maximum) in [
+            ("Input is too long for requested model.", None),
+            ("This model's maximum context length is 9 tokens", Some(9)),
+            ("prompt too long; exceeded max context length by 512 tokens", None),
+            ("Your input exceeds the context window of this model.", None),
+            ("maximum context length is 99999999999999999999999 tokens", None),
+        ] {
+            let said = counts(message);
+            assert_eq!(said, Some(Counts { tokens: None, maximum }), "{message}");
+            let own = ANTHROPIC.of(message);
+            assert_eq!(own, format!("prompt is too long ({message})"));
+        }
+        for message in ["", "boom", "max_tokens: 4096 > 2048", "rate limit: 5000 tokens per minute"]
+        {
+            assert_eq!(counts(message), None, "{message}");
+        }
+    }
+
+    #[test]
+    fn the_estimate_stands_in_where_it_explains_the_error() {
+        let bare = || "Input is too long for requested model".to_owned();
+        let said = with_estimate(bare(), 300, Some(200));
+        let both = Counts { tokens: Some(300), maximum: Some(200) };
+        assert_eq!(counts(&said), Some(both), "{said}");
+        assert!(said.contains("by the gateway's estimate"));
+        assert_eq!(
+            ANTHROPIC.of(&said),
+            format!("prompt is too long: 300 tokens > 200 maximum ({said})")
+        );
+        assert_eq!(with_estimate(bare(), 100, Some(200)), bare());
+        assert_eq!(with_estimate(bare(), 100, None), bare());
+        let known = "prompt is too long: 2 tokens > 1 maximum".to_owned();
+        assert_eq!(with_estimate(known.clone(), 300, Some(200)), known);
+        assert_eq!(
+            counts(&with_counts("no", 3, 2)),
+            Some(Counts { tokens: Some(3), maximum: Some(2) })
+        );
+    }
+}
