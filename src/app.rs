@@ -28,6 +28,7 @@ use crate::gateway::auth::Callers;
 use crate::gateway::auth::jwks::{self, KeySet, Unfetched};
 use crate::gateway::egress::{self, Clients};
 use crate::gateway::limit::{Gate, Gates, Limit, Scope};
+use crate::gateway::path_alias;
 use crate::gateway::target_health::TargetHealth;
 use crate::server::{Shutdown, Terms};
 use crate::telemetry::trace::Tracing;
@@ -256,7 +257,8 @@ pub fn router(app: Arc<App>) -> Router {
     let layer = cors(&app);
     let plain = routes(Arc::clone(&app));
     let crossing = plain.clone().layer(layer);
-    Router::new().fallback_service(tower::service_fn(move |request: Request| {
+    Router::new().fallback_service(tower::service_fn(move |mut request: Request| {
+        path_alias::rewrite(&mut request);
         let foreign = request.headers().contains_key(ORIGIN);
         if foreign {
             gateway::refused::record_origin(&app.refusals, &app.state().config, &request);

@@ -7,6 +7,7 @@ pub mod egress;
 mod error_response;
 mod failover;
 pub mod limit;
+pub mod path_alias;
 pub mod prompt;
 pub mod refused;
 pub mod relay;
