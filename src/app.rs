@@ -28,8 +28,8 @@ use crate::gateway::auth::Callers;
 use crate::gateway::auth::jwks::{self, KeySet, Unfetched};
 use crate::gateway::egress::{self, Clients};
 use crate::gateway::limit::{Gate, Gates, Limit, Scope};
-use crate::gateway::path_alias;
 use crate::gateway::target_health::TargetHealth;
+use crate::gateway::{direct_response, path_alias};
 use crate::server::{Shutdown, Terms};
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{Limited, Metrics, OTHER, RefusalLog};
@@ -268,19 +268,22 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 fn routes(app: Arc<App>) -> Router {
+    // The paths that show one model; endpoints may share them.
+    let prefixes = dialect::caller_dialects().filter_map(CallerDialect::model_prefix);
+    let mut items: BTreeSet<_> = prefixes.map(|prefix| format!("{prefix}{{*rest}}")).collect();
     let mut router = Router::new();
     for dialect in dialect::caller_dialects() {
         for endpoint in dialect.endpoints() {
             let answer = move |Shared(app): Shared<Arc<App>>, request: Request| async move {
                 gateway::answer(app, (dialect, endpoint), request).await
             };
-            router = router.route(endpoint.path, post(answer).fallback(only_post));
+            let methods = post(answer).fallback(only_post);
+            let methods = if items.remove(endpoint.path) { methods.get(model) } else { methods };
+            router = router.route(endpoint.path, methods);
         }
-    }
-    for dialect in dialect::caller_dialects() {
         for question in dialect.questions() {
             let answer = move |Shared(app): Shared<Arc<App>>, request: Request| async move {
-                gateway::question(&app, question, request).await
+                direct_response::question(&app, (dialect, question), request).await
             };
             let asked = if question.posted {
                 post(answer).fallback(only_post)
@@ -289,6 +292,9 @@ fn routes(app: Arc<App>) -> Router {
             };
             router = router.route(question.path, asked);
         }
+    }
+    for path in items {
+        router = router.route(&path, get(model).fallback(only_get));
     }
     let lists: BTreeSet<_> = dialect::caller_dialects().map(CallerDialect::models_path).collect();
     for path in lists {
@@ -336,11 +342,15 @@ async fn identified(request: Request, next: Next) -> Response {
 }
 
 async fn models(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    gateway::models(&app, request).await
+    direct_response::models(&app, request).await
+}
+
+async fn model(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    direct_response::model(&app, request).await
 }
 
 async fn prompts(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    gateway::prompts(&app, request).await
+    direct_response::prompts(&app, request).await
 }
 
 async fn ready(Shared(app): Shared<Arc<App>>) -> Response {
@@ -362,15 +372,15 @@ async fn metrics(Shared(app): Shared<Arc<App>>) -> Response {
 }
 
 async fn not_found(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    gateway::not_found(&app, request).await
+    direct_response::not_found(&app, request).await
 }
 
 async fn only_post(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    gateway::wrong_method(&app, request, "POST").await
+    direct_response::wrong_method(&app, request, "POST").await
 }
 
 async fn only_get(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    gateway::wrong_method(&app, request, "GET").await
+    direct_response::wrong_method(&app, request, "GET").await
 }
 
 #[cfg(test)]

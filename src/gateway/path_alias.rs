@@ -4,8 +4,10 @@
 use std::borrow::Cow;
 
 use http::uri::PathAndQuery;
-use http::{Request, Uri};
+use http::{Extensions, Request, Uri};
 use percent_encoding::percent_decode_str;
+
+use crate::wire::json::{Members, quoted};
 
 /// The path as it was sent, on a request whose path was rewritten.
 #[derive(Debug, Clone)]
@@ -104,6 +106,17 @@ pub fn rewrite<B>(request: &mut Request<B>) {
     }
 }
 
+/// A body with the model that its path names, if the body names none. What is no JSON object stays as it is.
+pub fn with_model(body: String, extensions: &Extensions) -> String {
+    let Some(Deployment(model)) = extensions.get() else { return body };
+    match Members::parse(&body) {
+        Ok(members) if members.get("model").is_none() => {
+            members.edit(&body, &[("model", Some(quoted(model).as_str()))])
+        }
+        _ => body,
+    }
+}
+
 /// The path that is served, if it is another than the one that was sent.
 fn canonical(sent: &str) -> Option<Canonical> {
     let mut path = slashes(sent);
@@ -117,7 +130,8 @@ fn canonical(sent: &str) -> Option<Canonical> {
     }
     let Cow::Owned(path) = path else { return None };
     let served = |root: &&str| path.strip_prefix(*root).is_some_and(starts_segment);
-    (path == "/" || ROOTS.iter().any(|root| served(&root))).then_some(Canonical { path, deployment })
+    (path == "/" || ROOTS.iter().any(|root| served(&root)))
+        .then_some(Canonical { path, deployment })
 }
 
 /// A path with single slashes between its segments and none at its end.
@@ -186,7 +200,10 @@ mod tests {
                 "/v1beta1/projects/p/locations/l/publishers/google/models/m:generateContent",
                 "/v1beta/models/m:generateContent",
             ),
-            ("/v1beta1/publishers/google/models/m:generateContent", "/v1beta/models/m:generateContent"),
+            (
+                "/v1beta1/publishers/google/models/m:generateContent",
+                "/v1beta/models/m:generateContent",
+            ),
             ("/v1beta/openai/chat/completions", "/v1/chat/completions"),
             ("/api/v1/chat/completions", "/v1/chat/completions"),
             ("/api/v1/models/openai/gpt", "/v1/models/openai/gpt"),
@@ -221,7 +238,9 @@ mod tests {
     /// Proxies in front deny these by path.
     #[test]
     fn no_alias_leads_to_an_operators_path() {
-        for sent in ["//metrics", "/metrics/", "/anthropic/metrics", "/ollama/healthz", "/gemini/readyz/"] {
+        for sent in
+            ["//metrics", "/metrics/", "/anthropic/metrics", "/ollama/healthz", "/gemini/readyz/"]
+        {
             assert_eq!(path(sent), None, "{sent}");
         }
     }

@@ -6,6 +6,7 @@ use super::auth::Caller;
 use crate::config::{Config, Target};
 use crate::error::Error;
 use crate::wire::chat::{Fault, Kind};
+use crate::wire::model_list::ModelInfo;
 
 /// The ordered attempts for one request.
 #[derive(Debug, Clone)]
@@ -48,8 +49,24 @@ pub fn plan(config: &Config, caller: &Caller, model: &str) -> Result<Plan, Error
 }
 
 /// The configured models that a caller may use, by name.
-pub fn models<'a>(config: &'a Config, caller: &Caller) -> Vec<&'a str> {
-    config.models.keys().map(String::as_str).filter(|model| caller.may_use(model)).collect()
+pub fn models(config: &Config, caller: &Caller) -> Vec<ModelInfo> {
+    let models = config.models.iter().filter(|(name, _)| caller.may_use(name));
+    models.map(|(name, targets)| info(name, targets)).collect()
+}
+
+/// The model of a name, if the caller may use it.
+pub fn model(config: &Config, caller: &Caller, name: &str) -> Result<ModelInfo, Error> {
+    plan(config, caller, name).map(|plan| info(name, &plan.targets))
+}
+
+/// What is known of a model: the largest context of its targets, since a prompt that one has no room for goes to the
+/// next, and the output of the first.
+fn info(name: &str, targets: &[Target]) -> ModelInfo {
+    ModelInfo {
+        id: name.to_owned(),
+        context: targets.iter().filter_map(|target| target.context).max(),
+        max_output: targets.iter().find_map(|target| target.quirks.settings.max_output),
+    }
 }
 
 fn permit(caller: &Caller, model: &str) -> Result<(), Error> {

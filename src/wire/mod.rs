@@ -20,6 +20,7 @@ pub mod free_text;
 pub mod json;
 pub mod json_array;
 pub mod logprobs;
+pub mod model_list;
 pub mod ndjson;
 pub mod refusal;
 pub mod reset;

@@ -195,7 +195,7 @@ async fn paths_and_methods_that_are_not_there() {
                 request
             }
         };
-        for path in ["/", "/v1/chat", "/v1/response", "/v1/model", "/v2/messages"] {
+        for path in ["/v1/talk", "/v1/response", "/v1/model", "/v3/answers"] {
             refused(dialect, marked(gateway.post(path, "{}")), 404, "/v1/messages").await;
         }
         for method in [http::Method::GET, http::Method::PUT, http::Method::DELETE] {

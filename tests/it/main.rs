@@ -21,6 +21,8 @@ mod egress;
 #[cfg(test)]
 mod encoders;
 #[cfg(test)]
+mod endpoints;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod floods;

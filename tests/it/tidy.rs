@@ -164,6 +164,7 @@ fn axum_and_reqwest_stay_at_the_edge() {
                 "src/app.rs",
                 "src/server/",
                 "src/gateway/mod.rs",
+                "src/gateway/direct_response.rs",
                 "src/gateway/error_response.rs",
                 "src/gateway/request_body.rs",
                 "src/sim/",
