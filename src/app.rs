@@ -11,25 +11,24 @@ use axum::extract::{Request, State as Shared};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE, ORIGIN};
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use url::Url;
 
-use crate::config::{Config, Tls};
+use crate::config::{Config, Provider, Tls};
 use crate::gateway;
 use crate::gateway::auth::Callers;
-use crate::gateway::auth::jwks::{self, KeySet, Unfetched};
+use crate::gateway::auth::jwks::{self, KeySet};
 use crate::gateway::egress::{self, Clients};
 use crate::gateway::limit::{Gate, Gates, Limit, Scope};
+use crate::gateway::provider_models::{self, ProviderModels};
 use crate::gateway::target_health::TargetHealth;
-use crate::gateway::{direct_response, path_alias};
+use crate::gateway::{direct_response, fetch, path_alias};
 use crate::server::{Shutdown, Terms};
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{Limited, Metrics, OTHER, RefusalLog};
@@ -65,8 +64,10 @@ pub struct App {
     model_gates: Arc<Gates>,
     /// Which targets have just failed; outlives reloads.
     pub health: Arc<TargetHealth>,
-    /// The token issuers' keys that [`App::keep_keys`] keeps fresh.
+    /// The token issuers' keys that [`App::keep_fresh`] keeps fresh.
     key_sets: watch::Sender<Vec<Arc<KeySet>>>,
+    /// The models that providers offer.
+    pub provider_models: Arc<ProviderModels>,
     /// The clients for upstreams.
     pub clients: Arc<Clients>,
     /// What has happened.
@@ -103,6 +104,7 @@ impl App {
         prepare_clients(&config)?;
         Ok(Self {
             clients: Arc::default(),
+            provider_models: Arc::default(),
             tracing: tracing(&config, &metrics)?,
             key_sets: watch::Sender::new(callers.key_sets()),
             state: Arc::new(ArcSwap::from_pointee(State {
@@ -147,6 +149,7 @@ impl App {
         let models = models_of(&config, &self.model_gates);
         self.state.store(Arc::new(State { config, callers, models }));
         self.health.retain(&self.state().config);
+        self.provider_models.clear();
         self.metrics.limit_used.clear();
     }
 
@@ -183,14 +186,33 @@ impl App {
         }
     }
 
-    /// Keeps the token issuers' keys fresh, for as long as it is polled. One does so for all copies.
-    pub async fn keep_keys(&self) -> Infallible {
+    /// Keeps fresh what is fetched from others, for as long as it is polled: the token issuers' keys, and the
+    /// providers' lists of models. One does so for all copies.
+    pub async fn keep_fresh(&self) -> Infallible {
+        tokio::select! {
+            never = self.keep_keys() => never,
+            never = self.keep_lists() => never,
+        }
+    }
+
+    async fn keep_keys(&self) -> Infallible {
         let fetch = |url| {
             let state = self.state();
             let client = self.clients.get(&state.config.egress.to(&url), &state.config.stream);
-            async { fetch(client?, url).await }
+            let accept = (ACCEPT, HeaderValue::from_static("application/json"));
+            let headers = HeaderMap::from_iter([accept]);
+            async { fetch::get(client?, url, headers, MAX_KEY_SET).await }
         };
         jwks::keep(self.key_sets.subscribe(), fetch, &self.metrics).await
+    }
+
+    async fn keep_lists(&self) -> Infallible {
+        let fetch = |provider: Arc<Provider>| {
+            let client = self.clients.get(&provider.egress, &self.state().config.stream);
+            async move { provider_models::fetch(client?, &provider).await }
+        };
+        let listed = || provider_models::listed(&self.state().config);
+        self.provider_models.keep(listed, fetch, &self.metrics).await
     }
 
     /// The terms of new connections.
@@ -233,23 +255,6 @@ fn prepare_clients(config: &Config) -> Result<(), Failed> {
 fn models_of(config: &Config, gates: &Gates) -> BTreeMap<String, Arc<Gate>> {
     let limits = config.model_limits.iter();
     limits.map(|(name, limits)| (name.clone(), gates.of(name, *limits))).collect()
-}
-
-/// Fetches a key set. The client follows no redirects, which might lead anywhere.
-async fn fetch(client: reqwest::Client, url: Url) -> Result<Bytes, Unfetched> {
-    let response = client.get(url).header(ACCEPT, "application/json").send().await;
-    let mut response = response.map_err(reqwest::Error::without_url)?;
-    if response.status() != StatusCode::OK {
-        return Err(format!("the server answered with status {}", response.status()).into());
-    }
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
-        if body.len() + chunk.len() > MAX_KEY_SET {
-            return Err("the answer is larger than any key set".into());
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body.freeze())
 }
 
 /// Every path and what answers it. Only pages of other origins need the CORS layer.

@@ -150,13 +150,13 @@ async fn run(
     }
     let mut workers = pin!(workers(&app, &listener, &shutdown)?);
     drop(listener);
-    let mut keeping_keys = pin!(app.keep_keys());
+    let mut keeping_fresh = pin!(app.keep_fresh());
     let mut watch = Watch::default();
     follow(&mut watch, &sources);
     loop {
         let heard = tokio::select! {
             () = &mut workers => break,
-            never = &mut keeping_keys => match never {},
+            never = &mut keeping_fresh => match never {},
             heard = signals.next() => heard,
             () = watch.changed() => Heard::Reload,
         };

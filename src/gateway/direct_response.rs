@@ -6,9 +6,9 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, UPGRADE};
+use http::header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::auth::Caller;
@@ -20,15 +20,17 @@ use crate::error::Error;
 use crate::telemetry::RefusalReason;
 use crate::wire::chat::{Fault, Kind};
 use crate::wire::dialect::{self, CallerDialect, DEFAULT, Question, is_at_or_below};
+use crate::wire::model_list::ModelInfo;
 
 const JSON: &str = "application/json";
 
 /// The models that the caller may use, in the caller's dialect.
 pub async fn models(app: &App, request: Request) -> Response {
     let dialect = spoken(request.headers(), request.uri().path());
-    respond(app, dialect, request, |config, caller, head, _| {
+    respond(app, dialect, request, async |config, caller, head, _| {
+        let lists = app.provider_models.lists(config.providers.values()).await;
         let query = head.uri.query().unwrap_or_default();
-        Ok(dialect.models(&route::models(config, caller), query)?)
+        Ok(dialect.models(&route::models(config, caller, &lists), query)?)
     })
     .await
 }
@@ -45,19 +47,27 @@ pub async fn model(app: &App, request: Request) -> Response {
         .find_map(|prefix| path.strip_prefix(prefix))
         .map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned())
         .unwrap_or_default();
-    respond(app, dialect, request, |config, caller, _, _| {
-        Ok(dialect.model(&route::model(config, caller, &name)?))
+    respond(app, dialect, request, async |config, caller, _, _| {
+        Ok(dialect.model(&info(app, config, caller, &name).await?))
     })
     .await
+}
+
+/// What is known of the model of a name, if the caller may use it.
+async fn info(app: &App, config: &Config, caller: &Caller, name: &str) -> Result<ModelInfo, Error> {
+    let plan = route::plan(config, caller, name)?;
+    let providers = plan.targets.iter().map(|target| &target.provider);
+    let lists = app.provider_models.lists(providers).await;
+    Ok(route::info(name, &plan.targets, &lists))
 }
 
 /// The prompts that the caller may use. No vendor has such a list, so that there is one form.
 pub async fn prompts(app: &App, request: Request) -> Response {
     let dialect = spoken(request.headers(), request.uri().path());
-    let list = |config: &Config, caller: &Caller, _: &Parts, _: &str| {
+    respond(app, dialect, request, async |config, caller, _, _| {
         Ok(prompt::list(&config.prompts, caller))
-    };
-    respond(app, dialect, request, list).await
+    })
+    .await
 }
 
 /// The answer to a question of a dialect; about a model, for those who may use it.
@@ -72,9 +82,11 @@ pub async fn question(
         stamp(&mut response, &id);
         return response;
     }
-    respond(app, dialect, request, |config, caller, _, body| {
-        let name = dialect.asks_about(question, body)?;
-        let model = name.map(|name| route::model(config, caller, &name)).transpose()?;
+    respond(app, dialect, request, async |config, caller, _, body| {
+        let model = match dialect.asks_about(question, body)? {
+            Some(name) => Some(info(app, config, caller, &name).await?),
+            None => None,
+        };
         Ok(dialect.reply(question, model.as_ref()))
     })
     .await
@@ -85,7 +97,7 @@ async fn respond(
     app: &App,
     dialect: &dyn CallerDialect,
     request: Request,
-    answer: impl FnOnce(&Config, &Caller, &Parts, &str) -> Result<String, Error>,
+    answer: impl AsyncFnOnce(&Config, &Caller, &Parts, &str) -> Result<String, Error>,
 ) -> Response {
     let (head, mut body) = request.into_parts();
     let id = request_id(&head.headers);
@@ -93,8 +105,8 @@ async fn respond(
     let from = origin(&head, &state.config);
     let reply = async {
         let caller = state.callers.identify(&head.headers, from, &app.metrics).await?;
-        let body = request_body::read(&mut body, &state.config.server).await?;
-        let text = answer(&state.config, &caller, &head, &body)?;
+        let body = request_body::read(&mut body, &head.headers, &state.config.server).await?;
+        let text = answer(&state.config, &caller, &head, &body).await?;
         Ok::<_, Error>((caller, text))
     };
     let mut response = match reply.await {
@@ -165,7 +177,14 @@ pub async fn wrong_method(app: &App, request: Request, allowed: &'static str) ->
         return response;
     }
     refused::record(&app.refusals, RefusalReason::MethodNotAllowed, &request);
-    let message = format!("this path accepts {allowed} only");
+    let stream = request.headers().get(ACCEPT).is_some_and(|kinds| kinds == "text/event-stream");
+    let hint = match request.method() {
+        &Method::GET if stream => {
+            "; a browser's EventSource sends GET, so read the stream with fetch"
+        }
+        _ => "",
+    };
+    let message = format!("this path accepts {allowed} only{hint}");
     let mut response = refuse(dialect, request, Fault::new(Kind::Method, message)).await;
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response

@@ -3,13 +3,16 @@
 pub mod account;
 pub mod answer;
 pub mod auth;
+mod content_encoding;
 pub mod direct_response;
 pub mod egress;
 mod error_response;
 mod failover;
+pub mod fetch;
 pub mod limit;
 pub mod path_alias;
 pub mod prompt;
+pub mod provider_models;
 pub mod refused;
 pub mod relay;
 mod request_body;
@@ -97,7 +100,7 @@ async fn pipeline(
     gates.push(Arc::clone(&caller.gate));
     let mut admission = caller.gate.admit()?;
     request_body::expect_json(&head.headers, dialect)?;
-    let body = request_body::read(body, &state.config.server).await?;
+    let body = request_body::read(body, &head.headers, &state.config.server).await?;
     let body = match form {
         CHAT => prompt::fill_in(&state.config.prompts, &caller, dialect, body, record)?,
         _ => body,
@@ -109,7 +112,7 @@ async fn pipeline(
     record.asked(&envelope.model, envelope.stream, input);
     let plan = route::plan(&state.config, &caller, &envelope.model)?;
     record.planned(&plan);
-    if let Some(gate) = state.models.get(&envelope.model) {
+    if let Some(gate) = state.models.get(&plan.label) {
         gates.push(Arc::clone(gate));
         admission.enter(gate)?;
     }
@@ -198,7 +201,7 @@ async fn respond(
 }
 
 /// Where a request comes from.
-fn origin(head: &Parts, config: &Config) -> IpAddr {
+fn origin(head: &Parts, config: &Config) -> auth::Origin {
     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
     auth::origin(peer, &head.headers, &config.server.trusted_proxies)

@@ -17,8 +17,20 @@ pub struct SentPath(pub Box<str>);
 #[derive(Debug, Clone)]
 pub struct Deployment(pub Box<str>);
 
-/// A path prefix and what replaces it. `{}` stands for one segment, `{model}` for one that names the model.
-/// The first row that matches counts; rows apply again to what they give.
+/// A path prefix and what replaces it, where segments of the prefix are the client's: `{}` stands for any, `{model}` for
+/// one that names the model. They apply before [`ALIASES`].
+const TEMPLATES: [(&str, &str); 4] = [
+    // Vertex AI: python-genai, `_api_client.py`.
+    ("/v1beta1/projects/{}/locations/{}/publishers/google", "/v1beta"),
+    ("/v1/projects/{}/locations/{}/publishers/google", "/v1beta"),
+    // Azure OpenAI: openai-python, `lib/azure.py`.
+    ("/openai/deployments/{model}", "/v1"),
+    // Docker Model Runner.
+    ("/engines/{}/v1", "/v1"),
+];
+
+/// A path prefix, up to the end of a segment, and what replaces it. The first row that matches counts; rows apply
+/// again to what they give.
 const ALIASES: &[(&str, &str)] = &[
     // A version that the base URL has and the SDK adds: anthropic-sdk adds `/v1`, google-genai `/v1beta`, cohere
     // `/v2`, ollama `/api`; the OpenAI SDKs expect `/v1` in the base URL, so that people write it everywhere.
@@ -33,13 +45,10 @@ const ALIASES: &[(&str, &str)] = &[
     // OpenAI compatibility of the Gemini API: ai.google.dev/gemini-api/docs/openai.
     ("/v1beta/openai", "/v1"),
     // Versions of google-genai's `http_options.api_version`: python-genai, `_api_client.py` (Vertex AI: `v1beta1`).
-    ("/v1beta1/projects/{}/locations/{}/publishers/google", "/v1beta"),
-    ("/v1/projects/{}/locations/{}/publishers/google", "/v1beta"),
     ("/v1beta1/publishers/google", "/v1beta"),
     ("/v1beta1", "/v1beta"),
     ("/v1alpha", "/v1beta"),
-    // Azure OpenAI: openai-python, `lib/azure.py` (deployments), and the v1 API, which Groq's base URL has, too.
-    ("/openai/deployments/{model}", "/v1"),
+    // Azure OpenAI's v1 API, whose prefix Groq's base URL has, too; and what is asked without a deployment.
     ("/openai/v1", "/v1"),
     ("/openai", "/v1"),
     // OpenRouter's base URL: openrouter.ai/docs/api-reference.
@@ -59,7 +68,6 @@ const ALIASES: &[(&str, &str)] = &[
     ("/inference/v1", "/v1"),
     ("/compatible-mode/v1", "/v1"),
     ("/engines/v1", "/v1"),
-    ("/engines/{}/v1", "/v1"),
     ("/api/paas/v4", "/v1"),
     // A base URL without its version.
     ("/chat/completions", "/v1/chat/completions"),
@@ -122,16 +130,15 @@ fn canonical(sent: &str) -> Option<Canonical> {
     let mut path = slashes(sent);
     let mut deployment = None;
     for _ in 0..ROUNDS {
-        let Some((replaced, model)) = ALIASES.iter().find_map(|row| replace(&path, *row)) else {
-            break;
-        };
+        let template = TEMPLATES.iter().find_map(|row| fill(&path, *row));
+        let replaced = template.or_else(|| ALIASES.iter().find_map(|row| replace(&path, *row)));
+        let Some((replaced, model)) = replaced else { break };
         deployment = model.or(deployment);
         path = Cow::Owned(replaced);
     }
     let Cow::Owned(path) = path else { return None };
     let served = |root: &&str| path.strip_prefix(*root).is_some_and(starts_segment);
-    (path == "/" || ROOTS.iter().any(|root| served(&root)))
-        .then_some(Canonical { path, deployment })
+    (path == "/" || ROOTS.iter().any(served)).then_some(Canonical { path, deployment })
 }
 
 /// A path with single slashes between its segments and none at its end.
@@ -144,8 +151,14 @@ fn slashes(sent: &str) -> Cow<'_, str> {
     Cow::Owned(if path.is_empty() { "/".to_owned() } else { path })
 }
 
-/// The path with a row's prefix replaced, and the model that the prefix names.
+/// The path with a row's prefix replaced.
 fn replace(path: &str, (from, to): (&str, &str)) -> Option<(String, Option<String>)> {
+    let rest = path.strip_prefix(from).filter(|rest| starts_segment(rest))?;
+    Some((format!("{to}{rest}"), None))
+}
+
+/// The path with a template's prefix replaced, and the model that the prefix names.
+fn fill(path: &str, (from, to): (&str, &str)) -> Option<(String, Option<String>)> {
     let mut rest = path;
     let mut model = None;
     for expected in from.split('/').skip(1) {

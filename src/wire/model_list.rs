@@ -109,7 +109,7 @@ struct OpenAiEntry {
     /// OpenRouter, Together AI, Mistral (`max_context_length`).
     #[serde(alias = "max_context_length")]
     context_length: Option<Value>,
-    /// vLLM, SGLang.
+    /// vLLM, `SGLang`.
     max_model_len: Option<Value>,
     /// Groq.
     context_window: Option<Value>,

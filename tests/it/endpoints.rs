@@ -1,6 +1,8 @@
 //! Endpoints that clients call beside those of a conversation: aliases of paths, single models, APIs that are not
 //! served, WebSockets. Every answer is in the caller's dialect.
 
+use std::io::Write as _;
+
 use http::Method;
 use serde_json::{Value, json};
 
@@ -332,4 +334,31 @@ async fn websockets_are_answered_426() {
     let counted = gateway.metric("streamgate_refused_requests_total{reason=\"websocket\"}");
     assert_eq!(counted, 7.0);
     assert!(upstream.requests().await.is_empty());
+}
+
+/// What Codex and others send compressed is read as if it were not.
+#[tokio::test]
+async fn compressed_bodies_are_decoded() {
+    let (gateway, upstream) = gateway().await;
+    let body = request("oai/m", true, &"a long prompt ".repeat(1000));
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(body.as_bytes()).unwrap();
+    let fastest = ruzstd::encoding::CompressionLevel::Fastest;
+    let zstd = ruzstd::encoding::compress_to_vec(body.as_bytes(), fastest);
+    for (encoding, compressed) in [("gzip", gzip.finish().unwrap()), ("zstd", zstd)] {
+        assert!(compressed.len() < body.len() / 10);
+        let sent = gateway.post("/v1/chat/completions", "").body(compressed);
+        let response = sent.header("content-encoding", encoding).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{encoding}");
+        assert!(response.text().await.unwrap().ends_with("data: [DONE]\n\n"));
+        let seen = upstream.requests().await.pop().unwrap();
+        let sent: Value = serde_json::from_slice(&seen.body).unwrap();
+        let asked: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(sent["messages"], asked["messages"], "{encoding}");
+        assert!(!seen.head.contains("content-encoding"), "{}", seen.head);
+    }
+    let mut question = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    question.write_all(br#"{"model":"fast"}"#).unwrap();
+    let sent = gateway.post("/api/show", "").body(question.finish().unwrap());
+    assert_eq!(sent.header("content-encoding", "gzip").send().await.unwrap().status(), 200);
 }

@@ -5,6 +5,8 @@ mod access;
 #[cfg(test)]
 mod adapted;
 #[cfg(test)]
+mod anonymous;
+#[cfg(test)]
 mod answers;
 #[cfg(test)]
 mod aws;
@@ -47,6 +49,8 @@ mod load;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod model_names;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod pairs;
@@ -54,6 +58,8 @@ mod pairs;
 mod passed;
 #[cfg(test)]
 mod prompts;
+#[cfg(test)]
+mod provider_lists;
 #[cfg(test)]
 mod recorded;
 #[cfg(test)]
