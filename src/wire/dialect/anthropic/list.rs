@@ -44,7 +44,9 @@ pub(super) fn list(models: &[ModelInfo], query: &str) -> Result<String, Fault> {
     };
     let page = page.unwrap_or_default();
     let data = page.iter().map(model).collect::<Vec<_>>().join(",");
-    let id = |model: Option<&ModelInfo>| model.map_or("null".to_owned(), |model| quoted(&model.id));
+    let id = |model: Option<&ModelInfo>| {
+        model.map_or_else(|| "null".to_owned(), |model| quoted(&model.id))
+    };
     let (first, last) = (id(page.first()), id(page.last()));
     Ok(format!(r#"{{"data":[{data}],"has_more":{has_more},"first_id":{first},"last_id":{last}}}"#))
 }
