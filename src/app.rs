@@ -11,24 +11,24 @@ use axum::extract::{Request, State as Shared};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE, ORIGIN};
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use url::Url;
 
-use crate::config::{Config, Tls};
+use crate::config::{Config, Provider, Tls};
 use crate::gateway;
 use crate::gateway::auth::Callers;
-use crate::gateway::auth::jwks::{self, KeySet, Unfetched};
+use crate::gateway::auth::jwks::{self, KeySet};
 use crate::gateway::egress::{self, Clients};
 use crate::gateway::limit::{Gate, Gates, Limit, Scope};
+use crate::gateway::provider_models::{self, ProviderModels};
 use crate::gateway::target_health::TargetHealth;
+use crate::gateway::{direct_response, fetch, path_alias};
 use crate::server::{Shutdown, Terms};
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{Limited, Metrics, OTHER, RefusalLog};
@@ -64,8 +64,10 @@ pub struct App {
     model_gates: Arc<Gates>,
     /// Which targets have just failed; outlives reloads.
     pub health: Arc<TargetHealth>,
-    /// The token issuers' keys that [`App::keep_keys`] keeps fresh.
+    /// The token issuers' keys that [`App::keep_fresh`] keeps fresh.
     key_sets: watch::Sender<Vec<Arc<KeySet>>>,
+    /// The models that providers offer.
+    pub provider_models: Arc<ProviderModels>,
     /// The clients for upstreams.
     pub clients: Arc<Clients>,
     /// What has happened.
@@ -102,6 +104,7 @@ impl App {
         prepare_clients(&config)?;
         Ok(Self {
             clients: Arc::default(),
+            provider_models: Arc::default(),
             tracing: tracing(&config, &metrics)?,
             key_sets: watch::Sender::new(callers.key_sets()),
             state: Arc::new(ArcSwap::from_pointee(State {
@@ -146,6 +149,7 @@ impl App {
         let models = models_of(&config, &self.model_gates);
         self.state.store(Arc::new(State { config, callers, models }));
         self.health.retain(&self.state().config);
+        self.provider_models.clear();
         self.metrics.limit_used.clear();
     }
 
@@ -182,14 +186,33 @@ impl App {
         }
     }
 
-    /// Keeps the token issuers' keys fresh, for as long as it is polled. One does so for all copies.
-    pub async fn keep_keys(&self) -> Infallible {
+    /// Keeps fresh what is fetched from others, for as long as it is polled: the token issuers' keys, and the
+    /// providers' lists of models. One does so for all copies.
+    pub async fn keep_fresh(&self) -> Infallible {
+        tokio::select! {
+            never = self.keep_keys() => never,
+            never = self.keep_lists() => never,
+        }
+    }
+
+    async fn keep_keys(&self) -> Infallible {
         let fetch = |url| {
             let state = self.state();
             let client = self.clients.get(&state.config.egress.to(&url), &state.config.stream);
-            async { fetch(client?, url).await }
+            let accept = (ACCEPT, HeaderValue::from_static("application/json"));
+            let headers = HeaderMap::from_iter([accept]);
+            async { fetch::get(client?, url, headers, MAX_KEY_SET).await }
         };
         jwks::keep(self.key_sets.subscribe(), fetch, &self.metrics).await
+    }
+
+    async fn keep_lists(&self) -> Infallible {
+        let fetch = |provider: Arc<Provider>| {
+            let client = self.clients.get(&provider.egress, &self.state().config.stream);
+            async move { provider_models::fetch(client?, &provider).await }
+        };
+        let listed = || provider_models::listed(&self.state().config);
+        self.provider_models.keep(listed, fetch, &self.metrics).await
     }
 
     /// The terms of new connections.
@@ -234,29 +257,13 @@ fn models_of(config: &Config, gates: &Gates) -> BTreeMap<String, Arc<Gate>> {
     limits.map(|(name, limits)| (name.clone(), gates.of(name, *limits))).collect()
 }
 
-/// Fetches a key set. The client follows no redirects, which might lead anywhere.
-async fn fetch(client: reqwest::Client, url: Url) -> Result<Bytes, Unfetched> {
-    let response = client.get(url).header(ACCEPT, "application/json").send().await;
-    let mut response = response.map_err(reqwest::Error::without_url)?;
-    if response.status() != StatusCode::OK {
-        return Err(format!("the server answered with status {}", response.status()).into());
-    }
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
-        if body.len() + chunk.len() > MAX_KEY_SET {
-            return Err("the answer is larger than any key set".into());
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body.freeze())
-}
-
 /// Every path and what answers it. Only pages of other origins need the CORS layer.
 pub fn router(app: Arc<App>) -> Router {
     let layer = cors(&app);
     let plain = routes(Arc::clone(&app));
     let crossing = plain.clone().layer(layer);
-    Router::new().fallback_service(tower::service_fn(move |request: Request| {
+    Router::new().fallback_service(tower::service_fn(move |mut request: Request| {
+        path_alias::rewrite(&mut request);
         let foreign = request.headers().contains_key(ORIGIN);
         if foreign {
             gateway::refused::record_origin(&app.refusals, &app.state().config, &request);
@@ -266,19 +273,22 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 fn routes(app: Arc<App>) -> Router {
+    // The paths that show one model; endpoints may share them.
+    let prefixes = dialect::caller_dialects().filter_map(CallerDialect::model_prefix);
+    let mut items: BTreeSet<_> = prefixes.map(|prefix| format!("{prefix}{{*rest}}")).collect();
     let mut router = Router::new();
     for dialect in dialect::caller_dialects() {
         for endpoint in dialect.endpoints() {
             let answer = move |Shared(app): Shared<Arc<App>>, request: Request| async move {
                 gateway::answer(app, (dialect, endpoint), request).await
             };
-            router = router.route(endpoint.path, post(answer).fallback(only_post));
+            let methods = post(answer).fallback(only_post);
+            let methods = if items.remove(endpoint.path) { methods.get(model) } else { methods };
+            router = router.route(endpoint.path, methods);
         }
-    }
-    for dialect in dialect::caller_dialects() {
         for question in dialect.questions() {
             let answer = move |Shared(app): Shared<Arc<App>>, request: Request| async move {
-                gateway::question(&app, question, request).await
+                direct_response::question(&app, (dialect, question), request).await
             };
             let asked = if question.posted {
                 post(answer).fallback(only_post)
@@ -287,6 +297,9 @@ fn routes(app: Arc<App>) -> Router {
             };
             router = router.route(question.path, asked);
         }
+    }
+    for path in items {
+        router = router.route(&path, get(model).fallback(only_get));
     }
     let lists: BTreeSet<_> = dialect::caller_dialects().map(CallerDialect::models_path).collect();
     for path in lists {
@@ -334,11 +347,15 @@ async fn identified(request: Request, next: Next) -> Response {
 }
 
 async fn models(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    gateway::models(&app, request).await
+    direct_response::models(&app, request).await
+}
+
+async fn model(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    direct_response::model(&app, request).await
 }
 
 async fn prompts(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    gateway::prompts(&app, request).await
+    direct_response::prompts(&app, request).await
 }
 
 async fn ready(Shared(app): Shared<Arc<App>>) -> Response {
@@ -360,15 +377,15 @@ async fn metrics(Shared(app): Shared<Arc<App>>) -> Response {
 }
 
 async fn not_found(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    gateway::not_found(&app, request).await
+    direct_response::not_found(&app, request).await
 }
 
 async fn only_post(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    gateway::wrong_method(&app, request, "POST").await
+    direct_response::wrong_method(&app, request, "POST").await
 }
 
 async fn only_get(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    gateway::wrong_method(&app, request, "GET").await
+    direct_response::wrong_method(&app, request, "GET").await
 }
 
 #[cfg(test)]

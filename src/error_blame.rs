@@ -38,7 +38,9 @@ impl Blame {
             Kind::Billing => Self::Account,
             Kind::Permission
             | Kind::NotFound
+            | Kind::Path
             | Kind::Method
+            | Kind::Upgrade
             | Kind::MediaType
             | Kind::BadGateway => Self::Configuration,
             Kind::RateLimited => Self::RateLimit,

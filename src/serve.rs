@@ -137,13 +137,13 @@ async fn run(
     }
     let mut workers = pin!(workers(&app, &listener, &shutdown)?);
     drop(listener);
-    let mut keeping_keys = pin!(app.keep_keys());
+    let mut keeping_fresh = pin!(app.keep_fresh());
     let mut reporting = pin!(app.refusals.report());
     let mut reloads = pin!(reload::keep(&app, source, &sources, &mut hangups));
     loop {
         tokio::select! {
             () = &mut workers => break,
-            never = &mut keeping_keys => match never {},
+            never = &mut keeping_fresh => match never {},
             never = &mut reporting => match never {},
             never = &mut reloads => match never {},
             () = stops.next() => {

@@ -1,14 +1,17 @@
 //! Who may call: the `auth` section. Credentials are kept as digests and never shown.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
+
+use ipnet::{IpNet, Ipv4Net};
 
 use super::jwt::{self, Issuer};
 use super::limits::{Limits, limits};
 use super::provider::Providers;
 use super::raw::{Reader, Table, one_of};
 use super::tree::{Node, Value};
-use super::{Target, units};
+use super::{Target, pattern, units};
 
 const SHA256: &str = "64 hexadecimal digits (`streamgate key new --name NAME` prints them)";
 const NAME: &str = "a name of at most 64 characters, all visible";
@@ -37,11 +40,29 @@ pub struct FailedAttempts {
     pub per_minute: Option<NonZeroU32>,
 }
 
+/// Callers without a credential.
+#[derive(Debug, Clone)]
+pub struct Anonymous {
+    /// Models that they may use: exact names, or patterns with `*`.
+    pub models: Vec<String>,
+    /// Their limits, of all of them together.
+    pub limits: Limits,
+    /// The addresses that they may call from.
+    pub from: Vec<IpNet>,
+}
+
+impl Anonymous {
+    /// Their name in records and metrics.
+    pub const NAME: &'static str = "anonymous";
+}
+
 /// The whole section.
 #[derive(Debug, Clone, Default)]
 pub struct Auth {
     /// Callers with a key.
     pub keys: Vec<Key>,
+    /// Callers without a credential, if they may call.
+    pub anonymous: Option<Anonymous>,
     /// Those who vouch for callers with a token.
     pub issuers: Vec<Issuer>,
     /// What wrong credentials may cost us.
@@ -59,13 +80,13 @@ pub(super) struct Permitted<'a> {
 /// Reads the section; what a key or an issuer leaves out of its limits is that of `limits`.
 pub(super) fn auth(reader: &mut Reader<'_>, root: &Table<'_>, permitted: &Permitted<'_>) -> Auth {
     let default = limits(reader, root, Limits::default());
-    let auth = reader.section(root, "auth", &["keys", "jwt", "failed_attempts"]);
+    let auth = reader.section(root, "auth", &["keys", "jwt", "anonymous", "failed_attempts"]);
     let none = |key: &str| match auth.get(key).map(|node| &node.value) {
         None => true,
         Some(Value::List(items)) => items.is_empty(),
         Some(_) => false,
     };
-    if none("keys") && none("jwt") {
+    if none("keys") && none("jwt") && auth.get("anonymous").is_none() {
         let at = auth.get("keys").map_or(auth.at, |node| node.at);
         reader.report(
             at,
@@ -74,11 +95,56 @@ pub(super) fn auth(reader: &mut Reader<'_>, root: &Table<'_>, permitted: &Permit
         );
     }
     let listed = reader.list(&auth, "keys").unwrap_or_default();
+    let anonymous = anonymous(reader, &auth, permitted, default);
+    let keys = keys(reader, listed, permitted, default);
+    if let Some(node) = auth.get("anonymous")
+        && keys.iter().any(|key| key.name == Anonymous::NAME)
+    {
+        let message =
+            "a key is named `anonymous`, as callers without one are; expected another name for it";
+        reader.report(node.at, message);
+    }
     Auth {
-        keys: keys(reader, listed, permitted, default),
+        keys,
+        anonymous,
         issuers: jwt::issuers(reader, &auth, permitted, default),
         failed_attempts: failed_attempts(reader, &auth),
     }
+}
+
+/// From this machine, unless said otherwise: whoever may call without a credential may spend the providers' money.
+fn anonymous(
+    reader: &mut Reader<'_>,
+    auth: &Table<'_>,
+    permitted: &Permitted<'_>,
+    default: Limits,
+) -> Option<Anonymous> {
+    let node = auth.get("anonymous")?;
+    let table = reader.table("anonymous", node, &["models", "limits", "from"])?;
+    let from = match reader.list(&table, "from") {
+        None => vec![
+            IpNet::from(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+            IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST)),
+        ],
+        Some(items) => {
+            let network = (units::NETWORK, units::network);
+            let from: Vec<_> =
+                items.iter().filter_map(|item| reader.parsed("from", item, network)).collect();
+            if items.is_empty() {
+                reader.report(node.at, "`from` is empty; expected addresses or networks");
+            }
+            if let Some(all) = from.iter().position(|network| network.prefix_len() == 0) {
+                let at = items.get(all).map_or(node.at, |item| item.at);
+                reader.warn(at, "everybody who reaches this address may call without a key");
+            }
+            from
+        }
+    };
+    Some(Anonymous {
+        models: permitted.models(reader, &table),
+        limits: limits(reader, &table, default),
+        from,
+    })
 }
 
 fn failed_attempts(reader: &mut Reader<'_>, auth: &Table<'_>) -> FailedAttempts {
@@ -172,9 +238,25 @@ impl Permitted<'_> {
             let known = direct || name.contains('*') || self.models.contains_key(name);
             known.then(|| name.to_owned())
         };
-        items
-            .iter()
-            .filter_map(|item| reader.parsed("models", item, (expected.as_str(), known)))
-            .collect()
+        let mut models = Vec::with_capacity(items.len());
+        for item in items {
+            let Some(model) = reader.parsed("models", item, (expected.as_str(), known)) else {
+                continue;
+            };
+            if !self.may_match(&model) {
+                let message =
+                    "this pattern matches no model, no pattern under `models` and no provider";
+                reader.warn(item.at, message);
+            }
+            models.push(model);
+        }
+        models
+    }
+
+    /// Whether there may be a name that a permission is for.
+    fn may_match(&self, permission: &str) -> bool {
+        let mut models = self.models.keys();
+        models.any(|model| pattern::overlap(permission, model))
+            || self.providers.keys().any(|name| pattern::overlap(permission, &format!("{name}/*")))
     }
 }

@@ -29,7 +29,10 @@ pub fn without_file(
         let vendor = Url::parse(dialect.default_base_url()).ok()?;
         let name = if at == 0 { "sim".to_owned() } else { format!("sim-{}", dialect.name()) };
         let path = vendor.path().trim_end_matches('/');
-        plain(&name, *dialect, &format!("http://{sim_addr}{path}"), (None, &egress))
+        let provider =
+            plain(&name, *dialect, &format!("http://{sim_addr}{path}"), (None, &egress))?;
+        // Its models are programs, and each of its names would show the same one.
+        Some(Provider { list_models: false, ..provider })
     });
     let well_known = DIALECTS.iter().filter_map(|dialect| {
         let (name, variable) = dialect.well_known()?;
@@ -58,6 +61,7 @@ pub fn without_file(
         auth: Auth { keys: vec![only], ..Auth::default() },
         providers,
         model_limits: BTreeMap::new(),
+        patterns: Vec::new(),
         models: targets.map(|targets| ("sim".to_owned(), targets)).into_iter().collect(),
         stream: Stream::default(),
         prompts: Prompts::default(),

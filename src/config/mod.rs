@@ -13,6 +13,8 @@ mod expand;
 mod jwt;
 mod key;
 mod limits;
+mod model;
+mod pattern;
 mod preset;
 mod problem;
 mod prompts;
@@ -47,7 +49,7 @@ use problem::At;
 use raw::Reader;
 use secret::Secret;
 
-pub use auth::{Auth, FailedAttempts, Key};
+pub use auth::{Anonymous, Auth, FailedAttempts, Key};
 pub use aws::Aws;
 pub use builtin::without_file;
 pub use client_tls::ClientTls;
@@ -56,6 +58,7 @@ pub use egress::{Egress, EgressProxy, General as GeneralEgress};
 pub use jwt::{ClaimNames, Issuer, IssuerKeys, key_serves};
 pub use key::{digest, key_line, new_key};
 pub use limits::Limits;
+pub use pattern::matches as matches_pattern;
 pub use problem::{Problem, Problems};
 pub use sources::Sources;
 pub use telemetry::Otlp;
@@ -138,7 +141,10 @@ pub struct Config {
     pub providers: BTreeMap<String, Arc<Provider>>,
     /// Model names that callers use, and the ordered targets behind them.
     pub models: BTreeMap<String, Vec<Target>>,
-    /// The limits of those models that have any, for all callers together.
+    /// Patterns of model names, the most exact first; they count for names that are neither under `models` nor a
+    /// provider's.
+    pub patterns: Vec<ModelPattern>,
+    /// The limits of those models and patterns that have any, for all callers together.
     pub model_limits: BTreeMap<String, Limits>,
     /// How streams are relayed.
     pub stream: Stream,
@@ -201,6 +207,8 @@ pub struct Provider {
     pub quirks: Arc<Quirks>,
     /// How it is reached.
     pub egress: Egress,
+    /// Whether it is asked for its models, which lists then show.
+    pub list_models: bool,
 }
 
 impl std::fmt::Debug for Provider {
@@ -232,6 +240,15 @@ impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.provider.name, self.model)
     }
+}
+
+/// Models whose names match a pattern.
+#[derive(Debug, Clone)]
+pub struct ModelPattern {
+    /// Each `*` stands for any run of characters.
+    pub pattern: String,
+    /// As those of a model; a `*` in a target's model stands for the name that is asked for.
+    pub targets: Vec<Target>,
 }
 
 /// How streams are relayed.

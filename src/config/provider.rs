@@ -89,6 +89,7 @@ fn provider(
         "tool_call_id_length",
         "reasoning_field",
         "hosting",
+        "list_models",
         "proxy",
         "tls",
     ];
@@ -112,6 +113,7 @@ fn provider(
     let query = query(reader, &table);
     let quirks = Stated::read(reader, &table);
     let egress = egress::Stated::read(reader, &table);
+    let list_models = reader.field(&table, "list_models", ("`true` or `false`", units::boolean));
     // From here on nothing more can be wrong.
     let dialect = dialect?;
     let base_url = given.unwrap_or_else(|| base_url(dialect.default_base_url()))?;
@@ -133,6 +135,7 @@ fn provider(
         query,
         quirks,
         egress,
+        list_models: list_models.unwrap_or(true),
     })
 }
 
@@ -156,6 +159,7 @@ pub(super) fn plain(
         aws: None,
         headers: Vec::new(),
         query: Vec::new(),
+        list_models: true,
     })
 }
 

@@ -1,9 +1,20 @@
 //! Durations, sizes, counts and digests as people write them. Pure: text in, value or nothing out.
 
+use std::net::IpAddr;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 /// A longer duration than this is a mistake, and would overflow a clock when added to it.
 const MAX_DURATION: Duration = Duration::from_hours(366 * 24);
+
+/// What [`network`] reads.
+pub(super) const NETWORK: &str = "an address or a network such as `10.0.0.0/8`";
+
+/// Reads an address or a network.
+pub(super) fn network(text: &str) -> Option<IpNet> {
+    text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()
+}
 
 /// Reads `500ms`, `15s`, `2m` or `1h`.
 pub(super) fn duration(text: &str) -> Option<Duration> {

@@ -1,8 +1,6 @@
 //! From the tree to a [`Config`]: one line for each field. A field that is wrong is reported and
 //! takes its default, so that everything else is still looked at.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -11,13 +9,12 @@ use url::Url;
 
 use super::auth::{self, Permitted};
 use super::egress::General;
-use super::limits::{Limits, limits};
 use super::problem::At;
 use super::prompts;
-use super::provider::{self, Providers};
-use super::raw::{Reader, Table, one_of, shown};
+use super::provider;
+use super::raw::{Reader, Table};
 use super::tree::{Node, Value};
-use super::{Config, Server, Sources, Stream, Target, settings, telemetry, tls, units};
+use super::{Config, Server, Sources, Stream, model, telemetry, tls, units};
 
 const DURATION: &str = "a duration such as `500ms`, `15s`, `2m` or `1h`";
 const POSITIVE: &str = "a duration above zero such as `500ms`, `15s`, `2m` or `1h`";
@@ -39,17 +36,21 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
         reader.report(At::FILE, message);
     }
     let providers = provider::providers(reader, &table, &egress);
-    let (models, model_limits) = models(reader, &table, &providers);
+    let mut models = model::models(reader, &table, &providers);
     let is_model = |name: &str| {
         let direct = name.split_once('/').filter(|(_, model)| !model.is_empty());
-        models.contains_key(name) || direct.is_some_and(|(head, _)| providers.contains_key(head))
+        models.has(name) || direct.is_some_and(|(head, _)| providers.contains_key(head))
     };
     let prompts = prompts::prompts(reader, &table, &is_model);
-    let auth = auth::auth(reader, &table, &Permitted { models: &models, providers: &providers });
+    let auth =
+        auth::auth(reader, &table, &Permitted { models: &models.targets, providers: &providers });
+    let model_limits = std::mem::take(&mut models.limits);
+    let (models, patterns) = models.into_parts();
     Config {
         server: server(reader, &table),
         auth,
-        models: models.into_iter().map(|(name, targets)| (name.to_owned(), targets)).collect(),
+        models,
+        patterns,
         model_limits,
         providers: providers
             .into_iter()
@@ -99,10 +100,8 @@ fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
 
 fn proxies(reader: &mut Reader<'_>, server: &Table<'_>) -> Vec<IpNet> {
     let items = reader.list(server, "trusted_proxies").unwrap_or_default();
-    let expected = "an address or a network such as `10.0.0.0/8`";
-    let network =
-        |text: &str| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok();
-    let read = |item| reader.parsed("trusted_proxies", item, (expected, network));
+    let network = (units::NETWORK, units::network);
+    let read = |item| reader.parsed("trusted_proxies", item, network);
     items.iter().filter_map(read).collect()
 }
 
@@ -165,65 +164,4 @@ fn stream(reader: &mut Reader<'_>, root: &Table<'_>) -> Stream {
             .field(&table, "max_event", (SIZE, units::size))
             .unwrap_or(default.max_event),
     }
-}
-
-/// Models by name, and the limits of those that have any. A model whose targets are wrong is there
-/// all the same, so that who refers to it is not told that it does not exist.
-fn models<'n>(
-    reader: &mut Reader<'_>,
-    root: &Table<'n>,
-    providers: &Providers<'_>,
-) -> (BTreeMap<&'n str, Vec<Target>>, BTreeMap<String, Limits>) {
-    let (mut models, mut limited) = (BTreeMap::new(), BTreeMap::new());
-    for (name, node) in reader.entries(root, "models") {
-        if !is_model(&name.text) {
-            reader.report(name.at, "a model's name is not usable; expected visible characters");
-        }
-        let targets = reader.table(&name.text, node, &["targets", "limits"]).map(|table| {
-            if table.get("limits").is_some() {
-                limited.insert(name.text.clone(), limits(reader, &table, Limits::NONE));
-            }
-            let items = reader.list(&table, "targets");
-            if table.get("targets").is_none() || items.is_some_and(<[Node]>::is_empty) {
-                let name = shown(&name.text);
-                reader.report(
-                    node.at,
-                    format!(
-                        "model {name} has no targets; expected `targets: [...]` with one or more"
-                    ),
-                );
-            }
-            let items = items.unwrap_or_default().iter();
-            items.filter_map(|item| target(reader, item, providers)).collect()
-        });
-        models.insert(name.text.as_str(), targets.unwrap_or_default());
-    }
-    (models, limited)
-}
-
-fn target(reader: &mut Reader<'_>, node: &Node, providers: &Providers<'_>) -> Option<Target> {
-    let known = [&["provider", "model", "context"][..], &settings::OF_TARGET].concat();
-    let table = reader.table("targets", node, &known)?;
-    reader.require(&table, "provider", "a name under `providers`");
-    reader.require(&table, "model", "the model's name at the provider");
-    let expected = match providers.len() {
-        0 => "a name under `providers`, where there is none".to_owned(),
-        _ => one_of(providers.keys().copied()),
-    };
-    let provider = reader.field(
-        &table,
-        "provider",
-        (expected.as_str(), |name: &str| providers.get(name).cloned()),
-    );
-    let visible = ("visible characters", |name: &str| is_model(name).then(|| name.to_owned()));
-    let model = reader.field(&table, "model", visible);
-    let context = reader.field(&table, "context", ("a number of tokens above zero", units::count));
-    let provider = provider??;
-    let quirks = settings::of_target(reader, &table, &provider.quirks);
-    Some(Target { provider, model: model?, context, quirks })
-}
-
-/// Model names appear in URLs and response headers.
-fn is_model(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -98,6 +98,8 @@ struct Entry {
     /// Id and version of the prompt.
     prompt: Option<(String, String)>,
     label: String,
+    /// The model's name at the upstream is the caller's choice.
+    direct: bool,
     target: String,
     target_label: String,
     outcome: &'static str,
@@ -145,6 +147,7 @@ impl Record {
             model: String::new(),
             prompt: None,
             label: String::new(),
+            direct: false,
             target: String::new(),
             target_label: String::new(),
             outcome: "client_gone",
@@ -259,6 +262,7 @@ impl Record {
     pub fn planned(&mut self, plan: &Plan) {
         if let Some(entry) = &mut self.0 {
             plan.label.clone_into(&mut entry.label);
+            entry.direct = plan.direct;
         }
     }
 
@@ -348,9 +352,11 @@ impl Drop for Record {
 
 impl Entry {
     fn attempted(&mut self, target: String, attempts: u32) {
-        // A direct target's name is the caller's choice, and labels must stay bounded.
-        let direct = self.label.ends_with("/*");
-        self.target_label.clone_from(if direct { &self.label } else { &target });
+        // A name of the caller's choice is no label: those must stay bounded.
+        self.target_label = match target.split_once('/') {
+            Some((provider, _)) if self.direct => format!("{provider}/*"),
+            _ => target.clone(),
+        };
         self.target = target;
         self.attempts = attempts;
     }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
-use super::{auth, name_target};
+use super::{auth, content_encoding, name_target};
 use crate::error::{Error, Side};
 use crate::wire::dialect::CallerDialect;
 
@@ -52,6 +52,9 @@ pub(super) fn error_response(dialect: &dyn CallerDialect, error: &Error, id: &st
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if fault.code.as_deref() == Some(content_encoding::UNSUPPORTED) {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(content_encoding::ACCEPTED));
+    }
     if let Some(seconds) = wait(error) {
         headers.entry(RETRY_AFTER).or_insert_with(|| seconds.into());
     }

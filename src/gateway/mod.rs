@@ -3,12 +3,17 @@
 pub mod account;
 pub mod answer;
 pub mod auth;
+mod content_encoding;
 mod count;
+pub mod direct_response;
 pub mod egress;
 mod error_response;
 mod failover;
+pub mod fetch;
 pub mod limit;
+pub mod path_alias;
 pub mod prompt;
+pub mod provider_models;
 pub mod refused;
 pub mod relay;
 mod request_body;
@@ -24,22 +29,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use axum::response::Response;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use rand::distr::{Alphanumeric, SampleString};
 use tokio::time::{Instant, timeout};
 
 use crate::app::App;
 use crate::config::Config;
 use crate::error::Error;
-use crate::telemetry::RefusalReason;
-use crate::wire::chat::{End, Fault, Kind, ToolForms};
-use crate::wire::dialect::{
-    self, Asked, CHAT, Call, CallerDialect, Clock, DEFAULT, Endpoint, Question,
-};
+use crate::wire::chat::{End, ToolForms};
+use crate::wire::dialect::{Asked, CHAT, Call, CallerDialect, Clock, Endpoint};
 use account::Record;
-use auth::Caller;
 use error_response::{discard, error_response};
 use limit::{Allowance, Gate, Need};
 use relay::{Session, Start};
@@ -99,24 +100,25 @@ async fn pipeline(
     let started = Instant::now();
     let state = app.state();
     let from = origin(&head, &state.config);
-    record.came_from(from);
+    record.came_from(from.address);
     let caller = state.callers.identify(&head.headers, from, &app.metrics).await?;
     record.identified(&caller);
     gates.push(Arc::clone(&caller.gate));
     let mut admission = caller.gate.admit()?;
     request_body::expect_json(&head.headers, dialect)?;
-    let body = request_body::read_some(body, &state.config.server).await?;
+    let body = request_body::read_some(body, &head.headers, &state.config.server).await?;
     let body = match form {
         CHAT => prompt::fill_in(&state.config.prompts, &caller, dialect, body, record)?,
         _ => body,
     };
+    let body = path_alias::with_model(body, &head.extensions);
     let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
     let envelope = dialect.envelope(&Asked { form, path, query, body: &body })?;
     let input = limit::prompt_tokens(&body);
     record.asked(&envelope.model, envelope.stream, input);
     let plan = route::plan(&state.config, &caller, &envelope.model)?;
     record.planned(&plan);
-    if let Some(gate) = state.models.get(&envelope.model) {
+    if let Some(gate) = state.models.get(&plan.label) {
         gates.push(Arc::clone(gate));
         admission.enter(gate)?;
     }
@@ -208,115 +210,11 @@ async fn respond(
     Ok(response)
 }
 
-/// The list of models that the caller may use, in the caller's dialect.
-pub async fn models(app: &App, request: Request) -> Response {
-    let list = |config: &Config, caller: &Caller, dialect: &dyn CallerDialect, _: &str| {
-        Ok(dialect.models(&route::models(config, caller)))
-    };
-    told(app, request, list).await
-}
-
-/// The list of prompts that the caller may use. No vendor has such a list, so that there is one form.
-pub async fn prompts(app: &App, request: Request) -> Response {
-    told(app, request, |config, caller, _, _| Ok(prompt::list(&config.prompts, caller))).await
-}
-
-/// The answer to a question of the caller's dialect; about a model, for those who may use it.
-pub async fn question(app: &App, question: &'static Question, request: Request) -> Response {
-    told(app, request, |config, caller, dialect, body| {
-        if let Some(model) = dialect.asks_about(question, body)? {
-            route::plan(config, caller, &model)?;
-        }
-        Ok(dialect.reply(question))
-    })
-    .await
-}
-
-/// What the gateway itself tells a caller.
-async fn told(
-    app: &App,
-    request: Request,
-    tell: impl FnOnce(&Config, &Caller, &dyn CallerDialect, &str) -> Result<String, Error>,
-) -> Response {
-    let (head, mut body) = request.into_parts();
-    let id = request_id(&head.headers);
-    let dialect = spoken(&head.headers, head.uri.path());
-    let state = app.state();
-    let from = origin(&head, &state.config);
-    let reply = async {
-        let caller = state.callers.identify(&head.headers, from, &app.metrics).await?;
-        let body = request_body::read(&mut body, &state.config.server).await?;
-        let text = tell(&state.config, &caller, dialect, &body)?;
-        Ok::<_, Error>((caller, text))
-    };
-    let mut response = match reply.await {
-        Ok((caller, text)) => {
-            let mut response = json(StatusCode::OK, text);
-            tell_allowance(&mut response, dialect, &[Arc::clone(&caller.gate)]);
-            response
-        }
-        Err(error) => {
-            let mut response = error_response(dialect, &error, &id);
-            discard(body, &mut response).await;
-            response
-        }
-    };
-    stamp(&mut response, &id);
-    response
-}
-
 /// Where a request comes from.
-fn origin(head: &Parts, config: &Config) -> IpAddr {
+fn origin(head: &Parts, config: &Config) -> auth::Origin {
     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
     auth::origin(peer, &head.headers, &config.server.trusted_proxies)
-}
-
-/// A path that does not exist.
-pub async fn not_found(app: &App, request: Request) -> Response {
-    refused::record(&app.refusals, RefusalReason::NotFound, &request);
-    let endpoints =
-        dialect::caller_dialects().flat_map(CallerDialect::endpoints).map(|endpoint| endpoint.path);
-    let endpoints = endpoints.collect::<Vec<_>>().join(", ");
-    let message = format!("there is no such path here; callers post to one of {endpoints}");
-    refused(request, Fault::new(Kind::NotFound, message)).await
-}
-
-/// A path that exists, with another method.
-pub async fn wrong_method(app: &App, request: Request, allowed: &'static str) -> Response {
-    refused::record(&app.refusals, RefusalReason::MethodNotAllowed, &request);
-    let message = format!("this path accepts {allowed} only");
-    let mut response = refused(request, Fault::new(Kind::Method, message)).await;
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-    response
-}
-
-async fn refused(request: Request, fault: Fault) -> Response {
-    let id = request_id(request.headers());
-    let dialect = spoken(request.headers(), request.uri().path());
-    let mut response = error_response(dialect, &Error::caller(fault), &id);
-    discard(request.into_body(), &mut response).await;
-    stamp(&mut response, &id);
-    response
-}
-
-/// The dialect of a caller on a path that may be nobody's: by the path, by its marker, else the
-/// default.
-fn spoken(headers: &HeaderMap, path: &str) -> &'static dyn CallerDialect {
-    let marked = |dialect: &&'static dyn CallerDialect| {
-        dialect.marker().is_some_and(|name| headers.contains_key(name))
-    };
-    let lists = dialect::caller_dialects().any(|dialect| dialect.models_path() == path);
-    let at = |dialect: &&'static dyn CallerDialect| {
-        dialect.endpoints().iter().any(|endpoint| path.starts_with(endpoint.prefix()))
-            || dialect.models_path() == path
-            || dialect.questions().iter().any(|question| question.path == path)
-            // Whoever says what it speaks is told of models in that, wherever lists are.
-            || lists && marked(dialect)
-    };
-    let found = dialect::caller_dialects().filter(at).find(marked);
-    let found = found.or_else(|| dialect::caller_dialects().find(at));
-    found.or_else(|| dialect::caller_dialects().find(marked)).unwrap_or(DEFAULT)
 }
 
 /// Tells a caller what is left of its limits, in its dialect: of those that hold for the request,
@@ -340,13 +238,6 @@ fn tell_allowance(response: &mut Response, dialect: &dyn CallerDialect, gates: &
             headers.insert(HeaderName::from_static(reset), when);
         }
     }
-}
-
-fn json(status: StatusCode, body: String) -> Response {
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
 
 fn name_target(response: &mut Response, target: &str) {

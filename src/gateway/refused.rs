@@ -4,16 +4,19 @@
 use http::header::{HOST, ORIGIN};
 use http::{HeaderValue, Request};
 
+use super::path_alias::SentPath;
 use crate::config::Config;
 use crate::telemetry::{RefusalLog, RefusalReason, RefusalSource};
 
 /// Records a request that is refused. An id that the caller gave is the one that the response has.
 pub fn record<B>(refusals: &RefusalLog, reason: RefusalReason, request: &Request<B>) {
     let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    // What the client asked for shows what is wrong with its base URL.
+    let sent = request.extensions().get::<SentPath>().map(|SentPath(path)| &**path);
     let request = RefusalSource {
         id: text(&super::REQUEST_ID),
         method: Some(request.method().as_str()),
-        path: Some(request.uri().path()),
+        path: Some(sent.unwrap_or_else(|| request.uri().path())),
         origin: text(&ORIGIN),
         peer: None,
     };

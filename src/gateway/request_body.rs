@@ -1,4 +1,4 @@
-//! Request bodies: the media type, and reading a body whole within its limits of size and time. Never
+//! Request bodies: the media type, and reading a body whole, decoded, within its limits of size and time. Never
 //! logs or keeps any of it.
 
 use std::time::Duration;
@@ -6,10 +6,11 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::BytesMut;
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ORIGIN};
+use http::header::{CONTENT_TYPE, ORIGIN};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
+use super::content_encoding::ContentEncoding;
 use crate::config::Server;
 use crate::error::Error;
 use crate::wire::chat::{Fault, Kind};
@@ -18,12 +19,9 @@ use crate::wire::dialect::CallerDialect;
 /// The slowest that a request body may arrive, in bytes per second.
 const MIN_BYTES_PER_SECOND: usize = 16 * 1024;
 
-/// Rejects bodies that are not plain JSON. Compressed ones are not decoded (failure mode 68).
+/// Rejects bodies that are not JSON.
 pub(super) fn expect_json(headers: &HeaderMap, dialect: &dyn CallerDialect) -> Result<(), Error> {
     let reject = |message: &str| Err(Error::caller(Fault::new(Kind::MediaType, message)));
-    if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        return reject("compressed request bodies are not accepted; send the JSON as it is");
-    }
     // A browser asks before it sends JSON to another site, and not before it sends a form: what has
     // an origin must say that it is JSON.
     if dialect.reads_any_media_type() && !headers.contains_key(ORIGIN) {
@@ -49,8 +47,12 @@ fn size(bytes: usize) -> String {
 }
 
 /// Reads the body of a request that must have one.
-pub(super) async fn read_some(body: &mut Body, server: &Server) -> Result<String, Error> {
-    let body = read(body, server).await?;
+pub(super) async fn read_some(
+    body: &mut Body,
+    headers: &HeaderMap,
+    server: &Server,
+) -> Result<String, Error> {
+    let body = read(body, headers, server).await?;
     if body.trim_ascii().is_empty() {
         let message = "the request body is empty; send a JSON object";
         return Err(Error::caller(Fault::new(Kind::Invalid, message)));
@@ -58,8 +60,30 @@ pub(super) async fn read_some(body: &mut Body, server: &Server) -> Result<String
     Ok(body)
 }
 
-/// Reads the request body whole: bytes left in the connection's buffer would hide a hang-up.
-pub(super) async fn read(body: &mut Body, server: &Server) -> Result<String, Error> {
+/// Reads the request body whole: bytes left in the connection's buffer would hide a hang-up. Decodes it if it is
+/// compressed, away from the worker's streams: only callers who may call get here (failure mode 68).
+pub(super) async fn read(
+    body: &mut Body,
+    headers: &HeaderMap,
+    server: &Server,
+) -> Result<String, Error> {
+    let encoding = ContentEncoding::of(headers)?;
+    let mut whole = whole(body, server).await?;
+    if let Some(encoding) = encoding {
+        let limit = server.body_limit;
+        let decoded = tokio::task::spawn_blocking(move || encoding.decode(&whole, limit)).await;
+        whole = decoded.map_err(|error| Error::internal("a decoder failed").because(error))??;
+    }
+    String::from_utf8(whole).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Error::caller(Fault::new(
+            Kind::Invalid,
+            format!("the body is not valid UTF-8 (at byte {at})"),
+        ))
+    })
+}
+
+async fn whole(body: &mut Body, server: &Server) -> Result<Vec<u8>, Error> {
     let too_large = || {
         let limit = size(server.body_limit);
         let message = format!(
@@ -94,11 +118,5 @@ pub(super) async fn read(body: &mut Body, server: &Server) -> Result<String, Err
             }
         }
     }
-    String::from_utf8(whole.into()).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Error::caller(Fault::new(
-            Kind::Invalid,
-            format!("the body is not valid UTF-8 (at byte {at})"),
-        ))
-    })
+    Ok(whole.into())
 }

@@ -3,9 +3,14 @@
 use std::sync::Arc;
 
 use super::auth::Caller;
-use crate::config::{Config, Target};
+use super::provider_models::{Lists, find};
+use crate::config::{Config, Target, matches_pattern};
 use crate::error::Error;
 use crate::wire::chat::{Fault, Kind};
+use crate::wire::model_list::ModelInfo;
+
+/// The most characters of a name that messages repeat.
+const LONGEST: usize = 100;
 
 /// The ordered attempts for one request.
 #[derive(Debug, Clone)]
@@ -14,12 +19,14 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// The model for metrics: a configured name, so that labels stay bounded.
     pub label: String,
-    /// The caller named `provider/model` and no configured model.
+    /// The model's name at the upstream is the caller's choice.
     pub direct: bool,
 }
 
-/// Resolves the model that a caller names: a configured one, or `provider/upstream-model`.
+/// Resolves the model that a caller names. The most exact counts: a configured name, `provider/upstream-model`, a
+/// pattern. What a caller may use is decided by the name that it asks for.
 pub fn plan(config: &Config, caller: &Caller, model: &str) -> Result<Plan, Error> {
+    let model = without_tag(config, model);
     if let Some(targets) = config.models.get(model) {
         permit(caller, model)?;
         return Ok(Plan { targets: targets.clone(), label: model.to_owned(), direct: false });
@@ -31,25 +38,67 @@ pub fn plan(config: &Config, caller: &Caller, model: &str) -> Result<Plan, Error
             .filter(|_| !upstream.is_empty())
             .map(|found| (found, upstream))
     });
-    let Some((provider, upstream)) = direct else {
+    if let Some((provider, upstream)) = direct {
+        permit(caller, model)?;
+        return Ok(Plan {
+            label: format!("{}/*", provider.name),
+            direct: true,
+            targets: vec![Target {
+                provider: Arc::clone(provider),
+                model: upstream.to_owned(),
+                context: None,
+                quirks: Arc::clone(&provider.quirks),
+            }],
+        });
+    }
+    let mut patterns = config.patterns.iter();
+    let Some(found) = patterns.find(|known| matches_pattern(&known.pattern, model)) else {
         return Err(unknown(config, caller, model));
     };
     permit(caller, model)?;
+    let passes_name = |target: &Target| target.model.contains('*');
+    let target =
+        |target: &Target| Target { model: target.model.replacen('*', model, 1), ..target.clone() };
     Ok(Plan {
-        label: format!("{}/*", provider.name),
-        direct: true,
-        targets: vec![Target {
-            provider: Arc::clone(provider),
-            model: upstream.to_owned(),
-            context: None,
-            quirks: Arc::clone(&provider.quirks),
-        }],
+        label: found.pattern.clone(),
+        direct: found.targets.iter().any(passes_name),
+        targets: found.targets.iter().map(target).collect(),
     })
 }
 
-/// The configured models that a caller may use, by name.
-pub fn models<'a>(config: &'a Config, caller: &Caller) -> Vec<&'a str> {
-    config.models.keys().map(String::as_str).filter(|model| caller.may_use(model)).collect()
+/// `NAME:latest` is `NAME` to Ollama's clients, who add the tag by themselves.
+fn without_tag<'m>(config: &Config, model: &'m str) -> &'m str {
+    let bare = model.strip_suffix(":latest").filter(|bare| config.models.contains_key(*bare));
+    bare.filter(|_| !config.models.contains_key(model)).unwrap_or(model)
+}
+
+/// The models that a caller may use: the configured ones by name, then those that the providers' lists have.
+pub fn models(config: &Config, caller: &Caller, lists: &Lists) -> Vec<ModelInfo> {
+    let configured = config.models.iter().filter(|(name, _)| caller.may_use(name));
+    let configured = configured.map(|(name, targets)| info(name, targets, lists));
+    let offered = lists.iter().flat_map(|(provider, models)| {
+        models.iter().map(move |model| {
+            let id = format!("{provider}/{}", model.id);
+            ModelInfo { id, ..model.clone() }
+        })
+    });
+    let offered =
+        offered.filter(|model| caller.may_use(&model.id) && !config.models.contains_key(&model.id));
+    configured.chain(offered).collect()
+}
+
+/// What is known of a model: the largest context of its targets, since a prompt that one has no room for goes to the
+/// next, and the output of the first. What the operator says counts before what the provider's list says.
+pub fn info(name: &str, targets: &[Target], lists: &Lists) -> ModelInfo {
+    let offered = |target: &Target| find(lists, &target.provider.name, &target.model);
+    let context = |target: &Target| target.context.or_else(|| offered(target)?.context);
+    let max_output =
+        |target: &Target| target.quirks.settings.max_output.or_else(|| offered(target)?.max_output);
+    ModelInfo {
+        id: name.to_owned(),
+        context: targets.iter().filter_map(context).max(),
+        max_output: targets.iter().find_map(max_output),
+    }
 }
 
 fn permit(caller: &Caller, model: &str) -> Result<(), Error> {
@@ -68,12 +117,12 @@ fn permit(caller: &Caller, model: &str) -> Result<(), Error> {
 }
 
 fn unknown(config: &Config, caller: &Caller, model: &str) -> Error {
-    let guess = near(config, caller, model);
-    let guess = guess.map_or_else(String::new, |name| format!("did you mean {}? ", shown(name)));
+    let meant = similar(config, caller, model)
+        .map_or_else(String::new, |name| format!("; did you mean {}?", shown(name)));
     Error::caller(Fault {
         kind: Kind::NotFound,
         message: format!(
-            "there is no model {}; {guess}GET /v1/models lists the models, and provider/model names one directly",
+            "there is no model {}{meant}; GET /v1/models lists the models, and provider/model names one directly",
             shown(model)
         ),
         code: Some("model_not_found".to_owned()),
@@ -81,16 +130,17 @@ fn unknown(config: &Config, caller: &Caller, model: &str) -> Error {
     })
 }
 
-/// The model whose name a caller may have mistyped, of those that it may use.
-fn near<'a>(config: &'a Config, caller: &Caller, model: &str) -> Option<&'a str> {
-    let typed: String = model.chars().take(100).collect();
-    let names = config.models.keys().map(String::as_str).filter(|name| caller.may_use(name));
-    let nearest = names.map(|name| (strsim::osa_distance(&typed, name), name)).min();
-    nearest.filter(|(distance, name)| *distance <= name.len() / 3).map(|(_, name)| name)
+/// The model that a misspelt name may mean, of those that the caller may use.
+fn similar<'c>(config: &'c Config, caller: &Caller, model: &str) -> Option<&'c str> {
+    let model: String = model.chars().take(LONGEST).collect::<String>().to_lowercase();
+    let names = config.models.keys().filter(|name| name.len() <= LONGEST && caller.may_use(name));
+    let distance = |name: &str| strsim::osa_distance(&model, &name.to_lowercase());
+    let nearest = names.map(|name| (distance(name), name.as_str())).min();
+    nearest.filter(|(distance, name)| *distance <= (name.len() / 3).max(1)).map(|(_, name)| name)
 }
 
 /// A model name that may be repeated in a message: short, and without control characters.
 fn shown(model: &str) -> String {
-    let short: String = model.chars().filter(|c| !c.is_control()).take(100).collect();
+    let short: String = model.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
     format!("`{short}`")
 }

@@ -327,7 +327,8 @@ impl TargetHealth {
 
     /// Forgets what is no longer configured: another credential, another address, another model.
     pub fn retain(&self, config: &Config) {
-        let targets = config.models.values().flatten().map(Key::target);
+        let patterns = config.patterns.iter().flat_map(|pattern| &pattern.targets);
+        let targets = config.models.values().flatten().chain(patterns).map(Key::target);
         let credentials = config.providers.values().map(|provider| Key::credential(provider));
         let known: std::collections::HashSet<Key> = targets.chain(credentials).collect();
         let Ok(mut cells) = self.cells.lock() else { return };

@@ -330,7 +330,8 @@ fn is_hop(headers: &HeaderMap, name: &str) -> bool {
     listed.flat_map(|names| names.split(',')).any(|hop| hop.trim().eq_ignore_ascii_case(name))
 }
 
-fn credential(provider: &Provider) -> Result<Option<(HeaderName, HeaderValue)>, Error> {
+/// The header that carries a provider's credential, if it has one.
+pub(super) fn credential(provider: &Provider) -> Result<Option<(HeaderName, HeaderValue)>, Error> {
     let Some(key) = &provider.api_key else {
         return Ok(None);
     };

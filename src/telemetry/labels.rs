@@ -116,6 +116,15 @@ pub struct KeyFetch {
     pub outcome: &'static str,
 }
 
+/// A fetch of a provider's list of models.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ListFetch {
+    /// The provider's name in the configuration.
+    pub provider: String,
+    /// `ok` or `failed`.
+    pub outcome: &'static str,
+}
+
 /// A request that reached no endpoint, or that came from a page that may not call.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RefusedRequest {

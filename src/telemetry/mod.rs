@@ -24,8 +24,8 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 use crate::config::{Config, Tls};
 pub use histogram::{Histogram, Sample};
 pub use labels::{
-    Build, ConfigDigest, Ejected, Ended, Kept, KeyFetch, LimitReached, Limited, Lost, OTHER,
-    Refused, RefusedRequest, Route, Tokens, Unlabelled, UpstreamError,
+    Build, ConfigDigest, Ejected, Ended, Kept, KeyFetch, LimitReached, Limited, ListFetch, Lost,
+    OTHER, Refused, RefusedRequest, Route, Tokens, Unlabelled, UpstreamError,
 };
 pub use refusals::{RefusalLog, RefusalReason, RefusalSource};
 
@@ -88,6 +88,8 @@ metrics! {
         "Requests that reached no endpoint, or came from a page that may not call, by reason";
     key_fetches: Family<KeyFetch, Counter> = "streamgate_key_fetches",
         "Fetches of token issuers' keys";
+    model_list_fetches: Family<ListFetch, Counter> = "streamgate_model_list_fetches",
+        "Fetches of providers' lists of models";
     build_info: Family<Build, Gauge> = "streamgate_build_info",
         "The running program; the value is 1";
     config_info: Family<ConfigDigest, Gauge> = "streamgate_config_info",

@@ -30,6 +30,8 @@ pub enum RefusalReason {
     NotFound,
     /// The path has another method.
     MethodNotAllowed,
+    /// It asked for a WebSocket.
+    WebSocket,
     /// It came from a page of an origin that `server.cors.origins` does not list.
     OriginNotAllowed,
     /// TLS, spoken to a listener without.
@@ -40,9 +42,10 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// All of them, in the order of the variants.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::NotFound,
         Self::MethodNotAllowed,
+        Self::WebSocket,
         Self::OriginNotAllowed,
         Self::TlsOnPlainPort,
         Self::PlainOnTlsPort,
@@ -53,6 +56,7 @@ impl RefusalReason {
         match self {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::WebSocket => "websocket",
             Self::OriginNotAllowed => "origin_not_allowed",
             Self::TlsOnPlainPort => "tls_on_plain_port",
             Self::PlainOnTlsPort => "plain_on_tls_port",
@@ -63,6 +67,9 @@ impl RefusalReason {
         match self {
             Self::NotFound => "request refused: there is no such path",
             Self::MethodNotAllowed => "request refused: the path has another method",
+            Self::WebSocket => {
+                "request refused: no WebSockets here; clients fall back to plain requests"
+            }
             Self::OriginNotAllowed => {
                 "pages of this origin may not read answers; add it to server.cors.origins to allow it"
             }

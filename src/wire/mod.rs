@@ -24,6 +24,7 @@ pub mod hosted_body;
 pub mod json;
 pub mod json_array;
 pub mod logprobs;
+pub mod model_list;
 pub mod ndjson;
 pub mod overflow;
 pub mod refusal;

@@ -201,7 +201,7 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
     tokens = {f"{name} {way}": rate(seen[f"chat {name} {way}"]) for name in caller for way in ("input", "output")}
     reasons = {"not_found": "not found", "method_not_allowed": "wrong method", "origin_not_allowed": "foreign origin",
                "tls_on_plain_port": "TLS", "plain_on_tls_port": "plain"}
-    refused = {reason: rate(seen[name]) for reason, name in reasons.items()}
+    refused = {reason: rate(seen[name]) for reason, name in reasons.items()} | {"websocket": zero}
     guessed = {"unknown_key": rate(seen["unknown key"]), "keys_unavailable": rate(seen["unavailable"])}
     ages = {gateway.instance: (0, time.time() - gateway.began + 2) for gateway in gateways}
     day = 86400

@@ -127,14 +127,14 @@ async fn fm68_memory_is_bounded() {
     assert!(peak - before < 100 << 20, "{} MiB more", (peak - before) >> 20);
 }
 
-/// Callers' bodies are refused as they are: nothing decodes them.
+/// Callers' bodies are decoded within bounds, and nobody's without a key.
 #[tokio::test]
-async fn fm68_compressed_requests_are_not_decoded() {
+async fn fm68_bombs_of_callers_are_not_unpacked() {
     let upstream = Upstream::new(vec![Step::Hang]).await;
     let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, "")).await;
     let bomb = bomb(r#"{"model":"oai/m","messages":[{"role":"user","content":""#);
     for (caller, _) in SPOKEN {
-        for (encoding, status) in [(Some("gzip"), 415), (None, 400)] {
+        for (encoding, status) in [(Some("gzip"), 413), (Some("zstd"), 400), (None, 400)] {
             let mut sent = gateway.post(path(caller), "").body(bomb.clone());
             if let Some(encoding) = encoding {
                 sent = sent.header("content-encoding", encoding);
@@ -143,6 +143,9 @@ async fn fm68_compressed_requests_are_not_decoded() {
             assert_eq!(answer.status(), status);
             error_message(caller, &answer.text().await.unwrap());
         }
+        let stranger = gateway.client.post(format!("{}{}", gateway.url, path(caller)));
+        let stranger = stranger.header("content-encoding", "gzip").body(bomb.clone());
+        assert_eq!(stranger.send().await.unwrap().status(), 401);
     }
     assert!(upstream.requests().await.is_empty());
 }

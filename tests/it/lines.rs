@@ -203,10 +203,22 @@ async fn questions_before_a_chat_are_answered() {
     let gateway = gateway().await;
     let get = |path: &str| gateway.client.get(format!("{}{path}", gateway.url));
     let key = format!("Bearer {KEY}");
-    let response = get("/api/version").header("authorization", &key).send().await.unwrap();
+    // Clients ask these before they have a key.
+    let response = get("/").send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
+    assert_eq!(response.text().await.unwrap(), "Ollama is running");
+    let head = gateway.client.head(&gateway.url).send().await.unwrap();
+    assert_eq!((head.status().as_u16(), head.text().await.unwrap().as_str()), (200, ""));
+    let response = get("/api/version").send().await.unwrap();
     let told = body_of(response).await;
     assert!(told["version"].as_str().unwrap().split('.').count() == 3, "{told}");
-    assert_eq!(get("/api/version").send().await.unwrap().status(), 401);
+    for path in ["/api/tags", "/api/ps"] {
+        let response = get(path).send().await.unwrap();
+        assert_eq!(response.status(), 401, "{path}");
+        assert!(body_of(response).await["error"].is_string(), "{path}");
+    }
+    let running = get("/api/ps").header("authorization", &key).send().await.unwrap();
+    assert_eq!(body_of(running).await, json!({ "models": [] }));
     for name in ["model", "name"] {
         let ask = json!({ name: "anthropic/sim" }).to_string();
         let response = gateway.post("/api/show", &ask).send().await.unwrap();

@@ -5,6 +5,8 @@ mod access;
 #[cfg(test)]
 mod adapted;
 #[cfg(test)]
+mod anonymous;
+#[cfg(test)]
 mod answers;
 #[cfg(test)]
 mod aws;
@@ -26,6 +28,8 @@ mod egress;
 mod embeddings;
 #[cfg(test)]
 mod encoders;
+#[cfg(test)]
+mod endpoints;
 #[cfg(test)]
 mod failover;
 #[cfg(test)]
@@ -55,6 +59,8 @@ mod logging;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod model_names;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod pairs;
@@ -62,6 +68,8 @@ mod pairs;
 mod passed;
 #[cfg(test)]
 mod prompts;
+#[cfg(test)]
+mod provider_lists;
 #[cfg(test)]
 mod recorded;
 #[cfg(test)]

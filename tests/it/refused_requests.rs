@@ -37,7 +37,7 @@ async fn unknown_paths_and_methods_are_recorded() {
     let (gateway, _upstream) = gateway("").await;
     let log = Log::default();
     let guard = log.capture();
-    let path = "/v1/v1/chat/completions?key=query-canary";
+    let path = "/proxy//v1/chat/completions?key=query-canary";
     let sent = gateway.post(path, "{}").header("x-request-id", "mine").send().await.unwrap();
     assert_eq!(sent.status(), 404);
     for path in ["/v1/chat/completions", "/v1/messages"] {
@@ -47,7 +47,7 @@ async fn unknown_paths_and_methods_are_recorded() {
     drop(guard);
     assert_eq!(["not_found", "method_not_allowed"].map(|it| counted(&gateway, it)), ["1", "2"]);
     let [line] = &logged(&log, "not_found")[..] else { panic!("{}", log.text()) };
-    assert_eq!(line["path"], "/v1/v1/chat/completions");
+    assert_eq!(line["path"], "/proxy//v1/chat/completions");
     assert_eq!((&line["method"], &line["request_id"]), (&"POST".into(), &"mine".into()));
     let lines = logged(&log, "method_not_allowed");
     assert_eq!(lines.len(), 2);

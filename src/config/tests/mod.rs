@@ -2,6 +2,7 @@
 
 mod accepted;
 mod egress;
+mod permitted;
 mod presets;
 mod problems;
 mod prompts;

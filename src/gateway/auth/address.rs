@@ -6,8 +6,26 @@ use std::net::{IpAddr, SocketAddr};
 use http::HeaderMap;
 use ipnet::IpNet;
 
-/// The address that a request comes from: the nearest one that is no trusted proxy's.
-pub fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The nearest address that is no trusted proxy's.
+    pub address: IpAddr,
+    /// Whether a proxy has forwarded it, trusted or not.
+    pub forwarded: bool,
+}
+
+/// What proxies add to what they forward.
+const FORWARDING: [&str; 5] =
+    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+
+/// Where a request of this peer comes from.
+pub fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Origin {
+    let forwarded = FORWARDING.iter().any(|name| headers.contains_key(*name));
+    Origin { address: nearest(peer, headers, trusted), forwarded }
+}
+
+fn nearest(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let trusts = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut nearest = peer.to_canonical();
     if !trusts(&nearest) {
@@ -61,7 +79,8 @@ mod tests {
                 headers.append("x-forwarded-for", line.parse().unwrap());
             }
             let found = origin(peer.parse().unwrap(), &headers, &trusted);
-            assert_eq!(found.to_string(), expected, "{peer} {forwarded:?}");
+            assert_eq!(found.address.to_string(), expected, "{peer} {forwarded:?}");
+            assert_eq!(found.forwarded, !forwarded.is_empty(), "{peer} {forwarded:?}");
         }
     }
 }

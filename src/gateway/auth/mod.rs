@@ -11,18 +11,19 @@ mod refusal;
 mod verified;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::header::ORIGIN;
+use http::{HeaderMap, HeaderValue};
+use ipnet::IpNet;
 use subtle::ConstantTimeEq;
 
 use super::limit::{Gate, Gates};
 use super::unix_seconds;
-use crate::config::{self, Config};
+use crate::config::{self, Config, matches_pattern};
 use crate::error::Error;
 use crate::telemetry::{Metrics, OTHER, Refused};
-pub use address::origin;
+pub use address::{Origin, origin};
 use attempts::Attempts;
 use jwks::KeySet;
 use jwt::{Identity, Issuer, Issuers};
@@ -50,11 +51,44 @@ impl Caller {
     }
 }
 
+/// Callers without a credential.
+#[derive(Debug)]
+struct Anonymous {
+    caller: Arc<Caller>,
+    from: Vec<IpNet>,
+    /// The origins whose pages may call.
+    origins: Vec<HeaderValue>,
+}
+
+impl Anonymous {
+    fn new(config: &Config, gates: &Gates) -> Option<Self> {
+        let setting = config.auth.anonymous.as_ref()?;
+        let name: Arc<str> = config::Anonymous::NAME.into();
+        let caller = Arc::new(Caller {
+            label: Arc::clone(&name),
+            models: setting.models.clone().into(),
+            gate: gates.of(&name, setting.limits),
+            name,
+        });
+        let origins = config.server.cors_origins.clone();
+        Some(Self { caller, from: setting.from.clone(), origins })
+    }
+
+    /// Whether a request may come without a credential: not what a proxy forwards, which comes from wherever its own
+    /// callers are, and not what a page of somebody else makes a browser on an allowed address send.
+    fn admits(&self, headers: &HeaderMap, from: &Origin) -> bool {
+        let page = headers.get(ORIGIN).is_none_or(|origin| self.origins.contains(origin));
+        let mut networks = self.from.iter();
+        page && !from.forwarded && networks.any(|network| network.contains(&from.address))
+    }
+}
+
 /// Everybody who may call.
 #[derive(Debug)]
 pub struct Callers {
     /// By the SHA-256 of their key.
     keys: HashMap<[u8; 32], Arc<Caller>>,
+    anonymous: Option<Anonymous>,
     issuers: Issuers,
     verified: Verified,
     attempts: Arc<Attempts>,
@@ -83,6 +117,7 @@ impl Callers {
         };
         let attempts = before.map(|before| Arc::clone(&before.attempts));
         Self {
+            anonymous: Anonymous::new(config, gates),
             keys: auth.keys.iter().map(|key| (key.digest, caller(key))).collect(),
             issuers: auth.issuers.iter().map(issuer).collect(),
             verified: Verified::default(),
@@ -103,15 +138,20 @@ impl Callers {
     pub async fn identify(
         &self,
         headers: &HeaderMap,
-        from: IpAddr,
+        from: Origin,
         metrics: &Metrics,
     ) -> Result<Arc<Caller>, Error> {
         let refusal = match self.caller(headers).await {
             Ok(caller) => return Ok(caller),
             Err(refusal) => refusal,
         };
+        let anonymous = self.anonymous.as_ref().filter(|_| refusal == Refusal::Missing);
+        if let Some(anonymous) = anonymous.filter(|anonymous| anonymous.admits(headers, &from)) {
+            return Ok(Arc::clone(&anonymous.caller));
+        }
         metrics.refused.get_or_create(&Refused { reason: refusal.reason() }).inc();
-        let wait = if refusal.is_attempt() { self.attempts.failed(from).err() } else { None };
+        let wait =
+            if refusal.is_attempt() { self.attempts.failed(from.address).err() } else { None };
         Err(wait.map_or_else(|| refusal.error(), refusal::too_many))
     }
 
@@ -166,45 +206,4 @@ fn credential(headers: &HeaderMap) -> Result<&str, Refusal> {
         .find_map(text)
         .filter(|key| !key.is_empty())
         .ok_or(Refusal::Missing)
-}
-
-/// Whether `name` matches a pattern in which each `*` stands for any run of characters.
-fn matches_pattern(pattern: &str, name: &str) -> bool {
-    let mut pieces = pattern.split('*');
-    let Some(mut rest) = name.strip_prefix(pieces.next().unwrap_or_default()) else {
-        return false;
-    };
-    let Some(last) = pieces.next_back() else {
-        return rest.is_empty();
-    };
-    for piece in pieces {
-        let Some((_, tail)) = rest.split_once(piece) else {
-            return false;
-        };
-        rest = tail;
-    }
-    rest.ends_with(last)
-}
-
-#[cfg(test)]
-mod patterns {
-    use super::matches_pattern;
-
-    #[test]
-    fn patterns() {
-        for (pattern, name, expected) in [
-            ("*", "anything", true),
-            ("fast", "fast", true),
-            ("fast", "faster", false),
-            ("local/*", "local/n100", true),
-            ("local/*", "other/n100", false),
-            ("*/small", "local/small", true),
-            ("a*b*c", "a-b-b-c", true),
-            ("a*b*c", "a-c-b", false),
-            ("a*a", "a", false),
-            ("", "x", false),
-        ] {
-            assert_eq!(matches_pattern(pattern, name), expected, "{pattern} {name}");
-        }
-    }
 }

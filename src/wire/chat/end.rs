@@ -78,10 +78,14 @@ pub enum Kind {
     Authentication,
     /// A good credential that may not do this.
     Permission,
-    /// No such model, path or resource.
+    /// No such model or resource.
     NotFound,
+    /// The gateway serves no such path.
+    Path,
     /// The path exists, the method does not.
     Method,
+    /// The path takes requests, and no connection for a protocol other than HTTP.
+    Upgrade,
     /// The request is too large.
     TooLarge,
     /// The body is of a type that is not understood.

@@ -10,6 +10,7 @@ use super::adapt::settings::Settings;
 use super::chat::{Delta, End, Fault, HostedTool, Kind, Rendered, Request, ToolForms};
 use super::embeddings::EmbedRequest;
 use super::framing::{Frame, Framing};
+use super::model_list::ModelInfo;
 use super::reset;
 
 mod anthropic;
@@ -65,6 +66,11 @@ fn segment(name: &str) -> String {
         }
     }
     out
+}
+
+/// Whether a path is another one, or continues it with a further segment.
+pub fn is_at_or_below(path: &str, other: &str) -> bool {
+    path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Refuses a name that would not be a segment of a path, but a step within it.
@@ -148,6 +154,14 @@ pub trait Dialect: Sync {
         } else {
             Framing::Sse
         }
+    }
+    /// The path below the base URL that lists the provider's models, and the query; `None`: there is no list.
+    fn list_path(&self, _quirks: &Quirks) -> Option<&'static str> {
+        None
+    }
+    /// Reads that list.
+    fn read_list(&self, _body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+        Ok(Vec::new())
     }
     /// A state machine that reads an answer to a request of this form.
     fn decoder(&self, form: &'static str) -> Box<dyn Decode>;
@@ -245,8 +259,32 @@ pub trait CallerDialect: Sync {
     fn models_path(&self) -> &'static str {
         "/v1/models"
     }
-    /// The JSON body of a list of models.
-    fn models(&self, models: &[&str]) -> String;
+    /// What precedes a model's name in the path that shows this one model; `None`: there is no such path.
+    fn model_prefix(&self) -> Option<&'static str> {
+        Some("/v1/models/")
+    }
+    /// What every path begins with that no other vendor has.
+    fn root(&self) -> Option<&'static str> {
+        None
+    }
+    /// The JSON body of a list of models, or of the page of it that the query asks for.
+    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault>;
+    /// The JSON body of one model.
+    fn model(&self, model: &ModelInfo) -> String;
+    /// APIs of the vendor that are not served: what their paths begin with, up to the end of a segment, and what
+    /// they are called.
+    fn unserved(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+    /// Whether a path is one of the vendor's, served or not.
+    fn has_path(&self, path: &str) -> bool {
+        let below = |prefix: Option<&str>| prefix.is_some_and(|prefix| path.starts_with(prefix));
+        self.endpoints().iter().any(|endpoint| path.starts_with(endpoint.prefix()))
+            || path == self.models_path()
+            || below(self.model_prefix())
+            || below(self.root())
+            || self.unserved().iter().any(|(api, _)| is_at_or_below(path, api))
+    }
     /// What else callers ask the gateway itself.
     fn questions(&self) -> &'static [Question] {
         &[]
@@ -255,8 +293,8 @@ pub trait CallerDialect: Sync {
     fn asks_about(&self, _question: &Question, _body: &str) -> Result<Option<String>, Fault> {
         Ok(None)
     }
-    /// The JSON body of the answer.
-    fn reply(&self, _question: &Question) -> String {
+    /// The body of the answer; the model is the one that the question is about.
+    fn reply(&self, _question: &Question, _model: Option<&ModelInfo>) -> String {
         String::new()
     }
 }
@@ -268,6 +306,17 @@ pub struct Question {
     pub path: &'static str,
     /// Whether it is posted, with a body.
     pub posted: bool,
+    /// Whether only callers with a key are answered.
+    pub needs_key: bool,
+    /// Of the answer.
+    pub media_type: &'static str,
+}
+
+impl Question {
+    /// One that is asked with GET and a key, and answered in JSON.
+    const fn get(path: &'static str) -> Self {
+        Self { path, posted: false, needs_key: true, media_type: "application/json" }
+    }
 }
 
 /// What callers post to.

@@ -55,7 +55,7 @@ impl Gateway {
         let shutdown = Shutdown::default();
         let app = Arc::new(App::new(config, &shutdown).unwrap());
         let keeping = Arc::clone(&app);
-        super::spawn(async move { keeping.keep_keys().await });
+        super::spawn(async move { keeping.keep_fresh().await });
         let (terms, drain) = (Arc::clone(&app), Arc::clone(&app));
         let done = super::spawn(server::serve(
             listener,

@@ -15,8 +15,9 @@ pub(super) fn status(kind: Kind) -> u16 {
     match kind {
         Kind::Authentication => 401,
         Kind::Permission => 403,
-        Kind::NotFound => 404,
+        Kind::NotFound | Kind::Path => 404,
         Kind::Method => 405,
+        Kind::Upgrade => 426,
         Kind::TooLarge => 413,
         Kind::MediaType => 415,
         Kind::Context | Kind::Invalid | Kind::ContentPolicy => 400,
@@ -34,9 +35,10 @@ fn type_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Authentication => "authentication_error",
         Kind::Permission => "permission_error",
-        Kind::NotFound => "not_found_error",
+        Kind::NotFound | Kind::Path => "not_found_error",
         Kind::TooLarge => "request_too_large",
         Kind::Method
+        | Kind::Upgrade
         | Kind::MediaType
         | Kind::Context
         | Kind::TooSlow

@@ -12,7 +12,7 @@ use super::{
 use crate::wire::chat::{Fault, HostedTool, Kind, Rendered, Request};
 use crate::wire::count as counting;
 use crate::wire::framing::Framing;
-use crate::wire::json::quoted;
+use crate::wire::model_list::ModelInfo;
 use crate::wire::reset;
 
 mod answer;
@@ -30,6 +30,7 @@ mod foreign;
 mod hosted;
 mod hosted_tools;
 mod ids;
+mod list;
 mod prompt;
 mod read;
 mod read_block;
@@ -41,6 +42,14 @@ mod write_turns;
 
 #[cfg(test)]
 mod tests;
+
+/// What is not served of the vendor's API: docs.claude.com/en/api.
+const UNSERVED: [(&str, &str); 4] = [
+    ("/v1/messages/batches", "message batches"),
+    ("/v1/messages", "stored messages"),
+    ("/v1/complete", "text completions"),
+    ("/v1/organizations", "administration"),
+];
 
 /// The dialect.
 #[derive(Debug)]
@@ -151,6 +160,14 @@ impl Dialect for Anthropic {
         }
     }
 
+    fn list_path(&self, quirks: &Quirks) -> Option<&'static str> {
+        Some(list::PATH).filter(|_| quirks.hosting.is_none())
+    }
+
+    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+        list::read(body)
+    }
+
     fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
         match form {
             count::COUNT => Box::new(counting::Decoder(count::read)),
@@ -252,17 +269,15 @@ impl CallerDialect for Anthropic {
         reset::rfc3339(unix_ms.saturating_add(wait_ms))
     }
 
-    fn models(&self, models: &[&str]) -> String {
-        let entry = |model: &&str| {
-            let name = quoted(model);
-            format!(
-                r#"{{"type":"model","id":{name},"display_name":{name},"created_at":"1970-01-01T00:00:00Z"}}"#
-            )
-        };
-        let data = models.iter().map(entry).collect::<Vec<_>>().join(",");
-        let id =
-            |model: Option<&&str>| model.map_or_else(|| "null".to_owned(), |name| quoted(name));
-        let (first, last) = (id(models.first()), id(models.last()));
-        format!(r#"{{"data":[{data}],"has_more":false,"first_id":{first},"last_id":{last}}}"#)
+    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
+        list::list(models, query)
+    }
+
+    fn model(&self, model: &ModelInfo) -> String {
+        list::model(model)
+    }
+
+    fn unserved(&self) -> &'static [(&'static str, &'static str)] {
+        &UNSERVED
     }
 }

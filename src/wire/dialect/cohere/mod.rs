@@ -4,14 +4,14 @@
 //! that its upstream did not close.
 
 use bytes::Bytes;
-use serde_json::json;
 
 use super::{
     Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
-    Target,
+    Quirks, Target,
 };
 use crate::wire::chat::{Fault, Kind, Rendered, Request};
 use crate::wire::embeddings::{self as embedding, EmbedRequest};
+use crate::wire::model_list::ModelInfo;
 
 mod answer;
 mod collect;
@@ -21,11 +21,26 @@ mod encode;
 mod error;
 mod event;
 mod finish;
+mod list;
 mod prompt;
 mod read;
 mod request;
 mod turns;
 mod write;
+
+/// What is not served of the vendor's API: docs.cohere.com/reference.
+const UNSERVED: [(&str, &str); 10] = [
+    ("/v2/embed", "embed"),
+    ("/v2/rerank", "rerank"),
+    ("/v1/chat", "chat of the first version"),
+    ("/v1/embed", "embed"),
+    ("/v1/embed-jobs", "embed jobs"),
+    ("/v1/datasets", "datasets"),
+    ("/v1/classify", "classify"),
+    ("/v1/tokenize", "tokenize"),
+    ("/v1/detokenize", "detokenize"),
+    ("/v1/connectors", "connectors"),
+];
 
 /// The dialect.
 #[derive(Debug)]
@@ -87,6 +102,14 @@ impl Dialect for Cohere {
 
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
         write::request(request, target)
+    }
+
+    fn list_path(&self, _quirks: &Quirks) -> Option<&'static str> {
+        Some(list::PATH)
+    }
+
+    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+        list::read(body)
     }
 
     fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
@@ -175,17 +198,19 @@ impl CallerDialect for Cohere {
         Bytes::from_static(b": ping\n")
     }
 
-    fn models(&self, models: &[&str]) -> String {
-        let entry = |name: &&str| {
-            json!({
-                "name": name,
-                "endpoints": ["chat"],
-                "default_endpoints": [],
-                "features": [],
-                "finetuned": false,
-                "is_deprecated": false,
-            })
-        };
-        json!({ "models": models.iter().map(entry).collect::<Vec<_>>() }).to_string()
+    fn root(&self) -> Option<&'static str> {
+        Some("/v2/")
+    }
+
+    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
+        list::list(models, query)
+    }
+
+    fn model(&self, model: &ModelInfo) -> String {
+        list::model(model).to_string()
+    }
+
+    fn unserved(&self) -> &'static [(&'static str, &'static str)] {
+        &UNSERVED
     }
 }

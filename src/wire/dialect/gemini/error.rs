@@ -18,8 +18,9 @@ pub(super) fn status(kind: Kind) -> u16 {
         Kind::Authentication => 401,
         Kind::Billing => 402,
         Kind::Permission => 403,
-        Kind::NotFound => 404,
+        Kind::NotFound | Kind::Path => 404,
         Kind::Method => 405,
+        Kind::Upgrade => 426,
         Kind::TooSlow => 408,
         Kind::TooLarge => 413,
         Kind::MediaType => 415,
@@ -37,8 +38,8 @@ fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::Authentication => "UNAUTHENTICATED",
         Kind::Permission => "PERMISSION_DENIED",
-        Kind::NotFound => "NOT_FOUND",
-        Kind::Method => "UNIMPLEMENTED",
+        Kind::NotFound | Kind::Path => "NOT_FOUND",
+        Kind::Method | Kind::Upgrade => "UNIMPLEMENTED",
         Kind::Billing => "FAILED_PRECONDITION",
         Kind::TooLarge | Kind::MediaType | Kind::Context | Kind::Invalid | Kind::ContentPolicy => {
             "INVALID_ARGUMENT"

@@ -14,7 +14,7 @@ use crate::wire::chat::{Fault, HostedTool, Kind, Rendered, Request};
 use crate::wire::count as counting;
 use crate::wire::embeddings::{self as embedding, EmbedRequest};
 use crate::wire::framing::Framing;
-use crate::wire::json::quoted;
+use crate::wire::model_list::ModelInfo;
 
 mod answer;
 mod calls;
@@ -29,6 +29,7 @@ mod encode;
 mod error;
 mod finish;
 mod hosted_tools;
+mod list;
 mod partial;
 mod path;
 mod prompt;
@@ -42,6 +43,19 @@ mod write_turns;
 
 #[cfg(test)]
 mod tests;
+
+/// What is not served of the vendor's API: ai.google.dev/api.
+const UNSERVED: [(&str, &str); 9] = [
+    ("/v1beta/files", "files"),
+    ("/upload/v1beta/files", "files"),
+    ("/v1beta/cachedContents", "context caching"),
+    ("/v1beta/batches", "batches"),
+    ("/v1beta/tunedModels", "tuned models"),
+    ("/v1beta/corpora", "corpora"),
+    ("/v1beta/fileSearchStores", "file search stores"),
+    ("/v1beta/interactions", "interactions"),
+    ("/ws", "live"),
+];
 
 /// The dialect.
 #[derive(Debug)]
@@ -114,6 +128,14 @@ impl Dialect for Gemini {
     fn framing(&self, content_type: &str) -> Framing {
         // What some gateways send although events were asked for; a single object is read as well.
         if content_type.starts_with("application/json") { Framing::JsonArray } else { Framing::Sse }
+    }
+
+    fn list_path(&self, _quirks: &Quirks) -> Option<&'static str> {
+        Some(list::PATH)
+    }
+
+    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+        list::read(body)
     }
 
     fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
@@ -234,14 +256,23 @@ impl CallerDialect for Gemini {
         "/v1beta/models"
     }
 
-    fn models(&self, models: &[&str]) -> String {
-        let entry = |model: &&str| {
-            let (name, display) = (quoted(&format!("models/{model}")), quoted(model));
-            format!(
-                r#"{{"name":{name},"version":"1","displayName":{display},"supportedGenerationMethods":["generateContent","countTokens"]}}"#
-            )
-        };
-        let models = models.iter().map(entry).collect::<Vec<_>>().join(",");
-        format!(r#"{{"models":[{models}]}}"#)
+    fn model_prefix(&self) -> Option<&'static str> {
+        Some("/v1beta/models/")
+    }
+
+    fn root(&self) -> Option<&'static str> {
+        Some("/v1beta/")
+    }
+
+    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
+        list::list(models, query)
+    }
+
+    fn model(&self, model: &ModelInfo) -> String {
+        list::model(model).to_string()
+    }
+
+    fn unserved(&self) -> &'static [(&'static str, &'static str)] {
+        &UNSERVED
     }
 }

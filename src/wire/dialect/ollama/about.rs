@@ -1,5 +1,5 @@
-//! What clients ask before they chat: the version of the server, and what a model is. The gateway
-//! answers for itself; of a model it knows no more than that it may be asked.
+//! What clients ask before they chat: whether the server runs, its version, what is loaded, and what a model is.
+//! The gateway answers for itself; of a model it knows its name and, maybe, its context window.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -7,15 +7,29 @@ use serde_json::{Value, json};
 use crate::wire::body::{parse, refuse};
 use crate::wire::chat::Fault;
 use crate::wire::dialect::Question;
+use crate::wire::model_list::ModelInfo;
 
 /// The version of this API that is spoken; clients switch parts of theirs off for older ones.
 const SPOKEN: &str = "0.12.0";
 
+const ROOT: &str = "/";
 const VERSION: &str = "/api/version";
+const RUNNING: &str = "/api/ps";
+const SHOW: &str = "/api/show";
 
 /// The questions.
-pub(super) const QUESTIONS: [Question; 2] =
-    [Question { path: VERSION, posted: false }, Question { path: "/api/show", posted: true }];
+pub(super) const QUESTIONS: [Question; 4] = [
+    // What the vendor's own client, and many others, look for before anything else.
+    Question {
+        path: ROOT,
+        posted: false,
+        needs_key: false,
+        media_type: "text/plain; charset=utf-8",
+    },
+    Question { needs_key: false, ..Question::get(VERSION) },
+    Question::get(RUNNING),
+    Question { posted: true, ..Question::get(SHOW) },
+];
 
 #[derive(Deserialize)]
 struct Show {
@@ -26,7 +40,7 @@ struct Show {
 
 /// The model that a question is about, if it is about one.
 pub(super) fn model(path: &str, body: &str) -> Result<Option<String>, Fault> {
-    if path == VERSION {
+    if path != SHOW {
         return Ok(None);
     }
     let Show { model, name } = parse("", body)?;
@@ -35,9 +49,19 @@ pub(super) fn model(path: &str, body: &str) -> Result<Option<String>, Fault> {
 }
 
 /// The answer.
-pub(super) fn answer(path: &str) -> String {
-    if path == VERSION {
-        return json!({ "version": SPOKEN }).to_string();
+pub(super) fn answer(path: &str, model: Option<&ModelInfo>) -> String {
+    match path {
+        ROOT => return "Ollama is running".to_owned(),
+        VERSION => return json!({ "version": SPOKEN }).to_string(),
+        // Nothing is held in memory here, and nothing has to be loaded.
+        RUNNING => return json!({ "models": [] }).to_string(),
+        _ => {}
+    }
+    let mut about = json!({ "general.architecture": "unknown" });
+    let context = model.and_then(|model| model.context);
+    if let (Value::Object(about), Some(context)) = (&mut about, context) {
+        // Clients read it below the name of the architecture.
+        about.insert("unknown.context_length".to_owned(), context.into());
     }
     json!({
         "license": "",
@@ -45,7 +69,7 @@ pub(super) fn answer(path: &str) -> String {
         "parameters": "",
         "template": "",
         "details": details(),
-        "model_info": { "general.architecture": "unknown" },
+        "model_info": about,
         // What can be carried to the model, and whether it can do it is for the model to say. Not
         // `thinking`, which clients ask for unasked where it is listed.
         "capabilities": ["completion", "tools", "vision"],

@@ -1,20 +1,26 @@
-//! The list of models, in the shape of `/api/tags`.
+//! The list of models, in the shape of `/api/tags`: towards callers, and as upstreams give it.
 
+use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::about::details;
+use crate::wire::chat::Fault;
+use crate::wire::model_list::{ModelInfo, entries};
+
+/// The path of the list.
+pub(super) const PATH: &str = "/api/tags";
 
 /// The list. What only a server that keeps the models' files could know is empty, but for the digest:
 /// clients show its first twelve digits and tell models apart by it.
-pub(super) fn models(models: &[&str]) -> String {
-    let entry = |name: &&str| {
+pub(super) fn list(models: &[ModelInfo]) -> String {
+    let entry = |model: &ModelInfo| {
         json!({
-            "name": name,
-            "model": name,
+            "name": model.id,
+            "model": model.id,
             "modified_at": "1970-01-01T00:00:00Z",
             "size": 0,
-            "digest": digest(name),
+            "digest": digest(&model.id),
             "details": details(),
         })
     };
@@ -29,4 +35,14 @@ fn digest(name: &str) -> String {
         write!(digits, "{byte:02x}").unwrap_or_default();
     }
     digits
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    name: String,
+}
+
+/// Reads an upstream's list, which has no context windows.
+pub(super) fn read(body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+    entries(body, "models", |entry: Entry| ModelInfo::named(entry.name))
 }

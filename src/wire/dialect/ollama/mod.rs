@@ -8,12 +8,13 @@ use bytes::Bytes;
 
 use super::{
     Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
-    Question, Target,
+    Question, Quirks, Target,
 };
 use crate::wire::chat::{Fault, Kind, Rendered, Request};
 use crate::wire::embeddings::{self as embedding, EmbedRequest};
 use crate::wire::error_body;
 use crate::wire::framing::Framing;
+use crate::wire::model_list::ModelInfo;
 
 mod about;
 mod calls;
@@ -36,6 +37,19 @@ const GENERATE: &str = "generate";
 
 /// The media type of its streams.
 const MEDIA_TYPE: &str = "application/x-ndjson";
+
+/// What is not served of the vendor's API: github.com/ollama/ollama, docs/api.md. The gateway keeps no models.
+const UNSERVED: [(&str, &str); 9] = [
+    ("/api/pull", "pull"),
+    ("/api/push", "push"),
+    ("/api/create", "create"),
+    ("/api/copy", "copy"),
+    ("/api/delete", "delete"),
+    ("/api/blobs", "blobs"),
+    ("/api/embeddings", "embeddings"),
+    ("/api/me", "account"),
+    ("/api/signout", "account"),
+];
 
 /// The dialect.
 #[derive(Debug)]
@@ -112,6 +126,14 @@ impl Dialect for Ollama {
     /// A whole answer, which a request to load a model gets, is a stream of one line.
     fn framing(&self, _content_type: &str) -> Framing {
         Framing::Ndjson
+    }
+
+    fn list_path(&self, _quirks: &Quirks) -> Option<&'static str> {
+        Some(list::PATH)
+    }
+
+    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+        list::read(body)
     }
 
     fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
@@ -204,11 +226,28 @@ impl CallerDialect for Ollama {
     }
 
     fn models_path(&self) -> &'static str {
-        "/api/tags"
+        list::PATH
     }
 
-    fn models(&self, models: &[&str]) -> String {
-        list::models(models)
+    fn model_prefix(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn root(&self) -> Option<&'static str> {
+        Some("/api/")
+    }
+
+    fn models(&self, models: &[ModelInfo], _query: &str) -> Result<String, Fault> {
+        Ok(list::list(models))
+    }
+
+    /// There is no path that shows one.
+    fn model(&self, model: &ModelInfo) -> String {
+        list::list(std::slice::from_ref(model))
+    }
+
+    fn unserved(&self) -> &'static [(&'static str, &'static str)] {
+        &UNSERVED
     }
 
     fn questions(&self) -> &'static [Question] {
@@ -219,7 +258,7 @@ impl CallerDialect for Ollama {
         about::model(question.path, body)
     }
 
-    fn reply(&self, question: &Question) -> String {
-        about::answer(question.path)
+    fn reply(&self, question: &Question, model: Option<&ModelInfo>) -> String {
+        about::answer(question.path, model)
     }
 }

@@ -11,8 +11,9 @@ pub(super) fn status(kind: Kind) -> u16 {
         Kind::Invalid | Kind::Context | Kind::ContentPolicy => 400,
         Kind::Authentication => 401,
         Kind::Permission => 403,
-        Kind::NotFound => 404,
+        Kind::NotFound | Kind::Path => 404,
         Kind::Method => 405,
+        Kind::Upgrade => 426,
         Kind::TooLarge => 413,
         Kind::MediaType => 415,
         Kind::Billing | Kind::RateLimited => 429,
@@ -32,9 +33,13 @@ pub(super) fn body(fault: &Fault) -> String {
         Kind::TooLarge => ("invalid_request_error", Some("request_too_large")),
         Kind::Context => ("invalid_request_error", Some("context_length_exceeded")),
         Kind::ContentPolicy => ("invalid_request_error", Some("content_policy_violation")),
-        Kind::Permission | Kind::Method | Kind::MediaType | Kind::TooSlow | Kind::Invalid => {
-            ("invalid_request_error", None)
-        }
+        Kind::Permission
+        | Kind::Path
+        | Kind::Method
+        | Kind::Upgrade
+        | Kind::MediaType
+        | Kind::TooSlow
+        | Kind::Invalid => ("invalid_request_error", None),
         Kind::Billing => ("insufficient_quota", Some("insufficient_quota")),
         Kind::RateLimited => ("rate_limit_error", Some("rate_limit_exceeded")),
         Kind::Overloaded => ("server_error", Some("overloaded")),

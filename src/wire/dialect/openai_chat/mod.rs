@@ -6,11 +6,12 @@ use bytes::Bytes;
 
 use super::{
     Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
-    Target,
+    Quirks, Target,
 };
 use crate::wire::chat::{Fault, HostedTool, Kind, Rendered, Request};
 use crate::wire::embeddings::{self as embedding, EmbedRequest};
 use crate::wire::error_body;
+use crate::wire::model_list::{self, ModelInfo};
 
 mod answer;
 mod calls;
@@ -34,6 +35,34 @@ mod system_first;
 mod tests;
 mod turns;
 mod write;
+
+/// What is not served of the vendor's API: platform.openai.com/docs/api-reference; `rerank` is vLLM's and Jina's.
+const UNSERVED: [(&str, &str); 23] = [
+    ("/v1/audio", "audio"),
+    ("/v1/images", "images"),
+    ("/v1/videos", "videos"),
+    ("/v1/moderations", "moderations"),
+    ("/v1/files", "files"),
+    ("/v1/uploads", "uploads"),
+    ("/v1/batches", "batches"),
+    ("/v1/fine_tuning", "fine-tuning"),
+    ("/v1/fine-tunes", "fine-tuning"),
+    ("/v1/vector_stores", "vector stores"),
+    ("/v1/assistants", "assistants"),
+    ("/v1/threads", "assistants"),
+    ("/v1/realtime", "realtime"),
+    ("/v1/evals", "evals"),
+    ("/v1/containers", "containers"),
+    ("/v1/skills", "skills"),
+    ("/v1/chatkit", "ChatKit"),
+    ("/v1/organization", "administration"),
+    ("/v1/edits", "edits"),
+    ("/v1/rerank", "rerank"),
+    ("/v1/score", "score"),
+    ("/rerank", "rerank"),
+    // Stored completions.
+    ("/v1/chat/completions", "stored completions"),
+];
 
 /// The dialect.
 #[derive(Debug)]
@@ -99,6 +128,14 @@ impl Dialect for OpenAiChat {
 
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
         write::request(request, target)
+    }
+
+    fn list_path(&self, _quirks: &Quirks) -> Option<&'static str> {
+        Some("/models")
+    }
+
+    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+        model_list::read_openai(body)
     }
 
     fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
@@ -190,13 +227,15 @@ impl CallerDialect for OpenAiChat {
         Bytes::from_static(b": ping\n")
     }
 
-    fn models(&self, models: &[&str]) -> String {
-        let data: Vec<serde_json::Value> = models
-            .iter()
-            .map(|id| {
-                serde_json::json!({"id": id, "object": "model", "created": 0, "owned_by": "streamgate"})
-            })
-            .collect();
-        serde_json::json!({"object": "list", "data": data}).to_string()
+    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
+        Ok(model_list::openai_list(models, query))
+    }
+
+    fn model(&self, model: &ModelInfo) -> String {
+        model_list::openai_model(model).to_string()
+    }
+
+    fn unserved(&self) -> &'static [(&'static str, &'static str)] {
+        &UNSERVED
     }
 }

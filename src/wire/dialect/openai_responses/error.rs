@@ -13,8 +13,9 @@ pub(super) fn status(kind: Kind) -> u16 {
         Kind::Invalid | Kind::Context | Kind::ContentPolicy => 400,
         Kind::Authentication => 401,
         Kind::Permission => 403,
-        Kind::NotFound => 404,
+        Kind::NotFound | Kind::Path => 404,
         Kind::Method => 405,
+        Kind::Upgrade => 426,
         Kind::TooSlow => 408,
         Kind::TooLarge => 413,
         Kind::MediaType => 415,
@@ -73,9 +74,13 @@ fn words(fault: &Fault) -> (&'static str, Option<&str>) {
         Kind::TooLarge => (INVALID, Some("request_too_large")),
         Kind::Context => (INVALID, Some("context_length_exceeded")),
         Kind::ContentPolicy => (INVALID, Some("content_policy_violation")),
-        Kind::Permission | Kind::Method | Kind::MediaType | Kind::TooSlow | Kind::Invalid => {
-            (INVALID, None)
-        }
+        Kind::Permission
+        | Kind::Path
+        | Kind::Method
+        | Kind::Upgrade
+        | Kind::MediaType
+        | Kind::TooSlow
+        | Kind::Invalid => (INVALID, None),
         Kind::Billing => ("insufficient_quota", Some("insufficient_quota")),
         Kind::RateLimited => ("rate_limit_error", Some("rate_limit_exceeded")),
         Kind::Overloaded => ("server_error", Some("overloaded")),

@@ -12,6 +12,7 @@ use super::{
 use crate::wire::chat::{Fault, HostedTool, Kind, Rendered, Request};
 use crate::wire::count as counting;
 use crate::wire::error_body;
+use crate::wire::model_list::{self, ModelInfo};
 
 mod call;
 mod client_tools;
@@ -42,6 +43,10 @@ mod tests;
 mod verbatim;
 mod write;
 mod write_input;
+
+/// What is not served of the vendor's API. Nothing is stored here that could be asked for later.
+const UNSERVED: [(&str, &str); 2] =
+    [("/v1/responses", "stored responses"), ("/v1/conversations", "conversations")];
 
 /// The dialect.
 #[derive(Debug)]
@@ -101,6 +106,14 @@ impl Dialect for OpenAiResponses {
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
         let body = write::request(request, target)?;
         if target.form == count::COUNT { count::write(&body) } else { Ok(body) }
+    }
+
+    fn list_path(&self, _quirks: &Quirks) -> Option<&'static str> {
+        Some("/models")
+    }
+
+    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+        model_list::read_openai(body)
     }
 
     fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
@@ -193,9 +206,15 @@ impl CallerDialect for OpenAiResponses {
         Bytes::from_static(b": ping\n")
     }
 
-    fn models(&self, models: &[&str]) -> String {
-        let entry = |id: &&str| serde_json::json!({"id": id, "object": "model", "created": 0, "owned_by": "streamgate"});
-        let data: Vec<serde_json::Value> = models.iter().map(entry).collect();
-        serde_json::json!({"object": "list", "data": data}).to_string()
+    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
+        Ok(model_list::openai_list(models, query))
+    }
+
+    fn model(&self, model: &ModelInfo) -> String {
+        model_list::openai_model(model).to_string()
+    }
+
+    fn unserved(&self) -> &'static [(&'static str, &'static str)] {
+        &UNSERVED
     }
 }

@@ -9,6 +9,7 @@ use crate::wire::chat::{Delta, End, Fault, Kind, Stop, Usage};
 use crate::wire::dialect::anthropic::Anthropic;
 use crate::wire::dialect::{CHAT, CallerDialect, Decode, Dialect, Mode};
 use crate::wire::framing::Frame;
+use crate::wire::model_list::ModelInfo;
 
 fn frame(payload: &str) -> Frame {
     Frame { event: None, data: Bytes::copy_from_slice(payload.as_bytes()) }
@@ -241,9 +242,13 @@ fn errors_and_models_are_written() {
     let error = json!({ "type": "invalid_request_error", "message": "messages[0]: is \"odd\"" });
     assert_eq!(body, json!({ "type": "error", "error": error, "request_id": "req_1" }));
     assert_eq!(Anthropic.status(Kind::Overloaded), 529);
-    let models: Value = serde_json::from_str(&Anthropic.models(&["a", "b"])).unwrap();
+    let list = |models: &[&str], query: &str| -> Value {
+        let models: Vec<_> = models.iter().map(|name| ModelInfo::named(*name)).collect();
+        serde_json::from_str(&Anthropic.models(&models, query).unwrap()).unwrap()
+    };
+    let models = list(&["a", "b"], "");
     assert_eq!((&models["first_id"], &models["data"][1]["id"]), (&json!("a"), &json!("b")));
-    let none: Value = serde_json::from_str(&Anthropic.models(&[])).unwrap();
+    let none = list(&[], "");
     assert_eq!(none["first_id"], Value::Null);
 }
 

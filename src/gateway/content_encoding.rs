@@ -1,0 +1,175 @@
+//! Content encodings of request bodies: one layer, decoded within a bound of size and a bound of ratio. Never decodes
+//! more than these bounds allow, whatever a body says of itself. Pure.
+
+use std::io::Read;
+
+use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
+use ruzstd::decoding::StreamingDecoder;
+
+use crate::wire::chat::{Fault, Kind};
+
+/// The encodings that are decoded, as `accept-encoding` lists them.
+pub(super) const ACCEPTED: &str = "gzip, deflate, br, zstd, identity";
+
+/// The code of the error for any other, by which its response gets `accept-encoding` (RFC 9110, section 15.5.16).
+pub(super) const UNSUPPORTED: &str = "unsupported_content_encoding";
+
+/// How many times larger than it came a body may become. Repetitive prose reaches 20; zeros reach 1000.
+const RATIO: usize = 200;
+/// What any body may become, however small it came.
+const ALWAYS: usize = 1 << 20;
+/// The largest window of a zstd frame (RFC 9659).
+const WINDOW: u64 = 8 << 20;
+/// How much is decoded between two looks at the bounds.
+const STEP: usize = 64 << 10;
+
+/// An encoding that is decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ContentEncoding {
+    Gzip,
+    /// With the header of zlib, as it should be, or without, as some send it.
+    Deflate,
+    Brotli,
+    Zstd,
+}
+
+impl ContentEncoding {
+    /// The one that a request names. `None`: its body is as it is.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, Fault> {
+        let values = headers.get_all(CONTENT_ENCODING).into_iter();
+        let values: Vec<&str> = values.map(|value| value.to_str().unwrap_or("?")).collect();
+        let names = values.iter().flat_map(|value| value.split(',')).map(str::trim);
+        let mut names =
+            names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"));
+        let Some(name) = names.next() else { return Ok(None) };
+        let known = match name.to_ascii_lowercase().as_str() {
+            "gzip" | "x-gzip" => Some(Self::Gzip),
+            "deflate" => Some(Self::Deflate),
+            "br" => Some(Self::Brotli),
+            "zstd" => Some(Self::Zstd),
+            _ => None,
+        };
+        match (known, names.next()) {
+            (Some(encoding), None) => Ok(Some(encoding)),
+            (_, more) => {
+                let what =
+                    if more.is_some() { "more than one encoding" } else { "this content-encoding" };
+                Err(Fault {
+                    code: Some(UNSUPPORTED.to_owned()),
+                    ..Fault::new(
+                        Kind::MediaType,
+                        format!(
+                            "compressed with {what}, which is not accepted; send one of {ACCEPTED}"
+                        ),
+                    )
+                })
+            }
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Deflate => "deflate",
+            Self::Brotli => "br",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// Decodes a whole body to at most `limit` bytes.
+    pub(super) fn decode(self, body: &[u8], limit: usize) -> Result<Vec<u8>, Fault> {
+        let bounds = Bounds { limit, ratio: body.len().saturating_mul(RATIO).max(ALWAYS) };
+        let mut out = Vec::new();
+        let done = match self {
+            Self::Gzip => bounds.read(flate2::read::MultiGzDecoder::new(body), &mut out),
+            Self::Deflate if is_zlib(body) => {
+                bounds.read(flate2::read::ZlibDecoder::new(body), &mut out)
+            }
+            Self::Deflate => bounds.read(flate2::read::DeflateDecoder::new(body), &mut out),
+            Self::Brotli => {
+                bounds.read(brotli_decompressor::Decompressor::new(body, STEP), &mut out)
+            }
+            Self::Zstd => bounds.zstd(body, &mut out),
+        };
+        match done {
+            Ok(()) => Ok(out),
+            Err(Stopped::Invalid) => Err(Fault::new(
+                Kind::Invalid,
+                format!(
+                    "the request body is cut or is not {name}, which its content-encoding says; send it whole, or without compression",
+                    name = self.name()
+                ),
+            )),
+            Err(Stopped::TooLarge) => Err(Fault::new(
+                Kind::TooLarge,
+                format!(
+                    "the request body is larger than the limit of {limit} bytes when it is decoded"
+                ),
+            )),
+            Err(Stopped::Ratio) => Err(Fault::new(
+                Kind::TooLarge,
+                format!(
+                    "the request body grows to more than {RATIO} times its size when it is decoded; send it without compression"
+                ),
+            )),
+        }
+    }
+}
+
+/// Why decoding has stopped.
+enum Stopped {
+    Invalid,
+    TooLarge,
+    Ratio,
+}
+
+/// How many bytes there may be in the end.
+struct Bounds {
+    limit: usize,
+    ratio: usize,
+}
+
+impl Bounds {
+    fn read(&self, mut source: impl Read, out: &mut Vec<u8>) -> Result<(), Stopped> {
+        loop {
+            let read = source.by_ref().take(STEP as u64).read_to_end(out);
+            if read.map_err(|_| Stopped::Invalid)? == 0 {
+                return Ok(());
+            }
+            if out.len() > self.limit {
+                return Err(Stopped::TooLarge);
+            }
+            if out.len() > self.ratio {
+                return Err(Stopped::Ratio);
+            }
+        }
+    }
+
+    /// One or more frames.
+    fn zstd(&self, mut body: &[u8], out: &mut Vec<u8>) -> Result<(), Stopped> {
+        loop {
+            let mut frame = StreamingDecoder::new_with_max_window_size(&mut body, WINDOW)
+                .map_err(|_| Stopped::Invalid)?;
+            self.read(&mut frame, out)?;
+            let frame = frame.into_frame_decoder();
+            let expected = frame.get_checksum_from_data();
+            if expected.is_some() && expected != frame.get_calculated_checksum() {
+                return Err(Stopped::Invalid);
+            }
+            if body.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// RFC 1950, section 2.2: the method, and a check of both bytes.
+fn is_zlib(body: &[u8]) -> bool {
+    let &[method, flags, ..] = body else { return false };
+    method & 15 == 8 && u16::from_be_bytes([method, flags]).is_multiple_of(31)
+}
+
+#[cfg(test)]
+#[path = "content_encoding_tests.rs"]
+mod tests;

@@ -1,0 +1,160 @@
+//! Encoded bodies of every kind: whole, cut anywhere, damaged, mislabelled, and bombs.
+
+use std::io::Write;
+
+use super::*;
+
+const ALL: [ContentEncoding; 4] = [
+    ContentEncoding::Gzip,
+    ContentEncoding::Deflate,
+    ContentEncoding::Brotli,
+    ContentEncoding::Zstd,
+];
+
+fn encoded(encoding: ContentEncoding, plain: &[u8]) -> Vec<u8> {
+    let level = flate2::Compression::default();
+    match encoding {
+        ContentEncoding::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+            encoder.write_all(plain).unwrap();
+            encoder.finish().unwrap()
+        }
+        ContentEncoding::Deflate => {
+            let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), level);
+            encoder.write_all(plain).unwrap();
+            encoder.finish().unwrap()
+        }
+        ContentEncoding::Brotli => {
+            let mut out = Vec::new();
+            let mut plain = plain;
+            let params = brotli::enc::BrotliEncoderParams { quality: 5, ..Default::default() };
+            brotli::BrotliCompress(&mut plain, &mut out, &params).unwrap();
+            out
+        }
+        ContentEncoding::Zstd => {
+            ruzstd::encoding::compress_to_vec(plain, ruzstd::encoding::CompressionLevel::Fastest)
+        }
+    }
+}
+
+fn prose(length: usize) -> Vec<u8> {
+    let mut seed = 7_u32;
+    std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        b"etaoin shrdlu\n{}"[(seed >> 28) as usize]
+    })
+    .take(length)
+    .collect()
+}
+
+#[test]
+fn whole_bodies_come_back() {
+    for encoding in ALL {
+        for length in [0, 1, 1000, 300_000] {
+            let plain = prose(length);
+            let decoded = encoding.decode(&encoded(encoding, &plain), length).unwrap();
+            assert!(decoded == plain, "{encoding:?} {length}");
+        }
+    }
+    let mut raw = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    raw.write_all(b"raw deflate").unwrap();
+    let decoded = ContentEncoding::Deflate.decode(&raw.finish().unwrap(), 100).unwrap();
+    assert_eq!(decoded, b"raw deflate");
+    for encoding in [ContentEncoding::Gzip, ContentEncoding::Zstd] {
+        let two = [encoded(encoding, b"one "), encoded(encoding, b"two")].concat();
+        assert_eq!(encoding.decode(&two, 100).unwrap(), b"one two", "{encoding:?}");
+    }
+}
+
+#[test]
+fn a_body_that_is_cut_anywhere_is_refused() {
+    for encoding in ALL {
+        let whole = encoded(encoding, &prose(300));
+        for end in 0..whole.len() {
+            let fault = encoding.decode(&whole[..end], 1 << 20).unwrap_err();
+            assert_eq!(fault.kind, Kind::Invalid, "{encoding:?} cut at {end} of {}", whole.len());
+            assert!(fault.message.contains(encoding.name()), "{fault:?}");
+        }
+    }
+}
+
+#[test]
+fn other_bytes_are_refused() {
+    for encoding in ALL {
+        for body in [&b"{\"model\":\"m\"}"[..], &[0xff; 64], &[0; 64], b"PK\x03\x04"] {
+            let Err(fault) = encoding.decode(body, 1 << 20) else {
+                // An empty stream of zeros is an empty body, which no request is.
+                assert!(encoding.decode(body, 1 << 20).unwrap().is_empty(), "{encoding:?}");
+                continue;
+            };
+            assert!(matches!(fault.kind, Kind::Invalid), "{encoding:?} {fault:?}");
+        }
+        for other in ALL.into_iter().filter(|other| *other != encoding) {
+            let body = encoded(other, &prose(2000));
+            let decoded = encoding.decode(&body, 1 << 20);
+            assert!(
+                decoded.is_err_and(|fault| fault.kind == Kind::Invalid),
+                "{encoding:?} {other:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn damaged_bytes_are_noticed() {
+    // Brotli has no checksum.
+    for encoding in [ContentEncoding::Gzip, ContentEncoding::Deflate] {
+        let mut body = encoded(encoding, &prose(2000));
+        let last = body.len() - 1;
+        body[last] ^= 1;
+        assert_eq!(encoding.decode(&body, 1 << 20).unwrap_err().kind, Kind::Invalid);
+    }
+    let mut body = encoded(ContentEncoding::Zstd, &prose(2000));
+    let last = body.len() - 1;
+    body[last] ^= 1;
+    let decoded = ContentEncoding::Zstd.decode(&body, 1 << 20);
+    assert!(decoded.is_err_and(|fault| fault.kind == Kind::Invalid));
+}
+
+#[test]
+fn bombs_are_not_unpacked() {
+    for encoding in ALL {
+        let bomb = encoded(encoding, &vec![b' '; 8 << 20]);
+        let fault = encoding.decode(&bomb, 4 << 20).unwrap_err();
+        assert_eq!(fault.kind, Kind::TooLarge, "{encoding:?}");
+        // The limit is not reached, and the ratio is.
+        let fault = encoding.decode(&bomb, 64 << 20).unwrap_err();
+        assert_eq!(fault.kind, Kind::TooLarge, "{encoding:?}");
+        assert!(fault.message.contains("200 times"), "{encoding:?} {fault:?}");
+        // One byte more than the limit.
+        let body = encoded(encoding, &prose(1001));
+        assert_eq!(encoding.decode(&body, 1000).unwrap_err().kind, Kind::TooLarge);
+    }
+}
+
+#[test]
+fn one_known_encoding_is_taken() {
+    let of = |values: &[&str]| {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(CONTENT_ENCODING, value.parse().unwrap());
+        }
+        ContentEncoding::of(&headers)
+    };
+    for (values, expected) in [
+        (&[][..], None),
+        (&["identity"], None),
+        (&[""], None),
+        (&["GZIP"], Some(ContentEncoding::Gzip)),
+        (&["x-gzip"], Some(ContentEncoding::Gzip)),
+        (&["identity, br"], Some(ContentEncoding::Brotli)),
+        (&["zstd"], Some(ContentEncoding::Zstd)),
+        (&["deflate"], Some(ContentEncoding::Deflate)),
+    ] {
+        assert_eq!(of(values).unwrap(), expected, "{values:?}");
+    }
+    for values in [&["compress"][..], &["gzip, gzip"], &["gzip", "br"], &["gzip;q=1"], &["dcz"]] {
+        let fault = of(values).unwrap_err();
+        assert_eq!((fault.kind, fault.code.as_deref()), (Kind::MediaType, Some(UNSUPPORTED)));
+    }
+}

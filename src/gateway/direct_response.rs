@@ -1,0 +1,232 @@
+//! Direct responses: what the gateway answers by itself, without an upstream. Lists of models, questions that clients
+//! ask before they chat, and requests that no endpoint takes. Never answers a request for a model's output.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http::header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use percent_encoding::percent_decode_str;
+
+use super::auth::Caller;
+use super::error_response::{discard, error_response};
+use super::{origin, prompt, refused, request_body, request_id, route, stamp, tell_allowance};
+use crate::app::App;
+use crate::config::Config;
+use crate::error::Error;
+use crate::telemetry::RefusalReason;
+use crate::wire::chat::{Fault, Kind};
+use crate::wire::dialect::{self, CallerDialect, DEFAULT, Question, is_at_or_below};
+use crate::wire::model_list::ModelInfo;
+
+const JSON: &str = "application/json";
+
+/// The models that the caller may use, in the caller's dialect.
+pub async fn models(app: &App, request: Request) -> Response {
+    let dialect = spoken(request.headers(), request.uri().path());
+    respond(app, dialect, request, async |config, caller, head, _| {
+        let lists = app.provider_models.lists(config.providers.values()).await;
+        let query = head.uri.query().unwrap_or_default();
+        Ok(dialect.models(&route::models(config, caller, &lists), query)?)
+    })
+    .await
+}
+
+/// One model, whose name is what follows the prefix in the path.
+pub async fn model(app: &App, request: Request) -> Response {
+    let (headers, path) = (request.headers(), request.uri().path());
+    if is_websocket(headers) {
+        return wrong_method(app, request, "GET").await;
+    }
+    let dialect = spoken(headers, path);
+    let name = dialect::caller_dialects()
+        .filter_map(CallerDialect::model_prefix)
+        .find_map(|prefix| path.strip_prefix(prefix))
+        .map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned())
+        .unwrap_or_default();
+    respond(app, dialect, request, async |config, caller, _, _| {
+        Ok(dialect.model(&info(app, config, caller, &name).await?))
+    })
+    .await
+}
+
+/// What is known of the model of a name, if the caller may use it.
+async fn info(app: &App, config: &Config, caller: &Caller, name: &str) -> Result<ModelInfo, Error> {
+    let plan = route::plan(config, caller, name)?;
+    let providers = plan.targets.iter().map(|target| &target.provider);
+    let lists = app.provider_models.lists(providers).await;
+    Ok(route::info(name, &plan.targets, &lists))
+}
+
+/// The prompts that the caller may use. No vendor has such a list, so that there is one form.
+pub async fn prompts(app: &App, request: Request) -> Response {
+    let dialect = spoken(request.headers(), request.uri().path());
+    respond(app, dialect, request, async |config, caller, _, _| {
+        Ok(prompt::list(&config.prompts, caller))
+    })
+    .await
+}
+
+/// The answer to a question of a dialect; about a model, for those who may use it.
+pub async fn question(
+    app: &App,
+    (dialect, question): (&'static dyn CallerDialect, &'static Question),
+    request: Request,
+) -> Response {
+    if !question.needs_key {
+        let id = request_id(request.headers());
+        let mut response = body_of(question.media_type, dialect.reply(question, None));
+        stamp(&mut response, &id);
+        return response;
+    }
+    respond(app, dialect, request, async |config, caller, _, body| {
+        let model = match dialect.asks_about(question, body)? {
+            Some(name) => Some(info(app, config, caller, &name).await?),
+            None => None,
+        };
+        Ok(dialect.reply(question, model.as_ref()))
+    })
+    .await
+}
+
+/// Responds in JSON to a caller who may call.
+async fn respond(
+    app: &App,
+    dialect: &dyn CallerDialect,
+    request: Request,
+    answer: impl AsyncFnOnce(&Config, &Caller, &Parts, &str) -> Result<String, Error>,
+) -> Response {
+    let (head, mut body) = request.into_parts();
+    let id = request_id(&head.headers);
+    let state = app.state();
+    let from = origin(&head, &state.config);
+    let reply = async {
+        let caller = state.callers.identify(&head.headers, from, &app.metrics).await?;
+        let body = request_body::read(&mut body, &head.headers, &state.config.server).await?;
+        let text = answer(&state.config, &caller, &head, &body).await?;
+        Ok::<_, Error>((caller, text))
+    };
+    let mut response = match reply.await {
+        Ok((caller, text)) => {
+            let mut response = body_of(JSON, text);
+            tell_allowance(&mut response, dialect, &[Arc::clone(&caller.gate)]);
+            response
+        }
+        Err(error) => {
+            let mut response = error_response(dialect, &error, &id);
+            discard(body, &mut response).await;
+            response
+        }
+    };
+    stamp(&mut response, &id);
+    response
+}
+
+/// A path that does not exist.
+pub async fn not_found(app: &App, request: Request) -> Response {
+    refused::record(&app.refusals, RefusalReason::NotFound, &request);
+    let dialect = spoken(request.headers(), request.uri().path());
+    let message = unknown_path(dialect, request.uri().path());
+    refuse(dialect, request, Fault::new(Kind::Path, message)).await
+}
+
+/// What is wrong with a path: the API is not served, the base URL is wrong, or nothing is known of it.
+fn unknown_path(dialect: &dyn CallerDialect, path: &str) -> String {
+    let apis = dialect::caller_dialects().flat_map(CallerDialect::unserved);
+    let api = apis.filter(|(api, _)| is_at_or_below(path, api)).max_by_key(|(api, _)| api.len());
+    if let Some((api, name)) = api {
+        return format!(
+            "the {name} API ({api}) is not served by this gateway; send such requests to the provider itself"
+        );
+    }
+    let endpoints = dialect::caller_dialects().flat_map(CallerDialect::endpoints);
+    let paths: Vec<&str> = endpoints.map(|endpoint| endpoint.path).collect();
+    let own: Vec<&str> = dialect.endpoints().iter().map(|endpoint| endpoint.path).collect();
+    let longest = |known: &&&str| known.len();
+    let meant = paths.iter().filter(|known| path.ends_with(**known)).max_by_key(longest);
+    let ends_alike = |known: &&&str| unversioned(known).is_some_and(|tail| path.ends_with(tail));
+    let meant = meant.or_else(|| own.iter().filter(ends_alike).max_by_key(longest));
+    if let Some(meant) = meant {
+        return format!(
+            "there is no such path here, but {meant} is served; correct the client's base URL, whose path is wrong"
+        );
+    }
+    format!("there is no such path here; callers post to one of {}", paths.join(", "))
+}
+
+/// What follows the version in a path: `/chat/completions`.
+fn unversioned(path: &str) -> Option<&str> {
+    path.match_indices('/').nth(1).map(|(at, _)| path.split_at(at).1)
+}
+
+/// A path that exists, with another method, or with a wish for another protocol. Codex and others who first try a
+/// WebSocket fall back to a plain request at status 426, and only there at once.
+pub async fn wrong_method(app: &App, request: Request, allowed: &'static str) -> Response {
+    let dialect = spoken(request.headers(), request.uri().path());
+    if is_websocket(request.headers()) {
+        refused::record(&app.refusals, RefusalReason::WebSocket, &request);
+        let message = format!("WebSockets are not served here; send a plain {allowed} request");
+        let mut response = refuse(dialect, request, Fault::new(Kind::Upgrade, message)).await;
+        let headers = response.headers_mut();
+        // RFC 9110, section 15.5.22: the protocol that is required.
+        headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        return response;
+    }
+    refused::record(&app.refusals, RefusalReason::MethodNotAllowed, &request);
+    let stream = request.headers().get(ACCEPT).is_some_and(|kinds| kinds == "text/event-stream");
+    let hint = match request.method() {
+        &Method::GET if stream => {
+            "; a browser's EventSource sends GET, so read the stream with fetch"
+        }
+        _ => "",
+    };
+    let message = format!("this path accepts {allowed} only{hint}");
+    let mut response = refuse(dialect, request, Fault::new(Kind::Method, message)).await;
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+async fn refuse(dialect: &dyn CallerDialect, request: Request, fault: Fault) -> Response {
+    let id = request_id(request.headers());
+    let mut response = error_response(dialect, &Error::caller(fault), &id);
+    discard(request.into_body(), &mut response).await;
+    stamp(&mut response, &id);
+    response
+}
+
+/// Whether a client asks for a WebSocket. Over HTTP/2 none can: the extended CONNECT that it needs (RFC 8441) is not
+/// offered.
+fn is_websocket(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(UPGRADE).into_iter().filter_map(|value| value.to_str().ok());
+    let mut names = values.flat_map(|value| value.split(','));
+    names.any(|name| name.trim().eq_ignore_ascii_case("websocket"))
+}
+
+/// The dialect of a caller on a path that may be nobody's: by the path, by its marker, else the
+/// default.
+fn spoken(headers: &HeaderMap, path: &str) -> &'static dyn CallerDialect {
+    let marked = |dialect: &&'static dyn CallerDialect| {
+        dialect.marker().is_some_and(|name| headers.contains_key(name))
+    };
+    let lists = dialect::caller_dialects().any(|dialect| {
+        let prefix = dialect.model_prefix();
+        dialect.models_path() == path || prefix.is_some_and(|prefix| path.starts_with(prefix))
+    });
+    // Whoever says what it speaks is told of models in that, wherever lists are.
+    let at =
+        |dialect: &&'static dyn CallerDialect| dialect.has_path(path) || lists && marked(dialect);
+    let found = dialect::caller_dialects().filter(at).find(marked);
+    let found = found.or_else(|| dialect::caller_dialects().find(at));
+    found.or_else(|| dialect::caller_dialects().find(marked)).unwrap_or(DEFAULT)
+}
+
+fn body_of(media_type: &'static str, body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
