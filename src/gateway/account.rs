@@ -81,8 +81,6 @@ struct Entry {
     head: Head,
     /// The status of the response head, once there is one.
     status: Option<u16>,
-    /// Whether it is written to the log when it is over.
-    logged: bool,
     /// Kept only while somebody will see it.
     traced: Option<trace::Traced>,
     /// An upstream has begun to answer.
@@ -135,7 +133,6 @@ impl Record {
             trying: Trying::default(),
             head: Head::of(request),
             status: None,
-            logged: true,
             traced: None,
             answered: false,
             metrics: Arc::clone(metrics),
@@ -194,7 +191,7 @@ impl Record {
     /// Whether the log has room for it. It is counted all the same.
     pub fn log(&mut self, room: bool) {
         if let Some(entry) = &mut self.0 {
-            entry.logged = room;
+            entry.head.logged = room;
         }
     }
 
@@ -342,7 +339,7 @@ impl Drop for Record {
             // Before anything else: nobody waits for a log line to get a permit (failure mode 9).
             drop(entry.settled());
             entry.count();
-            if entry.logged {
+            if entry.head.logged {
                 entry.write();
             }
             entry.end_spans(under_way.span);

@@ -22,6 +22,8 @@ pub(super) struct Head {
     user_agent: Option<HeaderValue>,
     /// The caller's address.
     pub(super) client: Option<IpAddr>,
+    /// Whether the log has room for the record.
+    pub(super) logged: bool,
 }
 
 impl Head {
@@ -31,6 +33,7 @@ impl Head {
             uri: request.uri().clone(),
             user_agent: request.headers().get(USER_AGENT).cloned(),
             client: None,
+            logged: true,
         }
     }
 }

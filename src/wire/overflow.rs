@@ -202,82 +202,81 @@ mod tests {
         uncounted: "prompt is too long",
     };
 
+    /// Sentences, and the counts in them.
+    const SENTENCES: &[(&str, u64, u64)] = &[
+        ("prompt is too long: 213462 tokens > 200000 maximum", 213_462, 200_000),
+        (
+            "This model's maximum context length is 128000 tokens. However, your messages resulted in 130000 tokens. Please reduce the length of the messages.",
+            130_000,
+            128_000,
+        ),
+        (
+            "This model's maximum context length is 8192 tokens. However, you requested 10346 tokens (9346 in the messages, 1000 in the completion).",
+            10_346,
+            8192,
+        ),
+        (
+            "This endpoint's maximum context length is 163840 tokens. However, you requested about 172900 tokens (4429 of text input).",
+            172_900,
+            163_840,
+        ),
+        (
+            "This model's maximum context length is 32,768 tokens. However, your request has 40,000 input tokens.",
+            40_000,
+            32_768,
+        ),
+        (
+            "You passed 5000 input tokens and requested 1 output tokens. However, the model's context length is only 4096 tokens",
+            5000,
+            4096,
+        ),
+        (
+            "Requested token count exceeds the model's maximum context length of 131072 tokens. You requested a total of 140000 tokens",
+            140_000,
+            131_072,
+        ),
+        (
+            "Input length (265330) exceeds model's maximum context length (262144).",
+            265_330,
+            262_144,
+        ),
+        (
+            "The input (516368 tokens) is longer than the model's context length (262144 tokens).",
+            516_368,
+            262_144,
+        ),
+        (
+            "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+            1_200_000,
+            1_048_576,
+        ),
+        (
+            "This model's maximum prompt length is 131072 but the request contains 140000 tokens.",
+            140_000,
+            131_072,
+        ),
+        (
+            "request (9000 tokens) exceeds the available context size (8192 tokens), try increasing it",
+            9000,
+            8192,
+        ),
+        (
+            "Prompt contains 65673 tokens and 0 draft tokens, too large for model with 32768 maximum context length",
+            65_673,
+            32_768,
+        ),
+        ("prompt token count of 240000 exceeds the limit of 200000", 240_000, 200_000),
+        ("Your request exceeded model token limit: 131072 (requested: 200000)", 200_000, 131_072),
+        (
+            "too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 4292. Try a shorter prompt",
+            4292,
+            4081,
+        ),
+    ];
+
     #[test]
     fn counts_of_every_vendor() {
-        for (message, tokens, maximum) in [
-            ("prompt is too long: 213462 tokens > 200000 maximum", 213_462, 200_000),
-            (
-                "This model's maximum context length is 128000 tokens. However, your messages resulted in 130000 tokens. Please reduce the length of the messages.",
-                130_000,
-                128_000,
-            ),
-            (
-                "This model's maximum context length is 8192 tokens. However, you requested 10346 tokens (9346 in the messages, 1000 in the completion).",
-                10_346,
-                8192,
-            ),
-            (
-                "This endpoint's maximum context length is 163840 tokens. However, you requested about 172900 tokens (4429 of text input).",
-                172_900,
-                163_840,
-            ),
-            (
-                "This model's maximum context length is 32,768 tokens. However, your request has 40,000 input tokens.",
-                40_000,
-                32_768,
-            ),
-            (
-                "You passed 5000 input tokens and requested 1 output tokens. However, the model's context length is only 4096 tokens",
-                5000,
-                4096,
-            ),
-            (
-                "Requested token count exceeds the model's maximum context length of 131072 tokens. You requested a total of 140000 tokens",
-                140_000,
-                131_072,
-            ),
-            (
-                "Input length (265330) exceeds model's maximum context length (262144).",
-                265_330,
-                262_144,
-            ),
-            (
-                "The input (516368 tokens) is longer than the model's context length (262144 tokens).",
-                516_368,
-                262_144,
-            ),
-            (
-                "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
-                1_200_000,
-                1_048_576,
-            ),
-            (
-                "This model's maximum prompt length is 131072 but the request contains 140000 tokens.",
-                140_000,
-                131_072,
-            ),
-            (
-                "request (9000 tokens) exceeds the available context size (8192 tokens), try increasing it",
-                9000,
-                8192,
-            ),
-            (
-                "Prompt contains 65673 tokens and 0 draft tokens, too large for model with 32768 maximum context length",
-                65_673,
-                32_768,
-            ),
-            ("prompt token count of 240000 exceeds the limit of 200000", 240_000, 200_000),
-            (
-                "Your request exceeded model token limit: 131072 (requested: 200000)",
-                200_000,
-                131_072,
-            ),
-            (
-                "too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 4292. Try a shorter prompt",
-                4292,
-                4081,
-            ),
-        ] {
+        for (message, tokens, maximum) in SENTENCES.iter().copied() {
             let both = Counts { tokens: Some(tokens), maximum: Some(maximum) };
             assert_eq!(counts(message), Some(both), "{message}");
             let own = ANTHROPIC.of(message);

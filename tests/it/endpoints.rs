@@ -1,5 +1,5 @@
 //! Endpoints that clients call beside those of a conversation: aliases of paths, single models, APIs that are not
-//! served, WebSockets. Every answer is in the caller's dialect.
+//! served, upgrades to `WebSocket`. Every answer is in the caller's dialect.
 
 use std::io::Write as _;
 
@@ -82,7 +82,7 @@ async fn aliases_are_answered_as_the_paths_that_they_stand_for() {
         assert_eq!(response.headers()["content-type"], "application/x-ndjson", "{path}");
     }
     // Metrics are of the path that is served.
-    assert_eq!(gateway.metric("streamgate_requests_total{dialect=\"ollama\""), 2.0);
+    assert_eq!(gateway.count("streamgate_requests_total{dialect=\"ollama\""), 2);
 }
 
 /// Azure's clients may name the model in the path alone.
@@ -331,8 +331,8 @@ async fn websockets_are_answered_426() {
         let message = body.pointer(place).and_then(Value::as_str).expect(path);
         assert!(message.contains("WebSockets are not served"), "{path}: {message}");
     }
-    let counted = gateway.metric("streamgate_refused_requests_total{reason=\"websocket\"}");
-    assert_eq!(counted, 7.0);
+    let counted = gateway.count("streamgate_refused_requests_total{reason=\"websocket\"}");
+    assert_eq!(counted, 7);
     assert!(upstream.requests().await.is_empty());
 }
 

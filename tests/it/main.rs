@@ -102,4 +102,5 @@ mod translation;
 mod transport;
 #[cfg(test)]
 mod words;
+#[cfg(test)]
 mod wrong_types;

@@ -56,8 +56,8 @@ async fn lists_show_what_providers_offer() {
     assert!(to_ant.head.contains("x-api-key: up-canary-ant"), "{}", to_ant.head);
     assert!(to_ant.head.contains("anthropic-version: "), "{}", to_ant.head);
     let counted =
-        gateway.metric("streamgate_model_list_fetches_total{provider=\"oai\",outcome=\"ok\"}");
-    assert_eq!(counted, 1.0);
+        gateway.count("streamgate_model_list_fetches_total{provider=\"oai\",outcome=\"ok\"}");
+    assert_eq!(counted, 1);
 }
 
 /// What a provider says of its models is known of those that lead there, unless the operator says otherwise.
@@ -112,7 +112,7 @@ async fn a_list_that_cannot_be_had_adds_nothing() {
         assert_eq!(lines, 1, "{}", log.text());
         assert!(!log.text().contains("up-canary"), "{}", log.text());
         let failed = "streamgate_model_list_fetches_total{provider=\"oai\",outcome=\"failed\"}";
-        assert_eq!(gateway.metric(failed), 1.0);
+        assert_eq!(gateway.count(failed), 1);
     }
 }
 

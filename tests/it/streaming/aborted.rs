@@ -40,8 +40,9 @@ fn chunks(text: &str) -> (Vec<String>, bool) {
         if size == 0 {
             return (chunks, true);
         }
-        chunks.push(after[..size].to_owned());
-        rest = after[size..].strip_prefix("\r\n").expect("a chunk's end");
+        let (chunk, after) = after.split_at(size);
+        chunks.push(chunk.to_owned());
+        rest = after.strip_prefix("\r\n").expect("a chunk's end");
     }
     (chunks, false)
 }

@@ -94,6 +94,15 @@ impl Gateway {
     }
 
     /// The value of a metric line that starts with `prefix`, 0 if there is none.
+    /// A counter, or the sum of several.
+    pub(crate) fn count(&self, prefix: &str) -> u64 {
+        let text = self.app.metrics.render();
+        text.lines()
+            .filter(|line| line.starts_with(prefix))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum()
+    }
+
     pub(crate) fn metric(&self, prefix: &str) -> f64 {
         let text = self.app.metrics.render();
         text.lines()

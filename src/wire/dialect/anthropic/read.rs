@@ -238,13 +238,14 @@ fn tools(tools: &[&RawValue]) -> Result<Tools, Fault> {
             Some("computer_toolset_20260801") => {
                 toolset::computer(raw, &at, &mut out, &mut forms)?;
             }
-            Some(kind) => match hosted_tools::read(kind, raw, &at)? {
-                Some(tool) => hosted.push(tool),
-                None => {
-                    let known = client_tools::read(kind, raw, &at)?;
-                    out.push(known.ok_or_else(|| untranslatable(&at, kind))?);
+            Some(kind) => {
+                if let Some(tool) = hosted_tools::read(kind, raw, &at)? {
+                    hosted.push(tool);
+                    continue;
                 }
-            },
+                let known = client_tools::read(kind, raw, &at)?;
+                out.push(known.ok_or_else(|| untranslatable(&at, kind))?);
+            }
         }
     }
     Ok((out, forms, hosted))
