@@ -1,23 +1,22 @@
-"""The agents: how each is configured and started, and the names of its own tools. Nothing here knows a scenario.
+"""The agents: how each is started, and the names of its own tools. Nothing here knows a scenario.
 
-What each needs is documented in docs/agents/; keep the two alike.
+What each is configured with is read from its page in docs/agents/, so that the pages are tested.
 """
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from vendor_answers import Call, Part, Text
-from vendor_requests import Ask, RequestError, Tool
+from ask import Ask, RequestError, Tool
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-NODE = HERE / "node_modules/node/bin/node"
+PAGES = ROOT / "docs/agents"
 MODULES = HERE / "node_modules"
 AIDER = ROOT / "target/agents/venv/bin/aider"
-MODEL = "team-model"  # where an agent has no model names of its own
+MODEL = "team-model"  # of the pages, where an agent has no model names of its own
 
 
 @dataclass(frozen=True)
@@ -29,30 +28,39 @@ class Place:
     gateway: str
     key: str
 
-    def file(self, path: str, text: str) -> None:
-        (self.home / path).parent.mkdir(parents=True, exist_ok=True)
-        (self.home / path).write_text(text)
-
 
 @dataclass(frozen=True)
 class Agent:
     name: str
-    dialect: str  # of its requests
-    models: tuple[str, ...]  # which it asks for
-    start: Callable[[Place, str], tuple[list, dict]]  # the command and the environment, for a prompt
+    page: str  # of docs/agents/
+    command: tuple[str, ...]  # with places for the prompt and the home folder
     write: tuple[str, ...] = ()  # names of its tool that writes a file, without that: it edits by text
     shell: tuple[str, ...] = ()
+    most_errors: int = 12  # requests before it gives up for errors of an upstream
+    most_unauthorized: int = 1  # and for a wrong key
+
+    def start(self, place: Place, prompt: str) -> tuple[list[str], dict[str, str]]:
+        """The command and the environment, after its page has been followed."""
+        places = {"{prompt}": prompt, "{home}": str(place.home)}
+        command = [re.sub(r"\{(prompt|home)\}", lambda found: places[found[0]], part) for part in self.command]
+        return command, Page.read(self.page).follow(place)
+
+    def models(self) -> tuple[str, ...]:
+        return Page.read(self.page).models
 
     def is_main(self, ask: Ask) -> bool:
         """Whether a request is a turn of the task, and not a title or a summary."""
         if self.write:
-            return any(named(ask, name) for name in self.write)
+            return bool(ask.tools)
         return "commit message" not in ask.instructions.lower()
 
     def writing(self, ask: Ask, file: str, content: str) -> list[Part]:
         if self.write:
             return [Text("I write the file. "), call(ask, self.write, file, content)]
         return [Text(edit(ask, Path(file).name, content))]
+
+    def running(self, ask: Ask, command: str) -> list[Part]:
+        return [call(ask, self.shell, "", command)]
 
 
 def named(ask: Ask, name: str) -> Tool | None:
@@ -61,23 +69,30 @@ def named(ask: Ask, name: str) -> Tool | None:
 
 
 def call(ask: Ask, names: tuple[str, ...], file: str, text: str) -> Call:
-    """A call of the first of these tools that there is, with the arguments that its schema asks for."""
+    """A call that writes a text to a file or, without a file, runs it: of the first of these tools that there is."""
     tool = next((tool for name in names if (tool := named(ask, name))), None)
     if not tool:
         raise RequestError(f"none of the tools {names} is among {sorted(ask.tools)}")
-    if tool.free_text or set(tool.schema.get("properties", {})) == {"input"}:
-        patch = "*** Begin Patch\n*** Add File: " + Path(file).name + "\n" + "".join(f"+{line}\n" for line in text.splitlines()) + "*** End Patch\n"
-        return Call(tool.name, patch if tool.free_text else {"input": patch})
-    known = {"file_path": file, "filePath": file, "filepath": file, "content": text, "command": text, "cmd": text,
+    properties, required = tool.schema.get("properties") or {}, set(tool.schema.get("required", []))
+    if tool.free_text or list(properties) == ["input"]:
+        program = javascript(file, text)
+        return Call(tool.name, program if tool.free_text else {"input": program})
+    shell = f"cat > '{file}' <<'END'\n{text}END" if file else text
+    known = {"file_path": file, "filePath": file, "filepath": file, "content": text, "command": shell, "cmd": shell,
              "description": "Does its part of the task", "is_background": False}
-    properties = tool.schema.get("properties") or {}
-    given = {name: value for name, value in known.items() if name in properties}
-    if properties.get("command", {}).get("type") == "array":
-        given["command"] = ["bash", "-c", text]
-    missing = set(tool.schema.get("required", [])) - set(given)
-    if missing or not given:
-        raise RequestError(f"tool {tool.name} asks for {sorted(missing)} of {sorted(properties)}")
-    return Call(tool.name, {name: value for name, value in given.items() if name in tool.schema.get("required", given)})
+    given = {name: value for name, value in known.items() if name in required}
+    if required - set(given) or not given:
+        raise RequestError(f"tool {tool.name} asks for {sorted(required)} of {sorted(properties)}")
+    return Call(tool.name, given)
+
+
+def javascript(file: str, text: str) -> str:
+    """What Codex's code mode runs: a script that calls its other tools."""
+    if file:
+        lines = "".join(f"+{line}\n" for line in text.splitlines())
+        patch = f"*** Begin Patch\n*** Add File: {Path(file).name}\n{lines}*** End Patch\n"
+        return f"text(await tools.apply_patch({json.dumps(patch)}))"
+    return f"const ran = await tools.exec_command({json.dumps({'cmd': text})}); text(ran)"
 
 
 def edit(ask: Ask, file: str, content: str) -> str:
@@ -87,103 +102,51 @@ def edit(ask: Ask, file: str, content: str) -> str:
     return f"Here it is:\n\n{file}\n```\n{content}```\n"
 
 
-def claude_code(place: Place, prompt: str) -> tuple[list, dict]:
-    command = [MODULES / ".bin/claude", "-p", prompt, "--permission-mode", "acceptEdits", "--allowedTools", "Bash"]
-    return command, {
-        "ANTHROPIC_BASE_URL": place.gateway,
-        "ANTHROPIC_AUTH_TOKEN": place.key,
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-    }
+@dataclass(frozen=True)
+class Page:
+    """A documented page: what its reader is to set, with places for the gateway's address and the key."""
+
+    files: dict[str, str]  # below the home folder
+    environment: dict[str, str]
+    models: tuple[str, ...]  # that the agent asks for
+
+    @classmethod
+    def read(cls, name: str) -> "Page":
+        text = (PAGES / f"{name}.md").read_text()
+        files = re.findall(r"^`~/([^`]+)`:\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        models = re.findall(r"^  ([\w.-]+): \{ targets: ", text, re.MULTILINE)
+        return cls(dict(files), dict(re.findall(r"^export (\w+)=(\S+)$", text, re.MULTILINE)), tuple(models))
+
+    def follow(self, place: Place) -> dict[str, str]:
+        """Writes the files, and returns the environment."""
+        def filled(text: str) -> str:
+            return re.sub(r"\bKEY\b", place.key, text.replace("http://127.0.0.1:8080", place.gateway))
+
+        for path, text in self.files.items():
+            (place.home / path).parent.mkdir(parents=True, exist_ok=True)
+            (place.home / path).write_text(filled(text))
+        return {name: filled(value) for name, value in self.environment.items()}
 
 
-def codex(place: Place, prompt: str) -> tuple[list, dict]:
-    place.file(".codex/config.toml", f"""
-model_provider = "streamgate"
-
-[model_providers.streamgate]
-name = "Streamgate"
-base_url = "{place.gateway}/v1"
-env_key = "STREAMGATE_KEY"
-wire_api = "responses"
-
-[analytics]
-enabled = false
-""")
-    return [NODE, MODULES / ".bin/codex", "exec", "--sandbox", "danger-full-access", prompt], {"STREAMGATE_KEY": place.key}
+def node(program: str, *arguments: str) -> tuple[str, ...]:
+    return str(MODULES / "node/bin/node"), str(MODULES / ".bin" / program), *arguments
 
 
-def gemini_cli(place: Place, prompt: str) -> tuple[list, dict]:
-    place.file(".gemini/settings.json", json.dumps({
-        "security": {"auth": {"selectedType": "gemini-api-key"}},
-        "privacy": {"usageStatisticsEnabled": False},
-        "general": {"enableAutoUpdate": False},
-    }))
-    command = [NODE, MODULES / ".bin/gemini", "--prompt", prompt, "--yolo", "--skip-trust"]
-    return command, {"GOOGLE_GEMINI_BASE_URL": place.gateway, "GEMINI_API_KEY": place.key}
-
-
-def opencode(place: Place, prompt: str) -> tuple[list, dict]:
-    place.file(".config/opencode/opencode.json", json.dumps({
-        "autoupdate": False,
-        "share": "disabled",
-        "provider": {"streamgate": {
-            "npm": "@ai-sdk/openai-compatible",
-            "name": "Streamgate",
-            "options": {"baseURL": f"{place.gateway}/v1", "apiKey": "{env:STREAMGATE_KEY}"},
-            "models": {MODEL: {"name": "Team"}},
-        }},
-    }))
-    command = [MODULES / ".bin/opencode", "run", "--auto", "--model", f"streamgate/{MODEL}", prompt]
-    return command, {"STREAMGATE_KEY": place.key, "OPENCODE_DISABLE_MODELS_FETCH": "1"}
-
-
-def aider(place: Place, prompt: str) -> tuple[list, dict]:
-    command = [AIDER, "--model", f"openai/{MODEL}", "--yes-always", "--no-check-update", "--analytics-disable",
-               "--no-show-model-warnings", "--message", prompt]
-    return command, {
-        "OPENAI_API_BASE": f"{place.gateway}/v1",
-        "OPENAI_API_KEY": place.key,
-        "LITELLM_LOCAL_MODEL_COST_MAP": "true",
-    }
-
-
-def qwen_code(place: Place, prompt: str) -> tuple[list, dict]:
-    place.file(".qwen/settings.json", json.dumps({
-        "security": {"auth": {"selectedType": "openai"}},
-        "privacy": {"usageStatisticsEnabled": False},
-        "general": {"disableAutoUpdate": True},
-    }))
-    command = [NODE, MODULES / ".bin/qwen", "--yolo", prompt]
-    return command, {"OPENAI_BASE_URL": f"{place.gateway}/v1", "OPENAI_API_KEY": place.key, "OPENAI_MODEL": MODEL}
-
-
-def continue_cli(place: Place, prompt: str) -> tuple[list, dict]:
-    place.file(".continue/config.yaml", f"""
-name: team
-version: 1.0.0
-schema: v1
-models:
-  - name: Team
-    provider: openai
-    model: {MODEL}
-    apiBase: {place.gateway}/v1
-    apiKey: {place.key}
-    roles: [chat]
-""")
-    command = [NODE, MODULES / ".bin/cn", "--config", place.home / ".continue/config.yaml", "--auto", "--print", prompt]
-    return command, {"CONTINUE_TELEMETRY_ENABLED": "0"}
-
-
-CLAUDE_MODELS = ("claude-opus-5-5", "claude-haiku-4-5-20251001", "claude-haiku-4-5")
-GEMINI_MODELS = ("gemini-3.5-flash-lite", "gemini-3.8-flash", "gemini-3-flash-preview", "gemini-3-pro-preview", "gemini-2.5-flash-lite",
-                 "gemini-2.5-pro", "gemini-2.5-flash")
-CODEX_MODELS = ("gpt-6.2-sol",)
+# Five requests for a turn, and five more turns, whatever the status; its settings `request_max_retries` and `stream_max_retries`.
+CODEX_RETRIES = {"most_errors": 30, "most_unauthorized": 6}
+PROMPT = "{prompt}"
 AGENTS = {agent.name: agent for agent in (
-    Agent("claude-code", "anthropic", CLAUDE_MODELS, claude_code, ("Write",), ("Bash",)),
-    Agent("codex", "openai-responses", CODEX_MODELS, codex, ("apply_patch", "exec_command"), ("exec_command", "shell_command", "shell")),
-    Agent("gemini-cli", "gemini", GEMINI_MODELS, gemini_cli, ("write_file",), ("run_shell_command",)),
-    Agent("opencode", "openai-chat", (MODEL,), opencode, ("write",), ("bash",)),
-    Agent("aider", "openai-chat", (MODEL,), aider),
-    Agent("qwen-code", "openai-chat", (MODEL,), qwen_code, ("write_file",), ("run_shell_command",)),
-    Agent("continue", "openai-chat", (MODEL,), continue_cli, ("Write",), ("Bash",)),
+    Agent("claude-code", "claude-code", (str(MODULES / ".bin/claude"), "-p", PROMPT, "--permission-mode", "acceptEdits", "--allowedTools", "Bash"),
+          ("Write",), ("Bash",)),
+    Agent("codex", "codex", node("codex", "exec", "--sandbox", "danger-full-access", PROMPT), ("exec",), ("exec",), **CODEX_RETRIES),
+    # A model that Codex does not know gets other tools than its vendor's newest.
+    Agent("codex-alias", "codex", node("codex", "exec", "--sandbox", "danger-full-access", "--model", MODEL, PROMPT),
+          ("exec_command",), ("exec_command",), **CODEX_RETRIES),
+    Agent("gemini-cli", "gemini-cli", node("gemini", "--prompt", PROMPT, "--yolo", "--skip-trust"), ("write_file",), ("run_shell_command",)),
+    Agent("opencode", "opencode", (str(MODULES / ".bin/opencode"), "run", "--auto", "--model", f"streamgate/{MODEL}", PROMPT),
+          ("write",), ("bash",)),
+    Agent("aider", "aider", (str(AIDER), "--model", f"openai/{MODEL}", "--yes-always", "--no-check-update", "--analytics-disable",
+                             "--no-show-model-warnings", "--message", PROMPT)),
+    Agent("qwen-code", "qwen-code", node("qwen", "--yolo", PROMPT), ("write_file",), ("run_shell_command",)),
+    Agent("continue", "continue", node("cn", "--config", "{home}/.continue/config.yaml", "--auto", "--print", PROMPT), ("Write",), ("Bash",)),
 )}

@@ -39,6 +39,7 @@ UPSTREAM_MODELS = {
 SMALL = {
     "claude-code": ("anthropic", "openai-chat", "bedrock"),
     "codex": ("openai-responses", "anthropic"),
+    "codex-alias": ("openai-responses", "openai-chat"),
     "gemini-cli": ("gemini", "openai-responses"),
     "opencode": ("openai-chat", "anthropic"),
     "aider": ("openai-chat", "cohere"),
@@ -54,7 +55,7 @@ def configuration(agent: Agent, dialect: str, upstream: str) -> str:
         "server": {"listen": "127.0.0.1:0", "drain": "1s"},
         "auth": {"keys": [{"name": "agents", "sha256": hashlib.sha256(CALLER.encode()).hexdigest()}]},
         "providers": {"up": {"dialect": dialect, "base_url": upstream, "api_key": KEY}},
-        "models": {name: {"targets": [target]} for name in agent.models},
+        "models": {name: {"targets": [target]} for name in agent.models()},
     }, indent=1)
 
 
@@ -141,7 +142,7 @@ def play(streamgate: str, agent: Agent, dialect: str, scenario: Scenario, folder
 
 
 def check(scenario: Scenario, result: Run, lines: list[dict]) -> None:
-    violations = result.upstream.violations()
+    violations = result.upstream.violations() + result.upstream.faults
     rejected = [line["error"] for line in lines if line.get("outcome") == "rejected" and not line["error"].startswith("authentication")]
     if violations:
         raise Failure(f"the vendor would refuse: {violations[0]}")
@@ -167,14 +168,14 @@ def drive(agent: Agent, scenario: Scenario, upstream: Upstream, place: Place, fo
             process.wait()
 
 
-def chosen(size: str, agents: list[str], upstream: str | None, scenario: str | None) -> list[tuple[Agent, str, Scenario]]:
+def chosen(size: str, agents: list[str], upstreams: list[str] | None, only: list[str] | None) -> list[tuple[Agent, str, Scenario]]:
     cells = []
     for name in agents or AGENTS:
         dialects = SMALL[name] if size == "small" else tuple(PATHS)
         for dialect in dialects:
             names = list(SCENARIOS) if size == "full" else ["task"] + (["key"] if dialect == dialects[0] else [])
             cells += [(AGENTS[name], dialect, SCENARIOS[one]) for one in names
-                      if upstream in (None, dialect) and scenario in (None, one)]
+                      if dialect in (upstreams or [dialect]) and one in (only or [one])]
     return cells
 
 
@@ -192,12 +193,13 @@ def main() -> int:
     parser.add_argument("streamgate")
     parser.add_argument("size", choices=("small", "full"))
     parser.add_argument("agents", nargs="*", choices=[[], *AGENTS])
-    parser.add_argument("--upstream", choices=tuple(PATHS))
-    parser.add_argument("--scenario", choices=tuple(SCENARIOS))
+    parser.add_argument("--upstream", action="append", choices=tuple(PATHS))
+    parser.add_argument("--scenario", action="append", choices=tuple(SCENARIOS))
+    parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="how many run at a time; they mostly wait")
     given = parser.parse_args()
     cells = chosen(given.size, given.agents, given.upstream, given.scenario)
     results: dict[tuple[str, str, str], str] = {}
-    with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(given.jobs) as pool:
         running = {pool.submit(run, given.streamgate, *cell): cell for cell in cells}
         for future in as_completed(running):
             agent, dialect, scenario = running[future]

@@ -5,15 +5,18 @@ A request that the vendor would refuse gets 400 and is recorded as a violation. 
 
 import json
 import re
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from ask import Ask, RequestError
 from vendor_answers import WRITERS, Part, Text, Writer
-from vendor_requests import READERS, Ask, RequestError
+from vendor_requests import READERS
 
 KEY = "upstream-key"
 # Where each dialect asks for an answer, and what precedes that in the provider's `base_url`.
@@ -101,6 +104,7 @@ class Upstream(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.dialect, self.script = dialect, script
         self.seen: list[Seen] = []
+        self.faults: list[str] = []
         self.lock = threading.Lock()
         self.base_url = f"http://127.0.0.1:{self.server_port}{BASES.get(dialect, '')}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -110,7 +114,10 @@ class Upstream(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request, client_address) -> None:
-        """A connection that breaks is no news."""
+        """A connection that breaks is expected; an exception of this program fails the run."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            self.faults.append("".join(traceback.format_exception(error)[-2:]))
 
     def main(self) -> list[Seen]:
         with self.lock:

@@ -7,8 +7,9 @@ import json
 import struct
 import zlib
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
-from vendor_requests import Ask
+from ask import Ask
 
 TOKENS = {"input": 120, "output": 12}
 
@@ -233,7 +234,7 @@ class OpenaiResponses(Writer):
     def whole(self) -> dict:
         return self.response("completed", self.items())
 
-    error = OpenaiChat.error
+    error = staticmethod(OpenaiChat.error)
 
 
 class Anthropic(Writer):
@@ -334,7 +335,7 @@ class Ollama(Writer):
         self.content_type = "application/x-ndjson"
 
     def line(self, message: dict, **more: object) -> dict:
-        return {"model": self.ask.model, "created_at": "2026-01-01T00:00:00Z",
+        return {"model": self.ask.model, "created_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f123Z"),
                 "message": {"role": "assistant", "content": "", **message}, "done": False, **more}
 
     def stream_text(self, text: str, first: bool) -> bytes:

@@ -6,106 +6,8 @@ Written from the vendors' documentation, not from the gateway's code. A reader n
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-
-class RequestError(Exception):
-    """A request that the vendor would answer with 400."""
-
-
-@dataclass(frozen=True)
-class Tool:
-    name: str
-    schema: dict
-    free_text: bool = False  # it takes text and not arguments: OpenAI's custom tools
-    namespace: str = ""  # in OpenAI's Responses; `name` then begins with it
-
-    @property
-    def own_name(self) -> str:
-        return self.name.removeprefix(f"{self.namespace}.") if self.namespace else self.name
-
-
-@dataclass
-class Ask:
-    """A request, in no dialect."""
-
-    model: str = ""
-    stream: bool = False
-    usage: bool = True  # whether a stream of chat completions ends with its usage
-    schema: dict | None = None  # of structured output
-    instructions: str = ""
-    turns: list[tuple[str, str]] = field(default_factory=list)  # role and text
-    tools: dict[str, Tool] = field(default_factory=dict)
-    calls: list[str] = field(default_factory=list)  # names, in the history
-    results: list[str] = field(default_factory=list)  # what the tools returned
-
-    def tool(self, name: object, schema: object, pattern: str, free_text: bool = False, namespace: str = "") -> None:
-        need(isinstance(name, str) and re.fullmatch(pattern, name), f"tool name {name!r} does not match {pattern}")
-        name = f"{namespace}.{name}" if namespace else name
-        need(name not in self.tools, f"two tools are named {name!r}")
-        need(isinstance(schema, dict), f"the schema of tool {name} is {schema!r}")
-        need(free_text or schema.get("type") == "object", f"the schema of tool {name} is not of an object")
-        self.tools[name] = Tool(name, schema, free_text, namespace)
-
-
-def need(holds: object, otherwise: str) -> None:
-    if not holds:
-        raise RequestError(otherwise)
-
-
-def one_of(value: object, allowed: set, what: str) -> None:
-    need(value in allowed, f"{what} is {value!r}, not one of {sorted(map(str, allowed))}")
-
-
-def members(value: object, allowed: str, what: str) -> dict:
-    """An object which has no members but the allowed ones."""
-    need(isinstance(value, dict), f"{what} is not an object")
-    unknown = set(value) - set(allowed.split())
-    need(not unknown, f"{what} has the unknown members {sorted(unknown)}")
-    return value
-
-
-def arguments(text: object, what: str) -> dict:
-    need(isinstance(text, str), f"{what} are not a string")
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    need(isinstance(value, dict), f"{what} are not JSON of an object")
-    return value
-
-
-def text_of(parts: object, what: str, types: set = frozenset({"text"})) -> str:
-    """The text of a content that is a string or a list of parts; other parts must be of a known type."""
-    if isinstance(parts, str):
-        return parts
-    need(isinstance(parts, list), f"{what} is neither text nor a list")
-    for part in parts:
-        one_of(part.get("type"), set(types), f"{what}: the type of a part")
-    return "".join(part.get("text") or "" for part in parts)
-
-
-class Pending:
-    """Calls that wait for their results: each exactly one, before anything else comes."""
-
-    def __init__(self, ask: Ask) -> None:
-        self.ask, self.waiting = ask, {}
-
-    def call(self, id: object, name: object, pattern: str) -> None:
-        need(isinstance(id, str) and re.fullmatch(pattern, id), f"the id of a call is {id!r}, which is not {pattern}")
-        need(id not in self.waiting, f"two calls have the id {id}")
-        need(isinstance(name, str) and name, "a call has no name")
-        self.waiting[id] = name
-        self.ask.calls.append(name)
-
-    def result(self, id: object, text: str) -> None:
-        need(id in self.waiting, f"a result belongs to no call that waits for one: {id!r}")
-        del self.waiting[id]
-        self.ask.results.append(text)
-
-    def settled(self, before: str) -> None:
-        need(not self.waiting, f"calls without results before {before}: {sorted(self.waiting)}")
-
+from ask import Ask, Pending, arguments, json_schema, members, need, one_of, text_of
 
 OPENAI_NAME = r"[a-zA-Z0-9_-]{1,64}"
 CHAT_FIELDS = """model messages stream stream_options tools tool_choice parallel_tool_calls max_tokens
@@ -129,7 +31,7 @@ def openai_chat(path: str, body: dict) -> Ask:
     need(body.get("tools") != [], "tools is empty")
     need(body.get("tools") or not body.get("tool_choice"), "tool_choice without tools")
     need(len(body.get("user") or "") <= 64, "user is longer than 64")
-    ask.schema = ((body.get("response_format") or {}).get("json_schema") or {}).get("schema")
+    ask.schema = json_schema(((body.get("response_format") or {}).get("json_schema") or {}).get("schema"), "the schema of structured output")
     pending = Pending(ask)
     need(body.get("messages"), "messages is empty")
     for number, message in enumerate(body["messages"]):
@@ -191,7 +93,7 @@ def openai_responses(path: str, body: dict) -> Ask:
     need(body.get("max_output_tokens") is None or body["max_output_tokens"] >= 16, "max_output_tokens is below 16")
     responses_tools(ask, body.get("tools") or [], "tools")
     need(len(body.get("user") or "") <= 64, "user is longer than 64")
-    ask.schema = ((body.get("text") or {}).get("format") or {}).get("schema")
+    ask.schema = json_schema(((body.get("text") or {}).get("format") or {}).get("schema"), "the schema of structured output")
     items = body.get("input")
     need(items, "input is missing")
     if isinstance(items, str):
@@ -251,7 +153,7 @@ def anthropic(path: str, body: dict) -> Ask:
             need(not {"oneOf", "allOf", "anyOf"} & set(tool["input_schema"]), f"tools[{number}]: a union at the top")
         else:
             need(re.fullmatch(r"[a-z_]+_\d{8}", tool["type"]), f"tools[{number}].type is {tool['type']!r}")
-    ask.schema = ((body.get("output_config") or {}).get("format") or {}).get("schema")
+    ask.schema = json_schema(((body.get("output_config") or {}).get("format") or {}).get("schema"), "the schema of structured output")
     marks = json.dumps([body.get("tools"), body.get("system"), body.get("messages")]).count('"cache_control": {')
     need(marks <= 4, f"{marks} blocks with cache_control")
     pending = Pending(ask)
@@ -359,7 +261,7 @@ def ollama(path: str, body: dict) -> Ask:
     members(body, OLLAMA_FIELDS, "the body")
     ask = Ask(model=body.get("model"), stream=body.get("stream", True))
     need(ask.model, "model is missing")
-    ask.schema = body.get("format") if isinstance(body.get("format"), dict) else None
+    ask.schema = json_schema(body.get("format") if isinstance(body.get("format"), dict) else None, "the schema of structured output")
     for number, tool in enumerate(body.get("tools") or []):
         one_of(tool.get("type"), {"function"}, f"tools[{number}].type")
         ask.tool(tool["function"].get("name"), tool["function"].get("parameters"), r".+")
@@ -394,7 +296,7 @@ def cohere(path: str, body: dict) -> Ask:
     need(ask.model, "model is required")
     one_of(body.get("tool_choice"), {None, "REQUIRED", "NONE"}, "tool_choice")
     need(0.01 <= body.get("p", 0.75) <= 0.99, "p must be between 0.01 and 0.99")
-    ask.schema = (body.get("response_format") or {}).get("json_schema") or (body.get("response_format") or {}).get("schema")
+    ask.schema = json_schema((body.get("response_format") or {}).get("json_schema") or (body.get("response_format") or {}).get("schema"), "the schema of structured output")
     for number, tool in enumerate(body.get("tools") or []):
         one_of(tool.get("type"), {"function"}, f"tools[{number}].type")
         ask.tool(tool["function"].get("name"), tool["function"].get("parameters"), r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -446,6 +348,8 @@ def bedrock(path: str, body: dict) -> Ask:
         if "toolSpec" in members(tool, "toolSpec cachePoint systemTool", "toolConfig.tools[]"):
             spec = members(tool["toolSpec"], "name description inputSchema strict", "toolSpec")
             ask.tool(spec.get("name"), spec["inputSchema"].get("json"), OPENAI_NAME)
+    structure = ((body.get("outputConfig") or {}).get("textFormat") or {}).get("structure")
+    ask.schema = json_schema(arguments(structure["jsonSchema"]["schema"], "the schema of outputConfig") if structure else None, "the schema of structured output")
     pending, last = Pending(ask), "assistant"
     need(body.get("messages"), "messages is empty")
     for number, message in enumerate(body["messages"]):
@@ -471,7 +375,7 @@ def bedrock_block(ask: Ask, pending: Pending, role: str, block: dict, what: str)
         pending.call(block["toolUse"].get("toolUseId"), block["toolUse"].get("name"), r"[a-zA-Z0-9_-]{1,64}")
     elif "toolResult" in block:
         content = block["toolResult"].get("content")
-        need(role == "user" and content, f"{what}: toolResult")
+        need(role == "user" and isinstance(content, list), f"{what}: toolResult")
         text = "".join(part["text"] if "text" in part else json.dumps(part) for part in content)
         pending.result(block["toolResult"].get("toolUseId"), text)
     elif "text" in block:
