@@ -142,9 +142,10 @@ AGENTS = {agent.name: agent for agent in (
     # A model that Codex does not know gets other tools than its vendor's newest.
     Agent("codex-alias", "codex", node("codex", "exec", "--sandbox", "danger-full-access", "--model", MODEL, PROMPT),
           ("exec_command",), ("exec_command",), **CODEX_RETRIES),
-    Agent("gemini-cli", "gemini-cli", node("gemini", "--prompt", PROMPT, "--yolo", "--skip-trust"), ("write_file",), ("run_shell_command",)),
+    Agent("gemini-cli", "gemini-cli", node("gemini", "--prompt", PROMPT, "--yolo", "--skip-trust"), ("write_file",), ("run_shell_command",),
+          most_unauthorized=2),  # its router's and the task's
     Agent("opencode", "opencode", (str(MODULES / ".bin/opencode"), "run", "--auto", "--model", f"streamgate/{MODEL}", PROMPT),
-          ("write",), ("bash",)),
+          ("write",), ("bash",), most_unauthorized=2),  # a title's and the task's
     Agent("aider", "aider", (str(AIDER), "--model", f"openai/{MODEL}", "--yes-always", "--no-check-update", "--analytics-disable",
                              "--no-show-model-warnings", "--message", PROMPT)),
     Agent("qwen-code", "qwen-code", node("qwen", "--yolo", PROMPT), ("write_file",), ("run_shell_command",)),

@@ -172,10 +172,12 @@ def chosen(size: str, agents: list[str], upstreams: list[str] | None, only: list
     cells = []
     for name in agents or AGENTS:
         dialects = SMALL[name] if size == "small" else tuple(PATHS)
-        for dialect in dialects:
-            names = list(SCENARIOS) if size == "full" else ["task"] + (["key"] if dialect == dialects[0] else [])
-            cells += [(AGENTS[name], dialect, SCENARIOS[one]) for one in names
-                      if dialect in (upstreams or [dialect]) and one in (only or [one])]
+        for dialect in upstreams or dialects:
+            names = SCENARIOS if size == "full" else {"task", "key"}
+            # A wrong key reaches no upstream, so that one upstream is as good as all.
+            cells += [(AGENTS[name], dialect, scenario) for scenario in SCENARIOS.values()
+                      if scenario.name in names and scenario.name in (only or SCENARIOS)
+                      and (not scenario.wrong_key or dialect == (upstreams or SMALL[name])[0])]
     return cells
 
 

@@ -1,5 +1,6 @@
 """The scenarios: what the upstream plays, and what must have come of it. They know no dialect and no agent by name."""
 
+import os
 import re
 import signal
 import subprocess
@@ -70,15 +71,21 @@ def done(run: Run) -> None:
     must(LAST in run.output, "the final text is not in the output")
 
 
-def gave_up(run: Run) -> None:
+def gave_up(run: Run, said: str) -> None:
     must(run.status is not None, "it did not end")
     must(len(run.upstream.main()) <= run.agent.most_errors, f"{len(run.upstream.main())} requests")
+    must(re.search(said, run.output), "the error's message is not in the output")
+    must(LAST not in run.output, "it says that it is done")
+
+
+def check_refused(run: Run) -> None:
     # Claude Code has words of its own for a vendor that is overloaded.
-    must(QUUX in run.output or "Overloaded" in run.output, "the error's message is not in the output")
+    gave_up(run, f"{QUUX}|Overloaded")
 
 
-def first(before: list[Seen]) -> Seen | None:
-    return next((seen for seen in before if seen.main), None)
+def check_broken(run: Run) -> None:
+    # Gemini CLI only reports that the stream broke.
+    gave_up(run, f"{QUUX}|(?i:error)")
 
 
 @dataclass(frozen=True)
@@ -134,8 +141,8 @@ SCENARIOS = {scenario.name: scenario for scenario in (
     Scenario("cancel", lambda turns, task: [Endless()], check_interrupted, interrupt=True),
     Scenario("429", limited, check_limited),
     Scenario("silence", lambda turns, task: task() if turns else [Text("I think. "), Silence(20), *task()], done),
-    Scenario("error", lambda turns, task: [Refused(503, REFUSED)], gave_up),
-    Scenario("broken", lambda turns, task: [Text("I begin. "), Broken(BROKEN)], gave_up),
+    Scenario("error", lambda turns, task: [Refused(503, REFUSED)], check_refused),
+    Scenario("broken", lambda turns, task: [Text("I begin. "), Broken(BROKEN)], check_broken),
     Scenario("key", lambda turns, task: task(), check_wrong_key, wrong_key=True),
 )}
 
@@ -147,7 +154,8 @@ def finish(process: subprocess.Popen, scenario: Scenario, upstream: Upstream) ->
     while time.monotonic() < until:
         turns = upstream.main()
         if scenario.interrupt and not interrupted and turns and turns[0].written >= 15:
-            process.send_signal(signal.SIGINT)
+            # To all of its processes, as a terminal sends it.
+            os.killpg(process.pid, signal.SIGINT)
             interrupted = time.monotonic()
             until = interrupted + 30
         try:
