@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from vendor_answers import Call, Part, Text
 from ask import Ask, RequestError, Tool
+from vendor_answers import Call, Part, Text
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -30,6 +30,32 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Page:
+    """A documented page: what its reader is to set, with places for the gateway's address and the key."""
+
+    files: dict[str, str]  # below the home folder
+    environment: dict[str, str]
+    models: tuple[str, ...]  # that the agent asks for
+
+    @classmethod
+    def read(cls, name: str) -> "Page":
+        text = (PAGES / f"{name}.md").read_text()
+        files = re.findall(r"^`~/([^`]+)`:\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        models = re.findall(r"^  ([\w.-]+): \{ targets: ", text, re.MULTILINE)
+        return cls(dict(files), dict(re.findall(r"^export (\w+)=(\S+)$", text, re.MULTILINE)), tuple(models))
+
+    def follow(self, place: Place) -> dict[str, str]:
+        """Writes the files, and returns the environment."""
+        def filled(text: str) -> str:
+            return re.sub(r"\bKEY\b", place.key, text.replace("http://127.0.0.1:8080", place.gateway))
+
+        for path, text in self.files.items():
+            (place.home / path).parent.mkdir(parents=True, exist_ok=True)
+            (place.home / path).write_text(filled(text))
+        return {name: filled(value) for name, value in self.environment.items()}
+
+
+@dataclass(frozen=True)
 class Agent:
     name: str
     page: str  # of docs/agents/
@@ -38,6 +64,7 @@ class Agent:
     shell: tuple[str, ...] = ()
     most_errors: int = 12  # requests before it gives up for errors of an upstream
     most_unauthorized: int = 1  # and for a wrong key
+    exit_status: bool = True  # whether it says that it failed
 
     def start(self, place: Place, prompt: str) -> tuple[list[str], dict[str, str]]:
         """The command and the environment, after its page has been followed."""
@@ -102,32 +129,6 @@ def edit(ask: Ask, file: str, content: str) -> str:
     return f"Here it is:\n\n{file}\n```\n{content}```\n"
 
 
-@dataclass(frozen=True)
-class Page:
-    """A documented page: what its reader is to set, with places for the gateway's address and the key."""
-
-    files: dict[str, str]  # below the home folder
-    environment: dict[str, str]
-    models: tuple[str, ...]  # that the agent asks for
-
-    @classmethod
-    def read(cls, name: str) -> "Page":
-        text = (PAGES / f"{name}.md").read_text()
-        files = re.findall(r"^`~/([^`]+)`:\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-        models = re.findall(r"^  ([\w.-]+): \{ targets: ", text, re.MULTILINE)
-        return cls(dict(files), dict(re.findall(r"^export (\w+)=(\S+)$", text, re.MULTILINE)), tuple(models))
-
-    def follow(self, place: Place) -> dict[str, str]:
-        """Writes the files, and returns the environment."""
-        def filled(text: str) -> str:
-            return re.sub(r"\bKEY\b", place.key, text.replace("http://127.0.0.1:8080", place.gateway))
-
-        for path, text in self.files.items():
-            (place.home / path).parent.mkdir(parents=True, exist_ok=True)
-            (place.home / path).write_text(filled(text))
-        return {name: filled(value) for name, value in self.environment.items()}
-
-
 def node(program: str, *arguments: str) -> tuple[str, ...]:
     return str(MODULES / "node/bin/node"), str(MODULES / ".bin" / program), *arguments
 
@@ -147,7 +148,8 @@ AGENTS = {agent.name: agent for agent in (
     Agent("opencode", "opencode", (str(MODULES / ".bin/opencode"), "run", "--auto", "--model", f"streamgate/{MODEL}", PROMPT),
           ("write",), ("bash",), most_unauthorized=2),  # a title's and the task's
     Agent("aider", "aider", (str(AIDER), "--model", f"openai/{MODEL}", "--yes-always", "--no-check-update", "--analytics-disable",
-                             "--no-show-model-warnings", "--message", PROMPT)),
-    Agent("qwen-code", "qwen-code", node("qwen", "--yolo", PROMPT), ("write_file",), ("run_shell_command",)),
-    Agent("continue", "continue", node("cn", "--config", "{home}/.continue/config.yaml", "--auto", "--print", PROMPT), ("Write",), ("Bash",)),
+                             "--no-show-model-warnings", "--message", PROMPT), exit_status=False, most_errors=27),
+    Agent("qwen-code", "qwen-code", node("qwen", "--yolo", PROMPT), ("write_file",), ("run_shell_command",), most_errors=28),
+    Agent("continue", "continue", node("cn", "--config", "{home}/.continue/config.yaml", "--auto", "--print", PROMPT), ("Write",), ("Bash",),
+          most_errors=33),
 )}

@@ -137,7 +137,7 @@ def play(streamgate: str, agent: Agent, dialect: str, scenario: Scenario, folder
             (folder / "upstream.jsonl").write_text(record)
         lines = requests(folder / "gateway.log")
         refused = [line for line in lines if line.get("error", "").startswith("authentication")]
-        result = Run(agent, upstream, work, status, (folder / "output.txt").read_text(errors="replace"), len(lines), len(refused), interrupted)
+        result = Run(agent, upstream, work, status, (folder / "output.txt").read_text(errors="replace"), len(refused), interrupted)
         check(scenario, result, lines)
 
 

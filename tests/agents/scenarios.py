@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents import Agent
+from ask import Ask
 from scripted_upstream import Broken, Endless, Refused, Script, Seen, Silence, Step, Upstream, side_answer
 from vendor_answers import Text
-from ask import Ask
 
 FILE = "greeting.txt"
 CONTENT = 'Grüße, 世界! "quoted", back\\slash\n\ttabbed ${HOME} `ticks`\nlast line\n'
@@ -36,8 +36,7 @@ class Run:
     work: Path
     status: int | None  # None: it did not end in time
     output: str
-    requests: int  # which the gateway has seen
-    unauthorized: int  # of these, with a wrong key
+    unauthorized: int  # requests with a wrong key
     interrupted: float = 0  # when it was
 
 
@@ -130,7 +129,7 @@ def check_interrupted(run: Run) -> None:
 
 def check_wrong_key(run: Run) -> None:
     must(run.status is not None, "it did not end")
-    must(run.status != 0, "exit status 0")
+    must(run.status != 0 or not run.agent.exit_status, "exit status 0")
     must(not run.upstream.seen, "a request reached the upstream")
     must(1 <= run.unauthorized <= run.agent.most_unauthorized, f"{run.unauthorized} requests with the wrong key")
     must(re.search(r"Streamgate key|401|nauthorized|uthenticat|nvalid.{0,10}key", run.output), "no word of the key in the output")
