@@ -62,7 +62,7 @@ class Agent:
     command: tuple[str, ...]  # with places for the prompt and the home folder
     write: tuple[str, ...] = ()  # names of its tool that writes a file, without that: it edits by text
     shell: tuple[str, ...] = ()
-    most_errors: int = 12  # requests before it gives up for errors of an upstream
+    most_errors: int = 12  # the most requests before it gives up for errors of an upstream
     most_unauthorized: int = 1  # and for a wrong key
     exit_status: bool = True  # whether it says that it failed
 

@@ -121,6 +121,8 @@ def run(streamgate: str, agent: Agent, dialect: str, scenario: Scenario) -> tupl
         reason = ""
     except Failure as failure:
         reason = str(failure)
+    except Exception as fault:  # one broken run must not hide the others
+        reason = f"{type(fault).__name__}: {fault}"
     return reason, time.monotonic() - began
 
 

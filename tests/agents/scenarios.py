@@ -120,9 +120,9 @@ def check_limited(run: Run) -> None:
 
 
 def check_interrupted(run: Run) -> None:
+    must(run.interrupted, f"it was never in mid-stream; exit status {run.status}")
     must(run.status is not None, "it did not end after the interrupt")
-    turn = run.upstream.main()[0]
-    must(turn.hung_up.wait(15), "the upstream was not hung up")
+    must(run.upstream.main()[0].hung_up.wait(15), "the upstream was not hung up")
     late = [seen for seen in run.upstream.main() if seen.at > run.interrupted]
     must(not late, f"{len(late)} requests after the interrupt")
 
