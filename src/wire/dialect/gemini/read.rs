@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::read_turns::turns;
 use super::request::parse;
-use super::schema::json_schema;
+use super::schema::{json_schema, plain_schema};
 use super::{client_tools, hosted_tools};
 use crate::wire::body::of_type;
 use crate::wire::chat::{
@@ -246,7 +246,7 @@ fn tools(tools: &[&RawValue]) -> Result<(Vec<Tool>, Vec<HostedTool>), Fault> {
 }
 
 fn tool(function: Function<'_>) -> Tool {
-    let plain = said(function.parameters_json_schema).map(RawValue::to_owned);
+    let plain = said(function.parameters_json_schema).map(plain_schema);
     let parameters = plain.or_else(|| said(function.parameters).map(json_schema));
     Tool { name: function.name, description: function.description, parameters, ..Tool::default() }
 }
@@ -273,7 +273,7 @@ fn tool_choice(calling: &Calling, tools: &mut Vec<Tool>) -> Result<Option<ToolCh
 }
 
 fn format(config: &Generation<'_>) -> Result<Option<Format>, Fault> {
-    let plain = said(config.response_json_schema).map(RawValue::to_owned);
+    let plain = said(config.response_json_schema).map(plain_schema);
     if let Some(schema) = plain.or_else(|| said(config.response_schema).map(json_schema)) {
         return Ok(Some(Format::Schema { name: None, schema, strict: None }));
     }

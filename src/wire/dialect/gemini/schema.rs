@@ -8,6 +8,23 @@ use crate::wire::json::{Members, quoted, text};
 /// How deep a schema may be nested and still be changed.
 const DEEPEST: u32 = 64;
 
+const TYPES: [&str; 7] = [
+    r#""OBJECT""#,
+    r#""ARRAY""#,
+    r#""STRING""#,
+    r#""NUMBER""#,
+    r#""INTEGER""#,
+    r#""BOOLEAN""#,
+    r#""NULL""#,
+];
+
+/// A schema from a field for JSON Schema: as it is, unless it names the vendor's types, which the
+/// vendor takes there, too, and Gemini CLI sends.
+pub(super) fn plain_schema(schema: &RawValue) -> Box<RawValue> {
+    let capitals = TYPES.iter().any(|word| schema.get().contains(word));
+    if capitals { json_schema(schema) } else { schema.to_owned() }
+}
+
 /// A schema as JSON Schema. Anything that is none comes back as it is.
 pub(super) fn json_schema(schema: &RawValue) -> Box<RawValue> {
     let changed = object(schema, 0);
@@ -44,7 +61,7 @@ fn object(schema: &RawValue, depth: u32) -> String {
 }
 
 fn kind(value: &RawValue, nullable: bool) -> String {
-    let Some(word) = text(value) else { return value.get().to_owned() };
+    let Some(word) = text(value) else { return value.get().to_ascii_lowercase() };
     let word = quoted(&word.to_ascii_lowercase());
     if nullable { format!(r#"[{word},"null"]"#) } else { word }
 }
@@ -86,13 +103,27 @@ mod tests {
                 r#"{"anyOf":[{"type":"string"},{"enum":["A"]}]}"#,
             ),
             (
-                r#"{"type":["string","null"],"additionalProperties":false}"#,
+                r#"{"type":["STRING","null"],"additionalProperties":false}"#,
                 r#"{"type":["string","null"],"additionalProperties":false}"#,
             ),
             ("7", "7"),
         ] {
             let given = RawValue::from_string(given.to_owned()).unwrap();
             assert_eq!(json_schema(&given).get(), plain);
+        }
+    }
+
+    #[test]
+    fn a_plain_schema_stays_unless_it_names_the_vendors_types() {
+        for (given, plain) in [
+            (r#"{ "type": "object" }"#, r#"{ "type": "object" }"#),
+            (
+                r#"{"type":"OBJECT","properties":{"score":{"type":"INTEGER"}}}"#,
+                r#"{"type":"object","properties":{"score":{"type":"integer"}}}"#,
+            ),
+        ] {
+            let given = RawValue::from_string(given.to_owned()).unwrap();
+            assert_eq!(plain_schema(&given).get(), plain);
         }
     }
 }
