@@ -307,6 +307,11 @@ fn tool_choice(
         ("allowed_tools", Some(allowed)) => {
             let names: Vec<_> = allowed.tools.iter().filter_map(ChoiceBody::name).collect();
             tools.retain(|tool| names.contains(&&tool.name));
+            let declared = |body: &ChoiceBody| hosted.iter().any(|tool| tool.name == body.kind);
+            if !allowed.tools.iter().all(|body| body.name().is_some() || declared(body)) {
+                let what = "may only name what is among `tools`";
+                return Err(refuse("tool_choice.allowed_tools.tools", what));
+            }
             hosted.retain(|tool| allowed.tools.iter().any(|body| body.kind == tool.name));
             let mode = allowed.mode.as_deref().unwrap_or("auto");
             let what = "must be \"auto\" or \"required\"";
