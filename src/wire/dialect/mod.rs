@@ -416,6 +416,10 @@ pub enum Mode {
 
 /// Reads an answer. Stateful: zero to many deltas per frame, and a verdict at the end.
 pub trait Decode: Send {
+    /// Gives the answer a name of the gateway's, before its first frame: ids of tool calls that the
+    /// upstream leaves out are made from it. Without one they are made from what the upstream says of
+    /// itself, which may be the same for every answer; callers mistake such a call for an earlier one.
+    fn name(&mut self, _answer: &str) {}
     /// Reads one frame of a stream. `Some`: this frame ends it, and the end must not be taken from
     /// anything else. Deltas of that frame still count.
     fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End>;
