@@ -117,11 +117,15 @@ pub fn rewrite<B>(request: &mut Request<B>) {
     }
 }
 
+fn is_unset(json: &str) -> bool {
+    matches!(json, "null" | "\"\"")
+}
+
 /// A body with the model that its path names, if the body names none. What is no JSON object stays as it is.
 pub fn with_model(body: String, extensions: &Extensions) -> String {
     let Some(Deployment(model)) = extensions.get() else { return body };
     match Members::parse(&body) {
-        Ok(members) if members.get("model").is_none() => {
+        Ok(members) if members.get("model").is_none_or(|model| is_unset(model.get())) => {
             members.edit(&body, &[("model", Some(quoted(model).as_str()))])
         }
         _ => body,
@@ -295,5 +299,20 @@ mod tests {
         let mut request = Request::get("http://host:1/v1//models/?a=b").body(()).unwrap();
         rewrite(&mut request);
         assert_eq!(request.uri(), "http://host:1/v1/models?a=b");
+    }
+
+    #[test]
+    fn a_deployment_names_the_model_of_a_body_that_names_none() {
+        let mut extensions = Extensions::new();
+        extensions.insert(Deployment("fast".into()));
+        let with = |body: &str| {
+            let body = with_model(body.to_owned(), &extensions);
+            let value: serde_json::Value = serde_json::from_str(&body).unwrap();
+            value["model"].as_str().unwrap().to_owned()
+        };
+        for body in ["{}", r#"{"model":null}"#, r#"{"model":""}"#] {
+            assert_eq!(with(body), "fast", "{body}");
+        }
+        assert_eq!(with(r#"{"model":"own"}"#), "own");
     }
 }

@@ -280,11 +280,17 @@ fn request(order: &Order, target: &Target, body: String) -> Result<reqwest::Requ
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     if let Some(list) = AllowList::of(provider.dialect.name()).filter(|_| verbatim) {
-        for name in order.headers.keys().filter(|name| list.has(name.as_str())) {
-            let value = order.headers.get(name).filter(|_| !is_hop(&order.headers, name.as_str()));
+        let named =
+            |name: &&HeaderName| list.has(name.as_str()) && !is_hop(&order.headers, name.as_str());
+        for name in order.headers.keys().filter(named) {
+            let values = order.headers.get_all(name).iter();
             // What a platform does not know of the vendor's is not for it.
-            let taken = value.and_then(|value| taken(value, name.as_str(), target));
-            headers.extend(taken.map(|value| (name.clone(), value)));
+            let mut taken = values.filter_map(|value| taken(value, name.as_str(), target));
+            if let Some(first) = taken.next() {
+                // In place of a fixed header of the same name.
+                headers.insert(name.clone(), first);
+                headers.extend(taken.map(|value| (name.clone(), value)));
+            }
         }
     }
     order.trying.pass_on(&mut headers);

@@ -52,6 +52,7 @@ const PROXY_COHERE: &str = "proxies that pass on Cohere API `finish_reason`";
 const PROXY_CHAT: &str = "proxies that pass on chat completions `finish_reason`";
 const PROXY_CONVERSE: &str = "proxies that pass on Bedrock Converse `stopReason`";
 const TGI: &str = "Hugging Face TGI, `FinishReason`";
+const LIMITS: &str = "names that proxies and servers of one's own give a limit";
 const XAI: &str = "xAI gRPC API, `FinishReason`";
 const ENGINES: &str = "inference servers when a request is aborted or times out";
 
@@ -69,6 +70,10 @@ pub const COMMON: &[Row] = &[
     row("refusal", Meaning::Refusal, PROXY_ANTHROPIC),
     row("pause_turn", Meaning::Pause, PROXY_ANTHROPIC),
     row("model_context_window_exceeded", Meaning::Context, PROXY_ANTHROPIC),
+    row("context_length_exceeded", Meaning::Context, LIMITS),
+    row("max_length", Meaning::Limit, LIMITS),
+    row("length_limit", Meaning::Limit, LIMITS),
+    row("token_limit", Meaning::Limit, LIMITS),
     row("content_filtered", Meaning::Filter, PROXY_CONVERSE),
     row("guardrail_intervened", Meaning::Filter, PROXY_CONVERSE),
     row("malformed_model_output", Meaning::Failed(Kind::Upstream), PROXY_CONVERSE),

@@ -358,6 +358,28 @@ async fn headers_that_the_vendor_acts_on_are_forwarded() {
     }
 }
 
+/// A header that every request has gives way to the caller's own; one of several lines keeps them all.
+#[tokio::test]
+async fn a_forwarded_header_replaces_a_fixed_one_and_keeps_its_lines() {
+    let reply = r#"{"error":{"message":"no"}}"#;
+    let upstream = Upstream::new(vec![Step::Whole(400, JSON, reply.into())]).await;
+    let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, "")).await;
+    let ask = json!({ "model": "ant/m", "max_tokens": 9, "messages": [{ "role": "user", "content": "hi" }] });
+    let request = gateway
+        .post("/v1/messages", &ask.to_string())
+        .header("anthropic-version", "2023-01-01")
+        .header("anthropic-beta", "a-1")
+        .header("anthropic-beta", "b-2");
+    request.send().await.unwrap();
+    let head = upstream.requests().await[0].head.to_ascii_lowercase();
+    let lines = |name: &str| {
+        let lines = head.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(lines("anthropic-version"), ["2023-01-01"], "{head}");
+    assert_eq!(lines("anthropic-beta"), ["a-1", "b-2"], "{head}");
+}
+
 /// What asks for nothing, or refers to no more than a hint, is no reason for a refusal.
 #[test]
 fn empty_fields_and_stale_hints_are_left_out() {

@@ -135,6 +135,12 @@ impl<'a> Turns<'a> {
                 part => content.extend(self.block(part, message.role, at)?),
             }
         }
+        if content.iter().any(|block| matches!(block, Block::Document(_)))
+            && !content.iter().any(|block| matches!(block, Block::Text(_)))
+        {
+            // The vendor's reply otherwise: a text block must be included when using documents.
+            content.push(Block::Text("See the document."));
+        }
         match self.conversation.last_mut() {
             _ if content.is_empty() => {}
             Some(turn) if turn.role == role => turn.content.append(&mut content),
