@@ -64,7 +64,7 @@ async fn attempt(
 ) -> Result<Box<Answer>, Box<Failure>> {
     let order = walk.order;
     // Another target may be able to say what this one's dialect cannot.
-    let written = upstream::request_body(order, target).map_err(Error::caller)?;
+    let written = upstream::request_body(order, target).await?;
     order.trying.begin(target, number);
     let patience = walk.patience(target, Instant::now());
     upstream::attempt(order, target, written, patience).await

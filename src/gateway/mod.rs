@@ -6,7 +6,9 @@ pub mod auth;
 pub mod egress;
 mod error_response;
 mod failover;
+mod inspection;
 pub mod limit;
+mod offload;
 pub mod prompt;
 pub mod refused;
 pub mod relay;
@@ -35,11 +37,12 @@ use crate::error::Error;
 use crate::telemetry::RefusalReason;
 use crate::wire::chat::{End, Fault, Kind};
 use crate::wire::dialect::{
-    self, Asked, CHAT, Call, CallerDialect, Clock, DEFAULT, Endpoint, Envelope, Question,
+    self, Call, CallerDialect, Clock, DEFAULT, Endpoint, Envelope, Question,
 };
 use account::Record;
 use auth::Caller;
 use error_response::{discard, error_response};
+use inspection::{Read, inspect};
 use limit::{Allowance, Gate, Need};
 use relay::{Session, Start};
 use upstream::Order;
@@ -104,13 +107,11 @@ async fn pipeline(
     let mut admission = caller.gate.admit()?;
     request_body::expect_json(&head.headers, dialect)?;
     let body = request_body::read(body, &state.config.server).await?;
-    let body = match form {
-        CHAT => prompt::fill_in(&state.config.prompts, &caller, dialect, body, record)?,
-        _ => body,
-    };
-    let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
-    let envelope = dialect.envelope(&Asked { form, path, query, body: &body })?;
-    let input = limit::prompt_tokens(&body);
+    let inspected = inspect((&state, &caller), (dialect, form), &head.uri, body).await?;
+    if let Some(prompt) = &inspected.prompt {
+        record.prompted(&prompt.id, prompt.version.as_str());
+    }
+    let Read { body, envelope, input } = inspected.read?;
     record.asked(&envelope.model, envelope.stream, input);
     let plan = route::plan(&state.config, &caller, &envelope.model)?;
     record.planned(&plan);

@@ -3,6 +3,7 @@
 //! Upstream requests are built from nothing: an allow-list decides what of a caller's headers goes
 //! along, and the operator alone decides where to.
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,8 +16,9 @@ use tokio::time::{Instant, timeout_at};
 use super::account::Trying;
 use super::answer::{Answer, Rhythm, redacted};
 use super::egress::{self, Clients};
+use super::offload::{self, RequestBody, is_large};
 use super::route::Plan;
-use super::sigv4::{Unsigned, sign};
+use super::sigv4::{self, Unsigned, sign};
 use super::target_health::TargetHealth;
 use crate::config::{Provider, Stream, Target};
 use crate::error::{Error, Reply};
@@ -50,7 +52,7 @@ pub struct Order {
     /// The caller's dialect.
     pub dialect: &'static dyn CallerDialect,
     /// The caller's request, as it came.
-    pub body: String,
+    pub body: RequestBody,
     /// The caller's headers.
     pub headers: HeaderMap,
     /// The identity of the answer.
@@ -94,34 +96,71 @@ impl From<Error> for Box<Failure> {
     }
 }
 
+/// What the body of an upstream request depends on, beside the caller's body and the target.
+struct Source<'a> {
+    dialect: &'static dyn CallerDialect,
+    form: &'static str,
+    stream: bool,
+    headers: Cow<'a, HeaderMap>,
+}
+
+impl<'a> Source<'a> {
+    fn of(order: &Order, headers: Cow<'a, HeaderMap>) -> Self {
+        let Call { form, stream, .. } = order.call;
+        Self { dialect: order.dialect, form, stream, headers }
+    }
+}
+
+/// The body for a target. A large one is written on another thread.
+pub async fn request_body(order: &Order, target: &Target) -> Result<Written, Error> {
+    let written = match &order.body {
+        RequestBody::Small(body) => {
+            write(&Source::of(order, Cow::Borrowed(&order.headers)), body, target)
+        }
+        RequestBody::Large(body) => {
+            let source = Source::of(order, Cow::Owned(order.headers.clone()));
+            let (body, target) = (Arc::clone(body), target.clone());
+            offload::run(move || write(&source, &body, &target)).await?
+        }
+    };
+    written.map_err(Error::caller)
+}
+
 /// The caller's own JSON with surgical edits for an upstream of the same dialect; a translation
 /// otherwise.
-pub fn request_body(order: &Order, target: &Target) -> Result<Written, Fault> {
+fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, Fault> {
     let dialect = target.provider.dialect;
-    let wanted = wanted(order, target);
-    if is_verbatim(order, &target.provider) {
-        let header = |name: &str| Some(order.headers.get(name)?.to_str().ok()?.to_owned());
-        let body = dialect.edit_hosted(&order.body, &wanted, &header)?;
+    let wanted = wanted_of((source.dialect, source.form, source.stream), target);
+    if source.dialect.name() == dialect.name() {
+        let header = |name: &str| Some(source.headers.get(name)?.to_str().ok()?.to_owned());
+        let body = dialect.edit_hosted(body, &wanted, &header)?;
         let body = adapt::override_members(body, &target.quirks.settings, dialect.output_limits())?;
         return Ok(Written { body, ..Written::default() });
     }
-    let pair = (order.dialect, dialect);
-    let read = order.dialect.decode_request(order.call.form, &mended(&order.body));
+    let pair = (source.dialect, dialect);
+    let read = source.dialect.decode_request(source.form, &mended(body));
     let mut request = read.map_err(|fault| refusal::told(fault, None, pair))?;
-    let strict = order.headers.get(STRICT).is_some_and(|value| value == "true");
+    let strict = source.headers.get(STRICT).is_some_and(|value| value == "true");
     adapt::write(&mut request, dialect, &wanted, strict)
         .map_err(|fault| refusal::told(fault, Some(&request), pair))
 }
 
 /// What a target is asked for.
 fn wanted<'a>(order: &Order, target: &'a Target) -> dialect::Target<'a> {
-    let verbatim = is_verbatim(order, &target.provider);
+    wanted_of((order.dialect, order.call.form, order.call.stream), target)
+}
+
+fn wanted_of<'a>(
+    (caller, form, stream): (&dyn CallerDialect, &'static str, bool),
+    target: &'a Target,
+) -> dialect::Target<'a> {
+    let verbatim = caller.name() == target.provider.dialect.name();
     dialect::Target {
         model: &target.model,
         // A translated answer is always streamed: its deadlines work, and its caller's leaving is
         // noticed. It is collected on our side if need be.
-        stream: order.call.stream || !verbatim,
-        form: if verbatim { order.call.form } else { CHAT },
+        stream: stream || !verbatim,
+        form: if verbatim { form } else { CHAT },
         quirks: &target.quirks,
     }
 }
@@ -151,7 +190,7 @@ pub async fn attempt(
     }
     let mut headers = passed_on(response.headers());
     headers.extend(dropped(order, &written.dropped).map(|names| (DROPPED, names)));
-    let transcoder = transcoder(order, target, &response)?.with_names(written.names);
+    let transcoder = transcoder(order, target, &response).await?.with_names(written.names);
     // They would keep the connection's first read buffer, and more, as long as the stream lives.
     *response.headers_mut() = HeaderMap::new();
     *response.extensions_mut() = Extensions::new();
@@ -197,7 +236,8 @@ async fn send(order: &Order, target: &Target, body: String) -> Result<reqwest::R
     let Provider { egress, base_url, .. } = &*target.provider;
     let client = order.clients.get(egress, &order.stream);
     let client = client.map_err(|error| Error::internal("no upstream client").because(error))?;
-    let request = request(order, target, body)?;
+    let (body, digest) = digested(body, target).await?;
+    let request = request(order, target, body, digest)?;
     let retry = request.try_clone();
     let sent = Instant::now();
     let mut result = client.execute(request).await;
@@ -209,6 +249,18 @@ async fn send(order: &Order, target: &Target, body: String) -> Result<reqwest::R
     }
     let response = result.map_err(|error| egress::failure(error, egress, base_url))?;
     egress::checked(response, egress)
+}
+
+/// A body with the digest that is signed of it, where that is worth another thread.
+async fn digested(body: String, target: &Target) -> Result<(String, Option<String>), Error> {
+    if target.provider.aws.is_none() || !is_large(&body) {
+        return Ok((body, None));
+    }
+    offload::run(move || {
+        let digest = sigv4::digest(body.as_bytes());
+        (body, Some(digest))
+    })
+    .await
 }
 
 /// Whether a connection was closed before a byte of answer, as pooled ones are that their server
@@ -231,7 +283,12 @@ fn is_stale(error: &reqwest::Error) -> bool {
     false
 }
 
-fn request(order: &Order, target: &Target, body: String) -> Result<reqwest::Request, Error> {
+fn request(
+    order: &Order,
+    target: &Target,
+    body: String,
+    digest: Option<String>,
+) -> Result<reqwest::Request, Error> {
     let provider = &target.provider;
     let verbatim = is_verbatim(order, provider);
     let wanted = wanted(order, target);
@@ -268,9 +325,10 @@ fn request(order: &Order, target: &Target, body: String) -> Result<reqwest::Requ
         headers.insert(name, value);
     }
     if let Some(aws) = &provider.aws {
-        let unsigned = Unsigned { method: &http::Method::POST, url: &url, body: body.as_bytes() };
+        let (method, body) = (&http::Method::POST, body.as_bytes());
+        let unsigned = Unsigned { method, url: &url, body, digest };
         let received = SystemTime::UNIX_EPOCH + Duration::from_secs(order.call.created);
-        sign(&unsigned, &mut headers, aws, received + order.started.elapsed())?;
+        sign(unsigned, &mut headers, aws, received + order.started.elapsed())?;
     }
     let mut request = reqwest::Request::new(http::Method::POST, url);
     *request.headers_mut() = headers;
@@ -319,7 +377,7 @@ fn credential(provider: &Provider) -> Result<Option<(HeaderName, HeaderValue)>, 
 }
 
 /// The codec for an answer whose head has come.
-fn transcoder(
+async fn transcoder(
     order: &Order,
     target: &Target,
     response: &reqwest::Response,
@@ -336,7 +394,7 @@ fn transcoder(
     let streams = order.call.stream;
     // A whole answer to a caller who wants a stream has no frames to forward as they are.
     let passes = move |framing| verbatim && (framing == Framing::Whole) != streams;
-    let echo = if passes(framing) { String::new() } else { order.dialect.echo(&order.body) };
+    let echo = if passes(framing) { String::new() } else { echo(order).await? };
     let (caller, form) = (order.dialect, wanted.form);
     let call = Call { echo, ..order.call.clone() };
     let choose = Box::new(move |framing| {
@@ -351,6 +409,17 @@ fn transcoder(
         (caller.encoder(&call, Mode::Verbatim), Err(fault))
     });
     Ok(Transcoder::labelled(framing, order.stream.max_event, dialect.decoder(form), choose))
+}
+
+/// What of the request its answer repeats.
+async fn echo(order: &Order) -> Result<String, Error> {
+    match &order.body {
+        RequestBody::Small(body) => Ok(order.dialect.echo(body)),
+        RequestBody::Large(body) => {
+            let (dialect, body) = (order.dialect, Arc::clone(body));
+            offload::run(move || dialect.echo(&body)).await
+        }
+    }
 }
 
 fn media_type(headers: &HeaderMap) -> &str {

@@ -31,11 +31,15 @@ mod gemini;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod growth;
+#[cfg(test)]
 mod handshakes;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
 mod idle;
+#[cfg(test)]
+mod large_bodies;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]

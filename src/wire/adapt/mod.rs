@@ -19,6 +19,7 @@ mod names;
 mod rules;
 mod schema;
 pub mod settings;
+mod size;
 mod tools;
 mod verbatim;
 
@@ -57,6 +58,7 @@ pub fn write(
     target: &Target<'_>,
     strict: bool,
 ) -> Result<Written, Fault> {
+    size::check(request)?;
     let settings = &target.quirks.settings;
     let mut rules = Rules::of(dialect.name(), target.model);
     rules.instructions = settings.instructions.unwrap_or(rules.instructions);
@@ -89,7 +91,7 @@ pub fn write(
 pub fn restore_names(deltas: &mut [Delta<'_>], names: &Names) {
     for delta in deltas {
         if let Delta::ToolStart { name, .. } = delta
-            && let Some((_, own)) = names.iter().find(|(known, _)| *known == **name)
+            && let Some(own) = names.get(&**name)
         {
             *name = Cow::Owned(own.clone());
         }

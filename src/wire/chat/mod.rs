@@ -9,7 +9,9 @@ mod operator_fault;
 mod rendered;
 mod request;
 
-pub use delta::{Citation, Delta, Origin, Stop, Usage};
+pub use delta::{
+    Citation, Delta, MAX_CITATIONS, MAX_TOOL_CALLS, Origin, Stop, Usage, too_many_calls,
+};
 pub use end::{Deadline, End, Fault, Kind};
 pub use rendered::{Parameters, Rendered};
 pub use request::{

@@ -4,7 +4,7 @@
 //! The mapping is a pure function of the id, so that a call and its result, which arrive in
 //! different requests, always meet again. It never lets two ids of one message collide.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt::Write;
 
 /// An id that this dialect accepts. An acceptable one stays as it is; any other has its foreign
@@ -24,9 +24,9 @@ pub(super) fn sanitised(id: &str) -> String {
     out
 }
 
-/// The ids given out within one message.
+/// The ids given out within one message, each with the number of the next one that is made of it.
 #[derive(Debug, Default)]
-pub(super) struct Ids(HashSet<String>);
+pub(super) struct Ids(HashMap<String, u32>);
 
 impl Ids {
     /// The id to show for an upstream's id: the same, unless it is empty or was given out before. No
@@ -34,12 +34,14 @@ impl Ids {
     /// `functions.NAME:0`).
     pub(super) fn assign(&mut self, id: &str) -> String {
         let wanted = if id.is_empty() { "toolu" } else { id };
+        let mut n = self.0.get(wanted).copied().unwrap_or(1);
         let mut unique = wanted.to_owned();
-        let mut n = 2_u32;
-        while !self.0.insert(unique.clone()) {
+        while n > 1 && self.0.contains_key(&unique) {
             unique = format!("{wanted}_{n}");
             n = n.saturating_add(1);
         }
+        self.0.insert(wanted.to_owned(), n.max(2));
+        self.0.entry(unique.clone()).or_insert(2);
         unique
     }
 }

@@ -31,6 +31,7 @@ mod read_turns;
 mod request;
 mod schema;
 mod state;
+mod turn_parts;
 mod write;
 mod write_turns;
 

@@ -1,5 +1,7 @@
 //! Writes one `chat.completion` from deltas, once the answer is complete, and nothing otherwise.
 
+use std::collections::HashSet;
+
 use bytes::{BufMut, BytesMut};
 
 use super::answer::{annotations, finish_reason, number, sealed, signed, string_member, usage};
@@ -159,7 +161,7 @@ impl Choice {
         self.detail_count - 1
     }
 
-    fn write(&self, names: &[String], out: &mut BytesMut) {
+    fn write(&self, names: &HashSet<String>, out: &mut BytesMut) {
         out.put_slice(br#","message":{"role":"assistant","content":"#);
         let stop = self.stop.as_ref().unwrap_or(&Stop::End);
         let explanation = match stop {
@@ -200,7 +202,7 @@ impl Choice {
         out.put_slice(b"\"}");
     }
 
-    fn tools(&self, names: &[String], out: &mut BytesMut) {
+    fn tools(&self, names: &HashSet<String>, out: &mut BytesMut) {
         let mut calls = BytesMut::new();
         for tool in &self.calls {
             comma(&mut calls);

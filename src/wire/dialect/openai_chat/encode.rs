@@ -3,6 +3,8 @@
 //! Whatever order deltas come in, the result is legal: one role per alternative, calls numbered
 //! without gaps, one finish per alternative, and either `[DONE]` or an error, never both.
 
+use std::collections::HashSet;
+
 use bytes::{BufMut, BytesMut};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -91,7 +93,7 @@ pub(super) struct Stream {
     choices: Vec<State>,
     usage: Usage,
     /// The names of custom tools.
-    free: Vec<String>,
+    free: HashSet<String>,
     /// Google's signature, which the next call carries.
     signature: Option<String>,
     /// The first alternative's text, and its sources. They are told all at once: clients add lists up
@@ -204,7 +206,7 @@ impl Stream {
     }
 
     fn tool_start(&mut self, choice: u32, (id, name): (&str, &str), out: &mut BytesMut) {
-        let free = self.free.iter().any(|free| free == name);
+        let free = self.free.contains(name);
         let Some(state) = self.open(choice, out) else {
             return;
         };

@@ -2,6 +2,8 @@
 //!
 //! Elsewhere they are functions. Here their callers are told of them as they asked for them.
 
+use std::collections::HashSet;
+
 use bytes::{BufMut, BytesMut};
 
 use super::answer::string_member;
@@ -22,7 +24,7 @@ pub(super) fn echo(body: &str) -> String {
 }
 
 /// The names in such a list.
-pub(super) fn names(echo: &str) -> Vec<String> {
+pub(super) fn names(echo: &str) -> HashSet<String> {
     serde_json::from_str(echo).unwrap_or_default()
 }
 

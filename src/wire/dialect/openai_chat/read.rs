@@ -7,6 +7,8 @@
 //! asked for: `functions` and `function_call` (say `tools`), `audio` and any modality but text,
 //! `web_search_options` and hosted tools, and the content parts listed in `turns.rs`.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -285,12 +287,13 @@ fn tool_choice(raw: &RawValue, tools: &mut Vec<Tool>) -> Result<ToolChoice, Faul
     let choice: ChoiceBody = parse(PATH, raw.get())?;
     match (choice.kind.as_str(), choice.allowed_tools) {
         ("allowed_tools", Some(allowed)) => {
-            let names: Vec<_> = allowed.tools.iter().filter_map(ChoiceBody::name).collect();
-            if names.len() < allowed.tools.len() {
+            let named = |choice: &ChoiceBody| choice.name().is_some();
+            if !allowed.tools.iter().all(named) {
                 let what = "may only hold functions and custom tools";
                 return Err(refuse("tool_choice.allowed_tools.tools", what));
             }
-            tools.retain(|tool| names.contains(&&tool.name));
+            let names: HashSet<_> = allowed.tools.iter().filter_map(ChoiceBody::name).collect();
+            tools.retain(|tool| names.contains(&tool.name));
             let mode = allowed.mode.as_deref().unwrap_or("auto");
             let what = "must be \"auto\" or \"required\"";
             word(mode).ok_or_else(|| refuse("tool_choice.allowed_tools.mode", what))

@@ -8,6 +8,8 @@
 //! for: what names state at the vendor (`previous_response_id`, `conversation`, `prompt`,
 //! `background`), hosted tools, and the items listed in `read_input.rs`.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -226,12 +228,12 @@ fn tool_choice(raw: &RawValue, tools: &mut Vec<Tool>) -> Result<ToolChoice, Faul
         ("function" | "custom", Some(name)) => Ok(ToolChoice::Named(name)),
         ("function" | "custom", None) => Err(refuse("tool_choice.name", "is missing")),
         ("allowed_tools", _) => {
-            let mut allowed = Vec::new();
+            let mut allowed = HashSet::new();
             for (i, raw) in choice.tools.into_iter().flatten().enumerate() {
                 let path = format!("tool_choice.tools[{i}]");
                 let body: ToolBody = parse(&path, raw.get())?;
                 let what = "is a hosted tool, which only its own vendor can run";
-                allowed.push(body.name.ok_or_else(|| refuse(&path, what))?);
+                allowed.insert(body.name.ok_or_else(|| refuse(&path, what))?);
             }
             tools.retain(|tool| allowed.contains(&tool.name));
             let mode = choice.mode.unwrap_or_else(|| "auto".to_owned());

@@ -2,6 +2,7 @@
 //! it cost. Usage is never made up: what nobody counted is null.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use bytes::{BufMut, BytesMut};
 
@@ -13,7 +14,7 @@ use crate::wire::dialect::{Call, Clock};
 use crate::wire::json::{self, Members, write_str};
 
 /// The names of the tools that take free text.
-pub(super) fn free_tools(echo: &str) -> Vec<String> {
+pub(super) fn free_tools(echo: &str) -> HashSet<String> {
     let members = Members::parse(echo).unwrap_or_default();
     let tools = super::event::list::<Members<'_>>(members.get("tools"));
     let free = |tool: &Members<'_>| {
@@ -79,7 +80,7 @@ impl Head {
     }
 
     /// Which tools take free text.
-    pub(super) fn free_tools(&self) -> Vec<String> {
+    pub(super) fn free_tools(&self) -> HashSet<String> {
         free_tools(&self.echo)
     }
 
