@@ -11,6 +11,7 @@ use super::account;
 use super::answer::Answer;
 use super::target_health::{Admission, FailedAttempt, Probe};
 use super::upstream::{self, Failure, Order, Patience};
+use super::upstream_body::request_body;
 use crate::config::Target;
 use crate::error::{Attempt, Blame, Error, Side};
 use crate::wire::chat;
@@ -64,7 +65,7 @@ async fn attempt(
 ) -> Result<Box<Answer>, Box<Failure>> {
     let order = walk.order;
     // Another target may be able to say what this one's dialect cannot.
-    let written = upstream::request_body(order, target).await?;
+    let written = request_body(order, target).await?;
     order.trying.begin(target, number);
     let patience = walk.patience(target, Instant::now());
     upstream::attempt(order, target, written, patience).await

@@ -17,6 +17,7 @@ pub mod route;
 mod sigv4;
 pub mod target_health;
 pub mod upstream;
+mod upstream_body;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;

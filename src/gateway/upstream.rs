@@ -3,7 +3,6 @@
 //! Upstream requests are built from nothing: an allow-list decides what of a caller's headers goes
 //! along, and the operator alone decides where to.
 
-use std::borrow::Cow;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,23 +15,19 @@ use tokio::time::{Instant, timeout_at};
 use super::account::Trying;
 use super::answer::{Answer, Rhythm, redacted};
 use super::egress::{self, Clients};
-use super::offload::{self, RequestBody, is_large};
+use super::offload::RequestBody;
 use super::route::Plan;
-use super::sigv4::{self, Unsigned, sign};
+use super::sigv4::{Unsigned, sign};
 use super::target_health::TargetHealth;
+use super::upstream_body::{digested, echo};
 use crate::config::{Provider, Stream, Target};
 use crate::error::{Error, Reply};
 use crate::telemetry::Metrics;
-use crate::wire::adapt::{self, Written};
+use crate::wire::adapt::Written;
 use crate::wire::chat::{Deadline, End, Fault, Kind};
 use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode};
 use crate::wire::framing::Framing;
-use crate::wire::json::mended;
-use crate::wire::refusal;
 use crate::wire::transcode::Transcoder;
-
-/// The request header by which a caller refuses to have hints left out.
-const STRICT: &str = "streamgate-strict";
 
 /// The response header that names the hints which were left out.
 const DROPPED: HeaderName = HeaderName::from_static("x-streamgate-dropped");
@@ -96,61 +91,12 @@ impl From<Error> for Box<Failure> {
     }
 }
 
-/// What the body of an upstream request depends on, beside the caller's body and the target.
-struct Source<'a> {
-    dialect: &'static dyn CallerDialect,
-    form: &'static str,
-    stream: bool,
-    headers: Cow<'a, HeaderMap>,
-}
-
-impl<'a> Source<'a> {
-    fn of(order: &Order, headers: Cow<'a, HeaderMap>) -> Self {
-        let Call { form, stream, .. } = order.call;
-        Self { dialect: order.dialect, form, stream, headers }
-    }
-}
-
-/// The body for a target. A large one is written on another thread.
-pub async fn request_body(order: &Order, target: &Target) -> Result<Written, Error> {
-    let written = match &order.body {
-        RequestBody::Small(body) => {
-            write(&Source::of(order, Cow::Borrowed(&order.headers)), body, target)
-        }
-        RequestBody::Large(body) => {
-            let source = Source::of(order, Cow::Owned(order.headers.clone()));
-            let (body, target) = (Arc::clone(body), target.clone());
-            offload::run(move || write(&source, &body, &target)).await?
-        }
-    };
-    written.map_err(Error::caller)
-}
-
-/// The caller's own JSON with surgical edits for an upstream of the same dialect; a translation
-/// otherwise.
-fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, Fault> {
-    let dialect = target.provider.dialect;
-    let wanted = wanted_of((source.dialect, source.form, source.stream), target);
-    if source.dialect.name() == dialect.name() {
-        let header = |name: &str| Some(source.headers.get(name)?.to_str().ok()?.to_owned());
-        let body = dialect.edit_hosted(body, &wanted, &header)?;
-        let body = adapt::override_members(body, &target.quirks.settings, dialect.output_limits())?;
-        return Ok(Written { body, ..Written::default() });
-    }
-    let pair = (source.dialect, dialect);
-    let read = source.dialect.decode_request(source.form, &mended(body));
-    let mut request = read.map_err(|fault| refusal::told(fault, None, pair))?;
-    let strict = source.headers.get(STRICT).is_some_and(|value| value == "true");
-    adapt::write(&mut request, dialect, &wanted, strict)
-        .map_err(|fault| refusal::told(fault, Some(&request), pair))
-}
-
 /// What a target is asked for.
 fn wanted<'a>(order: &Order, target: &'a Target) -> dialect::Target<'a> {
     wanted_of((order.dialect, order.call.form, order.call.stream), target)
 }
 
-fn wanted_of<'a>(
+pub(super) fn wanted_of<'a>(
     (caller, form, stream): (&dyn CallerDialect, &'static str, bool),
     target: &'a Target,
 ) -> dialect::Target<'a> {
@@ -249,18 +195,6 @@ async fn send(order: &Order, target: &Target, body: String) -> Result<reqwest::R
     }
     let response = result.map_err(|error| egress::failure(error, egress, base_url))?;
     egress::checked(response, egress)
-}
-
-/// A body with the digest that is signed of it, where that is worth another thread.
-async fn digested(body: String, target: &Target) -> Result<(String, Option<String>), Error> {
-    if target.provider.aws.is_none() || !is_large(&body) {
-        return Ok((body, None));
-    }
-    offload::run(move || {
-        let digest = sigv4::digest(body.as_bytes());
-        (body, Some(digest))
-    })
-    .await
 }
 
 /// Whether a connection was closed before a byte of answer, as pooled ones are that their server
@@ -409,17 +343,6 @@ async fn transcoder(
         (caller.encoder(&call, Mode::Verbatim), Err(fault))
     });
     Ok(Transcoder::labelled(framing, order.stream.max_event, dialect.decoder(form), choose))
-}
-
-/// What of the request its answer repeats.
-async fn echo(order: &Order) -> Result<String, Error> {
-    match &order.body {
-        RequestBody::Small(body) => Ok(order.dialect.echo(body)),
-        RequestBody::Large(body) => {
-            let (dialect, body) = (order.dialect, Arc::clone(body));
-            offload::run(move || dialect.echo(&body)).await
-        }
-    }
 }
 
 fn media_type(headers: &HeaderMap) -> &str {

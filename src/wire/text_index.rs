@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 /// Bytes between two places that are known: no more than this is counted for another one.
-const STRIDE: usize = 1024;
+const STRIDE: usize = 128;
 
 /// The most marks of one text. Nobody names more sources.
 const MOST_MARKS: usize = 4096;

@@ -8,7 +8,7 @@ use super::chat::{
 };
 use super::dialect::{Decode, Encode, Mode};
 use super::finish;
-use super::framing::{Broken, Frame, Framer, Framing};
+use super::framing::{self, Broken, Frame, Framer, Framing};
 
 /// What an answer amounted to. Grows with the stream and is readable at any time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -173,9 +173,8 @@ impl Transcoder {
             self.cut_as(framing, out);
             return Some(bytes);
         }
-        // Blanks may come for a long time, and mean nothing.
-        let blank = bytes.iter().all(u8::is_ascii_whitespace);
-        self.head = Some(if blank { BytesMut::new() } else { BytesMut::from(bytes) });
+        // Blanks may come for a long time, and mean nothing. What is left is shorter than a field's name.
+        self.head = Some(BytesMut::from(framing::beginning(&bytes)));
         None
     }
 

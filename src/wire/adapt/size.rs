@@ -48,6 +48,8 @@ mod tests {
     use super::*;
     use crate::wire::chat::{Message, Role, Tool};
 
+    type Make<'a> = &'a dyn Fn(usize) -> Request;
+
     fn parts(number: usize) -> Vec<Part> {
         (0..number).map(|_| Part::Text(String::new())).collect()
     }
@@ -67,7 +69,6 @@ mod tests {
         };
         let turns = |messages| Request { messages, ..Request::default() };
         let tools = |number| Request { tools: vec![Tool::default(); number], ..Request::default() };
-        type Make<'a> = &'a dyn Fn(usize) -> Request;
         let cases: [(usize, Make<'_>, &str); 5] = [
             (MOST_MESSAGES, &|n| turns(vec![turn(Vec::new()); n]), "`messages` holds 8193 turns"),
             (MOST_PARTS, &|n| turns(vec![turn(parts(n))]), "`messages` holds 16385 parts"),

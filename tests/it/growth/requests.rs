@@ -58,7 +58,7 @@ fn all(name: &str, shapes: &[Shape]) {
 /// A new caller dialect needs shapes here.
 #[test]
 fn every_caller_dialect_has_shapes() {
-    let names: Vec<&str> = caller_dialects().map(|dialect| dialect.name()).collect();
+    let names: Vec<&str> = caller_dialects().map(CallerDialect::name).collect();
     let here = ["openai-chat", "openai-responses", "anthropic", "gemini", "ollama", "cohere"];
     assert_eq!(names, here);
 }

@@ -162,7 +162,7 @@ impl Block {
 /// Blocks in the order in which they began, with their content.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
-    blocks: VecDeque<Block>,
+    queue: VecDeque<Block>,
     /// How many were taken out before them, from which their numbers go on.
     taken: usize,
     /// The number of the last text.
@@ -198,35 +198,35 @@ impl Blocks {
         let home = match piece {
             Piece::Json { call, .. } => self.numbered(self.calls.get(call).copied()),
             Piece::Citation(_) => self.numbered(self.text),
-            _ => self.blocks.back_mut(),
+            _ => self.queue.back_mut(),
         };
         if let Some(block) = home.filter(|block| block.takes(piece)) {
             block.keep(piece);
         } else if let Some(mut block) = Block::begun_by(piece) {
             block.keep(piece);
-            let number = self.taken + self.blocks.len();
+            let number = self.taken + self.queue.len();
             match &block.kind {
                 Kind::Text => self.text = Some(number),
                 Kind::Tool { call, .. } => drop(self.calls.insert(*call, number)),
                 Kind::Thinking { .. } | Kind::Redacted => {}
             }
-            self.blocks.push_back(block);
+            self.queue.push_back(block);
         }
     }
 
     /// Takes the first one out.
     pub(super) fn pop_front(&mut self) -> Option<Block> {
-        let block = self.blocks.pop_front()?;
+        let block = self.queue.pop_front()?;
         self.taken += 1;
         Some(block)
     }
 
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Block> {
-        self.blocks.iter()
+        self.queue.iter()
     }
 
     fn numbered(&mut self, number: Option<usize>) -> Option<&mut Block> {
-        self.blocks.get_mut(number?.checked_sub(self.taken)?)
+        self.queue.get_mut(number?.checked_sub(self.taken)?)
     }
 }

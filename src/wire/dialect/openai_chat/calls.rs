@@ -60,7 +60,7 @@ struct Call {
 /// The calls of one alternative.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
-    calls: Vec<Call>,
+    list: Vec<Call>,
     /// The place of the last call with each of the upstream's numbers.
     by_index: HashMap<u32, usize>,
     /// The place of the last call with each of the upstream's ids.
@@ -77,12 +77,12 @@ impl Calls {
     /// Whether the arguments of every call are whole JSON objects, as far as can be told from where
     /// they end. Without calls they are.
     pub(super) fn are_whole(&self) -> bool {
-        self.calls.iter().all(|call| call.scan.is_complete())
+        self.list.iter().all(|call| call.scan.is_complete())
     }
 
     /// How many there are, announced or not.
     pub(super) fn count(&self) -> usize {
-        self.calls.len()
+        self.list.len()
     }
 
     /// Reads one fragment. `position` is its place in the array, or `None` if it stood alone there.
@@ -101,12 +101,12 @@ impl Calls {
         let begins = !name.is_empty() && arguments.is_some_and(is_object);
         let at = self.find((index, &id), (!name.is_empty(), begins), position);
         let at = at.unwrap_or_else(|| {
-            self.calls.push(Call::default());
-            let at = self.calls.len() - 1;
+            self.list.push(Call::default());
+            let at = self.list.len() - 1;
             self.by_index.extend(index.map(|index| (index, at)));
             at
         });
-        let Some(call) = self.calls.get_mut(at) else {
+        let Some(call) = self.list.get_mut(at) else {
             return;
         };
         if call.id.is_empty() && !id.is_empty() {
@@ -160,7 +160,7 @@ impl Calls {
     ) -> Option<usize> {
         if let Some(index) = index {
             let at = *self.by_index.get(&index)?;
-            let known = self.calls.get(at)?;
+            let known = self.list.get(at)?;
             let told = !id.is_empty() && !known.id.is_empty();
             let other =
                 if told { named && known.id != id } else { begins && known.scan.is_complete() };
@@ -174,7 +174,7 @@ impl Calls {
         if named {
             return None;
         }
-        position.filter(|at| *at < self.calls.len()).or_else(|| self.calls.len().checked_sub(1))
+        position.filter(|at| *at < self.list.len()).or_else(|| self.list.len().checked_sub(1))
     }
 }
 
