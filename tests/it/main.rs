@@ -41,6 +41,8 @@ mod gemini;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod growth;
+#[cfg(test)]
 mod handshakes;
 #[cfg(test)]
 mod health;
@@ -48,6 +50,8 @@ mod health;
 mod hosted;
 #[cfg(test)]
 mod idle;
+#[cfg(test)]
+mod large_bodies;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]

@@ -2,8 +2,21 @@
 
 use std::borrow::Cow;
 
-use super::{Fault, Scheme, SearchRun};
+use super::{Fault, Kind, Scheme, SearchRun};
 use crate::wire::embeddings::Vector;
+
+/// The most tool calls of one answer. Vendors allow 128 at once; each one that is open takes memory until
+/// the answer ends.
+pub const MAX_TOOL_CALLS: usize = 1024;
+
+/// The most sources of one answer. Others are left out.
+pub const MAX_CITATIONS: usize = 1024;
+
+/// The fault of an upstream that sends more than [`MAX_TOOL_CALLS`].
+pub fn too_many_calls() -> Fault {
+    let message = format!("the upstream sent more than {MAX_TOOL_CALLS} tool calls in one answer");
+    Fault::new(Kind::Upstream, message)
+}
 
 /// One unit of meaning in an answer. Borrowed from the frame it was read in.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,7 +143,7 @@ impl Delta<'_> {
 }
 
 /// A source for a stretch of the answer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Citation {
     /// What kind of source it is.
     pub origin: Origin,
@@ -165,7 +178,7 @@ impl Citation {
 }
 
 /// What kind of source a citation names.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// Something on the web.
     #[default]

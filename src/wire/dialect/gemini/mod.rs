@@ -38,6 +38,7 @@ mod read_turns;
 mod request;
 mod schema;
 mod state;
+mod turn_parts;
 mod write;
 mod write_turns;
 

@@ -7,6 +7,8 @@
 //! asked for: `functions` and `function_call` (say `tools`), `audio` and any modality but text, and the
 //! content parts listed in `turns.rs`.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -305,9 +307,10 @@ fn tool_choice(
     let choice: ChoiceBody = parse(PATH, raw.get())?;
     match (choice.kind.as_str(), choice.allowed_tools) {
         ("allowed_tools", Some(allowed)) => {
-            let names: Vec<_> = allowed.tools.iter().filter_map(ChoiceBody::name).collect();
-            tools.retain(|tool| names.contains(&&tool.name));
-            hosted.retain(|tool| allowed.tools.iter().any(|body| body.kind == tool.name));
+            let names: HashSet<_> = allowed.tools.iter().filter_map(ChoiceBody::name).collect();
+            let kinds: HashSet<_> = allowed.tools.iter().map(|body| body.kind.as_str()).collect();
+            tools.retain(|tool| names.contains(&tool.name));
+            hosted.retain(|tool| kinds.contains(tool.name.as_str()));
             let mode = allowed.mode.as_deref().unwrap_or("auto");
             let what = "must be \"auto\" or \"required\"";
             word(mode).map(Some).ok_or_else(|| refuse("tool_choice.allowed_tools.mode", what))
