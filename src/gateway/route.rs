@@ -118,11 +118,11 @@ fn permit(caller: &Caller, model: &str) -> Result<(), Error> {
 
 fn unknown(config: &Config, caller: &Caller, model: &str) -> Error {
     let meant = similar(config, caller, model)
-        .map_or_else(String::new, |name| format!("; did you mean {}?", shown(name)));
+        .map_or_else(String::new, |name| format!("did you mean {}? ", shown(name)));
     Error::caller(Fault {
         kind: Kind::NotFound,
         message: format!(
-            "there is no model {}{meant}; GET /v1/models lists the models, and provider/model names one directly",
+            "there is no model {}; {meant}GET /v1/models lists the models, and provider/model names one directly",
             shown(model)
         ),
         code: Some("model_not_found".to_owned()),

@@ -375,6 +375,7 @@ async fn transcoder(
         (caller.encoder(&call, Mode::Verbatim), Err(fault))
     });
     let mut decoder = dialect.decoder(form);
+    decoder.name(&order.call.id);
     if let Some(inputs) = inputs {
         decoder = Box::new(Verified { inner: decoder, inputs });
     }

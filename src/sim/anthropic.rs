@@ -12,7 +12,7 @@ use super::vendor::Vendor;
 use super::voice::{Event, Totals, Voice, quoted};
 
 /// The path that counts a prompt's tokens.
-const COUNT: &str = "/v1/messages/count_tokens";
+pub(super) const COUNT: &str = "/v1/messages/count_tokens";
 /// Stands where the vendor has an encrypted signature.
 const SIGNATURE: &str = "c2ltdWxhdGVkLXNpZ25hdHVyZQ==";
 

@@ -5,7 +5,7 @@ use axum::http::Uri;
 use serde_json::Value;
 
 use super::answer::Piece;
-use super::anthropic::Anthropic;
+use super::anthropic::{Anthropic, COUNT};
 use super::ask::{Ask, Fields, Refused};
 use super::aws_frames::unescaped;
 use super::bedrock;
@@ -53,6 +53,9 @@ impl Vendor for OnVertex {
     fn read(&self, uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
         let call = uri.path().rsplit('/').next().unwrap_or_default();
         let (model, method) = call.rsplit_once(':').unwrap_or_default();
+        if (model, method) == ("count-tokens", "rawPredict") {
+            return Anthropic.read(&Uri::from_static(COUNT), body);
+        }
         let stream = match method {
             "streamRawPredict" => true,
             "rawPredict" => false,

@@ -15,6 +15,8 @@ mod bad_input;
 #[cfg(test)]
 mod bombs;
 #[cfg(test)]
+mod call_ids;
+#[cfg(test)]
 mod citations;
 #[cfg(test)]
 mod client_tools;

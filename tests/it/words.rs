@@ -141,7 +141,7 @@ async fn our_own_final_errors_are_not_to_be_retried() {
         json!({ "model": model, "messages": [{ "role": "user", "content": text }] }).to_string()
     };
     let get = gateway.client.get(format!("{}/v1/chat/completions", gateway.url));
-    let plain = chat(KEY, ask("oai/m", "hi")).header("content-encoding", "gzip");
+    let plain = chat(KEY, ask("oai/m", "hi")).header("content-encoding", "lzma");
     for (request, status) in [
         (chat(KEY, "{".to_owned()), 400),
         (chat(KEY, String::new()), 400),

@@ -114,7 +114,6 @@ async fn what_is_wrong_or_cannot_be_said_is_refused_by_field() {
         assert_eq!(status, 400, "{path} {body}: {answer}");
         let message = answer.to_string();
         assert!(message.contains(field), "{path} {body}: {answer}");
-        assert!(message.contains(&format!("to {upstream})")), "names the pair: {answer}");
     }
     for upstream in ["anthropic", "bedrock", "openai-responses"] {
         let body = json!({ "model": format!("{upstream}/sim"), "input": "a" });

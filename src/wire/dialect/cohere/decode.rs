@@ -36,6 +36,10 @@ pub(super) struct Decoder {
 }
 
 impl Decode for Decoder {
+    fn name(&mut self, answer: &str) {
+        answer.clone_into(&mut self.answer);
+    }
+
     fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
         let payload = frame.data.as_ref();
         // `message-end` came before it, or else the answer was cut.
@@ -108,7 +112,9 @@ impl Decoder {
     fn start<'f>(&mut self, id: Raw<'f>, out: &mut Vec<Delta<'f>>) {
         if !std::mem::replace(&mut self.started, true) {
             let id = id.and_then(json::text).unwrap_or_default();
-            self.answer = id.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
+            if self.answer.is_empty() {
+                self.answer = id.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
+            }
             out.push(Delta::Start { id, model: Cow::Borrowed("") });
         }
     }

@@ -46,6 +46,10 @@ struct State {
 }
 
 impl Decode for Decoder {
+    fn name(&mut self, answer: &str) {
+        answer.clone_into(&mut self.answer);
+    }
+
     fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
         if frame.data.trim_ascii() == b"[DONE]" {
             // Some gateways end every dialect like this.
@@ -117,7 +121,9 @@ impl Decoder {
             return;
         }
         self.started = true;
-        self.answer = id.clone().into_owned();
+        if self.answer.is_empty() {
+            self.answer = id.clone().into_owned();
+        }
         out.push(Delta::Start { id, model });
     }
 

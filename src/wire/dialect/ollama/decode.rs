@@ -79,14 +79,18 @@ struct Function<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
     started: bool,
-    /// Letters and digits of the first line's time, from which missing ids are made up: the same
-    /// bytes give the same ids.
+    /// What missing ids are made from: the answer's name, else letters and digits of the first line's
+    /// time.
     stamp: String,
     ids: HashSet<String>,
     usual: Usual,
 }
 
 impl Decode for Decoder {
+    fn name(&mut self, answer: &str) {
+        answer.clone_into(&mut self.stamp);
+    }
+
     fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
         let payload = frame.data.as_ref();
         if let Some(delta) = self.usual.read(payload) {
@@ -150,8 +154,10 @@ impl Decoder {
             return Err(error_body::in_stream(payload));
         }
         if !std::mem::replace(&mut self.started, true) {
-            let created = line.created_at.and_then(json::text).unwrap_or_default();
-            self.stamp = created.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
+            if self.stamp.is_empty() {
+                let created = line.created_at.and_then(json::text).unwrap_or_default();
+                self.stamp = created.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
+            }
             let model = line.model.and_then(json::text).unwrap_or_default();
             out.push(Delta::Start { id: Cow::Borrowed(""), model });
         }

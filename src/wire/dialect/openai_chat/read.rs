@@ -309,6 +309,13 @@ fn tool_choice(
         ("allowed_tools", Some(allowed)) => {
             let names: HashSet<_> = allowed.tools.iter().filter_map(ChoiceBody::name).collect();
             let kinds: HashSet<_> = allowed.tools.iter().map(|body| body.kind.as_str()).collect();
+            let declared: HashSet<_> = hosted.iter().map(|tool| tool.name.as_str()).collect();
+            let known =
+                |body: &ChoiceBody| body.name().is_some() || declared.contains(body.kind.as_str());
+            if !allowed.tools.iter().all(known) {
+                let what = "may only name what is among `tools`";
+                return Err(refuse("tool_choice.allowed_tools.tools", what));
+            }
             tools.retain(|tool| names.contains(&tool.name));
             hosted.retain(|tool| kinds.contains(tool.name.as_str()));
             let mode = allowed.mode.as_deref().unwrap_or("auto");

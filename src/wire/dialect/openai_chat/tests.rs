@@ -325,7 +325,7 @@ fn a_wrong_request_is_told_by_its_field_and_not_by_its_content() {
             "messages[0].content[0].text",
         ),
         (r#"{"messages":[],"temperature":"SECRET, expected x"}"#, "temperature"),
-        (r#"{"messages":[],"tools":[{"type":"SECRET"}]}"#, "tools[0]"),
+        (r#"{"messages":[],"tools":[{"type":"teleport","to":"SECRET"}]}"#, "tools[0]"),
         (
             r#"{"messages":[],"tools":[{"type":"custom","custom":{"name":7}}]}"#,
             "tools[0].custom.name",
