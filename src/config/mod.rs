@@ -61,6 +61,7 @@ pub use sources::Sources;
 pub use telemetry::Otlp;
 pub use tls::Tls;
 pub use units::positive_duration;
+pub use validate::is_model;
 pub use watch::Watch;
 
 /// The most bytes of a configuration file.

@@ -12,8 +12,16 @@ use crate::wire::adapt::settings::{Instructions, Settings};
 use crate::wire::dialect::{Hosting, Quirks};
 
 /// The fields of a provider.
-pub(super) const OF_PROVIDER: [&str; 7] =
-    ["system_messages", "max_output", "drop", "set", "prompt_cache", "strict", "betas"];
+pub(super) const OF_PROVIDER: [&str; 8] = [
+    "system_messages",
+    "max_output",
+    "drop",
+    "set",
+    "prompt_cache",
+    "strict",
+    "betas",
+    "keep_alive",
+];
 
 /// The fields of a target.
 pub(super) const OF_TARGET: [&str; 3] = ["max_output", "drop", "set"];
@@ -33,8 +41,16 @@ pub(super) fn of_provider(reader: &mut Reader<'_>, table: &Table<'_>) -> Setting
         "off" => Some(false),
         _ => None,
     };
+    let kept = |text: &str| match text {
+        "callers" => Some(true),
+        "server" => Some(false),
+        _ => None,
+    };
     let default = Settings::default();
     Settings {
+        keep_alive: reader
+            .field(table, "keep_alive", ("`callers` or `server`", kept))
+            .unwrap_or(default.keep_alive),
         instructions: reader.field(table, "system_messages", (places.as_str(), place)),
         prompt_cache: reader
             .field(table, "prompt_cache", ("`auto` or `off`", cached))

@@ -65,7 +65,8 @@ async fn attempt(
     let order = walk.order;
     // Another target may be able to say what this one's dialect cannot.
     let written = upstream::request_body(order, target).map_err(Error::caller)?;
-    order.trying.begin(target, number);
+    let whole = !order.call.stream && upstream::is_verbatim(order, &target.provider);
+    order.trying.begin(target, number, whole);
     let patience = walk.patience(target, Instant::now());
     upstream::attempt(order, target, written, patience).await
 }

@@ -113,14 +113,16 @@ async fn pipeline(
     let input = limit::prompt_tokens(&body);
     record.asked(&envelope.model, envelope.stream, input);
     let plan = route::plan(&state.config, &caller, &envelope.model)?;
+    route::permit_members(&plan, &caller, dialect.name(), &body)?;
     record.planned(&plan);
     if let Some(gate) = state.models.get(&envelope.model) {
         gates.push(Arc::clone(gate));
         admission.enter(gate)?;
     }
-    let Envelope { max_output, choices, .. } = envelope;
-    admission.reserve(&Need { input, max_output, choices })?;
-    record.admitted(admission);
+    let Envelope { max_output, choices, background, .. } = envelope;
+    let need = Need { input, max_output, choices };
+    admission.reserve(&need)?;
+    record.admitted(admission, &need, background);
     let call = Call {
         id: random(24),
         created: unix().as_secs(),
@@ -344,7 +346,7 @@ fn json(status: StatusCode, body: String) -> Response {
 }
 
 fn name_target(response: &mut Response, target: &str) {
-    if let Ok(value) = HeaderValue::from_str(target) {
+    if let Ok(value) = HeaderValue::from_str(&account::short(target)) {
         response.headers_mut().insert(TARGET, value);
     }
 }

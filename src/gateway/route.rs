@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::auth::Caller;
-use crate::config::{Config, Target};
+use crate::config::{self, Config, Target};
 use crate::error::Error;
 use crate::wire::chat::{Fault, Kind};
+use crate::wire::rights;
 
 /// The ordered attempts for one request.
 #[derive(Debug, Clone)]
@@ -34,6 +35,11 @@ pub fn plan(config: &Config, caller: &Caller, model: &str) -> Result<Plan, Error
     let Some((provider, upstream)) = direct else {
         return Err(unknown(model));
     };
+    if !config::is_model(upstream) {
+        let message = "`model` names a model that no provider has; after the provider's name it must \
+                       be 1 to 256 visible ASCII characters without a segment `..`";
+        return Err(Error::caller(Fault::field("model", message)));
+    }
     permit(caller, model)?;
     Ok(Plan {
         label: format!("{}/*", provider.name),
@@ -50,6 +56,21 @@ pub fn plan(config: &Config, caller: &Caller, model: &str) -> Result<Plan, Error
 /// The configured models that a caller may use, by name.
 pub fn models<'a>(config: &'a Config, caller: &Caller) -> Vec<&'a str> {
     config.models.keys().map(String::as_str).filter(|model| caller.may_use(model)).collect()
+}
+
+/// Refuses a request that a target would get as it is, and that would run other models there, for a
+/// caller who may not use every model.
+pub fn permit_members(
+    plan: &Plan,
+    caller: &Caller,
+    dialect: &str,
+    body: &str,
+) -> Result<(), Error> {
+    let passed = |target: &Target| target.provider.dialect.name() == dialect;
+    if caller.may_use_all() || !plan.targets.iter().any(passed) {
+        return Ok(());
+    }
+    rights::refuse_other_models(dialect, body).map_err(Error::caller)
 }
 
 fn permit(caller: &Caller, model: &str) -> Result<(), Error> {

@@ -65,6 +65,8 @@ mod requests;
 #[cfg(test)]
 mod responses;
 #[cfg(test)]
+mod rights;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod sockets;

@@ -74,7 +74,7 @@ impl Dialect for OpenAiChat {
     }
 
     fn output_limits(&self) -> &'static [&'static str] {
-        &["max_completion_tokens", "max_tokens"]
+        &["max_completion_tokens", "max_tokens", request::LLAMA_LIMIT]
     }
 
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
@@ -111,7 +111,7 @@ impl CallerDialect for OpenAiChat {
     }
 
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
-        let read = Envelope { form: asked.form, ..request::envelope(asked.body)? };
+        let read = request::envelope(asked)?;
         match asked.form {
             passed::EMBEDDINGS => Ok(Envelope { max_output: Some(0), ..read }),
             _ => Ok(read),
