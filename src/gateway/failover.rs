@@ -73,7 +73,7 @@ async fn attempt(
     }
     // Another target may be able to say what this one's dialect cannot.
     let written = request_body(order, target).await?;
-    order.trying.begin(target, number);
+    order.trying.begin(target, number, upstream::is_whole(order, &target.provider));
     let patience = walk.patience(target, Instant::now());
     match upstream::attempt(order, target, written, patience).await {
         Err(failure) if count::is_unsupported(order, &failure.error) => {

@@ -13,6 +13,7 @@ use crate::app::State;
 use crate::error::Error;
 use crate::prompts::Prompt;
 use crate::wire::dialect::{Asked, CHAT, CallerDialect, Envelope};
+use crate::wire::rights;
 
 /// What was found.
 pub(super) struct Inspected {
@@ -45,6 +46,21 @@ pub(super) async fn inspect(
     }
     let (state, caller, head) = (Arc::clone(state), Arc::clone(caller), head.clone());
     offload::run(move || inspected((&state, &caller), (dialect, form), &head, body)).await
+}
+
+/// Refuses a body by which an upstream would run other models than the one it names.
+pub(super) async fn refuse_other_models(
+    dialect: &'static str,
+    body: &RequestBody,
+) -> Result<(), Error> {
+    let checked = match body {
+        RequestBody::Small(body) => rights::refuse_other_models(dialect, body),
+        RequestBody::Large(body) => {
+            let body = Arc::clone(body);
+            offload::run(move || rights::refuse_other_models(dialect, &body)).await?
+        }
+    };
+    checked.map_err(Error::caller)
 }
 
 fn inspected(

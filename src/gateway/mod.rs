@@ -45,7 +45,7 @@ use crate::wire::chat::{End, ToolForms};
 use crate::wire::dialect::{Call, CallerDialect, Clock, Endpoint};
 use account::Record;
 use error_response::{discard, error_response};
-use inspection::{Read, inspect};
+use inspection::{Read, inspect, refuse_other_models};
 use limit::{Allowance, Gate, Need};
 use relay::{Session, Start};
 use upstream::Order;
@@ -118,17 +118,21 @@ async fn pipeline(
     let Read { body, envelope, input } = inspected.read?;
     record.asked(&envelope.model, envelope.stream, input);
     let plan = route::plan(&state.config, &caller, &envelope.model)?;
+    if route::is_bound_to_model(&plan, &caller, dialect.name()) {
+        refuse_other_models(dialect.name(), &body).await?;
+    }
     record.planned(&plan);
     if let Some(gate) = state.models.get(&plan.label) {
         gates.push(Arc::clone(gate));
         admission.enter(gate)?;
     }
     let operation = dialect.operation(envelope.form);
+    let max_output = if operation.generates() { envelope.max_output } else { Some(0) };
+    let need = Need { input, max_output, choices: envelope.choices };
     if operation.uses_tokens() {
-        let max_output = if operation.generates() { envelope.max_output } else { Some(0) };
-        admission.reserve(&Need { input, max_output, choices: envelope.choices })?;
+        admission.reserve(&need)?;
     }
-    record.admitted(admission);
+    record.admitted(admission, &need, envelope.background);
     let call = Call {
         id: random(24),
         created: unix().as_secs(),
@@ -242,7 +246,7 @@ fn tell_allowance(response: &mut Response, dialect: &dyn CallerDialect, gates: &
 }
 
 fn name_target(response: &mut Response, target: &str) {
-    if let Ok(value) = HeaderValue::from_str(target) {
+    if let Ok(value) = HeaderValue::from_str(&account::short(target)) {
         response.headers_mut().insert(TARGET, value);
     }
 }

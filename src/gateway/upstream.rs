@@ -36,6 +36,9 @@ use crate::wire::transcode::Transcoder;
 /// The response header that names the hints which were left out.
 const DROPPED: HeaderName = HeaderName::from_static("x-streamgate-dropped");
 
+/// The bytes of that header after which the rest is summed up: proxies refuse heads of more than 4 KiB.
+const DROPPED_BYTES: usize = 2048;
+
 /// The most bytes of an error response that are read.
 const ERROR_BODY: usize = 64 * 1024;
 
@@ -299,9 +302,17 @@ fn request(
 
 /// The names of what a request had to leave out, as its caller knows them.
 fn dropped(order: &Order, names: &[Cow<'static, str>]) -> Option<HeaderValue> {
-    let own = names.iter().map(|name| order.dialect.own_name(name).unwrap_or(name));
-    let names = own.collect::<Vec<_>>().join(", ");
-    HeaderValue::from_str(&names).ok().filter(|names| !names.is_empty())
+    let mut all = String::new();
+    for (at, name) in names.iter().enumerate() {
+        if all.len() > DROPPED_BYTES {
+            let rest = format!(", and {} more", names.len() - at);
+            all.push_str(&rest);
+            break;
+        }
+        let separator = if at == 0 { "" } else { ", " };
+        all.extend([separator, order.dialect.own_name(name).unwrap_or(name)]);
+    }
+    HeaderValue::from_str(&all).ok().filter(|names| !names.is_empty())
 }
 
 /// A caller's header without the beta features that the target does not take.

@@ -167,6 +167,25 @@ pub fn is_null(value: &RawValue) -> bool {
     value.get() == "null"
 }
 
+/// A count as lenient servers read it: a number, perhaps with a fraction or an exponent, or a text that
+/// holds one. A fraction counts as a whole, and what is beyond all bounds as the most. `None`: anything
+/// else, or less than zero.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked, and saturates"
+)]
+pub fn count(value: &RawValue) -> Option<u64> {
+    let text = text(value).unwrap_or_else(|| Cow::Borrowed(value.get()));
+    let digits = text.trim();
+    if let Ok(count) = digits.parse() {
+        return Some(count);
+    }
+    // As Python groups them.
+    let number: f64 = digits.replace('_', "").parse().ok()?;
+    (number >= 0.0).then(|| number.ceil() as u64)
+}
+
 /// Reads a JSON string literal, borrowing it when it holds no escapes. `None`: not a string. Half a
 /// surrogate pair is not an error: it becomes U+FFFD, because a stream that dies of it helps nobody.
 pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {

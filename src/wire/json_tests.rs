@@ -169,3 +169,31 @@ fn fm39_halves_in_a_document_are_replaced() {
         assert_eq!(mended(given), mended_to);
     }
 }
+
+#[test]
+fn counts_are_read_as_lenient_servers_read_them() {
+    for (json, expected) in [
+        ("50", Some(50)),
+        ("0", Some(0)),
+        ("50.0", Some(50)),
+        ("5e1", Some(50)),
+        ("1.5", Some(2)),
+        (r#""50""#, Some(50)),
+        (r#"" \u0035\u0030 ""#, Some(50)),
+        (r#""1_000""#, Some(1000)),
+        ("18446744073709551615", Some(u64::MAX)),
+        ("99999999999999999999999", Some(u64::MAX)),
+        ("1e400", Some(u64::MAX)),
+        ("-1", None),
+        ("-0.5", None),
+        (r#""""#, None),
+        (r#""many""#, None),
+        ("null", None),
+        ("true", None),
+        ("[50]", None),
+        (r#"{"n":50}"#, None),
+    ] {
+        let value: &RawValue = serde_json::from_str(json).unwrap();
+        assert_eq!(count(value), expected, "{json}");
+    }
+}

@@ -35,8 +35,13 @@ impl Tally {
     pub fn output_tokens(&self) -> (u64, bool) {
         match self.usage.output {
             Some(tokens) if self.complete || self.stop.is_some() => (tokens, false),
-            said => (self.outputs.max(self.output_bytes.div_ceil(4)).max(said.unwrap_or(0)), true),
+            said => (self.estimated_output().max(said.unwrap_or(0)), true),
         }
+    }
+
+    /// Output tokens by what has come, whatever the upstream counts.
+    pub fn estimated_output(&self) -> u64 {
+        self.outputs.max(self.output_bytes.div_ceil(4))
     }
 
     fn note(&mut self, delta: &Delta<'_>) {

@@ -87,6 +87,8 @@ mod requests;
 #[cfg(test)]
 mod responses;
 #[cfg(test)]
+mod rights;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod sockets;

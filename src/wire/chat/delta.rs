@@ -230,6 +230,20 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// The counts that are not beyond `most`; a part goes with its whole.
+    #[must_use]
+    pub fn within(&self, most: u64) -> Self {
+        let believed = |count: Option<u64>| count.is_none_or(|count| count <= most);
+        let (input, output) = (believed(self.input), believed(self.output));
+        Self {
+            input: self.input.filter(|_| input),
+            cache_read: self.cache_read.filter(|count| input && *count <= most),
+            cache_write: self.cache_write.filter(|count| input && *count <= most),
+            output: self.output.filter(|_| output),
+            reasoning: self.reasoning.filter(|count| output && *count <= most),
+        }
+    }
+
     /// Takes over every field that `later` states. A part never exceeds its whole: some upstreams
     /// count reasoning with another tokenizer, or cached input over several requests.
     pub fn replace_with(&mut self, later: &Self) {
