@@ -1,7 +1,9 @@
 //! Answers: reading those of each upstream, writing those of each caller, and both at once.
 
 use bytes::{Bytes, BytesMut};
-use streamgate::wire::chat::{Citation, Delta, End, Scheme, Stop, ToolForms};
+use streamgate::wire::chat::{
+    Citation, Delta, End, Scheme, SearchResult, SearchRun, Stop, ToolForms,
+};
 use streamgate::wire::dialect::{
     CHAT, Call, CallerDialect, Clock, DIALECTS, Dialect, Mode, by_name, caller_dialects,
 };
@@ -23,7 +25,7 @@ const BOTH: usize = 60;
 
 const CAP: usize = 64 << 20;
 
-fn call(stream: bool) -> Call {
+pub(super) fn call(stream: bool) -> Call {
     Call {
         id: "0123456789abcdefghijABCD".into(),
         created: 1_700_000_000,
@@ -146,6 +148,11 @@ fn source(i: usize) -> Citation {
     Citation { url, title: Some("t".to_owned()), ..Citation::default() }
 }
 
+fn search(i: usize) -> Delta<'static> {
+    let found = SearchResult { url: format!("https://a.example/{i}"), title: String::new() };
+    Delta::Search(SearchRun { queries: vec![format!("query {i}")], results: vec![found] })
+}
+
 /// All that waits for the first call, whose arguments end last.
 #[test]
 fn what_waits_for_a_call() {
@@ -186,6 +193,13 @@ fn sources_of_a_long_text() {
 fn thoughts_of_several_vendors() {
     written("thoughts and texts", |n| {
         (0..n).flat_map(|i| thought(i).into_iter().chain([text(format!("text {i}"))])).collect()
+    });
+}
+
+#[test]
+fn searches_and_texts() {
+    written("searches and texts", |n| {
+        (0..n).flat_map(|i| [search(i), text(format!("text {i}"))]).collect()
     });
 }
 

@@ -10,6 +10,7 @@
 //! word. Only work that is never within the bound fails, however often it is repeated.
 
 mod answers;
+mod embeddings;
 mod requests;
 mod upstream_events;
 

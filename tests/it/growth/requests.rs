@@ -40,6 +40,9 @@ fn all(name: &str, shapes: &[Shape]) {
                 grows_linearly(&place, SIZE, body, |body| {
                     upstream.edit_request(&body, &target(&quirks)).unwrap()
                 });
+                grows_linearly(&format!("{place}, without hosted tools"), SIZE, body, |body| {
+                    caller.split_hosted_tools(&body).unwrap()
+                });
                 continue;
             }
             let make = |n| read(caller, &body(n), what);
@@ -160,6 +163,15 @@ const CHAT_SHAPES: &[Shape] = &[
             union(n)
         )
     }),
+    ("hosted tools and those allowed", |n| {
+        let tool = |i: usize| format!(r#"{{"type":"{}"}}"#, ["web_search", "mcp"][i % 2]);
+        let function = r#"{"type":"function","function":{"name":"f"}}"#;
+        format!(
+            r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],"tools":[{function},{}],"tool_choice":{{"type":"allowed_tools","allowed_tools":{{"mode":"auto","tools":[{function},{}]}}}}}}"#,
+            list(n, tool),
+            list(n, tool)
+        )
+    }),
     ("words that stop, and biases", |n| {
         format!(
             r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],"stop":[{}],"logit_bias":{{{}}}}}"#,
@@ -190,6 +202,44 @@ const RESPONSES_SHAPES: &[Shape] = &[
             r#"{{"model":"m","input":"x","tools":[{}],"tool_choice":{{"type":"allowed_tools","mode":"auto","tools":[{}]}}}}"#,
             list(n, tool),
             reversed(n, |i| format!(r#"{{"type":"function","name":"f{i}"}}"#))
+        )
+    }),
+    ("namespaces, their calls and those allowed", |n| {
+        let namespace = |i: usize| {
+            format!(
+                r#"{{"type":"namespace","name":"n{i}","description":"d","tools":[{{"type":"function","name":"f"}}]}}"#
+            )
+        };
+        let call = |i: usize| {
+            format!(
+                r#"{{"type":"function_call","call_id":"c{i}","namespace":"n{i}","name":"f","arguments":"{{}}"}}"#
+            )
+        };
+        let allowed = |i: usize| format!(r#"{{"type":"namespace","name":"n{i}"}}"#);
+        format!(
+            r#"{{"model":"m","input":[{{"role":"user","content":"x"}},{}],"tools":[{}],"tool_choice":{{"type":"allowed_tools","mode":"auto","tools":[{}]}}}}"#,
+            reversed(n, call),
+            list(n, namespace),
+            reversed(n, allowed)
+        )
+    }),
+    ("a namespace that was searched for, by the names of its tools", |n| {
+        let tools = list(n, |i| format!(r#"{{"type":"function","name":"f{i}"}}"#));
+        let namespace = format!(r#"{{"type":"namespace","name":"n","tools":[{tools}]}}"#);
+        let allowed = reversed(n, |i| format!(r#"{{"type":"function","name":"f{i}"}}"#));
+        let whole = list(n, |_| r#"{"type":"namespace","name":"n"}"#.to_owned());
+        format!(
+            r#"{{"model":"m","input":[{{"role":"user","content":"x"}},{{"type":"tool_search_call","execution":"client","call_id":"s","arguments":{{}}}},{{"type":"tool_search_output","execution":"client","call_id":"s","tools":[{namespace}]}}],"tools":[{namespace}],"tool_choice":{{"type":"allowed_tools","mode":"auto","tools":[{allowed},{whole}]}}}}"#
+        )
+    }),
+    ("hosted tools and those allowed", |n| {
+        let tool = |i: usize| {
+            format!(r#"{{"type":"{}","server_label":"s"}}"#, ["web_search", "mcp"][i % 2])
+        };
+        format!(
+            r#"{{"model":"m","input":"x","tools":[{{"type":"function","name":"f"}},{}],"tool_choice":{{"type":"allowed_tools","mode":"auto","tools":[{},{{"type":"function","name":"f"}}]}}}}"#,
+            list(n, tool),
+            list(n, tool)
         )
     }),
     ("reasoning, messages and calls of one turn", |n| {
@@ -237,6 +287,20 @@ const ANTHROPIC_SHAPES: &[Shape] = &[
             list(n, thought)
         ))
     }),
+    ("hosted tools and toolsets beside functions", |n| {
+        let function = |i: usize| format!(r#"{{"name":"f{i}","input_schema":{{}}}}"#);
+        let others = |_| {
+            let (search, toolset) = ("web_search_20250305", "computer_toolset_20260801");
+            format!(
+                r#"{{"type":"{search}","name":"web_search"}},{{"type":"{toolset}","name":"computer"}}"#
+            )
+        };
+        format!(
+            r#"{{"model":"m","max_tokens":5,"messages":[{{"role":"user","content":"x"}}],"tools":[{},{}]}}"#,
+            list(n / 2, function),
+            list(n, others)
+        )
+    }),
     ("tools of many alternatives", |n| {
         let tool = |i: usize| format!(r#"{{"name":"f{i}","input_schema":{}}}"#, union(2));
         format!(
@@ -255,6 +319,16 @@ const GEMINI_SHAPES: &[Shape] = &[
             r#"{{"contents":[{{"parts":[{{"text":"x"}}]}}],"tools":[{{"functionDeclarations":[{}]}}],"toolConfig":{{"functionCallingConfig":{{"mode":"ANY","allowedFunctionNames":[{}]}}}}}}"#,
             list(n, |i| format!(r#"{{"name":"f{i}"}}"#)),
             reversed(n, |i| format!(r#""f{i}""#))
+        )
+    }),
+    ("hosted tools and predefined functions", |n| {
+        let function = |i: usize| format!(r#"{{"name":"f{i}"}}"#);
+        let searches = list(n / 2, |_| r#""googleSearch":{}"#.to_owned());
+        format!(
+            r#"{{"contents":[{{"parts":[{{"text":"x"}}]}}],"tools":[{{"functionDeclarations":[{}]}},{{{searches}}},{},{}]}}"#,
+            list(n / 2, function),
+            list(n / 2, |_| r#"{"urlContext":{}}"#.to_owned()),
+            list(n / 64, |_| r#"{"computerUse":{}}"#.to_owned())
         )
     }),
     ("thoughts with state of other vendors", |n| {
