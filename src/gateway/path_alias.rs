@@ -2,11 +2,14 @@
 //! served. Pure. Never leads to a path of the operator, so that what a proxy in front denies by path stays denied.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::LazyLock;
 
 use http::uri::PathAndQuery;
 use http::{Extensions, Request, Uri};
 use percent_encoding::percent_decode_str;
 
+use crate::wire::dialect::{self, CallerDialect};
 use crate::wire::json::{Members, quoted};
 
 /// The path as it was sent, on a request whose path was rewritten.
@@ -125,8 +128,19 @@ pub fn with_model(body: String, extensions: &Extensions) -> String {
     }
 }
 
+/// The paths of endpoints that are served as they are, which is what most clients send.
+static SERVED: LazyLock<HashSet<&str>> = LazyLock::new(|| {
+    dialect::caller_dialects()
+        .flat_map(CallerDialect::endpoints)
+        .map(|endpoint| endpoint.path)
+        .collect()
+});
+
 /// The path that is served, if it is another than the one that was sent.
 fn canonical(sent: &str) -> Option<Canonical> {
+    if SERVED.contains(sent) {
+        return None;
+    }
     let mut path = slashes(sent);
     let mut deployment = None;
     for _ in 0..ROUNDS {

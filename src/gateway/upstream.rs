@@ -29,7 +29,7 @@ use crate::wire::adapt::Written;
 use crate::wire::chat::{Deadline, End, Fault, Kind, ToolForms};
 use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode, Operation};
 use crate::wire::embeddings::Verified;
-use crate::wire::forwarded_headers::is_forwarded;
+use crate::wire::forwarded_headers::AllowList;
 use crate::wire::framing::Framing;
 use crate::wire::transcode::Transcoder;
 
@@ -271,11 +271,9 @@ fn request(
     for (name, value) in provider.dialect.fixed_headers() {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    if verbatim {
-        for name in order.headers.keys() {
-            let forwarded = is_forwarded(provider.dialect.name(), name.as_str());
-            let value = order.headers.get(name).filter(|_| forwarded);
-            let value = value.filter(|_| !is_hop(&order.headers, name.as_str()));
+    if let Some(list) = AllowList::of(provider.dialect.name()).filter(|_| verbatim) {
+        for name in order.headers.keys().filter(|name| list.has(name.as_str())) {
+            let value = order.headers.get(name).filter(|_| !is_hop(&order.headers, name.as_str()));
             // What a platform does not know of the vendor's is not for it.
             let taken = value.and_then(|value| taken(value, name.as_str(), target));
             headers.extend(taken.map(|value| (name.clone(), value)));
