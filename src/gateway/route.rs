@@ -39,8 +39,8 @@ pub fn plan(config: &Config, caller: &Caller, model: &str) -> Result<Plan, Error
             .map(|found| (found, upstream))
     });
     if let Some((provider, upstream)) = direct {
-        must_be_model(upstream)?;
         permit(caller, model)?;
+        must_be_model(upstream)?;
         return Ok(Plan {
             label: format!("{}/*", provider.name),
             direct: true,
