@@ -17,6 +17,21 @@ fn edit_keeps_every_other_byte() {
     assert_eq!(edited, body.replace("\"a\"", "\"b\""));
 }
 
+/// Many edits are found as few are.
+#[test]
+fn edit_takes_many_edits() {
+    let names: Vec<String> = (0..FEW_EDITS + 2).map(|i| format!("m{i}")).collect();
+    let members: Vec<String> = names.iter().map(|name| format!("\"{name}\":1")).collect();
+    let mut edits: Vec<(&str, Option<&str>)> =
+        names.iter().map(|name| (name.as_str(), None)).collect();
+    edits.extend([("m0", Some("2")), ("new", Some("3"))]);
+    let body = format!("{{{},\"x\":0}}", members.join(","));
+    assert_eq!(edit(&body, &edits).unwrap(), "{\"x\":0,\"new\":3}");
+    edits.retain(|(_, new)| new.is_some());
+    let kept = body.replacen("\"m0\":1", "\"m0\":2", 1).replace("\"x\":0", "\"x\":0,\"new\":3");
+    assert_eq!(edit(&body, &edits).unwrap(), kept);
+}
+
 #[test]
 fn edit_removes_and_appends() {
     for (body, edits, expected) in [
