@@ -187,7 +187,7 @@ def drive(gateway: Gateway) -> collections.Counter:
 def misdirect(gateway: Gateway, seen: collections.Counter) -> None:
     """Requests that reach no endpoint, and pages that may not call."""
     for _ in range(4):
-        seen["not found"] += gateway.request("/v1/v1/chat/completions", {})[0] == 404
+        seen["not found"] += gateway.request("/v1/nowhere", {})[0] == 404
     for _ in range(3):
         seen["wrong method"] += gateway.request("/v1/chat/completions")[0] == 405
     for _ in range(2):

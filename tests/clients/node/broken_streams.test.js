@@ -19,14 +19,25 @@ const genai = (GoogleGenAI) => async function* (model) {
   }
 };
 
+// Beside the stream this SDK makes a promise of the whole answer, which is rejected with it.
+const withoutWhole = async (result) => {
+  const { stream, response } = await result;
+  response.catch(() => {});
+  return { stream, response };
+};
+
 async function* generative(model) {
   const client = new GoogleGenerativeAI(KEY).getGenerativeModel({ model: `models/${model}` }, { baseUrl: GATEWAY });
-  for await (const chunk of (await client.generateContentStream("count")).stream) yield chunk.text();
+  for await (const chunk of (await withoutWhole(client.generateContentStream("count"))).stream) yield chunk.text();
 }
 
 async function* langchain(model) {
   // It takes one `models/` off, and a name with a slash for a whole path.
   const client = new ChatGoogleGenerativeAI({ model: `models/models/${model}`, apiKey: KEY, baseUrl: GATEWAY, maxRetries: 0 });
+  // It leaves the promise alone, which Node reports as a fault of the test.
+  const sdk = client.client;
+  const ask = sdk.generateContentStream.bind(sdk);
+  sdk.generateContentStream = (...request) => withoutWhole(ask(...request));
   for await (const chunk of await client.stream("count")) yield chunk.text;
 }
 
