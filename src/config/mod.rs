@@ -58,6 +58,7 @@ pub use egress::{Egress, EgressProxy, General as GeneralEgress};
 pub use jwt::{ClaimNames, Issuer, IssuerKeys, key_serves};
 pub use key::{digest, key_line, new_key};
 pub use limits::Limits;
+pub use model::is_model;
 pub use pattern::matches as matches_pattern;
 pub use problem::{Problem, Problems};
 pub use sources::Sources;

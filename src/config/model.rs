@@ -154,7 +154,10 @@ fn target(reader: &mut Reader<'_>, node: &Node, providers: &Providers<'_>) -> Op
     Some(Target { provider, model: model?, context, quirks })
 }
 
-/// Model names appear in URLs and response headers.
-fn is_model(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic())
+/// Whether a name may be a model's: 1 to 256 visible ASCII characters, no segment `..`. Model names
+/// appear in URLs, response headers, records and spans.
+pub fn is_model(name: &str) -> bool {
+    (1..=256).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_graphic())
+        && name.split('/').all(|segment| segment != "..")
 }

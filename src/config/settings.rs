@@ -12,7 +12,7 @@ use crate::wire::adapt::settings::{HostedTools, Instructions, Settings};
 use crate::wire::dialect::{Hosting, Quirks};
 
 /// The fields of a provider.
-pub(super) const OF_PROVIDER: [&str; 8] = [
+pub(super) const OF_PROVIDER: [&str; 9] = [
     "system_messages",
     "max_output",
     "drop",
@@ -21,6 +21,7 @@ pub(super) const OF_PROVIDER: [&str; 8] = [
     "prompt_cache",
     "strict",
     "betas",
+    "keep_alive",
 ];
 
 /// The fields of a target.
@@ -44,8 +45,16 @@ pub(super) fn of_provider(reader: &mut Reader<'_>, table: &Table<'_>) -> Setting
         "off" => Some(false),
         _ => None,
     };
+    let kept = |text: &str| match text {
+        "callers" => Some(true),
+        "server" => Some(false),
+        _ => None,
+    };
     let default = Settings::default();
     Settings {
+        keep_alive: reader
+            .field(table, "keep_alive", ("`callers` or `server`", kept))
+            .unwrap_or(default.keep_alive),
         instructions: reader.field(table, "system_messages", (places.as_str(), place)),
         prompt_cache: reader
             .field(table, "prompt_cache", ("`auto` or `off`", cached))

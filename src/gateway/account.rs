@@ -15,17 +15,17 @@ use http::{HeaderMap, Request};
 use tokio::time::Instant;
 
 use super::auth::Caller;
-use super::limit::Admission;
+use super::limit::{Admission, Need};
 use super::route::Plan;
 use crate::config::Target;
 use crate::error::{self, Attempt, Error};
 use crate::telemetry::trace::{Place, Span, Tracing};
-use crate::telemetry::{Ended, Kept, LimitReached, Metrics, Route, Sample, Tokens};
+use crate::telemetry::{Ended, Kept, LimitReached, Metrics, Route, Sample, Tokens, Upstream};
 use crate::wire::chat::End;
 use crate::wire::dialect::{Endpoint, Operation};
 use crate::wire::transcode::Tally;
-pub use log::attempt_failed;
-use log::{Head, chain, short};
+use log::{Head, chain};
+pub use log::{attempt_failed, short};
 
 /// The account of one request. Writes itself when dropped; a request that nobody settled was left
 /// by its caller.
@@ -44,15 +44,17 @@ pub struct Trying {
 struct UnderWay {
     attempt: Option<Attempt>,
     span: Option<Span>,
+    /// Its answer comes all at once, so that nobody sees how far the upstream is.
+    whole: bool,
 }
 
 impl Trying {
-    /// An attempt begins.
-    pub fn begin(&self, target: &Target, number: u32) {
+    /// An attempt begins. `whole`: its answer is asked for and passed on in one piece.
+    pub fn begin(&self, target: &Target, number: u32, whole: bool) {
         let attempt = Attempt { target: target.to_string(), number };
         let span = trace::attempt(&self.place, target, &attempt);
         if let Ok(mut under_way) = self.under_way.lock() {
-            *under_way = UnderWay { attempt: Some(attempt), span };
+            *under_way = UnderWay { attempt: Some(attempt), span, whole };
         }
     }
 
@@ -75,6 +77,7 @@ impl Trying {
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 struct Entry {
     trying: Trying,
@@ -114,6 +117,14 @@ struct Entry {
     /// A guess at the prompt's tokens, used when the upstream does not say.
     input_estimate: u64,
     tally: Tally,
+    /// The most tokens that an upstream may count and be believed.
+    plausible: u64,
+    /// It counted more.
+    implausible: bool,
+    /// The upstream may work on when the answer has ended.
+    background: bool,
+    /// The answer comes all at once.
+    whole: bool,
     /// Settled with what was used when the request is over.
     admission: Option<Admission>,
     /// The tokens of output that are reserved.
@@ -159,6 +170,10 @@ impl Record {
             heartbeats: 0,
             input_estimate: 0,
             tally: Tally::default(),
+            plausible: u64::MAX,
+            implausible: false,
+            background: false,
+            whole: false,
             admission: None,
             covered: u64::MAX,
         })))
@@ -207,6 +222,12 @@ impl Record {
     #[must_use]
     pub fn hand_over(&mut self) -> Self {
         self.responded(200);
+        self.take()
+    }
+
+    /// Moves the account.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
         Self(self.0.take())
     }
 
@@ -234,9 +255,12 @@ impl Record {
         }
     }
 
-    /// Keeps what was admitted until the request is over, and settles it then.
-    pub fn admitted(&mut self, admission: Admission) {
+    /// Keeps what was admitted until the request is over, and settles it then. `background`: the
+    /// upstream may work on when the answer has ended.
+    pub fn admitted(&mut self, admission: Admission, need: &Need, background: bool) {
         if let Some(entry) = &mut self.0 {
+            entry.plausible = need.plausible();
+            entry.background = background;
             entry.covered = admission.covered();
             entry.admission = Some(admission);
         }
@@ -249,6 +273,7 @@ impl Record {
         if output <= entry.covered {
             return Ok(());
         }
+        let output = if output > entry.plausible { tally.estimated_output() } else { output };
         let Some(admission) = &mut entry.admission else { return Ok(()) };
         admission.extend(output)?;
         entry.covered = admission.covered();
@@ -321,6 +346,8 @@ impl Record {
     pub fn settle(&mut self, tally: &Tally, end: Option<&End>) {
         let Some(entry) = &mut self.0 else { return };
         entry.tally.clone_from(tally);
+        entry.tally.usage = tally.usage.within(entry.plausible);
+        entry.implausible |= entry.tally.usage != tally.usage;
         entry.outcome = end.map_or("client_gone", error::end_outcome);
         entry.fault = end.and_then(End::fault).map(|fault| error::code(fault.kind));
         entry.error = entry.fault.map(str::to_owned);
@@ -331,6 +358,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         if let Some(mut entry) = self.0.take() {
             let under_way = entry.trying.take();
+            entry.whole = under_way.whole;
             // Left in the middle of an attempt: its target has read the prompt.
             if let (true, Some(attempt)) = (entry.target.is_empty(), under_way.attempt) {
                 entry.attempted(attempt.target, attempt.number);
@@ -368,6 +396,12 @@ impl Entry {
         let mut admission = self.admission.take()?;
         if self.answered {
             admission.settle(self.input_tokens().0.saturating_add(self.tally.output_tokens().0));
+            // Left, or answered, before anybody knows what it comes to.
+            let open = !self.tally.complete;
+            let uncounted = open || self.tally.usage.output.is_none();
+            if self.whole && open || self.background && uncounted {
+                admission.settle_reservation();
+            }
         }
         Some(admission)
     }
@@ -398,6 +432,9 @@ impl Entry {
         if self.target.is_empty() {
             return;
         }
+        if self.implausible {
+            self.count_implausible();
+        }
         if let Some(first) = self.first_output {
             let ttft = first.saturating_duration_since(self.started);
             metrics.time_to_first_token.get_or_create(&route).merge(&Sample::of(ttft));
@@ -417,6 +454,19 @@ impl Entry {
                 estimated: if estimated { "true" } else { "false" },
             };
             metrics.tokens.get_or_create(&labels).inc_by(tokens);
+        }
+    }
+    /// An upstream has counted what cannot be. The log says so once for each provider.
+    fn count_implausible(&self) {
+        let provider = self.target.split('/').next().unwrap_or_default();
+        let label = Upstream { provider: provider.to_owned() };
+        if self.metrics.implausible_usage.get_or_create(&label).inc() == 0 {
+            tracing::warn!(
+                provider,
+                request_id = self.request_id,
+                "the upstream counted more tokens than the request can have used; estimates replace \
+                 such counts, and this is logged once per provider"
+            );
         }
     }
 }

@@ -80,8 +80,9 @@ pub fn attempt_failed(order: &Order, target: &Target, error: &Error) {
     metrics.upstream_errors.get_or_create(&UpstreamError { provider, kind }).inc();
 }
 
-/// A caller's word for the log: short, and without control characters.
-pub(super) fn short(word: &str) -> String {
+/// A word of a caller or an upstream for the log, a span or a header: at most 100 characters, and none
+/// of them a control character.
+pub fn short(word: &str) -> String {
     word.chars().filter(|c| !c.is_control()).take(100).collect()
 }
 

@@ -1,6 +1,7 @@
 //! An upstream's answer under way: its bytes in, the caller's bytes out. It never waits for more than
 //! has already arrived.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
@@ -8,8 +9,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use memchr::memmem;
+use memchr::{memchr, memmem};
 use tokio::time::Instant;
+use url::form_urlencoded::byte_serialize;
 
 use crate::config::{Provider, Target};
 use crate::error::Error;
@@ -106,6 +108,12 @@ impl Answer {
         }
     }
 
+    /// Whether the upstream has said its last word but not yet how many tokens it took.
+    pub fn is_uncounted(&self) -> bool {
+        let tally = self.transcoder.tally();
+        self.transcoder.end().is_none() && tally.stop.is_some() && tally.usage.output.is_none()
+    }
+
     /// An error may repeat the credential that it is about. Answers stay as they are.
     fn redact_error(&mut self) {
         if let Some(End::Failed(_)) = self.transcoder.end() {
@@ -186,13 +194,32 @@ impl Answer {
     }
 }
 
-/// An upstream's words without our credentials and account ids in them, should it repeat one, as AWS does when a
-/// signature is wrong. Given whole bodies or whole events, so that no cut of the bytes can hide it.
+/// An upstream's words without what we sent it as secrets and without account ids, should it repeat
+/// one, as AWS does when a signature is wrong. Given whole bodies or whole events, so that no cut of the
+/// bytes can hide it.
 pub(super) fn redacted(words: Bytes, provider: &Provider) -> Bytes {
     let token = provider.aws.as_ref().and_then(|aws| aws.session_token.as_ref());
-    let sent = provider.api_key.as_ref().into_iter().chain(token);
-    let words = sent.fold(words, |words, key| without(words, key.expose().as_bytes()));
+    let keys = provider.api_key.as_ref().into_iter().chain(token);
+    let words = keys.fold(words, |words, key| without(words, key.expose()));
+    let headers = provider.headers.iter().filter_map(|(name, value)| {
+        let value = value.to_str().ok().filter(|_| !is_public(name.as_str()))?;
+        // Without its scheme, if it has one: `Basic ...`.
+        Some([Cow::Borrowed(value), Cow::Borrowed(value.rsplit(' ').next().unwrap_or(value))])
+    });
+    let query = provider.query.iter().filter(|(name, _)| !is_public(name)).map(|(_, value)| {
+        let encoded: String = byte_serialize(value.as_bytes()).collect();
+        [Cow::Borrowed(value.as_str()), Cow::Owned(encoded)]
+    });
+    let settings = headers.chain(query).flatten();
+    let words = settings.fold(words, |words, secret| without(words, &secret));
     ACCOUNTS.iter().fold(words, |words, prefix| without_ids(words, prefix))
+}
+
+/// Whether a header or parameter of the operator's is known to hold no secret, and errors are clearer
+/// with it: versions and features.
+fn is_public(name: &str) -> bool {
+    const PUBLIC: [&str; 2] = ["version", "beta"];
+    PUBLIC.iter().any(|end| name.to_ascii_lowercase().ends_with(end))
 }
 
 /// An upstream's words without the ids that begin with `prefix`, in one pass.
@@ -221,21 +248,58 @@ fn without_ids(words: Bytes, prefix: &[u8]) -> Bytes {
     clean.freeze()
 }
 
-fn without(words: Bytes, key: &[u8]) -> Bytes {
-    if key.len() < SHORTEST_KEY || memmem::find(&words, key).is_none() {
+/// An upstream's words without a secret, as it is or with JSON's escapes in it.
+fn without(words: Bytes, secret: &str) -> Bytes {
+    let there = memmem::find(&words, secret.as_bytes()).is_some();
+    if secret.len() < SHORTEST_KEY || !there && memchr(b'\\', &words).is_none() {
         return words;
     }
     let mut clean = BytesMut::with_capacity(words.len());
     let mut rest = &words[..];
-    while let Some((before, after)) =
-        memmem::find(rest, key).and_then(|at| Some((rest.get(..at)?, rest.get(at + key.len()..)?)))
-    {
-        clean.extend_from_slice(before);
-        clean.extend_from_slice(b"[redacted]");
-        rest = after;
+    while let Some((byte, after)) = rest.split_first() {
+        if let Some(after) = after_secret(rest, secret) {
+            clean.extend_from_slice(b"[redacted]");
+            rest = after;
+        } else {
+            clean.extend_from_slice(&[*byte]);
+            rest = after;
+        }
     }
-    clean.extend_from_slice(rest);
     clean.freeze()
+}
+
+/// What follows a secret at the beginning of an upstream's words.
+fn after_secret<'w>(words: &'w [u8], secret: &str) -> Option<&'w [u8]> {
+    words.strip_prefix(secret.as_bytes()).or_else(|| {
+        let mut units = [0; 2];
+        let mut rest = words;
+        for c in secret.chars() {
+            rest = match rest.strip_prefix(c.encode_utf8(&mut [0; 4]).as_bytes()) {
+                Some(rest) if c != '\\' => rest,
+                _ => c
+                    .encode_utf16(&mut units)
+                    .iter()
+                    .try_fold(rest, |rest, unit| after_escaped(rest, *unit))?,
+            };
+        }
+        Some(rest)
+    })
+}
+
+/// What follows an escaped UTF-16 unit; escaped again, perhaps, as JSON within JSON is.
+fn after_escaped(words: &[u8], unit: u16) -> Option<&[u8]> {
+    let slashes = words.iter().take_while(|byte| **byte == b'\\').count();
+    let escaped = words.get(slashes..).filter(|_| slashes > 0)?;
+    let hexadecimal = escaped.strip_prefix(b"u").and_then(|rest| rest.split_at_checked(4));
+    let digits = hexadecimal.and_then(|(digits, _)| std::str::from_utf8(digits).ok());
+    if digits.is_some_and(|digits| u16::from_str_radix(digits, 16) == Ok(unit)) {
+        return hexadecimal.map(|(_, rest)| rest);
+    }
+    if unit == u16::from(b'\\') {
+        return Some(escaped);
+    }
+    let (byte, rest) = escaped.split_first()?;
+    (u16::from(*byte) == unit && byte.is_ascii_punctuation()).then_some(rest)
 }
 
 #[cfg(test)]
@@ -257,6 +321,34 @@ mod tests {
         for text in ["", "org-", "org-wide", "cyborg-abcdefgh12345678", "the org- of it"] {
             assert_eq!(clean(text), text);
         }
+    }
+
+    #[test]
+    fn secrets_are_redacted_with_and_without_escapes() {
+        let clean = |text: &str, secret: &str| {
+            let clean = without(Bytes::copy_from_slice(text.as_bytes()), secret);
+            String::from_utf8(clean.to_vec()).unwrap()
+        };
+        for (secret, spellings) in [
+            ("secret+/key", &["secret+/key", r"secret+\/key", r"secret\u002b\u002Fkey"][..]),
+            (r#"say "hi" 1"#, &[r#"say "hi" 1"#, r#"say \"hi\" 1"#, r#"say \\\"hi\\\" 1"#]),
+            (r"back\slash", &[r"back\slash", r"back\\slash", r"back\\\\slash", r"back\u005cslash"]),
+            ("schlüssel", &["schlüssel", r"schl\u00fcssel", r"schl\\u00FCssel"]),
+            ("clef-\u{1f511}-ok", &["clef-\u{1f511}-ok", r"clef-\ud83d\udd11-ok"]),
+        ] {
+            for spelling in spellings {
+                let text = format!(r#"{{"a":"{spelling}","b":"\n{spelling}."}}"#);
+                assert_eq!(
+                    clean(&text, secret),
+                    r#"{"a":"[redacted]","b":"\n[redacted]."}"#,
+                    "{spelling}"
+                );
+            }
+        }
+        for text in ["", r"\", r"\u", r"\u00", "secret+", r"secret\u002b\u002", r"secret\"] {
+            assert_eq!(clean(text, "secret+/key"), text);
+        }
+        assert_eq!(clean("a short one", "short"), "a short one");
     }
 
     #[test]

@@ -7,12 +7,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::answer::Answer;
 use super::upstream::{Order, is_verbatim};
+use super::upstream_body::decoded;
 use crate::config::Target;
 use crate::error::Error;
 use crate::wire::count::{Decoder, NO_COUNT, plain};
 use crate::wire::dialect::{Mode, Operation};
 use crate::wire::framing::Framing;
-use crate::wire::json::mended;
 use crate::wire::transcode::Transcoder;
 
 /// The response header of a number that the gateway estimated.
@@ -39,9 +39,8 @@ pub(super) fn is_unsupported(order: &Order, error: &Error) -> bool {
 }
 
 /// The answer to a request that is valid in its caller's dialect.
-pub(super) fn checked_estimate(order: &Order, target: &Target) -> Result<Box<Answer>, Error> {
-    let read = order.dialect.decode_request(order.call.form, &mended(&order.body));
-    read.map_err(Error::caller)?;
+pub(super) async fn checked_estimate(order: &Order, target: &Target) -> Result<Box<Answer>, Error> {
+    decoded(order).await?;
     Ok(estimate(order, target))
 }
 

@@ -12,6 +12,7 @@ use super::answer::Answer;
 use super::count;
 use super::target_health::{Admission, FailedAttempt, Probe};
 use super::upstream::{self, Failure, Order, Patience};
+use super::upstream_body::request_body;
 use crate::config::Target;
 use crate::error::{Attempt, Blame, Error, Side};
 use crate::wire::chat;
@@ -68,11 +69,11 @@ async fn attempt(
 ) -> Result<Box<Answer>, Box<Failure>> {
     let order = walk.order;
     if count::is_estimated(order, target) {
-        return Ok(count::checked_estimate(order, target)?);
+        return Ok(count::checked_estimate(order, target).await?);
     }
     // Another target may be able to say what this one's dialect cannot.
-    let written = upstream::request_body(order, target).map_err(Error::caller)?;
-    order.trying.begin(target, number);
+    let written = request_body(order, target).await?;
+    order.trying.begin(target, number, upstream::is_whole(order, &target.provider));
     let patience = walk.patience(target, Instant::now());
     match upstream::attempt(order, target, written, patience).await {
         Err(failure) if count::is_unsupported(order, &failure.error) => {

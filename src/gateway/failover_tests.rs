@@ -35,7 +35,7 @@ fn order(stream: bool, provider: &str, models: &[(&str, Option<u64>)]) -> Order 
         health: Arc::new(TargetHealth::new(Arc::clone(&metrics))),
         metrics,
         dialect: DEFAULT,
-        body: String::new(),
+        body: String::new().into(),
         headers: HeaderMap::new(),
         call: Call {
             id: String::new(),

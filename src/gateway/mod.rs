@@ -10,7 +10,9 @@ pub mod egress;
 mod error_response;
 mod failover;
 pub mod fetch;
+mod inspection;
 pub mod limit;
+mod offload;
 pub mod path_alias;
 pub mod prompt;
 pub mod provider_models;
@@ -21,6 +23,7 @@ pub mod route;
 mod sigv4;
 pub mod target_health;
 pub mod upstream;
+mod upstream_body;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -39,9 +42,10 @@ use crate::app::App;
 use crate::config::Config;
 use crate::error::Error;
 use crate::wire::chat::{End, ToolForms};
-use crate::wire::dialect::{Asked, CHAT, Call, CallerDialect, Clock, Endpoint};
+use crate::wire::dialect::{Call, CallerDialect, Clock, Endpoint};
 use account::Record;
 use error_response::{discard, error_response};
+use inspection::{Read, inspect, refuse_other_models};
 use limit::{Allowance, Gate, Need};
 use relay::{Session, Start};
 use upstream::Order;
@@ -107,27 +111,28 @@ async fn pipeline(
     let mut admission = caller.gate.admit()?;
     request_body::expect_json(&head.headers, dialect)?;
     let body = request_body::read_some(body, &head.headers, &state.config.server).await?;
-    let body = match form {
-        CHAT => prompt::fill_in(&state.config.prompts, &caller, dialect, body, record)?,
-        _ => body,
-    };
-    let body = path_alias::with_model(body, &head.extensions);
-    let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
-    let envelope = dialect.envelope(&Asked { form, path, query, body: &body })?;
-    let input = limit::prompt_tokens(&body);
+    let inspected = inspect((&state, &caller), (dialect, form), &head, body).await?;
+    if let Some(prompt) = &inspected.prompt {
+        record.prompted(&prompt.id, prompt.version.as_str());
+    }
+    let Read { body, envelope, input } = inspected.read?;
     record.asked(&envelope.model, envelope.stream, input);
     let plan = route::plan(&state.config, &caller, &envelope.model)?;
+    if route::is_bound_to_model(&plan, &caller, dialect.name()) {
+        refuse_other_models(dialect.name(), &body).await?;
+    }
     record.planned(&plan);
     if let Some(gate) = state.models.get(&plan.label) {
         gates.push(Arc::clone(gate));
         admission.enter(gate)?;
     }
     let operation = dialect.operation(envelope.form);
+    let max_output = if operation.generates() { envelope.max_output } else { Some(0) };
+    let need = Need { input, max_output, choices: envelope.choices };
     if operation.uses_tokens() {
-        let max_output = if operation.generates() { envelope.max_output } else { Some(0) };
-        admission.reserve(&Need { input, max_output, choices: envelope.choices })?;
+        admission.reserve(&need)?;
     }
-    record.admitted(admission);
+    record.admitted(admission, &need, envelope.background);
     let call = Call {
         id: random(24),
         created: unix().as_secs(),
@@ -241,7 +246,7 @@ fn tell_allowance(response: &mut Response, dialect: &dyn CallerDialect, gates: &
 }
 
 fn name_target(response: &mut Response, target: &str) {
-    if let Ok(value) = HeaderValue::from_str(target) {
+    if let Ok(value) = HeaderValue::from_str(&account::short(target)) {
         response.headers_mut().insert(TARGET, value);
     }
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use memchr::memmem;
 use serde_json::value::RawValue;
 
-use super::account::Record;
 use super::auth::Caller;
 use crate::error::Error;
 use crate::prompts::{Prompt, Prompts, Scalar, Variable, field, shown};
@@ -19,19 +18,26 @@ use crate::wire::json::{self, Members};
 /// What a request's `prompt` may hold.
 const KNOWN: [&str; 3] = ["id", "version", "variables"];
 
-/// A body whose prompt, if it names one, has become messages. One without stays as it is.
+/// The prompt that a body names, if it names one, and the body in which it has become messages. A body
+/// without one stays as it is.
 pub fn fill_in(
     prompts: &Prompts,
     caller: &Caller,
     dialect: &dyn CallerDialect,
     body: String,
-    record: &mut Record,
-) -> Result<String, Error> {
-    let Some(named) = Named::find(&body, dialect)? else { return Ok(body) };
-    let prompt = choose(prompts, caller, &named)?;
-    record.prompted(&prompt.id, prompt.version.as_str());
-    let filled = prompt.render(&named.variables)?;
-    Ok(dialect.prepend(&body, &filled)?)
+) -> (Option<Arc<Prompt>>, Result<String, Error>) {
+    let named = match Named::find(&body, dialect) {
+        Ok(Some(named)) => named,
+        Ok(None) => return (None, Ok(body)),
+        Err(fault) => return (None, Err(fault.into())),
+    };
+    let prompt = match choose(prompts, caller, &named) {
+        Ok(prompt) => prompt,
+        Err(fault) => return (None, Err(fault.into())),
+    };
+    let filled = prompt.render(&named.variables).map_err(Error::from);
+    let body = filled.and_then(|filled| Ok(dialect.prepend(&body, &filled)?));
+    (Some(Arc::clone(prompt)), body)
 }
 
 /// What a request says of a prompt.

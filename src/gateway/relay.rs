@@ -12,6 +12,7 @@ use async_stream::stream;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Stream, StreamExt};
+use tokio::runtime::Handle;
 use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -24,7 +25,8 @@ use crate::error::Error;
 use crate::wire::chat::{Deadline, End};
 use crate::wire::dialect::{Call, CallerDialect, Ending, Mode};
 
-/// How long an upstream may take to end its body after its dialect's terminal.
+/// How long an upstream may take to end its body after its dialect's terminal, or to count its tokens
+/// after its last word.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// What a relay needs besides the answer.
@@ -59,14 +61,36 @@ pub enum Start {
 struct Live {
     answer: Option<Box<Answer>>,
     record: Record,
+    /// Owns what outlives the body by a moment.
+    tasks: TaskTracker,
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        if let Some(answer) = &self.answer {
-            self.record.settle(answer.transcoder.tally(), answer.transcoder.end());
+        let Some(answer) = self.answer.take() else { return };
+        self.record.settle(answer.transcoder.tally(), answer.transcoder.end());
+        // A runtime that is being shut down drops the future, which settles all the same.
+        if answer.is_uncounted()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            self.tasks.spawn_on(count(answer, self.record.take()), &runtime);
         }
     }
+}
+
+/// Waits for the count of an answer whose caller left between its last word and that: hidden reasoning
+/// is in nothing else.
+async fn count(mut answer: Box<Answer>, mut record: Record) {
+    let counted = async {
+        while answer.is_uncounted() {
+            let chunk = answer.response.chunk().await;
+            answer.take(chunk);
+            answer.ready.clear();
+        }
+    };
+    // Without it, the estimate stands.
+    timeout(DRAIN, counted).await.unwrap_or_default();
+    record.settle(answer.transcoder.tally(), None);
 }
 
 impl Live {
@@ -164,7 +188,7 @@ struct Relay {
 
 impl Relay {
     fn new(start: Start, session: Session, record: Record) -> Self {
-        let mut live = Live { answer: None, record };
+        let mut live = Live { answer: None, record, tasks: session.tasks.clone() };
         let opening = match start {
             Start::Opening(opening) => Some(opening),
             Start::Opened(answer) => {

@@ -72,7 +72,7 @@ async fn fm54_a_panic_in_a_stream_is_told_and_settled() {
         let gate = Arc::new(Gate::new(Scope::Caller, limits));
         let mut admission = gate.admit().unwrap();
         admission.reserve(&need).unwrap();
-        record.admitted(admission);
+        record.admitted(admission, &need, false);
         assert!(gate.admit().is_err());
         let session = Session {
             dialect,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::auth::Caller;
 use super::provider_models::{Lists, find};
-use crate::config::{Config, Target, matches_pattern};
+use crate::config::{self, Config, Target, matches_pattern};
 use crate::error::Error;
 use crate::wire::chat::{Fault, Kind};
 use crate::wire::model_list::ModelInfo;
@@ -40,6 +40,7 @@ pub fn plan(config: &Config, caller: &Caller, model: &str) -> Result<Plan, Error
     });
     if let Some((provider, upstream)) = direct {
         permit(caller, model)?;
+        must_be_model(upstream)?;
         return Ok(Plan {
             label: format!("{}/*", provider.name),
             direct: true,
@@ -57,6 +58,9 @@ pub fn plan(config: &Config, caller: &Caller, model: &str) -> Result<Plan, Error
     };
     permit(caller, model)?;
     let passes_name = |target: &Target| target.model.contains('*');
+    if found.targets.iter().any(passes_name) {
+        must_be_model(model)?;
+    }
     let target =
         |target: &Target| Target { model: target.model.replacen('*', model, 1), ..target.clone() };
     Ok(Plan {
@@ -99,6 +103,23 @@ pub fn info(name: &str, targets: &[Target], lists: &Lists) -> ModelInfo {
         context: targets.iter().filter_map(context).max(),
         max_output: targets.iter().find_map(max_output),
     }
+}
+
+/// Whether a request may run no other models than the one it names: a target would get it as it is, from a
+/// caller who may not use every model.
+pub fn is_bound_to_model(plan: &Plan, caller: &Caller, dialect: &str) -> bool {
+    let passed = |target: &Target| target.provider.dialect.name() == dialect;
+    !caller.may_use_all() && plan.targets.iter().any(passed)
+}
+
+/// A name that is the caller's own stands in URLs, response headers and records.
+fn must_be_model(upstream: &str) -> Result<(), Error> {
+    if config::is_model(upstream) {
+        return Ok(());
+    }
+    let message = "`model` names a model that no provider has; at its provider, a model's name is 1 to \
+                   256 visible ASCII characters without a segment `..`";
+    Err(Error::caller(Fault::field("model", message)))
 }
 
 fn permit(caller: &Caller, model: &str) -> Result<(), Error> {

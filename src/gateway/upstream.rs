@@ -17,27 +17,27 @@ use super::account::Trying;
 use super::answer::{Answer, Rhythm, redacted};
 use super::count::{ESTIMATED, TRUE};
 use super::egress::{self, Clients};
+use super::offload::RequestBody;
 use super::route::Plan;
 use super::sigv4::{Unsigned, sign};
 use super::target_health::TargetHealth;
+use super::upstream_body::{digested, echo, own_tool_forms};
 use crate::config::{Provider, Stream, Target};
 use crate::error::{Error, Reply};
 use crate::telemetry::Metrics;
-use crate::wire::adapt::{self, Written};
-use crate::wire::chat::{Deadline, End, Fault, Kind, Request, ToolForms};
+use crate::wire::adapt::Written;
+use crate::wire::chat::{Deadline, End, Fault, Kind, ToolForms};
 use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode, Operation};
 use crate::wire::embeddings::Verified;
 use crate::wire::forwarded_headers::AllowList;
 use crate::wire::framing::Framing;
-use crate::wire::json::mended;
-use crate::wire::refusal;
 use crate::wire::transcode::Transcoder;
-
-/// The request header by which a caller refuses to have hints left out.
-const STRICT: &str = "streamgate-strict";
 
 /// The response header that names the hints which were left out.
 const DROPPED: HeaderName = HeaderName::from_static("x-streamgate-dropped");
+
+/// The bytes of that header after which the rest is summed up: proxies refuse heads of more than 4 KiB.
+const DROPPED_BYTES: usize = 2048;
 
 /// The most bytes of an error response that are read.
 const ERROR_BODY: usize = 64 * 1024;
@@ -54,7 +54,7 @@ pub struct Order {
     /// The caller's dialect.
     pub dialect: &'static dyn CallerDialect,
     /// The caller's request, as it came.
-    pub body: String,
+    pub body: RequestBody,
     /// The caller's headers.
     pub headers: HeaderMap,
     /// The identity of the answer.
@@ -105,40 +105,26 @@ impl From<Error> for Box<Failure> {
     }
 }
 
-/// The caller's own JSON with surgical edits for an upstream of the same dialect; a translation
-/// otherwise.
-pub fn request_body(order: &Order, target: &Target) -> Result<Written, Fault> {
-    let dialect = target.provider.dialect;
-    let wanted = wanted(order, target);
-    let strict = order.headers.get(STRICT).is_some_and(|value| value == "true");
-    if is_verbatim(order, &target.provider) {
-        let header = |name: &str| Some(order.headers.get(name)?.to_str().ok()?.to_owned());
-        return adapt::pass(&order.body, (order.dialect, dialect), &wanted, strict, &header);
-    }
-    let operation = order.operation();
-    if dialect.form_of(operation).is_none() {
-        return Err(operation.untranslatable());
-    }
-    let body = mended(&order.body);
-    if operation == Operation::Embeddings {
-        let request = order.dialect.decode_embeddings(order.call.form, &body)?;
-        return adapt::write_embeddings(request, dialect, &wanted, strict)
-            .map_err(|fault| refusal::told(fault, &Request::default(), order.dialect));
-    }
-    let mut request = order.dialect.decode_request(order.call.form, &body)?;
-    adapt::write(&mut request, dialect, &wanted, strict)
-        .map_err(|fault| refusal::told(fault, &request, order.dialect))
-}
-
 /// What a target is asked for.
 fn wanted<'a>(order: &Order, target: &'a Target) -> dialect::Target<'a> {
-    let own = || target.provider.dialect.form_of(order.operation()).unwrap_or(CHAT);
+    wanted_of((order.dialect, order.call.form, order.call.stream), target)
+}
+
+/// What a target is asked for on behalf of a caller: its dialect, the form of its request, and whether it
+/// wants a stream.
+pub(super) fn wanted_of<'a>(
+    (caller, form, stream): (&dyn CallerDialect, &'static str, bool),
+    target: &'a Target,
+) -> dialect::Target<'a> {
+    let own = target.provider.dialect;
+    let operation = caller.operation(form);
+    let verbatim = caller.name() == own.name();
     dialect::Target {
         model: &target.model,
         // A translated chat is always streamed: its deadlines work, and its caller's leaving is
         // noticed. It is collected on our side if need be.
-        stream: !is_whole(order, &target.provider),
-        form: if is_verbatim(order, &target.provider) { order.call.form } else { own() },
+        stream: stream || operation == Operation::Chat && !verbatim,
+        form: if verbatim { form } else { own.form_of(operation).unwrap_or(CHAT) },
         quirks: &target.quirks,
     }
 }
@@ -174,8 +160,8 @@ pub async fn attempt(
     }
     let mut headers = passed_on(response.headers());
     headers.extend(dropped(order, &written.dropped).map(|names| (DROPPED, names)));
-    let transcoder = transcoder(order, target, &response, (written.tool_forms, written.inputs))?
-        .with_names(written.names);
+    let forms = (written.tool_forms, written.inputs);
+    let transcoder = transcoder(order, target, &response, forms).await?.with_names(written.names);
     // They would keep the connection's first read buffer, and more, as long as the stream lives.
     *response.headers_mut() = HeaderMap::new();
     *response.extensions_mut() = Extensions::new();
@@ -224,7 +210,8 @@ async fn send(order: &Order, target: &Target, body: String) -> Result<reqwest::R
     let Provider { egress, base_url, .. } = &*target.provider;
     let client = order.clients.get(egress, &order.stream);
     let client = client.map_err(|error| Error::internal("no upstream client").because(error))?;
-    let request = request(order, target, body)?;
+    let (body, digest) = digested(body, target).await?;
+    let request = request(order, target, body, digest)?;
     let retry = request.try_clone();
     let sent = Instant::now();
     let mut result = client.execute(request).await;
@@ -258,7 +245,12 @@ fn is_stale(error: &reqwest::Error) -> bool {
     false
 }
 
-fn request(order: &Order, target: &Target, body: String) -> Result<reqwest::Request, Error> {
+fn request(
+    order: &Order,
+    target: &Target,
+    body: String,
+    digest: Option<String>,
+) -> Result<reqwest::Request, Error> {
     let provider = &target.provider;
     let verbatim = is_verbatim(order, provider);
     let wanted = wanted(order, target);
@@ -301,9 +293,10 @@ fn request(order: &Order, target: &Target, body: String) -> Result<reqwest::Requ
         headers.insert(name, value);
     }
     if let Some(aws) = &provider.aws {
-        let unsigned = Unsigned { method: &http::Method::POST, url: &url, body: body.as_bytes() };
+        let (method, body) = (&http::Method::POST, body.as_bytes());
+        let unsigned = Unsigned { method, url: &url, body, digest };
         let received = SystemTime::UNIX_EPOCH + Duration::from_secs(order.call.created);
-        sign(&unsigned, &mut headers, aws, received + order.started.elapsed())?;
+        sign(unsigned, &mut headers, aws, received + order.started.elapsed())?;
     }
     let mut request = reqwest::Request::new(http::Method::POST, url);
     *request.headers_mut() = headers;
@@ -313,9 +306,17 @@ fn request(order: &Order, target: &Target, body: String) -> Result<reqwest::Requ
 
 /// The names of what a request had to leave out, as its caller knows them.
 fn dropped(order: &Order, names: &[Cow<'static, str>]) -> Option<HeaderValue> {
-    let own = names.iter().map(|name| order.dialect.own_name(name).unwrap_or(name));
-    let names = own.collect::<Vec<_>>().join(", ");
-    HeaderValue::from_str(&names).ok().filter(|names| !names.is_empty())
+    let mut all = String::new();
+    for (at, name) in names.iter().enumerate() {
+        if all.len() > DROPPED_BYTES {
+            let rest = format!(", and {} more", names.len() - at);
+            all.push_str(&rest);
+            break;
+        }
+        let separator = if at == 0 { "" } else { ", " };
+        all.extend([separator, order.dialect.own_name(name).unwrap_or(name)]);
+    }
+    HeaderValue::from_str(&all).ok().filter(|names| !names.is_empty())
 }
 
 /// A caller's header without the beta features that the target does not take.
@@ -353,7 +354,7 @@ pub(super) fn credential(provider: &Provider) -> Result<Option<(HeaderName, Head
 }
 
 /// The codec for an answer whose head has come.
-fn transcoder(
+async fn transcoder(
     order: &Order,
     target: &Target,
     response: &reqwest::Response,
@@ -371,10 +372,9 @@ fn transcoder(
     let streams = order.call.stream;
     // A whole answer to a caller who wants a stream has no frames to forward as they are.
     let passes = move |framing| verbatim && (framing == Framing::Whole) != streams;
-    let own_form = order.call.form;
-    let echo =
-        if passes(framing) { String::new() } else { order.dialect.echo(own_form, &order.body) };
-    let tool_forms = if verbatim && !passes(framing) { own_tool_forms(order) } else { tool_forms };
+    let echo = if passes(framing) { String::new() } else { echo(order).await? };
+    let rewritten = verbatim && !passes(framing);
+    let tool_forms = if rewritten { own_tool_forms(order).await } else { tool_forms };
     let (caller, form) = (order.dialect, wanted.form);
     let translated = !verbatim || form == CHAT;
     let call = Call { echo, tool_forms, ..order.call.clone() };
@@ -395,12 +395,6 @@ fn transcoder(
         decoder = Box::new(Verified { inner: decoder, inputs });
     }
     Ok(Transcoder::labelled(framing, order.stream.max_event, decoder, choose))
-}
-
-/// The tool forms of a request that was not translated, for an answer that has to be written anew.
-fn own_tool_forms(order: &Order) -> ToolForms {
-    let read = order.dialect.decode_request(order.call.form, &mended(&order.body));
-    read.map(|request| request.tool_forms).unwrap_or_default()
 }
 
 fn media_type(headers: &HeaderMap) -> &str {

@@ -50,6 +50,13 @@ pub struct Tokens {
     pub estimated: &'static str,
 }
 
+/// An upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Upstream {
+    /// The provider's name in the configuration.
+    pub provider: String,
+}
+
 /// One failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct UpstreamError {

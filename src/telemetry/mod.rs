@@ -25,7 +25,7 @@ use crate::config::{Config, Tls};
 pub use histogram::{Histogram, Sample};
 pub use labels::{
     Build, ConfigDigest, Ejected, Ended, Kept, KeyFetch, LimitReached, Limited, ListFetch, Lost,
-    OTHER, Refused, RefusedRequest, Route, Tokens, Unlabelled, UpstreamError,
+    OTHER, Refused, RefusedRequest, Route, Tokens, Unlabelled, Upstream, UpstreamError,
 };
 pub use refusals::{RefusalLog, RefusalReason, RefusalSource};
 
@@ -70,6 +70,8 @@ metrics! {
         "Tokens of answered requests, as the upstream counts them or as we estimate";
     upstream_errors: Family<UpstreamError, Counter> = "streamgate_upstream_errors",
         "Attempts at a provider that failed, by kind, whatever became of the request";
+    implausible_usage: Family<Upstream, Counter> = "streamgate_implausible_usage",
+        "Answers whose upstream counted more tokens than they can have used, and were estimated instead";
     target_ejected: Family<Ejected, Gauge> = "streamgate_target_ejected",
         "1 while a target is passed over because it has failed hard and no request has succeeded since";
     heartbeats: Family<Kept, Counter<u64, AtomicU64>> = "streamgate_heartbeats",
@@ -147,6 +149,8 @@ impl Metrics {
     /// with 1 has not increased.
     fn begin_at_zero(&self, config: &Config) {
         for provider in config.providers.keys() {
+            let upstream = Upstream { provider: provider.clone() };
+            self.implausible_usage.get_or_create(&upstream).inc_by(0);
             for kind in CREDENTIAL_KINDS {
                 let provider = provider.clone();
                 self.upstream_errors.get_or_create(&UpstreamError { provider, kind }).inc_by(0);

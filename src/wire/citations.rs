@@ -2,14 +2,20 @@
 //! source supports. It must never grow without bound, nor give a place that the text does not have.
 
 use super::chat::Citation;
+use super::text_index::TextIndex;
 
 /// Beyond this many bytes of text, places are not told any more.
 const LONGEST: usize = 4 << 20;
+
+/// The longest stretch of text, in bytes, that is repeated beside a source. Sources may support all of an
+/// answer, each of them.
+const LONGEST_QUOTE: usize = 16 * 1024;
 
 /// The text so far.
 #[derive(Debug, Default)]
 pub struct AnswerText {
     said: String,
+    index: TextIndex,
     /// Characters, counted beyond [`LONGEST`] too.
     chars: u64,
 }
@@ -17,9 +23,14 @@ pub struct AnswerText {
 impl AnswerText {
     /// Adds a fragment.
     pub fn push(&mut self, text: &str) {
-        self.chars = self.chars.saturating_add(text.chars().count() as u64);
-        if self.said.len().saturating_add(text.len()) <= LONGEST {
+        // Nothing is added behind a gap.
+        let whole = self.index.chars() == self.chars;
+        if whole && self.said.len().saturating_add(text.len()) <= LONGEST {
             self.said.push_str(text);
+            self.index.push(text);
+            self.chars = self.index.chars();
+        } else {
+            self.chars = self.chars.saturating_add(text.chars().count() as u64);
         }
     }
 
@@ -30,7 +41,7 @@ impl AnswerText {
             (Some(start), Some(end)) if start <= end => {
                 Some((start.min(self.chars), end.min(self.chars)))
             }
-            _ => mark(citation, &self.said),
+            _ => self.index.mark(citation.mark?),
         }
     }
 
@@ -39,25 +50,20 @@ impl AnswerText {
         self.place(citation).unwrap_or((0, self.chars))
     }
 
-    /// The text between two characters, and the bytes of UTF-8 where it begins and ends.
+    /// The text between two characters, and the bytes of UTF-8 where it begins and ends. A text that is
+    /// longer than 16 KiB is not given.
     pub fn between(&self, (start, end): (u64, u64)) -> (&str, (usize, usize)) {
-        let mut starts = self.said.char_indices().map(|(at, _)| at);
-        let skip = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
-        let first = starts.nth(skip(start)).unwrap_or(self.said.len());
-        let last = match end.saturating_sub(start) {
-            0 => first,
-            length => starts.nth(skip(length - 1)).unwrap_or(self.said.len()),
-        };
-        (self.said.get(first..last).unwrap_or_default(), (first, last))
+        let first = self.index.byte_of(start, &self.said);
+        let last = self.index.byte_of(end.max(start), &self.said);
+        let quoted = self.said.get(first..last).filter(|text| text.len() <= LONGEST_QUOTE);
+        (quoted.unwrap_or_default(), (first, last))
     }
-}
 
-/// Where a citation's mark stands first in a text: the characters of `[n]`.
-pub fn mark(citation: &Citation, text: &str) -> Option<(u64, u64)> {
-    let mark = format!("[{}]", citation.mark?);
-    let at = text.find(&mark)?;
-    let start = text.get(..at)?.chars().count() as u64;
-    Some((start, start + mark.len() as u64))
+    /// The characters before a byte of the text. `None`: there is no such byte, or it is within a
+    /// character.
+    pub fn chars_before(&self, byte: u64) -> Option<u64> {
+        self.index.chars_before(usize::try_from(byte).ok()?, &self.said)
+    }
 }
 
 #[cfg(test)]
@@ -92,5 +98,14 @@ mod tests {
         assert_eq!(text.place(&marked(1)), Some((11, 14)));
         assert_eq!(text.place(&marked(12)), Some((14, 18)));
         assert_eq!(text.place(&marked(2)), None);
+    }
+
+    /// What is repeated beside each source is bounded, its place is not.
+    #[test]
+    fn a_long_stretch_is_not_repeated() {
+        let text = said(&"é".repeat(LONGEST_QUOTE / 2 + 1));
+        let chars = LONGEST_QUOTE as u64 / 2;
+        assert_eq!(text.between((1, chars + 1)).0.len(), LONGEST_QUOTE);
+        assert_eq!(text.between((0, chars + 1)), ("", (0, LONGEST_QUOTE + 2)));
     }
 }

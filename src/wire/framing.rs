@@ -34,7 +34,7 @@ impl Framing {
     /// How bytes are cut, by their beginning where that and their label disagree: some upstreams call
     /// streams JSON, and whole bodies streams or text. `None`: more bytes are needed to tell.
     pub fn of_bytes(self, head: &[u8]) -> Option<Self> {
-        let head = head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(head).trim_ascii_start();
+        let head = beginning(head);
         let first = head.first()?;
         match (self, first) {
             (Self::Sse | Self::AwsEventStream | Self::AwsChunks, b'{') => Some(Self::Whole),
@@ -45,6 +45,11 @@ impl Framing {
             _ => Some(self),
         }
     }
+}
+
+/// Bytes without a byte order mark and blanks before them.
+pub fn beginning(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes).trim_ascii_start()
 }
 
 /// What lines of server-sent events begin with.

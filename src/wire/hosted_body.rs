@@ -2,18 +2,20 @@
 //! Every byte that is not about them stays.
 
 use std::borrow::Cow;
+use std::iter;
 
 use serde_json::value::RawValue;
 
 use super::body::{parse, syntax};
 use super::chat::{Fault, HostedTool};
 use super::json::{self, Members};
+use super::spelling;
 
 /// One element of `tools` in two: the hosted tools in it, and what is left of it without them.
 pub type Split<'a> = (Vec<HostedTool>, Option<Cow<'a, str>>);
 
 /// Splits the hosted tools off a request's `tools`, and off the members that `others` names, each with the
-/// tool that it stands for. A choice among tools goes with the last of them; `forces` says whether it
+/// tool that it stands for. A member that a server might take for one of these is refused. A choice among tools goes with the last of them; `forces` says whether it
 /// demands a hosted one. `None`: there are no hosted tools.
 pub fn split<'b>(
     body: &'b str,
@@ -23,6 +25,9 @@ pub fn split<'b>(
     forces: &dyn Fn(&RawValue, &mut [HostedTool]),
 ) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
     let members = Members::parse(body).map_err(|error| syntax(&error))?;
+    let read = others.iter().map(|(name, _)| *name).chain(choices.iter().copied());
+    let names: Vec<&str> = iter::once("tools").chain(read).collect();
+    spelling::check_names(&members, &names)?;
     let (mut found, mut kept, mut edits) = (Vec::new(), Vec::new(), Vec::new());
     if let Some(list) = members.get("tools").filter(|list| !json::is_null(list)) {
         let list: Vec<&'b RawValue> = parse("tools", list.get())?;

@@ -2,12 +2,16 @@
 //! every other byte stays as it was.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
 use bytes::{BufMut, BytesMut};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+/// Up to this many edits are searched one by one, which is faster than a map.
+const FEW_EDITS: usize = 8;
 
 /// The members of an object in order, values unread.
 #[derive(Debug, Default)]
@@ -28,6 +32,9 @@ impl<'a> Members<'a> {
     /// `(name, None)` removes it. Every other byte of `object`, which these are the members of, is kept, in its place.
     pub fn edit(&self, object: &str, edits: &[(&str, Option<&str>)]) -> String {
         let part = |from: usize, to: usize| object.get(from..to).unwrap_or_default();
+        // Of two edits of a member the first one counts.
+        let many: Option<HashMap<&str, Option<&str>>> =
+            (edits.len() > FEW_EDITS).then(|| edits.iter().rev().copied().collect());
         let mut out = String::with_capacity(object.len() + 64);
         // Where the member before ended: at first the opening brace.
         let mut at = object.find('{').map_or(0, |brace| brace + 1);
@@ -39,10 +46,14 @@ impl<'a> Members<'a> {
             // `, "name" :` with the spaces that are around it.
             let lead = part(at, start);
             at = end;
-            let new = match edits.iter().find(|(edited, _)| edited == name) {
+            let edit = match &many {
+                Some(many) => many.get(name.as_ref()),
+                None => edits.iter().find(|(edited, _)| edited == name).map(|(_, new)| new),
+            };
+            let new = match edit {
                 None => value.get(),
-                Some((_, Some(new))) => new,
-                Some((_, None)) => continue,
+                Some(Some(new)) => new,
+                Some(None) => continue,
             };
             let removed_before = first && lead.trim_start().starts_with(',');
             out.push_str(if removed_before {
@@ -154,6 +165,25 @@ pub fn is_unsaid(members: &Members<'_>, name: &str) -> bool {
 /// Whether a value is `null` (or, being absent, might as well be).
 pub fn is_null(value: &RawValue) -> bool {
     value.get() == "null"
+}
+
+/// A count as lenient servers read it: a number, perhaps with a fraction or an exponent, or a text that
+/// holds one. A fraction counts as a whole, and what is beyond all bounds as the most. `None`: anything
+/// else, or less than zero.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked, and saturates"
+)]
+pub fn count(value: &RawValue) -> Option<u64> {
+    let text = text(value).unwrap_or_else(|| Cow::Borrowed(value.get()));
+    let digits = text.trim();
+    if let Ok(count) = digits.parse() {
+        return Some(count);
+    }
+    // As Python groups them.
+    let number: f64 = digits.replace('_', "").parse().ok()?;
+    (number >= 0.0).then(|| number.ceil() as u64)
 }
 
 /// Reads a JSON string literal, borrowing it when it holds no escapes. `None`: not a string. Half a

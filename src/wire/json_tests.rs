@@ -17,6 +17,21 @@ fn edit_keeps_every_other_byte() {
     assert_eq!(edited, body.replace("\"a\"", "\"b\""));
 }
 
+/// Many edits are found as few are.
+#[test]
+fn edit_takes_many_edits() {
+    let names: Vec<String> = (0..FEW_EDITS + 2).map(|i| format!("m{i}")).collect();
+    let members: Vec<String> = names.iter().map(|name| format!("\"{name}\":1")).collect();
+    let mut edits: Vec<(&str, Option<&str>)> =
+        names.iter().map(|name| (name.as_str(), None)).collect();
+    edits.extend([("m0", Some("2")), ("new", Some("3"))]);
+    let body = format!("{{{},\"x\":0}}", members.join(","));
+    assert_eq!(edit(&body, &edits).unwrap(), "{\"x\":0,\"new\":3}");
+    edits.retain(|(_, new)| new.is_some());
+    let kept = body.replacen("\"m0\":1", "\"m0\":2", 1).replace("\"x\":0", "\"x\":0,\"new\":3");
+    assert_eq!(edit(&body, &edits).unwrap(), kept);
+}
+
 #[test]
 fn edit_removes_and_appends() {
     for (body, edits, expected) in [
@@ -167,5 +182,33 @@ fn fm39_halves_in_a_document_are_replaced() {
         (r#"["\ud8é\"#, r#"["\ud8é\"#),
     ] {
         assert_eq!(mended(given), mended_to);
+    }
+}
+
+#[test]
+fn counts_are_read_as_lenient_servers_read_them() {
+    for (json, expected) in [
+        ("50", Some(50)),
+        ("0", Some(0)),
+        ("50.0", Some(50)),
+        ("5e1", Some(50)),
+        ("1.5", Some(2)),
+        (r#""50""#, Some(50)),
+        (r#"" \u0035\u0030 ""#, Some(50)),
+        (r#""1_000""#, Some(1000)),
+        ("18446744073709551615", Some(u64::MAX)),
+        ("99999999999999999999999", Some(u64::MAX)),
+        ("1e400", Some(u64::MAX)),
+        ("-1", None),
+        ("-0.5", None),
+        (r#""""#, None),
+        (r#""many""#, None),
+        ("null", None),
+        ("true", None),
+        ("[50]", None),
+        (r#"{"n":50}"#, None),
+    ] {
+        let value: &RawValue = serde_json::from_str(json).unwrap();
+        assert_eq!(count(value), expected, "{json}");
     }
 }

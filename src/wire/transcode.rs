@@ -3,10 +3,12 @@
 use bytes::{Bytes, BytesMut};
 
 use super::adapt::{Names, restore_names};
-use super::chat::{Delta, End, Fault, Kind, Stop, Usage};
+use super::chat::{
+    Delta, End, Fault, Kind, MAX_CITATIONS, MAX_TOOL_CALLS, Stop, Usage, too_many_calls,
+};
 use super::dialect::{Decode, Encode, Ending, Mode};
 use super::finish;
-use super::framing::{Broken, Frame, Framer, Framing};
+use super::framing::{self, Broken, Frame, Framer, Framing};
 
 /// What an answer amounted to. Grows with the stream and is readable at any time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,8 +35,13 @@ impl Tally {
     pub fn output_tokens(&self) -> (u64, bool) {
         match self.usage.output {
             Some(tokens) if self.complete || self.stop.is_some() => (tokens, false),
-            said => (self.outputs.max(self.output_bytes.div_ceil(4)).max(said.unwrap_or(0)), true),
+            said => (self.estimated_output().max(said.unwrap_or(0)), true),
         }
+    }
+
+    /// Output tokens by what has come, whatever the upstream counts.
+    pub fn estimated_output(&self) -> u64 {
+        self.outputs.max(self.output_bytes.div_ceil(4))
     }
 
     fn note(&mut self, delta: &Delta<'_>) {
@@ -81,6 +88,33 @@ pub struct Transcoder {
     end: Option<End>,
     /// Names of tools that answers say otherwise than their caller.
     names: Names,
+    parts: Parts,
+}
+
+/// How many parts of an answer came whose number is bounded.
+#[derive(Debug, Default)]
+struct Parts {
+    calls: usize,
+    citations: usize,
+}
+
+impl Parts {
+    /// Counts them, and leaves out sources beyond their bound.
+    fn bound(&mut self, deltas: &mut Vec<Delta<'_>>) {
+        let before = self.citations;
+        for delta in deltas.iter() {
+            self.calls += usize::from(matches!(delta, Delta::ToolStart { .. }));
+            self.citations += usize::from(matches!(delta, Delta::Citation(_)));
+        }
+        if self.citations > MAX_CITATIONS {
+            let mut room = MAX_CITATIONS.saturating_sub(before);
+            deltas.retain(|delta| {
+                let kept = !matches!(delta, Delta::Citation(_)) || room > 0;
+                room -= usize::from(kept && matches!(delta, Delta::Citation(_)));
+                kept
+            });
+        }
+    }
 }
 
 impl Transcoder {
@@ -106,6 +140,7 @@ impl Transcoder {
             broken: None,
             end: None,
             names: Names::new(),
+            parts: Parts::default(),
         }
     }
 
@@ -126,6 +161,7 @@ impl Transcoder {
             broken: None,
             end: None,
             names: Names::new(),
+            parts: Parts::default(),
         }
     }
 
@@ -142,9 +178,8 @@ impl Transcoder {
             self.cut_as(framing, out);
             return Some(bytes);
         }
-        // Blanks may come for a long time, and mean nothing.
-        let blank = bytes.iter().all(u8::is_ascii_whitespace);
-        self.head = Some(if blank { BytesMut::new() } else { BytesMut::from(bytes) });
+        // Blanks may come for a long time, and mean nothing. What is left is shorter than a field's name.
+        self.head = Some(BytesMut::from(framing::beginning(&bytes)));
         None
     }
 
@@ -272,6 +307,11 @@ impl Transcoder {
                 self.note(delta);
                 output |= delta.is_output();
             }
+            self.parts.bound(&mut deltas);
+            if self.parts.calls > MAX_TOOL_CALLS {
+                self.end_with(End::Failed(too_many_calls()), None, out);
+                break;
+            }
             if let Some(end) = end {
                 if self.mode == Mode::Translated && !deltas.is_empty() {
                     self.encode(frame, &deltas, out);
@@ -314,6 +354,10 @@ impl Transcoder {
         restore_names(&mut deltas, &self.names);
         for delta in &deltas {
             self.note(delta);
+        }
+        self.parts.bound(&mut deltas);
+        if self.parts.calls > MAX_TOOL_CALLS {
+            return self.end_with(End::Failed(too_many_calls()), None, out);
         }
         if end == End::Complete {
             self.encode(body, &deltas, out);

@@ -162,3 +162,38 @@ fn the_tally_counts_output_and_says_when_it_guesses() {
     tally.note(&Delta::Start { id: Cow::Borrowed("i"), model: Cow::Borrowed("") });
     assert_eq!(tally.model.as_deref(), Some("m"));
 }
+
+/// What does not tell how an answer is cut is not kept, however much of it comes.
+#[test]
+fn blanks_before_an_answer_are_not_kept() {
+    let choose: Choose = Box::new(|_| (Box::new(Script), Ok(Mode::Translated)));
+    let mut transcoder =
+        Transcoder::labelled(Framing::Whole, 64, Box::new(Toy { stopped: false }), choose);
+    let mut out = BytesMut::new();
+    transcoder.push(Bytes::from_static(b"\xEF\xBB\xBF"), &mut out);
+    for _ in 0..1000 {
+        transcoder.push(Bytes::from_static(b" \n"), &mut out);
+    }
+    transcoder.push(Bytes::from_static(b"dat"), &mut out);
+    assert_eq!(transcoder.head.as_deref(), Some(&b"dat"[..]));
+    transcoder.push(Bytes::from_static(b"a: t\n\ndata: end\n\n"), &mut out);
+    assert_eq!(transcoder.end(), Some(&End::Complete));
+    assert!(out.starts_with(b"[t:1]"), "{out:?}");
+}
+
+/// Sources beyond the bound are left out, and nothing else is.
+#[test]
+fn no_more_sources_are_told_than_the_bound() {
+    let mut parts = Parts::default();
+    let cited = || Delta::Citation(crate::wire::chat::Citation::default());
+    let text = || Delta::Text { choice: 0, text: Cow::Borrowed("t") };
+    let mut deltas: Vec<_> = (0..MAX_CITATIONS - 1).map(|_| cited()).collect();
+    parts.bound(&mut deltas);
+    assert_eq!(deltas.len(), MAX_CITATIONS - 1);
+    let mut more = vec![cited(), text(), cited(), text()];
+    parts.bound(&mut more);
+    assert_eq!(more, [cited(), text(), text()]);
+    let mut beyond = vec![cited(), text()];
+    parts.bound(&mut beyond);
+    assert_eq!(beyond, [text()]);
+}

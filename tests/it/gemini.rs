@@ -59,7 +59,7 @@ async fn requests_go_on_byte_for_byte() {
         ("streamGenerateContent?alt=sse", "streamGenerateContent?alt=sse"),
         ("streamGenerateContent", "streamGenerateContent?alt=sse"),
     ] {
-        let path = format!("/v1beta/models/gem%2Fa%20b:{method}");
+        let path = format!("/v1beta/models/gem%2Fa%2Bb:{method}");
         let answer = gateway
             .client
             .post(format!("{}{path}", gateway.url))
@@ -79,7 +79,7 @@ async fn requests_go_on_byte_for_byte() {
             assert_eq!((kind.as_str(), text), ("text/event-stream", format!("data: {CHUNK}\n\n")));
         }
         let seen = upstream.requests().await.pop().unwrap();
-        let line = format!("POST /v1beta/models/a%20b:{wanted} HTTP/1.1");
+        let line = format!("POST /v1beta/models/a%2Bb:{wanted} HTTP/1.1");
         assert!(seen.head.starts_with(&line), "{}", seen.head);
         assert!(seen.head.contains("x-goog-api-key: up-canary"), "{}", seen.head);
         assert_eq!(seen.body, ASK.as_bytes());

@@ -261,6 +261,45 @@ async fn what_is_left_out_is_named_or_rejected() {
     );
 }
 
+/// Proxies refuse large heads.
+#[tokio::test]
+async fn a_long_list_of_what_is_left_out_is_summed_up() {
+    let done = json!({ "id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m",
+        "choices": [{ "index": 0, "delta": { "content": "hi" }, "finish_reason": "stop" }] });
+    let stream = format!("data: {done}\n\ndata: [DONE]\n\n");
+    let (_upstream, gateway) = gateway("dialect: openai-chat", stream).await;
+    let mut tools = vec![json!({ "type": "mcp", "server_label": "s" }); 1000];
+    tools.push(json!({ "type": "function", "name": "f", "parameters": {} }));
+    let ask = json!({ "model": "p/m", "stream": true, "input": "q", "tools": tools });
+    let response = gateway.post("/v1/responses", &ask.to_string()).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let named = response.headers()["x-streamgate-dropped"].to_str().unwrap();
+    assert!(named.starts_with("tools[0] mcp, tools[1] mcp, "), "{named}");
+    let (listed, rest) = named.rsplit_once(", and ").unwrap();
+    let listed = listed.split(", ").count();
+    assert_eq!(rest, format!("{} more", 1000 - listed));
+    assert!((2048..2100).contains(&named.len()), "{}", named.len());
+}
+
+/// What a server might take for a member that is split is refused, or the tool would get through.
+#[tokio::test]
+async fn tools_in_another_spelling_do_not_get_through() {
+    let tools = r#"[{"type":"web_search"}]"#;
+    for (setting, body, named) in [
+        ("drop", format!(r#"{{"model":"p/m","input":"q","Tools":{tools}}}"#), "Tools"),
+        ("drop", format!(r#"{{"model":"p/m","input":"q","tools":[],"tools":{tools}}}"#), "tools"),
+        ("refuse", format!(r#"{{"model":"p/m","input":"q","TOOLS":{tools}}}"#), "TOOLS"),
+    ] {
+        let more = format!("dialect: openai-responses, hosted_tools: {setting}");
+        let (upstream, gateway) = gateway(&more, answer("openai-responses")).await;
+        let response = gateway.post("/v1/responses", &body).send().await.unwrap();
+        assert_eq!(response.status(), 400, "{body}");
+        let answer: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+        assert_eq!(answer["error"]["param"], named, "{answer}");
+        assert!(upstream.requests().await.is_empty());
+    }
+}
+
 #[tokio::test]
 async fn the_operator_decides_for_callers_of_the_same_dialect() {
     let ask = json!({ "model": "p/m", "stream": true, "input": "q", "tools": [{ "type": "web_search" }] });

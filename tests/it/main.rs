@@ -43,6 +43,8 @@ mod gemini;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod growth;
+#[cfg(test)]
 mod handshakes;
 #[cfg(test)]
 mod health;
@@ -50,6 +52,8 @@ mod health;
 mod hosted;
 #[cfg(test)]
 mod idle;
+#[cfg(test)]
+mod large_bodies;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
@@ -82,6 +86,8 @@ mod refused_requests;
 mod requests;
 #[cfg(test)]
 mod responses;
+#[cfg(test)]
+mod rights;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]

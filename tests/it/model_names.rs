@@ -57,6 +57,20 @@ async fn the_most_exact_pattern_counts() {
     }
 }
 
+/// A pattern that passes the name on passes no other than a model may have.
+#[tokio::test]
+async fn a_name_that_a_pattern_passes_on_is_bounded() {
+    let (gateway, upstream) = gateway().await;
+    let long = "m".repeat(257);
+    for asked in ["a/../m", "..", "a b", long.as_str()] {
+        let response = gateway.chat(asked).send().await.unwrap();
+        assert_eq!(response.status(), 400, "{asked}");
+        let text = response.text().await.unwrap();
+        assert!(text.contains("256 visible ASCII"), "{text}");
+    }
+    assert!(upstream.requests().await.is_empty());
+}
+
 #[tokio::test]
 async fn lists_show_names_and_no_patterns() {
     let (gateway, _upstream) = gateway().await;

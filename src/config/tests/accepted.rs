@@ -26,7 +26,7 @@ fn the_example_file_is_valid() {
 #[test]
 fn requests_are_adjusted_by_provider_and_by_target() {
     let config = with_auth(
-        "providers:\n  p: { dialect: openai-chat, drop: [user], set: { a: 1, b: x, c: { d: [true] } }, strict: true, prompt_cache: \"off\", hosted_tools: drop }\n  \
+        "providers:\n  p: { dialect: openai-chat, drop: [user], set: { a: 1, b: x, c: { d: [true] } }, strict: true, prompt_cache: \"off\", hosted_tools: drop, keep_alive: callers }\n  \
          v: { preset: vllm }\n  b: { dialect: anthropic, hosting: bedrock }\n  \
          o: { dialect: anthropic, hosting: bedrock, betas: [x-1] }\n\
          models:\n  m: { targets: [{ provider: p, model: y, max_output: 9, drop: [a], set: { user: u }, hosted_tools: refuse }, { provider: p, model: z }] }\n",
@@ -39,6 +39,7 @@ fn requests_are_adjusted_by_provider_and_by_target() {
         (&["user".to_owned()][..], &own[..])
     );
     assert!(settings("p").strict && !settings("p").prompt_cache);
+    assert!(settings("p").keep_alive && !settings("v").keep_alive);
     let targets = &config.models["m"];
     let aimed = &targets[0].quirks.settings;
     assert_eq!(aimed.max_output, Some(9));
@@ -66,6 +67,7 @@ fn settings_that_contradict_each_other_are_told() {
         ("hosted_tools: maybe", "one of `map`, `drop`, `refuse`"),
         ("hosted_tools: map, drop: [tools]", "`drop` removes `tools`"),
         ("hosted_tools: refuse, drop: [web_search_options]", "`drop` removes `web_search_options`"),
+        ("keep_alive: 5m", "`callers` or `server`"),
     ] {
         let text = format!("{AUTH}providers: {{ p: {{ dialect: openai-chat, {fields} }} }}\n");
         let problems = load_text(text).unwrap_err();

@@ -49,6 +49,11 @@ impl Caller {
     pub fn may_use(&self, model: &str) -> bool {
         self.models.iter().any(|pattern| matches_pattern(pattern, model))
     }
+
+    /// Whether it may use every model there is.
+    pub fn may_use_all(&self) -> bool {
+        self.models.iter().any(|pattern| pattern.bytes().all(|byte| byte == b'*'))
+    }
 }
 
 /// Callers without a credential.

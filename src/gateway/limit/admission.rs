@@ -21,7 +21,17 @@ pub struct Need {
     pub choices: u64,
 }
 
+/// No request uses more tokens, whatever it reserves: more than the largest context windows hold.
+const PLAUSIBLE: u64 = 1 << 24;
+
 impl Need {
+    /// The most tokens that an upstream may count for it and be believed: files and addresses, tools of
+    /// the upstream's own and earlier turns that it keeps may multiply what the request shows.
+    pub fn plausible(&self) -> u64 {
+        let shown = self.tokens(0).saturating_mul(64);
+        shown.clamp(PLAUSIBLE, u32::MAX.into())
+    }
+
     /// All of it, with what is assumed of callers who give no bound. Nobody means more than the
     /// largest limit.
     pub(super) fn tokens(&self, assumed: u64) -> u64 {
@@ -38,6 +48,8 @@ pub struct Admission {
     holds: Vec<Hold>,
     input: u64,
     used: u64,
+    /// What it uses is not known, so that all that it reserved counts.
+    unknown: bool,
     /// One of the gates said no, so that nothing is used up at the others either.
     refused: bool,
 }
@@ -98,13 +110,20 @@ impl Admission {
     pub fn settle(&mut self, used: u64) {
         self.used = used;
     }
+
+    /// The upstream works on, or has worked, where nobody sees it: all that the request reserved counts
+    /// as used.
+    pub fn settle_reservation(&mut self) {
+        self.unknown = true;
+    }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
         let now = Instant::now();
         for hold in &self.holds {
-            hold.gate.leave(hold.reserved, self.used, self.refused, now);
+            let reserved = hold.reserved.filter(|_| self.unknown).unwrap_or_default();
+            hold.gate.leave(hold.reserved, self.used.max(reserved), self.refused, now);
         }
     }
 }

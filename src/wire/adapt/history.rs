@@ -59,11 +59,12 @@ fn results(message: &Message) -> impl Iterator<Item = &str> {
 /// Whether every call has its one result in the next turn, and every result its call.
 fn is_settled(messages: &[Message]) -> bool {
     let mut known = HashSet::new();
-    let mut open: Vec<&str> = Vec::new();
+    let mut open: HashSet<&str> = HashSet::new();
     for message in messages {
         for id in results(message) {
-            let Some(at) = open.iter().position(|call| *call == id) else { return false };
-            open.swap_remove(at);
+            if !open.remove(id) {
+                return false;
+            }
         }
         if !open.is_empty() {
             return false;
@@ -72,7 +73,7 @@ fn is_settled(messages: &[Message]) -> bool {
             if !known.insert(id) {
                 return false;
             }
-            open.push(id);
+            open.insert(id);
         }
     }
     open.is_empty()
@@ -86,6 +87,23 @@ struct Call {
     result: Vec<Part>,
 }
 
+/// The calls of one id as it was said, in order.
+#[derive(Default)]
+struct SameId {
+    calls: Vec<usize>,
+    /// How many of them have their result.
+    answered: usize,
+}
+
+impl SameId {
+    /// The call that the next result answers: the first without one, else the last.
+    fn next(&mut self) -> Option<usize> {
+        let open = self.calls.get(self.answered);
+        self.answered += usize::from(open.is_some());
+        open.or_else(|| self.calls.last()).copied()
+    }
+}
+
 /// All calls, in order, with their results.
 struct Results {
     calls: Vec<Call>,
@@ -95,8 +113,7 @@ impl Results {
     /// Takes every result out of its turn. One without a call stays, as text.
     fn take(messages: &mut [Message]) -> Self {
         let mut calls: Vec<Call> = Vec::new();
-        // The calls of each id as it was said.
-        let mut by_id: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut by_id: HashMap<String, SameId> = HashMap::new();
         for message in messages {
             let assistant = message.role == Role::Assistant;
             let mut kept = Vec::with_capacity(message.parts.len());
@@ -106,18 +123,17 @@ impl Results {
                 match part {
                     Part::ToolCall { id, name, arguments } if assistant => {
                         let same = by_id.entry(id.clone()).or_default();
-                        let unique =
-                            if same.is_empty() { id } else { format!("{id}_{}", same.len() + 1) };
-                        same.push(calls.len());
+                        let unique = if same.calls.is_empty() {
+                            id
+                        } else {
+                            format!("{id}_{}", same.calls.len() + 1)
+                        };
+                        same.calls.push(calls.len());
                         calls.push(Call { id: unique.clone(), result: Vec::new() });
                         kept.push(Part::ToolCall { id: unique, name, arguments });
                     }
                     Part::ToolResult { id, parts, is_error } => {
-                        let same = by_id.get(&id).map(Vec::as_slice).unwrap_or_default();
-                        let open = |at: &&usize| {
-                            calls.get(**at).is_some_and(|call| call.result.is_empty())
-                        };
-                        last = same.iter().find(open).or_else(|| same.last()).copied();
+                        last = by_id.get_mut(&id).and_then(SameId::next);
                         match last.and_then(|at| calls.get_mut(at)) {
                             Some(call) => call.answer(parts, is_error),
                             None => kept.extend(as_text(parts)),

@@ -5,6 +5,7 @@
 //! left out is named, and nothing is refused but by request.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::body::refuse;
 use super::chat::{Delta, Fault, Request, ToolForms};
@@ -21,6 +22,7 @@ mod names;
 mod rules;
 mod schema;
 pub mod settings;
+mod size;
 mod tools;
 mod verbatim;
 
@@ -47,20 +49,23 @@ pub struct Written {
 
 /// What is left out.
 #[derive(Debug, Default)]
-struct Dropped(Vec<Cow<'static, str>>);
+struct Dropped {
+    names: Vec<Cow<'static, str>>,
+    noted: HashSet<Cow<'static, str>>,
+}
 
 impl Dropped {
     fn note(&mut self, name: impl Into<Cow<'static, str>>) {
         let name = name.into();
-        if !self.0.contains(&name) {
-            self.0.push(name);
+        if self.noted.insert(name.clone()) {
+            self.names.push(name);
         }
     }
 
     /// Rejects a strict request of which anything is left out.
     fn checked(self, strict: bool) -> Result<Vec<Cow<'static, str>>, Fault> {
-        match self.0.first().filter(|_| strict) {
-            None => Ok(self.0),
+        match self.names.first().filter(|_| strict) {
+            None => Ok(self.names),
             Some(name) => {
                 let place = name.split(' ').next().unwrap_or(name);
                 let what =
@@ -79,6 +84,7 @@ pub fn write(
     target: &Target<'_>,
     strict: bool,
 ) -> Result<Written, Fault> {
+    size::check(request)?;
     let settings = &target.quirks.settings;
     let mut rules = Rules::of(dialect.name(), target.quirks.hosting, target.model);
     rules.instructions = settings.instructions.unwrap_or(rules.instructions);
@@ -126,7 +132,7 @@ pub fn pass(
 pub fn restore_names(deltas: &mut [Delta<'_>], names: &Names) {
     for delta in deltas {
         if let Delta::ToolStart { name, .. } = delta
-            && let Some((_, own)) = names.iter().find(|(known, _)| *known == **name)
+            && let Some(own) = names.get(&**name)
         {
             *name = Cow::Owned(own.clone());
         }

@@ -2,6 +2,7 @@
 //! members stays, and a schema that is taken as it is comes back byte for byte.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::value::RawValue;
 
@@ -65,9 +66,9 @@ fn whole(schema: &str, depth: u32) -> bool {
     let properties = named("properties");
     let is_object = within("type").is_some_and(|kind| kind.contains(r#""object""#));
     if is_object || !properties.0.is_empty() {
-        let required = within("required").map(serde_json::from_str::<Vec<String>>);
-        let required = required.and_then(Result::ok).unwrap_or_default();
-        let all = properties.0.iter().all(|(name, _)| required.iter().any(|it| it == name));
+        let required = within("required").map(serde_json::from_str);
+        let required: HashSet<String> = required.and_then(Result::ok).unwrap_or_default();
+        let all = properties.0.iter().all(|(name, _)| required.contains(name.as_ref()));
         if !all || within("additionalProperties") != Some("false") {
             return false;
         }
@@ -126,20 +127,30 @@ fn object(schema: &RawValue) -> Option<String> {
 struct Flat<'s> {
     /// Each property with the schemas that it may have.
     properties: Vec<(Cow<'s, str>, Vec<&'s str>)>,
+    /// The place of each of them.
+    places: HashMap<Cow<'s, str>, usize>,
+    /// The schemas that they have, by their places.
+    known: HashSet<(usize, &'s str)>,
     required: Vec<String>,
+    /// The same.
+    demanded: HashSet<String>,
 }
 
 impl<'s> Flat<'s> {
     fn add(&mut self, name: Cow<'s, str>, schema: &'s str) {
-        match self.properties.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, schemas)) if schemas.contains(&schema) => {}
-            Some((_, schemas)) => schemas.push(schema),
-            None => self.properties.push((name, vec![schema])),
+        let at = *self.places.entry(name.clone()).or_insert(self.properties.len());
+        if at == self.properties.len() {
+            self.properties.push((name, Vec::new()));
+        }
+        if self.known.insert((at, schema))
+            && let Some((_, schemas)) = self.properties.get_mut(at)
+        {
+            schemas.push(schema);
         }
     }
 
     fn require(&mut self, name: String) {
-        if !self.required.contains(&name) {
+        if self.demanded.insert(name.clone()) {
             self.required.push(name);
         }
     }
@@ -156,7 +167,7 @@ impl<'s> Flat<'s> {
 
     /// What is said of this and of one of `others`.
     fn take_any(&mut self, others: Vec<Self>) {
-        let everywhere = |name: &String| others.iter().all(|other| other.required.contains(name));
+        let everywhere = |name: &String| others.iter().all(|other| other.demanded.contains(name));
         let first = others.first().map(|other| other.required.as_slice()).unwrap_or_default();
         let common: Vec<String> = first.iter().filter(|name| everywhere(name)).cloned().collect();
         for name in common {
@@ -178,7 +189,7 @@ impl<'s> Flat<'s> {
 
 /// A schema with unions at its top as one object, in which a property may be what it is in any of them.
 fn merged(root: &str, members: &Members<'_>) -> String {
-    let flat = flat(root, root, 0);
+    let flat = Merging::new(root).flat(root, 0);
     let replaced = |name: &str| {
         UNIONS.contains(&name)
             || ["$ref", "type", "properties", "required", "enum", "not", "const"].contains(&name)
@@ -199,46 +210,78 @@ fn merged(root: &str, members: &Members<'_>) -> String {
     format!("{{{}}}", out.join(","))
 }
 
-fn flat<'s>(schema: &'s str, root: &'s str, depth: u32) -> Flat<'s> {
-    let mut flat = Flat::default();
-    let Ok(members) = Members::parse(schema) else { return flat };
-    if depth == DEEPEST {
-        return flat;
-    }
-    if let Some(target) = members.get("$ref").and_then(json::text)
-        && let Some(target) = referred(root, &target)
-    {
-        flat.take_all(vec![self::flat(target, root, depth + 1)]);
-    }
-    let properties = members.get("properties").and_then(|raw| Members::parse(raw.get()).ok());
-    for (name, schema) in properties.iter().flat_map(|properties| &properties.0) {
-        flat.add(name.clone(), schema.get());
-    }
-    let required = members.get("required").map(|raw| serde_json::from_str(raw.get()));
-    let required: Vec<String> = required.and_then(Result::ok).unwrap_or_default();
-    for name in required {
-        flat.require(name);
-    }
-    for union in UNIONS {
-        let branches = members.get(union).map(|raw| serde_json::from_str(raw.get()));
-        let branches: Vec<&'s RawValue> = branches.and_then(Result::ok).unwrap_or_default();
-        let branches: Vec<Flat<'s>> =
-            branches.iter().map(|branch| self::flat(branch.get(), root, depth + 1)).collect();
-        match union {
-            "allOf" => flat.take_all(branches),
-            _ => flat.take_any(branches),
-        }
-    }
-    flat
+/// How much is read of a schema while it is merged, as a multiple of its length, and at least. References
+/// may name one part many times, and each other without end.
+const MOST_READ: usize = 16;
+const LEAST_READ: usize = 4096;
+
+/// A schema whose unions and references are merged.
+struct Merging<'s> {
+    root: &'s str,
+    /// The members of objects that references lead through, by the objects' addresses.
+    members: HashMap<usize, HashMap<Cow<'s, str>, &'s str>>,
+    /// Bytes that may be read yet.
+    left: usize,
 }
 
-/// The part of a schema that a local reference (`#/$defs/a`) names.
-fn referred<'s>(root: &'s str, reference: &str) -> Option<&'s str> {
-    let mut steps = reference.strip_prefix("#/")?.split('/');
-    steps.try_fold(root, |schema, step| {
-        let step = step.replace("~1", "/").replace("~0", "~");
-        Members::parse(schema).ok()?.get(&step).map(RawValue::get)
-    })
+impl<'s> Merging<'s> {
+    fn new(root: &'s str) -> Self {
+        let left = root.len().saturating_mul(MOST_READ).max(LEAST_READ);
+        Self { root, members: HashMap::new(), left }
+    }
+
+    fn flat(&mut self, schema: &'s str, depth: u32) -> Flat<'s> {
+        let mut flat = Flat::default();
+        let Some(left) = self.left.checked_sub(schema.len()) else { return flat };
+        self.left = left;
+        let Ok(members) = Members::parse(schema) else { return flat };
+        if depth == DEEPEST {
+            return flat;
+        }
+        if let Some(target) = members.get("$ref").and_then(json::text)
+            && let Some(target) = self.referred(&target)
+        {
+            flat.take_all(vec![self.flat(target, depth + 1)]);
+        }
+        let properties = members.get("properties").and_then(|raw| Members::parse(raw.get()).ok());
+        for (name, schema) in properties.iter().flat_map(|properties| &properties.0) {
+            flat.add(name.clone(), schema.get());
+        }
+        let required = members.get("required").map(|raw| serde_json::from_str(raw.get()));
+        let required: Vec<String> = required.and_then(Result::ok).unwrap_or_default();
+        for name in required {
+            flat.require(name);
+        }
+        for union in UNIONS {
+            let branches = members.get(union).map(|raw| serde_json::from_str(raw.get()));
+            let branches: Vec<&'s RawValue> = branches.and_then(Result::ok).unwrap_or_default();
+            let branches: Vec<Flat<'s>> =
+                branches.iter().map(|branch| self.flat(branch.get(), depth + 1)).collect();
+            match union {
+                "allOf" => flat.take_all(branches),
+                _ => flat.take_any(branches),
+            }
+        }
+        flat
+    }
+
+    /// The part of the schema that a local reference (`#/$defs/a`) names.
+    fn referred(&mut self, reference: &str) -> Option<&'s str> {
+        let steps = reference.strip_prefix("#/")?.split('/');
+        let mut schema = self.root;
+        for (depth, step) in (0..).zip(steps) {
+            if depth == DEEPEST {
+                return None;
+            }
+            let step = step.replace("~1", "/").replace("~0", "~");
+            let members = self.members.entry(schema.as_ptr().addr()).or_insert_with(|| {
+                let members = Members::parse(schema).unwrap_or_default();
+                members.0.into_iter().map(|(name, value)| (name, value.get())).collect()
+            });
+            schema = members.get(step.as_str()).copied()?;
+        }
+        Some(schema)
+    }
 }
 
 /// A schema in which objects are closed and no keyword bounds a value.
@@ -347,6 +390,9 @@ mod tests {
         assert_eq!(tool(r##"{"$ref":"#"}"##), r#"{"type":"object","properties":{}}"#);
         let endless = r##"{"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#/$defs/a"}}}"##;
         assert!(tool(endless).contains(r#""properties":{}"#));
+        // One that names itself twice does so, too, though it doubles with each step.
+        let doubling = r##"{"anyOf":[{"$ref":"#"},{"$ref":"#"},{"properties":{"a":{}}}]}"##;
+        assert_eq!(tool(doubling), r#"{"type":"object","properties":{"a":{}}}"#);
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub struct Settings {
     pub prompt_cache: bool,
     /// A hint that would be left out is refused instead.
     pub strict: bool,
+    /// Callers may say how long a server keeps a model loaded, or unload it.
+    pub keep_alive: bool,
     /// The only beta features of a caller that are passed on; `None`: all.
     pub betas: Option<Vec<String>>,
 }
@@ -83,6 +85,7 @@ impl Default for Settings {
             hosted_tools: HostedTools::Map,
             prompt_cache: true,
             strict: false,
+            keep_alive: false,
             betas: None,
         }
     }

@@ -1,13 +1,15 @@
 //! Tools, calls and choices in the form that an upstream takes: names, ids, schemas, and what stands for
 //! a choice that it cannot be told.
 
-use super::names::{self};
+use std::collections::{HashMap, HashSet};
+
+use super::names;
 use super::rules::{ForcedCall, Rules};
 use super::{Dropped, schema};
 use crate::wire::chat::{Format, Message, Part, Request, Role, Tool, ToolChoice};
 
-/// Names that were replaced: as the upstream knows them, and as the caller does.
-pub type Names = Vec<(String, String)>;
+/// Names that were replaced: by the name that the upstream knows, the caller's own.
+pub type Names = HashMap<String, String>;
 
 /// Adapts the tools, and what refers to them.
 pub(super) fn adapt(request: &mut Request, rules: &Rules, dropped: &mut Dropped) -> Names {
@@ -96,9 +98,10 @@ fn declare(request: &mut Request, rules: &Rules) {
     if !rules.tools_declared || request.has_tools() {
         return;
     }
+    let mut declared = HashSet::new();
     for part in request.messages.iter().flat_map(|message| &message.parts) {
         if let Part::ToolCall { name, .. } = part
-            && !request.tools.iter().any(|tool| tool.name == *name)
+            && declared.insert(name)
         {
             request.tools.push(Tool { name: name.clone(), ..Tool::default() });
             request.tool_choice = Some(ToolChoice::None);
@@ -113,9 +116,7 @@ fn rename(request: &mut Request, rules: &Rules) -> Names {
         let Some(taken) = rules.tool_name.filter(|taken| !taken.fits(name)) else { return };
         let fitting = taken.name(name).into_owned();
         let original = std::mem::replace(name, fitting.clone());
-        if !names.iter().any(|(known, _)| *known == fitting) {
-            names.push((fitting, original));
-        }
+        names.entry(fitting).or_insert(original);
     };
     request.tools.iter_mut().for_each(|tool| own(&mut tool.name));
     if let Some(ToolChoice::Named(name)) = &mut request.tool_choice {

@@ -4,23 +4,26 @@
 use serde_json::value::RawValue;
 
 use super::settings::Settings;
-use crate::wire::body::syntax;
+use crate::wire::body::{refuse, syntax};
 use crate::wire::chat::Fault;
 use crate::wire::json::{self, Members, is_null};
+use crate::wire::spelling;
 
-/// Bounds the limit on output, which stands in one of `limits`, and leaves out and sets the members
-/// that the operator names.
+/// Bounds the limits on output, which stand in `limits`, and leaves out and sets the members that the
+/// operator names. Refuses a member that a server might take for one of them.
 pub(super) fn override_members(
     body: String,
     settings: &Settings,
     limits: &[&str],
 ) -> Result<String, Fault> {
-    let bounded = settings.max_output.and_then(|most| {
-        let over = |path: &&&str| limit(&body, path).is_some_and(|limit| limit > most);
-        let path = limits.iter().find(over)?;
-        Some(edit(&body, path, Some(&most.to_string())))
-    });
-    let mut body = bounded.transpose()?.unwrap_or(body);
+    let mut body = body;
+    if let Some(most) = settings.max_output {
+        for path in limits {
+            if limit(&body, path).is_some_and(|limit| limit > most) {
+                body = edit(&body, path, Some(&most.to_string()))?;
+            }
+        }
+    }
     for name in &settings.drop {
         body = edit(&body, name, None)?;
     }
@@ -32,19 +35,27 @@ pub(super) fn override_members(
 
 /// The count at a path of member names.
 fn limit(body: &str, path: &str) -> Option<u64> {
-    let value = path
-        .split('.')
-        .try_fold(body, |object, name| Members::parse(object).ok()?.get(name).map(RawValue::get))?;
-    value.parse().ok()
+    let mut members = Members::parse(body).ok()?;
+    let (names, last) = path.rsplit_once('.').unwrap_or(("", path));
+    for name in names.split('.').filter(|name| !name.is_empty()) {
+        members = Members::parse(members.get(name)?.get()).ok()?;
+    }
+    json::count(members.get(last)?)
 }
 
 /// Sets or removes the member at a path; the objects on the way to a new one are made.
 fn edit(object: &str, path: &str, value: Option<&str>) -> Result<String, Fault> {
-    let wrong = |error: serde_json::Error| syntax(&error);
-    let Some((name, rest)) = path.split_once('.') else {
-        return json::edit(object, &[(path, value)]).map_err(wrong);
-    };
-    let members = Members::parse(object).map_err(wrong)?;
+    let members = Members::parse(object).map_err(|error| syntax(&error))?;
+    let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
+    if let Some((other, _)) =
+        members.0.iter().find(|(key, _)| key != name && spelling::folds_to(key, name))
+    {
+        return Err(refuse(
+            other,
+            &format!("differs from `{name}` in case only; spell it `{name}`"),
+        ));
+    }
+    let Some(rest) = rest else { return Ok(members.edit(object, &[(name, value)])) };
     let inner = members.get(name).filter(|inner| !is_null(inner)).map(RawValue::get);
     let inner = match (inner, value) {
         (None, None) => return Ok(object.to_owned()),
@@ -73,12 +84,24 @@ mod tests {
             ),
             (r#"{"g":{"limit":7},"n":3}"#, r#"{"g":{"limit":7},"n":1,"thinking":{"type":"off"}}"#),
             (r#"{"g":{"limit":700}}"#, r#"{"g":{"limit":100},"thinking":{"type":"off"},"n":1}"#),
+            (
+                r#"{"max_tokens":"7e2","g":{"limit":700.5},"n":3}"#,
+                r#"{"max_tokens":100,"g":{"limit":100},"n":1,"thinking":{"type":"off"}}"#,
+            ),
         ] {
             let written = override_members(body.to_owned(), &settings, &["max_tokens", "g.limit"]);
             assert_eq!(written.unwrap(), expected);
         }
         let scalar = override_members(r#"{"output_config":7}"#.to_owned(), &settings, &[]);
         assert!(scalar.is_err());
+        for (body, named) in [
+            (r#"{"User":"u"}"#, "User"),
+            (r#"{"output_config":{"EFFORT":"max"}}"#, "EFFORT"),
+            (r#"{"Thinking":{}}"#, "Thinking"),
+        ] {
+            let refused = override_members(body.to_owned(), &settings, &[]).unwrap_err();
+            assert_eq!(refused.param.as_deref(), Some(named), "{body}");
+        }
         let none = Settings::default();
         assert_eq!(override_members("{ }".to_owned(), &none, &[]).unwrap(), "{ }");
     }

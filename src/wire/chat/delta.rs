@@ -2,8 +2,21 @@
 
 use std::borrow::Cow;
 
-use super::{Fault, Scheme, SearchRun};
+use super::{Fault, Kind, Scheme, SearchRun};
 use crate::wire::embeddings::Vector;
+
+/// The most tool calls of one answer. Vendors allow 128 at once; each one that is open takes memory until
+/// the answer ends.
+pub const MAX_TOOL_CALLS: usize = 1024;
+
+/// The most sources of one answer. Others are left out.
+pub const MAX_CITATIONS: usize = 1024;
+
+/// The fault of an upstream that sends more than [`MAX_TOOL_CALLS`].
+pub fn too_many_calls() -> Fault {
+    let message = format!("the upstream sent more than {MAX_TOOL_CALLS} tool calls in one answer");
+    Fault::new(Kind::Upstream, message)
+}
 
 /// One unit of meaning in an answer. Borrowed from the frame it was read in.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,7 +143,7 @@ impl Delta<'_> {
 }
 
 /// A source for a stretch of the answer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Citation {
     /// What kind of source it is.
     pub origin: Origin,
@@ -165,7 +178,7 @@ impl Citation {
 }
 
 /// What kind of source a citation names.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// Something on the web.
     #[default]
@@ -217,6 +230,20 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// The counts that are not beyond `most`; a part goes with its whole.
+    #[must_use]
+    pub fn within(&self, most: u64) -> Self {
+        let believed = |count: Option<u64>| count.is_none_or(|count| count <= most);
+        let (input, output) = (believed(self.input), believed(self.output));
+        Self {
+            input: self.input.filter(|_| input),
+            cache_read: self.cache_read.filter(|count| input && *count <= most),
+            cache_write: self.cache_write.filter(|count| input && *count <= most),
+            output: self.output.filter(|_| output),
+            reasoning: self.reasoning.filter(|count| output && *count <= most),
+        }
+    }
+
     /// Takes over every field that `later` states. A part never exceeds its whole: some upstreams
     /// count reasoning with another tokenizer, or cached input over several requests.
     pub fn replace_with(&mut self, later: &Self) {

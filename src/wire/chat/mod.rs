@@ -11,7 +11,9 @@ mod rendered;
 mod request;
 mod tool_form;
 
-pub use delta::{Citation, Delta, Origin, Stop, Usage};
+pub use delta::{
+    Citation, Delta, MAX_CITATIONS, MAX_TOOL_CALLS, Origin, Stop, Usage, too_many_calls,
+};
 pub use end::{Deadline, End, Fault, Kind};
 pub use hosted::{HostedKind, HostedTool, Location, SearchResult, SearchRun, WebAccess};
 pub use rendered::{Parameters, Rendered};

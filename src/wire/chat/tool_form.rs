@@ -1,6 +1,7 @@
 //! Tool forms: what a tool that is a function in [`Request`](super::Request) is in the caller's own
 //! dialect. Only that dialect makes and reads them; no other code may branch on one.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
@@ -25,22 +26,17 @@ pub struct ToolForm {
 /// The tool forms of one request, by the names of their functions. A tool that is not in it is a function
 /// of the same name in the caller's dialect, too.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ToolForms(Vec<(String, ToolForm)>);
+pub struct ToolForms(HashMap<String, ToolForm>);
 
 impl ToolForms {
     /// Adds the form of a function. The first one of a name counts.
     pub fn insert(&mut self, function: String, form: ToolForm) {
-        self.0.push((function, form));
+        self.0.entry(function).or_insert(form);
     }
 
     /// The form of a function.
     pub fn get(&self, function: &str) -> Option<&ToolForm> {
-        self.iter().find(|(name, _)| *name == function).map(|(_, form)| form)
-    }
-
-    /// Every function that has a form, with it, in the order of the request.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &ToolForm)> {
-        self.0.iter().map(|(name, form)| (name.as_str(), form))
+        self.0.get(function)
     }
 }
 

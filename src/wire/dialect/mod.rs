@@ -104,7 +104,7 @@ pub trait Dialect: Sync {
     fn beta_header(&self) -> Option<&'static str> {
         None
     }
-    /// Where a body may limit the output: paths of member names, of which a request says one.
+    /// Where a body may limit the output: paths of member names.
     fn output_limits(&self) -> &'static [&'static str];
     /// Adapts the caller's own JSON for an upstream of the same dialect, by surgery: everything but
     /// the edited members stays byte for byte.
@@ -365,6 +365,8 @@ pub struct Envelope {
     pub max_output: Option<u64>,
     /// How many alternatives it asks for.
     pub choices: u64,
+    /// The upstream is to work on when its answer has ended or its caller has left.
+    pub background: bool,
 }
 
 /// The identity of an answer, drawn by the gateway so that encoders stay pure.

@@ -110,7 +110,8 @@ fn members_of_the_computer_toolset_come_back_as_such() {
             "toolset_name": "computer", "input": { "coordinate": [1, 2] } }] },
         { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "t1", "toolset_name": "computer", "content": "ok" }] },
     ]);
-    let body = ask(json!([toolset, own]), used);
+    // Declared again, it is the same.
+    let body = ask(json!([toolset, own, toolset]), used);
     let sent = sent("anthropic", &body, "openai-chat");
     assert_eq!(sent["tools"].as_array().unwrap().len(), 17, "16 members and a function");
     assert!(!sent.to_string().contains("computer__zoom"));

@@ -4,6 +4,7 @@
 //! less than any request needs.
 
 mod cut_off;
+mod settled;
 mod tokens;
 mod told;
 

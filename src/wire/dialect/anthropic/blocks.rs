@@ -5,7 +5,7 @@
 //! caller's own documents only.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::ids::Ids;
 use super::search;
@@ -190,7 +190,15 @@ impl Block {
 
 /// Blocks in the order in which they began, with their content.
 #[derive(Debug, Default)]
-pub(super) struct Blocks(pub(super) VecDeque<Block>);
+pub(super) struct Blocks {
+    queue: VecDeque<Block>,
+    /// How many were taken out before them, from which their numbers go on.
+    taken: usize,
+    /// The number of the last text.
+    text: Option<usize>,
+    /// The number of each call's block.
+    calls: HashMap<u32, usize>,
+}
 
 /// Sources that came when no text was open to hold them: the next text does.
 #[derive(Debug, Default)]
@@ -211,22 +219,46 @@ impl Early {
 impl Blocks {
     /// Whether a block of text is among them.
     pub(super) fn has_text(&self) -> bool {
-        self.0.iter().any(|block| matches!(block.kind, Kind::Text))
+        self.text.is_some_and(|number| number >= self.taken)
     }
 
     /// Adds a piece to the block that it belongs to. A piece of an unknown call is dropped.
     pub(super) fn add(&mut self, piece: &Piece<'_>) {
         let home = match piece {
-            Piece::Json { .. } | Piece::Citation(_) => {
-                self.0.iter_mut().rev().find(|block| block.takes(piece))
-            }
-            _ => self.0.back_mut().filter(|block| block.takes(piece)),
+            Piece::Json { call, .. } => self.numbered(self.calls.get(call).copied()),
+            Piece::Citation(_) => self.numbered(self.text),
+            _ => self.queue.back_mut(),
         };
-        if let Some(block) = home {
+        if let Some(block) = home.filter(|block| block.takes(piece)) {
             block.keep(piece);
         } else if let Some(mut block) = Block::begun_by(piece) {
             block.keep(piece);
-            self.0.push_back(block);
+            let number = self.taken + self.queue.len();
+            match &block.kind {
+                Kind::Text => self.text = Some(number),
+                Kind::Tool { call, .. } => drop(self.calls.insert(*call, number)),
+                Kind::Thinking { .. }
+                | Kind::Redacted
+                | Kind::Search { .. }
+                | Kind::Found { .. } => {}
+            }
+            self.queue.push_back(block);
         }
+    }
+
+    /// Takes the first one out.
+    pub(super) fn pop_front(&mut self) -> Option<Block> {
+        let block = self.queue.pop_front()?;
+        self.taken += 1;
+        Some(block)
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Block> {
+        self.queue.iter()
+    }
+
+    fn numbered(&mut self, number: Option<usize>) -> Option<&mut Block> {
+        self.queue.get_mut(number?.checked_sub(self.taken)?)
     }
 }

@@ -73,7 +73,7 @@ impl Encode for Translated {
         if *end != End::Complete {
             return;
         }
-        let content: Vec<String> = self.blocks.0.iter().map(block_json).collect();
+        let content: Vec<String> = self.blocks.iter().map(block_json).collect();
         let message = self.answer.message(&format!("[{}]", content.join(",")), &self.answer.stop());
         out.put_slice(format!("{{{message}}}").as_bytes());
     }

@@ -18,6 +18,10 @@ use crate::wire::framing::Frame;
 use crate::wire::json::{dangling_surrogate, text};
 use crate::wire::template::Template;
 
+/// The most blocks that are open at once. Beyond it the oldest is closed, so that looking for one stays
+/// cheap.
+const MAX_OPEN: usize = 128;
+
 /// The state of one answer.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
@@ -265,7 +269,7 @@ impl Decoder {
                 Body::Hosted
             }
         };
-        self.open.push(Block { index, kind: body, half: String::new() });
+        self.keep(Block { index, kind: body, half: String::new() }, out);
         match kind.as_ref() {
             "text" => self.text(index, content.text, out),
             "thinking" => {
@@ -321,25 +325,26 @@ impl Decoder {
         index: u64,
         raw: Option<&'f RawValue>,
         kind: fn(u64) -> Body,
+        out: &mut Vec<Delta<'f>>,
     ) -> Option<Cow<'f, str>> {
         let raw = raw?;
         if self.block(index).is_none() {
             let kind = kind(self.chars);
-            self.open.push(Block { index, kind, half: String::new() });
+            self.keep(Block { index, kind, half: String::new() }, out);
         }
         self.block(index)?.decode(raw).filter(|text| !text.is_empty())
     }
 
     fn text<'f>(&mut self, index: u64, raw: Option<&'f RawValue>, out: &mut Vec<Delta<'f>>) {
         let kind = |start| Body::Text { start, citations: Vec::new() };
-        if let Some(text) = self.fragment(index, raw, kind) {
+        if let Some(text) = self.fragment(index, raw, kind, out) {
             self.chars = self.chars.saturating_add(text.chars().count() as u64);
             out.push(Delta::Text { choice: 0, text });
         }
     }
 
     fn thinking<'f>(&mut self, index: u64, raw: Option<&'f RawValue>, out: &mut Vec<Delta<'f>>) {
-        if let Some(text) = self.fragment(index, raw, |_| Body::Thinking) {
+        if let Some(text) = self.fragment(index, raw, |_| Body::Thinking, out) {
             out.push(Delta::Reasoning { choice: 0, text });
         }
     }
@@ -364,6 +369,15 @@ impl Decoder {
             }
             Body::Text { .. } | Body::Thinking => {}
         }
+    }
+
+    fn keep(&mut self, block: Block, out: &mut Vec<Delta<'_>>) {
+        if self.open.len() >= MAX_OPEN
+            && let Some(oldest) = self.open.first().map(|block| block.index)
+        {
+            self.close(oldest, out);
+        }
+        self.open.push(block);
     }
 
     fn close(&mut self, index: u64, out: &mut Vec<Delta<'_>>) {

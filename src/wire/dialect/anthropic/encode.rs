@@ -112,7 +112,7 @@ impl Encode for Translated {
         }
         self.start(out);
         self.close(out);
-        while let Some(block) = self.waiting.0.pop_front() {
+        while let Some(block) = self.waiting.pop_front() {
             self.write_waiting(block, out);
             self.close(out);
         }
@@ -174,7 +174,7 @@ impl Translated {
     /// The open block may end: the blocks that waited for it follow, up to one that may not.
     fn release(&mut self, out: &mut BytesMut) {
         while self.open.as_ref().is_none_or(Block::may_end) {
-            let Some(block) = self.waiting.0.pop_front() else {
+            let Some(block) = self.waiting.pop_front() else {
                 return;
             };
             self.write_waiting(block, out);

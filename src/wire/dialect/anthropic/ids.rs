@@ -4,7 +4,7 @@
 //! The mapping is a pure function of the id, so that a call and its result, which arrive in
 //! different requests, always meet again. It never lets two ids of one message collide.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt::Write;
 
 /// An id that this dialect accepts. An acceptable one stays as it is; any other has its foreign
@@ -24,10 +24,10 @@ pub(super) fn sanitised(id: &str) -> String {
     out
 }
 
-/// The ids given out within one message.
+/// The ids given out within one message, each with the number of the next one that is made of it.
 #[derive(Debug, Default)]
 pub(super) struct Ids {
-    calls: HashSet<String>,
+    calls: HashMap<String, u32>,
     searches: u32,
 }
 
@@ -37,12 +37,14 @@ impl Ids {
     /// `functions.NAME:0`).
     pub(super) fn assign(&mut self, id: &str) -> String {
         let wanted = if id.is_empty() { "toolu" } else { id };
+        let mut n = self.calls.get(wanted).copied().unwrap_or(1);
         let mut unique = wanted.to_owned();
-        let mut n = 2_u32;
-        while !self.calls.insert(unique.clone()) {
+        while n > 1 && self.calls.contains_key(&unique) {
             unique = format!("{wanted}_{n}");
             n = n.saturating_add(1);
         }
+        self.calls.insert(wanted.to_owned(), n.max(2));
+        self.calls.entry(unique.clone()).or_insert(2);
         unique
     }
 

@@ -230,12 +230,16 @@ type Tools = (Vec<Tool>, ToolForms, Vec<HostedTool>);
 fn tools(tools: &[&RawValue]) -> Result<Tools, Fault> {
     let mut out = Vec::with_capacity(tools.len());
     let (mut forms, mut hosted) = (ToolForms::default(), Vec::new());
+    let mut has_toolset = false;
     for (i, raw) in tools.iter().enumerate() {
         let at = format!("tools[{i}]");
         let ToolType { kind } = parse(raw.get(), &at)?;
         match kind.as_deref() {
             None | Some("custom") => out.push(function(raw, &at)?),
+            // One that is declared again is the same.
+            Some("computer_toolset_20260801") if has_toolset => {}
             Some("computer_toolset_20260801") => {
+                has_toolset = true;
                 toolset::computer(raw, &at, &mut out, &mut forms)?;
             }
             Some(kind) => {

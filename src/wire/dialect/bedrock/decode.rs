@@ -16,6 +16,10 @@ use crate::wire::framing::Frame;
 use crate::wire::json::{dangling_surrogate, text};
 use crate::wire::template::Template;
 
+/// The most blocks that are open at once. Beyond it the oldest is closed, so that looking for one stays
+/// cheap.
+const MAX_OPEN: usize = 128;
+
 /// The state of one answer.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
@@ -197,7 +201,7 @@ impl Decoder {
                 Body::Hosted
             }
         };
-        self.open.push(Block { index, kind: body, half: String::new() });
+        self.keep(Block { index, kind: body, half: String::new() }, out);
     }
 
     fn tool<'f>(&mut self, tool: &ToolUse<'f>, out: &mut Vec<Delta<'f>>) -> Body {
@@ -225,7 +229,8 @@ impl Decoder {
         }
         if let Some(cited) = &change.citation {
             let citation = cited.citation();
-            if let Some(Block { kind: Body::Text { citations, .. }, .. }) = self.text_block(index) {
+            let block = self.text_block(index, out);
+            if let Some(Block { kind: Body::Text { citations, .. }, .. }) = block {
                 citations.push(citation);
             }
         }
@@ -253,7 +258,8 @@ impl Decoder {
             for words in cited.content.iter().flatten() {
                 self.text(0, words.text, out);
             }
-            if let Some(Block { kind: Body::Text { citations, .. }, .. }) = self.text_block(0) {
+            let block = self.text_block(0, out);
+            if let Some(Block { kind: Body::Text { citations, .. }, .. }) = block {
                 citations.extend(cited.citations.iter().flatten().map(event::Cited::citation));
             }
         }
@@ -264,21 +270,26 @@ impl Decoder {
     }
 
     /// The block at an index; texts and reasoning begin without being announced.
-    fn block_or(&mut self, index: u64, kind: impl FnOnce() -> Body) -> Option<&mut Block> {
+    fn block_or(
+        &mut self,
+        index: u64,
+        kind: impl FnOnce() -> Body,
+        out: &mut Vec<Delta<'_>>,
+    ) -> Option<&mut Block> {
         if self.block(index).is_none() {
-            self.open.push(Block { index, kind: kind(), half: String::new() });
+            self.keep(Block { index, kind: kind(), half: String::new() }, out);
         }
         self.block(index)
     }
 
-    fn text_block(&mut self, index: u64) -> Option<&mut Block> {
+    fn text_block(&mut self, index: u64, out: &mut Vec<Delta<'_>>) -> Option<&mut Block> {
         let start = self.chars;
-        self.block_or(index, || Body::Text { start, citations: Vec::new() })
+        self.block_or(index, || Body::Text { start, citations: Vec::new() }, out)
     }
 
     fn text<'f>(&mut self, index: u64, raw: Option<&'f RawValue>, out: &mut Vec<Delta<'f>>) {
         let Some(raw) = raw else { return };
-        let text = self.text_block(index).and_then(|block| block.decode(raw));
+        let text = self.text_block(index, out).and_then(|block| block.decode(raw));
         if let Some(text) = text.filter(|text| !text.is_empty()) {
             self.chars = self.chars.saturating_add(text.chars().count() as u64);
             out.push(Delta::Text { choice: 0, text });
@@ -289,7 +300,7 @@ impl Decoder {
         let whole = said.whole.as_ref();
         let (raw, signature) =
             (said.text.or_else(|| whole?.text), said.signature.or_else(|| whole?.signature));
-        let words = raw.and_then(|raw| self.block_or(index, || Body::Reasoning)?.decode(raw));
+        let words = raw.and_then(|raw| self.block_or(index, || Body::Reasoning, out)?.decode(raw));
         if let Some(text) = words.filter(|text| !text.is_empty()) {
             out.push(Delta::Reasoning { choice: 0, text });
         }
@@ -323,6 +334,15 @@ impl Decoder {
             Body::Hosted => out.push(Delta::Opaque),
             Body::Text { .. } | Body::Reasoning => {}
         }
+    }
+
+    fn keep(&mut self, block: Block, out: &mut Vec<Delta<'_>>) {
+        if self.open.len() >= MAX_OPEN
+            && let Some(oldest) = self.open.first().map(|block| block.index)
+        {
+            self.close(oldest, out);
+        }
+        self.open.push(block);
     }
 
     fn close(&mut self, index: u64, out: &mut Vec<Delta<'_>>) {

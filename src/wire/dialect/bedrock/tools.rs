@@ -5,6 +5,7 @@
 //! is passed through to them.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -114,10 +115,10 @@ pub(super) fn tools(
 
 /// The names of the tools that the conversation holds calls of, each once.
 fn called(request: &Request) -> Vec<&str> {
-    let mut names = Vec::new();
+    let (mut names, mut known) = (Vec::new(), HashSet::new());
     for part in request.messages.iter().flat_map(|message| &message.parts) {
         if let Part::ToolCall { name, .. } = part
-            && !names.contains(&name.as_str())
+            && known.insert(name.as_str())
         {
             names.push(name.as_str());
         }

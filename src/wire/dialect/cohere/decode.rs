@@ -4,6 +4,7 @@
 //! are told apart by the `type` in their data, whatever the event is called.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::value::RawValue;
 
@@ -25,10 +26,10 @@ pub(super) struct Decoder {
     started: bool,
     /// The answer's id, from which missing ids are made up: the same bytes give the same ids.
     answer: String,
-    /// The ids of the calls so far, in order.
-    ids: Vec<String>,
-    /// The upstream's number of each of them.
-    indices: Vec<Option<u64>>,
+    /// The ids of the calls so far.
+    ids: HashSet<String>,
+    /// The last call of each of the upstream's numbers.
+    calls: HashMap<Option<u64>, u32>,
     usual: Template,
     /// Whether `usual` carries reasoning.
     thinks: bool,
@@ -152,11 +153,11 @@ impl Decoder {
                 }
             }
             "tool-call-delta" => {
-                let at = self.indices.iter().rposition(|known| *known == index);
-                let at = at.or_else(|| self.indices.len().checked_sub(1))?;
+                let last = || u32::try_from(self.ids.len()).ok()?.checked_sub(1);
+                let at = self.calls.get(&index).copied().or_else(last)?;
                 for call in list::<Called<'f>>(message.tool_calls) {
                     let arguments = call.function.unwrap_or_default().arguments;
-                    arguments_of(u32::try_from(at).ok()?, arguments, out);
+                    arguments_of(at, arguments, out);
                 }
             }
             "content-end" | "citation-end" | "tool-call-end" => {}
@@ -170,13 +171,12 @@ impl Decoder {
         let function = call.function.unwrap_or_default();
         let name = function.name.and_then(json::text).unwrap_or_default();
         let mut id = filled(call.id)
-            .filter(|id| !self.ids.iter().any(|used| used == id))
+            .filter(|id| !self.ids.contains(&**id))
             .unwrap_or_else(|| Cow::Owned(format!("call_{}_{ordinal}", self.answer)));
-        while self.ids.iter().any(|used| *used == id) {
+        while !self.ids.insert(id.clone().into_owned()) {
             id.to_mut().push('x');
         }
-        self.ids.push(id.clone().into_owned());
-        self.indices.push(index);
+        self.calls.insert(index, ordinal);
         out.push(Delta::ToolStart { choice: 0, call: ordinal, id, name });
         arguments_of(ordinal, function.arguments, out);
     }

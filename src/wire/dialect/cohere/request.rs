@@ -8,6 +8,16 @@ use crate::wire::body::{refuse, syntax};
 use crate::wire::chat::Fault;
 use crate::wire::dialect::{Asked, Envelope, Target};
 use crate::wire::json::{self, Members};
+use crate::wire::spelling::{self, Known, member as known, object};
+
+/// Members that are read or edited here or for a prompt.
+const KNOWN: &[Known] = &[
+    known(&["model"]),
+    known(&["stream"]),
+    known(&["max_tokens"]),
+    known(&["messages"]),
+    object(&["thinking"], &[known(&["token_budget"])]),
+];
 
 pub(super) fn members(body: &str) -> Result<Members<'_>, Fault> {
     Members::parse(body).map_err(|error| syntax(&error))
@@ -27,14 +37,23 @@ fn member<T: DeserializeOwned>(
 /// Reads what the gateway needs. Usage is part of every last event.
 pub(super) fn envelope(asked: &Asked<'_>) -> Result<Envelope, Fault> {
     let members = members(asked.body)?;
+    spelling::check(&members, KNOWN)?;
     let model: Option<String> = member(&members, ("model", "must be a string"))?;
     let model = model
         .filter(|model| !model.is_empty())
         .ok_or_else(|| refuse("model", "is missing: say which model is to answer"))?;
     let stream = member(&members, ("stream", "must be true or false"))?.unwrap_or(false);
     // What is wrong with it is for the upstream to say.
-    let max_output = members.get("max_tokens").and_then(|limit| limit.get().parse().ok());
-    Ok(Envelope { model, stream, want_usage: true, form: asked.form, max_output, choices: 1 })
+    let max_output = members.get("max_tokens").and_then(json::count);
+    Ok(Envelope {
+        model,
+        stream,
+        want_usage: true,
+        form: asked.form,
+        max_output,
+        choices: 1,
+        background: false,
+    })
 }
 
 /// Changes the model, and `stream` if the upstream is asked otherwise than we were.

@@ -2,6 +2,7 @@
 //!
 //! Usage is never added up and a stop is never made up for an answer that did not end.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use serde::Deserialize;
@@ -138,11 +139,11 @@ impl Answer {
     /// supports, which are counted in bytes here.
     fn grounding(&self) -> String {
         let (mut chunks, mut supports) = (Vec::new(), Vec::new());
+        let mut known = HashMap::new();
         for source in &self.citations {
             let Some(chunk) = ground(source) else { continue };
-            let known = chunks.iter().position(|known| *known == chunk);
-            let index = known.unwrap_or(chunks.len());
-            if known.is_none() {
+            let index = *known.entry(chunk.clone()).or_insert(chunks.len());
+            if index == chunks.len() {
                 chunks.push(chunk);
             }
             if let Some(place) = self.said.place(source) {

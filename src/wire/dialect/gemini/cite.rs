@@ -3,24 +3,24 @@
 //! The vendor counts places in bytes of UTF-8, and repeats a list with every chunk that adds to it.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::wire::chat::{Citation, Delta, Origin, SearchResult, SearchRun};
+use crate::wire::citations::AnswerText;
 use crate::wire::json::{quoted, text};
 
-/// Beyond this much text, places in it are not told any more.
-const LONGEST: usize = 4 << 20;
 /// The most sources of one answer.
 const MOST: usize = 1024;
 
 /// The text of one alternative, as far as sources need it.
 #[derive(Debug, Default)]
 pub(super) struct Cited {
-    said: String,
-    told: Vec<Citation>,
+    said: AnswerText,
+    told: HashSet<Citation>,
     /// What was searched for, until it is told.
     search: SearchRun,
 }
@@ -84,15 +84,7 @@ impl<'a> Ground<'a> {
 impl Cited {
     /// Takes note of answer text.
     pub(super) fn note(&mut self, text: &str) {
-        if self.said.len().saturating_add(text.len()) <= LONGEST {
-            self.said.push_str(text);
-        }
-    }
-
-    /// The characters before a byte of the answer.
-    fn chars(&self, byte: u64) -> Option<u64> {
-        let before = self.said.get(..usize::try_from(byte).ok()?)?;
-        Some(before.chars().count() as u64)
+        self.said.push(text);
     }
 
     fn tell(
@@ -104,8 +96,8 @@ impl Cited {
         let owned = |raw: Option<&RawValue>| {
             raw.and_then(text).filter(|text| !text.is_empty()).map(Cow::into_owned)
         };
-        let end = place.end_index.and_then(|end| self.chars(end));
-        let start = end.and_then(|_| self.chars(place.start_index.unwrap_or(0)));
+        let end = place.end_index.and_then(|end| self.said.chars_before(end));
+        let start = end.and_then(|_| self.said.chars_before(place.start_index.unwrap_or(0)));
         let citation = Citation {
             origin,
             url: owned(source.uri),
@@ -115,8 +107,7 @@ impl Cited {
             ..Citation::default()
         };
         let nothing = citation.url.is_none() && citation.title.is_none();
-        if !nothing && self.told.len() < MOST && !self.told.contains(&citation) {
-            self.told.push(citation.clone());
+        if !nothing && self.told.len() < MOST && self.told.insert(citation.clone()) {
             out.push(Delta::Citation(citation));
         }
     }

@@ -38,6 +38,7 @@ mod read_turns;
 mod request;
 mod schema;
 mod state;
+mod turn_parts;
 mod write;
 mod write_turns;
 
@@ -92,7 +93,12 @@ impl Dialect for Gemini {
     }
 
     fn output_limits(&self) -> &'static [&'static str] {
-        &["generationConfig.maxOutputTokens", "generation_config.max_output_tokens"]
+        &[
+            "generationConfig.maxOutputTokens",
+            "generationConfig.max_output_tokens",
+            "generation_config.maxOutputTokens",
+            "generation_config.max_output_tokens",
+        ]
     }
 
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {

@@ -2,6 +2,8 @@
 //!
 //! Places that make no sense are left out; nothing grows by more than was sent.
 
+use std::collections::HashMap;
+
 use serde_json::value::RawValue;
 
 use super::chunk::PartialArg;
@@ -13,12 +15,19 @@ const DEEPEST: usize = 64;
 /// The arguments so far.
 #[derive(Debug)]
 pub(super) enum Node {
-    Object(Vec<(String, Self)>),
+    Object(Object),
     Array(Vec<Self>),
     /// A text, which may grow.
     Text(String),
     /// A number, `true`, `false` or `null`.
     Plain(String),
+}
+
+/// The members of an object, in order.
+#[derive(Debug, Default)]
+pub(super) struct Object {
+    members: Vec<(String, Node)>,
+    places: HashMap<String, usize>,
 }
 
 enum Step {
@@ -29,7 +38,7 @@ enum Step {
 impl Node {
     /// No arguments yet.
     pub(super) fn new() -> Self {
-        Self::Object(Vec::new())
+        Self::Object(Object::default())
     }
 
     /// Puts a value, or the next fragment of a text, in its place.
@@ -55,10 +64,10 @@ impl Node {
         match step {
             Step::Name(name) => {
                 if blank {
-                    *self = Self::Object(Vec::new());
+                    *self = Self::new();
                 }
-                let Self::Object(members) = self else { return None };
-                let at = members.iter().position(|(own, _)| own == name).unwrap_or(members.len());
+                let Self::Object(Object { members, places }) = self else { return None };
+                let at = *places.entry(name.clone()).or_insert(members.len());
                 if at == members.len() {
                     members.push((name.clone(), Self::Plain(String::new())));
                 }
@@ -81,7 +90,7 @@ impl Node {
     /// As JSON.
     pub(super) fn json(&self, out: &mut String) {
         match self {
-            Self::Object(members) => {
+            Self::Object(Object { members, .. }) => {
                 out.push('{');
                 for (at, (name, value)) in members.iter().enumerate() {
                     out.push_str(if at == 0 { "" } else { "," });

@@ -5,6 +5,8 @@
 //! media than text. Dropped: `safetySettings`, `labels`, the service tier and the resolution of media,
 //! which say how the vendor is to run and not what is asked.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -240,7 +242,8 @@ fn tools(tools: &[&RawValue]) -> Result<(Vec<Tool>, Vec<HostedTool>), Fault> {
         }
     }
     // The caller's own function of that name replaces a predefined one.
-    predefined.retain(|tool: &Tool| !out.iter().any(|own: &Tool| own.name == tool.name));
+    let own: HashSet<String> = out.iter().map(|tool: &Tool| tool.name.clone()).collect();
+    predefined.retain(|tool: &Tool| !own.contains(&tool.name));
     out.extend(predefined);
     Ok((out, hosted))
 }
@@ -267,7 +270,8 @@ fn tool_choice(calling: &Calling, tools: &mut Vec<Tool>) -> Result<Option<ToolCh
         }
     };
     if !names.is_empty() && choice != ToolChoice::None {
-        tools.retain(|tool| names.contains(&tool.name));
+        let names: HashSet<&str> = names.iter().map(String::as_str).collect();
+        tools.retain(|tool| names.contains(tool.name.as_str()));
     }
     Ok((!tools.is_empty()).then_some(choice))
 }

@@ -8,10 +8,12 @@ use serde_json::value::RawValue;
 
 use super::read::Turn;
 use super::request::parse;
+use super::turn_parts::TurnParts;
 use crate::wire::arguments;
 use crate::wire::body::{of_type, refuse};
 use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
 use crate::wire::json::{Members, is_null, text};
+use crate::wire::open_calls::OpenCalls;
 use crate::wire::seal;
 
 #[derive(Debug, Deserialize)]
@@ -93,10 +95,10 @@ struct Answer<'a> {
     parts: Option<Vec<&'a RawValue>>,
 }
 
-/// The calls that are not answered yet: their ids and names, in order.
+/// The calls that are not answered yet, and the number of all.
 #[derive(Debug, Default)]
 struct Pending {
-    calls: Vec<(String, String)>,
+    calls: OpenCalls,
     count: usize,
 }
 
@@ -104,18 +106,17 @@ impl Pending {
     fn call(&mut self, id: Option<String>, name: &str) -> String {
         let number = self.count;
         self.count += 1;
-        let id = id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call_{number}"));
-        self.calls.push((id.clone(), name.to_owned()));
+        let id = id.filter(|id| !id.is_empty());
+        let invented = id.is_none();
+        let id = id.unwrap_or_else(|| format!("call_{number}"));
+        self.calls.open(&id, name, invented);
         id
     }
 
     /// The id of the call that a result answers, by its id or else by its name.
     fn answered(&mut self, id: Option<&str>, name: Option<&str>) -> Option<String> {
-        let by_id = |(own, _): &(String, String)| Some(own.as_str()) == id;
-        let by_name = |(_, own): &(String, String)| Some(own.as_str()) == name;
-        let at = self.calls.iter().position(by_id);
-        let at = at.or_else(|| self.calls.iter().position(by_name))?;
-        Some(self.calls.remove(at).0)
+        let by_id = id.and_then(|id| self.calls.close_by_id(id));
+        by_id.or_else(|| self.calls.close_by_name(name?))
     }
 }
 
@@ -132,11 +133,12 @@ pub(super) fn turns(contents: &[Turn<'_>], messages: &mut Vec<Message>) -> Resul
                 return Err(Fault::field(format!("contents[{i}].role"), message));
             }
         };
-        let mut parts = Vec::new();
+        let mut parts = TurnParts::default();
         for (j, raw) in turn.parts.iter().flatten().enumerate() {
             let at = format!("contents[{i}].parts[{j}]");
             part(raw.get(), &at, role, &mut pending, &mut parts)?;
         }
+        let parts = parts.finish();
         if !parts.is_empty() {
             messages.push(Message { at: format!("contents[{i}]"), role, parts });
         }
@@ -144,30 +146,12 @@ pub(super) fn turns(contents: &[Turn<'_>], messages: &mut Vec<Message>) -> Resul
     Ok(())
 }
 
-/// Puts back what other vendors sealed, in place of the thoughts that it repeats: before the call that
-/// carries it, else before what follows the last call.
-fn restore(sealed: Vec<Part>, called: bool, out: &mut Vec<Part>) {
-    let words: Vec<&str> = sealed
-        .iter()
-        .filter_map(|part| if let Part::Reasoning { text, .. } = part { Some(text) } else { None })
-        .map(String::as_str)
-        .collect();
-    let repeated = |part: &Part| match part {
-        Part::Reasoning { text, signature: None } => words.iter().any(|word| word.contains(text)),
-        _ => false,
-    };
-    out.retain(|part| !repeated(part));
-    let after = out.iter().rposition(|part| matches!(part, Part::ToolCall { .. }));
-    let at = if called { out.len() } else { after.map_or(0, |call| call + 1) };
-    out.splice(at..at, sealed);
-}
-
 fn part(
     json: &str,
     at: &str,
     role: Role,
     pending: &mut Pending,
-    out: &mut Vec<Part>,
+    out: &mut TurnParts,
 ) -> Result<(), Fault> {
     if !is_translated(json, at, role)? {
         return Ok(());
@@ -184,7 +168,7 @@ fn part(
         && !value.is_empty()
     {
         if let Some(sealed) = seal::unpacked(&value) {
-            restore(sealed, piece.function_call.is_some(), out);
+            out.restore(sealed, piece.function_call.is_some());
         } else {
             let signature = Some(Signature { value, scheme: Scheme::Gemini });
             out.push(Part::Reasoning { text: String::new(), signature });

@@ -6,48 +6,60 @@ use serde_json::value::RawValue;
 
 use super::path;
 use crate::wire::body::{self, syntax};
-use crate::wire::chat::{Fault, Kind};
+use crate::wire::chat::Fault;
 use crate::wire::dialect::{Asked, Envelope, Target};
 use crate::wire::json::{self, Members, quoted};
+use crate::wire::spelling::{self, Known, member as known, object};
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Surface<'a> {
-    #[serde(borrow, alias = "generation_config")]
-    generation_config: Option<&'a RawValue>,
-}
+/// The members that limit the output, in either spelling.
+const GENERATION_CONFIG: Known = object(
+    &["generationConfig", "generation_config"],
+    &[
+        known(&["maxOutputTokens", "max_output_tokens"]),
+        known(&["candidateCount", "candidate_count"]),
+        object(
+            &["thinkingConfig", "thinking_config"],
+            &[known(&["thinkingBudget", "thinking_budget"])],
+        ),
+    ],
+);
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Limits<'a> {
-    #[serde(borrow, alias = "max_output_tokens")]
-    max_output_tokens: Option<&'a RawValue>,
-    #[serde(borrow, alias = "candidate_count")]
-    candidate_count: Option<&'a RawValue>,
-}
+/// Members that are read or edited here or for a prompt.
+const KNOWN: &[Known] = &[
+    known(&["model"]),
+    known(&["contents"]),
+    known(&["systemInstruction", "system_instruction"]),
+    GENERATION_CONFIG,
+    object(
+        &["generateContentRequest", "generate_content_request"],
+        &[known(&["model"]), GENERATION_CONFIG],
+    ),
+    object(&["requests"], &[known(&["model"])]),
+];
 
 /// Reads model and method from the path. Usage is part of every answer of this dialect.
 pub(super) fn envelope(asked: &Asked<'_>) -> Result<Envelope, Fault> {
     let wanted = path::read(asked.path, asked.query)?;
-    let body = asked.body;
-    // A list would do as a `Surface`, too.
-    if body.trim_start().starts_with(|first| first != '{') {
-        return Err(Fault::new(Kind::Invalid, "the body must be a JSON object"));
-    }
-    let Surface { generation_config } = parse(body, "")?;
-    let limits = generation_config
-        .and_then(|raw| serde_json::from_str::<Limits<'_>>(raw.get()).ok())
-        .unwrap_or_default();
+    let members = Members::parse(asked.body).map_err(|error| syntax(&error))?;
+    spelling::check(&members, KNOWN)?;
+    let config = either(&members, "generationConfig", "generation_config");
+    let config = config.and_then(|raw| Members::parse(raw.get()).ok()).unwrap_or_default();
     // What is no number is refused by whoever reads the request whole.
-    let number = |raw: Option<&RawValue>| raw.and_then(|raw| raw.get().parse::<u64>().ok());
+    let number = |name, other| either(&config, name, other).and_then(json::count);
     Ok(Envelope {
         model: wanted.model,
         stream: wanted.stream,
         want_usage: true,
         form: wanted.form,
-        max_output: number(limits.max_output_tokens),
-        choices: number(limits.candidate_count).unwrap_or(1),
+        max_output: number("maxOutputTokens", "max_output_tokens"),
+        choices: number("candidateCount", "candidate_count").unwrap_or(1),
+        background: false,
     })
+}
+
+/// A member in either of its spellings.
+fn either<'a>(members: &Members<'a>, name: &str, other: &str) -> Option<&'a RawValue> {
+    members.get(name).or_else(|| members.get(other))
 }
 
 /// The model stands in the path. Where the body names it as well, both must agree.
@@ -63,8 +75,10 @@ pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
     if members.get("model").is_some() {
         edits.push(("model", model.clone()));
     }
-    if let Some(inner) = members.get("generateContentRequest") {
-        edits.push(("generateContentRequest", named(inner.get())));
+    for name in ["generateContentRequest", "generate_content_request"] {
+        if let Some(inner) = members.get(name) {
+            edits.push((name, named(inner.get())));
+        }
     }
     if let Some(list) = members.get("requests")
         && let Ok(list) = serde_json::from_str::<Vec<&RawValue>>(list.get())
@@ -73,7 +87,7 @@ pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
         edits.push(("requests", format!("[{}]", list.join(","))));
     }
     let edits: Vec<_> = edits.iter().map(|(name, json)| (*name, Some(json.as_str()))).collect();
-    json::edit(body, &edits).map_err(|error| syntax(&error))
+    Ok(members.edit(body, &edits))
 }
 
 /// Reads a value; `at` is its place in the body, which leads the name of the field in errors.

@@ -3,6 +3,7 @@
 //! It must never take the end of the bytes for the end of an answer, nor panic on any line.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use memchr::memchr;
 use serde::Deserialize;
@@ -81,7 +82,7 @@ pub(super) struct Decoder {
     /// What missing ids are made from: the answer's name, else letters and digits of the first line's
     /// time.
     stamp: String,
-    ids: Vec<String>,
+    ids: HashSet<String>,
     usual: Usual,
 }
 
@@ -196,12 +197,11 @@ impl Decoder {
         let Some(function) = call.function else { return };
         let Some(name) = function.name.and_then(filled) else { return };
         let Ok(ordinal) = u32::try_from(self.ids.len()) else { return };
-        let said = call.id.and_then(filled).filter(|id| !self.ids.iter().any(|used| used == id));
+        let said = call.id.and_then(filled).filter(|id| !self.ids.contains(&**id));
         let mut id = said.unwrap_or_else(|| Cow::Owned(format!("call_{}_{ordinal}", self.stamp)));
-        while self.ids.iter().any(|used| *used == id) {
+        while !self.ids.insert(id.clone().into_owned()) {
             id.to_mut().push('x');
         }
-        self.ids.push(id.clone().into_owned());
         out.push(Delta::ToolStart { choice: 0, call: ordinal, id, name });
         let Some(raw) = function.arguments.filter(|raw| !json::is_null(raw)) else { return };
         // Some who call themselves compatible write the object as a string.

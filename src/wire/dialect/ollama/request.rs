@@ -9,6 +9,21 @@ use crate::wire::body::{refuse, syntax};
 use crate::wire::chat::Fault;
 use crate::wire::dialect::{Asked, Envelope, Target};
 use crate::wire::json::{self, Members};
+use crate::wire::spelling::{self, Known, member as known, object};
+
+/// How long the server keeps the model loaded for everybody.
+const KEEP_ALIVE: &str = "keep_alive";
+
+/// Members that are read or edited here or for a prompt.
+const KNOWN: &[Known] = &[
+    known(&["model"]),
+    known(&["stream"]),
+    object(&["options"], &[known(&["num_predict"])]),
+    known(&[KEEP_ALIVE]),
+    known(&["messages"]),
+    known(&["prompt"]),
+    known(&["input"]),
+];
 
 pub(super) fn members(body: &str) -> Result<Members<'_>, Fault> {
     Members::parse(body).map_err(|error| syntax(&error))
@@ -33,20 +48,23 @@ fn streams(members: &Members<'_>) -> Result<bool, Fault> {
 /// Reads what the gateway needs. Usage is part of every last line.
 pub(super) fn envelope(asked: &Asked<'_>) -> Result<Envelope, Fault> {
     let members = members(asked.body)?;
+    spelling::check(&members, KNOWN)?;
     let model: Option<String> = member(&members, ("model", "must be a string"))?;
     let model = model
         .filter(|model| !model.is_empty())
         .ok_or_else(|| refuse("model", "is missing: say which model is to answer"))?;
-    // What is wrong with it is for the upstream to say; below zero means that there is no limit.
+    // What is wrong with a limit is for the upstream to say; it has none at zero and below.
     let options = members.get("options").and_then(|options| Members::parse(options.get()).ok());
-    let limit = options.and_then(|options| options.get("num_predict")?.get().parse().ok());
+    let limit = options.and_then(|options| json::count(options.get("num_predict")?));
+    let embeds = is_embedding(asked.form);
     Ok(Envelope {
         model,
-        stream: !is_embedding(asked.form) && streams(&members)?,
+        stream: !embeds && streams(&members)?,
         want_usage: true,
         form: asked.form,
-        max_output: limit,
+        max_output: limit.filter(|limit| *limit > 0),
         choices: 1,
+        background: false,
     })
 }
 
@@ -55,13 +73,17 @@ fn is_embedding(form: &str) -> bool {
     [EMBED, EMBED_ONE].contains(&form)
 }
 
-/// Changes the model, and `stream` if the upstream is asked otherwise than we were.
+/// Changes the model, and `stream` if the upstream is asked otherwise than we were. How long a model
+/// stays loaded, which concerns all callers, is left out unless the operator leaves it to them.
 pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
     let members = members(body)?;
     let model = json::quoted(target.model);
     let mut edits = vec![("model", Some(model.as_str()))];
     if !is_embedding(target.form) && streams(&members)? != target.stream {
         edits.push(("stream", Some(if target.stream { "true" } else { "false" })));
+    }
+    if !target.quirks.settings.keep_alive {
+        edits.push((KEEP_ALIVE, None));
     }
     Ok(members.edit(body, &edits))
 }

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::wire::arguments;
 use crate::wire::body::refuse;
 use crate::wire::chat::{Fault, Image, Message, Part, Role, Source};
+use crate::wire::open_calls::OpenCalls;
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -47,18 +48,10 @@ struct FunctionBody<'a> {
     arguments: Raw<'a>,
 }
 
-/// A call that no result has answered yet.
-struct Open {
-    id: String,
-    name: String,
-    /// Its caller gave it no id.
-    invented: bool,
-}
-
 /// Reads all turns. Results of tools that follow each other become one turn of the user.
 pub(super) fn messages(bodies: Vec<MessageBody<'_>>) -> Result<Vec<Message>, Fault> {
     let mut turns: Vec<Message> = Vec::with_capacity(bodies.len());
-    let mut open: Vec<Open> = Vec::new();
+    let mut open = OpenCalls::default();
     let mut after_tool = false;
     for (i, body) in bodies.into_iter().enumerate() {
         let path = format!("messages[{i}]");
@@ -93,7 +86,7 @@ fn spoken(path: &str, body: MessageBody<'_>) -> Result<Vec<Part>, Fault> {
 fn assistant(
     (path, place): (&str, usize),
     mut body: MessageBody<'_>,
-    open: &mut Vec<Open>,
+    open: &mut OpenCalls,
 ) -> Result<Vec<Part>, Fault> {
     let thinking = body.thinking.take().filter(|text| !text.is_empty());
     let mut parts: Vec<Part> =
@@ -101,7 +94,7 @@ fn assistant(
     let calls = body.tool_calls.take().unwrap_or_default();
     parts.extend(spoken(path, body)?);
     if !calls.is_empty() {
-        open.clear();
+        *open = OpenCalls::default();
     }
     for (i, call) in calls.into_iter().enumerate() {
         let name = call.function.name;
@@ -110,25 +103,26 @@ fn assistant(
         let id = id.unwrap_or_else(|| format!("call_{place}_{i}"));
         // An object; some clients write it as a string.
         let arguments = arguments::object(call.function.arguments);
-        open.push(Open { id: id.clone(), name: name.clone(), invented });
+        open.open(&id, &name, invented);
         parts.push(Part::ToolCall { id, name, arguments });
     }
     Ok(parts)
 }
 
-fn result(path: &str, mut body: MessageBody<'_>, open: &mut Vec<Open>) -> Result<Part, Fault> {
+fn result(path: &str, mut body: MessageBody<'_>, open: &mut OpenCalls) -> Result<Part, Fault> {
     let id = body.tool_call_id.take().filter(|id| !id.is_empty());
     let name = body.tool_name.take().filter(|name| !name.is_empty());
-    let by_id = open.iter().position(|call| Some(&call.id) == id.as_ref());
-    let by_name = || open.iter().position(|call| Some(&call.name) == name.as_ref());
+    let by_id = id.as_deref().and_then(|id| open.close_by_id(id));
+    let named = by_id.or_else(|| open.close_by_name(name.as_deref()?));
     // One that gives no id and no name answers the first call that is open, and one whose id no call
     // has the first that has none: some clients keep the ids of results only.
-    let first = || open.iter().position(|call| name.is_none() && (id.is_none() || call.invented));
-    let id = match by_id.or_else(by_name).or_else(first) {
-        Some(at) => open.remove(at).id,
-        // One that answers no call is told as text.
-        None => id.unwrap_or_default(),
-    };
+    let closed = named.or_else(|| match (&name, &id) {
+        (None, None) => open.close_first(),
+        (None, Some(_)) => open.close_first_invented(),
+        (Some(_), _) => None,
+    });
+    // One that answers no call is told as text.
+    let id = closed.or(id).unwrap_or_default();
     Ok(Part::ToolResult { id, parts: spoken(path, body)?, is_error: false })
 }
 

@@ -5,6 +5,8 @@
 //! `strict` of tools and schemas, a schema's name, an image's detail and the user's identifier. Of a
 //! thinking budget only a rough effort remains.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -122,16 +124,19 @@ struct Called<'a> {
 pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, Fault> {
     refuse_unsayable(request)?;
     let mut messages = Vec::with_capacity(request.messages.len() + 4);
+    // The names of the tools, by the ids of their calls so far.
+    let mut called = HashMap::new();
     for (i, message) in request.messages.iter().enumerate() {
         let path = format!("messages[{i}].content");
         match message.role {
             Role::System => messages.push(spoken("system", &path, message)?),
-            Role::User => {
-                let earlier = request.messages.get(..i).unwrap_or_default();
-                user(&path, message, earlier, &mut messages)?;
-            }
+            Role::User => user(&path, message, &called, &mut messages)?,
             Role::Assistant => messages.push(assistant(&path, message)?),
         }
+        called.extend(message.parts.iter().filter_map(|part| match part {
+            Part::ToolCall { id, name, .. } => Some((id.as_str(), name.as_str())),
+            _ => None,
+        }));
     }
     // There is no word for using none of them but not to offer them.
     let offered = request.tool_choice != Some(ToolChoice::None);
@@ -248,7 +253,7 @@ fn add<'a>(
 fn user<'a>(
     path: &str,
     message: &'a Message,
-    earlier: &'a [Message],
+    called: &HashMap<&str, &'a str>,
     out: &mut Vec<Turn<'a>>,
 ) -> Result<(), Fault> {
     let mut results = false;
@@ -261,11 +266,7 @@ fn user<'a>(
                 add(("tool", &path, i), part, &mut turn)?;
             }
         }
-        let mut said = earlier.iter().rev().flat_map(|message| &message.parts);
-        turn.tool_name = said.find_map(|part| match part {
-            Part::ToolCall { id: called, name, .. } if called == id => Some(name.as_str()),
-            _ => None,
-        });
+        turn.tool_name = called.get(id.as_str()).copied();
         out.push(turn);
         results = true;
     }

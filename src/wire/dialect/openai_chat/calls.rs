@@ -4,6 +4,7 @@
 //! comes out is always numbered without gaps, in the order of appearance, and uniquely named.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::value::RawValue;
 
@@ -18,7 +19,7 @@ use crate::wire::scan::Scan;
 pub(super) struct Ids {
     /// The answer's own id, from which missing ones are made up: the same bytes give the same ids.
     pub(super) answer: String,
-    used: Vec<String>,
+    used: HashSet<String>,
 }
 
 impl Ids {
@@ -36,10 +37,9 @@ impl Ids {
                 format!("{id}_{choice}_{ordinal}")
             };
         }
-        while self.used.contains(&id) {
+        while !self.used.insert(id.clone()) {
             id.push('x');
         }
-        self.used.push(id.clone());
         id
     }
 }
@@ -47,8 +47,6 @@ impl Ids {
 /// One call in the making.
 #[derive(Debug, Default)]
 struct Call {
-    /// The upstream's number for it.
-    index: Option<u32>,
     /// The upstream's id for it, which may come late.
     id: String,
     /// Our number, once its name is known and it was announced.
@@ -62,7 +60,11 @@ struct Call {
 /// The calls of one alternative.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
-    calls: Vec<Call>,
+    list: Vec<Call>,
+    /// The place of the last call with each of the upstream's numbers.
+    by_index: HashMap<u32, usize>,
+    /// The place of the last call with each of the upstream's ids.
+    by_id: HashMap<String, usize>,
     announced: u32,
 }
 
@@ -75,7 +77,12 @@ impl Calls {
     /// Whether the arguments of every call are whole JSON objects, as far as can be told from where
     /// they end. Without calls they are.
     pub(super) fn are_whole(&self) -> bool {
-        self.calls.iter().all(|call| call.scan.is_complete())
+        self.list.iter().all(|call| call.scan.is_complete())
+    }
+
+    /// How many there are, announced or not.
+    pub(super) fn count(&self) -> usize {
+        self.list.len()
     }
 
     /// Reads one fragment. `position` is its place in the array, or `None` if it stood alone there.
@@ -94,14 +101,18 @@ impl Calls {
         let begins = !name.is_empty() && arguments.is_some_and(is_object);
         let at = self.find((index, &id), (!name.is_empty(), begins), position);
         let at = at.unwrap_or_else(|| {
-            self.calls.push(Call { index, ..Call::default() });
-            self.calls.len() - 1
+            self.list.push(Call::default());
+            let at = self.list.len() - 1;
+            self.by_index.extend(index.map(|index| (index, at)));
+            at
         });
-        let Some(call) = self.calls.get_mut(at) else {
+        let Some(call) = self.list.get_mut(at) else {
             return;
         };
-        if call.id.is_empty() {
+        if call.id.is_empty() && !id.is_empty() {
             call.id = id.into_owned();
+            let last = self.by_id.entry(call.id.clone()).or_insert(at);
+            *last = at.max(*last);
         }
         if call.ordinal.is_none() && !name.is_empty() {
             let ordinal = self.announced;
@@ -147,23 +158,23 @@ impl Calls {
         (named, begins): (bool, bool),
         position: Option<usize>,
     ) -> Option<usize> {
-        if index.is_some() {
-            let at = self.calls.iter().rposition(|call| call.index == index)?;
-            let known = self.calls.get(at)?;
+        if let Some(index) = index {
+            let at = *self.by_index.get(&index)?;
+            let known = self.list.get(at)?;
             let told = !id.is_empty() && !known.id.is_empty();
             let other =
                 if told { named && known.id != id } else { begins && known.scan.is_complete() };
             return (!other).then_some(at);
         }
         if !id.is_empty()
-            && let Some(at) = self.calls.iter().rposition(|call| call.id == id)
+            && let Some(at) = self.by_id.get(id)
         {
-            return Some(at);
+            return Some(*at);
         }
         if named {
             return None;
         }
-        position.filter(|at| *at < self.calls.len()).or_else(|| self.calls.len().checked_sub(1))
+        position.filter(|at| *at < self.list.len()).or_else(|| self.list.len().checked_sub(1))
     }
 }
 

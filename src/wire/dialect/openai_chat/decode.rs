@@ -11,7 +11,9 @@ use super::calls::{Calls, Context, Ids};
 use super::chunk::{Annotation, Body, Choice, Chunk, ContentPart, Detail, Groq, Logprobs, usage};
 use super::finish::REASONS;
 use super::sources::Sources;
-use crate::wire::chat::{Citation, Delta, End, Fault, Kind, Scheme, Stop};
+use crate::wire::chat::{
+    Citation, Delta, End, Fault, Kind, MAX_TOOL_CALLS, Scheme, Stop, too_many_calls,
+};
 use crate::wire::dialect::Decode;
 use crate::wire::error_body;
 use crate::wire::finish;
@@ -295,6 +297,9 @@ impl Decoder {
         let called = state.calls.any();
         if let Some(body) = choice.delta {
             state.body(body, index, (&mut self.ids, &mut self.sources), out);
+        }
+        if state.calls.count() > MAX_TOOL_CALLS {
+            return Some(End::Failed(too_many_calls()));
         }
         if let Some(raw) = choice.logprobs {
             logprobs(raw, index, out);

@@ -103,7 +103,7 @@ impl Dialect for OpenAiChat {
     }
 
     fn output_limits(&self) -> &'static [&'static str] {
-        &["max_completion_tokens", "max_tokens"]
+        &["max_completion_tokens", "max_tokens", request::LLAMA_LIMIT]
     }
 
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
@@ -173,9 +173,9 @@ impl CallerDialect for OpenAiChat {
     }
 
     fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
-        let read = request::envelope(asked.body)?;
+        let read = request::envelope(asked)?;
         let stream = read.stream && asked.form != embeddings::EMBEDDINGS;
-        Ok(Envelope { form: asked.form, stream, ..read })
+        Ok(Envelope { stream, ..read })
     }
 
     fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {

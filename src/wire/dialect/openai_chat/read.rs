@@ -7,6 +7,8 @@
 //! asked for: `functions` and `function_call` (say `tools`), `audio` and any modality but text, and the
 //! content parts listed in `turns.rs`.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -305,14 +307,17 @@ fn tool_choice(
     let choice: ChoiceBody = parse(PATH, raw.get())?;
     match (choice.kind.as_str(), choice.allowed_tools) {
         ("allowed_tools", Some(allowed)) => {
-            let names: Vec<_> = allowed.tools.iter().filter_map(ChoiceBody::name).collect();
-            tools.retain(|tool| names.contains(&&tool.name));
-            let declared = |body: &ChoiceBody| hosted.iter().any(|tool| tool.name == body.kind);
-            if !allowed.tools.iter().all(|body| body.name().is_some() || declared(body)) {
+            let names: HashSet<_> = allowed.tools.iter().filter_map(ChoiceBody::name).collect();
+            let kinds: HashSet<_> = allowed.tools.iter().map(|body| body.kind.as_str()).collect();
+            let declared: HashSet<_> = hosted.iter().map(|tool| tool.name.as_str()).collect();
+            let known =
+                |body: &ChoiceBody| body.name().is_some() || declared.contains(body.kind.as_str());
+            if !allowed.tools.iter().all(known) {
                 let what = "may only name what is among `tools`";
                 return Err(refuse("tool_choice.allowed_tools.tools", what));
             }
-            hosted.retain(|tool| allowed.tools.iter().any(|body| body.kind == tool.name));
+            tools.retain(|tool| names.contains(&tool.name));
+            hosted.retain(|tool| kinds.contains(tool.name.as_str()));
             let mode = allowed.mode.as_deref().unwrap_or("auto");
             let what = "must be \"auto\" or \"required\"";
             word(mode).map(Some).ok_or_else(|| refuse("tool_choice.allowed_tools.mode", what))

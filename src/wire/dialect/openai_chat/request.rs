@@ -7,12 +7,29 @@ use std::borrow::Cow;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::passed::COMPLETIONS;
 use super::system_first::system_first;
 use crate::wire::adapt::settings::Instructions;
 use crate::wire::body::syntax;
 use crate::wire::chat::Fault;
-use crate::wire::dialect::{CHAT, Envelope, Target};
+use crate::wire::dialect::{Asked, Envelope, Target};
 use crate::wire::json::{self, Members};
+use crate::wire::spelling::{self, Known, member as known, object};
+
+/// Members that are read or edited here or for a prompt.
+const KNOWN: &[Known] = &[
+    known(&["model"]),
+    known(&["stream"]),
+    object(&["stream_options"], &[known(&["include_usage"])]),
+    known(&[LIMIT]),
+    known(&[LEGACY_LIMIT]),
+    known(&[LLAMA_LIMIT]),
+    known(&["n"]),
+    known(&["best_of"]),
+    known(&["prompt"]),
+    known(&["messages"]),
+    known(&["input"]),
+];
 
 pub(super) fn members(body: &str) -> Result<Members<'_>, Fault> {
     Members::parse(body).map_err(|error| syntax(&error))
@@ -31,8 +48,9 @@ fn member<T: DeserializeOwned>(
 }
 
 /// Reads what the gateway needs.
-pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
-    let members = members(body)?;
+pub(super) fn envelope(asked: &Asked<'_>) -> Result<Envelope, Fault> {
+    let members = members(asked.body)?;
+    spelling::check(&members, KNOWN)?;
     let model: Option<String> = member(&members, ("model", "a string"))?;
     let model = model
         .filter(|model| !model.is_empty())
@@ -42,14 +60,48 @@ pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
         .get("stream_options")
         .and_then(|options| Members::parse(options.get()).ok()?.get("include_usage"))
         .is_some_and(|value| value.get() == "true");
-    let max_output = number(&members, "max_completion_tokens").max(number(&members, "max_tokens"));
-    let choices = number(&members, "n").unwrap_or(1);
-    Ok(Envelope { model, stream, want_usage, form: CHAT, max_output, choices })
+    let prompts = if asked.form == COMPLETIONS { prompts(&members) } else { 1 };
+    // `best_of` are generated, of which `n` are shown.
+    let each = number(&members, "n").max(number(&members, "best_of")).unwrap_or(1);
+    Ok(Envelope {
+        model,
+        stream,
+        want_usage,
+        form: asked.form,
+        max_output: limit(&members)?,
+        choices: each.max(1).saturating_mul(prompts),
+        background: false,
+    })
+}
+
+/// The limit on output, whichever of its names a server obeys. Two that differ are refused, as the
+/// vendor refuses any two.
+fn limit(members: &Members<'_>) -> Result<Option<u64>, Fault> {
+    let (new, old) = (number(members, LIMIT), number(members, LEGACY_LIMIT));
+    if let (Some(new), Some(old)) = (new, old)
+        && new != old
+    {
+        let message =
+            format!("`{LEGACY_LIMIT}` and `{LIMIT}` limit the same, and differ; send one of them");
+        return Err(Fault::field(LEGACY_LIMIT, message));
+    }
+    Ok(new.max(old).max(number(members, LLAMA_LIMIT)))
+}
+
+/// How many prompts a request of the older form holds: a list may be of texts or of lists of tokens,
+/// each of which is one, or of the tokens of a single one.
+fn prompts(members: &Members<'_>) -> u64 {
+    let Some(list) = members.get("prompt").filter(|prompt| prompt.get().starts_with('[')) else {
+        return 1;
+    };
+    let items: Vec<&RawValue> = serde_json::from_str(list.get()).unwrap_or_default();
+    let prompts = items.iter().filter(|item| item.get().starts_with(['"', '[']));
+    (prompts.count() as u64).max(1)
 }
 
 /// A count if it is one; what is wrong with it is for the upstream to say.
 fn number(members: &Members<'_>, name: &str) -> Option<u64> {
-    serde_json::from_str(members.get(name)?.get()).ok()
+    members.get(name).and_then(json::count)
 }
 
 /// Changes the model, `stream` if the upstream is asked otherwise than we were, and asks for usage
@@ -90,6 +142,8 @@ pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
 const LIMIT: &str = "max_completion_tokens";
 /// What it was called before.
 const LEGACY_LIMIT: &str = "max_tokens";
+/// llama.cpp's own name, which its server obeys rather than the others.
+pub(super) const LLAMA_LIMIT: &str = "n_predict";
 
 /// Options that ask for usage, whatever else the caller's say.
 fn with_usage(options: Option<&RawValue>) -> Cow<'static, str> {

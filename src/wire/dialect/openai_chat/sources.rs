@@ -2,6 +2,7 @@
 //! every answer. They are repeated with every chunk, and must be told once, when the text is whole.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -19,8 +20,10 @@ const MOST: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     list: Vec<Source>,
+    /// The place of each address in it.
+    places: HashMap<String, usize>,
     /// Addresses of which an annotation tells, with their places.
-    annotated: Vec<String>,
+    annotated: HashSet<String>,
     /// How many of them were told.
     told: usize,
     /// What was read last, by member, so that its repetition is not read again.
@@ -82,19 +85,21 @@ impl Sources {
         if url.is_empty() {
             return;
         }
-        if let Some(known) = self.list.iter_mut().find(|known| known.url == url) {
+        let known = self.places.get(url).and_then(|at| self.list.get_mut(*at));
+        if let Some(known) = known {
             known.title = known.title.take().or(title);
             known.words = known.words.take().or(words);
         } else if self.list.len() < MOST {
             let url = url.to_owned();
+            self.places.insert(url.clone(), self.list.len());
             self.list.push(Source { mark, url, title, words });
         }
     }
 
     /// An annotation has told of this address.
     pub(super) fn annotated(&mut self, url: &str) {
-        if self.annotated.len() < MOST && !self.annotated.iter().any(|known| known == url) {
-            self.annotated.push(url.to_owned());
+        if self.annotated.len() < MOST {
+            self.annotated.insert(url.to_owned());
         }
     }
 

@@ -9,7 +9,8 @@ use crate::wire::json::{self, Members, quoted};
 
 /// One message on its way.
 struct Message<'a> {
-    json: Cow<'a, str>,
+    /// As it came. `None`: it is written from what it says.
+    json: Option<&'a str>,
     /// The text of a message of the user's, if it is nothing but text.
     said: Option<String>,
 }
@@ -49,13 +50,16 @@ pub(super) fn system_first(messages: &RawValue) -> Option<String> {
             Some(said) if std::mem::take(&mut added) => say(&said, &mut out),
             said => {
                 added = false;
-                out.push(Message { json: Cow::Borrowed(item.get()), said });
+                out.push(Message { json: Some(item.get()), said });
             }
         }
     }
     let system = (!leading.is_empty()).then(|| written("system", &leading.join("\n\n")));
-    let rest = out.iter().map(|message| message.json.as_ref());
-    let all: Vec<&str> = system.as_deref().into_iter().chain(rest).collect();
+    let rest = out.iter().map(|message| match message.json {
+        Some(json) => Cow::Borrowed(json),
+        None => Cow::Owned(written("user", message.said.as_deref().unwrap_or_default())),
+    });
+    let all: Vec<Cow<'_, str>> = system.map(Cow::Owned).into_iter().chain(rest).collect();
     Some(format!("[{}]", all.join(",")))
 }
 
@@ -77,10 +81,9 @@ fn say(text: &str, out: &mut Vec<Message<'_>>) {
     {
         said.push_str("\n\n");
         said.push_str(text);
-        last.json = Cow::Owned(written("user", said));
+        last.json = None;
     } else {
-        let json = Cow::Owned(written("user", text));
-        out.push(Message { json, said: Some(text.to_owned()) });
+        out.push(Message { json: None, said: Some(text.to_owned()) });
     }
 }
 

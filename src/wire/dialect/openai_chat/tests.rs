@@ -421,15 +421,48 @@ fn an_envelope_tells_the_most_that_an_answer_may_be() {
         ("", None, 1),
         (r#","max_tokens":7"#, Some(7), 1),
         (r#","max_completion_tokens":9,"n":3"#, Some(9), 3),
-        (r#","max_completion_tokens":9,"max_tokens":70"#, Some(70), 1),
+        (r#","max_completion_tokens":9,"max_tokens":9"#, Some(9), 1),
+        (r#","max_completion_tokens":9,"max_tokens":null"#, Some(9), 1),
+        // Of these names, llama.cpp's server obeys its own.
+        (r#","max_tokens":9,"n_predict":70"#, Some(70), 1),
         (r#","max_tokens":null,"n":null"#, None, 1),
         // The upstream says what is wrong with these.
         (r#","max_tokens":-1,"n":"many""#, None, 1),
-        (r#","max_tokens":99999999999999999999999"#, None, 1),
+        (r#","max_tokens":99999999999999999999999"#, Some(u64::MAX), 1),
+        // Lenient servers take these.
+        (r#","max_tokens":"90","n":50.0"#, Some(90), 50),
+        (r#","max_tokens":9e1,"n":"50""#, Some(90), 50),
+        (r#","n":2,"best_of":20"#, None, 20),
+        (r#","n":0,"best_of":null"#, None, 1),
     ] {
         let body = format!(r#"{{"model":"m"{fields}}}"#);
         let asked = |form| Asked { form, path: "", query: "", body: &body };
         let envelope = OpenAiChat.envelope(&asked(CHAT)).unwrap();
         assert_eq!((envelope.max_output, envelope.choices), (max_output, choices), "{fields}");
     }
+}
+
+#[test]
+fn every_prompt_of_a_list_is_answered() {
+    for (prompt, choices) in [
+        (r#""a""#, 4),
+        ("[1,2,3]", 4),
+        (r#"["a","b","c"]"#, 12),
+        ("[[1,2],[3]]", 8),
+        ("[]", 4),
+        ("7", 4),
+    ] {
+        let body = format!(r#"{{"model":"m","n":2,"best_of":4,"prompt":{prompt}}}"#);
+        let asked = |form| Asked { form, path: "", query: "", body: &body };
+        let envelope = OpenAiChat.envelope(&asked(super::passed::COMPLETIONS)).unwrap();
+        assert_eq!(envelope.choices, choices, "{prompt}");
+    }
+}
+
+#[test]
+fn limits_on_output_that_differ_are_refused() {
+    let body = r#"{"model":"m","max_completion_tokens":9,"max_tokens":70}"#;
+    let asked = Asked { form: CHAT, path: "", query: "", body };
+    let fault = OpenAiChat.envelope(&asked).unwrap_err();
+    assert_eq!((fault.kind, fault.param.as_deref()), (Kind::Invalid, Some("max_tokens")));
 }

@@ -4,6 +4,8 @@
 //! parts and tool calls of unknown types. Dropped: the `name` of a speaker, `audio` and `annotations` of
 //! past answers. `cache_control` is not `OpenAI`'s, but what clients of compatible gateways send.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -232,13 +234,14 @@ fn assistant(path: &str, body: MessageBody<'_>, legacy: String) -> Result<Vec<Pa
         text.into_iter().filter(|part| !matches!(part, Part::Text(text) if text.is_empty())),
     );
     parts.extend(body.refusal.filter(|text| !text.is_empty()).map(Part::Refusal));
+    let mut signatures = Signatures::default();
     for (i, call) in body.tool_calls.into_iter().flatten().enumerate() {
         let path = format!("{path}.tool_calls[{i}]");
         if call.kind.as_deref().is_some_and(|kind| !["function", "custom"].contains(&kind)) {
             return Err(refuse(&path, "is not a call of a function and cannot be translated"));
         }
         if let Some(value) = call.extra_content.and_then(thought_signature) {
-            signed(value, &mut parts);
+            signatures.stand_on_call(value, &mut parts);
         }
         if let Some(custom) = call.custom {
             let wrong = || refuse(&format!("{path}.custom.input"), "must be a string");
@@ -253,21 +256,46 @@ fn assistant(path: &str, body: MessageBody<'_>, legacy: String) -> Result<Vec<Pa
     if let Some(function) = body.function_call {
         parts.push(tool_call(legacy, function));
     }
+    signatures.leave_out_empty(&mut parts);
     Ok(parts)
 }
 
-/// A signature that stands on a call counts there and nowhere else.
-fn signed(value: String, parts: &mut Vec<Part>) {
-    let own = Signature { value, scheme: Scheme::Gemini };
-    for part in parts.iter_mut() {
-        if let Part::Reasoning { signature, .. } = part {
-            signature.take_if(|signature| *signature == own);
+/// Google's signatures in one turn: each with the place of the reasoning that has it.
+#[derive(Default)]
+struct Signatures(Option<HashMap<String, Vec<usize>>>);
+
+impl Signatures {
+    /// A signature that stands on a call counts there and nowhere else.
+    fn stand_on_call(&mut self, value: String, parts: &mut Vec<Part>) {
+        let places = self.0.get_or_insert_with(|| places(parts));
+        for at in places.insert(value.clone(), vec![parts.len()]).into_iter().flatten() {
+            if let Some(Part::Reasoning { signature, .. }) = parts.get_mut(at) {
+                *signature = None;
+            }
+        }
+        let signature = Some(Signature { value, scheme: Scheme::Gemini });
+        parts.push(Part::Reasoning { text: String::new(), signature });
+    }
+
+    /// Reasoning that has lost its signature and has no words is nothing.
+    fn leave_out_empty(self, parts: &mut Vec<Part>) {
+        let nothing = |part: &Part| matches!(part, Part::Reasoning { text, signature: None } if text.is_empty());
+        if self.0.is_some() {
+            parts.retain(|part| !nothing(part));
         }
     }
-    let nothing =
-        |part: &Part| matches!(part, Part::Reasoning { text, signature: None } if text.is_empty());
-    parts.retain(|part| !nothing(part));
-    parts.push(Part::Reasoning { text: String::new(), signature: Some(own) });
+}
+
+fn places(parts: &[Part]) -> HashMap<String, Vec<usize>> {
+    let mut places: HashMap<String, Vec<usize>> = HashMap::new();
+    for (at, part) in parts.iter().enumerate() {
+        if let Part::Reasoning { signature: Some(signature), .. } = part
+            && signature.scheme == Scheme::Gemini
+        {
+            places.entry(signature.value.clone()).or_default().push(at);
+        }
+    }
+    places
 }
 
 /// One entry of `reasoning_details`; nothing if it has neither text nor a state of a known vendor.

@@ -28,6 +28,8 @@ pub(super) struct Translated {
     started: bool,
     /// Items that are whole: id, status and content.
     done: Vec<(String, &'static str, Item)>,
+    /// The place of the last of them that holds a text.
+    last_text: Option<usize>,
     /// The item that is being written, and its id.
     open: Option<(String, Item)>,
     waiting: Waiting,
@@ -80,6 +82,7 @@ impl Translated {
             events: Events::new(!call.stream),
             started: false,
             done: Vec::new(),
+            last_text: None,
             open: None,
             waiting: Waiting::default(),
             chars: 0,
@@ -172,7 +175,7 @@ impl Translated {
     /// The open item may end: those that waited for it follow, up to one that may not.
     fn release(&mut self, out: &mut BytesMut) {
         while self.open.as_ref().is_none_or(|(_, item)| item.may_end()) {
-            let Some(item) = self.waiting.0.pop_front() else { return };
+            let Some(item) = self.waiting.pop_front() else { return };
             self.replay(item, out);
         }
     }
@@ -285,19 +288,19 @@ impl Translated {
         if let Some((_, Item::Message(parts))) = &mut self.open
             && let Some(Part::Text(text)) = parts.last_mut()
         {
-            if let Some(annotation) = annotation(source, self.chars, &text.words) {
+            if let Some(annotation) = annotation(source, self.chars, &text.index) {
                 self.events.annotation(text.annotations.len(), &annotation, out);
                 text.annotations.push(annotation);
             }
             return;
         }
-        let waits = self.waiting.0.iter().any(|item| matches!(item, Item::Message(_)));
-        let last = self.done.iter_mut().rev().find_map(|(_, _, item)| last_text(item));
-        match last.filter(|_| !waits) {
+        let last = self.last_text.and_then(|at| self.done.get_mut(at));
+        let last = last.and_then(|(_, _, item)| last_text(item));
+        match last.filter(|_| !self.waiting.has_message()) {
             Some(_) if self.stream => self.late.push(source.clone()),
             Some(text) => {
-                let base = self.chars.saturating_sub(text.words.chars().count() as u64);
-                text.annotations.extend(annotation(source, base, &text.words));
+                let base = self.chars.saturating_sub(text.index.chars());
+                text.annotations.extend(annotation(source, base, &text.index));
             }
             None => self.early.push(source.clone()),
         }
@@ -354,6 +357,9 @@ impl Translated {
         }
         let status = if cut || !item.may_end() { "incomplete" } else { "completed" };
         self.events.item_done(place, (&item, status), out);
+        if last_text(&mut item).is_some() {
+            self.last_text = Some(self.done.len());
+        }
         self.done.push((id, status, item));
     }
 
@@ -366,7 +372,7 @@ impl Translated {
         }
         let status = Status::of(self.stop.as_ref(), self.refused);
         let cut = matches!(status, Status::Incomplete(_));
-        while let Some(item) = self.waiting.0.pop_front() {
+        while let Some(item) = self.waiting.pop_front() {
             self.replay(item, out);
         }
         self.cite_late(out);
@@ -408,7 +414,7 @@ fn last_text(item: &mut Item) -> Option<&mut Text> {
 /// Characters of answer text in a part.
 fn length(part: &Part) -> u64 {
     match part {
-        Part::Text(text) => text.words.chars().count() as u64,
+        Part::Text(text) => text.index.chars(),
         Part::Refusal(_) => 0,
     }
 }

@@ -3,15 +3,15 @@
 //! State of another vendor's reasoning is marked as such, so that it finds its way back to that
 //! vendor and never to this one.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::{BufMut, BytesMut};
 
 use super::call::{Call, Shape};
 use super::search;
 use crate::wire::chat::{Citation, SearchRun, ToolForm};
-use crate::wire::citations::mark;
 use crate::wire::json::{self, write_str};
+use crate::wire::text_index::TextIndex;
 
 /// What a delta adds to the output.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +57,8 @@ pub(super) enum Part {
 #[derive(Debug, Default)]
 pub(super) struct Text {
     pub(super) words: String,
+    /// Where its characters and marks are.
+    pub(super) index: TextIndex,
     pub(super) annotations: Vec<String>,
     pub(super) logprobs: String,
 }
@@ -110,6 +112,7 @@ impl Item {
                 }
                 if let Some(Part::Text(own)) = parts.last_mut() {
                     own.words.push_str(text);
+                    own.index.push(text);
                     if !own.logprobs.is_empty() && !logprobs.is_empty() {
                         own.logprobs.push(',');
                     }
@@ -212,14 +215,14 @@ pub(super) fn summary(text: &str, out: &mut BytesMut) {
 /// A source as an annotation of a text. Offsets that nobody gave are those of its mark, or span all of
 /// the text; those given count from the beginning of the answer, `base` characters before the text.
 /// `None`: it has no address, and the published specification knows no other sources.
-pub(super) fn annotation(source: &Citation, base: u64, text: &str) -> Option<String> {
+pub(super) fn annotation(source: &Citation, base: u64, text: &TextIndex) -> Option<String> {
     let url = json::quoted(source.address()?);
     let title = json::quoted(source.name());
     let within = |place: u64| place.saturating_sub(base);
-    let marked = mark(source, text).unzip();
+    let marked = source.mark.and_then(|number| text.mark(number)).unzip();
     let start = source.start.map(within).or(marked.0).unwrap_or(0);
     let end = source.end.map(within).or(marked.1);
-    let end = end.unwrap_or_else(|| text.chars().count() as u64);
+    let end = end.unwrap_or_else(|| text.chars());
     Some(format!(
         r#"{{"type":"url_citation","start_index":{start},"end_index":{end},"url":{url},"title":{title}}}"#
     ))
@@ -227,20 +230,51 @@ pub(super) fn annotation(source: &Citation, base: u64, text: &str) -> Option<Str
 
 /// Items that wait until the open one ends, in the order in which they began.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(pub(super) VecDeque<Item>);
+pub(super) struct Waiting {
+    items: VecDeque<Item>,
+    /// How many were taken out before them, from which their numbers go on.
+    taken: usize,
+    /// How many of them are messages.
+    messages: usize,
+    /// The number of each call's item.
+    calls: HashMap<u32, usize>,
+}
 
 impl Waiting {
     /// Adds a piece to the item that it belongs to. A piece of an unknown call is dropped.
     pub(super) fn add(&mut self, piece: &Piece<'_>) {
         let home = match piece {
-            Piece::Json { .. } => self.0.iter_mut().rev().find(|item| item.takes(piece)),
-            _ => self.0.back_mut().filter(|item| item.takes(piece)),
+            Piece::Json { call, .. } => {
+                let number = self.calls.get(call).and_then(|call| call.checked_sub(self.taken));
+                number.and_then(|number| self.items.get_mut(number))
+            }
+            _ => self.items.back_mut(),
         };
-        if let Some(item) = home {
+        if let Some(item) = home.filter(|item| item.takes(piece)) {
             item.keep(piece);
         } else if let Some(mut item) = Item::begun_by(piece) {
             item.keep(piece);
-            self.0.push_back(item);
+            match &item {
+                Item::Message(_) => self.messages += 1,
+                Item::Call(call) => {
+                    self.calls.insert(call.number, self.taken + self.items.len());
+                }
+                Item::Reasoning { .. } | Item::Search(_) => {}
+            }
+            self.items.push_back(item);
         }
+    }
+
+    /// Takes the first one out.
+    pub(super) fn pop_front(&mut self) -> Option<Item> {
+        let item = self.items.pop_front()?;
+        self.taken += 1;
+        self.messages -= usize::from(matches!(item, Item::Message(_)));
+        Some(item)
+    }
+
+    /// Whether a message is among them.
+    pub(super) fn has_message(&self) -> bool {
+        self.messages > 0
     }
 }

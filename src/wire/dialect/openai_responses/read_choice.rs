@@ -1,5 +1,7 @@
 //! Reads `tool_choice`: a word, one tool in any of its forms, or a list of those that are allowed.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -43,23 +45,25 @@ pub(super) fn tool_choice(raw: &RawValue, tools: &mut Tools) -> Result<Option<To
             Some(function) if functions.is_empty() => ToolChoice::Named(function),
             last => {
                 functions.extend(last);
-                retain(tools, &functions);
+                retain(tools, &functions.into_iter().collect());
                 ToolChoice::Required
             }
         }));
     }
-    let (mut allowed, mut kinds) = (Vec::new(), Vec::new());
+    let hosted: HashSet<String> = tools.hosted.iter().map(|tool| tool.name.clone()).collect();
+    let (mut allowed, mut kinds) = (HashSet::new(), HashSet::new());
+    let mut namespaces = HashSet::new();
     for (i, raw) in choice.tools.into_iter().flatten().enumerate() {
         let path = format!("{PATH}.tools[{i}]");
         let entry: ChoiceBody<'_> = parse(&path, raw.get())?;
-        if tools.hosted.iter().any(|tool| tool.name == entry.kind) {
-            kinds.push(entry.kind);
-        } else {
+        if hosted.contains(&entry.kind) {
+            kinds.insert(entry.kind);
+        } else if entry.kind != "namespace" || namespaces.insert(entry.name.clone()) {
             allowed.extend(functions(&path, &entry, tools)?);
         }
     }
     retain(tools, &allowed);
-    tools.hosted.retain(|tool| kinds.contains(&tool.name));
+    tools.hosted.retain(|tool| kinds.contains(&*tool.name));
     let mode = choice.mode.unwrap_or_else(|| "auto".to_owned());
     let mode = word(&mode).map(Some);
     mode.ok_or_else(|| refuse("tool_choice.mode", "must be \"auto\" or \"required\""))
@@ -74,7 +78,7 @@ fn word(word: &str) -> Option<ToolChoice> {
     }
 }
 
-fn retain(tools: &mut Tools, allowed: &[String]) {
+fn retain(tools: &mut Tools, allowed: &HashSet<String>) {
     tools.functions.retain(|tool| allowed.contains(&tool.name));
 }
 
@@ -90,10 +94,8 @@ fn functions(path: &str, choice: &ChoiceBody<'_>, tools: &Tools) -> Result<Vec<S
             Err(refuse(&format!("{path}.name"), "is missing"))
         }
         ("namespace", Some(name)) => {
-            let forms = tools.forms.iter();
-            let inside = forms.filter(|(_, form)| form.namespace.as_ref() == Some(name));
-            let inside: Vec<String> = inside.map(|(function, _)| function.to_owned()).collect();
-            if inside.is_empty() { Err(undeclared()) } else { Ok(inside) }
+            let inside = tools.inside(name);
+            if inside.is_empty() { Err(undeclared()) } else { Ok(inside.to_vec()) }
         }
         ("computer" | "computer_use" | "computer_use_preview", _) => {
             let any = tools.typed("computer").or_else(|| tools.typed("computer_use_preview"));
@@ -114,12 +116,8 @@ fn functions(path: &str, choice: &ChoiceBody<'_>, tools: &Tools) -> Result<Vec<S
 /// one of any namespace.
 fn named(namespace: Option<&str>, name: &str, tools: &Tools) -> String {
     let function = tools.function(namespace, name);
-    if namespace.is_some() || tools.functions.iter().any(|tool| tool.name == function) {
+    if namespace.is_some() || tools.declares(&function) {
         return function;
     }
-    let mut inside = tools.forms.iter().filter(|(_, form)| form.name == name);
-    match (inside.next(), inside.next()) {
-        (Some((only, _)), None) => only.to_owned(),
-        _ => function,
-    }
+    tools.only(name).map_or(function, str::to_owned)
 }

@@ -143,18 +143,23 @@ pub(super) fn messages(
     tools: &Tools,
     turns: &mut Vec<Message>,
 ) -> Result<(), Fault> {
-    items.into_iter().try_for_each(|Item { path, body }| item(&path, body, tools, turns))
+    let mut last = LastTurn::default();
+    items.into_iter().try_for_each(|it| {
+        last.look(turns);
+        item(it, tools, &last, turns)
+    })
 }
 
 fn item(
-    path: &str,
-    body: ItemBody<'_>,
+    Item { path, body }: Item<'_>,
     tools: &Tools,
+    last: &LastTurn,
     turns: &mut Vec<Message>,
 ) -> Result<(), Fault> {
+    let path = path.as_str();
     let kind = body.kind.as_deref().unwrap_or("message");
     match kind {
-        "message" => message(path, &body, turns)?,
+        "message" => message(path, &body, last, turns)?,
         // What the agents of a client say to each other.
         "agent_message" => {
             let parts = content(&format!("{path}.content"), body.content)?;
@@ -188,7 +193,7 @@ fn item(
         }
         kind if read_calls::is_output(kind) => {
             let result = read_calls::output(path, body, tools)?;
-            match turns.last_mut().filter(|turn| is_results(turn)) {
+            match turns.last_mut().filter(|_| !last.other) {
                 Some(turn) => turn.parts.extend(result),
                 None => turns.push(turn(path, Role::User, result)),
             }
@@ -213,11 +218,38 @@ fn said(path: &str, turns: &mut Vec<Message>, part: Part) {
     }
 }
 
-fn is_results(turn: &Message) -> bool {
-    turn.parts.iter().all(|part| matches!(part, Part::ToolResult { .. } | Part::Cache(_)))
+/// What kinds of parts the last turn holds. Each part is looked at once.
+#[derive(Default)]
+struct LastTurn {
+    /// The number of turns, and of the last one's parts that were looked at.
+    seen: (usize, usize),
+    text: bool,
+    call: bool,
+    /// Anything but results of tools.
+    other: bool,
 }
 
-fn message(path: &str, body: &ItemBody<'_>, turns: &mut Vec<Message>) -> Result<(), Fault> {
+impl LastTurn {
+    fn look(&mut self, turns: &[Message]) {
+        if self.seen.0 != turns.len() {
+            *self = Self { seen: (turns.len(), 0), ..Self::default() };
+        }
+        let parts = turns.last().map(|turn| turn.parts.as_slice()).unwrap_or_default();
+        for part in parts.get(self.seen.1..).unwrap_or_default() {
+            self.text |= matches!(part, Part::Text(_));
+            self.call |= matches!(part, Part::ToolCall { .. });
+            self.other |= !matches!(part, Part::ToolResult { .. } | Part::Cache(_));
+        }
+        self.seen.1 = parts.len();
+    }
+}
+
+fn message(
+    path: &str,
+    body: &ItemBody<'_>,
+    last: &LastTurn,
+    turns: &mut Vec<Message>,
+) -> Result<(), Fault> {
     let role = match body.role.as_deref() {
         Some("system" | "developer") => Role::System,
         Some("user") => Role::User,
@@ -229,12 +261,7 @@ fn message(path: &str, body: &ItemBody<'_>, turns: &mut Vec<Message>) -> Result<
     };
     let parts = content(&format!("{path}.content"), body.content)?;
     // Two messages in a row are two turns; what precedes or follows a call belongs to its turn.
-    let apart = |turn: &Message| {
-        let has = |kind: fn(&Part) -> bool| turn.parts.iter().any(kind);
-        turn.role != Role::Assistant
-            || has(|part| matches!(part, Part::Text(_)))
-                && !has(|part| matches!(part, Part::ToolCall { .. }))
-    };
+    let apart = |turn: &Message| turn.role != Role::Assistant || last.text && !last.call;
     match turns.last_mut().filter(|turn| role == Role::Assistant && !apart(turn)) {
         Some(turn) => turn.parts.extend(parts),
         None => turns.push(turn(path, role, parts)),

@@ -3,7 +3,8 @@
 //! runs is a function. Tools of namespaces are flattened to functions named `NAMESPACE__NAME`; deferred
 //! ones are as good as loaded. Tools that the vendor runs are read in `hosted_tools.rs`.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -51,6 +52,41 @@ pub(super) struct Tools {
     pub(super) forms: ToolForms,
     /// Those that the vendor runs.
     pub(super) hosted: Vec<HostedTool>,
+    /// The names of all functions.
+    declared: HashSet<String>,
+    index: FormIndex,
+}
+
+/// The functions that have a form, by what they are here.
+#[derive(Debug, Default)]
+struct FormIndex {
+    /// Functions and custom tools, by namespace and name.
+    own: HashMap<(Option<String>, String), String>,
+    typed: HashMap<&'static str, String>,
+    /// By namespace.
+    inside: HashMap<String, Vec<String>>,
+    /// By name; `None` if several have it.
+    only: HashMap<String, Option<String>>,
+}
+
+impl FormIndex {
+    fn add(&mut self, function: &str, form: &ToolForm) {
+        let ToolForm { kind, namespace, name } = form;
+        if matches!(*kind, FUNCTION | CUSTOM) {
+            self.own
+                .entry((namespace.clone(), name.clone()))
+                .or_insert_with(|| function.to_owned());
+        } else {
+            self.typed.entry(kind).or_insert_with(|| function.to_owned());
+        }
+        if let Some(namespace) = namespace {
+            self.inside.entry(namespace.clone()).or_default().push(function.to_owned());
+        }
+        match self.only.entry(name.clone()) {
+            Entry::Vacant(entry) => _ = entry.insert(Some(function.to_owned())),
+            Entry::Occupied(mut entry) => _ = entry.insert(None),
+        }
+    }
 }
 
 /// All tools, before their functions are named.
@@ -212,22 +248,19 @@ impl Tools {
             taken.insert(name.clone());
             tools.functions.push(Tool { name: name.clone(), ..tool });
             if !named || form.kind != FUNCTION {
+                tools.index.add(&name, &form);
                 tools.forms.insert(name, form);
             }
         }
+        tools.declared = taken;
         tools
     }
 
     /// The function that a function or a custom tool is, by its name here. Tools that are not declared, as
     /// those of earlier turns may be, have the name that they would get.
     pub(super) fn function(&self, namespace: Option<&str>, name: &str) -> String {
-        let is_it = |form: &ToolForm| {
-            form.namespace.as_deref() == namespace
-                && form.name == name
-                && matches!(form.kind, FUNCTION | CUSTOM)
-        };
-        match self.forms.iter().find(|(_, form)| is_it(form)) {
-            Some((function, _)) => function.to_owned(),
+        match self.index.own.get(&(namespace.map(str::to_owned), name.to_owned())) {
+            Some(function) => function.clone(),
             // The vendor calls a function that it has loaded by search its own namespace.
             None if namespace.is_none_or(|namespace| namespace == name) => name.to_owned(),
             None => function_name(namespace, name, &|_| false),
@@ -236,6 +269,21 @@ impl Tools {
 
     /// The function that a typed tool is, if it is declared.
     pub(super) fn typed(&self, kind: &str) -> Option<&str> {
-        self.forms.iter().find(|(_, form)| form.kind == kind).map(|(function, _)| function)
+        self.index.typed.get(kind).map(String::as_str)
+    }
+
+    /// The functions that the tools of a namespace are.
+    pub(super) fn inside(&self, namespace: &str) -> &[String] {
+        self.index.inside.get(namespace).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The only function that has a form of this name here, if no others have.
+    pub(super) fn only(&self, name: &str) -> Option<&str> {
+        self.index.only.get(name)?.as_deref()
+    }
+
+    /// Whether a function is declared.
+    pub(super) fn declares(&self, function: &str) -> bool {
+        self.declared.contains(function)
     }
 }

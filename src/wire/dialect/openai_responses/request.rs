@@ -11,6 +11,18 @@ use crate::wire::chat::Fault;
 use crate::wire::dialect::{CHAT, Envelope, Target};
 use crate::wire::json::{self, Members};
 use crate::wire::seal::MARK;
+use crate::wire::spelling::{self, Known, member as known};
+
+/// Members that are read or edited here or for a prompt.
+const KNOWN: &[Known] = &[
+    known(&["model"]),
+    known(&["stream"]),
+    known(&["max_output_tokens"]),
+    known(&["background"]),
+    known(&["input"]),
+    known(&["instructions"]),
+    known(&["prompt"]),
+];
 
 pub(super) fn members(body: &str) -> Result<Members<'_>, Fault> {
     Members::parse(body).map_err(|error| syntax(&error))
@@ -31,15 +43,17 @@ fn member<T: DeserializeOwned>(
 /// Reads what the gateway needs. Usage is part of every stream of this dialect.
 pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
     let members = members(body)?;
+    spelling::check(&members, KNOWN)?;
     let model: Option<String> = member(&members, ("model", "a string"))?;
     let model = model
         .filter(|model| !model.is_empty())
         .ok_or_else(|| refuse("model", "is missing: say which model is to answer"))?;
     let stream = member(&members, ("stream", "true or false"))?.unwrap_or(false);
     // What is wrong with a limit is for the upstream to say.
-    let limit = members.get("max_output_tokens");
-    let max_output = limit.and_then(|limit| serde_json::from_str(limit.get()).ok());
-    Ok(Envelope { model, stream, want_usage: true, form: CHAT, max_output, choices: 1 })
+    let max_output = members.get("max_output_tokens").and_then(json::count);
+    let background = members.get("background").is_some_and(|value| value.get() == "true");
+    let (want_usage, choices) = (true, 1);
+    Ok(Envelope { model, stream, want_usage, form: CHAT, max_output, choices, background })
 }
 
 /// Changes the model, and `stream` if the upstream is asked otherwise than we were.

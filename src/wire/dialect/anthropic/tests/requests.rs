@@ -44,7 +44,7 @@ fn an_envelope_says_what_is_wrong_and_where() {
     let read = envelope(r#"{"model":"m","stream":true,"new":{}}"#).unwrap();
     assert!(read.stream && read.want_usage && read.model == "m");
     assert_eq!((read.max_output, read.choices), (None, 1));
-    for (tokens, expected) in [("7", Some(7)), ("null", None), ("-1", None), (r#""7""#, None)] {
+    for (tokens, expected) in [("7", Some(7)), ("null", None), ("-1", None), (r#""7""#, Some(7))] {
         let body = format!(r#"{{"model":"m","max_tokens":{tokens}}}"#);
         assert_eq!(envelope(&body).unwrap().max_output, expected, "{tokens}");
     }

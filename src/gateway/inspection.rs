@@ -1,0 +1,84 @@
+//! Inspection of a request body before a target is chosen: the prompt that it names and the model that its path
+//! names are filled in, its dialect reads what the gateway needs of it, and its tokens are estimated. It must never change anything
+//! else of a body, nor decide where it goes.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+
+use super::auth::Caller;
+use super::offload::{self, RequestBody, is_large};
+use super::{limit, path_alias, prompt};
+use crate::app::State;
+use crate::error::Error;
+use crate::prompts::Prompt;
+use crate::wire::dialect::{Asked, CHAT, CallerDialect, Envelope};
+use crate::wire::rights;
+
+/// What was found.
+pub(super) struct Inspected {
+    /// The prompt that the body names, known even if the body is refused for another reason.
+    pub(super) prompt: Option<Arc<Prompt>>,
+    /// The rest.
+    pub(super) read: Result<Read, Error>,
+}
+
+/// What was read of a body.
+pub(super) struct Read {
+    /// The body, its prompt and the model that its path names filled in.
+    pub(super) body: RequestBody,
+    /// What the gateway needs of it.
+    pub(super) envelope: Envelope,
+    /// The tokens of its prompt, as estimated.
+    pub(super) input: u64,
+}
+
+/// Inspects a body that was sent to an endpoint of a dialect, of a form. A large one is read on another
+/// thread.
+pub(super) async fn inspect(
+    (state, caller): (&Arc<State>, &Arc<Caller>),
+    (dialect, form): (&'static dyn CallerDialect, &'static str),
+    head: &Parts,
+    body: String,
+) -> Result<Inspected, Error> {
+    if !is_large(&body) {
+        return Ok(inspected((state, caller), (dialect, form), head, body));
+    }
+    let (state, caller, head) = (Arc::clone(state), Arc::clone(caller), head.clone());
+    offload::run(move || inspected((&state, &caller), (dialect, form), &head, body)).await
+}
+
+/// Refuses a body by which an upstream would run other models than the one it names.
+pub(super) async fn refuse_other_models(
+    dialect: &'static str,
+    body: &RequestBody,
+) -> Result<(), Error> {
+    let checked = match body {
+        RequestBody::Small(body) => rights::refuse_other_models(dialect, body),
+        RequestBody::Large(body) => {
+            let body = Arc::clone(body);
+            offload::run(move || rights::refuse_other_models(dialect, &body)).await?
+        }
+    };
+    checked.map_err(Error::caller)
+}
+
+fn inspected(
+    (state, caller): (&State, &Caller),
+    (dialect, form): (&'static dyn CallerDialect, &'static str),
+    head: &Parts,
+    body: String,
+) -> Inspected {
+    let (prompt, body) = match form {
+        CHAT => prompt::fill_in(&state.config.prompts, caller, dialect, body),
+        _ => (None, Ok(body)),
+    };
+    let read = body.and_then(|body| {
+        let body = path_alias::with_model(body, &head.extensions);
+        let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
+        let envelope = dialect.envelope(&Asked { form, path, query, body: &body })?;
+        let input = limit::prompt_tokens(&body);
+        Ok(Read { body: body.into(), envelope, input })
+    });
+    Inspected { prompt, read }
+}

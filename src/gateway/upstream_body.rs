@@ -1,0 +1,120 @@
+//! Bodies of upstream requests: edited or translated, and what of a caller's body its answer repeats. Large
+//! ones are worked on beside the worker. It must never send one.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use super::offload::{self, RequestBody, is_large};
+use super::sigv4;
+use super::upstream::{Order, wanted_of};
+use crate::config::Target;
+use crate::error::Error;
+use crate::wire::adapt::{self, Written};
+use crate::wire::chat::{Fault, Request, ToolForms};
+use crate::wire::dialect::{Call, CallerDialect, Operation};
+use crate::wire::json::mended;
+use crate::wire::refusal;
+
+/// The request header by which a caller refuses to have hints left out.
+const STRICT: &str = "streamgate-strict";
+
+/// What the body of an upstream request depends on, beside the caller's body and the target.
+struct Source<'a> {
+    dialect: &'static dyn CallerDialect,
+    form: &'static str,
+    stream: bool,
+    headers: Cow<'a, HeaderMap>,
+}
+
+impl<'a> Source<'a> {
+    fn of(order: &Order, headers: Cow<'a, HeaderMap>) -> Self {
+        let Call { form, stream, .. } = order.call;
+        Self { dialect: order.dialect, form, stream, headers }
+    }
+}
+
+/// The body for a target. A large one is written on another thread.
+pub(super) async fn request_body(order: &Order, target: &Target) -> Result<Written, Error> {
+    let written = match &order.body {
+        RequestBody::Small(body) => {
+            write(&Source::of(order, Cow::Borrowed(&order.headers)), body, target)
+        }
+        RequestBody::Large(body) => {
+            let source = Source::of(order, Cow::Owned(order.headers.clone()));
+            let (body, target) = (Arc::clone(body), target.clone());
+            offload::run(move || write(&source, &body, &target)).await?
+        }
+    };
+    written.map_err(Error::caller)
+}
+
+/// The caller's own JSON with surgical edits for an upstream of the same dialect; a translation
+/// otherwise.
+fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, Fault> {
+    let dialect = target.provider.dialect;
+    let wanted = wanted_of((source.dialect, source.form, source.stream), target);
+    let strict = source.headers.get(STRICT).is_some_and(|value| value == "true");
+    if source.dialect.name() == dialect.name() {
+        let header = |name: &str| Some(source.headers.get(name)?.to_str().ok()?.to_owned());
+        return adapt::pass(body, (source.dialect, dialect), &wanted, strict, &header);
+    }
+    let operation = source.dialect.operation(source.form);
+    if dialect.form_of(operation).is_none() {
+        return Err(operation.untranslatable());
+    }
+    let body = mended(body);
+    if operation == Operation::Embeddings {
+        let request = source.dialect.decode_embeddings(source.form, &body)?;
+        return adapt::write_embeddings(request, dialect, &wanted, strict)
+            .map_err(|fault| refusal::told(fault, &Request::default(), source.dialect));
+    }
+    let mut request = source.dialect.decode_request(source.form, &body)?;
+    adapt::write(&mut request, dialect, &wanted, strict)
+        .map_err(|fault| refusal::told(fault, &request, source.dialect))
+}
+
+/// Reads the request as a translation would, on another thread if it is large.
+pub(super) async fn decoded(order: &Order) -> Result<Request, Error> {
+    let (dialect, form) = (order.dialect, order.call.form);
+    let read = match &order.body {
+        RequestBody::Small(body) => dialect.decode_request(form, &mended(body)),
+        RequestBody::Large(body) => {
+            let body = Arc::clone(body);
+            offload::run(move || dialect.decode_request(form, &mended(&body))).await?
+        }
+    };
+    read.map_err(Error::caller)
+}
+
+/// The tool forms of a request that was not translated, for an answer that has to be written anew.
+pub(super) async fn own_tool_forms(order: &Order) -> ToolForms {
+    decoded(order).await.map(|request| request.tool_forms).unwrap_or_default()
+}
+
+/// What of the request its answer repeats.
+pub(super) async fn echo(order: &Order) -> Result<String, Error> {
+    match &order.body {
+        RequestBody::Small(body) => Ok(order.dialect.echo(order.call.form, body)),
+        RequestBody::Large(body) => {
+            let (dialect, form, body) = (order.dialect, order.call.form, Arc::clone(body));
+            offload::run(move || dialect.echo(form, &body)).await
+        }
+    }
+}
+
+/// A body with the digest that is signed of it, where that is worth another thread.
+pub(super) async fn digested(
+    body: String,
+    target: &Target,
+) -> Result<(String, Option<String>), Error> {
+    if target.provider.aws.is_none() || !is_large(&body) {
+        return Ok((body, None));
+    }
+    offload::run(move || {
+        let digest = sigv4::digest(body.as_bytes());
+        (body, Some(digest))
+    })
+    .await
+}
