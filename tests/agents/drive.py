@@ -159,6 +159,8 @@ def drive(agent: Agent, scenario: Scenario, upstream: Upstream, place: Place, fo
         process = subprocess.Popen(
             [str(part) for part in command], cwd=place.work, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             env=surroundings(place.home) | variables, start_new_session=True,
+            # A job in the background ignores interrupts, and what it starts does as well.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
             return scenarios.finish(process, scenario, upstream)
