@@ -55,7 +55,7 @@ fn type_of(kind: Kind) -> &'static str {
 /// Claude Code compacts its history when a message says this (2.1.197: `prompt is too long[^0-9]*(\d+)\s*
 /// tokens?\s*>\s*(\d+)`, in any case; without counts it knows only that it must).
 const OVERFLOW: Words = Words {
-    marks: &["prompt is too long"],
+    marks: &[" tokens > "],
     counted: "prompt is too long: {tokens} tokens > {maximum} maximum",
     uncounted: "prompt is too long",
 };
