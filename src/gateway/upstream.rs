@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
@@ -18,6 +18,7 @@ use super::answer::{Answer, Rhythm, redacted};
 use super::count::{ESTIMATED, TRUE};
 use super::egress::{self, Clients};
 use super::offload::RequestBody;
+use super::retry_after::retry_after;
 use super::route::Plan;
 use super::sigv4::{Unsigned, sign};
 use super::target_health::TargetHealth;
@@ -436,9 +437,7 @@ async fn refused(target: &Target, mut response: reqwest::Response) -> Error {
     if fault.message.is_empty() {
         fault.message = format!("the upstream answered with status {status}");
     }
-    let retry_after =
-        response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let retry_after = retry_after.or_else(|| provider.dialect.retry_after(&body));
+    let wait = retry_after(response.headers()).or_else(|| provider.dialect.retry_after(&body));
     let reply = Reply {
         // A platform fails in words of its own, which are not its models' vendor's.
         dialect: provider.quirks.hosting.map_or_else(|| provider.dialect.name(), Hosting::name),
@@ -447,7 +446,7 @@ async fn refused(target: &Target, mut response: reqwest::Response) -> Error {
         headers: passed_on(response.headers()),
     };
     let error = Error::upstream(fault).reply(reply);
-    match retry_after {
+    match wait {
         Some(seconds) if !error.is_operators() => error.retry_after(Duration::from_secs(seconds)),
         _ => error,
     }

@@ -129,6 +129,13 @@ fn reason<'a>(
     match generation {
         _ if !wanted => (limit, None, None),
         Generation::Plain => (limit, None, None),
+        // Earlier ones refuse to force a call while they think.
+        Generation::Adaptive | Generation::Either
+            if request.forces_a_call()
+                && version(model).is_some_and(|version| version < (4, 8)) =>
+        {
+            (limit, None, effort)
+        }
         Generation::Adaptive => {
             let effort = effort.or_else(|| budget.map(effort_of));
             (limit, Some(Thinking::Adaptive { display: Some("summarized") }), effort)
@@ -181,6 +188,7 @@ fn effort_of(budget: u64) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::chat::{Tool, ToolChoice};
 
     #[test]
     fn models_are_known_by_their_names() {
@@ -264,6 +272,26 @@ mod tests {
                 expected,
                 "{model} {effort:?} {budget:?}"
             );
+        }
+    }
+
+    /// Versions before 4.8 refuse a forced call while they think.
+    #[test]
+    fn a_forced_call_goes_without_thinking() {
+        let tool = Tool { name: "f".to_owned(), ..Tool::default() };
+        for (model, thinks) in
+            [("claude-opus-4-6", false), ("claude-sonnet-4-7", false), ("claude-opus-4-8", true)]
+        {
+            let effort = Some("high".to_owned());
+            let request = Request {
+                tools: vec![tool.clone()],
+                tool_choice: Some(ToolChoice::Required),
+                reasoning: Some(Reasoning { enabled: None, effort, budget: None }),
+                ..Request::default()
+            };
+            let asked = ask(&request, model);
+            assert_eq!(asked.thinking.is_some(), thinks, "{model}");
+            assert_eq!(asked.effort, Some("high"), "{model}");
         }
     }
 }

@@ -74,11 +74,10 @@ impl Encode for Encoder {
 
 /// Reads the JSON of an answer that holds a count.
 pub fn parsed<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, End> {
-    serde_json::from_slice(body).map_err(
-        |error| {
-            if error.is_eof() { End::Truncated } else { absent() }
-        },
-    )
+    serde_json::from_slice(body).map_err(|error| {
+        let blank = body.trim_ascii().is_empty();
+        if error.is_eof() && !blank { End::Truncated } else { absent() }
+    })
 }
 
 /// The end of an answer that holds no count.

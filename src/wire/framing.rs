@@ -38,6 +38,9 @@ impl Framing {
         let first = head.first()?;
         match (self, first) {
             (Self::Sse | Self::AwsEventStream | Self::AwsChunks, b'{') => Some(Self::Whole),
+            // A line is a whole value; one that is written over several lines is no line.
+            (Self::Ndjson, b'{') if head.len() == 1 => None,
+            (Self::Ndjson, b'{') if matches!(head.get(1), Some(b'\n' | b'\r')) => Some(Self::Whole),
             (Self::Sse | Self::Ndjson, b'[') => Some(Self::JsonArray),
             (Self::Sse, _) => Some(self),
             _ if FIELDS.iter().any(|field| head.starts_with(field)) => Some(Self::Sse),
@@ -47,9 +50,12 @@ impl Framing {
     }
 }
 
+/// A byte order mark.
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+
 /// Bytes without a byte order mark and blanks before them.
 pub fn beginning(bytes: &[u8]) -> &[u8] {
-    bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes).trim_ascii_start()
+    bytes.strip_prefix(BOM).unwrap_or(bytes).trim_ascii_start()
 }
 
 /// What lines of server-sent events begin with.
@@ -129,7 +135,12 @@ impl Framer {
             Self::JsonArray(framer) => framer.finish(out),
             Self::AwsEventStream(framer) => framer.finish(out),
             Self::Whole { body, .. } => {
-                out.push(Frame { event: None, data: std::mem::take(body).into() });
+                let mut data = Bytes::from(std::mem::take(body));
+                // JSON must not begin with it, and some servers write it (RFC 8259, section 8.1).
+                if data.starts_with(BOM) {
+                    data = data.slice(BOM.len()..);
+                }
+                out.push(Frame { event: None, data });
             }
         }
     }
@@ -151,6 +162,15 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_is_no_part_of_a_whole_body() {
+        let mut whole = Framer::new(Framing::Whole, 8);
+        let mut out = Vec::new();
+        whole.push(Bytes::from_static(b"\xEF\xBB\xBF{}"), &mut out).unwrap();
+        whole.finish(&mut out);
+        assert_eq!(out, [Frame { event: None, data: Bytes::from_static(b"{}") }]);
+    }
+
+    #[test]
     fn bytes_outrank_their_label() {
         use Framing::{AwsChunks, AwsEventStream, JsonArray, Ndjson, Sse, Whole};
         for (label, head, expected) in [
@@ -161,6 +181,10 @@ mod tests {
             (Whole, " ", None),
             (Whole, "", None),
             (Whole, "{", Some(Whole)),
+            (Ndjson, "{", None),
+            (Ndjson, "{\"", Some(Ndjson)),
+            (Ndjson, "\u{feff}{\n", Some(Whole)),
+            (Ndjson, "{\r\n", Some(Whole)),
             (Whole, "[", Some(Whole)),
             (Whole, "\u{feff}{", Some(Whole)),
             (Sse, " {", Some(Whole)),
@@ -170,7 +194,6 @@ mod tests {
             (JsonArray, "[", Some(JsonArray)),
             (JsonArray, "{", Some(JsonArray)),
             (Ndjson, "id:", Some(Sse)),
-            (Ndjson, "{", Some(Ndjson)),
             (Ndjson, "[", Some(JsonArray)),
             (AwsEventStream, "\0\0\0\x5d", Some(AwsEventStream)),
             (AwsEventStream, "{", Some(Whole)),

@@ -2,8 +2,11 @@
 //! word in its place, since it would be sent again with every turn; what is asked about just now stays,
 //! and is refused by who writes the request.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use super::rules::{Media, Rules};
-use crate::wire::chat::{Message, Part, Role, Source};
+use crate::wire::chat::{Image, Message, Part, Role, Source};
 
 /// What stands for them.
 const NO_DOCUMENT: &str = "[document left out: this model takes no such documents]";
@@ -18,6 +21,34 @@ impl Media {
             // It is sent as text where there are no documents.
             Source::Text(_) => true,
         }
+    }
+}
+
+/// Gives media the names that vendors know them by, and text that came as bytes is text.
+pub(super) fn name(messages: &mut [Message]) {
+    messages.iter_mut().flat_map(|message| &mut message.parts).for_each(name_part);
+}
+
+fn name_part(part: &mut Part) {
+    match part {
+        Part::Image(Image { source: Source::Base64 { media_type, .. }, .. })
+            if media_type == "image/jpg" =>
+        {
+            "image/jpeg".clone_into(media_type);
+        }
+        Part::Document(document) => {
+            let text = match &document.source {
+                Source::Base64 { media_type, data } if media_type.starts_with("text/") => {
+                    STANDARD.decode(data).ok().and_then(|bytes| String::from_utf8(bytes).ok())
+                }
+                _ => None,
+            };
+            if let Some(text) = text {
+                document.source = Source::Text(text);
+            }
+        }
+        Part::ToolResult { parts, .. } => parts.iter_mut().for_each(name_part),
+        _ => {}
     }
 }
 

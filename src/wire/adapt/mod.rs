@@ -93,6 +93,7 @@ pub fn write(
     bounds::adapt(request, &rules, settings, &mut dropped);
     history::settle(&mut request.messages);
     instructions::place(&mut request.messages, rules.instructions);
+    media::name(&mut request.messages);
     let (documents, images) = media::leave_out(&mut request.messages, &rules);
     if documents {
         dropped.note("documents");

@@ -103,6 +103,8 @@ pub(super) struct Rules {
     pub(super) cache: Marks,
     /// The hosted tools that its vendor runs, and what can be said of them.
     hosted: &'static str,
+    /// Structured output cannot stand beside tools.
+    pub(super) format_alone: bool,
     /// The most texts in one request for embeddings.
     pub(super) embed_most: usize,
     /// What a request for embeddings has no word for.
@@ -139,6 +141,7 @@ impl Default for Rules {
             schemas: Schemas::default(),
             cache: Marks::default(),
             hosted: "",
+            format_alone: false,
             embed_most: usize::MAX,
             embed_lacks: "",
         }
@@ -262,6 +265,7 @@ impl Rules {
             "instructions" => self.instructions = Instructions::by_name(value)?,
             "turns" => (self.user_first, self.user_last) = (has("user-first"), has("user-last")),
             "json_mode" => self.json_said = has("said").then_some(true)?,
+            "format" => self.format_alone = has("alone").then_some(true)?,
             "tools" => self.tools_declared = has("declared").then_some(true)?,
             "forced_call" => {
                 self.forced_call = match value {

@@ -31,6 +31,18 @@ pub(super) fn adapt(request: &mut Request, rules: &Rules, dropped: &mut Dropped)
 
 /// Structured output.
 fn form(request: &mut Request, rules: &Rules, dropped: &mut Dropped) {
+    if rules.format_alone && !request.tools.is_empty() {
+        let words = match request.format.take() {
+            Some(Format::Schema { schema, .. }) => {
+                format!("Answer with JSON that matches this schema: {}", schema.get())
+            }
+            Some(Format::Json) => "Answer with a JSON object.".to_owned(),
+            None => return,
+        };
+        dropped.note("format");
+        ask(request, words);
+        return;
+    }
     match &mut request.format {
         Some(Format::Schema { schema, name, strict }) => {
             if let Some(changed) = schema::of_format(schema, rules.schemas) {

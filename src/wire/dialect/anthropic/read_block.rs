@@ -76,6 +76,19 @@ struct ToolUse<'a> {
 }
 
 #[derive(Debug, Deserialize)]
+struct SearchResult {
+    source: String,
+    title: String,
+    content: Vec<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Content<'a> {
+    #[serde(borrow)]
+    content: &'a RawValue,
+}
+
+#[derive(Debug, Deserialize)]
 struct ToolReference {
     tool_name: String,
 }
@@ -144,6 +157,11 @@ fn part(kind: &str, json: &str, at: &str, place: Place) -> Result<Part, Fault> {
             );
             Ok(Part::ToolCall { id, name, arguments: arguments::object(input) })
         }
+        "search_result" if media => {
+            let SearchResult { source, title, content } = parse(json, at)?;
+            let said = content.into_iter().map(|text| text.text).collect::<Vec<_>>().join("\n");
+            Ok(Part::Text(format!("{title} ({source})\n{said}")))
+        }
         // What the search of a client has found, which declares it among `tools`.
         "tool_reference" if place == Place::ToolResult => {
             let ToolReference { tool_name } = parse(json, at)?;
@@ -196,6 +214,17 @@ fn source(raw: &RawValue, at: &str, text: bool) -> Result<Source, Fault> {
         }
         "url" => Ok(Source::Url(parse::<Remote>(raw.get(), &at)?.url)),
         "text" if text => Ok(Source::Text(parse::<Plain>(raw.get(), &at)?.data)),
+        // Text in pieces, so that each can be cited.
+        "content" if text => {
+            let Content { content } = parse(raw.get(), &at)?;
+            let mut pieces = Vec::new();
+            for part in blocks(content, &format!("{at}.content"), Place::System)? {
+                if let Part::Text(piece) = part {
+                    pieces.push(piece);
+                }
+            }
+            Ok(Source::Text(pieces.join("\n")))
+        }
         other => {
             let what = "can be read only by its own vendor; send the bytes or an address instead";
             Err(refuse(&at, &format!("{}{what}", of_type(other))))

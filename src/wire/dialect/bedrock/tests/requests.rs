@@ -308,6 +308,7 @@ fn media_are_written_or_refused() {
             { "image": { "format": "png", "source": { "s3Location": { "uri": "s3://bucket/a.png" } } } },
             { "document": { "format": "pdf", "name": "ber uns-1-pdf", "source": { "bytes": "AAAA" } } },
             { "document": { "format": "txt", "name": "document 2", "source": { "bytes": "aGk=" } } },
+            { "text": "See the document." },
         ])
     );
     for part in [
