@@ -253,6 +253,7 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
         "StreamgateRequestsRefused": refused,
         "StreamgateSpansLost": {"export_failed": some},
         "StreamgateLogLinesLost": {instance: zero for instance in instances},
+        "StreamgateImplausibleUsage": {"sim": zero},
         # Pages: whatever they ask has a value.
         "limits.md": {ANY: (0, 1e6)}, "operations.md": {ANY: (0, 1e9)},
     }
