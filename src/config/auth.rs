@@ -112,7 +112,7 @@ pub(super) fn auth(reader: &mut Reader<'_>, root: &Table<'_>, permitted: &Permit
     }
 }
 
-/// From this machine, unless said otherwise: whoever may call without a credential may spend the providers' money.
+/// From this machine, unless said otherwise: a caller without a credential may spend the providers' money.
 fn anonymous(
     reader: &mut Reader<'_>,
     auth: &Table<'_>,

@@ -87,7 +87,7 @@ pub fn short(word: &str) -> String {
 }
 
 /// An error and its causes on one line, fit for a log: an upstream's own words may repeat the
-/// prompt, so of those only the kind and the status are told (failure mode 64).
+/// prompt, so of those only the kind and the status are logged (failure mode 64).
 pub(super) fn chain(error: &Error) -> String {
     let kind = error::code(error.fault().kind);
     let mut text = match (error.side(), error.upstream_reply()) {

@@ -216,7 +216,7 @@ fn spoken(headers: &HeaderMap, path: &str) -> &'static dyn CallerDialect {
         let prefix = dialect.model_prefix();
         dialect.models_path() == path || prefix.is_some_and(|prefix| path.starts_with(prefix))
     });
-    // Whoever says what it speaks is told of models in that, wherever lists are.
+    // A caller that says which dialect it speaks gets lists in that, wherever they are.
     let at =
         |dialect: &&'static dyn CallerDialect| dialect.has_path(path) || lists && marked(dialect);
     let found = dialect::caller_dialects().filter(at).find(marked);

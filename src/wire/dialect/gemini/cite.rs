@@ -21,7 +21,7 @@ const MOST: usize = 1024;
 pub(super) struct Cited {
     said: AnswerText,
     told: HashSet<Citation>,
-    /// What was searched for, until it is told.
+    /// What was searched for, until it is written.
     search: SearchRun,
 }
 
@@ -135,7 +135,7 @@ impl Cited {
         }
     }
 
-    /// The search that was made. It is told once, when the answer is finished.
+    /// The search that was made. It is written once, when the answer is finished.
     pub(super) fn search(&mut self) -> Option<SearchRun> {
         Some(std::mem::take(&mut self.search)).filter(|run| !run.queries.is_empty())
     }
