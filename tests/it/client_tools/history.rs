@@ -141,7 +141,7 @@ fn tools_stand_in_the_input_too() {
 #[test]
 fn messages_between_agents_are_turns_of_the_user() {
     let message = |sealed: &str| {
-        json!({ "type": "agent_message", "author": "/root", "recipient": "/root/b", "content": [
+        json!({ "type": "agent_message", "author": "/main", "recipient": "/main/b", "content": [
         { "type": "input_text", "text": "Task:" }, { "type": "encrypted_content", "encrypted_content": sealed } ] })
     };
     for (sealed, told) in [

@@ -1,6 +1,6 @@
 //! Counting the tokens of a prompt: `countTokens`, read and written towards both sides.
 //!
-//! What only steers the answer never reaches the count on Vertex AI, which does not take it.
+//! Members that only steer the answer are never sent to Vertex AI, whose count does not take them.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

@@ -41,7 +41,7 @@ struct State {
     /// A call whose arguments come in parts.
     open: Option<Node>,
     cited: Cited,
-    /// Its search was told.
+    /// Its search has been written.
     searched: bool,
 }
 

@@ -77,7 +77,7 @@ impl Layout {
         let error = match self {
             Self::Events if is_error(payload) => on_one_line(payload).into_owned().into(),
             Self::Events => error::body(fault).into(),
-            // Whoever reads an array would take it for one element more.
+            // A reader of an array would take it for one more element.
             Self::Array(_) => Bytes::new(),
         };
         Ending::Aborted { error }

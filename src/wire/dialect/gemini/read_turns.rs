@@ -236,7 +236,7 @@ fn call(call: &Call<'_>, pending: &mut Pending) -> Part {
 
 fn result(answer: &Answer<'_>, at: &str, pending: &mut Pending) -> Result<Part, Fault> {
     let at = format!("{at}.functionResponse");
-    // One that answers no call is told as text.
+    // One that answers no call becomes text.
     let id = pending.answered(answer.id.as_deref(), answer.name.as_deref());
     let id = id.or_else(|| answer.id.clone()).unwrap_or_default();
     let (words, is_error) = answer.response.map_or((String::new(), false), told);

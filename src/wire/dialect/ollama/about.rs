@@ -1,4 +1,4 @@
-//! What clients ask before they chat: whether the server runs, its version, what is loaded, and what a model is.
+//! Probes of clients before they chat: whether the server runs, its version, the loaded models, and a model's details.
 //! The gateway answers for itself; of a model it knows its name and, maybe, its context window.
 
 use serde::Deserialize;

@@ -121,7 +121,7 @@ fn result(path: &str, mut body: MessageBody<'_>, open: &mut OpenCalls) -> Result
         (None, Some(_)) => open.close_first_invented(),
         (Some(_), _) => None,
     });
-    // One that answers no call is told as text.
+    // One that answers no call becomes text.
     let id = closed.or(id).unwrap_or_default();
     Ok(Part::ToolResult { id, parts: spoken(path, body)?, is_error: false })
 }

@@ -10,7 +10,7 @@ use crate::wire::free_text::Reader;
 use crate::wire::json::write_str;
 use crate::wire::scan::Scan;
 
-/// How the arguments of a call are told.
+/// The form in which the arguments of a call are written.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Shape {
     /// As a string of JSON, in deltas.
