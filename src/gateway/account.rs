@@ -242,7 +242,7 @@ impl Record {
     /// What was asked for. The prompt's tokens are a guess that counts until the upstream says.
     pub fn asked(&mut self, model: &str, stream: bool, prompt_tokens: u64) {
         if let Some(entry) = &mut self.0 {
-            entry.model = short(model);
+            entry.model = short(model).into_owned();
             entry.stream = stream;
             entry.input_estimate = prompt_tokens;
         }

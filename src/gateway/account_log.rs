@@ -2,6 +2,7 @@
 //!
 //! Texts of callers and upstreams are bounded, and no line has a payload or a key.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -47,8 +48,9 @@ pub fn attempt_failed(order: &Order, target: &Target, error: &Error) {
     let kind = error::code(error.fault().kind);
     let provider = target.provider.name.clone();
     let trace_id = order.trying.place.trace_id();
-    let (caller, model) = (&*order.caller, short(&order.call.model));
-    let target = short(&target.to_string());
+    let (caller, model) = (&*order.caller, &*short(&order.call.model));
+    let target = target.to_string();
+    let target = &*short(&target);
     order.trying.failed(error);
     let error = chain(error);
     if blame == Blame::Caller {
@@ -80,10 +82,16 @@ pub fn attempt_failed(order: &Order, target: &Target, error: &Error) {
     metrics.upstream_errors.get_or_create(&UpstreamError { provider, kind }).inc();
 }
 
+/// The most characters of a word.
+const SHORT: usize = 100;
+
 /// A word of a caller or an upstream for the log, a span or a header: at most 100 characters, and none
 /// of them a control character.
-pub fn short(word: &str) -> String {
-    word.chars().filter(|c| !c.is_control()).take(100).collect()
+pub fn short(word: &str) -> Cow<'_, str> {
+    if word.len() <= SHORT && word.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return Cow::Borrowed(word);
+    }
+    Cow::Owned(word.chars().filter(|c| !c.is_control()).take(SHORT).collect())
 }
 
 /// An error and its causes on one line, fit for a log: an upstream's own words may repeat the
@@ -119,13 +127,13 @@ impl Entry {
             trace_id = self.trying.place.trace_id(),
             caller = filled(&self.caller),
             client = self.head.client.map(tracing::field::display),
-            user_agent = self.head.user_agent.as_ref().and_then(|it| it.to_str().ok()).map(short),
+            user_agent = self.head.user_agent.as_ref().and_then(|it| it.to_str().ok()).map(short).as_deref(),
             dialect = self.dialect,
             model = filled(&self.model),
             prompt = self.prompt.as_ref().map(|(id, _)| id),
             prompt_version = self.prompt.as_ref().map(|(_, version)| version),
-            target = filled(&self.target).map(short),
-            upstream_model = self.tally.model.as_deref().map(short),
+            target = filled(&self.target).map(short).as_deref(),
+            upstream_model = self.tally.model.as_deref().map(short).as_deref(),
             stream = self.stream,
             outcome = self.outcome,
             error = self.error.as_deref(),

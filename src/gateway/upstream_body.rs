@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::offload::{self, RequestBody, is_large};
 use super::sigv4;
@@ -18,7 +18,7 @@ use crate::wire::json::mended;
 use crate::wire::refusal;
 
 /// The request header by which a caller refuses to have hints left out.
-const STRICT: &str = "streamgate-strict";
+const STRICT: HeaderName = HeaderName::from_static("streamgate-strict");
 
 /// What the body of an upstream request depends on, beside the caller's body and the target.
 struct Source<'a> {

@@ -1,15 +1,21 @@
 //! Headers of callers that are forwarded to an upstream of the caller's own dialect: an allow-list, in one table
 //! with the source of each row. It must never let a credential, an account or an address through.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 const TABLE: &str = include_str!("forwarded_headers.txt");
 
-static LISTS: LazyLock<HashMap<&str, AllowList>> = LazyLock::new(|| {
-    let mut lists = HashMap::<_, AllowList>::new();
+/// By dialect, of which there are few.
+static LISTS: LazyLock<Vec<(&str, AllowList)>> = LazyLock::new(|| {
+    let mut lists = Vec::<(&str, AllowList)>::new();
     for (dialect, name) in rows() {
-        let list = lists.entry(dialect).or_default();
+        let known = lists.iter().position(|(of, _)| *of == dialect);
+        let at = known.unwrap_or_else(|| {
+            lists.push((dialect, AllowList::default()));
+            lists.len() - 1
+        });
+        let Some((_, list)) = lists.get_mut(at) else { continue };
         match name.strip_suffix('*') {
             Some(start) => list.prefixes.push(start),
             None => drop(list.names.insert(name)),
@@ -28,7 +34,7 @@ pub struct AllowList {
 impl AllowList {
     /// That of a dialect, if any header is forwarded to its upstreams.
     pub fn of(dialect: &str) -> Option<&'static Self> {
-        LISTS.get(dialect)
+        LISTS.iter().find(|(of, _)| *of == dialect).map(|(_, list)| list)
     }
 
     /// Whether a header, in lower case, goes along.

@@ -202,7 +202,9 @@ pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
 /// JSON in which no half of a surrogate pair stands alone: what has no meaning as text becomes U+FFFD,
 /// as it does where strings are read one by one.
 pub fn mended(json: &str) -> Cow<'_, str> {
-    let escaped = |word: &[u8]| memchr::memmem::find(json.as_bytes(), word).is_some();
+    let first = memchr::memchr(b'\\', json.as_bytes()).and_then(|at| json.as_bytes().get(at..));
+    let escaped =
+        |word: &[u8]| first.is_some_and(|rest| memchr::memmem::find(rest, word).is_some());
     if !escaped(br"\ud") && !escaped(br"\uD") {
         return Cow::Borrowed(json);
     }

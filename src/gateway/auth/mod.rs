@@ -13,8 +13,8 @@ mod verified;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::header::ORIGIN;
-use http::{HeaderMap, HeaderValue};
+use http::header::{AUTHORIZATION, ORIGIN};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use subtle::ConstantTimeEq;
 
@@ -198,8 +198,9 @@ impl Callers {
 
 /// The credential, from wherever the vendors' SDKs put it.
 fn credential(headers: &HeaderMap) -> Result<&str, Refusal> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    if let Some(value) = text("authorization") {
+    let text =
+        |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    if let Some(value) = text(AUTHORIZATION) {
         let (scheme, key) = value.split_once(' ').unwrap_or((value, ""));
         if scheme.eq_ignore_ascii_case("bearer") && !key.trim().is_empty() {
             return Ok(key.trim());
@@ -208,6 +209,7 @@ fn credential(headers: &HeaderMap) -> Result<&str, Refusal> {
     }
     ["x-api-key", "api-key", "x-goog-api-key"]
         .into_iter()
+        .map(HeaderName::from_static)
         .find_map(text)
         .filter(|key| !key.is_empty())
         .ok_or(Refusal::Missing)

@@ -58,7 +58,8 @@ where
         if self.colours {
             write!(out, " \x1b[{colour}m{level}\x1b[0m")?;
         } else {
-            write!(out, " {level}")?;
+            out.write_char(' ')?;
+            out.write_str(level)?;
         }
         let request = metadata.target() == REQUEST;
         if !metadata.target().starts_with("streamgate") {
@@ -79,69 +80,78 @@ struct Fields<'w> {
 }
 
 impl Fields<'_> {
-    fn write(&mut self, field: &Field, value: impl fmt::Display) {
+    fn write(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>, bool) -> fmt::Result) {
         if self.result.is_ok() {
             self.result = self.field(field.name(), value);
         }
     }
 
-    fn field(&mut self, name: &str, value: impl fmt::Display) -> fmt::Result {
+    /// Writes a field; `value` is given whether its name stays out.
+    fn field(
+        &mut self,
+        name: &str,
+        value: impl FnOnce(&mut Writer<'_>, bool) -> fmt::Result,
+    ) -> fmt::Result {
         let bare = if self.request { LEADING.contains(&name) } else { name == "message" };
-        if bare {
-            self.out.write_char(' ')?;
-            return write!(Escaped { out: &mut self.out, quoted: false }, "{value}");
-        }
-        if self.request && JSON_ONLY.contains(&name) {
+        if !bare && self.request && JSON_ONLY.contains(&name) {
             return Ok(());
         }
-        write!(self.out, " {name}=")?;
-        write!(self.out, "{value}")
+        self.out.write_char(' ')?;
+        if !bare {
+            self.out.write_str(name)?;
+            self.out.write_char('=')?;
+        }
+        value(&mut self.out, bare)
+    }
+
+    fn number(&mut self, field: &Field, value: impl fmt::Display) {
+        self.write(field, |out, _| write!(out, "{value}"));
     }
 }
 
 impl Visit for Fields<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.write(field, format_args!("{value:.1}"));
+        self.number(field, format_args!("{value:.1}"));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.write(field, value);
+        self.number(field, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.write(field, value);
+        self.number(field, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.write(field, value);
+        self.number(field, value);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.write(field, Text(value));
+        self.write(field, |out, bare| {
+            if bare { Escaped { out, quoted: false }.write_str(value) } else { text(out, value) }
+        });
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            self.write(field, format_args!("{value:?}"));
-            return;
-        }
-        self.write(field, Text(&format!("{value:?}")));
+        self.write(field, |out, bare| {
+            if bare || field.name() == "message" {
+                return write!(Escaped { out, quoted: false }, "{value:?}");
+            }
+            text(out, &format!("{value:?}"))
+        });
     }
 }
 
-/// A text, in quotes where it is not one plain word.
-struct Text<'t>(&'t str);
-
-impl fmt::Display for Text<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = |c: char| !(c.is_whitespace() || c.is_control() || "\"=".contains(c));
-        if !self.0.is_empty() && self.0.chars().all(plain) {
-            return out.write_str(self.0);
-        }
-        out.write_char('"')?;
-        Escaped { out, quoted: true }.write_str(self.0)?;
-        out.write_char('"')
+/// Writes a text, in quotes where it is not one plain word.
+fn text(out: &mut Writer<'_>, text: &str) -> fmt::Result {
+    let plain = |c: char| !(c.is_whitespace() || c.is_control() || matches!(c, '"' | '='));
+    let ascii = text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'='));
+    if !text.is_empty() && (ascii || text.chars().all(plain)) {
+        return out.write_str(text);
     }
+    out.write_char('"')?;
+    Escaped { out, quoted: true }.write_str(text)?;
+    out.write_char('"')
 }
 
 /// Passes text on without control characters, and without quotes where those have a meaning.
@@ -152,14 +162,18 @@ struct Escaped<'w, W> {
 
 impl<W: Write> Write for Escaped<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for c in text.chars() {
+        let special = |c: char| c.is_control() || (self.quoted && matches!(c, '"' | '\\'));
+        let mut rest = text;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| special(*c)) {
+            let (plain, from) = rest.split_at(at);
+            self.out.write_str(plain)?;
             match c {
-                '"' | '\\' if self.quoted => write!(self.out, "\\{c}")?,
-                c if c.is_control() => write!(self.out, "{}", c.escape_default())?,
-                c => self.out.write_char(c)?,
+                '"' | '\\' => write!(self.out, "\\{c}")?,
+                c => write!(self.out, "{}", c.escape_default())?,
             }
+            rest = from.get(c.len_utf8()..).unwrap_or_default();
         }
-        Ok(())
+        self.out.write_str(rest)
     }
 }
 

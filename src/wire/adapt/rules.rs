@@ -169,6 +169,8 @@ struct Row {
     dialect: &'static str,
     /// How the names of its models begin; without any, it holds for all.
     models: Vec<&'static str>,
+    /// The letters that those begin with.
+    letters: u128,
     rule: &'static str,
     value: &'static str,
 }
@@ -208,9 +210,12 @@ static DIALECTS: LazyLock<Vec<DialectRules>> = LazyLock::new(|| {
 /// A line of the table; nothing for comments, blank lines and lines that are no row.
 fn row(line: &'static str) -> Option<Row> {
     let mut cells = line.split('|').map(str::trim);
+    let dialect = cells.next().filter(|cell| !cell.is_empty() && !cell.starts_with('#'))?;
+    let models: Vec<_> = cells.next()?.split(' ').filter(|name| *name != "*").collect();
     let row = Row {
-        dialect: cells.next().filter(|cell| !cell.is_empty() && !cell.starts_with('#'))?,
-        models: cells.next()?.split(' ').filter(|name| *name != "*").collect(),
+        dialect,
+        letters: letters(&models),
+        models,
         rule: cells.next()?,
         value: cells.next()?,
     };
@@ -224,9 +229,10 @@ impl Rules {
         let Some(known) = named(dialect) else { return Self::default() };
         let mut rules = known.general.clone();
         let words: Vec<&str> = words(model).collect();
+        let letters = letters(&words);
         let platform = hosting.and_then(|host| named(&format!("{dialect}@{}", host.name())));
         let special = platform.into_iter().flat_map(|rules| &rules.special);
-        for row in known.special.iter().chain(special).filter(|row| row.holds(&words)) {
+        for row in known.special.iter().chain(special).filter(|row| row.holds(&words, letters)) {
             rules.apply(row.rule, row.value).unwrap_or_default();
         }
         rules
@@ -298,10 +304,18 @@ impl Rules {
 
 impl Row {
     /// Whether it is about a model, given what of its name begins with each of its words.
-    fn holds(&self, words: &[&str]) -> bool {
+    fn holds(&self, words: &[&str], letters: u128) -> bool {
         let named = |name: &&str| words.iter().any(|rest| rest.starts_with(name));
-        self.models.is_empty() || self.models.iter().any(named)
+        self.models.is_empty() || (self.letters & letters != 0 && self.models.iter().any(named))
     }
+}
+
+/// The letters that texts begin with, a bit each. A text that is not ASCII begins with any.
+fn letters(texts: &[&str]) -> u128 {
+    let first = |text: &&str| {
+        text.bytes().next().map_or(0, |byte| 1_u128.checked_shl(byte.into()).unwrap_or(u128::MAX))
+    };
+    texts.iter().map(first).fold(0, |all, letter| all | letter)
 }
 
 /// What of a name begins with each of its words: `a/b-1`, `b-1`, `1`.
