@@ -1,7 +1,7 @@
 //! Reads a whole request, for translation into another dialect.
 //!
 //! A field without a counterpart elsewhere is either a hint, and is dropped (`service_tier`, `thinking.display`, `context_management`, `citations` of documents, unknown
-//! members), or changes what the answer means, and is refused by name (files). Hosted
+//! members). Files by id are read as what only the vendor can read. Hosted
 //! tools, `mcp_servers` and `container` are read as such. Nothing is refused for being unknown.
 
 use serde::Deserialize;

@@ -186,6 +186,9 @@ impl<'a> Turns<'a> {
             (Part::Image(_) | Part::Document(_), _) => {
                 return Err(misplaced("an image or a document", at));
             }
+            (Part::Unreadable(_) | Part::Summary(_), _) => {
+                return Err(misplaced("foreign content", at));
+            }
             (Part::Cache(_), _) => return Ok(None),
             (Part::ToolCall { .. }, _) => return Err(misplaced("a tool call", at)),
             (Part::ToolResult { .. }, _) => return Err(misplaced("a tool's result", at)),

@@ -1,8 +1,8 @@
 //! Reads the `messages` of a request into turns.
 //!
-//! Refused with their path, because no other dialect has them: `input_audio`, files by id, content
-//! parts and tool calls of unknown types. Dropped: the `name` of a speaker, `audio` and `annotations` of
-//! past answers. `cache_control` is not `OpenAI`'s, but what clients of compatible gateways send.
+//! Rejected with their path: content parts and tool calls of unknown types. Dropped: the `name` of a
+//! speaker, `audio` and `annotations` of past answers. Files by id are read as what only the vendor can
+//! read. `cache_control` is not `OpenAI`'s, but what clients of compatible gateways send.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,9 @@ use super::chunk::thought_signature;
 use super::decode::scheme;
 use crate::wire::body::{of_type, parse, refuse};
 use crate::wire::cache_control::{CacheControl, marked_result};
-use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
+use crate::wire::chat::{
+    Document, Fault, Image, Medium, Message, Part, Role, Scheme, Signature, Source,
+};
 use crate::wire::{arguments, free_text, json};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -82,6 +84,8 @@ struct PartBody {
     #[serde(default)]
     file: Option<FileBody>,
     #[serde(default)]
+    input_audio: Option<AudioBody>,
+    #[serde(default)]
     cache_control: Option<CacheControl>,
 }
 
@@ -98,6 +102,12 @@ struct FileBody {
     filename: Option<String>,
     #[serde(default)]
     file_data: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct AudioBody {
+    data: String,
+    format: String,
 }
 
 #[derive(Deserialize)]
@@ -135,7 +145,11 @@ pub(super) fn messages(bodies: Vec<MessageBody<'_>>) -> Result<Vec<Message>, Fau
                 (Role::Assistant, assistant(&path, body, id)?)
             }
             "tool" | "function" => {
-                let id = if body.role == "tool" { body.tool_call_id } else { legacy.take() };
+                // The legacy form has no ids. A result without a call becomes text.
+                let id = match body.tool_call_id {
+                    None if body.role == "function" => Some(legacy.take().unwrap_or_default()),
+                    id => id,
+                };
                 let id = id.ok_or_else(|| refuse(&format!("{path}.tool_call_id"), "is missing"))?;
                 (Role::User, marked_result(id, content(&path, body.content)?, false))
             }
@@ -188,14 +202,19 @@ fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
         "file" => {
             let file = body.file.ok_or_else(|| missing("file"))?;
             let path = format!("{path}.file.file_data");
-            let data = file.file_data.ok_or_else(|| {
-                refuse(&path, "is missing: files by id stay with the vendor that stores them")
-            })?;
-            match source(&path, data)? {
-                Source::Url(_) => Err(refuse(&path, "must be a data: URL")),
-                source => Ok(Part::Document(Document { source, title: file.filename })),
-            }
+            let Some(data) = file.file_data else { return Ok(Part::Unreadable(Medium::Document)) };
+            let source = source(&path, data)?;
+            Ok(Part::Document(Document { source, title: file.filename }))
         }
+        "input_audio" => {
+            let AudioBody { data, format } =
+                body.input_audio.ok_or_else(|| missing("input_audio"))?;
+            let source = Source::Base64 { media_type: format!("audio/{format}"), data };
+            Ok(Part::Document(Document { source, title: None }))
+        }
+        // Compatible servers of models that see and hear have these.
+        "video_url" | "input_video" => Ok(Part::Unreadable(Medium::Video)),
+        "audio_url" => Ok(Part::Unreadable(Medium::Audio)),
         other => {
             let what = "cannot be translated; use text, image_url or file";
             Err(refuse(path, &format!("{}{what}", of_type(other))))
