@@ -193,8 +193,9 @@ pub(super) fn without<'b>(
     }
     let rules = Rules::of(caller.name(), target.quirks.hosting, target.model);
     let functions = hosted_body::has_tools(&rest);
-    let (run, left): (Vec<_>, Vec<_>) =
-        tools.into_iter().partition(|tool| is_run(tool, &rules, functions));
+    let (run, left): (Vec<_>, Vec<_>) = tools.into_iter().partition(|tool| {
+        is_run(tool, &rules, functions) || tool.optional || rules.runs_type(&tool.name)
+    });
     omit(&left, !functions && run.is_empty(), settings, &mut dropped)?;
     if run.is_empty() {
         return Ok((Cow::Owned(rest), dropped));

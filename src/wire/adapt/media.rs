@@ -149,7 +149,7 @@ pub(super) fn leave_out(
 /// What a part is, and whether it is taken. `None`: no medium.
 fn taken(part: &Part, rules: &Rules) -> Option<(Medium, bool)> {
     let (medium, source) = match part {
-        Part::Unreadable(medium) => return Some((*medium, false)),
+        Part::Unreadable { medium, .. } => return Some((*medium, false)),
         Part::Image(image) => (Medium::Image, &image.source),
         Part::Document(document) => match &document.source {
             source @ Source::Base64 { media_type, .. } => (Medium::of(media_type), source),
@@ -163,22 +163,26 @@ fn taken(part: &Part, rules: &Rules) -> Option<(Medium, bool)> {
 /// Rejects a part of the user's question that is not taken.
 fn check(part: &Part, turn: usize, rules: &Rules) -> Result<(), Fault> {
     let Some((medium, false)) = taken(part, rules) else { return Ok(()) };
-    let name = medium.name();
+    let name = medium.one();
     let what = match part {
-        Part::Unreadable(_) => format!(
-            "holds {name} content that only the caller's own vendor can read; send the bytes, or a public \
-             address of an image or a PDF, or choose another model"
-        ),
+        Part::Unreadable { at, .. } => {
+            let what = format!(
+                "is {} that only its own vendor can read; send the bytes, or a public address of an \
+                 image or a PDF, or choose another model",
+                medium.one()
+            );
+            return Err(refuse(at, &what));
+        }
         Part::Image(Image { source: Source::Url(_), .. })
         | Part::Document(Document { source: Source::Url(_), .. })
             if rules.media(medium).inline =>
         {
             format!(
-                "holds {name} content by its address; this model's provider takes it inline only, in base64"
+                "holds {name} by its address; this model's provider takes it inline only, in base64"
             )
         }
         Part::Image(Image { source, .. }) | Part::Document(Document { source, .. }) => format!(
-            "holds {name} content {}that this model's provider does not take; leave it out or choose another model",
+            "holds {name} {}that this model's provider does not take; leave it out or choose another model",
             told_type(source)
         ),
         _ => return Ok(()),

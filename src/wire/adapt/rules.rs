@@ -174,6 +174,9 @@ const HOSTED: [&str; 12] = [
     "named",
 ];
 
+/// Types of hosted tools that have no equivalent elsewhere.
+const OWN: [&str; 1] = ["tool_search_tool"];
+
 /// One row of the table.
 #[derive(Debug, Clone)]
 struct Row {
@@ -257,6 +260,12 @@ impl Rules {
         self.hosted.split(' ').any(|known| known == word)
     }
 
+    /// Whether a tool that has no equivalent elsewhere is run for callers of the same dialect, by the beginning
+    /// of its type.
+    pub(super) fn runs_type(&self, kind: &str) -> bool {
+        self.hosted.split(' ').any(|known| OWN.contains(&known) && kind.starts_with(known))
+    }
+
     /// Sets one rule. `None`: there is no such rule, or no such value of it.
     fn apply(&mut self, rule: &str, value: &'static str) -> Option<()> {
         let has = |word: &str| value.split(' ').any(|said| said == word);
@@ -309,7 +318,7 @@ impl Rules {
                 self.cache = Marks { most, tools: has("tools"), auto: has("auto") };
             }
             "hosted" => {
-                let known = |word| value == "-" || HOSTED.contains(&word);
+                let known = |word| value == "-" || HOSTED.contains(&word) || OWN.contains(&word);
                 self.hosted = value.split(' ').all(known).then_some(value)?;
             }
             _ => return None,

@@ -118,7 +118,12 @@ pub enum Part {
     Document(Document),
     /// A medium that only the caller's vendor can read: a file that it stores, or an address that only it
     /// fetches. Never written for an upstream.
-    Unreadable(Medium),
+    Unreadable {
+        /// What it is.
+        medium: Medium,
+        /// Its place in the caller's own request, as a refusal names it.
+        at: String,
+    },
     /// A summary that stands for everything before it. `None`: only the caller's vendor can read it. Never
     /// written for an upstream.
     Summary(Option<String>),
@@ -202,6 +207,16 @@ impl Medium {
             "audio" => Self::Audio,
             "video" => Self::Video,
             _ => Self::Document,
+        }
+    }
+
+    /// Its name with an article, where it takes one.
+    pub fn one(self) -> &'static str {
+        match self {
+            Self::Image => "an image",
+            Self::Document => "a document",
+            Self::Audio => "audio",
+            Self::Video => "a video",
         }
     }
 

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::request::parse;
+use super::tool_changes;
 use crate::wire::arguments;
 use crate::wire::body::{of_type, refuse};
 use crate::wire::cache_control::{CacheControl, marked_result};
@@ -141,6 +142,8 @@ fn block(json: &str, at: &str, place: Place, out: &mut Vec<Part>) -> Result<(), 
             medium(&kind, json, at, out)?;
         }
         kind if place == Place::Assistant && is_hosted(kind) => {}
+        // The tools are those of the whole request.
+        kind if tool_changes::is_change(kind) => {}
         kind => out.push(part(kind, json, at, place)?),
     }
     let mark = cache_control.map(CacheControl::part);
@@ -159,7 +162,9 @@ fn part(kind: &str, json: &str, at: &str, place: Place) -> Result<Part, Fault> {
     match kind {
         "text" => Ok(Part::Text(parse::<Text>(json, at)?.text)),
         // It is for the vendor's own containers.
-        "container_upload" if media => Ok(Part::Unreadable(Medium::Document)),
+        "container_upload" if media => {
+            Ok(Part::Unreadable { medium: Medium::Document, at: at.to_owned() })
+        }
         "compaction" if place == Place::Assistant => {
             Ok(Part::Summary(parse::<Compaction>(json, at)?.content))
         }
@@ -226,8 +231,10 @@ fn medium(kind: &str, json: &str, at: &str, out: &mut Vec<Part>) -> Result<(), F
     let mut images = Vec::new();
     let source = source(raw, &format!("{at}.source"), is_image, &mut images)?;
     out.push(match source {
-        None if is_image => Part::Unreadable(Medium::Image),
-        None => Part::Unreadable(Medium::Document),
+        None => {
+            let medium = if is_image { Medium::Image } else { Medium::Document };
+            Part::Unreadable { medium, at: format!("{at}.source") }
+        }
         Some(source) if is_image => Part::Image(Image { source, detail: None }),
         Some(source) => Part::Document(Document { source, title }),
     });

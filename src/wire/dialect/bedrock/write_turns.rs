@@ -103,6 +103,13 @@ impl<'a> Turns<'a> {
         for turn in &mut written.conversation {
             sort(&mut turn.content);
         }
+        // The vendor's reply otherwise: final assistant content cannot end with trailing whitespace.
+        if let Some(last) = written.conversation.last_mut()
+            && last.role == "assistant"
+            && let Some(Block::Text(text)) = last.content.last_mut()
+        {
+            *text = text.trim_end();
+        }
         Ok(written)
     }
 
@@ -186,7 +193,7 @@ impl<'a> Turns<'a> {
             (Part::Image(_) | Part::Document(_), _) => {
                 return Err(misplaced("an image or a document", at));
             }
-            (Part::Unreadable(_) | Part::Summary(_), _) => {
+            (Part::Unreadable { .. } | Part::Summary(_), _) => {
                 return Err(misplaced("foreign content", at));
             }
             (Part::Cache(_), _) => return Ok(None),

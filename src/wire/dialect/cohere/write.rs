@@ -294,7 +294,7 @@ fn assistant<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, Fault> {
             }),
             Part::Image(_)
             | Part::Document(_)
-            | Part::Unreadable(_)
+            | Part::Unreadable { .. }
             | Part::Summary(_)
             | Part::ToolResult { .. } => {
                 return Err(misplaced(path, i, "assistant"));

@@ -143,7 +143,7 @@ pub(super) fn turns(contents: &RawValue, messages: &mut Vec<Message>) -> Result<
             part(raw.get(), &at, role, &mut pending, &mut parts)?;
         }
         let parts = parts.finish();
-        if !parts.is_empty() {
+        if !parts.is_empty() || role == Role::User {
             messages.push(Message { at: format!("contents[{i}]"), role, parts });
         }
     }
@@ -287,7 +287,7 @@ fn medium(inline: Option<Blob>, file: Option<File>, at: &str) -> Result<Part, Fa
         (None, Some(File { mime_type, file_uri })) => {
             let medium = file_type(mime_type.as_deref(), &file_uri);
             if !is_public(mime_type.as_deref(), medium, &file_uri) {
-                return Ok(Part::Unreadable(medium));
+                return Ok(Part::Unreadable { medium, at: format!("{at}.fileData.fileUri") });
             }
             (medium, Source::Url(file_uri))
         }

@@ -43,9 +43,9 @@ struct Body<'a> {
     temperature: Option<f64>,
     #[serde(default)]
     top_p: Option<f64>,
-    /// Not `OpenAI`'s, but what most compatible servers take.
+    /// Not `OpenAI`'s, but what most compatible servers take; -1 and 0 are none.
     #[serde(default)]
-    top_k: Option<u64>,
+    top_k: Option<i64>,
     #[serde(default)]
     presence_penalty: Option<f64>,
     #[serde(default)]
@@ -200,7 +200,7 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
         stop: body.stop.map(stop).transpose()?.unwrap_or_default(),
         temperature: body.temperature,
         top_p: body.top_p,
-        top_k: body.top_k,
+        top_k: body.top_k.and_then(|k| u64::try_from(k).ok()).filter(|k| *k > 0),
         presence_penalty: body.presence_penalty,
         frequency_penalty: body.frequency_penalty,
         seed: body.seed,

@@ -411,7 +411,7 @@ fn assistant<'a>(path: &str, message: &'a Message, quirks: &'a Quirks) -> Result
             }),
             Part::Image(_)
             | Part::Document(_)
-            | Part::Unreadable(_)
+            | Part::Unreadable { .. }
             | Part::Summary(_)
             | Part::ToolResult { .. } => {
                 return Err(misplaced(path, i, "assistant"));

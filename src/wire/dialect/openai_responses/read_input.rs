@@ -312,6 +312,7 @@ pub(super) fn content(path: &str, raw: Raw<'_>) -> Result<Vec<Part>, Fault> {
 
 fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
     let missing = |name: &str| refuse(&format!("{path}.{name}"), "is missing");
+    let unreadable = |medium| Part::Unreadable { medium, at: path.to_owned() };
     match body.kind.as_str() {
         "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text" => {
             body.text.map(Part::Text).ok_or_else(|| missing("text"))
@@ -326,7 +327,7 @@ fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
             let source = match (body.file_data, body.file_url) {
                 (Some(data), _) => source(&format!("{path}.file_data"), data)?,
                 (None, Some(url)) => Source::Url(url),
-                (None, None) => return Ok(Part::Unreadable(Medium::Document)),
+                (None, None) => return Ok(unreadable(Medium::Document)),
             };
             Ok(Part::Document(Document { source, title: body.filename }))
         }
@@ -336,7 +337,7 @@ fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
             let source = Source::Base64 { media_type: format!("audio/{format}"), data };
             Ok(Part::Document(Document { source, title: None }))
         }
-        "input_video" => Ok(Part::Unreadable(Medium::Video)),
+        "input_video" => Ok(unreadable(Medium::Video)),
         other => {
             let what = "cannot be translated; use input_text, input_image or input_file";
             Err(refuse(path, &format!("{}{what}", of_type(other))))
@@ -357,7 +358,9 @@ pub(super) fn image(
     url: Option<String>,
     detail: Option<String>,
 ) -> Result<Part, Fault> {
-    let Some(url) = url else { return Ok(Part::Unreadable(Medium::Image)) };
+    let Some(url) = url else {
+        return Ok(Part::Unreadable { medium: Medium::Image, at: path.to_owned() });
+    };
     let source = source(&format!("{path}.image_url"), url)?;
     Ok(Part::Image(Image { source, detail }))
 }

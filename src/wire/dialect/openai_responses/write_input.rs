@@ -224,7 +224,7 @@ fn assistant<'a>(
             }
             Part::Image(_)
             | Part::Document(_)
-            | Part::Unreadable(_)
+            | Part::Unreadable { .. }
             | Part::Summary(_)
             | Part::ToolResult { .. } => {
                 return Err(misplaced(&place(i, n), "assistant"));
