@@ -135,9 +135,9 @@ pub(super) fn leave_out(
         let results = message.parts.iter().any(|part| matches!(part, Part::ToolResult { .. }));
         let past = results || answered.is_some_and(|answered| i < answered);
         let asked = message.role == Role::User && !past;
-        for part in &mut message.parts {
+        for (j, part) in message.parts.iter_mut().enumerate() {
             if asked {
-                check(part, i, rules)?;
+                check(part, (i, j), rules)?;
             } else {
                 replace(part, message.role, rules, dropped);
             }
@@ -161,7 +161,7 @@ fn taken(part: &Part, rules: &Rules) -> Option<(Medium, bool)> {
 }
 
 /// Rejects a part of the user's question that is not taken.
-fn check(part: &Part, turn: usize, rules: &Rules) -> Result<(), Fault> {
+fn check(part: &Part, (turn, place): (usize, usize), rules: &Rules) -> Result<(), Fault> {
     let Some((medium, false)) = taken(part, rules) else { return Ok(()) };
     let name = medium.one();
     let what = match part {
@@ -187,7 +187,7 @@ fn check(part: &Part, turn: usize, rules: &Rules) -> Result<(), Fault> {
         ),
         _ => return Ok(()),
     };
-    Err(refuse(&format!("messages[{turn}].content"), &what))
+    Err(refuse(&format!("messages[{turn}].content[{place}]"), &what))
 }
 
 /// The media type of bytes, for a refusal.

@@ -138,8 +138,10 @@ fn tools_change_between_turns() {
     ] });
     let (body, _) = sent("anthropic", &body, "openai-chat", "m");
     let tools = body["tools"].as_array().unwrap().iter();
-    let tools: Vec<_> = tools.map(|tool| [&tool["function"]["name"], &tool["function"]["description"]]).collect();
-    let expected = [["d", "first"], ["c", "new"], ["b", "second"]].map(|pair| pair.map(|word| json!(word)));
+    let tools: Vec<_> =
+        tools.map(|tool| [&tool["function"]["name"], &tool["function"]["description"]]).collect();
+    let expected =
+        [["d", "first"], ["c", "new"], ["b", "second"]].map(|pair| pair.map(|word| json!(word)));
     let expected: Vec<_> = expected.iter().map(|[name, about]| [name, about]).collect();
     assert_eq!(tools, expected);
     assert!(body["messages"].to_string().contains("changed"), "{body}");
