@@ -26,13 +26,13 @@ pub(super) fn apply(messages: &mut Vec<Message>, dropped: &mut Dropped) {
     for message in messages {
         for part in &mut message.parts {
             if let Part::Summary(summary) = part {
-                let text = match summary.take() {
-                    Some(text) => format!("{READABLE}\n{text}"),
-                    None => {
+                let text = summary.take().map_or_else(
+                    || {
                         dropped.note("compaction");
                         UNREADABLE.to_owned()
-                    }
-                };
+                    },
+                    |text| format!("{READABLE}\n{text}"),
+                );
                 *part = Part::Text(text);
             }
         }

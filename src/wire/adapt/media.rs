@@ -202,7 +202,9 @@ fn told_type(source: &Source) -> String {
 /// Leaves a part out that is not taken, or has no place in a turn of this role.
 fn replace(part: &mut Part, role: Role, rules: &Rules, dropped: &mut Dropped) {
     if let Part::ToolResult { parts, .. } = part {
-        parts.iter_mut().for_each(|part| replace(part, Role::User, rules, dropped));
+        for part in parts {
+            replace(part, Role::User, rules, dropped);
+        }
         return;
     }
     let Some((medium, taken)) = taken(part, rules) else { return };

@@ -99,11 +99,10 @@ pub(super) fn show(documents: Vec<Part>, turns: &mut Vec<Message>) {
     let results =
         |turn: &Message| turn.parts.iter().any(|part| matches!(part, Part::ToolResult { .. }));
     let asked = turns.iter_mut().rfind(|turn| turn.role == Role::User && !results(turn));
-    match asked {
-        Some(turn) => _ = turn.parts.splice(..0, documents),
-        None => {
-            turns.push(Message { at: "documents".to_owned(), role: Role::User, parts: documents })
-        }
+    if let Some(turn) = asked {
+        turn.parts.splice(..0, documents);
+    } else {
+        turns.push(Message { at: "documents".to_owned(), role: Role::User, parts: documents });
     }
 }
 

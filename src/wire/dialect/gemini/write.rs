@@ -212,7 +212,7 @@ fn thinking(reasoning: &Reasoning, target: &Target<'_>) -> Thinking {
         return Thinking {
             include_thoughts: None,
             budget,
-            level: level.or(levels.then_some("MINIMAL")),
+            level: level.or_else(|| levels.then_some("MINIMAL")),
         };
     }
     // As the vendor's own OpenAI-compatible endpoint has it.
