@@ -2,6 +2,7 @@
 //! Every byte that is not about them stays.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::iter;
 
 use serde_json::value::RawValue;
@@ -59,6 +60,35 @@ pub fn split<'b>(
         }
     }
     Ok(Some((found, members.edit(body, &edits))))
+}
+
+/// Whether a request holds any tools.
+pub fn has_tools(body: &str) -> bool {
+    let members = Members::parse(body).unwrap_or_default();
+    members.get("tools").is_some_and(|list| list.get().contains('{'))
+}
+
+/// Removes what stands at these places: `tools[1]`, or a member of the request.
+pub fn remove<'b>(body: &'b str, places: &[&str]) -> Result<Cow<'b, str>, Fault> {
+    if places.is_empty() {
+        return Ok(Cow::Borrowed(body));
+    }
+    let members = Members::parse(body).map_err(|error| syntax(&error))?;
+    let places: HashSet<&str> = places.iter().copied().collect();
+    let mut edits = Vec::new();
+    let list;
+    if let Some(tools) = members.get("tools").filter(|list| !json::is_null(list)) {
+        let tools: Vec<&RawValue> = parse("tools", tools.get())?;
+        let kept = tools
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| !places.contains(format!("tools[{i}]").as_str()));
+        list = format!("[{}]", kept.map(|(_, raw)| raw.get()).collect::<Vec<_>>().join(","));
+        edits.push(("tools", Some(list.as_str())));
+    }
+    let named = members.0.iter().filter(|(name, _)| places.contains(name.as_ref()));
+    edits.extend(named.map(|(name, _)| (name.as_ref(), None)));
+    Ok(Cow::Owned(members.edit(body, &edits)))
 }
 
 /// A tool that is hosted as a whole, or not at all.

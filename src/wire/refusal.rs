@@ -3,7 +3,7 @@
 //!
 //! It never says more of a request than names.
 
-use super::chat::{Fault, Request};
+use super::chat::{Fault, Part, Request};
 use super::dialect::CallerDialect;
 
 /// Names the field as the caller has it, in the message too. `request`: what was read of the caller's.
@@ -18,6 +18,11 @@ pub fn told(fault: Fault, request: &Request, caller: &dyn CallerDialect) -> Faul
 
 /// The caller's own name for a field of a request.
 fn name(param: &str, request: &Request, caller: &dyn CallerDialect) -> Option<String> {
+    let mut parts = request.messages.iter().flat_map(|turn| &turn.parts);
+    if parts.any(|part| matches!(part, Part::Unreadable { at, .. } if at == param)) {
+        // It is the caller's own place.
+        return None;
+    }
     let Some(turn) = param.strip_prefix("messages[") else {
         return caller.own_name(param).map(str::to_owned);
     };

@@ -411,7 +411,7 @@ fn prompts_go_where_this_dialect_has_them() {
         assert_eq!(towards("gemini").prepend(&body, &prompt).unwrap(), expected);
     }
     for wrong in
-        [r#"{"contents":{}}"#, r#"{"systemInstruction":"x"}"#, r#"{"generationConfig":[]}"#]
+        [r#"{"contents":"x"}"#, r#"{"systemInstruction":"x"}"#, r#"{"generationConfig":[]}"#]
     {
         assert!(towards("gemini").prepend(wrong, &prompt).is_err(), "{wrong}");
     }

@@ -114,10 +114,7 @@ fn untranslatable_fields_are_named() {
         ("ollama", "generate", json!({ "model": "m" }).to_string(), "prompt"),
         ("ollama", CHAT, json!({ "model": "m", "messages": [] }).to_string(), "messages"),
         ("ollama", CHAT, chat("think", json!("hard")), "think"),
-        ("cohere", CHAT, chat("documents", json!(["x"])), "documents"),
-        ("cohere", CHAT, chat("citation_options", json!({ "mode": "FAST" })), "citation_options"),
-        ("cohere", CHAT, chat("safety_mode", json!("STRICT")), "safety_mode"),
-        ("cohere", CHAT, chat("logprobs", json!(true)), "logprobs"),
+        ("cohere", CHAT, chat("documents", json!([{ "id": "d" }])), "documents[0].data"),
         ("cohere", CHAT, chat("tool_choice", json!("AUTO")), "tool_choice"),
     ] {
         let fault = towards(caller).decode_request(form, &body).expect_err(param);

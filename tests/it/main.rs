@@ -83,6 +83,8 @@ mod refusals;
 #[cfg(test)]
 mod refused_requests;
 #[cfg(test)]
+mod request_parity;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod responses;

@@ -228,24 +228,24 @@ async fn refusals_name_the_field_and_the_type() {
         ),
         (
             "/v1/chat/completions",
-            json!({ "model": "ant/m", "messages": part(json!({ "type": "input_audio", "input_audio": {} })) }),
-            "`messages[0].content[0]` of type `input_audio` cannot be translated; use text, image_url or file",
+            json!({ "model": "ant/m", "messages": part(json!({ "type": "input_audio", "input_audio": { "data": "UklGRg==", "format": "wav" } })) }),
+            "`messages[0]` holds audio of type `audio/wav` that this model's provider does not take; leave it out",
         ),
         (
             "/v1/messages",
             json!({ "model": "oai/m", "max_tokens": 1, "messages": part(json!({ "type": "container_upload", "file_id": "f" })) }),
-            "`messages[0].content[0]` of type `container_upload` cannot be translated, since only its own vendor",
+            "`messages[0].content[0]` is a document that only its own vendor can read; send the bytes",
         ),
         (
             "/v1/messages",
-            json!({ "model": "oai/m", "max_tokens": 1, "messages": part(json!({ "type": "image", "source": { "type": "file", "file_id": "f" } })) }),
-            "`messages[0].content[0].source` of type `file` can be read only by its own vendor; send the bytes",
+            json!({ "model": "oai/m", "max_tokens": 1, "system": "s", "messages": [{ "role": "assistant", "content": "a" }, part(json!({ "type": "image", "source": { "type": "file", "file_id": "f" } }))[0]] }),
+            "`messages[1].content[0].source` is an image that only its own vendor can read; send the bytes",
         ),
         ("/v1/messages", json!({ "model": "oai/m", "messages": hi }), "`max_tokens` is missing"),
         (
             "/v1/responses",
-            json!({ "model": "oai/m", "input": part(json!({ "type": "input_audio", "data": "x" })) }),
-            "`input[0].content[0]` of type `input_audio` cannot be translated; use input_text",
+            json!({ "model": "oai/m", "input": part(json!({ "type": "input_sound", "data": "x" })) }),
+            "`input[0].content[0]` of type `input_sound` cannot be translated; use input_text",
         ),
         (
             "/v1beta/models/oai/m:generateContent",

@@ -90,6 +90,11 @@ fn limit(request: &mut Request, rules: &Rules, settings: &Settings) {
         .map(|limit| limit.max(rules.output_least));
 }
 
+/// The efforts that are some reasoning, weakest first.
+fn levels(efforts: &'static str) -> impl Iterator<Item = &'static str> {
+    efforts.split(' ').filter(|effort| EFFORTS.contains(effort) && *effort != "none")
+}
+
 /// How much to reason, in the words that the model takes.
 fn reason(request: &mut Request, efforts: &'static str, dropped: &mut Dropped) {
     let Some(reasoning) = &mut request.reasoning else { return };
@@ -102,6 +107,11 @@ fn reason(request: &mut Request, efforts: &'static str, dropped: &mut Dropped) {
         return;
     }
     if !reasoning.is_wanted() {
+        if taken("least") {
+            reasoning.effort = levels(efforts).next().map(str::to_owned);
+            reasoning.enabled = Some(false);
+            return;
+        }
         // Without a word for it, the model does as it does without being asked.
         if !taken("none") && *reasoning != Reasoning::default() {
             dropped.note("reasoning");
@@ -109,14 +119,17 @@ fn reason(request: &mut Request, efforts: &'static str, dropped: &mut Dropped) {
         }
         return;
     }
+    if taken("on") {
+        *reasoning = Reasoning { enabled: Some(true), ..Reasoning::default() };
+        return;
+    }
     if let Some(effort) = &reasoning.effort
         && !taken(effort)
         && let Some(wanted) = EFFORTS.iter().position(|known| known == effort)
     {
         let rank = |effort: &str| EFFORTS.iter().position(|known| *known == effort);
-        let below = |effort: &&str| *effort != "none" && rank(effort) <= Some(wanted);
-        let all = || efforts.split(' ').filter(|effort| *effort != "none");
-        let nearest = efforts.split(' ').rfind(below).or_else(|| all().next());
+        let below = |effort: &&str| rank(effort) <= Some(wanted);
+        let nearest = levels(efforts).filter(below).last().or_else(|| levels(efforts).next());
         reasoning.effort = nearest.map(str::to_owned);
     }
 }

@@ -15,6 +15,14 @@ const CONTINUE: &str = "Continue.";
 
 /// Puts calls and results in order, if they are not.
 pub(super) fn settle(messages: &mut Vec<Message>) {
+    let last = messages.iter().rposition(|message| message.role != Role::System);
+    if let Some(last) = last.and_then(|last| messages.get_mut(last))
+        && last.role == Role::User
+        && last.parts.is_empty()
+    {
+        // What the user has said last is asked about, though it is nothing.
+        last.parts.push(Part::Text(String::new()));
+    }
     messages.retain(|message| !message.parts.is_empty());
     if !is_settled(messages) {
         let results = Results::take(messages);

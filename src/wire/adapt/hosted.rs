@@ -9,7 +9,8 @@ use super::settings::{HostedTools, Settings};
 use super::tools::ask;
 use crate::wire::body::refuse;
 use crate::wire::chat::{Fault, HostedKind, HostedTool, Request, ToolChoice, WebAccess};
-use crate::wire::dialect::CallerDialect;
+use crate::wire::dialect::{CallerDialect, Target};
+use crate::wire::hosted_body;
 
 /// Keeps the hosted tools that the upstream runs, leaves out those without which the request still means
 /// the same, and rejects the others with the field's name.
@@ -26,8 +27,15 @@ pub(super) fn adapt(
         request.hosted.clear();
         return Ok(());
     }
-    let functions = !request.tools.is_empty();
     let mapped = settings.hosted_tools == HostedTools::Map;
+    let alone =
+        |tool: &HostedTool| tool.forced && is_run(tool, rules, false) && !is_run(tool, rules, true);
+    if mapped && !request.tools.is_empty() && request.hosted.iter().any(alone) {
+        // What must be called now and cannot stand beside functions stands without them.
+        request.tools.clear();
+        dropped.note("tools");
+    }
+    let functions = !request.tools.is_empty();
     let must_call = request.tool_choice == Some(ToolChoice::Required) && !functions;
     if must_call {
         request.tool_choice = None;
@@ -42,10 +50,31 @@ pub(super) fn adapt(
             left.push(tool);
         }
     }
+    unite(&mut request.hosted, dropped);
     let alone = mapped && !functions && request.hosted.is_empty();
     omit(&left, alone, settings, dropped)?;
     force_in_words(request, rules, dropped);
     Ok(())
+}
+
+/// Leaves one of each kind. One that is bounded wins over one that is not.
+fn unite(hosted: &mut Vec<HostedTool>, dropped: &mut Dropped) {
+    let mut kept: Vec<HostedTool> = Vec::with_capacity(hosted.len().min(3));
+    for tool in std::mem::take(hosted) {
+        let same = |other: &&mut HostedTool| other.kind.is_same_tool(&tool.kind);
+        let Some(other) = kept.iter_mut().find(same) else {
+            kept.push(tool);
+            continue;
+        };
+        other.forced |= tool.forced;
+        if other.kind != tool.kind {
+            dropped.note(tool.label());
+        }
+        if !other.kind.is_bounded() && tool.kind.is_bounded() {
+            other.kind = tool.kind;
+        }
+    }
+    *hosted = kept;
 }
 
 /// Leaves tools out and names them. `alone`: there is nothing else that the model could call.
@@ -143,19 +172,34 @@ fn force_in_words(request: &mut Request, rules: &Rules, dropped: &mut Dropped) {
 }
 
 /// The same for an upstream of the caller's own dialect, where hosted tools stay unless the operator says
-/// otherwise: the body without them, and their names.
+/// otherwise or the platform does not run them: the body without them, and their names.
 pub(super) fn without<'b>(
     body: &'b str,
     caller: &dyn CallerDialect,
-    settings: &Settings,
+    target: &Target<'_>,
 ) -> Result<(Cow<'b, str>, Dropped), Fault> {
     let mut dropped = Dropped::default();
-    if settings.hosted_tools == HostedTools::Map {
+    let settings = &target.quirks.settings;
+    let mapped = settings.hosted_tools == HostedTools::Map;
+    if mapped && target.quirks.hosting.is_none() {
         return Ok((Cow::Borrowed(body), dropped));
     }
     let Some((tools, rest)) = caller.split_hosted_tools(body)? else {
         return Ok((Cow::Borrowed(body), dropped));
     };
-    omit(&tools, false, settings, &mut dropped)?;
-    Ok((Cow::Owned(rest), dropped))
+    if !mapped {
+        omit(&tools, false, settings, &mut dropped)?;
+        return Ok((Cow::Owned(rest), dropped));
+    }
+    let rules = Rules::of(caller.name(), target.quirks.hosting, target.model);
+    let functions = hosted_body::has_tools(&rest);
+    let (run, left): (Vec<_>, Vec<_>) = tools.into_iter().partition(|tool| {
+        is_run(tool, &rules, functions) || tool.optional || rules.runs_type(&tool.name)
+    });
+    omit(&left, !functions && run.is_empty(), settings, &mut dropped)?;
+    if run.is_empty() {
+        return Ok((Cow::Owned(rest), dropped));
+    }
+    let places: Vec<&str> = left.iter().map(|tool| tool.at.as_str()).collect();
+    Ok((hosted_body::remove(body, &places)?, dropped))
 }

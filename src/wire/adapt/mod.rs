@@ -11,14 +11,17 @@ use super::body::refuse;
 use super::chat::{Delta, Fault, Request, ToolForms};
 use super::dialect::{CallerDialect, Dialect, Target};
 
+mod blanks;
 mod bounds;
 mod cache;
+mod compaction;
 mod embeddings;
 mod history;
 mod hosted;
 mod instructions;
 mod media;
 mod names;
+mod recursion;
 mod rules;
 mod schema;
 pub mod settings;
@@ -89,18 +92,15 @@ pub fn write(
     let mut rules = Rules::of(dialect.name(), target.quirks.hosting, target.model);
     rules.instructions = settings.instructions.unwrap_or(rules.instructions);
     let mut dropped = Dropped::default();
+    request.untranslatable.iter().for_each(|name| dropped.note(*name));
     hosted::adapt(request, &rules, settings, &mut dropped)?;
     bounds::adapt(request, &rules, settings, &mut dropped);
+    compaction::apply(&mut request.messages, &mut dropped);
     history::settle(&mut request.messages);
     instructions::place(&mut request.messages, rules.instructions);
     media::name(&mut request.messages);
-    let (documents, images) = media::leave_out(&mut request.messages, &rules);
-    if documents {
-        dropped.note("documents");
-    }
-    if images {
-        dropped.note("images");
-    }
+    media::leave_out(&mut request.messages, &rules, &mut dropped)?;
+    blanks::leave_out(&mut request.messages, rules.visible_texts);
     let names = tools::adapt(request, &rules, &mut dropped);
     tools::identify(request, &rules);
     history::begin_and_end(&mut request.messages, rules.user_first, rules.user_last);
@@ -122,7 +122,7 @@ pub fn pass(
     header: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Written, Fault> {
     let settings = &target.quirks.settings;
-    let (body, dropped) = hosted::without(body, caller, settings)?;
+    let (body, dropped) = hosted::without(body, caller, target)?;
     let dropped = dropped.checked(strict || settings.strict)?;
     let body = dialect.edit_hosted(&body, target, header)?;
     let body = override_members(body, settings, dialect.output_limits())?;

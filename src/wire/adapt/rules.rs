@@ -5,6 +5,7 @@
 use std::sync::LazyLock;
 
 use super::settings::Instructions;
+use crate::wire::chat::Medium;
 use crate::wire::dialect::Hosting;
 
 /// The table. One row a line: dialect, models, rule, value, source.
@@ -21,11 +22,13 @@ pub(super) struct Charset {
     pub(super) word_first: bool,
 }
 
-/// Whether an upstream takes media inline, and by address.
+/// Whether an upstream takes media inline, and by address, and of which types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Media {
     pub(super) inline: bool,
     pub(super) address: bool,
+    /// Media types with spaces between them; empty: any.
+    pub(super) types: &'static str,
 }
 
 /// Which calls of tools an upstream can be told to make.
@@ -99,6 +102,10 @@ pub(super) struct Rules {
     pub(super) forced_call: ForcedCall,
     pub(super) documents: Media,
     pub(super) images: Media,
+    /// Sound and moving pictures.
+    pub(super) recordings: Media,
+    /// Blank texts are refused.
+    pub(super) visible_texts: bool,
     pub(super) schemas: Schemas,
     pub(super) cache: Marks,
     /// The hosted tools that its vendor runs, and what can be said of them.
@@ -114,7 +121,7 @@ pub(super) struct Rules {
 impl Default for Rules {
     /// Everything is taken.
     fn default() -> Self {
-        let all = Media { inline: true, address: true };
+        let all = Media { inline: true, address: true, types: "" };
         Self {
             tool_name: None,
             call_id: None,
@@ -138,6 +145,8 @@ impl Default for Rules {
             forced_call: ForcedCall::Named,
             documents: all,
             images: all,
+            recordings: all,
+            visible_texts: false,
             schemas: Schemas::default(),
             cache: Marks::default(),
             hosted: "",
@@ -148,8 +157,9 @@ impl Default for Rules {
     }
 }
 
-/// Hosted tools, what can be said of them, and `functions`: they may stand beside functions.
-const HOSTED: [&str; 11] = [
+/// Hosted tools, what can be said of them, `functions`: they may stand beside functions, and `named`:
+/// functions may not have their names.
+const HOSTED: [&str; 12] = [
     "web_search",
     "web_fetch",
     "code_execution",
@@ -161,7 +171,11 @@ const HOSTED: [&str; 11] = [
     "search_context_size",
     "forced",
     "functions",
+    "named",
 ];
+
+/// Types of hosted tools that have no equivalent elsewhere.
+const OWN: [&str; 1] = ["tool_search_tool"];
 
 /// One row of the table.
 #[derive(Debug, Clone)]
@@ -238,9 +252,24 @@ impl Rules {
         rules
     }
 
+    /// What holds for a medium.
+    pub(super) fn media(&self, medium: Medium) -> Media {
+        match medium {
+            Medium::Image => self.images,
+            Medium::Document => self.documents,
+            Medium::Audio | Medium::Video => self.recordings,
+        }
+    }
+
     /// Whether the upstream's vendor runs a hosted tool, or knows a word about one.
     pub(super) fn runs(&self, word: &str) -> bool {
         self.hosted.split(' ').any(|known| known == word)
+    }
+
+    /// Whether a tool that has no equivalent elsewhere is run for callers of the same dialect, by the beginning
+    /// of its type.
+    pub(super) fn runs_type(&self, kind: &str) -> bool {
+        self.hosted.split(' ').any(|known| OWN.contains(&known) && kind.starts_with(known))
     }
 
     /// Sets one rule. `None`: there is no such rule, or no such value of it.
@@ -283,6 +312,8 @@ impl Rules {
             }
             "documents" => self.documents = media(value)?,
             "images" => self.images = media(value)?,
+            "recordings" => self.recordings = media(value)?,
+            "texts" => self.visible_texts = has("visible").then_some(true)?,
             "schemas" => {
                 let (object, closed) = (has("object"), has("closed"));
                 let (local, whole) = (has("local"), has("whole"));
@@ -293,7 +324,7 @@ impl Rules {
                 self.cache = Marks { most, tools: has("tools"), auto: has("auto") };
             }
             "hosted" => {
-                let known = |word| value == "-" || HOSTED.contains(&word);
+                let known = |word| value == "-" || HOSTED.contains(&word) || OWN.contains(&word);
                 self.hosted = value.split(' ').all(known).then_some(value)?;
             }
             _ => return None,
@@ -339,12 +370,23 @@ fn longest(word: &str) -> Option<usize> {
     if word == "-" { Some(usize::MAX) } else { word.parse().ok() }
 }
 
-fn media(value: &str) -> Option<Media> {
-    match value {
-        "-" => Some(Media { inline: false, address: false }),
-        "inline" => Some(Media { inline: true, address: false }),
-        _ => None,
+/// `inline address image/png image/gif`: the places, then the types, if not all are taken. `-`: none.
+fn media(value: &'static str) -> Option<Media> {
+    let (mut media, mut types) = (Media { inline: false, address: false, types: "" }, value);
+    if value == "-" {
+        return Some(media);
     }
+    while !types.is_empty() {
+        let (word, rest) = types.split_once(' ').unwrap_or((types, ""));
+        match word {
+            "inline" => media.inline = true,
+            "address" => media.address = true,
+            word if word.contains('/') => break,
+            _ => return None,
+        }
+        types = rest;
+    }
+    (media.inline || media.address).then_some(Media { types, ..media })
 }
 
 #[cfg(test)]

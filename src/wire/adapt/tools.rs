@@ -3,19 +3,29 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde_json::value::RawValue;
+
 use super::names;
 use super::rules::{ForcedCall, Rules};
-use super::{Dropped, schema};
-use crate::wire::chat::{Format, Message, Part, Request, Role, Tool, ToolChoice};
+use super::{Dropped, recursion, schema};
+use crate::wire::chat::{Format, Message, Part, Request, Role, Tool, ToolChoice, function_name};
 
 /// Names that were replaced: by the name that the upstream knows, the caller's own.
 pub type Names = HashMap<String, String>;
 
 /// Adapts the tools, and what refers to them.
 pub(super) fn adapt(request: &mut Request, rules: &Rules, dropped: &mut Dropped) -> Names {
+    unite(&mut request.tools, dropped);
     choose(request, rules, dropped);
     declare(request, rules);
     for tool in &mut request.tools {
+        if tool.strict == Some(true)
+            && rules.schemas.closed
+            && is_recursive(tool.parameters.as_deref())
+        {
+            tool.strict = None;
+            dropped.note("strict");
+        }
         let enforced = tool.strict == Some(true);
         let changed = schema::of_tool(tool.parameters.as_deref(), enforced, rules.schemas);
         tool.parameters = changed.or_else(|| tool.parameters.take());
@@ -29,9 +39,29 @@ pub(super) fn adapt(request: &mut Request, rules: &Rules, dropped: &mut Dropped)
     rename(request, rules)
 }
 
+/// Leaves one function of each name, the first.
+fn unite(tools: &mut Vec<Tool>, dropped: &mut Dropped) {
+    let mut known: HashSet<String> = HashSet::with_capacity(tools.len());
+    tools.retain(|tool| {
+        let first = known.insert(tool.name.clone());
+        if !first {
+            dropped.note("tools");
+        }
+        first
+    });
+}
+
+fn is_recursive(schema: Option<&RawValue>) -> bool {
+    schema.is_some_and(|schema| recursion::is_recursive(schema.get()))
+}
+
 /// Structured output.
 fn form(request: &mut Request, rules: &Rules, dropped: &mut Dropped) {
-    if rules.format_alone && !request.tools.is_empty() {
+    let recursive = match &request.format {
+        Some(Format::Schema { schema, .. }) => rules.schemas.closed && is_recursive(Some(schema)),
+        Some(Format::Json) | None => false,
+    };
+    if recursive || rules.format_alone && !request.tools.is_empty() {
         let words = match request.format.take() {
             Some(Format::Schema { schema, .. }) => {
                 format!("Answer with JSON that matches this schema: {}", schema.get())
@@ -124,9 +154,14 @@ fn declare(request: &mut Request, rules: &Rules) {
 /// Replaces names and ids that are not taken.
 fn rename(request: &mut Request, rules: &Rules) -> Names {
     let mut names = Names::new();
+    let hosted: Vec<&str> = request.hosted.iter().map(|tool| tool.kind.name()).collect();
+    let reserved = |name: &str| rules.runs("named") && hosted.contains(&name);
     let mut own = |name: &mut String| {
-        let Some(taken) = rules.tool_name.filter(|taken| !taken.fits(name)) else { return };
-        let fitting = taken.name(name).into_owned();
+        let fitting = match rules.tool_name {
+            _ if reserved(name) => function_name(None, name, &reserved),
+            Some(taken) if !taken.fits(name) => taken.name(name).into_owned(),
+            _ => return,
+        };
         let original = std::mem::replace(name, fitting.clone());
         names.entry(fitting).or_insert(original);
     };

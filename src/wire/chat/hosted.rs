@@ -80,6 +80,35 @@ impl Location {
     }
 }
 
+impl HostedKind {
+    /// Whether both are the same tool, whatever tunes them.
+    pub fn is_same_tool(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other) && *self != Self::Other
+    }
+
+    /// Whether it may read some pages only.
+    pub fn is_bounded(&self) -> bool {
+        match self {
+            Self::WebSearch(access) | Self::WebFetch(access) => {
+                access.cached_only
+                    || !access.allowed_domains.is_empty()
+                    || !access.blocked_domains.is_empty()
+            }
+            Self::CodeExecution | Self::Other => false,
+        }
+    }
+
+    /// The name that vendors share for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::WebSearch(_) => "web_search",
+            Self::WebFetch(_) => "web_fetch",
+            Self::CodeExecution => "code_execution",
+            Self::Other => "",
+        }
+    }
+}
+
 impl HostedTool {
     /// Its place and its type, as a list of omissions names it. Visible ASCII and spaces only.
     pub fn label(&self) -> String {

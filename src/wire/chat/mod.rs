@@ -18,7 +18,7 @@ pub use end::{Deadline, End, Fault, Kind};
 pub use hosted::{HostedKind, HostedTool, Location, SearchResult, SearchRun, WebAccess};
 pub use rendered::{Parameters, Rendered};
 pub use request::{
-    CacheMark, Document, Format, Image, Message, Part, Reasoning, Request, Role, Scheme, Signature,
-    Source, Tool, ToolChoice,
+    CacheMark, Document, Format, Image, Medium, Message, Part, Reasoning, Request, Role, Scheme,
+    Signature, Source, Tool, ToolChoice,
 };
 pub use tool_form::{ToolForm, ToolForms, function_name};

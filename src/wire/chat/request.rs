@@ -54,6 +54,8 @@ pub struct Request {
     pub cache_key: Option<String>,
     /// The caller's vendor caches prompts by itself, so that its callers set no [`Part::Cache`].
     pub caches_itself: bool,
+    /// Hints that no other dialect has, by the caller's names of their fields.
+    pub untranslatable: Vec<&'static str>,
 }
 
 impl Request {
@@ -112,8 +114,19 @@ pub enum Part {
     Text(String),
     /// An image.
     Image(Image),
-    /// A document (PDF or plain text).
+    /// A document, or a recording: its media type tells.
     Document(Document),
+    /// A medium that only the caller's vendor can read: a file that it stores, or an address that only it
+    /// fetches. Never written for an upstream.
+    Unreadable {
+        /// What it is.
+        medium: Medium,
+        /// Its place in the caller's own request, as a refusal names it.
+        at: String,
+    },
+    /// A summary that stands for everything before it. `None`: only the caller's vendor can read it. Never
+    /// written for an upstream.
+    Summary(Option<String>),
     /// The model declined.
     Refusal(String),
     /// What the model thought, with the proof of origin that its vendor demands on replay.
@@ -171,6 +184,51 @@ pub struct Document {
     pub source: Source,
     /// A file name or title.
     pub title: Option<String>,
+}
+
+/// A kind of content besides text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Medium {
+    /// A picture.
+    Image,
+    /// Pages, a table or any other file.
+    Document,
+    /// Sound.
+    Audio,
+    /// Moving pictures.
+    Video,
+}
+
+impl Medium {
+    /// What is of this media type: `audio/wav`.
+    pub fn of(media_type: &str) -> Self {
+        match media_type.split('/').next().unwrap_or_default() {
+            "image" => Self::Image,
+            "audio" => Self::Audio,
+            "video" => Self::Video,
+            _ => Self::Document,
+        }
+    }
+
+    /// Its name with an article, where it takes one.
+    pub fn one(self) -> &'static str {
+        match self {
+            Self::Image => "an image",
+            Self::Document => "a document",
+            Self::Audio => "audio",
+            Self::Video => "a video",
+        }
+    }
+
+    /// Its name in the text that stands for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Document => "document",
+            Self::Audio => "audio",
+            Self::Video => "video",
+        }
+    }
 }
 
 /// Where a medium's bytes are.

@@ -130,6 +130,23 @@ const CHAT_SHAPES: &[Shape] = &[
             reversed(n, call)
         )
     }),
+    ("functions in the older form and their calls", |n| {
+        let call = |i: usize| {
+            format!(
+                r#"{{"role":"assistant","function_call":{{"name":"f{i}","arguments":"{{}}"}}}},{{"role":"function","name":"f{i}","content":"a"}}"#
+            )
+        };
+        let functions = list(n, |i| format!(r#"{{"name":"f{i}"}}"#));
+        format!(r#"{{"model":"m","functions":[{functions}],"messages":[{}]}}"#, list(n, call))
+    }),
+    ("a recursive schema", |n| {
+        let part =
+            |i: usize| format!(r##""d{i}":{{"items":{{"$ref":"#/$defs/d{}"}}}}"##, (i + 1) % n);
+        format!(
+            r##"{{"model":"m","messages":[{{"role":"user","content":"x"}}],"response_format":{{"type":"json_schema","json_schema":{{"name":"s","schema":{{"$ref":"#/$defs/d0","$defs":{{{}}}}}}}}}}}"##,
+            list(n, part)
+        )
+    }),
     ("reasoning of several vendors", |n| {
         let detail = |i: usize| {
             let format = ["anthropic-claude-v1", "google-gemini-v1"][i % 2];
@@ -194,6 +211,14 @@ fn chat_calls(n: usize, id: &str, name: &str, more: &str) -> String {
 }
 
 const RESPONSES_SHAPES: &[Shape] = &[
+    ("files by id and summaries", |n| {
+        let turn = |i: usize| {
+            format!(
+                r#"{{"role":"user","content":[{{"type":"input_file","file_id":"f{i}"}}]}},{{"type":"compaction","encrypted_content":"x"}},{{"role":"assistant","content":"a"}}"#
+            )
+        };
+        format!(r#"{{"model":"m","input":[{},{{"role":"user","content":"y"}}]}}"#, list(n, turn))
+    }),
     ("calls and outputs", |n| responses_calls(n, ("function_call", "arguments"))),
     ("custom calls and outputs", |n| responses_calls(n, ("custom_tool_call", "input"))),
     ("tools and those allowed", |n| {
@@ -261,6 +286,22 @@ fn responses_calls(n: usize, (kind, member): (&str, &str)) -> String {
 }
 
 const ANTHROPIC_SHAPES: &[Shape] = &[
+    ("tools that turns add and remove", |n| {
+        let change = |i: usize| {
+            format!(
+                r#"{{"role":"system","content":[{{"type":"tool_addition","tool":{{"type":"tool_definition","definition":{{"name":"f{i}","input_schema":{{}}}}}}}},{{"type":"tool_removal","tool":{{"type":"tool_reference","name":"f{}"}}}}]}},{{"role":"user","content":"x"}}"#,
+                i / 2
+            )
+        };
+        messages(&list(n, change))
+    }),
+    ("summaries", |n| {
+        let turn = |_| {
+            r#"{"role":"assistant","content":[{"type":"compaction","content":"s"}]},{"role":"user","content":"x"}"#
+                .to_owned()
+        };
+        messages(&list(n, turn))
+    }),
     ("calls and results", |n| {
         let call =
             |i: usize| format!(r#"{{"type":"tool_use","id":"c{i}","name":"f{i}","input":{{}}}}"#);
@@ -382,6 +423,13 @@ fn ollama_calls(
 }
 
 const COHERE_SHAPES: &[Shape] = &[
+    ("documents", |n| {
+        let document = |i: usize| format!(r#"{{"id":"d{i}","data":{{"text":"a"}}}}"#);
+        format!(
+            r#"{{"model":"m","documents":[{}],"messages":[{{"role":"user","content":"x"}}]}}"#,
+            list(n, document)
+        )
+    }),
     ("calls and results", |n| chat_calls(n, "c", "f", "")),
     ("turns and parts", |n| {
         let turn = |i: usize| {

@@ -7,14 +7,26 @@ use serde_json::value::RawValue;
 
 use crate::wire::json::Members;
 
-/// Where such a member stands: of the body, of a tool, or of a mark for caching.
+/// Where such a member stands: of the body, of its `output_config`, of a tool, or of a mark for caching.
 const BODY: &str = "";
+const OUTPUT: &str = "output_config";
 const TOOL: &str = "tools";
 const MARK: &str = "cache_control";
 
-/// A member, where it stands, and the features of which it is a part.
-const MEMBERS: [(&str, &str, &[&str]); 5] = [
-    ("context_management", BODY, &["context-management-2025-06-27"]),
+/// A member, where it stands, and the features of which it is a part. Without any, it is an argument of the
+/// vendor's libraries, which belongs to the header. Source: Anthropic API reference, beta messages.
+const MEMBERS: [(&str, &str, &[&str]); 11] = [
+    ("context_management", BODY, &["context-management-2025-06-27", "compact-2026-01-12"]),
+    ("speed", BODY, &["fast-mode-2026-02-01"]),
+    ("mcp_servers", BODY, &["mcp-client-2025-04-04", "mcp-client-2025-11-20"]),
+    (
+        "container",
+        BODY,
+        &["code-execution-2025-05-22", "code-execution-2025-08-25", "skills-2025-10-02"],
+    ),
+    ("fallbacks", BODY, &["server-side-fallback-2026-06-01", "server-side-fallback-2026-07-01"]),
+    ("betas", BODY, &[]),
+    ("task_budget", OUTPUT, &["task-budgets-2026-03-13"]),
     ("defer_loading", TOOL, &["tool-search-tool-2025-10-19", "advanced-tool-use-2025-11-20"]),
     ("input_examples", TOOL, &["tool-examples-2025-10-29", "advanced-tool-use-2025-11-20"]),
     ("eager_input_streaming", TOOL, &["fine-grained-tool-streaming-2025-05-14"]),
@@ -78,11 +90,13 @@ mod tests {
 
     #[test]
     fn members_of_features_that_are_not_taken_are_left_out() {
-        let body = r#"{"context_management":{"edits":[]},"system":[{"type":"text","text":"scope","cache_control":{"type":"ephemeral","scope":"global"}}],"tools":[{"name":"f","defer_loading":true,"input_schema":{"scope":1}},{"name":"g"}],"messages":[{"role":"assistant","content":[{"type":"tool_use","input":{"cache_control":{"scope":2}}}]}]}"#;
-        let expected = r#"{"system":[{"type":"text","text":"scope","cache_control":{"type":"ephemeral"}}],"tools":[{"name":"f","input_schema":{"scope":1}},{"name":"g"}],"messages":[{"role":"assistant","content":[{"type":"tool_use","input":{"cache_control":{"scope":2}}}]}]}"#;
+        let body = r#"{"context_management":{"edits":[]},"speed":"fast","mcp_servers":[{"name":"speed"}],"container":"c","fallbacks":"default","betas":["b"],"output_config":{"effort":"low","task_budget":{"total":1}},"system":[{"type":"text","text":"scope","cache_control":{"type":"ephemeral","scope":"global"}}],"tools":[{"name":"f","defer_loading":true,"input_schema":{"scope":1}},{"name":"g"}],"messages":[{"role":"assistant","content":[{"type":"tool_use","input":{"cache_control":{"scope":2}}}]}]}"#;
+        let expected = r#"{"output_config":{"effort":"low"},"system":[{"type":"text","text":"scope","cache_control":{"type":"ephemeral"}}],"tools":[{"name":"f","input_schema":{"scope":1}},{"name":"g"}],"messages":[{"role":"assistant","content":[{"type":"tool_use","input":{"cache_control":{"scope":2}}}]}]}"#;
         assert_eq!(without_members(body, Some(&[])), expected);
         assert_eq!(without_members(body, None), body);
-        let all: Vec<String> = MEMBERS.iter().map(|(_, _, all)| all[0].to_owned()).collect();
-        assert_eq!(without_members(body, Some(&all)), body);
+        let first = |(_, _, all): &(_, _, &[&str])| all.first().map(|name| (*name).to_owned());
+        let all: Vec<String> = MEMBERS.iter().filter_map(first).collect();
+        let body = body.replace(r#""betas":["b"],"#, "");
+        assert_eq!(without_members(&body, Some(&all)), body);
     }
 }

@@ -36,6 +36,7 @@ mod read;
 mod read_block;
 mod request;
 mod search;
+mod tool_changes;
 mod toolset;
 mod write;
 mod write_turns;

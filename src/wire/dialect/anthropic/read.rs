@@ -1,7 +1,7 @@
 //! Reads a whole request, for translation into another dialect.
 //!
 //! A field without a counterpart elsewhere is either a hint, and is dropped (`service_tier`, `thinking.display`, `context_management`, `citations` of documents, unknown
-//! members), or changes what the answer means, and is refused by name (files). Hosted
+//! members). Files by id are read as what only the vendor can read. Hosted
 //! tools, `mcp_servers` and `container` are read as such. Nothing is refused for being unknown.
 
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::hosted_tools;
 use super::read_block::{Place, blocks};
 use super::request::parse;
-use super::{client_tools, toolset};
+use super::{client_tools, tool_changes, toolset};
 use crate::wire::body::of_type;
 use crate::wire::cache_control::CacheControl;
 use crate::wire::chat::{
@@ -157,7 +157,10 @@ pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
         .as_ref()
         .and_then(|choice| choice.disable_parallel_tool_use)
         .map(|disabled| !disabled);
-    let (tools, tool_forms, mut hosted) = tools(body.tools.as_deref().unwrap_or_default())?;
+    let (mut tools, tool_forms, mut hosted) = tools(body.tools.as_deref().unwrap_or_default())?;
+    let turns = body.messages.iter().enumerate();
+    let contents = turns.map(|(i, turn)| (format!("messages[{i}].content"), turn.content));
+    tool_changes::apply(contents, &mut tools)?;
     hosted.extend(server_state(&body));
     let tool_choice = body.tool_choice.as_ref().map(|choice| tool_choice(choice, &mut hosted));
     let format = body.output_config.as_ref().and_then(|config| config.format.as_ref());
@@ -256,7 +259,7 @@ fn tools(tools: &[&RawValue]) -> Result<Tools, Fault> {
 }
 
 /// A tool with a schema. Deferred ones are as good as loaded, and examples are left out.
-fn function(raw: &RawValue, at: &str) -> Result<Tool, Fault> {
+pub(super) fn function(raw: &RawValue, at: &str) -> Result<Tool, Fault> {
     let Function { name, description, input_schema, strict, cache_control } = parse(raw.get(), at)?;
     let cache = cache_control.map(CacheControl::mark);
     Ok(Tool { name, description, parameters: Some(input_schema), strict, cache })

@@ -5,10 +5,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::request::parse;
+use super::tool_changes;
 use crate::wire::arguments;
 use crate::wire::body::{of_type, refuse};
 use crate::wire::cache_control::{CacheControl, marked_result};
-use crate::wire::chat::{Document, Fault, Image, Part, Scheme, Signature, Source, function_name};
+use crate::wire::chat::{
+    Document, Fault, Image, Medium, Part, Scheme, Signature, Source, function_name,
+};
 use crate::wire::seal;
 
 /// Where blocks stand; it decides which types may.
@@ -18,6 +21,14 @@ pub(super) enum Place {
     User,
     Assistant,
     ToolResult,
+    /// The content of a document.
+    Content,
+}
+
+impl Place {
+    fn takes_media(self) -> bool {
+        matches!(self, Self::User | Self::ToolResult | Self::Content)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -33,10 +44,15 @@ struct Text {
 }
 
 #[derive(Debug, Deserialize)]
-struct Medium<'a> {
+struct MediumBody<'a> {
     #[serde(borrow)]
     source: &'a RawValue,
     title: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Compaction {
+    content: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -122,7 +138,12 @@ fn block(json: &str, at: &str, place: Place, out: &mut Vec<Part>) -> Result<(), 
     let Typed { kind, cache_control } = parse(json, at)?;
     match kind.as_str() {
         "tool_result" if place == Place::User => out.extend(tool_result(json, at)?),
+        "image" | "document" if place.takes_media() => {
+            medium(&kind, json, at, out)?;
+        }
         kind if place == Place::Assistant && is_hosted(kind) => {}
+        // The tools are those of the whole request.
+        kind if tool_changes::is_change(kind) => {}
         kind => out.push(part(kind, json, at, place)?),
     }
     let mark = cache_control.map(CacheControl::part);
@@ -137,16 +158,15 @@ fn is_hosted(kind: &str) -> bool {
 }
 
 fn part(kind: &str, json: &str, at: &str, place: Place) -> Result<Part, Fault> {
-    let media = matches!(place, Place::User | Place::ToolResult);
+    let media = place.takes_media();
     match kind {
         "text" => Ok(Part::Text(parse::<Text>(json, at)?.text)),
-        "image" if media => {
-            let source = source(parse::<Medium<'_>>(json, at)?.source, at, false)?;
-            Ok(Part::Image(Image { source, detail: None }))
+        // It is for the vendor's own containers.
+        "container_upload" if media => {
+            Ok(Part::Unreadable { medium: Medium::Document, at: at.to_owned() })
         }
-        "document" if media => {
-            let Medium { source: raw, title } = parse(json, at)?;
-            Ok(Part::Document(Document { source: source(raw, at, true)?, title }))
+        "compaction" if place == Place::Assistant => {
+            Ok(Part::Summary(parse::<Compaction>(json, at)?.content))
         }
         "tool_use" if place == Place::Assistant => {
             let ToolUse { id, name, toolset_name, input } = parse(json, at)?;
@@ -204,30 +224,56 @@ fn tool_result(json: &str, at: &str) -> Result<Vec<Part>, Fault> {
     Ok(marked_result(tool_use_id, parts.unwrap_or_default(), is_error.unwrap_or(false)))
 }
 
-fn source(raw: &RawValue, at: &str, text: bool) -> Result<Source, Fault> {
-    let at = format!("{at}.source");
-    let Typed { kind, .. } = parse(raw.get(), &at)?;
-    match kind.as_str() {
-        "base64" => {
-            let Inline { media_type, data } = parse(raw.get(), &at)?;
-            Ok(Source::Base64 { media_type, data })
+/// An image or a document. Images in the content of a document stand behind it.
+fn medium(kind: &str, json: &str, at: &str, out: &mut Vec<Part>) -> Result<(), Fault> {
+    let MediumBody { source: raw, title } = parse(json, at)?;
+    let is_image = kind == "image";
+    let mut images = Vec::new();
+    let source = source(raw, &format!("{at}.source"), is_image, &mut images)?;
+    out.push(match source {
+        None => {
+            let medium = if is_image { Medium::Image } else { Medium::Document };
+            Part::Unreadable { medium, at: format!("{at}.source") }
         }
-        "url" => Ok(Source::Url(parse::<Remote>(raw.get(), &at)?.url)),
-        "text" if text => Ok(Source::Text(parse::<Plain>(raw.get(), &at)?.data)),
+        Some(source) if is_image => Part::Image(Image { source, detail: None }),
+        Some(source) => Part::Document(Document { source, title }),
+    });
+    out.append(&mut images);
+    Ok(())
+}
+
+/// Where a medium is. `None`: at the vendor.
+fn source(
+    raw: &RawValue,
+    at: &str,
+    is_image: bool,
+    images: &mut Vec<Part>,
+) -> Result<Option<Source>, Fault> {
+    let Typed { kind, .. } = parse(raw.get(), at)?;
+    let text = !is_image;
+    Ok(Some(match kind.as_str() {
+        "base64" => {
+            let Inline { media_type, data } = parse(raw.get(), at)?;
+            Source::Base64 { media_type, data }
+        }
+        "url" => Source::Url(parse::<Remote>(raw.get(), at)?.url),
+        "text" if text => Source::Text(parse::<Plain>(raw.get(), at)?.data),
+        "file" => return Ok(None),
         // Text in pieces, so that each can be cited.
         "content" if text => {
-            let Content { content } = parse(raw.get(), &at)?;
+            let Content { content } = parse(raw.get(), at)?;
             let mut pieces = Vec::new();
-            for part in blocks(content, &format!("{at}.content"), Place::System)? {
-                if let Part::Text(piece) = part {
-                    pieces.push(piece);
+            for part in blocks(content, &format!("{at}.content"), Place::Content)? {
+                match part {
+                    Part::Text(piece) => pieces.push(piece),
+                    part => images.push(part),
                 }
             }
-            Ok(Source::Text(pieces.join("\n")))
+            Source::Text(pieces.join("\n"))
         }
         other => {
             let what = "can be read only by its own vendor; send the bytes or an address instead";
-            Err(refuse(&at, &format!("{}{what}", of_type(other))))
+            return Err(refuse(at, &format!("{}{what}", of_type(other))));
         }
-    }
+    }))
 }

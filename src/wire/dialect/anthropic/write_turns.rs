@@ -213,6 +213,7 @@ fn block<'a>(part: &'a Part, role: Role, at: &str) -> Result<Option<Block<'a>>, 
             Block::ToolResult { tool_use_id, content, is_error, cache_control: None }
         }
         (Part::Image(_) | Part::Document(_), _) => return misplaced("an image or a document"),
+        (Part::Unreadable { .. } | Part::Summary(_), _) => return misplaced("foreign content"),
         (Part::ToolCall { .. }, _) => return misplaced("a tool call"),
         (Part::ToolResult { .. }, _) => return misplaced("a tool's result"),
     }))

@@ -103,6 +103,13 @@ impl<'a> Turns<'a> {
         for turn in &mut written.conversation {
             sort(&mut turn.content);
         }
+        // The vendor's reply otherwise: final assistant content cannot end with trailing whitespace.
+        if let Some(last) = written.conversation.last_mut()
+            && last.role == "assistant"
+            && let Some(Block::Text(text)) = last.content.last_mut()
+        {
+            *text = text.trim_end();
+        }
         Ok(written)
     }
 
@@ -185,6 +192,9 @@ impl<'a> Turns<'a> {
             }
             (Part::Image(_) | Part::Document(_), _) => {
                 return Err(misplaced("an image or a document", at));
+            }
+            (Part::Unreadable { .. } | Part::Summary(_), _) => {
+                return Err(misplaced("foreign content", at));
             }
             (Part::Cache(_), _) => return Ok(None),
             (Part::ToolCall { .. }, _) => return Err(misplaced("a tool call", at)),

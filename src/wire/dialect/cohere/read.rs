@@ -2,9 +2,9 @@
 //!
 //! It says by its path which field is wrong or cannot be said in another dialect, and never repeats a
 //! value. Dropped, because they only steer the vendor's own plant: `priority`, `citation_options` that
-//! ask for none, and a `safety_mode` that is not the strict one. Refused, because the answer would not
-//! be what was asked for: `documents`, other `citation_options`, the strict `safety_mode`,
-//! `raw_prompting`, and `logprobs`, which this dialect tells by the numbers of tokens.
+//! ask for none, and a `safety_mode` that is not the strict one. Dropped and named to the caller: other
+//! `citation_options`, the strict `safety_mode`, `raw_prompting`, and `logprobs`, which this dialect has by
+//! the numbers of tokens. Documents belong to what the user says last.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -26,7 +26,7 @@ struct Body<'a> {
     #[serde(default)]
     tool_choice: Option<String>,
     #[serde(borrow, default)]
-    documents: Raw<'a>,
+    documents: Option<Vec<&'a RawValue>>,
     #[serde(default)]
     citation_options: Option<CitationOptions>,
     #[serde(default)]
@@ -100,9 +100,13 @@ struct FunctionBody {
 /// Reads the whole request.
 pub(super) fn request(json: &str) -> Result<Request, Fault> {
     let body: Body<'_> = parse("", json)?;
-    refuse_untranslatable(&body)?;
+    let untranslatable = untranslatable(&body);
+    let mut messages = turns::messages(body.messages)?;
+    let documents = body.documents.unwrap_or_default().into_iter().enumerate();
+    let documents = documents.map(|(i, raw)| turns::document(&format!("documents[{i}]"), raw));
+    turns::show(documents.collect::<Result<_, _>>()?, &mut messages);
     Ok(Request {
-        messages: turns::messages(body.messages)?,
+        messages,
         tools: tools(body.tools.unwrap_or_default(), body.strict_tools)?,
         tool_choice: body.tool_choice.as_deref().map(tool_choice).transpose()?,
         max_tokens: body.max_tokens,
@@ -120,46 +124,24 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
             effort: None,
             budget: thinking.token_budget,
         }),
+        untranslatable,
         ..Request::default()
     })
 }
 
-fn refuse_untranslatable(body: &Body<'_>) -> Result<(), Fault> {
+/// The hints that no other dialect has.
+fn untranslatable(body: &Body<'_>) -> Vec<&'static str> {
     let is = |word: Option<&str>, words: &[&str]| {
         word.is_some_and(|word| words.iter().any(|known| word.eq_ignore_ascii_case(known)))
     };
     let cites = body.citation_options.as_ref().and_then(|options| options.mode.as_deref());
-    let refused = [
-        (
-            "documents",
-            body.documents.is_some_and(|raw| !matches!(raw.get(), "null" | "[]")),
-            "cannot be translated: put them into a message",
-        ),
-        (
-            "citation_options",
-            cites.is_some() && !is(cites, &["off", "disabled"]),
-            "cannot be translated: other APIs do not cite on demand",
-        ),
-        (
-            "safety_mode",
-            is(body.safety_mode.as_deref(), &["strict"]),
-            "cannot be translated: other APIs have no such modes",
-        ),
-        (
-            "raw_prompting",
-            body.raw_prompting == Some(true),
-            "cannot be translated: other APIs have no raw prompts",
-        ),
-        (
-            "logprobs",
-            body.logprobs == Some(true),
-            "cannot be translated: other APIs do not tell the numbers of tokens",
-        ),
+    let hints = [
+        ("citation_options", cites.is_some() && !is(cites, &["off", "disabled"])),
+        ("safety_mode", is(body.safety_mode.as_deref(), &["strict"])),
+        ("raw_prompting", body.raw_prompting == Some(true)),
+        ("logprobs", body.logprobs == Some(true)),
     ];
-    match refused.iter().find(|(_, present, _)| *present) {
-        Some((name, _, why)) => Err(refuse(name, why)),
-        None => Ok(()),
-    }
+    hints.into_iter().filter(|(_, said)| *said).map(|(name, _)| name).collect()
 }
 
 fn tools(bodies: Vec<ToolBody<'_>>, strict: Option<bool>) -> Result<Vec<Tool>, Fault> {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::wire::body::{of_type, parse, refuse};
-use crate::wire::chat::{Fault, Image, Message, Part, Role, Source};
+use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Source};
 use crate::wire::{arguments, json};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -65,6 +65,45 @@ struct ImageBody {
 struct DocumentBody<'a> {
     #[serde(borrow)]
     data: &'a RawValue,
+}
+
+/// A document among the request's, with its id as its title.
+#[derive(Deserialize)]
+struct SourceBody<'a> {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+/// Reads one of the request's documents: a text, or an object.
+pub(super) fn document(path: &str, raw: &RawValue) -> Result<Part, Fault> {
+    if let Some(text) = json::text(raw) {
+        let source = Source::Text(text.into_owned());
+        return Ok(Part::Document(Document { source, title: None }));
+    }
+    let SourceBody { id, data } = parse(path, raw.get())?;
+    Ok(Part::Document(Document { source: Source::Text(told(data)), title: id }))
+}
+
+/// What a document says: a text, or an object as it is written.
+fn told(data: &RawValue) -> String {
+    json::text(data).map_or_else(|| data.get().to_owned(), std::borrow::Cow::into_owned)
+}
+
+/// Puts documents before what the user said last.
+pub(super) fn show(documents: Vec<Part>, turns: &mut Vec<Message>) {
+    if documents.is_empty() {
+        return;
+    }
+    let results =
+        |turn: &Message| turn.parts.iter().any(|part| matches!(part, Part::ToolResult { .. }));
+    let asked = turns.iter_mut().rfind(|turn| turn.role == Role::User && !results(turn));
+    if let Some(turn) = asked {
+        turn.parts.splice(..0, documents);
+    } else {
+        turns.push(Message { at: "documents".to_owned(), role: Role::User, parts: documents });
+    }
 }
 
 /// Reads all turns. Results of tools that follow each other become one turn of the user.
@@ -127,8 +166,7 @@ fn part(path: &str, body: PartBody<'_>) -> Result<Part, Fault> {
         }
         "document" => {
             let data = body.document.ok_or_else(|| missing("document"))?.data;
-            let text = json::text(data).unwrap_or_else(|| std::borrow::Cow::Borrowed(data.get()));
-            Ok(Part::Text(text.into_owned()))
+            Ok(Part::Text(told(data)))
         }
         other => {
             let what = "cannot be translated; use text, image_url or document";

@@ -292,7 +292,11 @@ fn assistant<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, Fault> {
                 kind: "function",
                 function: Called { name, arguments: arguments.get() },
             }),
-            Part::Image(_) | Part::Document(_) | Part::ToolResult { .. } => {
+            Part::Image(_)
+            | Part::Document(_)
+            | Part::Unreadable { .. }
+            | Part::Summary(_)
+            | Part::ToolResult { .. } => {
                 return Err(misplaced(path, i, "assistant"));
             }
         }

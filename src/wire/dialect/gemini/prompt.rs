@@ -13,8 +13,16 @@ pub(super) fn prepend(body: &str, prompt: &Rendered) -> Result<String, Fault> {
     let said = Members::parse(body).map_err(invalid)?;
     let own = said.get("contents").filter(|value| !json::is_null(value));
     let turns: Vec<String> = prompt.messages.iter().filter_map(turn).collect();
-    let contents = json::prepend(own.map_or("[]", |own| own.get()), &turns)
-        .ok_or_else(|| Fault::field("contents", "must be a list"))?;
+    // The only element of a list may stand for it.
+    let own = own.map_or_else(
+        || "[]".to_owned(),
+        |own| match own.get() {
+            one if one.starts_with('{') => format!("[{one}]"),
+            list => list.to_owned(),
+        },
+    );
+    let contents =
+        json::prepend(&own, &turns).ok_or_else(|| Fault::field("contents", "must be a list"))?;
     let mut edits = vec![("prompt", None), ("contents", Some(contents))];
     let system = name(&said, "systemInstruction", "system_instruction");
     if let Some(whole) = instructions(&said, system, prompt)? {

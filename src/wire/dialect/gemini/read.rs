@@ -1,5 +1,5 @@
 //! Reads a whole request, for translation. Members come in camel case or in snake case, as the vendor
-//! takes them.
+//! takes them, and any list may be its only element instead.
 //!
 //! Refused by name, because only the vendor can do it: cached content, answers in other
 //! media than text. Dropped: `safetySettings`, `labels`, the service tier and the resolution of media,
@@ -7,10 +7,10 @@
 
 use std::collections::HashSet;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::read_turns::turns;
+use super::read_turns::{instruction, turns};
 use super::request::parse;
 use super::schema::{json_schema, plain_schema};
 use super::{client_tools, hosted_tools};
@@ -24,11 +24,11 @@ use crate::wire::json::{Members, is_null, text};
 #[serde(rename_all = "camelCase")]
 struct Body<'a> {
     #[serde(borrow)]
-    contents: Vec<Turn<'a>>,
+    contents: &'a RawValue,
     #[serde(borrow, alias = "system_instruction")]
     system_instruction: Option<&'a RawValue>,
     #[serde(borrow)]
-    tools: Option<Vec<&'a RawValue>>,
+    tools: Option<&'a RawValue>,
     #[serde(alias = "tool_config")]
     tool_config: Option<ToolConfig>,
     #[serde(borrow, alias = "generation_config")]
@@ -42,7 +42,7 @@ struct Body<'a> {
 pub(super) struct Turn<'a> {
     pub(super) role: Option<String>,
     #[serde(borrow)]
-    pub(super) parts: Option<Vec<&'a RawValue>>,
+    pub(super) parts: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -56,14 +56,14 @@ struct ToolConfig {
 #[serde(rename_all = "camelCase")]
 struct Calling {
     mode: Option<String>,
-    #[serde(alias = "allowed_function_names")]
+    #[serde(default, deserialize_with = "texts", alias = "allowed_function_names")]
     allowed_function_names: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Generation<'a> {
-    #[serde(alias = "stop_sequences")]
+    #[serde(default, deserialize_with = "texts", alias = "stop_sequences")]
     stop_sequences: Option<Vec<String>>,
     #[serde(borrow, alias = "response_mime_type")]
     response_mime_type: Option<&'a RawValue>,
@@ -125,12 +125,12 @@ pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
     let body: Body<'_> = parse(body, "")?;
     let config = body.generation_config.unwrap_or_default();
     refuse_foreign(body.cached_content, &config)?;
-    let mut messages = Vec::with_capacity(body.contents.len() + 1);
+    let mut messages = Vec::new();
     if let Some(raw) = said(body.system_instruction) {
         messages.extend(instructions(raw)?);
     }
-    turns(&body.contents, &mut messages)?;
-    let (mut tools, hosted) = tools(&body.tools.unwrap_or_default())?;
+    turns(body.contents, &mut messages)?;
+    let (mut tools, hosted) = tools(&elements(body.tools, "tools")?)?;
     let calling = body.tool_config.and_then(|config| config.function_calling_config);
     let tool_choice = calling.map(|calling| tool_choice(&calling, &mut tools)).transpose()?;
     let format = format(&config)?;
@@ -155,6 +155,32 @@ pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
         caches_itself: true,
         ..Request::default()
     })
+}
+
+/// The elements of a list, or the only one that stands for it.
+pub(super) fn elements<'a>(
+    raw: Option<&'a RawValue>,
+    at: &str,
+) -> Result<Vec<&'a RawValue>, Fault> {
+    match said(raw) {
+        None => Ok(Vec::new()),
+        Some(raw) if raw.get().starts_with('{') => Ok(vec![raw]),
+        Some(raw) => parse(raw.get(), at),
+    }
+}
+
+/// Texts, or the only one.
+fn texts<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Texts {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(Option::<Texts>::deserialize(source)?.map(|texts| match texts {
+        Texts::One(text) => vec![text],
+        Texts::Many(texts) => texts,
+    }))
 }
 
 fn said(raw: Option<&RawValue>) -> Option<&RawValue> {
@@ -189,22 +215,23 @@ fn whole(top_k: Option<f64>) -> Result<Option<u64>, Fault> {
         .map_err(|_| Fault::field("generationConfig.topK", "must be a whole number of 0 or more"))
 }
 
-/// A text, or an object with parts of text.
+/// A text, a list of parts, or an object with parts. Media in it have no place elsewhere.
 fn instructions(raw: &RawValue) -> Result<Option<Message>, Fault> {
     let at = "systemInstruction";
     if let Some(words) = text(raw) {
         return Ok(system(vec![Part::Text(words.into_owned())]));
     }
-    let Turn { parts, .. } = parse(raw.get(), at)?;
-    let mut texts = Vec::new();
-    for (i, raw) in parts.iter().flatten().enumerate() {
-        let words = Members::parse(raw.get()).ok().and_then(|members| text(members.get("text")?));
-        let Some(words) = words else {
-            return Err(Fault::field(format!("{at}.parts[{i}]"), "must be a text"));
-        };
-        texts.push(Part::Text(words.into_owned()));
+    let (raw, at) = if raw.get().starts_with('[') {
+        (Some(raw), at.to_owned())
+    } else {
+        let Turn { parts, .. } = parse(raw.get(), at)?;
+        (parts, format!("{at}.parts"))
+    };
+    let mut parts = Vec::new();
+    for (i, raw) in elements(raw, &at)?.into_iter().enumerate() {
+        parts.push(instruction(raw, &format!("{at}[{i}]"))?);
     }
-    Ok(system(texts))
+    Ok(system(parts))
 }
 
 fn system(mut parts: Vec<Part>) -> Option<Message> {
@@ -223,8 +250,9 @@ fn tools(tools: &[&RawValue]) -> Result<(Vec<Tool>, Vec<HostedTool>), Fault> {
                 _ if is_null(value) => {}
                 "functionDeclarations" | "function_declarations" => {
                     let at = format!("{at}.functionDeclarations");
-                    let functions: Vec<Function<'_>> = parse(value.get(), &at)?;
-                    out.extend(functions.into_iter().map(tool));
+                    for (i, raw) in elements(Some(value), &at)?.into_iter().enumerate() {
+                        out.push(tool(parse(raw.get(), &format!("{at}[{i}]"))?));
+                    }
                 }
                 "computerUse" | "computer_use" => {
                     predefined.extend(client_tools::computer_use(value, &at)?);

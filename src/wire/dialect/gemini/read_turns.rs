@@ -6,12 +6,14 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::read::Turn;
+use super::read::{Turn, elements};
 use super::request::parse;
 use super::turn_parts::TurnParts;
 use crate::wire::arguments;
 use crate::wire::body::{of_type, refuse};
-use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
+use crate::wire::chat::{
+    Document, Fault, Image, Medium, Message, Part, Role, Scheme, Signature, Source,
+};
 use crate::wire::json::{Members, is_null, text};
 use crate::wire::open_calls::OpenCalls;
 use crate::wire::seal;
@@ -121,9 +123,10 @@ impl Pending {
 }
 
 /// Reads all turns.
-pub(super) fn turns(contents: &[Turn<'_>], messages: &mut Vec<Message>) -> Result<(), Fault> {
+pub(super) fn turns(contents: &RawValue, messages: &mut Vec<Message>) -> Result<(), Fault> {
     let mut pending = Pending::default();
-    for (i, turn) in contents.iter().enumerate() {
+    for (i, raw) in elements(Some(contents), "contents")?.into_iter().enumerate() {
+        let turn: Turn<'_> = parse(raw.get(), &format!("contents[{i}]"))?;
         let role = match turn.role.as_deref() {
             Some("model") => Role::Assistant,
             None | Some("" | "user" | "function") => Role::User,
@@ -134,16 +137,29 @@ pub(super) fn turns(contents: &[Turn<'_>], messages: &mut Vec<Message>) -> Resul
             }
         };
         let mut parts = TurnParts::default();
-        for (j, raw) in turn.parts.iter().flatten().enumerate() {
-            let at = format!("contents[{i}].parts[{j}]");
+        let at = format!("contents[{i}].parts");
+        for (j, raw) in elements(turn.parts, &at)?.into_iter().enumerate() {
+            let at = format!("{at}[{j}]");
             part(raw.get(), &at, role, &mut pending, &mut parts)?;
         }
         let parts = parts.finish();
-        if !parts.is_empty() {
+        if !parts.is_empty() || role == Role::User {
             messages.push(Message { at: format!("contents[{i}]"), role, parts });
         }
     }
     Ok(())
+}
+
+/// Reads a part of the instructions: a text, or a medium.
+pub(super) fn instruction(raw: &RawValue, at: &str) -> Result<Part, Fault> {
+    if let Some(words) = text(raw) {
+        return Ok(Part::Text(words.into_owned()));
+    }
+    let piece: Piece<'_> = parse(raw.get(), at)?;
+    if piece.inline_data.is_some() || piece.file_data.is_some() {
+        return medium(piece.inline_data, piece.file_data, at);
+    }
+    piece.text.map(Part::Text).ok_or_else(|| Fault::field(at, "must be a text"))
 }
 
 fn part(
@@ -189,9 +205,6 @@ fn part(
         out.push(result(&answer, at, pending)?);
     }
     if piece.inline_data.is_some() || piece.file_data.is_some() {
-        if role != Role::User {
-            return Err(misplaced("a medium"));
-        }
         out.push(medium(piece.inline_data, piece.file_data, at)?);
     }
     Ok(())
@@ -266,31 +279,55 @@ fn told(response: &RawValue) -> (String, bool) {
 }
 
 fn medium(inline: Option<Blob>, file: Option<File>, at: &str) -> Result<Part, Fault> {
-    let (media_type, source) = match (inline, file) {
+    let (medium, source) = match (inline, file) {
         (Some(Blob { mime_type, data }), _) => {
-            let data = standard(data);
-            (mime_type.clone(), Source::Base64 { media_type: mime_type, data })
+            let medium = Medium::of(&mime_type);
+            (medium, Source::Base64 { media_type: mime_type, data: standard(data) })
         }
         (None, Some(File { mime_type, file_uri })) => {
-            if !file_uri.starts_with("https://") && !file_uri.starts_with("http://")
-                || file_uri.starts_with("https://generativelanguage.googleapis.com/")
-            {
-                let message = "names a file that only its own vendor can read; send the bytes or a \
-                               public address instead";
-                return Err(Fault::field(format!("{at}.fileData.fileUri"), message));
+            let medium = file_type(mime_type.as_deref(), &file_uri);
+            if !is_public(mime_type.as_deref(), medium, &file_uri) {
+                return Ok(Part::Unreadable { medium, at: format!("{at}.fileData.fileUri") });
             }
-            (mime_type.unwrap_or_else(|| "image/".to_owned()), Source::Url(file_uri))
+            (medium, Source::Url(file_uri))
         }
         (None, None) => return Err(Fault::field(at, "must hold a medium")),
     };
-    if media_type.starts_with("image/") {
-        Ok(Part::Image(Image { source, detail: None }))
-    } else if media_type == "application/pdf" || media_type.starts_with("text/") {
-        Ok(Part::Document(Document { source, title: None }))
-    } else {
-        let message = "is of a media type that cannot be translated: only images, PDF and text can";
-        Err(Fault::field(at, message))
+    Ok(match medium {
+        Medium::Image => Part::Image(Image { source, detail: None }),
+        _ => Part::Document(Document { source, title: None }),
+    })
+}
+
+/// Where the vendor's own files are, and the videos that it reads by their pages.
+const STORED: [&str; 1] = ["https://generativelanguage.googleapis.com/"];
+const VIDEOS: [&str; 4] = [
+    "https://www.youtube.com/",
+    "https://youtube.com/",
+    "https://m.youtube.com/",
+    "https://youtu.be/",
+];
+
+/// What a file is. Without a type, what its address says.
+fn file_type(mime_type: Option<&str>, uri: &str) -> Medium {
+    let is_video = VIDEOS.iter().any(|page| uri.starts_with(page));
+    match mime_type.filter(|kind| !kind.is_empty()) {
+        _ if is_video => Medium::Video,
+        Some(kind) => Medium::of(kind),
+        None if uri.to_ascii_lowercase().ends_with(".pdf") => Medium::Document,
+        None => Medium::Image,
     }
+}
+
+/// Whether other vendors can read a file: an image or a PDF at an address of the web.
+fn is_public(mime_type: Option<&str>, medium: Medium, uri: &str) -> bool {
+    let on_the_web = uri.starts_with("https://") || uri.starts_with("http://");
+    let taken = match medium {
+        Medium::Image => true,
+        Medium::Document => mime_type.is_none_or(|kind| matches!(kind, "" | "application/pdf")),
+        Medium::Audio | Medium::Video => false,
+    };
+    on_the_web && taken && !STORED.iter().any(|place| uri.starts_with(place))
 }
 
 /// The vendor's Python library writes base64 in the alphabet for addresses.

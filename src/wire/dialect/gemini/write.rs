@@ -200,18 +200,21 @@ fn thinking(reasoning: &Reasoning, target: &Target<'_>) -> Thinking {
     let levels = Generations::of(target.model) == Generations::Levels;
     let off =
         reasoning.enabled == Some(false) || reasoning.budget == Some(0) || effort == Some("none");
-    // The larger models of the newer generation have no level below this one.
-    let least = if target.model.contains("pro") { "LOW" } else { "MINIMAL" };
-    if off {
-        let (budget, level) = if levels { (None, Some(least)) } else { (Some(0), None) };
-        return Thinking { include_thoughts: None, budget, level };
-    }
     let level = effort.filter(|_| levels).map(|effort| match effort {
-        "minimal" => least,
+        "none" | "minimal" => "MINIMAL",
         "low" => "LOW",
         "medium" => "MEDIUM",
         _ => "HIGH",
     });
+    if off {
+        // It cannot be switched off, but for the older generation: it thinks as little as it can.
+        let budget = (!levels).then_some(0);
+        return Thinking {
+            include_thoughts: None,
+            budget,
+            level: level.or_else(|| levels.then_some("MINIMAL")),
+        };
+    }
     // As the vendor's own OpenAI-compatible endpoint has it.
     let budget = effort.filter(|_| !levels).map(|effort| match effort {
         "minimal" | "low" => 1024,

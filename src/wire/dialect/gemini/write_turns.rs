@@ -215,6 +215,7 @@ fn piece<'a>(
             Piece { function_response: Some(answer), ..Piece::default() }
         }
         (Part::Image(_) | Part::Document(_), _) => return misplaced("an image or a document"),
+        (Part::Unreadable { .. } | Part::Summary(_), _) => return misplaced("foreign content"),
         (Part::ToolCall { .. }, _) => return misplaced("a tool call"),
         (Part::ToolResult { .. }, _) => return misplaced("a tool's result"),
         (Part::Reasoning { .. } | Part::RedactedReasoning { .. } | Part::Cache(_), _) => {

@@ -140,9 +140,10 @@ pub(super) fn images(path: &str, images: Vec<String>) -> Result<Vec<Part>, Fault
 }
 
 /// How the images of each kind begin, in base64.
-const KINDS: [(&str, &str); 4] = [
+const KINDS: [(&str, &str); 5] = [
     ("iVBORw0KGgo", "image/png"),
     ("/9j/", "image/jpeg"),
     ("R0lGOD", "image/gif"),
     ("UklGR", "image/webp"),
+    ("Qk0", "image/bmp"),
 ];

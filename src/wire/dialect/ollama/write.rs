@@ -287,7 +287,11 @@ fn assistant<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, Fault> {
             Part::ToolCall { id, name, arguments } => {
                 turn.tool_calls.push(CallBody { id, function: Called { name, arguments } });
             }
-            Part::Image(_) | Part::Document(_) | Part::ToolResult { .. } => {
+            Part::Image(_)
+            | Part::Document(_)
+            | Part::Unreadable { .. }
+            | Part::Summary(_)
+            | Part::ToolResult { .. } => {
                 return Err(misplaced(path, i, "assistant"));
             }
         }

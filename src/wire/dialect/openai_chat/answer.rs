@@ -6,16 +6,19 @@ use std::fmt::Write as _;
 
 use bytes::{BufMut, BytesMut};
 
+use super::call_form::CallForm;
 use crate::wire::chat::{Citation, Scheme, Stop, Usage};
 use crate::wire::citations::AnswerText;
 use crate::wire::json;
 
 /// The word for a stop (`reference/wire-formats.md` 14.1). A filter's or a vendor's refusal that
 /// came without words of the model's own is a `content_filter`.
-pub(super) fn finish_reason(stop: &Stop, called: bool, refused: bool) -> &'static str {
+/// `called`: the form of the first call.
+pub(super) fn finish_reason(stop: &Stop, called: Option<CallForm>, refused: bool) -> &'static str {
     match stop {
+        Stop::ToolUse | Stop::End if called == Some(CallForm::Legacy) => "function_call",
         Stop::ToolUse => "tool_calls",
-        Stop::End if called => "tool_calls",
+        Stop::End if called.is_some() => "tool_calls",
         Stop::End | Stop::Sequence(_) | Stop::Pause => "stop",
         // An answer that ended so is reported as an error; see `wire::finish`.
         Stop::Failed(_) | Stop::Other(_) => "error",

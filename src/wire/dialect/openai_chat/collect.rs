@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::answer::{annotations, finish_reason, number, sealed, signed, string_member, usage};
-use super::free::{self, Written};
+use super::call_form::{self, CallForm, Written};
 use crate::wire::chat::{Citation, Delta, End, Scheme, Stop, ToolForms, Usage};
 use crate::wire::citations::AnswerText;
 use crate::wire::dialect::{Call, Encode};
@@ -201,26 +201,33 @@ impl Choice {
         }
         out.put_slice(br#","finish_reason":""#);
         let refused = !self.refusal.is_empty();
-        out.put_slice(finish_reason(stop, !self.calls.is_empty(), refused).as_bytes());
+        let called = self.calls.first().map(|tool| CallForm::of(&tool.name, forms));
+        out.put_slice(finish_reason(stop, called, refused).as_bytes());
         out.put_slice(b"\"}");
     }
 
     fn tools(&self, forms: &ToolForms, out: &mut BytesMut) {
         let mut calls = BytesMut::new();
         for tool in &self.calls {
-            comma(&mut calls);
-            calls.put_u8(b'{');
-            string_member(b"id", &tool.id, &mut calls);
-            calls.put_u8(b',');
-            let free = forms.get(&tool.name).is_some();
-            let mut written = Written::new(free);
+            let form = CallForm::of(&tool.name, forms);
+            let mut written = Written::new(form);
             let arguments = match written.read(&tool.arguments) {
                 Some(text) => text + &written.rest(),
                 None if tool.arguments.is_empty() => "{}".to_owned(),
                 None => tool.arguments.clone(),
             };
-            free::head(free, &tool.name, &arguments, &mut calls);
-            free::signature(tool.signature.as_deref(), &mut calls);
+            if form == CallForm::Legacy {
+                // Its callers have one call in a message.
+                out.put_u8(b',');
+                form.head(&tool.name, &arguments, out);
+                return;
+            }
+            comma(&mut calls);
+            calls.put_u8(b'{');
+            string_member(b"id", &tool.id, &mut calls);
+            calls.put_u8(b',');
+            form.head(&tool.name, &arguments, &mut calls);
+            call_form::signature(tool.signature.as_deref(), &mut calls);
             calls.put_u8(b'}');
         }
         list(b"tool_calls", &calls, out);

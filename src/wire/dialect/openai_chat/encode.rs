@@ -8,9 +8,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::answer::{annotations, finish_reason, number, sealed, signed, string_member, usage};
+use super::call_form::{self, CallForm, Written};
 use super::decode::is_blank;
 use super::error;
-use super::free::{self, Written};
 use crate::wire::chat::{Citation, Delta, End, Scheme, Stop, Usage};
 use crate::wire::citations::AnswerText;
 use crate::wire::dialect::{Call, Encode};
@@ -201,22 +201,29 @@ impl Stream {
     }
 
     fn tool_start(&mut self, choice: u32, (id, name): (&str, &str), out: &mut BytesMut) {
-        let free = self.call.tool_forms.get(name).is_some();
+        let form = CallForm::of(name, &self.call.tool_forms);
         let Some(state) = self.open(choice, out) else {
             return;
         };
         let index = state.calls.len();
-        state.calls.push(Written::new(free));
+        state.calls.push(Written::new(form));
         state.reasoning.clear();
         let signature = self.signature.take_if(|_| choice == 0);
+        if form == CallForm::Legacy {
+            // Its callers have one call in a message.
+            if index == 0 {
+                self.chunk(choice, out, |out| form.head(name, "", out));
+            }
+            return;
+        }
         self.chunk(choice, out, |out| {
             out.put_slice(br#""tool_calls":[{"index":"#);
             number(index, out);
             out.put_slice(br#","id":"#);
             json::write_str(id, out);
             out.put_u8(b',');
-            free::head(free, name, "", out);
-            free::signature(signature.as_deref(), out);
+            form.head(name, "", out);
+            call_form::signature(signature.as_deref(), out);
             out.put_slice(b"}]");
         });
     }
@@ -227,22 +234,29 @@ impl Stream {
             return;
         };
         written.filled = true;
+        let form = written.form;
         match written.read(json) {
-            Some(text) => self.more((choice, call), true, &text, out),
-            None => self.more((choice, call), false, json, out),
+            Some(text) => self.more((choice, call), form, &text, out),
+            None => self.more((choice, call), form, json, out),
         }
     }
 
     /// More of a call's arguments, or of its free text.
-    fn more(&mut self, (choice, call): (u32, u32), free: bool, text: &str, out: &mut BytesMut) {
+    fn more(&mut self, (choice, call): (u32, u32), form: CallForm, text: &str, out: &mut BytesMut) {
         if text.is_empty() {
+            return;
+        }
+        if form == CallForm::Legacy {
+            if call == 0 {
+                self.chunk(choice, out, |out| form.more(text, out));
+            }
             return;
         }
         self.chunk(choice, out, |out| {
             out.put_slice(br#""tool_calls":[{"index":"#);
             number(call, out);
             out.put_u8(b',');
-            free::more(free, text, out);
+            form.more(text, out);
             out.put_slice(b"}]");
         });
     }
@@ -333,14 +347,15 @@ impl Stream {
                 continue;
             }
             let stop = state.stop.take().unwrap_or(Stop::End);
-            let reason = finish_reason(&stop, !state.calls.is_empty(), state.refused);
-            let rest: Vec<(bool, String)> =
-                state.calls.iter().map(|call| (call.free.is_some(), call.rest())).collect();
+            let called = state.calls.first().map(|call| call.form);
+            let reason = finish_reason(&stop, called, state.refused);
+            let rest: Vec<(CallForm, String)> =
+                state.calls.iter().map(|call| (call.form, call.rest())).collect();
             if let Stop::Refusal(Some(explanation)) = &stop {
                 self.refusal(choice, explanation, out);
             }
-            for (call, (free, rest)) in (0..).zip(rest) {
-                self.more((choice, call), free, &rest, out);
+            for (call, (form, rest)) in (0..).zip(rest) {
+                self.more((choice, call), form, &rest, out);
             }
             self.begin(choice, out);
             out.put_slice(br#"},"logprobs":null,"finish_reason":""#);

@@ -14,6 +14,7 @@ use crate::wire::error_body;
 use crate::wire::model_list::{self, ModelInfo};
 
 mod answer;
+mod call_form;
 mod calls;
 mod chunk;
 mod collect;
@@ -22,7 +23,7 @@ mod embeddings;
 mod encode;
 mod error;
 mod finish;
-mod free;
+
 mod hosted_tools;
 mod ids;
 mod passed;

@@ -3,17 +3,17 @@
 //! It says by its path which field is wrong or cannot be said in another dialect, and never repeats
 //! a value. Top-level fields that it does not know are dropped, as are those that only steer the
 //! vendor's own plant: `store`, `metadata`, `service_tier`, `safety_identifier`,
-//! `verbosity`, `prediction`, `stream_options`. Refused, because the answer would not be what was
-//! asked for: `functions` and `function_call` (say `tools`), `audio` and any modality but text, and the
-//! content parts listed in `turns.rs`.
+//! `verbosity`, `prediction`, `stream_options`. Rejected, because the answer would not be what was
+//! asked for: `audio` and any modality but text, and the content parts listed in `turns.rs`.
 
 use std::collections::HashSet;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::call_form::CallForm;
+use super::hosted_tools;
 use super::turns::{self, MessageBody};
-use super::{free, hosted_tools};
 use crate::wire::body::{of_type, parse, refuse};
 use crate::wire::cache_control::CacheControl;
 use crate::wire::chat::{
@@ -43,9 +43,9 @@ struct Body<'a> {
     temperature: Option<f64>,
     #[serde(default)]
     top_p: Option<f64>,
-    /// Not `OpenAI`'s, but what most compatible servers take.
+    /// Not `OpenAI`'s, but what most compatible servers take; -1 and 0 are none.
     #[serde(default)]
-    top_k: Option<u64>,
+    top_k: Option<i64>,
     #[serde(default)]
     presence_penalty: Option<f64>,
     #[serde(default)]
@@ -184,7 +184,8 @@ struct ChoiceFunction {
 pub(super) fn request(json: &str) -> Result<Request, Fault> {
     let body: Body<'_> = parse("", json)?;
     refuse_untranslatable(&body)?;
-    let (mut tools, tool_forms, mut hosted) = tools(body.tools.unwrap_or_default())?;
+    let (mut tools, mut tool_forms, mut hosted) = tools(body.tools.unwrap_or_default())?;
+    let legacy = legacy(body.functions, body.function_call, &mut tools, &mut tool_forms)?;
     let searched = body.web_search_options.filter(|options| !json::is_null(options));
     hosted.extend(searched.map(hosted_tools::options).transpose()?);
     let tool_choice = body.tool_choice.map(|raw| tool_choice(raw, &mut tools, &mut hosted));
@@ -193,13 +194,13 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
         tools,
         tool_forms,
         hosted,
-        tool_choice: tool_choice.transpose()?.flatten(),
-        parallel_tool_calls: body.parallel_tool_calls,
+        tool_choice: tool_choice.transpose()?.flatten().or(legacy.choice),
+        parallel_tool_calls: body.parallel_tool_calls.or(legacy.parallel),
         max_tokens: body.max_completion_tokens.or(body.max_tokens),
         stop: body.stop.map(stop).transpose()?.unwrap_or_default(),
         temperature: body.temperature,
         top_p: body.top_p,
-        top_k: body.top_k,
+        top_k: body.top_k.and_then(|k| u64::try_from(k).ok()).filter(|k| *k > 0),
         presence_penalty: body.presence_penalty,
         frequency_penalty: body.frequency_penalty,
         seed: body.seed,
@@ -212,18 +213,12 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
         user: body.user,
         cache_key: body.prompt_cache_key,
         caches_itself: true,
+        ..Request::default()
     })
 }
 
 fn refuse_untranslatable(body: &Body<'_>) -> Result<(), Fault> {
-    let legacy = "is the form that `tools` and `tool_choice` replaced; use those";
-    let empty = |raw: &RawValue| {
-        json::is_null(raw) || raw.get().trim_matches(['[', ']']).trim_ascii().is_empty()
-    };
-    let functions = body.functions.is_some_and(|functions| !empty(functions));
     let refused = [
-        ("functions", functions, legacy),
-        ("function_call", body.function_call.is_some(), legacy),
         ("audio", body.audio.is_some(), "cannot be translated: the upstream answers in text only"),
         (
             "modalities",
@@ -234,6 +229,59 @@ fn refuse_untranslatable(body: &Body<'_>) -> Result<(), Fault> {
     match refused.iter().find(|(_, present, _)| *present) {
         Some((name, _, why)) => Err(refuse(name, why)),
         None => Ok(()),
+    }
+}
+
+/// What is said of functions in the form that `tools` replaced.
+#[derive(Default)]
+struct Legacy {
+    choice: Option<ToolChoice>,
+    /// A message of this form has one call.
+    parallel: Option<bool>,
+}
+
+/// Reads `functions` and `function_call`.
+fn legacy(
+    functions: Raw<'_>,
+    choice: Raw<'_>,
+    tools: &mut Vec<Tool>,
+    forms: &mut ToolForms,
+) -> Result<Legacy, Fault> {
+    let functions = functions.filter(|raw| !json::is_null(raw));
+    let functions = functions.map(|raw| parse("functions", raw.get())).transpose()?;
+    let functions: Vec<FunctionBody> = functions.unwrap_or_default();
+    if functions.is_empty() {
+        return Ok(Legacy::default());
+    }
+    for function in functions {
+        forms.insert(function.name.clone(), CallForm::Legacy.tool(&function.name));
+        tools.push(function.tool(None));
+    }
+    let choice = match choice.filter(|raw| !json::is_null(raw)).map(RawValue::get) {
+        None => None,
+        Some(r#""none""#) => Some(ToolChoice::None),
+        Some(r#""auto""#) => Some(ToolChoice::Auto),
+        Some(raw) if raw.starts_with('{') => {
+            let ChoiceFunction { name } = parse("function_call", raw)?;
+            Some(ToolChoice::Named(name))
+        }
+        Some(_) => {
+            let what = "must be \"none\", \"auto\" or an object with a `name`";
+            return Err(refuse("function_call", what));
+        }
+    };
+    Ok(Legacy { choice, parallel: Some(false) })
+}
+
+impl FunctionBody {
+    fn tool(self, cache: Option<CacheControl>) -> Tool {
+        Tool {
+            name: self.name,
+            description: self.description,
+            parameters: self.parameters.filter(|schema| schema.get() != "null"),
+            strict: self.strict,
+            cache: cache.or(self.cache_control).map(CacheControl::mark),
+        }
     }
 }
 
@@ -253,7 +301,7 @@ fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Tools, Fault> {
             Some("custom") => {
                 let cache = body.cache_control.map(CacheControl::mark);
                 let tool = Tool { cache, ..custom(&format!("{path}.custom"), body.custom)? };
-                forms.insert(tool.name.clone(), free::form(&tool.name));
+                forms.insert(tool.name.clone(), CallForm::Custom.tool(&tool.name));
                 return Ok(Some(tool));
             }
             Some(kind) => {
@@ -265,13 +313,7 @@ fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Tools, Fault> {
         let path = format!("{path}.function");
         let raw = body.function.ok_or_else(|| refuse(&path, "is missing"))?;
         let function: FunctionBody = parse(&path, raw.get())?;
-        Ok(Some(Tool {
-            name: function.name,
-            description: function.description,
-            parameters: function.parameters.filter(|schema| schema.get() != "null"),
-            strict: function.strict,
-            cache: body.cache_control.or(function.cache_control).map(CacheControl::mark),
-        }))
+        Ok(Some(function.tool(body.cache_control)))
     };
     let tools: Result<Vec<_>, _> = bodies.into_iter().enumerate().map(read).collect();
     Ok((tools?.into_iter().flatten().collect(), forms, hosted))

@@ -318,7 +318,7 @@ fn a_wrong_request_is_told_by_its_field_and_not_by_its_content() {
         (r#"{"messages":[{"role":"SECRET"}]}"#, "messages[0].role"),
         (
             r#"{"messages":[{"role":"user","content":[{"type":"input_audio","x":"SECRET"}]}]}"#,
-            "messages[0].content[0]",
+            "messages[0].content[0].input_audio",
         ),
         (
             r#"{"messages":[{"role":"user","content":[{"type":"text","text":7}]}]}"#,
@@ -335,7 +335,7 @@ fn a_wrong_request_is_told_by_its_field_and_not_by_its_content() {
             "tools[0].function.name",
         ),
         (r#"{"messages":[],"tool_choice":{"type":"allowed_tools"}}"#, "tool_choice.allowed_tools"),
-        (r#"{"messages":[],"functions":[{"name":"SECRET"}]}"#, "functions"),
+        (r#"{"messages":[],"functions":[{"title":"SECRET"}]}"#, "functions[0].name"),
     ];
     for (body, param) in cases {
         let fault = OpenAiChat.decode_request(CHAT, body).unwrap_err();

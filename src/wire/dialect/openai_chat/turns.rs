@@ -1,19 +1,24 @@
 //! Reads the `messages` of a request into turns.
 //!
-//! Refused with their path, because no other dialect has them: `input_audio`, files by id, content
-//! parts and tool calls of unknown types. Dropped: the `name` of a speaker, `audio` and `annotations` of
-//! past answers. `cache_control` is not `OpenAI`'s, but what clients of compatible gateways send.
+//! Rejected with their path: content parts and tool calls of unknown types. Dropped: the `name` of a
+//! speaker, `audio` and `annotations` of past answers. Files by id are read as what only the vendor can
+//! read. `cache_control` is not `OpenAI`'s, but what clients of compatible gateways send.
 
 use std::collections::HashMap;
+use std::fmt::Formatter;
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::chunk::thought_signature;
 use super::decode::scheme;
 use crate::wire::body::{of_type, parse, refuse};
 use crate::wire::cache_control::{CacheControl, marked_result};
-use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
+use crate::wire::chat::{
+    Document, Fault, Image, Medium, Message, Part, Role, Scheme, Signature, Source,
+};
 use crate::wire::{arguments, free_text, json};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -77,12 +82,26 @@ struct PartBody {
     text: Option<String>,
     #[serde(default)]
     refusal: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "image")]
     image_url: Option<ImageBody>,
+    /// Mistral's.
+    #[serde(default)]
+    document_url: Option<String>,
+    /// Mistral's: a list of texts.
+    #[serde(default)]
+    thinking: Option<Vec<Words>>,
     #[serde(default)]
     file: Option<FileBody>,
     #[serde(default)]
+    input_audio: Option<AudioBody>,
+    #[serde(default)]
     cache_control: Option<CacheControl>,
+}
+
+#[derive(Deserialize)]
+struct Words {
+    #[serde(default)]
+    text: String,
 }
 
 #[derive(Deserialize)]
@@ -101,6 +120,12 @@ struct FileBody {
 }
 
 #[derive(Deserialize)]
+struct AudioBody {
+    data: String,
+    format: String,
+}
+
+#[derive(Deserialize)]
 struct DetailBody {
     #[serde(default)]
     text: Option<String>,
@@ -112,6 +137,31 @@ struct DetailBody {
     data: Option<String>,
     #[serde(default)]
     format: Option<String>,
+}
+
+/// An image, of which some vendors take the address alone.
+fn image<'de, D: Deserializer<'de>>(source: D) -> Result<Option<ImageBody>, D::Error> {
+    struct Either;
+    impl<'de> Visitor<'de> for Either {
+        type Value = Option<ImageBody>;
+
+        fn expecting(&self, out: &mut Formatter<'_>) -> std::fmt::Result {
+            out.write_str("an object")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_str<E>(self, url: &str) -> Result<Self::Value, E> {
+            Ok(Some(ImageBody { url: url.to_owned(), detail: None }))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+            ImageBody::deserialize(MapAccessDeserializer::new(members)).map(Some)
+        }
+    }
+    source.deserialize_any(Either)
 }
 
 /// Reads all turns. Results of tools that follow each other become one turn of the user.
@@ -135,7 +185,11 @@ pub(super) fn messages(bodies: Vec<MessageBody<'_>>) -> Result<Vec<Message>, Fau
                 (Role::Assistant, assistant(&path, body, id)?)
             }
             "tool" | "function" => {
-                let id = if body.role == "tool" { body.tool_call_id } else { legacy.take() };
+                // The legacy form has no ids. A result without a call becomes text.
+                let id = match body.tool_call_id {
+                    None if body.role == "function" => Some(legacy.take().unwrap_or_default()),
+                    id => id,
+                };
                 let id = id.ok_or_else(|| refuse(&format!("{path}.tool_call_id"), "is missing"))?;
                 (Role::User, marked_result(id, content(&path, body.content)?, false))
             }
@@ -177,6 +231,7 @@ fn content(path: &str, raw: Raw<'_>) -> Result<Vec<Part>, Fault> {
 
 fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
     let missing = |name: &str| refuse(&format!("{path}.{name}"), "is missing");
+    let unreadable = |medium| Part::Unreadable { medium, at: path.to_owned() };
     match body.kind.as_str() {
         "text" => body.text.map(Part::Text).ok_or_else(|| missing("text")),
         "refusal" => body.refusal.map(Part::Refusal).ok_or_else(|| missing("refusal")),
@@ -188,14 +243,29 @@ fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
         "file" => {
             let file = body.file.ok_or_else(|| missing("file"))?;
             let path = format!("{path}.file.file_data");
-            let data = file.file_data.ok_or_else(|| {
-                refuse(&path, "is missing: files by id stay with the vendor that stores them")
-            })?;
-            match source(&path, data)? {
-                Source::Url(_) => Err(refuse(&path, "must be a data: URL")),
-                source => Ok(Part::Document(Document { source, title: file.filename })),
-            }
+            let Some(data) = file.file_data else { return Ok(unreadable(Medium::Document)) };
+            let source = source(&path, data)?;
+            Ok(Part::Document(Document { source, title: file.filename }))
         }
+        "input_audio" => {
+            let AudioBody { data, format } =
+                body.input_audio.ok_or_else(|| missing("input_audio"))?;
+            let source = Source::Base64 { media_type: format!("audio/{format}"), data };
+            Ok(Part::Document(Document { source, title: None }))
+        }
+        "document_url" => {
+            let url = body.document_url.ok_or_else(|| missing("document_url"))?;
+            let source = source(&format!("{path}.document_url"), url)?;
+            Ok(Part::Document(Document { source, title: None }))
+        }
+        "thinking" => {
+            let words = body.thinking.ok_or_else(|| missing("thinking"))?;
+            let text = words.into_iter().map(|words| words.text).collect();
+            Ok(Part::Reasoning { text, signature: None })
+        }
+        // Compatible servers of models that see and hear have these.
+        "video_url" | "input_video" => Ok(unreadable(Medium::Video)),
+        "audio_url" => Ok(unreadable(Medium::Audio)),
         other => {
             let what = "cannot be translated; use text, image_url or file";
             Err(refuse(path, &format!("{}{what}", of_type(other))))

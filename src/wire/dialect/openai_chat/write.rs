@@ -409,7 +409,11 @@ fn assistant<'a>(path: &str, message: &'a Message, quirks: &'a Quirks) -> Result
                 kind: "function",
                 function: Called { name, arguments: arguments.get() },
             }),
-            Part::Image(_) | Part::Document(_) | Part::ToolResult { .. } => {
+            Part::Image(_)
+            | Part::Document(_)
+            | Part::Unreadable { .. }
+            | Part::Summary(_)
+            | Part::ToolResult { .. } => {
                 return Err(misplaced(path, i, "assistant"));
             }
         }

@@ -1,15 +1,17 @@
 //! Reads calls of tools that the client runs, and their outputs, from the items of earlier turns. A call
 //! that is malformed is no reason to refuse a conversation.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::client_tools::ClientTool;
-use super::read_input::{ItemBody, by_id, content, source};
+use super::read_input::{ItemBody, content, image};
 use super::read_tools::Tools;
 use crate::wire::body::{parse, refuse};
 use crate::wire::cache_control::marked_result;
-use crate::wire::chat::{Fault, Image, Part};
+use crate::wire::chat::{Fault, Part};
 use crate::wire::{arguments, free_text, json};
 
 #[derive(Deserialize)]
@@ -36,6 +38,23 @@ pub(super) fn is_call(kind: &str) -> bool {
 pub(super) fn is_output(kind: &str) -> bool {
     matches!(kind, "function_call_output" | "custom_tool_call_output")
         || ClientTool::is_output(kind)
+}
+
+/// The output of a local shell has one id, which clients take from the call's `id` or its `call_id`. `calls`:
+/// the `call_id`s of the calls so far, by their `id`s.
+pub(super) fn name_call(body: &mut ItemBody<'_>, calls: &mut HashMap<String, String>) {
+    match body.kind.as_deref() {
+        Some("local_shell_call") => {
+            if let (Some(id), Some(call)) = (&body.id, &body.call_id) {
+                calls.insert(id.clone(), call.clone());
+            }
+        }
+        Some("local_shell_call_output") => {
+            let named = body.call_id.take().or_else(|| body.id.take());
+            body.call_id = named.map(|id| calls.get(&id).cloned().unwrap_or(id));
+        }
+        _ => {}
+    }
 }
 
 /// Reads a call.
@@ -102,11 +121,7 @@ pub(super) fn output(path: &str, body: ItemBody<'_>, tools: &Tools) -> Result<Ve
         }
         _ => content(&at, body.output)?,
     };
-    // The output of a local shell names its call by its own `id`.
-    let named =
-        if body.kind.as_deref() == Some("local_shell_call_output") { body.id } else { None };
-    let id = body.call_id.or(named);
-    let id = id.ok_or_else(|| refuse(&format!("{path}.call_id"), "is missing"))?;
+    let id = body.call_id.ok_or_else(|| refuse(&format!("{path}.call_id"), "is missing"))?;
     Ok(marked_result(id, parts, failed))
 }
 
@@ -134,7 +149,5 @@ fn loaded(path: &str, body: &ItemBody<'_>, tools: &Tools) -> String {
 fn screenshot(path: &str, raw: Option<&RawValue>) -> Result<Part, Fault> {
     let raw = raw.ok_or_else(|| refuse(path, "is missing"))?;
     let Screenshot { image_url } = parse(path, raw.get())?;
-    let path = format!("{path}.image_url");
-    let source = source(&path, image_url.ok_or_else(|| by_id(&path))?)?;
-    Ok(Part::Image(Image { source, detail: None }))
+    image(path, image_url, None)
 }

@@ -1,10 +1,12 @@
 //! Reads the `input` of a request into turns.
 //!
-//! Refused with their path, because no other dialect has them: references to stored items, files by
-//! id, audio and compacted conversations. Dropped: calls of hosted tools, of which the
+//! Rejected with their path, because no other dialect has them: references to stored items. Files by id
+//! and compacted conversations are read as what only the vendor can read. Dropped: calls of hosted tools, of which the
 //! text that follows tells what they found; the `phase` of messages; references to reasoning, which is a
 //! hint. `cache_control` is not `OpenAI`'s, but what clients of compatible gateways send. Calls of tools
 //! that the client runs are read in `read_calls.rs`.
+
+use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -13,7 +15,9 @@ use super::read_calls;
 use super::read_tools::Tools;
 use crate::wire::body::{of_type, parse, refuse};
 use crate::wire::cache_control::CacheControl;
-use crate::wire::chat::{Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source};
+use crate::wire::chat::{
+    Document, Fault, Image, Medium, Message, Part, Role, Scheme, Signature, Source,
+};
 use crate::wire::{json, seal};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -107,7 +111,15 @@ struct PartBody {
     #[serde(default)]
     encrypted_content: Option<String>,
     #[serde(default)]
+    input_audio: Option<AudioBody>,
+    #[serde(default)]
     cache_control: Option<CacheControl>,
+}
+
+#[derive(Deserialize)]
+struct AudioBody {
+    data: String,
+    format: String,
 }
 
 #[derive(Deserialize)]
@@ -144,8 +156,10 @@ pub(super) fn messages(
     turns: &mut Vec<Message>,
 ) -> Result<(), Fault> {
     let mut last = LastTurn::default();
-    items.into_iter().try_for_each(|it| {
+    let mut calls = HashMap::new();
+    items.into_iter().try_for_each(|mut it| {
         last.look(turns);
+        read_calls::name_call(&mut it.body, &mut calls);
         item(it, tools, &last, turns)
     })
 }
@@ -177,6 +191,9 @@ fn item(
                         does not have; send the item itself, as clients do with `store: false`";
             return Err(refuse(path, what));
         }
+        "compaction" | "compaction_summary" | "context_compaction" => {
+            turns.push(turn(path, Role::User, vec![Part::Summary(None)]));
+        }
         "tool_search_call" | "tool_search_output" if !body.is_clients() => {}
         // Its tools are among the request's.
         "additional_tools"
@@ -187,7 +204,10 @@ fn item(
         | "mcp_call"
         | "mcp_list_tools"
         | "mcp_approval_request"
-        | "mcp_approval_response" => {}
+        | "mcp_approval_response"
+        | "program"
+        | "program_output"
+        | "compaction_trigger" => {}
         kind if read_calls::is_call(kind) => {
             said(path, turns, read_calls::call(path, body, tools)?);
         }
@@ -292,8 +312,9 @@ pub(super) fn content(path: &str, raw: Raw<'_>) -> Result<Vec<Part>, Fault> {
 
 fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
     let missing = |name: &str| refuse(&format!("{path}.{name}"), "is missing");
+    let unreadable = |medium| Part::Unreadable { medium, at: path.to_owned() };
     match body.kind.as_str() {
-        "input_text" | "output_text" | "text" => {
+        "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text" => {
             body.text.map(Part::Text).ok_or_else(|| missing("text"))
         }
         "encrypted_content" => body
@@ -301,25 +322,22 @@ fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
             .map(|text| Part::Text(unsealed(text)))
             .ok_or_else(|| missing("encrypted_content")),
         "refusal" => body.refusal.map(Part::Refusal).ok_or_else(|| missing("refusal")),
-        "input_image" => {
-            let path = format!("{path}.image_url");
-            let url = body.image_url.ok_or_else(|| by_id(&path))?;
-            let source = source(&path, url)?;
-            Ok(Part::Image(Image { source, detail: body.detail }))
-        }
+        "input_image" | "computer_screenshot" => image(path, body.image_url, body.detail),
         "input_file" => {
             let source = match (body.file_data, body.file_url) {
-                (Some(data), _) => match source(&format!("{path}.file_data"), data)? {
-                    Source::Url(_) => {
-                        return Err(refuse(&format!("{path}.file_data"), "must be a data: URL"));
-                    }
-                    source => source,
-                },
+                (Some(data), _) => source(&format!("{path}.file_data"), data)?,
                 (None, Some(url)) => Source::Url(url),
-                (None, None) => return Err(by_id(&format!("{path}.file_data"))),
+                (None, None) => return Ok(unreadable(Medium::Document)),
             };
             Ok(Part::Document(Document { source, title: body.filename }))
         }
+        "input_audio" => {
+            let AudioBody { data, format } =
+                body.input_audio.ok_or_else(|| missing("input_audio"))?;
+            let source = Source::Base64 { media_type: format!("audio/{format}"), data };
+            Ok(Part::Document(Document { source, title: None }))
+        }
+        "input_video" => Ok(unreadable(Medium::Video)),
         other => {
             let what = "cannot be translated; use input_text, input_image or input_file";
             Err(refuse(path, &format!("{}{what}", of_type(other))))
@@ -334,12 +352,21 @@ fn unsealed(text: String) -> String {
     if sealed { "[a message that only the vendor of its author can read]".to_owned() } else { text }
 }
 
-pub(super) fn by_id(path: &str) -> Fault {
-    refuse(path, "is missing: files by id stay with the vendor that stores them")
+/// An image by its address. Without one it is by the id of a file.
+pub(super) fn image(
+    path: &str,
+    url: Option<String>,
+    detail: Option<String>,
+) -> Result<Part, Fault> {
+    let Some(url) = url else {
+        return Ok(Part::Unreadable { medium: Medium::Image, at: path.to_owned() });
+    };
+    let source = source(&format!("{path}.image_url"), url)?;
+    Ok(Part::Image(Image { source, detail }))
 }
 
 /// Reads an address: of the web, or `data:` with base64.
-pub(super) fn source(path: &str, url: String) -> Result<Source, Fault> {
+fn source(path: &str, url: String) -> Result<Source, Fault> {
     if url.starts_with("https://") || url.starts_with("http://") {
         return Ok(Source::Url(url));
     }

@@ -222,7 +222,11 @@ fn assistant<'a>(
             Part::ToolCall { id, name, arguments } => {
                 out.push(Item::FunctionCall { call_id: id, name, arguments: arguments.get() });
             }
-            Part::Image(_) | Part::Document(_) | Part::ToolResult { .. } => {
+            Part::Image(_)
+            | Part::Document(_)
+            | Part::Unreadable { .. }
+            | Part::Summary(_)
+            | Part::ToolResult { .. } => {
                 return Err(misplaced(&place(i, n), "assistant"));
             }
         }

@@ -112,7 +112,7 @@ fn what_cannot_be_translated_is_refused_by_field() {
         (
             format!(
                 r#""max_tokens":1,{}"#,
-                user(r#"{"type":"image","source":{"type":"file","file_id":"f"}}"#)
+                user(r#"{"type":"image","source":{"type":"shelf","file_id":"f"}}"#)
             ),
             "messages[0].content[0].source",
         ),

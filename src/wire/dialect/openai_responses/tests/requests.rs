@@ -69,7 +69,7 @@ fn requests_that_are_wrong() {
             "input[0].content[0].text",
         ),
         (
-            json!({ "model": "m", "input": [{ "role": "user", "content": [{ "type": "input_image", "file_id": "secret" }] }] }),
+            json!({ "model": "m", "input": [{ "role": "user", "content": [{ "type": "input_image", "image_url": "secret" }] }] }),
             "input[0].content[0].image_url",
         ),
         (
@@ -77,7 +77,7 @@ fn requests_that_are_wrong() {
             "input[0].call_id",
         ),
         (
-            json!({ "model": "m", "input": [{ "type": "compaction", "encrypted_content": "secret" }] }),
+            json!({ "model": "m", "input": [{ "type": "compacted", "encrypted_content": "secret" }] }),
             "input[0]",
         ),
         (json!({ "model": "m", "input": "x", "tools": [{ "type": "function" }] }), "tools[0].name"),
