@@ -363,10 +363,6 @@ async fn transcoder(
 ) -> Result<Transcoder, Error> {
     let dialect = target.provider.dialect;
     let kind = media_type(response.headers());
-    if kind.starts_with("text/html") {
-        let message = "the upstream answered with an HTML page; check the provider's base_url";
-        return Err(Error::upstream(Fault::new(Kind::Upstream, message)));
-    }
     let verbatim = is_verbatim(order, &target.provider);
     let wanted = wanted(order, target);
     let framing = if wanted.stream { dialect.framing(kind) } else { Framing::Whole };
@@ -377,7 +373,7 @@ async fn transcoder(
     let rewritten = verbatim && !passes(framing);
     let tool_forms = if rewritten { own_tool_forms(order).await } else { tool_forms };
     let (caller, form) = (order.dialect, wanted.form);
-    let translated = !verbatim || form == CHAT;
+    let translated = !verbatim || order.operation() == Operation::Chat;
     let call = Call { echo, tool_forms, ..order.call.clone() };
     let choose = Box::new(move |framing| {
         if passes(framing) {

@@ -174,8 +174,14 @@ impl Transcoder {
             head.extend_from_slice(&bytes);
             head.freeze()
         };
+        if framing::is_page(&bytes) {
+            let message =
+                "the upstream answered with a page of HTML or XML; check the provider's base_url";
+            self.abort(End::Failed(Fault::new(Kind::Upstream, message)), out);
+            return None;
+        }
         if let Some(framing) = self.framing.of_bytes(&bytes) {
-            self.cut_as(framing, out);
+            self.cut_as(framing);
             return Some(bytes);
         }
         // Blanks may come for a long time, and mean nothing. What is left is shorter than a field's name.
@@ -183,14 +189,20 @@ impl Transcoder {
         None
     }
 
-    fn cut_as(&mut self, framing: Framing, out: &mut BytesMut) {
+    fn cut_as(&mut self, framing: Framing) {
         if framing != self.framing {
             self.framing = framing;
             self.framer = Framer::new(framing, self.cap);
         }
-        // A whole body is cut at its end, and may turn out to be several.
-        if framing != Framing::Whole {
-            self.choose(framing, out);
+    }
+
+    /// Chooses the encoder by the first frame, which may be the whole answer.
+    fn begin(&mut self, frame: &Frame, out: &mut BytesMut) {
+        if self.choose.is_some() {
+            if self.decoder.is_whole(frame) {
+                self.framing = Framing::Whole;
+            }
+            self.choose(self.framing, out);
         }
     }
 
@@ -242,22 +254,24 @@ impl Transcoder {
         let mut frames = Vec::new();
         if let Some(head) = self.head.take() {
             // What came is too little to tell.
-            self.cut_as(self.framing, out);
+            self.cut_as(self.framing);
             // Within the cap, since it is shorter than a field's name.
             self.framer.push(head.freeze(), &mut frames).unwrap_or_default();
         }
         self.framer.finish(&mut frames);
         if self.framing == Framing::Whole {
             let objects = objects(&frames, self.cap);
-            if self.choose.is_none() || objects.len() < 2 {
+            let listed =
+                frames.iter().any(|frame| framing::beginning(&frame.data).starts_with(b"["));
+            if self.choose.is_none() || objects.is_empty() || objects.len() < 2 && !listed {
                 self.choose(Framing::Whole, out);
                 return self.finish_whole(&frames, out);
             }
             self.framing = Framing::JsonArray;
-            self.choose(Framing::JsonArray, out);
             frames = objects;
         }
         self.forward_cut(&frames, out);
+        self.choose(self.framing, out);
         if self.end.is_none() {
             let end = self.decoder.finish();
             self.end_with(end, None, out);
@@ -297,6 +311,11 @@ impl Transcoder {
             // (`data: : keepalive`).
             if matches!(frame.data.trim_ascii_start().first(), None | Some(b':')) {
                 continue;
+            }
+            self.begin(frame, out);
+            if self.framing == Framing::Whole {
+                self.finish_whole(std::slice::from_ref(frame), out);
+                return self.tally.outputs > 0;
             }
             deltas.clear();
             let end = self.decoder.frame(frame, &mut deltas);
@@ -340,7 +359,7 @@ impl Transcoder {
         if frames.iter().all(whole) {
             self.forward(frames, out);
         } else {
-            self.end_with(End::Truncated, None, out);
+            self.abort(End::Truncated, out);
         }
     }
 

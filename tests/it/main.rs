@@ -65,6 +65,8 @@ mod logging;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod mislabelled;
+#[cfg(test)]
 mod model_names;
 #[cfg(test)]
 mod operations;

@@ -425,6 +425,11 @@ pub trait Decode: Send {
     /// Reads one frame of a stream. `Some`: this frame ends it, and the end must not be taken from
     /// anything else. Deltas of that frame still count.
     fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End>;
+    /// Whether the first frame of a stream is a whole answer, which some servers wrap in one event. It is
+    /// then read as one.
+    fn is_whole(&self, _frame: &Frame) -> bool {
+        false
+    }
     /// Reads a whole answer that was not streamed.
     fn answer<'f>(&mut self, body: &'f Frame, out: &mut Vec<Delta<'f>>) -> End;
     /// The bytes ended without a frame that ends the stream: was it an end all the same?

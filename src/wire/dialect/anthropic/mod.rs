@@ -131,7 +131,7 @@ impl Dialect for Anthropic {
         if content_type.starts_with("application/json") {
             Framing::Whole
         } else if content_type.starts_with("application/vnd.amazon.eventstream") {
-            Framing::AwsChunks
+            Framing::AwsEventStream
         } else {
             Framing::Sse
         }
