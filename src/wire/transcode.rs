@@ -86,6 +86,8 @@ pub struct Transcoder {
     /// The alternative that its upstream broke off, and the error that this is.
     broken: Option<(u32, Fault)>,
     end: Option<End>,
+    /// The payload that ended it with an error.
+    failure: Option<Bytes>,
     /// Names of tools that answers say otherwise than their caller.
     names: Names,
     parts: Parts,
@@ -139,6 +141,7 @@ impl Transcoder {
             tally: Tally::default(),
             broken: None,
             end: None,
+            failure: None,
             names: Names::new(),
             parts: Parts::default(),
         }
@@ -160,6 +163,7 @@ impl Transcoder {
             tally: Tally::default(),
             broken: None,
             end: None,
+            failure: None,
             names: Names::new(),
             parts: Parts::default(),
         }
@@ -293,6 +297,11 @@ impl Transcoder {
         self.end.as_ref()
     }
 
+    /// The payload by which the upstream ended the answer with an error, if it did.
+    pub fn failure(&self) -> Option<&[u8]> {
+        self.failure.as_deref()
+    }
+
     /// How the body of a stream ends, once the answer has ended. Asked once.
     pub fn ending(&mut self) -> Ending {
         self.encoder.as_mut().map(|encoder| encoder.ending()).unwrap_or_default()
@@ -335,6 +344,7 @@ impl Transcoder {
                 if self.mode == Mode::Translated && !deltas.is_empty() {
                     self.encode(frame, &deltas, out);
                 }
+                self.note_failure(&end, frame);
                 self.end_with(end, Some(frame), out);
                 break;
             }
@@ -381,7 +391,12 @@ impl Transcoder {
         if end == End::Complete {
             self.encode(body, &deltas, out);
         }
+        self.note_failure(&end, body);
         self.end_with(end, None, out);
+    }
+
+    fn note_failure(&mut self, end: &End, frame: &Frame) {
+        self.failure = matches!(end, End::Failed(_)).then(|| frame.data.clone());
     }
 
     /// The last stop of an alternative counts.
