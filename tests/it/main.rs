@@ -111,6 +111,8 @@ mod translation;
 #[cfg(test)]
 mod transport;
 #[cfg(test)]
+mod unserved;
+#[cfg(test)]
 mod words;
 #[cfg(test)]
 mod wrong_types;

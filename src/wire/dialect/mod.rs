@@ -264,6 +264,10 @@ pub trait CallerDialect: Sync {
     fn model_prefix(&self) -> Option<&'static str> {
         Some("/v1/models/")
     }
+    /// Whether a path that begins as one which shows a model is posted to.
+    fn is_posted(&self, _path: &str) -> bool {
+        false
+    }
     /// What every path begins with that no other vendor has.
     fn root(&self) -> Option<&'static str> {
         None
@@ -330,6 +334,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whether further segments follow.
+    pub fn is_open(&self) -> bool {
+        self.path.contains('{')
+    }
+
     /// What every path that leads here begins with.
     pub fn prefix(&self) -> &'static str {
         self.path.split_once('{').map_or(self.path, |(prefix, _)| prefix)

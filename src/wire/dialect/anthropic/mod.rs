@@ -44,7 +44,9 @@ mod write_turns;
 mod tests;
 
 /// What is not served of the vendor's API: docs.claude.com/en/api.
-const UNSERVED: [(&str, &str); 4] = [
+const UNSERVED: [(&str, &str); 6] = [
+    ("/v1/files", "files"),
+    ("/v1/skills", "skills"),
     ("/v1/messages/batches", "message batches"),
     ("/v1/messages", "stored messages"),
     ("/v1/complete", "text completions"),
