@@ -66,7 +66,7 @@ fn events(framing: Framing) -> Bytes {
                 let lead = if body.is_empty() { &b"["[..] } else { b"," };
                 body.extend([lead, b"{\"a\":\"", &[b'x'; 291], b"\"}"].concat());
             }
-            Framing::AwsEventStream | Framing::AwsChunks => {
+            Framing::AwsEventStream => {
                 let mut message = [300_u32.to_be_bytes(), 0_u32.to_be_bytes()].concat();
                 message.extend(crc32fast::hash(&message).to_be_bytes());
                 message.resize(296, b'x');

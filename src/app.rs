@@ -283,7 +283,11 @@ fn routes(app: Arc<App>) -> Router {
                 gateway::answer(app, (dialect, endpoint), request).await
             };
             let methods = post(answer).fallback(only_post);
-            let methods = if items.remove(endpoint.path) { methods.get(model) } else { methods };
+            let methods = if items.remove(endpoint.path) {
+                post(answer).get(model).fallback(only_allowed)
+            } else {
+                methods
+            };
             router = router.route(endpoint.path, methods);
         }
         for question in dialect.questions() {
@@ -382,6 +386,11 @@ async fn not_found(Shared(app): Shared<Arc<App>>, request: Request) -> Response 
 
 async fn only_post(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
     direct_response::wrong_method(&app, request, "POST").await
+}
+
+async fn only_allowed(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    let allowed = direct_response::allowed(request.uri().path());
+    direct_response::wrong_method(&app, request, allowed).await
 }
 
 async fn only_get(Shared(app): Shared<Arc<App>>, request: Request) -> Response {

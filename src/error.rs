@@ -200,6 +200,11 @@ impl Error {
         self.0.reply.as_ref()
     }
 
+    /// Whether an upstream that answered with success failed in the answer itself.
+    pub fn is_failed_answer(&self) -> bool {
+        matches!(self.0.end, Some(End::Failed(_)))
+    }
+
     /// Whether nothing came within our deadline.
     pub fn is_first_token_timeout(&self) -> bool {
         let passed = [Deadline::FirstToken, Deadline::Unstreamed];

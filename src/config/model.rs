@@ -151,6 +151,15 @@ fn target(reader: &mut Reader<'_>, node: &Node, providers: &Providers<'_>) -> Op
     let context = reader.field(&table, "context", ("a number of tokens above zero", units::count));
     let provider = provider??;
     let quirks = settings::of_target(reader, &table, &provider.quirks);
+    if let (Some(room), Some(most), Some(node)) =
+        (context, quirks.settings.max_output, table.get("context"))
+        && most > room
+    {
+        let message = format!(
+            "`max_output` of {most} does not fit into the `context` of {room}; expected a smaller `max_output` or a larger `context`"
+        );
+        reader.report(table.get("max_output").unwrap_or(node).at, message);
+    }
     Some(Target { provider, model: model?, context, quirks })
 }
 

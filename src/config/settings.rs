@@ -105,10 +105,7 @@ fn both(reader: &mut Reader<'_>, table: &Table<'_>) -> Settings {
         })
         .collect();
     let drop = texts(reader, table, "drop", MEMBER).unwrap_or_default();
-    if let Some((name, _)) = set.iter().find(|(name, _)| drop.contains(name)) {
-        let message = format!("`{name}` is in `drop` and in `set`; expected it in one of them");
-        reader.report(table.at, message);
-    }
+    check_members(reader, table, &drop);
     Settings {
         hosted_tools: hosted_tools(reader, table, &drop),
         max_output: reader.field(table, "max_output", ("a number of tokens above zero", count)),
@@ -116,6 +113,60 @@ fn both(reader: &mut Reader<'_>, table: &Table<'_>) -> Settings {
         set,
         ..Settings::default()
     }
+}
+
+/// Reports members that are the gateway's or without which nothing is asked, and those that contradict each other.
+fn check_members(reader: &mut Reader<'_>, table: &Table<'_>, drop: &[String]) {
+    let items = reader.list(table, "drop").unwrap_or_default();
+    for item in items {
+        let Value::Text(_) = &item.value else { continue };
+        let Some(name) = reader.text("drop", item) else { continue };
+        if let Some(why) = reserved(&name) {
+            reader.report(item.at, format!("`{name}` cannot be in `drop`: {why}"));
+        }
+    }
+    let mut before: Vec<&str> = Vec::new();
+    for (name, _) in reader.entries(table, "set") {
+        let text = name.text.as_str();
+        if let Some(why) = reserved(text) {
+            reader.report(name.at, format!("`{text}` cannot be in `set`: {why}"));
+        }
+        if let Some(dropped) = drop.iter().find(|dropped| overlaps(dropped, text)) {
+            let message = if dropped == text {
+                format!("`{text}` is in `drop` and in `set`; expected it in one of them")
+            } else {
+                format!("`{text}` is in `set`, and `{dropped}` in `drop`; expected one of them")
+            };
+            reader.report(name.at, message);
+        }
+        if let Some(other) = before.iter().find(|other| overlaps(other, text)) {
+            reader.report(
+                name.at,
+                format!("`set` has `{text}` and `{other}`, of which one is a part of the other; expected one of them"),
+            );
+        }
+        before.push(text);
+    }
+}
+
+/// Why a member of a request is not for `drop` and `set`, if it is not.
+fn reserved(name: &str) -> Option<&'static str> {
+    match name {
+        "model" => {
+            Some("it is the target's; expected another name, or another `model` at the target")
+        }
+        "stream" => Some("it is the caller's, and answers are read by it; expected another name"),
+        "messages" | "contents" | "input" | "prompt" => {
+            Some("nothing is asked without it, or instead of it; expected another name")
+        }
+        _ => None,
+    }
+}
+
+/// Whether two members are the same, or one is a part of the other.
+fn overlaps(one: &str, other: &str) -> bool {
+    let (short, long) = if one.len() <= other.len() { (one, other) } else { (other, one) };
+    long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// What happens to hosted tools. To map or to reject what is dropped anyway is a contradiction.

@@ -6,6 +6,7 @@ use std::io::Read;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use ruzstd::decoding::StreamingDecoder;
+use ruzstd::decoding::errors::FrameDecoderError;
 
 use crate::wire::chat::{Fault, Kind};
 
@@ -68,7 +69,16 @@ impl ContentEncoding {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// The one that bytes begin as: the magic numbers of RFC 1952 and RFC 8878. The others have none.
+    pub(super) fn recognize(body: &[u8]) -> Option<Self> {
+        match body {
+            [0x1F, 0x8B, ..] => Some(Self::Gzip),
+            [0x28, 0xB5, 0x2F, 0xFD, ..] => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
             Self::Deflate => "deflate",
@@ -101,6 +111,13 @@ impl ContentEncoding {
                     name = self.name()
                 ),
             )),
+            Err(Stopped::Window) => Err(Fault::new(
+                Kind::Invalid,
+                format!(
+                    "the request body needs a zstd window of more than {mib} MiB; compress it with a smaller one (`--ultra` and `--long` make larger ones), or send it without compression",
+                    mib = WINDOW >> 20
+                ),
+            )),
             Err(Stopped::TooLarge) => Err(Fault::new(
                 Kind::TooLarge,
                 format!(
@@ -120,6 +137,7 @@ impl ContentEncoding {
 /// Why decoding has stopped.
 enum Stopped {
     Invalid,
+    Window,
     TooLarge,
     Ratio,
 }
@@ -149,8 +167,13 @@ impl Bounds {
     /// One or more frames.
     fn zstd(&self, mut body: &[u8], out: &mut Vec<u8>) -> Result<(), Stopped> {
         loop {
-            let mut frame = StreamingDecoder::new_with_max_window_size(&mut body, WINDOW)
-                .map_err(|_| Stopped::Invalid)?;
+            let mut frame =
+                StreamingDecoder::new_with_max_window_size(&mut body, WINDOW).map_err(|error| {
+                    match error {
+                        FrameDecoderError::WindowSizeTooBig { .. } => Stopped::Window,
+                        _ => Stopped::Invalid,
+                    }
+                })?;
             self.read(&mut frame, out)?;
             let frame = frame.into_frame_decoder();
             let expected = frame.get_checksum_from_data();

@@ -158,3 +158,13 @@ fn one_known_encoding_is_taken() {
         assert_eq!((fault.kind, fault.code.as_deref()), (Kind::MediaType, Some(UNSUPPORTED)));
     }
 }
+
+/// The largest window is a bound of ours, so that what is wrong is the window and not the body.
+#[test]
+fn a_large_window_is_reported_as_one() {
+    let frame = |window: u8| [0x28, 0xB5, 0x2F, 0xFD, 0, window, 1, 0, 0];
+    assert_eq!(ContentEncoding::Zstd.decode(&frame(13 << 3), 64).unwrap(), b"");
+    let fault = ContentEncoding::Zstd.decode(&frame(14 << 3), 64).unwrap_err();
+    assert_eq!(fault.kind, Kind::Invalid);
+    assert!(fault.message.contains("a zstd window of more than 8 MiB"), "{}", fault.message);
+}

@@ -9,8 +9,8 @@ use super::answer::Answer;
 use super::upstream::{Order, is_verbatim};
 use super::upstream_body::decoded;
 use crate::config::Target;
-use crate::error::Error;
-use crate::wire::count::{Decoder, NO_COUNT, plain};
+use crate::error::{Blame, Error};
+use crate::wire::count::{Decoder, plain};
 use crate::wire::dialect::{Mode, Operation};
 use crate::wire::framing::Framing;
 use crate::wire::transcode::Transcoder;
@@ -28,14 +28,16 @@ pub(super) fn is_estimated(order: &Order, target: &Target) -> bool {
         && !target.provider.dialect.counts_tokens(&target.quirks, passthrough)
 }
 
-/// Whether an upstream that was asked to count has no such endpoint: it says so, or answers with
-/// something that is no count. A model that it does not know is another matter.
+/// Whether an upstream that was asked to count cannot: it has no such endpoint, or answers with success and something
+/// that is no count, like a page or an error. A model that it does not know is another matter, and so is what
+/// the caller caused.
 pub(super) fn is_unsupported(order: &Order, error: &Error) -> bool {
     let code = error.fault().code.as_deref();
     let missing =
         error.upstream_reply().is_some_and(|reply| matches!(reply.status, 404 | 405 | 501));
     order.operation() == Operation::CountTokens
-        && (code == Some(NO_COUNT) || missing && code != Some("model_not_found"))
+        && (error.is_failed_answer() && error.blame() != Blame::Caller
+            || missing && code != Some("model_not_found"))
 }
 
 /// The answer to a request that is valid in its caller's dialect.

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::telemetry::RefusalReason;
 use crate::wire::chat::{Fault, Kind};
-use crate::wire::dialect::{self, CallerDialect, DEFAULT, Question, is_at_or_below};
+use crate::wire::dialect::{self, CallerDialect, DEFAULT, Endpoint, Question, is_at_or_below};
 use crate::wire::model_list::ModelInfo;
 
 const JSON: &str = "application/json";
@@ -38,8 +38,9 @@ pub async fn models(app: &App, request: Request) -> Response {
 /// One model, whose name is what follows the prefix in the path.
 pub async fn model(app: &App, request: Request) -> Response {
     let (headers, path) = (request.headers(), request.uri().path());
-    if is_websocket(headers) {
-        return wrong_method(app, request, "GET").await;
+    if is_websocket(headers) || is_posted(path) {
+        let allowed = allowed(path);
+        return wrong_method(app, request, allowed).await;
     }
     let dialect = spoken(headers, path);
     let name = dialect::caller_dialects()
@@ -51,6 +52,16 @@ pub async fn model(app: &App, request: Request) -> Response {
         Ok(dialect.model(&info(app, config, caller, &name).await?))
     })
     .await
+}
+
+/// Whether a path names something that a model does, which is posted to.
+fn is_posted(path: &str) -> bool {
+    dialect::caller_dialects().any(|dialect| dialect.is_posted(path))
+}
+
+/// The method of a path below those that show one model.
+pub fn allowed(path: &str) -> &'static str {
+    if is_posted(path) { "POST" } else { "GET" }
 }
 
 /// What is known of the model of a name, if the caller may use it.
@@ -136,25 +147,39 @@ pub async fn not_found(app: &App, request: Request) -> Response {
 /// What is wrong with a path: the API is not served, the base URL is wrong, or nothing is known of it.
 fn unknown_path(dialect: &dyn CallerDialect, path: &str) -> String {
     let apis = dialect::caller_dialects().flat_map(CallerDialect::unserved);
-    let api = apis.filter(|(api, _)| is_at_or_below(path, api)).max_by_key(|(api, _)| api.len());
+    let below = |api: &str| {
+        is_at_or_below(path, api) || unversioned(api).is_some_and(|tail| is_at_or_below(path, tail))
+    };
+    let api = apis.filter(|(api, _)| below(api)).max_by_key(|(api, _)| api.len());
     if let Some((api, name)) = api {
         return format!(
             "the {name} API ({api}) is not served by this gateway; send such requests to the provider itself"
         );
     }
-    let endpoints = dialect::caller_dialects().flat_map(CallerDialect::endpoints);
-    let paths: Vec<&str> = endpoints.map(|endpoint| endpoint.path).collect();
-    let own: Vec<&str> = dialect.endpoints().iter().map(|endpoint| endpoint.path).collect();
-    let longest = |known: &&&str| known.len();
-    let meant = paths.iter().filter(|known| path.ends_with(**known)).max_by_key(longest);
-    let ends_alike = |known: &&&str| unversioned(known).is_some_and(|tail| path.ends_with(tail));
-    let meant = meant.or_else(|| own.iter().filter(ends_alike).max_by_key(longest));
-    if let Some(meant) = meant {
+    let endpoints: Vec<&Endpoint> =
+        dialect::caller_dialects().flat_map(CallerDialect::endpoints).collect();
+    let longest = |known: &&Endpoint| known.path.len();
+    let ends = |endpoint: &Endpoint, tail: &str| {
+        if endpoint.is_open() { path.contains(tail) } else { path.ends_with(tail) }
+    };
+    let same = endpoints.iter().copied().filter(|known| ends(known, known.prefix()));
+    let alike = dialect.endpoints().iter().filter(|known| {
+        unversioned(known.prefix()).is_some_and(|tail| tail != "/" && ends(known, tail))
+    });
+    if let Some(meant) = same.max_by_key(longest).or_else(|| alike.max_by_key(longest)) {
         return format!(
-            "there is no such path here, but {meant} is served; correct the client's base URL, whose path is wrong"
+            "there is no such path here, but {meant} is served; correct the client's base URL, whose path is wrong",
+            meant = shown(meant)
         );
     }
+    let paths: Vec<String> = endpoints.into_iter().map(shown).collect();
     format!("there is no such path here; callers post to one of {}", paths.join(", "))
+}
+
+/// An endpoint's path, for people: what stands for any is an ellipsis.
+fn shown(endpoint: &Endpoint) -> String {
+    let rest = if endpoint.is_open() { "..." } else { "" };
+    format!("{}{rest}", endpoint.prefix())
 }
 
 /// What follows the version in a path: `/chat/completions`.
@@ -186,6 +211,7 @@ pub async fn wrong_method(app: &App, request: Request, allowed: &'static str) ->
     };
     let message = format!("this path accepts {allowed} only{hint}");
     let mut response = refuse(dialect, request, Fault::new(Kind::Method, message)).await;
+    let allowed = if allowed == "GET" { "GET, HEAD" } else { allowed };
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
@@ -216,9 +242,11 @@ fn spoken(headers: &HeaderMap, path: &str) -> &'static dyn CallerDialect {
         let prefix = dialect.model_prefix();
         dialect.models_path() == path || prefix.is_some_and(|prefix| path.starts_with(prefix))
     });
-    // A caller that says which dialect it speaks gets lists in that, wherever they are.
+    let mut apis = dialect::caller_dialects().flat_map(CallerDialect::unserved);
+    let shared = lists || apis.any(|(api, _)| is_at_or_below(path, api));
+    // A caller that says which dialect it speaks gets lists in that, wherever they are, and refusals, too.
     let at =
-        |dialect: &&'static dyn CallerDialect| dialect.has_path(path) || lists && marked(dialect);
+        |dialect: &&'static dyn CallerDialect| dialect.has_path(path) || shared && marked(dialect);
     let found = dialect::caller_dialects().filter(at).find(marked);
     let found = found.or_else(|| dialect::caller_dialects().find(at));
     found.or_else(|| dialect::caller_dialects().find(marked)).unwrap_or(DEFAULT)

@@ -19,6 +19,7 @@ pub mod provider_models;
 pub mod refused;
 pub mod relay;
 mod request_body;
+mod response_headers;
 mod retry_after;
 pub mod route;
 mod sigv4;

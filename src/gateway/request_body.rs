@@ -76,9 +76,15 @@ pub(super) async fn read(
     }
     String::from_utf8(whole).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
+        let compressed =
+            ContentEncoding::recognize(error.as_bytes()).filter(|_| encoding.is_none());
+        let hint = compressed.map(ContentEncoding::name).map(|name| {
+            format!("; it begins like {name}, so send it with `content-encoding: {name}`")
+        });
+        let hint = hint.unwrap_or_default();
         Error::caller(Fault::new(
             Kind::Invalid,
-            format!("the body is not valid UTF-8 (at byte {at})"),
+            format!("the body is not valid UTF-8 (at byte {at}){hint}"),
         ))
     })
 }

@@ -18,6 +18,7 @@ use super::answer::{Answer, Rhythm, redacted};
 use super::count::{ESTIMATED, TRUE};
 use super::egress::{self, Clients};
 use super::offload::RequestBody;
+use super::response_headers::passed_on;
 use super::retry_after::retry_after;
 use super::route::Plan;
 use super::sigv4::{Unsigned, sign};
@@ -80,6 +81,11 @@ impl Order {
     /// What the caller asks for.
     pub fn operation(&self) -> Operation {
         self.dialect.operation(self.call.form)
+    }
+
+    /// What time it is.
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(self.call.created) + self.started.elapsed()
     }
 }
 
@@ -156,10 +162,10 @@ pub async fn attempt(
     let mut response =
         timeout_at(deadline, send(order, target, written.body)).await.map_err(|_| late())??;
     if !response.status().is_success() {
-        let refused = timeout_at(deadline, refused(target, response));
+        let refused = timeout_at(deadline, refused(order, target, response));
         return Err(refused.await.unwrap_or_else(|_| late()).into());
     }
-    let mut headers = passed_on(response.headers());
+    let mut headers = passed_on(response.headers(), None);
     headers.extend(dropped(order, &written.dropped).map(|names| (DROPPED, names)));
     let forms = (written.tool_forms, written.inputs);
     let transcoder = transcoder(order, target, &response, forms).await?.with_names(written.names);
@@ -198,13 +204,18 @@ pub async fn attempt(
     }
     let error = match answer.transcoder.end() {
         None | Some(End::Complete) => return Ok(answer),
-        Some(end) => answer.failure(end),
+        Some(end) => waiting(answer.failure(end), asked_in(&answer)),
     };
     let said = answer.transcoder.tally().outputs > 0 && order.call.stream;
     if said && !followed {
         return Ok(answer);
     }
     Err(Box::new(Failure { error, said: said.then_some(answer) }))
+}
+
+/// The seconds that an upstream asks to wait in the error that ended its answer.
+fn asked_in(answer: &Answer) -> Option<u64> {
+    answer.target.provider.dialect.retry_after(answer.transcoder.failure()?)
 }
 
 async fn send(order: &Order, target: &Target, body: String) -> Result<reqwest::Response, Error> {
@@ -296,8 +307,7 @@ fn request(
     if let Some(aws) = &provider.aws {
         let (method, body) = (&http::Method::POST, body.as_bytes());
         let unsigned = Unsigned { method, url: &url, body, digest };
-        let received = SystemTime::UNIX_EPOCH + Duration::from_secs(order.call.created);
-        sign(unsigned, &mut headers, aws, received + order.started.elapsed())?;
+        sign(unsigned, &mut headers, aws, order.now())?;
     }
     let mut request = reqwest::Request::new(http::Method::POST, url);
     *request.headers_mut() = headers;
@@ -363,10 +373,6 @@ async fn transcoder(
 ) -> Result<Transcoder, Error> {
     let dialect = target.provider.dialect;
     let kind = media_type(response.headers());
-    if kind.starts_with("text/html") {
-        let message = "the upstream answered with an HTML page; check the provider's base_url";
-        return Err(Error::upstream(Fault::new(Kind::Upstream, message)));
-    }
     let verbatim = is_verbatim(order, &target.provider);
     let wanted = wanted(order, target);
     let framing = if wanted.stream { dialect.framing(kind) } else { Framing::Whole };
@@ -377,7 +383,7 @@ async fn transcoder(
     let rewritten = verbatim && !passes(framing);
     let tool_forms = if rewritten { own_tool_forms(order).await } else { tool_forms };
     let (caller, form) = (order.dialect, wanted.form);
-    let translated = !verbatim || form == CHAT;
+    let translated = !verbatim || order.operation() == Operation::Chat;
     let call = Call { echo, tool_forms, ..order.call.clone() };
     let choose = Box::new(move |framing| {
         if passes(framing) {
@@ -403,7 +409,7 @@ fn media_type(headers: &HeaderMap) -> &str {
 }
 
 /// Reads an error response.
-async fn refused(target: &Target, mut response: reqwest::Response) -> Error {
+async fn refused(order: &Order, target: &Target, mut response: reqwest::Response) -> Error {
     let status = response.status().as_u16();
     let provider = &target.provider;
     let mut body = BytesMut::new();
@@ -437,50 +443,23 @@ async fn refused(target: &Target, mut response: reqwest::Response) -> Error {
     if fault.message.is_empty() {
         fault.message = format!("the upstream answered with status {status}");
     }
-    let wait = retry_after(response.headers()).or_else(|| provider.dialect.retry_after(&body));
+    let wait = retry_after(response.headers(), order.now())
+        .or_else(|| provider.dialect.retry_after(&body));
     let reply = Reply {
         // A platform fails in words of its own, which are not its models' vendor's.
         dialect: provider.quirks.hosting.map_or_else(|| provider.dialect.name(), Hosting::name),
         status,
         body,
-        headers: passed_on(response.headers()),
+        headers: passed_on(response.headers(), wait),
     };
     let error = Error::upstream(fault).reply(reply);
-    match wait {
+    waiting(error, wait)
+}
+
+/// An error with the seconds that its upstream asks to wait. What only the operator can mend is not mended by waiting.
+fn waiting(error: Error, seconds: Option<u64>) -> Error {
+    match seconds {
         Some(seconds) if !error.is_operators() => error.retry_after(Duration::from_secs(seconds)),
         _ => error,
     }
-}
-
-/// Upstream response headers that callers' SDKs act on. Everything else stays behind.
-fn passed_on(upstream: &HeaderMap) -> HeaderMap {
-    const NAMES: [&str; 6] = [
-        "retry-after",
-        "retry-after-ms",
-        "x-should-retry",
-        "request-id",
-        "openai-processing-ms",
-        "x-request-id",
-    ];
-    let mut headers = HeaderMap::new();
-    for (name, value) in upstream {
-        let text = name.as_str();
-        let wanted = NAMES.contains(&text)
-            || text.starts_with("x-ratelimit-")
-            || text.starts_with("anthropic-ratelimit-");
-        if !wanted {
-            continue;
-        }
-        // Ours are called the same, and every response carries them: the upstream's limits are not
-        // the caller's (failure mode 70).
-        let ours = text == "x-request-id" || text.contains("ratelimit-");
-        let upstreams = || {
-            let name = format!("x-upstream-{}", text.strip_prefix("x-").unwrap_or(text));
-            HeaderName::from_bytes(name.as_bytes()).ok()
-        };
-        if let Some(name) = if ours { upstreams() } else { Some(name.clone()) } {
-            headers.append(name, value.clone());
-        }
-    }
-    headers
 }

@@ -26,8 +26,6 @@ pub const EXCEPTION: &str = "exception:";
 pub struct Framer {
     /// The most bytes of a message.
     cap: usize,
-    /// Chunks are unwrapped.
-    unwraps: bool,
     /// A message of which more has to come.
     partial: BytesMut,
 }
@@ -35,23 +33,18 @@ pub struct Framer {
 impl Framer {
     /// A framer whose messages never exceed `cap` bytes.
     pub fn new(cap: usize) -> Self {
-        Self { cap, unwraps: false, partial: BytesMut::new() }
-    }
-
-    /// A framer that hands out what is in chunks, as frames without an event, and everything else as
-    /// it is.
-    pub fn unwrapping(cap: usize) -> Self {
-        Self { unwraps: true, ..Self::new(cap) }
+        Self { cap, partial: BytesMut::new() }
     }
 
     /// Takes bytes in and appends the messages that they complete. A frame's event is the message's
-    /// `:event-type`; that of an exception or error is [`EXCEPTION`] and its type.
+    /// `:event-type`; that of an exception or error is [`EXCEPTION`] and its type. What is in a chunk is a
+    /// frame without an event.
     pub fn push(&mut self, mut bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), Broken> {
         loop {
             if self.partial.is_empty() {
                 match length(&bytes, self.cap)? {
                     Some(total) if bytes.len() >= total => {
-                        out.push(self.message(&bytes.split_to(total))?);
+                        out.push(unwrapped(message(&bytes.split_to(total))?)?);
                         continue;
                     }
                     _ => {
@@ -67,7 +60,7 @@ impl Framer {
             match total {
                 Some(total) if self.partial.len() >= total => {
                     let whole = self.partial.split_to(total).freeze();
-                    out.push(self.message(&whole)?);
+                    out.push(unwrapped(message(&whole)?)?);
                 }
                 _ if bytes.is_empty() => {
                     // A bad prelude is told at once, not when a length out of thin air has come.
@@ -83,16 +76,16 @@ impl Framer {
     pub fn finish(&mut self, _out: &mut Vec<Frame>) {
         self.partial.clear();
     }
+}
 
-    fn message(&self, bytes: &Bytes) -> Result<Frame, Broken> {
-        let frame = message(bytes)?;
-        if !self.unwraps || frame.event.as_deref() != Some(b"chunk") {
-            return Ok(frame);
-        }
-        unwrapped(&frame.data)
-            .map(|data| Frame { event: None, data: data.into() })
-            .ok_or(Broken::Corrupt { why: "a chunk holds no base64" })
+/// A message, or the event that it wraps.
+fn unwrapped(frame: Frame) -> Result<Frame, Broken> {
+    if frame.event.as_deref() != Some(b"chunk") {
+        return Ok(frame);
     }
+    content(&frame.data)
+        .map(|data| Frame { event: None, data: data.into() })
+        .ok_or(Broken::Corrupt { why: "a chunk holds no base64" })
 }
 
 #[derive(Deserialize)]
@@ -102,7 +95,7 @@ struct Chunk<'a> {
 }
 
 /// What a chunk holds.
-fn unwrapped(chunk: &[u8]) -> Option<Vec<u8>> {
+fn content(chunk: &[u8]) -> Option<Vec<u8>> {
     let Chunk { bytes } = serde_json::from_slice(chunk).ok()?;
     BASE64_STANDARD.decode(text(bytes)?.as_bytes()).ok()
 }

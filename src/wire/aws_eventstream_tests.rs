@@ -36,13 +36,15 @@ fn feed(bytes: &[u8], step: usize, cap: usize) -> (Vec<Frame>, Result<(), Broken
 }
 
 fn stream() -> Vec<u8> {
-    let event = [(":message-type", "event"), (":event-type", "chunk"), ("x", "y")];
+    let event = [(":message-type", "event"), (":event-type", "delta"), ("x", "y")];
+    let chunk = [(":message-type", "event"), (":event-type", "chunk")];
     let exception = [(":message-type", "exception"), (":exception-type", "throttlingException")];
     let error =
         [(":message-type", "error"), (":error-code", "Oops"), (":error-message", "a \"b\"")];
     [
         written(&event, b"{\"a\":1}"),
         written(&event, b""),
+        written(&chunk, br#"{"bytes":"eyJhIjoyfQ==","p":"abc"}"#),
         written(&exception, b"{\"message\":\"m\"}"),
         written(&error, b""),
     ]
@@ -57,13 +59,26 @@ fn messages_are_frames_however_they_are_cut() {
         data: Bytes::from_static(data.as_bytes()),
     };
     let expected = [
-        frame("chunk", "{\"a\":1}"),
-        frame("chunk", ""),
+        frame("delta", "{\"a\":1}"),
+        frame("delta", ""),
+        Frame { event: None, data: Bytes::from_static(b"{\"a\":2}") },
         frame("exception:throttlingException", "{\"message\":\"m\"}"),
         frame("exception:Oops", r#"{"message":"a \"b\""}"#),
     ];
     for step in 1..=input.len() {
         assert_eq!(feed(&input, step, 1024), (expected.to_vec(), Ok(())), "by {step}");
+    }
+}
+
+#[test]
+fn a_chunk_that_wraps_nothing_is_corrupt() {
+    let headers = [(":message-type", "event"), (":event-type", "chunk")];
+    for payload in [&b""[..], b"{}", b"{\"bytes\":\"?\"}", b"{\"bytes\":7}"] {
+        let (frames, result) = feed(&written(&headers, payload), 9, 1024);
+        assert_eq!(
+            (frames.len(), result),
+            (0, Err(Broken::Corrupt { why: "a chunk holds no base64" }))
+        );
     }
 }
 

@@ -11,7 +11,7 @@ use super::framing::Frame;
 use super::json::{Members, quoted};
 
 /// The code of an answer that holds no count.
-pub const NO_COUNT: &str = "no_count";
+const NO_COUNT: &str = "no_count";
 
 /// Reads the count out of an answer; an error if there is none.
 type Read = fn(&[u8]) -> Result<u64, End>;

@@ -22,26 +22,26 @@ pub enum Framing {
     Ndjson,
     /// A JSON array of objects.
     JsonArray,
-    /// `application/vnd.amazon.eventstream`.
+    /// `application/vnd.amazon.eventstream`. A message of it may wrap an event of a model's own protocol.
     AwsEventStream,
-    /// The same, of whose messages each wraps an event of a model's own protocol.
-    AwsChunks,
     /// The whole body is one frame: an answer that is not streamed.
     Whole,
 }
 
 impl Framing {
     /// How bytes are cut, by their beginning where that and their label disagree: some upstreams call
-    /// streams JSON, and whole bodies streams or text. `None`: more bytes are needed to tell.
+    /// streams JSON or HTML, and whole bodies streams or text. `None`: more bytes are needed to decide.
     pub fn of_bytes(self, head: &[u8]) -> Option<Self> {
         let head = beginning(head);
         let first = head.first()?;
         match (self, first) {
-            (Self::Sse | Self::AwsEventStream | Self::AwsChunks, b'{') => Some(Self::Whole),
+            // The length of a message, which is less than 16 MiB. No text begins with it.
+            (_, 0) => Some(Self::AwsEventStream),
+            (Self::Sse | Self::AwsEventStream, b'{') => Some(Self::Whole),
             // A line is a whole value; one that is written over several lines is no line.
             (Self::Ndjson, b'{') if head.len() == 1 => None,
             (Self::Ndjson, b'{') if matches!(head.get(1), Some(b'\n' | b'\r')) => Some(Self::Whole),
-            (Self::Sse | Self::Ndjson, b'[') => Some(Self::JsonArray),
+            (Self::Sse | Self::Ndjson | Self::AwsEventStream, b'[') => Some(Self::JsonArray),
             (Self::Sse, _) => Some(self),
             _ if FIELDS.iter().any(|field| head.starts_with(field)) => Some(Self::Sse),
             _ if FIELDS.iter().any(|field| field.starts_with(head)) => None,
@@ -56,6 +56,11 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 /// Bytes without a byte order mark and blanks before them.
 pub fn beginning(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BOM).unwrap_or(bytes).trim_ascii_start()
+}
+
+/// Whether bytes begin a page, HTML or XML: no answer of any dialect does.
+pub fn is_page(bytes: &[u8]) -> bool {
+    beginning(bytes).starts_with(b"<")
 }
 
 /// What lines of server-sent events begin with.
@@ -104,7 +109,6 @@ impl Framer {
             Framing::Ndjson => Self::Ndjson(ndjson::Framer::new(cap)),
             Framing::JsonArray => Self::JsonArray(json_array::Framer::new(cap)),
             Framing::AwsEventStream => Self::AwsEventStream(aws_eventstream::Framer::new(cap)),
-            Framing::AwsChunks => Self::AwsEventStream(aws_eventstream::Framer::unwrapping(cap)),
             Framing::Whole => Self::Whole { body: Vec::new(), cap },
         }
     }
@@ -172,7 +176,7 @@ mod tests {
 
     #[test]
     fn bytes_outrank_their_label() {
-        use Framing::{AwsChunks, AwsEventStream, JsonArray, Ndjson, Sse, Whole};
+        use Framing::{AwsEventStream, JsonArray, Ndjson, Sse, Whole};
         for (label, head, expected) in [
             (Whole, "data: {}", Some(Sse)),
             (Whole, "\n\n: ping", Some(Sse)),
@@ -196,8 +200,12 @@ mod tests {
             (Ndjson, "id:", Some(Sse)),
             (Ndjson, "[", Some(JsonArray)),
             (AwsEventStream, "\0\0\0\x5d", Some(AwsEventStream)),
+            (Whole, "\0\0\0\x5d", Some(AwsEventStream)),
+            (Sse, "\0", Some(AwsEventStream)),
+            (Ndjson, "\0\0", Some(AwsEventStream)),
             (AwsEventStream, "{", Some(Whole)),
-            (AwsChunks, "event:", Some(Sse)),
+            (AwsEventStream, "[", Some(JsonArray)),
+            (AwsEventStream, "event:", Some(Sse)),
         ] {
             assert_eq!(label.of_bytes(head.as_bytes()), expected, "{label:?} {head:?}");
         }

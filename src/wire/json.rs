@@ -199,6 +199,12 @@ pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(unescape_lossy(inner)))
 }
 
+/// The text of a member of an object. `None`: no JSON object, no such member, or not a string.
+pub fn text_member<'a>(object: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+    let members = Members::parse(std::str::from_utf8(object).ok()?).ok()?;
+    text(members.get(name)?)
+}
+
 /// JSON in which no half of a surrogate pair stands alone: what has no meaning as text becomes U+FFFD,
 /// as it does where strings are read one by one.
 pub fn mended(json: &str) -> Cow<'_, str> {

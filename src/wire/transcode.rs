@@ -86,6 +86,8 @@ pub struct Transcoder {
     /// The alternative that its upstream broke off, and the error that this is.
     broken: Option<(u32, Fault)>,
     end: Option<End>,
+    /// The payload that ended it with an error.
+    failure: Option<Bytes>,
     /// Names of tools that answers say otherwise than their caller.
     names: Names,
     parts: Parts,
@@ -139,6 +141,7 @@ impl Transcoder {
             tally: Tally::default(),
             broken: None,
             end: None,
+            failure: None,
             names: Names::new(),
             parts: Parts::default(),
         }
@@ -160,6 +163,7 @@ impl Transcoder {
             tally: Tally::default(),
             broken: None,
             end: None,
+            failure: None,
             names: Names::new(),
             parts: Parts::default(),
         }
@@ -174,8 +178,14 @@ impl Transcoder {
             head.extend_from_slice(&bytes);
             head.freeze()
         };
+        if framing::is_page(&bytes) {
+            let message =
+                "the upstream answered with a page of HTML or XML; check the provider's base_url";
+            self.abort(End::Failed(Fault::new(Kind::Upstream, message)), out);
+            return None;
+        }
         if let Some(framing) = self.framing.of_bytes(&bytes) {
-            self.cut_as(framing, out);
+            self.cut_as(framing);
             return Some(bytes);
         }
         // Blanks may come for a long time, and mean nothing. What is left is shorter than a field's name.
@@ -183,14 +193,20 @@ impl Transcoder {
         None
     }
 
-    fn cut_as(&mut self, framing: Framing, out: &mut BytesMut) {
+    fn cut_as(&mut self, framing: Framing) {
         if framing != self.framing {
             self.framing = framing;
             self.framer = Framer::new(framing, self.cap);
         }
-        // A whole body is cut at its end, and may turn out to be several.
-        if framing != Framing::Whole {
-            self.choose(framing, out);
+    }
+
+    /// Chooses the encoder by the first frame, which may be the whole answer.
+    fn begin(&mut self, frame: &Frame, out: &mut BytesMut) {
+        if self.choose.is_some() {
+            if self.decoder.is_whole(frame) {
+                self.framing = Framing::Whole;
+            }
+            self.choose(self.framing, out);
         }
     }
 
@@ -242,22 +258,24 @@ impl Transcoder {
         let mut frames = Vec::new();
         if let Some(head) = self.head.take() {
             // What came is too little to tell.
-            self.cut_as(self.framing, out);
+            self.cut_as(self.framing);
             // Within the cap, since it is shorter than a field's name.
             self.framer.push(head.freeze(), &mut frames).unwrap_or_default();
         }
         self.framer.finish(&mut frames);
         if self.framing == Framing::Whole {
             let objects = objects(&frames, self.cap);
-            if self.choose.is_none() || objects.len() < 2 {
+            let listed =
+                frames.iter().any(|frame| framing::beginning(&frame.data).starts_with(b"["));
+            if self.choose.is_none() || objects.is_empty() || objects.len() < 2 && !listed {
                 self.choose(Framing::Whole, out);
                 return self.finish_whole(&frames, out);
             }
             self.framing = Framing::JsonArray;
-            self.choose(Framing::JsonArray, out);
             frames = objects;
         }
         self.forward_cut(&frames, out);
+        self.choose(self.framing, out);
         if self.end.is_none() {
             let end = self.decoder.finish();
             self.end_with(end, None, out);
@@ -279,6 +297,11 @@ impl Transcoder {
         self.end.as_ref()
     }
 
+    /// The payload by which the upstream ended the answer with an error, if it did.
+    pub fn failure(&self) -> Option<&[u8]> {
+        self.failure.as_deref()
+    }
+
     /// How the body of a stream ends, once the answer has ended. Asked once.
     pub fn ending(&mut self) -> Ending {
         self.encoder.as_mut().map(|encoder| encoder.ending()).unwrap_or_default()
@@ -298,6 +321,11 @@ impl Transcoder {
             if matches!(frame.data.trim_ascii_start().first(), None | Some(b':')) {
                 continue;
             }
+            self.begin(frame, out);
+            if self.framing == Framing::Whole {
+                self.finish_whole(std::slice::from_ref(frame), out);
+                return self.tally.outputs > 0;
+            }
             deltas.clear();
             let end = self.decoder.frame(frame, &mut deltas);
             if !self.names.is_empty() {
@@ -316,6 +344,7 @@ impl Transcoder {
                 if self.mode == Mode::Translated && !deltas.is_empty() {
                     self.encode(frame, &deltas, out);
                 }
+                self.note_failure(&end, frame);
                 self.end_with(end, Some(frame), out);
                 break;
             }
@@ -340,7 +369,7 @@ impl Transcoder {
         if frames.iter().all(whole) {
             self.forward(frames, out);
         } else {
-            self.end_with(End::Truncated, None, out);
+            self.abort(End::Truncated, out);
         }
     }
 
@@ -362,7 +391,12 @@ impl Transcoder {
         if end == End::Complete {
             self.encode(body, &deltas, out);
         }
+        self.note_failure(&end, body);
         self.end_with(end, None, out);
+    }
+
+    fn note_failure(&mut self, end: &End, frame: &Frame) {
+        self.failure = matches!(end, End::Failed(_)).then(|| frame.data.clone());
     }
 
     /// The last stop of an alternative counts.

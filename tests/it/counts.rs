@@ -208,6 +208,33 @@ async fn an_upstream_without_the_endpoint_is_estimated_for() {
     }
 }
 
+/// An answer with success that holds no count is no reason to fail.
+#[tokio::test]
+async fn an_answer_that_is_no_count_is_estimated_for() {
+    for body in [
+        "<html><p>Welcome</p></html>",
+        "",
+        "[]",
+        "17",
+        r#"{"tokens":"many"}"#,
+        r#"{"totalTokens":"many","input_tokens":{}}"#,
+        r#"{"error":{"message":"busy","code":503}}"#,
+        r#"{"type":"error","error":{"type":"api_error","message":"busy"}}"#,
+    ] {
+        let served = whole(200, body).await;
+        let providers =
+            [("openai-responses", &served), ("anthropic", &served), ("gemini", &served)];
+        let gateway = before(&providers, "").await;
+        for (_, path, request, _) in FORMS {
+            for model in ["two", "anthropic/m", "gemini/m"] {
+                let ask = request(model).to_string();
+                let (code, estimated, value) = count(&gateway, &path(model), &ask).await;
+                assert_eq!((code, estimated), (200, true), "{body} {model}: {value}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn other_failures_stay_failures() {
     let unknown = r#"{"error":{"message":"no such model","code":"model_not_found"}}"#;

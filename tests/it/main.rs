@@ -65,6 +65,8 @@ mod logging;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod mislabelled;
+#[cfg(test)]
 mod model_names;
 #[cfg(test)]
 mod operations;
@@ -110,6 +112,8 @@ mod tokens;
 mod translation;
 #[cfg(test)]
 mod transport;
+#[cfg(test)]
+mod unserved;
 #[cfg(test)]
 mod words;
 #[cfg(test)]

@@ -208,6 +208,56 @@ async fn waits_are_retry_info_to_gemini_callers() {
     assert_eq!(wait(&error), [format!("{seconds}s")], "{error}");
 }
 
+/// Dates become seconds, which every client reads, by the upstream's own clock; milliseconds stay.
+#[tokio::test]
+async fn dates_of_a_wait_become_seconds() {
+    let body = r#"{"error":{"message":"slow down","type":"x","code":null}}"#;
+    let dates = "content-type: application/json\r\ndate: Wed, 21 Oct 2026 07:28:00 GMT\r\n\
+        retry-after: Wed, 21 Oct 2026 07:28:12 GMT\r\n";
+    let millis = "content-type: application/json\r\nretry-after-ms: 11500\r\n";
+    for (given, millis) in [(dates, None), (millis, Some("11500"))] {
+        let gateway = rejecting(429, given, body, "").await;
+        for (dialect, status, _, error, headers) in errors(&gateway, "oai/m", "hi").await {
+            assert_eq!(
+                (status, &headers["retry-after"]),
+                (429, &"12".parse().unwrap()),
+                "{dialect}"
+            );
+            let told = headers.get("retry-after-ms").map(|value| value.to_str().unwrap());
+            assert_eq!(told, millis, "{dialect}");
+            assert!(dialect != "gemini" || error.to_string().contains("\"12s\""), "{error}");
+        }
+    }
+    let junk = "content-type: application/json\r\nretry-after: soon\r\n";
+    let gateway = rejecting(429, junk, body, "").await;
+    for (dialect, _, _, _, headers) in errors(&gateway, "oai/m", "hi").await {
+        assert!(!headers.contains_key("retry-after"), "{dialect}: {headers:?}");
+    }
+}
+
+/// A limit that is reported in the first event of a stream is a 429 with its wait.
+#[tokio::test]
+async fn a_wait_in_the_first_event_is_a_header() {
+    let error = json!({ "error": { "code": 429, "message": "slow down", "status": "RESOURCE_EXHAUSTED",
+        "details": [{ "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "16.2s" }] } });
+    let events = "content-type: text/event-stream\r\n";
+    for (label, body) in [
+        (events, format!("data: {error}\r\n\r\n")),
+        ("content-type: application/json\r\n", format!("[{error}]")),
+        (events, error.to_string()),
+    ] {
+        let upstream =
+            Upstream::new(vec![Step::Whole(200, label, body.clone().into_bytes())]).await;
+        let provider = format!("  gem: {{ dialect: gemini, base_url: \"{}\" }}\n", upstream.url);
+        let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, &provider)).await;
+        for (dialect, status, _, told, headers) in errors(&gateway, "gem/m", "hi").await {
+            assert_eq!(status, 429, "{dialect} {body}: {told}");
+            assert_eq!(headers["retry-after"], "17", "{dialect} {body}");
+            assert!(dialect != "gemini" || told.to_string().contains("\"17s\""), "{told}");
+        }
+    }
+}
+
 /// The field stands in the message itself, by the caller's name, with the type and the remedy.
 #[tokio::test]
 async fn refusals_name_the_field_and_the_type() {

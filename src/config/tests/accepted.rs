@@ -56,25 +56,6 @@ fn requests_are_adjusted_by_provider_and_by_target() {
     assert_eq!(settings("o").betas.as_deref(), Some(&["x-1".to_owned()][..]));
 }
 
-#[test]
-fn settings_that_contradict_each_other_are_told() {
-    for (fields, expected) in [
-        ("drop: [user], set: { user: u }", "`user` is in `drop` and in `set`"),
-        ("max_output: 0", "a number of tokens above zero"),
-        ("system_messages: apart", "one of `anywhere`, `first`"),
-        ("drop: [a..b]", "the name of a member"),
-        ("prompt_cache: maybe", "`auto` or `off`"),
-        ("hosted_tools: maybe", "one of `map`, `drop`, `refuse`"),
-        ("hosted_tools: map, drop: [tools]", "`drop` removes `tools`"),
-        ("hosted_tools: refuse, drop: [web_search_options]", "`drop` removes `web_search_options`"),
-        ("keep_alive: 5m", "`callers` or `server`"),
-    ] {
-        let text = format!("{AUTH}providers: {{ p: {{ dialect: openai-chat, {fields} }} }}\n");
-        let problems = load_text(text).unwrap_err();
-        assert!(problems.list[0].message.contains(expected), "{}", problems.list[0].message);
-    }
-}
-
 /// Each block of YAML in the documentation, with what it leaves to the rest of the file.
 #[test]
 fn the_documented_credentials_are_valid() {

@@ -6,6 +6,7 @@ mod permitted;
 mod presets;
 mod problems;
 mod prompts;
+mod settings;
 mod tls;
 mod watch;
 

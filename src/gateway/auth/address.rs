@@ -11,18 +11,45 @@ use ipnet::IpNet;
 pub struct Origin {
     /// The nearest address that is no trusted proxy's.
     pub address: IpAddr,
-    /// Whether a proxy has forwarded it, trusted or not.
-    pub forwarded: bool,
 }
 
-/// What proxies add to what they forward.
-const FORWARDING: [&str; 5] =
-    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+/// Headers that proxies, load balancers, tunnels and content delivery networks add to what they forward.
+const FORWARDING: [&str; 6] =
+    ["cdn-loop", "forwarded", "via", "x-amzn-trace-id", "x-arr-log-id", "x-original-host"];
+
+/// How the names of others begin: RFC 7239's predecessors, Cloudflare, Envoy, Fastly, Fly.io, Akamai, Azure, Google,
+/// Vercel and Tailscale.
+const FORWARDING_PREFIXES: [&str; 12] = [
+    "x-forwarded",
+    "x-original-forwarded-",
+    "cf-",
+    "x-envoy-",
+    "fastly-",
+    "fly-",
+    "akamai-",
+    "x-azure-",
+    "x-appengine-",
+    "x-cloud-trace-",
+    "x-vercel-",
+    "tailscale-",
+];
+
+/// What the names of headers hold that give the client's address: `x-real-ip`, `true-client-ip`, `x-cluster-client-ip`,
+/// `do-connecting-ip`.
+const FORWARDING_ADDRESSES: [&str; 4] = ["real-ip", "client-ip", "clientip", "connecting-ip"];
+
+/// Whether a proxy has forwarded a request, trusted or not.
+pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
+    headers.keys().map(http::HeaderName::as_str).any(|name| {
+        FORWARDING.contains(&name)
+            || FORWARDING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            || FORWARDING_ADDRESSES.iter().any(|part| name.contains(part))
+    })
+}
 
 /// Where a request of this peer comes from.
 pub fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Origin {
-    let forwarded = FORWARDING.iter().any(|name| headers.contains_key(*name));
-    Origin { address: nearest(peer, headers, trusted), forwarded }
+    Origin { address: nearest(peer, headers, trusted) }
 }
 
 fn nearest(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
@@ -80,7 +107,25 @@ mod tests {
             }
             let found = origin(peer.parse().unwrap(), &headers, &trusted);
             assert_eq!(found.address.to_string(), expected, "{peer} {forwarded:?}");
-            assert_eq!(found.forwarded, !forwarded.is_empty(), "{peer} {forwarded:?}");
+            assert_eq!(is_forwarded(&headers), !forwarded.is_empty(), "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn what_clients_send_themselves_is_not_forwarded() {
+        for name in [
+            "host",
+            "user-agent",
+            "x-stainless-os",
+            "x-api-key",
+            "x-request-id",
+            "origin",
+            "traceparent",
+        ] {
+            let name = http::HeaderName::from_static(name);
+            let headers =
+                HeaderMap::from_iter([(name.clone(), http::HeaderValue::from_static("x"))]);
+            assert!(!is_forwarded(&headers), "{name}");
         }
     }
 }

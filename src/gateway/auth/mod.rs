@@ -23,6 +23,7 @@ use super::unix_seconds;
 use crate::config::{self, Config, matches_pattern};
 use crate::error::Error;
 use crate::telemetry::{Metrics, OTHER, Refused};
+use address::is_forwarded;
 pub use address::{Origin, origin};
 use attempts::Attempts;
 use jwks::KeySet;
@@ -84,7 +85,7 @@ impl Anonymous {
     fn admits(&self, headers: &HeaderMap, from: &Origin) -> bool {
         let page = headers.get(ORIGIN).is_none_or(|origin| self.origins.contains(origin));
         let mut networks = self.from.iter();
-        page && !from.forwarded && networks.any(|network| network.contains(&from.address))
+        page && !is_forwarded(headers) && networks.any(|network| network.contains(&from.address))
     }
 }
 

@@ -264,6 +264,10 @@ pub trait CallerDialect: Sync {
     fn model_prefix(&self) -> Option<&'static str> {
         Some("/v1/models/")
     }
+    /// Whether a path that begins as one which shows a model is posted to.
+    fn is_posted(&self, _path: &str) -> bool {
+        false
+    }
     /// What every path begins with that no other vendor has.
     fn root(&self) -> Option<&'static str> {
         None
@@ -330,6 +334,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whether further segments follow.
+    pub fn is_open(&self) -> bool {
+        self.path.contains('{')
+    }
+
     /// What every path that leads here begins with.
     pub fn prefix(&self) -> &'static str {
         self.path.split_once('{').map_or(self.path, |(prefix, _)| prefix)
@@ -425,6 +434,11 @@ pub trait Decode: Send {
     /// Reads one frame of a stream. `Some`: this frame ends it, and the end must not be taken from
     /// anything else. Deltas of that frame still count.
     fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End>;
+    /// Whether the first frame of a stream is a whole answer, which some servers wrap in one event. It is
+    /// then read as one.
+    fn is_whole(&self, _frame: &Frame) -> bool {
+        false
+    }
     /// Reads a whole answer that was not streamed.
     fn answer<'f>(&mut self, body: &'f Frame, out: &mut Vec<Delta<'f>>) -> End;
     /// The bytes ended without a frame that ends the stream: was it an end all the same?

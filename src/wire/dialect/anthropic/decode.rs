@@ -15,7 +15,7 @@ use crate::wire::aws_fault;
 use crate::wire::chat::{Citation, Delta, End, Fault, Kind, Scheme, Stop};
 use crate::wire::dialect::Decode;
 use crate::wire::framing::Frame;
-use crate::wire::json::{dangling_surrogate, text};
+use crate::wire::json::{dangling_surrogate, text, text_member};
 use crate::wire::template::Template;
 
 /// The most blocks that are open at once. Beyond it the oldest is closed, so that looking for one stays
@@ -67,6 +67,10 @@ enum Body {
 }
 
 impl Decode for Decoder {
+    fn is_whole(&self, frame: &Frame) -> bool {
+        text_member(&frame.data, "type").is_some_and(|kind| kind == "message")
+    }
+
     fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
         if frame.data.trim_ascii() == b"[DONE]" {
             // Some gateways end every dialect like this. It closes an answer that has stopped.

@@ -45,7 +45,9 @@ mod write_turns;
 mod tests;
 
 /// What is not served of the vendor's API: docs.claude.com/en/api.
-const UNSERVED: [(&str, &str); 4] = [
+const UNSERVED: [(&str, &str); 6] = [
+    ("/v1/files", "files"),
+    ("/v1/skills", "skills"),
     ("/v1/messages/batches", "message batches"),
     ("/v1/messages", "stored messages"),
     ("/v1/complete", "text completions"),
@@ -132,7 +134,7 @@ impl Dialect for Anthropic {
         if content_type.starts_with("application/json") {
             Framing::Whole
         } else if content_type.starts_with("application/vnd.amazon.eventstream") {
-            Framing::AwsChunks
+            Framing::AwsEventStream
         } else {
             Framing::Sse
         }

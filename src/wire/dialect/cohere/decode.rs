@@ -40,6 +40,11 @@ impl Decode for Decoder {
         answer.clone_into(&mut self.answer);
     }
 
+    /// Events have a type and no reason of their own.
+    fn is_whole(&self, frame: &Frame) -> bool {
+        json::text_member(&frame.data, "finish_reason").is_some()
+    }
+
     fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
         let payload = frame.data.as_ref();
         // `message-end` came before it, or else the answer was cut.

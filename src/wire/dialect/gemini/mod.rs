@@ -266,6 +266,10 @@ impl CallerDialect for Gemini {
         Some("/v1beta/models/")
     }
 
+    fn is_posted(&self, path: &str) -> bool {
+        path::read(path, "").is_ok()
+    }
+
     fn root(&self) -> Option<&'static str> {
         Some("/v1beta/")
     }

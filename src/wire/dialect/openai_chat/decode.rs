@@ -116,6 +116,16 @@ fn unreadable(payload: &[u8], error: &serde_json::Error) -> Fault {
 }
 
 impl Decode for Decoder {
+    /// Chunks have a `delta`. What `object` says is wrong with some servers.
+    fn is_whole(&self, frame: &Frame) -> bool {
+        if memchr::memmem::find(&frame.data, b"\"message\"").is_none() {
+            return false;
+        }
+        let chunk = serde_json::from_slice::<Chunk<'_>>(&frame.data);
+        let choices = chunk.ok().and_then(|chunk| chunk.choices).unwrap_or_default();
+        choices.first().is_some_and(|choice| choice.message.is_some() && choice.delta.is_none())
+    }
+
     fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
         let payload = frame.data.as_ref();
         if is_blank(payload) {
