@@ -133,6 +133,13 @@ pub async fn not_found(app: &App, request: Request) -> Response {
     refuse(dialect, request, Fault::new(Kind::Path, message)).await
 }
 
+/// A path that is served elsewhere, or to others.
+pub async fn not_served(app: &App, request: Request, message: String) -> Response {
+    refused::record(&app.refusals, RefusalReason::NotFound, &request);
+    let dialect = spoken(request.headers(), request.uri().path());
+    refuse(dialect, request, Fault::new(Kind::Path, message)).await
+}
+
 /// What is wrong with a path: the API is not served, the base URL is wrong, or nothing is known of it.
 fn unknown_path(dialect: &dyn CallerDialect, path: &str) -> String {
     let apis = dialect::caller_dialects().flat_map(CallerDialect::unserved);

@@ -151,7 +151,7 @@ async fn pipeline(
         call: call.clone(),
         stream: state.config.stream,
         started,
-        closing: app.closing.clone(),
+        closing: app.shutdown.closing.clone(),
         tasks: app.tasks.clone(),
     };
     let opening = Box::pin(failover::open(Order {

@@ -5,6 +5,8 @@ mod access;
 #[cfg(test)]
 mod adapted;
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod anonymous;
 #[cfg(test)]
 mod answers;
