@@ -28,7 +28,7 @@ use crate::gateway::limit::{Gate, Gates, Limit, Scope};
 use crate::gateway::provider_models::{self, ProviderModels};
 use crate::gateway::target_health::TargetHealth;
 use crate::gateway::{direct_response, fetch, path_alias};
-use crate::server::{Shutdown, Terms};
+use crate::server::{Shutdown, Terms, request_head};
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{Limited, Metrics, OTHER, RefusalLog};
 use crate::wire::dialect::{self, CallerDialect};
@@ -262,12 +262,20 @@ pub fn router(app: Arc<App>) -> Router {
     let plain = routes(Arc::clone(&app));
     let crossing = plain.clone().layer(layer);
     Router::new().fallback_service(tower::service_fn(move |mut request: Request| {
+        let malformed = request_head::check(&request).err();
         path_alias::rewrite(&mut request);
         let foreign = request.headers().contains_key(ORIGIN);
         if foreign {
             gateway::refused::record_origin(&app.refusals, &app.state().config, &request);
         }
-        if foreign { crossing.clone() } else { plain.clone() }.oneshot(request)
+        let service = if foreign { crossing.clone() } else { plain.clone() };
+        let app = Arc::clone(&app);
+        async move {
+            match malformed {
+                Some(error) => Ok(direct_response::malformed(&app, request, error).await),
+                None => service.oneshot(request).await,
+            }
+        }
     }))
 }
 

@@ -1,20 +1,20 @@
-//! The metrics page: rendered at most once at a time, and reused, so that scrapes cost a bounded share of
-//! a core however many there are. It never renders on a thread that serves streams.
+//! The metrics page: rendered once at a time, shared, and with a pause after each, so that scrapes cost a
+//! bounded share of a core however many there are. It never renders on a thread that serves streams.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::app::App;
 
-/// A page is reused for this many times the time that it took: a twentieth of a core is the most that
-/// rendering costs.
-const COST: u32 = 20;
-/// The longest that a page is reused.
-const OLDEST: Duration = Duration::from_secs(1);
+/// After a page nothing is rendered for this many times the time that it took: a tenth of a core is about
+/// the most that rendering costs.
+const COST: u32 = 10;
+/// The longest such pause.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The last page, shared by all listeners.
 #[derive(Debug, Default)]
@@ -23,27 +23,29 @@ pub struct MetricsPage(Mutex<Option<Page>>);
 #[derive(Debug)]
 struct Page {
     text: Bytes,
-    rendered: Instant,
+    begun: Instant,
     took: Duration,
 }
 
 impl MetricsPage {
-    /// The page, not older than a second; one that is not older than `at_least` is not rendered anew.
-    /// `None`: it could not be rendered.
-    pub async fn get(&self, app: &App, at_least: Duration) -> Option<Bytes> {
+    /// A page that was rendered at most `oldest` ago, or, however long that takes, one whose rendering has
+    /// begun after this was called: all who wait share it. `None`: it could not be rendered.
+    pub async fn get(&self, app: &App, oldest: Duration) -> Option<Bytes> {
+        let asked = Instant::now();
         let mut last = self.0.lock().await;
-        if let Some(Page { text, rendered, took }) = &*last
-            && rendered.elapsed() < at_least.max(*took * COST).min(OLDEST)
-        {
-            return Some(text.clone());
+        if let Some(Page { text, begun, took }) = &*last {
+            let rendered = *begun + *took;
+            if *begun > asked || rendered.elapsed() < oldest {
+                return Some(text.clone());
+            }
+            sleep_until(rendered + (*took * COST).min(PAUSE)).await;
         }
         let begun = Instant::now();
         app.measure_limits().await;
         let metrics = Arc::clone(&app.metrics);
         let text = tokio::task::spawn_blocking(move || metrics.render()).await.ok()?;
         let text = Bytes::from(text);
-        let rendered = Instant::now();
-        *last = Some(Page { text: text.clone(), rendered, took: rendered - begun });
+        *last = Some(Page { text: text.clone(), begun, took: begun.elapsed() });
         Some(text)
     }
 }
@@ -54,18 +56,20 @@ mod tests {
     use crate::config::Config;
     use crate::server::Shutdown;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     #[tokio::test(start_paused = true)]
     async fn f11_a_page_is_reused_for_a_second() {
         let app = App::new(Config::default(), &Shutdown::default()).unwrap();
         let page = async |at_least| app.metrics_page.get(&app, at_least).await.unwrap();
-        let first = page(OLDEST).await;
+        let first = page(SECOND).await;
         app.metrics.config_rejected();
-        tokio::time::advance(OLDEST - Duration::from_millis(1)).await;
-        assert_eq!(page(OLDEST).await.as_ptr(), first.as_ptr(), "not rendered, not copied");
+        tokio::time::advance(Duration::from_millis(999)).await;
+        assert_eq!(page(SECOND).await.as_ptr(), first.as_ptr(), "not rendered, not copied");
         tokio::time::advance(Duration::from_millis(1)).await;
-        let second = page(OLDEST).await;
+        let second = page(SECOND).await;
         assert_ne!(second, first);
-        // It took no time, so that who must not miss anything pays for another one.
+        // Those who must not miss anything get another one.
         app.metrics.config_loaded(&Config::default(), 1);
         assert_ne!(page(Duration::ZERO).await, second);
     }

@@ -87,7 +87,7 @@ async fn public_metrics(Shared(app): Shared<Arc<App>>, request: Request) -> Resp
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
     let served = has_public_metrics(&app.state().config.server, peer, request.headers());
     if served {
-        // Scripts compare what is counted before and after a request.
+        // Scripts compare what is counted before and after a request: nothing older than theirs.
         return page(&app, Duration::ZERO).await;
     }
     let message = "metrics are not served here; ask the operators' listener (server.admin), or set \
@@ -109,8 +109,8 @@ fn has_public_metrics(server: &Server, peer: Option<SocketAddr>, headers: &Heade
     })
 }
 
-async fn page(app: &App, at_least: Duration) -> Response {
-    match app.metrics_page.get(app, at_least).await {
+async fn page(app: &App, oldest: Duration) -> Response {
+    match app.metrics_page.get(app, oldest).await {
         Some(page) => ([(CONTENT_TYPE, OPENMETRICS)], page).into_response(),
         None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
@@ -124,6 +124,7 @@ async fn only_get(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "a peer that is known")]
     fn peer(address: &str) -> Option<SocketAddr> {
         Some(SocketAddr::new(address.parse().unwrap(), 1))
     }

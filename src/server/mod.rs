@@ -5,6 +5,7 @@
 
 mod connection;
 mod head;
+pub mod request_head;
 pub mod shutdown;
 mod socket;
 mod stall;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+pub use crate::telemetry::log::LAST_LINES;
+
 /// How long connections have to close after the streams on them were ended.
 pub const CLOSING: Duration = Duration::from_secs(5);
 /// How long upstreams may take to end bodies whose answers are complete, once all callers have theirs.
@@ -12,8 +14,6 @@ pub const LAST_READS: Duration = Duration::from_secs(2);
 pub const LAST_SCRAPE: Duration = Duration::from_secs(1);
 /// How long the collector may take for the last spans, once all callers have their answers.
 pub const LAST_SPANS: Duration = Duration::from_secs(5);
-/// How long standard error may take for the last log lines.
-pub const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// The steps of a shutdown, shared with whatever depends on them.
 #[derive(Debug, Clone, Default)]

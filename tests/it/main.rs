@@ -85,6 +85,8 @@ mod refusals;
 #[cfg(test)]
 mod refused_requests;
 #[cfg(test)]
+mod request_heads;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod responses;
@@ -92,6 +94,8 @@ mod responses;
 mod rights;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod shutdown_times;
 #[cfg(test)]
 mod sockets;
 #[cfg(test)]
