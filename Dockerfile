@@ -33,9 +33,10 @@ USER 65532:65532
 # Inside a container loopback would reach nobody. This holds whatever server.listen says.
 ENV STREAMGATE_LISTEN=0.0.0.0:8080 \
     STREAMGATE_LOG=json
+# Callers; server.admin, if the configuration sets it, is for operators and not exposed.
 EXPOSE 8080
 # With TLS: -e STREAMGATE_HEALTH_URL=https://127.0.0.1:8080/readyz
 HEALTHCHECK --interval=10s --timeout=6s --start-period=5s --retries=3 CMD ["/streamgate", "health"]
-# Streams run on for server.drain (30 s) after this; give more time than that: --stop-timeout 40.
+# Streams run on for server.drain (30 s) after this; give more time than that: --stop-timeout 50.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/streamgate"]

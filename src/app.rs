@@ -8,18 +8,17 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use axum::Router;
 use axum::extract::{Request, State as Shared};
-use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
-use http::header::{ACCEPT, CONTENT_TYPE, ORIGIN};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::header::{ACCEPT, ORIGIN};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use crate::admin::{self, MetricsPage};
 use crate::config::{Config, Provider, Tls};
 use crate::gateway;
 use crate::gateway::auth::Callers;
@@ -29,7 +28,7 @@ use crate::gateway::limit::{Gate, Gates, Limit, Scope};
 use crate::gateway::provider_models::{self, ProviderModels};
 use crate::gateway::target_health::TargetHealth;
 use crate::gateway::{direct_response, fetch, path_alias};
-use crate::server::{Shutdown, Terms};
+use crate::server::{Shutdown, Terms, request_head};
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{Limited, Metrics, OTHER, RefusalLog};
 use crate::wire::dialect::{self, CallerDialect};
@@ -76,10 +75,10 @@ pub struct App {
     pub refusals: Arc<RefusalLog>,
     /// Where spans go, if anywhere.
     pub tracing: Tracing,
-    /// Cancelled when nothing new may begin.
-    pub stopping: CancellationToken,
-    /// Cancelled when streams must end.
-    pub closing: CancellationToken,
+    /// The page of metrics; all copies have one.
+    pub metrics_page: Arc<MetricsPage>,
+    /// The steps of a shutdown.
+    pub shutdown: Shutdown,
     /// Owns what outlives a request by a moment.
     pub tasks: TaskTracker,
 }
@@ -117,8 +116,8 @@ impl App {
             health: Arc::new(TargetHealth::new(Arc::clone(&metrics))),
             refusals: Arc::new(RefusalLog::new(Arc::clone(&metrics))),
             metrics,
-            stopping: shutdown.stopping.clone(),
-            closing: shutdown.closing.clone(),
+            metrics_page: Arc::default(),
+            shutdown: shutdown.clone(),
             tasks: TaskTracker::new(),
         })
     }
@@ -155,7 +154,7 @@ impl App {
 
     /// Measures how much of its limits everybody has used. Only configured names become labels;
     /// of all other callers it tells the highest.
-    async fn measure_limits(&self) {
+    pub async fn measure_limits(&self) {
         let now = Instant::now();
         let state = self.state.load_full();
         let keys: BTreeSet<_> =
@@ -263,12 +262,20 @@ pub fn router(app: Arc<App>) -> Router {
     let plain = routes(Arc::clone(&app));
     let crossing = plain.clone().layer(layer);
     Router::new().fallback_service(tower::service_fn(move |mut request: Request| {
+        let malformed = request_head::check(&request).err();
         path_alias::rewrite(&mut request);
         let foreign = request.headers().contains_key(ORIGIN);
         if foreign {
             gateway::refused::record_origin(&app.refusals, &app.state().config, &request);
         }
-        if foreign { crossing.clone() } else { plain.clone() }.oneshot(request)
+        let service = if foreign { crossing.clone() } else { plain.clone() };
+        let app = Arc::clone(&app);
+        async move {
+            match malformed {
+                Some(error) => Ok(direct_response::malformed(&app, request, error).await),
+                None => service.oneshot(request).await,
+            }
+        }
     }))
 }
 
@@ -309,13 +316,8 @@ fn routes(app: Arc<App>) -> Router {
     for path in lists {
         router = router.route(path, get(models).fallback(only_get));
     }
-    let operators = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }).fallback(only_get))
-        .route("/readyz", get(ready).fallback(only_get))
-        .route("/metrics", get(metrics).fallback(only_get))
-        .layer(from_fn(identified));
     router
-        .merge(operators)
+        .merge(admin::public_routes())
         .route("/v1/prompts", get(prompts).fallback(only_get))
         .fallback(not_found)
         .with_state(app)
@@ -342,14 +344,6 @@ fn exposed() -> Vec<HeaderName> {
     names.into_iter().map(HeaderName::from_static).collect()
 }
 
-/// Gives a response the id that the gateway's own answers have.
-async fn identified(request: Request, next: Next) -> Response {
-    let id = gateway::request_id(request.headers());
-    let mut response = next.run(request).await;
-    gateway::stamp(&mut response, &id);
-    response
-}
-
 async fn models(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
     direct_response::models(&app, request).await
 }
@@ -360,24 +354,6 @@ async fn model(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
 
 async fn prompts(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
     direct_response::prompts(&app, request).await
-}
-
-async fn ready(Shared(app): Shared<Arc<App>>) -> Response {
-    if app.stopping.is_cancelled() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
-    }
-    "ready\n".into_response()
-}
-
-async fn metrics(Shared(app): Shared<Arc<App>>) -> Response {
-    let kind =
-        HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    app.measure_limits().await;
-    // Elsewhere than on the thread of this worker's streams.
-    match tokio::task::spawn_blocking(move || app.metrics.render()).await {
-        Ok(text) => ([(CONTENT_TYPE, kind)], text).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
 }
 
 async fn not_found(Shared(app): Shared<Arc<App>>, request: Request) -> Response {

@@ -31,6 +31,8 @@ struct Inner {
     end: Option<End>,
     attempt: Option<Attempt>,
     over: Option<(&'static str, &'static str)>,
+    /// What callers are shown in place of the fault.
+    shown: Option<Fault>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -111,6 +113,7 @@ impl Error {
             end: None,
             attempt: None,
             over: None,
+            shown: None,
             source: None,
         }))
     }
@@ -166,6 +169,14 @@ impl Error {
     #[must_use]
     pub fn over(mut self, scope: &'static str, limit: &'static str) -> Self {
         self.0.over = Some((scope, limit));
+        self
+    }
+
+    /// Shows callers another fault than the one that records name: one that does not reveal what they may
+    /// not know.
+    #[must_use]
+    pub fn shown_as(mut self, fault: Fault) -> Self {
+        self.0.shown = Some(fault);
         self
     }
 

@@ -64,8 +64,12 @@ impl Error {
         }
     }
 
-    /// What callers are shown: never an upstream's words about the operator's account.
+    /// What callers are shown: never an upstream's words about the operator's account, nor what is
+    /// there that they may not use.
     pub fn shown(&self) -> Cow<'_, Fault> {
+        if let Some(shown) = &self.0.shown {
+            return Cow::Borrowed(shown);
+        }
         let replacement = if self.is_operators() { self.fault().replacement() } else { None };
         replacement.map_or_else(|| Cow::Borrowed(self.fault()), Cow::Owned)
     }

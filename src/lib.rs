@@ -1,5 +1,6 @@
 //! Streamgate: an LLM token-streaming gateway. The modules, in reading order.
 
+pub mod admin;
 pub mod app;
 pub mod config;
 pub mod error;

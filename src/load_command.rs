@@ -98,7 +98,7 @@ pub(crate) struct LoadArguments {
     /// The simulated upstream's counts, such as <http://127.0.0.1:9200/_sim/stats>, to compare.
     #[arg(long, env = "STREAMGATE_LOAD_UPSTREAM_STATS", value_name = "URL")]
     upstream_stats: Option<String>,
-    /// The gateway's counts, such as <http://127.0.0.1:8080/metrics>, to compare.
+    /// The gateway's counts, such as <http://127.0.0.1:9090/metrics>, to compare.
     #[arg(long, env = "STREAMGATE_LOAD_METRICS", value_name = "URL")]
     metrics: Option<String>,
     /// What must be reached, such as `ttft_p95<500ms`; may be repeated. Metrics: `ttft`,

@@ -74,9 +74,13 @@ async fn reload(app: &App, source: &Source) -> Sources {
             if let Some(problems) = broken {
                 tracing::error!(%problems, "a prompt's file is wrong; what it last held stays in force");
             }
-            let listen = app.state().config.server.listen;
-            let otlp = app.state().config.otlp != config.otlp;
-            let late = [("server.listen", listen != config.server.listen), ("telemetry", otlp)];
+            let running = app.state();
+            let (before, now) = (&running.config.server, &config.server);
+            let late = [
+                ("server.listen", before.listen != now.listen),
+                ("server.admin", before.admin != now.admin),
+                ("telemetry", running.config.otlp != config.otlp),
+            ];
             for (setting, _) in late.iter().filter(|(_, changed)| *changed) {
                 tracing::warn!(setting, "changed; it takes effect at the next start");
             }

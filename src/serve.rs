@@ -1,20 +1,25 @@
 //! Serving: starts the runtime and the listeners, reloads the configuration, and drains on a signal.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
+use streamgate::admin;
 use streamgate::app::{self, App};
 use streamgate::config::{self, Config};
-use streamgate::server::{self, Shutdown};
+use streamgate::server::shutdown::{LAST_READS, LAST_SCRAPE, LAST_SPANS};
+use streamgate::server::{self, Shutdown, Terms};
 use streamgate::sim;
 use streamgate::telemetry::log::{self, LogFormat, LogGuard};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::field::display;
 
 use crate::cli::Log;
 use crate::reload::{self, Source};
@@ -22,10 +27,6 @@ use crate::{Failure, say};
 
 /// Connections that the kernel holds until a worker accepts them.
 const BACKLOG: i32 = 4096;
-/// How long upstreams may take to end bodies whose answers are complete, once all callers have theirs.
-const LAST_READS: Duration = Duration::from_secs(2);
-/// How long the collector may take for the last spans, once all callers have their answers.
-const LAST_SPANS: Duration = Duration::from_secs(5);
 
 /// Serves callers until a signal, with the configuration of `file` or without any.
 pub(crate) fn serve(
@@ -41,28 +42,50 @@ pub(crate) fn serve(
         // First of all, so that a signal during the start is heard.
         let signals = Signals::new()?;
         let shutdown = Shutdown::default();
-        let (config, listener) = match configured {
+        let (config, listeners) = match configured {
             Some(config) => {
-                let listener = listen(config.server.listen, "choose another with server.listen")?;
-                let address =
-                    listener.local_addr().map_err(|error| Failure::new(error.to_string()))?;
-                say(
-                    &mut std::io::stdout(),
-                    &format!("Streamgate on {}://{address}", scheme(&config)),
-                );
-                (config, listener)
+                let listeners = Listeners::open(&config)?;
+                listeners.say(&config)?;
+                (config, listeners)
             }
             None => unconfigured(&shutdown, address)?,
         };
-        run(config, listener, source, (shutdown, signals), &logging).await
+        run(config, listeners, source, (shutdown, signals), &logging).await
     });
     // A thread that reads a file which hangs is left behind.
     runtime.shutdown_background();
     served
 }
 
-fn scheme(config: &Config) -> &'static str {
-    if config.server.tls.is_some() { "https" } else { "http" }
+/// Where the process listens.
+struct Listeners {
+    /// Callers connect here.
+    public: std::net::TcpListener,
+    /// Operators connect here.
+    admin: Option<std::net::TcpListener>,
+}
+
+impl Listeners {
+    fn open(config: &Config) -> Result<Self, Failure> {
+        let public = listen(config.server.listen, "choose another with server.listen")?;
+        let open = |address| listen(address, "choose another with server.admin");
+        Ok(Self { public, admin: config.server.admin.map(open).transpose()? })
+    }
+
+    /// Prints the addresses: port 0 was the kernel's to choose.
+    fn say(&self, config: &Config) -> Result<(), Failure> {
+        let scheme = if config.server.tls.is_some() { "https" } else { "http" };
+        let out = &mut std::io::stdout();
+        say(out, &format!("Streamgate on {scheme}://{}", address_of(&self.public)?));
+        if let Some(admin) = &self.admin {
+            say(out, &format!("operators on http://{}", address_of(admin)?));
+        }
+        Ok(())
+    }
+}
+
+fn address_of(listener: &std::net::TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|error| Failure::new(error.to_string()))
 }
 
 /// Serves the simulated upstream until a signal.
@@ -82,7 +105,7 @@ pub(crate) fn simulate(listen: SocketAddr, log: Log) -> Result<(), Failure> {
 fn unconfigured(
     shutdown: &Shutdown,
     address: Option<SocketAddr>,
-) -> Result<(Config, std::net::TcpListener), Failure> {
+) -> Result<(Config, Listeners), Failure> {
     let simulated = bind(SocketAddr::from(([127, 0, 0, 1], 0)), "free some ports")?;
     let upstream = bound(&simulated)?;
     let key =
@@ -95,8 +118,7 @@ fn unconfigured(
     let until = shutdown.closing.clone().cancelled_owned();
     #[expect(clippy::disallowed_methods, reason = "it lives as long as the process")]
     tokio::spawn(sim::serve(simulated, until));
-    // Port 0 was the kernel's to choose.
-    let listen = listener.local_addr().map_err(|error| Failure::new(error.to_string()))?;
+    let listen = address_of(&listener)?;
     let models: Vec<&str> = config.providers.keys().map(String::as_str).collect();
     say(
         &mut std::io::stdout(),
@@ -111,23 +133,23 @@ fn unconfigured(
             models.join(", ")
         ),
     );
-    Ok((config, listener))
+    Ok((config, Listeners { public: listener, admin: None }))
 }
 
 /// Runs the workers, and does meanwhile what concerns the whole process.
 async fn run(
     config: Config,
-    listener: std::net::TcpListener,
+    listeners: Listeners,
     source: Option<Source>,
     (shutdown, signals): (Shutdown, Signals),
     logging: &LogGuard,
 ) -> Result<(), Failure> {
-    let Signals { mut stops, mut hangups } = signals;
+    let Signals { stops, mut hangups } = signals;
     let sources = config.sources.clone();
     reload::log_configuration(&config);
     let app = App::new(config, &shutdown).map_err(|error| Failure::new(error.to_string()))?;
     logging.count(app.metrics.log_lines_lost.clone());
-    log_start(&app, &listener);
+    log_start(&app, &listeners);
     if let Some(otlp) = &app.state().config.otlp {
         tracing::info!(
             collector = otlp.endpoint.host_str(),
@@ -135,8 +157,10 @@ async fn run(
             "sending traces"
         );
     }
-    let mut workers = pin!(workers(&app, &listener, &shutdown)?);
-    drop(listener);
+    let mut workers = pin!(workers(&app, &listeners.public, &shutdown)?);
+    let admin = listeners.admin.map(|listener| Admin::start(&app, listener)).transpose()?;
+    drop(listeners.public);
+    let mut stopping = pin!(stop(&app, &shutdown, stops));
     let mut keeping_fresh = pin!(app.keep_fresh());
     let mut reporting = pin!(app.refusals.report());
     let mut reloads = pin!(reload::keep(&app, source, &sources, &mut hangups));
@@ -146,17 +170,79 @@ async fn run(
             never = &mut keeping_fresh => match never {},
             never = &mut reporting => match never {},
             never = &mut reloads => match never {},
-            () = stops.next() => {
-                tracing::info!("stopping: no new connections, streams run on for the drain time");
-                shutdown.stopping.cancel();
-            }
+            never = &mut stopping => match never {},
         }
     }
     shutdown.closing.cancel();
+    // Last, so that the drain can be watched.
+    if let Some(admin) = admin {
+        admin.stop().await;
+    }
     // Nobody else is left on this thread who could be held up.
     app.tracing.shutdown(LAST_SPANS);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Waits for a signal and begins the shutdown. A second signal ends the delay.
+async fn stop(app: &App, shutdown: &Shutdown, mut stops: StopSignals) -> Infallible {
+    stops.next().await;
+    tracing::info!("stopping: not ready from now on");
+    shutdown.unready.cancel();
+    let delay = app.state().config.server.shutdown_delay;
+    let _signal = timeout(delay, stops.next()).await;
+    tracing::info!("stopping: no new connections, streams run on for the drain time");
+    shutdown.stopping.cancel();
+    std::future::pending().await
+}
+
+/// The operators' listener: a thread of its own, so that scrapes cost streams nothing.
+struct Admin {
+    shutdown: Shutdown,
+    done: oneshot::Receiver<()>,
+}
+
+impl Admin {
+    fn start(app: &App, listener: std::net::TcpListener) -> Result<Self, Failure> {
+        let shutdown = Shutdown::default();
+        let serving = (Arc::new(app.for_worker()), listener, shutdown.clone());
+        let done = thread("admin", move || serve_admin(serving))?;
+        Ok(Self { shutdown, done })
+    }
+
+    /// Ends it; an answer under way has a moment.
+    async fn stop(self) {
+        self.shutdown.stopping.cancel();
+        let _late = timeout(LAST_SCRAPE, self.done).await;
+    }
+}
+
+async fn serve_admin((app, listener, shutdown): (Arc<App>, std::net::TcpListener, Shutdown)) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "operators cannot connect"),
+    };
+    let router = admin::router(Arc::clone(&app));
+    let terms = move || Terms { tls: None, ..app.terms() };
+    server::serve(listener, router, terms, shutdown, || LAST_SCRAPE).await;
+}
+
+/// Runs a future on a thread with a runtime of its own. The channel ends with the thread, also when that
+/// panics.
+fn thread<F: Future<Output = ()>>(
+    name: &str,
+    serve: impl FnOnce() -> F + Send + 'static,
+) -> Result<oneshot::Receiver<()>, Failure> {
+    let runtime = runtime()?;
+    let (done, end) = oneshot::channel();
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            runtime.block_on(serve());
+            drop(done);
+        })
+        .map_err(|error| Failure::new(format!("cannot start the thread {name}: {error}")))?;
+    Ok(end)
 }
 
 /// Starts one worker per core: a thread with a runtime of its own, so that no token crosses
@@ -166,25 +252,15 @@ fn workers(
     listener: &std::net::TcpListener,
     shutdown: &Shutdown,
 ) -> Result<impl Future<Output = ()> + use<>, Failure> {
-    let fail =
-        |error: &dyn std::fmt::Display| Failure::new(format!("cannot start a worker: {error}"));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut finished = Vec::with_capacity(cores);
     for number in 0..cores {
         let app = Arc::new(app.for_worker());
-        let listener = listener.try_clone().map_err(|error| fail(&error))?;
+        let listener = listener
+            .try_clone()
+            .map_err(|error| Failure::new(format!("cannot start a worker: {error}")))?;
         let shutdown = shutdown.clone();
-        let runtime = runtime()?;
-        let (done, end) = tokio::sync::oneshot::channel::<()>();
-        std::thread::Builder::new()
-            .name(format!("worker-{number}"))
-            .spawn(move || {
-                runtime.block_on(work(app, listener, shutdown));
-                // Dropped at a panic too: its worker has ended either way.
-                drop(done);
-            })
-            .map_err(|error| fail(&error))?;
-        finished.push(end);
+        finished.push(thread(&format!("worker-{number}"), || work(app, listener, shutdown))?);
     }
     Ok(async {
         for end in finished {
@@ -203,16 +279,18 @@ async fn work(app: Arc<App>, listener: std::net::TcpListener, shutdown: Shutdown
     let drain = move || drain.state().config.server.drain;
     server::serve(listener, router, move || terms.terms(), shutdown, drain).await;
     app.tasks.close();
-    let _unfinished = tokio::time::timeout(LAST_READS, app.tasks.wait()).await;
+    let _unfinished = timeout(LAST_READS, app.tasks.wait()).await;
 }
 
 /// Logs what is started, so that a log names the program and the configuration of what follows.
-fn log_start(app: &App, listener: &std::net::TcpListener) {
+fn log_start(app: &App, listeners: &Listeners) {
+    let shown = |listener: &std::net::TcpListener| listener.local_addr().ok().map(display);
     let state = app.state();
     let config = &state.config;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        listen = listener.local_addr().ok().map(tracing::field::display),
+        listen = shown(&listeners.public),
+        admin = listeners.admin.as_ref().and_then(shown),
         tls = config.server.tls.is_some(),
         config_digest = config.sources.digest(),
         providers = config.providers.len(),

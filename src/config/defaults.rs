@@ -17,7 +17,12 @@ impl Default for Server {
             // Longer than the idle timeouts of common load balancers (nginx, ALB: 60 s): the side that
             // closes first must be the one that sends the requests.
             idle_timeout: Duration::from_secs(75),
+            // A probe that asks at once sees 503, and nobody waits long at a terminal.
+            shutdown_delay: Duration::from_secs(1),
             drain: Duration::from_secs(30),
+            admin: None,
+            admin_networks: Vec::new(),
+            public_metrics: None,
             cors_origins: Vec::new(),
             tls: None,
             trusted_proxies: Vec::new(),

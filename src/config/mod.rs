@@ -172,8 +172,17 @@ pub struct Server {
     pub header_timeout: Duration,
     /// How long a connection may be without a request before it is closed.
     pub idle_timeout: Duration,
-    /// How long streams may run on after a shutdown signal.
+    /// How long the listener stays open after a shutdown signal while `/readyz` answers 503.
+    pub shutdown_delay: Duration,
+    /// How long streams may run on after that.
     pub drain: Duration,
+    /// Where operators connect: metrics and health.
+    pub admin: Option<SocketAddr>,
+    /// Who may connect there; empty: everybody that reaches it.
+    pub admin_networks: Vec<IpNet>,
+    /// Whether `/metrics` is served where callers connect. `None`: to direct callers on loopback, as
+    /// long as there is no [`admin`](Self::admin).
+    pub public_metrics: Option<bool>,
     /// Origins whose pages may call (CORS); exact matches.
     pub cors_origins: Vec<HeaderValue>,
     /// How callers are spoken to; without it, in plain text.

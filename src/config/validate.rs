@@ -1,6 +1,7 @@
 //! From the tree to a [`Config`]: one line for each field. A field that is wrong is reported and
 //! takes its default, so that everything else is still looked at.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -71,7 +72,11 @@ fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
         "body_limit",
         "header_timeout",
         "idle_timeout",
+        "shutdown_delay",
         "drain",
+        "admin",
+        "admin_networks",
+        "public_metrics",
         "cors",
         "tls",
         "trusted_proxies",
@@ -80,8 +85,20 @@ fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
     let default = Server::default();
     let address = ("an address and port such as `127.0.0.1:8080`", |text: &str| text.parse().ok());
     let positive = (POSITIVE, units::positive_duration);
+    let listen = reader.field(&table, "listen", address).unwrap_or(default.listen);
+    let admin_networks = networks(reader, &table, "admin_networks");
     Server {
-        listen: reader.field(&table, "listen", address).unwrap_or(default.listen),
+        listen,
+        admin: admin(reader, &table, listen, !admin_networks.is_empty()),
+        admin_networks,
+        public_metrics: reader.field(
+            &table,
+            "public_metrics",
+            ("`true` or `false`", units::boolean),
+        ),
+        shutdown_delay: reader
+            .field(&table, "shutdown_delay", (DURATION, units::duration))
+            .unwrap_or(default.shutdown_delay),
         body_limit: reader
             .field(&table, "body_limit", (SIZE, units::size))
             .unwrap_or(default.body_limit),
@@ -94,14 +111,38 @@ fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
         drain: reader.field(&table, "drain", (DURATION, units::duration)).unwrap_or(default.drain),
         cors_origins: origins(reader, &table),
         tls: tls::tls(reader, &table),
-        trusted_proxies: proxies(reader, &table),
+        trusted_proxies: networks(reader, &table, "trusted_proxies"),
     }
 }
 
-fn proxies(reader: &mut Reader<'_>, server: &Table<'_>) -> Vec<IpNet> {
-    let items = reader.list(server, "trusted_proxies").unwrap_or_default();
+/// The operators' address. `bounded`: the configuration says who may connect.
+fn admin(
+    reader: &mut Reader<'_>,
+    server: &Table<'_>,
+    listen: SocketAddr,
+    bounded: bool,
+) -> Option<SocketAddr> {
+    let address = ("an address and port such as `127.0.0.1:9090`", |text: &str| text.parse().ok());
+    let admin: SocketAddr = reader.field(server, "admin", address)?;
+    let at = server.get("admin").map_or(server.at, |node| node.at);
+    if admin.port() == listen.port() && admin.port() != 0 {
+        reader.report(
+            at,
+            format!("`admin` has the port of `listen`, {}; expected another port", listen.port()),
+        );
+    }
+    if !admin.ip().is_loopback() && !bounded {
+        let message = "`admin` asks for no credential and can be reached from other machines; name those \
+                       that may connect in `admin_networks`, or listen on 127.0.0.1";
+        reader.warn(at, message);
+    }
+    Some(admin)
+}
+
+fn networks(reader: &mut Reader<'_>, server: &Table<'_>, key: &str) -> Vec<IpNet> {
+    let items = reader.list(server, key).unwrap_or_default();
     let network = (units::NETWORK, units::network);
-    let read = |item| reader.parsed("trusted_proxies", item, network);
+    let read = |item| reader.parsed(key, item, network);
     items.iter().filter_map(read).collect()
 }
 

@@ -1,7 +1,6 @@
 //! An upstream's answer under way: its bytes in, the caller's bytes out. It never waits for more than
 //! has already arrived.
 
-use std::borrow::Cow;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
@@ -9,9 +8,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use memchr::{memchr, memmem};
+use memchr::{memchr3, memmem};
 use tokio::time::Instant;
-use url::form_urlencoded::byte_serialize;
 
 use crate::config::{Provider, Target};
 use crate::error::Error;
@@ -204,14 +202,11 @@ pub(super) fn redacted(words: Bytes, provider: &Provider) -> Bytes {
     let headers = provider.headers.iter().filter_map(|(name, value)| {
         let value = value.to_str().ok().filter(|_| !is_public(name.as_str()))?;
         // Without its scheme, if it has one: `Basic ...`.
-        Some([Cow::Borrowed(value), Cow::Borrowed(value.rsplit(' ').next().unwrap_or(value))])
+        Some([value, value.rsplit(' ').next().unwrap_or(value)])
     });
-    let query = provider.query.iter().filter(|(name, _)| !is_public(name)).map(|(_, value)| {
-        let encoded: String = byte_serialize(value.as_bytes()).collect();
-        [Cow::Borrowed(value.as_str()), Cow::Owned(encoded)]
-    });
-    let settings = headers.chain(query).flatten();
-    let words = settings.fold(words, |words, secret| without(words, &secret));
+    let query = provider.query.iter().filter(|(name, _)| !is_public(name));
+    let settings = headers.flatten().chain(query.map(|(_, value)| value.as_str()));
+    let words = settings.fold(words, without);
     ACCOUNTS.iter().fold(words, |words, prefix| without_ids(words, prefix))
 }
 
@@ -248,10 +243,11 @@ fn without_ids(words: Bytes, prefix: &[u8]) -> Bytes {
     clean.freeze()
 }
 
-/// An upstream's words without a secret, as it is or with JSON's escapes in it.
+/// An upstream's words without a secret, as it is, with JSON's escapes, or percent-encoded.
 fn without(words: Bytes, secret: &str) -> Bytes {
     let there = memmem::find(&words, secret.as_bytes()).is_some();
-    if secret.len() < SHORTEST_KEY || !there && memchr(b'\\', &words).is_none() {
+    let encoded = memchr3(b'\\', b'%', b'+', &words).is_some();
+    if secret.len() < SHORTEST_KEY || !there && !encoded {
         return words;
     }
     let mut clean = BytesMut::with_capacity(words.len());
@@ -270,20 +266,32 @@ fn without(words: Bytes, secret: &str) -> Bytes {
 
 /// What follows a secret at the beginning of an upstream's words.
 fn after_secret<'w>(words: &'w [u8], secret: &str) -> Option<&'w [u8]> {
-    words.strip_prefix(secret.as_bytes()).or_else(|| {
-        let mut units = [0; 2];
-        let mut rest = words;
-        for c in secret.chars() {
-            rest = match rest.strip_prefix(c.encode_utf8(&mut [0; 4]).as_bytes()) {
-                Some(rest) if c != '\\' => rest,
-                _ => c
-                    .encode_utf16(&mut units)
-                    .iter()
-                    .try_fold(rest, |rest, unit| after_escaped(rest, *unit))?,
-            };
+    words
+        .strip_prefix(secret.as_bytes())
+        .or_else(|| secret.chars().try_fold(words, after_character))
+}
+
+/// What follows a character in any spelling.
+fn after_character(words: &[u8], c: char) -> Option<&[u8]> {
+    match words.strip_prefix(c.encode_utf8(&mut [0; 4]).as_bytes()) {
+        Some(rest) if c != '\\' => Some(rest),
+        _ if c == ' ' && words.first() == Some(&b'+') => words.get(1..),
+        _ if words.first() == Some(&b'%') => {
+            c.encode_utf8(&mut [0; 4]).bytes().try_fold(words, after_percent)
         }
-        Some(rest)
-    })
+        _ => c.encode_utf16(&mut [0; 2]).iter().copied().try_fold(words, after_escaped),
+    }
+}
+
+/// What follows a percent-encoded byte; encoded again, perhaps, as an address within an address is.
+fn after_percent(words: &[u8], byte: u8) -> Option<&[u8]> {
+    let mut rest = words.strip_prefix(b"%")?;
+    while let Some(inner) = rest.strip_prefix(b"25").filter(|_| byte != b'%') {
+        rest = inner;
+    }
+    let (digits, rest) = rest.split_at_checked(2)?;
+    let digits = std::str::from_utf8(digits).ok()?;
+    (u8::from_str_radix(digits, 16) == Ok(byte)).then_some(rest)
 }
 
 /// What follows an escaped UTF-16 unit; escaped again, perhaps, as JSON within JSON is.
@@ -334,6 +342,13 @@ mod tests {
             (r#"say "hi" 1"#, &[r#"say "hi" 1"#, r#"say \"hi\" 1"#, r#"say \\\"hi\\\" 1"#]),
             (r"back\slash", &[r"back\slash", r"back\\slash", r"back\\\\slash", r"back\u005cslash"]),
             ("schlüssel", &["schlüssel", r"schl\u00fcssel", r"schl\\u00FCssel"]),
+            (
+                "secret+/key",
+                &["secret%2B%2Fkey", "secret%2b/key", "%73ecret%2B%2fkey", "secret%252B%252Fkey"],
+            ),
+            ("pass word", &["pass word", "pass+word", "pass%20word", r"pass\u0020word"]),
+            ("schlüssel", &["schl%C3%BCssel", "schl%c3%bcssel"]),
+            ("100%safe", &["100%safe", "100%25safe"]),
             ("clef-\u{1f511}-ok", &["clef-\u{1f511}-ok", r"clef-\ud83d\udd11-ok"]),
         ] {
             for spelling in spellings {
@@ -345,7 +360,20 @@ mod tests {
                 );
             }
         }
-        for text in ["", r"\", r"\u", r"\u00", "secret+", r"secret\u002b\u002", r"secret\"] {
+        for text in [
+            "",
+            "%",
+            "secret%2",
+            "secret%2B%2",
+            "secret%zz/key",
+            "secret%2B%2Fke",
+            r"\",
+            r"\u",
+            r"\u00",
+            "secret+",
+            r"secret\u002b\u002",
+            r"secret\",
+        ] {
             assert_eq!(clean(text, "secret+/key"), text);
         }
         assert_eq!(clean("a short one", "short"), "a short one");

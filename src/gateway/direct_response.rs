@@ -17,6 +17,7 @@ use super::{origin, prompt, refused, request_body, request_id, route, stamp, tel
 use crate::app::App;
 use crate::config::Config;
 use crate::error::Error;
+use crate::server::request_head::{HeadError, expects_continue};
 use crate::telemetry::RefusalReason;
 use crate::wire::chat::{Fault, Kind};
 use crate::wire::dialect::{self, CallerDialect, DEFAULT, Endpoint, Question, is_at_or_below};
@@ -128,7 +129,7 @@ async fn respond(
         }
         Err(error) => {
             let mut response = error_response(dialect, &error, &id);
-            discard(body, &mut response).await;
+            discard(body, expects_continue(&head.headers), &mut response).await;
             response
         }
     };
@@ -141,6 +142,25 @@ pub async fn not_found(app: &App, request: Request) -> Response {
     refused::record(&app.refusals, RefusalReason::NotFound, &request);
     let dialect = spoken(request.headers(), request.uri().path());
     let message = unknown_path(dialect, request.uri().path());
+    refuse(dialect, request, Fault::new(Kind::Path, message)).await
+}
+
+/// A request whose head breaks HTTP's rules. Its connection is closed: where the next request begins may
+/// be read differently by a proxy in front.
+pub async fn malformed(app: &App, request: Request, error: HeadError) -> Response {
+    refused::record(&app.refusals, RefusalReason::MalformedHead, &request);
+    let dialect = spoken(request.headers(), request.uri().path());
+    let fault = Fault::new(Kind::Invalid, error.message());
+    let mut response = refuse(dialect, request, fault).await;
+    *response.status_mut() = error.status();
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// A path that is served elsewhere, or to others.
+pub async fn not_served(app: &App, request: Request, message: String) -> Response {
+    refused::record(&app.refusals, RefusalReason::NotFound, &request);
+    let dialect = spoken(request.headers(), request.uri().path());
     refuse(dialect, request, Fault::new(Kind::Path, message)).await
 }
 
@@ -219,7 +239,8 @@ pub async fn wrong_method(app: &App, request: Request, allowed: &'static str) ->
 async fn refuse(dialect: &dyn CallerDialect, request: Request, fault: Fault) -> Response {
     let id = request_id(request.headers());
     let mut response = error_response(dialect, &Error::caller(fault), &id);
-    discard(request.into_body(), &mut response).await;
+    let (head, body) = request.into_parts();
+    discard(body, expects_continue(&head.headers), &mut response).await;
     stamp(&mut response, &id);
     response
 }

@@ -1,12 +1,15 @@
 //! Upstream HTTP clients: one for each way out (proxy, TLS), worker and period. Requests of equal
 //! ways share connections. Never decides where a request goes, nor sends one.
 
+use std::cell::Cell;
 use std::error::Error as _;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::task_local;
 use tokio::time::Instant;
+use tower::util::MapRequestLayer;
 
 use crate::config::{Egress, EgressProxy, Stream};
 use crate::error::{Blame, Error};
@@ -73,12 +76,37 @@ fn build(egress: &Egress, connect: Duration) -> Result<reqwest::Client, BuildErr
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(1024)
         .tcp_nodelay(true)
+        .connector_layer(MapRequestLayer::new(note_connect))
         .tls_backend_preconfigured(egress.tls.config()?.clone());
     let builder = match &egress.proxy {
         Some(proxy) => builder.proxy(proxy_of(proxy)?),
         None => builder,
     };
     Ok(builder.build()?)
+}
+
+task_local! {
+    /// Whether a request has begun to connect, because no pooled connection was there.
+    static CONNECTED: Cell<bool>;
+}
+
+/// Notes a new connection. The client connects within the task of the request that needs it.
+fn note_connect<D>(destination: D) -> D {
+    let _nobodys = CONNECTED.try_with(|connected| connected.set(true));
+    destination
+}
+
+/// Sends a request. Returns with the result whether its connection came from the pool, and so may have
+/// been closed by the upstream just as it was used again.
+pub async fn execute(
+    client: &reqwest::Client,
+    request: reqwest::Request,
+) -> (reqwest::Result<reqwest::Response>, bool) {
+    let sending = async {
+        let result = client.execute(request).await;
+        (result, !CONNECTED.with(Cell::get))
+    };
+    CONNECTED.scope(Cell::new(false), sending).await
 }
 
 /// The client that exports traces. It blocks, so it may only be built, used and dropped on threads

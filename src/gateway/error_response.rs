@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
@@ -69,8 +70,13 @@ pub(super) fn error_response(dialect: &dyn CallerDialect, error: &Error, id: &st
 }
 
 /// Reads what a rejected caller is still sending. A connection that is closed over unread bytes is
-/// reset, which can cost the caller the response or, without notice, the next request.
-pub(super) async fn discard(mut body: Body, response: &mut Response) {
+/// reset, which can cost the caller the response or, without notice, the next request. A caller that
+/// `waits` for `100 Continue` has sent nothing, and reading would ask it to.
+pub(super) async fn discard(mut body: Body, waits: bool, response: &mut Response) {
+    if waits && !body.is_end_stream() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        return;
+    }
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
     if timeout(DISCARD, rest).await.is_err() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

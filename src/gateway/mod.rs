@@ -43,6 +43,7 @@ use tokio::time::{Instant, timeout};
 use crate::app::App;
 use crate::config::Config;
 use crate::error::Error;
+use crate::server::request_head::expects_continue;
 use crate::wire::chat::{End, ToolForms};
 use crate::wire::dialect::{Call, CallerDialect, Clock, Endpoint};
 use account::Record;
@@ -70,6 +71,7 @@ pub async fn answer(
     let (head, mut body) = request.into_parts();
     let spoken = (dialect, endpoint.form);
     let mut gates = Vec::new();
+    let waits = expects_continue(&head.headers);
     let parts = (head, &mut body);
     let response = pipeline(&app, spoken, parts, &id, (&mut record, &mut gates)).await;
     let (mut response, refused) = match response {
@@ -87,7 +89,7 @@ pub async fn answer(
     drop(record);
     tell_allowance(&mut response, dialect, &gates);
     if let Some(body) = refused {
-        discard(body, &mut response).await;
+        discard(body, waits, &mut response).await;
     }
     stamp(&mut response, &id);
     if let Some(value) = trace_id.and_then(|id| HeaderValue::from_str(&id).ok()) {
@@ -112,7 +114,7 @@ async fn pipeline(
     gates.push(Arc::clone(&caller.gate));
     let mut admission = caller.gate.admit()?;
     request_body::expect_json(&head.headers, dialect)?;
-    let body = request_body::read_some(body, &head.headers, &state.config.server).await?;
+    let body = read_body(app, body, &head.headers).await?;
     let inspected = inspect((&state, &caller), (dialect, form), &head, body).await?;
     if let Some(prompt) = &inspected.prompt {
         record.prompted(&prompt.id, prompt.version.as_str());
@@ -152,7 +154,7 @@ async fn pipeline(
         call: call.clone(),
         stream: state.config.stream,
         started,
-        closing: app.closing.clone(),
+        closing: app.shutdown.closing.clone(),
         tasks: app.tasks.clone(),
     };
     let opening = Box::pin(failover::open(Order {
@@ -171,6 +173,14 @@ async fn pipeline(
         trying: record.trying(),
     }));
     respond(opening, session, record).await
+}
+
+/// Reads the body, but not beyond the drain: half a body holds up nobody.
+async fn read_body(app: &App, body: &mut Body, headers: &HeaderMap) -> Result<String, Error> {
+    let state = app.state();
+    let reading = request_body::read_some(body, headers, &state.config.server);
+    let read = app.shutdown.closing.run_until_cancelled(reading).await;
+    read.ok_or_else(|| Error::from_end(&End::ShuttingDown))?
 }
 
 /// Waits for the first output, so that errors keep their status, but no longer than `commit_after`.

@@ -25,10 +25,11 @@ pub struct Plan {
 
 /// Resolves the model that a caller names. The most exact counts: a configured name, `provider/upstream-model`, a
 /// pattern. What a caller may use is decided by the name that it asks for.
-pub fn plan(config: &Config, caller: &Caller, model: &str) -> Result<Plan, Error> {
-    let model = without_tag(config, model);
+pub fn plan(config: &Config, caller: &Caller, asked: &str) -> Result<Plan, Error> {
+    let model = without_tag(config, asked);
+    let permit = || permit(config, caller, (model, asked));
     if let Some(targets) = config.models.get(model) {
-        permit(caller, model)?;
+        permit()?;
         return Ok(Plan { targets: targets.clone(), label: model.to_owned(), direct: false });
     }
     let direct = model.split_once('/').and_then(|(provider, upstream)| {
@@ -39,7 +40,7 @@ pub fn plan(config: &Config, caller: &Caller, model: &str) -> Result<Plan, Error
             .map(|found| (found, upstream))
     });
     if let Some((provider, upstream)) = direct {
-        permit(caller, model)?;
+        permit()?;
         must_be_model(upstream)?;
         return Ok(Plan {
             label: format!("{}/*", provider.name),
@@ -54,9 +55,9 @@ pub fn plan(config: &Config, caller: &Caller, model: &str) -> Result<Plan, Error
     }
     let mut patterns = config.patterns.iter();
     let Some(found) = patterns.find(|known| matches_pattern(&known.pattern, model)) else {
-        return Err(unknown(config, caller, model));
+        return Err(Error::caller(unknown(config, caller, asked)));
     };
-    permit(caller, model)?;
+    permit()?;
     let passes_name = |target: &Target| target.model.contains('*');
     if found.targets.iter().any(passes_name) {
         must_be_model(model)?;
@@ -122,33 +123,33 @@ fn must_be_model(upstream: &str) -> Result<(), Error> {
     Err(Error::caller(Fault::field("model", message)))
 }
 
-fn permit(caller: &Caller, model: &str) -> Result<(), Error> {
+/// Rejects what a caller may not use with the answer for what does not exist, so that it does not learn
+/// which models and providers there are. The record has the true reason.
+fn permit(config: &Config, caller: &Caller, (model, asked): (&str, &str)) -> Result<(), Error> {
     if caller.may_use(model) {
         return Ok(());
     }
-    Err(Error::caller(Fault {
-        kind: Kind::Permission,
-        message: format!(
-            "this key may not use the model {}; GET /v1/models lists those it may",
-            shown(model)
-        ),
-        code: Some("model_not_allowed".to_owned()),
-        param: Some("model".to_owned()),
-    }))
+    let forbidden = Fault::new(Kind::Permission, "the key may not use the model");
+    Err(Error::caller(forbidden).shown_as(unknown(config, caller, asked)))
 }
 
-fn unknown(config: &Config, caller: &Caller, model: &str) -> Error {
+fn unknown(config: &Config, caller: &Caller, model: &str) -> Fault {
     let meant = similar(config, caller, model)
         .map_or_else(String::new, |name| format!("did you mean {}? ", shown(name)));
-    Error::caller(Fault {
+    let (usable, direct) = if caller.may_use_all() {
+        ("", ", and provider/model names one directly")
+    } else {
+        (" that this key may use", " that it may use")
+    };
+    Fault {
         kind: Kind::NotFound,
         message: format!(
-            "there is no model {}; {meant}GET /v1/models lists the models, and provider/model names one directly",
+            "there is no model {}{usable}; {meant}GET /v1/models lists the models{direct}",
             shown(model)
         ),
         code: Some("model_not_found".to_owned()),
         param: Some("model".to_owned()),
-    })
+    }
 }
 
 /// The model that a misspelt name may mean, of those that the caller may use.

@@ -226,12 +226,13 @@ async fn send(order: &Order, target: &Target, body: String) -> Result<reqwest::R
     let request = request(order, target, body, digest)?;
     let retry = request.try_clone();
     let sent = Instant::now();
-    let mut result = client.execute(request).await;
+    let (mut result, pooled) = egress::execute(&client, request).await;
     if let (Err(error), Some(again)) = (&result, retry)
+        && pooled
         && is_stale(error)
         && sent.elapsed() < STALE
     {
-        result = client.execute(again).await;
+        (result, _) = egress::execute(&client, again).await;
     }
     let response = result.map_err(|error| egress::failure(error, egress, base_url))?;
     egress::checked(response, egress)
@@ -239,7 +240,8 @@ async fn send(order: &Order, target: &Target, body: String) -> Result<reqwest::R
 
 /// Whether a connection was closed before a byte of answer, as pooled ones are that their server
 /// gives up just as they are used again: the one case in which the same target is asked twice
-/// (failure mode 46). The close arrives as an end or, past our unread request, as a reset.
+/// (failure mode 46). A new connection that is closed is an upstream that failed. The close arrives as an
+/// end or, past our unread request, as a reset.
 fn is_stale(error: &reqwest::Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
@@ -428,6 +430,11 @@ async fn refused(order: &Order, target: &Target, mut response: reqwest::Response
             break;
         }
         body.extend_from_slice(&bytes);
+    }
+    if status >= 600 {
+        let message =
+            format!("the upstream answered with status {status}, which HTTP does not have");
+        return Error::upstream(Fault::new(Kind::Upstream, message));
     }
     if response.status().is_redirection() {
         let message = "the upstream answered with a redirect, which is never followed; correct the provider's base_url";

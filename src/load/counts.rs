@@ -27,6 +27,9 @@ struct Upstream {
 }
 
 /// What the gateway counts.
+/// How old the gateway's page of metrics may be.
+const OLDEST: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Gateway {
     open: u64,
@@ -46,6 +49,9 @@ pub(super) struct Counts {
 impl Counts {
     /// Reads both sides until nothing is open there any more, or for 20 s.
     pub(super) async fn settled(client: &Client, plan: &Plan) -> Result<Self, String> {
+        if plan.metrics.is_some() {
+            sleep(OLDEST).await;
+        }
         let until = Instant::now() + SETTLE;
         loop {
             let counts = Self {

@@ -35,6 +35,11 @@ const BUFFER: usize = 64 * 1024;
 /// How often an idle connection is looked at within its idle timeout. It may be kept for one look
 /// longer, and no request pays for more than a count.
 const LOOKS: u32 = 4;
+/// How long an HTTP/2 connection whose responses have ended may stay open while the process stops, for its
+/// peer to take the last bytes and to answer the GOAWAY.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// How often a connection that waits for nothing but its socket is looked at while the process stops.
+const LOOK: Duration = Duration::from_millis(20);
 /// How long a connection whose peer hung up may still write what it is about to.
 const LAST_WORDS: Duration = Duration::from_millis(5);
 
@@ -120,6 +125,7 @@ async fn requests(
     (socket, lookout): (&Socket, Lookout),
 ) -> Over {
     let begun = asked.0.begun.clone();
+    let under_way = asked.clone();
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         asked.0.count.fetch_add(1, Relaxed);
@@ -136,17 +142,47 @@ async fn requests(
     match http {
         Http::One => {
             let timer = HeadTimer { begun: begun.clone(), timeout: terms.header_timeout };
+            let ending = Ending { asked: under_way, wait: LOOK };
             let serving = one(&transport)
                 .timer(timer)
                 .header_read_timeout(terms.header_timeout)
                 .serve_connection(TokioIo::new(HeadWatch { transport, begun }), service);
-            drive(Watched::new(serving, terms.write_stall), lookout, (socket, &tasks)).await
+            let watched = Watched::new(serving, terms.write_stall);
+            drive(watched, (lookout, ending), (socket, &tasks)).await
         }
         Http::Two => {
+            let ending = Ending { asked: under_way, wait: GOODBYE };
             let executor = WatchedExecutor { tasks: tasks.clone(), write_stall: terms.write_stall };
             let serving = two(executor).serve_connection(TokioIo::new(transport), service);
-            drive(Watched::new(serving, terms.write_stall), lookout, (socket, &tasks)).await
+            let watched = Watched::new(serving, terms.write_stall);
+            drive(watched, (lookout, ending), (socket, &tasks)).await
         }
+    }
+}
+
+/// How a connection ends while the process stops.
+struct Ending {
+    asked: Asked,
+    /// How long it may stay open without a response under way.
+    wait: Duration,
+}
+
+impl Ending {
+    /// Waits until no response is under way, and then for its peer, or until that hangs up.
+    fn watch(&self, socket: &Socket, tasks: &TaskTracker) -> Lookout {
+        let (asked, wait, hung_up) = (self.asked.clone(), self.wait, hung_up(socket));
+        let finished = async move {
+            asked.0.open.close();
+            asked.0.open.wait().await;
+            sleep(wait).await;
+            Occasion::Finished
+        };
+        AbortOnDropHandle::new(tasks.spawn(async move {
+            tokio::select! {
+                occasion = hung_up => occasion,
+                occasion = finished => occasion,
+            }
+        }))
     }
 }
 
@@ -161,6 +197,8 @@ enum Occasion {
     Idle,
     /// The process is stopping.
     Stopping,
+    /// The process is stopping, and no response is under way.
+    Finished,
 }
 
 /// Waits for the next occasion. It is a task, so that tokens that pass touch none of it, and it ends
@@ -224,7 +262,7 @@ fn hung_up(socket: &Socket) -> impl Future<Output = Occasion> + use<> {
 
 async fn drive<C: GracefulConnection<Error = hyper::Error>>(
     mut serving: Watched<C>,
-    mut lookout: Lookout,
+    (mut lookout, ending): (Lookout, Ending),
     (socket, tasks): (&Socket, &TaskTracker),
 ) -> Over {
     loop {
@@ -237,14 +275,18 @@ async fn drive<C: GracefulConnection<Error = hyper::Error>>(
         match occasion {
             Ok(Occasion::Idle | Occasion::Stopping) => {
                 serving.inner().graceful_shutdown();
-                lookout = AbortOnDropHandle::new(tasks.spawn(hung_up(socket)));
+                lookout = ending.watch(socket, tasks);
+            }
+            // A slow reader still takes the end of its response, and a head may just have been completed.
+            Ok(Occasion::Finished) if serving.has_unsent() || !ending.asked.0.open.is_empty() => {
+                lookout = ending.watch(socket, tasks);
             }
             Ok(Occasion::HungUp) => {
                 // It may be idle and about to return by itself.
                 let _cut = timeout(LAST_WORDS, &mut serving).await;
                 return Over::Cut;
             }
-            Ok(Occasion::NothingAsked) | Err(_) => return Over::Cut,
+            Ok(Occasion::NothingAsked | Occasion::Finished) | Err(_) => return Over::Cut,
         }
     }
 }

@@ -121,10 +121,11 @@ impl AsyncWrite for HeadWatch {
         self.transport.is_write_vectored()
     }
 
-    /// hyper calls it when it holds nothing more.
+    /// hyper calls it when it holds nothing more; TLS may.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        stall::note_unsent(false);
-        Pin::new(&mut self.transport).poll_flush(cx)
+        let polled = Pin::new(&mut self.transport).poll_flush(cx);
+        stall::note_unsent(polled.is_pending());
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

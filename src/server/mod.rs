@@ -5,6 +5,8 @@
 
 mod connection;
 mod head;
+pub mod request_head;
+pub mod shutdown;
 mod socket;
 mod stall;
 mod transport;
@@ -17,16 +19,15 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::rustls::ServerConfig;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::telemetry::RefusalLog;
 use connection::Connection;
+use shutdown::CLOSING;
+pub use shutdown::Shutdown;
 
 /// The most connections at once; further ones wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 50_000;
-/// How long connections have to close after the streams on them were ended.
-const CLOSING: Duration = Duration::from_secs(5);
 
 /// On what terms a connection is served, from its first byte to its last.
 #[derive(Debug, Clone)]
@@ -42,15 +43,6 @@ pub struct Terms {
     pub tls: Option<Arc<ServerConfig>>,
     /// Where connections of the wrong kind are recorded.
     pub refusals: Arc<RefusalLog>,
-}
-
-/// The steps of a shutdown, shared with whoever must know.
-#[derive(Debug, Clone, Default)]
-pub struct Shutdown {
-    /// Cancelled first: nothing new begins.
-    pub stopping: CancellationToken,
-    /// Cancelled when the drain time is over: every stream still open ends with an error.
-    pub closing: CancellationToken,
 }
 
 /// Serves until `shutdown.stopping`, then lets streams run on for `drain`, then ends them. Returns

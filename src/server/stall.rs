@@ -160,6 +160,11 @@ impl<F: Future> Watched<F> {
         }
     }
 
+    /// Whether bytes wait for the socket, as far as that is noted.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.unsent
+    }
+
     pub(super) fn inner(&mut self) -> Pin<&mut F> {
         self.inner.as_mut()
     }

@@ -38,17 +38,20 @@ pub enum RefusalReason {
     TlsOnPlainPort,
     /// Plain HTTP, spoken to a listener with TLS.
     PlainOnTlsPort,
+    /// Its head breaks HTTP's rules.
+    MalformedHead,
 }
 
 impl RefusalReason {
     /// All of them, in the order of the variants.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::WebSocket,
         Self::OriginNotAllowed,
         Self::TlsOnPlainPort,
         Self::PlainOnTlsPort,
+        Self::MalformedHead,
     ];
 
     /// The value of the label `reason`.
@@ -60,6 +63,7 @@ impl RefusalReason {
             Self::OriginNotAllowed => "origin_not_allowed",
             Self::TlsOnPlainPort => "tls_on_plain_port",
             Self::PlainOnTlsPort => "plain_on_tls_port",
+            Self::MalformedHead => "malformed_head",
         }
     }
 
@@ -78,6 +82,9 @@ impl RefusalReason {
             }
             Self::PlainOnTlsPort => {
                 "connection refused: plain HTTP on a port with TLS; its address begins with https:"
+            }
+            Self::MalformedHead => {
+                "request refused: its `host`, `transfer-encoding` or `expect` header breaks HTTP's rules"
             }
         }
     }

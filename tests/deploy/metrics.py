@@ -109,9 +109,7 @@ class Prometheus:
         config["global"] |= {"scrape_interval": "1s", "evaluation_interval": "1s"}
         config["rule_files"] = [str(ALERTS)]
         job = config["scrape_configs"][0]
-        job["tls_config"] = {"insecure_skip_verify": True}
-        job["static_configs"] = [{"targets": [plain.instance]},
-                                 {"targets": [secure.instance], "labels": {"__scheme__": "https"}}]
+        job["static_configs"] = [{"targets": [plain.instance, secure.instance]}]
         (work / "prometheus.yml").write_text(yaml.safe_dump(config))
         self.log = work / "prometheus.log"
         self.port = upstream.free_port()
@@ -174,7 +172,7 @@ def counted(seen: collections.Counter, prometheus: Prometheus) -> None:
     expected[f'streamgate_upstream_errors_total{{kind="overloaded"}} <= bool {seen["fallback"]}'] = 1
     for kind in ("authentication", "billing", "permission"):
         expected[f'sum(streamgate_upstream_errors_total{{kind="{kind}"}})'] = 4
-    reasons = {"not_found": "not found", "method_not_allowed": "wrong method", "origin_not_allowed": "foreign origin",
+    reasons = {"not_found": "not found", "method_not_allowed": "wrong method", "malformed_head": "malformed head", "origin_not_allowed": "foreign origin",
                "tls_on_plain_port": "TLS", "plain_on_tls_port": "plain"}
     for reason, name in reasons.items():
         expected[f'sum(streamgate_refused_requests_total{{reason="{reason}"}})'] = seen[name]
@@ -199,7 +197,7 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
     instances = [gateway.instance for gateway in gateways]
     caller = {name: seen[f"chat {name}"] for name in ("web", "app", "other")}
     tokens = {f"{name} {way}": rate(seen[f"chat {name} {way}"]) for name in caller for way in ("input", "output")}
-    reasons = {"not_found": "not found", "method_not_allowed": "wrong method", "origin_not_allowed": "foreign origin",
+    reasons = {"not_found": "not found", "method_not_allowed": "wrong method", "malformed_head": "malformed head", "origin_not_allowed": "foreign origin",
                "tls_on_plain_port": "TLS", "plain_on_tls_port": "plain"}
     refused = {reason: rate(seen[name]) for reason, name in reasons.items()} | {"websocket": zero}
     guessed = {"unknown_key": rate(seen["unknown key"]), "keys_unavailable": rate(seen["unavailable"])}

@@ -27,6 +27,7 @@ KEYS = {"web": "sg-web", "app": "sg-app", "limited": "sg-limited", "cut": "sg-cu
 CONFIG = """
 server:
   listen: 127.0.0.1:0
+  admin: 127.0.0.1:0
   cors: {{ origins: ["https://chat.example.com"] }}
   {tls}
 auth:
@@ -66,7 +67,8 @@ class Gateway:
         if not found:
             raise SystemExit(f"the gateway did not start: {said}{self.log.read_text()}")
         self.url, self.port = found.group(0), int(found.group(2))
-        self.instance = f"127.0.0.1:{self.port}"
+        # What Prometheus scrapes: the operators' address.
+        self.instance = re.search(r"operators on http://(\S+)", self.process.stdout.readline()).group(1)
 
     def request(self, path: str, body: object = None, headers: dict | None = None, method: str | None = None) -> tuple[int, str]:
         data = None if body is None else json.dumps(body).encode()
@@ -96,7 +98,8 @@ class Gateway:
         return stream
 
     def metrics(self) -> str:
-        return self.request("/metrics")[1]
+        with urllib.request.urlopen(f"http://{self.instance}/metrics", timeout=30) as page:
+            return page.read().decode()
 
     def token(self) -> str:
         made = run([self.program, "token", "--sub", "alice", "--issuer", "backend", "--config", self.config])
@@ -194,6 +197,10 @@ def misdirect(gateway: Gateway, seen: collections.Counter) -> None:
         evil = {"origin": "https://evil.example.com", "access-control-request-method": "POST"}
         gateway.request("/v1/chat/completions", headers=evil, method="OPTIONS")
         seen["foreign origin"] += 1
+    for _ in range(2):
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as bare:
+            bare.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+            seen["malformed head"] += bare.recv(4096).startswith(b"HTTP/1.1 400 ")
     for _ in range(2):
         try:
             ssl.create_default_context().wrap_socket(socket.create_connection(("127.0.0.1", gateway.port)), server_hostname="x")

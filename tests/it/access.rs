@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::support::answers::{SPOKEN, ending, error_message, opening, path, request, streamed};
-use crate::support::gateway::{Gateway, KEY, configuration, hex, yaml};
+use crate::support::gateway::{Gateway, KEY, Log, configuration, hex, yaml};
 use crate::support::upstream::{Step, Upstream};
 
 /// More configuration, with keys of its own in place of the one of every test.
@@ -80,16 +80,63 @@ async fn keys_may_use_what_they_may_use() {
     let gateway = Gateway::new(&with_keys(&upstream, &keys, MODELS)).await;
     for (dialect, _) in SPOKEN {
         for (model, status) in
-            [("slow", 200), ("fast", 403), ("ant/b1", 200), ("ant/c", 403), ("oai/b", 403)]
+            [("slow", 200), ("fast", 404), ("ant/b1", 200), ("ant/c", 404), ("oai/b", 404)]
         {
             let response = by(&gateway, "some", dialect, model).send().await.unwrap();
             assert_eq!(response.status(), status, "{model}");
             let text = response.text().await.unwrap();
-            if status == 403 {
+            if status == 404 {
                 assert!(error_message(dialect, &text).contains(model), "{text}");
             }
         }
     }
+}
+
+/// What a key may not use is answered like what does not exist, and the record has the reason (finding
+/// 15j of the security review).
+#[tokio::test]
+async fn f15j_a_key_does_not_learn_which_models_there_are() {
+    let upstream = Upstream::new(streamed("anthropic", "hi")).await;
+    let keys = [("some", ", models: [slow, \"ant/b*\"]")];
+    let gateway = Gateway::new(&with_keys(&upstream, &keys, MODELS)).await;
+    let log = Log::default();
+    let _guard = log.capture();
+    // Equally long, and equally far from a name that the key may use.
+    let pairs =
+        [("fast", "fest"), ("fast:latest", "fest:latest"), ("oai/b", "oei/b"), ("ant/c", "any/c")];
+    for (dialect, _) in SPOKEN {
+        for (there, nowhere) in pairs {
+            let mut answers = Vec::new();
+            for model in [there, nowhere] {
+                let sent = by(&gateway, "some", dialect, model).header("x-request-id", "same");
+                let response = sent.send().await.unwrap();
+                let head = {
+                    let names: Vec<_> =
+                        response.headers().keys().map(http::HeaderName::as_str).collect();
+                    format!("{} {names:?}", response.status())
+                };
+                answers.push((head, response.text().await.unwrap().replace(model, "NAME")));
+            }
+            assert!(answers[0].0.starts_with("404"), "{answers:?}");
+            assert!(answers[0].1.contains("that this key may use"), "{answers:?}");
+            assert_eq!(answers[0], answers[1], "{dialect} {there}");
+        }
+    }
+    for (there, nowhere) in pairs {
+        let shown = async |name: &str| {
+            let url = format!("{}/v1/models/{name}", gateway.url);
+            let sent = gateway.client.get(url).bearer_auth("some");
+            let response = sent.header("x-request-id", "same").send().await.unwrap();
+            (response.status(), response.text().await.unwrap().replace(name, "NAME"))
+        };
+        assert_eq!(shown(there).await, shown(nowhere).await, "{there}");
+    }
+    let records = log.records();
+    let errors = records.iter().map(|record| record["error"].as_str().unwrap());
+    let reasons: Vec<_> = errors.map(|error| error.split(':').next().unwrap()).collect();
+    let expected = ["permission", "not_found"].into_iter().cycle();
+    assert_eq!(reasons, expected.take(reasons.len()).collect::<Vec<_>>());
+    assert_eq!(reasons.len(), 2 * pairs.len() * SPOKEN.len());
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@ mod access;
 #[cfg(test)]
 mod adapted;
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod anonymous;
 #[cfg(test)]
 mod answers;
@@ -86,6 +88,7 @@ mod refusals;
 mod refused_requests;
 #[cfg(test)]
 mod request_parity;
+mod request_heads;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
@@ -94,6 +97,8 @@ mod responses;
 mod rights;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod shutdown_times;
 #[cfg(test)]
 mod sockets;
 #[cfg(test)]

@@ -142,6 +142,54 @@ async fn fm62_provider_keys_never_reach_a_caller() {
     }
 }
 
+/// Whatever of the operator's an upstream repeats, in whatever spelling (finding 15b of the security
+/// review).
+#[tokio::test]
+async fn f15b_errors_that_repeat_our_request_show_no_secret() {
+    const SPELLINGS: [&str; 9] = [
+        "key+canary/1",
+        r"key\u002bcanary\/1",
+        "key%2Bcanary%2F1",
+        "header+canary/1",
+        "header%2bcanary/1",
+        r"header+canary\u002F1",
+        "query canary=1",
+        "query+canary%3D1",
+        "query%20canary%3d1",
+    ];
+    for (dialect, provider) in SPOKEN {
+        for spelling in SPELLINGS {
+            let error = format!(
+                r#"{{"type":"error","error":{{"type":"invalid_request_error","message":"you sent {spelling}, did you"}}}}"#
+            );
+            let event = format!("event: error\ndata: {error}\n\n");
+            let scripts = [
+                vec![Step::Whole(400, "content-type: application/json\r\n", error.into_bytes())],
+                vec![
+                    Step::Sse,
+                    Step::chunk(&opening(dialect, "hi")),
+                    Step::chunk(&event),
+                    Step::End,
+                ],
+            ];
+            for script in scripts {
+                let upstream = Upstream::new(script).await;
+                let settings = "headers: { x-team: \"header+canary/1\" }, query: { q: \"query canary=1\" }, api_key: key+canary/1";
+                let text = yaml(&upstream.url, &upstream.url, "")
+                    .replace(&format!("api_key: up-canary-{provider}"), settings);
+                let gateway = Gateway::new(&text).await;
+                for (caller, _) in SPOKEN {
+                    let body = request(&format!("{provider}/m"), true, "hi");
+                    let response = gateway.post(path(caller), &body).send().await.unwrap();
+                    let text = response.text().await.unwrap();
+                    assert!(text.contains("you sent [redacted], did you"), "{spelling}: {text}");
+                    assert!(!text.contains("canary"), "{spelling}: {text}");
+                }
+            }
+        }
+    }
+}
+
 /// Upstreams that fail in every way we know, each repeating what it was sent.
 fn failures(dialect: &str) -> Vec<Vec<Step>> {
     const JSON: &str = "content-type: application/json\r\n";

@@ -162,6 +162,7 @@ fn axum_and_reqwest_stay_at_the_edge() {
             "axum",
             &[
                 "src/app.rs",
+                "src/admin/",
                 "src/server/",
                 "src/gateway/mod.rs",
                 "src/gateway/direct_response.rs",

@@ -146,7 +146,7 @@ async fn our_own_final_errors_are_not_to_be_retried() {
         (chat(KEY, "{".to_owned()), 400),
         (chat(KEY, String::new()), 400),
         (chat("sg-wrong", ask("oai/m", "hi")), 401),
-        (chat("few", ask("ant/m", "hi")), 403),
+        (chat("few", ask("ant/m", "hi")), 404),
         (chat(KEY, ask("none", "hi")), 404),
         (get, 405),
         (chat(KEY, ask("oai/m", &"x".repeat(5000))), 413),
@@ -162,7 +162,7 @@ async fn our_own_final_errors_are_not_to_be_retried() {
             assert!(!response.headers().contains_key("x-should-retry"));
             break;
         }
-        assert_eq!(response.status(), 403);
+        assert_eq!(response.status(), 404);
     }
     for (status, body) in [(500, "{}"), (400, r#"{"error":{"message":"no"}}"#)] {
         let gateway = rejecting(status, JSON, body, "").await;

@@ -142,7 +142,7 @@ pub(super) fn too_many(wait: Duration) -> Error {
 }
 /// How to present a credential, and what was wrong with the one that came (RFC 6750, section 3).
 pub fn challenge(error: &Error) -> Option<HeaderValue> {
-    let fault = error.fault();
+    let fault = error.shown();
     let word = match (error.side(), fault.kind, &fault.code) {
         (Side::Caller, Kind::Authentication, None) => {
             return Some(HeaderValue::from_static("Bearer realm=\"streamgate\""));

@@ -14,8 +14,8 @@ use tracing_subscriber::filter::ParseError;
 
 pub use text::REQUEST;
 use text::TextFormat;
-pub use writer::LogGuard;
 use writer::LogWriter;
+pub use writer::{LAST_LINES, LogGuard};
 
 /// The form of the log's lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -194,3 +194,46 @@ async fn fm46_stale_pooled_connections_fail_nobody() {
         }
     }
 }
+
+/// An upstream that closes a new connection has failed; it is asked once, and then the next one is
+/// (finding 15j of the security review).
+#[tokio::test]
+async fn f15j_a_new_connection_that_breaks_is_not_tried_again() {
+    for (caller, provider) in PAIRS {
+        for end in [Step::Reset, Step::Close] {
+            let broken = Upstream::new(vec![end]).await;
+            let gateway = before(&broken, "").await;
+            let response = ask(&gateway, caller, &format!("{provider}/m")).send().await.unwrap();
+            assert_eq!(response.status(), super::bad_gateway(caller));
+            settled(&gateway).await;
+            assert_eq!((broken.requests().await.len(), broken.connections()), (1, 1));
+        }
+    }
+    let broken = Upstream::new(vec![Step::Reset]).await;
+    let healthy = Upstream::new(good("ant")).await;
+    let more =
+        "models:\n  m: { targets: [{ provider: oai, model: a }, { provider: ant, model: b }] }\n";
+    let gateway = Gateway::new(&yaml(&broken.url, &healthy.url, more)).await;
+    let text = whole(ask(&gateway, "openai-chat", "m")).await;
+    assert_eq!(strictly("openai-chat", &text).choices[&0].text, "Hello");
+    assert_eq!((broken.requests().await.len(), healthy.requests().await.len()), (1, 1));
+}
+
+/// Statuses that HTTP does not have are an upstream's failure (finding 15i).
+#[tokio::test]
+async fn f15i_impossible_statuses_are_bad_gateways() {
+    for (caller, provider) in PAIRS {
+        for status in [600, 799, 999] {
+            let odd = br#"{"error":{"message":"canary","type":"invalid_request_error"}}"#.to_vec();
+            let upstream =
+                Upstream::new(vec![Step::Whole(status, "content-type: application/json\r\n", odd)])
+                    .await;
+            let gateway = before(&upstream, "").await;
+            let response = ask(&gateway, caller, &format!("{provider}/m")).send().await.unwrap();
+            assert_eq!(response.status(), super::bad_gateway(caller), "{status}");
+            let text = response.text().await.unwrap();
+            assert!(text.contains(&status.to_string()) && !text.contains("canary"), "{text}");
+            settled(&gateway).await;
+        }
+    }
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{Request, StatusCode};
 use streamgate::app;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -14,6 +15,7 @@ use super::{
     settled, strictly, until,
 };
 use crate::support::gateway::{Gateway, Log};
+use crate::support::raw::Raw;
 use crate::support::upstream::{Step, Upstream};
 
 async fn drained(gateway: Gateway) {
@@ -31,7 +33,8 @@ async fn fm19_streams_run_on_while_draining() {
         let mut text = read_until(&mut response, "Hello").await;
         gateway.shutdown.stopping.cancel();
         let router = app::router(Arc::clone(&gateway.app));
-        let asked = Request::get("/readyz").body(axum::body::Body::empty()).unwrap();
+        let asked =
+            Request::get("/readyz").header("host", "x").body(axum::body::Body::empty()).unwrap();
         assert_eq!(router.oneshot(asked).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
         let mut refused = false;
         while !refused {
@@ -102,4 +105,59 @@ async fn fm19_requests_without_output_end_with_the_drain() {
             }
         }
     }
+}
+
+/// A drain that would last for ever if a connection without a request under way were waited for.
+const FOREVER: &str = "server: { drain: 1h, header_timeout: 1h }\n";
+
+/// Finding 15h of the security review.
+#[tokio::test]
+async fn f15h_connections_without_a_request_do_not_hold_a_shutdown() {
+    const HEALTH: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    const PREFACE: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let upstream = Upstream::new(begun("oai", [Step::Hang])).await;
+    let gateway = before(&upstream, FOREVER).await;
+    let mut peers = Vec::new();
+    for (sent, answered) in [
+        ("", ""),
+        ("GET /heal", ""),
+        ("PRI * HT", ""),
+        ("GET /healthz HTTP/1.1\r\nhost: x\r\nx-more: ", ""),
+        (HEALTH, "ok\n"),
+        (&format!("{HEALTH}GET /heal"), "ok\n"),
+        // It never answers the PING of the GOAWAY.
+        (PREFACE, "\0\0"),
+    ] {
+        let mut raw = Raw::new(gateway.address).await;
+        assert!(raw.write(sent).await);
+        raw.until(answered).await;
+        peers.push((sent.to_owned(), raw));
+    }
+    gateway.shutdown.stopping.cancel();
+    for (sent, raw) in &mut peers {
+        let reading = async { while let Ok(1..) = raw.stream.read_buf(&mut raw.read).await {} };
+        assert!(timeout(4 * PATIENCE, reading).await.is_ok(), "open: {sent:?}");
+    }
+    timeout(4 * PATIENCE, gateway.done).await.expect("nobody holds it").unwrap();
+}
+
+/// What is under way when the drain ends: half a body gets an answer, an unread stream is abandoned.
+#[tokio::test]
+async fn f15h_half_bodies_and_unread_streams_end_with_the_drain() {
+    let endless =
+        Step::Repeat(super::token_text("oai", &"x".repeat(1 << 16)).into_bytes(), 1 << 10);
+    let upstream = Upstream::new(begun("oai", [endless, Step::Hang])).await;
+    let more = "server: { drain: 50ms, header_timeout: 1h }\nstream: { write_stall: 1h }\n";
+    let gateway = before(&upstream, more).await;
+    let whole = crate::support::raw::post(path("openai-chat"), "", &body("oai/m", true));
+    let mut half = Raw::new(gateway.address).await;
+    assert!(half.write(&whole.as_bytes()[..whole.len() - 5]).await);
+    let mut unread = Raw::new(gateway.address).await;
+    assert!(unread.write(&whole).await);
+    upstream.until("asked", |requests, _| requests == 1).await;
+    gateway.shutdown.stopping.cancel();
+    let text = half.rest().await;
+    assert!(text.starts_with("HTTP/1.1 503") && text.contains("shutting down"), "{text}");
+    timeout(4 * PATIENCE, gateway.done).await.expect("the drain has a bound").unwrap();
+    drop(unread);
 }

@@ -45,6 +45,12 @@ impl Raw {
         Self { stream, read: Vec::new() }
     }
 
+    /// A connection, unless it is refused.
+    pub(crate) async fn try_new(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(address).await.ok()?;
+        Some(Self { stream, read: Vec::new() })
+    }
+
     /// Writes; the other side may have hung up.
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).await.is_ok()

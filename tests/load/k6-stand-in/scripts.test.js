@@ -3,6 +3,8 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -14,19 +16,21 @@ const KEY = 'sg-scripts';
 const LIMITED_KEY = 'sg-scripts-limited';
 
 const started = [];
+let admin;
+let folder;
 let gateway;
 let sim;
 
-// Starts a program and gives the address that it prints.
-function start(words, environment = {}) {
+// Starts a program and gives the addresses that it prints, so many.
+function start(words, environment = {}, count = 1) {
   const child = spawn(BINARY, words, { env: { ...process.env, RUST_LOG: 'error', ...environment }, stdio: ['ignore', 'pipe', 'inherit'] });
   started.push(child);
   return new Promise((resolve, reject) => {
     let said = '';
     child.stdout.on('data', (chunk) => {
       said += chunk;
-      const found = /http:\/\/\S+/.exec(said);
-      if (found) resolve(found[0]);
+      const found = said.match(/http:\/\/\S+(?=\s)/g) || [];
+      if (found.length >= count) resolve(found);
     });
     child.on('error', reject);
     child.on('exit', () => reject(new Error(`${words.join(' ')} ended: ${said}`)));
@@ -55,7 +59,7 @@ function load(environment) {
 
 // The gateway's requests by outcome, summed over all other labels.
 async function outcomes() {
-  const page = await (await fetch(`${gateway}/metrics`)).text();
+  const page = await (await fetch(`${admin}/metrics`)).text();
   const sums = {};
   for (const [, outcome, value] of page.matchAll(/^streamgate_requests_total\{[^}]*outcome="(\w+)"[^}]*\} (\S+)$/gm)) {
     sums[outcome] = (sums[outcome] || 0) + Number(value);
@@ -72,16 +76,22 @@ async function counted(run) {
 const digest = (key) => createHash('sha256').update(key).digest('hex');
 
 before(async () => {
-  sim = await start(['sim', '--listen', '127.0.0.1:0']);
-  gateway = await start(['--config', path.join(ROOT, 'deploy/streamgate.yaml')], {
+  [sim] = await start(['sim', '--listen', '127.0.0.1:0']);
+  folder = mkdtempSync(path.join(tmpdir(), 'streamgate-k6-'));
+  const file = path.join(folder, 'streamgate.yaml');
+  writeFileSync(file, readFileSync(path.join(ROOT, 'deploy/streamgate.yaml'), 'utf8').replace('0.0.0.0:9090', '127.0.0.1:0'));
+  [gateway, admin] = await start(['--config', file], {
     STREAMGATE_LISTEN: '127.0.0.1:0',
     STREAMGATE_SIM_URL: sim,
     STREAMGATE_KEY_SHA256: digest(KEY),
     STREAMGATE_LIMITED_KEY_SHA256: digest(LIMITED_KEY),
-  });
+  }, 2);
 });
 
-after(() => started.forEach((child) => child.kill()));
+after(() => {
+  started.forEach((child) => child.kill());
+  rmSync(folder, { recursive: true, force: true });
+});
 
 test('steady: every stream is complete, and the gateway counts as many', async () => {
   const { status, metrics, err, since } = await counted(() => load({ SCENARIO: 'steady' }));

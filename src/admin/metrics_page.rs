@@ -1,0 +1,76 @@
+//! The metrics page: rendered once at a time, shared, and with a pause after each, so that scrapes cost a
+//! bounded share of a core however many there are. It never renders on a thread that serves streams.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until};
+
+use crate::app::App;
+
+/// After a page nothing is rendered for this many times the time that it took: a tenth of a core is about
+/// the most that rendering costs.
+const COST: u32 = 10;
+/// The longest such pause.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The last page, shared by all listeners.
+#[derive(Debug, Default)]
+pub struct MetricsPage(Mutex<Option<Page>>);
+
+#[derive(Debug)]
+struct Page {
+    text: Bytes,
+    begun: Instant,
+    took: Duration,
+}
+
+impl MetricsPage {
+    /// A page that was rendered at most `oldest` ago, or, however long that takes, one whose rendering has
+    /// begun after this was called: all who wait share it. `None`: it could not be rendered.
+    pub async fn get(&self, app: &App, oldest: Duration) -> Option<Bytes> {
+        let asked = Instant::now();
+        let mut last = self.0.lock().await;
+        if let Some(Page { text, begun, took }) = &*last {
+            let rendered = *begun + *took;
+            if *begun > asked || rendered.elapsed() < oldest {
+                return Some(text.clone());
+            }
+            sleep_until(rendered + (*took * COST).min(PAUSE)).await;
+        }
+        let begun = Instant::now();
+        app.measure_limits().await;
+        let metrics = Arc::clone(&app.metrics);
+        let text = tokio::task::spawn_blocking(move || metrics.render()).await.ok()?;
+        let text = Bytes::from(text);
+        *last = Some(Page { text: text.clone(), begun, took: begun.elapsed() });
+        Some(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::server::Shutdown;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn f11_a_page_is_reused_for_a_second() {
+        let app = App::new(Config::default(), &Shutdown::default()).unwrap();
+        let page = async |at_least| app.metrics_page.get(&app, at_least).await.unwrap();
+        let first = page(SECOND).await;
+        app.metrics.config_rejected();
+        tokio::time::advance(Duration::from_millis(999)).await;
+        assert_eq!(page(SECOND).await.as_ptr(), first.as_ptr(), "not rendered, not copied");
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let second = page(SECOND).await;
+        assert_ne!(second, first);
+        // Those who must not miss anything get another one.
+        app.metrics.config_loaded(&Config::default(), 1);
+        assert_ne!(page(Duration::ZERO).await, second);
+    }
+}

@@ -1,0 +1,163 @@
+//! The operators' listener: what it serves, what the callers' listener no longer does (finding 11 of the
+//! security review), and readiness while the process stops (15h).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::support::answers::{opening, request, streamed};
+use crate::support::gateway::{Gateway, yaml};
+use crate::support::process::{File, Process, run};
+use crate::support::raw::Raw;
+use crate::support::upstream::{Step, Upstream};
+
+/// Both listeners on free ports.
+const BOTH: &str =
+    "server: { listen: \"127.0.0.1:0\", admin: \"127.0.0.1:0\", shutdown_delay: 1h }\n";
+
+/// The operators' address, as it is printed.
+async fn admin_of(process: &mut Process) -> String {
+    let out = process.out("operators on ").await;
+    let (_, url) = out.split_once("operators on ").unwrap();
+    url.trim().to_owned()
+}
+
+async fn get(url: &str, path: &str) -> (u16, String) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let response = client.get(format!("{url}{path}")).send().await.unwrap();
+    (response.status().as_u16(), response.text().await.unwrap())
+}
+
+fn address(url: &str) -> SocketAddr {
+    url.trim_start_matches("http://").parse().unwrap()
+}
+
+#[tokio::test]
+async fn f11_metrics_are_on_the_operators_listener_and_not_on_the_public_one() {
+    let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
+    let file = File::new(&yaml(&upstream.url, &upstream.url, BOTH));
+    let (mut process, url) = Process::gateway(&file, "info").await;
+    let admin = admin_of(&mut process).await;
+    let (status, page) = get(&admin, "/metrics").await;
+    assert_eq!(status, 200, "{page}");
+    assert!(page.contains("streamgate_limit_used_ratio{") && page.ends_with("# EOF\n"), "{page}");
+    for url in [&admin, &url] {
+        assert_eq!(get(url, "/healthz").await, (200, "ok\n".to_owned()));
+        assert_eq!(get(url, "/readyz").await, (200, "ready\n".to_owned()));
+    }
+    let (status, refusal) = get(&url, "/metrics").await;
+    assert_eq!(status, 404, "{refusal}");
+    assert!(refusal.contains("server.admin") && refusal.contains("public_metrics"), "{refusal}");
+    assert!(!refusal.contains("streamgate_"), "{refusal}");
+    for path in ["/v1/models", "/v1/chat/completions", "/"] {
+        let (status, text) = get(&admin, path).await;
+        assert_eq!(status, 404, "{path}");
+        assert!(text.contains("/metrics"), "{text}");
+    }
+    let log = process.log("started").await;
+    assert!(log.contains(&format!("admin={}", address(&admin))), "{log}");
+}
+
+/// What a proxy on the same machine forwards is not asked by somebody on the machine.
+#[tokio::test]
+async fn f11_a_loopback_listener_alone_shows_metrics_to_direct_callers() {
+    let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
+    let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, "")).await;
+    assert_eq!(get(&gateway.url, "/metrics").await.0, 200);
+    let forwarded = gateway.client.get(format!("{}/metrics", gateway.url));
+    let forwarded = forwarded.header("x-forwarded-for", "192.0.2.1").send().await.unwrap();
+    assert_eq!(forwarded.status(), 404);
+    for (server, status) in [
+        ("listen: \"0.0.0.0:8080\"", 404),
+        ("listen: \"0.0.0.0:8080\", public_metrics: true", 200),
+        ("public_metrics: false", 404),
+        ("admin: \"127.0.0.1:9090\"", 404),
+        ("admin: \"127.0.0.1:9090\", public_metrics: true", 200),
+    ] {
+        let more = format!("server: {{ {server} }}\n");
+        let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, &more)).await;
+        assert_eq!(get(&gateway.url, "/metrics").await.0, status, "{server}");
+    }
+}
+
+#[tokio::test]
+async fn an_operators_port_in_use_is_reported_with_its_remedy() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let admin = taken.local_addr().unwrap();
+    let more = format!("server: {{ listen: \"127.0.0.1:0\", admin: \"{admin}\" }}\n");
+    let file = File::new(&yaml("http://127.0.0.1:1", "http://127.0.0.1:1", &more));
+    let (status, out, err) = run(&["--config", file.path()]);
+    assert_eq!((status, out.as_str()), (Some(1), ""));
+    assert!(err.contains(&admin.to_string()) && err.contains("server.admin"), "{err}");
+}
+
+#[tokio::test]
+async fn a_changed_operators_address_waits_for_the_next_start() {
+    let text = yaml("http://127.0.0.1:1", "http://127.0.0.1:1", BOTH);
+    let file = File::new(&text);
+    let (mut process, _) = Process::gateway(&file, "info").await;
+    let admin = admin_of(&mut process).await;
+    file.write(&text.replace("admin: \"127.0.0.1:0\"", "admin: \"127.0.0.1:1\""));
+    let log = process.log("takes effect at the next start").await;
+    assert!(log.contains("setting=server.admin"), "{log}");
+    assert_eq!(get(&admin, "/healthz").await.0, 200);
+}
+
+#[test]
+fn an_operators_address_that_others_reach_gets_a_warning() {
+    let check = |server: &str| {
+        let more = format!("server: {{ {server} }}\n");
+        let file = File::new(&yaml("http://127.0.0.1:1", "http://127.0.0.1:1", &more));
+        run(&["check", "--config", file.path()])
+    };
+    let (status, _, err) = check("admin: \"0.0.0.0:9090\"");
+    assert_eq!(status, Some(0), "{err}");
+    assert!(err.contains("warning: `admin`") && err.contains("admin_networks"), "{err}");
+    for server in ["admin: \"127.0.0.1:9090\"", "admin: \"[::1]:9090\""] {
+        assert_eq!(check(server).2, "", "{server}");
+    }
+    assert_eq!(check("admin: \"0.0.0.0:9090\", admin_networks: [10.0.0.0/8]").2, "");
+}
+
+/// The two steps: first not ready and still serving, then closed to new connections. A second signal ends
+/// the first one, so that the test need not wait.
+#[tokio::test]
+async fn f15h_new_connections_see_that_it_is_not_ready_and_are_served_until_it_closes() {
+    let gate = Arc::new(Notify::new());
+    let done = Step::chunk("data: [DONE]\n\n");
+    let held = vec![
+        Step::Sse,
+        Step::chunk(&opening("openai-chat", "hi")),
+        Step::Gate(Arc::clone(&gate)),
+        done,
+        Step::End,
+    ];
+    let upstream = Upstream::scripted(vec![held, streamed("openai-chat", "late")]).await;
+    let file = File::new(&yaml(&upstream.url, &upstream.url, BOTH));
+    let (mut process, url) = Process::gateway(&file, "info").await;
+    let admin = admin_of(&mut process).await;
+    let mut stream = Raw::new(address(&url)).await;
+    stream.post("/v1/chat/completions", "", &request("oai/m", true, "hi")).await;
+    stream.until("\"hi\"").await;
+
+    process.signal("TERM");
+    process.log("not ready").await;
+    for url in [&url, &admin] {
+        assert_eq!(get(url, "/readyz").await, (503, "shutting down\n".to_owned()));
+        assert_eq!(get(url, "/healthz").await.0, 200);
+    }
+    let mut late = Raw::new(address(&url)).await;
+    late.post("/v1/chat/completions", "", &request("oai/m", true, "hi")).await;
+    late.until("late").await;
+
+    process.signal("TERM");
+    process.log("no new connections").await;
+    while Raw::try_new(address(&url)).await.is_some() {}
+    assert_eq!(get(&admin, "/readyz").await.0, 503);
+    let (_, page) = get(&admin, "/metrics").await;
+    assert!(page.contains("streamgate_open_requests"), "the drain can be watched: {page}");
+    gate.notify_one();
+    stream.until("[DONE]").await;
+    assert_eq!(process.ended().await, Some(0));
+}
