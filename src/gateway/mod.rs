@@ -12,6 +12,7 @@ mod failover;
 pub mod fetch;
 mod inspection;
 pub mod limit;
+pub mod memory;
 mod offload;
 pub mod path_alias;
 pub mod prompt;
@@ -49,6 +50,7 @@ use error_response::{discard, error_response};
 use inspection::{Read, inspect, refuse_other_models};
 use limit::{Allowance, Gate, Need};
 use relay::{Session, Start};
+use request_body::BodyLimits;
 use upstream::Order;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -111,7 +113,8 @@ async fn pipeline(
     gates.push(Arc::clone(&caller.gate));
     let mut admission = caller.gate.admit()?;
     request_body::expect_json(&head.headers, dialect)?;
-    let body = request_body::read_some(body, &head.headers, &state.config.server).await?;
+    let limits = BodyLimits::of(&state.config.server, &app.memory.requests);
+    let body = request_body::read_some(body, &head.headers, &limits).await?;
     let inspected = inspect((&state, &caller), (dialect, form), &head, body).await?;
     if let Some(prompt) = &inspected.prompt {
         record.prompted(&prompt.id, prompt.version.as_str());
@@ -166,6 +169,7 @@ async fn pipeline(
         health: Arc::clone(&app.health),
         stream: state.config.stream,
         started,
+        memory: Arc::clone(&app.memory.answers),
         request_id: id.to_owned(),
         trying: record.trying(),
     }));

@@ -4,6 +4,7 @@
 //! accept loop is ours, over hyper-util.
 
 mod connection;
+mod connection_limit;
 mod head;
 mod socket;
 mod stall;
@@ -14,7 +15,6 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
@@ -22,9 +22,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::telemetry::RefusalLog;
 use connection::Connection;
+pub use connection_limit::ConnectionLimit;
 
-/// The most connections at once; further ones wait in the listener's queue.
-const MAX_CONNECTIONS: usize = 50_000;
 /// How long connections have to close after the streams on them were ended.
 const CLOSING: Duration = Duration::from_secs(5);
 
@@ -42,6 +41,8 @@ pub struct Terms {
     pub tls: Option<Arc<ServerConfig>>,
     /// Where connections of the wrong kind are recorded.
     pub refusals: Arc<RefusalLog>,
+    /// How many there may be; further ones wait in the listener's queue.
+    pub connections: Arc<ConnectionLimit>,
 }
 
 /// The steps of a shutdown, shared with whoever must know.
@@ -63,11 +64,7 @@ pub async fn serve(
     drain: impl Fn() -> Duration,
 ) {
     let connections = TaskTracker::new();
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-            break;
-        };
         let accepted = tokio::select! {
             biased;
             () = shutdown.stopping.cancelled() => break,
@@ -75,18 +72,23 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
+                let terms = Arc::new(terms());
+                let place = tokio::select! {
+                    biased;
+                    () = shutdown.stopping.cancelled() => break,
+                    place = terms.connections.enter() => place,
+                };
+                let Some(place) = place else { break };
                 let connection = Connection {
                     stream,
-                    terms: Arc::new(terms()),
+                    terms,
+                    place,
                     shutdown: shutdown.clone(),
                     tasks: connections.clone(),
                 };
                 let router = router.clone();
                 // Its future is made inside: one that is given to another is kept twice.
-                connections.spawn(async move {
-                    connection.serve(router).await;
-                    drop(permit);
-                });
+                connections.spawn(async move { connection.serve(router).await });
             }
             // Out of file descriptors, or a peer that left at once: the next one may do better.
             Err(error) => {

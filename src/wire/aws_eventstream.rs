@@ -44,6 +44,11 @@ impl Framer {
         Self { unwraps: true, ..Self::new(cap) }
     }
 
+    /// The bytes of a frame that is not whole yet.
+    pub fn buffered(&self) -> usize {
+        self.partial.len()
+    }
+
     /// Takes bytes in and appends the messages that they complete. A frame's event is the message's
     /// `:event-type`; that of an exception or error is [`EXCEPTION`] and its type.
     pub fn push(&mut self, mut bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), Broken> {

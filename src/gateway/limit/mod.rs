@@ -18,7 +18,7 @@ use governor::Quota;
 use tokio::time::Instant;
 
 use crate::config::Limits;
-use crate::error::Error;
+use crate::error::{A_MOMENT, Error};
 use crate::wire::chat::{End, Fault, Kind};
 
 pub use admission::{Admission, Need};
@@ -27,9 +27,6 @@ use bucket::{Bucket, Rate};
 pub use estimate::prompt_tokens;
 pub use gates::Gates;
 use requests::Requests;
-
-/// How long to wait for another stream to end: nobody knows.
-const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// Whose limits they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

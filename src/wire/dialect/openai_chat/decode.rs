@@ -116,6 +116,10 @@ fn unreadable(payload: &[u8], error: &serde_json::Error) -> Fault {
 }
 
 impl Decode for Decoder {
+    fn kept(&self) -> usize {
+        self.choices.iter().map(|state| state.calls.kept()).sum()
+    }
+
     fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
         let payload = frame.data.as_ref();
         if is_blank(payload) {

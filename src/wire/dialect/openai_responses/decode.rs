@@ -26,6 +26,10 @@ pub(super) struct Decoder {
 }
 
 impl Decode for Decoder {
+    fn kept(&self) -> usize {
+        self.items.kept()
+    }
+
     fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
         if frame.data.trim_ascii() == b"[DONE]" {
             // Some gateways end every dialect like this. Nothing is whole by it.
