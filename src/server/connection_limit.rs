@@ -17,8 +17,11 @@ use crate::telemetry::Metrics;
 /// The most connections at once, however many descriptors there may be.
 const MOST: u64 = 50_000;
 /// Of the file descriptors callers get one part in this many: each stream takes another one for its upstream, and
-/// files, health checks and the log need some as well.
-const PART: u64 = 2;
+/// another worker may keep as many upstream connections idle.
+const PART: u64 = 3;
+/// What the program itself takes: the log, files, timers, and what each worker waits with.
+const OWN: u64 = 16;
+const OWN_OF_WORKER: u64 = 8;
 /// How many connections are looked at for one that is idle.
 const LOOKS: usize = 1024;
 /// How long a new connection waits until the next look.
@@ -54,7 +57,11 @@ impl fmt::Debug for ConnectionLimit {
 impl ConnectionLimit {
     /// As many connections as so many file descriptors allow.
     pub fn new(descriptors: u64, metrics: Arc<Metrics>) -> Self {
-        let most = (descriptors / PART).clamp(1, MOST);
+        let workers = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+        let own = OWN + OWN_OF_WORKER * workers;
+        // With very few descriptors, callers still get some.
+        let least = (descriptors / (2 * PART)).max(1);
+        let most = (descriptors.saturating_sub(own) / PART).clamp(least.min(MOST), MOST);
         metrics.max_connections.set(i64::try_from(most).unwrap_or(i64::MAX));
         let room = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(1)));
         Self { room, open: Mutex::default(), metrics }

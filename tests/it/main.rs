@@ -25,6 +25,8 @@ mod command_line;
 #[cfg(test)]
 mod counts;
 #[cfg(test)]
+mod descriptors;
+#[cfg(test)]
 mod egress;
 #[cfg(test)]
 mod embeddings;
@@ -62,6 +64,8 @@ mod lines;
 mod load;
 #[cfg(test)]
 mod logging;
+#[cfg(test)]
+mod memory;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
