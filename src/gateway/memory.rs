@@ -145,6 +145,7 @@ impl MemoryLease {
     }
 
     /// Another lease of the same share, of nothing yet.
+    #[must_use]
     pub fn sibling(&self) -> Self {
         self.share.lease()
     }

@@ -113,12 +113,9 @@ async fn pipeline(
     gates.push(Arc::clone(&caller.gate));
     let mut admission = caller.gate.admit()?;
     request_body::expect_json(&head.headers, dialect)?;
-    let limits = BodyLimits::of(&state.config.server, &app.memory.requests);
-    let body = request_body::read_some(body, &head.headers, &limits).await?;
+    let body = request_body::read_some(body, &head.headers, &BodyLimits::of(app)).await?;
     let inspected = inspect((&state, &caller), (dialect, form), &head, body).await?;
-    if let Some(prompt) = &inspected.prompt {
-        record.prompted(&prompt.id, prompt.version.as_str());
-    }
+    record.prompted(inspected.prompt.as_deref());
     let Read { body, envelope, input } = inspected.read?;
     record.asked(&envelope.model, envelope.stream, input);
     let plan = route::plan(&state.config, &caller, &envelope.model)?;

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::content_encoding::ContentEncoding;
 use super::memory::{COPIES, MemoryLease, MemoryShare};
 use super::offload::BufferedBody;
-use crate::config::Server;
+use crate::app::App;
 use crate::error::Error;
 use crate::wire::chat::{Fault, Kind};
 use crate::wire::dialect::CallerDialect;
@@ -69,7 +69,9 @@ pub(super) struct BodyLimits<'a> {
 
 impl<'a> BodyLimits<'a> {
     /// Those of a request that must have a body.
-    pub(super) fn of(server: &Server, memory: &'a Arc<MemoryShare>) -> Self {
+    pub(super) fn of(app: &'a App) -> Self {
+        let (memory, state) = (&app.memory.requests, app.state());
+        let server = &state.config.server;
         // What the budget can never hold is too large, and need not be sent again.
         let room = memory.limit() / COPIES;
         let (bytes, remedy) = if server.body_limit <= room {
@@ -81,8 +83,8 @@ impl<'a> BodyLimits<'a> {
     }
 
     /// Those of a request whose body says little or nothing.
-    pub(super) fn of_question(server: &Server, memory: &'a Arc<MemoryShare>) -> Self {
-        let limits = Self::of(server, memory);
+    pub(super) fn of_question(app: &'a App) -> Self {
+        let limits = Self::of(app);
         let remedy = "this endpoint needs a short body or none";
         Self { bytes: limits.bytes.min(QUESTION), remedy, ..limits }
     }
@@ -186,4 +188,32 @@ async fn whole(body: &mut Body, limits: &BodyLimits<'_>) -> Result<(Vec<u8>, Mem
         }
     }
     Ok((whole.into(), lease))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::memory::MemoryBudget;
+    use crate::telemetry::Metrics;
+
+    /// A body may pause for as long as a head may take, and a slow one gets two minutes more at most.
+    #[tokio::test(start_paused = true)]
+    async fn finding_5_what_a_slow_body_earns_is_bounded() {
+        let memory = MemoryBudget::new(1 << 30, &Metrics::default());
+        let pause = Duration::from_secs(10);
+        let limits = BodyLimits { bytes: 1, remedy: "", pause, memory: &memory.requests };
+        let started = Instant::now();
+        let left = |come: usize| limits.deadline(started, come) - started;
+        assert_eq!([left(0), left(32 << 20)], [pause; 2], "a pause");
+        for (after, come, seconds) in [
+            (5, 0, 10),
+            (5, 3 * MIN_BYTES_PER_SECOND, 13),
+            (5, 32 << 20, 15),
+            (125, 32 << 20, 130),
+            (129, usize::MAX, 130),
+        ] {
+            tokio::time::advance(started + Duration::from_secs(after) - Instant::now()).await;
+            assert_eq!(left(come), Duration::from_secs(seconds), "{come} bytes after {after} s");
+        }
+    }
 }
