@@ -114,7 +114,7 @@ async fn respond(
         record.identified(&caller);
         gates.push(Arc::clone(&caller.gate));
         let _admission = caller.gate.admit()?;
-        let limits = BodyLimits::of_question(app);
+        let limits = BodyLimits::of_question(app, &caller);
         let body = request_body::read(&mut body, &head.headers, &limits).await?;
         answer(&state.config, &caller, &head, &body).await
     };

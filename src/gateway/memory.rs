@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
@@ -68,12 +69,21 @@ impl fmt::Debug for MemoryShare {
 impl MemoryShare {
     /// A lease of nothing yet.
     pub fn lease(self: &Arc<Self>) -> MemoryLease {
-        MemoryLease { share: Arc::clone(self), bytes: 0 }
+        MemoryLease { share: Arc::clone(self), caller: None, bytes: 0 }
     }
 
-    /// The most bytes that it may ever lease.
-    pub fn limit(&self) -> usize {
-        usize::try_from(self.limit.get()).unwrap_or_default()
+    /// A lease for one caller, of nothing yet.
+    pub fn lease_for(self: &Arc<Self>, caller: &Arc<CallerMemory>) -> MemoryLease {
+        MemoryLease { share: Arc::clone(self), caller: Some(Arc::clone(caller)), bytes: 0 }
+    }
+
+    /// The most bytes that one caller may ever hold.
+    pub fn limit_of_caller(&self) -> usize {
+        usize::try_from(self.caller_limit()).unwrap_or_default()
+    }
+
+    fn caller_limit(&self) -> i64 {
+        self.limit.get() / 4 * 3
     }
 
     /// Whether so many bytes more have room at the moment. They are not acquired.
@@ -84,9 +94,29 @@ impl MemoryShare {
     /// The error of a request whose body has no room.
     pub fn refuse_body(&self) -> Error {
         self.refusals.inc();
-        let message = "the gateway holds as many bytes of request bodies as it may (server.memory); \
-                       send the request again in a moment";
+        let message = "the gateway holds as many bytes of request bodies as it may, of this caller or of \
+                       all (server.memory); send the request again in a moment";
         Error::unavailable(message).retry_after(A_MOMENT)
+    }
+}
+
+/// The bytes that one caller holds: at most three quarters of a share, so that no caller can keep the others
+/// out.
+#[derive(Debug, Default)]
+pub struct CallerMemory(AtomicI64);
+
+impl CallerMemory {
+    /// Acquires so many bytes more, if that is at most `limit`.
+    fn acquire(&self, bytes: i64, limit: i64) -> bool {
+        let held = self.0.fetch_add(bytes, Relaxed).saturating_add(bytes) <= limit;
+        if !held {
+            self.release(bytes);
+        }
+        held
+    }
+
+    fn release(&self, bytes: i64) {
+        self.0.fetch_sub(bytes, Relaxed);
     }
 }
 
@@ -94,6 +124,7 @@ impl MemoryShare {
 #[derive(Debug)]
 pub struct MemoryLease {
     share: Arc<MemoryShare>,
+    caller: Option<Arc<CallerMemory>>,
     bytes: i64,
 }
 
@@ -101,17 +132,29 @@ impl MemoryLease {
     /// Whether it could be made to hold exactly so many bytes: more if there is room, or fewer.
     pub fn resize(&mut self, bytes: usize) -> bool {
         let more = count(bytes) - self.bytes;
-        if more > 0 {
-            let before = self.share.used.inc_by(more);
-            if before.saturating_add(more) > self.share.limit.get() {
-                self.share.used.dec_by(more);
-                return false;
-            }
-        } else if more < 0 {
-            self.share.used.dec_by(-more);
+        if more < 0 {
+            self.release(-more);
+            return true;
         }
+        let limit = self.share.caller_limit();
+        if self.caller.as_ref().is_some_and(|caller| !caller.acquire(more, limit)) {
+            return false;
+        }
+        let before = self.share.used.inc_by(more);
         self.bytes += more;
-        true
+        let held = before.saturating_add(more) <= self.share.limit.get();
+        if !held {
+            self.release(more);
+        }
+        held
+    }
+
+    fn release(&mut self, bytes: i64) {
+        self.bytes -= bytes;
+        self.share.used.dec_by(bytes);
+        if let Some(caller) = &self.caller {
+            caller.release(bytes);
+        }
     }
 
     /// Makes it hold what a request body of so many bytes takes, if there is room.
@@ -140,7 +183,7 @@ impl MemoryLease {
             return bytes;
         }
         self.share.used.inc_by(steps - self.bytes);
-        self.bytes = steps;
+        (self.bytes, self.caller) = (steps, None);
         Bytes::from_owner(Attached { bytes, _lease: self })
     }
 
@@ -164,7 +207,7 @@ pub const COPIES: usize = 2;
 impl Drop for MemoryLease {
     fn drop(&mut self) {
         if self.bytes != 0 {
-            self.share.used.dec_by(self.bytes);
+            self.release(self.bytes);
         }
     }
 }
@@ -192,7 +235,7 @@ mod tests {
     fn finding_5_bodies_take_their_share_and_give_it_back() {
         let budget = MemoryBudget::new(4000, &Metrics::default());
         let share = &budget.requests;
-        assert_eq!((share.limit(), budget.answers.limit()), (2000, 1000));
+        assert_eq!((share.limit.get(), budget.answers.limit.get()), (2000, 1000));
         let [mut one, mut two] = [share.lease(), share.lease()];
         one.hold_body(600).unwrap();
         let error = two.hold_body(401).unwrap_err();
@@ -210,6 +253,24 @@ mod tests {
         assert!(!share.has_room(1) && lease.hold_body(1001).is_err());
         drop(lease);
         assert_eq!(share.used.get(), 0);
+    }
+
+    #[test]
+    fn finding_5_one_caller_leaves_a_quarter_to_others() {
+        let budget = MemoryBudget::new(4000, &Metrics::default());
+        let share = &budget.requests;
+        let (one, other) = (Arc::<CallerMemory>::default(), Arc::<CallerMemory>::default());
+        let [mut first, mut second] = [share.lease_for(&one), share.lease_for(&one)];
+        first.hold_body(500).unwrap();
+        second.hold_body(251).unwrap_err();
+        second.hold_body(250).unwrap();
+        let mut others = share.lease_for(&other);
+        others.hold_body(251).unwrap_err();
+        others.hold_body(250).unwrap();
+        drop(second);
+        first.hold_body(750).unwrap();
+        drop((first, others));
+        assert_eq!((share.used.get(), one.0.load(Relaxed), other.0.load(Relaxed)), (0, 0, 0));
     }
 
     #[test]

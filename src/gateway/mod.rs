@@ -113,7 +113,7 @@ async fn pipeline(
     gates.push(Arc::clone(&caller.gate));
     let mut admission = caller.gate.admit()?;
     request_body::expect_json(&head.headers, dialect)?;
-    let body = request_body::read_some(body, &head.headers, &BodyLimits::of(app)).await?;
+    let body = request_body::read_some(body, &head.headers, &BodyLimits::of(app, &caller)).await?;
     let inspected = inspect((&state, &caller), (dialect, form), &head, body).await?;
     record.prompted(inspected.prompt.as_deref());
     let Read { body, envelope, input } = inspected.read?;

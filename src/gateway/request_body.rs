@@ -11,8 +11,9 @@ use http::header::{CONTENT_TYPE, ORIGIN};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
+use super::auth::Caller;
 use super::content_encoding::ContentEncoding;
-use super::memory::{COPIES, MemoryLease, MemoryShare};
+use super::memory::{COPIES, CallerMemory, MemoryLease, MemoryShare};
 use super::offload::BufferedBody;
 use crate::app::App;
 use crate::error::Error;
@@ -65,26 +66,28 @@ pub(super) struct BodyLimits<'a> {
     pause: Duration,
     /// What all bodies of the process may take together.
     memory: &'a Arc<MemoryShare>,
+    /// What those of the caller hold.
+    caller: &'a Arc<CallerMemory>,
 }
 
 impl<'a> BodyLimits<'a> {
     /// Those of a request that must have a body.
-    pub(super) fn of(app: &'a App) -> Self {
+    pub(super) fn of(app: &'a App, caller: &'a Caller) -> Self {
         let (memory, state) = (&app.memory.requests, app.state());
         let server = &state.config.server;
         // What the budget can never hold is too large, and need not be sent again.
-        let room = memory.limit() / COPIES;
+        let room = memory.limit_of_caller() / COPIES;
         let (bytes, remedy) = if server.body_limit <= room {
             (server.body_limit, "send less, or have the gateway's operator raise server.body_limit")
         } else {
             (room, "send less, or have the gateway's operator raise server.memory")
         };
-        Self { bytes, remedy, pause: server.header_timeout, memory }
+        Self { bytes, remedy, pause: server.header_timeout, memory, caller: &caller.gate.memory }
     }
 
     /// Those of a request whose body says little or nothing.
-    pub(super) fn of_question(app: &'a App) -> Self {
-        let limits = Self::of(app);
+    pub(super) fn of_question(app: &'a App, caller: &'a Caller) -> Self {
+        let limits = Self::of(app, caller);
         let remedy = "this endpoint needs a short body or none";
         Self { bytes: limits.bytes.min(QUESTION), remedy, ..limits }
     }
@@ -163,7 +166,7 @@ async fn whole(body: &mut Body, limits: &BodyLimits<'_>) -> Result<(Vec<u8>, Mem
         return Err(limits.memory.refuse_body());
     }
     let mut whole = BytesMut::new();
-    let mut lease = limits.memory.lease();
+    let mut lease = limits.memory.lease_for(limits.caller);
     let started = Instant::now();
     loop {
         let deadline = limits.deadline(started, whole.len());
@@ -201,7 +204,8 @@ mod tests {
     async fn finding_5_what_a_slow_body_earns_is_bounded() {
         let memory = MemoryBudget::new(1 << 30, &Metrics::default());
         let pause = Duration::from_secs(10);
-        let limits = BodyLimits { bytes: 1, remedy: "", pause, memory: &memory.requests };
+        let (memory, caller) = (&memory.requests, &Arc::default());
+        let limits = BodyLimits { bytes: 1, remedy: "", pause, memory, caller };
         let started = Instant::now();
         let left = |come: usize| limits.deadline(started, come) - started;
         assert_eq!([left(0), left(32 << 20)], [pause; 2], "a pause");

@@ -2,16 +2,17 @@
 //! answers. What has no room is refused in the caller's own words, and everything is given back.
 
 use serde_json::{Value, json};
+use streamgate::config;
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::support::answers::streamed;
-use crate::support::gateway::{Gateway, KEY, Log, yaml};
+use crate::support::gateway::{Gateway, KEY, Log, hex, yaml};
 use crate::support::raw::{Raw, post};
 use crate::support::upstream::{Step, Upstream};
 
 const MIB: usize = 1 << 20;
 
-/// 32 MiB for bodies, each byte twice, and 16 MiB for answers.
+/// 32 MiB for bodies, each byte twice and 24 MiB for one caller, and 16 MiB for answers.
 const SMALL: &str = "server: { memory: 64MiB }\n";
 
 fn used(gateway: &Gateway, share: &str) -> u64 {
@@ -46,7 +47,7 @@ async fn finding_5_all_request_bodies_together_have_a_bound() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, SMALL)).await;
     // What is declared takes nothing; what has come counts twice.
-    let idle = unfinished(&gateway, "/v1/chat/completions", 16 * MIB, 0).await;
+    let idle = unfinished(&gateway, "/v1/chat/completions", 12 * MIB, 0).await;
     let held = unfinished(&gateway, "/v1/chat/completions", 10 * MIB, 9 * MIB).await;
     until_used(&gateway, "requests", 18 * MIB).await;
     for (path, status, kind) in [
@@ -81,15 +82,35 @@ async fn finding_5_all_request_bodies_together_have_a_bound() {
     assert_eq!(used(&gateway, "requests"), 0);
 }
 
+/// One caller holds three quarters of it at most: others are served as before.
+#[tokio::test]
+async fn finding_5_one_caller_leaves_room_for_others() {
+    let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
+    let digest = hex(&config::digest("sg-other"));
+    let keys = format!("keys:\n    - {{ name: other, sha256: {digest} }}");
+    let both = yaml(&upstream.url, &upstream.url, SMALL).replace("keys:", &keys);
+    let gateway = Gateway::new(&both).await;
+    let _held = unfinished(&gateway, "/v1/chat/completions", 12 * MIB, 11 * MIB).await;
+    until_used(&gateway, "requests", 22 * MIB).await;
+    let body = json!({ "model": "oai/m", "messages": [{ "role": "user", "content": "x".repeat(4 * MIB) }] });
+    let ask = async |key: &str| {
+        let request = gateway.client.post(format!("{}/v1/chat/completions", gateway.url));
+        let request = request.bearer_auth(key).header("content-type", "application/json");
+        request.body(body.to_string()).send().await.unwrap().status()
+    };
+    assert_eq!(ask(KEY).await, 503);
+    assert_eq!(ask("sg-other").await, 200);
+}
+
 /// A body that the budget can never hold need not be sent again.
 #[tokio::test]
 async fn finding_5_what_never_fits_is_too_large() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, SMALL)).await;
-    let mut raw = unfinished(&gateway, "/v1/chat/completions", 16 * MIB + 1, 0).await;
+    let mut raw = unfinished(&gateway, "/v1/chat/completions", 12 * MIB + 1, 0).await;
     let response = raw.response().await;
     assert_eq!(response.status(), 413, "{response:?}");
-    assert!(response.body.contains("16 MiB"), "{response:?}");
+    assert!(response.body.contains("12 MiB"), "{response:?}");
     assert!(response.body.contains("raise server.memory"), "{response:?}");
 }
 
@@ -99,8 +120,8 @@ async fn finding_5_bodies_count_as_they_are_decoded() {
     let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, SMALL)).await;
     let mut held = unfinished(&gateway, "/v1/chat/completions", 10 * MIB, 9 * MIB).await;
     until_used(&gateway, "requests", 18 * MIB).await;
-    let text: String = (0..2 * MIB / 2).map(|n| format!("{n:x}")).collect();
-    let text = text.repeat(2);
+    let digits = (0..MIB + MIB / 4).flat_map(|n| n.to_string().into_bytes());
+    let text = String::from_utf8(digits.collect()).unwrap();
     let body = json!({ "model": "oai/m", "messages": [{ "role": "user", "content": text }] });
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut encoder, body.to_string().as_bytes()).unwrap();
