@@ -12,6 +12,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use http::header::{ACCEPT, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use rlimit::Resource;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -25,10 +26,11 @@ use crate::gateway::auth::Callers;
 use crate::gateway::auth::jwks::{self, KeySet};
 use crate::gateway::egress::{self, Clients};
 use crate::gateway::limit::{Gate, Gates, Limit, Scope};
+use crate::gateway::memory::MemoryBudget;
 use crate::gateway::provider_models::{self, ProviderModels};
 use crate::gateway::target_health::TargetHealth;
 use crate::gateway::{direct_response, fetch, path_alias};
-use crate::server::{Shutdown, Terms, request_head};
+use crate::server::{ConnectionLimit, Shutdown, Terms, request_head};
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{Limited, Metrics, OTHER, RefusalLog};
 use crate::wire::dialect::{self, CallerDialect};
@@ -67,6 +69,8 @@ pub struct App {
     key_sets: watch::Sender<Vec<Arc<KeySet>>>,
     /// The models that providers offer.
     pub provider_models: Arc<ProviderModels>,
+    /// The memory that request bodies and answers may take.
+    pub memory: Arc<MemoryBudget>,
     /// The clients for upstreams.
     pub clients: Arc<Clients>,
     /// What has happened.
@@ -75,6 +79,8 @@ pub struct App {
     pub refusals: Arc<RefusalLog>,
     /// Where spans go, if anywhere.
     pub tracing: Tracing,
+    /// The connections of callers.
+    connections: Arc<ConnectionLimit>,
     /// The page of metrics; all copies have one.
     pub metrics_page: Arc<MetricsPage>,
     /// The steps of a shutdown.
@@ -103,6 +109,7 @@ impl App {
         prepare_clients(&config)?;
         Ok(Self {
             clients: Arc::default(),
+            memory: Arc::new(MemoryBudget::new(config.server.memory, &metrics)),
             provider_models: Arc::default(),
             tracing: tracing(&config, &metrics)?,
             key_sets: watch::Sender::new(callers.key_sets()),
@@ -115,6 +122,7 @@ impl App {
             model_gates: Arc::new(model_gates),
             health: Arc::new(TargetHealth::new(Arc::clone(&metrics))),
             refusals: Arc::new(RefusalLog::new(Arc::clone(&metrics))),
+            connections: Arc::new(ConnectionLimit::new(descriptors()?, Arc::clone(&metrics))),
             metrics,
             metrics_page: Arc::default(),
             shutdown: shutdown.clone(),
@@ -143,6 +151,7 @@ impl App {
             tracing::error!(%error, "upstream clients cannot be built");
         }
         self.metrics.config_loaded(&config, gateway::unix_seconds());
+        self.memory.resize(config.server.memory);
         let callers = Callers::new(&config, &self.gates, Some(&running.callers));
         self.key_sets.send_replace(callers.key_sets());
         let models = models_of(&config, &self.model_gates);
@@ -223,12 +232,19 @@ impl App {
             write_stall: state.config.stream.write_stall,
             tls: state.config.server.tls.as_ref().map(Tls::server),
             refusals: Arc::clone(&self.refusals),
+            connections: Arc::clone(&self.connections),
         }
     }
 }
 
 /// Why an app cannot be made.
 type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// How many file descriptors the process may open.
+fn descriptors() -> Result<u64, Failed> {
+    let (soft, _) = Resource::NOFILE.get()?;
+    Ok(soft)
+}
 
 /// The way to the collector, if there is one.
 fn tracing(config: &Config, metrics: &Arc<Metrics>) -> Result<Tracing, Failed> {

@@ -16,6 +16,9 @@ use crate::wire::overflow;
 
 pub use blame::Blame;
 
+/// When room may be there again, where nobody knows better.
+pub const A_MOMENT: Duration = Duration::from_secs(1);
+
 /// What went wrong with a request.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
@@ -94,11 +97,12 @@ impl Error {
     pub fn from_end(end: &End) -> Self {
         let fault = end.fault().unwrap_or_else(|| Fault::new(Kind::Upstream, "empty answer"));
         let side = match end {
-            End::ShuttingDown => Side::Us,
+            End::ShuttingDown | End::Unavailable(_) => Side::Us,
             End::CutOff(_) => Side::Caller,
             _ => Side::Upstream,
         };
         let mut error = Self::new(side, fault);
+        error.0.retry_after = matches!(end, End::Unavailable(_)).then_some(A_MOMENT);
         error.0.end = Some(end.clone());
         error
     }
@@ -277,6 +281,7 @@ pub fn end_outcome(end: &End) -> &'static str {
         End::Cancelled => "client_gone",
         End::ShuttingDown => "shutting_down",
         End::CutOff(_) => "cut_off",
+        End::Unavailable(_) => "unavailable",
     }
 }
 

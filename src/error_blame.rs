@@ -84,6 +84,11 @@ impl Error {
         matches!(self.blame(), Blame::Credential | Blame::Account | Blame::Configuration)
     }
 
+    /// Whether this process cannot do it at the moment, whatever the target.
+    pub fn is_unavailable(&self) -> bool {
+        self.0.side == Side::Us && self.fault().kind == Kind::Overloaded
+    }
+
     /// Whether a target with more room may serve the request.
     pub fn needs_room(&self) -> bool {
         self.0.side == Side::Upstream && matches!(self.fault().kind, Kind::Context | Kind::TooLarge)

@@ -25,6 +25,14 @@ use crate::cli::Log;
 use crate::reload::{self, Source};
 use crate::{Failure, say};
 
+/// Raises the soft limit of file descriptors as far as the process may. Without, or where it may not, what there
+/// is holds.
+fn raise_descriptors() {
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "cannot raise the soft limit of file descriptors");
+    }
+}
+
 /// Connections that the kernel holds until a worker accepts them.
 const BACKLOG: i32 = 4096;
 
@@ -37,6 +45,7 @@ pub(crate) fn serve(
     let source = file.map(|file| Source { file: file.to_owned(), listen: address });
     let configured = source.as_ref().map(Source::load).transpose()?;
     let logging = start_logging(log)?;
+    raise_descriptors();
     let runtime = runtime()?;
     let served = runtime.block_on(async {
         // First of all, so that a signal during the start is heard.
@@ -91,6 +100,7 @@ fn address_of(listener: &std::net::TcpListener) -> Result<SocketAddr, Failure> {
 /// Serves the simulated upstream until a signal.
 pub(crate) fn simulate(listen: SocketAddr, log: Log) -> Result<(), Failure> {
     let _logging = start_logging(log)?;
+    raise_descriptors();
     runtime()?.block_on(async {
         let listener = bind(listen, "choose another with --listen")?;
         let signals = Signals::new()?;

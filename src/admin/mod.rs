@@ -103,9 +103,7 @@ fn has_public_metrics(server: &Server, peer: Option<SocketAddr>, headers: &Heade
         let local = |peer: SocketAddr| peer.ip().to_canonical().is_loopback();
         server.admin.is_none()
             && server.listen.ip().is_loopback()
-            && peer.is_some_and(|peer| {
-                local(peer) && !auth::origin(peer.ip(), headers, &server.trusted_proxies).forwarded
-            })
+            && peer.is_some_and(|peer| local(peer) && !auth::is_forwarded(headers))
     })
 }
 
@@ -137,7 +135,9 @@ mod tests {
         assert!(has_public_metrics(&local, peer("::ffff:127.0.0.1"), &none));
         assert!(!has_public_metrics(&local, peer("192.0.2.1"), &none));
         assert!(!has_public_metrics(&local, None, &none));
-        for name in ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"] {
+        for name in
+            ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "cf-ray"]
+        {
             let forwarded = HeaderMap::from_iter([(
                 http::HeaderName::from_static(name),
                 HeaderValue::from_static("x"),

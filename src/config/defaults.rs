@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::{FailedAttempts, Limits, Server, Stream};
+use super::{FailedAttempts, Limits, Server, Stream, memory};
 
 const MIB: usize = 1 << 20;
 
@@ -13,6 +13,7 @@ impl Default for Server {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             body_limit: 32 * MIB,
+            memory: memory::default(),
             header_timeout: Duration::from_secs(10),
             // Longer than the idle timeouts of common load balancers (nginx, ALB: 60 s): the side that
             // closes first must be the one that sends the requests.
@@ -60,6 +61,7 @@ impl Default for Stream {
             total: None,
             write_stall: Duration::from_secs(30),
             max_event: 32 * MIB,
+            max_answer: 32 * MIB,
         }
     }
 }

@@ -13,6 +13,7 @@ mod expand;
 mod jwt;
 mod key;
 mod limits;
+mod memory;
 mod model;
 mod pattern;
 mod preset;
@@ -168,6 +169,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// The most bytes of a request body.
     pub body_limit: usize,
+    /// The bytes of memory that the process plans with; `gateway::memory` says how they are shared.
+    pub memory: usize,
     /// How long a request's head, from its first byte, and each pause within its body may take.
     pub header_timeout: Duration,
     /// How long a connection may be without a request before it is closed.
@@ -285,4 +288,6 @@ pub struct Stream {
     pub write_stall: Duration,
     /// The most bytes of one upstream event.
     pub max_event: usize,
+    /// The most bytes that are kept of one answer: `max_event` unless the file says.
+    pub max_answer: usize,
 }

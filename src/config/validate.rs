@@ -70,6 +70,7 @@ fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
     let known = [
         "listen",
         "body_limit",
+        "memory",
         "header_timeout",
         "idle_timeout",
         "shutdown_delay",
@@ -102,6 +103,9 @@ fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
         body_limit: reader
             .field(&table, "body_limit", (SIZE, units::size))
             .unwrap_or(default.body_limit),
+        memory: reader
+            .field(&table, "memory", ("a size such as `512MiB` or `2GiB`, 64 MiB at least", memory))
+            .unwrap_or(default.memory),
         header_timeout: reader
             .field(&table, "header_timeout", positive)
             .unwrap_or(default.header_timeout),
@@ -139,6 +143,11 @@ fn admin(
     Some(admin)
 }
 
+/// Less would refuse what a single request needs.
+fn memory(text: &str) -> Option<usize> {
+    units::size(text).filter(|size| *size >= 64 << 20)
+}
+
 fn networks(reader: &mut Reader<'_>, server: &Table<'_>, key: &str) -> Vec<IpNet> {
     let items = reader.list(server, key).unwrap_or_default();
     let network = (units::NETWORK, units::network);
@@ -172,9 +181,13 @@ fn stream(reader: &mut Reader<'_>, root: &Table<'_>) -> Stream {
         "total",
         "write_stall",
         "max_event",
+        "max_answer",
     ];
     let table = reader.section(root, "stream", &known);
     let default = Stream::default();
+    let mut size = |key: &str| reader.field(&table, key, (SIZE, units::size));
+    let max_event = size("max_event").unwrap_or(default.max_event);
+    let max_answer = size("max_answer").unwrap_or(max_event);
     let mut positive = |key: &str, default: Duration| {
         reader.field(&table, key, (POSITIVE, units::positive_duration)).unwrap_or(default)
     };
@@ -201,8 +214,7 @@ fn stream(reader: &mut Reader<'_>, root: &Table<'_>) -> Stream {
         total: reader
             .field(&table, "total", (POSITIVE_OR_NONE, units::or_none(units::positive_duration)))
             .unwrap_or(default.total),
-        max_event: reader
-            .field(&table, "max_event", (SIZE, units::size))
-            .unwrap_or(default.max_event),
+        max_event,
+        max_answer,
     }
 }

@@ -19,6 +19,7 @@ use super::limit::{Admission, Need};
 use super::route::Plan;
 use crate::config::Target;
 use crate::error::{self, Attempt, Error};
+use crate::prompts::Prompt;
 use crate::telemetry::trace::{Place, Span, Tracing};
 use crate::telemetry::{Ended, Kept, LimitReached, Metrics, Route, Sample, Tokens, Upstream};
 use crate::wire::chat::End;
@@ -248,10 +249,10 @@ impl Record {
         }
     }
 
-    /// Which prompt it names: a configured one, so that its name is bounded.
-    pub fn prompted(&mut self, id: &str, version: &str) {
-        if let Some(entry) = &mut self.0 {
-            entry.prompt = Some((id.to_owned(), version.to_owned()));
+    /// Which prompt it names, if any: a configured one, so that its name is bounded.
+    pub fn prompted(&mut self, prompt: Option<&Prompt>) {
+        if let (Some(entry), Some(prompt)) = (&mut self.0, prompt) {
+            entry.prompt = Some((prompt.id.clone(), prompt.version.as_str().to_owned()));
         }
     }
 

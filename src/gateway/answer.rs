@@ -11,6 +11,7 @@ use http::HeaderMap;
 use memchr::{memchr3, memmem};
 use tokio::time::Instant;
 
+use super::memory::MemoryLease;
 use crate::config::{Provider, Target};
 use crate::error::Error;
 use crate::wire::chat::{End, Fault};
@@ -22,6 +23,9 @@ const BATCH: usize = 32 * 1024;
 
 /// A chunk that follows the one before it sooner than this is not the only one on its way.
 const CLOSE: Duration = Duration::from_millis(1);
+
+/// More bytes for a caller than this do not just pass through.
+const LARGE: usize = 64 * 1024;
 
 /// A shorter key is none, but a word that answers may use.
 const SHORTEST_KEY: usize = 8;
@@ -50,6 +54,8 @@ pub struct Answer {
     pub first_output: Instant,
     /// How its chunks come.
     pub rhythm: Rhythm,
+    /// The memory that what is kept of it holds.
+    pub lease: MemoryLease,
 }
 
 /// Whether an answer's chunks come one by one or several at once.
@@ -71,7 +77,11 @@ impl Rhythm {
 
 impl Answer {
     /// An answer of the gateway's own, which takes its bytes from nobody else.
-    pub fn without_upstream(target: Target, headers: HeaderMap, transcoder: Transcoder) -> Self {
+    pub fn without_upstream(
+        (target, headers): (Target, HeaderMap),
+        transcoder: Transcoder,
+        lease: MemoryLease,
+    ) -> Self {
         Self {
             target,
             attempts: 1,
@@ -81,6 +91,7 @@ impl Answer {
             ready: BytesMut::new(),
             first_output: Instant::now(),
             rhythm: Rhythm::default(),
+            lease,
         }
     }
 
@@ -89,6 +100,7 @@ impl Answer {
         match chunk {
             Ok(Some(bytes)) => {
                 let output = self.transcoder.push(bytes, &mut self.ready);
+                self.account();
                 self.redact_error();
                 output
             }
@@ -104,6 +116,26 @@ impl Answer {
                 false
             }
         }
+    }
+
+    /// Holds memory for what is kept; without room for it, the answer ends.
+    fn account(&mut self) {
+        if self.transcoder.end().is_none()
+            && let Err(end) = self.lease.hold_kept(self.transcoder.kept() + self.ready.len())
+        {
+            self.transcoder.abort(end, &mut self.ready);
+        }
+    }
+
+    /// Takes out the caller's bytes. Many of them hold memory until they are sent.
+    pub fn take_ready(&mut self) -> Bytes {
+        // The buffer goes along: a silent stream keeps none.
+        let bytes = std::mem::take(&mut self.ready).freeze();
+        if bytes.len() < LARGE {
+            return bytes;
+        }
+        // What was kept has become the bytes, or is kept on.
+        self.lease.sibling().attach(bytes)
     }
 
     /// Whether the upstream has said its last word but not yet how many tokens it took.

@@ -87,9 +87,15 @@ impl ContentEncoding {
         }
     }
 
-    /// Decodes a whole body to at most `limit` bytes.
-    pub(super) fn decode(self, body: &[u8], limit: usize) -> Result<Vec<u8>, Fault> {
-        let bounds = Bounds { limit, ratio: body.len().saturating_mul(RATIO).max(ALWAYS) };
+    /// Decodes a whole body to at most `limit` bytes, as long as `room` has room for what there is so far.
+    pub(super) fn decode<E: From<Fault>>(
+        self,
+        body: &[u8],
+        limit: usize,
+        room: impl FnMut(usize) -> Result<(), E>,
+    ) -> Result<Vec<u8>, E> {
+        let ratio = body.len().saturating_mul(RATIO).max(ALWAYS);
+        let mut bounds = Bounds { limit, ratio, room };
         let mut out = Vec::new();
         let done = match self {
             Self::Gzip => bounds.read(flate2::read::MultiGzDecoder::new(body), &mut out),
@@ -102,54 +108,59 @@ impl ContentEncoding {
             }
             Self::Zstd => bounds.zstd(body, &mut out),
         };
-        match done {
-            Ok(()) => Ok(out),
-            Err(Stopped::Invalid) => Err(Fault::new(
+        let (kind, message) = match done {
+            Ok(()) => return Ok(out),
+            Err(Stopped::NoRoom(error)) => return Err(error),
+            Err(Stopped::Invalid) => (
                 Kind::Invalid,
                 format!(
                     "the request body is cut or is not {name}, which its content-encoding says; send it whole, or without compression",
                     name = self.name()
                 ),
-            )),
-            Err(Stopped::Window) => Err(Fault::new(
+            ),
+            Err(Stopped::Window) => (
                 Kind::Invalid,
                 format!(
                     "the request body needs a zstd window of more than {mib} MiB; compress it with a smaller one (`--ultra` and `--long` make larger ones), or send it without compression",
                     mib = WINDOW >> 20
                 ),
-            )),
-            Err(Stopped::TooLarge) => Err(Fault::new(
+            ),
+            Err(Stopped::TooLarge) => (
                 Kind::TooLarge,
                 format!(
                     "the request body is larger than the limit of {limit} bytes when it is decoded"
                 ),
-            )),
-            Err(Stopped::Ratio) => Err(Fault::new(
+            ),
+            Err(Stopped::Ratio) => (
                 Kind::TooLarge,
                 format!(
                     "the request body grows to more than {RATIO} times its size when it is decoded; send it without compression"
                 ),
-            )),
-        }
+            ),
+        };
+        Err(Fault::new(kind, message).into())
     }
 }
 
 /// Why decoding has stopped.
-enum Stopped {
+enum Stopped<E> {
     Invalid,
     Window,
     TooLarge,
     Ratio,
+    NoRoom(E),
 }
 
 /// How many bytes there may be in the end.
-struct Bounds {
+struct Bounds<R> {
     limit: usize,
     ratio: usize,
+    /// Asked with each step.
+    room: R,
 }
 
-impl Bounds {
-    fn read(&self, mut source: impl Read, out: &mut Vec<u8>) -> Result<(), Stopped> {
+impl<E, R: FnMut(usize) -> Result<(), E>> Bounds<R> {
+    fn read(&mut self, mut source: impl Read, out: &mut Vec<u8>) -> Result<(), Stopped<E>> {
         loop {
             let read = source.by_ref().take(STEP as u64).read_to_end(out);
             if read.map_err(|_| Stopped::Invalid)? == 0 {
@@ -161,11 +172,12 @@ impl Bounds {
             if out.len() > self.ratio {
                 return Err(Stopped::Ratio);
             }
+            (self.room)(out.len()).map_err(Stopped::NoRoom)?;
         }
     }
 
     /// One or more frames.
-    fn zstd(&self, mut body: &[u8], out: &mut Vec<u8>) -> Result<(), Stopped> {
+    fn zstd(&mut self, mut body: &[u8], out: &mut Vec<u8>) -> Result<(), Stopped<E>> {
         loop {
             let mut frame =
                 StreamingDecoder::new_with_max_window_size(&mut body, WINDOW).map_err(|error| {

@@ -57,7 +57,8 @@ pub(super) fn estimate(order: &Order, target: &Target) -> Box<Answer> {
         Mode::Translated,
     );
     let headers = HeaderMap::from_iter([(ESTIMATED, TRUE)]);
-    let mut answer = Box::new(Answer::without_upstream(target.clone(), headers, transcoder));
+    let (of, lease) = ((target.clone(), headers), order.memory.lease());
+    let mut answer = Box::new(Answer::without_upstream(of, transcoder, lease));
     let tokens = Bytes::from(order.call.input_estimate.to_string());
     answer.take(Ok(Some(tokens)));
     answer.take(Ok(None));

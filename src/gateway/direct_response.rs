@@ -11,17 +11,20 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
+use super::account::Record;
 use super::auth::Caller;
 use super::error_response::{discard, error_response};
+use super::request_body::BodyLimits;
 use super::{origin, prompt, refused, request_body, request_id, route, stamp, tell_allowance};
 use crate::app::App;
 use crate::config::Config;
 use crate::error::Error;
 use crate::server::request_head::{HeadError, expects_continue};
 use crate::telemetry::RefusalReason;
-use crate::wire::chat::{Fault, Kind};
+use crate::wire::chat::{End, Fault, Kind};
 use crate::wire::dialect::{self, CallerDialect, DEFAULT, Endpoint, Question, is_at_or_below};
 use crate::wire::model_list::ModelInfo;
+use crate::wire::transcode::Tally;
 
 const JSON: &str = "application/json";
 
@@ -104,35 +107,49 @@ pub async fn question(
     .await
 }
 
-/// Responds in JSON to a caller who may call.
+/// Responds in JSON to a caller who may call, within the caller's limits.
 async fn respond(
     app: &App,
     dialect: &dyn CallerDialect,
     request: Request,
     answer: impl AsyncFnOnce(&Config, &Caller, &Parts, &str) -> Result<String, Error>,
 ) -> Response {
+    let id = request_id(request.headers());
+    let mut record = Record::begin(&app.metrics, &id, dialect.name(), &request);
     let (head, mut body) = request.into_parts();
-    let id = request_id(&head.headers);
+    let waits = expects_continue(&head.headers);
     let state = app.state();
     let from = origin(&head, &state.config);
+    record.came_from(from.address);
+    let mut gates = Vec::new();
     let reply = async {
         let caller = state.callers.identify(&head.headers, from, &app.metrics).await?;
-        let body = request_body::read(&mut body, &head.headers, &state.config.server).await?;
-        let text = answer(&state.config, &caller, &head, &body).await?;
-        Ok::<_, Error>((caller, text))
+        record.identified(&caller);
+        gates.push(Arc::clone(&caller.gate));
+        let _admission = caller.gate.admit()?;
+        let limits = BodyLimits::of_question(app, &caller);
+        let body = request_body::read(&mut body, &head.headers, &limits).await?;
+        answer(&state.config, &caller, &head, &body).await
     };
-    let mut response = match reply.await {
-        Ok((caller, text)) => {
-            let mut response = body_of(JSON, text);
-            tell_allowance(&mut response, dialect, &[Arc::clone(&caller.gate)]);
-            response
+    let (mut response, refused) = match reply.await {
+        Ok(text) => {
+            record.settle(&Tally::default(), Some(&End::Complete));
+            (body_of(JSON, text), None)
         }
         Err(error) => {
-            let mut response = error_response(dialect, &error, &id);
-            discard(body, expects_continue(&head.headers), &mut response).await;
-            response
+            record.failed(&error);
+            if gates.is_empty() {
+                record.log(app.refusals.has_room());
+            }
+            (error_response(dialect, &error, &id), Some(body))
         }
     };
+    record.responded(response.status().as_u16());
+    drop(record);
+    tell_allowance(&mut response, dialect, &gates);
+    if let Some(body) = refused {
+        discard(body, waits, &mut response).await;
+    }
     stamp(&mut response, &id);
     response
 }

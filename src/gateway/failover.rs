@@ -45,7 +45,7 @@ pub(super) async fn open(order: Order) -> Result<Box<Answer>, Error> {
                 let Failure { error, said } = *failure;
                 let error = blame_caller(&order, error)
                     .counted(order.call.input_estimate, step.target.context);
-                if error.side() != Side::Caller {
+                if error.side() != Side::Caller && !error.is_unavailable() {
                     let timed = now - begun >= order.stream.first_token / FAIR;
                     let attempt = FailedAttempt { target: step.target, error: &error, timed };
                     order.health.failed(&order.plan, &attempt, now);
@@ -143,7 +143,7 @@ impl<'a> Walk<'a> {
 
     /// Whether another target may be tried after this error.
     fn goes_on(&mut self, target: &'a Target, error: &Error, now: Instant) -> bool {
-        if now >= self.deadline() {
+        if now >= self.deadline() || error.is_unavailable() {
             return false;
         }
         if error.needs_room() {

@@ -8,6 +8,8 @@ use tokio::time::advance;
 use super::*;
 use crate::config::{Config, Stream, without_file};
 use crate::gateway::account::Trying;
+use crate::gateway::memory::MemoryBudget;
+use crate::gateway::offload::BufferedBody;
 use crate::gateway::route::Plan;
 use crate::gateway::target_health::TargetHealth;
 use crate::telemetry::Metrics;
@@ -24,6 +26,7 @@ fn config() -> Config {
 fn order(stream: bool, provider: &str, models: &[(&str, Option<u64>)]) -> Order {
     let config = config();
     let metrics = Arc::<Metrics>::default();
+    let memory = MemoryBudget::new(config.server.memory, &metrics);
     let target = |(model, context): &(&str, Option<u64>)| Target {
         provider: Arc::clone(&config.providers[provider]),
         model: (*model).to_owned(),
@@ -35,7 +38,7 @@ fn order(stream: bool, provider: &str, models: &[(&str, Option<u64>)]) -> Order 
         health: Arc::new(TargetHealth::new(Arc::clone(&metrics))),
         metrics,
         dialect: DEFAULT,
-        body: String::new().into(),
+        body: BufferedBody { text: String::new(), lease: memory.requests.lease() }.into(),
         headers: HeaderMap::new(),
         call: Call {
             id: String::new(),
@@ -57,6 +60,7 @@ fn order(stream: bool, provider: &str, models: &[(&str, Option<u64>)]) -> Order 
         },
         stream: Stream::default(),
         started: Instant::now(),
+        memory: memory.answers,
         request_id: String::new(),
         trying: Trying::default(),
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::request::Parts;
 
 use super::auth::Caller;
-use super::offload::{self, RequestBody, is_large};
+use super::offload::{self, BufferedBody, RequestBody, is_large};
 use super::{limit, path_alias, prompt};
 use crate::app::State;
 use crate::error::Error;
@@ -39,7 +39,7 @@ pub(super) async fn inspect(
     (state, caller): (&Arc<State>, &Arc<Caller>),
     (dialect, form): (&'static dyn CallerDialect, &'static str),
     head: &Parts,
-    body: String,
+    body: BufferedBody,
 ) -> Result<Inspected, Error> {
     if !is_large(&body) {
         return Ok(inspected((state, caller), (dialect, form), head, body));
@@ -67,18 +67,20 @@ fn inspected(
     (state, caller): (&State, &Caller),
     (dialect, form): (&'static dyn CallerDialect, &'static str),
     head: &Parts,
-    body: String,
+    BufferedBody { text, mut lease }: BufferedBody,
 ) -> Inspected {
     let (prompt, body) = match form {
-        CHAT => prompt::fill_in(&state.config.prompts, caller, dialect, body),
-        _ => (None, Ok(body)),
+        CHAT => prompt::fill_in(&state.config.prompts, caller, dialect, text),
+        _ => (None, Ok(text)),
     };
     let read = body.and_then(|body| {
         let body = path_alias::with_model(body, &head.extensions);
+        // A prompt's template may be longer than the request that names it.
+        lease.hold_body(body.len())?;
         let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
         let envelope = dialect.envelope(&Asked { form, path, query, body: &body })?;
         let input = limit::prompt_tokens(&body);
-        Ok(Read { body: body.into(), envelope, input })
+        Ok(Read { body: BufferedBody { text: body, lease }.into(), envelope, input })
     });
     Inspected { prompt, read }
 }

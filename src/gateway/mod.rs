@@ -12,6 +12,7 @@ mod failover;
 pub mod fetch;
 mod inspection;
 pub mod limit;
+pub mod memory;
 mod offload;
 pub mod path_alias;
 pub mod prompt;
@@ -50,7 +51,9 @@ use account::Record;
 use error_response::{discard, error_response};
 use inspection::{Read, inspect, refuse_other_models};
 use limit::{Allowance, Gate, Need};
+use offload::BufferedBody;
 use relay::{Session, Start};
+use request_body::BodyLimits;
 use upstream::Order;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -114,11 +117,9 @@ async fn pipeline(
     gates.push(Arc::clone(&caller.gate));
     let mut admission = caller.gate.admit()?;
     request_body::expect_json(&head.headers, dialect)?;
-    let body = read_body(app, body, &head.headers).await?;
+    let body = read_body(app, body, &head.headers, &caller).await?;
     let inspected = inspect((&state, &caller), (dialect, form), &head, body).await?;
-    if let Some(prompt) = &inspected.prompt {
-        record.prompted(&prompt.id, prompt.version.as_str());
-    }
+    record.prompted(inspected.prompt.as_deref());
     let Read { body, envelope, input } = inspected.read?;
     record.asked(&envelope.model, envelope.stream, input);
     let plan = route::plan(&state.config, &caller, &envelope.model)?;
@@ -169,6 +170,7 @@ async fn pipeline(
         health: Arc::clone(&app.health),
         stream: state.config.stream,
         started,
+        memory: Arc::clone(&app.memory.answers),
         request_id: id.to_owned(),
         trying: record.trying(),
     }));
@@ -176,9 +178,14 @@ async fn pipeline(
 }
 
 /// Reads the body, but not beyond the drain: half a body holds up nobody.
-async fn read_body(app: &App, body: &mut Body, headers: &HeaderMap) -> Result<String, Error> {
-    let state = app.state();
-    let reading = request_body::read_some(body, headers, &state.config.server);
+async fn read_body(
+    app: &App,
+    body: &mut Body,
+    headers: &HeaderMap,
+    caller: &auth::Caller,
+) -> Result<BufferedBody, Error> {
+    let limits = BodyLimits::of(app, caller);
+    let reading = request_body::read_some(body, headers, &limits);
     let read = app.shutdown.closing.run_until_cancelled(reading).await;
     read.ok_or_else(|| Error::from_end(&End::ShuttingDown))?
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
+use super::memory::MemoryLease;
 use crate::error::Error;
 
 /// A body of more bytes is large. Reading and writing this much takes a few milliseconds.
@@ -18,17 +19,34 @@ const MOST_AT_ONCE: usize = 4;
 
 static PERMITS: Semaphore = Semaphore::const_new(MOST_AT_ONCE);
 
+/// A request body that was read whole, with the memory that it holds as long as anything works on it.
+#[derive(Debug)]
+pub struct BufferedBody {
+    /// The body, decoded.
+    pub text: String,
+    /// Its part of the memory budget.
+    pub lease: MemoryLease,
+}
+
+impl Deref for BufferedBody {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
 /// A request body. A large one is shared with the threads that work on it.
 #[derive(Debug)]
 pub enum RequestBody {
     /// It is worked on by the worker that has it.
-    Small(String),
+    Small(BufferedBody),
     /// It is worked on elsewhere.
-    Large(Arc<String>),
+    Large(Arc<BufferedBody>),
 }
 
-impl From<String> for RequestBody {
-    fn from(body: String) -> Self {
+impl From<BufferedBody> for RequestBody {
+    fn from(body: BufferedBody) -> Self {
         if is_large(&body) { Self::Large(Arc::new(body)) } else { Self::Small(body) }
     }
 }
@@ -71,6 +89,8 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::gateway::memory::MemoryBudget;
+    use crate::telemetry::Metrics;
 
     /// The streams of a worker go on while a large body is worked on.
     #[tokio::test]
@@ -113,7 +133,11 @@ mod tests {
 
     #[test]
     fn a_body_is_large_beyond_a_mebibyte() {
-        let body = |bytes| RequestBody::from("a".repeat(bytes));
+        let budget = MemoryBudget::new(usize::MAX, &Metrics::default());
+        let body = |bytes| {
+            let lease = budget.requests.lease();
+            RequestBody::from(BufferedBody { text: "a".repeat(bytes), lease })
+        };
         assert!(matches!(body(LARGE), RequestBody::Small(_)));
         assert!(matches!(body(LARGE + 1), RequestBody::Large(_)));
         assert_eq!(body(LARGE + 1).len(), LARGE + 1);

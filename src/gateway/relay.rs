@@ -275,8 +275,7 @@ impl Relay {
     /// What is there to be sent at once, and the end of the relay with the end of the answer.
     fn ready(&mut self) -> Option<Bytes> {
         let answer = self.live.answer.as_mut()?;
-        // The buffer goes along: a silent stream keeps none.
-        let bytes = std::mem::take(&mut answer.ready).freeze();
+        let bytes = answer.take_ready();
         if answer.transcoder.end().is_some() {
             self.ended = true;
             self.ending = answer.ending();
@@ -376,7 +375,7 @@ pub async fn collect(
     let end = answer.transcoder.end().cloned().unwrap_or(End::Truncated);
     record.settle(answer.transcoder.tally(), Some(&end));
     match spent {
-        _ if end == End::Complete => Ok(answer.ready.freeze()),
+        _ if end == End::Complete => Ok(answer.take_ready()),
         Some(error) => Err(error),
         None => Err(answer.failure(&end)),
     }

@@ -1,6 +1,7 @@
 //! Request bodies: the media type, and reading a body whole, decoded, within its limits of size and time. Never
 //! logs or keeps any of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -10,14 +11,23 @@ use http::header::{CONTENT_TYPE, ORIGIN};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
+use super::auth::Caller;
 use super::content_encoding::ContentEncoding;
-use crate::config::Server;
+use super::memory::{COPIES, CallerMemory, MemoryLease, MemoryShare};
+use super::offload::BufferedBody;
+use crate::app::App;
 use crate::error::Error;
 use crate::wire::chat::{Fault, Kind};
 use crate::wire::dialect::CallerDialect;
 
 /// The slowest that a request body may arrive, in bytes per second.
 const MIN_BYTES_PER_SECOND: usize = 16 * 1024;
+
+/// The most time that a body which comes so slowly earns. What has come of it takes memory meanwhile.
+const MOST_EARNED: Duration = Duration::from_mins(2);
+
+/// The most bytes of a body where next to nothing is asked.
+const QUESTION: usize = 64 * 1024;
 
 /// Rejects bodies that are not JSON.
 pub(super) fn expect_json(headers: &HeaderMap, dialect: &dyn CallerDialect) -> Result<(), Error> {
@@ -46,13 +56,64 @@ fn size(bytes: usize) -> String {
     }
 }
 
+/// What a body may take.
+pub(super) struct BodyLimits<'a> {
+    /// The most bytes, compressed or not.
+    bytes: usize,
+    /// The setting that raises it, or what else to do about a body that is larger.
+    remedy: &'static str,
+    /// For the first byte, and for each pause after it.
+    pause: Duration,
+    /// What all bodies of the process may take together.
+    memory: &'a Arc<MemoryShare>,
+    /// What those of the caller hold.
+    caller: &'a Arc<CallerMemory>,
+}
+
+impl<'a> BodyLimits<'a> {
+    /// Those of a request that must have a body.
+    pub(super) fn of(app: &'a App, caller: &'a Caller) -> Self {
+        let (memory, state) = (&app.memory.requests, app.state());
+        let server = &state.config.server;
+        // What the budget can never hold is too large, and need not be sent again.
+        let room = memory.limit_of_caller() / COPIES;
+        let (bytes, remedy) = if server.body_limit <= room {
+            (server.body_limit, "send less, or have the gateway's operator raise server.body_limit")
+        } else {
+            (room, "send less, or have the gateway's operator raise server.memory")
+        };
+        Self { bytes, remedy, pause: server.header_timeout, memory, caller: &caller.gate.memory }
+    }
+
+    /// Those of a request whose body says little or nothing.
+    pub(super) fn of_question(app: &'a App, caller: &'a Caller) -> Self {
+        let limits = Self::of(app, caller);
+        let remedy = "this endpoint needs a short body or none";
+        Self { bytes: limits.bytes.min(QUESTION), remedy, ..limits }
+    }
+
+    fn too_large(&self) -> Error {
+        let (limit, remedy) = (size(self.bytes), self.remedy);
+        let message = format!("the request body is larger than the limit of {limit}; {remedy}");
+        Error::caller(Fault::new(Kind::TooLarge, message))
+    }
+
+    /// When the next part of a body must be there, of which so much has come since `started`.
+    fn deadline(&self, started: Instant, come: usize) -> Instant {
+        // What has come buys time for more, so that a trickle is cut and a slow line is not.
+        let earned = Duration::from_secs((come / MIN_BYTES_PER_SECOND) as u64);
+        let all = started + self.pause + earned.min(MOST_EARNED);
+        all.min(Instant::now() + self.pause)
+    }
+}
+
 /// Reads the body of a request that must have one.
 pub(super) async fn read_some(
     body: &mut Body,
     headers: &HeaderMap,
-    server: &Server,
-) -> Result<String, Error> {
-    let body = read(body, headers, server).await?;
+    limits: &BodyLimits<'_>,
+) -> Result<BufferedBody, Error> {
+    let body = read(body, headers, limits).await?;
     if body.trim_ascii().is_empty() {
         let message = "the request body is empty; send a JSON object";
         return Err(Error::caller(Fault::new(Kind::Invalid, message)));
@@ -65,16 +126,25 @@ pub(super) async fn read_some(
 pub(super) async fn read(
     body: &mut Body,
     headers: &HeaderMap,
-    server: &Server,
-) -> Result<String, Error> {
+    limits: &BodyLimits<'_>,
+) -> Result<BufferedBody, Error> {
     let encoding = ContentEncoding::of(headers)?;
-    let mut whole = whole(body, server).await?;
+    let (mut whole, mut lease) = whole(body, limits).await?;
     if let Some(encoding) = encoding {
-        let limit = server.body_limit;
-        let decoded = tokio::task::spawn_blocking(move || encoding.decode(&whole, limit)).await;
-        whole = decoded.map_err(|error| Error::internal("a decoder failed").because(error))??;
+        let most = limits.bytes;
+        let decoding = tokio::task::spawn_blocking(move || {
+            let encoded = whole.len();
+            let room = |decoded| lease.hold_body(encoded.saturating_add(decoded));
+            let decoded = encoding.decode::<Error>(&whole, most, room)?;
+            drop(whole);
+            lease.hold_body(decoded.len())?;
+            Ok::<_, Error>((decoded, lease))
+        });
+        let decoded = decoding.await;
+        (whole, lease) =
+            decoded.map_err(|error| Error::internal("a decoder failed").because(error))??;
     }
-    String::from_utf8(whole).map_err(|error| {
+    let text = String::from_utf8(whole).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let compressed =
             ContentEncoding::recognize(error.as_bytes()).filter(|_| encoding.is_none());
@@ -86,26 +156,26 @@ pub(super) async fn read(
             Kind::Invalid,
             format!("the body is not valid UTF-8 (at byte {at}){hint}"),
         ))
-    })
+    })?;
+    Ok(BufferedBody { text, lease })
 }
 
-async fn whole(body: &mut Body, server: &Server) -> Result<Vec<u8>, Error> {
-    let too_large = || {
-        let limit = size(server.body_limit);
-        let message = format!(
-            "the request body is larger than the limit of {limit}; send less, or have the gateway's operator raise server.body_limit"
-        );
-        Error::caller(Fault::new(Kind::TooLarge, message))
-    };
-    if http_body::Body::size_hint(body).lower() > server.body_limit as u64 {
-        return Err(too_large());
+/// The bytes as they come, each of which is acquired of the budget when it has come: a declared length
+/// acquires nothing.
+async fn whole(body: &mut Body, limits: &BodyLimits<'_>) -> Result<(Vec<u8>, MemoryLease), Error> {
+    let declared = http_body::Body::size_hint(body).lower();
+    let declared = usize::try_from(declared).unwrap_or(usize::MAX);
+    if declared > limits.bytes {
+        return Err(limits.too_large());
+    }
+    if !limits.memory.has_room(declared.saturating_mul(COPIES)) {
+        return Err(limits.memory.refuse_body());
     }
     let mut whole = BytesMut::new();
+    let mut lease = limits.memory.lease_for(limits.caller);
     let started = Instant::now();
     loop {
-        // What has come buys time for more, so that a trickle is cut and a slow line is not.
-        let earned = Duration::from_secs((whole.len() / MIN_BYTES_PER_SECOND) as u64);
-        let deadline = started + server.header_timeout + earned;
+        let deadline = limits.deadline(started, whole.len());
         let frame = timeout_at(deadline, body.frame()).await.map_err(|_| {
             Error::caller(Fault::new(Kind::TooSlow, "the request body did not arrive in time"))
         })?;
@@ -117,12 +187,43 @@ async fn whole(body: &mut Body, server: &Server) -> Result<Vec<u8>, Error> {
             }
             Some(Ok(frame)) => {
                 let data = frame.into_data().unwrap_or_default();
-                if whole.len() + data.len() > server.body_limit {
-                    return Err(too_large());
+                let come = whole.len() + data.len();
+                if come > limits.bytes {
+                    return Err(limits.too_large());
                 }
+                lease.hold_body(come)?;
                 whole.extend_from_slice(&data);
             }
         }
     }
-    Ok(whole.into())
+    Ok((whole.into(), lease))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::memory::MemoryBudget;
+    use crate::telemetry::Metrics;
+
+    /// A body may pause for as long as a head may take, and a slow one gets two minutes more at most.
+    #[tokio::test(start_paused = true)]
+    async fn finding_5_what_a_slow_body_earns_is_bounded() {
+        let memory = MemoryBudget::new(1 << 30, &Metrics::default());
+        let pause = Duration::from_secs(10);
+        let (memory, caller) = (&memory.requests, &Arc::default());
+        let limits = BodyLimits { bytes: 1, remedy: "", pause, memory, caller };
+        let started = Instant::now();
+        let left = |come: usize| limits.deadline(started, come) - started;
+        assert_eq!([left(0), left(32 << 20)], [pause; 2], "a pause");
+        for (after, come, seconds) in [
+            (5, 0, 10),
+            (5, 3 * MIN_BYTES_PER_SECOND, 13),
+            (5, 32 << 20, 15),
+            (125, 32 << 20, 130),
+            (129, usize::MAX, 130),
+        ] {
+            tokio::time::advance(started + Duration::from_secs(after) - Instant::now()).await;
+            assert_eq!(left(come), Duration::from_secs(seconds), "{come} bytes after {after} s");
+        }
+    }
 }

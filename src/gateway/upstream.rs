@@ -17,6 +17,7 @@ use super::account::Trying;
 use super::answer::{Answer, Rhythm, redacted};
 use super::count::{ESTIMATED, TRUE};
 use super::egress::{self, Clients};
+use super::memory::MemoryShare;
 use super::offload::RequestBody;
 use super::response_headers::passed_on;
 use super::retry_after::retry_after;
@@ -71,6 +72,8 @@ pub struct Order {
     pub stream: Stream,
     /// When the request came in.
     pub started: Instant,
+    /// What is kept of answers takes its memory from this.
+    pub memory: Arc<MemoryShare>,
     /// Our id for it.
     pub request_id: String,
     /// Tells the record which attempt is under way.
@@ -182,6 +185,7 @@ pub async fn attempt(
         ready: BytesMut::new(),
         first_output: sent,
         rhythm: Rhythm::default(),
+        lease: order.memory.lease(),
     });
     loop {
         let chunk = timeout_at(deadline, answer.response.chunk()).await.map_err(|_| late())?;
@@ -403,7 +407,9 @@ async fn transcoder(
     if let Some(inputs) = inputs {
         decoder = Box::new(Verified { inner: decoder, inputs });
     }
-    Ok(Transcoder::labelled(framing, order.stream.max_event, decoder, choose))
+    let Stream { max_event, max_answer, .. } = order.stream;
+    let transcoder = Transcoder::labelled(framing, max_event, decoder, choose);
+    Ok(transcoder.keeping_at_most(max_answer))
 }
 
 fn media_type(headers: &HeaderMap) -> &str {

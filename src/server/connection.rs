@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tower::ServiceExt;
 
+use super::connection_limit::Place;
 use super::head::{Begun, HeadTimer, HeadWatch};
 use super::socket::Socket;
 use super::stall::{self, Marking, Watched, WatchedExecutor};
@@ -48,6 +49,8 @@ pub(super) struct Connection {
     pub(super) stream: TcpStream,
     /// Shared with nobody: a pointer, because a connection's future holds it more than once.
     pub(super) terms: Arc<Terms>,
+    /// Its place among all connections.
+    pub(super) place: Place,
     pub(super) shutdown: Shutdown,
     /// Owns what HTTP/2 runs beside the connection.
     pub(super) tasks: TaskTracker,
@@ -65,18 +68,19 @@ enum Over {
 impl Connection {
     /// Serves it to its end.
     pub(super) async fn serve(self, router: Router) {
-        let Self { stream, terms, shutdown, tasks } = self;
+        let Self { stream, terms, place, shutdown, tasks } = self;
         let Ok(peer) = stream.peer_addr() else { return };
         let Ok(socket) = Socket::new(stream, terms.write_stall) else { return };
         let opening = transport::open(&socket, terms.tls.clone());
         let opened = tokio::select! {
             opened = timeout(terms.header_timeout, opening) => opened,
+            () = place.evicted.cancelled() => return,
             () = shutdown.stopping.cancelled() => return,
         };
         let over = match opened {
             Ok(Ok(Opened::Ready(ready))) => {
-                let asked = Asked::default();
-                let lookout = lookout(&socket, &terms, (&shutdown, &asked), &tasks);
+                let lookout = lookout(&socket, &terms, (&shutdown, &place), &tasks);
+                let asked = place.asked.clone();
                 requests(ready, (router, peer, asked), (&*terms, tasks), (&socket, lookout)).await
             }
             Ok(Ok(Opened::WrongPort(reason))) => {
@@ -95,6 +99,7 @@ impl Connection {
         if over == Over::Told {
             tokio::select! {
                 _bounded = timeout(terms.header_timeout, socket.linger()) => {}
+                () = place.evicted.cancelled() => {}
                 () = shutdown.stopping.cancelled() => {}
             }
         }
@@ -103,7 +108,19 @@ impl Connection {
 
 /// What was asked of a connection so far. One pointer, since an idle connection keeps several.
 #[derive(Clone, Default)]
-struct Asked(Arc<Requests>);
+pub(super) struct Asked(Arc<Requests>);
+
+impl Asked {
+    /// Whether there was no request yet.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.0.count.load(Relaxed) == 0
+    }
+
+    /// Whether there is no request under way, nor the head of one.
+    pub(super) fn is_idle(&self) -> bool {
+        self.0.open.is_empty() && !self.0.begun.get()
+    }
+}
 
 #[derive(Default)]
 struct Requests {
@@ -195,6 +212,8 @@ enum Occasion {
     NothingAsked,
     /// There has been no request for long.
     Idle,
+    /// There is none, and another connection needs the place.
+    Evicted,
     /// The process is stopping.
     Stopping,
     /// The process is stopping, and no response is under way.
@@ -208,12 +227,12 @@ type Lookout = AbortOnDropHandle<Occasion>;
 fn lookout(
     socket: &Socket,
     terms: &Terms,
-    (shutdown, asked): (&Shutdown, &Asked),
+    (shutdown, place): (&Shutdown, &Place),
     tasks: &TaskTracker,
 ) -> Lookout {
-    let stopping = shutdown.stopping.clone();
+    let (stopping, evicted) = (shutdown.stopping.clone(), place.evicted.clone());
     let (first, idle) = (terms.header_timeout, terms.idle_timeout);
-    let (asked, under_way) = (asked.clone(), asked.clone());
+    let [asked, under_way, unused] = [(); 3].map(|()| place.asked.clone());
     let hung_up = hung_up(socket);
     let idle = async move {
         let Requests { count, open, begun, .. } = &*asked.0;
@@ -243,10 +262,15 @@ fn lookout(
         under_way.0.heads.wait().await;
         Occasion::Stopping
     };
+    let evicted = async move {
+        evicted.cancelled().await;
+        if unused.is_nothing() { Occasion::NothingAsked } else { Occasion::Evicted }
+    };
     AbortOnDropHandle::new(tasks.spawn(async move {
         tokio::select! {
             occasion = hung_up => occasion,
             occasion = idle => occasion,
+            occasion = evicted => occasion,
             occasion = stopped => occasion,
         }
     }))
@@ -265,15 +289,18 @@ async fn drive<C: GracefulConnection<Error = hyper::Error>>(
     (mut lookout, ending): (Lookout, Ending),
     (socket, tasks): (&Socket, &TaskTracker),
 ) -> Over {
+    let mut evicted = false;
     loop {
         let occasion = tokio::select! {
             biased;
-            served = &mut serving => return over(served),
+            // Where another connection waits for the place, the peer's last bytes are not waited for.
+            served = &mut serving => return if evicted { Over::Cut } else { over(served) },
             // Out of the task's budget, which a peer who sends without a pause has always used up.
             occasion = unconstrained(&mut lookout) => occasion,
         };
         match occasion {
-            Ok(Occasion::Idle | Occasion::Stopping) => {
+            Ok(occasion @ (Occasion::Idle | Occasion::Evicted | Occasion::Stopping)) => {
+                evicted = matches!(occasion, Occasion::Evicted);
                 serving.inner().graceful_shutdown();
                 lookout = ending.watch(socket, tasks);
             }

@@ -4,6 +4,7 @@
 //! accept loop is ours, over hyper-util.
 
 mod connection;
+mod connection_limit;
 mod head;
 pub mod request_head;
 pub mod shutdown;
@@ -16,18 +17,15 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::task::TaskTracker;
 
 use crate::telemetry::RefusalLog;
 use connection::Connection;
+pub use connection_limit::ConnectionLimit;
 use shutdown::CLOSING;
 pub use shutdown::Shutdown;
-
-/// The most connections at once; further ones wait in the listener's queue.
-const MAX_CONNECTIONS: usize = 50_000;
 
 /// On what terms a connection is served, from its first byte to its last.
 #[derive(Debug, Clone)]
@@ -43,6 +41,8 @@ pub struct Terms {
     pub tls: Option<Arc<ServerConfig>>,
     /// Where connections of the wrong kind are recorded.
     pub refusals: Arc<RefusalLog>,
+    /// How many there may be; further ones wait in the listener's queue.
+    pub connections: Arc<ConnectionLimit>,
 }
 
 /// Serves until `shutdown.stopping`, then lets streams run on for `drain`, then ends them. Returns
@@ -55,11 +55,7 @@ pub async fn serve(
     drain: impl Fn() -> Duration,
 ) {
     let connections = TaskTracker::new();
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-            break;
-        };
         let accepted = tokio::select! {
             biased;
             () = shutdown.stopping.cancelled() => break,
@@ -67,18 +63,23 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
+                let terms = Arc::new(terms());
+                let place = tokio::select! {
+                    biased;
+                    () = shutdown.stopping.cancelled() => break,
+                    place = terms.connections.enter() => place,
+                };
+                let Some(place) = place else { break };
                 let connection = Connection {
                     stream,
-                    terms: Arc::new(terms()),
+                    terms,
+                    place,
                     shutdown: shutdown.clone(),
                     tasks: connections.clone(),
                 };
                 let router = router.clone();
                 // Its future is made inside: one that is given to another is kept twice.
-                connections.spawn(async move {
-                    connection.serve(router).await;
-                    drop(permit);
-                });
+                connections.spawn(async move { connection.serve(router).await });
             }
             // Out of file descriptors, or a peer that left at once: the next one may do better.
             Err(error) => {

@@ -114,6 +114,13 @@ pub struct Refused {
     pub reason: &'static str,
 }
 
+/// A share of the memory budget.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Memory {
+    /// `requests` or `answers`: `gateway::memory` says what is in which.
+    pub share: &'static str,
+}
+
 /// A fetch of an issuer's keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct KeyFetch {

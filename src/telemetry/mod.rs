@@ -25,7 +25,7 @@ use crate::config::{Config, Tls};
 pub use histogram::{Histogram, Sample};
 pub use labels::{
     Build, ConfigDigest, Ejected, Ended, Kept, KeyFetch, LimitReached, Limited, ListFetch, Lost,
-    OTHER, Refused, RefusedRequest, Route, Tokens, Unlabelled, Upstream, UpstreamError,
+    Memory, OTHER, Refused, RefusedRequest, Route, Tokens, Unlabelled, Upstream, UpstreamError,
 };
 pub use refusals::{RefusalLog, RefusalReason, RefusalSource};
 
@@ -88,6 +88,18 @@ metrics! {
         "Credentials that were refused, by reason";
     refused_requests: Family<RefusedRequest, Counter> = "streamgate_refused_requests",
         "Requests that reached no endpoint, or came from a page that may not call, by reason";
+    memory_used: Family<Memory, Gauge> = "streamgate_memory_used_bytes",
+        "Memory that request bodies and kept parts of answers take, by share of the budget";
+    memory_limit: Family<Memory, Gauge> = "streamgate_memory_limit_bytes",
+        "The most memory of each share of the budget";
+    memory_refusals: Family<Memory, Counter> = "streamgate_memory_refusals",
+        "Requests and answers that a share of the memory budget had no room for";
+    open_connections: Gauge = "streamgate_open_connections",
+        "Connections of callers that are open";
+    max_connections: Gauge = "streamgate_max_connections",
+        "The most connections of callers that are open at once";
+    evicted_connections: Counter = "streamgate_evicted_connections",
+        "Idle connections that were closed to make room for new ones";
     key_fetches: Family<KeyFetch, Counter> = "streamgate_key_fetches",
         "Fetches of token issuers' keys";
     model_list_fetches: Family<ListFetch, Counter> = "streamgate_model_list_fetches",
@@ -118,8 +130,10 @@ fn register<M: Metric + Clone + Default>(
     help: &'static str,
 ) -> M {
     let metric = M::default();
-    match name.strip_suffix("_seconds") {
-        Some(name) => registry.register_with_unit(name, help, Unit::Seconds, metric.clone()),
+    let units = [("_seconds", Unit::Seconds), ("_bytes", Unit::Bytes)];
+    let with_unit = units.into_iter().find_map(|(end, unit)| Some((name.strip_suffix(end)?, unit)));
+    match with_unit {
+        Some((name, unit)) => registry.register_with_unit(name, help, unit, metric.clone()),
         None => registry.register(name, help, metric.clone()),
     }
     metric

@@ -36,6 +36,11 @@ impl Framer {
         Self { cap, partial: BytesMut::new() }
     }
 
+    /// The bytes of a frame that is not whole yet.
+    pub fn buffered(&self) -> usize {
+        self.partial.len()
+    }
+
     /// Takes bytes in and appends the messages that they complete. A frame's event is the message's
     /// `:event-type`; that of an exception or error is [`EXCEPTION`] and its type. What is in a chunk is a
     /// frame without an event.

@@ -130,6 +130,17 @@ impl Framer {
         }
     }
 
+    /// The bytes of a frame that is not whole yet.
+    pub fn buffered(&self) -> usize {
+        match self {
+            Self::Sse(framer) => framer.buffered(),
+            Self::Ndjson(framer) => framer.buffered(),
+            Self::JsonArray(framer) => framer.buffered(),
+            Self::AwsEventStream(framer) => framer.buffered(),
+            Self::Whole { body, .. } => body.len(),
+        }
+    }
+
     /// The bytes have ended: appends what they leave, even if its end mark is missing. A decoder
     /// must not take such a frame for whole unless its payload is.
     pub fn finish(&mut self, out: &mut Vec<Frame>) {

@@ -23,6 +23,7 @@ pub mod free_text;
 pub mod hosted_body;
 pub mod json;
 pub mod json_array;
+pub mod kept;
 pub mod logprobs;
 pub mod model_list;
 pub mod ndjson;

@@ -23,6 +23,11 @@ impl Framer {
         Self { cap, partial: BytesMut::new() }
     }
 
+    /// The bytes of a frame that is not whole yet.
+    pub fn buffered(&self) -> usize {
+        self.partial.len()
+    }
+
     /// Takes bytes in and appends the frames that they complete.
     pub fn push(&mut self, bytes: &Bytes, out: &mut Vec<Frame>) -> Result<(), Broken> {
         let mut rest = &bytes[..];

@@ -44,6 +44,12 @@ impl Framer {
         }
     }
 
+    /// The bytes of an event that is not whole yet.
+    pub fn buffered(&self) -> usize {
+        let data = self.data.as_ref().map_or(0, Bytes::len);
+        self.partial.len() + data + self.joined.len() + self.raw.len()
+    }
+
     /// Takes bytes in and appends the frames that they complete.
     pub fn push(&mut self, bytes: &Bytes, out: &mut Vec<Frame>) -> Result<(), Broken> {
         let mut rest = &bytes[..];

@@ -9,6 +9,7 @@ use super::chat::{
 use super::dialect::{Decode, Encode, Ending, Mode};
 use super::finish;
 use super::framing::{self, Broken, Frame, Framer, Framing};
+use super::kept::Kept;
 
 /// What an answer amounted to. Grows with the stream and is readable at any time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,6 +92,7 @@ pub struct Transcoder {
     /// Names of tools that answers say otherwise than their caller.
     names: Names,
     parts: Parts,
+    kept: Kept,
 }
 
 /// How many parts of an answer came whose number is bounded.
@@ -144,6 +146,7 @@ impl Transcoder {
             failure: None,
             names: Names::new(),
             parts: Parts::default(),
+            kept: Kept::at_most(usize::MAX),
         }
     }
 
@@ -166,6 +169,7 @@ impl Transcoder {
             failure: None,
             names: Names::new(),
             parts: Parts::default(),
+            kept: Kept::at_most(usize::MAX),
         }
     }
 
@@ -218,6 +222,18 @@ impl Transcoder {
             Ok(mode) => self.mode = mode,
             Err(fault) => self.abort(End::Failed(fault), out),
         }
+    }
+
+    /// Ends the answer with an error when more than so many bytes of it are kept.
+    #[must_use]
+    pub fn keeping_at_most(self, bytes: usize) -> Self {
+        Self { kept: Kept::at_most(bytes), ..self }
+    }
+
+    /// The bytes of it that are kept: of a frame that is not whole, and of what was read.
+    pub fn kept(&self) -> usize {
+        let head = self.head.as_ref().map_or(0, BytesMut::len);
+        self.framer.buffered() + head + self.decoder.kept() + self.kept.bytes()
     }
 
     /// Gives tools their own names back, where the request had to name them otherwise.
@@ -349,14 +365,26 @@ impl Transcoder {
                 break;
             }
             self.encode(frame, &deltas, out);
+            if let Some(end) = self.kept.exceeded(self.decoder.kept()) {
+                self.end_with(end, None, out);
+                break;
+            }
         }
         output
     }
 
     fn encode(&mut self, frame: &Frame, deltas: &[Delta<'_>], out: &mut BytesMut) {
-        if let Some(encoder) = &mut self.encoder {
-            encoder.frame(frame, deltas, out);
+        let Some(encoder) = &mut self.encoder else { return };
+        for delta in deltas {
+            self.kept.read_id(delta);
+            // What is passed through is written with its frame.
+            if self.mode == Mode::Translated {
+                self.kept.read(delta, encoder.keeps(delta));
+            }
         }
+        let before = out.len();
+        encoder.frame(frame, deltas, out);
+        self.kept.written(out.len() - before);
     }
 
     /// The last event came without its end mark. If it does not parse it was cut, and the stream

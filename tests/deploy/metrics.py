@@ -230,6 +230,10 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
         "Configuration loaded": ages, "Running since": ages,
         "Certificate expires": {secure.instance: (10 * day - 600, 10 * day)},
         "Spans lost": {"export_failed": some},
+        "Memory budget": {share: (0, 0.5) for share in ("requests", "answers")},
+        "Refused for want of memory": {share: zero for share in ("requests", "answers")},
+        "Connections": {instance: (0, 0.5) for instance in instances},
+        "Evicted connections": {instance: zero for instance in instances},
         "Fetches of issuers’ keys": {"good ok": (0, 1), "bad failed": (0, 10)},
         # Alerts, without their thresholds.
         "StreamgateDown": {instance: (1, 1) for instance in instances},
@@ -241,6 +245,7 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
         "StreamgateTargetEjected": {"sim/e503": (1, 1), ANY: (0, 1)},
         "StreamgateLimitNearlyReached": {"requests_per_minute limited caller": (0.3, 1.01), ANY: (0, 1.2)},
         "StreamgateFileDescriptorsNearlyExhausted": {gateway.instance: gateway.descriptors() for gateway in gateways},
+        "StreamgateMemoryRefusals": {f"{instance} {share}": zero for instance in instances for share in ("requests", "answers")},
         "StreamgateConfigReloadFailed": {plain.instance: (1, 1), secure.instance: zero},
         "StreamgateConfigDiffers": {"": (2, 2)},
         "StreamgateCertificateExpiring": {secure.instance: (10 * day - 600, 10 * day)},

@@ -27,6 +27,8 @@ mod command_line;
 #[cfg(test)]
 mod counts;
 #[cfg(test)]
+mod descriptors;
+#[cfg(test)]
 mod egress;
 #[cfg(test)]
 mod embeddings;
@@ -65,6 +67,8 @@ mod load;
 #[cfg(test)]
 mod logging;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod mislabelled;
@@ -86,9 +90,9 @@ mod recorded;
 mod refusals;
 #[cfg(test)]
 mod refused_requests;
+mod request_heads;
 #[cfg(test)]
 mod request_parity;
-mod request_heads;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]

@@ -39,7 +39,7 @@ const FORWARDING_PREFIXES: [&str; 12] = [
 const FORWARDING_ADDRESSES: [&str; 4] = ["real-ip", "client-ip", "clientip", "connecting-ip"];
 
 /// Whether a proxy has forwarded a request, trusted or not.
-pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
+pub fn is_forwarded(headers: &HeaderMap) -> bool {
     headers.keys().map(http::HeaderName::as_str).any(|name| {
         FORWARDING.contains(&name)
             || FORWARDING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))

@@ -17,8 +17,9 @@ use std::time::Duration;
 use governor::Quota;
 use tokio::time::Instant;
 
+use super::memory::CallerMemory;
 use crate::config::Limits;
-use crate::error::Error;
+use crate::error::{A_MOMENT, Error};
 use crate::wire::chat::{End, Fault, Kind};
 
 pub use admission::{Admission, Need};
@@ -27,9 +28,6 @@ use bucket::{Bucket, Rate};
 pub use estimate::prompt_tokens;
 pub use gates::Gates;
 use requests::Requests;
-
-/// How long to wait for another stream to end: nobody knows.
-const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// Whose limits they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +53,8 @@ pub enum Limit {
 #[derive(Debug)]
 pub struct Gate {
     scope: Scope,
+    /// What the caller's request bodies hold.
+    pub memory: Arc<CallerMemory>,
     state: Mutex<State>,
 }
 
@@ -128,7 +128,7 @@ impl Gate {
     /// A gate at which nothing has been used yet.
     pub fn new(scope: Scope, limits: Limits) -> Self {
         let state = State { limits, requests: None, tokens: None, streams: 0 };
-        let gate = Self { scope, state: Mutex::new(state) };
+        let gate = Self { scope, memory: Arc::default(), state: Mutex::new(state) };
         gate.lock().put_in_force(limits, Instant::now());
         gate
     }

@@ -129,6 +129,36 @@ impl Delta<'_> {
             )
     }
 
+    /// About the bytes that it takes to keep what it says.
+    pub fn size(&self) -> usize {
+        let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        match self {
+            Self::Text { text, .. } | Self::Refusal { text, .. } | Self::Reasoning { text, .. } => {
+                text.len()
+            }
+            Self::Logprobs { items, .. } => items.len(),
+            Self::Signature { value: data, .. } | Self::RedactedReasoning { data, .. } => {
+                data.len()
+            }
+            Self::ToolStart { id, name, .. } => id.len() + name.len(),
+            Self::ToolArguments { json, .. } => json.len(),
+            Self::Citation(source) => [&source.id, &source.url, &source.title, &source.cited_text]
+                .into_iter()
+                .map(of)
+                .sum(),
+            Self::Search(run) => {
+                let queries = run.queries.iter().map(String::len).sum::<usize>();
+                run.results.iter().fold(queries, |sum, it| sum + it.url.len() + it.title.len())
+            }
+            Self::Start { .. }
+            | Self::Opaque
+            | Self::Embeddings(_)
+            | Self::InputTokens(_)
+            | Self::Usage(_)
+            | Self::Stop { .. } => 0,
+        }
+    }
+
     /// The generated characters in it.
     pub fn output(&self) -> &str {
         match self {

@@ -17,6 +17,8 @@ pub enum End {
     ShuttingDown,
     /// The caller's tokens are used up, and it asked to be cut off then.
     CutOff(Fault),
+    /// This process has no room for it.
+    Unavailable(Fault),
 }
 
 impl End {
@@ -28,7 +30,9 @@ impl End {
                 Kind::Upstream,
                 "the upstream closed the stream before the answer was complete",
             )),
-            Self::Failed(fault) | Self::CutOff(fault) => Some(fault.clone()),
+            Self::Failed(fault) | Self::CutOff(fault) | Self::Unavailable(fault) => {
+                Some(fault.clone())
+            }
             Self::TimedOut(deadline) => Some(Fault::new(Kind::Timeout, deadline.message())),
             Self::Cancelled => Some(Fault::new(Kind::Internal, "the request was cancelled")),
             Self::ShuttingDown => Some(Fault::new(

@@ -443,6 +443,10 @@ pub trait Decode: Send {
     fn answer<'f>(&mut self, body: &'f Frame, out: &mut Vec<Delta<'f>>) -> End;
     /// The bytes ended without a frame that ends the stream: was it an end all the same?
     fn finish(&mut self) -> End;
+    /// The bytes of parts that have been read and have not become deltas yet.
+    fn kept(&self) -> usize {
+        0
+    }
 }
 
 /// Writes an answer: only legal sequences of its dialect, whatever order deltas come in.
@@ -454,6 +458,10 @@ pub trait Encode: Send {
     /// ended the stream, if one did. A collecting encoder writes its body here when `end` is
     /// [`End::Complete`], and nothing otherwise: the caller of this method then answers with a status.
     fn finish(&mut self, end: &End, last: Option<&Frame>, out: &mut BytesMut);
+    /// Whether it keeps what a delta says although it is written, since a later event repeats it.
+    fn keeps(&self, _delta: &Delta<'_>) -> bool {
+        false
+    }
     /// How the body of a stream ends after [`Encode::finish`]. Asked once.
     fn ending(&mut self) -> Ending {
         Ending::Closed

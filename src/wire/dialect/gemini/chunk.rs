@@ -95,6 +95,15 @@ pub(super) struct PartialArg<'a> {
     pub(super) bool_value: Option<&'a RawValue>,
 }
 
+impl PartialArg<'_> {
+    /// About the bytes that it takes where it is put.
+    pub(super) fn size(&self) -> usize {
+        const PLACE: usize = 128;
+        let raw = [self.json_path, self.string_value, self.number_value];
+        raw.into_iter().flatten().fold(PLACE, |sum, raw| sum + raw.get().len())
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Feedback<'a> {

@@ -40,12 +40,18 @@ struct State {
     calls: u32,
     /// A call whose arguments come in parts.
     open: Option<Node>,
+    /// About the bytes that they take.
+    parted: usize,
     cited: Cited,
     /// Its search has been written.
     searched: bool,
 }
 
 impl Decode for Decoder {
+    fn kept(&self) -> usize {
+        self.choices.iter().map(|state| state.parted).sum()
+    }
+
     fn name(&mut self, answer: &str) {
         answer.clone_into(&mut self.answer);
     }
@@ -239,6 +245,7 @@ impl Decoder {
         if let Some(open) = &mut state.open {
             for arg in part.partial_args.iter().flatten() {
                 open.put(arg);
+                state.parted += arg.size();
             }
             // Something came, even if nothing can be told of it yet.
             out.push(Delta::Opaque);
@@ -267,6 +274,7 @@ impl State {
     /// The arguments that came in parts are whole.
     fn close(&mut self, choice: u32, out: &mut Vec<Delta<'_>>) {
         if let Some(open) = self.open.take() {
+            self.parted = 0;
             let mut json = String::new();
             open.json(&mut json);
             let call = self.calls.saturating_sub(1);

@@ -66,6 +66,8 @@ pub(super) struct Calls {
     /// The place of the last call with each of the upstream's ids.
     by_id: HashMap<String, usize>,
     announced: u32,
+    /// The bytes of ids, and of arguments that came before their name.
+    kept: usize,
 }
 
 impl Calls {
@@ -78,6 +80,11 @@ impl Calls {
     /// they end. Without calls they are.
     pub(super) fn are_whole(&self) -> bool {
         self.list.iter().all(|call| call.scan.is_complete())
+    }
+
+    /// The bytes that they keep.
+    pub(super) fn kept(&self) -> usize {
+        self.kept
     }
 
     /// How many there are, announced or not.
@@ -109,6 +116,7 @@ impl Calls {
         let Some(call) = self.list.get_mut(at) else {
             return;
         };
+        let before = call.id.len() + call.early.len();
         if call.id.is_empty() && !id.is_empty() {
             call.id = id.into_owned();
             let last = self.by_id.entry(call.id.clone()).or_insert(at);
@@ -132,6 +140,7 @@ impl Calls {
         if let Some(raw) = arguments {
             call.arguments(raw, at, context, out);
         }
+        self.kept = self.kept + call.id.len() + call.early.len() - before;
     }
 
     /// A fragment in the form that preceded `tool_calls`: one call, without id or number.

@@ -126,6 +126,10 @@ impl Decode for Decoder {
         choices.first().is_some_and(|choice| choice.message.is_some() && choice.delta.is_none())
     }
 
+    fn kept(&self) -> usize {
+        self.choices.iter().map(|state| state.calls.kept()).sum()
+    }
+
     fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
         let payload = frame.data.as_ref();
         if is_blank(payload) {

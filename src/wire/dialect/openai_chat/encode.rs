@@ -373,6 +373,11 @@ impl Stream {
 }
 
 impl Encode for Stream {
+    /// A signature is told with the reasoning before it.
+    fn keeps(&self, delta: &Delta<'_>) -> bool {
+        matches!(delta, Delta::Reasoning { .. } | Delta::Citation(_))
+    }
+
     fn frame(&mut self, _frame: &Frame, deltas: &[Delta<'_>], out: &mut BytesMut) {
         let mut deltas = deltas.iter().peekable();
         while let Some(delta) = deltas.next() {

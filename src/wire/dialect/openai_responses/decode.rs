@@ -30,6 +30,10 @@ impl Decode for Decoder {
         json::text_member(&frame.data, "object").is_some_and(|object| object == "response")
     }
 
+    fn kept(&self) -> usize {
+        self.items.kept()
+    }
+
     fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
         if frame.data.trim_ascii() == b"[DONE]" {
             // Some gateways end every dialect like this. Nothing is whole by it.

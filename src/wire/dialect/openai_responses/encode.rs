@@ -45,6 +45,11 @@ pub(super) struct Translated {
 }
 
 impl Encode for Translated {
+    /// The events of what is done and the last one repeat everything.
+    fn keeps(&self, _delta: &Delta<'_>) -> bool {
+        true
+    }
+
     fn frame(&mut self, _frame: &Frame, deltas: &[Delta<'_>], out: &mut BytesMut) {
         let mut deltas = deltas.iter().peekable();
         while let Some(delta) = deltas.next() {

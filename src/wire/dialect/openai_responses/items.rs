@@ -84,6 +84,15 @@ struct Call {
 }
 
 impl Items {
+    /// The bytes of ids, and of arguments that came before their name.
+    pub(super) fn kept(&self) -> usize {
+        let early = |open: &Open| match &open.body {
+            Body::Call(call) => call.early.len(),
+            _ => 0,
+        };
+        self.open.iter().map(|open| open.id.len() + early(open)).sum()
+    }
+
     /// Whether there were any.
     pub(super) fn any(&self) -> bool {
         self.seen

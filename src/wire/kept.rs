@@ -1,0 +1,56 @@
+//! How many bytes of an answer are kept beyond the frame that they came in: in collected answers, in texts that the
+//! end of a stream repeats, in parts that wait for others. It counts and never keeps anything itself.
+
+use super::chat::{Delta, End, Fault, Kind};
+
+/// The count of one answer.
+#[derive(Debug)]
+pub struct Kept {
+    /// The most that there may be.
+    most: usize,
+    /// What is kept to the end.
+    held: usize,
+    /// What was read and not yet written.
+    waiting: usize,
+}
+
+impl Kept {
+    /// A count of nothing, of which there may be at most so many bytes.
+    pub fn at_most(most: usize) -> Self {
+        Self { most, held: 0, waiting: 0 }
+    }
+
+    /// The bytes so far.
+    pub fn bytes(&self) -> usize {
+        self.held.saturating_add(self.waiting)
+    }
+
+    /// A delta was read, which its encoder `keeps` to the end, or writes now or later.
+    pub fn read(&mut self, delta: &Delta<'_>, keeps: bool) {
+        let count = if keeps { &mut self.held } else { &mut self.waiting };
+        *count = count.saturating_add(delta.size());
+    }
+
+    /// A call's id was read, which decoders keep so that none comes twice.
+    pub fn read_id(&mut self, delta: &Delta<'_>) {
+        if let Delta::ToolStart { id, .. } = delta {
+            self.held = self.held.saturating_add(id.len());
+        }
+    }
+
+    /// So many bytes were written: what was read is in them, and mostly more.
+    pub fn written(&mut self, bytes: usize) {
+        self.waiting = self.waiting.saturating_sub(bytes);
+    }
+
+    /// The end of an answer of which more is kept than may be. `others`: what its decoder keeps.
+    pub fn exceeded(&self, others: usize) -> Option<End> {
+        let most = self.most;
+        (self.bytes().saturating_add(others) > most).then(|| {
+            let message = format!(
+                "the upstream's answer is larger than {most} bytes, the most that is kept of one (stream.max_answer)"
+            );
+            End::Failed(Fault::new(Kind::Upstream, message))
+        })
+    }
+}
