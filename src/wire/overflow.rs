@@ -8,6 +8,8 @@ use std::borrow::Cow;
 pub struct Counts {
     /// Of the prompt, or of the prompt and the output that was asked for.
     pub tokens: Option<u64>,
+    /// Of the output that was asked for, where `tokens` is of the prompt alone.
+    pub output: Option<u64>,
     /// The most that the model takes.
     pub maximum: Option<u64>,
 }
@@ -24,8 +26,17 @@ const SENTENCES: &[Row] = &[
         "prompt is too long: {tokens} tokens > {maximum} maximum",
         "Anthropic's API errors; Claude Code 2.1 matches it",
     ),
+    ("exceed context limit: {tokens} + {output} > {maximum}", "Anthropic's API"),
     ("prompt is too long: {tokens}, model maximum context length: {maximum}", "Fireworks"),
     ("maximum context length is {maximum} tokens|requested about {tokens} tokens", "OpenRouter"),
+    (
+        "is too large: {output}|maximum context length is {maximum} tokens|request has {tokens} input tokens",
+        "vLLM, of `max_tokens`",
+    ),
+    (
+        "maximum context length is {maximum} tokens|requested {output} output tokens and your prompt contains at least {tokens} input tokens",
+        "vLLM",
+    ),
     (
         "maximum context length is {maximum} tokens|your prompt contains at least {tokens} input tokens",
         "vLLM",
@@ -44,6 +55,10 @@ const SENTENCES: &[Row] = &[
     ("context length exceeded: {tokens} > {maximum}", "proxies"),
     ("configured limit of {maximum} tokens|resulted in {tokens} tokens", "OpenAI"),
     ("current length is {tokens} while limit is {maximum}", "Cerebras"),
+    (
+        "passed {tokens} input tokens and requested {output} output tokens|context length is only {maximum} tokens",
+        "vLLM",
+    ),
     ("passed {tokens} input tokens|context length is only {maximum} tokens", "vLLM"),
     ("maximum context length of {maximum} tokens|requested a total of {tokens} tokens", "SGLang"),
     ("input length ({tokens}) exceeds model's maximum context length ({maximum})", "SGLang"),
@@ -71,6 +86,10 @@ const SENTENCES: &[Row] = &[
     ("prompt token count of {tokens} exceeds the limit of {maximum}", "GitHub Copilot"),
     ("model token limit: {maximum} (requested: {tokens})", "Moonshot"),
     ("cannot exceed {maximum} - received {tokens}", "Cohere"),
+    (
+        "must be <= {maximum}. given: {tokens} `inputs` tokens and {output} `max_new_tokens`",
+        "text-generation-inference",
+    ),
     ("must be <= {maximum}. given: {tokens} `inputs` tokens", "text-generation-inference"),
     ("maximum context length is {maximum}", "OpenAI and compatible"),
     ("maximum number of tokens allowed {maximum}", "Gemini API"),
@@ -110,6 +129,8 @@ pub struct Words {
     pub marks: &'static [&'static str],
     /// With both counts. `{excess}` is by how much they differ.
     pub counted: &'static str,
+    /// Of a prompt that fits and does not with the `{output}` that was asked for, where the vendor has words for that.
+    pub summed: Option<&'static str>,
     /// Without them.
     pub uncounted: &'static str,
 }
@@ -123,8 +144,16 @@ impl Words {
         }
         let sentence = match counts(message) {
             // With the output that was asked for, a prompt that fits may be too long.
-            Some(Counts { tokens: Some(tokens), maximum: Some(maximum) }) if tokens > maximum => {
+            Some(Counts { tokens: Some(tokens), maximum: Some(maximum), .. })
+                if tokens > maximum =>
+            {
                 filled(self.counted, tokens, maximum)
+            }
+            Some(Counts { tokens: Some(tokens), output: Some(output), maximum: Some(maximum) })
+                if tokens.saturating_add(output) > maximum && self.summed.is_some() =>
+            {
+                let summed = filled(self.summed.unwrap_or_default(), tokens, maximum);
+                summed.replace("{output}", &output.to_string())
             }
             _ => self.uncounted.to_owned(),
         };
@@ -137,6 +166,7 @@ impl Words {
 pub const OPENAI: Words = Words {
     marks: &["maximum context length is", "exceeds the context window"],
     counted: "This model's maximum context length is {maximum} tokens. However, your messages resulted in {tokens} tokens.",
+    summed: None,
     uncounted: "Your input exceeds the context window of this model.",
 };
 
@@ -203,6 +233,7 @@ fn part_found<'m>(part: &str, message: &'m str, counts: &mut Counts) -> Option<&
             rest = after;
             match count {
                 "tokens}" => found.tokens = Some(number),
+                "output}" => found.output = Some(number),
                 _ => found.maximum = Some(number),
             }
         }
@@ -229,8 +260,55 @@ mod tests {
     const ANTHROPIC: Words = Words {
         marks: &[" tokens > "],
         counted: "prompt is too long: {tokens} tokens > {maximum} maximum",
+        summed: Some(
+            "input length and `max_tokens` exceed context limit: {tokens} + {output} > {maximum}",
+        ),
         uncounted: "prompt is too long",
     };
+
+    /// A prompt that fits is not called too long where the upstream names the output that does not.
+    #[test]
+    fn a_prompt_that_does_not_fit_with_its_output_is_reported_as_that() {
+        for (message, tokens, output, maximum) in [
+            (
+                "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 4000 `inputs` tokens and 200 `max_new_tokens`",
+                4000,
+                200,
+                4096,
+            ),
+            (
+                "'max_tokens' or 'max_completion_tokens' is too large: 1000. This model's maximum context length is 4096 tokens and your request has 3500 input tokens (1000 > 4096 - 3500).",
+                3500,
+                1000,
+                4096,
+            ),
+            (
+                "This model's maximum context length is 8192 tokens. However, you requested 1000 output tokens and your prompt contains at least 7500 input tokens, for a total of at least 8500 tokens.",
+                7500,
+                1000,
+                8192,
+            ),
+            (
+                "You passed 4000 input tokens and requested 200 output tokens. However, the model's context length is only 4096 tokens",
+                4000,
+                200,
+                4096,
+            ),
+        ] {
+            let expected =
+                Counts { tokens: Some(tokens), output: Some(output), maximum: Some(maximum) };
+            assert_eq!(counts(message), Some(expected), "{message}");
+            let sentence = format!(
+                "input length and `max_tokens` exceed context limit: {tokens} + {output} > {maximum} ({message})"
+            );
+            assert_eq!(ANTHROPIC.of(message), sentence);
+        }
+        // A prompt that does not fit alone is what is wrong.
+        let message = "must be <= 4096. Given: 5000 `inputs` tokens and 200 `max_new_tokens`";
+        assert!(
+            ANTHROPIC.of(message).starts_with("prompt is too long: 5000 tokens > 4096 maximum")
+        );
+    }
 
     /// Sentences, and the counts in them.
     const SENTENCES: &[(&str, u64, u64)] = &[
@@ -339,12 +417,14 @@ mod tests {
     #[test]
     fn counts_of_every_vendor() {
         for (message, tokens, maximum) in SENTENCES.iter().copied() {
-            let both = Counts { tokens: Some(tokens), maximum: Some(maximum) };
-            assert_eq!(counts(message), Some(both), "{message}");
+            let both = Counts { tokens: Some(tokens), maximum: Some(maximum), output: None };
+            let told = counts(message).map(|counts| Counts { output: None, ..counts });
+            assert_eq!(told, Some(both), "{message}");
             let own = ANTHROPIC.of(message);
             let start = format!("prompt is too long: {tokens} tokens > {maximum} maximum");
             assert_eq!(own.starts_with(&start), tokens > maximum, "{own}");
-            assert!(own.starts_with("prompt is too long"), "{own}");
+            let fits = own.starts_with("input length and `max_tokens` exceed context limit");
+            assert_eq!(own.starts_with("prompt is too long"), !fits, "{own}");
         }
     }
 
@@ -358,7 +438,7 @@ mod tests {
             ("maximum context length is 99999999999999999999999 tokens", None),
         ] {
             let said = counts(message);
-            assert_eq!(said, Some(Counts { tokens: None, maximum }), "{message}");
+            assert_eq!(said, Some(Counts { maximum, ..Counts::default() }), "{message}");
             let own = ANTHROPIC.of(message);
             assert_eq!(own, format!("prompt is too long ({message})"));
         }
@@ -372,7 +452,7 @@ mod tests {
     fn the_estimate_stands_in_where_it_explains_the_error() {
         let bare = || "Input is too long for requested model".to_owned();
         let said = with_estimate(bare(), 300, Some(200));
-        let both = Counts { tokens: Some(300), maximum: Some(200) };
+        let both = Counts { tokens: Some(300), maximum: Some(200), output: None };
         assert_eq!(counts(&said), Some(both), "{said}");
         assert!(said.contains("by the gateway's estimate"));
         assert_eq!(
@@ -385,7 +465,7 @@ mod tests {
         assert_eq!(with_estimate(known.clone(), 300, Some(200)), known);
         assert_eq!(
             counts(&with_counts("no", 3, 2)),
-            Some(Counts { tokens: Some(3), maximum: Some(2) })
+            Some(Counts { tokens: Some(3), maximum: Some(2), output: None })
         );
     }
 }

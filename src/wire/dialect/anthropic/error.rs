@@ -55,8 +55,12 @@ fn type_of(kind: Kind) -> &'static str {
 /// Claude Code compacts its history when a message says this (2.1.197: `prompt is too long[^0-9]*(\d+)\s*
 /// tokens?\s*>\s*(\d+)`, in any case; without counts it knows only that it must).
 const OVERFLOW: Words = Words {
-    marks: &[" tokens > "],
+    marks: &[" tokens > ", "exceed context limit: "],
     counted: "prompt is too long: {tokens} tokens > {maximum} maximum",
+    // Claude Code asks again with a smaller `max_tokens` when it reads this.
+    summed: Some(
+        "input length and `max_tokens` exceed context limit: {tokens} + {output} > {maximum}, decrease input length or `max_tokens` and try again",
+    ),
     uncounted: "prompt is too long",
 };
 

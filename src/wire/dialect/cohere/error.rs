@@ -36,6 +36,7 @@ pub(super) fn status(kind: Kind) -> u16 {
 const OVERFLOW: Words = Words {
     marks: &["too many tokens"],
     counted: "too many tokens: total number of tokens in the prompt cannot exceed {maximum} - received {tokens}.",
+    summed: None,
     uncounted: "too many tokens in the prompt.",
 };
 

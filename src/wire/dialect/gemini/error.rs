@@ -55,6 +55,7 @@ fn word(kind: Kind) -> &'static str {
 const OVERFLOW: Words = Words {
     marks: &["maximum number of tokens allowed"],
     counted: "The input token count ({tokens}) exceeds the maximum number of tokens allowed ({maximum}).",
+    summed: None,
     uncounted: "The input token count exceeds the maximum number of tokens allowed.",
 };
 

@@ -31,6 +31,7 @@ pub(super) fn status(kind: Kind) -> u16 {
 const OVERFLOW: Words = Words {
     marks: &["prompt too long; exceeded"],
     counted: "prompt too long; exceeded max context length by {excess} tokens",
+    summed: None,
     uncounted: "prompt too long; exceeded max context length",
 };
 
