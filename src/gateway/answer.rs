@@ -306,7 +306,8 @@ fn after_secret<'w>(words: &'w [u8], secret: &str) -> Option<&'w [u8]> {
 /// What follows a character in any spelling.
 fn after_character(words: &[u8], c: char) -> Option<&[u8]> {
     match words.strip_prefix(c.encode_utf8(&mut [0; 4]).as_bytes()) {
-        Some(rest) if c != '\\' => Some(rest),
+        // A backslash or a percent sign may begin its own encoding.
+        Some(rest) if c != '\\' && !(c == '%' && rest.starts_with(b"25")) => Some(rest),
         _ if c == ' ' && words.first() == Some(&b'+') => words.get(1..),
         _ if words.first() == Some(&b'%') => {
             c.encode_utf8(&mut [0; 4]).bytes().try_fold(words, after_percent)
