@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Asked;
@@ -24,6 +24,10 @@ const OWN: u64 = 16;
 const OWN_OF_WORKER: u64 = 8;
 /// How many connections are looked at for one that is idle.
 const LOOKS: usize = 1024;
+/// A new connection whose request may still be on its way is not silent.
+const SILENT: Duration = Duration::from_millis(50);
+/// The head of a first request mostly comes at once.
+const SLOW: Duration = Duration::from_secs(1);
 /// How long a new connection waits until the next look.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -46,6 +50,33 @@ struct Open {
 struct Slot {
     asked: Asked,
     evicted: CancellationToken,
+    since: Instant,
+}
+
+/// What a connection is used for that may be closed for another one: the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Use {
+    /// Its peer has sent no part of a request.
+    Silent,
+    /// It waits for another request.
+    Idle,
+    /// Its peer takes long to send the head of its first request.
+    Slow,
+}
+
+impl Slot {
+    /// `None`: it must not be closed.
+    fn usefulness(&self, now: Instant) -> Option<Use> {
+        let age = now.saturating_duration_since(self.since);
+        let (first, under_way) = (self.asked.is_nothing(), !self.asked.is_idle());
+        match (first, under_way) {
+            _ if self.evicted.is_cancelled() => None,
+            (true, false) => (age >= SILENT).then_some(Use::Silent),
+            (true, true) => (age >= SLOW).then_some(Use::Slow),
+            (false, false) => Some(Use::Idle),
+            (false, true) => None,
+        }
+    }
 }
 
 impl fmt::Debug for ConnectionLimit {
@@ -87,9 +118,10 @@ impl ConnectionLimit {
     fn place(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Place {
         let (asked, evicted) = (Asked::default(), CancellationToken::new());
         let mut open = self.lock();
-        let number = open.next;
         open.next += 1;
-        open.slots.insert(number, Slot { asked: asked.clone(), evicted: evicted.clone() });
+        let number = open.next;
+        let slot = Slot { asked: asked.clone(), evicted: evicted.clone(), since: Instant::now() };
+        open.slots.insert(number, slot);
         drop(open);
         self.metrics.open_connections.inc();
         Place { asked, evicted, number, limit: Arc::clone(self), _permit: permit }
@@ -102,30 +134,27 @@ impl ConnectionLimit {
 }
 
 impl Open {
-    /// Closes one that has asked nothing yet, the oldest first, or else one that is idle between requests.
+    /// Closes the one that is used least; among those alike, the one after the last one looked at, and so the
+    /// oldest.
     fn evict(&mut self) -> bool {
         let (before, after) = (Bound::Included(self.looked), Bound::Excluded(self.looked));
         let newer = self.slots.range((after, Bound::Unbounded));
         let older = self.slots.range((Bound::Unbounded, before));
-        let mut idle = None;
+        let now = Instant::now();
+        let mut found: Option<(Use, &Slot)> = None;
         let mut last = self.looked;
         for (number, slot) in newer.chain(older).take(LOOKS) {
             last = *number;
-            if slot.evicted.is_cancelled() {
-                continue;
-            }
-            if slot.asked.is_nothing() {
-                idle = Some(slot);
+            let better = slot.usefulness(now).filter(|it| found.is_none_or(|(best, _)| *it < best));
+            found = better.map(|it| (it, slot)).or(found);
+            if matches!(found, Some((Use::Silent, _))) {
                 break;
             }
-            if idle.is_none() && slot.asked.is_idle() {
-                idle = Some(slot);
-            }
         }
-        if let Some(slot) = idle {
+        if let Some((_, slot)) = found {
             slot.evicted.cancel();
         }
-        let evicted = idle.is_some();
+        let evicted = found.is_some();
         self.looked = last;
         evicted
     }
@@ -146,5 +175,46 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.limit.lock().slots.remove(&self.number);
         self.limit.metrics.open_connections.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+
+    async fn enter(limit: &Arc<ConnectionLimit>) -> Place {
+        limit.enter().await.unwrap()
+    }
+
+    /// Silent ones go first, the oldest of them, but none that has just come.
+    #[tokio::test(start_paused = true)]
+    async fn finding_15e_the_oldest_silent_connection_makes_room() {
+        let own = OWN + OWN_OF_WORKER * std::thread::available_parallelism().unwrap().get() as u64;
+        let metrics = Arc::<Metrics>::default();
+        // Three connections at least, however many workers there are.
+        let limit = Arc::new(ConnectionLimit::new(3 * PART + own, Arc::clone(&metrics)));
+        let most = usize::try_from(metrics.max_connections.get()).unwrap();
+        let mut places = Vec::new();
+        for _ in 0..most {
+            places.push(enter(&limit).await);
+        }
+        let [first, second] = [0, 1].map(|at| places[at].evicted.clone());
+        let tasks = TaskTracker::new();
+        let next = Arc::clone(&limit);
+        let waiting = tasks.spawn(async move { enter(&next).await });
+        tokio::task::yield_now().await;
+        assert!(!first.is_cancelled() && !second.is_cancelled(), "they have just come");
+        advance(SILENT).await;
+        first.cancelled().await;
+        assert!(!second.is_cancelled() && !waiting.is_finished());
+        drop(places.remove(0));
+        let place = waiting.await.unwrap();
+        assert_eq!(metrics.open_connections.get(), metrics.max_connections.get());
+        assert_eq!(metrics.evicted_connections.get(), 1);
+        drop((place, places));
+        assert_eq!(metrics.open_connections.get(), 0);
     }
 }
