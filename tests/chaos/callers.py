@@ -69,6 +69,9 @@ class Caller:
         entry.text = text and text(entry.marker)
         if conduct == "huge":
             entry.verdict = "broken"
+        elif conduct == "slow" and verdict == "complete":
+            # What its own buffers hold is unread for longer than `stream.write_stall` now and then.
+            entry.verdict = "either"
         size = {"large": LARGE, "huge": HUGE}.get(conduct) or self.random.choice([0, 0, 0, 100, 5000, 60_000])
         path, body = request(dialect, model, stream, programs.prompt(entry.marker, size))
         key = self.key(entry)

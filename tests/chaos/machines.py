@@ -109,7 +109,8 @@ def get(port: int, path: str) -> dict:
 
 def configuration(port: int, upstreams: dict[str, int], streams: int = 3, more: str = "") -> str:
     """The gateway's configuration. `streams` and `more` change with reloads."""
-    limits = {"chaos": "none", "control": "none",
+    counted = "{ requests_per_minute: none, concurrent_streams: 1000 }"
+    limits = {"chaos": counted, "control": counted,
               "tight": f"{{ requests_per_minute: 300, burst: 20, tokens_per_minute: 30000, concurrent_streams: {streams} }}",
               "cut-off": "{ tokens_per_minute: 4000, cut_off: true }"}
     digest = lambda key: hashlib.sha256(key.encode()).hexdigest()
@@ -201,8 +202,15 @@ class Gateway(Process):
     def holdings(self) -> str:
         """The descriptors and the threads by name, for the diagnosis of what was not given back."""
         proc = pathlib.Path(f"/proc/{self.process.pid}")
-        files = Counter(re.sub(r"\d+", "N", os.readlink(file)) for file in (proc / "fd").iterdir())
-        threads = Counter((task / "comm").read_text().strip() for task in (proc / "task").iterdir())
+
+        def named(name) -> str:
+            try:
+                return re.sub(r"\d+", "N", name())
+            except OSError:
+                return "closed meanwhile"
+
+        files = Counter(named(lambda: os.readlink(file)) for file in (proc / "fd").iterdir())
+        threads = Counter(named((task / "comm").read_text).strip() for task in (proc / "task").iterdir())
         return f"descriptors: {dict(files)}; threads: {dict(threads)}"
 
 

@@ -78,13 +78,13 @@ class Suite:
     async def storm(self, seconds: int) -> dict[str, object]:
         gateway, ledger = self.gateway("storm"), Ledger("s")
         floor = gateway.figures()
-        await self.crowd(gateway, ledger, 6, callers=30, grace=2 * STALL)
+        await self.crowd(gateway, ledger, 6, callers=30, grace=2)
         warm = await self.settled(gateway, floor)
         watch = Watch(gateway)
         troubles = Troubles(gateway, self.upstreams, random.Random(f"{self.seed}-troubles"))
-        await self.crowd(gateway, ledger, seconds, callers=45, quiet=3, grace=3 * STALL, more=[watch.run, troubles.reload, troubles.kill])
+        await self.crowd(gateway, ledger, seconds, callers=45, quiet=3, grace=STALL, more=[watch.run, troubles.reload, troubles.kill])
+        metrics, answers = await self.quiet(gateway)
         after = await self.settled(gateway, floor)
-        metrics = gateway.metrics()
         status, took = await asyncio.to_thread(gateway.stop, DRAIN + 10)
         found, problems = checks.log(gateway.log.read_text())
         sent = len(ledger.entries)
@@ -95,7 +95,7 @@ class Suite:
         self.check("storm: every answer ended honestly, with its own tokens", checks.answers(ledger.entries))
         self.check("storm: control streams were never silenced", checks.control(ledger))
         self.check("storm: metrics equal the records", checks.counted(metrics, found))
-        self.check("storm: nothing is held", checks.idle(metrics, self.upstreams.open_answers()))
+        self.check("storm: nothing is held", checks.idle(metrics, answers))
         self.check("storm: memory, descriptors and threads are back", checks.back({**floor, "memory": warm["memory"]}, after))
         self.check("storm: exit status 0", [] if status == 0 else [f"{status} after {took:.1f} s"])
         ids = [record["request_id"] for record in found]
@@ -132,6 +132,15 @@ class Suite:
             if isinstance(result, Exception):
                 raise result
 
+    async def quiet(self, gateway: Gateway, seconds: float = 30) -> tuple[dict, int]:
+        """The metrics, and the upstreams' answers under way, once nothing is held any more; or when the time is over."""
+        end = time.monotonic() + seconds
+        while True:
+            metrics, answers = await asyncio.to_thread(lambda: (gateway.metrics(), self.upstreams.open_answers()))
+            if not checks.idle(metrics, answers) or time.monotonic() > end:
+                return metrics, answers
+            await asyncio.sleep(0.25)
+
     async def settled(self, gateway: Gateway, floor: dict[str, int], seconds: float = 45) -> dict[str, int]:
         """What the gateway costs once everything is over. Upstreams end, so that no pool keeps a connection to them."""
         for process in self.upstreams.all.values():
@@ -139,8 +148,6 @@ class Suite:
         for process in self.upstreams.all.values():
             await asyncio.to_thread(process.start)
         end = time.monotonic() + seconds
-        while checks.idle(await asyncio.to_thread(gateway.metrics)) and time.monotonic() < end:
-            await asyncio.sleep(0.25)
         # From here on nobody asks it anything: each answer would take a descriptor and a thread for a while.
         while checks.back({**floor, "memory": 1 << 40}, figures := gateway.figures()) and time.monotonic() < end:
             await asyncio.sleep(0.25)
@@ -156,10 +163,7 @@ class Suite:
         gateway, ledger = self.gateway(f"log-{kind}", stderr=sink.file), Ledger(f"l{kind}")
         sink.begin()
         await self.crowd(gateway, ledger, 4, callers=12, more=[Troubles(gateway, self.upstreams, random.Random(f"{self.seed}-{kind}")).reload])
-        for _ in range(100):
-            if not checks.idle(metrics := await asyncio.to_thread(gateway.metrics)):
-                break
-            await asyncio.sleep(0.2)
+        metrics, _ = await self.quiet(gateway)
         status, took = await asyncio.to_thread(gateway.stop, DRAIN + 10)
         found, problems = checks.log(sink.end())
         sure = sum(entry.record == "one" for entry in ledger.entries.values())
@@ -199,8 +203,8 @@ class Suite:
         problems = [] if most > 50 else [f"no more than {most} descriptors were open, so that this tested nothing"]
         await self.recovered(gateway, problems)
         await self.crowd(gateway, ledger, 3, callers=6)
+        metrics, _ = await self.quiet(gateway)
         after = await self.settled(gateway, floor)
-        metrics = gateway.metrics()
         status, took = await asyncio.to_thread(gateway.stop, DRAIN + 10)
         found, more = checks.log(gateway.log.read_text())
         problems += more + checks.records(ledger.entries, found) + checks.answers(ledger.entries) + checks.control(ledger)
@@ -256,7 +260,7 @@ class Suite:
         await self.crowd(gateway, before, 3, callers=30, more=[kill])
         gateway.start()
         await self.crowd(gateway, after, 3, callers=15)
-        metrics = gateway.metrics()
+        metrics, _ = await self.quiet(gateway)
         status, took = await asyncio.to_thread(gateway.stop, DRAIN + 10)
         found, problems = checks.log(gateway.log.read_text())
         earlier = [record for record in found if record["request_id"] in before.entries]
