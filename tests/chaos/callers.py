@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import programs
 from client import Connection, Cut, post
 from dialects import CALLERS, UPSTREAMS, StreamReader, error_message, request, whole_text
+from http2 import Http2, Stream
 from ledger import Entry, Ledger
 
 # The simulator's programs, and whether their answers are complete.
@@ -24,7 +25,8 @@ SIMULATED = [
 ]
 # What fails before the first token, and whose model has another target behind it.
 FAILS_FIRST = ["e503", "e500", "e429", "e404", "refuse", "nohttp", "page", "redirect", "beats-a0", "reset-a0"]
-CONDUCTS = {"read": 56, "leave": 18, "slow": 5, "stop": 2, "trickle": 5, "half": 3, "stranger": 2, "large": 2, "huge": 1, "nonsense": 6}
+CONDUCTS = {"read": 56, "leave": 18, "slow": 5, "stop": 2, "trickle": 5, "half": 3, "stranger": 2, "large": 2, "huge": 1, "nonsense": 6,
+            "multiplexed": 5}
 # How many bytes a large and a huge body have; `server.body_limit` lies between.
 LARGE, HUGE = 1_300_000, 2_500_000
 # The pauses of a quiet control stream, in seconds: longer than any silence that is allowed.
@@ -59,8 +61,8 @@ class Caller:
 
     async def once(self) -> None:
         conduct = self.random.choices(list(CONDUCTS), list(CONDUCTS.values()))[0]
-        if conduct == "nonsense":
-            return await self.nonsense()
+        if conduct in ("nonsense", "multiplexed"):
+            return await getattr(self, conduct)()
         dialect, stream = self.random.choice(CALLERS), self.random.random() < 0.75
         model, verdict, text = self.model()
         if conduct == "stop":
@@ -189,6 +191,40 @@ class Caller:
             await asyncio.sleep(self.random.uniform(0, 0.5))
         return False
 
+    async def multiplexed(self) -> None:
+        """Several requests at once over HTTP/2, of which some are reset and some are left unread."""
+        connection = None
+        try:
+            connection = await Http2.open(self.world.port)
+            await asyncio.gather(*(self.over_http2(connection) for _ in range(self.random.randint(1, 5))))
+        except Cut as error:
+            if not self.world.ledger.stopping:
+                self.world.ledger.problems.append(f"HTTP/2: {error}")
+        finally:
+            if connection:
+                connection.leave(self.random.choice(["close", "reset"]))
+
+    async def over_http2(self, connection: Http2) -> None:
+        model, verdict, text = self.model()
+        conduct = self.random.choice(["multiplexed", "multiplexed", "multiplexed", "reset", "unread"])
+        entry = self.world.ledger.enter(dialect=self.random.choice(CALLERS), model=model, stream=True, conduct=conduct, verdict=verdict)
+        entry.text = text and text(entry.marker)
+        path, body = request(entry.dialect, model, True, programs.prompt(entry.marker, 0))
+        stream = await connection.ask(path, body, self.world.keys["chaos"], entry.id, reads=conduct != "unread")
+        try:
+            if conduct == "multiplexed":
+                await answer(stream, entry)
+                return
+            if self.random.random() < 0.7:
+                await stream.head()
+                entry.record = "one"
+            await asyncio.sleep(self.random.uniform(0, 0.5))
+            await stream.reset()
+        except Cut as error:
+            entry.end = "cut"
+            if entry.record != "one" and not self.world.ledger.stopping:
+                entry.problems.append(f"no answer: {error}")
+
     async def nonsense(self) -> None:
         """What is no request for an answer. Nobody waits for the reply longer than a moment."""
         key = self.world.keys["chaos"]
@@ -224,10 +260,10 @@ class Caller:
             connection.leave(self.random.choice(["close", "reset"]))
 
 
-async def answer(connection: Connection, entry: Entry, pause: float = 0.0) -> bool:
+async def answer(connection: Connection | Stream, entry: Entry, pause: float = 0.0) -> bool:
     """Reads an answer to its end. Returns whether the connection can be used again."""
     entry.status, headers = await connection.head()
-    if headers.get("x-request-id") == entry.id:
+    if isinstance(connection, Stream) or headers.get("x-request-id") == entry.id:
         entry.record = "one"
     elif entry.conduct != "nonsense":
         entry.problems.append(f"x-request-id is {headers.get('x-request-id')}")

@@ -39,7 +39,7 @@ def until(what: str, holds, seconds: float = 20):
         if value := holds():
             return value
         time.sleep(0.02)
-    raise SystemExit(f"FAILED  {what} within {seconds} s")
+    raise RuntimeError(f"not within {seconds} s: {what}")
 
 
 def listens(port: int) -> bool:
@@ -61,7 +61,7 @@ class Process:
         started.append(self.process)
         until(f"{self.command[0]} listens", lambda: listens(self.port) or self.process.poll() is not None)
         if self.process.poll() is not None:
-            raise SystemExit(f"{self.command} ended with {self.process.returncode}: {self.log.read_text()[-2000:]}")
+            raise RuntimeError(f"{self.command} ended with {self.process.returncode}: {self.log.read_text()[-2000:]}")
 
     def kill(self) -> None:
         self.process.kill()

@@ -12,7 +12,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable
+import traceback
+from collections.abc import Awaitable, Callable, Iterable
 
 import checks
 from callers import Caller, Control, World, probe
@@ -47,18 +48,23 @@ class Suite:
 
     async def all(self, storm: int, wanted: list[str]) -> None:
         """The phases with these names. Those that touch no upstream run at the same time."""
+        logs = [("log", lambda kind=kind: self.log(kind)) for kind in ("full", "gone", "unread", "pausing")]
+        steps = [[("storm", lambda: self.storm(storm))], logs, [("shutdown", self.shutdown), ("kill", self.kill)],
+                 [("descriptors", self.descriptors)]]
         try:
-            if "storm" in wanted:
-                await self.storm(storm)
-            if "log" in wanted:
-                await asyncio.gather(*(self.log(kind) for kind in ("full", "gone", "unread", "pausing")))
-            await asyncio.gather(*([self.shutdown()] if "shutdown" in wanted else []), *([self.kill()] if "kill" in wanted else []))
-            if "descriptors" in wanted:
-                await self.descriptors()
+            for step in steps:
+                await asyncio.gather(*(self.phase(name, run) for name, run in step if name in wanted))
             self.check("the scripted upstreams", [fault for fault in [self.upstreams.faults()] if fault])
         finally:
             self.upstreams.stop()
         print(f"{self.passed} passed, {len(self.failures)} failed, in {time.monotonic() - self.began:.0f} s", flush=True)
+
+    async def phase(self, name: str, run: Callable[[], Awaitable]) -> None:
+        """A phase. One that breaks off, because the gateway does not answer, has failed."""
+        try:
+            await run()
+        except Exception as error:
+            self.check(f"{name}: goes on to its end", [repr(error), *traceback.format_tb(error.__traceback__)[-2:]])
 
     async def soak(self, seconds: int) -> None:
         try:
@@ -321,7 +327,7 @@ class Troubles:
             if total(metrics, "streamgate_config_last_reload_successful") == 1:
                 return
             await asyncio.sleep(0.1)
-        raise SystemExit("FAILED  the last configuration was not put in force")
+        raise RuntimeError("the last configuration was not put in force")
 
     async def kill(self, over: asyncio.Event) -> None:
         while not over.is_set():
