@@ -26,6 +26,9 @@ const CLOSE: Duration = Duration::from_millis(1);
 
 /// More bytes for a caller than this do not just pass through.
 const LARGE: usize = 64 * 1024;
+/// The longest that output is held back for chunks that keep coming. On a busy worker there may always be another
+/// one, because a turn takes longer than the upstream takes for a token.
+const LONGEST_HOLD: Duration = Duration::from_millis(20);
 
 /// A shorter key is none, but a word that answers may use.
 const SHORTEST_KEY: usize = 8;
@@ -187,7 +190,11 @@ impl Answer {
         let mut taken = size(&chunk);
         let mut output = self.take(chunk);
         let more = self.rhythm.more(now);
-        while more && self.transcoder.end().is_none() && taken < BATCH {
+        while more
+            && self.transcoder.end().is_none()
+            && taken < BATCH
+            && now.elapsed() < LONGEST_HOLD
+        {
             let Some(chunk) = self.arrived().await else { break };
             self.rhythm.together = true;
             taken += size(&chunk);
@@ -198,8 +205,8 @@ impl Answer {
 
     /// Takes what has already arrived, up to about one write.
     pub async fn take_arrived(&mut self) {
-        let mut taken = 0;
-        while self.transcoder.end().is_none() && taken < BATCH {
+        let (begun, mut taken) = (Instant::now(), 0);
+        while self.transcoder.end().is_none() && taken < BATCH && begun.elapsed() < LONGEST_HOLD {
             let Some(chunk) = self.arrived().await else { break };
             taken += chunk.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
             self.take(chunk);
@@ -345,7 +352,13 @@ fn after_escaped(words: &[u8], unit: u16) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::config::without_file;
+    use crate::wire::chat::ToolForms;
+    use crate::wire::dialect::{CHAT, Call, Clock, DIALECTS, Mode, caller_dialects};
+    use crate::wire::framing::Framing;
 
     #[test]
     fn ids_of_accounts_are_redacted() {
@@ -410,6 +423,58 @@ mod tests {
             assert_eq!(clean(text, "secret+/key"), text);
         }
         assert_eq!(clean("a short one", "short"), "a short one");
+    }
+
+    /// An answer whose upstream has another chunk each time that a slow worker comes round to it.
+    fn answer_on_a_slow_worker(turn: Duration) -> Answer {
+        let chunks = async_stream::stream! {
+            for _ in 0..100 {
+                tokio::time::advance(turn).await;
+                yield Ok::<_, std::convert::Infallible>(Bytes::from_static(b"data: {}\n\n"));
+            }
+        };
+        let config = without_file(&|_| None, ([127, 0, 0, 1], 9).into(), "key");
+        let provider = Arc::clone(&config.providers["sim"]);
+        let quirks = Arc::clone(&provider.quirks);
+        let target = Target { provider, model: "m".to_owned(), context: None, quirks };
+        let call = Call {
+            id: String::new(),
+            created: 1,
+            model: "m".to_owned(),
+            stream: true,
+            want_usage: false,
+            form: CHAT,
+            echo: String::new(),
+            tool_forms: ToolForms::default(),
+            input_estimate: 0,
+            now: Clock(|| 0),
+        };
+        let dialect = caller_dialects().next().expect("there is one");
+        let encoder = dialect.encoder(&call, Mode::Translated);
+        let decoder = DIALECTS[0].decoder(CHAT);
+        let transcoder = Transcoder::new(Framing::Sse, 1 << 20, decoder, encoder, Mode::Translated);
+        let mut answer = Answer::without_upstream(target, HeaderMap::new(), transcoder);
+        answer.response = http::Response::new(reqwest::Body::wrap_stream(chunks)).into();
+        answer
+    }
+
+    /// Otherwise a stream on a busy worker is silent for as long as its upstream has another token by the time that
+    /// it is asked again: for seconds, as `tests/chaos/run` found.
+    #[tokio::test(start_paused = true)]
+    async fn output_is_not_held_back_for_chunks_that_keep_coming() {
+        for turn in [CLOSE, LONGEST_HOLD, LONGEST_HOLD * 5] {
+            let mut answer = answer_on_a_slow_worker(turn);
+            answer.rhythm.together = true;
+            let chunk = answer.response.chunk().await;
+            let begun = Instant::now();
+            answer.take_all(chunk, begun).await;
+            let held = begun.elapsed();
+            assert!(held < LONGEST_HOLD + turn, "held back for {held:?} with a turn of {turn:?}");
+            let begun = Instant::now();
+            answer.take_arrived().await;
+            let held = begun.elapsed();
+            assert!(held < LONGEST_HOLD + turn, "held back for {held:?} with a turn of {turn:?}");
+        }
     }
 
     #[test]
