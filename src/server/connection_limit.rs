@@ -7,6 +7,8 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -20,8 +22,10 @@ const MOST: u64 = 50_000;
 /// another worker may keep as many upstream connections idle.
 const PART: u64 = 3;
 /// What the program itself takes: the log, files, timers, and what each worker waits with.
-const OWN: u64 = 16;
+const OWN: u64 = 16 + OPERATORS;
 const OWN_OF_WORKER: u64 = 8;
+/// The connections of operators, on a listener of their own, whatever callers do.
+const OPERATORS: u64 = 16;
 /// How many connections are looked at for one that is idle.
 const LOOKS: usize = 1024;
 /// A new connection whose request may still be on its way is not silent.
@@ -31,11 +35,12 @@ const SLOW: Duration = Duration::from_secs(1);
 /// How long a new connection waits until the next look.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The connections of the process.
+/// The connections of callers in the process, or those of operators.
 pub struct ConnectionLimit {
     room: Arc<Semaphore>,
     open: Mutex<Open>,
-    metrics: Arc<Metrics>,
+    count: Gauge,
+    evictions: Counter,
 }
 
 /// Those that are open, by the order in which they came.
@@ -86,16 +91,26 @@ impl fmt::Debug for ConnectionLimit {
 }
 
 impl ConnectionLimit {
-    /// As many connections as so many file descriptors allow.
-    pub fn new(descriptors: u64, metrics: Arc<Metrics>) -> Self {
+    /// Callers get as many connections as so many file descriptors allow.
+    pub fn of_callers(descriptors: u64, metrics: &Metrics) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
         let own = OWN + OWN_OF_WORKER * workers;
         // With very few descriptors, callers still get some.
         let least = (descriptors / (2 * PART)).max(1);
         let most = (descriptors.saturating_sub(own) / PART).clamp(least.min(MOST), MOST);
         metrics.max_connections.set(i64::try_from(most).unwrap_or(i64::MAX));
+        let (count, evictions) = (&metrics.open_connections, &metrics.evicted_connections);
+        Self::new(most, count.clone(), evictions.clone())
+    }
+
+    /// A few connections, which no metric counts.
+    pub fn of_operators() -> Self {
+        Self::new(OPERATORS, Gauge::default(), Counter::default())
+    }
+
+    fn new(most: u64, count: Gauge, evictions: Counter) -> Self {
         let room = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(1)));
-        Self { room, open: Mutex::default(), metrics }
+        Self { room, open: Mutex::default(), count, evictions }
     }
 
     /// Waits for room for one that has been accepted, and closes an idle one if there is none. `None`:
@@ -106,7 +121,7 @@ impl ConnectionLimit {
                 return Some(self.place(permit));
             }
             if self.lock().evict() {
-                self.metrics.evicted_connections.inc();
+                self.evictions.inc();
             }
             match timeout(PAUSE, Arc::clone(&self.room).acquire_owned()).await {
                 Ok(permit) => return Some(self.place(permit.ok()?)),
@@ -123,7 +138,7 @@ impl ConnectionLimit {
         let slot = Slot { asked: asked.clone(), evicted: evicted.clone(), since: Instant::now() };
         open.slots.insert(number, slot);
         drop(open);
-        self.metrics.open_connections.inc();
+        self.count.inc();
         Place { asked, evicted, number, limit: Arc::clone(self), _permit: permit }
     }
 
@@ -174,7 +189,7 @@ pub(super) struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.limit.lock().slots.remove(&self.number);
-        self.limit.metrics.open_connections.dec();
+        self.limit.count.dec();
     }
 }
 
@@ -195,7 +210,7 @@ mod tests {
         let own = OWN + OWN_OF_WORKER * std::thread::available_parallelism().unwrap().get() as u64;
         let metrics = Arc::<Metrics>::default();
         // Three connections at least, however many workers there are.
-        let limit = Arc::new(ConnectionLimit::new(3 * PART + own, Arc::clone(&metrics)));
+        let limit = Arc::new(ConnectionLimit::of_callers(3 * PART + own, &metrics));
         let most = usize::try_from(metrics.max_connections.get()).unwrap();
         let mut places = Vec::new();
         for _ in 0..most {
