@@ -354,6 +354,14 @@ class Control:
         return entry
 
 
+async def measure_lag(world: World) -> None:
+    """How long the callers' own loop is held up."""
+    while not world.over.is_set():
+        began = time.monotonic()
+        await asyncio.sleep(0.1)
+        world.ledger.lag = max(world.ledger.lag, time.monotonic() - began - 0.1)
+
+
 async def probe(world: World) -> None:
     """Asks for the gateway's health all the time, on a connection of its own each time."""
     while not world.over.is_set():
