@@ -85,6 +85,9 @@ class Caller:
                 self.kept, connection = connection, None
         except Cut as error:
             entry.end = "cut"
+            if entry.status is None and kept and entry.verdict == "complete":
+                # A connection between requests may be closed at any time, and a client sends its request again.
+                entry.verdict = "either"
             if entry.status is None and not kept and not self.world.ledger.stopping and conduct in ("read", "trickle", "slow"):
                 entry.problems.append(f"no answer: {error}")
             if "silent" in str(error):
