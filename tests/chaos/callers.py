@@ -85,6 +85,9 @@ class Caller:
                 self.kept, connection = connection, None
         except Cut as error:
             entry.end = "cut"
+            if entry.status is None and kept and entry.verdict == "complete":
+                # A connection between requests may be closed at any time, and a client sends its request again.
+                entry.verdict = "either"
             if entry.status is None and not kept and not self.world.ledger.stopping and conduct in ("read", "trickle", "slow"):
                 entry.problems.append(f"no answer: {error}")
             if "silent" in str(error):
@@ -352,6 +355,14 @@ class Control:
                 connection.leave("close")
         self.world.ledger.silence = max(self.world.ledger.silence, entry.silence)
         return entry
+
+
+async def measure_lag(world: World) -> None:
+    """How long the callers' own loop is held up."""
+    while not world.over.is_set():
+        began = time.monotonic()
+        await asyncio.sleep(0.1)
+        world.ledger.lag = max(world.ledger.lag, time.monotonic() - began - 0.1)
 
 
 async def probe(world: World) -> None:

@@ -87,10 +87,11 @@ def control(ledger: Ledger) -> list[str]:
     """Nobody else's trouble silenced a control stream or held health up, and streams with long pauses had heartbeats."""
     streams = [entry for entry in ledger.entries.values() if entry.conduct == "control"]
     complete = [entry for entry in streams if entry.end == "complete"]
-    problems = [f"{entry.id} ({entry.model}): silent for {entry.silence:.1f} s" for entry in streams if entry.silence > SILENCE]
+    most = SILENCE + ledger.lag
+    problems = [f"{entry.id} ({entry.model}): silent for {entry.silence:.1f} s" for entry in streams if entry.silence > most]
     if ledger.quiet and not any(entry.quiet for entry in complete) or not complete:
         problems.append("no control stream was read to its end, so that this tested nothing")
-    if ledger.health > SILENCE:
+    if ledger.health > most:
         problems.append(f"/healthz took {ledger.health:.1f} s")
     return problems + ledger.problems
 

@@ -45,6 +45,8 @@ class Ledger:
     # The longest silence of a control stream, and the longest wait for `/healthz`, in seconds.
     silence: float = 0.0
     health: float = 0.0
+    # The longest that these callers themselves were held up, in seconds: the machine's doing, and not the gateway's.
+    lag: float = 0.0
     problems: list[str] = field(default_factory=list)
 
     def enter(self, **what) -> Entry:

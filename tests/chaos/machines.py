@@ -114,7 +114,7 @@ def configuration(port: int, upstreams: dict[str, int], streams: int = 3, more: 
               "tight": f"{{ requests_per_minute: 300, burst: 20, tokens_per_minute: 30000, concurrent_streams: {streams} }}",
               "cut-off": "{ tokens_per_minute: 4000, cut_off: true }"}
     digest = lambda key: hashlib.sha256(key.encode()).hexdigest()
-    lines = [f'server: {{ listen: "127.0.0.1:{port}", body_limit: 2MiB, header_timeout: 4s, idle_timeout: 8s, drain: {DRAIN}s }}',
+    lines = [f'server: {{ listen: "127.0.0.1:{port}", body_limit: 2MiB, header_timeout: 8s, idle_timeout: 8s, drain: {DRAIN}s }}',
              f"stream: {{ heartbeat: {HEARTBEAT}s, commit_after: 1s, connect: 3s, first_token: {STALL}s, stall: {STALL}s, total: 25s, "
              "write_stall: 3s, max_event: 1MiB, connection_age: 5s }",
              "auth:", "  keys:"]

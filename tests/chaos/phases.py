@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterable
 
 import checks
-from callers import Caller, Control, World, probe
+from callers import Caller, Control, World, measure_lag, probe
 from client import Connection, Cut
 from ledger import Ledger
 from machines import DRAIN, KEYS, STALL, Gateway, Upstreams, total
@@ -95,7 +95,8 @@ class Suite:
         found, problems = checks.log(gateway.log.read_text())
         sent = len(ledger.entries)
         print(f"storm: {sent} requests, {len(found)} records, {troubles.reloads} reloads, {troubles.kills} upstreams killed, "
-              f"longest silence {ledger.silence:.2f} s, longest wait for health {ledger.health:.2f} s", flush=True)
+              f"longest silence {ledger.silence:.2f} s, longest wait for health {ledger.health:.2f} s, "
+              f"callers held up for {ledger.lag:.2f} s", flush=True)
         self.check("storm: the log has no panic and no foreign line", problems)
         self.check("storm: one record for each request, which says what its caller saw", checks.records(ledger.entries, found))
         self.check("storm: every answer ended honestly, with its own tokens", checks.answers(ledger.entries))
@@ -115,6 +116,7 @@ class Suite:
             "nonsense connections": ledger.counts["nonsense"], "reloads, good and bad": troubles.reloads, "upstreams killed": troubles.kills,
             "control streams": sum(entry.conduct == "control" for entry in ledger.entries.values()),
             "longest silence of a control stream, s": f"{ledger.silence:.2f}", "longest wait for health, s": f"{ledger.health:.2f}",
+            "callers themselves held up for, s": f"{ledger.lag:.2f}",
             "memory, MiB: after start / min / max / end": f"{warm['memory'] >> 10} / {watch.least['memory'] >> 10} / {watch.most['memory'] >> 10} / {after['memory'] >> 10}",
             "descriptors: start / max / end": f"{floor['descriptors']} / {watch.most['descriptors']} / {after['descriptors']}",
             "threads: start / max / end": f"{floor['threads']} / {watch.most['threads']} / {after['threads']}",
@@ -127,7 +129,7 @@ class Suite:
         tag = f"{self.seed}-{ledger.name}-{len(ledger.entries)}"
         ordinary = [asyncio.create_task(Caller(world, f"{tag}-{number}").run()) for number in range(callers)]
         control = [asyncio.create_task(Control(world, f"{tag}-c{number}", number < quiet).run()) for number in range(quiet + 5)]
-        beside = [asyncio.create_task(probe(world)), *(asyncio.create_task(run(world.over)) for run in more)]
+        beside = [asyncio.create_task(probe(world)), asyncio.create_task(measure_lag(world)), *(asyncio.create_task(run(world.over)) for run in more)]
         await asyncio.sleep(seconds)
         world.over.set()
         await asyncio.gather(*control, *beside)
