@@ -6,12 +6,17 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use streamgate::app::App;
 use streamgate::config::{self, Config, Problems, Sources, Watch};
 use tokio::signal::unix::Signal;
+use tokio::time::sleep;
 
 use crate::Failure;
+
+/// A reload that takes longer waits for a file that does not answer, and is begun anew at the next change.
+const HANGING: Duration = Duration::from_secs(1);
 
 /// Where the configuration comes from, at the start and at each reload.
 #[derive(Debug, Clone)]
@@ -48,14 +53,32 @@ pub(crate) async fn keep(
     let mut watch = Watch::default();
     watch.follow(sources);
     loop {
+        changed(&mut watch, hangups).await;
+        let sources = loop {
+            let hanging = async {
+                sleep(HANGING).await;
+                changed(&mut watch, hangups).await;
+            };
+            // The file that does not answer may be named no more.
+            tokio::select! {
+                sources = reload(app, &source) => break sources,
+                () = hanging => {}
+            }
+        };
+        watch.follow(&sources);
+    }
+}
+
+/// Waits for a reason to reload.
+async fn changed(watch: &mut Watch, hangups: &mut Signal) {
+    loop {
         tokio::select! {
-            _ = hangups.recv() => {}
-            changed = watch.changed() => if let Err(error) = changed {
-                tracing::warn!(%error, "cannot watch the configuration; send SIGHUP after a change");
-                continue;
+            _ = hangups.recv() => return,
+            changed = watch.changed() => match changed {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(%error, "cannot watch the configuration; send SIGHUP after a change"),
             },
         }
-        watch.follow(&reload(app, &source).await);
     }
 }
 

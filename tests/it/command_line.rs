@@ -176,6 +176,31 @@ async fn a_reload_by_signal_or_by_file() {
     assert!(under_way.stream.try_read(&mut [0; 8]).is_err(), "neither closed nor written to");
 }
 
+/// A file that does not answer is waited for no longer than it is named (finding 14 of the security
+/// review).
+#[tokio::test]
+async fn f14_a_reload_that_hangs_is_begun_anew_when_the_configuration_changes() {
+    let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
+    let first = yaml(&upstream.url, &upstream.url, LISTEN);
+    let other = hex(&config::digest("sg-other"));
+    let file = File::new(&first);
+    let (mut process, url) = Process::gateway(&file, "info").await;
+    let pipe = format!("{}.pipe", file.path());
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let hung = format!(
+        "providers:\n  hung: {{ dialect: openai-chat, base_url: \"http://127.0.0.1:9\", api_key: \"${{file:{pipe}}}\" }}\n"
+    );
+    file.write(&first.replace("providers:\n", &hung));
+    while !process.threads().iter().any(|name| name == "config-file") {
+        tokio::task::yield_now().await;
+    }
+    file.write(&first.replace(&hex(&config::digest(KEY)), &other));
+    let log = process.log("configuration reloaded").await;
+    assert!(!log.contains("is wrong"), "{log}");
+    assert_eq!(ask(&url, "sg-other").await, 200);
+    std::fs::remove_file(pipe).unwrap();
+}
+
 /// The whole program at debug level, with the logs of its libraries.
 #[tokio::test]
 async fn fm63_fm64_the_program_logs_no_secret_at_debug_level() {
