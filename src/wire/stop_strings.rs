@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 
-use super::chat::{Delta, Stop};
+use super::chat::{Delta, Stop, Usage};
+use super::tally::Tally;
 
 /// The most strings of one request. Vendors take 4 or 5; each costs a step for every byte of an answer.
 const MOST: usize = 16;
@@ -90,11 +91,13 @@ pub struct StopFilter {
     held: usize,
     /// Bytes of the patterns.
     tables: usize,
+    /// Tokens of input, as the gateway estimates them.
+    input: u64,
 }
 
 impl StopFilter {
-    /// A search for these; `None`: there are none.
-    pub fn new(strings: StopStrings) -> Option<Self> {
+    /// A search for these; `None`: there are none. `input`: the estimated tokens of the request.
+    pub fn new(strings: StopStrings, input: u64) -> Option<Self> {
         let bytes: usize = strings.strings.iter().map(String::len).sum();
         (bytes > 0).then(|| Self {
             tables: bytes * (1 + size_of::<usize>()),
@@ -104,6 +107,7 @@ impl StopFilter {
             ended: 0,
             cut: false,
             held: 0,
+            input,
         })
     }
 
@@ -139,6 +143,12 @@ impl StopFilter {
     /// Whether the answer is complete by a stop string, whatever its upstream still writes.
     pub fn is_complete(&self) -> bool {
         self.cut && self.ended >= self.expected
+    }
+
+    /// The usage of an answer that it completed, which its upstream does not report any more.
+    pub fn estimated_usage(&self, tally: &Tally) -> Usage {
+        let input = tally.usage.input.unwrap_or(self.input);
+        Usage { input: Some(input), output: Some(tally.output_tokens().0), ..Usage::default() }
     }
 
     /// Writes what is held back, since no more text follows it.

@@ -10,7 +10,7 @@ fn filter_of(strings: &[&str], choices: u64) -> StopFilter {
     for string in strings {
         assert!(wanted.add((*string).to_owned()), "{string:?}");
     }
-    StopFilter::new(wanted).expect("some strings")
+    StopFilter::new(wanted, 9).expect("some strings")
 }
 
 fn text(choice: u32, text: &str) -> Delta<'_> {
@@ -50,7 +50,7 @@ fn read(strings: &[&str], fragments: &[&str]) -> (String, Option<String>) {
         given.push_str(fragment);
         let ended = take(filtered(&mut filter, text(0, fragment)), &mut said);
         assert_eq!(filter.is_complete(), ended);
-        let held = &given[said.len()..];
+        let held = given.strip_prefix(&said).expect("a beginning of it");
         let may_become = |string: &&str| string.len() > held.len() && string.starts_with(held);
         assert!(ended || held.is_empty() || strings.iter().any(may_become), "{held:?} is held");
         assert_eq!(filter.held, if ended { 0 } else { held.len() });
@@ -68,7 +68,8 @@ fn reference(strings: &[&str], whole: &str) -> (String, Option<String>) {
         let before = &whole.as_bytes()[..end];
         let ends = |string: &&&str| before.ends_with(string.as_bytes());
         if let Some(found) = strings.iter().filter(ends).max_by_key(|string| string.len()) {
-            return (whole[..end - found.len()].to_owned(), Some((*found).to_owned()));
+            let (said, _) = whole.split_at(end - found.len());
+            return (said.to_owned(), Some((*found).to_owned()));
         }
     }
     (whole.to_owned(), None)
@@ -98,7 +99,9 @@ fn an_answer_ends_before_the_first_stop_string_wherever_it_is_cut() {
             (0..=whole.len()).filter(|at| whole.is_char_boundary(*at)).collect();
         for first in &places {
             for second in places.iter().filter(|second| *second >= first) {
-                let parts = [&whole[..*first], &whole[*first..*second], &whole[*second..]];
+                let (rest, last) = whole.split_at(*second);
+                let (start, middle) = rest.split_at(*first);
+                let parts = [start, middle, last];
                 assert_eq!(read(strings, &parts), expected, "{parts:?}");
             }
         }
@@ -202,13 +205,13 @@ fn what_belongs_to_text_waits_for_it() {
 fn strings_are_bounded_by_number_and_length() {
     let mut strings = StopStrings::new(1);
     assert!(!strings.add(String::new()) && !strings.add("x".repeat(LONGEST + 1)));
-    assert!(StopFilter::new(strings.clone()).is_none());
+    assert!(StopFilter::new(strings.clone(), 0).is_none());
     for _ in 0..MOST {
         assert!(strings.add("x".repeat(LONGEST)));
     }
     assert!(!strings.add("y".to_owned()));
     assert_eq!(strings.strings().len(), MOST);
-    let mut filter = StopFilter::new(strings).expect("some");
+    let mut filter = StopFilter::new(strings, 0).expect("some");
     let before = filter.kept();
     assert!(before >= MOST * LONGEST);
     assert_eq!(filtered(&mut filter, text(0, "xx")), []);

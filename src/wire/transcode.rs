@@ -180,10 +180,11 @@ impl Transcoder {
         Self { names, ..self }
     }
 
-    /// Ends the answer at stop strings that its upstream does not take. For translated answers only.
+    /// Ends the answer at stop strings that its upstream does not take, with an estimate of its usage.
+    /// `input_estimate`: tokens of the request. For translated answers only.
     #[must_use]
-    pub fn with_stop_strings(self, strings: StopStrings) -> Self {
-        Self { stop_filter: StopFilter::new(strings).map(Box::new), ..self }
+    pub fn with_stop_strings(self, strings: StopStrings, input_estimate: u64) -> Self {
+        Self { stop_filter: StopFilter::new(strings, input_estimate).map(Box::new), ..self }
     }
 
     /// Takes upstream bytes and appends what the caller is to receive. Returns whether there was
@@ -293,9 +294,12 @@ impl Transcoder {
                 self.end_with(End::Failed(too_many_calls()), None, out);
                 break;
             }
-            if end.is_none() && self.stop_filter.as_ref().is_some_and(|filter| filter.is_complete())
+            if end.is_none()
+                && let Some(filter) =
+                    self.stop_filter.as_ref().filter(|filter| filter.is_complete())
             {
                 self.tally.stopped_early = true;
+                deltas.push(Delta::Usage(filter.estimated_usage(&self.tally)));
                 end = Some(End::Complete);
             }
             if let Some(end) = end {
@@ -329,7 +333,9 @@ impl Transcoder {
         if let Some(filter) = &mut self.stop_filter {
             filter.filter(deltas);
         }
-        deltas.iter().for_each(|delta| self.note_stop(delta));
+        for delta in deltas.iter() {
+            self.note_stop(delta);
+        }
         self.parts.bound(deltas);
         output
     }
