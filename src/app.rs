@@ -122,7 +122,7 @@ impl App {
             model_gates: Arc::new(model_gates),
             health: Arc::new(TargetHealth::new(Arc::clone(&metrics))),
             refusals: Arc::new(RefusalLog::new(Arc::clone(&metrics))),
-            connections: Arc::new(ConnectionLimit::new(descriptors()?, Arc::clone(&metrics))),
+            connections: Arc::new(ConnectionLimit::of_callers(descriptors()?, &metrics)),
             metrics,
             metrics_page: Arc::default(),
             shutdown: shutdown.clone(),

@@ -11,7 +11,7 @@ use streamgate::admin;
 use streamgate::app::{self, App};
 use streamgate::config::{self, Config};
 use streamgate::server::shutdown::{LAST_READS, LAST_SCRAPE, LAST_SPANS};
-use streamgate::server::{self, Shutdown, Terms};
+use streamgate::server::{self, ConnectionLimit, Shutdown, Terms};
 use streamgate::sim;
 use streamgate::telemetry::log::{self, LogFormat, LogGuard};
 use tokio::net::TcpListener;
@@ -174,14 +174,12 @@ async fn run(
     let mut keeping_fresh = pin!(app.keep_fresh());
     let mut reporting = pin!(app.refusals.report());
     let mut reloads = pin!(reload::keep(&app, source, &sources, &mut hangups));
-    loop {
-        tokio::select! {
-            () = &mut workers => break,
-            never = &mut keeping_fresh => match never {},
-            never = &mut reporting => match never {},
-            never = &mut reloads => match never {},
-            never = &mut stopping => match never {},
-        }
+    tokio::select! {
+        () = &mut workers => {}
+        never = &mut keeping_fresh => match never {},
+        never = &mut reporting => match never {},
+        never = &mut reloads => match never {},
+        never = &mut stopping => match never {},
     }
     shutdown.closing.cancel();
     // Last, so that the drain can be watched.
@@ -233,7 +231,9 @@ async fn serve_admin((app, listener, shutdown): (Arc<App>, std::net::TcpListener
         Err(error) => return tracing::error!(%error, "operators cannot connect"),
     };
     let router = admin::router(Arc::clone(&app));
-    let terms = move || Terms { tls: None, ..app.terms() };
+    // Callers who take all their connections leave these alone.
+    let connections = Arc::new(ConnectionLimit::of_operators());
+    let terms = move || Terms { tls: None, connections: Arc::clone(&connections), ..app.terms() };
     server::serve(listener, router, terms, shutdown, || LAST_SCRAPE).await;
 }
 

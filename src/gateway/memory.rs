@@ -192,13 +192,6 @@ impl MemoryLease {
     pub fn sibling(&self) -> Self {
         self.share.lease()
     }
-
-    /// Takes out what it holds.
-    #[must_use]
-    pub fn take(&mut self) -> Self {
-        let empty = self.sibling();
-        std::mem::replace(self, empty)
-    }
 }
 
 /// A body is in memory as it came, and as it is sent.
@@ -286,12 +279,13 @@ mod tests {
         assert!(matches!(lease.hold_kept(5 * STEP), Err(End::Unavailable(_))));
         assert_eq!(used(), 1);
         // What exists counts beyond the limit, and as long as anybody has a part of it.
-        let bytes = lease.take().attach(Bytes::from(vec![7; 6 * STEP]));
+        let bytes = lease.sibling().attach(Bytes::from(vec![7; 6 * STEP]));
+        drop(lease);
         let mut rest = bytes.clone();
         let first = rest.split_to(10);
         drop((bytes, rest));
         assert_eq!((first.len(), used()), (10, 6));
-        drop((first, lease));
+        drop(first);
         assert_eq!((used(), share.refusals.get()), (0, 1));
     }
 }

@@ -41,6 +41,8 @@ const LOOKS: u32 = 4;
 const GOODBYE: Duration = Duration::from_secs(5);
 /// How often a connection that waits for nothing but its socket is looked at while the process stops.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long what a peer still sends is read while the process stops, after its last response.
+const LAST_LINGER: Duration = Duration::from_secs(1);
 /// How long a connection whose peer hung up may still write what it is about to.
 const LAST_WORDS: Duration = Duration::from_millis(5);
 
@@ -97,10 +99,14 @@ impl Connection {
             Err(_late) => Over::Cut,
         };
         if over == Over::Told {
+            let stopped = async {
+                shutdown.stopping.cancelled().await;
+                sleep(LAST_LINGER).await;
+            };
             tokio::select! {
                 _bounded = timeout(terms.header_timeout, socket.linger()) => {}
                 () = place.evicted.cancelled() => {}
-                () = shutdown.stopping.cancelled() => {}
+                () = stopped => {}
             }
         }
     }
@@ -237,6 +243,10 @@ fn lookout(
     let idle = async move {
         let Requests { count, open, begun, .. } = &*asked.0;
         sleep(first).await;
+        if count.load(Relaxed) == 0 {
+            // What came while the worker was held up is there, but not yet read.
+            sleep(LAST_WORDS).await;
+        }
         let mut before = count.load(Relaxed);
         if before == 0 {
             return Occasion::NothingAsked;

@@ -8,6 +8,7 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import ClassVar
 
 from ask import Ask
 
@@ -53,7 +54,7 @@ class Writer:
     ask: Ask
     number: int  # of the request; makes ids unique
     parts: list[Part] = field(default_factory=list)
-    content_type: str = "text/event-stream"
+    content_type: ClassVar[str] = "text/event-stream"
 
     @property
     def calls(self) -> list[Call]:
@@ -331,8 +332,7 @@ class Gemini(Writer):
 
 
 class Ollama(Writer):
-    def __post_init__(self) -> None:
-        self.content_type = "application/x-ndjson"
+    content_type = "application/x-ndjson"
 
     def line(self, message: dict, **more: object) -> dict:
         return {"model": self.ask.model, "created_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f123Z"),
@@ -427,11 +427,9 @@ class Cohere(Writer):
 
 
 class Bedrock(Writer):
+    content_type = "application/vnd.amazon.eventstream"
     open: bool = False
     blocks: int = 0
-
-    def __post_init__(self) -> None:
-        self.content_type = "application/vnd.amazon.eventstream"
 
     @staticmethod
     def frame(headers: dict[str, str], payload: dict) -> bytes:

@@ -35,13 +35,13 @@ async fn status(sent: RequestBuilder) -> u16 {
 #[tokio::test]
 async fn callers_on_this_machine_need_no_key() {
     let (gateway, _upstream) =
-        gateway("{ models: [fast], limits: { requests_per_minute: 3 } }", "").await;
+        gateway("{ models: [fast], limits: { requests_per_minute: 4 } }", "").await;
     assert_eq!(status(keyless(&gateway, "fast")).await, 200);
     assert_eq!(status(keyless(&gateway, "slow")).await, 404);
     let list = gateway.client.get(format!("{}/api/tags", gateway.url)).send().await.unwrap();
     let list = list.text().await.unwrap();
     assert!(list.contains("fast") && !list.contains("slow"), "{list}");
-    // All of them together have one limit, and those with a key have theirs.
+    // All of them together have one limit, for lists as well, and those with a key have theirs.
     assert_eq!(status(keyless(&gateway, "fast")).await, 200);
     assert_eq!(status(keyless(&gateway, "fast")).await, 429);
     assert_eq!(status(keyless(&gateway, "slow").bearer_auth(KEY)).await, 200);

@@ -161,3 +161,22 @@ async fn f15h_half_bodies_and_unread_streams_end_with_the_drain() {
     timeout(4 * PATIENCE, gateway.done).await.expect("the drain has a bound").unwrap();
     drop(unread);
 }
+
+/// What a caller sends and a stopping gateway does not read would have the end of its answer reset.
+#[tokio::test]
+async fn fm19_unread_bytes_of_a_caller_do_not_cut_an_answer_short() {
+    let gate = Arc::new(Notify::new());
+    let long = super::token_text("oai", &"x".repeat(1 << 19)).into_bytes();
+    let rest = [Step::Gate(Arc::clone(&gate)), Step::Repeat(long, 1), ending("oai"), Step::End];
+    let upstream = Upstream::new(begun("oai", rest)).await;
+    let gateway = before(&upstream, "server: { drain: 10s }\n").await;
+    let whole = crate::support::raw::post(path("openai-chat"), "", &body("oai/m", true));
+    let mut raw = Raw::new(gateway.address).await;
+    assert!(raw.write(format!("{whole}GET /heal")).await);
+    raw.until("Hello").await;
+    gateway.shutdown.stopping.cancel();
+    gate.notify_one();
+    timeout(4 * PATIENCE, gateway.done).await.expect("nobody holds it").unwrap();
+    let text = raw.rest().await;
+    assert!(text.contains("[DONE]") && text.ends_with("\r\n0\r\n\r\n"), "{} bytes", text.len());
+}

@@ -1,0 +1,145 @@
+//! Tests of answers: redaction, and when output is written together. They open no connection.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::config::without_file;
+use crate::gateway::memory::MemoryBudget;
+use crate::telemetry::Metrics;
+use crate::wire::chat::ToolForms;
+use crate::wire::dialect::{CHAT, Call, Clock, DIALECTS, Mode, caller_dialects};
+use crate::wire::framing::Framing;
+
+#[test]
+fn ids_of_accounts_are_redacted() {
+    let clean = |text: &str| {
+        let clean = without_ids(Bytes::copy_from_slice(text.as_bytes()), b"org-");
+        String::from_utf8(clean.to_vec()).unwrap()
+    };
+    assert_eq!(
+        clean("Limit of org-abcdefgh12345678 and org-abcdefgh12345678, in org-zyxwvuts87654321."),
+        "Limit of [redacted] and [redacted], in [redacted]."
+    );
+    for text in ["", "org-", "org-wide", "cyborg-abcdefgh12345678", "the org- of it"] {
+        assert_eq!(clean(text), text);
+    }
+}
+
+#[test]
+fn secrets_are_redacted_with_and_without_escapes() {
+    let clean = |text: &str, secret: &str| {
+        let clean = without(Bytes::copy_from_slice(text.as_bytes()), secret);
+        String::from_utf8(clean.to_vec()).unwrap()
+    };
+    for (secret, spellings) in [
+        ("secret+/key", &["secret+/key", r"secret+\/key", r"secret\u002b\u002Fkey"][..]),
+        (r#"say "hi" 1"#, &[r#"say "hi" 1"#, r#"say \"hi\" 1"#, r#"say \\\"hi\\\" 1"#]),
+        (r"back\slash", &[r"back\slash", r"back\\slash", r"back\\\\slash", r"back\u005cslash"]),
+        ("schlüssel", &["schlüssel", r"schl\u00fcssel", r"schl\\u00FCssel"]),
+        (
+            "secret+/key",
+            &["secret%2B%2Fkey", "secret%2b/key", "%73ecret%2B%2fkey", "secret%252B%252Fkey"],
+        ),
+        ("pass word", &["pass word", "pass+word", "pass%20word", r"pass\u0020word"]),
+        ("schlüssel", &["schl%C3%BCssel", "schl%c3%bcssel"]),
+        ("100%safe", &["100%safe", "100%25safe"]),
+        ("clef-\u{1f511}-ok", &["clef-\u{1f511}-ok", r"clef-\ud83d\udd11-ok"]),
+    ] {
+        for spelling in spellings {
+            let text = format!(r#"{{"a":"{spelling}","b":"\n{spelling}."}}"#);
+            assert_eq!(
+                clean(&text, secret),
+                r#"{"a":"[redacted]","b":"\n[redacted]."}"#,
+                "{spelling}"
+            );
+        }
+    }
+    for text in [
+        "",
+        "%",
+        "secret%2",
+        "secret%2B%2",
+        "secret%zz/key",
+        "secret%2B%2Fke",
+        r"\",
+        r"\u",
+        r"\u00",
+        "secret+",
+        r"secret\u002b\u002",
+        r"secret\",
+    ] {
+        assert_eq!(clean(text, "secret+/key"), text);
+    }
+    assert_eq!(clean("a short one", "short"), "a short one");
+}
+
+/// An answer whose upstream has another chunk each time that a slow worker comes round to it.
+fn answer_on_a_slow_worker(turn: Duration) -> Answer {
+    let chunks = async_stream::stream! {
+        for _ in 0..100 {
+            tokio::time::advance(turn).await;
+            yield Ok::<_, std::convert::Infallible>(Bytes::from_static(b"data: {}\n\n"));
+        }
+    };
+    let config = without_file(&|_| None, ([127, 0, 0, 1], 9).into(), "key");
+    let provider = Arc::clone(&config.providers["sim"]);
+    let quirks = Arc::clone(&provider.quirks);
+    let target = Target { provider, model: "m".to_owned(), context: None, quirks };
+    let call = Call {
+        id: String::new(),
+        created: 1,
+        model: "m".to_owned(),
+        stream: true,
+        want_usage: false,
+        form: CHAT,
+        echo: String::new(),
+        tool_forms: ToolForms::default(),
+        input_estimate: 0,
+        now: Clock(|| 0),
+    };
+    let dialect = caller_dialects().next().expect("there is one");
+    let encoder = dialect.encoder(&call, Mode::Translated);
+    let decoder = DIALECTS[0].decoder(CHAT);
+    let transcoder = Transcoder::new(Framing::Sse, 1 << 20, decoder, encoder, Mode::Translated);
+    let memory = MemoryBudget::new(1 << 30, &Metrics::default());
+    let lease = memory.requests.lease();
+    let mut answer = Answer::without_upstream((target, HeaderMap::new()), transcoder, lease);
+    answer.response = http::Response::new(reqwest::Body::wrap_stream(chunks)).into();
+    answer
+}
+
+/// Otherwise a stream on a busy worker is silent for as long as its upstream has another token by the time that
+/// it is asked again: for seconds, as `tests/chaos/run` found.
+#[tokio::test(start_paused = true)]
+async fn output_is_not_held_back_for_chunks_that_keep_coming() {
+    for turn in [CLOSE, LONGEST_HOLD, LONGEST_HOLD * 5] {
+        let mut answer = answer_on_a_slow_worker(turn);
+        answer.rhythm.together = true;
+        let chunk = answer.response.chunk().await;
+        let begun = Instant::now();
+        answer.take_all(chunk, begun).await;
+        let held = begun.elapsed();
+        assert!(held < LONGEST_HOLD + turn, "held back for {held:?} with a turn of {turn:?}");
+        let begun = Instant::now();
+        answer.take_arrived().await;
+        let held = begun.elapsed();
+        assert!(held < LONGEST_HOLD + turn, "held back for {held:?} with a turn of {turn:?}");
+    }
+}
+
+#[test]
+fn others_are_waited_for_only_where_they_come_together() {
+    let begun = Instant::now();
+    let mut rhythm = Rhythm::default();
+    let mut more = |millis, together| {
+        let more = rhythm.more(begun + Duration::from_millis(millis));
+        rhythm.together = together;
+        more
+    };
+    assert!(!more(0, false), "the first one leaves at once");
+    assert!(!more(20, false), "one by one");
+    assert!(more(20, true), "close upon the last one");
+    assert!(more(40, true), "several, as the last time");
+    assert!(more(60, false), "several were there the last time, but not this time");
+    assert!(!more(80, false), "one by one again");
+}
