@@ -24,7 +24,7 @@ use crate::telemetry::trace::{Place, Span, Tracing};
 use crate::telemetry::{Ended, Kept, LimitReached, Metrics, Route, Sample, Tokens, Upstream};
 use crate::wire::chat::End;
 use crate::wire::dialect::{Endpoint, Operation};
-use crate::wire::transcode::Tally;
+use crate::wire::tally::Tally;
 use log::{Head, chain};
 pub use log::{attempt_failed, short};
 

@@ -24,7 +24,7 @@ use crate::telemetry::RefusalReason;
 use crate::wire::chat::{End, Fault, Kind};
 use crate::wire::dialect::{self, CallerDialect, DEFAULT, Endpoint, Question, is_at_or_below};
 use crate::wire::model_list::ModelInfo;
-use crate::wire::transcode::Tally;
+use crate::wire::tally::Tally;
 
 const JSON: &str = "application/json";
 

@@ -104,13 +104,15 @@ impl Live {
 
     /// Settles the account of an answer that has ended, and lets go of its upstream. That of a
     /// complete answer is read to the end of its bytes, or its connection would be lost to the
-    /// pool. Mostly the end has come with the terminal; if not, somebody else waits for it.
+    /// pool. Mostly the end has come with the terminal; if not, somebody else waits for it. One that was
+    /// ended here would go on for long, and at a price.
     fn finish(&mut self, tasks: &TaskTracker) {
         let Some(mut answer) = self.answer.take() else {
             return;
         };
         self.record.settle(answer.transcoder.tally(), answer.transcoder.end());
-        if answer.transcoder.end() != Some(&End::Complete) {
+        let stopped_early = answer.transcoder.tally().stopped_early;
+        if stopped_early || answer.transcoder.end() != Some(&End::Complete) {
             return;
         }
         loop {

@@ -171,7 +171,10 @@ pub async fn attempt(
     let mut headers = passed_on(response.headers(), None);
     headers.extend(dropped(order, &written.dropped).map(|names| (DROPPED, names)));
     let forms = (written.tool_forms, written.inputs);
-    let transcoder = transcoder(order, target, &response, forms).await?.with_names(written.names);
+    let transcoder = transcoder(order, target, &response, forms)
+        .await?
+        .with_names(written.names)
+        .with_stop_strings(written.stop_strings, order.call.input_estimate);
     // They would keep the connection's first read buffer, and more, as long as the stream lives.
     *response.headers_mut() = HeaderMap::new();
     *response.extensions_mut() = Extensions::new();

@@ -36,6 +36,8 @@ pub mod scan;
 pub mod seal;
 pub mod spelling;
 pub mod sse;
+pub mod stop_strings;
+pub mod tally;
 pub mod template;
 pub mod text_index;
 pub mod transcode;

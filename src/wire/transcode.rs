@@ -1,69 +1,15 @@
-//! One attempt's codec: upstream bytes in, the caller's bytes out, and what was learnt on the way.
+//! One attempt's codec: upstream bytes in, the caller's bytes out, and a tally of both. It must never wait.
 
 use bytes::{Bytes, BytesMut};
 
 use super::adapt::{Names, restore_names};
-use super::chat::{
-    Delta, End, Fault, Kind, MAX_CITATIONS, MAX_TOOL_CALLS, Stop, Usage, too_many_calls,
-};
+use super::chat::{Delta, End, Fault, Kind, MAX_CITATIONS, MAX_TOOL_CALLS, Stop, too_many_calls};
 use super::dialect::{Decode, Encode, Ending, Mode};
 use super::finish;
 use super::framing::{self, Broken, Frame, Framer, Framing};
 use super::kept::Kept;
-
-/// What an answer amounted to. Grows with the stream and is readable at any time.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// The upstream's own count, cumulative.
-    pub usage: Usage,
-    /// Why the first alternative stopped, once said.
-    pub stop: Option<Stop>,
-    /// Deltas of model output.
-    pub outputs: u64,
-    /// Bytes of model output, in UTF-8.
-    pub output_bytes: u64,
-    /// The upstream's id of the answer.
-    pub id: Option<String>,
-    /// The model as the upstream names it.
-    pub model: Option<String>,
-    /// The answer is complete, so that the upstream's count is final.
-    pub complete: bool,
-}
-
-impl Tally {
-    /// Output tokens, and whether that is an estimate: the upstream's count if there is one, else
-    /// four bytes to a token but no fewer than there were deltas, since a delta is rarely less.
-    pub fn output_tokens(&self) -> (u64, bool) {
-        match self.usage.output {
-            Some(tokens) if self.complete || self.stop.is_some() => (tokens, false),
-            said => (self.estimated_output().max(said.unwrap_or(0)), true),
-        }
-    }
-
-    /// Output tokens by what has come, whatever the upstream counts.
-    pub fn estimated_output(&self) -> u64 {
-        self.outputs.max(self.output_bytes.div_ceil(4))
-    }
-
-    fn note(&mut self, delta: &Delta<'_>) {
-        match delta {
-            Delta::Start { id, model } => {
-                for (word, known) in [(id, &mut self.id), (model, &mut self.model)] {
-                    if !word.is_empty() {
-                        *known = Some(word.to_string());
-                    }
-                }
-            }
-            Delta::Usage(usage) => self.usage.replace_with(usage),
-            Delta::Stop { choice: 0, reason } => self.stop = Some(reason.clone()),
-            _ if delta.is_output() => {
-                self.outputs += 1;
-                self.output_bytes += delta.output().len() as u64;
-            }
-            _ => {}
-        }
-    }
-}
+use super::stop_strings::{StopFilter, StopStrings};
+use super::tally::Tally;
 
 /// Chooses the encoder once it is known how the answer is cut, and whether its frames are passed through.
 /// An error refuses the answer, and the encoder writes it.
@@ -91,6 +37,8 @@ pub struct Transcoder {
     failure: Option<Bytes>,
     /// Names of tools that answers say otherwise than their caller.
     names: Names,
+    /// Stop strings that the upstream does not take.
+    stop_filter: Option<Box<StopFilter>>,
     parts: Parts,
     kept: Kept,
 }
@@ -130,13 +78,24 @@ impl Transcoder {
         encoder: Box<dyn Encode>,
         mode: Mode,
     ) -> Self {
+        Self { encoder: Some(encoder), mode, ..Self::without_encoder(framing, cap, decoder) }
+    }
+
+    /// The same for an answer whose label may be wrong: how it is cut is read from its first bytes, and
+    /// only then the encoder is chosen.
+    pub fn labelled(label: Framing, cap: usize, decoder: Box<dyn Decode>, choose: Choose) -> Self {
+        let (choose, head) = (Some(choose), Some(BytesMut::new()));
+        Self { choose, head, ..Self::without_encoder(label, cap, decoder) }
+    }
+
+    fn without_encoder(framing: Framing, cap: usize, decoder: Box<dyn Decode>) -> Self {
         Self {
             framer: Framer::new(framing, cap),
             framing,
             cap,
             decoder,
-            encoder: Some(encoder),
-            mode,
+            encoder: None,
+            mode: Mode::Translated,
             choose: None,
             head: None,
             frames: Vec::new(),
@@ -145,29 +104,7 @@ impl Transcoder {
             end: None,
             failure: None,
             names: Names::new(),
-            parts: Parts::default(),
-            kept: Kept::at_most(usize::MAX),
-        }
-    }
-
-    /// The same for an answer whose label may be wrong: how it is cut is read from its first bytes, and
-    /// only then the encoder is chosen.
-    pub fn labelled(label: Framing, cap: usize, decoder: Box<dyn Decode>, choose: Choose) -> Self {
-        Self {
-            framer: Framer::new(label, cap),
-            framing: label,
-            cap,
-            decoder,
-            encoder: None,
-            mode: Mode::Translated,
-            choose: Some(choose),
-            head: Some(BytesMut::new()),
-            frames: Vec::new(),
-            tally: Tally::default(),
-            broken: None,
-            end: None,
-            failure: None,
-            names: Names::new(),
+            stop_filter: None,
             parts: Parts::default(),
             kept: Kept::at_most(usize::MAX),
         }
@@ -233,13 +170,21 @@ impl Transcoder {
     /// The bytes of it that are kept: of a frame that is not whole, and of what was read.
     pub fn kept(&self) -> usize {
         let head = self.head.as_ref().map_or(0, BytesMut::len);
-        self.framer.buffered() + head + self.decoder.kept() + self.kept.bytes()
+        let stop_filter = self.stop_filter.as_ref().map_or(0, |filter| filter.kept());
+        self.framer.buffered() + head + self.decoder.kept() + self.kept.bytes() + stop_filter
     }
 
     /// Gives tools their own names back, where the request had to name them otherwise.
     #[must_use]
     pub fn with_names(self, names: Names) -> Self {
         Self { names, ..self }
+    }
+
+    /// Ends the answer at stop strings that its upstream does not take, with an estimate of its usage.
+    /// `input_estimate`: tokens of the request. For translated answers only.
+    #[must_use]
+    pub fn with_stop_strings(self, strings: StopStrings, input_estimate: u64) -> Self {
+        Self { stop_filter: StopFilter::new(strings, input_estimate).map(Box::new), ..self }
     }
 
     /// Takes upstream bytes and appends what the caller is to receive. Returns whether there was
@@ -343,18 +288,19 @@ impl Transcoder {
                 return self.tally.outputs > 0;
             }
             deltas.clear();
-            let end = self.decoder.frame(frame, &mut deltas);
-            if !self.names.is_empty() {
-                restore_names(&mut deltas, &self.names);
-            }
-            for delta in &deltas {
-                self.note(delta);
-                output |= delta.is_output();
-            }
-            self.parts.bound(&mut deltas);
+            let mut end = self.decoder.frame(frame, &mut deltas);
+            output |= self.read(&mut deltas);
             if self.parts.calls > MAX_TOOL_CALLS {
                 self.end_with(End::Failed(too_many_calls()), None, out);
                 break;
+            }
+            if end.is_none()
+                && let Some(filter) =
+                    self.stop_filter.as_ref().filter(|filter| filter.is_complete())
+            {
+                self.tally.stopped_early = true;
+                deltas.push(Delta::Usage(filter.estimated_usage(&self.tally)));
+                end = Some(End::Complete);
             }
             if let Some(end) = end {
                 if self.mode == Mode::Translated && !deltas.is_empty() {
@@ -370,6 +316,27 @@ impl Transcoder {
                 break;
             }
         }
+        output
+    }
+
+    /// Takes account of what a frame says, and leaves out what is not for the caller. Returns whether there
+    /// was model output in it.
+    fn read(&mut self, deltas: &mut Vec<Delta<'_>>) -> bool {
+        if !self.names.is_empty() {
+            restore_names(deltas, &self.names);
+        }
+        let mut output = false;
+        for delta in deltas.iter() {
+            self.tally.note(delta);
+            output |= delta.is_output();
+        }
+        if let Some(filter) = &mut self.stop_filter {
+            filter.filter(deltas);
+        }
+        for delta in deltas.iter() {
+            self.note_stop(delta);
+        }
+        self.parts.bound(deltas);
         output
     }
 
@@ -408,11 +375,10 @@ impl Transcoder {
         let Some(body) = frames.first() else { return };
         let mut deltas = Vec::new();
         let end = self.decoder.answer(body, &mut deltas);
-        restore_names(&mut deltas, &self.names);
-        for delta in &deltas {
-            self.note(delta);
+        self.read(&mut deltas);
+        if let Some(mut filter) = self.stop_filter.take() {
+            filter.flush(&mut deltas);
         }
-        self.parts.bound(&mut deltas);
         if self.parts.calls > MAX_TOOL_CALLS {
             return self.end_with(End::Failed(too_many_calls()), None, out);
         }
@@ -428,9 +394,11 @@ impl Transcoder {
     }
 
     /// The last stop of an alternative counts.
-    fn note(&mut self, delta: &Delta<'_>) {
-        self.tally.note(delta);
+    fn note_stop(&mut self, delta: &Delta<'_>) {
         if let Delta::Stop { choice, reason } = delta {
+            if *choice == 0 {
+                self.tally.stop = Some(reason.clone());
+            }
             let failure = finish::failure(reason).map(|fault| (*choice, fault));
             self.broken.take_if(|(broken, _)| broken == choice);
             self.broken = self.broken.take().or(failure);
@@ -452,6 +420,13 @@ impl Transcoder {
     }
 
     fn end_with(&mut self, end: End, last: Option<&Frame>, out: &mut BytesMut) {
+        if let Some(mut filter) = self.stop_filter.take() {
+            let mut held = Vec::new();
+            filter.flush(&mut held);
+            if !held.is_empty() {
+                self.encode(&Frame::default(), &held, out);
+            }
+        }
         let end = self.verdict(end);
         if let Some(encoder) = &mut self.encoder {
             match &end {

@@ -144,25 +144,6 @@ fn whole_bodies_are_read_once_and_only_complete_ones_written() {
     }
 }
 
-#[test]
-fn the_tally_counts_output_and_says_when_it_guesses() {
-    let mut tally = Tally::default();
-    assert_eq!(tally.output_tokens(), (0, true));
-    tally.note(&Delta::Text { choice: 0, text: Cow::Borrowed("123456789") });
-    assert_eq!(tally.output_tokens(), (3, true));
-    tally.note(&Delta::Usage(Usage { output: Some(1), input: Some(7), ..Usage::default() }));
-    assert_eq!(tally.output_tokens(), (3, true));
-    tally.note(&Delta::Usage(Usage { output: Some(42), ..Usage::default() }));
-    tally.note(&Delta::Stop { choice: 1, reason: Stop::ToolUse });
-    assert_eq!(tally.stop, None);
-    tally.note(&Delta::Stop { choice: 0, reason: Stop::End });
-    assert_eq!(tally.output_tokens(), (42, false));
-    assert_eq!(tally.usage.input, Some(7));
-    tally.note(&Delta::Start { id: Cow::Borrowed("i"), model: Cow::Borrowed("m") });
-    tally.note(&Delta::Start { id: Cow::Borrowed("i"), model: Cow::Borrowed("") });
-    assert_eq!(tally.model.as_deref(), Some("m"));
-}
-
 /// What does not tell how an answer is cut is not kept, however much of it comes.
 #[test]
 fn blanks_before_an_answer_are_not_kept() {

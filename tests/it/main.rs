@@ -108,6 +108,8 @@ mod sockets;
 #[cfg(test)]
 mod statuses;
 #[cfg(test)]
+mod stop_strings;
+#[cfg(test)]
 mod streaming;
 #[cfg(test)]
 mod support;

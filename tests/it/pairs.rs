@@ -186,13 +186,6 @@ async fn refusals_name_the_field_and_the_pair() {
             "generationConfig.candidateCount",
         ),
         (
-            "anthropic",
-            "openai-responses",
-            "/v1/messages",
-            serde_json::json!({ "max_tokens": 9, "messages": hi, "stop_sequences": ["x"] }),
-            "stop_sequences",
-        ),
-        (
             "openai-responses",
             "ollama",
             "/v1/responses",
@@ -207,11 +200,11 @@ async fn refusals_name_the_field_and_the_pair() {
             "logit_bias",
         ),
         (
-            "ollama",
+            "openai-chat",
             "openai-responses",
-            "/api/chat",
-            serde_json::json!({ "messages": hi, "options": { "stop": ["x"] } }),
-            "options.stop",
+            "/v1/chat/completions",
+            serde_json::json!({ "messages": hi, "n": 2 }),
+            "n",
         ),
     ] {
         body["model"] = format!("{upstream}/n1").into();

@@ -132,7 +132,7 @@ fn the_page_says_what_becomes_of_a_request() {
             let there = sent.as_ref().is_ok_and(|sent| sent.contains(marker));
             let holds = match *cell {
                 "no" => sent.is_err(),
-                "out" => sent.is_ok() && !there,
+                "out" | "at the gateway" => sent.is_ok() && !there,
                 "yes" => there,
                 only if only.ends_with("only") => sent.is_err(),
                 out if out.ends_with("else out") => sent.is_ok() && !there,

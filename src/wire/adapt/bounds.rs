@@ -1,9 +1,12 @@
 //! Values within the bounds that an upstream sets, and hints that it has no word for.
 
+use std::mem;
+
 use super::Dropped;
 use super::rules::Rules;
 use super::settings::Settings;
 use crate::wire::chat::{Reasoning, Request};
+use crate::wire::stop_strings::StopStrings;
 
 /// The efforts, weakest first.
 const EFFORTS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
@@ -26,16 +29,30 @@ pub(super) fn adapt(
         request.temperature = Some(rules.temperature);
     }
     request.top_logprobs = request.top_logprobs.map(|most| most.min(rules.top_logprobs));
-    let seen = |stop: &String| {
-        if rules.visible_stop { !stop.trim().is_empty() } else { !stop.is_empty() }
-    };
-    if request.stop.len() > rules.stop || !request.stop.iter().all(seen) {
-        request.stop.retain(seen);
-        if request.stop.len() > rules.stop {
-            dropped.note("stop");
-            request.stop.truncate(rules.stop);
+}
+
+/// Takes out the stop strings that the upstream does not take, which are then searched for in the answer.
+pub(super) fn split_stop_strings(
+    request: &mut Request,
+    rules: &Rules,
+    dropped: &mut Dropped,
+) -> StopStrings {
+    let mut others = StopStrings::new(request.n.unwrap_or(1));
+    let mut taken = 0;
+    request.stop.retain_mut(|stop| {
+        if stop.is_empty() {
+            return false;
         }
-    }
+        if taken < rules.stop && !(rules.visible_stop && stop.trim().is_empty()) {
+            taken += 1;
+            return true;
+        }
+        if !others.add(mem::take(stop)) {
+            dropped.note("stop");
+        }
+        false
+    });
+    others
 }
 
 /// Leaves out what is said of the fields in `lacks`.
@@ -59,7 +76,7 @@ fn leave_out(request: &mut Request, lacks: &str, dropped: &mut Dropped) {
             }
             "logprobs" => {
                 request.top_logprobs = None;
-                leave("logprobs", std::mem::take(&mut request.logprobs));
+                leave("logprobs", mem::take(&mut request.logprobs));
             }
             "top_logprobs" => leave("top_logprobs", request.top_logprobs.take().is_some()),
             "user" => leave("user", request.user.take().is_some()),

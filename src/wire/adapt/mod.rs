@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use super::body::refuse;
 use super::chat::{Delta, Fault, Request, ToolForms};
 use super::dialect::{CallerDialect, Dialect, Target};
+use super::stop_strings::StopStrings;
 
 mod blanks;
 mod bounds;
@@ -44,6 +45,8 @@ pub struct Written {
     pub dropped: Vec<Cow<'static, str>>,
     /// Names of tools that were replaced, which answers will say.
     pub names: Names,
+    /// Stop strings that the upstream does not take, so that its answer is ended here.
+    pub stop_strings: StopStrings,
     /// What the request's tools are in the caller's dialect.
     pub tool_forms: ToolForms,
     /// How many texts it asks embeddings of.
@@ -95,6 +98,7 @@ pub fn write(
     request.untranslatable.iter().for_each(|name| dropped.note(*name));
     hosted::adapt(request, &rules, settings, &mut dropped)?;
     bounds::adapt(request, &rules, settings, &mut dropped);
+    let stop_strings = bounds::split_stop_strings(request, &rules, &mut dropped);
     compaction::apply(&mut request.messages, &mut dropped);
     history::settle(&mut request.messages);
     instructions::place(&mut request.messages, rules.instructions);
@@ -109,7 +113,7 @@ pub fn write(
     let body = dialect.encode_request(request, target)?;
     let body = override_members(body, settings, &[])?;
     let tool_forms = std::mem::take(&mut request.tool_forms);
-    Ok(Written { body, dropped, names, tool_forms, inputs: None })
+    Ok(Written { body, dropped, names, stop_strings, tool_forms, inputs: None })
 }
 
 /// Writes the caller's own JSON for an upstream of the same dialect: surgical edits, and what the operator

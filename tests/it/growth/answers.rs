@@ -8,6 +8,7 @@ use streamgate::wire::dialect::{
     CHAT, Call, CallerDialect, Clock, DIALECTS, Dialect, Mode, by_name, caller_dialects,
 };
 use streamgate::wire::framing::{Frame, Framer, Framing};
+use streamgate::wire::stop_strings::{StopFilter, StopStrings};
 use streamgate::wire::transcode::Transcoder;
 
 use super::grows_linearly;
@@ -270,5 +271,43 @@ fn more_calls_than_the_bound_end_an_answer() {
                 end => panic!("{end:?}"),
             }
         }
+    }
+}
+
+/// Stop strings that an answer almost holds, again and again: as many and as long as they may be.
+#[test]
+fn stop_strings() {
+    let mut strings = StopStrings::new(1);
+    for i in 0..16 {
+        assert!(strings.add(format!("{}b", "a".repeat(1000 + i))));
+    }
+    let logprobs = |choice| Delta::Logprobs { choice, items: r#"{"token":"a"}"#.into() };
+    type Make = fn(usize) -> Vec<Delta<'static>>;
+    let shapes: [(&str, Make); 3] = [
+        ("one long text", |n| vec![text("a".repeat(64 * n))]),
+        ("a letter at a time", |n| (0..64 * n).map(|_| text("a".into())).collect()),
+        ("many alternatives", |n| {
+            let choice = |i| Delta::Text { choice: u32::try_from(i).unwrap(), text: "a".into() };
+            (0..4 * n).map(choice).collect()
+        }),
+    ];
+    for (what, make) in shapes {
+        grows_linearly(what, BOTH, make, |deltas| {
+            let mut filter = StopFilter::new(strings.clone(), 0).unwrap();
+            let length = |deltas: &[Delta<'_>]| -> usize {
+                deltas.iter().map(|delta| delta.output().len()).sum()
+            };
+            let (given, mut written) = (length(&deltas), 0);
+            for delta in deltas {
+                let choice = if let Delta::Text { choice, .. } = delta { choice } else { 0 };
+                let mut frame = vec![delta, logprobs(choice)];
+                filter.filter(&mut frame);
+                assert!(filter.kept() > 0);
+                written += length(&frame);
+            }
+            let mut rest = Vec::new();
+            filter.flush(&mut rest);
+            assert_eq!(written + length(&rest), given);
+        });
     }
 }

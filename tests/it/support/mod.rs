@@ -33,7 +33,8 @@ use streamgate::wire::chat::{End, Fault, Request, ToolForms};
 use streamgate::wire::dialect::{
     CHAT, Call, CallerDialect, Clock, Dialect, Mode, Target, caller_dialects,
 };
-use streamgate::wire::transcode::{Tally, Transcoder};
+use streamgate::wire::tally::Tally;
+use streamgate::wire::transcode::Transcoder;
 
 /// What an answer says, in the terms of its own dialect.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -280,6 +280,37 @@ fn values_stay_within_bounds() {
     assert_eq!(written.dropped, ["logprobs"]);
     let (sent_body, written) = sent("openai-chat", &body, "gemini", "gemini-2.5-pro");
     assert_eq!(sent_body["generationConfig"]["logprobs"], 20);
+    assert_eq!(written.dropped, [""; 0]);
+}
+
+/// What a target does not take is searched for in its answer: none, blank ones, those beyond its number.
+#[test]
+fn stop_strings_that_a_target_does_not_take_are_not_sent() {
+    let body = json!({
+        "messages": [{ "role": "user", "content": "x" }], "max_tokens": 9,
+        "stop_sequences": ["a", "\n", "", "b", "c", "d", "e"],
+    });
+    let all = ["a", "\n", "b", "c", "d", "e"];
+    let none = [""; 0];
+    for (upstream, model, place, taken, others) in [
+        ("openai-responses", "gpt-4o", "/stop", &none[..], &all[..]),
+        ("openai-chat", "gpt-5-mini", "/stop", &none, &all),
+        ("openai-chat", "o3", "/stop", &none, &all),
+        ("openai-chat", "gpt-5-chat-latest", "/stop", &["a", "\n", "b", "c"], &["d", "e"]),
+        ("gemini", "g", "/generationConfig/stopSequences", &["a", "\n", "b", "c", "d"], &["e"]),
+        ("bedrock", "c", "/inferenceConfig/stopSequences", &["a", "b", "c", "d"], &["\n", "e"]),
+        ("ollama", "m", "/options/stop", &all, &none),
+    ] {
+        let (sent, written) = sent("anthropic", &body, upstream, model);
+        let said = sent.pointer(place).cloned().unwrap_or_else(|| json!([]));
+        assert_eq!(said, json!(taken), "{upstream} {model}");
+        assert_eq!(written.stop_strings.strings(), others, "{upstream} {model}");
+        assert_eq!(written.dropped, none, "{upstream} {model}");
+    }
+    let many: Vec<String> = (0..20).map(|i| format!("s{i}")).collect();
+    let body = json!({ "input": "x", "model": "m", "messages": [{ "role": "user", "content": "x" }], "stop": many });
+    let (_, written) = sent("openai-chat", &body, "openai-responses", "m");
+    assert_eq!(written.stop_strings.strings(), &many[..16]);
     assert_eq!(written.dropped, ["stop"]);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It asks for nothing to be stored, and for reasoning to be given in full, sealed, so that the next
 //! turn can give it back. Refused by field, because the answer would not be what was asked for:
-//! `stop`, `n` above 1 and `logit_bias`. Dropped, because they only nudge the sampling and the
+//! `n` above 1 and `logit_bias`. Dropped, because they only nudge the sampling and the
 //! vendor has nothing like them here: `top_k`, `seed` and the penalties; of a thinking budget only a
 //! rough effort remains.
 
@@ -154,16 +154,13 @@ pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, 
 }
 
 fn refuse_unsayable(request: &Request) -> Result<(), Fault> {
-    let unknown = "this model's provider knows no such thing; leave it out or choose another model";
-    if !request.stop.is_empty() {
-        return Err(Fault::field("stop", format!("`stop`: {unknown}")));
-    }
     if request.n.is_some_and(|n| n > 1) {
         let message = "`n`: this model's provider gives one answer; send several requests instead";
         return Err(Fault::field("n", message));
     }
     if request.logit_bias.is_some() {
-        return Err(Fault::field("logit_bias", format!("`logit_bias`: {unknown}")));
+        let message = "`logit_bias`: this model's provider knows no such thing; leave it out or choose another model";
+        return Err(Fault::field("logit_bias", message));
     }
     Ok(())
 }

@@ -9,7 +9,8 @@ use super::OpenAiResponses;
 use crate::wire::chat::{Delta, End, Kind, Stop, ToolForms, Usage};
 use crate::wire::dialect::{CHAT, Call, CallerDialect, Clock, Dialect, Mode};
 use crate::wire::framing::{Frame, Framing};
-use crate::wire::transcode::{Tally, Transcoder};
+use crate::wire::tally::Tally;
+use crate::wire::transcode::Transcoder;
 
 fn call(stream: bool) -> Call {
     Call {

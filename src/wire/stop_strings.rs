@@ -1,0 +1,327 @@
+//! Stop strings in front of an upstream that has no parameter for them: a search in the text of an answer as it
+//! streams, which ends an alternative before the first one. It must never hold back text that cannot become a
+//! stop string, nor look at reasoning and tool calls.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+
+use super::chat::{Delta, Stop, Usage};
+use super::tally::Tally;
+
+/// The most strings of one request. Vendors take 4 or 5; each costs a step for every byte of an answer.
+const MOST: usize = 16;
+
+/// The most bytes of one string, which bound what is held back.
+const LONGEST: usize = 1024;
+
+/// The stop strings of a request that its upstream does not take.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StopStrings {
+    strings: Vec<String>,
+    choices: u64,
+}
+
+impl StopStrings {
+    /// None so far, for a request of so many alternatives.
+    pub fn new(choices: u64) -> Self {
+        Self { strings: Vec::new(), choices }
+    }
+
+    /// Adds a string. Returns whether it is searched for: not beyond 16 strings, nor one of more than 1,024 bytes.
+    pub fn add(&mut self, string: String) -> bool {
+        let fits = self.strings.len() < MOST && !string.is_empty() && string.len() <= LONGEST;
+        if fits {
+            self.strings.push(string);
+        }
+        fits
+    }
+
+    /// The strings, none of them empty.
+    pub fn strings(&self) -> &[String] {
+        &self.strings
+    }
+}
+
+/// A string with its failure function (Knuth, Morris and Pratt), so that no byte of an answer is read twice.
+#[derive(Debug)]
+struct Pattern {
+    text: String,
+    /// For each beginning of the text, how long the longest shorter beginning is that it also ends with.
+    borders: Vec<usize>,
+}
+
+impl Pattern {
+    fn new(text: String) -> Self {
+        let mut pattern = Self { borders: vec![0; text.len()], text };
+        let mut matched = 0;
+        for at in 1..pattern.text.len() {
+            matched = pattern.next(matched, pattern.text.as_bytes().get(at).copied());
+            if let Some(border) = pattern.borders.get_mut(at) {
+                *border = matched;
+            }
+        }
+        pattern
+    }
+
+    /// How much of it is matched after one more byte. Of a whole match nothing is asked.
+    fn next(&self, mut matched: usize, byte: Option<u8>) -> usize {
+        loop {
+            if self.text.as_bytes().get(matched).copied() == byte {
+                return matched + 1;
+            }
+            let Some(last) = matched.checked_sub(1) else { return 0 };
+            matched = self.borders.get(last).copied().unwrap_or_default();
+        }
+    }
+}
+
+/// The search in one answer.
+#[derive(Debug)]
+pub struct StopFilter {
+    patterns: Vec<Pattern>,
+    choices: BTreeMap<u32, Choice>,
+    /// How many alternatives the answer has.
+    expected: usize,
+    /// How many of them have ended.
+    ended: usize,
+    /// Whether one of them was ended here.
+    cut: bool,
+    /// Bytes that are held back.
+    held: usize,
+    /// Bytes of the patterns.
+    tables: usize,
+    /// Tokens of input, as the gateway estimates them.
+    input: u64,
+}
+
+impl StopFilter {
+    /// A search for these; `None`: there are none. `input`: the estimated tokens of the request.
+    pub fn new(strings: StopStrings, input: u64) -> Option<Self> {
+        let bytes: usize = strings.strings.iter().map(String::len).sum();
+        (bytes > 0).then(|| Self {
+            tables: bytes * (1 + size_of::<usize>()),
+            patterns: strings.strings.into_iter().map(Pattern::new).collect(),
+            choices: BTreeMap::new(),
+            expected: usize::try_from(strings.choices).unwrap_or(usize::MAX).max(1),
+            ended: 0,
+            cut: false,
+            held: 0,
+            input,
+        })
+    }
+
+    /// Leaves out what follows a stop string, and holds back what may become one.
+    pub fn filter(&mut self, deltas: &mut Vec<Delta<'_>>) {
+        for delta in mem::take(deltas) {
+            self.delta(delta, deltas);
+        }
+    }
+
+    fn delta<'f>(&mut self, delta: Delta<'f>, out: &mut Vec<Delta<'f>>) {
+        let Some(number) = choice_of(&delta) else { return out.push(delta) };
+        let patterns = &self.patterns;
+        let choice = self.choices.entry(number).or_insert_with(|| Choice::new(number, patterns));
+        if choice.cut {
+            return;
+        }
+        let (held, ended) = (choice.held(), choice.ended);
+        match delta {
+            Delta::Text { text, .. } => choice.text(text, patterns, out),
+            Delta::Logprobs { .. } | Delta::Citation(_) => choice.beside(delta, out),
+            delta => {
+                choice.flush(out);
+                choice.ended = matches!(delta, Delta::Stop { .. });
+                out.push(delta);
+            }
+        }
+        self.held = self.held + choice.held() - held;
+        self.ended = self.ended + usize::from(choice.ended) - usize::from(ended);
+        self.cut |= choice.cut;
+    }
+
+    /// Whether the answer is complete by a stop string, whatever its upstream still writes.
+    pub fn is_complete(&self) -> bool {
+        self.cut && self.ended >= self.expected
+    }
+
+    /// The usage of an answer that it completed, which its upstream does not report any more.
+    pub fn estimated_usage(&self, tally: &Tally) -> Usage {
+        let input = tally.usage.input.unwrap_or(self.input);
+        Usage { input: Some(input), output: Some(tally.output_tokens().0), ..Usage::default() }
+    }
+
+    /// Writes what is held back, since no more text follows it.
+    pub fn flush(&mut self, out: &mut Vec<Delta<'_>>) {
+        self.choices.values_mut().for_each(|choice| choice.flush(out));
+        self.held = 0;
+    }
+
+    /// The bytes that it keeps.
+    pub fn kept(&self) -> usize {
+        let choice = size_of::<Choice>() + self.patterns.len() * size_of::<usize>();
+        self.tables + self.held + self.choices.len() * choice
+    }
+}
+
+/// The alternative that a delta belongs to, if it belongs to one. What has no number is of the first.
+fn choice_of(delta: &Delta<'_>) -> Option<u32> {
+    match delta {
+        Delta::Text { choice, .. }
+        | Delta::Logprobs { choice, .. }
+        | Delta::Refusal { choice, .. }
+        | Delta::Reasoning { choice, .. }
+        | Delta::ToolStart { choice, .. }
+        | Delta::ToolArguments { choice, .. }
+        | Delta::Stop { choice, .. } => Some(*choice),
+        Delta::Signature { .. }
+        | Delta::RedactedReasoning { .. }
+        | Delta::Citation(_)
+        | Delta::Search(_) => Some(0),
+        Delta::Start { .. }
+        | Delta::Opaque
+        | Delta::Embeddings(_)
+        | Delta::InputTokens(_)
+        | Delta::Usage(_) => None,
+    }
+}
+
+/// The search in one alternative.
+#[derive(Debug)]
+struct Choice {
+    number: u32,
+    /// How much of each string the text ends with.
+    matched: Vec<usize>,
+    /// The end of the text, as long as the most that is matched.
+    text: String,
+    /// Bytes of the text before that.
+    released: u64,
+    /// What came beside text that is held back, and how long the text was then.
+    beside: VecDeque<(u64, Delta<'static>)>,
+    beside_bytes: usize,
+    /// By a stop string, or by the upstream.
+    ended: bool,
+    cut: bool,
+}
+
+impl Choice {
+    fn new(number: u32, patterns: &[Pattern]) -> Self {
+        Self {
+            number,
+            matched: vec![0; patterns.len()],
+            text: String::new(),
+            released: 0,
+            beside: VecDeque::new(),
+            beside_bytes: 0,
+            ended: false,
+            cut: false,
+        }
+    }
+
+    fn held(&self) -> usize {
+        self.text.len() + self.beside_bytes
+    }
+
+    /// Reads on to the end of a stop string: how many bytes that is, and which it is. Of several that end there,
+    /// the longest.
+    fn search<'p>(&mut self, text: &str, patterns: &'p [Pattern]) -> Option<(usize, &'p str)> {
+        for (at, byte) in text.bytes().enumerate() {
+            let mut found: Option<&str> = None;
+            for (pattern, matched) in patterns.iter().zip(&mut self.matched) {
+                *matched = pattern.next(*matched, Some(byte));
+                let whole = *matched == pattern.text.len();
+                if whole && found.is_none_or(|found| found.len() < pattern.text.len()) {
+                    found = Some(&pattern.text);
+                }
+            }
+            if let Some(found) = found {
+                return Some((at + 1, found));
+            }
+        }
+        None
+    }
+
+    fn text<'f>(&mut self, text: Cow<'f, str>, patterns: &[Pattern], out: &mut Vec<Delta<'f>>) {
+        self.ended = false;
+        match self.search(&text, patterns) {
+            None => {
+                let open = self.matched.iter().copied().max().unwrap_or_default();
+                self.release(text, open, out);
+            }
+            Some((end, found)) => {
+                let read = text.get(..end).unwrap_or_default().to_owned();
+                self.release(read.into(), found.len(), out);
+                let reason = Stop::Sequence(Some(found.to_owned()));
+                out.push(Delta::Stop { choice: self.number, reason });
+                *self = Self { ended: true, cut: true, ..Self::new(self.number, &[]) };
+            }
+        }
+    }
+
+    /// The text goes on; all of it but the last bytes is written. A stop string begins and ends with a
+    /// character, so that they do, too.
+    fn release<'f>(&mut self, text: Cow<'f, str>, last: usize, out: &mut Vec<Delta<'f>>) {
+        let choice = self.number;
+        let written = (self.text.len() + text.len()).saturating_sub(last);
+        if self.text.is_empty() && last == 0 {
+            out.push(Delta::Text { choice, text });
+        } else {
+            self.text.push_str(&text);
+            let held = self.text.split_off(written);
+            let text = mem::replace(&mut self.text, held);
+            if !text.is_empty() {
+                out.push(Delta::Text { choice, text: text.into() });
+            }
+        }
+        self.released += written as u64;
+        while let Some((_, delta)) = self.beside.pop_front_if(|(place, _)| *place <= self.released)
+        {
+            self.beside_bytes -= delta.size();
+            push_beside(delta, out);
+        }
+    }
+
+    /// What belongs to text goes with it.
+    fn beside<'f>(&mut self, delta: Delta<'f>, out: &mut Vec<Delta<'f>>) {
+        if self.text.is_empty() {
+            return push_beside(delta, out);
+        }
+        let delta = match delta {
+            Delta::Logprobs { choice, items } => {
+                Delta::Logprobs { choice, items: items.into_owned().into() }
+            }
+            Delta::Citation(citation) => Delta::Citation(citation),
+            delta => return out.push(delta),
+        };
+        self.beside_bytes += delta.size();
+        self.beside.push_back((self.released + self.text.len() as u64, delta));
+    }
+
+    /// Writes what is held back.
+    fn flush(&mut self, out: &mut Vec<Delta<'_>>) {
+        self.matched.fill(0);
+        if !self.text.is_empty() {
+            self.release(Cow::Borrowed(""), 0, out);
+        }
+    }
+}
+
+/// Log probabilities that follow each other are of one text.
+fn push_beside<'f>(delta: Delta<'f>, out: &mut Vec<Delta<'f>>) {
+    if let Delta::Logprobs { choice, items } = &delta
+        && let Some(Delta::Logprobs { choice: last, items: all }) = out.last_mut()
+        && choice == last
+        && !all.is_empty()
+        && !items.is_empty()
+    {
+        let all = all.to_mut();
+        all.push(',');
+        all.push_str(items);
+    } else {
+        out.push(delta);
+    }
+}
+
+#[cfg(test)]
+#[path = "stop_strings_tests.rs"]
+mod tests;
