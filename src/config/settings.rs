@@ -51,6 +51,7 @@ pub(super) fn of_provider(reader: &mut Reader<'_>, table: &Table<'_>) -> Setting
         _ => None,
     };
     let default = Settings::default();
+    check_betas(reader, table);
     Settings {
         keep_alive: reader
             .field(table, "keep_alive", ("`callers` or `server`", kept))
@@ -146,6 +147,29 @@ fn check_members(reader: &mut Reader<'_>, table: &Table<'_>, drop: &[String]) {
             );
         }
         before.push(text);
+    }
+}
+
+/// Reports a member that holds beta features in `drop` or `set` where `betas` says which of them are passed on.
+fn check_betas(reader: &mut Reader<'_>, table: &Table<'_>) {
+    if table.get("betas").is_none() {
+        return;
+    }
+    let dropped = reader.list(table, "drop").unwrap_or_default();
+    let dropped: Vec<_> = dropped
+        .iter()
+        .filter(|item| matches!(&item.value, Value::Text(_)))
+        .filter_map(|item| Some((reader.text("drop", item)?, item.at, "drop")))
+        .collect();
+    let set = reader.entries(table, "set");
+    let set = set.into_iter().map(|(name, _)| (name.text.clone(), name.at, "set"));
+    for (name, at, list) in dropped.into_iter().chain(set) {
+        if matches!(name.as_str(), "anthropic_beta" | "anthropic-beta" | "betas") {
+            let message = format!(
+                "`{name}` is in `{list}`, and `betas` says which features are passed on; expected one of them"
+            );
+            reader.report(at, message);
+        }
     }
 }
 

@@ -100,12 +100,14 @@ impl ContentEncoding {
         let done = match self {
             Self::Gzip => bounds.read(flate2::read::MultiGzDecoder::new(body), &mut out),
             Self::Deflate if is_zlib(body) => {
-                bounds.read(flate2::read::ZlibDecoder::new(body), &mut out)
+                let mut decoder = flate2::bufread::ZlibDecoder::new(body);
+                bounds.read(&mut decoder, &mut out).and_then(|()| ended(decoder.into_inner()))
             }
-            Self::Deflate => bounds.read(flate2::read::DeflateDecoder::new(body), &mut out),
-            Self::Brotli => {
-                bounds.read(brotli_decompressor::Decompressor::new(body, STEP), &mut out)
+            Self::Deflate => {
+                let mut decoder = flate2::bufread::DeflateDecoder::new(body);
+                bounds.read(&mut decoder, &mut out).and_then(|()| ended(decoder.into_inner()))
             }
+            Self::Brotli => bounds.brotli(body, &mut out),
             Self::Zstd => bounds.zstd(body, &mut out),
         };
         let (kind, message) = match done {
@@ -114,7 +116,7 @@ impl ContentEncoding {
             Err(Stopped::Invalid) => (
                 Kind::Invalid,
                 format!(
-                    "the request body is cut or is not {name}, which its content-encoding says; send it whole, or without compression",
+                    "the request body is cut, is not {name}, which its content-encoding says, or has bytes after it; send it whole, or without compression",
                     name = self.name()
                 ),
             ),
@@ -176,6 +178,16 @@ impl<E, R: FnMut(usize) -> Result<(), E>> Bounds<R> {
         }
     }
 
+    fn brotli(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Stopped<E>> {
+        let mut decoder = brotli_decompressor::Decompressor::new(body, STEP);
+        self.read(&mut decoder, out)?;
+        // What it has buffered beyond the end of the stream is an error of the next read.
+        match decoder.read(&mut [0]) {
+            Ok(0) => ended(decoder.into_inner()),
+            _ => Err(Stopped::Invalid),
+        }
+    }
+
     /// One or more frames.
     fn zstd(&mut self, mut body: &[u8], out: &mut Vec<u8>) -> Result<(), Stopped<E>> {
         loop {
@@ -197,6 +209,11 @@ impl<E, R: FnMut(usize) -> Result<(), E>> Bounds<R> {
             }
         }
     }
+}
+
+/// Refuses bytes after the end of a stream: they would be dropped.
+fn ended<E>(rest: &[u8]) -> Result<(), Stopped<E>> {
+    if rest.is_empty() { Ok(()) } else { Err(Stopped::Invalid) }
 }
 
 /// RFC 1950, section 2.2: the method, and a check of both bytes.

@@ -83,6 +83,24 @@ fn a_body_that_is_cut_anywhere_is_refused() {
 }
 
 #[test]
+fn bytes_after_the_end_are_refused() {
+    let mut raw = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    raw.write_all(&prose(300)).unwrap();
+    let raw = (ContentEncoding::Deflate, raw.finish().unwrap());
+    // The last is larger than what a decoder buffers.
+    for length in [0, 300, 300_000] {
+        let bodies = ALL.map(|encoding| (encoding, encoded(encoding, &prose(length))));
+        for (encoding, body) in bodies.into_iter().chain([raw.clone()]) {
+            for rest in [&b"x"[..], &[0xff; 9], &vec![b' '; 200_000]] {
+                let fault = decode(encoding, &[&body, rest].concat(), 1 << 20).unwrap_err();
+                assert_eq!(fault.kind, Kind::Invalid, "{encoding:?} {length} {}", rest.len());
+                assert!(fault.message.contains("bytes after it"), "{fault:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn other_bytes_are_refused() {
     for encoding in ALL {
         for body in [&b"{\"model\":\"m\"}"[..], &[0xff; 64], &[0; 64], b"PK\x03\x04"] {

@@ -15,7 +15,7 @@ use crate::wire::adapt::{self, Written};
 use crate::wire::chat::{Fault, Request, ToolForms};
 use crate::wire::dialect::{Call, CallerDialect, Operation};
 use crate::wire::json::mended;
-use crate::wire::refusal;
+use crate::wire::{ranges, refusal};
 
 /// The request header by which a caller refuses to have hints left out.
 const STRICT: HeaderName = HeaderName::from_static("streamgate-strict");
@@ -67,10 +67,12 @@ fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, Fa
     let body = mended(body);
     if operation == Operation::Embeddings {
         let request = source.dialect.decode_embeddings(source.form, &body)?;
+        ranges::check_embeddings(&request, source.dialect.name(), &body)?;
         return adapt::write_embeddings(request, dialect, &wanted, strict)
             .map_err(|fault| refusal::told(fault, &Request::default(), source.dialect));
     }
     let mut request = source.dialect.decode_request(source.form, &body)?;
+    ranges::check(&request, source.dialect.name(), &body)?;
     adapt::write(&mut request, dialect, &wanted, strict)
         .map_err(|fault| refusal::told(fault, &request, source.dialect))
 }

@@ -87,8 +87,9 @@ mod provider_lists;
 #[cfg(test)]
 mod recorded;
 #[cfg(test)]
-mod refusals;
+mod refusal_messages;
 #[cfg(test)]
+mod refusals;
 mod refused_requests;
 mod request_heads;
 #[cfg(test)]

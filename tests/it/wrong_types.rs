@@ -36,14 +36,14 @@ fn wrong() -> Vec<String> {
 }
 
 /// The largest request of a language.
-fn largest(dialect: &str) -> Value {
+pub(crate) fn largest(dialect: &str) -> Value {
     let found = cases(dialect, ".request.json").into_iter().find(|(case, _)| case == "maximal");
     let (_, body) = found.unwrap_or_else(|| panic!("no maximal.request.json of {dialect}"));
     serde_json::from_slice(&body).expect("JSON")
 }
 
 /// Where every value of a document stands, its inner ones included.
-fn places(value: &Value, at: &str, out: &mut Vec<String>) {
+pub(crate) fn places(value: &Value, at: &str, out: &mut Vec<String>) {
     let mut each = |name: &str, value: &Value| {
         let at = format!("{at}/{name}");
         out.push(at.clone());
@@ -59,7 +59,7 @@ fn places(value: &Value, at: &str, out: &mut Vec<String>) {
 }
 
 /// The document with something else in one place.
-fn with(document: &Value, place: &str, text: &str) -> String {
+pub(crate) fn with(document: &Value, place: &str, text: &str) -> String {
     let mut document = document.clone();
     *document.pointer_mut(place).expect("a place") = Value::from("@mark@");
     document.to_string().replace(MARK, text)

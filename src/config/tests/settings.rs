@@ -19,6 +19,11 @@ fn settings_that_contradict_each_other_are_told() {
         ("set: { messages: [] }", "`messages` cannot be in `set`: nothing is asked without it"),
         ("drop: [contents]", "`contents` cannot be in `drop`"),
         ("set: { input: x }", "`input` cannot be in `set`"),
+        ("betas: [x-1], drop: [anthropic_beta]", "`anthropic_beta` is in `drop`, and `betas` says"),
+        (
+            "betas: [x-1], set: { anthropic_beta: [x-1] }",
+            "`anthropic_beta` is in `set`, and `betas` says",
+        ),
         ("max_output: 0", "a number of tokens above zero"),
         ("system_messages: apart", "one of `anywhere`, `first`"),
         ("drop: [a..b]", "the name of a member"),

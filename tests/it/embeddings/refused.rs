@@ -74,7 +74,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("embedContent", r#"{"content":{"parts":[{"text":"a"}]},"title":7}"#, "title"),
     (
         "embedContent",
-        r#"{"content":{"parts":[{"text":"a"}]},"outputDimensionality":"8"}"#,
+        r#"{"content":{"parts":[{"text":"a"}]},"outputDimensionality":"many"}"#,
         "outputDimensionality",
     ),
     (

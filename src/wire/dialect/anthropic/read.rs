@@ -12,7 +12,7 @@ use super::hosted_tools;
 use super::read_block::{Place, blocks};
 use super::request::parse;
 use super::{client_tools, tool_changes, toolset};
-use crate::wire::body::of_type;
+use crate::wire::body::{object, of_type, refuse};
 use crate::wire::cache_control::CacheControl;
 use crate::wire::chat::{
     Fault, Format, HostedTool, Message, Part, Reasoning, Request, Role, Tool, ToolChoice, ToolForms,
@@ -109,6 +109,7 @@ struct OutputConfig {
 struct OutputFormat {
     #[serde(rename = "type")]
     _kind: OutputKind,
+    #[serde(deserialize_with = "object")]
     schema: Box<RawValue>,
 }
 
@@ -128,6 +129,7 @@ struct ToolType {
 struct Function {
     name: String,
     description: Option<String>,
+    #[serde(deserialize_with = "object")]
     input_schema: Box<RawValue>,
     strict: Option<bool>,
     cache_control: Option<CacheControl>,
@@ -269,7 +271,7 @@ pub(super) fn function(raw: &RawValue, at: &str) -> Result<Tool, Fault> {
 fn untranslatable(at: &str, kind: &str) -> Fault {
     let what = "is a tool that cannot be translated; declare it with an `input_schema` instead of a \
                 type, leave it out or choose another model";
-    Fault::field(format!("{at}.type"), format!("`{at}` {}{what}", of_type(kind)))
+    refuse(at, &format!("{}{what}", of_type(kind)))
 }
 
 /// A hosted tool that is demanded is marked as such.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::turns::{self, MessageBody};
-use crate::wire::body::{of_type, parse, refuse};
+use crate::wire::body::{of_type, optional_object, parse, refuse};
 use crate::wire::chat::{Fault, Format, Reasoning, Request, Tool, ToolChoice};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -76,7 +76,7 @@ struct FormatBody {
     #[serde(rename = "type")]
     kind: String,
     /// `schema` is what it was called at first.
-    #[serde(default, alias = "schema")]
+    #[serde(default, alias = "schema", deserialize_with = "optional_object")]
     json_schema: Option<Box<RawValue>>,
 }
 
@@ -93,7 +93,7 @@ struct FunctionBody {
     name: String,
     #[serde(default)]
     description: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_object")]
     parameters: Option<Box<RawValue>>,
 }
 
@@ -157,7 +157,7 @@ fn tools(bodies: Vec<ToolBody<'_>>, strict: Option<bool>) -> Result<Vec<Tool>, F
         Ok(Tool {
             name: function.name,
             description: function.description,
-            parameters: function.parameters.filter(|schema| schema.get() != "null"),
+            parameters: function.parameters,
             strict: strict.filter(|strict| *strict),
             cache: None,
         })

@@ -6,7 +6,9 @@
 //! which say how the vendor is to run and not what is asked.
 
 use std::collections::HashSet;
+use std::fmt::Formatter;
 
+use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -14,7 +16,7 @@ use super::read_turns::{instruction, turns};
 use super::request::parse;
 use super::schema::{json_schema, plain_schema};
 use super::{client_tools, hosted_tools};
-use crate::wire::body::of_type;
+use crate::wire::body::{of_type, optional_object};
 use crate::wire::chat::{
     Fault, Format, HostedTool, Message, Part, Reasoning, Request, Role, Tool, ToolChoice,
 };
@@ -65,12 +67,13 @@ struct Calling {
 struct Generation<'a> {
     #[serde(default, deserialize_with = "texts", alias = "stop_sequences")]
     stop_sequences: Option<Vec<String>>,
-    #[serde(borrow, alias = "response_mime_type")]
-    response_mime_type: Option<&'a RawValue>,
-    #[serde(borrow, alias = "response_schema")]
-    response_schema: Option<&'a RawValue>,
-    #[serde(borrow, alias = "response_json_schema", alias = "_responseJsonSchema")]
-    response_json_schema: Option<&'a RawValue>,
+    #[serde(alias = "response_mime_type")]
+    response_mime_type: Option<String>,
+    #[serde(default, deserialize_with = "optional_object", alias = "response_schema")]
+    response_schema: Option<Box<RawValue>>,
+    #[serde(default, deserialize_with = "optional_object")]
+    #[serde(alias = "response_json_schema", alias = "_responseJsonSchema")]
+    response_json_schema: Option<Box<RawValue>>,
     #[serde(alias = "response_modalities")]
     response_modalities: Option<Vec<String>>,
     #[serde(borrow, alias = "speech_config")]
@@ -111,13 +114,13 @@ struct Thinking {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Function<'a> {
+struct Function {
     name: String,
     description: Option<String>,
-    #[serde(borrow)]
-    parameters: Option<&'a RawValue>,
-    #[serde(borrow, alias = "parameters_json_schema")]
-    parameters_json_schema: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "optional_object")]
+    parameters: Option<Box<RawValue>>,
+    #[serde(default, deserialize_with = "optional_object", alias = "parameters_json_schema")]
+    parameters_json_schema: Option<Box<RawValue>>,
 }
 
 /// Reads a request.
@@ -171,16 +174,31 @@ pub(super) fn elements<'a>(
 
 /// Texts, or the only one.
 fn texts<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Vec<String>>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Texts {
-        One(String),
-        Many(Vec<String>),
+    struct Texts;
+    impl<'de> Visitor<'de> for Texts {
+        type Value = Option<Vec<String>>;
+
+        fn expecting(&self, out: &mut Formatter<'_>) -> std::fmt::Result {
+            out.write_str("a string or an array of strings")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(Some(vec![text.to_owned()]))
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+            let mut texts = Vec::new();
+            while let Some(text) = items.next_element()? {
+                texts.push(text);
+            }
+            Ok(Some(texts))
+        }
     }
-    Ok(Option::<Texts>::deserialize(source)?.map(|texts| match texts {
-        Texts::One(text) => vec![text],
-        Texts::Many(texts) => texts,
-    }))
+    source.deserialize_any(Texts)
 }
 
 fn said(raw: Option<&RawValue>) -> Option<&RawValue> {
@@ -276,9 +294,9 @@ fn tools(tools: &[&RawValue]) -> Result<(Vec<Tool>, Vec<HostedTool>), Fault> {
     Ok((out, hosted))
 }
 
-fn tool(function: Function<'_>) -> Tool {
-    let plain = said(function.parameters_json_schema).map(plain_schema);
-    let parameters = plain.or_else(|| said(function.parameters).map(json_schema));
+fn tool(function: Function) -> Tool {
+    let plain = function.parameters_json_schema.as_deref().map(plain_schema);
+    let parameters = plain.or_else(|| function.parameters.as_deref().map(json_schema));
     Tool { name: function.name, description: function.description, parameters, ..Tool::default() }
 }
 
@@ -305,11 +323,11 @@ fn tool_choice(calling: &Calling, tools: &mut Vec<Tool>) -> Result<Option<ToolCh
 }
 
 fn format(config: &Generation<'_>) -> Result<Option<Format>, Fault> {
-    let plain = said(config.response_json_schema).map(plain_schema);
-    if let Some(schema) = plain.or_else(|| said(config.response_schema).map(json_schema)) {
+    let plain = config.response_json_schema.as_deref().map(plain_schema);
+    if let Some(schema) = plain.or_else(|| config.response_schema.as_deref().map(json_schema)) {
         return Ok(Some(Format::Schema { name: None, schema, strict: None }));
     }
-    match said(config.response_mime_type).and_then(text).as_deref() {
+    match config.response_mime_type.as_deref() {
         None | Some("" | "text/plain") => Ok(None),
         Some("application/json") => Ok(Some(Format::Json)),
         Some(_) => {

@@ -10,6 +10,7 @@ use crate::wire::chat::Fault;
 use crate::wire::dialect::{Asked, Envelope, Target};
 use crate::wire::json::{self, Members, quoted};
 use crate::wire::spelling::{self, Known, member as known, object};
+use crate::wire::typed_json::Numbers;
 
 /// The members that limit the output, in either spelling.
 const GENERATION_CONFIG: Known = object(
@@ -92,5 +93,5 @@ pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
 
 /// Reads a value; `at` is its place in the body, which leads the name of the field in errors.
 pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a str, at: &str) -> Result<T, Fault> {
-    body::parse(at, json)
+    body::parse_with(Numbers::Protobuf, at, json)
 }

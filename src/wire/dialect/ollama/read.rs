@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::GENERATE;
 use super::turns::{self, MessageBody};
-use crate::wire::body::{of_type, parse, refuse};
+use crate::wire::body::{of_type, optional_object, parse, refuse};
 use crate::wire::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool};
 use crate::wire::json;
 
@@ -63,7 +63,7 @@ struct FunctionBody {
     name: String,
     #[serde(default)]
     description: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_object")]
     parameters: Option<Box<RawValue>>,
 }
 
@@ -168,7 +168,7 @@ fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Vec<Tool>, Fault> {
         Ok(Tool {
             name: function.name,
             description: function.description,
-            parameters: function.parameters.filter(|schema| schema.get() != "null"),
+            parameters: function.parameters,
             ..Tool::default()
         })
     };
@@ -178,7 +178,8 @@ fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Vec<Tool>, Fault> {
 fn stop(raw: &RawValue) -> Result<Vec<String>, Fault> {
     match json::text(raw) {
         Some(text) => Ok(vec![text.into_owned()]),
-        None => parse("options.stop", raw.get()),
+        None if raw.get().starts_with('[') => parse("options.stop", raw.get()),
+        None => Err(refuse("options.stop", "must be a string or an array of strings")),
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::call_form::CallForm;
 use super::hosted_tools;
 use super::turns::{self, MessageBody};
-use crate::wire::body::{of_type, parse, refuse};
+use crate::wire::body::{object, of_type, optional_object, parse, refuse};
 use crate::wire::cache_control::CacheControl;
 use crate::wire::chat::{
     Fault, Format, HostedTool, Reasoning, Request, Tool, ToolChoice, ToolForms,
@@ -114,7 +114,7 @@ struct FunctionBody {
     name: String,
     #[serde(default)]
     description: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_object")]
     parameters: Option<Box<RawValue>>,
     #[serde(default)]
     strict: Option<bool>,
@@ -134,6 +134,7 @@ struct FormatBody<'a> {
 struct SchemaBody {
     #[serde(default)]
     name: Option<String>,
+    #[serde(deserialize_with = "object")]
     schema: Box<RawValue>,
     #[serde(default)]
     strict: Option<bool>,
@@ -278,7 +279,7 @@ impl FunctionBody {
         Tool {
             name: self.name,
             description: self.description,
-            parameters: self.parameters.filter(|schema| schema.get() != "null"),
+            parameters: self.parameters,
             strict: self.strict,
             cache: cache.or(self.cache_control).map(CacheControl::mark),
         }
@@ -375,10 +376,11 @@ fn tool_choice(
 }
 
 fn stop(raw: &RawValue) -> Result<Vec<String>, Fault> {
-    if raw.get().starts_with('"') {
-        return Ok(vec![parse("stop", raw.get())?]);
+    match raw.get().as_bytes() {
+        [b'"', ..] => Ok(vec![parse("stop", raw.get())?]),
+        [b'[', ..] => parse("stop", raw.get()),
+        _ => Err(refuse("stop", "must be a string or an array of strings")),
     }
-    parse("stop", raw.get())
 }
 
 fn format(body: &FormatBody<'_>) -> Result<Option<Format>, Fault> {

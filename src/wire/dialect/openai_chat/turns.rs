@@ -146,7 +146,7 @@ fn image<'de, D: Deserializer<'de>>(source: D) -> Result<Option<ImageBody>, D::E
         type Value = Option<ImageBody>;
 
         fn expecting(&self, out: &mut Formatter<'_>) -> std::fmt::Result {
-            out.write_str("an object")
+            out.write_str("a string or an object")
         }
 
         fn visit_unit<E>(self) -> Result<Self::Value, E> {

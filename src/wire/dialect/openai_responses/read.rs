@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::read_choice::tool_choice;
 use super::{read_input, read_tools};
-use crate::wire::body::{parse, refuse};
+use crate::wire::body::{optional_object, parse, refuse};
 use crate::wire::chat::{Fault, Format, Message, Part, Reasoning, Request, Role};
 use crate::wire::json;
 
@@ -75,7 +75,7 @@ struct FormatBody {
     kind: String,
     #[serde(default)]
     name: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_object")]
     schema: Option<Box<RawValue>>,
     #[serde(default)]
     strict: Option<bool>,

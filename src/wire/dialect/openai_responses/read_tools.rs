@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::client_tools::{CUSTOM, ClientTool, FUNCTION, TOOL_SEARCH};
 use super::hosted_tools;
 use super::read_input::Item;
-use crate::wire::body::{of_type, parse, refuse};
+use crate::wire::body::{of_type, optional_object, parse, refuse};
 use crate::wire::cache_control::CacheControl;
 use crate::wire::chat::{Fault, HostedTool, Tool, ToolForm, ToolForms, function_name};
 use crate::wire::{free_text, json};
@@ -27,8 +27,8 @@ struct ToolBody<'a> {
     name: Option<String>,
     #[serde(default)]
     description: Option<String>,
-    #[serde(borrow, default)]
-    parameters: Raw<'a>,
+    #[serde(default, deserialize_with = "optional_object")]
+    parameters: Option<Box<RawValue>>,
     #[serde(default)]
     strict: Option<bool>,
     #[serde(borrow, default)]
@@ -165,7 +165,7 @@ fn own(path: &str, body: ToolBody<'_>, namespace: Option<&str>) -> Result<Declar
         Declared { form: form(CUSTOM), tool }
     } else {
         let (description, strict) = (body.description, body.strict);
-        let parameters = schema(body.parameters);
+        let parameters = body.parameters;
         let tool = Tool { description, parameters, strict, cache, ..Tool::default() };
         Declared { form: form(FUNCTION), tool }
     })
@@ -198,16 +198,11 @@ fn typed(body: ToolBody<'_>) -> Declared {
     let known = ClientTool::of_kind(&body.kind);
     let (kind, description, arguments) =
         known.map_or((FUNCTION, "", ""), |tool| (tool.kind, tool.description, tool.schema));
-    let parameters =
-        schema(body.parameters).or_else(|| RawValue::from_string(arguments.to_owned()).ok());
+    let parameters = body.parameters.or_else(|| RawValue::from_string(arguments.to_owned()).ok());
     let description = body.description.or_else(|| Some(description.to_owned()));
     let cache = body.cache_control.map(CacheControl::mark);
     let form = ToolForm { kind, namespace: None, name: kind.to_owned() };
     Declared { form, tool: Tool { description, parameters, cache, ..Tool::default() } }
-}
-
-fn schema(parameters: Raw<'_>) -> Option<Box<RawValue>> {
-    parameters.filter(|schema| !json::is_null(schema)).map(RawValue::to_owned)
 }
 
 fn is(raw: Raw<'_>, word: &str) -> bool {

@@ -107,7 +107,7 @@ fn what_cannot_be_translated_is_refused_by_field() {
         (r#""max_tokens":1,"messages":[{"role":"x","content":""}]"#.to_owned(), "messages[0].role"),
         (
             r#""max_tokens":1,"messages":[],"tools":[{"type":"x_20250305","name":"s"}]"#.to_owned(),
-            "tools[0].type",
+            "tools[0]",
         ),
         (
             format!(
