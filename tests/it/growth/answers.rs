@@ -282,8 +282,7 @@ fn stop_strings() {
         assert!(strings.add(format!("{}b", "a".repeat(1000 + i))));
     }
     let logprobs = |choice| Delta::Logprobs { choice, items: r#"{"token":"a"}"#.into() };
-    type Make = fn(usize) -> Vec<Delta<'static>>;
-    let shapes: [(&str, Make); 3] = [
+    let shapes: [(&str, fn(usize) -> Vec<Delta<'static>>); 3] = [
         ("one long text", |n| vec![text("a".repeat(64 * n))]),
         ("a letter at a time", |n| (0..64 * n).map(|_| text("a".into())).collect()),
         ("many alternatives", |n| {
