@@ -178,3 +178,37 @@ fn no_more_sources_are_told_than_the_bound() {
     parts.bound(&mut beyond);
     assert_eq!(beyond, [text()]);
 }
+
+/// A stop string ends an answer at once, whatever its upstream still writes; text that is held back is written
+/// before any other end.
+#[test]
+fn stop_strings_end_an_answer_that_its_upstream_goes_on_with() {
+    let run = |string: &str, input: &'static str, mut end: Option<End>| {
+        let mut strings = StopStrings::new(1);
+        assert!(strings.add(string.to_owned()));
+        let transcoder = transcoder(Framing::Sse, 64, Mode::Translated);
+        let mut transcoder = transcoder.with_stop_strings(strings, 7);
+        let mut out = BytesMut::new();
+        transcoder.push(Bytes::from_static(input.as_bytes()), &mut out);
+        match end.take() {
+            Some(end) => transcoder.abort(end, &mut out),
+            None => transcoder.finish(&mut out),
+        }
+        (String::from_utf8(out.to_vec()).unwrap(), transcoder.tally().clone())
+    };
+    let (said, tally) = run("ttt", "data: t\n\ndata: t\n\ndata: bad\n\n", None);
+    assert_eq!(said, "[t:2]<Complete t>");
+    assert_eq!(tally.stop, Some(Stop::Sequence(Some("ttt".to_owned()))));
+    assert_eq!((tally.stopped_early, tally.output_tokens()), (true, (1, true)));
+    assert_eq!(run("tttttt", "data: t\n\ndata: t\n\n", None).0, "[t:0][t:2]<Complete t>");
+    for (end, said) in [
+        (Some(End::Cancelled), "[t:0][:1]<Cancelled >"),
+        (None, "[t:0][:1]<Truncated >"),
+        (Some(End::Failed(Fault::new(Kind::Upstream, "bad"))), "[t:0][:1]<Failed bad >"),
+    ] {
+        let (written, tally) = run("tttttt", "data: t\n\n", end);
+        assert_eq!((written.as_str(), tally.stopped_early, tally.stop), (said, false, None));
+    }
+    let (said, tally) = run("tttttt", "data: t\n\ndata: stop\n\n", None);
+    assert_eq!((said.as_str(), tally.stop), ("[t:0][stop:2]<Complete >", Some(Stop::End)));
+}

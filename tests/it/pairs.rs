@@ -193,6 +193,20 @@ async fn refusals_name_the_field_and_the_pair() {
             "input[1]",
         ),
         (
+            "openai-responses",
+            "openai-chat",
+            "/v1/responses",
+            serde_json::json!({ "input": [] }),
+            "input",
+        ),
+        (
+            "anthropic",
+            "gemini",
+            "/v1/messages",
+            serde_json::json!({ "max_tokens": 9, "messages": [] }),
+            "messages",
+        ),
+        (
             "openai-chat",
             "bedrock",
             "/v1/chat/completions",

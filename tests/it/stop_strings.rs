@@ -129,8 +129,8 @@ async fn text_that_is_held_back_is_written_when_the_answer_ends_otherwise() {
         "status": "failed", "output": [], "error": { "code": "server_error", "message": "boom" } } });
     for (caller, place) in CALLERS {
         for (end, complete) in [
-            (vec![Step::Chunk(sse(&[completed.clone()])), Step::End], true),
-            (vec![Step::Chunk(sse(&[failed.clone()])), Step::End], false),
+            (vec![Step::Chunk(sse(std::slice::from_ref(&completed))), Step::End], true),
+            (vec![Step::Chunk(sse(std::slice::from_ref(&failed))), Step::End], false),
             (vec![Step::End], false),
         ] {
             let (_upstream, gateway) =

@@ -5,7 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::wire::chat::{Message, Part, Role};
+use crate::wire::body::refuse;
+use crate::wire::chat::{Fault, Message, Part, Role};
 
 /// Stands for the result of a call that has none, as in a turn that was broken off.
 const NO_RESULT: &str = "[no result]";
@@ -48,6 +49,14 @@ pub(super) fn begin_and_end(messages: &mut Vec<Message>, first: bool, last: bool
     if last && said.is_some_and(|message| message.role == Role::Assistant) {
         messages.push(turn("", CONTINUE));
     }
+}
+
+/// Rejects a conversation of no turns, which every vendor does: some with words about a field of their own.
+pub(super) fn check(messages: &[Message]) -> Result<(), Fault> {
+    if messages.is_empty() {
+        return Err(refuse("messages", "is empty: say what is to be answered"));
+    }
+    Ok(())
 }
 
 fn calls(message: &Message) -> impl Iterator<Item = &str> {

@@ -108,6 +108,7 @@ pub fn write(
     let names = tools::adapt(request, &rules, &mut dropped);
     tools::identify(request, &rules);
     history::begin_and_end(&mut request.messages, rules.user_first, rules.user_last);
+    history::check(&request.messages)?;
     cache::mark(request, rules.cache, settings.prompt_cache);
     let dropped = dropped.checked(strict || settings.strict)?;
     let body = dialect.encode_request(request, target)?;

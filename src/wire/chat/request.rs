@@ -1,5 +1,7 @@
 //! What is asked: turns, tools and parameters, in nobody's dialect.
 
+use std::borrow::Cow;
+
 use serde_json::value::RawValue;
 
 use super::HostedTool;
@@ -184,6 +186,35 @@ pub struct Document {
     pub source: Source,
     /// A file name or title.
     pub title: Option<String>,
+}
+
+/// Types of documents, and how the names of such files end (IANA media type registrations).
+const EXTENSIONS: [(&str, &str); 9] = [
+    ("application/pdf", "pdf"),
+    ("application/msword", "doc"),
+    ("application/vnd.openxmlformats-officedocument.wordprocessingml.document", "docx"),
+    ("application/vnd.ms-powerpoint", "ppt"),
+    ("application/vnd.openxmlformats-officedocument.presentationml.presentation", "pptx"),
+    ("application/vnd.ms-excel", "xls"),
+    ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "xlsx"),
+    ("application/vnd.oasis.opendocument.text", "odt"),
+    ("application/rtf", "rtf"),
+];
+
+impl Document {
+    /// The name of the file: its title, else `document` with the ending of its type, if that is known.
+    pub fn file_name(&self) -> Cow<'_, str> {
+        if let Some(title) = self.title.as_deref().filter(|title| !title.is_empty()) {
+            return Cow::Borrowed(title);
+        }
+        let Source::Base64 { media_type, .. } = &self.source else {
+            return Cow::Borrowed("document");
+        };
+        match EXTENSIONS.iter().find(|(kind, _)| kind == media_type) {
+            Some((_, ending)) => Cow::Owned(format!("document.{ending}")),
+            None => Cow::Borrowed("document"),
+        }
+    }
 }
 
 /// A kind of content besides text.

@@ -274,6 +274,9 @@ fn more_calls_than_the_bound_end_an_answer() {
     }
 }
 
+/// The deltas of an answer of this size.
+type MakeDeltas = fn(usize) -> Vec<Delta<'static>>;
+
 /// Stop strings that an answer almost holds, again and again: as many and as long as they may be.
 #[test]
 fn stop_strings() {
@@ -282,8 +285,7 @@ fn stop_strings() {
         assert!(strings.add(format!("{}b", "a".repeat(1000 + i))));
     }
     let logprobs = |choice| Delta::Logprobs { choice, items: r#"{"token":"a"}"#.into() };
-    type Make = fn(usize) -> Vec<Delta<'static>>;
-    let shapes: [(&str, Make); 3] = [
+    let shapes: [(&str, MakeDeltas); 3] = [
         ("one long text", |n| vec![text("a".repeat(64 * n))]),
         ("a letter at a time", |n| (0..64 * n).map(|_| text("a".into())).collect()),
         ("many alternatives", |n| {

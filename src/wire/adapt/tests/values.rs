@@ -296,6 +296,7 @@ fn stop_strings_that_a_target_does_not_take_are_not_sent() {
         ("openai-responses", "gpt-4o", "/stop", &none[..], &all[..]),
         ("openai-chat", "gpt-5-mini", "/stop", &none, &all),
         ("openai-chat", "o3", "/stop", &none, &all),
+        ("openai-chat", "grok-4-fast-reasoning", "/stop", &none, &all),
         ("openai-chat", "gpt-5-chat-latest", "/stop", &["a", "\n", "b", "c"], &["d", "e"]),
         ("gemini", "g", "/generationConfig/stopSequences", &["a", "\n", "b", "c", "d"], &["e"]),
         ("bedrock", "c", "/inferenceConfig/stopSequences", &["a", "b", "c", "d"], &["\n", "e"]),
@@ -344,5 +345,24 @@ fn a_schema_that_cannot_be_enforced_is_asked_for() {
         let (body, written) = sent("anthropic", &body, upstream, "m");
         assert_eq!(body.pointer(path), Some(&json!(false)), "{body}");
         assert_eq!(written.dropped, ["strict"]);
+    }
+}
+
+#[test]
+fn a_document_without_a_name_is_called_after_its_type() {
+    let docx = "application/vnd.openxmlformats-officedocument.wordprocessingml.document";
+    for (media_type, title, name) in [
+        ("application/pdf", None, "document.pdf"),
+        (docx, None, "document.docx"),
+        (docx, Some(""), "document.docx"),
+        ("application/rtf", None, "document.rtf"),
+        (docx, Some("plan.docx"), "plan.docx"),
+    ] {
+        let source = json!({ "type": "base64", "media_type": media_type, "data": "UEsDBA==" });
+        let document = json!({ "type": "document", "source": source, "title": title });
+        let body =
+            json!({ "max_tokens": 9, "messages": [{ "role": "user", "content": [document] }] });
+        let (sent_body, _) = sent("anthropic", &body, "openai-responses", "m");
+        assert_eq!(sent_body["input"][0]["content"][0]["filename"], name, "{sent_body}");
     }
 }

@@ -169,7 +169,7 @@ struct ImageUrl<'a> {
 
 #[derive(Serialize)]
 struct File<'a> {
-    filename: &'a str,
+    filename: Cow<'a, str>,
     file_data: String,
 }
 
@@ -347,9 +347,9 @@ fn piece<'a>(path: &str, i: usize, part: &'a Part) -> Result<Piece<'a>, Fault> {
                 format!("`{path}` is an address; this upstream takes documents inline only");
             Err(Fault::field(path, message))
         }
-        Part::Document(Document { source, title }) => {
-            let filename = title.as_deref().unwrap_or("document.pdf");
-            Ok(Piece::File { file: File { filename, file_data: url(source) } })
+        Part::Document(document) => {
+            let file_data = url(&document.source);
+            Ok(Piece::File { file: File { filename: document.file_name(), file_data } })
         }
         _ => Err(misplaced(path, i, "user")),
     }

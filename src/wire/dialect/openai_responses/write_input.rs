@@ -3,6 +3,8 @@
 //! Reasoning that this vendor did not seal is left out: it would be refused, and nobody else can
 //! seal it. Providers that want its words back get them.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use crate::wire::chat::{
@@ -70,7 +72,7 @@ pub(super) enum Piece<'a> {
     },
     InputFile {
         #[serde(skip_serializing_if = "Option::is_none")]
-        filename: Option<&'a str>,
+        filename: Option<Cow<'a, str>>,
         #[serde(skip_serializing_if = "Option::is_none")]
         file_data: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -181,9 +183,9 @@ fn piece<'a>(path: &str, part: &'a Part) -> Result<Piece<'a>, Fault> {
         Part::Document(Document { source: Source::Url(url), .. }) => {
             Ok(Piece::InputFile { filename: None, file_data: None, file_url: Some(url) })
         }
-        Part::Document(Document { source, title }) => Ok(Piece::InputFile {
-            filename: Some(title.as_deref().unwrap_or("document.pdf")),
-            file_data: Some(url(source)),
+        Part::Document(document) => Ok(Piece::InputFile {
+            filename: Some(document.file_name()),
+            file_data: Some(url(&document.source)),
             file_url: None,
         }),
         _ => Err(misplaced(path, "user")),
