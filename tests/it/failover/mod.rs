@@ -239,7 +239,7 @@ async fn the_most_useful_error_is_shown() {
 #[tokio::test]
 async fn r13_only_the_first_request_waits_for_a_hanging_target() {
     let (a, b) = (Upstream::new(vec![Step::Hang]).await, good().await);
-    let gateway = before("openai-chat", &a, &b, "stream: { first_token: 300ms }\n").await;
+    let gateway = before("openai-chat", &a, &b, "stream: { first_token: 2s }\n").await;
     let log = Log::default();
     let capture = log.capture();
     for _ in 0..5 {

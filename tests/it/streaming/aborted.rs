@@ -182,7 +182,7 @@ async fn over_http2_the_stream_is_reset() {
         let mut body = response.await.unwrap().into_body();
         let mut seen = Vec::new();
         let end = loop {
-            match timeout(PATIENCE, body.data()).await.expect("more in 5 s") {
+            match timeout(PATIENCE, body.data()).await.expect("more in time") {
                 Some(Ok(bytes)) => seen.extend_from_slice(&bytes),
                 Some(Err(error)) => break Some(error),
                 None => break None,
@@ -224,7 +224,7 @@ async fn a_slow_reader_gets_all_of_it_before_the_cut() {
     raw.post(path, "", body).await;
     let mut piece = vec![0; 2 * 1024];
     loop {
-        match timeout(PATIENCE, raw.stream.read(&mut piece)).await.expect("more in 5 s") {
+        match timeout(PATIENCE, raw.stream.read(&mut piece)).await.expect("more in time") {
             Ok(size @ 1..) => raw.read.extend_from_slice(&piece[..size]),
             _ => break,
         }

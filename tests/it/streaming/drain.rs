@@ -136,9 +136,9 @@ async fn f15h_connections_without_a_request_do_not_hold_a_shutdown() {
     gateway.shutdown.stopping.cancel();
     for (sent, raw) in &mut peers {
         let reading = async { while let Ok(1..) = raw.stream.read_buf(&mut raw.read).await {} };
-        assert!(timeout(4 * PATIENCE, reading).await.is_ok(), "open: {sent:?}");
+        assert!(timeout(PATIENCE, reading).await.is_ok(), "open: {sent:?}");
     }
-    timeout(4 * PATIENCE, gateway.done).await.expect("nobody holds it").unwrap();
+    timeout(PATIENCE, gateway.done).await.expect("nobody holds it").unwrap();
 }
 
 /// What is under way when the drain ends: half a body gets an answer, an unread stream is abandoned.
@@ -158,7 +158,7 @@ async fn f15h_half_bodies_and_unread_streams_end_with_the_drain() {
     gateway.shutdown.stopping.cancel();
     let text = half.rest().await;
     assert!(text.starts_with("HTTP/1.1 503") && text.contains("shutting down"), "{text}");
-    timeout(4 * PATIENCE, gateway.done).await.expect("the drain has a bound").unwrap();
+    timeout(PATIENCE, gateway.done).await.expect("the drain has a bound").unwrap();
     drop(unread);
 }
 
@@ -176,7 +176,7 @@ async fn fm19_unread_bytes_of_a_caller_do_not_cut_an_answer_short() {
     raw.until("Hello").await;
     gateway.shutdown.stopping.cancel();
     gate.notify_one();
-    timeout(4 * PATIENCE, gateway.done).await.expect("nobody holds it").unwrap();
+    timeout(PATIENCE, gateway.done).await.expect("nobody holds it").unwrap();
     let text = raw.rest().await;
     assert!(text.contains("[DONE]") && text.ends_with("\r\n0\r\n\r\n"), "{} bytes", text.len());
 }

@@ -49,7 +49,7 @@ pub(super) async fn read(body: &mut RecvStream, what: Option<&str>) -> String {
         if what.is_some_and(|what| text.contains(what)) {
             return text;
         }
-        match timeout(PATIENCE, body.data()).await.expect("more in 5 s") {
+        match timeout(PATIENCE, body.data()).await.expect("more in time") {
             Some(bytes) => {
                 let bytes = bytes.unwrap();
                 body.flow_control().release_capacity(bytes.len()).unwrap();

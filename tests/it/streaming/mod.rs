@@ -31,7 +31,7 @@ pub(super) const PAIRS: [(&str, &str); 4] =
     [("openai-chat", "oai"), ("openai-chat", "ant"), ("anthropic", "oai"), ("anthropic", "ant")];
 
 /// Nothing here takes longer unless it is broken.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What opens an answer but is not model output yet.
 pub(super) fn preamble(provider: &str) -> Step {
@@ -161,7 +161,7 @@ pub(crate) async fn read_until(response: &mut reqwest::Response, what: &str) -> 
     let mut seen = Vec::new();
     while !String::from_utf8_lossy(&seen).contains(what) {
         let chunk = timeout(PATIENCE, response.chunk()).await;
-        match chunk.unwrap_or_else(|_| panic!("no {what:?} in 5 s")).unwrap() {
+        match chunk.unwrap_or_else(|_| panic!("no {what:?} in time")).unwrap() {
             Some(bytes) => seen.extend_from_slice(&bytes),
             None => panic!("ended without {what:?}: {}", String::from_utf8_lossy(&seen)),
         }
@@ -223,12 +223,12 @@ impl Raw {
     }
 }
 
-/// Waits until something holds; panics after 5 s.
+/// Waits until something holds; panics after 20 s.
 pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
     let since = Instant::now();
     let mut look = tokio::time::interval(Duration::from_millis(2));
     while !holds() {
-        assert!(since.elapsed() < PATIENCE, "not in 5 s: {what}");
+        assert!(since.elapsed() < PATIENCE, "not in 20 s: {what}");
         look.tick().await;
     }
 }

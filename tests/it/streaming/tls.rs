@@ -97,7 +97,7 @@ async fn asked(gateway: &Gateway, certificate: &Certificate, body: &str) -> TlsS
 async fn says(stream: &mut TlsStream<TcpStream>, what: &str) {
     let mut seen = Vec::new();
     while !String::from_utf8_lossy(&seen).contains(what) {
-        let read = timeout(PATIENCE, stream.read_buf(&mut seen)).await.expect("more in 5 s");
+        let read = timeout(PATIENCE, stream.read_buf(&mut seen)).await.expect("more in time");
         assert!(read.unwrap() > 0, "ended without {what:?}");
     }
 }

@@ -68,16 +68,16 @@ impl Raw {
             if text.contains(mark) {
                 return text;
             }
-            let read = timeout(Duration::from_secs(5), self.stream.read_buf(&mut self.read)).await;
-            let read = read.unwrap_or_else(|_| panic!("no {mark:?} in 5 s: {text}"));
+            let read = timeout(Duration::from_secs(20), self.stream.read_buf(&mut self.read)).await;
+            let read = read.unwrap_or_else(|_| panic!("no {mark:?} in 20 s: {text}"));
             assert!(matches!(read, Ok(1..)), "closed before {mark:?}: {text}");
         }
     }
 
-    /// Reads until the other side closes, however it does that; panics after 5 s.
+    /// Reads until the other side closes, however it does that; panics after 20 s.
     pub(crate) async fn rest(&mut self) -> String {
         let reading = async { while let Ok(1..) = self.stream.read_buf(&mut self.read).await {} };
-        assert!(timeout(Duration::from_secs(5), reading).await.is_ok(), "open after 5 s");
+        assert!(timeout(Duration::from_secs(20), reading).await.is_ok(), "open after 20 s");
         String::from_utf8_lossy(&self.read).into_owned()
     }
 
