@@ -402,7 +402,8 @@ fn format(body: &FormatBody<'_>) -> Result<Option<Format>, Fault> {
 fn reasoning(effort: Option<String>, body: Option<ReasoningBody>) -> Option<Reasoning> {
     let (inner, budget, enabled) =
         body.map_or((None, None, None), |body| (body.effort, body.max_tokens, body.enabled));
-    let effort = effort.or(inner);
+    // Groq API reference: `default` lets a model that can reason do so.
+    let effort = effort.or(inner).filter(|effort| effort != "default");
     let enabled = if effort.as_deref() == Some("none") { Some(false) } else { enabled };
     let reasoning = Reasoning { enabled, effort, budget };
     (reasoning != Reasoning::default()).then_some(reasoning)

@@ -268,6 +268,13 @@ fn requests_are_edited_in_place() {
 }
 
 #[test]
+fn the_default_effort_is_none_of_its_own() {
+    let body =
+        r#"{"model":"m","messages":[{"role":"user","content":"x"}],"reasoning_effort":"default"}"#;
+    assert_eq!(OpenAiChat.decode_request(CHAT, body).unwrap().reasoning, None);
+}
+
+#[test]
 fn requests_are_translated_both_ways_without_loss() {
     let body = json!({"model": "m", "max_tokens": 9, "stop": "end", "reasoning_effort": "low",
       "messages": [
