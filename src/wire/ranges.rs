@@ -40,6 +40,19 @@ enum Value<'a> {
 
 static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| TABLE.lines().filter_map(row).collect());
 
+/// The rows of each dialect, so that a request looks at no others.
+static DIALECTS: LazyLock<Vec<(&str, Vec<&Row>)>> = LazyLock::new(|| {
+    let mut dialects: Vec<(&str, Vec<&Row>)> = Vec::new();
+    for (name, row) in ROWS.iter().flat_map(|row| row.dialects.split(' ').map(move |it| (it, row)))
+    {
+        match dialects.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, rows)) => rows.push(row),
+            None => dialects.push((name, vec![row])),
+        }
+    }
+    dialects
+});
+
 /// A line of the table; nothing for comments, blank lines and lines that are no row.
 fn row(line: &'static str) -> Option<Row> {
     let mut cells = line.split('|').map(str::trim);
@@ -84,10 +97,6 @@ impl std::fmt::Display for Range {
 }
 
 impl Row {
-    fn is_of(&self, dialect: &str) -> bool {
-        self.dialects.split(' ').any(|name| name == dialect)
-    }
-
     /// `body`: the request, which shows the spelling that the caller uses.
     fn refusal(&self, body: &str) -> Fault {
         let members = Members::parse(body).unwrap_or_default();
@@ -126,10 +135,10 @@ fn check_each<'a>(
     body: &str,
     value: impl Fn(&str) -> Option<Value<'a>>,
 ) -> Result<(), Fault> {
-    let outside = |row: &&Row| {
-        row.is_of(dialect) && value(row.field).is_some_and(|value| !row.range.holds(&value))
-    };
-    ROWS.iter().find(outside).map_or(Ok(()), |row| Err(row.refusal(body)))
+    let outside = |row: &&&Row| value(row.field).is_some_and(|value| !row.range.holds(&value));
+    let rows = DIALECTS.iter().find(|(name, _)| *name == dialect).map(|(_, rows)| rows);
+    let wrong = rows.into_iter().flatten().find(outside);
+    wrong.map_or(Ok(()), |row| Err(row.refusal(body)))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "compared with small bounds only")]
@@ -151,7 +160,8 @@ mod tests {
             assert!(!matches!(row.range, Range::Numbers(None, None)), "{line}");
             for name in row.dialects.split(' ') {
                 assert!(caller_dialects().any(|dialect| dialect.name() == name), "{line}");
-                let same = |other: &&Row| other.field == row.field && other.is_of(name);
+                let is_of = |other: &Row| other.dialects.split(' ').any(|other| other == name);
+                let same = |other: &&Row| other.field == row.field && is_of(other);
                 assert_eq!(ROWS.iter().filter(same).count(), 1, "{line}");
             }
         }
