@@ -95,6 +95,8 @@ pub(super) struct Rules {
     pub(super) instructions: Instructions,
     pub(super) user_first: bool,
     pub(super) user_last: bool,
+    /// Only an assistant turn may follow results of tools.
+    pub(super) answer_after_results: bool,
     /// Calls in the conversation want tools in the request.
     pub(super) tools_declared: bool,
     /// A wish for any JSON object wants the word in the conversation.
@@ -140,6 +142,7 @@ impl Default for Rules {
             instructions: Instructions::Anywhere,
             user_first: false,
             user_last: false,
+            answer_after_results: false,
             tools_declared: false,
             json_said: false,
             forced_call: ForcedCall::Named,
@@ -298,7 +301,10 @@ impl Rules {
             "embed_most" => self.embed_most = value.parse().ok()?,
             "embed_lacks" => self.embed_lacks = value,
             "instructions" => self.instructions = Instructions::by_name(value)?,
-            "turns" => (self.user_first, self.user_last) = (has("user-first"), has("user-last")),
+            "turns" => {
+                (self.user_first, self.user_last) = (has("user-first"), has("user-last"));
+                self.answer_after_results = has("answer-after-results");
+            }
             "json_mode" => self.json_said = has("said").then_some(true)?,
             "format" => self.format_alone = has("alone").then_some(true)?,
             "tools" => self.tools_declared = has("declared").then_some(true)?,
