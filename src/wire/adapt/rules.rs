@@ -4,6 +4,7 @@
 
 use std::sync::LazyLock;
 
+use super::blanks::Blanks;
 use super::settings::Instructions;
 use crate::wire::chat::Medium;
 use crate::wire::dialect::Hosting;
@@ -106,8 +107,8 @@ pub(super) struct Rules {
     pub(super) images: Media,
     /// Sound and moving pictures.
     pub(super) recordings: Media,
-    /// Blank texts are refused.
-    pub(super) visible_texts: bool,
+    /// Which blank texts and turns are refused.
+    pub(super) blanks: Blanks,
     pub(super) schemas: Schemas,
     pub(super) cache: Marks,
     /// The hosted tools that its vendor runs, and what can be said of them.
@@ -149,7 +150,7 @@ impl Default for Rules {
             documents: all,
             images: all,
             recordings: all,
-            visible_texts: false,
+            blanks: Blanks::default(),
             schemas: Schemas::default(),
             cache: Marks::default(),
             hosted: "",
@@ -319,7 +320,11 @@ impl Rules {
             "documents" => self.documents = media(value)?,
             "images" => self.images = media(value)?,
             "recordings" => self.recordings = media(value)?,
-            "texts" => self.visible_texts = has("visible").then_some(true)?,
+            "texts" => {
+                let texts = has("visible").then_some(true)?;
+                let (results, reasoning) = (has("results"), has("no-reasoning"));
+                self.blanks = Blanks { texts, results, reasoning };
+            }
             "schemas" => {
                 let (object, closed) = (has("object"), has("closed"));
                 let (local, whole) = (has("local"), has("whole"));
