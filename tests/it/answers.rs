@@ -336,6 +336,27 @@ fn a_message_starts_with_the_estimate() {
     assert_eq!(counted["usage"]["input_tokens"], json!(7));
 }
 
+/// Clients decide by the last usage whether to compact, so a count that never came must not be 0 there.
+#[test]
+fn the_estimate_of_input_stays_where_the_upstream_counts_nothing() {
+    let input = chat(&[chunk(json!({ "content": "a" }), Some("stop"))]);
+    for stream in [true, false] {
+        let asked = Call { input_estimate: 42, ..call(stream, true) };
+        let way = (&asked, Mode::Translated);
+        let run = run(dialect("openai-chat"), towards("anthropic"), way, &input, []);
+        assert_eq!(run.end, End::Complete);
+        let last = if stream {
+            let values = values(&run);
+            let delta = values.iter().find(|value| value["type"] == "message_delta");
+            delta.expect("a delta")["usage"].clone()
+        } else {
+            let message: Value = serde_json::from_slice(&run.out).expect("a message");
+            message["usage"].clone()
+        };
+        assert_eq!(last["input_tokens"], json!(42), "stream: {stream}");
+    }
+}
+
 /// How a body is cut is read from it where its label is wrong: streams called JSON, whole bodies called
 /// streams or nothing, streams in answer to requests for none, several objects in one body.
 #[tokio::test]

@@ -260,6 +260,28 @@ async fn embeddings_are_passed_on() {
     assert_eq!((&record["input_tokens"], &record["output_tokens"]), (&json!(3), &json!(0)));
 }
 
+/// A whole answer that says that more would follow is cut, whoever asked.
+#[tokio::test]
+async fn a_whole_answer_that_is_not_done_is_truncated() {
+    let head = "content-type: application/json\r\n";
+    for (done, status) in [("false", 502), ("true", 200)] {
+        let answer = format!(
+            r#"{{"model":"up","created_at":"t","message":{{"role":"assistant","content":"Hi"}},"done":{done}}}"#
+        );
+        let upstream = Upstream::new(vec![Step::Whole(200, head, answer.into())]).await;
+        let provider = format!("  oll: {{ dialect: ollama, base_url: \"{}\" }}\n", upstream.url);
+        let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, &provider)).await;
+        for path in ["/api/chat", "/v1/chat/completions"] {
+            let ask =
+                r#"{"model":"oll/up","messages":[{"role":"user","content":"hi"}],"stream":false}"#;
+            let response = gateway.post(path, ask).send().await.unwrap();
+            let (got, text) = (response.status().as_u16(), response.text().await.unwrap());
+            assert_eq!(got, status, "{path} {done}: {text}");
+            assert_eq!(text.contains("Hi"), status == 200, "{path} {done}: {text}");
+        }
+    }
+}
+
 /// Its documentation posts with curl's own media type, and `LiteLLM` with none. A page of another site
 /// could do so too, but not without saying where it comes from.
 #[tokio::test]

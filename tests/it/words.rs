@@ -449,4 +449,25 @@ fn empty_fields_and_stale_hints_are_left_out() {
     let refused = read("openai-responses", input("msg_1")).unwrap_err();
     assert_eq!(refused.param.as_deref(), Some("input[1]"));
     assert!(refused.message.starts_with("`input[1]` refers to an item that is kept at the vendor"));
+    // The type of a reference may be missing.
+    let input =
+        |id| json!({ "model": "m", "input": [{ "role": "user", "content": "hi" }, { "id": id }] });
+    assert_eq!(read("openai-responses", input("rs_1")).unwrap().messages.len(), 1);
+    let refused = read("openai-responses", input("msg_1")).unwrap_err();
+    assert!(refused.message.starts_with("`input[1]` refers to an item that is kept at the vendor"));
+    let typeless = json!([{ "id": "msg_1", "role": "user", "content": "hi" }]);
+    let typeless = json!({ "model": "m", "input": typeless });
+    assert_eq!(read("openai-responses", typeless).unwrap().messages.len(), 1);
+    for (name, value, refused) in [
+        ("speechConfig", json!({}), false),
+        ("imageConfig", json!({}), false),
+        ("speechConfig", json!({ "languageCode": "de-DE" }), true),
+    ] {
+        let body = json!({ "contents": [{ "parts": [{ "text": "hi" }] }], "generationConfig": { name: value } });
+        let full = format!("generationConfig.{name}");
+        match read("gemini", body) {
+            Ok(request) => assert_eq!((request.untranslatable, refused), (vec![&*full], false)),
+            Err(fault) => assert_eq!((fault.param, refused), (Some(full), true)),
+        }
+    }
 }

@@ -13,6 +13,8 @@ const NO_RESULT: &str = "[no result]";
 /// A turn of the user where one is demanded and nobody said anything.
 const OPENING: &str = "Hello.";
 const CONTINUE: &str = "Continue.";
+/// An assistant turn where one is demanded after results of tools.
+const ACKNOWLEDGED: &str = "OK.";
 
 /// Puts calls and results in order, if they are not.
 pub(super) fn settle(messages: &mut Vec<Message>) {
@@ -29,6 +31,50 @@ pub(super) fn settle(messages: &mut Vec<Message>) {
         let results = Results::take(messages);
         *messages = results.placed(std::mem::take(messages));
     }
+}
+
+/// Puts an assistant turn between results of tools and any other turn that follows them. What stands beside
+/// results in one turn, and media in results, which are sent beside them, become a turn of their own.
+pub(super) fn answer_results(messages: &mut Vec<Message>) {
+    let mut out: Vec<Message> = Vec::with_capacity(messages.len());
+    let mut after_results = false;
+    for mut message in std::mem::take(messages) {
+        let beside = take_beside_results(&mut message);
+        let at = message.at.clone();
+        if after_results && message.role != Role::Assistant {
+            out.push(acknowledgement(&at));
+        }
+        after_results = results(&message).next().is_some();
+        out.push(message);
+        if !beside.is_empty() {
+            out.push(acknowledgement(&at));
+            out.push(Message { at, role: Role::User, parts: beside });
+            after_results = false;
+        }
+    }
+    *messages = out;
+}
+
+fn acknowledgement(at: &str) -> Message {
+    let parts = vec![Part::Text(ACKNOWLEDGED.to_owned())];
+    Message { at: at.to_owned(), role: Role::Assistant, parts }
+}
+
+/// Takes out of a turn with results what is not text of them.
+fn take_beside_results(message: &mut Message) -> Vec<Part> {
+    if results(message).next().is_none() {
+        return Vec::new();
+    }
+    let mut beside = Vec::new();
+    for part in &mut message.parts {
+        if let Part::ToolResult { parts, .. } = part {
+            let media = |part: &mut Part| !matches!(part, Part::Text(_) | Part::Cache(_));
+            beside.extend(parts.extract_if(.., media));
+        }
+    }
+    let other = |part: &mut Part| !matches!(part, Part::ToolResult { .. } | Part::Cache(_));
+    beside.extend(message.parts.extract_if(.., other));
+    beside
 }
 
 /// A turn before which the conversation may begin, and after which it may end.

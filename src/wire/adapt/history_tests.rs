@@ -135,3 +135,44 @@ fn a_conversation_begins_and_ends_with_the_user_where_it_must() {
     assert_eq!(bounded(vec![turn(S, vec![text("s")])], true, false), ["s:s", "u:Continue."]);
     assert!(bounded(Vec::new(), true, true).is_empty());
 }
+
+#[test]
+fn an_assistant_turn_stands_between_results_and_any_other_turn_where_it_must() {
+    let answered = |mut messages: Vec<Message>| {
+        answer_results(&mut messages);
+        shown(&messages)
+    };
+    let turns = vec![
+        turn(A, vec![call("1"), call("2")]),
+        turn(U, vec![result("2"), Part::Cache(None), text("and"), result("1"), text("so")]),
+        turn(A, vec![call("3")]),
+        turn(U, vec![result("3")]),
+        turn(A, vec![call("4")]),
+        turn(U, vec![result("4")]),
+        turn(S, vec![text("s")]),
+        turn(U, vec![text("q")]),
+        turn(A, vec![call("5")]),
+        turn(U, vec![result("5")]),
+    ];
+    let expected = [
+        "a:call 1+call 2",
+        "u:result 2/1+mark+result 1/1",
+        "a:OK.",
+        "u:and+so",
+        "a:call 3",
+        "u:result 3/1",
+        "a:call 4",
+        "u:result 4/1",
+        "a:OK.",
+        "s:s",
+        "u:q",
+        "a:call 5",
+        "u:result 5/1",
+    ];
+    assert_eq!(answered(turns), expected);
+    let image = Part::Unreadable { at: String::new(), medium: crate::wire::chat::Medium::Image };
+    let parts = vec![text("r"), image];
+    let seen = Part::ToolResult { id: "1".to_owned(), parts, is_error: false };
+    let turns = vec![turn(A, vec![call("1")]), turn(U, vec![seen])];
+    assert_eq!(answered(turns), ["a:call 1", "u:result 1/1", "a:OK.", "u:?"]);
+}

@@ -104,7 +104,10 @@ pub fn write(
     instructions::place(&mut request.messages, rules.instructions);
     media::name(&mut request.messages);
     media::leave_out(&mut request.messages, &rules, &mut dropped)?;
-    blanks::leave_out(&mut request.messages, rules.visible_texts);
+    blanks::leave_out(&mut request.messages, rules.blanks);
+    if rules.answer_after_results {
+        history::answer_results(&mut request.messages);
+    }
     let names = tools::adapt(request, &rules, &mut dropped);
     tools::identify(request, &rules);
     history::begin_and_end(&mut request.messages, rules.user_first, rules.user_last);

@@ -4,6 +4,7 @@
 
 use std::sync::LazyLock;
 
+use super::blanks::Blanks;
 use super::settings::Instructions;
 use crate::wire::chat::Medium;
 use crate::wire::dialect::Hosting;
@@ -95,6 +96,8 @@ pub(super) struct Rules {
     pub(super) instructions: Instructions,
     pub(super) user_first: bool,
     pub(super) user_last: bool,
+    /// Only an assistant turn may follow results of tools.
+    pub(super) answer_after_results: bool,
     /// Calls in the conversation want tools in the request.
     pub(super) tools_declared: bool,
     /// A wish for any JSON object wants the word in the conversation.
@@ -104,8 +107,8 @@ pub(super) struct Rules {
     pub(super) images: Media,
     /// Sound and moving pictures.
     pub(super) recordings: Media,
-    /// Blank texts are refused.
-    pub(super) visible_texts: bool,
+    /// Which blank texts and turns are refused.
+    pub(super) blanks: Blanks,
     pub(super) schemas: Schemas,
     pub(super) cache: Marks,
     /// The hosted tools that its vendor runs, and what can be said of them.
@@ -140,13 +143,14 @@ impl Default for Rules {
             instructions: Instructions::Anywhere,
             user_first: false,
             user_last: false,
+            answer_after_results: false,
             tools_declared: false,
             json_said: false,
             forced_call: ForcedCall::Named,
             documents: all,
             images: all,
             recordings: all,
-            visible_texts: false,
+            blanks: Blanks::default(),
             schemas: Schemas::default(),
             cache: Marks::default(),
             hosted: "",
@@ -298,7 +302,10 @@ impl Rules {
             "embed_most" => self.embed_most = value.parse().ok()?,
             "embed_lacks" => self.embed_lacks = value,
             "instructions" => self.instructions = Instructions::by_name(value)?,
-            "turns" => (self.user_first, self.user_last) = (has("user-first"), has("user-last")),
+            "turns" => {
+                (self.user_first, self.user_last) = (has("user-first"), has("user-last"));
+                self.answer_after_results = has("answer-after-results");
+            }
             "json_mode" => self.json_said = has("said").then_some(true)?,
             "format" => self.format_alone = has("alone").then_some(true)?,
             "tools" => self.tools_declared = has("declared").then_some(true)?,
@@ -313,7 +320,11 @@ impl Rules {
             "documents" => self.documents = media(value)?,
             "images" => self.images = media(value)?,
             "recordings" => self.recordings = media(value)?,
-            "texts" => self.visible_texts = has("visible").then_some(true)?,
+            "texts" => {
+                let texts = has("visible").then_some(true)?;
+                let (results, reasoning) = (has("results"), has("no-reasoning"));
+                self.blanks = Blanks { texts, results, reasoning };
+            }
             "schemas" => {
                 let (object, closed) = (has("object"), has("closed"));
                 let (local, whole) = (has("local"), has("whole"));

@@ -73,6 +73,35 @@ fn blank_texts_are_left_out_where_they_are_refused() {
     }
 }
 
+/// Cohere refuses messages without text, be they of a tool or of the model.
+#[test]
+fn results_without_text_get_one_and_turns_of_reasoning_alone_are_left_out_where_they_are_refused() {
+    let image = json!({ "type": "image", "source": { "type": "base64", "media_type": "image/png", "data": "aWE=" } });
+    for (content, expected) in [
+        (json!(""), "[empty result]"),
+        (json!([]), "[empty result]"),
+        (json!([{ "type": "text", "text": " \n" }]), "[empty result]"),
+        (json!([image]), "[result attached]"),
+        (json!([{ "type": "text", "text": "r" }, image]), "r"),
+    ] {
+        let body = json!({ "max_tokens": 9, "messages": [
+            { "role": "user", "content": "q" },
+            { "role": "assistant", "content": [{ "type": "thinking", "thinking": "hm", "signature": "s" }] },
+            { "role": "assistant", "content": [{ "type": "tool_use", "id": "c1", "name": "f", "input": {} }] },
+            { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "c1", "content": content }] },
+        ] });
+        let (cohere, _) = sent("anthropic", &body, "cohere", "command-a-03-2025");
+        let turns = cohere["messages"].as_array().unwrap();
+        let roles: Vec<&str> = turns.iter().map(|turn| turn["role"].as_str().unwrap()).collect();
+        assert_eq!(roles[..3], ["user", "assistant", "tool"], "{cohere}");
+        assert_eq!(turns[2]["content"], expected, "{cohere}");
+        assert!(turns.iter().all(|turn| turn["content"] != ""), "{cohere}");
+        let (chat, _) = sent("anthropic", &body, "openai-chat", "m");
+        let result = chat["messages"].as_array().unwrap().iter().find(|m| m["role"] == "tool");
+        assert!(!result.unwrap()["content"].as_str().unwrap().starts_with('['), "{chat}");
+    }
+}
+
 /// Google's APIs take the only element of any list in its place.
 #[test]
 fn single_elements_stand_for_lists() {

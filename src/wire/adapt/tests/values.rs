@@ -366,3 +366,37 @@ fn a_document_without_a_name_is_called_after_its_type() {
         assert_eq!(sent_body["input"][0]["content"][0]["filename"], name, "{sent_body}");
     }
 }
+
+/// Mistral rejects a user turn after results, members that it does not know, and an answer at the end.
+#[test]
+fn requests_for_models_of_mistral_are_what_their_vendor_takes() {
+    let image = json!({ "type": "image", "source": { "type": "base64", "media_type": "image/png", "data": "aWE=" } });
+    let result = json!({ "type": "tool_result", "tool_use_id": "c1", "content": [{ "type": "text", "text": "r" }, image] });
+    let body = json!({ "max_tokens": 9, "metadata": { "user_id": "u1" }, "messages": [
+        { "role": "user", "content": "q" },
+        { "role": "assistant", "content": [{ "type": "tool_use", "id": "c1", "name": "f", "input": {} }] },
+        { "role": "user", "content": [result, { "type": "text", "text": "go on" }] },
+        { "role": "assistant", "content": "half of" },
+    ] });
+    let roles = |body: &Value| -> Vec<String> {
+        let turns = body["messages"].as_array().unwrap().iter();
+        turns.map(|turn| turn["role"].as_str().unwrap().to_owned()).collect()
+    };
+    for model in ["mistral-large-latest", "codestral-2508", "mistralai/devstral-medium"] {
+        let (chat, written) = sent("anthropic", &body, "openai-chat", model);
+        let expected = ["user", "assistant", "tool", "assistant", "user", "assistant", "user"];
+        assert_eq!(roles(&chat), expected, "{model}");
+        assert_eq!(chat["messages"][4]["content"][0]["type"], "image_url", "{chat}");
+        assert_eq!(chat["messages"][4]["content"][1]["text"], "go on", "{chat}");
+        assert_eq!((chat.get("user"), &written.dropped[..]), (None, &["user".into()][..]));
+    }
+    let (chat, _) = sent("anthropic", &body, "openai-chat", "m");
+    assert_eq!(roles(&chat), ["user", "assistant", "tool", "user", "assistant"]);
+    let body = json!({ "contents": [{ "role": "user", "parts": [{ "text": "q" }] }],
+        "generationConfig": { "seed": 7, "responseLogprobs": true, "logprobs": 3 } });
+    let (chat, written) = sent("gemini", &body, "openai-chat", "ministral-8b");
+    assert_eq!(written.dropped, ["seed", "logprobs"]);
+    for name in ["seed", "logprobs", "top_logprobs"] {
+        assert!(chat.get(name).is_none(), "{name}: {chat}");
+    }
+}

@@ -14,7 +14,7 @@ pub(super) struct Answer {
     id: String,
     model: String,
     pub(super) usage: Usage,
-    /// Tokens of input, until the upstream has counted them.
+    /// Tokens of input, where the upstream has not counted them.
     estimate: u64,
     stop: Option<Stop>,
     called_tools: bool,
@@ -52,8 +52,7 @@ impl Answer {
     /// The members of a message that begins, in whose usage the estimate stands for what the upstream
     /// has not counted yet.
     pub(super) fn beginning(&self) -> String {
-        let input = self.usage.input.or(Some(self.estimate));
-        let usage = usage(&Usage { input, ..self.usage }, 0);
+        let usage = usage(&self.counted(), 0);
         self.members("[]", r#""stop_reason":null,"stop_sequence":null"#, &usage)
     }
 
@@ -70,9 +69,15 @@ impl Answer {
         )
     }
 
-    /// The `usage` object.
+    /// The `usage` object. An upstream that counted no input leaves the estimate: clients go by the last
+    /// usage when they decide to compact a conversation.
     pub(super) fn usage(&self) -> String {
-        usage(&self.usage, self.searches)
+        usage(&self.counted(), self.searches)
+    }
+
+    /// What the upstream counted, with the estimate for input that it has not.
+    fn counted(&self) -> Usage {
+        Usage { input: self.usage.input.or(Some(self.estimate)), ..self.usage }
     }
 
     /// The members that say why a complete answer stopped.

@@ -22,6 +22,10 @@ use crate::wire::chat::{
 };
 use crate::wire::json::{Members, is_null, text};
 
+/// The members about speech and images in answers.
+const SPEECH: &str = "generationConfig.speechConfig";
+const IMAGE: &str = "generationConfig.imageConfig";
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Body<'a> {
@@ -137,7 +141,9 @@ pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
     let calling = body.tool_config.and_then(|config| config.function_calling_config);
     let tool_choice = calling.map(|calling| tool_choice(&calling, &mut tools)).transpose()?;
     let format = format(&config)?;
+    let untranslatable = left_out(&config);
     Ok(Request {
+        untranslatable,
         messages,
         tools,
         hosted,
@@ -205,14 +211,27 @@ fn said(raw: Option<&RawValue>) -> Option<&RawValue> {
     raw.filter(|raw| !is_null(raw))
 }
 
+/// Whether an object says nothing.
+fn is_empty(raw: &RawValue) -> bool {
+    let inside = raw.get().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    inside.is_some_and(|inside| inside.trim().is_empty())
+}
+
+/// The members about other media that are there without saying anything, and are left out.
+fn left_out(config: &Generation<'_>) -> Vec<&'static str> {
+    let members = [(SPEECH, config.speech_config), (IMAGE, config.image_config)];
+    let there = members.into_iter().filter(|(_, raw)| said(*raw).is_some_and(is_empty));
+    there.map(|(name, _)| name).collect()
+}
+
 fn refuse_foreign(cached: Option<&RawValue>, config: &Generation<'_>) -> Result<(), Fault> {
     let modalities = config.response_modalities.iter().flatten();
     let mut media = modalities.filter(|modality| !modality.eq_ignore_ascii_case("TEXT"));
     let fields = [
         ("cachedContent", said(cached).is_some()),
         ("generationConfig.responseModalities", media.next().is_some()),
-        ("generationConfig.speechConfig", said(config.speech_config).is_some()),
-        ("generationConfig.imageConfig", said(config.image_config).is_some()),
+        (SPEECH, said(config.speech_config).is_some_and(|raw| !is_empty(raw))),
+        (IMAGE, said(config.image_config).is_some_and(|raw| !is_empty(raw))),
     ];
     match fields.into_iter().find(|(_, there)| *there) {
         None => Ok(()),

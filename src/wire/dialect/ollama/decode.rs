@@ -130,7 +130,9 @@ impl Decode for Decoder {
             let message = "the upstream's answer has no message";
             return End::Failed(Fault::new(Kind::Upstream, message));
         }
+        let more = line.done.is_some_and(|done| done.get() == "false");
         match self.line(line, payload, out) {
+            Ok(_) if more => End::Truncated,
             Ok(_) => End::Complete,
             Err(fault) => End::Failed(fault),
         }

@@ -83,6 +83,12 @@ impl<'a> Item<'a> {
 }
 
 impl ItemBody<'_> {
+    /// The type, which may be missing in messages and in references: these have an id only.
+    fn kind(&self) -> &str {
+        let refers = self.id.is_some() && self.role.is_none() && self.content.is_none();
+        self.kind.as_deref().unwrap_or(if refers { "item_reference" } else { "message" })
+    }
+
     /// Whether a search for tools was the client's and not the vendor's.
     pub(super) fn is_clients(&self) -> bool {
         let execution = self.execution.and_then(json::text);
@@ -171,7 +177,7 @@ fn item(
     turns: &mut Vec<Message>,
 ) -> Result<(), Fault> {
     let path = path.as_str();
-    let kind = body.kind.as_deref().unwrap_or("message");
+    let kind = body.kind();
     match kind {
         "message" => message(path, &body, last, turns)?,
         // What the agents of a client say to each other.
