@@ -107,6 +107,21 @@ pub fn ask<'a>(request: &'a Request, model: &str) -> Asked<'a> {
     }
 }
 
+/// The fields that a caller set and [`ask`] omits. A temperature of 1 and a mass of 1 are the vendor's
+/// defaults, so that omitting them changes nothing.
+pub fn omitted(request: &Request, model: &str) -> impl Iterator<Item = &'static str> {
+    let asked = ask(request, model);
+    let steers = |value: Option<f64>| value.is_some_and(|value| value < 1.0);
+    let reasons = request.reasoning.as_ref().is_some_and(Reasoning::is_wanted);
+    let names = [
+        (asked.temperature.is_none() && steers(request.temperature), "temperature"),
+        (asked.top_p.is_none() && steers(request.top_p), "top_p"),
+        (asked.top_k.is_none() && request.top_k.is_some(), "top_k"),
+        (asked.thinking.is_none() && asked.effort.is_none() && reasons, "reasoning"),
+    ];
+    names.into_iter().filter_map(|(omitted, name)| omitted.then_some(name))
+}
+
 fn reason<'a>(
     request: &'a Request,
     generation: Generation,
@@ -177,7 +192,8 @@ fn budget_of(effort: Option<&str>) -> u64 {
     }
 }
 
-fn effort_of(budget: u64) -> &'static str {
+/// The effort that a budget in tokens roughly amounts to.
+pub(super) fn effort_of(budget: u64) -> &'static str {
     match budget {
         0..=4096 => "low",
         4097..=16_384 => "medium",

@@ -3,9 +3,10 @@
 use std::mem;
 
 use super::Dropped;
-use super::rules::Rules;
+use super::rules::{Budget, Rules};
 use super::settings::Settings;
 use crate::wire::chat::{Reasoning, Request};
+use crate::wire::claude::effort_of;
 use crate::wire::stop_strings::StopStrings;
 
 /// The efforts, weakest first.
@@ -21,10 +22,14 @@ pub(super) fn adapt(
     if !rules.lacks.is_empty() {
         leave_out(request, rules.lacks, dropped);
     }
+    if rules.budget == Some(Budget::Effort) {
+        name_effort(request);
+    }
     if let Some(efforts) = rules.efforts {
         reason(request, efforts, dropped);
     }
     limit(request, rules, settings);
+    bound_budget(request, rules);
     if request.temperature.is_some_and(|value| value > rules.temperature) {
         request.temperature = Some(rules.temperature);
     }
@@ -105,6 +110,29 @@ fn limit(request: &mut Request, rules: &Rules, settings: &Settings) {
     request.max_tokens = limit
         .map(|limit| most.map_or(limit, |most| limit.min(most)))
         .map(|limit| limit.max(rules.output_least));
+}
+
+/// Replaces a budget by the effort that it roughly amounts to, so that the model's efforts bound it.
+fn name_effort(request: &mut Request) {
+    let Some(reasoning) = request.reasoning.as_mut().filter(|said| said.is_wanted()) else {
+        return;
+    };
+    if reasoning.effort.is_none() {
+        reasoning.effort = reasoning.budget.map(|budget| effort_of(budget).to_owned());
+    }
+}
+
+/// A budget for reasoning, within the model's bounds. A budget of 0 switches reasoning off and stays.
+fn bound_budget(request: &mut Request, rules: &Rules) {
+    let Some(Budget::Tokens { least, most, below_limit }) = rules.budget else { return };
+    let limit = request.max_tokens.filter(|_| below_limit);
+    let Some(budget) = request.reasoning.as_mut().and_then(|said| said.budget.as_mut()) else {
+        return;
+    };
+    if *budget > 0 {
+        let bounded = (*budget).clamp(least, most);
+        *budget = limit.map_or(bounded, |limit| bounded.min(limit.saturating_sub(1).max(1)));
+    }
 }
 
 /// The efforts that are some reasoning, weakest first.

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 
 use super::body::refuse;
 use super::chat::{Delta, Fault, Request, ToolForms};
+use super::claude;
 use super::dialect::{CallerDialect, Dialect, Target};
 use super::stop_strings::StopStrings;
 
@@ -113,6 +114,9 @@ pub fn write(
     history::begin_and_end(&mut request.messages, rules.user_first, rules.user_last);
     history::check(&request.messages)?;
     cache::mark(request, rules.cache, settings.prompt_cache);
+    if rules.claude {
+        claude::omitted(request, target.model).for_each(|name| dropped.note(name));
+    }
     let dropped = dropped.checked(strict || settings.strict)?;
     let body = dialect.encode_request(request, target)?;
     let body = override_members(body, settings, &[])?;

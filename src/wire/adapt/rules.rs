@@ -43,6 +43,20 @@ pub(super) enum ForcedCall {
     Named,
 }
 
+/// How an upstream takes a budget for reasoning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Budget {
+    /// As an effort.
+    Effort,
+    /// In tokens.
+    Tokens {
+        least: u64,
+        most: u64,
+        /// It must be less than the limit on output.
+        below_limit: bool,
+    },
+}
+
 /// The form of JSON schemas that an upstream takes.
 #[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -91,6 +105,10 @@ pub(super) struct Rules {
     pub(super) output_usual: (Option<u64>, Option<u64>),
     /// The efforts that it takes, weakest first; `None`: any.
     pub(super) efforts: Option<&'static str>,
+    /// The budgets for reasoning; `None`: any.
+    pub(super) budget: Option<Budget>,
+    /// Fields differ by the version of Claude.
+    pub(super) claude: bool,
     /// The names of hints that it has no word for, after [`Request`](crate::wire::chat::Request)'s fields.
     pub(super) lacks: &'static str,
     pub(super) instructions: Instructions,
@@ -139,6 +157,8 @@ impl Default for Rules {
             output_most: None,
             output_usual: (None, None),
             efforts: None,
+            budget: None,
+            claude: false,
             lacks: "",
             instructions: Instructions::Anywhere,
             user_first: false,
@@ -298,6 +318,8 @@ impl Rules {
                 self.output_usual = (plain.parse().ok(), Some(reasoning.parse().ok()?));
             }
             "efforts" => self.efforts = Some(value),
+            "budget" => self.budget = Some(budget(value)?),
+            "versions" => self.claude = has("claude").then_some(true)?,
             "lacks" => self.lacks = value,
             "embed_most" => self.embed_most = value.parse().ok()?,
             "embed_lacks" => self.embed_lacks = value,
@@ -375,6 +397,21 @@ fn charset(value: &'static str) -> Option<Charset> {
     let longest = longest(words.next()?)?;
     let others = Some(words.next()?).filter(|others| *others != "*");
     Some(Charset { longest, others, word_first: words.next().is_some() })
+}
+
+/// `512..24576 below-limit`: the least, the most, whether it must be less than the limit on output; or `effort`.
+fn budget(value: &str) -> Option<Budget> {
+    if value == "effort" {
+        return Some(Budget::Effort);
+    }
+    let (range, below_limit) = match value.split_once(' ') {
+        Some((range, "below-limit")) => (range, true),
+        Some(_) => return None,
+        None => (value, false),
+    };
+    let (least, most) = range.split_once("..")?;
+    let (least, most) = (least.parse().ok()?, most.parse().ok()?);
+    (least <= most).then_some(Budget::Tokens { least, most, below_limit })
 }
 
 fn longest(word: &str) -> Option<usize> {

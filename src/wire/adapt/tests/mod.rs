@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 mod hosted;
+mod reasoning;
 mod values;
 
 use super::settings::Instructions;

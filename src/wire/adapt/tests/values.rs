@@ -222,6 +222,11 @@ fn reasoning_is_said_in_words_that_the_model_takes() {
         ("m", json!({ "output_config": { "effort": "max" } }), json!("high")),
         ("deepseek-v4", json!({ "output_config": { "effort": "medium" } }), json!("low")),
         ("m", json!({ "thinking": { "type": "enabled", "budget_tokens": 9000 } }), json!("medium")),
+        (
+            "deepseek-v4",
+            json!({ "thinking": { "type": "enabled", "budget_tokens": 9000 } }),
+            json!("low"),
+        ),
     ] {
         let mut body = json!({ "max_tokens": 9, "messages": [{ "role": "user", "content": "x" }] });
         for (name, value) in asked.as_object().unwrap() {
