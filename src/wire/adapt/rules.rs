@@ -69,6 +69,8 @@ pub(super) struct Schemas {
     pub(super) local: bool,
     /// Only what is closed and requires all properties is enforced.
     pub(super) whole: bool,
+    /// Structured output: the root is an object and no union.
+    pub(super) root: bool,
 }
 
 /// Marks of cached prompts.
@@ -349,8 +351,8 @@ impl Rules {
             }
             "schemas" => {
                 let (object, closed) = (has("object"), has("closed"));
-                let (local, whole) = (has("local"), has("whole"));
-                self.schemas = Schemas { object, closed, local, whole };
+                let (local, whole, root) = (has("local"), has("whole"), has("object-root"));
+                self.schemas = Schemas { object, closed, local, whole, root };
             }
             "cache" => {
                 let most = value.split(' ').next()?.parse().ok()?;

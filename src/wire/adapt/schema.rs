@@ -6,6 +6,8 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::value::RawValue;
 
+use super::enforceable::object_root;
+use super::local;
 use super::rules::Schemas;
 use crate::wire::json::{self, Members, quoted};
 
@@ -13,10 +15,10 @@ use crate::wire::json::{self, Members, quoted};
 pub(super) const NOTHING: &str = r#"{"type":"object","properties":{}}"#;
 
 /// How deep a schema may be nested and still be changed.
-const DEEPEST: u32 = 64;
+pub(super) const DEEPEST: u32 = 64;
 
 /// Unions, which no vendor takes at the top of a tool's schema.
-const UNIONS: [&str; 3] = ["anyOf", "oneOf", "allOf"];
+pub(super) const UNIONS: [&str; 3] = ["anyOf", "oneOf", "allOf"];
 
 /// Keywords that bound values, which vendors refuse in schemas that they enforce.
 const BOUNDS: [&str; 13] = [
@@ -36,18 +38,26 @@ const BOUNDS: [&str; 13] = [
 ];
 
 /// The schema of a tool's arguments; `None`: it is taken as it is.
-pub(super) fn of_tool(
-    schema: Option<&RawValue>,
-    enforced: bool,
-    rules: Schemas,
-) -> Option<Box<RawValue>> {
+pub(super) fn of_tool(schema: Option<&RawValue>, rules: Schemas) -> Option<Box<RawValue>> {
     let Some(schema) = schema else {
         return rules.object.then(|| raw(NOTHING.to_owned()));
     };
-    let object = if rules.object { object(schema) } else { local(schema, rules) };
-    let current = object.as_deref().unwrap_or_else(|| schema.get());
-    let closed = (enforced && rules.closed).then(|| closed(current, 0));
-    closed.or(object).map(raw)
+    if rules.object {
+        return object(schema.get()).map(raw);
+    }
+    let local = local(schema, rules);
+    let current = local.as_deref().unwrap_or_else(|| schema.get());
+    let typed = if rules.local && !may_be_object(current) { object(current) } else { None };
+    typed.or(local).map(raw)
+}
+
+/// Whether the root of a schema says that it is an object, or leaves it to a union or a reference.
+fn may_be_object(schema: &str) -> bool {
+    let Ok(members) = Members::parse(schema) else { return false };
+    match members.get("type") {
+        Some(kind) => kind.get() == r#""object""#,
+        None => UNIONS.iter().chain(&["$ref"]).any(|name| members.get(name).is_some()),
+    }
 }
 
 /// Whether every object of a schema is closed and requires all its properties, as it must be where some
@@ -87,7 +97,11 @@ fn whole(schema: &str, depth: u32) -> bool {
 
 /// The schema of structured output; `None`: it is taken as it is.
 pub(super) fn of_format(schema: &RawValue, rules: Schemas) -> Option<Box<RawValue>> {
-    let changed = if rules.closed { Some(closed(schema.get(), 0)) } else { local(schema, rules) };
+    let changed = match () {
+        () if rules.closed => Some(closed(schema.get(), 0)),
+        () if rules.root => object_root(schema.get()).map(Cow::into_owned),
+        () => local(schema, rules),
+    };
     changed.filter(|changed| changed != schema.get()).map(raw)
 }
 
@@ -95,19 +109,21 @@ fn raw(json: String) -> Box<RawValue> {
     RawValue::from_string(json).unwrap_or_default()
 }
 
-/// The schema without what names its own place.
+/// The schema without what names its own place or leads beyond it.
 fn local(schema: &RawValue, rules: Schemas) -> Option<String> {
     let members = Members::parse(schema.get()).ok().filter(|_| rules.local)?;
     let placed = members.0.iter().any(|(name, _)| matches!(name.as_ref(), "$schema" | "$id"));
-    placed.then(|| members.edit(schema.get(), &[("$schema", None), ("$id", None)]))
+    let edits = [("$schema", None), ("$id", None)];
+    let unplaced = placed.then(|| members.edit(schema.get(), &edits));
+    local::local(unplaced.as_deref().unwrap_or_else(|| schema.get())).or(unplaced)
 }
 
 /// A schema whose top is an object with properties.
-fn object(schema: &RawValue) -> Option<String> {
-    let Ok(members) = Members::parse(schema.get()) else { return Some(NOTHING.to_owned()) };
+fn object(schema: &str) -> Option<String> {
+    let Ok(members) = Members::parse(schema) else { return Some(NOTHING.to_owned()) };
     let united = UNIONS.iter().chain(&["$ref"]).any(|name| members.get(name).is_some());
     if united {
-        return Some(merged(schema.get(), &members));
+        return Some(merged(schema, &members));
     }
     let is_object = members.get("type").is_some_and(|kind| kind.get() == r#""object""#);
     let holds = |name: &str| members.get(name).is_some_and(|value| value.get().starts_with('{'));
@@ -119,7 +135,7 @@ fn object(schema: &RawValue) -> Option<String> {
     if !holds("properties") {
         edits.push(("properties", Some("{}")));
     }
-    (!edits.is_empty()).then(|| members.edit(schema.get(), &edits))
+    (!edits.is_empty()).then(|| members.edit(schema, &edits))
 }
 
 /// What a union amounts to as one object.
@@ -217,9 +233,7 @@ const LEAST_READ: usize = 4096;
 
 /// A schema whose unions and references are merged.
 struct Merging<'s> {
-    root: &'s str,
-    /// The members of objects that references lead through, by the objects' addresses.
-    members: HashMap<usize, HashMap<Cow<'s, str>, &'s str>>,
+    references: References<'s>,
     /// Bytes that may be read yet.
     left: usize,
 }
@@ -227,7 +241,7 @@ struct Merging<'s> {
 impl<'s> Merging<'s> {
     fn new(root: &'s str) -> Self {
         let left = root.len().saturating_mul(MOST_READ).max(LEAST_READ);
-        Self { root, members: HashMap::new(), left }
+        Self { references: References::new(root), left }
     }
 
     fn flat(&mut self, schema: &'s str, depth: u32) -> Flat<'s> {
@@ -239,7 +253,7 @@ impl<'s> Merging<'s> {
             return flat;
         }
         if let Some(target) = members.get("$ref").and_then(json::text)
-            && let Some(target) = self.referred(&target)
+            && let Some(target) = self.references.referred(&target)
         {
             flat.take_all(vec![self.flat(target, depth + 1)]);
         }
@@ -264,9 +278,22 @@ impl<'s> Merging<'s> {
         }
         flat
     }
+}
+
+/// The parts of a schema that its references name.
+pub(super) struct References<'s> {
+    root: &'s str,
+    /// The members of objects that references lead through, by the objects' addresses.
+    members: HashMap<usize, HashMap<Cow<'s, str>, &'s str>>,
+}
+
+impl<'s> References<'s> {
+    pub(super) fn new(root: &'s str) -> Self {
+        Self { root, members: HashMap::new() }
+    }
 
     /// The part of the schema that a local reference (`#/$defs/a`) names.
-    fn referred(&mut self, reference: &str) -> Option<&'s str> {
+    pub(super) fn referred(&mut self, reference: &str) -> Option<&'s str> {
         let steps = reference.strip_prefix("#/")?.split('/');
         let mut schema = self.root;
         for (depth, step) in (0..).zip(steps) {
@@ -332,11 +359,12 @@ fn list(value: &RawValue, depth: u32) -> String {
 mod tests {
     use super::*;
 
-    const OBJECT: Schemas = Schemas { object: true, closed: true, local: false, whole: false };
+    const OBJECT: Schemas =
+        Schemas { object: true, closed: true, local: false, whole: false, root: false };
 
     fn tool(schema: &str) -> String {
         let schema = raw(schema.to_owned());
-        of_tool(Some(&schema), false, OBJECT).unwrap_or(schema).get().to_owned()
+        of_tool(Some(&schema), OBJECT).unwrap_or(schema).get().to_owned()
     }
 
     #[test]
@@ -361,7 +389,25 @@ mod tests {
         ] {
             assert_eq!(tool(given), expected, "{given}");
         }
-        assert_eq!(of_tool(None, false, OBJECT).unwrap().get(), NOTHING);
+        assert_eq!(of_tool(None, OBJECT).unwrap().get(), NOTHING);
+    }
+
+    #[test]
+    fn a_local_schema_of_a_tool_is_an_object() {
+        let rules = Schemas { local: true, ..Schemas::default() };
+        for (given, expected) in [
+            (r#"{"type":"string"}"#, Some(NOTHING)),
+            (r#"{"type":"ARRAY"}"#, Some(NOTHING)),
+            ("null", Some(NOTHING)),
+            (r#"{"$ref":"https://example.org/s.json"}"#, Some(NOTHING)),
+            (r#"{"$schema":"x","type":"OBJECT"}"#, Some(r#"{"type":"object"}"#)),
+            (r#"{"type":"object"}"#, None),
+            (r#"{"anyOf":[{"type":"object"}]}"#, None),
+        ] {
+            let given = raw(given.to_owned());
+            let changed = of_tool(Some(&given), rules);
+            assert_eq!(changed.as_deref().map(RawValue::get), expected, "{given}");
+        }
     }
 
     #[test]
@@ -427,8 +473,7 @@ mod tests {
         let expected = r#"{"type":"object","properties":{"n":{"type":"integer"},"l":{"type":"array","items":{"anyOf":[{"type":"object","properties":{},"additionalProperties":false}]}}},"additionalProperties":false}"#;
         let schema = raw(given.to_owned());
         assert_eq!(of_format(&schema, OBJECT).unwrap().get(), expected);
-        assert_eq!(of_tool(Some(&schema), true, OBJECT).unwrap().get(), expected);
-        assert!(of_tool(Some(&schema), false, OBJECT).is_none());
+        assert!(of_tool(Some(&schema), OBJECT).is_none());
         assert!(of_format(&schema, Schemas::default()).is_none());
     }
 }

@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::value::RawValue;
 
+use super::enforceable::{can_be_closed, object_root};
 use super::names;
 use super::rules::{ForcedCall, Rules};
-use super::{Dropped, recursion, schema};
+use super::{Dropped, schema};
 use crate::wire::chat::{Format, Message, Part, Request, Role, Tool, ToolChoice, function_name};
 
 /// Names that were replaced: by the name that the upstream knows, the caller's own.
@@ -19,21 +20,7 @@ pub(super) fn adapt(request: &mut Request, rules: &Rules, dropped: &mut Dropped)
     choose(request, rules, dropped);
     declare(request, rules);
     for tool in &mut request.tools {
-        if tool.strict == Some(true)
-            && rules.schemas.closed
-            && is_recursive(tool.parameters.as_deref())
-        {
-            tool.strict = None;
-            dropped.note("strict");
-        }
-        let enforced = tool.strict == Some(true);
-        let changed = schema::of_tool(tool.parameters.as_deref(), enforced, rules.schemas);
-        tool.parameters = changed.or_else(|| tool.parameters.take());
-        let schema = tool.parameters.as_deref();
-        if enforced && rules.schemas.whole && !schema.is_some_and(|it| schema::is_whole(it.get())) {
-            tool.strict = Some(false);
-            dropped.note("strict");
-        }
+        shape(tool, rules, dropped);
     }
     form(request, rules, dropped);
     rename(request, rules)
@@ -51,17 +38,43 @@ fn unite(tools: &mut Vec<Tool>, dropped: &mut Dropped) {
     });
 }
 
-fn is_recursive(schema: Option<&RawValue>) -> bool {
-    schema.is_some_and(|schema| recursion::is_recursive(schema.get()))
+/// The schema of a tool, which is not enforced where that would change which arguments match it.
+fn shape(tool: &mut Tool, rules: &Rules, dropped: &mut Dropped) {
+    let changed = schema::of_tool(tool.parameters.as_deref(), rules.schemas);
+    tool.parameters = changed.or_else(|| tool.parameters.take());
+    if tool.strict != Some(true) {
+        return;
+    }
+    let schema = tool.parameters.as_deref();
+    if rules.schemas.closed {
+        if schema.is_some_and(|schema| !can_be_closed(schema.get())) {
+            tool.strict = None;
+            dropped.note("strict");
+            return;
+        }
+        let closed = schema.and_then(|schema| schema::of_format(schema, rules.schemas));
+        tool.parameters = closed.or_else(|| tool.parameters.take());
+    }
+    let schema = tool.parameters.as_deref();
+    if rules.schemas.whole && !schema.is_some_and(|it| schema::is_whole(it.get())) {
+        tool.strict = Some(false);
+        dropped.note("strict");
+    }
+}
+
+/// Whether the upstream takes a schema for structured output.
+fn is_taken(schema: &RawValue, rules: &Rules) -> bool {
+    let closed = !rules.schemas.closed || can_be_closed(schema.get());
+    closed && (!rules.schemas.root || object_root(schema.get()).is_some())
 }
 
 /// Structured output.
 fn form(request: &mut Request, rules: &Rules, dropped: &mut Dropped) {
-    let recursive = match &request.format {
-        Some(Format::Schema { schema, .. }) => rules.schemas.closed && is_recursive(Some(schema)),
-        Some(Format::Json) | None => false,
+    let taken = match &request.format {
+        Some(Format::Schema { schema, .. }) => is_taken(schema, rules),
+        Some(Format::Json) | None => true,
     };
-    if recursive || rules.format_alone && !request.tools.is_empty() {
+    if !taken || rules.format_alone && !request.tools.is_empty() {
         let words = match request.format.take() {
             Some(Format::Schema { schema, .. }) => {
                 format!("Answer with JSON that matches this schema: {}", schema.get())
