@@ -59,7 +59,7 @@ fn list(value: &str, depth: u32) -> Option<String> {
     }
     let all = schemas.iter().zip(&changed);
     let all: Vec<&str> =
-        all.map(|(schema, changed)| changed.as_deref().unwrap_or(schema.get())).collect();
+        all.map(|(schema, changed)| changed.as_deref().unwrap_or_else(|| schema.get())).collect();
     Some(format!("[{}]", all.join(",")))
 }
 
