@@ -63,7 +63,7 @@ fn a_root_other_than_an_object_is_asked_for() {
             let (body, dropped) = sent("gemini", &body, upstream, "m");
             assert_eq!(dropped, ["format"], "{upstream}: {body}");
             assert!(body.get("response_format").is_none() && body.get("text").is_none(), "{body}");
-            let messages = body.get("messages").unwrap_or(&body["input"]).to_string();
+            let messages = body.get("messages").unwrap_or_else(|| &body["input"]).to_string();
             let words = json!(format!("Answer with JSON that matches this schema: {words}"));
             assert!(messages.contains(words.to_string().trim_matches('"')), "{messages}");
         }
