@@ -202,7 +202,7 @@ class Gateway(Process):
         return {"memory": number("VmRSS"), "descriptors": len(files), "threads": number("Threads")}
 
     @staticmethod
-    def target(file: Path) -> str:
+    def target(file: pathlib.Path) -> str:
         """What a descriptor is; nothing once it is closed."""
         try:
             return os.readlink(file)
