@@ -104,8 +104,8 @@ impl Live {
 
     /// Settles the account of an answer that has ended, and lets go of its upstream. That of a
     /// complete answer is read to the end of its bytes, or its connection would be lost to the
-    /// pool. Mostly the end has come with the terminal; if not, somebody else waits for it. One that was
-    /// ended here would go on for long, and at a price.
+    /// pool. Mostly the end has come with the terminal; if not, a task waits for it. The upstream
+    /// of an answer that the gateway ended at a stop string is closed instead: it would generate on, and bill.
     fn finish(&mut self, tasks: &TaskTracker) {
         let Some(mut answer) = self.answer.take() else {
             return;

@@ -41,7 +41,7 @@ const LOOKS: u32 = 4;
 const GOODBYE: Duration = Duration::from_secs(5);
 /// How often a connection that waits for nothing but its socket is looked at while the process stops.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long what a peer still sends is read while the process stops, after its last response.
+/// How long a peer's bytes are read and discarded while the process stops, after its last response.
 const LAST_LINGER: Duration = Duration::from_secs(1);
 /// How long a connection whose peer hung up may still write what it is about to.
 const LAST_WORDS: Duration = Duration::from_millis(5);

@@ -1,5 +1,5 @@
-//! How many connections of callers are open at once in the process, and which idle one is closed for a new one. A
-//! connection with a request under way is never closed for another.
+//! Connection limit: open connections of callers, per process, and eviction of idle ones. A connection with a
+//! request under way is never evicted.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,5 +1,5 @@
-//! How many bytes of an answer are kept beyond the frame that they came in: in collected answers, in texts that the
-//! end of a stream repeats, in parts that wait for others. It counts and never keeps anything itself.
+//! Buffered bytes of an answer beyond the current frame: collected answers, texts that the end of a stream repeats,
+//! and parts that wait for others. It counts and never buffers anything itself.
 
 use super::chat::{Delta, End, Fault, Kind};
 

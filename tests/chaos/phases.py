@@ -238,7 +238,7 @@ class Suite:
     # --- ends ---
 
     async def shutdown(self) -> None:
-        """SIGTERM with streams under way: each is completed or told, and the process ends in time."""
+        """SIGTERM with streams under way: each completes or ends with an error, and the process ends in time."""
         gateway, ledger = self.gateway("shutdown"), Ledger("t")
         stopped: list = []
 
@@ -251,10 +251,10 @@ class Suite:
         status, took = stopped
         found, problems = checks.log(gateway.log.read_text())
         problems += checks.records(ledger.entries, found) + checks.answers(ledger.entries, stopping=True)
-        told = sum(record["outcome"] == "shutting_down" for record in found)
-        problems += [] if told else ["no stream was told, so that this tested nothing"]
+        ended = sum(record["outcome"] == "shutting_down" for record in found)
+        problems += [] if ended else ["no stream was ended by the shutdown, so that this tested nothing"]
         problems += [] if status == 0 else [f"exit status {status} after {took:.1f} s"]
-        self.check(f"shutdown: {len(found)} records, {told} streams told, ended in {took:.1f} s", problems)
+        self.check(f"shutdown: {len(found)} records, {ended} streams ended with an error, exit after {took:.1f} s", problems)
 
     async def kill(self) -> None:
         """SIGKILL with streams under way: none looks complete, and the next process serves as if nothing had been."""

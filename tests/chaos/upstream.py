@@ -29,7 +29,7 @@ PATHS = [
     (r"/v1beta/models/([^/:]+):(streamGenerateContent|generateContent)", "gemini"), (r"/api/chat", "ollama"), (r"/v2/chat", "cohere"),
     (r"/model/([^/]+)/(converse-stream|converse)", "bedrock"),
 ]
-# The longest that one answer may last, whoever waits for it.
+# The longest that one answer may last.
 LONGEST = 60
 seen = {"requests": 0, "open": 0}
 

@@ -203,7 +203,7 @@ fn user() -> Value {
     json!([{ "role": "user", "content": "hi" }])
 }
 
-/// Answers without an end: whoever keeps them says so when it is too much, and lets go of the upstream.
+/// Endless answers: one that has to be buffered ends with an error at its limit, and its upstream is closed.
 #[tokio::test]
 async fn finding_6_what_is_kept_of_an_answer_has_a_bound() {
     let contents = json!([{ "role": "user", "parts": [{ "text": "hi" }] }]);

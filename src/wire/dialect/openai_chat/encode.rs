@@ -373,7 +373,7 @@ impl Stream {
 }
 
 impl Encode for Stream {
-    /// A signature is told with the reasoning before it.
+    /// A signature is written with the reasoning before it.
     fn keeps(&self, delta: &Delta<'_>) -> bool {
         matches!(delta, Delta::Reasoning { .. } | Delta::Citation(_))
     }
