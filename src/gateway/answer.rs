@@ -190,15 +190,15 @@ impl Answer {
         let mut taken = size(&chunk);
         let mut output = self.take(chunk);
         let more = self.rhythm.more(now);
-        while more
-            && self.transcoder.end().is_none()
-            && taken < BATCH
-            && now.elapsed() < LONGEST_HOLD
-        {
+        while more && self.transcoder.end().is_none() && taken < BATCH {
             let Some(chunk) = self.arrived().await else { break };
             self.rhythm.together = true;
             taken += size(&chunk);
             output |= self.take(chunk);
+            // A lone chunk reads no clock.
+            if now.elapsed() >= LONGEST_HOLD {
+                break;
+            }
         }
         output
     }

@@ -15,7 +15,7 @@ use super::account::Record;
 use super::auth::Caller;
 use super::error_response::{discard, error_response};
 use super::request_body::BodyLimits;
-use super::{origin, prompt, refused, request_body, request_id, route, stamp, tell_allowance};
+use super::{conclude, origin, prompt, refused, request_body, request_id, route, stamp};
 use crate::app::App;
 use crate::config::Config;
 use crate::error::Error;
@@ -131,27 +131,11 @@ async fn respond(
         let body = request_body::read(&mut body, &head.headers, &limits).await?;
         answer(&state.config, &caller, &head, &body).await
     };
-    let (mut response, refused) = match reply.await {
-        Ok(text) => {
-            record.settle(&Tally::default(), Some(&End::Complete));
-            (body_of(JSON, text), None)
-        }
-        Err(error) => {
-            record.failed(&error);
-            if gates.is_empty() {
-                record.log(app.refusals.has_room());
-            }
-            (error_response(dialect, &error, &id), Some(body))
-        }
-    };
-    record.responded(response.status().as_u16());
-    drop(record);
-    tell_allowance(&mut response, dialect, &gates);
-    if let Some(body) = refused {
-        discard(body, waits, &mut response).await;
+    let response = reply.await.map(|text| body_of(JSON, text));
+    if response.is_ok() {
+        record.settle(&Tally::default(), Some(&End::Complete));
     }
-    stamp(&mut response, &id);
-    response
+    conclude(app, dialect, &id, (record, &gates), (response, body, waits)).await
 }
 
 /// A path that does not exist.

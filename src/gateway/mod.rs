@@ -51,7 +51,6 @@ use account::Record;
 use error_response::{discard, error_response};
 use inspection::{Read, inspect, refuse_other_models};
 use limit::{Allowance, Gate, Need};
-use offload::BufferedBody;
 use relay::{Session, Start};
 use request_body::BodyLimits;
 use upstream::Order;
@@ -77,6 +76,23 @@ pub async fn answer(
     let waits = expects_continue(&head.headers);
     let parts = (head, &mut body);
     let response = pipeline(&app, spoken, parts, &id, (&mut record, &mut gates)).await;
+    let ended = (response, body, waits);
+    let mut response = conclude(&app, dialect, &id, (record, &gates), ended).await;
+    if let Some(value) = trace_id.and_then(|id| HeaderValue::from_str(&id).ok()) {
+        response.headers_mut().insert(TRACE_ID, value);
+    }
+    response
+}
+
+/// Completes a response: writes its record, adds the headers of the caller's limits and of the request, and
+/// discards the unread body of a refused request. `waits`: the caller sends that body only when asked to.
+async fn conclude(
+    app: &App,
+    dialect: &dyn CallerDialect,
+    id: &str,
+    (mut record, gates): (Record, &[Arc<Gate>]),
+    (response, body, waits): (Result<Response, Error>, Body, bool),
+) -> Response {
     let (mut response, refused) = match response {
         Ok(response) => (response, None),
         Err(error) => {
@@ -84,20 +100,17 @@ pub async fn answer(
             if gates.is_empty() {
                 record.log(app.refusals.has_room());
             }
-            (error_response(dialect, &error, &id), Some(body))
+            (error_response(dialect, &error, id), Some(body))
         }
     };
     record.responded(response.status().as_u16());
-    // Settles it, unless the body has it: what it gives back is there to be told, and to be used.
+    // Settles it, unless the response's body holds it: the headers below count what it gives back.
     drop(record);
-    tell_allowance(&mut response, dialect, &gates);
+    tell_allowance(&mut response, dialect, gates);
     if let Some(body) = refused {
         discard(body, waits, &mut response).await;
     }
-    stamp(&mut response, &id);
-    if let Some(value) = trace_id.and_then(|id| HeaderValue::from_str(&id).ok()) {
-        response.headers_mut().insert(TRACE_ID, value);
-    }
+    stamp(&mut response, id);
     response
 }
 
@@ -117,7 +130,7 @@ async fn pipeline(
     gates.push(Arc::clone(&caller.gate));
     let mut admission = caller.gate.admit()?;
     request_body::expect_json(&head.headers, dialect)?;
-    let body = read_body(app, body, &head.headers, &caller).await?;
+    let body = request_body::read_some(body, &head.headers, &BodyLimits::of(app, &caller)).await?;
     let inspected = inspect((&state, &caller), (dialect, form), &head, body).await?;
     record.prompted(inspected.prompt.as_deref());
     let Read { body, envelope, input } = inspected.read?;
@@ -175,19 +188,6 @@ async fn pipeline(
         trying: record.trying(),
     }));
     respond(opening, session, record).await
-}
-
-/// Reads the body, but not beyond the drain: half a body holds up nobody.
-async fn read_body(
-    app: &App,
-    body: &mut Body,
-    headers: &HeaderMap,
-    caller: &auth::Caller,
-) -> Result<BufferedBody, Error> {
-    let limits = BodyLimits::of(app, caller);
-    let reading = request_body::read_some(body, headers, &limits);
-    let read = app.shutdown.closing.run_until_cancelled(reading).await;
-    read.ok_or_else(|| Error::from_end(&End::ShuttingDown))?
 }
 
 /// Waits for the first output, so that errors keep their status, but no longer than `commit_after`.

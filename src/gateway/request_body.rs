@@ -10,6 +10,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_TYPE, ORIGIN};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::auth::Caller;
 use super::content_encoding::ContentEncoding;
@@ -17,7 +18,7 @@ use super::memory::{COPIES, CallerMemory, MemoryLease, MemoryShare};
 use super::offload::BufferedBody;
 use crate::app::App;
 use crate::error::Error;
-use crate::wire::chat::{Fault, Kind};
+use crate::wire::chat::{End, Fault, Kind};
 use crate::wire::dialect::CallerDialect;
 
 /// The slowest that a request body may arrive, in bytes per second.
@@ -68,6 +69,8 @@ pub(super) struct BodyLimits<'a> {
     memory: &'a Arc<MemoryShare>,
     /// What those of the caller hold.
     caller: &'a Arc<CallerMemory>,
+    /// Cancelled when the drain is over: half a body holds up no shutdown.
+    closing: &'a CancellationToken,
 }
 
 impl<'a> BodyLimits<'a> {
@@ -82,7 +85,8 @@ impl<'a> BodyLimits<'a> {
         } else {
             (room, "send less, or have the gateway's operator raise server.memory")
         };
-        Self { bytes, remedy, pause: server.header_timeout, memory, caller: &caller.gate.memory }
+        let (caller, closing) = (&caller.gate.memory, &app.shutdown.closing);
+        Self { bytes, remedy, pause: server.header_timeout, memory, caller, closing }
     }
 
     /// Those of a request whose body says little or nothing.
@@ -129,7 +133,8 @@ pub(super) async fn read(
     limits: &BodyLimits<'_>,
 ) -> Result<BufferedBody, Error> {
     let encoding = ContentEncoding::of(headers)?;
-    let (mut whole, mut lease) = whole(body, limits).await?;
+    let reading = limits.closing.run_until_cancelled(whole(body, limits)).await;
+    let (mut whole, mut lease) = reading.ok_or_else(|| Error::from_end(&End::ShuttingDown))??;
     if let Some(encoding) = encoding {
         let most = limits.bytes;
         let decoding = tokio::task::spawn_blocking(move || {
@@ -211,7 +216,8 @@ mod tests {
         let memory = MemoryBudget::new(1 << 30, &Metrics::default());
         let pause = Duration::from_secs(10);
         let (memory, caller) = (&memory.requests, &Arc::default());
-        let limits = BodyLimits { bytes: 1, remedy: "", pause, memory, caller };
+        let closing = &CancellationToken::new();
+        let limits = BodyLimits { bytes: 1, remedy: "", pause, memory, caller, closing };
         let started = Instant::now();
         let left = |come: usize| limits.deadline(started, come) - started;
         assert_eq!([left(0), left(32 << 20)], [pause; 2], "a pause");

@@ -152,11 +152,16 @@ async fn f15h_half_bodies_and_unread_streams_end_with_the_drain() {
     let whole = crate::support::raw::post(path("openai-chat"), "", &body("oai/m", true));
     let mut half = Raw::new(gateway.address).await;
     assert!(half.write(&whole.as_bytes()[..whole.len() - 5]).await);
+    let question = crate::support::raw::post("/api/show", "", r#"{"model":"oai/m"}"#);
+    let mut half_question = Raw::new(gateway.address).await;
+    assert!(half_question.write(&question.as_bytes()[..question.len() - 5]).await);
     let mut unread = Raw::new(gateway.address).await;
     assert!(unread.write(&whole).await);
     upstream.until("asked", |requests, _| requests == 1).await;
     gateway.shutdown.stopping.cancel();
     let text = half.rest().await;
+    assert!(text.starts_with("HTTP/1.1 503") && text.contains("shutting down"), "{text}");
+    let text = half_question.rest().await;
     assert!(text.starts_with("HTTP/1.1 503") && text.contains("shutting down"), "{text}");
     timeout(PATIENCE, gateway.done).await.expect("the drain has a bound").unwrap();
     drop(unread);
