@@ -16,7 +16,7 @@ use crate::wire::overflow;
 
 pub use blame::Blame;
 
-/// When room may be there again, where nobody knows better.
+/// The `retry-after` of a refusal for want of memory, whose end is not known.
 pub const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// What went wrong with a request.

@@ -96,7 +96,7 @@ async fn public_metrics(Shared(app): Shared<Arc<App>>, request: Request) -> Resp
 }
 
 /// Whether a peer of the callers' listener gets metrics. Unless the configuration says, only direct
-/// callers on the same machine do, of a gateway that nobody else can reach and that has no other
+/// callers on the same machine do, of a gateway that listens on loopback only and has no other
 /// place for them.
 fn has_public_metrics(server: &Server, peer: Option<SocketAddr>, headers: &HeaderMap) -> bool {
     server.public_metrics.unwrap_or_else(|| {

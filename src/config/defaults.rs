@@ -18,7 +18,7 @@ impl Default for Server {
             // Longer than the idle timeouts of common load balancers (nginx, ALB: 60 s): the side that
             // closes first must be the one that sends the requests.
             idle_timeout: Duration::from_secs(75),
-            // A probe that asks at once sees 503, and nobody waits long at a terminal.
+            // Long enough for a probe to see 503, and short enough at a terminal.
             shutdown_delay: Duration::from_secs(1),
             drain: Duration::from_secs(30),
             admin: None,

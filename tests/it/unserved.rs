@@ -1,4 +1,4 @@
-//! Requests that no endpoint takes: whose error shape they get, what they are told, and which methods are allowed.
+//! Requests that no endpoint takes: the shape of their error, its message, and the allowed methods.
 //! Nothing of them reaches an upstream.
 
 use http::{HeaderMap, Method};

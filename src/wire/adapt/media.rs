@@ -183,7 +183,7 @@ fn check(part: &Part, (turn, place): (usize, usize), rules: &Rules) -> Result<()
         }
         Part::Image(Image { source, .. }) | Part::Document(Document { source, .. }) => format!(
             "holds {name} {}that this model's provider does not take; leave it out or choose another model",
-            told_type(source)
+            of_media_type(source)
         ),
         _ => return Ok(()),
     };
@@ -191,7 +191,7 @@ fn check(part: &Part, (turn, place): (usize, usize), rules: &Rules) -> Result<()
 }
 
 /// The media type of bytes, for a refusal.
-fn told_type(source: &Source) -> String {
+fn of_media_type(source: &Source) -> String {
     let Source::Base64 { media_type, .. } = source else { return String::new() };
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '+' | '-' | '.' | '_');
     let is_type =

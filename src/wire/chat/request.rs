@@ -116,7 +116,7 @@ pub enum Part {
     Text(String),
     /// An image.
     Image(Image),
-    /// A document, or a recording: its media type tells.
+    /// A document or a recording, by its media type.
     Document(Document),
     /// A medium that only the caller's vendor can read: a file that it stores, or an address that only it
     /// fetches. Never written for an upstream.

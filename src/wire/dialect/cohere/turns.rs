@@ -83,11 +83,11 @@ pub(super) fn document(path: &str, raw: &RawValue) -> Result<Part, Fault> {
         return Ok(Part::Document(Document { source, title: None }));
     }
     let SourceBody { id, data } = parse(path, raw.get())?;
-    Ok(Part::Document(Document { source: Source::Text(told(data)), title: id }))
+    Ok(Part::Document(Document { source: Source::Text(document_text(data)), title: id }))
 }
 
 /// What a document says: a text, or an object as it is written.
-fn told(data: &RawValue) -> String {
+fn document_text(data: &RawValue) -> String {
     json::text(data).map_or_else(|| data.get().to_owned(), std::borrow::Cow::into_owned)
 }
 
@@ -166,7 +166,7 @@ fn part(path: &str, body: PartBody<'_>) -> Result<Part, Fault> {
         }
         "document" => {
             let data = body.document.ok_or_else(|| missing("document"))?.data;
-            Ok(Part::Text(told(data)))
+            Ok(Part::Text(document_text(data)))
         }
         other => {
             let what = "cannot be translated; use text, image_url or document";

@@ -89,7 +89,7 @@ impl Written {
         Self { form, filled: false, free }
     }
 
-    /// The text that more arguments bring. `None`: they are to be told as they are.
+    /// The text that more arguments bring. `None`: they are passed on unchanged.
     pub(super) fn read(&mut self, json: &str) -> Option<String> {
         let (arguments, reader) = self.free.as_mut()?;
         arguments.push_str(json);
