@@ -119,7 +119,7 @@ impl StopFilter {
     }
 
     fn delta<'f>(&mut self, delta: Delta<'f>, out: &mut Vec<Delta<'f>>) {
-        let Some(number) = choice_of(&delta) else { return out.push(delta) };
+        let Some(number) = delta.choice() else { return out.push(delta) };
         let patterns = &self.patterns;
         let choice = self.choices.entry(number).or_insert_with(|| Choice::new(number, patterns));
         if choice.cut {
@@ -161,28 +161,6 @@ impl StopFilter {
     pub fn kept(&self) -> usize {
         let choice = size_of::<Choice>() + self.patterns.len() * size_of::<usize>();
         self.tables + self.held + self.choices.len() * choice
-    }
-}
-
-/// The alternative that a delta belongs to, if it belongs to one. What has no number is of the first.
-fn choice_of(delta: &Delta<'_>) -> Option<u32> {
-    match delta {
-        Delta::Text { choice, .. }
-        | Delta::Logprobs { choice, .. }
-        | Delta::Refusal { choice, .. }
-        | Delta::Reasoning { choice, .. }
-        | Delta::ToolStart { choice, .. }
-        | Delta::ToolArguments { choice, .. }
-        | Delta::Stop { choice, .. } => Some(*choice),
-        Delta::Signature { .. }
-        | Delta::RedactedReasoning { .. }
-        | Delta::Citation(_)
-        | Delta::Search(_) => Some(0),
-        Delta::Start { .. }
-        | Delta::Opaque
-        | Delta::Embeddings(_)
-        | Delta::InputTokens(_)
-        | Delta::Usage(_) => None,
     }
 }
 

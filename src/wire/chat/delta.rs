@@ -116,6 +116,28 @@ pub enum Delta<'f> {
 }
 
 impl Delta<'_> {
+    /// The alternative that it belongs to, if it belongs to one. What has no number is of the first.
+    pub fn choice(&self) -> Option<u32> {
+        match self {
+            Self::Text { choice, .. }
+            | Self::Logprobs { choice, .. }
+            | Self::Refusal { choice, .. }
+            | Self::Reasoning { choice, .. }
+            | Self::ToolStart { choice, .. }
+            | Self::ToolArguments { choice, .. }
+            | Self::Stop { choice, .. } => Some(*choice),
+            Self::Signature { .. }
+            | Self::RedactedReasoning { .. }
+            | Self::Citation(_)
+            | Self::Search(_) => Some(0),
+            Self::Start { .. }
+            | Self::Opaque
+            | Self::Embeddings(_)
+            | Self::InputTokens(_)
+            | Self::Usage(_) => None,
+        }
+    }
+
     /// Whether this is model output, as opposed to furniture: what the `first_token` and `stall`
     /// deadlines wait for, and what makes a retry impossible once it was forwarded.
     pub fn is_output(&self) -> bool {

@@ -86,19 +86,9 @@ impl Encode for Collect {
                 Delta::Start { model, .. } if model.is_empty() => {}
                 Delta::Start { model, .. } => self.call.model = model.to_string(),
                 Delta::Usage(usage) => self.usage.replace_with(usage),
-                Delta::Text { choice, .. }
-                | Delta::Logprobs { choice, .. }
-                | Delta::Refusal { choice, .. }
-                | Delta::Reasoning { choice, .. }
-                | Delta::ToolStart { choice, .. }
-                | Delta::ToolArguments { choice, .. }
-                | Delta::Stop { choice, .. } => {
-                    if let Some(state) = self.choice(*choice) {
-                        state.take(delta);
-                    }
-                }
-                Delta::Signature { .. } | Delta::RedactedReasoning { .. } | Delta::Citation(_) => {
-                    if let Some(state) = self.choice(0) {
+                delta => {
+                    let choice = delta.choice();
+                    if let Some(state) = choice.and_then(|choice| self.choice(choice)) {
                         state.take(delta);
                     }
                 }
