@@ -300,6 +300,12 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "must be one of `none`",
     ),
     ("/v1/chat/completions", r#"{"tools":[[]]}"#, "tools[0]", "must be an object"),
+    (
+        "/v1/chat/completions",
+        r#"{"function_call":7}"#,
+        "function_call",
+        "must be \"none\", \"auto\" or",
+    ),
     ("/v1/chat/completions", r#"{"messages":[["user","hi"]]}"#, "messages[0]", "must be an object"),
     ("/v1/responses", r#"{"max_output_tokens":0}"#, "max_output_tokens", "must be 1 or more"),
     (

@@ -251,6 +251,7 @@ fn legacy(
     let functions = functions.filter(|raw| !json::is_null(raw));
     let functions = functions.map(|raw| parse("functions", raw.get())).transpose()?;
     let functions: Vec<FunctionBody> = functions.unwrap_or_default();
+    let choice = choice.filter(|raw| !json::is_null(raw)).map(function_choice).transpose()?;
     if functions.is_empty() {
         return Ok(Legacy::default());
     }
@@ -258,20 +259,23 @@ fn legacy(
         forms.insert(function.name.clone(), CallForm::Legacy.tool(&function.name));
         tools.push(function.tool(None));
     }
-    let choice = match choice.filter(|raw| !json::is_null(raw)).map(RawValue::get) {
-        None => None,
-        Some(r#""none""#) => Some(ToolChoice::None),
-        Some(r#""auto""#) => Some(ToolChoice::Auto),
-        Some(raw) if raw.starts_with('{') => {
-            let ChoiceFunction { name } = parse("function_call", raw)?;
-            Some(ToolChoice::Named(name))
-        }
-        Some(_) => {
-            let what = "must be \"none\", \"auto\" or an object with a `name`";
-            return Err(refuse("function_call", what));
-        }
-    };
     Ok(Legacy { choice, parallel: Some(false) })
+}
+
+/// Reads `function_call`, whether or not there are functions.
+fn function_choice(raw: &RawValue) -> Result<ToolChoice, Fault> {
+    match raw.get() {
+        r#""none""# => Ok(ToolChoice::None),
+        r#""auto""# => Ok(ToolChoice::Auto),
+        json if json.starts_with('{') => {
+            let ChoiceFunction { name } = parse("function_call", json)?;
+            Ok(ToolChoice::Named(name))
+        }
+        _ => {
+            let what = "must be \"none\", \"auto\" or an object with a `name`";
+            Err(refuse("function_call", what))
+        }
+    }
 }
 
 impl FunctionBody {
