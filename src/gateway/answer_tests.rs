@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::config::without_file;
 use crate::gateway::memory::MemoryBudget;
+use crate::gateway::source_script::{Script, Step};
 use crate::telemetry::Metrics;
 use crate::wire::chat::ToolForms;
 use crate::wire::dialect::{CHAT, Call, Clock, DIALECTS, Mode, caller_dialects};
@@ -75,12 +76,8 @@ fn secrets_are_redacted_with_and_without_escapes() {
 
 /// An answer whose upstream has another chunk each time that a slow worker comes round to it.
 fn answer_on_a_slow_worker(turn: Duration) -> Answer {
-    let chunks = async_stream::stream! {
-        for _ in 0..100 {
-            tokio::time::advance(turn).await;
-            yield Ok::<_, std::convert::Infallible>(Bytes::from_static(b"data: {}\n\n"));
-        }
-    };
+    let steps = [Step::Busy(turn), Step::Chunk("data: {}\n\n".into())];
+    let chunks = steps.into_iter().cycle().take(200);
     let config = without_file(&|_| None, ([127, 0, 0, 1], 9).into(), "key");
     let provider = Arc::clone(&config.providers["sim"]);
     let quirks = Arc::clone(&provider.quirks);
@@ -103,9 +100,8 @@ fn answer_on_a_slow_worker(turn: Duration) -> Answer {
     let transcoder = Transcoder::new(Framing::Sse, 1 << 20, decoder, encoder, Mode::Translated);
     let memory = MemoryBudget::new(1 << 30, &Metrics::default());
     let lease = memory.requests.lease();
-    let mut answer = Answer::without_upstream((target, HeaderMap::new()), transcoder, lease);
-    answer.response = http::Response::new(reqwest::Body::wrap_stream(chunks)).into();
-    answer
+    let source = Source::Script(Script::new(chunks));
+    Answer::new((target, HeaderMap::new()), source, transcoder, lease)
 }
 
 /// Otherwise a stream on a busy worker is silent for as long as its upstream has another token by the time that
@@ -115,7 +111,7 @@ async fn output_is_not_held_back_for_chunks_that_keep_coming() {
     for turn in [CLOSE, LONGEST_HOLD, LONGEST_HOLD * 5] {
         let mut answer = answer_on_a_slow_worker(turn);
         answer.rhythm.together = true;
-        let chunk = answer.response.chunk().await;
+        let chunk = answer.source.chunk().await;
         let begun = Instant::now();
         answer.take_all(chunk, begun).await;
         let held = begun.elapsed();

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::answer::Answer;
+use super::source::Source;
 use super::upstream::{Order, is_verbatim};
 use super::upstream_body::decoded;
 use crate::config::Target;
@@ -43,24 +44,19 @@ pub(super) fn is_unsupported(order: &Order, error: &Error) -> bool {
 /// The answer to a request that is valid in its caller's dialect.
 pub(super) async fn checked_estimate(order: &Order, target: &Target) -> Result<Box<Answer>, Error> {
     decoded(order).await?;
-    Ok(estimate(order, target))
+    estimate(order, target).await
 }
 
 /// The answer that holds the estimate, whole.
-pub(super) fn estimate(order: &Order, target: &Target) -> Box<Answer> {
+pub(super) async fn estimate(order: &Order, target: &Target) -> Result<Box<Answer>, Error> {
     let encoder = order.dialect.encoder(&order.call, Mode::Translated);
-    let transcoder = Transcoder::new(
-        Framing::Whole,
-        order.stream.max_event,
-        Box::new(Decoder(plain)),
-        encoder,
-        Mode::Translated,
-    );
+    let max_event = order.stream.max_event;
+    let decoder = Box::new(Decoder(plain));
+    let transcoder = Transcoder::new(Framing::Whole, max_event, decoder, encoder, Mode::Translated);
     let headers = HeaderMap::from_iter([(ESTIMATED, TRUE)]);
+    let source = Source::replay([Bytes::from(order.call.input_estimate.to_string())]);
     let (of, lease) = ((target.clone(), headers), order.memory.lease());
-    let mut answer = Box::new(Answer::without_upstream(of, transcoder, lease));
-    let tokens = Bytes::from(order.call.input_estimate.to_string());
-    answer.take(Ok(Some(tokens)));
-    answer.take(Ok(None));
-    answer
+    let mut answer = Box::new(Answer::new(of, source, transcoder, lease));
+    answer.read_first(max_event).await?;
+    Ok(answer)
 }

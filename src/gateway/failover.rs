@@ -77,7 +77,7 @@ async fn attempt(
     let patience = walk.patience(target, Instant::now());
     match upstream::attempt(order, target, written, patience).await {
         Err(failure) if count::is_unsupported(order, &failure.error) => {
-            Ok(count::estimate(order, target))
+            Ok(count::estimate(order, target).await?)
         }
         answered => answered,
     }

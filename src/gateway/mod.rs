@@ -24,6 +24,9 @@ mod response_headers;
 mod retry_after;
 pub mod route;
 mod sigv4;
+pub mod source;
+#[cfg(test)]
+mod source_script;
 pub mod target_health;
 pub mod upstream;
 mod upstream_body;

@@ -83,7 +83,7 @@ impl Drop for Live {
 async fn count(mut answer: Box<Answer>, mut record: Record) {
     let counted = async {
         while answer.is_uncounted() {
-            let chunk = answer.response.chunk().await;
+            let chunk = answer.source.chunk().await;
             answer.take(chunk);
             answer.ready.clear();
         }
@@ -115,18 +115,9 @@ impl Live {
         if stopped_early || answer.transcoder.end() != Some(&End::Complete) {
             return;
         }
-        loop {
-            match answer.response.chunk().now_or_never() {
-                Some(Ok(Some(_))) => {}
-                Some(Ok(None) | Err(_)) => return,
-                None => break,
-            }
+        if !answer.source.discard_arrived() {
+            tasks.spawn(timeout(DRAIN, answer.source.discard()));
         }
-        let mut response = answer.response;
-        tasks.spawn(timeout(
-            DRAIN,
-            async move { while let Ok(Some(_)) = response.chunk().await {} },
-        ));
     }
 }
 
@@ -291,7 +282,7 @@ impl Relay {
         let answer = self.live.answer.as_mut()?;
         tokio::select! {
             biased;
-            chunk = answer.response.chunk() => {
+            chunk = answer.source.chunk() => {
                 let now = Instant::now();
                 if answer.take_all(chunk, now).await {
                     self.live.record.output(now);
@@ -352,7 +343,7 @@ pub async fn collect(
     while answer.transcoder.end().is_none() {
         tokio::select! {
             biased;
-            chunk = answer.response.chunk() => {
+            chunk = answer.source.chunk() => {
                 let now = Instant::now();
                 if answer.take_all(chunk, now).await {
                     clock.output = now;

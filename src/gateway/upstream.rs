@@ -10,11 +10,11 @@ use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE};
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
 use super::account::Trying;
-use super::answer::{Answer, Rhythm, redacted};
+use super::answer::{Answer, redacted};
 use super::count::{ESTIMATED, TRUE};
 use super::egress::{self, Clients};
 use super::memory::MemoryShare;
@@ -23,6 +23,7 @@ use super::response_headers::passed_on;
 use super::retry_after::retry_after;
 use super::route::Plan;
 use super::sigv4::{Unsigned, sign};
+use super::source::{ResponseHead, Source};
 use super::target_health::TargetHealth;
 use super::upstream_body::{digested, echo, own_tool_forms};
 use crate::config::{Provider, Stream, Target};
@@ -158,50 +159,28 @@ pub async fn attempt(
     patience: Patience,
 ) -> Result<Box<Answer>, Box<Failure>> {
     let Patience { deadline, followed } = patience;
-    let sent = Instant::now();
     let passed =
         if is_whole(order, &target.provider) { Deadline::Unstreamed } else { Deadline::FirstToken };
     let late = || Error::from_end(&End::TimedOut(passed));
-    let mut response =
+    let response =
         timeout_at(deadline, send(order, target, written.body)).await.map_err(|_| late())??;
-    if !response.status().is_success() {
-        let refused = timeout_at(deadline, refused(order, target, response));
+    let (head, source) = Source::open(response);
+    if !head.status.is_success() {
+        let refused = timeout_at(deadline, refused(order, target, head, source));
         return Err(refused.await.unwrap_or_else(|_| late()).into());
     }
-    let mut headers = passed_on(response.headers(), None);
+    let mut headers = passed_on(&head.headers, None);
     headers.extend(dropped(order, &written.dropped).map(|names| (DROPPED, names)));
     let forms = (written.tool_forms, written.inputs);
-    let transcoder = transcoder(order, target, &response, forms)
+    let transcoder = transcoder(order, target, media_type(&head.headers), forms)
         .await?
         .with_names(written.names)
         .with_stop_strings(written.stop_strings, order.call.input_estimate);
-    // They would keep the connection's first read buffer, and more, as long as the stream lives.
-    *response.headers_mut() = HeaderMap::new();
-    *response.extensions_mut() = Extensions::new();
     // Boxed: it moves from here to the response body, and every future on the way would hold its place.
-    let mut answer = Box::new(Answer {
-        target: target.clone(),
-        attempts: 1,
-        headers,
-        response,
-        transcoder,
-        ready: BytesMut::new(),
-        first_output: sent,
-        rhythm: Rhythm::default(),
-        lease: order.memory.lease(),
-    });
-    loop {
-        let chunk = timeout_at(deadline, answer.response.chunk()).await.map_err(|_| late())?;
-        let output = answer.take(chunk);
-        if output || answer.transcoder.end().is_some() {
-            break;
-        }
-        if answer.ready.len() > order.stream.max_event {
-            let message = "the upstream sent megabytes without any model output";
-            return Err(Error::upstream(Fault::new(Kind::Upstream, message)).into());
-        }
-    }
-    answer.first_output = Instant::now();
+    let of = (target.clone(), headers);
+    let mut answer = Box::new(Answer::new(of, source, transcoder, order.memory.lease()));
+    let begun = timeout_at(deadline, answer.read_first(order.stream.max_event));
+    begun.await.map_err(|_| late())??;
     if written.inputs.is_some() && answer.transcoder.tally().usage.input.is_none() {
         answer.headers.insert(ESTIMATED, TRUE);
     }
@@ -377,14 +356,13 @@ pub(super) fn credential(provider: &Provider) -> Result<Option<(HeaderName, Head
 async fn transcoder(
     order: &Order,
     target: &Target,
-    response: &reqwest::Response,
+    media_type: &str,
     (tool_forms, inputs): (ToolForms, Option<usize>),
 ) -> Result<Transcoder, Error> {
     let dialect = target.provider.dialect;
-    let kind = media_type(response.headers());
     let verbatim = is_verbatim(order, &target.provider);
     let wanted = wanted(order, target);
-    let framing = if wanted.stream { dialect.framing(kind) } else { Framing::Whole };
+    let framing = if wanted.stream { dialect.framing(media_type) } else { Framing::Whole };
     let streams = order.call.stream;
     // A whole answer to a caller who wants a stream has no frames to forward as they are.
     let passes = move |framing| verbatim && (framing == Framing::Whole) != streams;
@@ -420,12 +398,18 @@ fn media_type(headers: &HeaderMap) -> &str {
 }
 
 /// Reads an error response.
-async fn refused(order: &Order, target: &Target, mut response: reqwest::Response) -> Error {
-    let status = response.status().as_u16();
+async fn refused(
+    order: &Order,
+    target: &Target,
+    ResponseHead { status, headers }: ResponseHead,
+    mut source: Source,
+) -> Error {
+    let redirected = status.is_redirection();
+    let status = status.as_u16();
     let provider = &target.provider;
     let mut body = BytesMut::new();
     loop {
-        let bytes = match response.chunk().await {
+        let bytes = match source.chunk().await {
             Ok(Some(bytes)) => bytes,
             Ok(None) => break,
             Err(_) => {
@@ -445,13 +429,13 @@ async fn refused(order: &Order, target: &Target, mut response: reqwest::Response
             format!("the upstream answered with status {status}, which HTTP does not have");
         return Error::upstream(Fault::new(Kind::Upstream, message));
     }
-    if response.status().is_redirection() {
+    if redirected {
         let message = "the upstream answered with a redirect, which is never followed; correct the provider's base_url";
         return Error::upstream(Fault::new(Kind::Upstream, message));
     }
     let body = redacted(body.freeze(), provider);
     let mut fault = provider.dialect.decode_error(status, &body);
-    let page = media_type(response.headers()).starts_with("text/html");
+    let page = media_type(&headers).starts_with("text/html");
     if page && fault.kind == Kind::Invalid {
         // A web server's page: the request has not reached the API.
         fault.kind = Kind::Upstream;
@@ -459,14 +443,13 @@ async fn refused(order: &Order, target: &Target, mut response: reqwest::Response
     if fault.message.is_empty() {
         fault.message = format!("the upstream answered with status {status}");
     }
-    let wait = retry_after(response.headers(), order.now())
-        .or_else(|| provider.dialect.retry_after(&body));
+    let wait = retry_after(&headers, order.now()).or_else(|| provider.dialect.retry_after(&body));
     let reply = Reply {
         // A platform fails in words of its own, which are not its models' vendor's.
         dialect: provider.quirks.hosting.map_or_else(|| provider.dialect.name(), Hosting::name),
         status,
         body,
-        headers: passed_on(response.headers(), wait),
+        headers: passed_on(&headers, wait),
     };
     let error = Error::upstream(fault).reply(reply);
     waiting(error, wait)
