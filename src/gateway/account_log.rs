@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Request, Uri};
 use super::Entry;
 use crate::config::Target;
 use crate::error::{self, Blame, Error, Side};
-use crate::gateway::upstream::Order;
+use crate::gateway::upstream::UpstreamRequest;
 use crate::telemetry::{UpstreamError, log};
 
 /// The head of a request, as far as its record shows it.
@@ -41,7 +41,7 @@ impl Head {
 
 /// Logs and counts one failed attempt, whatever its request comes to. A request that the upstream
 /// rejects is its caller's doing and none of the provider's errors.
-pub fn attempt_failed(order: &Order, target: &Target, error: &Error) {
+pub fn attempt_failed(order: &UpstreamRequest, target: &Target, error: &Error) {
     let (metrics, request_id) = (&order.metrics, &order.request_id);
     let blame = error.blame();
     let address = (blame == Blame::Host).then(|| target.provider.base_url.authority().to_owned());

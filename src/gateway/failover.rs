@@ -11,7 +11,7 @@ use super::account;
 use super::answer::Answer;
 use super::count;
 use super::target_health::{Admission, FailedAttempt, Probe};
-use super::upstream::{self, Failure, Order, Patience};
+use super::upstream::{self, Failure, Patience, UpstreamRequest};
 use super::upstream_body::request_body;
 use crate::config::Target;
 use crate::error::{Attempt, Blame, Error, Side};
@@ -25,7 +25,7 @@ const FAIR: u32 = 4;
 
 /// Opens an answer at the first target that gives one. Whatever this future holds is closed when it is
 /// dropped.
-pub(super) async fn open(order: Order) -> Result<Box<Answer>, Error> {
+pub(super) async fn open(order: UpstreamRequest) -> Result<Box<Answer>, Error> {
     let mut walk = Walk::new(&order);
     let mut failures = Failures::default();
     let mut attempts = 0;
@@ -84,14 +84,14 @@ async fn attempt(
 }
 
 /// A model that the caller itself named at a provider is the caller's to correct.
-fn blame_caller(order: &Order, error: Error) -> Error {
+fn blame_caller(order: &UpstreamRequest, error: Error) -> Error {
     let named = order.plan.direct && error.fault().kind == chat::Kind::NotFound;
     if named && error.side() == Side::Upstream { error.blamed(Blame::Caller) } else { error }
 }
 
 /// The targets of a plan in the order in which they are tried.
 struct Walk<'a> {
-    order: &'a Order,
+    order: &'a UpstreamRequest,
     rest: std::slice::Iter<'a, Target>,
     /// Those that have just failed other requests: tried when nothing else is left.
     ejected: Vec<(Instant, &'a Target)>,
@@ -107,7 +107,7 @@ struct Step<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(order: &'a Order) -> Self {
+    fn new(order: &'a UpstreamRequest) -> Self {
         let rest = order.plan.targets.iter();
         Self { order, rest, ejected: Vec::new(), too_small: Vec::new() }
     }

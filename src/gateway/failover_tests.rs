@@ -23,7 +23,7 @@ fn config() -> Config {
 }
 
 /// An order for these models of a provider of the caller's own dialect, or of another one.
-fn order(stream: bool, provider: &str, models: &[(&str, Option<u64>)]) -> Order {
+fn order(stream: bool, provider: &str, models: &[(&str, Option<u64>)]) -> UpstreamRequest {
     let config = config();
     let metrics = Arc::<Metrics>::default();
     let memory = MemoryBudget::new(config.server.memory, &metrics);
@@ -33,7 +33,7 @@ fn order(stream: bool, provider: &str, models: &[(&str, Option<u64>)]) -> Order 
         context: *context,
         quirks: Arc::clone(&config.providers[provider].quirks),
     };
-    Order {
+    UpstreamRequest {
         clients: Arc::default(),
         health: Arc::new(TargetHealth::new(Arc::clone(&metrics))),
         metrics,
@@ -75,7 +75,10 @@ fn fail(health: &TargetHealth, plan: &Plan, target: &Target, error: &Error) {
 }
 
 /// The models that are asked while each attempt fails as told, and the seconds that each one took.
-async fn walked(order: &Order, fails: impl Fn(&str) -> (Kind, Duration)) -> Vec<(String, f64)> {
+async fn walked(
+    order: &UpstreamRequest,
+    fails: impl Fn(&str) -> (Kind, Duration),
+) -> Vec<(String, f64)> {
     let mut walk = Walk::new(order);
     let mut asked = Vec::new();
     while let Some(step) = walk.next(Instant::now()) {
@@ -154,7 +157,7 @@ async fn only_a_target_with_more_room_follows_one_that_was_too_small() {
 }
 
 /// The model that is asked first.
-fn first(order: &Order) -> (String, Step<'_>) {
+fn first(order: &UpstreamRequest) -> (String, Step<'_>) {
     let step = Walk::new(order).next(Instant::now()).expect("a target");
     (step.target.model.clone(), step)
 }

@@ -56,7 +56,7 @@ use inspection::{Read, inspect, refuse_other_models};
 use limit::{Allowance, Gate, Need};
 use relay::{Session, Start};
 use request_body::BodyLimits;
-use upstream::Order;
+use upstream::UpstreamRequest;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
@@ -174,7 +174,7 @@ async fn pipeline(
         closing: app.shutdown.closing.clone(),
         tasks: app.tasks.clone(),
     };
-    let opening = Box::pin(failover::open(Order {
+    let opening = Box::pin(failover::open(UpstreamRequest {
         clients: Arc::clone(&app.clients),
         metrics: Arc::clone(&app.metrics),
         dialect,

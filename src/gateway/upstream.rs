@@ -50,7 +50,7 @@ const ERROR_BODY: usize = 64 * 1024;
 const STALE: Duration = Duration::from_secs(1);
 
 /// What is asked of upstreams: everything that the attempts of one request share.
-pub struct Order {
+pub struct UpstreamRequest {
     /// This worker's clients.
     pub clients: Arc<Clients>,
     /// Where failed attempts are counted.
@@ -81,7 +81,7 @@ pub struct Order {
     pub trying: Trying,
 }
 
-impl Order {
+impl UpstreamRequest {
     /// What the caller asks for.
     pub fn operation(&self) -> Operation {
         self.dialect.operation(self.call.form)
@@ -117,7 +117,7 @@ impl From<Error> for Box<Failure> {
 }
 
 /// What a target is asked for.
-fn wanted<'a>(order: &Order, target: &'a Target) -> dialect::Target<'a> {
+fn wanted<'a>(order: &UpstreamRequest, target: &'a Target) -> dialect::Target<'a> {
     wanted_of((order.dialect, order.call.form, order.call.stream), target)
 }
 
@@ -141,19 +141,19 @@ pub(super) fn wanted_of<'a>(
 }
 
 /// Whether both sides speak one dialect, so that nothing is translated.
-pub fn is_verbatim(order: &Order, provider: &Provider) -> bool {
+pub fn is_verbatim(order: &UpstreamRequest, provider: &Provider) -> bool {
     order.dialect.name() == provider.dialect.name()
 }
 
 /// Whether a target answers whole: no output comes before all of it is there.
-pub fn is_whole(order: &Order, provider: &Provider) -> bool {
+pub fn is_whole(order: &UpstreamRequest, provider: &Provider) -> bool {
     let translated_chat = order.operation() == Operation::Chat && !is_verbatim(order, provider);
     !order.call.stream && !translated_chat
 }
 
 /// One attempt, up to its first model output or its end.
 pub async fn attempt(
-    order: &Order,
+    order: &UpstreamRequest,
     target: &Target,
     written: Written,
     patience: Patience,
@@ -204,7 +204,11 @@ fn asked_in(answer: &Answer) -> Option<u64> {
     answer.target.provider.dialect.retry_after(answer.transcoder.failure()?)
 }
 
-async fn send(order: &Order, target: &Target, body: String) -> Result<reqwest::Response, Error> {
+async fn send(
+    order: &UpstreamRequest,
+    target: &Target,
+    body: String,
+) -> Result<reqwest::Response, Error> {
     let Provider { egress, base_url, .. } = &*target.provider;
     let client = order.clients.get(egress, &order.stream);
     let client = client.map_err(|error| Error::internal("no upstream client").because(error))?;
@@ -246,7 +250,7 @@ fn is_stale(error: &reqwest::Error) -> bool {
 }
 
 fn request(
-    order: &Order,
+    order: &UpstreamRequest,
     target: &Target,
     body: String,
     digest: Option<String>,
@@ -304,7 +308,7 @@ fn request(
 }
 
 /// The names of what a request had to leave out, as its caller knows them.
-fn dropped(order: &Order, names: &[Cow<'static, str>]) -> Option<HeaderValue> {
+fn dropped(order: &UpstreamRequest, names: &[Cow<'static, str>]) -> Option<HeaderValue> {
     let mut all = String::new();
     for (at, name) in names.iter().enumerate() {
         if all.len() > DROPPED_BYTES {
@@ -354,7 +358,7 @@ pub(super) fn credential(provider: &Provider) -> Result<Option<(HeaderName, Head
 
 /// The codec for an answer whose head has come.
 async fn transcoder(
-    order: &Order,
+    order: &UpstreamRequest,
     target: &Target,
     media_type: &str,
     (tool_forms, inputs): (ToolForms, Option<usize>),
@@ -399,7 +403,7 @@ fn media_type(headers: &HeaderMap) -> &str {
 
 /// Reads an error response.
 async fn refused(
-    order: &Order,
+    order: &UpstreamRequest,
     target: &Target,
     ResponseHead { status, headers }: ResponseHead,
     mut source: Source,
