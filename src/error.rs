@@ -68,8 +68,8 @@ pub struct Reply {
 pub struct Attempt {
     /// `provider/model`.
     pub target: String,
-    /// 1 for the first.
-    pub number: u32,
+    /// Its place among the attempts of the request; 0 for the first.
+    pub index: usize,
 }
 
 impl Error {

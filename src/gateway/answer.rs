@@ -1,6 +1,7 @@
 //! An upstream's answer under way: its bytes in, the caller's bytes out. It never waits for more than
 //! has already arrived.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 
 use super::memory::MemoryLease;
 use super::source::{Chunk, Source};
-use crate::config::{Provider, Target};
+use crate::config::Provider;
 use crate::error::Error;
 use crate::wire::chat::{End, Fault, Kind};
 use crate::wire::dialect::Ending;
@@ -39,10 +40,8 @@ const SHORTEST_ID: usize = 12;
 
 /// An upstream that has begun to answer, and what its first bytes became.
 pub struct Answer {
-    /// Who answers.
-    pub target: Target,
-    /// How many attempts it took.
-    pub attempts: u32,
+    /// The provider that answers.
+    pub provider: Arc<Provider>,
     /// Upstream headers that may be passed on.
     pub headers: HeaderMap,
     /// The rest of the upstream's body.
@@ -79,14 +78,13 @@ impl Rhythm {
 impl Answer {
     /// An answer of which nothing has been read.
     pub fn new(
-        (target, headers): (Target, HeaderMap),
+        (provider, headers): (Arc<Provider>, HeaderMap),
         source: Source,
         transcoder: Transcoder,
         lease: MemoryLease,
     ) -> Self {
         Self {
-            target,
-            attempts: 1,
+            provider,
             headers,
             source,
             transcoder,
@@ -165,7 +163,7 @@ impl Answer {
     /// An error may repeat the credential that it is about. Answers stay as they are.
     fn redact_error(&mut self) {
         if let Some(End::Failed(_)) = self.transcoder.end() {
-            let words = redacted(self.ready.split().freeze(), &self.target.provider);
+            let words = redacted(self.ready.split().freeze(), &self.provider);
             self.ready.extend_from_slice(&words);
         }
     }
@@ -174,9 +172,7 @@ impl Answer {
     pub fn ending(&mut self) -> Ending {
         match self.transcoder.ending() {
             Ending::Closed => Ending::Closed,
-            Ending::Aborted { error } => {
-                Ending::Aborted { error: redacted(error, &self.target.provider) }
-            }
+            Ending::Aborted { error } => Ending::Aborted { error: redacted(error, &self.provider) },
         }
     }
 
@@ -184,7 +180,7 @@ impl Answer {
     pub fn failure(&self, end: &End) -> Error {
         let End::Failed(fault) = end else { return Error::from_end(end) };
         let clean = |words: &String| {
-            let words = redacted(words.clone().into(), &self.target.provider);
+            let words = redacted(words.clone().into(), &self.provider);
             String::from_utf8_lossy(&words).into_owned()
         };
         Error::from_end(&End::Failed(Fault {

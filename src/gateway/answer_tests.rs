@@ -1,15 +1,8 @@
 //! Tests of answers: redaction, and when output is written together. They open no connection.
 
-use std::sync::Arc;
-
 use super::*;
-use crate::config::without_file;
-use crate::gateway::memory::MemoryBudget;
-use crate::gateway::source_script::{Script, Step};
-use crate::telemetry::Metrics;
-use crate::wire::chat::ToolForms;
-use crate::wire::dialect::{CHAT, Call, Clock, DIALECTS, Mode, caller_dialects};
-use crate::wire::framing::Framing;
+use crate::gateway::scripted::answer;
+use crate::gateway::source_script::Step;
 
 #[test]
 fn ids_of_accounts_are_redacted() {
@@ -75,33 +68,9 @@ fn secrets_are_redacted_with_and_without_escapes() {
 }
 
 /// An answer whose upstream has another chunk each time that a slow worker comes round to it.
-fn answer_on_a_slow_worker(turn: Duration) -> Answer {
+fn answer_on_a_slow_worker(turn: Duration) -> Box<Answer> {
     let steps = [Step::Busy(turn), Step::Chunk("data: {}\n\n".into())];
-    let chunks = steps.into_iter().cycle().take(200);
-    let config = without_file(&|_| None, ([127, 0, 0, 1], 9).into(), "key");
-    let provider = Arc::clone(&config.providers["sim"]);
-    let quirks = Arc::clone(&provider.quirks);
-    let target = Target { provider, model: "m".to_owned(), context: None, quirks };
-    let call = Call {
-        id: String::new(),
-        created: 1,
-        model: "m".to_owned(),
-        stream: true,
-        want_usage: false,
-        form: CHAT,
-        echo: String::new(),
-        tool_forms: ToolForms::default(),
-        input_estimate: 0,
-        now: Clock(|| 0),
-    };
-    let dialect = caller_dialects().next().expect("there is one");
-    let encoder = dialect.encoder(&call, Mode::Translated);
-    let decoder = DIALECTS[0].decoder(CHAT);
-    let transcoder = Transcoder::new(Framing::Sse, 1 << 20, decoder, encoder, Mode::Translated);
-    let memory = MemoryBudget::new(1 << 30, &Metrics::default());
-    let lease = memory.requests.lease();
-    let source = Source::Script(Script::new(chunks));
-    Answer::new((target, HeaderMap::new()), source, transcoder, lease)
+    answer(true, steps.into_iter().cycle().take(200))
 }
 
 /// Otherwise a stream on a busy worker is silent for as long as its upstream has another token by the time that

@@ -2,6 +2,8 @@
 //!
 //! It never asks an upstream, and always marks its answer.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -61,7 +63,7 @@ pub(super) async fn estimate(
     let transcoder = Transcoder::new(Framing::Whole, max_event, decoder, encoder, Mode::Translated);
     let headers = HeaderMap::from_iter([(ESTIMATED, TRUE)]);
     let source = Source::replay([Bytes::from(order.call.input_estimate.to_string())]);
-    let (of, lease) = ((target.clone(), headers), order.memory.lease());
+    let (of, lease) = ((Arc::clone(&target.provider), headers), order.memory.lease());
     let mut answer = Box::new(Answer::new(of, source, transcoder, lease));
     answer.read_first(max_event).await?;
     Ok(answer)

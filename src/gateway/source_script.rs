@@ -52,7 +52,7 @@ impl Script {
                 Some(Step::Break) => return Err(SourceError::Script),
                 Some(Step::Hang) => {
                     self.steps.push_front(Step::Hang);
-                    pending().await
+                    pending::<()>().await;
                 }
                 None => return Ok(None),
             }

@@ -13,7 +13,6 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
-use super::account::Trying;
 use super::answer::{Answer, redacted};
 use super::count::{ESTIMATED, TRUE};
 use super::egress::{self, Clients};
@@ -29,6 +28,7 @@ use super::upstream_body::{digested, echo, own_tool_forms};
 use crate::config::{Provider, Stream, Target};
 use crate::error::{Error, Reply};
 use crate::telemetry::Metrics;
+use crate::telemetry::trace::Place;
 use crate::wire::adapt::Written;
 use crate::wire::chat::{Deadline, End, Fault, Kind, ToolForms};
 use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode, Operation};
@@ -62,7 +62,7 @@ pub struct UpstreamRequest {
     /// The caller's headers.
     pub headers: HeaderMap,
     /// The identity of the answer.
-    pub call: Call,
+    pub call: Arc<Call>,
     /// The caller's name in records.
     pub caller: Arc<str>,
     /// Where it may go.
@@ -75,10 +75,10 @@ pub struct UpstreamRequest {
     pub started: Instant,
     /// What is kept of answers takes its memory from this.
     pub memory: Arc<MemoryShare>,
-    /// Our id for it.
+    /// The gateway's id of the request.
     pub request_id: String,
-    /// Tells the record which attempt is under way.
-    pub trying: Trying,
+    /// Where the request stands in a trace.
+    pub trace: Place,
 }
 
 impl UpstreamRequest {
@@ -156,14 +156,14 @@ pub async fn attempt(
     order: &UpstreamRequest,
     target: &Target,
     written: Written,
-    patience: Patience,
+    Patience { deadline, followed }: Patience,
+    traced: HeaderMap,
 ) -> Result<Box<Answer>, Box<Failure>> {
-    let Patience { deadline, followed } = patience;
     let passed =
         if is_whole(order, &target.provider) { Deadline::Unstreamed } else { Deadline::FirstToken };
     let late = || Error::from_end(&End::TimedOut(passed));
-    let response =
-        timeout_at(deadline, send(order, target, written.body)).await.map_err(|_| late())??;
+    let sending = send(order, target, written.body, traced);
+    let response = timeout_at(deadline, sending).await.map_err(|_| late())??;
     let (head, source) = Source::open(response);
     if !head.status.is_success() {
         let refused = timeout_at(deadline, refused(order, target, head, source));
@@ -177,7 +177,7 @@ pub async fn attempt(
         .with_names(written.names)
         .with_stop_strings(written.stop_strings, order.call.input_estimate);
     // Boxed: it moves from here to the response body, and every future on the way would hold its place.
-    let of = (target.clone(), headers);
+    let of = (Arc::clone(&target.provider), headers);
     let mut answer = Box::new(Answer::new(of, source, transcoder, order.memory.lease()));
     let begun = timeout_at(deadline, answer.read_first(order.stream.max_event));
     begun.await.map_err(|_| late())??;
@@ -201,19 +201,20 @@ pub async fn attempt(
 
 /// The seconds that an upstream asks to wait in the error that ended its answer.
 fn asked_in(answer: &Answer) -> Option<u64> {
-    answer.target.provider.dialect.retry_after(answer.transcoder.failure()?)
+    answer.provider.dialect.retry_after(answer.transcoder.failure()?)
 }
 
 async fn send(
     order: &UpstreamRequest,
     target: &Target,
     body: String,
+    traced: HeaderMap,
 ) -> Result<reqwest::Response, Error> {
     let Provider { egress, base_url, .. } = &*target.provider;
     let client = order.clients.get(egress, &order.stream);
     let client = client.map_err(|error| Error::internal("no upstream client").because(error))?;
     let (body, digest) = digested(body, target).await?;
-    let request = request(order, target, body, digest)?;
+    let request = request(order, target, (body, digest), traced)?;
     let retry = request.try_clone();
     let sent = Instant::now();
     let (mut result, pooled) = egress::execute(&client, request).await;
@@ -252,8 +253,8 @@ fn is_stale(error: &reqwest::Error) -> bool {
 fn request(
     order: &UpstreamRequest,
     target: &Target,
-    body: String,
-    digest: Option<String>,
+    (body, digest): (String, Option<String>),
+    traced: HeaderMap,
 ) -> Result<reqwest::Request, Error> {
     let provider = &target.provider;
     let verbatim = is_verbatim(order, provider);
@@ -289,7 +290,7 @@ fn request(
             }
         }
     }
-    order.trying.pass_on(&mut headers);
+    headers.extend(traced);
     for (name, value) in &provider.headers {
         headers.insert(name.clone(), value.clone());
     }
@@ -375,7 +376,7 @@ async fn transcoder(
     let tool_forms = if rewritten { own_tool_forms(order).await } else { tool_forms };
     let (caller, form) = (order.dialect, wanted.form);
     let translated = !verbatim || order.operation() == Operation::Chat;
-    let call = Call { echo, tool_forms, ..order.call.clone() };
+    let call = Call { echo, tool_forms, ..(*order.call).clone() };
     let choose = Box::new(move |framing| {
         if passes(framing) {
             return (caller.encoder(&call, Mode::Verbatim), Ok(Mode::Verbatim));

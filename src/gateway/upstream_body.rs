@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
-use super::offload::{self, RequestBody, is_large};
+use super::offload::{self, BufferedBody, RequestBody, is_large};
 use super::sigv4;
 use super::upstream::{UpstreamRequest, wanted_of};
 use crate::config::Target;
@@ -30,27 +30,33 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn of(order: &UpstreamRequest, headers: Cow<'a, HeaderMap>) -> Self {
-        let Call { form, stream, .. } = order.call;
+        let Call { form, stream, .. } = *order.call;
         Self { dialect: order.dialect, form, stream, headers }
     }
 }
 
-/// The body for a target. A large one is written on another thread.
-pub(super) async fn request_body(
-    order: &UpstreamRequest,
+/// The body for a target, from a body that is worked on where it is.
+pub(super) fn small_body(
+    request: &UpstreamRequest,
+    body: &BufferedBody,
     target: &Target,
 ) -> Result<Written, Error> {
-    let written = match &order.body {
-        RequestBody::Small(body) => {
-            write(&Source::of(order, Cow::Borrowed(&order.headers)), body, target)
-        }
-        RequestBody::Large(body) => {
-            let source = Source::of(order, Cow::Owned(order.headers.clone()));
-            let (body, target) = (Arc::clone(body), target.clone());
-            offload::run(move || write(&source, &body, &target)).await?
-        }
-    };
-    written.map_err(Error::caller)
+    let source = Source::of(request, Cow::Borrowed(&request.headers));
+    write(&source, body, target).map_err(Error::caller)
+}
+
+/// The body for a target, from a body that is worked on by another thread.
+pub(super) fn large_body(
+    request: &UpstreamRequest,
+    body: &Arc<BufferedBody>,
+    target: Target,
+) -> impl Future<Output = Result<Written, Error>> + Send + use<> {
+    let source = Source::of(request, Cow::Owned(request.headers.clone()));
+    let body = Arc::clone(body);
+    async move {
+        let written = offload::run(move || write(&source, &body, &target)).await?;
+        written.map_err(Error::caller)
+    }
 }
 
 /// The caller's own JSON with surgical edits for an upstream of the same dialect; a translation
