@@ -118,8 +118,9 @@ impl http_body::Body for Marking {
         let polled = self.next(cx);
         let given = matches!(polled, Poll::Ready(Some(_))).then(Instant::now);
         let _untold = TURN.try_with(|turn| {
-            let waiting = turn.given.get().or_else(|| Some(Instant::now()));
-            turn.given.set(if turn.withheld.get() { waiting } else { given });
+            // The deadline of a withheld failure begins once.
+            let begun = || turn.given.get().or_else(|| Some(Instant::now()));
+            turn.given.set(if turn.withheld.get() { begun() } else { given });
             turn.waits.set(polled.is_pending());
         });
         polled

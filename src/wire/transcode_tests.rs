@@ -164,18 +164,18 @@ fn blanks_before_an_answer_are_not_kept() {
 
 /// Sources beyond the bound are left out, and nothing else is.
 #[test]
-fn no_more_sources_are_told_than_the_bound() {
-    let mut parts = Parts::default();
+fn no_more_citations_are_passed_on_than_the_bound() {
+    let mut transcoder = transcoder(Framing::Sse, 64, Mode::Translated);
     let cited = || Delta::Citation(crate::wire::chat::Citation::default());
     let text = || Delta::Text { choice: 0, text: Cow::Borrowed("t") };
     let mut deltas: Vec<_> = (0..MAX_CITATIONS - 1).map(|_| cited()).collect();
-    parts.bound(&mut deltas);
+    transcoder.read(&mut deltas);
     assert_eq!(deltas.len(), MAX_CITATIONS - 1);
     let mut more = vec![cited(), text(), cited(), text()];
-    parts.bound(&mut more);
+    transcoder.read(&mut more);
     assert_eq!(more, [cited(), text(), text()]);
     let mut beyond = vec![cited(), text()];
-    parts.bound(&mut beyond);
+    transcoder.read(&mut beyond);
     assert_eq!(beyond, [text()]);
 }
 
