@@ -77,9 +77,8 @@ impl Marking {
             Some(error) => Poll::Ready(Some(Err(error))),
             None => self.piece(cx),
         };
-        let unsent = TURN.try_with(|turn| turn.unsent.get()).unwrap_or_default();
         if let Poll::Ready(Some(Err(error))) = polled {
-            if !unsent {
+            if !TURN.try_with(|turn| turn.unsent.get()).unwrap_or_default() {
                 return Poll::Ready(Some(Err(error)));
             }
             self.failed = Some(error);
