@@ -60,7 +60,7 @@ impl Account {
                 caller: Arc::default(),
                 caller_label: Arc::default(),
                 model: String::new(),
-                label: String::new(),
+                label: Arc::default(),
                 direct: false,
                 prompt: None,
                 stream: false,
@@ -154,7 +154,7 @@ impl Account {
 
     /// Sets the model of the plan.
     pub fn planned(&mut self, plan: &Plan) {
-        plan.label.clone_into(&mut self.summary.label);
+        self.summary.label = Arc::clone(&plan.label);
         self.summary.direct = plan.direct;
     }
 

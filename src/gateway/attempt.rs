@@ -12,8 +12,6 @@ use crate::wire::chat::Kind;
 pub struct Attempt {
     /// The target.
     pub target: Target,
-    /// `provider/model`.
-    pub name: String,
     /// The upstream returns the answer in one piece, so that its progress is unknown until then.
     pub whole: bool,
     /// When it began.
@@ -44,16 +42,7 @@ pub struct AttemptError {
 impl Attempt {
     /// An attempt at a target, of which nothing has been sent.
     pub fn new(target: Target, whole: bool, begun: Instant) -> Self {
-        Self {
-            name: target.to_string(),
-            target,
-            whole,
-            begun,
-            sent: None,
-            answered: false,
-            error: None,
-            span: None,
-        }
+        Self { target, whole, begun, sent: None, answered: false, error: None, span: None }
     }
 
     /// Sets why it failed.

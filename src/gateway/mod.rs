@@ -173,7 +173,7 @@ async fn pipeline(
         refuse_other_models(dialect.name(), &body).await?;
     }
     account.planned(&plan);
-    if let Some(gate) = state.models.get(&plan.label) {
+    if let Some(gate) = state.models.get(&*plan.label) {
         gates.push(Arc::clone(gate));
         admission.enter(gate)?;
     }

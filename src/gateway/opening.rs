@@ -253,7 +253,8 @@ impl Failures {
         (index, attempt): (usize, &Attempt),
     ) {
         self.said = self.said.take().or_else(|| Some((index, said?)));
-        let error = error.during(error::Attempt { target: attempt.name.clone(), index });
+        let error =
+            error.during(error::Attempt { target: Arc::clone(attempt.target.name()), index });
         // Of several limits, the one that is over first.
         let key = |error: &Error| (error.rank(), error.wait().unwrap_or(Duration::MAX));
         if self.best.as_ref().is_none_or(|best| key(&error) < key(best)) {

@@ -195,12 +195,7 @@ async fn direct_names_become_no_keys() {
 
 #[test]
 fn of_several_errors_the_most_useful_is_shown() {
-    let target = Target {
-        provider: Arc::clone(&config().providers["sim"]),
-        model: "m".into(),
-        context: None,
-        quirks: Arc::default(),
-    };
+    let target = Target::new(Arc::clone(&config().providers["sim"]), "m".into());
     let attempt = Attempt::new(target, false, Instant::now());
     let shown = |errors: Vec<Error>| {
         let mut failures = Failures::default();

@@ -283,6 +283,9 @@ impl Production {
     /// Takes the bytes that are there, and ends with the answer.
     fn take_ready(&mut self) -> Option<Bytes> {
         let Phase::Streaming(answer, _) = &mut self.phase else { return None };
+        if answer.ready.is_empty() && answer.transcoder.end().is_none() {
+            return None;
+        }
         let bytes = answer.take_ready();
         if answer.transcoder.end().is_some() {
             self.finish();

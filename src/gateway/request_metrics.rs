@@ -38,14 +38,14 @@ impl Sink for RequestMetrics {
         let target = summary.served().map(|attempt| label(attempt, summary.direct));
         let route = Route {
             dialect: summary.dialect,
-            model: summary.label.clone(),
+            model: Arc::clone(&summary.label),
             target: target.unwrap_or_default(),
         };
         let ended = Ended {
             dialect: summary.dialect,
             caller: Arc::clone(&summary.caller_label),
-            model: summary.label.clone(),
-            target: route.target.clone(),
+            model: Arc::clone(&summary.label),
+            target: Arc::clone(&route.target),
             outcome: summary.outcome,
         };
         metrics.requests.get_or_create(&ended).inc();
@@ -75,8 +75,9 @@ impl Sink for RequestMetrics {
 }
 
 /// A target as a label. A name of the caller's choice is none: labels must stay bounded.
-fn label(attempt: &Attempt, direct: bool) -> String {
-    if direct { format!("{}/*", attempt.target.provider.name) } else { attempt.name.clone() }
+fn label(attempt: &Attempt, direct: bool) -> Arc<str> {
+    let target = &attempt.target;
+    if direct { format!("{}/*", target.provider.name).into() } else { Arc::clone(target.name()) }
 }
 
 fn count_tokens(metrics: &Metrics, summary: &Summary, route: Route) {

@@ -79,13 +79,13 @@ impl RequestSpan {
 
 /// Begins the span of an attempt, which is the `number`th of its request.
 pub(super) fn begin(place: &Place, attempt: &Attempt, number: usize) -> Option<Span> {
-    let span = place.child(format!("attempt {}", short(&attempt.name)))?;
+    let span = place.child(format!("attempt {}", short(attempt.target.name())))?;
     if span.is_recording() {
         let provider = &attempt.target.provider;
         span.set("http.request.method", "POST");
         span.set("gen_ai.provider.name", vendor(provider));
         span.set("streamgate.provider", provider.name.clone());
-        span.set("streamgate.target", short(&attempt.name));
+        span.set("streamgate.target", short(attempt.target.name()));
         span.set("streamgate.attempt", i64::try_from(number).unwrap_or(i64::MAX));
         span.set("server.address", provider.base_url.host_str().unwrap_or_default().to_owned());
         if let Some(port) = provider.base_url.port_or_known_default() {

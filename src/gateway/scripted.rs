@@ -41,11 +41,11 @@ pub(super) fn request(
     let config = config();
     let metrics = Arc::<Metrics>::default();
     let memory = MemoryBudget::new(config.server.memory, &metrics);
-    let target = |(model, context): &(&str, Option<u64>)| Target {
-        provider: Arc::clone(&config.providers[provider]),
-        model: (*model).to_owned(),
-        context: *context,
-        quirks: Arc::clone(&config.providers[provider].quirks),
+    let target = |(model, context): &(&str, Option<u64>)| {
+        let provider = Arc::clone(&config.providers[provider]);
+        let mut target = Target::new(provider, (*model).to_owned());
+        target.context = *context;
+        target
     };
     UpstreamRequest {
         clients: Arc::default(),
@@ -58,7 +58,7 @@ pub(super) fn request(
         caller: "test".into(),
         plan: Plan {
             targets: models.iter().map(target).collect(),
-            label: "x".to_owned(),
+            label: "x".into(),
             direct: false,
         },
         stream: Stream::default(),

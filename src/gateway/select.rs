@@ -91,6 +91,6 @@ fn has_room(target: &Target, tried: &[Attempt]) -> bool {
     let mut small = tried.iter().filter(|attempt| attempt.needed_room());
     small.all(|attempt| match (target.context, attempt.target.context) {
         (Some(room), Some(less)) => room > less,
-        _ => target.to_string() != attempt.name,
+        _ => target.name() != attempt.target.name(),
     })
 }

@@ -74,7 +74,7 @@ pub struct Summary {
     /// The model as the caller named it, shortened.
     pub model: String,
     /// The configured model that this is, or `provider/*`; empty if none was found.
-    pub label: String,
+    pub label: Arc<str>,
     /// The model's name at the upstream is the caller's choice.
     pub direct: bool,
     /// Id and version of the prompt that the request named.
@@ -125,7 +125,7 @@ impl Summary {
 
     /// `provider/model` of that attempt; empty if there is none.
     pub fn target(&self) -> &str {
-        self.served().map_or("", |attempt| &attempt.name)
+        self.served().map_or("", |attempt| attempt.target.name())
     }
 
     /// Whether that attempt's target began to answer.
