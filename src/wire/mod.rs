@@ -1,7 +1,7 @@
 //! The wire: bytes in, values out, and back.
 //!
 //! Everything below this module is pure. It never awaits, reads a clock, draws randomness, reads the
-//! environment or logs; identities and times come in as arguments. `tests/it/tidy.rs` checks it.
+//! environment or logs; identities and times come in as arguments. `tests/it/tidy/mod.rs` checks it.
 
 pub mod adapt;
 pub mod arguments;
