@@ -51,7 +51,7 @@ fn tracing(metrics: &Arc<Metrics>, sent: &Sent) -> Tracing {
 /// Failure mode 54: a panic within a stream is an error event, a record, a span and a returned
 /// permit.
 #[tokio::test]
-async fn fm54_a_panic_in_a_stream_is_told_and_settled() {
+async fn fm54_a_panic_in_a_stream_is_reported_and_settled() {
     for dialect in caller_dialects() {
         let metrics = Arc::<Metrics>::default();
         let mut record = Record::begin(&metrics, "req_1", dialect.name(), &Request::new(()));
