@@ -190,7 +190,7 @@ fn axum_and_reqwest_stay_at_the_edge() {
             &[
                 "src/gateway/egress.rs",
                 "src/gateway/upstream.rs",
-                "src/gateway/answer.rs",
+                "src/gateway/source.rs",
                 "src/gateway/fetch.rs",
                 "src/gateway/provider_models.rs",
                 "src/health.rs",
