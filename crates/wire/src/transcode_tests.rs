@@ -112,7 +112,7 @@ fn a_cut_last_event_truncates() {
     assert_eq!(run("data: t\n\ndata: end", Mode::Verbatim), "[t:1]<Complete end>");
 }
 
-/// 23: a keep-alive that was wrapped as data.
+/// Failure mode 23: a keep-alive that was wrapped as data.
 #[test]
 fn fm23_wrapped_comments_are_dropped() {
     assert_eq!(run("data: : keepalive\n\n: c\n\ndata: end\n\n", Mode::Verbatim), "<Complete end>");
