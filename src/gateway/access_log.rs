@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::attempt::Attempt;
 use super::summary::{Sink, Summary};
-use super::upstream::UpstreamRequest;
+use super::upstream_request::UpstreamRequest;
 use crate::error::{self, Blame, Error, Side};
 use crate::telemetry::{UpstreamError, log};
 

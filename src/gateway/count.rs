@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::answer::Answer;
 use super::source::Source;
-use super::upstream::{UpstreamRequest, is_verbatim};
 use super::upstream_body::decoded;
+use super::upstream_request::UpstreamRequest;
 use crate::config::Target;
 use crate::error::{Blame, Error};
 use crate::wire::count::{Decoder, plain};
@@ -26,7 +26,7 @@ pub(super) const TRUE: HeaderValue = HeaderValue::from_static("true");
 
 /// Whether a request is answered without its target, which has no way to count tokens.
 pub(super) fn is_estimated(order: &UpstreamRequest, target: &Target) -> bool {
-    let passthrough = is_verbatim(order, &target.provider);
+    let passthrough = order.is_verbatim(&target.provider);
     order.context.operation() == Operation::CountTokens
         && !target.provider.dialect.counts_tokens(&target.quirks, passthrough)
 }

@@ -11,7 +11,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
-use super::reply::target_header;
+use super::response_headers::target_header;
 use super::{auth, content_encoding};
 use crate::error::{Error, Side};
 use crate::wire::dialect::CallerDialect;

@@ -7,8 +7,6 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use http::request::Parts;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::account::Account;
 use super::auth::{self, Caller};
@@ -19,10 +17,9 @@ use super::limit::{Admission, Gate, Need};
 use super::request_body::{self, BodyLimits};
 use super::route::{self, Plan};
 use super::state::{Gateway, State};
-use crate::config;
 use crate::error::Error;
 use crate::server::request_head::expects_continue;
-use crate::wire::dialect::{Call, CallerDialect, Operation};
+use crate::wire::dialect::CallerDialect;
 
 /// One request of a caller.
 pub(super) struct Exchange {
@@ -132,28 +129,5 @@ impl Exchange {
         }
         account.admitted(admission, &need, envelope.background);
         Ok(())
-    }
-}
-
-/// What the attempts at a request, its production and its delivery share.
-pub struct RequestContext {
-    /// The caller's dialect.
-    pub dialect: &'static dyn CallerDialect,
-    /// The identity of the answer.
-    pub call: Call,
-    /// The deadlines.
-    pub stream: config::Stream,
-    /// When the request came in.
-    pub time: RequestTime,
-    /// Cancelled when streams must end because the process does.
-    pub closing: CancellationToken,
-    /// Owns what outlives a request by a moment.
-    pub tasks: TaskTracker,
-}
-
-impl RequestContext {
-    /// What the caller requests.
-    pub fn operation(&self) -> Operation {
-        self.dialect.operation(self.call.form)
     }
 }

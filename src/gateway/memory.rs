@@ -78,8 +78,9 @@ impl MemoryShare {
     }
 
     /// The most bytes that one caller may ever hold.
+    #[expect(clippy::expect_used, reason = "limits are made of sizes")]
     pub fn limit_of_caller(&self) -> usize {
-        usize::try_from(self.caller_limit()).unwrap_or_default()
+        usize::try_from(self.caller_limit()).expect("a part of a size")
     }
 
     fn caller_limit(&self) -> i64 {

@@ -14,8 +14,9 @@ use super::attempt::Attempt;
 use super::offload::RequestBody;
 use super::select::{InOrder, Select, Selection};
 use super::target_health::{FailedAttempt, Probe};
-use super::upstream::{self, Failure, Patience, UpstreamRequest};
+use super::upstream::{self, Failure, Patience};
 use super::upstream_body::{large_body, small_body};
+use super::upstream_request::UpstreamRequest;
 use super::{access_log, count, request_spans};
 use crate::config::Target;
 use crate::error::{self, Blame, Error, Side};
@@ -91,11 +92,18 @@ impl Opening {
                 Stepped::Body(Ok(written)) => self.send(turn, written),
                 Stepped::Body(Err(error)) => self.failed(&turn, Failure { error, said: None }),
                 Stepped::Answer(Err(failure)) => self.failed(&turn, *failure),
-                Stepped::Answer(Ok(answer)) => return Ok(self.answered(turn.index, answer)),
+                Stepped::Answer(Ok(answer)) => {
+                    let request = Arc::clone(&self.request);
+                    let attempt = self.answered(turn.index);
+                    if !count::is_estimated(&request, &attempt.target) {
+                        request.health.succeeded(&attempt.target, Instant::now());
+                    }
+                    return Ok((turn.index, answer));
+                }
             }
         }
         let (index, answer) = std::mem::take(&mut self.failures).best()?;
-        self.mark_answered(index);
+        self.answered(index);
         Ok((index, answer))
     }
 
@@ -116,7 +124,7 @@ impl Opening {
         };
         let Selection { target, followed, shares_time, probe } = selection;
         let turn = Turn { index: self.attempts.len(), followed, shares_time, _probe: probe };
-        let whole = upstream::is_whole(&request, &target.provider);
+        let whole = request.is_whole(&target.provider);
         self.attempts.push(Attempt::new(target.clone(), whole, now));
         if count::is_estimated(&request, &target) {
             let estimate = async move { Ok(count::checked_estimate(&request, &target).await?) };
@@ -138,9 +146,10 @@ impl Opening {
     }
 
     /// Sends an attempt's request.
+    #[expect(clippy::expect_used, reason = "what has a turn is one of the attempts")]
     fn send(&mut self, turn: Turn, written: Written) {
         let number = self.attempts.len();
-        let Some(attempt) = self.attempts.get_mut(turn.index) else { return };
+        let attempt = self.attempts.get_mut(turn.index).expect("the attempt of this turn");
         let request = Arc::clone(&self.request);
         let now = Instant::now();
         attempt.sent = Some(now);
@@ -160,26 +169,18 @@ impl Opening {
         self.current = Some((turn, Step::Answer(Box::pin(answer))));
     }
 
-    fn answered(&mut self, index: usize, answer: Box<Answer>) -> (usize, Box<Answer>) {
-        if let Some(attempt) = self.attempts.get(index)
-            && !count::is_estimated(&self.request, &attempt.target)
-        {
-            self.request.health.succeeded(&attempt.target, Instant::now());
-        }
-        self.mark_answered(index);
-        (index, answer)
+    #[expect(clippy::expect_used, reason = "what has answered is one of the attempts")]
+    fn answered(&mut self, index: usize) -> &Attempt {
+        let attempt = self.attempts.get_mut(index).expect("the attempt that answered");
+        attempt.answered = true;
+        attempt
     }
 
-    fn mark_answered(&mut self, index: usize) {
-        if let Some(attempt) = self.attempts.get_mut(index) {
-            attempt.answered = true;
-        }
-    }
-
+    #[expect(clippy::expect_used, reason = "what has a turn is one of the attempts")]
     fn failed(&mut self, turn: &Turn, Failure { error, said }: Failure) {
         let now = Instant::now();
         let request = &self.request;
-        let Some(attempt) = self.attempts.get_mut(turn.index) else { return };
+        let attempt = self.attempts.get_mut(turn.index).expect("the attempt of this turn");
         let error = blame_caller(request, error)
             .counted(request.context.call.input_estimate, attempt.target.context);
         attempt.fail(&error);
@@ -214,8 +215,8 @@ fn goes_on(request: &UpstreamRequest, error: &Error, now: Instant) -> bool {
 /// When the caller's wait for output ends, whatever targets are left.
 fn deadline(request: &UpstreamRequest) -> Instant {
     let mut targets = request.plan.targets.iter();
-    let silent = !request.context.call.stream
-        && targets.any(|target| upstream::is_whole(request, &target.provider));
+    let silent =
+        !request.context.call.stream && targets.any(|target| request.is_whole(&target.provider));
     // An answer that is passed through whole is silent until it is done.
     let wait =
         if silent { request.context.stream.unstreamed } else { request.context.stream.first_token };
@@ -235,7 +236,7 @@ fn patience(request: &UpstreamRequest, target: &Target, turn: &Turn, now: Instan
         left /= SHARE;
     }
     let provider = &target.provider;
-    if !upstream::is_whole(request, provider) && !upstream::is_verbatim(request, provider) {
+    if !request.is_whole(provider) && !request.is_verbatim(provider) {
         left = left.min(request.context.stream.first_token);
     }
     Patience { deadline: now + left, followed: turn.followed }

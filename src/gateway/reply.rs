@@ -11,16 +11,16 @@ use tokio::time::{Instant, timeout};
 
 use super::account::Account;
 use super::clock::unix;
+use super::delivery;
 use super::error_response::{discard, error_response};
 use super::exchange::Exchange;
 use super::ids::set_request_id;
 use super::limit::Allowance;
 use super::production::Production;
+use super::response_headers::target_header;
 use super::state::Gateway;
-use super::{access_log, delivery};
 use crate::error::Error;
-
-const TARGET: HeaderName = HeaderName::from_static("x-streamgate-target");
+use crate::wire::dialect::CallerDialect;
 
 /// A response without the headers that all responses have.
 pub(super) struct Reply {
@@ -72,12 +72,6 @@ fn answer_headers(production: &mut Production) -> HeaderMap {
     headers
 }
 
-/// The response header that names the target.
-pub(super) fn target_header(target: &str) -> Option<(HeaderName, HeaderValue)> {
-    let value = HeaderValue::from_str(&access_log::short(target)).ok()?;
-    Some((TARGET, value))
-}
-
 /// Completes a response: settles its account, adds the headers of the caller's limits and of the request, and
 /// discards the unread body of a rejected request.
 pub(super) async fn conclude(
@@ -117,7 +111,7 @@ pub(super) async fn conclude(
 /// Sets the headers of what is left of the caller's limits, in its dialect.
 fn set_rate_limit_headers(
     response: &mut Response,
-    dialect: &dyn crate::wire::dialect::CallerDialect,
+    dialect: &dyn CallerDialect,
     Allowance { requests, tokens }: Allowance,
 ) {
     let headers = response.headers_mut();

@@ -15,24 +15,19 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answer, redacted};
 use super::count::{ESTIMATED, TRUE};
-use super::egress::{self, Clients};
-use super::exchange::RequestContext;
-use super::memory::MemoryShare;
-use super::offload::RequestBody;
+use super::credential::credential;
+use super::egress;
 use super::response_headers::passed_on;
 use super::retry_after::retry_after;
-use super::route::Plan;
 use super::sigv4::{Unsigned, sign};
 use super::source::{ResponseHead, Source};
-use super::target_health::TargetHealth;
 use super::upstream_body::{digested, echo, own_tool_forms};
+use super::upstream_request::UpstreamRequest;
 use crate::config::{Provider, Stream, Target};
 use crate::error::{Error, Reply};
-use crate::telemetry::Metrics;
-use crate::telemetry::trace::Place;
 use crate::wire::adapt::Written;
 use crate::wire::chat::{Deadline, End, Fault, Kind, ToolForms};
-use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode, Operation};
+use crate::wire::dialect::{Call, Hosting, Mode, Operation};
 use crate::wire::embeddings::Verified;
 use crate::wire::forwarded_headers::AllowList;
 use crate::wire::framing::Framing;
@@ -49,32 +44,6 @@ const ERROR_BODY: usize = 64 * 1024;
 
 /// A stale connection fails at once; an upstream that closes later may have worked on the request.
 const STALE: Duration = Duration::from_secs(1);
-
-/// What is asked of upstreams: everything that the attempts of one request share.
-pub struct UpstreamRequest {
-    /// What it shares with its answer.
-    pub context: Arc<RequestContext>,
-    /// This worker's clients.
-    pub clients: Arc<Clients>,
-    /// Where failed attempts are counted.
-    pub metrics: Arc<Metrics>,
-    /// The caller's request, as it came.
-    pub body: RequestBody,
-    /// The caller's headers.
-    pub headers: HeaderMap,
-    /// The caller's name in records.
-    pub caller: Arc<str>,
-    /// Where it may go.
-    pub plan: Plan,
-    /// Which targets have just failed other requests.
-    pub health: Arc<TargetHealth>,
-    /// What is kept of answers takes its memory from this.
-    pub memory: Arc<MemoryShare>,
-    /// The gateway's id of the request.
-    pub request_id: String,
-    /// Where the request stands in a trace.
-    pub trace: Place,
-}
 
 /// How long an attempt may take.
 #[derive(Debug, Clone, Copy)]
@@ -99,42 +68,6 @@ impl From<Error> for Box<Failure> {
     }
 }
 
-/// What a target is asked for.
-fn wanted<'a>(order: &UpstreamRequest, target: &'a Target) -> dialect::Target<'a> {
-    wanted_of((order.context.dialect, order.context.call.form, order.context.call.stream), target)
-}
-
-/// What a target is asked for on behalf of a caller: its dialect, the form of its request, and whether it
-/// wants a stream.
-pub(super) fn wanted_of<'a>(
-    (caller, form, stream): (&dyn CallerDialect, &'static str, bool),
-    target: &'a Target,
-) -> dialect::Target<'a> {
-    let own = target.provider.dialect;
-    let operation = caller.operation(form);
-    let verbatim = caller.name() == own.name();
-    dialect::Target {
-        model: &target.model,
-        // A translated chat is always streamed: its deadlines work, and its caller's leaving is
-        // noticed. It is collected on our side if need be.
-        stream: stream || operation == Operation::Chat && !verbatim,
-        form: if verbatim { form } else { own.form_of(operation).unwrap_or(CHAT) },
-        quirks: &target.quirks,
-    }
-}
-
-/// Whether both sides speak one dialect, so that nothing is translated.
-pub fn is_verbatim(order: &UpstreamRequest, provider: &Provider) -> bool {
-    order.context.dialect.name() == provider.dialect.name()
-}
-
-/// Whether a target answers whole: no output comes before all of it is there.
-pub fn is_whole(order: &UpstreamRequest, provider: &Provider) -> bool {
-    let translated_chat =
-        order.context.operation() == Operation::Chat && !is_verbatim(order, provider);
-    !order.context.call.stream && !translated_chat
-}
-
 /// One attempt, up to its first model output or its end.
 pub async fn attempt(
     order: &UpstreamRequest,
@@ -144,7 +77,7 @@ pub async fn attempt(
     traced: HeaderMap,
 ) -> Result<Box<Answer>, Box<Failure>> {
     let passed =
-        if is_whole(order, &target.provider) { Deadline::Unstreamed } else { Deadline::FirstToken };
+        if order.is_whole(&target.provider) { Deadline::Unstreamed } else { Deadline::FirstToken };
     let late = || Error::from_end(&End::TimedOut(passed));
     let sending = send(order, target, written.body, traced);
     let response = timeout_at(deadline, sending).await.map_err(|_| late())??;
@@ -241,8 +174,8 @@ fn request(
     traced: HeaderMap,
 ) -> Result<reqwest::Request, Error> {
     let provider = &target.provider;
-    let verbatim = is_verbatim(order, provider);
-    let wanted = wanted(order, target);
+    let verbatim = order.is_verbatim(provider);
+    let wanted = order.wanted(target);
     let mut url = provider.base_url.clone();
     let path = provider.dialect.path(&wanted);
     let (path, query) =
@@ -323,24 +256,6 @@ fn is_hop(headers: &HeaderMap, name: &str) -> bool {
     listed.flat_map(|names| names.split(',')).any(|hop| hop.trim().eq_ignore_ascii_case(name))
 }
 
-/// The header that carries a provider's credential, if it has one.
-pub(super) fn credential(provider: &Provider) -> Result<Option<(HeaderName, HeaderValue)>, Error> {
-    let Some(key) = &provider.api_key else {
-        return Ok(None);
-    };
-    let (name, prefix) = provider.auth_header.as_ref().map_or_else(
-        || {
-            let (name, prefix) = provider.dialect.credential();
-            (HeaderName::from_static(name), prefix)
-        },
-        |(name, prefix)| (name.clone(), prefix.as_str()),
-    );
-    let mut value = HeaderValue::from_str(&format!("{prefix}{}", key.expose()))
-        .map_err(|_| Error::internal("a provider's api_key holds characters that no header may"))?;
-    value.set_sensitive(true);
-    Ok(Some((name, value)))
-}
-
 /// The codec for an answer whose head has come.
 async fn transcoder(
     order: &UpstreamRequest,
@@ -349,8 +264,8 @@ async fn transcoder(
     (tool_forms, inputs): (ToolForms, Option<usize>),
 ) -> Result<Transcoder, Error> {
     let dialect = target.provider.dialect;
-    let verbatim = is_verbatim(order, &target.provider);
-    let wanted = wanted(order, target);
+    let verbatim = order.is_verbatim(&target.provider);
+    let wanted = order.wanted(target);
     let framing = if wanted.stream { dialect.framing(media_type) } else { Framing::Whole };
     let streams = order.context.call.stream;
     // A whole answer to a caller who wants a stream has no frames to forward as they are.

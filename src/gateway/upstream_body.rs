@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::offload::{self, BufferedBody, RequestBody, is_large};
 use super::sigv4;
-use super::upstream::{UpstreamRequest, wanted_of};
+use super::upstream_request::{UpstreamRequest, wanted};
 use crate::config::Target;
 use crate::error::Error;
 use crate::wire::adapt::{self, Written};
@@ -63,7 +63,7 @@ pub(super) fn large_body(
 /// otherwise.
 fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, Fault> {
     let dialect = target.provider.dialect;
-    let wanted = wanted_of((source.dialect, source.form, source.stream), target);
+    let wanted = wanted((source.dialect, source.form, source.stream), target);
     let strict = source.headers.get(STRICT).is_some_and(|value| value == "true");
     if source.dialect.name() == dialect.name() {
         let header = |name: &str| Some(source.headers.get(name)?.to_str().ok()?.to_owned());

@@ -10,7 +10,6 @@ use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use super::claims::{Claims, missing};
 use super::jwks::KeySet;
 use super::refusal::Refusal;
-use super::verified::Entry;
 use crate::config::{self, IssuerKeys, Limits};
 
 /// The longest token.
@@ -112,8 +111,32 @@ impl Issuer {
     }
 }
 
+/// A token whose signature and claims were verified.
+#[derive(Debug)]
+pub(super) struct VerifiedToken {
+    /// The caller that it names.
+    pub(super) identity: Arc<Identity>,
+    /// The issuer that signed it.
+    pub(super) issuer: Arc<Issuer>,
+    /// The last second at which it is good.
+    pub(super) until: u64,
+    /// The generation of the issuer's keys, read before they were used.
+    pub(super) generation: u64,
+}
+
+impl VerifiedToken {
+    /// Whether it is still good at a time, in seconds since 1970.
+    pub(super) fn is_valid(&self, now: u64) -> bool {
+        now <= self.until && self.generation == self.issuer.generation()
+    }
+}
+
 /// Verifies a token, or says what is wrong with it. `now` is in seconds since 1970.
-pub(super) async fn verify(token: &str, issuers: &Issuers, now: u64) -> Result<Entry, Refusal> {
+pub(super) async fn verify(
+    token: &str,
+    issuers: &Issuers,
+    now: u64,
+) -> Result<VerifiedToken, Refusal> {
     let header = jsonwebtoken::decode_header(token).map_err(|_| Refusal::Malformed)?;
     // `crit` must be refused by whoever does not understand what it names, and we understand none.
     if header.crit.is_some() || header.enc.is_some() || header.zip.is_some() {
@@ -140,7 +163,7 @@ pub(super) async fn verify(token: &str, issuers: &Issuers, now: u64) -> Result<E
     if latest.is_some_and(|latest| expires > latest) {
         return Err(Refusal::Lifetime);
     }
-    Ok(Entry {
+    Ok(VerifiedToken {
         identity: Arc::new(issuer.identity(&claims)?),
         issuer: Arc::clone(issuer),
         until: expires.saturating_add(leeway),

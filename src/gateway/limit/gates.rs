@@ -62,12 +62,20 @@ impl Gates {
     /// The gate of a name, with these limits from now on. What was used of others stays used.
     pub fn of(&self, name: &str, limits: Limits) -> Arc<Gate> {
         let new = || Arc::new(Gate::new(self.scope, limits));
-        let hash = self.hasher.hash_one(name) % SHARDS as u64;
-        let shard = usize::try_from(hash).ok().and_then(|at| self.shards.get(at));
-        let Some(shard) = shard else { return new() };
-        let gate = shard.lock().unwrap_or_else(PoisonError::into_inner).of(name, new);
+        let gate = self.shard(name).lock().unwrap_or_else(PoisonError::into_inner).of(name, new);
         gate.change(limits);
         gate
+    }
+
+    /// Where the gate of a name is kept. Without a shard there would be no limit, so there is no default.
+    #[expect(
+        clippy::expect_used,
+        reason = "a remainder of the number of shards is the index of one"
+    )]
+    fn shard(&self, name: &str) -> &Mutex<Shard> {
+        let hash = self.hasher.hash_one(name) % SHARDS as u64;
+        let at = usize::try_from(hash).expect("less than the number of shards");
+        self.shards.get(at).expect("less than the number of shards")
     }
 
     /// Looks at every gate, after those have gone that nobody needs. Other work has its turn
