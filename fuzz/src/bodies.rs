@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 use streamgate_wire::adapt;
 use streamgate_wire::chat::{End, ToolForms};
 use streamgate_wire::dialect::{
-    Asked, CHAT, Call, CallerDialect, Clock, DIALECTS, Dialect, Mode, Quirks, Target,
-    caller_dialects,
+    CHAT, CallerDialect, Clock, DIALECTS, Dialect, Mode, Quirks, RequestView, ResponseContext,
+    Target, caller_dialects,
 };
 use streamgate_wire::framing::{Broken, Frame, Framer, Framing};
 use streamgate_wire::json;
@@ -82,7 +82,7 @@ fn transcode(
     (mode, stream): (Mode, bool),
     (data, step): (&[u8], usize),
 ) {
-    let call = Call {
+    let call = ResponseContext {
         id: "0123456789abcdefghijABCD".into(),
         created: 1_700_000_000,
         model: "m".into(),
@@ -123,7 +123,7 @@ pub fn request(mut data: &[u8]) {
     let Ok(body) = std::str::from_utf8(data) else { return };
     for upstream in DIALECTS {
         let Some(caller) = upstream.as_caller() else { continue };
-        let asked = |path| Asked { form: CHAT, path, query: "", body };
+        let asked = |path| RequestView { form: CHAT, path, query: "", body };
         if caller.envelope(&asked(caller.endpoints()[0].path)).is_ok()
             && let Ok(edited) = upstream.edit_request(body, &target)
         {

@@ -7,7 +7,7 @@ use crate::config::without_file;
 use crate::gateway::memory::MemoryBudget;
 use crate::telemetry::Metrics;
 use crate::wire::chat::ToolForms;
-use crate::wire::dialect::{CHAT, Call, Clock, DIALECTS, Mode, caller_dialects};
+use crate::wire::dialect::{CHAT, Clock, DIALECTS, Mode, ResponseContext, caller_dialects};
 use crate::wire::framing::Framing;
 
 #[test]
@@ -85,7 +85,7 @@ fn answer_on_a_slow_worker(turn: Duration) -> Answer {
     let provider = Arc::clone(&config.providers["sim"]);
     let quirks = Arc::clone(&provider.quirks);
     let target = Target { provider, model: "m".to_owned(), context: None, quirks };
-    let call = Call {
+    let call = ResponseContext {
         id: String::new(),
         created: 1,
         model: "m".to_owned(),

@@ -14,7 +14,7 @@ use crate::gateway::route::Plan;
 use crate::gateway::target_health::TargetHealth;
 use crate::telemetry::Metrics;
 use crate::wire::chat::{Fault, Kind, ToolForms};
-use crate::wire::dialect::{CHAT, Call, Clock, DEFAULT};
+use crate::wire::dialect::{CHAT, Clock, DEFAULT, ResponseContext};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -40,7 +40,7 @@ fn order(stream: bool, provider: &str, models: &[(&str, Option<u64>)]) -> Order 
         dialect: DEFAULT,
         body: BufferedBody { text: String::new(), lease: memory.requests.lease() }.into(),
         headers: HeaderMap::new(),
-        call: Call {
+        call: ResponseContext {
             id: String::new(),
             created: 0,
             model: "x".to_owned(),

@@ -12,7 +12,7 @@ use super::{limit, path_alias, prompt};
 use crate::app::State;
 use crate::error::Error;
 use crate::prompts::Prompt;
-use crate::wire::dialect::{Asked, CHAT, CallerDialect, Envelope};
+use crate::wire::dialect::{CHAT, CallerDialect, Envelope, RequestView};
 use crate::wire::rights;
 
 /// What was found.
@@ -78,7 +78,7 @@ fn inspected(
         // A prompt's template may be longer than the request that names it.
         lease.hold_body(body.len())?;
         let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
-        let envelope = dialect.envelope(&Asked { form, path, query, body: &body })?;
+        let envelope = dialect.envelope(&RequestView { form, path, query, body: &body })?;
         let input = limit::prompt_tokens(&body);
         Ok(Read { body: BufferedBody { text: body, lease }.into(), envelope, input })
     });

@@ -46,7 +46,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::server::request_head::expects_continue;
 use crate::wire::chat::{End, ToolForms};
-use crate::wire::dialect::{Call, CallerDialect, Clock, Endpoint};
+use crate::wire::dialect::{CallerDialect, Clock, Endpoint, ResponseContext};
 use account::Record;
 use error_response::{discard, error_response};
 use inspection::{Read, inspect, refuse_other_models};
@@ -151,7 +151,7 @@ async fn pipeline(
         admission.reserve(&need)?;
     }
     record.admitted(admission, &need, envelope.background);
-    let call = Call {
+    let call = ResponseContext {
         id: random(24),
         created: unix().as_secs(),
         model: envelope.model,

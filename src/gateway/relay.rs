@@ -23,7 +23,7 @@ use super::answer::Answer;
 use crate::config;
 use crate::error::Error;
 use crate::wire::chat::{Deadline, End};
-use crate::wire::dialect::{Call, CallerDialect, Ending, Mode};
+use crate::wire::dialect::{CallerDialect, Ending, Mode, ResponseContext};
 
 /// How long an upstream may take to end its body after its dialect's terminal, or to count its tokens
 /// after its last word.
@@ -34,7 +34,7 @@ pub struct Session {
     /// The caller's dialect.
     pub dialect: &'static dyn CallerDialect,
     /// The identity of the answer.
-    pub call: Call,
+    pub call: ResponseContext,
     /// The deadlines.
     pub stream: config::Stream,
     /// When the request came in.

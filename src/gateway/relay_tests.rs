@@ -18,7 +18,7 @@ use crate::gateway::limit::{Gate, Need, Scope};
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::Tracing;
 use crate::wire::chat::ToolForms;
-use crate::wire::dialect::{CHAT, Call, Clock, Operation, caller_dialects};
+use crate::wire::dialect::{CHAT, Clock, Operation, ResponseContext, caller_dialects};
 
 /// A collector: what it was sent.
 #[derive(Debug, Clone, Default)]
@@ -76,7 +76,7 @@ async fn fm54_a_panic_in_a_stream_is_told_and_settled() {
         assert!(gate.admit().is_err());
         let session = Session {
             dialect,
-            call: Call {
+            call: ResponseContext {
                 id: "0123456789abcdefghijABCD".to_owned(),
                 created: 1,
                 model: "m".to_owned(),

@@ -30,7 +30,7 @@ use crate::error::{Error, Reply};
 use crate::telemetry::Metrics;
 use crate::wire::adapt::Written;
 use crate::wire::chat::{Deadline, End, Fault, Kind, ToolForms};
-use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode, Operation};
+use crate::wire::dialect::{self, CHAT, CallerDialect, Hosting, Mode, Operation, ResponseContext};
 use crate::wire::embeddings::Verified;
 use crate::wire::forwarded_headers::AllowList;
 use crate::wire::framing::Framing;
@@ -61,7 +61,7 @@ pub struct Order {
     /// The caller's headers.
     pub headers: HeaderMap,
     /// The identity of the answer.
-    pub call: Call,
+    pub call: ResponseContext,
     /// The caller's name in records.
     pub caller: Arc<str>,
     /// Where it may go.
@@ -393,7 +393,7 @@ async fn transcoder(
     let tool_forms = if rewritten { own_tool_forms(order).await } else { tool_forms };
     let (caller, form) = (order.dialect, wanted.form);
     let translated = !verbatim || order.operation() == Operation::Chat;
-    let call = Call { echo, tool_forms, ..order.call.clone() };
+    let call = ResponseContext { echo, tool_forms, ..order.call.clone() };
     let choose = Box::new(move |framing| {
         if passes(framing) {
             return (caller.encoder(&call, Mode::Verbatim), Ok(Mode::Verbatim));

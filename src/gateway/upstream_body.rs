@@ -13,7 +13,7 @@ use crate::config::Target;
 use crate::error::Error;
 use crate::wire::adapt::{self, Written};
 use crate::wire::chat::{Fault, Request, ToolForms};
-use crate::wire::dialect::{Call, CallerDialect, Operation};
+use crate::wire::dialect::{CallerDialect, Operation, ResponseContext};
 use crate::wire::json::mended;
 use crate::wire::{ranges, refusal};
 
@@ -30,7 +30,7 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn of(order: &Order, headers: Cow<'a, HeaderMap>) -> Self {
-        let Call { form, stream, .. } = order.call;
+        let ResponseContext { form, stream, .. } = order.call;
         Self { dialect: order.dialect, form, stream, headers }
     }
 }

@@ -5,7 +5,9 @@
 
 use serde_json::{Value, json};
 use streamgate::wire::chat::End;
-use streamgate::wire::dialect::{self, CHAT, Call, CallerDialect, Dialect, Mode, Quirks, Target};
+use streamgate::wire::dialect::{
+    self, CHAT, CallerDialect, Dialect, Mode, Quirks, ResponseContext, Target,
+};
 use streamgate::wire::finish::COMMON;
 
 use crate::support::gateway::{Gateway, yaml};
@@ -327,7 +329,7 @@ fn a_message_starts_with_the_estimate() {
         chunk(json!({ "content": "a" }), Some("stop")),
         json!({ "id": "x", "choices": [], "usage": { "prompt_tokens": 7, "completion_tokens": 1 } }),
     ]);
-    let asked = Call { input_estimate: 42, ..call(true, true) };
+    let asked = ResponseContext { input_estimate: 42, ..call(true, true) };
     let run =
         run(dialect("openai-chat"), towards("anthropic"), (&asked, Mode::Translated), &input, []);
     let values = values(&run);
@@ -341,7 +343,7 @@ fn a_message_starts_with_the_estimate() {
 fn the_estimate_of_input_stays_where_the_upstream_counts_nothing() {
     let input = chat(&[chunk(json!({ "content": "a" }), Some("stop"))]);
     for stream in [true, false] {
-        let asked = Call { input_estimate: 42, ..call(stream, true) };
+        let asked = ResponseContext { input_estimate: 42, ..call(stream, true) };
         let way = (&asked, Mode::Translated);
         let run = run(dialect("openai-chat"), towards("anthropic"), way, &input, []);
         assert_eq!(run.end, End::Complete);

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use serde_json::{Value, json};
 use streamgate::wire::chat::End;
 use streamgate::wire::dialect::{
-    Asked, CHAT, CallerDialect, Dialect, Mode, Quirks, Target, by_name,
+    CHAT, CallerDialect, Dialect, Mode, Quirks, RequestView, Target, by_name,
 };
 
 use crate::support::gateway::{Gateway, KEY, hex};
@@ -421,7 +421,7 @@ fn prompts_go_where_this_dialect_has_them() {
 fn the_envelope_says_what_is_asked() {
     let body = r#"{"contents":[],"generationConfig":{"maxOutputTokens":77,"candidateCount":3}}"#;
     let path = "/v1beta/models/m:streamGenerateContent";
-    let asked = Asked { form: CHAT, path, query: "alt=sse", body };
+    let asked = RequestView { form: CHAT, path, query: "alt=sse", body };
     let envelope = towards("gemini").envelope(&asked).unwrap();
     assert_eq!((envelope.max_output, envelope.choices, envelope.stream), (Some(77), 3, true));
 }

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use streamgate::wire::chat::{End, Parameters, Part, Rendered, Role};
 use streamgate::wire::dialect::{
-    Asked, CHAT, CallerDialect, Dialect, Mode, by_name, caller_dialects,
+    CHAT, CallerDialect, Dialect, Mode, RequestView, by_name, caller_dialects,
 };
 
 use crate::support::gateway::{Gateway, KEY, Log, yaml};
@@ -32,7 +32,7 @@ fn seen(upstream: &str, caller: &str, input: &str) -> (crate::support::View, End
 #[test]
 fn fm03_heartbeats_are_lines_that_say_nothing() {
     for form in [CHAT, "generate"] {
-        let way = streamgate::wire::dialect::Call { form, ..call(true, true) };
+        let way = streamgate::wire::dialect::ResponseContext { form, ..call(true, true) };
         let beat = towards("ollama").heartbeat(&way);
         let (_, line) = lines(&beat).expect("lines").pop().expect("a line");
         let line: Value = serde_json::from_str(&line).expect("JSON");
@@ -160,7 +160,7 @@ fn prompts_are_put_first() {
 fn envelopes_say_what_the_gateway_needs() {
     let body = r#"{"model":"m","max_tokens":7,"options":{"num_predict":7}}"#;
     for (caller, stream) in [("ollama", true), ("cohere", false)] {
-        let asked = Asked { form: CHAT, path: "", query: "", body };
+        let asked = RequestView { form: CHAT, path: "", query: "", body };
         let envelope = towards(caller).envelope(&asked).expect("an envelope");
         assert_eq!((envelope.stream, envelope.max_output), (stream, Some(7)), "{caller}");
     }

@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 use streamgate::wire::chat::{Fault, Kind};
 use streamgate::wire::dialect::{
-    Asked, CHAT, CallerDialect, DIALECTS, Dialect, Operation, Quirks, Target, by_name,
+    CHAT, CallerDialect, DIALECTS, Dialect, Operation, Quirks, RequestView, Target, by_name,
     caller_dialects,
 };
 use streamgate::wire::json::mended;
@@ -195,7 +195,7 @@ fn rejections(
     };
     let quirks = Quirks::default();
     let target = Target { model: "m", stream: true, form, quirks: &quirks };
-    let asked = Asked { form, path: &path, query: "", body };
+    let asked = RequestView { form, path: &path, query: "", body };
     let edited = by_name(name).unwrap().edit_request(body, &target).map(drop);
     let body = mended(body);
     let translated = if caller.operation(form) == Operation::Embeddings {

@@ -5,7 +5,9 @@
 
 use serde_json::{Value, json};
 use streamgate::wire::chat::{End, Part};
-use streamgate::wire::dialect::{self, CHAT, Call, CallerDialect, Dialect, Mode, Quirks, Target};
+use streamgate::wire::dialect::{
+    self, CHAT, CallerDialect, Dialect, Mode, Quirks, ResponseContext, Target,
+};
 
 use crate::support::{Choice, Ended, View, call, events, natural_mode, reader, run, written};
 
@@ -406,7 +408,7 @@ fn free_text_is_told_as_it_comes() {
             json!({ "model": "m", "messages": [], "input": "x", "tools": [tool] }).to_string();
         let request = to.decode_request(CHAT, &body).unwrap();
         assert!(request.tools[0].parameters.as_ref().unwrap().get().contains("input"));
-        let way = |stream| Call {
+        let way = |stream| ResponseContext {
             echo: to.echo(CHAT, &body),
             tool_forms: request.tool_forms.clone(),
             ..call(stream, false)

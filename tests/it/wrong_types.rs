@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use streamgate::wire::chat::{End, Fault, Kind};
 use streamgate::wire::dialect::{
-    Asked, CHAT, DIALECTS, Dialect, Mode, Quirks, Target, caller_dialects,
+    CHAT, DIALECTS, Dialect, Mode, Quirks, RequestView, Target, caller_dialects,
 };
 use streamgate::wire::json::mended;
 use streamgate::wire::refusal;
@@ -127,7 +127,7 @@ fn every_value_of_a_request_may_be_wrong() {
         for ((place, body), other) in broken(&request).into_iter().zip(others.iter().cycle()) {
             let place = format!("{}{place}", caller.name());
             let mut check = |fault: Fault| check(&fault, &place, &fields, &mut failures);
-            let asked = Asked { form: CHAT, path: &path, query: "", body: &body };
+            let asked = RequestView { form: CHAT, path: &path, query: "", body: &body };
             if let Err(fault) = caller.envelope(&asked) {
                 check(fault);
                 continue;

@@ -6,7 +6,9 @@ use std::hint::black_box;
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use streamgate_wire::chat::{Delta, ToolForms};
-use streamgate_wire::dialect::{CHAT, Call, CallerDialect, Clock, DIALECTS, Mode, caller_dialects};
+use streamgate_wire::dialect::{
+    CHAT, CallerDialect, Clock, DIALECTS, Mode, ResponseContext, caller_dialects,
+};
 use streamgate_wire::framing::{Frame, Framer, Framing};
 use streamgate_wire::sse;
 use streamgate_wire::transcode::Transcoder;
@@ -14,8 +16,8 @@ use streamgate_wire::transcode::Transcoder;
 const CHUNKS: usize = 1000;
 const CAP: usize = 32 << 20;
 
-fn call() -> Call {
-    Call {
+fn call() -> ResponseContext {
+    ResponseContext {
         id: "0123456789abcdefghijABCD".into(),
         created: 1_700_000_000,
         model: "bench".into(),

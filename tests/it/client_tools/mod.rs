@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 use streamgate::wire::chat::{Request, ToolForms};
-use streamgate::wire::dialect::{self, CHAT, Call, CallerDialect, Mode, Quirks, Target};
+use streamgate::wire::dialect::{self, CHAT, CallerDialect, Mode, Quirks, ResponseContext, Target};
 
 use crate::support::{call, events, run, written};
 
@@ -58,7 +58,7 @@ fn chat_call(name: &str, arguments: &str, finish: &str) -> Vec<u8> {
 
 /// What a caller gets of such an answer, streamed or whole, with the bytes cut in these places.
 fn answer(caller: &str, forms: &ToolForms, stream: bool, input: &[u8], cuts: &[usize]) -> Vec<u8> {
-    let call = Call { tool_forms: forms.clone(), ..call(stream, true) };
+    let call = ResponseContext { tool_forms: forms.clone(), ..call(stream, true) };
     let from = dialect::by_name("openai-chat").unwrap();
     run(from, towards(caller), (&call, Mode::Translated), input, cuts.iter().copied()).out
 }

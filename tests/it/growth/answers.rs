@@ -5,7 +5,7 @@ use streamgate::wire::chat::{
     Citation, Delta, End, Scheme, SearchResult, SearchRun, Stop, ToolForms,
 };
 use streamgate::wire::dialect::{
-    CHAT, Call, CallerDialect, Clock, DIALECTS, Dialect, Mode, by_name, caller_dialects,
+    CHAT, CallerDialect, Clock, DIALECTS, Dialect, Mode, ResponseContext, by_name, caller_dialects,
 };
 use streamgate::wire::framing::{Frame, Framer, Framing};
 use streamgate::wire::stop_strings::{StopFilter, StopStrings};
@@ -26,8 +26,8 @@ const BOTH: usize = 60;
 
 const CAP: usize = 64 << 20;
 
-pub(super) fn call(stream: bool) -> Call {
-    Call {
+pub(super) fn call(stream: bool) -> ResponseContext {
+    ResponseContext {
         id: "0123456789abcdefghijABCD".into(),
         created: 1_700_000_000,
         model: "m".into(),

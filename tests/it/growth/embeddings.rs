@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use streamgate::wire::adapt;
 use streamgate::wire::chat::End;
 use streamgate::wire::dialect::{
-    Asked, CallerDialect, DIALECTS, Dialect, Mode, Operation, Quirks, Target, by_name,
+    CallerDialect, DIALECTS, Dialect, Mode, Operation, Quirks, RequestView, Target, by_name,
     caller_dialects,
 };
 use streamgate::wire::embeddings::Verified;
@@ -51,7 +51,7 @@ fn form(caller: &dyn CallerDialect, body: &str, path: &str) -> &'static str {
     let embeds = |form: &&'static str| caller.operation(form) == Operation::Embeddings;
     let mut forms = caller.endpoints().iter().map(|endpoint| endpoint.form).filter(embeds);
     let form = forms.next().unwrap_or("chat");
-    let asked = Asked { form, path, query: "", body };
+    let asked = RequestView { form, path, query: "", body };
     caller.envelope(&asked).unwrap().form
 }
 
@@ -62,7 +62,7 @@ fn requests() {
         let form = form(caller, &body(1), path);
         assert_eq!(caller.operation(form), Operation::Embeddings, "{name}");
         grows_linearly(&format!("{name}, embeddings"), SIZE, body, |body| {
-            let asked = Asked { form, path, query: "", body: &body };
+            let asked = RequestView { form, path, query: "", body: &body };
             (caller.envelope(&asked).unwrap().stream, caller.echo(form, &body))
         });
         let quirks = Quirks::default();
@@ -106,7 +106,7 @@ fn answers() {
         let form = form(caller, &body(1), path);
         grows_linearly(&format!("embeddings, to {name}"), SIZE, answer, |(inputs, bytes)| {
             let decoder = Box::new(Verified { inner: upstream.decoder(own), inputs });
-            let call = streamgate::wire::dialect::Call { form, ..call(false) };
+            let call = streamgate::wire::dialect::ResponseContext { form, ..call(false) };
             let encoder = caller.encoder(&call, Mode::Translated);
             let mut transcoder =
                 Transcoder::new(Framing::Whole, 64 << 20, decoder, encoder, Mode::Translated);

@@ -3,7 +3,7 @@
 use streamgate::wire::adapt;
 use streamgate::wire::chat::Request;
 use streamgate::wire::dialect::{
-    Asked, CHAT, CallerDialect, DIALECTS, Dialect, Quirks, Target, by_name, caller_dialects,
+    CHAT, CallerDialect, DIALECTS, Dialect, Quirks, RequestView, Target, by_name, caller_dialects,
 };
 
 use super::{grows_linearly, list, reversed};
@@ -30,7 +30,7 @@ fn all(name: &str, shapes: &[Shape]) {
     for (what, body) in shapes {
         let place = format!("{name}, {what}");
         grows_linearly(&format!("{place}: envelope, echo"), SIZE, body, |body| {
-            let asked = Asked { form: CHAT, path, query: "", body: &body };
+            let asked = RequestView { form: CHAT, path, query: "", body: &body };
             (caller.envelope(&asked).unwrap().stream, caller.echo(CHAT, &body))
         });
         grows_linearly(&place, SIZE, body, |body| read(caller, &body, what));

@@ -31,7 +31,7 @@ use serde_json::Value;
 use streamgate::wire::adapt;
 use streamgate::wire::chat::{End, Fault, Request, ToolForms};
 use streamgate::wire::dialect::{
-    CHAT, Call, CallerDialect, Clock, Dialect, Mode, Target, caller_dialects,
+    CHAT, CallerDialect, Clock, Dialect, Mode, ResponseContext, Target, caller_dialects,
 };
 use streamgate::wire::tally::Tally;
 use streamgate::wire::transcode::Transcoder;
@@ -162,7 +162,7 @@ pub(crate) struct Run {
 pub(crate) fn run(
     upstream: &dyn Dialect,
     caller: &dyn CallerDialect,
-    (call, mode): (&Call, Mode),
+    (call, mode): (&ResponseContext, Mode),
     input: &[u8],
     cuts: impl IntoIterator<Item = usize>,
 ) -> Run {
@@ -204,8 +204,8 @@ pub(crate) async fn received(mut response: reqwest::Response) -> (Vec<u8>, bool)
 }
 
 /// A call whose identity never changes.
-pub(crate) fn call(stream: bool, want_usage: bool) -> Call {
-    Call {
+pub(crate) fn call(stream: bool, want_usage: bool) -> ResponseContext {
+    ResponseContext {
         id: "0123456789abcdefghijABCD".into(),
         created: 1_700_000_000,
         model: "test-model".into(),

@@ -193,7 +193,7 @@ pub trait CallerDialect: Sync {
     /// The operation that a form asks for.
     fn operation(&self, form: &'static str) -> Operation;
     /// Reads what the gateway itself needs of a request, and no more: unknown fields are fine.
-    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault>;
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault>;
     /// Puts a filled-in prompt into a request of the form [`CHAT`], by surgery: its messages before
     /// the caller's own, its model and parameters, under the dialect's own names, where the caller
     /// says none. Takes the member `prompt` out, which is not for upstreams. A request without
@@ -220,14 +220,14 @@ pub trait CallerDialect: Sync {
         None
     }
     /// What of a request a translated answer to it repeats, in the dialect's own words, which are
-    /// for [`Call::echo`].
+    /// for [`ResponseContext::echo`].
     fn echo(&self, _form: &'static str, _body: &str) -> String {
         String::new()
     }
     /// A state machine that writes an answer.
-    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode>;
+    fn encoder(&self, call: &ResponseContext, mode: Mode) -> Box<dyn Encode>;
     /// The media type of a streamed answer.
-    fn media_type(&self, _call: &Call) -> &'static str {
+    fn media_type(&self, _call: &ResponseContext) -> &'static str {
         "text/event-stream"
     }
     /// The status of an error.
@@ -235,7 +235,7 @@ pub trait CallerDialect: Sync {
     /// The JSON body of an error. `retry_after`: in how many seconds to come back, if that is known.
     fn error_body(&self, fault: &Fault, request_id: &str, retry_after: Option<u64>) -> String;
     /// Bytes that keep a silent stream open, safe at any event boundary for every known client.
-    fn heartbeat(&self, call: &Call) -> Bytes;
+    fn heartbeat(&self, call: &ResponseContext) -> Bytes;
     /// The headers that tell what is left of a limit: how much there is, how much is left, and when
     /// all is back; of requests, and of tokens. Most vendors have taken these over from one.
     fn allowance_headers(&self) -> [[&'static str; 3]; 2] {
@@ -290,35 +290,35 @@ pub trait CallerDialect: Sync {
             || below(self.root())
             || self.unserved().iter().any(|(api, _)| is_at_or_below(path, api))
     }
-    /// What else callers ask the gateway itself.
-    fn questions(&self) -> &'static [Question] {
+    /// Further endpoints that the gateway answers by itself.
+    fn info_endpoints(&self) -> &'static [InfoEndpoint] {
         &[]
     }
-    /// The model that such a question is about, if it is about one.
-    fn asks_about(&self, _question: &Question, _body: &str) -> Result<Option<String>, Fault> {
+    /// The model that a request to such an endpoint is about, if it is about one.
+    fn info_model(&self, _endpoint: &InfoEndpoint, _body: &str) -> Result<Option<String>, Fault> {
         Ok(None)
     }
-    /// The body of the answer; the model is the one that the question is about.
-    fn reply(&self, _question: &Question, _model: Option<&ModelInfo>) -> String {
+    /// The body of the response, with the model that the request is about.
+    fn info_body(&self, _endpoint: &InfoEndpoint, _model: Option<&ModelInfo>) -> String {
         String::new()
     }
 }
 
-/// What callers ask the gateway itself.
+/// An endpoint that the gateway answers by itself, without an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Question {
+pub struct InfoEndpoint {
     /// The path.
     pub path: &'static str,
-    /// Whether it is posted, with a body.
+    /// Whether it is `POST`, with a body, instead of `GET`.
     pub posted: bool,
     /// Whether only callers with a key are answered.
     pub needs_key: bool,
-    /// Of the answer.
+    /// The response's media type.
     pub media_type: &'static str,
 }
 
-impl Question {
-    /// One that is asked with GET and a key, and answered in JSON.
+impl InfoEndpoint {
+    /// `GET` with a key, answered in JSON.
     const fn get(path: &'static str) -> Self {
         Self { path, posted: false, needs_key: true, media_type: "application/json" }
     }
@@ -345,10 +345,10 @@ impl Endpoint {
     }
 }
 
-/// What a caller has posted.
+/// A caller's request, as far as a dialect reads its envelope.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
-    /// Of the endpoint.
+pub struct RequestView<'a> {
+    /// The endpoint's form.
     pub form: &'static str,
     /// The path as it was sent, percent-encoded.
     pub path: &'a str,
@@ -378,9 +378,10 @@ pub struct Envelope {
     pub background: bool,
 }
 
-/// The identity of an answer, drawn by the gateway so that encoders stay pure.
+/// The context in which a response is written: its identity, which the gateway draws so that encoders stay
+/// pure, and what its request asked for.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub struct ResponseContext {
     /// 24 random ASCII letters and digits.
     pub id: String,
     /// Unix seconds.

@@ -6,8 +6,8 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Hosting, Mode,
-    Operation, Quirks, Target,
+    CHAT, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Hosting, Mode, Operation,
+    Quirks, RequestView, ResponseContext, Target,
 };
 use crate::chat::{Fault, HostedTool, Kind, Rendered, Request};
 use crate::count as counting;
@@ -203,7 +203,7 @@ impl CallerDialect for Anthropic {
         if form == count::COUNT { Operation::CountTokens } else { Operation::Chat }
     }
 
-    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
         let read = request::envelope(asked.body)?;
         let stream = read.stream && asked.form == CHAT;
         Ok(Envelope { form: asked.form, stream, ..read })
@@ -229,7 +229,7 @@ impl CallerDialect for Anthropic {
         }
     }
 
-    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+    fn encoder(&self, call: &ResponseContext, mode: Mode) -> Box<dyn Encode> {
         match (mode, call.stream) {
             (Mode::Verbatim, true) => Box::new(encode::Verbatim),
             (Mode::Verbatim, false) => Box::new(collect::Verbatim),
@@ -249,7 +249,7 @@ impl CallerDialect for Anthropic {
         error::body(fault, Some(request_id))
     }
 
-    fn heartbeat(&self, _call: &Call) -> Bytes {
+    fn heartbeat(&self, _call: &ResponseContext) -> Bytes {
         Bytes::from_static(b"event: ping\ndata: {\"type\":\"ping\"}\n\n")
     }
 

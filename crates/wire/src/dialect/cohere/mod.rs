@@ -6,8 +6,8 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
-    Quirks, Target,
+    CHAT, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation, Quirks,
+    RequestView, ResponseContext, Target,
 };
 use crate::chat::{Fault, Kind, Rendered, Request};
 use crate::embeddings::{self as embedding, EmbedRequest};
@@ -145,7 +145,7 @@ impl CallerDialect for Cohere {
         if form == embed::EMBED { Operation::Embeddings } else { Operation::Chat }
     }
 
-    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
         let read = request::envelope(asked)?;
         Ok(Envelope { stream: read.stream && asked.form == CHAT, ..read })
     }
@@ -174,7 +174,7 @@ impl CallerDialect for Cohere {
         }
     }
 
-    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+    fn encoder(&self, call: &ResponseContext, mode: Mode) -> Box<dyn Encode> {
         match mode {
             Mode::Verbatim => Box::new(encode::Verbatim { stream: call.stream }),
             Mode::Translated if call.form == embed::EMBED => {
@@ -194,7 +194,7 @@ impl CallerDialect for Cohere {
     }
 
     /// A comment, which the vendor's SDKs skip.
-    fn heartbeat(&self, _call: &Call) -> Bytes {
+    fn heartbeat(&self, _call: &ResponseContext) -> Bytes {
         Bytes::from_static(b": ping\n")
     }
 

@@ -16,7 +16,7 @@ use super::error;
 use super::path::ARRAY;
 use super::state::State;
 use crate::chat::{Delta, End, Fault};
-use crate::dialect::{Call, Encode, Ending};
+use crate::dialect::{Encode, Ending, ResponseContext};
 use crate::framing::Frame;
 use crate::json::{Members, quoted, write_str};
 use crate::sse;
@@ -92,7 +92,7 @@ pub(super) struct Verbatim {
 }
 
 impl Verbatim {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         Self { layout: Layout::of(call.form), ending: Ending::Closed }
     }
 }
@@ -152,7 +152,7 @@ pub(super) struct Translated {
 }
 
 impl Translated {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         let answer = Answer::new(call);
         let tail = answer.identity();
         let layout = Layout::of(call.form);

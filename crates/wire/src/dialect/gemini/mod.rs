@@ -7,8 +7,8 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
-    Quirks, Target,
+    CHAT, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation, Quirks,
+    RequestView, ResponseContext, Target,
 };
 use crate::chat::{Fault, HostedTool, Kind, Rendered, Request};
 use crate::count as counting;
@@ -186,7 +186,7 @@ impl CallerDialect for Gemini {
         }
     }
 
-    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
         request::envelope(asked)
     }
 
@@ -220,7 +220,7 @@ impl CallerDialect for Gemini {
         }
     }
 
-    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+    fn encoder(&self, call: &ResponseContext, mode: Mode) -> Box<dyn Encode> {
         match (mode, call.stream) {
             (Mode::Verbatim, true) => Box::new(encode::Verbatim::new(call)),
             (Mode::Verbatim, false) => Box::new(collect::Verbatim),
@@ -235,7 +235,7 @@ impl CallerDialect for Gemini {
         }
     }
 
-    fn media_type(&self, call: &Call) -> &'static str {
+    fn media_type(&self, call: &ResponseContext) -> &'static str {
         if call.form == path::ARRAY { "application/json" } else { "text/event-stream" }
     }
 
@@ -249,7 +249,7 @@ impl CallerDialect for Gemini {
 
     /// A chunk with nothing in it. An empty object would do for the vendor's libraries, too, but a
     /// chat of theirs forgets every turn with a chunk that has no parts.
-    fn heartbeat(&self, call: &Call) -> Bytes {
+    fn heartbeat(&self, call: &ResponseContext) -> Bytes {
         if call.form == path::ARRAY {
             return Bytes::from_static(b"\n");
         }

@@ -4,12 +4,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::GENERATE;
 use crate::chat::{Stop, Usage};
-use crate::dialect::Call;
+use crate::dialect::ResponseContext;
 use crate::json::{quoted, write_str};
 use crate::reset::rfc3339;
 
 /// Everything of a line before what it says.
-pub(super) fn head(call: &Call) -> String {
+pub(super) fn head(call: &ResponseContext) -> String {
     let (model, created) = (quoted(&call.model), rfc3339(call.created.saturating_mul(1000)));
     format!(r#"{{"model":{model},"created_at":"{created}","#)
 }
@@ -75,7 +75,7 @@ pub(super) fn reason(stop: &Stop, refused: bool) -> &'static str {
 }
 
 /// A line that says nothing.
-pub(super) fn silent(call: &Call) -> Bytes {
+pub(super) fn silent(call: &ResponseContext) -> Bytes {
     let mut out = BytesMut::from(head(call).as_bytes());
     put(call.form, &Said::default(), &mut out);
     out.put_slice(b",\"done\":false}\n");

@@ -7,8 +7,8 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
-    Question, Quirks, Target,
+    CHAT, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, InfoEndpoint, Mode,
+    Operation, Quirks, RequestView, ResponseContext, Target,
 };
 use crate::chat::{Fault, Kind, Rendered, Request};
 use crate::embeddings::{self as embedding, EmbedRequest};
@@ -173,7 +173,7 @@ impl CallerDialect for Ollama {
         }
     }
 
-    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
         request::envelope(asked)
     }
 
@@ -196,7 +196,7 @@ impl CallerDialect for Ollama {
         }
     }
 
-    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+    fn encoder(&self, call: &ResponseContext, mode: Mode) -> Box<dyn Encode> {
         match mode {
             Mode::Verbatim => Box::new(encode::Verbatim::new(call)),
             Mode::Translated if [embed::EMBED, embed::EMBED_ONE].contains(&call.form) => {
@@ -207,7 +207,7 @@ impl CallerDialect for Ollama {
         }
     }
 
-    fn media_type(&self, _call: &Call) -> &'static str {
+    fn media_type(&self, _call: &ResponseContext) -> &'static str {
         MEDIA_TYPE
     }
 
@@ -221,7 +221,7 @@ impl CallerDialect for Ollama {
     }
 
     /// A line that says nothing: ollama-python reads every line as JSON, blank ones included.
-    fn heartbeat(&self, call: &Call) -> Bytes {
+    fn heartbeat(&self, call: &ResponseContext) -> Bytes {
         line::silent(call)
     }
 
@@ -250,15 +250,15 @@ impl CallerDialect for Ollama {
         &UNSERVED
     }
 
-    fn questions(&self) -> &'static [Question] {
-        &about::QUESTIONS
+    fn info_endpoints(&self) -> &'static [InfoEndpoint] {
+        &about::ENDPOINTS
     }
 
-    fn asks_about(&self, question: &Question, body: &str) -> Result<Option<String>, Fault> {
-        about::model(question.path, body)
+    fn info_model(&self, endpoint: &InfoEndpoint, body: &str) -> Result<Option<String>, Fault> {
+        about::model(endpoint.path, body)
     }
 
-    fn reply(&self, question: &Question, model: Option<&ModelInfo>) -> String {
-        about::answer(question.path, model)
+    fn info_body(&self, endpoint: &InfoEndpoint, model: Option<&ModelInfo>) -> String {
+        about::answer(endpoint.path, model)
     }
 }

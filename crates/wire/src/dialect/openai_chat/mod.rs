@@ -5,8 +5,8 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
-    Quirks, Target,
+    CHAT, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation, Quirks,
+    RequestView, ResponseContext, Target,
 };
 use crate::chat::{Fault, HostedTool, Kind, Rendered, Request};
 use crate::embeddings::{self as embedding, EmbedRequest};
@@ -173,7 +173,7 @@ impl CallerDialect for OpenAiChat {
         }
     }
 
-    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
         let read = request::envelope(asked)?;
         let stream = read.stream && asked.form != embeddings::EMBEDDINGS;
         Ok(Envelope { stream, ..read })
@@ -202,7 +202,7 @@ impl CallerDialect for OpenAiChat {
         }
     }
 
-    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+    fn encoder(&self, call: &ResponseContext, mode: Mode) -> Box<dyn Encode> {
         let (stream, want_usage) = (call.stream, call.want_usage);
         match mode {
             Mode::Verbatim => Box::new(encode::Verbatim { stream, want_usage }),
@@ -224,7 +224,7 @@ impl CallerDialect for OpenAiChat {
     }
 
     /// A comment without a blank line: openai-python chokes on a block that carries an id and no data.
-    fn heartbeat(&self, _call: &Call) -> Bytes {
+    fn heartbeat(&self, _call: &ResponseContext) -> Bytes {
         Bytes::from_static(b": ping\n")
     }
 

@@ -12,7 +12,7 @@ use super::system_first::system_first;
 use crate::adapt::settings::Instructions;
 use crate::body::syntax;
 use crate::chat::Fault;
-use crate::dialect::{Asked, Envelope, Target};
+use crate::dialect::{Envelope, RequestView, Target};
 use crate::json::{self, Members};
 use crate::spelling::{self, Known, member as known, object};
 
@@ -48,7 +48,7 @@ fn member<T: DeserializeOwned>(
 }
 
 /// Reads what the gateway needs.
-pub(super) fn envelope(asked: &Asked<'_>) -> Result<Envelope, Fault> {
+pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, Fault> {
     let members = members(asked.body)?;
     spelling::check(&members, KNOWN)?;
     let model: Option<String> = member(&members, ("model", "a string"))?;

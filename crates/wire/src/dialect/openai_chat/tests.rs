@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 use super::OpenAiChat;
 use crate::chat::{Delta, End, Fault, Kind, Part, Stop, ToolForms, Usage};
 use crate::dialect::{
-    Asked, CHAT, Call, CallerDialect, Clock, Dialect, Envelope, Mode, Quirks, Target,
+    CHAT, CallerDialect, Clock, Dialect, Envelope, Mode, Quirks, RequestView, ResponseContext,
+    Target,
 };
 use crate::framing::{Frame, Framing};
 use crate::transcode::Transcoder;
 
-fn call(stream: bool, want_usage: bool) -> Call {
-    Call {
+fn call(stream: bool, want_usage: bool) -> ResponseContext {
+    ResponseContext {
         id: "Q".repeat(24),
         created: 7,
         model: "asked".into(),
@@ -28,7 +29,7 @@ fn call(stream: bool, want_usage: bool) -> Call {
     }
 }
 
-fn transcoder(framing: Framing, mode: Mode, call: &Call) -> Transcoder {
+fn transcoder(framing: Framing, mode: Mode, call: &ResponseContext) -> Transcoder {
     Transcoder::new(
         framing,
         1 << 24,
@@ -43,7 +44,7 @@ fn sse(payloads: &[&str]) -> Vec<u8> {
 }
 
 /// Runs a stream through, in pieces of `step` bytes.
-fn run(input: &[u8], step: usize, mode: Mode, call: &Call) -> (End, String) {
+fn run(input: &[u8], step: usize, mode: Mode, call: &ResponseContext) -> (End, String) {
     let mut transcoder = transcoder(Framing::Sse, mode, call);
     let mut out = BytesMut::new();
     for piece in input.chunks(step.max(1)) {
@@ -82,7 +83,7 @@ const USAGE: &str =
     r#"{"id":"a","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#;
 
 fn envelope(body: &str) -> Result<Envelope, Fault> {
-    OpenAiChat.envelope(&Asked { form: CHAT, path: "/v1/chat/completions", query: "", body })
+    OpenAiChat.envelope(&RequestView { form: CHAT, path: "/v1/chat/completions", query: "", body })
 }
 
 #[test]
@@ -443,7 +444,7 @@ fn an_envelope_tells_the_most_that_an_answer_may_be() {
         (r#","n":0,"best_of":null"#, None, 1),
     ] {
         let body = format!(r#"{{"model":"m"{fields}}}"#);
-        let asked = |form| Asked { form, path: "", query: "", body: &body };
+        let asked = |form| RequestView { form, path: "", query: "", body: &body };
         let envelope = OpenAiChat.envelope(&asked(CHAT)).unwrap();
         assert_eq!((envelope.max_output, envelope.choices), (max_output, choices), "{fields}");
     }
@@ -460,7 +461,7 @@ fn every_prompt_of_a_list_is_answered() {
         ("7", 4),
     ] {
         let body = format!(r#"{{"model":"m","n":2,"best_of":4,"prompt":{prompt}}}"#);
-        let asked = |form| Asked { form, path: "", query: "", body: &body };
+        let asked = |form| RequestView { form, path: "", query: "", body: &body };
         let envelope = OpenAiChat.envelope(&asked(super::passed::COMPLETIONS)).unwrap();
         assert_eq!(envelope.choices, choices, "{prompt}");
     }
@@ -469,7 +470,7 @@ fn every_prompt_of_a_list_is_answered() {
 #[test]
 fn limits_on_output_that_differ_are_refused() {
     let body = r#"{"model":"m","max_completion_tokens":9,"max_tokens":70}"#;
-    let asked = Asked { form: CHAT, path: "", query: "", body };
+    let asked = RequestView { form: CHAT, path: "", query: "", body };
     let fault = OpenAiChat.envelope(&asked).unwrap_err();
     assert_eq!((fault.kind, fault.param.as_deref()), (Kind::Invalid, Some("max_tokens")));
 }

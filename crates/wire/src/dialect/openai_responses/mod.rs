@@ -6,8 +6,8 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
-    Quirks, Target,
+    CHAT, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation, Quirks,
+    RequestView, ResponseContext, Target,
 };
 use crate::chat::{Fault, HostedTool, Kind, Rendered, Request};
 use crate::count as counting;
@@ -146,7 +146,7 @@ impl CallerDialect for OpenAiResponses {
         }
     }
 
-    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
         let read = request::envelope(asked.body)?;
         let stream = read.stream && asked.form == CHAT;
         Ok(Envelope { form: asked.form, stream, ..read })
@@ -181,7 +181,7 @@ impl CallerDialect for OpenAiResponses {
         }
     }
 
-    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+    fn encoder(&self, call: &ResponseContext, mode: Mode) -> Box<dyn Encode> {
         match (mode, call.stream) {
             (Mode::Verbatim, true) => Box::new(verbatim::Stream::new(call)),
             (Mode::Verbatim, false) => Box::new(verbatim::Whole),
@@ -202,7 +202,7 @@ impl CallerDialect for OpenAiResponses {
     }
 
     /// A comment without a blank line: openai-python chokes on a block that carries no data.
-    fn heartbeat(&self, _call: &Call) -> Bytes {
+    fn heartbeat(&self, _call: &ResponseContext) -> Bytes {
         Bytes::from_static(b": ping\n")
     }
 

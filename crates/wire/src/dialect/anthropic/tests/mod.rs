@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Anthropic;
 use crate::chat::{End, ToolForms};
-use crate::dialect::{CHAT, Call, CallerDialect, Clock, Dialect, Mode};
+use crate::dialect::{CHAT, CallerDialect, Clock, Dialect, Mode, ResponseContext};
 use crate::framing::{Framer, Framing};
 use crate::transcode::Transcoder;
 
@@ -13,8 +13,8 @@ mod grammar;
 mod recorded;
 mod requests;
 
-fn call(stream: bool) -> Call {
-    Call {
+fn call(stream: bool) -> ResponseContext {
+    ResponseContext {
         id: "abcdefghijklmnopqrstuvwx".to_owned(),
         created: 1_700_000_000,
         model: "asked".to_owned(),

@@ -7,7 +7,7 @@ use crate::chat::{
     Format, Message, Part, Reasoning, Request, Role, Scheme, Signature, Tool, ToolChoice,
 };
 use crate::dialect::anthropic::Anthropic;
-use crate::dialect::{Asked, CHAT, CallerDialect, Dialect, Envelope, Quirks, Target};
+use crate::dialect::{CHAT, CallerDialect, Dialect, Envelope, Quirks, RequestView, Target};
 
 fn raw(json: &str) -> Box<RawValue> {
     RawValue::from_string(json.to_owned()).unwrap()
@@ -36,7 +36,7 @@ fn hello() -> Request {
 }
 
 fn envelope(body: &str) -> Result<Envelope, crate::chat::Fault> {
-    Anthropic.envelope(&Asked { form: CHAT, path: "/v1/messages", query: "", body })
+    Anthropic.envelope(&RequestView { form: CHAT, path: "/v1/messages", query: "", body })
 }
 
 #[test]

@@ -7,13 +7,13 @@ mod requests;
 
 use super::OpenAiResponses;
 use crate::chat::{Delta, End, Kind, Stop, ToolForms, Usage};
-use crate::dialect::{CHAT, Call, CallerDialect, Clock, Dialect, Mode};
+use crate::dialect::{CHAT, CallerDialect, Clock, Dialect, Mode, ResponseContext};
 use crate::framing::{Frame, Framing};
 use crate::tally::Tally;
 use crate::transcode::Transcoder;
 
-fn call(stream: bool) -> Call {
-    Call {
+fn call(stream: bool) -> ResponseContext {
+    ResponseContext {
         id: "Q".repeat(24),
         created: 7,
         model: "asked".into(),
@@ -179,7 +179,7 @@ fn write(deltas: &[Delta<'_>], body: &str) -> Value {
         "" => call(false),
         body => {
             let tool_forms = OpenAiResponses.decode_request(CHAT, body).unwrap().tool_forms;
-            Call { echo: OpenAiResponses.echo(CHAT, body), tool_forms, ..call(false) }
+            ResponseContext { echo: OpenAiResponses.echo(CHAT, body), tool_forms, ..call(false) }
         }
     };
     let mut encoder = OpenAiResponses.encoder(&call, Mode::Translated);
