@@ -7,7 +7,7 @@ use crate::config::without_file;
 use crate::gateway::memory::MemoryBudget;
 use crate::telemetry::Metrics;
 use crate::wire::chat::ToolForms;
-use crate::wire::dialect::{CHAT, Clock, DIALECTS, Mode, ResponseContext, caller_dialects};
+use crate::wire::dialect::{Clock, DIALECTS, Form, Mode, ResponseContext, caller_dialects};
 use crate::wire::framing::Framing;
 
 #[test]
@@ -91,7 +91,7 @@ fn answer_on_a_slow_worker(turn: Duration) -> Answer {
         model: "m".to_owned(),
         stream: true,
         want_usage: false,
-        form: CHAT,
+        form: Form::Chat,
         echo: String::new(),
         tool_forms: ToolForms::default(),
         input_estimate: 0,
@@ -99,7 +99,7 @@ fn answer_on_a_slow_worker(turn: Duration) -> Answer {
     };
     let dialect = caller_dialects().next().expect("there is one");
     let encoder = dialect.encoder(&call, Mode::Translated);
-    let decoder = DIALECTS[0].decoder(CHAT);
+    let decoder = DIALECTS[0].decoder(Form::Chat);
     let transcoder = Transcoder::new(Framing::Sse, 1 << 20, decoder, encoder, Mode::Translated);
     let memory = MemoryBudget::new(1 << 30, &Metrics::default());
     let lease = memory.requests.lease();

@@ -14,7 +14,7 @@ use crate::gateway::route::Plan;
 use crate::gateway::target_health::TargetHealth;
 use crate::telemetry::Metrics;
 use crate::wire::chat::{Fault, Kind, ToolForms};
-use crate::wire::dialect::{CHAT, Clock, DEFAULT, ResponseContext};
+use crate::wire::dialect::{Clock, DEFAULT, Form, ResponseContext};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -46,7 +46,7 @@ fn order(stream: bool, provider: &str, models: &[(&str, Option<u64>)]) -> Order 
             model: "x".to_owned(),
             stream,
             want_usage: false,
-            form: CHAT,
+            form: Form::Chat,
             echo: String::new(),
             tool_forms: ToolForms::default(),
             input_estimate: 0,

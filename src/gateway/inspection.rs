@@ -12,7 +12,7 @@ use super::{limit, path_alias, prompt};
 use crate::app::State;
 use crate::error::Error;
 use crate::prompts::Prompt;
-use crate::wire::dialect::{CHAT, CallerDialect, Envelope, RequestView};
+use crate::wire::dialect::{CallerDialect, Envelope, Form, RequestView};
 use crate::wire::rights;
 
 /// What was found.
@@ -37,7 +37,7 @@ pub(super) struct Read {
 /// thread.
 pub(super) async fn inspect(
     (state, caller): (&Arc<State>, &Arc<Caller>),
-    (dialect, form): (&'static dyn CallerDialect, &'static str),
+    (dialect, form): (&'static dyn CallerDialect, Form),
     head: &Parts,
     body: BufferedBody,
 ) -> Result<Inspected, Error> {
@@ -65,12 +65,12 @@ pub(super) async fn refuse_other_models(
 
 fn inspected(
     (state, caller): (&State, &Caller),
-    (dialect, form): (&'static dyn CallerDialect, &'static str),
+    (dialect, form): (&'static dyn CallerDialect, Form),
     head: &Parts,
     BufferedBody { text, mut lease }: BufferedBody,
 ) -> Inspected {
     let (prompt, body) = match form {
-        CHAT => prompt::fill_in(&state.config.prompts, caller, dialect, text),
+        Form::Chat => prompt::fill_in(&state.config.prompts, caller, dialect, text),
         _ => (None, Ok(text)),
     };
     let read = body.and_then(|body| {

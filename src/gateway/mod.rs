@@ -46,7 +46,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::server::request_head::expects_continue;
 use crate::wire::chat::{End, ToolForms};
-use crate::wire::dialect::{CallerDialect, Clock, Endpoint, ResponseContext};
+use crate::wire::dialect::{CallerDialect, Clock, Endpoint, Form, ResponseContext};
 use account::Record;
 use error_response::{discard, error_response};
 use inspection::{Read, inspect, refuse_other_models};
@@ -68,7 +68,7 @@ pub async fn answer(
     let id = request_id(request.headers());
     let mut record = Record::begin(&app.metrics, &id, dialect.name(), &request);
     let stall = app.state().config.stream.heartbeat;
-    let asked = (endpoint, dialect.operation(endpoint.form));
+    let asked = (endpoint, endpoint.form.operation());
     let trace_id = record.trace(&app.tracing, request.headers(), asked, stall);
     let (head, mut body) = request.into_parts();
     let spoken = (dialect, endpoint.form);
@@ -116,7 +116,7 @@ async fn conclude(
 
 async fn pipeline(
     app: &Arc<App>,
-    (dialect, form): (&'static dyn CallerDialect, &'static str),
+    (dialect, form): (&'static dyn CallerDialect, Form),
     (head, body): (Parts, &mut Body),
     id: &str,
     (record, gates): (&mut Record, &mut Vec<Arc<Gate>>),
@@ -144,7 +144,7 @@ async fn pipeline(
         gates.push(Arc::clone(gate));
         admission.enter(gate)?;
     }
-    let operation = dialect.operation(envelope.form);
+    let operation = envelope.form.operation();
     let max_output = if operation.generates() { envelope.max_output } else { Some(0) };
     let need = Need { input, max_output, choices: envelope.choices };
     if operation.uses_tokens() {

@@ -18,7 +18,7 @@ use crate::gateway::limit::{Gate, Need, Scope};
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::Tracing;
 use crate::wire::chat::ToolForms;
-use crate::wire::dialect::{CHAT, Clock, Operation, ResponseContext, caller_dialects};
+use crate::wire::dialect::{Clock, Form, Operation, ResponseContext, caller_dialects};
 
 /// A collector: what it was sent.
 #[derive(Debug, Clone, Default)]
@@ -82,7 +82,7 @@ async fn fm54_a_panic_in_a_stream_is_told_and_settled() {
                 model: "m".to_owned(),
                 stream: true,
                 want_usage: false,
-                form: CHAT,
+                form: Form::Chat,
                 echo: String::new(),
                 tool_forms: ToolForms::default(),
                 input_estimate: 0,

@@ -30,7 +30,7 @@ use crate::error::{Error, Reply};
 use crate::telemetry::Metrics;
 use crate::wire::adapt::Written;
 use crate::wire::chat::{Deadline, End, Fault, Kind, ToolForms};
-use crate::wire::dialect::{self, CHAT, CallerDialect, Hosting, Mode, Operation, ResponseContext};
+use crate::wire::dialect::{self, CallerDialect, Form, Hosting, Mode, Operation, ResponseContext};
 use crate::wire::embeddings::Verified;
 use crate::wire::forwarded_headers::AllowList;
 use crate::wire::framing::Framing;
@@ -83,7 +83,7 @@ pub struct Order {
 impl Order {
     /// What the caller asks for.
     pub fn operation(&self) -> Operation {
-        self.dialect.operation(self.call.form)
+        self.call.form.operation()
     }
 
     /// What time it is.
@@ -123,18 +123,18 @@ fn wanted<'a>(order: &Order, target: &'a Target) -> dialect::Target<'a> {
 /// What a target is asked for on behalf of a caller: its dialect, the form of its request, and whether it
 /// wants a stream.
 pub(super) fn wanted_of<'a>(
-    (caller, form, stream): (&dyn CallerDialect, &'static str, bool),
+    (caller, form, stream): (&dyn CallerDialect, Form, bool),
     target: &'a Target,
 ) -> dialect::Target<'a> {
     let own = target.provider.dialect;
-    let operation = caller.operation(form);
+    let operation = form.operation();
     let verbatim = caller.name() == own.name();
     dialect::Target {
         model: &target.model,
         // A translated chat is always streamed: its deadlines work, and its caller's leaving is
         // noticed. It is collected on our side if need be.
         stream: stream || operation == Operation::Chat && !verbatim,
-        form: if verbatim { form } else { own.form_of(operation).unwrap_or(CHAT) },
+        form: if verbatim { form } else { own.form_of(operation).unwrap_or(Form::Chat) },
         quirks: &target.quirks,
     }
 }

@@ -13,7 +13,7 @@ use crate::config::Target;
 use crate::error::Error;
 use crate::wire::adapt::{self, Written};
 use crate::wire::chat::{Fault, Request, ToolForms};
-use crate::wire::dialect::{CallerDialect, Operation, ResponseContext};
+use crate::wire::dialect::{CallerDialect, Form, Operation, ResponseContext};
 use crate::wire::json::mended;
 use crate::wire::{ranges, refusal};
 
@@ -23,7 +23,7 @@ const STRICT: HeaderName = HeaderName::from_static("streamgate-strict");
 /// What the body of an upstream request depends on, beside the caller's body and the target.
 struct Source<'a> {
     dialect: &'static dyn CallerDialect,
-    form: &'static str,
+    form: Form,
     stream: bool,
     headers: Cow<'a, HeaderMap>,
 }
@@ -60,7 +60,7 @@ fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, Fa
         let header = |name: &str| Some(source.headers.get(name)?.to_str().ok()?.to_owned());
         return adapt::pass(body, (source.dialect, dialect), &wanted, strict, &header);
     }
-    let operation = source.dialect.operation(source.form);
+    let operation = source.form.operation();
     if dialect.form_of(operation).is_none() {
         return Err(operation.untranslatable());
     }

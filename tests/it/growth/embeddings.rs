@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use streamgate::wire::adapt;
 use streamgate::wire::chat::End;
 use streamgate::wire::dialect::{
-    CallerDialect, DIALECTS, Dialect, Mode, Operation, Quirks, RequestView, Target, by_name,
+    CallerDialect, DIALECTS, Dialect, Form, Mode, Operation, Quirks, RequestView, Target, by_name,
     caller_dialects,
 };
 use streamgate::wire::embeddings::Verified;
@@ -47,10 +47,10 @@ fn texts(n: usize) -> String {
 }
 
 /// The form of a path at a caller dialect.
-fn form(caller: &dyn CallerDialect, body: &str, path: &str) -> &'static str {
-    let embeds = |form: &&'static str| caller.operation(form) == Operation::Embeddings;
+fn form(caller: &dyn CallerDialect, body: &str, path: &str) -> Form {
+    let embeds = |form: &Form| form.operation() == Operation::Embeddings;
     let mut forms = caller.endpoints().iter().map(|endpoint| endpoint.form).filter(embeds);
-    let form = forms.next().unwrap_or("chat");
+    let form = forms.next().unwrap_or(Form::Chat);
     let asked = RequestView { form, path, query: "", body };
     caller.envelope(&asked).unwrap().form
 }
@@ -60,7 +60,7 @@ fn requests() {
     for (name, path, body) in endpoints() {
         let caller = by_name(name).and_then(Dialect::as_caller).unwrap();
         let form = form(caller, &body(1), path);
-        assert_eq!(caller.operation(form), Operation::Embeddings, "{name}");
+        assert_eq!(form.operation(), Operation::Embeddings, "{name}");
         grows_linearly(&format!("{name}, embeddings"), SIZE, body, |body| {
             let asked = RequestView { form, path, query: "", body: &body };
             (caller.envelope(&asked).unwrap().stream, caller.echo(form, &body))

@@ -31,7 +31,7 @@ use serde_json::Value;
 use streamgate::wire::adapt;
 use streamgate::wire::chat::{End, Fault, Request, ToolForms};
 use streamgate::wire::dialect::{
-    CHAT, CallerDialect, Clock, Dialect, Mode, ResponseContext, Target, caller_dialects,
+    CallerDialect, Clock, Dialect, Form, Mode, ResponseContext, Target, caller_dialects,
 };
 use streamgate::wire::tally::Tally;
 use streamgate::wire::transcode::Transcoder;
@@ -166,7 +166,7 @@ pub(crate) fn run(
     input: &[u8],
     cuts: impl IntoIterator<Item = usize>,
 ) -> Run {
-    let (decoder, encoder) = (upstream.decoder(CHAT), caller.encoder(call, mode));
+    let (decoder, encoder) = (upstream.decoder(Form::Chat), caller.encoder(call, mode));
     feed(Transcoder::new(upstream.framing(""), 32 << 20, decoder, encoder, mode), input, cuts)
 }
 
@@ -211,7 +211,7 @@ pub(crate) fn call(stream: bool, want_usage: bool) -> ResponseContext {
         model: "test-model".into(),
         stream,
         want_usage,
-        form: CHAT,
+        form: Form::Chat,
         echo: String::new(),
         tool_forms: ToolForms::default(),
         input_estimate: 0,

@@ -22,7 +22,7 @@ mod openai_responses;
 mod operation;
 mod target;
 
-pub use operation::Operation;
+pub use operation::{Form, Operation};
 pub use target::{Hosting, Quirks, Target};
 
 /// Every dialect, in the order in which shared paths are offered: the first one answers callers who
@@ -39,10 +39,6 @@ pub static DIALECTS: &[&dyn Dialect] = &[
 
 /// What callers who do not say what they speak are answered in.
 pub static DEFAULT: &dyn CallerDialect = &openai_chat::OpenAiChat;
-
-/// The form of a dialect's main endpoint: a conversation in, the model's turn out. It is what chats of
-/// whatever form are translated into.
-pub const CHAT: &str = "chat";
 
 /// Finds a dialect by its name in the configuration.
 pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
@@ -120,7 +116,7 @@ pub trait Dialect: Sync {
         self.edit_request(body, target)
     }
     /// The form in which this dialect asks for an operation; `None`: it has none.
-    fn form_of(&self, operation: Operation) -> Option<&'static str>;
+    fn form_of(&self, operation: Operation) -> Option<Form>;
     /// Whether an upstream is asked to count tokens. `passthrough`: the caller speaks this dialect, too.
     fn counts_tokens(&self, _quirks: &Quirks, _passthrough: bool) -> bool {
         false
@@ -165,7 +161,7 @@ pub trait Dialect: Sync {
         Ok(Vec::new())
     }
     /// A state machine that reads an answer to a request of this form.
-    fn decoder(&self, form: &'static str) -> Box<dyn Decode>;
+    fn decoder(&self, form: Form) -> Box<dyn Decode>;
     /// Reads the body of an error response. Never fails: an unreadable body is told by its status.
     fn decode_error(&self, status: u16, body: &[u8]) -> Fault;
     /// How many seconds the body of an error response asks to wait, where that is not told by a
@@ -190,11 +186,9 @@ pub trait CallerDialect: Sync {
     fn reads_any_media_type(&self) -> bool {
         false
     }
-    /// The operation that a form asks for.
-    fn operation(&self, form: &'static str) -> Operation;
     /// Reads what the gateway itself needs of a request, and no more: unknown fields are fine.
     fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault>;
-    /// Puts a filled-in prompt into a request of the form [`CHAT`], by surgery: its messages before
+    /// Puts a filled-in prompt into a request of the form [`Form::Chat`], by surgery: its messages before
     /// the caller's own, its model and parameters, under the dialect's own names, where the caller
     /// says none. Takes the member `prompt` out, which is not for upstreams. A request without
     /// messages is fine here.
@@ -205,14 +199,14 @@ pub trait CallerDialect: Sync {
     }
     /// Reads a whole request for a chat or for the count of its tokens, for translation. Says which field
     /// is wrong or cannot be translated.
-    fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault>;
+    fn decode_request(&self, form: Form, body: &str) -> Result<Request, Fault>;
     /// The hosted tools of a request, and the request without them, every other byte as it was. `None`:
     /// there are none.
     fn split_hosted_tools(&self, _body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
         Ok(None)
     }
     /// Reads a whole request for embeddings, for translation, where the dialect has a form of it.
-    fn decode_embeddings(&self, _form: &'static str, _body: &str) -> Result<EmbedRequest, Fault> {
+    fn decode_embeddings(&self, _form: Form, _body: &str) -> Result<EmbedRequest, Fault> {
         Err(Operation::Embeddings.untranslatable())
     }
     /// What callers of this dialect call a field of [`Request`], where that is another name.
@@ -221,7 +215,7 @@ pub trait CallerDialect: Sync {
     }
     /// What of a request a translated answer to it repeats, in the dialect's own words, which are
     /// for [`ResponseContext::echo`].
-    fn echo(&self, _form: &'static str, _body: &str) -> String {
+    fn echo(&self, _form: Form, _body: &str) -> String {
         String::new()
     }
     /// A state machine that writes an answer.
@@ -329,8 +323,8 @@ impl InfoEndpoint {
 pub struct Endpoint {
     /// Its path. `{*rest}` at the end stands for one or more segments, which the dialect reads.
     pub path: &'static str,
-    /// What is asked there, in the dialect's own word; [`CHAT`] is the one that all have.
-    pub form: &'static str,
+    /// The form of its requests and responses.
+    pub form: Form,
 }
 
 impl Endpoint {
@@ -349,7 +343,7 @@ impl Endpoint {
 #[derive(Debug, Clone, Copy)]
 pub struct RequestView<'a> {
     /// The endpoint's form.
-    pub form: &'static str,
+    pub form: Form,
     /// The path as it was sent, percent-encoded.
     pub path: &'a str,
     /// The query without its question mark; empty if there is none.
@@ -367,9 +361,8 @@ pub struct Envelope {
     pub stream: bool,
     /// Whether the caller wants to see usage in the stream.
     pub want_usage: bool,
-    /// What is asked and in which shape, in the dialect's own word: that of the endpoint, unless
-    /// the request says more about it.
-    pub form: &'static str,
+    /// The endpoint's form, unless the request says more about it.
+    pub form: Form,
     /// The most tokens of output that it allows each alternative.
     pub max_output: Option<u64>,
     /// How many alternatives it asks for.
@@ -393,7 +386,7 @@ pub struct ResponseContext {
     /// Show usage in the stream.
     pub want_usage: bool,
     /// The form of the request, which its answer has too.
-    pub form: &'static str,
+    pub form: Form,
     /// What of the request a translated answer repeats, in the dialect's own words.
     pub echo: String,
     /// What the request's tools are in the caller's dialect.

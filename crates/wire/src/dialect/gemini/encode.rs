@@ -13,10 +13,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::answer::{Answer, Logprobs};
 use super::error;
-use super::path::ARRAY;
 use super::state::State;
 use crate::chat::{Delta, End, Fault};
-use crate::dialect::{Encode, Ending, ResponseContext};
+use crate::dialect::{Encode, Ending, Form, ResponseContext};
 use crate::framing::Frame;
 use crate::json::{Members, quoted, write_str};
 use crate::sse;
@@ -30,8 +29,8 @@ enum Layout {
 }
 
 impl Layout {
-    fn of(form: &str) -> Self {
-        if form == ARRAY { Self::Array(false) } else { Self::Events }
+    fn of(form: Form) -> Self {
+        if form == Form::ChatArray { Self::Array(false) } else { Self::Events }
     }
 
     /// What precedes a chunk.

@@ -2,9 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::GENERATE;
 use crate::chat::{Stop, Usage};
-use crate::dialect::ResponseContext;
+use crate::dialect::{Form, ResponseContext};
 use crate::json::{quoted, write_str};
 use crate::reset::rfc3339;
 
@@ -26,8 +25,8 @@ pub(super) struct Said<'a> {
 }
 
 /// Appends what is said, as members of a line: within `message`, or beside it where the form has none.
-pub(super) fn put(form: &str, said: &Said<'_>, out: &mut BytesMut) {
-    let bare = form == GENERATE;
+pub(super) fn put(form: Form, said: &Said<'_>, out: &mut BytesMut) {
+    let bare = form == Form::Generate;
     let begin: &[u8] =
         if bare { br#""response":"# } else { br#""message":{"role":"assistant","content":"# };
     out.put_slice(begin);
