@@ -28,6 +28,7 @@ use crate::gateway::egress::{self, Clients};
 use crate::gateway::limit::{Gate, Gates, Limit, Scope};
 use crate::gateway::memory::MemoryBudget;
 use crate::gateway::provider_models::{self, ProviderModels};
+use crate::gateway::summary::Sinks;
 use crate::gateway::target_health::TargetHealth;
 use crate::gateway::{direct_response, fetch, path_alias};
 use crate::server::{ConnectionLimit, Shutdown, Terms, request_head};
@@ -75,6 +76,8 @@ pub struct App {
     pub clients: Arc<Clients>,
     /// What has happened.
     pub metrics: Arc<Metrics>,
+    /// The receivers of what requests came to.
+    pub sinks: Sinks,
     /// Requests that no endpoint answers.
     pub refusals: Arc<RefusalLog>,
     /// Where spans go, if anywhere.
@@ -123,6 +126,7 @@ impl App {
             health: Arc::new(TargetHealth::new(Arc::clone(&metrics))),
             refusals: Arc::new(RefusalLog::new(Arc::clone(&metrics))),
             connections: Arc::new(ConnectionLimit::of_callers(descriptors()?, &metrics)),
+            sinks: gateway::sinks(&metrics),
             metrics,
             metrics_page: Arc::default(),
             shutdown: shutdown.clone(),

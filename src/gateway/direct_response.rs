@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
-use super::account::Record;
+use super::account::Account;
 use super::auth::Caller;
 use super::error_response::{discard, error_response};
 use super::request_body::BodyLimits;
@@ -115,16 +115,16 @@ async fn respond(
     answer: impl AsyncFnOnce(&Config, &Caller, &Parts, &str) -> Result<String, Error>,
 ) -> Response {
     let id = request_id(request.headers());
-    let mut record = Record::begin(&app.metrics, &id, dialect.name(), &request);
+    let mut account = Account::begin((&app.sinks, &app.metrics), &id, dialect.name(), &request);
     let (head, mut body) = request.into_parts();
     let waits = expects_continue(&head.headers);
     let state = app.state();
     let from = origin(&head, &state.config);
-    record.came_from(from.address);
+    account.came_from(from.address);
     let mut gates = Vec::new();
     let reply = async {
         let caller = state.callers.identify(&head.headers, from, &app.metrics).await?;
-        record.identified(&caller);
+        account.identified(&caller);
         gates.push(Arc::clone(&caller.gate));
         let _admission = caller.gate.admit()?;
         let limits = BodyLimits::of_question(app, &caller);
@@ -133,9 +133,9 @@ async fn respond(
     };
     let response = reply.await.map(|text| body_of(JSON, text));
     if response.is_ok() {
-        record.settle(&Tally::default(), Some(&End::Complete));
+        account.settle(&Tally::default(), Some(&End::Complete));
     }
-    conclude(app, dialect, &id, (record, &gates), (response, body, waits)).await
+    conclude(app, dialect, &id, (Some(account), &gates), (response, body, waits)).await
 }
 
 /// A path that does not exist.

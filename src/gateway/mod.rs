@@ -1,29 +1,41 @@
 //! One request's life, a file per step. [`answer()`] is the pipeline.
 
+pub mod access_log;
 pub mod account;
 pub mod answer;
+pub mod attempt;
 pub mod auth;
 mod content_encoding;
 mod count;
+pub mod delivery;
 pub mod direct_response;
 pub mod egress;
 mod error_response;
-mod failover;
 pub mod fetch;
 mod inspection;
 pub mod limit;
 pub mod memory;
 mod offload;
+pub mod opening;
 pub mod path_alias;
+pub mod production;
 pub mod prompt;
 pub mod provider_models;
 pub mod refused;
-pub mod relay;
 mod request_body;
+pub mod request_metrics;
+pub mod request_spans;
 mod response_headers;
 mod retry_after;
 pub mod route;
+#[cfg(test)]
+mod scripted;
+pub mod select;
 mod sigv4;
+pub mod source;
+#[cfg(test)]
+mod source_script;
+pub mod summary;
 pub mod target_health;
 pub mod upstream;
 mod upstream_body;
@@ -45,19 +57,31 @@ use crate::app::App;
 use crate::config::Config;
 use crate::error::Error;
 use crate::server::request_head::expects_continue;
-use crate::wire::chat::{End, ToolForms};
+use crate::telemetry::Metrics;
+use crate::wire::chat::ToolForms;
 use crate::wire::dialect::{CallerDialect, Clock, Endpoint, Form, ResponseContext};
-use account::Record;
+use access_log::AccessLog;
+use account::Account;
 use error_response::{discard, error_response};
 use inspection::{Read, inspect, refuse_other_models};
 use limit::{Allowance, Gate, Need};
-use relay::{Session, Start};
+use opening::Opening;
+use production::{Production, StreamContext};
 use request_body::BodyLimits;
-use upstream::Order;
+use request_metrics::RequestMetrics;
+use request_spans::RequestSpans;
+use summary::Sinks;
+use upstream::UpstreamRequest;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 const TARGET: HeaderName = HeaderName::from_static("x-streamgate-target");
+
+/// The receivers of what requests came to.
+pub fn sinks(metrics: &Arc<Metrics>) -> Sinks {
+    let metrics = RequestMetrics(Arc::clone(metrics));
+    Arc::new([Box::new(metrics), Box::new(AccessLog), Box::new(RequestSpans)])
+}
 
 /// One request to an endpoint of a dialect, from the caller's bytes to the caller's bytes.
 pub async fn answer(
@@ -66,46 +90,55 @@ pub async fn answer(
     request: Request,
 ) -> Response {
     let id = request_id(request.headers());
-    let mut record = Record::begin(&app.metrics, &id, dialect.name(), &request);
+    let mut account = Account::begin((&app.sinks, &app.metrics), &id, dialect.name(), &request);
     let stall = app.state().config.stream.heartbeat;
     let asked = (endpoint, endpoint.form.operation());
-    let trace_id = record.trace(&app.tracing, request.headers(), asked, stall);
+    let trace_id = account.trace(&app.tracing, request.headers(), asked, stall);
     let (head, mut body) = request.into_parts();
     let spoken = (dialect, endpoint.form);
     let mut gates = Vec::new();
     let waits = expects_continue(&head.headers);
     let parts = (head, &mut body);
-    let response = pipeline(&app, spoken, parts, &id, (&mut record, &mut gates)).await;
+    let ready = pipeline(&app, spoken, parts, &id, (&mut account, &mut gates)).await;
+    let (response, account) = match ready {
+        Ok((opening, context)) => respond(Production::new(opening, context, account)).await,
+        Err(error) => (Err(error), Some(account)),
+    };
     let ended = (response, body, waits);
-    let mut response = conclude(&app, dialect, &id, (record, &gates), ended).await;
+    let mut response = conclude(&app, dialect, &id, (account, &gates), ended).await;
     if let Some(value) = trace_id.and_then(|id| HeaderValue::from_str(&id).ok()) {
         response.headers_mut().insert(TRACE_ID, value);
     }
     response
 }
 
-/// Completes a response: writes its record, adds the headers of the caller's limits and of the request, and
-/// discards the unread body of a refused request. `waits`: the caller sends that body only when asked to.
+/// Completes a response: settles its account, adds the headers of the caller's limits and of the request, and
+/// discards the unread body of a refused request. `waits`: the caller sends that body only when asked to. The account
+/// is absent if the response's body holds it.
 async fn conclude(
     app: &App,
     dialect: &dyn CallerDialect,
     id: &str,
-    (mut record, gates): (Record, &[Arc<Gate>]),
+    (mut account, gates): (Option<Box<Account>>, &[Arc<Gate>]),
     (response, body, waits): (Result<Response, Error>, Body, bool),
 ) -> Response {
     let (mut response, refused) = match response {
         Ok(response) => (response, None),
         Err(error) => {
-            record.failed(&error);
-            if gates.is_empty() {
-                record.log(app.refusals.has_room());
+            if let Some(account) = &mut account {
+                account.failed(&error);
+                if gates.is_empty() {
+                    account.log(app.refusals.has_room());
+                }
             }
             (error_response(dialect, &error, id), Some(body))
         }
     };
-    record.responded(response.status().as_u16());
-    // Settles it, unless the response's body holds it: the headers below count what it gives back.
-    drop(record);
+    if let Some(account) = &mut account {
+        account.responded(response.status().as_u16());
+    }
+    // Settles it: the headers below count what it gives back.
+    drop(account);
     tell_allowance(&mut response, dialect, gates);
     if let Some(body) = refused {
         discard(body, waits, &mut response).await;
@@ -119,28 +152,28 @@ async fn pipeline(
     (dialect, form): (&'static dyn CallerDialect, Form),
     (head, body): (Parts, &mut Body),
     id: &str,
-    (record, gates): (&mut Record, &mut Vec<Arc<Gate>>),
-) -> Result<Response, Error> {
+    (account, gates): (&mut Account, &mut Vec<Arc<Gate>>),
+) -> Result<(Opening, StreamContext), Error> {
     let started = Instant::now();
     let state = app.state();
     let from = origin(&head, &state.config);
-    record.came_from(from.address);
+    account.came_from(from.address);
     let caller = state.callers.identify(&head.headers, from, &app.metrics).await?;
-    record.identified(&caller);
+    account.identified(&caller);
     gates.push(Arc::clone(&caller.gate));
     let mut admission = caller.gate.admit()?;
     request_body::expect_json(&head.headers, dialect)?;
     let body = request_body::read_some(body, &head.headers, &BodyLimits::of(app, &caller)).await?;
     let inspected = inspect((&state, &caller), (dialect, form), &head, body).await?;
-    record.prompted(inspected.prompt.as_deref());
+    account.prompted(inspected.prompt.as_deref());
     let Read { body, envelope, input } = inspected.read?;
-    record.asked(&envelope.model, envelope.stream, input);
+    account.asked(&envelope.model, envelope.stream, input);
     let plan = route::plan(&state.config, &caller, &envelope.model)?;
     if route::is_bound_to_model(&plan, &caller, dialect.name()) {
         refuse_other_models(dialect.name(), &body).await?;
     }
-    record.planned(&plan);
-    if let Some(gate) = state.models.get(&plan.label) {
+    account.planned(&plan);
+    if let Some(gate) = state.models.get(&*plan.label) {
         gates.push(Arc::clone(gate));
         admission.enter(gate)?;
     }
@@ -150,8 +183,8 @@ async fn pipeline(
     if operation.uses_tokens() {
         admission.reserve(&need)?;
     }
-    record.admitted(admission, &need, envelope.background);
-    let call = ResponseContext {
+    account.admitted(admission, &need, envelope.background);
+    let call = Arc::new(ResponseContext {
         id: random(24),
         created: unix().as_secs(),
         model: envelope.model,
@@ -162,16 +195,16 @@ async fn pipeline(
         tool_forms: ToolForms::default(),
         input_estimate: input,
         now: Clock(unix_seconds),
-    };
-    let session = Session {
+    });
+    let context = StreamContext {
         dialect,
-        call: call.clone(),
+        call: Arc::clone(&call),
         stream: state.config.stream,
         started,
         closing: app.shutdown.closing.clone(),
         tasks: app.tasks.clone(),
     };
-    let opening = Box::pin(failover::open(Order {
+    let opening = Opening::new(UpstreamRequest {
         clients: Arc::clone(&app.clients),
         metrics: Arc::clone(&app.metrics),
         dialect,
@@ -185,52 +218,53 @@ async fn pipeline(
         started,
         memory: Arc::clone(&app.memory.answers),
         request_id: id.to_owned(),
-        trying: record.trying(),
-    }));
-    respond(opening, session, record).await
+        trace: account.place().clone(),
+    });
+    Ok((opening, context))
 }
 
-/// Waits for the first output, so that errors keep their status, but no longer than `commit_after`.
-async fn respond(
-    mut opening: relay::Opening,
-    session: Session,
-    record: &mut Record,
-) -> Result<Response, Error> {
-    let closing = session.closing.clone();
-    let closed = || Error::from_end(&End::ShuttingDown);
-    if !session.call.stream {
-        let opened = closing.run_until_cancelled(opening).await;
-        let answer = opened.ok_or_else(closed)??;
-        let (target, headers) = (answer.target.to_string(), answer.headers.clone());
-        let body = relay::collect(answer, &session, record).await?;
-        let mut response = Response::new(Body::from(body));
-        *response.headers_mut() = headers;
-        name_target(&mut response, &target);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        return Ok(response);
+/// Waits for the first output, so that errors keep their status, but no longer than `commit_after`. Returns the
+/// response with the account, unless the response's body holds it.
+async fn respond(mut production: Production) -> (Result<Response, Error>, Option<Box<Account>>) {
+    let StreamContext { dialect, stream, call, .. } = production.context();
+    let (media_type, commit_after) = (dialect.media_type(call), stream.commit_after);
+    if !call.stream {
+        let response = collected(&mut production).await;
+        return (response, production.into_account());
     }
-    let opened = timeout(session.stream.commit_after, &mut opening);
-    let opened = closing.run_until_cancelled(opened).await.ok_or_else(closed)?;
-    let (start, target) = match opened {
-        Ok(answer) => {
-            let mut answer = answer?;
-            let target = answer.target.to_string();
-            let headers = std::mem::take(&mut answer.headers);
-            (Start::Opened(answer), Some((target, headers)))
-        }
-        Err(_) => (Start::Opening(opening), None),
-    };
-    let media_type = session.dialect.media_type(&session.call);
-    let body = relay::stream(start, session, record.hand_over());
-    let mut response = Response::new(Body::from_stream(body));
-    if let Some((target, headers)) = target {
-        *response.headers_mut() = headers;
-        name_target(&mut response, &target);
+    // Later, the head says 200, and an error is written in-band.
+    if let Ok(Err(error)) = timeout(commit_after, production.open()).await {
+        return (Err(error), production.into_account());
     }
+    let mut response = Response::new(Body::empty());
+    if let Some((target, headers)) = production.take_head() {
+        let target = target_header(target);
+        *response.headers_mut() = headers;
+        response.headers_mut().extend(target);
+    }
+    if let Some(account) = production.account() {
+        account.responded(200);
+    }
+    *response.body_mut() = Body::from_stream(delivery::stream(production));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    (Ok(response), None)
+}
+
+/// The response to a caller who wants an answer whole.
+async fn collected(production: &mut Production) -> Result<Response, Error> {
+    production.open().await?;
+    let mut headers = HeaderMap::new();
+    if let Some((target, upstreams)) = production.take_head() {
+        let target = target_header(target);
+        headers = upstreams;
+        headers.extend(target);
+    }
+    let mut response = Response::new(Body::from(delivery::collect(production).await?));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    *response.headers_mut() = headers;
     Ok(response)
 }
 
@@ -264,10 +298,10 @@ fn tell_allowance(response: &mut Response, dialect: &dyn CallerDialect, gates: &
     }
 }
 
-fn name_target(response: &mut Response, target: &str) {
-    if let Ok(value) = HeaderValue::from_str(&account::short(target)) {
-        response.headers_mut().insert(TARGET, value);
-    }
+/// The response header that names the target.
+fn target_header(target: &str) -> Option<(HeaderName, HeaderValue)> {
+    let value = HeaderValue::from_str(&access_log::short(target)).ok()?;
+    Some((TARGET, value))
 }
 
 /// Tells a response's id.

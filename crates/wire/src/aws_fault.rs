@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn fm43_exceptions_are_told_by_name() {
+    fn fm43_exceptions_are_reported_by_name() {
         let fault = |name: &str, body: &'static str| {
             let event = Some(Bytes::from(format!("{EXCEPTION}{name}")));
             of_frame(&Frame { event, data: Bytes::from_static(body.as_bytes()) })

@@ -165,7 +165,7 @@ impl Framer {
 mod tests {
     use super::*;
 
-    /// 37: the cap of a body that is not streamed counts all of it, however it is cut.
+    /// Failure mode 37: the cap of a body that is not streamed counts all of it, however it is cut.
     #[test]
     fn fm37_whole_bodies_are_capped() {
         let mut whole = Framer::new(Framing::Whole, 8);

@@ -170,7 +170,7 @@ mod tests {
         }
     }
 
-    /// 37: an object that never closes is given up at the cap; one that is cut is handed out as it is.
+    /// Failure mode 37: an object that never closes is given up at the cap; one that is cut is handed out as it is.
     #[test]
     fn fm37_objects_are_capped() {
         for step in 1..20 {

@@ -84,7 +84,7 @@ fn members_of_other_types_are_errors() {
     }
 }
 
-/// 39: half a pair is replaced, never an error; pairs and everything else are read as they are.
+/// Failure mode 39: half a pair is replaced, never an error; pairs and everything else are read as they are.
 #[test]
 fn fm39_lone_surrogates_are_replaced() {
     for (json, expected) in [
@@ -105,7 +105,7 @@ fn fm39_lone_surrogates_are_replaced() {
     }
 }
 
-/// 39: only a real high half at the very end waits for the next delta.
+/// Failure mode 39: only a real high half at the very end waits for the next delta.
 #[test]
 fn fm39_dangling_halves_are_found() {
     for (json, expected) in [

@@ -12,17 +12,19 @@ pub(crate) struct Kept {
     held: usize,
     /// What was read and not yet written.
     waiting: usize,
+    /// What the decoder keeps.
+    decoding: usize,
 }
 
 impl Kept {
     /// A count of nothing, of which there may be at most so many bytes.
     pub(crate) fn at_most(most: usize) -> Self {
-        Self { most, held: 0, waiting: 0 }
+        Self { most, held: 0, waiting: 0, decoding: 0 }
     }
 
     /// The bytes so far.
     pub(crate) fn bytes(&self) -> usize {
-        self.held.saturating_add(self.waiting)
+        self.held.saturating_add(self.waiting).saturating_add(self.decoding)
     }
 
     /// A delta was read, which its encoder `keeps` to the end, or writes now or later.
@@ -43,10 +45,15 @@ impl Kept {
         self.waiting = self.waiting.saturating_sub(bytes);
     }
 
-    /// The end of an answer of which more is kept than may be. `others`: what its decoder keeps.
-    pub(crate) fn exceeded(&self, others: usize) -> Option<End> {
+    /// Its decoder keeps so many bytes now.
+    pub(crate) fn decoding(&mut self, bytes: usize) {
+        self.decoding = bytes;
+    }
+
+    /// The end of an answer of which more is kept than may be.
+    pub(crate) fn exceeded(&self) -> Option<End> {
         let most = self.most;
-        (self.bytes().saturating_add(others) > most).then(|| {
+        (self.bytes() > most).then(|| {
             let message = format!(
                 "the upstream's answer is larger than {most} bytes, the most that is kept of one (stream.max_answer)"
             );

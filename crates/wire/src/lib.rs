@@ -2,7 +2,7 @@
 //! Bytes in, values out, and back.
 //!
 //! This package is pure. It never awaits, reads a clock, draws randomness, reads the environment or
-//! logs; identities and times come in as arguments. Its dependencies and `tests/it/tidy.rs` hold it
+//! logs; identities and times come in as arguments. Its dependencies and `tests/it/tidy/mod.rs` hold it
 //! to that.
 
 pub mod adapt;

@@ -99,7 +99,7 @@ mod tests {
         }
     }
 
-    /// 37: a line that never ends is given up at the cap.
+    /// Failure mode 37: a line that never ends is given up at the cap.
     #[test]
     fn fm37_lines_are_capped() {
         for step in 1..20 {

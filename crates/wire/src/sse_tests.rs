@@ -1,5 +1,5 @@
 //! Tests of the event-stream framer against WHATWG HTML 9.2 and the numbered failure modes of
-//! `reference/failure-modes.md` (`fm32_` is number 32). They must never depend on how bytes are cut.
+//! `docs/failure-modes.md` (`fm32_` is number 32). They must never depend on how bytes are cut.
 
 use super::*;
 use proptest::prelude::*;
@@ -45,7 +45,7 @@ fn an_event_has_a_name_and_data() {
     check("event: a\ndata: x\n\ndata: y\n\n", &[("a", "x"), ("", "y")]);
 }
 
-/// 42: an error outside of all events comes at the end, and what merely looks odd is no error.
+/// Failure mode 42: an error outside of all events comes at the end, and what merely looks odd is no error.
 #[test]
 fn fm42_raw_json_becomes_an_error_event_at_the_end() {
     let json = "{\n  \"error\": {\n    \"code\": 499\n  }\n}\n";
@@ -59,7 +59,7 @@ fn fm42_raw_json_becomes_an_error_event_at_the_end() {
     check("odd\n\"error\": {\n[DONE]\ndata: x\n\n}\n", &[("", "x")]);
 }
 
-/// 37: of JSON without end no more is kept than of an event.
+/// Failure mode 37: of JSON without end no more is kept than of an event.
 #[test]
 fn fm37_raw_json_is_capped() {
     let body = "{\n".repeat(100);
@@ -71,13 +71,13 @@ fn fm37_raw_json_is_capped() {
     }
 }
 
-/// 6: a code point may be cut anywhere.
+/// Failure mode 6: a code point may be cut anywhere.
 #[test]
 fn fm06_multi_byte_characters_survive_any_cut() {
     check("data: 你好 🦀\n\ndata: é\n\n", &[("", "你好 🦀"), ("", "é")]);
 }
 
-/// 20: framing is by events, so nothing is ever handed out from the middle of one.
+/// Failure mode 20: framing is by events, so nothing is ever handed out from the middle of one.
 #[test]
 fn fm20_no_frame_before_its_blank_line() {
     let input = b"data: {\"a\":\"long text\"}\n\n";
@@ -88,13 +88,13 @@ fn fm20_no_frame_before_its_blank_line() {
     }
 }
 
-/// 23: comments before, between and inside blocks; a lone colon.
+/// Failure mode 23: comments before, between and inside blocks; a lone colon.
 #[test]
 fn fm23_comments_are_dropped_everywhere() {
     check(": PROCESSING\n\ndata: a\n: inside\ndata: b\n:\n\n:\n\n: ping\n", &[("", "a\nb")]);
 }
 
-/// 26: the last event is whole, wherever it was cut.
+/// Failure mode 26: the last event is whole, wherever it was cut.
 #[test]
 fn fm26_a_terminal_event_survives_any_cut() {
     check(
@@ -103,7 +103,7 @@ fn fm26_a_terminal_event_survives_any_cut() {
     );
 }
 
-/// 32: LF, CRLF, CR and mixtures of them, at every cut.
+/// Failure mode 32: LF, CRLF, CR and mixtures of them, at every cut.
 #[test]
 fn fm32_all_line_ends() {
     let expected = [("a", "x\ny"), ("", "z")];
@@ -113,7 +113,7 @@ fn fm32_all_line_ends() {
     check("event: a\r\ndata: x\rdata: y\n\r\ndata: z\r\r", &expected);
 }
 
-/// 32: CR, then LF alone in its chunk, then LF: the second LF is a blank line of its own.
+/// Failure mode 32: CR, then LF alone in its chunk, then LF: the second LF is a blank line of its own.
 #[test]
 fn fm32_only_one_lf_belongs_to_a_cr() {
     check("data: x\r\n\ndata: y\n\n", &[("", "x"), ("", "y")]);
@@ -121,7 +121,7 @@ fn fm32_only_one_lf_belongs_to_a_cr() {
     check("data: x\n\r\ndata: y\r\r\n", &[("", "x"), ("", "y")]);
 }
 
-/// 33: one byte order mark may lead, whole or split; a later one is content.
+/// Failure mode 33: one byte order mark may lead, whole or split; a later one is content.
 #[test]
 fn fm33_byte_order_mark() {
     check("\u{feff}data: x\n\n", &[("", "x")]);
@@ -132,7 +132,7 @@ fn fm33_byte_order_mark() {
     check("\u{feff}", &[]);
 }
 
-/// 34: only CR and LF end lines.
+/// Failure mode 34: only CR and LF end lines.
 #[test]
 fn fm34_unicode_separators_are_content() {
     check(
@@ -141,7 +141,7 @@ fn fm34_unicode_separators_are_content() {
     );
 }
 
-/// 35: several data lines join with LF; one space after the colon is optional, a second one counts.
+/// Failure mode 35: several data lines join with LF; one space after the colon is optional, a second one counts.
 #[test]
 fn fm35_multi_line_data_and_the_optional_space() {
     check("data:a\ndata: b\ndata:  c\ndata:\td\n\n", &[("", "a\nb\n c\n\td")]);
@@ -196,7 +196,7 @@ fn an_unterminated_event_is_handed_out_at_the_end() {
     check("data: x\r", &[("", "x")]);
 }
 
-/// 36: names are checked and data cannot leave its lines.
+/// Failure mode 36: names are checked and data cannot leave its lines.
 #[test]
 fn fm36_nothing_injects_events() {
     for bad in ["a\nb", "a\rb", "a b", "a:b", "é", "a\0", "a".repeat(65).as_str()] {
@@ -212,7 +212,7 @@ fn fm36_nothing_injects_events() {
     }
 }
 
-/// 37: a picture of 2 MB on one line, and 40 MB under a cap that allows it.
+/// Failure mode 37: a picture of 2 MB on one line, and 40 MB under a cap that allows it.
 #[test]
 fn fm37_huge_events_pass() {
     for (size, cap, step) in [(2 << 20, 4 << 20, 1448), (40 << 20, 64 << 20, 65536)] {
@@ -227,7 +227,7 @@ fn fm37_huge_events_pass() {
     }
 }
 
-/// 37, 38: the cap holds for a line, for many lines of one event, and for what its name adds; and
+/// Failure modes 37 and 38: the cap holds for a line, for many lines of one event, and for what its name adds; and
 /// whether it is met does not depend on the cuts.
 #[test]
 fn fm38_the_cap_does_not_depend_on_cuts() {
@@ -254,7 +254,7 @@ fn fm38_the_cap_does_not_depend_on_cuts() {
     }
 }
 
-/// 38: a gigabyte that never ends its line costs one pass up to the cap and no memory beyond it.
+/// Failure mode 38: a gigabyte that never ends its line costs one pass up to the cap and no memory beyond it.
 #[test]
 fn fm38_an_endless_line_stops_at_the_cap() {
     let mut reader = Framer::new(32 << 20);

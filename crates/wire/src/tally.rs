@@ -40,8 +40,8 @@ impl Tally {
         self.outputs.max(self.output_bytes.div_ceil(4))
     }
 
-    /// Takes account of what was read, but for stops.
-    pub(super) fn note(&mut self, delta: &Delta<'_>) {
+    /// Takes account of what was read, but for stops. Returns whether it is model output.
+    pub(super) fn note(&mut self, delta: &Delta<'_>) -> bool {
         match delta {
             Delta::Start { id, model } => {
                 for (word, known) in [(id, &mut self.id), (model, &mut self.model)] {
@@ -54,9 +54,11 @@ impl Tally {
             _ if delta.is_output() => {
                 self.outputs += 1;
                 self.output_bytes += delta.output().len() as u64;
+                return true;
             }
             _ => {}
         }
+        false
     }
 }
 

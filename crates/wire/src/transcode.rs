@@ -50,23 +50,13 @@ struct Parts {
     citations: usize,
 }
 
-impl Parts {
-    /// Counts them, and leaves out sources beyond their bound.
-    fn bound(&mut self, deltas: &mut Vec<Delta<'_>>) {
-        let before = self.citations;
-        for delta in deltas.iter() {
-            self.calls += usize::from(matches!(delta, Delta::ToolStart { .. }));
-            self.citations += usize::from(matches!(delta, Delta::Citation(_)));
-        }
-        if self.citations > MAX_CITATIONS {
-            let mut room = MAX_CITATIONS.saturating_sub(before);
-            deltas.retain(|delta| {
-                let kept = !matches!(delta, Delta::Citation(_)) || room > 0;
-                room -= usize::from(kept && matches!(delta, Delta::Citation(_)));
-                kept
-            });
-        }
-    }
+/// Leaves out the last sources, so that no more than so many stay.
+fn bound_citations(deltas: &mut Vec<Delta<'_>>, mut room: usize) {
+    deltas.retain(|delta| {
+        let kept = !matches!(delta, Delta::Citation(_)) || room > 0;
+        room -= usize::from(kept && matches!(delta, Delta::Citation(_)));
+        kept
+    });
 }
 
 impl Transcoder {
@@ -171,7 +161,7 @@ impl Transcoder {
     pub fn kept(&self) -> usize {
         let head = self.head.as_ref().map_or(0, BytesMut::len);
         let stop_filter = self.stop_filter.as_ref().map_or(0, |filter| filter.kept());
-        self.framer.buffered() + head + self.decoder.kept() + self.kept.bytes() + stop_filter
+        self.framer.buffered() + head + self.kept.bytes() + stop_filter
     }
 
     /// Gives tools their own names back, where the request had to name them otherwise.
@@ -207,6 +197,12 @@ impl Transcoder {
                 Broken::Corrupt { why } => format!("the upstream's stream is corrupt: {why}"),
             };
             self.abort(End::Failed(Fault::new(Kind::Upstream, message)), out);
+        }
+        self.kept.decoding(self.decoder.kept());
+        if self.end.is_none()
+            && let Some(end) = self.kept.exceeded()
+        {
+            self.end_with(end, None, out);
         }
         output
     }
@@ -311,10 +307,6 @@ impl Transcoder {
                 break;
             }
             self.encode(frame, &deltas, out);
-            if let Some(end) = self.kept.exceeded(self.decoder.kept()) {
-                self.end_with(end, None, out);
-                break;
-            }
         }
         output
     }
@@ -327,16 +319,23 @@ impl Transcoder {
         }
         let mut output = false;
         for delta in deltas.iter() {
-            self.tally.note(delta);
-            output |= delta.is_output();
+            output |= self.tally.note(delta);
         }
         if let Some(filter) = &mut self.stop_filter {
             filter.filter(deltas);
         }
+        let cited = self.parts.citations;
         for delta in deltas.iter() {
-            self.note_stop(delta);
+            match delta {
+                Delta::Stop { choice, reason } => self.note_stop(*choice, reason),
+                Delta::ToolStart { .. } => self.parts.calls += 1,
+                Delta::Citation(_) => self.parts.citations += 1,
+                _ => {}
+            }
         }
-        self.parts.bound(deltas);
+        if self.parts.citations > MAX_CITATIONS {
+            bound_citations(deltas, MAX_CITATIONS.saturating_sub(cited));
+        }
         output
     }
 
@@ -394,15 +393,13 @@ impl Transcoder {
     }
 
     /// The last stop of an alternative counts.
-    fn note_stop(&mut self, delta: &Delta<'_>) {
-        if let Delta::Stop { choice, reason } = delta {
-            if *choice == 0 {
-                self.tally.stop = Some(reason.clone());
-            }
-            let failure = finish::failure(reason).map(|fault| (*choice, fault));
-            self.broken.take_if(|(broken, _)| broken == choice);
-            self.broken = self.broken.take().or(failure);
+    fn note_stop(&mut self, choice: u32, reason: &Stop) {
+        if choice == 0 {
+            self.tally.stop = Some(reason.clone());
         }
+        let failure = finish::failure(reason).map(|fault| (choice, fault));
+        self.broken.take_if(|(broken, _)| *broken == choice);
+        self.broken = self.broken.take().or(failure);
     }
 
     /// An answer that its upstream broke off is not complete to callers who do not know its word for

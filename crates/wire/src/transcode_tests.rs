@@ -112,7 +112,7 @@ fn a_cut_last_event_truncates() {
     assert_eq!(run("data: t\n\ndata: end", Mode::Verbatim), "[t:1]<Complete end>");
 }
 
-/// 23: a keep-alive that was wrapped as data.
+/// Failure mode 23: a keep-alive that was wrapped as data.
 #[test]
 fn fm23_wrapped_comments_are_dropped() {
     assert_eq!(run("data: : keepalive\n\n: c\n\ndata: end\n\n", Mode::Verbatim), "<Complete end>");
@@ -164,18 +164,18 @@ fn blanks_before_an_answer_are_not_kept() {
 
 /// Sources beyond the bound are left out, and nothing else is.
 #[test]
-fn no_more_sources_are_told_than_the_bound() {
-    let mut parts = Parts::default();
+fn no_more_citations_are_passed_on_than_the_bound() {
+    let mut transcoder = transcoder(Framing::Sse, 64, Mode::Translated);
     let cited = || Delta::Citation(crate::chat::Citation::default());
     let text = || Delta::Text { choice: 0, text: Cow::Borrowed("t") };
     let mut deltas: Vec<_> = (0..MAX_CITATIONS - 1).map(|_| cited()).collect();
-    parts.bound(&mut deltas);
+    transcoder.read(&mut deltas);
     assert_eq!(deltas.len(), MAX_CITATIONS - 1);
     let mut more = vec![cited(), text(), cited(), text()];
-    parts.bound(&mut more);
+    transcoder.read(&mut more);
     assert_eq!(more, [cited(), text(), text()]);
     let mut beyond = vec![cited(), text()];
-    parts.bound(&mut beyond);
+    transcoder.read(&mut beyond);
     assert_eq!(beyond, [text()]);
 }
 

@@ -266,7 +266,8 @@ pub enum Stop {
     Other(String),
 }
 
-/// Tokens, in canonical terms (`reference/wire-formats.md` 14.5). `None`: not said.
+/// Token counts in terms that all vendors can be converted to: input includes what was cached.
+/// `None`: not reported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// All input, cached parts included.

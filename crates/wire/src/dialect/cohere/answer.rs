@@ -6,7 +6,7 @@ use crate::chat::{Citation, Stop, Usage};
 use crate::citations::AnswerText;
 use crate::json::quoted;
 
-/// The word for a stop (`reference/wire-formats.md` 14.1). This version of the API has none for a
+/// The `finish_reason` of a stop. This version of the API has none for a
 /// filter at work; the version before it had, and an answer that a filter cut must not look whole.
 pub(super) fn finish_reason(stop: &Stop, called: bool, refused: bool) -> &'static str {
     match stop {

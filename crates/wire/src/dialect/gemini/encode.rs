@@ -7,7 +7,7 @@
 //! The vendor's own libraries do not all raise an error event. `@google/genai` before 1.53 and
 //! `@google/generative-ai` return what came before it as a complete answer; but a read that is nothing but
 //! `{"error": ...}` raises, with its message, and so does a body that is cut
-//! (`google-gemini/js-genai`, `src/_api_client.ts`, `processStreamResponse`). So a failed stream ends in both.
+//! (`google-gemini/js-genai`, `processStreamResponse` in `_api_client.ts`). So a failed stream ends in both.
 
 use bytes::{BufMut, Bytes, BytesMut};
 

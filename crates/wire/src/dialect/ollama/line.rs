@@ -60,7 +60,7 @@ pub(super) fn put_end(reason: &str, usage: &Usage, out: &mut BytesMut) {
     out.put_slice(end.as_bytes());
 }
 
-/// The word for a stop (`reference/wire-formats.md` 14.1). The vendor has none for a filter at work;
+/// The `done_reason` of a stop. The vendor has none for a filter at work;
 /// clients take any, and an answer that a filter cut must not look like one that was done.
 pub(super) fn reason(stop: &Stop, refused: bool) -> &'static str {
     match stop {

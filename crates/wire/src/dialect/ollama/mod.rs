@@ -35,7 +35,7 @@ mod write;
 /// The media type of its streams.
 const MEDIA_TYPE: &str = "application/x-ndjson";
 
-/// What is not served of the vendor's API: github.com/ollama/ollama, docs/api.md. The gateway keeps no models.
+/// What is not served of the vendor's API: the API documentation in github.com/ollama/ollama. The gateway keeps no models.
 const UNSERVED: [(&str, &str); 9] = [
     ("/api/pull", "pull"),
     ("/api/push", "push"),

@@ -11,7 +11,7 @@ use crate::chat::{Citation, Scheme, Stop, Usage};
 use crate::citations::AnswerText;
 use crate::json;
 
-/// The word for a stop (`reference/wire-formats.md` 14.1). A filter's or a vendor's refusal that
+/// The `finish_reason` of a stop. A filter's or a vendor's refusal that
 /// came without words of the model's own is a `content_filter`.
 /// `called`: the form of the first call.
 pub(super) fn finish_reason(stop: &Stop, called: Option<CallForm>, refused: bool) -> &'static str {

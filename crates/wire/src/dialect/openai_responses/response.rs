@@ -21,7 +21,7 @@ pub(super) enum Status<'a> {
 }
 
 impl Status<'_> {
-    /// What a stop amounts to (`reference/wire-formats.md` 14.1). A filter's or a vendor's refusal
+    /// The status that a stop results in. A filter's or a vendor's refusal
     /// without words of the model's own is a `content_filter`.
     pub(super) fn of(stop: Option<&Stop>, refused: bool) -> Self {
         match stop {

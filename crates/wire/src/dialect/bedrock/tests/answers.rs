@@ -67,9 +67,9 @@ fn usage_comes_after_the_stop_and_ends_the_stream() {
     assert_eq!(read(&[START, HI, CLOSE, STOP]).1, End::Complete, "it has stopped");
 }
 
-/// 4, 12: neither bytes that end nor usage is an end of the answer.
+/// Failure modes 4 and 12: neither bytes that end nor usage is an end of the answer.
 #[test]
-fn fm04_an_answer_without_a_stop_is_cut() {
+fn fm04_an_answer_without_a_stop_event_is_truncated() {
     for events in
         [&[][..], &[START], &[START, HI], &[START, HI, CLOSE], &[START, HI, CLOSE, METADATA]]
     {
@@ -120,9 +120,9 @@ fn a_second_message_is_not_mixed_in() {
     assert!(matches!(read(&[START, HI, START]).1, End::Failed(_)));
 }
 
-/// 24, 25: ids that are missing or repeated are made unique, and no call goes without arguments.
+/// Failure modes 24 and 25: ids that are missing or repeated are made unique, and no call goes without arguments.
 #[test]
-fn fm24_calls_have_an_id_each() {
+fn fm11_tool_calls_have_distinct_ids() {
     let start = |index: u32, tool: &str| {
         format!(r#"{{"contentBlockIndex":{index},"start":{{"toolUse":{tool}}}}}"#)
     };
@@ -270,7 +270,7 @@ fn whole_answers_are_read() {
     })));
 }
 
-/// 43: an error with a status of success is not an empty answer.
+/// Failure mode 43: an error with a status of success is not an empty answer.
 #[test]
 fn fm43_a_body_without_an_answer_is_an_error() {
     let answer = |body: &str| {

@@ -161,9 +161,9 @@ fn conversation() -> Request {
     }
 }
 
-/// 27: results lead the turn after the calls, under ids that the vendor accepts and that meet again.
+/// Failure mode 27: results lead the turn after the calls, under ids that the vendor accepts and that meet again.
 #[test]
-fn fm27_tools_round_trip() {
+fn tools_round_trip() {
     let body = written(&conversation(), NOVA).unwrap();
     let id = body["messages"][1]["content"][0]["toolUse"]["toolUseId"].as_str().unwrap();
     assert!(id.starts_with("functions_f_0_") && id.len() <= 64, "{id}");
@@ -256,7 +256,7 @@ fn choices_of_tools() {
     assert_eq!(ask(Some(ToolChoice::Required), Some(false), NOVA).0, json!({ "any": {} }));
 }
 
-/// 28, 29: signed reasoning goes back to the vendor that has signed it, and to nobody else.
+/// Failure modes 28 and 29: signed reasoning goes back to the vendor that has signed it, and to nobody else.
 #[test]
 fn fm28_signatures_stay_with_their_vendor() {
     let signed = |scheme| Part::Reasoning {

@@ -76,7 +76,7 @@ fn terminal(word: &str, more: &Value) -> Value {
 
 const TERMINALS: [&str; 3] = ["response.completed", "response.incomplete", "response.failed"];
 
-/// 41: whatever ends an answer, there is one terminal event, it is the last, and its usage counts.
+/// Failure mode 41: whatever ends an answer, there is one terminal event, it is the last, and its usage counts.
 #[test]
 fn fm41_one_terminal_event_and_its_usage() {
     let reason = json!({ "incomplete_details": { "reason": "max_output_tokens" } });
@@ -105,7 +105,7 @@ fn fm41_one_terminal_event_and_its_usage() {
     assert_eq!(ran.events.last().unwrap()["response"]["usage"]["total_tokens"], 8);
 }
 
-/// 4: the end of the bytes is not the end of the answer, nor is `[DONE]`, nor an item that is done.
+/// Failure mode 4: the end of the bytes is not the end of the answer, nor is `[DONE]`, nor an item that is done.
 #[test]
 fn fm04_only_a_terminal_event_completes() {
     let done = json!({ "type": "response.output_item.done", "output_index": 0,
@@ -130,9 +130,9 @@ fn fm04_only_a_terminal_event_completes() {
     }
 }
 
-/// 12: an error in any of its shapes reaches the caller where SDKs look for it, once.
+/// Failure mode 12: an error in any of its shapes reaches the caller where SDKs look for it, once.
 #[test]
-fn fm12_errors_in_the_stream_are_told_once() {
+fn fm12_errors_in_the_stream_are_reported_once() {
     let nested = json!({ "type": "error", "sequence_number": 2, "error": { "type": "insufficient_quota", "code": "insufficient_quota", "message": "broken", "param": null } });
     let flat = json!({ "type": "error", "sequence_number": 2, "code": "server_error", "message": "broken", "param": null });
     let bare =
@@ -193,7 +193,7 @@ fn write(deltas: &[Delta<'_>], body: &str) -> Value {
     serde_json::from_slice(&out).unwrap()
 }
 
-/// 40: the caller's tools are known by how their calls are told: free text for custom ones.
+/// Failure mode 40: the caller's tools are known by how their calls are told: free text for custom ones.
 #[test]
 fn custom_tools_are_called_with_free_text() {
     let body = "{\"model\":\"m\",\"input\":\"x\",\n\"tools\":[\r\n{\"type\":\"custom\",\"name\":\"sh\"},{\"type\":\"function\",\"name\":\"f\"}],\"temperature\":0.25}";

@@ -13,10 +13,10 @@ fn edited(body: &Value) -> Value {
         .unwrap()
 }
 
-/// 28, 29: reasoning state of any vendor goes to the caller and comes back unchanged as that
+/// Failure modes 28 and 29: reasoning state of any vendor goes to the caller and comes back unchanged as that
 /// vendor's, with and without words; another vendor's never goes to this one.
 #[test]
-fn fm28_state_comes_back_as_whose_it_was() {
+fn fm28_reasoning_state_returns_to_its_own_vendor() {
     for scheme in [Scheme::Anthropic, Scheme::OpenAi, Scheme::Gemini] {
         let value = "EqQBCgIYAhIM+/:=";
         let deltas = [
