@@ -22,7 +22,7 @@ use super::state::{Gateway, State};
 use crate::config;
 use crate::error::Error;
 use crate::server::request_head::expects_continue;
-use crate::wire::dialect::{Call, CallerDialect, Operation};
+use crate::wire::dialect::{CallerDialect, Form, Operation, ResponseContext};
 
 /// One request of a caller.
 pub(super) struct Exchange {
@@ -81,7 +81,7 @@ impl Exchange {
         &mut self,
         gateway: &Gateway,
         (state, caller): (&Arc<State>, &Arc<Caller>),
-        form: &'static str,
+        form: Form,
         account: &mut Account,
     ) -> Result<InspectedRequest, Error> {
         request_body::expect_json(&self.head.headers, self.dialect)?;
@@ -124,7 +124,7 @@ impl Exchange {
             admission.enter(gate)?;
         }
         let InspectedRequest { envelope, prompt_tokens, .. } = request;
-        let operation = self.dialect.operation(envelope.form);
+        let operation = envelope.form.operation();
         let max_output = if operation.generates() { envelope.max_output } else { Some(0) };
         let need = Need { input: *prompt_tokens, max_output, choices: envelope.choices };
         if operation.uses_tokens() {
@@ -140,7 +140,7 @@ pub struct RequestContext {
     /// The caller's dialect.
     pub dialect: &'static dyn CallerDialect,
     /// The identity of the answer.
-    pub call: Call,
+    pub call: ResponseContext,
     /// The deadlines.
     pub stream: config::Stream,
     /// When the request came in.
@@ -154,6 +154,6 @@ pub struct RequestContext {
 impl RequestContext {
     /// What the caller requests.
     pub fn operation(&self) -> Operation {
-        self.dialect.operation(self.call.form)
+        self.call.form.operation()
     }
 }

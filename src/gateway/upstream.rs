@@ -32,7 +32,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::trace::Place;
 use crate::wire::adapt::Written;
 use crate::wire::chat::{Deadline, End, Fault, Kind, ToolForms};
-use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode, Operation};
+use crate::wire::dialect::{self, CallerDialect, Form, Hosting, Mode, Operation, ResponseContext};
 use crate::wire::embeddings::Verified;
 use crate::wire::forwarded_headers::AllowList;
 use crate::wire::framing::Framing;
@@ -107,18 +107,18 @@ fn wanted<'a>(order: &UpstreamRequest, target: &'a Target) -> dialect::Target<'a
 /// What a target is asked for on behalf of a caller: its dialect, the form of its request, and whether it
 /// wants a stream.
 pub(super) fn wanted_of<'a>(
-    (caller, form, stream): (&dyn CallerDialect, &'static str, bool),
+    (caller, form, stream): (&dyn CallerDialect, Form, bool),
     target: &'a Target,
 ) -> dialect::Target<'a> {
     let own = target.provider.dialect;
-    let operation = caller.operation(form);
+    let operation = form.operation();
     let verbatim = caller.name() == own.name();
     dialect::Target {
         model: &target.model,
         // A translated chat is always streamed: its deadlines work, and its caller's leaving is
         // noticed. It is collected on our side if need be.
         stream: stream || operation == Operation::Chat && !verbatim,
-        form: if verbatim { form } else { own.form_of(operation).unwrap_or(CHAT) },
+        form: if verbatim { form } else { own.form_of(operation).unwrap_or(Form::Chat) },
         quirks: &target.quirks,
     }
 }
@@ -360,7 +360,7 @@ async fn transcoder(
     let tool_forms = if rewritten { own_tool_forms(order).await } else { tool_forms };
     let (caller, form) = (order.context.dialect, wanted.form);
     let translated = !verbatim || order.context.operation() == Operation::Chat;
-    let call = Call { echo, tool_forms, ..order.context.call.clone() };
+    let call = ResponseContext { echo, tool_forms, ..order.context.call.clone() };
     let choose = Box::new(move |framing| {
         if passes(framing) {
             return (caller.encoder(&call, Mode::Verbatim), Ok(Mode::Verbatim));
