@@ -127,16 +127,16 @@ fn routes(app: Arc<App>) -> Router {
             };
             router = router.route(endpoint.path, methods);
         }
-        for question in dialect.questions() {
+        for endpoint in dialect.info_endpoints() {
             let answer = move |Shared(app): Shared<Arc<App>>, request: Request| async move {
-                direct_response::question(&app, (dialect, question), request).await
+                direct_response::question(&app, (dialect, endpoint), request).await
             };
-            let asked = if question.posted {
+            let asked = if endpoint.posted {
                 post(answer).fallback(only_post)
             } else {
                 get(answer).fallback(only_get)
             };
-            router = router.route(question.path, asked);
+            router = router.route(endpoint.path, asked);
         }
     }
     for path in items {

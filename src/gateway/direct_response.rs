@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::server::request_head::{HeadError, expects_continue};
 use crate::telemetry::RefusalReason;
 use crate::wire::chat::{End, Fault, Kind};
-use crate::wire::dialect::{self, CallerDialect, DEFAULT, Endpoint, Question, is_at_or_below};
+use crate::wire::dialect::{self, CallerDialect, DEFAULT, Endpoint, InfoEndpoint, is_at_or_below};
 use crate::wire::model_list::ModelInfo;
 use crate::wire::tally::Tally;
 
@@ -90,24 +90,24 @@ pub async fn prompts(gateway: &Gateway, request: Request) -> Response {
     .await
 }
 
-/// The answer to a question of a dialect; about a model, for those who may use it.
+/// The answer to a endpoint of a dialect; about a model, for those who may use it.
 pub async fn question(
     gateway: &Gateway,
-    (dialect, question): (&'static dyn CallerDialect, &'static Question),
+    (dialect, endpoint): (&'static dyn CallerDialect, &'static InfoEndpoint),
     request: Request,
 ) -> Response {
-    if !question.needs_key {
+    if !endpoint.needs_key {
         let id = request_id(request.headers());
-        let mut response = body_of(question.media_type, dialect.reply(question, None));
+        let mut response = body_of(endpoint.media_type, dialect.info_body(endpoint, None));
         set_request_id(&mut response, &id);
         return response;
     }
     respond(gateway, dialect, request, async |config, caller, _, body| {
-        let model = match dialect.asks_about(question, body)? {
+        let model = match dialect.info_model(endpoint, body)? {
             Some(name) => Some(info(gateway, config, caller, &name).await?),
             None => None,
         };
-        Ok(dialect.reply(question, model.as_ref()))
+        Ok(dialect.info_body(endpoint, model.as_ref()))
     })
     .await
 }

@@ -19,7 +19,7 @@ use super::route::{self, Plan};
 use super::state::{Gateway, State};
 use crate::error::Error;
 use crate::server::request_head::expects_continue;
-use crate::wire::dialect::CallerDialect;
+use crate::wire::dialect::{CallerDialect, Form};
 
 /// One request of a caller.
 pub(super) struct Exchange {
@@ -78,7 +78,7 @@ impl Exchange {
         &mut self,
         gateway: &Gateway,
         (state, caller): (&Arc<State>, &Arc<Caller>),
-        form: &'static str,
+        form: Form,
         account: &mut Account,
     ) -> Result<InspectedRequest, Error> {
         request_body::expect_json(&self.head.headers, self.dialect)?;
@@ -121,7 +121,7 @@ impl Exchange {
             admission.enter(gate)?;
         }
         let InspectedRequest { envelope, prompt_tokens, .. } = request;
-        let operation = self.dialect.operation(envelope.form);
+        let operation = envelope.form.operation();
         let max_output = if operation.generates() { envelope.max_output } else { Some(0) };
         let need = Need { input: *prompt_tokens, max_output, choices: envelope.choices };
         if operation.uses_tokens() {

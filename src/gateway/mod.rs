@@ -55,7 +55,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::error::Error;
 use crate::wire::chat::ToolForms;
-use crate::wire::dialect::{Call, CallerDialect, Clock, Endpoint};
+use crate::wire::dialect::{CallerDialect, Clock, Endpoint, Form, ResponseContext};
 use account::Account;
 use clock::{since_epoch, unix_seconds};
 use exchange::Exchange;
@@ -77,7 +77,7 @@ pub async fn answer(
 ) -> Response {
     let (mut exchange, mut account) = Exchange::begin(gateway, dialect, request);
     let stall = gateway.state().config.stream.heartbeat;
-    let asked = (endpoint, dialect.operation(endpoint.form));
+    let asked = (endpoint, endpoint.form.operation());
     let trace_id = account.trace(&gateway.tracing, &exchange.head.headers, asked, stall);
     let opened = pipeline(gateway, endpoint.form, &mut exchange, &mut account).await;
     let reply = match opened {
@@ -94,7 +94,7 @@ pub async fn answer(
 /// The steps from a request to its attempts, none of which has begun.
 async fn pipeline(
     gateway: &Gateway,
-    form: &'static str,
+    form: Form,
     exchange: &mut Exchange,
     account: &mut Account,
 ) -> Result<(Opening, Arc<RequestContext>), Error> {
@@ -118,7 +118,7 @@ fn attempts(
     let InspectedRequest { body, envelope, prompt_tokens } = request;
     let context = Arc::new(RequestContext {
         dialect: exchange.dialect,
-        call: Call {
+        call: ResponseContext {
             id: ids::random(24),
             created: since_epoch(exchange.time.now()).as_secs(),
             model: envelope.model,

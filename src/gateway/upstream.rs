@@ -27,7 +27,7 @@ use crate::config::{Provider, Stream, Target};
 use crate::error::{Error, Reply};
 use crate::wire::adapt::Written;
 use crate::wire::chat::{Deadline, End, Fault, Kind, ToolForms};
-use crate::wire::dialect::{Call, Hosting, Mode, Operation};
+use crate::wire::dialect::{Hosting, Mode, Operation, ResponseContext};
 use crate::wire::embeddings::Verified;
 use crate::wire::forwarded_headers::AllowList;
 use crate::wire::framing::Framing;
@@ -275,7 +275,7 @@ async fn transcoder(
     let tool_forms = if rewritten { own_tool_forms(order).await } else { tool_forms };
     let (caller, form) = (order.context.dialect, wanted.form);
     let translated = !verbatim || order.context.operation() == Operation::Chat;
-    let call = Call { echo, tool_forms, ..order.context.call.clone() };
+    let call = ResponseContext { echo, tool_forms, ..order.context.call.clone() };
     let choose = Box::new(move |framing| {
         if passes(framing) {
             return (caller.encoder(&call, Mode::Verbatim), Ok(Mode::Verbatim));

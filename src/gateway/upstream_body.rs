@@ -13,7 +13,7 @@ use crate::config::Target;
 use crate::error::Error;
 use crate::wire::adapt::{self, Written};
 use crate::wire::chat::{Fault, Request, ToolForms};
-use crate::wire::dialect::{Call, CallerDialect, Operation};
+use crate::wire::dialect::{CallerDialect, Form, Operation, ResponseContext};
 use crate::wire::json::mended;
 use crate::wire::{ranges, refusal};
 
@@ -23,14 +23,14 @@ const STRICT: HeaderName = HeaderName::from_static("streamgate-strict");
 /// What the body of an upstream request depends on, beside the caller's body and the target.
 struct Source<'a> {
     dialect: &'static dyn CallerDialect,
-    form: &'static str,
+    form: Form,
     stream: bool,
     headers: Cow<'a, HeaderMap>,
 }
 
 impl<'a> Source<'a> {
     fn of(order: &UpstreamRequest, headers: Cow<'a, HeaderMap>) -> Self {
-        let Call { form, stream, .. } = order.context.call;
+        let ResponseContext { form, stream, .. } = order.context.call;
         Self { dialect: order.context.dialect, form, stream, headers }
     }
 }
@@ -69,7 +69,7 @@ fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, Fa
         let header = |name: &str| Some(source.headers.get(name)?.to_str().ok()?.to_owned());
         return adapt::pass(body, (source.dialect, dialect), &wanted, strict, &header);
     }
-    let operation = source.dialect.operation(source.form);
+    let operation = source.form.operation();
     if dialect.form_of(operation).is_none() {
         return Err(operation.untranslatable());
     }

@@ -16,14 +16,14 @@ use super::target_health::TargetHealth;
 use crate::config::{self, Provider, Target};
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::Place;
-use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Operation};
+use crate::wire::dialect::{self, CallerDialect, Form, Operation, ResponseContext};
 
 /// What the attempts at a request, its production and its delivery share.
 pub struct RequestContext {
     /// The caller's dialect.
     pub dialect: &'static dyn CallerDialect,
     /// The identity of the answer.
-    pub call: Call,
+    pub call: ResponseContext,
     /// The deadlines.
     pub stream: config::Stream,
     /// When the request came in.
@@ -37,7 +37,7 @@ pub struct RequestContext {
 impl RequestContext {
     /// What the caller requests.
     pub fn operation(&self) -> Operation {
-        self.dialect.operation(self.call.form)
+        self.call.form.operation()
     }
 }
 
@@ -90,18 +90,18 @@ impl UpstreamRequest {
 /// What a target is asked for on behalf of a caller: its dialect, the form of its request, and whether it
 /// wants a stream.
 pub(super) fn wanted<'a>(
-    (caller, form, stream): (&dyn CallerDialect, &'static str, bool),
+    (caller, form, stream): (&dyn CallerDialect, Form, bool),
     target: &'a Target,
 ) -> dialect::Target<'a> {
     let own = target.provider.dialect;
-    let operation = caller.operation(form);
+    let operation = form.operation();
     let verbatim = caller.name() == own.name();
     dialect::Target {
         model: &target.model,
         // A translated chat is always streamed: its deadlines work, and its caller's leaving is
         // noticed. It is collected on our side if need be.
         stream: stream || operation == Operation::Chat && !verbatim,
-        form: if verbatim { form } else { own.form_of(operation).unwrap_or(CHAT) },
+        form: if verbatim { form } else { own.form_of(operation).unwrap_or(Form::Chat) },
         quirks: &target.quirks,
     }
 }
