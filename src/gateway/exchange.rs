@@ -13,7 +13,7 @@ use super::auth::{self, Caller};
 use super::clock::RequestTime;
 use super::ids::request_id;
 use super::inspection::{self, InspectedRequest, refuse_other_models};
-use super::limit::{Admission, Gate, Need};
+use super::limit::{Admission, Limiter, TokenDemand};
 use super::request_body::{self, BodyLimits};
 use super::route::{self, Plan};
 use super::state::{Gateway, State};
@@ -34,7 +34,7 @@ pub(super) struct Exchange {
     /// When it came in.
     pub(super) time: RequestTime,
     /// The limits that hold for it, as far as it has come.
-    pub(super) gates: Vec<Arc<Gate>>,
+    pub(super) limiters: Vec<Arc<Limiter>>,
     /// The caller sends the body only when it is asked to.
     pub(super) expects_continue: bool,
 }
@@ -52,7 +52,7 @@ impl Exchange {
         let account = Account::begin(sinks, (&id, time.started), dialect.name(), &request);
         let expects_continue = expects_continue(request.headers());
         let (head, body) = request.into_parts();
-        (Self { id, dialect, head, body, time, gates: Vec::new(), expects_continue }, account)
+        (Self { id, dialect, head, body, time, limiters: Vec::new(), expects_continue }, account)
     }
 
     /// Authentication.
@@ -69,7 +69,7 @@ impl Exchange {
         account.came_from(from.address);
         let caller = state.callers.identify(headers, from, &gateway.metrics).await?;
         account.identified(&caller);
-        self.gates.push(Arc::clone(&caller.gate));
+        self.limiters.push(Arc::clone(&caller.limiter));
         Ok(caller)
     }
 
@@ -116,18 +116,18 @@ impl Exchange {
         mut admission: Admission,
         account: &mut Account,
     ) -> Result<(), Error> {
-        if let Some(gate) = state.models.get(&*plan.label) {
-            self.gates.push(Arc::clone(gate));
-            admission.enter(gate)?;
+        if let Some(limiter) = state.models.get(&*plan.label) {
+            self.limiters.push(Arc::clone(limiter));
+            admission.acquire(limiter)?;
         }
         let InspectedRequest { envelope, prompt_tokens, .. } = request;
         let operation = envelope.form.operation();
         let max_output = if operation.generates() { envelope.max_output } else { Some(0) };
-        let need = Need { input: *prompt_tokens, max_output, choices: envelope.choices };
+        let demand = TokenDemand { input: *prompt_tokens, max_output, choices: envelope.choices };
         if operation.uses_tokens() {
-            admission.reserve(&need)?;
+            admission.reserve(&demand)?;
         }
-        account.admitted(admission, &need, envelope.background);
+        account.admitted(admission, &demand, envelope.background);
         Ok(())
     }
 }

@@ -100,7 +100,7 @@ async fn pipeline(
 ) -> Result<(Opening, Arc<RequestContext>), Error> {
     let state = gateway.state();
     let caller = exchange.identify(gateway, &state, account).await?;
-    let admission = caller.gate.admit()?;
+    let admission = caller.limiter.admit()?;
     let request = exchange.read(gateway, (&state, &caller), form, account).await?;
     let plan = exchange.plan((&state, &caller), &request, account).await?;
     exchange.reserve((&state, &plan), &request, admission, account)?;

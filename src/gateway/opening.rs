@@ -14,7 +14,7 @@ use super::attempt::Attempt;
 use super::offload::RequestBody;
 use super::select::{InOrder, Select, Selection};
 use super::target_health::{FailedAttempt, Probe};
-use super::upstream::{self, Failure, Patience};
+use super::upstream::{self, AttemptDeadline, AttemptError};
 use super::upstream_body::{large_body, small_body};
 use super::upstream_request::UpstreamRequest;
 use super::{access_log, count, request_spans};
@@ -24,10 +24,10 @@ use crate::wire::adapt::Written;
 use crate::wire::chat::Kind;
 
 /// What an attempt may use of the time that is left while another target may follow: one part in this many.
-const SHARE: u32 = 2;
+const ATTEMPT_SHARE: u32 = 2;
 
 /// A target that hung for less than this part of `first_token` has not had a fair chance.
-const FAIR: u32 = 4;
+const FAIR_SHARE: u32 = 4;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -55,13 +55,13 @@ enum Step {
     /// The body for the upstream, which another thread writes because it is large.
     Body(Boxed<Result<Written, Error>>),
     /// The first output of the answer.
-    Answer(Boxed<Result<Box<Answer>, Box<Failure>>>),
+    Answer(Boxed<Result<Box<Answer>, Box<AttemptError>>>),
 }
 
 /// The result of a step.
 enum Stepped {
     Body(Result<Written, Error>),
-    Answer(Result<Box<Answer>, Box<Failure>>),
+    Answer(Result<Box<Answer>, Box<AttemptError>>),
 }
 
 impl Opening {
@@ -90,7 +90,9 @@ impl Opening {
             let Some((turn, _)) = self.current.take() else { continue };
             match stepped {
                 Stepped::Body(Ok(written)) => self.send(turn, written),
-                Stepped::Body(Err(error)) => self.failed(&turn, Failure { error, said: None }),
+                Stepped::Body(Err(error)) => {
+                    self.failed(&turn, AttemptError { error, partial: None })
+                }
                 Stepped::Answer(Err(failure)) => self.failed(&turn, *failure),
                 Stepped::Answer(Ok(answer)) => {
                     let request = Arc::clone(&self.request);
@@ -139,7 +141,7 @@ impl Opening {
             RequestBody::Small(body) => match small_body(&request, body, &target) {
                 Ok(written) => self.send(turn, written),
                 // Another target may be able to say what this one's dialect cannot.
-                Err(error) => self.failed(&turn, Failure { error, said: None }),
+                Err(error) => self.failed(&turn, AttemptError { error, partial: None }),
             },
         }
         true
@@ -157,9 +159,9 @@ impl Opening {
         let mut traced = HeaderMap::new();
         request.trace.pass_on(attempt.span.as_ref(), &mut traced);
         let target = attempt.target.clone();
-        let patience = patience(&request, &target, &turn, now);
+        let limits = attempt_deadline(&request, &target, &turn, now);
         let answer = async move {
-            match upstream::attempt(&request, &target, written, patience, traced).await {
+            match upstream::attempt(&request, &target, written, limits, traced).await {
                 Err(failure) if count::is_unsupported(&request, &failure.error) => {
                     Ok(count::estimate(&request, &target).await?)
                 }
@@ -177,7 +179,7 @@ impl Opening {
     }
 
     #[expect(clippy::expect_used, reason = "what has a turn is one of the attempts")]
-    fn failed(&mut self, turn: &Turn, Failure { error, said }: Failure) {
+    fn failed(&mut self, turn: &Turn, AttemptError { error, partial }: AttemptError) {
         let now = Instant::now();
         let request = &self.request;
         let attempt = self.attempts.get_mut(turn.index).expect("the attempt of this turn");
@@ -185,7 +187,7 @@ impl Opening {
             .counted(request.context.call.input_estimate, attempt.target.context);
         attempt.fail(&error);
         if error.side() != Side::Caller && !error.is_unavailable() {
-            let timed = now - attempt.begun >= request.context.stream.first_token / FAIR;
+            let timed = now - attempt.begun >= request.context.stream.first_token / FAIR_SHARE;
             let failed = FailedAttempt { target: &attempt.target, error: &error, timed };
             request.health.failed(&request.plan, &failed, now);
             access_log::attempt_failed(request, attempt, &error);
@@ -194,7 +196,7 @@ impl Opening {
             }
         }
         self.failures.are_final = !goes_on(request, &error, now);
-        self.failures.add(error, said, (turn.index, attempt));
+        self.failures.add(error, partial, (turn.index, attempt));
     }
 }
 
@@ -230,16 +232,21 @@ fn deadline(request: &UpstreamRequest) -> Instant {
 }
 
 /// How long an attempt may take: half of what is left if it shares the time with others, else all of it.
-fn patience(request: &UpstreamRequest, target: &Target, turn: &Turn, now: Instant) -> Patience {
+fn attempt_deadline(
+    request: &UpstreamRequest,
+    target: &Target,
+    turn: &Turn,
+    now: Instant,
+) -> AttemptDeadline {
     let mut left = deadline(request).saturating_duration_since(now);
     if turn.shares_time {
-        left /= SHARE;
+        left /= ATTEMPT_SHARE;
     }
     let provider = &target.provider;
     if !request.is_whole(provider) && !request.is_verbatim(provider) {
         left = left.min(request.context.stream.first_token);
     }
-    Patience { deadline: now + left, followed: turn.followed }
+    AttemptDeadline { deadline: now + left, followed: turn.followed }
 }
 
 /// What the attempts of a request have met.
@@ -247,7 +254,7 @@ fn patience(request: &UpstreamRequest, target: &Target, turn: &Turn, now: Instan
 struct Failures {
     best: Option<Error>,
     /// An answer that broke off as soon as it had begun: worth more than an error alone.
-    said: Option<(usize, Box<Answer>)>,
+    partial: Option<(usize, Box<Answer>)>,
     /// No other target may be tried.
     are_final: bool,
 }
@@ -256,10 +263,10 @@ impl Failures {
     fn add(
         &mut self,
         error: Error,
-        said: Option<Box<Answer>>,
+        partial: Option<Box<Answer>>,
         (index, attempt): (usize, &Attempt),
     ) {
-        self.said = self.said.take().or_else(|| Some((index, said?)));
+        self.partial = self.partial.take().or_else(|| Some((index, partial?)));
         let error =
             error.during(error::Attempt { target: Arc::clone(attempt.target.name()), index });
         // Of several limits, the one that is over first.
@@ -271,7 +278,7 @@ impl Failures {
 
     fn best(self) -> Result<(usize, Box<Answer>), Error> {
         let none = || Error::internal("the plan had no target");
-        self.said.ok_or_else(|| self.best.unwrap_or_else(none))
+        self.partial.ok_or_else(|| self.best.unwrap_or_else(none))
     }
 }
 

@@ -15,7 +15,7 @@ use super::delivery;
 use super::error_response::{discard, error_response};
 use super::exchange::Exchange;
 use super::ids::set_request_id;
-use super::limit::Allowance;
+use super::limit::RateLimitStatus;
 use super::production::Production;
 use super::response_headers::target_header;
 use super::state::Gateway;
@@ -26,7 +26,7 @@ use crate::wire::dialect::CallerDialect;
 pub(super) struct Reply {
     /// The response, or the error in its place.
     pub(super) response: Result<Response, Error>,
-    /// The account, unless the response's body holds it.
+    /// The account, unless the response's body leases it.
     pub(super) account: Option<Box<Account>>,
 }
 
@@ -79,13 +79,13 @@ pub(super) async fn conclude(
     exchange: Exchange,
     Reply { response, mut account }: Reply,
 ) -> Response {
-    let Exchange { id, dialect, body, gates, expects_continue, .. } = exchange;
+    let Exchange { id, dialect, body, limiters, expects_continue, .. } = exchange;
     let (mut response, unread) = match response {
         Ok(response) => (response, None),
         Err(error) => {
             if let Some(account) = &mut account {
                 account.failed(&error);
-                if gates.is_empty() {
+                if limiters.is_empty() {
                     account.log(gateway.refusals.has_room());
                 }
             }
@@ -98,8 +98,8 @@ pub(super) async fn conclude(
     // Settles it: the headers below count what it gives back.
     drop(account);
     let now = Instant::now();
-    let all = gates.iter().map(|gate| gate.allowance(now));
-    let tightest = all.fold(Allowance::default(), Allowance::tightest);
+    let all = limiters.iter().map(|limiter| limiter.status(now));
+    let tightest = all.fold(RateLimitStatus::default(), RateLimitStatus::tightest);
     set_rate_limit_headers(&mut response, dialect, tightest);
     if let Some(body) = unread {
         discard(body, expects_continue, &mut response).await;
@@ -112,7 +112,7 @@ pub(super) async fn conclude(
 fn set_rate_limit_headers(
     response: &mut Response,
     dialect: &dyn CallerDialect,
-    Allowance { requests, tokens }: Allowance,
+    RateLimitStatus { requests, tokens }: RateLimitStatus,
 ) {
     let headers = response.headers_mut();
     for (window, [limit, remaining, reset]) in

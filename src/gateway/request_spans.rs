@@ -11,7 +11,7 @@ use crate::telemetry::trace::{Place, Span};
 use crate::wire::chat::Stop;
 
 /// An upstream's own words are cut to this many characters.
-const LONGEST: usize = 200;
+const MAX_WORD: usize = 200;
 
 /// The conventions' names of vendors, by the end of their host's name.
 const VENDORS: [(&str, &str); 15] = [
@@ -200,7 +200,7 @@ fn finish_reason(stop: &Stop) -> &'static str {
 
 /// A word that is not ours, short and without control characters.
 fn short(word: &str) -> String {
-    word.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
+    word.chars().filter(|c| !c.is_control()).take(MAX_WORD).collect()
 }
 
 fn count(number: u64) -> i64 {

@@ -16,7 +16,7 @@ use crate::wire::dialect::{Endpoint, Operation};
 use crate::wire::tally::Tally;
 
 /// The most pauses that a span has as events. Later ones are only in the longest gap.
-const PAUSES: usize = 32;
+const MAX_PAUSES: usize = 32;
 
 /// A receiver of summaries. It is called once per request, on the thread that serves it, when the answer has ended:
 /// it must never block.
@@ -82,7 +82,7 @@ impl RequestSpan {
 
     /// Output came `gap` after the last one.
     pub(super) fn pause(&mut self, last: Instant, gap: Duration) {
-        if gap >= self.stall && self.pauses.len() < PAUSES {
+        if gap >= self.stall && self.pauses.len() < MAX_PAUSES {
             self.pauses.push((last, gap));
         }
     }

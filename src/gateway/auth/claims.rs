@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::refusal::Refusal;
+use super::auth_error::AuthError;
 use crate::config::Limits;
 
 /// The longest subject, in characters.
@@ -68,7 +68,7 @@ impl Claims {
     }
 
     /// Who vouches for it, as it says.
-    pub(super) fn issuer(&self) -> Result<&str, Refusal> {
+    pub(super) fn issuer(&self) -> Result<&str, AuthError> {
         let issuer = self.0.get("iss").and_then(Value::as_str);
         issuer.ok_or_else(|| refused(missing("iss")))
     }
@@ -83,7 +83,7 @@ impl Claims {
     }
 
     /// Who calls.
-    pub(super) fn subject(&self, path: &str) -> Result<&str, Refusal> {
+    pub(super) fn subject(&self, path: &str) -> Result<&str, AuthError> {
         let subject = self.find(path).ok_or_else(|| refused(missing(path)))?;
         subject
             .as_str()
@@ -92,7 +92,7 @@ impl Claims {
     }
 
     /// The models that the caller may use, if it says so.
-    pub(super) fn models(&self, path: &str) -> Result<Option<Vec<String>>, Refusal> {
+    pub(super) fn models(&self, path: &str) -> Result<Option<Vec<String>>, AuthError> {
         let Some(value) = self.find(path) else { return Ok(None) };
         let texts = match value {
             Value::String(one) => Some(vec![one.clone()]),
@@ -110,7 +110,7 @@ impl Claims {
     }
 
     /// The caller's limits: what it says, and what `default` says of the rest.
-    pub(super) fn limits(&self, path: &str, default: Limits) -> Result<Limits, Refusal> {
+    pub(super) fn limits(&self, path: &str, default: Limits) -> Result<Limits, AuthError> {
         let Some(value) = self.find(path) else { return Ok(default) };
         if value == "none" {
             return Ok(Limits::NONE);
@@ -126,7 +126,7 @@ impl Claims {
 }
 
 /// Takes one limit over. Its words are those of the configuration.
-fn limit(limits: &mut Limits, (name, claim): (&str, &str), value: &Value) -> Result<(), Refusal> {
+fn limit(limits: &mut Limits, (name, claim): (&str, &str), value: &Value) -> Result<(), AuthError> {
     match name {
         "requests_per_minute" => limits.requests_per_minute = count(claim, value)?,
         "burst" => limits.burst = count(claim, value)?,
@@ -160,7 +160,7 @@ pub(super) fn is_subject(text: &str) -> bool {
 }
 
 /// A limit as the configuration would have it: a whole number above zero, or `none`.
-fn count(claim: &str, value: &Value) -> Result<Option<NonZeroU32>, Refusal> {
+fn count(claim: &str, value: &Value) -> Result<Option<NonZeroU32>, AuthError> {
     if value == "none" {
         return Ok(None);
     }
@@ -172,8 +172,8 @@ fn number(value: &Value) -> Option<NonZeroU32> {
     NonZeroU32::new(u32::try_from(value.as_u64()?).ok()?)
 }
 
-fn refused(words: String) -> Refusal {
-    Refusal::Claim(words)
+fn refused(words: String) -> AuthError {
+    AuthError::Claim(words)
 }
 
 /// Says that a claim is not there.

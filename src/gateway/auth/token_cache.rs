@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::jwt::{Identity, VerifiedToken};
 
 /// The most tokens that are remembered.
-const MOST: usize = 4096;
+const MAX_TOKENS: usize = 4096;
 
 /// The cache.
 #[derive(Debug, Default)]
@@ -28,10 +28,10 @@ impl TokenCache {
     /// Remembers a token.
     pub(super) fn put(&self, digest: [u8; 32], token: VerifiedToken, now: u64) {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if entries.len() >= MOST {
+        if entries.len() >= MAX_TOKENS {
             entries.retain(|_, entry| entry.is_valid(now));
             // Making room for one at a time would look at all of them each time.
-            if entries.len() > MOST / 2 {
+            if entries.len() > MAX_TOKENS / 2 {
                 entries.clear();
             }
         }
@@ -67,7 +67,7 @@ mod tests {
     fn entry(issuer: &Arc<Issuer>, until: u64) -> VerifiedToken {
         let identity = Identity {
             name: "n".into(),
-            gate: String::new(),
+            limiter: String::new(),
             models: Arc::from([]),
             limits: Limits::default(),
         };
@@ -97,19 +97,19 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded() {
         let (verified, issuer) = (TokenCache::default(), issuer());
-        for n in 0..3 * MOST {
+        for n in 0..3 * MAX_TOKENS {
             verified.put(digest(n), entry(&issuer, 100), 50);
             assert!(verified.get(&digest(n), 50).is_some());
         }
-        assert!(verified.0.lock().unwrap().len() <= MOST);
+        assert!(verified.0.lock().unwrap().len() <= MAX_TOKENS);
         // Those that have ended make room first.
         let verified = TokenCache::default();
-        for n in 0..MOST {
-            let until = if n < MOST / 2 { 200 } else { 100 };
+        for n in 0..MAX_TOKENS {
+            let until = if n < MAX_TOKENS / 2 { 200 } else { 100 };
             verified.put(digest(n), entry(&issuer, until), 50);
         }
-        verified.put(digest(MOST), entry(&issuer, 200), 150);
-        assert!((0..MOST / 2).all(|n| verified.get(&digest(n), 150).is_some()));
-        assert_eq!(verified.0.lock().unwrap().len(), MOST / 2 + 1);
+        verified.put(digest(MAX_TOKENS), entry(&issuer, 200), 150);
+        assert!((0..MAX_TOKENS / 2).all(|n| verified.get(&digest(n), 150).is_some()));
+        assert_eq!(verified.0.lock().unwrap().len(), MAX_TOKENS / 2 + 1);
     }
 }
