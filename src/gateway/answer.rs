@@ -83,25 +83,28 @@ impl Answer {
         transcoder: Transcoder,
         lease: MemoryLease,
     ) -> Self {
+        let now = Instant::now();
         Self {
             provider,
             headers,
             source,
             transcoder,
             ready: BytesMut::new(),
-            first_output: Instant::now(),
-            burst: BurstDetector::default(),
+            first_output: now,
+            // The head has just come: a chunk that follows it closely is not the only one on its way.
+            burst: BurstDetector { last: Some(now), bursty: false },
             lease,
         }
     }
 
-    /// Reads up to the first model output, or to the end if none comes. An error: there are more than `most` bytes
-    /// for the caller by then.
+    /// Reads up to the first model output and what has arrived with it, or to the end if no output comes. An error:
+    /// there are more than `most` bytes for the caller by then.
     pub async fn read_first(&mut self, most: usize) -> Result<(), Error> {
         loop {
             let chunk = self.source.chunk().await;
-            if self.take(chunk) || self.transcoder.end().is_some() {
-                self.first_output = Instant::now();
+            let now = Instant::now();
+            if self.take_all(chunk, now).await || self.transcoder.end().is_some() {
+                self.first_output = now;
                 return Ok(());
             }
             if self.ready.len() > most {

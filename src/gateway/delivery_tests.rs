@@ -217,6 +217,44 @@ async fn a_collected_answer_is_the_same_production() {
     assert_eq!(scene.settled().outcome, "stalled");
 }
 
+/// What one read of the upstream brought leaves in one write, with the response head and the end: the body has all of
+/// it and ends without a pause.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_arrives_at_once_leaves_in_one_write() {
+    let scene = Scene::new();
+    let mut production = scene.production(true, [text("a"), text("b"), stop(), usage(2), done()]);
+    production.open().await.unwrap();
+    let mut body = pin!(stream(production));
+    let bytes = body.next().now_or_never().expect("it is there").expect("bytes").unwrap();
+    let all = String::from_utf8(bytes.to_vec()).unwrap();
+    assert!(all.contains(r#""a""#) && all.ends_with("[DONE]\n\n"), "{all}");
+    assert!(scene.tasks.is_empty(), "the upstream was read to its end before the caller has it");
+    assert!(body.next().now_or_never().expect("the end is there, too").is_none());
+}
+
+/// The first output does not wait for another one, unless it came together with the head.
+#[tokio::test(start_paused = true)]
+async fn a_lone_first_output_leaves_at_once() {
+    let scene = Scene::new();
+    let steps = [Step::Wait(SECOND), text("a"), Step::Busy(SECOND), text("b"), stop(), done()];
+    let events = delivered(scene.production(true, steps)).await;
+    assert_eq!(events, seen(&[(1, "a"), (2, "b"), (2, "end")]));
+}
+
+/// An upstream that ends its body later than its answer holds up nobody: a task waits for it.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_ends_late_is_drained_by_a_task() {
+    let scene = Scene::new();
+    let steps = [text("a"), stop(), usage(1), done(), Step::Wait(SECOND / 2)];
+    let events = delivered(scene.production(true, steps)).await;
+    assert_eq!(events, seen(&[(0, "a"), (0, "end")]));
+    assert_eq!(scene.tasks.len(), 1);
+    let begun = Instant::now();
+    scene.tasks.close();
+    scene.tasks.wait().await;
+    assert_eq!(begun.elapsed(), SECOND / 2);
+}
+
 /// A collector: what it was sent.
 #[derive(Debug, Clone, Default)]
 struct Sent(Arc<Mutex<Vec<u8>>>);

@@ -139,7 +139,11 @@ impl Production {
                     }
                 }
                 Phase::Streaming(..) => {
-                    if let Some(bytes) = self.take_ready() {
+                    let ready = self.take_ready();
+                    if self.has_ended() {
+                        self.finish().await;
+                    }
+                    if let Some(bytes) = ready {
                         return Next::Bytes(bytes);
                     }
                     if self.wait_for_output(until).await {
@@ -213,7 +217,7 @@ impl Production {
             return Ok(());
         };
         account.attempted(opening.into_attempts());
-        let (index, answer) = match opened {
+        let (index, mut answer) = match opened {
             Ok(answer) => answer,
             Err(error) => {
                 self.phase = Phase::Ended(Some(account));
@@ -223,6 +227,8 @@ impl Production {
         account.served_by(index);
         if answer.transcoder.tally().outputs > 0 {
             account.output(answer.first_output);
+            // More than the first output may have arrived with it.
+            self.spent = cover(&mut answer, &mut account);
         }
         self.deadlines.output = answer.first_output;
         self.phase = Phase::Streaming(answer, account);
@@ -263,17 +269,15 @@ impl Production {
         event.freeze()
     }
 
-    /// Takes the bytes that are there, and ends with the answer.
+    /// Takes the bytes that are there.
     fn take_ready(&mut self) -> Option<Bytes> {
         let Phase::Streaming(answer, _) = &mut self.phase else { return None };
-        if answer.ready.is_empty() && answer.transcoder.end().is_none() {
-            return None;
-        }
-        let bytes = answer.take_ready();
-        if answer.transcoder.end().is_some() {
-            self.finish();
-        }
-        (!bytes.is_empty()).then_some(bytes)
+        (!answer.ready.is_empty()).then(|| answer.take_ready())
+    }
+
+    /// Whether there will be no bytes after those that are there.
+    fn has_ended(&self) -> bool {
+        matches!(&self.phase, Phase::Streaming(answer, _) if answer.transcoder.end().is_some())
     }
 
     /// Waits for the upstream, or for something that must happen without it. Returns whether there is nothing by the
@@ -291,12 +295,7 @@ impl Production {
                 if answer.take_all(chunk, now).await {
                     account.output(now);
                     self.deadlines.output = now;
-                    if answer.transcoder.end().is_none()
-                        && let Err(error) = account.cover(answer.transcoder.tally())
-                    {
-                        answer.transcoder.abort(error.to_end(), &mut answer.ready);
-                        self.spent = Some(error);
-                    }
+                    self.spent = cover(answer, account);
                 }
                 if !answer.ready.is_empty() || answer.transcoder.end().is_some() {
                     self.produced = now;
@@ -321,11 +320,11 @@ impl Production {
         until.is_some_and(|until| now >= until)
     }
 
-    /// Settles the account of an answer that has ended, and lets go of its upstream. That of a
-    /// complete answer is read to the end of its bytes, or its connection would be lost to the
-    /// pool. Mostly the end has come with the terminal; if not, a task waits for it. The upstream
+    /// Settles the account of an answer that has ended, and releases its upstream before the caller has the last bytes,
+    /// so that the caller's next request finds the connection in the pool. For that, a complete answer is read to the
+    /// end of its bytes. Mostly the end has come with the terminal; if not, a task waits for it. The upstream
     /// of an answer that the gateway ended at a stop string is closed instead: it would generate on, and bill.
-    fn finish(&mut self) {
+    async fn finish(&mut self) {
         let Phase::Streaming(mut answer, mut account) = std::mem::take(&mut self.phase) else {
             return;
         };
@@ -338,7 +337,7 @@ impl Production {
             self.error = Some(self.spent.take().unwrap_or_else(failure));
         }
         self.ending = answer.ending();
-        if complete && !stopped_early && !answer.source.discard_arrived() {
+        if complete && !stopped_early && !answer.source.discard_arrived().await {
             self.context.tasks.spawn(timeout(UPSTREAM_DRAIN, answer.source.discard()));
         }
     }
@@ -372,6 +371,17 @@ impl Drop for Production {
     fn drop(&mut self) {
         self.leave();
     }
+}
+
+/// Reserves tokens for the output so far of an answer that goes on. Without them the answer ends, and the error is
+/// returned.
+fn cover(answer: &mut Answer, account: &mut Account) -> Option<Error> {
+    if answer.transcoder.end().is_some() {
+        return None;
+    }
+    let error = account.cover(answer.transcoder.tally()).err()?;
+    answer.transcoder.abort(error.to_end(), &mut answer.ready);
+    Some(error)
 }
 
 /// Waits for the usage of an answer whose caller left between its last output and that: hidden reasoning

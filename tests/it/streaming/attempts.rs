@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::{
-    PAIRS, ask, before, before_two, begun, count, error_of, failure, good, preamble, read_until,
-    record, refusal, settled, strictly, whole,
+    PAIRS, ask, before, before_two, begun, count, ending, error_of, failure, good, preamble,
+    read_until, record, refusal, settled, strictly, token, whole,
 };
 use crate::support::gateway::{Gateway, Log, yaml};
 use crate::support::upstream::{Step, Upstream};
@@ -196,6 +196,32 @@ async fn fm46_stale_pooled_connections_fail_no_request() {
             assert_eq!(upstream.requests().await.len(), 50);
             assert_eq!(count(&gateway, "streamgate_upstream_errors_total{"), "0");
         }
+    }
+}
+
+/// The upstream's connection is in the pool again before the caller has the end of its answer, so that a request which
+/// follows at once opens no other one.
+#[tokio::test]
+async fn requests_that_follow_each_other_share_an_upstream_connection() {
+    for (caller, provider) in PAIRS {
+        // The whole answer in one write: its last bytes come with the end of the body.
+        let mut answer =
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+                .to_vec();
+        for step in [preamble(provider), token(provider, "Hello"), ending(provider)] {
+            let Step::Chunk(bytes) = step else { unreachable!("all are chunks") };
+            answer.extend(format!("{:x}\r\n", bytes.len()).bytes());
+            answer.extend(bytes);
+            answer.extend(b"\r\n");
+        }
+        answer.extend(b"0\r\n\r\n");
+        let upstream = Upstream::new(vec![Step::Raw(answer)]).await;
+        let gateway = before(&upstream, "").await;
+        for _ in 0..20 {
+            let text = whole(ask(&gateway, caller, &format!("{provider}/m"))).await;
+            assert_eq!(strictly(caller, &text).choices[&0].text, "Hello");
+        }
+        assert_eq!((upstream.requests().await.len(), upstream.connections()), (20, 1));
     }
 }
 
