@@ -1,6 +1,5 @@
-//! The one error of the gateway: a small kind to branch on, a side, and a chain to read.
-//!
-//! It never holds payloads or keys. It is rendered once, at the boundary, in the caller's dialect.
+//! Errors of requests: a small kind to branch on, a side, and a chain of causes. They must never hold payloads or keys.
+//! They are rendered once, at the boundary, in the caller's dialect.
 
 #[path = "error_blame.rs"]
 mod blame;
@@ -17,10 +16,10 @@ use crate::wire::overflow;
 
 pub use blame::Blame;
 
-/// The `retry-after` of a refusal for want of memory, whose end is not known.
+/// The `retry-after` where the time to wait is unknown.
 pub const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What went wrong with a request.
+/// An error of a request.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 
@@ -35,12 +34,12 @@ struct Inner {
     end: Option<End>,
     attempt: Option<Attempt>,
     over: Option<(&'static str, &'static str)>,
-    /// What callers are shown in place of the fault.
+    /// The fault that callers see in place of `fault`.
     shown: Option<Fault>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// Whose doing an error is.
+/// The side on which an error arose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// The caller's request.
@@ -79,17 +78,17 @@ impl Error {
         Self::new(Side::Caller, fault.named())
     }
 
-    /// The upstream failed before it said anything in its own words.
+    /// The upstream failed without an error response.
     pub fn upstream(fault: Fault) -> Self {
         Self::new(Side::Upstream, fault)
     }
 
-    /// We failed.
+    /// The gateway failed.
     pub fn internal(message: &str) -> Self {
         Self::new(Side::Us, Fault::new(Kind::Internal, message))
     }
 
-    /// We cannot do it at the moment.
+    /// The gateway is temporarily unable to serve the request.
     pub fn unavailable(message: &str) -> Self {
         Self::new(Side::Us, Fault::new(Kind::Overloaded, message))
     }
@@ -130,21 +129,21 @@ impl Error {
         self
     }
 
-    /// Says when to come back.
+    /// Sets the time to wait before a retry.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.0.retry_after = Some(wait);
         self
     }
 
-    /// Keeps the upstream's own words.
+    /// Keeps the upstream's error response.
     #[must_use]
     pub fn reply(mut self, reply: Reply) -> Self {
         self.0.reply = Some(reply);
         self
     }
 
-    /// Blames somebody else than the table does.
+    /// Overrides the blame of the table.
     #[must_use]
     pub fn blamed(mut self, blame: Blame) -> Self {
         self.0.blame = Some(blame);
@@ -163,21 +162,21 @@ impl Error {
         self
     }
 
-    /// Says which attempt met it.
+    /// Sets the attempt that met it.
     #[must_use]
     pub fn during(mut self, attempt: Attempt) -> Self {
         self.0.attempt = Some(attempt);
         self
     }
 
-    /// Says whose limit was reached, and which.
+    /// Sets the scope and the name of the limit that was reached.
     #[must_use]
     pub fn over(mut self, scope: &'static str, limit: &'static str) -> Self {
         self.0.over = Some((scope, limit));
         self
     }
 
-    /// Shows callers another fault than the one that records name: one that does not reveal what they may
+    /// Sets the fault that callers see in place of the one that records name, where that would reveal what they may
     /// not know.
     #[must_use]
     pub fn shown_as(mut self, fault: Fault) -> Self {
@@ -185,7 +184,7 @@ impl Error {
         self
     }
 
-    /// Whose limit of ours was reached, and which.
+    /// The scope and the name of the limit that was reached.
     pub fn limit(&self) -> Option<(&'static str, &'static str)> {
         self.0.over
     }
@@ -200,12 +199,12 @@ impl Error {
         &self.0.fault
     }
 
-    /// Whose doing it is.
+    /// The side on which it arose.
     pub fn side(&self) -> Side {
         self.0.side
     }
 
-    /// When to come back, if we know.
+    /// The time to wait before a retry, if known.
     pub fn wait(&self) -> Option<Duration> {
         self.0.retry_after
     }
@@ -235,7 +234,7 @@ impl Error {
         }
     }
 
-    /// The word for records and metrics.
+    /// The label for records and metrics.
     pub fn outcome(&self) -> &'static str {
         match &self.0.end {
             None | Some(End::Failed(_)) => {}
@@ -271,7 +270,7 @@ impl From<Fault> for Error {
     }
 }
 
-/// How an answer ended, as a word for records and metrics.
+/// How an answer ended, as a label for records and metrics.
 pub fn end_outcome(end: &End) -> &'static str {
     match end {
         End::Complete => "complete",
@@ -286,7 +285,7 @@ pub fn end_outcome(end: &End) -> &'static str {
     }
 }
 
-/// The stable word for a kind, used as a metric label and in records.
+/// The stable label of a kind, for records and metrics.
 pub fn code(kind: Kind) -> &'static str {
     match kind {
         Kind::Authentication => "authentication",

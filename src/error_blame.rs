@@ -1,14 +1,12 @@
-//! Blame: the table from a decoded error to who caused it. Failover, target health, outcomes and what
-//! callers are shown all follow from it.
-//!
-//! Pure. It must never look at a status or at an upstream's words: decoders turn those into kinds.
+//! Blame: the table from a decoded error to its cause. Failover, target health, outcomes and the error that callers see
+//! follow from it. Pure. It must never read a status or an upstream's message: decoders turn those into kinds.
 
 use std::borrow::Cow;
 
 use super::{Error, Reply, Side};
 use crate::wire::chat::{Fault, Kind};
 
-/// Who caused a failed attempt.
+/// The cause of a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
     /// The request: it is wrong, too large, or against a rule of the provider.
@@ -30,7 +28,7 @@ pub enum Blame {
 }
 
 impl Blame {
-    /// Who caused an error that an upstream reports.
+    /// The cause of an error that an upstream reports.
     fn of(kind: Kind) -> Self {
         match kind {
             Kind::Invalid | Kind::ContentPolicy | Kind::Context | Kind::TooLarge => Self::Caller,
@@ -52,7 +50,7 @@ impl Blame {
 }
 
 impl Error {
-    /// Who caused it.
+    /// Its cause.
     pub fn blame(&self) -> Blame {
         if let Some(blame) = self.0.blame {
             return blame;
@@ -64,8 +62,8 @@ impl Error {
         }
     }
 
-    /// What callers are shown: never an upstream's words about the operator's account, nor what is
-    /// there that they may not use.
+    /// The fault that callers see: never an upstream's message about the operator's account, nor one that reveals
+    /// what they may not use.
     pub fn shown(&self) -> Cow<'_, Fault> {
         if let Some(shown) = &self.0.shown {
             return Cow::Borrowed(shown);
@@ -74,7 +72,7 @@ impl Error {
         replacement.map_or_else(|| Cow::Borrowed(self.fault()), Cow::Owned)
     }
 
-    /// The upstream's own response, if callers may see it: its words and its headers.
+    /// The upstream's own response, if callers may see it: its body and its headers.
     pub fn shown_reply(&self) -> Option<&Reply> {
         self.upstream_reply().filter(|_| !self.is_operators())
     }
@@ -94,7 +92,7 @@ impl Error {
         self.0.side == Side::Upstream && matches!(self.fault().kind, Kind::Context | Kind::TooLarge)
     }
 
-    /// How useful it is to a caller beside the errors of other attempts: the lowest is shown. What the
+    /// Its rank among the errors of other attempts: the lowest is returned to the caller. What the
     /// caller can act on comes first, what only the operator can mend comes last.
     pub fn rank(&self) -> u8 {
         match (self.blame(), self.0.side, self.fault().kind) {
@@ -104,7 +102,7 @@ impl Error {
             (Blame::Target, _, Kind::Timeout) => 3,
             (Blame::Target, ..) => 4,
             (Blame::Host, ..) => 5,
-            // One target's dialect cannot say it, though another one's can.
+            // One target's dialect cannot express it, though another one's can.
             (Blame::Caller, ..) => 6,
             (Blame::Credential | Blame::Account | Blame::Configuration, ..) => 7,
             (Blame::Gateway, ..) => 8,

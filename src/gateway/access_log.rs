@@ -12,7 +12,7 @@ use super::upstream_request::UpstreamRequest;
 use crate::error::{self, Blame, Error, Side};
 use crate::telemetry::{UpstreamError, log};
 
-/// The most characters of a word.
+/// The most characters of a value.
 const MAX_WORD: usize = 100;
 
 /// Writes the access log.
@@ -104,7 +104,7 @@ pub(super) fn attempt_failed(request: &UpstreamRequest, attempt: &Attempt, error
     request.metrics.upstream_errors.get_or_create(&UpstreamError { provider, kind }).inc();
 }
 
-/// A word of a caller or an upstream for the log, a span or a header: at most 100 characters, and none
+/// A value from a caller or an upstream for the log, a span or a header: at most 100 characters, and none
 /// of them a control character.
 pub fn short(word: &str) -> Cow<'_, str> {
     if word.len() <= MAX_WORD && word.bytes().all(|b| matches!(b, b' '..=b'~')) {
@@ -113,7 +113,7 @@ pub fn short(word: &str) -> Cow<'_, str> {
     Cow::Owned(word.chars().filter(|c| !c.is_control()).take(MAX_WORD).collect())
 }
 
-/// An error and its causes on one line. An upstream's own words may repeat the prompt, so of those only the kind and the
+/// An error and its causes on one line. An upstream's own message may repeat the prompt, so of those only the kind and the
 /// status are logged (failure mode 64).
 pub(super) fn chain(error: &Error) -> String {
     let kind = error::code(error.fault().kind);

@@ -1,5 +1,5 @@
-//! An upstream's answer under way: its bytes in, the caller's bytes out. It never waits for more than
-//! has already arrived.
+//! Answers of upstreams: upstream bytes in, the caller's bytes out, secrets redacted. It must never wait for more than
+//! has already arrived, except for the first output.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,13 +29,13 @@ const LARGE_OUTPUT: usize = 64 * 1024;
 /// one, because a turn takes longer than the upstream takes for a token.
 const MAX_HOLD: Duration = Duration::from_millis(20);
 
-/// A shorter key is none, but a word that answers may use.
+/// Shorter keys are not redacted: they may be ordinary words.
 const MIN_KEY: usize = 8;
 
-/// How the ids of operators' accounts begin, as rate limits and others repeat them.
+/// The prefixes of the ids of operators' accounts, which error messages repeat.
 const ACCOUNT_PREFIXES: [&[u8]; 2] = [b"org-", b"proj_"];
 
-/// A shorter word after that is none.
+/// Shorter ids are not redacted: they may be ordinary words.
 const MIN_ID: usize = 12;
 
 /// An upstream that has begun to answer, and what its first bytes became.
@@ -52,7 +52,7 @@ pub struct Answer {
     pub ready: BytesMut,
     /// When the first model output came.
     pub first_output: Instant,
-    /// How its chunks come.
+    /// Whether its chunks come in bursts.
     pub burst: BurstDetector,
     /// The memory that what is kept of it holds.
     pub lease: MemoryLease,
@@ -66,8 +66,8 @@ pub struct BurstDetector {
 }
 
 impl BurstDetector {
-    /// A chunk has come: may others have come with it? They may if they did the last time, or if
-    /// it follows the last one closely. This takes back what was noted of the last time.
+    /// Whether other chunks may have arrived with one: they may if they did the last time, or if it follows the last
+    /// one closely. Resets what was noted of the last time.
     fn expect_more(&mut self, now: Instant) -> bool {
         let close = |last| now.saturating_duration_since(last) < SAME_BURST;
         let last = self.last.replace(now);
@@ -153,11 +153,11 @@ impl Answer {
         if bytes.len() < LARGE_OUTPUT {
             return bytes;
         }
-        // What was kept has become the bytes, or is kept on.
+        // The answer's own lease covers what is still buffered.
         self.lease.sibling().attach(bytes)
     }
 
-    /// Whether the upstream has said its last word but not yet how many tokens it took.
+    /// Whether the upstream has stopped, and has not yet reported its output tokens.
     pub fn is_uncounted(&self) -> bool {
         let tally = self.transcoder.tally();
         self.transcoder.end().is_none() && tally.stop.is_some() && tally.usage.output.is_none()
@@ -179,7 +179,7 @@ impl Answer {
         }
     }
 
-    /// The error of an answer that ended badly, told instead of it.
+    /// The error of an answer that ended badly, returned in its place.
     pub fn failure(&self, end: &End) -> Error {
         let End::Failed(fault) = end else { return Error::from_end(end) };
         let clean = |words: &String| {
@@ -194,12 +194,12 @@ impl Answer {
         }))
     }
 
-    /// Takes a chunk and, if they come several at once, whatever else has already arrived, so that
-    /// all of it leaves in one write. One that comes alone leaves without waiting a turn.
+    /// Takes a chunk and, in a burst, whatever else has already arrived, so that all of it leaves in one write. A lone
+    /// chunk leaves without waiting a turn.
     pub async fn take_all(&mut self, chunk: Chunk, now: Instant) -> bool {
         let size =
             |chunk: &Chunk| chunk.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
-        // What is taken counts, not what came of it: pings without end must not keep us here.
+        // Bytes read count, not bytes written: endless pings must not hold the loop.
         let mut taken = size(&chunk);
         let mut output = self.take(chunk);
         let more = self.burst.expect_more(now);
@@ -227,8 +227,8 @@ impl Answer {
     }
 }
 
-/// An upstream's words without what we sent it as secrets and without account ids, should it repeat
-/// one, as AWS does when a signature is wrong. Given whole bodies or whole events, so that no cut of the
+/// An upstream's message without the secrets that were sent to it and without account ids, which it may repeat, as
+/// AWS does when a signature is wrong. Given whole bodies or whole events, so that no cut of the
 /// bytes can hide it.
 pub(super) fn redacted(words: Bytes, provider: &Provider) -> Bytes {
     let token = provider.aws.as_ref().and_then(|aws| aws.session_token.as_ref());
@@ -252,7 +252,7 @@ fn is_public(name: &str) -> bool {
     PUBLIC.iter().any(|end| name.to_ascii_lowercase().ends_with(end))
 }
 
-/// An upstream's words without the ids that begin with `prefix`, in one pass.
+/// A message without the ids that begin with `prefix`, in one pass.
 fn without_ids(words: Bytes, prefix: &[u8]) -> Bytes {
     if memmem::find(&words, prefix).is_none() {
         return words;
@@ -278,7 +278,7 @@ fn without_ids(words: Bytes, prefix: &[u8]) -> Bytes {
     clean.freeze()
 }
 
-/// An upstream's words without a secret, as it is, with JSON's escapes, or percent-encoded.
+/// A message without a secret, as it is, with JSON's escapes, or percent-encoded.
 fn without(words: Bytes, secret: &str) -> Bytes {
     let there = memmem::find(&words, secret.as_bytes()).is_some();
     let encoded = memchr3(b'\\', b'%', b'+', &words).is_some();
@@ -299,14 +299,14 @@ fn without(words: Bytes, secret: &str) -> Bytes {
     clean.freeze()
 }
 
-/// What follows a secret at the beginning of an upstream's words.
+/// The rest of a message that begins with a secret.
 fn after_secret<'w>(words: &'w [u8], secret: &str) -> Option<&'w [u8]> {
     words
         .strip_prefix(secret.as_bytes())
         .or_else(|| secret.chars().try_fold(words, after_character))
 }
 
-/// What follows a character in any spelling.
+/// The rest after a character in any encoding.
 fn after_character(words: &[u8], c: char) -> Option<&[u8]> {
     match words.strip_prefix(c.encode_utf8(&mut [0; 4]).as_bytes()) {
         // A backslash or a percent sign may begin its own encoding.
@@ -319,7 +319,7 @@ fn after_character(words: &[u8], c: char) -> Option<&[u8]> {
     }
 }
 
-/// What follows a percent-encoded byte; encoded again, perhaps, as an address within an address is.
+/// The rest after a percent-encoded byte; encoded again, perhaps, as an address within an address is.
 fn after_percent(words: &[u8], byte: u8) -> Option<&[u8]> {
     let mut rest = words.strip_prefix(b"%")?;
     while let Some(inner) = rest.strip_prefix(b"25").filter(|_| byte != b'%') {
@@ -330,7 +330,7 @@ fn after_percent(words: &[u8], byte: u8) -> Option<&[u8]> {
     (u8::from_str_radix(digits, 16) == Ok(byte)).then_some(rest)
 }
 
-/// What follows an escaped UTF-16 unit; escaped again, perhaps, as JSON within JSON is.
+/// The rest after an escaped UTF-16 unit; escaped again, perhaps, as JSON within JSON is.
 fn after_escaped(words: &[u8], unit: u16) -> Option<&[u8]> {
     let slashes = words.iter().take_while(|byte| **byte == b'\\').count();
     let escaped = words.get(slashes..).filter(|_| slashes > 0)?;

@@ -1,4 +1,4 @@
-//! Attempts: one try of a request at one target, as a value. It must never hold a payload or an upstream's words.
+//! Attempts: one try of a request at one target, as a value. It must never hold a payload or an upstream's message.
 
 use tokio::time::Instant;
 
@@ -26,14 +26,14 @@ pub struct Attempt {
     pub span: Option<Span>,
 }
 
-/// Why an attempt failed, without any words.
+/// The cause of a failed attempt, without a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttemptFailure {
-    /// What went wrong.
+    /// The kind of error.
     pub kind: Kind,
     /// Where the error arose.
     pub side: Side,
-    /// Who caused it.
+    /// The cause, which decides what follows.
     pub blame: Blame,
     /// The status of the upstream's error response, if there was one.
     pub status: Option<u16>,

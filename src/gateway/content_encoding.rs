@@ -1,5 +1,5 @@
-//! Content encodings of request bodies: one layer, decoded within a bound of size and a bound of ratio. Never decodes
-//! more than these bounds allow, whatever a body says of itself. Pure.
+//! Content encodings of request bodies: one layer, decoded within a bound of size and a bound of ratio. It must never
+//! decode more than these bounds allow, whatever a body declares. Pure.
 
 use std::io::Read;
 
@@ -18,11 +18,11 @@ pub(super) const UNSUPPORTED: &str = "unsupported_content_encoding";
 
 /// How many times larger than it came a body may become. Repetitive prose reaches 20; zeros reach 1000.
 const RATIO: usize = 200;
-/// What any body may become, however small it came.
+/// The decoded size that every body may have, however small it is.
 const ALWAYS: usize = 1 << 20;
 /// The largest window of a zstd frame (RFC 9659).
 const WINDOW: u64 = 8 << 20;
-/// How much is decoded between two looks at the bounds.
+/// The bytes that are decoded between two checks of the bounds.
 const STEP: usize = 64 << 10;
 
 /// An encoding that is decoded.

@@ -1,6 +1,5 @@
-//! Token counts by estimate, where the upstream cannot count: the estimate that limits use.
-//!
-//! It never asks an upstream, and always marks its answer.
+//! Token counts by estimate, where the upstream cannot count: the estimate that limits use. It must never send a
+//! request, and always marks its answer.
 
 use std::sync::Arc;
 
@@ -31,7 +30,7 @@ pub(super) fn is_estimated(request: &UpstreamRequest, target: &Target) -> bool {
         && !target.provider.dialect.counts_tokens(&target.quirks, passthrough)
 }
 
-/// Whether an upstream that was asked to count cannot: it has no such endpoint, or answers with success and something
+/// Whether an upstream cannot count tokens: it has no such endpoint, or answers with success and something
 /// that is no count, like a page or an error. A model that it does not know is another matter, and so is what
 /// the caller caused.
 pub(super) fn is_unsupported(request: &UpstreamRequest, error: &Error) -> bool {

@@ -55,7 +55,7 @@ pub fn stream(production: Production) -> impl Stream<Item = Result<Bytes, Aborte
     }
 }
 
-/// The body of an answer that the caller wants whole. Call it when the production is open.
+/// The body of an answer that is not streamed. Call it when the production is open.
 pub async fn collect(production: &mut Production) -> Result<Bytes, Error> {
     let mut body = Bytes::new();
     loop {

@@ -1,5 +1,5 @@
-//! Direct responses: what the gateway answers by itself, without an upstream. Lists of models, questions that clients
-//! ask before they chat, and requests that no endpoint takes. Never answers a request for a model's output.
+//! Direct responses of the gateway, without an upstream: lists of models, info endpoints that clients request before
+//! they chat, unknown paths and methods. It must never answer a request for a model's output.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -68,7 +68,7 @@ pub fn allowed(path: &str) -> &'static str {
     if is_posted(path) { "POST" } else { "GET" }
 }
 
-/// What is known of the model of a name, if the caller may use it.
+/// The limits of a model, if the caller may use it.
 async fn info(
     gateway: &Gateway,
     config: &Config,
@@ -90,7 +90,7 @@ pub async fn prompts(gateway: &Gateway, request: Request) -> Response {
     .await
 }
 
-/// The answer to a endpoint of a dialect; about a model, for those who may use it.
+/// The response of an info endpoint; about a model, for callers who may use it.
 pub async fn info_response(
     gateway: &Gateway,
     (dialect, endpoint): (&'static dyn CallerDialect, &'static InfoEndpoint),
@@ -156,14 +156,14 @@ pub async fn malformed(gateway: &Gateway, request: Request, error: HeadError) ->
     response
 }
 
-/// A path that is served elsewhere, or to others.
+/// A path that is served on another listener, or to other callers.
 pub async fn not_served(gateway: &Gateway, request: Request, message: String) -> Response {
     refused::record(&gateway.refusals, RefusalReason::NotFound, &request);
     let dialect = detect_dialect(request.headers(), request.uri().path());
     reject(dialect, request, Fault::new(Kind::Path, message)).await
 }
 
-/// What is wrong with a path: the API is not served, the base URL is wrong, or nothing is known of it.
+/// The error message for an unknown path: the API is not served, the base URL is wrong, or neither is known.
 fn unknown_path(dialect: &dyn CallerDialect, path: &str) -> String {
     let apis = dialect::caller_dialects().flat_map(CallerDialect::unserved);
     let below = |api: &str| {
@@ -201,13 +201,13 @@ fn shown(endpoint: &Endpoint) -> String {
     format!("{}{rest}", endpoint.prefix())
 }
 
-/// What follows the version in a path: `/chat/completions`.
+/// A path without its version: `/chat/completions`.
 fn unversioned(path: &str) -> Option<&str> {
     path.match_indices('/').nth(1).map(|(at, _)| path.split_at(at).1)
 }
 
-/// A path that exists, with another method, or with a wish for another protocol. Codex and others who first try a
-/// WebSocket fall back to a plain request at status 426, and only there at once.
+/// A path that exists, with another method or an `upgrade`. Codex and other clients that try a WebSocket first fall
+/// back to a plain request at status 426, and only there at once.
 pub async fn method_not_allowed(
     gateway: &Gateway,
     request: Request,
@@ -256,8 +256,7 @@ fn is_websocket(headers: &HeaderMap) -> bool {
     names.any(|name| name.trim().eq_ignore_ascii_case("websocket"))
 }
 
-/// The dialect of a caller on a path that may be nobody's: by the path, by its marker, else the
-/// default.
+/// The dialect of a request: by its path, by a marker header, else the default.
 fn detect_dialect(headers: &HeaderMap, path: &str) -> &'static dyn CallerDialect {
     let marked = |dialect: &&'static dyn CallerDialect| {
         dialect.marker().is_some_and(|name| headers.contains_key(name))
@@ -268,7 +267,7 @@ fn detect_dialect(headers: &HeaderMap, path: &str) -> &'static dyn CallerDialect
     });
     let mut apis = dialect::caller_dialects().flat_map(CallerDialect::unserved);
     let shared = lists || apis.any(|(api, _)| is_at_or_below(path, api));
-    // A caller that says which dialect it speaks gets lists in that, wherever they are, and refusals, too.
+    // A caller with a marker gets lists and errors in that dialect, on shared paths too.
     let at =
         |dialect: &&'static dyn CallerDialect| dialect.has_path(path) || shared && marked(dialect);
     let found = dialect::caller_dialects().filter(at).find(marked);

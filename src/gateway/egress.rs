@@ -1,5 +1,5 @@
-//! Upstream HTTP clients: one for each way out (proxy, TLS), worker and period. Requests of equal
-//! ways share connections. Never decides where a request goes, nor sends one.
+//! Upstream HTTP clients and their connection pools: one for each egress (proxy, TLS), worker and period. It must never
+//! decide where a request goes.
 
 use std::cell::Cell;
 use std::error::Error as _;
@@ -17,7 +17,7 @@ use crate::wire::chat::{Deadline, End, Fault, Kind};
 
 /// Idle upstream connections are closed before the vendors' servers would (failure mode 46).
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// A client that nothing asked for this long is dropped when another one is built.
+/// A client that was unused for this long is dropped when another one is built.
 const MAX_UNUSED: Duration = Duration::from_mins(10);
 
 /// Why a client cannot be built.
@@ -63,7 +63,7 @@ impl Clients {
     }
 }
 
-/// HTTP/1.1, so that a slow reader holds up nobody else's stream (failure mode 44); no redirects,
+/// HTTP/1.1, so that a slow reader blocks no other stream (failure mode 44); no redirects,
 /// which would carry keys and prompts along (61); no total timeout (15). The environment's proxies
 /// are the configuration's to read.
 fn build(egress: &Egress, connect: Duration) -> Result<reqwest::Client, BuildError> {
@@ -136,7 +136,7 @@ fn proxy_of(proxy: &EgressProxy) -> Result<reqwest::Proxy, reqwest::Error> {
     })
 }
 
-/// What a request met that got no response.
+/// The error of a request that got no response.
 pub fn failure(error: reqwest::Error, egress: &Egress, to: &url::Url) -> Error {
     let error = error.without_url();
     if !error.is_connect() {

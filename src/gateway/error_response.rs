@@ -1,5 +1,5 @@
-//! Error responses: an error to a status, headers and a body in the caller's dialect. Never shows a caller
-//! what an upstream says about the operator's account.
+//! Error responses: an error to a status, headers and a body in the caller's dialect. It must never show a caller an
+//! upstream's message about the operator's account.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) fn error_response(dialect: &dyn CallerDialect, error: &Error, id: &str) -> Response {
     let fault = error.shown();
     let (status, body) = match error.shown_reply() {
-        // The upstream's own words, for callers who speak its language.
+        // The upstream's own body, for callers of the same dialect.
         Some(reply) if reply.dialect == dialect.name() && reply.body.starts_with(b"{") => {
             (reply.status, Body::from(reply.body.clone()))
         }
@@ -61,7 +61,7 @@ pub(super) fn error_response(dialect: &dyn CallerDialect, error: &Error, id: &st
         headers.entry(RETRY_AFTER).or_insert_with(|| seconds.into());
     }
     if let Some((scope, limit)) = error.limit() {
-        // Both are words of ours.
+        // Both are names of the gateway's.
         headers.extend(HeaderValue::from_str(&format!("{scope} {limit}")).map(|of| (LIMIT, of)));
     }
     if let Some(challenge) = auth::challenge(error) {
@@ -72,7 +72,7 @@ pub(super) fn error_response(dialect: &dyn CallerDialect, error: &Error, id: &st
 
 /// Reads what a rejected caller is still sending. A connection that is closed over unread bytes is
 /// reset, which can cost the caller the response or, without notice, the next request. A caller that
-/// `waits` for `100 Continue` has sent nothing, and reading would ask it to.
+/// `waits` for `100 Continue` has sent nothing, and reading would make it send.
 pub(super) async fn discard(mut body: Body, waits: bool, response: &mut Response) {
     if waits && !body.is_end_stream() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -84,8 +84,7 @@ pub(super) async fn discard(mut body: Body, waits: bool, response: &mut Response
     }
 }
 
-/// When to come back, in seconds, if we know. Rounded up: coming back too early would only be refused
-/// again.
+/// The seconds to wait before a retry, if known. Rounded up: an early retry would only be rejected again.
 fn wait(error: &Error) -> Option<u64> {
     let wait = error.wait()?;
     Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))

@@ -1,11 +1,11 @@
-//! Documents that the gateway fetches for itself: key sets, lists of models. Never follows a redirect, which might
-//! lead anywhere, and never shows an address, which may hold a credential.
+//! Fetching of documents for the gateway itself: key sets, lists of models. It must never follow a redirect, nor show an
+//! address, which may hold a credential.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use url::Url;
 
-/// Why a document could not be had.
+/// A document that could not be fetched.
 pub type FetchError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Fetches a document of at most `most` bytes. The client is one that follows no redirects.

@@ -1,4 +1,5 @@
-//! Request ids: the caller's own or a new one, and the header that carries them.
+//! Request ids: the caller's own or a new one, and the header that carries them. An id must never hold characters that
+//! need escaping in a log.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use rand::distr::{Alphanumeric, SampleString};

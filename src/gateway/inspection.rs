@@ -1,6 +1,6 @@
-//! Inspection of a request body before a target is chosen: the prompt that it names and the model that its path
-//! names are filled in, its dialect reads what the gateway needs of it, and its tokens are estimated. It must never change anything
-//! else of a body, nor decide where it goes.
+//! Inspection of request bodies before routing: fills in the prompt that a body names and the model that its path names,
+//! reads what the gateway needs of it, and estimates its tokens. It must never change anything else of a body, nor
+//! choose a target.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::prompts::Prompt;
 use crate::wire::dialect::{CallerDialect, Envelope, Form, RequestView};
 use crate::wire::rights;
 
-/// What was found.
+/// The result of an inspection.
 pub(super) struct Inspection {
     /// The prompt that the body names, known even if the body is refused for another reason.
     pub(super) prompt: Option<Arc<Prompt>>,
@@ -23,7 +23,7 @@ pub(super) struct Inspection {
     pub(super) request: Result<InspectedRequest, Error>,
 }
 
-/// What was read of a body.
+/// An inspected request.
 pub(super) struct InspectedRequest {
     /// The body, its prompt and the model that its path names filled in.
     pub(super) body: RequestBody,

@@ -1,5 +1,5 @@
-//! The memory budget of the process: what request bodies, and the kept parts of answers, may take together. Bytes
-//! are acquired as they arrive and released when their lease is dropped. It never waits: what has no room is refused.
+//! Memory budget of the process, for request bodies and buffered parts of answers. Bytes are acquired as they arrive
+//! and released when their lease is dropped. It must never wait: what has no room is rejected.
 
 use std::fmt;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl MemoryBudget {
         budget
     }
 
-    /// Shares another number of bytes from now on. What is in use stays in use.
+    /// Changes the number of bytes. What is in use stays in use.
     pub fn resize(&self, memory: usize) {
         self.requests.limit.set(count(memory / 2));
         self.answers.limit.set(count(memory / 4));

@@ -1,4 +1,5 @@
-//! The pipeline: one request from the caller's bytes to the caller's bytes, a file per step. [`answer()`] is its list.
+//! Request pipeline: from a caller's request to the caller's response, a file per step. [`answer()`] is the list. No
+//! module here must know of the program's composition.
 
 pub mod access_log;
 pub mod account;

@@ -1,5 +1,5 @@
-//! Work on large request bodies, on threads that serve no connections: a worker that translates 30 MiB would
-//! keep every stream on it waiting. It must never run for a small body, which is read where it is.
+//! Offloading of work on large request bodies to threads that serve no connections: translating 30 MiB would delay
+//! every stream of a worker. It must never be used for a small body.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::error::Error;
 /// A body of more bytes is large. Reading and writing this much takes a few milliseconds.
 const LARGE: usize = 1024 * 1024;
 
-/// How much of such work runs at once in the process, because of the memory: each holds a body about three
-/// times, as it came, read and written.
+/// The most bodies that are worked on at once in the process, because of their memory: each is held about three
+/// times, as received, parsed and written.
 const MOST_AT_ONCE: usize = 4;
 
 static PERMITS: Semaphore = Semaphore::const_new(MOST_AT_ONCE);

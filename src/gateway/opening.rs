@@ -23,7 +23,7 @@ use crate::error::{self, Blame, Error, Side};
 use crate::wire::adapt::Written;
 use crate::wire::chat::Kind;
 
-/// What an attempt may use of the time that is left while another target may follow: one part in this many.
+/// The share of the remaining time that an attempt gets while another target may follow: one part in this many.
 const ATTEMPT_SHARE: u32 = 2;
 
 /// A target that hung for less than this part of `first_token` has not had a fair chance.
@@ -50,7 +50,7 @@ struct Turn {
     _probe: Option<Probe>,
 }
 
-/// What an attempt waits for.
+/// The step that an attempt waits for.
 enum Step {
     /// The body for the upstream, which another thread writes because it is large.
     Body(Boxed<Result<Written, Error>>),
@@ -140,7 +140,7 @@ impl Opening {
             }
             RequestBody::Small(body) => match small_body(&request, body, &target) {
                 Ok(written) => self.send(turn, written),
-                // Another target may be able to say what this one's dialect cannot.
+                // Another target's dialect may be able to express what this one's cannot.
                 Err(error) => self.failed(&turn, AttemptError { error, partial: None }),
             },
         }
@@ -249,7 +249,7 @@ fn attempt_deadline(
     AttemptDeadline { deadline: now + left, followed: turn.followed }
 }
 
-/// What the attempts of a request have met.
+/// The errors of the attempts of a request.
 #[derive(Default)]
 struct Failures {
     best: Option<Error>,

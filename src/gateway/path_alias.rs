@@ -51,7 +51,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("/v1beta1/publishers/google", "/v1beta"),
     ("/v1beta1", "/v1beta"),
     ("/v1alpha", "/v1beta"),
-    // Azure OpenAI's v1 API, whose prefix Groq's base URL has, too; and what is asked without a deployment.
+    // Azure OpenAI's v1 API, whose prefix Groq's base URL has, too; and requests without a deployment.
     ("/openai/v1", "/v1"),
     ("/openai", "/v1"),
     // OpenRouter's base URL: openrouter.ai/docs/api-reference.

@@ -59,7 +59,7 @@ impl Default for Phase {
     }
 }
 
-/// What wakes a production beside its upstream.
+/// The timer and the shutdown signal of a production.
 struct Alarm {
     timer: Pin<Box<Sleep>>,
     /// Whether the timer is set to a time that is not too late.
@@ -89,7 +89,7 @@ impl Alarm {
     }
 }
 
-/// What a production has next.
+/// The next event of a production.
 #[derive(Debug)]
 pub enum Next {
     /// Bytes for the caller: whole events.
@@ -154,7 +154,7 @@ impl Production {
         }
     }
 
-    /// What it was made with.
+    /// The context of its request.
     pub fn context(&self) -> &Arc<RequestContext> {
         &self.context
     }
@@ -193,7 +193,7 @@ impl Production {
         self.leave()
     }
 
-    /// Ends it because of a fault of this process. Returns the event that tells the caller.
+    /// Ends it because of an internal error. Returns the error event for the caller.
     pub fn fail(&mut self) -> Bytes {
         let account = match std::mem::take(&mut self.phase) {
             Phase::Opening(opening, mut account) => {
@@ -301,7 +301,7 @@ impl Production {
                     self.produced = now;
                     return false;
                 }
-                // What writes nothing, such as an upstream's ping, is no sign of life to the caller.
+                // A chunk that writes nothing, such as an upstream's ping, does not replace a heartbeat.
                 now
             }
             Some(()) = alarm.closing.next() => {
@@ -342,7 +342,7 @@ impl Production {
         }
     }
 
-    /// Closes the upstream of an answer that nobody waits for, and settles the account.
+    /// Closes the upstream of an answer that was abandoned, and settles the account.
     fn leave(&mut self) -> Option<Box<Account>> {
         match std::mem::take(&mut self.phase) {
             Phase::Opening(opening, mut account) => {

@@ -1,5 +1,5 @@
-//! A prompt that a request names: found, filled in, and put into the caller's JSON. What a request
-//! says of prompts is read here and nowhere else, for every dialect.
+//! Prompt references in requests: resolved, rendered, and spliced into the caller's JSON, for every dialect. No other
+//! file must read a request's `prompt`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use crate::wire::chat::{Fault, Kind};
 use crate::wire::dialect::CallerDialect;
 use crate::wire::json::{self, Members};
 
-/// What a request's `prompt` may hold.
+/// The members of a request's `prompt`.
 const KNOWN: [&str; 3] = ["id", "version", "variables"];
 
 /// The prompt that a body names, if it names one, and the body in which it has become messages. A body
@@ -40,7 +40,7 @@ pub fn fill_in(
     (Some(Arc::clone(prompt)), body)
 }
 
-/// What a request says of a prompt.
+/// A request's reference to a prompt.
 #[derive(Debug)]
 struct Named {
     id: String,
@@ -49,9 +49,8 @@ struct Named {
 }
 
 impl Named {
-    /// Looks for the member `prompt`. A text there, an object without `id`, or one with an id of the
-    /// vendor's, is not ours. A body
-    /// that is no JSON names nothing: whoever reads it next says so in the caller's terms.
+    /// Looks for the member `prompt`. A string there, an object without `id`, or one with an id of the vendor's, is not
+    /// a reference. Neither is a body that is not JSON, which a later step rejects.
     fn find(body: &str, dialect: &dyn CallerDialect) -> Result<Option<Self>, Fault> {
         // The name stands nowhere in most bodies, which are therefore not parsed for it.
         if memmem::find(body.as_bytes(), br#""prompt""#).is_none() {
@@ -105,7 +104,7 @@ fn wrong(field: String, why: &str) -> Fault {
     Fault::field(field, message)
 }
 
-/// The version that is asked for, or else the newest, of those that the caller may see.
+/// The requested version, or else the newest, of those that the caller may see.
 fn choose<'p>(
     prompts: &'p Prompts,
     caller: &Caller,

@@ -1,5 +1,5 @@
-//! The models that providers offer: their own lists, fetched in the background and cached. A list is fetched when
-//! callers ask for it, so that an idle gateway asks nobody, and no request waits longer than a moment for one.
+//! Model lists of providers, fetched in the background and cached. A list is fetched on demand, so that an idle gateway
+//! sends no requests. No request must wait longer than two seconds for one.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -60,7 +60,7 @@ struct CachedList {
     failures: u32,
 }
 
-/// What a fetch gave, and for which cache.
+/// The result of a fetch, and its cache.
 type Fetched = (Arc<Provider>, u64, Result<Vec<ModelInfo>, FetchError>);
 
 impl ProviderModels {
@@ -202,19 +202,19 @@ impl CachedList {
     }
 }
 
-/// What is known of a provider's model.
+/// The entry of a provider's model.
 pub fn find<'l>(lists: &'l Lists, provider: &str, model: &str) -> Option<&'l ModelInfo> {
     let list = lists.get(provider)?;
     let at = list.binary_search_by(|known| known.id.as_str().cmp(model)).ok()?;
     list.get(at)
 }
 
-/// Whether a provider is asked for its list.
+/// Whether a provider's list is fetched.
 fn is_listed(provider: &Provider) -> bool {
     provider.list_models && provider.dialect.list_path(&provider.quirks).is_some()
 }
 
-/// The providers of a configuration that are asked.
+/// The providers of a configuration whose lists are fetched.
 pub fn listed(config: &Config) -> Vec<Arc<Provider>> {
     config.providers.values().filter(|provider| is_listed(provider)).map(Arc::clone).collect()
 }

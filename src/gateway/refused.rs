@@ -1,5 +1,5 @@
-//! Records of requests that no endpoint answers, and of pages whose origin is not allowed. It changes
-//! no response.
+//! Records of rejected requests: unknown paths and methods, and pages whose origin is not allowed. It must never change
+//! a response.
 
 use http::header::{HOST, ORIGIN};
 use http::{HeaderValue, Request};
@@ -11,7 +11,7 @@ use crate::telemetry::{RefusalLog, RefusalReason, RefusalSource};
 /// Records a request that is refused. An id that the caller gave is the one that the response has.
 pub fn record<B>(refusals: &RefusalLog, reason: RefusalReason, request: &Request<B>) {
     let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    // What the client asked for shows what is wrong with its base URL.
+    // The path as it was sent shows what is wrong with the client's base URL.
     let sent = request.extensions().get::<SentPath>().map(|SentPath(path)| &**path);
     let request = RefusalSource {
         id: text(&super::ids::REQUEST_ID),
@@ -24,7 +24,7 @@ pub fn record<B>(refusals: &RefusalLog, reason: RefusalReason, request: &Request
 }
 
 /// Records a request, or the question of a browser before one, from a page that may not call. A page
-/// of this server itself may: its browser does not ask for permission.
+/// of this server itself may: its browser sends no preflight request.
 pub fn record_origin<B>(refusals: &RefusalLog, config: &Config, request: &Request<B>) {
     let Some(origin) = request.headers().get(ORIGIN) else { return };
     if !config.server.cors_origins.contains(origin) && !is_own(origin, request) {

@@ -26,7 +26,7 @@ use crate::wire::dialect::CallerDialect;
 pub(super) struct Reply {
     /// The response, or the error in its place.
     pub(super) response: Result<Response, Error>,
-    /// The account, unless the response's body leases it.
+    /// The account, unless the response's body holds it.
     pub(super) account: Option<Box<Account>>,
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn reply(mut production: Production) -> Reply {
     Reply { response: Ok(response), account: None }
 }
 
-/// The response to a caller who wants an answer whole.
+/// The response to a request without `stream`.
 async fn collected(production: &mut Production) -> Result<Response, Error> {
     production.open().await?;
     let mut headers = answer_headers(production);

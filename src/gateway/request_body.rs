@@ -24,17 +24,17 @@ use crate::wire::dialect::CallerDialect;
 /// The slowest that a request body may arrive, in bytes per second.
 const MIN_BYTES_PER_SECOND: usize = 16 * 1024;
 
-/// The most time that a body which comes so slowly earns. What has come of it takes memory meanwhile.
+/// The most time that a slow body earns by its progress, because it holds memory meanwhile.
 const MAX_EARNED: Duration = Duration::from_mins(2);
 
-/// The most bytes of a body where next to nothing is asked.
+/// The most bytes of the body of an info request.
 const MAX_INFO_BODY: usize = 64 * 1024;
 
 /// Rejects bodies that are not JSON.
 pub(super) fn expect_json(headers: &HeaderMap, dialect: &dyn CallerDialect) -> Result<(), Error> {
     let reject = |message: &str| Err(Error::caller(Fault::new(Kind::MediaType, message)));
-    // A browser asks before it sends JSON to another site, and not before it sends a form: what has
-    // an origin must say that it is JSON.
+    // Browsers send a preflight request before JSON to another site, and none before a form: a request with
+    // an origin must declare JSON.
     if dialect.reads_any_media_type() && !headers.contains_key(ORIGIN) {
         return Ok(());
     }
@@ -57,7 +57,7 @@ fn size(bytes: usize) -> String {
     }
 }
 
-/// What a body may take.
+/// Limits of one request body.
 pub(super) struct BodyLimits<'a> {
     /// The most bytes, compressed or not.
     bytes: usize,
@@ -65,20 +65,20 @@ pub(super) struct BodyLimits<'a> {
     remedy: &'static str,
     /// For the first byte, and for each pause after it.
     pause: Duration,
-    /// What all bodies of the process may take together.
+    /// The memory of all request bodies of the process.
     memory: &'a Arc<MemoryShare>,
-    /// What those of the caller lease.
+    /// The memory that the caller's bodies hold.
     caller: &'a Arc<CallerMemory>,
-    /// Cancelled when the drain is over: half a body leases up no shutdown.
+    /// Cancelled when the drain is over: half a body delays no shutdown.
     closing: &'a CancellationToken,
 }
 
 impl<'a> BodyLimits<'a> {
-    /// Those of a request that must have a body.
+    /// Those of a request for a model.
     pub(super) fn of(gateway: &'a Gateway, caller: &'a Caller) -> Self {
         let (memory, state) = (&gateway.memory.requests, gateway.state());
         let server = &state.config.server;
-        // What the budget can never hold is too large, and need not be sent again.
+        // A body that can never fit into the budget is too large: retrying would not help.
         let room = memory.limit_of_caller() / COPIES;
         let (bytes, remedy) = if server.body_limit <= room {
             (server.body_limit, "send less, or have the gateway's operator raise server.body_limit")
@@ -89,7 +89,7 @@ impl<'a> BodyLimits<'a> {
         Self { bytes, remedy, pause: server.header_timeout, memory, caller, closing }
     }
 
-    /// Those of a request whose body says little or nothing.
+    /// Those of a request with a short body or none.
     pub(super) fn of_info_request(gateway: &'a Gateway, caller: &'a Caller) -> Self {
         let limits = Self::of(gateway, caller);
         let remedy = "this endpoint needs a short body or none";
@@ -104,7 +104,7 @@ impl<'a> BodyLimits<'a> {
 
     /// When the next part of a body must be there, of which so much has come since `started`.
     fn deadline(&self, started: Instant, come: usize) -> Instant {
-        // What has come buys time for more, so that a trickle is cut and a slow line is not.
+        // Progress extends the deadline: a trickle is cut off, a slow connection is not.
         let earned = Duration::from_secs((come / MIN_BYTES_PER_SECOND) as u64);
         let all = started + self.pause + earned.min(MAX_EARNED);
         all.min(Instant::now() + self.pause)

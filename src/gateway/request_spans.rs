@@ -1,5 +1,5 @@
 //! Spans of requests and attempts. Names follow the OpenTelemetry GenAI conventions where one exists, and start with
-//! `streamgate` elsewhere. They hold no payload and no key: of an error its kind and status, never its words.
+//! `streamgate` elsewhere. They hold no payload and no key: of an error its kind and status, never its message.
 
 use tokio::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::error::{self, Error};
 use crate::telemetry::trace::{Place, Span};
 use crate::wire::chat::Stop;
 
-/// An upstream's own words are cut to this many characters.
+/// Values from upstreams and callers are cut to this many characters.
 const MAX_WORD: usize = 200;
 
 /// The conventions' names of vendors, by the end of their host's name.
@@ -175,7 +175,7 @@ fn is_failure(outcome: &str) -> bool {
     !matches!(outcome, "complete" | "client_gone" | "rejected" | "rate_limited" | "cut_off")
 }
 
-/// Who is behind a provider: a name of the conventions if its host is known, else the configured one.
+/// The vendor of a provider: a name of the conventions if its host is known, else the configured one.
 fn vendor(provider: &Provider) -> String {
     let host = provider.base_url.host_str().unwrap_or_default();
     let is = |domain: &str| {

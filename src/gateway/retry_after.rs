@@ -1,5 +1,4 @@
-//! An upstream's wish to be asked later: `retry-after` in each of its forms, and its spelling in milliseconds. It never
-//! reads a clock.
+//! `retry-after` of upstreams, in each of its forms and in milliseconds. It must never read a clock.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +9,7 @@ use httpdate::parse_http_date;
 /// A longer wait is none.
 const MAX_WAIT: Duration = Duration::from_secs(1_000_000_000);
 
-/// The seconds that an upstream asks to wait, rounded up (RFC 9110, section 10.2.3): whole ones or a fraction, a date,
+/// The seconds of an upstream's `retry-after`, rounded up (RFC 9110, section 10.2.3): whole ones or a fraction, a date,
 /// or milliseconds, as OpenAI's clients read them. A date is compared with the upstream's own `date`, so that its
 /// clock may be wrong, else with `now`. One that has passed is 0.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<u64> {

@@ -1,4 +1,4 @@
-//! Where to: a model name to a [`Plan`]. Pure.
+//! Routing: a model name to an ordered list of targets. Pure. It must never reveal a model that the caller may not use.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub struct Plan {
 }
 
 /// Resolves the model that a caller names. The most exact counts: a configured name, `provider/upstream-model`, a
-/// pattern. What a caller may use is decided by the name that it asks for.
+/// pattern. Permission is decided by the requested name.
 pub fn plan(config: &Config, caller: &Caller, asked: &str) -> Result<Plan, Error> {
     let model = without_tag(config, asked);
     let permit = || permit(config, caller, (model, asked));
@@ -86,8 +86,8 @@ pub fn models(config: &Config, caller: &Caller, lists: &Lists) -> Vec<ModelInfo>
     configured.chain(offered).collect()
 }
 
-/// What is known of a model: the largest context of its targets, since a prompt that one has no room for goes to the
-/// next, and the output of the first. What the operator says counts before what the provider's list says.
+/// The context and output limits of a model: the largest context of its targets, since a prompt that one has no room for goes to the
+/// next, and the output of the first. The configuration takes precedence over the provider's list.
 pub fn info(name: &str, targets: &[Target], lists: &Lists) -> ModelInfo {
     let offered = |target: &Target| find(lists, &target.provider.name, &target.model);
     let context = |target: &Target| target.context.or_else(|| offered(target)?.context);

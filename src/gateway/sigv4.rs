@@ -1,6 +1,5 @@
-//! Signs requests to AWS (Signature Version 4), the last thing that happens to them.
-//!
-//! It reads no clock, changes nothing but the headers that carry the signature, and never shows a key.
+//! AWS Signature Version 4: signs requests, as the last step before they are sent. It must never read a clock, change
+//! anything but the headers of the signature, or show a key.
 
 use std::fmt::Write;
 use std::time::SystemTime;
@@ -16,7 +15,7 @@ use url::Url;
 use crate::config::Aws;
 use crate::error::Error;
 
-/// What is signed.
+/// A request to be signed.
 pub(super) struct Unsigned<'a> {
     /// The method.
     pub(super) method: &'a Method,

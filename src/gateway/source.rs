@@ -34,7 +34,7 @@ pub type Chunk = Result<Option<Bytes>, SourceError>;
 pub enum SourceError {
     /// The connection failed, or what came over it is not HTTP.
     Http(reqwest::Error),
-    /// A test's script says so.
+    /// A step of a script.
     #[cfg(test)]
     Script,
 }

@@ -38,9 +38,9 @@ const MAX_KEY_SET: usize = 1 << 20;
 #[derive(Clone)]
 pub struct Gateway {
     state: Arc<ArcSwap<State>>,
-    /// What callers have used of their limits; outlives reloads.
+    /// The limiters of callers; they outlive reloads.
     limiters: Arc<LimiterRegistry>,
-    /// What is used of the models' limits; outlives reloads.
+    /// The limiters of models; they outlive reloads.
     model_limiters: Arc<LimiterRegistry>,
     /// Which targets have just failed; outlives reloads.
     pub health: Arc<TargetHealth>,
@@ -66,11 +66,11 @@ pub struct Gateway {
     pub tasks: TaskTracker,
 }
 
-/// What a reload replaces, as a whole.
+/// The part of the state that a reload replaces as a whole.
 pub struct State {
     /// The configuration in force.
     pub config: Config,
-    /// Who may call.
+    /// All callers.
     pub callers: Callers,
     /// The limiters of those models that have limits.
     pub models: BTreeMap<String, Arc<Limiter>>,
@@ -141,8 +141,8 @@ impl Gateway {
         self.metrics.limit_used.clear();
     }
 
-    /// Measures how much of its limits everybody has used. Only configured names become labels;
-    /// of all other callers it tells the highest.
+    /// Measures the usage of all limits. Only configured names become labels; all other callers share one, with the
+    /// highest ratio.
     pub async fn measure_limits(&self) {
         let now = Instant::now();
         let state = self.state.load_full();

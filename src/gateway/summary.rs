@@ -1,5 +1,5 @@
 //! Summaries of requests, and the sinks that receive them: metrics, the access log, spans. A summary holds no payload,
-//! no key, and no words of an upstream.
+//! no key, and no message of an upstream.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl RequestSpan {
     }
 }
 
-/// What one request came to.
+/// The summary of one request.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 pub struct Summary {
@@ -126,11 +126,11 @@ pub struct Summary {
     pub served: Option<usize>,
     /// The target has read the prompt, so that its tokens count.
     pub charged: bool,
-    /// How it ended, as a stable word.
+    /// How it ended: a stable label.
     pub outcome: &'static str,
     /// The error of the log.
     pub error: Option<String>,
-    /// The error's stable word.
+    /// The error's stable label.
     pub kind: Option<&'static str>,
     /// The limit that refused it: whose, and which.
     pub limit: Option<(&'static str, &'static str)>,
@@ -150,7 +150,7 @@ pub struct Summary {
     pub heartbeats: u64,
     /// The tokens of the prompt as estimated, for upstreams that do not count them.
     pub input_estimate: u64,
-    /// What the answer amounted to.
+    /// Tokens, output and identity of the answer.
     pub tally: Tally,
     /// The upstream counted more tokens than can be.
     pub implausible: bool,

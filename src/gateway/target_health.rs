@@ -1,8 +1,8 @@
 //! Target health: which targets have just failed hard, so that requests prefer another one for some
 //! seconds. One registry for all workers; it outlives reloads.
 //!
-//! It must never refuse a request: an ejected target comes last in a walk and is not left out. What
-//! callers cause never counts, and no caller's words become a key.
+//! It must never refuse a request: an ejected target comes last in the order and is not left out. Errors that
+//! callers cause never count, and no value from a caller becomes a key.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,13 +26,13 @@ const IN_A_ROW: u32 = 3;
 /// The first ejection of a target, and the longest: each one that follows takes twice as long.
 const TARGET_PAUSE: [Duration; 2] = [Duration::from_secs(5), Duration::from_mins(2)];
 
-/// The same for a refused credential or an account without money, which somebody has to renew.
+/// The same for a rejected credential or an account without funds, which the operator has to renew.
 const CREDENTIAL_PAUSE: [Duration; 2] = [Duration::from_secs(30), Duration::from_mins(5)];
 
 /// One that fails and recovers all the time is reported no more often than this.
 const REPORT_EVERY: Duration = Duration::from_mins(1);
 
-/// What health is kept of.
+/// The subject of a health record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     /// One model at one address.
@@ -85,7 +85,7 @@ impl Key {
     }
 }
 
-/// What is known of one target or credential since it last succeeded. Pure: the clock is passed in.
+/// The health of one target or credential since it last succeeded. Pure: the time is an argument.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Cell {
     /// Failures in a row.
@@ -162,7 +162,7 @@ impl Cell {
     }
 }
 
-/// What becomes known of the targets, for all requests of a process.
+/// The health of all targets, for all requests of a process.
 #[derive(Debug)]
 pub struct TargetHealth {
     cells: Mutex<HashMap<Key, Cell>>,
@@ -345,7 +345,7 @@ impl TargetHealth {
     }
 }
 
-/// One log line for an ejection, however many requests meet it. What only the operator can mend is
+/// One log line for an ejection, however many requests meet it. A failure that only the operator can fix is
 /// an error and names the place.
 fn report(plan: &Plan, target: &Target, error: &Error, (failures, pause): (u64, Duration)) {
     let kind = error::code(error.fault().kind);

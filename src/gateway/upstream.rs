@@ -1,7 +1,5 @@
-//! One attempt at a target: the request to the upstream, and its answer up to the first model output.
-//!
-//! Upstream requests are built from nothing: an allow-list decides what of a caller's headers goes
-//! along, and the operator alone decides where to.
+//! Upstream exchange of one attempt: the HTTP request, and its answer up to the first model output. Requests are built
+//! from scratch: caller headers pass an allow-list. The caller must never choose an address.
 
 use std::borrow::Cow;
 use std::io::{self, ErrorKind};
@@ -58,7 +56,7 @@ pub struct AttemptDeadline {
 pub struct AttemptError {
     /// Why.
     pub error: Error,
-    /// What came before it broke off, of which nothing has been forwarded.
+    /// The part of the answer that came before it broke off, of which nothing has been forwarded.
     pub partial: Option<Box<Answer>>,
 }
 
@@ -119,7 +117,7 @@ pub async fn attempt(
     Err(Box::new(AttemptError { error, partial: partial.then_some(answer) }))
 }
 
-/// The seconds that an upstream asks to wait in the error that ended its answer.
+/// The seconds to wait, by the error that ended an upstream's answer.
 fn asked_in(answer: &Answer) -> Option<u64> {
     answer.provider.dialect.retry_after(answer.transcoder.failure()?)
 }
@@ -150,7 +148,7 @@ async fn send(
 }
 
 /// Whether a connection was closed before a byte of answer, as pooled ones are that their server
-/// gives up just as they are used again: the one case in which the same target is asked twice
+/// gives up just as they are used again: the one case in which a request is sent to the same target twice
 /// (failure mode 46). A new connection that is closed is an upstream that failed. The close arrives as an
 /// end or, past our unread request, as a reset.
 fn is_stale(error: &reqwest::Error) -> bool {
@@ -202,7 +200,7 @@ fn http_request(
         };
         for name in request.headers.keys().filter(named) {
             let values = request.headers.get_all(name).iter();
-            // What a platform does not know of the vendor's is not for it.
+            // Hosting platforms reject beta features of the vendor that they do not know.
             let mut taken = values.filter_map(|value| taken(value, name.as_str(), target));
             if let Some(first) = taken.next() {
                 // In place of a fixed header of the same name.
@@ -272,7 +270,7 @@ async fn transcoder(
     let wanted = request.wanted(target);
     let framing = if wanted.stream { dialect.framing(media_type) } else { Framing::Whole };
     let streams = request.context.call.stream;
-    // A whole answer to a caller who wants a stream has no frames to forward as they are.
+    // A whole answer to a request for a stream has no frames to pass through.
     let passes = move |framing| verbatim && (framing == Framing::Whole) != streams;
     let echo = if passes(framing) { String::new() } else { echo(request).await? };
     let rewritten = verbatim && !passes(framing);
@@ -326,7 +324,7 @@ async fn refused(
             }
         };
         if bytes.len() > MAX_ERROR_BODY.saturating_sub(body.len()) {
-            // A part of it would be broken JSON to whoever gets it.
+            // A part of it would be broken JSON.
             body.clear();
             break;
         }
@@ -354,7 +352,7 @@ async fn refused(
     let wait = retry_after(&headers, request.context.time.now())
         .or_else(|| provider.dialect.retry_after(&body));
     let reply = Reply {
-        // A platform fails in words of its own, which are not its models' vendor's.
+        // A platform has an error format of its own, which is not that of its models' vendor.
         dialect: provider.quirks.hosting.map_or_else(|| provider.dialect.name(), Hosting::name),
         status,
         body,
@@ -364,7 +362,7 @@ async fn refused(
     waiting(error, wait)
 }
 
-/// An error with the seconds that its upstream asks to wait. What only the operator can mend is not mended by waiting.
+/// An error with the upstream's `retry-after`. Waiting does not help where only the operator can act.
 fn waiting(error: Error, seconds: Option<u64>) -> Error {
     match seconds {
         Some(seconds) if !error.is_operators() => error.retry_after(Duration::from_secs(seconds)),

@@ -1,5 +1,5 @@
-//! Bodies of upstream requests: edited or translated, and what of a caller's body its answer repeats. Large
-//! ones are worked on beside the worker. It must never send one.
+//! Bodies of upstream requests: edited or translated, and the parts of a caller's body that its answer repeats. Large
+//! ones are offloaded. It must never send one.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::wire::{ranges, refusal};
 /// The request header by which a caller refuses to have hints left out.
 const STRICT: HeaderName = HeaderName::from_static("streamgate-strict");
 
-/// What the body of an upstream request depends on, beside the caller's body and the target.
+/// The inputs of an upstream request's body, beside the caller's body and the target.
 struct Source<'a> {
     dialect: &'static dyn CallerDialect,
     form: Form,
@@ -104,7 +104,7 @@ pub(super) async fn own_tool_forms(request: &UpstreamRequest) -> ToolForms {
     decoded(request).await.map(|request| request.tool_forms).unwrap_or_default()
 }
 
-/// What of the request its answer repeats.
+/// The part of the request that its answer repeats.
 pub(super) async fn echo(request: &UpstreamRequest) -> Result<String, Error> {
     match &request.body {
         RequestBody::Small(body) => {

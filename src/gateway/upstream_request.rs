@@ -1,4 +1,4 @@
-//! Upstream requests: what the attempts at one request share, and what each target is asked for. It must never send
+//! Upstream requests: the context that attempts share, and the form that each target gets. It must never send
 //! anything.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::trace::Place;
 use crate::wire::dialect::{self, CallerDialect, Form, Operation, ResponseContext};
 
-/// What the attempts at a request, its production and its delivery share.
+/// The context that the attempts at a request, its production and its delivery share.
 pub struct RequestContext {
     /// The caller's dialect.
     pub dialect: &'static dyn CallerDialect,
@@ -35,15 +35,15 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    /// What the caller requests.
+    /// The requested operation.
     pub fn operation(&self) -> Operation {
         self.call.form.operation()
     }
 }
 
-/// What is asked of upstreams: everything that the attempts of one request share.
+/// Everything that the attempts at one request share.
 pub struct UpstreamRequest {
-    /// What it shares with its answer.
+    /// The context that it shares with its answer.
     pub context: Arc<RequestContext>,
     /// This worker's clients.
     pub clients: Arc<Clients>,
@@ -59,7 +59,7 @@ pub struct UpstreamRequest {
     pub plan: Plan,
     /// Which targets have just failed other requests.
     pub health: Arc<TargetHealth>,
-    /// What is kept of answers takes its memory from this.
+    /// The memory share of buffered answers.
     pub memory: Arc<MemoryShare>,
     /// The gateway's id of the request.
     pub request_id: String,
@@ -80,15 +80,14 @@ impl UpstreamRequest {
         !self.context.call.stream && !translated_chat
     }
 
-    /// What a target is asked for.
+    /// The wire-level request for a target.
     pub(super) fn wanted<'a>(&self, target: &'a Target) -> dialect::Target<'a> {
         let RequestContext { dialect, call, .. } = &*self.context;
         wanted((*dialect, call.form, call.stream), target)
     }
 }
 
-/// What a target is asked for on behalf of a caller: its dialect, the form of its request, and whether it
-/// wants a stream.
+/// The wire-level request for a target on behalf of a caller: its dialect, the form of its request, and `stream`.
 pub(super) fn wanted<'a>(
     (caller, form, stream): (&dyn CallerDialect, Form, bool),
     target: &'a Target,

@@ -1,5 +1,5 @@
-//! Where a request comes from. Pure. What a caller says of itself is never believed; what a trusted
-//! proxy says of its peer is.
+//! Client addresses: the peer's, or the one that a trusted proxy reports. It must never believe what a caller reports
+//! about itself. Pure.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -58,7 +58,7 @@ fn nearest(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     if !trusts(&nearest) {
         return nearest;
     }
-    // Each proxy adds its peer at the end. What cannot be read is the word of whoever is beyond
+    // Each proxy adds its peer at the end. What cannot be read comes from beyond
     // the last readable one, as is everything before it.
     let lines = headers.get_all("x-forwarded-for").iter().rev();
     for hop in lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(',')) {

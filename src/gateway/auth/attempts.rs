@@ -1,5 +1,5 @@
-//! What wrong credentials cost whoever sends them: a bucket per address. A right credential is never
-//! held up here, so that nobody suffers for who shares an address with them.
+//! Rate limiting of failed authentication, by client address. It must never delay a correct credential, whoever shares
+//! its address.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
@@ -47,12 +47,12 @@ impl<C: Clock + Clone> Attempts<C> {
         Self { setting, buckets, since_sweep: AtomicU32::new(0), clock }
     }
 
-    /// What they were made of.
+    /// The setting that they were made of.
     pub(super) fn setting(&self) -> FailedAttempts {
         self.setting
     }
 
-    /// Counts a failure. The error says how long no further one is heard.
+    /// Counts a failure. The error is the time for which further failures are rejected.
     pub(super) fn failed(&self, from: IpAddr) -> Result<(), Duration> {
         let Some(buckets) = &self.buckets else { return Ok(()) };
         if self.since_sweep.fetch_add(1, Relaxed) >= SWEEP_EVERY {

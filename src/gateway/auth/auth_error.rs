@@ -1,5 +1,5 @@
-//! Why a credential is refused: one table from a reason to its words. It tells callers what is wrong
-//! with what they sent, and never what would have been right.
+//! Authentication errors: one table from a reason to its message, metric label and status. A message must never reveal
+//! what would have been accepted.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -9,47 +9,47 @@ use http::HeaderValue;
 use crate::error::{Error, Side};
 use crate::wire::chat::{Fault, Kind};
 
-/// Why a credential is refused.
+/// The reason why a credential was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AuthError {
-    /// There is none.
+    /// The request has no credential.
     Missing,
     /// The authorization header has another scheme, or nothing behind it.
     Scheme,
     /// No key of ours.
     UnknownKey,
-    /// A token, where nobody vouches for tokens.
+    /// A token, but no issuer is configured.
     NoIssuers,
     /// Longer than any token that we would verify.
     TooLong,
-    /// Not a signed token, or one that asks for what we do not know.
+    /// Not a signed token, or one with unknown critical extensions.
     Malformed,
-    /// Nobody here vouches for it.
+    /// Its issuer is not configured.
     UnknownIssuer,
     /// Signed in a way that its issuer does not use.
     Algorithm,
     /// The issuer has no such key.
     UnknownKeyId,
-    /// The issuer has several keys and the token does not say which.
+    /// The issuer has several keys and the token names none.
     NoKeyId,
-    /// The signature is another's, or of something else.
+    /// The signature does not match.
     Signature,
-    /// Over.
+    /// It has expired.
     Expired,
     /// Not valid yet.
     Early,
     /// Valid for longer than its issuer may promise.
     Lifetime,
-    /// Meant for somebody else.
+    /// For another audience.
     Audience,
-    /// What a claim says cannot be used; the words say why.
+    /// A claim is invalid; the message names it.
     Claim(String),
-    /// The issuer's keys cannot be had. Not the caller's fault.
+    /// The issuer's keys cannot be fetched. Not the caller's fault.
     Unavailable,
 }
 
 impl AuthError {
-    /// The word for metrics.
+    /// The label for metrics.
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Missing | Self::Scheme => "missing",
@@ -68,7 +68,7 @@ impl AuthError {
         }
     }
 
-    /// Whether it may have been somebody who tries.
+    /// Whether it may be part of a brute-force attempt.
     pub(super) fn is_attempt(&self) -> bool {
         !matches!(self, Self::Missing | Self::Scheme | Self::Unavailable)
     }
@@ -77,7 +77,7 @@ impl AuthError {
         Cow::Borrowed(match self {
             Self::Missing => "no key given; send `authorization: Bearer KEY` or `x-api-key: KEY`",
             Self::Scheme => "the authorization header must be `Bearer KEY`",
-            // It begins in OpenAI's words, by which LiteLLM tells it from a bad request.
+            // It begins as OpenAI's message does, by which LiteLLM distinguishes it from a bad request.
             Self::UnknownKey => {
                 "Incorrect API key provided; check that it is a Streamgate key, complete and current"
             }
@@ -95,7 +95,7 @@ impl AuthError {
             Self::NoKeyId => {
                 "the token does not say which of its issuer's keys it is signed with (`kid`)"
             }
-            // The same words, so that nobody can find out which key ids there are.
+            // The same message, so that key ids cannot be enumerated.
             Self::UnknownKeyId | Self::Signature => {
                 "the token's signature does not match a key of its issuer; get a new token"
             }
@@ -112,7 +112,7 @@ impl AuthError {
         })
     }
 
-    /// What the caller is told.
+    /// The error for the caller.
     pub(super) fn error(&self) -> Error {
         let message = self.message().into_owned();
         let code = match self {

@@ -1,5 +1,4 @@
-//! What a token says. Strict: a claim that is there twice, or of another type than it must be, is
-//! refused with its name, and is never guessed at.
+//! JWT claims, read strictly: a duplicate claim, or one of the wrong type, is rejected by name. It must never guess.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -15,7 +14,7 @@ use crate::config::Limits;
 /// The longest subject, in characters.
 const LONGEST_SUBJECT: usize = 256;
 
-/// What no clock can count to: 2^64 seconds since 1970.
+/// 2^64 seconds: a later `exp` means that the token never expires.
 const END_OF_TIME: f64 = 18_446_744_073_709_551_616.0;
 
 /// The claims of a token. The registered ones have the types that they must have.
@@ -67,13 +66,13 @@ impl Claims {
         })
     }
 
-    /// Who vouches for it, as it says.
+    /// The issuer (`iss`).
     pub(super) fn issuer(&self) -> Result<&str, AuthError> {
         let issuer = self.0.get("iss").and_then(Value::as_str);
         issuer.ok_or_else(|| refused(missing("iss")))
     }
 
-    /// When it ends, in seconds since 1970. What is too far away to count never does.
+    /// Its expiry (`exp`), in seconds since 1970.
     pub(super) fn expires(&self) -> u64 {
         let whole = |value: &Value| {
             let fraction = || Duration::try_from_secs_f64(value.as_f64()?).ok();
@@ -82,7 +81,7 @@ impl Claims {
         self.0.get("exp").and_then(whole).unwrap_or(u64::MAX)
     }
 
-    /// Who calls.
+    /// The subject.
     pub(super) fn subject(&self, path: &str) -> Result<&str, AuthError> {
         let subject = self.find(path).ok_or_else(|| refused(missing(path)))?;
         subject
@@ -91,7 +90,7 @@ impl Claims {
             .ok_or_else(|| refused(wrong(path, "a text of at most 256 characters, all visible")))
     }
 
-    /// The models that the caller may use, if it says so.
+    /// The models that the caller may use, if it has the claim.
     pub(super) fn models(&self, path: &str) -> Result<Option<Vec<String>>, AuthError> {
         let Some(value) = self.find(path) else { return Ok(None) };
         let texts = match value {
@@ -104,12 +103,12 @@ impl Claims {
         texts.map(Some).ok_or_else(|| refused(wrong(path, "a list of model names or patterns")))
     }
 
-    /// What it says of the caller's limits, in one spelling. Nothing, if it says nothing.
+    /// Its claim of limits, in one spelling; empty without it.
     pub(super) fn said_of_limits(&self, path: &str) -> String {
         self.find(path).map_or_else(String::new, Value::to_string)
     }
 
-    /// The caller's limits: what it says, and what `default` says of the rest.
+    /// The caller's limits: those of its claim, and the rest of `default`.
     pub(super) fn limits(&self, path: &str, default: Limits) -> Result<Limits, AuthError> {
         let Some(value) = self.find(path) else { return Ok(default) };
         if value == "none" {
@@ -125,7 +124,7 @@ impl Claims {
     }
 }
 
-/// Takes one limit over. Its words are those of the configuration.
+/// Sets one limit. Names are those of the configuration.
 fn limit(limits: &mut Limits, (name, claim): (&str, &str), value: &Value) -> Result<(), AuthError> {
     match name {
         "requests_per_minute" => limits.requests_per_minute = count(claim, value)?,

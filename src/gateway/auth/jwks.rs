@@ -1,6 +1,5 @@
-//! The public keys of an issuer, fetched and kept fresh. [`keep`] is the only one that fetches; it
-//! is polled beside the workers, so that a server that hangs leases up no request but those that
-//! need a key which is not here, and those not for long.
+//! JWKS: the public keys of an issuer, fetched and refreshed in the background. Only [`keep`] fetches. A server that
+//! hangs must never delay a request, except those that need a key which is not cached, and those for a bounded time.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -79,7 +78,7 @@ struct Keys {
 #[derive(Debug)]
 struct Key {
     id: Option<String>,
-    /// What the set says that it is for; anything that fits, if it says nothing.
+    /// The algorithms that the set declares for it; any that fit, if it declares none.
     only: Option<Algorithm>,
     verifier: DecodingKey,
 }
@@ -147,7 +146,7 @@ impl KeySet {
         }
     }
 
-    /// Asks for a fetch, unless one was asked for just before. Returns whether to wait for one.
+    /// Requests a fetch, unless one was requested just before. Returns whether to wait for one.
     fn ask(&self) -> bool {
         let now = Instant::now();
         let mut schedule = self.schedule();

@@ -1,5 +1,5 @@
-//! A JWT to an [`Identity`]. What a token says of itself chooses among what its issuer was given in
-//! the configuration, and adds nothing to it: no algorithm, no key, no address.
+//! JWT verification: a token to an [`Identity`]. The token's header selects among what the configuration has for its
+//! issuer; it must never add an algorithm, a key or an address.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use crate::config::{self, IssuerKeys, Limits};
 /// The longest token.
 pub(super) const MAX_TOKEN: usize = 8 * 1024;
 
-/// Who a token says that calls.
+/// The caller that a token names.
 #[derive(Debug)]
 pub(super) struct Identity {
-    /// The name in records: the issuer and the subject, so that it is nobody else's.
+    /// The name in records: the issuer and the subject, so that it is unique.
     pub(super) name: Arc<str>,
-    /// The name of what the caller may use of us.
+    /// The name of the caller's limiter.
     pub(super) limiter: String,
     /// The models that it may use.
     pub(super) models: Arc<[String]>,
@@ -28,7 +28,7 @@ pub(super) struct Identity {
     pub(super) limits: Limits,
 }
 
-/// Somebody who vouches for callers.
+/// An issuer of tokens, with its keys.
 #[derive(Debug)]
 pub(super) struct Issuer {
     setting: config::Issuer,
@@ -41,7 +41,7 @@ enum Keys {
     Fetched(Arc<KeySet>),
 }
 
-/// Issuers by what tokens call them.
+/// Issuers by `iss`.
 pub(super) type Issuers = HashMap<String, Arc<Issuer>>;
 
 impl Issuer {
@@ -61,7 +61,7 @@ impl Issuer {
         Self { setting: setting.clone(), keys }
     }
 
-    /// The keys that have to be kept fresh, if there are any.
+    /// The key set that is fetched, if the issuer has one.
     pub(super) fn key_set(&self) -> Option<&Arc<KeySet>> {
         match &self.keys {
             Keys::Known(_) => None,
@@ -101,9 +101,9 @@ impl Issuer {
         let (issuer, said) = (&self.setting.name, claims.said_of_limits(&names.limits));
         Ok(Identity {
             name: format!("{issuer}#{subject}").into(),
-            // No key's name has a control character. What the token says of limits is part of it, so
+            // No key's name has a control character. The token's claim of limits is part of it, so
             // that two tokens which differ in that do not change each other's limits to and fro.
-            // What the configuration says is not: another word there is no new burst.
+            // The configuration's limits are not: a change there grants no new burst.
             limiter: format!("{issuer}\0{subject}\0{said}"),
             models: models.unwrap_or_else(|| self.setting.models.clone()).into(),
             limits,
@@ -131,14 +131,14 @@ impl VerifiedToken {
     }
 }
 
-/// Verifies a token, or says what is wrong with it. `now` is in seconds since 1970.
+/// Verifies a token. `now` is in seconds since 1970.
 pub(super) async fn verify(
     token: &str,
     issuers: &Issuers,
     now: u64,
 ) -> Result<VerifiedToken, AuthError> {
     let header = jsonwebtoken::decode_header(token).map_err(|_| AuthError::Malformed)?;
-    // `crit` must be refused by whoever does not understand what it names, and we understand none.
+    // A recipient must reject `crit` with extensions that it does not understand; none are understood here.
     if header.crit.is_some() || header.enc.is_some() || header.zip.is_some() {
         return Err(AuthError::Malformed);
     }
@@ -171,7 +171,7 @@ pub(super) async fn verify(
     })
 }
 
-/// Who a token says that it is from. Nothing is believed yet: it chooses the issuer that verifies.
+/// The issuer that an unverified token names: it selects the keys that verify it.
 fn issuer(token: &str) -> Result<String, AuthError> {
     let unverified = jsonwebtoken::dangerous::insecure_decode_claims::<Claims>(token);
     unverified.map_err(|error| auth_error(error.kind()))?.issuer().map(str::to_owned)
@@ -186,7 +186,7 @@ fn auth_error(kind: &ErrorKind) -> AuthError {
         ErrorKind::InvalidIssuer => AuthError::UnknownIssuer,
         ErrorKind::InvalidAlgorithm => AuthError::Algorithm,
         ErrorKind::MissingRequiredClaim(name) => AuthError::Claim(missing(name)),
-        // Our own words about a claim, and where the parser was when it met it.
+        // The message about a claim, without the parser's position.
         ErrorKind::Json(error) if error.is_data() => {
             let words = error.to_string();
             let words = words.rsplit_once(" at line ").map_or(words.as_str(), |(words, _)| words);

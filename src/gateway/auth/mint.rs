@@ -1,4 +1,4 @@
-//! Tokens of our own making, for development: from an issuer whose secret is in the configuration.
+//! Minting of JWTs for development, by an issuer whose secret is in the configuration. It must never run while serving.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 use super::claims::is_subject;
 use crate::config::{Issuer, IssuerKeys};
 
-/// What a token is to say.
+/// The claims of a new token.
 #[derive(Debug, Clone, Copy)]
 pub struct Wish<'a> {
-    /// Who calls.
+    /// The subject.
     pub subject: &'a str,
     /// How long it is valid.
     pub lifetime: Duration,
@@ -19,7 +19,7 @@ pub struct Wish<'a> {
     pub models: &'a [String],
 }
 
-/// Makes a token of the issuer called `name`, or of the only one that has a secret, or says why
+/// Makes a token of the issuer called `name`, or of the only one that has a secret. An error: why
 /// there can be none. `now` is in seconds since 1970.
 pub fn mint(
     issuers: &[Issuer],

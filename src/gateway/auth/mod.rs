@@ -1,5 +1,6 @@
-//! Who calls: a credential to a [`Caller`]. Keys are only ever compared by digest, and tokens are
-//! verified with what their issuer was given. Wrong credentials are counted, by reason and by address.
+//! Authentication: API keys and JWTs to a [`Caller`]. Keys are looked up by digest, and tokens are verified with what
+//! the configuration has for their issuer. Failed attempts are counted, by reason and by address. It must never log a
+//! credential.
 
 mod address;
 mod attempts;
@@ -30,7 +31,7 @@ use jwks::KeySet;
 use jwt::{Identity, Issuer, Issuers};
 use token_cache::TokenCache;
 
-/// Who sends us a request.
+/// An authenticated caller.
 #[derive(Debug)]
 pub struct Caller {
     /// The name in records.
@@ -39,7 +40,7 @@ pub struct Caller {
     pub label: Arc<str>,
     /// Models that it may use: exact names, or patterns with `*`.
     pub models: Arc<[String]>,
-    /// What it may use of us.
+    /// Its rate limiter.
     pub limiter: Arc<Limiter>,
 }
 
@@ -79,7 +80,7 @@ impl Anonymous {
     }
 
     /// Whether a request may come without a credential: not what a proxy forwards, which comes from wherever its own
-    /// callers are, and not what a page of somebody else makes a browser on an allowed address send.
+    /// callers are, and not what a page of another origin makes a browser on an allowed address send.
     fn admits(&self, headers: &HeaderMap, from: &Origin) -> bool {
         let page = headers.get(ORIGIN).is_none_or(|origin| self.origins.contains(origin));
         let mut networks = self.from.iter();
@@ -87,7 +88,7 @@ impl Anonymous {
     }
 }
 
-/// Everybody who may call.
+/// All callers of a configuration.
 #[derive(Debug)]
 pub struct Callers {
     /// By the SHA-256 of their key.
@@ -102,8 +103,8 @@ pub struct Callers {
 }
 
 impl Callers {
-    /// The callers of a configuration. What was used and what was fetched stays as it is in
-    /// `before`, where the configuration of it is the same.
+    /// The callers of a configuration. Usage and fetched keys are taken over from `before`, where their configuration
+    /// is the same.
     pub fn new(config: &Config, limiters: &Arc<LimiterRegistry>, before: Option<&Self>) -> Self {
         let auth = &config.auth;
         let caller = |key: &config::Key| {
@@ -138,7 +139,7 @@ impl Callers {
         self.issuers.values().filter_map(|issuer| issuer.key_set()).map(Arc::clone).collect()
     }
 
-    /// Finds out who calls, from where.
+    /// Authenticates a request.
     pub async fn identify(
         &self,
         headers: &HeaderMap,
@@ -194,7 +195,7 @@ impl Callers {
     }
 }
 
-/// The credential, from wherever the vendors' SDKs put it.
+/// The credential, from any header in which the vendors' SDKs send it.
 fn credential(headers: &HeaderMap) -> Result<&str, AuthError> {
     let text =
         |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);

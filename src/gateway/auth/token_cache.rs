@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::jwt::{Identity, VerifiedToken};
 
-/// The most tokens that are remembered.
+/// The most tokens that are cached.
 const MAX_TOKENS: usize = 4096;
 
 /// The cache.
@@ -14,7 +14,7 @@ const MAX_TOKENS: usize = 4096;
 pub(super) struct TokenCache(Mutex<HashMap<[u8; 32], VerifiedToken>>);
 
 impl TokenCache {
-    /// Whose a token is, if that is known and still so.
+    /// The caller of a token, if it is cached and still valid.
     pub(super) fn get(&self, digest: &[u8; 32], now: u64) -> Option<Arc<Identity>> {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = entries.get(digest)?;
@@ -25,7 +25,7 @@ impl TokenCache {
         None
     }
 
-    /// Remembers a token.
+    /// Caches a token.
     pub(super) fn put(&self, digest: [u8; 32], token: VerifiedToken, now: u64) {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= MAX_TOKENS {

@@ -1,4 +1,5 @@
-//! The right to have one request under way, and the tokens that it may use.
+//! Admission: the RAII guard of one request within its limits, with the tokens that it has reserved. Dropping it must
+//! settle it, on every way out.
 
 use std::sync::Arc;
 
@@ -10,18 +11,18 @@ use crate::error::Error;
 /// How many tokens an answer that outgrows its reservation takes at a time.
 const EXTENSION: u64 = 256;
 
-/// What a request may use, as far as its body tells.
+/// The tokens that a request may use, by its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenDemand {
     /// The prompt's tokens, estimated.
     pub input: u64,
     /// The most tokens of one alternative, if the caller bounds them.
     pub max_output: Option<u64>,
-    /// How many alternatives it asks for.
+    /// The number of alternatives that it requests.
     pub choices: u64,
 }
 
-/// No request uses more tokens, whatever it reserves: more than the largest context windows lease.
+/// No request uses more tokens, whatever it reserves: it is more than the largest context windows hold.
 const MIN_PLAUSIBLE: u64 = 1 << 24;
 
 impl TokenDemand {
@@ -41,20 +42,20 @@ impl TokenDemand {
 }
 
 /// A request within the limits of its caller and of its model. Dropping it returns its permits and
-/// settles its tokens: with what was used, or all of them if nobody said that anything was.
+/// settles its tokens: with what was used, or releases all of them if nothing was.
 #[derive(Debug, Default)]
 pub struct Admission {
     /// The caller's, then the model's if it has limits.
     leases: Vec<Lease>,
     input: u64,
     used: u64,
-    /// What it uses is not known, so that all that it reserved counts.
+    /// Its usage is unknown, so that the whole reservation counts.
     unknown: bool,
-    /// One of the limiters said no, so that nothing is used up at the others either.
+    /// One of the limiters has rejected it, so that nothing is used at the others either.
     refused: bool,
 }
 
-/// What is taken at one limiter.
+/// The share of one limiter.
 #[derive(Debug)]
 struct Lease {
     limiter: Arc<Limiter>,
@@ -81,14 +82,14 @@ impl Admission {
         Ok(())
     }
 
-    /// How many tokens of output are paid for: the tightest of the limiters.
+    /// The tokens of output that are reserved at every limiter.
     pub fn covered(&self) -> u64 {
         let reserved = self.leases.iter().filter_map(|lease| lease.reserved).min();
         reserved.map_or(u64::MAX, |reserved| reserved.saturating_sub(self.input))
     }
 
-    /// The answer has come to `output` tokens, more than is paid for: takes more, or says why it
-    /// must end. Where nobody asked for a cut, it becomes a debt.
+    /// Extends the reservation to `output` tokens of output. An error: the answer must end. Without `cut_off`, what is
+    /// missing becomes a debt.
     pub fn extend(&mut self, output: u64) -> Result<(), Error> {
         let now = Instant::now();
         let needed = self.input.saturating_add(output);
@@ -107,13 +108,12 @@ impl Admission {
         Ok(())
     }
 
-    /// What the request has used, in the end or so far.
+    /// Sets the tokens that the request has used, in the end or so far.
     pub fn settle(&mut self, used: u64) {
         self.used = used;
     }
 
-    /// The upstream works on, or has worked, where nobody sees it: all that the request reserved counts
-    /// as used.
+    /// Settles it with the whole reservation: the upstream's usage is unknown, or goes on after the answer.
     pub fn settle_reservation(&mut self) {
         self.unknown = true;
     }

@@ -1,7 +1,5 @@
-//! The arithmetic of one limit per minute: a bucket that refills continuously, takes back what was
-//! not used, and can owe. Pure: the time is an argument.
-//!
-//! It keeps what is used, not what is left, so that another size changes nothing of it.
+//! Token bucket: one limit per minute, refilled continuously. It takes back what was not used, and can go into debt.
+//! Pure: the time is an argument. It stores what is used, not what is left, so that a new size leaves usage as it is.
 
 use std::time::Duration;
 
@@ -11,7 +9,7 @@ use tokio::time::Instant;
 /// that nothing is ever rounded.
 const UNIT: i128 = 60_000_000_000;
 
-/// How fast a bucket refills, and how much it leases.
+/// Refill rate and capacity of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rate {
     /// Units that come back in a minute.
@@ -20,22 +18,22 @@ pub(super) struct Rate {
     pub(super) burst: u32,
 }
 
-/// What is used of a limit.
+/// A token bucket.
 #[derive(Debug)]
 pub(super) struct Bucket {
     rate: Rate,
-    /// In parts; never below zero. More than the bucket leases is a debt.
+    /// In parts; never below zero. More than the capacity is a debt.
     used: i128,
     /// When that was so.
     at: Instant,
 }
 
-/// What a caller may know of a bucket.
+/// The status of a bucket, as response headers show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitStatus {
-    /// How much it leases.
+    /// Its capacity.
     pub limit: u32,
-    /// How much of it is left.
+    /// What is left.
     pub remaining: u32,
     /// How long until all of it is.
     pub reset: Duration,
@@ -47,14 +45,14 @@ impl Bucket {
         Self { rate, used: 0, at: now }
     }
 
-    /// Another rate from now on. What is used stays used, and what is owed stays owed.
+    /// Changes the rate. Usage and debt stay as they are.
     pub(super) fn change(&mut self, rate: Rate, now: Instant) {
         self.refill(now);
         self.rate = rate;
     }
 
-    /// Takes `amount`, or says how long to wait for it and takes nothing. Of more than the bucket
-    /// leases, it takes all that it leases, when that is there: a claim may be large and false, and
+    /// Takes `amount`, or takes nothing and returns how long to wait. Of more than the capacity
+    /// it takes the whole capacity, once the bucket is full: a claim may be large and false, and
     /// must not keep others out for longer. Returns how much it took.
     pub(super) fn take(&mut self, amount: u64, now: Instant) -> Result<u64, Duration> {
         self.refill(now);
@@ -67,7 +65,7 @@ impl Bucket {
         Ok(taken)
     }
 
-    /// Takes as much of `amount` as is there, and says how much that was.
+    /// Takes as much of `amount` as is left. Returns how much that was.
     pub(super) fn take_up_to(&mut self, amount: u64, now: Instant) -> u64 {
         let amount = amount.min(self.window(now).remaining.into());
         self.charge(amount, now);
@@ -92,7 +90,7 @@ impl Bucket {
         self.used == 0
     }
 
-    /// What is left of it.
+    /// The status at a time.
     pub(super) fn window(&mut self, now: Instant) -> LimitStatus {
         self.refill(now);
         let left = (self.capacity() - self.used).max(0) / UNIT;
@@ -103,7 +101,7 @@ impl Bucket {
         }
     }
 
-    /// How much of it is used: 1 when nothing is left, more in debt.
+    /// The ratio of it that is used: 1 when nothing is left, more in debt.
     #[expect(clippy::cast_precision_loss, reason = "a ratio to look at")]
     pub(super) fn used_ratio(&mut self, now: Instant) -> f64 {
         self.refill(now);

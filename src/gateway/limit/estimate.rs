@@ -1,9 +1,9 @@
-//! How many tokens a prompt may have, from its bytes alone: good enough to reserve, never told as
-//! the truth. Pure.
+//! Token estimation: the tokens of a prompt by its bytes alone. Good enough to reserve; it must never be returned as
+//! a count without a mark. Pure.
 
 use memchr::{memchr_iter, memmem};
 
-/// A shorter text is not looked at: it cannot hold a picture worth speaking of.
+/// A shorter text is not searched: a picture in it would count for little.
 const MIN_ATTACHMENT: usize = 8 * 1024;
 
 /// The least that a picture or a file in base64 counts: vendors count its area or its pages, not its bytes.
@@ -36,7 +36,7 @@ const MEDIA: [&[u8]; 12] = [
 
 /// Four bytes are a token. Attachments in base64 would count a thousand times too much that way, so each
 /// long one counts by its size in another measure. Only a `data:` address, or the value of a member that
-/// leases media, is an attachment: words without blanks look like base64, too.
+/// holds media, is an attachment: words without blanks look like base64, too.
 pub fn prompt_tokens(body: &str) -> u64 {
     let bytes = body.as_bytes();
     let (mut words, mut attachments) = (bytes.len(), 0);

@@ -1,7 +1,5 @@
-//! How much: a caller to an [`Admission`], the guard that gives back what it took when dropped.
-//!
-//! A [`Limiter`] leases what one caller, or one model, has used of its limits. Its lock is held for
-//! arithmetic only, three times per request and never per token.
+//! Rate limiting: requests, tokens and concurrent streams, per caller and per model. [`Admission`] is the RAII guard of
+//! one request. A limiter's lock is held for arithmetic only, three times per request; it must never be taken per token.
 
 mod admission;
 mod bucket;
@@ -29,7 +27,7 @@ pub use estimate::prompt_tokens;
 pub use registry::LimiterRegistry;
 use requests::Requests;
 
-/// Whose limits they are.
+/// The scope of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// One caller's.
@@ -38,7 +36,7 @@ pub enum Scope {
     Model,
 }
 
-/// What is limited.
+/// The kinds of limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// Requests per minute.
@@ -49,11 +47,11 @@ pub enum Limit {
     Streams,
 }
 
-/// What one caller, or all callers of one model, may use of us, and how much of it is used.
+/// The limits of one caller, or of one model for all callers, and their usage.
 #[derive(Debug)]
 pub struct Limiter {
     scope: Scope,
-    /// What the caller's request bodies lease.
+    /// The memory that the caller's request bodies hold.
     pub memory: Arc<CallerMemory>,
     state: Mutex<State>,
 }
@@ -61,15 +59,15 @@ pub struct Limiter {
 #[derive(Debug)]
 struct State {
     limits: Limits,
-    /// Both outlive their limit, so that lifting it and setting it again gives nobody a new burst.
-    /// `limits` says whether they count.
+    /// Both outlive their limit, so that lifting it and setting it again grants no new burst.
+    /// They count only where `limits` has the limit.
     requests: Option<Requests>,
     tokens: Option<Bucket>,
     /// Requests under way.
     streams: usize,
 }
 
-/// What a caller may know of its limits.
+/// The status of a caller's limits, as response headers show it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RateLimitStatus {
     /// Requests, if they are limited.
@@ -133,14 +131,14 @@ impl Limiter {
         limiter
     }
 
-    /// Lets one request in, or says when to come back. A refused request uses nothing up.
+    /// Admits one request. An error has the time to wait; a rejected request uses nothing.
     pub fn admit(self: &Arc<Self>) -> Result<Admission, Error> {
         let mut admission = Admission::default();
         admission.acquire(self)?;
         Ok(admission)
     }
 
-    /// What is left of its limits.
+    /// The status of its limits.
     pub fn status(&self, now: Instant) -> RateLimitStatus {
         let mut state = self.lock();
         RateLimitStatus {
@@ -149,7 +147,7 @@ impl Limiter {
         }
     }
 
-    /// How much of each limit is used, from 0 to 1 and beyond.
+    /// The ratio of each limit that is used, from 0 to 1 and, in debt, beyond.
     #[expect(clippy::cast_precision_loss, reason = "a ratio to look at")]
     pub fn used(&self, now: Instant) -> Vec<(Limit, f64)> {
         let mut state = self.lock();
@@ -164,7 +162,7 @@ impl Limiter {
         .collect()
     }
 
-    /// Other limits from now on. What is used stays used.
+    /// Changes the limits. Usage stays as it is.
     fn change(&self, limits: Limits) {
         let mut state = self.lock();
         if state.limits != limits {
@@ -172,7 +170,7 @@ impl Limiter {
         }
     }
 
-    /// Whether a new limiter would be the same.
+    /// Whether nothing of it is used, so that it may be evicted.
     fn is_unused(&self, now: Instant) -> bool {
         let mut state = self.lock();
         let State { requests, tokens, streams, .. } = &mut *state;
@@ -208,7 +206,7 @@ impl Limiter {
         Ok(())
     }
 
-    /// Takes the tokens that a request may use, at most all that there are, and says how many.
+    /// Reserves the tokens that a request may use, at most the whole capacity. Returns how many.
     /// `None`: tokens are not limited.
     fn reserve(&self, demand: &TokenDemand, now: Instant) -> Result<Option<u64>, Error> {
         let mut state = self.lock();
@@ -241,7 +239,7 @@ impl Limiter {
         Ok(Some(taken))
     }
 
-    /// Who is cut off gets no word out of such a prompt, however long it waits.
+    /// The error of a prompt that leaves no token for the output of a caller who is cut off, however long it waits.
     fn never_fits(&self, input: u64, all: u32) -> Error {
         let scope = self.scope.word();
         let message = format!(
@@ -283,7 +281,7 @@ impl Limiter {
         error.over(self.scope.word(), Limit::Tokens.word())
     }
 
-    /// The request is over. `reserved`: what it took of the tokens. `used`: what it used.
+    /// Releases one request. `reserved`: the tokens that it took. `used`: the tokens that it used.
     fn release(&self, reserved: Option<u64>, used: u64, refused: bool, now: Instant) {
         let mut state = self.lock();
         state.streams = state.streams.saturating_sub(1);
@@ -308,7 +306,7 @@ impl Limiter {
         Error::caller(fault).retry_after(wait).over(self.scope.word(), limit.word())
     }
 
-    /// Says which limit, whose, and when to come back.
+    /// A fault that names the limit, its scope, and the time to wait.
     fn fault(&self, limit: Limit, wait: Duration, message: &str) -> Fault {
         let (scope, limit) = (self.scope.word(), limit.word());
         Fault {
@@ -329,7 +327,7 @@ impl Limit {
     /// Every limit.
     pub const ALL: [Self; 3] = [Self::Requests, Self::Tokens, Self::Streams];
 
-    /// Its word in headers and metrics: its name in the configuration.
+    /// Its name in headers, metrics and the configuration.
     pub fn word(self) -> &'static str {
         match self {
             Self::Requests => "requests_per_minute",
@@ -340,7 +338,7 @@ impl Limit {
 }
 
 impl Scope {
-    /// Its word in headers and metrics.
+    /// Its name in headers and metrics.
     pub fn word(self) -> &'static str {
         match self {
             Self::Caller => "caller",

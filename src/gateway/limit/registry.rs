@@ -1,4 +1,5 @@
-//! The limiters of all callers, or of all models, by name.
+//! Registry of limiters: those of all callers, or of all models, by name. Its memory must be bounded by the active
+//! ones, not by the callers that there ever were.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -11,18 +12,17 @@ use tokio::time::Instant;
 use super::{Limiter, Scope};
 use crate::config::Limits;
 
-/// In how many parts they are kept, so that a sweep leases up few, and only for a moment.
+/// The number of shards, so that a sweep blocks few callers, and only for a moment.
 const SHARDS: usize = 64;
 
-/// A part that has fewer limiters than this is not swept.
+/// A shard that has fewer limiters than this is not swept.
 const MIN_SWEEP: usize = 16;
 
-/// How long limiters that nobody uses may stay, at least.
+/// The least time between sweeps of a shard.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The limiters by name. They outlive a reload, so that it gives nobody a second burst; those that
-/// nobody leases and of which nothing is used are dropped, so that they do not grow with the number
-/// of callers that ever were.
+/// The limiters by name. They outlive a reload, so that it grants no second burst. Idle limiters of which nothing is
+/// used are evicted.
 #[derive(Debug)]
 pub struct LimiterRegistry {
     scope: Scope,
@@ -59,7 +59,7 @@ impl LimiterRegistry {
         Self { scope, hasher: RandomState::new(), shards }
     }
 
-    /// The limiter of a name, with these limits from now on. What was used of others stays used.
+    /// The limiter of a name, with these limits from now on. Usage stays as it is.
     pub fn of(&self, name: &str, limits: Limits) -> Arc<Limiter> {
         let new = || Arc::new(Limiter::new(self.scope, limits));
         let limiter = self.shard(name).lock().unwrap_or_else(PoisonError::into_inner).of(name, new);
@@ -78,8 +78,7 @@ impl LimiterRegistry {
         self.shards.get(at).expect("less than the number of shards")
     }
 
-    /// Looks at every limiter, after those have gone that nobody needs. Other work has its turn
-    /// between the parts.
+    /// Evicts idle limiters and visits all others. Yields between the shards.
     pub async fn survey(&self, mut look: impl FnMut(&str, &Limiter)) {
         for shard in &self.shards {
             {

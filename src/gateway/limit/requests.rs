@@ -1,5 +1,5 @@
-//! The limit of requests per minute, by `governor`, with the three things that it lacks: giving back
-//! what a refused request took, another quota without a new burst, and a look that takes nothing.
+//! Request rate limiter: requests per minute by `governor`, with three things that it lacks: returning what a rejected
+//! request took, a new quota without a new burst, and a status that takes nothing. It must never grant a second burst.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -16,11 +16,11 @@ use super::bucket::LimitStatus;
 
 type Governor = RateLimiter<NotKeyed, InMemoryState, Runtime, StateInformationMiddleware>;
 
-/// What one caller, or one model, has used of its requests.
+/// The request rate limiter of one caller or model.
 pub(super) struct Requests {
     quota: Quota,
     limiter: Governor,
-    /// What was left when it was last asked, and when that was.
+    /// What was left at the last request, and when that was.
     left: u32,
     at: Instant,
     /// Requests that were taken and given back.
@@ -48,7 +48,7 @@ impl Requests {
         Self { quota, limiter, left: quota.burst_size().get(), at: now, credit: 0 }
     }
 
-    /// Another quota from now on. What is used stays used, as far as there is so much of the new one.
+    /// Changes the quota. Usage stays as it is, as far as the new quota has room for it.
     pub(super) fn change(&mut self, quota: Quota, now: Instant) {
         let used = self.limit() - self.left(now);
         *self = Self::new(quota, now);
@@ -59,7 +59,7 @@ impl Requests {
         }
     }
 
-    /// Takes one, or says how long to wait for it and takes nothing.
+    /// Takes one request, or takes nothing and returns how long to wait.
     pub(super) fn take(&mut self, now: Instant) -> Result<(), Duration> {
         // Never more than a whole burst in all.
         self.credit = self.credit.min(self.limit() - self.refilled(now));
@@ -83,14 +83,14 @@ impl Requests {
         self.left(now) == self.limit()
     }
 
-    /// What is left of it.
+    /// The status at a time.
     pub(super) fn window(&self, now: Instant) -> LimitStatus {
         let (limit, remaining) = (self.limit(), self.left(now));
         let reset = self.quota.replenish_interval().saturating_mul(limit - remaining);
         LimitStatus { limit, remaining, reset }
     }
 
-    /// How much of it is used: 1 when nothing is left.
+    /// The ratio of it that is used: 1 when nothing is left.
     pub(super) fn used_ratio(&self, now: Instant) -> f64 {
         f64::from(self.limit() - self.left(now)) / f64::from(self.limit())
     }
