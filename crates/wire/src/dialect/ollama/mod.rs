@@ -10,7 +10,7 @@ use super::{
     CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, InfoEndpoint, Mode,
     Operation, Quirks, RequestView, ResponseContext, Target,
 };
-use crate::chat::{Fault, Kind, Rendered, Request};
+use crate::chat::{Fault, Rendered, Request};
 use crate::embeddings::{self as embedding, EmbedRequest};
 use crate::error_body;
 use crate::framing::Framing;
@@ -78,14 +78,6 @@ impl Dialect for Ollama {
             _ => "/api/chat",
         };
         path.to_owned()
-    }
-
-    fn credential(&self) -> (&'static str, &'static str) {
-        ("authorization", "Bearer ")
-    }
-
-    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
     }
 
     fn output_limits(&self) -> &'static [&'static str] {
@@ -199,10 +191,6 @@ impl CallerDialect for Ollama {
 
     fn media_type(&self, _call: &ResponseContext) -> &'static str {
         MEDIA_TYPE
-    }
-
-    fn status(&self, kind: Kind) -> u16 {
-        error::status(kind)
     }
 
     /// The request's id has no place in this dialect's errors; it is in a header.

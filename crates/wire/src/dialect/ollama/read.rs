@@ -20,48 +20,39 @@ type Raw<'a> = Option<&'a RawValue>;
 /// A body of either form.
 #[derive(Deserialize)]
 struct Body<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     messages: Option<Vec<MessageBody<'a>>>,
-    #[serde(default)]
     prompt: Option<String>,
-    #[serde(default)]
     system: Option<String>,
-    #[serde(default)]
     images: Option<Vec<String>>,
-    #[serde(default)]
     suffix: Option<String>,
-    #[serde(default)]
     template: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     context: Raw<'a>,
-    #[serde(default)]
     raw: Option<bool>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tools: Option<Vec<ToolBody<'a>>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     format: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     options: Option<Options<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     think: Raw<'a>,
-    #[serde(default)]
     logprobs: Option<bool>,
-    #[serde(default)]
     top_logprobs: Option<u64>,
 }
 
 #[derive(Deserialize)]
 struct ToolBody<'a> {
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type")]
     kind: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     function: Raw<'a>,
 }
 
 #[derive(Deserialize)]
 struct FunctionBody {
     name: String,
-    #[serde(default)]
     description: Option<String>,
     #[serde(default, deserialize_with = "optional_object")]
     parameters: Option<Box<RawValue>>,
@@ -69,21 +60,14 @@ struct FunctionBody {
 
 #[derive(Deserialize, Default)]
 struct Options<'a> {
-    #[serde(default)]
     num_predict: Option<serde_json::Number>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     stop: Raw<'a>,
-    #[serde(default)]
     temperature: Option<f64>,
-    #[serde(default)]
     top_p: Option<f64>,
-    #[serde(default)]
     top_k: Option<serde_json::Number>,
-    #[serde(default)]
     presence_penalty: Option<f64>,
-    #[serde(default)]
     frequency_penalty: Option<f64>,
-    #[serde(default)]
     seed: Option<serde_json::Number>,
 }
 

@@ -95,14 +95,6 @@ impl Dialect for OpenAiChat {
         path.to_owned()
     }
 
-    fn credential(&self) -> (&'static str, &'static str) {
-        ("authorization", "Bearer ")
-    }
-
-    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
-    }
-
     fn output_limits(&self) -> &'static [&'static str] {
         &["max_completion_tokens", "max_tokens", request::LLAMA_LIMIT]
     }
@@ -207,7 +199,7 @@ impl CallerDialect for OpenAiChat {
     }
 
     fn status(&self, kind: Kind) -> u16 {
-        error::status(kind)
+        if kind == Kind::Billing { 429 } else { kind.status() }
     }
 
     /// The request's id has no place in this dialect's errors; it is in a header.
@@ -218,14 +210,6 @@ impl CallerDialect for OpenAiChat {
     /// A comment without a blank line: openai-python chokes on a block that carries an id and no data.
     fn heartbeat(&self, _call: &ResponseContext) -> Bytes {
         Bytes::from_static(b": ping\n")
-    }
-
-    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
-        Ok(model_list::openai_list(models, query))
-    }
-
-    fn model(&self, model: &ModelInfo) -> String {
-        model_list::openai_model(model).to_string()
     }
 
     fn unserved(&self) -> &'static [(&'static str, &'static str)] {

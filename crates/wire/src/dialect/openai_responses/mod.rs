@@ -24,7 +24,6 @@ mod error;
 mod event;
 mod events;
 mod finish;
-mod half;
 mod hosted_tools;
 mod items;
 mod output;
@@ -72,14 +71,6 @@ impl Dialect for OpenAiResponses {
 
     fn path(&self, target: &Target<'_>) -> String {
         passed::path(target.form).to_owned()
-    }
-
-    fn credential(&self) -> (&'static str, &'static str) {
-        ("authorization", "Bearer ")
-    }
-
-    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
     }
 
     fn output_limits(&self) -> &'static [&'static str] {
@@ -185,7 +176,7 @@ impl CallerDialect for OpenAiResponses {
     }
 
     fn status(&self, kind: Kind) -> u16 {
-        error::status(kind)
+        if kind == Kind::Billing { 429 } else { kind.status() }
     }
 
     /// The request's id has no place in this dialect's errors; it is in a header.
@@ -196,14 +187,6 @@ impl CallerDialect for OpenAiResponses {
     /// A comment without a blank line: openai-python chokes on a block that carries no data.
     fn heartbeat(&self, _call: &ResponseContext) -> Bytes {
         Bytes::from_static(b": ping\n")
-    }
-
-    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
-        Ok(model_list::openai_list(models, query))
-    }
-
-    fn model(&self, model: &ModelInfo) -> String {
-        model_list::openai_model(model).to_string()
     }
 
     fn unserved(&self) -> &'static [(&'static str, &'static str)] {

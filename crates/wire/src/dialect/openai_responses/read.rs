@@ -21,51 +21,38 @@ type Raw<'a> = Option<&'a RawValue>;
 
 #[derive(Deserialize)]
 struct Body<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     input: Raw<'a>,
-    #[serde(default)]
     instructions: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tools: Option<Vec<&'a RawValue>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tool_choice: Raw<'a>,
-    #[serde(default)]
     parallel_tool_calls: Option<bool>,
-    #[serde(default)]
     max_output_tokens: Option<u64>,
-    #[serde(default)]
     presence_penalty: Option<f64>,
-    #[serde(default)]
     frequency_penalty: Option<f64>,
-    #[serde(default)]
     temperature: Option<f64>,
-    #[serde(default)]
     top_p: Option<f64>,
-    #[serde(default)]
     top_logprobs: Option<u64>,
-    #[serde(default)]
     include: Option<Vec<String>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     text: Option<TextBody<'a>>,
-    #[serde(default)]
     reasoning: Option<ReasoningBody>,
-    #[serde(default)]
     user: Option<String>,
-    #[serde(default)]
     prompt_cache_key: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     previous_response_id: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     conversation: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     prompt: Raw<'a>,
-    #[serde(default)]
     background: Option<bool>,
 }
 
 #[derive(Deserialize)]
 struct TextBody<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     format: Raw<'a>,
 }
 
@@ -73,19 +60,15 @@ struct TextBody<'a> {
 struct FormatBody {
     #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
     name: Option<String>,
     #[serde(default, deserialize_with = "optional_object")]
     schema: Option<Box<RawValue>>,
-    #[serde(default)]
     strict: Option<bool>,
 }
 
 #[derive(Deserialize)]
 struct ReasoningBody {
-    #[serde(default)]
     effort: Option<String>,
-    #[serde(default)]
     summary: Option<String>,
 }
 

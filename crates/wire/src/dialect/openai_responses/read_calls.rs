@@ -16,15 +16,12 @@ use crate::{arguments, free_text, json};
 
 #[derive(Deserialize)]
 struct Screenshot {
-    #[serde(default)]
     image_url: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Loaded {
-    #[serde(default)]
     name: Option<String>,
-    #[serde(default)]
     tools: Option<Vec<Self>>,
 }
 

@@ -23,23 +23,19 @@ type Raw<'a> = Option<&'a RawValue>;
 struct ToolBody<'a> {
     #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
     name: Option<String>,
-    #[serde(default)]
     description: Option<String>,
     #[serde(default, deserialize_with = "optional_object")]
     parameters: Option<Box<RawValue>>,
-    #[serde(default)]
     strict: Option<bool>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     format: Raw<'a>,
-    #[serde(default)]
     cache_control: Option<CacheControl>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     execution: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     environment: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tools: Option<Vec<&'a RawValue>>,
 }
 
