@@ -24,8 +24,8 @@ mod finish;
 mod list;
 mod prompt;
 mod read;
+mod read_turns;
 mod request;
-mod turns;
 mod write;
 
 /// What is not served of the vendor's API: docs.cohere.com/reference.

@@ -9,7 +9,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::turns::{self, MessageBody};
+use super::read_turns::{self, MessageBody};
 use crate::body::{of_type, optional_object, parse, refuse};
 use crate::chat::{Fault, Format, Reasoning, Request, Tool, ToolChoice};
 
@@ -82,10 +82,10 @@ struct FunctionBody {
 pub(super) fn request(json: &str) -> Result<Request, Fault> {
     let body: Body<'_> = parse("", json)?;
     let untranslatable = untranslatable(&body);
-    let mut messages = turns::messages(body.messages)?;
+    let mut messages = read_turns::messages(body.messages)?;
     let documents = body.documents.unwrap_or_default().into_iter().enumerate();
-    let documents = documents.map(|(i, raw)| turns::document(&format!("documents[{i}]"), raw));
-    turns::show(documents.collect::<Result<_, _>>()?, &mut messages);
+    let documents = documents.map(|(i, raw)| read_turns::document(&format!("documents[{i}]"), raw));
+    read_turns::show(documents.collect::<Result<_, _>>()?, &mut messages);
     Ok(Request {
         messages,
         tools: tools(body.tools.unwrap_or_default(), body.strict_tools)?,

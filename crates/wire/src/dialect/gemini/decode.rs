@@ -8,9 +8,9 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::chunk::{Candidate, Chunk, FunctionCall, Part, blocked, finish, usage};
-use super::cite::{Cited, logprobs};
+use super::citations::{Cited, logprobs};
 use super::error;
+use super::event::{Candidate, Chunk, FunctionCall, Part, blocked, finish, usage};
 use super::partial::Node;
 use crate::chat::{Delta, End, Fault, Kind, Scheme, Stop};
 use crate::codec::call_ids::CallIds;

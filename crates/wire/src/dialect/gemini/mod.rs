@@ -18,8 +18,7 @@ use crate::model_list::ModelInfo;
 
 mod answer;
 mod calls;
-mod chunk;
-mod cite;
+mod citations;
 mod client_tools;
 mod collect;
 mod count;
@@ -27,6 +26,7 @@ mod decode;
 mod embed;
 mod encode;
 mod error;
+mod event;
 mod finish;
 mod hosted_tools;
 mod list;

@@ -16,7 +16,6 @@ use crate::error_body;
 use crate::framing::Framing;
 use crate::model_list::ModelInfo;
 
-mod about;
 mod calls;
 mod collect;
 mod decode;
@@ -24,12 +23,13 @@ mod embed;
 mod encode;
 mod error;
 mod finish;
+mod info;
 mod line;
 mod list;
 mod prompt;
 mod read;
+mod read_turns;
 mod request;
-mod turns;
 mod write;
 
 /// The media type of its streams.
@@ -229,14 +229,14 @@ impl CallerDialect for Ollama {
     }
 
     fn info_endpoints(&self) -> &'static [InfoEndpoint] {
-        &about::ENDPOINTS
+        &info::ENDPOINTS
     }
 
     fn info_model(&self, endpoint: &InfoEndpoint, body: &str) -> Result<Option<String>, Fault> {
-        about::model(endpoint.path, body)
+        info::model(endpoint.path, body)
     }
 
     fn info_body(&self, endpoint: &InfoEndpoint, model: Option<&ModelInfo>) -> String {
-        about::answer(endpoint.path, model)
+        info::answer(endpoint.path, model)
     }
 }

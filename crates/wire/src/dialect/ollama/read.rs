@@ -9,7 +9,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::turns::{self, MessageBody};
+use super::read_turns::{self, MessageBody};
 use crate::body::{of_type, optional_object, parse, refuse};
 use crate::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool};
 use crate::dialect::Form;
@@ -108,7 +108,7 @@ fn chat(body: &mut Body<'_>) -> Result<Vec<Message>, Fault> {
             "is empty, which loads a model: only Ollama itself does that",
         ));
     }
-    turns::messages(messages)
+    read_turns::messages(messages)
 }
 
 /// A prompt is a conversation of one turn, with or without a system prompt.
@@ -128,7 +128,7 @@ fn generated(body: &mut Body<'_>) -> Result<Vec<Message>, Fault> {
     let prompt = prompt.ok_or_else(|| {
         refuse("prompt", "is missing, which loads a model: only Ollama itself does that")
     })?;
-    let mut parts = turns::images("images", body.images.take().unwrap_or_default())?;
+    let mut parts = read_turns::images("images", body.images.take().unwrap_or_default())?;
     parts.push(Part::Text(prompt));
     let system = body.system.take().filter(|system| !system.is_empty());
     let system = system.map(|system| message("system", Role::System, vec![Part::Text(system)]));

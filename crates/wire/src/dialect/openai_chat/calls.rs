@@ -8,8 +8,8 @@ use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
-use super::chunk::{Function, ToolPart, thought_signature};
 use super::decode::{Fragments, Slot};
+use super::event::{Function, ToolPart, thought_signature};
 use crate::chat::{Delta, Scheme};
 use crate::codec::call_ids::CallIds;
 use crate::json;

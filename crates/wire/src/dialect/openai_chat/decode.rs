@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::calls::{Calls, Context, Ids};
-use super::chunk::{Annotation, Body, Choice, Chunk, ContentPart, Detail, Groq, Logprobs, usage};
+use super::event::{Annotation, Body, Choice, Chunk, ContentPart, Detail, Groq, Logprobs, usage};
 use super::finish::REASONS;
 use super::sources::Sources;
 use crate::chat::{

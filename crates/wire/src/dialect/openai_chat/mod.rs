@@ -16,25 +16,25 @@ use crate::model_list::{self, ModelInfo};
 mod answer;
 mod call_form;
 mod calls;
-mod chunk;
 mod collect;
 mod decode;
-mod embeddings;
+mod embed;
 mod encode;
 mod error;
+mod event;
 mod finish;
 
 mod hosted_tools;
 mod ids;
-mod passed;
+mod passthrough;
 mod prompt;
 mod read;
+mod read_turns;
 mod request;
 mod sources;
 mod system_first;
 #[cfg(test)]
 mod tests;
-mod turns;
 mod write;
 
 /// What is not served of the vendor's API: platform.openai.com/docs/api-reference; `rerank` is vLLM's and Jina's.
@@ -116,7 +116,7 @@ impl Dialect for OpenAiChat {
         request: &EmbedRequest,
         target: &Target<'_>,
     ) -> Result<String, Fault> {
-        Ok(embeddings::write(request, target))
+        Ok(embed::write(request, target))
     }
 
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
@@ -134,8 +134,8 @@ impl Dialect for OpenAiChat {
     fn decoder(&self, form: Form) -> Box<dyn Decode> {
         match form {
             Form::Chat => Box::new(decode::Decoder::default()),
-            Form::Embeddings => Box::new(embedding::Decoder(embeddings::answer)),
-            _ => Box::new(passed::Decoder::default()),
+            Form::Embeddings => Box::new(embedding::Decoder(embed::answer)),
+            _ => Box::new(passthrough::Decoder::default()),
         }
     }
 
@@ -176,12 +176,12 @@ impl CallerDialect for OpenAiChat {
     }
 
     fn decode_embeddings(&self, _form: Form, body: &str) -> Result<EmbedRequest, Fault> {
-        embeddings::request(body)
+        embed::request(body)
     }
 
     fn echo(&self, form: Form, body: &str) -> String {
         match form {
-            Form::Embeddings => embeddings::echo(body),
+            Form::Embeddings => embed::echo(body),
             _ => String::new(),
         }
     }
@@ -191,7 +191,7 @@ impl CallerDialect for OpenAiChat {
         match mode {
             Mode::Verbatim => Box::new(encode::Verbatim { stream, want_usage }),
             Mode::Translated if call.form == Form::Embeddings => {
-                Box::new(embedding::Encoder::new(call, embeddings::reply))
+                Box::new(embedding::Encoder::new(call, embed::reply))
             }
             Mode::Translated if stream => Box::new(encode::Stream::new(call)),
             Mode::Translated => Box::new(collect::Collect::new(call)),

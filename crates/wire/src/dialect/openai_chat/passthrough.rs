@@ -4,8 +4,8 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::chunk::usage;
 use super::decode;
+use super::event::usage;
 use crate::chat::{Delta, End, Fault, Kind, Stop};
 use crate::dialect::Decode;
 use crate::error_body;

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::call_form::CallForm;
 use super::hosted_tools;
-use super::turns::{self, MessageBody};
+use super::read_turns::{self, MessageBody};
 use crate::body::{object, of_type, optional_object, parse, refuse};
 use crate::cache_control::CacheControl;
 use crate::chat::{Fault, Format, HostedTool, Reasoning, Request, Tool, ToolChoice, ToolForms};
@@ -155,7 +155,7 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
     hosted.extend(searched.map(hosted_tools::options).transpose()?);
     let tool_choice = body.tool_choice.map(|raw| tool_choice(raw, &mut tools, &mut hosted));
     Ok(Request {
-        messages: turns::messages(body.messages)?,
+        messages: read_turns::messages(body.messages)?,
         tools,
         tool_forms,
         hosted,

@@ -12,8 +12,8 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::chunk::thought_signature;
 use super::decode::scheme;
+use super::event::thought_signature;
 use crate::body::{of_type, parse, refuse};
 use crate::cache_control::{CacheControl, marked_result};
 use crate::chat::{Document, Fault, Image, Medium, Message, Part, Role, Scheme, Signature, Source};

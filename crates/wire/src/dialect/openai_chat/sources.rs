@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::chunk::Chunk;
+use super::event::Chunk;
 use crate::chat::{Citation, Delta};
 use crate::json;
 

@@ -14,7 +14,7 @@ use crate::count as counting;
 use crate::error_body;
 use crate::model_list::{self, ModelInfo};
 
-mod call;
+mod calls;
 mod client_tools;
 mod count;
 mod decode;
@@ -22,18 +22,17 @@ mod echo;
 mod encode;
 mod error;
 mod event;
-mod events;
 mod finish;
 mod hosted_tools;
 mod items;
 mod output;
-mod passed;
+mod passthrough;
 mod prompt;
 mod read;
 mod read_calls;
 mod read_choice;
-mod read_input;
 mod read_tools;
+mod read_turns;
 mod request;
 mod response;
 mod search;
@@ -41,7 +40,8 @@ mod search;
 mod tests;
 mod verbatim;
 mod write;
-mod write_input;
+mod write_event;
+mod write_turns;
 
 /// What is not served of the vendor's API. Nothing is stored here that could be asked for later.
 const UNSERVED: [(&str, &str); 2] =
@@ -70,7 +70,7 @@ impl Dialect for OpenAiResponses {
     }
 
     fn path(&self, target: &Target<'_>) -> String {
-        passed::path(target.form).to_owned()
+        passthrough::path(target.form).to_owned()
     }
 
     fn output_limits(&self) -> &'static [&'static str] {
@@ -111,7 +111,7 @@ impl Dialect for OpenAiResponses {
         match form {
             Form::Chat => Box::new(decode::Decoder::default()),
             Form::CountTokens => Box::new(counting::Decoder(count::read)),
-            _ => Box::new(passed::Decoder),
+            _ => Box::new(passthrough::Decoder),
         }
     }
 
@@ -126,7 +126,7 @@ impl CallerDialect for OpenAiResponses {
     }
 
     fn endpoints(&self) -> &'static [Endpoint] {
-        &passed::ENDPOINTS
+        &passthrough::ENDPOINTS
     }
 
     fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::read_choice::tool_choice;
-use super::{read_input, read_tools};
+use super::{read_tools, read_turns};
 use crate::body::{optional_object, parse, refuse};
 use crate::chat::{Fault, Format, Message, Part, Reasoning, Request, Role};
 use crate::json;
@@ -83,9 +83,9 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
     }
     let input = body.input.filter(|input| !json::is_null(input));
     let input = input.ok_or_else(|| refuse("input", "is missing: say what is to be answered"))?;
-    let items = read_input::items(input)?;
+    let items = read_turns::items(input)?;
     let mut tools = read_tools::tools(&body.tools.unwrap_or_default(), &items)?;
-    read_input::messages(items, &tools, &mut messages)?;
+    read_turns::messages(items, &tools, &mut messages)?;
     let choice = body.tool_choice.filter(|choice| !json::is_null(choice));
     let tool_choice = choice.map(|choice| tool_choice(choice, &mut tools));
     let tool_choice = tool_choice.transpose()?.flatten();

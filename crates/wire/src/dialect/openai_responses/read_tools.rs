@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::client_tools::{CUSTOM, ClientTool, FUNCTION, TOOL_SEARCH};
 use super::hosted_tools;
-use super::read_input::Item;
+use super::read_turns::Item;
 use crate::body::{of_type, optional_object, parse, refuse};
 use crate::cache_control::CacheControl;
 use crate::chat::{Fault, HostedTool, Tool, ToolForm, ToolForms, function_name};
