@@ -30,8 +30,8 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn of(order: &UpstreamRequest, headers: Cow<'a, HeaderMap>) -> Self {
-        let ResponseContext { form, stream, .. } = *order.call;
-        Self { dialect: order.dialect, form, stream, headers }
+        let ResponseContext { form, stream, .. } = order.context.call;
+        Self { dialect: order.context.dialect, form, stream, headers }
     }
 }
 
@@ -88,7 +88,7 @@ fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, Fa
 
 /// Reads the request as a translation would, on another thread if it is large.
 pub(super) async fn decoded(order: &UpstreamRequest) -> Result<Request, Error> {
-    let (dialect, form) = (order.dialect, order.call.form);
+    let (dialect, form) = (order.context.dialect, order.context.call.form);
     let read = match &order.body {
         RequestBody::Small(body) => dialect.decode_request(form, &mended(body)),
         RequestBody::Large(body) => {
@@ -107,9 +107,10 @@ pub(super) async fn own_tool_forms(order: &UpstreamRequest) -> ToolForms {
 /// What of the request its answer repeats.
 pub(super) async fn echo(order: &UpstreamRequest) -> Result<String, Error> {
     match &order.body {
-        RequestBody::Small(body) => Ok(order.dialect.echo(order.call.form, body)),
+        RequestBody::Small(body) => Ok(order.context.dialect.echo(order.context.call.form, body)),
         RequestBody::Large(body) => {
-            let (dialect, form, body) = (order.dialect, order.call.form, Arc::clone(body));
+            let (dialect, form, body) =
+                (order.context.dialect, order.context.call.form, Arc::clone(body));
             offload::run(move || dialect.echo(form, &body)).await
         }
     }
