@@ -97,13 +97,14 @@ impl Answer {
         }
     }
 
-    /// Reads up to the first model output and what has arrived with it, or to the end if no output comes. An error:
-    /// there are more than `most` bytes for the caller by then.
-    pub async fn read_first(&mut self, most: usize) -> Result<(), Error> {
+    /// Reads up to the first model output, or to the end if none comes. `burst`: takes what has arrived with that output,
+    /// too, because it leaves in one write. An error: there are more than `most` bytes for the caller by then.
+    pub async fn read_first(&mut self, most: usize, burst: bool) -> Result<(), Error> {
         loop {
             let chunk = self.source.chunk().await;
             let now = Instant::now();
-            if self.take_all(chunk, now).await || self.transcoder.end().is_some() {
+            let output = if burst { self.take_all(chunk, now).await } else { self.take(chunk) };
+            if output || self.transcoder.end().is_some() {
                 self.first_output = now;
                 return Ok(());
             }

@@ -64,6 +64,6 @@ pub(super) async fn estimate(
     let source = Source::replay([Bytes::from(request.context.call.input_estimate.to_string())]);
     let (of, lease) = ((Arc::clone(&target.provider), headers), request.memory.lease());
     let mut answer = Box::new(Answer::new(of, source, transcoder, lease));
-    answer.read_first(max_event).await?;
+    answer.read_first(max_event, false).await?;
     Ok(answer)
 }

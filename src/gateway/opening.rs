@@ -91,7 +91,7 @@ impl Opening {
             match stepped {
                 Stepped::Body(Ok(written)) => self.send(turn, written),
                 Stepped::Body(Err(error)) => {
-                    self.failed(&turn, AttemptError { error, partial: None })
+                    self.failed(&turn, AttemptError { error, partial: None });
                 }
                 Stepped::Answer(Err(failure)) => self.failed(&turn, *failure),
                 Stepped::Answer(Ok(answer)) => {

@@ -175,7 +175,7 @@ impl Scene {
     ) -> Production {
         let mut answer = answer(stream, steps);
         let opening = Opening::scripted(request(stream, "sim", &[("m", None)]), async move {
-            answer.read_first(1 << 20).await?;
+            answer.read_first(1 << 20, stream).await?;
             Ok(answer)
         });
         Production::new(opening, Arc::new(self.context(stream)), self.account())

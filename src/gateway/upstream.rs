@@ -97,7 +97,8 @@ pub async fn attempt(
     // Boxed: it moves from here to the response body, and every future on the way would hold its place.
     let of = (Arc::clone(&target.provider), headers);
     let mut answer = Box::new(Answer::new(of, source, transcoder, request.memory.lease()));
-    let begun = timeout_at(deadline, answer.read_first(request.context.stream.max_event));
+    let (max_event, call) = (request.context.stream.max_event, &request.context.call);
+    let begun = timeout_at(deadline, answer.read_first(max_event, call.stream));
     begun.await.map_err(|_| late())??;
     if written.inputs.is_some() && answer.transcoder.tally().usage.input.is_none() {
         answer.headers.insert(ESTIMATED, TRUE);
