@@ -6,6 +6,7 @@
 mod blame;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -67,9 +68,9 @@ pub struct Reply {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     /// `provider/model`.
-    pub target: String,
-    /// 1 for the first.
-    pub number: u32,
+    pub target: Arc<str>,
+    /// Its place among the attempts of the request; 0 for the first.
+    pub index: usize,
 }
 
 impl Error {

@@ -115,10 +115,10 @@ async fn a_session_token_is_never_repeated() {
     assert!(text.contains("upstream_credentials") && !text.contains("Canonical"), "{text}");
 }
 
-/// 43: exceptions keep their kind, before the answer as a status and within it in the caller's words;
+/// Failure mode 43: exceptions keep their kind, before the answer as a status and within it in the caller's words;
 /// an error with a status of success is an error, and a stream that is cut is told.
 #[tokio::test]
-async fn fm43_whatever_aws_says_is_told() {
+async fn fm43_every_aws_error_is_reported() {
     let event = [(":event-type", "contentBlockDelta"), (":message-type", "event")];
     let text = message(&event, r#"{"contentBlockIndex":0,"delta":{"text":"Hi"}}"#);
     let exception = [(":exception-type", "throttlingException"), (":message-type", "exception")];

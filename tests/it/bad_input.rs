@@ -108,7 +108,7 @@ async fn keys_that_are_missing_wrong_or_oddly_formed() {
     }
 }
 
-/// Also 68: what is compressed in a way that is not known, or twice, is refused.
+/// Failure mode 68, too: what is compressed in a way that is not known, or twice, is refused.
 #[tokio::test]
 async fn fm68_media_types_that_are_not_plain_json() {
     let (gateway, _upstream) = gateway("").await;

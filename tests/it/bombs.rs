@@ -63,7 +63,7 @@ fn bombs(dialect: &str) -> Vec<(u16, &'static str, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn fm68_what_inflates_without_end_is_an_error() {
+async fn fm68_endless_inflation_is_an_error() {
     for (caller, _) in SPOKEN {
         for (dialect, provider) in SPOKEN {
             for (status, headers, body) in bombs(dialect) {

@@ -182,7 +182,7 @@ async fn fm67_a_flood_of_pings_or_settings_is_not_kept() {
 
 /// Nor does a flood whose answers are read hold up the deadline: there is always a frame more to read.
 #[tokio::test]
-async fn fm67_a_flood_does_not_hold_up_the_first_request() {
+async fn fm67_a_flood_does_not_extend_the_header_timeout() {
     let (gateway, _upstream) = gateway("server: { header_timeout: 500ms }\n").await;
     let stream = open(&gateway).await.stream.into_std().unwrap();
     stream.set_nonblocking(false).unwrap();
@@ -202,7 +202,7 @@ async fn fm67_a_flood_does_not_hold_up_the_first_request() {
 /// A connection of HTTP/2 that asks for nothing more is closed, and told; one with an open stream,
 /// however silent, is not.
 #[tokio::test]
-async fn fm67_an_idle_connection_is_not_kept_for_ever() {
+async fn fm67_idle_timeout_closes_http2_connections() {
     for silent in [false, true] {
         let mut script = vec![Step::Sse, Step::chunk(&opening("openai-chat", "hi"))];
         script.push(Step::Hang);

@@ -86,7 +86,7 @@ async fn requests_go_on_byte_for_byte() {
     }
 }
 
-/// 42: the caller gets the form that it asks for, from upstreams that send the other one, too.
+/// Failure mode 42: the caller gets the form that it asks for, from upstreams that send the other one, too.
 #[tokio::test]
 async fn fm42_arrays_and_events() {
     let pretty = |text: &str| {
@@ -114,9 +114,9 @@ async fn fm42_arrays_and_events() {
     assert!(chat.contains(r#""content":"a""#) && chat.ends_with("data: [DONE]\n\n"), "{chat}");
 }
 
-/// 42: an error in bare JSON after the events reaches every caller, in its own form.
+/// Failure mode 42: an error in bare JSON after the events reaches every caller, in its own form.
 #[tokio::test]
-async fn fm42_bare_errors_are_told() {
+async fn fm42_bare_json_errors_are_reported() {
     let chunk = CHUNK.replace(r#""finishReason": "STOP","#, "");
     let error = "{\n  \"error\": {\n    \"code\": 503,\n    \"message\": \"shed\",\n    \"status\": \"UNAVAILABLE\"\n  }\n}\n";
     let error_line = error.lines().map(str::trim).collect::<String>();
@@ -162,9 +162,9 @@ async fn arrays_of_other_upstreams() {
     }
 }
 
-/// 21: nothing but data lines, whatever happens; a beat of silence is a chunk that chats keep.
+/// Failure mode 21: nothing but data lines, whatever happens; a beat of silence is a chunk that chats keep.
 #[tokio::test]
-async fn fm21_nothing_but_data() {
+async fn fm21_gemini_streams_hold_only_data_lines() {
     let beat = towards("gemini").heartbeat(&call(true, true));
     let data = beat.strip_prefix(b"data: ").and_then(|data| data.strip_suffix(b"\n\n")).unwrap();
     let value: Value = serde_json::from_slice(data).unwrap();
@@ -250,9 +250,9 @@ fn sent(caller: &str, model: &str, body: &Value) -> Value {
     serde_json::from_str(&written).unwrap()
 }
 
-/// 29: a signature goes through a caller of another language and comes back on its call.
+/// Failure mode 29: a signature goes through a caller of another language and comes back on its call.
 #[test]
-fn fm29_signatures_survive_other_languages() {
+fn fm29_signatures_survive_other_dialects() {
     let chunk = r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{"a":1}},"thoughtSignature":"c2ln"},{"functionCall":{"name":"g","args":{}}}]},"finishReason":"STOP"}],"responseId":"r"}"#;
     let input = format!("data: {chunk}\r\n\r\n");
     let way = (&call(false, true), Mode::Translated);
@@ -273,7 +273,7 @@ fn fm29_signatures_survive_other_languages() {
     assert_eq!(sent["contents"][2]["parts"], json!([answer("f", "r0"), answer("g", "r1")]));
 }
 
-/// 29: on the call itself, too, as Google's own endpoint for this language has it: each signature stays
+/// Failure mode 29: on the call itself, too, as Google's own endpoint for this language has it: each signature stays
 /// with its call, whichever of the two a client gives back.
 #[test]
 fn fm29_each_signature_stays_on_its_call() {
@@ -318,7 +318,7 @@ fn fm29_each_signature_stays_on_its_call() {
     }
 }
 
-/// 28, 29: where there is no signature, the documented word stands in its place, for the models that
+/// Failure modes 28 and 29: where there is no signature, the documented word stands in its place, for the models that
 /// ask for one; another vendor's signature never does.
 #[test]
 fn fm28_calls_without_a_signature() {
@@ -348,7 +348,7 @@ fn fm28_calls_without_a_signature() {
     }
 }
 
-/// 29: the vendor's signature never reaches another one.
+/// Failure mode 29: the vendor's signature never reaches another one.
 #[test]
 fn fm29_signatures_stay_with_their_vendor() {
     let body = r#"{"contents":[{"role":"user","parts":[{"text":"go"}]},{"role":"model","parts":[{"text":"hm","thought":true},{"functionCall":{"name":"f","args":{}},"thoughtSignature":"Z2VtaW5p"}]},{"role":"user","parts":[{"functionResponse":{"name":"f","response":{"output":"1"}}}]}]}"#;

@@ -1,9 +1,15 @@
-//! Golden files: `tests/fixtures/<dialect>/<case>.in.*` to `<case>.<caller dialect>.*`, found by
+//! Golden files: `tests/fixtures/<dialect>/<case>.in.*` to what each caller dialect receives, found by
 //! listing the folders. `UPDATE=1` rewrites what is expected; read the diff before you commit it.
+//!
+//! Representative cases have a file of bytes for every caller (`<case>.<caller dialect>.*`). All others
+//! have one for callers of the same dialect, whose frames are passed through, and for all of the other
+//! callers together the content that the strict readers read (`<case>.views.txt`).
 //!
 //! Every fixture is also cut at every byte and truncated at every byte, by the callers in turn, and
 //! fed byte by byte by each. A truncation must never end cleanly unless the terminal itself was whole.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use streamgate::wire::chat::End;
@@ -11,7 +17,40 @@ use streamgate::wire::dialect::{
     CHAT, CallerDialect, DIALECTS, Dialect, Mode, Quirks, Target, caller_dialects,
 };
 
-use crate::support::{Ended, Tool, call, natural_mode, reader, run, written};
+use crate::support::{Ended, Tool, View, call, natural_mode, reader, run, written};
+
+/// Cases whose bytes are compared for every caller: text, reasoning, tool calls, an error, and what a
+/// [`View`] does not hold (citations, log probabilities, signatures).
+const REPRESENTATIVE: [(&str, &[&str]); 7] = [
+    ("anthropic", &["citations", "error", "redacted-thinking", "text", "thinking", "tools"]),
+    ("bedrock", &["citations", "exception-throttling", "reasoning", "redacted", "text", "tools"]),
+    ("cohere", &["citations", "error", "logprobs", "text", "thinking-then-tool", "tools"]),
+    ("gemini", &["error-event", "grounding", "logprobs", "text", "thinking", "tools"]),
+    ("ollama", &["error-midstream", "generate-thinking", "logprobs", "text", "thinking", "tools"]),
+    (
+        "openai-chat",
+        &["annotations", "error-midstream", "logprobs", "parallel-tools", "reasoning", "text"],
+    ),
+    (
+        "openai-responses",
+        &[
+            "custom-tool",
+            "error-flat",
+            "logprobs",
+            "parallel-tools",
+            "reasoning-sealed",
+            "text",
+            "web-search-citations",
+        ],
+    ),
+];
+
+/// Whether a caller's bytes are compared, or what its strict reader reads.
+fn compares_bytes(upstream: &dyn Dialect, case: &str, caller: &dyn CallerDialect) -> bool {
+    let row = REPRESENTATIVE.iter().find(|(dialect, _)| *dialect == upstream.name());
+    let (_, cases) = row.unwrap_or_else(|| panic!("name cases of {}", upstream.name()));
+    upstream.name() == caller.name() || cases.contains(&case)
+}
 
 fn folder(dialect: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(dialect)
@@ -45,14 +84,16 @@ fn extension(caller: &dyn CallerDialect) -> String {
     format!("{}.{}", caller.name(), if sse { "sse" } else { "ndjson" })
 }
 
+/// Whether files that hold what is expected are to be written (`UPDATE=1`).
+pub(crate) fn update() -> bool {
+    #[expect(clippy::disallowed_methods, reason = "the tests' environment, not the gateway's")]
+    let update = std::env::var("UPDATE").is_ok();
+    update
+}
+
 /// Compares with the file, or writes it.
 fn expect_file(path: &Path, actual: &[u8], failures: &mut Vec<String>) {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "asked by whoever runs the tests, not by the gateway"
-    )]
-    let update = std::env::var("UPDATE").is_ok();
-    if update {
+    if update() {
         std::fs::write(path, actual).expect("writable");
     } else if std::fs::read(path).ok().as_deref() != Some(actual) {
         let actual = String::from_utf8_lossy(actual);
@@ -60,20 +101,93 @@ fn expect_file(path: &Path, actual: &[u8], failures: &mut Vec<String>) {
     }
 }
 
+/// The content of an answer, a line for each part of it.
+fn described(caller: &str, view: &View) -> String {
+    let mut out = format!("{caller}: {:?}\n", view.ended);
+    if let Some(usage) = view.usage {
+        let usage = format!("{usage:?}").replace("Tokens { ", "").replace(" }", "");
+        writeln!(out, "  usage {usage}").expect("written");
+    }
+    for (index, choice) in &view.choices {
+        writeln!(out, "  choice {index}, stop {:?}", choice.stop).expect("written");
+        let parts = [
+            ("text", &choice.text),
+            ("reasoning", &choice.reasoning),
+            ("refusal", &choice.refusal),
+        ];
+        for (name, part) in parts.iter().filter(|(_, part)| !part.is_empty()) {
+            writeln!(out, "    {name} {part:?}").expect("written");
+        }
+        for Tool { id, name, arguments } in &choice.tools {
+            writeln!(out, "    tool {id:?} {name:?} {arguments:?}").expect("written");
+        }
+    }
+    out
+}
+
 #[test]
 fn streams_are_as_expected() {
     let mut failures = Vec::new();
     for upstream in DIALECTS {
         for (case, input) in streams(upstream.name()) {
+            let mut views = String::new();
             for caller in caller_dialects() {
                 let mode = natural_mode(*upstream, caller);
                 let run = run(*upstream, caller, (&call(true, true), mode), &input, []);
-                let path = folder(upstream.name()).join(format!("{case}.{}", extension(caller)));
-                expect_file(&path, &run.out, &mut failures);
+                if compares_bytes(*upstream, &case, caller) {
+                    let name = format!("{case}.{}", extension(caller));
+                    expect_file(&folder(upstream.name()).join(name), &run.out, &mut failures);
+                } else {
+                    let view = (reader(caller.name()).stream)(&run.out, true);
+                    views += &described(caller.name(), &view.expect(&case));
+                }
+            }
+            if !views.is_empty() {
+                let path = folder(upstream.name()).join(format!("{case}.views.txt"));
+                expect_file(&path, views.as_bytes(), &mut failures);
             }
         }
     }
     assert!(failures.is_empty(), "{}\nUPDATE=1 rewrites", failures.join("\n"));
+}
+
+/// The names of the files that belong into a dialect's folder.
+fn belonging(upstream: &dyn Dialect) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (case, _) in streams(upstream.name()) {
+        names.extend(["sse", "ndjson", "json", "bin"].map(|kind| format!("{case}.in.{kind}")));
+        for caller in caller_dialects() {
+            let bytes = compares_bytes(upstream, &case, caller);
+            let kind = if bytes { extension(caller) } else { "views.txt".to_owned() };
+            names.insert(format!("{case}.{kind}"));
+        }
+    }
+    for (case, _) in cases(upstream.name(), ".request.json") {
+        names.insert(format!("{case}.request.json"));
+        names.extend(DIALECTS.iter().map(|to| format!("{case}.request.{}.json", to.name())));
+    }
+    names
+}
+
+/// `UPDATE=1` removes what no test compares.
+#[test]
+fn no_golden_file_is_left_over() {
+    let mut left_over = Vec::new();
+    for upstream in DIALECTS {
+        let belonging = belonging(*upstream);
+        for entry in std::fs::read_dir(folder(upstream.name())).expect("fixtures") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if belonging.contains(&name) {
+                continue;
+            }
+            if update() {
+                std::fs::remove_file(&path).expect("removable");
+            }
+            left_over.push(path.display().to_string());
+        }
+    }
+    assert!(left_over.is_empty() || update(), "UPDATE=1 removes\n{}", left_over.join("\n"));
 }
 
 #[test]
@@ -160,7 +274,7 @@ fn translations_are_legal() {
     });
 }
 
-/// 6, 26, 32: wherever a cut is, and one byte at a time.
+/// Failure modes 6, 26 and 32: wherever a cut is, and one byte at a time.
 #[test]
 fn cuts_never_matter() {
     every(|case, input, upstream, caller, mode| {
@@ -181,7 +295,8 @@ fn cuts_never_matter() {
     });
 }
 
-/// 4, 12: a truncation ends cleanly only when the terminal was whole, and is told otherwise.
+/// Failure modes 4 and 12: a truncation ends cleanly only when the terminal was whole, and with an error
+/// otherwise.
 #[test]
 fn truncations_are_never_clean() {
     every(|case, input, upstream, caller, mode| {

@@ -224,7 +224,7 @@ fn check_tells_of_certificates() {
 
 /// Failure mode 67: handshakes that do not come to an end are not waited for.
 #[tokio::test]
-async fn fm67_handshakes_have_a_deadline() {
+async fn fm67_handshake_timeout() {
     const DEADLINE: Duration = Duration::from_millis(300);
     let (gateway, certificate, _upstream) = gateway("header_timeout: 300ms").await;
     // Nothing; the beginning of a record; a whole record header; after a hello, silence.
@@ -263,7 +263,7 @@ async fn fm67_handshakes_have_a_deadline() {
 
 /// Handshakes that nobody ends hold up nobody else's.
 #[tokio::test]
-async fn fm67_a_hundred_begun_handshakes_hold_up_nobody() {
+async fn fm67_a_hundred_unfinished_handshakes_block_no_other_connection() {
     let (mut gateway, certificate, _upstream) = gateway("").await;
     certificate.trusted_by(&mut gateway);
     let hello = hello(&certificate);

@@ -28,9 +28,9 @@ fn seen(upstream: &str, caller: &str, input: &str) -> (crate::support::View, End
     ((reader(caller).stream)(&run.out, true).expect("a legal stream"), run.end)
 }
 
-/// 3: ollama-python parses every line, blank ones included, and shows what it finds.
+/// Failure mode 3: ollama-python parses every line, blank ones included, and shows what it finds.
 #[test]
-fn fm03_heartbeats_are_lines_that_say_nothing() {
+fn fm03_ollama_heartbeats_are_lines_with_empty_text() {
     for form in [CHAT, "generate"] {
         let way = streamgate::wire::dialect::Call { form, ..call(true, true) };
         let beat = towards("ollama").heartbeat(&way);
@@ -42,9 +42,9 @@ fn fm03_heartbeats_are_lines_that_say_nothing() {
     }
 }
 
-/// 4, 12: neither the end of the bytes nor `[DONE]` ends an answer, and errors in it are errors.
+/// Failure modes 4 and 12: neither the end of the bytes nor `[DONE]` ends an answer, and errors in it are errors.
 #[test]
-fn fm04_fm12_only_the_terminal_ends_an_answer() {
+fn fm04_fm12_only_the_terminal_event_completes_an_answer() {
     let said = r#"{"model":"m","created_at":"t","message":{"role":"assistant","content":"Hi"},"done":false}"#;
     let begun = "data: {\"type\":\"message-start\",\"id\":\"1\"}\n\ndata: {\"type\":\"content-delta\",\"index\":0,\"delta\":{\"message\":{\"content\":{\"text\":\"Hi\"}}}}\n\n";
     for caller in caller_dialects() {
@@ -70,9 +70,9 @@ fn fm04_fm12_only_the_terminal_ends_an_answer() {
     }
 }
 
-/// 24: the prompt's count is missing if all of the prompt was cached.
+/// Failure mode 24: the prompt's count is missing if all of the prompt was cached.
 #[test]
-fn fm24_missing_counts_are_none() {
+fn fm24_missing_prompt_counts_are_zero() {
     let input = r#"{"model":"m","message":{"role":"assistant","content":"x"},"done":true,"done_reason":"stop","eval_count":2}"#;
     for caller in ["openai-chat", "anthropic", "cohere", "ollama"] {
         let usage = seen("ollama", caller, input).0.usage.expect("usage");
@@ -80,7 +80,7 @@ fn fm24_missing_counts_are_none() {
     }
 }
 
-/// 40: a turn with calls ends with the caller's word for it, although Ollama says `stop`.
+/// Failure mode 40: a turn with calls ends with the caller's word for it, although Ollama says `stop`.
 #[test]
 fn fm40_stop_with_calls_is_a_turn_of_calls() {
     let input = r#"{"model":"m","message":{"role":"assistant","content":"","tool_calls":[{"function":{"name":"f","arguments":{"b":1,"a":2}}}]},"done":true,"done_reason":"stop"}"#;

@@ -42,7 +42,7 @@ fn allowed_tools_are_what_remains() {
 /// led to them, which most languages cannot give back, and where a call is forced: then they answer
 /// without it. With the thoughts, and with none to be given, the budget stays.
 #[test]
-fn fm28_a_budget_is_left_out_where_thoughts_are_missing() {
+fn fm28_the_thinking_budget_is_omitted_without_signed_reasoning() {
     let call =
         json!({ "id": "t", "type": "function", "function": { "name": "f", "arguments": "{}" } });
     let called = json!({ "role": "assistant", "tool_calls": [call] });

@@ -295,7 +295,7 @@ async fn fm63_fm64_neither_keys_nor_prompts_are_ever_logged() {
 }
 
 #[tokio::test]
-async fn fm65_callers_do_not_choose_the_way() {
+async fn fm65_callers_do_not_choose_the_upstream_address() {
     for (caller, _) in SPOKEN {
         for (dialect, provider) in SPOKEN {
             let upstream = Upstream::new(streamed(dialect, "hi")).await;

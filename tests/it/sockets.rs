@@ -27,7 +27,7 @@ async fn closes_in_time(raw: &mut Raw, since: Instant, what: &str) -> String {
 }
 
 #[tokio::test]
-async fn fm67_heads_that_do_not_come_are_not_waited_for() {
+async fn fm67_header_timeout_without_a_head() {
     let (gateway, _upstream) = gateway().await;
     let partial = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bea";
     for begun in
@@ -41,7 +41,7 @@ async fn fm67_heads_that_do_not_come_are_not_waited_for() {
 }
 
 #[tokio::test]
-async fn fm67_a_head_that_trickles_has_one_deadline() {
+async fn fm67_header_timeout_of_a_trickling_head() {
     let (gateway, _upstream) = gateway().await;
     for beginning in ["GET / HTTP/1.1\r\nx: ", "PRI"] {
         let since = Instant::now();
@@ -63,7 +63,7 @@ async fn fm67_a_head_that_trickles_has_one_deadline() {
 }
 
 #[tokio::test]
-async fn fm67_the_next_head_on_a_connection_has_the_same_deadline() {
+async fn fm67_header_timeout_of_the_next_request_on_a_connection() {
     let (gateway, _upstream) = gateway().await;
     let mut raw = Raw::new(gateway.address).await;
     raw.write("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -75,7 +75,7 @@ async fn fm67_the_next_head_on_a_connection_has_the_same_deadline() {
 }
 
 #[tokio::test]
-async fn fm67_bodies_that_stall_are_refused() {
+async fn fm67_body_timeout_of_a_stalled_body() {
     let (gateway, upstream) = gateway().await;
     for (dialect, _) in SPOKEN {
         for begun in ["", "{\"model\":\"oai/m\","] {
@@ -93,7 +93,7 @@ async fn fm67_bodies_that_stall_are_refused() {
 
 /// Bytes that come one at a time buy no more time than they are worth.
 #[tokio::test]
-async fn fm67_a_body_that_trickles_is_refused() {
+async fn fm67_body_timeout_of_a_trickling_body() {
     let (gateway, upstream) = gateway().await;
     let whole = post("/v1/chat/completions", "", &request("oai/m", true, &"x".repeat(1_000)));
     let (head, body) = whole.split_once("\r\n\r\n").unwrap();

@@ -77,7 +77,7 @@ async fn fm70_errors_keep_their_status_body_and_headers() {
 
 /// "Bad gateway" must not hide that the prompt does not fit.
 #[tokio::test]
-async fn fm70_a_prompt_that_does_not_fit_is_told_as_such() {
+async fn fm70_a_prompt_over_the_context_length_is_reported_as_such() {
     let openai = r#"{"error":{"message":"This model's maximum context length is 9 tokens","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#;
     let anthropic = r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 10 tokens > 9 maximum"}}"#;
     for (said, model, caller) in
@@ -99,7 +99,7 @@ async fn fm70_a_prompt_that_does_not_fit_is_told_as_such() {
 
 /// Bodies that are no JSON are told in the caller's dialect all the same.
 #[tokio::test]
-async fn fm70_errors_without_json_are_told_in_dialect() {
+async fn fm70_errors_without_json_are_rendered_in_dialect() {
     for (status, kind, body) in
         [(502, "text/html", "<html>Bad Gateway</html>"), (503, "text/plain", "busy"), (500, "", "")]
     {

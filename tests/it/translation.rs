@@ -1,4 +1,4 @@
-//! Failure modes of translation (`reference/failure-modes.md`, by number), as payloads in and the
+//! Failure modes of translation (`docs/failure-modes.md`, by number), as payloads in and the
 //! strict readers' view out.
 
 #![expect(clippy::needless_pass_by_value, reason = "JSON literals read best where they stand")]
@@ -64,7 +64,7 @@ fn part(index: Option<u64>, id: Option<&str>, name: Option<&str>, arguments: &st
 /// Same index with two ids or with none, no index at all, indices from 1, and fragments that interleave: two
 /// calls arrive, each with its own name and arguments, whichever way.
 #[test]
-fn fm11_tool_calls_are_told_apart() {
+fn fm11_tool_calls_are_kept_apart() {
     let shapes: [Vec<Value>; 6] = [
         vec![
             part(Some(0), None, Some("f"), r#"{"x":1}"#),
@@ -346,7 +346,7 @@ fn fm40_the_finish_reason_fits_the_answer() {
 
 /// A vendor's word for an answer that it broke off is no end of one.
 #[test]
-fn fm04_an_answer_that_was_broken_off_is_not_done() {
+fn fm04_a_truncated_answer_gets_no_done_marker() {
     let chunks = [
         chunk(json!({ "content": "a" }), None),
         chunk(json!({}), Some("insufficient_system_resource")),
@@ -358,7 +358,7 @@ fn fm04_an_answer_that_was_broken_off_is_not_done() {
 /// `[DONE]` without a finish ends a text (some vendors do that), but neither an answer that never
 /// began nor a tool call that may have been cut.
 #[test]
-fn fm04_done_alone_is_no_finish_of_a_tool_call() {
+fn fm04_done_alone_does_not_finish_a_tool_call() {
     let openai = dialect("openai-chat");
     let end = |chunks: &[Value]| {
         run(openai, towards("openai-chat"), (&call(true, true), Mode::Verbatim), &chat(chunks), [])
@@ -371,7 +371,7 @@ fn fm04_done_alone_is_no_finish_of_a_tool_call() {
 
 /// An event without data keeps a connection alive, in any dialect.
 #[test]
-fn fm23_an_event_without_data_is_no_junk() {
+fn fm23_an_event_without_data_is_ignored() {
     let usage = json!({ "input_tokens": 1, "output_tokens": 1 });
     let text = block(
         0,

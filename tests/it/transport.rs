@@ -41,7 +41,7 @@ async fn fm37_a_2_mb_event_passes() {
     }
 }
 
-/// Also 38: a line that does not end costs no more than the limit.
+/// Failure mode 38, too: a line that does not end costs no more than the limit.
 #[tokio::test]
 async fn fm37_fm38_an_endless_event_ends_in_band_at_the_limit() {
     for (caller, dialect, model) in pairs() {
@@ -78,7 +78,7 @@ async fn fm37_a_40_mb_event_is_an_error_by_default() {
 }
 
 #[tokio::test]
-async fn fm44_unread_streams_hold_up_nobody() {
+async fn fm44_unread_streams_block_no_other_request() {
     let mut big = vec![Step::Sse, Step::chunk(&opening("openai-chat", "hi"))];
     let piece = delta("openai-chat", &"x".repeat(1 << 18));
     big.extend(vec![Step::chunk(&piece); 32]);
@@ -124,7 +124,7 @@ async fn fm45_a_broken_upstream_body_ends_the_stream_once() {
 /// The kernel can only miss a peer that it sends something: heartbeats are what it sends. That
 /// the socket gives up on an unanswered one is a test of `server::socket`.
 #[tokio::test]
-async fn fm50_silence_is_filled_with_heartbeats_until_the_caller_is_gone() {
+async fn fm50_heartbeats_continue_until_the_caller_is_gone() {
     for (caller, dialect, model) in pairs() {
         let script = vec![Step::Sse, Step::chunk(&opening(dialect, "hi")), Step::Hang];
         let upstream = Upstream::new(script).await;
@@ -184,7 +184,7 @@ fn open_sockets(port: u16) -> usize {
 }
 
 #[tokio::test]
-async fn fm53_streams_never_say_connection_close() {
+async fn fm53_streams_never_send_connection_close() {
     for (caller, dialect, model) in pairs() {
         let upstream = Upstream::new(streamed(dialect, "hi")).await;
         let gateway = before(&upstream, "").await;
@@ -197,7 +197,7 @@ async fn fm53_streams_never_say_connection_close() {
 }
 
 #[tokio::test]
-async fn fm53_not_even_those_that_begin_while_the_gateway_stops() {
+async fn fm53_no_connection_close_on_streams_begun_during_shutdown() {
     let go = std::sync::Arc::new(tokio::sync::Notify::new());
     let mut script = vec![Step::Gate(std::sync::Arc::clone(&go))];
     script.extend(streamed("openai-chat", "hi"));
@@ -218,7 +218,7 @@ async fn fm53_not_even_those_that_begin_while_the_gateway_stops() {
     gateway.done.await.unwrap();
 }
 
-/// Also 57: nothing about an encoding that is not there any more.
+/// Failure mode 57, too: nothing about an encoding that is not there any more.
 #[tokio::test]
 async fn fm55_fm56_event_streams_are_not_compressed_on_either_side() {
     for (caller, dialect, model) in pairs() {

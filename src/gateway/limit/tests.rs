@@ -92,7 +92,7 @@ async fn it_is_settled_with_what_was_used() {
 /// Failure mode 8, on as many threads as there are: what is reserved at once is never more than
 /// there is, and all of it comes back.
 #[test]
-fn fm08_threads_do_not_overspend_together() {
+fn fm08_threads_stay_within_the_rate_limit_together() {
     let gate = caller(limits(0, 1000, 0));
     let admitted = Mutex::new(Vec::new());
     std::thread::scope(|scope| {

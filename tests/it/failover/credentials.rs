@@ -1,5 +1,5 @@
 //! An upstream that refuses the gateway's own credential or account, in every vendor's words: never the
-//! caller's error (R18 of the routing failure modes: the operator's key is revoked).
+//! caller's error (failure mode 70).
 
 use serde_json::{Value, json};
 
@@ -206,10 +206,10 @@ const REFUSALS: [(&str, u16, &str, &str); 36] = [
     ),
 ];
 
-/// R18, failure mode 70: the operator's key is revoked or its account is empty. No caller of any dialect
+/// Failure mode 70: the operator's key is revoked or its account is empty. No caller of any dialect
 /// gets its status, its words or its headers, streamed or not.
 #[tokio::test]
-async fn r18_a_refused_credential_is_never_the_callers() {
+async fn fm70_a_refused_credential_is_never_reported_as_the_callers() {
     for (dialect, status, body, code) in REFUSALS {
         let a = Upstream::new(vec![Step::Whole(status, JSON, body.into())]).await;
         let gateway = before(dialect, &a, &a, "").await;
@@ -237,9 +237,9 @@ async fn r18_a_refused_credential_is_never_the_callers() {
     }
 }
 
-/// R18: the next target is tried, and from then on it is the first.
+/// The next target is tried, and from then on it is the first.
 #[tokio::test]
-async fn r18_a_refused_credential_goes_to_the_next_target() {
+async fn fm70_failover_of_a_refused_credential() {
     for (dialect, status, body, _) in REFUSALS {
         let a = Upstream::new(vec![Step::Whole(status, JSON, body.into())]).await;
         let b = good().await;
@@ -253,9 +253,9 @@ async fn r18_a_refused_credential_goes_to_the_next_target() {
     }
 }
 
-/// R19: the same in a stream, before its first output.
+/// The same in a stream, before its first output.
 #[tokio::test]
-async fn r19_a_refused_credential_in_a_stream_goes_to_the_next_target() {
+async fn fm70_failover_of_a_refused_credential_in_a_stream() {
     for (dialect, event) in [
         ("openai-chat", r#"{"error":{"message":"Incorrect API key provided: canary","code":401}}"#),
         (
@@ -283,7 +283,7 @@ async fn r19_a_refused_credential_in_a_stream_goes_to_the_next_target() {
 
 /// After output nothing can be tried again; the vendor's words stay behind all the same.
 #[tokio::test]
-async fn r18_a_refused_credential_after_output_is_not_repeated() {
+async fn fm70_a_refused_credential_after_output_is_not_repeated() {
     for (dialect, event) in [
         (
             "openai-chat",
@@ -311,7 +311,7 @@ async fn r18_a_refused_credential_after_output_is_not_repeated() {
 /// The log names the provider and where its key is configured, once however many requests meet it, and
 /// never the key.
 #[tokio::test]
-async fn r18_the_log_says_once_where_the_key_is() {
+async fn fm70_a_refused_credential_is_logged_once_with_its_place() {
     let a = Upstream::new(vec![Step::Whole(401, JSON, Vec::new())]).await;
     let gateway = before("openai-chat", &a, &a, "").await;
     let log = Log::default();

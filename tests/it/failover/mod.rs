@@ -65,7 +65,7 @@ pub(super) async fn text(language: &Language, response: reqwest::Response) -> St
 
 /// Whatever the caller did not cause is tried elsewhere.
 #[tokio::test]
-async fn fm16_what_the_caller_did_not_cause_is_tried_elsewhere() {
+async fn fm16_failover_of_errors_that_the_caller_did_not_cause() {
     let statuses = [
         401, 402, 403, 404, 405, 406, 408, 409, 410, 415, 421, 423, 424, 425, 429, 431, 451, 498,
         499, 500, 501, 502, 503, 504, 520, 529, 301, 307,
@@ -159,7 +159,7 @@ async fn what_the_caller_caused_is_its_own() {
 
 /// A prompt that is too long is tried where there is more room, or where nobody knows.
 #[tokio::test]
-async fn fm16_a_prompt_that_is_too_long_goes_where_there_is_room() {
+async fn fm16_failover_of_a_long_prompt_to_a_larger_context() {
     let long = r#"{"error":{"message":"maximum context length is 9","type":"invalid_request_error","code":"context_length_exceeded"}}"#;
     for (first, second, tried) in [
         ("", "", true),
@@ -237,7 +237,7 @@ async fn the_most_useful_error_is_shown() {
 
 /// `circuit-breaker`: of an outage's requests only the first one waits for the hanging target.
 #[tokio::test]
-async fn r13_only_the_first_request_waits_for_a_hanging_target() {
+async fn failover_avoids_a_hanging_target_after_the_first_request() {
     let (a, b) = (Upstream::new(vec![Step::Hang]).await, good().await);
     let gateway = before("openai-chat", &a, &b, "stream: { first_token: 2s }\n").await;
     let log = Log::default();
@@ -286,7 +286,7 @@ async fn a_failed_attempt_is_logged_with_model_caller_and_address() {
 /// Failure mode 16: what failed along with its first output is tried elsewhere, since nothing of it was
 /// forwarded; where nothing is left, what was said is forwarded and the error told in the stream.
 #[tokio::test]
-async fn fm16_a_failure_with_the_first_output_goes_to_the_next_target() {
+async fn fm16_failover_when_the_first_output_comes_with_an_error() {
     for (dialect, failure) in [
         (
             "openai-chat",
@@ -321,7 +321,7 @@ async fn fm16_a_failure_with_the_first_output_goes_to_the_next_target() {
 
 /// An answer that is forwarded stays its target's, whatever follows.
 #[tokio::test]
-async fn fm16_a_failure_after_forwarded_output_stays() {
+async fn fm16_no_failover_after_forwarded_output() {
     let gate = Arc::new(Notify::new());
     let opening = Step::chunk(&opening("openai-chat", "said"));
     let script = vec![Step::Sse, opening, Step::Gate(Arc::clone(&gate)), Step::Close];

@@ -30,7 +30,7 @@ fn per_minute(tokens: u64) -> String {
 /// Failure mode 8: a hundred at once get what one after the other would, and what they have
 /// reserved and not used comes back.
 #[tokio::test]
-async fn fm08_a_hundred_simultaneous_requests_do_not_overspend() {
+async fn fm08_a_hundred_simultaneous_requests_stay_within_the_rate_limit() {
     for (dialect, provider) in SPOKEN {
         let go = Arc::new(Notify::new());
         let upstream = Upstream::new(held(dialect, &go)).await;
@@ -66,7 +66,7 @@ async fn fm08_a_hundred_simultaneous_requests_do_not_overspend() {
 
 /// Failure mode 8: a caller who leaves gets back what was not used for it.
 #[tokio::test]
-async fn fm08_a_cancelled_stream_gives_back_what_it_did_not_use() {
+async fn fm08_a_cancelled_stream_returns_unused_rate_limit_tokens() {
     for (dialect, provider) in SPOKEN {
         let go = Arc::new(Notify::new());
         let upstream = Upstream::new(held(dialect, &go)).await;
@@ -93,7 +93,7 @@ async fn fm08_a_cancelled_stream_gives_back_what_it_did_not_use() {
 
 /// Failure mode 9: whatever becomes of a request, the next one finds its tokens and its permit.
 #[tokio::test]
-async fn fm09_nothing_leaks_on_any_way_out() {
+async fn fm09_rate_limits_leak_nothing_on_any_exit() {
     for (dialect, provider) in SPOKEN {
         let junk = Step::chunk("event: content_block_delta\ndata: {\"type\": junk\n\n");
         let bad = [
@@ -129,7 +129,7 @@ async fn fm09_nothing_leaks_on_any_way_out() {
 /// Failure mode 9: the same for those that never reach an upstream, and for callers who leave
 /// before there is an answer.
 #[tokio::test]
-async fn fm09_nothing_leaks_before_the_upstream_answers() {
+async fn fm09_rate_limits_leak_nothing_before_the_upstream_answers() {
     for (dialect, provider) in SPOKEN {
         let upstream = Upstream::scripted(vec![vec![Step::Hang]; 10]).await;
         let model = format!("{provider}/m");

@@ -16,8 +16,8 @@ pub(super) fn ended(end: &End, recorded: &Ended) -> Result<(), String> {
     support::must(agree, || format!("it ended {end:?}, the recording {recorded:?}"))
 }
 
-/// Payloads byte for byte, in order, but for what DESIGN.md section 4 withholds: pings, and a chunk
-/// that holds nothing but usage when nobody asked for it.
+/// Payloads byte for byte, in order, but for what the gateway withholds: pings, and a chunk
+/// that holds nothing but usage when the caller did not ask for it.
 pub(super) fn verbatim(
     dialect: &str,
     out: &[u8],

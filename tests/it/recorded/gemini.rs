@@ -119,7 +119,7 @@ fn laid_out(body: &[u8]) -> Vec<String> {
     list.into_iter().map(|element| element.get().to_owned()).collect()
 }
 
-/// 42: callers who ask for an array get the elements as they were laid out, whichever way they came,
+/// Failure mode 42: callers who ask for an array get the elements as they were laid out, whichever way they came,
 /// and from upstreams of other languages an array that says the same.
 #[test]
 fn fm42_arrays_come_as_arrays() {

@@ -31,7 +31,7 @@ const INVOKED: &str = "InvokeModel: a model's own events in chunks, not Converse
 const OTHERS: &[(&str, &str)] = &[
     (
         "other/eventstream-vectors",
-        "read by the framing's own tests, src/wire/aws_eventstream_tests.rs",
+        "read by the framing's own tests, crates/wire/src/aws_eventstream_tests.rs",
     ),
     (
         "other/gemini-interactions",

@@ -1,7 +1,7 @@
 //! Every recorded stream of the implemented dialects, in several cuttings, to every caller dialect,
 //! streamed and collected. What the caller reads must be what the recording says, by readers that
 //! share no code with the gateway, and what was written must be what was written before
-//! (`digests`). Recordings stay outside the repository: without them it says so.
+//! (`digests`). Recordings stay outside the repository: without them each test reports that it is skipped.
 
 mod agree;
 mod anthropic;
@@ -17,7 +17,9 @@ mod ollama;
 mod openai_chat;
 mod openai_responses;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use streamgate::wire::dialect::{self, CHAT, CallerDialect, Dialect, Mode, caller_dialects};
@@ -39,13 +41,23 @@ const LONG: usize = 16 * 1024;
 /// The largest frame that is allowed.
 const CAP: usize = 32 << 20;
 
+/// How many tests of this process were skipped.
+static SKIPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// Where the recordings are. Without them the test that asks is skipped, which is reported on standard
+/// error with the number of tests so far; not by a macro, whose output the test harness captures.
 fn recorded() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/recorded");
-    let there = root.is_dir();
-    if !there {
-        println!("skipped: no recordings at ../shared/recorded");
+    if root.is_dir() {
+        return Some(root);
     }
-    there.then_some(root)
+    let skipped = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("a test");
+    let line =
+        format!("skipped ({skipped}): {name}: there are no recordings at ../shared/recorded\n");
+    std::io::stderr().write_all(line.as_bytes()).expect("standard error");
+    None
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {

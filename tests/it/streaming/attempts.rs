@@ -15,7 +15,7 @@ const JSON: &str = "content-type: application/json\r\n";
 
 /// Failure mode 16: what fails before its first output is tried elsewhere, and nothing of it is seen.
 #[tokio::test]
-async fn fm16_a_failure_before_output_goes_to_the_next_target() {
+async fn fm16_failover_before_the_first_output() {
     for (caller, provider) in PAIRS {
         let mut first: Vec<Vec<Step>> =
             [408, 429, 500, 502, 503, 504].map(|status| refusal(provider, status)).to_vec();
@@ -58,7 +58,7 @@ async fn fm16_a_failure_before_output_goes_to_the_next_target() {
 
 /// A target that cannot be reached is a failure like any other.
 #[tokio::test]
-async fn fm16_an_unreachable_target_is_passed_over() {
+async fn fm16_failover_skips_an_unreachable_target() {
     for (caller, provider) in PAIRS {
         let b = Upstream::new(good(provider)).await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -78,7 +78,7 @@ async fn fm16_an_unreachable_target_is_passed_over() {
 
 /// A request that is wrong in itself is wrong everywhere.
 #[tokio::test]
-async fn fm16_a_wrong_request_goes_to_no_second_target() {
+async fn fm16_no_failover_of_an_invalid_request() {
     for (caller, provider) in PAIRS {
         for status in [400, 422] {
             let a = Upstream::new(refusal(provider, status)).await;
@@ -95,7 +95,7 @@ async fn fm16_a_wrong_request_goes_to_no_second_target() {
 
 /// Failure mode 16: after the first output there is no second try.
 #[tokio::test]
-async fn fm16_nothing_is_tried_again_after_output() {
+async fn fm16_no_failover_after_output() {
     for (caller, provider) in PAIRS {
         for end in [Step::Close, Step::End, failure(provider), Step::Hang] {
             let gate = Arc::new(Notify::new());
@@ -116,7 +116,7 @@ async fn fm16_nothing_is_tried_again_after_output() {
 
 /// Failure mode 16: a tool call that has begun is output, too.
 #[tokio::test]
-async fn fm16_nothing_is_tried_again_after_a_tool_call_has_begun() {
+async fn fm16_no_failover_after_a_tool_call_has_begun() {
     let tool = |provider| match provider {
         "oai" => {
             "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"tool_calls\":[{\"index\":0,\"id\":\"call_1\",\"type\":\"function\",\"function\":{\"name\":\"look\",\"arguments\":\"\"}}]},\"finish_reason\":null}]}\n\n"
@@ -144,7 +144,7 @@ async fn fm16_nothing_is_tried_again_after_a_tool_call_has_begun() {
 
 /// Failure mode 9: whatever way a request ends, its permit comes back.
 #[tokio::test]
-async fn fm09_the_permit_comes_back_on_every_way_out() {
+async fn fm09_the_rate_limit_permit_is_released_on_every_exit() {
     const ROUNDS: usize = 2;
     for (caller, provider) in PAIRS {
         let junk = Step::chunk("event: content_block_delta\ndata: {\"type\": junk\n\n");
@@ -181,7 +181,7 @@ async fn fm09_the_permit_comes_back_on_every_way_out() {
 
 /// Failure mode 46: connections that the upstream closes while they idle cost nobody a request.
 #[tokio::test]
-async fn fm46_stale_pooled_connections_fail_nobody() {
+async fn fm46_stale_pooled_connections_fail_no_request() {
     for (caller, provider) in PAIRS {
         for end in [Step::Close, Step::CloseWhenAsked] {
             let mut script = good(provider);

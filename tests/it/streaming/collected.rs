@@ -53,7 +53,7 @@ async fn fm18_answers_are_collected_in_every_pair() {
 
 /// Failure mode 18: a caller who leaves ends the upstream's work here too, and leaves a record.
 #[tokio::test]
-async fn fm18_a_hang_up_closes_the_upstream() {
+async fn fm18_a_disconnect_cancels_a_collected_answer() {
     for (caller, provider) in PAIRS {
         let log = Log::default();
         let _capture = log.capture();
@@ -102,7 +102,7 @@ async fn fm18_a_broken_answer_has_a_status() {
 
 /// A whole answer whose bytes break off, from an upstream of the caller's dialect.
 #[tokio::test]
-async fn fm18_a_cut_json_answer_is_no_answer() {
+async fn fm18_a_truncated_json_answer_is_an_error() {
     for (caller, provider) in [("openai-chat", "oai"), ("anthropic", "ant")] {
         let log = Log::default();
         let _capture = log.capture();

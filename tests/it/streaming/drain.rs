@@ -49,7 +49,7 @@ async fn fm19_streams_run_on_while_draining() {
 }
 
 #[tokio::test]
-async fn fm19_a_stream_that_outlasts_the_drain_is_told() {
+async fn fm19_a_stream_that_outlasts_the_drain_gets_an_error() {
     for (caller, provider) in PAIRS {
         let log = Log::default();
         let _capture = log.capture();

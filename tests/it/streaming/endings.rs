@@ -71,7 +71,7 @@ async fn fm04_a_stream_cut_before_its_output_is_a_bad_gateway() {
 }
 
 #[tokio::test]
-async fn fm12_an_error_in_mid_stream_is_told_in_the_callers_shape() {
+async fn fm12_a_mid_stream_error_has_the_callers_shape() {
     for (caller, provider) in PAIRS {
         let log = Log::default();
         let _capture = log.capture();
@@ -86,7 +86,7 @@ async fn fm12_an_error_in_mid_stream_is_told_in_the_callers_shape() {
 }
 
 #[tokio::test]
-async fn fm12_junk_in_mid_stream_is_an_error() {
+async fn fm12_malformed_data_mid_stream_is_an_error() {
     for (caller, provider) in PAIRS {
         let junk = "event: content_block_delta\ndata: {\"type\": junk\n\n";
         let upstream = Upstream::new(begun(provider, [Step::chunk(junk), Step::Hang])).await;
@@ -169,7 +169,7 @@ async fn fm13_an_unreachable_upstream_is_a_bad_gateway() {
 
 /// Failure mode 13: once the head is out, failures are told in-band.
 #[tokio::test]
-async fn fm13_a_failure_after_the_head_is_told_in_band() {
+async fn fm13_a_failure_after_the_head_is_reported_in_band() {
     for (caller, provider) in PAIRS {
         let late = |(mut script, _): (Vec<Step>, u16)| {
             script.insert(0, Step::Pause(Duration::from_millis(40)));

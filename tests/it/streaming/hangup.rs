@@ -17,7 +17,7 @@ const ONE: &str = "limits: { concurrent_streams: 1, requests_per_minute: none }\
 
 /// Failure modes 1, 5, 9 and 49: the upstream is closed, the permit returned, the record written.
 #[tokio::test]
-async fn fm01_a_hang_up_closes_the_upstream() {
+async fn fm01_a_disconnect_cancels_the_upstream_request() {
     for (caller, provider) in PAIRS {
         let log = Log::default();
         let _capture = log.capture();
@@ -80,7 +80,7 @@ async fn fm05_usage_is_kept_whenever_the_caller_leaves() {
 /// Failure mode 10: a hang-up is noticed before the first token, before the response head and with
 /// unread bytes behind the request.
 #[tokio::test]
-async fn fm10_a_hang_up_is_noticed_before_the_first_token() {
+async fn fm10_cancel_before_the_first_token_is_noticed() {
     let get = "GET /healthz HTTP/1.1\r\nhost: gateway\r\n\r\n";
     for (caller, provider) in PAIRS {
         let silences = [vec![Step::Hang], vec![Step::Sse, preamble(provider), Step::Hang]];
@@ -108,7 +108,7 @@ async fn fm10_a_hang_up_is_noticed_before_the_first_token() {
 
 /// Failure mode 10, in mid-stream, where hyper does not read either.
 #[tokio::test]
-async fn fm10_a_hang_up_is_noticed_past_unread_bytes_in_mid_stream() {
+async fn fm10_cancel_mid_stream_is_noticed_past_unread_bytes() {
     for (caller, provider) in PAIRS {
         let upstream = Upstream::new(begun(provider, [Step::Hang])).await;
         let gateway = before(&upstream, "").await;
@@ -126,7 +126,7 @@ async fn fm10_a_hang_up_is_noticed_past_unread_bytes_in_mid_stream() {
 
 /// Failure mode 52: no further target is asked for a caller who has left.
 #[tokio::test]
-async fn fm52_no_target_is_tried_for_a_caller_who_left() {
+async fn fm52_no_failover_after_cancel() {
     for (caller, provider) in PAIRS {
         for stream in [true, false] {
             let (a, b) =

@@ -62,7 +62,7 @@ pub(super) async fn read(body: &mut RecvStream, what: Option<&str>) -> String {
 
 /// Failure modes 1 and 47: a reset stream closes its upstream; its siblings live on.
 #[tokio::test]
-async fn fm01_a_reset_stream_leaves_its_siblings_alone() {
+async fn fm01_cancel_of_an_http2_stream_leaves_its_siblings_alone() {
     for (caller, provider) in PAIRS {
         let log = Log::default();
         let _capture = log.capture();
@@ -101,7 +101,7 @@ async fn fm01_a_reset_stream_leaves_its_siblings_alone() {
 
 /// Failure mode 10: a reset before the upstream has answered at all.
 #[tokio::test]
-async fn fm10_a_reset_is_noticed_before_the_response_head() {
+async fn fm10_cancel_by_reset_before_the_response_head_is_noticed() {
     for (caller, provider) in PAIRS {
         let upstream = Upstream::new(vec![Step::Hang]).await;
         let gateway = before(&upstream, "").await;

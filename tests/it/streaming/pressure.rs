@@ -21,7 +21,7 @@ fn flood(provider: &str) -> Vec<Step> {
 }
 
 #[tokio::test]
-async fn fm48_an_unread_stream_is_bounded_and_cut_off() {
+async fn fm48_write_timeout_ends_an_unread_stream() {
     for (caller, provider) in PAIRS {
         let log = Log::default();
         let _capture = log.capture();
@@ -39,7 +39,7 @@ async fn fm48_an_unread_stream_is_bounded_and_cut_off() {
 
 /// The same over HTTP/2, where the connection and its other streams live on.
 #[tokio::test]
-async fn fm48_an_unread_http2_stream_is_cut_off_alone() {
+async fn fm48_write_timeout_resets_only_the_unread_http2_stream() {
     for (caller, provider) in PAIRS {
         let gate = Arc::new(Notify::new());
         let rest = [Step::Gate(Arc::clone(&gate)), ending(provider), Step::End];
@@ -97,7 +97,7 @@ async fn fm48_a_slow_reader_loses_nothing() {
 /// What a body of known length gave last is no sign of a caller who does not read: the connection
 /// serves a slow answer after it.
 #[tokio::test]
-async fn fm48_a_connection_outlives_its_write_deadline() {
+async fn fm48_write_timeout_spares_the_next_request_of_a_connection() {
     let upstream = Upstream::new(vec![
         Step::Pause(Duration::from_millis(900)),
         Step::Whole(200, "content-type: application/json\r\n", br#"{"id":"x","choices":[{"index":0,"message":{"role":"assistant","content":"late"},"finish_reason":"stop"}]}"#.to_vec()),
@@ -116,7 +116,7 @@ async fn fm48_a_connection_outlives_its_write_deadline() {
 
 /// A caller who reads slowly but steadily gets a large answer whole, however long it takes.
 #[tokio::test]
-async fn fm48_a_steady_reader_is_not_cut() {
+async fn fm48_write_timeout_spares_a_steady_reader() {
     let text = "x".repeat(12 << 20);
     let answer = format!(
         r#"{{"id":"x","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}]}}"#

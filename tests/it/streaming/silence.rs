@@ -62,7 +62,7 @@ async fn fm02_heartbeats_fill_every_silence() {
 /// Failure mode 2: an upstream's comments and pings keep our upstream connection alive, not the
 /// caller's.
 #[tokio::test]
-async fn fm02_comments_of_the_upstream_do_not_silence_the_heartbeat() {
+async fn fm02_upstream_comments_do_not_suppress_the_heartbeat() {
     for (caller, provider) in PAIRS {
         for words in noises(provider) {
             let upstream = Upstream::new(begun(provider, noise(words))).await;
@@ -80,7 +80,7 @@ async fn fm02_comments_of_the_upstream_do_not_silence_the_heartbeat() {
 /// ours fill it, whoever thinks: unless told otherwise after 15 seconds, of which three fit into any
 /// of its watches.
 #[tokio::test]
-async fn fm22_a_long_thought_is_filled_with_pings() {
+async fn fm22_heartbeat_pings_during_long_reasoning() {
     let config = crate::support::gateway::configuration(&crate::support::gateway::yaml(
         "http://127.0.0.1:9",
         "http://127.0.0.1:9",
@@ -137,7 +137,7 @@ async fn fm20_a_heartbeat_is_never_inside_a_frame() {
 /// Failure mode 14: silence ends a stream in-band; what the upstream sends besides output does not
 /// put that off.
 #[tokio::test]
-async fn fm14_a_stalled_upstream_is_ended_in_band() {
+async fn fm14_stall_timeout_ends_the_stream_in_band() {
     for (caller, provider) in PAIRS {
         for words in noises(provider) {
             let upstream = Upstream::new(begun(provider, noise(words))).await;
@@ -157,7 +157,7 @@ async fn fm14_a_stalled_upstream_is_ended_in_band() {
 
 /// Failure modes 2 and 14, when the noise leaves no pause at all.
 #[tokio::test]
-async fn fm14_a_flood_of_comments_is_silence() {
+async fn fm14_stall_timeout_ignores_a_flood_of_comments() {
     for (caller, provider) in PAIRS {
         let noise = Step::Repeat(": hm\n\n".repeat(1000).into_bytes(), 1_000_000);
         let upstream = Upstream::new(begun(provider, [noise])).await;
@@ -189,7 +189,7 @@ fn noise(words: &str) -> Vec<Step> {
 /// Failure mode 14: the first output has a deadline of its own, with a real status if the head is
 /// still ours to choose.
 #[tokio::test]
-async fn fm14_the_first_token_has_a_deadline() {
+async fn fm14_first_token_timeout() {
     for (caller, provider) in PAIRS {
         let mut noisy = vec![Step::Sse, preamble(provider)];
         for _ in 0..200 {
@@ -218,7 +218,7 @@ async fn fm14_the_first_token_has_a_deadline() {
 
 /// Failure mode 15: steady output outlives every deadline, unless a total one is set.
 #[tokio::test]
-async fn fm15_only_a_total_deadline_ends_a_healthy_stream() {
+async fn fm15_only_a_total_timeout_ends_a_healthy_stream() {
     // Every answer lasts longer than each deadline, and no pause comes near one.
     let healthy = PAIRS.map(|(caller, provider)| async move {
         let mut script = begun(provider, []);

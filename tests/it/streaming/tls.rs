@@ -120,7 +120,7 @@ async fn streams_pass_over_either_http() {
 /// Failure modes 1 and 10: a caller who drops its connection, before the head, in silence after it
 /// and in mid-stream.
 #[tokio::test]
-async fn fm01_fm10_a_hang_up_over_tls_closes_the_upstream() {
+async fn fm01_fm10_a_disconnect_over_tls_cancels_the_upstream_request() {
     for (caller, provider) in PAIRS {
         for version in BOTH {
             for script in [
@@ -189,7 +189,7 @@ async fn leave(mut stream: TlsStream<TcpStream>, how: Leave) -> Option<TlsStream
 /// Failure mode 10, with bytes behind the request too, which hyper does not look past. A close of
 /// TLS alone behind such bytes is nothing that a caller does.
 #[tokio::test]
-async fn fm10_every_way_to_leave_is_noticed_over_tls() {
+async fn fm10_every_kind_of_cancel_is_noticed_over_tls() {
     for provider in ["oai", "ant"] {
         for how in [Leave::Politely, Leave::ClosingTlsAlone, Leave::Abruptly, Leave::Reset] {
             for (silent, behind) in [(true, ""), (false, ""), (false, "GET / HTTP/1.1\r\n")] {
@@ -217,7 +217,7 @@ async fn fm10_every_way_to_leave_is_noticed_over_tls() {
 
 /// Failure mode 1: one stream of a connection is reset, its sibling lives on.
 #[tokio::test]
-async fn fm01_a_reset_stream_over_tls_leaves_its_siblings_alone() {
+async fn fm01_cancel_of_an_http2_stream_over_tls_leaves_its_siblings_alone() {
     for (caller, provider) in PAIRS {
         let gate = Arc::new(Notify::new());
         let rest = [Step::Gate(Arc::clone(&gate)), ending(provider), Step::End];
@@ -265,7 +265,7 @@ async fn fm19_streams_over_tls_run_on_while_draining() {
 }
 
 #[tokio::test]
-async fn fm19_a_stream_over_tls_that_outlasts_the_drain_is_told() {
+async fn fm19_a_stream_over_tls_that_outlasts_the_drain_gets_an_error() {
     for (caller, provider) in PAIRS {
         for version in BOTH {
             let upstream = Upstream::new(begun(provider, [Step::Hang])).await;
@@ -285,7 +285,7 @@ async fn fm19_a_stream_over_tls_that_outlasts_the_drain_is_told() {
 /// Failure mode 48: what a caller does not take is not fetched, and after `write_stall` it is cut
 /// off, without a close that would make the stream look finished.
 #[tokio::test]
-async fn fm48_an_unread_stream_over_tls_is_bounded_and_cut_off() {
+async fn fm48_write_timeout_ends_an_unread_stream_over_tls() {
     for provider in ["oai", "ant"] {
         let log = Log::default();
         let _capture = log.capture();

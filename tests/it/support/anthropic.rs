@@ -1,5 +1,5 @@
 //! A strict reader of Anthropic answers as our callers get them. It must reject overlapping blocks,
-//! gaps in indices and anything after the end: wire-formats.md 5 and 15.
+//! gaps in indices and anything after the end. Source: the vendor's reference of streaming messages.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
 //! A strict reader of Gemini answers as our callers get them. It must reject chunks without parts,
-//! anything after the end, and whatever the vendor's libraries choke on: wire-formats.md 6.
+//! anything after the end, and whatever the vendor's libraries fail on.
 
 use serde_json::{Value, json};
 

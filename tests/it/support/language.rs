@@ -35,7 +35,7 @@ pub(crate) struct Language {
     pub(crate) answer: fn(&[u8]) -> Result<View, String>,
     /// The message of an error body, once its shape was checked.
     pub(crate) error: fn(&Value) -> Option<String>,
-    /// Its word for a stop (wire-formats.md, 14.1): `end`, `tools`, `length`, `context`, `filter`,
+    /// Its word for a stop, given one of `end`, `tools`, `length`, `context`, `filter`,
     /// `refusal`, `stop_sequence` or `pause_turn`.
     pub(crate) stop: fn(&str) -> &str,
     /// There is one alternative only.

@@ -41,7 +41,7 @@ use streamgate::wire::transcode::Transcoder;
 pub(crate) struct View {
     /// The alternatives by their number.
     pub(crate) choices: BTreeMap<u64, Choice>,
-    /// Tokens, in canonical terms (`reference/wire-formats.md` 14.5).
+    /// Token counts, input with what was cached.
     pub(crate) usage: Option<Tokens>,
     /// How it ended.
     pub(crate) ended: Ended,

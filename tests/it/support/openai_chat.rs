@@ -1,5 +1,5 @@
 //! A strict reader of `OpenAI` chat answers as our callers get them. It must reject whatever an official
-//! client could stumble over: wire-formats.md 3.2 and 15.
+//! client fails on.
 
 use serde_json::{Value, json};
 

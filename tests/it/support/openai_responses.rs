@@ -1,4 +1,4 @@
-//! A strict reader of Responses answers as our callers get them: wire-formats.md 4 and 15. It must
+//! A strict reader of Responses answers as our callers get them. It must
 //! reject items that overlap, places that do not exist, numbers that jump, whatever the fragments and
 //! the whole say differently, and anything after the terminal event.
 

@@ -30,7 +30,7 @@ async fn with(issuer: &str) -> (Gateway, Upstream) {
 }
 
 #[tokio::test]
-async fn fm66_a_public_key_is_not_a_secret() {
+async fn fm66_a_public_key_is_no_hmac_secret() {
     for own in [Signer::rsa(0, Algorithm::RS256), Signer::new(Algorithm::ES256)] {
         let (gateway, upstream) = with(&own.issuer()).await;
         let bare: String =
@@ -53,7 +53,7 @@ async fn fm66_a_public_key_is_not_a_secret() {
 }
 
 #[tokio::test]
-async fn fm66_a_token_without_a_signature_is_none() {
+async fn fm66_a_token_without_a_signature_is_rejected() {
     let own = Signer::rsa(0, Algorithm::RS256);
     let (gateway, _upstream) = with(&own.issuer()).await;
     let payload = base64(claims(&json!({})).to_string().as_bytes());
@@ -106,7 +106,7 @@ async fn fm66_a_key_id_chooses_among_the_issuers_keys_and_no_others() {
 }
 
 #[tokio::test]
-async fn fm66_keys_of_a_set_do_what_they_are_for() {
+async fn fm66_key_use_and_key_ops_are_respected() {
     let own = Signer::rsa(0, Algorithm::RS256).named("kid-canary-1");
     let mut jwk = own.jwk();
     let entry = |change: &dyn Fn(&mut Value)| {
@@ -155,7 +155,7 @@ async fn fm66_algorithms_are_the_issuers_and_not_the_tokens() {
 }
 
 #[tokio::test]
-async fn fm66_what_was_signed_is_what_counts() {
+async fn fm66_a_changed_token_is_rejected() {
     let own = Signer::new(Algorithm::ES256);
     let (gateway, _upstream) = with(&own.issuer()).await;
     let token = own.sign(&claims(&json!({})));
@@ -178,7 +178,7 @@ async fn fm66_what_was_signed_is_what_counts() {
 }
 
 #[tokio::test]
-async fn fm66_a_token_is_good_for_its_time() {
+async fn fm66_a_token_is_valid_only_during_its_lifetime() {
     let (gateway, _upstream) = with(&shared(", leeway: 30s, max_lifetime: 1h")).await;
     let now = now();
     for (changes, words) in [
@@ -222,7 +222,7 @@ async fn fm66_a_token_is_good_for_its_time() {
 }
 
 #[tokio::test]
-async fn fm66_a_token_is_from_its_issuer_and_for_us() {
+async fn fm66_issuer_and_audience_must_match() {
     let (gateway, _upstream) = with(&shared("")).await;
     let trimmed = ISSUER.trim_end_matches('/');
     for (changes, words) in [
@@ -268,7 +268,7 @@ async fn fm66_one_issuers_key_does_not_sign_anothers_tokens() {
 }
 
 #[tokio::test]
-async fn fm66_a_claim_counts_once() {
+async fn fm66_duplicate_claims_are_rejected() {
     let (gateway, _upstream) = with(&shared("")).await;
     let good = claims(&json!({})).to_string();
     let header = "{\"alg\":\"HS256\"}";
@@ -333,7 +333,7 @@ async fn fm63_fm66_no_token_reaches_a_log_or_a_metric() {
 }
 
 #[tokio::test]
-async fn fm66_a_token_has_a_size() {
+async fn fm66_oversized_tokens_are_rejected() {
     let (gateway, _upstream) = with(&shared("")).await;
     let sized = |padding: usize| signer().sign(&claims(&json!({ "pad": "x".repeat(padding) })));
     assert_eq!(told(&gateway, &sized(5000)).await.0, 200);

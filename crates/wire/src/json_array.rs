@@ -1,0 +1,183 @@
+//! A JSON array that comes bit by bit: one frame for each object in it.
+//!
+//! It counts braces and skips strings; whether an object is valid JSON is its reader's affair. Without
+//! the brackets, objects one after another are read, too.
+
+use bytes::{Bytes, BytesMut};
+
+use super::framing::{Broken, Frame};
+
+/// Cuts an array into its objects.
+#[derive(Debug)]
+pub struct Framer {
+    /// The most bytes of an object.
+    cap: usize,
+    /// The beginning of an object whose end has not come yet.
+    partial: BytesMut,
+    /// Braces and brackets that are open within the object; 0 between objects.
+    depth: u32,
+    /// Within a string of the object.
+    string: bool,
+    /// The byte before was a backslash within a string.
+    escaped: bool,
+    place: Place,
+}
+
+/// Where in the array the reader is, between objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Nothing has been read yet.
+    Start,
+    /// Within the array, or among objects without one.
+    Inside,
+    /// After the closing bracket.
+    Closed,
+}
+
+impl Framer {
+    /// A framer whose objects never exceed `cap` bytes.
+    pub fn new(cap: usize) -> Self {
+        let partial = BytesMut::new();
+        Self { cap, partial, depth: 0, string: false, escaped: false, place: Place::Start }
+    }
+
+    /// The bytes of a frame that is not whole yet.
+    pub fn buffered(&self) -> usize {
+        self.partial.len()
+    }
+
+    /// Takes bytes in and appends the frames that they complete.
+    pub fn push(&mut self, bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), Broken> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.depth == 0 {
+                let Some(start) = self.between(&rest)? else { return Ok(()) };
+                rest = rest.split_off(start);
+            }
+            let Some(end) = self.inside(&rest) else {
+                self.partial.extend_from_slice(&rest);
+                return self.check(self.partial.len());
+            };
+            let mut object = rest.split_to(end);
+            if !self.partial.is_empty() {
+                self.partial.extend_from_slice(&object);
+                object = self.partial.split().freeze();
+            }
+            self.check(object.len())?;
+            out.push(Frame { event: None, data: object });
+        }
+        Ok(())
+    }
+
+    /// The bytes have ended. An object that was cut is handed out: it does not parse.
+    pub fn finish(&mut self, out: &mut Vec<Frame>) {
+        if !self.partial.is_empty() {
+            out.push(Frame { event: None, data: self.partial.split().freeze() });
+        }
+    }
+
+    fn check(&self, object: usize) -> Result<(), Broken> {
+        if object > self.cap { Err(Broken::TooLong { cap: self.cap }) } else { Ok(()) }
+    }
+
+    /// Where the next object starts. `None`: not in these bytes.
+    fn between(&mut self, bytes: &[u8]) -> Result<Option<usize>, Broken> {
+        for (at, byte) in bytes.iter().enumerate() {
+            self.place = match (byte, self.place) {
+                (b' ' | b'\t' | b'\r' | b'\n', place) => place,
+                // A byte order mark.
+                (0xEF | 0xBB | 0xBF, Place::Start) => Place::Start,
+                (b'[', Place::Start) | (b',', Place::Inside) => Place::Inside,
+                (b']', Place::Inside) => Place::Closed,
+                (b'{', Place::Start | Place::Inside) => {
+                    self.place = Place::Inside;
+                    return Ok(Some(at));
+                }
+                _ => return Err(Broken::Corrupt { why: "it is not a JSON array of objects" }),
+            };
+        }
+        Ok(None)
+    }
+
+    /// One past the end of the object. `None`: not in these bytes.
+    fn inside(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (at, byte) in bytes.iter().enumerate() {
+            if self.string {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => self.string = false,
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'"' => self.string = true,
+                b'{' | b'[' => self.depth = self.depth.saturating_add(1),
+                b'}' | b']' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.depth == 0 {
+                        return Some(at + 1);
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feed(bytes: &[u8], step: usize, cap: usize) -> (Vec<Frame>, Result<(), Broken>) {
+        let mut framer = Framer::new(cap);
+        let mut out = Vec::new();
+        for chunk in bytes.chunks(step) {
+            if let Err(broken) = framer.push(Bytes::copy_from_slice(chunk), &mut out) {
+                return (out, Err(broken));
+            }
+        }
+        framer.finish(&mut out);
+        (out, Ok(()))
+    }
+
+    #[test]
+    fn objects_are_frames_however_they_are_cut() {
+        let first = r#"{"a":"}\"]{é","b":[{},[1]]}"#;
+        for body in [
+            format!("[{first}\n,\r\n{{\"c\":\"\\\\\"}}\n]\n"),
+            format!("{first}\n{{\"c\":\"\\\\\"}}"),
+            format!("\u{feff} [ {first} , {{\"c\":\"\\\\\"}} ] "),
+        ] {
+            for step in 1..=body.len() {
+                let (frames, result) = feed(body.as_bytes(), step, 64);
+                let texts: Vec<&[u8]> = frames.iter().map(|frame| frame.data.as_ref()).collect();
+                assert_eq!(texts, [first.as_bytes(), br#"{"c":"\\"}"#], "{body} by {step}");
+                assert_eq!(result, Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_array_of_objects_is_told() {
+        for body in ["[1]", "[\"a\"]", "hello", "[{}]]", "[{}] {}", ",{}", "[{}] x"] {
+            for step in 1..=body.len() {
+                let (_, result) = feed(body.as_bytes(), step, 64);
+                assert!(matches!(result, Err(Broken::Corrupt { .. })), "{body} by {step}");
+            }
+        }
+    }
+
+    /// Failure mode 37: an object that never closes is given up at the cap; one that is cut is handed out as it is.
+    #[test]
+    fn fm37_objects_are_capped() {
+        for step in 1..20 {
+            let (_, result) = feed(b"[{\"a\":\"xxxxxxxxxxxxxxxxxxx\"}]", step, 12);
+            assert_eq!(result, Err(Broken::TooLong { cap: 12 }), "{step}");
+            let (frames, result) = feed(b"[{\"a\":", step, 12);
+            assert_eq!((frames.len(), result), (1, Ok(())));
+        }
+    }
+}

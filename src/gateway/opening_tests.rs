@@ -1,0 +1,219 @@
+//! The order of targets and the time that each gets, under a paused clock.
+
+use std::sync::Arc;
+
+use tokio::time::advance;
+
+use super::*;
+use crate::config::Target;
+use crate::gateway::route::Plan;
+use crate::gateway::scripted::{config, request as order};
+use crate::gateway::target_health::TargetHealth;
+use crate::wire::chat::{Deadline, End, Fault, Kind};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn failed(kind: Kind) -> Error {
+    Error::upstream(Fault::new(kind, "no"))
+}
+
+fn fail(health: &TargetHealth, plan: &Plan, target: &Target, error: &Error) {
+    health.failed(plan, &FailedAttempt { target, error, timed: true }, Instant::now());
+}
+
+/// The targets of a request in the order of its policy, and what was met so far.
+struct Walk<'a> {
+    request: &'a UpstreamRequest,
+    policy: InOrder,
+    tried: Vec<Attempt>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(request: &'a UpstreamRequest) -> Self {
+        let policy = InOrder::new(Arc::clone(&request.health));
+        Self { request, policy, tried: Vec::new() }
+    }
+
+    /// The next target, and the time that an attempt at it has.
+    fn next(&mut self) -> Option<(Target, Patience, Option<Probe>)> {
+        let now = Instant::now();
+        let selection = self.policy.next(&self.request.plan, &self.tried, now)?;
+        let Selection { target, followed, shares_time, probe } = selection;
+        self.tried.push(Attempt::new(target.clone(), false, now));
+        let turn = Turn { index: self.tried.len() - 1, followed, shares_time, _probe: None };
+        let patience = patience(self.request, &target, &turn, now);
+        Some((target, patience, probe))
+    }
+}
+
+/// The models that are asked while each attempt fails in this way, and the seconds that each one took.
+async fn walked(
+    request: &UpstreamRequest,
+    fails: impl Fn(&str) -> (Kind, Duration),
+) -> Vec<(String, f64)> {
+    let mut walk = Walk::new(request);
+    let mut asked = Vec::new();
+    while let Some((target, patience, _probe)) = walk.next() {
+        let begun = Instant::now();
+        let (kind, takes) = fails(&target.model);
+        advance(takes.min(patience.deadline - begun)).await;
+        let error = failed(kind);
+        asked.push((target.model.clone(), begun.elapsed().as_secs_f64()));
+        fail(&request.health, &request.plan, &target, &error);
+        walk.tried.last_mut().expect("an attempt").fail(&error);
+        if !goes_on(request, &error, Instant::now()) {
+            break;
+        }
+    }
+    asked
+}
+
+fn names(asked: &[(String, f64)]) -> Vec<&str> {
+    asked.iter().map(|(model, _)| model.as_str()).collect()
+}
+
+/// `stream.first_token` is one deadline from the request, however many targets hang.
+#[tokio::test(start_paused = true)]
+async fn all_attempts_share_one_deadline() {
+    let order = order(true, "sim", &[("a", None), ("b", None), ("c", None)]);
+    let asked = walked(&order, |_| (Kind::Timeout, 1000 * SECOND)).await;
+    assert_eq!(asked, [("a".into(), 60.0), ("b".into(), 30.0), ("c".into(), 30.0)]);
+    assert_eq!(order.context.time.started.elapsed(), order.context.stream.first_token);
+}
+
+/// What an early failure leaves is there for the others.
+#[tokio::test(start_paused = true)]
+async fn a_quick_failure_leaves_its_time_to_the_others() {
+    let order = order(true, "sim", &[("a", None), ("b", None)]);
+    let takes = |model: &str| if model == "a" { 10 * SECOND } else { 1000 * SECOND };
+    let asked = walked(&order, |model| (Kind::Upstream, takes(model))).await;
+    assert_eq!(asked, [("a".into(), 10.0), ("b".into(), 110.0)]);
+}
+
+/// An answer that is passed through whole has the deadline for that; a translated one is streamed
+/// from its upstream and has `first_token`.
+#[tokio::test(start_paused = true)]
+async fn unstreamed_answers_have_a_deadline_of_their_own() {
+    for (stream, provider, seconds) in
+        [(false, "sim", 240.0), (false, "sim-anthropic", 120.0), (true, "sim", 120.0)]
+    {
+        let order = order(stream, provider, &[("a", None)]);
+        let asked = walked(&order, |_| (Kind::Timeout, 1000 * SECOND)).await;
+        assert_eq!(asked, [("a".into(), seconds)], "{provider} {stream}");
+    }
+}
+
+/// The total deadline is above all others.
+#[tokio::test(start_paused = true)]
+async fn the_total_deadline_bounds_all_attempts() {
+    let mut order = order(true, "sim", &[("a", None), ("b", None)]);
+    Arc::get_mut(&mut order.context).expect("the only one").stream.total = Some(20 * SECOND);
+    let asked = walked(&order, |_| (Kind::Timeout, 1000 * SECOND)).await;
+    assert_eq!(asked, [("a".into(), 10.0), ("b".into(), 10.0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_target_with_more_room_follows_one_that_was_too_small() {
+    let models = [("a", Some(8)), ("b", Some(8)), ("c", None), ("a", None), ("d", Some(9))];
+    for (kind, expected) in [
+        (Kind::Context, &["a", "c", "d"][..]),
+        (Kind::TooLarge, &["a", "c", "d"]),
+        (Kind::Invalid, &["a"]),
+        (Kind::ContentPolicy, &["a"]),
+        (Kind::Upstream, &["a", "b", "c", "a", "d"]),
+    ] {
+        let order = order(true, "sim", &models);
+        let asked = walked(&order, |_| (kind, SECOND)).await;
+        assert_eq!(names(&asked), expected, "{kind:?}");
+    }
+}
+
+/// The model that is asked first, with the probe if it is one.
+fn first(request: &UpstreamRequest) -> (String, Option<Probe>) {
+    let (target, _, probe) = Walk::new(request).next().expect("a target");
+    (target.model, probe)
+}
+
+/// An ejected target comes last, takes nothing of the others' time, and gets one probe after its pause.
+#[tokio::test(start_paused = true)]
+async fn an_ejected_target_comes_last_until_a_probe_succeeds() {
+    let order = order(true, "sim", &[("a", None), ("b", None)]);
+    let a = &order.plan.targets[0];
+    let timeout = Error::from_end(&End::TimedOut(Deadline::FirstToken));
+    let early = FailedAttempt { target: a, error: &timeout, timed: false };
+    order.health.failed(&order.plan, &early, Instant::now());
+    assert_eq!(first(&order).0, "a", "it had no fair time");
+    fail(&order.health, &order.plan, a, &timeout);
+    let mut walk = Walk::new(&order);
+    let (target, patience, _) = walk.next().expect("a target");
+    assert_eq!(target.model, "b");
+    assert_eq!(patience.deadline, order.context.time.started + order.context.stream.first_token);
+    assert!(patience.followed, "by the last resort");
+    assert_eq!(walk.next().expect("the last resort").0.model, "a");
+    assert!(walk.next().is_none());
+    advance(5 * SECOND).await;
+    let (probed, probe) = first(&order);
+    assert_eq!(probed, "a");
+    assert_eq!(first(&order).0, "b", "one probe at a time");
+    drop(probe);
+    assert_eq!(first(&order).0, "a", "a probe without a verdict is given back");
+    order.health.succeeded(a, Instant::now());
+    assert_eq!(first(&order).0, "a");
+    let gauge = "streamgate_target_ejected{target=\"sim/a\"}";
+    assert!(order.metrics.render().contains(&format!("{gauge} 0\n")), "{}", order.metrics.render());
+}
+
+/// What a caller writes into `provider/model` is never remembered; that the provider's credential is
+/// refused is.
+#[tokio::test(start_paused = true)]
+async fn direct_names_become_no_keys() {
+    let mut order = order(true, "sim", &[("a", None)]);
+    order.plan.direct = true;
+    for number in 0..10_000 {
+        order.plan.targets[0].model = format!("m{number}");
+        let target = &order.plan.targets[0];
+        for kind in [Kind::NotFound, Kind::Upstream, Kind::Permission, Kind::Authentication] {
+            fail(&order.health, &order.plan, target, &failed(kind));
+        }
+    }
+    let text = order.metrics.render();
+    let ejected: Vec<_> =
+        text.lines().filter(|line| line.starts_with("streamgate_target_e")).collect();
+    assert_eq!(ejected, ["streamgate_target_ejected{target=\"sim/*\"} 1"]);
+    order.plan.targets[0].model = "other".to_owned();
+    assert!(order.health.is_ejected(&order.plan.targets[0], Instant::now()));
+    order.health.retain(&config());
+    assert!(order.health.is_ejected(&order.plan.targets[0], Instant::now()), "the same credential");
+    let mut renewed = config();
+    renewed.models.clear();
+    let provider = renewed.providers.get_mut("sim").and_then(Arc::get_mut).expect("the only one");
+    provider.api_key = Some(crate::config::secret::Secret::new("renewed"));
+    order.health.retain(&renewed);
+    assert!(!order.health.is_ejected(&order.plan.targets[0], Instant::now()), "another credential");
+    assert!(!order.metrics.render().contains("target_ejected{"), "{}", order.metrics.render());
+}
+
+#[test]
+fn of_several_errors_the_most_useful_is_shown() {
+    let target = Target::new(Arc::clone(&config().providers["sim"]), "m".into());
+    let attempt = Attempt::new(target, false, Instant::now());
+    let shown = |errors: Vec<Error>| {
+        let mut failures = Failures::default();
+        for (index, error) in errors.into_iter().enumerate() {
+            failures.add(error, None, (index, &attempt));
+        }
+        failures.best().err().expect("an error")
+    };
+    let limited = |seconds| failed(Kind::RateLimited).retry_after(SECOND * seconds);
+    let error = shown(vec![limited(9), failed(Kind::Authentication), limited(3), limited(6)]);
+    assert_eq!(error.wait(), Some(3 * SECOND));
+    assert_eq!(error.attempt().map(|attempt| attempt.index), Some(2));
+    for (kinds, kind) in [
+        ([Kind::Upstream, Kind::Authentication], Kind::Upstream),
+        ([Kind::Authentication, Kind::Timeout], Kind::Timeout),
+        ([Kind::Context, Kind::RateLimited], Kind::Context),
+        ([Kind::Billing, Kind::Authentication], Kind::Billing),
+    ] {
+        assert_eq!(shown(kinds.map(failed).into()).fault().kind, kind);
+    }
+}
