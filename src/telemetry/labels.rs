@@ -9,7 +9,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 pub const OTHER: &str = "other";
 
 /// Which requests a metric is about.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Route {
     /// The caller's dialect.
     pub dialect: &'static str,
@@ -20,7 +20,7 @@ pub struct Route {
 }
 
 /// A [`Route`], its caller, and how its requests ended.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Ended {
     /// The caller's dialect.
     pub dialect: &'static str,
@@ -36,7 +36,7 @@ pub struct Ended {
 }
 
 /// Tokens of one direction.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Tokens {
     /// As in [`Ended`].
     pub caller: Arc<str>,
@@ -51,14 +51,14 @@ pub struct Tokens {
 }
 
 /// An upstream.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Upstream {
     /// The provider's name in the configuration.
     pub provider: String,
 }
 
 /// One failed attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct UpstreamError {
     /// The provider's name in the configuration.
     pub provider: String,
@@ -67,28 +67,28 @@ pub struct UpstreamError {
 }
 
 /// A target that is ejected, or was.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Ejected {
     /// `provider/model` of a configured target; `provider/*` for a provider's credential.
     pub target: String,
 }
 
 /// The caller's dialect alone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Kept {
     /// The caller's dialect.
     pub dialect: &'static str,
 }
 
 /// Spans that no collector took.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Lost {
     /// `backlog_full`, `export_failed` or `shutdown`.
     pub reason: &'static str,
 }
 
 /// A request that was refused because of a limit of ours.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LimitReached {
     /// `caller` or `model`.
     pub scope: &'static str,
@@ -97,7 +97,7 @@ pub struct LimitReached {
 }
 
 /// A limit of ours, and whose it is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Limited {
     /// `caller` or `model`.
     pub scope: &'static str,
@@ -108,21 +108,21 @@ pub struct Limited {
 }
 
 /// A credential that was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Refused {
     /// `missing`, `unknown_key`, `expired` ...: `gateway::auth` lists them.
     pub reason: &'static str,
 }
 
 /// A share of the memory budget.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Memory {
     /// `requests` or `answers`: `gateway::memory` says what is in which.
     pub share: &'static str,
 }
 
 /// A fetch of an issuer's keys.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct KeyFetch {
     /// The issuer's name in the configuration.
     pub issuer: String,
@@ -131,7 +131,7 @@ pub struct KeyFetch {
 }
 
 /// A fetch of a provider's list of models.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ListFetch {
     /// The provider's name in the configuration.
     pub provider: String,
@@ -140,14 +140,14 @@ pub struct ListFetch {
 }
 
 /// A request that reached no endpoint, or that came from a page that may not call.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RefusedRequest {
     /// `telemetry::RefusalReason` lists them.
     pub reason: &'static str,
 }
 
 /// The program.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Build {
     /// The package's version.
     pub version: &'static str,
@@ -158,12 +158,12 @@ pub struct Build {
 }
 
 /// The configuration in force.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ConfigDigest {
     /// `config::Sources::digest`.
     pub digest: String,
 }
 
 /// No labels, for a metric that may be absent.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Unlabelled {}

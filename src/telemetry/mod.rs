@@ -12,6 +12,8 @@ pub mod log;
 mod otlp;
 mod process;
 mod refusals;
+#[cfg(test)]
+mod tests;
 pub mod trace;
 
 use std::sync::atomic::AtomicU64;
@@ -48,6 +50,15 @@ macro_rules! metrics {
                 let metrics = Self { registry, $($field,)* };
                 metrics.build_info.get_or_create(&BUILD).set(1);
                 metrics
+            }
+        }
+
+        #[cfg(test)]
+        impl Metrics {
+            /// Makes a series of every metric, so that the page shows all of them with their labels.
+            fn make_series(&self) {
+                use tests::MakeSeries;
+                $(self.$field.make_series();)*
             }
         }
     };
