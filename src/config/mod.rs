@@ -16,6 +16,7 @@ mod key;
 mod limits;
 mod memory;
 mod model;
+mod notifier;
 mod pattern;
 mod preset;
 mod prompts;
@@ -32,6 +33,7 @@ mod tree;
 mod units;
 mod validate;
 mod watch;
+mod watch_points;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
