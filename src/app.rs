@@ -31,7 +31,7 @@ use crate::gateway::provider_models::{self, ProviderModels};
 use crate::gateway::summary::Sinks;
 use crate::gateway::target_health::TargetHealth;
 use crate::gateway::{direct_response, fetch, path_alias};
-use crate::server::{ConnectionLimit, Shutdown, Terms, request_head};
+use crate::server::{ConnectionConfig, ConnectionLimit, Shutdown, request_head};
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{Limited, Metrics, OTHER, RefusalLog};
 use crate::wire::dialect::{self, CallerDialect};
@@ -125,7 +125,7 @@ impl App {
             model_gates: Arc::new(model_gates),
             health: Arc::new(TargetHealth::new(Arc::clone(&metrics))),
             refusals: Arc::new(RefusalLog::new(Arc::clone(&metrics))),
-            connections: Arc::new(ConnectionLimit::of_callers(descriptors()?, &metrics)),
+            connections: Arc::new(ConnectionLimit::for_callers(descriptors()?, &metrics)),
             sinks: gateway::sinks(&metrics),
             metrics,
             metrics_page: Arc::default(),
@@ -227,10 +227,10 @@ impl App {
         self.provider_models.keep(listed, fetch, &self.metrics).await
     }
 
-    /// The terms of new connections.
-    pub fn terms(&self) -> Terms {
+    /// The configuration of new connections.
+    pub fn connection_config(&self) -> ConnectionConfig {
         let state = self.state();
-        Terms {
+        ConnectionConfig {
             header_timeout: state.config.server.header_timeout,
             idle_timeout: state.config.server.idle_timeout,
             write_stall: state.config.stream.write_stall,
