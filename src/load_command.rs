@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use streamgate::gateway::unix_seconds;
+use streamgate::gateway::clock::unix_seconds;
 use streamgate::load::{self, Options, Plan, Report, Scenario, Snapshot, Threshold};
 use tokio::signal::unix::{SignalKind, signal};
 

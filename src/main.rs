@@ -15,7 +15,7 @@ use clap::Parser;
 use cli::{Arguments, Command, Key};
 use streamgate::config::{self, Config};
 use streamgate::gateway::auth::mint::{Wish, mint};
-use streamgate::gateway::unix_seconds;
+use streamgate::gateway::clock::unix_seconds;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

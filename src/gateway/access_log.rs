@@ -72,7 +72,7 @@ pub(super) fn attempt_failed(request: &UpstreamRequest, attempt: &Attempt, error
     let kind = error::code(error.fault().kind);
     let provider = provider.name.clone();
     let trace_id = request.trace.trace_id();
-    let (caller, model) = (&*request.caller, &*short(&request.call.model));
+    let (caller, model) = (&*request.caller, &*short(&request.context.call.model));
     let target = &*short(attempt.target.name());
     let error = chain(error);
     if blame == Blame::Caller {

@@ -44,7 +44,7 @@ impl Account {
     /// Opens the account of a request that has just come in.
     pub fn begin<B>(
         (sinks, metrics): (&Sinks, &Metrics),
-        request_id: &str,
+        (request_id, started): (&str, Instant),
         dialect: &'static str,
         request: &Request<B>,
     ) -> Box<Self> {
@@ -71,7 +71,7 @@ impl Account {
                 error: None,
                 kind: None,
                 limit: None,
-                started: Instant::now(),
+                started,
                 duration: Duration::ZERO,
                 first_output: None,
                 last_output: None,
@@ -115,6 +115,11 @@ impl Account {
     /// Where the request stands in a trace.
     pub fn place(&self) -> &Place {
         &self.summary.trace
+    }
+
+    /// The caller's name.
+    pub fn caller(&self) -> Arc<str> {
+        Arc::clone(&self.summary.caller)
     }
 
     /// Sets the status of the response.

@@ -27,7 +27,7 @@ pub(super) const TRUE: HeaderValue = HeaderValue::from_static("true");
 /// Whether a request is answered without its target, which has no way to count tokens.
 pub(super) fn is_estimated(order: &UpstreamRequest, target: &Target) -> bool {
     let passthrough = is_verbatim(order, &target.provider);
-    order.operation() == Operation::CountTokens
+    order.context.operation() == Operation::CountTokens
         && !target.provider.dialect.counts_tokens(&target.quirks, passthrough)
 }
 
@@ -38,7 +38,7 @@ pub(super) fn is_unsupported(order: &UpstreamRequest, error: &Error) -> bool {
     let code = error.fault().code.as_deref();
     let missing =
         error.upstream_reply().is_some_and(|reply| matches!(reply.status, 404 | 405 | 501));
-    order.operation() == Operation::CountTokens
+    order.context.operation() == Operation::CountTokens
         && (error.is_failed_answer() && error.blame() != Blame::Caller
             || missing && code != Some("model_not_found"))
 }
@@ -57,12 +57,12 @@ pub(super) async fn estimate(
     order: &UpstreamRequest,
     target: &Target,
 ) -> Result<Box<Answer>, Error> {
-    let encoder = order.dialect.encoder(&order.call, Mode::Translated);
-    let max_event = order.stream.max_event;
+    let encoder = order.context.dialect.encoder(&order.context.call, Mode::Translated);
+    let max_event = order.context.stream.max_event;
     let decoder = Box::new(Decoder(plain));
     let transcoder = Transcoder::new(Framing::Whole, max_event, decoder, encoder, Mode::Translated);
     let headers = HeaderMap::from_iter([(ESTIMATED, TRUE)]);
-    let source = Source::replay([Bytes::from(order.call.input_estimate.to_string())]);
+    let source = Source::replay([Bytes::from(order.context.call.input_estimate.to_string())]);
     let (of, lease) = ((Arc::clone(&target.provider), headers), order.memory.lease());
     let mut answer = Box::new(Answer::new(of, source, transcoder, lease));
     answer.read_first(max_event).await?;

@@ -13,12 +13,12 @@ use opentelemetry_http::{Bytes as Body, HttpClient, HttpError};
 use super::*;
 use crate::config::{Limits, Otlp};
 use crate::gateway::account::Account;
+use crate::gateway::exchange::RequestContext;
 use crate::gateway::limit::{Gate, Need, Scope};
 use crate::gateway::opening::Opening;
-use crate::gateway::production::StreamContext;
 use crate::gateway::scripted::{Scene, Settled, request};
-use crate::gateway::sinks;
 use crate::gateway::source_script::Step;
+use crate::gateway::state::sinks;
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::Tracing;
 use crate::wire::dialect::{Operation, caller_dialects};
@@ -254,8 +254,12 @@ async fn fm54_a_panic_in_a_stream_is_reported_and_settled() {
         let sent = Sent::default();
         let tracing = tracing(&scene.metrics, &sent);
         let sinks = sinks(&scene.metrics);
-        let mut account =
-            Account::begin((&sinks, &scene.metrics), "req_1", dialect.name(), &Request::new(()));
+        let mut account = Account::begin(
+            (&sinks, &scene.metrics),
+            ("req_1", Instant::now()),
+            dialect.name(),
+            &Request::new(()),
+        );
         let asked = (&dialect.endpoints()[0], Operation::Chat);
         account.trace(&tracing, &HeaderMap::new(), asked, Duration::MAX);
         let limits = Limits {
@@ -269,7 +273,7 @@ async fn fm54_a_panic_in_a_stream_is_reported_and_settled() {
         admission.reserve(&need).unwrap();
         account.admitted(admission, &need, false);
         assert!(gate.admit().is_err());
-        let context = StreamContext { dialect, ..scene.context(true) };
+        let context = Arc::new(RequestContext { dialect, ..scene.context(true) });
         let mut request = request(true, "sim", &[("m", None)]);
         request.trace = account.place().clone();
         let opening = Opening::scripted(request, async { panic!("a fault of ours") });

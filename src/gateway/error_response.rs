@@ -11,7 +11,8 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
-use super::{auth, content_encoding, target_header};
+use super::reply::target_header;
+use super::{auth, content_encoding};
 use crate::error::{Error, Side};
 use crate::wire::dialect::CallerDialect;
 

@@ -181,10 +181,10 @@ impl Opening {
         let request = &self.request;
         let Some(attempt) = self.attempts.get_mut(turn.index) else { return };
         let error = blame_caller(request, error)
-            .counted(request.call.input_estimate, attempt.target.context);
+            .counted(request.context.call.input_estimate, attempt.target.context);
         attempt.fail(&error);
         if error.side() != Side::Caller && !error.is_unavailable() {
-            let timed = now - attempt.begun >= request.stream.first_token / FAIR;
+            let timed = now - attempt.begun >= request.context.stream.first_token / FAIR;
             let failed = FailedAttempt { target: &attempt.target, error: &error, timed };
             request.health.failed(&request.plan, &failed, now);
             access_log::attempt_failed(request, attempt, &error);
@@ -214,12 +214,18 @@ fn goes_on(request: &UpstreamRequest, error: &Error, now: Instant) -> bool {
 /// When the caller's wait for output ends, whatever targets are left.
 fn deadline(request: &UpstreamRequest) -> Instant {
     let mut targets = request.plan.targets.iter();
-    let silent =
-        !request.call.stream && targets.any(|target| upstream::is_whole(request, &target.provider));
+    let silent = !request.context.call.stream
+        && targets.any(|target| upstream::is_whole(request, &target.provider));
     // An answer that is passed through whole is silent until it is done.
-    let wait = if silent { request.stream.unstreamed } else { request.stream.first_token };
-    let total = request.stream.total.unwrap_or(Duration::MAX);
-    request.started.checked_add(wait.min(total)).unwrap_or(request.started)
+    let wait =
+        if silent { request.context.stream.unstreamed } else { request.context.stream.first_token };
+    let total = request.context.stream.total.unwrap_or(Duration::MAX);
+    request
+        .context
+        .time
+        .started
+        .checked_add(wait.min(total))
+        .unwrap_or(request.context.time.started)
 }
 
 /// How long an attempt may take: half of what is left if it shares the time with others, else all of it.
@@ -230,7 +236,7 @@ fn patience(request: &UpstreamRequest, target: &Target, turn: &Turn, now: Instan
     }
     let provider = &target.provider;
     if !upstream::is_whole(request, provider) && !upstream::is_verbatim(request, provider) {
-        left = left.min(request.stream.first_token);
+        left = left.min(request.context.stream.first_token);
     }
     Patience { deadline: now + left, followed: turn.followed }
 }

@@ -78,7 +78,7 @@ async fn all_attempts_share_one_deadline() {
     let order = order(true, "sim", &[("a", None), ("b", None), ("c", None)]);
     let asked = walked(&order, |_| (Kind::Timeout, 1000 * SECOND)).await;
     assert_eq!(asked, [("a".into(), 60.0), ("b".into(), 30.0), ("c".into(), 30.0)]);
-    assert_eq!(order.started.elapsed(), order.stream.first_token);
+    assert_eq!(order.context.time.started.elapsed(), order.context.stream.first_token);
 }
 
 /// What an early failure leaves is there for the others.
@@ -107,7 +107,7 @@ async fn unstreamed_answers_have_a_deadline_of_their_own() {
 #[tokio::test(start_paused = true)]
 async fn the_total_deadline_bounds_all_attempts() {
     let mut order = order(true, "sim", &[("a", None), ("b", None)]);
-    order.stream.total = Some(20 * SECOND);
+    Arc::get_mut(&mut order.context).expect("the only one").stream.total = Some(20 * SECOND);
     let asked = walked(&order, |_| (Kind::Timeout, 1000 * SECOND)).await;
     assert_eq!(asked, [("a".into(), 10.0), ("b".into(), 10.0)]);
 }
@@ -147,7 +147,7 @@ async fn an_ejected_target_comes_last_until_a_probe_succeeds() {
     let mut walk = Walk::new(&order);
     let (target, patience, _) = walk.next().expect("a target");
     assert_eq!(target.model, "b");
-    assert_eq!(patience.deadline, order.started + order.stream.first_token);
+    assert_eq!(patience.deadline, order.context.time.started + order.context.stream.first_token);
     assert!(patience.followed, "by the last resort");
     assert_eq!(walk.next().expect("the last resort").0.model, "a");
     assert!(walk.next().is_none());

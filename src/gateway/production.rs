@@ -14,39 +14,22 @@ use http::HeaderMap;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tokio_util::task::TaskTracker;
 
 use super::account::Account;
 use super::answer::Answer;
+use super::exchange::RequestContext;
 use super::opening::Opening;
-use crate::config;
 use crate::error::Error;
 use crate::wire::chat::{Deadline, End};
-use crate::wire::dialect::{Call, CallerDialect, Ending, Mode};
+use crate::wire::dialect::{Ending, Mode};
 
 /// How long an upstream may take to end its body after its dialect's terminal, or to report its usage
 /// after its last output.
 const UPSTREAM_DRAIN: Duration = Duration::from_secs(1);
 
-/// What a production needs besides its attempts and its account.
-pub struct StreamContext {
-    /// The caller's dialect.
-    pub dialect: &'static dyn CallerDialect,
-    /// The identity of the answer.
-    pub call: Arc<Call>,
-    /// The deadlines.
-    pub stream: config::Stream,
-    /// When the request came in.
-    pub started: Instant,
-    /// Cancelled when streams must end because the process does.
-    pub closing: CancellationToken,
-    /// Owns what outlives a request by a moment.
-    pub tasks: TaskTracker,
-}
-
 /// An answer under way. Dropping it closes the upstream and settles the account, which returns what was admitted.
 pub struct Production {
-    context: StreamContext,
+    context: Arc<RequestContext>,
     phase: Phase,
     deadlines: Deadlines,
     /// Made when it first has to wait: a short answer arrives at once.
@@ -119,14 +102,14 @@ pub enum Next {
 
 impl Production {
     /// A production whose attempts have not begun.
-    pub fn new(opening: Opening, context: StreamContext, account: Box<Account>) -> Self {
+    pub fn new(opening: Opening, context: Arc<RequestContext>, account: Box<Account>) -> Self {
         let now = Instant::now();
         Self {
             phase: Phase::Opening(Box::new(opening), account),
             deadlines: Deadlines {
                 output: now,
                 stall: context.stream.stall,
-                total: context.stream.total.map(|total| context.started + total),
+                total: context.stream.total.map(|total| context.time.started + total),
             },
             context,
             alarm: None,
@@ -168,7 +151,7 @@ impl Production {
     }
 
     /// What it was made with.
-    pub fn context(&self) -> &StreamContext {
+    pub fn context(&self) -> &Arc<RequestContext> {
         &self.context
     }
 
@@ -177,7 +160,7 @@ impl Production {
         self.produced
     }
 
-    /// How the body ends after the last bytes. Asked once.
+    /// How the body ends after the last bytes. RequestView once.
     pub fn take_ending(&mut self) -> Ending {
         std::mem::take(&mut self.ending)
     }

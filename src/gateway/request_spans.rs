@@ -109,13 +109,15 @@ pub(super) fn fail(span: &Span, error: &Error) {
 }
 
 impl Sink for RequestSpans {
-    /// Describes the request's span, and that of the attempt that had not failed. Both end when the summary is dropped.
+    /// Ends the span of the attempt that has not failed, then the request's.
     fn record(&self, summary: &Summary) {
         let Some(request) = &summary.span else { return };
         if let Some(span) = summary.attempts.last().and_then(|attempt| attempt.span.as_ref()) {
             describe_attempt(summary, span, request);
+            span.end();
         }
         describe_request(summary, request);
+        request.span.end();
     }
 }
 

@@ -9,10 +9,12 @@ use tokio_util::task::TaskTracker;
 
 use super::account::Account;
 use super::answer::Answer;
+use super::clock::RequestTime;
+use super::exchange::RequestContext;
 use super::memory::MemoryBudget;
 use super::offload::BufferedBody;
 use super::opening::Opening;
-use super::production::{Production, StreamContext};
+use super::production::Production;
 use super::route::Plan;
 use super::source::Source;
 use super::source_script::{Script, Step};
@@ -23,7 +25,7 @@ use crate::config::{Config, Stream, Target, without_file};
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::Place;
 use crate::wire::chat::ToolForms;
-use crate::wire::dialect::{CHAT, Call, Clock, DEFAULT, Mode};
+use crate::wire::dialect::{Clock, DEFAULT, Form, Mode, ResponseContext};
 use crate::wire::framing::Framing;
 use crate::wire::transcode::Transcoder;
 
@@ -51,32 +53,36 @@ pub(super) fn request(
         clients: Arc::default(),
         health: Arc::new(TargetHealth::new(Arc::clone(&metrics))),
         metrics,
-        dialect: DEFAULT,
+        context: Arc::new(RequestContext {
+            dialect: DEFAULT,
+            call: call(stream),
+            stream: Stream::default(),
+            time: RequestTime::begin(),
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }),
         body: BufferedBody { text: String::new(), lease: memory.requests.lease() }.into(),
         headers: HeaderMap::new(),
-        call: Arc::new(call(stream)),
         caller: "test".into(),
         plan: Plan {
             targets: models.iter().map(target).collect(),
             label: "x".into(),
             direct: false,
         },
-        stream: Stream::default(),
-        started: Instant::now(),
         memory: memory.answers,
         request_id: String::new(),
         trace: Place::None,
     }
 }
 
-fn call(stream: bool) -> Call {
-    Call {
+fn call(stream: bool) -> ResponseContext {
+    ResponseContext {
         id: "0123456789abcdefghijABCD".to_owned(),
         created: 1,
         model: "m".to_owned(),
         stream,
         want_usage: false,
-        form: CHAT,
+        form: Form::Chat,
         echo: String::new(),
         tool_forms: ToolForms::default(),
         input_estimate: 0,
@@ -87,7 +93,7 @@ fn call(stream: bool) -> Call {
 /// An answer of a provider of the caller's own dialect, whose body is a script.
 pub(super) fn answer(stream: bool, steps: impl IntoIterator<Item = Step>) -> Box<Answer> {
     let provider = Arc::clone(&config().providers["sim"]);
-    let decoder = provider.dialect.decoder(CHAT);
+    let decoder = provider.dialect.decoder(Form::Chat);
     let encoder = DEFAULT.encoder(&call(stream), Mode::Translated);
     let transcoder = Transcoder::new(Framing::Sse, 1 << 20, decoder, encoder, Mode::Translated);
     let lease = MemoryBudget::new(1 << 30, &Metrics::default()).answers.lease();
@@ -143,15 +149,20 @@ impl Scene {
     pub(super) fn account(&self) -> Box<Account> {
         let sinks = Arc::new([Box::new(Recorder(Arc::clone(&self.summaries))) as Box<dyn Sink>]);
         let sinks = sinks as super::summary::Sinks;
-        Account::begin((&sinks, &self.metrics), "req_1", DEFAULT.name(), &Request::new(()))
+        Account::begin(
+            (&sinks, &self.metrics),
+            ("req_1", Instant::now()),
+            DEFAULT.name(),
+            &Request::new(()),
+        )
     }
 
-    pub(super) fn context(&self, stream: bool) -> StreamContext {
-        StreamContext {
+    pub(super) fn context(&self, stream: bool) -> RequestContext {
+        RequestContext {
             dialect: DEFAULT,
-            call: Arc::new(call(stream)),
+            call: call(stream),
             stream: self.deadlines,
-            started: Instant::now(),
+            time: RequestTime::begin(),
             closing: self.closing.clone(),
             tasks: self.tasks.clone(),
         }
@@ -168,7 +179,7 @@ impl Scene {
             answer.read_first(1 << 20).await?;
             Ok(answer)
         });
-        Production::new(opening, self.context(stream), self.account())
+        Production::new(opening, Arc::new(self.context(stream)), self.account())
     }
 
     /// The summary of the only production, which was dropped.

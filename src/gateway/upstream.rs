@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE};
@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::answer::{Answer, redacted};
 use super::count::{ESTIMATED, TRUE};
 use super::egress::{self, Clients};
+use super::exchange::RequestContext;
 use super::memory::MemoryShare;
 use super::offload::RequestBody;
 use super::response_headers::passed_on;
@@ -31,7 +32,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::trace::Place;
 use crate::wire::adapt::Written;
 use crate::wire::chat::{Deadline, End, Fault, Kind, ToolForms};
-use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode, Operation};
+use crate::wire::dialect::{self, CallerDialect, Form, Hosting, Mode, Operation, ResponseContext};
 use crate::wire::embeddings::Verified;
 use crate::wire::forwarded_headers::AllowList;
 use crate::wire::framing::Framing;
@@ -51,46 +52,28 @@ const STALE: Duration = Duration::from_secs(1);
 
 /// What is asked of upstreams: everything that the attempts of one request share.
 pub struct UpstreamRequest {
+    /// What it shares with its answer.
+    pub context: Arc<RequestContext>,
     /// This worker's clients.
     pub clients: Arc<Clients>,
     /// Where failed attempts are counted.
     pub metrics: Arc<Metrics>,
-    /// The caller's dialect.
-    pub dialect: &'static dyn CallerDialect,
     /// The caller's request, as it came.
     pub body: RequestBody,
     /// The caller's headers.
     pub headers: HeaderMap,
-    /// The identity of the answer.
-    pub call: Arc<Call>,
     /// The caller's name in records.
     pub caller: Arc<str>,
     /// Where it may go.
     pub plan: Plan,
     /// Which targets have just failed other requests.
     pub health: Arc<TargetHealth>,
-    /// The deadlines.
-    pub stream: Stream,
-    /// When the request came in.
-    pub started: Instant,
     /// What is kept of answers takes its memory from this.
     pub memory: Arc<MemoryShare>,
     /// The gateway's id of the request.
     pub request_id: String,
     /// Where the request stands in a trace.
     pub trace: Place,
-}
-
-impl UpstreamRequest {
-    /// What the caller asks for.
-    pub fn operation(&self) -> Operation {
-        self.dialect.operation(self.call.form)
-    }
-
-    /// What time it is.
-    fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(self.call.created) + self.started.elapsed()
-    }
 }
 
 /// How long an attempt may take.
@@ -118,37 +101,38 @@ impl From<Error> for Box<Failure> {
 
 /// What a target is asked for.
 fn wanted<'a>(order: &UpstreamRequest, target: &'a Target) -> dialect::Target<'a> {
-    wanted_of((order.dialect, order.call.form, order.call.stream), target)
+    wanted_of((order.context.dialect, order.context.call.form, order.context.call.stream), target)
 }
 
 /// What a target is asked for on behalf of a caller: its dialect, the form of its request, and whether it
 /// wants a stream.
 pub(super) fn wanted_of<'a>(
-    (caller, form, stream): (&dyn CallerDialect, &'static str, bool),
+    (caller, form, stream): (&dyn CallerDialect, Form, bool),
     target: &'a Target,
 ) -> dialect::Target<'a> {
     let own = target.provider.dialect;
-    let operation = caller.operation(form);
+    let operation = form.operation();
     let verbatim = caller.name() == own.name();
     dialect::Target {
         model: &target.model,
         // A translated chat is always streamed: its deadlines work, and its caller's leaving is
         // noticed. It is collected on our side if need be.
         stream: stream || operation == Operation::Chat && !verbatim,
-        form: if verbatim { form } else { own.form_of(operation).unwrap_or(CHAT) },
+        form: if verbatim { form } else { own.form_of(operation).unwrap_or(Form::Chat) },
         quirks: &target.quirks,
     }
 }
 
 /// Whether both sides speak one dialect, so that nothing is translated.
 pub fn is_verbatim(order: &UpstreamRequest, provider: &Provider) -> bool {
-    order.dialect.name() == provider.dialect.name()
+    order.context.dialect.name() == provider.dialect.name()
 }
 
 /// Whether a target answers whole: no output comes before all of it is there.
 pub fn is_whole(order: &UpstreamRequest, provider: &Provider) -> bool {
-    let translated_chat = order.operation() == Operation::Chat && !is_verbatim(order, provider);
-    !order.call.stream && !translated_chat
+    let translated_chat =
+        order.context.operation() == Operation::Chat && !is_verbatim(order, provider);
+    !order.context.call.stream && !translated_chat
 }
 
 /// One attempt, up to its first model output or its end.
@@ -175,24 +159,24 @@ pub async fn attempt(
     let transcoder = transcoder(order, target, media_type(&head.headers), forms)
         .await?
         .with_names(written.names)
-        .with_stop_strings(written.stop_strings, order.call.input_estimate);
+        .with_stop_strings(written.stop_strings, order.context.call.input_estimate);
     // Boxed: it moves from here to the response body, and every future on the way would hold its place.
     let of = (Arc::clone(&target.provider), headers);
     let mut answer = Box::new(Answer::new(of, source, transcoder, order.memory.lease()));
-    let begun = timeout_at(deadline, answer.read_first(order.stream.max_event));
+    let begun = timeout_at(deadline, answer.read_first(order.context.stream.max_event));
     begun.await.map_err(|_| late())??;
     if written.inputs.is_some() && answer.transcoder.tally().usage.input.is_none() {
         answer.headers.insert(ESTIMATED, TRUE);
     }
     // A failure that came along with the first output is found before any of it is forwarded.
-    if followed && order.call.stream && answer.transcoder.end().is_none() {
+    if followed && order.context.call.stream && answer.transcoder.end().is_none() {
         answer.take_arrived().await;
     }
     let error = match answer.transcoder.end() {
         None | Some(End::Complete) => return Ok(answer),
         Some(end) => waiting(answer.failure(end), asked_in(&answer)),
     };
-    let said = answer.transcoder.tally().outputs > 0 && order.call.stream;
+    let said = answer.transcoder.tally().outputs > 0 && order.context.call.stream;
     if said && !followed {
         return Ok(answer);
     }
@@ -211,7 +195,7 @@ async fn send(
     traced: HeaderMap,
 ) -> Result<reqwest::Response, Error> {
     let Provider { egress, base_url, .. } = &*target.provider;
-    let client = order.clients.get(egress, &order.stream);
+    let client = order.clients.get(egress, &order.context.stream);
     let client = client.map_err(|error| Error::internal("no upstream client").because(error))?;
     let (body, digest) = digested(body, target).await?;
     let request = request(order, target, (body, digest), traced)?;
@@ -300,7 +284,7 @@ fn request(
     if let Some(aws) = &provider.aws {
         let (method, body) = (&http::Method::POST, body.as_bytes());
         let unsigned = Unsigned { method, url: &url, body, digest };
-        sign(unsigned, &mut headers, aws, order.now())?;
+        sign(unsigned, &mut headers, aws, order.context.time.now())?;
     }
     let mut request = reqwest::Request::new(http::Method::POST, url);
     *request.headers_mut() = headers;
@@ -318,7 +302,7 @@ fn dropped(order: &UpstreamRequest, names: &[Cow<'static, str>]) -> Option<Heade
             break;
         }
         let separator = if at == 0 { "" } else { ", " };
-        all.extend([separator, order.dialect.own_name(name).unwrap_or(name)]);
+        all.extend([separator, order.context.dialect.own_name(name).unwrap_or(name)]);
     }
     HeaderValue::from_str(&all).ok().filter(|names| !names.is_empty())
 }
@@ -368,15 +352,15 @@ async fn transcoder(
     let verbatim = is_verbatim(order, &target.provider);
     let wanted = wanted(order, target);
     let framing = if wanted.stream { dialect.framing(media_type) } else { Framing::Whole };
-    let streams = order.call.stream;
+    let streams = order.context.call.stream;
     // A whole answer to a caller who wants a stream has no frames to forward as they are.
     let passes = move |framing| verbatim && (framing == Framing::Whole) != streams;
     let echo = if passes(framing) { String::new() } else { echo(order).await? };
     let rewritten = verbatim && !passes(framing);
     let tool_forms = if rewritten { own_tool_forms(order).await } else { tool_forms };
-    let (caller, form) = (order.dialect, wanted.form);
-    let translated = !verbatim || order.operation() == Operation::Chat;
-    let call = Call { echo, tool_forms, ..(*order.call).clone() };
+    let (caller, form) = (order.context.dialect, wanted.form);
+    let translated = !verbatim || order.context.operation() == Operation::Chat;
+    let call = ResponseContext { echo, tool_forms, ..order.context.call.clone() };
     let choose = Box::new(move |framing| {
         if passes(framing) {
             return (caller.encoder(&call, Mode::Verbatim), Ok(Mode::Verbatim));
@@ -389,11 +373,11 @@ async fn transcoder(
         (caller.encoder(&call, Mode::Verbatim), Err(fault))
     });
     let mut decoder = dialect.decoder(form);
-    decoder.name(&order.call.id);
+    decoder.name(&order.context.call.id);
     if let Some(inputs) = inputs {
         decoder = Box::new(Verified { inner: decoder, inputs });
     }
-    let Stream { max_event, max_answer, .. } = order.stream;
+    let Stream { max_event, max_answer, .. } = order.context.stream;
     let transcoder = Transcoder::labelled(framing, max_event, decoder, choose);
     Ok(transcoder.keeping_at_most(max_answer))
 }
@@ -448,7 +432,8 @@ async fn refused(
     if fault.message.is_empty() {
         fault.message = format!("the upstream answered with status {status}");
     }
-    let wait = retry_after(&headers, order.now()).or_else(|| provider.dialect.retry_after(&body));
+    let wait = retry_after(&headers, order.context.time.now())
+        .or_else(|| provider.dialect.retry_after(&body));
     let reply = Reply {
         // A platform fails in words of its own, which are not its models' vendor's.
         dialect: provider.quirks.hosting.map_or_else(|| provider.dialect.name(), Hosting::name),

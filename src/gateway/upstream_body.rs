@@ -13,7 +13,7 @@ use crate::config::Target;
 use crate::error::Error;
 use crate::wire::adapt::{self, Written};
 use crate::wire::chat::{Fault, Request, ToolForms};
-use crate::wire::dialect::{Call, CallerDialect, Operation};
+use crate::wire::dialect::{CallerDialect, Form, Operation, ResponseContext};
 use crate::wire::json::mended;
 use crate::wire::{ranges, refusal};
 
@@ -23,15 +23,15 @@ const STRICT: HeaderName = HeaderName::from_static("streamgate-strict");
 /// What the body of an upstream request depends on, beside the caller's body and the target.
 struct Source<'a> {
     dialect: &'static dyn CallerDialect,
-    form: &'static str,
+    form: Form,
     stream: bool,
     headers: Cow<'a, HeaderMap>,
 }
 
 impl<'a> Source<'a> {
     fn of(order: &UpstreamRequest, headers: Cow<'a, HeaderMap>) -> Self {
-        let Call { form, stream, .. } = *order.call;
-        Self { dialect: order.dialect, form, stream, headers }
+        let ResponseContext { form, stream, .. } = order.context.call;
+        Self { dialect: order.context.dialect, form, stream, headers }
     }
 }
 
@@ -69,7 +69,7 @@ fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, Fa
         let header = |name: &str| Some(source.headers.get(name)?.to_str().ok()?.to_owned());
         return adapt::pass(body, (source.dialect, dialect), &wanted, strict, &header);
     }
-    let operation = source.dialect.operation(source.form);
+    let operation = source.form.operation();
     if dialect.form_of(operation).is_none() {
         return Err(operation.untranslatable());
     }
@@ -88,7 +88,7 @@ fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, Fa
 
 /// Reads the request as a translation would, on another thread if it is large.
 pub(super) async fn decoded(order: &UpstreamRequest) -> Result<Request, Error> {
-    let (dialect, form) = (order.dialect, order.call.form);
+    let (dialect, form) = (order.context.dialect, order.context.call.form);
     let read = match &order.body {
         RequestBody::Small(body) => dialect.decode_request(form, &mended(body)),
         RequestBody::Large(body) => {
@@ -107,9 +107,10 @@ pub(super) async fn own_tool_forms(order: &UpstreamRequest) -> ToolForms {
 /// What of the request its answer repeats.
 pub(super) async fn echo(order: &UpstreamRequest) -> Result<String, Error> {
     match &order.body {
-        RequestBody::Small(body) => Ok(order.dialect.echo(order.call.form, body)),
+        RequestBody::Small(body) => Ok(order.context.dialect.echo(order.context.call.form, body)),
         RequestBody::Large(body) => {
-            let (dialect, form, body) = (order.dialect, order.call.form, Arc::clone(body));
+            let (dialect, form, body) =
+                (order.context.dialect, order.context.call.form, Arc::clone(body));
             offload::run(move || dialect.echo(form, &body)).await
         }
     }

@@ -165,4 +165,9 @@ impl Span {
     pub fn fail(&self, why: &'static str) {
         self.lock().set_status(Status::error(why));
     }
+
+    /// Ends it before it is dropped.
+    pub fn end(&self) {
+        self.lock().end();
+    }
 }

@@ -181,6 +181,8 @@ fn axum_and_reqwest_stay_at_the_edge() {
                 "src/gateway/mod.rs",
                 "src/gateway/direct_response.rs",
                 "src/gateway/error_response.rs",
+                "src/gateway/exchange.rs",
+                "src/gateway/reply.rs",
                 "src/gateway/request_body.rs",
                 SIM,
             ],
