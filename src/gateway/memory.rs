@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::error::{Error, MIN_RETRY_AFTER};
-use crate::telemetry::{Memory, Metrics};
+use crate::telemetry::{MemoryLabels, Metrics};
 use crate::wire::chat::{End, Fault, Kind};
 
 /// Parts of answers are acquired in steps, so that a token touches no memory that workers share; what is
@@ -32,7 +32,7 @@ impl MemoryBudget {
     /// The shares of so many bytes, measured by these metrics.
     pub fn new(memory: usize, metrics: &Metrics) -> Self {
         let share = |share| {
-            let label = Memory { share };
+            let label = MemoryLabels { share };
             let own = MemoryShare {
                 used: metrics.memory_used.get_or_create(&label).clone(),
                 limit: metrics.memory_limit.get_or_create(&label).clone(),
