@@ -67,7 +67,7 @@ async fn a_wrong_key_is_not_anonymous() {
 }
 
 #[tokio::test]
-async fn nobody_is_anonymous_by_accident() {
+async fn anonymous_access_must_be_configured() {
     let cors = "server: { trusted_proxies: [127.0.0.1], cors: { origins: [\"https://chat.example.com\"] } }\n";
     for more in ["", cors] {
         let (gateway, _upstream) = gateway("{}", more).await;

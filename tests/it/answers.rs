@@ -57,7 +57,7 @@ const CALLERS: [&str; 6] =
 
 /// The neutral name of a word's meaning, or that it is a failure.
 #[test]
-fn finish_reasons_are_told_as_what_they_mean() {
+fn finish_reasons_are_mapped_by_their_meaning() {
     for (word, neutral) in [
         ("abort", None),
         ("network_error", None),
@@ -99,7 +99,7 @@ type Answer<'a> = &'a dyn Fn(&str) -> Vec<u8>;
 
 /// The same of every other upstream: a word that nobody knows is no end.
 #[test]
-fn no_upstream_ends_well_with_a_word_of_its_own() {
+fn unknown_finish_reasons_are_errors() {
     let anthropic = |word: &str| {
         sse(&[
             json!({ "type": "message_start", "message": { "id": "m", "type": "message", "role": "assistant",

@@ -218,7 +218,7 @@ async fn anthropic_on_vertex_is_verbatim() {
 
 /// A platform's own errors are no words of Anthropic's: its callers are told in those all the same.
 #[tokio::test]
-async fn a_platforms_errors_are_told_in_the_callers_words() {
+async fn a_platforms_errors_have_the_callers_dialect() {
     let exception =
         [(":exception-type", "serviceUnavailableException"), (":message-type", "exception")];
     let late = [

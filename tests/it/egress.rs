@@ -67,7 +67,7 @@ async fn requests_go_through_the_proxy() {
 /// Each failure of a proxy is told from the upstream's, here and there, without its credentials; and
 /// the next target is asked.
 #[tokio::test]
-async fn a_proxy_that_fails_is_named_and_fails_over() {
+async fn a_failing_proxy_is_named_and_failover_follows() {
     let upstream = Upstream::new(streamed("openai-chat", "Hello")).await;
     let log = Log::default();
     let _guard = log.capture();
@@ -268,7 +268,7 @@ async fn a_stream_outlives_the_age_of_its_connection() {
 }
 
 #[tokio::test]
-async fn a_reload_changes_the_way_for_new_requests() {
+async fn a_reload_changes_the_proxy_for_new_requests() {
     let upstream = Upstream::new(streamed("openai-chat", "Hello")).await;
     let (first, second) = (Proxy::new(Manner::Http).await, Proxy::new(Manner::Http).await);
     let silent = Proxy::new(Manner::Silent).await;

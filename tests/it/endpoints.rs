@@ -283,7 +283,7 @@ async fn unserved_apis_are_named() {
 }
 
 #[tokio::test]
-async fn unknown_paths_say_what_is_wrong_with_the_base_url() {
+async fn unknown_paths_explain_a_wrong_base_url() {
     let (gateway, _upstream) = gateway().await;
     for (path, hint) in [
         ("/proxy/v1/chat/completions", "but /v1/chat/completions is served"),

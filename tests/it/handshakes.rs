@@ -123,7 +123,7 @@ async fn tls_comes_and_goes_with_the_configuration() {
 }
 
 #[tokio::test]
-async fn plain_http_to_a_tls_port_is_told_so() {
+async fn plain_http_to_a_tls_port_gets_an_explanation() {
     let (gateway, _certificate, _upstream) = gateway("").await;
     let long =
         format!("POST / HTTP/1.1\r\ncontent-length: 4000000\r\n\r\n{}", "x".repeat(4_000_000));
@@ -206,7 +206,7 @@ async fn the_program_takes_a_new_certificate_from_its_files() {
 }
 
 #[test]
-fn check_tells_of_certificates() {
+fn check_reports_problems_of_certificates() {
     let certificate = Certificate::new();
     let yaml = yaml("http://127.0.0.1:1", "http://127.0.0.1:1", &certificate.server(""));
     let file = File::new(&yaml);

@@ -229,7 +229,7 @@ async fn what_was_shown_of_a_search_comes_back() {
 }
 
 #[tokio::test]
-async fn what_is_left_out_is_named_or_rejected() {
+async fn dropped_hosted_tools_are_named_or_rejected() {
     let done = json!({ "id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m",
         "choices": [{ "index": 0, "delta": { "content": "hi" }, "finish_reason": "stop" }] });
     let stream = format!("data: {done}\n\ndata: [DONE]\n\n");

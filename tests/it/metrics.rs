@@ -7,13 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
+use crate::jwt::{ask, shared, signer};
 use crate::support::answers::streamed;
 use crate::support::certificate::Certificate;
 use crate::support::gateway::{Gateway, KEY, configuration, yaml};
 use crate::support::process::{File, Process};
 use crate::support::tokens::{claims, with_issuer};
 use crate::support::upstream::Upstream;
-use crate::tokens::{ask, shared, signer};
 
 const ROUTE: &str = r#"{dialect="openai-chat",model="oai/*",target="oai/*"}"#;
 

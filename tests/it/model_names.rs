@@ -88,7 +88,7 @@ async fn lists_show_names_and_no_patterns() {
 
 /// The limits of a pattern are for all names that it serves.
 #[tokio::test]
-async fn a_patterns_limits_hold_for_all_its_names() {
+async fn a_patterns_rate_limit_holds_for_all_its_names() {
     let (gateway, _upstream) = gateway().await;
     for (asked, status) in
         [("claude-a", 200), ("claude-b", 200), ("claude-c", 429), ("claude-haiku-1", 200)]
@@ -121,7 +121,7 @@ async fn keys_are_permitted_names() {
 }
 
 #[tokio::test]
-async fn a_misspelt_name_is_answered_with_the_one_that_is_close() {
+async fn an_unknown_model_suggests_a_similar_name() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let models = "models:\n  chat: { targets: [ { provider: oai, model: a } ] }\n  \
         secret-model: { targets: [ { provider: oai, model: a } ] }\n";

@@ -108,7 +108,7 @@ async fn tools_make_the_round_trip() {
 }
 
 #[tokio::test]
-async fn the_token_limit_is_told() {
+async fn the_output_limit_reaches_the_upstream() {
     every("n3-length", async |gateway, language, ask, _| {
         let view = read(gateway, language, &ask).await;
         assert_eq!(only(&view).stop.as_deref(), Some((language.stop)("length")), "{}", ask.model);
@@ -118,7 +118,7 @@ async fn the_token_limit_is_told() {
 
 /// Whatever cuts an answer short, nobody takes it for whole.
 #[tokio::test]
-async fn broken_answers_never_look_whole() {
+async fn truncated_answers_never_look_complete() {
     for program in ["n5-err3", "n5-close3", "n5-reset3", "n5-junk3", "n5-nodone"] {
         every(program, async |gateway, language, ask, upstream| {
             let place = format!("{} {} {}", language.name, ask.model, ask.stream);

@@ -137,7 +137,7 @@ async fn instructions_go_where_the_dialect_has_them() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_told_with_its_field() {
+async fn invalid_prompts_are_rejected_with_their_field() {
     let (_folder, upstream, gateway) = guided("openai-chat").await;
     let long = "x".repeat(100_000);
     let cases = [
@@ -207,7 +207,7 @@ async fn what_is_wrong_is_told_with_its_field() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_put_together_is_told() {
+async fn conflicting_prompt_members_are_rejected() {
     let (_folder, upstream, gateway) = guided("openai-chat").await;
     let wrong = [r#""messages":{}"#, r#""messages":"a""#, r#""messages":[],"system":7"#];
     for ((dialect, _), wrong) in SPOKEN.iter().flat_map(|spoken| wrong.map(|wrong| (spoken, wrong)))
@@ -272,7 +272,7 @@ async fn a_variable_never_becomes_a_message() {
 }
 
 #[tokio::test]
-async fn prompts_are_listed_and_used_by_those_who_may_use_their_model() {
+async fn prompts_are_listed_and_used_with_permission_for_their_model() {
     let folder = Folder::new(&[
         ("guide.yaml", GUIDE),
         ("guide@2.yaml", &GUIDE.replace("fast", "slow")),
@@ -349,7 +349,7 @@ async fn the_record_names_the_prompt_and_no_value() {
 
 /// The configuration and the file that the documentation shows.
 #[test]
-fn the_documentation_shows_what_holds() {
+fn the_examples_of_the_documentation_hold() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(root.join("docs/prompts.md")).unwrap();
     let blocks = text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());

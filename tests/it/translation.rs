@@ -390,7 +390,7 @@ fn fm23_an_event_without_data_is_ignored() {
 /// A tool that takes free text, called by a vendor that only knows functions: its caller is told the
 /// text, as it comes, and gives the call back as it was told.
 #[test]
-fn free_text_is_told_as_it_comes() {
+fn free_form_arguments_are_streamed() {
     let pieces = ["{\"inp", "ut\": \"1 + ", "1 \\", "u00e", "9\"}"];
     let deltas = pieces.map(|piece| json!({ "type": "input_json_delta", "partial_json": piece }));
     let usage = json!({ "input_tokens": 1, "output_tokens": 1 });

@@ -153,7 +153,7 @@ fn every_value_of_a_request_may_be_wrong() {
 /// From HTTP to HTTP: it is answered, or refused in the caller's language. The simulated upstream
 /// refuses what its vendor does, which is no failure either.
 #[tokio::test]
-async fn whatever_is_wrong_is_the_callers_doing() {
+async fn every_wrong_value_is_a_caller_error() {
     for (number, language) in LANGUAGES.iter().enumerate() {
         // One each, since a caller may not ask for ever.
         let gateway = gateway().await;

@@ -5,10 +5,10 @@
 
 mod aborted;
 mod attempts;
+mod cancel;
 mod collected;
 mod drain;
 mod endings;
-mod hangup;
 mod http2;
 mod pressure;
 mod silence;

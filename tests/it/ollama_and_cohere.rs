@@ -157,7 +157,7 @@ fn prompts_are_put_first() {
 
 /// Who does not say wants a stream of Ollama, and none of Cohere; limits are told to the gateway.
 #[test]
-fn envelopes_say_what_the_gateway_needs() {
+fn envelopes_are_read() {
     let body = r#"{"model":"m","max_tokens":7,"options":{"num_predict":7}}"#;
     for (caller, stream) in [("ollama", true), ("cohere", false)] {
         let asked = Asked { form: CHAT, path: "", query: "", body };
@@ -196,7 +196,7 @@ async fn body_of(response: reqwest::Response) -> Value {
 
 /// What clients ask before they chat: the gateway answers itself, about models that the caller may use.
 #[tokio::test]
-async fn questions_before_a_chat_are_answered() {
+async fn requests_for_model_details_are_answered() {
     let gateway = gateway().await;
     let get = |path: &str| gateway.client.get(format!("{}{path}", gateway.url));
     let key = format!("Bearer {KEY}");

@@ -231,7 +231,7 @@ async fn members_that_name_other_models_are_for_callers_who_may_use_all() {
 
 /// How long a model stays loaded concerns all callers.
 #[tokio::test]
-async fn keep_alive_is_the_operators() {
+async fn keep_alive_is_set_by_the_operator_only() {
     for (setting, kept) in
         [("", false), (", keep_alive: server", false), (", keep_alive: callers", true)]
     {
@@ -251,7 +251,7 @@ async fn keep_alive_is_the_operators() {
 
 /// What the operator leaves out or sets cannot be said in another spelling.
 #[tokio::test]
-async fn what_the_operator_leaves_out_has_one_spelling() {
+async fn dropped_members_have_one_spelling() {
     let upstream = refusing().await;
     let provider = format!(
         "  cut: {{ dialect: openai-chat, base_url: \"{}/v1\", drop: [user, web.search] }}\n",

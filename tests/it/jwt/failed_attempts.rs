@@ -15,7 +15,7 @@ async fn gateway(upstream: &Upstream, more: &str) -> Gateway {
 }
 
 #[tokio::test]
-async fn too_many_wrong_credentials_are_told_to_wait() {
+async fn rate_limit_of_failed_credentials() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     for (dialect, _) in SPOKEN {
         let gateway = gateway(&upstream, "").await;
@@ -62,7 +62,7 @@ async fn a_reload_forgets_no_attempt_unless_the_setting_is_another() {
 
 /// Behind a proxy it is not the proxy who tries.
 #[tokio::test]
-async fn addresses_are_those_that_trusted_proxies_tell() {
+async fn client_addresses_come_from_trusted_proxies() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     for (more, believed) in
         [("server: { trusted_proxies: [127.0.0.0/8, \"::1\"] }\n", true), ("", false)]

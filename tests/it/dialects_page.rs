@@ -109,7 +109,7 @@ fn table(page: &str) -> Vec<Vec<&str>> {
 }
 
 #[test]
-fn the_page_says_what_becomes_of_a_request() {
+fn the_page_and_the_code_agree_on_request_translation() {
     let page = include_str!("../../docs/dialects.md");
     let table = table(page);
     let (head, lines) = table.split_first().expect("a head");

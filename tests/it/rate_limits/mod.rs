@@ -4,9 +4,9 @@
 //! less than any request needs.
 
 mod cut_off;
+mod headers;
 mod settled;
 mod tokens;
-mod told;
 
 use http::HeaderMap;
 

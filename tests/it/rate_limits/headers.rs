@@ -34,7 +34,7 @@ fn assert_reset(dialect: &str, value: &str) {
 
 /// What is left is on every answer of a caller who is known, whatever became of its request.
 #[tokio::test]
-async fn every_answer_tells_what_is_left() {
+async fn every_response_has_rate_limit_headers() {
     for (dialect, provider) in SPOKEN {
         let json = "content-type: application/json\r\n";
         let limited = "content-type: application/json\r\nretry-after: 7\r\n\
@@ -106,7 +106,7 @@ async fn every_answer_tells_what_is_left() {
 
 /// Of several limits the one is told that is reached first.
 #[tokio::test]
-async fn the_tightest_limit_is_told() {
+async fn the_tightest_rate_limit_is_in_the_headers() {
     for (dialect, provider) in SPOKEN {
         let upstream = Upstream::new(streamed(dialect, "hi")).await;
         let models = format!(
@@ -126,7 +126,7 @@ async fn the_tightest_limit_is_told() {
 
 /// A refusal says which limit, whose, and when to come back: in its headers and in its words.
 #[tokio::test]
-async fn a_refusal_says_which_limit_and_whose() {
+async fn a_rate_limit_error_names_the_limit_and_its_scope() {
     for (dialect, provider) in SPOKEN {
         let model = format!("{provider}/m");
         let upstream = Upstream::new(streamed(dialect, "hi")).await;
@@ -150,7 +150,7 @@ async fn a_refusal_says_which_limit_and_whose() {
 
 /// An operator sees who is near a limit, by configured names only.
 #[tokio::test]
-async fn the_metrics_show_who_is_near_a_limit() {
+async fn metrics_show_usage_of_each_rate_limit() {
     let go = Arc::new(Notify::new());
     let held =
         vec![Step::Sse, Step::chunk(&opening("openai-chat", "hi")), Step::Gate(Arc::clone(&go))];

@@ -62,7 +62,7 @@ fn sentence(dialect: &str, tokens: u64, maximum: u64) -> String {
 }
 
 #[tokio::test]
-async fn an_overflow_begins_with_the_callers_own_sentence() {
+async fn a_context_length_error_begins_with_the_callers_own_sentence() {
     let openai = json!({ "error": { "message": "This model's maximum context length is 128000 tokens. However, your messages resulted in 130000 tokens. Please reduce the length of the messages.", "type": "invalid_request_error", "param": "messages", "code": "context_length_exceeded" } });
     let llama = json!({ "error": { "code": 400, "message": "the request exceeds the available context size", "type": "exceed_context_size_error", "n_prompt_tokens": 130_000, "n_ctx": 128_000 } });
     let anthropic = json!({ "type": "error", "error": { "type": "invalid_request_error", "message": "prompt is too long: 130000 tokens > 128000 maximum" } });
