@@ -7,13 +7,16 @@ WORKDIR /src
 ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_TERM_COLOR=never
 # The dependencies are a layer of their own, which lives until Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src benches \
- && echo '//! A stub.' | tee src/lib.rs src/main.rs benches/wire.rs \
+COPY crates/sim/Cargo.toml crates/sim/
+COPY crates/wire/Cargo.toml crates/wire/
+RUN mkdir src crates/sim/src crates/wire/src crates/wire/benches \
+ && echo '//! A stub.' | tee src/lib.rs src/main.rs crates/sim/src/lib.rs crates/wire/src/lib.rs crates/wire/benches/wire.rs \
  && echo 'fn main() {}' >> src/main.rs \
  && cargo build --locked --release --target "$(rustc -vV | sed -n 's/^host: //p')"
+COPY crates crates
 COPY src src
 # Newer than the stubs, whatever the files' own dates are.
-RUN touch src/lib.rs src/main.rs \
+RUN touch src/lib.rs src/main.rs crates/sim/src/lib.rs crates/wire/src/lib.rs \
  && cargo build --locked --release --target "$(rustc -vV | sed -n 's/^host: //p')" \
  && strip -o /streamgate target/*/release/streamgate
 

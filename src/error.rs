@@ -6,6 +6,7 @@
 mod blame;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -67,7 +68,7 @@ pub struct Reply {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     /// `provider/model`.
-    pub target: String,
+    pub target: Arc<str>,
     /// 1 for the first.
     pub number: u32,
 }

@@ -1,4 +1,5 @@
-//! Streamgate: an LLM token-streaming gateway. The modules, in reading order.
+//! Streamgate: an LLM token-streaming gateway. The modules, in reading order; `wire` and `sim` are
+//! packages of their own under `crates/`.
 
 pub mod admin;
 pub mod app;
@@ -8,6 +9,7 @@ pub mod gateway;
 pub mod load;
 pub mod prompts;
 pub mod server;
-pub mod sim;
 pub mod telemetry;
-pub mod wire;
+
+pub use streamgate_sim as sim;
+pub use streamgate_wire as wire;

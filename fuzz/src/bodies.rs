@@ -1,18 +1,18 @@
-//! What the fuzz targets do, shared with `tests/it/fuzz.rs`. A body must never depend on anything but
+//! Bodies of the fuzz targets, shared with `tests/it/fuzz.rs`. A body must never depend on anything but
 //! its input, and says what is wrong by panicking.
 
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use streamgate::wire::adapt;
-use streamgate::wire::chat::{End, ToolForms};
-use streamgate::wire::dialect::{
+use streamgate_wire::adapt;
+use streamgate_wire::chat::{End, ToolForms};
+use streamgate_wire::dialect::{
     Asked, CHAT, Call, CallerDialect, Clock, DIALECTS, Dialect, Mode, Quirks, Target,
     caller_dialects,
 };
-use streamgate::wire::framing::{Broken, Frame, Framer, Framing};
-use streamgate::wire::json;
-use streamgate::wire::transcode::Transcoder;
+use streamgate_wire::framing::{Broken, Frame, Framer, Framing};
+use streamgate_wire::json;
+use streamgate_wire::transcode::Transcoder;
 
 const CAP: usize = 4096;
 

@@ -46,10 +46,7 @@ pub fn without_file(
         .map(|provider| (provider.name.clone(), Arc::new(provider)))
         .collect();
     let sim = providers.get("sim").map(Arc::clone);
-    let targets = sim.map(|provider| {
-        let quirks = Arc::clone(&provider.quirks);
-        vec![Target { provider, model: "sim".to_owned(), context: None, quirks }]
-    });
+    let targets = sim.map(|provider| vec![Target::new(provider, "sim".to_owned())]);
     let only = Key {
         name: "default".to_owned(),
         digest: digest(key),

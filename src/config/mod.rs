@@ -246,12 +246,33 @@ pub struct Target {
     pub context: Option<u64>,
     /// The provider's deviations, with those of this target over them.
     pub quirks: Arc<Quirks>,
+    name: Arc<str>,
+}
+
+impl Target {
+    /// A model of a provider, with the provider's deviations.
+    pub fn new(provider: Arc<Provider>, model: String) -> Self {
+        let quirks = Arc::clone(&provider.quirks);
+        let name = format!("{}/{model}", provider.name).into();
+        Self { provider, model, context: None, quirks, name }
+    }
+
+    /// `provider/model`.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The same for another model of the provider.
+    #[must_use]
+    pub fn with_model(&self, model: String) -> Self {
+        let renamed = Self::new(Arc::clone(&self.provider), model);
+        Self { context: self.context, quirks: Arc::clone(&self.quirks), ..renamed }
+    }
 }
 
 impl std::fmt::Display for Target {
-    /// `provider/model`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.provider.name, self.model)
+        f.write_str(&self.name)
     }
 }
 

@@ -160,7 +160,7 @@ fn target(reader: &mut Reader<'_>, node: &Node, providers: &Providers<'_>) -> Op
         );
         reader.report(table.get("max_output").unwrap_or(node).at, message);
     }
-    Some(Target { provider, model: model?, context, quirks })
+    Some(Target { context, quirks, ..Target::new(provider, model?) })
 }
 
 /// Whether a name may be a model's: 1 to 256 visible ASCII characters, no segment `..`. Model names

@@ -52,7 +52,7 @@ struct UnderWay {
 impl Trying {
     /// An attempt begins. `whole`: its answer is asked for and passed on in one piece.
     pub fn begin(&self, target: &Target, number: u32, whole: bool) {
-        let attempt = Attempt { target: target.to_string(), number };
+        let attempt = Attempt { target: Arc::clone(target.name()), number };
         let span = trace::attempt(&self.place, target, &attempt);
         if let Ok(mut under_way) = self.under_way.lock() {
             *under_way = UnderWay { attempt: Some(attempt), span, whole };
@@ -99,11 +99,11 @@ struct Entry {
     model: String,
     /// Id and version of the prompt.
     prompt: Option<(String, String)>,
-    label: String,
+    label: Arc<str>,
     /// The model's name at the upstream is the caller's choice.
     direct: bool,
-    target: String,
-    target_label: String,
+    target: Arc<str>,
+    target_label: Arc<str>,
     outcome: &'static str,
     error: Option<String>,
     /// The error's stable word.
@@ -155,10 +155,10 @@ impl Record {
             caller_label: Arc::default(),
             model: String::new(),
             prompt: None,
-            label: String::new(),
+            label: Arc::default(),
             direct: false,
-            target: String::new(),
-            target_label: String::new(),
+            target: Arc::default(),
+            target_label: Arc::default(),
             outcome: "client_gone",
             error: None,
             fault: None,
@@ -284,7 +284,7 @@ impl Record {
     /// Where it may go.
     pub fn planned(&mut self, plan: &Plan) {
         if let Some(entry) = &mut self.0 {
-            plan.label.clone_into(&mut entry.label);
+            entry.label = Arc::clone(&plan.label);
             entry.direct = plan.direct;
         }
     }
@@ -298,7 +298,7 @@ impl Record {
     pub fn served_by(&mut self, target: &Target, attempts: u32) {
         if let Some(entry) = &mut self.0 {
             entry.answered = true;
-            entry.attempted(target.to_string(), attempts);
+            entry.attempted(Arc::clone(target.name()), attempts);
             if let Some(traced) = &mut entry.traced {
                 traced.served_by(target);
             }
@@ -338,7 +338,7 @@ impl Record {
             entry.error = Some(chain(error));
             entry.fault = Some(error::code(error.fault().kind));
             if let Some(attempt) = error.attempt() {
-                entry.attempted(attempt.target.clone(), attempt.number);
+                entry.attempted(Arc::clone(&attempt.target), attempt.number);
             }
         }
     }
@@ -377,11 +377,11 @@ impl Drop for Record {
 }
 
 impl Entry {
-    fn attempted(&mut self, target: String, attempts: u32) {
+    fn attempted(&mut self, target: Arc<str>, attempts: u32) {
         // A name of the caller's choice is no label: those must stay bounded.
         self.target_label = match target.split_once('/') {
-            Some((provider, _)) if self.direct => format!("{provider}/*"),
-            _ => target.clone(),
+            Some((provider, _)) if self.direct => format!("{provider}/*").into(),
+            _ => Arc::clone(&target),
         };
         self.target = target;
         self.attempts = attempts;
@@ -412,14 +412,14 @@ impl Entry {
         metrics.open.get_or_create(&Kept { dialect: self.dialect }).dec();
         let route = Route {
             dialect: self.dialect,
-            model: self.label.clone(),
-            target: self.target_label.clone(),
+            model: Arc::clone(&self.label),
+            target: Arc::clone(&self.target_label),
         };
         let ended = Ended {
             dialect: self.dialect,
             caller: Arc::clone(&self.caller_label),
-            model: self.label.clone(),
-            target: self.target_label.clone(),
+            model: Arc::clone(&self.label),
+            target: Arc::clone(&self.target_label),
             outcome: self.outcome,
         };
         metrics.requests.get_or_create(&ended).inc();
@@ -449,8 +449,8 @@ impl Entry {
         for (gen_ai_token_type, (tokens, estimated)) in directions {
             let labels = Tokens {
                 caller: Arc::clone(&self.caller_label),
-                model: self.label.clone(),
-                target: self.target_label.clone(),
+                model: Arc::clone(&self.label),
+                target: Arc::clone(&self.target_label),
                 gen_ai_token_type,
                 estimated: if estimated { "true" } else { "false" },
             };

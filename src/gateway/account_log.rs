@@ -49,8 +49,7 @@ pub fn attempt_failed(order: &Order, target: &Target, error: &Error) {
     let provider = target.provider.name.clone();
     let trace_id = order.trying.place.trace_id();
     let (caller, model) = (&*order.caller, &*short(&order.call.model));
-    let target = target.to_string();
-    let target = &*short(&target);
+    let target = &*short(target.name());
     order.trying.failed(error);
     let error = chain(error);
     if blame == Blame::Caller {

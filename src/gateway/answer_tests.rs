@@ -83,8 +83,7 @@ fn answer_on_a_slow_worker(turn: Duration) -> Answer {
     };
     let config = without_file(&|_| None, ([127, 0, 0, 1], 9).into(), "key");
     let provider = Arc::clone(&config.providers["sim"]);
-    let quirks = Arc::clone(&provider.quirks);
-    let target = Target { provider, model: "m".to_owned(), context: None, quirks };
+    let target = Target::new(provider, "m".to_owned());
     let call = Call {
         id: String::new(),
         created: 1,

@@ -3,6 +3,7 @@
 //! Errors that the caller did not cause fail over to the next target; errors that it did cause are
 //! returned. A failed attempt never takes more than its share of the one deadline of the request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -137,7 +138,7 @@ impl<'a> Walk<'a> {
     fn has_room(&self, target: &Target) -> bool {
         self.too_small.iter().all(|small| match (target.context, small.context) {
             (Some(room), Some(less)) => room > less,
-            _ => target.to_string() != small.to_string(),
+            _ => target.name() != small.name(),
         })
     }
 
@@ -200,7 +201,7 @@ impl Failures {
     fn add(&mut self, error: Error, said: Option<Box<Answer>>, target: &Target) {
         self.said = self.said.take().or(said);
         // The number is set when all is over.
-        let error = error.during(Attempt { target: target.to_string(), number: 0 });
+        let error = error.during(Attempt { target: Arc::clone(target.name()), number: 0 });
         // Of several limits, the one that is over first.
         let key = |error: &Error| (error.rank(), error.wait().unwrap_or(Duration::MAX));
         if self.best.as_ref().is_none_or(|best| key(&error) < key(best)) {

@@ -27,11 +27,11 @@ fn order(stream: bool, provider: &str, models: &[(&str, Option<u64>)]) -> Order 
     let config = config();
     let metrics = Arc::<Metrics>::default();
     let memory = MemoryBudget::new(config.server.memory, &metrics);
-    let target = |(model, context): &(&str, Option<u64>)| Target {
-        provider: Arc::clone(&config.providers[provider]),
-        model: (*model).to_owned(),
-        context: *context,
-        quirks: Arc::clone(&config.providers[provider].quirks),
+    let target = |(model, context): &(&str, Option<u64>)| {
+        let provider = Arc::clone(&config.providers[provider]);
+        let mut target = Target::new(provider, (*model).to_owned());
+        target.context = *context;
+        target
     };
     Order {
         clients: Arc::default(),
@@ -55,7 +55,7 @@ fn order(stream: bool, provider: &str, models: &[(&str, Option<u64>)]) -> Order 
         caller: "test".into(),
         plan: Plan {
             targets: models.iter().map(target).collect(),
-            label: "x".to_owned(),
+            label: "x".into(),
             direct: false,
         },
         stream: Stream::default(),
@@ -221,12 +221,7 @@ async fn direct_names_become_no_keys() {
 
 #[test]
 fn failover_of_all_targets_reports_the_most_useful_error() {
-    let target = Target {
-        provider: Arc::clone(&config().providers["sim"]),
-        model: "m".into(),
-        context: None,
-        quirks: Arc::default(),
-    };
+    let target = Target::new(Arc::clone(&config().providers["sim"]), "m".into());
     let shown = |errors: Vec<Error>| {
         let mut failures = Failures::default();
         for error in errors {

@@ -140,7 +140,7 @@ async fn pipeline(
         refuse_other_models(dialect.name(), &body).await?;
     }
     record.planned(&plan);
-    if let Some(gate) = state.models.get(&plan.label) {
+    if let Some(gate) = state.models.get(&*plan.label) {
         gates.push(Arc::clone(gate));
         admission.enter(gate)?;
     }
@@ -201,7 +201,7 @@ async fn respond(
     if !session.call.stream {
         let opened = closing.run_until_cancelled(opening).await;
         let answer = opened.ok_or_else(closed)??;
-        let (target, headers) = (answer.target.to_string(), answer.headers.clone());
+        let (target, headers) = (Arc::clone(answer.target.name()), answer.headers.clone());
         let body = relay::collect(answer, &session, record).await?;
         let mut response = Response::new(Body::from(body));
         *response.headers_mut() = headers;
@@ -214,7 +214,7 @@ async fn respond(
     let (start, target) = match opened {
         Ok(answer) => {
             let mut answer = answer?;
-            let target = answer.target.to_string();
+            let target = Arc::clone(answer.target.name());
             let headers = std::mem::take(&mut answer.headers);
             (Start::Opened(answer), Some((target, headers)))
         }

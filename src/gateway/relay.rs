@@ -277,6 +277,9 @@ impl Relay {
     /// What is there to be sent at once, and the end of the relay with the end of the answer.
     fn ready(&mut self) -> Option<Bytes> {
         let answer = self.live.answer.as_mut()?;
+        if answer.ready.is_empty() && answer.transcoder.end().is_none() {
+            return None;
+        }
         let bytes = answer.take_ready();
         if answer.transcoder.end().is_some() {
             self.ended = true;

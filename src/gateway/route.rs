@@ -18,7 +18,7 @@ pub struct Plan {
     /// Never empty.
     pub targets: Vec<Target>,
     /// The model for metrics: a configured name, so that labels stay bounded.
-    pub label: String,
+    pub label: Arc<str>,
     /// The model's name at the upstream is the caller's choice.
     pub direct: bool,
 }
@@ -30,7 +30,7 @@ pub fn plan(config: &Config, caller: &Caller, asked: &str) -> Result<Plan, Error
     let permit = || permit(config, caller, (model, asked));
     if let Some(targets) = config.models.get(model) {
         permit()?;
-        return Ok(Plan { targets: targets.clone(), label: model.to_owned(), direct: false });
+        return Ok(Plan { targets: targets.clone(), label: model.into(), direct: false });
     }
     let direct = model.split_once('/').and_then(|(provider, upstream)| {
         config
@@ -43,14 +43,9 @@ pub fn plan(config: &Config, caller: &Caller, asked: &str) -> Result<Plan, Error
         permit()?;
         must_be_model(upstream)?;
         return Ok(Plan {
-            label: format!("{}/*", provider.name),
+            label: format!("{}/*", provider.name).into(),
             direct: true,
-            targets: vec![Target {
-                provider: Arc::clone(provider),
-                model: upstream.to_owned(),
-                context: None,
-                quirks: Arc::clone(&provider.quirks),
-            }],
+            targets: vec![Target::new(Arc::clone(provider), upstream.to_owned())],
         });
     }
     let mut patterns = config.patterns.iter();
@@ -62,10 +57,9 @@ pub fn plan(config: &Config, caller: &Caller, asked: &str) -> Result<Plan, Error
     if found.targets.iter().any(passes_name) {
         must_be_model(model)?;
     }
-    let target =
-        |target: &Target| Target { model: target.model.replacen('*', model, 1), ..target.clone() };
+    let target = |target: &Target| target.with_model(target.model.replacen('*', model, 1));
     Ok(Plan {
-        label: found.pattern.clone(),
+        label: found.pattern.as_str().into(),
         direct: found.targets.iter().any(passes_name),
         targets: found.targets.iter().map(target).collect(),
     })

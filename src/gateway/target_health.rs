@@ -348,7 +348,7 @@ impl TargetHealth {
 /// an error and names the place.
 fn report(plan: &Plan, target: &Target, error: &Error, (failures, pause): (u64, Duration)) {
     let kind = error::code(error.fault().kind);
-    let (provider, model) = (target.provider.name.as_str(), plan.label.as_str());
+    let (provider, model) = (target.provider.name.as_str(), &*plan.label);
     let credential = &target.provider.credential;
     let status = error.upstream_reply().map(|reply| reply.status);
     let again_after_s = pause.as_secs();

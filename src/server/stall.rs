@@ -77,9 +77,8 @@ impl Marking {
             Some(error) => Poll::Ready(Some(Err(error))),
             None => self.piece(cx),
         };
-        let unsent = TURN.try_with(|turn| turn.unsent.get()).unwrap_or_default();
         if let Poll::Ready(Some(Err(error))) = polled {
-            if !unsent {
+            if !TURN.try_with(|turn| turn.unsent.get()).unwrap_or_default() {
                 return Poll::Ready(Some(Err(error)));
             }
             self.failed = Some(error);
@@ -118,8 +117,9 @@ impl http_body::Body for Marking {
         let polled = self.next(cx);
         let given = matches!(polled, Poll::Ready(Some(_))).then(Instant::now);
         let _untold = TURN.try_with(|turn| {
-            let waiting = turn.given.get().or_else(|| Some(Instant::now()));
-            turn.given.set(if turn.withheld.get() { waiting } else { given });
+            // The deadline of a withheld failure begins once.
+            let begun = || turn.given.get().or_else(|| Some(Instant::now()));
+            turn.given.set(if turn.withheld.get() { begun() } else { given });
             turn.waits.set(polled.is_pending());
         });
         polled

@@ -14,9 +14,9 @@ pub struct Route {
     /// The caller's dialect.
     pub dialect: &'static str,
     /// A configured model, `provider/*`, or empty when none was resolved.
-    pub model: String,
+    pub model: Arc<str>,
     /// `provider/model` for configured targets, `provider/*` otherwise, empty when none served.
-    pub target: String,
+    pub target: Arc<str>,
 }
 
 /// A [`Route`], its caller, and how its requests ended.
@@ -27,9 +27,9 @@ pub struct Ended {
     /// A configured key's name, [`OTHER`] for all other callers, or empty when none was identified.
     pub caller: Arc<str>,
     /// As in [`Route`].
-    pub model: String,
+    pub model: Arc<str>,
     /// As in [`Route`].
-    pub target: String,
+    pub target: Arc<str>,
     /// `complete`, `client_gone`, `truncated`, `stalled` ...: `error::end_outcome` and
     /// `Error::outcome` list them.
     pub outcome: &'static str,
@@ -41,9 +41,9 @@ pub struct Tokens {
     /// As in [`Ended`].
     pub caller: Arc<str>,
     /// As in [`Route`].
-    pub model: String,
+    pub model: Arc<str>,
     /// As in [`Route`].
-    pub target: String,
+    pub target: Arc<str>,
     /// `input` or `output`.
     pub gen_ai_token_type: &'static str,
     /// `true` when the upstream did not say and we counted ourselves.

@@ -1,4 +1,4 @@
-//! Who may do what, how much, and what is seen of it: models, limits, reloads, pages, health.
+//! Access control from outside: models, limits, reloads, CORS, health and metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,8 +92,7 @@ async fn keys_are_restricted_to_their_models() {
     }
 }
 
-/// What a key may not use is answered like what does not exist, and the record has the reason (finding
-/// 15j of the security review).
+/// A model that a key may not use is reported like one that does not exist; the record has the reason.
 #[tokio::test]
 async fn a_key_does_not_learn_which_models_exist() {
     let upstream = Upstream::new(streamed("anthropic", "hi")).await;

@@ -1,5 +1,5 @@
-//! The operators' listener: what it serves, what the callers' listener no longer does (finding 11 of the
-//! security review), and readiness while the process stops (15h).
+//! The operators' listener: what it serves, what the callers' listener no longer does, and
+//! readiness while the process stops.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ async fn metrics_are_on_the_operators_listener_and_not_on_the_public_one() {
     assert!(log.contains(&format!("admin={}", address(&admin))), "{log}");
 }
 
-/// What a proxy on the same machine forwards is not asked by somebody on the machine.
+/// Requests that a proxy on the same machine forwards are not local.
 #[tokio::test]
 async fn a_loopback_listener_alone_serves_metrics_to_direct_callers() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;

@@ -176,8 +176,7 @@ async fn a_reload_by_signal_or_by_file() {
     assert!(under_way.stream.try_read(&mut [0; 8]).is_err(), "neither closed nor written to");
 }
 
-/// A file that does not answer is waited for no longer than it is named (finding 14 of the security
-/// review).
+/// A file that does not answer is waited for no longer than it is named.
 #[tokio::test]
 async fn a_hanging_reload_restarts_when_the_configuration_changes() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
@@ -263,7 +262,7 @@ async fn fm51_aborted_streams_leave_no_file_descriptor_open() {
     assert!(settled.is_ok(), "still open: {:#?}", process.descriptors());
 }
 
-/// What is traced last is sent before the process ends, and another collector waits for the next start.
+/// The last spans are sent before the process ends, and another collector waits for the next start.
 #[tokio::test]
 async fn the_last_spans_are_sent_before_the_end() {
     let upstream = Upstream::new(streamed("openai-chat", "answer-canary")).await;

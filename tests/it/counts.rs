@@ -78,7 +78,7 @@ async fn every_caller_gets_a_count_for_every_upstream() {
     }
 }
 
-/// What a caller counts reaches the upstream in its words, and the upstream's number comes back.
+/// The request to count reaches the upstream in its dialect, and the upstream's count is returned.
 #[tokio::test]
 async fn upstreams_count_what_they_would_be_sent() {
     let anthropic = json!({ "model": "M", "system": "be brief",

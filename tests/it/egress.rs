@@ -157,7 +157,7 @@ async fn a_socks_proxy_may_want_credentials() {
     assert!(message.starts_with("the egress proxy did not accept our credentials"), "{message}");
 }
 
-/// What the upstream itself does wrong behind a proxy is not the proxy's.
+/// Errors of an upstream behind a proxy are not reported as the proxy's.
 #[tokio::test]
 async fn an_upstream_behind_a_proxy_keeps_its_own_failures() {
     let upstream = Upstream::new(streamed("openai-chat", "Hello")).await;

@@ -348,7 +348,7 @@ async fn mistakes_are_named() {
     }
 }
 
-/// What the caller's vendor acts on goes along to it, and to nobody else.
+/// Headers that the caller's vendor acts on are forwarded to it, and to no other.
 #[tokio::test]
 async fn headers_that_the_vendor_acts_on_are_forwarded() {
     const SENT: [(&str, &str); 9] = [
@@ -430,7 +430,7 @@ async fn a_forwarded_header_replaces_a_fixed_one_and_keeps_its_lines() {
     assert_eq!(lines("anthropic-beta"), ["a-1", "b-2"], "{head}");
 }
 
-/// What asks for nothing, or refers to no more than a hint, is no reason for a refusal.
+/// Empty members, and references to hints, are no reason for a rejection.
 #[test]
 fn empty_fields_and_stale_hints_are_left_out() {
     let read = |name: &str, body: Value| {

@@ -1,4 +1,4 @@
-//! What only callers and upstreams of Gemini's language have: model and method in the path, two forms
+//! Gemini: model and method in the path, two forms
 //! of a stream, signatures on parts, and errors that are no events.
 
 use bytes::BytesMut;
@@ -361,7 +361,7 @@ fn fm29_signatures_stay_with_their_vendor() {
     }
 }
 
-/// How much to think, in the words of each generation of models.
+/// Reasoning effort, in the members of each generation of models.
 #[test]
 fn efforts_become_levels_or_budgets() {
     for (model, effort, expected) in [

@@ -51,7 +51,7 @@ async fn the_protocol_is_agreed_on() {
     }
     let refused = secure(&gateway, &Arc::new(certificate.config(&["spdy/3"]))).await;
     assert!(refused.unwrap_err().to_string().contains("NoApplicationProtocol"));
-    // Who offers nothing speaks HTTP/1.1.
+    // Without ALPN, it is HTTP/1.1.
     exchange(&gateway, &Arc::new(certificate.config(&[]))).await;
 }
 
@@ -278,7 +278,7 @@ async fn fm67_a_hundred_unfinished_handshakes_block_no_other_connection() {
     assert!(text.ends_with("data: [DONE]\n\n"));
 }
 
-/// What a client writes first.
+/// The first bytes of a client.
 fn hello(certificate: &Certificate) -> Vec<u8> {
     let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
     let config = Arc::new(certificate.config(&["h2"]));

@@ -46,7 +46,7 @@ async fn unfinished(gateway: &Gateway, path: &str, declared: usize, sent: usize)
 async fn all_request_bodies_together_have_a_bound() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, SMALL)).await;
-    // What is declared takes nothing; what has come counts twice.
+    // A declared length takes nothing; received bytes count twice.
     let idle = unfinished(&gateway, "/v1/chat/completions", 12 * MIB, 0).await;
     let held = unfinished(&gateway, "/v1/chat/completions", 10 * MIB, 9 * MIB).await;
     until_used(&gateway, "requests", 18 * MIB).await;
@@ -243,7 +243,7 @@ async fn the_buffered_part_of_an_answer_has_a_bound() {
         assert!(answer.contains("stream.max_answer") || is_cut, "{path} {answer:.500}");
         assert!(answer.len() < 20 * MIB, "{path}: {}", answer.len());
         upstream.all_closed().await;
-        // What is read and what the sockets hold.
+        // The bytes that were read, and those in the sockets.
         assert!(upstream.sent() < 20 * MIB, "{path}: {}", upstream.sent());
         let page = gateway.app.metrics.render();
         assert!(page.contains(r#"outcome="upstream_error"} 1"#), "{path} {body}");
@@ -251,7 +251,7 @@ async fn the_buffered_part_of_an_answer_has_a_bound() {
     }
 }
 
-/// What only passes through may be longer.
+/// Passthrough may be longer.
 #[tokio::test]
 async fn passthrough_streams_have_no_bound() {
     let end = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";

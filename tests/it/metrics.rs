@@ -181,7 +181,7 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-/// What the process says of itself is what the kernel says of it.
+/// Process metrics agree with the kernel.
 #[tokio::test]
 async fn the_process_is_measured() {
     let began = now();

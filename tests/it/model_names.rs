@@ -81,7 +81,7 @@ async fn lists_show_names_and_no_patterns() {
     let list: Value = serde_json::from_str(&get("/v1/models").await).unwrap();
     let names: Vec<_> = list["data"].as_array().unwrap().iter().map(|model| &model["id"]).collect();
     assert_eq!(names, ["claude-opus", "fast"]);
-    // What a pattern serves can be asked about by its name.
+    // Models that a pattern serves can be requested by name.
     let one: Value = serde_json::from_str(&get("/v1/models/claude-opus-4-8").await).unwrap();
     assert_eq!(one["id"], "claude-opus-4-8");
 }

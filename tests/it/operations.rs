@@ -1,4 +1,4 @@
-//! What operators look up is there: docs/operations.md names every metric and every word for how a
+//! The operations manual is complete: docs/operations.md names every metric and every word for how a
 //! request ended, was refused, or an attempt failed, and no metric that does not exist; the dashboard
 //! or the alert rules use every metric.
 
@@ -35,7 +35,7 @@ fn is_metric(word: &str) -> bool {
     ["streamgate_", "gen_ai_server_", "process_"].iter().any(|prefix| word.starts_with(prefix))
 }
 
-/// What stands between backticks, up to labels in braces.
+/// The text between backticks, up to labels in braces.
 fn quoted(text: &str) -> BTreeSet<String> {
     let quotes = text.split('`').skip(1).step_by(2);
     quotes.map(|quote| quote.split('{').next().unwrap_or_default().to_owned()).collect()
@@ -56,11 +56,11 @@ fn every_metric_is_explained() {
     assert!(missing.is_empty(), "docs/operations.md does not explain {missing:#?}");
 }
 
-/// What is measured is looked at: by the dashboard, or by an alert rule.
+/// Every metric is used by the dashboard or by an alert rule.
 #[test]
 fn every_metric_is_on_the_dashboard_or_in_an_alert_rule() {
     let looked_at = read("deploy/grafana/streamgate.json") + &read("deploy/alerts.yml");
-    // What a panel of its own would add nothing to: an operator looks it up when memory or CPU is odd, or when
+    // Metrics for which a panel would add nothing: an operator looks it up when memory or CPU is odd, or when
     // the log says that a provider's models cannot be listed.
     let exempt = ["process_virtual_memory", "process_threads", "streamgate_model_list_fetches"];
     let missing: Vec<String> = metrics()

@@ -318,7 +318,7 @@ async fn prompts_are_listed_and_used_with_permission_for_their_model() {
         ]})
     );
     assert_eq!(versions(&list("sg-some").await.1), ["free@1", "guide@1"]);
-    // Who names no version gets the newest of those that the key may use; the others are not there.
+    // Without a version, the newest that the key may use; the others do not exist.
     let by_some = async |prompt: &str| {
         let body = format!(r#"{{"model":"fast","stream":true,"prompt":{prompt}}}"#);
         let sent = gateway.post("/v1/chat/completions", &body).bearer_auth("sg-some");
@@ -365,7 +365,7 @@ fn the_examples_of_the_documentation_hold() {
     assert!(text.contains(told), "{told}");
 }
 
-/// What ships with the program, through the gateway to the simulated upstream.
+/// The examples in `prompts/`, through the gateway to the simulated upstream.
 #[tokio::test]
 async fn the_examples_answer_in_every_dialect() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

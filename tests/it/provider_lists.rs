@@ -60,7 +60,7 @@ async fn lists_show_what_providers_offer() {
     assert_eq!(counted, 1);
 }
 
-/// What a provider says of its models is known of those that lead there, unless the operator says otherwise.
+/// Context windows in a provider's list apply to the models that lead there, unless the operator sets others.
 #[tokio::test]
 async fn context_windows_come_from_the_providers_list() {
     let (gateway, ..) = gateway(json(OPENAI), json(ANTHROPIC)).await;

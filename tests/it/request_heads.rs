@@ -1,4 +1,4 @@
-//! Request heads that HTTP forbids, and expectations (finding 15i of the security review).
+//! Request heads that HTTP forbids, and expectations.
 
 use crate::support::answers::{request, streamed};
 use crate::support::gateway::{Gateway, KEY, yaml};

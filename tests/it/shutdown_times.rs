@@ -1,5 +1,4 @@
-//! The times of a shutdown: defaults, deployments and the manual must fit each other (finding 15h of the
-//! security review).
+//! The times of a shutdown: defaults, deployments and the manual must fit each other.
 
 use std::time::Duration;
 

@@ -26,7 +26,7 @@ fn stream(payloads: &[Value]) -> Vec<u8> {
     payloads.iter().map(event).collect::<Vec<_>>().concat().into_bytes()
 }
 
-/// What a caller sees of an upstream's stream; checks the grammar on the way.
+/// A caller's view of an upstream's stream; checks the grammar on the way.
 fn seen(upstream: &str, caller: &str, input: &[u8], want_usage: bool) -> View {
     let (from, to) = (dialect(upstream), towards(caller));
     let run = run(from, to, (&call(true, want_usage), natural_mode(from, to)), input, []);
@@ -195,7 +195,7 @@ fn fm25_anthropic_usage_replaces() {
     }
 }
 
-/// Whatever order an upstream speaks in, an Anthropic caller gets one start, blocks that do not
+/// In whatever order an upstream sends its events, an Anthropic caller gets one start, blocks that do not
 /// overlap and are numbered from 0, one stop with usage, and one end: the reader checks all that.
 #[test]
 fn fm27_anthropic_events_are_in_order() {

@@ -24,7 +24,7 @@ use crate::support::{Ended, aws, call, reader, run, written};
 /// Stands for the value that is put in as text, since some of it is nothing that a parser would give.
 const MARK: &str = "\"@mark@\"";
 
-/// What a value may be instead. None is right everywhere, and all are wrong somewhere.
+/// Values to put in the place of another. None is right everywhere, and all are wrong somewhere.
 fn wrong() -> Vec<String> {
     let deep = format!("{}1{}", "[".repeat(100), "]".repeat(100));
     let nested = format!("{}1{}", r#"{"a":"#.repeat(100), "}".repeat(100));
@@ -105,7 +105,7 @@ fn check(fault: &Fault, place: &str, fields: &BTreeSet<String>, failures: &mut V
     }
 }
 
-/// What the fields of a request are called; the last are those that may be missing from it.
+/// The names of a request's fields; the last are those that may be missing from it.
 fn fields(request: &Value) -> BTreeSet<String> {
     let members: &Map<String, Value> = request.as_object().expect("an object");
     let more = ["model", "messages", "stop", "prompt"];

@@ -164,7 +164,7 @@ fn answer(dialect: &str, vectors: &[&str]) -> String {
     }
 }
 
-/// What the last request to an upstream was: its path and its body.
+/// The last request to an upstream: its path and its body.
 async fn asked(upstream: &Upstream) -> (String, Value) {
     let requests = upstream.requests().await;
     let last = requests.last().expect("a request");

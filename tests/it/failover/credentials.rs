@@ -15,7 +15,7 @@ use crate::support::upstream::{Step, Upstream};
 const CREDENTIALS: &str = "upstream_credentials";
 const BILLING: &str = "upstream_billing";
 
-/// How each vendor refuses a credential or an account: the upstream's dialect, the status, the body and
+/// Rejections of a credential or an account by each vendor: the upstream's dialect, the status, the body and
 /// the code that callers get. Each body names the operator's account.
 const REFUSALS: [(&str, u16, &str, &str); 36] = [
     (

@@ -63,7 +63,7 @@ pub(super) async fn text(language: &Language, response: reqwest::Response) -> St
     view.choices[&0].text.clone()
 }
 
-/// Whatever the caller did not cause is tried elsewhere.
+/// Errors that the caller did not cause lead to failover.
 #[tokio::test]
 async fn fm16_failover_of_errors_that_the_caller_did_not_cause() {
     let statuses = [
@@ -92,7 +92,7 @@ async fn fm16_failover_of_errors_that_the_caller_did_not_cause() {
     }
 }
 
-/// What is the caller's is the caller's: in the upstream's words, asked nowhere else, counted as
+/// Errors that the caller caused: in the upstream's words, without failover, counted as
 /// rejected and not as trouble of the provider.
 #[tokio::test]
 async fn no_failover_of_errors_that_the_caller_caused() {

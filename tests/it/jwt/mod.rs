@@ -147,7 +147,7 @@ async fn what_is_used_belongs_to_the_subject() {
         assert_eq!(told(&gateway, &other).await.0, expected);
     }
     assert_eq!(told(&gateway, &first).await.0, 429, "the other token has not emptied its bucket");
-    // Whatever a subject calls itself, it is not the key of that name.
+    // A subject with the name of a key is not that key.
     for _ in 0..3 {
         let named = token(json!({ "sub": "test", "jti": rand::random::<u64>().to_string() }));
         ask(&gateway, &named).await;

@@ -1,4 +1,4 @@
-//! What callers and operators are told of limits: headers in each dialect's form, and metrics.
+//! Rate limit headers in each dialect's form, errors and metrics.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use crate::access::{by, with_keys};
 use crate::streaming::{count, read_until, settled};
 use crate::support::answers::{SPOKEN, opening, path, request, streamed, whole};
 use crate::support::gateway::{Gateway, KEY};
+use crate::support::language::language;
 use crate::support::upstream::{Step, Upstream};
 
 const LIMITS: &str =
@@ -32,7 +33,7 @@ fn assert_reset(dialect: &str, value: &str) {
     assert!(digits(whole) && digits(fraction), "{value}");
 }
 
-/// What is left is on every answer of a caller who is known, whatever became of its request.
+/// Every response to an authenticated caller has rate limit headers, errors included.
 #[tokio::test]
 async fn every_response_has_rate_limit_headers() {
     for (dialect, provider) in SPOKEN {
@@ -48,7 +49,7 @@ async fn every_response_has_rate_limit_headers() {
         .await;
         let gateway = Gateway::new(&with_keys(&upstream, &[(KEY, LIMITS)], "")).await;
         let model = format!("{provider}/m");
-        let failed = if dialect == "anthropic" { 500 } else { 502 };
+        let failed = language(dialect).bad_gateway;
         let mut tokens = 60_000;
         for (number, (body, status)) in [
             (request(&model, true, "hi"), 200),
@@ -78,7 +79,7 @@ async fn every_response_has_rate_limit_headers() {
             let left = remaining(&headers, dialect, "tokens");
             assert!(left <= tokens, "{left} after {number}");
             tokens = 60_000;
-            // What the upstream says of its limits is not taken for ours, nor ours for its.
+            // The upstream's rate limit headers are not confused with ours.
             assert!(!headers.contains_key("x-streamgate-limit"));
             if status == 429 {
                 assert_eq!(headers["retry-after"], "7");
@@ -182,7 +183,7 @@ async fn metrics_show_usage_of_each_rate_limit() {
     assert!(used > 0.0 && used <= 0.1, "{used}");
     assert!(value("caller", "idle", "tokens_per_minute").abs() < 1e-9);
     assert!(!text.contains(r#"name="idle",limit="cut_off""#));
-    // Who is no longer configured is no longer shown.
+    // Callers that are no longer configured are no longer reported.
     let gone = with_keys(&upstream, &keys[..1], "");
     gateway.app.reload(crate::support::gateway::configuration(&gone));
     let text = scrape().await;

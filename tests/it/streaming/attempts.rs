@@ -200,7 +200,6 @@ async fn fm46_stale_pooled_connections_fail_no_request() {
 }
 
 /// An upstream that closes a new connection has failed; it is asked once, and then the next one is
-/// (finding 15j of the security review).
 #[tokio::test]
 async fn a_new_connection_that_breaks_is_not_retried() {
     for (caller, provider) in PAIRS {
@@ -223,7 +222,7 @@ async fn a_new_connection_that_breaks_is_not_retried() {
     assert_eq!((broken.requests().await.len(), healthy.requests().await.len()), (1, 1));
 }
 
-/// Statuses that HTTP does not have are an upstream's failure (finding 15i).
+/// Statuses that HTTP does not have are an upstream's failure.
 #[tokio::test]
 async fn invalid_statuses_are_bad_gateways() {
     for (caller, provider) in PAIRS {

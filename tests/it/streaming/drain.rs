@@ -110,7 +110,6 @@ async fn fm19_requests_without_output_end_with_the_drain() {
 /// A drain that would last for ever if a connection without a request under way were waited for.
 const FOREVER: &str = "server: { drain: 1h, header_timeout: 1h }\n";
 
-/// Finding 15h of the security review.
 #[tokio::test]
 async fn connections_without_a_request_do_not_delay_a_shutdown() {
     const HEALTH: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -141,7 +140,7 @@ async fn connections_without_a_request_do_not_delay_a_shutdown() {
     timeout(PATIENCE, gateway.done).await.expect("nobody holds it").unwrap();
 }
 
-/// What is under way when the drain ends: half a body gets an answer, an unread stream is abandoned.
+/// Requests in progress when the drain ends: half a body gets an answer, an unread stream is abandoned.
 #[tokio::test]
 async fn unfinished_bodies_and_unread_streams_end_with_the_drain() {
     let endless =
@@ -167,7 +166,7 @@ async fn unfinished_bodies_and_unread_streams_end_with_the_drain() {
     drop(unread);
 }
 
-/// What a caller sends and a stopping gateway does not read would have the end of its answer reset.
+/// Unread bytes of a caller would reset its connection before the end of the answer, if a stopping gateway closed it.
 #[tokio::test]
 async fn fm19_unread_bytes_of_a_caller_do_not_cut_an_answer_short() {
     let gate = Arc::new(Notify::new());

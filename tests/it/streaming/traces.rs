@@ -331,7 +331,7 @@ async fn a_callers_trace_goes_on() {
     }
 }
 
-/// What is malformed begins a new trace, and goes nowhere.
+/// A malformed parent starts a new trace and is not forwarded.
 #[tokio::test]
 async fn a_malformed_parent_begins_a_new_trace() {
     for (caller, provider) in PAIRS {
@@ -469,7 +469,7 @@ async fn a_committed_head_is_what_the_caller_saw() {
     }
 }
 
-/// What is passed on is called after what is asked.
+/// Operations have the names of the OpenTelemetry conventions.
 #[tokio::test]
 async fn an_operation_has_the_name_of_the_conventions() {
     for (path, operation) in

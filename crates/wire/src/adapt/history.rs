@@ -1,0 +1,279 @@
+//! The order of turns that every vendor's own endpoint takes: results at once after their calls, each
+//! call with one result, and ids that are there once.
+//!
+//! Nothing that was said is lost: a result without a call becomes text.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::body::refuse;
+use crate::chat::{Fault, Message, Part, Role};
+
+/// Stands for the result of a call that has none, as in a turn that was broken off.
+const NO_RESULT: &str = "[no result]";
+/// A turn of the user where one is demanded and nobody said anything.
+const OPENING: &str = "Hello.";
+const CONTINUE: &str = "Continue.";
+/// An assistant turn where one is demanded after results of tools.
+const ACKNOWLEDGED: &str = "OK.";
+
+/// Puts calls and results in order, if they are not.
+pub(super) fn settle(messages: &mut Vec<Message>) {
+    let last = messages.iter().rposition(|message| message.role != Role::System);
+    if let Some(last) = last.and_then(|last| messages.get_mut(last))
+        && last.role == Role::User
+        && last.parts.is_empty()
+    {
+        // What the user has said last is asked about, though it is nothing.
+        last.parts.push(Part::Text(String::new()));
+    }
+    messages.retain(|message| !message.parts.is_empty());
+    if !is_settled(messages) {
+        let results = Results::take(messages);
+        *messages = results.placed(std::mem::take(messages));
+    }
+}
+
+/// Puts an assistant turn between results of tools and any other turn that follows them. What stands beside
+/// results in one turn, and media in results, which are sent beside them, become a turn of their own.
+pub(super) fn answer_results(messages: &mut Vec<Message>) {
+    let mut out: Vec<Message> = Vec::with_capacity(messages.len());
+    let mut after_results = false;
+    for mut message in std::mem::take(messages) {
+        let beside = take_beside_results(&mut message);
+        let at = message.at.clone();
+        if after_results && message.role != Role::Assistant {
+            out.push(acknowledgement(&at));
+        }
+        after_results = results(&message).next().is_some();
+        out.push(message);
+        if !beside.is_empty() {
+            out.push(acknowledgement(&at));
+            out.push(Message { at, role: Role::User, parts: beside });
+            after_results = false;
+        }
+    }
+    *messages = out;
+}
+
+fn acknowledgement(at: &str) -> Message {
+    let parts = vec![Part::Text(ACKNOWLEDGED.to_owned())];
+    Message { at: at.to_owned(), role: Role::Assistant, parts }
+}
+
+/// Takes out of a turn with results what is not text of them.
+fn take_beside_results(message: &mut Message) -> Vec<Part> {
+    if results(message).next().is_none() {
+        return Vec::new();
+    }
+    let mut beside = Vec::new();
+    for part in &mut message.parts {
+        if let Part::ToolResult { parts, .. } = part {
+            let media = |part: &mut Part| !matches!(part, Part::Text(_) | Part::Cache(_));
+            beside.extend(parts.extract_if(.., media));
+        }
+    }
+    let other = |part: &mut Part| !matches!(part, Part::ToolResult { .. } | Part::Cache(_));
+    beside.extend(message.parts.extract_if(.., other));
+    beside
+}
+
+/// A turn before which the conversation may begin, and after which it may end.
+pub(super) fn begin_and_end(messages: &mut Vec<Message>, first: bool, last: bool) {
+    let turn = |at: &str, text: &str| Message {
+        at: at.to_owned(),
+        role: Role::User,
+        parts: vec![Part::Text(text.to_owned())],
+    };
+    let spoken = messages.iter().position(|message| message.role != Role::System);
+    match spoken.map(|at| (at, messages.get(at).is_some_and(|m| m.role == Role::Assistant))) {
+        Some((at, true)) if first => messages.insert(at, turn("", OPENING)),
+        // A conversation of nothing at all is nobody's.
+        None if first && !messages.is_empty() => messages.push(turn("", CONTINUE)),
+        _ => {}
+    }
+    let said = messages.iter().rfind(|message| message.role != Role::System);
+    if last && said.is_some_and(|message| message.role == Role::Assistant) {
+        messages.push(turn("", CONTINUE));
+    }
+}
+
+/// Rejects a conversation of no turns, which every vendor does: some with words about a field of their own.
+pub(super) fn check(messages: &[Message]) -> Result<(), Fault> {
+    if messages.is_empty() {
+        return Err(refuse("messages", "is empty: say what is to be answered"));
+    }
+    Ok(())
+}
+
+fn calls(message: &Message) -> impl Iterator<Item = &str> {
+    message.parts.iter().filter_map(|part| match part {
+        Part::ToolCall { id, .. } if message.role == Role::Assistant => Some(id.as_str()),
+        _ => None,
+    })
+}
+
+fn results(message: &Message) -> impl Iterator<Item = &str> {
+    message.parts.iter().filter_map(|part| match part {
+        Part::ToolResult { id, .. } => Some(id.as_str()),
+        _ => None,
+    })
+}
+
+/// Whether every call has its one result in the next turn, and every result its call.
+fn is_settled(messages: &[Message]) -> bool {
+    let mut known = HashSet::new();
+    let mut open: HashSet<&str> = HashSet::new();
+    for message in messages {
+        for id in results(message) {
+            if !open.remove(id) {
+                return false;
+            }
+        }
+        if !open.is_empty() {
+            return false;
+        }
+        for id in calls(message) {
+            if !known.insert(id) {
+                return false;
+            }
+            open.insert(id);
+        }
+    }
+    open.is_empty()
+}
+
+/// What is known of one call.
+struct Call {
+    /// The id that tells it from all others.
+    id: String,
+    /// Its result, and the marks behind it.
+    result: Vec<Part>,
+}
+
+/// The calls of one id as it was said, in order.
+#[derive(Default)]
+struct SameId {
+    calls: Vec<usize>,
+    /// How many of them have their result.
+    answered: usize,
+}
+
+impl SameId {
+    /// The call that the next result answers: the first without one, else the last.
+    fn next(&mut self) -> Option<usize> {
+        let open = self.calls.get(self.answered);
+        self.answered += usize::from(open.is_some());
+        open.or_else(|| self.calls.last()).copied()
+    }
+}
+
+/// All calls, in order, with their results.
+struct Results {
+    calls: Vec<Call>,
+}
+
+impl Results {
+    /// Takes every result out of its turn. One without a call stays, as text.
+    fn take(messages: &mut [Message]) -> Self {
+        let mut calls: Vec<Call> = Vec::new();
+        let mut by_id: HashMap<String, SameId> = HashMap::new();
+        for message in messages {
+            let assistant = message.role == Role::Assistant;
+            let mut kept = Vec::with_capacity(message.parts.len());
+            // The call whose result came last: marks behind a result go with it.
+            let mut last = None;
+            for part in std::mem::take(&mut message.parts) {
+                match part {
+                    Part::ToolCall { id, name, arguments } if assistant => {
+                        let same = by_id.entry(id.clone()).or_default();
+                        let unique = if same.calls.is_empty() {
+                            id
+                        } else {
+                            format!("{id}_{}", same.calls.len() + 1)
+                        };
+                        same.calls.push(calls.len());
+                        calls.push(Call { id: unique.clone(), result: Vec::new() });
+                        kept.push(Part::ToolCall { id: unique, name, arguments });
+                    }
+                    Part::ToolResult { id, parts, is_error } => {
+                        last = by_id.get_mut(&id).and_then(SameId::next);
+                        match last.and_then(|at| calls.get_mut(at)) {
+                            Some(call) => call.answer(parts, is_error),
+                            None => kept.extend(as_text(parts)),
+                        }
+                    }
+                    Part::Cache(mark) => match last.and_then(|at| calls.get_mut(at)) {
+                        Some(call) => call.result.push(Part::Cache(mark)),
+                        None => kept.push(Part::Cache(mark)),
+                    },
+                    part => {
+                        last = None;
+                        kept.push(part);
+                    }
+                }
+            }
+            message.parts = kept;
+        }
+        Self { calls }
+    }
+
+    /// The turns, each with the results of its calls at the beginning of the next one.
+    fn placed(self, messages: Vec<Message>) -> Vec<Message> {
+        let mut calls = self.calls.into_iter();
+        let mut out: Vec<Message> = Vec::with_capacity(messages.len() + 2);
+        let mut results: Vec<Part> = Vec::new();
+        for mut message in messages {
+            if !results.is_empty() {
+                let mut parts = std::mem::take(&mut results);
+                if message.role == Role::User {
+                    parts.append(&mut message.parts);
+                    message.parts = parts;
+                } else {
+                    out.push(Message { at: message.at.clone(), role: Role::User, parts });
+                }
+            }
+            let called = self::calls(&message).count();
+            results.extend(calls.by_ref().take(called).flat_map(Call::into_result));
+            if !message.parts.is_empty() {
+                out.push(message);
+            }
+        }
+        if !results.is_empty() {
+            let at = out.last().map(|message| message.at.clone()).unwrap_or_default();
+            out.push(Message { at, role: Role::User, parts: results });
+        }
+        out
+    }
+}
+
+impl Call {
+    /// A second result adds to the first one.
+    fn answer(&mut self, parts: Vec<Part>, is_error: bool) {
+        match self.result.first_mut() {
+            Some(Part::ToolResult { parts: first, .. }) => first.extend(parts),
+            _ => self.result.push(Part::ToolResult { id: self.id.clone(), parts, is_error }),
+        }
+    }
+
+    fn into_result(self) -> Vec<Part> {
+        if !self.result.is_empty() {
+            return self.result;
+        }
+        let parts = vec![Part::Text(NO_RESULT.to_owned())];
+        vec![Part::ToolResult { id: self.id, parts, is_error: true }]
+    }
+}
+
+/// A result that answers no call, as what the user says.
+fn as_text(parts: Vec<Part>) -> impl Iterator<Item = Part> {
+    let told = |part| match part {
+        Part::Text(text) => Part::Text(format!("[result of an earlier call]\n{text}")),
+        part => part,
+    };
+    let empty = parts.is_empty().then(|| Part::Text("[result of an earlier call]".to_owned()));
+    parts.into_iter().map(told).chain(empty)
+}
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+mod tests;

@@ -1,0 +1,129 @@
+//! Bodies of requests, read strictly: what is wrong is said by its path, and a caller's own words are
+//! never repeated.
+
+use serde::de::{Error, IgnoredAny, Unexpected};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::chat::{Fault, Kind};
+use super::typed_json::{Numbers, Typed};
+
+/// A body that is not a JSON object: where, never what.
+pub(crate) fn syntax(error: &serde_json::Error) -> Fault {
+    let (line, column) = (error.line(), error.column());
+    Fault::new(
+        Kind::Invalid,
+        if error.is_data() {
+            "the request body must be a JSON object".to_owned()
+        } else {
+            let ends = if error.is_eof() { ": it ends too early" } else { "" };
+            format!("the request body is not valid JSON (line {line}, column {column}){ends}")
+        },
+    )
+}
+
+/// Reads JSON that stands at `path` ("" for the whole body) and says where in it something is wrong.
+pub(crate) fn parse<'a, T: Deserialize<'a>>(path: &str, json: &'a str) -> Result<T, Fault> {
+    parse_with(Numbers::Json, path, json)
+}
+
+/// The same, for a dialect whose numbers may be something else than JSON's.
+pub(crate) fn parse_with<'a, T: Deserialize<'a>>(
+    numbers: Numbers,
+    path: &str,
+    json: &'a str,
+) -> Result<T, Fault> {
+    // Keeping the path costs as much again as reading, and only an error needs it.
+    let mut source = serde_json::Deserializer::from_str(json);
+    if let Ok(parsed) = T::deserialize(Typed::new(&mut source, numbers))
+        && source.end().is_ok()
+    {
+        return Ok(parsed);
+    }
+    let mut source = serde_json::Deserializer::from_str(json);
+    let typed = Typed::new(&mut source, numbers);
+    let parsed = serde_path_to_error::deserialize(typed).map_err(|error| {
+        let inner = error.path().to_string();
+        let place = match (path, inner.as_str()) {
+            (path, ".") => path.to_owned(),
+            ("", inner) => inner.to_owned(),
+            (path, inner) if inner.starts_with('[') => format!("{path}{inner}"),
+            (path, inner) => format!("{path}.{inner}"),
+        };
+        wrong(json, &place, error.inner())
+    })?;
+    source.end().map_err(|error| syntax(&error))?;
+    Ok(parsed)
+}
+
+/// Words an error of the parser without the value that it stumbled over.
+fn wrong(json: &str, place: &str, error: &serde_json::Error) -> Fault {
+    // Numbers beyond all bounds, and anything that stands where a word should, pass for bad syntax.
+    if !error.is_data() && serde_json::from_str::<IgnoredAny>(json).is_err() {
+        return syntax(error);
+    }
+    let said = error.to_string();
+    let said = said.rsplit_once(" at line").map_or(said.as_str(), |(said, _)| said);
+    let dot = if place.is_empty() { "" } else { "." };
+    let member = |start: &str| said.strip_prefix(start).map(|name| name.trim_end_matches('`'));
+    if let Some(name) = member("missing field `") {
+        return refuse(&format!("{place}{dot}{name}"), "is missing");
+    }
+    if let Some(name) = member("duplicate field `") {
+        return refuse(&format!("{place}{dot}{name}"), "is there twice");
+    }
+    let expected = said.rsplit_once(", expected ").map(|(_, rest)| rest);
+    match expected {
+        _ if place.is_empty() => syntax(error),
+        Some("a boolean") => refuse(place, "must be true or false"),
+        Some("u64" | "u32") => refuse(place, "must be a whole number, not negative"),
+        Some("i64") => refuse(place, "must be a whole number"),
+        Some("f64" | "a JSON number") => refuse(place, "must be a number"),
+        Some("a sequence") => refuse(place, "must be an array"),
+        Some("a JSON object" | "a map") => refuse(place, "must be an object"),
+        Some(word) if word.starts_with("struct ") => refuse(place, "must be an object"),
+        // Of a type's own visitor, which words it as a JSON type.
+        Some(types) if types.starts_with("a string or ") => {
+            refuse(place, &format!("must be {types}"))
+        }
+        Some("a string" | "a borrowed string") => refuse(place, "must be a string"),
+        // The words that are known, which are ours.
+        Some(words) if words.contains('`') => refuse(place, &format!("must be {words}")),
+        _ if said.starts_with("number out of range") => refuse(place, "is too large a number"),
+        _ => refuse(place, "is of the wrong type"),
+    }
+}
+
+/// Reads a member that is an object and stays JSON, such as a schema.
+pub(crate) fn object<'de, D: Deserializer<'de>>(source: D) -> Result<Box<RawValue>, D::Error> {
+    optional_object(source)?.ok_or_else(no_object)
+}
+
+/// The same of one that may be null; with `#[serde(default)]`, of one that may be missing.
+pub(crate) fn optional_object<'de, D: Deserializer<'de>>(
+    source: D,
+) -> Result<Option<Box<RawValue>>, D::Error> {
+    let value = Box::<RawValue>::deserialize(source)?;
+    match value.get() {
+        "null" => Ok(None),
+        json if json.starts_with('{') => Ok(Some(value)),
+        _ => Err(no_object()),
+    }
+}
+
+fn no_object<E: Error>() -> E {
+    E::invalid_type(Unexpected::Other("value"), &"a JSON object")
+}
+
+/// "of type `KIND` ", for a refusal after the path; nothing if the caller's word for it is none that a
+/// vendor would use.
+pub(crate) fn of_type(kind: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let is_word = !kind.is_empty() && kind.len() <= 64 && kind.chars().all(plain);
+    if is_word { format!("of type `{kind}` ") } else { String::new() }
+}
+
+/// A fault about one field.
+pub(crate) fn refuse(path: &str, what: &str) -> Fault {
+    Fault::field(path, format!("`{path}` {what}"))
+}

@@ -1,0 +1,317 @@
+//! What is answered: units of meaning, borrowed from the frame they were read in.
+
+use std::borrow::Cow;
+
+use super::{Fault, Kind, Scheme, SearchRun};
+use crate::embeddings::Vector;
+
+/// The most tool calls of one answer. Vendors allow 128 at once; each one that is open takes memory until
+/// the answer ends.
+pub const MAX_TOOL_CALLS: usize = 1024;
+
+/// The most sources of one answer. Others are left out.
+pub const MAX_CITATIONS: usize = 1024;
+
+/// The fault of an upstream that sends more than [`MAX_TOOL_CALLS`].
+pub fn too_many_calls() -> Fault {
+    let message = format!("the upstream sent more than {MAX_TOOL_CALLS} tool calls in one answer");
+    Fault::new(Kind::Upstream, message)
+}
+
+/// One unit of meaning in an answer. Borrowed from the frame it was read in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Delta<'f> {
+    /// Who answers. At most once, before everything else.
+    Start {
+        /// The upstream's id of the answer, if any.
+        id: Cow<'f, str>,
+        /// The model as the upstream names it, if it does.
+        model: Cow<'f, str>,
+    },
+    /// Answer text.
+    Text {
+        /// Which of several alternative answers, from 0.
+        choice: u32,
+        /// A fragment, never empty.
+        text: Cow<'f, str>,
+    },
+    /// Log probabilities of the text in the same frame: JSON array elements in the form of
+    /// `OpenAI` chat `logprobs.content`, without the brackets.
+    Logprobs {
+        /// Which alternative.
+        choice: u32,
+        /// `{"token":..},{"token":..}`.
+        items: Cow<'f, str>,
+    },
+    /// The model declines, in words.
+    Refusal {
+        /// Which alternative.
+        choice: u32,
+        /// A fragment.
+        text: Cow<'f, str>,
+    },
+    /// Reasoning text.
+    Reasoning {
+        /// Which alternative.
+        choice: u32,
+        /// A fragment, never empty.
+        text: Cow<'f, str>,
+    },
+    /// The signature of the reasoning that ends here.
+    Signature {
+        /// The opaque value.
+        value: Cow<'f, str>,
+        /// Whose it is.
+        scheme: Scheme,
+    },
+    /// Reasoning that only its vendor can read.
+    RedactedReasoning {
+        /// The opaque data.
+        data: Cow<'f, str>,
+        /// Whose it is.
+        scheme: Scheme,
+    },
+    /// A tool call begins.
+    ToolStart {
+        /// Which alternative.
+        choice: u32,
+        /// Ordinal of the call within its alternative: 0, 1, 2 ... without gaps.
+        call: u32,
+        /// The call's id, never empty and unique within the answer.
+        id: Cow<'f, str>,
+        /// The tool's name.
+        name: Cow<'f, str>,
+    },
+    /// A fragment of a call's arguments (JSON text). Follows its `ToolStart`; fragments of several
+    /// calls may interleave.
+    ToolArguments {
+        /// Which alternative.
+        choice: u32,
+        /// The ordinal from `ToolStart`.
+        call: u32,
+        /// A fragment, never empty.
+        json: Cow<'f, str>,
+    },
+    /// A source for a stretch of the answer.
+    Citation(Citation),
+    /// The vendor has searched the web for the answer. May follow the text that it is about.
+    Search(SearchRun),
+    /// Something of the vendor's own that the vocabulary does not hold, such as a hosted tool at
+    /// work. Lost in translation, but progress all the same.
+    Opaque,
+    /// The whole answer to a request for embeddings, in the order of its texts. After [`Delta::Start`] and
+    /// [`Delta::Usage`], in the same frame.
+    Embeddings(Vec<Vector<'f>>),
+    /// The whole answer to a request that counts a prompt's tokens.
+    InputTokens(u64),
+    /// Tokens counted so far. Cumulative: each field replaces the earlier value, never adds to it.
+    Usage(Usage),
+    /// Why an alternative ended. May repeat and may precede further deltas: the last one counts.
+    Stop {
+        /// Which alternative.
+        choice: u32,
+        /// Why.
+        reason: Stop,
+    },
+}
+
+impl Delta<'_> {
+    /// The alternative that it belongs to, if it belongs to one. What has no number is of the first.
+    pub fn choice(&self) -> Option<u32> {
+        match self {
+            Self::Text { choice, .. }
+            | Self::Logprobs { choice, .. }
+            | Self::Refusal { choice, .. }
+            | Self::Reasoning { choice, .. }
+            | Self::ToolStart { choice, .. }
+            | Self::ToolArguments { choice, .. }
+            | Self::Stop { choice, .. } => Some(*choice),
+            Self::Signature { .. }
+            | Self::RedactedReasoning { .. }
+            | Self::Citation(_)
+            | Self::Search(_) => Some(0),
+            Self::Start { .. }
+            | Self::Opaque
+            | Self::Embeddings(_)
+            | Self::InputTokens(_)
+            | Self::Usage(_) => None,
+        }
+    }
+
+    /// Whether this is model output, as opposed to furniture: what the `first_token` and `stall`
+    /// deadlines wait for, and what makes a retry impossible once it was forwarded.
+    pub fn is_output(&self) -> bool {
+        !self.output().is_empty()
+            || matches!(
+                self,
+                Self::RedactedReasoning { .. }
+                    | Self::Signature { .. }
+                    | Self::Search(_)
+                    | Self::Opaque
+            )
+    }
+
+    /// About the bytes that it takes to keep what it says.
+    pub fn size(&self) -> usize {
+        let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        match self {
+            Self::Text { text, .. } | Self::Refusal { text, .. } | Self::Reasoning { text, .. } => {
+                text.len()
+            }
+            Self::Logprobs { items, .. } => items.len(),
+            Self::Signature { value: data, .. } | Self::RedactedReasoning { data, .. } => {
+                data.len()
+            }
+            Self::ToolStart { id, name, .. } => id.len() + name.len(),
+            Self::ToolArguments { json, .. } => json.len(),
+            Self::Citation(source) => [&source.id, &source.url, &source.title, &source.cited_text]
+                .into_iter()
+                .map(of)
+                .sum(),
+            Self::Search(run) => {
+                let queries = run.queries.iter().map(String::len).sum::<usize>();
+                run.results.iter().fold(queries, |sum, it| sum + it.url.len() + it.title.len())
+            }
+            Self::Start { .. }
+            | Self::Opaque
+            | Self::Embeddings(_)
+            | Self::InputTokens(_)
+            | Self::Usage(_)
+            | Self::Stop { .. } => 0,
+        }
+    }
+
+    /// The generated characters in it.
+    pub fn output(&self) -> &str {
+        match self {
+            Self::Text { text, .. } | Self::Refusal { text, .. } | Self::Reasoning { text, .. } => {
+                text
+            }
+            Self::ToolStart { name, .. } => name,
+            Self::ToolArguments { json, .. } => json,
+            _ => "",
+        }
+    }
+}
+
+/// A source for a stretch of the answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Citation {
+    /// What kind of source it is.
+    pub origin: Origin,
+    /// The vendor's own id of it.
+    pub id: Option<String>,
+    /// Its address.
+    pub url: Option<String>,
+    /// Its title.
+    pub title: Option<String>,
+    /// The quoted words.
+    pub cited_text: Option<String>,
+    /// First character of the answer that it supports.
+    pub start: Option<u64>,
+    /// One past the last.
+    pub end: Option<u64>,
+    /// The number that stands for it in the text, as in `[1]`, where that is all that is known of its
+    /// place.
+    pub mark: Option<u32>,
+}
+
+impl Citation {
+    /// Its address, which most dialects demand of a source.
+    pub fn address(&self) -> Option<&str> {
+        self.url.as_deref().filter(|url| !url.is_empty())
+    }
+
+    /// What to call it: its title, else its address or its id.
+    pub fn name(&self) -> &str {
+        let names = [&self.title, &self.url, &self.id];
+        names.into_iter().flatten().find(|name| !name.is_empty()).map_or("", String::as_str)
+    }
+}
+
+/// What kind of source a citation names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// Something on the web.
+    #[default]
+    Web,
+    /// A document or file that the caller or its vendor holds.
+    Document,
+    /// The result of a tool call.
+    Tool,
+}
+
+/// Why an answer stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// It was done.
+    End,
+    /// It met one of the caller's stop strings, which the upstream may name.
+    Sequence(Option<String>),
+    /// It used up its tokens.
+    MaxTokens,
+    /// It filled the context window.
+    ContextFull,
+    /// It wants tools to be run.
+    ToolUse,
+    /// The model declined, perhaps with an explanation.
+    Refusal(Option<String>),
+    /// A filter removed the rest.
+    ContentFilter,
+    /// The turn is paused and may be continued.
+    Pause,
+    /// The upstream broke the answer off, and said so by a word that a table knows.
+    Failed(Fault),
+    /// Something that no table knows; the vendor's own word. Never a normal end.
+    Other(String),
+}
+
+/// Token counts in terms that all vendors can be converted to: input includes what was cached.
+/// `None`: not reported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// All input, cached parts included.
+    pub input: Option<u64>,
+    /// Input read from a cache; part of `input`.
+    pub cache_read: Option<u64>,
+    /// Input written to a cache; part of `input`.
+    pub cache_write: Option<u64>,
+    /// All output, reasoning included.
+    pub output: Option<u64>,
+    /// Reasoning; part of `output`.
+    pub reasoning: Option<u64>,
+}
+
+impl Usage {
+    /// The counts that are not beyond `most`; a part goes with its whole.
+    #[must_use]
+    pub fn within(&self, most: u64) -> Self {
+        let believed = |count: Option<u64>| count.is_none_or(|count| count <= most);
+        let (input, output) = (believed(self.input), believed(self.output));
+        Self {
+            input: self.input.filter(|_| input),
+            cache_read: self.cache_read.filter(|count| input && *count <= most),
+            cache_write: self.cache_write.filter(|count| input && *count <= most),
+            output: self.output.filter(|_| output),
+            reasoning: self.reasoning.filter(|count| output && *count <= most),
+        }
+    }
+
+    /// Takes over every field that `later` states. A part never exceeds its whole: some upstreams
+    /// count reasoning with another tokenizer, or cached input over several requests.
+    pub fn replace_with(&mut self, later: &Self) {
+        self.input = later.input.or(self.input);
+        self.cache_read = later.cache_read.or(self.cache_read);
+        self.cache_write = later.cache_write.or(self.cache_write);
+        self.output = later.output.or(self.output);
+        self.reasoning = later.reasoning.or(self.reasoning);
+        let at_most = |part: Option<u64>, whole: Option<u64>| match (part, whole) {
+            (Some(part), Some(whole)) => Some(part.min(whole)),
+            (part, _) => part,
+        };
+        self.cache_read = at_most(self.cache_read, self.input);
+        let unread = self.input.map(|input| input.saturating_sub(self.cache_read.unwrap_or(0)));
+        self.cache_write = at_most(self.cache_write, unread);
+        self.reasoning = at_most(self.reasoning, self.output);
+    }
+}

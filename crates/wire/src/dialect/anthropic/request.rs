@@ -1,0 +1,61 @@
+//! Requests at the surface: what the gateway needs of them, surgery for upstreams of the same
+//! dialect, and precise words for what is wrong. Never repeats a caller's own words in an error.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::body::{self, refuse, syntax};
+use crate::chat::Fault;
+use crate::dialect::{CHAT, Envelope, Target};
+use crate::json::{self, Members, quoted};
+use crate::spelling::{self, Known, member as known, object};
+
+/// Members that are read or edited here, on other platforms or for a prompt.
+const KNOWN: &[Known] = &[
+    known(&["model"]),
+    known(&["stream"]),
+    known(&["max_tokens"]),
+    object(&["thinking"], &[known(&["budget_tokens"])]),
+    known(&["messages"]),
+    known(&["system"]),
+    known(&["anthropic_version"]),
+    known(&["anthropic_beta"]),
+];
+
+/// A member if it is there and not null.
+fn member<T: DeserializeOwned>(members: &Members<'_>, name: &str) -> Result<Option<T>, Fault> {
+    let value = members.get(name).filter(|value| !json::is_null(value));
+    value.map(|value| parse(value.get(), name)).transpose()
+}
+
+/// Reads model and stream. Usage is part of every stream of this dialect.
+pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
+    let members = Members::parse(body).map_err(|error| syntax(&error))?;
+    spelling::check(&members, KNOWN)?;
+    let model = members.get("model").ok_or_else(|| refuse("model", "is missing"))?;
+    let model: String = parse(model.get(), "model")?;
+    if model.is_empty() {
+        return Err(Fault::field("model", "must name a model"));
+    }
+    let stream = member(&members, "stream")?.unwrap_or(false);
+    // What is wrong with it is for the upstream to say.
+    let max_output = members.get("max_tokens").and_then(json::count);
+    let (want_usage, choices, background) = (true, 1, false);
+    Ok(Envelope { model, stream, want_usage, form: CHAT, max_output, choices, background })
+}
+
+/// Puts the upstream's name for the model in, and `stream` if it is to differ.
+pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
+    let members = Members::parse(body).map_err(|error| syntax(&error))?;
+    let model = quoted(target.model);
+    let mut edits = vec![("model", Some(model.as_str()))];
+    if member(&members, "stream")?.unwrap_or(false) != target.stream {
+        edits.push(("stream", Some(if target.stream { "true" } else { "false" })));
+    }
+    Ok(members.edit(body, &edits))
+}
+
+/// Reads a value; `at` is its place in the body, which leads the name of the field in errors.
+pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a str, at: &str) -> Result<T, Fault> {
+    body::parse(at, json)
+}

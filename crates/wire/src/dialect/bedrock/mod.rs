@@ -1,0 +1,92 @@
+//! The `bedrock` dialect: Converse and `ConverseStream` of Amazon Bedrock, towards upstreams only.
+//!
+//! This file only says where each part is. Signing is not done here: a signature needs a clock. No
+//! part makes up a signature over reasoning, or closes an answer that its upstream did not close.
+
+use super::{CHAT, CallerDialect, Decode, Dialect, Operation, Target, segment};
+use crate::aws_fault;
+use crate::chat::{Fault, Request};
+use crate::framing::Framing;
+
+mod decode;
+mod event;
+mod finish;
+mod media;
+mod tools;
+mod write;
+mod write_turns;
+
+#[cfg(test)]
+mod tests;
+
+/// The dialect.
+#[derive(Debug)]
+pub(super) struct Bedrock;
+
+impl Dialect for Bedrock {
+    fn name(&self) -> &'static str {
+        "bedrock"
+    }
+
+    fn as_caller(&self) -> Option<&'static dyn CallerDialect> {
+        None
+    }
+
+    fn default_base_url(&self) -> &'static str {
+        "https://bedrock-runtime.us-east-1.amazonaws.com"
+    }
+
+    fn well_known(&self) -> Option<(&'static str, &'static str)> {
+        Some(("bedrock", "AWS_BEARER_TOKEN_BEDROCK"))
+    }
+
+    fn path(&self, target: &Target<'_>) -> String {
+        let operation = if target.stream { "converse-stream" } else { "converse" };
+        format!("/model/{}/{operation}", segment(target.model))
+    }
+
+    fn credential(&self) -> (&'static str, &'static str) {
+        ("authorization", "Bearer ")
+    }
+
+    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    fn output_limits(&self) -> &'static [&'static str] {
+        &["inferenceConfig.maxTokens"]
+    }
+
+    /// The model and the wish for a stream are in the path: nothing in a body of this dialect differs.
+    fn edit_request(&self, body: &str, _target: &Target<'_>) -> Result<String, Fault> {
+        Ok(body.to_owned())
+    }
+
+    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+        (operation == Operation::Chat).then_some(CHAT)
+    }
+
+    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+        write::encode_request(request, target)
+    }
+
+    fn media_type(&self) -> &'static str {
+        "application/vnd.amazon.eventstream"
+    }
+
+    fn framing(&self, content_type: &str) -> Framing {
+        if content_type.starts_with("application/json") {
+            Framing::Whole
+        } else {
+            Framing::AwsEventStream
+        }
+    }
+
+    fn decoder(&self, _form: &'static str) -> Box<dyn Decode> {
+        Box::new(decode::Decoder::default())
+    }
+
+    fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
+        aws_fault::of_response(status, body)
+    }
+}

@@ -1,0 +1,257 @@
+//! Reads event streams and whole answers.
+//!
+//! It must never take the end of the bytes for the end of an answer, nor panic on any payload. Events
+//! are told apart by the `type` in their data, whatever the event is called.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use serde_json::value::RawValue;
+
+use super::event::{
+    Called, Change, Content, Event, Message, Raw, Whole, citations, filled, list, logprobs, usage,
+};
+use super::finish::REASONS;
+use crate::chat::{Delta, End, Fault, Kind, Stop};
+use crate::dialect::Decode;
+use crate::error_body;
+use crate::finish;
+use crate::framing::Frame;
+use crate::json;
+use crate::template::Template;
+
+/// The state of one answer.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    started: bool,
+    /// The answer's id, from which missing ids are made up: the same bytes give the same ids.
+    answer: String,
+    /// The ids of the calls so far.
+    ids: HashSet<String>,
+    /// The last call of each of the upstream's numbers.
+    calls: HashMap<Option<u64>, u32>,
+    usual: Template,
+    /// Whether `usual` carries reasoning.
+    thinks: bool,
+}
+
+impl Decode for Decoder {
+    fn name(&mut self, answer: &str) {
+        answer.clone_into(&mut self.answer);
+    }
+
+    /// Events have a type and no reason of their own.
+    fn is_whole(&self, frame: &Frame) -> bool {
+        json::text_member(&frame.data, "finish_reason").is_some()
+    }
+
+    fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
+        let payload = frame.data.as_ref();
+        // `message-end` came before it, or else the answer was cut.
+        if payload.trim_ascii() == b"[DONE]" {
+            return Some(End::Truncated);
+        }
+        if let Some(text) = self.usual.read(payload).map(Cow::Borrowed) {
+            out.push(if self.thinks {
+                Delta::Reasoning { choice: 0, text }
+            } else {
+                Delta::Text { choice: 0, text }
+            });
+            return None;
+        }
+        let event: Event<'f> = match serde_json::from_slice(payload) {
+            Ok(event) => event,
+            Err(error) => return Some(End::Failed(unreadable(payload, &error))),
+        };
+        let before = out.len();
+        let end = self.event(event, payload, out);
+        if let (None, Some([delta])) = (&end, out.get(before..)) {
+            self.learn(payload, delta);
+        }
+        end
+    }
+
+    fn answer<'f>(&mut self, body: &'f Frame, out: &mut Vec<Delta<'f>>) -> End {
+        let payload = body.data.as_ref();
+        let whole: Whole<'f> = match serde_json::from_slice(payload) {
+            Ok(whole) => whole,
+            Err(error) if error.is_eof() => return End::Truncated,
+            Err(error) => return End::Failed(unreadable(payload, &error)),
+        };
+        let message = whole.message.map(|raw| serde_json::from_str(raw.get()));
+        let Some(Ok(message)) = message else {
+            return End::Failed(error_body::in_stream(payload));
+        };
+        self.start(whole.id, out);
+        spoken(&message, out);
+        if let Some(items) = logprobs(whole.logprobs) {
+            out.push(Delta::Logprobs { choice: 0, items: Cow::Owned(items) });
+        }
+        for call in list::<Called<'f>>(message.tool_calls) {
+            self.call(call, None, out);
+        }
+        out.extend(citations(message.citations).into_iter().map(Delta::Citation));
+        let change =
+            Change { finish_reason: whole.finish_reason, usage: whole.usage, ..Change::default() };
+        self.end(&change, payload, out)
+    }
+
+    /// Nothing but `message-end` ends an answer.
+    fn finish(&mut self) -> End {
+        End::Truncated
+    }
+}
+
+impl Decoder {
+    fn learn(&mut self, payload: &[u8], delta: &Delta<'_>) {
+        let (thinks, text) = match delta {
+            Delta::Text { text: Cow::Borrowed(text), .. } => (false, text),
+            Delta::Reasoning { text: Cow::Borrowed(text), .. } => (true, text),
+            _ => return,
+        };
+        if self.usual.learn(payload, text) {
+            self.thinks = thinks;
+        }
+    }
+
+    fn start<'f>(&mut self, id: Raw<'f>, out: &mut Vec<Delta<'f>>) {
+        if !std::mem::replace(&mut self.started, true) {
+            let id = id.and_then(json::text).unwrap_or_default();
+            if self.answer.is_empty() {
+                self.answer = id.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
+            }
+            out.push(Delta::Start { id, model: Cow::Borrowed("") });
+        }
+    }
+
+    fn event<'f>(
+        &mut self,
+        event: Event<'f>,
+        payload: &[u8],
+        out: &mut Vec<Delta<'f>>,
+    ) -> Option<End> {
+        let kind = event.kind.and_then(json::text).unwrap_or_default();
+        // An error that comes as it would with a status.
+        if kind.is_empty() && event.message.is_some() {
+            return Some(End::Failed(error_body::in_stream(payload)));
+        }
+        let change = event.delta.unwrap_or_default();
+        if kind == "message-end" {
+            return Some(self.end(&change, payload, out));
+        }
+        let message = change.message.unwrap_or_default();
+        let index = event.index.and_then(|raw| raw.get().parse().ok());
+        match &*kind {
+            "message-start" => self.start(event.id, out),
+            "tool-plan-delta" | "content-start" | "content-delta" => {
+                spoken(&message, out);
+                if let Some(items) = logprobs(event.logprobs) {
+                    out.push(Delta::Logprobs { choice: 0, items: Cow::Owned(items) });
+                }
+            }
+            "citation-start" => {
+                out.extend(citations(message.citations).into_iter().map(Delta::Citation));
+            }
+            "tool-call-start" => {
+                for call in list::<Called<'f>>(message.tool_calls) {
+                    self.call(call, index, out);
+                }
+            }
+            "tool-call-delta" => {
+                let last = || u32::try_from(self.ids.len()).ok()?.checked_sub(1);
+                let at = self.calls.get(&index).copied().or_else(last)?;
+                for call in list::<Called<'f>>(message.tool_calls) {
+                    let arguments = call.function.unwrap_or_default().arguments;
+                    arguments_of(at, arguments, out);
+                }
+            }
+            "content-end" | "citation-end" | "tool-call-end" => {}
+            _ => out.push(Delta::Opaque),
+        }
+        None
+    }
+
+    fn call<'f>(&mut self, call: Called<'f>, index: Option<u64>, out: &mut Vec<Delta<'f>>) {
+        let Ok(ordinal) = u32::try_from(self.ids.len()) else { return };
+        let function = call.function.unwrap_or_default();
+        let name = function.name.and_then(json::text).unwrap_or_default();
+        let mut id = filled(call.id)
+            .filter(|id| !self.ids.contains(&**id))
+            .unwrap_or_else(|| Cow::Owned(format!("call_{}_{ordinal}", self.answer)));
+        while !self.ids.insert(id.clone().into_owned()) {
+            id.to_mut().push('x');
+        }
+        self.calls.insert(index, ordinal);
+        out.push(Delta::ToolStart { choice: 0, call: ordinal, id, name });
+        arguments_of(ordinal, function.arguments, out);
+    }
+
+    fn end<'f>(&self, change: &Change<'f>, payload: &[u8], out: &mut Vec<Delta<'f>>) -> End {
+        if let Some(usage) = change.usage.and_then(usage) {
+            out.push(Delta::Usage(usage));
+        }
+        let word = change.finish_reason.and_then(json::text).unwrap_or_default();
+        if let Some(kind) = failure(&word) {
+            let mut fault = error_body::in_stream(payload);
+            fault.kind = kind;
+            fault.message = change.error.and_then(json::text).map_or_else(
+                || format!("the upstream ended the answer with finish_reason \"{word}\""),
+                Cow::into_owned,
+            );
+            return End::Failed(fault);
+        }
+        let said = if word.is_empty() { None } else { finish::stop(REASONS, &word) };
+        let reason = match said {
+            None | Some(Stop::End) if !self.ids.is_empty() => Stop::ToolUse,
+            said => said.unwrap_or(Stop::End),
+        };
+        out.push(Delta::Stop { choice: 0, reason });
+        End::Complete
+    }
+}
+
+/// What a message says in words.
+fn spoken<'f>(message: &Message<'f>, out: &mut Vec<Delta<'f>>) {
+    if let Some(text) = filled(message.tool_plan) {
+        out.push(Delta::Reasoning { choice: 0, text });
+    }
+    for content in list::<Content<'f>>(message.content) {
+        if let Some(text) = filled(content.thinking) {
+            out.push(Delta::Reasoning { choice: 0, text });
+        }
+        if let Some(text) = filled(content.text) {
+            out.push(Delta::Text { choice: 0, text });
+        }
+    }
+}
+
+/// The words with which the vendor tells of an error within a stream.
+fn failure(word: &str) -> Option<Kind> {
+    match word {
+        "ERROR" => Some(Kind::Upstream),
+        "TIMEOUT" => Some(Kind::Timeout),
+        _ => None,
+    }
+}
+
+fn arguments_of<'f>(call: u32, raw: Option<&'f RawValue>, out: &mut Vec<Delta<'f>>) {
+    if let Some(json) = filled(raw) {
+        out.push(Delta::ToolArguments { choice: 0, call, json });
+    }
+}
+
+fn unreadable(payload: &[u8], error: &serde_json::Error) -> Fault {
+    let what = if error.is_data() { "has an unknown shape" } else { "is not valid JSON" };
+    let (line, column, length) = (error.line(), error.column(), payload.len());
+    let message = format!(
+        "the upstream sent an event that {what} (line {line}, column {column} of {length} bytes)"
+    );
+    Fault::new(Kind::Upstream, message)
+}
+
+/// Whether an event tells callers of an error.
+pub(super) fn has_error(payload: &[u8]) -> bool {
+    let event: Option<Event<'_>> = serde_json::from_slice(payload).ok();
+    let word = event.and_then(|event| event.delta?.finish_reason).and_then(json::text);
+    word.is_some_and(|word| failure(&word).is_some())
+}

@@ -1,0 +1,235 @@
+//! The shapes of events and of whole answers, as far as anyone here reads them.
+//!
+//! Everything borrows the frame. Values stay raw until they are needed and are read leniently then:
+//! some members are lists in one event and objects in another.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::chat::{Citation, Origin, Usage};
+use crate::json;
+
+pub(super) type Raw<'a> = Option<&'a RawValue>;
+
+/// One event.
+#[derive(Deserialize)]
+pub(super) struct Event<'a> {
+    #[serde(rename = "type", borrow, default)]
+    pub(super) kind: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) id: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) index: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) delta: Option<Change<'a>>,
+    #[serde(borrow, default)]
+    pub(super) logprobs: Raw<'a>,
+    /// Of an error that comes in no event's shape.
+    #[serde(borrow, default)]
+    pub(super) message: Raw<'a>,
+}
+
+/// What an event changes.
+#[derive(Deserialize, Default)]
+pub(super) struct Change<'a> {
+    #[serde(borrow, default)]
+    pub(super) message: Option<Message<'a>>,
+    #[serde(borrow, default)]
+    pub(super) finish_reason: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) usage: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) error: Raw<'a>,
+}
+
+/// A message, or a part of it.
+#[derive(Deserialize, Default)]
+pub(super) struct Message<'a> {
+    #[serde(borrow, default)]
+    pub(super) content: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) tool_plan: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) tool_calls: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) citations: Raw<'a>,
+}
+
+/// A whole answer.
+#[derive(Deserialize)]
+pub(super) struct Whole<'a> {
+    #[serde(borrow, default)]
+    pub(super) id: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) message: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) finish_reason: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) usage: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) logprobs: Raw<'a>,
+}
+
+/// A content block, or more of one.
+#[derive(Deserialize, Default)]
+pub(super) struct Content<'a> {
+    #[serde(borrow, default)]
+    pub(super) text: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) thinking: Raw<'a>,
+}
+
+/// A tool call, or more of one.
+#[derive(Deserialize, Default)]
+pub(super) struct Called<'a> {
+    #[serde(borrow, default)]
+    pub(super) id: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) function: Option<Function<'a>>,
+}
+
+/// What is called, and with what.
+#[derive(Deserialize, Default)]
+pub(super) struct Function<'a> {
+    #[serde(borrow, default)]
+    pub(super) name: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(super) arguments: Raw<'a>,
+}
+
+/// A value that is an object, an array of objects, or something else, of which nothing is read.
+pub(super) fn list<'a, T: Deserialize<'a>>(raw: Raw<'a>) -> Vec<T> {
+    let Some(raw) = raw else { return Vec::new() };
+    match raw.get().as_bytes().first() {
+        Some(b'[') => serde_json::from_str(raw.get()).unwrap_or_default(),
+        Some(b'{') => serde_json::from_str(raw.get()).into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A string with something in it.
+pub(super) fn filled(raw: Raw<'_>) -> Option<Cow<'_, str>> {
+    json::text(raw?).filter(|text| !text.is_empty())
+}
+
+#[derive(Deserialize)]
+struct UsageBody<'a> {
+    #[serde(borrow, default)]
+    tokens: Option<Tokens<'a>>,
+    #[serde(borrow, default)]
+    billed_units: Option<Tokens<'a>>,
+    #[serde(borrow, default)]
+    cached_tokens: Raw<'a>,
+}
+
+#[derive(Deserialize)]
+struct Tokens<'a> {
+    #[serde(rename = "input_tokens", borrow, default)]
+    input: Raw<'a>,
+    #[serde(rename = "output_tokens", borrow, default)]
+    output: Raw<'a>,
+    #[serde(rename = "reasoning_tokens", borrow, default)]
+    reasoning: Raw<'a>,
+}
+
+/// Reads `usage`: what the model saw and wrote, and only if that is not said, what is billed.
+pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
+    let body: UsageBody<'_> = serde_json::from_str(raw.get()).ok()?;
+    let tokens = body.tokens.or(body.billed_units)?;
+    Some(Usage {
+        input: count(tokens.input),
+        output: count(tokens.output),
+        reasoning: count(tokens.reasoning),
+        cache_read: count(body.cached_tokens),
+        cache_write: None,
+    })
+}
+
+/// A count, which the vendor's types allow to be written as a fraction.
+fn count(raw: Raw<'_>) -> Option<u64> {
+    let text = raw?.get();
+    text.parse().ok().or_else(|| format!("{:.0}", text.parse::<f64>().ok()?).parse().ok())
+}
+
+#[derive(Deserialize)]
+struct CitationBody {
+    #[serde(default)]
+    start: Option<u64>,
+    #[serde(default)]
+    end: Option<u64>,
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    sources: Option<Vec<Source>>,
+}
+
+#[derive(Deserialize)]
+struct Source {
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default, alias = "tool_output")]
+    document: Option<serde_json::Value>,
+}
+
+/// Reads citations, one for each source that is named.
+pub(super) fn citations(raw: Raw<'_>) -> Vec<Citation> {
+    let bodies: Vec<CitationBody> = list(raw);
+    let mut out = Vec::new();
+    for body in bodies {
+        for source in body.sources.unwrap_or_default() {
+            let word = |name: &str| {
+                let found = source.document.as_ref()?.get(name)?.as_str()?;
+                Some(found.to_owned())
+            };
+            let origin = if source.kind.as_deref() == Some("tool") {
+                Origin::Tool
+            } else {
+                Origin::Document
+            };
+            out.push(Citation {
+                origin,
+                url: word("url"),
+                title: word("title").or_else(|| source.id.clone()),
+                id: source.id.clone(),
+                cited_text: word("snippet").or_else(|| word("text")).or_else(|| body.text.clone()),
+                start: body.start,
+                end: body.end,
+                mark: None,
+            });
+        }
+    }
+    out
+}
+
+#[derive(Deserialize)]
+struct LogprobBody<'a> {
+    #[serde(borrow, default)]
+    text: Raw<'a>,
+    #[serde(default)]
+    token_ids: Vec<serde::de::IgnoredAny>,
+    #[serde(borrow, default)]
+    logprobs: Vec<&'a RawValue>,
+}
+
+/// Log probabilities as elements of `OpenAI`'s `logprobs.content`. Tokens have no text here, only the
+/// stretch of text has that they make up: so only what is one token can be told. `None`: nothing can.
+pub(super) fn logprobs(raw: Raw<'_>) -> Option<String> {
+    let items: Vec<LogprobBody<'_>> = list(raw);
+    let tell = |item: &LogprobBody<'_>| {
+        let (text, [logprob], [_]) = (json::text(item.text?)?, &*item.logprobs, &*item.token_ids)
+        else {
+            return None;
+        };
+        let logprob: f64 = logprob.get().parse().ok()?;
+        let (token, bytes) = (json::quoted(&text), serde_json::json!(text.as_bytes()));
+        Some(format!(
+            r#"{{"token":{token},"logprob":{logprob},"bytes":{bytes},"top_logprobs":[]}}"#
+        ))
+    };
+    let told: Vec<String> = items.iter().filter_map(tell).collect();
+    (!told.is_empty()).then(|| told.join(","))
+}

@@ -1,0 +1,216 @@
+//! The `cohere` dialect: Cohere's chat API of the second version, towards callers and towards upstreams.
+//!
+//! This file only says where each part is. No part reads another dialect's shapes or closes an answer
+//! that its upstream did not close.
+
+use bytes::Bytes;
+
+use super::{
+    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
+    Quirks, Target,
+};
+use crate::chat::{Fault, Kind, Rendered, Request};
+use crate::embeddings::{self as embedding, EmbedRequest};
+use crate::model_list::ModelInfo;
+
+mod answer;
+mod collect;
+mod decode;
+mod embed;
+mod encode;
+mod error;
+mod event;
+mod finish;
+mod list;
+mod prompt;
+mod read;
+mod request;
+mod turns;
+mod write;
+
+/// What is not served of the vendor's API: docs.cohere.com/reference.
+const UNSERVED: [(&str, &str); 10] = [
+    ("/v2/embed", "embed"),
+    ("/v2/rerank", "rerank"),
+    ("/v1/chat", "chat of the first version"),
+    ("/v1/embed", "embed"),
+    ("/v1/embed-jobs", "embed jobs"),
+    ("/v1/datasets", "datasets"),
+    ("/v1/classify", "classify"),
+    ("/v1/tokenize", "tokenize"),
+    ("/v1/detokenize", "detokenize"),
+    ("/v1/connectors", "connectors"),
+];
+
+/// The dialect.
+#[derive(Debug)]
+pub(super) struct Cohere;
+
+impl Dialect for Cohere {
+    fn name(&self) -> &'static str {
+        "cohere"
+    }
+
+    fn as_caller(&self) -> Option<&'static dyn CallerDialect> {
+        Some(&Self)
+    }
+
+    fn default_base_url(&self) -> &'static str {
+        "https://api.cohere.com"
+    }
+
+    fn well_known(&self) -> Option<(&'static str, &'static str)> {
+        Some(("cohere", "CO_API_KEY"))
+    }
+
+    fn path(&self, target: &Target<'_>) -> String {
+        let path = if target.form == embed::EMBED { embed::PATH } else { "/v2/chat" };
+        path.to_owned()
+    }
+
+    fn credential(&self) -> (&'static str, &'static str) {
+        ("authorization", "Bearer ")
+    }
+
+    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    fn output_limits(&self) -> &'static [&'static str] {
+        &["max_tokens"]
+    }
+
+    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
+        request::edit(body, target)
+    }
+
+    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+        match operation {
+            Operation::Chat => Some(CHAT),
+            Operation::Embeddings => Some(embed::EMBED),
+            _ => None,
+        }
+    }
+
+    fn encode_embeddings(
+        &self,
+        request: &EmbedRequest,
+        target: &Target<'_>,
+    ) -> Result<String, Fault> {
+        Ok(embed::write(request, target))
+    }
+
+    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+        write::request(request, target)
+    }
+
+    fn list_path(&self, _quirks: &Quirks) -> Option<&'static str> {
+        Some(list::PATH)
+    }
+
+    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+        list::read(body)
+    }
+
+    fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
+        match form {
+            embed::EMBED => Box::new(embedding::Decoder(embed::answer)),
+            _ => Box::new(decode::Decoder::default()),
+        }
+    }
+
+    fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
+        error::response(status, body)
+    }
+}
+
+impl CallerDialect for Cohere {
+    fn name(&self) -> &'static str {
+        "cohere"
+    }
+
+    fn endpoints(&self) -> &'static [Endpoint] {
+        &[
+            Endpoint { path: "/v2/chat", form: CHAT },
+            Endpoint { path: embed::PATH, form: embed::EMBED },
+        ]
+    }
+
+    /// The vendor's SDKs send it, which tells them apart where the list of models is.
+    fn marker(&self) -> Option<&'static str> {
+        Some("x-fern-sdk-name")
+    }
+
+    fn operation(&self, form: &'static str) -> Operation {
+        if form == embed::EMBED { Operation::Embeddings } else { Operation::Chat }
+    }
+
+    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+        let read = request::envelope(asked)?;
+        Ok(Envelope { stream: read.stream && asked.form == CHAT, ..read })
+    }
+
+    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
+        prompt::prepend(body, prompt)
+    }
+
+    fn decode_request(&self, _form: &'static str, body: &str) -> Result<Request, Fault> {
+        read::request(body)
+    }
+
+    fn decode_embeddings(&self, _form: &'static str, body: &str) -> Result<EmbedRequest, Fault> {
+        embed::request(body)
+    }
+
+    fn echo(&self, form: &'static str, body: &str) -> String {
+        if form == embed::EMBED { embed::echo(body) } else { String::new() }
+    }
+
+    fn own_name(&self, field: &str) -> Option<&'static str> {
+        match field {
+            "input" => Some("texts"),
+            "stop" => Some("stop_sequences"),
+            _ => None,
+        }
+    }
+
+    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+        match mode {
+            Mode::Verbatim => Box::new(encode::Verbatim { stream: call.stream }),
+            Mode::Translated if call.form == embed::EMBED => {
+                Box::new(embedding::Encoder::new(call, embed::reply))
+            }
+            Mode::Translated if call.stream => Box::new(encode::Stream::new(call)),
+            Mode::Translated => Box::new(collect::Collect::new(call)),
+        }
+    }
+
+    fn status(&self, kind: Kind) -> u16 {
+        error::status(kind)
+    }
+
+    fn error_body(&self, fault: &Fault, request_id: &str, _retry_after: Option<u64>) -> String {
+        error::body(fault, request_id)
+    }
+
+    /// A comment, which the vendor's SDKs skip.
+    fn heartbeat(&self, _call: &Call) -> Bytes {
+        Bytes::from_static(b": ping\n")
+    }
+
+    fn root(&self) -> Option<&'static str> {
+        Some("/v2/")
+    }
+
+    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
+        list::list(models, query)
+    }
+
+    fn model(&self, model: &ModelInfo) -> String {
+        list::model(model).to_string()
+    }
+
+    fn unserved(&self) -> &'static [(&'static str, &'static str)] {
+        &UNSERVED
+    }
+}

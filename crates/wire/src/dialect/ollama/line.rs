@@ -1,0 +1,83 @@
+//! Lines: how every object of a stream begins and ends, in either form.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::GENERATE;
+use crate::chat::{Stop, Usage};
+use crate::dialect::Call;
+use crate::json::{quoted, write_str};
+use crate::reset::rfc3339;
+
+/// Everything of a line before what it says.
+pub(super) fn head(call: &Call) -> String {
+    let (model, created) = (quoted(&call.model), rfc3339(call.created.saturating_mul(1000)));
+    format!(r#"{{"model":{model},"created_at":"{created}","#)
+}
+
+/// What a line says.
+#[derive(Debug, Default)]
+pub(super) struct Said<'a> {
+    pub(super) text: &'a str,
+    pub(super) thinking: &'a str,
+    /// Elements of `tool_calls`.
+    pub(super) calls: &'a [u8],
+    /// Elements of `logprobs`.
+    pub(super) logprobs: &'a str,
+}
+
+/// Appends what is said, as members of a line: within `message`, or beside it where the form has none.
+pub(super) fn put(form: &str, said: &Said<'_>, out: &mut BytesMut) {
+    let bare = form == GENERATE;
+    let begin: &[u8] =
+        if bare { br#""response":"# } else { br#""message":{"role":"assistant","content":"# };
+    out.put_slice(begin);
+    write_str(said.text, out);
+    if !said.thinking.is_empty() {
+        out.put_slice(br#","thinking":"#);
+        write_str(said.thinking, out);
+    }
+    if !said.calls.is_empty() {
+        out.put_slice(br#","tool_calls":["#);
+        out.put_slice(said.calls);
+        out.put_u8(b']');
+    }
+    if !bare {
+        out.put_u8(b'}');
+    }
+    if !said.logprobs.is_empty() {
+        out.put_slice(br#","logprobs":["#);
+        out.put_slice(said.logprobs.replace(['\n', '\r'], " ").as_bytes());
+        out.put_u8(b']');
+    }
+}
+
+/// The members that end an answer. Clients insist on the counts and the durations: what nobody
+/// counted is 0, and so are times, which only the model's own server could take.
+pub(super) fn put_end(reason: &str, usage: &Usage, out: &mut BytesMut) {
+    let (input, output) = (usage.input.unwrap_or_default(), usage.output.unwrap_or_default());
+    let end = format!(
+        r#","done":true,"done_reason":"{reason}","total_duration":0,"load_duration":0,"prompt_eval_count":{input},"prompt_eval_duration":0,"eval_count":{output},"eval_duration":0}}"#
+    );
+    out.put_slice(end.as_bytes());
+}
+
+/// The `done_reason` of a stop. The vendor has none for a filter at work;
+/// clients take any, and an answer that a filter cut must not look like one that was done.
+pub(super) fn reason(stop: &Stop, refused: bool) -> &'static str {
+    match stop {
+        Stop::MaxTokens | Stop::ContextFull => "length",
+        Stop::Refusal(None) if refused => "stop",
+        Stop::Refusal(_) | Stop::ContentFilter => "content_filter",
+        Stop::End | Stop::Sequence(_) | Stop::ToolUse | Stop::Pause => "stop",
+        // An answer that ended so is reported as an error; see `wire::finish`.
+        Stop::Failed(_) | Stop::Other(_) => "error",
+    }
+}
+
+/// A line that says nothing.
+pub(super) fn silent(call: &Call) -> Bytes {
+    let mut out = BytesMut::from(head(call).as_bytes());
+    put(call.form, &Said::default(), &mut out);
+    out.put_slice(b",\"done\":false}\n");
+    out.freeze()
+}

@@ -1,0 +1,264 @@
+//! The `ollama` dialect: Ollama's own API, `/api/chat` and `/api/generate`, towards callers and towards
+//! upstreams.
+//!
+//! This file only says where each part is. No part reads a clock: the time that every line of this
+//! dialect carries is that of the call.
+
+use bytes::Bytes;
+
+use super::{
+    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
+    Question, Quirks, Target,
+};
+use crate::chat::{Fault, Kind, Rendered, Request};
+use crate::embeddings::{self as embedding, EmbedRequest};
+use crate::error_body;
+use crate::framing::Framing;
+use crate::model_list::ModelInfo;
+
+mod about;
+mod calls;
+mod collect;
+mod decode;
+mod embed;
+mod encode;
+mod error;
+mod finish;
+mod line;
+mod list;
+mod prompt;
+mod read;
+mod request;
+mod turns;
+mod write;
+
+/// The form of `/api/generate`: one prompt in, text out.
+const GENERATE: &str = "generate";
+
+/// The media type of its streams.
+const MEDIA_TYPE: &str = "application/x-ndjson";
+
+/// What is not served of the vendor's API: the API documentation in github.com/ollama/ollama. The gateway keeps no models.
+const UNSERVED: [(&str, &str); 9] = [
+    ("/api/pull", "pull"),
+    ("/api/push", "push"),
+    ("/api/create", "create"),
+    ("/api/copy", "copy"),
+    ("/api/delete", "delete"),
+    ("/api/blobs", "blobs"),
+    ("/api/embeddings", "embeddings"),
+    ("/api/me", "account"),
+    ("/api/signout", "account"),
+];
+
+/// The dialect.
+#[derive(Debug)]
+pub(super) struct Ollama;
+
+impl Dialect for Ollama {
+    fn name(&self) -> &'static str {
+        "ollama"
+    }
+
+    fn as_caller(&self) -> Option<&'static dyn CallerDialect> {
+        Some(&Self)
+    }
+
+    fn default_base_url(&self) -> &'static str {
+        "http://127.0.0.1:11434"
+    }
+
+    /// A server of one's own needs no key, so that none tells of it.
+    fn well_known(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
+
+    fn path(&self, target: &Target<'_>) -> String {
+        let path = match target.form {
+            GENERATE => "/api/generate",
+            embed::EMBED => "/api/embed",
+            embed::EMBED_ONE => "/api/embeddings",
+            _ => "/api/chat",
+        };
+        path.to_owned()
+    }
+
+    fn credential(&self) -> (&'static str, &'static str) {
+        ("authorization", "Bearer ")
+    }
+
+    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    fn output_limits(&self) -> &'static [&'static str] {
+        &["options.num_predict"]
+    }
+
+    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
+        request::edit(body, target)
+    }
+
+    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+        match operation {
+            Operation::Chat => Some(CHAT),
+            Operation::Embeddings => Some(embed::EMBED),
+            _ => None,
+        }
+    }
+
+    fn encode_embeddings(
+        &self,
+        request: &EmbedRequest,
+        target: &Target<'_>,
+    ) -> Result<String, Fault> {
+        Ok(embed::write(request, target))
+    }
+
+    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+        write::request(request, target)
+    }
+
+    fn media_type(&self) -> &'static str {
+        MEDIA_TYPE
+    }
+
+    /// A whole answer, which a request to load a model gets, is a stream of one line.
+    fn framing(&self, _content_type: &str) -> Framing {
+        Framing::Ndjson
+    }
+
+    fn list_path(&self, _quirks: &Quirks) -> Option<&'static str> {
+        Some(list::PATH)
+    }
+
+    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+        list::read(body)
+    }
+
+    fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
+        match form {
+            embed::EMBED | embed::EMBED_ONE => Box::new(embedding::Decoder(embed::answer)),
+            _ => Box::new(decode::Decoder::default()),
+        }
+    }
+
+    fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
+        error_body::response(status, body)
+    }
+}
+
+impl CallerDialect for Ollama {
+    fn name(&self) -> &'static str {
+        "ollama"
+    }
+
+    fn endpoints(&self) -> &'static [Endpoint] {
+        &[
+            Endpoint { path: "/api/chat", form: CHAT },
+            Endpoint { path: "/api/generate", form: GENERATE },
+            Endpoint { path: "/api/embed", form: embed::EMBED },
+            Endpoint { path: "/api/embeddings", form: embed::EMBED_ONE },
+        ]
+    }
+
+    fn reads_any_media_type(&self) -> bool {
+        true
+    }
+
+    fn operation(&self, form: &'static str) -> Operation {
+        match form {
+            embed::EMBED | embed::EMBED_ONE => Operation::Embeddings,
+            _ => Operation::Chat,
+        }
+    }
+
+    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+        request::envelope(asked)
+    }
+
+    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
+        prompt::prepend(body, prompt)
+    }
+
+    fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault> {
+        read::request(form, body)
+    }
+
+    fn decode_embeddings(&self, form: &'static str, body: &str) -> Result<EmbedRequest, Fault> {
+        embed::request(form, body)
+    }
+
+    fn own_name(&self, field: &str) -> Option<&'static str> {
+        match field {
+            "stop" => Some("options.stop"),
+            _ => None,
+        }
+    }
+
+    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+        match mode {
+            Mode::Verbatim => Box::new(encode::Verbatim::new(call)),
+            Mode::Translated if [embed::EMBED, embed::EMBED_ONE].contains(&call.form) => {
+                Box::new(embedding::Encoder::new(call, embed::reply))
+            }
+            Mode::Translated if call.stream => Box::new(encode::Stream::new(call)),
+            Mode::Translated => Box::new(collect::Collect::new(call)),
+        }
+    }
+
+    fn media_type(&self, _call: &Call) -> &'static str {
+        MEDIA_TYPE
+    }
+
+    fn status(&self, kind: Kind) -> u16 {
+        error::status(kind)
+    }
+
+    /// The request's id has no place in this dialect's errors; it is in a header.
+    fn error_body(&self, fault: &Fault, _request_id: &str, _retry_after: Option<u64>) -> String {
+        error::body(fault)
+    }
+
+    /// A line that says nothing: ollama-python reads every line as JSON, blank ones included.
+    fn heartbeat(&self, call: &Call) -> Bytes {
+        line::silent(call)
+    }
+
+    fn models_path(&self) -> &'static str {
+        list::PATH
+    }
+
+    fn model_prefix(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn root(&self) -> Option<&'static str> {
+        Some("/api/")
+    }
+
+    fn models(&self, models: &[ModelInfo], _query: &str) -> Result<String, Fault> {
+        Ok(list::list(models))
+    }
+
+    /// There is no path that shows one.
+    fn model(&self, model: &ModelInfo) -> String {
+        list::list(std::slice::from_ref(model))
+    }
+
+    fn unserved(&self) -> &'static [(&'static str, &'static str)] {
+        &UNSERVED
+    }
+
+    fn questions(&self) -> &'static [Question] {
+        &about::QUESTIONS
+    }
+
+    fn asks_about(&self, question: &Question, body: &str) -> Result<Option<String>, Fault> {
+        about::model(question.path, body)
+    }
+
+    fn reply(&self, question: &Question, model: Option<&ModelInfo>) -> String {
+        about::answer(question.path, model)
+    }
+}

@@ -1,0 +1,62 @@
+//! Errors as this dialect tells them. It must never tell more than a [`Fault`] holds.
+
+use serde_json::json;
+
+use crate::chat::{Fault, Kind};
+use crate::overflow::OPENAI;
+
+/// The status of an error.
+pub(super) fn status(kind: Kind) -> u16 {
+    match kind {
+        Kind::Invalid | Kind::Context | Kind::ContentPolicy => 400,
+        Kind::Authentication => 401,
+        Kind::Permission => 403,
+        Kind::NotFound | Kind::Path => 404,
+        Kind::Method => 405,
+        Kind::Upgrade => 426,
+        Kind::TooLarge => 413,
+        Kind::MediaType => 415,
+        Kind::Billing | Kind::RateLimited => 429,
+        Kind::Internal => 500,
+        Kind::Upstream | Kind::BadGateway => 502,
+        Kind::Overloaded => 503,
+        Kind::TooSlow => 408,
+        Kind::Timeout => 504,
+    }
+}
+
+/// `{"error":{..}}`, for bodies and for events.
+pub(super) fn body(fault: &Fault) -> String {
+    let (kind, code) = match fault.kind {
+        Kind::Authentication => ("invalid_request_error", Some("invalid_api_key")),
+        Kind::NotFound => ("invalid_request_error", Some("model_not_found")),
+        Kind::TooLarge => ("invalid_request_error", Some("request_too_large")),
+        Kind::Context => ("invalid_request_error", Some("context_length_exceeded")),
+        Kind::ContentPolicy => ("invalid_request_error", Some("content_policy_violation")),
+        Kind::Permission
+        | Kind::Path
+        | Kind::Method
+        | Kind::Upgrade
+        | Kind::MediaType
+        | Kind::TooSlow
+        | Kind::Invalid => ("invalid_request_error", None),
+        Kind::Billing => ("insufficient_quota", Some("insufficient_quota")),
+        Kind::RateLimited => ("rate_limit_error", Some("rate_limit_exceeded")),
+        Kind::Overloaded => ("server_error", Some("overloaded")),
+        Kind::Timeout => ("server_error", Some("timeout")),
+        Kind::Upstream | Kind::BadGateway => ("server_error", Some("upstream_error")),
+        Kind::Internal => ("server_error", None),
+    };
+    // SDKs branch on these codes, so they outrank the words that other vendors have for the same.
+    let fixed = matches!(
+        fault.kind,
+        Kind::Authentication | Kind::Context | Kind::Billing | Kind::RateLimited
+    );
+    let code = if fixed { code } else { fault.code.as_deref().or(code) };
+    let message = match fault.kind {
+        Kind::Context => OPENAI.of(&fault.message),
+        _ => fault.message.as_str().into(),
+    };
+    json!({"error": {"message": message, "type": kind, "param": fault.param, "code": code}})
+        .to_string()
+}

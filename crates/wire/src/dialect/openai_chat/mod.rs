@@ -1,0 +1,242 @@
+//! `OpenAI` chat completions, and all that calls itself compatible with them.
+//!
+//! Here is only what a dialect is asked for; each file beside this one does one of its tasks.
+
+use bytes::Bytes;
+
+use super::{
+    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
+    Quirks, Target,
+};
+use crate::chat::{Fault, HostedTool, Kind, Rendered, Request};
+use crate::embeddings::{self as embedding, EmbedRequest};
+use crate::error_body;
+use crate::model_list::{self, ModelInfo};
+
+mod answer;
+mod call_form;
+mod calls;
+mod chunk;
+mod collect;
+mod decode;
+mod embeddings;
+mod encode;
+mod error;
+mod finish;
+
+mod hosted_tools;
+mod ids;
+mod passed;
+mod prompt;
+mod read;
+mod request;
+mod sources;
+mod system_first;
+#[cfg(test)]
+mod tests;
+mod turns;
+mod write;
+
+/// What is not served of the vendor's API: platform.openai.com/docs/api-reference; `rerank` is vLLM's and Jina's.
+const UNSERVED: [(&str, &str); 23] = [
+    ("/v1/audio", "audio"),
+    ("/v1/images", "images"),
+    ("/v1/videos", "videos"),
+    ("/v1/moderations", "moderations"),
+    ("/v1/files", "files"),
+    ("/v1/uploads", "uploads"),
+    ("/v1/batches", "batches"),
+    ("/v1/fine_tuning", "fine-tuning"),
+    ("/v1/fine-tunes", "fine-tuning"),
+    ("/v1/vector_stores", "vector stores"),
+    ("/v1/assistants", "assistants"),
+    ("/v1/threads", "assistants"),
+    ("/v1/realtime", "realtime"),
+    ("/v1/evals", "evals"),
+    ("/v1/containers", "containers"),
+    ("/v1/skills", "skills"),
+    ("/v1/chatkit", "ChatKit"),
+    ("/v1/organization", "administration"),
+    ("/v1/edits", "edits"),
+    ("/v1/rerank", "rerank"),
+    ("/v1/score", "score"),
+    ("/rerank", "rerank"),
+    // Stored completions.
+    ("/v1/chat/completions", "stored completions"),
+];
+
+/// The dialect.
+#[derive(Debug)]
+pub(super) struct OpenAiChat;
+
+impl Dialect for OpenAiChat {
+    fn name(&self) -> &'static str {
+        "openai-chat"
+    }
+
+    fn as_caller(&self) -> Option<&'static dyn CallerDialect> {
+        Some(&Self)
+    }
+
+    fn default_base_url(&self) -> &'static str {
+        "https://api.openai.com/v1"
+    }
+
+    fn well_known(&self) -> Option<(&'static str, &'static str)> {
+        Some(("openai", "OPENAI_API_KEY"))
+    }
+
+    fn path(&self, target: &Target<'_>) -> String {
+        let path = match target.form {
+            passed::COMPLETIONS => "/completions",
+            embeddings::EMBEDDINGS => "/embeddings",
+            _ => "/chat/completions",
+        };
+        path.to_owned()
+    }
+
+    fn credential(&self) -> (&'static str, &'static str) {
+        ("authorization", "Bearer ")
+    }
+
+    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    fn output_limits(&self) -> &'static [&'static str] {
+        &["max_completion_tokens", "max_tokens", request::LLAMA_LIMIT]
+    }
+
+    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
+        request::edit(body, target)
+    }
+
+    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+        match operation {
+            Operation::Chat => Some(CHAT),
+            Operation::Embeddings => Some(embeddings::EMBEDDINGS),
+            _ => None,
+        }
+    }
+
+    fn encode_embeddings(
+        &self,
+        request: &EmbedRequest,
+        target: &Target<'_>,
+    ) -> Result<String, Fault> {
+        Ok(embeddings::write(request, target))
+    }
+
+    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+        write::request(request, target)
+    }
+
+    fn list_path(&self, _quirks: &Quirks) -> Option<&'static str> {
+        Some("/models")
+    }
+
+    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+        model_list::read_openai(body)
+    }
+
+    fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
+        match form {
+            CHAT => Box::new(decode::Decoder::default()),
+            embeddings::EMBEDDINGS => Box::new(embedding::Decoder(embeddings::answer)),
+            _ => Box::new(passed::Decoder::default()),
+        }
+    }
+
+    fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
+        error_body::response(status, body)
+    }
+}
+
+impl CallerDialect for OpenAiChat {
+    fn name(&self) -> &'static str {
+        "openai-chat"
+    }
+
+    fn endpoints(&self) -> &'static [Endpoint] {
+        &[
+            Endpoint { path: "/v1/chat/completions", form: CHAT },
+            Endpoint { path: "/v1/completions", form: passed::COMPLETIONS },
+            Endpoint { path: "/v1/embeddings", form: embeddings::EMBEDDINGS },
+        ]
+    }
+
+    fn operation(&self, form: &'static str) -> Operation {
+        match form {
+            passed::COMPLETIONS => Operation::Completions,
+            embeddings::EMBEDDINGS => Operation::Embeddings,
+            _ => Operation::Chat,
+        }
+    }
+
+    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+        let read = request::envelope(asked)?;
+        let stream = read.stream && asked.form != embeddings::EMBEDDINGS;
+        Ok(Envelope { stream, ..read })
+    }
+
+    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
+        prompt::prepend(body, prompt)
+    }
+
+    fn decode_request(&self, _form: &'static str, body: &str) -> Result<Request, Fault> {
+        read::request(body)
+    }
+
+    fn split_hosted_tools(&self, body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
+        hosted_tools::split(body)
+    }
+
+    fn decode_embeddings(&self, _form: &'static str, body: &str) -> Result<EmbedRequest, Fault> {
+        embeddings::request(body)
+    }
+
+    fn echo(&self, form: &'static str, body: &str) -> String {
+        match form {
+            embeddings::EMBEDDINGS => embeddings::echo(body),
+            _ => String::new(),
+        }
+    }
+
+    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+        let (stream, want_usage) = (call.stream, call.want_usage);
+        match mode {
+            Mode::Verbatim => Box::new(encode::Verbatim { stream, want_usage }),
+            Mode::Translated if call.form == embeddings::EMBEDDINGS => {
+                Box::new(embedding::Encoder::new(call, embeddings::reply))
+            }
+            Mode::Translated if stream => Box::new(encode::Stream::new(call)),
+            Mode::Translated => Box::new(collect::Collect::new(call)),
+        }
+    }
+
+    fn status(&self, kind: Kind) -> u16 {
+        error::status(kind)
+    }
+
+    /// The request's id has no place in this dialect's errors; it is in a header.
+    fn error_body(&self, fault: &Fault, _request_id: &str, _retry_after: Option<u64>) -> String {
+        error::body(fault)
+    }
+
+    /// A comment without a blank line: openai-python chokes on a block that carries an id and no data.
+    fn heartbeat(&self, _call: &Call) -> Bytes {
+        Bytes::from_static(b": ping\n")
+    }
+
+    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
+        Ok(model_list::openai_list(models, query))
+    }
+
+    fn model(&self, model: &ModelInfo) -> String {
+        model_list::openai_model(model).to_string()
+    }
+
+    fn unserved(&self) -> &'static [(&'static str, &'static str)] {
+        &UNSERVED
+    }
+}

@@ -1,0 +1,154 @@
+//! The caller's JSON as it is: what the gateway needs of it, and the few members it changes.
+//!
+//! Nothing else of a request is read here, and every other byte stays as it was.
+
+use std::borrow::Cow;
+
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use super::passed::COMPLETIONS;
+use super::system_first::system_first;
+use crate::adapt::settings::Instructions;
+use crate::body::syntax;
+use crate::chat::Fault;
+use crate::dialect::{Asked, Envelope, Target};
+use crate::json::{self, Members};
+use crate::spelling::{self, Known, member as known, object};
+
+/// Members that are read or edited here or for a prompt.
+const KNOWN: &[Known] = &[
+    known(&["model"]),
+    known(&["stream"]),
+    object(&["stream_options"], &[known(&["include_usage"])]),
+    known(&[LIMIT]),
+    known(&[LEGACY_LIMIT]),
+    known(&[LLAMA_LIMIT]),
+    known(&["n"]),
+    known(&["best_of"]),
+    known(&["prompt"]),
+    known(&["messages"]),
+    known(&["input"]),
+];
+
+pub(super) fn members(body: &str) -> Result<Members<'_>, Fault> {
+    Members::parse(body).map_err(|error| syntax(&error))
+}
+
+/// A member if it is there and not null.
+fn member<T: DeserializeOwned>(
+    members: &Members<'_>,
+    (name, shape): (&str, &str),
+) -> Result<Option<T>, Fault> {
+    let Some(value) = members.get(name).filter(|value| !json::is_null(value)) else {
+        return Ok(None);
+    };
+    let parsed = serde_json::from_str(value.get());
+    parsed.map(Some).map_err(|_| Fault::field(name, format!("`{name}` must be {shape}")))
+}
+
+/// Reads what the gateway needs.
+pub(super) fn envelope(asked: &Asked<'_>) -> Result<Envelope, Fault> {
+    let members = members(asked.body)?;
+    spelling::check(&members, KNOWN)?;
+    let model: Option<String> = member(&members, ("model", "a string"))?;
+    let model = model
+        .filter(|model| !model.is_empty())
+        .ok_or_else(|| Fault::field("model", "`model` is missing: say which model is to answer"))?;
+    let stream = member(&members, ("stream", "true or false"))?.unwrap_or(false);
+    let want_usage = members
+        .get("stream_options")
+        .and_then(|options| Members::parse(options.get()).ok()?.get("include_usage"))
+        .is_some_and(|value| value.get() == "true");
+    let prompts = if asked.form == COMPLETIONS { prompts(&members) } else { 1 };
+    // `best_of` are generated, of which `n` are shown.
+    let each = number(&members, "n").max(number(&members, "best_of")).unwrap_or(1);
+    Ok(Envelope {
+        model,
+        stream,
+        want_usage,
+        form: asked.form,
+        max_output: limit(&members)?,
+        choices: each.max(1).saturating_mul(prompts),
+        background: false,
+    })
+}
+
+/// The limit on output, whichever of its names a server obeys. Two that differ are refused, as the
+/// vendor refuses any two.
+fn limit(members: &Members<'_>) -> Result<Option<u64>, Fault> {
+    let (new, old) = (number(members, LIMIT), number(members, LEGACY_LIMIT));
+    if let (Some(new), Some(old)) = (new, old)
+        && new != old
+    {
+        let message =
+            format!("`{LEGACY_LIMIT}` and `{LIMIT}` limit the same, and differ; send one of them");
+        return Err(Fault::field(LEGACY_LIMIT, message));
+    }
+    Ok(new.max(old).max(number(members, LLAMA_LIMIT)))
+}
+
+/// How many prompts a request of the older form holds: a list may be of texts or of lists of tokens,
+/// each of which is one, or of the tokens of a single one.
+fn prompts(members: &Members<'_>) -> u64 {
+    let Some(list) = members.get("prompt").filter(|prompt| prompt.get().starts_with('[')) else {
+        return 1;
+    };
+    let items: Vec<&RawValue> = serde_json::from_str(list.get()).unwrap_or_default();
+    let prompts = items.iter().filter(|item| item.get().starts_with(['"', '[']));
+    (prompts.count() as u64).max(1)
+}
+
+/// A count if it is one; what is wrong with it is for the upstream to say.
+fn number(members: &Members<'_>, name: &str) -> Option<u64> {
+    members.get(name).and_then(json::count)
+}
+
+/// Changes the model, `stream` if the upstream is asked otherwise than we were, and asks for usage
+/// where the upstream can be asked.
+pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
+    let members = members(body)?;
+    let model = json::quoted(target.model);
+    let mut edits = vec![("model", Some(model.as_str()))];
+    let streams: bool = member(&members, ("stream", "true or false"))?.unwrap_or(false);
+    if streams != target.stream {
+        edits.push(("stream", Some(if target.stream { "true" } else { "false" })));
+    }
+    let options;
+    if target.stream && target.quirks.stream_options {
+        options = with_usage(members.get("stream_options"));
+        edits.push(("stream_options", Some(&options)));
+    } else if streams != target.stream || !target.quirks.stream_options {
+        // Without `stream`, or at an upstream that refuses it, the member is an error.
+        edits.push(("stream_options", None));
+    }
+    // Neither callers nor prompts need to know that this server takes the older name only.
+    let limit = members.get(LIMIT).filter(|_| target.quirks.only_legacy_max_tokens);
+    if let Some(limit) = limit {
+        edits.push((LIMIT, None));
+        if json::is_unsaid(&members, LEGACY_LIMIT) {
+            edits.push((LEGACY_LIMIT, Some(limit.get())));
+        }
+    }
+    let first = target.quirks.settings.instructions == Some(Instructions::First);
+    let messages = members.get("messages").filter(|_| first).and_then(system_first);
+    if let Some(messages) = &messages {
+        edits.push(("messages", Some(messages)));
+    }
+    Ok(members.edit(body, &edits))
+}
+
+/// The limit on output.
+const LIMIT: &str = "max_completion_tokens";
+/// What it was called before.
+const LEGACY_LIMIT: &str = "max_tokens";
+/// llama.cpp's own name, which its server obeys rather than the others.
+pub(super) const LLAMA_LIMIT: &str = "n_predict";
+
+/// Options that ask for usage, whatever else the caller's say.
+fn with_usage(options: Option<&RawValue>) -> Cow<'static, str> {
+    const ASKED: &str = r#"{"include_usage":true}"#;
+    let edit =
+        |options: &RawValue| json::edit(options.get(), &[("include_usage", Some("true"))]).ok();
+    options.and_then(edit).map_or(Cow::Borrowed(ASKED), Cow::Owned)
+}

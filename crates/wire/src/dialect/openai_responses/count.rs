@@ -1,0 +1,45 @@
+//! Counting the tokens of an input: `/responses/input_tokens`, towards both sides.
+//!
+//! It never asks for reasoning to be sealed or for an answer to be kept: nothing is answered.
+
+use serde::Deserialize;
+
+use crate::body::syntax;
+use crate::chat::{End, Fault};
+use crate::count::{self, parsed};
+
+/// The form.
+pub(super) const COUNT: &str = "input_tokens";
+
+/// What the vendor counts.
+const MEMBERS: [&str; 9] = [
+    "model",
+    "instructions",
+    "input",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "reasoning",
+    "text",
+    "truncation",
+];
+
+/// Makes a request for an answer one for its count.
+pub(super) fn write(request: &str) -> Result<String, Fault> {
+    count::with_members(request, &MEMBERS).map_err(|error| syntax(&error))
+}
+
+#[derive(Deserialize)]
+struct Body {
+    input_tokens: u64,
+}
+
+/// Reads an upstream's count.
+pub(super) fn read(body: &[u8]) -> Result<u64, End> {
+    parsed::<Body>(body).map(|body| body.input_tokens)
+}
+
+/// Writes a caller's answer.
+pub(super) fn answer(tokens: u64) -> String {
+    format!(r#"{{"object":"response.input_tokens","input_tokens":{tokens}}}"#)
+}

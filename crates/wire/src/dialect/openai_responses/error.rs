@@ -1,0 +1,97 @@
+//! Errors as this dialect tells them. It must never tell more than a [`Fault`] holds.
+
+use std::borrow::Cow;
+
+use serde_json::{Value, json};
+
+use crate::chat::{Fault, Kind};
+use crate::overflow::OPENAI;
+
+/// The status of an error.
+pub(super) fn status(kind: Kind) -> u16 {
+    match kind {
+        Kind::Invalid | Kind::Context | Kind::ContentPolicy => 400,
+        Kind::Authentication => 401,
+        Kind::Permission => 403,
+        Kind::NotFound | Kind::Path => 404,
+        Kind::Method => 405,
+        Kind::Upgrade => 426,
+        Kind::TooSlow => 408,
+        Kind::TooLarge => 413,
+        Kind::MediaType => 415,
+        Kind::Billing | Kind::RateLimited => 429,
+        Kind::Internal => 500,
+        Kind::Upstream | Kind::BadGateway => 502,
+        Kind::Overloaded => 503,
+        Kind::Timeout => 504,
+    }
+}
+
+/// `{"error":{..}}`, for bodies.
+pub(super) fn body(fault: &Fault) -> String {
+    json!({"error": object(fault)}).to_string()
+}
+
+/// The payload of an `error` event. SDKs raise for what stands under `error`; the vendor's own types
+/// describe the same members beside it, and so both are there.
+pub(super) fn event(fault: &Fault, sequence: u64) -> String {
+    let (_, code) = words(fault);
+    json!({
+        "type": "error",
+        "sequence_number": sequence,
+        "code": code,
+        "message": message(fault),
+        "param": fault.param,
+        "error": object(fault),
+    })
+    .to_string()
+}
+
+/// The `error` of a response that failed.
+pub(super) fn of_response(fault: &Fault) -> String {
+    let (_, code) = words(fault);
+    json!({"code": code.unwrap_or("server_error"), "message": message(fault)}).to_string()
+}
+
+fn object(fault: &Fault) -> Value {
+    let (kind, code) = words(fault);
+    json!({"type": kind, "code": code, "message": message(fault), "param": fault.param})
+}
+
+fn message(fault: &Fault) -> Cow<'_, str> {
+    match fault.kind {
+        Kind::Context => OPENAI.of(&fault.message),
+        _ => Cow::Borrowed(&fault.message),
+    }
+}
+
+/// Type and code.
+fn words(fault: &Fault) -> (&'static str, Option<&str>) {
+    const INVALID: &str = "invalid_request_error";
+    let (kind, code) = match fault.kind {
+        Kind::Authentication => (INVALID, Some("invalid_api_key")),
+        Kind::NotFound => (INVALID, Some("model_not_found")),
+        Kind::TooLarge => (INVALID, Some("request_too_large")),
+        Kind::Context => (INVALID, Some("context_length_exceeded")),
+        Kind::ContentPolicy => (INVALID, Some("content_policy_violation")),
+        Kind::Permission
+        | Kind::Path
+        | Kind::Method
+        | Kind::Upgrade
+        | Kind::MediaType
+        | Kind::TooSlow
+        | Kind::Invalid => (INVALID, None),
+        Kind::Billing => ("insufficient_quota", Some("insufficient_quota")),
+        Kind::RateLimited => ("rate_limit_error", Some("rate_limit_exceeded")),
+        Kind::Overloaded => ("server_error", Some("overloaded")),
+        Kind::Timeout => ("server_error", Some("timeout")),
+        Kind::Upstream | Kind::BadGateway => ("server_error", Some("upstream_error")),
+        Kind::Internal => ("server_error", None),
+    };
+    // SDKs branch on these codes, so they outrank the words that other vendors have for the same.
+    let fixed = matches!(
+        fault.kind,
+        Kind::Authentication | Kind::Context | Kind::Billing | Kind::RateLimited
+    );
+    (kind, if fixed { code } else { fault.code.as_deref().or(code) })
+}

@@ -1,0 +1,220 @@
+//! The `openai-responses` dialect: `OpenAI`'s Responses API, towards callers and towards upstreams.
+//!
+//! Here is only what a dialect is asked for; each file beside this one does one of its tasks. No part
+//! keeps anything between requests: what lives at the vendor stays with callers of the vendor.
+
+use bytes::Bytes;
+
+use super::{
+    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
+    Quirks, Target,
+};
+use crate::chat::{Fault, HostedTool, Kind, Rendered, Request};
+use crate::count as counting;
+use crate::error_body;
+use crate::model_list::{self, ModelInfo};
+
+mod call;
+mod client_tools;
+mod count;
+mod decode;
+mod echo;
+mod encode;
+mod error;
+mod event;
+mod events;
+mod finish;
+mod half;
+mod hosted_tools;
+mod items;
+mod output;
+mod passed;
+mod prompt;
+mod read;
+mod read_calls;
+mod read_choice;
+mod read_input;
+mod read_tools;
+mod request;
+mod response;
+mod search;
+#[cfg(test)]
+mod tests;
+mod verbatim;
+mod write;
+mod write_input;
+
+/// What is not served of the vendor's API. Nothing is stored here that could be asked for later.
+const UNSERVED: [(&str, &str); 2] =
+    [("/v1/responses", "stored responses"), ("/v1/conversations", "conversations")];
+
+/// The dialect.
+#[derive(Debug)]
+pub(super) struct OpenAiResponses;
+
+impl Dialect for OpenAiResponses {
+    fn name(&self) -> &'static str {
+        "openai-responses"
+    }
+
+    fn as_caller(&self) -> Option<&'static dyn CallerDialect> {
+        Some(&Self)
+    }
+
+    fn default_base_url(&self) -> &'static str {
+        "https://api.openai.com/v1"
+    }
+
+    /// The vendor's key makes a provider of its other dialect, which more upstreams speak.
+    fn well_known(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
+
+    fn path(&self, target: &Target<'_>) -> String {
+        passed::path(target.form).to_owned()
+    }
+
+    fn credential(&self) -> (&'static str, &'static str) {
+        ("authorization", "Bearer ")
+    }
+
+    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    fn output_limits(&self) -> &'static [&'static str] {
+        &["max_output_tokens"]
+    }
+
+    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
+        request::edit(body, target)
+    }
+
+    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+        match operation {
+            Operation::Chat => Some(CHAT),
+            Operation::CountTokens => Some(count::COUNT),
+            _ => None,
+        }
+    }
+
+    /// Few of those that speak this dialect in part have the endpoint.
+    fn counts_tokens(&self, quirks: &Quirks, passthrough: bool) -> bool {
+        passthrough || quirks.vendor
+    }
+
+    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+        let body = write::request(request, target)?;
+        if target.form == count::COUNT { count::write(&body) } else { Ok(body) }
+    }
+
+    fn list_path(&self, _quirks: &Quirks) -> Option<&'static str> {
+        Some("/models")
+    }
+
+    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+        model_list::read_openai(body)
+    }
+
+    fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
+        match form {
+            CHAT => Box::new(decode::Decoder::default()),
+            count::COUNT => Box::new(counting::Decoder(count::read)),
+            _ => Box::new(passed::Decoder),
+        }
+    }
+
+    fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
+        error_body::response(status, body)
+    }
+}
+
+impl CallerDialect for OpenAiResponses {
+    fn name(&self) -> &'static str {
+        "openai-responses"
+    }
+
+    fn endpoints(&self) -> &'static [Endpoint] {
+        &passed::ENDPOINTS
+    }
+
+    fn operation(&self, form: &'static str) -> Operation {
+        match form {
+            CHAT => Operation::Chat,
+            count::COUNT => Operation::CountTokens,
+            _ => Operation::Compact,
+        }
+    }
+
+    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+        let read = request::envelope(asked.body)?;
+        let stream = read.stream && asked.form == CHAT;
+        Ok(Envelope { form: asked.form, stream, ..read })
+    }
+
+    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
+        prompt::prepend(body, prompt)
+    }
+
+    /// Prompts that are kept at the vendor, as their ids have it.
+    fn keeps_prompt(&self, id: &str) -> bool {
+        id.starts_with("pmpt_")
+    }
+
+    fn decode_request(&self, _form: &'static str, body: &str) -> Result<Request, Fault> {
+        read::request(body)
+    }
+
+    fn echo(&self, _form: &'static str, body: &str) -> String {
+        echo::echo(body)
+    }
+
+    fn split_hosted_tools(&self, body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
+        hosted_tools::split(body)
+    }
+
+    fn own_name(&self, field: &str) -> Option<&'static str> {
+        match field {
+            "messages" => Some("input"),
+            "logprobs" => Some("include"),
+            _ => None,
+        }
+    }
+
+    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+        match (mode, call.stream) {
+            (Mode::Verbatim, true) => Box::new(verbatim::Stream::new(call)),
+            (Mode::Verbatim, false) => Box::new(verbatim::Whole),
+            (Mode::Translated, _) if call.form == count::COUNT => {
+                Box::new(counting::Encoder::new(count::answer))
+            }
+            (Mode::Translated, _) => Box::new(encode::Translated::new(call)),
+        }
+    }
+
+    fn status(&self, kind: Kind) -> u16 {
+        error::status(kind)
+    }
+
+    /// The request's id has no place in this dialect's errors; it is in a header.
+    fn error_body(&self, fault: &Fault, _request_id: &str, _retry_after: Option<u64>) -> String {
+        error::body(fault)
+    }
+
+    /// A comment without a blank line: openai-python chokes on a block that carries no data.
+    fn heartbeat(&self, _call: &Call) -> Bytes {
+        Bytes::from_static(b": ping\n")
+    }
+
+    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
+        Ok(model_list::openai_list(models, query))
+    }
+
+    fn model(&self, model: &ModelInfo) -> String {
+        model_list::openai_model(model).to_string()
+    }
+
+    fn unserved(&self) -> &'static [(&'static str, &'static str)] {
+        &UNSERVED
+    }
+}

@@ -1,0 +1,128 @@
+//! The response object around an output: what of the request it repeats, how it stands, and what
+//! it cost. Usage is never made up: what nobody counted is null.
+
+use bytes::{BufMut, BytesMut};
+
+use super::echo::echo;
+use super::error;
+use super::output::Item;
+use crate::chat::{Fault, Stop, Usage};
+use crate::dialect::{Call, Clock};
+use crate::json::write_str;
+
+/// How a response stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Status<'a> {
+    InProgress,
+    Completed,
+    /// For this reason.
+    Incomplete(&'static str),
+    Failed(&'a Fault),
+}
+
+impl Status<'_> {
+    /// The status that a stop results in. A filter's or a vendor's refusal
+    /// without words of the model's own is a `content_filter`.
+    pub(super) fn of(stop: Option<&Stop>, refused: bool) -> Self {
+        match stop {
+            Some(Stop::MaxTokens | Stop::ContextFull) => Self::Incomplete("max_output_tokens"),
+            Some(Stop::ContentFilter) => Self::Incomplete("content_filter"),
+            Some(Stop::Refusal(_)) if !refused => Self::Incomplete("content_filter"),
+            _ => Self::Completed,
+        }
+    }
+
+    /// The word for it.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::InProgress => "in_progress",
+            Self::Completed => "completed",
+            Self::Incomplete(_) => "incomplete",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+/// What every response object of an answer says alike.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) id: String,
+    pub(super) model: String,
+    created: u64,
+    now: Clock,
+    echo: String,
+}
+
+impl Head {
+    pub(super) fn new(call: &Call) -> Self {
+        let echo = if call.echo.is_empty() { echo("{}") } else { call.echo.clone() };
+        Self {
+            id: format!("resp_{}", call.id),
+            model: call.model.clone(),
+            created: call.created,
+            now: call.now,
+            echo,
+        }
+    }
+
+    /// The response object with these items, their ids and their status.
+    pub(super) fn write(
+        &self,
+        status: Status<'_>,
+        items: &[(String, &'static str, Item)],
+        usage: &Usage,
+        out: &mut BytesMut,
+    ) {
+        out.put_slice(br#"{"id":"#);
+        write_str(&self.id, out);
+        out.put_slice(br#","object":"response","created_at":"#);
+        out.put_slice(self.created.to_string().as_bytes());
+        out.put_slice(br#","completed_at":"#);
+        match status {
+            Status::Completed => out.put_slice((self.now.0)().to_string().as_bytes()),
+            _ => out.put_slice(b"null"),
+        }
+        out.put_slice(br#","status":""#);
+        out.put_slice(status.word().as_bytes());
+        out.put_slice(br#"","background":false,"error":"#);
+        match status {
+            Status::Failed(fault) => out.put_slice(error::of_response(fault).as_bytes()),
+            _ => out.put_slice(b"null"),
+        }
+        out.put_slice(br#","incomplete_details":"#);
+        match status {
+            Status::Incomplete(reason) => {
+                out.put_slice(format!(r#"{{"reason":"{reason}"}}"#).as_bytes());
+            }
+            _ => out.put_slice(b"null"),
+        }
+        out.put_slice(br#","model":"#);
+        write_str(&self.model, out);
+        out.put_slice(br#","previous_response_id":null,"store":false,"output":["#);
+        for (number, (id, status, item)) in items.iter().enumerate() {
+            if number > 0 {
+                out.put_u8(b',');
+            }
+            item.write(id, status, out);
+        }
+        out.put_slice(br#"],"usage":"#);
+        write_usage(usage, out);
+        out.put_u8(b',');
+        let echo = self.echo.strip_prefix('{').unwrap_or_default();
+        out.put_slice(echo.as_bytes());
+    }
+}
+
+fn write_usage(usage: &Usage, out: &mut BytesMut) {
+    if *usage == Usage::default() {
+        return out.put_slice(b"null");
+    }
+    let [input, read, write, output, reasoning] =
+        [usage.input, usage.cache_read, usage.cache_write, usage.output, usage.reasoning]
+            .map(Option::unwrap_or_default);
+    let total = input.saturating_add(output);
+    let usage = format!(
+        r#"{{"input_tokens":{input},"input_tokens_details":{{"cached_tokens":{read},"cache_write_tokens":{write}}},"output_tokens":{output},"output_tokens_details":{{"reasoning_tokens":{reasoning}}},"total_tokens":{total}}}"#
+    );
+    out.put_slice(usage.as_bytes());
+}

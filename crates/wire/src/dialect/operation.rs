@@ -1,0 +1,58 @@
+//! Operations: what a request asks of a model, the same in every dialect.
+//!
+//! It never holds a path or a shape of a body: those are forms, which each dialect names itself.
+
+use crate::chat::Fault;
+
+/// What a request asks of a model. A dialect has one form of it, several or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// The next turn of a conversation.
+    Chat,
+    /// The continuation of a text, as in `OpenAI`'s legacy completions.
+    Completions,
+    /// One vector for each text.
+    Embeddings,
+    /// The number of tokens in a prompt.
+    CountTokens,
+    /// A shorter conversation in place of a long one.
+    Compact,
+}
+
+impl Operation {
+    /// Its name in spans: `gen_ai.operation.name` of OpenTelemetry's conventions where they have one.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Completions => "text_completion",
+            Self::Embeddings => "embeddings",
+            Self::CountTokens => "count_tokens",
+            Self::Compact => "compact",
+        }
+    }
+
+    /// Whether the model generates tokens.
+    pub fn generates(self) -> bool {
+        matches!(self, Self::Chat | Self::Completions | Self::Compact)
+    }
+
+    /// Whether the prompt is run through the model, so that limits on tokens hold for it.
+    pub fn uses_tokens(self) -> bool {
+        self != Self::CountTokens
+    }
+
+    /// The refusal of a target that speaks another dialect, which has no form of this operation.
+    pub fn untranslatable(self) -> Fault {
+        let message = match self {
+            Self::Embeddings => {
+                "this model's provider has no embeddings in its API; name an embedding model"
+                    .to_owned()
+            }
+            _ => format!(
+                "requests for {} are passed on and never translated; name a model whose provider speaks this API",
+                self.name()
+            ),
+        };
+        Fault::field("model", message)
+    }
+}

@@ -1,0 +1,218 @@
+//! Tools that take free text, for those who only know functions: a function with one text, `input`.
+//!
+//! What is said in that text is told as it comes, fragment by fragment. A model that writes other
+//! arguments is not corrected: whatever it wrote is the text.
+
+use serde_json::value::RawValue;
+
+use super::json::{self, Members, dangling_surrogate, quoted};
+
+/// The schema of such a function's arguments.
+const SCHEMA: &str = r#"{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}"#;
+
+/// The most characters before the text; arguments with more before it have something else.
+const LONGEST_HEAD: usize = 64;
+
+/// The schema.
+pub(crate) fn schema() -> Option<Box<RawValue>> {
+    RawValue::from_string(SCHEMA.to_owned()).ok()
+}
+
+/// Free text as the arguments of the function.
+pub(crate) fn arguments(input: &str) -> Option<Box<RawValue>> {
+    RawValue::from_string(format!(r#"{{"input":{}}}"#, quoted(input))).ok()
+}
+
+/// A grammar cannot be enforced elsewhere, but it can be asked for. `grammar` is the object that holds
+/// its `definition` and `syntax`.
+pub(crate) fn description(said: Option<String>, grammar: Option<&RawValue>) -> Option<String> {
+    let members = grammar.and_then(|grammar| Members::parse(grammar.get()).ok());
+    let text = |name: &str| members.as_ref()?.get(name).and_then(json::text);
+    let Some(definition) = text("definition") else { return said };
+    let syntax = text("syntax").unwrap_or_default();
+    let said = said.map(|said| said + "\n\n").unwrap_or_default();
+    Some(format!("{said}`input` must match this {syntax} grammar:\n{definition}"))
+}
+
+/// The text in arguments that are whole.
+fn whole(arguments: &str) -> String {
+    let members = Members::parse(arguments).ok();
+    let input = members.and_then(|members| members.get("input").and_then(json::text));
+    input.map_or_else(|| arguments.to_owned(), std::borrow::Cow::into_owned)
+}
+
+/// Reads the text out of arguments that come in fragments.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    /// What is not told yet: what precedes the text, or the end of a fragment that may go on.
+    kept: String,
+    place: Place,
+    /// The text so far.
+    text: String,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Before,
+    Within,
+    After,
+    /// These are other arguments.
+    Elsewhere,
+}
+
+impl Reader {
+    /// Reads one more fragment; what of the text it brings.
+    pub(crate) fn read(&mut self, fragment: &str) -> String {
+        if matches!(self.place, Place::After | Place::Elsewhere) {
+            return String::new();
+        }
+        self.kept.push_str(fragment);
+        if self.place == Place::Before {
+            if let Some(text) = text_begins(&self.kept) {
+                self.kept = text.to_owned();
+                self.place = Place::Within;
+            } else {
+                if self.kept.len() > LONGEST_HEAD {
+                    self.place = Place::Elsewhere;
+                }
+                return String::new();
+            }
+        }
+        let (whole, ends) = whole_characters(&self.kept);
+        let text = unescaped(self.kept.get(..whole).unwrap_or_default());
+        self.kept.drain(..whole);
+        if ends {
+            self.place = Place::After;
+        }
+        self.text.push_str(&text);
+        text
+    }
+
+    /// The text, now that its arguments have ended: what came of it, or else what is in them.
+    pub(crate) fn all(&self, arguments: &str) -> String {
+        if self.found() { self.text.clone() } else { whole(arguments) }
+    }
+
+    /// What of it was not told yet.
+    pub(crate) fn rest(&self, arguments: &str) -> String {
+        if self.found() { String::new() } else { whole(arguments) }
+    }
+
+    fn found(&self) -> bool {
+        matches!(self.place, Place::Within | Place::After)
+    }
+}
+
+/// What follows `{"input":"`.
+fn text_begins(json: &str) -> Option<&str> {
+    let name = json.trim_start().strip_prefix('{')?.trim_start().strip_prefix("\"input\"")?;
+    name.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')
+}
+
+/// The text that the inside of a string literal stands for. Line ends, which may not stand in one, are
+/// meant as such, and what is no literal at all is meant as it is.
+fn unescaped(inside: &str) -> String {
+    let mut literal = String::with_capacity(inside.len() + 2);
+    literal.push('"');
+    for c in inside.chars() {
+        match c {
+            '\n' => literal.push_str("\\n"),
+            '\r' => literal.push_str("\\r"),
+            '\t' => literal.push_str("\\t"),
+            c => literal.push(c),
+        }
+    }
+    literal.push('"');
+    let literal = RawValue::from_string(literal).ok();
+    let text = literal.as_deref().and_then(json::text).map(std::borrow::Cow::into_owned);
+    text.unwrap_or_else(|| inside.to_owned())
+}
+
+/// How much of the inside of a string literal is whole, and whether the literal ends there.
+fn whole_characters(inside: &str) -> (usize, bool) {
+    let bytes = inside.as_bytes();
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match (byte, bytes.get(at + 1)) {
+            (b'"', _) => return (at, true),
+            (b'\\', None) => return (at, false),
+            (b'\\', Some(b'u')) if bytes.len() < at + 6 => return (at, false),
+            (b'\\', Some(b'u')) => {
+                let half = inside.get(at..at + 6).map(|half| format!("\"{half}\""));
+                let half = half.and_then(|half| RawValue::from_string(half).ok());
+                // The other half of a character may follow.
+                let next = bytes.get(at + 6..).unwrap_or_default();
+                let may_come = next.len() < 6 && b"\\u".iter().zip(next).all(|(a, b)| a == b);
+                if may_come && half.as_deref().and_then(dangling_surrogate).is_some() {
+                    return (at, false);
+                }
+                at += 6;
+            }
+            (b'\\', Some(_)) => at += 2,
+            _ => at += 1,
+        }
+    }
+    (at, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In two fragments, wherever the cut is, and character by character.
+    #[test]
+    fn the_text_comes_out_whatever_the_cuts() {
+        for (arguments, text) in [
+            (r#"{"input":"a \"b\" \\ \u00e9 \ud83d\ude00 é"}"#, "a \"b\" \\ é 😀 é"),
+            (r#" { "input" : "x\ny" } "#, "x\ny"),
+            (r#"{"input":""}"#, ""),
+            (r#"{"input":"\ud83d!"}"#, "\u{FFFD}!"),
+            (r#"{"other":1}"#, r#"{"other":1}"#),
+            (
+                r#"{"other":"something that is rather longer than any head may be, yes","input":"x"}"#,
+                "x",
+            ),
+            ("[1,", "[1,"),
+        ] {
+            let cuts = arguments.char_indices().map(|(at, _)| at);
+            for cut in cuts.clone().chain([arguments.len()]) {
+                let (one, two) = arguments.split_at(cut);
+                let mut reader = Reader::default();
+                let told = reader.read(one) + &reader.read(two);
+                assert_eq!(told + &reader.rest(arguments), text, "{arguments} at {cut}");
+            }
+            let mut reader = Reader::default();
+            let mut told = String::new();
+            for c in arguments.chars() {
+                told += &reader.read(c.encode_utf8(&mut [0; 4]));
+            }
+            assert_eq!(told + &reader.rest(arguments), text, "{arguments}");
+        }
+    }
+
+    /// What models write is not always JSON; nothing of it is lost for that.
+    #[test]
+    fn text_that_is_no_literal_is_told_as_it_is() {
+        for (arguments, text) in [
+            ("{\"input\":\"a\nb\tc\"}", "a\nb\tc"),
+            (r#"{"input":"a\xb"}"#, r"a\xb"),
+            ("{\"input\":\"a\u{1}b\"}", "a\u{1}b"),
+        ] {
+            let mut reader = Reader::default();
+            let told = reader.read(arguments);
+            assert_eq!((told.as_str(), reader.all(arguments).as_str()), (text, text));
+            assert_eq!(reader.rest(arguments), "");
+        }
+    }
+
+    /// It is told at once, and what was cut is not told as something else.
+    #[test]
+    fn the_text_comes_at_once() {
+        let mut reader = Reader::default();
+        assert_eq!(reader.read(r#"{"input":"one "#), "one ");
+        assert_eq!(reader.read("two"), "two");
+        assert_eq!(reader.rest(r#"{"input":"one two"#), "");
+        assert_eq!(reader.all(r#"{"input":"one two"#), "one two");
+    }
+}

@@ -1,0 +1,44 @@
+//! Where a JSON value that comes in fragments ends. It never judges what is inside.
+
+/// Notices where a JSON object ends, fragment by fragment. It does not judge what is inside.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    depth: u64,
+    in_string: bool,
+    escaped: bool,
+    complete: bool,
+}
+
+impl Scan {
+    /// Reads one more fragment.
+    pub(crate) fn read(&mut self, json: &str) {
+        for byte in json.bytes() {
+            if self.in_string {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => self.in_string = false,
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => {
+                    self.depth = self.depth.saturating_add(1);
+                    self.complete = false;
+                }
+                b'}' | b']' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    self.complete = self.depth == 0;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether the fragments so far end where their outermost value does.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+}

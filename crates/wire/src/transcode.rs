@@ -1,0 +1,458 @@
+//! One attempt's codec: upstream bytes in, the caller's bytes out, and a tally of both. It must never wait.
+
+use bytes::{Bytes, BytesMut};
+
+use super::adapt::{Names, restore_names};
+use super::chat::{Delta, End, Fault, Kind, MAX_CITATIONS, MAX_TOOL_CALLS, Stop, too_many_calls};
+use super::dialect::{Decode, Encode, Ending, Mode};
+use super::finish;
+use super::framing::{self, Broken, Frame, Framer, Framing};
+use super::kept::Kept;
+use super::stop_strings::{StopFilter, StopStrings};
+use super::tally::Tally;
+
+/// Chooses the encoder once it is known how the answer is cut, and whether its frames are passed through.
+/// An error refuses the answer, and the encoder writes it.
+pub type Choose = Box<dyn FnOnce(Framing) -> (Box<dyn Encode>, Result<Mode, Fault>) + Send>;
+
+/// Frames, decodes and encodes one answer. Dropped whole when an attempt fails before its output
+/// was forwarded.
+pub struct Transcoder {
+    framer: Framer,
+    framing: Framing,
+    cap: usize,
+    decoder: Box<dyn Decode>,
+    /// Chosen when it is known how the answer is cut.
+    encoder: Option<Box<dyn Encode>>,
+    mode: Mode,
+    choose: Option<Choose>,
+    /// The first bytes, while they do not tell that.
+    head: Option<BytesMut>,
+    frames: Vec<Frame>,
+    tally: Tally,
+    /// The alternative that its upstream broke off, and the error that this is.
+    broken: Option<(u32, Fault)>,
+    end: Option<End>,
+    /// The payload that ended it with an error.
+    failure: Option<Bytes>,
+    /// Names of tools that answers say otherwise than their caller.
+    names: Names,
+    /// Stop strings that the upstream does not take.
+    stop_filter: Option<Box<StopFilter>>,
+    parts: Parts,
+    kept: Kept,
+}
+
+/// How many parts of an answer came whose number is bounded.
+#[derive(Debug, Default)]
+struct Parts {
+    calls: usize,
+    citations: usize,
+}
+
+/// Leaves out the last sources, so that no more than so many stay.
+fn bound_citations(deltas: &mut Vec<Delta<'_>>, mut room: usize) {
+    deltas.retain(|delta| {
+        let kept = !matches!(delta, Delta::Citation(_)) || room > 0;
+        room -= usize::from(kept && matches!(delta, Delta::Citation(_)));
+        kept
+    });
+}
+
+impl Transcoder {
+    /// `cap`: the most bytes that one frame may have.
+    pub fn new(
+        framing: Framing,
+        cap: usize,
+        decoder: Box<dyn Decode>,
+        encoder: Box<dyn Encode>,
+        mode: Mode,
+    ) -> Self {
+        Self { encoder: Some(encoder), mode, ..Self::without_encoder(framing, cap, decoder) }
+    }
+
+    /// The same for an answer whose label may be wrong: how it is cut is read from its first bytes, and
+    /// only then the encoder is chosen.
+    pub fn labelled(label: Framing, cap: usize, decoder: Box<dyn Decode>, choose: Choose) -> Self {
+        let (choose, head) = (Some(choose), Some(BytesMut::new()));
+        Self { choose, head, ..Self::without_encoder(label, cap, decoder) }
+    }
+
+    fn without_encoder(framing: Framing, cap: usize, decoder: Box<dyn Decode>) -> Self {
+        Self {
+            framer: Framer::new(framing, cap),
+            framing,
+            cap,
+            decoder,
+            encoder: None,
+            mode: Mode::Translated,
+            choose: None,
+            head: None,
+            frames: Vec::new(),
+            tally: Tally::default(),
+            broken: None,
+            end: None,
+            failure: None,
+            names: Names::new(),
+            stop_filter: None,
+            parts: Parts::default(),
+            kept: Kept::at_most(usize::MAX),
+        }
+    }
+
+    /// How the answer is cut, by its first bytes. Gives them back once that is known.
+    fn sniff(&mut self, bytes: Bytes, out: &mut BytesMut) -> Option<Bytes> {
+        let Some(mut head) = self.head.take() else { return Some(bytes) };
+        let bytes = if head.is_empty() {
+            bytes
+        } else {
+            head.extend_from_slice(&bytes);
+            head.freeze()
+        };
+        if framing::is_page(&bytes) {
+            let message =
+                "the upstream answered with a page of HTML or XML; check the provider's base_url";
+            self.abort(End::Failed(Fault::new(Kind::Upstream, message)), out);
+            return None;
+        }
+        if let Some(framing) = self.framing.of_bytes(&bytes) {
+            self.cut_as(framing);
+            return Some(bytes);
+        }
+        // Blanks may come for a long time, and mean nothing. What is left is shorter than a field's name.
+        self.head = Some(BytesMut::from(framing::beginning(&bytes)));
+        None
+    }
+
+    fn cut_as(&mut self, framing: Framing) {
+        if framing != self.framing {
+            self.framing = framing;
+            self.framer = Framer::new(framing, self.cap);
+        }
+    }
+
+    /// Chooses the encoder by the first frame, which may be the whole answer.
+    fn begin(&mut self, frame: &Frame, out: &mut BytesMut) {
+        if self.choose.is_some() {
+            if self.decoder.is_whole(frame) {
+                self.framing = Framing::Whole;
+            }
+            self.choose(self.framing, out);
+        }
+    }
+
+    fn choose(&mut self, framing: Framing, out: &mut BytesMut) {
+        let Some(choose) = self.choose.take() else { return };
+        let (encoder, mode) = choose(framing);
+        self.encoder = Some(encoder);
+        match mode {
+            Ok(mode) => self.mode = mode,
+            Err(fault) => self.abort(End::Failed(fault), out),
+        }
+    }
+
+    /// Ends the answer with an error when more than so many bytes of it are kept.
+    #[must_use]
+    pub fn keeping_at_most(self, bytes: usize) -> Self {
+        Self { kept: Kept::at_most(bytes), ..self }
+    }
+
+    /// The bytes of it that are kept: of a frame that is not whole, and of what was read.
+    pub fn kept(&self) -> usize {
+        let head = self.head.as_ref().map_or(0, BytesMut::len);
+        let stop_filter = self.stop_filter.as_ref().map_or(0, |filter| filter.kept());
+        self.framer.buffered() + head + self.kept.bytes() + stop_filter
+    }
+
+    /// Gives tools their own names back, where the request had to name them otherwise.
+    #[must_use]
+    pub fn with_names(self, names: Names) -> Self {
+        Self { names, ..self }
+    }
+
+    /// Ends the answer at stop strings that its upstream does not take, with an estimate of its usage.
+    /// `input_estimate`: tokens of the request. For translated answers only.
+    #[must_use]
+    pub fn with_stop_strings(self, strings: StopStrings, input_estimate: u64) -> Self {
+        Self { stop_filter: StopFilter::new(strings, input_estimate).map(Box::new), ..self }
+    }
+
+    /// Takes upstream bytes and appends what the caller is to receive. Returns whether there was
+    /// model output among them. Bytes after the end are ignored.
+    pub fn push(&mut self, bytes: Bytes, out: &mut BytesMut) -> bool {
+        if self.end.is_some() {
+            return false;
+        }
+        let Some(bytes) = self.sniff(bytes, out) else { return false };
+        let mut frames = std::mem::take(&mut self.frames);
+        let cut = self.framer.push(bytes, &mut frames);
+        let output = self.forward(&frames, out);
+        frames.clear();
+        self.frames = frames;
+        if let Err(broken) = cut {
+            let message = match broken {
+                Broken::TooLong { cap } => {
+                    format!("the upstream sent an event of more than {cap} bytes")
+                }
+                Broken::Corrupt { why } => format!("the upstream's stream is corrupt: {why}"),
+            };
+            self.abort(End::Failed(Fault::new(Kind::Upstream, message)), out);
+        }
+        self.kept.decoding(self.decoder.kept());
+        if self.end.is_none()
+            && let Some(end) = self.kept.exceeded()
+        {
+            self.end_with(end, None, out);
+        }
+        output
+    }
+
+    /// The upstream's bytes have ended cleanly.
+    pub fn finish(&mut self, out: &mut BytesMut) {
+        if self.end.is_some() {
+            return;
+        }
+        let mut frames = Vec::new();
+        if let Some(head) = self.head.take() {
+            // What came is too little to tell.
+            self.cut_as(self.framing);
+            // Within the cap, since it is shorter than a field's name.
+            self.framer.push(head.freeze(), &mut frames).unwrap_or_default();
+        }
+        self.framer.finish(&mut frames);
+        if self.framing == Framing::Whole {
+            let objects = objects(&frames, self.cap);
+            let listed =
+                frames.iter().any(|frame| framing::beginning(&frame.data).starts_with(b"["));
+            if self.choose.is_none() || objects.is_empty() || objects.len() < 2 && !listed {
+                self.choose(Framing::Whole, out);
+                return self.finish_whole(&frames, out);
+            }
+            self.framing = Framing::JsonArray;
+            frames = objects;
+        }
+        self.forward_cut(&frames, out);
+        self.choose(self.framing, out);
+        if self.end.is_none() {
+            let end = self.decoder.finish();
+            self.end_with(end, None, out);
+        }
+    }
+
+    /// Ends the answer for a reason of ours.
+    pub fn abort(&mut self, end: End, out: &mut BytesMut) {
+        if self.end.is_none() {
+            self.choose(self.framing, out);
+        }
+        if self.end.is_none() {
+            self.end_with(end, None, out);
+        }
+    }
+
+    /// How the answer ended, once it has.
+    pub fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    /// The payload by which the upstream ended the answer with an error, if it did.
+    pub fn failure(&self) -> Option<&[u8]> {
+        self.failure.as_deref()
+    }
+
+    /// How the body of a stream ends, once the answer has ended. Asked once.
+    pub fn ending(&mut self) -> Ending {
+        self.encoder.as_mut().map(|encoder| encoder.ending()).unwrap_or_default()
+    }
+
+    /// What it amounted to so far.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    fn forward(&mut self, frames: &[Frame], out: &mut BytesMut) -> bool {
+        let mut output = false;
+        let mut deltas = Vec::new();
+        for frame in frames {
+            // Keep-alives: an event without data, or a comment that a careless proxy wrapped as data
+            // (`data: : keepalive`).
+            if matches!(frame.data.trim_ascii_start().first(), None | Some(b':')) {
+                continue;
+            }
+            self.begin(frame, out);
+            if self.framing == Framing::Whole {
+                self.finish_whole(std::slice::from_ref(frame), out);
+                return self.tally.outputs > 0;
+            }
+            deltas.clear();
+            let mut end = self.decoder.frame(frame, &mut deltas);
+            output |= self.read(&mut deltas);
+            if self.parts.calls > MAX_TOOL_CALLS {
+                self.end_with(End::Failed(too_many_calls()), None, out);
+                break;
+            }
+            if end.is_none()
+                && let Some(filter) =
+                    self.stop_filter.as_ref().filter(|filter| filter.is_complete())
+            {
+                self.tally.stopped_early = true;
+                deltas.push(Delta::Usage(filter.estimated_usage(&self.tally)));
+                end = Some(End::Complete);
+            }
+            if let Some(end) = end {
+                if self.mode == Mode::Translated && !deltas.is_empty() {
+                    self.encode(frame, &deltas, out);
+                }
+                self.note_failure(&end, frame);
+                self.end_with(end, Some(frame), out);
+                break;
+            }
+            self.encode(frame, &deltas, out);
+        }
+        output
+    }
+
+    /// Takes account of what a frame says, and leaves out what is not for the caller. Returns whether there
+    /// was model output in it.
+    fn read(&mut self, deltas: &mut Vec<Delta<'_>>) -> bool {
+        if !self.names.is_empty() {
+            restore_names(deltas, &self.names);
+        }
+        let mut output = false;
+        for delta in deltas.iter() {
+            output |= self.tally.note(delta);
+        }
+        if let Some(filter) = &mut self.stop_filter {
+            filter.filter(deltas);
+        }
+        let cited = self.parts.citations;
+        for delta in deltas.iter() {
+            match delta {
+                Delta::Stop { choice, reason } => self.note_stop(*choice, reason),
+                Delta::ToolStart { .. } => self.parts.calls += 1,
+                Delta::Citation(_) => self.parts.citations += 1,
+                _ => {}
+            }
+        }
+        if self.parts.citations > MAX_CITATIONS {
+            bound_citations(deltas, MAX_CITATIONS.saturating_sub(cited));
+        }
+        output
+    }
+
+    fn encode(&mut self, frame: &Frame, deltas: &[Delta<'_>], out: &mut BytesMut) {
+        let Some(encoder) = &mut self.encoder else { return };
+        for delta in deltas {
+            self.kept.read_id(delta);
+            // What is passed through is written with its frame.
+            if self.mode == Mode::Translated {
+                self.kept.read(delta, encoder.keeps(delta));
+            }
+        }
+        let before = out.len();
+        encoder.frame(frame, deltas, out);
+        self.kept.written(out.len() - before);
+    }
+
+    /// The last event came without its end mark. If it does not parse it was cut, and the stream
+    /// with it; that is not the upstream writing junk.
+    fn forward_cut(&mut self, frames: &[Frame], out: &mut BytesMut) {
+        let whole = |frame: &Frame| {
+            frame.data.first() != Some(&b'{')
+                || serde_json::from_slice::<serde::de::IgnoredAny>(&frame.data).is_ok()
+        };
+        if frames.iter().all(whole) {
+            self.forward(frames, out);
+        } else {
+            self.abort(End::Truncated, out);
+        }
+    }
+
+    fn finish_whole(&mut self, frames: &[Frame], out: &mut BytesMut) {
+        if self.end.is_some() {
+            return;
+        }
+        let Some(body) = frames.first() else { return };
+        let mut deltas = Vec::new();
+        let end = self.decoder.answer(body, &mut deltas);
+        self.read(&mut deltas);
+        if let Some(mut filter) = self.stop_filter.take() {
+            filter.flush(&mut deltas);
+        }
+        if self.parts.calls > MAX_TOOL_CALLS {
+            return self.end_with(End::Failed(too_many_calls()), None, out);
+        }
+        if end == End::Complete {
+            self.encode(body, &deltas, out);
+        }
+        self.note_failure(&end, body);
+        self.end_with(end, None, out);
+    }
+
+    fn note_failure(&mut self, end: &End, frame: &Frame) {
+        self.failure = matches!(end, End::Failed(_)).then(|| frame.data.clone());
+    }
+
+    /// The last stop of an alternative counts.
+    fn note_stop(&mut self, choice: u32, reason: &Stop) {
+        if choice == 0 {
+            self.tally.stop = Some(reason.clone());
+        }
+        let failure = finish::failure(reason).map(|fault| (choice, fault));
+        self.broken.take_if(|(broken, _)| *broken == choice);
+        self.broken = self.broken.take().or(failure);
+    }
+
+    /// An answer that its upstream broke off is not complete to callers who do not know its word for
+    /// that; to those who do, it is passed through if anything was said.
+    fn verdict(&mut self, end: End) -> End {
+        let silent = self.framing != Framing::Whole && self.tally.outputs == 0;
+        match self.broken.take() {
+            Some((_, fault)) if end == End::Complete => match (self.mode, &self.tally.stop) {
+                (Mode::Translated, _) => End::Failed(fault),
+                (Mode::Verbatim, Some(Stop::Failed(_))) if silent => End::Failed(fault),
+                (Mode::Verbatim, _) => end,
+            },
+            _ => end,
+        }
+    }
+
+    fn end_with(&mut self, end: End, last: Option<&Frame>, out: &mut BytesMut) {
+        if let Some(mut filter) = self.stop_filter.take() {
+            let mut held = Vec::new();
+            filter.flush(&mut held);
+            if !held.is_empty() {
+                self.encode(&Frame::default(), &held, out);
+            }
+        }
+        let end = self.verdict(end);
+        if let Some(encoder) = &mut self.encoder {
+            match &end {
+                // The vendor's words would name the operator's account, and blame the caller's key.
+                End::Failed(fault) if fault.is_about_credential() => {
+                    let replacement = fault.replacement().unwrap_or_else(|| fault.clone());
+                    encoder.finish(&End::Failed(replacement), None, out);
+                }
+                end => encoder.finish(end, last, out),
+            }
+        }
+        self.tally.complete = end == End::Complete;
+        self.end = Some(end);
+    }
+}
+
+/// The objects of a body that may hold several, one after another or in an array.
+fn objects(frames: &[Frame], cap: usize) -> Vec<Frame> {
+    let mut objects = Vec::new();
+    let mut framer = Framer::new(Framing::JsonArray, cap);
+    for frame in frames {
+        if framer.push(frame.data.clone(), &mut objects).is_err() {
+            return Vec::new();
+        }
+    }
+    framer.finish(&mut objects);
+    objects
+}
+
+#[cfg(test)]
+#[path = "transcode_tests.rs"]
+mod tests;

@@ -1,0 +1,214 @@
+//! Tests of the transcoder with a toy dialect: when is what called, and how does an answer end.
+
+use super::*;
+use std::borrow::Cow;
+
+/// `t` is text, `stop` a stop, `end` the terminal, `bad` a failure, anything else is nothing.
+struct Toy {
+    stopped: bool,
+}
+
+impl Decode for Toy {
+    fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
+        match frame.data.as_ref() {
+            b"t" => out.push(Delta::Text { choice: 0, text: Cow::Borrowed("tttt") }),
+            b"stop" => {
+                self.stopped = true;
+                out.push(Delta::Stop { choice: 0, reason: Stop::End });
+            }
+            b"end" => return Some(End::Complete),
+            b"t+end" => {
+                out.push(Delta::Text { choice: 0, text: Cow::Borrowed("last") });
+                return Some(End::Complete);
+            }
+            b"bad" => return Some(End::Failed(Fault::new(Kind::Upstream, "bad"))),
+            _ => {}
+        }
+        None
+    }
+    fn answer<'f>(&mut self, body: &'f Frame, out: &mut Vec<Delta<'f>>) -> End {
+        self.frame(body, out).unwrap_or(End::Truncated)
+    }
+    fn finish(&mut self) -> End {
+        if self.stopped { End::Complete } else { End::Truncated }
+    }
+}
+
+/// Writes down what it is called with.
+struct Script;
+
+impl Encode for Script {
+    fn frame(&mut self, frame: &Frame, deltas: &[Delta<'_>], out: &mut BytesMut) {
+        let data = String::from_utf8_lossy(&frame.data);
+        out.extend_from_slice(format!("[{data}:{}]", deltas.len()).as_bytes());
+    }
+    fn finish(&mut self, end: &End, last: Option<&Frame>, out: &mut BytesMut) {
+        let last = last.map(|frame| String::from_utf8_lossy(&frame.data).into_owned());
+        let end = match end {
+            End::Failed(fault) => format!("Failed {}", fault.message),
+            other => format!("{other:?}"),
+        };
+        out.extend_from_slice(format!("<{end} {}>", last.unwrap_or_default()).as_bytes());
+    }
+}
+
+fn transcoder(framing: Framing, cap: usize, mode: Mode) -> Transcoder {
+    Transcoder::new(framing, cap, Box::new(Toy { stopped: false }), Box::new(Script), mode)
+}
+
+fn run(input: &'static str, mode: Mode) -> String {
+    let mut transcoder = transcoder(Framing::Sse, 64, mode);
+    let mut out = BytesMut::new();
+    transcoder.push(Bytes::from_static(input.as_bytes()), &mut out);
+    transcoder.finish(&mut out);
+    assert!(transcoder.end().is_some());
+    String::from_utf8(out.to_vec()).unwrap()
+}
+
+#[test]
+fn the_encoder_sees_every_frame_and_one_end() {
+    for mode in [Mode::Verbatim, Mode::Translated] {
+        assert_eq!(run("data: t\n\ndata: x\n\ndata: end\n\n", mode), "[t:1][x:0]<Complete end>");
+        assert_eq!(run("data: bad\n\n", mode), "<Failed bad bad>");
+    }
+}
+
+#[test]
+fn bytes_after_the_end_are_ignored() {
+    assert_eq!(run("data: end\n\ndata: t\n\ndata: bad\n\n", Mode::Translated), "<Complete end>");
+    let mut transcoder = transcoder(Framing::Sse, 64, Mode::Verbatim);
+    let mut out = BytesMut::new();
+    transcoder.push(Bytes::from_static(b"data: end\n\n"), &mut out);
+    let before = out.len();
+    assert!(!transcoder.push(Bytes::from_static(b"data: t\n\n"), &mut out));
+    transcoder.finish(&mut out);
+    transcoder.abort(End::Cancelled, &mut out);
+    assert_eq!(out.len(), before);
+    assert_eq!(transcoder.end(), Some(&End::Complete));
+}
+
+/// Verbatim, the last frame goes out whole through `finish`; translated, its deltas go first.
+#[test]
+fn deltas_of_the_last_frame_count() {
+    assert_eq!(run("data: t+end\n\n", Mode::Verbatim), "<Complete t+end>");
+    assert_eq!(run("data: t+end\n\n", Mode::Translated), "[t+end:1]<Complete t+end>");
+}
+
+#[test]
+fn end_of_bytes_is_not_end_of_answer() {
+    assert_eq!(run("data: t\n\n", Mode::Translated), "[t:1]<Truncated >");
+    assert_eq!(run("data: t\n\ndata: stop\n\n", Mode::Translated), "[t:1][stop:1]<Complete >");
+    assert_eq!(run("", Mode::Translated), "<Truncated >");
+}
+
+/// A cut payload is a cut stream, even after a stop; a whole one without its blank line counts.
+#[test]
+fn a_cut_last_event_truncates() {
+    assert_eq!(run("data: stop\n\ndata: {\"a\":", Mode::Translated), "[stop:1]<Truncated >");
+    assert_eq!(
+        run("data: stop\n\ndata: {\"a\":1}", Mode::Verbatim),
+        "[stop:1][{\"a\":1}:0]<Complete >"
+    );
+    assert_eq!(run("data: t\n\ndata: end", Mode::Verbatim), "[t:1]<Complete end>");
+}
+
+/// Failure mode 23: a keep-alive that was wrapped as data.
+#[test]
+fn fm23_wrapped_comments_are_dropped() {
+    assert_eq!(run("data: : keepalive\n\n: c\n\ndata: end\n\n", Mode::Verbatim), "<Complete end>");
+}
+
+#[test]
+fn fm37_an_event_over_the_cap_fails_the_stream() {
+    let mut transcoder = transcoder(Framing::Sse, 16, Mode::Translated);
+    let mut out = BytesMut::new();
+    assert!(transcoder.push(Bytes::from_static(b"data: t\n\ndata: 12345678901"), &mut out));
+    transcoder.finish(&mut out);
+    let said = "[t:1]<Failed the upstream sent an event of more than 16 bytes >";
+    assert_eq!(out.as_ref(), said.as_bytes());
+}
+
+#[test]
+fn whole_bodies_are_read_once_and_only_complete_ones_written() {
+    for (body, expected) in
+        [("t+end", "[t+end:1]<Complete >"), ("bad", "<Failed bad >"), ("t", "<Truncated >")]
+    {
+        let mut transcoder = transcoder(Framing::Whole, 64, Mode::Translated);
+        let mut out = BytesMut::new();
+        for byte in body.as_bytes().chunks(1) {
+            assert!(!transcoder.push(Bytes::copy_from_slice(byte), &mut out));
+        }
+        assert!(out.is_empty());
+        transcoder.finish(&mut out);
+        assert_eq!(out.as_ref(), expected.as_bytes());
+    }
+}
+
+/// What does not tell how an answer is cut is not kept, however much of it comes.
+#[test]
+fn blanks_before_an_answer_are_not_kept() {
+    let choose: Choose = Box::new(|_| (Box::new(Script), Ok(Mode::Translated)));
+    let mut transcoder =
+        Transcoder::labelled(Framing::Whole, 64, Box::new(Toy { stopped: false }), choose);
+    let mut out = BytesMut::new();
+    transcoder.push(Bytes::from_static(b"\xEF\xBB\xBF"), &mut out);
+    for _ in 0..1000 {
+        transcoder.push(Bytes::from_static(b" \n"), &mut out);
+    }
+    transcoder.push(Bytes::from_static(b"dat"), &mut out);
+    assert_eq!(transcoder.head.as_deref(), Some(&b"dat"[..]));
+    transcoder.push(Bytes::from_static(b"a: t\n\ndata: end\n\n"), &mut out);
+    assert_eq!(transcoder.end(), Some(&End::Complete));
+    assert!(out.starts_with(b"[t:1]"), "{out:?}");
+}
+
+/// Sources beyond the bound are left out, and nothing else is.
+#[test]
+fn no_more_citations_are_passed_on_than_the_bound() {
+    let mut transcoder = transcoder(Framing::Sse, 64, Mode::Translated);
+    let cited = || Delta::Citation(crate::chat::Citation::default());
+    let text = || Delta::Text { choice: 0, text: Cow::Borrowed("t") };
+    let mut deltas: Vec<_> = (0..MAX_CITATIONS - 1).map(|_| cited()).collect();
+    transcoder.read(&mut deltas);
+    assert_eq!(deltas.len(), MAX_CITATIONS - 1);
+    let mut more = vec![cited(), text(), cited(), text()];
+    transcoder.read(&mut more);
+    assert_eq!(more, [cited(), text(), text()]);
+    let mut beyond = vec![cited(), text()];
+    transcoder.read(&mut beyond);
+    assert_eq!(beyond, [text()]);
+}
+
+/// A stop string ends an answer at once, whatever its upstream still writes; text that is held back is written
+/// before any other end.
+#[test]
+fn stop_strings_end_an_answer_that_its_upstream_goes_on_with() {
+    let run = |string: &str, input: &'static str, mut end: Option<End>| {
+        let mut strings = StopStrings::new(1);
+        assert!(strings.add(string.to_owned()));
+        let transcoder = transcoder(Framing::Sse, 64, Mode::Translated);
+        let mut transcoder = transcoder.with_stop_strings(strings, 7);
+        let mut out = BytesMut::new();
+        transcoder.push(Bytes::from_static(input.as_bytes()), &mut out);
+        match end.take() {
+            Some(end) => transcoder.abort(end, &mut out),
+            None => transcoder.finish(&mut out),
+        }
+        (String::from_utf8(out.to_vec()).unwrap(), transcoder.tally().clone())
+    };
+    let (said, tally) = run("ttt", "data: t\n\ndata: t\n\ndata: bad\n\n", None);
+    assert_eq!(said, "[t:2]<Complete t>");
+    assert_eq!(tally.stop, Some(Stop::Sequence(Some("ttt".to_owned()))));
+    assert_eq!((tally.stopped_early, tally.output_tokens()), (true, (1, true)));
+    assert_eq!(run("tttttt", "data: t\n\ndata: t\n\n", None).0, "[t:0][t:2]<Complete t>");
+    for (end, said) in [
+        (Some(End::Cancelled), "[t:0][:1]<Cancelled >"),
+        (None, "[t:0][:1]<Truncated >"),
+        (Some(End::Failed(Fault::new(Kind::Upstream, "bad"))), "[t:0][:1]<Failed bad >"),
+    ] {
+        let (written, tally) = run("tttttt", "data: t\n\n", end);
+        assert_eq!((written.as_str(), tally.stopped_early, tally.stop), (said, false, None));
+    }
+    let (said, tally) = run("tttttt", "data: t\n\ndata: stop\n\n", None);
+    assert_eq!((said.as_str(), tally.stop), ("[t:0][stop:2]<Complete >", Some(Stop::End)));
+}
