@@ -69,8 +69,8 @@ pub struct Reply {
 pub struct Attempt {
     /// `provider/model`.
     pub target: Arc<str>,
-    /// 1 for the first.
-    pub number: u32,
+    /// Its place among the attempts of the request; 0 for the first.
+    pub index: usize,
 }
 
 impl Error {

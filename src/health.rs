@@ -3,21 +3,21 @@
 
 use std::time::Duration;
 
-use crate::{Failure, say};
+use crate::{CliError, print_line};
 
 /// How long an answer may take. Container engines give up after a few seconds of their own.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Succeeds if the address answers with 2xx. The listener is our own, reached on its loopback
 /// address, which no certificate names: so whose certificate it shows is not checked.
-pub(crate) async fn ask(url: &str) -> Result<(), Failure> {
+pub(crate) async fn ask(url: &str) -> Result<(), CliError> {
     let client = reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .tls_danger_accept_invalid_certs(true)
         .timeout(PATIENCE)
         .build()
-        .map_err(|error| Failure::new(format!("cannot make a request: {error}")))?;
+        .map_err(|error| CliError::new(format!("cannot make a request: {error}")))?;
     let response = client.get(url).send().await.map_err(|error| {
         let mut text = format!("{url} does not answer");
         let mut source = std::error::Error::source(&error);
@@ -28,12 +28,12 @@ pub(crate) async fn ask(url: &str) -> Result<(), Failure> {
         if error.is_builder() {
             text.push_str("; give --url an address such as http://127.0.0.1:8080/readyz");
         }
-        Failure::new(text)
+        CliError::new(text)
     })?;
     let status = response.status();
     if !status.is_success() {
-        return Err(Failure::new(format!("{url} answers {status}")));
+        return Err(CliError::new(format!("{url} answers {status}")));
     }
-    say(&mut std::io::stdout(), &format!("{url}: ok"));
+    print_line(&mut std::io::stdout(), &format!("{url}: ok"));
     Ok(())
 }

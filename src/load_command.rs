@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use streamgate::gateway::unix_seconds;
+use streamgate::gateway::clock::unix_seconds;
 use streamgate::load::{self, Options, Plan, Report, Scenario, Snapshot, Threshold};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::serve::runtime;
-use crate::{Failure, say};
+use crate::{CliError, print_line};
 
 /// Open files that a run needs beside its streams.
 const OTHER_FILES: u64 = 64;
@@ -163,16 +163,16 @@ struct Reports {
 }
 
 impl Reports {
-    fn open(json: Option<&Path>, html: Option<&Path>) -> Result<Self, Failure> {
+    fn open(json: Option<&Path>, html: Option<&Path>) -> Result<Self, CliError> {
         let create = |file: &Path| {
             File::create(file).map_err(|error| {
                 let file = file.display();
-                Failure::configuration(&format!("cannot write the report {file}: {error}"))
+                CliError::configuration(&format!("cannot write the report {file}: {error}"))
             })
         };
         let stdout = |file: &Path| file == Path::new("-");
         if html.is_some_and(stdout) {
-            return Err(Failure::configuration(&"--html - is not possible; name a file"));
+            return Err(CliError::configuration(&"--html - is not possible; name a file"));
         }
         Ok(Self {
             json_on_stdout: json.is_some_and(stdout),
@@ -181,12 +181,12 @@ impl Reports {
         })
     }
 
-    fn write(self, report: &Report) -> Result<(), Failure> {
+    fn write(self, report: &Report) -> Result<(), CliError> {
         let failed =
-            |error: std::io::Error| Failure::new(format!("cannot write a report: {error}"));
+            |error: std::io::Error| CliError::new(format!("cannot write a report: {error}"));
         let json = load::json(report);
         let summary = if self.json_on_stdout { json.to_string() } else { load::summary(report) };
-        say(&mut std::io::stdout(), summary.trim_end());
+        print_line(&mut std::io::stdout(), summary.trim_end());
         if let Some(mut file) = self.json {
             writeln!(file, "{json}").map_err(failed)?;
         }
@@ -198,16 +198,16 @@ impl Reports {
 }
 
 /// Runs the load test.
-pub(crate) fn load(arguments: LoadArguments) -> Result<(), Failure> {
+pub(crate) fn load(arguments: LoadArguments) -> Result<(), CliError> {
     let quiet = arguments.quiet;
     let (json, html) = (arguments.json.clone(), arguments.html.clone());
     let plan =
-        Plan::new(options(arguments)).map_err(|problems| Failure::configuration(&problems))?;
+        Plan::new(options(arguments)).map_err(|problems| CliError::configuration(&problems))?;
     open_files(&plan)?;
     let reports = Reports::open(json.as_deref(), html.as_deref())?;
     let mut progress = Progress::new(quiet);
     let report = runtime()?.block_on(async {
-        let failed = |error| Failure::new(format!("cannot listen for signals: {error}"));
+        let failed = |error| CliError::new(format!("cannot listen for signals: {error}"));
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let stop = async {
@@ -217,18 +217,18 @@ pub(crate) fn load(arguments: LoadArguments) -> Result<(), Failure> {
             }
         };
         let report = load::run(&plan, unix_seconds(), stop, |snapshot| progress.show(snapshot));
-        report.await.map_err(Failure::new)
+        report.await.map_err(CliError::new)
     });
     progress.clear();
     let report = report?;
     reports.write(&report)?;
     if report.interrupted {
-        return Err(Failure { message: "interrupted".to_owned(), code: 130 });
+        return Err(CliError { message: "interrupted".to_owned(), code: 130 });
     }
     if report.ok() {
         Ok(())
     } else {
-        Err(Failure::new("the load test failed: see the checks above"))
+        Err(CliError::new("the load test failed: see the checks above"))
     }
 }
 
@@ -254,12 +254,12 @@ fn options(arguments: LoadArguments) -> Options {
 }
 
 /// Raises the limit of open files to what the plan needs: each stream is a connection.
-fn open_files(plan: &Plan) -> Result<(), Failure> {
+fn open_files(plan: &Plan) -> Result<(), CliError> {
     let needed = plan.most_open().saturating_add(OTHER_FILES);
-    let failed = |error| Failure::new(format!("cannot raise the limit of open files: {error}"));
+    let failed = |error| CliError::new(format!("cannot raise the limit of open files: {error}"));
     let limit = rlimit::increase_nofile_limit(needed).map_err(failed)?;
     if limit < needed {
-        return Err(Failure::configuration(&format!(
+        return Err(CliError::configuration(&format!(
             "{} streams need {needed} open files, and the limit is {limit}: raise it with \
              `ulimit -n`, or use fewer --streams",
             plan.most_open()
@@ -295,7 +295,7 @@ impl Progress {
             let _gone = write!(std::io::stderr(), "\r{snapshot}\x1b[K");
         } else if snapshot.elapsed >= self.due {
             self.due = snapshot.elapsed + LINE_EVERY;
-            say(&mut std::io::stderr(), &snapshot.to_string());
+            print_line(&mut std::io::stderr(), &snapshot.to_string());
         }
     }
 

@@ -15,7 +15,7 @@ use clap::Parser;
 use cli::{Arguments, Command, Key};
 use streamgate::config::{self, Config};
 use streamgate::gateway::auth::mint::{Wish, mint};
-use streamgate::gateway::unix_seconds;
+use streamgate::gateway::clock::unix_seconds;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -39,19 +39,19 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            say(&mut std::io::stderr(), &failure.message);
+            print_line(&mut std::io::stderr(), &failure.message);
             ExitCode::from(failure.code)
         }
     }
 }
 
 /// Why the program ends early: what it says on standard error, and its exit status.
-pub(crate) struct Failure {
+pub(crate) struct CliError {
     message: String,
     code: u8,
 }
 
-impl Failure {
+impl CliError {
     /// Something did not work.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: 1 }
@@ -64,27 +64,27 @@ impl Failure {
 }
 
 /// Prints a line. A reader who is gone is no reason to fail.
-pub(crate) fn say(to: &mut impl Write, line: &str) {
+pub(crate) fn print_line(to: &mut impl Write, line: &str) {
     let _gone = writeln!(to, "{line}");
 }
 
 /// The configuration that a command cannot do without.
-fn load<'f>(file: Option<&'f Path>, what_for: &str) -> Result<(&'f Path, Config), Failure> {
+fn load<'f>(file: Option<&'f Path>, what_for: &str) -> Result<(&'f Path, Config), CliError> {
     let file = file.ok_or_else(|| {
-        Failure::configuration(&format!(
+        CliError::configuration(&format!(
             "no configuration {what_for}; name one with --config FILE or STREAMGATE_CONFIG"
         ))
     })?;
     let config =
-        config::load(file, &config::env).map_err(|problems| Failure::configuration(&problems))?;
+        config::load(file, &config::env).map_err(|problems| CliError::configuration(&problems))?;
     Ok((file, config))
 }
 
-fn check(file: Option<&Path>) -> Result<(), Failure> {
+fn check(file: Option<&Path>) -> Result<(), CliError> {
     let (file, config) = load(file, "to check")?;
-    for config::Problem { line, column, message, .. } in &config.warnings {
+    for config::ConfigError { line, column, message, .. } in &config.warnings {
         let warning = format!("{}:{line}:{column}: warning: {message}", file.display());
-        say(&mut std::io::stderr(), &warning);
+        print_line(&mut std::io::stderr(), &warning);
     }
     let found = format!(
         "{}: ok ({} providers, {} models, {} keys, {} token issuers, {} prompts)",
@@ -95,28 +95,28 @@ fn check(file: Option<&Path>) -> Result<(), Failure> {
         config.auth.issuers.len(),
         config.prompts.count()
     );
-    say(&mut std::io::stdout(), &found);
+    print_line(&mut std::io::stdout(), &found);
     Ok(())
 }
 
 /// The token goes to standard output, alone, so that a shell can take it from there.
-fn token(file: Option<&Path>, issuer: Option<&str>, wish: &Wish<'_>) -> Result<(), Failure> {
+fn token(file: Option<&Path>, issuer: Option<&str>, wish: &Wish<'_>) -> Result<(), CliError> {
     let (_, config) = load(file, "with an issuer")?;
     let token = mint(&config.auth.issuers, issuer, wish, unix_seconds())
-        .map_err(|wrong| Failure::configuration(&wrong))?;
-    say(&mut std::io::stdout(), &token);
+        .map_err(|wrong| CliError::configuration(&wrong))?;
+    print_line(&mut std::io::stdout(), &token);
     Ok(())
 }
 
 /// The key goes to standard output once; only its digest is kept, by whoever pastes the line.
-fn new_key(name: &str) -> Result<(), Failure> {
+fn new_key(name: &str) -> Result<(), CliError> {
     if name.is_empty() || name.chars().any(|c| !(c.is_ascii_alphanumeric() || "-_.".contains(c))) {
-        return Err(Failure::configuration(&"--name must be letters, digits, `-`, `_` and `.`"));
+        return Err(CliError::configuration(&"--name must be letters, digits, `-`, `_` and `.`"));
     }
     let key = config::new_key();
     let line = config::key_line(name, &config::digest(&key));
     let out = &mut std::io::stdout();
-    say(
+    print_line(
         out,
         &format!(
             "key, shown only once:\n  {key}\n\nunder `auth: keys:` in the configuration:\n  {line}"

@@ -9,11 +9,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use streamgate::app::App;
-use streamgate::config::{self, Config, Problems, Sources, Watch};
+use streamgate::config::{self, Config, ConfigErrors, Sources, Watch};
 use tokio::signal::unix::Signal;
 use tokio::time::sleep;
 
-use crate::Failure;
+use crate::CliError;
 
 /// A reload that takes longer waits for a file that does not answer, and is begun anew at the next change.
 const HANGING: Duration = Duration::from_secs(1);
@@ -27,9 +27,9 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub(crate) fn load(&self) -> Result<Config, Failure> {
+    pub(crate) fn load(&self) -> Result<Config, CliError> {
         let config = config::load(&self.file, &config::env)
-            .map_err(|problems| Failure::configuration(&problems))?;
+            .map_err(|problems| CliError::configuration(&problems))?;
         Ok(self.addressed(config))
     }
 
@@ -133,7 +133,7 @@ async fn read(app: &App, source: &Source) -> Option<Read> {
 }
 
 /// A configuration, and the problems of those prompts that stay as they were; or all problems.
-type Read = Result<(Config, Option<Problems>), Problems>;
+type Read = Result<(Config, Option<ConfigErrors>), ConfigErrors>;
 
 /// Logs what will not work as it is, and which providers are reached through a proxy.
 pub(crate) fn log_configuration(config: &Config) {

@@ -23,7 +23,7 @@ use tracing::field::display;
 
 use crate::cli::Log;
 use crate::reload::{self, Source};
-use crate::{Failure, say};
+use crate::{CliError, print_line};
 
 /// Raises the soft limit of file descriptors as far as the process may. Without, or where it may not, what there
 /// is holds.
@@ -41,7 +41,7 @@ pub(crate) fn serve(
     file: Option<&Path>,
     address: Option<SocketAddr>,
     log: Log,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let source = file.map(|file| Source { file: file.to_owned(), listen: address });
     let configured = source.as_ref().map(Source::load).transpose()?;
     let logging = start_logging(log)?;
@@ -54,7 +54,7 @@ pub(crate) fn serve(
         let (config, listeners) = match configured {
             Some(config) => {
                 let listeners = Listeners::open(&config)?;
-                listeners.say(&config)?;
+                listeners.announce(&config)?;
                 (config, listeners)
             }
             None => unconfigured(&shutdown, address)?,
@@ -75,36 +75,39 @@ struct Listeners {
 }
 
 impl Listeners {
-    fn open(config: &Config) -> Result<Self, Failure> {
+    fn open(config: &Config) -> Result<Self, CliError> {
         let public = listen(config.server.listen, "choose another with server.listen")?;
         let open = |address| listen(address, "choose another with server.admin");
         Ok(Self { public, admin: config.server.admin.map(open).transpose()? })
     }
 
     /// Prints the addresses: port 0 was the kernel's to choose.
-    fn say(&self, config: &Config) -> Result<(), Failure> {
+    fn announce(&self, config: &Config) -> Result<(), CliError> {
         let scheme = if config.server.tls.is_some() { "https" } else { "http" };
         let out = &mut std::io::stdout();
-        say(out, &format!("Streamgate on {scheme}://{}", address_of(&self.public)?));
+        print_line(out, &format!("Streamgate on {scheme}://{}", address_of(&self.public)?));
         if let Some(admin) = &self.admin {
-            say(out, &format!("operators on http://{}", address_of(admin)?));
+            print_line(out, &format!("operators on http://{}", address_of(admin)?));
         }
         Ok(())
     }
 }
 
-fn address_of(listener: &std::net::TcpListener) -> Result<SocketAddr, Failure> {
-    listener.local_addr().map_err(|error| Failure::new(error.to_string()))
+fn address_of(listener: &std::net::TcpListener) -> Result<SocketAddr, CliError> {
+    listener.local_addr().map_err(|error| CliError::new(error.to_string()))
 }
 
 /// Serves the simulated upstream until a signal.
-pub(crate) fn simulate(listen: SocketAddr, log: Log) -> Result<(), Failure> {
+pub(crate) fn simulate(listen: SocketAddr, log: Log) -> Result<(), CliError> {
     let _logging = start_logging(log)?;
     raise_descriptors();
     runtime()?.block_on(async {
         let listener = bind(listen, "choose another with --listen")?;
         let signals = Signals::new()?;
-        say(&mut std::io::stdout(), &format!("simulated upstream on http://{}", bound(&listener)?));
+        print_line(
+            &mut std::io::stdout(),
+            &format!("simulated upstream on http://{}", bound(&listener)?),
+        );
         let mut stops = signals.stops;
         sim::serve(listener, async move { stops.next().await }).await;
         Ok(())
@@ -115,7 +118,7 @@ pub(crate) fn simulate(listen: SocketAddr, log: Log) -> Result<(), Failure> {
 fn unconfigured(
     shutdown: &Shutdown,
     address: Option<SocketAddr>,
-) -> Result<(Config, Listeners), Failure> {
+) -> Result<(Config, Listeners), CliError> {
     let simulated = bind(SocketAddr::from(([127, 0, 0, 1], 0)), "free some ports")?;
     let upstream = bound(&simulated)?;
     let key =
@@ -130,7 +133,7 @@ fn unconfigured(
     tokio::spawn(sim::serve(simulated, until));
     let listen = address_of(&listener)?;
     let models: Vec<&str> = config.providers.keys().map(String::as_str).collect();
-    say(
+    print_line(
         &mut std::io::stdout(),
         &format!(
             "Streamgate on http://{listen}, without a configuration (see README.md)\n\
@@ -153,11 +156,11 @@ async fn run(
     source: Option<Source>,
     (shutdown, signals): (Shutdown, Signals),
     logging: &LogGuard,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let Signals { stops, mut hangups } = signals;
     let sources = config.sources.clone();
     reload::log_configuration(&config);
-    let app = App::new(config, &shutdown).map_err(|error| Failure::new(error.to_string()))?;
+    let app = App::new(config, &shutdown).map_err(|error| CliError::new(error.to_string()))?;
     logging.count(app.metrics.log_lines_lost.clone());
     log_start(&app, &listeners);
     if let Some(otlp) = &app.state().config.otlp {
@@ -211,7 +214,7 @@ struct Admin {
 }
 
 impl Admin {
-    fn start(app: &App, listener: std::net::TcpListener) -> Result<Self, Failure> {
+    fn start(app: &App, listener: std::net::TcpListener) -> Result<Self, CliError> {
         let shutdown = Shutdown::default();
         let serving = (Arc::new(app.for_worker()), listener, shutdown.clone());
         let done = thread("admin", move || serve_admin(serving))?;
@@ -242,7 +245,7 @@ async fn serve_admin((app, listener, shutdown): (Arc<App>, std::net::TcpListener
 fn thread<F: Future<Output = ()>>(
     name: &str,
     serve: impl FnOnce() -> F + Send + 'static,
-) -> Result<oneshot::Receiver<()>, Failure> {
+) -> Result<oneshot::Receiver<()>, CliError> {
     let runtime = runtime()?;
     let (done, end) = oneshot::channel();
     std::thread::Builder::new()
@@ -251,7 +254,7 @@ fn thread<F: Future<Output = ()>>(
             runtime.block_on(serve());
             drop(done);
         })
-        .map_err(|error| Failure::new(format!("cannot start the thread {name}: {error}")))?;
+        .map_err(|error| CliError::new(format!("cannot start the thread {name}: {error}")))?;
     Ok(end)
 }
 
@@ -261,14 +264,14 @@ fn workers(
     app: &App,
     listener: &std::net::TcpListener,
     shutdown: &Shutdown,
-) -> Result<impl Future<Output = ()> + use<>, Failure> {
+) -> Result<impl Future<Output = ()> + use<>, CliError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut finished = Vec::with_capacity(cores);
     for number in 0..cores {
         let app = Arc::new(app.for_worker());
         let listener = listener
             .try_clone()
-            .map_err(|error| Failure::new(format!("cannot start a worker: {error}")))?;
+            .map_err(|error| CliError::new(format!("cannot start a worker: {error}")))?;
         let shutdown = shutdown.clone();
         finished.push(thread(&format!("worker-{number}"), || work(app, listener, shutdown))?);
     }
@@ -325,10 +328,10 @@ struct StopSignals {
 }
 
 impl Signals {
-    fn new() -> Result<Self, Failure> {
+    fn new() -> Result<Self, CliError> {
         let listen = |kind| {
             signal(kind)
-                .map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))
+                .map_err(|error| CliError::new(format!("cannot listen for signals: {error}")))
         };
         Ok(Self {
             stops: StopSignals {
@@ -354,16 +357,16 @@ impl StopSignals {
 /// the next connections are read, which is a third of its latency when hundreds of streams are busy.
 const IO_EVENTS: usize = 4;
 
-pub(crate) fn runtime() -> Result<Runtime, Failure> {
+pub(crate) fn runtime() -> Result<Runtime, CliError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_io_events_per_tick(IO_EVENTS)
         .build()
-        .map_err(|error| Failure::new(format!("cannot start the runtime: {error}")))
+        .map_err(|error| CliError::new(format!("cannot start the runtime: {error}")))
 }
 
 /// A listener that is ready for a runtime, or for several. `remedy`: what to do when it is refused.
-fn listen(address: SocketAddr, remedy: &str) -> Result<std::net::TcpListener, Failure> {
+fn listen(address: SocketAddr, remedy: &str) -> Result<std::net::TcpListener, CliError> {
     let open = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         // A restart must not wait for the last connections of the process before.
@@ -373,22 +376,23 @@ fn listen(address: SocketAddr, remedy: &str) -> Result<std::net::TcpListener, Fa
         socket.listen(BACKLOG)?;
         std::io::Result::Ok(socket.into())
     };
-    open().map_err(|error| Failure::new(format!("cannot listen on {address}: {error}; {remedy}")))
+    open().map_err(|error| CliError::new(format!("cannot listen on {address}: {error}; {remedy}")))
 }
 
-fn bind(address: SocketAddr, remedy: &str) -> Result<TcpListener, Failure> {
-    TcpListener::from_std(listen(address, remedy)?).map_err(|error| Failure::new(error.to_string()))
+fn bind(address: SocketAddr, remedy: &str) -> Result<TcpListener, CliError> {
+    TcpListener::from_std(listen(address, remedy)?)
+        .map_err(|error| CliError::new(error.to_string()))
 }
 
-fn bound(listener: &TcpListener) -> Result<SocketAddr, Failure> {
-    listener.local_addr().map_err(|error| Failure::new(error.to_string()))
+fn bound(listener: &TcpListener) -> Result<SocketAddr, CliError> {
+    listener.local_addr().map_err(|error| CliError::new(error.to_string()))
 }
 
-fn start_logging(log: Log) -> Result<LogGuard, Failure> {
+fn start_logging(log: Log) -> Result<LogGuard, CliError> {
     let format = match log {
         Log::Text => LogFormat::Text,
         Log::Json => LogFormat::Json,
     };
     log::start(format, config::env("RUST_LOG").as_deref())
-        .map_err(|error| Failure::new(format!("cannot start the log's writer: {error}")))
+        .map_err(|error| CliError::new(format!("cannot start the log's writer: {error}")))
 }

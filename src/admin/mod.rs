@@ -70,9 +70,9 @@ fn may_connect(networks: &[IpNet], peer: Option<SocketAddr>) -> bool {
 
 /// Gives a response the id that the gateway's own answers have.
 async fn identified(request: Request, next: Next) -> Response {
-    let id = gateway::request_id(request.headers());
+    let id = gateway::ids::request_id(request.headers());
     let mut response = next.run(request).await;
-    gateway::stamp(&mut response, &id);
+    gateway::ids::set_request_id(&mut response, &id);
     response
 }
 

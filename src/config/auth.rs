@@ -31,7 +31,7 @@ pub struct Key {
     pub limits: Limits,
 }
 
-/// How many wrong credentials may come from one address before it is told to wait.
+/// How many wrong credentials may come from one address before it is report_err to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailedAttempts {
     /// At once.
@@ -70,7 +70,7 @@ pub struct Auth {
 }
 
 /// What there is to permit.
-pub(super) struct Permitted<'a> {
+pub(super) struct KnownModels<'a> {
     /// The configured models.
     pub(super) models: &'a BTreeMap<&'a str, Vec<Target>>,
     /// The configured providers.
@@ -78,7 +78,7 @@ pub(super) struct Permitted<'a> {
 }
 
 /// Reads the section; what a key or an issuer leaves out of its limits is that of `limits`.
-pub(super) fn auth(reader: &mut Reader<'_>, root: &Table<'_>, permitted: &Permitted<'_>) -> Auth {
+pub(super) fn auth(reader: &mut Reader<'_>, root: &Table<'_>, known: &KnownModels<'_>) -> Auth {
     let default = limits(reader, root, Limits::default());
     let auth = reader.section(root, "auth", &["keys", "jwt", "anonymous", "failed_attempts"]);
     let none = |key: &str| match auth.get(key).map(|node| &node.value) {
@@ -95,8 +95,8 @@ pub(super) fn auth(reader: &mut Reader<'_>, root: &Table<'_>, permitted: &Permit
         );
     }
     let listed = reader.list(&auth, "keys").unwrap_or_default();
-    let anonymous = anonymous(reader, &auth, permitted, default);
-    let keys = keys(reader, listed, permitted, default);
+    let anonymous = anonymous(reader, &auth, known, default);
+    let keys = keys(reader, listed, known, default);
     if let Some(node) = auth.get("anonymous")
         && keys.iter().any(|key| key.name == Anonymous::NAME)
     {
@@ -107,7 +107,7 @@ pub(super) fn auth(reader: &mut Reader<'_>, root: &Table<'_>, permitted: &Permit
     Auth {
         keys,
         anonymous,
-        issuers: jwt::issuers(reader, &auth, permitted, default),
+        issuers: jwt::issuers(reader, &auth, known, default),
         failed_attempts: failed_attempts(reader, &auth),
     }
 }
@@ -116,7 +116,7 @@ pub(super) fn auth(reader: &mut Reader<'_>, root: &Table<'_>, permitted: &Permit
 fn anonymous(
     reader: &mut Reader<'_>,
     auth: &Table<'_>,
-    permitted: &Permitted<'_>,
+    known: &KnownModels<'_>,
     default: Limits,
 ) -> Option<Anonymous> {
     let node = auth.get("anonymous")?;
@@ -141,7 +141,7 @@ fn anonymous(
         }
     };
     Some(Anonymous {
-        models: permitted.models(reader, &table),
+        models: known.models(reader, &table),
         limits: limits(reader, &table, default),
         from,
     })
@@ -162,15 +162,15 @@ fn failed_attempts(reader: &mut Reader<'_>, auth: &Table<'_>) -> FailedAttempts 
 fn keys(
     reader: &mut Reader<'_>,
     items: &[Node],
-    permitted: &Permitted<'_>,
+    known: &KnownModels<'_>,
     default: Limits,
 ) -> Vec<Key> {
     let mut names = BTreeMap::new();
     let mut digests = BTreeMap::new();
     let mut keys = Vec::new();
     for node in items {
-        let known = ["name", "sha256", "models", "limits"];
-        let Some(table) = reader.table("keys", node, &known) else {
+        let fields = ["name", "sha256", "models", "limits"];
+        let Some(table) = reader.table("keys", node, &fields) else {
             continue;
         };
         reader.require(&table, "name", "a name for records and metrics");
@@ -179,9 +179,9 @@ fn keys(
         let digest = table
             .get("sha256")
             .and_then(|node| reader.hidden("sha256", node, (SHA256, units::sha256)));
-        once(reader, &table, ("name", name.clone()), "key", &mut names);
-        once(reader, &table, ("sha256", digest), "key", &mut digests);
-        let models = permitted.models(reader, &table);
+        reject_duplicate(reader, &table, ("name", name.clone()), "key", &mut names);
+        reject_duplicate(reader, &table, ("sha256", digest), "key", &mut digests);
+        let models = known.models(reader, &table);
         let limits = limits(reader, &table, default);
         if let (Some(name), Some(digest)) = (name, digest) {
             keys.push(Key { name, digest, models, limits });
@@ -196,7 +196,7 @@ fn name(text: &str) -> Option<String> {
 }
 
 /// Reports a value that an earlier key or issuer (`whose`) has too.
-pub(super) fn once<T: Ord>(
+pub(super) fn reject_duplicate<T: Ord>(
     reader: &mut Reader<'_>,
     table: &Table<'_>,
     (field, value): (&str, Option<T>),
@@ -216,7 +216,7 @@ pub(super) fn once<T: Ord>(
     seen.insert(value, node.at.line);
 }
 
-impl Permitted<'_> {
+impl KnownModels<'_> {
     /// The models that a key may use, or the callers of an issuer.
     pub(super) fn models(&self, reader: &mut Reader<'_>, holder: &Table<'_>) -> Vec<String> {
         let Some(items) = reader.list(holder, "models") else {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use url::Url;
 
 use super::egress::General;
-use super::problem::At;
+use super::error::Location;
 use super::provider::{plain, secret};
 use super::{
     Auth, Config, CredentialSource, Key, Limits, Provider, Server, Sources, Stream, Target, digest,
@@ -63,7 +63,7 @@ pub fn without_file(
         stream: Stream::default(),
         prompts: Prompts::default(),
         sources: Sources::default(),
-        warnings: wrong.into_iter().map(|message| At::FILE.problem(message)).collect(),
+        warnings: wrong.into_iter().map(|message| Location::FILE.error(message)).collect(),
         otlp: None,
         egress,
     }

@@ -15,7 +15,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::raw::{Reader, Table};
-use super::tls::{certificates, certified, key_of, pem, told, validity};
+use super::tls::{certificates, certified, key_of, pem, report_err, validity};
 
 /// How TLS is spoken to upstreams. Equal ones have the same certificates and key.
 #[derive(Clone, Default)]
@@ -82,19 +82,20 @@ pub(super) fn client_tls(reader: &mut Reader<'_>, provider: &Table<'_>) -> Optio
         Some((node, text))
     };
     let [ca_text, cert_text, key_text] = ["ca", "cert", "key"].map(|name| text(reader, name));
-    let authorities = ca_text.and_then(|(node, pem)| told(reader, node, authorities(&pem)));
+    let authorities = ca_text.and_then(|(node, pem)| report_err(reader, node, authorities(&pem)));
     let expected = "expected the client's certificate, then those that signed it, as PEM";
     let chain = cert_text.and_then(|(node, pem)| {
-        let chain = told(reader, node, certificates("cert", &pem, expected))?;
-        let warning = told(reader, node, validity(&chain, "upstreams"))?;
+        let chain = report_err(reader, node, certificates("cert", &pem, expected))?;
+        let warning = report_err(reader, node, validity(&chain, "upstreams"))?;
         if let Some(warning) = warning {
             reader.warn(node.at, warning);
         }
         Some(chain)
     });
-    let private = key_text.and_then(|(node, pem)| Some((node, told(reader, node, key_of(&pem))?)));
+    let private =
+        key_text.and_then(|(node, pem)| Some((node, report_err(reader, node, key_of(&pem))?)));
     let identity = chain.zip(private).and_then(|(chain, (node, private))| {
-        told(reader, node, certified(chain, private, &default_provider()))
+        report_err(reader, node, certified(chain, private, &default_provider()))
     });
     let whole = authorities.is_some() == ca.is_some()
         && identity.is_some() == (cert.is_some() || key.is_some());
@@ -107,7 +108,7 @@ pub(super) fn client_tls(reader: &mut Reader<'_>, provider: &Table<'_>) -> Optio
         }))
     })?;
     // Made ready now, so that no request waits for it.
-    told(
+    report_err(
         reader,
         node,
         tls.config().map(drop).map_err(|error| format!("`tls` cannot be used: {error}")),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use url::{Host, Url};
 
-use super::auth::{Permitted, once};
+use super::auth::{KnownModels, reject_duplicate};
 use super::limits::{Limits, limits};
 use super::raw::{Reader, Table};
 use super::secret::Secret;
@@ -117,21 +117,21 @@ pub fn key_serves(key: &DecodingKey, algorithm: Algorithm) -> bool {
 pub(super) fn issuers(
     reader: &mut Reader<'_>,
     auth: &Table<'_>,
-    permitted: &Permitted<'_>,
+    known: &KnownModels<'_>,
     default: Limits,
 ) -> Vec<Issuer> {
     let mut names = BTreeMap::new();
     let items = reader.list(auth, "jwt").unwrap_or_default();
-    items.iter().filter_map(|item| issuer(reader, item, permitted, (default, &mut names))).collect()
+    items.iter().filter_map(|item| issuer(reader, item, known, (default, &mut names))).collect()
 }
 
 fn issuer(
     reader: &mut Reader<'_>,
     node: &Node,
-    permitted: &Permitted<'_>,
+    known: &KnownModels<'_>,
     (default, names): (Limits, &mut BTreeMap<String, usize>),
 ) -> Option<Issuer> {
-    let known = [
+    let fields = [
         "issuer",
         "audience",
         "algorithms",
@@ -144,12 +144,12 @@ fn issuer(
         "models",
         "limits",
     ];
-    let table = reader.table("jwt", node, &known)?;
+    let table = reader.table("jwt", node, &fields)?;
     reader.require(&table, "issuer", "what its tokens say in `iss`, exactly");
     reader.require(&table, "audience", "what its tokens say in `aud`");
     reader.require(&table, "algorithms", NAMES);
     let name = reader.text_of(&table, "issuer");
-    once(reader, &table, ("issuer", name.clone()), "issuer", names);
+    reject_duplicate(reader, &table, ("issuer", name.clone()), "issuer", names);
     let audience = audience(reader, &table);
     let algorithms = algorithms(reader, &table);
     let keys = keys(reader, &table, &algorithms);
@@ -157,7 +157,7 @@ fn issuer(
     let max_lifetime =
         reader.field(&table, "max_lifetime", (LIFETIME, units::or_none(units::positive_duration)));
     let claims = claims(reader, &table);
-    let models = permitted.models(reader, &table);
+    let models = known.models(reader, &table);
     let limits = limits(reader, &table, default);
     Some(Issuer {
         name: name?,

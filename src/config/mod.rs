@@ -9,6 +9,7 @@ mod client_tls;
 mod credential;
 mod defaults;
 mod egress;
+mod error;
 mod expand;
 mod jwt;
 mod key;
@@ -17,7 +18,6 @@ mod memory;
 mod model;
 mod pattern;
 mod preset;
-mod problem;
 mod prompts;
 mod provider;
 mod raw;
@@ -45,8 +45,8 @@ use url::Url;
 
 use crate::prompts::Prompts;
 use crate::wire::dialect::{Dialect, Quirks};
+use error::Location;
 use expand::Source;
-use problem::At;
 use raw::Reader;
 use secret::Secret;
 
@@ -56,12 +56,12 @@ pub use builtin::without_file;
 pub use client_tls::ClientTls;
 pub use credential::CredentialSource;
 pub use egress::{Egress, EgressProxy, General as GeneralEgress};
+pub use error::{ConfigError, ConfigErrors};
 pub use jwt::{ClaimNames, Issuer, IssuerKeys, key_serves};
 pub use key::{digest, key_line, new_key};
 pub use limits::Limits;
 pub use model::is_model;
 pub use pattern::matches as matches_pattern;
-pub use problem::{Problem, Problems};
 pub use sources::Sources;
 pub use telemetry::Otlp;
 pub use tls::Tls;
@@ -79,9 +79,9 @@ pub fn env(name: &str) -> Option<String> {
 }
 
 /// Reads and validates a configuration file, or tells everything that is wrong with it.
-pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
-    let (config, problems) = attempt(path, env);
-    if problems.list.is_empty() { Ok(config) } else { Err(problems) }
+pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
+    let (config, errors) = attempt(path, env);
+    if errors.list.is_empty() { Ok(config) } else { Err(errors) }
 }
 
 /// Loads a configuration while another is in force. A prompt whose file is wrong stays as it is
@@ -90,45 +90,45 @@ pub fn reload(
     path: &Path,
     env: &dyn Fn(&str) -> Option<String>,
     running: &Config,
-) -> Result<(Config, Option<Problems>), Problems> {
-    let (mut config, problems) = attempt(path, env);
-    if problems.list.iter().any(|problem| problem.file.is_none()) {
-        return Err(problems);
+) -> Result<(Config, Option<ConfigErrors>), ConfigErrors> {
+    let (mut config, errors) = attempt(path, env);
+    if errors.list.iter().any(|error| error.file.is_none()) {
+        return Err(errors);
     }
-    for file in problems.list.iter().filter_map(|problem| problem.file.as_deref()) {
+    for file in errors.list.iter().filter_map(|error| error.file.as_deref()) {
         config.prompts.keep(&running.prompts, file);
     }
-    Ok((config, Some(problems).filter(|problems| !problems.list.is_empty())))
+    Ok((config, Some(errors).filter(|errors| !errors.list.is_empty())))
 }
 
 /// What can be read of a configuration, and everything that is wrong with it.
-fn attempt(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> (Config, Problems) {
+fn attempt(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> (Config, ConfigErrors) {
     let mut sources = Sources::default();
-    let mut problems = Vec::new();
+    let mut errors = Vec::new();
     let read = read(path, &mut sources);
-    let (config, list, sources) = match read.and_then(|text| tree::parse(&text, &mut problems)) {
+    let (config, list, sources) = match read.and_then(|text| tree::parse(&text, &mut errors)) {
         Ok(root) => {
             let dir = path.parent().unwrap_or_else(|| Path::new(""));
-            let mut reader = Reader::new(Source { env, dir, literal: false, sources }, problems);
+            let mut reader = Reader::new(Source { env, dir, literal: false, sources }, errors);
             let config = validate::config(&mut reader, &root);
             let (list, sources) = reader.finish();
             (config, list, sources)
         }
-        Err(problem) => (Config::default(), vec![problem], sources),
+        Err(error) => (Config::default(), vec![error], sources),
     };
     let config = Config { sources: sources.clone(), ..config };
-    (config, Problems { path: path.to_owned(), list, sources })
+    (config, ConfigErrors { path: path.to_owned(), list, sources })
 }
 
-fn read(path: &Path, sources: &mut Sources) -> Result<String, Problem> {
+fn read(path: &Path, sources: &mut Sources) -> Result<String, ConfigError> {
     let bytes = sources.read(path, MAX_FILE).map_err(|error| {
-        At::FILE.problem(format!("cannot be read ({error}); expected a text file"))
+        Location::FILE.error(format!("cannot be read ({error}); expected a text file"))
     })?;
-    let bytes = bytes.ok_or_else(|| At::FILE.problem("too large; expected at most 1 MiB"))?;
+    let bytes = bytes.ok_or_else(|| Location::FILE.error("too large; expected at most 1 MiB"))?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
         let line = valid.filter(|byte| **byte == b'\n').count() + 1;
-        At { line, column: 1 }.problem("this line is not UTF-8; expected a text file in UTF-8")
+        Location { line, column: 1 }.error("this line is not UTF-8; expected a text file in UTF-8")
     })
 }
 
@@ -155,7 +155,7 @@ pub struct Config {
     /// What it was read from.
     pub sources: Sources,
     /// What is no mistake in the file, but will not work as it is.
-    pub warnings: Vec<Problem>,
+    pub warnings: Vec<ConfigError>,
     /// Where traces go, if anywhere.
     pub otlp: Option<Otlp>,
     /// How what is not a provider is reached: issuers' keys, the collector of traces.

@@ -1,7 +1,7 @@
 //! Presets: providers that are known by name. What they hold is data, in `presets.yaml`; this file
 //! only puts it under what a provider states itself.
 
-use super::problem::At;
+use super::error::Location;
 use super::raw::{Reader, Table, one_of};
 use super::tree::{self, Name, Node, Value};
 
@@ -70,7 +70,7 @@ fn unused(reader: &mut Reader<'_>, provider: &Table<'_>, used: &[&str]) {
 /// A copy of a preset's node with its parameters put in, at the place that names the preset.
 fn filled(
     node: &Node,
-    at: At,
+    at: Location,
     (given, used): (&[(&'static str, String)], &mut Vec<&'static str>),
 ) -> Node {
     let value = match &node.value {
@@ -99,7 +99,7 @@ fn filled(
         Value::List(items) => {
             Value::List(items.iter().map(|item| filled(item, at, (given, used))).collect())
         }
-        Value::Nothing | Value::Broken => Value::Nothing,
+        Value::Null | Value::Broken => Value::Null,
     };
     Node { at, value }
 }

@@ -1,16 +1,18 @@
 //! The files of prompts: one version of a prompt each. What is wrong with one is told with its own
-//! name and line, and is no problem of the others. Nothing in these files is expanded: a `${...}` is
+//! name and line, and is no error of the others. Nothing in these files is expanded: a `${...}` is
 //! text like any other.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use super::problem::{At, Problem};
+use super::error::{ConfigError, Location};
 use super::provider::is_name;
 use super::raw::{Reader, Table, one_of, shown};
 use super::tree::{self, Node, Value};
 use super::units;
-use crate::prompts::{Flaw, MAX_VALUE, Prompt, Prompts, Scalar, Template, Variable, Version};
+use crate::prompts::{
+    MAX_VALUE, Prompt, Prompts, Scalar, Template, TemplateError, Variable, Version,
+};
 use crate::wire::chat::{Parameters, Role};
 
 const NAME: &str = "at most 64 letters, digits, `-`, `_` and `.`";
@@ -46,19 +48,19 @@ pub(super) fn prompts(
         }
     };
     for path in files {
-        let mut problems = Vec::new();
-        let prompt = file(reader, &path, is_model, &mut problems);
-        if let (Some(prompt), true) = (prompt, problems.is_empty())
+        let mut errors = Vec::new();
+        let prompt = file(reader, &path, is_model, &mut errors);
+        if let (Some(prompt), true) = (prompt, errors.is_empty())
             && let Err(there) = prompts.add(Arc::new(prompt))
         {
             let other = there.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let (id, version) = (&there.id, there.version.as_str());
-            problems.push(At::FILE.problem(format!(
+            errors.push(Location::FILE.error(format!(
                 "prompt `{id}` has its version `{version}` in {other} already; expected another \
                  `version`"
             )));
         }
-        reader.add(&path, problems);
+        reader.add(&path, errors);
     }
     prompts
 }
@@ -68,14 +70,14 @@ fn file(
     reader: &mut Reader<'_>,
     path: &Path,
     is_model: &dyn Fn(&str) -> bool,
-    problems: &mut Vec<Problem>,
+    errors: &mut Vec<ConfigError>,
 ) -> Option<Prompt> {
     let read = super::read(path, &mut reader.source.sources);
-    let read = read.and_then(|text| Ok((tree::parse(&text, problems)?, text)));
-    let (root, text) = read.map_err(|problem| problems.push(problem)).ok()?;
-    let mut reader = Reader::literal(std::mem::take(problems));
+    let read = read.and_then(|text| Ok((tree::parse(&text, errors)?, text)));
+    let (root, text) = read.map_err(|error| errors.push(error)).ok()?;
+    let mut reader = Reader::literal(std::mem::take(errors));
     let prompt = prompt(&mut reader, (path, &text), &root, is_model);
-    problems.extend(reader.finish().0);
+    errors.extend(reader.finish().0);
     prompt
 }
 
@@ -95,7 +97,7 @@ fn prompt(
     let version = reader.field(&table, "version", word).or_else(|| named(numbered));
     if id.is_none() || version.is_none() {
         reader.report(
-            At::FILE,
+            Location::FILE,
             format!(
                 "the file's name cannot name a prompt; expected `ID.yaml` or `ID@VERSION.yaml`, each \
                  of {NAME}, or the fields `id` and `version`"
@@ -120,10 +122,10 @@ fn prompt(
         let template = judge.template(reader, node, &prompt.variables);
         prompt.messages.extend(template.map(|template| (*role, template)));
     }
-    if prompt.messages.len() == sources.len() && !reader.has_problems() {
-        for (index, flaw) in prompt.try_out() {
+    if prompt.messages.len() == sources.len() && !reader.has_errors() {
+        for (index, error) in prompt.try_out() {
             if let Some((_, node)) = sources.get(index) {
-                judge.report(reader, node, &flaw);
+                judge.report(reader, node, &error);
             }
         }
     }
@@ -185,7 +187,7 @@ fn variables(reader: &mut Reader<'_>, prompt: &Table<'_>) -> Vec<Variable> {
             );
         }
         // `name:` with nothing behind it says all there is to say of a required one.
-        if matches!(node.value, Value::Nothing) {
+        if matches!(node.value, Value::Null) {
             variables.push(Variable { name, description: None, default: None });
             continue;
         }
@@ -256,7 +258,7 @@ impl Judge<'_> {
     ) -> Option<Template> {
         let source = reader.text("content", node)?;
         let template =
-            Template::new(&source).map_err(|flaw| self.report(reader, node, &flaw)).ok()?;
+            Template::new(&source).map_err(|error| self.report(reader, node, &error)).ok()?;
         let used = template.variables();
         let known = |name: &str| variables.iter().any(|variable| variable.name == name);
         for name in used.iter().filter(|name| !known(name)) {
@@ -270,23 +272,23 @@ impl Judge<'_> {
         Some(template)
     }
 
-    fn report(&self, reader: &mut Reader<'_>, node: &Node, flaw: &Flaw) {
+    fn report(&self, reader: &mut Reader<'_>, node: &Node, error: &TemplateError) {
         let Value::Text(source) = &node.value else { return };
-        let at = self.place(node, source, flaw.line);
-        let detail = flaw.detail.as_ref().map_or_else(String::new, |more| format!(" ({more})"));
-        reader.report(at, format!("the template is wrong: {}{detail}", flaw.kind));
+        let at = self.place(node, source, error.line);
+        let detail = error.detail.as_ref().map_or_else(String::new, |more| format!(" ({more})"));
+        reader.report(at, format!("the template is wrong: {}{detail}", error.kind));
     }
 
     /// Where a template's line is in the file. A text in quotes or folded has lines of its own:
     /// then it is where the text begins.
-    fn place(&self, node: &Node, source: &str, line: Option<usize>) -> At {
+    fn place(&self, node: &Node, source: &str, line: Option<usize>) -> Location {
         let wanted = line.and_then(|line| source.lines().nth(line.checked_sub(1)?));
         let Some((wanted, line)) = wanted.zip(line) else { return node.at };
         // The text begins on the line of its node, or on the next.
         let first = node.at.line.saturating_sub(1) + line - 1;
         let lines = self.0.lines().enumerate().skip(first).take(2);
         let mut same = lines.filter(|(_, found)| found.trim() == wanted.trim());
-        same.next().map_or(node.at, |(index, found)| At {
+        same.next().map_or(node.at, |(index, found)| Location {
             line: index + 1,
             column: found.len() - found.trim_start().len() + 1,
         })

@@ -96,7 +96,7 @@ fn provider(
     let known = [&fields[..], &preset::PARAMETERS, &settings::OF_PROVIDER].concat();
     let stated = reader.table(name, node, &known)?;
     let preset = preset::fields(reader, &stated);
-    let table = stated.over(&preset);
+    let table = stated.with_defaults(&preset);
     let dialects = one_of(DIALECTS.iter().map(|dialect| dialect.name()));
     if stated.get("preset").is_none() {
         reader.require(&table, "dialect", "a `dialect` or a `preset`");

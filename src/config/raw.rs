@@ -1,8 +1,8 @@
 //! Reads fields off the tree and collects what is wrong, so that validation is a list of fields. An
 //! expanded value is never shown, and a literal one only where it cannot be a credential.
 
+use super::error::{ConfigError, Location};
 use super::expand::Source;
-use super::problem::{At, Problem};
 use super::sources::Sources;
 use super::tree::{Name, Node, Value};
 
@@ -17,7 +17,7 @@ const MAX_PEM: u64 = 4 << 20;
 
 /// A table whose keys are known.
 pub(super) struct Table<'n> {
-    pub(super) at: At,
+    pub(super) at: Location,
     entries: Vec<(&'n str, &'n Node)>,
 }
 
@@ -28,7 +28,7 @@ impl<'n> Table<'n> {
     }
 
     /// The same table, in which fields that are left out are taken from `defaults`.
-    pub(super) fn over<'d>(&self, defaults: &'d [(String, Node)]) -> Table<'d>
+    pub(super) fn with_defaults<'d>(&self, defaults: &'d [(String, Node)]) -> Table<'d>
     where
         'n: 'd,
     {
@@ -38,46 +38,46 @@ impl<'n> Table<'n> {
     }
 }
 
-/// The problems so far, and where values come from.
+/// The errors so far, and where values come from.
 pub(super) struct Reader<'a> {
     pub(super) source: Source<'a>,
-    problems: Vec<Problem>,
-    warnings: Vec<Problem>,
+    errors: Vec<ConfigError>,
+    warnings: Vec<ConfigError>,
 }
 
 impl<'a> Reader<'a> {
-    /// Continues a list of problems.
-    pub(super) fn new(source: Source<'a>, problems: Vec<Problem>) -> Self {
-        Self { source, problems, warnings: Vec::new() }
+    /// Continues a list of errors.
+    pub(super) fn new(source: Source<'a>, errors: Vec<ConfigError>) -> Self {
+        Self { source, errors, warnings: Vec::new() }
     }
 
-    /// Reads a file in which nothing is expanded, and continues a list of problems.
-    pub(super) fn literal(problems: Vec<Problem>) -> Self {
+    /// Reads a file in which nothing is expanded, and continues a list of errors.
+    pub(super) fn literal(errors: Vec<ConfigError>) -> Self {
         let dir = std::path::Path::new("");
         let source = Source { env: &|_| None, dir, literal: true, sources: Sources::default() };
-        Self { source, problems, warnings: Vec::new() }
+        Self { source, errors, warnings: Vec::new() }
     }
 
     /// Adds what is wrong with another file.
-    pub(super) fn add(&mut self, file: &std::path::Path, problems: Vec<Problem>) {
+    pub(super) fn add(&mut self, file: &std::path::Path, errors: Vec<ConfigError>) {
         let file = Some(file.to_owned());
-        self.problems
-            .extend(problems.into_iter().map(|problem| Problem { file: file.clone(), ..problem }));
+        self.errors
+            .extend(errors.into_iter().map(|error| ConfigError { file: file.clone(), ..error }));
     }
 
     /// Whether anything is wrong so far.
-    pub(super) fn has_problems(&self) -> bool {
-        !self.problems.is_empty()
+    pub(super) fn has_errors(&self) -> bool {
+        !self.errors.is_empty()
     }
 
-    /// All problems, in the order of the file, and what was read.
-    pub(super) fn finish(mut self) -> (Vec<Problem>, Sources) {
-        self.problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
-        (self.problems, self.source.sources)
+    /// All errors, in the order of the file, and what was read.
+    pub(super) fn finish(mut self) -> (Vec<ConfigError>, Sources) {
+        self.errors.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        (self.errors, self.source.sources)
     }
 
     /// The warnings so far.
-    pub(super) fn warnings(&mut self) -> Vec<Problem> {
+    pub(super) fn warnings(&mut self) -> Vec<ConfigError> {
         std::mem::take(&mut self.warnings)
     }
 
@@ -86,14 +86,14 @@ impl<'a> Reader<'a> {
         (self.source.env)(name).filter(|value| !value.is_empty())
     }
 
-    /// Adds a problem.
-    pub(super) fn report(&mut self, at: At, message: impl Into<String>) {
-        self.problems.push(at.problem(message));
+    /// Adds a error.
+    pub(super) fn report(&mut self, at: Location, message: impl Into<String>) {
+        self.errors.push(at.error(message));
     }
 
     /// Adds something that does not keep the configuration from being used.
-    pub(super) fn warn(&mut self, at: At, message: impl Into<String>) {
-        self.warnings.push(at.problem(message));
+    pub(super) fn warn(&mut self, at: Location, message: impl Into<String>) {
+        self.warnings.push(at.error(message));
     }
 
     /// The text of a file of certificates, which may be all authorities of a system. Its path starts
@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
         for (key, node) in self.map(name, node)? {
             if known.contains(&key.text.as_str()) {
                 // `key:` with nothing behind it is as good as left out.
-                if !matches!(node.value, Value::Nothing) {
+                if !matches!(node.value, Value::Null) {
                     entries.push((key.text.as_str(), node));
                 }
             } else {
@@ -214,7 +214,7 @@ impl<'a> Reader<'a> {
         self.text(key, node)
     }
 
-    /// A node read by `parse`, or a problem that shows what the file says.
+    /// A node read by `parse`, or a error that shows what the file says.
     pub(super) fn parsed<T>(
         &mut self,
         name: &str,
@@ -272,7 +272,7 @@ impl<'a> Reader<'a> {
 
     fn mismatch(&mut self, name: &str, node: &Node, expected: &str) {
         let found = match node.value {
-            Value::Nothing => "empty",
+            Value::Null => "empty",
             Value::Text(_) => "a single value",
             Value::List(_) => "a list",
             Value::Table(_) => "a table",

@@ -229,7 +229,7 @@ fn is_member(text: &str) -> bool {
 /// A value as JSON. What reads as a number, `true` or `false` is one.
 fn json(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<Json> {
     Some(match &node.value {
-        Value::Nothing => Json::Null,
+        Value::Null => Json::Null,
         Value::Text(_) => {
             let text = reader.text(name, node)?;
             let parsed = serde_json::from_str(&text).ok();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use url::{Url, form_urlencoded};
 
-use super::problem::At;
+use super::error::Location;
 use super::provider::{BASE_URL, base_url, headers};
 use super::raw::{Reader, Table};
 use super::tree::Value;
@@ -69,7 +69,7 @@ pub(super) fn otlp(reader: &mut Reader<'_>, root: &Table<'_>) -> Option<Otlp> {
     })
 }
 
-/// What a variable of the environment says, or a problem that does not show it.
+/// What a variable of the environment says, or a error that does not show it.
 fn variable<T>(
     reader: &mut Reader<'_>,
     name: &str,
@@ -79,7 +79,7 @@ fn variable<T>(
     if value.is_none() {
         let message =
             format!("the environment variable `{name}` is not valid; expected {expected}");
-        reader.report(At::FILE, message);
+        reader.report(Location::FILE, message);
     }
     value
 }

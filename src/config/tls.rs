@@ -71,13 +71,14 @@ pub(super) fn tls(reader: &mut Reader<'_>, server: &Table<'_>) -> Option<Tls> {
     let cert_text = cert.and_then(|node| pem(reader, "cert", node));
     let key_text = key.and_then(|node| pem(reader, "key", node));
     let chain = cert.zip(cert_text.as_deref());
-    let chain = chain.and_then(|(node, pem)| told(reader, node, certificates("cert", pem, CHAIN)));
+    let chain =
+        chain.and_then(|(node, pem)| report_err(reader, node, certificates("cert", pem, CHAIN)));
     let private = key.zip(key_text.as_deref());
-    let private = private.and_then(|(node, pem)| told(reader, node, key_of(pem)));
+    let private = private.and_then(|(node, pem)| report_err(reader, node, key_of(pem)));
     let (cert, key, chain, private) = (cert?, key?, chain?, private?);
-    let outdated = told(reader, cert, validity(&chain, "callers"))?;
+    let outdated = report_err(reader, cert, validity(&chain, "callers"))?;
     let expiry = expiry(&chain);
-    let server = told(reader, key, server_config(chain, private))?;
+    let server = report_err(reader, key, server_config(chain, private))?;
     if let Some(outdated) = outdated {
         reader.warn(cert.at, outdated);
     }
@@ -89,8 +90,12 @@ pub(super) fn tls(reader: &mut Reader<'_>, server: &Table<'_>) -> Option<Tls> {
     Some(Tls { digest: digest.finalize().into(), expiry, server: Arc::new(server) })
 }
 
-/// What a step made, or a problem where `node` stands.
-pub(super) fn told<T>(reader: &mut Reader<'_>, node: &Node, made: Result<T, String>) -> Option<T> {
+/// What a step made, or a error where `node` stands.
+pub(super) fn report_err<T>(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    made: Result<T, String>,
+) -> Option<T> {
     made.map_err(|message| reader.report(node.at, message)).ok()
 }
 
@@ -106,7 +111,7 @@ pub(super) fn pem(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<St
         let path = if raw.contains('.') { format!("`{}`", raw.escape_debug()) } else { shown(raw) };
         format!("`{name}` names the file {path} ({error}); expected a readable PEM file")
     });
-    told(reader, node, read)
+    report_err(reader, node, read)
 }
 
 /// The certificates of a PEM text; `name` is the field that it comes from.

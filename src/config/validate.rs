@@ -8,9 +8,9 @@ use http::HeaderValue;
 use ipnet::IpNet;
 use url::Url;
 
-use super::auth::{self, Permitted};
+use super::auth::{self, KnownModels};
 use super::egress::General;
-use super::problem::At;
+use super::error::Location;
 use super::prompts;
 use super::provider;
 use super::raw::{Reader, Table};
@@ -27,14 +27,14 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
     let known =
         ["server", "auth", "limits", "providers", "models", "stream", "prompts", "telemetry"];
     let empty = Node { at: root.at, value: Value::Table(Vec::new()) };
-    let root = if matches!(root.value, Value::Nothing) { &empty } else { root };
+    let root = if matches!(root.value, Value::Null) { &empty } else { root };
     // Nothing more can be said of a file that is no table.
     let Some(table) = reader.table("the file", root, &known) else {
         return Config::default();
     };
     let (egress, wrong) = General::read(reader.source.env);
     for message in wrong {
-        reader.report(At::FILE, message);
+        reader.report(Location::FILE, message);
     }
     let providers = provider::providers(reader, &table, &egress);
     let mut models = model::models(reader, &table, &providers);
@@ -44,7 +44,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
     };
     let prompts = prompts::prompts(reader, &table, &is_model);
     let auth =
-        auth::auth(reader, &table, &Permitted { models: &models.targets, providers: &providers });
+        auth::auth(reader, &table, &KnownModels { models: &models.targets, providers: &providers });
     let model_limits = std::mem::take(&mut models.limits);
     let (models, patterns) = models.into_parts();
     Config {

@@ -1,9 +1,7 @@
 //! An upstream's answer under way: its bytes in, the caller's bytes out. It never waits for more than
 //! has already arrived.
 
-use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,9 +10,10 @@ use memchr::{memchr3, memmem};
 use tokio::time::Instant;
 
 use super::memory::MemoryLease;
-use crate::config::{Provider, Target};
+use super::source::{Chunk, Source};
+use crate::config::Provider;
 use crate::error::Error;
-use crate::wire::chat::{End, Fault};
+use crate::wire::chat::{End, Fault, Kind};
 use crate::wire::dialect::Ending;
 use crate::wire::transcode::Transcoder;
 
@@ -41,14 +40,12 @@ const SHORTEST_ID: usize = 12;
 
 /// An upstream that has begun to answer, and what its first bytes became.
 pub struct Answer {
-    /// Who answers.
-    pub target: Target,
-    /// How many attempts it took.
-    pub attempts: u32,
+    /// The provider that answers.
+    pub provider: Arc<Provider>,
     /// Upstream headers that may be passed on.
     pub headers: HeaderMap,
-    /// The rest of it.
-    pub response: reqwest::Response,
+    /// The rest of the upstream's body.
+    pub source: Source,
     /// Turns upstream bytes into the caller's.
     pub transcoder: Transcoder,
     /// The caller's bytes so far: up to the first model output, or to the end.
@@ -79,17 +76,17 @@ impl Rhythm {
 }
 
 impl Answer {
-    /// An answer of the gateway's own, which takes its bytes from nobody else.
-    pub fn without_upstream(
-        (target, headers): (Target, HeaderMap),
+    /// An answer of which nothing has been read.
+    pub fn new(
+        (provider, headers): (Arc<Provider>, HeaderMap),
+        source: Source,
         transcoder: Transcoder,
         lease: MemoryLease,
     ) -> Self {
         Self {
-            target,
-            attempts: 1,
+            provider,
             headers,
-            response: http::Response::new(reqwest::Body::default()).into(),
+            source,
             transcoder,
             ready: BytesMut::new(),
             first_output: Instant::now(),
@@ -98,8 +95,24 @@ impl Answer {
         }
     }
 
+    /// Reads up to the first model output, or to the end if none comes. An error: there are more than `most` bytes
+    /// for the caller by then.
+    pub async fn read_first(&mut self, most: usize) -> Result<(), Error> {
+        loop {
+            let chunk = self.source.chunk().await;
+            if self.take(chunk) || self.transcoder.end().is_some() {
+                self.first_output = Instant::now();
+                return Ok(());
+            }
+            if self.ready.len() > most {
+                let message = "the upstream sent megabytes without any model output";
+                return Err(Error::upstream(Fault::new(Kind::Upstream, message)));
+            }
+        }
+    }
+
     /// Takes what the upstream's body gave. Returns whether there was model output in it.
-    pub fn take(&mut self, chunk: reqwest::Result<Option<Bytes>>) -> bool {
+    pub fn take(&mut self, chunk: Chunk) -> bool {
         match chunk {
             Ok(Some(bytes)) => {
                 let output = self.transcoder.push(bytes, &mut self.ready);
@@ -114,7 +127,7 @@ impl Answer {
             }
             // Also ends the reading: some bodies repeat their error for ever (failure mode 45).
             Err(error) => {
-                tracing::debug!(error = %error.without_url(), "upstream body broke");
+                tracing::debug!(%error, "upstream body broke");
                 self.transcoder.abort(End::Truncated, &mut self.ready);
                 false
             }
@@ -150,7 +163,7 @@ impl Answer {
     /// An error may repeat the credential that it is about. Answers stay as they are.
     fn redact_error(&mut self) {
         if let Some(End::Failed(_)) = self.transcoder.end() {
-            let words = redacted(self.ready.split().freeze(), &self.target.provider);
+            let words = redacted(self.ready.split().freeze(), &self.provider);
             self.ready.extend_from_slice(&words);
         }
     }
@@ -159,9 +172,7 @@ impl Answer {
     pub fn ending(&mut self) -> Ending {
         match self.transcoder.ending() {
             Ending::Closed => Ending::Closed,
-            Ending::Aborted { error } => {
-                Ending::Aborted { error: redacted(error, &self.target.provider) }
-            }
+            Ending::Aborted { error } => Ending::Aborted { error: redacted(error, &self.provider) },
         }
     }
 
@@ -169,7 +180,7 @@ impl Answer {
     pub fn failure(&self, end: &End) -> Error {
         let End::Failed(fault) = end else { return Error::from_end(end) };
         let clean = |words: &String| {
-            let words = redacted(words.clone().into(), &self.target.provider);
+            let words = redacted(words.clone().into(), &self.provider);
             String::from_utf8_lossy(&words).into_owned()
         };
         Error::from_end(&End::Failed(Fault {
@@ -182,16 +193,15 @@ impl Answer {
 
     /// Takes a chunk and, if they come several at once, whatever else has already arrived, so that
     /// all of it leaves in one write. One that comes alone leaves without waiting a turn.
-    pub async fn take_all(&mut self, chunk: reqwest::Result<Option<Bytes>>, now: Instant) -> bool {
-        let size = |chunk: &reqwest::Result<Option<Bytes>>| {
-            chunk.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len)
-        };
+    pub async fn take_all(&mut self, chunk: Chunk, now: Instant) -> bool {
+        let size =
+            |chunk: &Chunk| chunk.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
         // What is taken counts, not what came of it: pings without end must not keep us here.
         let mut taken = size(&chunk);
         let mut output = self.take(chunk);
         let more = self.rhythm.more(now);
         while more && self.transcoder.end().is_none() && taken < BATCH {
-            let Some(chunk) = self.arrived().await else { break };
+            let Some(chunk) = self.source.arrived().await else { break };
             self.rhythm.together = true;
             taken += size(&chunk);
             output |= self.take(chunk);
@@ -207,27 +217,10 @@ impl Answer {
     pub async fn take_arrived(&mut self) {
         let (begun, mut taken) = (Instant::now(), 0);
         while self.transcoder.end().is_none() && taken < BATCH && begun.elapsed() < LONGEST_HOLD {
-            let Some(chunk) = self.arrived().await else { break };
+            let Some(chunk) = self.source.arrived().await else { break };
             taken += chunk.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
             self.take(chunk);
         }
-    }
-
-    /// The next chunk if it is there already. The connection's task hands out one at a time, and
-    /// only when asked, so it gets a turn to do so.
-    async fn arrived(&mut self) -> Option<reqwest::Result<Option<Bytes>>> {
-        let mut asked = false;
-        let mut chunk = pin!(self.response.chunk());
-        poll_fn(|cx| match chunk.as_mut().poll(cx) {
-            Poll::Ready(chunk) => Poll::Ready(Some(chunk)),
-            Poll::Pending if asked => Poll::Ready(None),
-            Poll::Pending => {
-                asked = true;
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-        })
-        .await
     }
 }
 

@@ -1,14 +1,8 @@
 //! Tests of answers: redaction, and when output is written together. They open no connection.
 
-use std::sync::Arc;
-
 use super::*;
-use crate::config::without_file;
-use crate::gateway::memory::MemoryBudget;
-use crate::telemetry::Metrics;
-use crate::wire::chat::ToolForms;
-use crate::wire::dialect::{CHAT, Call, Clock, DIALECTS, Mode, caller_dialects};
-use crate::wire::framing::Framing;
+use crate::gateway::scripted::answer;
+use crate::gateway::source_script::Step;
 
 #[test]
 fn ids_of_accounts_are_redacted() {
@@ -74,37 +68,9 @@ fn secrets_are_redacted_with_and_without_escapes() {
 }
 
 /// An answer whose upstream has another chunk each time that a slow worker comes round to it.
-fn answer_on_a_slow_worker(turn: Duration) -> Answer {
-    let chunks = async_stream::stream! {
-        for _ in 0..100 {
-            tokio::time::advance(turn).await;
-            yield Ok::<_, std::convert::Infallible>(Bytes::from_static(b"data: {}\n\n"));
-        }
-    };
-    let config = without_file(&|_| None, ([127, 0, 0, 1], 9).into(), "key");
-    let provider = Arc::clone(&config.providers["sim"]);
-    let target = Target::new(provider, "m".to_owned());
-    let call = Call {
-        id: String::new(),
-        created: 1,
-        model: "m".to_owned(),
-        stream: true,
-        want_usage: false,
-        form: CHAT,
-        echo: String::new(),
-        tool_forms: ToolForms::default(),
-        input_estimate: 0,
-        now: Clock(|| 0),
-    };
-    let dialect = caller_dialects().next().expect("there is one");
-    let encoder = dialect.encoder(&call, Mode::Translated);
-    let decoder = DIALECTS[0].decoder(CHAT);
-    let transcoder = Transcoder::new(Framing::Sse, 1 << 20, decoder, encoder, Mode::Translated);
-    let memory = MemoryBudget::new(1 << 30, &Metrics::default());
-    let lease = memory.requests.lease();
-    let mut answer = Answer::without_upstream((target, HeaderMap::new()), transcoder, lease);
-    answer.response = http::Response::new(reqwest::Body::wrap_stream(chunks)).into();
-    answer
+fn answer_on_a_slow_worker(turn: Duration) -> Box<Answer> {
+    let steps = [Step::Busy(turn), Step::Chunk("data: {}\n\n".into())];
+    answer(true, steps.into_iter().cycle().take(200))
 }
 
 /// Otherwise a stream on a busy worker is silent for as long as its upstream has another token by the time that
@@ -114,7 +80,7 @@ async fn output_is_not_held_back_for_chunks_that_keep_coming() {
     for turn in [CLOSE, LONGEST_HOLD, LONGEST_HOLD * 5] {
         let mut answer = answer_on_a_slow_worker(turn);
         answer.rhythm.together = true;
-        let chunk = answer.response.chunk().await;
+        let chunk = answer.source.chunk().await;
         let begun = Instant::now();
         answer.take_all(chunk, begun).await;
         let held = begun.elapsed();

@@ -2,11 +2,14 @@
 //!
 //! It never asks an upstream, and always marks its answer.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::answer::Answer;
-use super::upstream::{Order, is_verbatim};
+use super::source::Source;
+use super::upstream::{UpstreamRequest, is_verbatim};
 use super::upstream_body::decoded;
 use crate::config::Target;
 use crate::error::{Blame, Error};
@@ -22,45 +25,46 @@ pub(super) const ESTIMATED: HeaderName = HeaderName::from_static("x-streamgate-e
 pub(super) const TRUE: HeaderValue = HeaderValue::from_static("true");
 
 /// Whether a request is answered without its target, which has no way to count tokens.
-pub(super) fn is_estimated(order: &Order, target: &Target) -> bool {
+pub(super) fn is_estimated(order: &UpstreamRequest, target: &Target) -> bool {
     let passthrough = is_verbatim(order, &target.provider);
-    order.operation() == Operation::CountTokens
+    order.context.operation() == Operation::CountTokens
         && !target.provider.dialect.counts_tokens(&target.quirks, passthrough)
 }
 
 /// Whether an upstream that was asked to count cannot: it has no such endpoint, or answers with success and something
 /// that is no count, like a page or an error. A model that it does not know is another matter, and so is what
 /// the caller caused.
-pub(super) fn is_unsupported(order: &Order, error: &Error) -> bool {
+pub(super) fn is_unsupported(order: &UpstreamRequest, error: &Error) -> bool {
     let code = error.fault().code.as_deref();
     let missing =
         error.upstream_reply().is_some_and(|reply| matches!(reply.status, 404 | 405 | 501));
-    order.operation() == Operation::CountTokens
+    order.context.operation() == Operation::CountTokens
         && (error.is_failed_answer() && error.blame() != Blame::Caller
             || missing && code != Some("model_not_found"))
 }
 
 /// The answer to a request that is valid in its caller's dialect.
-pub(super) async fn checked_estimate(order: &Order, target: &Target) -> Result<Box<Answer>, Error> {
+pub(super) async fn checked_estimate(
+    order: &UpstreamRequest,
+    target: &Target,
+) -> Result<Box<Answer>, Error> {
     decoded(order).await?;
-    Ok(estimate(order, target))
+    estimate(order, target).await
 }
 
 /// The answer that holds the estimate, whole.
-pub(super) fn estimate(order: &Order, target: &Target) -> Box<Answer> {
-    let encoder = order.dialect.encoder(&order.call, Mode::Translated);
-    let transcoder = Transcoder::new(
-        Framing::Whole,
-        order.stream.max_event,
-        Box::new(Decoder(plain)),
-        encoder,
-        Mode::Translated,
-    );
+pub(super) async fn estimate(
+    order: &UpstreamRequest,
+    target: &Target,
+) -> Result<Box<Answer>, Error> {
+    let encoder = order.context.dialect.encoder(&order.context.call, Mode::Translated);
+    let max_event = order.context.stream.max_event;
+    let decoder = Box::new(Decoder(plain));
+    let transcoder = Transcoder::new(Framing::Whole, max_event, decoder, encoder, Mode::Translated);
     let headers = HeaderMap::from_iter([(ESTIMATED, TRUE)]);
-    let (of, lease) = ((target.clone(), headers), order.memory.lease());
-    let mut answer = Box::new(Answer::without_upstream(of, transcoder, lease));
-    let tokens = Bytes::from(order.call.input_estimate.to_string());
-    answer.take(Ok(Some(tokens)));
-    answer.take(Ok(None));
-    answer
+    let source = Source::replay([Bytes::from(order.context.call.input_estimate.to_string())]);
+    let (of, lease) = ((Arc::clone(&target.provider), headers), order.memory.lease());
+    let mut answer = Box::new(Answer::new(of, source, transcoder, lease));
+    answer.read_first(max_event).await?;
+    Ok(answer)
 }

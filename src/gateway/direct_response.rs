@@ -1,8 +1,6 @@
 //! Direct responses: what the gateway answers by itself, without an upstream. Lists of models, questions that clients
 //! ask before they chat, and requests that no endpoint takes. Never answers a request for a model's output.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
@@ -11,28 +9,30 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
-use super::account::Record;
 use super::auth::Caller;
 use super::error_response::{discard, error_response};
+use super::exchange::Exchange;
+use super::ids::{request_id, set_request_id};
+use super::reply::{Reply, conclude};
 use super::request_body::BodyLimits;
-use super::{conclude, origin, prompt, refused, request_body, request_id, route, stamp};
-use crate::app::App;
+use super::state::Gateway;
+use super::{prompt, refused, request_body, route};
 use crate::config::Config;
 use crate::error::Error;
 use crate::server::request_head::{HeadError, expects_continue};
 use crate::telemetry::RefusalReason;
 use crate::wire::chat::{End, Fault, Kind};
-use crate::wire::dialect::{self, CallerDialect, DEFAULT, Endpoint, Question, is_at_or_below};
+use crate::wire::dialect::{self, CallerDialect, DEFAULT, Endpoint, InfoEndpoint, is_at_or_below};
 use crate::wire::model_list::ModelInfo;
 use crate::wire::tally::Tally;
 
 const JSON: &str = "application/json";
 
 /// The models that the caller may use, in the caller's dialect.
-pub async fn models(app: &App, request: Request) -> Response {
+pub async fn models(gateway: &Gateway, request: Request) -> Response {
     let dialect = spoken(request.headers(), request.uri().path());
-    respond(app, dialect, request, async |config, caller, head, _| {
-        let lists = app.provider_models.lists(config.providers.values()).await;
+    respond(gateway, dialect, request, async |config, caller, head, _| {
+        let lists = gateway.provider_models.lists(config.providers.values()).await;
         let query = head.uri.query().unwrap_or_default();
         Ok(dialect.models(&route::models(config, caller, &lists), query)?)
     })
@@ -40,11 +40,11 @@ pub async fn models(app: &App, request: Request) -> Response {
 }
 
 /// One model, whose name is what follows the prefix in the path.
-pub async fn model(app: &App, request: Request) -> Response {
+pub async fn model(gateway: &Gateway, request: Request) -> Response {
     let (headers, path) = (request.headers(), request.uri().path());
     if is_websocket(headers) || is_posted(path) {
         let allowed = allowed(path);
-        return wrong_method(app, request, allowed).await;
+        return wrong_method(gateway, request, allowed).await;
     }
     let dialect = spoken(headers, path);
     let name = dialect::caller_dialects()
@@ -52,8 +52,8 @@ pub async fn model(app: &App, request: Request) -> Response {
         .find_map(|prefix| path.strip_prefix(prefix))
         .map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned())
         .unwrap_or_default();
-    respond(app, dialect, request, async |config, caller, _, _| {
-        Ok(dialect.model(&info(app, config, caller, &name).await?))
+    respond(gateway, dialect, request, async |config, caller, _, _| {
+        Ok(dialect.model(&info(gateway, config, caller, &name).await?))
     })
     .await
 }
@@ -69,78 +69,76 @@ pub fn allowed(path: &str) -> &'static str {
 }
 
 /// What is known of the model of a name, if the caller may use it.
-async fn info(app: &App, config: &Config, caller: &Caller, name: &str) -> Result<ModelInfo, Error> {
+async fn info(
+    gateway: &Gateway,
+    config: &Config,
+    caller: &Caller,
+    name: &str,
+) -> Result<ModelInfo, Error> {
     let plan = route::plan(config, caller, name)?;
     let providers = plan.targets.iter().map(|target| &target.provider);
-    let lists = app.provider_models.lists(providers).await;
+    let lists = gateway.provider_models.lists(providers).await;
     Ok(route::info(name, &plan.targets, &lists))
 }
 
 /// The prompts that the caller may use. No vendor has such a list, so that there is one form.
-pub async fn prompts(app: &App, request: Request) -> Response {
+pub async fn prompts(gateway: &Gateway, request: Request) -> Response {
     let dialect = spoken(request.headers(), request.uri().path());
-    respond(app, dialect, request, async |config, caller, _, _| {
+    respond(gateway, dialect, request, async |config, caller, _, _| {
         Ok(prompt::list(&config.prompts, caller))
     })
     .await
 }
 
-/// The answer to a question of a dialect; about a model, for those who may use it.
+/// The answer to a endpoint of a dialect; about a model, for those who may use it.
 pub async fn question(
-    app: &App,
-    (dialect, question): (&'static dyn CallerDialect, &'static Question),
+    gateway: &Gateway,
+    (dialect, endpoint): (&'static dyn CallerDialect, &'static InfoEndpoint),
     request: Request,
 ) -> Response {
-    if !question.needs_key {
+    if !endpoint.needs_key {
         let id = request_id(request.headers());
-        let mut response = body_of(question.media_type, dialect.reply(question, None));
-        stamp(&mut response, &id);
+        let mut response = body_of(endpoint.media_type, dialect.info_body(endpoint, None));
+        set_request_id(&mut response, &id);
         return response;
     }
-    respond(app, dialect, request, async |config, caller, _, body| {
-        let model = match dialect.asks_about(question, body)? {
-            Some(name) => Some(info(app, config, caller, &name).await?),
+    respond(gateway, dialect, request, async |config, caller, _, body| {
+        let model = match dialect.info_model(endpoint, body)? {
+            Some(name) => Some(info(gateway, config, caller, &name).await?),
             None => None,
         };
-        Ok(dialect.reply(question, model.as_ref()))
+        Ok(dialect.info_body(endpoint, model.as_ref()))
     })
     .await
 }
 
 /// Responds in JSON to a caller who may call, within the caller's limits.
 async fn respond(
-    app: &App,
-    dialect: &dyn CallerDialect,
+    gateway: &Gateway,
+    dialect: &'static dyn CallerDialect,
     request: Request,
     answer: impl AsyncFnOnce(&Config, &Caller, &Parts, &str) -> Result<String, Error>,
 ) -> Response {
-    let id = request_id(request.headers());
-    let mut record = Record::begin(&app.metrics, &id, dialect.name(), &request);
-    let (head, mut body) = request.into_parts();
-    let waits = expects_continue(&head.headers);
-    let state = app.state();
-    let from = origin(&head, &state.config);
-    record.came_from(from.address);
-    let mut gates = Vec::new();
-    let reply = async {
-        let caller = state.callers.identify(&head.headers, from, &app.metrics).await?;
-        record.identified(&caller);
-        gates.push(Arc::clone(&caller.gate));
+    let (mut exchange, mut account) = Exchange::begin(gateway, dialect, request);
+    let state = gateway.state();
+    let response = async {
+        let caller = exchange.identify(gateway, &state, &mut account).await?;
         let _admission = caller.gate.admit()?;
-        let limits = BodyLimits::of_question(app, &caller);
-        let body = request_body::read(&mut body, &head.headers, &limits).await?;
-        answer(&state.config, &caller, &head, &body).await
+        let limits = BodyLimits::of_question(gateway, &caller);
+        let (body, head) = (&mut exchange.body, &exchange.head);
+        let body = request_body::read(body, &head.headers, &limits).await?;
+        answer(&state.config, &caller, head, &body).await
     };
-    let response = reply.await.map(|text| body_of(JSON, text));
+    let response = response.await.map(|text| body_of(JSON, text));
     if response.is_ok() {
-        record.settle(&Tally::default(), Some(&End::Complete));
+        account.settle(&Tally::default(), Some(&End::Complete));
     }
-    conclude(app, dialect, &id, (record, &gates), (response, body, waits)).await
+    conclude(gateway, exchange, Reply { response, account: Some(account) }).await
 }
 
 /// A path that does not exist.
-pub async fn not_found(app: &App, request: Request) -> Response {
-    refused::record(&app.refusals, RefusalReason::NotFound, &request);
+pub async fn not_found(gateway: &Gateway, request: Request) -> Response {
+    refused::record(&gateway.refusals, RefusalReason::NotFound, &request);
     let dialect = spoken(request.headers(), request.uri().path());
     let message = unknown_path(dialect, request.uri().path());
     refuse(dialect, request, Fault::new(Kind::Path, message)).await
@@ -148,8 +146,8 @@ pub async fn not_found(app: &App, request: Request) -> Response {
 
 /// A request whose head breaks HTTP's rules. Its connection is closed: where the next request begins may
 /// be read differently by a proxy in front.
-pub async fn malformed(app: &App, request: Request, error: HeadError) -> Response {
-    refused::record(&app.refusals, RefusalReason::MalformedHead, &request);
+pub async fn malformed(gateway: &Gateway, request: Request, error: HeadError) -> Response {
+    refused::record(&gateway.refusals, RefusalReason::MalformedHead, &request);
     let dialect = spoken(request.headers(), request.uri().path());
     let fault = Fault::new(Kind::Invalid, error.message());
     let mut response = refuse(dialect, request, fault).await;
@@ -159,8 +157,8 @@ pub async fn malformed(app: &App, request: Request, error: HeadError) -> Respons
 }
 
 /// A path that is served elsewhere, or to others.
-pub async fn not_served(app: &App, request: Request, message: String) -> Response {
-    refused::record(&app.refusals, RefusalReason::NotFound, &request);
+pub async fn not_served(gateway: &Gateway, request: Request, message: String) -> Response {
+    refused::record(&gateway.refusals, RefusalReason::NotFound, &request);
     let dialect = spoken(request.headers(), request.uri().path());
     refuse(dialect, request, Fault::new(Kind::Path, message)).await
 }
@@ -210,10 +208,10 @@ fn unversioned(path: &str) -> Option<&str> {
 
 /// A path that exists, with another method, or with a wish for another protocol. Codex and others who first try a
 /// WebSocket fall back to a plain request at status 426, and only there at once.
-pub async fn wrong_method(app: &App, request: Request, allowed: &'static str) -> Response {
+pub async fn wrong_method(gateway: &Gateway, request: Request, allowed: &'static str) -> Response {
     let dialect = spoken(request.headers(), request.uri().path());
     if is_websocket(request.headers()) {
-        refused::record(&app.refusals, RefusalReason::WebSocket, &request);
+        refused::record(&gateway.refusals, RefusalReason::WebSocket, &request);
         let message = format!("WebSockets are not served here; send a plain {allowed} request");
         let mut response = refuse(dialect, request, Fault::new(Kind::Upgrade, message)).await;
         let headers = response.headers_mut();
@@ -222,7 +220,7 @@ pub async fn wrong_method(app: &App, request: Request, allowed: &'static str) ->
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         return response;
     }
-    refused::record(&app.refusals, RefusalReason::MethodNotAllowed, &request);
+    refused::record(&gateway.refusals, RefusalReason::MethodNotAllowed, &request);
     let stream = request.headers().get(ACCEPT).is_some_and(|kinds| kinds == "text/event-stream");
     let hint = match request.method() {
         &Method::GET if stream => {
@@ -242,7 +240,7 @@ async fn refuse(dialect: &dyn CallerDialect, request: Request, fault: Fault) -> 
     let mut response = error_response(dialect, &Error::caller(fault), &id);
     let (head, body) = request.into_parts();
     discard(body, expects_continue(&head.headers), &mut response).await;
-    stamp(&mut response, &id);
+    set_request_id(&mut response, &id);
     response
 }
 

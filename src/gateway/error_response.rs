@@ -11,7 +11,8 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
-use super::{auth, content_encoding, name_target};
+use super::reply::target_header;
+use super::{auth, content_encoding};
 use crate::error::{Error, Side};
 use crate::wire::dialect::CallerDialect;
 
@@ -45,7 +46,7 @@ pub(super) fn error_response(dialect: &dyn CallerDialect, error: &Error, id: &st
         response.headers_mut().extend(reply.headers.clone());
     }
     if let Some(attempt) = error.attempt() {
-        name_target(&mut response, &attempt.target);
+        response.headers_mut().extend(target_header(&attempt.target));
     }
     let headers = response.headers_mut();
     if error.is_operators() || error.side() == Side::Caller && FINAL.contains(&status) {

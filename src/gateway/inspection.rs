@@ -8,39 +8,39 @@ use http::request::Parts;
 
 use super::auth::Caller;
 use super::offload::{self, BufferedBody, RequestBody, is_large};
+use super::state::State;
 use super::{limit, path_alias, prompt};
-use crate::app::State;
 use crate::error::Error;
 use crate::prompts::Prompt;
-use crate::wire::dialect::{Asked, CHAT, CallerDialect, Envelope};
+use crate::wire::dialect::{CallerDialect, Envelope, Form, RequestView};
 use crate::wire::rights;
 
 /// What was found.
-pub(super) struct Inspected {
+pub(super) struct Inspection {
     /// The prompt that the body names, known even if the body is refused for another reason.
     pub(super) prompt: Option<Arc<Prompt>>,
     /// The rest.
-    pub(super) read: Result<Read, Error>,
+    pub(super) request: Result<InspectedRequest, Error>,
 }
 
 /// What was read of a body.
-pub(super) struct Read {
+pub(super) struct InspectedRequest {
     /// The body, its prompt and the model that its path names filled in.
     pub(super) body: RequestBody,
     /// What the gateway needs of it.
     pub(super) envelope: Envelope,
     /// The tokens of its prompt, as estimated.
-    pub(super) input: u64,
+    pub(super) prompt_tokens: u64,
 }
 
 /// Inspects a body that was sent to an endpoint of a dialect, of a form. A large one is read on another
 /// thread.
 pub(super) async fn inspect(
     (state, caller): (&Arc<State>, &Arc<Caller>),
-    (dialect, form): (&'static dyn CallerDialect, &'static str),
+    (dialect, form): (&'static dyn CallerDialect, Form),
     head: &Parts,
     body: BufferedBody,
-) -> Result<Inspected, Error> {
+) -> Result<Inspection, Error> {
     if !is_large(&body) {
         return Ok(inspected((state, caller), (dialect, form), head, body));
     }
@@ -65,22 +65,23 @@ pub(super) async fn refuse_other_models(
 
 fn inspected(
     (state, caller): (&State, &Caller),
-    (dialect, form): (&'static dyn CallerDialect, &'static str),
+    (dialect, form): (&'static dyn CallerDialect, Form),
     head: &Parts,
     BufferedBody { text, mut lease }: BufferedBody,
-) -> Inspected {
+) -> Inspection {
     let (prompt, body) = match form {
-        CHAT => prompt::fill_in(&state.config.prompts, caller, dialect, text),
+        Form::Chat => prompt::fill_in(&state.config.prompts, caller, dialect, text),
         _ => (None, Ok(text)),
     };
-    let read = body.and_then(|body| {
+    let request = body.and_then(|body| {
         let body = path_alias::with_model(body, &head.extensions);
         // A prompt's template may be longer than the request that names it.
         lease.hold_body(body.len())?;
         let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
-        let envelope = dialect.envelope(&Asked { form, path, query, body: &body })?;
-        let input = limit::prompt_tokens(&body);
-        Ok(Read { body: BufferedBody { text: body, lease }.into(), envelope, input })
+        let envelope = dialect.envelope(&RequestView { form, path, query, body: &body })?;
+        let prompt_tokens = limit::prompt_tokens(&body);
+        let body = BufferedBody { text: body, lease }.into();
+        Ok(InspectedRequest { body, envelope, prompt_tokens })
     });
-    Inspected { prompt, read }
+    Inspection { prompt, request }
 }

@@ -14,7 +14,7 @@ pub fn record<B>(refusals: &RefusalLog, reason: RefusalReason, request: &Request
     // What the client asked for shows what is wrong with its base URL.
     let sent = request.extensions().get::<SentPath>().map(|SentPath(path)| &**path);
     let request = RefusalSource {
-        id: text(&super::REQUEST_ID),
+        id: text(&super::ids::REQUEST_ID),
         method: Some(request.method().as_str()),
         path: Some(sent.unwrap_or_else(|| request.uri().path())),
         origin: text(&ORIGIN),

@@ -16,7 +16,7 @@ use super::auth::Caller;
 use super::content_encoding::ContentEncoding;
 use super::memory::{COPIES, CallerMemory, MemoryLease, MemoryShare};
 use super::offload::BufferedBody;
-use crate::app::App;
+use super::state::Gateway;
 use crate::error::Error;
 use crate::wire::chat::{End, Fault, Kind};
 use crate::wire::dialect::CallerDialect;
@@ -75,8 +75,8 @@ pub(super) struct BodyLimits<'a> {
 
 impl<'a> BodyLimits<'a> {
     /// Those of a request that must have a body.
-    pub(super) fn of(app: &'a App, caller: &'a Caller) -> Self {
-        let (memory, state) = (&app.memory.requests, app.state());
+    pub(super) fn of(gateway: &'a Gateway, caller: &'a Caller) -> Self {
+        let (memory, state) = (&gateway.memory.requests, gateway.state());
         let server = &state.config.server;
         // What the budget can never hold is too large, and need not be sent again.
         let room = memory.limit_of_caller() / COPIES;
@@ -85,13 +85,13 @@ impl<'a> BodyLimits<'a> {
         } else {
             (room, "send less, or have the gateway's operator raise server.memory")
         };
-        let (caller, closing) = (&caller.gate.memory, &app.shutdown.closing);
+        let (caller, closing) = (&caller.gate.memory, &gateway.shutdown.closing);
         Self { bytes, remedy, pause: server.header_timeout, memory, caller, closing }
     }
 
     /// Those of a request whose body says little or nothing.
-    pub(super) fn of_question(app: &'a App, caller: &'a Caller) -> Self {
-        let limits = Self::of(app, caller);
+    pub(super) fn of_question(gateway: &'a Gateway, caller: &'a Caller) -> Self {
+        let limits = Self::of(gateway, caller);
         let remedy = "this endpoint needs a short body or none";
         Self { bytes: limits.bytes.min(QUESTION), remedy, ..limits }
     }

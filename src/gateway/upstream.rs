@@ -6,31 +6,33 @@
 use std::borrow::Cow;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE};
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
-use super::account::Trying;
-use super::answer::{Answer, Rhythm, redacted};
+use super::answer::{Answer, redacted};
 use super::count::{ESTIMATED, TRUE};
 use super::egress::{self, Clients};
+use super::exchange::RequestContext;
 use super::memory::MemoryShare;
 use super::offload::RequestBody;
 use super::response_headers::passed_on;
 use super::retry_after::retry_after;
 use super::route::Plan;
 use super::sigv4::{Unsigned, sign};
+use super::source::{ResponseHead, Source};
 use super::target_health::TargetHealth;
 use super::upstream_body::{digested, echo, own_tool_forms};
 use crate::config::{Provider, Stream, Target};
 use crate::error::{Error, Reply};
 use crate::telemetry::Metrics;
+use crate::telemetry::trace::Place;
 use crate::wire::adapt::Written;
 use crate::wire::chat::{Deadline, End, Fault, Kind, ToolForms};
-use crate::wire::dialect::{self, CHAT, Call, CallerDialect, Hosting, Mode, Operation};
+use crate::wire::dialect::{self, CallerDialect, Form, Hosting, Mode, Operation, ResponseContext};
 use crate::wire::embeddings::Verified;
 use crate::wire::forwarded_headers::AllowList;
 use crate::wire::framing::Framing;
@@ -49,47 +51,29 @@ const ERROR_BODY: usize = 64 * 1024;
 const STALE: Duration = Duration::from_secs(1);
 
 /// What is asked of upstreams: everything that the attempts of one request share.
-pub struct Order {
+pub struct UpstreamRequest {
+    /// What it shares with its answer.
+    pub context: Arc<RequestContext>,
     /// This worker's clients.
     pub clients: Arc<Clients>,
     /// Where failed attempts are counted.
     pub metrics: Arc<Metrics>,
-    /// The caller's dialect.
-    pub dialect: &'static dyn CallerDialect,
     /// The caller's request, as it came.
     pub body: RequestBody,
     /// The caller's headers.
     pub headers: HeaderMap,
-    /// The identity of the answer.
-    pub call: Call,
     /// The caller's name in records.
     pub caller: Arc<str>,
     /// Where it may go.
     pub plan: Plan,
     /// Which targets have just failed other requests.
     pub health: Arc<TargetHealth>,
-    /// The deadlines.
-    pub stream: Stream,
-    /// When the request came in.
-    pub started: Instant,
     /// What is kept of answers takes its memory from this.
     pub memory: Arc<MemoryShare>,
-    /// Our id for it.
+    /// The gateway's id of the request.
     pub request_id: String,
-    /// Tells the record which attempt is under way.
-    pub trying: Trying,
-}
-
-impl Order {
-    /// What the caller asks for.
-    pub fn operation(&self) -> Operation {
-        self.dialect.operation(self.call.form)
-    }
-
-    /// What time it is.
-    fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(self.call.created) + self.started.elapsed()
-    }
+    /// Where the request stands in a trace.
+    pub trace: Place,
 }
 
 /// How long an attempt may take.
@@ -116,104 +100,83 @@ impl From<Error> for Box<Failure> {
 }
 
 /// What a target is asked for.
-fn wanted<'a>(order: &Order, target: &'a Target) -> dialect::Target<'a> {
-    wanted_of((order.dialect, order.call.form, order.call.stream), target)
+fn wanted<'a>(order: &UpstreamRequest, target: &'a Target) -> dialect::Target<'a> {
+    wanted_of((order.context.dialect, order.context.call.form, order.context.call.stream), target)
 }
 
 /// What a target is asked for on behalf of a caller: its dialect, the form of its request, and whether it
 /// wants a stream.
 pub(super) fn wanted_of<'a>(
-    (caller, form, stream): (&dyn CallerDialect, &'static str, bool),
+    (caller, form, stream): (&dyn CallerDialect, Form, bool),
     target: &'a Target,
 ) -> dialect::Target<'a> {
     let own = target.provider.dialect;
-    let operation = caller.operation(form);
+    let operation = form.operation();
     let verbatim = caller.name() == own.name();
     dialect::Target {
         model: &target.model,
         // A translated chat is always streamed: its deadlines work, and its caller's leaving is
         // noticed. It is collected on our side if need be.
         stream: stream || operation == Operation::Chat && !verbatim,
-        form: if verbatim { form } else { own.form_of(operation).unwrap_or(CHAT) },
+        form: if verbatim { form } else { own.form_of(operation).unwrap_or(Form::Chat) },
         quirks: &target.quirks,
     }
 }
 
 /// Whether both sides speak one dialect, so that nothing is translated.
-pub fn is_verbatim(order: &Order, provider: &Provider) -> bool {
-    order.dialect.name() == provider.dialect.name()
+pub fn is_verbatim(order: &UpstreamRequest, provider: &Provider) -> bool {
+    order.context.dialect.name() == provider.dialect.name()
 }
 
 /// Whether a target answers whole: no output comes before all of it is there.
-pub fn is_whole(order: &Order, provider: &Provider) -> bool {
-    let translated_chat = order.operation() == Operation::Chat && !is_verbatim(order, provider);
-    !order.call.stream && !translated_chat
+pub fn is_whole(order: &UpstreamRequest, provider: &Provider) -> bool {
+    let translated_chat =
+        order.context.operation() == Operation::Chat && !is_verbatim(order, provider);
+    !order.context.call.stream && !translated_chat
 }
 
 /// One attempt, up to its first model output or its end.
 pub async fn attempt(
-    order: &Order,
+    order: &UpstreamRequest,
     target: &Target,
     written: Written,
-    patience: Patience,
+    Patience { deadline, followed }: Patience,
+    traced: HeaderMap,
 ) -> Result<Box<Answer>, Box<Failure>> {
-    let Patience { deadline, followed } = patience;
-    let sent = Instant::now();
     let passed =
         if is_whole(order, &target.provider) { Deadline::Unstreamed } else { Deadline::FirstToken };
     let late = || Error::from_end(&End::TimedOut(passed));
-    let mut response =
-        timeout_at(deadline, send(order, target, written.body)).await.map_err(|_| late())??;
-    if !response.status().is_success() {
-        let refused = timeout_at(deadline, refused(order, target, response));
+    let sending = send(order, target, written.body, traced);
+    let response = timeout_at(deadline, sending).await.map_err(|_| late())??;
+    let (head, source) = Source::open(response);
+    if !head.status.is_success() {
+        let refused = timeout_at(deadline, refused(order, target, head, source));
         return Err(refused.await.unwrap_or_else(|_| late()).into());
     }
-    let mut headers = passed_on(response.headers(), None);
+    let mut headers = passed_on(&head.headers, None);
     headers.extend(dropped(order, &written.dropped).map(|names| (DROPPED, names)));
     let forms = (written.tool_forms, written.inputs);
-    let transcoder = transcoder(order, target, &response, forms)
+    let transcoder = transcoder(order, target, media_type(&head.headers), forms)
         .await?
         .with_names(written.names)
-        .with_stop_strings(written.stop_strings, order.call.input_estimate);
-    // They would keep the connection's first read buffer, and more, as long as the stream lives.
-    *response.headers_mut() = HeaderMap::new();
-    *response.extensions_mut() = Extensions::new();
+        .with_stop_strings(written.stop_strings, order.context.call.input_estimate);
     // Boxed: it moves from here to the response body, and every future on the way would hold its place.
-    let mut answer = Box::new(Answer {
-        target: target.clone(),
-        attempts: 1,
-        headers,
-        response,
-        transcoder,
-        ready: BytesMut::new(),
-        first_output: sent,
-        rhythm: Rhythm::default(),
-        lease: order.memory.lease(),
-    });
-    loop {
-        let chunk = timeout_at(deadline, answer.response.chunk()).await.map_err(|_| late())?;
-        let output = answer.take(chunk);
-        if output || answer.transcoder.end().is_some() {
-            break;
-        }
-        if answer.ready.len() > order.stream.max_event {
-            let message = "the upstream sent megabytes without any model output";
-            return Err(Error::upstream(Fault::new(Kind::Upstream, message)).into());
-        }
-    }
-    answer.first_output = Instant::now();
+    let of = (Arc::clone(&target.provider), headers);
+    let mut answer = Box::new(Answer::new(of, source, transcoder, order.memory.lease()));
+    let begun = timeout_at(deadline, answer.read_first(order.context.stream.max_event));
+    begun.await.map_err(|_| late())??;
     if written.inputs.is_some() && answer.transcoder.tally().usage.input.is_none() {
         answer.headers.insert(ESTIMATED, TRUE);
     }
     // A failure that came along with the first output is found before any of it is forwarded.
-    if followed && order.call.stream && answer.transcoder.end().is_none() {
+    if followed && order.context.call.stream && answer.transcoder.end().is_none() {
         answer.take_arrived().await;
     }
     let error = match answer.transcoder.end() {
         None | Some(End::Complete) => return Ok(answer),
         Some(end) => waiting(answer.failure(end), asked_in(&answer)),
     };
-    let said = answer.transcoder.tally().outputs > 0 && order.call.stream;
+    let said = answer.transcoder.tally().outputs > 0 && order.context.call.stream;
     if said && !followed {
         return Ok(answer);
     }
@@ -222,15 +185,20 @@ pub async fn attempt(
 
 /// The seconds that an upstream asks to wait in the error that ended its answer.
 fn asked_in(answer: &Answer) -> Option<u64> {
-    answer.target.provider.dialect.retry_after(answer.transcoder.failure()?)
+    answer.provider.dialect.retry_after(answer.transcoder.failure()?)
 }
 
-async fn send(order: &Order, target: &Target, body: String) -> Result<reqwest::Response, Error> {
+async fn send(
+    order: &UpstreamRequest,
+    target: &Target,
+    body: String,
+    traced: HeaderMap,
+) -> Result<reqwest::Response, Error> {
     let Provider { egress, base_url, .. } = &*target.provider;
-    let client = order.clients.get(egress, &order.stream);
+    let client = order.clients.get(egress, &order.context.stream);
     let client = client.map_err(|error| Error::internal("no upstream client").because(error))?;
     let (body, digest) = digested(body, target).await?;
-    let request = request(order, target, body, digest)?;
+    let request = request(order, target, (body, digest), traced)?;
     let retry = request.try_clone();
     let sent = Instant::now();
     let (mut result, pooled) = egress::execute(&client, request).await;
@@ -267,10 +235,10 @@ fn is_stale(error: &reqwest::Error) -> bool {
 }
 
 fn request(
-    order: &Order,
+    order: &UpstreamRequest,
     target: &Target,
-    body: String,
-    digest: Option<String>,
+    (body, digest): (String, Option<String>),
+    traced: HeaderMap,
 ) -> Result<reqwest::Request, Error> {
     let provider = &target.provider;
     let verbatim = is_verbatim(order, provider);
@@ -306,7 +274,7 @@ fn request(
             }
         }
     }
-    order.trying.pass_on(&mut headers);
+    headers.extend(traced);
     for (name, value) in &provider.headers {
         headers.insert(name.clone(), value.clone());
     }
@@ -316,7 +284,7 @@ fn request(
     if let Some(aws) = &provider.aws {
         let (method, body) = (&http::Method::POST, body.as_bytes());
         let unsigned = Unsigned { method, url: &url, body, digest };
-        sign(unsigned, &mut headers, aws, order.now())?;
+        sign(unsigned, &mut headers, aws, order.context.time.now())?;
     }
     let mut request = reqwest::Request::new(http::Method::POST, url);
     *request.headers_mut() = headers;
@@ -325,7 +293,7 @@ fn request(
 }
 
 /// The names of what a request had to leave out, as its caller knows them.
-fn dropped(order: &Order, names: &[Cow<'static, str>]) -> Option<HeaderValue> {
+fn dropped(order: &UpstreamRequest, names: &[Cow<'static, str>]) -> Option<HeaderValue> {
     let mut all = String::new();
     for (at, name) in names.iter().enumerate() {
         if all.len() > DROPPED_BYTES {
@@ -334,7 +302,7 @@ fn dropped(order: &Order, names: &[Cow<'static, str>]) -> Option<HeaderValue> {
             break;
         }
         let separator = if at == 0 { "" } else { ", " };
-        all.extend([separator, order.dialect.own_name(name).unwrap_or(name)]);
+        all.extend([separator, order.context.dialect.own_name(name).unwrap_or(name)]);
     }
     HeaderValue::from_str(&all).ok().filter(|names| !names.is_empty())
 }
@@ -375,25 +343,24 @@ pub(super) fn credential(provider: &Provider) -> Result<Option<(HeaderName, Head
 
 /// The codec for an answer whose head has come.
 async fn transcoder(
-    order: &Order,
+    order: &UpstreamRequest,
     target: &Target,
-    response: &reqwest::Response,
+    media_type: &str,
     (tool_forms, inputs): (ToolForms, Option<usize>),
 ) -> Result<Transcoder, Error> {
     let dialect = target.provider.dialect;
-    let kind = media_type(response.headers());
     let verbatim = is_verbatim(order, &target.provider);
     let wanted = wanted(order, target);
-    let framing = if wanted.stream { dialect.framing(kind) } else { Framing::Whole };
-    let streams = order.call.stream;
+    let framing = if wanted.stream { dialect.framing(media_type) } else { Framing::Whole };
+    let streams = order.context.call.stream;
     // A whole answer to a caller who wants a stream has no frames to forward as they are.
     let passes = move |framing| verbatim && (framing == Framing::Whole) != streams;
     let echo = if passes(framing) { String::new() } else { echo(order).await? };
     let rewritten = verbatim && !passes(framing);
     let tool_forms = if rewritten { own_tool_forms(order).await } else { tool_forms };
-    let (caller, form) = (order.dialect, wanted.form);
-    let translated = !verbatim || order.operation() == Operation::Chat;
-    let call = Call { echo, tool_forms, ..order.call.clone() };
+    let (caller, form) = (order.context.dialect, wanted.form);
+    let translated = !verbatim || order.context.operation() == Operation::Chat;
+    let call = ResponseContext { echo, tool_forms, ..order.context.call.clone() };
     let choose = Box::new(move |framing| {
         if passes(framing) {
             return (caller.encoder(&call, Mode::Verbatim), Ok(Mode::Verbatim));
@@ -406,11 +373,11 @@ async fn transcoder(
         (caller.encoder(&call, Mode::Verbatim), Err(fault))
     });
     let mut decoder = dialect.decoder(form);
-    decoder.name(&order.call.id);
+    decoder.name(&order.context.call.id);
     if let Some(inputs) = inputs {
         decoder = Box::new(Verified { inner: decoder, inputs });
     }
-    let Stream { max_event, max_answer, .. } = order.stream;
+    let Stream { max_event, max_answer, .. } = order.context.stream;
     let transcoder = Transcoder::labelled(framing, max_event, decoder, choose);
     Ok(transcoder.keeping_at_most(max_answer))
 }
@@ -420,12 +387,18 @@ fn media_type(headers: &HeaderMap) -> &str {
 }
 
 /// Reads an error response.
-async fn refused(order: &Order, target: &Target, mut response: reqwest::Response) -> Error {
-    let status = response.status().as_u16();
+async fn refused(
+    order: &UpstreamRequest,
+    target: &Target,
+    ResponseHead { status, headers }: ResponseHead,
+    mut source: Source,
+) -> Error {
+    let redirected = status.is_redirection();
+    let status = status.as_u16();
     let provider = &target.provider;
     let mut body = BytesMut::new();
     loop {
-        let bytes = match response.chunk().await {
+        let bytes = match source.chunk().await {
             Ok(Some(bytes)) => bytes,
             Ok(None) => break,
             Err(_) => {
@@ -445,13 +418,13 @@ async fn refused(order: &Order, target: &Target, mut response: reqwest::Response
             format!("the upstream answered with status {status}, which HTTP does not have");
         return Error::upstream(Fault::new(Kind::Upstream, message));
     }
-    if response.status().is_redirection() {
+    if redirected {
         let message = "the upstream answered with a redirect, which is never followed; correct the provider's base_url";
         return Error::upstream(Fault::new(Kind::Upstream, message));
     }
     let body = redacted(body.freeze(), provider);
     let mut fault = provider.dialect.decode_error(status, &body);
-    let page = media_type(response.headers()).starts_with("text/html");
+    let page = media_type(&headers).starts_with("text/html");
     if page && fault.kind == Kind::Invalid {
         // A web server's page: the request has not reached the API.
         fault.kind = Kind::Upstream;
@@ -459,14 +432,14 @@ async fn refused(order: &Order, target: &Target, mut response: reqwest::Response
     if fault.message.is_empty() {
         fault.message = format!("the upstream answered with status {status}");
     }
-    let wait = retry_after(response.headers(), order.now())
+    let wait = retry_after(&headers, order.context.time.now())
         .or_else(|| provider.dialect.retry_after(&body));
     let reply = Reply {
         // A platform fails in words of its own, which are not its models' vendor's.
         dialect: provider.quirks.hosting.map_or_else(|| provider.dialect.name(), Hosting::name),
         status,
         body,
-        headers: passed_on(response.headers(), wait),
+        headers: passed_on(&headers, wait),
     };
     let error = Error::upstream(fault).reply(reply);
     waiting(error, wait)

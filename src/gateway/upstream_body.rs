@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
-use super::offload::{self, RequestBody, is_large};
+use super::offload::{self, BufferedBody, RequestBody, is_large};
 use super::sigv4;
-use super::upstream::{Order, wanted_of};
+use super::upstream::{UpstreamRequest, wanted_of};
 use crate::config::Target;
 use crate::error::Error;
 use crate::wire::adapt::{self, Written};
 use crate::wire::chat::{Fault, Request, ToolForms};
-use crate::wire::dialect::{Call, CallerDialect, Operation};
+use crate::wire::dialect::{CallerDialect, Form, Operation, ResponseContext};
 use crate::wire::json::mended;
 use crate::wire::{ranges, refusal};
 
@@ -23,31 +23,40 @@ const STRICT: HeaderName = HeaderName::from_static("streamgate-strict");
 /// What the body of an upstream request depends on, beside the caller's body and the target.
 struct Source<'a> {
     dialect: &'static dyn CallerDialect,
-    form: &'static str,
+    form: Form,
     stream: bool,
     headers: Cow<'a, HeaderMap>,
 }
 
 impl<'a> Source<'a> {
-    fn of(order: &Order, headers: Cow<'a, HeaderMap>) -> Self {
-        let Call { form, stream, .. } = order.call;
-        Self { dialect: order.dialect, form, stream, headers }
+    fn of(order: &UpstreamRequest, headers: Cow<'a, HeaderMap>) -> Self {
+        let ResponseContext { form, stream, .. } = order.context.call;
+        Self { dialect: order.context.dialect, form, stream, headers }
     }
 }
 
-/// The body for a target. A large one is written on another thread.
-pub(super) async fn request_body(order: &Order, target: &Target) -> Result<Written, Error> {
-    let written = match &order.body {
-        RequestBody::Small(body) => {
-            write(&Source::of(order, Cow::Borrowed(&order.headers)), body, target)
-        }
-        RequestBody::Large(body) => {
-            let source = Source::of(order, Cow::Owned(order.headers.clone()));
-            let (body, target) = (Arc::clone(body), target.clone());
-            offload::run(move || write(&source, &body, &target)).await?
-        }
-    };
-    written.map_err(Error::caller)
+/// The body for a target, from a body that is worked on where it is.
+pub(super) fn small_body(
+    request: &UpstreamRequest,
+    body: &BufferedBody,
+    target: &Target,
+) -> Result<Written, Error> {
+    let source = Source::of(request, Cow::Borrowed(&request.headers));
+    write(&source, body, target).map_err(Error::caller)
+}
+
+/// The body for a target, from a body that is worked on by another thread.
+pub(super) fn large_body(
+    request: &UpstreamRequest,
+    body: &Arc<BufferedBody>,
+    target: Target,
+) -> impl Future<Output = Result<Written, Error>> + Send + use<> {
+    let source = Source::of(request, Cow::Owned(request.headers.clone()));
+    let body = Arc::clone(body);
+    async move {
+        let written = offload::run(move || write(&source, &body, &target)).await?;
+        written.map_err(Error::caller)
+    }
 }
 
 /// The caller's own JSON with surgical edits for an upstream of the same dialect; a translation
@@ -60,7 +69,7 @@ fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, Fa
         let header = |name: &str| Some(source.headers.get(name)?.to_str().ok()?.to_owned());
         return adapt::pass(body, (source.dialect, dialect), &wanted, strict, &header);
     }
-    let operation = source.dialect.operation(source.form);
+    let operation = source.form.operation();
     if dialect.form_of(operation).is_none() {
         return Err(operation.untranslatable());
     }
@@ -78,8 +87,8 @@ fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, Fa
 }
 
 /// Reads the request as a translation would, on another thread if it is large.
-pub(super) async fn decoded(order: &Order) -> Result<Request, Error> {
-    let (dialect, form) = (order.dialect, order.call.form);
+pub(super) async fn decoded(order: &UpstreamRequest) -> Result<Request, Error> {
+    let (dialect, form) = (order.context.dialect, order.context.call.form);
     let read = match &order.body {
         RequestBody::Small(body) => dialect.decode_request(form, &mended(body)),
         RequestBody::Large(body) => {
@@ -91,16 +100,17 @@ pub(super) async fn decoded(order: &Order) -> Result<Request, Error> {
 }
 
 /// The tool forms of a request that was not translated, for an answer that has to be written anew.
-pub(super) async fn own_tool_forms(order: &Order) -> ToolForms {
+pub(super) async fn own_tool_forms(order: &UpstreamRequest) -> ToolForms {
     decoded(order).await.map(|request| request.tool_forms).unwrap_or_default()
 }
 
 /// What of the request its answer repeats.
-pub(super) async fn echo(order: &Order) -> Result<String, Error> {
+pub(super) async fn echo(order: &UpstreamRequest) -> Result<String, Error> {
     match &order.body {
-        RequestBody::Small(body) => Ok(order.dialect.echo(order.call.form, body)),
+        RequestBody::Small(body) => Ok(order.context.dialect.echo(order.context.call.form, body)),
         RequestBody::Large(body) => {
-            let (dialect, form, body) = (order.dialect, order.call.form, Arc::clone(body));
+            let (dialect, form, body) =
+                (order.context.dialect, order.context.call.form, Arc::clone(body));
             offload::run(move || dialect.echo(form, &body)).await
         }
     }

@@ -19,7 +19,7 @@ use crate::wire::chat::{Fault, Parameters, Rendered, Role};
 use crate::wire::json;
 
 use template::MAX_TEXT;
-pub use template::{Flaw, Template};
+pub use template::{Template, TemplateError};
 pub use version::Version;
 
 /// The most bytes of a variable's value.
@@ -136,7 +136,8 @@ impl Prompt {
         let mut messages = Vec::with_capacity(self.messages.len());
         let mut room = MAX_TEXT;
         for (index, (role, template)) in self.messages.iter().enumerate() {
-            let text = template.render(&values, room).map_err(|flaw| self.failed(index, &flaw))?;
+            let text =
+                template.render(&values, room).map_err(|error| self.failed(index, &error))?;
             room = room.saturating_sub(text.len());
             // A message that a condition left empty was not wanted; vendors refuse empty ones.
             if !text.is_empty() {
@@ -148,7 +149,7 @@ impl Prompt {
 
     /// Renders once with defaults, so that mistakes of the templates show before a request meets
     /// them. What may depend on a variable that has no default is not judged.
-    pub fn try_out(&self) -> Vec<(usize, Flaw)> {
+    pub fn try_out(&self) -> Vec<(usize, TemplateError)> {
         let sample = Scalar::Text("text".to_owned());
         let value =
             |variable: &Variable| variable.default.clone().unwrap_or_else(|| sample.clone());
@@ -161,14 +162,14 @@ impl Prompt {
             .filter_map(|(index, (_, template))| {
                 Some((index, template.render(&values, MAX_TEXT).err()?))
             })
-            .filter(|(_, flaw)| flaw.always || certain)
+            .filter(|(_, error)| error.always || certain)
             .collect()
     }
 
-    fn failed(&self, index: usize, flaw: &Flaw) -> Fault {
+    fn failed(&self, index: usize, error: &TemplateError) -> Fault {
         let Self { id, version, .. } = self;
-        let line = flaw.line.map_or_else(String::new, |line| format!(", line {line}"));
-        let (version, kind) = (version.as_str(), &flaw.kind);
+        let line = error.line.map_or_else(String::new, |line| format!(", line {line}"));
+        let (version, kind) = (version.as_str(), &error.kind);
         Fault::field(
             "prompt.variables",
             format!(

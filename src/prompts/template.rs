@@ -39,7 +39,7 @@ impl std::fmt::Debug for Template {
 
 /// What is wrong with a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flaw {
+pub struct TemplateError {
     /// The template's line, from 1, if it is known.
     pub line: Option<usize>,
     /// What kind of mistake it is.
@@ -53,13 +53,15 @@ pub struct Flaw {
 
 impl Template {
     /// Compiles a template.
-    pub fn new(source: &str) -> Result<Self, Flaw> {
+    pub fn new(source: &str) -> Result<Self, TemplateError> {
         if source.len() > MAX_TEMPLATE {
             let kind = format!("it is longer than {} KiB", MAX_TEMPLATE >> 10);
-            return Err(Flaw { line: None, kind, detail: None, always: true });
+            return Err(TemplateError { line: None, kind, detail: None, always: true });
         }
         let mut environment = environment();
-        environment.add_template_owned(NAME, source.to_owned()).map_err(|error| flaw(&error))?;
+        environment
+            .add_template_owned(NAME, source.to_owned())
+            .map_err(|error| template_error(&error))?;
         Ok(Self(environment))
     }
 
@@ -76,12 +78,18 @@ impl Template {
     }
 
     /// Fills in the variables; what comes out is no longer than `room` bytes.
-    pub fn render(&self, variables: &BTreeMap<&str, &Scalar>, room: usize) -> Result<String, Flaw> {
+    pub fn render(
+        &self,
+        variables: &BTreeMap<&str, &Scalar>,
+        room: usize,
+    ) -> Result<String, TemplateError> {
         let values: BTreeMap<&str, Value> =
             variables.iter().map(|(name, value)| (*name, value_of(value))).collect();
-        let template = self.0.get_template(NAME).map_err(|error| flaw(&error))?;
+        let template = self.0.get_template(NAME).map_err(|error| template_error(&error))?;
         let mut out = Bounded { text: Vec::new(), room };
-        template.render_captured_to(Value::from(values), &mut out).map_err(|error| flaw(&error))?;
+        template
+            .render_captured_to(Value::from(values), &mut out)
+            .map_err(|error| template_error(&error))?;
         let text = String::from_utf8(out.text).unwrap_or_default();
         // Lines that hold tags leave newlines at both ends.
         Ok(text.trim_end().trim_start_matches(['\r', '\n']).to_owned())
@@ -196,7 +204,7 @@ fn join(items: &Value, between: Option<&str>) -> Result<String, Error> {
     Ok(out)
 }
 
-fn flaw(error: &Error) -> Flaw {
+fn template_error(error: &Error) -> TemplateError {
     let (kind, always) = match error.kind() {
         ErrorKind::OutOfFuel => ("the template takes too many steps".to_owned(), true),
         ErrorKind::WriteFailure => {
@@ -204,7 +212,7 @@ fn flaw(error: &Error) -> Flaw {
         }
         kind => (kind.to_string(), is_about_names(kind)),
     };
-    Flaw { line: error.line(), kind, detail: error.detail().map(str::to_owned), always }
+    TemplateError { line: error.line(), kind, detail: error.detail().map(str::to_owned), always }
 }
 
 /// Mistakes that no value of a variable mends.

@@ -4,7 +4,7 @@
 //! is made; the caller's own place in a trace is passed on all the same. Nothing here happens per token.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -52,7 +52,8 @@ impl Tracing {
         };
         let parent = remote.map(|remote| remote.span);
         let span = Span::start(&sender.tracer, "request".into(), SpanKind::Server, parent);
-        (Place::Ours(sender.tracer.clone(), span.0.span_context().clone()), Some(span))
+        let context = span.lock().span_context().clone();
+        (Place::Ours(sender.tracer.clone(), context), Some(span))
     }
 
     /// Sends what is left, but no longer than `bound`. Blocks; spans that end later are lost.
@@ -101,7 +102,7 @@ impl Place {
     /// Tells whom we ask where it stands: in `child`, or where the caller stood.
     pub fn pass_on(&self, child: Option<&Span>, headers: &mut HeaderMap) {
         match (self, child) {
-            (_, Some(child)) => context::write(child.0.span_context(), headers),
+            (_, Some(child)) => context::write(child.lock().span_context(), headers),
             (Self::Caller(remote), None) => remote.write(headers),
             (Self::Ours(_, span), None) => context::write(span, headers),
             (Self::None, None) => {}
@@ -111,7 +112,7 @@ impl Place {
 
 /// A span under way. It ends, and is sent if it is sampled, when it is dropped.
 #[derive(Debug)]
-pub struct Span(SdkSpan);
+pub struct Span(Mutex<SdkSpan>);
 
 impl Span {
     fn start(
@@ -124,40 +125,49 @@ impl Span {
         // Even an invalid parent would decide about sampling.
         let context = parent
             .map_or_else(Context::new, |parent| Context::new().with_remote_span_context(parent));
-        Self(tracer.build_with_context(builder, &context))
+        Self(Mutex::new(tracer.build_with_context(builder, &context)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SdkSpan> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether anybody will see it. If not, telling it things is a waste.
     pub fn is_recording(&self) -> bool {
-        self.0.is_recording()
+        self.lock().is_recording()
     }
 
     /// Gives it another name.
-    pub fn rename(&mut self, name: String) {
-        self.0.update_name(name);
+    pub fn rename(&self, name: String) {
+        self.lock().update_name(name);
     }
 
     /// Tells an attribute.
-    pub fn set(&mut self, name: &'static str, value: impl Into<Value>) {
-        self.0.set_attribute(KeyValue::new(name, value));
+    pub fn set(&self, name: &'static str, value: impl Into<Value>) {
+        self.lock().set_attribute(KeyValue::new(name, value));
     }
 
     /// Tells an attribute that has several values.
-    pub fn set_list(&mut self, name: &'static str, values: &[&str]) {
+    pub fn set_list(&self, name: &'static str, values: &[&str]) {
         let values = values.iter().map(|value| StringValue::from((*value).to_owned())).collect();
         self.set(name, Value::Array(Array::String(values)));
     }
 
     /// Tells of something that happened some time ago.
-    pub fn event(&mut self, name: &'static str, ago: Duration, took: Option<Duration>) {
+    pub fn event(&self, name: &'static str, ago: Duration, took: Option<Duration>) {
         let now = opentelemetry::time::now();
         let at = now.checked_sub(ago).unwrap_or(now);
         let took = took.map(|took| KeyValue::new("streamgate.duration", took.as_secs_f64()));
-        self.0.add_event_with_timestamp(name, at, took.into_iter().collect());
+        self.lock().add_event_with_timestamp(name, at, took.into_iter().collect());
     }
 
     /// What it is about has failed; `why` is a stable word.
-    pub fn fail(&mut self, why: &'static str) {
-        self.0.set_status(Status::error(why));
+    pub fn fail(&self, why: &'static str) {
+        self.lock().set_status(Status::error(why));
+    }
+
+    /// Ends it before it is dropped.
+    pub fn end(&self) {
+        self.lock().end();
     }
 }

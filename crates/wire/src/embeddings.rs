@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::body::{parse, refuse};
 use super::chat::{Delta, End, Fault, Kind, Usage};
-use super::dialect::{Call, Decode, Encode};
+use super::dialect::{Decode, Encode, ResponseContext};
 use super::framing::Frame;
 use super::json::{quoted, text};
 
@@ -256,7 +256,7 @@ impl Decode for Verified {
 #[derive(Debug)]
 pub struct Reply<'a> {
     /// The identity of the answer.
-    pub call: &'a Call,
+    pub call: &'a ResponseContext,
     /// The model's name.
     pub model: &'a str,
     /// In the order of the texts.
@@ -278,13 +278,13 @@ impl Reply<'_> {
 #[derive(Debug)]
 pub struct Encoder {
     write: fn(&Reply<'_>) -> String,
-    call: Call,
+    call: ResponseContext,
     body: String,
 }
 
 impl Encoder {
     /// `write`: the body of the answer.
-    pub fn new(call: &Call, write: fn(&Reply<'_>) -> String) -> Self {
+    pub fn new(call: &ResponseContext, write: fn(&Reply<'_>) -> String) -> Self {
         Self { write, call: call.clone(), body: String::new() }
     }
 }

@@ -3,7 +3,7 @@
 use rcgen::{CertificateParams, IsCa, KeyPair};
 
 use super::Dir;
-use crate::config::{Config, Egress, Problems, load, without_file};
+use crate::config::{Config, ConfigErrors, Egress, load, without_file};
 
 const AUTH: &str = "auth: { keys: [{ name: a, sha256: \"00000000000000000000000000000000000000000000000000000000000000ff\" }] }\n";
 
@@ -12,7 +12,7 @@ fn with(
     fields: &str,
     files: &[(&str, &str)],
     variables: &[(&str, &str)],
-) -> Result<Config, Problems> {
+) -> Result<Config, ConfigErrors> {
     let dir = Dir::new();
     for (name, content) in files {
         dir.write(name, content);

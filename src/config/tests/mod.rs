@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Config, Problems, load};
+use super::{Config, ConfigErrors, load};
 
 /// A directory that goes away with the test.
 struct Dir(PathBuf);
@@ -57,7 +57,7 @@ fn env(name: &str) -> Option<String> {
     Some(value.to_owned())
 }
 
-fn load_text(text: impl AsRef<[u8]>) -> Result<Config, Problems> {
+fn load_text(text: impl AsRef<[u8]>) -> Result<Config, ConfigErrors> {
     let dir = Dir::new();
     dir.write("secret.txt", "canary from file\n");
     let path = dir.write("config.yaml", text);
@@ -69,6 +69,6 @@ fn problems_of(text: impl AsRef<[u8]>) -> String {
     let Err(problems) = load_text(text) else {
         return "none".to_owned();
     };
-    let problems = Problems { path: Path::new("f").to_owned(), ..problems };
+    let problems = ConfigErrors { path: Path::new("f").to_owned(), ..problems };
     problems.to_string()
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::{Dir, env};
-use crate::config::{Config, Problems, load, reload};
+use crate::config::{Config, ConfigErrors, load, reload};
 use crate::prompts::Scalar;
 use crate::wire::chat::Role;
 
@@ -35,7 +35,7 @@ impl Prompted {
         self.dir.write(&format!("prompts/{name}"), content);
     }
 
-    fn load(&self) -> Result<Config, Problems> {
+    fn load(&self) -> Result<Config, ConfigErrors> {
         load(&self.config, &env)
     }
 

@@ -3,7 +3,7 @@
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
 use super::{Dir, env};
-use crate::config::{Config, Problems, load};
+use crate::config::{Config, ConfigErrors, load};
 
 /// A certificate and its key, as PEM.
 fn pair(change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
@@ -14,7 +14,7 @@ fn pair(change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
 }
 
 /// A configuration beside these files.
-fn with(files: &[(&str, &str)], tls: &str) -> Result<Config, Problems> {
+fn with(files: &[(&str, &str)], tls: &str) -> Result<Config, ConfigErrors> {
     let dir = Dir::new();
     for (name, content) in files {
         dir.write(name, content);

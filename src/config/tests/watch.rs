@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::{Problems, Sources, Watch};
+use super::super::{ConfigErrors, Sources, Watch};
 use super::{Dir, env, load};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -22,7 +22,7 @@ fn config(directory: &str) -> String {
 fn sources(path: &Path) -> Sources {
     match load(path, &env) {
         Ok(config) => config.sources,
-        Err(Problems { sources, .. }) => sources,
+        Err(ConfigErrors { sources, .. }) => sources,
     }
 }
 

@@ -18,8 +18,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use subtle::ConstantTimeEq;
 
+use super::clock::unix_seconds;
 use super::limit::{Gate, Gates};
-use super::unix_seconds;
 use crate::config::{self, Config, matches_pattern};
 use crate::error::Error;
 use crate::telemetry::{Metrics, OTHER, Refused};

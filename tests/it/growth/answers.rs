@@ -5,7 +5,7 @@ use streamgate::wire::chat::{
     Citation, Delta, End, Scheme, SearchResult, SearchRun, Stop, ToolForms,
 };
 use streamgate::wire::dialect::{
-    CHAT, Call, CallerDialect, Clock, DIALECTS, Dialect, Mode, by_name, caller_dialects,
+    CallerDialect, Clock, DIALECTS, Dialect, Form, Mode, ResponseContext, by_name, caller_dialects,
 };
 use streamgate::wire::framing::{Frame, Framer, Framing};
 use streamgate::wire::stop_strings::{StopFilter, StopStrings};
@@ -26,14 +26,14 @@ const BOTH: usize = 60;
 
 const CAP: usize = 64 << 20;
 
-pub(super) fn call(stream: bool) -> Call {
-    Call {
+pub(super) fn call(stream: bool) -> ResponseContext {
+    ResponseContext {
         id: "0123456789abcdefghijABCD".into(),
         created: 1_700_000_000,
         model: "m".into(),
         stream,
         want_usage: true,
-        form: CHAT,
+        form: Form::Chat,
         echo: String::new(),
         tool_forms: ToolForms::default(),
         input_estimate: 0,
@@ -78,7 +78,7 @@ fn all(name: &str, shapes: &[Shape]) {
             frames
         };
         grows_linearly(&place, SIZE, frames, |frames| {
-            let mut decoder = upstream.decoder(CHAT);
+            let mut decoder = upstream.decoder(Form::Chat);
             frames.iter().any(|frame| decoder.frame(frame, &mut Vec::new()).is_some())
         });
         for caller in caller_dialects() {
@@ -97,7 +97,7 @@ fn told(
     stream: bool,
 ) -> BytesMut {
     let encoder = caller.encoder(&call(stream), Mode::Translated);
-    let (framing, decoder) = (framing(upstream), upstream.decoder(CHAT));
+    let (framing, decoder) = (framing(upstream), upstream.decoder(Form::Chat));
     let mut transcoder = Transcoder::new(framing, CAP, decoder, encoder, Mode::Translated);
     let mut out = BytesMut::new();
     transcoder.push(bytes, &mut out);
@@ -257,7 +257,7 @@ fn more_calls_than_the_bound_end_an_answer() {
         let events = with(vec![chat_delta(call); calls], &CHAT_END);
         for caller in caller_dialects() {
             let encoder = caller.encoder(&self::call(true), Mode::Translated);
-            let decoder = upstream.decoder(CHAT);
+            let decoder = upstream.decoder(Form::Chat);
             let mut transcoder =
                 Transcoder::new(Framing::Sse, CAP, decoder, encoder, Mode::Translated);
             let mut out = BytesMut::new();

@@ -13,10 +13,10 @@ use super::event::{self, Change, ChangeKind, Content, Event, EventKind, Message,
 use super::search::Searches;
 use crate::aws_fault;
 use crate::chat::{Citation, Delta, End, Fault, Kind, Scheme, Stop};
+use crate::codec::fast_path::FastPath;
 use crate::dialect::Decode;
 use crate::framing::Frame;
 use crate::json::{dangling_surrogate, text, text_member};
-use crate::template::Template;
 
 /// The most blocks that are open at once. Beyond it the oldest is closed, so that looking for one stays
 /// cheap.
@@ -36,9 +36,8 @@ pub(super) struct Decoder {
     calls: u32,
     ids: HashSet<String>,
     searches: Searches,
-    usual: Template,
-    /// Which block, and whether it is thinking, `usual` carries.
-    of: Option<(u64, bool)>,
+    /// Its slot is the index of a block.
+    fast_path: FastPath<u64>,
 }
 
 #[derive(Debug)]
@@ -76,7 +75,7 @@ impl Decode for Decoder {
             // Some gateways end every dialect like this. It closes an answer that has stopped.
             return Some(if self.stopped { End::Complete } else { End::Truncated });
         }
-        if let Some(delta) = self.familiar(&frame.data) {
+        if let Some(delta) = self.fast_path(&frame.data) {
             out.push(delta);
             return None;
         }
@@ -93,7 +92,7 @@ impl Decode for Decoder {
                 if let (None, Some(EventKind::ContentBlockDelta), Some([delta])) =
                     (&end, event.kind, out.get(before..))
                 {
-                    self.remember(event.index.unwrap_or(0), &frame.data, delta);
+                    self.fast_path.learn(&frame.data, delta, event.index.unwrap_or(0));
                 }
                 end
             }
@@ -138,27 +137,15 @@ fn unreadable(frame: &Frame) -> End {
 }
 
 impl Decoder {
-    /// A payload that says nothing but more of what one before it said.
-    fn familiar<'f>(&mut self, payload: &'f [u8]) -> Option<Delta<'f>> {
-        let (index, thinking) = self.of?;
-        if !self.block(index)?.half.is_empty() {
+    fn fast_path<'f>(&mut self, payload: &'f [u8]) -> Option<Delta<'f>> {
+        if !self.block(self.fast_path.slot()?)?.half.is_empty() {
             return None;
         }
-        let text = self.usual.read(payload)?;
-        if thinking {
-            return Some(Delta::Reasoning { choice: 0, text: Cow::Borrowed(text) });
+        let delta = self.fast_path.read(payload)?;
+        if let Delta::Text { text, .. } = &delta {
+            self.chars = self.chars.saturating_add(text.chars().count() as u64);
         }
-        self.chars = self.chars.saturating_add(text.chars().count() as u64);
-        Some(Delta::Text { choice: 0, text: Cow::Borrowed(text) })
-    }
-
-    fn remember(&mut self, index: u64, payload: &[u8], delta: &Delta<'_>) {
-        let (thinking, text) = match delta {
-            Delta::Text { text: Cow::Borrowed(text), .. } => (false, text),
-            Delta::Reasoning { text: Cow::Borrowed(text), .. } => (true, text),
-            _ => return,
-        };
-        self.of = self.usual.learn(payload, text).then_some((index, thinking));
+        Some(delta)
     }
 
     fn event<'f>(

@@ -11,10 +11,10 @@ use serde_json::value::RawValue;
 use super::event::{self, Answer, Change, Content, Event, Reasoning, ToolUse};
 use crate::aws_fault;
 use crate::chat::{Citation, Delta, End, Fault, Kind, Scheme};
+use crate::codec::fast_path::FastPath;
 use crate::dialect::Decode;
 use crate::framing::Frame;
 use crate::json::{dangling_surrogate, text};
-use crate::template::Template;
 
 /// The most blocks that are open at once. Beyond it the oldest is closed, so that looking for one stays
 /// cheap.
@@ -35,9 +35,8 @@ pub(super) struct Decoder {
     /// Tool calls so far.
     calls: u32,
     ids: HashSet<String>,
-    usual: Template,
-    /// Which block, and whether it is reasoning, `usual` carries.
-    of: Option<(u64, bool)>,
+    /// Its slot is the index of a block.
+    fast_path: FastPath<u64>,
 }
 
 #[derive(Debug)]
@@ -68,7 +67,7 @@ impl Decode for Decoder {
     fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
         let event = frame.event.as_deref().unwrap_or_default();
         if event == b"contentBlockDelta"
-            && let Some(delta) = self.familiar(&frame.data)
+            && let Some(delta) = self.fast_path(&frame.data)
         {
             out.push(delta);
             return None;
@@ -101,8 +100,8 @@ impl Decode for Decoder {
                 if let Some(change) = &payload.delta {
                     self.change(index, change, out);
                 }
-                if let Some([delta]) = out.get(before..) {
-                    self.remember(index, &frame.data, delta);
+                if let (Some([delta]), Some(payload)) = (out.get(before..), unpadded(&frame.data)) {
+                    self.fast_path.learn(payload, delta, index);
                 }
             }
             b"contentBlockStart" => self.start(index, &payload, out),
@@ -157,28 +156,15 @@ fn unpadded(payload: &[u8]) -> Option<&[u8]> {
 }
 
 impl Decoder {
-    /// A payload that says nothing but more of what one before it said.
-    fn familiar<'f>(&mut self, payload: &'f [u8]) -> Option<Delta<'f>> {
-        let (index, reasoning) = self.of?;
-        if !self.block(index)?.half.is_empty() {
+    fn fast_path<'f>(&mut self, payload: &'f [u8]) -> Option<Delta<'f>> {
+        if !self.block(self.fast_path.slot()?)?.half.is_empty() {
             return None;
         }
-        let text = self.usual.read(unpadded(payload)?)?;
-        if reasoning {
-            return Some(Delta::Reasoning { choice: 0, text: Cow::Borrowed(text) });
+        let delta = self.fast_path.read(unpadded(payload)?)?;
+        if let Delta::Text { text, .. } = &delta {
+            self.chars = self.chars.saturating_add(text.chars().count() as u64);
         }
-        self.chars = self.chars.saturating_add(text.chars().count() as u64);
-        Some(Delta::Text { choice: 0, text: Cow::Borrowed(text) })
-    }
-
-    fn remember(&mut self, index: u64, payload: &[u8], delta: &Delta<'_>) {
-        let (reasoning, text) = match delta {
-            Delta::Text { text: Cow::Borrowed(text), .. } => (false, text),
-            Delta::Reasoning { text: Cow::Borrowed(text), .. } => (true, text),
-            _ => return,
-        };
-        let learnt = unpadded(payload).is_some_and(|payload| self.usual.learn(payload, text));
-        self.of = learnt.then_some((index, reasoning));
+        Some(delta)
     }
 
     fn stop(&mut self, reason: Option<&RawValue>, out: &mut Vec<Delta<'_>>) -> Option<End> {

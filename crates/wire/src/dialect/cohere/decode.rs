@@ -13,12 +13,12 @@ use super::event::{
 };
 use super::finish::REASONS;
 use crate::chat::{Delta, End, Fault, Kind, Stop};
+use crate::codec::fast_path::FastPath;
 use crate::dialect::Decode;
 use crate::error_body;
 use crate::finish;
 use crate::framing::Frame;
 use crate::json;
-use crate::template::Template;
 
 /// The state of one answer.
 #[derive(Debug, Default)]
@@ -30,9 +30,7 @@ pub(super) struct Decoder {
     ids: HashSet<String>,
     /// The last call of each of the upstream's numbers.
     calls: HashMap<Option<u64>, u32>,
-    usual: Template,
-    /// Whether `usual` carries reasoning.
-    thinks: bool,
+    fast_path: FastPath<()>,
 }
 
 impl Decode for Decoder {
@@ -51,12 +49,8 @@ impl Decode for Decoder {
         if payload.trim_ascii() == b"[DONE]" {
             return Some(End::Truncated);
         }
-        if let Some(text) = self.usual.read(payload).map(Cow::Borrowed) {
-            out.push(if self.thinks {
-                Delta::Reasoning { choice: 0, text }
-            } else {
-                Delta::Text { choice: 0, text }
-            });
+        if let Some(delta) = self.fast_path.read(payload) {
+            out.push(delta);
             return None;
         }
         let event: Event<'f> = match serde_json::from_slice(payload) {
@@ -66,7 +60,7 @@ impl Decode for Decoder {
         let before = out.len();
         let end = self.event(event, payload, out);
         if let (None, Some([delta])) = (&end, out.get(before..)) {
-            self.learn(payload, delta);
+            self.fast_path.learn(payload, delta, ());
         }
         end
     }
@@ -103,17 +97,6 @@ impl Decode for Decoder {
 }
 
 impl Decoder {
-    fn learn(&mut self, payload: &[u8], delta: &Delta<'_>) {
-        let (thinks, text) = match delta {
-            Delta::Text { text: Cow::Borrowed(text), .. } => (false, text),
-            Delta::Reasoning { text: Cow::Borrowed(text), .. } => (true, text),
-            _ => return,
-        };
-        if self.usual.learn(payload, text) {
-            self.thinks = thinks;
-        }
-    }
-
     fn start<'f>(&mut self, id: Raw<'f>, out: &mut Vec<Delta<'f>>) {
         if !std::mem::replace(&mut self.started, true) {
             let id = id.and_then(json::text).unwrap_or_default();

@@ -11,13 +11,13 @@ use serde_json::value::RawValue;
 
 use super::finish::REASONS;
 use crate::chat::{Delta, End, Fault, Kind, Stop, Usage};
+use crate::codec::fast_path::FastPath;
 use crate::dialect::Decode;
 use crate::error_body;
 use crate::finish;
 use crate::framing::Frame;
 use crate::json::{self, Members};
 use crate::logprobs::elements;
-use crate::template::Template;
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -83,7 +83,7 @@ pub(super) struct Decoder {
     /// time.
     stamp: String,
     ids: HashSet<String>,
-    usual: Usual,
+    fast_path: TimedFastPath,
 }
 
 impl Decode for Decoder {
@@ -93,7 +93,7 @@ impl Decode for Decoder {
 
     fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
         let payload = frame.data.as_ref();
-        if let Some(delta) = self.usual.read(payload) {
+        if let Some(delta) = self.fast_path.read(payload) {
             out.push(delta);
             return None;
         }
@@ -107,7 +107,7 @@ impl Decode for Decoder {
             Err(fault) => return Some(End::Failed(fault)),
         };
         if let (false, Some(created), Some([delta])) = (done, created, out.get(before..)) {
-            self.usual.learn(payload, created, delta);
+            self.fast_path.learn(payload, created, delta);
         }
         done.then_some(End::Complete)
     }
@@ -214,32 +214,24 @@ impl Decoder {
     }
 }
 
-/// A shortcut for lines that differ from an earlier one in their time and in one string only.
+/// Fast path for lines that differ from an earlier one in their time and in one string only.
 #[derive(Debug, Default)]
-struct Usual {
+struct TimedFastPath {
     /// Everything before the time.
     head: Vec<u8>,
     /// Everything after it.
-    rest: Template,
-    /// Whether the string is reasoning.
-    thinks: bool,
+    rest: FastPath<()>,
 }
 
-impl Usual {
+impl TimedFastPath {
     fn learn(&mut self, payload: &[u8], created: &RawValue, delta: &Delta<'_>) {
         self.head.clear();
-        let (thinks, text) = match delta {
-            Delta::Text { text: Cow::Borrowed(text), .. } => (false, text),
-            Delta::Reasoning { text: Cow::Borrowed(text), .. } => (true, text),
-            _ => return,
-        };
         let place = created.get().as_ptr().addr().checked_sub(payload.as_ptr().addr());
         let Some((head, rest)) = place.and_then(|at| payload.split_at_checked(at + 1)) else {
             return;
         };
         let Some((_, rest)) = split_time(rest).filter(|_| head.ends_with(b"\"")) else { return };
-        if self.rest.learn(rest, text) {
-            self.thinks = thinks;
+        if self.rest.learn(rest, delta, ()) {
             self.head.extend_from_slice(head);
         }
     }
@@ -249,12 +241,7 @@ impl Usual {
             return None;
         }
         let (_, rest) = split_time(payload.strip_prefix(&*self.head)?)?;
-        let text = Cow::Borrowed(self.rest.read(rest)?);
-        Some(if self.thinks {
-            Delta::Reasoning { choice: 0, text }
-        } else {
-            Delta::Text { choice: 0, text }
-        })
+        self.rest.read(rest)
     }
 }
 

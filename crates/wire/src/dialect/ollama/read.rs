@@ -9,10 +9,10 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::GENERATE;
 use super::turns::{self, MessageBody};
 use crate::body::{of_type, optional_object, parse, refuse};
 use crate::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool};
+use crate::dialect::Form;
 use crate::json;
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -88,9 +88,9 @@ struct Options<'a> {
 }
 
 /// Reads the whole request.
-pub(super) fn request(form: &str, json: &str) -> Result<Request, Fault> {
+pub(super) fn request(form: Form, json: &str) -> Result<Request, Fault> {
     let mut body: Body<'_> = parse("", json)?;
-    let messages = if form == GENERATE { generated(&mut body)? } else { chat(&mut body)? };
+    let messages = if form == Form::Generate { generated(&mut body)? } else { chat(&mut body)? };
     let options = body.options.take().unwrap_or_default();
     // Anything below zero means that there is no limit.
     let count = |number: Option<serde_json::Number>| {

@@ -14,11 +14,11 @@ use super::sources::Sources;
 use crate::chat::{
     Citation, Delta, End, Fault, Kind, MAX_TOOL_CALLS, Scheme, Stop, too_many_calls,
 };
+use crate::codec::fast_path::FastPath;
 use crate::dialect::Decode;
 use crate::error_body;
 use crate::finish;
 use crate::framing::Frame;
-use crate::template::Template;
 use crate::{json, logprobs};
 
 /// The most alternatives that `OpenAI` allows, and we.
@@ -31,9 +31,8 @@ pub(super) struct Decoder {
     ids: Ids,
     sources: Sources,
     choices: Vec<State>,
-    usual: Template,
-    /// Whose text, and of which kind, `usual` carries.
-    of: Option<(u32, Slot)>,
+    /// Its slot is an alternative.
+    fast_path: FastPath<u32>,
 }
 
 /// The state of one alternative.
@@ -142,14 +141,14 @@ impl Decode for Decoder {
         if frame.event.as_deref() == Some(b"error") {
             return Some(End::Failed(error_body::in_stream(payload)));
         }
-        if let Some(delta) = self.familiar(payload) {
+        if let Some(delta) = self.fast_path(payload) {
             out.push(delta);
             return None;
         }
         let before = out.len();
-        let end = self.unfamiliar(payload, out);
+        let end = self.parse(payload, out);
         if let (None, Some([delta])) = (&end, out.get(before..)) {
-            self.remember(payload, delta);
+            self.fast_path.learn(payload, delta, delta.choice().unwrap_or(0));
         }
         end
     }
@@ -208,31 +207,15 @@ impl Decoder {
         }
     }
 
-    /// A payload that says nothing but more of what one before it said.
-    fn familiar<'f>(&self, payload: &'f [u8]) -> Option<Delta<'f>> {
-        let (choice, slot) = self.of?;
+    fn fast_path<'f>(&self, payload: &'f [u8]) -> Option<Delta<'f>> {
+        let choice = self.fast_path.slot()?;
         if self.choices.get(choice as usize)?.held.is_some() {
             return None;
         }
-        let text = Cow::Borrowed(self.usual.read(payload)?);
-        Some(match slot {
-            Slot::Reasoning => Delta::Reasoning { choice, text },
-            _ => Delta::Text { choice, text },
-        })
+        self.fast_path.read(payload)
     }
 
-    fn remember(&mut self, payload: &[u8], delta: &Delta<'_>) {
-        let (of, text) = match delta {
-            Delta::Text { choice, text: Cow::Borrowed(text) } => ((*choice, Slot::Text), text),
-            Delta::Reasoning { choice, text: Cow::Borrowed(text) } => {
-                ((*choice, Slot::Reasoning), text)
-            }
-            _ => return,
-        };
-        self.of = self.usual.learn(payload, text).then_some(of);
-    }
-
-    fn unfamiliar<'f>(&mut self, payload: &'f [u8], out: &mut Vec<Delta<'f>>) -> Option<End> {
+    fn parse<'f>(&mut self, payload: &'f [u8], out: &mut Vec<Delta<'f>>) -> Option<End> {
         // Checked as a whole once, the text need not be checked string by string.
         let parsed = match std::str::from_utf8(payload) {
             Ok(text) => serde_json::from_str(text),

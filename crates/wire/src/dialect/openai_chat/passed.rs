@@ -12,9 +12,6 @@ use crate::error_body;
 use crate::framing::Frame;
 use crate::json;
 
-/// The form of `/completions`.
-pub(super) const COMPLETIONS: &str = "completions";
-
 type Raw<'a> = Option<&'a RawValue>;
 
 /// A chunk of a completion, or a whole one.

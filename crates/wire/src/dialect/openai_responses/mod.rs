@@ -6,8 +6,8 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
-    Quirks, Target,
+    CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, Mode, Operation, Quirks,
+    RequestView, ResponseContext, Target,
 };
 use crate::chat::{Fault, HostedTool, Kind, Rendered, Request};
 use crate::count as counting;
@@ -90,10 +90,10 @@ impl Dialect for OpenAiResponses {
         request::edit(body, target)
     }
 
-    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+    fn form_of(&self, operation: Operation) -> Option<Form> {
         match operation {
-            Operation::Chat => Some(CHAT),
-            Operation::CountTokens => Some(count::COUNT),
+            Operation::Chat => Some(Form::Chat),
+            Operation::CountTokens => Some(Form::CountTokens),
             _ => None,
         }
     }
@@ -105,7 +105,7 @@ impl Dialect for OpenAiResponses {
 
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
         let body = write::request(request, target)?;
-        if target.form == count::COUNT { count::write(&body) } else { Ok(body) }
+        if target.form == Form::CountTokens { count::write(&body) } else { Ok(body) }
     }
 
     fn list_path(&self, _quirks: &Quirks) -> Option<&'static str> {
@@ -116,10 +116,10 @@ impl Dialect for OpenAiResponses {
         model_list::read_openai(body)
     }
 
-    fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
+    fn decoder(&self, form: Form) -> Box<dyn Decode> {
         match form {
-            CHAT => Box::new(decode::Decoder::default()),
-            count::COUNT => Box::new(counting::Decoder(count::read)),
+            Form::Chat => Box::new(decode::Decoder::default()),
+            Form::CountTokens => Box::new(counting::Decoder(count::read)),
             _ => Box::new(passed::Decoder),
         }
     }
@@ -138,17 +138,9 @@ impl CallerDialect for OpenAiResponses {
         &passed::ENDPOINTS
     }
 
-    fn operation(&self, form: &'static str) -> Operation {
-        match form {
-            CHAT => Operation::Chat,
-            count::COUNT => Operation::CountTokens,
-            _ => Operation::Compact,
-        }
-    }
-
-    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
         let read = request::envelope(asked.body)?;
-        let stream = read.stream && asked.form == CHAT;
+        let stream = read.stream && asked.form == Form::Chat;
         Ok(Envelope { form: asked.form, stream, ..read })
     }
 
@@ -161,11 +153,11 @@ impl CallerDialect for OpenAiResponses {
         id.starts_with("pmpt_")
     }
 
-    fn decode_request(&self, _form: &'static str, body: &str) -> Result<Request, Fault> {
+    fn decode_request(&self, _form: Form, body: &str) -> Result<Request, Fault> {
         read::request(body)
     }
 
-    fn echo(&self, _form: &'static str, body: &str) -> String {
+    fn echo(&self, _form: Form, body: &str) -> String {
         echo::echo(body)
     }
 
@@ -181,11 +173,11 @@ impl CallerDialect for OpenAiResponses {
         }
     }
 
-    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+    fn encoder(&self, call: &ResponseContext, mode: Mode) -> Box<dyn Encode> {
         match (mode, call.stream) {
             (Mode::Verbatim, true) => Box::new(verbatim::Stream::new(call)),
             (Mode::Verbatim, false) => Box::new(verbatim::Whole),
-            (Mode::Translated, _) if call.form == count::COUNT => {
+            (Mode::Translated, _) if call.form == Form::CountTokens => {
                 Box::new(counting::Encoder::new(count::answer))
             }
             (Mode::Translated, _) => Box::new(encode::Translated::new(call)),
@@ -202,7 +194,7 @@ impl CallerDialect for OpenAiResponses {
     }
 
     /// A comment without a blank line: openai-python chokes on a block that carries no data.
-    fn heartbeat(&self, _call: &Call) -> Bytes {
+    fn heartbeat(&self, _call: &ResponseContext) -> Bytes {
         Bytes::from_static(b": ping\n")
     }
 

@@ -8,24 +8,24 @@ use super::sources::Sources;
 
 /// A place in the file. Lines and columns count from 1; line 0 is the file as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct At {
+pub(super) struct Location {
     pub(super) line: usize,
     pub(super) column: usize,
 }
 
-impl At {
+impl Location {
     /// The file as a whole.
     pub(super) const FILE: Self = Self { line: 0, column: 0 };
 
-    /// Makes a problem of this place.
-    pub(super) fn problem(self, message: impl Into<String>) -> Problem {
-        Problem { file: None, line: self.line, column: self.column, message: message.into() }
+    /// An error at this location.
+    pub(super) fn error(self, message: impl Into<String>) -> ConfigError {
+        ConfigError { file: None, line: self.line, column: self.column, message: message.into() }
     }
 }
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct ConfigError {
     /// The file, where it is another one than that of the configuration.
     pub file: Option<PathBuf>,
     /// The line, from 1; 0 when the file as a whole is wrong.
@@ -38,18 +38,18 @@ pub struct Problem {
 
 /// Everything that is wrong with a configuration, in the order of its lines, its own file first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems {
+pub struct ConfigErrors {
     /// The file.
     pub path: PathBuf,
-    /// At least one problem.
-    pub list: Vec<Problem>,
-    /// What was read until then: a change of any of it may mend the problems.
+    /// At least one error.
+    pub list: Vec<ConfigError>,
+    /// What was read until then: a change of any of it may mend the errors.
     pub sources: Sources,
 }
 
-impl fmt::Display for Problems {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Problem { file, line, column, message }) in self.list.iter().enumerate() {
+        for (index, ConfigError { file, line, column, message }) in self.list.iter().enumerate() {
             if index > 0 {
                 writeln!(f)?;
             }
@@ -63,4 +63,4 @@ impl fmt::Display for Problems {
     }
 }
 
-impl std::error::Error for Problems {}
+impl std::error::Error for ConfigErrors {}

@@ -2,69 +2,16 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use tokio::time::advance;
 
 use super::*;
-use crate::config::{Config, Stream, without_file};
-use crate::gateway::account::Trying;
-use crate::gateway::memory::MemoryBudget;
-use crate::gateway::offload::BufferedBody;
+use crate::config::Target;
 use crate::gateway::route::Plan;
+use crate::gateway::scripted::{config, request as order};
 use crate::gateway::target_health::TargetHealth;
-use crate::telemetry::Metrics;
-use crate::wire::chat::{Fault, Kind, ToolForms};
-use crate::wire::dialect::{CHAT, Call, Clock, DEFAULT};
+use crate::wire::chat::{Deadline, End, Fault, Kind};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn config() -> Config {
-    without_file(&|_| None, ([127, 0, 0, 1], 9).into(), "key")
-}
-
-/// An order for these models of a provider of the caller's own dialect, or of another one.
-fn order(stream: bool, provider: &str, models: &[(&str, Option<u64>)]) -> Order {
-    let config = config();
-    let metrics = Arc::<Metrics>::default();
-    let memory = MemoryBudget::new(config.server.memory, &metrics);
-    let target = |(model, context): &(&str, Option<u64>)| {
-        let provider = Arc::clone(&config.providers[provider]);
-        let mut target = Target::new(provider, (*model).to_owned());
-        target.context = *context;
-        target
-    };
-    Order {
-        clients: Arc::default(),
-        health: Arc::new(TargetHealth::new(Arc::clone(&metrics))),
-        metrics,
-        dialect: DEFAULT,
-        body: BufferedBody { text: String::new(), lease: memory.requests.lease() }.into(),
-        headers: HeaderMap::new(),
-        call: Call {
-            id: String::new(),
-            created: 0,
-            model: "x".to_owned(),
-            stream,
-            want_usage: false,
-            form: CHAT,
-            echo: String::new(),
-            tool_forms: ToolForms::default(),
-            input_estimate: 0,
-            now: Clock(|| 0),
-        },
-        caller: "test".into(),
-        plan: Plan {
-            targets: models.iter().map(target).collect(),
-            label: "x".into(),
-            direct: false,
-        },
-        stream: Stream::default(),
-        started: Instant::now(),
-        memory: memory.answers,
-        request_id: String::new(),
-        trying: Trying::default(),
-    }
-}
 
 fn failed(kind: Kind) -> Error {
     Error::upstream(Fault::new(kind, "no"))
@@ -74,19 +21,47 @@ fn fail(health: &TargetHealth, plan: &Plan, target: &Target, error: &Error) {
     health.failed(plan, &FailedAttempt { target, error, timed: true }, Instant::now());
 }
 
-/// The models that are asked while each attempt fails as told, and the seconds that each one took.
-async fn walked(order: &Order, fails: impl Fn(&str) -> (Kind, Duration)) -> Vec<(String, f64)> {
-    let mut walk = Walk::new(order);
+/// The targets of a request in the order of its policy, and what was met so far.
+struct Walk<'a> {
+    request: &'a UpstreamRequest,
+    policy: InOrder,
+    tried: Vec<Attempt>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(request: &'a UpstreamRequest) -> Self {
+        let policy = InOrder::new(Arc::clone(&request.health));
+        Self { request, policy, tried: Vec::new() }
+    }
+
+    /// The next target, and the time that an attempt at it has.
+    fn next(&mut self) -> Option<(Target, Patience, Option<Probe>)> {
+        let now = Instant::now();
+        let selection = self.policy.next(&self.request.plan, &self.tried, now)?;
+        let Selection { target, followed, shares_time, probe } = selection;
+        self.tried.push(Attempt::new(target.clone(), false, now));
+        let turn = Turn { index: self.tried.len() - 1, followed, shares_time, _probe: None };
+        let patience = patience(self.request, &target, &turn, now);
+        Some((target, patience, probe))
+    }
+}
+
+/// The models that are asked while each attempt fails in this way, and the seconds that each one took.
+async fn walked(
+    request: &UpstreamRequest,
+    fails: impl Fn(&str) -> (Kind, Duration),
+) -> Vec<(String, f64)> {
+    let mut walk = Walk::new(request);
     let mut asked = Vec::new();
-    while let Some(step) = walk.next(Instant::now()) {
+    while let Some((target, patience, _probe)) = walk.next() {
         let begun = Instant::now();
-        let patience = walk.patience(step.target, begun);
-        let (kind, takes) = fails(&step.target.model);
+        let (kind, takes) = fails(&target.model);
         advance(takes.min(patience.deadline - begun)).await;
         let error = failed(kind);
-        asked.push((step.target.model.clone(), begun.elapsed().as_secs_f64()));
-        fail(&order.health, &order.plan, step.target, &error);
-        if !walk.goes_on(step.target, &error, Instant::now()) {
+        asked.push((target.model.clone(), begun.elapsed().as_secs_f64()));
+        fail(&request.health, &request.plan, &target, &error);
+        walk.tried.last_mut().expect("an attempt").fail(&error);
+        if !goes_on(request, &error, Instant::now()) {
             break;
         }
     }
@@ -103,7 +78,7 @@ async fn failover_attempts_share_one_timeout() {
     let order = order(true, "sim", &[("a", None), ("b", None), ("c", None)]);
     let asked = walked(&order, |_| (Kind::Timeout, 1000 * SECOND)).await;
     assert_eq!(asked, [("a".into(), 60.0), ("b".into(), 30.0), ("c".into(), 30.0)]);
-    assert_eq!(order.started.elapsed(), order.stream.first_token);
+    assert_eq!(order.context.time.started.elapsed(), order.context.stream.first_token);
 }
 
 /// What an early failure leaves is there for the others.
@@ -132,7 +107,7 @@ async fn unstreamed_answers_have_a_timeout_of_their_own() {
 #[tokio::test(start_paused = true)]
 async fn the_total_timeout_bounds_all_attempts() {
     let mut order = order(true, "sim", &[("a", None), ("b", None)]);
-    order.stream.total = Some(20 * SECOND);
+    Arc::get_mut(&mut order.context).expect("the only one").stream.total = Some(20 * SECOND);
     let asked = walked(&order, |_| (Kind::Timeout, 1000 * SECOND)).await;
     assert_eq!(asked, [("a".into(), 10.0), ("b".into(), 10.0)]);
 }
@@ -153,10 +128,10 @@ async fn failover_after_a_context_overflow_needs_a_larger_context() {
     }
 }
 
-/// The model that is asked first.
-fn first(order: &Order) -> (String, Step<'_>) {
-    let step = Walk::new(order).next(Instant::now()).expect("a target");
-    (step.target.model.clone(), step)
+/// The model that is asked first, with the probe if it is one.
+fn first(request: &UpstreamRequest) -> (String, Option<Probe>) {
+    let (target, _, probe) = Walk::new(request).next().expect("a target");
+    (target.model, probe)
 }
 
 /// An ejected target comes last, takes nothing of the others' time, and gets one probe after its pause.
@@ -164,19 +139,18 @@ fn first(order: &Order) -> (String, Step<'_>) {
 async fn failover_tries_an_ejected_target_last_until_a_probe_succeeds() {
     let order = order(true, "sim", &[("a", None), ("b", None)]);
     let a = &order.plan.targets[0];
-    let timeout = Error::from_end(&chat::End::TimedOut(chat::Deadline::FirstToken));
+    let timeout = Error::from_end(&End::TimedOut(Deadline::FirstToken));
     let early = FailedAttempt { target: a, error: &timeout, timed: false };
     order.health.failed(&order.plan, &early, Instant::now());
     assert_eq!(first(&order).0, "a", "it had no fair time");
     fail(&order.health, &order.plan, a, &timeout);
     let mut walk = Walk::new(&order);
-    let now = Instant::now();
-    let step = walk.next(now).expect("a target");
-    assert_eq!(step.target.model, "b");
-    assert_eq!(walk.patience(step.target, now).deadline, order.started + order.stream.first_token);
-    let last = walk.next(now).expect("the last resort");
-    assert_eq!(last.target.model, "a");
-    assert!(walk.next(now).is_none());
+    let (target, patience, _) = walk.next().expect("a target");
+    assert_eq!(target.model, "b");
+    assert_eq!(patience.deadline, order.context.time.started + order.context.stream.first_token);
+    assert!(patience.followed, "by the last resort");
+    assert_eq!(walk.next().expect("the last resort").0.model, "a");
+    assert!(walk.next().is_none());
     advance(5 * SECOND).await;
     let (probed, probe) = first(&order);
     assert_eq!(probed, "a");
@@ -222,17 +196,18 @@ async fn direct_names_become_no_keys() {
 #[test]
 fn failover_of_all_targets_reports_the_most_useful_error() {
     let target = Target::new(Arc::clone(&config().providers["sim"]), "m".into());
+    let attempt = Attempt::new(target, false, Instant::now());
     let shown = |errors: Vec<Error>| {
         let mut failures = Failures::default();
-        for error in errors {
-            failures.add(error, None, &target);
+        for (index, error) in errors.into_iter().enumerate() {
+            failures.add(error, None, (index, &attempt));
         }
-        failures.best(7).err().expect("an error")
+        failures.best().err().expect("an error")
     };
     let limited = |seconds| failed(Kind::RateLimited).retry_after(SECOND * seconds);
     let error = shown(vec![limited(9), failed(Kind::Authentication), limited(3), limited(6)]);
     assert_eq!(error.wait(), Some(3 * SECOND));
-    assert_eq!(error.attempt().map(|attempt| attempt.number), Some(7));
+    assert_eq!(error.attempt().map(|attempt| attempt.index), Some(2));
     for (kinds, kind) in [
         ([Kind::Upstream, Kind::Authentication], Kind::Upstream),
         ([Kind::Authentication, Kind::Timeout], Kind::Timeout),

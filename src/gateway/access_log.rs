@@ -1,0 +1,142 @@
+//! Access log: one line per request, and one per failed attempt. Texts of callers and upstreams are bounded, and no
+//! line has a payload or a key.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::attempt::Attempt;
+use super::summary::{Sink, Summary};
+use super::upstream::UpstreamRequest;
+use crate::error::{self, Blame, Error, Side};
+use crate::telemetry::{UpstreamError, log};
+
+/// The most characters of a word.
+const SHORT: usize = 100;
+
+/// Writes the access log.
+#[derive(Debug)]
+pub struct AccessLog;
+
+impl Sink for AccessLog {
+    fn record(&self, summary: &Summary) {
+        if !summary.logged {
+            return;
+        }
+        let (input_tokens, input_estimated) = summary.input_tokens();
+        let (output_tokens, output_estimated) = summary.output_tokens();
+        let (head, tally, charged) = (&summary.head, &summary.tally, summary.charged);
+        let agent = head.user_agent.as_ref().and_then(|agent| agent.to_str().ok());
+        let ttft = |first: Instant| ms(first.saturating_duration_since(summary.started));
+        tracing::info!(
+            target: log::REQUEST,
+            status = summary.status,
+            method = head.method.as_str(),
+            path = &*short(head.uri.path()),
+            request_id = summary.request_id,
+            trace_id = summary.trace.trace_id(),
+            caller = filled(&summary.caller),
+            client = head.client.map(tracing::field::display),
+            user_agent = agent.map(short).as_deref(),
+            dialect = summary.dialect,
+            model = filled(&summary.model),
+            prompt = summary.prompt.as_ref().map(|(id, _)| id),
+            prompt_version = summary.prompt.as_ref().map(|(_, version)| version),
+            target = filled(summary.target()).map(short).as_deref(),
+            upstream_model = tally.model.as_deref().map(short).as_deref(),
+            stream = summary.stream,
+            outcome = summary.outcome,
+            error = summary.error.as_deref(),
+            attempts = summary.attempts.len(),
+            duration_ms = ms(summary.duration),
+            ttft_ms = summary.first_output.map(ttft),
+            longest_gap_ms = summary.first_output.map(|_| ms(summary.longest_gap)),
+            input_tokens = charged.then_some(input_tokens),
+            output_tokens = charged.then_some(output_tokens),
+            cached_tokens = tally.usage.cache_read,
+            reasoning_tokens = tally.usage.reasoning,
+            estimated = charged.then_some(input_estimated || output_estimated),
+            heartbeats = summary.heartbeats,
+            "request"
+        );
+    }
+}
+
+/// Logs and counts a failed attempt, whatever its request comes to. A request that the upstream rejects is the caller's
+/// doing, and does not count as an error of the provider.
+pub(super) fn attempt_failed(request: &UpstreamRequest, attempt: &Attempt, error: &Error) {
+    let (provider, request_id) = (&attempt.target.provider, &request.request_id);
+    let blame = error.blame();
+    let address = (blame == Blame::Host).then(|| provider.base_url.authority().to_owned());
+    let kind = error::code(error.fault().kind);
+    let provider = provider.name.clone();
+    let trace_id = request.trace.trace_id();
+    let (caller, model) = (&*request.caller, &*short(&request.context.call.model));
+    let target = &*short(attempt.target.name());
+    let error = chain(error);
+    if blame == Blame::Caller {
+        tracing::debug!(
+            request_id,
+            trace_id,
+            provider,
+            target,
+            model,
+            caller,
+            kind,
+            error,
+            "request rejected by the upstream"
+        );
+        return;
+    }
+    tracing::warn!(
+        request_id,
+        trace_id,
+        provider,
+        target,
+        model,
+        caller,
+        address,
+        kind,
+        error,
+        "attempt failed"
+    );
+    request.metrics.upstream_errors.get_or_create(&UpstreamError { provider, kind }).inc();
+}
+
+/// A word of a caller or an upstream for the log, a span or a header: at most 100 characters, and none
+/// of them a control character.
+pub fn short(word: &str) -> Cow<'_, str> {
+    if word.len() <= SHORT && word.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return Cow::Borrowed(word);
+    }
+    Cow::Owned(word.chars().filter(|c| !c.is_control()).take(SHORT).collect())
+}
+
+/// An error and its causes on one line. An upstream's own words may repeat the prompt, so of those only the kind and the
+/// status are logged (failure mode 64).
+pub(super) fn chain(error: &Error) -> String {
+    let kind = error::code(error.fault().kind);
+    let mut text = match (error.side(), error.upstream_reply()) {
+        (Side::Upstream, Some(reply)) => format!("{kind} (status {})", reply.status),
+        (Side::Upstream, None) => kind.to_owned(),
+        (Side::Caller | Side::Us, _) => format!("{kind}: {error}"),
+    };
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Milliseconds, to the microsecond.
+fn ms(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// A text, unless it is empty.
+fn filled(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}

@@ -1,0 +1,69 @@
+//! Attempts: one try of a request at one target, as a value. It must never hold a payload or an upstream's words.
+
+use tokio::time::Instant;
+
+use crate::config::Target;
+use crate::error::{Blame, Error, Side};
+use crate::telemetry::trace::Span;
+use crate::wire::chat::Kind;
+
+/// One try of a request at one target.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The target.
+    pub target: Target,
+    /// The upstream returns the answer in one piece, so that its progress is unknown until then.
+    pub whole: bool,
+    /// When it began.
+    pub begun: Instant,
+    /// When its request was sent, so that the target may have read the prompt.
+    pub sent: Option<Instant>,
+    /// Its target has begun to answer.
+    pub answered: bool,
+    /// Why it failed, if it has.
+    pub error: Option<AttemptError>,
+    /// Its span, until it ends. `None`: there is no trace, or the attempt has failed.
+    pub span: Option<Span>,
+}
+
+/// Why an attempt failed, without any words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttemptError {
+    /// What went wrong.
+    pub kind: Kind,
+    /// Where the error arose.
+    pub side: Side,
+    /// Who caused it.
+    pub blame: Blame,
+    /// The status of the upstream's error response, if there was one.
+    pub status: Option<u16>,
+}
+
+impl Attempt {
+    /// An attempt at a target, of which nothing has been sent.
+    pub fn new(target: Target, whole: bool, begun: Instant) -> Self {
+        Self { target, whole, begun, sent: None, answered: false, error: None, span: None }
+    }
+
+    /// Sets why it failed.
+    pub fn fail(&mut self, error: &Error) {
+        self.error = Some(AttemptError {
+            kind: error.fault().kind,
+            side: error.side(),
+            blame: error.blame(),
+            status: error.upstream_reply().map(|reply| reply.status),
+        });
+    }
+
+    /// Whether its upstream request is still being written.
+    pub fn is_preparing(&self) -> bool {
+        self.sent.is_none() && !self.answered && self.error.is_none()
+    }
+
+    /// Whether it failed because the request was too large for its target.
+    pub fn needed_room(&self) -> bool {
+        self.error.is_some_and(|error| {
+            error.side == Side::Upstream && matches!(error.kind, Kind::Context | Kind::TooLarge)
+        })
+    }
+}

@@ -1,0 +1,159 @@
+//! Exchanges: one request of a caller as it goes through the steps of the pipeline, and the steps that read it. A step
+//! must never write a response.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request};
+use http::request::Parts;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::account::Account;
+use super::auth::{self, Caller};
+use super::clock::RequestTime;
+use super::ids::request_id;
+use super::inspection::{self, InspectedRequest, refuse_other_models};
+use super::limit::{Admission, Gate, Need};
+use super::request_body::{self, BodyLimits};
+use super::route::{self, Plan};
+use super::state::{Gateway, State};
+use crate::config;
+use crate::error::Error;
+use crate::server::request_head::expects_continue;
+use crate::wire::dialect::{CallerDialect, Form, Operation, ResponseContext};
+
+/// One request of a caller.
+pub(super) struct Exchange {
+    /// The id that the response carries.
+    pub(super) id: String,
+    /// The caller's dialect.
+    pub(super) dialect: &'static dyn CallerDialect,
+    /// Its head.
+    pub(super) head: Parts,
+    /// Its body, of which some may be unread.
+    pub(super) body: Body,
+    /// When it came in.
+    pub(super) time: RequestTime,
+    /// The limits that hold for it, as far as it has come.
+    pub(super) gates: Vec<Arc<Gate>>,
+    /// The caller sends the body only when it is asked to.
+    pub(super) expects_continue: bool,
+}
+
+impl Exchange {
+    /// A request that has just come in, with its account.
+    pub(super) fn begin(
+        gateway: &Gateway,
+        dialect: &'static dyn CallerDialect,
+        request: Request,
+    ) -> (Self, Box<Account>) {
+        let id = request_id(request.headers());
+        let time = RequestTime::begin();
+        let sinks = (&gateway.sinks, &*gateway.metrics);
+        let account = Account::begin(sinks, (&id, time.started), dialect.name(), &request);
+        let expects_continue = expects_continue(request.headers());
+        let (head, body) = request.into_parts();
+        (Self { id, dialect, head, body, time, gates: Vec::new(), expects_continue }, account)
+    }
+
+    /// Authentication.
+    pub(super) async fn identify(
+        &mut self,
+        gateway: &Gateway,
+        state: &State,
+        account: &mut Account,
+    ) -> Result<Arc<Caller>, Error> {
+        let headers = &self.head.headers;
+        let peer = self.head.extensions.get::<ConnectInfo<SocketAddr>>();
+        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+        let from = auth::origin(peer, headers, &state.config.server.trusted_proxies);
+        account.came_from(from.address);
+        let caller = state.callers.identify(headers, from, &gateway.metrics).await?;
+        account.identified(&caller);
+        self.gates.push(Arc::clone(&caller.gate));
+        Ok(caller)
+    }
+
+    /// Reads and inspects the body, which was posted to an endpoint of a form.
+    pub(super) async fn read(
+        &mut self,
+        gateway: &Gateway,
+        (state, caller): (&Arc<State>, &Arc<Caller>),
+        form: Form,
+        account: &mut Account,
+    ) -> Result<InspectedRequest, Error> {
+        request_body::expect_json(&self.head.headers, self.dialect)?;
+        let limits = BodyLimits::of(gateway, caller);
+        let body = request_body::read_some(&mut self.body, &self.head.headers, &limits).await?;
+        let endpoint = (self.dialect, form);
+        let inspected = inspection::inspect((state, caller), endpoint, &self.head, body).await?;
+        account.prompted(inspected.prompt.as_deref());
+        let request = inspected.request?;
+        account.asked(&request.envelope.model, request.envelope.stream, request.prompt_tokens);
+        Ok(request)
+    }
+
+    /// Routing.
+    pub(super) async fn plan(
+        &mut self,
+        (state, caller): (&State, &Caller),
+        request: &InspectedRequest,
+        account: &mut Account,
+    ) -> Result<Plan, Error> {
+        let plan = route::plan(&state.config, caller, &request.envelope.model)?;
+        let dialect = self.dialect.name();
+        if route::is_bound_to_model(&plan, caller, dialect) {
+            refuse_other_models(dialect, &request.body).await?;
+        }
+        account.planned(&plan);
+        Ok(plan)
+    }
+
+    /// Takes what the request may use of the limits of its model, and the tokens of all its limits.
+    pub(super) fn reserve(
+        &mut self,
+        (state, plan): (&State, &Plan),
+        request: &InspectedRequest,
+        mut admission: Admission,
+        account: &mut Account,
+    ) -> Result<(), Error> {
+        if let Some(gate) = state.models.get(&*plan.label) {
+            self.gates.push(Arc::clone(gate));
+            admission.enter(gate)?;
+        }
+        let InspectedRequest { envelope, prompt_tokens, .. } = request;
+        let operation = envelope.form.operation();
+        let max_output = if operation.generates() { envelope.max_output } else { Some(0) };
+        let need = Need { input: *prompt_tokens, max_output, choices: envelope.choices };
+        if operation.uses_tokens() {
+            admission.reserve(&need)?;
+        }
+        account.admitted(admission, &need, envelope.background);
+        Ok(())
+    }
+}
+
+/// What the attempts at a request, its production and its delivery share.
+pub struct RequestContext {
+    /// The caller's dialect.
+    pub dialect: &'static dyn CallerDialect,
+    /// The identity of the answer.
+    pub call: ResponseContext,
+    /// The deadlines.
+    pub stream: config::Stream,
+    /// When the request came in.
+    pub time: RequestTime,
+    /// Cancelled when streams must end because the process does.
+    pub closing: CancellationToken,
+    /// Owns what outlives a request by a moment.
+    pub tasks: TaskTracker,
+}
+
+impl RequestContext {
+    /// What the caller requests.
+    pub fn operation(&self) -> Operation {
+        self.call.form.operation()
+    }
+}

@@ -1,0 +1,299 @@
+//! Failover: attempts at one target after the other, until an answer has begun. Errors that the caller did not cause
+//! fail over to the next target; errors that it did cause are returned. It must never give up an answer of which
+//! anything was forwarded, nor let a failed attempt take more than its share of the one deadline of the request.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use super::answer::Answer;
+use super::attempt::Attempt;
+use super::offload::RequestBody;
+use super::select::{InOrder, Select, Selection};
+use super::target_health::{FailedAttempt, Probe};
+use super::upstream::{self, Failure, Patience, UpstreamRequest};
+use super::upstream_body::{large_body, small_body};
+use super::{access_log, count, request_spans};
+use crate::config::Target;
+use crate::error::{self, Blame, Error, Side};
+use crate::wire::adapt::Written;
+use crate::wire::chat::Kind;
+
+/// What an attempt may use of the time that is left while another target may follow: one part in this many.
+const SHARE: u32 = 2;
+
+/// A target that hung for less than this part of `first_token` has not had a fair chance.
+const FAIR: u32 = 4;
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The attempts of one request, up to the first one that answers. They are its fields, so that they outlive the futures
+/// which wait for them.
+pub struct Opening {
+    request: Arc<UpstreamRequest>,
+    select: Box<dyn Select>,
+    attempts: Vec<Attempt>,
+    current: Option<(Turn, Step)>,
+    failures: Failures,
+}
+
+/// The attempt under way: its place among the attempts, and what its selection grants it.
+struct Turn {
+    index: usize,
+    followed: bool,
+    shares_time: bool,
+    /// Given back when the turn is over.
+    _probe: Option<Probe>,
+}
+
+/// What an attempt waits for.
+enum Step {
+    /// The body for the upstream, which another thread writes because it is large.
+    Body(Boxed<Result<Written, Error>>),
+    /// The first output of the answer.
+    Answer(Boxed<Result<Box<Answer>, Box<Failure>>>),
+}
+
+/// The result of a step.
+enum Stepped {
+    Body(Result<Written, Error>),
+    Answer(Result<Box<Answer>, Box<Failure>>),
+}
+
+impl Opening {
+    /// The attempts of a request, none of which has begun.
+    pub fn new(request: UpstreamRequest) -> Self {
+        let select = Box::new(InOrder::new(Arc::clone(&request.health)));
+        Self {
+            request: Arc::new(request),
+            select,
+            // Mostly there is one, and it is kept as long as the stream lives.
+            attempts: Vec::with_capacity(1),
+            current: None,
+            failures: Failures::default(),
+        }
+    }
+
+    /// Waits for the first target that answers. Returns the answer with the index of its attempt. Cancel-safe.
+    pub async fn answer(&mut self) -> Result<(usize, Box<Answer>), Error> {
+        while self.current.is_some() || self.begin() {
+            let stepped = match &mut self.current {
+                Some((_, Step::Body(body))) => Stepped::Body(body.as_mut().await),
+                Some((_, Step::Answer(answer))) => Stepped::Answer(answer.as_mut().await),
+                // Its body could not be written.
+                None => continue,
+            };
+            let Some((turn, _)) = self.current.take() else { continue };
+            match stepped {
+                Stepped::Body(Ok(written)) => self.send(turn, written),
+                Stepped::Body(Err(error)) => self.failed(&turn, Failure { error, said: None }),
+                Stepped::Answer(Err(failure)) => self.failed(&turn, *failure),
+                Stepped::Answer(Ok(answer)) => return Ok(self.answered(turn.index, answer)),
+            }
+        }
+        let (index, answer) = std::mem::take(&mut self.failures).best()?;
+        self.mark_answered(index);
+        Ok((index, answer))
+    }
+
+    /// The attempts, after which no others follow. The one under way is closed.
+    pub fn into_attempts(self) -> Vec<Attempt> {
+        self.attempts
+    }
+
+    /// Begins the next attempt. Returns whether there was one.
+    fn begin(&mut self) -> bool {
+        let now = Instant::now();
+        let request = Arc::clone(&self.request);
+        if self.failures.are_final {
+            return false;
+        }
+        let Some(selection) = self.select.next(&request.plan, &self.attempts, now) else {
+            return false;
+        };
+        let Selection { target, followed, shares_time, probe } = selection;
+        let turn = Turn { index: self.attempts.len(), followed, shares_time, _probe: probe };
+        let whole = upstream::is_whole(&request, &target.provider);
+        self.attempts.push(Attempt::new(target.clone(), whole, now));
+        if count::is_estimated(&request, &target) {
+            let estimate = async move { Ok(count::checked_estimate(&request, &target).await?) };
+            self.current = Some((turn, Step::Answer(Box::pin(estimate))));
+            return true;
+        }
+        match &request.body {
+            RequestBody::Large(body) => {
+                let body = large_body(&request, body, target);
+                self.current = Some((turn, Step::Body(Box::pin(body))));
+            }
+            RequestBody::Small(body) => match small_body(&request, body, &target) {
+                Ok(written) => self.send(turn, written),
+                // Another target may be able to say what this one's dialect cannot.
+                Err(error) => self.failed(&turn, Failure { error, said: None }),
+            },
+        }
+        true
+    }
+
+    /// Sends an attempt's request.
+    fn send(&mut self, turn: Turn, written: Written) {
+        let number = self.attempts.len();
+        let Some(attempt) = self.attempts.get_mut(turn.index) else { return };
+        let request = Arc::clone(&self.request);
+        let now = Instant::now();
+        attempt.sent = Some(now);
+        attempt.span = request_spans::begin(&request.trace, attempt, number);
+        let mut traced = HeaderMap::new();
+        request.trace.pass_on(attempt.span.as_ref(), &mut traced);
+        let target = attempt.target.clone();
+        let patience = patience(&request, &target, &turn, now);
+        let answer = async move {
+            match upstream::attempt(&request, &target, written, patience, traced).await {
+                Err(failure) if count::is_unsupported(&request, &failure.error) => {
+                    Ok(count::estimate(&request, &target).await?)
+                }
+                answered => answered,
+            }
+        };
+        self.current = Some((turn, Step::Answer(Box::pin(answer))));
+    }
+
+    fn answered(&mut self, index: usize, answer: Box<Answer>) -> (usize, Box<Answer>) {
+        if let Some(attempt) = self.attempts.get(index)
+            && !count::is_estimated(&self.request, &attempt.target)
+        {
+            self.request.health.succeeded(&attempt.target, Instant::now());
+        }
+        self.mark_answered(index);
+        (index, answer)
+    }
+
+    fn mark_answered(&mut self, index: usize) {
+        if let Some(attempt) = self.attempts.get_mut(index) {
+            attempt.answered = true;
+        }
+    }
+
+    fn failed(&mut self, turn: &Turn, Failure { error, said }: Failure) {
+        let now = Instant::now();
+        let request = &self.request;
+        let Some(attempt) = self.attempts.get_mut(turn.index) else { return };
+        let error = blame_caller(request, error)
+            .counted(request.context.call.input_estimate, attempt.target.context);
+        attempt.fail(&error);
+        if error.side() != Side::Caller && !error.is_unavailable() {
+            let timed = now - attempt.begun >= request.context.stream.first_token / FAIR;
+            let failed = FailedAttempt { target: &attempt.target, error: &error, timed };
+            request.health.failed(&request.plan, &failed, now);
+            access_log::attempt_failed(request, attempt, &error);
+            if let Some(span) = attempt.span.take() {
+                request_spans::fail(&span, &error);
+            }
+        }
+        self.failures.are_final = !goes_on(request, &error, now);
+        self.failures.add(error, said, (turn.index, attempt));
+    }
+}
+
+/// A model that the caller itself named at a provider is the caller's to correct.
+fn blame_caller(request: &UpstreamRequest, error: Error) -> Error {
+    let named = request.plan.direct && error.fault().kind == Kind::NotFound;
+    if named && error.side() == Side::Upstream { error.blamed(Blame::Caller) } else { error }
+}
+
+/// Whether another target may be tried after this error.
+fn goes_on(request: &UpstreamRequest, error: &Error, now: Instant) -> bool {
+    if now >= deadline(request) || error.is_unavailable() {
+        return false;
+    }
+    error.needs_room() || error.blame() != Blame::Caller || error.side() == Side::Caller
+}
+
+/// When the caller's wait for output ends, whatever targets are left.
+fn deadline(request: &UpstreamRequest) -> Instant {
+    let mut targets = request.plan.targets.iter();
+    let silent = !request.context.call.stream
+        && targets.any(|target| upstream::is_whole(request, &target.provider));
+    // An answer that is passed through whole is silent until it is done.
+    let wait =
+        if silent { request.context.stream.unstreamed } else { request.context.stream.first_token };
+    let total = request.context.stream.total.unwrap_or(Duration::MAX);
+    request
+        .context
+        .time
+        .started
+        .checked_add(wait.min(total))
+        .unwrap_or(request.context.time.started)
+}
+
+/// How long an attempt may take: half of what is left if it shares the time with others, else all of it.
+fn patience(request: &UpstreamRequest, target: &Target, turn: &Turn, now: Instant) -> Patience {
+    let mut left = deadline(request).saturating_duration_since(now);
+    if turn.shares_time {
+        left /= SHARE;
+    }
+    let provider = &target.provider;
+    if !upstream::is_whole(request, provider) && !upstream::is_verbatim(request, provider) {
+        left = left.min(request.context.stream.first_token);
+    }
+    Patience { deadline: now + left, followed: turn.followed }
+}
+
+/// What the attempts of a request have met.
+#[derive(Default)]
+struct Failures {
+    best: Option<Error>,
+    /// An answer that broke off as soon as it had begun: worth more than an error alone.
+    said: Option<(usize, Box<Answer>)>,
+    /// No other target may be tried.
+    are_final: bool,
+}
+
+impl Failures {
+    fn add(
+        &mut self,
+        error: Error,
+        said: Option<Box<Answer>>,
+        (index, attempt): (usize, &Attempt),
+    ) {
+        self.said = self.said.take().or_else(|| Some((index, said?)));
+        let error =
+            error.during(error::Attempt { target: Arc::clone(attempt.target.name()), index });
+        // Of several limits, the one that is over first.
+        let key = |error: &Error| (error.rank(), error.wait().unwrap_or(Duration::MAX));
+        if self.best.as_ref().is_none_or(|best| key(&error) < key(best)) {
+            self.best = Some(error);
+        }
+    }
+
+    fn best(self) -> Result<(usize, Box<Answer>), Error> {
+        let none = || Error::internal("the plan had no target");
+        self.said.ok_or_else(|| self.best.unwrap_or_else(none))
+    }
+}
+
+#[cfg(test)]
+impl Opening {
+    /// An opening whose only attempt was sent and comes to this.
+    pub(super) fn scripted(
+        request: UpstreamRequest,
+        answer: impl Future<Output = Result<Box<Answer>, Error>> + Send + 'static,
+    ) -> Self {
+        let mut opening = Self::new(request);
+        let target = opening.request.plan.targets[0].clone();
+        let mut attempt = Attempt::new(target, false, Instant::now());
+        attempt.sent = Some(attempt.begun);
+        attempt.span = request_spans::begin(&opening.request.trace, &attempt, 1);
+        opening.attempts.push(attempt);
+        let turn = Turn { index: 0, followed: false, shares_time: false, _probe: None };
+        let answer = async { Ok(answer.await?) };
+        opening.current = Some((turn, Step::Answer(Box::pin(answer))));
+        opening
+    }
+}
+
+#[cfg(test)]
+#[path = "opening_tests.rs"]
+mod tests;

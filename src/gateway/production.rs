@@ -1,0 +1,413 @@
+//! Productions: an answer under way, from the first attempt to its end, as bytes of the caller's dialect. A production
+//! keeps the upstream's deadlines and the account. It must never know of a connection, nor write a heartbeat.
+//!
+//! It is polled, not spawned: what reads it sets the pace of the upstream, and dropping it cancels the upstream request.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use http::HeaderMap;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::account::Account;
+use super::answer::Answer;
+use super::exchange::RequestContext;
+use super::opening::Opening;
+use crate::error::Error;
+use crate::wire::chat::{Deadline, End};
+use crate::wire::dialect::{Ending, Mode};
+
+/// How long an upstream may take to end its body after its dialect's terminal, or to report its usage
+/// after its last output.
+const UPSTREAM_DRAIN: Duration = Duration::from_secs(1);
+
+/// An answer under way. Dropping it closes the upstream and settles the account, which returns what was admitted.
+pub struct Production {
+    context: Arc<RequestContext>,
+    phase: Phase,
+    deadlines: Deadlines,
+    /// Made when it first has to wait: a short answer arrives at once.
+    alarm: Option<Alarm>,
+    /// When it last had bytes for the caller.
+    produced: Instant,
+    /// Why the tokens of the caller's limits do not allow the whole answer.
+    spent: Option<Error>,
+    /// The error of an answer that is collected.
+    error: Option<Error>,
+    ending: Ending,
+}
+
+/// How far an answer has come.
+enum Phase {
+    /// No target has answered yet.
+    Opening(Box<Opening>, Box<Account>),
+    /// Output is coming.
+    Streaming(Box<Answer>, Box<Account>),
+    /// There is nothing more. The account is settled, and is dropped with the production.
+    Ended(Option<Box<Account>>),
+}
+
+impl Default for Phase {
+    fn default() -> Self {
+        Self::Ended(None)
+    }
+}
+
+/// What wakes a production beside its upstream.
+struct Alarm {
+    timer: Pin<Box<Sleep>>,
+    /// Whether the timer is set to a time that is not too late.
+    set: bool,
+    /// Polled only when it was woken, not with every token.
+    closing: FuturesUnordered<WaitForCancellationFutureOwned>,
+}
+
+impl Alarm {
+    fn new(closing: &CancellationToken) -> Self {
+        Self {
+            timer: Box::pin(sleep_until(Instant::now())),
+            set: false,
+            closing: FuturesUnordered::from_iter([closing.clone().cancelled_owned()]),
+        }
+    }
+
+    /// Whether the timer must be set, so that it fires by this time. One that fires too early is set again then: output
+    /// moves deadlines, and a token sets no timer.
+    fn is_late(&self, until: Option<Instant>) -> bool {
+        !self.set || until.is_some_and(|until| until < self.timer.deadline())
+    }
+
+    fn set(&mut self, at: Instant) {
+        self.timer.as_mut().reset(at);
+        self.set = true;
+    }
+}
+
+/// What a production has next.
+#[derive(Debug)]
+pub enum Next {
+    /// Bytes for the caller: whole events.
+    Bytes(Bytes),
+    /// Nothing by the time that was given.
+    Idle,
+    /// Nothing more.
+    Ended,
+}
+
+impl Production {
+    /// A production whose attempts have not begun.
+    pub fn new(opening: Opening, context: Arc<RequestContext>, account: Box<Account>) -> Self {
+        let now = Instant::now();
+        Self {
+            phase: Phase::Opening(Box::new(opening), account),
+            deadlines: Deadlines {
+                output: now,
+                stall: context.stream.stall,
+                total: context.stream.total.map(|total| context.time.started + total),
+            },
+            context,
+            alarm: None,
+            produced: now,
+            spent: None,
+            error: None,
+            ending: Ending::Closed,
+        }
+    }
+
+    /// Waits for the first output of an answer. After an error, there is nothing more. Cancel-safe.
+    pub async fn open(&mut self) -> Result<(), Error> {
+        let Phase::Opening(opening, _) = &mut self.phase else { return Ok(()) };
+        let opened = self.context.closing.run_until_cancelled(opening.answer()).await;
+        self.opened(opened.unwrap_or_else(|| Err(Error::from_end(&End::ShuttingDown))))
+    }
+
+    /// Waits for the next bytes, but no longer than to the time that is given. Errors are written in-band, in the
+    /// caller's dialect. Must be polled to its end: what a chunk came to is noted after its output is there.
+    pub async fn next(&mut self, until: Option<Instant>) -> Next {
+        loop {
+            match &self.phase {
+                Phase::Ended(_) => return Next::Ended,
+                Phase::Opening(..) => {
+                    if let Some(next) = self.wait_for_answer(until).await {
+                        return next;
+                    }
+                }
+                Phase::Streaming(..) => {
+                    if let Some(bytes) = self.take_ready() {
+                        return Next::Bytes(bytes);
+                    }
+                    if self.wait_for_output(until).await {
+                        return Next::Idle;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What it was made with.
+    pub fn context(&self) -> &Arc<RequestContext> {
+        &self.context
+    }
+
+    /// When it last had bytes for the caller.
+    pub fn produced(&self) -> Instant {
+        self.produced
+    }
+
+    /// How the body ends after the last bytes. RequestView once.
+    pub fn take_ending(&mut self) -> Ending {
+        std::mem::take(&mut self.ending)
+    }
+
+    /// Why an answer that was collected failed, if it did.
+    pub fn take_error(&mut self) -> Option<Error> {
+        self.error.take()
+    }
+
+    /// The target that answers, and the upstream's headers that may be passed on; `None` before it does.
+    pub fn take_head(&mut self) -> Option<(&str, HeaderMap)> {
+        let Phase::Streaming(answer, account) = &mut self.phase else { return None };
+        Some((account.target(), std::mem::take(&mut answer.headers)))
+    }
+
+    /// Its account, until it has ended.
+    pub fn account(&mut self) -> Option<&mut Account> {
+        match &mut self.phase {
+            Phase::Opening(_, account) | Phase::Streaming(_, account) => Some(account),
+            Phase::Ended(account) => account.as_deref_mut(),
+        }
+    }
+
+    /// Ends it and returns its account.
+    pub fn into_account(mut self) -> Option<Box<Account>> {
+        self.leave()
+    }
+
+    /// Ends it because of a fault of this process. Returns the event that tells the caller.
+    pub fn fail(&mut self) -> Bytes {
+        let account = match std::mem::take(&mut self.phase) {
+            Phase::Opening(opening, mut account) => {
+                account.attempted(opening.into_attempts());
+                Some(account)
+            }
+            Phase::Streaming(_, account) => Some(account),
+            Phase::Ended(account) => account,
+        };
+        self.phase = Phase::Ended(account);
+        if let Some(account) = self.account() {
+            account.failed(&Error::internal("the production of the answer panicked"));
+        }
+        let error = Error::internal("the gateway failed while relaying this stream");
+        self.error_event(&error.to_end())
+    }
+
+    /// Takes note of the answer that has begun, or that there is none.
+    fn opened(&mut self, opened: Result<(usize, Box<Answer>), Error>) -> Result<(), Error> {
+        let Phase::Opening(opening, mut account) = std::mem::take(&mut self.phase) else {
+            return Ok(());
+        };
+        account.attempted(opening.into_attempts());
+        let (index, answer) = match opened {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.phase = Phase::Ended(Some(account));
+                return Err(error);
+            }
+        };
+        account.served_by(index);
+        if answer.transcoder.tally().outputs > 0 {
+            account.output(answer.first_output);
+        }
+        self.deadlines.output = answer.first_output;
+        self.phase = Phase::Streaming(answer, account);
+        Ok(())
+    }
+
+    async fn wait_for_answer(&mut self, until: Option<Instant>) -> Option<Next> {
+        let Phase::Opening(opening, _) = &mut self.phase else { return None };
+        let alarm = self.alarm.get_or_insert_with(|| Alarm::new(&self.context.closing));
+        if let Some(until) = until
+            && alarm.is_late(Some(until))
+        {
+            alarm.set(until);
+        }
+        let opened = tokio::select! {
+            biased;
+            opened = opening.answer() => opened,
+            Some(()) = alarm.closing.next() => Err(Error::from_end(&End::ShuttingDown)),
+            () = alarm.timer.as_mut(), if until.is_some() => {
+                alarm.set = false;
+                return Some(Next::Idle);
+            }
+        };
+        alarm.set = false;
+        let error = self.opened(opened).err()?;
+        if let Some(account) = self.account() {
+            account.failed(&error);
+        }
+        Some(Next::Bytes(self.error_event(&error.to_end())))
+    }
+
+    /// Writes an end in the caller's dialect when no answer has begun.
+    fn error_event(&mut self, end: &End) -> Bytes {
+        let mut event = BytesMut::new();
+        let mut encoder = self.context.dialect.encoder(&self.context.call, Mode::Translated);
+        encoder.finish(end, None, &mut event);
+        self.ending = encoder.ending();
+        event.freeze()
+    }
+
+    /// Takes the bytes that are there, and ends with the answer.
+    fn take_ready(&mut self) -> Option<Bytes> {
+        let Phase::Streaming(answer, _) = &mut self.phase else { return None };
+        if answer.ready.is_empty() && answer.transcoder.end().is_none() {
+            return None;
+        }
+        let bytes = answer.take_ready();
+        if answer.transcoder.end().is_some() {
+            self.finish();
+        }
+        (!bytes.is_empty()).then_some(bytes)
+    }
+
+    /// Waits for the upstream, or for something that must happen without it. Returns whether there is nothing by the
+    /// time that was given.
+    async fn wait_for_output(&mut self, until: Option<Instant>) -> bool {
+        let Phase::Streaming(answer, account) = &mut self.phase else { return false };
+        let alarm = self.alarm.get_or_insert_with(|| Alarm::new(&self.context.closing));
+        if alarm.is_late(until) {
+            alarm.set(self.deadlines.next(until));
+        }
+        let now = tokio::select! {
+            biased;
+            chunk = answer.source.chunk() => {
+                let now = Instant::now();
+                if answer.take_all(chunk, now).await {
+                    account.output(now);
+                    self.deadlines.output = now;
+                    if answer.transcoder.end().is_none()
+                        && let Err(error) = account.cover(answer.transcoder.tally())
+                    {
+                        answer.transcoder.abort(error.to_end(), &mut answer.ready);
+                        self.spent = Some(error);
+                    }
+                }
+                if !answer.ready.is_empty() || answer.transcoder.end().is_some() {
+                    self.produced = now;
+                    return false;
+                }
+                // What writes nothing, such as an upstream's ping, is no sign of life to the caller.
+                now
+            }
+            Some(()) = alarm.closing.next() => {
+                answer.transcoder.abort(End::ShuttingDown, &mut answer.ready);
+                return false;
+            }
+            () = alarm.timer.as_mut() => {
+                alarm.set = false;
+                Instant::now()
+            }
+        };
+        if let Some(deadline) = self.deadlines.passed(now) {
+            answer.transcoder.abort(End::TimedOut(deadline), &mut answer.ready);
+            return false;
+        }
+        until.is_some_and(|until| now >= until)
+    }
+
+    /// Settles the account of an answer that has ended, and lets go of its upstream. That of a
+    /// complete answer is read to the end of its bytes, or its connection would be lost to the
+    /// pool. Mostly the end has come with the terminal; if not, a task waits for it. The upstream
+    /// of an answer that the gateway ended at a stop string is closed instead: it would generate on, and bill.
+    fn finish(&mut self) {
+        let Phase::Streaming(mut answer, mut account) = std::mem::take(&mut self.phase) else {
+            return;
+        };
+        let (tally, end) = (answer.transcoder.tally(), answer.transcoder.end());
+        account.settle(tally, end);
+        self.phase = Phase::Ended(Some(account));
+        let (stopped_early, complete) = (tally.stopped_early, end == Some(&End::Complete));
+        if !complete && !self.context.call.stream {
+            let failure = || answer.failure(end.unwrap_or(&End::Truncated));
+            self.error = Some(self.spent.take().unwrap_or_else(failure));
+        }
+        self.ending = answer.ending();
+        if complete && !stopped_early && !answer.source.discard_arrived() {
+            self.context.tasks.spawn(timeout(UPSTREAM_DRAIN, answer.source.discard()));
+        }
+    }
+
+    /// Closes the upstream of an answer that nobody waits for, and settles the account.
+    fn leave(&mut self) -> Option<Box<Account>> {
+        match std::mem::take(&mut self.phase) {
+            Phase::Opening(opening, mut account) => {
+                account.attempted(opening.into_attempts());
+                Some(account)
+            }
+            Phase::Streaming(answer, mut account) => {
+                account.settle(answer.transcoder.tally(), answer.transcoder.end());
+                // A runtime that is being shut down drops the future, which settles all the same.
+                if answer.is_uncounted()
+                    && let Ok(runtime) = Handle::try_current()
+                {
+                    self.context.tasks.spawn_on(count(answer, account), &runtime);
+                    return None;
+                }
+                // The upstream first, then what was admitted.
+                drop(answer);
+                Some(account)
+            }
+            Phase::Ended(account) => account,
+        }
+    }
+}
+
+impl Drop for Production {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// Waits for the usage of an answer whose caller left between its last output and that: hidden reasoning
+/// is in nothing else.
+async fn count(mut answer: Box<Answer>, mut account: Box<Account>) {
+    let counted = async {
+        while answer.is_uncounted() {
+            let chunk = answer.source.chunk().await;
+            answer.take(chunk);
+            answer.ready.clear();
+        }
+    };
+    // Without it, the estimate stands.
+    timeout(UPSTREAM_DRAIN, counted).await.unwrap_or_default();
+    account.settle(answer.transcoder.tally(), None);
+}
+
+/// When an answer must end although its upstream has not.
+struct Deadlines {
+    /// When the last model output came.
+    output: Instant,
+    stall: Duration,
+    total: Option<Instant>,
+}
+
+impl Deadlines {
+    /// The next moment at which to look. Output in the meantime only makes the look too early.
+    fn next(&self, until: Option<Instant>) -> Instant {
+        let stalled = self.output + self.stall;
+        [self.total, until].into_iter().flatten().fold(stalled, Instant::min)
+    }
+
+    fn passed(&self, now: Instant) -> Option<Deadline> {
+        if self.total.is_some_and(|total| now >= total) {
+            return Some(Deadline::Total);
+        }
+        (now >= self.output + self.stall).then_some(Deadline::Stall)
+    }
+}

@@ -1,0 +1,263 @@
+//! State of the gateway: everything that requests share. A reload replaces the configuration as a whole; what was used
+//! of limits, and what is known of targets, outlives it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use http::header::ACCEPT;
+use http::{HeaderMap, HeaderValue};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::access_log::AccessLog;
+use super::auth::Callers;
+use super::auth::jwks::{self, KeySet};
+use super::clock::unix_seconds;
+use super::egress::{self, Clients};
+use super::fetch;
+use super::limit::{Gate, Gates, Limit, Scope};
+use super::memory::MemoryBudget;
+use super::provider_models::{self, ProviderModels};
+use super::request_metrics::RequestMetrics;
+use super::request_spans::RequestSpans;
+use super::summary::Sinks;
+use super::target_health::TargetHealth;
+use crate::config::{Config, Provider};
+use crate::server::Shutdown;
+use crate::telemetry::trace::Tracing;
+use crate::telemetry::{Limited, Metrics, OTHER, RefusalLog};
+
+/// The most bytes of a key set.
+const MAX_KEY_SET: usize = 1 << 20;
+
+/// Everything that requests share. Each worker has a copy with clients of its own, whose
+/// connections live and die on that worker's thread.
+#[derive(Clone)]
+pub struct Gateway {
+    state: Arc<ArcSwap<State>>,
+    /// What callers have used of their limits; outlives reloads.
+    gates: Arc<Gates>,
+    /// What is used of the models' limits; outlives reloads.
+    model_gates: Arc<Gates>,
+    /// Which targets have just failed; outlives reloads.
+    pub health: Arc<TargetHealth>,
+    /// The token issuers' keys that [`Gateway::keep_fresh`] keeps fresh.
+    key_sets: watch::Sender<Vec<Arc<KeySet>>>,
+    /// The models that providers offer.
+    pub provider_models: Arc<ProviderModels>,
+    /// The memory that request bodies and answers may take.
+    pub memory: Arc<MemoryBudget>,
+    /// The clients for upstreams.
+    pub clients: Arc<Clients>,
+    /// The metrics of the process.
+    pub metrics: Arc<Metrics>,
+    /// The receivers of what requests came to.
+    pub sinks: Sinks,
+    /// Requests that no endpoint answers.
+    pub refusals: Arc<RefusalLog>,
+    /// Where spans go, if anywhere.
+    pub tracing: Tracing,
+    /// The steps of a shutdown.
+    pub shutdown: Shutdown,
+    /// Owns what outlives a request by a moment.
+    pub tasks: TaskTracker,
+}
+
+/// What a reload replaces, as a whole.
+pub struct State {
+    /// The configuration in force.
+    pub config: Config,
+    /// Who may call.
+    pub callers: Callers,
+    /// The limiters of those models that have limits.
+    pub models: BTreeMap<String, Arc<Gate>>,
+}
+
+/// A configuration that cannot be put in force.
+pub type SetupError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Gateway {
+    /// A gateway with a configuration.
+    pub fn new(config: Config, shutdown: &Shutdown) -> Result<Self, SetupError> {
+        let (gates, model_gates) = (Arc::new(Gates::default()), Gates::new(Scope::Model));
+        let metrics = Arc::<Metrics>::default();
+        metrics.config_loaded(&config, unix_seconds());
+        let callers = Callers::new(&config, &gates, None);
+        prepare_clients(&config)?;
+        Ok(Self {
+            clients: Arc::default(),
+            memory: Arc::new(MemoryBudget::new(config.server.memory, &metrics)),
+            provider_models: Arc::default(),
+            tracing: tracing(&config, &metrics)?,
+            key_sets: watch::Sender::new(callers.key_sets()),
+            state: Arc::new(ArcSwap::from_pointee(State {
+                callers,
+                models: models_of(&config, &model_gates),
+                config,
+            })),
+            gates,
+            model_gates: Arc::new(model_gates),
+            health: Arc::new(TargetHealth::new(Arc::clone(&metrics))),
+            refusals: Arc::new(RefusalLog::new(Arc::clone(&metrics))),
+            sinks: sinks(&metrics),
+            metrics,
+            shutdown: shutdown.clone(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// A copy for a worker.
+    #[must_use]
+    pub fn for_worker(&self) -> Self {
+        Self { clients: Arc::default(), tasks: TaskTracker::new(), ..self.clone() }
+    }
+
+    /// The configuration in force, and what was made of it.
+    pub fn state(&self) -> Guard<Arc<State>> {
+        self.state.load()
+    }
+
+    /// Puts another configuration in force. Requests under way keep theirs, and what callers have
+    /// used of their limits stays used, whatever the limits are now.
+    pub fn reload(&self, mut config: Config) {
+        let running = self.state();
+        config.server.tls =
+            config.server.tls.map(|tls| tls.or_same(running.config.server.tls.as_ref()));
+        if let Err(error) = prepare_clients(&config) {
+            tracing::error!(%error, "upstream clients cannot be built");
+        }
+        self.metrics.config_loaded(&config, unix_seconds());
+        self.memory.resize(config.server.memory);
+        let callers = Callers::new(&config, &self.gates, Some(&running.callers));
+        self.key_sets.send_replace(callers.key_sets());
+        let models = models_of(&config, &self.model_gates);
+        self.state.store(Arc::new(State { config, callers, models }));
+        self.health.retain(&self.state().config);
+        self.provider_models.clear();
+        self.metrics.limit_used.clear();
+    }
+
+    /// Measures how much of its limits everybody has used. Only configured names become labels;
+    /// of all other callers it tells the highest.
+    pub async fn measure_limits(&self) {
+        let now = Instant::now();
+        let state = self.state.load_full();
+        let keys: BTreeSet<_> =
+            state.config.auth.keys.iter().map(|key| key.name.as_str()).collect();
+        let mut used = BTreeMap::new();
+        let mut look = |scope: Scope, name: &str, gate: &Gate| {
+            for (limit, ratio) in gate.used(now) {
+                let highest = used.entry((scope.word(), name.to_owned(), limit.word()));
+                let highest = highest.or_insert(ratio);
+                *highest = highest.max(ratio);
+            }
+        };
+        let callers = self.gates.survey(|name, gate| {
+            let shown = if keys.contains(name) { name } else { OTHER };
+            look(Scope::Caller, shown, gate);
+        });
+        callers.await;
+        for (name, gate) in &state.models {
+            look(Scope::Model, name, gate);
+        }
+        // Once they are all forgotten, nothing is used.
+        for limit in Limit::ALL.map(Limit::word) {
+            let (scope, name) = (Scope::Caller.word(), OTHER.to_owned());
+            self.metrics.limit_used.remove(&Limited { scope, name, limit });
+        }
+        for ((scope, name, limit), ratio) in used {
+            self.metrics.limit_used.get_or_create(&Limited { scope, name, limit }).set(ratio);
+        }
+    }
+
+    /// Keeps fresh what is fetched from others, for as long as it is polled: the token issuers' keys, and the
+    /// providers' lists of models. One does so for all copies.
+    pub async fn keep_fresh(&self) -> Infallible {
+        tokio::select! {
+            never = self.keep_keys() => never,
+            never = self.keep_lists() => never,
+        }
+    }
+
+    async fn keep_keys(&self) -> Infallible {
+        let fetch = |url| {
+            let state = self.state();
+            let client = self.clients.get(&state.config.egress.to(&url), &state.config.stream);
+            let accept = (ACCEPT, HeaderValue::from_static("application/json"));
+            let headers = HeaderMap::from_iter([accept]);
+            async { fetch::get(client?, url, headers, MAX_KEY_SET).await }
+        };
+        jwks::keep(self.key_sets.subscribe(), fetch, &self.metrics).await
+    }
+
+    async fn keep_lists(&self) -> Infallible {
+        let fetch = |provider: Arc<Provider>| {
+            let client = self.clients.get(&provider.egress, &self.state().config.stream);
+            async move { provider_models::fetch(client?, &provider).await }
+        };
+        let listed = || provider_models::listed(&self.state().config);
+        self.provider_models.keep(listed, fetch, &self.metrics).await
+    }
+}
+
+/// The receivers of what requests came to.
+pub(super) fn sinks(metrics: &Arc<Metrics>) -> Sinks {
+    let metrics = RequestMetrics(Arc::clone(metrics));
+    Arc::new([Box::new(metrics), Box::new(AccessLog), Box::new(RequestSpans)])
+}
+
+/// The way to the collector, if there is one.
+fn tracing(config: &Config, metrics: &Arc<Metrics>) -> Result<Tracing, SetupError> {
+    let Some(otlp) = &config.otlp else { return Ok(Tracing::default()) };
+    let (timeout, egress) = (otlp.timeout, config.egress.to(&otlp.endpoint));
+    let build = move || egress::blocking(&egress, timeout);
+    let client = std::thread::spawn(build).join().map_err(|_| "cannot make a client")??;
+    Tracing::new(otlp, client, metrics)
+        .map_err(|error| format!("cannot send traces: {error}").into())
+}
+
+/// Builds what upstreams' TLS needs, so that no request waits for it, and everything that is wrong
+/// shows at the start.
+fn prepare_clients(config: &Config) -> Result<(), SetupError> {
+    let clients = Clients::default();
+    for provider in config.providers.values() {
+        clients.get(&provider.egress, &config.stream)?;
+    }
+    Ok(())
+}
+
+/// The gates of all models that have limits.
+fn models_of(config: &Config, gates: &Gates) -> BTreeMap<String, Arc<Gate>> {
+    let limits = config.model_limits.iter();
+    limits.map(|(name, limits)| (name.clone(), gates.of(name, *limits))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Limits;
+
+    /// Callers who are not in the configuration are shown together, and not for ever.
+    #[tokio::test(start_paused = true)]
+    async fn callers_without_a_configured_name_are_others() {
+        let gateway = Gateway::new(Config::default(), &Shutdown::default()).unwrap();
+        let limits = Limits { concurrent_streams: Some(4), ..Limits::default() };
+        let open = [gateway.gates.of("one-canary", limits), gateway.gates.of("two-canary", limits)]
+            .map(|gate| gate.admit().unwrap());
+        let more = gateway.gates.of("two-canary", limits).admit().unwrap();
+        gateway.measure_limits().await;
+        let text = gateway.metrics.render();
+        let shown = r#"streamgate_limit_used_ratio{scope="caller",name="other",limit="concurrent_streams"}"#;
+        assert!(text.contains(&format!("{shown} 0.5\n")), "{text}");
+        assert!(!text.contains("canary"), "{text}");
+        drop((open, more));
+        tokio::time::advance(Duration::from_mins(1)).await;
+        gateway.measure_limits().await;
+        assert!(!gateway.metrics.render().contains("other"), "{}", gateway.metrics.render());
+    }
+}

@@ -1,0 +1,145 @@
+//! Summaries of requests, and the sinks that receive them: metrics, the access log, spans. A summary holds no payload,
+//! no key, and no words of an upstream.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::USER_AGENT;
+use http::{HeaderValue, Method, Request, Uri};
+use tokio::time::Instant;
+
+use super::attempt::Attempt;
+use super::request_spans::RequestSpan;
+use crate::telemetry::Sample;
+use crate::telemetry::trace::Place;
+use crate::wire::tally::Tally;
+
+/// A receiver of summaries. It is called once per request, on the thread that serves it, when the answer has ended:
+/// it must never block.
+pub trait Sink: Send + Sync {
+    /// Takes account of one request.
+    fn record(&self, summary: &Summary);
+}
+
+/// All sinks of the process, in the order in which they are called.
+pub type Sinks = Arc<[Box<dyn Sink>]>;
+
+/// The head of a request, as far as records show it.
+#[derive(Debug)]
+pub struct Head {
+    /// Its method.
+    pub method: Method,
+    /// Its target. Records show the path alone.
+    pub uri: Uri,
+    /// Its `user-agent`.
+    pub user_agent: Option<HeaderValue>,
+    /// The caller's address, once it is known.
+    pub client: Option<IpAddr>,
+}
+
+impl Head {
+    pub(super) fn of<B>(request: &Request<B>) -> Self {
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            user_agent: request.headers().get(USER_AGENT).cloned(),
+            client: None,
+        }
+    }
+}
+
+/// What one request came to.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[derive(Debug)]
+pub struct Summary {
+    /// The id that the response carries.
+    pub request_id: String,
+    /// Where the request stands in a trace.
+    pub trace: Place,
+    /// Its span, if a collector will see it.
+    pub span: Option<RequestSpan>,
+    /// Its head.
+    pub head: Head,
+    /// Whether the access log has room for it.
+    pub logged: bool,
+    /// The status of the response, once there is one.
+    pub status: Option<u16>,
+    /// The caller's dialect.
+    pub dialect: &'static str,
+    /// The caller's name; empty if none was identified.
+    pub caller: Arc<str>,
+    /// The caller's name as a label.
+    pub caller_label: Arc<str>,
+    /// The model as the caller named it, shortened.
+    pub model: String,
+    /// The configured model that this is, or `provider/*`; empty if none was found.
+    pub label: Arc<str>,
+    /// The model's name at the upstream is the caller's choice.
+    pub direct: bool,
+    /// Id and version of the prompt that the request named.
+    pub prompt: Option<(String, String)>,
+    /// Whether the answer was to be streamed.
+    pub stream: bool,
+    /// Every attempt, in the order in which they began.
+    pub attempts: Vec<Attempt>,
+    /// The attempt that answered, or whose error the caller got.
+    pub served: Option<usize>,
+    /// The target has read the prompt, so that its tokens count.
+    pub charged: bool,
+    /// How it ended, as a stable word.
+    pub outcome: &'static str,
+    /// The error of the log.
+    pub error: Option<String>,
+    /// The error's stable word.
+    pub kind: Option<&'static str>,
+    /// The limit that refused it: whose, and which.
+    pub limit: Option<(&'static str, &'static str)>,
+    /// When it came in.
+    pub started: Instant,
+    /// From then to its end.
+    pub duration: Duration,
+    /// When model output first came.
+    pub first_output: Option<Instant>,
+    /// When model output last came.
+    pub last_output: Option<Instant>,
+    /// The longest pause between outputs.
+    pub longest_gap: Duration,
+    /// All pauses between outputs.
+    pub gaps: Sample,
+    /// Heartbeats that were written to the caller.
+    pub heartbeats: u64,
+    /// The tokens of the prompt as estimated, for upstreams that do not count them.
+    pub input_estimate: u64,
+    /// What the answer amounted to.
+    pub tally: Tally,
+    /// The upstream counted more tokens than can be.
+    pub implausible: bool,
+}
+
+impl Summary {
+    /// The attempt that answered, or whose error the caller got.
+    pub fn served(&self) -> Option<&Attempt> {
+        self.attempts.get(self.served?)
+    }
+
+    /// `provider/model` of that attempt; empty if there is none.
+    pub fn target(&self) -> &str {
+        self.served().map_or("", |attempt| attempt.target.name())
+    }
+
+    /// Whether that attempt's target began to answer.
+    pub fn is_answered(&self) -> bool {
+        self.served().is_some_and(|attempt| attempt.answered)
+    }
+
+    /// Input tokens, and whether they are an estimate.
+    pub fn input_tokens(&self) -> (u64, bool) {
+        self.tally.usage.input.map_or((self.input_estimate, true), |tokens| (tokens, false))
+    }
+
+    /// Output tokens, and whether they are an estimate.
+    pub fn output_tokens(&self) -> (u64, bool) {
+        self.tally.output_tokens()
+    }
+}
