@@ -1,7 +1,6 @@
 //! JWT claims, read strictly: a duplicate claim, or one of the wrong type, is rejected by name. It must never guess.
 
 use std::fmt;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
@@ -9,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::auth_error::AuthError;
-use crate::config::Limits;
+use crate::config::{LimitError, Limits};
 
 /// The longest subject, in characters.
 const LONGEST_SUBJECT: usize = 256;
@@ -116,59 +115,22 @@ impl Claims {
         }
         let expected = "an object of limits, or \"none\"";
         let table = value.as_object().ok_or_else(|| refused(wrong(path, expected)))?;
-        let mut limits = default;
-        for (name, value) in table {
-            limit(&mut limits, (name, &format!("{path}.{name}")), value)?;
-        }
-        Ok(limits)
+        Limits::from_claim(table, default).map_err(|LimitError { name, expected }| {
+            let claim = format!("{path}.{name}");
+            refused(match expected {
+                Some(expected) => wrong(&claim, &expected),
+                None => {
+                    format!("the token's claim {} is no limit that is known here", shown(&claim))
+                }
+            })
+        })
     }
-}
-
-/// Sets one limit. Names are those of the configuration.
-fn limit(limits: &mut Limits, (name, claim): (&str, &str), value: &Value) -> Result<(), AuthError> {
-    match name {
-        "requests_per_minute" => limits.requests_per_minute = count(claim, value)?,
-        "burst" => limits.burst = count(claim, value)?,
-        "tokens_per_minute" => limits.tokens_per_minute = count(claim, value)?,
-        "assumed_output" => {
-            let expected = || refused(wrong(claim, "a whole number above zero"));
-            limits.assumed_output = number(value).ok_or_else(expected)?;
-        }
-        "concurrent_streams" => {
-            limits.concurrent_streams =
-                count(claim, value)?.map(|n| usize::try_from(n.get()).unwrap_or(usize::MAX));
-        }
-        "cut_off" => {
-            let expected = || refused(wrong(claim, "true or false"));
-            limits.cut_off = value.as_bool().ok_or_else(expected)?;
-        }
-        _ => {
-            let claim = shown(claim);
-            return Err(refused(format!(
-                "the token's claim {claim} is no limit that is known here"
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Whether a text may name a caller: it stands in logs and beside other names.
 pub(super) fn is_subject(text: &str) -> bool {
     let length = text.chars().count();
     (1..=LONGEST_SUBJECT).contains(&length) && !text.chars().any(char::is_control)
-}
-
-/// A limit as the configuration would have it: a whole number above zero, or `none`.
-fn count(claim: &str, value: &Value) -> Result<Option<NonZeroU32>, AuthError> {
-    if value == "none" {
-        return Ok(None);
-    }
-    let expected = || refused(wrong(claim, "a whole number above zero, or \"none\""));
-    number(value).map(Some).ok_or_else(expected)
-}
-
-fn number(value: &Value) -> Option<NonZeroU32> {
-    NonZeroU32::new(u32::try_from(value.as_u64()?).ok()?)
 }
 
 fn refused(words: String) -> AuthError {
