@@ -31,7 +31,7 @@ pub struct Key {
     pub limits: Limits,
 }
 
-/// How many wrong credentials may come from one address before it is report_err to wait.
+/// How many wrong credentials may come from one address before it has to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailedAttempts {
     /// At once.

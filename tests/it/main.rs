@@ -29,6 +29,8 @@ mod counts;
 #[cfg(test)]
 mod descriptors;
 #[cfg(test)]
+mod dialects_page;
+#[cfg(test)]
 mod egress;
 #[cfg(test)]
 mod embeddings;
@@ -114,8 +116,6 @@ mod stop_strings;
 mod streaming;
 #[cfg(test)]
 mod support;
-#[cfg(test)]
-mod table;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]
