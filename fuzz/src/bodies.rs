@@ -10,7 +10,7 @@ use streamgate_wire::dialect::{
     CallerDialect, Clock, DIALECTS, Dialect, Form, Mode, Quirks, RequestView, ResponseContext,
     Target, caller_dialects,
 };
-use streamgate_wire::framing::{Broken, Frame, Framer, Framing};
+use streamgate_wire::framing::{Frame, Framer, Framing, FramingError};
 use streamgate_wire::json;
 use streamgate_wire::transcode::Transcoder;
 
@@ -23,7 +23,7 @@ fn choice(data: &mut &[u8]) -> usize {
     usize::from(*first)
 }
 
-fn frames(framing: Framing, data: &[u8], step: usize) -> (Vec<Frame>, Result<(), Broken>) {
+fn frames(framing: Framing, data: &[u8], step: usize) -> (Vec<Frame>, Result<(), FramingError>) {
     let mut framer = Framer::new(framing, CAP);
     let mut out = Vec::new();
     for chunk in data.chunks(step.max(1)) {
@@ -57,7 +57,7 @@ pub fn json_edit(mut data: &[u8]) {
     assert_eq!(json::edit(text, &[]).expect("an object"), text);
     for (_, value) in &members.0 {
         let _text = json::text(value);
-        let _half = json::dangling_surrogate(value);
+        let _half = json::trailing_high_surrogate(value);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::wire::adapt::{self, Written};
 use crate::wire::chat::{Fault, Request, ToolForms};
 use crate::wire::dialect::{CallerDialect, Form, Operation, ResponseContext};
-use crate::wire::json::mended;
+use crate::wire::json::replace_lone_surrogates;
 use crate::wire::{ranges, refusal};
 
 /// The request header by which a caller refuses to have hints left out.
@@ -73,7 +73,7 @@ fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, Fa
     if dialect.form_of(operation).is_none() {
         return Err(operation.untranslatable());
     }
-    let body = mended(body);
+    let body = replace_lone_surrogates(body);
     if operation == Operation::Embeddings {
         let request = source.dialect.decode_embeddings(source.form, &body)?;
         ranges::check_embeddings(&request, source.dialect.name(), &body)?;
@@ -90,10 +90,11 @@ fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, Fa
 pub(super) async fn decoded(request: &UpstreamRequest) -> Result<Request, Error> {
     let (dialect, form) = (request.context.dialect, request.context.call.form);
     let read = match &request.body {
-        RequestBody::Small(body) => dialect.decode_request(form, &mended(body)),
+        RequestBody::Small(body) => dialect.decode_request(form, &replace_lone_surrogates(body)),
         RequestBody::Large(body) => {
             let body = Arc::clone(body);
-            offload::run(move || dialect.decode_request(form, &mended(&body))).await?
+            offload::run(move || dialect.decode_request(form, &replace_lone_surrogates(&body)))
+                .await?
         }
     };
     read.map_err(Error::caller)

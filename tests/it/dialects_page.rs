@@ -2,11 +2,12 @@
 //! "Request translation", for every upstream.
 
 use serde_json::{Value, json};
-use streamgate::wire::dialect::{Form, Quirks, Target, by_name, caller_dialects};
+use streamgate::wire::dialect::{DIALECTS, Dialect, Form, Quirks, Target, by_name};
 
 use crate::support::written;
 
-/// A row: how its first cell begins, who asks for it, how, and what stands for it in what is sent.
+/// A row: its first cell, the caller's dialect, members of a request, and what is in the upstream's request if they
+/// arrive there.
 type Row = (&'static str, &'static str, Value, &'static str);
 
 fn rows() -> Vec<Row> {
@@ -26,7 +27,7 @@ fn rows() -> Vec<Row> {
     let schema = json!({ "name": "s", "schema": { "type": "object", "title": "T424242" } });
     vec![
         (
-            "instructions",
+            "instructions between turns",
             chat,
             json!({ "messages": [{ "role": "user", "content": "a" }, { "role": "system", "content": "S424242" }, { "role": "user", "content": "b" }] }),
             "S424242",
@@ -36,10 +37,10 @@ fn rows() -> Vec<Row> {
         ("plain text documents", "anthropic", source(text), ""),
         ("PDF inline", chat, ask(json!({ "type": "file", "file": pdf })), "JVBERi0="),
         ("PDF by address", "anthropic", source(address), "example.org"),
-        ("functions, calls", chat, json!({ "tools": tool(None) }), "\"f\""),
+        ("functions, calls, results", chat, json!({ "tools": tool(None) }), "\"f\""),
         ("a function's `strict`", chat, json!({ "tools": tool(Some(true)) }), "strict"),
         ("a call is required", chat, choice(json!("required")), ""),
-        ("a named call", chat, choice(named), ""),
+        ("a named call is required", chat, choice(named), ""),
         ("no call is allowed", chat, choice(json!("none")), ""),
         (
             "one call at a time",
@@ -54,12 +55,12 @@ fn rows() -> Vec<Row> {
         ("`top_k`", chat, json!({ "top_k": 424_242 }), "424242"),
         ("`seed`", chat, json!({ "seed": 424_242 }), "424242"),
         (
-            "presence and",
+            "presence and frequency penalty",
             chat,
             json!({ "presence_penalty": 0.75, "frequency_penalty": 0.75 }),
             "0.75",
         ),
-        ("several answers", chat, json!({ "n": 2 }), ":2"),
+        ("several answers (`n`)", chat, json!({ "n": 2 }), ":2"),
         ("log probabilities", chat, json!({ "logprobs": true }), "ogprobs"),
         ("`logit_bias`", chat, json!({ "logit_bias": { "424242": 1 } }), "424242"),
         ("any JSON object", chat, json!({ "response_format": { "type": "json_object" } }), "json"),
@@ -90,58 +91,144 @@ fn hosted_rows() -> Vec<Row> {
         ("web search", chat, json!({ "tools": [search] }), "earch"),
         ("web search beside functions", chat, json!({ "tools": [search, function] }), "earch"),
         (
-            "pages by their address",
+            "pages by their address (`web_fetch`, `urlContext`)",
             "anthropic",
             json!({ "max_tokens": 9, "tools": [{ "type": "web_fetch_20250910", "name": "web_fetch" }] }),
             "",
         ),
         ("code execution", chat, json!({ "tools": [{ "type": "code_interpreter" }] }), "code"),
-        ("other hosted tools", chat, json!({ "tools": [{ "type": "file_search" }] }), ""),
+        (
+            "other hosted tools, beside nothing else",
+            chat,
+            json!({ "tools": [{ "type": "file_search" }] }),
+            "",
+        ),
     ]
 }
 
-/// The cells of the table's lines, its head first.
-fn table(page: &str) -> Vec<Vec<&str>> {
-    let section = page.split("## Request translation\n").nth(1).expect("the section");
-    let lines = section.lines().skip_while(|line| !line.starts_with('|'));
-    let lines = lines.take_while(|line| line.starts_with('|')).filter(|line| !line.contains("---"));
-    lines.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
+/// Cells that say more than whether a member arrives, by row and upstream.
+const REMARKS: &[(&str, &[(&str, &str)])] = &[
+    (
+        "instructions between turns",
+        &[
+            ("anthropic", "as text"),
+            ("gemini", "as text"),
+            ("ollama", "as text"),
+            ("bedrock", "as text"),
+        ],
+    ),
+    ("images by address", &[("bedrock", "`s3://` only")]),
+    (
+        "plain text documents",
+        &[
+            ("openai-chat", "as text"),
+            ("openai-responses", "as text"),
+            ("gemini", "as text"),
+            ("ollama", "as text"),
+            ("cohere", "as text"),
+        ],
+    ),
+    ("PDF by address", &[("bedrock", "`s3://` only")]),
+    (
+        "a function's `strict`",
+        &[
+            ("openai-chat", "if it can be"),
+            ("openai-responses", "if it can be"),
+            ("cohere", "if all are"),
+        ],
+    ),
+    ("a call is required", &[("ollama", "in words")]),
+    ("a named call is required", &[("ollama", "in words"), ("cohere", "that tool alone")]),
+    ("no call is allowed", &[("ollama", "without tools"), ("bedrock", "without tools")]),
+    ("one call at a time", &[("bedrock", "Anthropic's; else out")]),
+    ("stop strings", &[("openai-responses", "at the gateway")]),
+    ("`temperature`", &[("anthropic", "at most 1"), ("bedrock", "at most 1")]),
+    ("`top_p`", &[("cohere", "at most 0.99")]),
+    ("`top_k`", &[("bedrock", "Anthropic's; else out")]),
+    ("log probabilities", &[("cohere", "chosen tokens")]),
+    ("any JSON object", &[("anthropic", "in words"), ("bedrock", "in words")]),
+    ("reasoning effort", &[("gemini", "level or budget"), ("ollama", "level"), ("cohere", "on")]),
+    (
+        "reasoning budget",
+        &[
+            ("openai-chat", "effort"),
+            ("openai-responses", "effort"),
+            ("ollama", "level"),
+            ("bedrock", "Anthropic's; else out"),
+        ],
+    ),
+    (
+        "earlier reasoning",
+        &[
+            ("openai-chat", "`reasoning_field`; with `reasoning_details` state of any vendor, too"),
+            ("openai-responses", "if sealed there"),
+            ("anthropic", "if signed there"),
+            ("gemini", "its signatures"),
+            ("cohere", "before calls"),
+            ("bedrock", "if signed by Anthropic"),
+        ],
+    ),
+    ("web search", &[("openai-chat", "search models only")]),
+];
+
+/// What a request with a row's member becomes at an upstream: `yes`, `no` or `out`, or the row's remark, which
+/// must agree with it.
+fn cell((title, caller, asked, marker): &Row, upstream: &dyn Dialect) -> String {
+    let mut body = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] });
+    for (name, value) in asked.as_object().expect("an object") {
+        body[name] = value.clone();
+    }
+    let caller = by_name(caller).and_then(Dialect::as_caller).expect("a caller");
+    let mut request = caller.decode_request(Form::Chat, &body.to_string()).expect(title);
+    let quirks = Quirks::default();
+    let target = Target { model: "m", stream: true, form: Form::Chat, quirks: &quirks };
+    let sent = written(&mut request, upstream, &target);
+    let seen = match &sent {
+        Err(_) => "no",
+        Ok(sent) if sent.contains(marker) => "yes",
+        Ok(_) => "out",
+    };
+    let remarks = REMARKS.iter().filter(|(row, _)| row == title).flat_map(|(_, remarks)| *remarks);
+    let remark = remarks.clone().find(|(dialect, _)| *dialect == upstream.name());
+    let Some((_, remark)) = remark else { return seen.to_owned() };
+    let agrees = match *remark {
+        only if only.ends_with("only") => seen == "no",
+        out if out.ends_with("else out") || out == "at the gateway" => seen == "out",
+        _ => seen != "no",
+    };
+    assert!(agrees, "{title} to {}: {remark}, but {seen}: {sent:?}", upstream.name());
+    (*remark).to_owned()
 }
 
+/// The table, as the program has it.
+fn table() -> String {
+    let names: Vec<&str> = DIALECTS.iter().map(|dialect| dialect.name()).collect();
+    let mut table = format!("| of the request | {} |\n|{}\n", names.join(" | "), "---|".repeat(8));
+    for row in [rows(), hosted_rows()].concat() {
+        let cells: Vec<String> = DIALECTS.iter().map(|upstream| cell(&row, *upstream)).collect();
+        table += &format!("| {} | {} |\n", row.0, cells.join(" | "));
+    }
+    table
+}
+
+/// The page's table is written by this test (`UPDATE=1`), from the code that writes and rejects requests.
 #[test]
 fn the_page_and_the_code_agree_on_request_translation() {
-    let page = include_str!("../../docs/dialects.md");
-    let table = table(page);
-    let (head, lines) = table.split_first().expect("a head");
-    let rows = [rows(), hosted_rows()].concat();
-    assert_eq!(lines.len(), rows.len(), "a row without a test, or a test without a row");
-    let quirks = Quirks::default();
-    let mut failures = Vec::new();
-    for (cells, (begins, caller, asked, marker)) in lines.iter().zip(rows) {
-        assert!(cells[0].starts_with(begins), "{cells:?} is not {begins}");
-        let mut body = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] });
-        for (name, value) in asked.as_object().expect("an object") {
-            body[name] = value.clone();
-        }
-        let caller = caller_dialects().find(|dialect| dialect.name() == caller).expect("a caller");
-        let request = caller.decode_request(Form::Chat, &body.to_string()).expect(begins);
-        for (name, cell) in head.iter().zip(cells).skip(1) {
-            let target = Target { model: "m", stream: true, form: Form::Chat, quirks: &quirks };
-            let upstream = by_name(name).expect("a dialect");
-            let sent = written(&mut request.clone(), upstream, &target);
-            let there = sent.as_ref().is_ok_and(|sent| sent.contains(marker));
-            let holds = match *cell {
-                "no" => sent.is_err(),
-                "out" | "at the gateway" => sent.is_ok() && !there,
-                "yes" => there,
-                only if only.ends_with("only") => sent.is_err(),
-                out if out.ends_with("else out") => sent.is_ok() && !there,
-                _ => sent.is_ok(),
-            };
-            if !holds {
-                failures.push(format!("{begins} to {name} is not {cell:?}: {sent:?}"));
-            }
-        }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/dialects.md");
+    let page = std::fs::read_to_string(path).expect("the page");
+    let (before, section) = page.split_once("## Request translation\n").expect("the section");
+    let start = section.find("\n|").expect("a table") + 1;
+    let (intro, rest) = section.split_at(start);
+    let rows = rest.split_inclusive('\n').take_while(|line| line.starts_with('|'));
+    let (old, rest) = rest.split_at(rows.map(str::len).sum());
+    let new = table();
+    for (row, _) in REMARKS {
+        assert!(new.contains(&format!("| {row} |")), "a remark on {row}, which is no row");
     }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    if std::env::var("UPDATE").is_ok() {
+        let page = format!("{before}## Request translation\n{intro}{new}{rest}");
+        std::fs::write(path, page).expect("the page");
+    } else {
+        assert_eq!(old, new, "UPDATE=1 writes the table anew");
+    }
 }

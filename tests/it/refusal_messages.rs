@@ -10,7 +10,7 @@ use streamgate::wire::dialect::{
     CallerDialect, DIALECTS, Dialect, Form, Operation, Quirks, RequestView, Target, by_name,
     caller_dialects,
 };
-use streamgate::wire::json::mended;
+use streamgate::wire::json::replace_lone_surrogates;
 use streamgate::wire::{ranges, refusal};
 
 use crate::support::gateway::{Gateway, yaml};
@@ -209,7 +209,7 @@ fn rejections(
     let target = Target { model: "m", stream: true, form, quirks: &quirks };
     let asked = RequestView { form, path: &path, query: "", body };
     let edited = by_name(name).unwrap().edit_request(body, &target).map(drop);
-    let body = mended(body);
+    let body = replace_lone_surrogates(body);
     let translated = if form.operation() == Operation::Embeddings {
         let read = caller.decode_embeddings(form, &body);
         read.and_then(|request| ranges::check_embeddings(&request, name, &body))

@@ -13,7 +13,7 @@ use streamgate::wire::chat::{End, Fault, Kind};
 use streamgate::wire::dialect::{
     DIALECTS, Dialect, Form, Mode, Quirks, RequestView, Target, caller_dialects,
 };
-use streamgate::wire::json::mended;
+use streamgate::wire::json::replace_lone_surrogates;
 use streamgate::wire::refusal;
 
 use crate::golden::cases;
@@ -132,8 +132,9 @@ fn every_value_of_a_request_may_be_wrong() {
                 check(fault);
                 continue;
             }
-            let translated =
-                caller.decode_request(Form::Chat, &mended(&body)).and_then(|mut request| {
+            let translated = caller
+                .decode_request(Form::Chat, &replace_lone_surrogates(&body))
+                .and_then(|mut request| {
                     let written = written(&mut request, *other, &target);
                     written.map_err(|fault| refusal::told(fault, &request, caller))
                 });

@@ -2,8 +2,8 @@
 //!
 //! Pure and lazy: a million tokens cost nothing until they are taken.
 
-use super::ask::Ask;
-use super::program::{Program, Says};
+use super::program::{Content, Program};
+use super::request::SimRequest;
 
 /// One token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,21 +57,21 @@ const UNNAMED_TOOL: &str = "simulated_tool";
 
 impl Answer {
     /// What `program` answers to `ask`, within the tokens that the request allows.
-    pub(super) fn new(program: &Program, ask: &Ask) -> Self {
+    pub(super) fn new(program: &Program, ask: &SimRequest) -> Self {
         let (count, stop, body) = match program.says {
-            Says::Calls(calls) if !ask.answers_tools => {
+            Content::Calls(calls) if !ask.answers_tools => {
                 let (count, pieces) = calls_of(calls, &ask.tools);
                 (count, Stop::Calls, pieces)
             }
-            Says::Calls(_) | Says::Tokens => {
+            Content::Calls(_) | Content::Tokens => {
                 let count = program.tokens();
                 (count, Stop::End, numbered(count, program.padding))
             }
-            Says::Prose => {
+            Content::Prose => {
                 let (count, pieces) = words_of(PROSE, Piece::Text);
                 (count, Stop::End, pieces)
             }
-            Says::Refusal => {
+            Content::Refusal => {
                 let (count, pieces) = words_of(REFUSAL, Piece::Refusal);
                 (count, Stop::Refusal, pieces)
             }

@@ -7,9 +7,9 @@ use axum::http::Uri;
 use serde_json::{Value, json};
 
 use super::answer::{Piece, REFUSAL, Stop};
-use super::ask::{Ask, Fields, Refused};
+use super::encoder::{Encoder, Event, Totals, quoted};
+use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
-use super::voice::{Event, Totals, Voice, quoted};
 
 /// The path that counts a prompt's tokens.
 pub(super) const COUNT: &str = "/v1/messages/count_tokens";
@@ -28,17 +28,17 @@ impl Vendor for Anthropic {
         "request-id"
     }
 
-    fn read(&self, uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+    fn read(&self, uri: &Uri, body: &[u8]) -> Result<SimRequest, RequestError> {
         let fields = Fields::read(self, body)?;
         let model = fields.text("model")?;
         let last = fields.last("messages")?;
         let counts = uri.path() == COUNT;
         if counts && fields.has("max_tokens") {
             let message = "max_tokens: Extra inputs are not permitted".to_owned();
-            return Err(Refused::invalid(message, Some("max_tokens")));
+            return Err(RequestError::invalid(message, Some("max_tokens")));
         }
         let blocks = last.get("content").and_then(Value::as_array);
-        Ok(Ask {
+        Ok(SimRequest {
             model,
             stream: !counts && fields.flag("stream")?.unwrap_or(false),
             form: if counts { "count" } else { "chat" },
@@ -56,11 +56,11 @@ impl Vendor for Anthropic {
         })
     }
 
-    fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice> {
+    fn encoder(&self, number: u64, ask: &SimRequest) -> Box<dyn Encoder> {
         Box::new(Message::new(number, ask))
     }
 
-    fn refusal(&self, refused: &Refused, request_id: &str) -> Value {
+    fn refusal(&self, refused: &RequestError, request_id: &str) -> Value {
         let kind = match refused.status {
             401 => "authentication_error",
             402 => "billing_error",
@@ -112,7 +112,7 @@ enum Block {
 
 impl Message {
     /// The answer with this number.
-    fn new(number: u64, ask: &Ask) -> Self {
+    fn new(number: u64, ask: &SimRequest) -> Self {
         Self {
             number,
             model: ask.model.clone(),
@@ -212,7 +212,7 @@ impl Message {
     }
 }
 
-impl Voice for Message {
+impl Encoder for Message {
     fn opening(&mut self, first: Option<&Piece>) -> Vec<Event> {
         let (number, model, input) = (self.number, quoted(&self.model), self.prompt_tokens);
         let message = format!(

@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use super::answer::Piece;
 use super::anthropic::{Anthropic, COUNT};
-use super::ask::{Ask, Fields, Refused};
 use super::aws_frames::unescaped;
 use super::bedrock;
+use super::encoder::{Encoder, Event, Layout, Totals};
+use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
-use super::voice::{Event, Layout, Totals, Voice};
 
 /// Bedrock.
 pub(super) struct OnBedrock;
@@ -27,20 +27,20 @@ impl Vendor for OnBedrock {
         "x-amzn-requestid"
     }
 
-    fn read(&self, uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+    fn read(&self, uri: &Uri, body: &[u8]) -> Result<SimRequest, RequestError> {
         let (model, stream) = bedrock::named(uri, "invoke-with-response-stream");
         ask(self, body, &["model", "stream"], (model, stream))
     }
 
-    fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice> {
-        Box::new(InChunks(Anthropic.voice(number, ask)))
+    fn encoder(&self, number: u64, ask: &SimRequest) -> Box<dyn Encoder> {
+        Box::new(InChunks(Anthropic.encoder(number, ask)))
     }
 
-    fn refusal(&self, refused: &Refused, _request_id: &str) -> Value {
+    fn refusal(&self, refused: &RequestError, _request_id: &str) -> Value {
         bedrock::refusal(refused)
     }
 
-    fn error_type(&self, refused: &Refused) -> Option<&'static str> {
+    fn error_type(&self, refused: &RequestError) -> Option<&'static str> {
         Some(bedrock::error_type(refused))
     }
 }
@@ -50,7 +50,7 @@ impl Vendor for OnVertex {
         &["/v1/projects/{project}/locations/{location}/publishers/anthropic/models/{call}"]
     }
 
-    fn read(&self, uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+    fn read(&self, uri: &Uri, body: &[u8]) -> Result<SimRequest, RequestError> {
         let call = uri.path().rsplit('/').next().unwrap_or_default();
         let (model, method) = call.rsplit_once(':').unwrap_or_default();
         if (model, method) == ("count-tokens", "rawPredict") {
@@ -59,16 +59,16 @@ impl Vendor for OnVertex {
         let stream = match method {
             "streamRawPredict" => true,
             "rawPredict" => false,
-            _ => return Err(Refused::no_model("rawPredict, streamRawPredict")),
+            _ => return Err(RequestError::no_model("rawPredict, streamRawPredict")),
         };
         ask(self, body, &["model"], (unescaped(model), stream))
     }
 
-    fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice> {
-        Anthropic.voice(number, ask)
+    fn encoder(&self, number: u64, ask: &SimRequest) -> Box<dyn Encoder> {
+        Anthropic.encoder(number, ask)
     }
 
-    fn refusal(&self, refused: &Refused, request_id: &str) -> Value {
+    fn refusal(&self, refused: &RequestError, request_id: &str) -> Value {
         Anthropic.refusal(refused, request_id)
     }
 }
@@ -80,11 +80,14 @@ fn ask(
     body: &[u8],
     unwanted: &[&str],
     (model, stream): (String, bool),
-) -> Result<Ask, Refused> {
+) -> Result<SimRequest, RequestError> {
     let fields = Fields::read(vendor, body)?;
     fields.text("anthropic_version")?;
     if let Some(field) = unwanted.iter().find(|field| fields.has(field)) {
-        return Err(Refused::invalid(format!("{field}: Extra inputs are not permitted"), None));
+        return Err(RequestError::invalid(
+            format!("{field}: Extra inputs are not permitted"),
+            None,
+        ));
     }
     // From here on it is what the vendor's own address takes.
     let mut whole = fields.value;
@@ -97,9 +100,9 @@ fn ask(
 }
 
 /// The same words, wrapped by Bedrock.
-struct InChunks(Box<dyn Voice>);
+struct InChunks(Box<dyn Encoder>);
 
-impl Voice for InChunks {
+impl Encoder for InChunks {
     fn layout(&self) -> Layout {
         Layout::AwsChunks
     }

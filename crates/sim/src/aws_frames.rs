@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use super::voice::{Event, quoted};
+use super::encoder::{Event, quoted};
 
 /// What precedes the type of an exception in an event's name.
 pub(super) const EXCEPTION: &str = "exception:";

@@ -7,10 +7,10 @@ use axum::http::Uri;
 use serde_json::{Value, json};
 
 use super::answer::{Piece, Stop};
-use super::ask::{Ask, Fields, Refused};
 use super::aws_frames::{EXCEPTION, unescaped};
+use super::encoder::{Encoder, Event, Layout, Totals, quoted};
+use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
-use super::voice::{Event, Layout, Totals, Voice, quoted};
 
 /// Stands where the vendor has an encrypted signature.
 const SIGNATURE: &str = "c2ltdWxhdGVkLXNpZ25hdHVyZQ==";
@@ -27,7 +27,7 @@ impl Vendor for Bedrock {
         "x-amzn-requestid"
     }
 
-    fn read(&self, uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+    fn read(&self, uri: &Uri, body: &[u8]) -> Result<SimRequest, RequestError> {
         let fields = Fields::read(self, body)?;
         let (model, stream) = named(uri, "converse-stream");
         let last = fields.last("messages")?;
@@ -40,10 +40,10 @@ impl Vendor for Bedrock {
         let tools = fields.value.pointer("/toolConfig/tools").and_then(Value::as_array);
         if calls && tools.is_none() {
             let message = "The toolConfig field must be defined when using toolUse and toolResult content blocks.";
-            return Err(Refused::invalid(message.to_owned(), Some("toolConfig")));
+            return Err(RequestError::invalid(message.to_owned(), Some("toolConfig")));
         }
         let name = |tool: &Value| Some(tool.pointer("/toolSpec/name")?.as_str()?.to_owned());
-        Ok(Ask {
+        Ok(SimRequest {
             model,
             stream,
             form: "chat",
@@ -57,16 +57,16 @@ impl Vendor for Bedrock {
         })
     }
 
-    fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice> {
+    fn encoder(&self, number: u64, ask: &SimRequest) -> Box<dyn Encoder> {
         let prompt_tokens = ask.prompt_tokens;
         Box::new(Message { number, prompt_tokens, open: None, index: 0 })
     }
 
-    fn refusal(&self, refused: &Refused, _request_id: &str) -> Value {
+    fn refusal(&self, refused: &RequestError, _request_id: &str) -> Value {
         refusal(refused)
     }
 
-    fn error_type(&self, refused: &Refused) -> Option<&'static str> {
+    fn error_type(&self, refused: &RequestError) -> Option<&'static str> {
         Some(error_type(refused))
     }
 }
@@ -79,12 +79,12 @@ pub(super) fn named(uri: &Uri, streams: &str) -> (String, bool) {
 }
 
 /// The body of an error, whose type stands in a header.
-pub(super) fn refusal(refused: &Refused) -> Value {
+pub(super) fn refusal(refused: &RequestError) -> Value {
     json!({"message": refused.message})
 }
 
 /// The type of an error.
-pub(super) fn error_type(refused: &Refused) -> &'static str {
+pub(super) fn error_type(refused: &RequestError) -> &'static str {
     match refused.status {
         401 => "UnrecognizedClientException",
         403 => "AccessDeniedException",
@@ -200,7 +200,7 @@ impl Message {
     }
 }
 
-impl Voice for Message {
+impl Encoder for Message {
     fn layout(&self) -> Layout {
         Layout::AwsEventStream
     }

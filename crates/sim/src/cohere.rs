@@ -7,9 +7,9 @@ use axum::http::Uri;
 use serde_json::{Value, json};
 
 use super::answer::{Piece, Stop};
-use super::ask::{Ask, Fields, Refused};
+use super::encoder::{Encoder, Event, Totals, quoted, set};
+use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
-use super::voice::{Event, Totals, Voice, quoted, set};
 
 /// The vendor.
 pub(super) struct Cohere;
@@ -23,21 +23,21 @@ impl Vendor for Cohere {
         "x-debug-trace-id"
     }
 
-    fn read(&self, _uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+    fn read(&self, _uri: &Uri, body: &[u8]) -> Result<SimRequest, RequestError> {
         let fields = Fields::read(self, body)?;
         let model = fields.text("model")?;
         let last = fields.last("messages")?;
         let choice = fields.value.get("tool_choice").and_then(Value::as_str);
         if fields.has("tool_choice") && !matches!(choice, Some("REQUIRED" | "NONE")) {
             let message = "invalid tool_choice: must be one of REQUIRED, NONE".to_owned();
-            return Err(Refused::invalid(message, Some("tool_choice")));
+            return Err(RequestError::invalid(message, Some("tool_choice")));
         }
         let p = fields.value.get("p").and_then(Value::as_f64);
         if p.is_some_and(|p| !(0.01..=0.99).contains(&p)) {
             let message = "invalid request: p must be between 0.01 and 0.99".to_owned();
-            return Err(Refused::invalid(message, Some("p")));
+            return Err(RequestError::invalid(message, Some("p")));
         }
-        Ok(Ask {
+        Ok(SimRequest {
             model,
             stream: fields.flag("stream")?.unwrap_or(false),
             form: "chat",
@@ -51,11 +51,11 @@ impl Vendor for Cohere {
         })
     }
 
-    fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice> {
+    fn encoder(&self, number: u64, ask: &SimRequest) -> Box<dyn Encoder> {
         Box::new(Message { number, prompt_tokens: ask.prompt_tokens, open: None, contents: 0 })
     }
 
-    fn refusal(&self, refused: &Refused, request_id: &str) -> Value {
+    fn refusal(&self, refused: &RequestError, request_id: &str) -> Value {
         json!({"id": request_id, "message": refused.message})
     }
 
@@ -149,7 +149,7 @@ impl Message {
     }
 }
 
-impl Voice for Message {
+impl Encoder for Message {
     fn opening(&mut self, _first: Option<&Piece>) -> Vec<Event> {
         let data = format!(
             r#"{{"id":"00000000-0000-4000-8000-{:012}","type":"message-start","delta":{{"message":{{"role":"assistant","content":[],"tool_plan":"","tool_calls":[],"citations":[]}}}}}}"#,

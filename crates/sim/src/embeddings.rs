@@ -9,9 +9,9 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::answer::Piece;
-use super::ask::{Ask, Fields, Refused};
+use super::encoder::{Encoder, Event, Totals, set};
+use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
-use super::voice::{Event, Totals, Voice, set};
 use super::{cohere, ollama, openai};
 
 /// How many numbers a vector has, unless the request says it.
@@ -83,7 +83,7 @@ impl Vendor for Embeddings {
         self.vendor().request_id()
     }
 
-    fn read(&self, uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+    fn read(&self, uri: &Uri, body: &[u8]) -> Result<SimRequest, RequestError> {
         let fields = Fields::read(self, body)?;
         let (input, dimensions, form) = self.members(uri);
         let model = fields.text("model")?;
@@ -101,7 +101,7 @@ impl Vendor for Embeddings {
             _ => return Err(fields.missing(input)),
         };
         let form = fields.value.get(form).cloned().unwrap_or_default();
-        Ok(Ask {
+        Ok(SimRequest {
             model,
             stream: false,
             form: if input == "prompt" { "embedding" } else { "embeddings" },
@@ -115,7 +115,7 @@ impl Vendor for Embeddings {
         })
     }
 
-    fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice> {
+    fn encoder(&self, number: u64, ask: &SimRequest) -> Box<dyn Encoder> {
         let write = match self {
             Self::OpenAi => openai_body,
             Self::Ollama => ollama_body,
@@ -124,7 +124,7 @@ impl Vendor for Embeddings {
         Box::new(Vectors { number, ask: ask.clone(), write })
     }
 
-    fn refusal(&self, refused: &Refused, request_id: &str) -> Value {
+    fn refusal(&self, refused: &RequestError, request_id: &str) -> Value {
         self.vendor().refusal(refused, request_id)
     }
 
@@ -140,11 +140,11 @@ impl Vendor for Embeddings {
 /// One answer, which is never streamed.
 struct Vectors {
     number: u64,
-    ask: Ask,
-    write: fn(u64, &Ask) -> Value,
+    ask: SimRequest,
+    write: fn(u64, &SimRequest) -> Value,
 }
 
-impl Voice for Vectors {
+impl Encoder for Vectors {
     fn opening(&mut self, _first: Option<&Piece>) -> Vec<Event> {
         Vec::new()
     }
@@ -170,7 +170,7 @@ impl Voice for Vectors {
     }
 }
 
-fn repeated_of<'a>(ask: &'a Ask, name: &str) -> &'a Value {
+fn repeated_of<'a>(ask: &'a SimRequest, name: &str) -> &'a Value {
     ask.repeated.get(name).unwrap_or(&Value::Null)
 }
 
@@ -180,7 +180,7 @@ fn base64(vector: &[f64]) -> Value {
     BASE64_STANDARD.encode(bytes).into()
 }
 
-fn openai_body(_number: u64, ask: &Ask) -> Value {
+fn openai_body(_number: u64, ask: &SimRequest) -> Value {
     let packed = repeated_of(ask, "form") == "base64";
     let item = |(index, vector): (usize, &Vec<f64>)| {
         let vector = if packed { base64(vector) } else { json!(vector) };
@@ -196,7 +196,7 @@ fn openai_body(_number: u64, ask: &Ask) -> Value {
     })
 }
 
-fn ollama_body(_number: u64, ask: &Ask) -> Value {
+fn ollama_body(_number: u64, ask: &SimRequest) -> Value {
     let vectors = vectors(&ask.repeated);
     if ask.form == "embedding" {
         return json!({ "embedding": vectors.first() });
@@ -210,7 +210,7 @@ fn ollama_body(_number: u64, ask: &Ask) -> Value {
     })
 }
 
-fn cohere_body(number: u64, ask: &Ask) -> Value {
+fn cohere_body(number: u64, ask: &SimRequest) -> Value {
     let floats = vectors(&ask.repeated);
     let packed: Vec<Value> = floats.iter().map(|vector| base64(vector)).collect();
     let wants = |kind: &str| {

@@ -9,10 +9,10 @@ use axum::http::Uri;
 use serde_json::{Value, json};
 
 use super::answer::{Piece, REFUSAL, Stop};
-use super::ask::{Ask, Fields, Refused};
 use super::embeddings;
+use super::encoder::{Encoder, Event, Layout, Totals};
+use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
-use super::voice::{Event, Layout, Totals, Voice};
 
 /// The paths below this hold model and method.
 const PREFIX: &str = "/v1beta/models/";
@@ -41,7 +41,7 @@ impl Vendor for Gemini {
         &["/v1beta/models/{*rest}"]
     }
 
-    fn read(&self, uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+    fn read(&self, uri: &Uri, body: &[u8]) -> Result<SimRequest, RequestError> {
         let (model, method) = place(uri)?;
         let fields = Fields::read(self, body)?;
         let (form, stream) = match method {
@@ -55,7 +55,7 @@ impl Vendor for Gemini {
             "batchEmbedContents" => ("embeds", false),
             _ => return Err(not_found()),
         };
-        let mut ask = Ask {
+        let mut ask = SimRequest {
             model,
             stream,
             form,
@@ -80,7 +80,7 @@ impl Vendor for Gemini {
         Ok(ask)
     }
 
-    fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice> {
+    fn encoder(&self, number: u64, ask: &SimRequest) -> Box<dyn Encoder> {
         Box::new(Chunks {
             number,
             ask: ask.clone(),
@@ -92,7 +92,7 @@ impl Vendor for Gemini {
         })
     }
 
-    fn refusal(&self, refused: &Refused, request_id: &str) -> Value {
+    fn refusal(&self, refused: &RequestError, request_id: &str) -> Value {
         error(refused.status, &refused.message, Some(request_id))
     }
 
@@ -132,28 +132,28 @@ fn put(object: &mut Value, name: &str, value: impl Into<Value>) {
     }
 }
 
-fn not_found() -> Refused {
+fn not_found() -> RequestError {
     let message = "The requested URL was not found on this server.".to_owned();
-    Refused { status: 404, ..Refused::invalid(message, None) }
+    RequestError { status: 404, ..RequestError::invalid(message, None) }
 }
 
 /// Model and method of a path.
-fn place(uri: &Uri) -> Result<(String, &str), Refused> {
+fn place(uri: &Uri) -> Result<(String, &str), RequestError> {
     let rest = uri.path().strip_prefix(PREFIX).ok_or_else(not_found)?;
     let (model, method) = rest.rsplit_once(':').ok_or_else(not_found)?;
     Ok((model.replace("%2F", "/"), method))
 }
 
 /// Reads what is asked in a conversation.
-fn conversation(fields: &Fields<'_>, ask: &mut Ask) -> Result<(), Refused> {
+fn conversation(fields: &Fields<'_>, ask: &mut SimRequest) -> Result<(), RequestError> {
     if let Some(members) = fields.value.as_object()
         && let Some(name) = members.keys().find(|name| !MEMBERS.contains(&name.as_str()))
     {
         let length = name.len();
         let message = format!(
-            "Invalid JSON payload received. Unknown name of {length} characters at the top: Cannot find field."
+            "Invalid JSON payload received. ProgramError name of {length} characters at the top: Cannot find field."
         );
-        return Err(Refused::invalid(message, None));
+        return Err(RequestError::invalid(message, None));
     }
     let contents = fields.list("contents")?;
     let last = fields.last("contents")?;
@@ -172,13 +172,13 @@ fn conversation(fields: &Fields<'_>, ask: &mut Ask) -> Result<(), Refused> {
 }
 
 /// The texts that are to be embedded, and the length of the vectors.
-fn embedded(requests: &[&Value]) -> Result<Value, Refused> {
+fn embedded(requests: &[&Value]) -> Result<Value, RequestError> {
     let mut texts = Vec::new();
     for request in requests {
         let parts = request.pointer("/content/parts").and_then(Value::as_array);
         let Some(parts) = parts.filter(|parts| !parts.is_empty()) else {
             let message = "* EmbedContentRequest.content: contents is not specified\n".to_owned();
-            return Err(Refused::invalid(message, Some("content")));
+            return Err(RequestError::invalid(message, Some("content")));
         };
         let words: Vec<&str> = parts.iter().filter_map(|part| part["text"].as_str()).collect();
         texts.push(words.join("\n"));
@@ -200,8 +200,8 @@ fn count(turn: &Value, camel: &str, snake: &str) -> usize {
 }
 
 /// As many results as calls, in the turn after them, and everything where it belongs.
-fn turns(contents: &[Value]) -> Result<(), Refused> {
-    let refuse = |message: &str| Err(Refused::invalid(message.to_owned(), Some("contents")));
+fn turns(contents: &[Value]) -> Result<(), RequestError> {
+    let refuse = |message: &str| Err(RequestError::invalid(message.to_owned(), Some("contents")));
     let mut open = 0;
     for turn in contents {
         let Some(parts) = turn["parts"].as_array().filter(|parts| !parts.is_empty()) else {
@@ -239,7 +239,7 @@ fn turns(contents: &[Value]) -> Result<(), Refused> {
 /// One answer.
 struct Chunks {
     number: u64,
-    ask: Ask,
+    ask: SimRequest,
     /// The call that is being gathered: its index, name and arguments.
     call: Option<(u64, String, String)>,
     /// The signature has been sent.
@@ -324,7 +324,7 @@ impl Chunks {
     }
 }
 
-impl Voice for Chunks {
+impl Encoder for Chunks {
     fn layout(&self) -> Layout {
         if self.ask.form == "array" { Layout::Json } else { Layout::Crlf }
     }

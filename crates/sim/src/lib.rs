@@ -8,23 +8,23 @@
 mod answer;
 mod anthropic;
 mod anthropic_hosted;
-mod ask;
 mod aws_frames;
 mod bedrock;
 mod cohere;
 mod embeddings;
+mod encoder;
 mod gemini;
 mod ollama;
 mod openai;
-mod openai_passed;
+mod openai_passthrough;
 mod openai_responses;
 mod play;
 mod program;
+mod request;
 mod stats;
 #[cfg(test)]
 mod tests;
 mod vendor;
-mod voice;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,12 +45,12 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use answer::Answer;
-use ask::{Ask, Refused};
+use encoder::{Encoder, Totals};
 use play::Play;
-use program::{Blow, Fault, Instead, Program, WORDS};
-use stats::{Stats, UnderWay};
+use program::{Fault, FaultAction, Program, Replacement, WORDS};
+use request::{RequestError, SimRequest};
+use stats::{OpenStream, Stats};
 use vendor::{VENDORS, Vendor};
-use voice::{Totals, Voice};
 
 /// The most bytes of a request body, as at the vendors.
 const BODY_LIMIT: usize = 32 * 1024 * 1024;
@@ -101,7 +101,7 @@ pub async fn serve(listener: TcpListener, until: impl Future<Output = ()>) {
         }
         let service = service.clone();
         connections.spawn(async move {
-            // How a connection ends is the caller's affair; the counters tell.
+            // How a connection ends is the caller's affair; the counters record it.
             let ended = Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(socket), service)
                 .await;
@@ -161,26 +161,26 @@ async fn answer(
     vendor: &dyn Vendor,
     stats: &Arc<Stats>,
     number: u64,
-    ask: Ask,
-) -> Result<Response<Body>, Refused> {
-    let program = Program::parse(&ask.model).map_err(|_| Refused::no_model(WORDS))?;
+    ask: SimRequest,
+) -> Result<Response<Body>, RequestError> {
+    let program = Program::parse(&ask.model).map_err(|_| RequestError::no_model(WORDS))?;
     let mut under_way = stats.begin();
     sleep(program.head).await;
     match program.instead {
-        Some(Instead::Hang) => std::future::pending().await,
-        Some(Instead::Status(code)) => {
+        Some(Replacement::Hang) => std::future::pending().await,
+        Some(Replacement::Status(code)) => {
             under_way.end();
-            return Err(Refused::asked(code));
+            return Err(RequestError::asked(code));
         }
         None => {}
     }
     let answer = Answer::new(&program, &ask);
-    let voice = vendor.voice(number, &ask);
+    let encoder = vendor.encoder(number, &ask);
     if !ask.stream {
-        return whole(&program, &ask, answer, (voice, under_way)).await;
+        return whole(&program, &ask, answer, (encoder, under_way)).await;
     }
-    let media_type = voice.layout().media_type();
-    let play = Play::new(program, voice, answer);
+    let media_type = encoder.layout().media_type();
+    let play = Play::new(program, encoder, answer);
     let mut response = Response::new(Body::from_stream(play::body(play, ask.choices, under_way)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -191,14 +191,14 @@ async fn answer(
 /// An answer that is not streamed: it takes as long, and comes at once.
 async fn whole(
     program: &Program,
-    ask: &Ask,
+    ask: &SimRequest,
     answer: Answer,
-    (voice, mut under_way): (Box<dyn Voice>, UnderWay),
-) -> Result<Response<Body>, Refused> {
+    (encoder, mut under_way): (Box<dyn Encoder>, OpenStream),
+) -> Result<Response<Body>, RequestError> {
     let width = u64::try_from(program.padding).unwrap_or(u64::MAX).saturating_add(8);
     if answer.total.saturating_mul(width).saturating_mul(ask.choices) > WHOLE_LIMIT {
         under_way.end();
-        return Err(Refused::invalid(
+        return Err(RequestError::invalid(
             "The simulated answer is too long to be sent at once: set 'stream'.".to_owned(),
             Some("stream"),
         ));
@@ -208,14 +208,14 @@ async fn whole(
         Some(Fault::After(_, blow)) => Some(blow),
         Some(Fault::NoDone) | None => None,
     };
-    if blow == Some(Blow::Error) {
+    if blow == Some(FaultAction::Error) {
         under_way.end();
-        return Err(Refused::asked(500));
+        return Err(RequestError::asked(500));
     }
     let totals = Totals { tokens: answer.total, thinking: answer.thinking, stop: answer.stop };
     let pieces: Vec<_> = answer.pieces.collect();
     under_way.sent(answer.total.saturating_mul(ask.choices));
-    let bytes = Bytes::from(voice.whole(&pieces, totals).to_string());
+    let bytes = Bytes::from(encoder.whole(&pieces, totals).to_string());
     Ok(json_body(if let Some(blow) = blow {
         Body::from_stream(play::cut(bytes, blow, under_way))
     } else {

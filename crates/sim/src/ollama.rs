@@ -7,9 +7,9 @@ use axum::http::Uri;
 use serde_json::{Value, json};
 
 use super::answer::{Piece, Stop};
-use super::ask::{Ask, Fields, Refused};
+use super::encoder::{Encoder, Event, Layout, Totals, quoted, set};
+use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
-use super::voice::{Event, Layout, Totals, Voice, quoted, set};
 
 const CHAT: &str = "/api/chat";
 const GENERATE: &str = "/api/generate";
@@ -24,7 +24,7 @@ impl Vendor for Ollama {
         &[CHAT, GENERATE]
     }
 
-    fn read(&self, uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+    fn read(&self, uri: &Uri, body: &[u8]) -> Result<SimRequest, RequestError> {
         let fields = Fields::read(self, body)?;
         let model = fields.text("model")?;
         let generates = uri.path() == GENERATE;
@@ -37,7 +37,7 @@ impl Vendor for Ollama {
             }
             fields.last("messages")?["role"] == "tool"
         };
-        Ok(Ask {
+        Ok(SimRequest {
             model,
             stream: fields.flag("stream")?.unwrap_or(true),
             form: if generates { "generate" } else { "chat" },
@@ -51,7 +51,7 @@ impl Vendor for Ollama {
         })
     }
 
-    fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice> {
+    fn encoder(&self, number: u64, ask: &SimRequest) -> Box<dyn Encoder> {
         Box::new(Lines {
             head: format!(r#"{{"model":{},"created_at":"{CREATED}","#, quoted(&ask.model)),
             model: ask.model.clone(),
@@ -62,7 +62,7 @@ impl Vendor for Ollama {
         })
     }
 
-    fn refusal(&self, refused: &Refused, _request_id: &str) -> Value {
+    fn refusal(&self, refused: &RequestError, _request_id: &str) -> Value {
         json!({"error": refused.message})
     }
 
@@ -77,7 +77,7 @@ impl Vendor for Ollama {
 
 /// What the server's own types refuse in a message: content that is no string, arguments that are no
 /// object.
-fn check(message: &Value) -> Result<(), Refused> {
+fn check(message: &Value) -> Result<(), RequestError> {
     let content = message.get("content").is_none_or(Value::is_string);
     let images = message.get("images").and_then(Value::as_array);
     let inline = images
@@ -92,7 +92,10 @@ fn check(message: &Value) -> Result<(), Refused> {
     if content && inline && objects {
         return Ok(());
     }
-    Err(Refused::invalid("json: cannot unmarshal into api.Message".to_owned(), Some("messages")))
+    Err(RequestError::invalid(
+        "json: cannot unmarshal into api.Message".to_owned(),
+        Some("messages"),
+    ))
 }
 
 /// The list of models.
@@ -169,7 +172,7 @@ impl Lines {
     }
 }
 
-impl Voice for Lines {
+impl Encoder for Lines {
     fn layout(&self) -> Layout {
         Layout::Ndjson
     }

@@ -7,9 +7,9 @@ use axum::http::Uri;
 use serde_json::{Value, json};
 
 use super::answer::{Piece, Stop};
-use super::ask::{Ask, Fields, Refused};
+use super::encoder::{Encoder, Event, Totals, quoted};
+use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
-use super::voice::{Event, Totals, Voice, quoted};
 
 /// The simulated world stands still, so that answers can be compared.
 pub(super) const CREATED: u64 = 1_767_225_600;
@@ -22,7 +22,7 @@ impl Vendor for OpenAi {
         &["/v1/chat/completions", "/chat/completions"]
     }
 
-    fn read(&self, _uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+    fn read(&self, _uri: &Uri, body: &[u8]) -> Result<SimRequest, RequestError> {
         let fields = Fields::read(self, body)?;
         let model = fields.text("model")?;
         let last = fields.last("messages")?;
@@ -30,17 +30,17 @@ impl Vendor for OpenAi {
         let choices = fields.number("n")?.unwrap_or(1);
         if !(1..=128).contains(&choices) {
             let message = "Invalid 'n': it must be between 1 and 128.".to_owned();
-            return Err(Refused::invalid(message, Some("n")));
+            return Err(RequestError::invalid(message, Some("n")));
         }
         if !stream && fields.has("stream_options") {
-            return Err(Refused::invalid(
+            return Err(RequestError::invalid(
                 "The 'stream_options' parameter is only allowed when 'stream' is enabled."
                     .to_owned(),
                 Some("stream_options"),
             ));
         }
         let given = fields.number("max_tokens")?;
-        Ok(Ask {
+        Ok(SimRequest {
             model,
             stream,
             form: "chat",
@@ -55,11 +55,11 @@ impl Vendor for OpenAi {
         })
     }
 
-    fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice> {
+    fn encoder(&self, number: u64, ask: &SimRequest) -> Box<dyn Encoder> {
         Box::new(Completion::new(number, ask))
     }
 
-    fn refusal(&self, refused: &Refused, _request_id: &str) -> Value {
+    fn refusal(&self, refused: &RequestError, _request_id: &str) -> Value {
         let kind = match refused.status {
             429 => "requests",
             500.. => "server_error",
@@ -90,7 +90,7 @@ struct Completion {
 
 impl Completion {
     /// The answer with this number.
-    fn new(number: u64, ask: &Ask) -> Self {
+    fn new(number: u64, ask: &SimRequest) -> Self {
         Self {
             number,
             model: ask.model.clone(),
@@ -182,7 +182,7 @@ impl Completion {
     }
 }
 
-impl Voice for Completion {
+impl Encoder for Completion {
     fn opening(&mut self, first: Option<&Piece>) -> Vec<Event> {
         let delta = match first {
             Some(Piece::Call { .. }) => r#"{"role":"assistant","content":null}"#,

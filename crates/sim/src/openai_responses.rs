@@ -7,10 +7,10 @@ use axum::http::Uri;
 use serde_json::{Value, json};
 
 use super::answer::{Piece, Stop};
-use super::ask::{Ask, Fields, Refused};
+use super::encoder::{Encoder, Event, Totals, quoted};
 use super::openai::CREATED;
+use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
-use super::voice::{Event, Totals, Voice, quoted};
 
 /// Stands where the vendor has encrypted reasoning.
 const SEALED: &str = "c2ltdWxhdGVkLXJlYXNvbmluZw==";
@@ -28,7 +28,7 @@ impl Vendor for Responses {
         &["/v1/responses", "/responses", COUNT, COMPACT]
     }
 
-    fn read(&self, uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+    fn read(&self, uri: &Uri, body: &[u8]) -> Result<SimRequest, RequestError> {
         let fields = Fields::read(self, body)?;
         let model = fields.text("model")?;
         let input = fields.value.get("input").ok_or_else(|| fields.missing("input"))?;
@@ -37,10 +37,10 @@ impl Vendor for Responses {
         for field in ["previous_response_id", "conversation"] {
             if fields.has(field) {
                 let message = format!("'{field}' was not found: nothing is stored here.");
-                return Err(Refused::invalid(message, Some(field)));
+                return Err(RequestError::invalid(message, Some(field)));
             }
         }
-        Ok(Ask {
+        Ok(SimRequest {
             model,
             stream: !matches!(uri.path(), COUNT | COMPACT)
                 && fields.flag("stream")?.unwrap_or(false),
@@ -59,7 +59,7 @@ impl Vendor for Responses {
         })
     }
 
-    fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice> {
+    fn encoder(&self, number: u64, ask: &SimRequest) -> Box<dyn Encoder> {
         Box::new(Response {
             number,
             form: ask.form,
@@ -72,7 +72,7 @@ impl Vendor for Responses {
         })
     }
 
-    fn refusal(&self, refused: &Refused, _request_id: &str) -> Value {
+    fn refusal(&self, refused: &RequestError, _request_id: &str) -> Value {
         let kind = match refused.status {
             429 => "requests",
             500.. => "server_error",
@@ -353,7 +353,7 @@ impl Response {
     }
 }
 
-impl Voice for Response {
+impl Encoder for Response {
     fn opening(&mut self, _first: Option<&Piece>) -> Vec<Event> {
         let response = self.response("in_progress", &[], &Value::Null);
         ["response.created", "response.in_progress"]

@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::answer::{Answer, Piece};
 use super::aws_frames;
-use super::program::{Blow, Fault, Framing, Program};
-use super::stats::UnderWay;
-use super::voice::{Event, Layout, Totals, Voice};
+use super::encoder::{Encoder, Event, Layout, Totals};
+use super::program::{Fault, FaultAction, Framing, Program};
+use super::stats::OpenStream;
 
 /// Long enough for the server to flush what was sent before a connection is aborted.
 const FLUSH: Duration = Duration::from_millis(5);
@@ -24,7 +24,7 @@ const FLUSH: Duration = Duration::from_millis(5);
 /// One streamed answer, step by step.
 pub(super) struct Play {
     program: Program,
-    voice: Box<dyn Voice>,
+    encoder: Box<dyn Encoder>,
     pieces: Peekable<Box<dyn Iterator<Item = Piece> + Send>>,
     totals: Totals,
     fault: Option<Fault>,
@@ -57,12 +57,12 @@ pub(super) enum Step {
 }
 
 impl Play {
-    /// A stream of `answer` in the words of `voice`.
-    pub(super) fn new(program: Program, voice: Box<dyn Voice>, answer: Answer) -> Self {
+    /// A stream of `answer` in the words of `encoder`.
+    pub(super) fn new(program: Program, encoder: Box<dyn Encoder>, answer: Answer) -> Self {
         Self {
             fault: program.fault,
             program,
-            voice,
+            encoder,
             pieces: answer.pieces.peekable(),
             totals: Totals { tokens: answer.total, thinking: answer.thinking, stop: answer.stop },
             said: 0,
@@ -75,7 +75,7 @@ impl Play {
         match self.stage {
             Stage::Opening => {
                 self.stage = Stage::Tokens;
-                let events = self.voice.opening(self.pieces.peek());
+                let events = self.encoder.opening(self.pieces.peek());
                 self.write(&events, 0)
             }
             Stage::Tokens => self.tokens(),
@@ -85,8 +85,8 @@ impl Play {
 
     /// A write of tokens, or whatever comes in their place.
     fn tokens(&mut self) -> Step {
-        if let Some(blow) = self.struck() {
-            return self.strike(blow);
+        if let Some(blow) = self.due_fault() {
+            return self.inject(blow);
         }
         let mut events = Vec::new();
         let mut new = 0;
@@ -94,7 +94,7 @@ impl Play {
             let Some(piece) = self.pieces.next() else {
                 break;
             };
-            events.extend(self.voice.say(&piece));
+            events.extend(self.encoder.say(&piece));
             self.said = self.said.saturating_add(1);
             new += 1;
         }
@@ -107,7 +107,7 @@ impl Play {
     }
 
     /// The fault, when it is time for it: at its token, or before the end of a shorter answer.
-    fn struck(&mut self) -> Option<Blow> {
+    fn due_fault(&mut self) -> Option<FaultAction> {
         match self.fault {
             Some(Fault::After(_, blow)) if self.due() || self.pieces.peek().is_none() => {
                 self.fault = None;
@@ -117,17 +117,17 @@ impl Play {
         }
     }
 
-    fn strike(&mut self, blow: Blow) -> Step {
+    fn inject(&mut self, blow: FaultAction) -> Step {
         match blow {
-            Blow::Reset => Step::Abort,
-            Blow::Stall => Step::Silence,
-            Blow::Close => Step::End,
-            Blow::Error => {
+            FaultAction::Reset => Step::Abort,
+            FaultAction::Stall => Step::Silence,
+            FaultAction::Close => Step::End,
+            FaultAction::Error => {
                 self.stage = Stage::Over;
-                Step::Last(self.layout(&self.voice.failure()))
+                Step::Last(self.layout(&self.encoder.failure()))
             }
-            Blow::Junk => {
-                let junk = self.voice.junk();
+            FaultAction::Junk => {
+                let junk = self.encoder.junk();
                 self.write(&[junk], 0)
             }
         }
@@ -135,9 +135,9 @@ impl Play {
 
     fn close(&mut self) -> Step {
         self.stage = Stage::Over;
-        let mut events = self.voice.closing(self.totals);
+        let mut events = self.encoder.closing(self.totals);
         if self.fault == Some(Fault::NoDone) {
-            events.truncate(events.len().saturating_sub(self.voice.terminators()));
+            events.truncate(events.len().saturating_sub(self.encoder.terminators()));
         }
         Step::Last(self.layout(&events))
     }
@@ -147,7 +147,7 @@ impl Play {
     }
 
     fn layout(&self, events: &[Event]) -> Bytes {
-        match self.voice.layout() {
+        match self.encoder.layout() {
             Layout::Sse => event_stream(events, self.program.framing),
             Layout::Ndjson => lines(events, self.program.framing),
             Layout::AwsEventStream => events.iter().flat_map(aws_frames::message).collect(),
@@ -196,7 +196,7 @@ pub(super) fn lasts(program: &Program, said: u64) -> Duration {
 pub(super) fn body(
     mut play: Play,
     choices: u64,
-    mut under_way: UnderWay,
+    mut under_way: OpenStream,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send {
     let split = play.program.framing.split;
     let steps = stream! {
@@ -237,19 +237,19 @@ pub(super) fn body(
 /// The body of an answer that is not streamed, cut in half by a fault.
 pub(super) fn cut(
     bytes: Bytes,
-    blow: Blow,
-    mut under_way: UnderWay,
+    blow: FaultAction,
+    mut under_way: OpenStream,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send {
     stream! {
         yield Ok(bytes.slice(..bytes.len() / 2));
         match blow {
-            Blow::Stall => std::future::pending().await,
-            Blow::Reset => {
+            FaultAction::Stall => std::future::pending().await,
+            FaultAction::Reset => {
                 under_way.end();
                 sleep(FLUSH).await;
                 yield Err(aborted());
             }
-            Blow::Close | Blow::Junk | Blow::Error => under_way.end(),
+            FaultAction::Close | FaultAction::Junk | FaultAction::Error => under_way.end(),
         }
     }
 }

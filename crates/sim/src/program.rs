@@ -13,7 +13,7 @@ const PROSE_INTERVAL: Duration = Duration::from_millis(30);
 /// What a model name asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Program {
-    pub(super) says: Says,
+    pub(super) says: Content,
     /// How many numbered tokens, when the name gives it.
     pub(super) count: Option<u64>,
     /// Reasoning tokens before the answer.
@@ -23,7 +23,7 @@ pub(super) struct Program {
     /// The time before the response head.
     pub(super) head: Duration,
     /// What comes in the place of an answer.
-    pub(super) instead: Option<Instead>,
+    pub(super) instead: Option<Replacement>,
     /// The time between head and first token.
     pub(super) first: Duration,
     pub(super) interval: Duration,
@@ -37,7 +37,7 @@ pub(super) struct Program {
 
 /// The substance of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Says {
+pub(super) enum Content {
     /// Numbered tokens.
     Tokens,
     /// Readable text that says it is simulated.
@@ -49,7 +49,7 @@ pub(super) enum Says {
 
 /// What comes in the place of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Instead {
+pub(super) enum Replacement {
     /// Never a response head.
     Hang,
     /// An error with this status.
@@ -60,14 +60,14 @@ pub(super) enum Instead {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// After so many tokens, something happens.
-    After(u64, Blow),
+    After(u64, FaultAction),
     /// Everything comes but the terminator.
     NoDone,
 }
 
 /// What happens at a fault's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Blow {
+pub(super) enum FaultAction {
     /// The connection is aborted.
     Reset,
     /// The body ends cleanly, without any terminal.
@@ -101,12 +101,12 @@ pub(super) const WORDS: &str = "n<tokens, to 1000000>, i<microseconds between to
 
 /// A model name that is no program.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unknown;
+pub(super) struct ProgramError;
 
 impl Program {
     /// Reads a model name. A leading `sim` is skipped; a name that starts with `sim` and holds no
     /// word of a program is the prose.
-    pub(super) fn parse(model: &str) -> Result<Self, Unknown> {
+    pub(super) fn parse(model: &str) -> Result<Self, ProgramError> {
         let named_sim = model.starts_with("sim");
         let mut program = Self::plain();
         let (mut known, mut unknown) = (0_usize, 0_usize);
@@ -122,7 +122,7 @@ impl Program {
         match (known, unknown) {
             (0, _) if named_sim => Ok(Self::prose()),
             (1.., 0) => Ok(program),
-            _ => Err(Unknown),
+            _ => Err(ProgramError),
         }
     }
 
@@ -136,7 +136,7 @@ impl Program {
 
     fn plain() -> Self {
         Self {
-            says: Says::Tokens,
+            says: Content::Tokens,
             count: None,
             think: 0,
             length: false,
@@ -152,16 +152,16 @@ impl Program {
     }
 
     fn prose() -> Self {
-        Self { says: Says::Prose, interval: PROSE_INTERVAL, ..Self::plain() }
+        Self { says: Content::Prose, interval: PROSE_INTERVAL, ..Self::plain() }
     }
 
     /// Takes one word; `None` when it is not a word of a program.
     fn word(&mut self, word: &str) -> Option<()> {
         match word {
-            "refuse" => self.says = Says::Refusal,
+            "refuse" => self.says = Content::Refusal,
             "length" => self.length = true,
             "nodone" => self.fault = Some(Fault::NoDone),
-            "hang" => self.instead = Some(Instead::Hang),
+            "hang" => self.instead = Some(Replacement::Hang),
             "crlf" => self.framing.crlf = true,
             "comment" => self.framing.comment = true,
             "split" => self.framing.split = true,
@@ -185,15 +185,15 @@ impl Program {
             ("b", 1..=100) => self.batch = wide,
             ("z", 0..=4096) => self.padding = usize::try_from(number).ok()?,
             ("think", 0..=1_000_000) => self.think = wide,
-            ("tools", 1..=32) => self.says = Says::Calls(wide),
+            ("tools", 1..=32) => self.says = Content::Calls(wide),
             ("e", 400..=599) => {
-                self.instead = Some(Instead::Status(u16::try_from(number).ok()?));
+                self.instead = Some(Replacement::Status(u16::try_from(number).ok()?));
             }
-            ("reset", _) => self.fault = Some(Fault::After(wide, Blow::Reset)),
-            ("close", _) => self.fault = Some(Fault::After(wide, Blow::Close)),
-            ("stall", _) => self.fault = Some(Fault::After(wide, Blow::Stall)),
-            ("err", _) => self.fault = Some(Fault::After(wide, Blow::Error)),
-            ("junk", _) => self.fault = Some(Fault::After(wide, Blow::Junk)),
+            ("reset", _) => self.fault = Some(Fault::After(wide, FaultAction::Reset)),
+            ("close", _) => self.fault = Some(Fault::After(wide, FaultAction::Close)),
+            ("stall", _) => self.fault = Some(Fault::After(wide, FaultAction::Stall)),
+            ("err", _) => self.fault = Some(Fault::After(wide, FaultAction::Error)),
+            ("junk", _) => self.fault = Some(Fault::After(wide, FaultAction::Junk)),
             _ => return None,
         }
         Some(())

@@ -16,7 +16,7 @@ pub(super) struct Stats {
 
 /// An answer under way. Dropped before its end it counts as cancelled.
 #[derive(Debug)]
-pub(super) struct UnderWay {
+pub(super) struct OpenStream {
     stats: Arc<Stats>,
     ended: bool,
 }
@@ -28,9 +28,9 @@ impl Stats {
     }
 
     /// An answer begins.
-    pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
+    pub(super) fn begin(self: &Arc<Self>) -> OpenStream {
         self.open.fetch_add(1, SeqCst);
-        UnderWay { stats: Arc::clone(self), ended: false }
+        OpenStream { stats: Arc::clone(self), ended: false }
     }
 
     /// What `/_sim/stats` says.
@@ -44,7 +44,7 @@ impl Stats {
     }
 }
 
-impl UnderWay {
+impl OpenStream {
     /// So many tokens are about to be sent.
     pub(super) fn sent(&self, tokens: u64) {
         self.stats.tokens.fetch_add(tokens, SeqCst);
@@ -56,9 +56,9 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for OpenStream {
     fn drop(&mut self) {
-        // Cancelled first: whoever sees no open stream must already see why.
+        // Cancelled first: a reader who sees no open stream must already see why.
         if !self.ended {
             self.stats.cancelled.fetch_add(1, SeqCst);
         }

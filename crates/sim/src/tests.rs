@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::program::{Blow, Fault, Instead, Program, Says, Unknown};
+use super::program::{Content, Fault, FaultAction, Program, ProgramError, Replacement};
 
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
@@ -130,25 +130,25 @@ fn programs_parse() {
     assert_eq!(parse("n8-b4-z64").padding, 64);
     assert_eq!(parse("stall50").tokens(), 50);
     assert_eq!(parse("sim-n3").tokens(), 3);
-    assert_eq!(parse("tools2-n5").says, Says::Calls(2));
-    assert_eq!(parse("refuse").says, Says::Refusal);
+    assert_eq!(parse("tools2-n5").says, Content::Calls(2));
+    assert_eq!(parse("refuse").says, Content::Refusal);
     assert_eq!(parse("think10").think, 10);
-    assert_eq!(parse("hang").instead, Some(Instead::Hang));
-    assert_eq!(parse("e429").instead, Some(Instead::Status(429)));
+    assert_eq!(parse("hang").instead, Some(Replacement::Hang));
+    assert_eq!(parse("e429").instead, Some(Replacement::Status(429)));
     assert_eq!(parse("nodone").fault, Some(Fault::NoDone));
     for (name, blow) in [
-        ("reset7", Blow::Reset),
-        ("close7", Blow::Close),
-        ("stall7", Blow::Stall),
-        ("err7", Blow::Error),
-        ("junk7", Blow::Junk),
+        ("reset7", FaultAction::Reset),
+        ("close7", FaultAction::Close),
+        ("stall7", FaultAction::Stall),
+        ("err7", FaultAction::Error),
+        ("junk7", FaultAction::Junk),
     ] {
         assert_eq!(parse(name).fault, Some(Fault::After(7, blow)), "{name}");
     }
     let framing = parse("crlf-comment-split").framing;
     assert!(framing.crlf && framing.comment && framing.split);
     for name in ["sim", "sim-anthropic", "simple", "sim-"] {
-        assert_eq!(parse(name).says, Says::Prose, "{name}");
+        assert_eq!(parse(name).says, Content::Prose, "{name}");
     }
 }
 
@@ -178,7 +178,7 @@ fn other_names_are_no_programs() {
         "é5",
         "5",
     ] {
-        assert_eq!(Program::parse(name), Err(Unknown), "{name}");
+        assert_eq!(Program::parse(name), Err(ProgramError), "{name}");
     }
 }
 
@@ -396,8 +396,8 @@ async fn the_rate_holds() {
     let uri = super::Uri::from_static(MESSAGES);
     let ask = vendor.read(&uri, ask("x").to_string().as_bytes()).unwrap();
     let answer = super::Answer::new(&program, &ask);
-    let voice = vendor.voice(1, &ask);
-    let play = super::Play::new(program, voice, answer);
+    let encoder = vendor.encoder(1, &ask);
+    let play = super::Play::new(program, encoder, answer);
     let stats = std::sync::Arc::new(super::Stats::default());
     let start = Instant::now();
     let mut body = std::pin::pin!(super::play::body(play, 1, stats.begin()));

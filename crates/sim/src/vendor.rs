@@ -5,17 +5,17 @@
 use axum::http::Uri;
 use serde_json::Value;
 
-use super::ask::{Ask, Refused};
-use super::voice::Voice;
+use super::encoder::Encoder;
+use super::request::{RequestError, SimRequest};
 use super::{
     anthropic, anthropic_hosted, bedrock, cohere, embeddings, gemini, ollama, openai,
-    openai_passed, openai_responses,
+    openai_passthrough, openai_responses,
 };
 
 /// Every vendor.
 pub(super) static VENDORS: &[&dyn Vendor] = &[
     &openai::OpenAi,
-    &openai_passed::OpenAiPassed,
+    &openai_passthrough::OpenAiPassed,
     &embeddings::Embeddings::OpenAi,
     &embeddings::Embeddings::Ollama,
     &embeddings::Embeddings::Cohere,
@@ -38,20 +38,20 @@ pub(super) trait Vendor: Sync {
         "x-request-id"
     }
     /// Reads a request as strictly as the vendor does.
-    fn read(&self, uri: &Uri, body: &[u8]) -> Result<Ask, Refused>;
+    fn read(&self, uri: &Uri, body: &[u8]) -> Result<SimRequest, RequestError>;
     /// How it says the answer with this number.
-    fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice>;
+    fn encoder(&self, number: u64, ask: &SimRequest) -> Box<dyn Encoder>;
     /// The body of an error.
-    fn refusal(&self, refused: &Refused, request_id: &str) -> Value;
+    fn refusal(&self, refused: &RequestError, request_id: &str) -> Value;
     /// The type of an error, where it stands in the header `x-amzn-errortype`.
-    fn error_type(&self, _refused: &Refused) -> Option<&'static str> {
+    fn error_type(&self, _refused: &RequestError) -> Option<&'static str> {
         None
     }
-    /// Says that a member is not there.
+    /// Content that a member is not there.
     fn missing(&self, field: &str) -> String {
         format!("Missing required parameter: '{field}'.")
     }
-    /// Says that a member is of another type than `wanted`.
+    /// Content that a member is of another type than `wanted`.
     fn wrong_type(&self, field: &str, wanted: &str) -> String {
         format!("Invalid type for '{field}': expected {wanted}.")
     }

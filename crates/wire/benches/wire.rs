@@ -1,4 +1,4 @@
-//! What a token costs in the pure core: framing, decoding, encoding and both at once, per dialect.
+//! Benchmarks of the codecs: framing, decoding, encoding and both at once, per dialect.
 //! It measures, and must never grow an opinion: `cargo bench -- --test` only checks that it runs.
 
 use std::hint::black_box;

@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::framing::{Broken, Frame};
+use super::framing::{Frame, FramingError};
 use super::json::text;
 
 /// Two lengths and their checksum.
@@ -44,7 +44,7 @@ impl Framer {
     /// Takes bytes in and appends the messages that they complete. A frame's event is the message's
     /// `:event-type`; that of an exception or error is [`EXCEPTION`] and its type. What is in a chunk is a
     /// frame without an event.
-    pub fn push(&mut self, mut bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), Broken> {
+    pub fn push(&mut self, mut bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), FramingError> {
         loop {
             if self.partial.is_empty() {
                 match length(&bytes, self.cap)? {
@@ -68,7 +68,7 @@ impl Framer {
                     out.push(unwrapped(message(&whole)?)?);
                 }
                 _ if bytes.is_empty() => {
-                    // A bad prelude is told at once, not when a length out of thin air has come.
+                    // A bad prelude is reported at once, not when a length out of thin air has come.
                     length(&self.partial, self.cap)?;
                     return Ok(());
                 }
@@ -84,13 +84,13 @@ impl Framer {
 }
 
 /// A message, or the event that it wraps.
-fn unwrapped(frame: Frame) -> Result<Frame, Broken> {
+fn unwrapped(frame: Frame) -> Result<Frame, FramingError> {
     if frame.event.as_deref() != Some(b"chunk") {
         return Ok(frame);
     }
     content(&frame.data)
         .map(|data| Frame { event: None, data: data.into() })
-        .ok_or(Broken::Corrupt { why: "a chunk holds no base64" })
+        .ok_or(FramingError::Corrupt { why: "a chunk holds no base64" })
 }
 
 #[derive(Deserialize)]
@@ -111,33 +111,35 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 /// How long the message at the start of `bytes` is. `None`: its prelude has not come whole.
-fn length(bytes: &[u8], cap: usize) -> Result<Option<usize>, Broken> {
+fn length(bytes: &[u8], cap: usize) -> Result<Option<usize>, FramingError> {
     let (Some(total), Some(headers), Some(crc)) =
         (number(bytes, 0), number(bytes, 4), number(bytes, 8))
     else {
         return Ok(None);
     };
     if bytes.get(..8).map(crc32fast::hash) != Some(crc) {
-        return Err(Broken::Corrupt { why: "the checksum of a message's prelude is wrong" });
+        return Err(FramingError::Corrupt { why: "the checksum of a message's prelude is wrong" });
     }
     let (total, headers) = (total as usize, headers as usize);
     if total < SMALLEST || headers > total - SMALLEST {
-        return Err(Broken::Corrupt { why: "the lengths of a message contradict each other" });
+        return Err(FramingError::Corrupt {
+            why: "the lengths of a message contradict each other",
+        });
     }
-    if total > cap { Err(Broken::TooLong { cap }) } else { Ok(Some(total)) }
+    if total > cap { Err(FramingError::TooLong { cap }) } else { Ok(Some(total)) }
 }
 
 /// Reads a whole message.
-fn message(bytes: &Bytes) -> Result<Frame, Broken> {
+fn message(bytes: &Bytes) -> Result<Frame, FramingError> {
     let body = bytes.len().saturating_sub(4);
     if bytes.get(..body).map(crc32fast::hash) != number(bytes, body) {
-        return Err(Broken::Corrupt { why: "the checksum of a message is wrong" });
+        return Err(FramingError::Corrupt { why: "the checksum of a message is wrong" });
     }
     let headers_end = PRELUDE + number(bytes, 4).unwrap_or_default() as usize;
     let headers = bytes.slice(PRELUDE..headers_end.min(body));
     let data = bytes.slice(headers_end.min(body)..body);
     let headers = Headers::read(headers)
-        .ok_or(Broken::Corrupt { why: "the headers of a message are wrong" })?;
+        .ok_or(FramingError::Corrupt { why: "the headers of a message are wrong" })?;
     Ok(headers.frame(data))
 }
 

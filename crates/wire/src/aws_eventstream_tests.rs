@@ -23,7 +23,7 @@ fn written(headers: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
     out
 }
 
-fn feed(bytes: &[u8], step: usize, cap: usize) -> (Vec<Frame>, Result<(), Broken>) {
+fn feed(bytes: &[u8], step: usize, cap: usize) -> (Vec<Frame>, Result<(), FramingError>) {
     let mut framer = Framer::new(cap);
     let mut out = Vec::new();
     for chunk in bytes.chunks(step.max(1)) {
@@ -77,7 +77,7 @@ fn a_chunk_that_wraps_nothing_is_corrupt() {
         let (frames, result) = feed(&written(&headers, payload), 9, 1024);
         assert_eq!(
             (frames.len(), result),
-            (0, Err(Broken::Corrupt { why: "a chunk holds no base64" }))
+            (0, Err(FramingError::Corrupt { why: "a chunk holds no base64" }))
         );
     }
 }
@@ -96,7 +96,7 @@ fn every_flipped_bit_is_found() {
     }
 }
 
-/// A cut message is not a message, and a bad length is told before what it promises has come.
+/// A cut message is not a message, and a bad length is reported before the bytes that it announces arrive.
 #[test]
 fn cut_messages_are_dropped() {
     let input = written(&[(":message-type", "event")], b"{}");
@@ -107,8 +107,8 @@ fn cut_messages_are_dropped() {
     long.extend(0_u32.to_be_bytes());
     long.extend(crc32fast::hash(&long).to_be_bytes());
     for step in 1..=12 {
-        assert_eq!(feed(&long, step, 1024).1, Err(Broken::TooLong { cap: 1024 }));
-        assert!(matches!(feed(&[0xFF; 12], step, 1024).1, Err(Broken::Corrupt { .. })));
+        assert_eq!(feed(&long, step, 1024).1, Err(FramingError::TooLong { cap: 1024 }));
+        assert!(matches!(feed(&[0xFF; 12], step, 1024).1, Err(FramingError::Corrupt { .. })));
     }
 }
 
@@ -130,7 +130,10 @@ fn wrong_headers_are_told() {
         out.extend(block);
         out.extend(crc32fast::hash(&out).to_be_bytes());
         let (frames, result) = feed(&out, 3, 1024);
-        assert!(frames.is_empty() && matches!(result, Err(Broken::Corrupt { .. })), "{block:?}");
+        assert!(
+            frames.is_empty() && matches!(result, Err(FramingError::Corrupt { .. })),
+            "{block:?}"
+        );
     }
 }
 

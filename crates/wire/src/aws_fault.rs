@@ -1,7 +1,7 @@
-//! How AWS says that something went wrong: error responses, and exceptions within a stream.
+//! Errors of AWS: error responses, and exceptions within a stream.
 //!
 //! AWS hosts models of several protocols and has one way of failing, which is no protocol's own.
-//! Reading never fails: whatever cannot be understood is told by its name or its status.
+//! Reading never fails: what cannot be parsed is reported by its name or its status.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -21,7 +21,7 @@ struct Told<'a> {
     capital: Option<&'a RawValue>,
     #[serde(borrow, rename = "__type")]
     name: Option<&'a RawValue>,
-    /// Of a model that failed: the words and the status of whoever runs it.
+    /// Of a model that failed: the message and the status of the model's own server.
     #[serde(borrow, rename = "originalMessage")]
     original_message: Option<&'a RawValue>,
     #[serde(borrow, rename = "originalStatusCode")]
@@ -113,7 +113,7 @@ fn kind(name: Option<&str>, status: Option<u16>, original: Option<u16>) -> Kind 
     }
 }
 
-/// The type stands in a header that is not seen here; the words tell as much.
+/// The type is in a header that is not available here; the message says as much.
 fn refined(kind: Kind, message: &str) -> Kind {
     let has = |all: &[&str]| all.iter().any(|words| message.contains(words));
     match kind {

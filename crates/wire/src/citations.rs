@@ -4,7 +4,7 @@
 use super::chat::Citation;
 use super::text_index::TextIndex;
 
-/// Beyond this many bytes of text, places are not told any more.
+/// Beyond this many bytes of text, places are not reported any more.
 const LONGEST: usize = 4 << 20;
 
 /// The longest stretch of text, in bytes, that is repeated beside a source. Sources may support all of an

@@ -1,4 +1,4 @@
-//! What Anthropic's models take, which differs from model to model and is the same on every platform:
+//! Parameters that Anthropic's models take, which differ from model to model and are the same on every platform:
 //! how they are to think, and how their sampling may be steered.
 //!
 //! Models are known by their names. One that is called otherwise, as an operator may call it, is asked
@@ -37,7 +37,7 @@ pub(crate) enum Thinking {
 
 /// What a model is asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct ClaudeParams<'a> {
     /// The limit on output.
     pub max_tokens: Option<u64>,
     /// Whether and how it is to think.
@@ -88,7 +88,7 @@ impl Generation {
 }
 
 /// What to ask a model for.
-pub(crate) fn ask<'a>(request: &'a Request, model: &str) -> Asked<'a> {
+pub(crate) fn ask<'a>(request: &'a Request, model: &str) -> ClaudeParams<'a> {
     let version = version(model);
     let generation = Generation::of(version);
     let (max_tokens, thinking, effort) = reason(request, generation, model);
@@ -97,7 +97,7 @@ pub(crate) fn ask<'a>(request: &'a Request, model: &str) -> Asked<'a> {
     let temperature = request.temperature.filter(|_| steered && !thinks);
     // Since version 4.1 it is one or the other.
     let both = version.is_none_or(|version| version < (4, 1)) || temperature.is_none();
-    Asked {
+    ClaudeParams {
         max_tokens,
         thinking,
         effort,
@@ -135,7 +135,7 @@ fn reason<'a>(
         other => other,
     };
     if *enabled == Some(false) || *budget == Some(0) || effort == Some("none") {
-        // These think whatever they are told, and refuse to be told otherwise.
+        // These always think, and reject a request that turns it off.
         let always = ["fable", "mythos"].iter().any(|name| model.contains(name));
         let can = generation != Generation::Plain && !always;
         return (limit, can.then_some(Thinking::Disabled), None);
@@ -238,7 +238,7 @@ mod tests {
                 reasoning: Some(Reasoning { enabled: None, effort, budget }),
                 ..Request::default()
             };
-            let Asked { max_tokens, thinking, effort, temperature, top_p, top_k } =
+            let ClaudeParams { max_tokens, thinking, effort, temperature, top_p, top_k } =
                 ask(&request, model);
             let kind = match thinking {
                 None => "-".to_owned(),

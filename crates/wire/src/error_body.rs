@@ -1,4 +1,4 @@
-//! Errors as upstreams tell them, in the many shapes of those who call themselves compatible, read
+//! Errors of upstreams, in the many shapes of servers that call themselves compatible, read
 //! into a [`Fault`].
 //!
 //! Reading never fails, and repeats nothing of a body but its own message, code and field.
@@ -75,7 +75,7 @@ pub(crate) fn message<'f>(fault: &'f Fault, overflow: &Words) -> Cow<'f, str> {
     }
 }
 
-/// A message that is a string, or a list of complaints (pydantic) of which the first is told.
+/// A message that is a string, or a list of complaints (pydantic) of which the first is reported.
 fn text(value: &Value) -> Option<String> {
     let first = value.get(0).unwrap_or(value);
     let said = first.as_str().or_else(|| first.get("msg")?.as_str())?;

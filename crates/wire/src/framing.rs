@@ -68,7 +68,7 @@ const FIELDS: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
 
 /// Why bytes cannot be cut into frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Broken {
+pub enum FramingError {
     /// A frame grew past the cap.
     TooLong {
         /// The cap in bytes.
@@ -114,14 +114,14 @@ impl Framer {
     }
 
     /// Takes bytes in and appends the frames that they complete.
-    pub fn push(&mut self, bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), Broken> {
+    pub fn push(&mut self, bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), FramingError> {
         match self {
             Self::Sse(framer) => framer.push(&bytes, out),
             Self::Ndjson(framer) => framer.push(&bytes, out),
             Self::JsonArray(framer) => framer.push(bytes, out),
             Self::AwsEventStream(framer) => framer.push(bytes, out),
             Self::Whole { body, cap } if body.len().saturating_add(bytes.len()) > *cap => {
-                Err(Broken::TooLong { cap: *cap })
+                Err(FramingError::TooLong { cap: *cap })
             }
             Self::Whole { body, .. } => {
                 body.extend_from_slice(&bytes);
@@ -171,7 +171,10 @@ mod tests {
         let mut whole = Framer::new(Framing::Whole, 8);
         let mut out = Vec::new();
         assert_eq!(whole.push(Bytes::from_static(b"12345678"), &mut out), Ok(()));
-        assert_eq!(whole.push(Bytes::from_static(b"9"), &mut out), Err(Broken::TooLong { cap: 8 }));
+        assert_eq!(
+            whole.push(Bytes::from_static(b"9"), &mut out),
+            Err(FramingError::TooLong { cap: 8 })
+        );
         whole.finish(&mut out);
         assert_eq!(out, [Frame { event: None, data: Bytes::from_static(b"12345678") }]);
     }

@@ -1,11 +1,11 @@
 //! Tools that take free text, for those who only know functions: a function with one text, `input`.
 //!
-//! What is said in that text is told as it comes, fragment by fragment. A model that writes other
+//! That text is forwarded as it comes, fragment by fragment. A model that writes other
 //! arguments is not corrected: whatever it wrote is the text.
 
 use serde_json::value::RawValue;
 
-use super::json::{self, Members, dangling_surrogate, quoted};
+use super::json::{self, Members, quoted, trailing_high_surrogate};
 
 /// The schema of such a function's arguments.
 const SCHEMA: &str = r#"{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}"#;
@@ -44,15 +44,15 @@ fn whole(arguments: &str) -> String {
 /// Reads the text out of arguments that come in fragments.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
-    /// What is not told yet: what precedes the text, or the end of a fragment that may go on.
+    /// What is not forwarded yet: what precedes the text, or the end of a fragment that may go on.
     kept: String,
-    place: Place,
+    place: ScanState,
     /// The text so far.
     text: String,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ScanState {
     #[default]
     Before,
     Within,
@@ -64,17 +64,17 @@ enum Place {
 impl Reader {
     /// Reads one more fragment; what of the text it brings.
     pub(crate) fn read(&mut self, fragment: &str) -> String {
-        if matches!(self.place, Place::After | Place::Elsewhere) {
+        if matches!(self.place, ScanState::After | ScanState::Elsewhere) {
             return String::new();
         }
         self.kept.push_str(fragment);
-        if self.place == Place::Before {
+        if self.place == ScanState::Before {
             if let Some(text) = text_begins(&self.kept) {
                 self.kept = text.to_owned();
-                self.place = Place::Within;
+                self.place = ScanState::Within;
             } else {
                 if self.kept.len() > LONGEST_HEAD {
-                    self.place = Place::Elsewhere;
+                    self.place = ScanState::Elsewhere;
                 }
                 return String::new();
             }
@@ -83,7 +83,7 @@ impl Reader {
         let text = unescaped(self.kept.get(..whole).unwrap_or_default());
         self.kept.drain(..whole);
         if ends {
-            self.place = Place::After;
+            self.place = ScanState::After;
         }
         self.text.push_str(&text);
         text
@@ -94,13 +94,13 @@ impl Reader {
         if self.found() { self.text.clone() } else { whole(arguments) }
     }
 
-    /// What of it was not told yet.
+    /// What of it was not forwarded yet.
     pub(crate) fn rest(&self, arguments: &str) -> String {
         if self.found() { String::new() } else { whole(arguments) }
     }
 
     fn found(&self) -> bool {
-        matches!(self.place, Place::Within | Place::After)
+        matches!(self.place, ScanState::Within | ScanState::After)
     }
 }
 
@@ -144,7 +144,7 @@ fn whole_characters(inside: &str) -> (usize, bool) {
                 // The other half of a character may follow.
                 let next = bytes.get(at + 6..).unwrap_or_default();
                 let may_come = next.len() < 6 && b"\\u".iter().zip(next).all(|(a, b)| a == b);
-                if may_come && half.as_deref().and_then(dangling_surrogate).is_some() {
+                if may_come && half.as_deref().and_then(trailing_high_surrogate).is_some() {
                     return (at, false);
                 }
                 at += 6;
@@ -206,7 +206,7 @@ mod tests {
         }
     }
 
-    /// It is told at once, and what was cut is not told as something else.
+    /// It is reported at once, and what was cut is not reported as something else.
     #[test]
     fn the_text_comes_at_once() {
         let mut reader = Reader::default();

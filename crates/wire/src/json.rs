@@ -187,7 +187,7 @@ pub fn count(value: &RawValue) -> Option<u64> {
 }
 
 /// Reads a JSON string literal, borrowing it when it holds no escapes. `None`: not a string. Half a
-/// surrogate pair is not an error: it becomes U+FFFD, because a stream that dies of it helps nobody.
+/// surrogate pair is not an error: it becomes U+FFFD, because failing the stream would help no caller.
 pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     let inner = value.get().strip_prefix('"')?.strip_suffix('"')?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
@@ -207,7 +207,7 @@ pub fn text_member<'a>(object: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
 
 /// JSON in which no half of a surrogate pair stands alone: what has no meaning as text becomes U+FFFD,
 /// as it does where strings are read one by one.
-pub fn mended(json: &str) -> Cow<'_, str> {
+pub fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
     let first = memchr::memchr(b'\\', json.as_bytes()).and_then(|at| json.as_bytes().get(at..));
     let escaped =
         |word: &[u8]| first.is_some_and(|rest| memchr::memmem::find(rest, word).is_some());
@@ -269,7 +269,7 @@ fn unescape_lossy(inner: &str) -> String {
 
 /// The half of a surrogate pair that a text fragment ends with, if it does: `\ud83d` at the end of
 /// one delta whose other half opens the next.
-pub fn dangling_surrogate(value: &RawValue) -> Option<&str> {
+pub fn trailing_high_surrogate(value: &RawValue) -> Option<&str> {
     let inner = value.get().strip_suffix('"')?;
     let escape = inner.get(inner.len().checked_sub(6)?..)?;
     let unit = u16::from_str_radix(escape.strip_prefix("\\u")?, 16).ok()?;

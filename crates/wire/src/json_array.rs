@@ -5,7 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::framing::{Broken, Frame};
+use super::framing::{Frame, FramingError};
 
 /// Cuts an array into its objects.
 #[derive(Debug)]
@@ -20,12 +20,12 @@ pub struct Framer {
     string: bool,
     /// The byte before was a backslash within a string.
     escaped: bool,
-    place: Place,
+    place: ScanState,
 }
 
 /// Where in the array the reader is, between objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ScanState {
     /// Nothing has been read yet.
     Start,
     /// Within the array, or among objects without one.
@@ -38,7 +38,7 @@ impl Framer {
     /// A framer whose objects never exceed `cap` bytes.
     pub fn new(cap: usize) -> Self {
         let partial = BytesMut::new();
-        Self { cap, partial, depth: 0, string: false, escaped: false, place: Place::Start }
+        Self { cap, partial, depth: 0, string: false, escaped: false, place: ScanState::Start }
     }
 
     /// The bytes of a frame that is not whole yet.
@@ -47,7 +47,7 @@ impl Framer {
     }
 
     /// Takes bytes in and appends the frames that they complete.
-    pub fn push(&mut self, bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), Broken> {
+    pub fn push(&mut self, bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), FramingError> {
         let mut rest = bytes;
         while !rest.is_empty() {
             if self.depth == 0 {
@@ -76,24 +76,26 @@ impl Framer {
         }
     }
 
-    fn check(&self, object: usize) -> Result<(), Broken> {
-        if object > self.cap { Err(Broken::TooLong { cap: self.cap }) } else { Ok(()) }
+    fn check(&self, object: usize) -> Result<(), FramingError> {
+        if object > self.cap { Err(FramingError::TooLong { cap: self.cap }) } else { Ok(()) }
     }
 
     /// Where the next object starts. `None`: not in these bytes.
-    fn between(&mut self, bytes: &[u8]) -> Result<Option<usize>, Broken> {
+    fn between(&mut self, bytes: &[u8]) -> Result<Option<usize>, FramingError> {
         for (at, byte) in bytes.iter().enumerate() {
             self.place = match (byte, self.place) {
                 (b' ' | b'\t' | b'\r' | b'\n', place) => place,
                 // A byte order mark.
-                (0xEF | 0xBB | 0xBF, Place::Start) => Place::Start,
-                (b'[', Place::Start) | (b',', Place::Inside) => Place::Inside,
-                (b']', Place::Inside) => Place::Closed,
-                (b'{', Place::Start | Place::Inside) => {
-                    self.place = Place::Inside;
+                (0xEF | 0xBB | 0xBF, ScanState::Start) => ScanState::Start,
+                (b'[', ScanState::Start) | (b',', ScanState::Inside) => ScanState::Inside,
+                (b']', ScanState::Inside) => ScanState::Closed,
+                (b'{', ScanState::Start | ScanState::Inside) => {
+                    self.place = ScanState::Inside;
                     return Ok(Some(at));
                 }
-                _ => return Err(Broken::Corrupt { why: "it is not a JSON array of objects" }),
+                _ => {
+                    return Err(FramingError::Corrupt { why: "it is not a JSON array of objects" });
+                }
             };
         }
         Ok(None)
@@ -131,7 +133,7 @@ impl Framer {
 mod tests {
     use super::*;
 
-    fn feed(bytes: &[u8], step: usize, cap: usize) -> (Vec<Frame>, Result<(), Broken>) {
+    fn feed(bytes: &[u8], step: usize, cap: usize) -> (Vec<Frame>, Result<(), FramingError>) {
         let mut framer = Framer::new(cap);
         let mut out = Vec::new();
         for chunk in bytes.chunks(step) {
@@ -165,7 +167,7 @@ mod tests {
         for body in ["[1]", "[\"a\"]", "hello", "[{}]]", "[{}] {}", ",{}", "[{}] x"] {
             for step in 1..=body.len() {
                 let (_, result) = feed(body.as_bytes(), step, 64);
-                assert!(matches!(result, Err(Broken::Corrupt { .. })), "{body} by {step}");
+                assert!(matches!(result, Err(FramingError::Corrupt { .. })), "{body} by {step}");
             }
         }
     }
@@ -175,7 +177,7 @@ mod tests {
     fn fm37_objects_are_capped() {
         for step in 1..20 {
             let (_, result) = feed(b"[{\"a\":\"xxxxxxxxxxxxxxxxxxx\"}]", step, 12);
-            assert_eq!(result, Err(Broken::TooLong { cap: 12 }), "{step}");
+            assert_eq!(result, Err(FramingError::TooLong { cap: 12 }), "{step}");
             let (frames, result) = feed(b"[{\"a\":", step, 12);
             assert_eq!((frames.len(), result), (1, Ok(())));
         }

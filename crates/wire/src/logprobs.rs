@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json::mended;
+use super::json::replace_lone_surrogates;
 
 /// What readers rely on.
 #[derive(Deserialize)]
@@ -31,7 +31,7 @@ pub(crate) fn elements(list: &RawValue) -> Option<Cow<'_, str>> {
         return Some(Cow::Borrowed(inner));
     }
     // Half a character is no reason to lose them; anything else is.
-    let list = mended(list.get());
+    let list = replace_lone_surrogates(list.get());
     serde_json::from_str::<Vec<Token>>(&list).ok()?;
     Some(Cow::Owned(list.strip_prefix('[')?.strip_suffix(']')?.trim().to_owned()))
 }

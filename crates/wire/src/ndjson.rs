@@ -6,7 +6,7 @@
 use bytes::{Bytes, BytesMut};
 use memchr::memchr;
 
-use super::framing::{Broken, Frame};
+use super::framing::{Frame, FramingError};
 
 /// Cuts a body into lines.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Framer {
     }
 
     /// Takes bytes in and appends the frames that they complete.
-    pub fn push(&mut self, bytes: &Bytes, out: &mut Vec<Frame>) -> Result<(), Broken> {
+    pub fn push(&mut self, bytes: &Bytes, out: &mut Vec<Frame>) -> Result<(), FramingError> {
         let mut rest = &bytes[..];
         while let Some((line, [_lf, after @ ..])) =
             memchr(b'\n', rest).and_then(|end| rest.split_at_checked(end))
@@ -56,8 +56,8 @@ impl Framer {
         hand_out(&line, &line, out);
     }
 
-    fn check(&self, line: usize) -> Result<(), Broken> {
-        if line > self.cap { Err(Broken::TooLong { cap: self.cap }) } else { Ok(()) }
+    fn check(&self, line: usize) -> Result<(), FramingError> {
+        if line > self.cap { Err(FramingError::TooLong { cap: self.cap }) } else { Ok(()) }
     }
 }
 
@@ -74,7 +74,7 @@ fn hand_out(chunk: &Bytes, line: &[u8], out: &mut Vec<Frame>) {
 mod tests {
     use super::*;
 
-    fn feed(bytes: &[u8], step: usize, cap: usize) -> (Vec<Frame>, Result<(), Broken>) {
+    fn feed(bytes: &[u8], step: usize, cap: usize) -> (Vec<Frame>, Result<(), FramingError>) {
         let mut framer = Framer::new(cap);
         let mut out = Vec::new();
         for chunk in bytes.chunks(step) {
@@ -104,7 +104,7 @@ mod tests {
     fn fm37_lines_are_capped() {
         for step in 1..20 {
             let (frames, result) = feed(b"{}\n{\"long\":\"xxxxxxxx\"}\n", step, 12);
-            assert_eq!(result, Err(Broken::TooLong { cap: 12 }), "{step}");
+            assert_eq!(result, Err(FramingError::TooLong { cap: 12 }), "{step}");
             assert_eq!(frames.len(), 1);
         }
     }

@@ -33,7 +33,7 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
-/// A time in milliseconds after 1970 as RFC 3339 has it, rounded up to a second: whoever comes then
+/// A time in milliseconds after 1970 as RFC 3339 has it, rounded up to a second: a client that comes then
 /// is not too early.
 pub(crate) fn rfc3339(unix_ms: u64) -> String {
     let seconds = unix_ms.div_ceil(1000);

@@ -1,4 +1,4 @@
-//! Where a JSON value that comes in fragments ends. It never judges what is inside.
+//! End detection for a JSON value that comes in fragments. It must never judge what is inside.
 
 /// Notices where a JSON object ends, fragment by fragment. It does not judge what is inside.
 #[derive(Debug, Default)]

@@ -24,7 +24,7 @@ pub fn shown(value: &str, scheme: Scheme, redacted: bool, own: Scheme) -> String
 }
 
 /// The same, given back: the value, whose it is, and whether it stands for hidden words, where the mark
-/// tells. `None`: marked as nobody marks it.
+/// tells. `None`: not one of these marks.
 pub fn given_back(shown: &str, own: Scheme) -> Option<(&str, Scheme, Option<bool>)> {
     let Some(marked) = shown.strip_prefix(MARK) else {
         return Some((shown, own, None));

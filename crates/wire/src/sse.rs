@@ -7,7 +7,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use memchr::{memchr, memchr2};
 
-use super::framing::{Broken, Frame};
+use super::framing::{Frame, FramingError};
 
 /// Cuts an event stream into frames.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Framer {
     }
 
     /// Takes bytes in and appends the frames that they complete.
-    pub fn push(&mut self, bytes: &Bytes, out: &mut Vec<Frame>) -> Result<(), Broken> {
+    pub fn push(&mut self, bytes: &Bytes, out: &mut Vec<Frame>) -> Result<(), FramingError> {
         let mut rest = &bytes[..];
         if !rest.is_empty() && std::mem::take(&mut self.after_cr) {
             rest = rest.strip_prefix(b"\n").unwrap_or(rest);
@@ -97,14 +97,19 @@ impl Framer {
 
     /// Counts a line as it came, field name and all, before anything is made of it. So the verdict
     /// is the same for a line that comes whole and for one that comes in pieces.
-    fn check(&self, line: usize) -> Result<(), Broken> {
+    fn check(&self, line: usize) -> Result<(), FramingError> {
         let len = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
         let held = line + self.joined.len() + len(&self.data) + len(&self.event);
-        if held > self.cap { Err(Broken::TooLong { cap: self.cap }) } else { Ok(()) }
+        if held > self.cap { Err(FramingError::TooLong { cap: self.cap }) } else { Ok(()) }
     }
 
     /// Reads a line, a part of `chunk`: only a value that is kept holds on to that.
-    fn line(&mut self, chunk: &Bytes, line: &[u8], out: &mut Vec<Frame>) -> Result<(), Broken> {
+    fn line(
+        &mut self,
+        chunk: &Bytes,
+        line: &[u8],
+        out: &mut Vec<Frame>,
+    ) -> Result<(), FramingError> {
         self.check(line.len())?;
         let line = match line.strip_prefix(b"\xEF\xBB\xBF") {
             Some(rest) if self.at_start => rest,
@@ -132,7 +137,7 @@ impl Framer {
     }
 
     /// A line that is no field. Google reports some errors as JSON over many lines, without `data:`
-    /// before them: from a line that opens JSON on, such lines are kept, and told at the end.
+    /// before them: from a line that opens JSON on, such lines are kept, and reported at the end.
     fn stray(&mut self, line: &[u8]) {
         let text = line.trim_ascii();
         let opens = text.starts_with(b"{") || text.starts_with(b"[{") || text == b"[";

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 /// Bytes between two places that are known: no more than this is counted for another one.
 const STRIDE: usize = 128;
 
-/// The most marks of one text. Nobody names more sources.
+/// The most marks of one text. No vendor sends more sources.
 const MOST_MARKS: usize = 4096;
 
 /// What is known of a text, which its owner keeps.

@@ -6,7 +6,7 @@ use super::adapt::{Names, restore_names};
 use super::chat::{Delta, End, Fault, Kind, MAX_CITATIONS, MAX_TOOL_CALLS, Stop, too_many_calls};
 use super::dialect::{Decode, Encode, Ending, Mode};
 use super::finish;
-use super::framing::{self, Broken, Frame, Framer, Framing};
+use super::framing::{self, Frame, Framer, Framing, FramingError};
 use super::kept::Kept;
 use super::stage::{Stage, Stages, Verdict};
 use super::stop_strings::{StopFilter, StopStrings};
@@ -27,7 +27,7 @@ pub struct Transcoder {
     encoder: Option<Box<dyn Encode>>,
     mode: Mode,
     choose: Option<Choose>,
-    /// The first bytes, while they do not tell that.
+    /// The first bytes, while they do not show that.
     head: Option<BytesMut>,
     frames: Vec<Frame>,
     tally: Tally,
@@ -200,10 +200,10 @@ impl Transcoder {
         self.frames = frames;
         if let Err(broken) = cut {
             let message = match broken {
-                Broken::TooLong { cap } => {
+                FramingError::TooLong { cap } => {
                     format!("the upstream sent an event of more than {cap} bytes")
                 }
-                Broken::Corrupt { why } => format!("the upstream's stream is corrupt: {why}"),
+                FramingError::Corrupt { why } => format!("the upstream's stream is corrupt: {why}"),
             };
             self.abort(End::Failed(Fault::new(Kind::Upstream, message)), out);
         }
@@ -223,7 +223,7 @@ impl Transcoder {
         }
         let mut frames = Vec::new();
         if let Some(head) = self.head.take() {
-            // What came is too little to tell.
+            // Too few bytes came to recognise the framing.
             self.cut_as(self.framing);
             // Within the cap, since it is shorter than a field's name.
             self.framer.push(head.freeze(), &mut frames).unwrap_or_default();

@@ -144,7 +144,7 @@ fn whole_bodies_are_read_once_and_only_complete_ones_written() {
     }
 }
 
-/// What does not tell how an answer is cut is not kept, however much of it comes.
+/// Bytes that do not show the framing are not kept, however much of it comes.
 #[test]
 fn blanks_before_an_answer_are_not_kept() {
     let choose: Choose = Box::new(|_| (Box::new(Script), Ok(Mode::Translated)));
@@ -223,11 +223,11 @@ impl Stage for Delay {
     fn pass(&mut self, deltas: &mut Vec<Delta<'_>>) {
         self.waiting.extend(deltas.drain(..).map(Delta::into_owned));
         if self.waiting.len() >= self.most {
-            deltas.extend(self.waiting.drain(..));
+            deltas.extend(std::mem::take(&mut self.waiting));
         }
     }
     fn flush(&mut self, deltas: &mut Vec<Delta<'_>>) {
-        deltas.extend(self.waiting.drain(..));
+        deltas.extend(std::mem::take(&mut self.waiting));
     }
     fn kept(&self) -> usize {
         self.waiting.iter().map(Delta::size).sum()

@@ -10,7 +10,7 @@ use crate::chat::{Fault, Message, Part, Role};
 
 /// Stands for the result of a call that has none, as in a turn that was broken off.
 const NO_RESULT: &str = "[no result]";
-/// A turn of the user where one is demanded and nobody said anything.
+/// A turn of the user where one is required and there is none.
 const OPENING: &str = "Hello.";
 const CONTINUE: &str = "Continue.";
 /// An assistant turn where one is demanded after results of tools.
@@ -87,7 +87,7 @@ pub(super) fn begin_and_end(messages: &mut Vec<Message>, first: bool, last: bool
     let spoken = messages.iter().position(|message| message.role != Role::System);
     match spoken.map(|at| (at, messages.get(at).is_some_and(|m| m.role == Role::Assistant))) {
         Some((at, true)) if first => messages.insert(at, turn("", OPENING)),
-        // A conversation of nothing at all is nobody's.
+        // An empty conversation is left as it is.
         None if first && !messages.is_empty() => messages.push(turn("", CONTINUE)),
         _ => {}
     }
@@ -144,7 +144,7 @@ fn is_settled(messages: &[Message]) -> bool {
 
 /// What is known of one call.
 struct Call {
-    /// The id that tells it from all others.
+    /// Its unique id.
     id: String,
     /// Its result, and the marks behind it.
     result: Vec<Part>,

@@ -95,7 +95,7 @@ fn results_follow_their_calls() {
             ],
             vec!["a:call 1", "u:result 1/1", "a:call 2", "u:result 2/1"],
         ),
-        // A call that nobody answered, in the middle and at the end.
+        // A call without a result, in the middle and at the end.
         (
             vec![turn(A, vec![call("1")]), turn(U, vec![text("stop")]), turn(A, vec![call("2")])],
             vec!["a:call 1", "u:result 1/1+stop", "a:call 2", "u:result 2/1"],

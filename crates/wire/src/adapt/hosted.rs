@@ -1,5 +1,5 @@
 //! Hosted tools: which of them the upstream's own vendor runs, which are left out, and which make a request
-//! invalid. It must never let an answer pretend to a search that nobody made.
+//! invalid. It must never let an answer pretend to a search that was not made.
 
 use std::borrow::Cow;
 

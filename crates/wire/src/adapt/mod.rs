@@ -86,7 +86,7 @@ impl Dropped {
 }
 
 /// Adapts a request to its target and writes it. `strict`: a hint that would be left out is refused.
-/// `request` is changed, so that a refusal can be told by its turns.
+/// `request` is changed, so that a rejection can name its turns.
 pub fn write(
     request: &mut Request,
     dialect: &dyn Dialect,

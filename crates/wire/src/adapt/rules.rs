@@ -32,7 +32,7 @@ pub(super) struct Media {
     pub(super) types: &'static str,
 }
 
-/// Which calls of tools an upstream can be told to make.
+/// Which values of `tool_choice` an upstream takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ForcedCall {
     /// None.

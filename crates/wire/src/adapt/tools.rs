@@ -1,5 +1,5 @@
 //! Tools, calls and choices in the form that an upstream takes: names, ids, schemas, and what stands for
-//! a choice that it cannot be told.
+//! a choice that it cannot express.
 
 use std::collections::{HashMap, HashSet};
 
@@ -115,7 +115,7 @@ fn says_json(messages: &[Message]) -> bool {
     })
 }
 
-/// A choice that the upstream cannot be told: the tool alone is offered, and asked for in words.
+/// A choice that the upstream cannot express: the tool alone is offered, and asked for in words.
 fn choose(request: &mut Request, rules: &Rules, dropped: &mut Dropped) {
     if !request.forces_a_call() || rules.forced_call == ForcedCall::Named {
         return;

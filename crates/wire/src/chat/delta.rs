@@ -1,4 +1,4 @@
-//! What is answered: units of meaning, borrowed from the frame they were read in.
+//! Deltas: units of an answer, borrowed from the frame they were read in.
 
 use std::borrow::Cow;
 
@@ -172,7 +172,7 @@ impl Delta<'_> {
         }
     }
 
-    /// Whether this is model output, as opposed to furniture: what the `first_token` and `stall`
+    /// Whether this is model output, as opposed to framing and metadata: what the `first_token` and `stall`
     /// deadlines wait for, and what makes a retry impossible once it was forwarded.
     pub fn is_output(&self) -> bool {
         !self.output().is_empty()

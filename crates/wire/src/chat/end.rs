@@ -1,4 +1,4 @@
-//! How an answer ends, and what went wrong if it went wrong.
+//! Ends of an answer, and the neutral error.
 
 /// How a stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum End {
 }
 
 impl End {
-    /// What to tell the caller; `None` for a complete answer.
+    /// The error to report to the caller; `None` for a complete answer.
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::Complete => None,
@@ -162,7 +162,7 @@ impl Kind {
     }
 }
 
-/// An error as it is told to a caller, or as an upstream told it.
+/// An error as it is reported to a caller, or as an upstream reported it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The word to branch on.

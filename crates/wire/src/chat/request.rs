@@ -1,4 +1,4 @@
-//! What is asked: turns, tools and parameters, in nobody's dialect.
+//! Requests in the neutral vocabulary: turns, tools and parameters.
 
 use std::borrow::Cow;
 

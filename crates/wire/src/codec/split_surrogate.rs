@@ -15,7 +15,7 @@ impl SplitSurrogate {
     /// Reads a fragment together with the half that the one before left. `None`: nothing in it. A half
     /// that is followed by anything but its other half becomes U+FFFD.
     pub(crate) fn join<'f>(&mut self, raw: &'f RawValue) -> Option<Cow<'f, str>> {
-        let text = if self.0.is_empty() && json::dangling_surrogate(raw).is_none() {
+        let text = if self.0.is_empty() && json::trailing_high_surrogate(raw).is_none() {
             json::text(raw)?
         } else {
             Cow::Owned(self.join_half(raw)?)
@@ -37,7 +37,7 @@ impl SplitSurrogate {
         let rest = raw.get().strip_prefix('"')?;
         let literal = RawValue::from_string(format!("\"{}{rest}", self.0)).ok()?;
         self.0.clear();
-        let Some(half) = json::dangling_surrogate(&literal) else {
+        let Some(half) = json::trailing_high_surrogate(&literal) else {
             return json::text(&literal).map(Cow::into_owned);
         };
         half.clone_into(&mut self.0);

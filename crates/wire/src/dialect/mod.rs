@@ -166,9 +166,9 @@ pub trait Dialect: Sync {
     }
     /// A state machine that reads an answer to a request of this form.
     fn decoder(&self, form: Form) -> Box<dyn Decode>;
-    /// Reads the body of an error response. Never fails: an unreadable body is told by its status.
+    /// Reads the body of an error response. Never fails: an unreadable body is reported by its status.
     fn decode_error(&self, status: u16, body: &[u8]) -> Fault;
-    /// How many seconds the body of an error response asks to wait, where that is not told by a
+    /// How many seconds the body of an error response asks to wait, where that is not said by a
     /// `retry-after` header.
     fn retry_after(&self, _body: &[u8]) -> Option<u64> {
         None
@@ -236,7 +236,7 @@ pub trait CallerDialect: Sync {
     fn error_body(&self, fault: &Fault, request_id: &str, retry_after: Option<u64>) -> String;
     /// Bytes that keep a silent stream open, safe at any event boundary for every known client.
     fn heartbeat(&self, call: &ResponseContext) -> Bytes;
-    /// The headers that tell what is left of a limit: how much there is, how much is left, and when
+    /// The rate limit headers: how much there is, how much is left, and when
     /// all is back; of requests, and of tokens. Most vendors have taken these over from one.
     fn allowance_headers(&self) -> [[&'static str; 3]; 2] {
         [
@@ -256,7 +256,7 @@ pub trait CallerDialect: Sync {
     fn reset(&self, wait_ms: u64, _unix_ms: u64) -> String {
         reset::duration(wait_ms)
     }
-    /// The path that lists the models. Dialects may share it; the marker tells them apart there.
+    /// The path that lists the models. Dialects may share it; the marker distinguishes them there.
     fn models_path(&self) -> &'static str {
         "/v1/models"
     }
@@ -401,7 +401,7 @@ pub struct ResponseContext {
     pub echo: String,
     /// What the request's tools are in the caller's dialect.
     pub tool_forms: ToolForms,
-    /// Tokens of input, as the gateway estimates them: what to tell before the upstream has counted.
+    /// Tokens of input, as the gateway estimates them: what to report before the upstream has counted.
     pub input_estimate: u64,
     /// What time it is when the answer is complete.
     pub now: Clock,

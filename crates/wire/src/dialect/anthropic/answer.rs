@@ -1,4 +1,4 @@
-//! What is known of an answer apart from its content: identity, usage and why it stopped.
+//! Metadata of an answer: identity, usage and why it stopped.
 //!
 //! Usage is never added up and a stop is never made up for an answer that did not end.
 

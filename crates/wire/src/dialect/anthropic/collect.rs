@@ -1,4 +1,4 @@
-//! Writes answers that are not streamed: the upstream's own message as it came, or one made from
+//! Encoder of answers that are not streamed: the upstream's own message as it came, or one made from
 //! deltas. Nothing is written for an answer that did not complete.
 
 use bytes::{BufMut, BytesMut};
@@ -10,7 +10,7 @@ use super::search::FOREIGN;
 use crate::chat::{Delta, End, ToolForms};
 use crate::dialect::{Encode, ResponseContext};
 use crate::framing::Frame;
-use crate::json::{Members, mended, quoted};
+use crate::json::{Members, quoted, replace_lone_surrogates};
 
 /// Forwards the body byte for byte.
 #[derive(Debug)]
@@ -117,13 +117,13 @@ fn block_json(block: &Block) -> String {
 
 /// A tool's arguments as an object, their text untouched. A call without arguments has none to
 /// write, or `null` (Groq). Arguments that broke off, as they do at the limit on output, are no object and cannot
-/// stand here; they are kept as text below `_truncated` so that nobody takes them for whole.
+/// stand here; they are kept as text below `_truncated` so that no reader takes them for whole.
 fn input(json: &str) -> String {
     if ["", "null"].contains(&json.trim()) {
         return "{}".to_owned();
     }
     match Members::parse(json) {
-        Ok(_) => mended(json.trim()).into_owned(),
+        Ok(_) => replace_lone_surrogates(json.trim()).into_owned(),
         Err(_) => format!(r#"{{"_truncated":{}}}"#, quoted(json)),
     }
 }

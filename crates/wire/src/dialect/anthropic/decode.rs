@@ -1,4 +1,4 @@
-//! Reads answers: the events of a stream, or a whole message, to deltas.
+//! Decoder: the events of a stream, or a whole message, to deltas.
 //!
 //! It goes by the `type` in the payload, never by the event's name, and never takes the end of the
 //! bytes for the end of the answer.

@@ -1,6 +1,6 @@
 //! Errors: statuses and bodies for callers, and what upstreams say when they fail.
 //!
-//! Reading never fails: whatever cannot be understood is told by its status.
+//! Reading never fails: what cannot be parsed is reported by its status.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

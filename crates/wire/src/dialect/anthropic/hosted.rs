@@ -25,7 +25,7 @@ pub(super) fn path(hosting: Hosting, target: &Target<'_>) -> String {
     }
 }
 
-/// Adapts a body by surgery. `header` tells what the caller's headers say.
+/// Edits single members of a body. `header` returns the caller's headers by name.
 pub(super) fn edit(
     hosting: Hosting,
     body: &str,

@@ -1,4 +1,4 @@
-//! Reads a whole request, for translation into another dialect.
+//! Request reader: a whole request, for translation into another dialect.
 //!
 //! A field without a counterpart elsewhere is either a hint, and is dropped (`service_tier`, `thinking.display`, `context_management`, `citations` of documents, unknown
 //! members). Files by id are read as what only the vendor can read. Hosted
@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::hosted_tools;
-use super::read_block::{Place, blocks};
+use super::read_block::{BlockContext, blocks};
 use super::request::parse;
 use super::{client_tools, tool_changes, toolset};
 use crate::body::{object, of_type, refuse};
@@ -144,7 +144,7 @@ pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
     let mut body: Body<'_> = parse(body, "")?;
     let mut messages = Vec::with_capacity(body.messages.len() + 1);
     if let Some(system) = body.system {
-        let parts = unbilled(blocks(system, "system", Place::System)?);
+        let parts = unbilled(blocks(system, "system", BlockContext::System)?);
         if !parts.is_empty() {
             messages.push(Message { at: "system".to_owned(), role: Role::System, parts });
         }
@@ -221,9 +221,9 @@ fn unbilled(mut parts: Vec<Part>) -> Vec<Part> {
 
 fn message(turn: &Turn<'_>, at: String) -> Result<Message, Fault> {
     let (role, place) = match turn.role {
-        Speaker::System => (Role::System, Place::System),
-        Speaker::User => (Role::User, Place::User),
-        Speaker::Assistant => (Role::Assistant, Place::Assistant),
+        Speaker::System => (Role::System, BlockContext::System),
+        Speaker::User => (Role::User, BlockContext::User),
+        Speaker::Assistant => (Role::Assistant, BlockContext::Assistant),
     };
     let parts = blocks(turn.content, &format!("{at}.content"), place)?;
     Ok(Message { at, role, parts })
@@ -267,7 +267,7 @@ pub(super) fn function(raw: &RawValue, at: &str) -> Result<Tool, Fault> {
     Ok(Tool { name, description, parameters: Some(input_schema), strict, cache })
 }
 
-/// The refusal of a tool that nobody knows.
+/// The rejection of a tool of an unknown type.
 fn untranslatable(at: &str, kind: &str) -> Fault {
     let what = "is a tool that cannot be translated; declare it with an `input_schema` instead of a \
                 type, leave it out or choose another model";

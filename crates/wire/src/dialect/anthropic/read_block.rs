@@ -1,4 +1,4 @@
-//! Reads the content of a turn: a string, or a list of blocks, each of which is read by its type
+//! Content reader: the content of a turn, a string, or a list of blocks, each of which is read by its type
 //! and refused by name when no other dialect could carry it.
 
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use crate::seal;
 
 /// Where blocks stand; it decides which types may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum BlockContext {
     System,
     User,
     Assistant,
@@ -23,7 +23,7 @@ pub(super) enum Place {
     Content,
 }
 
-impl Place {
+impl BlockContext {
     fn takes_media(self) -> bool {
         matches!(self, Self::User | Self::ToolResult | Self::Content)
     }
@@ -116,7 +116,7 @@ struct ToolResult<'a> {
 }
 
 /// Reads a string or a list of blocks; `at` names the member in errors.
-pub(super) fn blocks(raw: &RawValue, at: &str, place: Place) -> Result<Vec<Part>, Fault> {
+pub(super) fn blocks(raw: &RawValue, at: &str, place: BlockContext) -> Result<Vec<Part>, Fault> {
     if raw.get().starts_with('"') {
         let text: String = parse(raw.get(), at)?;
         return Ok(if text.is_empty() { Vec::new() } else { vec![Part::Text(text)] });
@@ -132,14 +132,14 @@ pub(super) fn blocks(raw: &RawValue, at: &str, place: Place) -> Result<Vec<Part>
     Ok(parts)
 }
 
-fn block(json: &str, at: &str, place: Place, out: &mut Vec<Part>) -> Result<(), Fault> {
+fn block(json: &str, at: &str, place: BlockContext, out: &mut Vec<Part>) -> Result<(), Fault> {
     let Typed { kind, cache_control } = parse(json, at)?;
     match kind.as_str() {
-        "tool_result" if place == Place::User => out.extend(tool_result(json, at)?),
+        "tool_result" if place == BlockContext::User => out.extend(tool_result(json, at)?),
         "image" | "document" if place.takes_media() => {
             medium(&kind, json, at, out)?;
         }
-        kind if place == Place::Assistant && is_hosted(kind) => {}
+        kind if place == BlockContext::Assistant && is_hosted(kind) => {}
         // The tools are those of the whole request.
         kind if tool_changes::is_change(kind) => {}
         kind => out.push(part(kind, json, at, place)?),
@@ -155,7 +155,7 @@ fn is_hosted(kind: &str) -> bool {
     results || matches!(kind, "server_tool_use" | "mcp_tool_use" | "container_upload" | "fallback")
 }
 
-fn part(kind: &str, json: &str, at: &str, place: Place) -> Result<Part, Fault> {
+fn part(kind: &str, json: &str, at: &str, place: BlockContext) -> Result<Part, Fault> {
     let media = place.takes_media();
     match kind {
         "text" => Ok(Part::Text(parse::<Text>(json, at)?.text)),
@@ -163,10 +163,10 @@ fn part(kind: &str, json: &str, at: &str, place: Place) -> Result<Part, Fault> {
         "container_upload" if media => {
             Ok(Part::Unreadable { medium: Medium::Document, at: at.to_owned() })
         }
-        "compaction" if place == Place::Assistant => {
+        "compaction" if place == BlockContext::Assistant => {
             Ok(Part::Summary(parse::<Compaction>(json, at)?.content))
         }
-        "tool_use" if place == Place::Assistant => {
+        "tool_use" if place == BlockContext::Assistant => {
             let ToolUse { id, name, toolset_name, input } = parse(json, at)?;
             let toolset = toolset_name.as_deref();
             let name = toolset.map_or_else(
@@ -181,11 +181,11 @@ fn part(kind: &str, json: &str, at: &str, place: Place) -> Result<Part, Fault> {
             Ok(Part::Text(format!("{title} ({source})\n{said}")))
         }
         // What the search of a client has found, which declares it among `tools`.
-        "tool_reference" if place == Place::ToolResult => {
+        "tool_reference" if place == BlockContext::ToolResult => {
             let ToolReference { tool_name } = parse(json, at)?;
             Ok(Part::Text(format!("Tool loaded: {tool_name}")))
         }
-        "thinking" if place == Place::Assistant => {
+        "thinking" if place == BlockContext::Assistant => {
             let Thinking { thinking, signature } = parse(json, at)?;
             let signature = signature.filter(|value| !value.is_empty()).and_then(|value| {
                 let (value, scheme, _) = seal::given_back(&value, Scheme::Anthropic)?;
@@ -193,7 +193,7 @@ fn part(kind: &str, json: &str, at: &str, place: Place) -> Result<Part, Fault> {
             });
             Ok(Part::Reasoning { text: thinking, signature })
         }
-        "redacted_thinking" if place == Place::Assistant => {
+        "redacted_thinking" if place == BlockContext::Assistant => {
             let Redacted { data } = parse(json, at)?;
             Ok(match seal::given_back(&data, Scheme::Anthropic) {
                 Some((data, scheme, _)) => {
@@ -217,7 +217,7 @@ fn part(kind: &str, json: &str, at: &str, place: Place) -> Result<Part, Fault> {
 fn tool_result(json: &str, at: &str) -> Result<Vec<Part>, Fault> {
     let ToolResult { tool_use_id, content, is_error } = parse(json, at)?;
     let parts = content
-        .map(|content| blocks(content, &format!("{at}.content"), Place::ToolResult))
+        .map(|content| blocks(content, &format!("{at}.content"), BlockContext::ToolResult))
         .transpose()?;
     Ok(marked_result(tool_use_id, parts.unwrap_or_default(), is_error.unwrap_or(false)))
 }
@@ -261,7 +261,7 @@ fn source(
         "content" if text => {
             let Content { content } = parse(raw.get(), at)?;
             let mut pieces = Vec::new();
-            for part in blocks(content, &format!("{at}.content"), Place::Content)? {
+            for part in blocks(content, &format!("{at}.content"), BlockContext::Content)? {
                 match part {
                     Part::Text(piece) => pieces.push(piece),
                     part => images.push(part),

@@ -1,4 +1,4 @@
-//! Requests at the surface: what the gateway needs of them, surgery for upstreams of the same
+//! Request surface: the envelope of a caller's JSON, edits of single members for upstreams of the same
 //! dialect, and precise words for what is wrong. Never repeats a caller's own words in an error.
 
 use serde::Deserialize;

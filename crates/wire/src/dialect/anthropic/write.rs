@@ -1,4 +1,4 @@
-//! Writes a request that came in another dialect.
+//! Request writer: requests that came in another dialect.
 //!
 //! Refused by name, because the answer would not be what was asked for: `n` above 1, `logit_bias`,
 //! arguments that are no object, media in places that take none. Dropped, because
@@ -16,6 +16,7 @@ use super::hosted_tools;
 use super::write_turns::{Block, CacheControl, Turn, turns};
 use crate::chat::{Fault, Format, Kind, Request, Tool, ToolChoice};
 use crate::claude::{self, Thinking};
+use crate::codec::unsupported;
 use crate::dialect::Target;
 use crate::json::{Members, edit};
 
@@ -103,12 +104,12 @@ struct Metadata<'a> {
 
 /// Writes a request.
 pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<String, Fault> {
-    refuse_unsayable(request)?;
+    unsupported::reject_choices_and_bias(request)?;
     let (mut system, messages) = turns(&request.messages)?;
     if matches!(request.format, Some(Format::Json)) {
         system.push(Block::text(JSON_ONLY));
     }
-    let claude::Asked { max_tokens, thinking, effort, temperature, top_p, top_k } =
+    let claude::ClaudeParams { max_tokens, thinking, effort, temperature, top_p, top_k } =
         claude::ask(request, target.model);
     let format = match &request.format {
         Some(Format::Schema { schema, .. }) => {
@@ -138,18 +139,6 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<S
     serde_json::to_string(&body).map_err(|_| {
         Fault::new(Kind::Internal, "the request could not be written for the upstream")
     })
-}
-
-fn refuse_unsayable(request: &Request) -> Result<(), Fault> {
-    if request.n.is_some_and(|n| n > 1) {
-        let message = "`n`: this model's provider gives one answer; send several requests instead";
-        return Err(Fault::field("n", message));
-    }
-    if request.logit_bias.is_some() {
-        let message = "`logit_bias`: this model's provider knows no such thing; leave it out or choose another model";
-        return Err(Fault::field("logit_bias", message));
-    }
-    Ok(())
 }
 
 fn function(tool: &Tool) -> Result<Function<'_>, Fault> {

@@ -1,8 +1,8 @@
-//! Writes the turns of a conversation in the order that this dialect insists on.
+//! Turn writer: the turns of a conversation in the order that this dialect insists on.
 //!
 //! Instructions stand apart, turns alternate, results of tools lead the turn after the calls, and
 //! reasoning leads the turn that it belongs to. Reasoning that this vendor did not sign is left
-//! out: it would be refused, and nobody else can sign it.
+//! out: it would be rejected, and no other vendor can sign it.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -27,12 +27,12 @@ pub(super) enum Block<'a> {
         cache_control: Option<CacheControl<'a>>,
     },
     Image {
-        source: Place<'a>,
+        source: MediaSource<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
         cache_control: Option<CacheControl<'a>>,
     },
     Document {
-        source: Place<'a>,
+        source: MediaSource<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
         title: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,7 +80,7 @@ impl<'a> CacheControl<'a> {
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub(super) enum Place<'a> {
+pub(super) enum MediaSource<'a> {
     Base64 { media_type: &'a str, data: &'a str },
     Url { url: &'a str },
     Text { media_type: &'static str, data: &'a str },
@@ -221,7 +221,7 @@ fn block<'a>(part: &'a Part, role: Role, at: &str) -> Result<Option<Block<'a>>, 
 
 fn image<'a>(image: &'a Image, at: &str) -> Result<Block<'a>, Fault> {
     match place(&image.source) {
-        Place::Text { .. } => Err(Fault::field(at, "an image cannot be plain text")),
+        MediaSource::Text { .. } => Err(Fault::field(at, "an image cannot be plain text")),
         source => Ok(Block::Image { source, cache_control: None }),
     }
 }
@@ -231,10 +231,10 @@ fn document(document: &Document) -> Block<'_> {
     Block::Document { source, title, cache_control: None }
 }
 
-fn place(source: &Source) -> Place<'_> {
+fn place(source: &Source) -> MediaSource<'_> {
     match source {
-        Source::Url(url) => Place::Url { url },
-        Source::Base64 { media_type, data } => Place::Base64 { media_type, data },
-        Source::Text(data) => Place::Text { media_type: "text/plain", data },
+        Source::Url(url) => MediaSource::Url { url },
+        Source::Base64 { media_type, data } => MediaSource::Base64 { media_type, data },
+        Source::Text(data) => MediaSource::Text { media_type: "text/plain", data },
     }
 }

@@ -1,4 +1,4 @@
-//! Reads answers: the events of a stream, or a whole answer, to deltas.
+//! Decoder: the events of a stream, or a whole answer, to deltas.
 //!
 //! It never takes the end of the bytes for the end of the answer, and never `messageStop` for the end
 //! of the stream: usage comes after it.

@@ -19,12 +19,12 @@ pub(super) struct Medium<'a> {
     format: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
-    source: Place<'a>,
+    source: MediaSource<'a>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-enum Place<'a> {
+enum MediaSource<'a> {
     Bytes(Cow<'a, str>),
     S3Location { uri: &'a str },
 }
@@ -33,7 +33,7 @@ enum Place<'a> {
 pub(super) fn image<'a>(image: &'a Image, at: &str) -> Result<Medium<'a>, Fault> {
     let (media_type, source) = match &image.source {
         Source::Base64 { media_type, data } => {
-            (media_type.as_str(), Place::Bytes(Cow::Borrowed(data)))
+            (media_type.as_str(), MediaSource::Bytes(Cow::Borrowed(data)))
         }
         Source::Url(url) => (extension(url), s3(url, at)?),
         Source::Text(_) => return Err(Fault::field(at, "an image cannot be plain text")),
@@ -59,10 +59,10 @@ pub(super) fn document<'a>(
 ) -> Result<Medium<'a>, Fault> {
     let (media_type, source) = match &document.source {
         Source::Base64 { media_type, data } => {
-            (media_type.as_str(), Place::Bytes(Cow::Borrowed(data)))
+            (media_type.as_str(), MediaSource::Bytes(Cow::Borrowed(data)))
         }
         Source::Text(text) => {
-            ("text/plain", Place::Bytes(Cow::Owned(BASE64_STANDARD.encode(text))))
+            ("text/plain", MediaSource::Bytes(Cow::Owned(BASE64_STANDARD.encode(text))))
         }
         Source::Url(url) => (extension(url), s3(url, at)?),
     };
@@ -98,9 +98,9 @@ fn extension(url: &str) -> &str {
     url.rsplit_once('.').map_or("", |(_, extension)| extension)
 }
 
-fn s3<'a>(url: &'a str, at: &str) -> Result<Place<'a>, Fault> {
+fn s3<'a>(url: &'a str, at: &str) -> Result<MediaSource<'a>, Fault> {
     if url.starts_with("s3://") {
-        return Ok(Place::S3Location { uri: url });
+        return Ok(MediaSource::S3Location { uri: url });
     }
     let message = "this model's provider fetches nothing from the web; send the bytes inline as base64, or name an `s3://` object";
     Err(Fault::field(at, message))

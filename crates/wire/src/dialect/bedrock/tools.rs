@@ -59,7 +59,7 @@ enum Choice<'a> {
     },
 }
 
-/// How a model of Anthropic is told what this dialect has no word for.
+/// Fields for models of Anthropic that this dialect has no word for.
 #[derive(Debug, Serialize)]
 pub(super) struct NativeChoice<'a> {
     #[serde(rename = "type")]
@@ -70,7 +70,7 @@ pub(super) struct NativeChoice<'a> {
     disable_parallel_tool_use: bool,
 }
 
-/// The tools, and what models of Anthropic (`native`) are told besides.
+/// The tools, and the fields for models of Anthropic (`native`) besides.
 pub(super) fn tools(
     request: &Request,
     native: bool,

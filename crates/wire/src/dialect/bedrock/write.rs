@@ -1,4 +1,4 @@
-//! Writes a request that came in another dialect.
+//! Request writer: requests that came in another dialect.
 //!
 //! Refused by name, because the answer would not be what was asked for: `n` above 1, `logit_bias`,
 //! arguments that are no object, media from the web or of kinds that are not taken.
@@ -14,6 +14,7 @@ use super::tools::{NativeChoice, ToolConfig, tools};
 use super::write_turns::{Instruction, Turn, Turns};
 use crate::chat::{Fault, Format, Kind, Request};
 use crate::claude::{self, Thinking};
+use crate::codec::unsupported;
 use crate::dialect::{Target, must_be_segment};
 
 /// What stands for `response_format: json_object`.
@@ -108,11 +109,11 @@ impl Native<'_> {
 /// Writes a request.
 pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<String, Fault> {
     must_be_segment(target.model)?;
-    refuse_unsayable(request)?;
+    unsupported::reject_choices_and_bias(request)?;
     let native = is_anthropic(target.model);
     let mut turns = Turns::new(&request.messages, native)?;
     let (tool_config, tool_choice) = tools(request, native)?;
-    let claude::Asked { max_tokens, thinking, effort, temperature, top_p, top_k } =
+    let claude::ClaudeParams { max_tokens, thinking, effort, temperature, top_p, top_k } =
         asked(request, target.model);
     let text_format = match &request.format {
         Some(Format::Schema { name, schema, .. }) => {
@@ -150,27 +151,15 @@ fn is_anthropic(model: &str) -> bool {
     model.contains("anthropic.") || model.contains("claude")
 }
 
-fn refuse_unsayable(request: &Request) -> Result<(), Fault> {
-    if request.n.is_some_and(|n| n > 1) {
-        let message = "`n`: this model's provider gives one answer; send several requests instead";
-        return Err(Fault::field("n", message));
-    }
-    if request.logit_bias.is_some() {
-        let message = "`logit_bias`: this model's provider knows no such thing; leave it out or choose another model";
-        return Err(Fault::field("logit_bias", message));
-    }
-    Ok(())
-}
-
 /// What any model is asked for; one of Anthropic, what that model takes.
-fn asked<'a>(request: &'a Request, model: &str) -> claude::Asked<'a> {
+fn asked<'a>(request: &'a Request, model: &str) -> claude::ClaudeParams<'a> {
     if is_anthropic(model) {
         return claude::ask(request, model);
     }
     let reasoning = request.reasoning.as_ref();
     let off = reasoning.is_none_or(|said| said.enabled == Some(false) || said.budget == Some(0));
     let effort = reasoning.and_then(|said| said.effort.as_deref()).filter(|_| !off);
-    claude::Asked {
+    claude::ClaudeParams {
         max_tokens: request.max_tokens,
         thinking: None,
         effort: match effort {

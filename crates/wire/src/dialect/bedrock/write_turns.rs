@@ -1,8 +1,8 @@
-//! Writes the turns of a conversation in the order that this dialect insists on.
+//! Turn writer: the turns of a conversation in the order that this dialect insists on.
 //!
 //! Instructions stand apart, turns alternate, results of tools lead the turn after the calls, and
 //! reasoning leads the turn that it belongs to. Reasoning goes back only to a model of the vendor that
-//! has signed it: it would be refused anywhere else, and is nobody else's to see.
+//! has signed it: it would be rejected anywhere else, and must not reach another vendor.
 
 use std::fmt::Write;
 

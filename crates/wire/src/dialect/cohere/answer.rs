@@ -1,4 +1,4 @@
-//! What the end of an answer says: why it stopped, and what it took.
+//! Metadata at the end of an answer: why it stopped, and its usage.
 
 use std::fmt::Write;
 
@@ -22,7 +22,7 @@ pub(super) fn finish_reason(stop: &Stop, called: bool, refused: bool) -> &'stati
     }
 }
 
-/// The `usage` object. Clients insist on the counts: what nobody counted is 0. They insist on billed
+/// The `usage` object. Clients insist on the counts: what no upstream counted is 0. They insist on billed
 /// units, too, of which nothing is known but the tokens.
 pub(super) fn usage(usage: &Usage) -> String {
     let (input, output) = (usage.input.unwrap_or_default(), usage.output.unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Writes one whole answer from deltas, once it is complete, and nothing otherwise.
+//! Encoder of a whole answer from deltas, written once it is complete, and not otherwise.
 
 use bytes::{BufMut, BytesMut};
 

@@ -1,7 +1,7 @@
-//! Reads event streams and whole answers.
+//! Decoder: event streams and whole answers to deltas.
 //!
 //! It must never take the end of the bytes for the end of an answer, nor panic on any payload. Events
-//! are told apart by the `type` in their data, whatever the event is called.
+//! are distinguished by the `type` in their data, whatever the event is called.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -208,7 +208,7 @@ fn spoken<'f>(message: &Message<'f>, out: &mut Vec<Delta<'f>>) {
     }
 }
 
-/// The words with which the vendor tells of an error within a stream.
+/// Finish reasons by which the vendor reports an error within a stream.
 fn failure(word: &str) -> Option<Kind> {
     match word {
         "ERROR" => Some(Kind::Upstream),
@@ -223,7 +223,7 @@ fn arguments_of<'f>(call: u32, raw: Option<&'f RawValue>, out: &mut Vec<Delta<'f
     }
 }
 
-/// Whether an event tells callers of an error.
+/// Whether an event reports an error to callers.
 pub(super) fn has_error(payload: &[u8]) -> bool {
     let event: Option<Event<'_>> = serde_json::from_slice(payload).ok();
     let word = event.and_then(|event| event.delta?.finish_reason).and_then(json::text);

@@ -1,4 +1,4 @@
-//! Writes streams: events of this dialect as they came, or events made from deltas.
+//! Stream encoder: events of this dialect as they came, or events made from deltas.
 //!
 //! Either way only `finish` ends a stream, with `message-end` and `[DONE]` or with an error. Contents
 //! and tool calls are numbered apart; of each kind one is open at a time, and calls whose fragments

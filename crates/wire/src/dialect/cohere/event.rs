@@ -211,7 +211,7 @@ struct LogprobBody<'a> {
 }
 
 /// Log probabilities as elements of `OpenAI`'s `logprobs.content`. Tokens have no text here, only the
-/// stretch of text has that they make up: so only what is one token can be told. `None`: nothing can.
+/// stretch of text has that they make up: so only what is one token can be reported. `None`: nothing can.
 pub(super) fn logprobs(raw: Raw<'_>) -> Option<String> {
     let items: Vec<LogprobBody<'_>> = list(raw);
     let tell = |item: &LogprobBody<'_>| {

@@ -128,7 +128,7 @@ impl CallerDialect for Cohere {
         ]
     }
 
-    /// The vendor's SDKs send it, which tells them apart where the list of models is.
+    /// The vendor's SDKs send it, which distinguishes them at the list of models.
     fn marker(&self) -> Option<&'static str> {
         Some("x-fern-sdk-name")
     }

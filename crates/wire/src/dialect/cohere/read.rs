@@ -1,4 +1,4 @@
-//! Reads a whole request, for translation.
+//! Request reader: a whole request, for translation.
 //!
 //! It says by its path which field is wrong or cannot be said in another dialect, and never repeats a
 //! value. Dropped, because they only steer the vendor's own plant: `priority`, `citation_options` that

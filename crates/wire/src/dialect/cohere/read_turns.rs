@@ -1,4 +1,4 @@
-//! Reads the `messages` of a request into turns.
+//! Turn reader: the `messages` of a request.
 //!
 //! Refused with their path are content parts of unknown types. Dropped are the citations of past
 //! answers. Documents in results of tools are sent as text.

@@ -1,4 +1,4 @@
-//! Writes a request for an upstream of this dialect.
+//! Request writer for an upstream of this dialect.
 //!
 //! What it cannot say is refused by field, with these exceptions, which are dropped: signatures and
 //! sealed reasoning (never for another vendor), a reasoning text but for the plan before a call, the

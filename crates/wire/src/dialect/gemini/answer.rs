@@ -1,4 +1,4 @@
-//! What is known of an answer apart from its words: identity, usage, sources, and why it stopped.
+//! Metadata of an answer: identity, usage, sources, and why it stopped.
 //!
 //! Usage is never added up and a stop is never made up for an answer that did not end.
 
@@ -12,7 +12,7 @@ use super::calls::Calls;
 use crate::chat::{Citation, Delta, Origin, SearchResult, SearchRun, Stop, Usage};
 use crate::citations::AnswerText;
 use crate::dialect::ResponseContext;
-use crate::json::{Members, mended, quoted, text};
+use crate::json::{Members, quoted, replace_lone_surrogates, text};
 
 /// What is known so far.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ impl Answer {
         out
     }
 
-    /// Sources, as the vendor tells those that it searched for: each once, and the places that it
+    /// Sources, as the vendor reports those that it searched for: each once, and the places that it
     /// supports, which are counted in bytes here.
     fn grounding(&self) -> String {
         let (mut chunks, mut supports) = (Vec::new(), Vec::new());
@@ -248,7 +248,7 @@ impl Logprobs {
 
 /// A tool's arguments as an object, their text untouched. A call without arguments has none to write.
 /// Arguments that broke off, as they do at the limit on output, are no object and cannot stand here;
-/// they are kept as text below `_truncated` so that nobody takes them for whole.
+/// they are kept as text below `_truncated` so that no reader takes them for whole.
 pub(super) fn arguments(json: &str) -> String {
     let json = json.trim();
     if ["", "null"].contains(&json) {
@@ -256,7 +256,7 @@ pub(super) fn arguments(json: &str) -> String {
     }
     match Members::parse(json) {
         // Line ends are blanks in JSON, and would end a line of data.
-        Ok(_) => mended(&json.replace(['\n', '\r'], " ")).into_owned(),
+        Ok(_) => replace_lone_surrogates(&json.replace(['\n', '\r'], " ")).into_owned(),
         Err(_) => format!(r#"{{"_truncated":{}}}"#, quoted(json)),
     }
 }

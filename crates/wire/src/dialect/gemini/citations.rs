@@ -1,4 +1,4 @@
-//! Sources and log probabilities, as the vendor tells them, in neutral terms.
+//! Sources and log probabilities of the vendor, in neutral terms.
 //!
 //! The vendor counts places in bytes of UTF-8, and repeats a list with every chunk that adds to it.
 
@@ -146,7 +146,7 @@ impl Cited {
         let grounds = found.grounding_chunks.unwrap_or_default();
         self.searched(&grounds, &found.web_search_queries.unwrap_or_default());
         if found.grounding_supports.as_ref().is_none_or(Vec::is_empty) {
-            // Nobody knows their places.
+            // Their places are unknown.
             let nowhere = Source { start_index: None, end_index: None, uri: None, title: None };
             for source in grounds.iter().filter_map(Ground::source) {
                 self.tell(source, &nowhere, out);

@@ -1,4 +1,4 @@
-//! Reads answers: the chunks of a stream, or a whole one, to deltas.
+//! Decoder: the chunks of a stream, or a whole answer, to deltas.
 //!
 //! The dialect has no terminal: an answer is whole if its bytes end after a finish reason. Chunks
 //! may follow a finish, and another finish. Every chunk states the usage anew, so that no two are
@@ -243,7 +243,7 @@ impl Decoder {
                 open.put(arg);
                 state.parted += arg.size();
             }
-            // Something came, even if nothing can be told of it yet.
+            // Something came, even if nothing can be forwarded yet.
             out.push(Delta::Opaque);
             if part.will_continue != Some(true) {
                 state.close(choice, out);

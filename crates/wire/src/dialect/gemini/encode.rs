@@ -1,4 +1,4 @@
-//! Writes streams: payloads of this dialect as they came, or chunks made from deltas; as events, or as
+//! Stream encoder: payloads of this dialect as they came, or chunks made from deltas; as events, or as
 //! the elements of a JSON array.
 //!
 //! Nothing but `data:` lines goes out, since the vendor's libraries take anything else for JSON. Only

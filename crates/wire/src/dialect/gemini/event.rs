@@ -152,7 +152,7 @@ pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
 }
 
 /// Why an alternative ended. `None`: it did not say. `called`: it called tools, which has no word of
-/// its own here. A failure is told with the vendor's own message about it.
+/// its own here. A failure is reported with the vendor's own message.
 pub(super) fn finish(
     raw: Option<&RawValue>,
     message: Option<&RawValue>,

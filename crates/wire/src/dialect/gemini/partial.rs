@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use serde_json::value::RawValue;
 
 use super::event::PartialArg;
-use crate::json::{mended, quoted, text};
+use crate::json::{quoted, replace_lone_surrogates, text};
 
 /// How deep a value may stand.
 const DEEPEST: usize = 64;
@@ -45,7 +45,7 @@ impl Node {
     pub(super) fn put(&mut self, arg: &PartialArg<'_>) {
         let path = arg.json_path.and_then(text).unwrap_or_default();
         let Some(steps) = steps(&path).filter(|steps| !steps.is_empty()) else { return };
-        let plain = |raw: &RawValue| Self::Plain(mended(raw.get()).into_owned());
+        let plain = |raw: &RawValue| Self::Plain(replace_lone_surrogates(raw.get()).into_owned());
         let value = match (arg.string_value.and_then(text), arg.number_value.or(arg.bool_value)) {
             (Some(words), _) => Self::Text(words.into_owned()),
             (None, Some(raw)) => plain(raw),

@@ -7,7 +7,7 @@ use crate::dialect::Form;
 
 /// What callers post to begins with one of these.
 const PREFIXES: [&str; 2] = [PREFIX, "/v1/models/"];
-/// The one that is told.
+/// The one that error messages name.
 const PREFIX: &str = "/v1beta/models/";
 
 /// What a path and its query ask for.

@@ -1,39 +1,49 @@
-//! A filled-in prompt in the caller's JSON. Everything of the caller's own stays byte for byte.
+//! Rendered prompts in a caller's JSON. Every byte of the caller's own must stay.
 
-use serde_json::Value;
-
-use crate::body::syntax;
+use crate::body::refuse;
 use crate::chat::{Fault, Rendered, Role};
+use crate::codec::prompt::{Name, Parameter, with_parameters};
+use crate::codec::surface::Surface;
 use crate::json::{self, Members, quoted};
 
-/// Puts the prompt's instructions and turns first, and says what the caller does not. The model
-/// stands in the path, so that every request says it.
+/// Members of `generationConfig`, in both spellings.
+const NAMES: &[Name] = &[
+    (Parameter::Temperature, &["temperature"]),
+    (Parameter::TopP, &["topP", "top_p"]),
+    (Parameter::TopK, &["topK", "top_k"]),
+    (Parameter::MaxTokens, &["maxOutputTokens", "max_output_tokens"]),
+    (Parameter::Stop, &["stopSequences", "stop_sequences"]),
+    (Parameter::PresencePenalty, &["presencePenalty", "presence_penalty"]),
+    (Parameter::FrequencyPenalty, &["frequencyPenalty", "frequency_penalty"]),
+    (Parameter::Seed, &["seed"]),
+];
+
+/// Puts the prompt's instructions and turns first, and sets what the caller does not. The model
+/// stands in the path, so that every request names it.
 pub(super) fn prepend(body: &str, prompt: &Rendered) -> Result<String, Fault> {
-    let invalid = |error| syntax(&error);
-    let said = Members::parse(body).map_err(invalid)?;
-    let own = said.get("contents").filter(|value| !json::is_null(value));
-    let turns: Vec<String> = prompt.messages.iter().filter_map(turn).collect();
+    let mut surface = Surface::parse(body)?;
+    let own = surface.members.get("contents").filter(|own| !json::is_null(own));
     // The only element of a list may stand for it.
-    let own = own.map_or_else(
-        || "[]".to_owned(),
-        |own| match own.get() {
-            one if one.starts_with('{') => format!("[{one}]"),
-            list => list.to_owned(),
-        },
-    );
+    let own = match own.map_or("[]", |own| own.get()) {
+        one if one.starts_with('{') => format!("[{one}]"),
+        list => list.to_owned(),
+    };
+    let turns: Vec<String> = prompt.messages.iter().filter_map(turn).collect();
     let contents =
-        json::prepend(&own, &turns).ok_or_else(|| Fault::field("contents", "must be a list"))?;
-    let mut edits = vec![("prompt", None), ("contents", Some(contents))];
-    let system = name(&said, "systemInstruction", "system_instruction");
-    if let Some(whole) = instructions(&said, system, prompt)? {
-        edits.push((system, Some(whole)));
+        json::prepend(&own, &turns).ok_or_else(|| refuse("contents", "must be a list"))?;
+    surface.remove("prompt");
+    surface.set("contents", contents);
+    let system = name(&surface.members, "systemInstruction", "system_instruction");
+    if let Some(whole) = instructions(&surface.members, system, prompt)? {
+        surface.set(system, whole);
     }
-    let config = name(&said, "generationConfig", "generation_config");
-    if let Some(whole) = parameters(&said, config, prompt)? {
-        edits.push((config, Some(whole)));
+    let config = name(&surface.members, "generationConfig", "generation_config");
+    let own = surface.members.get(config).filter(|own| !json::is_null(own));
+    let whole = with_parameters(own.map_or("{}", |own| own.get()), prompt, NAMES);
+    if let Some(whole) = whole.map_err(|_| refuse(config, "must be an object"))? {
+        surface.set(config, whole);
     }
-    let edits: Vec<_> = edits.iter().map(|(name, json)| (*name, json.as_deref())).collect();
-    json::edit(body, &edits).map_err(invalid)
+    Ok(surface.finish())
 }
 
 /// The spelling that the caller uses of a member's two; the vendor takes both.
@@ -52,7 +62,7 @@ fn instructions(
     if parts.is_empty() {
         return Ok(None);
     }
-    let wrong = || Fault::field(name, "must be an object with a list of parts");
+    let wrong = || refuse(name, "must be an object with a list of parts");
     let Some(own) = said.get(name).filter(|own| !json::is_null(own)) else {
         return Ok(Some(format!(r#"{{"parts":[{}]}}"#, parts.join(","))));
     };
@@ -73,35 +83,4 @@ fn turn((role, text): &(Role, String)) -> Option<String> {
 
 fn part(text: &str) -> String {
     format!(r#"{{"text":{}}}"#, quoted(text))
-}
-
-/// The parameters that the caller does not say himself, in either spelling. `None`: no change.
-fn parameters(said: &Members<'_>, name: &str, prompt: &Rendered) -> Result<Option<String>, Fault> {
-    let given = &prompt.parameters;
-    let stop = (!given.stop.is_empty()).then(|| given.stop.clone());
-    let all = [
-        (("temperature", "temperature"), given.temperature.map(Value::from)),
-        (("topP", "top_p"), given.top_p.map(Value::from)),
-        (("topK", "top_k"), given.top_k.map(Value::from)),
-        (("maxOutputTokens", "max_output_tokens"), given.max_tokens.map(Value::from)),
-        (("stopSequences", "stop_sequences"), stop.map(Value::from)),
-        (("presencePenalty", "presence_penalty"), given.presence_penalty.map(Value::from)),
-        (("frequencyPenalty", "frequency_penalty"), given.frequency_penalty.map(Value::from)),
-        (("seed", "seed"), given.seed.map(Value::from)),
-    ];
-    let own = said.get(name).filter(|own| !json::is_null(own)).map_or("{}", |own| own.get());
-    let wrong = || Fault::field(name, "must be an object");
-    let members = Members::parse(own).map_err(|_| wrong())?;
-    let added: Vec<(&str, String)> = all
-        .into_iter()
-        .filter(|((camel, snake), _)| {
-            json::is_unsaid(&members, camel) && json::is_unsaid(&members, snake)
-        })
-        .filter_map(|((camel, _), value)| Some((camel, value?.to_string())))
-        .collect();
-    if added.is_empty() {
-        return Ok(None);
-    }
-    let edits: Vec<_> = added.iter().map(|(name, json)| (*name, Some(json.as_str()))).collect();
-    json::edit(own, &edits).map(Some).map_err(|_| wrong())
 }

@@ -1,4 +1,4 @@
-//! Reads a whole request, for translation. Members come in camel case or in snake case, as the vendor
+//! Request reader: a whole request, for translation. Members come in camel case or in snake case, as the vendor
 //! takes them, and any list may be its only element instead.
 //!
 //! Refused by name, because only the vendor can do it: cached content, answers in other

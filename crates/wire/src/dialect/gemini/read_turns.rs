@@ -1,4 +1,4 @@
-//! Reads the turns of a conversation. Calls need no id here: those without get one, and results
+//! Turn reader: the turns of a conversation. Calls need no id here: those without get one, and results
 //! without find their call by its name, in order.
 //!
 //! A signature stands on a part; it is read as reasoning without words before a call, and after a text.

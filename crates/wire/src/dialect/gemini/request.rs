@@ -1,4 +1,4 @@
-//! Requests at the surface: what the gateway needs of them, surgery for upstreams of the same
+//! Request surface: the envelope of a caller's JSON, edits of single members for upstreams of the same
 //! dialect, and precise words for what is wrong. Never repeats a caller's own words in an error.
 
 use serde::Deserialize;
@@ -45,7 +45,7 @@ pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, Fault> {
     spelling::check(&members, KNOWN)?;
     let config = either(&members, "generationConfig", "generation_config");
     let config = config.and_then(|raw| Members::parse(raw.get()).ok()).unwrap_or_default();
-    // What is no number is refused by whoever reads the request whole.
+    // What is no number is rejected when the request is read whole.
     let number = |name, other| either(&config, name, other).and_then(json::count);
     Ok(Envelope {
         model: wanted.model,

@@ -1,4 +1,4 @@
-//! Writes a request that came in another dialect.
+//! Request writer: requests that came in another dialect.
 //!
 //! Refused by name, because the answer would not be what was asked for: `logit_bias`, arguments that
 //! are no object, media in places that take none. Dropped, since the vendor has no word for them:

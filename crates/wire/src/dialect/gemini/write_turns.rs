@@ -1,5 +1,5 @@
-//! Writes the turns of a conversation: instructions apart, turns that alternate, and results in the
-//! order of the calls that they answer, by which the vendor tells them apart where ids are missing.
+//! Turn writer: the turns of a conversation: instructions apart, turns that alternate, and results in the
+//! order of the calls that they answer, by which the vendor matches them where ids are missing.
 //!
 //! Reasoning text is left out. A signature of this vendor goes back onto the part that it came with; the
 //! newer models refuse calls of earlier turns without one, and take a documented word in its place
@@ -272,7 +272,7 @@ fn medium<'a>(source: &'a Source, otherwise: Option<&'static str>) -> Piece<'a> 
     }
 }
 
-/// The media type that the name in an address tells.
+/// The media type that the extension of an address implies.
 fn by_name(url: &str) -> Option<&'static str> {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let (_, ending) = path.rsplit_once('.')?;

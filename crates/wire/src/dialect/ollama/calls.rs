@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut, BytesMut};
 
-use crate::json::{Members, mended, quoted, write_str};
+use crate::json::{Members, quoted, replace_lone_surrogates, write_str};
 use crate::scan::Scan;
 
 /// A call whose end may not have come yet.
@@ -64,7 +64,7 @@ impl Calls {
 
 /// Arguments as an object, their text untouched but for line breaks, which no line may hold.
 /// Arguments that broke off, as they do at the limit on output, are no object and cannot stand here;
-/// they are kept as text below `_truncated` so that nobody takes them for whole.
+/// they are kept as text below `_truncated` so that no reader takes them for whole.
 fn object(json: &str) -> String {
     let json = json.trim();
     if ["", "null"].contains(&json) {
@@ -72,7 +72,7 @@ fn object(json: &str) -> String {
     }
     match Members::parse(json) {
         // Between the tokens of valid JSON a line break is a space; within strings there is none.
-        Ok(_) => mended(&json.replace(['\n', '\r'], " ")).into_owned(),
+        Ok(_) => replace_lone_surrogates(&json.replace(['\n', '\r'], " ")).into_owned(),
         Err(_) => format!(r#"{{"_truncated":{}}}"#, quoted(json)),
     }
 }

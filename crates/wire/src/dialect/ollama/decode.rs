@@ -1,4 +1,4 @@
-//! Reads lines of `/api/chat` and `/api/generate`, and whole answers, which are one such line.
+//! Decoder: lines of `/api/chat` and `/api/generate`, and whole answers, which are one such line.
 //!
 //! It must never take the end of the bytes for the end of an answer, nor panic on any line.
 

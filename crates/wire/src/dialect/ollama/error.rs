@@ -1,4 +1,4 @@
-//! Errors as this dialect tells them: a message and a status. It must never tell more than a
+//! Error bodies: a message and a status. They must never hold more than a
 //! [`Fault`] holds.
 
 use crate::chat::Fault;

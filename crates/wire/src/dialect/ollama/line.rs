@@ -50,7 +50,7 @@ pub(super) fn put(form: Form, said: &Said<'_>, out: &mut BytesMut) {
     }
 }
 
-/// The members that end an answer. Clients insist on the counts and the durations: what nobody
+/// The members that end an answer. Clients insist on the counts and the durations: what no upstream
 /// counted is 0, and so are times, which only the model's own server could take.
 pub(super) fn put_end(reason: &str, usage: &Usage, out: &mut BytesMut) {
     let (input, output) = (usage.input.unwrap_or_default(), usage.output.unwrap_or_default());

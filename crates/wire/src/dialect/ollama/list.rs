@@ -12,7 +12,7 @@ use crate::model_list::{ModelInfo, entries};
 pub(super) const PATH: &str = "/api/tags";
 
 /// The list. What only a server that keeps the models' files could know is empty, but for the digest:
-/// clients show its first twelve digits and tell models apart by it.
+/// clients show its first twelve digits and distinguish models by it.
 pub(super) fn list(models: &[ModelInfo]) -> String {
     let entry = |model: &ModelInfo| {
         json!({

@@ -65,7 +65,7 @@ impl Dialect for Ollama {
         "http://127.0.0.1:11434"
     }
 
-    /// A server of one's own needs no key, so that none tells of it.
+    /// A local server needs no key, so no environment variable announces one.
     fn well_known(&self) -> Option<(&'static str, &'static str)> {
         None
     }

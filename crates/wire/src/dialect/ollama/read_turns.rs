@@ -1,4 +1,4 @@
-//! Reads the `messages` of a request into turns.
+//! Turn reader: the `messages` of a request.
 //!
 //! Clients of this dialect often drop the ids of calls, and results of tools may name nothing but the
 //! tool: so that other vendors can match them, ids are made up from places, and results are matched
@@ -121,7 +121,7 @@ fn result(path: &str, mut body: MessageBody<'_>, open: &mut OpenCalls) -> Result
     Ok(Part::ToolResult { id, parts: spoken(path, body)?, is_error: false })
 }
 
-/// Reads images. This dialect has their bytes only, so that their kind is told by how they begin.
+/// Reads images. This dialect has their bytes only, so that their type is recognised by their first bytes.
 pub(super) fn images(path: &str, images: Vec<String>) -> Result<Vec<Part>, Fault> {
     let read = |(i, data): (usize, String)| {
         let kind = KINDS.iter().find(|(begin, _)| data.starts_with(begin));

@@ -1,11 +1,9 @@
-//! The caller's JSON as it is: what the gateway needs of it, and the few members it changes.
+//! Request surface: the envelope of a caller's JSON, and edits of single members.
 //!
 //! Nothing else of a request is read here, and every other byte stays as it was.
 
-use serde::de::DeserializeOwned;
-
-use crate::body::{refuse, syntax};
 use crate::chat::Fault;
+use crate::codec::surface::Surface;
 use crate::dialect::{Envelope, Form, Operation, RequestView, Target};
 use crate::json::{self, Members};
 use crate::spelling::{self, Known, member as known, object};
@@ -24,41 +22,24 @@ const KNOWN: &[Known] = &[
     known(&["input"]),
 ];
 
-pub(super) fn members(body: &str) -> Result<Members<'_>, Fault> {
-    Members::parse(body).map_err(|error| syntax(&error))
-}
-
-/// A member if it is there and not null.
-fn member<T: DeserializeOwned>(
-    members: &Members<'_>,
-    (name, what): (&str, &str),
-) -> Result<Option<T>, Fault> {
-    let Some(value) = members.get(name).filter(|value| !json::is_null(value)) else {
-        return Ok(None);
-    };
-    serde_json::from_str(value.get()).map(Some).map_err(|_| refuse(name, what))
-}
-
 /// Unlike elsewhere, who does not say wants a stream.
-fn streams(members: &Members<'_>) -> Result<bool, Fault> {
-    Ok(member(members, ("stream", "must be true or false"))?.unwrap_or(true))
+fn streams(surface: &Surface<'_>) -> Result<bool, Fault> {
+    Ok(surface.streams()?.unwrap_or(true))
 }
 
 /// Reads what the gateway needs. Usage is part of every last line.
 pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, Fault> {
-    let members = members(asked.body)?;
-    spelling::check(&members, KNOWN)?;
-    let model: Option<String> = member(&members, ("model", "must be a string"))?;
-    let model = model
-        .filter(|model| !model.is_empty())
-        .ok_or_else(|| refuse("model", "is missing: say which model is to answer"))?;
+    let surface = Surface::parse(asked.body)?;
+    let members = &surface.members;
+    spelling::check(members, KNOWN)?;
+    let model = surface.model()?;
     // What is wrong with a limit is for the upstream to say; it has none at zero and below.
     let options = members.get("options").and_then(|options| Members::parse(options.get()).ok());
     let limit = options.and_then(|options| json::count(options.get("num_predict")?));
     let embeds = is_embedding(asked.form);
     Ok(Envelope {
         model,
-        stream: !embeds && streams(&members)?,
+        stream: !embeds && streams(&surface)?,
         want_usage: true,
         form: asked.form,
         max_output: limit.filter(|limit| *limit > 0),
@@ -75,14 +56,11 @@ fn is_embedding(form: Form) -> bool {
 /// Changes the model, and `stream` if the upstream is asked otherwise than we were. How long a model
 /// stays loaded, which concerns all callers, is left out unless the operator leaves it to them.
 pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
-    let members = members(body)?;
-    let model = json::quoted(target.model);
-    let mut edits = vec![("model", Some(model.as_str()))];
-    if !is_embedding(target.form) && streams(&members)? != target.stream {
-        edits.push(("stream", Some(if target.stream { "true" } else { "false" })));
-    }
+    let mut surface = Surface::parse(body)?;
+    let streams = if is_embedding(target.form) { target.stream } else { streams(&surface)? };
+    surface.retarget(target, streams);
     if !target.quirks.settings.keep_alive {
-        edits.push((KEEP_ALIVE, None));
+        surface.remove(KEEP_ALIVE);
     }
-    Ok(members.edit(body, &edits))
+    Ok(surface.finish())
 }

@@ -1,4 +1,4 @@
-//! Writes a request for an upstream of this dialect, always for `/api/chat`.
+//! Request writer for an upstream of this dialect, always for `/api/chat`.
 //!
 //! What it cannot say is refused by field, with these exceptions, which are dropped: signatures and
 //! sealed reasoning (never for another vendor), the mark that a tool failed (its text says so),

@@ -98,7 +98,7 @@ pub(super) fn annotations(sources: &[Citation], said: &AnswerText) -> BytesMut {
     out
 }
 
-/// `usage`. What nobody counted is 0, because clients insist on the members.
+/// `usage`. What no upstream counted is 0, because clients insist on the members.
 pub(super) fn usage(usage: &Usage, out: &mut BytesMut) {
     let input = usage.input.unwrap_or_default();
     let output = usage.output.unwrap_or_default();

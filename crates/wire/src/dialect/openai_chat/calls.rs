@@ -1,4 +1,4 @@
-//! Sorts out whose fragment a fragment of a tool call is.
+//! Fragments of tool calls, assigned to their calls.
 //!
 //! Upstreams number calls from 0, from 1, all alike or not at all, repeat ids or leave them out. What
 //! comes out is always numbered without gaps, in the order of appearance, and uniquely named.
@@ -71,7 +71,7 @@ impl Calls {
         self.announced > 0
     }
 
-    /// Whether the arguments of every call are whole JSON objects, as far as can be told from where
+    /// Whether the arguments of every call are whole JSON objects, as far as can be seen from where
     /// they end. Without calls they are.
     pub(super) fn are_whole(&self) -> bool {
         self.list.iter().all(|call| call.scan.is_complete())
@@ -155,7 +155,7 @@ impl Calls {
 
     /// By number if there is one, else by id, else by place, else the last. A name together with
     /// another id under the same number is a new call, and so is one that `begins` its arguments
-    /// where those of a call are whole and no ids tell the two apart.
+    /// where those of a call are whole and no ids distinguish the two.
     fn find(
         &self,
         (index, id): (Option<u32>, &str),

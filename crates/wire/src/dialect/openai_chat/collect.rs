@@ -1,4 +1,4 @@
-//! Writes one `chat.completion` from deltas, once the answer is complete, and nothing otherwise.
+//! Encoder of one `chat.completion` from deltas, written once the answer is complete, and not otherwise.
 
 use bytes::{BufMut, BytesMut};
 

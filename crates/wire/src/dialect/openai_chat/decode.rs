@@ -1,4 +1,4 @@
-//! Reads `chat.completion.chunk` streams and whole `chat.completion` answers, in every variety that
+//! Decoder: `chat.completion.chunk` streams and whole `chat.completion` answers, in every variety that
 //! calls itself OpenAI-compatible.
 //!
 //! It must never take the end of the bytes for the end of an answer, nor panic on any payload.

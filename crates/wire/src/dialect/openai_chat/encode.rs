@@ -1,4 +1,4 @@
-//! Writes streams of `chat.completion.chunk`: payloads as they came, or new ones from deltas.
+//! Stream encoder of `chat.completion.chunk`: payloads as they came, or new ones from deltas.
 //!
 //! Whatever order deltas come in, the result is legal: one role per alternative, calls numbered
 //! without gaps, one finish per alternative, and either `[DONE]` or an error, never both.
@@ -91,7 +91,7 @@ pub(super) struct Stream {
     usage: Usage,
     /// Google's signature, which the next call carries.
     signature: Option<String>,
-    /// The first alternative's text, and its sources. They are told all at once: clients add lists up
+    /// The first alternative's text, and its sources. They are written all at once: clients add lists up
     /// by an `index` that annotations do not have.
     said: AnswerText,
     sources: Vec<Citation>,
@@ -104,7 +104,7 @@ struct State {
     refused: bool,
     stop: Option<Stop>,
     calls: Vec<Written>,
-    /// The reasoning since the last signature, which its signature is told with.
+    /// The reasoning since the last signature, which is written with its signature.
     reasoning: String,
 }
 

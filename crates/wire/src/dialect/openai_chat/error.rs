@@ -1,4 +1,4 @@
-//! Errors as this dialect tells them. It must never tell more than a [`Fault`] holds.
+//! Error bodies and error events. They must never hold more than a [`Fault`] does.
 
 use serde_json::json;
 

@@ -1,7 +1,7 @@
 //! The shapes of `chat.completion.chunk` and `chat.completion`, as far as anyone here reads them.
 //!
 //! Everything borrows the frame. Values stay raw until they are needed and are read leniently then:
-//! a shape must never be the reason why a stream dies of a field that nobody uses.
+//! a shape must never be the reason why a stream dies of a field that is not used.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

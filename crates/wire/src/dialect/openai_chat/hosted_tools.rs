@@ -31,11 +31,11 @@ const OTHERS: [&str; 8] = [
 #[derive(Deserialize)]
 struct Options {
     search_context_size: Option<String>,
-    user_location: Option<Place>,
+    user_location: Option<UserLocation>,
 }
 
 #[derive(Deserialize)]
-struct Place {
+struct UserLocation {
     approximate: Option<Location>,
 }
 

@@ -1,4 +1,4 @@
-//! Reads the `messages` of a request into turns.
+//! Turn reader: the `messages` of a request.
 //!
 //! Rejected with their path: content parts and tool calls of unknown types. Dropped: the `name` of a
 //! speaker, `audio` and `annotations` of past answers. Files by id are read as what only the vendor can

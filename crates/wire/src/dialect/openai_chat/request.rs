@@ -1,16 +1,15 @@
-//! The caller's JSON as it is: what the gateway needs of it, and the few members it changes.
+//! Request surface: the envelope of a caller's JSON, and edits of single members.
 //!
 //! Nothing else of a request is read here, and every other byte stays as it was.
 
 use std::borrow::Cow;
 
-use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::system_first::system_first;
 use crate::adapt::settings::Instructions;
-use crate::body::syntax;
 use crate::chat::Fault;
+use crate::codec::surface::Surface;
 use crate::dialect::{Envelope, Form, RequestView, Target};
 use crate::json::{self, Members};
 use crate::spelling::{self, Known, member as known, object};
@@ -30,44 +29,26 @@ const KNOWN: &[Known] = &[
     known(&["input"]),
 ];
 
-pub(super) fn members(body: &str) -> Result<Members<'_>, Fault> {
-    Members::parse(body).map_err(|error| syntax(&error))
-}
-
-/// A member if it is there and not null.
-fn member<T: DeserializeOwned>(
-    members: &Members<'_>,
-    (name, shape): (&str, &str),
-) -> Result<Option<T>, Fault> {
-    let Some(value) = members.get(name).filter(|value| !json::is_null(value)) else {
-        return Ok(None);
-    };
-    let parsed = serde_json::from_str(value.get());
-    parsed.map(Some).map_err(|_| Fault::field(name, format!("`{name}` must be {shape}")))
-}
-
 /// Reads what the gateway needs.
 pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, Fault> {
-    let members = members(asked.body)?;
-    spelling::check(&members, KNOWN)?;
-    let model: Option<String> = member(&members, ("model", "a string"))?;
-    let model = model
-        .filter(|model| !model.is_empty())
-        .ok_or_else(|| Fault::field("model", "`model` is missing: say which model is to answer"))?;
-    let stream = member(&members, ("stream", "true or false"))?.unwrap_or(false);
+    let surface = Surface::parse(asked.body)?;
+    let members = &surface.members;
+    spelling::check(members, KNOWN)?;
+    let model = surface.model()?;
+    let stream = surface.streams()?.unwrap_or(false);
     let want_usage = members
         .get("stream_options")
         .and_then(|options| Members::parse(options.get()).ok()?.get("include_usage"))
         .is_some_and(|value| value.get() == "true");
-    let prompts = if asked.form == Form::Completions { prompts(&members) } else { 1 };
+    let prompts = if asked.form == Form::Completions { prompts(members) } else { 1 };
     // `best_of` are generated, of which `n` are shown.
-    let each = number(&members, "n").max(number(&members, "best_of")).unwrap_or(1);
+    let each = number(members, "n").max(number(members, "best_of")).unwrap_or(1);
     Ok(Envelope {
         model,
         stream,
         want_usage,
         form: asked.form,
-        max_output: limit(&members)?,
+        max_output: limit(members)?,
         choices: each.max(1).saturating_mul(prompts),
         background: false,
     })
@@ -106,35 +87,30 @@ fn number(members: &Members<'_>, name: &str) -> Option<u64> {
 /// Changes the model, `stream` if the upstream is asked otherwise than we were, and asks for usage
 /// where the upstream can be asked.
 pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
-    let members = members(body)?;
-    let model = json::quoted(target.model);
-    let mut edits = vec![("model", Some(model.as_str()))];
-    let streams: bool = member(&members, ("stream", "true or false"))?.unwrap_or(false);
-    if streams != target.stream {
-        edits.push(("stream", Some(if target.stream { "true" } else { "false" })));
-    }
-    let options;
+    let mut surface = Surface::parse(body)?;
+    let streams = surface.streams()?.unwrap_or(false);
+    surface.retarget(target, streams);
     if target.stream && target.quirks.stream_options {
-        options = with_usage(members.get("stream_options"));
-        edits.push(("stream_options", Some(&options)));
+        let options = with_usage(surface.members.get("stream_options"));
+        surface.set("stream_options", options);
     } else if streams != target.stream || !target.quirks.stream_options {
         // Without `stream`, or at an upstream that refuses it, the member is an error.
-        edits.push(("stream_options", None));
+        surface.remove("stream_options");
     }
     // Neither callers nor prompts need to know that this server takes the older name only.
-    let limit = members.get(LIMIT).filter(|_| target.quirks.only_legacy_max_tokens);
+    let limit = surface.members.get(LIMIT).filter(|_| target.quirks.only_legacy_max_tokens);
     if let Some(limit) = limit {
-        edits.push((LIMIT, None));
-        if json::is_unsaid(&members, LEGACY_LIMIT) {
-            edits.push((LEGACY_LIMIT, Some(limit.get())));
+        surface.remove(LIMIT);
+        if json::is_unsaid(&surface.members, LEGACY_LIMIT) {
+            surface.set(LEGACY_LIMIT, limit.get());
         }
     }
     let first = target.quirks.settings.instructions == Some(Instructions::First);
-    let messages = members.get("messages").filter(|_| first).and_then(system_first);
-    if let Some(messages) = &messages {
-        edits.push(("messages", Some(messages)));
+    let messages = surface.members.get("messages").filter(|_| first).and_then(system_first);
+    if let Some(messages) = messages {
+        surface.set("messages", messages);
     }
-    Ok(members.edit(body, &edits))
+    Ok(surface.finish())
 }
 
 /// The limit on output.

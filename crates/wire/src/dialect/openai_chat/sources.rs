@@ -1,5 +1,5 @@
 //! Sources that stand beside the alternatives and not in `annotations`: those of servers that search for
-//! every answer. They are repeated with every chunk, and must be told once, when the text is whole.
+//! every answer. They are repeated with every chunk, and must be written once, when the text is whole.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -22,9 +22,9 @@ pub(super) struct Sources {
     list: Vec<Source>,
     /// The place of each address in it.
     places: HashMap<String, usize>,
-    /// Addresses of which an annotation tells, with their places.
+    /// Addresses that an annotation names, with their places.
     annotated: HashSet<String>,
-    /// How many of them were told.
+    /// How many of them were written.
     told: usize,
     /// What was read last, by member, so that its repetition is not read again.
     read: [String; 3],
@@ -96,14 +96,14 @@ impl Sources {
         }
     }
 
-    /// An annotation has told of this address.
+    /// An annotation has named this address.
     pub(super) fn annotated(&mut self, url: &str) {
         if self.annotated.len() < MOST {
             self.annotated.insert(url.to_owned());
         }
     }
 
-    /// Tells of those that were not told yet.
+    /// Writes those that were not written yet.
     pub(super) fn tell(&mut self, out: &mut Vec<Delta<'_>>) {
         for source in self.list.iter().skip(self.told) {
             if !self.annotated.contains(&source.url) {

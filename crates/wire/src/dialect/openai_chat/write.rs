@@ -1,4 +1,4 @@
-//! Writes a request for an upstream of this dialect.
+//! Request writer for an upstream of this dialect.
 //!
 //! What it cannot say is refused by field, with these exceptions, which are dropped: `top_k` (no such
 //! parameter here, and callers who set it set it by habit), signatures and sealed reasoning (never
@@ -363,7 +363,7 @@ fn url(source: &Source) -> String {
     }
 }
 
-/// Whoever wants earlier reasoning under this name takes state of any vendor with it (`OpenRouter`).
+/// An upstream that wants earlier reasoning under this name takes state of any vendor with it (`OpenRouter`).
 const DETAILS: &str = "reasoning_details";
 
 /// Reasoning as a list of texts with their signatures, and of state. `None`: there is none.

@@ -146,7 +146,8 @@ impl ClientTool {
     pub(super) fn members(&self, arguments: &str) -> Option<String> {
         let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
         // Outside of strings line breaks mean nothing, and inside of them there are none.
-        let arguments = json::mended(&arguments.replace(['\n', '\r'], " ")).into_owned();
+        let arguments =
+            json::replace_lone_surrogates(&arguments.replace(['\n', '\r'], " ")).into_owned();
         let members = Members::parse(&arguments).ok().filter(|members| (self.fits)(members))?;
         let Self { member, beside, .. } = self;
         let value = if let Some(inner) = members.get(member).filter(|_| self.wraps()) {

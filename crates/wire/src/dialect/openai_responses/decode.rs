@@ -1,4 +1,4 @@
-//! Reads answers: the events of a stream, or a whole response, to deltas.
+//! Decoder: the events of a stream, or a whole response, to deltas.
 //!
 //! It goes by the `type` in the payload, never by the event's name, and by an item's place in the
 //! output rather than by its id, which some servers change from event to event. It never takes the
@@ -192,7 +192,7 @@ impl Decoder {
     }
 
     /// A response that has ended well, in a terminal event or as a whole answer. Its output is read
-    /// only if no event told of items: some servers leave it empty, others send nothing else.
+    /// only if no event announced items: some servers leave it empty, others send nothing else.
     fn end<'f>(&mut self, response: &Response<'f>, cut: bool, out: &mut Vec<Delta<'f>>) -> End {
         self.start(response, out);
         self.items.close_all(out);

@@ -1,4 +1,4 @@
-//! What of a request its response repeats, made whole: the published specification (Open Responses,
+//! Echo of a request in its response, made whole: the published specification (Open Responses,
 //! 2026-04-24) demands every member of the response object and of what stands in it. It must never
 //! repeat what the request did not say, but for the defaults that the specification names.
 
@@ -73,7 +73,7 @@ fn tool(tool: &str) -> Cow<'_, str> {
     }
 }
 
-/// `text`: a format, which for a schema is told with all of its members, and a verbosity if one was given.
+/// `text`: a format, which for a schema is written with all of its members, and a verbosity if one was given.
 fn text(said: &str) -> Cow<'_, str> {
     let Ok(members) = Members::parse(said) else { return Cow::Borrowed(said) };
     let format = members.get("format").filter(|format| !json::is_null(format)).map(RawValue::get);

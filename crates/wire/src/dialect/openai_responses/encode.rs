@@ -1,4 +1,4 @@
-//! Writes answers from deltas, as a stream or whole.
+//! Encoder: deltas to a stream or a whole response.
 //!
 //! Items follow each other and never overlap: while a call's arguments are half written, the pieces
 //! of other items wait. A stream has one terminal event, which repeats the whole output; after a

@@ -2,7 +2,7 @@
 //! them.
 //!
 //! Everything borrows the frame. Values stay raw until they are needed and are read leniently then:
-//! a shape must never be the reason why a stream dies of a field that nobody uses.
+//! a shape must never be the reason why a stream dies of a field that is not used.
 
 use std::borrow::Cow;
 

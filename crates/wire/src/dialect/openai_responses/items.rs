@@ -16,7 +16,7 @@ use crate::{json, logprobs};
 
 type Raw<'a> = Option<&'a RawValue>;
 
-/// The most items that are open at once. Vendors open one after another; whoever opens more than this
+/// The most items that are open at once. Vendors open one after another; an upstream that opens more than this
 /// without an end loses the oldest, so that looking for one stays cheap.
 const MAX_OPEN: usize = 128;
 
@@ -136,7 +136,7 @@ impl Items {
         self.rest(open, Some(&item), out);
     }
 
-    /// An item of which no event has told.
+    /// An item that no event has announced.
     pub(super) fn whole<'f>(&mut self, item: &Item<'f>, out: &mut Vec<Delta<'f>>) {
         let open = self.begin(item, None, out);
         self.rest(open, Some(item), out);
@@ -414,7 +414,7 @@ fn raw_of<'f>(event: &Event<'f>, fresh: bool) -> Raw<'f> {
     if fresh { event.delta } else { event.text }
 }
 
-/// The state that only the vendor can read is told when the item is done, since before it may be
+/// The state that only the vendor can read is written when the item is done, since before it may be
 /// incomplete. With words it is their signature, without them it is all there is.
 fn rest_of_reasoning<'f>(mut said: bool, item: &Item<'f>, out: &mut Vec<Delta<'f>>) {
     if !said {

@@ -212,7 +212,7 @@ pub(super) fn summary(text: &str, out: &mut BytesMut) {
     out.put_u8(b'}');
 }
 
-/// A source as an annotation of a text. Offsets that nobody gave are those of its mark, or span all of
+/// A source as an annotation of a text. Offsets that are missing are those of its mark, or span all of
 /// the text; those given count from the beginning of the answer, `base` characters before the text.
 /// `None`: it has no address, and the published specification knows no other sources.
 pub(super) fn annotation(source: &Citation, base: u64, text: &TextIndex) -> Option<String> {

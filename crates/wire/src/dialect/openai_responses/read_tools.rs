@@ -142,7 +142,7 @@ fn tool(path: &str, raw: &RawValue, out: &mut Declarations) -> Result<(), Fault>
     Ok(())
 }
 
-/// The refusal of a tool that nobody knows.
+/// The rejection of a tool of an unknown type.
 fn untranslatable(path: &str, kind: &str) -> Fault {
     let what = "is a tool that cannot be translated; declare it as a `function`, leave it out or choose \
                 another model";

@@ -1,8 +1,8 @@
-//! Reads the `input` of a request into turns.
+//! Turn reader: the `input` of a request.
 //!
 //! Rejected with their path, because no other dialect has them: references to stored items. Files by id
 //! and compacted conversations are read as what only the vendor can read. Dropped: calls of hosted tools, of which the
-//! text that follows tells what they found; the `phase` of messages; references to reasoning, which is a
+//! text that follows says what they found; the `phase` of messages; references to reasoning, which is a
 //! hint. `cache_control` is not `OpenAI`'s, but what clients of compatible gateways send. Calls of tools
 //! that the client runs are read in `read_calls.rs`.
 

@@ -1,13 +1,12 @@
-//! The caller's JSON as it is: what the gateway needs of it, and the few members it changes.
+//! Request surface: the envelope of a caller's JSON, and edits of single members.
 //!
 //! Nothing else of a request is read here, and every other byte stays as it was, but for reasoning
 //! that this gateway has marked as another vendor's: that is taken out.
 
-use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::body::{refuse, syntax};
 use crate::chat::Fault;
+use crate::codec::surface::Surface;
 use crate::dialect::{Envelope, Form, Target};
 use crate::json::{self, Members};
 use crate::seal::MARK;
@@ -24,31 +23,13 @@ const KNOWN: &[Known] = &[
     known(&["prompt"]),
 ];
 
-pub(super) fn members(body: &str) -> Result<Members<'_>, Fault> {
-    Members::parse(body).map_err(|error| syntax(&error))
-}
-
-/// A member if it is there and not null.
-fn member<T: DeserializeOwned>(
-    members: &Members<'_>,
-    (name, shape): (&str, &str),
-) -> Result<Option<T>, Fault> {
-    let Some(value) = members.get(name).filter(|value| !json::is_null(value)) else {
-        return Ok(None);
-    };
-    let parsed = serde_json::from_str(value.get());
-    parsed.map(Some).map_err(|_| refuse(name, &format!("must be {shape}")))
-}
-
 /// Reads what the gateway needs. Usage is part of every stream of this dialect.
 pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
-    let members = members(body)?;
-    spelling::check(&members, KNOWN)?;
-    let model: Option<String> = member(&members, ("model", "a string"))?;
-    let model = model
-        .filter(|model| !model.is_empty())
-        .ok_or_else(|| refuse("model", "is missing: say which model is to answer"))?;
-    let stream = member(&members, ("stream", "true or false"))?.unwrap_or(false);
+    let surface = Surface::parse(body)?;
+    let members = &surface.members;
+    spelling::check(members, KNOWN)?;
+    let model = surface.model()?;
+    let stream = surface.streams()?.unwrap_or(false);
     // What is wrong with a limit is for the upstream to say.
     let max_output = members.get("max_output_tokens").and_then(json::count);
     let background = members.get("background").is_some_and(|value| value.get() == "true");
@@ -58,18 +39,13 @@ pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
 
 /// Changes the model, and `stream` if the upstream is asked otherwise than we were.
 pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
-    let members = members(body)?;
-    let model = json::quoted(target.model);
-    let mut edits = vec![("model", Some(model.as_str()))];
-    let streams: bool = member(&members, ("stream", "true or false"))?.unwrap_or(false);
-    if streams != target.stream {
-        edits.push(("stream", Some(if target.stream { "true" } else { "false" })));
+    let mut surface = Surface::parse(body)?;
+    let streams = surface.streams()?.unwrap_or(false);
+    surface.retarget(target, streams);
+    if let Some(input) = surface.members.get("input").and_then(without_foreign) {
+        surface.set("input", input);
     }
-    let input = members.get("input").and_then(without_foreign);
-    if let Some(input) = &input {
-        edits.push(("input", Some(input)));
-    }
-    Ok(members.edit(body, &edits))
+    Ok(surface.finish())
 }
 
 /// The input without other vendors' reasoning. `None`: there is none in it.

@@ -1,5 +1,5 @@
 //! The response object around an output: what of the request it repeats, how it stands, and what
-//! it cost. Usage is never made up: what nobody counted is null.
+//! it cost. Usage is never made up: what no upstream counted is null.
 
 use bytes::{BufMut, BytesMut};
 

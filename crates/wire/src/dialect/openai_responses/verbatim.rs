@@ -1,4 +1,4 @@
-//! Forwards the payloads of an upstream that speaks this dialect too, byte for byte.
+//! Passthrough encoder: payloads of an upstream of the same dialect, byte for byte.
 //!
 //! Only `finish` ends a stream: with the upstream's own last event, or with an error of ours.
 
@@ -99,7 +99,7 @@ fn kind(payload: &[u8]) -> Option<String> {
     Some(members.get("type").and_then(json::text)?.into_owned())
 }
 
-/// Whether a frame that ended the stream tells of an error in a way that SDKs understand: those
+/// Whether a frame that ended the stream reports an error in a way that SDKs recognise: those
 /// that say nothing else, and responses that failed.
 fn has_error(frame: &Frame) -> bool {
     let text = std::str::from_utf8(&frame.data).unwrap_or_default();

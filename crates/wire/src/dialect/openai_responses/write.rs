@@ -1,4 +1,4 @@
-//! Writes a request for an upstream of this dialect.
+//! Request writer for an upstream of this dialect.
 //!
 //! It asks for nothing to be stored, and for reasoning to be given in full, sealed, so that the next
 //! turn can give it back. Refused by field, because the answer would not be what was asked for:
@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::hosted_tools;
 use super::write_turns::{Item, items};
 use crate::chat::{Fault, Format, HostedKind, Kind, Reasoning, Request, Tool, ToolChoice};
+use crate::codec::unsupported;
 use crate::dialect::Target;
 
 #[derive(Serialize)]
@@ -112,7 +113,7 @@ struct Thinking<'a> {
 
 /// Writes the whole request.
 pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, Fault> {
-    refuse_unsayable(request)?;
+    unsupported::reject_choices_and_bias(request)?;
     let (instructions, input) = items(request, target.quirks.reasoning_field.is_some())?;
     let has_tools = request.has_tools();
     let reasoning = request.reasoning.as_ref().map(thinking);
@@ -151,18 +152,6 @@ pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, 
     serde_json::to_string(&body).map_err(|_| {
         Fault::new(Kind::Internal, "the request could not be written for the upstream")
     })
-}
-
-fn refuse_unsayable(request: &Request) -> Result<(), Fault> {
-    if request.n.is_some_and(|n| n > 1) {
-        let message = "`n`: this model's provider gives one answer; send several requests instead";
-        return Err(Fault::field("n", message));
-    }
-    if request.logit_bias.is_some() {
-        let message = "`logit_bias`: this model's provider knows no such thing; leave it out or choose another model";
-        return Err(Fault::field("logit_bias", message));
-    }
-    Ok(())
 }
 
 fn function(tool: &Tool) -> Function<'_> {

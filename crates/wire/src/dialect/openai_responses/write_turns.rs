@@ -1,6 +1,6 @@
-//! Writes the turns of a conversation as input items.
+//! Turn writer: the turns of a conversation as input items.
 //!
-//! Reasoning that this vendor did not seal is left out: it would be refused, and nobody else can
+//! Reasoning that this vendor did not seal is left out: it would be rejected, and no other vendor can
 //! seal it. Providers that want its words back get them.
 
 use std::borrow::Cow;

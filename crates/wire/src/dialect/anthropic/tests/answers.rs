@@ -252,7 +252,7 @@ fn errors_and_models_are_written() {
     assert_eq!(none["first_id"], Value::Null);
 }
 
-/// A type is not a code: told as one, it would hide the codes that other dialects' callers branch on.
+/// A type is not a code: written as one, it would hide the codes that other dialects' callers branch on.
 #[test]
 fn the_type_of_an_error_is_not_its_code() {
     let body = r#"{"type":"error","error":{"type":"not_found_error","message":"no model"}}"#;

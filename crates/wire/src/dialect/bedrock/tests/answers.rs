@@ -1,4 +1,4 @@
-//! What is read in an upstream's events and in whole answers.
+//! Tests of reading an upstream's events and whole answers.
 
 use bytes::Bytes;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! What is written for an upstream, and what is refused.
+//! Tests of requests to an upstream, and of rejections.
 
 use serde_json::{Value, json};
 
@@ -256,7 +256,7 @@ fn choices_of_tools() {
     assert_eq!(ask(Some(ToolChoice::Required), Some(false), NOVA).0, json!({ "any": {} }));
 }
 
-/// Failure modes 28 and 29: signed reasoning goes back to the vendor that has signed it, and to nobody else.
+/// Failure modes 28 and 29: signed reasoning goes back to the vendor that has signed it, and to no other.
 #[test]
 fn fm28_signatures_stay_with_their_vendor() {
     let signed = |scheme| Part::Reasoning {

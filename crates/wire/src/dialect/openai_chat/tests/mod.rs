@@ -252,7 +252,7 @@ fn requests_are_edited_in_place() {
         edited,
         r#"{ "model":"gpt", "n": 1.0, "stream_options":{"include_obfuscation":false,"include_usage":true},"stream":true}"#
     );
-    // A server that takes the older name of the limit only is told it by that name.
+    // A server that takes the older name of the limit only is sent that name.
     let quirks =
         Quirks { only_legacy_max_tokens: true, stream_options: false, ..Quirks::default() };
     let target = Target { model: "gpt", stream: false, form: Form::Chat, quirks: &quirks };

@@ -1,4 +1,4 @@
-//! What the fixtures and recordings do not hold: failure modes by number, and shapes by the dozen.
+//! Tests of what fixtures and recordings do not hold: failure modes by number, and many shapes.
 
 use bytes::{Bytes, BytesMut};
 use serde_json::{Value, json};
@@ -193,7 +193,7 @@ fn write(deltas: &[Delta<'_>], body: &str) -> Value {
     serde_json::from_slice(&out).unwrap()
 }
 
-/// Failure mode 40: the caller's tools are known by how their calls are told: free text for custom ones.
+/// Failure mode 40: the caller's tools are recognised by how their calls are written: free text for custom ones.
 #[test]
 fn custom_tools_are_called_with_free_text() {
     let body = "{\"model\":\"m\",\"input\":\"x\",\n\"tools\":[\r\n{\"type\":\"custom\",\"name\":\"sh\"},{\"type\":\"function\",\"name\":\"f\"}],\"temperature\":0.25}";
@@ -221,7 +221,7 @@ fn custom_tools_are_called_with_free_text() {
     );
 }
 
-/// A source that comes when its text is whole is told with the whole; one that comes before any
+/// A source that comes when its text is whole is written with the whole; one that comes before any
 /// text, with the first.
 #[test]
 fn sources_find_their_text() {

@@ -58,7 +58,7 @@ fn fm28_reasoning_state_returns_to_its_own_vendor() {
     assert_eq!(edited(&body), body);
 }
 
-/// A caller's mistake is told by its path and never repeated.
+/// A caller's mistake is reported by its path and never repeated.
 #[test]
 fn requests_that_are_wrong() {
     for (body, param) in [

@@ -1,4 +1,4 @@
-//! What requests ask for, in no vendor's words, and how the members of a body are read: as strictly
+//! Requests of the simulator in neutral terms, and the reading of a body's members: as strictly
 //! as the vendors do.
 //!
 //! It must never panic on any body, and never repeat a caller's content in an error.
@@ -12,7 +12,7 @@ use super::vendor::Vendor;
 
 /// What a request asks for, as far as a simulated answer depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ask {
+pub(super) struct SimRequest {
     pub(super) model: String,
     pub(super) stream: bool,
     /// What is asked and in which shape, where a vendor has several, in the vendor's own word.
@@ -33,7 +33,7 @@ pub(super) struct Ask {
 
 /// A request that is not answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(super) struct RequestError {
     pub(super) status: u16,
     pub(super) message: String,
     /// The field at fault.
@@ -53,16 +53,16 @@ pub(super) struct Fields<'v> {
 
 impl<'v> Fields<'v> {
     /// Reads a body.
-    pub(super) fn read(vendor: &'v dyn Vendor, body: &[u8]) -> Result<Self, Refused> {
+    pub(super) fn read(vendor: &'v dyn Vendor, body: &[u8]) -> Result<Self, RequestError> {
         let value = serde_json::from_slice(body).map_err(|_| {
-            Refused::invalid("The body of the request is not valid JSON.".to_owned(), None)
+            RequestError::invalid("The body of the request is not valid JSON.".to_owned(), None)
         })?;
         let quarter = u64::try_from(body.len() / 4).unwrap_or(u64::MAX);
         Ok(Self { vendor, value, prompt_tokens: quarter.saturating_add(1) })
     }
 
     /// A text that must be there and not be empty.
-    pub(super) fn text(&self, field: &'static str) -> Result<String, Refused> {
+    pub(super) fn text(&self, field: &'static str) -> Result<String, RequestError> {
         match self.value.get(field) {
             Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
             Some(Value::String(_)) | None => Err(self.missing(field)),
@@ -71,7 +71,7 @@ impl<'v> Fields<'v> {
     }
 
     /// A list that must be there.
-    pub(super) fn list(&self, field: &'static str) -> Result<&[Value], Refused> {
+    pub(super) fn list(&self, field: &'static str) -> Result<&[Value], RequestError> {
         match self.value.get(field) {
             Some(Value::Array(items)) => Ok(items),
             None => Err(self.missing(field)),
@@ -80,9 +80,9 @@ impl<'v> Fields<'v> {
     }
 
     /// The last of the turns, of which there must be one.
-    pub(super) fn last(&self, field: &'static str) -> Result<&Value, Refused> {
+    pub(super) fn last(&self, field: &'static str) -> Result<&Value, RequestError> {
         self.list(field)?.last().ok_or_else(|| {
-            Refused::invalid(format!("{field}: at least one message is required"), Some(field))
+            RequestError::invalid(format!("{field}: at least one message is required"), Some(field))
         })
     }
 
@@ -92,7 +92,7 @@ impl<'v> Fields<'v> {
     }
 
     /// A switch. `None`: it is not there.
-    pub(super) fn flag(&self, field: &'static str) -> Result<Option<bool>, Refused> {
+    pub(super) fn flag(&self, field: &'static str) -> Result<Option<bool>, RequestError> {
         match self.value.get(field) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Bool(set)) => Ok(Some(*set)),
@@ -101,7 +101,7 @@ impl<'v> Fields<'v> {
     }
 
     /// A count. `None`: it is not there.
-    pub(super) fn number(&self, field: &'static str) -> Result<Option<u64>, Refused> {
+    pub(super) fn number(&self, field: &'static str) -> Result<Option<u64>, RequestError> {
         match self.value.get(field) {
             None | Some(Value::Null) => Ok(None),
             Some(found) => match found.as_u64() {
@@ -123,18 +123,21 @@ impl<'v> Fields<'v> {
     }
 
     /// The refusal of a body without this member.
-    pub(super) fn missing(&self, field: &'static str) -> Refused {
+    pub(super) fn missing(&self, field: &'static str) -> RequestError {
         let code = Some("missing_required_parameter");
-        Refused { code, ..Refused::invalid(self.vendor.missing(field), Some(field)) }
+        RequestError { code, ..RequestError::invalid(self.vendor.missing(field), Some(field)) }
     }
 
-    fn wrong_type(&self, field: &'static str, wanted: &str) -> Refused {
+    fn wrong_type(&self, field: &'static str, wanted: &str) -> RequestError {
         let code = Some("invalid_type");
-        Refused { code, ..Refused::invalid(self.vendor.wrong_type(field, wanted), Some(field)) }
+        RequestError {
+            code,
+            ..RequestError::invalid(self.vendor.wrong_type(field, wanted), Some(field))
+        }
     }
 }
 
-impl Refused {
+impl RequestError {
     /// A request that is wrong in itself.
     pub(super) fn invalid(message: String, param: Option<&'static str>) -> Self {
         Self { status: 400, message, param, code: None }

@@ -1,4 +1,4 @@
-//! How a vendor says an answer: the contract between the substance and its wire form.
+//! Vendor encoders of the simulator: the trait between an answer's content and its wire form.
 
 use serde_json::Value;
 
@@ -51,7 +51,7 @@ pub(super) struct Totals {
 }
 
 /// A vendor's words. It keeps what the vendor's grammar needs to remember, such as an open block.
-pub(super) trait Voice: Send {
+pub(super) trait Encoder: Send {
     /// How its events are laid out.
     fn layout(&self) -> Layout {
         Layout::Sse

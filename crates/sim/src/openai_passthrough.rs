@@ -6,10 +6,10 @@ use axum::http::Uri;
 use serde_json::{Value, json};
 
 use super::answer::{Piece, Stop};
-use super::ask::{Ask, Fields, Refused};
+use super::encoder::{Encoder, Event, Totals, quoted};
 use super::openai::{self, CREATED};
+use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
-use super::voice::{Event, Totals, Voice, quoted};
 
 /// The vendor, at this endpoint.
 pub(super) struct OpenAiPassed;
@@ -19,12 +19,12 @@ impl Vendor for OpenAiPassed {
         &["/v1/completions"]
     }
 
-    fn read(&self, _uri: &Uri, body: &[u8]) -> Result<Ask, Refused> {
+    fn read(&self, _uri: &Uri, body: &[u8]) -> Result<SimRequest, RequestError> {
         let fields = Fields::read(self, body)?;
         if !fields.has("prompt") {
             return Err(fields.missing("prompt"));
         }
-        Ok(Ask {
+        Ok(SimRequest {
             model: fields.text("model")?,
             stream: fields.flag("stream")?.unwrap_or(false),
             form: "completions",
@@ -42,7 +42,7 @@ impl Vendor for OpenAiPassed {
         })
     }
 
-    fn voice(&self, number: u64, ask: &Ask) -> Box<dyn Voice> {
+    fn encoder(&self, number: u64, ask: &SimRequest) -> Box<dyn Encoder> {
         Box::new(Passed {
             number,
             model: ask.model.clone(),
@@ -52,7 +52,7 @@ impl Vendor for OpenAiPassed {
         })
     }
 
-    fn refusal(&self, refused: &Refused, request_id: &str) -> Value {
+    fn refusal(&self, refused: &RequestError, request_id: &str) -> Value {
         openai::OpenAi.refusal(refused, request_id)
     }
 }
@@ -99,7 +99,7 @@ impl Passed {
     }
 }
 
-impl Voice for Passed {
+impl Encoder for Passed {
     fn opening(&mut self, _first: Option<&Piece>) -> Vec<Event> {
         Vec::new()
     }
