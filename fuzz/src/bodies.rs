@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 use streamgate_wire::adapt;
 use streamgate_wire::chat::{End, ToolForms};
 use streamgate_wire::dialect::{
-    Asked, CHAT, Call, CallerDialect, Clock, DIALECTS, Dialect, Mode, Quirks, Target,
-    caller_dialects,
+    CallerDialect, Clock, DIALECTS, Dialect, Form, Mode, Quirks, RequestView, ResponseContext,
+    Target, caller_dialects,
 };
 use streamgate_wire::framing::{Broken, Frame, Framer, Framing};
 use streamgate_wire::json;
@@ -82,13 +82,13 @@ fn transcode(
     (mode, stream): (Mode, bool),
     (data, step): (&[u8], usize),
 ) {
-    let call = Call {
+    let call = ResponseContext {
         id: "0123456789abcdefghijABCD".into(),
         created: 1_700_000_000,
         model: "m".into(),
         stream,
         want_usage: step.is_multiple_of(2),
-        form: CHAT,
+        form: Form::Chat,
         echo: String::new(),
         tool_forms: ToolForms::default(),
         input_estimate: 0,
@@ -96,7 +96,7 @@ fn transcode(
     };
     for framing in [upstream.framing(""), Framing::Whole] {
         let encoder = caller.encoder(&call, mode);
-        let mut codec = Transcoder::new(framing, CAP, upstream.decoder(CHAT), encoder, mode);
+        let mut codec = Transcoder::new(framing, CAP, upstream.decoder(Form::Chat), encoder, mode);
         let mut out = BytesMut::new();
         for chunk in data.chunks(step.max(1)) {
             codec.push(Bytes::copy_from_slice(chunk), &mut out);
@@ -116,14 +116,14 @@ fn transcode(
 pub fn request(mut data: &[u8]) {
     let legacy = choice(&mut data).is_multiple_of(2);
     let quirks = Quirks { legacy_max_tokens: legacy, ..Quirks::default() };
-    let target = Target { model: "up/\"stream", stream: legacy, form: CHAT, quirks: &quirks };
+    let target = Target { model: "up/\"stream", stream: legacy, form: Form::Chat, quirks: &quirks };
     for upstream in DIALECTS {
         let _fault = upstream.decode_error(500, data);
     }
     let Ok(body) = std::str::from_utf8(data) else { return };
     for upstream in DIALECTS {
         let Some(caller) = upstream.as_caller() else { continue };
-        let asked = |path| Asked { form: CHAT, path, query: "", body };
+        let asked = |path| RequestView { form: Form::Chat, path, query: "", body };
         if caller.envelope(&asked(caller.endpoints()[0].path)).is_ok()
             && let Ok(edited) = upstream.edit_request(body, &target)
         {
@@ -131,7 +131,7 @@ pub fn request(mut data: &[u8]) {
             let model = edited.get("model").and_then(json::text);
             assert_eq!(model.as_deref(), Some(target.model));
         }
-        let Ok(request) = caller.decode_request(CHAT, body) else { continue };
+        let Ok(request) = caller.decode_request(Form::Chat, body) else { continue };
         for other in DIALECTS {
             if let Ok(written) = adapt::write(&mut request.clone(), *other, &target, false) {
                 let read: Value =

@@ -115,7 +115,7 @@ async fn page(app: &App, oldest: Duration) -> Response {
 }
 
 async fn only_get(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    direct_response::wrong_method(&app, request, "GET").await
+    direct_response::method_not_allowed(&app, request, "GET").await
 }
 
 #[cfg(test)]

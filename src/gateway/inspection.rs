@@ -12,7 +12,7 @@ use super::state::State;
 use super::{limit, path_alias, prompt};
 use crate::error::Error;
 use crate::prompts::Prompt;
-use crate::wire::dialect::{Asked, CHAT, CallerDialect, Envelope};
+use crate::wire::dialect::{CallerDialect, Envelope, Form, RequestView};
 use crate::wire::rights;
 
 /// What was found.
@@ -37,7 +37,7 @@ pub(super) struct InspectedRequest {
 /// thread.
 pub(super) async fn inspect(
     (state, caller): (&Arc<State>, &Arc<Caller>),
-    (dialect, form): (&'static dyn CallerDialect, &'static str),
+    (dialect, form): (&'static dyn CallerDialect, Form),
     head: &Parts,
     body: BufferedBody,
 ) -> Result<Inspection, Error> {
@@ -65,12 +65,12 @@ pub(super) async fn refuse_other_models(
 
 fn inspected(
     (state, caller): (&State, &Caller),
-    (dialect, form): (&'static dyn CallerDialect, &'static str),
+    (dialect, form): (&'static dyn CallerDialect, Form),
     head: &Parts,
     BufferedBody { text, mut lease }: BufferedBody,
 ) -> Inspection {
     let (prompt, body) = match form {
-        CHAT => prompt::fill_in(&state.config.prompts, caller, dialect, text),
+        Form::Chat => prompt::fill_in(&state.config.prompts, caller, dialect, text),
         _ => (None, Ok(text)),
     };
     let request = body.and_then(|body| {
@@ -78,7 +78,7 @@ fn inspected(
         // A prompt's template may be longer than the request that names it.
         lease.hold_body(body.len())?;
         let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
-        let envelope = dialect.envelope(&Asked { form, path, query, body: &body })?;
+        let envelope = dialect.envelope(&RequestView { form, path, query, body: &body })?;
         let prompt_tokens = limit::prompt_tokens(&body);
         let body = BufferedBody { text: body, lease }.into();
         Ok(InspectedRequest { body, envelope, prompt_tokens })

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod clock;
 mod content_encoding;
 mod count;
+mod credential;
 pub mod delivery;
 pub mod direct_response;
 pub mod egress;
@@ -44,6 +45,7 @@ pub mod summary;
 pub mod target_health;
 pub mod upstream;
 mod upstream_body;
+pub mod upstream_request;
 
 use std::sync::Arc;
 
@@ -53,17 +55,17 @@ use http::{HeaderName, HeaderValue};
 
 use crate::error::Error;
 use crate::wire::chat::ToolForms;
-use crate::wire::dialect::{Call, CallerDialect, Clock, Endpoint};
+use crate::wire::dialect::{CallerDialect, Clock, Endpoint, Form, ResponseContext};
 use account::Account;
 use clock::{since_epoch, unix_seconds};
-use exchange::{Exchange, RequestContext};
+use exchange::Exchange;
 use inspection::InspectedRequest;
 use opening::Opening;
 use production::Production;
 use reply::{Reply, conclude, reply};
 use route::Plan;
 use state::{Gateway, State};
-use upstream::UpstreamRequest;
+use upstream_request::{RequestContext, UpstreamRequest};
 
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 
@@ -75,7 +77,7 @@ pub async fn answer(
 ) -> Response {
     let (mut exchange, mut account) = Exchange::begin(gateway, dialect, request);
     let stall = gateway.state().config.stream.heartbeat;
-    let asked = (endpoint, dialect.operation(endpoint.form));
+    let asked = (endpoint, endpoint.form.operation());
     let trace_id = account.trace(&gateway.tracing, &exchange.head.headers, asked, stall);
     let opened = pipeline(gateway, endpoint.form, &mut exchange, &mut account).await;
     let reply = match opened {
@@ -92,13 +94,13 @@ pub async fn answer(
 /// The steps from a request to its attempts, none of which has begun.
 async fn pipeline(
     gateway: &Gateway,
-    form: &'static str,
+    form: Form,
     exchange: &mut Exchange,
     account: &mut Account,
 ) -> Result<(Opening, Arc<RequestContext>), Error> {
     let state = gateway.state();
     let caller = exchange.identify(gateway, &state, account).await?;
-    let admission = caller.gate.admit()?;
+    let admission = caller.limiter.admit()?;
     let request = exchange.read(gateway, (&state, &caller), form, account).await?;
     let plan = exchange.plan((&state, &caller), &request, account).await?;
     exchange.reserve((&state, &plan), &request, admission, account)?;
@@ -116,7 +118,7 @@ fn attempts(
     let InspectedRequest { body, envelope, prompt_tokens } = request;
     let context = Arc::new(RequestContext {
         dialect: exchange.dialect,
-        call: Call {
+        call: ResponseContext {
             id: ids::random(24),
             created: since_epoch(exchange.time.now()).as_secs(),
             model: envelope.model,

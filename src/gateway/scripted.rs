@@ -10,7 +10,6 @@ use tokio_util::task::TaskTracker;
 use super::account::Account;
 use super::answer::Answer;
 use super::clock::RequestTime;
-use super::exchange::RequestContext;
 use super::memory::MemoryBudget;
 use super::offload::BufferedBody;
 use super::opening::Opening;
@@ -20,12 +19,12 @@ use super::source::Source;
 use super::source_script::{Script, Step};
 use super::summary::{Sink, Summary};
 use super::target_health::TargetHealth;
-use super::upstream::UpstreamRequest;
+use super::upstream_request::{RequestContext, UpstreamRequest};
 use crate::config::{Config, Stream, Target, without_file};
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::Place;
 use crate::wire::chat::ToolForms;
-use crate::wire::dialect::{CHAT, Call, Clock, DEFAULT, Mode};
+use crate::wire::dialect::{Clock, DEFAULT, Form, Mode, ResponseContext};
 use crate::wire::framing::Framing;
 use crate::wire::transcode::Transcoder;
 
@@ -75,14 +74,14 @@ pub(super) fn request(
     }
 }
 
-fn call(stream: bool) -> Call {
-    Call {
+fn call(stream: bool) -> ResponseContext {
+    ResponseContext {
         id: "0123456789abcdefghijABCD".to_owned(),
         created: 1,
         model: "m".to_owned(),
         stream,
         want_usage: false,
-        form: CHAT,
+        form: Form::Chat,
         echo: String::new(),
         tool_forms: ToolForms::default(),
         input_estimate: 0,
@@ -93,7 +92,7 @@ fn call(stream: bool) -> Call {
 /// An answer of a provider of the caller's own dialect, whose body is a script.
 pub(super) fn answer(stream: bool, steps: impl IntoIterator<Item = Step>) -> Box<Answer> {
     let provider = Arc::clone(&config().providers["sim"]);
-    let decoder = provider.dialect.decoder(CHAT);
+    let decoder = provider.dialect.decoder(Form::Chat);
     let encoder = DEFAULT.encoder(&call(stream), Mode::Translated);
     let transcoder = Transcoder::new(Framing::Sse, 1 << 20, decoder, encoder, Mode::Translated);
     let lease = MemoryBudget::new(1 << 30, &Metrics::default()).answers.lease();

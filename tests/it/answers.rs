@@ -5,7 +5,9 @@
 
 use serde_json::{Value, json};
 use streamgate::wire::chat::End;
-use streamgate::wire::dialect::{self, CHAT, Call, CallerDialect, Dialect, Mode, Quirks, Target};
+use streamgate::wire::dialect::{
+    self, CallerDialect, Dialect, Form, Mode, Quirks, ResponseContext, Target,
+};
 use streamgate::wire::finish::COMMON;
 
 use crate::support::gateway::{Gateway, yaml};
@@ -242,7 +244,7 @@ fn sealed_reasoning_after_the_text_is_kept() {
 #[test]
 fn seals_come_home() {
     let quirks = Quirks::default();
-    let target = |model| Target { model, stream: true, form: CHAT, quirks: &quirks };
+    let target = |model| Target { model, stream: true, form: Form::Chat, quirks: &quirks };
     let function =
         json!({ "functionCall": { "name": "f", "args": {} }, "thoughtSignature": "U0lHTg==" });
     let gemini = sse(&[
@@ -258,7 +260,7 @@ fn seals_come_home() {
         { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": id, "content": "y" }] },
     ] })
     .to_string();
-    let request = towards("anthropic").decode_request(CHAT, &next).expect("a request");
+    let request = towards("anthropic").decode_request(Form::Chat, &next).expect("a request");
     let written = dialect("gemini").encode_request(&request, &target("gemini-3-pro"));
     assert!(written.expect("a body").contains(r#""thoughtSignature":"U0lHTg==""#));
     let same = dialect("anthropic").edit_request(&next, &target("claude-sonnet-4-5"));
@@ -284,7 +286,7 @@ fn seals_come_home() {
             { "role": "user", "parts": [{ "functionResponse": { "id": "toolu_1", "name": "f", "response": {} } }] },
         ] })
         .to_string();
-        let request = towards("gemini").decode_request(CHAT, &next).expect("a request");
+        let request = towards("gemini").decode_request(Form::Chat, &next).expect("a request");
         let written = dialect("anthropic").encode_request(&request, &target("claude-sonnet-4-5"));
         let body: Value = serde_json::from_str(&written.expect("a body")).expect("JSON");
         let thinking = json!({ "type": "thinking", "thinking": "Hm.", "signature": "EqQB" });
@@ -300,7 +302,7 @@ fn seals_come_home() {
 #[test]
 fn reasoning_details_go_back() {
     let quirks = Quirks { reasoning_field: Some("reasoning_details".into()), ..Quirks::default() };
-    let target = Target { model: "m", stream: true, form: CHAT, quirks: &quirks };
+    let target = Target { model: "m", stream: true, form: Form::Chat, quirks: &quirks };
     let body = json!({ "model": "m", "input": [
         { "role": "user", "content": "x" },
         { "type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "streamgate:xai:data:SEALED" },
@@ -308,7 +310,7 @@ fn reasoning_details_go_back() {
         { "role": "assistant", "content": "y" },
         { "role": "user", "content": "z" },
     ] });
-    let request = towards("openai-responses").decode_request(CHAT, &body.to_string());
+    let request = towards("openai-responses").decode_request(Form::Chat, &body.to_string());
     let written = dialect("openai-chat").encode_request(&request.expect("a request"), &target);
     let written: Value = serde_json::from_str(&written.expect("a body")).expect("JSON");
     let details: Vec<&Value> = written["messages"]
@@ -327,7 +329,7 @@ fn a_message_starts_with_the_estimate() {
         chunk(json!({ "content": "a" }), Some("stop")),
         json!({ "id": "x", "choices": [], "usage": { "prompt_tokens": 7, "completion_tokens": 1 } }),
     ]);
-    let asked = Call { input_estimate: 42, ..call(true, true) };
+    let asked = ResponseContext { input_estimate: 42, ..call(true, true) };
     let run =
         run(dialect("openai-chat"), towards("anthropic"), (&asked, Mode::Translated), &input, []);
     let values = values(&run);
@@ -341,7 +343,7 @@ fn a_message_starts_with_the_estimate() {
 fn the_estimate_of_input_stays_where_the_upstream_counts_nothing() {
     let input = chat(&[chunk(json!({ "content": "a" }), Some("stop"))]);
     for stream in [true, false] {
-        let asked = Call { input_estimate: 42, ..call(stream, true) };
+        let asked = ResponseContext { input_estimate: 42, ..call(stream, true) };
         let way = (&asked, Mode::Translated);
         let run = run(dialect("openai-chat"), towards("anthropic"), way, &input, []);
         assert_eq!(run.end, End::Complete);

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use streamgate::gateway::limit::prompt_tokens;
 use streamgate::wire::adapt;
-use streamgate::wire::dialect::{DIALECTS, Quirks, Target, by_name};
+use streamgate::wire::dialect::{DIALECTS, Form, Quirks, Target, by_name};
 
 use crate::answers::towards;
 use crate::embeddings::before;
@@ -15,9 +15,9 @@ use crate::support::upstream::{Step, Upstream};
 const JSON: &str = "content-type: application/json\r\n";
 
 /// A caller's dialect, its path for a model, a small request, and where the count is.
-type Form = (&'static str, fn(&str) -> String, fn(&str) -> Value, &'static str);
+type CountForm = (&'static str, fn(&str) -> String, fn(&str) -> Value, &'static str);
 
-const FORMS: [Form; 3] = [
+const FORMS: [CountForm; 3] = [
     (
         "anthropic",
         |_| "/v1/messages/count_tokens?beta=true".to_owned(),
@@ -153,8 +153,9 @@ fn only_the_vendor_is_asked_in_the_responses_dialect() {
     assert!(!responses.counts_tokens(&other, false));
     let ask = json!({ "model": "x", "max_tokens": 9, "temperature": 0.5, "system": "be brief",
         "messages": [{ "role": "user", "content": "hi" }] });
-    let mut request = towards("anthropic").decode_request("chat", &ask.to_string()).unwrap();
-    let target = Target { model: "gpt-4o", stream: false, form: "input_tokens", quirks: &vendor };
+    let mut request = towards("anthropic").decode_request(Form::Chat, &ask.to_string()).unwrap();
+    let target =
+        Target { model: "gpt-4o", stream: false, form: Form::CountTokens, quirks: &vendor };
     assert_eq!(responses.path(&target), "/responses/input_tokens");
     let written = adapt::write(&mut request, responses, &target, false).unwrap();
     let body: Value = serde_json::from_str(&written.body).unwrap();
@@ -171,9 +172,9 @@ fn vertex_is_asked_in_its_own_form() {
     let gemini = by_name("gemini").unwrap();
     let ask = json!({ "model": "x", "messages": [{ "role": "user", "content": "hi" }] });
     let quirks = Quirks { vertex: true, ..Quirks::default() };
-    let target = Target { model: "m", stream: false, form: "countTokens", quirks: &quirks };
+    let target = Target { model: "m", stream: false, form: Form::CountTokens, quirks: &quirks };
     let mut request =
-        towards("anthropic").decode_request("count_tokens", &ask.to_string()).unwrap();
+        towards("anthropic").decode_request(Form::CountTokens, &ask.to_string()).unwrap();
     let written = adapt::write(&mut request, gemini, &target, false).unwrap();
     let body: Value = serde_json::from_str(&written.body).unwrap();
     assert_eq!(body["contents"][0]["parts"][0]["text"], "hi", "{body}");

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use serde_json::{Value, json};
 use streamgate::wire::chat::End;
 use streamgate::wire::dialect::{
-    Asked, CHAT, CallerDialect, Dialect, Mode, Quirks, Target, by_name,
+    CallerDialect, Dialect, Form, Mode, Quirks, RequestView, Target, by_name,
 };
 
 use crate::support::gateway::{Gateway, KEY, hex};
@@ -170,7 +170,7 @@ async fn fm21_gemini_streams_hold_only_data_lines() {
     let value: Value = serde_json::from_slice(data).unwrap();
     assert_eq!(value["candidates"][0]["content"]["parts"], json!([{"text": ""}]));
     let mut array = call(true, true);
-    array.form = "array";
+    array.form = Form::ChatArray;
     let beat = towards("gemini").heartbeat(&array);
     let mut encoder = towards("gemini").encoder(&array, Mode::Translated);
     let mut out = BytesMut::from(&beat[..]);
@@ -244,8 +244,8 @@ async fn the_status_is_no_code_of_other_languages() {
 }
 
 fn sent(caller: &str, model: &str, body: &Value) -> Value {
-    let mut request = towards(caller).decode_request(CHAT, &body.to_string()).unwrap();
-    let target = Target { model, stream: true, form: CHAT, quirks: &Quirks::default() };
+    let mut request = towards(caller).decode_request(Form::Chat, &body.to_string()).unwrap();
+    let target = Target { model, stream: true, form: Form::Chat, quirks: &Quirks::default() };
     let written = written(&mut request, dialect("gemini"), &target).unwrap();
     serde_json::from_str(&written).unwrap()
 }
@@ -352,9 +352,9 @@ fn fm28_calls_without_a_signature() {
 #[test]
 fn fm29_signatures_stay_with_their_vendor() {
     let body = r#"{"contents":[{"role":"user","parts":[{"text":"go"}]},{"role":"model","parts":[{"text":"hm","thought":true},{"functionCall":{"name":"f","args":{}},"thoughtSignature":"Z2VtaW5p"}]},{"role":"user","parts":[{"functionResponse":{"name":"f","response":{"output":"1"}}}]}]}"#;
-    let request = towards("gemini").decode_request(CHAT, body).unwrap();
+    let request = towards("gemini").decode_request(Form::Chat, body).unwrap();
     let quirks = Quirks { reasoning_field: Some("reasoning".into()), ..Quirks::default() };
-    let target = Target { model: "m", stream: true, form: CHAT, quirks: &quirks };
+    let target = Target { model: "m", stream: true, form: Form::Chat, quirks: &quirks };
     for other in ["openai-chat", "anthropic"] {
         let written = written(&mut request.clone(), dialect(other), &target).unwrap();
         assert!(!written.contains("Z2VtaW5p"), "{other}: {written}");
@@ -421,7 +421,7 @@ fn prompts_go_where_this_dialect_has_them() {
 fn the_envelope_says_what_is_asked() {
     let body = r#"{"contents":[],"generationConfig":{"maxOutputTokens":77,"candidateCount":3}}"#;
     let path = "/v1beta/models/m:streamGenerateContent";
-    let asked = Asked { form: CHAT, path, query: "alt=sse", body };
+    let asked = RequestView { form: Form::Chat, path, query: "alt=sse", body };
     let envelope = towards("gemini").envelope(&asked).unwrap();
     assert_eq!((envelope.max_output, envelope.choices, envelope.stream), (Some(77), 3, true));
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use streamgate::wire::chat::End;
 use streamgate::wire::dialect::{
-    CHAT, CallerDialect, DIALECTS, Dialect, Mode, Quirks, Target, caller_dialects,
+    CallerDialect, DIALECTS, Dialect, Form, Mode, Quirks, Target, caller_dialects,
 };
 
 use crate::support::{Ended, Tool, View, call, natural_mode, reader, run, written};
@@ -194,7 +194,8 @@ fn no_golden_file_is_left_over() {
 fn requests_are_as_expected() {
     let mut failures = Vec::new();
     let quirks = Quirks::default();
-    let target = Target { model: "upstream-model", stream: true, form: CHAT, quirks: &quirks };
+    let target =
+        Target { model: "upstream-model", stream: true, form: Form::Chat, quirks: &quirks };
     for caller in caller_dialects() {
         for (case, body) in cases(caller.name(), ".request.json") {
             let body = String::from_utf8(body).expect("UTF-8");
@@ -203,7 +204,7 @@ fn requests_are_as_expected() {
                     upstream.edit_request(&body, &target)
                 } else {
                     caller
-                        .decode_request(CHAT, &body)
+                        .decode_request(Form::Chat, &body)
                         .and_then(|mut request| written(&mut request, *upstream, &target))
                 };
                 let mut text = sent.unwrap_or_else(|fault| format!("{fault:#?}"));

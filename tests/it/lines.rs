@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use streamgate::wire::chat::{End, Parameters, Part, Rendered, Role};
 use streamgate::wire::dialect::{
-    Asked, CHAT, CallerDialect, Dialect, Mode, by_name, caller_dialects,
+    CallerDialect, Dialect, Form, Mode, RequestView, by_name, caller_dialects,
 };
 
 use crate::support::gateway::{Gateway, KEY, Log, yaml};
@@ -31,14 +31,14 @@ fn seen(upstream: &str, caller: &str, input: &str) -> (crate::support::View, End
 /// Failure mode 3: ollama-python parses every line, blank ones included, and shows what it finds.
 #[test]
 fn fm03_ollama_heartbeats_are_lines_with_empty_text() {
-    for form in [CHAT, "generate"] {
-        let way = streamgate::wire::dialect::Call { form, ..call(true, true) };
+    for form in [Form::Chat, Form::Generate] {
+        let way = streamgate::wire::dialect::ResponseContext { form, ..call(true, true) };
         let beat = towards("ollama").heartbeat(&way);
         let (_, line) = lines(&beat).expect("lines").pop().expect("a line");
         let line: Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(line["done"], false);
-        let text = if form == CHAT { &line["message"]["content"] } else { &line["response"] };
-        assert_eq!(text, "", "{form}");
+        let text = if form == Form::Chat { &line["message"]["content"] } else { &line["response"] };
+        assert_eq!(text, "", "{form:?}");
     }
 }
 
@@ -107,22 +107,22 @@ fn untranslatable_fields_are_named() {
         body.to_string()
     };
     for (caller, form, body, param) in [
-        ("ollama", "generate", generate("suffix", json!("x")), "suffix"),
-        ("ollama", "generate", generate("raw", json!(true)), "raw"),
-        ("ollama", "generate", generate("template", json!("x")), "template"),
-        ("ollama", "generate", generate("context", json!([1])), "context"),
-        ("ollama", "generate", json!({ "model": "m" }).to_string(), "prompt"),
-        ("ollama", CHAT, json!({ "model": "m", "messages": [] }).to_string(), "messages"),
-        ("ollama", CHAT, chat("think", json!("hard")), "think"),
-        ("cohere", CHAT, chat("documents", json!([{ "id": "d" }])), "documents[0].data"),
-        ("cohere", CHAT, chat("tool_choice", json!("AUTO")), "tool_choice"),
+        ("ollama", Form::Generate, generate("suffix", json!("x")), "suffix"),
+        ("ollama", Form::Generate, generate("raw", json!(true)), "raw"),
+        ("ollama", Form::Generate, generate("template", json!("x")), "template"),
+        ("ollama", Form::Generate, generate("context", json!([1])), "context"),
+        ("ollama", Form::Generate, json!({ "model": "m" }).to_string(), "prompt"),
+        ("ollama", Form::Chat, json!({ "model": "m", "messages": [] }).to_string(), "messages"),
+        ("ollama", Form::Chat, chat("think", json!("hard")), "think"),
+        ("cohere", Form::Chat, chat("documents", json!([{ "id": "d" }])), "documents[0].data"),
+        ("cohere", Form::Chat, chat("tool_choice", json!("AUTO")), "tool_choice"),
     ] {
         let fault = towards(caller).decode_request(form, &body).expect_err(param);
         assert_eq!(fault.param.as_deref(), Some(param), "{fault:?}");
         assert!(fault.message.contains(param));
     }
     let fine = generate("context", json!([]));
-    assert!(towards("ollama").decode_request("generate", &fine).is_ok());
+    assert!(towards("ollama").decode_request(Form::Generate, &fine).is_ok());
 }
 
 /// A filled-in prompt comes first; what the caller says itself stays.
@@ -160,7 +160,7 @@ fn prompts_are_put_first() {
 fn envelopes_say_what_the_gateway_needs() {
     let body = r#"{"model":"m","max_tokens":7,"options":{"num_predict":7}}"#;
     for (caller, stream) in [("ollama", true), ("cohere", false)] {
-        let asked = Asked { form: CHAT, path: "", query: "", body };
+        let asked = RequestView { form: Form::Chat, path: "", query: "", body };
         let envelope = towards(caller).envelope(&asked).expect("an envelope");
         assert_eq!((envelope.stream, envelope.max_output), (stream, Some(7)), "{caller}");
     }
@@ -326,7 +326,8 @@ fn results_find_calls_that_have_no_ids() {
             result("second"),
         ],
     });
-    let request = towards("ollama").decode_request(CHAT, &body.to_string()).expect("a request");
+    let request =
+        towards("ollama").decode_request(Form::Chat, &body.to_string()).expect("a request");
     let parts = || request.messages.iter().flat_map(|message| &message.parts);
     let calls = parts().filter_map(|part| match part {
         Part::ToolCall { id, .. } => Some(id),

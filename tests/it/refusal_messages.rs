@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 use streamgate::wire::chat::{Fault, Kind};
 use streamgate::wire::dialect::{
-    Asked, CHAT, CallerDialect, DIALECTS, Dialect, Operation, Quirks, Target, by_name,
+    CallerDialect, DIALECTS, Dialect, Form, Operation, Quirks, RequestView, Target, by_name,
     caller_dialects,
 };
 use streamgate::wire::json::mended;
@@ -58,14 +58,14 @@ fn values() -> Vec<String> {
 }
 
 /// Chats with members that the largest ones lack: a dialect, a form of it and a body.
-fn more_chats() -> Vec<(&'static str, &'static str, Value)> {
+fn more_chats() -> Vec<(&'static str, Form, Value)> {
     let function = json!({ "name": "f", "description": "d", "parameters": {}, "strict": true });
     let named = json!({ "type": "function", "function": { "name": "f" } });
     let hi = json!([{ "role": "user", "content": "hi" }]);
     vec![
         (
             "openai-chat",
-            CHAT,
+            Form::Chat,
             json!({
                 "model": "m", "functions": [function], "function_call": { "name": "f" }, "prompt_cache_key": "k",
                 "web_search_options": { "search_context_size": "low",
@@ -85,7 +85,7 @@ fn more_chats() -> Vec<(&'static str, &'static str, Value)> {
         ),
         (
             "openai-chat",
-            CHAT,
+            Form::Chat,
             json!({ "model": "m", "messages": hi, "tools": [named],
             "tool_choice": { "type": "allowed_tools", "allowed_tools": { "mode": "auto", "tools": [named] } } }),
         ),
@@ -93,57 +93,61 @@ fn more_chats() -> Vec<(&'static str, &'static str, Value)> {
 }
 
 /// Requests of the other forms.
-fn more_forms() -> Vec<(&'static str, &'static str, Value)> {
+fn more_forms() -> Vec<(&'static str, Form, Value)> {
     let hi = json!([{ "role": "user", "content": "hi" }]);
     let contents = json!([{ "role": "user", "parts": [{ "text": "a" }] }]);
     vec![
         (
             "openai-chat",
-            "embeddings",
+            Form::Embeddings,
             json!({ "model": "m", "input": ["a"], "dimensions": 8, "encoding_format": "float", "user": "u" }),
         ),
         (
             "openai-responses",
-            "input_tokens",
+            Form::CountTokens,
             json!({ "model": "m", "instructions": "s", "input": "a" }),
         ),
         (
             "anthropic",
-            "count_tokens",
+            Form::CountTokens,
             json!({ "model": "m", "system": "s", "messages": hi,
             "tools": [{ "name": "f", "input_schema": {} }] }),
         ),
-        ("gemini", "countTokens", json!({ "contents": contents })),
-        ("gemini", "countTokens", json!({ "generateContentRequest": { "contents": contents } })),
+        ("gemini", Form::CountTokens, json!({ "contents": contents })),
         (
             "gemini",
-            "embedContent",
+            Form::CountTokens,
+            json!({ "generateContentRequest": { "contents": contents } }),
+        ),
+        (
+            "gemini",
+            Form::Embedding,
             json!({ "content": contents[0], "taskType": "CLUSTERING", "title": "t",
             "outputDimensionality": 8 }),
         ),
-        ("gemini", "batchEmbedContents", json!({ "requests": [{ "content": contents[0] }] })),
+        ("gemini", Form::Embeddings, json!({ "requests": [{ "content": contents[0] }] })),
         (
             "ollama",
-            "generate",
+            Form::Generate,
             json!({ "model": "m", "prompt": "a", "system": "s", "suffix": "", "format": "json",
             "images": ["iVBORw0KGgo="], "raw": false, "stream": true, "think": false,
             "options": { "num_predict": 4 } }),
         ),
         (
             "ollama",
-            "embeddings",
+            Form::Embeddings,
             json!({ "model": "m", "input": ["a"], "dimensions": 8, "truncate": true }),
         ),
-        ("ollama", "embedding", json!({ "model": "m", "prompt": "a" })),
+        ("ollama", Form::Embedding, json!({ "model": "m", "prompt": "a" })),
         (
             "cohere",
-            "embeddings",
+            Form::Embeddings,
             json!({ "model": "m", "texts": ["a"], "input_type": "search_query",
             "embedding_types": ["float"], "output_dimension": 8, "truncate": "END" }),
         ),
         (
             "cohere",
-            "embeddings",
+            Form::Embeddings,
             json!({ "model": "m", "input_type": "search_query",
             "inputs": [{ "content": [{ "type": "text", "text": "a" }] }] }),
         ),
@@ -175,16 +179,24 @@ fn flaw(fault: Fault, place: &str, usual: &[Fault]) -> Option<String> {
     Some(format!("{flawed}: {fault:?}"))
 }
 
+fn gemini_method(form: Form) -> &'static str {
+    match form {
+        Form::CountTokens => "countTokens",
+        Form::Embedding => "embedContent",
+        Form::Embeddings => "batchEmbedContents",
+        _ => "generateContent",
+    }
+}
+
 /// Reads and writes a request as the gateway does, towards an upstream of the same dialect and of another one.
 fn rejections(
-    (caller, form): (&dyn CallerDialect, &'static str),
+    (caller, form): (&dyn CallerDialect, Form),
     body: &str,
     other: &dyn Dialect,
 ) -> Vec<Fault> {
     let name = caller.name();
     let path = match name {
-        "gemini" if form == CHAT => "/v1beta/models/m:generateContent".to_owned(),
-        "gemini" => format!("/v1beta/models/m:{form}"),
+        "gemini" => format!("/v1beta/models/m:{}", gemini_method(form)),
         _ => caller
             .endpoints()
             .iter()
@@ -195,16 +207,16 @@ fn rejections(
     };
     let quirks = Quirks::default();
     let target = Target { model: "m", stream: true, form, quirks: &quirks };
-    let asked = Asked { form, path: &path, query: "", body };
+    let asked = RequestView { form, path: &path, query: "", body };
     let edited = by_name(name).unwrap().edit_request(body, &target).map(drop);
     let body = mended(body);
-    let translated = if caller.operation(form) == Operation::Embeddings {
+    let translated = if form.operation() == Operation::Embeddings {
         let read = caller.decode_embeddings(form, &body);
         read.and_then(|request| ranges::check_embeddings(&request, name, &body))
     } else {
         caller.decode_request(form, &body).and_then(|mut request| {
             ranges::check(&request, name, &body)?;
-            let target = Target { form: CHAT, ..target };
+            let target = Target { form: Form::Chat, ..target };
             let written = written(&mut request, other, &target);
             written.map(drop).map_err(|fault| refusal::told(fault, &request, caller))
         })
@@ -224,7 +236,7 @@ fn a_rejection_names_the_member_and_repeats_nothing() {
             more_chats().into_iter().chain(more_forms()).filter(|(dialect, ..)| *dialect == name);
         let more = more.map(|(_, form, body)| (form, body));
         let others = DIALECTS.iter().filter(|other| other.name() != name);
-        for (form, request) in [(CHAT, largest(name))].into_iter().chain(more) {
+        for (form, request) in [(Form::Chat, largest(name))].into_iter().chain(more) {
             let asked = request.to_string();
             let usual = others.clone().flat_map(|other| rejections((caller, form), &asked, *other));
             let usual: Vec<Fault> = usual.collect();
@@ -238,7 +250,7 @@ fn a_rejection_names_the_member_and_repeats_nothing() {
                     rejected += faults.len();
                     let flawed = faults.into_iter().filter_map(|fault| flaw(fault, place, &usual));
                     flaws.extend(
-                        flawed.map(|flaw| format!("{name} {form} {place} = {value}: {flaw}")),
+                        flawed.map(|flaw| format!("{name} {form:?} {place} = {value}: {flaw}")),
                     );
                 }
             }
@@ -253,7 +265,7 @@ fn a_rejection_names_the_member_and_repeats_nothing() {
 fn numbers_are_read_as_vendors_read_them() {
     let read = |name: &str, body: Value| {
         let caller = caller_dialects().find(|caller| caller.name() == name).unwrap();
-        caller.decode_request(CHAT, &body.to_string())
+        caller.decode_request(Form::Chat, &body.to_string())
     };
     let hi = json!([{ "role": "user", "content": "hi" }]);
     let chat =

@@ -4,7 +4,7 @@
 use crate::support::written;
 use serde_json::{Value, json};
 use streamgate::wire::chat::ToolChoice;
-use streamgate::wire::dialect::{CHAT, CallerDialect, Quirks, Target, by_name};
+use streamgate::wire::dialect::{CallerDialect, Form, Quirks, Target, by_name};
 
 fn chat() -> &'static dyn CallerDialect {
     by_name("openai-chat").unwrap().as_caller().unwrap()
@@ -22,7 +22,7 @@ fn allowed_tools_are_what_remains() {
     };
     let chat = chat();
     let allowed = json!({ "mode": "required", "tools": [function("b"), custom] });
-    let request = chat.decode_request(CHAT, &body(allowed)).unwrap();
+    let request = chat.decode_request(Form::Chat, &body(allowed)).unwrap();
     let names: Vec<_> = request.tools.iter().map(|tool| tool.name.as_str()).collect();
     assert_eq!((names, request.tool_choice), (vec!["b", "c"], Some(ToolChoice::Required)));
     for (allowed, field) in [
@@ -33,7 +33,7 @@ fn allowed_tools_are_what_remains() {
         ),
         (Value::Null, "tool_choice.allowed_tools"),
     ] {
-        let fault = chat.decode_request(CHAT, &body(allowed)).unwrap_err();
+        let fault = chat.decode_request(Form::Chat, &body(allowed)).unwrap_err();
         assert_eq!(fault.param.as_deref(), Some(field));
     }
 }
@@ -68,9 +68,10 @@ fn fm28_the_thinking_budget_is_omitted_without_signed_reasoning() {
             if !choice.is_null() {
                 body["tool_choice"] = choice;
             }
-            let mut request = chat().decode_request(CHAT, &body.to_string()).unwrap();
+            let mut request = chat().decode_request(Form::Chat, &body.to_string()).unwrap();
             let quirks = Quirks::default();
-            let target = Target { model: "claude", stream: true, form: CHAT, quirks: &quirks };
+            let target =
+                Target { model: "claude", stream: true, form: Form::Chat, quirks: &quirks };
             let sent = written(&mut request, by_name(upstream).unwrap(), &target).unwrap();
             assert_eq!(sent.contains("budget_tokens"), kept, "{upstream}: {sent}");
             // What only thinking forbids comes back with its end.

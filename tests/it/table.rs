@@ -2,7 +2,7 @@
 //! "What becomes of a request", for every upstream.
 
 use serde_json::{Value, json};
-use streamgate::wire::dialect::{CHAT, Quirks, Target, by_name, caller_dialects};
+use streamgate::wire::dialect::{Form, Quirks, Target, by_name, caller_dialects};
 
 use crate::support::written;
 
@@ -124,9 +124,9 @@ fn the_page_says_what_becomes_of_a_request() {
             body[name] = value.clone();
         }
         let caller = caller_dialects().find(|dialect| dialect.name() == caller).expect("a caller");
-        let request = caller.decode_request(CHAT, &body.to_string()).expect(begins);
+        let request = caller.decode_request(Form::Chat, &body.to_string()).expect(begins);
         for (name, cell) in head.iter().zip(cells).skip(1) {
-            let target = Target { model: "m", stream: true, form: CHAT, quirks: &quirks };
+            let target = Target { model: "m", stream: true, form: Form::Chat, quirks: &quirks };
             let upstream = by_name(name).expect("a dialect");
             let sent = written(&mut request.clone(), upstream, &target);
             let there = sent.as_ref().is_ok_and(|sent| sent.contains(marker));

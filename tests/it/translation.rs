@@ -5,7 +5,9 @@
 
 use serde_json::{Value, json};
 use streamgate::wire::chat::{End, Part};
-use streamgate::wire::dialect::{self, CHAT, Call, CallerDialect, Dialect, Mode, Quirks, Target};
+use streamgate::wire::dialect::{
+    self, CallerDialect, Dialect, Form, Mode, Quirks, ResponseContext, Target,
+};
 
 use crate::support::{Choice, Ended, View, call, events, natural_mode, reader, run, written};
 
@@ -243,8 +245,8 @@ fn fm28_signatures_round_trip_and_are_never_made_up() {
         answer["choices"][0]["message"],
         { "role": "tool", "tool_call_id": answer["choices"][0]["message"]["tool_calls"][0]["id"], "content": "done" },
     ] });
-    let mut request = chat.decode_request(CHAT, &next.to_string()).unwrap();
-    let target = Target { model: "c", stream: true, form: CHAT, quirks: &Quirks::default() };
+    let mut request = chat.decode_request(Form::Chat, &next.to_string()).unwrap();
+    let target = Target { model: "c", stream: true, form: Form::Chat, quirks: &Quirks::default() };
     let sent: Value =
         serde_json::from_str(&written(&mut request, anthropic, &target).unwrap()).unwrap();
     assert_eq!(
@@ -307,7 +309,7 @@ fn fm31_unknown_fields_survive() {
     assert_eq!(String::from_utf8(output).unwrap(), input);
 
     let request = r#"{ "model": "a/b", "unknown": {"n": 12345678901234567890123, "s": "\ud83d"}, "stream":true , "messages":[] }"#;
-    let target = Target { model: "b", stream: true, form: CHAT, quirks: &Quirks::default() };
+    let target = Target { model: "b", stream: true, form: Form::Chat, quirks: &Quirks::default() };
     let edited = chat.edit_request(request, &target).unwrap();
     assert!(
         edited.contains(r#""unknown": {"n": 12345678901234567890123, "s": "\ud83d"}"#),
@@ -404,10 +406,10 @@ fn free_text_is_told_as_it_comes() {
         let to = towards(caller);
         let body =
             json!({ "model": "m", "messages": [], "input": "x", "tools": [tool] }).to_string();
-        let request = to.decode_request(CHAT, &body).unwrap();
+        let request = to.decode_request(Form::Chat, &body).unwrap();
         assert!(request.tools[0].parameters.as_ref().unwrap().get().contains("input"));
-        let way = |stream| Call {
-            echo: to.echo(CHAT, &body),
+        let way = |stream| ResponseContext {
+            echo: to.echo(Form::Chat, &body),
             tool_forms: request.tool_forms.clone(),
             ..call(stream, false)
         };
@@ -433,7 +435,7 @@ fn free_text_is_told_as_it_comes() {
         };
         assert_eq!(said, "1 + 1 \u{e9}", "{caller}");
         let next = json!({ "model": "m", "messages": [message], "input": whole["output"] });
-        let request = to.decode_request(CHAT, &next.to_string()).unwrap();
+        let request = to.decode_request(Form::Chat, &next.to_string()).unwrap();
         let Part::ToolCall { arguments, .. } = request.messages[0].parts.last().unwrap() else {
             panic!("{caller}: no call")
         };

@@ -2,7 +2,7 @@
 //! `RetryInfo`, and refusals that name the field and the type.
 
 use serde_json::{Value, json};
-use streamgate::wire::dialect::CHAT;
+use streamgate::wire::dialect::Form;
 
 use crate::access::with_keys;
 use crate::support::gateway::{Gateway, KEY, yaml};
@@ -435,7 +435,7 @@ async fn a_forwarded_header_replaces_a_fixed_one_and_keeps_its_lines() {
 fn empty_fields_and_stale_hints_are_left_out() {
     let read = |name: &str, body: Value| {
         let caller = streamgate::wire::dialect::caller_dialects().find(|own| own.name() == name);
-        caller.expect("a dialect").decode_request(CHAT, &body.to_string())
+        caller.expect("a dialect").decode_request(Form::Chat, &body.to_string())
     };
     let hi = json!([{ "role": "user", "content": "hi" }]);
     for functions in [json!([]), Value::Null] {

@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use streamgate::wire::chat::{End, Fault, Kind};
 use streamgate::wire::dialect::{
-    Asked, CHAT, DIALECTS, Dialect, Mode, Quirks, Target, caller_dialects,
+    DIALECTS, Dialect, Form, Mode, Quirks, RequestView, Target, caller_dialects,
 };
 use streamgate::wire::json::mended;
 use streamgate::wire::refusal;
@@ -116,7 +116,7 @@ fn fields(request: &Value) -> BTreeSet<String> {
 #[test]
 fn every_value_of_a_request_may_be_wrong() {
     let quirks = Quirks::default();
-    let target = Target { model: "m", stream: true, form: CHAT, quirks: &quirks };
+    let target = Target { model: "m", stream: true, form: Form::Chat, quirks: &quirks };
     let mut failures = Vec::new();
     for caller in caller_dialects() {
         let request = largest(caller.name());
@@ -127,15 +127,16 @@ fn every_value_of_a_request_may_be_wrong() {
         for ((place, body), other) in broken(&request).into_iter().zip(others.iter().cycle()) {
             let place = format!("{}{place}", caller.name());
             let mut check = |fault: Fault| check(&fault, &place, &fields, &mut failures);
-            let asked = Asked { form: CHAT, path: &path, query: "", body: &body };
+            let asked = RequestView { form: Form::Chat, path: &path, query: "", body: &body };
             if let Err(fault) = caller.envelope(&asked) {
                 check(fault);
                 continue;
             }
-            let translated = caller.decode_request(CHAT, &mended(&body)).and_then(|mut request| {
-                let written = written(&mut request, *other, &target);
-                written.map_err(|fault| refusal::told(fault, &request, caller))
-            });
+            let translated =
+                caller.decode_request(Form::Chat, &mended(&body)).and_then(|mut request| {
+                    let written = written(&mut request, *other, &target);
+                    written.map_err(|fault| refusal::told(fault, &request, caller))
+                });
             for written in [own[0].edit_request(&body, &target), translated] {
                 match written {
                     Ok(text) => {
@@ -310,7 +311,7 @@ fn depth_is_no_danger() {
     let arrays = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let objects = format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
     let quirks = Quirks::default();
-    let target = Target { model: "m", stream: true, form: CHAT, quirks: &quirks };
+    let target = Target { model: "m", stream: true, form: Form::Chat, quirks: &quirks };
     let deep = [&arrays, &objects];
     for caller in caller_dialects() {
         let request = largest(caller.name());
@@ -318,7 +319,7 @@ fn depth_is_no_danger() {
         for (name, deep) in request.as_object().unwrap().keys().zip(deep.iter().cycle()) {
             let body = with(&request, &format!("/{name}"), deep);
             let _edited = own.unwrap().edit_request(&body, &target);
-            let Ok(read) = caller.decode_request(CHAT, &body) else { continue };
+            let Ok(read) = caller.decode_request(Form::Chat, &body) else { continue };
             for upstream in DIALECTS {
                 let _written = written(&mut read.clone(), *upstream, &target);
             }

@@ -6,7 +6,9 @@ use std::hint::black_box;
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use streamgate_wire::chat::{Delta, ToolForms};
-use streamgate_wire::dialect::{CHAT, Call, CallerDialect, Clock, DIALECTS, Mode, caller_dialects};
+use streamgate_wire::dialect::{
+    CallerDialect, Clock, DIALECTS, Form, Mode, ResponseContext, caller_dialects,
+};
 use streamgate_wire::framing::{Frame, Framer, Framing};
 use streamgate_wire::sse;
 use streamgate_wire::transcode::Transcoder;
@@ -14,14 +16,14 @@ use streamgate_wire::transcode::Transcoder;
 const CHUNKS: usize = 1000;
 const CAP: usize = 32 << 20;
 
-fn call() -> Call {
-    Call {
+fn call() -> ResponseContext {
+    ResponseContext {
         id: "0123456789abcdefghijABCD".into(),
         created: 1_700_000_000,
         model: "bench".into(),
         stream: true,
         want_usage: false,
-        form: CHAT,
+        form: Form::Chat,
         echo: String::new(),
         tool_forms: ToolForms::default(),
         input_estimate: 0,
@@ -110,7 +112,7 @@ fn decode(c: &mut Criterion) {
         group.throughput(Throughput::Elements(frames.len() as u64));
         group.bench_function(dialect.name(), |b| {
             b.iter_batched(
-                || dialect.decoder(CHAT),
+                || dialect.decoder(Form::Chat),
                 |mut decoder| {
                     let mut deltas = Vec::new();
                     for frame in &frames {
@@ -155,7 +157,7 @@ fn transcode(c: &mut Criterion) {
             group.bench_function(format!("{}_to_{}", upstream.name(), caller.name()), |b| {
                 b.iter(|| {
                     let encoder = caller.encoder(&call(), mode);
-                    let decoder = upstream.decoder(CHAT);
+                    let decoder = upstream.decoder(Form::Chat);
                     let mut codec = Transcoder::new(framing, CAP, decoder, encoder, mode);
                     let mut rest = body.clone();
                     while !rest.is_empty() {

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::body::{parse, refuse};
 use super::chat::{Delta, End, Fault, Kind, Usage};
-use super::dialect::{Call, Decode, Encode};
+use super::dialect::{Decode, Encode, ResponseContext};
 use super::framing::Frame;
 use super::json::{quoted, text};
 
@@ -74,6 +74,15 @@ impl<'f> Vector<'f> {
         match text(value) {
             Some(base64) => Self::Base64(base64),
             None => Self::Numbers(Cow::Borrowed(value.get())),
+        }
+    }
+
+    /// The same, borrowed from no frame.
+    #[must_use]
+    pub fn into_owned(self) -> Vector<'static> {
+        match self {
+            Self::Numbers(text) => Vector::Numbers(text.into_owned().into()),
+            Self::Base64(text) => Vector::Base64(text.into_owned().into()),
         }
     }
 
@@ -256,7 +265,7 @@ impl Decode for Verified {
 #[derive(Debug)]
 pub struct Reply<'a> {
     /// The identity of the answer.
-    pub call: &'a Call,
+    pub call: &'a ResponseContext,
     /// The model's name.
     pub model: &'a str,
     /// In the order of the texts.
@@ -278,13 +287,13 @@ impl Reply<'_> {
 #[derive(Debug)]
 pub struct Encoder {
     write: fn(&Reply<'_>) -> String,
-    call: Call,
+    call: ResponseContext,
     body: String,
 }
 
 impl Encoder {
     /// `write`: the body of the answer.
-    pub fn new(call: &Call, write: fn(&Reply<'_>) -> String) -> Self {
+    pub fn new(call: &ResponseContext, write: fn(&Reply<'_>) -> String) -> Self {
         Self { write, call: call.clone(), body: String::new() }
     }
 }

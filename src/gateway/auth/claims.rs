@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::refusal::Refusal;
+use super::auth_error::AuthError;
 use crate::config::{LimitError, Limits};
 
 /// The longest subject, in characters.
@@ -67,7 +67,7 @@ impl Claims {
     }
 
     /// Who vouches for it, as it says.
-    pub(super) fn issuer(&self) -> Result<&str, Refusal> {
+    pub(super) fn issuer(&self) -> Result<&str, AuthError> {
         let issuer = self.0.get("iss").and_then(Value::as_str);
         issuer.ok_or_else(|| refused(missing("iss")))
     }
@@ -82,7 +82,7 @@ impl Claims {
     }
 
     /// Who calls.
-    pub(super) fn subject(&self, path: &str) -> Result<&str, Refusal> {
+    pub(super) fn subject(&self, path: &str) -> Result<&str, AuthError> {
         let subject = self.find(path).ok_or_else(|| refused(missing(path)))?;
         subject
             .as_str()
@@ -91,7 +91,7 @@ impl Claims {
     }
 
     /// The models that the caller may use, if it says so.
-    pub(super) fn models(&self, path: &str) -> Result<Option<Vec<String>>, Refusal> {
+    pub(super) fn models(&self, path: &str) -> Result<Option<Vec<String>>, AuthError> {
         let Some(value) = self.find(path) else { return Ok(None) };
         let texts = match value {
             Value::String(one) => Some(vec![one.clone()]),
@@ -109,7 +109,7 @@ impl Claims {
     }
 
     /// The caller's limits: what it says, and what `default` says of the rest.
-    pub(super) fn limits(&self, path: &str, default: Limits) -> Result<Limits, Refusal> {
+    pub(super) fn limits(&self, path: &str, default: Limits) -> Result<Limits, AuthError> {
         let Some(value) = self.find(path) else { return Ok(default) };
         if value == "none" {
             return Ok(Limits::NONE);
@@ -134,8 +134,8 @@ pub(super) fn is_subject(text: &str) -> bool {
     (1..=LONGEST_SUBJECT).contains(&length) && !text.chars().any(char::is_control)
 }
 
-fn refused(words: String) -> Refusal {
-    Refusal::Claim(words)
+fn refused(words: String) -> AuthError {
+    AuthError::Claim(words)
 }
 
 /// Says that a claim is not there.

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 use streamgate::wire::chat::{Request, ToolForms};
-use streamgate::wire::dialect::{self, CHAT, Call, CallerDialect, Mode, Quirks, Target};
+use streamgate::wire::dialect::{self, CallerDialect, Form, Mode, Quirks, ResponseContext, Target};
 
 use crate::support::{call, events, run, written};
 
@@ -20,19 +20,19 @@ fn towards(name: &str) -> &'static dyn CallerDialect {
 
 /// A request as its caller's dialect reads it.
 fn read(caller: &str, body: &Value) -> Request {
-    let read = towards(caller).decode_request(CHAT, &body.to_string());
+    let read = towards(caller).decode_request(Form::Chat, &body.to_string());
     read.unwrap_or_else(|fault| panic!("{}: {body}", fault.message))
 }
 
 /// The message of the refusal of a request.
 fn refused(caller: &str, body: &Value) -> (String, String) {
-    let fault = towards(caller).decode_request(CHAT, &body.to_string()).unwrap_err();
+    let fault = towards(caller).decode_request(Form::Chat, &body.to_string()).unwrap_err();
     (fault.param.unwrap_or_default(), fault.message)
 }
 
 /// A request as an upstream of another dialect gets it.
 fn sent(caller: &str, body: &Value, upstream: &str) -> Value {
-    let target = Target { model: "m", stream: true, form: CHAT, quirks: &Quirks::default() };
+    let target = Target { model: "m", stream: true, form: Form::Chat, quirks: &Quirks::default() };
     let upstream = dialect::by_name(upstream).unwrap();
     let body = written(&mut read(caller, body), upstream, &target).unwrap();
     serde_json::from_str(&body).unwrap()
@@ -58,7 +58,7 @@ fn chat_call(name: &str, arguments: &str, finish: &str) -> Vec<u8> {
 
 /// What a caller gets of such an answer, streamed or whole, with the bytes cut in these places.
 fn answer(caller: &str, forms: &ToolForms, stream: bool, input: &[u8], cuts: &[usize]) -> Vec<u8> {
-    let call = Call { tool_forms: forms.clone(), ..call(stream, true) };
+    let call = ResponseContext { tool_forms: forms.clone(), ..call(stream, true) };
     let from = dialect::by_name("openai-chat").unwrap();
     run(from, towards(caller), (&call, Mode::Translated), input, cuts.iter().copied()).out
 }

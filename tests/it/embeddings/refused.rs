@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use streamgate::wire::adapt;
-use streamgate::wire::dialect::{Quirks, Target, by_name};
+use streamgate::wire::dialect::{Form, Quirks, Target, by_name};
 
 use super::{JSON, answer, answering, before, json_of, list, told};
 use crate::answers::towards;
@@ -206,8 +206,8 @@ async fn more_texts_than_an_upstream_takes_go_elsewhere_or_are_refused() {
         let to = by_name(dialect).unwrap();
         for (texts, fits) in [(most, true), (most + 1, false)] {
             let ask = json!({ "model": "x", "input": vec!["a"; texts] }).to_string();
-            let request = towards("ollama").decode_embeddings("embeddings", &ask).unwrap();
-            let target = Target { model, stream: false, form: "embeddings", quirks: &quirks };
+            let request = towards("ollama").decode_embeddings(Form::Embeddings, &ask).unwrap();
+            let target = Target { model, stream: false, form: Form::Embeddings, quirks: &quirks };
             let written = adapt::write_embeddings(request, to, &target, false);
             assert_eq!(written.is_ok(), fits, "{texts} to {dialect}");
         }

@@ -5,9 +5,10 @@ use streamgate::wire::chat::{
     Citation, Delta, End, Scheme, SearchResult, SearchRun, Stop, ToolForms,
 };
 use streamgate::wire::dialect::{
-    CHAT, Call, CallerDialect, Clock, DIALECTS, Dialect, Mode, by_name, caller_dialects,
+    CallerDialect, Clock, DIALECTS, Dialect, Form, Mode, ResponseContext, by_name, caller_dialects,
 };
 use streamgate::wire::framing::{Frame, Framer, Framing};
+use streamgate::wire::stage::Stage;
 use streamgate::wire::stop_strings::{StopFilter, StopStrings};
 use streamgate::wire::transcode::Transcoder;
 
@@ -26,14 +27,14 @@ const BOTH: usize = 60;
 
 const CAP: usize = 64 << 20;
 
-pub(super) fn call(stream: bool) -> Call {
-    Call {
+pub(super) fn call(stream: bool) -> ResponseContext {
+    ResponseContext {
         id: "0123456789abcdefghijABCD".into(),
         created: 1_700_000_000,
         model: "m".into(),
         stream,
         want_usage: true,
-        form: CHAT,
+        form: Form::Chat,
         echo: String::new(),
         tool_forms: ToolForms::default(),
         input_estimate: 0,
@@ -78,7 +79,7 @@ fn all(name: &str, shapes: &[Shape]) {
             frames
         };
         grows_linearly(&place, SIZE, frames, |frames| {
-            let mut decoder = upstream.decoder(CHAT);
+            let mut decoder = upstream.decoder(Form::Chat);
             frames.iter().any(|frame| decoder.frame(frame, &mut Vec::new()).is_some())
         });
         for caller in caller_dialects() {
@@ -97,7 +98,7 @@ fn told(
     stream: bool,
 ) -> BytesMut {
     let encoder = caller.encoder(&call(stream), Mode::Translated);
-    let (framing, decoder) = (framing(upstream), upstream.decoder(CHAT));
+    let (framing, decoder) = (framing(upstream), upstream.decoder(Form::Chat));
     let mut transcoder = Transcoder::new(framing, CAP, decoder, encoder, Mode::Translated);
     let mut out = BytesMut::new();
     transcoder.push(bytes, &mut out);
@@ -257,7 +258,7 @@ fn more_calls_than_the_bound_end_an_answer() {
         let events = with(vec![chat_delta(call); calls], &CHAT_END);
         for caller in caller_dialects() {
             let encoder = caller.encoder(&self::call(true), Mode::Translated);
-            let decoder = upstream.decoder(CHAT);
+            let decoder = upstream.decoder(Form::Chat);
             let mut transcoder =
                 Transcoder::new(Framing::Sse, CAP, decoder, encoder, Mode::Translated);
             let mut out = BytesMut::new();
@@ -303,7 +304,7 @@ fn stop_strings() {
             for delta in deltas {
                 let choice = if let Delta::Text { choice, .. } = delta { choice } else { 0 };
                 let mut frame = vec![delta, logprobs(choice)];
-                filter.filter(&mut frame);
+                filter.pass(&mut frame);
                 assert!(filter.kept() > 0);
                 written += length(&frame);
             }

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use streamgate::wire::adapt;
 use streamgate::wire::chat::End;
 use streamgate::wire::dialect::{
-    Asked, CallerDialect, DIALECTS, Dialect, Mode, Operation, Quirks, Target, by_name,
+    CallerDialect, DIALECTS, Dialect, Form, Mode, Operation, Quirks, RequestView, Target, by_name,
     caller_dialects,
 };
 use streamgate::wire::embeddings::Verified;
@@ -47,11 +47,11 @@ fn texts(n: usize) -> String {
 }
 
 /// The form of a path at a caller dialect.
-fn form(caller: &dyn CallerDialect, body: &str, path: &str) -> &'static str {
-    let embeds = |form: &&'static str| caller.operation(form) == Operation::Embeddings;
+fn form(caller: &dyn CallerDialect, body: &str, path: &str) -> Form {
+    let embeds = |form: &Form| form.operation() == Operation::Embeddings;
     let mut forms = caller.endpoints().iter().map(|endpoint| endpoint.form).filter(embeds);
-    let form = forms.next().unwrap_or("chat");
-    let asked = Asked { form, path, query: "", body };
+    let form = forms.next().unwrap_or(Form::Chat);
+    let asked = RequestView { form, path, query: "", body };
     caller.envelope(&asked).unwrap().form
 }
 
@@ -60,9 +60,9 @@ fn requests() {
     for (name, path, body) in endpoints() {
         let caller = by_name(name).and_then(Dialect::as_caller).unwrap();
         let form = form(caller, &body(1), path);
-        assert_eq!(caller.operation(form), Operation::Embeddings, "{name}");
+        assert_eq!(form.operation(), Operation::Embeddings, "{name}");
         grows_linearly(&format!("{name}, embeddings"), SIZE, body, |body| {
-            let asked = Asked { form, path, query: "", body: &body };
+            let asked = RequestView { form, path, query: "", body: &body };
             (caller.envelope(&asked).unwrap().stream, caller.echo(form, &body))
         });
         let quirks = Quirks::default();
@@ -106,7 +106,7 @@ fn answers() {
         let form = form(caller, &body(1), path);
         grows_linearly(&format!("embeddings, to {name}"), SIZE, answer, |(inputs, bytes)| {
             let decoder = Box::new(Verified { inner: upstream.decoder(own), inputs });
-            let call = streamgate::wire::dialect::Call { form, ..call(false) };
+            let call = streamgate::wire::dialect::ResponseContext { form, ..call(false) };
             let encoder = caller.encoder(&call, Mode::Translated);
             let mut transcoder =
                 Transcoder::new(Framing::Whole, 64 << 20, decoder, encoder, Mode::Translated);

@@ -3,7 +3,7 @@
 use streamgate::wire::adapt;
 use streamgate::wire::chat::Request;
 use streamgate::wire::dialect::{
-    Asked, CHAT, CallerDialect, DIALECTS, Dialect, Quirks, Target, by_name, caller_dialects,
+    CallerDialect, DIALECTS, Dialect, Form, Quirks, RequestView, Target, by_name, caller_dialects,
 };
 
 use super::{grows_linearly, list, reversed};
@@ -15,11 +15,13 @@ type Shape = (&'static str, fn(usize) -> String);
 const SIZE: usize = 128;
 
 fn target(quirks: &Quirks) -> Target<'_> {
-    Target { model: "m", stream: true, form: CHAT, quirks }
+    Target { model: "m", stream: true, form: Form::Chat, quirks }
 }
 
 fn read(caller: &dyn CallerDialect, body: &str, what: &str) -> Request {
-    caller.decode_request(CHAT, body).unwrap_or_else(|fault| panic!("{what}: {}", fault.message))
+    caller
+        .decode_request(Form::Chat, body)
+        .unwrap_or_else(|fault| panic!("{what}: {}", fault.message))
 }
 
 /// Every shape of a dialect: what the gateway reads of it, all of it, and what it writes of it.
@@ -30,8 +32,8 @@ fn all(name: &str, shapes: &[Shape]) {
     for (what, body) in shapes {
         let place = format!("{name}, {what}");
         grows_linearly(&format!("{place}: envelope, echo"), SIZE, body, |body| {
-            let asked = Asked { form: CHAT, path, query: "", body: &body };
-            (caller.envelope(&asked).unwrap().stream, caller.echo(CHAT, &body))
+            let asked = RequestView { form: Form::Chat, path, query: "", body: &body };
+            (caller.envelope(&asked).unwrap().stream, caller.echo(Form::Chat, &body))
         });
         grows_linearly(&place, SIZE, body, |body| read(caller, &body, what));
         for upstream in DIALECTS {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use streamgate::wire::chat::End;
-use streamgate::wire::dialect::{self, CHAT, Mode};
+use streamgate::wire::dialect::{self, Form, Mode};
 use streamgate::wire::transcode::Transcoder;
 
 use super::agree::{translated, verbatim};
@@ -205,7 +205,7 @@ fn anthropic_events_in_chunks() {
                 let framing = upstream.framing("application/vnd.amazon.eventstream");
                 let encoder = caller.encoder(&call, mode);
                 let mut codec =
-                    Transcoder::new(framing, 1 << 20, upstream.decoder(CHAT), encoder, mode);
+                    Transcoder::new(framing, 1 << 20, upstream.decoder(Form::Chat), encoder, mode);
                 let mut out = BytesMut::new();
                 for chunk in body.chunks(step) {
                     codec.push(Bytes::copy_from_slice(chunk), &mut out);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use streamgate::wire::dialect::{self, CHAT, DIALECTS, Dialect, caller_dialects};
+use streamgate::wire::dialect::{self, DIALECTS, Dialect, Form, caller_dialects};
 
 use super::extract::recorded_by;
 use super::{files, name_of, recorded, status_of};
@@ -88,7 +88,7 @@ fn recorded_requests_are_read() {
             whole += 1;
             let quirks = dialect::Quirks::default();
             let target =
-                dialect::Target { model: "other", stream: true, form: CHAT, quirks: &quirks };
+                dialect::Target { model: "other", stream: true, form: Form::Chat, quirks: &quirks };
             if value["model"].is_string() {
                 let edited = upstream.edit_request(&body, &target).expect("an object is edited");
                 let edited: Value = serde_json::from_str(&edited).expect("JSON");
@@ -98,7 +98,7 @@ fn recorded_requests_are_read() {
                 assert_eq!(edited["model"], expected, "{}", path.display());
                 assert_eq!(edited["messages"], value["messages"], "{}", path.display());
             }
-            let Ok(request) = caller.decode_request(CHAT, &body) else { continue };
+            let Ok(request) = caller.decode_request(Form::Chat, &body) else { continue };
             read += 1;
             for other in DIALECTS {
                 if let Ok(out) = written(&mut request.clone(), *other, &target) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
-use streamgate::wire::dialect::{self, CHAT, Call, Mode};
+use streamgate::wire::dialect::{self, Form, Mode, ResponseContext};
 use streamgate::wire::framing::Framing;
 use streamgate::wire::transcode::Transcoder;
 
@@ -126,14 +126,14 @@ fn fm42_arrays_come_as_arrays() {
     let Some(root) = super::recorded() else { return };
     let upstream = dialect::by_name("gemini").expect("it is there");
     let caller = upstream.as_caller().expect("callers speak it");
-    let call = Call { form: "array", ..call(true, true) };
+    let call = ResponseContext { form: Form::ChatArray, ..call(true, true) };
     for recording in super::recordings(&root, &RECORDED) {
         let array = recording.framing == Framing::JsonArray;
         let run = |mode, step: usize| {
             let codec = Transcoder::new(
                 recording.framing,
                 CAP,
-                upstream.decoder(CHAT),
+                upstream.decoder(Form::Chat),
                 caller.encoder(&call, mode),
                 mode,
             );

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use streamgate::wire::dialect::{self, CHAT, CallerDialect, Dialect, Mode, caller_dialects};
+use streamgate::wire::dialect::{self, CallerDialect, Dialect, Form, Mode, caller_dialects};
 use streamgate::wire::framing::{Frame, Framer, Framing};
 use streamgate::wire::transcode::Transcoder;
 
@@ -213,7 +213,7 @@ fn run(
 ) -> Run {
     let (body, framing) = (&recording.body, recording.framing);
     let encoder = caller.encoder(&call(stream, want_usage), mode);
-    let codec = Transcoder::new(framing, CAP, upstream.decoder(CHAT), encoder, mode);
+    let codec = Transcoder::new(framing, CAP, upstream.decoder(Form::Chat), encoder, mode);
     feed(codec, body, (step..body.len()).step_by(step))
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use streamgate::wire::chat::End;
-use streamgate::wire::dialect::{self, Call, Mode};
+use streamgate::wire::dialect::{self, Mode, ResponseContext};
 use streamgate::wire::transcode::Transcoder;
 
 use super::carried::{Carried, Whose, list, text};
@@ -220,7 +220,7 @@ fn completions_pass_as_they_came() {
         let body = std::fs::read(&path).expect("readable");
         let payloads = extract::payloads(&body);
         for step in [1, 7, body.len()] {
-            let call = Call { form, ..call(true, true) };
+            let call = ResponseContext { form, ..call(true, true) };
             let encoder = caller.encoder(&call, Mode::Verbatim);
             let decoder = upstream.decoder(form);
             let codec =

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use streamgate::wire::chat::ToolForms;
-use streamgate::wire::dialect::{self, Call, Mode};
+use streamgate::wire::dialect::{self, Mode, ResponseContext};
 
 use super::{asked, others, sent};
 use crate::support::{call, events, run};
@@ -101,7 +101,7 @@ fn two_calls() -> Vec<u8> {
 }
 
 fn answered(forms: &ToolForms, stream: bool) -> Vec<u8> {
-    let call = Call { tool_forms: forms.clone(), ..call(stream, true) };
+    let call = ResponseContext { tool_forms: forms.clone(), ..call(stream, true) };
     let [from, to] = ["anthropic", "openai-chat"].map(|name| dialect::by_name(name).unwrap());
     run(from, to.as_caller().unwrap(), (&call, Mode::Translated), &two_calls(), std::iter::empty())
         .out

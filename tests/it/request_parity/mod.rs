@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 use streamgate::wire::adapt::{self, Written};
 use streamgate::wire::chat::Fault;
-use streamgate::wire::dialect::{self, CHAT, DIALECTS, Hosting, Quirks, Target};
+use streamgate::wire::dialect::{self, DIALECTS, Form, Hosting, Quirks, Target};
 
 mod compaction;
 mod documents;
@@ -27,9 +27,9 @@ fn asked(caller: &str, body: &Value, upstream: &str, model: &str) -> Result<Writ
     let caller = dialect::by_name(caller).unwrap().as_caller().unwrap();
     let mut body = body.clone();
     body["model"] = json!("m");
-    let mut request = caller.decode_request(CHAT, &body.to_string())?;
+    let mut request = caller.decode_request(Form::Chat, &body.to_string())?;
     let quirks = Quirks::default();
-    let target = Target { model, stream: true, form: CHAT, quirks: &quirks };
+    let target = Target { model, stream: true, form: Form::Chat, quirks: &quirks };
     adapt::write(&mut request, dialect::by_name(upstream).unwrap(), &target, false)
 }
 
@@ -47,7 +47,7 @@ fn passed(body: &Value, hosting: Hosting, betas: Option<Vec<String>>) -> Result<
     let mut quirks = Quirks { hosting: Some(hosting), ..Quirks::default() };
     quirks.settings.betas = betas;
     let model = "anthropic.claude-opus-4-6-v1";
-    let target = Target { model, stream: true, form: CHAT, quirks: &quirks };
+    let target = Target { model, stream: true, form: Form::Chat, quirks: &quirks };
     let caller = anthropic.as_caller().unwrap();
     adapt::pass(&body.to_string(), (caller, anthropic), &target, false, &|_| None)
 }

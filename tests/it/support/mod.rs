@@ -32,7 +32,7 @@ use serde_json::Value;
 use streamgate::wire::adapt;
 use streamgate::wire::chat::{End, Fault, Request, ToolForms};
 use streamgate::wire::dialect::{
-    CHAT, Call, CallerDialect, Clock, Dialect, Mode, Target, caller_dialects,
+    CallerDialect, Clock, Dialect, Form, Mode, ResponseContext, Target, caller_dialects,
 };
 use streamgate::wire::tally::Tally;
 use streamgate::wire::transcode::Transcoder;
@@ -163,11 +163,11 @@ pub(crate) struct Run {
 pub(crate) fn run(
     upstream: &dyn Dialect,
     caller: &dyn CallerDialect,
-    (call, mode): (&Call, Mode),
+    (call, mode): (&ResponseContext, Mode),
     input: &[u8],
     cuts: impl IntoIterator<Item = usize>,
 ) -> Run {
-    let (decoder, encoder) = (upstream.decoder(CHAT), caller.encoder(call, mode));
+    let (decoder, encoder) = (upstream.decoder(Form::Chat), caller.encoder(call, mode));
     feed(Transcoder::new(upstream.framing(""), 32 << 20, decoder, encoder, mode), input, cuts)
 }
 
@@ -205,14 +205,14 @@ pub(crate) async fn received(mut response: reqwest::Response) -> (Vec<u8>, bool)
 }
 
 /// A call whose identity never changes.
-pub(crate) fn call(stream: bool, want_usage: bool) -> Call {
-    Call {
+pub(crate) fn call(stream: bool, want_usage: bool) -> ResponseContext {
+    ResponseContext {
         id: "0123456789abcdefghijABCD".into(),
         created: 1_700_000_000,
         model: "test-model".into(),
         stream,
         want_usage,
-        form: CHAT,
+        form: Form::Chat,
         echo: String::new(),
         tool_forms: ToolForms::default(),
         input_estimate: 0,

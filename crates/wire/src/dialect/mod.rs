@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use super::chat::{Delta, End, Fault, HostedTool, Kind, Rendered, Request, ToolForms};
 use super::embeddings::EmbedRequest;
 use super::framing::{Frame, Framing};
-use super::model_list::ModelInfo;
+use super::model_list::{self, ModelInfo};
 use super::reset;
 
 mod anthropic;
@@ -22,7 +22,7 @@ mod openai_responses;
 mod operation;
 mod target;
 
-pub use operation::Operation;
+pub use operation::{Form, Operation};
 pub use target::{Hosting, Quirks, Target};
 
 /// Every dialect, in the order in which shared paths are offered: the first one answers callers who
@@ -39,10 +39,6 @@ pub static DIALECTS: &[&dyn Dialect] = &[
 
 /// What callers who do not say what they speak are answered in.
 pub static DEFAULT: &dyn CallerDialect = &openai_chat::OpenAiChat;
-
-/// The form of a dialect's main endpoint: a conversation in, the model's turn out. It is what chats of
-/// whatever form are translated into.
-pub const CHAT: &str = "chat";
 
 /// Finds a dialect by its name in the configuration.
 pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
@@ -96,10 +92,14 @@ pub trait Dialect: Sync {
     /// query if there is one.
     fn path(&self, target: &Target<'_>) -> String;
     /// The header that carries the credential, and what precedes the credential in it.
-    fn credential(&self) -> (&'static str, &'static str);
+    fn credential(&self) -> (&'static str, &'static str) {
+        ("authorization", "Bearer ")
+    }
     /// Headers that every request carries, name and value, unless the caller gave one of the
     /// same name that is forwarded.
-    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)];
+    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
     /// That of the forwarded headers which names beta features, in a list with commas.
     fn beta_header(&self) -> Option<&'static str> {
         None
@@ -120,7 +120,7 @@ pub trait Dialect: Sync {
         self.edit_request(body, target)
     }
     /// The form in which this dialect asks for an operation; `None`: it has none.
-    fn form_of(&self, operation: Operation) -> Option<&'static str>;
+    fn form_of(&self, operation: Operation) -> Option<Form>;
     /// Whether an upstream is asked to count tokens. `passthrough`: the caller speaks this dialect, too.
     fn counts_tokens(&self, _quirks: &Quirks, _passthrough: bool) -> bool {
         false
@@ -165,7 +165,7 @@ pub trait Dialect: Sync {
         Ok(Vec::new())
     }
     /// A state machine that reads an answer to a request of this form.
-    fn decoder(&self, form: &'static str) -> Box<dyn Decode>;
+    fn decoder(&self, form: Form) -> Box<dyn Decode>;
     /// Reads the body of an error response. Never fails: an unreadable body is told by its status.
     fn decode_error(&self, status: u16, body: &[u8]) -> Fault;
     /// How many seconds the body of an error response asks to wait, where that is not told by a
@@ -190,11 +190,9 @@ pub trait CallerDialect: Sync {
     fn reads_any_media_type(&self) -> bool {
         false
     }
-    /// The operation that a form asks for.
-    fn operation(&self, form: &'static str) -> Operation;
     /// Reads what the gateway itself needs of a request, and no more: unknown fields are fine.
-    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault>;
-    /// Puts a filled-in prompt into a request of the form [`CHAT`], by surgery: its messages before
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault>;
+    /// Puts a filled-in prompt into a request of the form [`Form::Chat`], by surgery: its messages before
     /// the caller's own, its model and parameters, under the dialect's own names, where the caller
     /// says none. Takes the member `prompt` out, which is not for upstreams. A request without
     /// messages is fine here.
@@ -205,14 +203,14 @@ pub trait CallerDialect: Sync {
     }
     /// Reads a whole request for a chat or for the count of its tokens, for translation. Says which field
     /// is wrong or cannot be translated.
-    fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault>;
+    fn decode_request(&self, form: Form, body: &str) -> Result<Request, Fault>;
     /// The hosted tools of a request, and the request without them, every other byte as it was. `None`:
     /// there are none.
     fn split_hosted_tools(&self, _body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
         Ok(None)
     }
     /// Reads a whole request for embeddings, for translation, where the dialect has a form of it.
-    fn decode_embeddings(&self, _form: &'static str, _body: &str) -> Result<EmbedRequest, Fault> {
+    fn decode_embeddings(&self, _form: Form, _body: &str) -> Result<EmbedRequest, Fault> {
         Err(Operation::Embeddings.untranslatable())
     }
     /// What callers of this dialect call a field of [`Request`], where that is another name.
@@ -220,22 +218,24 @@ pub trait CallerDialect: Sync {
         None
     }
     /// What of a request a translated answer to it repeats, in the dialect's own words, which are
-    /// for [`Call::echo`].
-    fn echo(&self, _form: &'static str, _body: &str) -> String {
+    /// for [`ResponseContext::echo`].
+    fn echo(&self, _form: Form, _body: &str) -> String {
         String::new()
     }
     /// A state machine that writes an answer.
-    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode>;
+    fn encoder(&self, call: &ResponseContext, mode: Mode) -> Box<dyn Encode>;
     /// The media type of a streamed answer.
-    fn media_type(&self, _call: &Call) -> &'static str {
+    fn media_type(&self, _call: &ResponseContext) -> &'static str {
         "text/event-stream"
     }
     /// The status of an error.
-    fn status(&self, kind: Kind) -> u16;
+    fn status(&self, kind: Kind) -> u16 {
+        kind.status()
+    }
     /// The JSON body of an error. `retry_after`: in how many seconds to come back, if that is known.
     fn error_body(&self, fault: &Fault, request_id: &str, retry_after: Option<u64>) -> String;
     /// Bytes that keep a silent stream open, safe at any event boundary for every known client.
-    fn heartbeat(&self, call: &Call) -> Bytes;
+    fn heartbeat(&self, call: &ResponseContext) -> Bytes;
     /// The headers that tell what is left of a limit: how much there is, how much is left, and when
     /// all is back; of requests, and of tokens. Most vendors have taken these over from one.
     fn allowance_headers(&self) -> [[&'static str; 3]; 2] {
@@ -273,9 +273,13 @@ pub trait CallerDialect: Sync {
         None
     }
     /// The JSON body of a list of models, or of the page of it that the query asks for.
-    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault>;
+    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
+        Ok(model_list::openai_list(models, query))
+    }
     /// The JSON body of one model.
-    fn model(&self, model: &ModelInfo) -> String;
+    fn model(&self, model: &ModelInfo) -> String {
+        model_list::openai_model(model).to_string()
+    }
     /// APIs of the vendor that are not served: what their paths begin with, up to the end of a segment, and what
     /// they are called.
     fn unserved(&self) -> &'static [(&'static str, &'static str)] {
@@ -290,35 +294,35 @@ pub trait CallerDialect: Sync {
             || below(self.root())
             || self.unserved().iter().any(|(api, _)| is_at_or_below(path, api))
     }
-    /// What else callers ask the gateway itself.
-    fn questions(&self) -> &'static [Question] {
+    /// Further endpoints that the gateway answers by itself.
+    fn info_endpoints(&self) -> &'static [InfoEndpoint] {
         &[]
     }
-    /// The model that such a question is about, if it is about one.
-    fn asks_about(&self, _question: &Question, _body: &str) -> Result<Option<String>, Fault> {
+    /// The model that a request to such an endpoint is about, if it is about one.
+    fn info_model(&self, _endpoint: &InfoEndpoint, _body: &str) -> Result<Option<String>, Fault> {
         Ok(None)
     }
-    /// The body of the answer; the model is the one that the question is about.
-    fn reply(&self, _question: &Question, _model: Option<&ModelInfo>) -> String {
+    /// The body of the response, with the model that the request is about.
+    fn info_body(&self, _endpoint: &InfoEndpoint, _model: Option<&ModelInfo>) -> String {
         String::new()
     }
 }
 
-/// What callers ask the gateway itself.
+/// An endpoint that the gateway answers by itself, without an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Question {
+pub struct InfoEndpoint {
     /// The path.
     pub path: &'static str,
-    /// Whether it is posted, with a body.
+    /// Whether it is `POST`, with a body, instead of `GET`.
     pub posted: bool,
     /// Whether only callers with a key are answered.
     pub needs_key: bool,
-    /// Of the answer.
+    /// The response's media type.
     pub media_type: &'static str,
 }
 
-impl Question {
-    /// One that is asked with GET and a key, and answered in JSON.
+impl InfoEndpoint {
+    /// `GET` with a key, answered in JSON.
     const fn get(path: &'static str) -> Self {
         Self { path, posted: false, needs_key: true, media_type: "application/json" }
     }
@@ -329,8 +333,8 @@ impl Question {
 pub struct Endpoint {
     /// Its path. `{*rest}` at the end stands for one or more segments, which the dialect reads.
     pub path: &'static str,
-    /// What is asked there, in the dialect's own word; [`CHAT`] is the one that all have.
-    pub form: &'static str,
+    /// The form of its requests and responses.
+    pub form: Form,
 }
 
 impl Endpoint {
@@ -345,11 +349,11 @@ impl Endpoint {
     }
 }
 
-/// What a caller has posted.
+/// A caller's request, as far as a dialect reads its envelope.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
-    /// Of the endpoint.
-    pub form: &'static str,
+pub struct RequestView<'a> {
+    /// The endpoint's form.
+    pub form: Form,
     /// The path as it was sent, percent-encoded.
     pub path: &'a str,
     /// The query without its question mark; empty if there is none.
@@ -367,9 +371,8 @@ pub struct Envelope {
     pub stream: bool,
     /// Whether the caller wants to see usage in the stream.
     pub want_usage: bool,
-    /// What is asked and in which shape, in the dialect's own word: that of the endpoint, unless
-    /// the request says more about it.
-    pub form: &'static str,
+    /// The endpoint's form, unless the request says more about it.
+    pub form: Form,
     /// The most tokens of output that it allows each alternative.
     pub max_output: Option<u64>,
     /// How many alternatives it asks for.
@@ -378,9 +381,10 @@ pub struct Envelope {
     pub background: bool,
 }
 
-/// The identity of an answer, drawn by the gateway so that encoders stay pure.
+/// The context in which a response is written: its identity, which the gateway draws so that encoders stay
+/// pure, and what its request asked for.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub struct ResponseContext {
     /// 24 random ASCII letters and digits.
     pub id: String,
     /// Unix seconds.
@@ -392,7 +396,7 @@ pub struct Call {
     /// Show usage in the stream.
     pub want_usage: bool,
     /// The form of the request, which its answer has too.
-    pub form: &'static str,
+    pub form: Form,
     /// What of the request a translated answer repeats, in the dialect's own words.
     pub echo: String,
     /// What the request's tools are in the caller's dialect.

@@ -1,10 +1,9 @@
-//! Operations: what a request asks of a model, the same in every dialect.
-//!
-//! It never holds a path or a shape of a body: those are forms, which each dialect names itself.
+//! Operations of a model and their forms in dialects. Paths and bodies belong to the dialects and must never
+//! be here.
 
 use crate::chat::Fault;
 
-/// What a request asks of a model. A dialect has one form of it, several or none.
+/// What a request asks of a model, the same in every dialect. A dialect has one form of it, several or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// The next turn of a conversation.
@@ -17,6 +16,41 @@ pub enum Operation {
     CountTokens,
     /// A shorter conversation in place of a long one.
     Compact,
+}
+
+/// The form of a request and of its response: an operation, as one endpoint of a dialect offers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// A conversation in, the model's turn out. Every dialect has it; chats of other forms are translated
+    /// into it.
+    Chat,
+    /// The same with a stream that is one JSON array.
+    ChatArray,
+    /// A prompt in place of a conversation, as in Ollama's `generate`.
+    Generate,
+    /// `OpenAI`'s legacy completions.
+    Completions,
+    /// Vectors for a list of texts.
+    Embeddings,
+    /// A vector for one text.
+    Embedding,
+    /// A token count.
+    CountTokens,
+    /// A conversation in, a shorter one out.
+    Compact,
+}
+
+impl Form {
+    /// The operation that it is a form of.
+    pub fn operation(self) -> Operation {
+        match self {
+            Self::Chat | Self::ChatArray | Self::Generate => Operation::Chat,
+            Self::Completions => Operation::Completions,
+            Self::Embeddings | Self::Embedding => Operation::Embeddings,
+            Self::CountTokens => Operation::CountTokens,
+            Self::Compact => Operation::Compact,
+        }
+    }
 }
 
 impl Operation {

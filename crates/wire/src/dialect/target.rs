@@ -2,6 +2,7 @@
 //!
 //! Data: nothing here is read outside the dialects but by name.
 
+use super::Form;
 use crate::adapt::settings::Settings;
 
 /// Where a request goes.
@@ -13,7 +14,7 @@ pub struct Target<'a> {
     pub stream: bool,
     /// What is asked: the caller's form if both sides speak this dialect, else this dialect's own form
     /// of the same operation.
-    pub form: &'static str,
+    pub form: Form,
     /// The provider's deviations.
     pub quirks: &'a Quirks,
 }

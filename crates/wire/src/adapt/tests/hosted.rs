@@ -6,7 +6,7 @@ use super::super::settings::{HostedTools, Settings};
 use super::super::{pass, write};
 use super::{asked, sent, written};
 use crate::chat::Fault;
-use crate::dialect::{CHAT, Hosting, Quirks, Target, by_name, caller_dialects};
+use crate::dialect::{Form, Hosting, Quirks, Target, by_name, caller_dialects};
 
 /// A question with tools, in a caller's dialect. `function`: there is a function, too.
 fn question(caller: &str, tool: &Value, function: bool) -> Value {
@@ -41,7 +41,7 @@ fn settled(hosted_tools: HostedTools) -> Quirks {
 }
 
 fn rejected(caller: &str, body: &Value, upstream: &str, quirks: &Quirks) -> Fault {
-    let target = Target { model: "m", stream: true, form: CHAT, quirks };
+    let target = Target { model: "m", stream: true, form: Form::Chat, quirks };
     let upstream = by_name(upstream).unwrap();
     write(&mut asked(caller, body), upstream, &target, false).unwrap_err()
 }
@@ -302,7 +302,7 @@ fn the_operator_decides_in_the_same_dialect_too() {
         let speaker = caller_dialects().find(|dialect| dialect.name() == caller).unwrap();
         let passed = |setting: HostedTools, strict: bool| {
             let quirks = Quirks { stream_options: false, ..settled(setting) };
-            let target = Target { model: "m", stream: false, form: CHAT, quirks: &quirks };
+            let target = Target { model: "m", stream: false, form: Form::Chat, quirks: &quirks };
             pass(body, (speaker, dialect), &target, strict, &|_| None)
         };
         let kept = passed(HostedTools::Map, true).unwrap();

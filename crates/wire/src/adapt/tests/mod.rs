@@ -9,7 +9,7 @@ mod values;
 use super::settings::Instructions;
 use super::*;
 use crate::chat::{Message, Part, Role};
-use crate::dialect::{CHAT, DIALECTS, Quirks, by_name, caller_dialects};
+use crate::dialect::{DIALECTS, Form, Quirks, by_name, caller_dialects};
 
 /// What a caller asks.
 fn asked(caller: &str, body: &Value) -> Request {
@@ -18,12 +18,12 @@ fn asked(caller: &str, body: &Value) -> Request {
     for (name, value) in body.as_object().unwrap() {
         whole[name] = value.clone();
     }
-    caller.decode_request(CHAT, &whole.to_string()).unwrap()
+    caller.decode_request(Form::Chat, &whole.to_string()).unwrap()
 }
 
 /// What is written of it for an upstream.
 fn written(mut request: Request, upstream: &str, model: &str, quirks: &Quirks) -> (Value, Written) {
-    let target = Target { model, stream: true, form: CHAT, quirks };
+    let target = Target { model, stream: true, form: Form::Chat, quirks };
     let written = write(&mut request, by_name(upstream).unwrap(), &target, false).unwrap();
     (serde_json::from_str(&written.body).unwrap(), written)
 }

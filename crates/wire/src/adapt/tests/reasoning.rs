@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::write;
 use super::{asked, sent};
-use crate::dialect::{CHAT, Quirks, Target, by_name};
+use crate::dialect::{Form, Quirks, Target, by_name};
 
 /// A request of one question with other members.
 fn question(members: &Value) -> Value {
@@ -97,7 +97,7 @@ fn what_a_version_of_claude_does_not_take_is_named() {
             let (_, written) = sent("openai-chat", &body, upstream, &model);
             assert_eq!(written.dropped, dropped, "{model} {asked}");
             let quirks = Quirks::default();
-            let target = Target { model: &model, stream: true, form: CHAT, quirks: &quirks };
+            let target = Target { model: &model, stream: true, form: Form::Chat, quirks: &quirks };
             let mut request = self::asked("openai-chat", &body);
             let strict = write(&mut request, by_name(upstream).unwrap(), &target, true);
             let refused = strict.err().and_then(|fault| fault.param);

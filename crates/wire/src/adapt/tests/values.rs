@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::{settings, write};
 use super::{asked, sent, written};
-use crate::dialect::{CHAT, DIALECTS, Quirks, Target, by_name};
+use crate::dialect::{DIALECTS, Form, Quirks, Target, by_name};
 
 #[test]
 fn the_limit_on_output_is_the_models_own() {
@@ -189,7 +189,7 @@ fn a_document_of_the_past_is_left_out_and_one_that_is_asked_about_refused() {
     let mut request =
         asked("anthropic", &json!({ "max_tokens": 9, "messages": [user(json!([pdf]))] }));
     let quirks = Quirks::default();
-    let target = Target { model: "m", stream: true, form: CHAT, quirks: &quirks };
+    let target = Target { model: "m", stream: true, form: Form::Chat, quirks: &quirks };
     assert!(write(&mut request, by_name("ollama").unwrap(), &target, false).is_err());
 }
 
@@ -200,7 +200,7 @@ fn a_strict_request_is_refused_instead_of_losing_a_hint() {
     assert!(sent_body.get("logprobs").is_none());
     assert_eq!(written.dropped, ["logprobs"]);
     let quirks = Quirks::default();
-    let target = Target { model: "x", stream: true, form: CHAT, quirks: &quirks };
+    let target = Target { model: "x", stream: true, form: Form::Chat, quirks: &quirks };
     let anthropic = by_name("anthropic").unwrap();
     let refused = write(&mut asked("openai-chat", &body), anthropic, &target, true).unwrap_err();
     assert_eq!(refused.param.as_deref(), Some("logprobs"));

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use crate::chat::{Delta, Stop, Usage};
-use crate::dialect::Call;
+use crate::dialect::ResponseContext;
 use crate::json::quoted;
 
 /// What is known so far.
@@ -23,7 +23,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         Self {
             id: format!("msg_{}", call.id),
             model: call.model.clone(),

@@ -8,7 +8,7 @@ use super::blocks::{Block, Blocks, Early, Kind, Piece};
 use super::ids::Ids;
 use super::search::FOREIGN;
 use crate::chat::{Delta, End, ToolForms};
-use crate::dialect::{Call, Encode};
+use crate::dialect::{Encode, ResponseContext};
 use crate::framing::Frame;
 use crate::json::{Members, mended, quoted};
 
@@ -35,7 +35,7 @@ pub(super) struct Translated {
 }
 
 impl Translated {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         Self {
             answer: Answer::new(call),
             ids: Ids::default(),

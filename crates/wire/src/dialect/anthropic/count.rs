@@ -10,8 +10,6 @@ use crate::chat::{End, Fault, Request};
 use crate::count::{self, parsed};
 use crate::json;
 
-/// The form.
-pub(super) const COUNT: &str = "count_tokens";
 /// Its path, at callers and at upstreams.
 pub(super) const PATH: &str = "/v1/messages/count_tokens";
 

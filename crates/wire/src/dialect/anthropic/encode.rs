@@ -12,7 +12,7 @@ use super::event::type_of;
 use super::ids::Ids;
 use super::search::FOREIGN;
 use crate::chat::{Delta, End, Fault, ToolForms};
-use crate::dialect::{Call, Encode};
+use crate::dialect::{Encode, ResponseContext};
 use crate::framing::Frame;
 use crate::json::{quoted, write_str};
 use crate::sse;
@@ -124,7 +124,7 @@ impl Encode for Translated {
 }
 
 impl Translated {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         Self {
             answer: Answer::new(call),
             ids: Ids::default(),

@@ -3,10 +3,9 @@
 //! The model is named in the path there, and the version of this protocol in the body. Nothing else of
 //! a request is touched.
 
-use super::count;
 use crate::body::syntax;
 use crate::chat::Fault;
-use crate::dialect::{Hosting, Target, must_be_segment, segment};
+use crate::dialect::{Form, Hosting, Target, must_be_segment, segment};
 use crate::json::{self, Members, is_unsaid, quoted};
 
 /// The version of this protocol that callers name in a header unless they ask for a later one.
@@ -18,7 +17,7 @@ pub(super) fn path(hosting: Hosting, target: &Target<'_>) -> String {
     match (hosting, target.stream) {
         (Hosting::Bedrock, true) => format!("/model/{model}/invoke-with-response-stream"),
         (Hosting::Bedrock, false) => format!("/model/{model}/invoke"),
-        (Hosting::Vertex, _) if target.form == count::COUNT => {
+        (Hosting::Vertex, _) if target.form == Form::CountTokens => {
             "/models/count-tokens:rawPredict".to_owned()
         }
         (Hosting::Vertex, true) => format!("/models/{model}:streamRawPredict"),
@@ -34,7 +33,7 @@ pub(super) fn edit(
     header: &dyn Fn(&str) -> Option<String>,
 ) -> Result<String, Fault> {
     must_be_segment(target.model)?;
-    let counts = target.form == count::COUNT;
+    let counts = target.form == Form::CountTokens;
     if counts && hosting == Hosting::Bedrock {
         let message = "this model's provider does not count tokens; name a model of another one";
         return Err(Fault::field("model", message));

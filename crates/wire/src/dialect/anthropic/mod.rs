@@ -6,8 +6,8 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Hosting, Mode,
-    Operation, Quirks, Target,
+    CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, Hosting, Mode, Operation,
+    Quirks, RequestView, ResponseContext, Target,
 };
 use crate::chat::{Fault, HostedTool, Kind, Rendered, Request};
 use crate::count as counting;
@@ -80,7 +80,7 @@ impl Dialect for Anthropic {
             return hosted::path(hosting, target);
         }
         match target.form {
-            count::COUNT => count::PATH.to_owned(),
+            Form::CountTokens => count::PATH.to_owned(),
             _ => "/v1/messages".to_owned(),
         }
     }
@@ -140,10 +140,10 @@ impl Dialect for Anthropic {
         }
     }
 
-    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+    fn form_of(&self, operation: Operation) -> Option<Form> {
         match operation {
-            Operation::Chat => Some(CHAT),
-            Operation::CountTokens => Some(count::COUNT),
+            Operation::Chat => Some(Form::Chat),
+            Operation::CountTokens => Some(Form::CountTokens),
             _ => None,
         }
     }
@@ -154,7 +154,7 @@ impl Dialect for Anthropic {
 
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
         let mut body = write::encode_request(request, target)?;
-        if target.form == count::COUNT {
+        if target.form == Form::CountTokens {
             body = count::write(&body)?;
         }
         match target.quirks.hosting {
@@ -171,9 +171,9 @@ impl Dialect for Anthropic {
         list::read(body)
     }
 
-    fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
+    fn decoder(&self, form: Form) -> Box<dyn Decode> {
         match form {
-            count::COUNT => Box::new(counting::Decoder(count::read)),
+            Form::CountTokens => Box::new(counting::Decoder(count::read)),
             _ => Box::new(decode::Decoder::default()),
         }
     }
@@ -190,8 +190,8 @@ impl CallerDialect for Anthropic {
 
     fn endpoints(&self) -> &'static [Endpoint] {
         &[
-            Endpoint { path: "/v1/messages", form: CHAT },
-            Endpoint { path: count::PATH, form: count::COUNT },
+            Endpoint { path: "/v1/messages", form: Form::Chat },
+            Endpoint { path: count::PATH, form: Form::CountTokens },
         ]
     }
 
@@ -199,13 +199,9 @@ impl CallerDialect for Anthropic {
         Some("anthropic-version")
     }
 
-    fn operation(&self, form: &'static str) -> Operation {
-        if form == count::COUNT { Operation::CountTokens } else { Operation::Chat }
-    }
-
-    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
         let read = request::envelope(asked.body)?;
-        let stream = read.stream && asked.form == CHAT;
+        let stream = read.stream && asked.form == Form::Chat;
         Ok(Envelope { form: asked.form, stream, ..read })
     }
 
@@ -213,8 +209,8 @@ impl CallerDialect for Anthropic {
         prompt::prepend(body, prompt)
     }
 
-    fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault> {
-        if form == count::COUNT { count::request(body) } else { read::decode_request(body) }
+    fn decode_request(&self, form: Form, body: &str) -> Result<Request, Fault> {
+        if form == Form::CountTokens { count::request(body) } else { read::decode_request(body) }
     }
 
     fn split_hosted_tools(&self, body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
@@ -229,11 +225,11 @@ impl CallerDialect for Anthropic {
         }
     }
 
-    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+    fn encoder(&self, call: &ResponseContext, mode: Mode) -> Box<dyn Encode> {
         match (mode, call.stream) {
             (Mode::Verbatim, true) => Box::new(encode::Verbatim),
             (Mode::Verbatim, false) => Box::new(collect::Verbatim),
-            (Mode::Translated, _) if call.form == count::COUNT => {
+            (Mode::Translated, _) if call.form == Form::CountTokens => {
                 Box::new(counting::Encoder::new(count::answer))
             }
             (Mode::Translated, true) => Box::new(encode::Translated::new(call)),
@@ -242,14 +238,18 @@ impl CallerDialect for Anthropic {
     }
 
     fn status(&self, kind: Kind) -> u16 {
-        error::status(kind)
+        match kind {
+            Kind::Upstream => 500,
+            Kind::Overloaded => 529,
+            _ => kind.status(),
+        }
     }
 
     fn error_body(&self, fault: &Fault, request_id: &str, _retry_after: Option<u64>) -> String {
         error::body(fault, Some(request_id))
     }
 
-    fn heartbeat(&self, _call: &Call) -> Bytes {
+    fn heartbeat(&self, _call: &ResponseContext) -> Bytes {
         Bytes::from_static(b"event: ping\ndata: {\"type\":\"ping\"}\n\n")
     }
 

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::body::{self, refuse, syntax};
 use crate::chat::Fault;
-use crate::dialect::{CHAT, Envelope, Target};
+use crate::dialect::{Envelope, Form, Target};
 use crate::json::{self, Members, quoted};
 use crate::spelling::{self, Known, member as known, object};
 
@@ -41,7 +41,7 @@ pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
     // What is wrong with it is for the upstream to say.
     let max_output = members.get("max_tokens").and_then(json::count);
     let (want_usage, choices, background) = (true, 1, false);
-    Ok(Envelope { model, stream, want_usage, form: CHAT, max_output, choices, background })
+    Ok(Envelope { model, stream, want_usage, form: Form::Chat, max_output, choices, background })
 }
 
 /// Puts the upstream's name for the model in, and `stream` if it is to differ.

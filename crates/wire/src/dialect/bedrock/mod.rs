@@ -3,7 +3,7 @@
 //! This file only says where each part is. Signing is not done here: a signature needs a clock. No
 //! part makes up a signature over reasoning, or closes an answer that its upstream did not close.
 
-use super::{CHAT, CallerDialect, Decode, Dialect, Operation, Target, segment};
+use super::{CallerDialect, Decode, Dialect, Form, Operation, Target, segment};
 use crate::aws_fault;
 use crate::chat::{Fault, Request};
 use crate::framing::Framing;
@@ -45,14 +45,6 @@ impl Dialect for Bedrock {
         format!("/model/{}/{operation}", segment(target.model))
     }
 
-    fn credential(&self) -> (&'static str, &'static str) {
-        ("authorization", "Bearer ")
-    }
-
-    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
-    }
-
     fn output_limits(&self) -> &'static [&'static str] {
         &["inferenceConfig.maxTokens"]
     }
@@ -62,8 +54,8 @@ impl Dialect for Bedrock {
         Ok(body.to_owned())
     }
 
-    fn form_of(&self, operation: Operation) -> Option<&'static str> {
-        (operation == Operation::Chat).then_some(CHAT)
+    fn form_of(&self, operation: Operation) -> Option<Form> {
+        (operation == Operation::Chat).then_some(Form::Chat)
     }
 
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
@@ -82,7 +74,7 @@ impl Dialect for Bedrock {
         }
     }
 
-    fn decoder(&self, _form: &'static str) -> Box<dyn Decode> {
+    fn decoder(&self, _form: Form) -> Box<dyn Decode> {
         Box::new(decode::Decoder::default())
     }
 

@@ -5,7 +5,7 @@ use bytes::{BufMut, BytesMut};
 use super::answer::{citation, finish_reason, usage};
 use crate::chat::{Citation, Delta, End, Stop, Usage};
 use crate::citations::AnswerText;
-use crate::dialect::{Call, Encode};
+use crate::dialect::{Encode, ResponseContext};
 use crate::framing::Frame;
 use crate::json::quoted;
 
@@ -32,7 +32,7 @@ struct Tool {
 }
 
 impl Collect {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         Self {
             id: call.id.clone(),
             content: Vec::new(),

@@ -13,8 +13,6 @@ use crate::embeddings::{
 };
 use crate::json::{Members, is_unsaid, quoted};
 
-/// The form of `/v2/embed`.
-pub(super) const EMBED: &str = "embeddings";
 /// Its path, at callers and at upstreams.
 pub(super) const PATH: &str = "/v2/embed";
 

@@ -12,7 +12,7 @@ use super::answer::{citation, finish_reason, usage};
 use super::{decode, error};
 use crate::chat::{Delta, End, Stop, Usage};
 use crate::citations::AnswerText;
-use crate::dialect::{Call, Encode};
+use crate::dialect::{Encode, ResponseContext};
 use crate::framing::Frame;
 use crate::json::{quoted, write_str};
 use crate::scan::Scan;
@@ -105,7 +105,7 @@ struct Waiting {
 }
 
 impl Stream {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         Self {
             id: call.id.clone(),
             started: false,

@@ -6,10 +6,10 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
-    Quirks, Target,
+    CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, Mode, Operation, Quirks,
+    RequestView, ResponseContext, Target,
 };
-use crate::chat::{Fault, Kind, Rendered, Request};
+use crate::chat::{Fault, Rendered, Request};
 use crate::embeddings::{self as embedding, EmbedRequest};
 use crate::model_list::ModelInfo;
 
@@ -24,8 +24,8 @@ mod finish;
 mod list;
 mod prompt;
 mod read;
+mod read_turns;
 mod request;
-mod turns;
 mod write;
 
 /// What is not served of the vendor's API: docs.cohere.com/reference.
@@ -64,16 +64,8 @@ impl Dialect for Cohere {
     }
 
     fn path(&self, target: &Target<'_>) -> String {
-        let path = if target.form == embed::EMBED { embed::PATH } else { "/v2/chat" };
+        let path = if target.form == Form::Embeddings { embed::PATH } else { "/v2/chat" };
         path.to_owned()
-    }
-
-    fn credential(&self) -> (&'static str, &'static str) {
-        ("authorization", "Bearer ")
-    }
-
-    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
     }
 
     fn output_limits(&self) -> &'static [&'static str] {
@@ -84,10 +76,10 @@ impl Dialect for Cohere {
         request::edit(body, target)
     }
 
-    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+    fn form_of(&self, operation: Operation) -> Option<Form> {
         match operation {
-            Operation::Chat => Some(CHAT),
-            Operation::Embeddings => Some(embed::EMBED),
+            Operation::Chat => Some(Form::Chat),
+            Operation::Embeddings => Some(Form::Embeddings),
             _ => None,
         }
     }
@@ -112,9 +104,9 @@ impl Dialect for Cohere {
         list::read(body)
     }
 
-    fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
+    fn decoder(&self, form: Form) -> Box<dyn Decode> {
         match form {
-            embed::EMBED => Box::new(embedding::Decoder(embed::answer)),
+            Form::Embeddings => Box::new(embedding::Decoder(embed::answer)),
             _ => Box::new(decode::Decoder::default()),
         }
     }
@@ -131,8 +123,8 @@ impl CallerDialect for Cohere {
 
     fn endpoints(&self) -> &'static [Endpoint] {
         &[
-            Endpoint { path: "/v2/chat", form: CHAT },
-            Endpoint { path: embed::PATH, form: embed::EMBED },
+            Endpoint { path: "/v2/chat", form: Form::Chat },
+            Endpoint { path: embed::PATH, form: Form::Embeddings },
         ]
     }
 
@@ -141,29 +133,25 @@ impl CallerDialect for Cohere {
         Some("x-fern-sdk-name")
     }
 
-    fn operation(&self, form: &'static str) -> Operation {
-        if form == embed::EMBED { Operation::Embeddings } else { Operation::Chat }
-    }
-
-    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
         let read = request::envelope(asked)?;
-        Ok(Envelope { stream: read.stream && asked.form == CHAT, ..read })
+        Ok(Envelope { stream: read.stream && asked.form == Form::Chat, ..read })
     }
 
     fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
         prompt::prepend(body, prompt)
     }
 
-    fn decode_request(&self, _form: &'static str, body: &str) -> Result<Request, Fault> {
+    fn decode_request(&self, _form: Form, body: &str) -> Result<Request, Fault> {
         read::request(body)
     }
 
-    fn decode_embeddings(&self, _form: &'static str, body: &str) -> Result<EmbedRequest, Fault> {
+    fn decode_embeddings(&self, _form: Form, body: &str) -> Result<EmbedRequest, Fault> {
         embed::request(body)
     }
 
-    fn echo(&self, form: &'static str, body: &str) -> String {
-        if form == embed::EMBED { embed::echo(body) } else { String::new() }
+    fn echo(&self, form: Form, body: &str) -> String {
+        if form == Form::Embeddings { embed::echo(body) } else { String::new() }
     }
 
     fn own_name(&self, field: &str) -> Option<&'static str> {
@@ -174,10 +162,10 @@ impl CallerDialect for Cohere {
         }
     }
 
-    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+    fn encoder(&self, call: &ResponseContext, mode: Mode) -> Box<dyn Encode> {
         match mode {
             Mode::Verbatim => Box::new(encode::Verbatim { stream: call.stream }),
-            Mode::Translated if call.form == embed::EMBED => {
+            Mode::Translated if call.form == Form::Embeddings => {
                 Box::new(embedding::Encoder::new(call, embed::reply))
             }
             Mode::Translated if call.stream => Box::new(encode::Stream::new(call)),
@@ -185,16 +173,12 @@ impl CallerDialect for Cohere {
         }
     }
 
-    fn status(&self, kind: Kind) -> u16 {
-        error::status(kind)
-    }
-
     fn error_body(&self, fault: &Fault, request_id: &str, _retry_after: Option<u64>) -> String {
         error::body(fault, request_id)
     }
 
     /// A comment, which the vendor's SDKs skip.
-    fn heartbeat(&self, _call: &Call) -> Bytes {
+    fn heartbeat(&self, _call: &ResponseContext) -> Bytes {
         Bytes::from_static(b": ping\n")
     }
 

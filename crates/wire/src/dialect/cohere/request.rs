@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::body::{refuse, syntax};
 use crate::chat::Fault;
-use crate::dialect::{Asked, Envelope, Target};
+use crate::dialect::{Envelope, RequestView, Target};
 use crate::json::{self, Members};
 use crate::spelling::{self, Known, member as known, object};
 
@@ -35,7 +35,7 @@ fn member<T: DeserializeOwned>(
 }
 
 /// Reads what the gateway needs. Usage is part of every last event.
-pub(super) fn envelope(asked: &Asked<'_>) -> Result<Envelope, Fault> {
+pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, Fault> {
     let members = members(asked.body)?;
     spelling::check(&members, KNOWN)?;
     let model: Option<String> = member(&members, ("model", "must be a string"))?;

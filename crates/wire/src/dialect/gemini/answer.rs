@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::calls::Calls;
 use crate::chat::{Citation, Delta, Origin, SearchResult, SearchRun, Stop, Usage};
 use crate::citations::AnswerText;
-use crate::dialect::Call;
+use crate::dialect::ResponseContext;
 use crate::json::{Members, mended, quoted, text};
 
 /// What is known so far.
@@ -37,7 +37,7 @@ pub(super) struct Choice {
 }
 
 impl Answer {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         Self {
             id: call.id.clone(),
             model: call.model.clone(),

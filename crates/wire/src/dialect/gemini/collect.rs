@@ -7,7 +7,7 @@ use super::answer::{Answer, Logprobs};
 use super::encode::{EMPTY, signed};
 use super::state::State;
 use crate::chat::{Delta, End, Scheme};
-use crate::dialect::{Call, Encode};
+use crate::dialect::{Encode, ResponseContext};
 use crate::framing::Frame;
 use crate::json::quoted;
 
@@ -48,7 +48,7 @@ struct Gathered {
 }
 
 impl Translated {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         let choices = vec![Gathered::default()];
         Self { answer: Answer::new(call), choices, state: State::default() }
     }

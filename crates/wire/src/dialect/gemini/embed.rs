@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::error;
-use super::path::{EMBED, bare};
+use super::path::bare;
 use super::request::parse;
 use crate::body::refuse;
 use crate::chat::{End, Fault};
-use crate::dialect::Target;
+use crate::dialect::{Form, Target};
 use crate::embeddings::{Answer, EmbedRequest, InputType, Reply, Vector, absent, parsed, written};
 use crate::json::{Members, is_null, text};
 
@@ -75,8 +75,8 @@ impl TaskType {
 }
 
 /// Reads a caller's request.
-pub(super) fn request(form: &str, body: &str) -> Result<EmbedRequest, Fault> {
-    if form == EMBED {
+pub(super) fn request(form: Form, body: &str) -> Result<EmbedRequest, Fault> {
+    if form == Form::Embedding {
         return one("", body);
     }
     let Batch { requests } = parse(body, "")?;
@@ -223,7 +223,7 @@ pub(super) fn answer(json: &str) -> Result<Answer<'_>, End> {
 /// Writes a caller's answer.
 pub(super) fn reply(reply: &Reply<'_>) -> String {
     let values = |vector: &Vector<'_>| format!(r#"{{"values":{}}}"#, vector.numbers());
-    if reply.call.form == EMBED {
+    if reply.call.form == Form::Embedding {
         let vector = reply.vectors.first().map(values).unwrap_or_default();
         return format!(r#"{{"embedding":{vector}}}"#);
     }

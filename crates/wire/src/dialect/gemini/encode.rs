@@ -13,10 +13,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::answer::{Answer, Logprobs};
 use super::error;
-use super::path::ARRAY;
 use super::state::State;
 use crate::chat::{Delta, End, Fault};
-use crate::dialect::{Call, Encode, Ending};
+use crate::dialect::{Encode, Ending, Form, ResponseContext};
 use crate::framing::Frame;
 use crate::json::{Members, quoted, write_str};
 use crate::sse;
@@ -30,8 +29,8 @@ enum Layout {
 }
 
 impl Layout {
-    fn of(form: &str) -> Self {
-        if form == ARRAY { Self::Array(false) } else { Self::Events }
+    fn of(form: Form) -> Self {
+        if form == Form::ChatArray { Self::Array(false) } else { Self::Events }
     }
 
     /// What precedes a chunk.
@@ -92,7 +91,7 @@ pub(super) struct Verbatim {
 }
 
 impl Verbatim {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         Self { layout: Layout::of(call.form), ending: Ending::Closed }
     }
 }
@@ -152,7 +151,7 @@ pub(super) struct Translated {
 }
 
 impl Translated {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         let answer = Answer::new(call);
         let tail = answer.identity();
         let layout = Layout::of(call.form);

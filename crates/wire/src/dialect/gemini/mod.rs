@@ -7,10 +7,10 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
-    Quirks, Target,
+    CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, Mode, Operation, Quirks,
+    RequestView, ResponseContext, Target,
 };
-use crate::chat::{Fault, HostedTool, Kind, Rendered, Request};
+use crate::chat::{Fault, HostedTool, Rendered, Request};
 use crate::count as counting;
 use crate::embeddings::{self as embedding, EmbedRequest};
 use crate::framing::Framing;
@@ -18,8 +18,7 @@ use crate::model_list::ModelInfo;
 
 mod answer;
 mod calls;
-mod chunk;
-mod cite;
+mod citations;
 mod client_tools;
 mod collect;
 mod count;
@@ -27,6 +26,7 @@ mod decode;
 mod embed;
 mod encode;
 mod error;
+mod event;
 mod finish;
 mod hosted_tools;
 mod list;
@@ -88,10 +88,6 @@ impl Dialect for Gemini {
         ("x-goog-api-key", "")
     }
 
-    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
-    }
-
     fn output_limits(&self) -> &'static [&'static str] {
         &[
             "generationConfig.maxOutputTokens",
@@ -105,11 +101,11 @@ impl Dialect for Gemini {
         request::edit(&state::without_foreign(body, target.model), target)
     }
 
-    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+    fn form_of(&self, operation: Operation) -> Option<Form> {
         match operation {
-            Operation::Chat => Some(CHAT),
-            Operation::CountTokens => Some(path::COUNT),
-            Operation::Embeddings => Some(path::EMBED_ALL),
+            Operation::Chat => Some(Form::Chat),
+            Operation::CountTokens => Some(Form::CountTokens),
+            Operation::Embeddings => Some(Form::Embeddings),
             _ => None,
         }
     }
@@ -120,7 +116,7 @@ impl Dialect for Gemini {
 
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
         let body = write::encode_request(request, target)?;
-        if target.form == path::COUNT { count::write(&body, target) } else { Ok(body) }
+        if target.form == Form::CountTokens { count::write(&body, target) } else { Ok(body) }
     }
 
     fn encode_embeddings(
@@ -144,10 +140,10 @@ impl Dialect for Gemini {
         list::read(body)
     }
 
-    fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
+    fn decoder(&self, form: Form) -> Box<dyn Decode> {
         match form {
-            path::COUNT => Box::new(counting::Decoder(count::read)),
-            path::EMBED | path::EMBED_ALL => Box::new(embedding::Decoder(embed::answer)),
+            Form::CountTokens => Box::new(counting::Decoder(count::read)),
+            Form::Embedding | Form::Embeddings => Box::new(embedding::Decoder(embed::answer)),
             _ => Box::new(decode::Decoder::default()),
         }
     }
@@ -168,9 +164,9 @@ impl CallerDialect for Gemini {
 
     fn endpoints(&self) -> &'static [Endpoint] {
         &[
-            Endpoint { path: "/v1beta/models/{*rest}", form: CHAT },
+            Endpoint { path: "/v1beta/models/{*rest}", form: Form::Chat },
             // What the vendor's Python library asks since its third version.
-            Endpoint { path: "/v1/models/{*rest}", form: CHAT },
+            Endpoint { path: "/v1/models/{*rest}", form: Form::Chat },
         ]
     }
 
@@ -178,15 +174,7 @@ impl CallerDialect for Gemini {
         Some("x-goog-api-key")
     }
 
-    fn operation(&self, form: &'static str) -> Operation {
-        match form {
-            path::COUNT => Operation::CountTokens,
-            path::EMBED | path::EMBED_ALL => Operation::Embeddings,
-            _ => Operation::Chat,
-        }
-    }
-
-    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
         request::envelope(asked)
     }
 
@@ -194,11 +182,11 @@ impl CallerDialect for Gemini {
         prompt::prepend(body, prompt)
     }
 
-    fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault> {
-        if form == path::COUNT { count::request(body) } else { read::decode_request(body) }
+    fn decode_request(&self, form: Form, body: &str) -> Result<Request, Fault> {
+        if form == Form::CountTokens { count::request(body) } else { read::decode_request(body) }
     }
 
-    fn decode_embeddings(&self, form: &'static str, body: &str) -> Result<EmbedRequest, Fault> {
+    fn decode_embeddings(&self, form: Form, body: &str) -> Result<EmbedRequest, Fault> {
         embed::request(form, body)
     }
 
@@ -220,14 +208,14 @@ impl CallerDialect for Gemini {
         }
     }
 
-    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+    fn encoder(&self, call: &ResponseContext, mode: Mode) -> Box<dyn Encode> {
         match (mode, call.stream) {
             (Mode::Verbatim, true) => Box::new(encode::Verbatim::new(call)),
             (Mode::Verbatim, false) => Box::new(collect::Verbatim),
-            (Mode::Translated, _) if call.form == path::COUNT => {
+            (Mode::Translated, _) if call.form == Form::CountTokens => {
                 Box::new(counting::Encoder::new(count::answer))
             }
-            (Mode::Translated, _) if [path::EMBED, path::EMBED_ALL].contains(&call.form) => {
+            (Mode::Translated, _) if [Form::Embedding, Form::Embeddings].contains(&call.form) => {
                 Box::new(embedding::Encoder::new(call, embed::reply))
             }
             (Mode::Translated, true) => Box::new(encode::Translated::new(call)),
@@ -235,12 +223,8 @@ impl CallerDialect for Gemini {
         }
     }
 
-    fn media_type(&self, call: &Call) -> &'static str {
-        if call.form == path::ARRAY { "application/json" } else { "text/event-stream" }
-    }
-
-    fn status(&self, kind: Kind) -> u16 {
-        error::status(kind)
+    fn media_type(&self, call: &ResponseContext) -> &'static str {
+        if call.form == Form::ChatArray { "application/json" } else { "text/event-stream" }
     }
 
     fn error_body(&self, fault: &Fault, request_id: &str, retry_after: Option<u64>) -> String {
@@ -249,8 +233,8 @@ impl CallerDialect for Gemini {
 
     /// A chunk with nothing in it. An empty object would do for the vendor's libraries, too, but a
     /// chat of theirs forgets every turn with a chunk that has no parts.
-    fn heartbeat(&self, call: &Call) -> Bytes {
-        if call.form == path::ARRAY {
+    fn heartbeat(&self, call: &ResponseContext) -> Bytes {
+        if call.form == Form::ChatArray {
             return Bytes::from_static(b"\n");
         }
         Bytes::from_static(

@@ -3,27 +3,19 @@
 use std::fmt::Write;
 
 use crate::chat::{Fault, Kind};
-use crate::dialect::CHAT;
+use crate::dialect::Form;
 
 /// What callers post to begins with one of these.
 const PREFIXES: [&str; 2] = [PREFIX, "/v1/models/"];
 /// The one that is told.
 const PREFIX: &str = "/v1beta/models/";
-/// A conversation whose answer is streamed as a JSON array, as it is without `alt=sse`.
-pub(super) const ARRAY: &str = "array";
-/// The tokens of a prompt are counted.
-pub(super) const COUNT: &str = "countTokens";
-/// One text is embedded.
-pub(super) const EMBED: &str = "embedContent";
-/// Several texts are embedded.
-pub(super) const EMBED_ALL: &str = "batchEmbedContents";
 
 /// What a path and its query ask for.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) model: String,
     pub(super) stream: bool,
-    pub(super) form: &'static str,
+    pub(super) form: Form,
 }
 
 /// Reads a path as it was sent, percent-encoded, and the query.
@@ -43,21 +35,23 @@ pub(super) fn read(path: &str, query: &str) -> Result<Wanted, Fault> {
     }
     let sse = query.split('&').any(|pair| matches!(pair, "alt=sse" | "$alt=sse" | "%24alt=sse"));
     let (stream, form) = match method {
-        "generateContent" => (false, CHAT),
-        "streamGenerateContent" if sse => (true, CHAT),
-        "streamGenerateContent" => (true, ARRAY),
-        COUNT => (false, COUNT),
-        EMBED => (false, EMBED),
-        EMBED_ALL => (false, EMBED_ALL),
+        "generateContent" => (false, Form::Chat),
+        "streamGenerateContent" if sse => (true, Form::Chat),
+        "streamGenerateContent" => (true, Form::ChatArray),
+        "countTokens" => (false, Form::CountTokens),
+        "embedContent" => (false, Form::Embedding),
+        "batchEmbedContents" => (false, Form::Embeddings),
         _ => return Err(unknown()),
     };
     Ok(Wanted { model: model.to_owned(), stream, form })
 }
 
 /// The path that an upstream is asked at. Streams always come as events, whatever the caller wants.
-pub(super) fn write(model: &str, stream: bool, form: &str) -> String {
+pub(super) fn write(model: &str, stream: bool, form: Form) -> String {
     let method = match form {
-        COUNT | EMBED | EMBED_ALL => form,
+        Form::CountTokens => "countTokens",
+        Form::Embedding => "embedContent",
+        Form::Embeddings => "batchEmbedContents",
         _ if stream => "streamGenerateContent?alt=sse",
         _ => "generateContent",
     };
@@ -105,13 +99,19 @@ mod tests {
     #[test]
     fn models_and_methods_are_read() {
         for (path, query, model, stream, form) in [
-            ("/v1beta/models/m:generateContent", "", "m", false, CHAT),
-            ("/v1beta/models/m:streamGenerateContent", "alt=sse", "m", true, CHAT),
-            ("/v1beta/models/m:streamGenerateContent", "key=x&alt=sse", "m", true, CHAT),
-            ("/v1beta/models/m:streamGenerateContent", "alt=json", "m", true, ARRAY),
-            ("/v1beta/models/a/b%2Fc%3A8b:streamGenerateContent", "", "a/b/c:8b", true, ARRAY),
-            ("/v1/models/a/b:generateContent", "", "a/b", false, CHAT),
-            ("/v1beta/models/m%3AcountTokens", "", "m", false, COUNT),
+            ("/v1beta/models/m:generateContent", "", "m", false, Form::Chat),
+            ("/v1beta/models/m:streamGenerateContent", "alt=sse", "m", true, Form::Chat),
+            ("/v1beta/models/m:streamGenerateContent", "key=x&alt=sse", "m", true, Form::Chat),
+            ("/v1beta/models/m:streamGenerateContent", "alt=json", "m", true, Form::ChatArray),
+            (
+                "/v1beta/models/a/b%2Fc%3A8b:streamGenerateContent",
+                "",
+                "a/b/c:8b",
+                true,
+                Form::ChatArray,
+            ),
+            ("/v1/models/a/b:generateContent", "", "a/b", false, Form::Chat),
+            ("/v1beta/models/m%3AcountTokens", "", "m", false, Form::CountTokens),
         ] {
             let wanted = read(path, query).unwrap();
             assert_eq!(
@@ -139,11 +139,11 @@ mod tests {
 
     #[test]
     fn a_name_is_one_segment() {
-        assert_eq!(write("models/m", true, CHAT), "/models/m:streamGenerateContent?alt=sse");
+        assert_eq!(write("models/m", true, Form::Chat), "/models/m:streamGenerateContent?alt=sse");
         assert_eq!(
-            write("../x?y#z é", false, CHAT),
+            write("../x?y#z é", false, Form::Chat),
             "/models/..%2Fx%3Fy%23z%20%C3%A9:generateContent"
         );
-        assert_eq!(write("m", false, COUNT), "/models/m:countTokens");
+        assert_eq!(write("m", false, Form::CountTokens), "/models/m:countTokens");
     }
 }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::path;
 use crate::body::{self, syntax};
 use crate::chat::Fault;
-use crate::dialect::{Asked, Envelope, Target};
+use crate::dialect::{Envelope, RequestView, Target};
 use crate::json::{self, Members, quoted};
 use crate::spelling::{self, Known, member as known, object};
 use crate::typed_json::Numbers;
@@ -39,7 +39,7 @@ const KNOWN: &[Known] = &[
 ];
 
 /// Reads model and method from the path. Usage is part of every answer of this dialect.
-pub(super) fn envelope(asked: &Asked<'_>) -> Result<Envelope, Fault> {
+pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, Fault> {
     let wanted = path::read(asked.path, asked.query)?;
     let members = Members::parse(asked.body).map_err(|error| syntax(&error))?;
     spelling::check(&members, KNOWN)?;

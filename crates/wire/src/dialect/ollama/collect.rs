@@ -5,13 +5,13 @@ use bytes::{BufMut, BytesMut};
 use super::calls::Calls;
 use super::line::{Said, head, put, put_end, reason};
 use crate::chat::{Delta, End, Stop, Usage};
-use crate::dialect::{Call, Encode};
+use crate::dialect::{Encode, ResponseContext};
 use crate::framing::Frame;
 
 /// Gathers a whole answer.
 #[derive(Debug)]
 pub(super) struct Collect {
-    call: Call,
+    call: ResponseContext,
     text: String,
     thinking: String,
     logprobs: String,
@@ -22,7 +22,7 @@ pub(super) struct Collect {
 }
 
 impl Collect {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         Self {
             call: call.clone(),
             text: String::new(),

@@ -3,7 +3,6 @@
 //! It must never take the end of the bytes for the end of an answer, nor panic on any line.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use memchr::memchr;
 use serde::Deserialize;
@@ -11,67 +10,69 @@ use serde_json::value::RawValue;
 
 use super::finish::REASONS;
 use crate::chat::{Delta, End, Fault, Kind, Stop, Usage};
+use crate::codec::call_ids::CallIds;
+use crate::codec::fast_path::FastPath;
+use crate::codec::unreadable;
 use crate::dialect::Decode;
 use crate::error_body;
 use crate::finish;
 use crate::framing::Frame;
 use crate::json::{self, Members};
 use crate::logprobs::elements;
-use crate::template::Template;
 
 type Raw<'a> = Option<&'a RawValue>;
 
 /// One line. Values stay raw until they are needed, and are read leniently then.
 #[derive(Deserialize)]
 struct Line<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     model: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     created_at: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     message: Option<Message<'a>>,
     /// `/api/generate`.
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     response: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     thinking: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     logprobs: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     done: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     done_reason: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     prompt_eval_count: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     eval_count: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     error: Raw<'a>,
 }
 
 #[derive(Deserialize)]
 struct Message<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     content: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     thinking: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tool_calls: Option<Vec<Called<'a>>>,
 }
 
 #[derive(Deserialize)]
 struct Called<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     id: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     function: Option<Function<'a>>,
 }
 
 #[derive(Deserialize)]
 struct Function<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     name: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     arguments: Raw<'a>,
 }
 
@@ -82,8 +83,8 @@ pub(super) struct Decoder {
     /// What missing ids are made from: the answer's name, else letters and digits of the first line's
     /// time.
     stamp: String,
-    ids: HashSet<String>,
-    usual: Usual,
+    ids: CallIds,
+    fast_path: TimedFastPath,
 }
 
 impl Decode for Decoder {
@@ -93,7 +94,7 @@ impl Decode for Decoder {
 
     fn frame<'f>(&mut self, frame: &'f Frame, out: &mut Vec<Delta<'f>>) -> Option<End> {
         let payload = frame.data.as_ref();
-        if let Some(delta) = self.usual.read(payload) {
+        if let Some(delta) = self.fast_path.read(payload) {
             out.push(delta);
             return None;
         }
@@ -107,7 +108,7 @@ impl Decode for Decoder {
             Err(fault) => return Some(End::Failed(fault)),
         };
         if let (false, Some(created), Some([delta])) = (done, created, out.get(before..)) {
-            self.usual.learn(payload, created, delta);
+            self.fast_path.learn(payload, created, delta);
         }
         done.then_some(End::Complete)
     }
@@ -199,11 +200,8 @@ impl Decoder {
         let Some(function) = call.function else { return };
         let Some(name) = function.name.and_then(filled) else { return };
         let Ok(ordinal) = u32::try_from(self.ids.len()) else { return };
-        let said = call.id.and_then(filled).filter(|id| !self.ids.contains(&**id));
-        let mut id = said.unwrap_or_else(|| Cow::Owned(format!("call_{}_{ordinal}", self.stamp)));
-        while !self.ids.insert(id.clone().into_owned()) {
-            id.to_mut().push('x');
-        }
+        let said = call.id.and_then(filled).unwrap_or_default();
+        let id = self.ids.or(said, || format!("call_{}_{ordinal}", self.stamp));
         out.push(Delta::ToolStart { choice: 0, call: ordinal, id, name });
         let Some(raw) = function.arguments.filter(|raw| !json::is_null(raw)) else { return };
         // Some who call themselves compatible write the object as a string.
@@ -214,32 +212,24 @@ impl Decoder {
     }
 }
 
-/// A shortcut for lines that differ from an earlier one in their time and in one string only.
+/// Fast path for lines that differ from an earlier one in their time and in one string only.
 #[derive(Debug, Default)]
-struct Usual {
+struct TimedFastPath {
     /// Everything before the time.
     head: Vec<u8>,
     /// Everything after it.
-    rest: Template,
-    /// Whether the string is reasoning.
-    thinks: bool,
+    rest: FastPath<()>,
 }
 
-impl Usual {
+impl TimedFastPath {
     fn learn(&mut self, payload: &[u8], created: &RawValue, delta: &Delta<'_>) {
         self.head.clear();
-        let (thinks, text) = match delta {
-            Delta::Text { text: Cow::Borrowed(text), .. } => (false, text),
-            Delta::Reasoning { text: Cow::Borrowed(text), .. } => (true, text),
-            _ => return,
-        };
         let place = created.get().as_ptr().addr().checked_sub(payload.as_ptr().addr());
         let Some((head, rest)) = place.and_then(|at| payload.split_at_checked(at + 1)) else {
             return;
         };
         let Some((_, rest)) = split_time(rest).filter(|_| head.ends_with(b"\"")) else { return };
-        if self.rest.learn(rest, text) {
-            self.thinks = thinks;
+        if self.rest.learn(rest, delta, ()) {
             self.head.extend_from_slice(head);
         }
     }
@@ -249,12 +239,7 @@ impl Usual {
             return None;
         }
         let (_, rest) = split_time(payload.strip_prefix(&*self.head)?)?;
-        let text = Cow::Borrowed(self.rest.read(rest)?);
-        Some(if self.thinks {
-            Delta::Reasoning { choice: 0, text }
-        } else {
-            Delta::Text { choice: 0, text }
-        })
+        self.rest.read(rest)
     }
 }
 
@@ -266,14 +251,7 @@ fn split_time(rest: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn parse(payload: &[u8]) -> Result<Line<'_>, Fault> {
-    serde_json::from_slice(payload).map_err(|error| {
-        let what = if error.is_data() { "has an unknown shape" } else { "is not valid JSON" };
-        let (line, column, length) = (error.line(), error.column(), payload.len());
-        let message = format!(
-            "the upstream sent a line that {what} (line {line}, column {column} of {length} bytes)"
-        );
-        Fault::new(Kind::Upstream, message)
-    })
+    serde_json::from_slice(payload).map_err(|error| unreadable::rejected("a line", payload, &error))
 }
 
 /// A string with something in it.

@@ -7,15 +7,10 @@ use serde_json::value::RawValue;
 
 use crate::body::{parse, refuse};
 use crate::chat::{End, Fault};
-use crate::dialect::Target;
+use crate::dialect::{Form, Target};
 use crate::embeddings::{self, Answer, EmbedRequest, Reply, Truncate, Vector, parsed, written};
 use crate::error_body;
 use crate::json::{quoted, text};
-
-/// The form of `/api/embed`.
-pub(super) const EMBED: &str = "embeddings";
-/// The form of `/api/embeddings`.
-pub(super) const EMBED_ONE: &str = "embedding";
 
 #[derive(Deserialize)]
 struct Body<'a> {
@@ -41,8 +36,8 @@ struct OneBody {
 }
 
 /// Reads a caller's request.
-pub(super) fn request(form: &str, body: &str) -> Result<EmbedRequest, Fault> {
-    if form == EMBED_ONE {
+pub(super) fn request(form: Form, body: &str) -> Result<EmbedRequest, Fault> {
+    if form == Form::Embedding {
         let OneBody { prompt } = parse("", body)?;
         if prompt.is_empty() {
             return Err(refuse("prompt", "must hold a text"));
@@ -96,7 +91,7 @@ pub(super) fn answer(json: &str) -> Result<Answer<'_>, End> {
 
 /// Writes a caller's answer.
 pub(super) fn reply(reply: &Reply<'_>) -> String {
-    if reply.call.form == EMBED_ONE {
+    if reply.call.form == Form::Embedding {
         let vector = reply.vectors.first().map(Vector::numbers).unwrap_or_default();
         return format!(r#"{{"embedding":{vector}}}"#);
     }

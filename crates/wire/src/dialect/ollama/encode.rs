@@ -10,7 +10,7 @@ use super::calls::Calls;
 use super::line::{Said, head, put, put_end, reason};
 use super::{decode, error};
 use crate::chat::{Delta, End, Stop, Usage};
-use crate::dialect::{Call, Encode, Ending};
+use crate::dialect::{Encode, Ending, ResponseContext};
 use crate::framing::Frame;
 
 /// Forwards lines, or a whole answer, byte for byte.
@@ -22,7 +22,7 @@ pub(super) struct Verbatim {
 }
 
 impl Verbatim {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         Self { stream: call.stream, ending: Ending::Closed }
     }
 }
@@ -67,7 +67,7 @@ impl Encode for Verbatim {
 /// Writes deltas anew, as a stream.
 #[derive(Debug)]
 pub(super) struct Stream {
-    call: Call,
+    call: ResponseContext,
     /// What every line begins with; made for the first one, when the upstream has said its model.
     head: Vec<u8>,
     calls: Calls,
@@ -78,7 +78,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         Self {
             call: call.clone(),
             head: Vec::new(),

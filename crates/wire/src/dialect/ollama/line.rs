@@ -2,14 +2,13 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::GENERATE;
 use crate::chat::{Stop, Usage};
-use crate::dialect::Call;
+use crate::dialect::{Form, ResponseContext};
 use crate::json::{quoted, write_str};
 use crate::reset::rfc3339;
 
 /// Everything of a line before what it says.
-pub(super) fn head(call: &Call) -> String {
+pub(super) fn head(call: &ResponseContext) -> String {
     let (model, created) = (quoted(&call.model), rfc3339(call.created.saturating_mul(1000)));
     format!(r#"{{"model":{model},"created_at":"{created}","#)
 }
@@ -26,8 +25,8 @@ pub(super) struct Said<'a> {
 }
 
 /// Appends what is said, as members of a line: within `message`, or beside it where the form has none.
-pub(super) fn put(form: &str, said: &Said<'_>, out: &mut BytesMut) {
-    let bare = form == GENERATE;
+pub(super) fn put(form: Form, said: &Said<'_>, out: &mut BytesMut) {
+    let bare = form == Form::Generate;
     let begin: &[u8] =
         if bare { br#""response":"# } else { br#""message":{"role":"assistant","content":"# };
     out.put_slice(begin);
@@ -75,7 +74,7 @@ pub(super) fn reason(stop: &Stop, refused: bool) -> &'static str {
 }
 
 /// A line that says nothing.
-pub(super) fn silent(call: &Call) -> Bytes {
+pub(super) fn silent(call: &ResponseContext) -> Bytes {
     let mut out = BytesMut::from(head(call).as_bytes());
     put(call.form, &Said::default(), &mut out);
     out.put_slice(b",\"done\":false}\n");

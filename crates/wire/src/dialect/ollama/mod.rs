@@ -7,16 +7,15 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
-    Question, Quirks, Target,
+    CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, InfoEndpoint, Mode,
+    Operation, Quirks, RequestView, ResponseContext, Target,
 };
-use crate::chat::{Fault, Kind, Rendered, Request};
+use crate::chat::{Fault, Rendered, Request};
 use crate::embeddings::{self as embedding, EmbedRequest};
 use crate::error_body;
 use crate::framing::Framing;
 use crate::model_list::ModelInfo;
 
-mod about;
 mod calls;
 mod collect;
 mod decode;
@@ -24,16 +23,14 @@ mod embed;
 mod encode;
 mod error;
 mod finish;
+mod info;
 mod line;
 mod list;
 mod prompt;
 mod read;
+mod read_turns;
 mod request;
-mod turns;
 mod write;
-
-/// The form of `/api/generate`: one prompt in, text out.
-const GENERATE: &str = "generate";
 
 /// The media type of its streams.
 const MEDIA_TYPE: &str = "application/x-ndjson";
@@ -75,20 +72,12 @@ impl Dialect for Ollama {
 
     fn path(&self, target: &Target<'_>) -> String {
         let path = match target.form {
-            GENERATE => "/api/generate",
-            embed::EMBED => "/api/embed",
-            embed::EMBED_ONE => "/api/embeddings",
+            Form::Generate => "/api/generate",
+            Form::Embeddings => "/api/embed",
+            Form::Embedding => "/api/embeddings",
             _ => "/api/chat",
         };
         path.to_owned()
-    }
-
-    fn credential(&self) -> (&'static str, &'static str) {
-        ("authorization", "Bearer ")
-    }
-
-    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
     }
 
     fn output_limits(&self) -> &'static [&'static str] {
@@ -99,10 +88,10 @@ impl Dialect for Ollama {
         request::edit(body, target)
     }
 
-    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+    fn form_of(&self, operation: Operation) -> Option<Form> {
         match operation {
-            Operation::Chat => Some(CHAT),
-            Operation::Embeddings => Some(embed::EMBED),
+            Operation::Chat => Some(Form::Chat),
+            Operation::Embeddings => Some(Form::Embeddings),
             _ => None,
         }
     }
@@ -136,9 +125,9 @@ impl Dialect for Ollama {
         list::read(body)
     }
 
-    fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
+    fn decoder(&self, form: Form) -> Box<dyn Decode> {
         match form {
-            embed::EMBED | embed::EMBED_ONE => Box::new(embedding::Decoder(embed::answer)),
+            Form::Embeddings | Form::Embedding => Box::new(embedding::Decoder(embed::answer)),
             _ => Box::new(decode::Decoder::default()),
         }
     }
@@ -155,10 +144,10 @@ impl CallerDialect for Ollama {
 
     fn endpoints(&self) -> &'static [Endpoint] {
         &[
-            Endpoint { path: "/api/chat", form: CHAT },
-            Endpoint { path: "/api/generate", form: GENERATE },
-            Endpoint { path: "/api/embed", form: embed::EMBED },
-            Endpoint { path: "/api/embeddings", form: embed::EMBED_ONE },
+            Endpoint { path: "/api/chat", form: Form::Chat },
+            Endpoint { path: "/api/generate", form: Form::Generate },
+            Endpoint { path: "/api/embed", form: Form::Embeddings },
+            Endpoint { path: "/api/embeddings", form: Form::Embedding },
         ]
     }
 
@@ -166,14 +155,7 @@ impl CallerDialect for Ollama {
         true
     }
 
-    fn operation(&self, form: &'static str) -> Operation {
-        match form {
-            embed::EMBED | embed::EMBED_ONE => Operation::Embeddings,
-            _ => Operation::Chat,
-        }
-    }
-
-    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
         request::envelope(asked)
     }
 
@@ -181,11 +163,11 @@ impl CallerDialect for Ollama {
         prompt::prepend(body, prompt)
     }
 
-    fn decode_request(&self, form: &'static str, body: &str) -> Result<Request, Fault> {
+    fn decode_request(&self, form: Form, body: &str) -> Result<Request, Fault> {
         read::request(form, body)
     }
 
-    fn decode_embeddings(&self, form: &'static str, body: &str) -> Result<EmbedRequest, Fault> {
+    fn decode_embeddings(&self, form: Form, body: &str) -> Result<EmbedRequest, Fault> {
         embed::request(form, body)
     }
 
@@ -196,10 +178,10 @@ impl CallerDialect for Ollama {
         }
     }
 
-    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+    fn encoder(&self, call: &ResponseContext, mode: Mode) -> Box<dyn Encode> {
         match mode {
             Mode::Verbatim => Box::new(encode::Verbatim::new(call)),
-            Mode::Translated if [embed::EMBED, embed::EMBED_ONE].contains(&call.form) => {
+            Mode::Translated if [Form::Embeddings, Form::Embedding].contains(&call.form) => {
                 Box::new(embedding::Encoder::new(call, embed::reply))
             }
             Mode::Translated if call.stream => Box::new(encode::Stream::new(call)),
@@ -207,12 +189,8 @@ impl CallerDialect for Ollama {
         }
     }
 
-    fn media_type(&self, _call: &Call) -> &'static str {
+    fn media_type(&self, _call: &ResponseContext) -> &'static str {
         MEDIA_TYPE
-    }
-
-    fn status(&self, kind: Kind) -> u16 {
-        error::status(kind)
     }
 
     /// The request's id has no place in this dialect's errors; it is in a header.
@@ -221,7 +199,7 @@ impl CallerDialect for Ollama {
     }
 
     /// A line that says nothing: ollama-python reads every line as JSON, blank ones included.
-    fn heartbeat(&self, call: &Call) -> Bytes {
+    fn heartbeat(&self, call: &ResponseContext) -> Bytes {
         line::silent(call)
     }
 
@@ -250,15 +228,15 @@ impl CallerDialect for Ollama {
         &UNSERVED
     }
 
-    fn questions(&self) -> &'static [Question] {
-        &about::QUESTIONS
+    fn info_endpoints(&self) -> &'static [InfoEndpoint] {
+        &info::ENDPOINTS
     }
 
-    fn asks_about(&self, question: &Question, body: &str) -> Result<Option<String>, Fault> {
-        about::model(question.path, body)
+    fn info_model(&self, endpoint: &InfoEndpoint, body: &str) -> Result<Option<String>, Fault> {
+        info::model(endpoint.path, body)
     }
 
-    fn reply(&self, question: &Question, model: Option<&ModelInfo>) -> String {
-        about::answer(question.path, model)
+    fn info_body(&self, endpoint: &InfoEndpoint, model: Option<&ModelInfo>) -> String {
+        info::answer(endpoint.path, model)
     }
 }

@@ -4,10 +4,9 @@
 
 use serde::de::DeserializeOwned;
 
-use super::embed::{EMBED, EMBED_ONE};
 use crate::body::{refuse, syntax};
 use crate::chat::Fault;
-use crate::dialect::{Asked, Envelope, Target};
+use crate::dialect::{Envelope, Form, Operation, RequestView, Target};
 use crate::json::{self, Members};
 use crate::spelling::{self, Known, member as known, object};
 
@@ -46,7 +45,7 @@ fn streams(members: &Members<'_>) -> Result<bool, Fault> {
 }
 
 /// Reads what the gateway needs. Usage is part of every last line.
-pub(super) fn envelope(asked: &Asked<'_>) -> Result<Envelope, Fault> {
+pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, Fault> {
     let members = members(asked.body)?;
     spelling::check(&members, KNOWN)?;
     let model: Option<String> = member(&members, ("model", "must be a string"))?;
@@ -68,9 +67,9 @@ pub(super) fn envelope(asked: &Asked<'_>) -> Result<Envelope, Fault> {
     })
 }
 
-/// Whether a form asks for embeddings, which are never streamed.
-fn is_embedding(form: &str) -> bool {
-    [EMBED, EMBED_ONE].contains(&form)
+/// Embeddings are never streamed.
+fn is_embedding(form: Form) -> bool {
+    form.operation() == Operation::Embeddings
 }
 
 /// Changes the model, and `stream` if the upstream is asked otherwise than we were. How long a model

@@ -6,13 +6,13 @@ use super::answer::{annotations, finish_reason, number, sealed, signed, string_m
 use super::call_form::{self, CallForm, Written};
 use crate::chat::{Citation, Delta, End, Scheme, Stop, ToolForms, Usage};
 use crate::citations::AnswerText;
-use crate::dialect::{Call, Encode};
+use crate::dialect::{Encode, ResponseContext};
 use crate::framing::Frame;
 use crate::json;
 
 /// Gathers a whole answer.
 pub(super) struct Collect {
-    call: Call,
+    call: ResponseContext,
     choices: Vec<Choice>,
     usage: Usage,
 }
@@ -43,7 +43,7 @@ struct Tool {
 }
 
 impl Collect {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         Self { call: call.clone(), choices: vec![Choice::default()], usage: Usage::default() }
     }
 

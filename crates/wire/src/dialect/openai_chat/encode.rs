@@ -13,7 +13,7 @@ use super::decode::is_blank;
 use super::error;
 use crate::chat::{Citation, Delta, End, Scheme, Stop, Usage};
 use crate::citations::AnswerText;
-use crate::dialect::{Call, Encode};
+use crate::dialect::{Encode, ResponseContext};
 use crate::framing::Frame;
 use crate::{json, sse};
 
@@ -53,7 +53,6 @@ fn name(frame: &Frame) -> Option<&[u8]> {
 fn is_usage_only(frame: &Frame, deltas: &[Delta<'_>]) -> bool {
     #[derive(Deserialize)]
     struct Probe {
-        #[serde(default)]
         choices: Option<Vec<IgnoredAny>>,
     }
     let furniture = |delta: &Delta<'_>| matches!(delta, Delta::Usage(_) | Delta::Start { .. });
@@ -82,7 +81,7 @@ fn terminate(end: &End, out: &mut BytesMut) {
 
 /// Writes deltas anew, as a stream.
 pub(super) struct Stream {
-    call: Call,
+    call: ResponseContext,
     /// Everything of an event up to the number of the alternative; made for the first event, when
     /// the upstream has said its model.
     prefix: Vec<u8>,
@@ -110,7 +109,7 @@ struct State {
 }
 
 impl Stream {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         Self {
             call: call.clone(),
             prefix: Vec::new(),

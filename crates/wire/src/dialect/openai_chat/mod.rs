@@ -5,8 +5,8 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
-    Quirks, Target,
+    CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, Mode, Operation, Quirks,
+    RequestView, ResponseContext, Target,
 };
 use crate::chat::{Fault, HostedTool, Kind, Rendered, Request};
 use crate::embeddings::{self as embedding, EmbedRequest};
@@ -16,25 +16,25 @@ use crate::model_list::{self, ModelInfo};
 mod answer;
 mod call_form;
 mod calls;
-mod chunk;
 mod collect;
 mod decode;
-mod embeddings;
+mod embed;
 mod encode;
 mod error;
+mod event;
 mod finish;
 
 mod hosted_tools;
 mod ids;
-mod passed;
+mod passthrough;
 mod prompt;
 mod read;
+mod read_turns;
 mod request;
 mod sources;
 mod system_first;
 #[cfg(test)]
 mod tests;
-mod turns;
 mod write;
 
 /// What is not served of the vendor's API: platform.openai.com/docs/api-reference; `rerank` is vLLM's and Jina's.
@@ -88,19 +88,11 @@ impl Dialect for OpenAiChat {
 
     fn path(&self, target: &Target<'_>) -> String {
         let path = match target.form {
-            passed::COMPLETIONS => "/completions",
-            embeddings::EMBEDDINGS => "/embeddings",
+            Form::Completions => "/completions",
+            Form::Embeddings => "/embeddings",
             _ => "/chat/completions",
         };
         path.to_owned()
-    }
-
-    fn credential(&self) -> (&'static str, &'static str) {
-        ("authorization", "Bearer ")
-    }
-
-    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
     }
 
     fn output_limits(&self) -> &'static [&'static str] {
@@ -111,10 +103,10 @@ impl Dialect for OpenAiChat {
         request::edit(body, target)
     }
 
-    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+    fn form_of(&self, operation: Operation) -> Option<Form> {
         match operation {
-            Operation::Chat => Some(CHAT),
-            Operation::Embeddings => Some(embeddings::EMBEDDINGS),
+            Operation::Chat => Some(Form::Chat),
+            Operation::Embeddings => Some(Form::Embeddings),
             _ => None,
         }
     }
@@ -124,7 +116,7 @@ impl Dialect for OpenAiChat {
         request: &EmbedRequest,
         target: &Target<'_>,
     ) -> Result<String, Fault> {
-        Ok(embeddings::write(request, target))
+        Ok(embed::write(request, target))
     }
 
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
@@ -139,11 +131,11 @@ impl Dialect for OpenAiChat {
         model_list::read_openai(body)
     }
 
-    fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
+    fn decoder(&self, form: Form) -> Box<dyn Decode> {
         match form {
-            CHAT => Box::new(decode::Decoder::default()),
-            embeddings::EMBEDDINGS => Box::new(embedding::Decoder(embeddings::answer)),
-            _ => Box::new(passed::Decoder::default()),
+            Form::Chat => Box::new(decode::Decoder::default()),
+            Form::Embeddings => Box::new(embedding::Decoder(embed::answer)),
+            _ => Box::new(passthrough::Decoder::default()),
         }
     }
 
@@ -159,23 +151,15 @@ impl CallerDialect for OpenAiChat {
 
     fn endpoints(&self) -> &'static [Endpoint] {
         &[
-            Endpoint { path: "/v1/chat/completions", form: CHAT },
-            Endpoint { path: "/v1/completions", form: passed::COMPLETIONS },
-            Endpoint { path: "/v1/embeddings", form: embeddings::EMBEDDINGS },
+            Endpoint { path: "/v1/chat/completions", form: Form::Chat },
+            Endpoint { path: "/v1/completions", form: Form::Completions },
+            Endpoint { path: "/v1/embeddings", form: Form::Embeddings },
         ]
     }
 
-    fn operation(&self, form: &'static str) -> Operation {
-        match form {
-            passed::COMPLETIONS => Operation::Completions,
-            embeddings::EMBEDDINGS => Operation::Embeddings,
-            _ => Operation::Chat,
-        }
-    }
-
-    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
         let read = request::envelope(asked)?;
-        let stream = read.stream && asked.form != embeddings::EMBEDDINGS;
+        let stream = read.stream && asked.form != Form::Embeddings;
         Ok(Envelope { stream, ..read })
     }
 
@@ -183,7 +167,7 @@ impl CallerDialect for OpenAiChat {
         prompt::prepend(body, prompt)
     }
 
-    fn decode_request(&self, _form: &'static str, body: &str) -> Result<Request, Fault> {
+    fn decode_request(&self, _form: Form, body: &str) -> Result<Request, Fault> {
         read::request(body)
     }
 
@@ -191,23 +175,23 @@ impl CallerDialect for OpenAiChat {
         hosted_tools::split(body)
     }
 
-    fn decode_embeddings(&self, _form: &'static str, body: &str) -> Result<EmbedRequest, Fault> {
-        embeddings::request(body)
+    fn decode_embeddings(&self, _form: Form, body: &str) -> Result<EmbedRequest, Fault> {
+        embed::request(body)
     }
 
-    fn echo(&self, form: &'static str, body: &str) -> String {
+    fn echo(&self, form: Form, body: &str) -> String {
         match form {
-            embeddings::EMBEDDINGS => embeddings::echo(body),
+            Form::Embeddings => embed::echo(body),
             _ => String::new(),
         }
     }
 
-    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+    fn encoder(&self, call: &ResponseContext, mode: Mode) -> Box<dyn Encode> {
         let (stream, want_usage) = (call.stream, call.want_usage);
         match mode {
             Mode::Verbatim => Box::new(encode::Verbatim { stream, want_usage }),
-            Mode::Translated if call.form == embeddings::EMBEDDINGS => {
-                Box::new(embedding::Encoder::new(call, embeddings::reply))
+            Mode::Translated if call.form == Form::Embeddings => {
+                Box::new(embedding::Encoder::new(call, embed::reply))
             }
             Mode::Translated if stream => Box::new(encode::Stream::new(call)),
             Mode::Translated => Box::new(collect::Collect::new(call)),
@@ -215,7 +199,7 @@ impl CallerDialect for OpenAiChat {
     }
 
     fn status(&self, kind: Kind) -> u16 {
-        error::status(kind)
+        if kind == Kind::Billing { 429 } else { kind.status() }
     }
 
     /// The request's id has no place in this dialect's errors; it is in a header.
@@ -224,16 +208,8 @@ impl CallerDialect for OpenAiChat {
     }
 
     /// A comment without a blank line: openai-python chokes on a block that carries an id and no data.
-    fn heartbeat(&self, _call: &Call) -> Bytes {
+    fn heartbeat(&self, _call: &ResponseContext) -> Bytes {
         Bytes::from_static(b": ping\n")
-    }
-
-    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
-        Ok(model_list::openai_list(models, query))
-    }
-
-    fn model(&self, model: &ModelInfo) -> String {
-        model_list::openai_model(model).to_string()
     }
 
     fn unserved(&self) -> &'static [(&'static str, &'static str)] {

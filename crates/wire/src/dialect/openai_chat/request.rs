@@ -7,12 +7,11 @@ use std::borrow::Cow;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::passed::COMPLETIONS;
 use super::system_first::system_first;
 use crate::adapt::settings::Instructions;
 use crate::body::syntax;
 use crate::chat::Fault;
-use crate::dialect::{Asked, Envelope, Target};
+use crate::dialect::{Envelope, Form, RequestView, Target};
 use crate::json::{self, Members};
 use crate::spelling::{self, Known, member as known, object};
 
@@ -48,7 +47,7 @@ fn member<T: DeserializeOwned>(
 }
 
 /// Reads what the gateway needs.
-pub(super) fn envelope(asked: &Asked<'_>) -> Result<Envelope, Fault> {
+pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, Fault> {
     let members = members(asked.body)?;
     spelling::check(&members, KNOWN)?;
     let model: Option<String> = member(&members, ("model", "a string"))?;
@@ -60,7 +59,7 @@ pub(super) fn envelope(asked: &Asked<'_>) -> Result<Envelope, Fault> {
         .get("stream_options")
         .and_then(|options| Members::parse(options.get()).ok()?.get("include_usage"))
         .is_some_and(|value| value.get() == "true");
-    let prompts = if asked.form == COMPLETIONS { prompts(&members) } else { 1 };
+    let prompts = if asked.form == Form::Completions { prompts(&members) } else { 1 };
     // `best_of` are generated, of which `n` are shown.
     let each = number(&members, "n").max(number(&members, "best_of")).unwrap_or(1);
     Ok(Envelope {

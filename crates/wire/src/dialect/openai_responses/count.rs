@@ -8,9 +8,6 @@ use crate::body::syntax;
 use crate::chat::{End, Fault};
 use crate::count::{self, parsed};
 
-/// The form.
-pub(super) const COUNT: &str = "input_tokens";
-
 /// What the vendor counts.
 const MEMBERS: [&str; 9] = [
     "model",

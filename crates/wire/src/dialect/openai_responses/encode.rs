@@ -8,12 +8,12 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 
-use super::call::Shape;
-use super::events::Events;
+use super::calls::Shape;
 use super::output::{Item, Part, Piece, Text, Waiting, annotation};
 use super::response::{Head, Status};
+use super::write_event::Events;
 use crate::chat::{Citation, Delta, End, Fault, Scheme, Stop, ToolForms, Usage};
-use crate::dialect::{Call, Encode};
+use crate::dialect::{Encode, ResponseContext};
 use crate::framing::Frame;
 use crate::seal;
 
@@ -78,7 +78,7 @@ impl Encode for Translated {
 }
 
 impl Translated {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         let head = Head::new(call);
         Self {
             stream: call.stream,

@@ -6,15 +6,15 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, CHAT, Call, CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Mode, Operation,
-    Quirks, Target,
+    CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, Mode, Operation, Quirks,
+    RequestView, ResponseContext, Target,
 };
 use crate::chat::{Fault, HostedTool, Kind, Rendered, Request};
 use crate::count as counting;
 use crate::error_body;
 use crate::model_list::{self, ModelInfo};
 
-mod call;
+mod calls;
 mod client_tools;
 mod count;
 mod decode;
@@ -22,19 +22,17 @@ mod echo;
 mod encode;
 mod error;
 mod event;
-mod events;
 mod finish;
-mod half;
 mod hosted_tools;
 mod items;
 mod output;
-mod passed;
+mod passthrough;
 mod prompt;
 mod read;
 mod read_calls;
 mod read_choice;
-mod read_input;
 mod read_tools;
+mod read_turns;
 mod request;
 mod response;
 mod search;
@@ -42,7 +40,8 @@ mod search;
 mod tests;
 mod verbatim;
 mod write;
-mod write_input;
+mod write_event;
+mod write_turns;
 
 /// What is not served of the vendor's API. Nothing is stored here that could be asked for later.
 const UNSERVED: [(&str, &str); 2] =
@@ -71,15 +70,7 @@ impl Dialect for OpenAiResponses {
     }
 
     fn path(&self, target: &Target<'_>) -> String {
-        passed::path(target.form).to_owned()
-    }
-
-    fn credential(&self) -> (&'static str, &'static str) {
-        ("authorization", "Bearer ")
-    }
-
-    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
+        passthrough::path(target.form).to_owned()
     }
 
     fn output_limits(&self) -> &'static [&'static str] {
@@ -90,10 +81,10 @@ impl Dialect for OpenAiResponses {
         request::edit(body, target)
     }
 
-    fn form_of(&self, operation: Operation) -> Option<&'static str> {
+    fn form_of(&self, operation: Operation) -> Option<Form> {
         match operation {
-            Operation::Chat => Some(CHAT),
-            Operation::CountTokens => Some(count::COUNT),
+            Operation::Chat => Some(Form::Chat),
+            Operation::CountTokens => Some(Form::CountTokens),
             _ => None,
         }
     }
@@ -105,7 +96,7 @@ impl Dialect for OpenAiResponses {
 
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
         let body = write::request(request, target)?;
-        if target.form == count::COUNT { count::write(&body) } else { Ok(body) }
+        if target.form == Form::CountTokens { count::write(&body) } else { Ok(body) }
     }
 
     fn list_path(&self, _quirks: &Quirks) -> Option<&'static str> {
@@ -116,11 +107,11 @@ impl Dialect for OpenAiResponses {
         model_list::read_openai(body)
     }
 
-    fn decoder(&self, form: &'static str) -> Box<dyn Decode> {
+    fn decoder(&self, form: Form) -> Box<dyn Decode> {
         match form {
-            CHAT => Box::new(decode::Decoder::default()),
-            count::COUNT => Box::new(counting::Decoder(count::read)),
-            _ => Box::new(passed::Decoder),
+            Form::Chat => Box::new(decode::Decoder::default()),
+            Form::CountTokens => Box::new(counting::Decoder(count::read)),
+            _ => Box::new(passthrough::Decoder),
         }
     }
 
@@ -135,20 +126,12 @@ impl CallerDialect for OpenAiResponses {
     }
 
     fn endpoints(&self) -> &'static [Endpoint] {
-        &passed::ENDPOINTS
+        &passthrough::ENDPOINTS
     }
 
-    fn operation(&self, form: &'static str) -> Operation {
-        match form {
-            CHAT => Operation::Chat,
-            count::COUNT => Operation::CountTokens,
-            _ => Operation::Compact,
-        }
-    }
-
-    fn envelope(&self, asked: &Asked<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
         let read = request::envelope(asked.body)?;
-        let stream = read.stream && asked.form == CHAT;
+        let stream = read.stream && asked.form == Form::Chat;
         Ok(Envelope { form: asked.form, stream, ..read })
     }
 
@@ -161,11 +144,11 @@ impl CallerDialect for OpenAiResponses {
         id.starts_with("pmpt_")
     }
 
-    fn decode_request(&self, _form: &'static str, body: &str) -> Result<Request, Fault> {
+    fn decode_request(&self, _form: Form, body: &str) -> Result<Request, Fault> {
         read::request(body)
     }
 
-    fn echo(&self, _form: &'static str, body: &str) -> String {
+    fn echo(&self, _form: Form, body: &str) -> String {
         echo::echo(body)
     }
 
@@ -181,11 +164,11 @@ impl CallerDialect for OpenAiResponses {
         }
     }
 
-    fn encoder(&self, call: &Call, mode: Mode) -> Box<dyn Encode> {
+    fn encoder(&self, call: &ResponseContext, mode: Mode) -> Box<dyn Encode> {
         match (mode, call.stream) {
             (Mode::Verbatim, true) => Box::new(verbatim::Stream::new(call)),
             (Mode::Verbatim, false) => Box::new(verbatim::Whole),
-            (Mode::Translated, _) if call.form == count::COUNT => {
+            (Mode::Translated, _) if call.form == Form::CountTokens => {
                 Box::new(counting::Encoder::new(count::answer))
             }
             (Mode::Translated, _) => Box::new(encode::Translated::new(call)),
@@ -193,7 +176,7 @@ impl CallerDialect for OpenAiResponses {
     }
 
     fn status(&self, kind: Kind) -> u16 {
-        error::status(kind)
+        if kind == Kind::Billing { 429 } else { kind.status() }
     }
 
     /// The request's id has no place in this dialect's errors; it is in a header.
@@ -202,16 +185,8 @@ impl CallerDialect for OpenAiResponses {
     }
 
     /// A comment without a blank line: openai-python chokes on a block that carries no data.
-    fn heartbeat(&self, _call: &Call) -> Bytes {
+    fn heartbeat(&self, _call: &ResponseContext) -> Bytes {
         Bytes::from_static(b": ping\n")
-    }
-
-    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
-        Ok(model_list::openai_list(models, query))
-    }
-
-    fn model(&self, model: &ModelInfo) -> String {
-        model_list::openai_model(model).to_string()
     }
 
     fn unserved(&self) -> &'static [(&'static str, &'static str)] {

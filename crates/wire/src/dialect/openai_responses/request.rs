@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::body::{refuse, syntax};
 use crate::chat::Fault;
-use crate::dialect::{CHAT, Envelope, Target};
+use crate::dialect::{Envelope, Form, Target};
 use crate::json::{self, Members};
 use crate::seal::MARK;
 use crate::spelling::{self, Known, member as known};
@@ -53,7 +53,7 @@ pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
     let max_output = members.get("max_output_tokens").and_then(json::count);
     let background = members.get("background").is_some_and(|value| value.get() == "true");
     let (want_usage, choices) = (true, 1);
-    Ok(Envelope { model, stream, want_usage, form: CHAT, max_output, choices, background })
+    Ok(Envelope { model, stream, want_usage, form: Form::Chat, max_output, choices, background })
 }
 
 /// Changes the model, and `stream` if the upstream is asked otherwise than we were.

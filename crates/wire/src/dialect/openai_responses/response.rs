@@ -7,7 +7,7 @@ use super::echo::echo;
 use super::error;
 use super::output::Item;
 use crate::chat::{Fault, Stop, Usage};
-use crate::dialect::{Call, Clock};
+use crate::dialect::{Clock, ResponseContext};
 use crate::json::write_str;
 
 /// How a response stands.
@@ -54,7 +54,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         let echo = if call.echo.is_empty() { echo("{}") } else { call.echo.clone() };
         Self {
             id: format!("resp_{}", call.id),

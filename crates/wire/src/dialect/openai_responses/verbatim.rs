@@ -4,10 +4,10 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::events::Events;
 use super::response::{Head, Status};
+use super::write_event::Events;
 use crate::chat::{Delta, End, Usage};
-use crate::dialect::{Call, Encode};
+use crate::dialect::{Encode, ResponseContext};
 use crate::framing::Frame;
 use crate::json::{self, Members};
 use crate::sse;
@@ -25,7 +25,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(super) fn new(call: &ResponseContext) -> Self {
         Self { head: Head::new(call), known: false, forwarded: 0, told: false }
     }
 

@@ -7,7 +7,7 @@ use super::grammar::read;
 use super::{call, relay};
 use crate::chat::{Delta, End, Fault, Kind, Stop, Usage};
 use crate::dialect::anthropic::Anthropic;
-use crate::dialect::{CHAT, CallerDialect, Decode, Dialect, Mode};
+use crate::dialect::{CallerDialect, Decode, Dialect, Form, Mode};
 use crate::framing::Frame;
 use crate::model_list::ModelInfo;
 
@@ -17,7 +17,7 @@ fn frame(payload: &str) -> Frame {
 
 /// Decodes payloads and shows the deltas, so that they outlive their frames.
 fn decode(payloads: &[&str]) -> (Vec<String>, Option<End>) {
-    let mut decoder = Anthropic.decoder(CHAT);
+    let mut decoder = Anthropic.decoder(Form::Chat);
     let mut shown = Vec::new();
     for payload in payloads {
         let frame = frame(payload);
@@ -37,7 +37,7 @@ fn text(text: &str) -> String {
 
 #[test]
 fn usage_replaces_and_sums_the_latest_parts() {
-    let mut decoder = Anthropic.decoder(CHAT);
+    let mut decoder = Anthropic.decoder(Form::Chat);
     let usage = |decoder: &mut Box<dyn Decode>, payload: &str| {
         let frame = frame(payload);
         let mut deltas = Vec::new();
@@ -156,7 +156,7 @@ fn whole_answers_are_read_and_written() {
     let body = r#"{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[{"type":"thinking","thinking":"hm","signature":"s"},{"type":"text","text":"hi"},{"type":"tool_use","id":"t","name":"f","input":{"z":1.0,"a":2}}],"stop_reason":"refusal","stop_sequence":null,"stop_details":{"type":"refusal","explanation":"no"},"usage":{"input_tokens":1,"output_tokens":2}}"#;
     let frame = frame(body);
     let mut deltas = Vec::new();
-    assert_eq!(Anthropic.decoder(CHAT).answer(&frame, &mut deltas), End::Complete);
+    assert_eq!(Anthropic.decoder(Form::Chat).answer(&frame, &mut deltas), End::Complete);
     let stop = Stop::Refusal(Some("no".to_owned()));
     assert_eq!(deltas.last(), Some(&Delta::Stop { choice: 0, reason: stop }));
 
@@ -176,7 +176,7 @@ fn whole_answers_are_read_and_written() {
     let mut answer = |body: &str| {
         let frame = self::frame(body);
         let mut deltas = Vec::new();
-        let end = Anthropic.decoder(CHAT).answer(&frame, &mut deltas);
+        let end = Anthropic.decoder(Form::Chat).answer(&frame, &mut deltas);
         none.push(deltas.len());
         end
     };

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Anthropic;
 use crate::chat::{End, ToolForms};
-use crate::dialect::{CHAT, Call, CallerDialect, Clock, Dialect, Mode};
+use crate::dialect::{CallerDialect, Clock, Dialect, Form, Mode, ResponseContext};
 use crate::framing::{Framer, Framing};
 use crate::transcode::Transcoder;
 
@@ -13,14 +13,14 @@ mod grammar;
 mod recorded;
 mod requests;
 
-fn call(stream: bool) -> Call {
-    Call {
+fn call(stream: bool) -> ResponseContext {
+    ResponseContext {
         id: "abcdefghijklmnopqrstuvwx".to_owned(),
         created: 1_700_000_000,
         model: "asked".to_owned(),
         stream,
         want_usage: true,
-        form: CHAT,
+        form: Form::Chat,
         echo: String::new(),
         tool_forms: ToolForms::default(),
         input_estimate: 0,
@@ -31,7 +31,8 @@ fn call(stream: bool) -> Call {
 /// Relays a stream in pieces of `step` bytes.
 fn relay(stream: &[u8], mode: Mode, step: usize) -> (String, End) {
     let encoder = Anthropic.encoder(&call(true), mode);
-    let mut relay = Transcoder::new(Framing::Sse, 1 << 24, Anthropic.decoder(CHAT), encoder, mode);
+    let mut relay =
+        Transcoder::new(Framing::Sse, 1 << 24, Anthropic.decoder(Form::Chat), encoder, mode);
     let mut out = BytesMut::new();
     for piece in stream.chunks(step) {
         relay.push(Bytes::copy_from_slice(piece), &mut out);

@@ -7,7 +7,7 @@ use crate::chat::{
     Format, Message, Part, Reasoning, Request, Role, Scheme, Signature, Tool, ToolChoice,
 };
 use crate::dialect::anthropic::Anthropic;
-use crate::dialect::{Asked, CHAT, CallerDialect, Dialect, Envelope, Quirks, Target};
+use crate::dialect::{CallerDialect, Dialect, Envelope, Form, Quirks, RequestView, Target};
 
 fn raw(json: &str) -> Box<RawValue> {
     RawValue::from_string(json.to_owned()).unwrap()
@@ -15,8 +15,10 @@ fn raw(json: &str) -> Box<RawValue> {
 
 fn encode(request: &Request) -> Result<String, crate::chat::Fault> {
     let quirks = Quirks::default();
-    Anthropic
-        .encode_request(request, &Target { model: "m", stream: true, form: CHAT, quirks: &quirks })
+    Anthropic.encode_request(
+        request,
+        &Target { model: "m", stream: true, form: Form::Chat, quirks: &quirks },
+    )
 }
 
 fn encoded(request: &Request) -> Value {
@@ -36,7 +38,7 @@ fn hello() -> Request {
 }
 
 fn envelope(body: &str) -> Result<Envelope, crate::chat::Fault> {
-    Anthropic.envelope(&Asked { form: CHAT, path: "/v1/messages", query: "", body })
+    Anthropic.envelope(&RequestView { form: Form::Chat, path: "/v1/messages", query: "", body })
 }
 
 #[test]
@@ -63,7 +65,7 @@ fn an_envelope_says_what_is_wrong_and_where() {
 #[test]
 fn an_edit_touches_the_model_alone() {
     let quirks = Quirks::default();
-    let target = Target { model: "real", stream: true, form: CHAT, quirks: &quirks };
+    let target = Target { model: "real", stream: true, form: Form::Chat, quirks: &quirks };
     let body = r#"{"model":"m", "stream": true,"x":1.0}"#;
     let edited = Anthropic.edit_request(body, &target).unwrap();
     assert_eq!(edited, r#"{"model":"real", "stream": true,"x":1.0}"#);
@@ -78,7 +80,7 @@ fn a_whole_request_is_read() {
       {"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":[{"type":"text","text":"r"}],"is_error":true},{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AA"}}]}],
       "tools":[{"name":"f","input_schema":{"type":"object"}}],"tool_choice":{"type":"any","disable_parallel_tool_use":true},
       "thinking":{"type":"enabled","budget_tokens":2000},"output_config":{"effort":"high"},"metadata":{"user_id":"u"},"service_tier":"auto"}"#;
-    let request = Anthropic.decode_request(CHAT, body).unwrap();
+    let request = Anthropic.decode_request(Form::Chat, body).unwrap();
     assert_eq!(request.messages.len(), 4);
     assert_eq!(request.tool_choice, Some(ToolChoice::Required));
     assert_eq!(request.parallel_tool_calls, Some(false));
@@ -126,8 +128,9 @@ fn what_cannot_be_translated_is_refused_by_field() {
         ),
     ];
     for (members, field) in cases {
-        let fault =
-            Anthropic.decode_request(CHAT, &format!(r#"{{"model":"m",{members}}}"#)).unwrap_err();
+        let fault = Anthropic
+            .decode_request(Form::Chat, &format!(r#"{{"model":"m",{members}}}"#))
+            .unwrap_err();
         assert_eq!(fault.param.as_deref(), Some(field), "{}", fault.message);
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::aws_eventstream::EXCEPTION;
 use crate::chat::{Citation, Delta, End, Kind, Stop, Usage};
 use crate::dialect::bedrock::Bedrock;
-use crate::dialect::{CHAT, Dialect};
+use crate::dialect::{Dialect, Form};
 use crate::framing::Frame;
 
 fn frame(event: &str, payload: &str) -> Frame {
@@ -18,7 +18,7 @@ fn frame(event: &str, payload: &str) -> Frame {
 
 /// What events of a stream are read as, as text, and how it ended.
 fn read(events: &[(&str, &str)]) -> (Vec<String>, End) {
-    let mut decoder = Bedrock.decoder(CHAT);
+    let mut decoder = Bedrock.decoder(Form::Chat);
     let mut said = Vec::new();
     for (event, payload) in events {
         let frame = frame(event, payload);
@@ -236,7 +236,7 @@ fn whole_answers_are_read() {
     });
     let frame = Frame { event: None, data: body.to_string().into() };
     let mut out = Vec::new();
-    assert_eq!(Bedrock.decoder(CHAT).answer(&frame, &mut out), End::Complete);
+    assert_eq!(Bedrock.decoder(Form::Chat).answer(&frame, &mut out), End::Complete);
     let said: Vec<String> = out.iter().map(short).collect();
     assert_eq!(
         said,
@@ -276,7 +276,7 @@ fn fm43_a_body_without_an_answer_is_an_error() {
     let answer = |body: &str| {
         let frame = Frame { event: None, data: Bytes::copy_from_slice(body.as_bytes()) };
         let mut out = Vec::new();
-        Bedrock.decoder(CHAT).answer(&frame, &mut out)
+        Bedrock.decoder(Form::Chat).answer(&frame, &mut out)
     };
     let End::Failed(fault) = answer(r#"{"message":"no such thing"}"#) else { panic!("no answer") };
     assert_eq!(fault.message, "no such thing");

@@ -7,14 +7,14 @@ use crate::chat::{
     Tool, ToolChoice,
 };
 use crate::dialect::bedrock::Bedrock;
-use crate::dialect::{CHAT, Dialect, Quirks, Target};
+use crate::dialect::{Dialect, Form, Quirks, Target};
 
 const CLAUDE: &str = "us.anthropic.claude-sonnet-4-5-20250929-v1:0";
 const NOVA: &str = "amazon.nova-lite-v1:0";
 
 fn written(request: &Request, model: &str) -> Result<Value, String> {
     let quirks = Quirks::default();
-    let target = Target { model, stream: true, form: CHAT, quirks: &quirks };
+    let target = Target { model, stream: true, form: Form::Chat, quirks: &quirks };
     let written = Bedrock.encode_request(request, &target);
     written
         .map(|body| serde_json::from_str(&body).unwrap())
@@ -44,7 +44,8 @@ fn raw(value: &Value) -> Box<serde_json::value::RawValue> {
 #[test]
 fn the_model_is_in_the_path() {
     let quirks = Quirks::default();
-    let path = |model, stream| Bedrock.path(&Target { model, stream, form: CHAT, quirks: &quirks });
+    let path =
+        |model, stream| Bedrock.path(&Target { model, stream, form: Form::Chat, quirks: &quirks });
     assert_eq!(path(NOVA, true), "/model/amazon.nova-lite-v1%3A0/converse-stream");
     assert_eq!(
         path("arn:aws:bedrock:eu-west-1:1:inference-profile/a.b", false),

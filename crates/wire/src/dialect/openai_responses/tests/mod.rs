@@ -7,19 +7,19 @@ mod requests;
 
 use super::OpenAiResponses;
 use crate::chat::{Delta, End, Kind, Stop, ToolForms, Usage};
-use crate::dialect::{CHAT, Call, CallerDialect, Clock, Dialect, Mode};
+use crate::dialect::{CallerDialect, Clock, Dialect, Form, Mode, ResponseContext};
 use crate::framing::{Frame, Framing};
 use crate::tally::Tally;
 use crate::transcode::Transcoder;
 
-fn call(stream: bool) -> Call {
-    Call {
+fn call(stream: bool) -> ResponseContext {
+    ResponseContext {
         id: "Q".repeat(24),
         created: 7,
         model: "asked".into(),
         stream,
         want_usage: true,
-        form: CHAT,
+        form: Form::Chat,
         echo: String::new(),
         tool_forms: ToolForms::default(),
         input_estimate: 0,
@@ -41,7 +41,7 @@ struct Ran {
 
 fn run(mode: Mode, input: &str) -> Ran {
     let encoder = OpenAiResponses.encoder(&call(true), mode);
-    let decoder = OpenAiResponses.decoder(CHAT);
+    let decoder = OpenAiResponses.decoder(Form::Chat);
     let mut codec = Transcoder::new(Framing::Sse, 1 << 20, decoder, encoder, mode);
     let mut out = BytesMut::new();
     codec.push(Bytes::copy_from_slice(input.as_bytes()), &mut out);
@@ -178,8 +178,12 @@ fn write(deltas: &[Delta<'_>], body: &str) -> Value {
     let call = match body {
         "" => call(false),
         body => {
-            let tool_forms = OpenAiResponses.decode_request(CHAT, body).unwrap().tool_forms;
-            Call { echo: OpenAiResponses.echo(CHAT, body), tool_forms, ..call(false) }
+            let tool_forms = OpenAiResponses.decode_request(Form::Chat, body).unwrap().tool_forms;
+            ResponseContext {
+                echo: OpenAiResponses.echo(Form::Chat, body),
+                tool_forms,
+                ..call(false)
+            }
         }
     };
     let mut encoder = OpenAiResponses.encoder(&call, Mode::Translated);
@@ -193,7 +197,7 @@ fn write(deltas: &[Delta<'_>], body: &str) -> Value {
 #[test]
 fn custom_tools_are_called_with_free_text() {
     let body = "{\"model\":\"m\",\"input\":\"x\",\n\"tools\":[\r\n{\"type\":\"custom\",\"name\":\"sh\"},{\"type\":\"function\",\"name\":\"f\"}],\"temperature\":0.25}";
-    let echo = OpenAiResponses.echo(CHAT, body);
+    let echo = OpenAiResponses.echo(Form::Chat, body);
     assert!(!echo.contains(['\n', '\r']), "{echo}");
     let start = |call, name: &'static str| Delta::ToolStart {
         choice: 0,
@@ -259,7 +263,7 @@ fn whole_answers() {
     let read = |body: &str| {
         let frame = Frame { event: None, data: Bytes::copy_from_slice(body.as_bytes()) };
         let mut out = Vec::new();
-        let end = OpenAiResponses.decoder(CHAT).answer(&frame, &mut out);
+        let end = OpenAiResponses.decoder(Form::Chat).answer(&frame, &mut out);
         (end, out.iter().map(|delta| delta.output().to_owned()).collect::<String>())
     };
     let body = json!({ "id": "r", "status": "completed", "error": null, "output": [
@@ -360,7 +364,7 @@ fn log_probabilities_are_on_one_line() {
     );
     let body = body.to_string().replace("[]", &format!("[{item}]"));
     let encoder = OpenAiResponses.encoder(&call(true), Mode::Translated);
-    let decoder = OpenAiResponses.decoder(CHAT);
+    let decoder = OpenAiResponses.decoder(Form::Chat);
     let mut codec = Transcoder::new(Framing::Whole, 1 << 20, decoder, encoder, Mode::Translated);
     let mut out = BytesMut::new();
     codec.push(Bytes::from(body), &mut out);
@@ -378,7 +382,7 @@ fn log_probabilities_are_on_one_line() {
 /// Items without an end do not make looking for one expensive.
 #[test]
 fn items_that_never_end_are_forgotten() {
-    let mut decoder = OpenAiResponses.decoder(CHAT);
+    let mut decoder = OpenAiResponses.decoder(Form::Chat);
     for index in 0..20_000 {
         let event =
             json!({ "type": "response.output_text.delta", "output_index": index, "delta": "x" });

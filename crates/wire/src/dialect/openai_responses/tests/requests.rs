@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use super::super::OpenAiResponses;
 use super::write;
 use crate::chat::{Delta, Fault, Kind, Parameters, Part, Rendered, Role, Scheme};
-use crate::dialect::{CHAT, CallerDialect, Dialect, Quirks, Target};
+use crate::dialect::{CallerDialect, Dialect, Form, Quirks, Target};
 
 fn edited(body: &Value) -> Value {
-    let target = Target { model: "m", stream: false, form: CHAT, quirks: &Quirks::default() };
+    let target = Target { model: "m", stream: false, form: Form::Chat, quirks: &Quirks::default() };
     serde_json::from_str(&OpenAiResponses.edit_request(&body.to_string(), &target).unwrap())
         .unwrap()
 }
@@ -27,7 +27,7 @@ fn fm28_reasoning_state_returns_to_its_own_vendor() {
         ];
         let answer = write(&deltas, "");
         let body = json!({ "model": "m", "input": answer["output"] });
-        let request = OpenAiResponses.decode_request(CHAT, &body.to_string()).unwrap();
+        let request = OpenAiResponses.decode_request(Form::Chat, &body.to_string()).unwrap();
         let [turn] = request.messages.as_slice() else { panic!("{request:?}") };
         let [
             Part::Reasoning { text, signature: Some(signature) },
@@ -42,7 +42,8 @@ fn fm28_reasoning_state_returns_to_its_own_vendor() {
             ("because", value, scheme)
         );
         assert_eq!((data.as_str(), *of), (value, scheme));
-        let target = Target { model: "m", stream: true, form: CHAT, quirks: &Quirks::default() };
+        let target =
+            Target { model: "m", stream: true, form: Form::Chat, quirks: &Quirks::default() };
         let written = OpenAiResponses.encode_request(&request, &target).unwrap();
         let own = scheme == Scheme::OpenAi;
         assert_eq!(written.contains(value), own, "{written}");
@@ -95,7 +96,7 @@ fn requests_that_are_wrong() {
         (json!({ "model": "m", "input": "x", "conversation": { "id": "secret" } }), "conversation"),
     ] {
         let Fault { kind, message, param: at, .. } =
-            OpenAiResponses.decode_request(CHAT, &body.to_string()).unwrap_err();
+            OpenAiResponses.decode_request(Form::Chat, &body.to_string()).unwrap_err();
         assert_eq!((kind, at.as_deref()), (Kind::Invalid, Some(param)), "{body}: {message}");
         assert!(!message.contains("secret") && message.contains(param), "{message}");
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::body::{parse, refuse};
 use crate::chat::Fault;
-use crate::dialect::Question;
+use crate::dialect::InfoEndpoint;
 use crate::model_list::ModelInfo;
 
 /// The version of this API that is spoken; clients switch parts of theirs off for older ones.
@@ -17,18 +17,18 @@ const VERSION: &str = "/api/version";
 const RUNNING: &str = "/api/ps";
 const SHOW: &str = "/api/show";
 
-/// The questions.
-pub(super) const QUESTIONS: [Question; 4] = [
+/// The endpoints.
+pub(super) const ENDPOINTS: [InfoEndpoint; 4] = [
     // What the vendor's own client, and many others, look for before anything else.
-    Question {
+    InfoEndpoint {
         path: ROOT,
         posted: false,
         needs_key: false,
         media_type: "text/plain; charset=utf-8",
     },
-    Question { needs_key: false, ..Question::get(VERSION) },
-    Question::get(RUNNING),
-    Question { posted: true, ..Question::get(SHOW) },
+    InfoEndpoint { needs_key: false, ..InfoEndpoint::get(VERSION) },
+    InfoEndpoint::get(RUNNING),
+    InfoEndpoint { posted: true, ..InfoEndpoint::get(SHOW) },
 ];
 
 #[derive(Deserialize)]
@@ -38,7 +38,7 @@ struct Show {
     name: Option<String>,
 }
 
-/// The model that a question is about, if it is about one.
+/// The model that a request to such an endpoint is about, if it is about one.
 pub(super) fn model(path: &str, body: &str) -> Result<Option<String>, Fault> {
     if path != SHOW {
         return Ok(None);

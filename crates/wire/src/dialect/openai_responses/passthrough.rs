@@ -4,21 +4,20 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::count::COUNT;
 use super::event::usage;
 use crate::chat::{Delta, End, Fault, Kind};
-use crate::dialect::{CHAT, Decode, Endpoint};
+use crate::dialect::{Decode, Endpoint, Form};
 use crate::framing::Frame;
 
 /// What callers post to. Below the base URL, upstreams have the same paths.
 pub(super) const ENDPOINTS: [Endpoint; 3] = [
-    Endpoint { path: "/v1/responses", form: CHAT },
-    Endpoint { path: "/v1/responses/input_tokens", form: COUNT },
-    Endpoint { path: "/v1/responses/compact", form: "compact" },
+    Endpoint { path: "/v1/responses", form: Form::Chat },
+    Endpoint { path: "/v1/responses/input_tokens", form: Form::CountTokens },
+    Endpoint { path: "/v1/responses/compact", form: Form::Compact },
 ];
 
 /// The path of a form at upstreams.
-pub(super) fn path(form: &str) -> &'static str {
+pub(super) fn path(form: Form) -> &'static str {
     let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.form == form);
     endpoint.and_then(|endpoint| endpoint.path.strip_prefix("/v1")).unwrap_or("/responses")
 }

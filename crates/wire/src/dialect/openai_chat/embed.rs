@@ -14,9 +14,6 @@ use crate::embeddings::{self, Answer, EmbedRequest, Reply, Vector, absent, parse
 use crate::error_body;
 use crate::json::{is_null, quoted, text};
 
-/// The form of `/embeddings`.
-pub(super) const EMBEDDINGS: &str = "embeddings";
-
 /// What a request says of its answer, as [`echo`] gives it.
 const BASE64: &str = "base64";
 

@@ -8,19 +8,20 @@ use serde_json::{Value, json};
 use super::OpenAiChat;
 use crate::chat::{Delta, End, Fault, Kind, Part, Stop, ToolForms, Usage};
 use crate::dialect::{
-    Asked, CHAT, Call, CallerDialect, Clock, Dialect, Envelope, Mode, Quirks, Target,
+    CallerDialect, Clock, Dialect, Envelope, Form, Mode, Quirks, RequestView, ResponseContext,
+    Target,
 };
 use crate::framing::{Frame, Framing};
 use crate::transcode::Transcoder;
 
-fn call(stream: bool, want_usage: bool) -> Call {
-    Call {
+fn call(stream: bool, want_usage: bool) -> ResponseContext {
+    ResponseContext {
         id: "Q".repeat(24),
         created: 7,
         model: "asked".into(),
         stream,
         want_usage,
-        form: CHAT,
+        form: Form::Chat,
         echo: String::new(),
         tool_forms: ToolForms::default(),
         input_estimate: 0,
@@ -28,11 +29,11 @@ fn call(stream: bool, want_usage: bool) -> Call {
     }
 }
 
-fn transcoder(framing: Framing, mode: Mode, call: &Call) -> Transcoder {
+fn transcoder(framing: Framing, mode: Mode, call: &ResponseContext) -> Transcoder {
     Transcoder::new(
         framing,
         1 << 24,
-        OpenAiChat.decoder(CHAT),
+        OpenAiChat.decoder(Form::Chat),
         OpenAiChat.encoder(call, mode),
         mode,
     )
@@ -43,7 +44,7 @@ fn sse(payloads: &[&str]) -> Vec<u8> {
 }
 
 /// Runs a stream through, in pieces of `step` bytes.
-fn run(input: &[u8], step: usize, mode: Mode, call: &Call) -> (End, String) {
+fn run(input: &[u8], step: usize, mode: Mode, call: &ResponseContext) -> (End, String) {
     let mut transcoder = transcoder(Framing::Sse, mode, call);
     let mut out = BytesMut::new();
     for piece in input.chunks(step.max(1)) {
@@ -60,7 +61,7 @@ fn translated(payloads: &[&str]) -> (End, Vec<Value>) {
 }
 
 fn deltas(payloads: &[&str]) -> (Vec<Delta<'static>>, End) {
-    let mut decoder = OpenAiChat.decoder(CHAT);
+    let mut decoder = OpenAiChat.decoder(Form::Chat);
     let mut all = Vec::new();
     for payload in payloads {
         let data = Bytes::copy_from_slice(payload.as_bytes());
@@ -82,7 +83,12 @@ const USAGE: &str =
     r#"{"id":"a","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#;
 
 fn envelope(body: &str) -> Result<Envelope, Fault> {
-    OpenAiChat.envelope(&Asked { form: CHAT, path: "/v1/chat/completions", query: "", body })
+    OpenAiChat.envelope(&RequestView {
+        form: Form::Chat,
+        path: "/v1/chat/completions",
+        query: "",
+        body,
+    })
 }
 
 #[test]
@@ -231,7 +237,7 @@ fn a_whole_answer_is_read_and_written() {
     assert_eq!(answer["usage"]["total_tokens"], 3);
     for (body, truncated) in [("", true), ("{\"cho", true), (r#"{"error":"no"}"#, false)] {
         let frame = Frame { event: None, data: Bytes::from_static(body.as_bytes()) };
-        let end = OpenAiChat.decoder(CHAT).answer(&frame, &mut Vec::new());
+        let end = OpenAiChat.decoder(Form::Chat).answer(&frame, &mut Vec::new());
         assert_eq!(end == End::Truncated, truncated, "{body}");
         assert_ne!(end, End::Complete);
     }
@@ -240,7 +246,7 @@ fn a_whole_answer_is_read_and_written() {
 #[test]
 fn requests_are_edited_in_place() {
     let quirks = Quirks::default();
-    let target = Target { model: "gpt", stream: true, form: CHAT, quirks: &quirks };
+    let target = Target { model: "gpt", stream: true, form: Form::Chat, quirks: &quirks };
     let body = r#"{ "model":"x", "n": 1.0, "stream_options":{"include_obfuscation":false}}"#;
     let edited = OpenAiChat.edit_request(body, &target).unwrap();
     assert_eq!(
@@ -250,7 +256,7 @@ fn requests_are_edited_in_place() {
     // A server that takes the older name of the limit only is told it by that name.
     let quirks =
         Quirks { only_legacy_max_tokens: true, stream_options: false, ..Quirks::default() };
-    let target = Target { model: "gpt", stream: false, form: CHAT, quirks: &quirks };
+    let target = Target { model: "gpt", stream: false, form: Form::Chat, quirks: &quirks };
     for (body, edited) in [
         (r#"{"model":"x","max_completion_tokens":5}"#, r#"{"model":"gpt","max_tokens":5}"#),
         (
@@ -271,7 +277,7 @@ fn requests_are_edited_in_place() {
 fn the_default_effort_is_none_of_its_own() {
     let body =
         r#"{"model":"m","messages":[{"role":"user","content":"x"}],"reasoning_effort":"default"}"#;
-    assert_eq!(OpenAiChat.decode_request(CHAT, body).unwrap().reasoning, None);
+    assert_eq!(OpenAiChat.decode_request(Form::Chat, body).unwrap().reasoning, None);
 }
 
 #[test]
@@ -289,10 +295,10 @@ fn requests_are_translated_both_ways_without_loss() {
       "tool_choice": {"type": "function", "function": {"name": "f"}},
       "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object"}}}});
     let body = body.to_string().replace("2.5,", "2.50,");
-    let request = OpenAiChat.decode_request(CHAT, &body).unwrap();
+    let request = OpenAiChat.decode_request(Form::Chat, &body).unwrap();
     assert!(matches!(request.messages[3].parts[0], Part::ToolResult { .. }));
     let quirks = Quirks { reasoning_field: Some("reasoning_content".into()), ..Quirks::default() };
-    let target = Target { model: "gpt", stream: true, form: CHAT, quirks: &quirks };
+    let target = Target { model: "gpt", stream: true, form: Form::Chat, quirks: &quirks };
     let written = OpenAiChat.encode_request(&request, &target).unwrap();
     assert!(written.contains("2.50"), "{written}");
     let value: Value = serde_json::from_str(&written).unwrap();
@@ -309,7 +315,7 @@ fn requests_are_translated_both_ways_without_loss() {
     assert_eq!(value["stream_options"], json!({"include_usage": true}));
     // A server that takes ids of one length gets them, and a call and its result meet.
     let quirks = Quirks { call_id_length: Some(9), ..Quirks::default() };
-    let target = Target { model: "gpt", stream: true, form: CHAT, quirks: &quirks };
+    let target = Target { model: "gpt", stream: true, form: Form::Chat, quirks: &quirks };
     let written = OpenAiChat.encode_request(&request, &target).unwrap();
     let value: Value = serde_json::from_str(&written).unwrap();
     let id = value["messages"][2]["tool_calls"][0]["id"].as_str().unwrap();
@@ -345,11 +351,11 @@ fn a_wrong_request_is_told_by_its_field_and_not_by_its_content() {
         (r#"{"messages":[],"functions":[{"title":"SECRET"}]}"#, "functions[0].name"),
     ];
     for (body, param) in cases {
-        let fault = OpenAiChat.decode_request(CHAT, body).unwrap_err();
+        let fault = OpenAiChat.decode_request(Form::Chat, body).unwrap_err();
         assert_eq!(fault.param.as_deref(), Some(param), "{}", fault.message);
         assert!(fault.message.contains(param) && !fault.message.contains("SECRET"));
     }
-    let fault = OpenAiChat.decode_request(CHAT, "{\"messages\":SECRET}").unwrap_err();
+    let fault = OpenAiChat.decode_request(Form::Chat, "{\"messages\":SECRET}").unwrap_err();
     assert!(fault.param.is_none() && fault.message.contains("column"));
 }
 
@@ -443,8 +449,8 @@ fn an_envelope_tells_the_most_that_an_answer_may_be() {
         (r#","n":0,"best_of":null"#, None, 1),
     ] {
         let body = format!(r#"{{"model":"m"{fields}}}"#);
-        let asked = |form| Asked { form, path: "", query: "", body: &body };
-        let envelope = OpenAiChat.envelope(&asked(CHAT)).unwrap();
+        let asked = |form| RequestView { form, path: "", query: "", body: &body };
+        let envelope = OpenAiChat.envelope(&asked(Form::Chat)).unwrap();
         assert_eq!((envelope.max_output, envelope.choices), (max_output, choices), "{fields}");
     }
 }
@@ -460,8 +466,8 @@ fn every_prompt_of_a_list_is_answered() {
         ("7", 4),
     ] {
         let body = format!(r#"{{"model":"m","n":2,"best_of":4,"prompt":{prompt}}}"#);
-        let asked = |form| Asked { form, path: "", query: "", body: &body };
-        let envelope = OpenAiChat.envelope(&asked(super::passed::COMPLETIONS)).unwrap();
+        let asked = |form| RequestView { form, path: "", query: "", body: &body };
+        let envelope = OpenAiChat.envelope(&asked(Form::Completions)).unwrap();
         assert_eq!(envelope.choices, choices, "{prompt}");
     }
 }
@@ -469,7 +475,7 @@ fn every_prompt_of_a_list_is_answered() {
 #[test]
 fn limits_on_output_that_differ_are_refused() {
     let body = r#"{"model":"m","max_completion_tokens":9,"max_tokens":70}"#;
-    let asked = Asked { form: CHAT, path: "", query: "", body };
+    let asked = RequestView { form: Form::Chat, path: "", query: "", body };
     let fault = OpenAiChat.envelope(&asked).unwrap_err();
     assert_eq!((fault.kind, fault.param.as_deref()), (Kind::Invalid, Some("max_tokens")));
 }
