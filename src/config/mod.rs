@@ -18,6 +18,7 @@ mod known_models;
 mod limits;
 mod memory;
 mod model;
+mod notifier;
 mod pattern;
 mod preset;
 mod prompts;
@@ -37,6 +38,7 @@ mod tls;
 mod tree;
 mod units;
 mod watch;
+mod watch_points;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

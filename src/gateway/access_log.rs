@@ -10,7 +10,7 @@ use super::attempt::Attempt;
 use super::summary::{Sink, Summary};
 use super::upstream_request::UpstreamRequest;
 use crate::error::{self, Blame, Error, Side};
-use crate::telemetry::{UpstreamError, log};
+use crate::telemetry::{UpstreamErrorLabels, log};
 
 /// The most characters of a word.
 const MAX_WORD: usize = 100;
@@ -101,7 +101,7 @@ pub(super) fn attempt_failed(request: &UpstreamRequest, attempt: &Attempt, error
         error,
         "attempt failed"
     );
-    request.metrics.upstream_errors.get_or_create(&UpstreamError { provider, kind }).inc();
+    request.metrics.upstream_errors.get_or_create(&UpstreamErrorLabels { provider, kind }).inc();
 }
 
 /// A word of a caller or an upstream for the log, a span or a header: at most 100 characters, and none

@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::error::{Error, MIN_RETRY_AFTER};
-use crate::telemetry::{Memory, Metrics};
+use crate::telemetry::{MemoryLabels, Metrics};
 use crate::wire::chat::{End, Fault, Kind};
 
 /// Parts of answers are acquired in steps, so that a token touches no memory that workers share; what is
@@ -32,7 +32,7 @@ impl MemoryBudget {
     /// The shares of so many bytes, measured by these metrics.
     pub fn new(memory: usize, metrics: &Metrics) -> Self {
         let share = |share| {
-            let label = Memory { share };
+            let label = MemoryLabels { share };
             let own = MemoryShare {
                 used: metrics.memory_used.get_or_create(&label).clone(),
                 limit: metrics.memory_limit.get_or_create(&label).clone(),
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finding_5_bodies_take_their_share_and_give_it_back() {
+    fn bodies_lease_their_share_and_release_it() {
         let budget = MemoryBudget::new(4000, &Metrics::default());
         let share = &budget.requests;
         assert_eq!((share.limit.get(), budget.answers.limit.get()), (2000, 1000));
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn finding_5_one_caller_leaves_a_quarter_to_others() {
+    fn one_caller_leaves_a_quarter_to_others() {
         let budget = MemoryBudget::new(4000, &Metrics::default());
         let share = &budget.requests;
         let (one, other) = (Arc::<CallerMemory>::default(), Arc::<CallerMemory>::default());
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn finding_6_answers_are_acquired_in_steps_and_released_with_their_bytes() {
+    fn answers_lease_in_steps_and_release_with_their_bytes() {
         let budget = MemoryBudget::new(16 * STEP, &Metrics::default());
         let share = &budget.answers;
         let used = || share.used.get() / count(STEP);

@@ -160,7 +160,7 @@ impl Production {
         self.produced
     }
 
-    /// How the body ends after the last bytes. RequestView once.
+    /// How the body ends after the last bytes. Asked once.
     pub fn take_ending(&mut self) -> Ending {
         std::mem::take(&mut self.ending)
     }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use super::credential::credential;
 use super::fetch::{self, FetchError};
 use crate::config::{Config, Provider};
-use crate::telemetry::{ListFetch, Metrics};
+use crate::telemetry::{Metrics, ModelListFetchLabels};
 use crate::wire::model_list::ModelInfo;
 
 /// How old a list may become before the next request for it has it fetched again.
@@ -158,7 +158,7 @@ impl ProviderModels {
     /// Takes what a fetch gave. A failed one leaves the list as it is.
     fn take(&self, (provider, generation, fetched): Fetched, metrics: &Metrics) {
         let outcome = if fetched.is_ok() { "ok" } else { "failed" };
-        let labels = ListFetch { provider: provider.name.clone(), outcome };
+        let labels = ModelListFetchLabels { provider: provider.name.clone(), outcome };
         metrics.model_list_fetches.get_or_create(&labels).inc();
         let mut cache = self.cache();
         let current = cache.generation == generation;

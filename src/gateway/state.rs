@@ -28,7 +28,7 @@ use super::target_health::TargetHealth;
 use crate::config::{Config, Provider};
 use crate::server::Shutdown;
 use crate::telemetry::trace::Tracing;
-use crate::telemetry::{Limited, Metrics, OTHER, RefusalLog};
+use crate::telemetry::{LimitLabels, Metrics, OTHER, RefusalLog};
 
 /// The most bytes of a key set.
 const MAX_KEY_SET: usize = 1 << 20;
@@ -167,10 +167,10 @@ impl Gateway {
         // Once they are all forgotten, nothing is used.
         for limit in Limit::ALL.map(Limit::word) {
             let (scope, name) = (Scope::Caller.word(), OTHER.to_owned());
-            self.metrics.limit_used.remove(&Limited { scope, name, limit });
+            self.metrics.limit_used.remove(&LimitLabels { scope, name, limit });
         }
         for ((scope, name, limit), ratio) in used {
-            self.metrics.limit_used.get_or_create(&Limited { scope, name, limit }).set(ratio);
+            self.metrics.limit_used.get_or_create(&LimitLabels { scope, name, limit }).set(ratio);
         }
     }
 

@@ -279,7 +279,10 @@ impl TargetHealth {
                 tracing::info!(target, "target recovered: requests go to it again");
             }
             if ejected {
-                self.metrics.target_ejected.get_or_create(&telemetry::Ejected { target }).set(0);
+                self.metrics
+                    .target_ejected
+                    .get_or_create(&telemetry::TargetLabels { target })
+                    .set(0);
             }
         }
     }
@@ -318,7 +321,7 @@ impl TargetHealth {
         self.tracked.store(cells.len(), Ordering::Relaxed);
         drop(cells);
         if let Some(pause) = pause {
-            let ejected = telemetry::Ejected { target: label };
+            let ejected = telemetry::TargetLabels { target: label };
             self.metrics.target_ejected.get_or_create(&ejected).set(1);
             if let Some(failures) = failures {
                 report(plan, target, error, (failures, pause));
@@ -336,7 +339,7 @@ impl TargetHealth {
         cells.retain(|key, _| {
             let keep = known.contains(key);
             if !keep {
-                let ejected = telemetry::Ejected { target: key.label() };
+                let ejected = telemetry::TargetLabels { target: key.label() };
                 self.metrics.target_ejected.remove(&ejected);
             }
             keep

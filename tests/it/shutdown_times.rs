@@ -1,11 +1,11 @@
-//! The times of a shutdown: defaults, deployments and the manual must fit each other (finding 15h of the
-//! security review).
+//! The times of a shutdown: defaults, deployments and the manual must fit each other.
 
 use std::time::Duration;
 
 use streamgate::config::Server;
 use streamgate::server::shutdown::{
-    CLOSING, LAST_LINES, LAST_READS, LAST_SCRAPE, LAST_SPANS, longest,
+    CLOSE_TIMEOUT, LOG_FLUSH_TIMEOUT, SCRAPE_TIMEOUT, SPAN_FLUSH_TIMEOUT, UPSTREAM_DRAIN_TIMEOUT,
+    longest,
 };
 
 fn file(path: &str) -> String {
@@ -20,7 +20,7 @@ fn seconds(text: &str, name: &str) -> Duration {
 }
 
 #[test]
-fn f15h_deployments_wait_longer_than_a_shutdown_takes() {
+fn deployments_wait_longer_than_a_shutdown_takes() {
     let default = Server::default();
     let manifest = file("deploy/kubernetes.yaml");
     let needed = longest(seconds(&manifest, "shutdown_delay: "), seconds(&manifest, "drain: "));
@@ -41,17 +41,17 @@ fn f15h_deployments_wait_longer_than_a_shutdown_takes() {
 }
 
 #[test]
-fn f15h_the_manual_has_these_times() {
+fn the_manual_has_these_shutdown_times() {
     let manual = file("docs/operations.md");
     let default = Server::default();
     for (step, time) in [
         ("`server.shutdown_delay`", default.shutdown_delay),
         ("`server.drain`", default.drain),
-        ("last words", CLOSING),
-        ("last reads", LAST_READS),
-        ("last scrape", LAST_SCRAPE),
-        ("last spans", LAST_SPANS),
-        ("last log lines", LAST_LINES),
+        ("last writes", CLOSE_TIMEOUT),
+        ("last reads", UPSTREAM_DRAIN_TIMEOUT),
+        ("last scrape", SCRAPE_TIMEOUT),
+        ("last spans", SPAN_FLUSH_TIMEOUT),
+        ("last log lines", LOG_FLUSH_TIMEOUT),
         ("**together**", longest(default.shutdown_delay, default.drain)),
     ] {
         let row = format!("| {step} | {} s |", time.as_secs());

@@ -24,7 +24,7 @@ use url::Url;
 use super::super::fetch::FetchError;
 use super::auth_error::AuthError;
 use crate::config::key_serves;
-use crate::telemetry::{KeyFetch, Metrics};
+use crate::telemetry::{KeyFetchLabels, Metrics};
 
 /// How old a set may become.
 const REFRESH: Duration = Duration::from_mins(5);
@@ -213,7 +213,7 @@ impl KeySet {
             }
         }
         let outcome = if failed { "failed" } else { "ok" };
-        metrics.key_fetches.get_or_create(&KeyFetch { issuer, outcome }).inc();
+        metrics.key_fetches.get_or_create(&KeyFetchLabels { issuer, outcome }).inc();
         self.ended.send_modify(|ended| *ended += 1);
     }
 

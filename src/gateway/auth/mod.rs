@@ -21,7 +21,7 @@ use super::clock::unix_seconds;
 use super::limit::{Limiter, LimiterRegistry};
 use crate::config::{self, Config, matches_pattern};
 use crate::error::Error;
-use crate::telemetry::{Metrics, OTHER, Refused};
+use crate::telemetry::{AuthFailureLabels, Metrics, OTHER};
 pub use address::{Origin, is_forwarded, origin};
 use attempts::Attempts;
 use auth_error::AuthError;
@@ -153,7 +153,10 @@ impl Callers {
         if let Some(anonymous) = anonymous.filter(|anonymous| anonymous.admits(headers, &from)) {
             return Ok(Arc::clone(&anonymous.caller));
         }
-        metrics.refused.get_or_create(&Refused { reason: error.reason() }).inc();
+        metrics
+            .refused_credentials
+            .get_or_create(&AuthFailureLabels { reason: error.reason() })
+            .inc();
         let wait = if error.is_attempt() { self.attempts.failed(from.address).err() } else { None };
         Err(wait.map_or_else(|| error.error(), auth_error::too_many))
     }
