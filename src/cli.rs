@@ -1,4 +1,4 @@
-//! The command line's grammar.
+//! Command line arguments: commands, options and their help texts. It must never act on them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,8 +11,8 @@ use crate::load_command::LoadArguments;
 
 /// An LLM token-streaming gateway: one endpoint, many providers, every token once and an honest end.
 ///
-/// Without a configuration it serves a simulated model on 127.0.0.1:8080, plus a provider for each
-/// well-known key in the environment (`OPENAI_API_KEY`, `ANTHROPIC_API_KEY`).
+/// Without a configuration it serves a simulated model on 127.0.0.1:8080, and a provider for each
+/// well-known credential in the environment (`OPENAI_API_KEY`, `ANTHROPIC_API_KEY`).
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Arguments {
@@ -21,15 +21,15 @@ pub(crate) struct Arguments {
     /// The configuration file.
     #[arg(long, global = true, env = "STREAMGATE_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Where to listen, whatever the configuration says (its `server.listen`).
+    /// Address and port of the listener for callers; overrides `server.listen`.
     #[arg(long, env = "STREAMGATE_LISTEN", value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
-    /// How records and log lines are written. Which are is said by `RUST_LOG` (default: info).
+    /// Format of the access log and of other log lines. `RUST_LOG` sets the level (default: info).
     #[arg(long, global = true, env = "STREAMGATE_LOG", default_value = "text")]
     pub(crate) log: Log,
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Log {
     /// For people.
@@ -42,7 +42,7 @@ pub(crate) enum Log {
 pub(crate) enum Command {
     /// Serve callers (the default).
     Serve,
-    /// Validate the configuration without starting; exit status 2 if it is wrong.
+    /// Validate the configuration and exit; exit status 2 if it has errors.
     Check,
     /// Print a JSON Schema of the configuration file, for editors.
     Schema {
@@ -55,15 +55,15 @@ pub(crate) enum Command {
     },
     /// Serve the simulated upstream alone.
     Sim {
-        /// Where to listen.
+        /// Address and port of the listener.
         #[arg(long, default_value = "127.0.0.1:9200")]
         listen: SocketAddr,
     },
-    /// Load-test a gateway in front of a simulated upstream; exit status 1 if it fails.
+    /// Load-test a gateway in front of a simulated upstream; exit status 1 if a check fails.
     Load(Box<LoadArguments>),
-    /// Ask a running gateway whether it is ready; exit status 1 if it is not.
+    /// Check whether a running gateway is ready; exit status 1 if it is not.
     Health {
-        /// What to ask. With `https` any certificate will do, since this is for the same machine.
+        /// Address of the health check. With `https`, certificates are not verified: use it on the same machine.
         #[arg(
             long,
             env = "STREAMGATE_HEALTH_URL",
@@ -72,22 +72,22 @@ pub(crate) enum Command {
         )]
         url: String,
     },
-    /// Make a JWT from an issuer whose secret is in the configuration, for development.
+    /// Create a JWT of an issuer whose `secret` is in the configuration, for development.
     Token {
-        /// Who calls: the token's subject.
+        /// Subject of the token: the caller's name.
         #[arg(long, value_name = "NAME")]
         sub: String,
-        /// How long it is valid, such as `15m` or `1h`.
+        /// Lifetime of the token, such as `15m` or `1h`.
         #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
         ttl: Duration,
-        /// The models that it allows; those of its issuer unless said.
+        /// Models that the caller may use; those of the issuer by default.
         #[arg(long, value_name = "NAMES", value_delimiter = ',')]
         models: Vec<String>,
-        /// Which issuer, where the configuration has several with a secret.
+        /// The issuer, if the configuration has several with a `secret`.
         #[arg(long)]
         issuer: Option<String>,
     },
-    /// Work with callers' keys.
+    /// Manage API keys of callers.
     Key {
         #[command(subcommand)]
         action: Key,
@@ -96,9 +96,9 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Key {
-    /// Make a key: prints it once, and the line for the configuration.
+    /// Create a key; prints it once, and the line for the configuration.
     New {
-        /// The caller's name in records and metrics.
+        /// The caller's name in the access log and in metrics.
         #[arg(long)]
         name: String,
     },

@@ -1,5 +1,5 @@
-//! `streamgate load`: its options, its progress on standard error, its reports and exit status.
-//! It must never print a key.
+//! Load test command (`streamgate load`): options, progress on standard error, reports and exit status. It must never print a
+//! key.
 
 use std::fs::File;
 use std::io::{IsTerminal, Write};
@@ -14,12 +14,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::serve::runtime;
 use crate::{CliError, print_line};
 
-/// Open files that a run needs beside its streams.
+/// Open files that a run needs besides its streams.
 const OTHER_FILES: u64 = 64;
-/// How often progress is written where it cannot be refreshed.
-const LINE_EVERY: Duration = Duration::from_secs(5);
+/// The interval of progress lines where standard error is no terminal.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What follows the options in `streamgate load --help`.
+/// The end of `streamgate load --help`.
 const AFTER_HELP: &str = "\
 Examples:
   STREAMGATE_KEY=sg-... streamgate load
@@ -27,17 +27,17 @@ Examples:
   streamgate load --scenario ramp --streams 2000 --duration 60s --ramp 30s
       2,000 streams open at once
   streamgate load --scenario all --html report.html --json report.json
-      every scenario, as a page with plots and for machines
+      every scenario, with an HTML page with plots and a JSON file
   streamgate load --threshold 'ttft_p95<500ms' --threshold 'errors<0.1%'
       exit status 1 if it is slower, or if more streams fail
 
 Exit status:
-  0  every check and threshold holds
-  1  a check or a threshold does not hold, or the gateway cannot be used
-  2  impossible options
-  130  ended by SIGINT or SIGTERM, with a summary of what was measured until then
+  0  every check and threshold passed
+  1  a check or a threshold failed, or the gateway cannot be used
+  2  invalid options
+  130  interrupted by SIGINT or SIGTERM, with a summary of the measurements until then
 
-docs/load-testing.md explains scenarios, checks and reports.";
+Scenarios, checks and reports: docs/load-testing.md.";
 
 /// The options of `streamgate load`.
 #[derive(Debug, Args)]
@@ -51,7 +51,7 @@ pub(crate) struct LoadArguments {
         default_value = "http://127.0.0.1:8080"
     )]
     url: String,
-    /// A key of the gateway, best one without limits.
+    /// API key of the gateway, preferably without limits.
     #[arg(
         long,
         env = "STREAMGATE_KEY",
@@ -60,59 +60,59 @@ pub(crate) struct LoadArguments {
         hide_default_value = true
     )]
     key: String,
-    /// For `limits`: the key of a caller with fewer than 1,200 requests a minute.
+    /// For `limits`: the API key of a caller with fewer than 1,200 requests per minute.
     #[arg(long, value_name = "KEY", env = "STREAMGATE_LIMITED_KEY", hide_env_values = true)]
     limited_key: Option<String>,
-    /// The gateway's name for a provider that is a simulated upstream.
+    /// Name of a provider of the gateway that is a simulated upstream.
     #[arg(long, alias = "model", value_name = "NAME", default_value = "sim")]
     provider: String,
-    /// The protocol: openai-chat, openai-responses, anthropic, gemini, ollama, cohere, or mixed for
-    /// all in turn. Unless given openai-chat; `mixed` and `faults` use all.
+    /// Protocol: openai-chat, openai-responses, anthropic, gemini, ollama, cohere, or mixed for all
+    /// in turn [default: openai-chat; scenarios mixed and faults all].
     #[arg(long, value_name = "NAME")]
     dialect: Option<String>,
-    /// The pattern of load.
+    /// Scenario.
     #[arg(long, default_value = "steady")]
     scenario: Pattern,
-    /// Callers at once [default: 20; ramp 80; faults 1 for each fault and protocol].
+    /// Number of concurrent callers [default: 20; ramp 80; faults 1 for each fault and protocol].
     #[arg(long, value_name = "N")]
     streams: Option<u64>,
-    /// How long streams are started; those that are open then run to their end [default: 15s; ramp 20s].
+    /// Time in which streams are started; those that are open at its end are completed [default: 15s; ramp 20s].
     #[arg(long, value_parser = duration)]
     duration: Option<Duration>,
-    /// How many requests each scenario sends at most.
+    /// The most requests of each scenario.
     #[arg(long, value_name = "N")]
     requests: Option<u64>,
-    /// The time in which the callers come one after another [default: 0s; ramp 8s].
+    /// Time over which the callers start [default: 0s; ramp 8s].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     ramp: Option<Duration>,
-    /// Tokens of an answer [default: 200; ramp as many as fill its duration; faults 100].
+    /// Tokens per answer [default: 200; ramp as many as fill its duration; faults 100].
     #[arg(long, value_name = "N")]
     tokens: Option<u64>,
     /// Time between two tokens, such as 500us or 20ms [default: 20ms; ramp 200ms; faults 5ms].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     interval: Option<Duration>,
-    /// The longest silence: until the first token, and between two [default: 30s; faults 150s, which
-    /// is longer than the gateway's own deadlines].
+    /// Timeout for the first token and between two tokens [default: 30s; faults 150s, which is longer
+    /// than the gateway's own timeouts].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
-    /// The simulated upstream's counts, such as <http://127.0.0.1:9200/_sim/stats>, to compare.
+    /// Statistics of the simulated upstream, such as <http://127.0.0.1:9200/_sim/stats>, to compare counts with.
     #[arg(long, env = "STREAMGATE_LOAD_UPSTREAM_STATS", value_name = "URL")]
     upstream_stats: Option<String>,
-    /// The gateway's counts, such as <http://127.0.0.1:9090/metrics>, to compare.
+    /// Metrics of the gateway, such as <http://127.0.0.1:9090/metrics>, to compare counts with.
     #[arg(long, env = "STREAMGATE_LOAD_METRICS", value_name = "URL")]
     metrics: Option<String>,
-    /// What must be reached, such as `ttft_p95<500ms`; may be repeated. Metrics: `ttft`,
+    /// Threshold that must hold, such as `ttft_p95<500ms`; may be repeated. Metrics: `ttft`,
     /// `inter_token`, `longest_gap`, `duration` with `_p50`, `_p95`, `_p99`, `_max`; `errors`,
     /// `incomplete` (a count or a percentage); `rate` (tokens per second).
     #[arg(long, value_name = "CONDITION")]
     threshold: Vec<Threshold>,
-    /// Write the result as JSON; - is standard output, in the place of the summary.
+    /// Write the results as JSON; - is standard output, instead of the summary.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write the result as one HTML page with plots.
+    /// Write the results as one HTML page with plots.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// No progress on standard error.
+    /// Print no progress on standard error.
     #[arg(long)]
     quiet: bool,
 }
@@ -120,19 +120,19 @@ pub(crate) struct LoadArguments {
 /// The values of `--scenario`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Pattern {
-    /// Callers that ask again as soon as they have their answer.
+    /// Callers that send the next request as soon as an answer has ended.
     Steady,
-    /// Callers that come one after another, until all their streams are open at once.
+    /// Callers that start one after another, until all their streams are open at once.
     Ramp,
-    /// Callers of which every second one leaves early.
+    /// Callers of which every second one disconnects early.
     HangUps,
-    /// A caller over its limits beside others.
+    /// A caller over its limits, besides others.
     Limits,
-    /// As steady, in every protocol.
+    /// Like steady, in every protocol.
     Mixed,
-    /// Upstreams that fail, in every way and every protocol.
+    /// Upstreams that fail in every way, in every protocol.
     Faults,
-    /// Each of them, one after another.
+    /// All scenarios, one after another.
     All,
 }
 
@@ -155,7 +155,7 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
         .ok_or("expected a duration such as `500us`, `20ms`, `15s` or `2m`, at most 24h")
 }
 
-/// Where reports go. Opened before the run: after it, it would be too late to find out.
+/// The files of reports. They are opened before the run, so that an error comes at once.
 struct Reports {
     json: Option<File>,
     json_on_stdout: bool,
@@ -201,8 +201,7 @@ impl Reports {
 pub(crate) fn load(arguments: LoadArguments) -> Result<(), CliError> {
     let quiet = arguments.quiet;
     let (json, html) = (arguments.json.clone(), arguments.html.clone());
-    let plan =
-        Plan::new(options(arguments)).map_err(|problems| CliError::configuration(&problems))?;
+    let plan = Plan::new(options(arguments)).map_err(|errors| CliError::configuration(&errors))?;
     open_files(&plan)?;
     let reports = Reports::open(json.as_deref(), html.as_deref())?;
     let mut progress = Progress::new(quiet);
@@ -268,7 +267,7 @@ fn open_files(plan: &Plan) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Progress on standard error: one line that is refreshed, or one every few seconds.
+/// Progress on standard error: one refreshed line on a terminal, otherwise a line every few seconds.
 struct Progress {
     quiet: bool,
     terminal: bool,
@@ -288,20 +287,20 @@ impl Progress {
         }
         if self.last != Some(snapshot.scenario) {
             self.last = Some(snapshot.scenario);
-            self.due = LINE_EVERY;
+            self.due = PROGRESS_INTERVAL;
         }
         if self.terminal {
-            // Back to the line's beginning, and erase what is longer there.
-            let _gone = write!(std::io::stderr(), "\r{snapshot}\x1b[K");
+            // To the start of the line, and erase the rest of it.
+            let _closed = write!(std::io::stderr(), "\r{snapshot}\x1b[K");
         } else if snapshot.elapsed >= self.due {
-            self.due = snapshot.elapsed + LINE_EVERY;
+            self.due = snapshot.elapsed + PROGRESS_INTERVAL;
             print_line(&mut std::io::stderr(), &snapshot.to_string());
         }
     }
 
     fn clear(&self) {
         if self.terminal && !self.quiet && self.last.is_some() {
-            let _gone = write!(std::io::stderr(), "\r\x1b[K");
+            let _closed = write!(std::io::stderr(), "\r\x1b[K");
         }
     }
 }

@@ -49,38 +49,38 @@ fn main() -> ExitCode {
     }
 }
 
-/// Why the program ends early: what it says on standard error, and its exit status.
+/// An error that ends the program: its message on standard error, and its exit status.
 pub(crate) struct CliError {
     message: String,
     code: u8,
 }
 
 impl CliError {
-    /// Something did not work.
+    /// A runtime error: exit status 1.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: 1 }
     }
 
-    /// The configuration is wrong.
-    pub(crate) fn configuration(problems: &(impl ToString + ?Sized)) -> Self {
-        Self { message: problems.to_string(), code: 2 }
+    /// An error of the configuration or the arguments: exit status 2.
+    pub(crate) fn configuration(errors: &(impl ToString + ?Sized)) -> Self {
+        Self { message: errors.to_string(), code: 2 }
     }
 }
 
-/// Prints a line. A reader who is gone is no reason to fail.
+/// Prints a line. A closed pipe is not an error.
 pub(crate) fn print_line(to: &mut impl Write, line: &str) {
-    let _gone = writeln!(to, "{line}");
+    let _closed = writeln!(to, "{line}");
 }
 
-/// The configuration that a command cannot do without.
-fn load<'f>(file: Option<&'f Path>, what_for: &str) -> Result<(&'f Path, Config), CliError> {
+/// Loads the configuration of a command that needs one. `purpose` completes "no configuration ...".
+fn load<'f>(file: Option<&'f Path>, purpose: &str) -> Result<(&'f Path, Config), CliError> {
     let file = file.ok_or_else(|| {
         CliError::configuration(&format!(
-            "no configuration {what_for}; name one with --config FILE or STREAMGATE_CONFIG"
+            "no configuration {purpose}; name one with --config FILE or STREAMGATE_CONFIG"
         ))
     })?;
     let config =
-        config::load(file, &config::env).map_err(|problems| CliError::configuration(&problems))?;
+        config::load(file, &config::env).map_err(|errors| CliError::configuration(&errors))?;
     Ok((file, config))
 }
 
@@ -113,16 +113,16 @@ fn print_description(prompt: bool, markdown: bool) {
     print_line(&mut std::io::stdout(), text.trim_end());
 }
 
-/// The token goes to standard output, alone, so that a shell can take it from there.
+/// Prints a token, and nothing else on standard output.
 fn token(file: Option<&Path>, issuer: Option<&str>, wish: &Wish<'_>) -> Result<(), CliError> {
     let (_, config) = load(file, "with an issuer")?;
     let token = mint(&config.auth.issuers, issuer, wish, unix_seconds())
-        .map_err(|wrong| CliError::configuration(&wrong))?;
+        .map_err(|error| CliError::configuration(&error))?;
     print_line(&mut std::io::stdout(), &token);
     Ok(())
 }
 
-/// The key goes to standard output once; only its digest is kept, by whoever pastes the line.
+/// Prints a new key, which is never stored, and the line with its digest.
 fn new_key(name: &str) -> Result<(), CliError> {
     if name.is_empty() || name.chars().any(|c| !(c.is_ascii_alphanumeric() || "-_.".contains(c))) {
         return Err(CliError::configuration(&"--name must be letters, digits, `-`, `_` and `.`"));

@@ -1,5 +1,5 @@
-//! The configuration of a gateway without a configuration file: the simulated upstream, and a
-//! provider for each well-known credential in the environment.
+//! Built-in configuration, without a file: the simulated upstream, and a provider for each well-known credential in the
+//! environment. It must never listen on other addresses than loopback.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -46,12 +46,12 @@ struct Material {
     identity: Option<Arc<CertifiedKey>>,
     /// Of the files as they were read.
     digest: [u8; 32],
-    /// Made of the above at the first use: it reads the system's authorities.
+    /// Built at the first use: it reads the system's authorities.
     config: OnceLock<Result<ClientConfig, String>>,
 }
 
 impl ClientTls {
-    /// What a handshake needs. HTTP/1.1 is offered.
+    /// The configuration of handshakes. HTTP/1.1 is offered.
     pub fn config(&self) -> Result<&ClientConfig, &str> {
         let made = self.0.config.get_or_init(|| {
             let made = client_config(self.0.authorities.clone(), self.0.identity.clone());
@@ -126,7 +126,7 @@ pub(super) fn client_tls(reader: &mut Reader<'_>, provider: &Table<'_>) -> Optio
             config: OnceLock::new(),
         }))
     })?;
-    // Made ready now, so that no request waits for it.
+    // Built now, so that no request waits for it.
     reader.report_err(
         node.at,
         tls.config().map(drop).map_err(|error| format!("`tls` cannot be used: {error}")),

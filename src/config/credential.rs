@@ -1,5 +1,5 @@
-//! Location of a provider's credential in the configuration, for the log. It never holds the credential:
-//! of a text it keeps only the references `${NAME}` and `${file:PATH}`.
+//! Location of a provider's credential in the configuration, for the log. It must never hold the credential: of a text it
+//! keeps only the references `${NAME}` and `${file:PATH}`.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::provider::{API_KEY, HEADERS};
 use super::reader::Table;
 use super::tree::Value;
 
-/// The place of a provider's credential.
+/// The location of a provider's credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialSource {
     /// `providers.NAME.api_key`, or a variable of the environment.
@@ -21,7 +21,7 @@ pub struct CredentialSource {
 }
 
 impl CredentialSource {
-    /// The place in a provider's table; where `api_key` belongs if nothing is there.
+    /// The location in a provider's table; without a credential, that of the table.
     pub(super) fn of(provider: &str, table: &Table<'_>) -> Self {
         let keys: [&Key; 3] = [&API_KEY, &AWS, &HEADERS];
         let found = keys.iter().find_map(|key| Some((key.name, table.get(key)?)));

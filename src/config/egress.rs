@@ -29,16 +29,16 @@ pub(super) const PROXY: Field<String> = Format::new(
 
 const SCHEMES: [&str; 4] = ["http", "https", "socks5", "socks5h"];
 
-/// The way to an upstream. Equal ones share connections.
+/// The proxy and the TLS of connections to an upstream. Equal ones share connections.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Egress {
-    /// The proxy that connections go through; without one, they are direct.
+    /// The proxy; without one, connections are direct.
     pub proxy: Option<Arc<EgressProxy>>,
-    /// How TLS is spoken to the upstream, and to a proxy that speaks it.
+    /// TLS towards the upstream, and towards an `https://` proxy.
     pub tls: ClientTls,
 }
 
-/// A proxy on the way to upstreams. `Display` and `Debug` leave out its credentials.
+/// An egress proxy. `Display` and `Debug` leave out its credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EgressProxy {
     /// Without credentials.
@@ -47,7 +47,7 @@ pub struct EgressProxy {
 }
 
 impl EgressProxy {
-    /// `http`, `https`, `socks5` (names are resolved here) or `socks5h` (names are resolved there).
+    /// `http`, `https`, `socks5` (names are resolved here) or `socks5h` (names are resolved by the proxy).
     pub fn scheme(&self) -> &str {
         self.address.scheme()
     }
@@ -62,7 +62,7 @@ impl EgressProxy {
         self.credentials.as_ref().map(|(user, password)| (user.as_str(), password.expose()))
     }
 
-    /// Reads `scheme://[user:password@]host[:port]`, or returns what is wrong with it.
+    /// Reads `scheme://[user:password@]host[:port]`. The error continues a message that names the key.
     fn parse(text: &str) -> Result<Self, &'static str> {
         let Some((scheme, _)) = text.split_once("://") else {
             return Err("has no scheme");
@@ -107,8 +107,8 @@ impl fmt::Debug for EgressProxy {
     }
 }
 
-/// The proxies that `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name, in capitals or small
-/// letters; the latter come first, as for curl.
+/// The proxies of `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in upper or lower case; lower case wins, as
+/// for curl.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct ProxyEnvironment {
     http: Option<Arc<EgressProxy>>,
@@ -116,7 +116,7 @@ struct ProxyEnvironment {
     direct: Vec<Exception>,
 }
 
-/// An entry of `NO_PROXY`: what is reached directly, on one port or on all.
+/// An entry of `NO_PROXY`: hosts that are reached directly, on one port or on all.
 #[derive(Debug, Clone, PartialEq)]
 struct Exception {
     hosts: Hosts,
@@ -132,7 +132,7 @@ enum Hosts {
 }
 
 impl ProxyEnvironment {
-    /// Reads the variables. Those that are wrong count as left out, and are returned as messages.
+    /// Reads the variables. Invalid ones count as left out, and are returned as messages.
     fn read(env: &dyn Fn(&str) -> Option<String>) -> (Self, Vec<String>) {
         let mut wrong = Vec::new();
         let mut proxy = |name: &'static str| {
@@ -230,7 +230,7 @@ impl Exception {
     }
 }
 
-/// What a provider states of its way out.
+/// The egress settings that a provider states.
 pub(super) struct Stated {
     proxy: ProxySetting,
     tls: Option<ClientTls>,
@@ -238,9 +238,9 @@ pub(super) struct Stated {
 
 /// A provider's `proxy`.
 enum ProxySetting {
-    /// Left out: what the environment says.
+    /// Left out: that of the environment.
     Environment,
-    /// `none`, whatever the environment says.
+    /// `none`, whatever the environment has.
     Direct,
     Through(EgressProxy),
 }
@@ -251,7 +251,7 @@ impl Stated {
         Self { proxy: proxy(reader, provider), tls: client_tls::client_tls(reader, provider) }
     }
 
-    /// The way to an address; what is not stated is as it is for all.
+    /// The egress to an address; what is not stated is taken from `general`.
     pub(super) fn or(self, general: &General, url: &Url) -> Egress {
         let proxy = match self.proxy {
             ProxySetting::Environment => general.proxies.proxy_for(url),
@@ -262,7 +262,7 @@ impl Stated {
     }
 }
 
-/// What holds for every connection out that has no settings of its own.
+/// The egress of connections without settings of their own.
 #[derive(Debug, Clone, Default)]
 pub struct General {
     proxies: ProxyEnvironment,
@@ -270,13 +270,13 @@ pub struct General {
 }
 
 impl General {
-    /// Reads the environment, and returns what is wrong with it.
+    /// Reads the environment, and returns messages about invalid variables.
     pub(super) fn read(env: &dyn Fn(&str) -> Option<String>) -> (Self, Vec<String>) {
         let (proxies, wrong) = ProxyEnvironment::read(env);
         (Self { proxies, tls: ClientTls::default() }, wrong)
     }
 
-    /// The way to an address.
+    /// The egress to an address.
     pub fn to(&self, url: &Url) -> Egress {
         Egress { proxy: self.proxies.proxy_for(url), tls: self.tls.clone() }
     }

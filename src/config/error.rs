@@ -1,12 +1,12 @@
-//! What is wrong with a configuration file, and where. Never holds a secret: whoever writes a
-//! message puts in names and what the file itself says, never an expanded value.
+//! Configuration errors: a message, and its location in a file. A message holds names and literal text of the file; it must
+//! never hold an expanded value.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::sources::Sources;
 
-/// A place in the file. Lines and columns count from 1; line 0 is the file as a whole.
+/// A location in a file. Lines and columns count from 1; line 0 is the file as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Location {
     pub(super) line: usize,
@@ -23,27 +23,27 @@ impl Location {
     }
 }
 
-/// One thing that is wrong.
+/// One error of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file, where it is another one than that of the configuration.
+    /// The file, if it is not the configuration file itself.
     pub file: Option<PathBuf>,
-    /// The line, from 1; 0 when the file as a whole is wrong.
+    /// The line, from 1; 0 for the file as a whole.
     pub line: usize,
-    /// The column, from 1; 0 when the file as a whole is wrong.
+    /// The column, from 1; 0 for the file as a whole.
     pub column: usize,
-    /// What is wrong, and what is expected.
+    /// The error, and what is expected.
     pub message: String,
 }
 
-/// Everything that is wrong with a configuration, in the order of its lines, its own file first.
+/// All errors of a configuration in the order of their lines, those of the configuration file itself first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors {
     /// The file.
     pub path: PathBuf,
     /// At least one error.
     pub list: Vec<ConfigError>,
-    /// What was read until then: a change of any of it may mend the errors.
+    /// The files that were read: a change of any of them may correct the errors.
     pub sources: Sources,
 }
 

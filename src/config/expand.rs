@@ -1,5 +1,5 @@
-//! `${NAME}` and `${file:PATH}`. What comes out is a value and nothing more: it is neither parsed as
-//! YAML nor expanded again, and no message here shows it.
+//! Expansion of `${NAME}` and `${file:PATH}` in values. A result must never be parsed as YAML, expanded again, or shown in a
+//! message.
 
 use std::io;
 use std::path::Path;
@@ -9,20 +9,20 @@ use super::sources::Sources;
 /// The most bytes of a file that a value names; a credential is far smaller.
 const MAX_FILE: u64 = 64 * 1024;
 
-/// Where values come from.
+/// The environment and the files that values come from.
 pub(super) struct Source<'a> {
     /// Reads the environment.
     pub(super) env: &'a dyn Fn(&str) -> Option<String>,
     /// The directory that relative paths start from: that of the configuration file.
     pub(super) dir: &'a Path,
-    /// Whether `${...}` is text like any other.
+    /// Whether `${...}` is plain text.
     pub(super) literal: bool,
-    /// What was read so far.
+    /// The files that were read so far.
     pub(super) sources: Sources,
 }
 
 impl Source<'_> {
-    /// Replaces every `${...}` of a text, or tells all that cannot be replaced.
+    /// Replaces every `${...}` of a text. The errors are messages, one for each that cannot be replaced.
     pub(super) fn expand(&mut self, raw: &str) -> Result<String, Vec<String>> {
         if self.literal {
             return Ok(raw.to_owned());
@@ -62,7 +62,7 @@ impl Source<'_> {
             return Err("has a malformed `${...}`; expected `${NAME}` or `${file:PATH}`".into());
         }
         (self.env)(name).ok_or_else(|| {
-            format!("names the environment variable `{name}`, which is not set; expected it to be")
+            format!("names the environment variable `{name}`, which is not set; set it, or give the value itself")
         })
     }
 

@@ -1,10 +1,10 @@
-//! The memory that the process may use where the configuration does not say: a part of the cgroup's limit, or of
-//! the machine's memory. It never fails: where nothing is known, a constant holds.
+//! Default of `server.memory`: a part of the cgroup's limit, or of the machine's memory. It must never fail: without either,
+//! a constant holds.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-/// What holds where neither a cgroup nor `/proc/meminfo` can be read.
+/// The default where neither a cgroup nor `/proc/meminfo` can be read.
 const UNKNOWN: usize = 1 << 30;
 
 /// A part of a whole.

@@ -1,6 +1,6 @@
-//! The configuration: validated values, which everything else may trust.
+//! Configuration: YAML files and the environment to validated values.
 //!
-//! Only this module reads the environment and the configuration's files. It never starts anything.
+//! No other module reads the environment or these files. It must never start anything.
 
 mod auth;
 mod aws;
@@ -80,21 +80,21 @@ pub use watch::Watch;
 /// The most bytes of a configuration file.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Reads a variable of the environment. Everything else takes a function like this one, so that
-/// tests need not change the environment.
+/// Reads an environment variable. Other functions take one like this as an argument, so that tests need not change the
+/// environment.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 pub fn env(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Reads and validates a configuration file, or tells everything that is wrong with it.
+/// Reads and validates a configuration file, or returns all errors of it.
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
     let (config, errors) = attempt(path, env);
     if errors.list.is_empty() { Ok(config) } else { Err(errors) }
 }
 
-/// Loads a configuration while another is in force. A prompt whose file is wrong stays as it is
-/// there, and is told beside the rest; anything else that is wrong leaves all as it is.
+/// Loads a configuration while another is running. A prompt file with errors is returned as they are, and its prompt is
+/// kept from the running configuration; any other error rejects the whole configuration.
 pub fn reload(
     path: &Path,
     env: &dyn Fn(&str) -> Option<String>,
@@ -110,7 +110,7 @@ pub fn reload(
     Ok((config, Some(errors).filter(|errors| !errors.list.is_empty())))
 }
 
-/// What can be read of a configuration, and everything that is wrong with it.
+/// The readable part of a configuration, and all errors of it.
 fn attempt(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> (Config, ConfigErrors) {
     let mut sources = Sources::default();
     let mut errors = Vec::new();
@@ -144,82 +144,81 @@ fn read(path: &Path, sources: &mut Sources) -> Result<String, ConfigError> {
 /// A whole, valid configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
-    /// The listening side.
+    /// The listeners.
     pub server: Server,
-    /// Who may call.
+    /// Authentication of callers.
     pub auth: Auth,
     /// Upstream accounts by name.
     pub providers: BTreeMap<String, Arc<Provider>>,
     /// Model names that callers use, and the ordered targets behind them.
     pub models: BTreeMap<String, Vec<Target>>,
-    /// Patterns of model names, the most exact first; they count for names that are neither under `models` nor a
-    /// provider's.
+    /// Patterns of model names, the most exact first, for names that are neither under `models` nor a provider's.
     pub patterns: Vec<ModelPattern>,
     /// The limits of those models and patterns that have any, for all callers together.
     pub model_limits: BTreeMap<String, Limits>,
-    /// How streams are relayed.
+    /// Heartbeats, timeouts and size limits of answers.
     pub stream: Stream,
-    /// Templates that requests may name.
+    /// Prompts that requests may name.
     pub prompts: Prompts,
-    /// What it was read from.
+    /// The files that it was read from.
     pub sources: Sources,
-    /// What is no mistake in the file, but will not work as it is.
+    /// Warnings: the file is valid, but probably not as meant.
     pub warnings: Vec<ConfigError>,
-    /// Where traces go, if anywhere.
+    /// Export of traces, if a collector is configured.
     pub otlp: Option<Otlp>,
-    /// How what is not a provider is reached: issuers' keys, the collector of traces.
+    /// Egress to addresses that are not a provider's: issuers' key sets, the collector of traces.
     pub egress: GeneralEgress,
 }
 
-/// The listening side.
+/// The listeners, their timeouts, and the bounds of a request.
 #[derive(Debug, Clone)]
 pub struct Server {
-    /// Where callers connect.
+    /// Address of the listener for callers.
     pub listen: SocketAddr,
     /// The most bytes of a request body.
     pub body_limit: usize,
-    /// The bytes of memory that the process plans with; `gateway::memory` says how they are shared.
+    /// The bytes of memory that request bodies and buffered answers may use (`gateway::memory`).
     pub memory: usize,
-    /// How long a request's head, from its first byte, and each pause within its body may take.
+    /// Timeout for a TLS handshake, a request's head from its first byte, and each pause within its body.
     pub header_timeout: Duration,
-    /// How long a connection may be without a request before it is closed.
+    /// Keep-alive timeout of a connection without a request.
     pub idle_timeout: Duration,
-    /// How long the listener stays open after a shutdown signal while `/readyz` answers 503.
+    /// Time after a shutdown signal in which the listener stays open and `/readyz` returns 503.
     pub shutdown_delay: Duration,
-    /// How long streams may run on after that.
+    /// Time that streams get to end after that.
     pub drain: Duration,
-    /// Where operators connect: metrics and health.
+    /// Address of the operators' listener: metrics and health.
     pub admin: Option<SocketAddr>,
-    /// Who may connect there; empty: everybody that reaches it.
+    /// Networks that may connect to it besides loopback; empty: any.
     pub admin_networks: Vec<IpNet>,
-    /// Whether `/metrics` is served where callers connect. `None`: to direct callers on loopback, as
-    /// long as there is no [`admin`](Self::admin).
+    /// Whether the callers' listener serves `/metrics`. `None`: only to direct connections from loopback, and only without
+    /// an [`admin`](Self::admin) address.
     pub public_metrics: Option<bool>,
-    /// Origins whose pages may call (CORS); exact matches.
+    /// Allowed origins (CORS), compared exactly.
     pub cors_origins: Vec<HeaderValue>,
-    /// How callers are spoken to; without it, in plain text.
+    /// TLS towards callers; without it, plain HTTP.
     pub tls: Option<Tls>,
-    /// Proxies whose word about where a request comes from is taken.
+    /// Proxies whose `x-forwarded-for` is trusted.
     pub trusted_proxies: Vec<IpNet>,
 }
 
 /// An upstream account.
 #[derive(Clone)]
 pub struct Provider {
-    /// Its name.
+    /// Its name under `providers`.
     pub name: String,
-    /// What it speaks.
+    /// The API that it speaks.
     pub dialect: &'static dyn Dialect,
     /// Without a trailing slash, save that an empty path is written `/`.
     pub base_url: Url,
     /// The credential, if it needs one.
     pub api_key: Option<Secret>,
-    /// Where its credential is configured.
+    /// The location of its credential in the configuration.
     pub credential: CredentialSource,
     /// The header that carries the credential, where it is not the dialect's own
     /// (`api-key` for Azure): name, and what precedes the credential (`"Bearer "` or nothing).
     pub auth_header: Option<(HeaderName, String)>,
-    /// What requests to it are signed with, where that is its credential.
+    /// Credentials for signed requests, in the place of `api_key`.
     pub aws: Option<Aws>,
     /// Headers that every request to it carries.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -227,9 +226,9 @@ pub struct Provider {
     pub query: Vec<(String, String)>,
     /// Its deviations from the dialect.
     pub quirks: Arc<Quirks>,
-    /// How it is reached.
+    /// Its proxy and TLS.
     pub egress: Egress,
-    /// Whether it is asked for its models, which lists then show.
+    /// Whether its models are fetched, for lists of models.
     pub list_models: bool,
 }
 
@@ -244,16 +243,16 @@ impl std::fmt::Debug for Provider {
     }
 }
 
-/// One attempt that may be made.
+/// A provider's model that a request may be sent to.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Where.
+    /// The upstream account.
     pub provider: Arc<Provider>,
     /// The model's name there.
     pub model: String,
-    /// The most tokens of prompt and answer that the model takes, if the operator says.
+    /// The most tokens of prompt and answer that the model takes, if configured.
     pub context: Option<u64>,
-    /// The provider's deviations, with those of this target over them.
+    /// The provider's deviations, overridden by those of this target.
     pub quirks: Arc<Quirks>,
     name: Arc<str>,
 }
@@ -290,34 +289,33 @@ impl std::fmt::Display for Target {
 pub struct ModelPattern {
     /// Each `*` stands for any run of characters.
     pub pattern: String,
-    /// As those of a model; a `*` in a target's model stands for the name that is asked for.
+    /// Its targets; a `*` in a target's model stands for the requested name.
     pub targets: Vec<Target>,
 }
 
-/// How streams are relayed.
+/// Heartbeats, timeouts and size limits of answers.
 #[derive(Debug, Clone, Copy)]
 pub struct Stream {
-    /// Silence towards the caller after which a heartbeat is written.
+    /// Silence towards the caller after which a heartbeat is sent.
     pub heartbeat: Duration,
-    /// How long the response head waits for the upstream's first output.
+    /// Time that the response head waits for the first output.
     pub commit_after: Duration,
-    /// Connecting to an upstream, through its proxy if it has one.
+    /// Timeout for connecting to an upstream, through its proxy if it has one.
     pub connect: Duration,
-    /// For how long a connection to an upstream takes new requests. `None`: as long as it lasts.
+    /// Time for which an upstream connection takes new requests. `None`: as long as it lasts.
     pub connection_age: Option<Duration>,
-    /// From the request to the first model output, all attempts together.
+    /// Timeout from the request to the first output, over all attempts.
     pub first_token: Duration,
-    /// From the request to the whole answer, where neither side streams and nothing is translated:
-    /// `first_token` and `stall` unless the file says.
+    /// Timeout from the request to the whole answer, where it is neither streamed nor translated.
     pub unstreamed: Duration,
-    /// Between model outputs.
+    /// Timeout between two outputs of an upstream.
     pub stall: Duration,
-    /// The whole answer.
+    /// Timeout for the whole answer.
     pub total: Option<Duration>,
-    /// How long a caller may leave written bytes unread.
+    /// Time for which a caller may leave sent bytes unread.
     pub write_stall: Duration,
     /// The most bytes of one upstream event.
     pub max_event: usize,
-    /// The most bytes that are kept of one answer: `max_event` unless the file says.
+    /// The most bytes that are buffered of one answer.
     pub max_answer: usize,
 }

@@ -1,5 +1,4 @@
-//! Patterns of model names, in which each `*` stands for any run of characters: what they match, which one counts, and
-//! which of them cannot be told apart. Pure.
+//! Glob patterns of model names, in which each `*` stands for any characters: matching, precedence and overlap. Pure.
 
 use std::cmp::Reverse;
 
@@ -50,8 +49,7 @@ pub(super) fn overlap(one: &str, other: &str) -> bool {
     below.first().copied().unwrap_or_default()
 }
 
-/// By this, the more exact of two patterns comes first: the one with more characters before its first `*`, then the
-/// one with more characters in all.
+/// The order of patterns, the most exact first: by the characters before the first `*`, then by all characters.
 pub(super) fn precedence(pattern: &str) -> (Reverse<usize>, Reverse<usize>) {
     let literal = |text: &str| text.bytes().filter(|byte| *byte != b'*').count();
     let head = pattern.split('*').next().unwrap_or_default();
@@ -100,7 +98,7 @@ mod tests {
         }
     }
 
-    /// What is said to overlap does, and what is said not to does not: by all short names.
+    /// Compared with all short names.
     #[test]
     fn overlaps_are_those_that_names_show() {
         let letters = ["a", "b", "*"];

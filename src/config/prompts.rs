@@ -180,7 +180,7 @@ pub(super) fn prompts(
     prompts
 }
 
-/// Reads a file. Whatever is reported, the prompt is not to be used.
+/// Reads a file. With any error, the prompt must not be used.
 fn file(
     reader: &mut Reader<'_>,
     path: &Path,
@@ -232,15 +232,15 @@ fn prompt(
         file: path.to_owned(),
     };
     let sources = contents(reader, &table);
-    let judge = Judge(text);
+    let checker = TemplateChecker(text);
     for (role, node) in &sources {
-        let template = judge.template(reader, node, &prompt.variables);
+        let template = checker.template(reader, node, &prompt.variables);
         prompt.messages.extend(role.zip(template));
     }
     if prompt.messages.len() == sources.len() && !reader.has_errors() {
         for (index, error) in prompt.try_out() {
             if let Some((_, node)) = sources.get(index) {
-                judge.report(reader, node, &error);
+                checker.report(reader, node, &error);
             }
         }
     }
@@ -283,7 +283,7 @@ fn variables(reader: &mut Reader<'_>, prompt: &Table<'_>) -> Vec<Variable> {
                 ),
             );
         }
-        // `name:` with nothing behind it says all there is to say of a required one.
+        // A name without a value is a required variable.
         if matches!(node.value, Value::Null) {
             variables.push(Variable { name, description: None, default: None });
             continue;
@@ -305,7 +305,7 @@ fn variables(reader: &mut Reader<'_>, prompt: &Table<'_>) -> Vec<Variable> {
 
 fn default(reader: &mut Reader<'_>, variable: &Table<'_>) -> Option<Scalar> {
     match &variable.get(&DEFAULT)?.value {
-        // It may be empty, which other texts may not.
+        // Unlike other texts it may be empty.
         Value::Text(text) if text.len() <= MAX_VALUE => Some(Scalar::from_text(text)),
         _ => reader.field(variable, &DEFAULT).map(Scalar::Text),
     }
@@ -340,10 +340,10 @@ fn contents<'n>(reader: &mut Reader<'_>, prompt: &Table<'n>) -> Vec<(Option<Role
     contents
 }
 
-/// Judges templates, and finds their lines in the file, whose text it holds.
-struct Judge<'a>(&'a str);
+/// Checks templates, and finds their lines in the file, whose text it holds.
+struct TemplateChecker<'a>(&'a str);
 
-impl Judge<'_> {
+impl TemplateChecker<'_> {
     fn template(
         &self,
         reader: &mut Reader<'_>,
@@ -373,8 +373,8 @@ impl Judge<'_> {
         reader.report(at, format!("the template is wrong: {}{detail}", error.kind));
     }
 
-    /// Where a template's line is in the file. A text in quotes or folded has lines of its own:
-    /// then it is where the text begins.
+    /// The location of a template's line in the file; that of the text, where it is quoted or folded and has lines of its
+    /// own.
     fn place(&self, node: &Node, source: &str, line: Option<usize>) -> Location {
         let wanted = line.and_then(|line| source.lines().nth(line.checked_sub(1)?));
         let Some((wanted, line)) = wanted.zip(line) else { return node.at };
@@ -389,7 +389,7 @@ impl Judge<'_> {
     }
 }
 
-/// Whether a word stands in a line.
+/// Whether a line contains a word.
 fn names(line: &str, word: &str) -> bool {
     line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|part| part == word)
 }

@@ -32,7 +32,7 @@ to the configuration file. Put such values in quotes. The replacement is a value
 ## Editors
 
 `streamgate schema` prints a JSON Schema of the configuration file, and `streamgate schema --prompt` one of prompt files. Both
-are in the repository: [`streamgate.schema.json`](../streamgate.schema.json), [`prompt.schema.json`](../prompts/prompt.schema.json).
+are in the repository: [`streamgate.schema.json`](../streamgate.schema.json), [`streamgate-prompt.schema.json`](../streamgate-prompt.schema.json).
 An editor with a YAML language server completes and checks keys when the first line of a file names its schema:
 
 ```yaml

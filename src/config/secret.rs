@@ -1,4 +1,4 @@
-//! Secrets: values that no log, error or dump can show.
+//! Secrets: values that no log line, error or `Debug` can show.
 
 /// A credential. It has no `Serialize`, and its `Debug` shows nothing.
 #[derive(Clone, PartialEq, Eq)]
@@ -10,7 +10,7 @@ impl Secret {
         Self(value.into())
     }
 
-    /// The credential itself. Call it where a header is built, and nowhere else.
+    /// The credential itself, for building a header and for nothing else.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,5 +1,5 @@
-//! What a configuration was read from, so that a change of any of it can be noticed. Of the content
-//! only digests are kept: some of these files are credentials.
+//! Files that a configuration was read from, with digests, so that a change of any of them is detected. It must never keep
+//! their content: some of these files are credentials.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -12,21 +12,22 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use super::units::hex;
 use super::watch_points::WatchPoints;
 
-/// How long a file may take to be read.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How often a file that is being read elsewhere is tried again.
-const MEETING: Duration = Duration::from_millis(5);
-/// How many bytes of a digest are shown: enough to compare configurations.
-const SHOWN: usize = 8;
+/// Timeout for reading a file.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// The interval at which a file that another thread reads is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
+/// The bytes of a digest that are shown: enough to compare configurations.
+const SHOWN_BYTES: usize = 8;
 
 /// The files and directories that a configuration was read from, each with the digest of what was
 /// read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sources(BTreeMap<PathBuf, Seen>);
 
-/// What a place held when it was read.
+/// The state of a path when it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     what: What,
@@ -34,7 +35,7 @@ struct Seen {
     digest: Option<[u8; 32]>,
 }
 
-/// What is of interest at a place.
+/// The part of a path's content that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
     /// A file's content, up to so many bytes.
@@ -46,13 +47,13 @@ enum What {
 impl Sources {
     /// Reads a file of at most `limit` bytes, and remembers that it was read. `None`: it has more.
     pub(super) fn read(&mut self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        let (again, read) = match read_patiently(path, limit) {
+        let (again, read) = match read_with_timeout(path, limit) {
             Ok(Content { bytes, again }) => (again, Ok(bytes)),
             Err(error) => (true, Err(error)),
         };
         if again {
             let digest = read.as_ref().ok().map(|bytes| Sha256::digest(bytes).into());
-            // What was read first is in use, whatever is read later.
+            // The first content is in use, whatever is read later.
             self.0.entry(path.to_owned()).or_insert(Seen { what: What::File(limit), digest });
         }
         read.map(|bytes| (bytes.len() as u64 <= limit).then_some(bytes))
@@ -84,11 +85,8 @@ impl Sources {
             whole.update(name);
             whole.update(seen.digest.unwrap_or_default());
         }
-        let digits = whole
-            .finalize()
-            .iter()
-            .take(SHOWN)
-            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let digest = whole.finalize();
+        let digits = hex(digest.get(..SHOWN_BYTES).unwrap_or(&digest));
         Some(digits).filter(|_| !self.0.is_empty())
     }
 
@@ -136,7 +134,7 @@ fn yaml_names(directory: &Path) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// What a file held.
+/// The content of a file.
 struct Content {
     /// Its first bytes.
     bytes: Vec<u8>,
@@ -144,20 +142,20 @@ struct Content {
     again: bool,
 }
 
-/// Reads a file's first bytes on a thread of its own: a pipe that nobody writes to, and a mount whose
-/// server is gone, may never return. Error `TimedOut`: they did not within [`PATIENCE`]; then the
+/// Reads a file's first bytes on a thread of its own: a pipe without a writer, and a mount whose server is gone, may never
+/// return. Error `TimedOut`: they did not within [`READ_TIMEOUT`]; then the
 /// thread is left behind, one for each path at most.
-fn read_patiently(path: &Path, limit: u64) -> io::Result<Content> {
-    let under_way = UnderWay::begin(path).ok_or(ErrorKind::TimedOut)?;
+fn read_with_timeout(path: &Path, limit: u64) -> io::Result<Content> {
+    let in_progress = ReadInProgress::begin(path).ok_or(ErrorKind::TimedOut)?;
     let (done, outcome) = mpsc::sync_channel(1);
     let path = path.to_owned();
     thread::Builder::new().name("config-file".to_owned()).spawn(move || {
         let read = read_start(&path, limit);
-        drop(under_way);
+        drop(in_progress);
         // Too late for a receiver that has given up.
         let _late = done.send(read);
     })?;
-    outcome.recv_timeout(PATIENCE).unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
+    outcome.recv_timeout(READ_TIMEOUT).unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
 }
 
 /// Reads a file's first bytes: one more than `limit` at most, which shows that it is larger.
@@ -168,14 +166,14 @@ fn read_start(path: &Path, limit: u64) -> io::Result<Content> {
     Ok(Content { bytes, again })
 }
 
-/// The paths that are being read, and since when, so that one that hangs holds one thread.
+/// The paths that are being read, with the start, so that one that hangs occupies only one thread.
 static READING: Mutex<BTreeMap<PathBuf, Instant>> = Mutex::new(BTreeMap::new());
 
 /// A path that is being read.
-struct UnderWay(PathBuf);
+struct ReadInProgress(PathBuf);
 
-impl UnderWay {
-    /// Waits for another reader of the same path. `None`: that one hangs.
+impl ReadInProgress {
+    /// Waits for another reader of the same path. `None`: that reader hangs.
     fn begin(path: &Path) -> Option<Self> {
         loop {
             let mut reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -184,15 +182,15 @@ impl UnderWay {
                     reading.insert(path.to_owned(), Instant::now());
                     return Some(Self(path.to_owned()));
                 }
-                Some(since) if since.elapsed() >= PATIENCE => return None,
+                Some(since) if since.elapsed() >= READ_TIMEOUT => return None,
                 Some(_) => drop(reading),
             }
-            thread::park_timeout(MEETING);
+            thread::park_timeout(RETRY_INTERVAL);
         }
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for ReadInProgress {
     fn drop(&mut self) {
         READING.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
     }

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use url::{Url, form_urlencoded};
+use percent_encoding::percent_decode_str;
+use url::Url;
 
 use super::error::Location;
 use super::field::{Field, Format, Notation, Section};
@@ -134,9 +135,7 @@ fn traces(text: &str) -> Option<Url> {
 fn pairs(text: &str) -> Option<Vec<(HeaderName, HeaderValue)>> {
     let pair = |pair: &str| {
         let (name, value) = pair.split_once('=')?;
-        // As in a form, save that `+` and `&` are themselves.
-        let form = format!("v={}", value.trim().replace('+', "%2B").replace('&', "%26"));
-        let (_, value) = form_urlencoded::parse(form.as_bytes()).next().unwrap_or_default();
+        let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
         let mut value = HeaderValue::from_str(&value).ok()?;
         value.set_sensitive(true);
         Some((header_name(name.trim())?, value))

@@ -54,13 +54,12 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// What a handshake needs. HTTP/2 is offered before HTTP/1.1.
+    /// The configuration of handshakes. HTTP/2 is offered before HTTP/1.1.
     pub fn server(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server)
     }
 
-    /// When the first of the chain's certificates expires, in seconds since 1970. `None`: none of them
-    /// could be read for that.
+    /// The earliest expiry of the chain's certificates, in seconds since 1970. `None`: none of them could be parsed.
     pub fn expiry(&self) -> Option<i64> {
         self.expiry
     }
@@ -155,7 +154,7 @@ pub(super) fn key_of(pem: &str) -> Result<PrivateKeyDer<'static>, String> {
     }
 }
 
-/// When the first of these certificates expires: a chain is valid as long as all of it is.
+/// The earliest expiry of these certificates: a chain is valid as long as all of it is.
 fn expiry(chain: &[CertificateDer<'_>]) -> Option<i64> {
     // At the end of all time: what is reported as expired is reported with its date.
     let end = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
@@ -168,7 +167,7 @@ fn expiry(chain: &[CertificateDer<'_>]) -> Option<i64> {
     chain.iter().filter_map(not_after).min()
 }
 
-/// What is wrong with the time for which the first certificate is valid. `peers` will refuse it.
+/// A warning if the first certificate has expired or is not valid yet, so that `peers` will reject it.
 pub(super) fn validity(
     chain: &[CertificateDer<'_>],
     peers: &str,
@@ -177,7 +176,7 @@ pub(super) fn validity(
         || "`cert` cannot be read; expected a certificate of X.509 version 3".to_owned();
     let first = chain.first().ok_or_else(unreadable)?;
     let cert = ParsedCertificate::try_from(first).map_err(|_| unreadable())?;
-    let consequence = format!("{peers} will refuse it; replace the file");
+    let consequence = format!("{peers} will reject it; replace the file");
     Ok(match verify_dates(&cert, UnixTime::now()) {
         Some(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             Some(format!("`cert` has expired: {consequence}"))
@@ -189,8 +188,8 @@ pub(super) fn validity(
     })
 }
 
-/// What a verifier who trusts nobody finds wrong with a certificate: its dates, which are looked at
-/// first, or that nobody is trusted.
+/// The error of a verifier without trust anchors: that of the dates, which are checked first, or that no issuer is
+/// trusted.
 fn verify_dates(cert: &ParsedCertificate<'_>, now: UnixTime) -> Option<CertificateError> {
     let algorithms = default_provider().signature_verification_algorithms.all;
     let nobody = RootCertStore::empty();

@@ -1,35 +1,34 @@
-//! YAML text to a tree whose every node knows its place. Knows nothing of what the keys mean.
+//! YAML documents: text to a tree of nodes with their locations. It must never interpret a key or a value.
 //!
-//! Built from parser events and not from a ready-made document type, because those drop duplicate
-//! keys and copy aliased nodes. Aliases are refused, so that no file grows when it is read, and
-//! nesting is bounded, so that no file exhausts the stack.
+//! It is built from parser events, because ready-made document types drop duplicate keys and copy aliased nodes. Aliases are
+//! rejected, so that no file grows when it is read, and nesting is bounded, so that no file exhausts the stack.
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput};
 
 use super::error::{ConfigError, Location};
 
-/// The configuration itself needs 6.
+/// The deepest nesting. The configuration itself needs 6.
 const MAX_DEPTH: usize = 16;
 
-/// A value and where it starts.
+/// A value and its location.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) at: Location,
     pub(super) value: Value,
 }
 
-/// What a node holds.
+/// The value of a node.
 #[derive(Debug)]
 pub(super) enum Value {
     /// `null`, `~` or nothing at all.
     Null,
-    /// Any other scalar. Numbers and booleans are texts too: the field decides what it reads.
+    /// Any other scalar. Numbers and booleans are texts as well: the key's format reads them.
     Text(String),
     /// A sequence.
     List(Vec<Node>),
-    /// A mapping, in the file's order, duplicates included.
+    /// A mapping in the order of the file, with duplicates.
     Table(Vec<(Name, Node)>),
-    /// Something whose error has been reported already.
+    /// A value whose error is reported already.
     Broken,
 }
 
@@ -40,8 +39,7 @@ pub(super) struct Name {
     pub(super) text: String,
 }
 
-/// Reads a file's text. A syntax error is the only error of its file; what can be read around is
-/// added to `errors`.
+/// Parses a file. A syntax error is returned alone; errors that do not stop the parser are added to `errors`.
 pub(super) fn parse(text: &str, errors: &mut Vec<ConfigError>) -> Result<Node, ConfigError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut builder = Builder { text, parser: Parser::new_from_str(text), errors };
@@ -68,7 +66,7 @@ fn place(marker: &Marker) -> Location {
 
 fn syntax(error: &ScanError, text: &str) -> ConfigError {
     let at = place(error.marker());
-    // The mistake that people make most: a brace means something to YAML inside braces.
+    // The most common mistake: within braces, YAML reads the braces of an expansion.
     let expansion = text.lines().nth(at.line - 1).is_some_and(|line| line.contains("${"));
     let expected = if expansion { "quotes around `${...}`" } else { "a valid document" };
     at.error(format!("not YAML: {}; expected {expected}", error.info()))

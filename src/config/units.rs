@@ -205,6 +205,12 @@ fn sha256(text: &str) -> Option<[u8; 32]> {
     Some(digest)
 }
 
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
+}
+
 /// Reads what `parse` reads, or `none`.
 #[expect(
     clippy::option_option,

@@ -1,7 +1,7 @@
-//! Prompts: named, versioned templates of messages, kept by the gateway and filled in by requests.
+//! Prompts: named, versioned templates of messages, kept by the gateway and rendered with the variables of a request.
 //!
-//! What a caller passes is data: it becomes text within a message and never a message, a role or a
-//! template. This module reads no files: `config` does, and hands over what is valid.
+//! A variable is data: it becomes text within a message and must never become a message, a role or a template. This module
+//! must never read a file: `config` does, and passes valid prompts on.
 
 mod template;
 mod version;
@@ -28,17 +28,17 @@ pub const MAX_VALUE: usize = 1 << 20;
 /// One version of a prompt.
 #[derive(Debug)]
 pub struct Prompt {
-    /// What requests name it by.
+    /// The id in requests.
     pub id: String,
-    /// Which of the prompts of that name it is.
+    /// Its version among the prompts of that id.
     pub version: Version,
-    /// What it is for, for people.
+    /// Description for people.
     pub description: Option<String>,
     /// The model for requests that name none.
     pub model: Option<String>,
-    /// Parameters for requests that do not say them.
+    /// Parameters for requests that do not set them.
     pub parameters: Parameters,
-    /// What a request may fill in, in the file's order.
+    /// Variables, in the order of the file.
     pub variables: Vec<Variable>,
     /// Roles and templates.
     pub messages: Vec<(Role, Template)>,
@@ -46,14 +46,14 @@ pub struct Prompt {
     pub file: PathBuf,
 }
 
-/// What a request may fill in.
+/// A variable of a prompt.
 #[derive(Debug)]
 pub struct Variable {
     /// Its name in templates and requests.
     pub name: String,
-    /// What it is for, for people.
+    /// Description for people.
     pub description: Option<String>,
-    /// What holds when a request does not give it; `None`: a request must.
+    /// Value for requests that give none; `None`: requests must give one.
     pub default: Option<Scalar>,
 }
 
@@ -91,8 +91,8 @@ impl Scalar {
         raw.parse().map(Self::Integer).map_err(|_| "is too large a number; send it as a string")
     }
 
-    /// Reads a default of a file, where `false` and `3` need no quotes to be written. What is taken
-    /// for a number is written the same as the text.
+    /// Reads a default of a file, where `false` and `3` may stand without quotes. A text is a number only if the number is
+    /// written the same.
     pub fn from_text(text: &str) -> Self {
         if let Ok(value) = text.parse() {
             return Self::Boolean(value);
@@ -115,7 +115,7 @@ impl Scalar {
 }
 
 impl Prompt {
-    /// Fills in what a request gives. Says which variable is missing or unknown.
+    /// Renders the messages with the variables of a request. The error names a variable that is missing or unknown.
     pub fn render(&self, given: &BTreeMap<String, Scalar>) -> Result<Rendered, Fault> {
         let known = |name: &str| self.variables.iter().any(|variable| variable.name == name);
         if let Some(name) = given.keys().find(|name| !known(name)) {
@@ -139,7 +139,7 @@ impl Prompt {
             let text =
                 template.render(&values, room).map_err(|error| self.failed(index, &error))?;
             room = room.saturating_sub(text.len());
-            // A message that a condition left empty was not wanted; vendors refuse empty ones.
+            // A message that a condition left empty is left out; vendors reject empty ones.
             if !text.is_empty() {
                 messages.push((*role, text));
             }
@@ -147,8 +147,8 @@ impl Prompt {
         Ok(Rendered { model: self.model.clone(), parameters: self.parameters.clone(), messages })
     }
 
-    /// Renders once with defaults, so that mistakes of the templates show before a request meets
-    /// them. What may depend on a variable that has no default is not judged.
+    /// Renders once with defaults, so that errors of the templates show before a request. Errors that may depend on a
+    /// variable without a default are left out.
     pub fn try_out(&self) -> Vec<(usize, TemplateError)> {
         let sample = Scalar::Text("text".to_owned());
         let value =
@@ -185,7 +185,7 @@ pub fn field(variable: &str) -> String {
     format!("prompt.variables.{}", plain(variable))
 }
 
-/// A name of the caller's choice that may be repeated in a message.
+/// A name from a request, for a message.
 pub fn shown(name: &str) -> String {
     format!("`{}`", plain(name))
 }
@@ -225,8 +225,8 @@ impl Prompts {
         self.0.values().map(BTreeMap::len).sum()
     }
 
-    /// Adds what `before` had of a file, which cannot be read any more. What has taken its name
-    /// meanwhile stays.
+    /// Adds the prompts that `before` had from a file, which is not valid any more, unless another file has taken their
+    /// id and version.
     pub fn keep(&mut self, before: &Self, file: &Path) {
         for prompt in before.0.values().flat_map(BTreeMap::values) {
             if prompt.file == file {

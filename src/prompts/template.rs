@@ -1,5 +1,5 @@
-//! One message's template. It sees its variables and nothing else: no files, no environment, no other
-//! template. Whatever it does ends soon, and no error repeats a variable's value.
+//! Message templates (Jinja): compiling and rendering within bounds. A template must never read files, the environment or
+//! another template, and no error may repeat a variable's value.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,7 +13,7 @@ use minijinja::{
 
 use super::Scalar;
 
-/// Instructions that one message may take: some milliseconds.
+/// The most instructions of one message: some milliseconds.
 const FUEL: u64 = 50_000;
 
 /// The most bytes of all messages of a prompt.
@@ -22,13 +22,13 @@ pub(super) const MAX_TEXT: usize = 4 << 20;
 /// The most bytes of a template. The template engine counts columns and arguments in 16 bits.
 const MAX_TEMPLATE: usize = 60 << 10;
 
-/// Calls within calls.
+/// The deepest recursion.
 const MAX_RECURSION: usize = 64;
 
 /// The name of the one template in an environment of its own. Its extension asks for no escaping.
 const NAME: &str = "message";
 
-/// A template that is valid.
+/// A valid template.
 pub struct Template(Environment<'static>);
 
 impl std::fmt::Debug for Template {
@@ -37,17 +37,16 @@ impl std::fmt::Debug for Template {
     }
 }
 
-/// What is wrong with a template.
+/// An error of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateError {
     /// The template's line, from 1, if it is known.
     pub line: Option<usize>,
-    /// What kind of mistake it is.
+    /// The kind of error, in words.
     pub kind: String,
-    /// More about it, in words of the template and maybe of its variables: not for callers or logs of
-    /// requests.
+    /// Details, which may contain parts of the template and of its variables: not for callers or the log.
     pub detail: Option<String>,
-    /// It is wrong whatever the variables are.
+    /// Whether it does not depend on the variables.
     pub always: bool,
 }
 
@@ -65,7 +64,7 @@ impl Template {
         Ok(Self(environment))
     }
 
-    /// The names that it uses and does not define, in alphabetical order.
+    /// The variables that it uses and does not define, in alphabetical order.
     pub fn variables(&self) -> Vec<String> {
         let Ok(template) = self.0.get_template(NAME) else { return Vec::new() };
         let used = template.undeclared_variables(false);
@@ -77,7 +76,7 @@ impl Template {
         names
     }
 
-    /// Fills in the variables; what comes out is no longer than `room` bytes.
+    /// Renders the template to at most `room` bytes.
     pub fn render(
         &self,
         variables: &BTreeMap<&str, &Scalar>,
@@ -96,7 +95,7 @@ impl Template {
     }
 }
 
-/// What a template may use. Nothing is here whose result can be far larger than what it is given.
+/// The filters, tests and functions of templates. None of them may have a result that is far larger than its input.
 fn environment() -> Environment<'static> {
     let mut env = Environment::empty();
     let mut syntax = SyntaxConfig::builder();
@@ -142,8 +141,8 @@ fn environment() -> Environment<'static> {
     env
 }
 
-/// What a message has written so far. It counts what a `set` or a `filter` block takes aside, which
-/// the bound on the message itself never sees.
+/// The bytes that a message has written so far, with those that a `set` or a `filter` block captures, which the bound of
+/// the message itself does not see.
 #[derive(Default)]
 struct Written(usize);
 
@@ -215,7 +214,7 @@ fn template_error(error: &Error) -> TemplateError {
     TemplateError { line: error.line(), kind, detail: error.detail().map(str::to_owned), always }
 }
 
-/// Mistakes that no value of a variable mends.
+/// Errors that do not depend on the values of variables.
 fn is_about_names(kind: ErrorKind) -> bool {
     use ErrorKind::{
         MissingArgument, SyntaxError, TooManyArguments, UnknownFilter, UnknownFunction,
@@ -233,7 +232,7 @@ fn is_about_names(kind: ErrorKind) -> bool {
     )
 }
 
-/// Memory that takes no more than there is room for.
+/// A buffer with a limit.
 struct Bounded {
     text: Vec<u8>,
     room: usize,

@@ -1,9 +1,8 @@
-//! Which version of a prompt is the newest. Pure.
+//! Versions of prompts, and their order. Pure.
 
 use std::cmp::Ordering;
 
-/// A version's name. Names are ordered as people count: `9` before `10`, `1.9` before `1.10`, words
-/// before numbers.
+/// A version. Versions are in natural order: `9` before `10`, `1.9` before `1.10`, words before numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Version(String);
 
@@ -22,7 +21,7 @@ impl Version {
 impl Ord for Version {
     fn cmp(&self, other: &Self) -> Ordering {
         let parts = |text: &str| text.split(['.', '-', '_']).map(Part::new).collect::<Vec<_>>();
-        // Names that count the same, like `1` and `01`, are still two names.
+        // `1` and `01` are equal numbers, and different versions.
         parts(&self.0).cmp(&parts(&other.0)).then_with(|| self.0.cmp(&other.0))
     }
 }

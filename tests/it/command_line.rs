@@ -78,10 +78,26 @@ fn a_new_key_works_as_configuration() {
 }
 
 #[test]
+fn schema_prints_the_files_of_the_repository() {
+    for (options, file) in [
+        (&["schema"][..], "streamgate.schema.json"),
+        (&["schema", "--prompt"], "streamgate-prompt.schema.json"),
+        (&["schema", "--markdown"], "docs/configuration.md"),
+    ] {
+        let committed =
+            std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        assert_eq!(run(options), (Some(0), committed, String::new()), "{options:?}");
+    }
+    assert_eq!(run(&["schema", "--prompt", "--markdown"]).0, Some(2));
+}
+
+#[test]
 fn help_and_mistakes() {
     let (status, out, _) = run(&["--help"]);
     assert_eq!(status, Some(0));
-    for words in ["--config", "check", "sim", "key", "STREAMGATE_CONFIG", "127.0.0.1:8080"] {
+    for words in
+        ["--config", "check", "schema", "sim", "key", "STREAMGATE_CONFIG", "127.0.0.1:8080"]
+    {
         assert!(out.contains(words), "{words} is not in {out}");
     }
     let (status, _, err) = run(&["--cofnig", "x"]);

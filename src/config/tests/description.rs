@@ -5,52 +5,31 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::Value;
 
 use super::super::field::{Absent, Arity, Item, Key};
 use super::super::{ConfigError, env, json_schema, prompt_json_schema, reference};
 use super::super::{prompts, root};
-use super::yaml_as_json::yaml_as_json;
+use super::schema::{Validator, yaml_as_json};
 use super::{Dir, load_text};
-
-/// A schema, compiled by a validator that is not ours.
-pub(super) struct Validator {
-    schemas: Schemas,
-    index: SchemaIndex,
-}
 
 pub(super) static CONFIGURATION: LazyLock<Validator> =
     LazyLock::new(|| Validator::new(json_schema()));
 pub(super) static PROMPT: LazyLock<Validator> =
     LazyLock::new(|| Validator::new(prompt_json_schema()));
 
-impl Validator {
-    fn new(schema: Value) -> Self {
-        let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
-        compiler.add_resource("file:///schema.json", schema).unwrap();
-        let index = compiler.compile("file:///schema.json", &mut schemas).unwrap();
-        Self { schemas, index }
+/// Asserts that a file which loads is valid, and that one with an unknown key or a value of the wrong type is not.
+pub(super) fn assert_agrees(validator: &Validator, text: &str, errors: &[&ConfigError]) {
+    let Some(file) = yaml_as_json(text) else {
+        assert!(!errors.is_empty(), "it loads, and is not YAML: {text}");
+        return;
+    };
+    let valid = validator.check(&file);
+    if errors.is_empty() {
+        assert_eq!(valid, Ok(()), "it loads:\n{text}");
     }
-
-    fn check(&self, file: &Value) -> Result<(), String> {
-        let checked = self.schemas.validate(file, self.index);
-        checked.map_err(|error| format!("{error:#}"))
-    }
-
-    /// Asserts that a file which loads is valid, and that one with an unknown key or a value of the wrong type is not.
-    pub(super) fn assert_agrees(&self, text: &str, errors: &[&ConfigError]) {
-        let Some(file) = yaml_as_json(text) else {
-            assert!(!errors.is_empty(), "it loads, and is not YAML: {text}");
-            return;
-        };
-        let valid = self.check(&file);
-        if errors.is_empty() {
-            assert_eq!(valid, Ok(()), "it loads:\n{text}");
-        }
-        let about_keys = errors.iter().find(|error| is_about_keys(&error.message));
-        assert!(about_keys.is_none() || valid.is_err(), "valid, but {about_keys:?}:\n{text}");
-    }
+    let about_keys = errors.iter().find(|error| is_about_keys(&error.message));
+    assert!(about_keys.is_none() || valid.is_err(), "valid, but {about_keys:?}:\n{text}");
 }
 
 /// Whether an error is one that a schema must show: an unknown key, or a value of the wrong type.
@@ -69,7 +48,7 @@ fn generated_files_are_current() {
     for (name, text) in [
         ("docs/configuration.md", reference()),
         ("streamgate.schema.json", format!("{:#}\n", json_schema())),
-        ("prompts/prompt.schema.json", format!("{:#}\n", prompt_json_schema())),
+        ("streamgate-prompt.schema.json", format!("{:#}\n", prompt_json_schema())),
     ] {
         if env("UPDATE").is_some() {
             fs::write(file(name), &text).unwrap();
@@ -145,8 +124,8 @@ fn each_described_key_is_read_and_its_type_is_checked() {
         let start = format!("`{}` {found}", key.name);
         // A `default` that is no text is one.
         assert!(errors.iter().any(|error| error.message.starts_with(&start)), "{text}: {errors:?}");
-        let validator = if is_prompt { &PROMPT } else { &CONFIGURATION };
-        validator.assert_agrees(&text, &errors.iter().collect::<Vec<_>>());
+        let validator: &Validator = if is_prompt { &PROMPT } else { &CONFIGURATION };
+        assert_agrees(validator, &text, &errors.iter().collect::<Vec<_>>());
     }
 }
 
@@ -164,8 +143,8 @@ fn a_key_that_is_not_described_is_rejected_in_each_table() {
             errors.iter().any(|error| error.message.starts_with(unknown)),
             "{text}: {errors:?}"
         );
-        let validator = if is_prompt { &PROMPT } else { &CONFIGURATION };
-        validator.assert_agrees(&text, &errors.iter().collect::<Vec<_>>());
+        let validator: &Validator = if is_prompt { &PROMPT } else { &CONFIGURATION };
+        assert_agrees(validator, &text, &errors.iter().collect::<Vec<_>>());
     }
 }
 
@@ -243,5 +222,85 @@ fn the_files_of_the_repository_are_valid() {
             let name = path.to_string_lossy();
             assert_eq!(PROMPT.check(&read(&name)), Ok(()), "{name}");
         }
+    }
+}
+
+/// The example, with the keys in its comments.
+fn uncommented(example: &str) -> String {
+    let is_key = |text: &str| {
+        let text = text.trim_start().trim_start_matches("- ");
+        let name = text.split(':').next().unwrap_or_default();
+        let rest = text.strip_prefix(name).unwrap_or_default();
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_' || byte.is_ascii_digit())
+            && (rest == ":" || rest.starts_with(": "))
+    };
+    let line = |line: &str| match line.split_once("# ") {
+        Some((before, text)) if before.trim().is_empty() && is_key(text) => {
+            format!("{before}{text}\n")
+        }
+        _ => format!("{line}\n"),
+    };
+    example.lines().map(line).collect()
+}
+
+/// The keys of `with` that are described, each with whether it shows its default where `without` has no such key.
+fn shown_keys(
+    (keys, path): (&'static [Key], &str),
+    (with, without): (&Value, &Value),
+    found: &mut Vec<(String, bool)>,
+) {
+    for key in keys {
+        let Some(value) = with.get(key.name) else { continue };
+        let path = format!("{path}.{}", key.name);
+        let before = &without[key.name];
+        let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let is_default =
+            !matches!(key.absent, Absent::Value(default) if before.is_null() && default != shown);
+        found.push((path.clone(), is_default));
+        let below =
+            |value, before, found: &mut _| shown_keys((key.keys(), &path), (value, before), found);
+        match (key.arity, value) {
+            (Arity::List, Value::Array(items)) => {
+                let each = items.iter().enumerate();
+                each.for_each(|(index, item)| below(item, &before[index], found));
+            }
+            (Arity::Map { .. } | Arity::MapOrNull { .. }, Value::Object(members)) => {
+                members.iter().for_each(|(name, item)| below(item, &before[name], found));
+            }
+            _ => below(value, before, found),
+        }
+    }
+}
+
+#[test]
+fn the_example_has_every_key_and_its_comments_show_defaults() {
+    let example = include_str!("../../../streamgate.example.yaml");
+    let text = uncommented(example);
+    let (with, without) = (yaml_as_json(&text).unwrap(), yaml_as_json(example).unwrap());
+    assert_eq!(CONFIGURATION.check(&with), Ok(()), "{text}");
+    let errors = errors_of(&text, false);
+    // Files and variables that are not there.
+    let expected = [" names the file ", " names the environment variable ", "`dir` names "];
+    let wrong =
+        errors.iter().find(|error| !expected.iter().any(|words| error.message.contains(words)));
+    assert!(wrong.is_none(), "{wrong:?}");
+    let mut found = Vec::new();
+    shown_keys((root::ROOT.keys, ""), (&with, &without), &mut found);
+    // The limits at the top show them all; those of single callers and models have no defaults of their own.
+    let is_repeated = |path: &str| path.contains(".limits.") && !path.starts_with(".limits.");
+    let other = found.iter().find(|(path, is_default)| !is_default && !is_repeated(path));
+    assert!(other.is_none(), "it is commented out, and not its default: {other:?}");
+    let mut described = Vec::new();
+    paths(root::ROOT.keys, &[], &mut described);
+    for path in described {
+        let names: Vec<_> = path.iter().map(|key| key.name).collect();
+        let path = format!(".{}", names.join("."));
+        assert!(
+            is_repeated(&path) || found.iter().any(|(shown, _)| *shown == path),
+            "{path} is not shown"
+        );
     }
 }

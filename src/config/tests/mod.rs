@@ -7,10 +7,11 @@ mod permitted;
 mod presets;
 mod problems;
 mod prompts;
+#[path = "../../../tests/it/support/schema.rs"]
+mod schema;
 mod settings;
 mod tls;
 mod watch;
-mod yaml_as_json;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,7 +67,7 @@ fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Con
         let errors = loaded.as_ref().err().map_or(&[][..], |errors| &errors.list);
         let own: Vec<_> = errors.iter().filter(|error| error.file.is_none()).collect();
         if own.len() == errors.len() || !own.is_empty() {
-            description::CONFIGURATION.assert_agrees(&text, &own);
+            description::assert_agrees(&description::CONFIGURATION, &text, &own);
         }
     }
     loaded

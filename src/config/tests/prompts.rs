@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::description::PROMPT;
+use super::description::{PROMPT, assert_agrees};
 use super::{Dir, env, load};
 use crate::config::{Config, ConfigErrors, reload};
 use crate::prompts::Scalar;
@@ -47,7 +47,7 @@ impl Prompted {
             let is_prompt =
                 !name.starts_with('.') && (name.ends_with(".yaml") || name.ends_with(".yml"));
             if let (true, Ok(text)) = (is_prompt, fs::read_to_string(&path)) {
-                PROMPT.assert_agrees(&text, &own);
+                assert_agrees(&PROMPT, &text, &own);
             }
         }
         loaded

@@ -110,11 +110,11 @@ fn what_is_wrong_is_told_at_its_place() {
 #[test]
 fn an_outdated_certificate_is_taken_with_a_warning() {
     let (cert, key) = pair(|params| params.not_after = date_time_ymd(2001, 1, 1));
-    let expected = "2:24 `cert` has expired: callers will refuse it; replace the file";
+    let expected = "2:24 `cert` has expired: callers will reject it; replace the file";
     assert_eq!(said(&cert, &key), expected);
     let (cert, key) = pair(|params| params.not_before = date_time_ymd(4000, 1, 1));
     let expected =
-        "2:24 `cert` is not valid yet: callers will refuse it; replace the file, or set the clock";
+        "2:24 `cert` is not valid yet: callers will reject it; replace the file, or set the clock";
     assert_eq!(said(&cert, &key), expected);
     // One that is its own authority, as `openssl req -x509` makes them.
     let (cert, key) = pair(|params| {

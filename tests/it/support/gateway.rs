@@ -1,11 +1,13 @@
 //! A gateway in this process, on port 0, and a caller of it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use streamgate::app::{self, App};
 use streamgate::config;
 use streamgate::server::{self, Shutdown};
 use tokio::net::TcpListener;
+
+use super::schema::{Validator, yaml_as_json};
 
 /// The key of the caller `test` in every test's configuration.
 pub(crate) const KEY: &str = "sg-test";
@@ -37,13 +39,18 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
-/// Reads a configuration from YAML text.
+/// The schema of the configuration, compiled once.
+static SCHEMA: LazyLock<Validator> = LazyLock::new(|| Validator::new(config::json_schema()));
+
+/// Reads a configuration from YAML text, which its schema must find valid as well.
 pub(crate) fn configuration(yaml: &str) -> config::Config {
     let file = std::env::temp_dir().join(format!("streamgate-{}.yaml", rand::random::<u64>()));
     std::fs::write(&file, yaml).unwrap();
     let config = config::load(&file, &|_| None);
     std::fs::remove_file(&file).unwrap();
-    config.unwrap_or_else(|problems| panic!("{problems}"))
+    let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(SCHEMA.check(&yaml_as_json(yaml).unwrap()), Ok(()), "{yaml}");
+    config
 }
 
 impl Gateway {

@@ -18,6 +18,7 @@ pub(crate) mod openai_chat;
 pub(crate) mod openai_responses;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod schema;
 pub(crate) mod simulated;
 pub(crate) mod tokens;
 pub(crate) mod upstream;

@@ -1,14 +1,36 @@
-//! YAML as editors read it: events of the parser to JSON, by the core schema of YAML 1.2. It must share nothing with the
-//! reader but the parser.
+//! JSON Schemas of YAML files, as editors apply them: by a validator that is not ours, and the core schema of YAML 1.2. It
+//! must share nothing with the configuration's reader but the parser of YAML.
 
+use boon::{Compiler, SchemaIndex, Schemas};
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value};
+
+/// A compiled schema.
+pub(crate) struct Validator {
+    schemas: Schemas,
+    index: SchemaIndex,
+}
+
+impl Validator {
+    pub(crate) fn new(schema: Value) -> Self {
+        let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
+        compiler.add_resource("file:///schema.json", schema).unwrap();
+        let index = compiler.compile("file:///schema.json", &mut schemas).unwrap();
+        Self { schemas, index }
+    }
+
+    /// The error says where a file is not valid, and why.
+    pub(crate) fn check(&self, file: &Value) -> Result<(), String> {
+        let checked = self.schemas.validate(file, self.index);
+        checked.map_err(|error| format!("{error:#}"))
+    }
+}
 
 /// More than any file here has.
 const MAX_DEPTH: usize = 50;
 
 /// The first document of a file. `None`: it is not YAML, is nested too deeply, or has aliases or tags.
-pub(super) fn yaml_as_json(text: &str) -> Option<Value> {
+pub(crate) fn yaml_as_json(text: &str) -> Option<Value> {
     let mut parser = Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
     let mut events = std::iter::from_fn(|| parser.next_event()).map(|event| Some(event.ok()?.0));
     loop {
