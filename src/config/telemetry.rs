@@ -20,6 +20,9 @@ const SERVICE_NAME: &str = "a name of visible characters";
 const TIMEOUT: &str = "a duration above zero such as `500ms`, `10s` or `1m`";
 const HEADERS: &str = "`name=value` pairs, separated by commas";
 
+const NOT_IN_THIS_BUILD: &str = "`telemetry.otlp` or OTEL_EXPORTER_OTLP_ENDPOINT is set, and this build cannot export \
+    traces: remove it, or use a build with the cargo feature `otlp`";
+
 /// Traces by OTLP over HTTP.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Otlp {
@@ -60,6 +63,9 @@ pub(super) fn otlp(reader: &mut Reader<'_>, root: &Table<'_>) -> Option<Otlp> {
         None => variable(reader, "OTEL_SERVICE_NAME", (SERVICE_NAME, name)),
     };
     let timeout = reader.field(&table, "timeout", (TIMEOUT, units::positive_duration));
+    if endpoint.is_some() && !cfg!(feature = "otlp") {
+        reader.report(Location::FILE, NOT_IN_THIS_BUILD.to_owned());
+    }
     Some(Otlp {
         endpoint: endpoint?,
         headers,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Request, Response};
+use opentelemetry::trace::TracerProvider as _;
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::{Bytes, HttpClient, HttpError};
 use opentelemetry_otlp::{
@@ -19,13 +20,18 @@ use opentelemetry_otlp::{
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData,
-    SpanExporter as Export, SpanProcessor,
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, Span as SdkSpan,
+    SpanData, SpanExporter as Export, SpanProcessor,
 };
 use tokio::time::Instant;
 
 use super::{Metrics, SpanLossLabels};
 use crate::config::Otlp;
+
+/// The type of tracers.
+pub(super) type Tracer = SdkTracer;
+/// The type of spans.
+pub(super) type Span = SdkSpan;
 
 /// The most spans in the backlog, including those being exported.
 const MAX_BACKLOG_SPANS: usize = 8192;
@@ -36,8 +42,40 @@ const MAX_BATCH_SPANS: usize = 512;
 /// The least time between two log lines about lost spans.
 const REPORT_INTERVAL: Duration = Duration::from_mins(1);
 
+/// The export of spans to a collector.
+#[derive(Debug)]
+pub(super) struct Exporter {
+    provider: SdkTracerProvider,
+    backlog: Arc<Backlog>,
+}
+
+impl Exporter {
+    /// Exports spans from a thread of its own, with a blocking client.
+    pub(super) fn new(
+        otlp: &Otlp,
+        client: impl HttpClient + 'static,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, ExporterBuildError> {
+        let backlog = Arc::new(Backlog::new(Arc::clone(metrics)));
+        let provider = provider(otlp, client, &backlog)?;
+        Ok(Self { provider, backlog })
+    }
+
+    /// The tracer whose spans are exported.
+    pub(super) fn tracer(&self) -> Tracer {
+        self.provider.tracer("streamgate")
+    }
+
+    /// Exports the remaining spans within `bound`. Blocks; spans that end later are lost.
+    pub(super) fn shutdown(&self, bound: Duration) {
+        if self.provider.shutdown_with_timeout(bound).is_err() {
+            self.backlog.abandon();
+        }
+    }
+}
+
 /// Builds the SDK's tracer provider.
-pub(super) fn provider(
+fn provider(
     otlp: &Otlp,
     client: impl HttpClient + 'static,
     backlog: &Arc<Backlog>,
@@ -69,7 +107,7 @@ pub(super) fn provider(
 
 /// Counts of spans that wait for export, and of lost ones.
 #[derive(Debug)]
-pub(super) struct Backlog {
+struct Backlog {
     metrics: Arc<Metrics>,
     waiting: AtomicUsize,
     /// Lost since the last log line about it.
@@ -78,7 +116,7 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+    fn new(metrics: Arc<Metrics>) -> Self {
         let (waiting, unreported) = (AtomicUsize::new(0), AtomicU64::new(0));
         Self { metrics, waiting, unreported, reported_at: Mutex::new(None) }
     }
@@ -116,7 +154,7 @@ impl Backlog {
     }
 
     /// Counts the spans that wait as lost: the process ends.
-    pub(super) fn abandon(&self) {
+    fn abandon(&self) {
         let left = self.waiting.load(Relaxed) as u64;
         self.lose(left, "shutdown");
         let lost = self.unreported.swap(0, Relaxed);
@@ -139,7 +177,7 @@ struct Bounded {
 }
 
 impl SpanProcessor for Bounded {
-    fn on_start(&self, span: &mut Span, context: &Context) {
+    fn on_start(&self, span: &mut SdkSpan, context: &Context) {
         self.batches.on_start(span, context);
     }
 

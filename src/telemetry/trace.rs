@@ -9,15 +9,17 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use opentelemetry::trace::{
-    Span as _, SpanContext, SpanKind, Status, TraceContextExt, Tracer, TracerProvider,
+    Span as _, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _,
 };
 use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
+#[cfg(feature = "otlp")]
 use opentelemetry_http::HttpClient;
-use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span as SdkSpan};
 
+#[cfg(feature = "otlp")]
 use super::Metrics;
 use super::context::{self, Remote};
-use super::otlp::{self, Backlog};
+use super::otlp::{self, Exporter, Tracer};
+#[cfg(feature = "otlp")]
 use crate::config::Otlp;
 
 /// The process's tracer; off unless created by [`Tracing::new`].
@@ -26,22 +28,20 @@ pub struct Tracing(Option<Arc<Sender>>);
 
 #[derive(Debug)]
 struct Sender {
-    provider: SdkTracerProvider,
-    tracer: SdkTracer,
-    backlog: Arc<Backlog>,
+    tracer: Tracer,
+    exporter: Exporter,
 }
 
 impl Tracing {
     /// Exports spans to a collector from a thread of its own, with a blocking client.
+    #[cfg(feature = "otlp")]
     pub fn new(
         otlp: &Otlp,
         client: impl HttpClient + 'static,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let backlog = Arc::new(Backlog::new(Arc::clone(metrics)));
-        let provider = otlp::provider(otlp, client, &backlog)?;
-        let tracer = provider.tracer("streamgate");
-        Ok(Self(Some(Arc::new(Sender { provider, tracer, backlog }))))
+        let exporter = Exporter::new(otlp, client, metrics)?;
+        Ok(Self(Some(Arc::new(Sender { tracer: exporter.tracer(), exporter }))))
     }
 
     /// The trace context of a request with these headers, and its span if tracing is on.
@@ -58,10 +58,8 @@ impl Tracing {
 
     /// Exports the remaining spans within `bound`. Blocks; spans that end later are lost.
     pub fn shutdown(&self, bound: Duration) {
-        if let Some(sender) = &self.0
-            && sender.provider.shutdown_with_timeout(bound).is_err()
-        {
-            sender.backlog.abandon();
+        if let Some(sender) = &self.0 {
+            sender.exporter.shutdown(bound);
         }
     }
 }
@@ -75,7 +73,7 @@ pub enum Place {
     /// The caller's span, without one of our own.
     Caller(Remote),
     /// A span of our own.
-    Ours(SdkTracer, SpanContext),
+    Ours(Tracer, SpanContext),
 }
 
 impl Place {
@@ -112,11 +110,11 @@ impl Place {
 
 /// A span in progress. It ends when it is dropped, and is exported if it is sampled.
 #[derive(Debug)]
-pub struct Span(Mutex<SdkSpan>);
+pub struct Span(Mutex<otlp::Span>);
 
 impl Span {
     fn start(
-        tracer: &SdkTracer,
+        tracer: &Tracer,
         name: Cow<'static, str>,
         kind: SpanKind,
         parent: Option<SpanContext>,
@@ -128,7 +126,7 @@ impl Span {
         Self(Mutex::new(tracer.build_with_context(builder, &context)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, SdkSpan> {
+    fn lock(&self) -> MutexGuard<'_, otlp::Span> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
