@@ -129,7 +129,7 @@ fn routes(app: Arc<App>) -> Router {
         }
         for endpoint in dialect.info_endpoints() {
             let answer = move |Shared(app): Shared<Arc<App>>, request: Request| async move {
-                direct_response::question(&app, (dialect, endpoint), request).await
+                direct_response::info_response(&app, (dialect, endpoint), request).await
             };
             let asked = if endpoint.posted {
                 post(answer).fallback(only_post)
@@ -191,14 +191,14 @@ async fn not_found(Shared(app): Shared<Arc<App>>, request: Request) -> Response 
 }
 
 async fn only_post(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    direct_response::wrong_method(&app, request, "POST").await
+    direct_response::method_not_allowed(&app, request, "POST").await
 }
 
 async fn only_allowed(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
     let allowed = direct_response::allowed(request.uri().path());
-    direct_response::wrong_method(&app, request, allowed).await
+    direct_response::method_not_allowed(&app, request, allowed).await
 }
 
 async fn only_get(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    direct_response::wrong_method(&app, request, "GET").await
+    direct_response::method_not_allowed(&app, request, "GET").await
 }

@@ -85,7 +85,7 @@ async fn add_request_id(request: Request, next: Next) -> Response {
 }
 
 async fn method_not_allowed(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    direct_response::wrong_method(&app, request, "GET").await
+    direct_response::method_not_allowed(&app, request, "GET").await
 }
 
 #[cfg(test)]

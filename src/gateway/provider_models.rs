@@ -13,8 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
+use super::credential::credential;
 use super::fetch::{self, FetchError};
-use super::upstream;
 use crate::config::{Config, Provider};
 use crate::telemetry::{Metrics, ModelListFetchLabels};
 use crate::wire::model_list::ModelInfo;
@@ -240,7 +240,7 @@ pub async fn fetch(
     for (name, value) in &provider.headers {
         headers.insert(name.clone(), value.clone());
     }
-    if let Some((name, value)) = upstream::credential(provider)? {
+    if let Some((name, value)) = credential(provider)? {
         headers.insert(name, value);
     }
     let body = fetch::get(client, url, headers, MAX_LIST).await?;
