@@ -19,7 +19,7 @@ const OTHER_FILES: u64 = 64;
 /// How often progress is written where it cannot be refreshed.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// What follows the options in `streamgate load --help`.
+/// The text after the options in `streamgate load --help`.
 const AFTER_HELP: &str = "\
 Examples:
   STREAMGATE_KEY=sg-... streamgate load
@@ -82,7 +82,7 @@ pub(crate) struct LoadArguments {
     /// How many requests each scenario sends at most.
     #[arg(long, value_name = "N")]
     requests: Option<u64>,
-    /// The time in which the callers come one after another [default: 0s; ramp 8s].
+    /// The time in which the callers start one after another [default: 0s; ramp 8s].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     ramp: Option<Duration>,
     /// Tokens of an answer [default: 200; ramp as many as fill its duration; faults 100].
@@ -101,7 +101,7 @@ pub(crate) struct LoadArguments {
     /// The gateway's counts, such as <http://127.0.0.1:9090/metrics>, to compare.
     #[arg(long, env = "STREAMGATE_LOAD_METRICS", value_name = "URL")]
     metrics: Option<String>,
-    /// What must be reached, such as `ttft_p95<500ms`; may be repeated. Metrics: `ttft`,
+    /// A threshold such as `ttft_p95<500ms`; may be repeated. Metrics: `ttft`,
     /// `inter_token`, `longest_gap`, `duration` with `_p50`, `_p95`, `_p99`, `_max`; `errors`,
     /// `incomplete` (a count or a percentage); `rate` (tokens per second).
     #[arg(long, value_name = "CONDITION")]
@@ -120,11 +120,11 @@ pub(crate) struct LoadArguments {
 /// The values of `--scenario`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Pattern {
-    /// Callers that ask again as soon as they have their answer.
+    /// Callers that send the next request as soon as they have a response.
     Steady,
-    /// Callers that come one after another, until all their streams are open at once.
+    /// Callers that start one after another, until all their streams are open at once.
     Ramp,
-    /// Callers of which every second one leaves early.
+    /// Callers of which every second one disconnects early.
     HangUps,
     /// A caller over its limits beside others.
     Limits,
@@ -291,7 +291,7 @@ impl Progress {
             self.due = LINE_EVERY;
         }
         if self.terminal {
-            // Back to the line's beginning, and erase what is longer there.
+            // Back to the beginning of the line, and erase the rest of the previous one.
             let _gone = write!(std::io::stderr(), "\r{snapshot}\x1b[K");
         } else if snapshot.elapsed >= self.due {
             self.due = snapshot.elapsed + LINE_EVERY;
