@@ -20,13 +20,13 @@ const RELOAD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The source of the configuration, at the start and at each reload.
 #[derive(Debug, Clone)]
-pub(crate) struct Source {
+pub(crate) struct ConfigSource {
     pub(crate) file: PathBuf,
     /// The address of the command line, which overrides the file's.
     pub(crate) listen: Option<SocketAddr>,
 }
 
-impl Source {
+impl ConfigSource {
     pub(crate) fn load(&self) -> Result<Config, CliError> {
         let config = config::load(&self.file, &config::env)
             .map_err(|problems| CliError::configuration(&problems))?;
@@ -42,7 +42,7 @@ impl Source {
 /// Reloads for as long as it is polled. `sources`: what the running configuration was read from.
 pub(crate) async fn keep(
     app: &App,
-    source: Option<Source>,
+    source: Option<ConfigSource>,
     sources: &Sources,
     hangups: &mut Signal,
 ) -> Infallible {
@@ -84,7 +84,7 @@ async fn changed(watch: &mut Watch, hangups: &mut Signal) {
 
 /// Puts the current files in force, or keeps the running configuration if they are invalid. Returns what was read:
 /// the next change may be one of a file that only the invalid configuration names.
-async fn reload(app: &App, source: &Source) -> Sources {
+async fn reload(app: &App, source: &ConfigSource) -> Sources {
     match read(app, source).await {
         None => {
             tracing::error!("the changed configuration could not be read; please report it");
@@ -126,7 +126,7 @@ async fn reload(app: &App, source: &Source) -> Sources {
 }
 
 /// Reads the file and those that it names, on a thread that may block. `None`: it panicked.
-async fn read(app: &App, source: &Source) -> Option<ReadResult> {
+async fn read(app: &App, source: &ConfigSource) -> Option<ReadResult> {
     let (running, source) = (app.state().clone(), source.clone());
     let read = move || config::reload(&source.file, &config::env, &running.config);
     tokio::task::spawn_blocking(read).await.ok()

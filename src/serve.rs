@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tracing::field::display;
 
 use crate::cli::Log;
-use crate::reload::{self, Source};
+use crate::reload::{self, ConfigSource};
 use crate::{CliError, print_line};
 
 /// Raises the soft limit of file descriptors as far as the process may. If that fails, the limit stays.
@@ -42,8 +42,8 @@ pub(crate) fn serve(
     address: Option<SocketAddr>,
     log: Log,
 ) -> Result<(), CliError> {
-    let source = file.map(|file| Source { file: file.to_owned(), listen: address });
-    let configured = source.as_ref().map(Source::load).transpose()?;
+    let source = file.map(|file| ConfigSource { file: file.to_owned(), listen: address });
+    let configured = source.as_ref().map(ConfigSource::load).transpose()?;
     let logging = start_logging(log)?;
     raise_descriptors();
     let runtime = runtime()?;
@@ -59,11 +59,21 @@ pub(crate) fn serve(
             }
             None => unconfigured(&shutdown, address)?,
         };
-        run(config, listeners, source, (shutdown, signals), &logging).await
+        run(Startup { config, listeners, source, shutdown, signals }, &logging).await
     });
     // A thread that hangs on a file is left behind.
     runtime.shutdown_background();
     served
+}
+
+/// Everything that a process starts with.
+struct Startup {
+    config: Config,
+    listeners: Listeners,
+    /// `None`: a run without a configuration file.
+    source: Option<ConfigSource>,
+    shutdown: Shutdown,
+    signals: Signals,
 }
 
 /// The listeners of the process.
@@ -150,13 +160,8 @@ fn unconfigured(
 }
 
 /// Runs the workers, and the tasks of the whole process: reloads, fetches, the shutdown.
-async fn run(
-    config: Config,
-    listeners: Listeners,
-    source: Option<Source>,
-    (shutdown, signals): (Shutdown, Signals),
-    logging: &LogGuard,
-) -> Result<(), CliError> {
+async fn run(startup: Startup, logging: &LogGuard) -> Result<(), CliError> {
+    let Startup { config, listeners, source, shutdown, signals } = startup;
     let Signals { stops, mut hangups } = signals;
     let sources = config.sources.clone();
     reload::log_configuration(&config);
@@ -216,8 +221,8 @@ struct Admin {
 impl Admin {
     fn start(app: &App, listener: std::net::TcpListener) -> Result<Self, CliError> {
         let shutdown = Shutdown::default();
-        let serving = (Arc::new(app.for_worker()), listener, shutdown.clone());
-        let done = thread("admin", move || serve_admin(serving))?;
+        let (app, stop) = (Arc::new(app.for_worker()), shutdown.clone());
+        let done = thread("admin", move || serve_admin(app, listener, stop))?;
         Ok(Self { shutdown, done })
     }
 
@@ -228,7 +233,7 @@ impl Admin {
     }
 }
 
-async fn serve_admin((app, listener, shutdown): (Arc<App>, std::net::TcpListener, Shutdown)) {
+async fn serve_admin(app: Arc<App>, listener: std::net::TcpListener, shutdown: Shutdown) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the operators' listener cannot be served"),
