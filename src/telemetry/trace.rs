@@ -45,15 +45,15 @@ impl Tracing {
     }
 
     /// The trace context of a request with these headers, and its span if tracing is on.
-    pub fn begin(&self, headers: &HeaderMap) -> (Place, Option<Span>) {
+    pub fn begin(&self, headers: &HeaderMap) -> (TraceContext, Option<Span>) {
         let remote = Remote::read(headers);
         let Some(sender) = &self.0 else {
-            return (remote.map_or(Place::None, Place::Caller), None);
+            return (remote.map_or(TraceContext::None, TraceContext::Caller), None);
         };
         let parent = remote.map(|remote| remote.span);
         let span = Span::start(&sender.tracer, "request".into(), SpanKind::Server, parent);
         let context = span.lock().span_context().clone();
-        (Place::Ours(sender.tracer.clone(), context), Some(span))
+        (TraceContext::Ours(sender.tracer.clone(), context), Some(span))
     }
 
     /// Exports the remaining spans within `bound`. Blocks; spans that end later are lost.
@@ -66,7 +66,7 @@ impl Tracing {
 
 /// The trace context of a request.
 #[derive(Debug, Clone, Default)]
-pub enum Place {
+pub enum TraceContext {
     /// No trace.
     #[default]
     None,
@@ -76,7 +76,7 @@ pub enum Place {
     Ours(Tracer, SpanContext),
 }
 
-impl Place {
+impl TraceContext {
     /// The trace id, 32 hexadecimal digits.
     pub fn trace_id(&self) -> Option<String> {
         match self {
