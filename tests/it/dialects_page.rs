@@ -1,5 +1,5 @@
-//! The table in `docs/dialects.md` that people look things up in, held against the program: each row of
-//! "What becomes of a request", for every upstream.
+//! The table of request translation in `docs/dialects.md`, compared with the program: each row of
+//! "Request translation", for every upstream.
 
 use serde_json::{Value, json};
 use streamgate::wire::dialect::{Form, Quirks, Target, by_name, caller_dialects};
@@ -102,14 +102,14 @@ fn hosted_rows() -> Vec<Row> {
 
 /// The cells of the table's lines, its head first.
 fn table(page: &str) -> Vec<Vec<&str>> {
-    let section = page.split("## What becomes of a request\n").nth(1).expect("the section");
+    let section = page.split("## Request translation\n").nth(1).expect("the section");
     let lines = section.lines().skip_while(|line| !line.starts_with('|'));
     let lines = lines.take_while(|line| line.starts_with('|')).filter(|line| !line.contains("---"));
     lines.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
 }
 
 #[test]
-fn the_page_says_what_becomes_of_a_request() {
+fn the_page_and_the_code_agree_on_request_translation() {
     let page = include_str!("../../docs/dialects.md");
     let table = table(page);
     let (head, lines) = table.split_first().expect("a head");
