@@ -23,9 +23,9 @@ use crate::gateway::{direct_response, path_alias};
 use crate::server::{ConnectionConfig, ConnectionLimit, Shutdown, request_head};
 use crate::wire::dialect::{self, CallerDialect};
 
-/// Response headers that pages may read besides the ones that they may always, and besides those
-/// that tell what is left of a limit: what clients act on.
-const EXPOSED: [&str; 11] = [
+/// Response headers that pages of other origins may read (`access-control-expose-headers`), besides the dialects'
+/// rate limit headers.
+const EXPOSED_HEADERS: [&str; 11] = [
     "x-request-id",
     "x-upstream-request-id",
     "x-trace-id",
@@ -43,9 +43,9 @@ const EXPOSED: [&str; 11] = [
 #[derive(Clone)]
 pub struct App {
     gateway: Gateway,
-    /// The connections of callers.
+    /// The limit of callers' connections.
     connections: Arc<ConnectionLimit>,
-    /// The page of metrics; all copies have one.
+    /// The metrics page, shared by all copies.
     pub metrics_page: Arc<MetricsPage>,
 }
 
@@ -58,7 +58,7 @@ impl Deref for App {
 }
 
 impl App {
-    /// Joins the parts.
+    /// Builds the program's parts from a configuration.
     pub fn new(config: Config, shutdown: &Shutdown) -> Result<Self, SetupError> {
         let gateway = Gateway::new(config, shutdown)?;
         let (descriptors, _) = Resource::NOFILE.get()?;
@@ -86,7 +86,7 @@ impl App {
     }
 }
 
-/// Every path and what answers it. Only pages of other origins need the CORS layer.
+/// The router of the callers' listener. Only requests of other origins pass through the CORS layer.
 pub fn router(app: Arc<App>) -> Router {
     let layer = cors(&app);
     let plain = routes(Arc::clone(&app));
@@ -110,7 +110,7 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 fn routes(app: Arc<App>) -> Router {
-    // The paths that show one model; endpoints may share them.
+    // The paths of single models; other endpoints may have the same path.
     let prefixes = dialect::caller_dialects().filter_map(CallerDialect::model_prefix);
     let mut items: BTreeSet<_> = prefixes.map(|prefix| format!("{prefix}{{*rest}}")).collect();
     let mut router = Router::new();
@@ -153,7 +153,7 @@ fn routes(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Pages of the configured origins may call, and read the headers that clients act on.
+/// The CORS layer: pages of the configured origins may call, and read [`EXPOSED_HEADERS`].
 fn cors(app: &Arc<App>) -> CorsLayer {
     let allowed = Arc::clone(app);
     CorsLayer::new()
@@ -166,11 +166,11 @@ fn cors(app: &Arc<App>) -> CorsLayer {
         .max_age(Duration::from_mins(10))
 }
 
-/// What pages may read of a response.
+/// All exposed headers.
 fn exposed() -> Vec<HeaderName> {
     let allowances = dialect::caller_dialects().flat_map(CallerDialect::allowance_headers);
-    // Some dialects share them.
-    let names: BTreeSet<_> = EXPOSED.into_iter().chain(allowances.flatten()).collect();
+    // Dialects share some of them.
+    let names: BTreeSet<_> = EXPOSED_HEADERS.into_iter().chain(allowances.flatten()).collect();
     names.into_iter().map(HeaderName::from_static).collect()
 }
 

@@ -1,25 +1,25 @@
-//! `streamgate health`: asks a running gateway whether it is well, for container images that have no
-//! other program. It must never ask a proxy, and never send a key.
+//! Health check client (`streamgate health`), for container images without another program. It must never use a proxy,
+//! and never send a key.
 
 use std::time::Duration;
 
 use crate::{CliError, print_line};
 
-/// How long an answer may take. Container engines give up after a few seconds of their own.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The timeout of the request. Container engines have timeouts of a few seconds, too.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Succeeds if the address answers with 2xx. The listener is our own, reached on its loopback
-/// address, which no certificate names: so whose certificate it shows is not checked.
+/// Succeeds if the response has a status 2xx. The listener is reached on its loopback address, which no certificate
+/// names, so certificates are not verified.
 pub(crate) async fn ask(url: &str) -> Result<(), CliError> {
     let client = reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .tls_danger_accept_invalid_certs(true)
-        .timeout(PATIENCE)
+        .timeout(TIMEOUT)
         .build()
         .map_err(|error| CliError::new(format!("cannot make a request: {error}")))?;
     let response = client.get(url).send().await.map_err(|error| {
-        let mut text = format!("{url} does not answer");
+        let mut text = format!("{url} does not respond");
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
             text = format!("{text}: {cause}");
@@ -32,7 +32,7 @@ pub(crate) async fn ask(url: &str) -> Result<(), CliError> {
     })?;
     let status = response.status();
     if !status.is_success() {
-        return Err(CliError::new(format!("{url} answers {status}")));
+        return Err(CliError::new(format!("{url} returned {status}")));
     }
     print_line(&mut std::io::stdout(), &format!("{url}: ok"));
     Ok(())

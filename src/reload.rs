@@ -1,7 +1,7 @@
-//! Reloading: puts a changed configuration in force, at SIGHUP or when a file of it has changed.
+//! Configuration reload: puts a changed configuration in force, on SIGHUP or when one of its files has changed.
 //!
-//! It never stops the process or the running configuration, and waits for no file: files are read on
-//! threads of their own.
+//! It never stops the process or replaces a valid configuration by an invalid one, and never blocks on a file: files
+//! are read on other threads.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,18 +15,18 @@ use tokio::time::sleep;
 
 use crate::CliError;
 
-/// A reload that takes longer waits for a file that does not answer, and is begun anew at the next change.
-const HANGING: Duration = Duration::from_secs(1);
+/// After this time a reload is taken to hang on a file, and restarted at the next change.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where the configuration comes from, at the start and at each reload.
+/// The source of the configuration, at the start and at each reload.
 #[derive(Debug, Clone)]
-pub(crate) struct Source {
+pub(crate) struct ConfigSource {
     pub(crate) file: PathBuf,
-    /// The command line's address, which the file does not override.
+    /// The address of the command line, which overrides the file's.
     pub(crate) listen: Option<SocketAddr>,
 }
 
-impl Source {
+impl ConfigSource {
     pub(crate) fn load(&self) -> Result<Config, CliError> {
         let config = config::load(&self.file, &config::env)
             .map_err(|problems| CliError::configuration(&problems))?;
@@ -42,12 +42,12 @@ impl Source {
 /// Reloads for as long as it is polled. `sources`: what the running configuration was read from.
 pub(crate) async fn keep(
     app: &App,
-    source: Option<Source>,
+    source: Option<ConfigSource>,
     sources: &Sources,
     hangups: &mut Signal,
 ) -> Infallible {
     let Some(source) = source else {
-        // Nothing to reload; the signal ends nothing either.
+        // Nothing to reload, and the signal must not end the process.
         return std::future::pending().await;
     };
     let mut watch = Watch::default();
@@ -56,10 +56,10 @@ pub(crate) async fn keep(
         changed(&mut watch, hangups).await;
         let sources = loop {
             let hanging = async {
-                sleep(HANGING).await;
+                sleep(RELOAD_TIMEOUT).await;
                 changed(&mut watch, hangups).await;
             };
-            // The file that does not answer may be named no more.
+            // A later version may no longer name the file that hangs.
             tokio::select! {
                 sources = reload(app, &source) => break sources,
                 () = hanging => {}
@@ -82,9 +82,9 @@ async fn changed(watch: &mut Watch, hangups: &mut Signal) {
     }
 }
 
-/// Puts the file's present state in force; a broken one keeps the running configuration. Returns
-/// what was read: a file that a broken configuration names may be what has to be mended.
-async fn reload(app: &App, source: &Source) -> Sources {
+/// Puts the current files in force, or keeps the running configuration if they are invalid. Returns what was read:
+/// the next change may be one of a file that only the invalid configuration names.
+async fn reload(app: &App, source: &ConfigSource) -> Sources {
     match read(app, source).await {
         None => {
             tracing::error!("the changed configuration could not be read; please report it");
@@ -95,7 +95,7 @@ async fn reload(app: &App, source: &Source) -> Sources {
             let config = source.addressed(config);
             let complete = broken.is_none();
             if let Some(problems) = broken {
-                tracing::error!(%problems, "a prompt's file is wrong; what it last held stays in force");
+                tracing::error!(%problems, "a prompt's file is invalid; its last valid version stays in force");
             }
             let running = app.state();
             let (before, now) = (&running.config.server, &config.server);
@@ -118,24 +118,24 @@ async fn reload(app: &App, source: &Source) -> Sources {
             sources
         }
         Some(Err(problems)) => {
-            tracing::error!(%problems, "the changed configuration is wrong; the running one stays in force");
+            tracing::error!(%problems, "the changed configuration is invalid; the running one stays in force");
             app.metrics.config_rejected();
             problems.sources
         }
     }
 }
 
-/// Reads the file and what it names, on a thread that may wait for them. `None`: it panicked.
-async fn read(app: &App, source: &Source) -> Option<Read> {
+/// Reads the file and those that it names, on a thread that may block. `None`: it panicked.
+async fn read(app: &App, source: &ConfigSource) -> Option<ReadResult> {
     let (running, source) = (app.state().clone(), source.clone());
     let read = move || config::reload(&source.file, &config::env, &running.config);
     tokio::task::spawn_blocking(read).await.ok()
 }
 
-/// A configuration, and the problems of those prompts that stay as they were; or all problems.
-type Read = Result<(Config, Option<ConfigErrors>), ConfigErrors>;
+/// A configuration, with the errors of prompts that keep their last valid version; or all errors.
+type ReadResult = Result<(Config, Option<ConfigErrors>), ConfigErrors>;
 
-/// Logs what will not work as it is, and which providers are reached through a proxy.
+/// Logs the warnings, and which providers are reached through a proxy.
 pub(crate) fn log_configuration(config: &Config) {
     for warning in &config.warnings {
         tracing::warn!(line = warning.line, "configuration: {}", warning.message);

@@ -1,4 +1,5 @@
-//! Serving: starts the runtime and the listeners, reloads the configuration, and drains on a signal.
+//! Process life cycle: starts runtimes and listeners, reloads the configuration, and drains on a signal. It never handles
+//! a request.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -22,33 +23,32 @@ use tokio::time::timeout;
 use tracing::field::display;
 
 use crate::cli::Log;
-use crate::reload::{self, Source};
+use crate::reload::{self, ConfigSource};
 use crate::{CliError, print_line};
 
-/// Raises the soft limit of file descriptors as far as the process may. Without, or where it may not, what there
-/// is holds.
+/// Raises the soft limit of file descriptors as far as the process may. If that fails, the limit stays.
 fn raise_descriptors() {
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "cannot raise the soft limit of file descriptors");
     }
 }
 
-/// Connections that the kernel holds until a worker accepts them.
-const BACKLOG: i32 = 4096;
+/// The length of the kernel's queue of connections that no worker has accepted.
+const LISTEN_BACKLOG: i32 = 4096;
 
-/// Serves callers until a signal, with the configuration of `file` or without any.
+/// Runs the gateway until a signal, with the configuration of `file`, or of a first run without one.
 pub(crate) fn serve(
     file: Option<&Path>,
     address: Option<SocketAddr>,
     log: Log,
 ) -> Result<(), CliError> {
-    let source = file.map(|file| Source { file: file.to_owned(), listen: address });
-    let configured = source.as_ref().map(Source::load).transpose()?;
+    let source = file.map(|file| ConfigSource { file: file.to_owned(), listen: address });
+    let configured = source.as_ref().map(ConfigSource::load).transpose()?;
     let logging = start_logging(log)?;
     raise_descriptors();
     let runtime = runtime()?;
     let served = runtime.block_on(async {
-        // First of all, so that a signal during the start is heard.
+        // First, so that a signal during the start is not lost.
         let signals = Signals::new()?;
         let shutdown = Shutdown::default();
         let (config, listeners) = match configured {
@@ -59,18 +59,28 @@ pub(crate) fn serve(
             }
             None => unconfigured(&shutdown, address)?,
         };
-        run(config, listeners, source, (shutdown, signals), &logging).await
+        run(Startup { config, listeners, source, shutdown, signals }, &logging).await
     });
-    // A thread that reads a file which hangs is left behind.
+    // A thread that hangs on a file is left behind.
     runtime.shutdown_background();
     served
 }
 
-/// Where the process listens.
+/// Everything that a process starts with.
+struct Startup {
+    config: Config,
+    listeners: Listeners,
+    /// `None`: a run without a configuration file.
+    source: Option<ConfigSource>,
+    shutdown: Shutdown,
+    signals: Signals,
+}
+
+/// The listeners of the process.
 struct Listeners {
-    /// Callers connect here.
+    /// For callers.
     public: std::net::TcpListener,
-    /// Operators connect here.
+    /// For operators (`server.admin`).
     admin: Option<std::net::TcpListener>,
 }
 
@@ -81,7 +91,7 @@ impl Listeners {
         Ok(Self { public, admin: config.server.admin.map(open).transpose()? })
     }
 
-    /// Prints the addresses: port 0 was the kernel's to choose.
+    /// Prints the addresses, with the port that the kernel chose for port 0.
     fn announce(&self, config: &Config) -> Result<(), CliError> {
         let scheme = if config.server.tls.is_some() { "https" } else { "http" };
         let out = &mut std::io::stdout();
@@ -97,7 +107,7 @@ fn address_of(listener: &std::net::TcpListener) -> Result<SocketAddr, CliError> 
     listener.local_addr().map_err(|error| CliError::new(error.to_string()))
 }
 
-/// Serves the simulated upstream until a signal.
+/// Runs the simulated upstream until a signal.
 pub(crate) fn simulate(listen: SocketAddr, log: Log) -> Result<(), CliError> {
     let _logging = start_logging(log)?;
     raise_descriptors();
@@ -114,7 +124,7 @@ pub(crate) fn simulate(listen: SocketAddr, log: Log) -> Result<(), CliError> {
     })
 }
 
-/// A first run: the simulated upstream in this process, and a key to call it with.
+/// A run without a configuration: the simulated upstream in this process, and a generated key.
 fn unconfigured(
     shutdown: &Shutdown,
     address: Option<SocketAddr>,
@@ -149,14 +159,9 @@ fn unconfigured(
     Ok((config, Listeners { public: listener, admin: None }))
 }
 
-/// Runs the workers, and does meanwhile what concerns the whole process.
-async fn run(
-    config: Config,
-    listeners: Listeners,
-    source: Option<Source>,
-    (shutdown, signals): (Shutdown, Signals),
-    logging: &LogGuard,
-) -> Result<(), CliError> {
+/// Runs the workers, and the tasks of the whole process: reloads, fetches, the shutdown.
+async fn run(startup: Startup, logging: &LogGuard) -> Result<(), CliError> {
+    let Startup { config, listeners, source, shutdown, signals } = startup;
     let Signals { stops, mut hangups } = signals;
     let sources = config.sources.clone();
     reload::log_configuration(&config);
@@ -189,7 +194,7 @@ async fn run(
     if let Some(admin) = admin {
         admin.stop().await;
     }
-    // Nobody else is left on this thread who could be held up.
+    // Nothing else runs on this thread, so it may block.
     app.tracing.shutdown(SPAN_FLUSH_TIMEOUT);
     tracing::info!("stopped");
     Ok(())
@@ -207,7 +212,7 @@ async fn stop(app: &App, shutdown: &Shutdown, mut stops: StopSignals) -> Infalli
     std::future::pending().await
 }
 
-/// The operators' listener: a thread of its own, so that scrapes cost streams nothing.
+/// The operators' listener, on a thread of its own, so that scrapes delay no stream.
 struct Admin {
     shutdown: Shutdown,
     done: oneshot::Receiver<()>,
@@ -216,25 +221,25 @@ struct Admin {
 impl Admin {
     fn start(app: &App, listener: std::net::TcpListener) -> Result<Self, CliError> {
         let shutdown = Shutdown::default();
-        let serving = (Arc::new(app.for_worker()), listener, shutdown.clone());
-        let done = thread("admin", move || serve_admin(serving))?;
+        let (app, stop) = (Arc::new(app.for_worker()), shutdown.clone());
+        let done = thread("admin", move || serve_admin(app, listener, stop))?;
         Ok(Self { shutdown, done })
     }
 
-    /// Ends it; an answer under way has a moment.
+    /// Ends it; requests in progress have [`SCRAPE_TIMEOUT`].
     async fn stop(self) {
         self.shutdown.stopping.cancel();
         let _late = timeout(SCRAPE_TIMEOUT, self.done).await;
     }
 }
 
-async fn serve_admin((app, listener, shutdown): (Arc<App>, std::net::TcpListener, Shutdown)) {
+async fn serve_admin(app: Arc<App>, listener: std::net::TcpListener, shutdown: Shutdown) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "operators cannot connect"),
+        Err(error) => return tracing::error!(%error, "the operators' listener cannot be served"),
     };
     let router = admin::router(Arc::clone(&app));
-    // Callers who take all their connections leave these alone.
+    // A limit of its own: callers cannot use up the operators' connections.
     let connections = Arc::new(ConnectionLimit::for_operators());
     let config = move || ConnectionConfig {
         tls: None,
@@ -244,8 +249,7 @@ async fn serve_admin((app, listener, shutdown): (Arc<App>, std::net::TcpListener
     server::serve(listener, router, config, shutdown, || SCRAPE_TIMEOUT).await;
 }
 
-/// Runs a future on a thread with a runtime of its own. The channel ends with the thread, also when that
-/// panics.
+/// Runs a future on a thread with a runtime of its own. The channel is closed when the thread ends, or panics.
 fn thread<F: Future<Output = ()>>(
     name: &str,
     serve: impl FnOnce() -> F + Send + 'static,
@@ -263,7 +267,7 @@ fn thread<F: Future<Output = ()>>(
 }
 
 /// Starts one worker per core: a thread with a runtime of its own, so that no token crosses
-/// threads on its way. All accept from the same listener. Resolves when all have drained.
+/// threads. All accept from the same listener. Resolves when all have drained.
 fn workers(
     app: &App,
     listener: &std::net::TcpListener,
@@ -299,7 +303,7 @@ async fn work(app: Arc<App>, listener: std::net::TcpListener, shutdown: Shutdown
     let _unfinished = timeout(UPSTREAM_DRAIN_TIMEOUT, app.tasks.wait()).await;
 }
 
-/// Logs what is started, so that a log names the program and the configuration of what follows.
+/// Logs the version, the addresses and the configuration.
 fn log_start(app: &App, listeners: &Listeners) {
     let shown = |listener: &std::net::TcpListener| listener.local_addr().ok().map(display);
     let state = app.state();
@@ -318,7 +322,7 @@ fn log_start(app: &App, listeners: &Listeners) {
     );
 }
 
-/// The signals that the process listens for.
+/// The signals that the process handles.
 struct Signals {
     stops: StopSignals,
     /// SIGHUP: reload.
@@ -348,7 +352,7 @@ impl Signals {
 }
 
 impl StopSignals {
-    /// Resolves at the next one.
+    /// Resolves at the next signal.
     async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -357,27 +361,27 @@ impl StopSignals {
     }
 }
 
-/// How many ready sockets a worker looks at before it runs what they woke. With few, a token is written before
-/// the next connections are read, which is a third of its latency when hundreds of streams are busy.
-const IO_EVENTS: usize = 4;
+/// How many ready sockets a worker polls before it runs the tasks that they woke. With few, a token is written before
+/// the next connections are read, which saves a third of its latency when hundreds of streams are busy.
+const IO_EVENTS_PER_TICK: usize = 4;
 
 pub(crate) fn runtime() -> Result<Runtime, CliError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_io_events_per_tick(IO_EVENTS)
+        .max_io_events_per_tick(IO_EVENTS_PER_TICK)
         .build()
         .map_err(|error| CliError::new(format!("cannot start the runtime: {error}")))
 }
 
-/// A listener that is ready for a runtime, or for several. `remedy`: what to do when it is refused.
+/// Opens a non-blocking listener, which several runtimes may share. `remedy`: the advice of its error.
 fn listen(address: SocketAddr, remedy: &str) -> Result<std::net::TcpListener, CliError> {
     let open = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        // A restart must not wait for the last connections of the process before.
+        // A restart must not wait for connections of the previous process.
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
+        socket.listen(LISTEN_BACKLOG)?;
         std::io::Result::Ok(socket.into())
     };
     open().map_err(|error| CliError::new(format!("cannot listen on {address}: {error}; {remedy}")))

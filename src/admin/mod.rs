@@ -137,7 +137,7 @@ mod tests {
             assert!(response.headers().contains_key("x-request-id"), "{path}");
             let response = send("POST", path).await;
             assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{path}");
-            assert_eq!(response.headers()["allow"], "GET", "{path}");
+            assert_eq!(response.headers()["allow"], "GET, HEAD", "{path}");
         }
     }
 }

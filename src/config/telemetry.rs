@@ -54,6 +54,10 @@ pub(super) const TELEMETRY: Section = Section::table("telemetry", "Tracing.", &[
 /// The notation of the variable of headers.
 const HEADER_PAIRS: &str = "`name=value` pairs, separated by commas";
 
+/// The error of a configuration that names a collector, in a build without the export.
+const NOT_IN_THIS_BUILD: &str = "`telemetry.otlp` or OTEL_EXPORTER_OTLP_ENDPOINT is set, and this build cannot export \
+    traces: remove it, or use a build with the cargo feature `otlp`";
+
 /// Export of traces by OTLP over HTTP.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Otlp {
@@ -97,6 +101,9 @@ pub(super) fn otlp(reader: &mut Reader<'_>, root: &Table<'_>) -> Option<Otlp> {
         variable(reader, "OTEL_SERVICE_NAME", (&scalar.expected(), parse))
     };
     let timeout = reader.value(&table, &TIMEOUT);
+    if endpoint.is_some() && !cfg!(feature = "otlp") {
+        reader.report(Location::FILE, NOT_IN_THIS_BUILD);
+    }
     Some(Otlp {
         endpoint: endpoint?,
         headers,

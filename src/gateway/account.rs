@@ -17,7 +17,7 @@ use super::route::Plan;
 use super::summary::{Head, RequestSpan, Sinks, Summary};
 use crate::error::{self, Error};
 use crate::prompts::Prompt;
-use crate::telemetry::trace::{Place, Tracing};
+use crate::telemetry::trace::{TraceContext, Tracing};
 use crate::telemetry::{Metrics, Sample};
 use crate::wire::chat::End;
 use crate::wire::dialect::{Endpoint, Operation};
@@ -50,7 +50,7 @@ impl Account {
         Box::new(Self {
             summary: Summary {
                 request_id: request_id.to_owned(),
-                trace: Place::None,
+                trace: TraceContext::None,
                 span: None,
                 head: Head::of(request),
                 logged: true,
@@ -112,7 +112,7 @@ impl Account {
     }
 
     /// Where the request stands in a trace.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &TraceContext {
         &self.summary.trace
     }
 

@@ -111,6 +111,7 @@ pub async fn execute(
 
 /// The client that exports traces. It blocks, so it may only be built, used and dropped on threads
 /// without a runtime.
+#[cfg(feature = "otlp")]
 pub fn blocking(
     egress: &Egress,
     timeout: Duration,

@@ -7,7 +7,7 @@ use super::attempt::Attempt;
 use super::summary::{RequestSpan, Sink, Summary};
 use crate::config::Provider;
 use crate::error::{self, Error};
-use crate::telemetry::trace::{Place, Span};
+use crate::telemetry::trace::{Span, TraceContext};
 use crate::wire::chat::Stop;
 
 /// Values from upstreams and callers are cut to this many characters.
@@ -37,7 +37,7 @@ const VENDORS: [(&str, &str); 15] = [
 pub struct RequestSpans;
 
 /// Begins the span of an attempt, which is the `number`th of its request.
-pub(super) fn begin(place: &Place, attempt: &Attempt, number: usize) -> Option<Span> {
+pub(super) fn begin(place: &TraceContext, attempt: &Attempt, number: usize) -> Option<Span> {
     let span = place.child(format!("attempt {}", short(attempt.target.name())))?;
     if span.is_recording() {
         let provider = &attempt.target.provider;

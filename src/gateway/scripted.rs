@@ -22,7 +22,7 @@ use super::target_health::TargetHealth;
 use super::upstream_request::{RequestContext, UpstreamRequest};
 use crate::config::{Config, Stream, Target, without_file};
 use crate::telemetry::Metrics;
-use crate::telemetry::trace::Place;
+use crate::telemetry::trace::TraceContext;
 use crate::wire::chat::ToolForms;
 use crate::wire::dialect::{Clock, DEFAULT, Form, Mode, ResponseContext};
 use crate::wire::framing::Framing;
@@ -70,7 +70,7 @@ pub(super) fn request(
         },
         memory: memory.answers,
         request_id: String::new(),
-        trace: Place::None,
+        trace: TraceContext::None,
     }
 }
 

@@ -16,7 +16,7 @@ use super::access_log::AccessLog;
 use super::auth::Callers;
 use super::auth::jwks::{self, KeySet};
 use super::clock::unix_seconds;
-use super::egress::{self, Clients};
+use super::egress::Clients;
 use super::fetch;
 use super::limit::{Limit, Limiter, LimiterRegistry, Scope};
 use super::memory::MemoryBudget;
@@ -210,14 +210,22 @@ pub(super) fn sinks(metrics: &Arc<Metrics>) -> Sinks {
     Arc::new([Box::new(metrics), Box::new(AccessLog), Box::new(RequestSpans)])
 }
 
-/// The way to the collector, if there is one.
+/// The export of traces, if it is configured.
+#[cfg(feature = "otlp")]
 fn tracing(config: &Config, metrics: &Arc<Metrics>) -> Result<Tracing, SetupError> {
     let Some(otlp) = &config.otlp else { return Ok(Tracing::default()) };
     let (timeout, egress) = (otlp.timeout, config.egress.to(&otlp.endpoint));
-    let build = move || egress::blocking(&egress, timeout);
+    let build = move || super::egress::blocking(&egress, timeout);
     let client = std::thread::spawn(build).join().map_err(|_| "cannot make a client")??;
     Tracing::new(otlp, client, metrics)
         .map_err(|error| format!("cannot send traces: {error}").into())
+}
+
+/// A build without the export: the configuration has rejected `telemetry.otlp`.
+#[cfg(not(feature = "otlp"))]
+#[expect(clippy::unnecessary_wraps, reason = "the signature of the other build")]
+fn tracing(_: &Config, _: &Arc<Metrics>) -> Result<Tracing, SetupError> {
+    Ok(Tracing::default())
 }
 
 /// Builds what upstreams' TLS needs, so that no request waits for it, and everything that is wrong

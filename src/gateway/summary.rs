@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::attempt::Attempt;
 use crate::telemetry::Sample;
-use crate::telemetry::trace::{Place, Span};
+use crate::telemetry::trace::{Span, TraceContext};
 use crate::wire::dialect::{Endpoint, Operation};
 use crate::wire::tally::Tally;
 
@@ -95,7 +95,7 @@ pub struct Summary {
     /// The id that the response carries.
     pub request_id: String,
     /// Where the request stands in a trace.
-    pub trace: Place,
+    pub trace: TraceContext,
     /// Its span, if a collector will see it.
     pub span: Option<RequestSpan>,
     /// Its head.

@@ -15,7 +15,7 @@ use super::route::Plan;
 use super::target_health::TargetHealth;
 use crate::config::{self, Provider, Target};
 use crate::telemetry::Metrics;
-use crate::telemetry::trace::Place;
+use crate::telemetry::trace::TraceContext;
 use crate::wire::dialect::{self, CallerDialect, Form, Operation, ResponseContext};
 
 /// The context that the attempts at a request, its production and its delivery share.
@@ -64,7 +64,7 @@ pub struct UpstreamRequest {
     /// The gateway's id of the request.
     pub request_id: String,
     /// Where the request stands in a trace.
-    pub trace: Place,
+    pub trace: TraceContext,
 }
 
 impl UpstreamRequest {

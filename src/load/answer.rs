@@ -5,20 +5,20 @@ use std::collections::BTreeSet;
 
 use super::failure::{Failure, Kind};
 
-/// A gap in the numbers wider than this is no loss but another text.
+/// A gap in the numbers wider than this is not a loss but another text.
 const MAX_GAP: u64 = 100_000;
 
-/// What has been read of an answer whose token `i` is `t{i} `.
+/// The state of reading a response whose token `i` is `t{i} `.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
-    /// The number that comes next.
+    /// The next number.
     next: u64,
-    /// Numbers below `next` that have not come yet.
+    /// Numbers below `next` that have not arrived.
     missing: BTreeSet<u64>,
-    /// Numbers that came after a larger one.
+    /// How many numbers arrived after a larger one.
     late: u64,
     repeated: u64,
-    /// The beginning of a token whose end has not come.
+    /// The beginning of an incomplete token.
     partial: String,
 }
 
@@ -41,12 +41,12 @@ impl Answer {
         Ok(tokens)
     }
 
-    /// How many different tokens have come.
+    /// How many different tokens have arrived.
     pub(super) fn tokens(&self) -> u64 {
         self.next.saturating_sub(u64::try_from(self.missing.len()).unwrap_or(u64::MAX))
     }
 
-    /// What is wrong with the tokens so far, if anything.
+    /// The failure of the tokens so far, if any.
     pub(super) fn flaw(&self) -> Option<Failure> {
         let flaw = |kind, detail| Some(Failure::new(kind, detail));
         if self.repeated > 0 {
@@ -62,7 +62,7 @@ impl Answer {
         None
     }
 
-    /// What is wrong with an answer that has ended with its terminal after `expected` tokens.
+    /// The failure of a response that has ended with its terminal after `expected` tokens.
     pub(super) fn verdict(&self, expected: u64) -> Option<Failure> {
         let flaw = self.flaw();
         if flaw.is_some() {

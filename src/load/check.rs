@@ -1,13 +1,13 @@
 //! A check of a run and its result.
 
-/// Something that must hold, and what was found.
+/// A condition and its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What must hold.
+    /// The condition.
     pub name: String,
-    /// Whether it does.
+    /// Whether it holds.
     pub ok: bool,
-    /// What was found.
+    /// The observation.
     pub found: String,
 }
 
@@ -17,7 +17,7 @@ impl Check {
         Self { name: name.into(), ok, found: found.into() }
     }
 
-    /// Two counts that must be equal: ours, and the other side's.
+    /// A check that two counts are equal: the load test's and the other side's.
     pub fn equal(name: impl Into<String>, ours: u64, theirs: u64) -> Self {
         Self::new(name, ours == theirs, format!("{ours} here, {theirs} there"))
     }

@@ -16,12 +16,12 @@ use super::payload::PayloadReader;
 use super::protocol::{Event, Protocol};
 use super::tally::{End, Meter, Outcome, Wait};
 
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(10);
+/// The timeout of a connection attempt.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of a page of counts.
-const MAX_PAGE: usize = 16 << 20;
+const MAX_PAGE_BYTES: usize = 16 << 20;
 /// The most bytes that are read of an error body.
-const MAX_ERROR_BODY: usize = 64 << 10;
+const MAX_ERROR_BYTES: usize = 64 << 10;
 
 /// One worker's connections to the target.
 #[derive(Debug, Clone)]
@@ -58,9 +58,9 @@ struct Reading<'a> {
     payloads: PayloadReader,
     longest_gap: Option<Duration>,
     last_token: Option<Instant>,
-    /// The terminal event has come.
+    /// The terminal event has arrived.
     ended: bool,
-    /// What may still follow.
+    /// The payload that may still follow.
     trailer: Option<&'static str>,
 }
 
@@ -73,7 +73,7 @@ impl Client {
             .retry(reqwest::retry::never())
             .no_gzip()
             .no_brotli()
-            .connect_timeout(CONNECT)
+            .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .pool_idle_timeout(Duration::from_secs(5))
             .build()
@@ -88,15 +88,18 @@ impl Client {
             let mut page = Vec::new();
             while let Some(chunk) = response.chunk().await? {
                 page.extend_from_slice(&chunk);
-                if page.len() > MAX_PAGE {
-                    return Ok(Err(format!("the page is larger than {} MiB", MAX_PAGE >> 20)));
+                if page.len() > MAX_PAGE_BYTES {
+                    return Ok(Err(format!(
+                        "the page is larger than {} MiB",
+                        MAX_PAGE_BYTES >> 20
+                    )));
                 }
             }
             Ok(String::from_utf8(page).map_err(|_| "the page is not UTF-8".to_owned()))
         };
-        match timeout(CONNECT, read).await {
+        match timeout(CONNECT_TIMEOUT, read).await {
             Ok(read) => read.map_err(|error: reqwest::Error| causes(&error))?,
-            Err(_) => Err(format!("no answer within {} s", CONNECT.as_secs())),
+            Err(_) => Err(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())),
         }
     }
 
@@ -145,7 +148,7 @@ impl Client {
         }
     }
 
-    /// What an answer with an error status says.
+    /// The failure of a response with an error status.
     async fn refusal(&self, ask: &Ask<'_>, mut response: Response) -> End {
         let status = response.status().as_u16();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok());
@@ -154,7 +157,7 @@ impl Client {
         let read = async {
             while let Ok(Some(chunk)) = response.chunk().await {
                 body.extend_from_slice(&chunk);
-                if body.len() > MAX_ERROR_BODY {
+                if body.len() > MAX_ERROR_BYTES {
                     break;
                 }
             }
@@ -200,7 +203,7 @@ impl Outcome {
 impl Reading<'_> {
     async fn run(mut self, mut response: Response, silence: Duration) -> Outcome {
         let end = self.read(&mut response, silence).await;
-        // What an early end leaves open, dropping closes: that is how a caller hangs up.
+        // After an early end, dropping the response closes the connection: the caller hangs up.
         drop(response);
         Outcome {
             end,
@@ -259,7 +262,7 @@ impl Reading<'_> {
         Some(Failure::new(Kind::Stalled, detail))
     }
 
-    /// Reads a chunk of the body. An end: the caller leaves, or an error event has come.
+    /// Reads a chunk of the body. An end: the caller disconnects, or an error event has arrived.
     fn take(&mut self, chunk: &[u8]) -> Result<Option<End>, Failure> {
         self.payloads.push(chunk);
         let now = Instant::now();
@@ -349,7 +352,7 @@ fn kind(error: &reqwest::Error) -> Kind {
     if error.is_connect() || error.is_builder() { Kind::Connect } else { Kind::Truncated }
 }
 
-/// An error with its causes; the address is left out, because it is the same for all.
+/// An error with its causes, without the address, which is the same for all.
 fn causes(error: &reqwest::Error) -> String {
     let mut parts = Vec::new();
     let mut source = std::error::Error::source(error);

@@ -1,5 +1,5 @@
-//! Counts of the other sides: the gateway's metrics and the simulated upstream's statistics, and
-//! whether they agree with what was measured here. They agree only if nobody else uses either side.
+//! Counts of the gateway's metrics and of the simulated upstream's statistics, compared with the load test's own. They
+//! agree only if nothing else uses either side.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use super::client::Client;
 use super::plan::{Plan, Scenario};
 use super::tally::Tally;
 
-/// How long the other sides may take to settle once the last stream has ended here.
-const SETTLE: Duration = Duration::from_secs(20);
-/// How often they are asked meanwhile.
-const PERIOD: Duration = Duration::from_millis(100);
+/// How long both sides may take to settle after the last stream has ended here.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often they are polled meanwhile.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What the simulated upstream counts.
+/// Counts of the simulated upstream.
 #[derive(Debug, Clone, Copy, Default, Deserialize, PartialEq, Eq)]
 struct Upstream {
     requests: u64,
@@ -26,9 +26,8 @@ struct Upstream {
     cancelled_streams: u64,
 }
 
-/// What the gateway counts.
 /// How old the gateway's page of metrics may be.
-const OLDEST: Duration = Duration::from_secs(1);
+const MAX_PAGE_AGE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Gateway {
@@ -50,9 +49,9 @@ impl Counts {
     /// Reads both sides until nothing is open there any more, or for 20 s.
     pub(super) async fn settled(client: &Client, plan: &Plan) -> Result<Self, String> {
         if plan.metrics.is_some() {
-            sleep(OLDEST).await;
+            sleep(MAX_PAGE_AGE).await;
         }
-        let until = Instant::now() + SETTLE;
+        let until = Instant::now() + SETTLE_TIMEOUT;
         loop {
             let counts = Self {
                 upstream: read(client, plan.upstream_stats.as_ref(), upstream).await?,
@@ -61,7 +60,7 @@ impl Counts {
             if counts.open() == 0 || Instant::now() >= until {
                 return Ok(counts);
             }
-            sleep(PERIOD).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -70,7 +69,7 @@ impl Counts {
         upstream.saturating_add(self.gateway.map_or(0, |counts| counts.open))
     }
 
-    /// Whether what was counted since `before` is what `tally` says.
+    /// Compares the counts since `before` with `tally`.
     pub(super) fn agree(&self, before: &Self, tally: &Tally, scenario: Scenario) -> Vec<Check> {
         let mut checks = Vec::new();
         if self.upstream.is_some() || self.gateway.is_some() {

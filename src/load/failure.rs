@@ -6,7 +6,7 @@ use std::fmt;
 /// The most characters of an example.
 const MAX_DETAIL: usize = 240;
 
-/// How a stream failed.
+/// Kinds of stream failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// No connection.
@@ -17,13 +17,13 @@ pub enum Kind {
     InBand,
     /// The bytes ended or broke before the terminal event, without an error event.
     Truncated,
-    /// A token came after a later one.
+    /// A token arrived after a later one.
     OutOfOrder,
-    /// A token never came, although the answer ended as complete.
+    /// A token is missing, although the response ended as complete.
     Lost,
-    /// A token came twice.
+    /// A token arrived twice.
     Duplicated,
-    /// Nothing came for `--timeout`, or the answer took too long altogether.
+    /// Nothing arrived for `--timeout`, or the response took too long in all.
     Stalled,
     /// Not what the protocol allows: HTML, broken JSON, an unknown token, bytes after the end.
     Junk,
@@ -60,12 +60,12 @@ impl fmt::Display for Kind {
 pub struct Failure {
     /// The kind.
     pub kind: Kind,
-    /// What was seen, as one short line.
+    /// The observation, as one short line.
     pub detail: String,
 }
 
 impl Failure {
-    /// A failure; `detail` may come from the other side.
+    /// A failure. `detail` may be text of the server.
     pub fn new(kind: Kind, detail: impl AsRef<str>) -> Self {
         Self { kind, detail: one_line(detail.as_ref()) }
     }

@@ -1,23 +1,23 @@
-//! Faults of the simulated upstream and what an honest gateway makes of each. A fault must never end
-//! as a complete answer, and never as silence or a bare cut.
+//! Faults of the simulated upstream, and how a gateway has to report each. A fault must never end
+//! as a complete response, without an end, or as a bare disconnect.
 
 use super::failure::{Failure, Kind};
 use super::tally::{End, Outcome};
 
-/// A word of the simulated upstream (`docs/simulator.md`) and the answer that is expected.
+/// A fault word of the simulated upstream (`docs/simulator.md`) and the expected response.
 #[derive(Debug)]
 pub(super) struct Fault {
     /// The word, without its number of tokens.
     pub word: &'static str,
-    /// It strikes after this share of the tokens, and its word has a number.
+    /// The fault occurs after half of the tokens, and its word has their number.
     pub strikes_midway: bool,
     expected: Expected,
 }
 
-/// What an honest gateway does.
+/// The expected response to a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
-    /// The tokens that came before, then an error event.
+    /// The tokens before the fault, then an error event.
     InBand,
     /// An error status of 500 or above, or an error event without any token.
     ServerError,
@@ -52,7 +52,7 @@ impl Fault {
         }
     }
 
-    /// What is expected, in words.
+    /// A description of the expected response.
     pub(super) fn expected(&self) -> &'static str {
         match self.expected {
             Expected::InBand => "error event",
@@ -62,7 +62,7 @@ impl Fault {
         }
     }
 
-    /// What was seen, in words.
+    /// A description of the observed response.
     pub(super) fn seen(outcome: &Outcome) -> String {
         match &outcome.end {
             End::Complete => "complete".to_owned(),

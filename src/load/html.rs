@@ -1,5 +1,5 @@
 //! Result of a run as one HTML page without any external resource, readable in light and dark.
-//! Whatever comes from the other side is escaped.
+//! Text of the server is escaped.
 
 use std::fmt::Write;
 

@@ -1,5 +1,5 @@
 //! Load and chaos client: opens many streams through a gateway to a simulated upstream, checks that
-//! every token arrives once, in order, with an honest end, and measures how fast.
+//! every token arrives once, in order, with a correct end, and measures latency and throughput.
 //!
 //! It is an independent observer, like the simulated upstream: it must never use `wire`, or a mistake
 //! there would be made on both sides and seen on neither. `docs/load-testing.md` describes its use.

@@ -25,11 +25,11 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// A pattern of load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
-    /// Callers that ask again as soon as they have their answer.
+    /// Callers that send the next request as soon as they have a response.
     Steady,
-    /// Callers that come one after another, until all their streams are open at once.
+    /// Callers that start one after another, until all their streams are open at once.
     Ramp,
-    /// Callers of which every second one leaves early.
+    /// Callers of which every second one disconnects early.
     HangUps,
     /// A caller over its limits beside others.
     Limits,
@@ -57,7 +57,7 @@ impl Scenario {
     }
 }
 
-/// What a user asks for. What is `None` has a default that depends on the scenario.
+/// The user's options. Those that are `None` have defaults that depend on the scenario.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// The gateway's address.
@@ -78,7 +78,7 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// How many requests each stage sends at most.
     pub requests: Option<u64>,
-    /// In what time the callers come.
+    /// The time in which the callers start.
     pub ramp: Option<Duration>,
     /// Tokens of an answer.
     pub tokens: Option<u64>,
@@ -90,7 +90,7 @@ pub struct Options {
     pub upstream_stats: Option<String>,
     /// The gateway's metrics.
     pub metrics: Option<String>,
-    /// What must be reached.
+    /// The thresholds.
     pub thresholds: Vec<Threshold>,
 }
 
@@ -105,15 +105,15 @@ pub struct Plan {
     pub limited_key: String,
     /// The gateway's name for a simulated upstream.
     pub provider: String,
-    /// What is done, one after the other.
+    /// The stages, in their order.
     pub stages: Vec<Stage>,
     /// The simulated upstream's counts.
     pub upstream_stats: Option<Url>,
     /// The gateway's metrics.
     pub metrics: Option<Url>,
-    /// What must be reached.
+    /// The thresholds.
     pub thresholds: Vec<Threshold>,
-    /// What was left out, and why.
+    /// What was omitted, and why.
     pub notes: Vec<String>,
 }
 
@@ -130,7 +130,7 @@ pub struct Stage {
     pub duration: Duration,
     /// How many requests at most.
     pub requests: Option<u64>,
-    /// In what time the callers come.
+    /// The time in which the callers start.
     pub ramp: Duration,
     /// Tokens of an answer.
     pub tokens: u64,
@@ -283,7 +283,7 @@ fn protocols(options: &Options, problems: &mut Vec<String>) -> Vec<&'static Prot
     vec![protocol]
 }
 
-/// The scenario with what was asked for, and its defaults for the rest.
+/// A scenario with the user's options and its defaults.
 fn stage(scenario: Scenario, chosen: &[&'static Protocol], options: &Options) -> Stage {
     let secs = Duration::from_secs;
     let every = matches!(scenario, Scenario::Mixed | Scenario::Faults);
@@ -302,7 +302,7 @@ fn stage(scenario: Scenario, chosen: &[&'static Protocol], options: &Options) ->
             _ => 20,
         })
     });
-    // Those that came first must still be there when the last one has come.
+    // The first streams must still be open when the last caller has started.
     let whole = duration.as_micros().checked_div(interval.as_micros().max(1)).unwrap_or_default();
     let whole = u64::try_from(whole).unwrap_or(u64::MAX).clamp(1, MAX_TOKENS);
     let tokens = match scenario {
@@ -327,7 +327,7 @@ fn stage(scenario: Scenario, chosen: &[&'static Protocol], options: &Options) ->
     }
 }
 
-/// What is impossible about a stage's numbers.
+/// The errors of a stage's numbers.
 fn numbers(stage: &Stage, options: &Options, problems: &mut Vec<String>) {
     let mut problem = |wrong: bool, what: String| {
         if wrong && !problems.contains(&what) {
@@ -350,7 +350,7 @@ fn numbers(stage: &Stage, options: &Options, problems: &mut Vec<String>) {
     problem(
         ramp >= duration && !duration.is_zero(),
         format!(
-            "--ramp {} is not shorter than --duration {}: the last callers would never come",
+            "--ramp {} is not shorter than --duration {}: the last callers would never start",
             text::time(*ramp),
             text::time(*duration)
         ),

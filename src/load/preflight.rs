@@ -11,13 +11,13 @@ use super::plan::Plan;
 use super::protocol::Protocol;
 use super::tally::{End, Meter};
 
-/// How long the target may be silent.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the target may send nothing.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Streams one token in each protocol of the plan; the error says what is wrong and what to do.
+/// Streams one token in each protocol of the plan; the error has the cause and the remedy.
 pub(super) async fn preflight(plan: &Plan) -> Result<(), String> {
-    let patience = plan.stages.iter().map(|stage| stage.timeout.min(PATIENCE)).max();
-    let client = Client::new(&plan.url, patience.unwrap_or(PATIENCE))?;
+    let patience = plan.stages.iter().map(|stage| stage.timeout.min(TIMEOUT)).max();
+    let client = Client::new(&plan.url, patience.unwrap_or(TIMEOUT))?;
     let mut asked: Vec<&str> = Vec::new();
     for protocol in plan.stages.iter().flat_map(|stage| &stage.protocols) {
         if !asked.contains(&protocol.name) {
@@ -47,7 +47,7 @@ async fn stream(client: &Client, plan: &Plan, protocol: &'static Protocol) -> Re
     Err(explain(&plan.url, plan, protocol, &failure))
 }
 
-/// What is wrong, and what to do about it.
+/// The error message of a failed preflight: cause and remedy.
 fn explain(url: &Url, plan: &Plan, protocol: &Protocol, failure: &Failure) -> String {
     let Failure { kind, detail } = failure;
     let model = format!("{}/n1", plan.provider);

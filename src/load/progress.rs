@@ -1,4 +1,4 @@
-//! Progress of a run: what is known of a stage while it runs, as one line.
+//! Progress of a run: the state of a running stage, as one line. It never delays the stage.
 
 use std::fmt;
 use std::time::Duration;

@@ -9,7 +9,7 @@ use super::text;
 use super::threshold::Threshold;
 use super::timeline::Timeline;
 
-/// What a run measured.
+/// The result of a run.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// The gateway's address.
@@ -18,13 +18,13 @@ pub struct Report {
     pub started: u64,
     /// The stages that were begun.
     pub stages: Vec<StageReport>,
-    /// What was left out, and why.
+    /// What was omitted, and why.
     pub notes: Vec<String>,
     /// The run was ended by a signal.
     pub interrupted: bool,
 }
 
-/// What a stage measured.
+/// The result of a stage.
 #[derive(Debug, Clone)]
 pub struct StageReport {
     /// The stage as planned.
@@ -37,7 +37,7 @@ pub struct StageReport {
     pub tally: Tally,
     /// Open streams and tokens a second.
     pub timeline: Timeline,
-    /// What must hold.
+    /// The checks.
     pub checks: Vec<Check>,
 }
 

@@ -21,9 +21,9 @@ use super::tally::{Gauge, Meter, Tally};
 use super::text;
 
 /// The name of the check that the counts of the gateway and the upstream can be read.
-const COUNTED: &str = "the gateway and the upstream report their counts";
+const COUNTS_CHECK: &str = "the gateway and the upstream report their counts";
 /// How often a stage is sampled.
-const SAMPLE: Duration = Duration::from_millis(250);
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The end of each worker's thread.
 type Ends = Vec<oneshot::Receiver<Result<(), String>>>;
@@ -98,9 +98,9 @@ pub async fn run(
         let before = match (before, report.stages.last_mut()) {
             (Ok(counts), _) => counts,
             (Err(error), None) => return Err(error),
-            // What was measured before must not be lost.
+            // Earlier measurements must not be lost.
             (Err(error), Some(last)) => {
-                last.checks.push(Check::new(COUNTED, false, error));
+                last.checks.push(Check::new(COUNTS_CHECK, false, error));
                 break;
             }
         };
@@ -120,7 +120,7 @@ pub async fn run(
             measured.checks = tokio::select! {
                 counts = Counts::settled(&client, plan) => match counts {
                     Ok(counts) => counts.agree(&before, &measured.tally, stage.scenario),
-                    Err(error) => vec![Check::new(COUNTED, false, error)],
+                    Err(error) => vec![Check::new(COUNTS_CHECK, false, error)],
                 },
                 () = stop.as_mut() => {
                     report.interrupted = true;
@@ -197,7 +197,7 @@ async fn watch(
     report: &mut StageReport,
     progress: &mut impl FnMut(&Snapshot),
 ) -> Result<(), String> {
-    let mut tick = interval(SAMPLE);
+    let mut tick = interval(SAMPLE_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut last = (Duration::ZERO, 0_u64);
     loop {

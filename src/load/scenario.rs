@@ -1,4 +1,4 @@
-//! Behaviour of the callers in each scenario: when they come, what they ask for, when they leave.
+//! Behaviour of the callers in each scenario: when they connect, what they request, when they disconnect.
 //! Everything runs on the worker's own runtime, and ends when the stage's future is dropped.
 
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use super::tally::{End, Meter, Outcome};
 const LIMITED_RATE: u64 = 20;
 /// Tokens of its answers, where it gets one.
 const LIMITED_TOKENS: u64 = 20;
-/// The most tokens after which a caller leaves.
-const LEAVES_BY: u64 = 50;
-/// Tokens of an answer that is left: it must not end first.
-const LEFT_TOKENS: u64 = 10_000;
-/// After a failure a caller waits, so that a target that is down is not flooded.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The most tokens after which a caller disconnects.
+const MAX_TOKENS_BEFORE_HANGUP: u64 = 50;
+/// Tokens of a response that its caller does not read to the end: it must not end first.
+const ABANDONED_RESPONSE_TOKENS: u64 = 10_000;
+/// The pause of a caller after a failure, so that a target that is down is not flooded.
+const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the callers of a stage share, over all workers.
+/// State shared by the callers of a stage, over all workers.
 #[derive(Debug)]
 pub(super) struct Shared {
     /// The stage.
@@ -46,7 +46,7 @@ pub(super) struct Shared {
 /// One worker's part in a stage.
 #[derive(Debug)]
 pub(super) struct Share {
-    /// What all workers share.
+    /// The state shared by all workers.
     pub shared: Arc<Shared>,
     /// This worker's connections.
     pub client: Client,
@@ -116,7 +116,7 @@ impl Share {
         while callers.join_next().await.is_some() {}
     }
 
-    /// One caller: comes at its time, and asks until the stage's time is over.
+    /// One caller: starts at its time, and sends requests until the stage's time is over.
     async fn caller(self: Arc<Self>, number: u64) {
         let shared = &self.shared;
         let stage = &shared.stage;
@@ -140,20 +140,21 @@ impl Share {
                 return;
             }
             if failed {
-                sleep(PAUSE).await;
+                sleep(FAILURE_PAUSE).await;
             }
         }
     }
 
     /// Asks for a long answer, and hangs up early in it.
     async fn leave(&self, protocol: &'static Protocol) -> Outcome {
-        let program = format!("n{LEFT_TOKENS}-i{}", self.shared.stage.interval.as_micros());
-        let mut ask = self.shared.ask(protocol, &program, LEFT_TOKENS);
-        ask.leave_after = Some(rand::random_range(1..=LEAVES_BY));
+        let program =
+            format!("n{ABANDONED_RESPONSE_TOKENS}-i{}", self.shared.stage.interval.as_micros());
+        let mut ask = self.shared.ask(protocol, &program, ABANDONED_RESPONSE_TOKENS);
+        ask.leave_after = Some(rand::random_range(1..=MAX_TOKENS_BEFORE_HANGUP));
         self.client.ask(&ask, &self.meter).await
     }
 
-    /// Sends requests at a fixed rate, whatever comes back.
+    /// Sends requests at a fixed rate, whatever the responses.
     async fn over_the_limit(self: Arc<Self>) {
         let period = Duration::from_millis(1000 / LIMITED_RATE);
         let mut tick = interval_at(self.shared.begin, period);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::failure::{Failure, Kind};
 use super::histogram::Histogram;
 
-/// How a stream ended, as its caller saw it.
+/// Ends of a stream, as its caller observed them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     /// Every token once, in order, and the terminal event.
@@ -25,7 +25,7 @@ pub enum End {
     Failed(Failure),
 }
 
-/// What was measured of one stream.
+/// The measurements of one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// How it ended.
@@ -43,7 +43,7 @@ pub struct Outcome {
 /// How often a fault was tried and what came of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FaultCount {
-    /// What an honest gateway does.
+    /// The expected behaviour.
     pub expected: &'static str,
     /// Streams that ended so.
     pub right: u64,
@@ -58,7 +58,7 @@ pub struct Tally {
     pub started: u64,
     /// Streams that were complete.
     pub complete: u64,
-    /// Streams that the caller left, as planned.
+    /// Streams that the caller closed early, as planned.
     pub left: u64,
     /// Requests refused with 429, as planned.
     pub refused: u64,
@@ -85,7 +85,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds a stream that has ended; its tokens' times were recorded as they came.
+    /// Adds a stream that has ended; its tokens' times were recorded as they arrived.
     pub fn add(&mut self, outcome: &Outcome) {
         self.tokens = self.tokens.saturating_add(outcome.tokens);
         self.heartbeats = self.heartbeats.saturating_add(outcome.heartbeats);
@@ -230,7 +230,7 @@ impl Meter {
             Wait::First(ttft) => tally.ttft.record(ttft),
             Wait::Next(gap) => tally.inter_token.record(gap),
         }
-        // Those behind the first one came at the same time as it.
+        // Those after the first one arrived at the same time.
         for _ in 1..tokens {
             tally.inter_token.record(Duration::ZERO);
         }

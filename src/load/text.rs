@@ -1,4 +1,4 @@
-//! Quantities as text: durations, rates, and what is not there. They must never be NaN.
+//! Quantities as text: durations, rates, and missing values. They must never be NaN.
 
 use std::time::Duration;
 

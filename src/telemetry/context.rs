@@ -1,28 +1,28 @@
-//! A caller's place in a trace: `traceparent` and `tracestate` as W3C Trace Context has them. Pure.
+//! W3C Trace Context: `traceparent` and `tracestate` of requests. Pure.
 //!
-//! What is malformed is as good as absent; `baggage` is never looked at.
+//! Malformed headers count as absent; `baggage` is never read.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
-/// The header that names a trace and the span in it that calls.
+/// The header with the trace id and the caller's span id.
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// What tracing systems on the way have to say to each other.
+/// The header with vendors' data about the trace.
 pub(super) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// More than this of `tracestate` is not carried along; everybody must carry 512.
-const LONGEST_STATE: usize = 4096;
+/// The most bytes of `tracestate` that are passed on; the specification demands 512.
+const MAX_STATE_BYTES: usize = 4096;
 
 /// The most members of `tracestate`.
-const MEMBERS: usize = 32;
+const MAX_STATE_MEMBERS: usize = 32;
 
 /// A caller's span.
 #[derive(Debug, Clone)]
 pub struct Remote {
-    /// Its place.
+    /// Its context.
     pub(super) span: SpanContext,
-    /// As it came.
+    /// The header as received.
     traceparent: HeaderValue,
 }
 
@@ -31,7 +31,7 @@ impl Remote {
     pub(super) fn read(headers: &HeaderMap) -> Option<Self> {
         let mut given = headers.get_all(TRACEPARENT).iter();
         let traceparent = given.next()?;
-        // Two of them contradict each other.
+        // Two contradict each other.
         if given.next().is_some() {
             return None;
         }
@@ -41,14 +41,14 @@ impl Remote {
         Some(Self { span, traceparent: traceparent.clone() })
     }
 
-    /// Passes the caller's place on as it is.
+    /// Writes the caller's headers unchanged.
     pub(super) fn write(&self, headers: &mut HeaderMap) {
         headers.insert(TRACEPARENT, self.traceparent.clone());
         write_state(&self.span, headers);
     }
 }
 
-/// Names a span of ours as the parent.
+/// Writes headers with a span of our own as the parent.
 pub(super) fn write(span: &SpanContext, headers: &mut HeaderMap) {
     let flags = span.trace_flags() & TraceFlags::SAMPLED;
     let text = format!("00-{}-{}-{flags:02x}", span.trace_id(), span.span_id());
@@ -65,7 +65,7 @@ fn write_state(span: &SpanContext, headers: &mut HeaderMap) {
     }
 }
 
-/// `version-trace-span-flags`, in lower case; later versions may go on behind another dash.
+/// Parses `version-trace-span-flags`, in lower case; later versions may add fields.
 fn parse(text: &str) -> Option<(TraceId, SpanId, TraceFlags)> {
     let mut parts = text.split('-');
     let version = hex(parts.next()?, 2).filter(|version| *version != "ff")?;
@@ -89,7 +89,7 @@ fn state(headers: &HeaderMap) -> Option<TraceState> {
     let list = lines?.join(",");
     let members = list.split(',').map(|member| member.trim_matches([' ', '\t']));
     let members: Vec<&str> = members.filter(|member| !member.is_empty()).collect();
-    if list.len() > LONGEST_STATE || members.len() > MEMBERS {
+    if list.len() > MAX_STATE_BYTES || members.len() > MAX_STATE_MEMBERS {
         return None;
     }
     let pairs: Option<Vec<(&str, &str)>> =
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_malformed_state_is_dropped_and_the_parent_kept() {
-        let many: Vec<String> = (0..=MEMBERS).map(|n| format!("k{n}=v")).collect();
+        let many: Vec<String> = (0..=MAX_STATE_MEMBERS).map(|n| format!("k{n}=v")).collect();
         let long: Vec<String> = (0..20).map(|n| format!("k{n}={}", "v".repeat(250))).collect();
         for state in [
             "a",

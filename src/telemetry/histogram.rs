@@ -1,4 +1,5 @@
-//! A histogram of durations without a lock, fed from samples that a stream collects by itself.
+//! Histogram of durations without locks, fed with samples that each stream collects on its own. A token never touches
+//! it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -33,7 +34,7 @@ const BOUNDS: [u64; BUCKETS - 1] = [
 ];
 const BUCKETS: usize = 21;
 
-/// Durations of one stream, not shared with anyone.
+/// The durations of one stream, in plain counters.
 #[derive(Debug, Clone, Default)]
 pub struct Sample {
     counts: [u32; BUCKETS],

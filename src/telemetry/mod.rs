@@ -9,6 +9,7 @@ mod context;
 mod histogram;
 mod labels;
 pub mod log;
+#[cfg_attr(not(feature = "otlp"), path = "otlp_disabled.rs")]
 mod otlp;
 mod process;
 mod refusals;

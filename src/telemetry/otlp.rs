@@ -1,4 +1,4 @@
-//! The way of spans to a collector: a bounded backlog, sent in batches by the SDK's own thread.
+//! OTLP export of spans: a bounded backlog, exported in batches by the SDK's own thread.
 //!
 //! A collector that is down or hangs costs spans and never a request: what does not fit is dropped,
 //! counted, and reported in the log once a minute at most.
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Request, Response};
+use opentelemetry::trace::TracerProvider as _;
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::{Bytes, HttpClient, HttpError};
 use opentelemetry_otlp::{
@@ -19,25 +20,62 @@ use opentelemetry_otlp::{
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData,
-    SpanExporter as Export, SpanProcessor,
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, Span as SdkSpan,
+    SpanData, SpanExporter as Export, SpanProcessor,
 };
 use tokio::time::Instant;
 
 use super::{Metrics, SpanLossLabels};
 use crate::config::Otlp;
 
-/// The most spans that wait to be sent, or are being sent.
-const BACKLOG: usize = 8192;
+/// The type of tracers.
+pub(super) type Tracer = SdkTracer;
+/// The type of spans.
+pub(super) type Span = SdkSpan;
+
+/// The most spans in the backlog, including those being exported.
+const MAX_BACKLOG_SPANS: usize = 8192;
 
 /// The most spans in one export.
-const BATCH: usize = 512;
+const MAX_BATCH_SPANS: usize = 512;
 
-/// The log tells of lost spans no more often than this.
-const QUIET: Duration = Duration::from_mins(1);
+/// The least time between two log lines about lost spans.
+const REPORT_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Builds the SDK's part of it.
-pub(super) fn provider(
+/// The export of spans to a collector.
+#[derive(Debug)]
+pub(super) struct Exporter {
+    provider: SdkTracerProvider,
+    backlog: Arc<Backlog>,
+}
+
+impl Exporter {
+    /// Exports spans from a thread of its own, with a blocking client.
+    pub(super) fn new(
+        otlp: &Otlp,
+        client: impl HttpClient + 'static,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, ExporterBuildError> {
+        let backlog = Arc::new(Backlog::new(Arc::clone(metrics)));
+        let provider = provider(otlp, client, &backlog)?;
+        Ok(Self { provider, backlog })
+    }
+
+    /// The tracer whose spans are exported.
+    pub(super) fn tracer(&self) -> Tracer {
+        self.provider.tracer("streamgate")
+    }
+
+    /// Exports the remaining spans within `bound`. Blocks; spans that end later are lost.
+    pub(super) fn shutdown(&self, bound: Duration) {
+        if self.provider.shutdown_with_timeout(bound).is_err() {
+            self.backlog.abandon();
+        }
+    }
+}
+
+/// Builds the SDK's tracer provider.
+fn provider(
     otlp: &Otlp,
     client: impl HttpClient + 'static,
     backlog: &Arc<Backlog>,
@@ -50,12 +88,12 @@ pub(super) fn provider(
         .with_timeout(otlp.timeout)
         .with_http_client(Client { client, headers })
         .build()?;
-    let delivery = Delivery { exporter, backlog: Arc::clone(backlog) };
+    let exporter = CountingExporter { exporter, backlog: Arc::clone(backlog) };
     let config = BatchConfigBuilder::default()
-        .with_max_queue_size(BACKLOG)
-        .with_max_export_batch_size(BATCH)
+        .with_max_queue_size(MAX_BACKLOG_SPANS)
+        .with_max_export_batch_size(MAX_BATCH_SPANS)
         .build();
-    let batches = BatchSpanProcessor::builder(delivery).with_batch_config(config).build();
+    let batches = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
     let resource = Resource::builder()
         .with_service_name(otlp.service_name.clone())
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
@@ -67,9 +105,9 @@ pub(super) fn provider(
         .build())
 }
 
-/// Spans that are on their way, and those that did not make it.
+/// Counts of spans that wait for export, and of lost ones.
 #[derive(Debug)]
-pub(super) struct Backlog {
+struct Backlog {
     metrics: Arc<Metrics>,
     waiting: AtomicUsize,
     /// Lost since the last log line about it.
@@ -78,23 +116,23 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+    fn new(metrics: Arc<Metrics>) -> Self {
         let (waiting, unreported) = (AtomicUsize::new(0), AtomicU64::new(0));
         Self { metrics, waiting, unreported, reported_at: Mutex::new(None) }
     }
 
-    /// Whether there is room for one more, which is then taken.
-    fn take_in(&self) -> bool {
-        let taken = self
-            .waiting
-            .fetch_update(Relaxed, Relaxed, |waiting| (waiting < BACKLOG).then_some(waiting + 1));
+    /// Reserves room for a span. Returns whether there was any.
+    fn reserve(&self) -> bool {
+        let taken = self.waiting.fetch_update(Relaxed, Relaxed, |waiting| {
+            (waiting < MAX_BACKLOG_SPANS).then_some(waiting + 1)
+        });
         if taken.is_err() {
             self.lose(1, "backlog_full");
         }
         taken.is_ok()
     }
 
-    /// An export has ended.
+    /// Records the end of an export.
     fn exported(&self, spans: usize, result: &OTelSdkResult) {
         self.waiting.fetch_sub(spans, Relaxed);
         if result.is_err() {
@@ -104,7 +142,7 @@ impl Backlog {
             return;
         }
         let Ok(mut reported_at) = self.reported_at.lock() else { return };
-        if reported_at.is_none_or(|reported_at| reported_at.elapsed() >= QUIET) {
+        if reported_at.is_none_or(|reported_at| reported_at.elapsed() >= REPORT_INTERVAL) {
             *reported_at = Some(Instant::now());
             let error = result.as_ref().err().map(OTelSdkError::to_string);
             tracing::warn!(
@@ -115,13 +153,13 @@ impl Backlog {
         }
     }
 
-    /// What is still waiting will not be sent any more.
-    pub(super) fn abandon(&self) {
+    /// Counts the spans that wait as lost: the process ends.
+    fn abandon(&self) {
         let left = self.waiting.load(Relaxed) as u64;
         self.lose(left, "shutdown");
         let lost = self.unreported.swap(0, Relaxed);
         if lost > 0 {
-            tracing::warn!(lost, "spans were lost: the collector did not take them in time");
+            tracing::warn!(lost, "spans were lost: the collector did not accept them in time");
         }
     }
 
@@ -131,7 +169,7 @@ impl Backlog {
     }
 }
 
-/// Lets no more spans into the SDK's queue than it holds, so that none is dropped unseen.
+/// A span processor that bounds the SDK's queue itself, so that no span is dropped without being counted.
 #[derive(Debug)]
 struct Bounded {
     batches: BatchSpanProcessor,
@@ -139,12 +177,12 @@ struct Bounded {
 }
 
 impl SpanProcessor for Bounded {
-    fn on_start(&self, span: &mut Span, context: &Context) {
+    fn on_start(&self, span: &mut SdkSpan, context: &Context) {
         self.batches.on_start(span, context);
     }
 
     fn on_end(&self, span: SpanData) {
-        if self.backlog.take_in() {
+        if self.backlog.reserve() {
             self.batches.on_end(span);
         }
     }
@@ -162,14 +200,14 @@ impl SpanProcessor for Bounded {
     }
 }
 
-/// The exporter, which tells the backlog what became of its spans.
+/// An exporter that reports results to the backlog.
 #[derive(Debug)]
-struct Delivery {
+struct CountingExporter {
     exporter: SpanExporter,
     backlog: Arc<Backlog>,
 }
 
-impl Export for Delivery {
+impl Export for CountingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let result = self.exporter.export(batch).await;
@@ -186,8 +224,8 @@ impl Export for Delivery {
     }
 }
 
-/// A client that sends our headers and no others: the exporter would add those of the environment,
-/// whatever the configuration says.
+/// An HTTP client that sends the configured headers and no others: the exporter would add those of the
+/// environment.
 struct Client<C> {
     client: C,
     headers: HeaderMap,
@@ -245,7 +283,7 @@ mod tests {
             Self: 'a,
         {
             self.asked.send(()).ok();
-            // Disconnected: every later request is answered at once.
+            // Disconnected: every later request gets a response at once.
             self.answer.lock().unwrap().recv().ok();
             Box::pin(async { Ok(Response::new(Bytes::new())) })
         }
@@ -266,10 +304,10 @@ mod tests {
         };
         let tracing =
             Tracing::new(&otlp, Slow { asked, answer: Mutex::new(answers) }, &metrics).unwrap();
-        for _ in 0..BACKLOG + MORE {
+        for _ in 0..MAX_BACKLOG_SPANS + MORE {
             drop(tracing.begin(&HeaderMap::new()));
         }
-        // The first batch is on its way, and still counts.
+        // The first batch is being exported, and still counts.
         is_asked.recv().unwrap();
         let lost = |spans: usize| {
             format!("streamgate_spans_lost_total{{reason=\"backlog_full\"}} {spans}\n")
@@ -279,6 +317,9 @@ mod tests {
         tracing.shutdown(Duration::from_mins(1));
         assert!(metrics.render().contains(&lost(MORE)), "{}", metrics.render());
         assert!(!metrics.render().contains("export_failed"), "{}", metrics.render());
-        assert!(is_asked.iter().count() >= BACKLOG / BATCH - 1, "everything else was sent");
+        assert!(
+            is_asked.iter().count() >= MAX_BACKLOG_SPANS / MAX_BATCH_SPANS - 1,
+            "everything else was sent"
+        );
     }
 }

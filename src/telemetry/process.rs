@@ -1,5 +1,5 @@
-//! Process metrics, under the names that all Prometheus client libraries use. Read from Linux's
-//! `/proc` at each scrape; where there is none, they are absent. They never fail a scrape.
+//! Process metrics, under the names that all Prometheus client libraries use. Read from `/proc` on Linux at each scrape
+//! and absent elsewhere. They never fail a scrape.
 
 use std::fs::{read_dir, read_to_string};
 
@@ -11,11 +11,11 @@ use prometheus_client::registry::Unit;
 /// Clock ticks per second in `/proc`: `USER_HZ`, which is part of Linux's interface to programs.
 const TICKS: f64 = 100.0;
 
-/// The process that this is.
+/// The collector for this process.
 #[derive(Debug)]
 pub(super) struct Process;
 
-/// A metric's name without its unit, its help, its unit, and its value, if it is known.
+/// A metric's name without its unit, its help, its unit, and its value if known.
 type Measured = (&'static str, &'static str, Option<Unit>, Option<f64>);
 
 impl Collector for Process {
@@ -61,20 +61,20 @@ fn gauges(stat: &str) -> [Measured; 6] {
     ]
 }
 
-/// A field of `/proc/self/stat`, counted from the one behind the program's name, which may itself
-/// contain spaces and parentheses.
+/// A field of `/proc/self/stat`, counted from the one after the program's name, which may contain spaces
+/// and parentheses.
 fn field(stat: &str, index: usize) -> Option<f64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     fields.split(' ').nth(index)?.trim().parse().ok()
 }
 
-/// The number behind a name that begins a line. `None`: there is none, as in `unlimited`.
+/// The number after a name at the start of a line. `None`: it is not a number, as in `unlimited`.
 fn line(text: &str, name: &str) -> Option<f64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()?.parse().ok()
 }
 
-/// How many descriptors are open, without the one that lists them.
+/// The number of open descriptors, without the one that lists them.
 #[expect(clippy::cast_precision_loss, reason = "descriptors are far fewer than 2^52")]
 fn open_files() -> Option<f64> {
     Some(read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)

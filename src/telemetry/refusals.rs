@@ -1,6 +1,6 @@
-//! Refused requests that no dialect's endpoint has seen: unknown paths and methods, pages that may not
-//! call, the wrong port. All are counted, and logged within a bound, so that nobody can flood the log.
-//! The log never has a query, which may hold a key.
+//! Refused requests that reach no endpoint: unknown paths and methods, pages of origins that may not call, the wrong
+//! port. All are counted, and logged at a bounded rate, so that clients cannot flood the log. The log never has a
+//! query, which may hold a key.
 
 use std::convert::Infallible;
 use std::mem;
@@ -14,31 +14,31 @@ use tokio::time::Instant;
 use super::{Metrics, RefusedRequestLabels};
 
 /// The most log lines of one reason within a [`WINDOW`].
-const LINES: u32 = 5;
-/// The most records of requests without a valid credential within a [`WINDOW`].
-const RECORDS: u32 = 100;
+const MAX_LINES: u32 = 5;
+/// The most access log records of requests without a valid credential within a [`WINDOW`].
+const MAX_UNAUTHENTICATED_RECORDS: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(10);
-/// How often records that were left out are reported.
-const REPORT: Duration = Duration::from_secs(1);
-/// The most characters of a caller's text in a log line.
-const LONGEST: usize = 200;
+/// How often omitted records are reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// The most characters of a client's text in a log line.
+const MAX_TEXT_CHARS: usize = 200;
 
 /// Why a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalReason {
-    /// There is no such path.
+    /// No endpoint has the path.
     NotFound,
-    /// The path has another method.
+    /// The endpoint has another method.
     MethodNotAllowed,
-    /// It asked for a WebSocket.
+    /// It requested a WebSocket.
     WebSocket,
     /// It came from a page of an origin that `server.cors.origins` does not list.
     OriginNotAllowed,
-    /// TLS, spoken to a listener without.
+    /// TLS on a listener without TLS.
     TlsOnPlainPort,
-    /// Plain HTTP, spoken to a listener with TLS.
+    /// Plain HTTP on a listener with TLS.
     PlainOnTlsPort,
-    /// Its head breaks HTTP's rules.
+    /// Its head violates HTTP.
     MalformedHead,
 }
 
@@ -90,7 +90,7 @@ impl RefusalReason {
     }
 }
 
-/// What is known of a refused request.
+/// A refused request, as far as it is known.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RefusalSource<'r> {
     /// The id that the response carries.
@@ -101,7 +101,7 @@ pub struct RefusalSource<'r> {
     pub path: Option<&'r str>,
     /// The origin of the page that sent it.
     pub origin: Option<&'r str>,
-    /// The connection's other end, where nothing else is known.
+    /// The peer's address, if nothing else is known.
     pub peer: Option<SocketAddr>,
 }
 
@@ -111,8 +111,8 @@ pub struct RefusalLog {
     metrics: Arc<Metrics>,
     windows: [Mutex<Window>; RefusalReason::ALL.len()],
     unauthenticated: Mutex<Window>,
-    /// Records have been left out since the log has said so.
-    left_out: Notify,
+    /// Notified when a record is omitted.
+    omitted: Notify,
 }
 
 /// The log lines of one reason.
@@ -124,8 +124,8 @@ struct Window {
 }
 
 impl Window {
-    /// Whether there is room for a line, of `most` in a window. If so, how many had none since the last
-    /// one.
+    /// Admits a line, of `most` in a window, and returns how many were suppressed since the last one. `None`: it is
+    /// suppressed.
     fn line(&mut self, now: Instant, most: u32) -> Option<u64> {
         if self.began.is_none_or(|began| now.duration_since(began) >= WINDOW) {
             (self.began, self.lines) = (Some(now), 0);
@@ -140,50 +140,50 @@ impl Window {
 }
 
 impl RefusalLog {
-    /// Counts in these metrics.
+    /// Creates a log that counts in these metrics.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,
             windows: Default::default(),
             unauthenticated: Mutex::default(),
-            left_out: Notify::new(),
+            omitted: Notify::new(),
         }
     }
 
-    /// Whether the record of a request without a valid credential has room in the log: nobody without
-    /// one may fill it.
+    /// Whether the access log may have another record of a request without a valid credential: clients without one
+    /// must not fill the log.
     pub fn has_room(&self) -> bool {
         let Ok(mut window) = self.unauthenticated.lock() else { return false };
         let suppressed = window.suppressed;
-        let room = window.line(Instant::now(), RECORDS).is_some();
+        let room = window.line(Instant::now(), MAX_UNAUTHENTICATED_RECORDS).is_some();
         if room {
-            // They are reported apart.
+            // These are reported by `report`.
             window.suppressed = suppressed;
         } else {
-            self.left_out.notify_one();
+            self.omitted.notify_one();
         }
         room
     }
 
-    /// Reports how many records were left out, once a second at most, for as long as it is polled. One
-    /// does so for all threads.
+    /// Logs how many records were omitted, once a second at most, for as long as it is polled. One task does so
+    /// for all threads.
     pub async fn report(&self) -> Infallible {
         loop {
-            self.left_out.notified().await;
-            tokio::time::sleep(REPORT).await;
+            self.omitted.notified().await;
+            tokio::time::sleep(REPORT_INTERVAL).await;
             let suppressed =
                 self.unauthenticated.lock().map(|mut it| mem::take(&mut it.suppressed));
             let suppressed = suppressed.unwrap_or_default();
-            tracing::warn!(suppressed, "requests without a valid credential that have no record");
+            tracing::warn!(suppressed, "requests without a valid credential were not logged");
         }
     }
 
-    /// Counts a refused request, and logs it if there is room for a line.
+    /// Counts a refused request, and logs it within the bound.
     pub fn record(&self, reason: RefusalReason, request: &RefusalSource<'_>) {
         let word = reason.word();
         self.metrics.refused_requests.get_or_create(&RefusedRequestLabels { reason: word }).inc();
         let window = self.windows.get(reason as usize).and_then(|window| window.lock().ok());
-        let line = window.and_then(|mut window| window.line(Instant::now(), LINES));
+        let line = window.and_then(|mut window| window.line(Instant::now(), MAX_LINES));
         let Some(suppressed) = line else { return };
         tracing::info!(
             reason = word,
@@ -199,9 +199,9 @@ impl RefusalLog {
     }
 }
 
-/// A caller's text, fit for a log line.
+/// A client's text, sanitized for a log line.
 fn bounded(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
+    text.chars().filter(|c| !c.is_control()).take(MAX_TEXT_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -211,22 +211,23 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_flood_writes_few_lines_and_their_number() {
         let mut window = Window::default();
-        let lines: Vec<_> = (0..1000).filter_map(|_| window.line(Instant::now(), LINES)).collect();
-        assert_eq!(lines, [0; LINES as usize]);
+        let lines: Vec<_> =
+            (0..1000).filter_map(|_| window.line(Instant::now(), MAX_LINES)).collect();
+        assert_eq!(lines, [0; MAX_LINES as usize]);
         tokio::time::advance(WINDOW).await;
-        assert_eq!(window.line(Instant::now(), LINES), Some(1000 - u64::from(LINES)));
-        assert_eq!(window.line(Instant::now(), LINES), Some(0));
+        assert_eq!(window.line(Instant::now(), MAX_LINES), Some(1000 - u64::from(MAX_LINES)));
+        assert_eq!(window.line(Instant::now(), MAX_LINES), Some(0));
     }
 
     #[tokio::test(start_paused = true)]
     async fn records_without_a_credential_have_a_bound_and_the_rest_is_reported() {
         let log = RefusalLog::new(Arc::default());
         let written = (0..1000).filter(|_| log.has_room()).count();
-        assert_eq!(written, RECORDS as usize);
+        assert_eq!(written, MAX_UNAUTHENTICATED_RECORDS as usize);
         let suppressed = || log.unauthenticated.lock().unwrap().suppressed;
-        assert_eq!(suppressed(), 1000 - u64::from(RECORDS));
-        // As long as there is nothing more to report, it waits.
-        let reported = tokio::time::timeout(REPORT * 2, log.report()).await;
+        assert_eq!(suppressed(), 1000 - u64::from(MAX_UNAUTHENTICATED_RECORDS));
+        // It waits while there is nothing more to report.
+        let reported = tokio::time::timeout(REPORT_INTERVAL * 2, log.report()).await;
         assert!(reported.is_err());
         assert_eq!(suppressed(), 0);
         tokio::time::advance(WINDOW).await;
@@ -236,6 +237,6 @@ mod tests {
     #[test]
     fn text_is_bounded_and_without_control_characters() {
         assert_eq!(bounded("/a\u{1b}[31m\n\u{7f}b"), "/a[31mb");
-        assert_eq!(bounded(&"ä".repeat(1000)), "ä".repeat(LONGEST));
+        assert_eq!(bounded(&"ä".repeat(1000)), "ä".repeat(MAX_TEXT_CHARS));
     }
 }

@@ -1,7 +1,7 @@
-//! Spans: what a request and its attempts look like to a tracing system.
+//! Tracing: OpenTelemetry spans of requests and attempts.
 //!
-//! A span is begun, told a few things, and sent when it is dropped. Off by default, and then nothing
-//! is made; the caller's own place in a trace is passed on all the same. Nothing here happens per token.
+//! A span is started, gets attributes, and is exported when it is dropped. Off by default: then no span is created, and
+//! the caller's trace context is passed on unchanged. Nothing here runs per token.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,77 +9,75 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use opentelemetry::trace::{
-    Span as _, SpanContext, SpanKind, Status, TraceContextExt, Tracer, TracerProvider,
+    Span as _, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _,
 };
 use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
+#[cfg(feature = "otlp")]
 use opentelemetry_http::HttpClient;
-use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span as SdkSpan};
 
+#[cfg(feature = "otlp")]
 use super::Metrics;
 use super::context::{self, Remote};
-use super::otlp::{self, Backlog};
+use super::otlp::{self, Exporter, Tracer};
+#[cfg(feature = "otlp")]
 use crate::config::Otlp;
 
-/// The process's way to a collector; off unless it is made by [`Tracing::new`].
+/// The process's tracer; off unless created by [`Tracing::new`].
 #[derive(Debug, Clone, Default)]
 pub struct Tracing(Option<Arc<Sender>>);
 
 #[derive(Debug)]
 struct Sender {
-    provider: SdkTracerProvider,
-    tracer: SdkTracer,
-    backlog: Arc<Backlog>,
+    tracer: Tracer,
+    exporter: Exporter,
 }
 
 impl Tracing {
-    /// Sends spans to a collector, from a thread of its own, by a client that blocks it.
+    /// Exports spans to a collector from a thread of its own, with a blocking client.
+    #[cfg(feature = "otlp")]
     pub fn new(
         otlp: &Otlp,
         client: impl HttpClient + 'static,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let backlog = Arc::new(Backlog::new(Arc::clone(metrics)));
-        let provider = otlp::provider(otlp, client, &backlog)?;
-        let tracer = provider.tracer("streamgate");
-        Ok(Self(Some(Arc::new(Sender { provider, tracer, backlog }))))
+        let exporter = Exporter::new(otlp, client, metrics)?;
+        Ok(Self(Some(Arc::new(Sender { tracer: exporter.tracer(), exporter }))))
     }
 
-    /// Where a request with these headers stands in a trace, and its span if it gets one.
-    pub fn begin(&self, headers: &HeaderMap) -> (Place, Option<Span>) {
+    /// The trace context of a request with these headers, and its span if tracing is on.
+    pub fn begin(&self, headers: &HeaderMap) -> (TraceContext, Option<Span>) {
         let remote = Remote::read(headers);
         let Some(sender) = &self.0 else {
-            return (remote.map_or(Place::None, Place::Caller), None);
+            return (remote.map_or(TraceContext::None, TraceContext::Caller), None);
         };
         let parent = remote.map(|remote| remote.span);
         let span = Span::start(&sender.tracer, "request".into(), SpanKind::Server, parent);
         let context = span.lock().span_context().clone();
-        (Place::Ours(sender.tracer.clone(), context), Some(span))
+        (TraceContext::Ours(sender.tracer.clone(), context), Some(span))
     }
 
-    /// Sends what is left, but no longer than `bound`. Blocks; spans that end later are lost.
+    /// Exports the remaining spans within `bound`. Blocks; spans that end later are lost.
     pub fn shutdown(&self, bound: Duration) {
-        if let Some(sender) = &self.0
-            && sender.provider.shutdown_with_timeout(bound).is_err()
-        {
-            sender.backlog.abandon();
+        if let Some(sender) = &self.0 {
+            sender.exporter.shutdown(bound);
         }
     }
 }
 
-/// Where something stands in a trace.
+/// The trace context of a request.
 #[derive(Debug, Clone, Default)]
-pub enum Place {
-    /// Nowhere.
+pub enum TraceContext {
+    /// No trace.
     #[default]
     None,
-    /// Below a caller's span, with none of ours.
+    /// The caller's span, without one of our own.
     Caller(Remote),
-    /// In a span of ours.
-    Ours(SdkTracer, SpanContext),
+    /// A span of our own.
+    Ours(Tracer, SpanContext),
 }
 
-impl Place {
-    /// The trace's id, 32 hexadecimal digits.
+impl TraceContext {
+    /// The trace id, 32 hexadecimal digits.
     pub fn trace_id(&self) -> Option<String> {
         match self {
             Self::None => None,
@@ -88,18 +86,18 @@ impl Place {
         }
     }
 
-    /// Whether the trace is ours to show.
+    /// Whether the request has a span of our own.
     pub fn is_ours(&self) -> bool {
         matches!(self, Self::Ours(..))
     }
 
-    /// Begins a span of something that we ask of somebody else.
+    /// Starts a client span below the request's.
     pub fn child(&self, name: String) -> Option<Span> {
         let Self::Ours(tracer, parent) = self else { return None };
         Some(Span::start(tracer, name.into(), SpanKind::Client, Some(parent.clone())))
     }
 
-    /// Tells whom we ask where it stands: in `child`, or where the caller stood.
+    /// Writes the trace headers of an upstream request: those of `child`, or the caller's.
     pub fn pass_on(&self, child: Option<&Span>, headers: &mut HeaderMap) {
         match (self, child) {
             (_, Some(child)) => context::write(child.lock().span_context(), headers),
@@ -110,13 +108,13 @@ impl Place {
     }
 }
 
-/// A span under way. It ends, and is sent if it is sampled, when it is dropped.
+/// A span in progress. It ends when it is dropped, and is exported if it is sampled.
 #[derive(Debug)]
-pub struct Span(Mutex<SdkSpan>);
+pub struct Span(Mutex<otlp::Span>);
 
 impl Span {
     fn start(
-        tracer: &SdkTracer,
+        tracer: &Tracer,
         name: Cow<'static, str>,
         kind: SpanKind,
         parent: Option<SpanContext>,
@@ -128,32 +126,32 @@ impl Span {
         Self(Mutex::new(tracer.build_with_context(builder, &context)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, SdkSpan> {
+    fn lock(&self) -> MutexGuard<'_, otlp::Span> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether anybody will see it. If not, telling it things is a waste.
+    /// Whether it will be exported. If not, setting attributes is wasted work.
     pub fn is_recording(&self) -> bool {
         self.lock().is_recording()
     }
 
-    /// Gives it another name.
+    /// Sets its name.
     pub fn rename(&self, name: String) {
         self.lock().update_name(name);
     }
 
-    /// Tells an attribute.
+    /// Sets an attribute.
     pub fn set(&self, name: &'static str, value: impl Into<Value>) {
         self.lock().set_attribute(KeyValue::new(name, value));
     }
 
-    /// Tells an attribute that has several values.
+    /// Sets an attribute with several values.
     pub fn set_list(&self, name: &'static str, values: &[&str]) {
         let values = values.iter().map(|value| StringValue::from((*value).to_owned())).collect();
         self.set(name, Value::Array(Array::String(values)));
     }
 
-    /// Tells of something that happened some time ago.
+    /// Adds an event that happened `ago`, with its duration.
     pub fn event(&self, name: &'static str, ago: Duration, took: Option<Duration>) {
         let now = opentelemetry::time::now();
         let at = now.checked_sub(ago).unwrap_or(now);
@@ -161,7 +159,7 @@ impl Span {
         self.lock().add_event_with_timestamp(name, at, took.into_iter().collect());
     }
 
-    /// What it is about has failed; `why` is a stable word.
+    /// Sets its status to an error; `why` is a stable word.
     pub fn fail(&self, why: &'static str) {
         self.lock().set_status(Status::error(why));
     }

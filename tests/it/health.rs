@@ -34,7 +34,7 @@ async fn a_gateway_that_is_ready_is_healthy_and_one_that_is_not_there_is_not() {
     assert_eq!(process.ended().await, Some(0));
     let (status, _, err) = health(format!("{url}/readyz")).await;
     assert_eq!(status, Some(1));
-    assert!(err.contains("does not answer") && err.contains("refused"), "{err}");
+    assert!(err.contains("does not respond") && err.contains("refused"), "{err}");
     let (status, _, err) = health("8080".to_owned()).await;
     assert_eq!(status, Some(1));
     assert!(err.contains("--url"), "{err}");

@@ -421,7 +421,7 @@ async fn a_file_changes_while_the_program_runs() {
     // A broken one is told, and stays as it was; a new file beside it is there.
     folder.write("other.yaml", "messages: [{ role: user, content: \"other\" }]");
     folder.write("guide.yaml", "messages:\n- { role: user, content: \"{{ typo }}\" }");
-    let log = process.log("what it last held stays in force").await;
+    let log = process.log("its last valid version stays in force").await;
     assert!(log.contains("guide.yaml:2:26: the template uses `typo`"), "{log}");
     assert_eq!(used().await, "two");
     let (status, _, err) = run(&["check", "--config", folder.0.path()]);

@@ -34,7 +34,7 @@ const QUESTION: &str = "Count.";
 pub struct Protocol {
     /// Its name.
     pub name: &'static str,
-    /// How a streamed answer is cut.
+    /// The framing of a streamed response.
     pub(super) framing: Framing,
     /// The media type of a streamed answer.
     pub(super) media_type: &'static str,
@@ -50,7 +50,7 @@ pub struct Protocol {
     pub(super) error: fn(body: &Value) -> Option<&str>,
 }
 
-/// What a payload says.
+/// The meaning of a payload.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Event {
     /// A part of the answer's text; empty for payloads without text.

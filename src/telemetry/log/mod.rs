@@ -1,7 +1,7 @@
-//! Logging: the format of lines, and the writer that takes them from the threads that serve.
+//! Logging: formats, levels, and the writer.
 //!
-//! It never blocks a thread that logs, and never fails one: lines that the reader does not take in time
-//! are lost, and counted.
+//! It never blocks a thread that logs, and never fails one: lines that standard error does not accept in time
+//! are lost and counted.
 
 mod text;
 mod writer;
@@ -17,7 +17,7 @@ use text::TextFormat;
 use writer::LogWriter;
 pub use writer::{LOG_FLUSH_TIMEOUT, LogGuard};
 
-/// The form of the log's lines.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people: one short line per event.
@@ -26,8 +26,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging to standard error, with the levels of `filter` (`RUST_LOG`'s syntax; `info` unless
-/// given). The lines are written until the guard is dropped. Errors: no thread for the writer.
+/// Starts logging to standard error, with the levels of `filter` (the syntax of `RUST_LOG`; default `info`).
+/// Lines are written until the guard is dropped. Error: the writer's thread cannot be started.
 pub fn start(format: LogFormat, filter: Option<&str>) -> std::io::Result<LogGuard> {
     let (levels, wrong) = levels(filter);
     let guard = LogWriter::start(std::io::stderr())?;
@@ -40,14 +40,14 @@ pub fn start(format: LogFormat, filter: Option<&str>) -> std::io::Result<LogGuar
             let colours = std::io::stderr().is_terminal();
             builder.event_format(TextFormat { colours }).init();
         }
-        // A record has a `target` of its own, which the module's name would hide.
+        // An access log record has a `target` of its own, which the module's name would hide.
         LogFormat::Json => {
             builder.with_ansi(false).json().flatten_event(true).with_target(false).init();
         }
     }
     report_panics();
     if let Some(error) = wrong {
-        tracing::warn!(%error, "RUST_LOG is not a filter; the level is info");
+        tracing::warn!(%error, "RUST_LOG is not a valid filter; the level is info");
     }
     Ok(guard)
 }
@@ -61,8 +61,8 @@ fn levels(filter: Option<&str>) -> (EnvFilter, Option<ParseError>) {
     }
 }
 
-/// Logs panics like everything else: the standard hook writes to standard error itself, and waits for
-/// its reader. The message stays out, since it may quote what was being read.
+/// Logs panics through the writer: the standard hook writes to standard error itself and may block. The message is
+/// omitted, since it may quote a payload.
 fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
@@ -71,7 +71,7 @@ fn report_panics() {
     }));
 }
 
-/// Lines that were lost, counted by the writer: the metric of the same name.
+/// The metric of lost lines, counted by the writer.
 pub type LinesLost = Counter;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The text form of the log: one short line per event, and for the record of a request an access log
-//! line. No text of a caller can begin a line or move the cursor.
+//! Text format of the log: one short line per event, and an access log line per request. No text of a caller can begin
+//! a line or move the cursor.
 
 use std::fmt::{self, Debug, Write};
 
@@ -10,12 +10,12 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime as Clock};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// The target of records of requests.
+/// The `tracing` target of access log records.
 pub const REQUEST: &str = "streamgate::request";
 
-/// What an access log line begins with, without names.
+/// The fields at the start of an access log line, whose names are omitted.
 const LEADING: [&str; 3] = ["status", "method", "path"];
-/// What is left to the JSON form.
+/// The fields of an access log record that only the JSON format has.
 const JSON_ONLY: [&str; 10] = [
     "message",
     "trace_id",
@@ -29,7 +29,7 @@ const JSON_ONLY: [&str; 10] = [
     "heartbeats",
 ];
 
-/// The text form.
+/// The text format.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TextFormat {
     pub(super) colours: bool,
@@ -86,7 +86,7 @@ impl Fields<'_> {
         }
     }
 
-    /// Writes a field; `value` is given whether its name stays out.
+    /// Writes a field. `value`: its argument is whether the name is omitted.
     fn field(
         &mut self,
         name: &str,
@@ -142,7 +142,7 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// Writes a text, in quotes where it is not one plain word.
+/// Writes a text, in quotes unless it is one plain word.
 fn text(out: &mut Writer<'_>, text: &str) -> fmt::Result {
     let plain = |c: char| !(c.is_whitespace() || c.is_control() || matches!(c, '"' | '='));
     let ascii = text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'='));
@@ -154,7 +154,7 @@ fn text(out: &mut Writer<'_>, text: &str) -> fmt::Result {
     out.write_char('"')
 }
 
-/// Passes text on without control characters, and without quotes where those have a meaning.
+/// Writes text without control characters, and without quotes inside of quotes.
 struct Escaped<'w, W> {
     out: &'w mut W,
     quoted: bool,
@@ -198,7 +198,7 @@ mod tests {
         }
     }
 
-    /// What is written, without its time.
+    /// The line that is written, without its time.
     fn written(colours: bool, log: impl FnOnce()) -> String {
         let lines = Lines::default();
         let out = lines.clone();

@@ -1,6 +1,6 @@
-//! The log's writer: lines of all threads in one bounded buffer, and a thread that writes them.
+//! Log writer: the lines of all threads in one bounded buffer, and a thread that writes them to standard error.
 //!
-//! Only that thread ever waits for the reader, and none stops because of it.
+//! Only that thread ever waits for standard error, and no thread fails because of it.
 
 use std::io::{self, ErrorKind, Write};
 use std::mem;
@@ -12,23 +12,23 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::LinesLost;
 
-/// The most bytes that wait for the reader; a line that does not fit is lost.
-const CAPACITY: usize = 4 << 20;
-/// How long lines are gathered, so that one write takes all of them.
-const GATHER: Duration = Duration::from_millis(5);
-/// How long to wait before a reader that takes nothing now is tried again.
-const RETRY: Duration = Duration::from_millis(20);
+/// The most bytes in the buffer; a line that does not fit is lost.
+const BUFFER_BYTES: usize = 4 << 20;
+/// How long lines are collected before a write, so that one write has all of them.
+const BATCH_DELAY: Duration = Duration::from_millis(5);
+/// The pause before standard error is tried again after it would have blocked.
+const RETRY_DELAY: Duration = Duration::from_millis(20);
 /// How long the last lines may take at the end of the process.
 pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where threads put their lines. Cheap to clone.
+/// The writer for all threads. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct LogWriter(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// There are lines, or the end has come.
+    /// There are lines, or the guard was dropped.
     changed: Condvar,
     /// The thread has written everything and ended.
     ended: Condvar,
@@ -39,20 +39,20 @@ struct Shared {
 struct Queue {
     /// Whole lines.
     lines: Vec<u8>,
-    /// Lines lost since the log has said so.
-    unsaid: u64,
-    /// Lines lost before there was a metric to count them in.
+    /// Lost lines that the log has not reported.
+    unreported: u64,
+    /// Lines lost before the metric was set.
     uncounted: u64,
     closed: bool,
     ended: bool,
 }
 
-/// Ends the writer when dropped, after what it holds, but no later than a second.
+/// Ends the writer when dropped: after the last line, or [`LOG_FLUSH_TIMEOUT`].
 #[derive(Debug)]
 pub struct LogGuard(LogWriter);
 
 impl LogGuard {
-    /// Counts lost lines in this metric, those of before included.
+    /// Counts lost lines in this metric, including earlier ones.
     pub fn count(&self, lost: LinesLost) {
         let mut queue = self.0.0.lock();
         lost.inc_by(mem::take(&mut queue.uncounted));
@@ -87,7 +87,7 @@ impl LogWriter {
 
     fn put(&self, line: &[u8]) {
         let mut queue = self.0.lock();
-        if queue.lines.len() + line.len() > CAPACITY {
+        if queue.lines.len() + line.len() > BUFFER_BYTES {
             self.0.lose(&mut queue, 1);
             return;
         }
@@ -101,13 +101,13 @@ impl LogWriter {
 }
 
 impl Shared {
-    /// No code that holds the lock panics; were it so, logging would go on.
+    /// No code that holds the lock panics; if some did, logging would continue.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lose(&self, queue: &mut Queue, lines: u64) {
-        queue.unsaid += lines;
+        queue.unreported += lines;
         match self.lost.get() {
             Some(lost) => {
                 lost.inc_by(lines);
@@ -119,7 +119,7 @@ impl Shared {
     /// Writes until the guard is dropped.
     fn write_all(&self, mut out: impl Write) {
         let mut lines = Vec::new();
-        // A line that broke off is ended before another one.
+        // A line that was written in part is ended before the next one.
         let mut broken = false;
         loop {
             let closed = self.wait(&mut lines);
@@ -134,12 +134,15 @@ impl Shared {
             let lost = u64::try_from(rest.split_inclusive(|byte| *byte == b'\n').count());
             let mut queue = self.lock();
             match lost.unwrap_or(u64::MAX) {
-                // There is a reader again.
+                // Standard error accepts lines again.
                 0 => {
-                    let lost = mem::take(&mut queue.unsaid);
+                    let lost = mem::take(&mut queue.unreported);
                     drop(queue);
                     if lost > 0 {
-                        tracing::warn!(lost, "log lines were lost: they were not taken in time");
+                        tracing::warn!(
+                            lost,
+                            "log lines were lost: standard error did not accept them in time"
+                        );
                     }
                 }
                 lost => self.lose(&mut queue, lost),
@@ -152,21 +155,20 @@ impl Shared {
         self.ended.notify_all();
     }
 
-    /// Takes the lines that there are, once there are some. Returns whether they are the last.
+    /// Waits for lines and takes all of them. Returns whether they are the last.
     fn wait(&self, lines: &mut Vec<u8>) -> bool {
         lines.clear();
         let idle = |queue: &mut Queue| queue.lines.is_empty() && !queue.closed;
         let queue = self.changed.wait_while(self.lock(), idle);
         let queue = queue.unwrap_or_else(PoisonError::into_inner);
-        let gathered = self.changed.wait_timeout_while(queue, GATHER, |queue| !queue.closed);
+        let gathered = self.changed.wait_timeout_while(queue, BATCH_DELAY, |queue| !queue.closed);
         let (mut queue, _) = gathered.unwrap_or_else(PoisonError::into_inner);
         mem::swap(&mut queue.lines, lines);
         queue.closed
     }
 }
 
-/// Writes as much as it can, and returns how much that was. A reader that takes nothing at the moment
-/// is waited for.
+/// Writes as much as possible and returns how many bytes. Waits while the output would block.
 fn write(out: &mut impl Write, lines: &[u8]) -> usize {
     let mut written = 0;
     while let Some(rest) = lines.get(written..).filter(|rest| !rest.is_empty()) {
@@ -174,7 +176,9 @@ fn write(out: &mut impl Write, lines: &[u8]) -> usize {
             Ok(0) => break,
             Ok(some) => written += some,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::park_timeout(RETRY),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                thread::park_timeout(RETRY_DELAY);
+            }
             Err(_) => break,
         }
     }
@@ -189,7 +193,7 @@ impl<'w> MakeWriter<'w> for LogWriter {
     }
 }
 
-/// One write is one line, as the formatters do it.
+/// One write is one line: the formatters write whole lines.
 impl Write for &LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.put(line);
@@ -250,7 +254,7 @@ mod tests {
         let (writer, lost) = (guard.writer(), LinesLost::default());
         let line = [vec![b'x'; 1023], vec![b'\n']].concat();
         // The thread may take one batch out of the buffer, and waits with it.
-        let puts = 3 * CAPACITY / line.len();
+        let puts = 3 * BUFFER_BYTES / line.len();
         for _ in 0..puts {
             writer.put(&line);
         }
@@ -258,7 +262,7 @@ mod tests {
         drop(allow);
         drop(guard);
         let written = read.iter().map(|bytes| bytes.len()).sum::<usize>() / line.len();
-        assert!(written <= 2 * CAPACITY / line.len(), "{written}");
+        assert!(written <= 2 * BUFFER_BYTES / line.len(), "{written}");
         assert_eq!(written as u64 + lost.get(), puts as u64);
     }
 
