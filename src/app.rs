@@ -20,7 +20,7 @@ use crate::config::{Config, Tls};
 use crate::gateway;
 use crate::gateway::state::{Gateway, SetupError};
 use crate::gateway::{direct_response, path_alias};
-use crate::server::{ConnectionLimit, Shutdown, Terms, request_head};
+use crate::server::{ConnectionConfig, ConnectionLimit, Shutdown, request_head};
 use crate::wire::dialect::{self, CallerDialect};
 
 /// Response headers that pages may read besides the ones that they may always, and besides those
@@ -62,7 +62,7 @@ impl App {
     pub fn new(config: Config, shutdown: &Shutdown) -> Result<Self, SetupError> {
         let gateway = Gateway::new(config, shutdown)?;
         let (descriptors, _) = Resource::NOFILE.get()?;
-        let connections = ConnectionLimit::of_callers(descriptors, &gateway.metrics);
+        let connections = ConnectionLimit::for_callers(descriptors, &gateway.metrics);
         Ok(Self { gateway, connections: Arc::new(connections), metrics_page: Arc::default() })
     }
 
@@ -72,10 +72,10 @@ impl App {
         Self { gateway: self.gateway.for_worker(), ..self.clone() }
     }
 
-    /// The terms of new connections.
-    pub fn terms(&self) -> Terms {
+    /// The configuration of new connections.
+    pub fn connection_config(&self) -> ConnectionConfig {
         let state = self.state();
-        Terms {
+        ConnectionConfig {
             header_timeout: state.config.server.header_timeout,
             idle_timeout: state.config.server.idle_timeout,
             write_stall: state.config.stream.write_stall,
@@ -129,7 +129,7 @@ fn routes(app: Arc<App>) -> Router {
         }
         for endpoint in dialect.info_endpoints() {
             let answer = move |Shared(app): Shared<Arc<App>>, request: Request| async move {
-                direct_response::question(&app, (dialect, endpoint), request).await
+                direct_response::info_response(&app, (dialect, endpoint), request).await
             };
             let asked = if endpoint.posted {
                 post(answer).fallback(only_post)
@@ -191,14 +191,14 @@ async fn not_found(Shared(app): Shared<Arc<App>>, request: Request) -> Response 
 }
 
 async fn only_post(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    direct_response::wrong_method(&app, request, "POST").await
+    direct_response::method_not_allowed(&app, request, "POST").await
 }
 
 async fn only_allowed(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
     let allowed = direct_response::allowed(request.uri().path());
-    direct_response::wrong_method(&app, request, allowed).await
+    direct_response::method_not_allowed(&app, request, allowed).await
 }
 
 async fn only_get(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    direct_response::wrong_method(&app, request, "GET").await
+    direct_response::method_not_allowed(&app, request, "GET").await
 }

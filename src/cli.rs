@@ -44,6 +44,15 @@ pub(crate) enum Command {
     Serve,
     /// Validate the configuration without starting; exit status 2 if it is wrong.
     Check,
+    /// Print a JSON Schema of the configuration file, for editors.
+    Schema {
+        /// Print the schema of prompt files instead.
+        #[arg(long)]
+        prompt: bool,
+        /// Print the reference of every key in Markdown instead (docs/configuration.md).
+        #[arg(long, conflicts_with = "prompt")]
+        markdown: bool,
+    },
     /// Serve the simulated upstream alone.
     Sim {
         /// Where to listen.

@@ -18,7 +18,7 @@ use crate::wire::overflow;
 pub use blame::Blame;
 
 /// The `retry-after` of a refusal for want of memory, whose end is not known.
-pub const A_MOMENT: Duration = Duration::from_secs(1);
+pub const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What went wrong with a request.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl Error {
             _ => Side::Upstream,
         };
         let mut error = Self::new(side, fault);
-        error.0.retry_after = matches!(end, End::Unavailable(_)).then_some(A_MOMENT);
+        error.0.retry_after = matches!(end, End::Unavailable(_)).then_some(MIN_RETRY_AFTER);
         error.0.end = Some(end.clone());
         error
     }

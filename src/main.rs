@@ -27,6 +27,10 @@ fn main() -> ExitCode {
             serve::serve(arguments.config.as_deref(), arguments.listen, arguments.log)
         }
         Command::Check => check(arguments.config.as_deref()),
+        Command::Schema { prompt, markdown } => {
+            print_description(prompt, markdown);
+            Ok(())
+        }
         Command::Sim { listen } => serve::simulate(listen, arguments.log),
         Command::Load(arguments) => load_command::load(*arguments),
         Command::Health { url } => serve::runtime().and_then(|it| it.block_on(health::ask(&url))),
@@ -97,6 +101,16 @@ fn check(file: Option<&Path>) -> Result<(), CliError> {
     );
     print_line(&mut std::io::stdout(), &found);
     Ok(())
+}
+
+/// Prints the description of the configuration's keys.
+fn print_description(prompt: bool, markdown: bool) {
+    let text = match (prompt, markdown) {
+        (_, true) => config::reference(),
+        (true, false) => format!("{:#}", config::prompt_json_schema()),
+        (false, false) => format!("{:#}", config::json_schema()),
+    };
+    print_line(&mut std::io::stdout(), text.trim_end());
 }
 
 /// The token goes to standard output, alone, so that a shell can take it from there.

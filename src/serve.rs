@@ -10,8 +10,8 @@ use socket2::{Domain, Socket, Type};
 use streamgate::admin;
 use streamgate::app::{self, App};
 use streamgate::config::{self, Config};
-use streamgate::server::shutdown::{LAST_READS, LAST_SCRAPE, LAST_SPANS};
-use streamgate::server::{self, ConnectionLimit, Shutdown, Terms};
+use streamgate::server::shutdown::{SCRAPE_TIMEOUT, SPAN_FLUSH_TIMEOUT, UPSTREAM_DRAIN_TIMEOUT};
+use streamgate::server::{self, ConnectionConfig, ConnectionLimit, Shutdown};
 use streamgate::sim;
 use streamgate::telemetry::log::{self, LogFormat, LogGuard};
 use tokio::net::TcpListener;
@@ -190,7 +190,7 @@ async fn run(
         admin.stop().await;
     }
     // Nobody else is left on this thread who could be held up.
-    app.tracing.shutdown(LAST_SPANS);
+    app.tracing.shutdown(SPAN_FLUSH_TIMEOUT);
     tracing::info!("stopped");
     Ok(())
 }
@@ -224,7 +224,7 @@ impl Admin {
     /// Ends it; an answer under way has a moment.
     async fn stop(self) {
         self.shutdown.stopping.cancel();
-        let _late = timeout(LAST_SCRAPE, self.done).await;
+        let _late = timeout(SCRAPE_TIMEOUT, self.done).await;
     }
 }
 
@@ -235,9 +235,13 @@ async fn serve_admin((app, listener, shutdown): (Arc<App>, std::net::TcpListener
     };
     let router = admin::router(Arc::clone(&app));
     // Callers who take all their connections leave these alone.
-    let connections = Arc::new(ConnectionLimit::of_operators());
-    let terms = move || Terms { tls: None, connections: Arc::clone(&connections), ..app.terms() };
-    server::serve(listener, router, terms, shutdown, || LAST_SCRAPE).await;
+    let connections = Arc::new(ConnectionLimit::for_operators());
+    let config = move || ConnectionConfig {
+        tls: None,
+        connections: Arc::clone(&connections),
+        ..app.connection_config()
+    };
+    server::serve(listener, router, config, shutdown, || SCRAPE_TIMEOUT).await;
 }
 
 /// Runs a future on a thread with a runtime of its own. The channel ends with the thread, also when that
@@ -287,12 +291,12 @@ async fn work(app: Arc<App>, listener: std::net::TcpListener, shutdown: Shutdown
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a worker cannot accept connections"),
     };
-    let (terms, drain) = (Arc::clone(&app), Arc::clone(&app));
     let router = app::router(Arc::clone(&app));
-    let drain = move || drain.state().config.server.drain;
-    server::serve(listener, router, move || terms.terms(), shutdown, drain).await;
+    let config = || app.connection_config();
+    let drain = || app.state().config.server.drain;
+    server::serve(listener, router, config, shutdown, drain).await;
     app.tasks.close();
-    let _unfinished = timeout(LAST_READS, app.tasks.wait()).await;
+    let _unfinished = timeout(UPSTREAM_DRAIN_TIMEOUT, app.tasks.wait()).await;
 }
 
 /// Logs what is started, so that a log names the program and the configuration of what follows.

@@ -1,4 +1,4 @@
-//! The metrics page: rendered once at a time, shared, and with a pause after each, so that scrapes cost a
+//! Cached metrics page: one rendering at a time, shared by all requests, with a pause after each, so that scrapes cost a
 //! bounded share of a core however many there are. It never renders on a thread that serves streams.
 
 use std::sync::Arc;
@@ -10,11 +10,10 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::app::App;
 
-/// After a page nothing is rendered for this many times the time that it took: a tenth of a core is about
-/// the most that rendering costs.
-const COST: u32 = 10;
+/// The pause after a rendering, in multiples of its duration: rendering costs a tenth of a core at most.
+const PAUSE_FACTOR: u32 = 10;
 /// The longest such pause.
-const PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// The last page, shared by all listeners.
 #[derive(Debug, Default)]
@@ -28,17 +27,17 @@ struct Page {
 }
 
 impl MetricsPage {
-    /// A page that was rendered at most `oldest` ago, or, however long that takes, one whose rendering has
-    /// begun after this was called: all who wait share it. `None`: it could not be rendered.
-    pub async fn get(&self, app: &App, oldest: Duration) -> Option<Bytes> {
-        let asked = Instant::now();
+    /// A page that is at most `max_age` old, or one whose rendering begins after this call, which all callers that
+    /// wait share. `None`: it could not be rendered.
+    pub async fn get(&self, app: &App, max_age: Duration) -> Option<Bytes> {
+        let called = Instant::now();
         let mut last = self.0.lock().await;
         if let Some(Page { text, begun, took }) = &*last {
             let rendered = *begun + *took;
-            if *begun > asked || rendered.elapsed() < oldest {
+            if *begun > called || rendered.elapsed() < max_age {
                 return Some(text.clone());
             }
-            sleep_until(rendered + (*took * COST).min(PAUSE)).await;
+            sleep_until(rendered + (*took * PAUSE_FACTOR).min(MAX_PAUSE)).await;
         }
         let begun = Instant::now();
         app.measure_limits().await;
@@ -69,7 +68,7 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1)).await;
         let second = page(SECOND).await;
         assert_ne!(second, first);
-        // Those who must not miss anything get another one.
+        // Age zero: another one.
         app.metrics.config_loaded(&Config::default(), 1);
         assert_ne!(page(Duration::ZERO).await, second);
     }

@@ -1,59 +1,67 @@
-//! The operators' endpoints: health, readiness and metrics, on a listener of their own (`server.admin`)
-//! and, where the configuration allows it, beside the callers' endpoints. They never ask an upstream,
-//! change nothing, and know no credential: who may connect is a matter of addresses.
+//! Admin endpoints: health, readiness and metrics, on the operators' listener (`server.admin`) and, as far as the
+//! configuration permits, on the callers' listener.
+//!
+//! They never send a request to an upstream, change nothing, and require no credential: access is by address.
 
+mod health;
+mod metrics;
 mod metrics_page;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State as Shared};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use axum::routing::{MethodRouter, get};
+use http::StatusCode;
 use ipnet::IpNet;
 
 use crate::app::App;
-use crate::config::Server;
-use crate::gateway::{self, auth, direct_response};
+use crate::gateway::{self, direct_response};
 pub use metrics_page::MetricsPage;
 
-const OPENMETRICS: HeaderValue =
-    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+/// A path and the handlers of its methods.
+type Endpoint = (&'static str, MethodRouter<Arc<App>>);
 
-/// How long a page is reused where operators scrape: whatever they do, it costs little.
-const SCRAPED: Duration = Duration::from_secs(1);
+/// Endpoints of both listeners: the workers that serve callers are what has to be alive and ready.
+fn shared_endpoints() -> Vec<Endpoint> {
+    vec![("/healthz", get(health::alive)), ("/readyz", get(health::ready))]
+}
 
-/// The operators' listener. Further endpoints for operators belong here, not on the callers' listener.
+/// Endpoints of the operators' listener alone. A new one is a line here: the router, its 404, which lists them, and
+/// 405 for other methods follow. Their handlers may stream, and run on a thread that serves no caller.
+fn admin_endpoints() -> Vec<Endpoint> {
+    vec![("/metrics", get(metrics::admin))]
+}
+
+/// The router of the operators' listener.
 pub fn router(app: Arc<App>) -> Router {
-    let metrics = async |Shared(app): Shared<Arc<App>>| page(&app, SCRAPED).await;
-    let unknown = async || (StatusCode::NOT_FOUND, "served here: /metrics, /healthz, /readyz\n");
-    health()
-        .route("/metrics", get(metrics))
-        .fallback(unknown)
-        .layer(from_fn_with_state(Arc::clone(&app), permitted))
-        .layer(from_fn(identified))
+    let endpoints = [admin_endpoints(), shared_endpoints()].concat();
+    let paths: Vec<&str> = endpoints.iter().map(|(path, _)| *path).collect();
+    let not_found = format!("served here: {}\n", paths.join(", "));
+    routes(endpoints)
+        .fallback(async move || (StatusCode::NOT_FOUND, not_found.clone()))
+        .layer(from_fn_with_state(Arc::clone(&app), check_address))
+        .layer(from_fn(add_request_id))
         .with_state(app)
 }
 
-/// The same endpoints where callers connect.
+/// The admin endpoints of the callers' listener.
 pub fn public_routes() -> Router<Arc<App>> {
-    let metrics = get(public_metrics).fallback(only_get);
-    health().route("/metrics", metrics).layer(from_fn(identified))
+    let metrics = ("/metrics", get(metrics::public));
+    routes([shared_endpoints(), vec![metrics]].concat()).layer(from_fn(add_request_id))
 }
 
-fn health() -> Router<Arc<App>> {
-    Router::new()
-        .route("/healthz", get(async || "ok\n").fallback(only_get))
-        .route("/readyz", get(ready).fallback(only_get))
+fn routes(endpoints: Vec<Endpoint>) -> Router<Arc<App>> {
+    endpoints.into_iter().fold(Router::new(), |router, (path, methods)| {
+        router.route(path, methods.fallback(method_not_allowed))
+    })
 }
 
-/// Rejects peers that the configuration does not name.
-async fn permitted(Shared(app): Shared<Arc<App>>, request: Request, next: Next) -> Response {
+/// Rejects peers that `server.admin_networks` does not list.
+async fn check_address(Shared(app): Shared<Arc<App>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
     if may_connect(&app.state().config.server.admin_networks, peer) {
         return next.run(request).await;
@@ -62,110 +70,74 @@ async fn permitted(Shared(app): Shared<Arc<App>>, request: Request, next: Next) 
     (StatusCode::FORBIDDEN, message).into_response()
 }
 
-/// Loopback always may: who is on the machine can read the process itself.
+/// Loopback always may: a process on the same machine can read this one's memory anyway.
 fn may_connect(networks: &[IpNet], peer: Option<SocketAddr>) -> bool {
     let Some(peer) = peer.map(|peer| peer.ip().to_canonical()) else { return false };
     networks.is_empty() || peer.is_loopback() || networks.iter().any(|net| net.contains(&peer))
 }
 
-/// Gives a response the id that the gateway's own answers have.
-async fn identified(request: Request, next: Next) -> Response {
+/// Sets the request id on a response, as the gateway does on its own.
+async fn add_request_id(request: Request, next: Next) -> Response {
     let id = gateway::ids::request_id(request.headers());
     let mut response = next.run(request).await;
     gateway::ids::set_request_id(&mut response, &id);
     response
 }
 
-async fn ready(Shared(app): Shared<Arc<App>>) -> Response {
-    if app.shutdown.unready.is_cancelled() || app.shutdown.stopping.is_cancelled() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
-    }
-    "ready\n".into_response()
-}
-
-async fn public_metrics(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
-    let served = has_public_metrics(&app.state().config.server, peer, request.headers());
-    if served {
-        // Scripts compare what is counted before and after a request: nothing older than theirs.
-        return page(&app, Duration::ZERO).await;
-    }
-    let message = "metrics are not served here; ask the operators' listener (server.admin), or set \
-                   server.public_metrics: true";
-    direct_response::not_served(&app, request, message.to_owned()).await
-}
-
-/// Whether a peer of the callers' listener gets metrics. Unless the configuration says, only direct
-/// callers on the same machine do, of a gateway that listens on loopback only and has no other
-/// place for them.
-fn has_public_metrics(server: &Server, peer: Option<SocketAddr>, headers: &HeaderMap) -> bool {
-    server.public_metrics.unwrap_or_else(|| {
-        let local = |peer: SocketAddr| peer.ip().to_canonical().is_loopback();
-        server.admin.is_none()
-            && server.listen.ip().is_loopback()
-            && peer.is_some_and(|peer| local(peer) && !auth::is_forwarded(headers))
-    })
-}
-
-async fn page(app: &App, oldest: Duration) -> Response {
-    match app.metrics_page.get(app, oldest).await {
-        Some(page) => ([(CONTENT_TYPE, OPENMETRICS)], page).into_response(),
-        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
-
-async fn only_get(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    direct_response::wrong_method(&app, request, "GET").await
+async fn method_not_allowed(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    direct_response::method_not_allowed(&app, request, "GET").await
 }
 
 #[cfg(test)]
 mod tests {
+    use tower::ServiceExt as _;
+
     use super::*;
+    use crate::config::Config;
+    use crate::server::Shutdown;
 
-    #[expect(clippy::unnecessary_wraps, reason = "a peer that is known")]
-    fn peer(address: &str) -> Option<SocketAddr> {
-        Some(SocketAddr::new(address.parse().unwrap(), 1))
+    fn peer(address: &str) -> SocketAddr {
+        SocketAddr::new(address.parse().unwrap(), 1)
     }
 
     #[test]
-    fn metrics_are_public_only_where_nobody_else_is() {
-        let local = Server::default();
-        let none = HeaderMap::new();
-        assert!(has_public_metrics(&local, peer("127.0.0.1"), &none));
-        assert!(has_public_metrics(&local, peer("::ffff:127.0.0.1"), &none));
-        assert!(!has_public_metrics(&local, peer("192.0.2.1"), &none));
-        assert!(!has_public_metrics(&local, None, &none));
-        for name in
-            ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "cf-ray"]
-        {
-            let forwarded = HeaderMap::from_iter([(
-                http::HeaderName::from_static(name),
-                HeaderValue::from_static("x"),
-            )]);
-            assert!(!has_public_metrics(&local, peer("127.0.0.1"), &forwarded), "{name}");
-        }
-        let everywhere = Server { listen: "0.0.0.0:8080".parse().unwrap(), ..local.clone() };
-        assert!(!has_public_metrics(&everywhere, peer("127.0.0.1"), &none));
-        let asked = Server { public_metrics: Some(true), ..everywhere };
-        assert!(has_public_metrics(&asked, peer("192.0.2.1"), &none));
-        let elsewhere = Server { admin: Some("127.0.0.1:9090".parse().unwrap()), ..local.clone() };
-        assert!(!has_public_metrics(&elsewhere, peer("127.0.0.1"), &none));
-        let off = Server { public_metrics: Some(false), ..local };
-        assert!(!has_public_metrics(&off, peer("127.0.0.1"), &none));
-    }
-
-    #[test]
-    fn operators_connect_from_their_networks() {
-        assert!(may_connect(&[], peer("192.0.2.1")));
-        let networks = ["10.0.0.0/8".parse().unwrap()];
-        for (address, allowed) in [
+    fn operators_connect_from_loopback_and_the_listed_networks() {
+        let networks = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        for (address, may) in [
             ("10.1.2.3", true),
             ("::ffff:10.1.2.3", true),
+            ("fd00::1", true),
             ("127.0.0.1", true),
             ("11.0.0.1", false),
+            ("2001:db8::1", false),
         ] {
-            assert_eq!(may_connect(&networks, peer(address)), allowed, "{address}");
+            assert_eq!(may_connect(&networks, Some(peer(address))), may, "{address}");
+            assert!(may_connect(&[], Some(peer(address))), "{address}");
         }
         assert!(!may_connect(&networks, None));
+    }
+
+    /// Every endpoint of a list is served, named by the 404, and answers other methods with 405 and `allow`.
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_in_the_list_is_served_listed_and_bound_to_its_method() {
+        let app = App::new(Config::default(), &Shutdown::default()).unwrap();
+        let router = router(Arc::new(app));
+        let send = async |method: &str, path: &str| {
+            let request = Request::builder().method(method).uri(path);
+            let request = request.extension(ConnectInfo(peer("127.0.0.1")));
+            router.clone().oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap()
+        };
+        let unknown = send("GET", "/").await;
+        assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
+        let text = axum::body::to_bytes(unknown.into_body(), 1024).await.unwrap();
+        assert_eq!(text, "served here: /metrics, /healthz, /readyz\n");
+        for (path, _) in [admin_endpoints(), shared_endpoints()].concat() {
+            let response = send("GET", path).await;
+            assert_eq!(response.status(), StatusCode::OK, "{path}");
+            assert!(response.headers().contains_key("x-request-id"), "{path}");
+            let response = send("POST", path).await;
+            assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{path}");
+            assert_eq!(response.headers()["allow"], "GET", "{path}");
+        }
     }
 }

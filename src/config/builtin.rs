@@ -9,7 +9,8 @@ use url::Url;
 
 use super::egress::General;
 use super::error::Location;
-use super::provider::{plain, secret};
+use super::provider::plain;
+use super::units::secret;
 use super::{
     Auth, Config, CredentialSource, Key, Limits, Provider, Server, Sources, Stream, Target, digest,
 };

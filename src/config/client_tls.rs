@@ -1,5 +1,5 @@
-//! A provider's `tls`: the certificate authorities that an upstream may be signed by besides the
-//! public ones, and the client certificate that it is shown. Neither is ever shown elsewhere.
+//! Client TLS: the section `tls` of a provider, private certificate authorities and a client certificate. No message,
+//! log line or `Debug` may show them.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -14,10 +14,29 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::raw::{Reader, Table};
-use super::tls::{certificates, certified, key_of, pem, report_err, validity};
+use super::field::{Field, Section};
+use super::reader::{Reader, Table};
+use super::tls::{certificates, certified, key_of, pem, validity};
+use super::units::TEXT;
 
-/// How TLS is spoken to upstreams. Equal ones have the same certificates and key.
+const CA: Field<String> = TEXT
+    .key("ca", "Certificate authorities besides the public ones, as PEM: a path relative to this file, or the text by `${...}`.")
+    .example("ca.pem");
+const CERT: Field<String> = TEXT
+    .key("cert", "Client certificate and those that signed it, as PEM; needs `key`.")
+    .example("client.pem");
+const KEY: Field<String> = TEXT
+    .key("key", "Private key of the client certificate, as PEM; needs `cert`.")
+    .example("client.key");
+
+pub(super) const CLIENT_TLS: Section = Section::table(
+    "tls",
+    "TLS towards the upstream: private authorities, and a client certificate.",
+    &[CA.key, CERT.key, KEY.key],
+)
+.otherwise("public certificate authorities, no client certificate");
+
+/// TLS towards upstreams. Equal ones have the same certificates and key.
 #[derive(Clone, Default)]
 pub struct ClientTls(Arc<Material>);
 
@@ -56,46 +75,46 @@ impl fmt::Debug for ClientTls {
 
 /// Reads the section. `None`: it is left out, or wrong and reported.
 pub(super) fn client_tls(reader: &mut Reader<'_>, provider: &Table<'_>) -> Option<ClientTls> {
-    let node = provider.get("tls")?;
-    let table = reader.table("tls", node, &["ca", "cert", "key"])?;
-    let (ca, cert, key) = (table.get("ca"), table.get("cert"), table.get("key"));
+    let node = provider.get(&CLIENT_TLS)?;
+    let table = reader.table(CLIENT_TLS.name, node, &CLIENT_TLS)?;
+    let (ca, cert, key) = (table.get(&CA), table.get(&CERT), table.get(&KEY));
     match (ca, cert, key) {
         (None, None, None) => {
             let expected = "expected `ca`, or `cert` and `key`";
             reader.report(node.at, format!("`tls` has no field; {expected}"));
         }
         (_, Some(_), None) => {
-            reader.require(&table, "key", "the client certificate's private key, as PEM");
+            reader.require(&table, &KEY, "the client certificate's private key, as PEM");
         }
         (_, None, Some(_)) => {
-            reader.require(&table, "cert", "the client certificate, as PEM");
+            reader.require(&table, &CERT, "the client certificate, as PEM");
         }
         _ => {}
     }
     let mut digest = Sha256::new();
-    let mut text = |reader: &mut Reader<'_>, name: &str| {
-        let node = table.get(name)?;
-        let text = pem(reader, name, node)?;
-        digest.update(name);
+    let mut text = |reader: &mut Reader<'_>, field: &Field<String>| {
+        let node = table.get(field)?;
+        let text = pem(reader, field.name, node)?;
+        digest.update(field.name);
         digest.update((text.len() as u64).to_le_bytes());
         digest.update(&text);
         Some((node, text))
     };
-    let [ca_text, cert_text, key_text] = ["ca", "cert", "key"].map(|name| text(reader, name));
-    let authorities = ca_text.and_then(|(node, pem)| report_err(reader, node, authorities(&pem)));
+    let [ca_text, cert_text, key_text] = [CA, CERT, KEY].map(|field| text(reader, &field));
+    let authorities = ca_text.and_then(|(node, pem)| reader.report_err(node.at, authorities(&pem)));
     let expected = "expected the client's certificate, then those that signed it, as PEM";
     let chain = cert_text.and_then(|(node, pem)| {
-        let chain = report_err(reader, node, certificates("cert", &pem, expected))?;
-        let warning = report_err(reader, node, validity(&chain, "upstreams"))?;
+        let chain = reader.report_err(node.at, certificates(CERT.name, &pem, expected))?;
+        let warning = reader.report_err(node.at, validity(&chain, "upstreams"))?;
         if let Some(warning) = warning {
             reader.warn(node.at, warning);
         }
         Some(chain)
     });
     let private =
-        key_text.and_then(|(node, pem)| Some((node, report_err(reader, node, key_of(&pem))?)));
+        key_text.and_then(|(node, pem)| Some((node, reader.report_err(node.at, key_of(&pem))?)));
     let identity = chain.zip(private).and_then(|(chain, (node, private))| {
-        report_err(reader, node, certified(chain, private, &default_provider()))
+        reader.report_err(node.at, certified(chain, private, &default_provider()))
     });
     let whole = authorities.is_some() == ca.is_some()
         && identity.is_some() == (cert.is_some() || key.is_some());
@@ -108,9 +127,8 @@ pub(super) fn client_tls(reader: &mut Reader<'_>, provider: &Table<'_>) -> Optio
         }))
     })?;
     // Made ready now, so that no request waits for it.
-    report_err(
-        reader,
-        node,
+    reader.report_err(
+        node.at,
         tls.config().map(drop).map_err(|error| format!("`tls` cannot be used: {error}")),
     )?;
     Some(tls)
@@ -118,7 +136,7 @@ pub(super) fn client_tls(reader: &mut Reader<'_>, provider: &Table<'_>) -> Optio
 
 fn authorities(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let expected = "expected certificates of authorities, as PEM";
-    let authorities = certificates("ca", pem, expected)?;
+    let authorities = certificates(CA.name, pem, expected)?;
     let mut store = RootCertStore::empty();
     for authority in &authorities {
         store

@@ -3,7 +3,10 @@
 
 use std::fmt;
 
-use super::raw::Table;
+use super::aws::AWS;
+use super::field::Key;
+use super::provider::{API_KEY, HEADERS};
+use super::reader::Table;
 use super::tree::Value;
 
 /// The place of a provider's credential.
@@ -20,8 +23,8 @@ pub struct CredentialSource {
 impl CredentialSource {
     /// The place in a provider's table; where `api_key` belongs if nothing is there.
     pub(super) fn of(provider: &str, table: &Table<'_>) -> Self {
-        let fields = ["api_key", "aws", "headers"];
-        let found = fields.iter().find_map(|field| Some((*field, table.get(field)?)));
+        let keys: [&Key; 3] = [&API_KEY, &AWS, &HEADERS];
+        let found = keys.iter().find_map(|key| Some((key.name, table.get(key)?)));
         let Some((field, node)) = found else {
             return Self { line: table.at.line, ..Self::unset(provider) };
         };
@@ -32,7 +35,11 @@ impl CredentialSource {
 
     /// A provider of which no credential is known.
     pub(super) fn unset(provider: &str) -> Self {
-        Self { field: format!("providers.{provider}.api_key"), line: 0, references: Vec::new() }
+        Self {
+            field: format!("providers.{provider}.{}", API_KEY.name),
+            line: 0,
+            references: Vec::new(),
+        }
     }
 
     /// A variable of the environment that makes a provider by itself.

@@ -1,6 +1,5 @@
-//! Egress: through which proxy an upstream is reached, and with which TLS. A provider's `proxy` comes
-//! before the environment's. No address of a proxy is shown with its credentials, and nothing is
-//! connected here.
+//! Egress: the proxy and the TLS of connections to upstreams. A provider's `proxy` overrides the environment's. It must
+//! never connect to anything, nor show a proxy's credentials.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,11 +10,23 @@ use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
 use super::client_tls::{self, ClientTls};
-use super::raw::{Reader, Table};
+use super::field::{Field, Format, Notation};
+use super::reader::{Reader, Table};
 use super::secret::Secret;
 
-const EXPECTED: &str = "`none`, or an address such as `http://proxy.example.com:3128` with the scheme \
-                        `http`, `https`, `socks5` or `socks5h`";
+/// Its errors name what is wrong with an address, and are written by [`proxy`].
+pub(super) const PROXY: Field<String> = Format::new(
+    "`http://`, `https://`, `socks5://` or `socks5h://` URL, or `none`",
+    "`none`, or an address such as `http://proxy.example.com:3128` with the scheme `http`, `https`, \
+     `socks5` or `socks5h`",
+    Notation::Pattern("none|([hH][tT][tT][pP][sS]?|[sS][oO][cC][kK][sS]5[hH]?)://[^?#]+"),
+    |text| Some(text.to_owned()),
+)
+.secret()
+.key("proxy", "The proxy that the upstream is reached through; `none` connects directly.")
+.otherwise("`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` of the environment")
+.example("http://user:${PROXY_PASSWORD}@proxy.example.com:3128");
+
 const SCHEMES: [&str; 4] = ["http", "https", "socks5", "socks5h"];
 
 /// The way to an upstream. Equal ones share connections.
@@ -272,8 +283,7 @@ impl General {
 }
 
 fn proxy(reader: &mut Reader<'_>, provider: &Table<'_>) -> ProxySetting {
-    let node = provider.get("proxy");
-    let Some((node, text)) = node.and_then(|node| Some((node, reader.text("proxy", node)?))) else {
+    let Some(text) = reader.field(provider, &PROXY) else {
         return ProxySetting::Environment;
     };
     if text == "none" {
@@ -282,7 +292,9 @@ fn proxy(reader: &mut Reader<'_>, provider: &Table<'_>) -> ProxySetting {
     match EgressProxy::parse(&text) {
         Ok(proxy) => ProxySetting::Through(proxy),
         Err(reason) => {
-            reader.report(node.at, format!("`proxy` {reason}; expected {EXPECTED}"));
+            let expected = PROXY.format.scalar.expected();
+            let message = format!("`proxy` {reason}; expected {expected}");
+            reader.report(provider.location(&PROXY), message);
             ProxySetting::Environment
         }
     }

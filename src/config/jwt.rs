@@ -1,5 +1,5 @@
-//! Who vouches for callers: the issuers of `auth.jwt`. Algorithms are pinned here and must fit the
-//! key, so that no token can choose how it is verified. No secret is ever shown.
+//! JWT issuers: the section `auth.jwt`. Algorithms are pinned here and must fit the key, so that no token chooses
+//! how it is verified. No message, log line or `Debug` may show a secret.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,14 +8,15 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use url::{Host, Url};
 
-use super::auth::{KnownModels, reject_duplicate};
-use super::limits::{Limits, limits};
-use super::raw::{Reader, Table};
+use super::field::{Field, Format, Key, Notation, Section};
+use super::known_models::{ALLOWED_MODELS, KnownModels};
+use super::limits::{LIMITS, Limits, limits};
+use super::reader::{Reader, Table};
 use super::secret::Secret;
 use super::tree::{Node, Value};
-use super::units;
+use super::units::{DURATION, POSITIVE_DURATION_OR_NONE, TEXT};
 
-/// What an issuer's key signs with. HS256 is for a shared secret, and for nothing else.
+/// Algorithms of asymmetric keys. HS256 is for a shared secret, and for nothing else.
 const ASYMMETRIC: [(&str, Algorithm); 9] = [
     ("RS256", Algorithm::RS256),
     ("RS384", Algorithm::RS384),
@@ -27,51 +28,118 @@ const ASYMMETRIC: [(&str, Algorithm); 9] = [
     ("ES384", Algorithm::ES384),
     ("EdDSA", Algorithm::EdDSA),
 ];
-const NAMES: &str = "`RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`, or `HS256` with a `secret`";
-const SOURCES: [&str; 3] = ["jwks_url", "public_key", "secret"];
-const JWKS_URL: &str =
-    "an `https://` address without user or fragment (`http://` only for this machine's own)";
-const SECRET: &str = "a secret of at least 32 bytes (`openssl rand -hex 32` prints one)";
-const DURATION: &str = "a duration such as `30s` or `2m`";
-const LIFETIME: &str = "a duration above zero such as `1h` or `24h`, or `none`";
-const CLAIM: &str = "the name of a claim";
+const SYMMETRIC: (&str, Algorithm) = ("HS256", Algorithm::HS256);
 
 /// RFC 7518, section 3.2: a key as long as the hash.
-const SHORTEST_SECRET: usize = 32;
+const MIN_SECRET_BYTES: usize = 32;
 /// The bytes of the smallest RSA modulus that is still safe (2048 bits).
-const SMALLEST_RSA: usize = 256;
+const MIN_RSA_BYTES: usize = 256;
+
+const ISSUER: Field<String> =
+    TEXT.key("issuer", "The `iss` of its tokens, compared exactly.").required();
+const AUDIENCE: Field<String> =
+    TEXT.one_or_list("audience", "The `aud` of its tokens: this, or one of a list.").required();
+const ALGORITHMS: Field<Algorithm> = Format::choice(
+    || ASYMMETRIC.iter().chain([&SYMMETRIC]).map(|(name, _)| *name).collect(),
+    |text| {
+        let mut known = ASYMMETRIC.iter().chain([&SYMMETRIC]);
+        known.find(|(name, _)| *name == text).map(|(_, algorithm)| *algorithm)
+    },
+)
+.list("algorithms", "The signature algorithms that are accepted; `HS256` is for a `secret`, the others for public keys.")
+.required();
+const JWKS_URL: Field<Url> = Format::new(
+    "`https://` URL",
+    "an `https://` address without user or fragment (`http://` only for this machine's own)",
+    Notation::Pattern("\\s*[hH][tT][tT][pP][sS]?:[^#]+"),
+    jwks_url,
+)
+.secret()
+.key("jwks_url", "Address of the issuer's JWK set; `http://` only on loopback.")
+.otherwise("one of `jwks_url`, `public_key` and `secret` is required")
+.example("https://idp.example.com/jwks.json");
+const PUBLIC_KEY: Field<String> = TEXT
+    .key(
+        "public_key",
+        "The issuer's public key as PEM: RSA of 2048 bits or more, P-256, P-384 or Ed25519.",
+    )
+    .example("${file:issuer.pem}");
+const SECRET: Field<Secret> = Format::new(
+    "text of at least 32 bytes",
+    "a secret of at least 32 bytes (`openssl rand -hex 32` prints one)",
+    Notation::Text,
+    |text| (text.len() >= MIN_SECRET_BYTES).then(|| Secret::new(text)),
+)
+.secret()
+.key("secret", "The secret that the issuer signs with (`HS256`).")
+.example("${JWT_SECRET}");
+const LEEWAY: Field<Duration> =
+    DURATION.key("leeway", "Tolerance for the issuer's clock in `exp` and `nbf`.").default("30s");
+const MAX_LIFETIME: Field<Option<Duration>> = POSITIVE_DURATION_OR_NONE
+    .key("max_lifetime", "The longest time until a token's `exp`.")
+    .default("24h");
+const SUBJECT_CLAIM: Field<String> =
+    TEXT.key("subject", "Claim with the caller's name.").default("sub");
+const MODELS_CLAIM: Field<String> =
+    TEXT.key("models", "Claim with the models that the caller may use.").default("models");
+const LIMITS_CLAIM: Field<String> = TEXT
+    .key("limits", "Claim with the caller's limits, in the keys of the section `limits`.")
+    .default("limits");
+const CLAIMS: Section = Section::table(
+    "claims",
+    "Names of the claims that are read: each a whole name, or names of nested members joined by dots.",
+    &[SUBJECT_CLAIM.key, MODELS_CLAIM.key, LIMITS_CLAIM.key],
+);
+
+pub(super) const ISSUERS: Section = Section::list(
+    "jwt",
+    "Issuers of JWTs that callers may authenticate with. `models` and `limits` hold for tokens without such a claim.",
+    &[
+        ISSUER.key,
+        AUDIENCE.key,
+        ALGORITHMS.key,
+        JWKS_URL.key,
+        PUBLIC_KEY.key,
+        SECRET.key,
+        LEEWAY.key,
+        MAX_LIFETIME.key,
+        CLAIMS.key,
+        ALLOWED_MODELS.key,
+        LIMITS.key,
+    ],
+);
 
 /// An issuer of tokens.
 #[derive(Debug, Clone)]
 pub struct Issuer {
-    /// What its tokens say in `iss`, exactly.
+    /// The `iss` of its tokens, compared exactly.
     pub name: String,
-    /// What its tokens must say in `aud`: one of these.
+    /// The `aud` of its tokens: one of these.
     pub audience: Vec<String>,
-    /// What its tokens may be signed with.
+    /// The signature algorithms that its tokens may have.
     pub algorithms: Vec<Algorithm>,
-    /// What they are verified with.
+    /// The keys that verify its tokens.
     pub keys: IssuerKeys,
-    /// How much its clock may differ from ours.
+    /// The tolerance for its clock.
     pub leeway: Duration,
-    /// How far ahead `exp` may lie.
+    /// The longest time until `exp`. `None`: no limit.
     pub max_lifetime: Option<Duration>,
-    /// Where its tokens say what.
+    /// The names of the claims that are read.
     pub claims: ClaimNames,
-    /// The models of callers whose token names none.
+    /// The allowed models of callers whose token names none.
     pub models: Vec<String>,
-    /// The limits of callers, where their token says nothing else.
+    /// The limits of callers, where their token has none.
     pub limits: Limits,
 }
 
-/// What an issuer's tokens are verified with.
+/// The keys that verify an issuer's tokens.
 #[derive(Clone)]
 pub enum IssuerKeys {
-    /// Public keys, fetched from there.
+    /// A JWK set at this address.
     Fetched(Url),
     /// A public key.
     Public(DecodingKey),
-    /// A secret that whoever issues tokens has too.
+    /// A secret shared with the issuer.
     Shared(Secret),
 }
 
@@ -89,15 +157,15 @@ impl std::fmt::Debug for IssuerKeys {
 /// The names of the claims that are read: each the name of a member, or names joined by dots.
 #[derive(Debug, Clone)]
 pub struct ClaimNames {
-    /// Who calls.
+    /// The caller's name.
     pub subject: String,
-    /// The models that they may use.
+    /// The models that the caller may use.
     pub models: String,
-    /// Their limits.
+    /// The caller's limits.
     pub limits: String,
 }
 
-/// Whether a key is of the kind and the strength that an algorithm needs.
+/// Whether a key has the type and the strength that an algorithm needs.
 pub fn key_serves(key: &DecodingKey, algorithm: Algorithm) -> bool {
     use jsonwebtoken::DecodingKeyKind::{RsaModulusExponent, SecretOrDer};
     let modulus = |n: &[u8]| n.iter().skip_while(|byte| **byte == 0).count();
@@ -106,10 +174,10 @@ pub fn key_serves(key: &DecodingKey, algorithm: Algorithm) -> bool {
             (SecretOrDer(point), Algorithm::ES256) => point.len() == 65,
             (SecretOrDer(point), Algorithm::ES384) => point.len() == 97,
             (SecretOrDer(point), Algorithm::EdDSA) => point.len() == 32,
-            (SecretOrDer(secret), Algorithm::HS256) => secret.len() >= SHORTEST_SECRET,
+            (SecretOrDer(secret), Algorithm::HS256) => secret.len() >= MIN_SECRET_BYTES,
             // The modulus and some framing.
-            (SecretOrDer(der), _) => der.len() > SMALLEST_RSA,
-            (RsaModulusExponent { n, .. }, _) => modulus(n) >= SMALLEST_RSA,
+            (SecretOrDer(der), _) => der.len() > MIN_RSA_BYTES,
+            (RsaModulusExponent { n, .. }, _) => modulus(n) >= MIN_RSA_BYTES,
         }
 }
 
@@ -121,7 +189,7 @@ pub(super) fn issuers(
     default: Limits,
 ) -> Vec<Issuer> {
     let mut names = BTreeMap::new();
-    let items = reader.list(auth, "jwt").unwrap_or_default();
+    let items = reader.list(auth, &ISSUERS).unwrap_or_default();
     items.iter().filter_map(|item| issuer(reader, item, known, (default, &mut names))).collect()
 }
 
@@ -131,85 +199,71 @@ fn issuer(
     known: &KnownModels<'_>,
     (default, names): (Limits, &mut BTreeMap<String, usize>),
 ) -> Option<Issuer> {
-    let fields = [
-        "issuer",
-        "audience",
-        "algorithms",
-        "jwks_url",
-        "public_key",
-        "secret",
-        "leeway",
-        "max_lifetime",
-        "claims",
-        "models",
-        "limits",
-    ];
-    let table = reader.table("jwt", node, &fields)?;
-    reader.require(&table, "issuer", "what its tokens say in `iss`, exactly");
-    reader.require(&table, "audience", "what its tokens say in `aud`");
-    reader.require(&table, "algorithms", NAMES);
-    let name = reader.text_of(&table, "issuer");
-    reject_duplicate(reader, &table, ("issuer", name.clone()), "issuer", names);
+    let table = reader.table(ISSUERS.name, node, &ISSUERS)?;
+    reader.require(&table, &ISSUER, "the `iss` of its tokens, exactly");
+    reader.require(&table, &AUDIENCE, "the `aud` of its tokens");
+    reader.require(&table, &ALGORITHMS, &ALGORITHMS.format.scalar.expected());
+    let name = reader.field(&table, &ISSUER);
+    reader.reject_duplicate(&table, (&ISSUER, name.clone()), "issuer", names);
     let audience = audience(reader, &table);
     let algorithms = algorithms(reader, &table);
     let keys = keys(reader, &table, &algorithms);
-    let leeway = reader.field(&table, "leeway", (DURATION, units::duration));
-    let max_lifetime =
-        reader.field(&table, "max_lifetime", (LIFETIME, units::or_none(units::positive_duration)));
-    let claims = claims(reader, &table);
-    let models = known.models(reader, &table);
+    let leeway = reader.value(&table, &LEEWAY);
+    let max_lifetime = reader.value(&table, &MAX_LIFETIME);
+    let claims = reader.section(&table, &CLAIMS);
+    let claims = ClaimNames {
+        subject: reader.value(&claims, &SUBJECT_CLAIM),
+        models: reader.value(&claims, &MODELS_CLAIM),
+        limits: reader.value(&claims, &LIMITS_CLAIM),
+    };
+    let models = known.allowed(reader, &table);
     let limits = limits(reader, &table, default);
     Some(Issuer {
         name: name?,
         audience,
         algorithms: algorithms.into_iter().map(|(_, algorithm)| algorithm).collect(),
         keys: keys?,
-        leeway: leeway.unwrap_or(Duration::from_secs(30)),
-        max_lifetime: max_lifetime.unwrap_or(Some(Duration::from_hours(24))),
+        leeway,
+        max_lifetime,
         claims,
         models,
         limits,
     })
 }
 
-/// A text, or a list of texts.
+/// Reads a text, or a list of texts.
 fn audience(reader: &mut Reader<'_>, table: &Table<'_>) -> Vec<String> {
-    let Some(node) = table.get("audience") else { return Vec::new() };
+    let Some(node) = table.get(&AUDIENCE) else { return Vec::new() };
     let items = match &node.value {
         Value::List(items) => items.as_slice(),
         _ => std::slice::from_ref(node),
     };
     if items.is_empty() {
-        reader.report(node.at, "`audience` is empty; expected what its tokens say in `aud`");
+        reader.report(node.at, "`audience` is empty; expected the `aud` of its tokens");
     }
-    items.iter().filter_map(|item| reader.text("audience", item)).collect()
+    items.iter().filter_map(|item| reader.text(AUDIENCE.name, item)).collect()
 }
 
 fn algorithms<'n>(reader: &mut Reader<'_>, table: &Table<'n>) -> Vec<(&'n Node, Algorithm)> {
-    let items = reader.list(table, "algorithms").unwrap_or_default();
-    if let (Some(node), true) = (table.get("algorithms"), items.is_empty())
-        && matches!(node.value, Value::List(_))
-    {
-        reader.report(node.at, format!("`algorithms` is empty; expected {NAMES}"));
+    let items = reader.list(table, &ALGORITHMS);
+    if items.is_some_and(<[Node]>::is_empty) {
+        let expected = ALGORITHMS.format.scalar.expected();
+        let message = format!("`algorithms` is empty; expected {expected}");
+        reader.report(table.location(&ALGORITHMS), message);
     }
-    let named = |text: &str| {
-        let found = ASYMMETRIC.iter().find(|(name, _)| *name == text);
-        found
-            .map(|(_, algorithm)| *algorithm)
-            .or_else(|| (text == "HS256").then_some(Algorithm::HS256))
-    };
-    let read = |item| Some((item, reader.parsed("algorithms", item, (NAMES, named))?));
-    items.iter().filter_map(read).collect()
+    let mut read = |item| Some((item, reader.scalar(ALGORITHMS.name, item, &ALGORITHMS.format)?));
+    items.unwrap_or_default().iter().filter_map(&mut read).collect()
 }
 
-/// The one source of keys, which must fit all algorithms.
+/// Reads the one source of keys, which must fit all algorithms.
 fn keys(
     reader: &mut Reader<'_>,
     table: &Table<'_>,
     algorithms: &[(&Node, Algorithm)],
 ) -> Option<IssuerKeys> {
+    let sources: [&Key; 3] = [&JWKS_URL, &PUBLIC_KEY, &SECRET];
     let given: Vec<_> =
-        SOURCES.into_iter().filter_map(|name| Some((name, table.get(name)?))).collect();
+        sources.into_iter().filter_map(|key| Some((key.name, table.get(key)?))).collect();
     let (name, node) = match given.as_slice() {
         [one] => *one,
         [] => {
@@ -227,19 +281,14 @@ fn keys(
             return None;
         }
     };
-    let keys = match name {
-        "jwks_url" => IssuerKeys::Fetched(reader.hidden(name, node, (JWKS_URL, jwks_url))?),
-        "public_key" => {
-            let text = reader.text(name, node)?;
-            match public_key(&text) {
-                Ok(key) => IssuerKeys::Public(key),
-                Err(wrong) => {
-                    reader.report(node.at, format!("`public_key` {wrong}"));
-                    return None;
-                }
-            }
-        }
-        _ => IssuerKeys::Shared(reader.hidden(name, node, (SECRET, secret))?),
+    let keys = if table.has(&JWKS_URL) {
+        IssuerKeys::Fetched(reader.field(table, &JWKS_URL)?)
+    } else if table.has(&PUBLIC_KEY) {
+        let text = reader.field(table, &PUBLIC_KEY)?;
+        let key = public_key(&text).map_err(|error| format!("`public_key` {error}"));
+        IssuerKeys::Public(reader.report_err(node.at, key)?)
+    } else {
+        IssuerKeys::Shared(reader.field(table, &SECRET)?)
     };
     for (node, algorithm) in algorithms {
         let fits = match &keys {
@@ -258,7 +307,7 @@ fn keys(
     Some(keys)
 }
 
-/// The algorithms that go with a source of keys, as words.
+/// The algorithms that fit a source of keys, for a message.
 fn fitting(keys: &IssuerKeys) -> String {
     let fits = |algorithm| match keys {
         IssuerKeys::Fetched(_) => true,
@@ -273,7 +322,7 @@ fn fitting(keys: &IssuerKeys) -> String {
     if names.is_empty() { "`HS256`".to_owned() } else { names.join(", ") }
 }
 
-/// Keys that come over an open line are anybody's keys.
+/// Reads the address of a JWK set. Keys that came over plain HTTP could be anybody's.
 fn jwks_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
@@ -285,7 +334,7 @@ fn jwks_url(text: &str) -> Option<Url> {
     (plain && (url.scheme() == "https" || (url.scheme() == "http" && own))).then_some(url)
 }
 
-/// A public key in PEM, or what is wrong with it.
+/// Reads a public key in PEM. The error continues a message that names the key.
 fn public_key(text: &str) -> Result<DecodingKey, &'static str> {
     if text.contains("PRIVATE KEY-----") {
         return Err(
@@ -313,21 +362,4 @@ fn public_key(text: &str) -> Result<DecodingKey, &'static str> {
     Err(
         "is of a kind or size that is not supported; expected RSA of 2048 bits or more, P-256, P-384 or Ed25519",
     )
-}
-
-fn secret(text: &str) -> Option<Secret> {
-    (text.len() >= SHORTEST_SECRET).then(|| Secret::new(text))
-}
-
-fn claims(reader: &mut Reader<'_>, table: &Table<'_>) -> ClaimNames {
-    let claims = reader.section(table, "claims", &["subject", "models", "limits"]);
-    let mut name = |key: &str, default: &str| {
-        let named = reader.field(&claims, key, (CLAIM, |text: &str| Some(text.to_owned())));
-        named.unwrap_or_else(|| default.to_owned())
-    };
-    ClaimNames {
-        subject: name("subject", "sub"),
-        models: name("models", "models"),
-        limits: name("limits", "limits"),
-    }
 }

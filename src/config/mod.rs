@@ -7,31 +7,38 @@ mod aws;
 mod builtin;
 mod client_tls;
 mod credential;
-mod defaults;
 mod egress;
 mod error;
 mod expand;
+mod field;
+mod json_schema;
 mod jwt;
 mod key;
+mod known_models;
 mod limits;
 mod memory;
 mod model;
+mod notifier;
 mod pattern;
 mod preset;
 mod prompts;
 mod provider;
-mod raw;
+mod reader;
+mod reference;
+mod root;
 pub mod secret;
+mod server;
 mod settings;
 mod sources;
+mod stream;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod tree;
 mod units;
-mod validate;
 mod watch;
+mod watch_points;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -47,7 +54,7 @@ use crate::prompts::Prompts;
 use crate::wire::dialect::{Dialect, Quirks};
 use error::Location;
 use expand::Source;
-use raw::Reader;
+use reader::Reader;
 use secret::Secret;
 
 pub use auth::{Anonymous, Auth, FailedAttempts, Key};
@@ -57,11 +64,13 @@ pub use client_tls::ClientTls;
 pub use credential::CredentialSource;
 pub use egress::{Egress, EgressProxy, General as GeneralEgress};
 pub use error::{ConfigError, ConfigErrors};
+pub use json_schema::{json_schema, prompt_json_schema};
 pub use jwt::{ClaimNames, Issuer, IssuerKeys, key_serves};
 pub use key::{digest, key_line, new_key};
-pub use limits::Limits;
+pub use limits::{LimitError, Limits};
 pub use model::is_model;
 pub use pattern::matches as matches_pattern;
+pub use reference::reference;
 pub use sources::Sources;
 pub use telemetry::Otlp;
 pub use tls::Tls;
@@ -110,7 +119,7 @@ fn attempt(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> (Config, Config
         Ok(root) => {
             let dir = path.parent().unwrap_or_else(|| Path::new(""));
             let mut reader = Reader::new(Source { env, dir, literal: false, sources }, errors);
-            let config = validate::config(&mut reader, &root);
+            let config = root::config(&mut reader, &root);
             let (list, sources) = reader.finish();
             (config, list, sources)
         }

@@ -1,15 +1,60 @@
-//! Models: the names that callers use, patterns of names, and the targets behind them.
+//! Models: the `models` section, with names that callers use, patterns of names, and their targets. It must never
+//! choose among targets.
 
 use std::collections::BTreeMap;
 
-use super::limits::{Limits, limits};
+use super::field::{Field, Format, Notation, Section};
+use super::limits::{LIMITS, Limits, limits};
 use super::provider::Providers;
-use super::raw::{Reader, Table, one_of, shown};
+use super::reader::{Reader, Table, one_of, shown};
 use super::tree::{Name, Node};
-use super::{ModelPattern, Target, pattern, settings, units};
+use super::units::{TEXT, TOKENS};
+use super::{ModelPattern, Target, pattern, settings};
+
+const PROVIDER: Field<String> = TEXT.key("provider", "Name under `providers`.").required();
+const MODEL: Field<String> = Format::new(
+    "name of at most 256 visible ASCII characters",
+    "visible characters",
+    Notation::Name("[!-~]{1,256}"),
+    |text| is_model(text).then(|| text.to_owned()),
+)
+.key(
+    "model",
+    "The model's name at the provider; a `*` stands for the name that the caller asks for.",
+)
+.required();
+const CONTEXT: Field<u64> = TOKENS
+    .key(
+        "context",
+        "Tokens that the model takes; a prompt that is too long for one target is tried at those that take more.",
+    )
+    .otherwise("unknown")
+    .example("32768");
+const TARGETS: Section = Section::list(
+    "targets",
+    "Providers' models, tried in order until one answers; those that have just failed come last (docs/operations.md, When a provider fails).",
+    &[
+        PROVIDER.key,
+        MODEL.key,
+        CONTEXT.key,
+        settings::MAX_OUTPUT.otherwise("that of the provider").key,
+        settings::DROP.otherwise("that of the provider; both together").key,
+        settings::SET,
+        settings::HOSTED_TOOLS.otherwise("that of the provider").key,
+    ],
+)
+.required();
+
+/// Models by the names that callers use.
+pub(super) const MODELS: Section = Section::map(
+    "models",
+    "Models by the names that callers use: exact names, or patterns with `*` for all others. Callers may also ask for `provider/model`.",
+    &[TARGETS.key, LIMITS.key],
+    "[!-~]{1,256}",
+);
 
 /// The models, patterns of names included. One whose targets are wrong is there all the same, so that
-/// who refers to it is not told that it does not exist.
+/// references to it are not reported as well.
 #[derive(Default)]
 pub(super) struct Models<'n> {
     pub(super) targets: BTreeMap<&'n str, Vec<Target>>,
@@ -56,18 +101,18 @@ pub(super) fn models<'n>(
     providers: &Providers<'_>,
 ) -> Models<'n> {
     let Models { targets: mut models, limits: mut limited } = Models::default();
-    let entries = reader.entries(root, "models");
+    let entries = reader.entries(root, &MODELS);
     check_patterns(reader, entries.iter().map(|(name, _)| *name), providers);
     for (name, node) in entries {
         if !is_model(&name.text) {
             reader.report(name.at, "a model's name is not usable; expected visible characters");
         }
-        let targets = reader.table(&name.text, node, &["targets", "limits"]).map(|table| {
-            if table.get("limits").is_some() {
+        let targets = reader.table(&name.text, node, &MODELS).map(|table| {
+            if table.has(&LIMITS) {
                 limited.insert(name.text.clone(), limits(reader, &table, Limits::NONE));
             }
-            let items = reader.list(&table, "targets");
-            if table.get("targets").is_none() || items.is_some_and(<[Node]>::is_empty) {
+            let items = reader.list(&table, &TARGETS);
+            if !table.has(&TARGETS) || items.is_some_and(<[Node]>::is_empty) {
                 let name = shown(&name.text);
                 reader.report(
                     node.at,
@@ -127,38 +172,35 @@ fn check_patterns<'n>(
 }
 
 fn target(reader: &mut Reader<'_>, node: &Node, providers: &Providers<'_>) -> Option<Target> {
-    let known = [&["provider", "model", "context"][..], &settings::OF_TARGET].concat();
-    let table = reader.table("targets", node, &known)?;
-    reader.require(&table, "provider", "a name under `providers`");
-    reader.require(&table, "model", "the model's name at the provider");
+    let table = reader.table(TARGETS.name, node, &TARGETS)?;
+    reader.require(&table, &PROVIDER, "a name under `providers`");
+    reader.require(&table, &MODEL, "the model's name at the provider");
     let expected = match providers.len() {
         0 => "a name under `providers`, where there is none".to_owned(),
         _ => one_of(providers.keys().copied()),
     };
-    let provider = reader.field(
-        &table,
-        "provider",
-        (expected.as_str(), |name: &str| providers.get(name).cloned()),
-    );
-    let visible = ("visible characters", |name: &str| is_model(name).then(|| name.to_owned()));
-    let model = reader.field(&table, "model", visible);
-    if let (Some(node), Some(name)) = (table.get("model"), &model)
-        && name.matches('*').count() > 1
-    {
+    let known = |name: &str| providers.get(name).cloned();
+    let provider = table
+        .get(&PROVIDER)
+        .and_then(|node| reader.parsed(PROVIDER.name, node, (expected.as_str(), known)));
+    let model = reader.field(&table, &MODEL);
+    if model.as_ref().is_some_and(|name| name.matches('*').count() > 1) {
         let message = "`model` has more than one `*`; expected one, for the name that is asked for";
-        reader.report(node.at, message);
+        reader.report(table.location(&MODEL), message);
     }
-    let context = reader.field(&table, "context", ("a number of tokens above zero", units::count));
-    let provider = provider??;
-    let quirks = settings::of_target(reader, &table, &provider.quirks);
-    if let (Some(room), Some(most), Some(node)) =
-        (context, quirks.settings.max_output, table.get("context"))
+    let context = reader.field(&table, &CONTEXT);
+    let provider = provider.flatten();
+    let quirks = provider.as_ref().map(|provider| &provider.quirks);
+    let quirks = settings::of_target(reader, &table, quirks);
+    let (provider, quirks) = (provider?, quirks?);
+    if let (Some(room), Some(most)) = (context, quirks.settings.max_output)
         && most > room
     {
+        let key = if table.has(&settings::MAX_OUTPUT) { &settings::MAX_OUTPUT } else { &CONTEXT };
         let message = format!(
             "`max_output` of {most} does not fit into the `context` of {room}; expected a smaller `max_output` or a larger `context`"
         );
-        reader.report(table.get("max_output").unwrap_or(node).at, message);
+        reader.report(table.location(key), message);
     }
     Some(Target { context, quirks, ..Target::new(provider, model?) })
 }

@@ -1,31 +1,74 @@
-//! Presets: providers that are known by name. What they hold is data, in `presets.yaml`; this file
-//! only puts it under what a provider states itself.
+//! Presets: providers that are known by name. Their settings are data, in `presets.yaml`; this file only puts them
+//! below what a provider states itself. It must never name a preset.
+
+use std::sync::LazyLock;
 
 use super::error::Location;
-use super::raw::{Reader, Table, one_of};
+use super::field::{Field, Format, Notation};
+use super::reader::{Reader, Table};
 use super::tree::{self, Name, Node, Value};
-
-/// The fields of a provider that its preset may ask for, as `{name}`.
-pub(super) const PARAMETERS: [&str; 6] =
-    ["resource", "deployment", "api_version", "project", "location", "region"];
 
 /// The presets' file.
 pub(super) const FILE: &str = include_str!("presets.yaml");
 
-/// The fields that a provider's preset gives it, ready for use; without a preset, none. Reports a
-/// name that is none, and parameters that are missing or have no use.
+/// Every preset with its name.
+pub(super) static PRESETS: LazyLock<Vec<(Name, Node)>> = LazyLock::new(|| {
+    // The tests read the file; a mistake in it could only hide presets.
+    match tree::parse(FILE, &mut Vec::new()) {
+        Ok(Node { value: Value::Table(presets), .. }) => presets,
+        _ => Vec::new(),
+    }
+});
+
+/// Parameters become part of an address: nothing in them may change what the address means.
+const PARAMETER: Format<String> = Format::new(
+    "letters, digits, `-`, `_` and `.`",
+    "letters, digits, `-`, `_` and `.`",
+    Notation::Name("[A-Za-z0-9._-]+"),
+    |text| {
+        let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+        (plain && !text.is_empty()).then(|| text.to_owned())
+    },
+);
+
+pub(super) const PRESET: Field<&'static Node> = Format::choice(
+    || PRESETS.iter().map(|(name, _)| name.text.as_str()).collect(),
+    |text| PRESETS.iter().find(|(name, _)| name.text == text).map(|(_, node)| node),
+)
+.key(
+        "preset",
+    "A provider that is known by name (src/config/presets.yaml): its settings hold where none are stated here.",
+)
+.example("groq");
+pub(super) const RESOURCE: Field<String> =
+    PARAMETER.key("resource", "Azure resource, for presets whose address has one.");
+pub(super) const DEPLOYMENT: Field<String> =
+    PARAMETER.key("deployment", "Azure deployment, for presets whose address has one.");
+pub(super) const API_VERSION: Field<String> = PARAMETER
+    .key("api_version", "API version, for presets whose address has one.")
+    .example("2024-10-21");
+pub(super) const PROJECT: Field<String> =
+    PARAMETER.key("project", "Google Cloud project, for presets whose address has one.");
+pub(super) const LOCATION: Field<String> = PARAMETER
+    .key("location", "Google Cloud location, for presets whose address has one.")
+    .example("europe-west1");
+pub(super) const REGION: Field<String> = PARAMETER
+    .key("region", "AWS region, for presets whose address has one; also the region of signatures.")
+    .example("us-east-1");
+
+/// The keys of a provider that its preset may need: `{name}` in the presets' file.
+const PARAMETERS: [Field<String>; 6] =
+    [RESOURCE, DEPLOYMENT, API_VERSION, PROJECT, LOCATION, REGION];
+
+/// The settings of a provider's preset, with parameters filled in; without a preset, none. Reports an
+/// unknown preset, and parameters that are missing or have no use.
 pub(super) fn fields(reader: &mut Reader<'_>, provider: &Table<'_>) -> Vec<(String, Node)> {
-    let presets = all();
-    let names = one_of(presets.iter().map(|(name, _)| name.text.as_str()));
-    let find =
-        |name: &str| presets.iter().find(|(preset, _)| preset.text == name).map(|(_, node)| node);
-    let preset = reader.field(provider, "preset", (names.as_str(), find));
-    let at = provider.get("preset").map_or(provider.at, |node| node.at);
+    let preset = reader.field(provider, &PRESET);
+    let at = provider.location(&PRESET);
     let mut given = Vec::new();
-    for name in PARAMETERS {
-        let parameter = ("letters, digits, `-`, `_` and `.`", parameter);
-        if let Some(value) = reader.field(provider, name, parameter) {
-            given.push((name, value));
+    for parameter in &PARAMETERS {
+        if let Some(value) = reader.field(provider, parameter) {
+            given.push((parameter.name, value));
         }
     }
     let mut used = Vec::new();
@@ -36,38 +79,25 @@ pub(super) fn fields(reader: &mut Reader<'_>, provider: &Table<'_>) -> Vec<(Stri
     let fields =
         entries.iter().map(|(key, node)| (key.text.clone(), filled(node, at, (&given, &mut used))));
     let fields = fields.collect();
-    for name in used.iter().filter(|name| provider.get(name).is_none()) {
-        reader.report(at, format!("`{name}` is missing; this preset needs it"));
+    let missing = |key: &&Field<String>| used.contains(&key.name) && !provider.has(key);
+    for Field { key, .. } in PARAMETERS.iter().filter(missing) {
+        reader.report(at, format!("`{}` is missing; this preset needs it", key.name));
     }
     unused(reader, provider, &used);
     fields
 }
 
-/// Every preset with its name.
-pub(super) fn all() -> Vec<(Name, Node)> {
-    // The tests read the file; a mistake in it could only hide presets.
-    match tree::parse(FILE, &mut Vec::new()) {
-        Ok(Node { value: Value::Table(presets), .. }) => presets,
-        _ => Vec::new(),
-    }
-}
-
-/// Parameters become part of an address: nothing in them may change what the address means.
-fn parameter(text: &str) -> Option<String> {
-    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    (plain && !text.is_empty()).then(|| text.to_owned())
-}
-
 fn unused(reader: &mut Reader<'_>, provider: &Table<'_>, used: &[&str]) {
-    for name in PARAMETERS.iter().filter(|name| !used.contains(name)) {
-        if let Some(node) = provider.get(name) {
+    for key in PARAMETERS.iter().filter(|key| !used.contains(&key.name)) {
+        if let Some(node) = provider.get(key) {
+            let name = key.name;
             let message = format!("`{name}` has no use here; expected a `preset` that needs it");
             reader.report(node.at, message);
         }
     }
 }
 
-/// A copy of a preset's node with its parameters put in, at the place that names the preset.
+/// A copy of a preset's node with its parameters filled in, at the location of the preset's name.
 fn filled(
     node: &Node,
     at: Location,
@@ -76,7 +106,7 @@ fn filled(
     let value = match &node.value {
         Value::Text(text) => {
             let mut text = text.clone();
-            for name in PARAMETERS {
+            for name in PARAMETERS.map(|parameter| parameter.key.name) {
                 let place = format!("{{{name}}}");
                 if text.contains(&place) {
                     if !used.contains(&name) {

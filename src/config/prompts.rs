@@ -1,40 +1,155 @@
-//! The files of prompts: one version of a prompt each. What is wrong with one is told with its own
-//! name and line, and is no error of the others. Nothing in these files is expanded: a `${...}` is
-//! text like any other.
+//! Prompt files: the `prompts` section, and one file for each version of a prompt. Errors of a file have its name and
+//! line, and do not affect the others. Nothing in these files may be expanded: a `${...}` is plain text.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::error::{ConfigError, Location};
-use super::provider::is_name;
-use super::raw::{Reader, Table, one_of, shown};
+use super::field::{Field, Format, Notation, Section};
+use super::reader::{Reader, Table, shown};
 use super::tree::{self, Node, Value};
-use super::units;
+use super::units::{BOOLEAN, NAME, POSITIVE, TEXT, is_name};
 use crate::prompts::{
     MAX_VALUE, Prompt, Prompts, Scalar, Template, TemplateError, Variable, Version,
 };
 use crate::wire::chat::{Parameters, Role};
 
-const NAME: &str = "at most 64 letters, digits, `-`, `_` and `.`";
 const ROLES: [(&str, Role); 3] =
     [("system", Role::System), ("user", Role::User), ("assistant", Role::Assistant)];
 
 /// The most messages of a prompt.
 const MAX_MESSAGES: usize = 64;
 
-/// Reads the prompts that the `prompts` section names; `is_model` says which models there are.
+const DIR: Field<String> = TEXT
+    .key("dir", "The directory of the prompts' files, relative to this file.")
+    .required()
+    .example("prompts");
+
+pub(super) const PROMPTS: Section = Section::table(
+    "prompts",
+    "Prompts: templates of messages that requests may name (docs/prompts.md).",
+    &[DIR.key],
+);
+
+const ID: Field<String> =
+    NAME.key("id", "Id by which requests name the prompt.").otherwise("that of the file's name");
+const VERSION: Field<String> = NAME
+    .key("version", "Version of the prompt; the newest is the default of requests.")
+    .otherwise("that of the file's name, else `1`");
+const DESCRIPTION: Field<String> =
+    TEXT.key("description", "Description for people, shown in lists.").otherwise("none");
+const MODEL: Field<String> = TEXT
+    .key("model", "Model for requests that name none: a name under `models`, or `provider/model`.")
+    .otherwise("none");
+
+const TEMPERATURE: Field<f64> = Format::new(
+    "number from 0 to 2",
+    "a number from 0 to 2",
+    Notation::Number { min: 0.0, max: 2.0 },
+    |text| number(text, 0.0, 2.0),
+)
+.key("temperature", "Sampling temperature.");
+const TOP_P: Field<f64> = Format::new(
+    "number from 0 to 1",
+    "a number from 0 to 1",
+    Notation::Number { min: 0.0, max: 1.0 },
+    |text| number(text, 0.0, 1.0),
+)
+.key("top_p", "Nucleus sampling: the share of probability that is sampled from.");
+const TOP_K: Field<u64> = POSITIVE.key("top_k", "Number of tokens that are sampled from.");
+const MAX_TOKENS: Field<u64> = POSITIVE.key("max_tokens", "The most tokens of output.");
+const STOP: Field<String> =
+    TEXT.one_or_list("stop", "Texts that end the output.").example("[\"END\"]");
+const PENALTY: Format<f64> = Format::new(
+    "number from -2 to 2",
+    "a number from -2 to 2",
+    Notation::Number { min: -2.0, max: 2.0 },
+    |text| number(text, -2.0, 2.0),
+);
+const PRESENCE_PENALTY: Field<f64> =
+    PENALTY.key("presence_penalty", "Penalty for tokens that have occurred.");
+const FREQUENCY_PENALTY: Field<f64> =
+    PENALTY.key("frequency_penalty", "Penalty for tokens by how often they have occurred.");
+const SEED: Field<i64> =
+    Format::new("whole number", "a whole number", Notation::Name("[+-]?[0-9]+"), |text| {
+        text.parse().ok()
+    })
+    .key("seed", "Seed of the sampling.");
+const PARAMETERS: Section = Section::table(
+    "parameters",
+    "Parameters for requests that do not set them.",
+    &[
+        TEMPERATURE.key,
+        TOP_P.key,
+        TOP_K.key,
+        MAX_TOKENS.key,
+        STOP.key,
+        PRESENCE_PENALTY.key,
+        FREQUENCY_PENALTY.key,
+        SEED.key,
+    ],
+);
+
+const VARIABLE_DESCRIPTION: Field<String> =
+    TEXT.key("description", "Description for people, shown in lists.").otherwise("none");
+/// Unlike other texts it may be empty, and is read by [`default`].
+const DEFAULT: Field<String> =
+    Format::new("text, number, `true` or `false`", "a text", Notation::Empty, |text| {
+        Some(text.to_owned())
+    })
+    .key("default", "Value for requests that give none.")
+    .otherwise("requests must give the variable");
+const REQUIRED: Field<bool> = BOOLEAN
+    .key(
+        "required",
+        "Whether requests must give the variable; it follows from `default` and may be left out.",
+    )
+    .otherwise("`true` without a `default`");
+const VARIABLES: Section = Section::map(
+    "variables",
+    "Variables by name: letters, digits and `_`. A name without a value is a required variable.",
+    &[VARIABLE_DESCRIPTION.key, DEFAULT.key, REQUIRED.key],
+    "[A-Za-z_][A-Za-z0-9_]{0,63}",
+)
+.or_null();
+
+const ROLE: Field<Role> = Format::choice(
+    || ROLES.iter().map(|(name, _)| *name).collect(),
+    |text| ROLES.iter().find(|(name, _)| *name == text).map(|(_, role)| *role),
+)
+.key("role", "Role of the message.")
+.required();
+const CONTENT: Field<String> = TEXT
+    .key("content", "Template of the message in Jinja syntax (docs/prompts.md, Templates).")
+    .required()
+    .example("{{ text }}");
+const MESSAGES: Section = Section::list(
+    "messages",
+    "Messages before those of the request, from 1 to 64.",
+    &[ROLE.key, CONTENT.key],
+)
+.required();
+
+/// The description of a prompt file.
+pub(super) const PROMPT: Section = Section::table(
+    "the file",
+    "One version of a prompt for each file, `ID.yaml` or `ID@VERSION.yaml`, in the directory `prompts.dir` (docs/prompts.md). \
+     Nothing is expanded in it: `${NAME}` is plain text.",
+    &[ID.key, VERSION.key, DESCRIPTION.key, MODEL.key, PARAMETERS.key, VARIABLES.key, MESSAGES.key],
+);
+
+/// Reads the prompts of the `prompts` section. `is_model`: whether there is such a model.
 pub(super) fn prompts(
     reader: &mut Reader<'_>,
     root: &Table<'_>,
     is_model: &dyn Fn(&str) -> bool,
 ) -> Prompts {
     let mut prompts = Prompts::default();
-    let table = reader.section(root, "prompts", &["dir"]);
-    let expected = "the directory of the prompts' files";
-    if root.get("prompts").is_some_and(|node| matches!(node.value, Value::Table(_))) {
-        reader.require(&table, "dir", expected);
+    let table = reader.section(root, &PROMPTS);
+    if root.get(&PROMPTS).is_some_and(|node| matches!(node.value, Value::Table(_))) {
+        reader.require(&table, &DIR, "the directory of the prompts' files");
     }
-    let (Some(node), Some(name)) = (table.get("dir"), reader.text_of(&table, "dir")) else {
+    let Some(name) = reader.field(&table, &DIR) else {
         return prompts;
     };
     let directory = reader.source.dir.join(&name);
@@ -43,7 +158,7 @@ pub(super) fn prompts(
         Err(error) => {
             let (name, error) = (shown(&name), error.kind());
             let message = format!("`dir` names {name} ({error}); expected a readable directory");
-            reader.report(node.at, message);
+            reader.report(table.location(&DIR), message);
             return prompts;
         }
     };
@@ -87,30 +202,30 @@ fn prompt(
     root: &Node,
     is_model: &dyn Fn(&str) -> bool,
 ) -> Option<Prompt> {
-    let known = ["id", "version", "description", "model", "parameters", "variables", "messages"];
-    let table = reader.table("the file", root, &known)?;
-    let word = (NAME, |text: &str| is_name(text).then(|| text.to_owned()));
+    let table = reader.table(PROMPT.name, root, &PROMPT)?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let (stem, numbered) = stem.split_once('@').unwrap_or((&stem, "1"));
     let named = |text: &str| is_name(text).then(|| text.to_owned());
-    let id = reader.field(&table, "id", word).or_else(|| named(stem));
-    let version = reader.field(&table, "version", word).or_else(|| named(numbered));
+    let id = reader.field(&table, &ID).or_else(|| named(stem));
+    let version = reader.field(&table, &VERSION).or_else(|| named(numbered));
     if id.is_none() || version.is_none() {
         reader.report(
             Location::FILE,
             format!(
                 "the file's name cannot name a prompt; expected `ID.yaml` or `ID@VERSION.yaml`, each \
-                 of {NAME}, or the fields `id` and `version`"
+                 of {}, or the fields `id` and `version`",
+                NAME.scalar.expected()
             ),
         );
     }
     let expected = "a name under `models`, or `provider/model`";
-    let model = ("", |name: &str| is_model(name).then(|| name.to_owned()));
+    let known = |name: &str| is_model(name).then(|| name.to_owned());
+    let model = table.get(&MODEL);
     let mut prompt = Prompt {
         id: id.unwrap_or_default(),
         version: Version::new(version.unwrap_or_default()),
-        description: reader.text_of(&table, "description"),
-        model: reader.field(&table, "model", (expected, model.1)),
+        description: reader.field(&table, &DESCRIPTION),
+        model: model.and_then(|node| reader.parsed(MODEL.name, node, (expected, known))),
         parameters: parameters(reader, &table),
         variables: variables(reader, &table),
         messages: Vec::new(),
@@ -120,7 +235,7 @@ fn prompt(
     let judge = Judge(text);
     for (role, node) in &sources {
         let template = judge.template(reader, node, &prompt.variables);
-        prompt.messages.extend(template.map(|template| (*role, template)));
+        prompt.messages.extend(role.zip(template));
     }
     if prompt.messages.len() == sources.len() && !reader.has_errors() {
         for (index, error) in prompt.try_out() {
@@ -132,49 +247,31 @@ fn prompt(
     Some(prompt)
 }
 
-fn number(from: f64, to: f64) -> impl Fn(&str) -> Option<f64> {
-    move |text| text.parse().ok().filter(|number| (from..=to).contains(number))
+fn number(text: &str, from: f64, to: f64) -> Option<f64> {
+    text.parse().ok().filter(|number| (from..=to).contains(number))
 }
 
 fn parameters(reader: &mut Reader<'_>, prompt: &Table<'_>) -> Parameters {
-    let known = [
-        "temperature",
-        "top_p",
-        "top_k",
-        "max_tokens",
-        "stop",
-        "presence_penalty",
-        "frequency_penalty",
-        "seed",
-    ];
-    let table = reader.section(prompt, "parameters", &known);
-    let mut decimal =
-        |key, expected, from, to| reader.field(&table, key, (expected, number(from, to)));
-    let temperature = decimal("temperature", "a number from 0 to 2", 0.0, 2.0);
-    let top_p = decimal("top_p", "a number from 0 to 1", 0.0, 1.0);
-    let presence_penalty = decimal("presence_penalty", "a number from -2 to 2", -2.0, 2.0);
-    let frequency_penalty = decimal("frequency_penalty", "a number from -2 to 2", -2.0, 2.0);
-    let above_zero = |text: &str| text.parse().ok().filter(|count: &u64| *count > 0);
-    let whole = ("a whole number above zero", above_zero);
-    let stop = match table.get("stop") {
+    let table = reader.section(prompt, &PARAMETERS);
+    let stop = match table.get(&STOP) {
         Some(node) if matches!(node.value, Value::Text(_)) => std::slice::from_ref(node),
-        _ => reader.list(&table, "stop").unwrap_or_default(),
+        _ => reader.list(&table, &STOP).unwrap_or_default(),
     };
     Parameters {
-        temperature,
-        top_p,
-        top_k: reader.field(&table, "top_k", whole),
-        max_tokens: reader.field(&table, "max_tokens", whole),
-        stop: stop.iter().filter_map(|node| reader.text("stop", node)).collect(),
-        presence_penalty,
-        frequency_penalty,
-        seed: reader.field(&table, "seed", ("a whole number", |text: &str| text.parse().ok())),
+        temperature: reader.field(&table, &TEMPERATURE),
+        top_p: reader.field(&table, &TOP_P),
+        top_k: reader.field(&table, &TOP_K),
+        max_tokens: reader.field(&table, &MAX_TOKENS),
+        stop: stop.iter().filter_map(|node| reader.text(STOP.name, node)).collect(),
+        presence_penalty: reader.field(&table, &PRESENCE_PENALTY),
+        frequency_penalty: reader.field(&table, &FREQUENCY_PENALTY),
+        seed: reader.field(&table, &SEED),
     }
 }
 
 fn variables(reader: &mut Reader<'_>, prompt: &Table<'_>) -> Vec<Variable> {
     let mut variables = Vec::new();
-    for (key, node) in reader.entries(prompt, "variables") {
+    for (key, node) in reader.entries(prompt, &VARIABLES) {
         let name = key.text.clone();
         if !is_variable(&name) {
             let key_shown = shown(&name);
@@ -191,27 +288,26 @@ fn variables(reader: &mut Reader<'_>, prompt: &Table<'_>) -> Vec<Variable> {
             variables.push(Variable { name, description: None, default: None });
             continue;
         }
-        let known = ["description", "default", "required"];
-        let Some(table) = reader.table(&name, node, &known) else { continue };
+        let Some(table) = reader.table(&name, node, &VARIABLES) else { continue };
         let default = default(reader, &table);
-        let required = reader.field(&table, "required", ("`true` or `false`", units::boolean));
+        let required = reader.field(&table, &REQUIRED);
         if required.is_some_and(|required| required == default.is_some()) {
             reader.report(
                 node.at,
                 format!("{} must be either required or have a default", shown(&name)),
             );
         }
-        let description = reader.text_of(&table, "description");
+        let description = reader.field(&table, &VARIABLE_DESCRIPTION);
         variables.push(Variable { name, description, default });
     }
     variables
 }
 
 fn default(reader: &mut Reader<'_>, variable: &Table<'_>) -> Option<Scalar> {
-    match &variable.get("default")?.value {
+    match &variable.get(&DEFAULT)?.value {
         // It may be empty, which other texts may not.
         Value::Text(text) if text.len() <= MAX_VALUE => Some(Scalar::from_text(text)),
-        _ => reader.text_of(variable, "default").map(Scalar::Text),
+        _ => reader.field(variable, &DEFAULT).map(Scalar::Text),
     }
 }
 
@@ -224,24 +320,22 @@ fn is_variable(name: &str) -> bool {
         && !RESERVED.contains(&name.to_ascii_lowercase().as_str())
 }
 
-/// The messages, templates not yet looked at.
-fn contents<'n>(reader: &mut Reader<'_>, prompt: &Table<'n>) -> Vec<(Role, &'n Node)> {
-    let items = reader.list(prompt, "messages");
+/// Reads the messages, without their templates. A role that is wrong is `None`, and reported.
+fn contents<'n>(reader: &mut Reader<'_>, prompt: &Table<'n>) -> Vec<(Option<Role>, &'n Node)> {
+    let items = reader.list(prompt, &MESSAGES);
     let count = items.map_or(0, <[Node]>::len);
-    if prompt.get("messages").is_none() || items.is_some() && !(1..=MAX_MESSAGES).contains(&count) {
-        let at = prompt.get("messages").map_or(prompt.at, |node| node.at);
+    if !prompt.has(&MESSAGES) || items.is_some() && !(1..=MAX_MESSAGES).contains(&count) {
+        let at = prompt.location(&MESSAGES);
         let message = format!("`messages` has {count} messages; expected 1 to {MAX_MESSAGES}");
         reader.report(at, message);
     }
-    let roles = one_of(ROLES.iter().map(|(name, _)| *name));
-    let role = |text: &str| ROLES.iter().find(|(name, _)| *name == text).map(|(_, role)| *role);
     let mut contents = Vec::new();
     for node in items.unwrap_or_default() {
-        let Some(table) = reader.table("messages", node, &["role", "content"]) else { continue };
-        reader.require(&table, "role", &roles);
-        reader.require(&table, "content", "the message's template");
-        let role = reader.field(&table, "role", (roles.as_str(), role));
-        contents.extend(role.zip(table.get("content")));
+        let Some(table) = reader.table(MESSAGES.name, node, &MESSAGES) else { continue };
+        reader.require(&table, &ROLE, &ROLE.format.scalar.expected());
+        reader.require(&table, &CONTENT, "the message's template");
+        let role = reader.field(&table, &ROLE);
+        contents.extend(table.get(&CONTENT).map(|node| (role, node)));
     }
     contents
 }
@@ -256,7 +350,7 @@ impl Judge<'_> {
         node: &Node,
         variables: &[Variable],
     ) -> Option<Template> {
-        let source = reader.text("content", node)?;
+        let source = reader.text(CONTENT.name, node)?;
         let template =
             Template::new(&source).map_err(|error| self.report(reader, node, &error)).ok()?;
         let used = template.variables();

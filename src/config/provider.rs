@@ -1,5 +1,5 @@
-//! Upstream accounts: the part of the configuration that holds credentials and talks of dialects.
-//! No value of `api_key`, `base_url`, `headers` or `query` is ever shown.
+//! Providers: the `providers` section, which holds credentials and names dialects. No message, log line or `Debug`
+//! may show a value of `api_key`, `base_url`, `headers` or `query`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,46 +9,148 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::egress::{self, General};
-use super::raw::{Reader, Table, one_of, shown};
+use super::field::{Field, Format, Notation, Section};
+use super::reader::{Reader, Table, shown};
 use super::secret::Secret;
 use super::tree::{Node, Value};
-use super::{CredentialSource, Provider, aws, preset, settings, units};
+use super::units::{
+    self, ANY_PATTERN, BASE_URL, BOOLEAN, CREDENTIAL, HEADER_NAME, HEADER_PATTERN, HEADER_VALUE,
+    NAME_PATTERN, TEXT, base_url,
+};
+use super::{CredentialSource, Provider, aws, client_tls, preset, settings};
 use crate::wire::adapt::settings::Settings;
 use crate::wire::dialect::{self, DIALECTS, Dialect, Hosting, Quirks};
 
-pub(super) const BASE_URL: &str =
-    "an `http://` or `https://` address without user, query or fragment";
-const HEADER_NAME: &str = "a header name such as `api-key`";
-
-/// The field that limits output, and whether it is the older one.
+/// The keys for the limit of output, and whether each is the older one.
 const MAX_TOKENS_FIELDS: [(&str, bool); 2] =
     [("max_tokens", true), ("max_completion_tokens", false)];
 
-/// Headers that frame a message: the connection decides them.
-const FRAMING: [&str; 8] = [
-    "connection",
-    "content-length",
-    "content-type",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+const DIALECT: Field<&'static dyn Dialect> =
+    Format::choice(|| DIALECTS.iter().map(|dialect| dialect.name()).collect(), dialect::by_name)
+        .key("dialect", "The API that the upstream speaks.")
+        .otherwise("that of the preset; required without `preset`");
+const ADDRESS: Field<Url> = BASE_URL
+    .key(
+        "base_url",
+        "The upstream's address as the vendor's SDK takes it: with `/v1` for openai-chat and openai-responses, without for anthropic.",
+    )
+    .otherwise("the vendor's own address")
+    .example("https://llm.example.com/v1");
+pub(super) const API_KEY: Field<Secret> = CREDENTIAL
+    .key("api_key", "The credential, sent in the header of the dialect or in `auth_header`.")
+    .otherwise("no credential is sent")
+    .example("${OPENAI_API_KEY}");
+const AUTH_HEADER_NAME: Field<HeaderName> =
+    HEADER_NAME.key("name", "Name of the header.").required();
+const PREFIX: Field<String> =
+    Format::new("text", "what precedes the credential, such as `Bearer`", Notation::Text, prefix)
+        .key("prefix", "Text before the credential; a word is set off by a space.")
+        .otherwise("none")
+        .example("Bearer");
+const AUTH_HEADER: Section = Section::table(
+    "auth_header",
+    "The header that carries the credential, where it is not the dialect's own: a name, or a name and a prefix.",
+    &[AUTH_HEADER_NAME.key, PREFIX.key],
+)
+.or(HEADER_NAME.secret().scalar);
+pub(super) const HEADERS: Field<HeaderValue> = HEADER_VALUE
+    .map("headers", "Headers that are sent with every request.", HEADER_PATTERN)
+    .example("{ x-team: chat }");
+const QUERY: Field<String> = TEXT
+    .map("query", "Query parameters that are added to every address.", ANY_PATTERN)
+    .example("{ api-version: preview }");
+const STREAM_OPTIONS: Field<bool> =
+    BOOLEAN.key("stream_options", "Whether the upstream takes `stream_options`.").default("true");
+const MAX_TOKENS_FIELD: Field<bool> = Format::choice(
+    || MAX_TOKENS_FIELDS.iter().map(|(name, _)| *name).collect(),
+    |text| MAX_TOKENS_FIELDS.iter().find(|(name, _)| *name == text).map(|(_, legacy)| *legacy),
+)
+.key("max_tokens_field", "The member of openai-chat that limits output.")
+.otherwise("`max_completion_tokens` for OpenAI and Azure, else `max_tokens`");
+const TOOL_CALL_ID_LENGTH: Field<usize> = Format::new(
+    "whole number from 8 to 64",
+    "a number from 8 to 64",
+    Notation::Integer { min: 8, max: 64, text: "\\+?0*[1-9][0-9]?" },
+    |text| text.parse().ok().filter(|length| (8..=64).contains(length)),
+)
+.key(
+    "tool_call_id_length",
+    "The length of tool call ids that the upstream takes, where it takes no other.",
+)
+.otherwise("ids are passed on")
+.example("9");
+const REASONING_FIELD: Field<String> = TEXT
+    .key("reasoning_field", "The member of openai-chat that takes earlier reasoning back.")
+    .otherwise("earlier reasoning is left out")
+    .example("reasoning_content");
+const HOSTING: Field<Hosting> = Format::choice(
+    || Hosting::ALL.iter().map(|hosting| hosting.name()).collect(),
+    |text| Hosting::ALL.into_iter().find(|hosting| hosting.name() == text),
+)
+.key(
+    "hosting",
+    "The platform that hosts the vendor's models, with paths and credentials of its own.",
+)
+.otherwise("the vendor itself");
+const LIST_MODELS: Field<bool> = BOOLEAN
+    .key(
+        "list_models",
+        "Whether the provider's models are fetched, so that lists of models show them.",
+    )
+    .default("true");
 
-/// Providers by name. One that is wrong is there as `None`, so that who refers to it is not told
-/// that it does not exist.
+/// Upstream accounts by name.
+pub(super) const PROVIDERS: Section = Section::map(
+    "providers",
+    "Upstream accounts by name.",
+    &[
+        preset::PRESET.key,
+        preset::RESOURCE.key,
+        preset::DEPLOYMENT.key,
+        preset::API_VERSION.key,
+        preset::PROJECT.key,
+        preset::LOCATION.key,
+        preset::REGION.key,
+        DIALECT.key,
+        ADDRESS.key,
+        API_KEY.key,
+        aws::AWS.key,
+        AUTH_HEADER.key,
+        HEADERS.key,
+        QUERY.key,
+        STREAM_OPTIONS.key,
+        MAX_TOKENS_FIELD.key,
+        TOOL_CALL_ID_LENGTH.key,
+        REASONING_FIELD.key,
+        HOSTING.key,
+        LIST_MODELS.key,
+        egress::PROXY.key,
+        client_tls::CLIENT_TLS.key,
+        settings::SYSTEM_MESSAGES.key,
+        settings::MAX_OUTPUT.key,
+        settings::DROP.key,
+        settings::SET,
+        settings::HOSTED_TOOLS.key,
+        settings::PROMPT_CACHE.key,
+        settings::STRICT.key,
+        settings::BETAS.key,
+        settings::KEEP_ALIVE.key,
+    ],
+    NAME_PATTERN,
+);
+
+/// Providers by name. One that is wrong is there as `None`, so that references to it are not reported as well.
 pub(super) type Providers<'n> = BTreeMap<&'n str, Option<Arc<Provider>>>;
 
-/// Reads the providers.
+/// Reads the section.
 pub(super) fn providers<'n>(
     reader: &mut Reader<'_>,
     root: &Table<'n>,
     general: &General,
 ) -> Providers<'n> {
     let mut providers = BTreeMap::new();
-    for (name, node) in reader.entries(root, "providers") {
-        if !is_name(&name.text) {
+    for (name, node) in reader.entries(root, &PROVIDERS) {
+        if !units::is_name(&name.text) {
             let name_shown = shown(&name.text);
             reader.report(
                 name.at,
@@ -63,58 +165,34 @@ pub(super) fn providers<'n>(
     providers
 }
 
-/// Names appear in `provider/model`, in metrics and in headers.
-pub(super) fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-}
-
 fn provider(
     reader: &mut Reader<'_>,
     name: &str,
     node: &Node,
     general: &General,
 ) -> Option<Provider> {
-    let fields = [
-        "preset",
-        "dialect",
-        "base_url",
-        "api_key",
-        "aws",
-        "auth_header",
-        "headers",
-        "query",
-        "stream_options",
-        "max_tokens_field",
-        "tool_call_id_length",
-        "reasoning_field",
-        "hosting",
-        "list_models",
-        "proxy",
-        "tls",
-    ];
-    let known = [&fields[..], &preset::PARAMETERS, &settings::OF_PROVIDER].concat();
-    let stated = reader.table(name, node, &known)?;
+    let stated = reader.table(name, node, &PROVIDERS)?;
     let preset = preset::fields(reader, &stated);
     let table = stated.with_defaults(&preset);
-    let dialects = one_of(DIALECTS.iter().map(|dialect| dialect.name()));
-    if stated.get("preset").is_none() {
-        reader.require(&table, "dialect", "a `dialect` or a `preset`");
+    if !stated.has(&preset::PRESET) {
+        reader.require(&table, &DIALECT, "a `dialect` or a `preset`");
     }
-    let dialect = reader.field(&table, "dialect", (dialects.as_str(), dialect::by_name));
-    let given =
-        table.get("base_url").map(|node| reader.hidden("base_url", node, (BASE_URL, base_url)));
-    let api_key =
-        table.get("api_key").and_then(|node| reader.hidden("api_key", node, (CREDENTIAL, secret)));
+    let dialect = reader.field(&table, &DIALECT);
+    let given = table.get(&ADDRESS).map(|_| reader.field(&table, &ADDRESS));
+    let api_key = reader.field(&table, &API_KEY);
     let credential = CredentialSource::of(name, &stated);
     let auth_header = auth_header(reader, &table);
+    if table.has(&API_KEY) && table.has(&aws::AWS) {
+        let message = "`aws` stands beside an `api_key`; expected only one of them";
+        reader.report(table.location(&aws::AWS), message);
+    }
     let aws = aws::aws(reader, &table);
     let headers = headers(reader, &table);
     let query = query(reader, &table);
-    let quirks = Stated::read(reader, &table);
+    let quirks = StatedQuirks::read(reader, &table);
     let egress = egress::Stated::read(reader, &table);
-    let list_models = reader.field(&table, "list_models", ("`true` or `false`", units::boolean));
-    // From here on nothing more can be wrong.
+    let list_models = reader.value(&table, &LIST_MODELS);
+    // No step below reports an error.
     let dialect = dialect?;
     let base_url = given.unwrap_or_else(|| base_url(dialect.default_base_url()))?;
     let quirks = Arc::new(quirks.quirks(dialect, &base_url));
@@ -135,11 +213,11 @@ fn provider(
         query,
         quirks,
         egress,
-        list_models: list_models.unwrap_or(true),
+        list_models,
     })
 }
 
-/// A provider of which no more is known than where it is.
+/// A provider of which only the address and perhaps a credential are known.
 pub(super) fn plain(
     name: &str,
     dialect: &'static dyn Dialect,
@@ -150,7 +228,7 @@ pub(super) fn plain(
     Some(Provider {
         name: name.to_owned(),
         dialect,
-        quirks: Arc::new(Stated::default().quirks(dialect, &base_url)),
+        quirks: Arc::new(StatedQuirks::default().quirks(dialect, &base_url)),
         egress: general.to(&base_url),
         base_url,
         api_key,
@@ -159,65 +237,38 @@ pub(super) fn plain(
         aws: None,
         headers: Vec::new(),
         query: Vec::new(),
-        list_models: true,
+        list_models: LIST_MODELS.default_value(),
     })
 }
 
-/// An upstream's address, without a trailing slash (but a `Url` without a path has one anyway).
-pub(super) fn base_url(text: &str) -> Option<Url> {
-    let mut url = Url::parse(text).ok()?;
-    let plain = matches!(url.scheme(), "http" | "https")
-        && url.has_host()
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    plain.then_some(())?;
-    let path = url.path().trim_end_matches('/').to_owned();
-    url.set_path(&path);
-    Some(url)
-}
-
-const CREDENTIAL: &str = "a credential on one line";
-
-/// A credential travels in a header.
-pub(super) fn secret(text: &str) -> Option<Secret> {
-    HeaderValue::from_str(text).ok().map(|_| Secret::new(text))
-}
-
-pub(super) fn header_name(text: &str) -> Option<HeaderName> {
-    text.parse().ok().filter(|name: &HeaderName| !FRAMING.contains(&name.as_str()))
-}
-
 fn auth_header(reader: &mut Reader<'_>, provider: &Table<'_>) -> Option<(HeaderName, String)> {
-    let node = provider.get("auth_header")?;
+    let node = provider.get(&AUTH_HEADER)?;
     if matches!(node.value, Value::Text(_)) {
-        let name = reader.hidden("auth_header", node, (HEADER_NAME, header_name))?;
+        let name = reader.scalar(AUTH_HEADER.name, node, &HEADER_NAME.secret())?;
         return Some((name, String::new()));
     }
-    let table = reader.table("auth_header", node, &["name", "prefix"])?;
-    reader.require(&table, "name", HEADER_NAME);
-    let name = reader.field(&table, "name", (HEADER_NAME, header_name));
-    let expected = "what precedes the credential, such as `Bearer`";
-    let prefix = reader.field(&table, "prefix", (expected, prefix));
+    let table = reader.table(AUTH_HEADER.name, node, &AUTH_HEADER)?;
+    reader.require(&table, &AUTH_HEADER_NAME, &HEADER_NAME.scalar.expected());
+    let name = reader.field(&table, &AUTH_HEADER_NAME);
+    let prefix = reader.field(&table, &PREFIX);
     Some((name?, prefix.unwrap_or_default()))
 }
 
-/// A word is set off by a space, which YAML drops when it is not quoted.
+/// Reads a prefix. A word is set off by a space, which YAML drops when it is not quoted.
 fn prefix(text: &str) -> Option<String> {
     HeaderValue::from_str(text).ok()?;
     let word = text.ends_with(|c: char| c.is_ascii_alphanumeric());
     Some(if word { format!("{text} ") } else { text.to_owned() })
 }
 
-/// The `headers` of a table, their values marked as sensitive.
+/// Reads the `headers` of a table, their values marked as sensitive.
 pub(super) fn headers(
     reader: &mut Reader<'_>,
-    provider: &Table<'_>,
+    table: &Table<'_>,
 ) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers = Vec::new();
-    for (key, node) in reader.entries(provider, "headers") {
-        let name = header_name(&key.text);
+    for (key, node) in reader.entries(table, &HEADERS) {
+        let name = units::header_name(&key.text);
         if name.is_none() {
             let key_shown = shown(&key.text);
             reader.report(
@@ -225,18 +276,14 @@ pub(super) fn headers(
                 format!("{key_shown} cannot be set; expected a header name that does not frame the message"),
             );
         }
-        let text = ("a header value on one line", |text: &str| HeaderValue::from_str(text).ok());
-        let value = reader.hidden(&key.text, node, text);
-        if let (Some(name), Some(mut value)) = (name, value) {
-            value.set_sensitive(true);
-            headers.push((name, value));
-        }
+        let value = reader.scalar(&key.text, node, &HEADERS.format);
+        headers.extend(name.zip(value));
     }
     headers
 }
 
 fn query(reader: &mut Reader<'_>, provider: &Table<'_>) -> Vec<(String, String)> {
-    let entries = reader.entries(provider, "query");
+    let entries = reader.entries(provider, &QUERY);
     entries
         .into_iter()
         .filter_map(|(key, node)| Some((key.text.clone(), reader.text(&key.text, node)?)))
@@ -245,7 +292,7 @@ fn query(reader: &mut Reader<'_>, provider: &Table<'_>) -> Vec<(String, String)>
 
 /// The quirks that the file states.
 #[derive(Default)]
-struct Stated {
+struct StatedQuirks {
     stream_options: Option<bool>,
     legacy_max_tokens: Option<bool>,
     call_id_length: Option<usize>,
@@ -254,29 +301,19 @@ struct Stated {
     settings: Settings,
 }
 
-impl Stated {
+impl StatedQuirks {
     fn read(reader: &mut Reader<'_>, table: &Table<'_>) -> Self {
-        let fields = one_of(MAX_TOKENS_FIELDS.iter().map(|(name, _)| *name));
-        let legacy = |text: &str| {
-            MAX_TOKENS_FIELDS.iter().find(|(name, _)| *name == text).map(|(_, legacy)| *legacy)
-        };
-        let hosts = one_of(Hosting::ALL.iter().map(|hosting| hosting.name()));
-        let host = |text: &str| Hosting::ALL.into_iter().find(|hosting| hosting.name() == text);
-        let boolean = ("`true` or `false`", units::boolean);
-        let length = ("a number from 8 to 64", |text: &str| {
-            text.parse().ok().filter(|length| (8..=64).contains(length))
-        });
         Self {
-            stream_options: reader.field(table, "stream_options", boolean),
-            legacy_max_tokens: reader.field(table, "max_tokens_field", (fields.as_str(), legacy)),
-            call_id_length: reader.field(table, "tool_call_id_length", length),
-            reasoning_field: reader.text_of(table, "reasoning_field"),
-            hosting: reader.field(table, "hosting", (hosts.as_str(), host)),
+            stream_options: reader.field(table, &STREAM_OPTIONS),
+            legacy_max_tokens: reader.field(table, &MAX_TOKENS_FIELD),
+            call_id_length: reader.field(table, &TOOL_CALL_ID_LENGTH),
+            reasoning_field: reader.field(table, &REASONING_FIELD),
+            hosting: reader.field(table, &HOSTING),
             settings: settings::of_provider(reader, table),
         }
     }
 
-    /// With defaults: only the vendor itself and Azure are known to take the newer field.
+    /// With defaults: only the vendor itself and Azure are known to take the newer limit of output.
     fn quirks(mut self, dialect: &dyn Dialect, url: &Url) -> Quirks {
         if self.settings.betas.is_none() {
             self.settings.betas = self.hosting.and_then(settings::betas);

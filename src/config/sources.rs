@@ -2,7 +2,7 @@
 //! only digests are kept: some of these files are credentials.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
+
+use super::watch_points::WatchPoints;
 
 /// How long a file may take to be read.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -103,33 +105,30 @@ impl Sources {
         now
     }
 
-    /// The directories in which a change of any of these shows: that of the name, and that of the
-    /// file behind it where the name is a link. Where there is none, the nearest above it.
-    pub(super) fn directories(&self) -> impl Iterator<Item = PathBuf> {
-        self.0.iter().flat_map(|(path, seen)| {
-            let behind = path.canonicalize().ok();
-            let inside = behind.clone().filter(|_| seen.what == What::Names);
-            let of_name = existing_parent(path);
-            let of_file = behind.and_then(|path| existing_parent(&path));
-            of_name.into_iter().chain(of_file).chain(inside)
-        })
+    /// Where changes of these files and directories show.
+    pub(super) fn watch_points(&self) -> WatchPoints {
+        let mut points = WatchPoints::default();
+        for (path, Seen { what, .. }) in &self.0 {
+            match what {
+                What::File(_) => points.add_file(path),
+                What::Names => points.add_directory(path),
+            }
+        }
+        points
     }
 }
 
-/// The nearest directory above a path that exists, in its plain form.
-fn existing_parent(path: &Path) -> Option<PathBuf> {
-    path.ancestors().skip(1).find_map(|directory| {
-        let here = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-        here.canonicalize().ok()
-    })
+/// Whether a file of this name is listed by [`Sources::list`].
+pub(super) fn is_listed(name: &OsStr) -> bool {
+    let is_yaml = Path::new(name).extension().is_some_and(|end| end == "yaml" || end == "yml");
+    is_yaml && !name.as_encoded_bytes().starts_with(b".")
 }
 
 fn yaml_names(directory: &Path) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let name = entry?.file_name();
-        let is_yaml = Path::new(&name).extension().is_some_and(|end| end == "yaml" || end == "yml");
-        if is_yaml && !name.as_encoded_bytes().starts_with(b".") {
+        if is_listed(&name) {
             names.push(name);
         }
     }

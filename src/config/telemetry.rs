@@ -1,5 +1,5 @@
-//! Where traces go: the `telemetry` section, and the standard `OTEL_*` variables where it says nothing.
-//! No value of `endpoint` or `headers` is ever shown.
+//! Tracing: the `telemetry` section, and the standard `OTEL_*` variables where it is silent. No message, log line or
+//! `Debug` may show a value of `endpoint` or `headers`.
 
 use std::time::Duration;
 
@@ -7,69 +7,105 @@ use http::{HeaderName, HeaderValue};
 use url::{Url, form_urlencoded};
 
 use super::error::Location;
-use super::provider::{BASE_URL, base_url, headers};
-use super::raw::{Reader, Table};
+use super::field::{Field, Format, Notation, Section};
+use super::provider::{HEADERS, headers};
+use super::reader::{Reader, Table};
 use super::tree::Value;
-use super::units;
+use super::units::{BASE_URL, POSITIVE_DURATION, base_url, header_name};
 
 /// The path of traces below a collector's address, as the protocol has it.
 const TRACES: &str = "/v1/traces";
 
-const SAMPLE: &str = "a share from `0` to `1`, such as `0.1`";
-const SERVICE_NAME: &str = "a name of visible characters";
-const TIMEOUT: &str = "a duration above zero such as `500ms`, `10s` or `1m`";
-const HEADERS: &str = "`name=value` pairs, separated by commas";
+const ENDPOINT: Field<Url> = Format { scalar: BASE_URL.scalar, parse: traces }
+    .key("endpoint", "The collector's address; `/v1/traces` is added.")
+    .otherwise("`OTEL_EXPORTER_OTLP_ENDPOINT` of the environment; without it, traces are off")
+    .example("http://127.0.0.1:4318");
+const SAMPLE: Field<f64> = Format::new(
+    "number from 0 to 1",
+    "a share from `0` to `1`, such as `0.1`",
+    Notation::Number { min: 0.0, max: 1.0 },
+    |text| text.parse().ok().filter(|share| (0.0..=1.0).contains(share)),
+)
+.key("sample", "The share of traces begun here that are recorded; a caller's own decision is kept.")
+.default("1.0");
+const SERVICE_NAME: Field<String> = Format::new(
+    "text of at most 255 visible characters",
+    "a name of visible characters",
+    Notation::Text,
+    |text| {
+        let fits = (1..=255).contains(&text.len()) && !text.chars().any(char::is_control);
+        fits.then(|| text.to_owned())
+    },
+)
+.key("service_name", "The name of this process in traces.")
+.otherwise("`OTEL_SERVICE_NAME` of the environment, else `streamgate`")
+.example("streamgate");
+const TIMEOUT: Field<Duration> =
+    POSITIVE_DURATION.key("timeout", "Timeout of an export, with its retries.").default("10s");
+const OTLP: Section = Section::table(
+    "otlp",
+    "Export of traces by OTLP over HTTP (docs/tracing.md).",
+    &[ENDPOINT.key, HEADERS.key, SAMPLE.key, SERVICE_NAME.key, TIMEOUT.key],
+);
 
-/// Traces by OTLP over HTTP.
+pub(super) const TELEMETRY: Section = Section::table("telemetry", "Tracing.", &[OTLP.key]);
+
+/// The notation of the variable of headers.
+const HEADER_PAIRS: &str = "`name=value` pairs, separated by commas";
+
+/// Export of traces by OTLP over HTTP.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Otlp {
-    /// Where spans are posted, path included.
+    /// The address that spans are posted to, with its path.
     pub endpoint: Url,
     /// Headers that every export carries; their values are marked as sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The share of the traces begun here that are recorded.
+    /// The share of traces begun here that are recorded.
     pub sample: f64,
-    /// What this process is called in traces.
+    /// The name of this process in traces.
     pub service_name: String,
-    /// How long an export may take, with its repetitions.
+    /// Timeout of an export, with its retries.
     pub timeout: Duration,
 }
 
 /// Reads the section. `None`: neither it nor the environment names a collector.
 pub(super) fn otlp(reader: &mut Reader<'_>, root: &Table<'_>) -> Option<Otlp> {
-    let telemetry = reader.section(root, "telemetry", &["otlp"]);
-    let known = ["endpoint", "headers", "sample", "service_name", "timeout"];
-    let table = reader.section(&telemetry, "otlp", &known);
-    let endpoint = match table.get("endpoint") {
-        Some(node) => reader.hidden("endpoint", node, (BASE_URL, traces)),
-        None => variable(reader, "OTEL_EXPORTER_OTLP_ENDPOINT", (BASE_URL, traces)),
+    let telemetry = reader.section(root, &TELEMETRY);
+    let table = reader.section(&telemetry, &OTLP);
+    let endpoint = if table.has(&ENDPOINT) {
+        reader.field(&table, &ENDPOINT)
+    } else {
+        let expected = BASE_URL.scalar.expected();
+        variable(reader, "OTEL_EXPORTER_OTLP_ENDPOINT", (&expected, traces))
     };
-    let given = telemetry.get("otlp").is_some_and(|node| matches!(node.value, Value::Table(_)));
+    let given = telemetry.get(&OTLP).is_some_and(|node| matches!(node.value, Value::Table(_)));
     if given && reader.variable("OTEL_EXPORTER_OTLP_ENDPOINT").is_none() {
-        reader.require(&table, "endpoint", "a collector's address such as `http://127.0.0.1:4318`");
+        reader.require(&table, &ENDPOINT, "a collector's address such as `http://127.0.0.1:4318`");
     }
-    let headers = match table.get("headers") {
-        Some(_) => headers(reader, &table),
-        None => {
-            variable(reader, "OTEL_EXPORTER_OTLP_HEADERS", (HEADERS, pairs)).unwrap_or_default()
-        }
+    let headers = if table.has(&HEADERS) {
+        headers(reader, &table)
+    } else {
+        let headers = variable(reader, "OTEL_EXPORTER_OTLP_HEADERS", (HEADER_PAIRS, pairs));
+        headers.unwrap_or_default()
     };
-    let sample = reader.field(&table, "sample", (SAMPLE, share));
-    let service_name = match table.get("service_name") {
-        Some(node) => reader.parsed("service_name", node, (SERVICE_NAME, name)),
-        None => variable(reader, "OTEL_SERVICE_NAME", (SERVICE_NAME, name)),
+    let sample = reader.value(&table, &SAMPLE);
+    let service_name = if table.has(&SERVICE_NAME) {
+        reader.field(&table, &SERVICE_NAME)
+    } else {
+        let Format { scalar, parse } = SERVICE_NAME.format;
+        variable(reader, "OTEL_SERVICE_NAME", (&scalar.expected(), parse))
     };
-    let timeout = reader.field(&table, "timeout", (TIMEOUT, units::positive_duration));
+    let timeout = reader.value(&table, &TIMEOUT);
     Some(Otlp {
         endpoint: endpoint?,
         headers,
-        sample: sample.unwrap_or(1.0),
+        sample,
         service_name: service_name.unwrap_or_else(|| "streamgate".to_owned()),
-        timeout: timeout.unwrap_or(Duration::from_secs(10)),
+        timeout,
     })
 }
 
-/// What a variable of the environment says, or a error that does not show it.
+/// Reads a variable of the environment. The error does not show it.
 fn variable<T>(
     reader: &mut Reader<'_>,
     name: &str,
@@ -84,7 +120,7 @@ fn variable<T>(
     value
 }
 
-/// A collector's address, with or without the path of traces.
+/// Reads a collector's address, with or without the path of traces.
 fn traces(text: &str) -> Option<Url> {
     let mut url = base_url(text)?;
     let path = url.path().trim_end_matches('/').to_owned();
@@ -94,16 +130,7 @@ fn traces(text: &str) -> Option<Url> {
     Some(url)
 }
 
-fn share(text: &str) -> Option<f64> {
-    text.parse().ok().filter(|share| (0.0..=1.0).contains(share))
-}
-
-fn name(text: &str) -> Option<String> {
-    let fits = (1..=255).contains(&text.len()) && !text.chars().any(char::is_control);
-    fits.then(|| text.to_owned())
-}
-
-/// Headers as the variable has them: `name=value,name=value`, values percent-encoded.
+/// Reads the variable of headers: `name=value,name=value`, values percent-encoded.
 fn pairs(text: &str) -> Option<Vec<(HeaderName, HeaderValue)>> {
     let pair = |pair: &str| {
         let (name, value) = pair.split_once('=')?;
@@ -112,7 +139,7 @@ fn pairs(text: &str) -> Option<Vec<(HeaderName, HeaderValue)>> {
         let (_, value) = form_urlencoded::parse(form.as_bytes()).next().unwrap_or_default();
         let mut value = HeaderValue::from_str(&value).ok()?;
         value.set_sensitive(true);
-        Some((super::provider::header_name(name.trim())?, value))
+        Some((header_name(name.trim())?, value))
     };
     text.split(',').filter(|part| !part.trim().is_empty()).map(pair).collect()
 }

@@ -1,5 +1,5 @@
-//! `server.tls`: a certificate and its key, ready for connections. Neither the key nor anything made
-//! of it is ever shown.
+//! Server TLS: the section `server.tls`, a certificate and its private key. No message, log line or `Debug` may show
+//! the key, nor anything made of it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,12 +18,33 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{CertificateError, RootCertStore, ServerConfig};
 
-use super::raw::{Reader, Table, shown};
+use super::field::{Field, Section};
+use super::reader::{Reader, Table, shown};
 use super::tree::{Node, Value};
+use super::units::TEXT;
 
 const CHAIN: &str = "expected the server's certificate, then those that signed it, as PEM";
 
-/// How the listener speaks TLS.
+const CERT: Field<String> = TEXT
+    .key(
+        "cert",
+        "The certificate and those that signed it, as PEM: a path relative to this file, or the text by `${...}`.",
+    )
+    .required()
+    .example("cert.pem");
+const KEY: Field<String> = TEXT
+    .key("key", "The certificate's private key, as PEM, without a passphrase.")
+    .required()
+    .example("key.pem");
+
+pub(super) const TLS: Section = Section::table(
+    "tls",
+    "HTTPS with HTTP/2 for callers (docs/tls.md). A change of the files is a reload.",
+    &[CERT.key, KEY.key],
+)
+.otherwise("plain HTTP");
+
+/// TLS of the listener.
 #[derive(Clone)]
 pub struct Tls {
     /// Of the certificate and the key as they were read.
@@ -63,22 +84,22 @@ impl fmt::Debug for Tls {
 
 /// Reads the section. `None`: it is left out, or wrong and reported.
 pub(super) fn tls(reader: &mut Reader<'_>, server: &Table<'_>) -> Option<Tls> {
-    let node = server.get("tls")?;
-    let table = reader.table("tls", node, &["cert", "key"])?;
-    reader.require(&table, "cert", "a file with the certificate, as PEM");
-    reader.require(&table, "key", "a file with the certificate's private key, as PEM");
-    let (cert, key) = (table.get("cert"), table.get("key"));
-    let cert_text = cert.and_then(|node| pem(reader, "cert", node));
-    let key_text = key.and_then(|node| pem(reader, "key", node));
+    let node = server.get(&TLS)?;
+    let table = reader.table(TLS.name, node, &TLS)?;
+    reader.require(&table, &CERT, "a file with the certificate, as PEM");
+    reader.require(&table, &KEY, "a file with the certificate's private key, as PEM");
+    let (cert, key) = (table.get(&CERT), table.get(&KEY));
+    let cert_text = cert.and_then(|node| pem(reader, CERT.name, node));
+    let key_text = key.and_then(|node| pem(reader, KEY.name, node));
     let chain = cert.zip(cert_text.as_deref());
-    let chain =
-        chain.and_then(|(node, pem)| report_err(reader, node, certificates("cert", pem, CHAIN)));
+    let chain = chain
+        .and_then(|(node, pem)| reader.report_err(node.at, certificates(CERT.name, pem, CHAIN)));
     let private = key.zip(key_text.as_deref());
-    let private = private.and_then(|(node, pem)| report_err(reader, node, key_of(pem)));
+    let private = private.and_then(|(node, pem)| reader.report_err(node.at, key_of(pem)));
     let (cert, key, chain, private) = (cert?, key?, chain?, private?);
-    let outdated = report_err(reader, cert, validity(&chain, "callers"))?;
+    let outdated = reader.report_err(cert.at, validity(&chain, "callers"))?;
     let expiry = expiry(&chain);
-    let server = report_err(reader, key, server_config(chain, private))?;
+    let server = reader.report_err(key.at, server_config(chain, private))?;
     if let Some(outdated) = outdated {
         reader.warn(cert.at, outdated);
     }
@@ -88,15 +109,6 @@ pub(super) fn tls(reader: &mut Reader<'_>, server: &Table<'_>) -> Option<Tls> {
         digest.update(text);
     }
     Some(Tls { digest: digest.finalize().into(), expiry, server: Arc::new(server) })
-}
-
-/// What a step made, or a error where `node` stands.
-pub(super) fn report_err<T>(
-    reader: &mut Reader<'_>,
-    node: &Node,
-    made: Result<T, String>,
-) -> Option<T> {
-    made.map_err(|message| reader.report(node.at, message)).ok()
 }
 
 /// The PEM text in the file that a field names, or in the field itself, where an expansion put it.
@@ -111,7 +123,7 @@ pub(super) fn pem(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<St
         let path = if raw.contains('.') { format!("`{}`", raw.escape_debug()) } else { shown(raw) };
         format!("`{name}` names the file {path} ({error}); expected a readable PEM file")
     });
-    report_err(reader, node, read)
+    reader.report_err(node.at, read)
 }
 
 /// The certificates of a PEM text; `name` is the field that it comes from.

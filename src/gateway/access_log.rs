@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use super::attempt::Attempt;
 use super::summary::{Sink, Summary};
-use super::upstream::UpstreamRequest;
+use super::upstream_request::UpstreamRequest;
 use crate::error::{self, Blame, Error, Side};
-use crate::telemetry::{UpstreamError, log};
+use crate::telemetry::{UpstreamErrorLabels, log};
 
 /// The most characters of a word.
-const SHORT: usize = 100;
+const MAX_WORD: usize = 100;
 
 /// Writes the access log.
 #[derive(Debug)]
@@ -101,16 +101,16 @@ pub(super) fn attempt_failed(request: &UpstreamRequest, attempt: &Attempt, error
         error,
         "attempt failed"
     );
-    request.metrics.upstream_errors.get_or_create(&UpstreamError { provider, kind }).inc();
+    request.metrics.upstream_errors.get_or_create(&UpstreamErrorLabels { provider, kind }).inc();
 }
 
 /// A word of a caller or an upstream for the log, a span or a header: at most 100 characters, and none
 /// of them a control character.
 pub fn short(word: &str) -> Cow<'_, str> {
-    if word.len() <= SHORT && word.bytes().all(|b| matches!(b, b' '..=b'~')) {
+    if word.len() <= MAX_WORD && word.bytes().all(|b| matches!(b, b' '..=b'~')) {
         return Cow::Borrowed(word);
     }
-    Cow::Owned(word.chars().filter(|c| !c.is_control()).take(SHORT).collect())
+    Cow::Owned(word.chars().filter(|c| !c.is_control()).take(MAX_WORD).collect())
 }
 
 /// An error and its causes on one line. An upstream's own words may repeat the prompt, so of those only the kind and the

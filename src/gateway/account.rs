@@ -11,11 +11,10 @@ use tokio::time::Instant;
 use super::access_log::{chain, short};
 use super::attempt::Attempt;
 use super::auth::Caller;
-use super::limit::{Admission, Need};
+use super::limit::{Admission, TokenDemand};
 use super::request_metrics::OpenRequest;
-use super::request_spans::RequestSpan;
 use super::route::Plan;
-use super::summary::{Head, Sinks, Summary};
+use super::summary::{Head, RequestSpan, Sinks, Summary};
 use crate::error::{self, Error};
 use crate::prompts::Prompt;
 use crate::telemetry::trace::{Place, Tracing};
@@ -165,8 +164,8 @@ impl Account {
 
     /// Keeps what was admitted until the request is over, and settles it then. `background`: the
     /// upstream may work on when the answer has ended.
-    pub fn admitted(&mut self, admission: Admission, need: &Need, background: bool) {
-        self.plausible = need.plausible();
+    pub fn admitted(&mut self, admission: Admission, demand: &TokenDemand, background: bool) {
+        self.plausible = demand.plausible();
         self.background = background;
         self.covered = admission.covered();
         self.admission = Some(admission);

@@ -18,25 +18,25 @@ use crate::wire::dialect::Ending;
 use crate::wire::transcode::Transcoder;
 
 /// What has already arrived is forwarded in one write up to about this many bytes.
-const BATCH: usize = 32 * 1024;
+const MAX_BATCH: usize = 32 * 1024;
 
 /// A chunk that follows the one before it sooner than this is not the only one on its way.
-const CLOSE: Duration = Duration::from_millis(1);
+const SAME_BURST: Duration = Duration::from_millis(1);
 
 /// More bytes for a caller than this do not just pass through.
-const LARGE: usize = 64 * 1024;
+const LARGE_OUTPUT: usize = 64 * 1024;
 /// The longest that output is held back for chunks that keep coming. On a busy worker there may always be another
 /// one, because a turn takes longer than the upstream takes for a token.
-const LONGEST_HOLD: Duration = Duration::from_millis(20);
+const MAX_HOLD: Duration = Duration::from_millis(20);
 
 /// A shorter key is none, but a word that answers may use.
-const SHORTEST_KEY: usize = 8;
+const MIN_KEY: usize = 8;
 
 /// How the ids of operators' accounts begin, as rate limits and others repeat them.
-const ACCOUNTS: [&[u8]; 2] = [b"org-", b"proj_"];
+const ACCOUNT_PREFIXES: [&[u8]; 2] = [b"org-", b"proj_"];
 
 /// A shorter word after that is none.
-const SHORTEST_ID: usize = 12;
+const MIN_ID: usize = 12;
 
 /// An upstream that has begun to answer, and what its first bytes became.
 pub struct Answer {
@@ -53,25 +53,25 @@ pub struct Answer {
     /// When the first model output came.
     pub first_output: Instant,
     /// How its chunks come.
-    pub rhythm: Rhythm,
+    pub burst: BurstDetector,
     /// The memory that what is kept of it holds.
     pub lease: MemoryLease,
 }
 
 /// Whether an answer's chunks come one by one or several at once.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Rhythm {
+pub struct BurstDetector {
     last: Option<Instant>,
-    together: bool,
+    bursty: bool,
 }
 
-impl Rhythm {
+impl BurstDetector {
     /// A chunk has come: may others have come with it? They may if they did the last time, or if
     /// it follows the last one closely. This takes back what was noted of the last time.
-    fn more(&mut self, now: Instant) -> bool {
-        let close = |last| now.saturating_duration_since(last) < CLOSE;
+    fn expect_more(&mut self, now: Instant) -> bool {
+        let close = |last| now.saturating_duration_since(last) < SAME_BURST;
         let last = self.last.replace(now);
-        std::mem::take(&mut self.together) || last.is_some_and(close)
+        std::mem::take(&mut self.bursty) || last.is_some_and(close)
     }
 }
 
@@ -90,7 +90,7 @@ impl Answer {
             transcoder,
             ready: BytesMut::new(),
             first_output: Instant::now(),
-            rhythm: Rhythm::default(),
+            burst: BurstDetector::default(),
             lease,
         }
     }
@@ -147,7 +147,7 @@ impl Answer {
     pub fn take_ready(&mut self) -> Bytes {
         // The buffer goes along: a silent stream keeps none.
         let bytes = std::mem::take(&mut self.ready).freeze();
-        if bytes.len() < LARGE {
+        if bytes.len() < LARGE_OUTPUT {
             return bytes;
         }
         // What was kept has become the bytes, or is kept on.
@@ -199,14 +199,14 @@ impl Answer {
         // What is taken counts, not what came of it: pings without end must not keep us here.
         let mut taken = size(&chunk);
         let mut output = self.take(chunk);
-        let more = self.rhythm.more(now);
-        while more && self.transcoder.end().is_none() && taken < BATCH {
+        let more = self.burst.expect_more(now);
+        while more && self.transcoder.end().is_none() && taken < MAX_BATCH {
             let Some(chunk) = self.source.arrived().await else { break };
-            self.rhythm.together = true;
+            self.burst.bursty = true;
             taken += size(&chunk);
             output |= self.take(chunk);
             // A lone chunk reads no clock.
-            if now.elapsed() >= LONGEST_HOLD {
+            if now.elapsed() >= MAX_HOLD {
                 break;
             }
         }
@@ -216,7 +216,7 @@ impl Answer {
     /// Takes what has already arrived, up to about one write.
     pub async fn take_arrived(&mut self) {
         let (begun, mut taken) = (Instant::now(), 0);
-        while self.transcoder.end().is_none() && taken < BATCH && begun.elapsed() < LONGEST_HOLD {
+        while self.transcoder.end().is_none() && taken < MAX_BATCH && begun.elapsed() < MAX_HOLD {
             let Some(chunk) = self.source.arrived().await else { break };
             taken += chunk.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
             self.take(chunk);
@@ -239,7 +239,7 @@ pub(super) fn redacted(words: Bytes, provider: &Provider) -> Bytes {
     let query = provider.query.iter().filter(|(name, _)| !is_public(name));
     let settings = headers.flatten().chain(query.map(|(_, value)| value.as_str()));
     let words = settings.fold(words, without);
-    ACCOUNTS.iter().fold(words, |words, prefix| without_ids(words, prefix))
+    ACCOUNT_PREFIXES.iter().fold(words, |words, prefix| without_ids(words, prefix))
 }
 
 /// Whether a header or parameter of the operator's is known to hold no secret, and errors are clearer
@@ -263,7 +263,7 @@ fn without_ids(words: Bytes, prefix: &[u8]) -> Bytes {
         let (id, after) = after.split_at(length);
         clean.extend_from_slice(before);
         let inside = clean.last().is_some_and(u8::is_ascii_alphanumeric);
-        if length >= SHORTEST_ID && !inside {
+        if length >= MIN_ID && !inside {
             clean.extend_from_slice(b"[redacted]");
         } else {
             clean.extend_from_slice(prefix);
@@ -279,7 +279,7 @@ fn without_ids(words: Bytes, prefix: &[u8]) -> Bytes {
 fn without(words: Bytes, secret: &str) -> Bytes {
     let there = memmem::find(&words, secret.as_bytes()).is_some();
     let encoded = memchr3(b'\\', b'%', b'+', &words).is_some();
-    if secret.len() < SHORTEST_KEY || !there && !encoded {
+    if secret.len() < MIN_KEY || !there && !encoded {
         return words;
     }
     let mut clean = BytesMut::with_capacity(words.len());

@@ -77,28 +77,28 @@ fn answer_on_a_slow_worker(turn: Duration) -> Box<Answer> {
 /// it is asked again: for seconds, as `tests/chaos/run` found.
 #[tokio::test(start_paused = true)]
 async fn output_is_not_held_back_for_chunks_that_keep_coming() {
-    for turn in [CLOSE, LONGEST_HOLD, LONGEST_HOLD * 5] {
+    for turn in [SAME_BURST, MAX_HOLD, MAX_HOLD * 5] {
         let mut answer = answer_on_a_slow_worker(turn);
-        answer.rhythm.together = true;
+        answer.burst.bursty = true;
         let chunk = answer.source.chunk().await;
         let begun = Instant::now();
         answer.take_all(chunk, begun).await;
         let held = begun.elapsed();
-        assert!(held < LONGEST_HOLD + turn, "held back for {held:?} with a turn of {turn:?}");
+        assert!(held < MAX_HOLD + turn, "held back for {held:?} with a turn of {turn:?}");
         let begun = Instant::now();
         answer.take_arrived().await;
         let held = begun.elapsed();
-        assert!(held < LONGEST_HOLD + turn, "held back for {held:?} with a turn of {turn:?}");
+        assert!(held < MAX_HOLD + turn, "held back for {held:?} with a turn of {turn:?}");
     }
 }
 
 #[test]
 fn others_are_waited_for_only_where_they_come_together() {
     let begun = Instant::now();
-    let mut rhythm = Rhythm::default();
-    let mut more = |millis, together| {
-        let more = rhythm.more(begun + Duration::from_millis(millis));
-        rhythm.together = together;
+    let mut burst = BurstDetector::default();
+    let mut more = |millis, bursty| {
+        let more = burst.expect_more(begun + Duration::from_millis(millis));
+        burst.bursty = bursty;
         more
     };
     assert!(!more(0, false), "the first one leaves at once");

@@ -21,14 +21,14 @@ pub struct Attempt {
     /// Its target has begun to answer.
     pub answered: bool,
     /// Why it failed, if it has.
-    pub error: Option<AttemptError>,
+    pub error: Option<AttemptFailure>,
     /// Its span, until it ends. `None`: there is no trace, or the attempt has failed.
     pub span: Option<Span>,
 }
 
 /// Why an attempt failed, without any words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AttemptError {
+pub struct AttemptFailure {
     /// What went wrong.
     pub kind: Kind,
     /// Where the error arose.
@@ -47,7 +47,7 @@ impl Attempt {
 
     /// Sets why it failed.
     pub fn fail(&mut self, error: &Error) {
-        self.error = Some(AttemptError {
+        self.error = Some(AttemptFailure {
             kind: error.fault().kind,
             side: error.side(),
             blame: error.blame(),

@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::answer::Answer;
 use super::source::Source;
-use super::upstream::{UpstreamRequest, is_verbatim};
 use super::upstream_body::decoded;
+use super::upstream_request::UpstreamRequest;
 use crate::config::Target;
 use crate::error::{Blame, Error};
 use crate::wire::count::{Decoder, plain};
@@ -25,45 +25,45 @@ pub(super) const ESTIMATED: HeaderName = HeaderName::from_static("x-streamgate-e
 pub(super) const TRUE: HeaderValue = HeaderValue::from_static("true");
 
 /// Whether a request is answered without its target, which has no way to count tokens.
-pub(super) fn is_estimated(order: &UpstreamRequest, target: &Target) -> bool {
-    let passthrough = is_verbatim(order, &target.provider);
-    order.context.operation() == Operation::CountTokens
+pub(super) fn is_estimated(request: &UpstreamRequest, target: &Target) -> bool {
+    let passthrough = request.is_verbatim(&target.provider);
+    request.context.operation() == Operation::CountTokens
         && !target.provider.dialect.counts_tokens(&target.quirks, passthrough)
 }
 
 /// Whether an upstream that was asked to count cannot: it has no such endpoint, or answers with success and something
 /// that is no count, like a page or an error. A model that it does not know is another matter, and so is what
 /// the caller caused.
-pub(super) fn is_unsupported(order: &UpstreamRequest, error: &Error) -> bool {
+pub(super) fn is_unsupported(request: &UpstreamRequest, error: &Error) -> bool {
     let code = error.fault().code.as_deref();
     let missing =
         error.upstream_reply().is_some_and(|reply| matches!(reply.status, 404 | 405 | 501));
-    order.context.operation() == Operation::CountTokens
+    request.context.operation() == Operation::CountTokens
         && (error.is_failed_answer() && error.blame() != Blame::Caller
             || missing && code != Some("model_not_found"))
 }
 
 /// The answer to a request that is valid in its caller's dialect.
 pub(super) async fn checked_estimate(
-    order: &UpstreamRequest,
+    request: &UpstreamRequest,
     target: &Target,
 ) -> Result<Box<Answer>, Error> {
-    decoded(order).await?;
-    estimate(order, target).await
+    decoded(request).await?;
+    estimate(request, target).await
 }
 
 /// The answer that holds the estimate, whole.
 pub(super) async fn estimate(
-    order: &UpstreamRequest,
+    request: &UpstreamRequest,
     target: &Target,
 ) -> Result<Box<Answer>, Error> {
-    let encoder = order.context.dialect.encoder(&order.context.call, Mode::Translated);
-    let max_event = order.context.stream.max_event;
+    let encoder = request.context.dialect.encoder(&request.context.call, Mode::Translated);
+    let max_event = request.context.stream.max_event;
     let decoder = Box::new(Decoder(plain));
     let transcoder = Transcoder::new(Framing::Whole, max_event, decoder, encoder, Mode::Translated);
     let headers = HeaderMap::from_iter([(ESTIMATED, TRUE)]);
-    let source = Source::replay([Bytes::from(order.context.call.input_estimate.to_string())]);
-    let (of, lease) = ((Arc::clone(&target.provider), headers), order.memory.lease());
+    let source = Source::replay([Bytes::from(request.context.call.input_estimate.to_string())]);
+    let (of, lease) = ((Arc::clone(&target.provider), headers), request.memory.lease());
     let mut answer = Box::new(Answer::new(of, source, transcoder, lease));
     answer.read_first(max_event).await?;
     Ok(answer)

@@ -13,12 +13,12 @@ use opentelemetry_http::{Bytes as Body, HttpClient, HttpError};
 use super::*;
 use crate::config::{Limits, Otlp};
 use crate::gateway::account::Account;
-use crate::gateway::exchange::RequestContext;
-use crate::gateway::limit::{Gate, Need, Scope};
+use crate::gateway::limit::{Limiter, Scope, TokenDemand};
 use crate::gateway::opening::Opening;
 use crate::gateway::scripted::{Scene, Settled, request};
 use crate::gateway::source_script::Step;
 use crate::gateway::state::sinks;
+use crate::gateway::upstream_request::RequestContext;
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::Tracing;
 use crate::wire::dialect::{Operation, caller_dialects};
@@ -267,12 +267,12 @@ async fn fm54_a_panic_in_a_stream_is_reported_and_settled() {
             tokens_per_minute: NonZeroU32::new(50),
             ..Limits::default()
         };
-        let need = Need { input: 10, max_output: Some(40), choices: 1 };
-        let gate = Arc::new(Gate::new(Scope::Caller, limits));
-        let mut admission = gate.admit().unwrap();
-        admission.reserve(&need).unwrap();
-        account.admitted(admission, &need, false);
-        assert!(gate.admit().is_err());
+        let demand = TokenDemand { input: 10, max_output: Some(40), choices: 1 };
+        let limiter = Arc::new(Limiter::new(Scope::Caller, limits));
+        let mut admission = limiter.admit().unwrap();
+        admission.reserve(&demand).unwrap();
+        account.admitted(admission, &demand, false);
+        assert!(limiter.admit().is_err());
         let context = Arc::new(RequestContext { dialect, ..scene.context(true) });
         let mut request = request(true, "sim", &[("m", None)]);
         request.trace = account.place().clone();
@@ -290,7 +290,7 @@ async fn fm54_a_panic_in_a_stream_is_reported_and_settled() {
         let metrics = scene.metrics.render();
         assert!(metrics.contains("outcome=\"internal_error\"} 1"), "{metrics}");
         assert!(metrics.contains("streamgate_open_requests{dialect"), "{metrics}");
-        gate.admit().unwrap().reserve(&need).unwrap();
+        limiter.admit().unwrap().reserve(&demand).unwrap();
         // Nothing of this collector needs the runtime.
         tracing.shutdown(Duration::from_secs(10));
         let span = String::from_utf8_lossy(&sent.0.lock().unwrap()).into_owned();

@@ -30,7 +30,7 @@ const JSON: &str = "application/json";
 
 /// The models that the caller may use, in the caller's dialect.
 pub async fn models(gateway: &Gateway, request: Request) -> Response {
-    let dialect = spoken(request.headers(), request.uri().path());
+    let dialect = detect_dialect(request.headers(), request.uri().path());
     respond(gateway, dialect, request, async |config, caller, head, _| {
         let lists = gateway.provider_models.lists(config.providers.values()).await;
         let query = head.uri.query().unwrap_or_default();
@@ -44,9 +44,9 @@ pub async fn model(gateway: &Gateway, request: Request) -> Response {
     let (headers, path) = (request.headers(), request.uri().path());
     if is_websocket(headers) || is_posted(path) {
         let allowed = allowed(path);
-        return wrong_method(gateway, request, allowed).await;
+        return method_not_allowed(gateway, request, allowed).await;
     }
-    let dialect = spoken(headers, path);
+    let dialect = detect_dialect(headers, path);
     let name = dialect::caller_dialects()
         .filter_map(CallerDialect::model_prefix)
         .find_map(|prefix| path.strip_prefix(prefix))
@@ -83,7 +83,7 @@ async fn info(
 
 /// The prompts that the caller may use. No vendor has such a list, so that there is one form.
 pub async fn prompts(gateway: &Gateway, request: Request) -> Response {
-    let dialect = spoken(request.headers(), request.uri().path());
+    let dialect = detect_dialect(request.headers(), request.uri().path());
     respond(gateway, dialect, request, async |config, caller, _, _| {
         Ok(prompt::list(&config.prompts, caller))
     })
@@ -91,7 +91,7 @@ pub async fn prompts(gateway: &Gateway, request: Request) -> Response {
 }
 
 /// The answer to a endpoint of a dialect; about a model, for those who may use it.
-pub async fn question(
+pub async fn info_response(
     gateway: &Gateway,
     (dialect, endpoint): (&'static dyn CallerDialect, &'static InfoEndpoint),
     request: Request,
@@ -123,8 +123,8 @@ async fn respond(
     let state = gateway.state();
     let response = async {
         let caller = exchange.identify(gateway, &state, &mut account).await?;
-        let _admission = caller.gate.admit()?;
-        let limits = BodyLimits::of_question(gateway, &caller);
+        let _admission = caller.limiter.admit()?;
+        let limits = BodyLimits::of_info_request(gateway, &caller);
         let (body, head) = (&mut exchange.body, &exchange.head);
         let body = request_body::read(body, &head.headers, &limits).await?;
         answer(&state.config, &caller, head, &body).await
@@ -139,18 +139,18 @@ async fn respond(
 /// A path that does not exist.
 pub async fn not_found(gateway: &Gateway, request: Request) -> Response {
     refused::record(&gateway.refusals, RefusalReason::NotFound, &request);
-    let dialect = spoken(request.headers(), request.uri().path());
+    let dialect = detect_dialect(request.headers(), request.uri().path());
     let message = unknown_path(dialect, request.uri().path());
-    refuse(dialect, request, Fault::new(Kind::Path, message)).await
+    reject(dialect, request, Fault::new(Kind::Path, message)).await
 }
 
 /// A request whose head breaks HTTP's rules. Its connection is closed: where the next request begins may
 /// be read differently by a proxy in front.
 pub async fn malformed(gateway: &Gateway, request: Request, error: HeadError) -> Response {
     refused::record(&gateway.refusals, RefusalReason::MalformedHead, &request);
-    let dialect = spoken(request.headers(), request.uri().path());
+    let dialect = detect_dialect(request.headers(), request.uri().path());
     let fault = Fault::new(Kind::Invalid, error.message());
-    let mut response = refuse(dialect, request, fault).await;
+    let mut response = reject(dialect, request, fault).await;
     *response.status_mut() = error.status();
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
@@ -159,8 +159,8 @@ pub async fn malformed(gateway: &Gateway, request: Request, error: HeadError) ->
 /// A path that is served elsewhere, or to others.
 pub async fn not_served(gateway: &Gateway, request: Request, message: String) -> Response {
     refused::record(&gateway.refusals, RefusalReason::NotFound, &request);
-    let dialect = spoken(request.headers(), request.uri().path());
-    refuse(dialect, request, Fault::new(Kind::Path, message)).await
+    let dialect = detect_dialect(request.headers(), request.uri().path());
+    reject(dialect, request, Fault::new(Kind::Path, message)).await
 }
 
 /// What is wrong with a path: the API is not served, the base URL is wrong, or nothing is known of it.
@@ -208,12 +208,16 @@ fn unversioned(path: &str) -> Option<&str> {
 
 /// A path that exists, with another method, or with a wish for another protocol. Codex and others who first try a
 /// WebSocket fall back to a plain request at status 426, and only there at once.
-pub async fn wrong_method(gateway: &Gateway, request: Request, allowed: &'static str) -> Response {
-    let dialect = spoken(request.headers(), request.uri().path());
+pub async fn method_not_allowed(
+    gateway: &Gateway,
+    request: Request,
+    allowed: &'static str,
+) -> Response {
+    let dialect = detect_dialect(request.headers(), request.uri().path());
     if is_websocket(request.headers()) {
         refused::record(&gateway.refusals, RefusalReason::WebSocket, &request);
         let message = format!("WebSockets are not served here; send a plain {allowed} request");
-        let mut response = refuse(dialect, request, Fault::new(Kind::Upgrade, message)).await;
+        let mut response = reject(dialect, request, Fault::new(Kind::Upgrade, message)).await;
         let headers = response.headers_mut();
         // RFC 9110, section 15.5.22: the protocol that is required.
         headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
@@ -229,13 +233,13 @@ pub async fn wrong_method(gateway: &Gateway, request: Request, allowed: &'static
         _ => "",
     };
     let message = format!("this path accepts {allowed} only{hint}");
-    let mut response = refuse(dialect, request, Fault::new(Kind::Method, message)).await;
+    let mut response = reject(dialect, request, Fault::new(Kind::Method, message)).await;
     let allowed = if allowed == "GET" { "GET, HEAD" } else { allowed };
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 
-async fn refuse(dialect: &dyn CallerDialect, request: Request, fault: Fault) -> Response {
+async fn reject(dialect: &dyn CallerDialect, request: Request, fault: Fault) -> Response {
     let id = request_id(request.headers());
     let mut response = error_response(dialect, &Error::caller(fault), &id);
     let (head, body) = request.into_parts();
@@ -254,7 +258,7 @@ fn is_websocket(headers: &HeaderMap) -> bool {
 
 /// The dialect of a caller on a path that may be nobody's: by the path, by its marker, else the
 /// default.
-fn spoken(headers: &HeaderMap, path: &str) -> &'static dyn CallerDialect {
+fn detect_dialect(headers: &HeaderMap, path: &str) -> &'static dyn CallerDialect {
     let marked = |dialect: &&'static dyn CallerDialect| {
         dialect.marker().is_some_and(|name| headers.contains_key(name))
     };

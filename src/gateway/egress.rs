@@ -16,9 +16,9 @@ use crate::error::{Blame, Error};
 use crate::wire::chat::{Deadline, End, Fault, Kind};
 
 /// Idle upstream connections are closed before the vendors' servers would (failure mode 46).
-const POOL_IDLE: Duration = Duration::from_secs(30);
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client that nothing asked for this long is dropped when another one is built.
-const UNUSED: Duration = Duration::from_mins(10);
+const MAX_UNUSED: Duration = Duration::from_mins(10);
 
 /// Why a client cannot be built.
 pub type BuildError = Box<dyn std::error::Error + Send + Sync>;
@@ -51,7 +51,7 @@ impl Clients {
             }
         }
         let client = build(egress, terms.connect)?;
-        slots.retain(|slot| slot.egress != *egress && now < slot.used + UNUSED);
+        slots.retain(|slot| slot.egress != *egress && now < slot.used + MAX_UNUSED);
         slots.push(Slot {
             egress: egress.clone(),
             connect: terms.connect,
@@ -73,7 +73,7 @@ fn build(egress: &Egress, connect: Duration) -> Result<reqwest::Client, BuildErr
         .no_proxy()
         .referer(false)
         .connect_timeout(connect)
-        .pool_idle_timeout(POOL_IDLE)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .pool_max_idle_per_host(1024)
         .tcp_nodelay(true)
         .connector_layer(MapRequestLayer::new(note_connect))

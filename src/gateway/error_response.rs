@@ -11,7 +11,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
-use super::reply::target_header;
+use super::response_headers::target_header;
 use super::{auth, content_encoding};
 use crate::error::{Error, Side};
 use crate::wire::dialect::CallerDialect;
@@ -22,10 +22,10 @@ const LIMIT: HeaderName = HeaderName::from_static("x-streamgate-limit");
 /// The statuses of our own errors that the same request gets again, whenever it is sent. Clients repeat some of
 /// them all the same: Claude Code a 401 ten times, unless `x-should-retry` says `false`, which Anthropic's and
 /// OpenAI's libraries read (`shouldRetry` in their `client.ts`).
-const FINAL: [u16; 9] = [400, 401, 403, 404, 405, 413, 415, 422, 426];
+const FINAL_STATUSES: [u16; 9] = [400, 401, 403, 404, 405, 413, 415, 422, 426];
 
 /// How long a caller may go on sending after its request was rejected.
-const DISCARD: Duration = Duration::from_secs(1);
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An error as a response, in the caller's dialect.
 pub(super) fn error_response(dialect: &dyn CallerDialect, error: &Error, id: &str) -> Response {
@@ -49,7 +49,7 @@ pub(super) fn error_response(dialect: &dyn CallerDialect, error: &Error, id: &st
         response.headers_mut().extend(target_header(&attempt.target));
     }
     let headers = response.headers_mut();
-    if error.is_operators() || error.side() == Side::Caller && FINAL.contains(&status) {
+    if error.is_operators() || error.side() == Side::Caller && FINAL_STATUSES.contains(&status) {
         // Another try changes nothing until the operator, or the caller, has.
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
@@ -79,7 +79,7 @@ pub(super) async fn discard(mut body: Body, waits: bool, response: &mut Response
         return;
     }
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-    if timeout(DISCARD, rest).await.is_err() {
+    if timeout(DISCARD_TIMEOUT, rest).await.is_err() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }

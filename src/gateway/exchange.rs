@@ -7,22 +7,19 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use http::request::Parts;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::account::Account;
 use super::auth::{self, Caller};
 use super::clock::RequestTime;
 use super::ids::request_id;
 use super::inspection::{self, InspectedRequest, refuse_other_models};
-use super::limit::{Admission, Gate, Need};
+use super::limit::{Admission, Limiter, TokenDemand};
 use super::request_body::{self, BodyLimits};
 use super::route::{self, Plan};
 use super::state::{Gateway, State};
-use crate::config;
 use crate::error::Error;
 use crate::server::request_head::expects_continue;
-use crate::wire::dialect::{CallerDialect, Form, Operation, ResponseContext};
+use crate::wire::dialect::{CallerDialect, Form};
 
 /// One request of a caller.
 pub(super) struct Exchange {
@@ -37,7 +34,7 @@ pub(super) struct Exchange {
     /// When it came in.
     pub(super) time: RequestTime,
     /// The limits that hold for it, as far as it has come.
-    pub(super) gates: Vec<Arc<Gate>>,
+    pub(super) limiters: Vec<Arc<Limiter>>,
     /// The caller sends the body only when it is asked to.
     pub(super) expects_continue: bool,
 }
@@ -55,7 +52,7 @@ impl Exchange {
         let account = Account::begin(sinks, (&id, time.started), dialect.name(), &request);
         let expects_continue = expects_continue(request.headers());
         let (head, body) = request.into_parts();
-        (Self { id, dialect, head, body, time, gates: Vec::new(), expects_continue }, account)
+        (Self { id, dialect, head, body, time, limiters: Vec::new(), expects_continue }, account)
     }
 
     /// Authentication.
@@ -72,7 +69,7 @@ impl Exchange {
         account.came_from(from.address);
         let caller = state.callers.identify(headers, from, &gateway.metrics).await?;
         account.identified(&caller);
-        self.gates.push(Arc::clone(&caller.gate));
+        self.limiters.push(Arc::clone(&caller.limiter));
         Ok(caller)
     }
 
@@ -119,41 +116,18 @@ impl Exchange {
         mut admission: Admission,
         account: &mut Account,
     ) -> Result<(), Error> {
-        if let Some(gate) = state.models.get(&*plan.label) {
-            self.gates.push(Arc::clone(gate));
-            admission.enter(gate)?;
+        if let Some(limiter) = state.models.get(&*plan.label) {
+            self.limiters.push(Arc::clone(limiter));
+            admission.acquire(limiter)?;
         }
         let InspectedRequest { envelope, prompt_tokens, .. } = request;
         let operation = envelope.form.operation();
         let max_output = if operation.generates() { envelope.max_output } else { Some(0) };
-        let need = Need { input: *prompt_tokens, max_output, choices: envelope.choices };
+        let demand = TokenDemand { input: *prompt_tokens, max_output, choices: envelope.choices };
         if operation.uses_tokens() {
-            admission.reserve(&need)?;
+            admission.reserve(&demand)?;
         }
-        account.admitted(admission, &need, envelope.background);
+        account.admitted(admission, &demand, envelope.background);
         Ok(())
-    }
-}
-
-/// What the attempts at a request, its production and its delivery share.
-pub struct RequestContext {
-    /// The caller's dialect.
-    pub dialect: &'static dyn CallerDialect,
-    /// The identity of the answer.
-    pub call: ResponseContext,
-    /// The deadlines.
-    pub stream: config::Stream,
-    /// When the request came in.
-    pub time: RequestTime,
-    /// Cancelled when streams must end because the process does.
-    pub closing: CancellationToken,
-    /// Owns what outlives a request by a moment.
-    pub tasks: TaskTracker,
-}
-
-impl RequestContext {
-    /// What the caller requests.
-    pub fn operation(&self) -> Operation {
-        self.call.form.operation()
     }
 }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::error::{A_MOMENT, Error};
-use crate::telemetry::{Memory, Metrics};
+use crate::error::{Error, MIN_RETRY_AFTER};
+use crate::telemetry::{MemoryLabels, Metrics};
 use crate::wire::chat::{End, Fault, Kind};
 
 /// Parts of answers are acquired in steps, so that a token touches no memory that workers share; what is
@@ -32,7 +32,7 @@ impl MemoryBudget {
     /// The shares of so many bytes, measured by these metrics.
     pub fn new(memory: usize, metrics: &Metrics) -> Self {
         let share = |share| {
-            let label = Memory { share };
+            let label = MemoryLabels { share };
             let own = MemoryShare {
                 used: metrics.memory_used.get_or_create(&label).clone(),
                 limit: metrics.memory_limit.get_or_create(&label).clone(),
@@ -78,8 +78,9 @@ impl MemoryShare {
     }
 
     /// The most bytes that one caller may ever hold.
+    #[expect(clippy::expect_used, reason = "limits are made of sizes")]
     pub fn limit_of_caller(&self) -> usize {
-        usize::try_from(self.caller_limit()).unwrap_or_default()
+        usize::try_from(self.caller_limit()).expect("a part of a size")
     }
 
     fn caller_limit(&self) -> i64 {
@@ -96,7 +97,7 @@ impl MemoryShare {
         self.refusals.inc();
         let message = "the gateway holds as many bytes of request bodies as it may, of this caller or of \
                        all (server.memory); send the request again in a moment";
-        Error::unavailable(message).retry_after(A_MOMENT)
+        Error::unavailable(message).retry_after(MIN_RETRY_AFTER)
     }
 }
 
@@ -232,7 +233,7 @@ mod tests {
         let [mut one, mut two] = [share.lease(), share.lease()];
         one.hold_body(600).unwrap();
         let error = two.hold_body(401).unwrap_err();
-        assert_eq!((error.outcome(), error.wait()), ("unavailable", Some(A_MOMENT)));
+        assert_eq!((error.outcome(), error.wait()), ("unavailable", Some(MIN_RETRY_AFTER)));
         two.hold_body(400).unwrap();
         assert!(!share.has_room(1));
         one.hold_body(100).unwrap();

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod clock;
 mod content_encoding;
 mod count;
+mod credential;
 pub mod delivery;
 pub mod direct_response;
 pub mod egress;
@@ -44,6 +45,7 @@ pub mod summary;
 pub mod target_health;
 pub mod upstream;
 mod upstream_body;
+pub mod upstream_request;
 
 use std::sync::Arc;
 
@@ -56,14 +58,14 @@ use crate::wire::chat::ToolForms;
 use crate::wire::dialect::{CallerDialect, Clock, Endpoint, Form, ResponseContext};
 use account::Account;
 use clock::{since_epoch, unix_seconds};
-use exchange::{Exchange, RequestContext};
+use exchange::Exchange;
 use inspection::InspectedRequest;
 use opening::Opening;
 use production::Production;
 use reply::{Reply, conclude, reply};
 use route::Plan;
 use state::{Gateway, State};
-use upstream::UpstreamRequest;
+use upstream_request::{RequestContext, UpstreamRequest};
 
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 
@@ -98,7 +100,7 @@ async fn pipeline(
 ) -> Result<(Opening, Arc<RequestContext>), Error> {
     let state = gateway.state();
     let caller = exchange.identify(gateway, &state, account).await?;
-    let admission = caller.gate.admit()?;
+    let admission = caller.limiter.admit()?;
     let request = exchange.read(gateway, (&state, &caller), form, account).await?;
     let plan = exchange.plan((&state, &caller), &request, account).await?;
     exchange.reserve((&state, &plan), &request, admission, account)?;

@@ -14,8 +14,9 @@ use super::attempt::Attempt;
 use super::offload::RequestBody;
 use super::select::{InOrder, Select, Selection};
 use super::target_health::{FailedAttempt, Probe};
-use super::upstream::{self, Failure, Patience, UpstreamRequest};
+use super::upstream::{self, AttemptDeadline, AttemptError};
 use super::upstream_body::{large_body, small_body};
+use super::upstream_request::UpstreamRequest;
 use super::{access_log, count, request_spans};
 use crate::config::Target;
 use crate::error::{self, Blame, Error, Side};
@@ -23,10 +24,10 @@ use crate::wire::adapt::Written;
 use crate::wire::chat::Kind;
 
 /// What an attempt may use of the time that is left while another target may follow: one part in this many.
-const SHARE: u32 = 2;
+const ATTEMPT_SHARE: u32 = 2;
 
 /// A target that hung for less than this part of `first_token` has not had a fair chance.
-const FAIR: u32 = 4;
+const FAIR_SHARE: u32 = 4;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -54,13 +55,13 @@ enum Step {
     /// The body for the upstream, which another thread writes because it is large.
     Body(Boxed<Result<Written, Error>>),
     /// The first output of the answer.
-    Answer(Boxed<Result<Box<Answer>, Box<Failure>>>),
+    Answer(Boxed<Result<Box<Answer>, Box<AttemptError>>>),
 }
 
 /// The result of a step.
 enum Stepped {
     Body(Result<Written, Error>),
-    Answer(Result<Box<Answer>, Box<Failure>>),
+    Answer(Result<Box<Answer>, Box<AttemptError>>),
 }
 
 impl Opening {
@@ -89,13 +90,22 @@ impl Opening {
             let Some((turn, _)) = self.current.take() else { continue };
             match stepped {
                 Stepped::Body(Ok(written)) => self.send(turn, written),
-                Stepped::Body(Err(error)) => self.failed(&turn, Failure { error, said: None }),
+                Stepped::Body(Err(error)) => {
+                    self.failed(&turn, AttemptError { error, partial: None })
+                }
                 Stepped::Answer(Err(failure)) => self.failed(&turn, *failure),
-                Stepped::Answer(Ok(answer)) => return Ok(self.answered(turn.index, answer)),
+                Stepped::Answer(Ok(answer)) => {
+                    let request = Arc::clone(&self.request);
+                    let attempt = self.answered(turn.index);
+                    if !count::is_estimated(&request, &attempt.target) {
+                        request.health.succeeded(&attempt.target, Instant::now());
+                    }
+                    return Ok((turn.index, answer));
+                }
             }
         }
         let (index, answer) = std::mem::take(&mut self.failures).best()?;
-        self.mark_answered(index);
+        self.answered(index);
         Ok((index, answer))
     }
 
@@ -116,7 +126,7 @@ impl Opening {
         };
         let Selection { target, followed, shares_time, probe } = selection;
         let turn = Turn { index: self.attempts.len(), followed, shares_time, _probe: probe };
-        let whole = upstream::is_whole(&request, &target.provider);
+        let whole = request.is_whole(&target.provider);
         self.attempts.push(Attempt::new(target.clone(), whole, now));
         if count::is_estimated(&request, &target) {
             let estimate = async move { Ok(count::checked_estimate(&request, &target).await?) };
@@ -131,16 +141,17 @@ impl Opening {
             RequestBody::Small(body) => match small_body(&request, body, &target) {
                 Ok(written) => self.send(turn, written),
                 // Another target may be able to say what this one's dialect cannot.
-                Err(error) => self.failed(&turn, Failure { error, said: None }),
+                Err(error) => self.failed(&turn, AttemptError { error, partial: None }),
             },
         }
         true
     }
 
     /// Sends an attempt's request.
+    #[expect(clippy::expect_used, reason = "what has a turn is one of the attempts")]
     fn send(&mut self, turn: Turn, written: Written) {
         let number = self.attempts.len();
-        let Some(attempt) = self.attempts.get_mut(turn.index) else { return };
+        let attempt = self.attempts.get_mut(turn.index).expect("the attempt of this turn");
         let request = Arc::clone(&self.request);
         let now = Instant::now();
         attempt.sent = Some(now);
@@ -148,9 +159,9 @@ impl Opening {
         let mut traced = HeaderMap::new();
         request.trace.pass_on(attempt.span.as_ref(), &mut traced);
         let target = attempt.target.clone();
-        let patience = patience(&request, &target, &turn, now);
+        let limits = attempt_deadline(&request, &target, &turn, now);
         let answer = async move {
-            match upstream::attempt(&request, &target, written, patience, traced).await {
+            match upstream::attempt(&request, &target, written, limits, traced).await {
                 Err(failure) if count::is_unsupported(&request, &failure.error) => {
                     Ok(count::estimate(&request, &target).await?)
                 }
@@ -160,31 +171,23 @@ impl Opening {
         self.current = Some((turn, Step::Answer(Box::pin(answer))));
     }
 
-    fn answered(&mut self, index: usize, answer: Box<Answer>) -> (usize, Box<Answer>) {
-        if let Some(attempt) = self.attempts.get(index)
-            && !count::is_estimated(&self.request, &attempt.target)
-        {
-            self.request.health.succeeded(&attempt.target, Instant::now());
-        }
-        self.mark_answered(index);
-        (index, answer)
+    #[expect(clippy::expect_used, reason = "what has answered is one of the attempts")]
+    fn answered(&mut self, index: usize) -> &Attempt {
+        let attempt = self.attempts.get_mut(index).expect("the attempt that answered");
+        attempt.answered = true;
+        attempt
     }
 
-    fn mark_answered(&mut self, index: usize) {
-        if let Some(attempt) = self.attempts.get_mut(index) {
-            attempt.answered = true;
-        }
-    }
-
-    fn failed(&mut self, turn: &Turn, Failure { error, said }: Failure) {
+    #[expect(clippy::expect_used, reason = "what has a turn is one of the attempts")]
+    fn failed(&mut self, turn: &Turn, AttemptError { error, partial }: AttemptError) {
         let now = Instant::now();
         let request = &self.request;
-        let Some(attempt) = self.attempts.get_mut(turn.index) else { return };
+        let attempt = self.attempts.get_mut(turn.index).expect("the attempt of this turn");
         let error = blame_caller(request, error)
             .counted(request.context.call.input_estimate, attempt.target.context);
         attempt.fail(&error);
         if error.side() != Side::Caller && !error.is_unavailable() {
-            let timed = now - attempt.begun >= request.context.stream.first_token / FAIR;
+            let timed = now - attempt.begun >= request.context.stream.first_token / FAIR_SHARE;
             let failed = FailedAttempt { target: &attempt.target, error: &error, timed };
             request.health.failed(&request.plan, &failed, now);
             access_log::attempt_failed(request, attempt, &error);
@@ -193,7 +196,7 @@ impl Opening {
             }
         }
         self.failures.are_final = !goes_on(request, &error, now);
-        self.failures.add(error, said, (turn.index, attempt));
+        self.failures.add(error, partial, (turn.index, attempt));
     }
 }
 
@@ -214,8 +217,8 @@ fn goes_on(request: &UpstreamRequest, error: &Error, now: Instant) -> bool {
 /// When the caller's wait for output ends, whatever targets are left.
 fn deadline(request: &UpstreamRequest) -> Instant {
     let mut targets = request.plan.targets.iter();
-    let silent = !request.context.call.stream
-        && targets.any(|target| upstream::is_whole(request, &target.provider));
+    let silent =
+        !request.context.call.stream && targets.any(|target| request.is_whole(&target.provider));
     // An answer that is passed through whole is silent until it is done.
     let wait =
         if silent { request.context.stream.unstreamed } else { request.context.stream.first_token };
@@ -229,16 +232,21 @@ fn deadline(request: &UpstreamRequest) -> Instant {
 }
 
 /// How long an attempt may take: half of what is left if it shares the time with others, else all of it.
-fn patience(request: &UpstreamRequest, target: &Target, turn: &Turn, now: Instant) -> Patience {
+fn attempt_deadline(
+    request: &UpstreamRequest,
+    target: &Target,
+    turn: &Turn,
+    now: Instant,
+) -> AttemptDeadline {
     let mut left = deadline(request).saturating_duration_since(now);
     if turn.shares_time {
-        left /= SHARE;
+        left /= ATTEMPT_SHARE;
     }
     let provider = &target.provider;
-    if !upstream::is_whole(request, provider) && !upstream::is_verbatim(request, provider) {
+    if !request.is_whole(provider) && !request.is_verbatim(provider) {
         left = left.min(request.context.stream.first_token);
     }
-    Patience { deadline: now + left, followed: turn.followed }
+    AttemptDeadline { deadline: now + left, followed: turn.followed }
 }
 
 /// What the attempts of a request have met.
@@ -246,7 +254,7 @@ fn patience(request: &UpstreamRequest, target: &Target, turn: &Turn, now: Instan
 struct Failures {
     best: Option<Error>,
     /// An answer that broke off as soon as it had begun: worth more than an error alone.
-    said: Option<(usize, Box<Answer>)>,
+    partial: Option<(usize, Box<Answer>)>,
     /// No other target may be tried.
     are_final: bool,
 }
@@ -255,10 +263,10 @@ impl Failures {
     fn add(
         &mut self,
         error: Error,
-        said: Option<Box<Answer>>,
+        partial: Option<Box<Answer>>,
         (index, attempt): (usize, &Attempt),
     ) {
-        self.said = self.said.take().or_else(|| Some((index, said?)));
+        self.partial = self.partial.take().or_else(|| Some((index, partial?)));
         let error =
             error.during(error::Attempt { target: Arc::clone(attempt.target.name()), index });
         // Of several limits, the one that is over first.
@@ -270,7 +278,7 @@ impl Failures {
 
     fn best(self) -> Result<(usize, Box<Answer>), Error> {
         let none = || Error::internal("the plan had no target");
-        self.said.ok_or_else(|| self.best.unwrap_or_else(none))
+        self.partial.ok_or_else(|| self.best.unwrap_or_else(none))
     }
 }
 

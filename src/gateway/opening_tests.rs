@@ -35,14 +35,14 @@ impl<'a> Walk<'a> {
     }
 
     /// The next target, and the time that an attempt at it has.
-    fn next(&mut self) -> Option<(Target, Patience, Option<Probe>)> {
+    fn next(&mut self) -> Option<(Target, AttemptDeadline, Option<Probe>)> {
         let now = Instant::now();
         let selection = self.policy.next(&self.request.plan, &self.tried, now)?;
         let Selection { target, followed, shares_time, probe } = selection;
         self.tried.push(Attempt::new(target.clone(), false, now));
         let turn = Turn { index: self.tried.len() - 1, followed, shares_time, _probe: None };
-        let patience = patience(self.request, &target, &turn, now);
-        Some((target, patience, probe))
+        let limits = attempt_deadline(self.request, &target, &turn, now);
+        Some((target, limits, probe))
     }
 }
 
@@ -53,10 +53,10 @@ async fn walked(
 ) -> Vec<(String, f64)> {
     let mut walk = Walk::new(request);
     let mut asked = Vec::new();
-    while let Some((target, patience, _probe)) = walk.next() {
+    while let Some((target, limits, _probe)) = walk.next() {
         let begun = Instant::now();
         let (kind, takes) = fails(&target.model);
-        advance(takes.min(patience.deadline - begun)).await;
+        advance(takes.min(limits.deadline - begun)).await;
         let error = failed(kind);
         asked.push((target.model.clone(), begun.elapsed().as_secs_f64()));
         fail(&request.health, &request.plan, &target, &error);
@@ -145,10 +145,10 @@ async fn failover_tries_an_ejected_target_last_until_a_probe_succeeds() {
     assert_eq!(first(&order).0, "a", "it had no fair time");
     fail(&order.health, &order.plan, a, &timeout);
     let mut walk = Walk::new(&order);
-    let (target, patience, _) = walk.next().expect("a target");
+    let (target, limits, _) = walk.next().expect("a target");
     assert_eq!(target.model, "b");
-    assert_eq!(patience.deadline, order.context.time.started + order.context.stream.first_token);
-    assert!(patience.followed, "by the last resort");
+    assert_eq!(limits.deadline, order.context.time.started + order.context.stream.first_token);
+    assert!(limits.followed, "by the last resort");
     assert_eq!(walk.next().expect("the last resort").0.model, "a");
     assert!(walk.next().is_none());
     advance(5 * SECOND).await;

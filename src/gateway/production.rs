@@ -17,8 +17,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::account::Account;
 use super::answer::Answer;
-use super::exchange::RequestContext;
 use super::opening::Opening;
+use super::upstream_request::RequestContext;
 use crate::error::Error;
 use crate::wire::chat::{Deadline, End};
 use crate::wire::dialect::{Ending, Mode};
@@ -160,7 +160,7 @@ impl Production {
         self.produced
     }
 
-    /// How the body ends after the last bytes. RequestView once.
+    /// How the body ends after the last bytes. Asked once.
     pub fn take_ending(&mut self) -> Ending {
         std::mem::take(&mut self.ending)
     }

@@ -13,10 +13,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
+use super::credential::credential;
 use super::fetch::{self, FetchError};
-use super::upstream;
 use crate::config::{Config, Provider};
-use crate::telemetry::{ListFetch, Metrics};
+use crate::telemetry::{Metrics, ModelListFetchLabels};
 use crate::wire::model_list::ModelInfo;
 
 /// How old a list may become before the next request for it has it fetched again.
@@ -158,7 +158,7 @@ impl ProviderModels {
     /// Takes what a fetch gave. A failed one leaves the list as it is.
     fn take(&self, (provider, generation, fetched): Fetched, metrics: &Metrics) {
         let outcome = if fetched.is_ok() { "ok" } else { "failed" };
-        let labels = ListFetch { provider: provider.name.clone(), outcome };
+        let labels = ModelListFetchLabels { provider: provider.name.clone(), outcome };
         metrics.model_list_fetches.get_or_create(&labels).inc();
         let mut cache = self.cache();
         let current = cache.generation == generation;
@@ -240,7 +240,7 @@ pub async fn fetch(
     for (name, value) in &provider.headers {
         headers.insert(name.clone(), value.clone());
     }
-    if let Some((name, value)) = upstream::credential(provider)? {
+    if let Some((name, value)) = credential(provider)? {
         headers.insert(name, value);
     }
     let body = fetch::get(client, url, headers, MAX_LIST).await?;

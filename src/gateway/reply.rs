@@ -11,22 +11,22 @@ use tokio::time::{Instant, timeout};
 
 use super::account::Account;
 use super::clock::unix;
+use super::delivery;
 use super::error_response::{discard, error_response};
 use super::exchange::Exchange;
 use super::ids::set_request_id;
-use super::limit::Allowance;
+use super::limit::RateLimitStatus;
 use super::production::Production;
+use super::response_headers::target_header;
 use super::state::Gateway;
-use super::{access_log, delivery};
 use crate::error::Error;
-
-const TARGET: HeaderName = HeaderName::from_static("x-streamgate-target");
+use crate::wire::dialect::CallerDialect;
 
 /// A response without the headers that all responses have.
 pub(super) struct Reply {
     /// The response, or the error in its place.
     pub(super) response: Result<Response, Error>,
-    /// The account, unless the response's body holds it.
+    /// The account, unless the response's body leases it.
     pub(super) account: Option<Box<Account>>,
 }
 
@@ -72,12 +72,6 @@ fn answer_headers(production: &mut Production) -> HeaderMap {
     headers
 }
 
-/// The response header that names the target.
-pub(super) fn target_header(target: &str) -> Option<(HeaderName, HeaderValue)> {
-    let value = HeaderValue::from_str(&access_log::short(target)).ok()?;
-    Some((TARGET, value))
-}
-
 /// Completes a response: settles its account, adds the headers of the caller's limits and of the request, and
 /// discards the unread body of a rejected request.
 pub(super) async fn conclude(
@@ -85,13 +79,13 @@ pub(super) async fn conclude(
     exchange: Exchange,
     Reply { response, mut account }: Reply,
 ) -> Response {
-    let Exchange { id, dialect, body, gates, expects_continue, .. } = exchange;
+    let Exchange { id, dialect, body, limiters, expects_continue, .. } = exchange;
     let (mut response, unread) = match response {
         Ok(response) => (response, None),
         Err(error) => {
             if let Some(account) = &mut account {
                 account.failed(&error);
-                if gates.is_empty() {
+                if limiters.is_empty() {
                     account.log(gateway.refusals.has_room());
                 }
             }
@@ -104,8 +98,8 @@ pub(super) async fn conclude(
     // Settles it: the headers below count what it gives back.
     drop(account);
     let now = Instant::now();
-    let all = gates.iter().map(|gate| gate.allowance(now));
-    let tightest = all.fold(Allowance::default(), Allowance::tightest);
+    let all = limiters.iter().map(|limiter| limiter.status(now));
+    let tightest = all.fold(RateLimitStatus::default(), RateLimitStatus::tightest);
     set_rate_limit_headers(&mut response, dialect, tightest);
     if let Some(body) = unread {
         discard(body, expects_continue, &mut response).await;
@@ -117,8 +111,8 @@ pub(super) async fn conclude(
 /// Sets the headers of what is left of the caller's limits, in its dialect.
 fn set_rate_limit_headers(
     response: &mut Response,
-    dialect: &dyn crate::wire::dialect::CallerDialect,
-    Allowance { requests, tokens }: Allowance,
+    dialect: &dyn CallerDialect,
+    RateLimitStatus { requests, tokens }: RateLimitStatus,
 ) {
     let headers = response.headers_mut();
     for (window, [limit, remaining, reset]) in

@@ -25,10 +25,10 @@ use crate::wire::dialect::CallerDialect;
 const MIN_BYTES_PER_SECOND: usize = 16 * 1024;
 
 /// The most time that a body which comes so slowly earns. What has come of it takes memory meanwhile.
-const MOST_EARNED: Duration = Duration::from_mins(2);
+const MAX_EARNED: Duration = Duration::from_mins(2);
 
 /// The most bytes of a body where next to nothing is asked.
-const QUESTION: usize = 64 * 1024;
+const MAX_INFO_BODY: usize = 64 * 1024;
 
 /// Rejects bodies that are not JSON.
 pub(super) fn expect_json(headers: &HeaderMap, dialect: &dyn CallerDialect) -> Result<(), Error> {
@@ -67,9 +67,9 @@ pub(super) struct BodyLimits<'a> {
     pause: Duration,
     /// What all bodies of the process may take together.
     memory: &'a Arc<MemoryShare>,
-    /// What those of the caller hold.
+    /// What those of the caller lease.
     caller: &'a Arc<CallerMemory>,
-    /// Cancelled when the drain is over: half a body holds up no shutdown.
+    /// Cancelled when the drain is over: half a body leases up no shutdown.
     closing: &'a CancellationToken,
 }
 
@@ -85,15 +85,15 @@ impl<'a> BodyLimits<'a> {
         } else {
             (room, "send less, or have the gateway's operator raise server.memory")
         };
-        let (caller, closing) = (&caller.gate.memory, &gateway.shutdown.closing);
+        let (caller, closing) = (&caller.limiter.memory, &gateway.shutdown.closing);
         Self { bytes, remedy, pause: server.header_timeout, memory, caller, closing }
     }
 
     /// Those of a request whose body says little or nothing.
-    pub(super) fn of_question(gateway: &'a Gateway, caller: &'a Caller) -> Self {
+    pub(super) fn of_info_request(gateway: &'a Gateway, caller: &'a Caller) -> Self {
         let limits = Self::of(gateway, caller);
         let remedy = "this endpoint needs a short body or none";
-        Self { bytes: limits.bytes.min(QUESTION), remedy, ..limits }
+        Self { bytes: limits.bytes.min(MAX_INFO_BODY), remedy, ..limits }
     }
 
     fn too_large(&self) -> Error {
@@ -106,7 +106,7 @@ impl<'a> BodyLimits<'a> {
     fn deadline(&self, started: Instant, come: usize) -> Instant {
         // What has come buys time for more, so that a trickle is cut and a slow line is not.
         let earned = Duration::from_secs((come / MIN_BYTES_PER_SECOND) as u64);
-        let all = started + self.pause + earned.min(MOST_EARNED);
+        let all = started + self.pause + earned.min(MAX_EARNED);
         all.min(Instant::now() + self.pause)
     }
 }

@@ -7,7 +7,10 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::attempt::Attempt;
 use super::summary::{Sink, Summary};
-use crate::telemetry::{Ended, Kept, LimitReached, Metrics, Route, Sample, Tokens, Upstream};
+use crate::telemetry::{
+    DialectLabels, LimitRefusalLabels, Metrics, OutcomeLabels, ProviderLabels, RouteLabels, Sample,
+    TokenLabels,
+};
 
 /// Counts requests that have ended.
 #[derive(Debug)]
@@ -20,7 +23,7 @@ pub struct OpenRequest(Gauge);
 impl OpenRequest {
     /// Counts a request of a caller's dialect.
     pub fn new(metrics: &Metrics, dialect: &'static str) -> Self {
-        let gauge = metrics.open.get_or_create(&Kept { dialect }).clone();
+        let gauge = metrics.open_requests.get_or_create(&DialectLabels { dialect }).clone();
         gauge.inc();
         Self(gauge)
     }
@@ -36,12 +39,12 @@ impl Sink for RequestMetrics {
     fn record(&self, summary: &Summary) {
         let metrics = &self.0;
         let target = summary.served().map(|attempt| label(attempt, summary.direct));
-        let route = Route {
+        let route = RouteLabels {
             dialect: summary.dialect,
             model: Arc::clone(&summary.label),
             target: target.unwrap_or_default(),
         };
-        let ended = Ended {
+        let ended = OutcomeLabels {
             dialect: summary.dialect,
             caller: Arc::clone(&summary.caller_label),
             model: Arc::clone(&summary.label),
@@ -49,13 +52,13 @@ impl Sink for RequestMetrics {
             outcome: summary.outcome,
         };
         metrics.requests.get_or_create(&ended).inc();
-        metrics.duration.get_or_create(&route).merge(&Sample::of(summary.duration));
+        metrics.request_duration.get_or_create(&route).merge(&Sample::of(summary.duration));
         if let Some((scope, limit)) = summary.limit {
-            metrics.limit_refusals.get_or_create(&LimitReached { scope, limit }).inc();
+            metrics.limit_refusals.get_or_create(&LimitRefusalLabels { scope, limit }).inc();
         }
         if summary.heartbeats > 0 {
-            let kept = Kept { dialect: summary.dialect };
-            metrics.heartbeats.get_or_create(&kept).inc_by(summary.heartbeats);
+            let labels = DialectLabels { dialect: summary.dialect };
+            metrics.heartbeats.get_or_create(&labels).inc_by(summary.heartbeats);
         }
         let Some(attempt) = summary.served() else { return };
         if summary.implausible {
@@ -80,8 +83,8 @@ fn label(attempt: &Attempt, direct: bool) -> Arc<str> {
     if direct { format!("{}/*", target.provider.name).into() } else { Arc::clone(target.name()) }
 }
 
-fn count_tokens(metrics: &Metrics, summary: &Summary, route: Route) {
-    let mut labels = Tokens {
+fn count_tokens(metrics: &Metrics, summary: &Summary, route: RouteLabels) {
+    let mut labels = TokenLabels {
         caller: Arc::clone(&summary.caller_label),
         model: route.model,
         target: route.target,
@@ -99,7 +102,7 @@ fn count_tokens(metrics: &Metrics, summary: &Summary, route: Route) {
 /// Counts a usage that cannot be, and logs it once per provider.
 fn count_implausible(metrics: &Metrics, attempt: &Attempt, request_id: &str) {
     let provider = &attempt.target.provider.name;
-    let label = Upstream { provider: provider.clone() };
+    let label = ProviderLabels { provider: provider.clone() };
     if metrics.implausible_usage.get_or_create(&label).inc() == 0 {
         tracing::warn!(
             provider,

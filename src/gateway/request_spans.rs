@@ -1,23 +1,17 @@
 //! Spans of requests and attempts. Names follow the OpenTelemetry GenAI conventions where one exists, and start with
 //! `streamgate` elsewhere. They hold no payload and no key: of an error its kind and status, never its words.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
-use super::summary::{Sink, Summary};
+use super::summary::{RequestSpan, Sink, Summary};
 use crate::config::Provider;
 use crate::error::{self, Error};
 use crate::telemetry::trace::{Place, Span};
 use crate::wire::chat::Stop;
-use crate::wire::dialect::{Endpoint, Operation};
-
-/// Later pauses than this one are only in the longest gap.
-const PAUSES: usize = 32;
 
 /// An upstream's own words are cut to this many characters.
-const LONGEST: usize = 200;
+const MAX_WORD: usize = 200;
 
 /// The conventions' names of vendors, by the end of their host's name.
 const VENDORS: [(&str, &str); 15] = [
@@ -41,41 +35,6 @@ const VENDORS: [(&str, &str); 15] = [
 /// Describes the spans of requests when they end.
 #[derive(Debug)]
 pub struct RequestSpans;
-
-/// The span of a request that a collector will see.
-#[derive(Debug)]
-pub struct RequestSpan {
-    span: Span,
-    operation: &'static str,
-    stall: Duration,
-    /// Pauses between outputs of at least `stall`: their beginnings and lengths.
-    pauses: Vec<(Instant, Duration)>,
-}
-
-impl RequestSpan {
-    /// `None`: the span is not sampled.
-    pub(super) fn new(
-        span: Span,
-        (endpoint, operation): (&'static Endpoint, Operation),
-        stall: Duration,
-    ) -> Option<Self> {
-        if !span.is_recording() {
-            return None;
-        }
-        span.set("http.request.method", "POST");
-        span.set("http.route", endpoint.path);
-        let operation = operation.name();
-        span.set("gen_ai.operation.name", operation);
-        Some(Self { span, operation, stall, pauses: Vec::new() })
-    }
-
-    /// Output came `gap` after the last one.
-    pub(super) fn pause(&mut self, last: Instant, gap: Duration) {
-        if gap >= self.stall && self.pauses.len() < PAUSES {
-            self.pauses.push((last, gap));
-        }
-    }
-}
 
 /// Begins the span of an attempt, which is the `number`th of its request.
 pub(super) fn begin(place: &Place, attempt: &Attempt, number: usize) -> Option<Span> {
@@ -241,7 +200,7 @@ fn finish_reason(stop: &Stop) -> &'static str {
 
 /// A word that is not ours, short and without control characters.
 fn short(word: &str) -> String {
-    word.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
+    word.chars().filter(|c| !c.is_control()).take(MAX_WORD).collect()
 }
 
 fn count(number: u64) -> i64 {

@@ -1,8 +1,12 @@
-//! Upstream response headers that are passed on to callers: an allow-list, and how they are named there. It never
-//! reads a body.
+//! Response headers: which of an upstream's are passed on to callers, under which name, and the one that names the
+//! target. It must never read a body.
 
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::access_log;
+
+const TARGET: HeaderName = HeaderName::from_static("x-streamgate-target");
 
 /// Upstream response headers that callers' SDKs act on. Everything else stays behind. `wait`: the seconds to wait, in
 /// place of a date, which not every client reads and which is by another's clock.
@@ -44,4 +48,10 @@ pub(super) fn passed_on(upstream: &HeaderMap, wait: Option<u64>) -> HeaderMap {
         headers.entry(RETRY_AFTER).or_insert_with(|| seconds.into());
     }
     headers
+}
+
+/// The response header that names the target.
+pub(super) fn target_header(target: &str) -> Option<(HeaderName, HeaderValue)> {
+    let value = HeaderValue::from_str(&access_log::short(target)).ok()?;
+    Some((TARGET, value))
 }

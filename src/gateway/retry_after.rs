@@ -8,7 +8,7 @@ use http::header::{DATE, RETRY_AFTER};
 use httpdate::parse_http_date;
 
 /// A longer wait is none.
-const LONGEST: Duration = Duration::from_secs(1_000_000_000);
+const MAX_WAIT: Duration = Duration::from_secs(1_000_000_000);
 
 /// The seconds that an upstream asks to wait, rounded up (RFC 9110, section 10.2.3): whole ones or a fraction, a date,
 /// or milliseconds, as OpenAI's clients read them. A date is compared with the upstream's own `date`, so that its
@@ -17,12 +17,14 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<u64> {
     let text = |name: &str| headers.get(name)?.to_str().ok();
     let number = |name: &str| {
         let value: f64 = text(name)?.trim().parse().ok()?;
-        (0.0..LONGEST.as_secs_f64()).contains(&value).then_some(value)
+        (0.0..MAX_WAIT.as_secs_f64()).contains(&value).then_some(value)
     };
     let date = |name: &str| parse_http_date(text(name)?.trim()).ok();
     let until = || {
         let wait = date(RETRY_AFTER.as_str())?.duration_since(date(DATE.as_str()).unwrap_or(now));
-        Some(wait.unwrap_or_default()).filter(|wait| *wait < LONGEST).map(|wait| wait.as_secs_f64())
+        Some(wait.unwrap_or_default())
+            .filter(|wait| *wait < MAX_WAIT)
+            .map(|wait| wait.as_secs_f64())
     };
     let seconds = number(RETRY_AFTER.as_str())
         .or_else(until)

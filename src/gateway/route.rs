@@ -10,7 +10,7 @@ use crate::wire::chat::{Fault, Kind};
 use crate::wire::model_list::ModelInfo;
 
 /// The most characters of a name that messages repeat.
-const LONGEST: usize = 100;
+const MAX_SHOWN: usize = 100;
 
 /// The ordered attempts for one request.
 #[derive(Debug, Clone)]
@@ -148,8 +148,8 @@ fn unknown(config: &Config, caller: &Caller, model: &str) -> Fault {
 
 /// The model that a misspelt name may mean, of those that the caller may use.
 fn similar<'c>(config: &'c Config, caller: &Caller, model: &str) -> Option<&'c str> {
-    let model: String = model.chars().take(LONGEST).collect::<String>().to_lowercase();
-    let names = config.models.keys().filter(|name| name.len() <= LONGEST && caller.may_use(name));
+    let model: String = model.chars().take(MAX_SHOWN).collect::<String>().to_lowercase();
+    let names = config.models.keys().filter(|name| name.len() <= MAX_SHOWN && caller.may_use(name));
     let distance = |name: &str| strsim::osa_distance(&model, &name.to_lowercase());
     let nearest = names.map(|name| (distance(name), name.as_str())).min();
     nearest.filter(|(distance, name)| *distance <= (name.len() / 3).max(1)).map(|(_, name)| name)
@@ -157,6 +157,6 @@ fn similar<'c>(config: &'c Config, caller: &Caller, model: &str) -> Option<&'c s
 
 /// A model name that may be repeated in a message: short, and without control characters.
 fn shown(model: &str) -> String {
-    let short: String = model.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
+    let short: String = model.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
     format!("`{short}`")
 }

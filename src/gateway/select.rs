@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::attempt::Attempt;
 use super::route::Plan;
-use super::target_health::{Admission, Probe, TargetHealth};
+use super::target_health::{Probe, TargetHealth, TargetState};
 use crate::config::Target;
 
 /// A policy that chooses the targets of one request.
@@ -68,11 +68,11 @@ impl Select for InOrder {
             if !has_room(target, tried) {
                 continue;
             }
-            let admission = if lone { Admission::Open } else { self.health.admit(target, now) };
+            let admission = if lone { TargetState::Open } else { self.health.admit(target, now) };
             let probe = match admission {
-                Admission::Open => None,
-                Admission::Probe(probe) => Some(probe),
-                Admission::Ejected(until) => {
+                TargetState::Open => None,
+                TargetState::Probe(probe) => Some(probe),
+                TargetState::Ejected(until) => {
                     self.ejected.push((until, target.clone()));
                     continue;
                 }

@@ -18,7 +18,7 @@ use super::auth::jwks::{self, KeySet};
 use super::clock::unix_seconds;
 use super::egress::{self, Clients};
 use super::fetch;
-use super::limit::{Gate, Gates, Limit, Scope};
+use super::limit::{Limit, Limiter, LimiterRegistry, Scope};
 use super::memory::MemoryBudget;
 use super::provider_models::{self, ProviderModels};
 use super::request_metrics::RequestMetrics;
@@ -28,7 +28,7 @@ use super::target_health::TargetHealth;
 use crate::config::{Config, Provider};
 use crate::server::Shutdown;
 use crate::telemetry::trace::Tracing;
-use crate::telemetry::{Limited, Metrics, OTHER, RefusalLog};
+use crate::telemetry::{LimitLabels, Metrics, OTHER, RefusalLog};
 
 /// The most bytes of a key set.
 const MAX_KEY_SET: usize = 1 << 20;
@@ -39,9 +39,9 @@ const MAX_KEY_SET: usize = 1 << 20;
 pub struct Gateway {
     state: Arc<ArcSwap<State>>,
     /// What callers have used of their limits; outlives reloads.
-    gates: Arc<Gates>,
+    limiters: Arc<LimiterRegistry>,
     /// What is used of the models' limits; outlives reloads.
-    model_gates: Arc<Gates>,
+    model_limiters: Arc<LimiterRegistry>,
     /// Which targets have just failed; outlives reloads.
     pub health: Arc<TargetHealth>,
     /// The token issuers' keys that [`Gateway::keep_fresh`] keeps fresh.
@@ -73,7 +73,7 @@ pub struct State {
     /// Who may call.
     pub callers: Callers,
     /// The limiters of those models that have limits.
-    pub models: BTreeMap<String, Arc<Gate>>,
+    pub models: BTreeMap<String, Arc<Limiter>>,
 }
 
 /// A configuration that cannot be put in force.
@@ -82,10 +82,11 @@ pub type SetupError = Box<dyn std::error::Error + Send + Sync>;
 impl Gateway {
     /// A gateway with a configuration.
     pub fn new(config: Config, shutdown: &Shutdown) -> Result<Self, SetupError> {
-        let (gates, model_gates) = (Arc::new(Gates::default()), Gates::new(Scope::Model));
+        let (limiters, model_limiters) =
+            (Arc::new(LimiterRegistry::default()), LimiterRegistry::new(Scope::Model));
         let metrics = Arc::<Metrics>::default();
         metrics.config_loaded(&config, unix_seconds());
-        let callers = Callers::new(&config, &gates, None);
+        let callers = Callers::new(&config, &limiters, None);
         prepare_clients(&config)?;
         Ok(Self {
             clients: Arc::default(),
@@ -95,11 +96,11 @@ impl Gateway {
             key_sets: watch::Sender::new(callers.key_sets()),
             state: Arc::new(ArcSwap::from_pointee(State {
                 callers,
-                models: models_of(&config, &model_gates),
+                models: models_of(&config, &model_limiters),
                 config,
             })),
-            gates,
-            model_gates: Arc::new(model_gates),
+            limiters,
+            model_limiters: Arc::new(model_limiters),
             health: Arc::new(TargetHealth::new(Arc::clone(&metrics))),
             refusals: Arc::new(RefusalLog::new(Arc::clone(&metrics))),
             sinks: sinks(&metrics),
@@ -131,9 +132,9 @@ impl Gateway {
         }
         self.metrics.config_loaded(&config, unix_seconds());
         self.memory.resize(config.server.memory);
-        let callers = Callers::new(&config, &self.gates, Some(&running.callers));
+        let callers = Callers::new(&config, &self.limiters, Some(&running.callers));
         self.key_sets.send_replace(callers.key_sets());
-        let models = models_of(&config, &self.model_gates);
+        let models = models_of(&config, &self.model_limiters);
         self.state.store(Arc::new(State { config, callers, models }));
         self.health.retain(&self.state().config);
         self.provider_models.clear();
@@ -148,28 +149,28 @@ impl Gateway {
         let keys: BTreeSet<_> =
             state.config.auth.keys.iter().map(|key| key.name.as_str()).collect();
         let mut used = BTreeMap::new();
-        let mut look = |scope: Scope, name: &str, gate: &Gate| {
-            for (limit, ratio) in gate.used(now) {
+        let mut look = |scope: Scope, name: &str, limiter: &Limiter| {
+            for (limit, ratio) in limiter.used(now) {
                 let highest = used.entry((scope.word(), name.to_owned(), limit.word()));
                 let highest = highest.or_insert(ratio);
                 *highest = highest.max(ratio);
             }
         };
-        let callers = self.gates.survey(|name, gate| {
+        let callers = self.limiters.survey(|name, limiter| {
             let shown = if keys.contains(name) { name } else { OTHER };
-            look(Scope::Caller, shown, gate);
+            look(Scope::Caller, shown, limiter);
         });
         callers.await;
-        for (name, gate) in &state.models {
-            look(Scope::Model, name, gate);
+        for (name, limiter) in &state.models {
+            look(Scope::Model, name, limiter);
         }
         // Once they are all forgotten, nothing is used.
         for limit in Limit::ALL.map(Limit::word) {
             let (scope, name) = (Scope::Caller.word(), OTHER.to_owned());
-            self.metrics.limit_used.remove(&Limited { scope, name, limit });
+            self.metrics.limit_used.remove(&LimitLabels { scope, name, limit });
         }
         for ((scope, name, limit), ratio) in used {
-            self.metrics.limit_used.get_or_create(&Limited { scope, name, limit }).set(ratio);
+            self.metrics.limit_used.get_or_create(&LimitLabels { scope, name, limit }).set(ratio);
         }
     }
 
@@ -229,10 +230,10 @@ fn prepare_clients(config: &Config) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// The gates of all models that have limits.
-fn models_of(config: &Config, gates: &Gates) -> BTreeMap<String, Arc<Gate>> {
+/// The limiters of all models that have limits.
+fn models_of(config: &Config, limiters: &LimiterRegistry) -> BTreeMap<String, Arc<Limiter>> {
     let limits = config.model_limits.iter();
-    limits.map(|(name, limits)| (name.clone(), gates.of(name, *limits))).collect()
+    limits.map(|(name, limits)| (name.clone(), limiters.of(name, *limits))).collect()
 }
 
 #[cfg(test)]
@@ -247,9 +248,10 @@ mod tests {
     async fn callers_without_a_configured_name_are_others() {
         let gateway = Gateway::new(Config::default(), &Shutdown::default()).unwrap();
         let limits = Limits { concurrent_streams: Some(4), ..Limits::default() };
-        let open = [gateway.gates.of("one-canary", limits), gateway.gates.of("two-canary", limits)]
-            .map(|gate| gate.admit().unwrap());
-        let more = gateway.gates.of("two-canary", limits).admit().unwrap();
+        let open =
+            [gateway.limiters.of("one-canary", limits), gateway.limiters.of("two-canary", limits)]
+                .map(|limiter| limiter.admit().unwrap());
+        let more = gateway.limiters.of("two-canary", limits).admit().unwrap();
         gateway.measure_limits().await;
         let text = gateway.metrics.render();
         let shown = r#"streamgate_limit_used_ratio{scope="caller",name="other",limit="concurrent_streams"}"#;

@@ -10,10 +10,13 @@ use http::{HeaderValue, Method, Request, Uri};
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
-use super::request_spans::RequestSpan;
 use crate::telemetry::Sample;
-use crate::telemetry::trace::Place;
+use crate::telemetry::trace::{Place, Span};
+use crate::wire::dialect::{Endpoint, Operation};
 use crate::wire::tally::Tally;
+
+/// The most pauses that a span has as events. Later ones are only in the longest gap.
+const MAX_PAUSES: usize = 32;
 
 /// A receiver of summaries. It is called once per request, on the thread that serves it, when the answer has ended:
 /// it must never block.
@@ -45,6 +48,42 @@ impl Head {
             uri: request.uri().clone(),
             user_agent: request.headers().get(USER_AGENT).cloned(),
             client: None,
+        }
+    }
+}
+
+/// The span of a request that a collector will see.
+#[derive(Debug)]
+pub struct RequestSpan {
+    pub(super) span: Span,
+    /// The operation by its name in the conventions.
+    pub(super) operation: &'static str,
+    stall: Duration,
+    /// Pauses between outputs of at least `stall`: their beginnings and lengths.
+    pub(super) pauses: Vec<(Instant, Duration)>,
+}
+
+impl RequestSpan {
+    /// `None`: the span is not sampled.
+    pub(super) fn new(
+        span: Span,
+        (endpoint, operation): (&'static Endpoint, Operation),
+        stall: Duration,
+    ) -> Option<Self> {
+        if !span.is_recording() {
+            return None;
+        }
+        span.set("http.request.method", "POST");
+        span.set("http.route", endpoint.path);
+        let operation = operation.name();
+        span.set("gen_ai.operation.name", operation);
+        Some(Self { span, operation, stall, pauses: Vec::new() })
+    }
+
+    /// Output came `gap` after the last one.
+    pub(super) fn pause(&mut self, last: Instant, gap: Duration) {
+        if gap >= self.stall && self.pauses.len() < MAX_PAUSES {
+            self.pauses.push((last, gap));
         }
     }
 }

@@ -106,7 +106,7 @@ struct Cell {
 
 /// Whether a target takes a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gate {
+enum CellState {
     Open,
     /// It takes this one request, to find out.
     Probe,
@@ -115,11 +115,11 @@ enum Gate {
 }
 
 impl Cell {
-    fn gate(&self, now: Instant) -> Gate {
+    fn state(&self, now: Instant) -> CellState {
         match self.until {
-            None => Gate::Open,
-            Some(until) if now >= until && !self.probing => Gate::Probe,
-            Some(until) => Gate::Ejected(until),
+            None => CellState::Open,
+            Some(until) if now >= until && !self.probing => CellState::Probe,
+            Some(until) => CellState::Ejected(until),
         }
     }
 
@@ -172,7 +172,7 @@ pub struct TargetHealth {
 }
 
 /// Whether a target is tried in its turn.
-pub enum Admission {
+pub enum TargetState {
     /// It is.
     Open,
     /// It is, as the one that finds out whether it is well again.
@@ -221,31 +221,32 @@ impl TargetHealth {
     }
 
     /// Whether a target is tried in its turn at this time.
-    pub fn admit(self: &Arc<Self>, target: &Target, now: Instant) -> Admission {
+    pub fn admit(self: &Arc<Self>, target: &Target, now: Instant) -> TargetState {
         if self.is_quiet() {
-            return Admission::Open;
+            return TargetState::Open;
         }
         let keys = [Key::target(target), Key::credential(&target.provider)];
-        let Ok(mut cells) = self.cells.lock() else { return Admission::Open };
-        let gates =
-            keys.each_ref().map(|key| cells.get(key).map_or(Gate::Open, |cell| cell.gate(now)));
-        let ejected = gates.iter().filter_map(|gate| match gate {
-            Gate::Ejected(until) => Some(*until),
-            Gate::Open | Gate::Probe => None,
+        let Ok(mut cells) = self.cells.lock() else { return TargetState::Open };
+        let states = keys
+            .each_ref()
+            .map(|key| cells.get(key).map_or(CellState::Open, |cell| cell.state(now)));
+        let ejected = states.iter().filter_map(|state| match state {
+            CellState::Ejected(until) => Some(*until),
+            CellState::Open | CellState::Probe => None,
         });
         if let Some(until) = ejected.max() {
-            return Admission::Ejected(until);
+            return TargetState::Ejected(until);
         }
-        if gates == [Gate::Open, Gate::Open] {
-            return Admission::Open;
+        if states == [CellState::Open, CellState::Open] {
+            return TargetState::Open;
         }
-        for (key, gate) in keys.iter().zip(gates) {
-            if let (Gate::Probe, Some(cell)) = (gate, cells.get_mut(key)) {
+        for (key, state) in keys.iter().zip(states) {
+            if let (CellState::Probe, Some(cell)) = (state, cells.get_mut(key)) {
                 cell.probing = true;
             }
         }
         drop(cells);
-        Admission::Probe(Probe { health: Arc::clone(self), keys })
+        TargetState::Probe(Probe { health: Arc::clone(self), keys })
     }
 
     /// Whether others are preferred to a target at this time.
@@ -255,7 +256,7 @@ impl TargetHealth {
         }
         let keys = [Key::target(target), Key::credential(&target.provider)];
         let Ok(cells) = self.cells.lock() else { return false };
-        keys.iter().any(|key| cells.get(key).is_some_and(|cell| cell.gate(now) != Gate::Open))
+        keys.iter().any(|key| cells.get(key).is_some_and(|cell| cell.state(now) != CellState::Open))
     }
 
     /// A target has begun to answer.
@@ -278,7 +279,10 @@ impl TargetHealth {
                 tracing::info!(target, "target recovered: requests go to it again");
             }
             if ejected {
-                self.metrics.target_ejected.get_or_create(&telemetry::Ejected { target }).set(0);
+                self.metrics
+                    .target_ejected
+                    .get_or_create(&telemetry::TargetLabels { target })
+                    .set(0);
             }
         }
     }
@@ -317,7 +321,7 @@ impl TargetHealth {
         self.tracked.store(cells.len(), Ordering::Relaxed);
         drop(cells);
         if let Some(pause) = pause {
-            let ejected = telemetry::Ejected { target: label };
+            let ejected = telemetry::TargetLabels { target: label };
             self.metrics.target_ejected.get_or_create(&ejected).set(1);
             if let Some(failures) = failures {
                 report(plan, target, error, (failures, pause));
@@ -335,7 +339,7 @@ impl TargetHealth {
         cells.retain(|key, _| {
             let keep = known.contains(key);
             if !keep {
-                let ejected = telemetry::Ejected { target: key.label() };
+                let ejected = telemetry::TargetLabels { target: key.label() };
                 self.metrics.target_ejected.remove(&ejected);
             }
             keep

@@ -19,15 +19,19 @@ fn a_hard_failure_ejects_at_once_and_a_soft_one_three_times() {
 fn after_the_pause_one_probe_is_let_through() {
     let now = Instant::now();
     let mut cell = Cell::default();
-    assert_eq!(cell.gate(now), Gate::Open);
+    assert_eq!(cell.state(now), CellState::Open);
     cell.fail(true, TARGET_PAUSE, now);
     let until = now + 5 * SECOND;
-    assert_eq!(cell.gate(now + 4 * SECOND), Gate::Ejected(until));
-    assert_eq!(cell.gate(until), Gate::Probe);
+    assert_eq!(cell.state(now + 4 * SECOND), CellState::Ejected(until));
+    assert_eq!(cell.state(until), CellState::Probe);
     cell.probing = true;
-    assert_eq!(cell.gate(until), Gate::Ejected(until), "the others still pass it over");
+    assert_eq!(cell.state(until), CellState::Ejected(until), "the others still pass it over");
     cell.probing = false;
-    assert_eq!(cell.gate(until), Gate::Probe, "a probe without a verdict gives its right back");
+    assert_eq!(
+        cell.state(until),
+        CellState::Probe,
+        "a probe without a verdict gives its right back"
+    );
 }
 
 #[test]
@@ -54,7 +58,7 @@ fn what_fails_and_recovers_all_the_time_is_reported_once_a_minute() {
         assert_eq!(cell.fail(true, CREDENTIAL_PAUSE, now), Some(30 * SECOND));
         reports.extend(cell.report(now).map(|failures| (second, failures)));
         assert_eq!(cell.recover(), second % 60 == 0, "a recovery is logged if the failure was");
-        assert_eq!(cell.gate(now), Gate::Open);
+        assert_eq!(cell.state(now), CellState::Open);
     }
     assert_eq!(reports, [(0, 1), (60, 60), (120, 60)]);
 }

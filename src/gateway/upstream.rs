@@ -15,24 +15,19 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answer, redacted};
 use super::count::{ESTIMATED, TRUE};
-use super::egress::{self, Clients};
-use super::exchange::RequestContext;
-use super::memory::MemoryShare;
-use super::offload::RequestBody;
+use super::credential::credential;
+use super::egress;
 use super::response_headers::passed_on;
 use super::retry_after::retry_after;
-use super::route::Plan;
 use super::sigv4::{Unsigned, sign};
 use super::source::{ResponseHead, Source};
-use super::target_health::TargetHealth;
 use super::upstream_body::{digested, echo, own_tool_forms};
+use super::upstream_request::UpstreamRequest;
 use crate::config::{Provider, Stream, Target};
 use crate::error::{Error, Reply};
-use crate::telemetry::Metrics;
-use crate::telemetry::trace::Place;
 use crate::wire::adapt::Written;
 use crate::wire::chat::{Deadline, End, Fault, Kind, ToolForms};
-use crate::wire::dialect::{self, CallerDialect, Form, Hosting, Mode, Operation, ResponseContext};
+use crate::wire::dialect::{Hosting, Mode, Operation, ResponseContext};
 use crate::wire::embeddings::Verified;
 use crate::wire::forwarded_headers::AllowList;
 use crate::wire::framing::Framing;
@@ -42,43 +37,17 @@ use crate::wire::transcode::Transcoder;
 const DROPPED: HeaderName = HeaderName::from_static("x-streamgate-dropped");
 
 /// The bytes of that header after which the rest is summed up: proxies refuse heads of more than 4 KiB.
-const DROPPED_BYTES: usize = 2048;
+const MAX_DROPPED: usize = 2048;
 
 /// The most bytes of an error response that are read.
-const ERROR_BODY: usize = 64 * 1024;
+const MAX_ERROR_BODY: usize = 64 * 1024;
 
 /// A stale connection fails at once; an upstream that closes later may have worked on the request.
-const STALE: Duration = Duration::from_secs(1);
-
-/// What is asked of upstreams: everything that the attempts of one request share.
-pub struct UpstreamRequest {
-    /// What it shares with its answer.
-    pub context: Arc<RequestContext>,
-    /// This worker's clients.
-    pub clients: Arc<Clients>,
-    /// Where failed attempts are counted.
-    pub metrics: Arc<Metrics>,
-    /// The caller's request, as it came.
-    pub body: RequestBody,
-    /// The caller's headers.
-    pub headers: HeaderMap,
-    /// The caller's name in records.
-    pub caller: Arc<str>,
-    /// Where it may go.
-    pub plan: Plan,
-    /// Which targets have just failed other requests.
-    pub health: Arc<TargetHealth>,
-    /// What is kept of answers takes its memory from this.
-    pub memory: Arc<MemoryShare>,
-    /// The gateway's id of the request.
-    pub request_id: String,
-    /// Where the request stands in a trace.
-    pub trace: Place,
-}
+const STALE_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long an attempt may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct AttemptDeadline {
     /// For its first output; for all of it if it is passed through whole.
     pub deadline: Instant,
     /// Another target may be tried after it.
@@ -86,101 +55,68 @@ pub struct Patience {
 }
 
 /// A failed attempt.
-pub struct Failure {
+pub struct AttemptError {
     /// Why.
     pub error: Error,
     /// What came before it broke off, of which nothing has been forwarded.
-    pub said: Option<Box<Answer>>,
+    pub partial: Option<Box<Answer>>,
 }
 
-impl From<Error> for Box<Failure> {
+impl From<Error> for Box<AttemptError> {
     fn from(error: Error) -> Self {
-        Self::new(Failure { error, said: None })
+        Self::new(AttemptError { error, partial: None })
     }
-}
-
-/// What a target is asked for.
-fn wanted<'a>(order: &UpstreamRequest, target: &'a Target) -> dialect::Target<'a> {
-    wanted_of((order.context.dialect, order.context.call.form, order.context.call.stream), target)
-}
-
-/// What a target is asked for on behalf of a caller: its dialect, the form of its request, and whether it
-/// wants a stream.
-pub(super) fn wanted_of<'a>(
-    (caller, form, stream): (&dyn CallerDialect, Form, bool),
-    target: &'a Target,
-) -> dialect::Target<'a> {
-    let own = target.provider.dialect;
-    let operation = form.operation();
-    let verbatim = caller.name() == own.name();
-    dialect::Target {
-        model: &target.model,
-        // A translated chat is always streamed: its deadlines work, and its caller's leaving is
-        // noticed. It is collected on our side if need be.
-        stream: stream || operation == Operation::Chat && !verbatim,
-        form: if verbatim { form } else { own.form_of(operation).unwrap_or(Form::Chat) },
-        quirks: &target.quirks,
-    }
-}
-
-/// Whether both sides speak one dialect, so that nothing is translated.
-pub fn is_verbatim(order: &UpstreamRequest, provider: &Provider) -> bool {
-    order.context.dialect.name() == provider.dialect.name()
-}
-
-/// Whether a target answers whole: no output comes before all of it is there.
-pub fn is_whole(order: &UpstreamRequest, provider: &Provider) -> bool {
-    let translated_chat =
-        order.context.operation() == Operation::Chat && !is_verbatim(order, provider);
-    !order.context.call.stream && !translated_chat
 }
 
 /// One attempt, up to its first model output or its end.
 pub async fn attempt(
-    order: &UpstreamRequest,
+    request: &UpstreamRequest,
     target: &Target,
     written: Written,
-    Patience { deadline, followed }: Patience,
+    AttemptDeadline { deadline, followed }: AttemptDeadline,
     traced: HeaderMap,
-) -> Result<Box<Answer>, Box<Failure>> {
-    let passed =
-        if is_whole(order, &target.provider) { Deadline::Unstreamed } else { Deadline::FirstToken };
+) -> Result<Box<Answer>, Box<AttemptError>> {
+    let passed = if request.is_whole(&target.provider) {
+        Deadline::Unstreamed
+    } else {
+        Deadline::FirstToken
+    };
     let late = || Error::from_end(&End::TimedOut(passed));
-    let sending = send(order, target, written.body, traced);
+    let sending = send(request, target, written.body, traced);
     let response = timeout_at(deadline, sending).await.map_err(|_| late())??;
     let (head, source) = Source::open(response);
     if !head.status.is_success() {
-        let refused = timeout_at(deadline, refused(order, target, head, source));
+        let refused = timeout_at(deadline, refused(request, target, head, source));
         return Err(refused.await.unwrap_or_else(|_| late()).into());
     }
     let mut headers = passed_on(&head.headers, None);
-    headers.extend(dropped(order, &written.dropped).map(|names| (DROPPED, names)));
+    headers.extend(dropped(request, &written.dropped).map(|names| (DROPPED, names)));
     let forms = (written.tool_forms, written.inputs);
-    let transcoder = transcoder(order, target, media_type(&head.headers), forms)
+    let transcoder = transcoder(request, target, media_type(&head.headers), forms)
         .await?
         .with_names(written.names)
-        .with_stop_strings(written.stop_strings, order.context.call.input_estimate);
+        .with_stop_strings(written.stop_strings, request.context.call.input_estimate);
     // Boxed: it moves from here to the response body, and every future on the way would hold its place.
     let of = (Arc::clone(&target.provider), headers);
-    let mut answer = Box::new(Answer::new(of, source, transcoder, order.memory.lease()));
-    let begun = timeout_at(deadline, answer.read_first(order.context.stream.max_event));
+    let mut answer = Box::new(Answer::new(of, source, transcoder, request.memory.lease()));
+    let begun = timeout_at(deadline, answer.read_first(request.context.stream.max_event));
     begun.await.map_err(|_| late())??;
     if written.inputs.is_some() && answer.transcoder.tally().usage.input.is_none() {
         answer.headers.insert(ESTIMATED, TRUE);
     }
     // A failure that came along with the first output is found before any of it is forwarded.
-    if followed && order.context.call.stream && answer.transcoder.end().is_none() {
+    if followed && request.context.call.stream && answer.transcoder.end().is_none() {
         answer.take_arrived().await;
     }
     let error = match answer.transcoder.end() {
         None | Some(End::Complete) => return Ok(answer),
         Some(end) => waiting(answer.failure(end), asked_in(&answer)),
     };
-    let said = answer.transcoder.tally().outputs > 0 && order.context.call.stream;
-    if said && !followed {
+    let partial = answer.transcoder.tally().outputs > 0 && request.context.call.stream;
+    if partial && !followed {
         return Ok(answer);
     }
-    Err(Box::new(Failure { error, said: said.then_some(answer) }))
+    Err(Box::new(AttemptError { error, partial: partial.then_some(answer) }))
 }
 
 /// The seconds that an upstream asks to wait in the error that ended its answer.
@@ -189,23 +125,23 @@ fn asked_in(answer: &Answer) -> Option<u64> {
 }
 
 async fn send(
-    order: &UpstreamRequest,
+    request: &UpstreamRequest,
     target: &Target,
     body: String,
     traced: HeaderMap,
 ) -> Result<reqwest::Response, Error> {
     let Provider { egress, base_url, .. } = &*target.provider;
-    let client = order.clients.get(egress, &order.context.stream);
+    let client = request.clients.get(egress, &request.context.stream);
     let client = client.map_err(|error| Error::internal("no upstream client").because(error))?;
     let (body, digest) = digested(body, target).await?;
-    let request = request(order, target, (body, digest), traced)?;
-    let retry = request.try_clone();
+    let outgoing = http_request(request, target, (body, digest), traced)?;
+    let retry = outgoing.try_clone();
     let sent = Instant::now();
-    let (mut result, pooled) = egress::execute(&client, request).await;
+    let (mut result, pooled) = egress::execute(&client, outgoing).await;
     if let (Err(error), Some(again)) = (&result, retry)
         && pooled
         && is_stale(error)
-        && sent.elapsed() < STALE
+        && sent.elapsed() < STALE_WITHIN
     {
         (result, _) = egress::execute(&client, again).await;
     }
@@ -234,15 +170,15 @@ fn is_stale(error: &reqwest::Error) -> bool {
     false
 }
 
-fn request(
-    order: &UpstreamRequest,
+fn http_request(
+    request: &UpstreamRequest,
     target: &Target,
     (body, digest): (String, Option<String>),
     traced: HeaderMap,
 ) -> Result<reqwest::Request, Error> {
     let provider = &target.provider;
-    let verbatim = is_verbatim(order, provider);
-    let wanted = wanted(order, target);
+    let verbatim = request.is_verbatim(provider);
+    let wanted = request.wanted(target);
     let mut url = provider.base_url.clone();
     let path = provider.dialect.path(&wanted);
     let (path, query) =
@@ -261,10 +197,11 @@ fn request(
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     if let Some(list) = AllowList::of(provider.dialect.name()).filter(|_| verbatim) {
-        let named =
-            |name: &&HeaderName| list.has(name.as_str()) && !is_hop(&order.headers, name.as_str());
-        for name in order.headers.keys().filter(named) {
-            let values = order.headers.get_all(name).iter();
+        let named = |name: &&HeaderName| {
+            list.has(name.as_str()) && !is_hop(&request.headers, name.as_str())
+        };
+        for name in request.headers.keys().filter(named) {
+            let values = request.headers.get_all(name).iter();
             // What a platform does not know of the vendor's is not for it.
             let mut taken = values.filter_map(|value| taken(value, name.as_str(), target));
             if let Some(first) = taken.next() {
@@ -284,25 +221,25 @@ fn request(
     if let Some(aws) = &provider.aws {
         let (method, body) = (&http::Method::POST, body.as_bytes());
         let unsigned = Unsigned { method, url: &url, body, digest };
-        sign(unsigned, &mut headers, aws, order.context.time.now())?;
+        sign(unsigned, &mut headers, aws, request.context.time.now())?;
     }
-    let mut request = reqwest::Request::new(http::Method::POST, url);
-    *request.headers_mut() = headers;
-    *request.body_mut() = Some(body.into());
-    Ok(request)
+    let mut outgoing = reqwest::Request::new(http::Method::POST, url);
+    *outgoing.headers_mut() = headers;
+    *outgoing.body_mut() = Some(body.into());
+    Ok(outgoing)
 }
 
 /// The names of what a request had to leave out, as its caller knows them.
-fn dropped(order: &UpstreamRequest, names: &[Cow<'static, str>]) -> Option<HeaderValue> {
+fn dropped(request: &UpstreamRequest, names: &[Cow<'static, str>]) -> Option<HeaderValue> {
     let mut all = String::new();
     for (at, name) in names.iter().enumerate() {
-        if all.len() > DROPPED_BYTES {
+        if all.len() > MAX_DROPPED {
             let rest = format!(", and {} more", names.len() - at);
             all.push_str(&rest);
             break;
         }
         let separator = if at == 0 { "" } else { ", " };
-        all.extend([separator, order.context.dialect.own_name(name).unwrap_or(name)]);
+        all.extend([separator, request.context.dialect.own_name(name).unwrap_or(name)]);
     }
     HeaderValue::from_str(&all).ok().filter(|names| !names.is_empty())
 }
@@ -323,44 +260,26 @@ fn is_hop(headers: &HeaderMap, name: &str) -> bool {
     listed.flat_map(|names| names.split(',')).any(|hop| hop.trim().eq_ignore_ascii_case(name))
 }
 
-/// The header that carries a provider's credential, if it has one.
-pub(super) fn credential(provider: &Provider) -> Result<Option<(HeaderName, HeaderValue)>, Error> {
-    let Some(key) = &provider.api_key else {
-        return Ok(None);
-    };
-    let (name, prefix) = provider.auth_header.as_ref().map_or_else(
-        || {
-            let (name, prefix) = provider.dialect.credential();
-            (HeaderName::from_static(name), prefix)
-        },
-        |(name, prefix)| (name.clone(), prefix.as_str()),
-    );
-    let mut value = HeaderValue::from_str(&format!("{prefix}{}", key.expose()))
-        .map_err(|_| Error::internal("a provider's api_key holds characters that no header may"))?;
-    value.set_sensitive(true);
-    Ok(Some((name, value)))
-}
-
 /// The codec for an answer whose head has come.
 async fn transcoder(
-    order: &UpstreamRequest,
+    request: &UpstreamRequest,
     target: &Target,
     media_type: &str,
     (tool_forms, inputs): (ToolForms, Option<usize>),
 ) -> Result<Transcoder, Error> {
     let dialect = target.provider.dialect;
-    let verbatim = is_verbatim(order, &target.provider);
-    let wanted = wanted(order, target);
+    let verbatim = request.is_verbatim(&target.provider);
+    let wanted = request.wanted(target);
     let framing = if wanted.stream { dialect.framing(media_type) } else { Framing::Whole };
-    let streams = order.context.call.stream;
+    let streams = request.context.call.stream;
     // A whole answer to a caller who wants a stream has no frames to forward as they are.
     let passes = move |framing| verbatim && (framing == Framing::Whole) != streams;
-    let echo = if passes(framing) { String::new() } else { echo(order).await? };
+    let echo = if passes(framing) { String::new() } else { echo(request).await? };
     let rewritten = verbatim && !passes(framing);
-    let tool_forms = if rewritten { own_tool_forms(order).await } else { tool_forms };
-    let (caller, form) = (order.context.dialect, wanted.form);
-    let translated = !verbatim || order.context.operation() == Operation::Chat;
-    let call = ResponseContext { echo, tool_forms, ..order.context.call.clone() };
+    let tool_forms = if rewritten { own_tool_forms(request).await } else { tool_forms };
+    let (caller, form) = (request.context.dialect, wanted.form);
+    let translated = !verbatim || request.context.operation() == Operation::Chat;
+    let call = ResponseContext { echo, tool_forms, ..request.context.call.clone() };
     let choose = Box::new(move |framing| {
         if passes(framing) {
             return (caller.encoder(&call, Mode::Verbatim), Ok(Mode::Verbatim));
@@ -373,11 +292,11 @@ async fn transcoder(
         (caller.encoder(&call, Mode::Verbatim), Err(fault))
     });
     let mut decoder = dialect.decoder(form);
-    decoder.name(&order.context.call.id);
+    decoder.name(&request.context.call.id);
     if let Some(inputs) = inputs {
         decoder = Box::new(Verified { inner: decoder, inputs });
     }
-    let Stream { max_event, max_answer, .. } = order.context.stream;
+    let Stream { max_event, max_answer, .. } = request.context.stream;
     let transcoder = Transcoder::labelled(framing, max_event, decoder, choose);
     Ok(transcoder.keeping_at_most(max_answer))
 }
@@ -388,7 +307,7 @@ fn media_type(headers: &HeaderMap) -> &str {
 
 /// Reads an error response.
 async fn refused(
-    order: &UpstreamRequest,
+    request: &UpstreamRequest,
     target: &Target,
     ResponseHead { status, headers }: ResponseHead,
     mut source: Source,
@@ -406,7 +325,7 @@ async fn refused(
                 break;
             }
         };
-        if bytes.len() > ERROR_BODY.saturating_sub(body.len()) {
+        if bytes.len() > MAX_ERROR_BODY.saturating_sub(body.len()) {
             // A part of it would be broken JSON to whoever gets it.
             body.clear();
             break;
@@ -432,7 +351,7 @@ async fn refused(
     if fault.message.is_empty() {
         fault.message = format!("the upstream answered with status {status}");
     }
-    let wait = retry_after(&headers, order.context.time.now())
+    let wait = retry_after(&headers, request.context.time.now())
         .or_else(|| provider.dialect.retry_after(&body));
     let reply = Reply {
         // A platform fails in words of its own, which are not its models' vendor's.

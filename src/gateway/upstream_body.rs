@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::offload::{self, BufferedBody, RequestBody, is_large};
 use super::sigv4;
-use super::upstream::{UpstreamRequest, wanted_of};
+use super::upstream_request::{UpstreamRequest, wanted};
 use crate::config::Target;
 use crate::error::Error;
 use crate::wire::adapt::{self, Written};
@@ -29,9 +29,9 @@ struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    fn of(order: &UpstreamRequest, headers: Cow<'a, HeaderMap>) -> Self {
-        let ResponseContext { form, stream, .. } = order.context.call;
-        Self { dialect: order.context.dialect, form, stream, headers }
+    fn of(request: &UpstreamRequest, headers: Cow<'a, HeaderMap>) -> Self {
+        let ResponseContext { form, stream, .. } = request.context.call;
+        Self { dialect: request.context.dialect, form, stream, headers }
     }
 }
 
@@ -63,7 +63,7 @@ pub(super) fn large_body(
 /// otherwise.
 fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, Fault> {
     let dialect = target.provider.dialect;
-    let wanted = wanted_of((source.dialect, source.form, source.stream), target);
+    let wanted = wanted((source.dialect, source.form, source.stream), target);
     let strict = source.headers.get(STRICT).is_some_and(|value| value == "true");
     if source.dialect.name() == dialect.name() {
         let header = |name: &str| Some(source.headers.get(name)?.to_str().ok()?.to_owned());
@@ -87,9 +87,9 @@ fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, Fa
 }
 
 /// Reads the request as a translation would, on another thread if it is large.
-pub(super) async fn decoded(order: &UpstreamRequest) -> Result<Request, Error> {
-    let (dialect, form) = (order.context.dialect, order.context.call.form);
-    let read = match &order.body {
+pub(super) async fn decoded(request: &UpstreamRequest) -> Result<Request, Error> {
+    let (dialect, form) = (request.context.dialect, request.context.call.form);
+    let read = match &request.body {
         RequestBody::Small(body) => dialect.decode_request(form, &mended(body)),
         RequestBody::Large(body) => {
             let body = Arc::clone(body);
@@ -100,17 +100,19 @@ pub(super) async fn decoded(order: &UpstreamRequest) -> Result<Request, Error> {
 }
 
 /// The tool forms of a request that was not translated, for an answer that has to be written anew.
-pub(super) async fn own_tool_forms(order: &UpstreamRequest) -> ToolForms {
-    decoded(order).await.map(|request| request.tool_forms).unwrap_or_default()
+pub(super) async fn own_tool_forms(request: &UpstreamRequest) -> ToolForms {
+    decoded(request).await.map(|request| request.tool_forms).unwrap_or_default()
 }
 
 /// What of the request its answer repeats.
-pub(super) async fn echo(order: &UpstreamRequest) -> Result<String, Error> {
-    match &order.body {
-        RequestBody::Small(body) => Ok(order.context.dialect.echo(order.context.call.form, body)),
+pub(super) async fn echo(request: &UpstreamRequest) -> Result<String, Error> {
+    match &request.body {
+        RequestBody::Small(body) => {
+            Ok(request.context.dialect.echo(request.context.call.form, body))
+        }
         RequestBody::Large(body) => {
             let (dialect, form, body) =
-                (order.context.dialect, order.context.call.form, Arc::clone(body));
+                (request.context.dialect, request.context.call.form, Arc::clone(body));
             offload::run(move || dialect.echo(form, &body)).await
         }
     }

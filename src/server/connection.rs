@@ -1,4 +1,5 @@
-//! One caller's connection: which HTTP it speaks, what it may cost, and when it is over.
+//! One connection of a client: its HTTP version, its timeouts, and its end. It never looks into a request: those go to the
+//! router.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,345 +20,373 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tower::ServiceExt;
 
-use super::connection_limit::Place;
-use super::head::{Begun, HeadTimer, HeadWatch};
+use super::connection_limit::ConnectionPermit;
+use super::head_timeout::{HeadStarted, HeadTimer, HeadWatch};
 use super::socket::Socket;
-use super::stall::{self, Marking, Watched, WatchedExecutor};
-use super::transport::{self, Http, Opened, Transport};
-use super::{Shutdown, Terms};
+use super::transport::{self, HttpVersion, Negotiation, Transport};
+use super::write_timeout::{self, TrackedBody, WithWriteTimeout, WriteTimeoutExecutor};
+use super::{ConnectionConfig, Shutdown};
 use crate::telemetry::RefusalSource;
 
 /// The most streams at once on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 1_000;
+const MAX_HTTP2_STREAMS: u32 = 1_000;
 /// The most bytes of a request head.
-const HEAD: u32 = 32 * 1024;
-/// The most bytes that hyper holds per connection, read and not yet taken, or written and unsent.
-const BUFFER: usize = 64 * 1024;
-/// How often an idle connection is looked at within its idle timeout. It may be kept for one look
-/// longer, and no request pays for more than a count.
-const LOOKS: u32 = 4;
-/// How long an HTTP/2 connection whose responses have ended may stay open while the process stops, for its
-/// peer to take the last bytes and to answer the GOAWAY.
-const GOODBYE: Duration = Duration::from_secs(5);
-/// How often a connection that waits for nothing but its socket is looked at while the process stops.
-const LOOK: Duration = Duration::from_millis(20);
-/// How long a peer's bytes are read and discarded while the process stops, after its last response.
-const LAST_LINGER: Duration = Duration::from_secs(1);
-/// How long a connection whose peer hung up may still write what it is about to.
-const LAST_WORDS: Duration = Duration::from_millis(5);
+const MAX_HEAD_BYTES: u32 = 32 * 1024;
+/// The most bytes that hyper buffers per connection, unread by the application or unsent.
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
+/// How often a connection is examined within its idle timeout. It may be kept for one interval longer, and no
+/// request pays for more than a count.
+const IDLE_CHECKS: u32 = 4;
+/// How long an HTTP/2 connection without responses may stay open during a shutdown, for its peer to read the last
+/// bytes and to acknowledge the GOAWAY.
+const GOAWAY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often an HTTP/1.1 connection without responses is examined during a shutdown.
+const SHUTDOWN_CHECK_INTERVAL: Duration = Duration::from_millis(20);
+/// How long a peer's bytes are read and discarded during a shutdown, after its last response.
+const SHUTDOWN_LINGER: Duration = Duration::from_secs(1);
+/// How long a connection whose peer has closed its side may still write, or read what has already arrived.
+const FLUSH_GRACE: Duration = Duration::from_millis(5);
 
-/// A connection that was accepted, and on what terms.
+/// An accepted connection.
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
     /// Shared with nobody: a pointer, because a connection's future holds it more than once.
-    pub(super) terms: Arc<Terms>,
-    /// Its place among all connections.
-    pub(super) place: Place,
+    pub(super) config: Arc<ConnectionConfig>,
+    /// Its permit among all connections.
+    pub(super) permit: ConnectionPermit,
     pub(super) shutdown: Shutdown,
-    /// Owns what HTTP/2 runs beside the connection.
+    /// Owns the tasks that HTTP/2 and the watches run beside the connection.
     pub(super) tasks: TaskTracker,
 }
 
-/// How a connection ended.
+/// How the socket is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Over {
-    /// The peer may still have to read why.
-    Told,
-    /// There is nothing to wait for.
-    Cut,
+enum Close {
+    /// After the peer had time to read the last response.
+    Linger,
+    /// At once.
+    Abort,
+}
+
+/// What the functions that serve a connection share.
+struct Served<'c> {
+    socket: &'c Socket,
+    config: &'c ConnectionConfig,
+    permit: &'c ConnectionPermit,
+    shutdown: &'c Shutdown,
+    tasks: &'c TaskTracker,
+    peer: SocketAddr,
 }
 
 impl Connection {
     /// Serves it to its end.
     pub(super) async fn serve(self, router: Router) {
-        let Self { stream, terms, place, shutdown, tasks } = self;
+        let Self { stream, config, permit, shutdown, tasks } = self;
         let Ok(peer) = stream.peer_addr() else { return };
-        let Ok(socket) = Socket::new(stream, terms.write_stall) else { return };
-        let opening = transport::open(&socket, terms.tls.clone());
-        let opened = tokio::select! {
-            opened = timeout(terms.header_timeout, opening) => opened,
-            () = place.evicted.cancelled() => return,
+        let Ok(socket) = Socket::new(stream, config.write_stall) else { return };
+        let negotiation = transport::negotiate(&socket, config.tls.clone());
+        let negotiated = tokio::select! {
+            negotiated = timeout(config.header_timeout, negotiation) => negotiated,
+            () = permit.evicted.cancelled() => return,
             () = shutdown.stopping.cancelled() => return,
         };
-        let over = match opened {
-            Ok(Ok(Opened::Ready(ready))) => {
-                let lookout = lookout(&socket, &terms, (&shutdown, &place), &tasks);
-                let asked = place.asked.clone();
-                requests(ready, (router, peer, asked), (&*terms, tasks), (&socket, lookout)).await
+        let close = match negotiated {
+            Ok(Ok(Negotiation::Ready { transport, version })) => {
+                let served = Served {
+                    socket: &socket,
+                    config: &config,
+                    permit: &permit,
+                    shutdown: &shutdown,
+                    tasks: &tasks,
+                    peer,
+                };
+                served.serve_requests(transport, version, router).await
             }
-            Ok(Ok(Opened::WrongPort(reason))) => {
-                terms.refusals.record(
+            Ok(Ok(Negotiation::WrongPort(reason))) => {
+                config.refusals.record(
                     reason,
                     &RefusalSource { peer: Some(peer), ..RefusalSource::default() },
                 );
-                Over::Told
+                Close::Linger
             }
             Ok(Err(error)) => {
-                tracing::debug!(%error, %peer, "no request came of a connection");
-                Over::Told
+                tracing::debug!(%error, %peer, "connection closed before its first request");
+                Close::Linger
             }
-            Err(_late) => Over::Cut,
+            Err(_timeout) => Close::Abort,
         };
-        if over == Over::Told {
+        if close == Close::Linger {
             let stopped = async {
                 shutdown.stopping.cancelled().await;
-                sleep(LAST_LINGER).await;
+                sleep(SHUTDOWN_LINGER).await;
             };
             tokio::select! {
-                _bounded = timeout(terms.header_timeout, socket.linger()) => {}
-                () = place.evicted.cancelled() => {}
+                _bounded = timeout(config.header_timeout, socket.linger()) => {}
+                () = permit.evicted.cancelled() => {}
                 () = stopped => {}
             }
         }
     }
 }
 
-/// What was asked of a connection so far. One pointer, since an idle connection keeps several.
+/// Counts the requests of one connection. One pointer, since an idle connection keeps several.
 #[derive(Clone, Default)]
-pub(super) struct Asked(Arc<Requests>);
+pub(super) struct RequestCounters(Arc<Counters>);
 
-impl Asked {
+impl RequestCounters {
     /// Whether there was no request yet.
-    pub(super) fn is_nothing(&self) -> bool {
-        self.0.count.load(Relaxed) == 0
+    pub(super) fn has_none(&self) -> bool {
+        self.0.total.load(Relaxed) == 0
     }
 
-    /// Whether there is no request under way, nor the head of one.
+    /// Whether no request, and no head of one, is in progress.
     pub(super) fn is_idle(&self) -> bool {
-        self.0.open.is_empty() && !self.0.begun.get()
+        self.0.in_progress.is_empty() && !self.0.head_started.get()
     }
 }
 
 #[derive(Default)]
-struct Requests {
-    /// How many requests there were.
-    count: AtomicU64,
-    /// Those that have no response head yet.
-    heads: TaskTracker,
+struct Counters {
+    /// All requests so far.
+    total: AtomicU64,
+    /// Those without a response head.
+    awaiting_head: TaskTracker,
     /// Those whose response has not ended.
-    open: TaskTracker,
-    /// Whether the head of the next one has begun, over HTTP/1.1.
-    begun: Begun,
+    in_progress: TaskTracker,
+    /// Whether the head of the next one has started to arrive, over HTTP/1.1.
+    head_started: HeadStarted,
 }
 
-/// Answers all requests of a connection.
-async fn requests(
-    (transport, http): (Transport, Http),
-    (router, peer, asked): (Router, SocketAddr, Asked),
-    (terms, tasks): (&Terms, TaskTracker),
-    (socket, lookout): (&Socket, Lookout),
-) -> Over {
-    let begun = asked.0.begun.clone();
-    let under_way = asked.clone();
-    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        asked.0.count.fetch_add(1, Relaxed);
-        stall::forget();
-        let open = asked.0.open.token();
-        // Boxed, since the connection keeps this future's place for as long as it lives.
-        let answered = Box::pin(router.clone().oneshot(request.map(Body::new)));
-        let answered = asked.0.heads.track_future(answered);
-        async move {
-            let response: axum::response::Response = answered.await?;
-            Ok::<_, Infallible>(response.map(|body| Marking::new(body, open)))
+impl Served<'_> {
+    /// Passes all requests of the connection to the router.
+    async fn serve_requests(
+        &self,
+        transport: Transport,
+        version: HttpVersion,
+        router: Router,
+    ) -> Close {
+        let watch = self.watch();
+        let (peer, requests) = (self.peer, self.permit.requests.clone());
+        let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            requests.0.total.fetch_add(1, Relaxed);
+            write_timeout::reset();
+            let in_progress = requests.0.in_progress.token();
+            // Boxed, since the connection keeps room for this future for as long as it lives.
+            let response = Box::pin(router.clone().oneshot(request.map(Body::new)));
+            let response = requests.0.awaiting_head.track_future(response);
+            async move {
+                let response: axum::response::Response = response.await?;
+                Ok::<_, Infallible>(response.map(|body| TrackedBody::new(body, in_progress)))
+            }
+        });
+        let header_timeout = self.config.header_timeout;
+        let write_stall = self.config.write_stall;
+        match version {
+            HttpVersion::Http1 => {
+                let started = self.permit.requests.0.head_started.clone();
+                let timer = HeadTimer { started: started.clone(), timeout: header_timeout };
+                let connection = http1_builder(&transport)
+                    .timer(timer)
+                    .header_read_timeout(header_timeout)
+                    .serve_connection(TokioIo::new(HeadWatch { transport, started }), service);
+                let connection = WithWriteTimeout::new(connection, write_stall);
+                self.run(connection, watch, SHUTDOWN_CHECK_INTERVAL).await
+            }
+            HttpVersion::Http2 => {
+                let executor = WriteTimeoutExecutor { tasks: self.tasks.clone(), write_stall };
+                let connection =
+                    http2_builder(executor).serve_connection(TokioIo::new(transport), service);
+                let connection = WithWriteTimeout::new(connection, write_stall);
+                self.run(connection, watch, GOAWAY_TIMEOUT).await
+            }
         }
-    });
-    match http {
-        Http::One => {
-            let timer = HeadTimer { begun: begun.clone(), timeout: terms.header_timeout };
-            let ending = Ending { asked: under_way, wait: LOOK };
-            let serving = one(&transport)
-                .timer(timer)
-                .header_read_timeout(terms.header_timeout)
-                .serve_connection(TokioIo::new(HeadWatch { transport, begun }), service);
-            let watched = Watched::new(serving, terms.write_stall);
-            drive(watched, (lookout, ending), (socket, &tasks)).await
-        }
-        Http::Two => {
-            let ending = Ending { asked: under_way, wait: GOODBYE };
-            let executor = WatchedExecutor { tasks: tasks.clone(), write_stall: terms.write_stall };
-            let serving = two(executor).serve_connection(TokioIo::new(transport), service);
-            let watched = Watched::new(serving, terms.write_stall);
-            drive(watched, (lookout, ending), (socket, &tasks)).await
+    }
+
+    /// Runs a connection to its end. `linger`: how long it may stay open during a shutdown without a response in
+    /// progress.
+    async fn run<C: GracefulConnection<Error = hyper::Error>>(
+        &self,
+        mut connection: WithWriteTimeout<C>,
+        mut watch: ConnectionWatch,
+        linger: Duration,
+    ) -> Close {
+        let mut evicted = false;
+        loop {
+            let event = tokio::select! {
+                biased;
+                ended = &mut connection => {
+                    // Where another connection waits for this one's room, there is no time to linger.
+                    return if evicted { Close::Abort } else { close_after(ended) };
+                }
+                // Without tokio's budget, which a peer that sends without a pause has always used up.
+                event = unconstrained(&mut watch) => event,
+            };
+            match event {
+                Ok(
+                    event @ (ConnectionEvent::Idle
+                    | ConnectionEvent::Evicted
+                    | ConnectionEvent::Stopping),
+                ) => {
+                    evicted = matches!(event, ConnectionEvent::Evicted);
+                    connection.inner().graceful_shutdown();
+                    watch = self.watch_shutdown(linger);
+                }
+                // A slow reader still gets the end of its response, and a head may just have been completed.
+                Ok(ConnectionEvent::Finished)
+                    if connection.has_unsent()
+                        || !self.permit.requests.0.in_progress.is_empty() =>
+                {
+                    watch = self.watch_shutdown(linger);
+                }
+                Ok(ConnectionEvent::HungUp) => {
+                    // It may be idle and about to return by itself.
+                    let _flushed = timeout(FLUSH_GRACE, &mut connection).await;
+                    return Close::Abort;
+                }
+                Ok(ConnectionEvent::NoRequest | ConnectionEvent::Finished) | Err(_) => {
+                    return Close::Abort;
+                }
+            }
         }
     }
 }
 
-/// How a connection ends while the process stops.
-struct Ending {
-    asked: Asked,
-    /// How long it may stay open without a response under way.
-    wait: Duration,
+/// Events of a connection other than its traffic.
+#[derive(Debug, Clone, Copy)]
+enum ConnectionEvent {
+    /// The peer has closed its side.
+    HungUp,
+    /// There was no request within the time for the first one.
+    NoRequest,
+    /// There was no request for the idle timeout.
+    Idle,
+    /// It is idle, and another connection needs its room.
+    Evicted,
+    /// The process is stopping.
+    Stopping,
+    /// The process is stopping, and no response is in progress.
+    Finished,
 }
 
-impl Ending {
-    /// Waits until no response is under way, and then for its peer, or until that hangs up.
-    fn watch(&self, socket: &Socket, tasks: &TaskTracker) -> Lookout {
-        let (asked, wait, hung_up) = (self.asked.clone(), self.wait, hung_up(socket));
-        let finished = async move {
-            asked.0.open.close();
-            asked.0.open.wait().await;
-            sleep(wait).await;
-            Occasion::Finished
+/// Waits for the next event. It is a task, so that passing tokens touch none of it, and it ends with the connection.
+type ConnectionWatch = AbortOnDropHandle<ConnectionEvent>;
+
+impl Served<'_> {
+    /// Waits for the first event.
+    fn watch(&self) -> ConnectionWatch {
+        let requests = &self.permit.requests;
+        let hung_up = hung_up(self.socket);
+        let idle = idle(requests.clone(), self.config.header_timeout, self.config.idle_timeout);
+        let (evicted, counters) = (self.permit.evicted.clone(), requests.clone());
+        let evicted = async move {
+            evicted.cancelled().await;
+            if counters.has_none() { ConnectionEvent::NoRequest } else { ConnectionEvent::Evicted }
         };
-        AbortOnDropHandle::new(tasks.spawn(async move {
+        let (stopping, counters) = (self.shutdown.stopping.clone(), requests.clone());
+        let stopped = async move {
+            stopping.cancelled().await;
+            // A head written from then on has `connection: close`, and some clients do not notice that a
+            // stream with it was cut (failure mode 53): requests in progress get their heads first.
+            counters.0.awaiting_head.close();
+            counters.0.awaiting_head.wait().await;
+            ConnectionEvent::Stopping
+        };
+        AbortOnDropHandle::new(self.tasks.spawn(async move {
             tokio::select! {
-                occasion = hung_up => occasion,
-                occasion = finished => occasion,
+                event = hung_up => event,
+                event = idle => event,
+                event = evicted => event,
+                event = stopped => event,
+            }
+        }))
+    }
+
+    /// Waits until no response is in progress and for `linger` after that, or until the peer hangs up.
+    fn watch_shutdown(&self, linger: Duration) -> ConnectionWatch {
+        let (counters, hung_up) = (self.permit.requests.clone(), hung_up(self.socket));
+        let finished = async move {
+            counters.0.in_progress.close();
+            counters.0.in_progress.wait().await;
+            sleep(linger).await;
+            ConnectionEvent::Finished
+        };
+        AbortOnDropHandle::new(self.tasks.spawn(async move {
+            tokio::select! {
+                event = hung_up => event,
+                event = finished => event,
             }
         }))
     }
 }
 
-/// What may happen to a connection besides its traffic.
-#[derive(Debug, Clone, Copy)]
-enum Occasion {
-    /// The peer has closed its side.
-    HungUp,
-    /// The time for the first request is over.
-    NothingAsked,
-    /// There has been no request for long.
-    Idle,
-    /// There is none, and another connection needs the place.
-    Evicted,
-    /// The process is stopping.
-    Stopping,
-    /// The process is stopping, and no response is under way.
-    Finished,
+/// Waits until there was no first request within `first`, or no further one for `timeout`.
+async fn idle(requests: RequestCounters, first: Duration, timeout: Duration) -> ConnectionEvent {
+    let Counters { total, in_progress, head_started, .. } = &*requests.0;
+    sleep(first).await;
+    if total.load(Relaxed) == 0 {
+        // What arrived while the worker was busy is there, but not yet read.
+        sleep(FLUSH_GRACE).await;
+    }
+    let mut before = total.load(Relaxed);
+    if before == 0 {
+        return ConnectionEvent::NoRequest;
+    }
+    in_progress.close();
+    let mut quiet = 0;
+    while quiet < IDLE_CHECKS {
+        in_progress.wait().await;
+        sleep(timeout / IDLE_CHECKS).await;
+        let now = total.load(Relaxed);
+        // A head in progress has a deadline of its own.
+        let is_quiet = now == before && in_progress.is_empty() && !head_started.get();
+        quiet = if is_quiet { quiet + 1 } else { 0 };
+        before = now;
+    }
+    ConnectionEvent::Idle
 }
 
-/// Waits for the next occasion. It is a task, so that tokens that pass touch none of it, and it ends
-/// with the connection.
-type Lookout = AbortOnDropHandle<Occasion>;
-
-fn lookout(
-    socket: &Socket,
-    terms: &Terms,
-    (shutdown, place): (&Shutdown, &Place),
-    tasks: &TaskTracker,
-) -> Lookout {
-    let (stopping, evicted) = (shutdown.stopping.clone(), place.evicted.clone());
-    let (first, idle) = (terms.header_timeout, terms.idle_timeout);
-    let [asked, under_way, unused] = [(); 3].map(|()| place.asked.clone());
-    let hung_up = hung_up(socket);
-    let idle = async move {
-        let Requests { count, open, begun, .. } = &*asked.0;
-        sleep(first).await;
-        if count.load(Relaxed) == 0 {
-            // What came while the worker was held up is there, but not yet read.
-            sleep(LAST_WORDS).await;
-        }
-        let mut before = count.load(Relaxed);
-        if before == 0 {
-            return Occasion::NothingAsked;
-        }
-        open.close();
-        let mut quiet = 0;
-        while quiet < LOOKS {
-            open.wait().await;
-            sleep(idle / LOOKS).await;
-            let now = count.load(Relaxed);
-            // A head under way has a deadline of its own.
-            let is_quiet = now == before && open.is_empty() && !begun.get();
-            quiet = if is_quiet { quiet + 1 } else { 0 };
-            before = now;
-        }
-        Occasion::Idle
-    };
-    let stopped = async move {
-        stopping.cancelled().await;
-        // A head written from then on says `connection: close`, past which some clients do not
-        // notice that a stream was cut (failure mode 53): requests under way get theirs first.
-        under_way.0.heads.close();
-        under_way.0.heads.wait().await;
-        Occasion::Stopping
-    };
-    let evicted = async move {
-        evicted.cancelled().await;
-        if unused.is_nothing() { Occasion::NothingAsked } else { Occasion::Evicted }
-    };
-    AbortOnDropHandle::new(tasks.spawn(async move {
-        tokio::select! {
-            occasion = hung_up => occasion,
-            occasion = idle => occasion,
-            occasion = evicted => occasion,
-            occasion = stopped => occasion,
-        }
-    }))
-}
-
-fn hung_up(socket: &Socket) -> impl Future<Output = Occasion> + use<> {
+fn hung_up(socket: &Socket) -> impl Future<Output = ConnectionEvent> + use<> {
     let socket = socket.clone();
     async move {
         socket.hung_up().await;
-        Occasion::HungUp
+        ConnectionEvent::HungUp
     }
 }
 
-async fn drive<C: GracefulConnection<Error = hyper::Error>>(
-    mut serving: Watched<C>,
-    (mut lookout, ending): (Lookout, Ending),
-    (socket, tasks): (&Socket, &TaskTracker),
-) -> Over {
-    let mut evicted = false;
-    loop {
-        let occasion = tokio::select! {
-            biased;
-            // Where another connection waits for the place, the peer's last bytes are not waited for.
-            served = &mut serving => return if evicted { Over::Cut } else { over(served) },
-            // Out of the task's budget, which a peer who sends without a pause has always used up.
-            occasion = unconstrained(&mut lookout) => occasion,
-        };
-        match occasion {
-            Ok(occasion @ (Occasion::Idle | Occasion::Evicted | Occasion::Stopping)) => {
-                evicted = matches!(occasion, Occasion::Evicted);
-                serving.inner().graceful_shutdown();
-                lookout = ending.watch(socket, tasks);
-            }
-            // A slow reader still takes the end of its response, and a head may just have been completed.
-            Ok(Occasion::Finished) if serving.has_unsent() || !ending.asked.0.open.is_empty() => {
-                lookout = ending.watch(socket, tasks);
-            }
-            Ok(Occasion::HungUp) => {
-                // It may be idle and about to return by itself.
-                let _cut = timeout(LAST_WORDS, &mut serving).await;
-                return Over::Cut;
-            }
-            Ok(Occasion::NothingAsked | Occasion::Finished) | Err(_) => return Over::Cut,
-        }
+/// How to close the socket of a connection that has ended. `None`: the write timeout has ended it.
+fn close_after(ended: Option<Result<(), hyper::Error>>) -> Close {
+    match ended {
+        Some(Err(error)) if error.is_timeout() => Close::Abort,
+        // After a response, a GOAWAY, or a hang-up, which `linger` sees at once.
+        Some(_) => Close::Linger,
+        None => Close::Abort,
     }
 }
 
-/// `served`: `None` if the peer did not read.
-fn over(served: Option<Result<(), hyper::Error>>) -> Over {
-    match served {
-        Some(Err(error)) if error.is_timeout() => Over::Cut,
-        // With an answer, a GOAWAY, or by a peer who is gone, which shows at once.
-        Some(_) => Over::Told,
-        None => Over::Cut,
-    }
-}
-
-fn one(transport: &Transport) -> http1::Builder {
+fn http1_builder(transport: &Transport) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    // A peer who closes its side is gone, and we watch for that ourselves: hyper's own watch costs
-    // a read and a buffer for every request, and does not see past unread bytes. But a peer who
-    // closes TLS and not the socket is seen only by who reads.
+    // A peer that closes its side has left, which the watch sees: hyper's own watch costs a read and a buffer for
+    // every request, and does not see past unread bytes. But a peer that closes TLS and not the socket is seen
+    // only by a read.
     let watched = matches!(transport, Transport::Plain(_));
-    builder.max_header_size(HEAD as usize).max_buf_size(BUFFER).half_close(watched);
-    // Tokens are short: to copy one costs less than to keep a list of pieces to write.
+    builder
+        .max_header_size(MAX_HEAD_BYTES as usize)
+        .max_buf_size(MAX_BUFFER_BYTES)
+        .half_close(watched);
+    // Tokens are short: copying one costs less than a list of slices to write.
     builder.writev(false);
     builder
 }
 
-fn two(executor: WatchedExecutor) -> http2::Builder<WatchedExecutor> {
+fn http2_builder(executor: WriteTimeoutExecutor) -> http2::Builder<WriteTimeoutExecutor> {
     let mut builder = http2::Builder::new(executor);
     builder
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10))
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(HEAD)
-        .max_send_buf_size(BUFFER);
+        .max_concurrent_streams(MAX_HTTP2_STREAMS)
+        .max_header_list_size(MAX_HEAD_BYTES)
+        .max_send_buf_size(MAX_BUFFER_BYTES);
     builder
 }

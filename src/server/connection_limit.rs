@@ -13,72 +13,73 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::Asked;
+use super::connection::RequestCounters;
 use crate::telemetry::Metrics;
 
-/// The most connections at once, however many descriptors there may be.
-const MOST: u64 = 50_000;
-/// Of the file descriptors callers get one part in this many: each stream takes another one for its upstream, and
-/// another worker may keep as many upstream connections idle.
-const PART: u64 = 3;
-/// What the program itself takes: the log, files, timers, and what each worker waits with.
-const OWN: u64 = 16 + OPERATORS;
-const OWN_OF_WORKER: u64 = 8;
-/// The connections of operators, on a listener of their own, whatever callers do.
-const OPERATORS: u64 = 16;
-/// How many connections are looked at for one that is idle.
-const LOOKS: usize = 1024;
-/// A new connection whose request may still be on its way is not silent.
-const SILENT: Duration = Duration::from_millis(50);
-/// The head of a first request mostly comes at once.
-const SLOW: Duration = Duration::from_secs(1);
-/// How long a new connection waits until the next look.
-const PAUSE: Duration = Duration::from_millis(20);
+/// The most connections at once, whatever the limit of descriptors.
+const MAX_CONNECTIONS: u64 = 50_000;
+/// File descriptors per connection of a caller: its own, one of its upstream, and one of an upstream connection that
+/// another worker may keep idle.
+const DESCRIPTORS_PER_CONNECTION: u64 = 3;
+/// File descriptors of the process itself: the log, files, timers.
+const PROCESS_DESCRIPTORS: u64 = 16 + ADMIN_CONNECTIONS;
+/// File descriptors of each worker's runtime.
+const WORKER_DESCRIPTORS: u64 = 8;
+/// The most connections of the operators' listener.
+const ADMIN_CONNECTIONS: u64 = 16;
+/// The most connections that one eviction examines.
+const MAX_EVICTION_SCAN: usize = 1024;
+/// The age at which a connection without any byte counts as silent: a request may be on its way before.
+const MIN_SILENT_AGE: Duration = Duration::from_millis(50);
+/// The age at which a connection with an incomplete first head counts as slow.
+const MIN_SLOW_AGE: Duration = Duration::from_secs(1);
+/// How long a new connection waits between two evictions.
+const EVICTION_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The connections of callers in the process, or those of operators.
 pub struct ConnectionLimit {
     room: Arc<Semaphore>,
-    open: Mutex<Open>,
+    open: Mutex<OpenConnections>,
     count: Gauge,
     evictions: Counter,
 }
 
-/// Those that are open, by the order in which they came.
+/// Open connections, in the order of their arrival.
 #[derive(Default)]
-struct Open {
+struct OpenConnections {
     slots: BTreeMap<u64, Slot>,
     next: u64,
-    /// Where the last look ended.
-    looked: u64,
+    /// The last connection that an eviction examined.
+    examined: u64,
 }
 
 struct Slot {
-    asked: Asked,
+    requests: RequestCounters,
     evicted: CancellationToken,
     since: Instant,
 }
 
-/// What a connection is used for that may be closed for another one: the least first.
+/// Classes of connections that may be evicted, in the order of eviction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Use {
-    /// Its peer has sent no part of a request.
+enum EvictionClass {
+    /// The peer has sent no part of a request.
     Silent,
-    /// It waits for another request.
+    /// It is idle after a request.
     Idle,
-    /// Its peer takes long to send the head of its first request.
+    /// The peer is slow to send the head of its first request.
     Slow,
 }
 
 impl Slot {
-    /// `None`: it must not be closed.
-    fn usefulness(&self, now: Instant) -> Option<Use> {
+    /// `None`: it must not be evicted.
+    fn eviction_class(&self, now: Instant) -> Option<EvictionClass> {
         let age = now.saturating_duration_since(self.since);
-        let (first, under_way) = (self.asked.is_nothing(), !self.asked.is_idle());
-        match (first, under_way) {
+        let (first, in_progress) = (self.requests.has_none(), !self.requests.is_idle());
+        match (first, in_progress) {
             _ if self.evicted.is_cancelled() => None,
-            (true, false) => (age >= SILENT).then_some(Use::Silent),
-            (true, true) => (age >= SLOW).then_some(Use::Slow),
-            (false, false) => Some(Use::Idle),
+            (true, false) => (age >= MIN_SILENT_AGE).then_some(EvictionClass::Silent),
+            (true, true) => (age >= MIN_SLOW_AGE).then_some(EvictionClass::Slow),
+            (false, false) => Some(EvictionClass::Idle),
             (false, true) => None,
         }
     }
@@ -91,21 +92,22 @@ impl fmt::Debug for ConnectionLimit {
 }
 
 impl ConnectionLimit {
-    /// Callers get as many connections as so many file descriptors allow.
-    pub fn of_callers(descriptors: u64, metrics: &Metrics) -> Self {
+    /// The limit for callers that a number of file descriptors allows.
+    pub fn for_callers(descriptors: u64, metrics: &Metrics) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
-        let own = OWN + OWN_OF_WORKER * workers;
+        let own = PROCESS_DESCRIPTORS + WORKER_DESCRIPTORS * workers;
         // With very few descriptors, callers still get some.
-        let least = (descriptors / (2 * PART)).max(1);
-        let most = (descriptors.saturating_sub(own) / PART).clamp(least.min(MOST), MOST);
+        let least = (descriptors / (2 * DESCRIPTORS_PER_CONNECTION)).max(1);
+        let most = (descriptors.saturating_sub(own) / DESCRIPTORS_PER_CONNECTION)
+            .clamp(least.min(MAX_CONNECTIONS), MAX_CONNECTIONS);
         metrics.max_connections.set(i64::try_from(most).unwrap_or(i64::MAX));
         let (count, evictions) = (&metrics.open_connections, &metrics.evicted_connections);
         Self::new(most, count.clone(), evictions.clone())
     }
 
-    /// A few connections, which no metric counts.
-    pub fn of_operators() -> Self {
-        Self::new(OPERATORS, Gauge::default(), Counter::default())
+    /// The limit for operators: a few connections, which no metric counts.
+    pub fn for_operators() -> Self {
+        Self::new(ADMIN_CONNECTIONS, Gauge::default(), Counter::default())
     }
 
     fn new(most: u64, count: Gauge, evictions: Counter) -> Self {
@@ -113,56 +115,57 @@ impl ConnectionLimit {
         Self { room, open: Mutex::default(), count, evictions }
     }
 
-    /// Waits for room for one that has been accepted, and closes an idle one if there is none. `None`:
-    /// never, the process ends.
-    pub(super) async fn enter(self: &Arc<Self>) -> Option<Place> {
+    /// Waits for room for an accepted connection, and evicts an idle one if there is none. `None`: the process ends.
+    pub(super) async fn acquire(self: &Arc<Self>) -> Option<ConnectionPermit> {
         loop {
             if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
-                return Some(self.place(permit));
+                return Some(self.permit(permit));
             }
             if self.lock().evict() {
                 self.evictions.inc();
             }
-            match timeout(PAUSE, Arc::clone(&self.room).acquire_owned()).await {
-                Ok(permit) => return Some(self.place(permit.ok()?)),
+            match timeout(EVICTION_INTERVAL, Arc::clone(&self.room).acquire_owned()).await {
+                Ok(permit) => return Some(self.permit(permit.ok()?)),
                 Err(_nothing_closed) => {}
             }
         }
     }
 
-    fn place(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Place {
-        let (asked, evicted) = (Asked::default(), CancellationToken::new());
+    fn permit(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> ConnectionPermit {
+        let (requests, evicted) = (RequestCounters::default(), CancellationToken::new());
         let mut open = self.lock();
         open.next += 1;
         let number = open.next;
-        let slot = Slot { asked: asked.clone(), evicted: evicted.clone(), since: Instant::now() };
+        let slot =
+            Slot { requests: requests.clone(), evicted: evicted.clone(), since: Instant::now() };
         open.slots.insert(number, slot);
         drop(open);
         self.count.inc();
-        Place { asked, evicted, number, limit: Arc::clone(self), _permit: permit }
+        ConnectionPermit { requests, evicted, number, limit: Arc::clone(self), _permit: permit }
     }
 
-    /// A panic while it is held leaves at worst an entry too many, never a broken one.
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    /// A panic while it is held leaves at worst a surplus entry.
+    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Open {
-    /// Closes the one that is used least; among those alike, the one after the last one looked at, and so the
-    /// oldest.
+impl OpenConnections {
+    /// Evicts a connection of the lowest class; within a class the next one after the last one examined, which is
+    /// the oldest.
     fn evict(&mut self) -> bool {
-        let (before, after) = (Bound::Included(self.looked), Bound::Excluded(self.looked));
+        let (before, after) = (Bound::Included(self.examined), Bound::Excluded(self.examined));
         let newer = self.slots.range((after, Bound::Unbounded));
         let older = self.slots.range((Bound::Unbounded, before));
         let now = Instant::now();
-        let mut found: Option<(Use, &Slot)> = None;
-        let mut last = self.looked;
-        for (number, slot) in newer.chain(older).take(LOOKS) {
+        let mut found: Option<(EvictionClass, &Slot)> = None;
+        let mut last = self.examined;
+        for (number, slot) in newer.chain(older).take(MAX_EVICTION_SCAN) {
             last = *number;
-            let better = slot.usefulness(now).filter(|it| found.is_none_or(|(best, _)| *it < best));
+            let better =
+                slot.eviction_class(now).filter(|it| found.is_none_or(|(best, _)| *it < best));
             found = better.map(|it| (it, slot)).or(found);
-            if matches!(found, Some((Use::Silent, _))) {
+            if matches!(found, Some((EvictionClass::Silent, _))) {
                 break;
             }
         }
@@ -170,23 +173,23 @@ impl Open {
             slot.evicted.cancel();
         }
         let evicted = found.is_some();
-        self.looked = last;
+        self.examined = last;
         evicted
     }
 }
 
-/// The place of one connection. Dropping it makes room.
-pub(super) struct Place {
-    /// What was asked of the connection so far.
-    pub(super) asked: Asked,
-    /// Cancelled when it is to make room for another one.
+/// The permit of one open connection. Dropping it makes room.
+pub(super) struct ConnectionPermit {
+    /// The connection's requests.
+    pub(super) requests: RequestCounters,
+    /// Cancelled when the connection is to make room for another one.
     pub(super) evicted: CancellationToken,
     number: u64,
     limit: Arc<ConnectionLimit>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.limit.lock().slots.remove(&self.number);
         self.limit.count.dec();
@@ -200,36 +203,38 @@ mod tests {
 
     use super::*;
 
-    async fn enter(limit: &Arc<ConnectionLimit>) -> Place {
-        limit.enter().await.unwrap()
+    async fn acquire(limit: &Arc<ConnectionLimit>) -> ConnectionPermit {
+        limit.acquire().await.unwrap()
     }
 
-    /// Silent ones go first, the oldest of them, but none that has just come.
+    /// Silent ones are evicted first, the oldest of them, but none that has just been accepted.
     #[tokio::test(start_paused = true)]
     async fn the_oldest_idle_connection_is_closed_for_a_new_one() {
-        let own = OWN + OWN_OF_WORKER * std::thread::available_parallelism().unwrap().get() as u64;
+        let own = PROCESS_DESCRIPTORS
+            + WORKER_DESCRIPTORS * std::thread::available_parallelism().unwrap().get() as u64;
         let metrics = Arc::<Metrics>::default();
         // Three connections at least, however many workers there are.
-        let limit = Arc::new(ConnectionLimit::of_callers(3 * PART + own, &metrics));
+        let limit =
+            Arc::new(ConnectionLimit::for_callers(3 * DESCRIPTORS_PER_CONNECTION + own, &metrics));
         let most = usize::try_from(metrics.max_connections.get()).unwrap();
-        let mut places = Vec::new();
+        let mut permits = Vec::new();
         for _ in 0..most {
-            places.push(enter(&limit).await);
+            permits.push(acquire(&limit).await);
         }
-        let [first, second] = [0, 1].map(|at| places[at].evicted.clone());
+        let [first, second] = [0, 1].map(|at| permits[at].evicted.clone());
         let tasks = TaskTracker::new();
         let next = Arc::clone(&limit);
-        let waiting = tasks.spawn(async move { enter(&next).await });
+        let waiting = tasks.spawn(async move { acquire(&next).await });
         tokio::task::yield_now().await;
-        assert!(!first.is_cancelled() && !second.is_cancelled(), "they have just come");
-        advance(SILENT).await;
+        assert!(!first.is_cancelled() && !second.is_cancelled(), "they have just been accepted");
+        advance(MIN_SILENT_AGE).await;
         first.cancelled().await;
         assert!(!second.is_cancelled() && !waiting.is_finished());
-        drop(places.remove(0));
-        let place = waiting.await.unwrap();
+        drop(permits.remove(0));
+        let permit = waiting.await.unwrap();
         assert_eq!(metrics.open_connections.get(), metrics.max_connections.get());
         assert_eq!(metrics.evicted_connections.get(), 1);
-        drop((place, places));
+        drop((permit, permits));
         assert_eq!(metrics.open_connections.get(), 0);
     }
 }

@@ -1,16 +1,17 @@
-//! The listening side: accepts connections, bounds what each may cost, and drains them at the end.
+//! HTTP server: accepts connections, bounds what each may cost, and drains them at a shutdown. It knows no path and
+//! no credential: requests go to a router.
 //!
 //! `axum::serve` has no header timeout, no drain deadline and no hang-up watch (measured), so the
-//! accept loop is ours, over hyper-util.
+//! accept loop is our own, over hyper-util.
 
 mod connection;
 mod connection_limit;
-mod head;
+mod head_timeout;
 pub mod request_head;
 pub mod shutdown;
 mod socket;
-mod stall;
 mod transport;
+mod write_timeout;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,33 +25,35 @@ use tokio_util::task::TaskTracker;
 use crate::telemetry::RefusalLog;
 use connection::Connection;
 pub use connection_limit::ConnectionLimit;
-use shutdown::CLOSING;
+use shutdown::CLOSE_TIMEOUT;
 pub use shutdown::Shutdown;
 
-/// On what terms a connection is served, from its first byte to its last.
+/// How long the accept loop pauses after an error, such as a lack of file descriptors.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// The timeouts, TLS settings and limits of a connection.
 #[derive(Debug, Clone)]
-pub struct Terms {
-    /// How long a request's head may take from its first byte, and how long a new connection may be
-    /// without a request.
+pub struct ConnectionConfig {
+    /// The time for a request's head, from its first byte, and for the first request of a new connection.
     pub header_timeout: Duration,
-    /// How long a connection that has served a request may be without another.
+    /// How long a connection that has served a request may be idle.
     pub idle_timeout: Duration,
-    /// How long a caller may leave written bytes unread.
+    /// How long a peer may leave written bytes unread.
     pub write_stall: Duration,
-    /// How TLS is spoken; without it, everything is plain text.
+    /// The TLS configuration; `None` for plain text.
     pub tls: Option<Arc<ServerConfig>>,
-    /// Where connections of the wrong kind are recorded.
+    /// Records connections that speak TLS to a plain port, or the reverse.
     pub refusals: Arc<RefusalLog>,
-    /// How many there may be; further ones wait in the listener's queue.
+    /// The limit of open connections; further ones wait in the listener's queue.
     pub connections: Arc<ConnectionLimit>,
 }
 
-/// Serves until `shutdown.stopping`, then lets streams run on for `drain`, then ends them. Returns
-/// when all connections are closed.
+/// Serves until `shutdown.stopping`, then lets streams continue for `drain`, then ends them. Returns
+/// when all connections are closed. `config` is called for each connection.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    terms: impl Fn() -> Terms,
+    config: impl Fn() -> ConnectionConfig,
     shutdown: Shutdown,
     drain: impl Fn() -> Duration,
 ) {
@@ -63,28 +66,28 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                let terms = Arc::new(terms());
-                let place = tokio::select! {
+                let config = Arc::new(config());
+                let permit = tokio::select! {
                     biased;
                     () = shutdown.stopping.cancelled() => break,
-                    place = terms.connections.enter() => place,
+                    permit = config.connections.acquire() => permit,
                 };
-                let Some(place) = place else { break };
+                let Some(permit) = permit else { break };
                 let connection = Connection {
                     stream,
-                    terms,
-                    place,
+                    config,
+                    permit,
                     shutdown: shutdown.clone(),
                     tasks: connections.clone(),
                 };
                 let router = router.clone();
-                // Its future is made inside: one that is given to another is kept twice.
+                // Its future is made inside: one that is moved into another is stored twice.
                 connections.spawn(async move { connection.serve(router).await });
             }
-            // Out of file descriptors, or a peer that left at once: the next one may do better.
+            // Out of file descriptors, or a peer that left at once: the next one may succeed.
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
-                sleep(Duration::from_millis(50)).await;
+                sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
@@ -92,7 +95,7 @@ pub async fn serve(
     connections.close();
     if timeout(drain(), connections.wait()).await.is_err() {
         shutdown.closing.cancel();
-        if timeout(CLOSING, connections.wait()).await.is_err() {
+        if timeout(CLOSE_TIMEOUT, connections.wait()).await.is_err() {
             tracing::warn!(open = connections.len(), "connections did not close in time");
         }
     }

@@ -1,4 +1,5 @@
-//! An accepted socket that hyper reads and writes while somebody else watches for its hang-up.
+//! Accepted TCP socket, shared by hyper, which reads and writes it, and by the watch for its peer's hang-up. It never
+//! parses what it carries, beyond the first bytes that name the protocol.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -12,26 +13,29 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// The beginning of an HTTP/2 connection (RFC 9113, section 3.4). No method of HTTP/1.1 begins so, and
+/// The beginning of an HTTP/2 connection (RFC 9113, section 3.4). No HTTP/1.1 method begins with it;
 /// hyper reads the rest.
-const PREFACE: &[u8; 4] = b"PRI ";
+const HTTP2_PREFACE: &[u8; 4] = b"PRI ";
 
-/// The first byte of every TLS connection: a record of the kind `handshake`. No HTTP begins so.
-const HANDSHAKE: u8 = 0x16;
+/// The first byte of every TLS connection: a record of type `handshake`. No HTTP begins with it.
+const TLS_HANDSHAKE: u8 = 0x16;
 
-/// How long a peer may pause before we stop throwing away what it still sends.
-const PAUSE: Duration = Duration::from_secs(1);
-/// How many bytes are thrown away at once.
-const WASTE: usize = 16 * 1024;
+/// How long a peer may pause while its remaining bytes are discarded.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often an incomplete HTTP/2 preface is looked at, at first and at last.
+const MIN_PEEK_INTERVAL: Duration = Duration::from_millis(10);
+const MAX_PEEK_INTERVAL: Duration = Duration::from_secs(1);
+/// How many bytes are discarded at once.
+const DISCARD_BUFFER_BYTES: usize = 16 * 1024;
 
-/// The protocol that a peer begins to speak.
+/// The protocol of a peer's first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Opening {
+pub(super) enum Protocol {
     /// TLS.
     Tls,
     /// HTTP/2 without TLS, with prior knowledge.
     Http2,
-    /// HTTP/1.1, or nothing that is known.
+    /// HTTP/1.1, or unknown.
     Other,
 }
 
@@ -40,8 +44,8 @@ pub(super) enum Opening {
 pub(super) struct Socket(Arc<TcpStream>);
 
 impl Socket {
-    /// Prepares an accepted socket: no Nagle delay, dead peers noticed, and bytes that the peer
-    /// does not take for `write_stall` end the connection.
+    /// Prepares an accepted socket: no Nagle delay, keep-alive probes, and an end of the connection when the
+    /// peer acknowledges no byte for `write_stall`.
     pub(super) fn new(stream: TcpStream, write_stall: Duration) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
@@ -51,29 +55,29 @@ impl Socket {
         Ok(Self(Arc::new(stream)))
     }
 
-    /// The protocol that the peer begins to speak on a port without TLS. Its bytes are left unread.
-    pub(super) async fn opening(&self) -> io::Result<Opening> {
-        let mut first = [0; PREFACE.len()];
-        let mut pause = Duration::from_millis(10);
+    /// The protocol of the peer's first bytes on a port without TLS. They are left unread.
+    pub(super) async fn peek_protocol(&self) -> io::Result<Protocol> {
+        let mut first = [0; HTTP2_PREFACE.len()];
+        let mut interval = MIN_PEEK_INTERVAL;
         loop {
             let got = self.0.peek(&mut first).await?;
             let bytes = first.get(..got).unwrap_or_default();
             if got == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            if bytes.first() == Some(&HANDSHAKE) {
-                return Ok(Opening::Tls);
+            if bytes.first() == Some(&TLS_HANDSHAKE) {
+                return Ok(Protocol::Tls);
             }
-            if !PREFACE.starts_with(bytes) {
-                return Ok(Opening::Other);
+            if !HTTP2_PREFACE.starts_with(bytes) {
+                return Ok(Protocol::Other);
             }
-            if got == PREFACE.len() {
-                return Ok(Opening::Http2);
+            if got == HTTP2_PREFACE.len() {
+                return Ok(Protocol::Http2);
             }
-            // Less than a preface begins with: bytes that are left unread would wake us again at once.
-            // Those who send no more are looked at less and less.
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE);
+            // An incomplete preface: its unread bytes would wake this task again at once. A peer that sends no
+            // more is looked at less and less often.
+            sleep(interval).await;
+            interval = (interval * 2).min(MAX_PEEK_INTERVAL);
         }
     }
 
@@ -82,26 +86,26 @@ impl Socket {
         let mut first = [0];
         match self.0.peek(&mut first).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(first[0] == HANDSHAKE),
+            _ => Ok(first[0] == TLS_HANDSHAKE),
         }
     }
 
-    /// Writes a last text to a peer whom nothing else reads from or writes to.
-    pub(super) async fn say(&self, text: &[u8]) -> io::Result<()> {
+    /// Writes a last text to the peer, while nothing else uses the socket.
+    pub(super) async fn send(&self, text: &[u8]) -> io::Result<()> {
         self.clone().write_all(text).await
     }
 
-    /// Closes our side and throws away what the peer still sends, until it closes its side or
-    /// pauses. A socket that is dropped with bytes unread is reset, and the reset may overtake the
-    /// answer that said why: too large, malformed, the wrong port.
+    /// Closes the writing side and discards what the peer still sends, until it closes its side or
+    /// pauses. A socket that is dropped with unread bytes is reset, and the reset may overtake the
+    /// response that has the reason: too large, malformed, the wrong port.
     pub(super) async fn linger(&self) {
         if SockRef::from(&*self.0).shutdown(Shutdown::Write).is_err() {
             return;
         }
-        let mut waste = Vec::new();
-        while let Ok(Ok(())) = timeout(PAUSE, self.0.readable()).await {
-            waste.resize(WASTE, 0);
-            match self.0.try_read(&mut waste) {
+        let mut discarded = Vec::new();
+        while let Ok(Ok(())) = timeout(LINGER_TIMEOUT, self.0.readable()).await {
+            discarded.resize(DISCARD_BUFFER_BYTES, 0);
+            match self.0.try_read(&mut discarded) {
                 Ok(1..) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(0) | Err(_) => return,
@@ -109,7 +113,7 @@ impl Socket {
         }
     }
 
-    /// Resolves when the peer has closed its side. Unlike a read it sees this past unread bytes,
+    /// Resolves when the peer has closed its side. Unlike a read, it sees that behind unread bytes,
     /// which hide it from hyper (failure mode 10).
     pub(super) async fn hung_up(&self) {
         // Readiness for priority data comes with `READ_CLOSED`; the former is never used in HTTP.

@@ -1,5 +1,5 @@
-//! What carries a connection's HTTP: the socket itself, or TLS over it. Finds out which HTTP that is,
-//! and never decides what becomes of it.
+//! Connection transport: plain TCP or TLS, and the HTTP version spoken over it (ALPN, or the HTTP/2 preface). It never
+//! reads a request.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,31 +11,31 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
-use super::socket::{Opening, Socket};
+use super::socket::{Protocol, Socket};
 use crate::telemetry::RefusalReason;
 
-/// What HTTP/2 is called in a handshake.
-const H2: &[u8] = b"h2";
+/// The ALPN name of HTTP/2.
+const ALPN_HTTP2: &[u8] = b"h2";
 
-/// The answer to plain HTTP on a listener with TLS. nginx does the same.
-const PLAIN_ON_TLS: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
+/// The response to plain HTTP on a listener with TLS. nginx does the same.
+const PLAIN_ON_TLS_RESPONSE: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
     content-length: 53\r\nconnection: close\r\n\r\n\
     this port speaks TLS: the address begins with https:\n";
 
-/// The answer to TLS on a listener without. Not a TLS alert: what is no TLS at all is what clients
-/// report as the wrong port (OpenSSL: "wrong version number"; Go: "server gave HTTP response to HTTPS
-/// client"), and an alert as a mismatch of versions or ciphers.
-const TLS_ON_PLAIN: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
+/// The response to TLS on a listener without TLS. Not a TLS alert: clients report a response that is not TLS as the
+/// wrong port (OpenSSL: "wrong version number"; Go: "server gave HTTP response to HTTPS client"), and an alert as a
+/// mismatch of versions or ciphers.
+const TLS_ON_PLAIN_RESPONSE: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
     content-length: 61\r\nconnection: close\r\n\r\n\
     this port speaks plain HTTP: the address begins with http://\n";
 
-/// The version that a client speaks.
+/// The HTTP version of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Http {
+pub(super) enum HttpVersion {
     /// HTTP/1.1 or 1.0.
-    One,
+    Http1,
     /// HTTP/2.
-    Two,
+    Http2,
 }
 
 /// A connection that is ready for HTTP.
@@ -46,34 +46,46 @@ pub(super) enum Transport {
     Tls(Box<TlsStream<Socket>>),
 }
 
-/// What an accepted socket turned out to be.
-pub(super) enum Opened {
-    /// It is ready for HTTP.
-    Ready((Transport, Http)),
-    /// Its peer speaks what another port speaks, and has been answered so.
+/// The result of [`negotiate`].
+pub(super) enum Negotiation {
+    /// The connection is ready for HTTP.
+    Ready {
+        /// Carries its bytes.
+        transport: Transport,
+        /// The HTTP version.
+        version: HttpVersion,
+    },
+    /// The peer speaks TLS to a plain port, or the reverse, and has got a response that says so.
     WrongPort(RefusalReason),
 }
 
-/// Makes an accepted socket ready.
-pub(super) async fn open(socket: &Socket, tls: Option<Arc<ServerConfig>>) -> io::Result<Opened> {
+/// Performs the TLS handshake, if there is one, and finds the HTTP version.
+pub(super) async fn negotiate(
+    socket: &Socket,
+    tls: Option<Arc<ServerConfig>>,
+) -> io::Result<Negotiation> {
     let Some(tls) = tls else {
-        let http = match socket.opening().await? {
-            Opening::Tls => {
-                socket.say(TLS_ON_PLAIN.as_bytes()).await?;
-                return Ok(Opened::WrongPort(RefusalReason::TlsOnPlainPort));
+        let version = match socket.peek_protocol().await? {
+            Protocol::Tls => {
+                socket.send(TLS_ON_PLAIN_RESPONSE.as_bytes()).await?;
+                return Ok(Negotiation::WrongPort(RefusalReason::TlsOnPlainPort));
             }
-            Opening::Http2 => Http::Two,
-            Opening::Other => Http::One,
+            Protocol::Http2 => HttpVersion::Http2,
+            Protocol::Other => HttpVersion::Http1,
         };
-        return Ok(Opened::Ready((Transport::Plain(socket.clone()), http)));
+        return Ok(Negotiation::Ready { transport: Transport::Plain(socket.clone()), version });
     };
     if !socket.is_tls().await? {
-        socket.say(PLAIN_ON_TLS.as_bytes()).await?;
-        return Ok(Opened::WrongPort(RefusalReason::PlainOnTlsPort));
+        socket.send(PLAIN_ON_TLS_RESPONSE.as_bytes()).await?;
+        return Ok(Negotiation::WrongPort(RefusalReason::PlainOnTlsPort));
     }
     let stream = TlsAcceptor::from(tls).accept(socket.clone()).await?;
-    let http = if stream.get_ref().1.alpn_protocol() == Some(H2) { Http::Two } else { Http::One };
-    Ok(Opened::Ready((Transport::Tls(Box::new(stream)), http)))
+    let version = if stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2) {
+        HttpVersion::Http2
+    } else {
+        HttpVersion::Http1
+    };
+    Ok(Negotiation::Ready { transport: Transport::Tls(Box::new(stream)), version })
 }
 
 impl AsyncRead for Transport {
@@ -108,7 +120,7 @@ impl AsyncWrite for Transport {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
-            // All slices become one record, as far as it holds them.
+            // All slices become one TLS record, as far as they fit.
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }

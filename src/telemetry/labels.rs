@@ -1,5 +1,4 @@
-//! The labels of every metric. No label takes its value from a caller's words: names come from the
-//! configuration, everything else from a list of ours.
+//! Label sets of the metrics. Values come from the configuration or from fixed lists, never from a request.
 
 use std::sync::Arc;
 
@@ -8,162 +7,162 @@ use prometheus_client::encoding::EncodeLabelSet;
 /// The label of callers that the configuration does not name, all together.
 pub const OTHER: &str = "other";
 
-/// Which requests a metric is about.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Route {
+/// Labels of latency histograms.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RouteLabels {
     /// The caller's dialect.
     pub dialect: &'static str,
-    /// A configured model, `provider/*`, or empty when none was resolved.
+    /// A configured model, `provider/*`, or empty if none was resolved.
     pub model: Arc<str>,
-    /// `provider/model` for configured targets, `provider/*` otherwise, empty when none served.
+    /// `provider/model` for configured targets, `provider/*` otherwise, empty if none served the request.
     pub target: Arc<str>,
 }
 
-/// A [`Route`], its caller, and how its requests ended.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Ended {
+/// Labels of ended requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabels {
     /// The caller's dialect.
     pub dialect: &'static str,
-    /// A configured key's name, [`OTHER`] for all other callers, or empty when none was identified.
+    /// A configured key's name, [`OTHER`] for all other callers, or empty if none was identified.
     pub caller: Arc<str>,
-    /// As in [`Route`].
+    /// As in [`RouteLabels`].
     pub model: Arc<str>,
-    /// As in [`Route`].
+    /// As in [`RouteLabels`].
     pub target: Arc<str>,
     /// `complete`, `client_gone`, `truncated`, `stalled` ...: `error::end_outcome` and
     /// `Error::outcome` list them.
     pub outcome: &'static str,
 }
 
-/// Tokens of one direction.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Tokens {
-    /// As in [`Ended`].
+/// Labels of token counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TokenLabels {
+    /// As in [`OutcomeLabels`].
     pub caller: Arc<str>,
-    /// As in [`Route`].
+    /// As in [`RouteLabels`].
     pub model: Arc<str>,
-    /// As in [`Route`].
+    /// As in [`RouteLabels`].
     pub target: Arc<str>,
     /// `input` or `output`.
     pub gen_ai_token_type: &'static str,
-    /// `true` when the upstream did not say and we counted ourselves.
+    /// `true` if the upstream reported no usage and it was estimated.
     pub estimated: &'static str,
 }
 
-/// An upstream.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Upstream {
+/// The label of metrics of a provider.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ProviderLabels {
     /// The provider's name in the configuration.
     pub provider: String,
 }
 
-/// One failed attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct UpstreamError {
+/// Labels of failed attempts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct UpstreamErrorLabels {
     /// The provider's name in the configuration.
     pub provider: String,
-    /// `error::code` of what it was.
+    /// The error's kind: `error::code` lists them.
     pub kind: &'static str,
 }
 
-/// A target that is ejected, or was.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Ejected {
+/// The label of a target's health.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TargetLabels {
     /// `provider/model` of a configured target; `provider/*` for a provider's credential.
     pub target: String,
 }
 
-/// The caller's dialect alone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Kept {
+/// The label of metrics of a caller's dialect.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DialectLabels {
     /// The caller's dialect.
     pub dialect: &'static str,
 }
 
-/// Spans that no collector took.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Lost {
+/// The label of spans that were not exported.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SpanLossLabels {
     /// `backlog_full`, `export_failed` or `shutdown`.
     pub reason: &'static str,
 }
 
-/// A request that was refused because of a limit of ours.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct LimitReached {
+/// Labels of requests that a rate limit has rejected.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LimitRefusalLabels {
     /// `caller` or `model`.
     pub scope: &'static str,
     /// The limit's name in the configuration.
     pub limit: &'static str,
 }
 
-/// A limit of ours, and whose it is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Limited {
+/// Labels of the use of a rate limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LimitLabels {
     /// `caller` or `model`.
     pub scope: &'static str,
-    /// The name of a configured key or model; [`OTHER`] for callers that it does not name.
+    /// The name of a configured key or model; [`OTHER`] for callers that the configuration does not name.
     pub name: String,
     /// The limit's name in the configuration.
     pub limit: &'static str,
 }
 
-/// A credential that was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Refused {
+/// The label of rejected credentials.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AuthFailureLabels {
     /// `missing`, `unknown_key`, `expired` ...: `gateway::auth` lists them.
     pub reason: &'static str,
 }
 
-/// A share of the memory budget.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Memory {
-    /// `requests` or `answers`: `gateway::memory` says what is in which.
+/// The label of the memory budget.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MemoryLabels {
+    /// `requests` or `answers`: `gateway::memory` defines them.
     pub share: &'static str,
 }
 
-/// A fetch of an issuer's keys.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct KeyFetch {
+/// Labels of fetches of an issuer's keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KeyFetchLabels {
     /// The issuer's name in the configuration.
     pub issuer: String,
     /// `ok` or `failed`.
     pub outcome: &'static str,
 }
 
-/// A fetch of a provider's list of models.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ListFetch {
+/// Labels of fetches of a provider's model list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ModelListFetchLabels {
     /// The provider's name in the configuration.
     pub provider: String,
     /// `ok` or `failed`.
     pub outcome: &'static str,
 }
 
-/// A request that reached no endpoint, or that came from a page that may not call.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RefusedRequest {
+/// The label of requests that matched no endpoint, or came from a page that may not call.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusedRequestLabels {
     /// `telemetry::RefusalReason` lists them.
     pub reason: &'static str,
 }
 
-/// The program.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Build {
+/// Labels of the running program.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BuildLabels {
     /// The package's version.
     pub version: &'static str,
-    /// The operating system that it was compiled for.
+    /// The operating system of the build's target.
     pub os: &'static str,
-    /// The processor architecture that it was compiled for.
+    /// The processor architecture of the build's target.
     pub arch: &'static str,
 }
 
-/// The configuration in force.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ConfigDigest {
+/// The label of the configuration in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ConfigLabels {
     /// `config::Sources::digest`.
     pub digest: String,
 }
 
 /// No labels, for a metric that may be absent.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Unlabelled {}
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct NoLabels {}

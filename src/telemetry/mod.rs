@@ -1,5 +1,5 @@
-//! Metrics: each is declared once, with its name, its labels and its help. Traces are in [`trace`],
-//! refused requests in [`RefusalLog`].
+//! Telemetry: metrics, each declared and registered in one line; traces in [`trace`]; refused requests in
+//! [`RefusalLog`]; the log in [`log`].
 //!
 //! Names follow the OpenTelemetry GenAI conventions where one exists (`gen_ai.server.*`), those of
 //! Prometheus' client libraries for the process, and start with `streamgate` elsewhere. No label takes
@@ -12,6 +12,8 @@ pub mod log;
 mod otlp;
 mod process;
 mod refusals;
+#[cfg(test)]
+mod tests;
 pub mod trace;
 
 use std::sync::atomic::AtomicU64;
@@ -24,13 +26,15 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 use crate::config::{Config, Tls};
 pub use histogram::{Histogram, Sample};
 pub use labels::{
-    Build, ConfigDigest, Ejected, Ended, Kept, KeyFetch, LimitReached, Limited, ListFetch, Lost,
-    Memory, OTHER, Refused, RefusedRequest, Route, Tokens, Unlabelled, Upstream, UpstreamError,
+    AuthFailureLabels, BuildLabels, ConfigLabels, DialectLabels, KeyFetchLabels, LimitLabels,
+    LimitRefusalLabels, MemoryLabels, ModelListFetchLabels, NoLabels, OTHER, OutcomeLabels,
+    ProviderLabels, RefusedRequestLabels, RouteLabels, SpanLossLabels, TargetLabels, TokenLabels,
+    UpstreamErrorLabels,
 };
 pub use refusals::{RefusalLog, RefusalReason, RefusalSource};
 
-/// Declares the metrics: for each a field, its type, its name without `_total`, and its help, which is
-/// also the field's documentation.
+/// Declares and registers the metrics: a line has the field, its type with the label set, the name (a counter's
+/// without `_total`; a unit at its end is declared), and the help text, which is also the field's documentation.
 macro_rules! metrics {
     ($($field:ident: $kind:ty = $name:literal, $help:literal;)*) => {
         /// All metrics of one process.
@@ -50,49 +54,58 @@ macro_rules! metrics {
                 metrics
             }
         }
+
+        #[cfg(test)]
+        impl Metrics {
+            /// Makes a series of every metric, so that the page shows all of them with their labels.
+            fn make_series(&self) {
+                use tests::MakeSeries;
+                $(self.$field.make_series();)*
+            }
+        }
     };
 }
 
 metrics! {
-    requests: Family<Ended, Counter> = "streamgate_requests",
+    requests: Family<OutcomeLabels, Counter> = "streamgate_requests",
         "Requests that have ended, by caller and by how they ended";
-    open: Family<Kept, Gauge> = "streamgate_open_requests",
+    open_requests: Family<DialectLabels, Gauge> = "streamgate_open_requests",
         "Requests under way: from the request's head to the last byte of its answer";
-    time_to_first_token: Family<Route, Histogram> = "gen_ai_server_time_to_first_token_seconds",
+    time_to_first_token: Family<RouteLabels, Histogram> = "gen_ai_server_time_to_first_token_seconds",
         "From the request to the first model output that was passed on";
-    time_per_output_token: Family<Route, Histogram> = "gen_ai_server_time_per_output_token_seconds",
+    time_per_output_token: Family<RouteLabels, Histogram> = "gen_ai_server_time_per_output_token_seconds",
         "Pauses between model outputs after the first; what arrives together is one output";
-    longest_gap: Family<Route, Histogram> = "streamgate_longest_gap_seconds",
+    longest_gap: Family<RouteLabels, Histogram> = "streamgate_longest_gap_seconds",
         "The longest pause between model outputs of each answer";
-    duration: Family<Route, Histogram> = "gen_ai_server_request_duration_seconds",
+    request_duration: Family<RouteLabels, Histogram> = "gen_ai_server_request_duration_seconds",
         "From the request to the end of its answer, however it ended";
-    tokens: Family<Tokens, Counter> = "streamgate_tokens",
+    tokens: Family<TokenLabels, Counter> = "streamgate_tokens",
         "Tokens of answered requests, as the upstream counts them or as we estimate";
-    upstream_errors: Family<UpstreamError, Counter> = "streamgate_upstream_errors",
+    upstream_errors: Family<UpstreamErrorLabels, Counter> = "streamgate_upstream_errors",
         "Attempts at a provider that failed, by kind, whatever became of the request";
-    implausible_usage: Family<Upstream, Counter> = "streamgate_implausible_usage",
+    implausible_usage: Family<ProviderLabels, Counter> = "streamgate_implausible_usage",
         "Answers whose upstream counted more tokens than they can have used, and were estimated instead";
-    target_ejected: Family<Ejected, Gauge> = "streamgate_target_ejected",
+    target_ejected: Family<TargetLabels, Gauge> = "streamgate_target_ejected",
         "1 while a target is passed over because it has failed hard and no request has succeeded since";
-    heartbeats: Family<Kept, Counter<u64, AtomicU64>> = "streamgate_heartbeats",
+    heartbeats: Family<DialectLabels, Counter<u64, AtomicU64>> = "streamgate_heartbeats",
         "Heartbeats written to callers while the upstream was silent";
-    spans_lost: Family<Lost, Counter> = "streamgate_spans_lost",
+    spans_lost: Family<SpanLossLabels, Counter> = "streamgate_spans_lost",
         "Spans of traces that no collector took, by reason";
     log_lines_lost: log::LinesLost = "streamgate_log_lines_lost",
         "Log lines that standard error did not take in time";
-    limit_refusals: Family<LimitReached, Counter> = "streamgate_limit_refusals",
+    limit_refusals: Family<LimitRefusalLabels, Counter> = "streamgate_limit_refusals",
         "Requests refused because of a limit, by whose and which";
-    limit_used: Family<Limited, Gauge<f64, AtomicU64>> = "streamgate_limit_used_ratio",
+    limit_used: Family<LimitLabels, Gauge<f64, AtomicU64>> = "streamgate_limit_used_ratio",
         "How much of a limit is used, measured at each scrape: 1 is all of it, more is a debt";
-    refused: Family<Refused, Counter> = "streamgate_refused_credentials",
+    refused_credentials: Family<AuthFailureLabels, Counter> = "streamgate_refused_credentials",
         "Credentials that were refused, by reason";
-    refused_requests: Family<RefusedRequest, Counter> = "streamgate_refused_requests",
+    refused_requests: Family<RefusedRequestLabels, Counter> = "streamgate_refused_requests",
         "Requests that reached no endpoint, or came from a page that may not call, by reason";
-    memory_used: Family<Memory, Gauge> = "streamgate_memory_used_bytes",
+    memory_used: Family<MemoryLabels, Gauge> = "streamgate_memory_used_bytes",
         "Memory that request bodies and kept parts of answers take, by share of the budget";
-    memory_limit: Family<Memory, Gauge> = "streamgate_memory_limit_bytes",
+    memory_limit: Family<MemoryLabels, Gauge> = "streamgate_memory_limit_bytes",
         "The most memory of each share of the budget";
-    memory_refusals: Family<Memory, Counter> = "streamgate_memory_refusals",
+    memory_refusals: Family<MemoryLabels, Counter> = "streamgate_memory_refusals",
         "Requests and answers that a share of the memory budget had no room for";
     open_connections: Gauge = "streamgate_open_connections",
         "Connections of callers that are open";
@@ -100,30 +113,30 @@ metrics! {
         "The most connections of callers that are open at once";
     evicted_connections: Counter = "streamgate_evicted_connections",
         "Idle connections that were closed to make room for new ones";
-    key_fetches: Family<KeyFetch, Counter> = "streamgate_key_fetches",
+    key_fetches: Family<KeyFetchLabels, Counter> = "streamgate_key_fetches",
         "Fetches of token issuers' keys";
-    model_list_fetches: Family<ListFetch, Counter> = "streamgate_model_list_fetches",
+    model_list_fetches: Family<ModelListFetchLabels, Counter> = "streamgate_model_list_fetches",
         "Fetches of providers' lists of models";
-    build_info: Family<Build, Gauge> = "streamgate_build_info",
+    build_info: Family<BuildLabels, Gauge> = "streamgate_build_info",
         "The running program; the value is 1";
-    config_info: Family<ConfigDigest, Gauge> = "streamgate_config_info",
+    config_info: Family<ConfigLabels, Gauge> = "streamgate_config_info",
         "The digest of the files of the configuration in force; the value is 1";
     config_successful: Gauge = "streamgate_config_last_reload_successful",
         "Whether all of the configuration's files are in force: 0 after a reload that was rejected";
     config_time: Gauge = "streamgate_config_last_reload_success_timestamp_seconds",
         "When the configuration in force was loaded";
-    certificate_expiry: Family<Unlabelled, Gauge> =
+    certificate_expiry: Family<NoLabels, Gauge> =
         "streamgate_tls_certificate_expiry_timestamp_seconds",
         "When the listener's certificate expires, or one that it is signed with, if that is earlier";
 }
 
-const BUILD: Build = Build {
+const BUILD: BuildLabels = BuildLabels {
     version: env!("CARGO_PKG_VERSION"),
     os: std::env::consts::OS,
     arch: std::env::consts::ARCH,
 };
 
-/// Makes a metric and registers it. A name that ends in a unit declares that unit.
+/// Registers a new metric. A unit at the end of its name is declared as its unit.
 fn register<M: Metric + Clone + Default>(
     registry: &mut Registry,
     name: &'static str,
@@ -139,48 +152,49 @@ fn register<M: Metric + Clone + Default>(
     metric
 }
 
-/// The kinds of failed attempts that are about our own credential or account, as `error::code` names
-/// them.
+/// The kinds of failed attempts that concern the gateway's own credential or account, as in `error::code`.
 const CREDENTIAL_KINDS: [&str; 3] = ["authentication", "permission", "billing"];
 
 impl Metrics {
-    /// A configuration was put in force, at `now` in seconds since 1970.
+    /// Records that a configuration was put in force, at `now` in seconds since 1970.
     pub fn config_loaded(&self, config: &Config, now: u64) {
         self.config_successful.set(1);
         self.config_time.set(i64::try_from(now).unwrap_or(i64::MAX));
         self.config_info.clear();
         if let Some(digest) = config.sources.digest() {
-            self.config_info.get_or_create(&ConfigDigest { digest }).set(1);
+            self.config_info.get_or_create(&ConfigLabels { digest }).set(1);
         }
         self.certificate_expiry.clear();
         if let Some(expiry) = config.server.tls.as_ref().and_then(Tls::expiry) {
-            self.certificate_expiry.get_or_create(&Unlabelled {}).set(expiry);
+            self.certificate_expiry.get_or_create(&NoLabels {}).set(expiry);
         }
         self.begin_at_zero(config);
     }
 
-    /// Makes the series whose first increment an alert rule must see: to `PromQL` a series that begins
+    /// Creates the series whose first increment an alert rule must see: to `PromQL`, a series that begins
     /// with 1 has not increased.
     fn begin_at_zero(&self, config: &Config) {
         for provider in config.providers.keys() {
-            let upstream = Upstream { provider: provider.clone() };
-            self.implausible_usage.get_or_create(&upstream).inc_by(0);
+            let labels = ProviderLabels { provider: provider.clone() };
+            self.implausible_usage.get_or_create(&labels).inc_by(0);
             for kind in CREDENTIAL_KINDS {
                 let provider = provider.clone();
-                self.upstream_errors.get_or_create(&UpstreamError { provider, kind }).inc_by(0);
+                self.upstream_errors
+                    .get_or_create(&UpstreamErrorLabels { provider, kind })
+                    .inc_by(0);
             }
         }
         for reason in RefusalReason::ALL.map(RefusalReason::word) {
-            self.refused_requests.get_or_create(&RefusedRequest { reason }).inc_by(0);
+            self.refused_requests.get_or_create(&RefusedRequestLabels { reason }).inc_by(0);
         }
     }
 
-    /// A reload was rejected, as a whole or in part.
+    /// Records that a reload was rejected, as a whole or in part.
     pub fn config_rejected(&self) {
         self.config_successful.set(0);
     }
 
-    /// The `OpenMetrics` text. It reads `/proc` and visits every series: too slow for a thread that
+    /// Renders the `OpenMetrics` text. It reads `/proc` and visits every series: too slow for a thread that
     /// serves streams.
     pub fn render(&self) -> String {
         let mut text = String::new();

@@ -1,7 +1,7 @@
 //! The way of spans to a collector: a bounded backlog, sent in batches by the SDK's own thread.
 //!
 //! A collector that is down or hangs costs spans and never a request: what does not fit is dropped,
-//! counted, and told in the log once in a while.
+//! counted, and reported in the log once a minute at most.
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -24,7 +24,7 @@ use opentelemetry_sdk::trace::{
 };
 use tokio::time::Instant;
 
-use super::{Lost, Metrics};
+use super::{Metrics, SpanLossLabels};
 use crate::config::Otlp;
 
 /// The most spans that wait to be sent, or are being sent.
@@ -72,15 +72,15 @@ pub(super) fn provider(
 pub(super) struct Backlog {
     metrics: Arc<Metrics>,
     waiting: AtomicUsize,
-    /// Lost since the log was last told.
-    untold: AtomicU64,
-    told: Mutex<Option<Instant>>,
+    /// Lost since the last log line about it.
+    unreported: AtomicU64,
+    reported_at: Mutex<Option<Instant>>,
 }
 
 impl Backlog {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        let (waiting, untold) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Self { metrics, waiting, untold, told: Mutex::new(None) }
+        let (waiting, unreported) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Self { metrics, waiting, unreported, reported_at: Mutex::new(None) }
     }
 
     /// Whether there is room for one more, which is then taken.
@@ -100,15 +100,15 @@ impl Backlog {
         if result.is_err() {
             self.lose(spans as u64, "export_failed");
         }
-        if self.untold.load(Relaxed) == 0 {
+        if self.unreported.load(Relaxed) == 0 {
             return;
         }
-        let Ok(mut told) = self.told.lock() else { return };
-        if told.is_none_or(|told| told.elapsed() >= QUIET) {
-            *told = Some(Instant::now());
+        let Ok(mut reported_at) = self.reported_at.lock() else { return };
+        if reported_at.is_none_or(|reported_at| reported_at.elapsed() >= QUIET) {
+            *reported_at = Some(Instant::now());
             let error = result.as_ref().err().map(OTelSdkError::to_string);
             tracing::warn!(
-                lost = self.untold.swap(0, Relaxed),
+                lost = self.unreported.swap(0, Relaxed),
                 error,
                 "spans were lost; check telemetry.otlp.endpoint and the collector behind it"
             );
@@ -119,15 +119,15 @@ impl Backlog {
     pub(super) fn abandon(&self) {
         let left = self.waiting.load(Relaxed) as u64;
         self.lose(left, "shutdown");
-        let lost = self.untold.swap(0, Relaxed);
+        let lost = self.unreported.swap(0, Relaxed);
         if lost > 0 {
             tracing::warn!(lost, "spans were lost: the collector did not take them in time");
         }
     }
 
     fn lose(&self, spans: u64, reason: &'static str) {
-        self.untold.fetch_add(spans, Relaxed);
-        self.metrics.spans_lost.get_or_create(&Lost { reason }).inc_by(spans);
+        self.unreported.fetch_add(spans, Relaxed);
+        self.metrics.spans_lost.get_or_create(&SpanLossLabels { reason }).inc_by(spans);
     }
 }
 
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
     use crate::telemetry::trace::Tracing;
 
-    /// A collector that says when it is asked, and answers when it is told to.
+    /// A collector that signals when it gets a request, and responds on a signal.
     struct Slow {
         asked: Sender<()>,
         answer: Mutex<Receiver<()>>,

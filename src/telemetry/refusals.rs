@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Metrics, RefusedRequest};
+use super::{Metrics, RefusedRequestLabels};
 
 /// The most log lines of one reason within a [`WINDOW`].
 const LINES: u32 = 5;
@@ -181,7 +181,7 @@ impl RefusalLog {
     /// Counts a refused request, and logs it if there is room for a line.
     pub fn record(&self, reason: RefusalReason, request: &RefusalSource<'_>) {
         let word = reason.word();
-        self.metrics.refused_requests.get_or_create(&RefusedRequest { reason: word }).inc();
+        self.metrics.refused_requests.get_or_create(&RefusedRequestLabels { reason: word }).inc();
         let window = self.windows.get(reason as usize).and_then(|window| window.lock().ok());
         let line = window.and_then(|mut window| window.line(Instant::now(), LINES));
         let Some(suppressed) = line else { return };

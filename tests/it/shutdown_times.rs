@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use streamgate::config::Server;
 use streamgate::server::shutdown::{
-    CLOSING, LAST_LINES, LAST_READS, LAST_SCRAPE, LAST_SPANS, longest,
+    CLOSE_TIMEOUT, LOG_FLUSH_TIMEOUT, SCRAPE_TIMEOUT, SPAN_FLUSH_TIMEOUT, UPSTREAM_DRAIN_TIMEOUT,
+    longest,
 };
 
 fn file(path: &str) -> String {
@@ -46,11 +47,11 @@ fn the_manual_has_these_shutdown_times() {
     for (step, time) in [
         ("`server.shutdown_delay`", default.shutdown_delay),
         ("`server.drain`", default.drain),
-        ("last words", CLOSING),
-        ("last reads", LAST_READS),
-        ("last scrape", LAST_SCRAPE),
-        ("last spans", LAST_SPANS),
-        ("last log lines", LAST_LINES),
+        ("last writes", CLOSE_TIMEOUT),
+        ("last reads", UPSTREAM_DRAIN_TIMEOUT),
+        ("last scrape", SCRAPE_TIMEOUT),
+        ("last spans", SPAN_FLUSH_TIMEOUT),
+        ("last log lines", LOG_FLUSH_TIMEOUT),
         ("**together**", longest(default.shutdown_delay, default.drain)),
     ] {
         let row = format!("| {step} | {} s |", time.as_secs());

@@ -8,7 +8,6 @@ use super::chat::{CacheMark, Part};
 /// `{"type": "ephemeral", "ttl": "1h"}`.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct CacheControl {
-    #[serde(default)]
     ttl: Option<String>,
 }
 

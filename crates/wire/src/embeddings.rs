@@ -77,6 +77,15 @@ impl<'f> Vector<'f> {
         }
     }
 
+    /// The same, borrowed from no frame.
+    #[must_use]
+    pub fn into_owned(self) -> Vector<'static> {
+        match self {
+            Self::Numbers(text) => Vector::Numbers(text.into_owned().into()),
+            Self::Base64(text) => Vector::Base64(text.into_owned().into()),
+        }
+    }
+
     /// How many numbers it has. `None`: it is no vector, or one without numbers.
     pub fn dimensions(&self) -> Option<usize> {
         Some(self.floats()?.len()).filter(|length| *length > 0)

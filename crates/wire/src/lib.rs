@@ -42,6 +42,7 @@ pub(crate) mod scan;
 pub mod seal;
 pub(crate) mod spelling;
 pub mod sse;
+pub mod stage;
 pub mod stop_strings;
 pub mod tally;
 pub(crate) mod text_index;

@@ -15,9 +15,9 @@ struct Token {
     _words: String,
     #[serde(rename = "logprob")]
     _value: Option<f64>,
-    #[serde(rename = "bytes", default)]
+    #[serde(rename = "bytes")]
     _bytes: Option<Vec<u8>>,
-    #[serde(rename = "top_logprobs", default)]
+    #[serde(rename = "top_logprobs")]
     _top: Option<Vec<Self>>,
 }
 

@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 
-use super::chat::{Delta, Stop, Usage};
+use super::chat::{Delta, End, Stop, Usage};
+use super::stage::{Stage, Verdict};
 use super::tally::Tally;
 
 /// The most strings of one request. Vendors take 4 or 5; each costs a step for every byte of an answer.
@@ -111,13 +112,6 @@ impl StopFilter {
         })
     }
 
-    /// Leaves out what follows a stop string, and holds back what may become one.
-    pub fn filter(&mut self, deltas: &mut Vec<Delta<'_>>) {
-        for delta in mem::take(deltas) {
-            self.delta(delta, deltas);
-        }
-    }
-
     fn delta<'f>(&mut self, delta: Delta<'f>, out: &mut Vec<Delta<'f>>) {
         let Some(number) = delta.choice() else { return out.push(delta) };
         let patterns = &self.patterns;
@@ -141,24 +135,33 @@ impl StopFilter {
     }
 
     /// Whether the answer is complete by a stop string, whatever its upstream still writes.
-    pub fn is_complete(&self) -> bool {
+    fn is_complete(&self) -> bool {
         self.cut && self.ended >= self.expected
     }
+}
 
-    /// The usage of an answer that it completed, which its upstream does not report any more.
-    pub fn estimated_usage(&self, tally: &Tally) -> Usage {
-        let input = tally.usage.input.unwrap_or(self.input);
-        Usage { input: Some(input), output: Some(tally.output_tokens().0), ..Usage::default() }
+impl Stage for StopFilter {
+    /// Leaves out what follows a stop string, and holds back what may become one.
+    fn pass(&mut self, deltas: &mut Vec<Delta<'_>>) {
+        for delta in mem::take(deltas) {
+            self.delta(delta, deltas);
+        }
     }
 
-    /// Writes what is held back, since no more text follows it.
-    pub fn flush(&mut self, out: &mut Vec<Delta<'_>>) {
+    /// With an estimate of the usage, which the upstream does not report any more.
+    fn verdict(&self, tally: &Tally) -> Option<Verdict> {
+        let output = Some(tally.estimated_output().max(tally.usage.output.unwrap_or(0)));
+        let input = Some(tally.usage.input.unwrap_or(self.input));
+        let usage = Some(Usage { input, output, ..Usage::default() });
+        self.is_complete().then_some(Verdict { end: End::Complete, usage })
+    }
+
+    fn flush(&mut self, out: &mut Vec<Delta<'_>>) {
         self.choices.values_mut().for_each(|choice| choice.flush(out));
         self.held = 0;
     }
 
-    /// The bytes that it keeps.
-    pub fn kept(&self) -> usize {
+    fn kept(&self) -> usize {
         let choice = size_of::<Choice>() + self.patterns.len() * size_of::<usize>();
         self.tables + self.held + self.choices.len() * choice
     }
@@ -264,13 +267,7 @@ impl Choice {
         if self.text.is_empty() {
             return push_beside(delta, out);
         }
-        let delta = match delta {
-            Delta::Logprobs { choice, items } => {
-                Delta::Logprobs { choice, items: items.into_owned().into() }
-            }
-            Delta::Citation(citation) => Delta::Citation(citation),
-            delta => return out.push(delta),
-        };
+        let delta = delta.into_owned();
         self.beside_bytes += delta.size();
         self.beside.push_back((self.released + self.text.len() as u64, delta));
     }

@@ -23,7 +23,7 @@ fn sequence(choice: u32, string: &str) -> Delta<'static> {
 
 fn filtered<'f>(filter: &mut StopFilter, delta: Delta<'f>) -> Vec<Delta<'f>> {
     let mut deltas = vec![delta];
-    filter.filter(&mut deltas);
+    filter.pass(&mut deltas);
     deltas
 }
 
@@ -188,15 +188,15 @@ fn what_belongs_to_text_waits_for_it() {
     let cited = || Delta::Citation(Citation { mark: Some(1), ..Citation::default() });
     let mut filter = filter_of(&["the END"], 1);
     let mut deltas = vec![text(0, "a "), probable("1"), text(0, "the "), probable("2"), cited()];
-    filter.filter(&mut deltas);
+    filter.pass(&mut deltas);
     assert_eq!(deltas, [text(0, "a "), probable("1")]);
     assert_eq!(filter.held, 4 + 1);
     let mut deltas = vec![text(0, "E"), probable("3"), text(0, "nd"), probable("4")];
-    filter.filter(&mut deltas);
+    filter.pass(&mut deltas);
     assert_eq!(deltas, [text(0, "the End"), probable("2"), cited(), probable("3,4")]);
     assert_eq!(filter.held, 0);
     let mut deltas = vec![text(0, "s the "), probable("5"), text(0, "END"), probable("6"), cited()];
-    filter.filter(&mut deltas);
+    filter.pass(&mut deltas);
     assert_eq!(deltas, [text(0, "s "), sequence(0, "the END")]);
     assert_eq!(filter.held, 0);
 }

@@ -8,6 +8,7 @@ use super::dialect::{Decode, Encode, Ending, Mode};
 use super::finish;
 use super::framing::{self, Broken, Frame, Framer, Framing};
 use super::kept::Kept;
+use super::stage::{Stage, Stages, Verdict};
 use super::stop_strings::{StopFilter, StopStrings};
 use super::tally::Tally;
 
@@ -37,8 +38,7 @@ pub struct Transcoder {
     failure: Option<Bytes>,
     /// Names of tools that answers say otherwise than their caller.
     names: Names,
-    /// Stop strings that the upstream does not take.
-    stop_filter: Option<Box<StopFilter>>,
+    stages: Stages,
     parts: Parts,
     kept: Kept,
 }
@@ -94,7 +94,7 @@ impl Transcoder {
             end: None,
             failure: None,
             names: Names::new(),
-            stop_filter: None,
+            stages: Stages::default(),
             parts: Parts::default(),
             kept: Kept::at_most(usize::MAX),
         }
@@ -160,8 +160,7 @@ impl Transcoder {
     /// The bytes of it that are kept: of a frame that is not whole, and of what was read.
     pub fn kept(&self) -> usize {
         let head = self.head.as_ref().map_or(0, BytesMut::len);
-        let stop_filter = self.stop_filter.as_ref().map_or(0, |filter| filter.kept());
-        self.framer.buffered() + head + self.kept.bytes() + stop_filter
+        self.framer.buffered() + head + self.kept.bytes() + self.stages.kept()
     }
 
     /// Gives tools their own names back, where the request had to name them otherwise.
@@ -174,7 +173,17 @@ impl Transcoder {
     /// `input_estimate`: tokens of the request. For translated answers only.
     #[must_use]
     pub fn with_stop_strings(self, strings: StopStrings, input_estimate: u64) -> Self {
-        Self { stop_filter: StopFilter::new(strings, input_estimate).map(Box::new), ..self }
+        match StopFilter::new(strings, input_estimate) {
+            Some(filter) => self.with_stage(Box::new(filter)),
+            None => self,
+        }
+    }
+
+    /// Passes deltas through one more stage, behind those that are there. For translated answers only.
+    #[must_use]
+    pub fn with_stage(mut self, stage: Box<dyn Stage>) -> Self {
+        self.stages.push(stage);
+        self
     }
 
     /// Takes upstream bytes and appends what the caller is to receive. Returns whether there was
@@ -284,19 +293,20 @@ impl Transcoder {
                 return self.tally.outputs > 0;
             }
             deltas.clear();
-            let mut end = self.decoder.frame(frame, &mut deltas);
+            let end = self.decoder.frame(frame, &mut deltas);
             output |= self.read(&mut deltas);
             if self.parts.calls > MAX_TOOL_CALLS {
                 self.end_with(End::Failed(too_many_calls()), None, out);
                 break;
             }
             if end.is_none()
-                && let Some(filter) =
-                    self.stop_filter.as_ref().filter(|filter| filter.is_complete())
+                && let Some(Verdict { end, usage }) = self.stages.verdict(&self.tally)
             {
                 self.tally.stopped_early = true;
-                deltas.push(Delta::Usage(filter.estimated_usage(&self.tally)));
-                end = Some(End::Complete);
+                deltas.extend(usage.map(Delta::Usage));
+                self.encode(frame, &deltas, out);
+                self.end_with(end, None, out);
+                break;
             }
             if let Some(end) = end {
                 if self.mode == Mode::Translated && !deltas.is_empty() {
@@ -321,9 +331,13 @@ impl Transcoder {
         for delta in deltas.iter() {
             output |= self.tally.note(delta);
         }
-        if let Some(filter) = &mut self.stop_filter {
-            filter.filter(deltas);
-        }
+        self.stages.pass(deltas);
+        self.note_passed(deltas);
+        output
+    }
+
+    /// Takes account of what reaches the caller, and leaves out what is beyond a bound.
+    fn note_passed(&mut self, deltas: &mut Vec<Delta<'_>>) {
         let cited = self.parts.citations;
         for delta in deltas.iter() {
             match delta {
@@ -336,7 +350,18 @@ impl Transcoder {
         if self.parts.citations > MAX_CITATIONS {
             bound_citations(deltas, MAX_CITATIONS.saturating_sub(cited));
         }
-        output
+    }
+
+    /// Adds what stages still hold. Returns how the answer ends: one that is complete may fail by what they held.
+    fn flush_stages(&mut self, end: End, deltas: &mut Vec<Delta<'_>>) -> End {
+        let mut held = Vec::new();
+        let verdict = self.stages.flush(&mut held, &self.tally);
+        self.note_passed(&mut held);
+        deltas.append(&mut held);
+        match verdict {
+            Some(verdict) if end == End::Complete => verdict.end,
+            _ => end,
+        }
     }
 
     fn encode(&mut self, frame: &Frame, deltas: &[Delta<'_>], out: &mut BytesMut) {
@@ -375,9 +400,7 @@ impl Transcoder {
         let mut deltas = Vec::new();
         let end = self.decoder.answer(body, &mut deltas);
         self.read(&mut deltas);
-        if let Some(mut filter) = self.stop_filter.take() {
-            filter.flush(&mut deltas);
-        }
+        let end = self.flush_stages(end, &mut deltas);
         if self.parts.calls > MAX_TOOL_CALLS {
             return self.end_with(End::Failed(too_many_calls()), None, out);
         }
@@ -417,12 +440,13 @@ impl Transcoder {
     }
 
     fn end_with(&mut self, end: End, last: Option<&Frame>, out: &mut BytesMut) {
-        if let Some(mut filter) = self.stop_filter.take() {
-            let mut held = Vec::new();
-            filter.flush(&mut held);
-            if !held.is_empty() {
-                self.encode(&Frame::default(), &held, out);
-            }
+        let mut held = Vec::new();
+        let complete = end == End::Complete;
+        let end = self.flush_stages(end, &mut held);
+        // A frame that ended the answer says nothing of a failure that a stage reports.
+        let last = last.filter(|_| complete == (end == End::Complete));
+        if !held.is_empty() {
+            self.encode(&Frame::default(), &held, out);
         }
         let end = self.verdict(end);
         if let Some(encoder) = &mut self.encoder {

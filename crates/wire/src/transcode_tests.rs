@@ -197,10 +197,10 @@ fn stop_strings_end_an_answer_that_its_upstream_goes_on_with() {
         (String::from_utf8(out.to_vec()).unwrap(), transcoder.tally().clone())
     };
     let (said, tally) = run("ttt", "data: t\n\ndata: t\n\ndata: bad\n\n", None);
-    assert_eq!(said, "[t:2]<Complete t>");
+    assert_eq!(said, "[t:2]<Complete >");
     assert_eq!(tally.stop, Some(Stop::Sequence(Some("ttt".to_owned()))));
     assert_eq!((tally.stopped_early, tally.output_tokens()), (true, (1, true)));
-    assert_eq!(run("tttttt", "data: t\n\ndata: t\n\n", None).0, "[t:0][t:2]<Complete t>");
+    assert_eq!(run("tttttt", "data: t\n\ndata: t\n\n", None).0, "[t:0][t:2]<Complete >");
     for (end, said) in [
         (Some(End::Cancelled), "[t:0][:1]<Cancelled >"),
         (None, "[t:0][:1]<Truncated >"),
@@ -211,4 +211,124 @@ fn stop_strings_end_an_answer_that_its_upstream_goes_on_with() {
     }
     let (said, tally) = run("tttttt", "data: t\n\ndata: stop\n\n", None);
     assert_eq!((said.as_str(), tally.stop), ("[t:0][stop:2]<Complete >", Some(Stop::End)));
+}
+
+/// Holds every delta back until so many have come, or no more follow.
+struct Delay {
+    waiting: Vec<Delta<'static>>,
+    most: usize,
+}
+
+impl Stage for Delay {
+    fn pass(&mut self, deltas: &mut Vec<Delta<'_>>) {
+        self.waiting.extend(deltas.drain(..).map(Delta::into_owned));
+        if self.waiting.len() >= self.most {
+            deltas.extend(std::mem::take(&mut self.waiting));
+        }
+    }
+    fn flush(&mut self, deltas: &mut Vec<Delta<'_>>) {
+        deltas.extend(std::mem::take(&mut self.waiting));
+    }
+    fn kept(&self) -> usize {
+        self.waiting.iter().map(Delta::size).sum()
+    }
+}
+
+/// Ends the answer when so many texts have passed.
+struct Guard {
+    texts: usize,
+}
+
+impl Stage for Guard {
+    fn pass(&mut self, deltas: &mut Vec<Delta<'_>>) {
+        deltas.retain(|delta| {
+            let text = matches!(delta, Delta::Text { .. });
+            self.texts = self.texts.saturating_sub(usize::from(text));
+            !text || self.texts > 0
+        });
+    }
+    fn verdict(&self, _tally: &Tally) -> Option<Verdict> {
+        let end = End::Failed(Fault::new(Kind::ContentPolicy, "guarded"));
+        (self.texts == 0).then_some(Verdict { end, usage: None })
+    }
+}
+
+#[test]
+fn a_stage_holds_deltas_back_beyond_their_frame() {
+    for (most, input, expected) in [
+        (2, "data: t\n\ndata: t\n\ndata: stop\n\n", "[t:0][t:2][stop:0][:1]<Complete >"),
+        (9, "data: t\n\ndata: t+end\n\n", "[t:0][:2]<Complete t+end>"),
+        (9, "data: t\n\ndata: bad\n\n", "[t:0][:1]<Failed bad bad>"),
+    ] {
+        let stage = Delay { waiting: Vec::new(), most };
+        let mut transcoder =
+            transcoder(Framing::Sse, 64, Mode::Translated).with_stage(Box::new(stage));
+        let (mut out, mut kept) = (BytesMut::new(), 0);
+        for event in input.split_inclusive("\n\n") {
+            let before = transcoder.kept();
+            transcoder.push(Bytes::copy_from_slice(event.as_bytes()), &mut out);
+            kept = kept.max(transcoder.kept() - before.min(transcoder.kept()));
+        }
+        transcoder.finish(&mut out);
+        let written = String::from_utf8(out.to_vec()).unwrap();
+        assert_eq!(written, expected);
+        assert!(kept >= 4, "what waits is counted: {kept}");
+    }
+}
+
+#[test]
+fn a_stage_ends_an_answer_and_later_ones_see_what_earlier_ones_release() {
+    let run_to = |last: &'static str, stages: Vec<Box<dyn Stage>>| {
+        let mut transcoder = transcoder(Framing::Sse, 64, Mode::Translated);
+        for stage in stages {
+            transcoder = transcoder.with_stage(stage);
+        }
+        let mut out = BytesMut::new();
+        transcoder.push(Bytes::from_static(b"data: t\n\ndata: t\n\ndata: t\n\n"), &mut out);
+        transcoder.push(Bytes::from_static(last.as_bytes()), &mut out);
+        transcoder.finish(&mut out);
+        (String::from_utf8(out.to_vec()).unwrap(), transcoder.tally().stopped_early)
+    };
+    let run = |stages| run_to("", stages);
+    let delay = |most| Box::new(Delay { waiting: Vec::new(), most });
+    let guard = |texts| Box::new(Guard { texts });
+    assert_eq!(run(vec![guard(2)]), ("[t:1][t:0]<Failed guarded >".to_owned(), true));
+    assert_eq!(run(vec![delay(3), guard(2)]).0, "[t:0][t:0][t:1]<Failed guarded >");
+    // Released only by the end, which came first.
+    assert_eq!(
+        run(vec![delay(9), guard(2)]),
+        ("[t:0][t:0][t:0][:1]<Truncated >".to_owned(), false)
+    );
+    let late = run_to("data: end\n\n", vec![delay(9), guard(2)]).0;
+    assert_eq!(late, "[t:0][t:0][t:0][:1]<Failed guarded >");
+    assert_eq!(run(vec![delay(9), guard(4)]).0, "[t:0][t:0][t:0][:3]<Truncated >");
+    assert_eq!(run(vec![]), ("[t:1][t:1][t:1]<Truncated >".to_owned(), false));
+}
+
+#[test]
+fn owned_deltas_say_the_same() {
+    let text = String::from("x");
+    let word = || Cow::Borrowed(text.as_str());
+    let usage = crate::chat::Usage { input: Some(3), ..Default::default() };
+    for delta in [
+        Delta::Start { id: word(), model: word() },
+        Delta::Text { choice: 1, text: word() },
+        Delta::Logprobs { choice: 1, items: word() },
+        Delta::Refusal { choice: 1, text: word() },
+        Delta::Reasoning { choice: 1, text: word() },
+        Delta::Signature { value: word(), scheme: crate::chat::Scheme::Gemini },
+        Delta::RedactedReasoning { data: word(), scheme: crate::chat::Scheme::XAi },
+        Delta::ToolStart { choice: 1, call: 2, id: word(), name: word() },
+        Delta::ToolArguments { choice: 1, call: 2, json: word() },
+        Delta::Opaque,
+        Delta::Embeddings(vec![
+            crate::embeddings::Vector::Numbers(word()),
+            crate::embeddings::Vector::Base64(word()),
+        ]),
+        Delta::InputTokens(5),
+        Delta::Usage(usage),
+        Delta::Stop { choice: 1, reason: Stop::Sequence(Some("x".to_owned())) },
+    ] {
+        assert_eq!(delta.clone().into_owned(), delta);
+    }
 }

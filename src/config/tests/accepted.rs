@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::{Config, Limits, Otlp, digest, key_line, load, new_key, units, without_file};
-use super::{Dir, env, load_text};
+use super::super::{Config, Limits, Otlp, digest, key_line, new_key, units, without_file};
+use super::{Dir, env, load, load_text};
 use crate::wire::adapt::settings::{HostedTools, Instructions};
 
 /// A valid `auth` section.

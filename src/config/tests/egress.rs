@@ -2,8 +2,8 @@
 
 use rcgen::{CertificateParams, IsCa, KeyPair};
 
-use super::Dir;
-use crate::config::{Config, ConfigErrors, Egress, load, without_file};
+use super::{Dir, load};
+use crate::config::{Config, ConfigErrors, Egress, without_file};
 
 const AUTH: &str = "auth: { keys: [{ name: a, sha256: \"00000000000000000000000000000000000000000000000000000000000000ff\" }] }\n";
 

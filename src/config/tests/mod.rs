@@ -1,6 +1,7 @@
 //! Tests of the configuration: whole files in, values or exact problems out.
 
 mod accepted;
+mod description;
 mod egress;
 mod permitted;
 mod presets;
@@ -9,12 +10,13 @@ mod prompts;
 mod settings;
 mod tls;
 mod watch;
+mod yaml_as_json;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Config, ConfigErrors, load};
+use super::{Config, ConfigErrors};
 
 /// A directory that goes away with the test.
 struct Dir(PathBuf);
@@ -55,6 +57,19 @@ fn env(name: &str) -> Option<String> {
         _ => return None,
     };
     Some(value.to_owned())
+}
+
+/// Loads a file, and asserts that its schema agrees.
+fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
+    let loaded = super::load(path, env);
+    if let Ok(text) = fs::read_to_string(path) {
+        let errors = loaded.as_ref().err().map_or(&[][..], |errors| &errors.list);
+        let own: Vec<_> = errors.iter().filter(|error| error.file.is_none()).collect();
+        if own.len() == errors.len() || !own.is_empty() {
+            description::CONFIGURATION.assert_agrees(&text, &own);
+        }
+    }
+    loaded
 }
 
 fn load_text(text: impl AsRef<[u8]>) -> Result<Config, ConfigErrors> {

@@ -1,7 +1,6 @@
 //! Files that are wrong, and exactly what is said of them.
 
-use super::{Dir, env, load_text, problems_of};
-use crate::config::load;
+use super::{Dir, env, load, load_text, problems_of};
 
 /// Prepended to what is put under test, so that nothing else is wrong: two lines.
 const AUTH: &str = "auth:\n  keys: [{ name: a, sha256: \"00000000000000000000000000000000000000000000000000000000000000ff\" }]\n";

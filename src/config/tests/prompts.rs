@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::{Dir, env};
-use crate::config::{Config, ConfigErrors, load, reload};
+use super::description::PROMPT;
+use super::{Dir, env, load};
+use crate::config::{Config, ConfigErrors, reload};
 use crate::prompts::Scalar;
 use crate::wire::chat::Role;
 
@@ -36,7 +37,20 @@ impl Prompted {
     }
 
     fn load(&self) -> Result<Config, ConfigErrors> {
-        load(&self.config, &env)
+        let loaded = load(&self.config, &env);
+        for entry in fs::read_dir(self.dir.0.join("prompts")).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let errors = loaded.as_ref().err().map_or(&[][..], |errors| &errors.list);
+            let own: Vec<_> =
+                errors.iter().filter(|error| error.file.as_ref() == Some(&path)).collect();
+            let name = path.file_name().unwrap().to_string_lossy();
+            let is_prompt =
+                !name.starts_with('.') && (name.ends_with(".yaml") || name.ends_with(".yml"));
+            if let (true, Ok(text)) = (is_prompt, fs::read_to_string(&path)) {
+                PROMPT.assert_agrees(&text, &own);
+            }
+        }
+        loaded
     }
 
     /// What is wrong, a line each, names without their directories.

@@ -27,11 +27,11 @@ fn settings_that_contradict_each_other_are_told() {
         ("max_output: 0", "a number of tokens above zero"),
         ("system_messages: apart", "one of `anywhere`, `first`"),
         ("drop: [a..b]", "the name of a member"),
-        ("prompt_cache: maybe", "`auto` or `off`"),
+        ("prompt_cache: maybe", "one of `auto`, `off`"),
         ("hosted_tools: maybe", "one of `map`, `drop`, `refuse`"),
         ("hosted_tools: map, drop: [tools]", "`drop` removes `tools`"),
         ("hosted_tools: refuse, drop: [web_search_options]", "`drop` removes `web_search_options`"),
-        ("keep_alive: 5m", "`callers` or `server`"),
+        ("keep_alive: 5m", "one of `server`, `callers`"),
     ] {
         let text = format!("{AUTH}providers: {{ p: {{ dialect: openai-chat, {fields} }} }}\n");
         let problems = load_text(text).unwrap_err();

@@ -2,8 +2,8 @@
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
-use super::{Dir, env};
-use crate::config::{Config, ConfigErrors, load};
+use super::{Dir, env, load};
+use crate::config::{Config, ConfigErrors};
 
 /// A certificate and its key, as PEM.
 fn pair(change: impl FnOnce(&mut CertificateParams)) -> (String, String) {

@@ -1,10 +1,13 @@
-//! The watch on real directories. Time is real here, because the watcher's thread is.
+//! The watch on real directories. Time is real here, because files are read on threads.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use super::super::notifier::{EventCount, Notifier};
 use super::super::{ConfigErrors, Sources, Watch};
 use super::{Dir, env, load};
 
@@ -103,7 +106,7 @@ async fn a_broken_configuration_is_followed_to_what_would_mend_it() {
     assert!(load(&path, &env).is_err());
     let mut watch = following(&path);
     fs::create_dir(dir.0.join("secrets")).unwrap();
-    // The directory is new: it is watched from its first event on.
+    // The directory is new: it is watched from its creation on.
     assert!(quiet(&mut watch).await);
     dir.write("secrets/key.txt", "sk");
     told(&mut watch).await;
@@ -142,6 +145,87 @@ async fn a_directory_is_followed_when_another_takes_its_place() {
     assert!(quiet(&mut watch).await);
     dir.write("v2/a.yaml", "y");
     told(&mut watch).await;
+}
+
+/// A log file beside the configuration, which is written to without a pause: the files are not compared again,
+/// and the kernel reports nothing.
+#[tokio::test]
+async fn a_busy_file_in_the_same_directory_wakes_nobody() {
+    let dir = Dir::new();
+    fs::create_dir(dir.0.join("prompts")).unwrap();
+    dir.write("key.txt", "one");
+    dir.write("prompts/a.yaml", "x");
+    let log = dir.write("gateway.log", "");
+    let text = format!("{}prompts: {{ dir: prompts }}\n", config(""));
+    let path = dir.write("config.yaml", text);
+    let mut watch = following(&path);
+    assert!(quiet(&mut watch).await);
+    let before = watch.comparisons;
+    let append = || fs::File::options().append(true).open(&log).unwrap();
+    let mut kept_open = append();
+    for number in 0..1000 {
+        kept_open.write_all(b"a line\n").unwrap();
+        append().write_all(b"a line\n").unwrap();
+        if number % 100 == 0 {
+            // As its owner does: it waits while lines are written.
+            assert!(futures_util::FutureExt::now_or_never(watch.changed()).is_none());
+            tokio::task::yield_now().await;
+        }
+    }
+    // Rotation, and the temporary file of an editor for another file.
+    fs::rename(&log, dir.0.join("gateway.log.1")).unwrap();
+    replace(&dir, "notes.txt", "x");
+    dir.write("prompts/README.md", "x");
+    assert!(quiet(&mut watch).await);
+    assert_eq!(watch.comparisons, before);
+    // In place, beside all that.
+    dir.write("key.txt", "two");
+    told(&mut watch).await;
+    assert!(watch.comparisons > before);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_kernel_reports_only_entries_and_files_of_the_configuration() {
+    let dir = Dir::new();
+    dir.write("key.txt", "one");
+    let log = dir.write("gateway.log", "");
+    let path = dir.write("config.yaml", config(""));
+    let points = sources(&path).watch_points();
+    let (mut notifier, outcome) = Notifier::new(&points).unwrap();
+    outcome.unwrap();
+    for _ in 0..1000 {
+        fs::File::options().append(true).open(&log).unwrap().write_all(b"a line\n").unwrap();
+        fs::read(&path).unwrap();
+    }
+    assert_eq!(notifier.read(), EventCount { read: 0, relevant: 0 });
+    fs::rename(&log, dir.0.join("gateway.log.1")).unwrap();
+    assert_eq!(notifier.read(), EventCount { read: 2, relevant: 0 });
+    dir.write("key.txt", "two");
+    assert!(notifier.read().relevant > 0);
+    replace(&dir, "config.yaml", "x");
+    assert!(notifier.read().relevant > 0);
+}
+
+/// A link that is not the last one, and is named with its whole path, is followed too.
+#[tokio::test]
+async fn a_link_on_the_way_is_seen() {
+    let (dir, data) = (Dir::new(), Dir::new());
+    for (version, content) in [("v1", "a"), ("v2", "b")] {
+        fs::create_dir(data.0.join(version)).unwrap();
+        data.write(&format!("{version}/config.yaml"), content);
+    }
+    symlink("v1", data.0.join("current")).unwrap();
+    symlink(data.0.join("current/../current/config.yaml"), dir.0.join("config.yaml")).unwrap();
+    let mut watch = following(&dir.0.join("config.yaml"));
+    assert!(quiet(&mut watch).await);
+    symlink("v2", data.0.join("new")).unwrap();
+    fs::rename(data.0.join("new"), data.0.join("current")).unwrap();
+    told(&mut watch).await;
+    // Links in a circle lead nowhere, and are no reason to hang.
+    symlink("b", dir.0.join("a")).unwrap();
+    symlink("a", dir.0.join("b")).unwrap();
+    assert!(quiet(&mut following(&dir.0.join("a"))).await);
 }
 
 #[tokio::test]

@@ -14,9 +14,9 @@ use governor::{Quota, RateLimiter};
 use crate::config::FailedAttempts;
 
 /// Full buckets are forgotten once in so many failures.
-const SWEEP: u32 = 4096;
+const SWEEP_EVERY: u32 = 4096;
 /// The most addresses that are remembered; further ones share a bucket.
-const MOST: usize = 65_536;
+const MAX_ADDRESSES: usize = 65_536;
 
 type Buckets<C> =
     RateLimiter<IpAddr, HashMapStateStore<IpAddr>, C, NoOpMiddleware<<C as Clock>::Instant>>;
@@ -55,11 +55,11 @@ impl<C: Clock + Clone> Attempts<C> {
     /// Counts a failure. The error says how long no further one is heard.
     pub(super) fn failed(&self, from: IpAddr) -> Result<(), Duration> {
         let Some(buckets) = &self.buckets else { return Ok(()) };
-        if self.since_sweep.fetch_add(1, Relaxed) >= SWEEP {
+        if self.since_sweep.fetch_add(1, Relaxed) >= SWEEP_EVERY {
             self.since_sweep.store(0, Relaxed);
             buckets.retain_recent();
         }
-        let full = buckets.len() >= MOST;
+        let full = buckets.len() >= MAX_ADDRESSES;
         let whose = if full { Ipv6Addr::UNSPECIFIED.into() } else { household(from) };
         let failed = buckets.check_key(&whose);
         failed.map_err(|until| until.wait_time_from(self.clock.now()))
@@ -122,12 +122,12 @@ mod tests {
             attempts.failed(address(n)).ok();
         }
         let buckets = attempts.buckets.as_ref().unwrap();
-        assert!(buckets.len() <= MOST + 1, "{}", buckets.len());
+        assert!(buckets.len() <= MAX_ADDRESSES + 1, "{}", buckets.len());
         assert!(attempts.failed(address(200_000)).is_err(), "the rest share one");
         clock.advance(Duration::from_secs(2));
-        for n in 0..=SWEEP {
+        for n in 0..=SWEEP_EVERY {
             attempts.failed(address(n)).ok();
         }
-        assert!(buckets.len() <= SWEEP as usize + 1, "{}", buckets.len());
+        assert!(buckets.len() <= SWEEP_EVERY as usize + 1, "{}", buckets.len());
     }
 }

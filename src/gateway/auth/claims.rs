@@ -2,15 +2,14 @@
 //! refused with its name, and is never guessed at.
 
 use std::fmt;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::refusal::Refusal;
-use crate::config::Limits;
+use super::auth_error::AuthError;
+use crate::config::{LimitError, Limits};
 
 /// The longest subject, in characters.
 const LONGEST_SUBJECT: usize = 256;
@@ -68,7 +67,7 @@ impl Claims {
     }
 
     /// Who vouches for it, as it says.
-    pub(super) fn issuer(&self) -> Result<&str, Refusal> {
+    pub(super) fn issuer(&self) -> Result<&str, AuthError> {
         let issuer = self.0.get("iss").and_then(Value::as_str);
         issuer.ok_or_else(|| refused(missing("iss")))
     }
@@ -83,7 +82,7 @@ impl Claims {
     }
 
     /// Who calls.
-    pub(super) fn subject(&self, path: &str) -> Result<&str, Refusal> {
+    pub(super) fn subject(&self, path: &str) -> Result<&str, AuthError> {
         let subject = self.find(path).ok_or_else(|| refused(missing(path)))?;
         subject
             .as_str()
@@ -92,7 +91,7 @@ impl Claims {
     }
 
     /// The models that the caller may use, if it says so.
-    pub(super) fn models(&self, path: &str) -> Result<Option<Vec<String>>, Refusal> {
+    pub(super) fn models(&self, path: &str) -> Result<Option<Vec<String>>, AuthError> {
         let Some(value) = self.find(path) else { return Ok(None) };
         let texts = match value {
             Value::String(one) => Some(vec![one.clone()]),
@@ -110,47 +109,23 @@ impl Claims {
     }
 
     /// The caller's limits: what it says, and what `default` says of the rest.
-    pub(super) fn limits(&self, path: &str, default: Limits) -> Result<Limits, Refusal> {
+    pub(super) fn limits(&self, path: &str, default: Limits) -> Result<Limits, AuthError> {
         let Some(value) = self.find(path) else { return Ok(default) };
         if value == "none" {
             return Ok(Limits::NONE);
         }
         let expected = "an object of limits, or \"none\"";
         let table = value.as_object().ok_or_else(|| refused(wrong(path, expected)))?;
-        let mut limits = default;
-        for (name, value) in table {
-            limit(&mut limits, (name, &format!("{path}.{name}")), value)?;
-        }
-        Ok(limits)
+        Limits::from_claim(table, default).map_err(|LimitError { name, expected }| {
+            let claim = format!("{path}.{name}");
+            refused(match expected {
+                Some(expected) => wrong(&claim, &expected),
+                None => {
+                    format!("the token's claim {} is no limit that is known here", shown(&claim))
+                }
+            })
+        })
     }
-}
-
-/// Takes one limit over. Its words are those of the configuration.
-fn limit(limits: &mut Limits, (name, claim): (&str, &str), value: &Value) -> Result<(), Refusal> {
-    match name {
-        "requests_per_minute" => limits.requests_per_minute = count(claim, value)?,
-        "burst" => limits.burst = count(claim, value)?,
-        "tokens_per_minute" => limits.tokens_per_minute = count(claim, value)?,
-        "assumed_output" => {
-            let expected = || refused(wrong(claim, "a whole number above zero"));
-            limits.assumed_output = number(value).ok_or_else(expected)?;
-        }
-        "concurrent_streams" => {
-            limits.concurrent_streams =
-                count(claim, value)?.map(|n| usize::try_from(n.get()).unwrap_or(usize::MAX));
-        }
-        "cut_off" => {
-            let expected = || refused(wrong(claim, "true or false"));
-            limits.cut_off = value.as_bool().ok_or_else(expected)?;
-        }
-        _ => {
-            let claim = shown(claim);
-            return Err(refused(format!(
-                "the token's claim {claim} is no limit that is known here"
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Whether a text may name a caller: it stands in logs and beside other names.
@@ -159,21 +134,8 @@ pub(super) fn is_subject(text: &str) -> bool {
     (1..=LONGEST_SUBJECT).contains(&length) && !text.chars().any(char::is_control)
 }
 
-/// A limit as the configuration would have it: a whole number above zero, or `none`.
-fn count(claim: &str, value: &Value) -> Result<Option<NonZeroU32>, Refusal> {
-    if value == "none" {
-        return Ok(None);
-    }
-    let expected = || refused(wrong(claim, "a whole number above zero, or \"none\""));
-    number(value).map(Some).ok_or_else(expected)
-}
-
-fn number(value: &Value) -> Option<NonZeroU32> {
-    NonZeroU32::new(u32::try_from(value.as_u64()?).ok()?)
-}
-
-fn refused(words: String) -> Refusal {
-    Refusal::Claim(words)
+fn refused(words: String) -> AuthError {
+    AuthError::Claim(words)
 }
 
 /// Says that a claim is not there.

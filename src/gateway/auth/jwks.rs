@@ -1,5 +1,5 @@
 //! The public keys of an issuer, fetched and kept fresh. [`keep`] is the only one that fetches; it
-//! is polled beside the workers, so that a server that hangs holds up no request but those that
+//! is polled beside the workers, so that a server that hangs leases up no request but those that
 //! need a key which is not here, and those not for long.
 
 use std::convert::Infallible;
@@ -21,9 +21,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use url::Url;
 
-use super::refusal::Refusal;
+use super::super::fetch::FetchError;
+use super::auth_error::AuthError;
 use crate::config::key_serves;
-use crate::telemetry::{KeyFetch, Metrics};
+use crate::telemetry::{KeyFetchLabels, Metrics};
 
 /// How old a set may become.
 const REFRESH: Duration = Duration::from_mins(5);
@@ -39,9 +40,6 @@ const WAIT: Duration = Duration::from_secs(3);
 const MOST_KEYS: usize = 100;
 /// More keys than this do not share an id.
 const MOST_TRIED: usize = 4;
-
-/// Why a fetch failed.
-pub type Unfetched = Box<dyn std::error::Error + Send + Sync>;
 
 /// The keys of one issuer.
 pub struct KeySet {
@@ -116,25 +114,25 @@ impl KeySet {
         &self,
         id: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<Vec<DecodingKey>, Refusal> {
+    ) -> Result<Vec<DecodingKey>, AuthError> {
         let mut ended = self.ended.subscribe();
         match self.pick(id, algorithm) {
-            Err(Refusal::UnknownKeyId | Refusal::Unavailable) => {}
+            Err(AuthError::UnknownKeyId | AuthError::Unavailable) => {}
             found => return found,
         }
         if self.ask() && timeout(WAIT, ended.changed()).await.is_err() {
-            return Err(Refusal::Unavailable);
+            return Err(AuthError::Unavailable);
         }
-        self.pick(id, algorithm).map_err(|refusal| match refusal {
+        self.pick(id, algorithm).map_err(|error| match error {
             // It may be a new key that we could not hear of.
-            Refusal::UnknownKeyId if self.schedule().failures > 0 => Refusal::Unavailable,
+            AuthError::UnknownKeyId if self.schedule().failures > 0 => AuthError::Unavailable,
             other => other,
         })
     }
 
-    fn pick(&self, id: Option<&str>, algorithm: Algorithm) -> Result<Vec<DecodingKey>, Refusal> {
+    fn pick(&self, id: Option<&str>, algorithm: Algorithm) -> Result<Vec<DecodingKey>, AuthError> {
         let keys = self.keys.load();
-        let keys = keys.as_ref().ok_or(Refusal::Unavailable)?;
+        let keys = keys.as_ref().ok_or(AuthError::Unavailable)?;
         let fits = |key: &&Key| {
             (id.is_none() || key.id.as_deref() == id)
                 && key.only.is_none_or(|only| only == algorithm)
@@ -143,9 +141,9 @@ impl KeySet {
         let fitting = keys.list.iter().filter(fits).take(MOST_TRIED);
         let found: Vec<_> = fitting.map(|key| key.verifier.clone()).collect();
         match (found.len(), id) {
-            (0, _) => Err(Refusal::UnknownKeyId),
+            (0, _) => Err(AuthError::UnknownKeyId),
             (1, _) | (_, Some(_)) => Ok(found),
-            (_, None) => Err(Refusal::NoKeyId),
+            (_, None) => Err(AuthError::NoKeyId),
         }
     }
 
@@ -173,7 +171,7 @@ impl KeySet {
     async fn keep<F, R>(&self, fetch: &F, metrics: &Metrics) -> Infallible
     where
         F: Fn(Url) -> R,
-        R: Future<Output = Result<Bytes, Unfetched>>,
+        R: Future<Output = Result<Bytes, FetchError>>,
     {
         loop {
             let due = self.schedule().due;
@@ -191,7 +189,7 @@ impl KeySet {
     }
 
     /// Takes what a fetch gave. Failed ones leave the keys as they are.
-    fn take(&self, fetched: Result<Vec<Key>, Unfetched>, metrics: &Metrics) {
+    fn take(&self, fetched: Result<Vec<Key>, FetchError>, metrics: &Metrics) {
         let issuer = self.issuer.clone();
         let failed = fetched.is_err();
         {
@@ -215,12 +213,12 @@ impl KeySet {
             }
         }
         let outcome = if failed { "failed" } else { "ok" };
-        metrics.key_fetches.get_or_create(&KeyFetch { issuer, outcome }).inc();
+        metrics.key_fetches.get_or_create(&KeyFetchLabels { issuer, outcome }).inc();
         self.ended.send_modify(|ended| *ended += 1);
     }
 
     /// The keys of a set that verify signatures. One that cannot be used spoils none of the others.
-    fn read(&self, body: &[u8]) -> Result<Vec<Key>, Unfetched> {
+    fn read(&self, body: &[u8]) -> Result<Vec<Key>, FetchError> {
         #[derive(Deserialize)]
         struct Set<'a> {
             #[serde(borrow)]
@@ -251,7 +249,7 @@ pub async fn keep<F, R>(
 ) -> Infallible
 where
     F: Fn(Url) -> R,
-    R: Future<Output = Result<Bytes, Unfetched>>,
+    R: Future<Output = Result<Bytes, FetchError>>,
 {
     let fetch = &fetch;
     let mut keeping = Vec::new();

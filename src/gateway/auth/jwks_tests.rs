@@ -20,7 +20,7 @@ impl Server {
         *self.says.borrow_mut() = (late, body.map(str::to_owned));
     }
 
-    async fn fetch(self) -> Result<Bytes, Unfetched> {
+    async fn fetch(self) -> Result<Bytes, FetchError> {
         self.asked.set(self.asked.get() + 1);
         let (late, body) = self.says.borrow().clone();
         sleep(late).await;
@@ -60,7 +60,7 @@ async fn kept<T: Future<Output = ()>>(body: &str, test: impl FnOnce(Arc<KeySet>,
     }
 }
 
-async fn found(set: &KeySet, id: &str) -> Result<usize, Refusal> {
+async fn found(set: &KeySet, id: &str) -> Result<usize, AuthError> {
     set.keys(Some(id), Algorithm::ES256).await.map(|keys| keys.len())
 }
 
@@ -85,11 +85,11 @@ async fn an_unknown_key_asks_but_not_again_and_again() {
         assert_eq!(found(&set, "b").await, Ok(1), "the new key");
         assert_eq!(server.asked.get(), 2);
         for _ in 0..100 {
-            assert_eq!(found(&set, "c").await, Err(Refusal::UnknownKeyId));
+            assert_eq!(found(&set, "c").await, Err(AuthError::UnknownKeyId));
         }
         assert_eq!(server.asked.get(), 2, "the floor");
         advance(FLOOR).await;
-        assert_eq!(found(&set, "c").await, Err(Refusal::UnknownKeyId));
+        assert_eq!(found(&set, "c").await, Err(AuthError::UnknownKeyId));
         assert_eq!(server.asked.get(), 3);
     })
     .await;
@@ -115,13 +115,13 @@ async fn waiters_share_one_fetch_and_do_not_wait_for_ever() {
             assert_eq!(before.elapsed(), Duration::ZERO, "who needs nothing new waits for nothing");
         };
         let (all, ()) = tokio::join!(waiting, known);
-        assert!(all.iter().all(|found| *found == Err(Refusal::Unavailable)), "{all:?}");
+        assert!(all.iter().all(|found| *found == Err(AuthError::Unavailable)), "{all:?}");
         assert_eq!(before.elapsed(), WAIT);
         assert_eq!(server.asked.get(), 3);
         // The fetch itself is given up too, and what was known stays.
         sleep(FETCH).await;
         assert_eq!(found(&set, "a").await, Ok(1));
-        assert_eq!(found(&set, "c").await, Err(Refusal::Unavailable));
+        assert_eq!(found(&set, "c").await, Err(AuthError::Unavailable));
     })
     .await;
 }
@@ -141,7 +141,7 @@ async fn failures_are_tried_again_more_and_more_rarely() {
         server.says(Duration::ZERO, Ok(&body(&["b"])));
         sleep(REFRESH).await;
         assert_eq!(found(&set, "b").await, Ok(1));
-        assert_eq!(found(&set, "a").await, Err(Refusal::UnknownKeyId), "withdrawn");
+        assert_eq!(found(&set, "a").await, Err(AuthError::UnknownKeyId), "withdrawn");
     })
     .await;
 }

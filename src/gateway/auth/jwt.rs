@@ -7,14 +7,13 @@ use std::sync::Arc;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 
+use super::auth_error::AuthError;
 use super::claims::{Claims, missing};
 use super::jwks::KeySet;
-use super::refusal::Refusal;
-use super::verified::Entry;
 use crate::config::{self, IssuerKeys, Limits};
 
 /// The longest token.
-pub(super) const LONGEST: usize = 8 * 1024;
+pub(super) const MAX_TOKEN: usize = 8 * 1024;
 
 /// Who a token says that calls.
 #[derive(Debug)]
@@ -22,7 +21,7 @@ pub(super) struct Identity {
     /// The name in records: the issuer and the subject, so that it is nobody else's.
     pub(super) name: Arc<str>,
     /// The name of what the caller may use of us.
-    pub(super) gate: String,
+    pub(super) limiter: String,
     /// The models that it may use.
     pub(super) models: Arc<[String]>,
     /// Its limits.
@@ -76,7 +75,7 @@ impl Issuer {
     }
 
     /// The keys that may have signed a token.
-    async fn keys(&self, header: &Header) -> Result<Vec<DecodingKey>, Refusal> {
+    async fn keys(&self, header: &Header) -> Result<Vec<DecodingKey>, AuthError> {
         match &self.keys {
             Keys::Known(key) => Ok(vec![key.clone()]),
             Keys::Fetched(set) => set.keys(header.kid.as_deref(), header.alg).await,
@@ -94,7 +93,7 @@ impl Issuer {
         validation
     }
 
-    fn identity(&self, claims: &Claims) -> Result<Identity, Refusal> {
+    fn identity(&self, claims: &Claims) -> Result<Identity, AuthError> {
         let names = &self.setting.claims;
         let subject = claims.subject(&names.subject)?;
         let models = claims.models(&names.models)?;
@@ -105,32 +104,56 @@ impl Issuer {
             // No key's name has a control character. What the token says of limits is part of it, so
             // that two tokens which differ in that do not change each other's limits to and fro.
             // What the configuration says is not: another word there is no new burst.
-            gate: format!("{issuer}\0{subject}\0{said}"),
+            limiter: format!("{issuer}\0{subject}\0{said}"),
             models: models.unwrap_or_else(|| self.setting.models.clone()).into(),
             limits,
         })
     }
 }
 
+/// A token whose signature and claims were verified.
+#[derive(Debug)]
+pub(super) struct VerifiedToken {
+    /// The caller that it names.
+    pub(super) identity: Arc<Identity>,
+    /// The issuer that signed it.
+    pub(super) issuer: Arc<Issuer>,
+    /// The last second at which it is good.
+    pub(super) until: u64,
+    /// The generation of the issuer's keys, read before they were used.
+    pub(super) generation: u64,
+}
+
+impl VerifiedToken {
+    /// Whether it is still good at a time, in seconds since 1970.
+    pub(super) fn is_valid(&self, now: u64) -> bool {
+        now <= self.until && self.generation == self.issuer.generation()
+    }
+}
+
 /// Verifies a token, or says what is wrong with it. `now` is in seconds since 1970.
-pub(super) async fn verify(token: &str, issuers: &Issuers, now: u64) -> Result<Entry, Refusal> {
-    let header = jsonwebtoken::decode_header(token).map_err(|_| Refusal::Malformed)?;
+pub(super) async fn verify(
+    token: &str,
+    issuers: &Issuers,
+    now: u64,
+) -> Result<VerifiedToken, AuthError> {
+    let header = jsonwebtoken::decode_header(token).map_err(|_| AuthError::Malformed)?;
     // `crit` must be refused by whoever does not understand what it names, and we understand none.
     if header.crit.is_some() || header.enc.is_some() || header.zip.is_some() {
-        return Err(Refusal::Malformed);
+        return Err(AuthError::Malformed);
     }
-    let issuer = issuers.get(&issuer(token)?).ok_or(Refusal::UnknownIssuer)?;
+    let issuer = issuers.get(&issuer(token)?).ok_or(AuthError::UnknownIssuer)?;
     if !issuer.setting.algorithms.contains(&header.alg) {
-        return Err(Refusal::Algorithm);
+        return Err(AuthError::Algorithm);
     }
     let generation = issuer.generation();
     let keys = issuer.keys(&header).await?;
     let validation = issuer.validation(header.alg);
-    let mut decoded = Err(Refusal::Signature);
+    let mut decoded = Err(AuthError::Signature);
     for key in keys {
         let tried = jsonwebtoken::decode::<Claims>(token, &key, &validation);
-        decoded = tried.map_err(|error| refusal(error.kind()));
-        if !matches!(decoded, Err(Refusal::Signature)) {
+        decoded = tried.map_err(|error| auth_error(error.kind()));
+        if !matches!(decoded, Err(AuthError::Signature)) {
             break;
         }
     }
@@ -138,9 +161,9 @@ pub(super) async fn verify(token: &str, issuers: &Issuers, now: u64) -> Result<E
     let (expires, leeway) = (claims.expires(), validation.leeway);
     let latest = issuer.setting.max_lifetime.map(|lifetime| now + lifetime.as_secs() + leeway);
     if latest.is_some_and(|latest| expires > latest) {
-        return Err(Refusal::Lifetime);
+        return Err(AuthError::Lifetime);
     }
-    Ok(Entry {
+    Ok(VerifiedToken {
         identity: Arc::new(issuer.identity(&claims)?),
         issuer: Arc::clone(issuer),
         until: expires.saturating_add(leeway),
@@ -149,26 +172,26 @@ pub(super) async fn verify(token: &str, issuers: &Issuers, now: u64) -> Result<E
 }
 
 /// Who a token says that it is from. Nothing is believed yet: it chooses the issuer that verifies.
-fn issuer(token: &str) -> Result<String, Refusal> {
+fn issuer(token: &str) -> Result<String, AuthError> {
     let unverified = jsonwebtoken::dangerous::insecure_decode_claims::<Claims>(token);
-    unverified.map_err(|error| refusal(error.kind()))?.issuer().map(str::to_owned)
+    unverified.map_err(|error| auth_error(error.kind()))?.issuer().map(str::to_owned)
 }
 
-fn refusal(kind: &ErrorKind) -> Refusal {
+fn auth_error(kind: &ErrorKind) -> AuthError {
     match kind {
-        ErrorKind::InvalidSignature => Refusal::Signature,
-        ErrorKind::ExpiredSignature => Refusal::Expired,
-        ErrorKind::ImmatureSignature => Refusal::Early,
-        ErrorKind::InvalidAudience => Refusal::Audience,
-        ErrorKind::InvalidIssuer => Refusal::UnknownIssuer,
-        ErrorKind::InvalidAlgorithm => Refusal::Algorithm,
-        ErrorKind::MissingRequiredClaim(name) => Refusal::Claim(missing(name)),
+        ErrorKind::InvalidSignature => AuthError::Signature,
+        ErrorKind::ExpiredSignature => AuthError::Expired,
+        ErrorKind::ImmatureSignature => AuthError::Early,
+        ErrorKind::InvalidAudience => AuthError::Audience,
+        ErrorKind::InvalidIssuer => AuthError::UnknownIssuer,
+        ErrorKind::InvalidAlgorithm => AuthError::Algorithm,
+        ErrorKind::MissingRequiredClaim(name) => AuthError::Claim(missing(name)),
         // Our own words about a claim, and where the parser was when it met it.
         ErrorKind::Json(error) if error.is_data() => {
             let words = error.to_string();
             let words = words.rsplit_once(" at line ").map_or(words.as_str(), |(words, _)| words);
-            Refusal::Claim(words.to_owned())
+            AuthError::Claim(words.to_owned())
         }
-        _ => Refusal::Malformed,
+        _ => AuthError::Malformed,
     }
 }

@@ -3,12 +3,12 @@
 
 mod address;
 mod attempts;
+mod auth_error;
 mod claims;
 pub mod jwks;
 mod jwt;
 pub mod mint;
-mod refusal;
-mod verified;
+mod token_cache;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,20 +16,19 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
-use subtle::ConstantTimeEq;
 
 use super::clock::unix_seconds;
-use super::limit::{Gate, Gates};
+use super::limit::{Limiter, LimiterRegistry};
 use crate::config::{self, Config, matches_pattern};
 use crate::error::Error;
-use crate::telemetry::{Metrics, OTHER, Refused};
+use crate::telemetry::{AuthFailureLabels, Metrics, OTHER};
 pub use address::{Origin, is_forwarded, origin};
 use attempts::Attempts;
+use auth_error::AuthError;
+pub use auth_error::challenge;
 use jwks::KeySet;
 use jwt::{Identity, Issuer, Issuers};
-use refusal::Refusal;
-pub use refusal::challenge;
-use verified::Verified;
+use token_cache::TokenCache;
 
 /// Who sends us a request.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ pub struct Caller {
     /// Models that it may use: exact names, or patterns with `*`.
     pub models: Arc<[String]>,
     /// What it may use of us.
-    pub gate: Arc<Gate>,
+    pub limiter: Arc<Limiter>,
 }
 
 impl Caller {
@@ -66,13 +65,13 @@ struct Anonymous {
 }
 
 impl Anonymous {
-    fn new(config: &Config, gates: &Gates) -> Option<Self> {
+    fn new(config: &Config, limiters: &LimiterRegistry) -> Option<Self> {
         let setting = config.auth.anonymous.as_ref()?;
         let name: Arc<str> = config::Anonymous::NAME.into();
         let caller = Arc::new(Caller {
             label: Arc::clone(&name),
             models: setting.models.clone().into(),
-            gate: gates.of(&name, setting.limits),
+            limiter: limiters.of(&name, setting.limits),
             name,
         });
         let origins = config.server.cors_origins.clone();
@@ -95,9 +94,9 @@ pub struct Callers {
     keys: HashMap<[u8; 32], Arc<Caller>>,
     anonymous: Option<Anonymous>,
     issuers: Issuers,
-    verified: Verified,
+    verified: TokenCache,
     attempts: Arc<Attempts>,
-    gates: Arc<Gates>,
+    limiters: Arc<LimiterRegistry>,
     /// The label of all callers who have no key.
     other: Arc<str>,
 }
@@ -105,7 +104,7 @@ pub struct Callers {
 impl Callers {
     /// The callers of a configuration. What was used and what was fetched stays as it is in
     /// `before`, where the configuration of it is the same.
-    pub fn new(config: &Config, gates: &Arc<Gates>, before: Option<&Self>) -> Self {
+    pub fn new(config: &Config, limiters: &Arc<LimiterRegistry>, before: Option<&Self>) -> Self {
         let auth = &config.auth;
         let caller = |key: &config::Key| {
             let name: Arc<str> = key.name.as_str().into();
@@ -113,7 +112,7 @@ impl Callers {
                 label: Arc::clone(&name),
                 name,
                 models: key.models.clone().into(),
-                gate: gates.of(&key.name, key.limits),
+                limiter: limiters.of(&key.name, key.limits),
             })
         };
         let issuers = before.map(|before| &before.issuers);
@@ -122,14 +121,14 @@ impl Callers {
         };
         let attempts = before.map(|before| Arc::clone(&before.attempts));
         Self {
-            anonymous: Anonymous::new(config, gates),
+            anonymous: Anonymous::new(config, limiters),
             keys: auth.keys.iter().map(|key| (key.digest, caller(key))).collect(),
             issuers: auth.issuers.iter().map(issuer).collect(),
-            verified: Verified::default(),
+            verified: TokenCache::default(),
             attempts: attempts
                 .filter(|attempts| attempts.setting() == auth.failed_attempts)
                 .unwrap_or_else(|| Arc::new(Attempts::new(auth.failed_attempts))),
-            gates: Arc::clone(gates),
+            limiters: Arc::clone(limiters),
             other: OTHER.into(),
         }
     }
@@ -146,35 +145,37 @@ impl Callers {
         from: Origin,
         metrics: &Metrics,
     ) -> Result<Arc<Caller>, Error> {
-        let refusal = match self.caller(headers).await {
+        let error = match self.caller(headers).await {
             Ok(caller) => return Ok(caller),
-            Err(refusal) => refusal,
+            Err(error) => error,
         };
-        let anonymous = self.anonymous.as_ref().filter(|_| refusal == Refusal::Missing);
+        let anonymous = self.anonymous.as_ref().filter(|_| error == AuthError::Missing);
         if let Some(anonymous) = anonymous.filter(|anonymous| anonymous.admits(headers, &from)) {
             return Ok(Arc::clone(&anonymous.caller));
         }
-        metrics.refused.get_or_create(&Refused { reason: refusal.reason() }).inc();
-        let wait =
-            if refusal.is_attempt() { self.attempts.failed(from.address).err() } else { None };
-        Err(wait.map_or_else(|| refusal.error(), refusal::too_many))
+        metrics
+            .refused_credentials
+            .get_or_create(&AuthFailureLabels { reason: error.reason() })
+            .inc();
+        let wait = if error.is_attempt() { self.attempts.failed(from.address).err() } else { None };
+        Err(wait.map_or_else(|| error.error(), auth_error::too_many))
     }
 
-    async fn caller(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Refusal> {
+    async fn caller(&self, headers: &HeaderMap) -> Result<Arc<Caller>, AuthError> {
         let credential = credential(headers)?;
         let digest = config::digest(credential);
-        let known = self.keys.get_key_value(&digest);
-        if let Some((_, caller)) = known.filter(|(known, _)| bool::from(known.ct_eq(&digest))) {
+        // By digest, so that the time of the look-up reveals nothing of a key.
+        if let Some(caller) = self.keys.get(&digest) {
             return Ok(Arc::clone(caller));
         }
         if credential.split('.').count() != 3 {
-            return Err(Refusal::UnknownKey);
+            return Err(AuthError::UnknownKey);
         }
         if self.issuers.is_empty() {
-            return Err(Refusal::NoIssuers);
+            return Err(AuthError::NoIssuers);
         }
-        if credential.len() > jwt::LONGEST {
-            return Err(Refusal::TooLong);
+        if credential.len() > jwt::MAX_TOKEN {
+            return Err(AuthError::TooLong);
         }
         let now = unix_seconds();
         if let Some(identity) = self.verified.get(&digest, now) {
@@ -191,13 +192,13 @@ impl Callers {
             name: Arc::clone(&identity.name),
             label: Arc::clone(&self.other),
             models: Arc::clone(&identity.models),
-            gate: self.gates.of(&identity.gate, identity.limits),
+            limiter: self.limiters.of(&identity.limiter, identity.limits),
         })
     }
 }
 
 /// The credential, from wherever the vendors' SDKs put it.
-fn credential(headers: &HeaderMap) -> Result<&str, Refusal> {
+fn credential(headers: &HeaderMap) -> Result<&str, AuthError> {
     let text =
         |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     if let Some(value) = text(AUTHORIZATION) {
@@ -205,12 +206,12 @@ fn credential(headers: &HeaderMap) -> Result<&str, Refusal> {
         if scheme.eq_ignore_ascii_case("bearer") && !key.trim().is_empty() {
             return Ok(key.trim());
         }
-        return Err(Refusal::Scheme);
+        return Err(AuthError::Scheme);
     }
     ["x-api-key", "api-key", "x-goog-api-key"]
         .into_iter()
         .map(HeaderName::from_static)
         .find_map(text)
         .filter(|key| !key.is_empty())
-        .ok_or(Refusal::Missing)
+        .ok_or(AuthError::Missing)
 }

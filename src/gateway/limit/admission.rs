@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Gate;
+use super::Limiter;
 use crate::error::Error;
 
 /// How many tokens an answer that outgrows its reservation takes at a time.
-const STEP: u64 = 256;
+const EXTENSION: u64 = 256;
 
 /// What a request may use, as far as its body tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Need {
+pub struct TokenDemand {
     /// The prompt's tokens, estimated.
     pub input: u64,
     /// The most tokens of one alternative, if the caller bounds them.
@@ -21,15 +21,15 @@ pub struct Need {
     pub choices: u64,
 }
 
-/// No request uses more tokens, whatever it reserves: more than the largest context windows hold.
-const PLAUSIBLE: u64 = 1 << 24;
+/// No request uses more tokens, whatever it reserves: more than the largest context windows lease.
+const MIN_PLAUSIBLE: u64 = 1 << 24;
 
-impl Need {
+impl TokenDemand {
     /// The most tokens that an upstream may count for it and be believed: files and addresses, tools of
     /// the upstream's own and earlier turns that it keeps may multiply what the request shows.
     pub fn plausible(&self) -> u64 {
         let shown = self.tokens(0).saturating_mul(64);
-        shown.clamp(PLAUSIBLE, u32::MAX.into())
+        shown.clamp(MIN_PLAUSIBLE, u32::MAX.into())
     }
 
     /// All of it, with what is assumed of callers who give no bound. Nobody means more than the
@@ -45,44 +45,45 @@ impl Need {
 #[derive(Debug, Default)]
 pub struct Admission {
     /// The caller's, then the model's if it has limits.
-    holds: Vec<Hold>,
+    leases: Vec<Lease>,
     input: u64,
     used: u64,
     /// What it uses is not known, so that all that it reserved counts.
     unknown: bool,
-    /// One of the gates said no, so that nothing is used up at the others either.
+    /// One of the limiters said no, so that nothing is used up at the others either.
     refused: bool,
 }
 
-/// What is taken at one gate.
+/// What is taken at one limiter.
 #[derive(Debug)]
-struct Hold {
-    gate: Arc<Gate>,
+struct Lease {
+    limiter: Arc<Limiter>,
     /// `None`: no tokens are limited here.
     reserved: Option<u64>,
 }
 
 impl Admission {
-    /// Takes a request and a permit at one more gate.
-    pub fn enter(&mut self, gate: &Arc<Gate>) -> Result<(), Error> {
-        gate.enter(Instant::now()).inspect_err(|_| self.refused = true)?;
-        self.holds.push(Hold { gate: Arc::clone(gate), reserved: None });
+    /// Takes a request and a permit at one more limiter.
+    pub fn acquire(&mut self, limiter: &Arc<Limiter>) -> Result<(), Error> {
+        limiter.acquire(Instant::now()).inspect_err(|_| self.refused = true)?;
+        self.leases.push(Lease { limiter: Arc::clone(limiter), reserved: None });
         Ok(())
     }
 
-    /// Takes the tokens that the request may use, at every gate or at none.
-    pub fn reserve(&mut self, need: &Need) -> Result<(), Error> {
-        self.input = need.input;
+    /// Takes the tokens that the request may use, at every limiter or at none.
+    pub fn reserve(&mut self, demand: &TokenDemand) -> Result<(), Error> {
+        self.input = demand.input;
         let now = Instant::now();
-        for hold in &mut self.holds {
-            hold.reserved = hold.gate.reserve(need, now).inspect_err(|_| self.refused = true)?;
+        for lease in &mut self.leases {
+            lease.reserved =
+                lease.limiter.reserve(demand, now).inspect_err(|_| self.refused = true)?;
         }
         Ok(())
     }
 
-    /// How many tokens of output are paid for: the tightest of the gates.
+    /// How many tokens of output are paid for: the tightest of the limiters.
     pub fn covered(&self) -> u64 {
-        let reserved = self.holds.iter().filter_map(|hold| hold.reserved).min();
+        let reserved = self.leases.iter().filter_map(|lease| lease.reserved).min();
         reserved.map_or(u64::MAX, |reserved| reserved.saturating_sub(self.input))
     }
 
@@ -91,16 +92,16 @@ impl Admission {
     pub fn extend(&mut self, output: u64) -> Result<(), Error> {
         let now = Instant::now();
         let needed = self.input.saturating_add(output);
-        for hold in &mut self.holds {
-            let Some(reserved) = &mut hold.reserved else { continue };
+        for lease in &mut self.leases {
+            let Some(reserved) = &mut lease.reserved else { continue };
             if needed <= *reserved {
                 continue;
             }
             let missing = needed - *reserved;
-            let got = hold.gate.more(missing.saturating_add(STEP), now);
+            let got = lease.limiter.more(missing.saturating_add(EXTENSION), now);
             *reserved += got;
             if got < missing {
-                return Err(hold.gate.cut_off(now));
+                return Err(lease.limiter.cut_off(now));
             }
         }
         Ok(())
@@ -121,9 +122,9 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         let now = Instant::now();
-        for hold in &self.holds {
-            let reserved = hold.reserved.filter(|_| self.unknown).unwrap_or_default();
-            hold.gate.leave(hold.reserved, self.used.max(reserved), self.refused, now);
+        for lease in &self.leases {
+            let reserved = lease.reserved.filter(|_| self.unknown).unwrap_or_default();
+            lease.limiter.release(lease.reserved, self.used.max(reserved), self.refused, now);
         }
     }
 }

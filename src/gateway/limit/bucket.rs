@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// that nothing is ever rounded.
 const UNIT: i128 = 60_000_000_000;
 
-/// How fast a bucket refills, and how much it holds.
+/// How fast a bucket refills, and how much it leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rate {
     /// Units that come back in a minute.
@@ -24,7 +24,7 @@ pub(super) struct Rate {
 #[derive(Debug)]
 pub(super) struct Bucket {
     rate: Rate,
-    /// In parts; never below zero. More than the bucket holds is a debt.
+    /// In parts; never below zero. More than the bucket leases is a debt.
     used: i128,
     /// When that was so.
     at: Instant,
@@ -32,8 +32,8 @@ pub(super) struct Bucket {
 
 /// What a caller may know of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// How much it holds.
+pub struct LimitStatus {
+    /// How much it leases.
     pub limit: u32,
     /// How much of it is left.
     pub remaining: u32,
@@ -54,7 +54,7 @@ impl Bucket {
     }
 
     /// Takes `amount`, or says how long to wait for it and takes nothing. Of more than the bucket
-    /// holds, it takes all that it holds, when that is there: a claim may be large and false, and
+    /// leases, it takes all that it leases, when that is there: a claim may be large and false, and
     /// must not keep others out for longer. Returns how much it took.
     pub(super) fn take(&mut self, amount: u64, now: Instant) -> Result<u64, Duration> {
         self.refill(now);
@@ -93,10 +93,10 @@ impl Bucket {
     }
 
     /// What is left of it.
-    pub(super) fn window(&mut self, now: Instant) -> Window {
+    pub(super) fn window(&mut self, now: Instant) -> LimitStatus {
         self.refill(now);
         let left = (self.capacity() - self.used).max(0) / UNIT;
-        Window {
+        LimitStatus {
             limit: self.rate.burst,
             remaining: u32::try_from(left).unwrap_or(u32::MAX),
             reset: self.time_to_return(self.used),

@@ -1,4 +1,4 @@
-//! What holds of a bucket whatever is done to it, and its arithmetic by example.
+//! What leases of a bucket whatever is done to it, and its arithmetic by example.
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@
 use memchr::{memchr_iter, memmem};
 
 /// A shorter text is not looked at: it cannot hold a picture worth speaking of.
-const LONG: usize = 8 * 1024;
+const MIN_ATTACHMENT: usize = 8 * 1024;
 
 /// The least that a picture or a file in base64 counts: vendors count its area or its pages, not its bytes.
 const ATTACHMENT: u64 = 2_000;
@@ -13,10 +13,10 @@ const ATTACHMENT: u64 = 2_000;
 const BYTES_PER_TOKEN: u64 = 64;
 
 /// What precedes base64 in a `data:` address.
-const MARK: &[u8] = b";base64,";
+const BASE64_MARK: &[u8] = b";base64,";
 
 /// How near to its data a medium's type stands.
-const NEAR: usize = 128;
+const TYPE_DISTANCE: usize = 128;
 
 /// Members that hold base64 in one of the dialects: media, and what only its vendor can read.
 const MEDIA: [&[u8]; 12] = [
@@ -36,16 +36,16 @@ const MEDIA: [&[u8]; 12] = [
 
 /// Four bytes are a token. Attachments in base64 would count a thousand times too much that way, so each
 /// long one counts by its size in another measure. Only a `data:` address, or the value of a member that
-/// holds media, is an attachment: words without blanks look like base64, too.
+/// leases media, is an attachment: words without blanks look like base64, too.
 pub fn prompt_tokens(body: &str) -> u64 {
     let bytes = body.as_bytes();
     let (mut words, mut attachments) = (bytes.len(), 0);
     // Where the last attachment ended: the next one of its list follows at once.
     let mut last = 0;
-    if bytes.len() > LONG {
+    if bytes.len() > MIN_ATTACHMENT {
         let mut from = 0;
         for to in memchr_iter(b'"', bytes) {
-            if to - from > LONG && is_attachment(bytes, (from, to), last) {
+            if to - from > MIN_ATTACHMENT && is_attachment(bytes, (from, to), last) {
                 words -= to - from;
                 attachments += ATTACHMENT.max((to - from) as u64 / BYTES_PER_TOKEN);
                 last = to;
@@ -60,16 +60,19 @@ pub fn prompt_tokens(body: &str) -> u64 {
 fn is_attachment(body: &[u8], (from, to): (usize, usize), last: usize) -> bool {
     let part = |from: usize, to: usize| body.get(from..to.min(body.len())).unwrap_or_default();
     let string = part(from, to);
-    let head = string.get(..NEAR).unwrap_or_default();
-    let start = memmem::find(head, MARK).map(|at| at + MARK.len());
+    let head = string.get(..TYPE_DISTANCE).unwrap_or_default();
+    let start = memmem::find(head, BASE64_MARK).map(|at| at + BASE64_MARK.len());
     let address = start.is_some() && head.starts_with(b"data:");
     let listed = last > 0 && part(last + 1, from).iter().all(|byte| b", \t\r\n\"".contains(byte));
-    if !(address || listed || MEDIA.contains(&member(part(from.saturating_sub(NEAR), from)))) {
+    if !(address
+        || listed
+        || MEDIA.contains(&member(part(from.saturating_sub(TYPE_DISTANCE), from))))
+    {
         return false;
     }
     let text = |part: &[u8]| memmem::find(part, b"text/").is_some();
-    if text(if address { head } else { part(from.saturating_sub(NEAR), from) })
-        || !address && text(part(to, to + NEAR))
+    if text(if address { head } else { part(from.saturating_sub(TYPE_DISTANCE), from) })
+        || !address && text(part(to, to + TYPE_DISTANCE))
     {
         return false;
     }

@@ -1,12 +1,12 @@
 //! How much: a caller to an [`Admission`], the guard that gives back what it took when dropped.
 //!
-//! A [`Gate`] holds what one caller, or one model, has used of its limits. Its lock is held for
+//! A [`Limiter`] leases what one caller, or one model, has used of its limits. Its lock is held for
 //! arithmetic only, three times per request and never per token.
 
 mod admission;
 mod bucket;
 mod estimate;
-mod gates;
+mod registry;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -19,14 +19,14 @@ use tokio::time::Instant;
 
 use super::memory::CallerMemory;
 use crate::config::Limits;
-use crate::error::{A_MOMENT, Error};
+use crate::error::{Error, MIN_RETRY_AFTER};
 use crate::wire::chat::{End, Fault, Kind};
 
-pub use admission::{Admission, Need};
-pub use bucket::Window;
+pub use admission::{Admission, TokenDemand};
+pub use bucket::LimitStatus;
 use bucket::{Bucket, Rate};
 pub use estimate::prompt_tokens;
-pub use gates::Gates;
+pub use registry::LimiterRegistry;
 use requests::Requests;
 
 /// Whose limits they are.
@@ -51,9 +51,9 @@ pub enum Limit {
 
 /// What one caller, or all callers of one model, may use of us, and how much of it is used.
 #[derive(Debug)]
-pub struct Gate {
+pub struct Limiter {
     scope: Scope,
-    /// What the caller's request bodies hold.
+    /// What the caller's request bodies lease.
     pub memory: Arc<CallerMemory>,
     state: Mutex<State>,
 }
@@ -71,19 +71,19 @@ struct State {
 
 /// What a caller may know of its limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Allowance {
+pub struct RateLimitStatus {
     /// Requests, if they are limited.
-    pub requests: Option<Window>,
+    pub requests: Option<LimitStatus>,
     /// Tokens, if they are limited.
-    pub tokens: Option<Window>,
+    pub tokens: Option<LimitStatus>,
 }
 
-impl Allowance {
+impl RateLimitStatus {
     /// Of each limit the one that is reached first.
     #[must_use]
     pub fn tightest(self, other: Self) -> Self {
-        let tighter = |a: Option<Window>, b: Option<Window>| {
-            let left = |window: &Window| (window.remaining, std::cmp::Reverse(window.reset));
+        let tighter = |a: Option<LimitStatus>, b: Option<LimitStatus>| {
+            let left = |window: &LimitStatus| (window.remaining, std::cmp::Reverse(window.reset));
             a.into_iter().chain(b).min_by_key(left)
         };
         Self {
@@ -124,26 +124,26 @@ impl State {
     }
 }
 
-impl Gate {
-    /// A gate at which nothing has been used yet.
+impl Limiter {
+    /// A limiter at which nothing has been used yet.
     pub fn new(scope: Scope, limits: Limits) -> Self {
         let state = State { limits, requests: None, tokens: None, streams: 0 };
-        let gate = Self { scope, memory: Arc::default(), state: Mutex::new(state) };
-        gate.lock().put_in_force(limits, Instant::now());
-        gate
+        let limiter = Self { scope, memory: Arc::default(), state: Mutex::new(state) };
+        limiter.lock().put_in_force(limits, Instant::now());
+        limiter
     }
 
     /// Lets one request in, or says when to come back. A refused request uses nothing up.
     pub fn admit(self: &Arc<Self>) -> Result<Admission, Error> {
         let mut admission = Admission::default();
-        admission.enter(self)?;
+        admission.acquire(self)?;
         Ok(admission)
     }
 
     /// What is left of its limits.
-    pub fn allowance(&self, now: Instant) -> Allowance {
+    pub fn status(&self, now: Instant) -> RateLimitStatus {
         let mut state = self.lock();
-        Allowance {
+        RateLimitStatus {
             requests: state.requests().map(|requests| requests.window(now)),
             tokens: state.tokens().map(|bucket| bucket.window(now)),
         }
@@ -172,7 +172,7 @@ impl Gate {
         }
     }
 
-    /// Whether a new gate would be the same.
+    /// Whether a new limiter would be the same.
     fn is_unused(&self, now: Instant) -> bool {
         let mut state = self.lock();
         let State { requests, tokens, streams, .. } = &mut *state;
@@ -181,11 +181,11 @@ impl Gate {
             && tokens.as_mut().is_none_or(|tokens| tokens.is_full(now))
     }
 
-    fn enter(&self, now: Instant) -> Result<(), Error> {
+    fn acquire(&self, now: Instant) -> Result<(), Error> {
         let mut state = self.lock();
         let streams = state.limits.concurrent_streams;
         if let Some(all) = streams.filter(|all| state.streams >= *all) {
-            return Err(self.refusal(Limit::Streams, A_MOMENT, &self.too_many_streams(all)));
+            return Err(self.refusal(Limit::Streams, MIN_RETRY_AFTER, &self.too_many_streams(all)));
         }
         let limits = state.limits;
         if let Some(requests) = state.requests() {
@@ -210,14 +210,14 @@ impl Gate {
 
     /// Takes the tokens that a request may use, at most all that there are, and says how many.
     /// `None`: tokens are not limited.
-    fn reserve(&self, need: &Need, now: Instant) -> Result<Option<u64>, Error> {
+    fn reserve(&self, demand: &TokenDemand, now: Instant) -> Result<Option<u64>, Error> {
         let mut state = self.lock();
         let Limits { assumed_output, cut_off, .. } = state.limits;
-        let wanted = need.tokens(assumed_output.get().into());
+        let wanted = demand.tokens(assumed_output.get().into());
         let Some(tokens) = state.tokens() else { return Ok(None) };
         let all = tokens.window(now).limit;
-        if cut_off && need.input >= all.into() {
-            return Err(self.never_fits(need.input, all));
+        if cut_off && demand.input >= all.into() {
+            return Err(self.never_fits(demand.input, all));
         }
         let taken = tokens.take(wanted, now).map_err(|wait| {
             let left = tokens.window(now).remaining;
@@ -252,7 +252,7 @@ impl Gate {
     }
 
     /// More tokens for a request that needs more than it reserved: as many as there are for one
-    /// that is cut off without, else all of them, as a debt if need be.
+    /// that is cut off without, else all of them, as a debt if demand be.
     fn more(&self, wanted: u64, now: Instant) -> u64 {
         let mut state = self.lock();
         let cut_off = state.limits.cut_off;
@@ -271,7 +271,7 @@ impl Gate {
         let mut state = self.lock();
         let window = state.tokens().map(|tokens| tokens.window(now));
         let all = window.map_or(0, |window| window.limit);
-        let wait = window.map_or(A_MOMENT, |window| window.reset);
+        let wait = window.map_or(MIN_RETRY_AFTER, |window| window.reset);
         let whose = match self.scope {
             Scope::Caller => "this caller",
             Scope::Model => "this model",
@@ -284,7 +284,7 @@ impl Gate {
     }
 
     /// The request is over. `reserved`: what it took of the tokens. `used`: what it used.
-    fn leave(&self, reserved: Option<u64>, used: u64, refused: bool, now: Instant) {
+    fn release(&self, reserved: Option<u64>, used: u64, refused: bool, now: Instant) {
         let mut state = self.lock();
         state.streams = state.streams.saturating_sub(1);
         if let Some(requests) = state.requests.as_mut().filter(|_| refused) {

@@ -12,14 +12,14 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
-use super::bucket::Window;
+use super::bucket::LimitStatus;
 
-type Limiter = RateLimiter<NotKeyed, InMemoryState, Runtime, StateInformationMiddleware>;
+type Governor = RateLimiter<NotKeyed, InMemoryState, Runtime, StateInformationMiddleware>;
 
 /// What one caller, or one model, has used of its requests.
 pub(super) struct Requests {
     quota: Quota,
-    limiter: Limiter,
+    limiter: Governor,
     /// What was left when it was last asked, and when that was.
     left: u32,
     at: Instant,
@@ -84,10 +84,10 @@ impl Requests {
     }
 
     /// What is left of it.
-    pub(super) fn window(&self, now: Instant) -> Window {
+    pub(super) fn window(&self, now: Instant) -> LimitStatus {
         let (limit, remaining) = (self.limit(), self.left(now));
         let reset = self.quota.replenish_interval().saturating_mul(limit - remaining);
-        Window { limit, remaining, reset }
+        LimitStatus { limit, remaining, reset }
     }
 
     /// How much of it is used: 1 when nothing is left.

@@ -1,4 +1,4 @@
-//! Gates and admissions: what is taken, what comes back, and who is forgotten. Time is paused.
+//! LimiterRegistry and admissions: what is taken, what comes back, and who is forgotten. Time is paused.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::advance;
 
-use super::{Admission, Gate, Gates, Need, Scope};
+use super::{Admission, Limiter, LimiterRegistry, Scope, TokenDemand};
 use crate::config::Limits;
 use crate::error::Error;
 
@@ -22,31 +22,31 @@ fn limits(requests: u32, tokens: u32, streams: usize) -> Limits {
     }
 }
 
-fn gate(scope: Scope, limits: Limits) -> Arc<Gate> {
-    Arc::new(Gate::new(scope, limits))
+fn limiter(scope: Scope, limits: Limits) -> Arc<Limiter> {
+    Arc::new(Limiter::new(scope, limits))
 }
 
-fn caller(limits: Limits) -> Arc<Gate> {
-    gate(Scope::Caller, limits)
+fn caller(limits: Limits) -> Arc<Limiter> {
+    limiter(Scope::Caller, limits)
 }
 
-fn need(input: u64, max_output: u64) -> Need {
-    Need { input, max_output: Some(max_output), choices: 1 }
+fn demand(input: u64, max_output: u64) -> TokenDemand {
+    TokenDemand { input, max_output: Some(max_output), choices: 1 }
 }
 
 /// Admits a request that may take so many tokens.
-fn reserved(gate: &Arc<Gate>, tokens: u64) -> Result<Admission, Error> {
-    let mut admission = gate.admit()?;
-    admission.reserve(&need(0, tokens))?;
+fn reserved(limiter: &Arc<Limiter>, tokens: u64) -> Result<Admission, Error> {
+    let mut admission = limiter.admit()?;
+    admission.reserve(&demand(0, tokens))?;
     Ok(admission)
 }
 
-fn requests_left(gate: &Gate) -> u32 {
-    gate.allowance(tokio::time::Instant::now()).requests.unwrap().remaining
+fn requests_left(limiter: &Limiter) -> u32 {
+    limiter.status(tokio::time::Instant::now()).requests.unwrap().remaining
 }
 
-fn tokens_left(gate: &Gate) -> u32 {
-    gate.allowance(tokio::time::Instant::now()).tokens.unwrap().remaining
+fn tokens_left(limiter: &Limiter) -> u32 {
+    limiter.status(tokio::time::Instant::now()).tokens.unwrap().remaining
 }
 
 #[tokio::test(start_paused = true)]
@@ -58,34 +58,34 @@ async fn what_a_request_may_take_is_its_prompt_and_every_alternative() {
         (None, 2, 2058),
         (Some(0), 0, 10),
     ] {
-        let gate = caller(limits(0, 10_000, 0));
-        let mut admission = gate.admit().unwrap();
-        admission.reserve(&Need { input: 10, max_output, choices }).unwrap();
-        assert_eq!(tokens_left(&gate), 10_000 - expected);
+        let limiter = caller(limits(0, 10_000, 0));
+        let mut admission = limiter.admit().unwrap();
+        admission.reserve(&TokenDemand { input: 10, max_output, choices }).unwrap();
+        assert_eq!(tokens_left(&limiter), 10_000 - expected);
         assert_eq!(admission.covered(), u64::from(expected) - 10);
         drop(admission);
-        assert_eq!(tokens_left(&gate), 10_000, "nothing was used");
+        assert_eq!(tokens_left(&limiter), 10_000, "nothing was used");
     }
-    let gate = caller(limits(0, 10_000, 0));
-    let mut admission = gate.admit().unwrap();
+    let limiter = caller(limits(0, 10_000, 0));
+    let mut admission = limiter.admit().unwrap();
     // Whoever claims more than there is gets all of it and owes nothing for the claim.
-    let absurd = Need { input: u64::MAX, max_output: Some(u64::MAX), choices: u64::MAX };
+    let absurd = TokenDemand { input: u64::MAX, max_output: Some(u64::MAX), choices: u64::MAX };
     admission.reserve(&absurd).unwrap();
     advance(6 * SECOND).await;
-    assert_eq!(tokens_left(&gate), 1000);
+    assert_eq!(tokens_left(&limiter), 1000);
     drop(admission);
-    assert_eq!(tokens_left(&gate), 10_000);
+    assert_eq!(tokens_left(&limiter), 10_000);
 }
 
 #[tokio::test(start_paused = true)]
 async fn it_is_settled_with_what_was_used() {
     for (used, left) in [(0, 1000), (30, 970), (100, 900), (150, 850), (5000, 0)] {
-        let gate = caller(limits(0, 1000, 0));
-        let mut admission = reserved(&gate, 100).unwrap();
-        assert_eq!(tokens_left(&gate), 900);
+        let limiter = caller(limits(0, 1000, 0));
+        let mut admission = reserved(&limiter, 100).unwrap();
+        assert_eq!(tokens_left(&limiter), 900);
         admission.settle(used);
         drop(admission);
-        assert_eq!(tokens_left(&gate), left);
+        assert_eq!(tokens_left(&limiter), left);
     }
 }
 
@@ -93,38 +93,38 @@ async fn it_is_settled_with_what_was_used() {
 /// there is, and all of it comes back.
 #[test]
 fn fm08_threads_stay_within_the_rate_limit_together() {
-    let gate = caller(limits(0, 1000, 0));
+    let limiter = caller(limits(0, 1000, 0));
     let admitted = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
                 for _ in 0..50 {
-                    admitted.lock().unwrap().extend(reserved(&gate, 90));
+                    admitted.lock().unwrap().extend(reserved(&limiter, 90));
                 }
             });
         }
     });
     let admitted = admitted.into_inner().unwrap();
-    // The twelfth would need 80 that come back in five seconds.
+    // The twelfth would demand 80 that come back in five seconds.
     assert_eq!(admitted.len(), 11);
     drop(admitted);
-    assert_eq!(tokens_left(&gate), 1000);
+    assert_eq!(tokens_left(&limiter), 1000);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_debt_is_paid_before_anybody_gets_in() {
-    let gate = caller(limits(0, 60, 0));
-    let mut admission = reserved(&gate, 60).unwrap();
+    let limiter = caller(limits(0, 60, 0));
+    let mut admission = reserved(&limiter, 60).unwrap();
     admission.settle(90);
     drop(admission);
-    let refused = reserved(&gate, 1).unwrap_err();
+    let refused = reserved(&limiter, 1).unwrap_err();
     assert_eq!(refused.wait(), Some(31 * SECOND));
     assert_eq!(refused.limit(), Some(("caller", "tokens_per_minute")));
     advance(31 * SECOND).await;
-    assert!(reserved(&gate, 1).is_ok());
+    assert!(reserved(&limiter, 1).is_ok());
 }
 
-/// The caller's gate lets it in and the model's does not, or its tokens do not.
+/// The caller's limiter lets it in and the model's does not, or its tokens do not.
 #[tokio::test(start_paused = true)]
 async fn a_refused_request_uses_nothing_up() {
     let mine = caller(limits(10, 1000, 10));
@@ -133,26 +133,26 @@ async fn a_refused_request_uses_nothing_up() {
         (limits(0, 50, 0), "tokens_per_minute"),
         (limits(0, 0, 1), "concurrent_streams"),
     ] {
-        let model = gate(Scope::Model, model);
+        let model = limiter(Scope::Model, model);
         let both = || {
             let mut admission = mine.admit()?;
-            admission.enter(&model)?;
-            admission.reserve(&need(0, 50))?;
+            admission.acquire(&model)?;
+            admission.reserve(&demand(0, 50))?;
             Ok::<_, Error>(admission)
         };
         let first = both().unwrap();
-        let before = mine.allowance(tokio::time::Instant::now());
+        let before = mine.status(tokio::time::Instant::now());
         for _ in 0..20 {
             let refused = both().unwrap_err();
             assert_eq!(refused.limit(), Some(("model", limit)));
         }
-        assert_eq!(mine.allowance(tokio::time::Instant::now()), before);
+        assert_eq!(mine.status(tokio::time::Instant::now()), before);
         assert_eq!(mine.lock().streams, 1);
         drop(first);
         assert_eq!((mine.lock().streams, model.lock().streams), (0, 0));
         advance(60 * SECOND).await;
     }
-    // What is refused at the first gate is not counted there either.
+    // What is refused at the first limiter is not counted there either.
     for _ in 0..10 {
         mine.admit().unwrap();
     }
@@ -164,30 +164,30 @@ async fn a_refused_request_uses_nothing_up() {
 
 #[tokio::test(start_paused = true)]
 async fn more_than_was_reserved_is_taken_as_it_comes() {
-    let gate = caller(limits(0, 1000, 0));
-    let mut admission = reserved(&gate, 100).unwrap();
+    let limiter = caller(limits(0, 1000, 0));
+    let mut admission = reserved(&limiter, 100).unwrap();
     admission.extend(101).unwrap();
-    assert_eq!(tokens_left(&gate), 1000 - 100 - 257);
+    assert_eq!(tokens_left(&limiter), 1000 - 100 - 257);
     assert_eq!(admission.covered(), 357);
     // Nobody asked for a cut: the rest becomes a debt.
     admission.extend(2000).unwrap();
-    assert_eq!((tokens_left(&gate), admission.covered()), (0, 2256));
-    assert!(reserved(&gate, 1).is_err());
+    assert_eq!((tokens_left(&limiter), admission.covered()), (0, 2256));
+    assert!(reserved(&limiter, 1).is_err());
     admission.settle(500);
     drop(admission);
-    assert_eq!(tokens_left(&gate), 500);
+    assert_eq!(tokens_left(&limiter), 500);
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_asked_for_it_is_cut_off_when_the_bucket_is_empty() {
-    let cut = |scope| gate(scope, Limits { cut_off: true, ..limits(0, 1000, 0) });
+    let cut = |scope| limiter(scope, Limits { cut_off: true, ..limits(0, 1000, 0) });
     for (mine, model, scope) in [
-        (cut(Scope::Caller), gate(Scope::Model, limits(0, 2000, 0)), "caller"),
+        (cut(Scope::Caller), limiter(Scope::Model, limits(0, 2000, 0)), "caller"),
         (caller(limits(0, 2000, 0)), cut(Scope::Model), "model"),
     ] {
         let mut admission = mine.admit().unwrap();
-        admission.enter(&model).unwrap();
-        admission.reserve(&need(50, 50)).unwrap();
+        admission.acquire(&model).unwrap();
+        admission.reserve(&demand(50, 50)).unwrap();
         let mut came;
         let error = loop {
             came = admission.covered() + 1;
@@ -209,69 +209,69 @@ async fn who_asked_for_it_is_cut_off_when_the_bucket_is_empty() {
 
 #[tokio::test(start_paused = true)]
 async fn a_prompt_that_can_only_be_cut_off_is_not_sent() {
-    let gate = caller(Limits { cut_off: true, ..limits(0, 1000, 0) });
-    let refused = gate.admit().unwrap().reserve(&need(1000, 1)).unwrap_err();
+    let limiter = caller(Limits { cut_off: true, ..limits(0, 1000, 0) });
+    let refused = limiter.admit().unwrap().reserve(&demand(1000, 1)).unwrap_err();
     assert_eq!((refused.wait(), refused.limit()), (None, None), "it is no use to come back");
-    assert_eq!(tokens_left(&gate), 1000);
-    gate.admit().unwrap().reserve(&need(999, 5000)).unwrap();
+    assert_eq!(tokens_left(&limiter), 1000);
+    limiter.admit().unwrap().reserve(&demand(999, 5000)).unwrap();
     let owes = caller(limits(0, 1000, 0));
-    owes.admit().unwrap().reserve(&need(5000, 1)).unwrap();
+    owes.admit().unwrap().reserve(&demand(5000, 1)).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn other_limits_leave_what_is_used_used() {
-    let gates = Gates::default();
-    let gate = gates.of("a", limits(10, 1000, 2));
-    let mut admissions: Vec<_> = (0..2).map(|_| reserved(&gate, 300).unwrap()).collect();
-    let same = gates.of("a", limits(20, 2000, 3));
-    assert!(Arc::ptr_eq(&gate, &same));
-    assert_eq!((requests_left(&gate), tokens_left(&gate)), (18, 1400));
-    let third = gate.admit().unwrap();
-    assert_eq!(gate.admit().unwrap_err().limit(), Some(("caller", "concurrent_streams")));
+    let limiters = LimiterRegistry::default();
+    let limiter = limiters.of("a", limits(10, 1000, 2));
+    let mut admissions: Vec<_> = (0..2).map(|_| reserved(&limiter, 300).unwrap()).collect();
+    let same = limiters.of("a", limits(20, 2000, 3));
+    assert!(Arc::ptr_eq(&limiter, &same));
+    assert_eq!((requests_left(&limiter), tokens_left(&limiter)), (18, 1400));
+    let third = limiter.admit().unwrap();
+    assert_eq!(limiter.admit().unwrap_err().limit(), Some(("caller", "concurrent_streams")));
     drop(third);
     // Lifted and set again: still used. Those under way are settled all the same.
-    gates.of("a", Limits::NONE);
-    assert!(gate.allowance(tokio::time::Instant::now()).requests.is_none());
-    gates.of("a", limits(10, 1000, 2));
-    assert_eq!((requests_left(&gate), tokens_left(&gate)), (7, 400));
-    assert_eq!(gate.admit().unwrap_err().limit(), Some(("caller", "concurrent_streams")));
+    limiters.of("a", Limits::NONE);
+    assert!(limiter.status(tokio::time::Instant::now()).requests.is_none());
+    limiters.of("a", limits(10, 1000, 2));
+    assert_eq!((requests_left(&limiter), tokens_left(&limiter)), (7, 400));
+    assert_eq!(limiter.admit().unwrap_err().limit(), Some(("caller", "concurrent_streams")));
     admissions.clear();
-    assert_eq!(tokens_left(&gate), 1000);
+    assert_eq!(tokens_left(&limiter), 1000);
     // Smaller than what is used: then all of it is used, and no more of it is remembered.
     for _ in 0..5 {
-        gates.of("a", limits(2, 1000, 2));
-        assert!(gate.admit().is_err());
-        gates.of("a", limits(10, 1000, 2));
+        limiters.of("a", limits(2, 1000, 2));
+        assert!(limiter.admit().is_err());
+        limiters.of("a", limits(10, 1000, 2));
     }
-    assert_eq!(requests_left(&gate), 8);
+    assert_eq!(requests_left(&limiter), 8);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_on_tokens_does_not_count_those_who_came_before_it() {
-    let gates = Gates::default();
-    let gate = gates.of("a", Limits::NONE);
-    let mut admission = reserved(&gate, 500).unwrap();
-    gates.of("a", limits(0, 1000, 0));
+    let limiters = LimiterRegistry::default();
+    let limiter = limiters.of("a", Limits::NONE);
+    let mut admission = reserved(&limiter, 500).unwrap();
+    limiters.of("a", limits(0, 1000, 0));
     admission.settle(500);
     drop(admission);
-    assert_eq!(tokens_left(&gate), 1000);
+    assert_eq!(tokens_left(&limiter), 1000);
 }
 
-/// A gate may go when nobody holds it and a new one would be the same: not before.
+/// A limiter may go when nobody leases it and a new one would be the same: not before.
 #[tokio::test(start_paused = true)]
 async fn gates_of_idle_callers_are_dropped_and_nothing_is_given_back() {
-    let gates = Gates::default();
+    let limiters = LimiterRegistry::default();
     let limits = limits(60, 600, 1);
-    let held = gates.of("held", limits);
-    let open = gates.of("open", limits).admit().unwrap();
-    let mut owes = reserved(&gates.of("owes", limits), 600).unwrap();
+    let held = limiters.of("held", limits);
+    let open = limiters.of("open", limits).admit().unwrap();
+    let mut owes = reserved(&limiters.of("owes", limits), 600).unwrap();
     owes.settle(3000);
     drop(owes);
-    drop(gates.of("used", limits).admit().unwrap());
-    drop(gates.of("idle", limits));
+    drop(limiters.of("used", limits).admit().unwrap());
+    drop(limiters.of("idle", limits));
     let count = async || {
-        gates.survey(|_, _| {}).await;
-        gates.len()
+        limiters.survey(|_, _| {}).await;
+        limiters.len()
     };
     assert_eq!(count().await, 4, "only `idle` goes at once");
     advance(SECOND).await;
@@ -281,20 +281,20 @@ async fn gates_of_idle_callers_are_dropped_and_nothing_is_given_back() {
     drop(open);
     advance(60 * SECOND).await;
     assert_eq!(count().await, 1);
-    assert!(Arc::ptr_eq(&held, &gates.of("held", limits)));
+    assert!(Arc::ptr_eq(&held, &limiters.of("held", limits)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn gates_do_not_grow_with_the_callers_that_ever_were() {
-    let gates = Gates::default();
+    let limiters = LimiterRegistry::default();
     let mut most = 0;
     for minute in 0..20 {
         for caller in 0..2000 {
-            drop(gates.of(&format!("{minute}-{caller}"), limits(60, 0, 0)).admit().unwrap());
+            drop(limiters.of(&format!("{minute}-{caller}"), limits(60, 0, 0)).admit().unwrap());
         }
-        most = most.max(gates.len());
+        most = most.max(limiters.len());
         advance(60 * SECOND).await;
     }
-    assert!(most < 8000, "{most} gates for 2000 callers at a time");
+    assert!(most < 8000, "{most} limiters for 2000 callers at a time");
     assert!(most >= 2000, "{most}: those that have used something stay");
 }

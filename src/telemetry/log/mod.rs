@@ -15,7 +15,7 @@ use tracing_subscriber::filter::ParseError;
 pub use text::REQUEST;
 use text::TextFormat;
 use writer::LogWriter;
-pub use writer::{LAST_LINES, LogGuard};
+pub use writer::{LOG_FLUSH_TIMEOUT, LogGuard};
 
 /// The form of the log's lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,7 @@ const GATHER: Duration = Duration::from_millis(5);
 /// How long to wait before a reader that takes nothing now is tried again.
 const RETRY: Duration = Duration::from_millis(20);
 /// How long the last lines may take at the end of the process.
-pub const LAST_LINES: Duration = Duration::from_secs(1);
+pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where threads put their lines. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -71,7 +71,8 @@ impl Drop for LogGuard {
         let mut queue = shared.lock();
         queue.closed = true;
         shared.changed.notify_all();
-        let _timeout = shared.ended.wait_timeout_while(queue, LAST_LINES, |queue| !queue.ended);
+        let _timeout =
+            shared.ended.wait_timeout_while(queue, LOG_FLUSH_TIMEOUT, |queue| !queue.ended);
     }
 }
 

@@ -6,6 +6,7 @@ use streamgate::wire::dialect::{
     CallerDialect, DIALECTS, Dialect, Form, Mode, ResponseContext, by_name, caller_dialects,
 };
 use streamgate::wire::framing::{Frame, Framer, Framing};
+use streamgate::wire::stage::Stage;
 use streamgate::wire::stop_strings::{StopFilter, StopStrings};
 use streamgate::wire::transcode::Transcoder;
 
@@ -290,7 +291,7 @@ fn stop_strings() {
             for delta in deltas {
                 let choice = if let Delta::Text { choice, .. } = delta { choice } else { 0 };
                 let mut frame = vec![delta, logprobs(choice)];
-                filter.filter(&mut frame);
+                filter.pass(&mut frame);
                 assert!(filter.kept() > 0);
                 written += length(&frame);
             }

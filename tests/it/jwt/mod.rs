@@ -192,7 +192,7 @@ async fn a_claim_of_another_type_is_named() {
         (json!({ "models": ["a", 5] }), "`models` must be a list of model names"),
         (json!({ "limits": [] }), "`limits` must be an object of limits, or \"none\""),
         (json!({ "limits": "some" }), "`limits` must be an object of limits, or \"none\""),
-        (json!({ "limits": { "cut_off": 1 } }), "`limits.cut_off` must be true or false"),
+        (json!({ "limits": { "cut_off": 1 } }), "`limits.cut_off` must be `true` or `false`"),
         (json!({ "limits": { "assumed_output": "none" } }), "`limits.assumed_output` must be a"),
         (json!({ "limits": { "burst": 0 } }), "`limits.burst` must be a whole number above zero"),
         (json!({ "limits": { "burst": "5" } }), "`limits.burst` must be a whole number"),

@@ -56,11 +56,11 @@ impl Gateway {
         let app = Arc::new(App::new(config, &shutdown).unwrap());
         let keeping = Arc::clone(&app);
         super::spawn(async move { keeping.keep_fresh().await });
-        let (terms, drain) = (Arc::clone(&app), Arc::clone(&app));
+        let (config, drain) = (Arc::clone(&app), Arc::clone(&app));
         let done = super::spawn(server::serve(
             listener,
             app::router(Arc::clone(&app)),
-            move || terms.terms(),
+            move || config.connection_config(),
             shutdown.clone(),
             move || drain.state().config.server.drain,
         ));

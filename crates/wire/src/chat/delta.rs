@@ -116,6 +116,40 @@ pub enum Delta<'f> {
 }
 
 impl Delta<'_> {
+    /// The same, borrowed from no frame, so that it can be kept beyond it.
+    #[must_use]
+    pub fn into_owned(self) -> Delta<'static> {
+        fn own(text: Cow<'_, str>) -> Cow<'static, str> {
+            Cow::Owned(text.into_owned())
+        }
+        match self {
+            Self::Start { id, model } => Delta::Start { id: own(id), model: own(model) },
+            Self::Text { choice, text } => Delta::Text { choice, text: own(text) },
+            Self::Logprobs { choice, items } => Delta::Logprobs { choice, items: own(items) },
+            Self::Refusal { choice, text } => Delta::Refusal { choice, text: own(text) },
+            Self::Reasoning { choice, text } => Delta::Reasoning { choice, text: own(text) },
+            Self::Signature { value, scheme } => Delta::Signature { value: own(value), scheme },
+            Self::RedactedReasoning { data, scheme } => {
+                Delta::RedactedReasoning { data: own(data), scheme }
+            }
+            Self::ToolStart { choice, call, id, name } => {
+                Delta::ToolStart { choice, call, id: own(id), name: own(name) }
+            }
+            Self::ToolArguments { choice, call, json } => {
+                Delta::ToolArguments { choice, call, json: own(json) }
+            }
+            Self::Citation(citation) => Delta::Citation(citation),
+            Self::Search(run) => Delta::Search(run),
+            Self::Opaque => Delta::Opaque,
+            Self::Embeddings(vectors) => {
+                Delta::Embeddings(vectors.into_iter().map(Vector::into_owned).collect())
+            }
+            Self::InputTokens(count) => Delta::InputTokens(count),
+            Self::Usage(usage) => Delta::Usage(usage),
+            Self::Stop { choice, reason } => Delta::Stop { choice, reason },
+        }
+    }
+
     /// The alternative that it belongs to, if it belongs to one. What has no number is of the first.
     pub fn choice(&self) -> Option<u32> {
         match self {

@@ -120,6 +120,27 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The HTTP status by which vendors mostly report it.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Invalid | Self::Context | Self::ContentPolicy => 400,
+            Self::Authentication => 401,
+            Self::Billing => 402,
+            Self::Permission => 403,
+            Self::NotFound | Self::Path => 404,
+            Self::Method => 405,
+            Self::TooSlow => 408,
+            Self::TooLarge => 413,
+            Self::MediaType => 415,
+            Self::Upgrade => 426,
+            Self::RateLimited => 429,
+            Self::Internal => 500,
+            Self::Upstream | Self::BadGateway => 502,
+            Self::Overloaded => 503,
+            Self::Timeout => 504,
+        }
+    }
+
     /// The kind of an upstream's error of which no more is known than its HTTP status. Only 400, 413
     /// and 422 blame the request; other statuses of 4xx say that the gateway asked wrongly.
     pub fn of_status(status: u16) -> Self {

@@ -54,16 +54,12 @@ pub struct WebAccess {
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
 pub struct Location {
     /// Free text.
-    #[serde(default)]
     pub city: Option<String>,
     /// Free text.
-    #[serde(default)]
     pub region: Option<String>,
     /// ISO 3166-1, two letters.
-    #[serde(default)]
     pub country: Option<String>,
     /// Of the IANA database.
-    #[serde(default)]
     pub timezone: Option<String>,
 }
 

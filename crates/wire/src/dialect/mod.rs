@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use super::chat::{Delta, End, Fault, HostedTool, Kind, Rendered, Request, ToolForms};
 use super::embeddings::EmbedRequest;
 use super::framing::{Frame, Framing};
-use super::model_list::ModelInfo;
+use super::model_list::{self, ModelInfo};
 use super::reset;
 
 mod anthropic;
@@ -92,10 +92,14 @@ pub trait Dialect: Sync {
     /// query if there is one.
     fn path(&self, target: &Target<'_>) -> String;
     /// The header that carries the credential, and what precedes the credential in it.
-    fn credential(&self) -> (&'static str, &'static str);
+    fn credential(&self) -> (&'static str, &'static str) {
+        ("authorization", "Bearer ")
+    }
     /// Headers that every request carries, name and value, unless the caller gave one of the
     /// same name that is forwarded.
-    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)];
+    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
     /// That of the forwarded headers which names beta features, in a list with commas.
     fn beta_header(&self) -> Option<&'static str> {
         None
@@ -225,7 +229,9 @@ pub trait CallerDialect: Sync {
         "text/event-stream"
     }
     /// The status of an error.
-    fn status(&self, kind: Kind) -> u16;
+    fn status(&self, kind: Kind) -> u16 {
+        kind.status()
+    }
     /// The JSON body of an error. `retry_after`: in how many seconds to come back, if that is known.
     fn error_body(&self, fault: &Fault, request_id: &str, retry_after: Option<u64>) -> String;
     /// Bytes that keep a silent stream open, safe at any event boundary for every known client.
@@ -267,9 +273,13 @@ pub trait CallerDialect: Sync {
         None
     }
     /// The JSON body of a list of models, or of the page of it that the query asks for.
-    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault>;
+    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
+        Ok(model_list::openai_list(models, query))
+    }
     /// The JSON body of one model.
-    fn model(&self, model: &ModelInfo) -> String;
+    fn model(&self, model: &ModelInfo) -> String {
+        model_list::openai_model(model).to_string()
+    }
     /// APIs of the vendor that are not served: what their paths begin with, up to the end of a segment, and what
     /// they are called.
     fn unserved(&self) -> &'static [(&'static str, &'static str)] {

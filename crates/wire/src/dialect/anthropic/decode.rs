@@ -3,9 +3,6 @@
 //! It goes by the `type` in the payload, never by the event's name, and never takes the end of the
 //! bytes for the end of the answer.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
-
 use serde_json::value::RawValue;
 
 use super::error;
@@ -14,13 +11,11 @@ use super::search::Searches;
 use crate::aws_fault;
 use crate::chat::{Citation, Delta, End, Fault, Kind, Scheme, Stop};
 use crate::codec::fast_path::FastPath;
+use crate::codec::open_blocks::{BlockKind, OpenBlocks};
+use crate::codec::unreadable;
 use crate::dialect::Decode;
 use crate::framing::Frame;
-use crate::json::{dangling_surrogate, text, text_member};
-
-/// The most blocks that are open at once. Beyond it the oldest is closed, so that looking for one stays
-/// cheap.
-const MAX_OPEN: usize = 128;
+use crate::json::{text, text_member};
 
 /// The state of one answer.
 #[derive(Debug, Default)]
@@ -28,41 +23,10 @@ pub(super) struct Decoder {
     started: bool,
     stopped: bool,
     meter: Meter,
-    /// Blocks that have started and not stopped. One, but for servers that overlap them.
-    open: Vec<Block>,
-    /// Characters of answer text so far.
-    chars: u64,
-    /// Tool calls so far.
-    calls: u32,
-    ids: HashSet<String>,
+    blocks: OpenBlocks,
     searches: Searches,
     /// Its slot is the index of a block.
     fast_path: FastPath<u64>,
-}
-
-#[derive(Debug)]
-struct Block {
-    index: u64,
-    kind: Body,
-    /// Half a surrogate pair, as an escape, whose other half the next fragment should bring.
-    half: String,
-}
-
-#[derive(Debug)]
-enum Body {
-    Text {
-        start: u64,
-        citations: Vec<Citation>,
-    },
-    Thinking,
-    Tool {
-        call: u32,
-        whole: Option<String>,
-    },
-    /// What the vendor's own machinery did: not part of the neutral vocabulary.
-    Hosted,
-    /// The vendor's own tool that is being called.
-    Server,
 }
 
 impl Decode for Decoder {
@@ -83,7 +47,7 @@ impl Decode for Decoder {
             return Some(End::Failed(fault));
         }
         let Ok(payload) = std::str::from_utf8(&frame.data) else {
-            return Some(unreadable(frame));
+            return Some(unreadable::payload(&frame.data));
         };
         match serde_json::from_str::<Event<'_>>(payload) {
             Ok(event) => {
@@ -98,7 +62,7 @@ impl Decode for Decoder {
             }
             // A kind of event that came later than this code may look like anything.
             Err(_) if event::is_unknown(payload) => None,
-            Err(_) => Some(unreadable(frame)),
+            Err(_) => Some(unreadable::payload(&frame.data)),
         }
     }
 
@@ -107,10 +71,10 @@ impl Decode for Decoder {
             return End::Truncated;
         }
         let Ok(payload) = std::str::from_utf8(&body.data) else {
-            return unreadable(body);
+            return unreadable::payload(&body.data);
         };
         let Ok(message) = serde_json::from_str::<Message<'_>>(payload) else {
-            return unreadable(body);
+            return unreadable::payload(&body.data);
         };
         let kind = message.kind.and_then(text);
         if kind.as_deref() == Some("error") || (kind.is_none() && message.error.is_some()) {
@@ -129,21 +93,14 @@ impl Decode for Decoder {
     }
 }
 
-fn unreadable(frame: &Frame) -> End {
-    let length = frame.data.len();
-    let message =
-        format!("the upstream sent {length} bytes that are not valid JSON of its dialect");
-    End::Failed(Fault::new(Kind::Upstream, message))
-}
-
 impl Decoder {
     fn fast_path<'f>(&mut self, payload: &'f [u8]) -> Option<Delta<'f>> {
-        if !self.block(self.fast_path.slot()?)?.half.is_empty() {
+        if !self.blocks.is_whole(self.fast_path.slot()?) {
             return None;
         }
         let delta = self.fast_path.read(payload)?;
         if let Delta::Text { text, .. } = &delta {
-            self.chars = self.chars.saturating_add(text.chars().count() as u64);
+            self.blocks.count(text);
         }
         Some(delta)
     }
@@ -166,11 +123,11 @@ impl Decoder {
                     self.start(index, content, out);
                 }
             }
-            Some(EventKind::ContentBlockStop) => self.close(index, out),
+            Some(EventKind::ContentBlockStop) => self.blocks.close(index, out),
             Some(EventKind::MessageStart) => return self.message_start(event, out),
             Some(EventKind::MessageDelta) => self.message_delta(event, out),
             Some(EventKind::MessageStop) => {
-                self.close_all(out);
+                self.blocks.close_all(out);
                 return Some(End::Complete);
             }
             Some(EventKind::Error) => return Some(End::Failed(error::in_stream(payload))),
@@ -206,7 +163,7 @@ impl Decoder {
         for content in message.content.iter().flatten() {
             // No event can reach this index, so that the block stays apart from later ones.
             self.start(u64::MAX, content, out);
-            self.close(u64::MAX, out);
+            self.blocks.close(u64::MAX, out);
         }
         // A start may bring a stop as well: calls made from within the vendor's sandbox come whole.
         self.stop(
@@ -216,7 +173,7 @@ impl Decoder {
     }
 
     fn message_delta<'f>(&mut self, event: &Event<'f>, out: &mut Vec<Delta<'f>>) {
-        self.close_all(out);
+        self.blocks.close_all(out);
         if let Some(counts) = &event.usage {
             out.push(Delta::Usage(self.meter.read(counts)));
         }
@@ -234,195 +191,65 @@ impl Decoder {
     }
 
     fn start<'f>(&mut self, index: u64, content: &Content<'f>, out: &mut Vec<Delta<'f>>) {
-        self.close(index, out);
+        self.blocks.close(index, out);
         let kind = content.kind.and_then(text).unwrap_or_default();
-        let body = match kind.as_ref() {
-            "text" => {
-                let citations = content.citations.map(citations).unwrap_or_default();
-                Body::Text { start: self.chars, citations }
-            }
-            "thinking" => Body::Thinking,
+        let block = match kind.as_ref() {
+            "text" => self.blocks.new_text(content.citations.map(citations).unwrap_or_default()),
+            "thinking" => BlockKind::Reasoning,
             "tool_use" => self.tool(content, out),
             "redacted_thinking" => {
                 if let Some(data) = content.data.and_then(text) {
                     out.push(Delta::RedactedReasoning { data, scheme: Scheme::Anthropic });
                 }
-                Body::Hosted
+                BlockKind::Hosted
             }
             "server_tool_use" => {
                 self.searches.begin(content);
                 out.push(Delta::Opaque);
-                Body::Server
+                BlockKind::Server
             }
             _ => {
                 let search = (kind == "web_search_tool_result").then(|| self.searches.end(content));
                 out.push(search.flatten().map_or(Delta::Opaque, Delta::Search));
-                Body::Hosted
+                BlockKind::Hosted
             }
         };
-        self.keep(Block { index, kind: body, half: String::new() }, out);
+        self.blocks.open(index, block, out);
         match kind.as_ref() {
-            "text" => self.text(index, content.text, out),
+            "text" => self.blocks.text(index, content.text, out),
             "thinking" => {
-                self.thinking(index, content.thinking, out);
+                self.blocks.reasoning(index, content.thinking, out);
                 signature(content.signature, out);
             }
             _ => {}
         }
     }
 
-    fn tool<'f>(&mut self, content: &Content<'f>, out: &mut Vec<Delta<'f>>) -> Body {
-        let call = self.calls;
-        self.calls = self.calls.saturating_add(1);
-        let said = content.id.and_then(text).unwrap_or_default();
-        let mut id = said.clone();
-        let mut n = call;
-        while id.is_empty() || !self.ids.insert(id.clone().into_owned()) {
-            id = Cow::Owned(format!("{}_{n}", if said.is_empty() { "toolu" } else { &said }));
-            n = n.saturating_add(1);
-        }
+    fn tool<'f>(&mut self, content: &Content<'f>, out: &mut Vec<Delta<'f>>) -> BlockKind {
+        let id = content.id.and_then(text).unwrap_or_default();
         let name = content.name.and_then(text).unwrap_or_default();
-        out.push(Delta::ToolStart { choice: 0, call, id, name });
+        let call = self.blocks.new_call((id, name), "toolu", out);
         // Usually `{}`, with the real input in deltas; but when none follow it counts as it is, and
         // a call without arguments is a call with `{}`.
         let input = content.input.map(RawValue::get).filter(|input| input.starts_with('{'));
-        Body::Tool { call, whole: Some(input.unwrap_or("{}").to_owned()) }
+        BlockKind::Tool { call, whole: Some(input.unwrap_or("{}").to_owned()) }
     }
 
     fn change<'f>(&mut self, index: u64, change: &Change<'f>, out: &mut Vec<Delta<'f>>) {
         match change.kind {
-            Some(ChangeKind::TextDelta) => self.text(index, change.text, out),
-            Some(ChangeKind::ThinkingDelta) => self.thinking(index, change.thinking, out),
-            Some(ChangeKind::InputJsonDelta) => self.arguments(index, change.partial_json, out),
+            Some(ChangeKind::TextDelta) => self.blocks.text(index, change.text, out),
+            Some(ChangeKind::ThinkingDelta) => self.blocks.reasoning(index, change.thinking, out),
+            Some(ChangeKind::InputJsonDelta) => {
+                if let Some(json) = self.blocks.arguments(index, change.partial_json, out) {
+                    self.searches.input(&json);
+                }
+            }
             Some(ChangeKind::SignatureDelta) => signature(change.signature, out),
             Some(ChangeKind::CitationsDelta) => {
-                let cited = change.citation.and_then(event::citation);
-                if let Some(Block { kind: Body::Text { citations, .. }, .. }) = self.block(index) {
-                    citations.extend(cited);
-                }
+                self.blocks.cite(index, change.citation.and_then(event::citation));
             }
             Some(ChangeKind::Other) | None => {}
         }
-    }
-
-    fn block(&mut self, index: u64) -> Option<&mut Block> {
-        self.open.iter_mut().rev().find(|block| block.index == index)
-    }
-
-    /// The text of a fragment within a block; a fragment without a block opens one, since some
-    /// servers leave the start out.
-    fn fragment<'f>(
-        &mut self,
-        index: u64,
-        raw: Option<&'f RawValue>,
-        kind: fn(u64) -> Body,
-        out: &mut Vec<Delta<'f>>,
-    ) -> Option<Cow<'f, str>> {
-        let raw = raw?;
-        if self.block(index).is_none() {
-            let kind = kind(self.chars);
-            self.keep(Block { index, kind, half: String::new() }, out);
-        }
-        self.block(index)?.decode(raw).filter(|text| !text.is_empty())
-    }
-
-    fn text<'f>(&mut self, index: u64, raw: Option<&'f RawValue>, out: &mut Vec<Delta<'f>>) {
-        let kind = |start| Body::Text { start, citations: Vec::new() };
-        if let Some(text) = self.fragment(index, raw, kind, out) {
-            self.chars = self.chars.saturating_add(text.chars().count() as u64);
-            out.push(Delta::Text { choice: 0, text });
-        }
-    }
-
-    fn thinking<'f>(&mut self, index: u64, raw: Option<&'f RawValue>, out: &mut Vec<Delta<'f>>) {
-        if let Some(text) = self.fragment(index, raw, |_| Body::Thinking, out) {
-            out.push(Delta::Reasoning { choice: 0, text });
-        }
-    }
-
-    fn arguments<'f>(&mut self, index: u64, raw: Option<&'f RawValue>, out: &mut Vec<Delta<'f>>) {
-        let Some(block) = self.block(index) else {
-            return;
-        };
-        let Some(json) = raw.and_then(|raw| block.decode(raw)).filter(|json| !json.is_empty())
-        else {
-            return;
-        };
-        match &mut block.kind {
-            Body::Tool { call, whole } => {
-                *whole = None;
-                out.push(Delta::ToolArguments { choice: 0, call: *call, json });
-            }
-            Body::Hosted => out.push(Delta::Opaque),
-            Body::Server => {
-                self.searches.input(&json);
-                out.push(Delta::Opaque);
-            }
-            Body::Text { .. } | Body::Thinking => {}
-        }
-    }
-
-    fn keep(&mut self, block: Block, out: &mut Vec<Delta<'_>>) {
-        if self.open.len() >= MAX_OPEN
-            && let Some(oldest) = self.open.first().map(|block| block.index)
-        {
-            self.close(oldest, out);
-        }
-        self.open.push(block);
-    }
-
-    fn close(&mut self, index: u64, out: &mut Vec<Delta<'_>>) {
-        let Some(at) = self.open.iter().rposition(|block| block.index == index) else {
-            return;
-        };
-        let block = self.open.remove(at);
-        match block.kind {
-            Body::Text { start, citations } => {
-                if !block.half.is_empty() {
-                    self.chars = self.chars.saturating_add(1);
-                    out.push(Delta::Text { choice: 0, text: Cow::Borrowed("\u{FFFD}") });
-                }
-                for citation in citations {
-                    let (start, end) = (Some(start), Some(self.chars));
-                    out.push(Delta::Citation(Citation { start, end, ..citation }));
-                }
-            }
-            Body::Tool { call, whole: Some(json) } => {
-                out.push(Delta::ToolArguments { choice: 0, call, json: Cow::Owned(json) });
-            }
-            Body::Tool { whole: None, .. } | Body::Thinking | Body::Hosted | Body::Server => {}
-        }
-    }
-
-    /// The answer has stopped: whatever was not closed ends here.
-    fn close_all(&mut self, out: &mut Vec<Delta<'_>>) {
-        while let Some(index) = self.open.first().map(|block| block.index) {
-            self.close(index, out);
-        }
-    }
-}
-
-impl Block {
-    fn decode<'f>(&mut self, raw: &'f RawValue) -> Option<Cow<'f, str>> {
-        match text(raw)? {
-            Cow::Borrowed(text) if self.half.is_empty() => Some(Cow::Borrowed(text)),
-            _ => self.join(raw).map(Cow::Owned),
-        }
-    }
-
-    /// Decodes a fragment together with the half that the one before left, and keeps the half that
-    /// this one leaves.
-    fn join(&mut self, raw: &RawValue) -> Option<String> {
-        let rest = raw.get().strip_prefix('"')?;
-        let literal = RawValue::from_string(format!("\"{}{rest}", self.half)).ok()?;
-        self.half.clear();
-        let Some(half) = dangling_surrogate(&literal) else {
-            return text(&literal).map(Cow::into_owned);
-        };
-        half.clone_into(&mut self.half);
-        let inner = literal.get().strip_suffix('"')?.strip_suffix(half)?;
-        let whole = RawValue::from_string(format!("{inner}\"")).ok()?;
-        text(&whole).map(Cow::into_owned)
     }
 }
 

@@ -10,27 +10,6 @@ use crate::error_body;
 use crate::json::{Members, quoted, text};
 use crate::overflow::Words;
 
-/// The HTTP status of an error.
-pub(super) fn status(kind: Kind) -> u16 {
-    match kind {
-        Kind::Authentication => 401,
-        Kind::Permission => 403,
-        Kind::NotFound | Kind::Path => 404,
-        Kind::Method => 405,
-        Kind::Upgrade => 426,
-        Kind::TooLarge => 413,
-        Kind::MediaType => 415,
-        Kind::Context | Kind::Invalid | Kind::ContentPolicy => 400,
-        Kind::Billing => 402,
-        Kind::RateLimited => 429,
-        Kind::Overloaded => 529,
-        Kind::TooSlow => 408,
-        Kind::Timeout => 504,
-        Kind::BadGateway => 502,
-        Kind::Upstream | Kind::Internal => 500,
-    }
-}
-
 fn type_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Authentication => "authentication_error",

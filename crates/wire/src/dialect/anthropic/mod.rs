@@ -238,7 +238,11 @@ impl CallerDialect for Anthropic {
     }
 
     fn status(&self, kind: Kind) -> u16 {
-        error::status(kind)
+        match kind {
+            Kind::Upstream => 500,
+            Kind::Overloaded => 529,
+            _ => kind.status(),
+        }
     }
 
     fn error_body(&self, fault: &Fault, request_id: &str, _retry_after: Option<u64>) -> String {

@@ -4,21 +4,18 @@
 //! of the stream: usage comes after it.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
 use super::event::{self, Answer, Change, Content, Event, Reasoning, ToolUse};
 use crate::aws_fault;
-use crate::chat::{Citation, Delta, End, Fault, Kind, Scheme};
+use crate::chat::{Delta, End, Fault, Kind, Scheme};
 use crate::codec::fast_path::FastPath;
+use crate::codec::open_blocks::{BlockKind, OpenBlocks};
+use crate::codec::unreadable;
 use crate::dialect::Decode;
 use crate::framing::Frame;
-use crate::json::{dangling_surrogate, text};
-
-/// The most blocks that are open at once. Beyond it the oldest is closed, so that looking for one stays
-/// cheap.
-const MAX_OPEN: usize = 128;
+use crate::json::text;
 
 /// The state of one answer.
 #[derive(Debug, Default)]
@@ -28,39 +25,9 @@ pub(super) struct Decoder {
     stopped: bool,
     /// `metadata` has come.
     counted: bool,
-    /// Blocks that have started and not stopped.
-    open: Vec<Block>,
-    /// Characters of answer text so far.
-    chars: u64,
-    /// Tool calls so far.
-    calls: u32,
-    ids: HashSet<String>,
+    blocks: OpenBlocks,
     /// Its slot is the index of a block.
     fast_path: FastPath<u64>,
-}
-
-#[derive(Debug)]
-struct Block {
-    index: u64,
-    kind: Body,
-    /// Half a surrogate pair, as an escape, whose other half the next fragment should bring.
-    half: String,
-}
-
-#[derive(Debug)]
-enum Body {
-    Text {
-        start: u64,
-        citations: Vec<Citation>,
-    },
-    Reasoning,
-    Tool {
-        call: u32,
-        /// No argument has come yet.
-        bare: bool,
-    },
-    /// What the vendor's own machinery does: not part of the neutral vocabulary.
-    Hosted,
 }
 
 impl Decode for Decoder {
@@ -91,7 +58,7 @@ impl Decode for Decoder {
             _ => return None,
         }
         let Ok(payload) = serde_json::from_slice::<Event<'_>>(&frame.data) else {
-            return Some(unreadable(frame));
+            return Some(unreadable::payload(&frame.data));
         };
         let index = event::number(payload.content_block_index).unwrap_or(0);
         match event {
@@ -105,7 +72,7 @@ impl Decode for Decoder {
                 }
             }
             b"contentBlockStart" => self.start(index, &payload, out),
-            b"contentBlockStop" => self.close(index, out),
+            b"contentBlockStop" => self.blocks.close(index, out),
             b"messageStop" => return self.stop(payload.stop_reason, out),
             _ => {
                 self.counted = true;
@@ -120,7 +87,7 @@ impl Decode for Decoder {
             return End::Truncated;
         }
         let Ok(answer) = serde_json::from_slice::<Answer<'_>>(&body.data) else {
-            return unreadable(body);
+            return unreadable::payload(&body.data);
         };
         let Some(content) = answer.output.and_then(|output| output.message?.content) else {
             return End::Failed(aws_fault::of_body(&body.data));
@@ -128,7 +95,7 @@ impl Decode for Decoder {
         for content in &content {
             // Blocks are whole: none is open beside another.
             self.content(content, out);
-            self.close(0, out);
+            self.blocks.close(0, out);
         }
         out.extend(answer.usage.map(|counts| Delta::Usage(counts.usage())));
         self.stop(answer.stop_reason, out).unwrap_or(End::Complete)
@@ -138,13 +105,6 @@ impl Decode for Decoder {
     fn finish(&mut self) -> End {
         if self.stopped { End::Complete } else { End::Truncated }
     }
-}
-
-fn unreadable(frame: &Frame) -> End {
-    let length = frame.data.len();
-    let message =
-        format!("the upstream sent {length} bytes that are not valid JSON of its dialect");
-    End::Failed(Fault::new(Kind::Upstream, message))
 }
 
 /// A payload without the padding that hides its length: `,"p":"abc"}` at its end, and all that
@@ -157,20 +117,18 @@ fn unpadded(payload: &[u8]) -> Option<&[u8]> {
 
 impl Decoder {
     fn fast_path<'f>(&mut self, payload: &'f [u8]) -> Option<Delta<'f>> {
-        if !self.block(self.fast_path.slot()?)?.half.is_empty() {
+        if !self.blocks.is_whole(self.fast_path.slot()?) {
             return None;
         }
         let delta = self.fast_path.read(unpadded(payload)?)?;
         if let Delta::Text { text, .. } = &delta {
-            self.chars = self.chars.saturating_add(text.chars().count() as u64);
+            self.blocks.count(text);
         }
         Some(delta)
     }
 
     fn stop(&mut self, reason: Option<&RawValue>, out: &mut Vec<Delta<'_>>) -> Option<End> {
-        while let Some(index) = self.open.first().map(|block| block.index) {
-            self.close(index, out);
-        }
+        self.blocks.close_all(out);
         if let Some(reason) = reason.and_then(event::stop) {
             out.push(Delta::Stop { choice: 0, reason });
         }
@@ -179,46 +137,38 @@ impl Decoder {
     }
 
     fn start<'f>(&mut self, index: u64, payload: &Event<'f>, out: &mut Vec<Delta<'f>>) {
-        self.close(index, out);
-        let body = match payload.start.as_ref().and_then(|start| start.tool_use.as_ref()) {
-            Some(tool) if !tool.is_hosted() => self.tool(tool, out),
+        self.blocks.close(index, out);
+        let content = match payload.start.as_ref().and_then(|start| start.tool_use.as_ref()) {
+            // A call without arguments is a call with `{}`.
+            Some(tool) if !tool.is_hosted() => {
+                BlockKind::Tool { call: self.tool(tool, out), whole: Some("{}".to_owned()) }
+            }
             _ => {
                 out.push(Delta::Opaque);
-                Body::Hosted
+                BlockKind::Hosted
             }
         };
-        self.keep(Block { index, kind: body, half: String::new() }, out);
+        self.blocks.open(index, content, out);
     }
 
-    fn tool<'f>(&mut self, tool: &ToolUse<'f>, out: &mut Vec<Delta<'f>>) -> Body {
-        let call = self.calls;
-        self.calls = self.calls.saturating_add(1);
-        let said = tool.id.and_then(text).unwrap_or_default();
-        let mut id = said.clone();
-        let mut n = call;
-        while id.is_empty() || !self.ids.insert(id.clone().into_owned()) {
-            id = Cow::Owned(format!("{}_{n}", if said.is_empty() { "tooluse" } else { &said }));
-            n = n.saturating_add(1);
-        }
+    fn tool<'f>(&mut self, tool: &ToolUse<'f>, out: &mut Vec<Delta<'f>>) -> u32 {
+        let id = tool.id.and_then(text).unwrap_or_default();
         let name = tool.name.and_then(text).unwrap_or_default();
-        out.push(Delta::ToolStart { choice: 0, call, id, name });
-        Body::Tool { call, bare: true }
+        self.blocks.new_call((id, name), "tooluse", out)
     }
 
     fn change<'f>(&mut self, index: u64, change: &Change<'f>, out: &mut Vec<Delta<'f>>) {
-        self.text(index, change.text, out);
+        self.blocks.text(index, change.text, out);
         if let Some(reasoning) = &change.reasoning_content {
             self.reasoning(index, reasoning, out);
         }
         if let Some(tool) = &change.tool_use {
-            self.arguments(index, tool.input, out);
+            // Tools of the vendor's own are not announced as such.
+            let _hosted = self.blocks.arguments(index, tool.input, out);
         }
         if let Some(cited) = &change.citation {
-            let citation = cited.citation();
-            let block = self.text_block(index, out);
-            if let Some(Block { kind: Body::Text { citations, .. }, .. }) = block {
-                citations.push(citation);
-            }
+            self.blocks.open_text(index, out);
+            self.blocks.cite(index, [cited.citation()]);
         }
         if change.tool_result.or(change.image).is_some() {
             out.push(Delta::Opaque);
@@ -227,13 +177,13 @@ impl Decoder {
 
     /// A block of an answer that is not streamed.
     fn content<'f>(&mut self, content: &Content<'f>, out: &mut Vec<Delta<'f>>) {
-        self.text(0, content.text, out);
+        self.blocks.text(0, content.text, out);
         if let Some(reasoning) = &content.reasoning {
             self.reasoning(0, reasoning, out);
         }
         match &content.tool_use {
             Some(tool) if !tool.is_hosted() => {
-                let Body::Tool { call, .. } = self.tool(tool, out) else { return };
+                let call = self.tool(tool, out);
                 let json = tool.input.map_or("{}", RawValue::get);
                 out.push(Delta::ToolArguments { choice: 0, call, json: Cow::Borrowed(json) });
             }
@@ -242,43 +192,10 @@ impl Decoder {
         }
         if let Some(cited) = &content.cited {
             for words in cited.content.iter().flatten() {
-                self.text(0, words.text, out);
+                self.blocks.text(0, words.text, out);
             }
-            let block = self.text_block(0, out);
-            if let Some(Block { kind: Body::Text { citations, .. }, .. }) = block {
-                citations.extend(cited.citations.iter().flatten().map(event::Cited::citation));
-            }
-        }
-    }
-
-    fn block(&mut self, index: u64) -> Option<&mut Block> {
-        self.open.iter_mut().rev().find(|block| block.index == index)
-    }
-
-    /// The block at an index; texts and reasoning begin without being announced.
-    fn block_or(
-        &mut self,
-        index: u64,
-        kind: impl FnOnce() -> Body,
-        out: &mut Vec<Delta<'_>>,
-    ) -> Option<&mut Block> {
-        if self.block(index).is_none() {
-            self.keep(Block { index, kind: kind(), half: String::new() }, out);
-        }
-        self.block(index)
-    }
-
-    fn text_block(&mut self, index: u64, out: &mut Vec<Delta<'_>>) -> Option<&mut Block> {
-        let start = self.chars;
-        self.block_or(index, || Body::Text { start, citations: Vec::new() }, out)
-    }
-
-    fn text<'f>(&mut self, index: u64, raw: Option<&'f RawValue>, out: &mut Vec<Delta<'f>>) {
-        let Some(raw) = raw else { return };
-        let text = self.text_block(index, out).and_then(|block| block.decode(raw));
-        if let Some(text) = text.filter(|text| !text.is_empty()) {
-            self.chars = self.chars.saturating_add(text.chars().count() as u64);
-            out.push(Delta::Text { choice: 0, text });
+            self.blocks.open_text(0, out);
+            self.blocks.cite(0, cited.citations.iter().flatten().map(event::Cited::citation));
         }
     }
 
@@ -286,10 +203,7 @@ impl Decoder {
         let whole = said.whole.as_ref();
         let (raw, signature) =
             (said.text.or_else(|| whole?.text), said.signature.or_else(|| whole?.signature));
-        let words = raw.and_then(|raw| self.block_or(index, || Body::Reasoning, out)?.decode(raw));
-        if let Some(text) = words.filter(|text| !text.is_empty()) {
-            out.push(Delta::Reasoning { choice: 0, text });
-        }
+        self.blocks.reasoning(index, raw, out);
         let signature = signature.and_then(text);
         if let Some(value) = signature.filter(|value| !value.is_empty()) {
             out.push(Delta::Signature { value, scheme: Scheme::Anthropic });
@@ -302,80 +216,5 @@ impl Decoder {
                 None => Delta::Opaque,
             });
         }
-    }
-
-    fn arguments<'f>(&mut self, index: u64, raw: Option<&'f RawValue>, out: &mut Vec<Delta<'f>>) {
-        let Some(block) = self.block(index) else {
-            return;
-        };
-        let Some(json) = raw.and_then(|raw| block.decode(raw)).filter(|json| !json.is_empty())
-        else {
-            return;
-        };
-        match &mut block.kind {
-            Body::Tool { call, bare } => {
-                *bare = false;
-                out.push(Delta::ToolArguments { choice: 0, call: *call, json });
-            }
-            Body::Hosted => out.push(Delta::Opaque),
-            Body::Text { .. } | Body::Reasoning => {}
-        }
-    }
-
-    fn keep(&mut self, block: Block, out: &mut Vec<Delta<'_>>) {
-        if self.open.len() >= MAX_OPEN
-            && let Some(oldest) = self.open.first().map(|block| block.index)
-        {
-            self.close(oldest, out);
-        }
-        self.open.push(block);
-    }
-
-    fn close(&mut self, index: u64, out: &mut Vec<Delta<'_>>) {
-        let Some(at) = self.open.iter().rposition(|block| block.index == index) else {
-            return;
-        };
-        let block = self.open.remove(at);
-        match block.kind {
-            Body::Text { start, citations } => {
-                if !block.half.is_empty() {
-                    self.chars = self.chars.saturating_add(1);
-                    out.push(Delta::Text { choice: 0, text: Cow::Borrowed("\u{FFFD}") });
-                }
-                for citation in citations {
-                    let (start, end) = (Some(start), Some(self.chars));
-                    out.push(Delta::Citation(Citation { start, end, ..citation }));
-                }
-            }
-            // A call without arguments is a call with `{}`.
-            Body::Tool { call, bare: true } => {
-                out.push(Delta::ToolArguments { choice: 0, call, json: Cow::Borrowed("{}") });
-            }
-            Body::Tool { bare: false, .. } | Body::Reasoning | Body::Hosted => {}
-        }
-    }
-}
-
-impl Block {
-    fn decode<'f>(&mut self, raw: &'f RawValue) -> Option<Cow<'f, str>> {
-        match text(raw)? {
-            Cow::Borrowed(text) if self.half.is_empty() => Some(Cow::Borrowed(text)),
-            _ => self.join(raw).map(Cow::Owned),
-        }
-    }
-
-    /// Decodes a fragment together with the half that the one before left, and keeps the half that
-    /// this one leaves.
-    fn join(&mut self, raw: &RawValue) -> Option<String> {
-        let rest = raw.get().strip_prefix('"')?;
-        let literal = RawValue::from_string(format!("\"{}{rest}", self.half)).ok()?;
-        self.half.clear();
-        let Some(half) = dangling_surrogate(&literal) else {
-            return text(&literal).map(Cow::into_owned);
-        };
-        half.clone_into(&mut self.half);
-        let inner = literal.get().strip_suffix('"')?.strip_suffix(half)?;
-        let whole = RawValue::from_string(format!("{inner}\"")).ok()?;
-        text(&whole).map(Cow::into_owned)
     }
 }

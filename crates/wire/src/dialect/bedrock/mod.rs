@@ -45,14 +45,6 @@ impl Dialect for Bedrock {
         format!("/model/{}/{operation}", segment(target.model))
     }
 
-    fn credential(&self) -> (&'static str, &'static str) {
-        ("authorization", "Bearer ")
-    }
-
-    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
-    }
-
     fn output_limits(&self) -> &'static [&'static str] {
         &["inferenceConfig.maxTokens"]
     }

@@ -4,7 +4,7 @@
 //! are told apart by the `type` in their data, whatever the event is called.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
@@ -12,8 +12,10 @@ use super::event::{
     Called, Change, Content, Event, Message, Raw, Whole, citations, filled, list, logprobs, usage,
 };
 use super::finish::REASONS;
-use crate::chat::{Delta, End, Fault, Kind, Stop};
+use crate::chat::{Delta, End, Kind, Stop};
+use crate::codec::call_ids::CallIds;
 use crate::codec::fast_path::FastPath;
+use crate::codec::unreadable;
 use crate::dialect::Decode;
 use crate::error_body;
 use crate::finish;
@@ -27,7 +29,7 @@ pub(super) struct Decoder {
     /// The answer's id, from which missing ids are made up: the same bytes give the same ids.
     answer: String,
     /// The ids of the calls so far.
-    ids: HashSet<String>,
+    ids: CallIds,
     /// The last call of each of the upstream's numbers.
     calls: HashMap<Option<u64>, u32>,
     fast_path: FastPath<()>,
@@ -55,7 +57,9 @@ impl Decode for Decoder {
         }
         let event: Event<'f> = match serde_json::from_slice(payload) {
             Ok(event) => event,
-            Err(error) => return Some(End::Failed(unreadable(payload, &error))),
+            Err(error) => {
+                return Some(End::Failed(unreadable::rejected("an event", payload, &error)));
+            }
         };
         let before = out.len();
         let end = self.event(event, payload, out);
@@ -70,7 +74,7 @@ impl Decode for Decoder {
         let whole: Whole<'f> = match serde_json::from_slice(payload) {
             Ok(whole) => whole,
             Err(error) if error.is_eof() => return End::Truncated,
-            Err(error) => return End::Failed(unreadable(payload, &error)),
+            Err(error) => return End::Failed(unreadable::rejected("an event", payload, &error)),
         };
         let message = whole.message.map(|raw| serde_json::from_str(raw.get()));
         let Some(Ok(message)) = message else {
@@ -158,12 +162,8 @@ impl Decoder {
         let Ok(ordinal) = u32::try_from(self.ids.len()) else { return };
         let function = call.function.unwrap_or_default();
         let name = function.name.and_then(json::text).unwrap_or_default();
-        let mut id = filled(call.id)
-            .filter(|id| !self.ids.contains(&**id))
-            .unwrap_or_else(|| Cow::Owned(format!("call_{}_{ordinal}", self.answer)));
-        while !self.ids.insert(id.clone().into_owned()) {
-            id.to_mut().push('x');
-        }
+        let said = filled(call.id).unwrap_or_default();
+        let id = self.ids.or(said, || format!("call_{}_{ordinal}", self.answer));
         self.calls.insert(index, ordinal);
         out.push(Delta::ToolStart { choice: 0, call: ordinal, id, name });
         arguments_of(ordinal, function.arguments, out);
@@ -221,15 +221,6 @@ fn arguments_of<'f>(call: u32, raw: Option<&'f RawValue>, out: &mut Vec<Delta<'f
     if let Some(json) = filled(raw) {
         out.push(Delta::ToolArguments { choice: 0, call, json });
     }
-}
-
-fn unreadable(payload: &[u8], error: &serde_json::Error) -> Fault {
-    let what = if error.is_data() { "has an unknown shape" } else { "is not valid JSON" };
-    let (line, column, length) = (error.line(), error.column(), payload.len());
-    let message = format!(
-        "the upstream sent an event that {what} (line {line}, column {column} of {length} bytes)"
-    );
-    Fault::new(Kind::Upstream, message)
 }
 
 /// Whether an event tells callers of an error.

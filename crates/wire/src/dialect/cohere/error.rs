@@ -11,27 +11,6 @@ use crate::overflow::Words;
 /// Stands for a token that is not valid, beside 401.
 const INVALID_TOKEN: u16 = 498;
 
-/// The status of an error.
-pub(super) fn status(kind: Kind) -> u16 {
-    match kind {
-        Kind::Invalid | Kind::Context | Kind::ContentPolicy => 400,
-        Kind::Authentication => 401,
-        Kind::Billing => 402,
-        Kind::Permission => 403,
-        Kind::NotFound | Kind::Path => 404,
-        Kind::Method => 405,
-        Kind::Upgrade => 426,
-        Kind::TooSlow => 408,
-        Kind::TooLarge => 413,
-        Kind::MediaType => 415,
-        Kind::RateLimited => 429,
-        Kind::Internal => 500,
-        Kind::Upstream | Kind::BadGateway => 502,
-        Kind::Overloaded => 503,
-        Kind::Timeout => 504,
-    }
-}
-
 /// The vendor's own words.
 const OVERFLOW: Words = Words {
     marks: &["too many tokens"],

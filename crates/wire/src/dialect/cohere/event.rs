@@ -16,86 +16,86 @@ pub(super) type Raw<'a> = Option<&'a RawValue>;
 /// One event.
 #[derive(Deserialize)]
 pub(super) struct Event<'a> {
-    #[serde(rename = "type", borrow, default)]
+    #[serde(rename = "type", borrow)]
     pub(super) kind: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) id: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) index: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) delta: Option<Change<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) logprobs: Raw<'a>,
     /// Of an error that comes in no event's shape.
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) message: Raw<'a>,
 }
 
 /// What an event changes.
 #[derive(Deserialize, Default)]
 pub(super) struct Change<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) message: Option<Message<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) finish_reason: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) usage: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) error: Raw<'a>,
 }
 
 /// A message, or a part of it.
 #[derive(Deserialize, Default)]
 pub(super) struct Message<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) content: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) tool_plan: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) tool_calls: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) citations: Raw<'a>,
 }
 
 /// A whole answer.
 #[derive(Deserialize)]
 pub(super) struct Whole<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) id: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) message: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) finish_reason: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) usage: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) logprobs: Raw<'a>,
 }
 
 /// A content block, or more of one.
 #[derive(Deserialize, Default)]
 pub(super) struct Content<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) text: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) thinking: Raw<'a>,
 }
 
 /// A tool call, or more of one.
 #[derive(Deserialize, Default)]
 pub(super) struct Called<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) id: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) function: Option<Function<'a>>,
 }
 
 /// What is called, and with what.
 #[derive(Deserialize, Default)]
 pub(super) struct Function<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) name: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) arguments: Raw<'a>,
 }
 
@@ -116,21 +116,21 @@ pub(super) fn filled(raw: Raw<'_>) -> Option<Cow<'_, str>> {
 
 #[derive(Deserialize)]
 struct UsageBody<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tokens: Option<Tokens<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     billed_units: Option<Tokens<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     cached_tokens: Raw<'a>,
 }
 
 #[derive(Deserialize)]
 struct Tokens<'a> {
-    #[serde(rename = "input_tokens", borrow, default)]
+    #[serde(rename = "input_tokens", borrow)]
     input: Raw<'a>,
-    #[serde(rename = "output_tokens", borrow, default)]
+    #[serde(rename = "output_tokens", borrow)]
     output: Raw<'a>,
-    #[serde(rename = "reasoning_tokens", borrow, default)]
+    #[serde(rename = "reasoning_tokens", borrow)]
     reasoning: Raw<'a>,
 }
 
@@ -155,23 +155,18 @@ fn count(raw: Raw<'_>) -> Option<u64> {
 
 #[derive(Deserialize)]
 struct CitationBody {
-    #[serde(default)]
     start: Option<u64>,
-    #[serde(default)]
     end: Option<u64>,
-    #[serde(default)]
     text: Option<String>,
-    #[serde(default)]
     sources: Option<Vec<Source>>,
 }
 
 #[derive(Deserialize)]
 struct Source {
-    #[serde(default, rename = "type")]
+    #[serde(rename = "type")]
     kind: Option<String>,
-    #[serde(default)]
     id: Option<String>,
-    #[serde(default, alias = "tool_output")]
+    #[serde(alias = "tool_output")]
     document: Option<serde_json::Value>,
 }
 
@@ -207,7 +202,7 @@ pub(super) fn citations(raw: Raw<'_>) -> Vec<Citation> {
 
 #[derive(Deserialize)]
 struct LogprobBody<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     text: Raw<'a>,
     #[serde(default)]
     token_ids: Vec<serde::de::IgnoredAny>,

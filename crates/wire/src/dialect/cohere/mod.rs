@@ -9,7 +9,7 @@ use super::{
     CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, Mode, Operation, Quirks,
     RequestView, ResponseContext, Target,
 };
-use crate::chat::{Fault, Kind, Rendered, Request};
+use crate::chat::{Fault, Rendered, Request};
 use crate::embeddings::{self as embedding, EmbedRequest};
 use crate::model_list::ModelInfo;
 
@@ -24,8 +24,8 @@ mod finish;
 mod list;
 mod prompt;
 mod read;
+mod read_turns;
 mod request;
-mod turns;
 mod write;
 
 /// What is not served of the vendor's API: docs.cohere.com/reference.
@@ -66,14 +66,6 @@ impl Dialect for Cohere {
     fn path(&self, target: &Target<'_>) -> String {
         let path = if target.form == Form::Embeddings { embed::PATH } else { "/v2/chat" };
         path.to_owned()
-    }
-
-    fn credential(&self) -> (&'static str, &'static str) {
-        ("authorization", "Bearer ")
-    }
-
-    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
     }
 
     fn output_limits(&self) -> &'static [&'static str] {
@@ -179,10 +171,6 @@ impl CallerDialect for Cohere {
             Mode::Translated if call.stream => Box::new(encode::Stream::new(call)),
             Mode::Translated => Box::new(collect::Collect::new(call)),
         }
-    }
-
-    fn status(&self, kind: Kind) -> u16 {
-        error::status(kind)
     }
 
     fn error_body(&self, fault: &Fault, request_id: &str, _retry_after: Option<u64>) -> String {

@@ -9,7 +9,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::turns::{self, MessageBody};
+use super::read_turns::{self, MessageBody};
 use crate::body::{of_type, optional_object, parse, refuse};
 use crate::chat::{Fault, Format, Reasoning, Request, Tool, ToolChoice};
 
@@ -19,55 +19,37 @@ type Raw<'a> = Option<&'a RawValue>;
 struct Body<'a> {
     #[serde(borrow)]
     messages: Vec<MessageBody<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tools: Option<Vec<ToolBody<'a>>>,
-    #[serde(default)]
     strict_tools: Option<bool>,
-    #[serde(default)]
     tool_choice: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     documents: Option<Vec<&'a RawValue>>,
-    #[serde(default)]
     citation_options: Option<CitationOptions>,
-    #[serde(default)]
     safety_mode: Option<String>,
-    #[serde(default)]
     raw_prompting: Option<bool>,
-    #[serde(default)]
     response_format: Option<FormatBody>,
-    #[serde(default)]
     max_tokens: Option<u64>,
-    #[serde(default)]
     stop_sequences: Option<Vec<String>>,
-    #[serde(default)]
     temperature: Option<f64>,
-    #[serde(default)]
     p: Option<f64>,
-    #[serde(default)]
     k: Option<u64>,
-    #[serde(default)]
     seed: Option<i64>,
-    #[serde(default)]
     frequency_penalty: Option<f64>,
-    #[serde(default)]
     presence_penalty: Option<f64>,
-    #[serde(default)]
     logprobs: Option<bool>,
-    #[serde(default)]
     thinking: Option<ThinkingBody>,
 }
 
 #[derive(Deserialize)]
 struct CitationOptions {
-    #[serde(default)]
     mode: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct ThinkingBody {
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type")]
     kind: Option<String>,
-    #[serde(default)]
     token_budget: Option<u64>,
 }
 
@@ -82,16 +64,15 @@ struct FormatBody {
 
 #[derive(Deserialize)]
 struct ToolBody<'a> {
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type")]
     kind: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     function: Raw<'a>,
 }
 
 #[derive(Deserialize)]
 struct FunctionBody {
     name: String,
-    #[serde(default)]
     description: Option<String>,
     #[serde(default, deserialize_with = "optional_object")]
     parameters: Option<Box<RawValue>>,
@@ -101,10 +82,10 @@ struct FunctionBody {
 pub(super) fn request(json: &str) -> Result<Request, Fault> {
     let body: Body<'_> = parse("", json)?;
     let untranslatable = untranslatable(&body);
-    let mut messages = turns::messages(body.messages)?;
+    let mut messages = read_turns::messages(body.messages)?;
     let documents = body.documents.unwrap_or_default().into_iter().enumerate();
-    let documents = documents.map(|(i, raw)| turns::document(&format!("documents[{i}]"), raw));
-    turns::show(documents.collect::<Result<_, _>>()?, &mut messages);
+    let documents = documents.map(|(i, raw)| read_turns::document(&format!("documents[{i}]"), raw));
+    read_turns::show(documents.collect::<Result<_, _>>()?, &mut messages);
     Ok(Request {
         messages,
         tools: tools(body.tools.unwrap_or_default(), body.strict_tools)?,

@@ -5,15 +5,16 @@
 //! alike and nothing can be recognised unread.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
-use super::chunk::{Candidate, Chunk, FunctionCall, Part, blocked, finish, usage};
-use super::cite::{Cited, logprobs};
+use super::citations::{Cited, logprobs};
 use super::error;
+use super::event::{Candidate, Chunk, FunctionCall, Part, blocked, finish, usage};
 use super::partial::Node;
 use crate::chat::{Delta, End, Fault, Kind, Scheme, Stop};
+use crate::codec::call_ids::CallIds;
+use crate::codec::unreadable;
 use crate::dialect::Decode;
 use crate::framing::Frame;
 use crate::json::text;
@@ -27,7 +28,7 @@ pub(super) struct Decoder {
     started: bool,
     /// The vendor's id of the answer, which makes invented ids of calls unique beyond it.
     answer: String,
-    ids: HashSet<String>,
+    ids: CallIds,
     choices: Vec<State>,
     blocked: bool,
 }
@@ -85,20 +86,15 @@ impl Decode for Decoder {
     }
 }
 
-fn unreadable(payload: &[u8]) -> End {
-    let length = payload.len();
-    let message =
-        format!("the upstream sent {length} bytes that are not valid JSON of its dialect");
-    End::Failed(Fault::new(Kind::Upstream, message))
-}
-
 impl Decoder {
     fn read<'f>(&mut self, payload: &'f [u8], out: &mut Vec<Delta<'f>>) -> Option<End> {
-        let Ok(json) = std::str::from_utf8(payload) else { return Some(unreadable(payload)) };
+        let Ok(json) = std::str::from_utf8(payload) else {
+            return Some(unreadable::payload(payload));
+        };
         let Ok(chunk) = serde_json::from_str::<Chunk<'_>>(json) else {
             // An error in a list of its own.
             let fault = error::in_stream(json);
-            return Some(fault.map_or_else(|| unreadable(payload), End::Failed));
+            return Some(fault.map_or_else(|| unreadable::payload(payload), End::Failed));
         };
         if chunk.error.is_some() {
             return error::in_stream(json).map(End::Failed);
@@ -257,13 +253,8 @@ impl Decoder {
 
     /// The vendor mostly gives calls no id, which other languages cannot do without.
     fn id<'f>(&mut self, said: Cow<'f, str>, choice: u32, call: u32) -> Cow<'f, str> {
-        let mut id = said;
-        let mut number = u64::from(choice) << 32 | u64::from(call);
-        while id.is_empty() || !self.ids.insert(id.clone().into_owned()) {
-            id = Cow::Owned(format!("{INVENTED}{}_{number}", self.answer));
-            number = number.saturating_add(1);
-        }
-        id
+        let number = u64::from(choice) << 32 | u64::from(call);
+        self.ids.claim(said, number, |_, number| format!("{INVENTED}{}_{number}", self.answer))
     }
 }
 

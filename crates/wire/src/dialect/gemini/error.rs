@@ -12,27 +12,6 @@ use crate::error_body;
 use crate::json::{quoted, text};
 use crate::overflow::Words;
 
-/// The HTTP status of an error.
-pub(super) fn status(kind: Kind) -> u16 {
-    match kind {
-        Kind::Authentication => 401,
-        Kind::Billing => 402,
-        Kind::Permission => 403,
-        Kind::NotFound | Kind::Path => 404,
-        Kind::Method => 405,
-        Kind::Upgrade => 426,
-        Kind::TooSlow => 408,
-        Kind::TooLarge => 413,
-        Kind::MediaType => 415,
-        Kind::Context | Kind::Invalid | Kind::ContentPolicy => 400,
-        Kind::RateLimited => 429,
-        Kind::Internal => 500,
-        Kind::Upstream | Kind::BadGateway => 502,
-        Kind::Overloaded => 503,
-        Kind::Timeout => 504,
-    }
-}
-
 /// The vendor's word for it, of gRPC's.
 fn word(kind: Kind) -> &'static str {
     match kind {
@@ -82,7 +61,7 @@ pub(super) fn response(fault: &Fault, request_id: &str, retry_after: Option<u64>
 
 fn with_details(fault: &Fault, details: &[String]) -> String {
     let message = quoted(&error_body::message(fault, &OVERFLOW));
-    let (code, word) = (status(fault.kind), word(fault.kind));
+    let (code, word) = (fault.kind.status(), word(fault.kind));
     let details = match details {
         [] => String::new(),
         details => format!(r#","details":[{}]"#, details.join(",")),

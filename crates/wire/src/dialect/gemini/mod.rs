@@ -10,7 +10,7 @@ use super::{
     CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, Mode, Operation, Quirks,
     RequestView, ResponseContext, Target,
 };
-use crate::chat::{Fault, HostedTool, Kind, Rendered, Request};
+use crate::chat::{Fault, HostedTool, Rendered, Request};
 use crate::count as counting;
 use crate::embeddings::{self as embedding, EmbedRequest};
 use crate::framing::Framing;
@@ -18,8 +18,7 @@ use crate::model_list::ModelInfo;
 
 mod answer;
 mod calls;
-mod chunk;
-mod cite;
+mod citations;
 mod client_tools;
 mod collect;
 mod count;
@@ -27,6 +26,7 @@ mod decode;
 mod embed;
 mod encode;
 mod error;
+mod event;
 mod finish;
 mod hosted_tools;
 mod list;
@@ -86,10 +86,6 @@ impl Dialect for Gemini {
 
     fn credential(&self) -> (&'static str, &'static str) {
         ("x-goog-api-key", "")
-    }
-
-    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
     }
 
     fn output_limits(&self) -> &'static [&'static str] {
@@ -229,10 +225,6 @@ impl CallerDialect for Gemini {
 
     fn media_type(&self, call: &ResponseContext) -> &'static str {
         if call.form == Form::ChatArray { "application/json" } else { "text/event-stream" }
-    }
-
-    fn status(&self, kind: Kind) -> u16 {
-        error::status(kind)
     }
 
     fn error_body(&self, fault: &Fault, request_id: &str, retry_after: Option<u64>) -> String {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
-use super::chunk::PartialArg;
+use super::event::PartialArg;
 use crate::json::{mended, quoted, text};
 
 /// How deep a value may stand.

@@ -3,7 +3,6 @@
 //! It must never take the end of the bytes for the end of an answer, nor panic on any line.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use memchr::memchr;
 use serde::Deserialize;
@@ -11,7 +10,9 @@ use serde_json::value::RawValue;
 
 use super::finish::REASONS;
 use crate::chat::{Delta, End, Fault, Kind, Stop, Usage};
+use crate::codec::call_ids::CallIds;
 use crate::codec::fast_path::FastPath;
+use crate::codec::unreadable;
 use crate::dialect::Decode;
 use crate::error_body;
 use crate::finish;
@@ -24,54 +25,54 @@ type Raw<'a> = Option<&'a RawValue>;
 /// One line. Values stay raw until they are needed, and are read leniently then.
 #[derive(Deserialize)]
 struct Line<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     model: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     created_at: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     message: Option<Message<'a>>,
     /// `/api/generate`.
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     response: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     thinking: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     logprobs: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     done: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     done_reason: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     prompt_eval_count: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     eval_count: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     error: Raw<'a>,
 }
 
 #[derive(Deserialize)]
 struct Message<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     content: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     thinking: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tool_calls: Option<Vec<Called<'a>>>,
 }
 
 #[derive(Deserialize)]
 struct Called<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     id: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     function: Option<Function<'a>>,
 }
 
 #[derive(Deserialize)]
 struct Function<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     name: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     arguments: Raw<'a>,
 }
 
@@ -82,7 +83,7 @@ pub(super) struct Decoder {
     /// What missing ids are made from: the answer's name, else letters and digits of the first line's
     /// time.
     stamp: String,
-    ids: HashSet<String>,
+    ids: CallIds,
     fast_path: TimedFastPath,
 }
 
@@ -199,11 +200,8 @@ impl Decoder {
         let Some(function) = call.function else { return };
         let Some(name) = function.name.and_then(filled) else { return };
         let Ok(ordinal) = u32::try_from(self.ids.len()) else { return };
-        let said = call.id.and_then(filled).filter(|id| !self.ids.contains(&**id));
-        let mut id = said.unwrap_or_else(|| Cow::Owned(format!("call_{}_{ordinal}", self.stamp)));
-        while !self.ids.insert(id.clone().into_owned()) {
-            id.to_mut().push('x');
-        }
+        let said = call.id.and_then(filled).unwrap_or_default();
+        let id = self.ids.or(said, || format!("call_{}_{ordinal}", self.stamp));
         out.push(Delta::ToolStart { choice: 0, call: ordinal, id, name });
         let Some(raw) = function.arguments.filter(|raw| !json::is_null(raw)) else { return };
         // Some who call themselves compatible write the object as a string.
@@ -253,14 +251,7 @@ fn split_time(rest: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn parse(payload: &[u8]) -> Result<Line<'_>, Fault> {
-    serde_json::from_slice(payload).map_err(|error| {
-        let what = if error.is_data() { "has an unknown shape" } else { "is not valid JSON" };
-        let (line, column, length) = (error.line(), error.column(), payload.len());
-        let message = format!(
-            "the upstream sent a line that {what} (line {line}, column {column} of {length} bytes)"
-        );
-        Fault::new(Kind::Upstream, message)
-    })
+    serde_json::from_slice(payload).map_err(|error| unreadable::rejected("a line", payload, &error))
 }
 
 /// A string with something in it.

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::about::details;
+use super::info::details;
 use crate::chat::Fault;
 use crate::model_list::{ModelInfo, entries};
 

@@ -10,13 +10,12 @@ use super::{
     CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, InfoEndpoint, Mode,
     Operation, Quirks, RequestView, ResponseContext, Target,
 };
-use crate::chat::{Fault, Kind, Rendered, Request};
+use crate::chat::{Fault, Rendered, Request};
 use crate::embeddings::{self as embedding, EmbedRequest};
 use crate::error_body;
 use crate::framing::Framing;
 use crate::model_list::ModelInfo;
 
-mod about;
 mod calls;
 mod collect;
 mod decode;
@@ -24,12 +23,13 @@ mod embed;
 mod encode;
 mod error;
 mod finish;
+mod info;
 mod line;
 mod list;
 mod prompt;
 mod read;
+mod read_turns;
 mod request;
-mod turns;
 mod write;
 
 /// The media type of its streams.
@@ -78,14 +78,6 @@ impl Dialect for Ollama {
             _ => "/api/chat",
         };
         path.to_owned()
-    }
-
-    fn credential(&self) -> (&'static str, &'static str) {
-        ("authorization", "Bearer ")
-    }
-
-    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
     }
 
     fn output_limits(&self) -> &'static [&'static str] {
@@ -201,10 +193,6 @@ impl CallerDialect for Ollama {
         MEDIA_TYPE
     }
 
-    fn status(&self, kind: Kind) -> u16 {
-        error::status(kind)
-    }
-
     /// The request's id has no place in this dialect's errors; it is in a header.
     fn error_body(&self, fault: &Fault, _request_id: &str, _retry_after: Option<u64>) -> String {
         error::body(fault)
@@ -241,14 +229,14 @@ impl CallerDialect for Ollama {
     }
 
     fn info_endpoints(&self) -> &'static [InfoEndpoint] {
-        &about::ENDPOINTS
+        &info::ENDPOINTS
     }
 
     fn info_model(&self, endpoint: &InfoEndpoint, body: &str) -> Result<Option<String>, Fault> {
-        about::model(endpoint.path, body)
+        info::model(endpoint.path, body)
     }
 
     fn info_body(&self, endpoint: &InfoEndpoint, model: Option<&ModelInfo>) -> String {
-        about::answer(endpoint.path, model)
+        info::answer(endpoint.path, model)
     }
 }

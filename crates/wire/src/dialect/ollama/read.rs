@@ -9,7 +9,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::turns::{self, MessageBody};
+use super::read_turns::{self, MessageBody};
 use crate::body::{of_type, optional_object, parse, refuse};
 use crate::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool};
 use crate::dialect::Form;
@@ -20,48 +20,39 @@ type Raw<'a> = Option<&'a RawValue>;
 /// A body of either form.
 #[derive(Deserialize)]
 struct Body<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     messages: Option<Vec<MessageBody<'a>>>,
-    #[serde(default)]
     prompt: Option<String>,
-    #[serde(default)]
     system: Option<String>,
-    #[serde(default)]
     images: Option<Vec<String>>,
-    #[serde(default)]
     suffix: Option<String>,
-    #[serde(default)]
     template: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     context: Raw<'a>,
-    #[serde(default)]
     raw: Option<bool>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tools: Option<Vec<ToolBody<'a>>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     format: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     options: Option<Options<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     think: Raw<'a>,
-    #[serde(default)]
     logprobs: Option<bool>,
-    #[serde(default)]
     top_logprobs: Option<u64>,
 }
 
 #[derive(Deserialize)]
 struct ToolBody<'a> {
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type")]
     kind: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     function: Raw<'a>,
 }
 
 #[derive(Deserialize)]
 struct FunctionBody {
     name: String,
-    #[serde(default)]
     description: Option<String>,
     #[serde(default, deserialize_with = "optional_object")]
     parameters: Option<Box<RawValue>>,
@@ -69,21 +60,14 @@ struct FunctionBody {
 
 #[derive(Deserialize, Default)]
 struct Options<'a> {
-    #[serde(default)]
     num_predict: Option<serde_json::Number>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     stop: Raw<'a>,
-    #[serde(default)]
     temperature: Option<f64>,
-    #[serde(default)]
     top_p: Option<f64>,
-    #[serde(default)]
     top_k: Option<serde_json::Number>,
-    #[serde(default)]
     presence_penalty: Option<f64>,
-    #[serde(default)]
     frequency_penalty: Option<f64>,
-    #[serde(default)]
     seed: Option<serde_json::Number>,
 }
 
@@ -124,7 +108,7 @@ fn chat(body: &mut Body<'_>) -> Result<Vec<Message>, Fault> {
             "is empty, which loads a model: only Ollama itself does that",
         ));
     }
-    turns::messages(messages)
+    read_turns::messages(messages)
 }
 
 /// A prompt is a conversation of one turn, with or without a system prompt.
@@ -144,7 +128,7 @@ fn generated(body: &mut Body<'_>) -> Result<Vec<Message>, Fault> {
     let prompt = prompt.ok_or_else(|| {
         refuse("prompt", "is missing, which loads a model: only Ollama itself does that")
     })?;
-    let mut parts = turns::images("images", body.images.take().unwrap_or_default())?;
+    let mut parts = read_turns::images("images", body.images.take().unwrap_or_default())?;
     parts.push(Part::Text(prompt));
     let system = body.system.take().filter(|system| !system.is_empty());
     let system = system.map(|system| message("system", Role::System, vec![Part::Text(system)]));

@@ -4,13 +4,14 @@
 //! comes out is always numbered without gaps, in the order of appearance, and uniquely named.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
-use super::chunk::{Function, ToolPart, thought_signature};
-use super::decode::{Held, Slot, fragment};
+use super::decode::{Fragments, Slot};
+use super::event::{Function, ToolPart, thought_signature};
 use crate::chat::{Delta, Scheme};
+use crate::codec::call_ids::CallIds;
 use crate::json;
 use crate::scan::Scan;
 
@@ -19,28 +20,22 @@ use crate::scan::Scan;
 pub(super) struct Ids {
     /// The answer's own id, from which missing ones are made up: the same bytes give the same ids.
     pub(super) answer: String,
-    used: HashSet<String>,
+    used: CallIds,
 }
 
 impl Ids {
     /// The upstream's id if it is there and new, else one of our own.
-    fn unique(&mut self, said: &str, choice: u32, ordinal: u32) -> String {
-        let mut id = said.to_owned();
-        if id.is_empty() || self.used.contains(&id) {
-            let letters = self.answer.chars().rev().filter(char::is_ascii_alphanumeric);
-            let tail: Vec<char> = letters.take(12).collect();
-            id =
-                tail.iter().rev().fold("call_".to_owned(), |id, c| id + c.encode_utf8(&mut [0; 4]));
-            id = if choice == 0 {
-                format!("{id}_{ordinal}")
-            } else {
-                format!("{id}_{choice}_{ordinal}")
-            };
-        }
-        while !self.used.insert(id.clone()) {
-            id.push('x');
-        }
-        id
+    fn unique<'f>(&mut self, said: &str, choice: u32, ordinal: u32) -> Cow<'f, str> {
+        let letters = self.answer.chars().rev().filter(char::is_ascii_alphanumeric);
+        let tail: Vec<char> = letters.take(12).collect();
+        let ours = || {
+            let tail: String = tail.iter().rev().collect();
+            match choice {
+                0 => format!("call_{tail}_{ordinal}"),
+                _ => format!("call_{tail}_{choice}_{ordinal}"),
+            }
+        };
+        self.used.or(Cow::Owned(said.to_owned()), ours)
     }
 }
 
@@ -127,7 +122,7 @@ impl Calls {
             self.announced += 1;
             call.ordinal = Some(ordinal);
             let choice = context.choice;
-            let id = Cow::Owned(context.ids.unique(&call.id, choice, ordinal));
+            let id = context.ids.unique(&call.id, choice, ordinal);
             if let Some(value) = part.extra_content.and_then(thought_signature) {
                 out.push(Delta::Signature { value: Cow::Owned(value), scheme: Scheme::Gemini });
             }
@@ -198,7 +193,7 @@ impl Call {
         let json = if raw.get().starts_with(['{', '[']) {
             Some(Cow::Borrowed(raw.get()))
         } else {
-            fragment(context.held, Slot::Arguments(at), raw)
+            context.fragments.read(Slot::Arguments(at), raw)
         };
         if let Some(json) = &json {
             self.scan.read(json);
@@ -225,6 +220,6 @@ pub(super) struct Context<'c> {
     pub(super) choice: u32,
     /// The ids of the whole answer.
     pub(super) ids: &'c mut Ids,
-    /// Half a character of the alternative.
-    pub(super) held: &'c mut Option<Held>,
+    /// The fragments of the alternative.
+    pub(super) fragments: &'c mut Fragments,
 }

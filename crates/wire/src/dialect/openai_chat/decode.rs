@@ -8,13 +8,15 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::calls::{Calls, Context, Ids};
-use super::chunk::{Annotation, Body, Choice, Chunk, ContentPart, Detail, Groq, Logprobs, usage};
+use super::event::{Annotation, Body, Choice, Chunk, ContentPart, Detail, Groq, Logprobs, usage};
 use super::finish::REASONS;
 use super::sources::Sources;
 use crate::chat::{
     Citation, Delta, End, Fault, Kind, MAX_TOOL_CALLS, Scheme, Stop, too_many_calls,
 };
 use crate::codec::fast_path::FastPath;
+use crate::codec::split_surrogate::SplitSurrogate;
+use crate::codec::unreadable;
 use crate::dialect::Decode;
 use crate::error_body;
 use crate::finish;
@@ -42,7 +44,7 @@ struct State {
     refused: bool,
     stop: Option<Stop>,
     calls: Calls,
-    held: Option<Held>,
+    fragments: Fragments,
 }
 
 /// What a fragment belongs to, within its alternative.
@@ -54,32 +56,22 @@ pub(super) enum Slot {
     Arguments(usize),
 }
 
-/// The first half of a surrogate pair, escaped, whose second half opens the slot's next fragment.
-#[derive(Debug)]
-pub(super) struct Held {
-    slot: Slot,
-    half: String,
+/// The fragments of one alternative, with half a character that waits for its slot's next fragment. One whose
+/// other half never comes is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Fragments {
+    slot: Option<Slot>,
+    split: SplitSurrogate,
 }
 
-/// Reads a fragment of text, joining a character that was cut in two. `None`: nothing in it. A half
-/// whose other half never comes is dropped; one followed by other text becomes U+FFFD.
-pub(super) fn fragment<'f>(
-    held: &mut Option<Held>,
-    slot: Slot,
-    raw: &'f RawValue,
-) -> Option<Cow<'f, str>> {
-    let half = json::dangling_surrogate(raw);
-    if held.is_none() && half.is_none() {
-        return json::text(raw).filter(|text| !text.is_empty());
+impl Fragments {
+    /// Reads a fragment of text, joining a character that was cut in two. `None`: nothing in it.
+    pub(super) fn read<'f>(&mut self, slot: Slot, raw: &'f RawValue) -> Option<Cow<'f, str>> {
+        if self.slot.replace(slot) != Some(slot) {
+            self.split.clear();
+        }
+        self.split.join(raw)
     }
-    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    let kept = inner.strip_suffix(half.unwrap_or_default()).unwrap_or(inner);
-    let before = held.take().filter(|held| held.slot == slot).map(|held| held.half);
-    let joined = format!("\"{}{kept}\"", before.unwrap_or_default());
-    *held = half.map(|half| Held { slot, half: half.to_owned() });
-    let joined = RawValue::from_string(joined).ok()?;
-    let text = json::text(&joined)?.into_owned();
-    (!text.is_empty()).then_some(Cow::Owned(text))
 }
 
 /// Whether a payload is not for any reader: nothing, or a comment in a `data` line (Vertex).
@@ -101,17 +93,6 @@ pub(super) fn scheme(format: &str) -> Option<Scheme> {
         ("xai-responses", Scheme::XAi),
     ];
     FORMATS.iter().find(|(prefix, _)| format.starts_with(prefix)).map(|(_, scheme)| *scheme)
-}
-
-fn unreadable(payload: &[u8], error: &serde_json::Error) -> Fault {
-    let what = if error.is_data() { "has an unknown shape" } else { "is not valid JSON" };
-    let (line, column, length) = (error.line(), error.column(), payload.len());
-    Fault::new(
-        Kind::Upstream,
-        format!(
-            "the upstream sent an event that {what} (line {line}, column {column} of {length} bytes)"
-        ),
-    )
 }
 
 impl Decode for Decoder {
@@ -161,12 +142,14 @@ impl Decode for Decoder {
         let mut chunk: Chunk<'f> = match serde_json::from_slice(payload) {
             Ok(chunk) => chunk,
             Err(error) if error.is_eof() => return End::Truncated,
-            Err(error) => return End::Failed(unreadable(payload, &error)),
+            Err(error) => return End::Failed(unreadable::rejected("an event", payload, &error)),
         };
         for choice in chunk.choices.iter_mut().flatten() {
             match choice.message.map(|raw| serde_json::from_str(raw.get())) {
                 Some(Ok(message)) => choice.delta = Some(message),
-                Some(Err(error)) => return End::Failed(unreadable(payload, &error)),
+                Some(Err(error)) => {
+                    return End::Failed(unreadable::rejected("an event", payload, &error));
+                }
                 None => {}
             }
         }
@@ -209,10 +192,8 @@ impl Decoder {
 
     fn fast_path<'f>(&self, payload: &'f [u8]) -> Option<Delta<'f>> {
         let choice = self.fast_path.slot()?;
-        if self.choices.get(choice as usize)?.held.is_some() {
-            return None;
-        }
-        self.fast_path.read(payload)
+        let state = self.choices.get(choice as usize)?;
+        if state.fragments.split.is_empty() { self.fast_path.read(payload) } else { None }
     }
 
     fn parse<'f>(&mut self, payload: &'f [u8], out: &mut Vec<Delta<'f>>) -> Option<End> {
@@ -223,7 +204,7 @@ impl Decoder {
         };
         match parsed {
             Ok(chunk) => self.chunk(chunk, payload, out),
-            Err(error) => Some(End::Failed(unreadable(payload, &error))),
+            Err(error) => Some(End::Failed(unreadable::rejected("an event", payload, &error))),
         }
     }
 
@@ -335,13 +316,11 @@ impl State {
             Some(raw) => self.text(raw, choice, out),
             None => {}
         }
-        if let Some(text) =
-            body.refusal.and_then(|raw| fragment(&mut self.held, Slot::Refusal, raw))
-        {
+        if let Some(text) = body.refusal.and_then(|raw| self.fragments.read(Slot::Refusal, raw)) {
             self.refused = true;
             out.push(Delta::Refusal { choice, text });
         }
-        let mut context = Context { choice, ids, held: &mut self.held };
+        let mut context = Context { choice, ids, fragments: &mut self.fragments };
         let parts = body.tool_calls.unwrap_or_default();
         if let (true, Some(function)) = (parts.is_empty(), body.function_call) {
             self.calls.legacy(function, &mut context, out);
@@ -356,13 +335,13 @@ impl State {
     }
 
     fn text<'f>(&mut self, raw: &'f RawValue, choice: u32, out: &mut Vec<Delta<'f>>) {
-        if let Some(text) = fragment(&mut self.held, Slot::Text, raw) {
+        if let Some(text) = self.fragments.read(Slot::Text, raw) {
             out.push(Delta::Text { choice, text });
         }
     }
 
     fn reasoning<'f>(&mut self, raw: &'f RawValue, choice: u32, out: &mut Vec<Delta<'f>>) {
-        if let Some(text) = fragment(&mut self.held, Slot::Reasoning, raw) {
+        if let Some(text) = self.fragments.read(Slot::Reasoning, raw) {
             out.push(Delta::Reasoning { choice, text });
         }
     }

@@ -53,7 +53,6 @@ fn name(frame: &Frame) -> Option<&[u8]> {
 fn is_usage_only(frame: &Frame, deltas: &[Delta<'_>]) -> bool {
     #[derive(Deserialize)]
     struct Probe {
-        #[serde(default)]
         choices: Option<Vec<IgnoredAny>>,
     }
     let furniture = |delta: &Delta<'_>| matches!(delta, Delta::Usage(_) | Delta::Start { .. });

@@ -5,26 +5,6 @@ use serde_json::json;
 use crate::chat::{Fault, Kind};
 use crate::overflow::OPENAI;
 
-/// The status of an error.
-pub(super) fn status(kind: Kind) -> u16 {
-    match kind {
-        Kind::Invalid | Kind::Context | Kind::ContentPolicy => 400,
-        Kind::Authentication => 401,
-        Kind::Permission => 403,
-        Kind::NotFound | Kind::Path => 404,
-        Kind::Method => 405,
-        Kind::Upgrade => 426,
-        Kind::TooLarge => 413,
-        Kind::MediaType => 415,
-        Kind::Billing | Kind::RateLimited => 429,
-        Kind::Internal => 500,
-        Kind::Upstream | Kind::BadGateway => 502,
-        Kind::Overloaded => 503,
-        Kind::TooSlow => 408,
-        Kind::Timeout => 504,
-    }
-}
-
 /// `{"error":{..}}`, for bodies and for events.
 pub(super) fn body(fault: &Fault) -> String {
     let (kind, code) = match fault.kind {

@@ -30,21 +30,18 @@ const OTHERS: [&str; 8] = [
 
 #[derive(Deserialize)]
 struct Options {
-    #[serde(default)]
     search_context_size: Option<String>,
-    #[serde(default)]
     user_location: Option<Place>,
 }
 
 #[derive(Deserialize)]
 struct Place {
-    #[serde(default)]
     approximate: Option<Location>,
 }
 
 #[derive(Deserialize)]
 struct ToolType {
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type")]
     kind: Option<String>,
 }
 

@@ -16,25 +16,25 @@ use crate::model_list::{self, ModelInfo};
 mod answer;
 mod call_form;
 mod calls;
-mod chunk;
 mod collect;
 mod decode;
-mod embeddings;
+mod embed;
 mod encode;
 mod error;
+mod event;
 mod finish;
 
 mod hosted_tools;
 mod ids;
-mod passed;
+mod passthrough;
 mod prompt;
 mod read;
+mod read_turns;
 mod request;
 mod sources;
 mod system_first;
 #[cfg(test)]
 mod tests;
-mod turns;
 mod write;
 
 /// What is not served of the vendor's API: platform.openai.com/docs/api-reference; `rerank` is vLLM's and Jina's.
@@ -95,14 +95,6 @@ impl Dialect for OpenAiChat {
         path.to_owned()
     }
 
-    fn credential(&self) -> (&'static str, &'static str) {
-        ("authorization", "Bearer ")
-    }
-
-    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
-    }
-
     fn output_limits(&self) -> &'static [&'static str] {
         &["max_completion_tokens", "max_tokens", request::LLAMA_LIMIT]
     }
@@ -124,7 +116,7 @@ impl Dialect for OpenAiChat {
         request: &EmbedRequest,
         target: &Target<'_>,
     ) -> Result<String, Fault> {
-        Ok(embeddings::write(request, target))
+        Ok(embed::write(request, target))
     }
 
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
@@ -142,8 +134,8 @@ impl Dialect for OpenAiChat {
     fn decoder(&self, form: Form) -> Box<dyn Decode> {
         match form {
             Form::Chat => Box::new(decode::Decoder::default()),
-            Form::Embeddings => Box::new(embedding::Decoder(embeddings::answer)),
-            _ => Box::new(passed::Decoder::default()),
+            Form::Embeddings => Box::new(embedding::Decoder(embed::answer)),
+            _ => Box::new(passthrough::Decoder::default()),
         }
     }
 
@@ -184,12 +176,12 @@ impl CallerDialect for OpenAiChat {
     }
 
     fn decode_embeddings(&self, _form: Form, body: &str) -> Result<EmbedRequest, Fault> {
-        embeddings::request(body)
+        embed::request(body)
     }
 
     fn echo(&self, form: Form, body: &str) -> String {
         match form {
-            Form::Embeddings => embeddings::echo(body),
+            Form::Embeddings => embed::echo(body),
             _ => String::new(),
         }
     }
@@ -199,7 +191,7 @@ impl CallerDialect for OpenAiChat {
         match mode {
             Mode::Verbatim => Box::new(encode::Verbatim { stream, want_usage }),
             Mode::Translated if call.form == Form::Embeddings => {
-                Box::new(embedding::Encoder::new(call, embeddings::reply))
+                Box::new(embedding::Encoder::new(call, embed::reply))
             }
             Mode::Translated if stream => Box::new(encode::Stream::new(call)),
             Mode::Translated => Box::new(collect::Collect::new(call)),
@@ -207,7 +199,7 @@ impl CallerDialect for OpenAiChat {
     }
 
     fn status(&self, kind: Kind) -> u16 {
-        error::status(kind)
+        if kind == Kind::Billing { 429 } else { kind.status() }
     }
 
     /// The request's id has no place in this dialect's errors; it is in a header.
@@ -218,14 +210,6 @@ impl CallerDialect for OpenAiChat {
     /// A comment without a blank line: openai-python chokes on a block that carries an id and no data.
     fn heartbeat(&self, _call: &ResponseContext) -> Bytes {
         Bytes::from_static(b": ping\n")
-    }
-
-    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
-        Ok(model_list::openai_list(models, query))
-    }
-
-    fn model(&self, model: &ModelInfo) -> String {
-        model_list::openai_model(model).to_string()
     }
 
     fn unserved(&self) -> &'static [(&'static str, &'static str)] {

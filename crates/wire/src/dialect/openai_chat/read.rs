@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::call_form::CallForm;
 use super::hosted_tools;
-use super::turns::{self, MessageBody};
+use super::read_turns::{self, MessageBody};
 use crate::body::{object, of_type, optional_object, parse, refuse};
 use crate::cache_control::CacheControl;
 use crate::chat::{Fault, Format, HostedTool, Reasoning, Request, Tool, ToolChoice, ToolForms};
@@ -25,98 +25,73 @@ type Raw<'a> = Option<&'a RawValue>;
 struct Body<'a> {
     #[serde(borrow)]
     messages: Vec<MessageBody<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tools: Option<Vec<ToolBody<'a>>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tool_choice: Raw<'a>,
-    #[serde(default)]
     parallel_tool_calls: Option<bool>,
-    #[serde(default)]
     max_completion_tokens: Option<u64>,
-    #[serde(default)]
     max_tokens: Option<u64>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     stop: Raw<'a>,
-    #[serde(default)]
     temperature: Option<f64>,
-    #[serde(default)]
     top_p: Option<f64>,
     /// Not `OpenAI`'s, but what most compatible servers take; -1 and 0 are none.
-    #[serde(default)]
     top_k: Option<i64>,
-    #[serde(default)]
     presence_penalty: Option<f64>,
-    #[serde(default)]
     frequency_penalty: Option<f64>,
-    #[serde(default)]
     seed: Option<i64>,
-    #[serde(default)]
     n: Option<u64>,
-    #[serde(default)]
     logit_bias: Option<Box<RawValue>>,
-    #[serde(default)]
     logprobs: Option<bool>,
-    #[serde(default)]
     top_logprobs: Option<u64>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     response_format: Option<FormatBody<'a>>,
-    #[serde(default)]
     reasoning_effort: Option<String>,
-    #[serde(default)]
     reasoning: Option<ReasoningBody>,
-    #[serde(default)]
     user: Option<String>,
-    #[serde(default)]
     prompt_cache_key: Option<String>,
-    #[serde(default)]
     modalities: Option<Vec<String>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     functions: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     function_call: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     audio: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     web_search_options: Raw<'a>,
 }
 
 #[derive(Deserialize)]
 struct ToolBody<'a> {
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type")]
     kind: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     function: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     custom: Raw<'a>,
-    #[serde(default)]
     cache_control: Option<CacheControl>,
 }
 
 #[derive(Deserialize)]
 struct CustomBody {
     name: String,
-    #[serde(default)]
     description: Option<String>,
-    #[serde(default)]
     format: Option<GrammarBody>,
 }
 
 #[derive(Deserialize)]
 struct GrammarBody {
-    #[serde(default)]
     grammar: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
 struct FunctionBody {
     name: String,
-    #[serde(default)]
     description: Option<String>,
     #[serde(default, deserialize_with = "optional_object")]
     parameters: Option<Box<RawValue>>,
-    #[serde(default)]
     strict: Option<bool>,
-    #[serde(default)]
     cache_control: Option<CacheControl>,
 }
 
@@ -124,28 +99,23 @@ struct FunctionBody {
 struct FormatBody<'a> {
     #[serde(rename = "type")]
     kind: String,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     json_schema: Raw<'a>,
 }
 
 #[derive(Deserialize)]
 struct SchemaBody {
-    #[serde(default)]
     name: Option<String>,
     #[serde(deserialize_with = "object")]
     schema: Box<RawValue>,
-    #[serde(default)]
     strict: Option<bool>,
 }
 
 /// `OpenRouter`'s way to say it.
 #[derive(Deserialize)]
 struct ReasoningBody {
-    #[serde(default)]
     effort: Option<String>,
-    #[serde(default)]
     max_tokens: Option<u64>,
-    #[serde(default)]
     enabled: Option<bool>,
 }
 
@@ -153,11 +123,8 @@ struct ReasoningBody {
 struct ChoiceBody {
     #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
     function: Option<ChoiceFunction>,
-    #[serde(default)]
     custom: Option<ChoiceFunction>,
-    #[serde(default)]
     allowed_tools: Option<AllowedBody>,
 }
 
@@ -169,7 +136,6 @@ impl ChoiceBody {
 
 #[derive(Deserialize)]
 struct AllowedBody {
-    #[serde(default)]
     mode: Option<String>,
     tools: Vec<ChoiceBody>,
 }
@@ -189,7 +155,7 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
     hosted.extend(searched.map(hosted_tools::options).transpose()?);
     let tool_choice = body.tool_choice.map(|raw| tool_choice(raw, &mut tools, &mut hosted));
     Ok(Request {
-        messages: turns::messages(body.messages)?,
+        messages: read_turns::messages(body.messages)?,
         tools,
         tool_forms,
         hosted,

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::chunk::Chunk;
+use super::event::Chunk;
 use crate::chat::{Citation, Delta};
 use crate::json;
 
@@ -42,14 +42,14 @@ struct Source {
 /// An entry where it is an object.
 #[derive(Deserialize)]
 struct Entry<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     url: Raw<'a>,
     /// Z.AI.
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     link: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     title: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     snippet: Raw<'a>,
 }
 

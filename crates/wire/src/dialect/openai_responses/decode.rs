@@ -10,6 +10,7 @@ use super::event::{self, Event, Item, Response, filled, list};
 use super::finish::REASONS;
 use super::items::Items;
 use crate::chat::{Delta, End, Fault, Kind, Stop};
+use crate::codec::unreadable;
 use crate::dialect::Decode;
 use crate::error_body;
 use crate::finish;
@@ -40,13 +41,13 @@ impl Decode for Decoder {
             return Some(self.finish());
         }
         let Ok(payload) = std::str::from_utf8(&frame.data) else {
-            return Some(unreadable(frame));
+            return Some(unreadable::payload(&frame.data));
         };
         match serde_json::from_str::<Event<'_>>(payload) {
             Ok(event) => self.event(payload, &event, out),
             // A kind of event that came later than this code may look like anything.
             Err(_) if is_unknown(payload) => None,
-            Err(_) => Some(unreadable(frame)),
+            Err(_) => Some(unreadable::payload(&frame.data)),
         }
     }
 
@@ -55,12 +56,12 @@ impl Decode for Decoder {
             return End::Truncated;
         }
         let Ok(payload) = std::str::from_utf8(&body.data) else {
-            return unreadable(body);
+            return unreadable::payload(&body.data);
         };
         let response: Response<'f> = match serde_json::from_str(payload) {
             Ok(response) => response,
             Err(error) if error.is_eof() => return End::Truncated,
-            Err(_) => return unreadable(body),
+            Err(_) => return unreadable::payload(&body.data),
         };
         if response.error.is_some_and(|error| !json::is_null(error)) {
             return End::Failed(error_body::in_stream(body.data.as_ref()));
@@ -75,13 +76,6 @@ impl Decode for Decoder {
     fn finish(&mut self) -> End {
         self.fault.take().map_or(End::Truncated, End::Failed)
     }
-}
-
-fn unreadable(frame: &Frame) -> End {
-    let length = frame.data.len();
-    let message =
-        format!("the upstream sent {length} bytes that are not valid JSON of its dialect");
-    End::Failed(Fault::new(Kind::Upstream, message))
 }
 
 /// Whether a payload is an event, but of no kind that is read here.

@@ -8,10 +8,10 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 
-use super::call::Shape;
-use super::events::Events;
+use super::calls::Shape;
 use super::output::{Item, Part, Piece, Text, Waiting, annotation};
 use super::response::{Head, Status};
+use super::write_event::Events;
 use crate::chat::{Citation, Delta, End, Fault, Scheme, Stop, ToolForms, Usage};
 use crate::dialect::{Encode, ResponseContext};
 use crate::framing::Frame;

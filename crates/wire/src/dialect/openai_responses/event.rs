@@ -17,92 +17,92 @@ type Raw<'a> = Option<&'a RawValue>;
 /// One payload of a stream.
 #[derive(Deserialize)]
 pub(super) struct Event<'a> {
-    #[serde(borrow, default, rename = "type")]
+    #[serde(borrow, rename = "type")]
     pub(super) kind: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) output_index: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) content_index: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) summary_index: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) item_id: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) delta: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) text: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) refusal: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) arguments: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) input: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) logprobs: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) annotation: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) item: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) response: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) error: Raw<'a>,
 }
 
 /// The response object.
 #[derive(Deserialize)]
 pub(super) struct Response<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) id: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) model: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) status: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) output: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) usage: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) error: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) incomplete_details: Raw<'a>,
 }
 
 /// An output item.
 #[derive(Deserialize)]
 pub(super) struct Item<'a> {
-    #[serde(borrow, default, rename = "type")]
+    #[serde(borrow, rename = "type")]
     pub(super) kind: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) id: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) call_id: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) name: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) arguments: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) input: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) content: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) summary: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) encrypted_content: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) action: Raw<'a>,
 }
 
 /// A part of a message, of a reasoning item or of its summary.
 #[derive(Deserialize)]
 pub(super) struct Part<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) text: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) refusal: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) logprobs: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) annotations: Raw<'a>,
 }
 

@@ -27,27 +27,21 @@ const OTHERS: [&str; 7] = [
 
 #[derive(Deserialize)]
 struct SearchBody {
-    #[serde(default)]
     filters: Option<Filters>,
-    #[serde(default)]
     user_location: Option<Location>,
-    #[serde(default)]
     search_context_size: Option<String>,
-    #[serde(default)]
     external_web_access: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
 struct Filters {
-    #[serde(default)]
     allowed_domains: Option<Vec<String>>,
-    #[serde(default)]
     blocked_domains: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
 struct CodeBody<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     container: Option<&'a RawValue>,
 }
 
@@ -55,7 +49,6 @@ struct CodeBody<'a> {
 struct ToolType {
     #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
     execution: Option<String>,
 }
 

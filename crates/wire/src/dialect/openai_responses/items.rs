@@ -4,14 +4,14 @@
 //! Nothing is ever said twice: what came in fragments is not taken from the whole again.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
 use super::event::{Event, Item, Part, citation, filled, list, number};
-use super::half::Half;
 use super::search;
 use crate::chat::{Delta, Scheme, Stop};
+use crate::codec::call_ids::CallIds;
+use crate::codec::split_surrogate::SplitSurrogate;
 use crate::{json, logprobs};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -32,7 +32,7 @@ pub(super) struct Items {
     refused: bool,
     /// Tool calls that were announced.
     calls: u32,
-    ids: HashSet<String>,
+    ids: CallIds,
     /// Characters of answer text so far.
     chars: u64,
 }
@@ -42,7 +42,7 @@ struct Open {
     index: Option<u64>,
     id: String,
     body: Body,
-    half: Half,
+    split: SplitSurrogate,
 }
 
 #[derive(Debug)]
@@ -158,12 +158,12 @@ impl Items {
         out: &mut Vec<Delta<'f>>,
     ) {
         let chars = self.chars;
-        let Some((message, half)) = self.message(event) else { return };
+        let Some((message, split)) = self.message(event) else { return };
         message.enter(number(event.content_index), chars);
         if !fresh && message.part_said {
             return;
         }
-        if let Some(text) = raw.and_then(|raw| half.fragment(raw)) {
+        if let Some(text) = raw.and_then(|raw| split.join(raw)) {
             message.says();
             self.chars = chars.saturating_add(text.chars().count() as u64);
             out.push(Delta::Text { choice: 0, text });
@@ -180,12 +180,12 @@ impl Items {
         out: &mut Vec<Delta<'f>>,
     ) {
         let chars = self.chars;
-        let Some((message, half)) = self.message(event) else { return };
+        let Some((message, split)) = self.message(event) else { return };
         message.enter(number(event.content_index), chars);
         if !fresh && message.part_said {
             return;
         }
-        if let Some(text) = raw.and_then(|raw| half.fragment(raw)) {
+        if let Some(text) = raw.and_then(|raw| split.join(raw)) {
             message.says();
             self.refused = true;
             out.push(Delta::Refusal { choice: 0, text });
@@ -202,12 +202,12 @@ impl Items {
     ) {
         let begin = || Body::Reasoning { said: false, part: None };
         let open = self.find(event, |body| matches!(body, Body::Reasoning { .. }), begin);
-        let Some(Open { body: Body::Reasoning { said, part }, half, .. }) = open else { return };
+        let Some(Open { body: Body::Reasoning { said, part }, split, .. }) = open else { return };
         let this = (is_text, number(number_of).unwrap_or_default());
         if !fresh && *part == Some(this) {
             return;
         }
-        let Some(text) = raw_of(event, fresh).and_then(|raw| half.fragment(raw)) else { return };
+        let Some(text) = raw_of(event, fresh).and_then(|raw| split.join(raw)) else { return };
         if *said && *part != Some(this) {
             out.push(Delta::Reasoning { choice: 0, text: Cow::Borrowed(PARAGRAPH) });
         }
@@ -226,7 +226,7 @@ impl Items {
     ) {
         let begin = || Body::Call(Call::default());
         let open = self.find(event, |body| matches!(body, Body::Call(_)), begin);
-        let Some(Open { body: Body::Call(call), half, .. }) = open else { return };
+        let Some(Open { body: Body::Call(call), split, .. }) = open else { return };
         if !fresh && call.said {
             return;
         }
@@ -234,7 +234,7 @@ impl Items {
             if raw.get().starts_with('{') {
                 Some(Cow::Borrowed(raw.get()))
             } else {
-                half.fragment(raw)
+                split.join(raw)
             }
         });
         if let Some(json) = json {
@@ -269,12 +269,12 @@ impl Items {
         }
     }
 
-    fn message(&mut self, event: &Event<'_>) -> Option<(&mut Message, &mut Half)> {
+    fn message(&mut self, event: &Event<'_>) -> Option<(&mut Message, &mut SplitSurrogate)> {
         let start = self.chars;
         let begin = || Body::Message(Message { start, base: start, ..Message::default() });
         let open = self.find(event, |body| matches!(body, Body::Message(_)), begin)?;
         match &mut open.body {
-            Body::Message(message) => Some((message, &mut open.half)),
+            Body::Message(message) => Some((message, &mut open.split)),
             _ => None,
         }
     }
@@ -299,7 +299,7 @@ impl Items {
         let at = at.unwrap_or_else(|| {
             let id = id().into_owned();
             self.seen = true;
-            self.keep(Open { index, id, body: begin(), half: Half::default() });
+            self.keep(Open { index, id, body: begin(), split: SplitSurrogate::default() });
             self.open.len() - 1
         });
         self.open.get_mut(at)
@@ -334,7 +334,7 @@ impl Items {
                 Body::Hosted
             }
         };
-        Open { index, id, body, half: Half::default() }
+        Open { index, id, body, split: SplitSurrogate::default() }
     }
 
     fn announce<'f>(&mut self, call: &mut Call, item: Option<&Item<'f>>, out: &mut Vec<Delta<'f>>) {
@@ -343,12 +343,7 @@ impl Items {
         call.number = Some(number);
         let said = item.and_then(|item| filled(item.call_id).or_else(|| filled(item.id)));
         let said = said.unwrap_or_default();
-        let mut id = said.clone();
-        let mut n = number;
-        while id.is_empty() || !self.ids.insert(id.clone().into_owned()) {
-            id = Cow::Owned(format!("{}_{n}", if said.is_empty() { "call" } else { &said }));
-            n = n.saturating_add(1);
-        }
+        let id = self.ids.numbered(said, "call", number);
         let name = item.and_then(|item| filled(item.name)).unwrap_or_default();
         out.push(Delta::ToolStart { choice: 0, call: number, id, name });
         if call.free {

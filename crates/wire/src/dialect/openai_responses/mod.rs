@@ -14,7 +14,7 @@ use crate::count as counting;
 use crate::error_body;
 use crate::model_list::{self, ModelInfo};
 
-mod call;
+mod calls;
 mod client_tools;
 mod count;
 mod decode;
@@ -22,19 +22,17 @@ mod echo;
 mod encode;
 mod error;
 mod event;
-mod events;
 mod finish;
-mod half;
 mod hosted_tools;
 mod items;
 mod output;
-mod passed;
+mod passthrough;
 mod prompt;
 mod read;
 mod read_calls;
 mod read_choice;
-mod read_input;
 mod read_tools;
+mod read_turns;
 mod request;
 mod response;
 mod search;
@@ -42,7 +40,8 @@ mod search;
 mod tests;
 mod verbatim;
 mod write;
-mod write_input;
+mod write_event;
+mod write_turns;
 
 /// What is not served of the vendor's API. Nothing is stored here that could be asked for later.
 const UNSERVED: [(&str, &str); 2] =
@@ -71,15 +70,7 @@ impl Dialect for OpenAiResponses {
     }
 
     fn path(&self, target: &Target<'_>) -> String {
-        passed::path(target.form).to_owned()
-    }
-
-    fn credential(&self) -> (&'static str, &'static str) {
-        ("authorization", "Bearer ")
-    }
-
-    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
+        passthrough::path(target.form).to_owned()
     }
 
     fn output_limits(&self) -> &'static [&'static str] {
@@ -120,7 +111,7 @@ impl Dialect for OpenAiResponses {
         match form {
             Form::Chat => Box::new(decode::Decoder::default()),
             Form::CountTokens => Box::new(counting::Decoder(count::read)),
-            _ => Box::new(passed::Decoder),
+            _ => Box::new(passthrough::Decoder),
         }
     }
 
@@ -135,7 +126,7 @@ impl CallerDialect for OpenAiResponses {
     }
 
     fn endpoints(&self) -> &'static [Endpoint] {
-        &passed::ENDPOINTS
+        &passthrough::ENDPOINTS
     }
 
     fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
@@ -185,7 +176,7 @@ impl CallerDialect for OpenAiResponses {
     }
 
     fn status(&self, kind: Kind) -> u16 {
-        error::status(kind)
+        if kind == Kind::Billing { 429 } else { kind.status() }
     }
 
     /// The request's id has no place in this dialect's errors; it is in a header.
@@ -196,14 +187,6 @@ impl CallerDialect for OpenAiResponses {
     /// A comment without a blank line: openai-python chokes on a block that carries no data.
     fn heartbeat(&self, _call: &ResponseContext) -> Bytes {
         Bytes::from_static(b": ping\n")
-    }
-
-    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
-        Ok(model_list::openai_list(models, query))
-    }
-
-    fn model(&self, model: &ModelInfo) -> String {
-        model_list::openai_model(model).to_string()
     }
 
     fn unserved(&self) -> &'static [(&'static str, &'static str)] {

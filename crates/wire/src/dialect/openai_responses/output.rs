@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::{BufMut, BytesMut};
 
-use super::call::{Call, Shape};
+use super::calls::{Call, Shape};
 use super::search;
 use crate::chat::{Citation, SearchRun, ToolForm};
 use crate::json::{self, write_str};

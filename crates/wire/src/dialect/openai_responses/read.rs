@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::read_choice::tool_choice;
-use super::{read_input, read_tools};
+use super::{read_tools, read_turns};
 use crate::body::{optional_object, parse, refuse};
 use crate::chat::{Fault, Format, Message, Part, Reasoning, Request, Role};
 use crate::json;
@@ -21,51 +21,38 @@ type Raw<'a> = Option<&'a RawValue>;
 
 #[derive(Deserialize)]
 struct Body<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     input: Raw<'a>,
-    #[serde(default)]
     instructions: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tools: Option<Vec<&'a RawValue>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tool_choice: Raw<'a>,
-    #[serde(default)]
     parallel_tool_calls: Option<bool>,
-    #[serde(default)]
     max_output_tokens: Option<u64>,
-    #[serde(default)]
     presence_penalty: Option<f64>,
-    #[serde(default)]
     frequency_penalty: Option<f64>,
-    #[serde(default)]
     temperature: Option<f64>,
-    #[serde(default)]
     top_p: Option<f64>,
-    #[serde(default)]
     top_logprobs: Option<u64>,
-    #[serde(default)]
     include: Option<Vec<String>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     text: Option<TextBody<'a>>,
-    #[serde(default)]
     reasoning: Option<ReasoningBody>,
-    #[serde(default)]
     user: Option<String>,
-    #[serde(default)]
     prompt_cache_key: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     previous_response_id: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     conversation: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     prompt: Raw<'a>,
-    #[serde(default)]
     background: Option<bool>,
 }
 
 #[derive(Deserialize)]
 struct TextBody<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     format: Raw<'a>,
 }
 
@@ -73,19 +60,15 @@ struct TextBody<'a> {
 struct FormatBody {
     #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
     name: Option<String>,
     #[serde(default, deserialize_with = "optional_object")]
     schema: Option<Box<RawValue>>,
-    #[serde(default)]
     strict: Option<bool>,
 }
 
 #[derive(Deserialize)]
 struct ReasoningBody {
-    #[serde(default)]
     effort: Option<String>,
-    #[serde(default)]
     summary: Option<String>,
 }
 
@@ -100,9 +83,9 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
     }
     let input = body.input.filter(|input| !json::is_null(input));
     let input = input.ok_or_else(|| refuse("input", "is missing: say what is to be answered"))?;
-    let items = read_input::items(input)?;
+    let items = read_turns::items(input)?;
     let mut tools = read_tools::tools(&body.tools.unwrap_or_default(), &items)?;
-    read_input::messages(items, &tools, &mut messages)?;
+    read_turns::messages(items, &tools, &mut messages)?;
     let choice = body.tool_choice.filter(|choice| !json::is_null(choice));
     let tool_choice = choice.map(|choice| tool_choice(choice, &mut tools));
     let tool_choice = tool_choice.transpose()?.flatten();

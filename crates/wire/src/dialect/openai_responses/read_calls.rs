@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::client_tools::ClientTool;
-use super::read_input::{ItemBody, content, image};
 use super::read_tools::Tools;
+use super::read_turns::{ItemBody, content, image};
 use crate::body::{parse, refuse};
 use crate::cache_control::marked_result;
 use crate::chat::{Fault, Part};
@@ -16,15 +16,12 @@ use crate::{arguments, free_text, json};
 
 #[derive(Deserialize)]
 struct Screenshot {
-    #[serde(default)]
     image_url: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Loaded {
-    #[serde(default)]
     name: Option<String>,
-    #[serde(default)]
     tools: Option<Vec<Self>>,
 }
 

@@ -18,13 +18,10 @@ const PATH: &str = "tool_choice";
 struct ChoiceBody<'a> {
     #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
     name: Option<String>,
-    #[serde(default)]
     namespace: Option<String>,
-    #[serde(default)]
     mode: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tools: Option<Vec<&'a RawValue>>,
 }
 

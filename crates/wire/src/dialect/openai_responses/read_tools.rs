@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::client_tools::{CUSTOM, ClientTool, FUNCTION, TOOL_SEARCH};
 use super::hosted_tools;
-use super::read_input::Item;
+use super::read_turns::Item;
 use crate::body::{of_type, optional_object, parse, refuse};
 use crate::cache_control::CacheControl;
 use crate::chat::{Fault, HostedTool, Tool, ToolForm, ToolForms, function_name};
@@ -23,23 +23,19 @@ type Raw<'a> = Option<&'a RawValue>;
 struct ToolBody<'a> {
     #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
     name: Option<String>,
-    #[serde(default)]
     description: Option<String>,
     #[serde(default, deserialize_with = "optional_object")]
     parameters: Option<Box<RawValue>>,
-    #[serde(default)]
     strict: Option<bool>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     format: Raw<'a>,
-    #[serde(default)]
     cache_control: Option<CacheControl>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     execution: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     environment: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tools: Option<Vec<&'a RawValue>>,
 }
 

@@ -4,8 +4,8 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::events::Events;
 use super::response::{Head, Status};
+use super::write_event::Events;
 use crate::chat::{Delta, End, Usage};
 use crate::dialect::{Encode, ResponseContext};
 use crate::framing::Frame;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::hosted_tools;
-use super::write_input::{Item, items};
+use super::write_turns::{Item, items};
 use crate::chat::{Fault, Format, HostedKind, Kind, Reasoning, Request, Tool, ToolChoice};
 use crate::dialect::Target;
 

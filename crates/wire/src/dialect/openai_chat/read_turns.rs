@@ -12,8 +12,8 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::chunk::thought_signature;
 use super::decode::scheme;
+use super::event::thought_signature;
 use crate::body::{of_type, parse, refuse};
 use crate::cache_control::{CacheControl, marked_result};
 use crate::chat::{Document, Fault, Image, Medium, Message, Part, Role, Scheme, Signature, Source};
@@ -25,36 +25,30 @@ type Raw<'a> = Option<&'a RawValue>;
 #[derive(Deserialize)]
 pub(super) struct MessageBody<'a> {
     role: String,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     content: Raw<'a>,
-    #[serde(default)]
     refusal: Option<String>,
-    #[serde(default)]
     reasoning_content: Option<String>,
-    #[serde(default)]
     reasoning: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     reasoning_details: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tool_calls: Option<Vec<CallBody<'a>>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     function_call: Option<FunctionBody<'a>>,
-    #[serde(default)]
     tool_call_id: Option<String>,
-    #[serde(default)]
     cache_control: Option<CacheControl>,
 }
 
 #[derive(Deserialize)]
 struct CallBody<'a> {
     id: String,
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type")]
     kind: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     function: Option<FunctionBody<'a>>,
-    #[serde(default)]
     custom: Option<CustomBody>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     extra_content: Raw<'a>,
 }
 
@@ -68,7 +62,7 @@ struct CustomBody {
 #[derive(Deserialize)]
 struct FunctionBody<'a> {
     name: String,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     arguments: Raw<'a>,
 }
 
@@ -76,23 +70,16 @@ struct FunctionBody<'a> {
 struct PartBody {
     #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
     text: Option<String>,
-    #[serde(default)]
     refusal: Option<String>,
     #[serde(default, deserialize_with = "image")]
     image_url: Option<ImageBody>,
     /// Mistral's.
-    #[serde(default)]
     document_url: Option<String>,
     /// Mistral's: a list of texts.
-    #[serde(default)]
     thinking: Option<Vec<Words>>,
-    #[serde(default)]
     file: Option<FileBody>,
-    #[serde(default)]
     input_audio: Option<AudioBody>,
-    #[serde(default)]
     cache_control: Option<CacheControl>,
 }
 
@@ -105,15 +92,12 @@ struct Words {
 #[derive(Deserialize)]
 struct ImageBody {
     url: String,
-    #[serde(default)]
     detail: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct FileBody {
-    #[serde(default)]
     filename: Option<String>,
-    #[serde(default)]
     file_data: Option<String>,
 }
 
@@ -125,15 +109,10 @@ struct AudioBody {
 
 #[derive(Deserialize)]
 struct DetailBody {
-    #[serde(default)]
     text: Option<String>,
-    #[serde(default)]
     summary: Option<String>,
-    #[serde(default)]
     signature: Option<String>,
-    #[serde(default)]
     data: Option<String>,
-    #[serde(default)]
     format: Option<String>,
 }
 

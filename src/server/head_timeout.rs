@@ -1,6 +1,6 @@
-//! The deadline for a request's head over HTTP/1.1. It runs from the head's first byte: hyper's own
-//! runs from the end of the response before, and would cut connections that load balancers keep for
-//! reuse. Never closes a connection that is only idle; `connection.rs` does.
+//! Header timeout over HTTP/1.1, from the head's first byte: hyper's own runs from the end of the response before, and
+//! would close connections that load balancers keep for reuse. It never closes a connection that is only idle;
+//! `connection.rs` does.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,34 +12,34 @@ use std::time::Duration;
 use hyper::rt::{Sleep, Timer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::stall;
 use super::transport::Transport;
+use super::write_timeout;
 
 /// Whether bytes have arrived since hyper began to wait for a head. Shared by the timer that resets
-/// it, the transport that sets it, and the idle timeout, which spares a head under way.
+/// it, the transport that sets it, and the idle timeout, which spares a head in progress.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Begun(Arc<AtomicBool>);
+pub(super) struct HeadStarted(Arc<AtomicBool>);
 
-impl Begun {
+impl HeadStarted {
     /// Whether a head is being read. While a request is served, it may be a body.
     pub(super) fn get(&self) -> bool {
         self.0.load(Relaxed)
     }
 }
 
-/// hyper's timer. hyper starts a sleep whenever it begins to wait for a head, and polls it after each
+/// The timer for hyper. hyper starts a sleep whenever it begins to wait for a head, and polls it after each
 /// read that did not complete the head. A partial head that arrived with the request before does not
 /// start the deadline; its next byte does.
 pub(super) struct HeadTimer {
-    pub(super) begun: Begun,
+    pub(super) started: HeadStarted,
     pub(super) timeout: Duration,
 }
 
 #[expect(clippy::disallowed_types, reason = "hyper's trait has them, and sleeps are tokio's")]
 impl Timer for HeadTimer {
     fn sleep(&self, _: Duration) -> Pin<Box<dyn Sleep>> {
-        self.begun.0.store(false, Relaxed);
-        Box::pin(HeadSleep { begun: self.begun.clone(), timeout: self.timeout, running: None })
+        self.started.0.store(false, Relaxed);
+        Box::pin(HeadSleep { started: self.started.clone(), timeout: self.timeout, running: None })
     }
 
     fn sleep_until(&self, _: std::time::Instant) -> Pin<Box<dyn Sleep>> {
@@ -51,10 +51,10 @@ impl Timer for HeadTimer {
     }
 }
 
-/// Waits for the first byte, then for `timeout`. The clock is allocated with the first byte, so that
+/// Waits for the first byte, then for `timeout`. The sleep is allocated with the first byte, so that
 /// an idle connection holds none.
 struct HeadSleep {
-    begun: Begun,
+    started: HeadStarted,
     timeout: Duration,
     running: Option<Pin<Box<tokio::time::Sleep>>>,
 }
@@ -63,7 +63,7 @@ impl Future for HeadSleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.begun.get() {
+        if !self.started.get() {
             // The read that brings the first byte wakes the task.
             return Poll::Pending;
         }
@@ -75,10 +75,10 @@ impl Future for HeadSleep {
 
 impl Sleep for HeadSleep {}
 
-/// A transport that marks arriving bytes, and bytes that wait to leave.
+/// A transport that notes arriving bytes, and bytes that the socket does not accept.
 pub(super) struct HeadWatch {
     pub(super) transport: Transport,
-    pub(super) begun: Begun,
+    pub(super) started: HeadStarted,
 }
 
 impl AsyncRead for HeadWatch {
@@ -90,7 +90,7 @@ impl AsyncRead for HeadWatch {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.transport).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.begun.0.store(true, Relaxed);
+            self.started.0.store(true, Relaxed);
         }
         polled
     }
@@ -104,7 +104,7 @@ impl AsyncWrite for HeadWatch {
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.transport).poll_write(cx, bytes);
         if polled.is_pending() {
-            stall::note_unsent(true);
+            write_timeout::note_unsent(true);
         }
         polled
     }
@@ -124,7 +124,7 @@ impl AsyncWrite for HeadWatch {
     /// hyper calls it when it holds nothing more; TLS may.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.transport).poll_flush(cx);
-        stall::note_unsent(polled.is_pending());
+        write_timeout::note_unsent(polled.is_pending());
         polled
     }
 

@@ -16,13 +16,11 @@ type Raw<'a> = Option<&'a RawValue>;
 #[derive(Deserialize)]
 pub(super) struct MessageBody<'a> {
     role: String,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     content: Raw<'a>,
-    #[serde(default)]
     tool_plan: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tool_calls: Option<Vec<CallBody<'a>>>,
-    #[serde(default)]
     tool_call_id: Option<String>,
 }
 
@@ -36,7 +34,7 @@ struct CallBody<'a> {
 #[derive(Deserialize)]
 struct FunctionBody<'a> {
     name: String,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     arguments: Raw<'a>,
 }
 
@@ -44,20 +42,16 @@ struct FunctionBody<'a> {
 struct PartBody<'a> {
     #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
     text: Option<String>,
-    #[serde(default)]
     thinking: Option<String>,
-    #[serde(default)]
     image_url: Option<ImageBody>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     document: Option<DocumentBody<'a>>,
 }
 
 #[derive(Deserialize)]
 struct ImageBody {
     url: String,
-    #[serde(default)]
     detail: Option<String>,
 }
 
@@ -70,7 +64,6 @@ struct DocumentBody<'a> {
 /// A document among the request's, with its id as its title.
 #[derive(Deserialize)]
 struct SourceBody<'a> {
-    #[serde(default)]
     id: Option<String>,
     #[serde(borrow)]
     data: &'a RawValue,

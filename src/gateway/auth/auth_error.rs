@@ -11,7 +11,7 @@ use crate::wire::chat::{Fault, Kind};
 
 /// Why a credential is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum AuthError {
     /// There is none.
     Missing,
     /// The authorization header has another scheme, or nothing behind it.
@@ -48,7 +48,7 @@ pub(super) enum Refusal {
     Unavailable,
 }
 
-impl Refusal {
+impl AuthError {
     /// The word for metrics.
     pub(super) fn reason(&self) -> &'static str {
         match self {
@@ -116,7 +116,7 @@ impl Refusal {
     pub(super) fn error(&self) -> Error {
         let message = self.message().into_owned();
         let code = match self {
-            Self::Unavailable => return Error::unavailable(&message).retry_after(SOON),
+            Self::Unavailable => return Error::unavailable(&message).retry_after(RETRY_KEYS_AFTER),
             // Nothing was given that could be invalid (RFC 6750, section 3.1).
             Self::Missing | Self::Scheme => None,
             _ => Some("invalid_api_key"),
@@ -127,9 +127,9 @@ impl Refusal {
 }
 
 /// When the keys may be there.
-const SOON: Duration = Duration::from_secs(5);
+const RETRY_KEYS_AFTER: Duration = Duration::from_secs(5);
 
-/// Told instead of a refusal when an address has had too many of them.
+/// Told instead of a error when an address has had too many of them.
 pub(super) fn too_many(wait: Duration) -> Error {
     let fault = Fault {
         kind: Kind::RateLimited,

@@ -29,41 +29,35 @@ pub(super) struct Item<'a> {
 /// The members of any item.
 #[derive(Default, Deserialize)]
 pub(super) struct ItemBody<'a> {
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type")]
     pub(super) kind: Option<String>,
-    #[serde(default)]
     role: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     content: Raw<'a>,
-    #[serde(default)]
     pub(super) id: Option<String>,
-    #[serde(default)]
     pub(super) call_id: Option<String>,
-    #[serde(default)]
     pub(super) name: Option<String>,
-    #[serde(default)]
     pub(super) namespace: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) arguments: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) action: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) actions: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) operation: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) execution: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) status: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) tools: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) input: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) output: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     summary: Raw<'a>,
-    #[serde(default)]
     encrypted_content: Option<String>,
 }
 
@@ -98,25 +92,15 @@ impl ItemBody<'_> {
 struct PartBody {
     #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
     text: Option<String>,
-    #[serde(default)]
     refusal: Option<String>,
-    #[serde(default)]
     image_url: Option<String>,
-    #[serde(default)]
     detail: Option<String>,
-    #[serde(default)]
     filename: Option<String>,
-    #[serde(default)]
     file_data: Option<String>,
-    #[serde(default)]
     file_url: Option<String>,
-    #[serde(default)]
     encrypted_content: Option<String>,
-    #[serde(default)]
     input_audio: Option<AudioBody>,
-    #[serde(default)]
     cache_control: Option<CacheControl>,
 }
 

@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::call::{Call, Shape};
+use super::calls::{Call, Shape};
 use super::error;
 use super::output::{Item, Part, Text, summary};
 use crate::chat::Fault;

@@ -14,82 +14,82 @@ type Raw<'a> = Option<&'a RawValue>;
 /// One payload of a stream, or a whole answer.
 #[derive(Deserialize)]
 pub(super) struct Chunk<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) id: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) model: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) object: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) choices: Option<Vec<Choice<'a>>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) usage: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) error: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) x_groq: Raw<'a>,
     /// Perplexity, xAI.
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) citations: Raw<'a>,
     /// Perplexity.
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) search_results: Raw<'a>,
     /// Z.AI.
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) web_search: Raw<'a>,
 }
 
 /// One alternative in it.
 #[derive(Deserialize)]
 pub(super) struct Choice<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) index: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) delta: Option<Body<'a>>,
     /// Of whole answers. Perplexity repeats the text so far in it, next to `delta`.
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) message: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) finish_reason: Raw<'a>,
     /// vLLM: the stop string that was met, or the id of a stop token.
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) stop_reason: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) logprobs: Raw<'a>,
 }
 
 /// A `delta` or a `message`.
 #[derive(Deserialize)]
 pub(super) struct Body<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) content: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) refusal: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) reasoning_content: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) reasoning: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) reasoning_details: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) tool_calls: Option<Vec<ToolPart<'a>>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) function_call: Option<Function<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) annotations: Raw<'a>,
 }
 
 /// A fragment of a tool call.
 #[derive(Deserialize)]
 pub(super) struct ToolPart<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) index: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) id: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) function: Option<Function<'a>>,
     /// Google: the signature of the thoughts before the call.
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) extra_content: Raw<'a>,
 }
 
@@ -105,103 +105,97 @@ pub(super) fn thought_signature(extra: &RawValue) -> Option<String> {
 /// What is called, and with what.
 #[derive(Deserialize)]
 pub(super) struct Function<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) name: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) arguments: Raw<'a>,
 }
 
 /// An element of `content` where that is an array (Mistral).
 #[derive(Deserialize)]
 pub(super) struct ContentPart<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) text: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) thinking: Raw<'a>,
 }
 
 /// An element of `reasoning_details`.
 #[derive(Deserialize)]
 pub(super) struct Detail<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) format: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) text: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) summary: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) signature: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) data: Raw<'a>,
 }
 
 /// An element of `annotations`.
 #[derive(Deserialize)]
 pub(super) struct Annotation {
-    #[serde(default)]
     pub(super) url_citation: Option<UrlCitation>,
 }
 
 /// A web source.
 #[derive(Deserialize)]
 pub(super) struct UrlCitation {
-    #[serde(default)]
     pub(super) url: Option<String>,
-    #[serde(default)]
     pub(super) title: Option<String>,
-    #[serde(default)]
     pub(super) content: Option<String>,
-    #[serde(default)]
     pub(super) start_index: Option<u64>,
-    #[serde(default)]
     pub(super) end_index: Option<u64>,
 }
 
 /// `logprobs` of a choice.
 #[derive(Deserialize)]
 pub(super) struct Logprobs<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) content: Raw<'a>,
 }
 
 /// Groq's envelope for what it adds.
 #[derive(Deserialize)]
 pub(super) struct Groq<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(super) usage: Raw<'a>,
 }
 
 #[derive(Deserialize)]
 struct UsageBody<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     prompt_tokens: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     completion_tokens: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     total_tokens: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     prompt_tokens_details: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     completion_tokens_details: Raw<'a>,
     /// `DeepSeek`.
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     prompt_cache_hit_tokens: Raw<'a>,
     /// Together.
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     cached_tokens: Raw<'a>,
 }
 
 #[derive(Deserialize, Default)]
 struct PromptDetails<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     cached_tokens: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     cache_write_tokens: Raw<'a>,
 }
 
 #[derive(Deserialize, Default)]
 struct CompletionDetails<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     reasoning_tokens: Raw<'a>,
 }
 

@@ -18,24 +18,19 @@ type Raw<'a> = Option<&'a RawValue>;
 #[derive(Deserialize)]
 pub(super) struct MessageBody<'a> {
     role: String,
-    #[serde(default)]
     content: Option<String>,
-    #[serde(default)]
     thinking: Option<String>,
-    #[serde(default)]
     images: Option<Vec<String>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     tool_calls: Option<Vec<CallBody<'a>>>,
     /// `name` is what it was called at first.
-    #[serde(default, alias = "name")]
+    #[serde(alias = "name")]
     tool_name: Option<String>,
-    #[serde(default)]
     tool_call_id: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct CallBody<'a> {
-    #[serde(default)]
     id: Option<String>,
     #[serde(borrow)]
     function: FunctionBody<'a>,
@@ -44,7 +39,7 @@ struct CallBody<'a> {
 #[derive(Deserialize)]
 struct FunctionBody<'a> {
     name: String,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     arguments: Raw<'a>,
 }
 

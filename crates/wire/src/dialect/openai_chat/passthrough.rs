@@ -4,8 +4,8 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::chunk::usage;
 use super::decode;
+use super::event::usage;
 use crate::chat::{Delta, End, Fault, Kind, Stop};
 use crate::dialect::Decode;
 use crate::error_body;
@@ -17,15 +17,15 @@ type Raw<'a> = Option<&'a RawValue>;
 /// A chunk of a completion, or a whole one.
 #[derive(Deserialize)]
 struct Answer<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     id: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     model: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     choices: Option<Vec<Choice<'a>>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     usage: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     error: Raw<'a>,
 }
 
@@ -33,9 +33,9 @@ struct Answer<'a> {
 struct Choice<'a> {
     #[serde(default)]
     index: u32,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     text: Raw<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     finish_reason: Raw<'a>,
 }
 

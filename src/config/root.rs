@@ -1,0 +1,68 @@
+//! The whole file: the YAML tree to a [`Config`]. A wrong value is reported and takes its default, so that the
+//! rest is still read. It must never stop at the first error.
+
+use super::egress::General;
+use super::error::Location;
+use super::field::Section;
+use super::known_models::KnownModels;
+use super::reader::Reader;
+use super::tree::{Node, Value};
+use super::{Config, Sources, auth, limits, model, prompts, provider, server, stream, telemetry};
+
+/// The description of the whole configuration.
+pub(super) const ROOT: Section = Section::table(
+    "the file",
+    "The file that `--config` or `STREAMGATE_CONFIG` names.",
+    &[
+        server::SERVER.key,
+        auth::AUTH.key,
+        limits::LIMITS.key,
+        provider::PROVIDERS.key,
+        model::MODELS.key,
+        stream::STREAM.key,
+        prompts::PROMPTS.key,
+        telemetry::TELEMETRY.key,
+    ],
+);
+
+/// Reads the whole file.
+pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
+    let empty = Node { at: root.at, value: Value::Table(Vec::new()) };
+    let root = if matches!(root.value, Value::Null) { &empty } else { root };
+    // Nothing else can be checked in a file that is no table.
+    let Some(table) = reader.table(ROOT.name, root, &ROOT) else {
+        return Config::default();
+    };
+    let (egress, wrong) = General::read(reader.source.env);
+    for message in wrong {
+        reader.report(Location::FILE, message);
+    }
+    let providers = provider::providers(reader, &table, &egress);
+    let mut models = model::models(reader, &table, &providers);
+    let is_model = |name: &str| {
+        let direct = name.split_once('/').filter(|(_, model)| !model.is_empty());
+        models.has(name) || direct.is_some_and(|(head, _)| providers.contains_key(head))
+    };
+    let prompts = prompts::prompts(reader, &table, &is_model);
+    let known = KnownModels { models: &models.targets, providers: &providers };
+    let auth = auth::auth(reader, &table, &known);
+    let model_limits = std::mem::take(&mut models.limits);
+    let (models, patterns) = models.into_parts();
+    Config {
+        server: server::server(reader, &table),
+        auth,
+        models,
+        patterns,
+        model_limits,
+        providers: providers
+            .into_iter()
+            .filter_map(|(name, provider)| Some((name.to_owned(), provider?)))
+            .collect(),
+        stream: stream::stream(reader, &table),
+        prompts,
+        sources: Sources::default(),
+        otlp: telemetry::otlp(reader, &table),
+        egress,
+        warnings: reader.warnings(),
+    }
+}

@@ -1,0 +1,107 @@
+//! Upstream requests: what the attempts at one request share, and what each target is asked for. It must never send
+//! anything.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::clock::RequestTime;
+use super::egress::Clients;
+use super::memory::MemoryShare;
+use super::offload::RequestBody;
+use super::route::Plan;
+use super::target_health::TargetHealth;
+use crate::config::{self, Provider, Target};
+use crate::telemetry::Metrics;
+use crate::telemetry::trace::Place;
+use crate::wire::dialect::{self, CallerDialect, Form, Operation, ResponseContext};
+
+/// What the attempts at a request, its production and its delivery share.
+pub struct RequestContext {
+    /// The caller's dialect.
+    pub dialect: &'static dyn CallerDialect,
+    /// The identity of the answer.
+    pub call: ResponseContext,
+    /// The deadlines.
+    pub stream: config::Stream,
+    /// When the request came in.
+    pub time: RequestTime,
+    /// Cancelled when streams must end because the process does.
+    pub closing: CancellationToken,
+    /// Owns what outlives a request by a moment.
+    pub tasks: TaskTracker,
+}
+
+impl RequestContext {
+    /// What the caller requests.
+    pub fn operation(&self) -> Operation {
+        self.call.form.operation()
+    }
+}
+
+/// What is asked of upstreams: everything that the attempts of one request share.
+pub struct UpstreamRequest {
+    /// What it shares with its answer.
+    pub context: Arc<RequestContext>,
+    /// This worker's clients.
+    pub clients: Arc<Clients>,
+    /// Where failed attempts are counted.
+    pub metrics: Arc<Metrics>,
+    /// The caller's request, as it came.
+    pub body: RequestBody,
+    /// The caller's headers.
+    pub headers: HeaderMap,
+    /// The caller's name in records.
+    pub caller: Arc<str>,
+    /// Where it may go.
+    pub plan: Plan,
+    /// Which targets have just failed other requests.
+    pub health: Arc<TargetHealth>,
+    /// What is kept of answers takes its memory from this.
+    pub memory: Arc<MemoryShare>,
+    /// The gateway's id of the request.
+    pub request_id: String,
+    /// Where the request stands in a trace.
+    pub trace: Place,
+}
+
+impl UpstreamRequest {
+    /// Whether a provider speaks the caller's dialect, so that requests and answers are passed through.
+    pub fn is_verbatim(&self, provider: &Provider) -> bool {
+        self.context.dialect.name() == provider.dialect.name()
+    }
+
+    /// Whether a provider answers in one piece: there is no output before all of it is there.
+    pub fn is_whole(&self, provider: &Provider) -> bool {
+        let translated_chat =
+            self.context.operation() == Operation::Chat && !self.is_verbatim(provider);
+        !self.context.call.stream && !translated_chat
+    }
+
+    /// What a target is asked for.
+    pub(super) fn wanted<'a>(&self, target: &'a Target) -> dialect::Target<'a> {
+        let RequestContext { dialect, call, .. } = &*self.context;
+        wanted((*dialect, call.form, call.stream), target)
+    }
+}
+
+/// What a target is asked for on behalf of a caller: its dialect, the form of its request, and whether it
+/// wants a stream.
+pub(super) fn wanted<'a>(
+    (caller, form, stream): (&dyn CallerDialect, Form, bool),
+    target: &'a Target,
+) -> dialect::Target<'a> {
+    let own = target.provider.dialect;
+    let operation = form.operation();
+    let verbatim = caller.name() == own.name();
+    dialect::Target {
+        model: &target.model,
+        // A translated chat is always streamed: its deadlines work, and its caller's leaving is
+        // noticed. It is collected on our side if need be.
+        stream: stream || operation == Operation::Chat && !verbatim,
+        form: if verbatim { form } else { own.form_of(operation).unwrap_or(Form::Chat) },
+        quirks: &target.quirks,
+    }
+}
