@@ -97,6 +97,7 @@ fn misnamed_errors(source: &Source) -> Vec<String> {
         "Infallible",
         "std::convert::Infallible",
         "String",
+        "Vec<String>",
         "&'static str",
         "&str",
     ];
