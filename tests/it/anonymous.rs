@@ -1,4 +1,4 @@
-//! Callers without a credential: from where they may call, what they may use, and that nobody becomes one by accident.
+//! Callers without a credential: from where they may call, what they may use, and how requests stay excluded.
 
 use reqwest::RequestBuilder;
 

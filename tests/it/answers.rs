@@ -99,7 +99,7 @@ fn finish_reasons_are_mapped_by_their_meaning() {
 /// An upstream's answer that ends with a word.
 type Answer<'a> = &'a dyn Fn(&str) -> Vec<u8>;
 
-/// The same of every other upstream: a word that nobody knows is no end.
+/// The same of every other upstream: an unknown finish reason is no end.
 #[test]
 fn unknown_finish_reasons_are_errors() {
     let anthropic = |word: &str| {

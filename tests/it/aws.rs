@@ -116,7 +116,7 @@ async fn a_session_token_is_never_repeated() {
 }
 
 /// Failure mode 43: exceptions keep their kind, before the answer as a status and within it in the caller's words;
-/// an error with a status of success is an error, and a stream that is cut is told.
+/// an error with a status of success is an error, and a truncated stream is reported.
 #[tokio::test]
 async fn fm43_every_aws_error_is_reported() {
     let event = [(":event-type", "contentBlockDelta"), (":message-type", "event")];
@@ -216,7 +216,7 @@ async fn anthropic_on_vertex_is_verbatim() {
     assert_eq!(body["anthropic_version"], "2099-01-01", "who asks for a later one gets it");
 }
 
-/// A platform's own errors are no words of Anthropic's: its callers are told in those all the same.
+/// A platform's own errors do not have Anthropic's shape; its callers get them in that shape all the same.
 #[tokio::test]
 async fn a_platforms_errors_have_the_callers_dialect() {
     let exception =

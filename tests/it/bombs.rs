@@ -127,7 +127,7 @@ async fn fm68_memory_is_bounded() {
     assert!(peak - before < 100 << 20, "{} MiB more", (peak - before) >> 20);
 }
 
-/// Callers' bodies are decoded within bounds, and nobody's without a key.
+/// Callers' bodies are decoded within limits, and only with a valid key.
 #[tokio::test]
 async fn fm68_bombs_of_callers_are_not_unpacked() {
     let upstream = Upstream::new(vec![Step::Hang]).await;

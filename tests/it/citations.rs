@@ -79,7 +79,7 @@ fn searched() -> Vec<u8> {
     ])
 }
 
-/// Sources beside the alternatives are told once each, with the place of their mark.
+/// Sources beside the choices are sent once each, with the position of their mark.
 #[test]
 fn sources_of_searching_servers_are_citations() {
     let xai = chat(&[

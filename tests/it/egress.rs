@@ -64,7 +64,7 @@ async fn requests_go_through_the_proxy() {
     }
 }
 
-/// Each failure of a proxy is told from the upstream's, here and there, without its credentials; and
+/// Failures of a proxy are distinguished from the upstream's, in errors and logs, without its credentials; and
 /// the next target is asked.
 #[tokio::test]
 async fn a_failing_proxy_is_named_and_failover_follows() {

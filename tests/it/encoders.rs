@@ -159,7 +159,7 @@ fn encode(
 }
 
 /// The text is read, in order. Of a stream that failed a part may be missing at its end: what
-/// waited behind an open tool call must not be told as if that call had been finished.
+/// waited behind an open tool call must not be sent as if that call had been finished.
 fn compare(
     dialect: &str,
     view: &View,
@@ -239,7 +239,7 @@ proptest! {
             }
             let mut view = (reader(dialect.name()).answer)(&out)
                 .map_err(|why| TestCaseError::fail(format!("{}: {why}", dialect.name())))?;
-            // Arguments of these scripts are not JSON; what becomes of them is each dialect's affair.
+            // Arguments of these scripts are not JSON; each dialect handles them in its own way.
             for choice in view.choices.values_mut().chain(&mut said) {
                 choice.tools.iter_mut().for_each(|tool| tool.arguments.clear());
             }
@@ -248,7 +248,7 @@ proptest! {
     }
 }
 
-/// Verbatim, a failure after frames is told in the caller's dialect, and nothing follows it.
+/// Verbatim, a failure after frames is reported in the caller's dialect, and nothing follows it.
 #[test]
 fn verbatim_streams_end_with_one_error() {
     for dialect in caller_dialects() {

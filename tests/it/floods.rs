@@ -199,7 +199,7 @@ async fn fm67_a_flood_does_not_extend_the_header_timeout() {
     others_are_served(&gateway).await;
 }
 
-/// A connection of HTTP/2 that asks for nothing more is closed, and told; one with an open stream,
+/// An idle HTTP/2 connection is closed with a GOAWAY; one with an open stream,
 /// however silent, is not.
 #[tokio::test]
 async fn fm67_idle_timeout_closes_http2_connections() {

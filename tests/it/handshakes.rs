@@ -261,7 +261,7 @@ async fn fm67_handshake_timeout() {
     }
 }
 
-/// Handshakes that nobody ends hold up nobody else's.
+/// Unfinished handshakes do not delay others.
 #[tokio::test]
 async fn fm67_a_hundred_unfinished_handshakes_block_no_other_connection() {
     let (mut gateway, certificate, _upstream) = gateway("").await;

@@ -145,7 +145,7 @@ async fn truncated_answers_never_look_complete() {
     }
 }
 
-/// An error instead of an answer keeps its status and is told in the caller's words.
+/// An error instead of an answer keeps its status and is rendered in the caller's dialect.
 #[tokio::test]
 async fn errors_keep_their_status() {
     for status in [400_u16, 401, 404, 429, 500, 503] {

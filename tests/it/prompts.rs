@@ -1,4 +1,4 @@
-//! Prompts that requests name, from HTTP to HTTP: what the upstream gets, what callers are told.
+//! Prompts that requests name, from HTTP to HTTP: upstream requests, and errors of callers.
 
 use std::path::{Path, PathBuf};
 
@@ -418,7 +418,7 @@ async fn a_file_changes_while_the_program_runs() {
     folder.write("guide.yaml", "messages: [{ role: user, content: \"two\" }]");
     process.log("configuration reloaded").await;
     assert_eq!(used().await, "two");
-    // A broken one is told, and stays as it was; a new file beside it is there.
+    // An invalid file is reported, and its old content stays in force; a new file beside it is there.
     folder.write("other.yaml", "messages: [{ role: user, content: \"other\" }]");
     folder.write("guide.yaml", "messages:\n- { role: user, content: \"{{ typo }}\" }");
     let log = process.log("its last valid version stays in force").await;

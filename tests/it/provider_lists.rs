@@ -77,7 +77,7 @@ async fn context_windows_come_from_the_providers_list() {
     assert!(one.get("context_length").is_none(), "{one}");
 }
 
-/// A gateway that nobody asks for a list asks nobody for one.
+/// Without a request for a list, no provider's list is fetched.
 #[tokio::test]
 async fn conversations_fetch_no_lists() {
     let (gateway, oai, ant) = gateway(streamed("openai-chat", "hi"), json(ANTHROPIC)).await;

@@ -1,4 +1,4 @@
-//! Callers who are turned away before their request was read: they must still hear why, and the
+//! Callers that are rejected before their request was read: they must still get the reason, and the
 //! connection must stay fit for the next request.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

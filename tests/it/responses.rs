@@ -30,7 +30,7 @@ const CREATED: &str = r#"data: {"type":"response.created","sequence_number":0,"r
 
 "#;
 
-/// Failure mode 13: a stream that fails before it says anything is told by its status, to callers of every
+/// Failure mode 13: a stream that fails before its first output is reported by its status, to callers of every
 /// language, whichever of its errors comes first.
 #[tokio::test]
 async fn fm13_a_failure_before_the_first_token_has_its_status() {

@@ -140,7 +140,7 @@ async fn fm68_huge_heads_are_refused() {
     }
 }
 
-/// The limit holds for what is announced and for what comes, and each is told in full.
+/// The limit applies to the declared and to the actual length, and each error is sent completely.
 #[tokio::test]
 async fn fm68_huge_bodies_are_413() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;

@@ -97,7 +97,7 @@ async fn fm70_a_prompt_over_the_context_length_is_reported_as_such() {
     }
 }
 
-/// Bodies that are no JSON are told in the caller's dialect all the same.
+/// Error bodies that are not JSON are rendered in the caller's dialect all the same.
 #[tokio::test]
 async fn fm70_errors_without_json_are_rendered_in_dialect() {
     for (status, kind, body) in

@@ -181,7 +181,7 @@ async fn alternatives_end_one_by_one_before_a_reasoning_model() {
     }
 }
 
-/// A whole answer, though a stream was asked for, is cut in the same way, and its upstream's count is told.
+/// A whole answer, though a stream was asked for, is cut in the same way, and its upstream's count is reported.
 #[tokio::test]
 async fn a_whole_answer_is_cut_too() {
     let part =

@@ -292,7 +292,7 @@ fn fm30_one_role_for_each_alternative() {
     }
 }
 
-/// Keys that nobody here knows survive, in streams and in requests, byte for byte.
+/// Unknown members survive, in streams and in requests, byte for byte.
 #[test]
 fn fm31_unknown_fields_survive() {
     let payload = r#"{"id":"x","new":{"deep":[1,2.50,"\u00e9"]},"choices":[{"index":0,"delta":{"content":"hi","later":null},"finish_reason":"stop","more":1e400}]}"#;
@@ -389,8 +389,8 @@ fn fm23_an_event_without_data_is_ignored() {
     assert_eq!(seen("anthropic", "openai-chat", &input, false).ended, Ended::Complete);
 }
 
-/// A tool that takes free text, called by a vendor that only knows functions: its caller is told the
-/// text, as it comes, and gives the call back as it was told.
+/// A tool that takes free text, called by a vendor that only knows functions: its caller gets the
+/// text, as it arrives, and sends the call back in that form.
 #[test]
 fn free_form_arguments_are_streamed() {
     let pieces = ["{\"inp", "ut\": \"1 + ", "1 \\", "u00e", "9\"}"];

@@ -121,7 +121,7 @@ fn arguments_that_do_not_fit_stay_a_function_call() {
     }
 }
 
-/// A broken answer tells nothing of a call that is not whole.
+/// A truncated answer contains no part of an incomplete call.
 #[test]
 fn an_incomplete_call_is_not_forwarded() {
     let body = json!({ "model": "m", "input": "x", "tools": [{ "type": "shell" }] });

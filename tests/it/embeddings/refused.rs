@@ -162,7 +162,7 @@ async fn malformed_upstream_answers_are_errors() {
 
 #[tokio::test]
 async fn errors_and_failover_are_those_of_chats() {
-    // Refused in the upstream's words, told in the caller's.
+    // Rejected by the upstream, rendered in the caller's dialect.
     let body = br#"{"error":{"message":"input is too long","type":"invalid_request_error"}}"#;
     let refusing = Upstream::new(vec![Step::Whole(400, JSON, body.to_vec())]).await;
     let fine = answering(&answer("cohere", &["[1]"])).await;

@@ -157,7 +157,7 @@ async fn no_failover_of_errors_that_the_caller_caused() {
     }
 }
 
-/// A prompt that is too long is tried where there is more room, or where nobody knows.
+/// Failover of a prompt over the context length needs a target with a larger or unknown context.
 #[tokio::test]
 async fn fm16_failover_of_a_long_prompt_to_a_larger_context() {
     let long = r#"{"error":{"message":"maximum context length is 9","type":"invalid_request_error","code":"context_length_exceeded"}}"#;
@@ -255,7 +255,7 @@ async fn failover_avoids_a_hanging_target_after_the_first_request() {
     assert_eq!(log.text().matches("is failing; requests prefer others").count(), 1);
 }
 
-/// A failed attempt's line in the log says whose request it was, and where nobody answered.
+/// A failed attempt's line in the log has its model, caller and address.
 #[tokio::test]
 async fn a_failed_attempt_is_logged_with_model_caller_and_address() {
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -284,7 +284,7 @@ async fn a_failed_attempt_is_logged_with_model_caller_and_address() {
 }
 
 /// Failure mode 16: what failed along with its first output is tried elsewhere, since nothing of it was
-/// forwarded; where nothing is left, what was said is forwarded and the error told in the stream.
+/// forwarded; without another target, the output is forwarded and the error follows in the stream.
 #[tokio::test]
 async fn fm16_failover_when_the_first_output_comes_with_an_error() {
     for (dialect, failure) in [

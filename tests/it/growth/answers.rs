@@ -1,11 +1,9 @@
 //! Answers: reading those of each upstream, writing those of each caller, and both at once.
 
 use bytes::{Bytes, BytesMut};
-use streamgate::wire::chat::{
-    Citation, Delta, End, Scheme, SearchResult, SearchRun, Stop, ToolForms,
-};
+use streamgate::wire::chat::{Citation, Delta, End, Scheme, SearchResult, SearchRun, Stop};
 use streamgate::wire::dialect::{
-    CallerDialect, Clock, DIALECTS, Dialect, Form, Mode, ResponseContext, by_name, caller_dialects,
+    CallerDialect, DIALECTS, Dialect, Form, Mode, ResponseContext, by_name, caller_dialects,
 };
 use streamgate::wire::framing::{Frame, Framer, Framing};
 use streamgate::wire::stage::Stage;
@@ -28,18 +26,7 @@ const BOTH: usize = 60;
 const CAP: usize = 64 << 20;
 
 pub(super) fn call(stream: bool) -> ResponseContext {
-    ResponseContext {
-        id: "0123456789abcdefghijABCD".into(),
-        created: 1_700_000_000,
-        model: "m".into(),
-        stream,
-        want_usage: true,
-        form: Form::Chat,
-        echo: String::new(),
-        tool_forms: ToolForms::default(),
-        input_estimate: 0,
-        now: Clock(|| 7),
-    }
+    crate::support::call(stream, true)
 }
 
 fn framing(dialect: &dyn Dialect) -> Framing {
@@ -67,7 +54,7 @@ fn bytes(dialect: &dyn Dialect, events: &[String]) -> Bytes {
     out.freeze()
 }
 
-/// Every shape of an upstream dialect: read alone, and told to every caller, streamed and collected.
+/// Every shape of an upstream dialect: read alone, and encoded for every caller, streamed and collected.
 fn all(name: &str, shapes: &[Shape]) {
     let upstream = by_name(name).unwrap();
     for (what, events) in shapes {
@@ -108,7 +95,7 @@ fn told(
     out
 }
 
-/// Deltas in an order that no dialect has, told to every caller.
+/// Deltas in an order that no dialect has, encoded for every caller.
 fn written(what: &str, deltas: fn(usize) -> Vec<Delta<'static>>) {
     for caller in caller_dialects() {
         for stream in [true, false] {

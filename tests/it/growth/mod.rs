@@ -28,7 +28,7 @@ const ATTEMPTS: usize = 8;
 /// Work of less than this, in nanoseconds, is too little to be compared.
 const LEAST: u64 = 50_000;
 
-/// The processor time of this thread in nanoseconds. Where the kernel does not tell it, the time.
+/// The processor time of this thread in nanoseconds. Without support of the kernel, the wall time.
 fn spent(start: Instant) -> u64 {
     // The kernel brings the count up to date when a thread yields.
     std::thread::yield_now();

@@ -11,7 +11,7 @@ use crate::support::tokens::{
 };
 use crate::support::upstream::Upstream;
 
-/// It is refused with these words, nothing that would help is told, and nothing goes upstream.
+/// It is rejected with this message, without a hint for an attacker, and nothing is sent upstream.
 async fn refused(gateway: &Gateway, token: &str, words: &str) {
     let response = ask(gateway, token).await;
     assert_eq!(response.status(), 401, "{token}");

@@ -97,7 +97,7 @@ async fn without_keys_tokens_are_unavailable_and_not_invalid() {
     assert_eq!(record(&gateway, &log).await["outcome"], "unavailable");
 }
 
-/// The one who needs a key that is not here waits; nobody else does.
+/// Only requests that need a missing key wait.
 #[tokio::test]
 async fn a_hanging_key_server_delays_no_other_issuer() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;

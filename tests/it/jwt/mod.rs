@@ -38,7 +38,7 @@ pub(crate) async fn ask_for(
     sent.body(request(model, true, "hi")).send().await.unwrap()
 }
 
-/// The status, and what the caller is told.
+/// The status, and the error of the caller.
 pub(crate) async fn told(gateway: &Gateway, token: &str) -> (u16, String) {
     let response = ask(gateway, token).await;
     let status = response.status().as_u16();

@@ -105,7 +105,7 @@ async fn every_response_has_rate_limit_headers() {
     }
 }
 
-/// Of several limits the one is told that is reached first.
+/// Of several limits, the headers describe the one that is reached first.
 #[tokio::test]
 async fn the_tightest_rate_limit_is_in_the_headers() {
     for (dialect, provider) in SPOKEN {

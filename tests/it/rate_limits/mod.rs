@@ -1,4 +1,4 @@
-//! Limits from outside: who is let in, what comes back, and what callers and operators are told.
+//! Rate limits from outside: admission, settlement, headers, errors and metrics.
 //!
 //! No test waits for a limit to refill: limits are chosen so that what comes back within a test is
 //! less than any request needs.

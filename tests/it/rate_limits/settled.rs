@@ -75,7 +75,7 @@ async fn the_count_of_a_finished_answer_is_waited_for() {
     assert_eq!((&record["output_tokens"], &record["estimated"]), (&700.into(), &false.into()));
 }
 
-/// Work in the background goes on when its answer has come, and is counted to nobody.
+/// Work in the background goes on when its answer has come, and is not counted as anybody's.
 #[tokio::test]
 async fn work_in_the_background_counts_as_reserved() {
     let queued = r#"{"id":"resp_1","object":"response","created_at":1,"status":"queued","background":true,"error":null,"incomplete_details":null,"model":"m","output":[],"usage":null}"#;

@@ -91,7 +91,7 @@ async fn fm08_a_cancelled_stream_returns_unused_rate_limit_tokens() {
     }
 }
 
-/// Failure mode 9: whatever becomes of a request, the next one finds its tokens and its permit.
+/// Failure mode 9: however a request ends, the next one finds its tokens and its permit.
 #[tokio::test]
 async fn fm09_rate_limits_leak_nothing_on_any_exit() {
     for (dialect, provider) in SPOKEN {
@@ -158,7 +158,7 @@ async fn fm09_rate_limits_leak_nothing_before_the_upstream_answers() {
     }
 }
 
-/// An answer may be longer than anybody assumed: that is owed, and told while it still runs.
+/// An answer may exceed its reservation: the bucket is overdrawn, visibly while the answer runs.
 #[tokio::test]
 async fn what_is_used_beyond_the_reservation_is_owed() {
     for (dialect, provider) in SPOKEN {
@@ -273,7 +273,7 @@ async fn a_model_has_limits_for_all_callers_together() {
     }
 }
 
-/// A reload gives nobody anything, whatever it changes: what is used stays used.
+/// A reload keeps usage, whatever it changes.
 #[tokio::test]
 async fn a_reload_carries_over_what_is_used() {
     for (dialect, provider) in SPOKEN {

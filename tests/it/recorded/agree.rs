@@ -63,7 +63,7 @@ pub(super) fn verbatim(
     })
 }
 
-/// A recording as callers of other languages are to see it: a word that nobody documents, as a mock has
+/// A recording as callers of other dialects should see it: an undocumented finish reason, as a mock has
 /// one, is no end to them.
 pub(super) fn to_others(recorded: &View) -> View {
     let unknown = |choice: &Choice| choice.stop.as_deref() == Some("FAKE_ENUM");
@@ -116,7 +116,7 @@ pub(super) fn translated(
     Ok(())
 }
 
-/// A cut stream is told to the caller as an error.
+/// A truncated stream is reported to the caller as an error.
 fn told(ended: &Ended) -> Ended {
     match ended {
         Ended::Complete => Ended::Complete,
@@ -155,7 +155,7 @@ fn same_choice(
     })
 }
 
-/// A call's own id, where every caller is told it: all languages allow it, and no other call has it.
+/// A call's own id, if every caller receives it: all dialects allow it, and no other call has it.
 fn own_id<'v>(view: &'v View, tool: &'v Tool) -> Option<&'v str> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     let all = view.choices.values().flat_map(|choice| &choice.tools);

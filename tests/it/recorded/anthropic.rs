@@ -18,7 +18,7 @@ pub(super) const RECORDED: Recorded = Recorded {
         "tool_use" => "tools",
         "max_tokens" => "length",
         "model_context_window_exceeded" => "context",
-        // Callers with a word for filters are told by that: the vendor's classifiers have stopped it.
+        // Dialects with a finish reason for filters use it: the vendor's classifiers stopped the answer.
         "refusal" => "filter",
         "stop_sequence" => "stop_sequence",
         "pause_turn" => "pause_turn",

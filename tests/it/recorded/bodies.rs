@@ -9,7 +9,7 @@ use super::extract::recorded_by;
 use super::{files, name_of, recorded, status_of};
 use crate::support::{reader, written};
 
-/// Every recorded error body becomes a fault with the vendor's message, and is told in both dialects.
+/// Every recorded error body becomes a fault with the vendor's message, and is rendered in both dialects.
 #[test]
 fn every_recorded_error_is_reported() {
     let Some(root) = recorded() else { return };

@@ -15,7 +15,7 @@ pub(super) struct Carried {
     pub(super) sources: Vec<(String, String)>,
     /// Signatures and encrypted reasoning: whose, and the value.
     pub(super) seals: Vec<(Whose, String)>,
-    /// Tokens whose probability is told.
+    /// Tokens with a probability.
     pub(super) tokens: Vec<String>,
 }
 
@@ -55,7 +55,7 @@ impl Carried {
         }
     }
 
-    /// Others' state is told behind their names; in base64, several together.
+    /// State of other vendors follows their names; in base64, several together.
     pub(super) fn seal(&mut self, whose: Whose, value: String) {
         let parts: Vec<&str> = value.splitn(4, ':').collect();
         if let ["streamgate", vendor, "signature" | "data", value] = *parts {
@@ -125,7 +125,7 @@ pub(super) fn same(caller: &str, got: Carried, recorded: &Carried) -> Result<(),
     let sorted = |mut carried: Carried| {
         carried.sources.sort();
         if caller == "gemini" {
-            // Where places cannot be told, a repeated source is the same one.
+            // Without positions, a repeated source is the same one.
             carried.sources.dedup();
         }
         carried

@@ -1,7 +1,7 @@
 //! Golden files of the recordings that copy nothing of them: for each dialect one file, with how much
 //! was written of each recording to each caller, and its hash. It must never hold an answer itself.
 //!
-//! `UPDATE=1 cargo test recorded` rewrites them. A hash tells that something changed, not what:
+//! `UPDATE=1 cargo test recorded` rewrites them. A hash shows that something changed, but not what:
 //! `OUTPUTS=DIR cargo test recorded` writes all answers below DIR, to be compared with those of the
 //! commit before by `diff -r`.
 

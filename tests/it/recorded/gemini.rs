@@ -71,7 +71,7 @@ fn carried<'v>(values: &'v [(&str, Value)]) -> Carried {
         let kind = |ground: &&'v Value| kinds.iter().find_map(|kind| ground.pointer(kind));
         let mut supports = list(candidate, "/groundingMetadata/groundingSupports").peekable();
         if supports.peek().is_none() {
-            // Sources whose places cannot be told.
+            // Sources without positions.
             grounds.iter().filter_map(kind).for_each(|found| source(found, &Value::Null));
         }
         let mut placed = std::collections::BTreeSet::new();

@@ -27,7 +27,7 @@ const SPECIAL: &[(&str, &str)] = &[
 /// Anthropic's present events among them are read by `bedrock::anthropic_events_in_chunks`.
 const INVOKED: &str = "InvokeModel: a model's own events in chunks, not Converse";
 
-/// Folders that no dialect here reads, and what becomes of them.
+/// Folders that no dialect here reads, and the reason.
 const OTHERS: &[(&str, &str)] = &[
     (
         "other/eventstream-vectors",

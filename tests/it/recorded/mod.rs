@@ -73,7 +73,7 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The status of an error response, which its name tells.
+/// The status of an error response, from its file name.
 fn status_of(name: &str) -> Option<u16> {
     name.split("__").find_map(|part| {
         let part = part.strip_prefix("http").unwrap_or(part).trim_end_matches(".json");

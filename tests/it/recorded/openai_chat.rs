@@ -166,7 +166,7 @@ fn chat_call(choice: &mut Choice, call: &Value, keys: &mut Vec<CallKey>) {
     let id = call["id"].as_str().unwrap_or_default();
     let index = call["index"].as_u64();
     let known = match index {
-        // Cerebras numbers all calls 0 and tells them apart by their ids.
+        // Cerebras gives all calls the index 0 and distinguishes them by id.
         Some(_) => keys.iter().rposition(|(known, known_id)| {
             *known == index && (id.is_empty() || known_id.is_empty() || known_id == id)
         }),

@@ -179,7 +179,7 @@ async fn fm09_the_rate_limit_permit_is_released_on_every_exit() {
     }
 }
 
-/// Failure mode 46: connections that the upstream closes while they idle cost nobody a request.
+/// Failure mode 46: idle connections that the upstream closes fail no request.
 #[tokio::test]
 async fn fm46_stale_pooled_connections_fail_no_request() {
     for (caller, provider) in PAIRS {

@@ -77,7 +77,7 @@ async fn fm05_usage_is_kept_whenever_the_caller_leaves() {
     }
 }
 
-/// Failure mode 10: a hang-up is noticed before the first token, before the response head and with
+/// Failure mode 10: a disconnect is noticed before the first token, before the response head and with
 /// unread bytes behind the request.
 #[tokio::test]
 async fn fm10_cancel_before_the_first_token_is_noticed() {

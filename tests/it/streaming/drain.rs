@@ -1,4 +1,4 @@
-//! Shutting down (failure mode 19): what may end does, the rest is told.
+//! Shutdown (failure mode 19): streams may end during the drain, the rest gets an error.
 
 use std::sync::Arc;
 

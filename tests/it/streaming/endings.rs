@@ -1,4 +1,4 @@
-//! Ends that are not good ones: cut streams, errors told in the stream, refusals.
+//! Failed ends: truncated streams, in-band errors, rejections.
 
 use std::time::Duration;
 
@@ -167,7 +167,7 @@ async fn fm13_an_unreachable_upstream_is_a_bad_gateway() {
     settled(&gateway).await;
 }
 
-/// Failure mode 13: once the head is out, failures are told in-band.
+/// Failure mode 13: after the response head, failures are reported in-band.
 #[tokio::test]
 async fn fm13_a_failure_after_the_head_is_reported_in_band() {
     for (caller, provider) in PAIRS {

@@ -73,7 +73,7 @@ pub(super) fn ending(provider: &str) -> Step {
     })
 }
 
-/// An error told in the stream.
+/// An in-band error.
 pub(super) fn failure(provider: &str) -> Step {
     Step::chunk(match provider {
         "oai" => {

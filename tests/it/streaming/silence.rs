@@ -69,7 +69,7 @@ async fn fm02_upstream_comments_do_not_suppress_the_heartbeat() {
 }
 
 /// Failure mode 22: Claude Code gives up on a stream that is silent for long, as thinking is. Pings of
-/// ours fill it, whoever thinks: unless told otherwise after 15 seconds, of which three fit into any
+/// ours fill it: by default after 15 seconds, of which three fit into any
 /// of its watches.
 #[tokio::test]
 async fn fm22_heartbeat_pings_during_long_reasoning() {

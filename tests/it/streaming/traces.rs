@@ -1,4 +1,4 @@
-//! Traces, from outside: what a collector gets, what upstreams and callers see of it, and that nobody
+//! Tracing from outside: exported spans, trace context of upstreams and callers; no request
 //! is held up by it.
 
 use std::sync::Arc;
@@ -157,7 +157,7 @@ async fn each_attempt_is_a_span() {
     }
 }
 
-/// A request that nobody could serve, and one that was refused: only the first is a failure of the
+/// A request that failed at every target, and one that was rejected: only the first is a failure of the
 /// service.
 #[tokio::test]
 async fn spans_separate_failures_from_rejections() {
@@ -363,7 +363,7 @@ async fn a_malformed_parent_begins_a_new_trace() {
     }
 }
 
-/// Without the section nothing is traced; and what is not sampled is traced by nobody, but still has
+/// Without the section nothing is traced; and an unsampled trace is not exported, but still has
 /// a trace that upstreams and callers can be asked about. The collector never hears of us.
 #[tokio::test]
 async fn no_span_is_exported_by_default() {
@@ -417,7 +417,7 @@ async fn a_failing_collector_delays_no_request() {
         let patient = if reason == "shutdown" { 50 } else { 60_000 };
         let shutdown = move || tracing.shutdown(Duration::from_millis(patient));
         let shutdown = tokio::task::spawn_blocking(shutdown);
-        // The next request does not wait for the one before to be told.
+        // The next request does not wait for the previous export.
         whole(ask(&gateway, "openai-chat", "oai/m")).await;
         shutdown.await.unwrap();
         let lost = format!("streamgate_spans_lost_total{{reason=\"{reason}\"}}");

@@ -59,7 +59,7 @@ impl Certificate {
         CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap()
     }
 
-    /// The same with a certificate that nobody takes any more.
+    /// The same with an expired certificate.
     pub(crate) fn expire(&self) {
         self.make(|params| params.not_after = rcgen::date_time_ymd(2001, 1, 1));
     }

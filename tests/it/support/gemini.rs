@@ -38,7 +38,7 @@ pub(crate) const LANGUAGE: Language = Language {
 /// The placeholder of a missing id.
 const NO_ID: &str = "#";
 
-/// Takes the ids out that nobody gave.
+/// Removes ids that were generated.
 fn given(mut part: Value, member: &str) -> Value {
     let call = part[member].as_object_mut().expect("an object");
     call.retain(|name, id| name != "id" || id.as_str().is_some_and(|id| !id.starts_with(NO_ID)));
@@ -164,7 +164,7 @@ fn part(piece: &Value, choice: &mut Choice) -> Result<(), String> {
     }
     if let Some(call) = piece.get("functionCall") {
         let name = string(call, "name")?;
-        // The vendor itself mostly gives none: then the order tells calls apart.
+        // The vendor itself mostly gives none: then the order distinguishes calls.
         let id = match call.get("id") {
             None => format!("{NO_ID}{}", choice.tools.len()),
             Some(_) => string(call, "id")?,

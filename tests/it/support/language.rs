@@ -29,7 +29,7 @@ pub(crate) struct Language {
     pub(crate) path: fn(&Ask) -> String,
     /// The body of a request.
     pub(crate) request: fn(&Ask) -> Value,
-    /// Reads a translated stream and checks its grammar; told whether usage was asked for.
+    /// Reads a translated stream and checks its grammar; the flag is whether usage was requested.
     pub(crate) stream: fn(&[u8], bool) -> Result<View, String>,
     /// Reads a collected answer.
     pub(crate) answer: fn(&[u8]) -> Result<View, String>,

@@ -51,7 +51,7 @@ impl Raw {
         Some(Self { stream, read: Vec::new() })
     }
 
-    /// Writes; the other side may have hung up.
+    /// Writes; the other side may have disconnected.
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).await.is_ok()
     }

@@ -1,4 +1,4 @@
-//! A scripted upstream on port 0: says byte for byte what a test wants, and tells what it saw.
+//! A scripted upstream on port 0: sends the bytes of a test's script, and records requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

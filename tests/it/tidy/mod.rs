@@ -41,7 +41,7 @@ fn root() -> &'static Path {
 
 /// The files below a folder, but for what is built or installed there.
 fn files(folder: &str) -> Vec<Source> {
-    // What is installed, compiled or generated. Virtual environments have names of their own.
+    // Installed, compiled or generated files. Virtual environments have names of their own.
     let skipped = ["target", "node_modules", "corpus", "__pycache__"];
     let installed = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
