@@ -1,4 +1,4 @@
-//! What the fuzz targets do, shared with `tests/it/fuzz.rs`. A body must never depend on anything but
+//! Bodies of the fuzz targets, shared with `tests/it/fuzz.rs`. A body must never depend on anything but
 //! its input, and says what is wrong by panicking.
 
 use bytes::{Bytes, BytesMut};

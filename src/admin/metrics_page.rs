@@ -58,7 +58,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn f11_a_page_is_reused_for_a_second() {
+    async fn the_metrics_page_is_cached_for_a_second() {
         let app = App::new(Config::default(), &Shutdown::default()).unwrap();
         let page = async |at_least| app.metrics_page.get(&app, at_least).await.unwrap();
         let first = page(SECOND).await;

@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finding_5_bodies_take_their_share_and_give_it_back() {
+    fn bodies_lease_their_share_and_release_it() {
         let budget = MemoryBudget::new(4000, &Metrics::default());
         let share = &budget.requests;
         assert_eq!((share.limit.get(), budget.answers.limit.get()), (2000, 1000));
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn finding_5_one_caller_leaves_a_quarter_to_others() {
+    fn one_caller_leaves_a_quarter_to_others() {
         let budget = MemoryBudget::new(4000, &Metrics::default());
         let share = &budget.requests;
         let (one, other) = (Arc::<CallerMemory>::default(), Arc::<CallerMemory>::default());
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn finding_6_answers_are_acquired_in_steps_and_released_with_their_bytes() {
+    fn answers_lease_in_steps_and_release_with_their_bytes() {
         let budget = MemoryBudget::new(16 * STEP, &Metrics::default());
         let share = &budget.answers;
         let used = || share.used.get() / count(STEP);

@@ -74,7 +74,7 @@ fn names(asked: &[(String, f64)]) -> Vec<&str> {
 
 /// `stream.first_token` is one deadline from the request, however many targets hang.
 #[tokio::test(start_paused = true)]
-async fn all_attempts_share_one_deadline() {
+async fn failover_attempts_share_one_timeout() {
     let order = order(true, "sim", &[("a", None), ("b", None), ("c", None)]);
     let asked = walked(&order, |_| (Kind::Timeout, 1000 * SECOND)).await;
     assert_eq!(asked, [("a".into(), 60.0), ("b".into(), 30.0), ("c".into(), 30.0)]);
@@ -83,7 +83,7 @@ async fn all_attempts_share_one_deadline() {
 
 /// What an early failure leaves is there for the others.
 #[tokio::test(start_paused = true)]
-async fn a_quick_failure_leaves_its_time_to_the_others() {
+async fn failover_after_a_quick_failure_leaves_its_time_to_the_others() {
     let order = order(true, "sim", &[("a", None), ("b", None)]);
     let takes = |model: &str| if model == "a" { 10 * SECOND } else { 1000 * SECOND };
     let asked = walked(&order, |model| (Kind::Upstream, takes(model))).await;
@@ -93,7 +93,7 @@ async fn a_quick_failure_leaves_its_time_to_the_others() {
 /// An answer that is passed through whole has the deadline for that; a translated one is streamed
 /// from its upstream and has `first_token`.
 #[tokio::test(start_paused = true)]
-async fn unstreamed_answers_have_a_deadline_of_their_own() {
+async fn unstreamed_answers_have_a_timeout_of_their_own() {
     for (stream, provider, seconds) in
         [(false, "sim", 240.0), (false, "sim-anthropic", 120.0), (true, "sim", 120.0)]
     {
@@ -105,7 +105,7 @@ async fn unstreamed_answers_have_a_deadline_of_their_own() {
 
 /// The total deadline is above all others.
 #[tokio::test(start_paused = true)]
-async fn the_total_deadline_bounds_all_attempts() {
+async fn the_total_timeout_bounds_all_attempts() {
     let mut order = order(true, "sim", &[("a", None), ("b", None)]);
     Arc::get_mut(&mut order.context).expect("the only one").stream.total = Some(20 * SECOND);
     let asked = walked(&order, |_| (Kind::Timeout, 1000 * SECOND)).await;
@@ -113,7 +113,7 @@ async fn the_total_deadline_bounds_all_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_a_target_with_more_room_follows_one_that_was_too_small() {
+async fn failover_after_a_context_overflow_needs_a_larger_context() {
     let models = [("a", Some(8)), ("b", Some(8)), ("c", None), ("a", None), ("d", Some(9))];
     for (kind, expected) in [
         (Kind::Context, &["a", "c", "d"][..]),
@@ -136,7 +136,7 @@ fn first(request: &UpstreamRequest) -> (String, Option<Probe>) {
 
 /// An ejected target comes last, takes nothing of the others' time, and gets one probe after its pause.
 #[tokio::test(start_paused = true)]
-async fn an_ejected_target_comes_last_until_a_probe_succeeds() {
+async fn failover_tries_an_ejected_target_last_until_a_probe_succeeds() {
     let order = order(true, "sim", &[("a", None), ("b", None)]);
     let a = &order.plan.targets[0];
     let timeout = Error::from_end(&End::TimedOut(Deadline::FirstToken));
@@ -194,7 +194,7 @@ async fn direct_names_become_no_keys() {
 }
 
 #[test]
-fn of_several_errors_the_most_useful_is_shown() {
+fn failover_of_all_targets_reports_the_most_useful_error() {
     let target = Target::new(Arc::clone(&config().providers["sim"]), "m".into());
     let attempt = Attempt::new(target, false, Instant::now());
     let shown = |errors: Vec<Error>| {

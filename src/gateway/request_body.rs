@@ -212,7 +212,7 @@ mod tests {
 
     /// A body may pause for as long as a head may take, and a slow one gets two minutes more at most.
     #[tokio::test(start_paused = true)]
-    async fn finding_5_what_a_slow_body_earns_is_bounded() {
+    async fn the_body_timeout_of_a_slow_body_is_bounded() {
         let memory = MemoryBudget::new(1 << 30, &Metrics::default());
         let pause = Duration::from_secs(10);
         let (memory, caller) = (&memory.requests, &Arc::default());

@@ -209,7 +209,7 @@ mod tests {
 
     /// Silent ones are evicted first, the oldest of them, but none that has just been accepted.
     #[tokio::test(start_paused = true)]
-    async fn finding_15e_the_oldest_silent_connection_makes_room() {
+    async fn the_oldest_idle_connection_is_closed_for_a_new_one() {
         let own = PROCESS_DESCRIPTORS
             + WORKER_DESCRIPTORS * std::thread::available_parallelism().unwrap().get() as u64;
         let metrics = Arc::<Metrics>::default();

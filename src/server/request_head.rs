@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn f15i_hosts() {
+    fn host_headers_are_checked() {
         let one = |host| checked(Version::HTTP_11, &[("host", host)]);
         for host in ["", "x", "x:80", "x:", "127.0.0.1:8080", "[::1]", "[::1]:8080", "a_b.example"]
         {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn f15i_transfer_codings_and_expectations() {
+    fn transfer_codings_and_expectations_are_checked() {
         let with = |name, value| checked(Version::HTTP_11, &[("host", "x"), (name, value)]);
         for (name, value, expected) in [
             ("transfer-encoding", "chunked", Ok(())),

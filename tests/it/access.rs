@@ -1,4 +1,4 @@
-//! Who may do what, how much, and what is seen of it: models, limits, reloads, pages, health.
+//! Access control from outside: models, limits, reloads, CORS, health and metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +74,7 @@ async fn models_are_listed_in_both_shapes_and_by_key() {
 }
 
 #[tokio::test]
-async fn keys_may_use_what_they_may_use() {
+async fn keys_are_restricted_to_their_models() {
     let upstream = Upstream::new(streamed("anthropic", "hi")).await;
     let keys = [("some", ", models: [slow, \"ant/b*\"]")];
     let gateway = Gateway::new(&with_keys(&upstream, &keys, MODELS)).await;
@@ -92,10 +92,9 @@ async fn keys_may_use_what_they_may_use() {
     }
 }
 
-/// What a key may not use is answered like what does not exist, and the record has the reason (finding
-/// 15j of the security review).
+/// A model that a key may not use is reported like one that does not exist; the record has the reason.
 #[tokio::test]
-async fn f15j_a_key_does_not_learn_which_models_there_are() {
+async fn a_key_does_not_learn_which_models_exist() {
     let upstream = Upstream::new(streamed("anthropic", "hi")).await;
     let keys = [("some", ", models: [slow, \"ant/b*\"]")];
     let gateway = Gateway::new(&with_keys(&upstream, &keys, MODELS)).await;
@@ -141,7 +140,7 @@ async fn f15j_a_key_does_not_learn_which_models_there_are() {
 }
 
 #[tokio::test]
-async fn requests_per_minute_have_a_burst_and_an_end() {
+async fn rate_limit_of_requests_per_minute_with_its_burst() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let limits = ", limits: { requests_per_minute: 6, burst: 2 }";
     for (dialect, _) in SPOKEN {
@@ -167,7 +166,7 @@ async fn requests_per_minute_have_a_burst_and_an_end() {
 /// The permit lives in the body: it is taken as long as bytes may come, and returns when the
 /// caller leaves or the answer ends.
 #[tokio::test]
-async fn concurrent_streams_are_counted_to_their_end() {
+async fn rate_limit_of_concurrent_streams_counts_until_they_end() {
     for (dialect, provider) in SPOKEN {
         let go = Arc::new(Notify::new());
         let held = vec![
@@ -206,7 +205,7 @@ async fn concurrent_streams_are_counted_to_their_end() {
 }
 
 #[tokio::test]
-async fn a_reload_leaves_streams_under_way_and_what_was_used_alone() {
+async fn a_reload_keeps_open_streams_and_rate_limit_usage() {
     let go = Arc::new(Notify::new());
     let held = vec![
         Step::Sse,

@@ -51,7 +51,7 @@ async fn a_long_name_of_a_tool_comes_back() {
 }
 
 #[tokio::test]
-async fn hints_that_are_left_out_are_named_or_refused() {
+async fn hints_that_are_dropped_are_named_or_rejected() {
     let (upstream, gateway) = gateway("dialect: openai-chat", calls()).await;
     let ask = json!({ "model": "p/m", "max_tokens": 9, "top_k": 5, "messages": [{ "role": "user", "content": "hi" }] });
     let response = gateway.post("/v1/messages", &ask.to_string()).send().await.unwrap();

@@ -1,5 +1,5 @@
-//! The operators' listener: what it serves, what the callers' listener no longer does (finding 11 of the
-//! security review), and readiness while the process stops (15h).
+//! The operators' listener: what it serves, what the callers' listener no longer does, and
+//! readiness while the process stops.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ fn address(url: &str) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn f11_metrics_are_on_the_operators_listener_and_not_on_the_public_one() {
+async fn metrics_are_on_the_operators_listener_and_not_on_the_public_one() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let file = File::new(&yaml(&upstream.url, &upstream.url, BOTH));
     let (mut process, url) = Process::gateway(&file, "info").await;
@@ -59,9 +59,9 @@ async fn f11_metrics_are_on_the_operators_listener_and_not_on_the_public_one() {
     assert!(log.contains(&format!("admin={}", address(&admin))), "{log}");
 }
 
-/// What a proxy on the same machine forwards is not asked by somebody on the machine.
+/// Requests that a proxy on the same machine forwards are not local.
 #[tokio::test]
-async fn f11_a_loopback_listener_alone_shows_metrics_to_direct_callers() {
+async fn a_loopback_listener_alone_serves_metrics_to_direct_callers() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, "")).await;
     assert_eq!(get(&gateway.url, "/metrics").await.0, 200);
@@ -123,7 +123,7 @@ fn an_operators_address_that_others_reach_gets_a_warning() {
 /// The two steps: first not ready and still serving, then closed to new connections. A second signal ends
 /// the first one, so that the test need not wait.
 #[tokio::test]
-async fn f15h_new_connections_see_that_it_is_not_ready_and_are_served_until_it_closes() {
+async fn during_the_shutdown_delay_readiness_fails_and_requests_are_served() {
     let gate = Arc::new(Notify::new());
     let done = Step::chunk("data: [DONE]\n\n");
     let held = vec![

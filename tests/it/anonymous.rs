@@ -49,7 +49,7 @@ async fn callers_on_this_machine_need_no_key() {
     assert!(gateway.metric(counted) >= 2.0, "{}", gateway.app.metrics.render());
 }
 
-/// Whoever sends a credential means to be somebody.
+/// A request with a credential is not anonymous.
 #[tokio::test]
 async fn a_wrong_key_is_not_anonymous() {
     let (gateway, upstream) = gateway("{}", "").await;
@@ -67,11 +67,11 @@ async fn a_wrong_key_is_not_anonymous() {
 }
 
 #[tokio::test]
-async fn nobody_is_anonymous_by_accident() {
+async fn anonymous_access_must_be_configured() {
     let cors = "server: { trusted_proxies: [127.0.0.1], cors: { origins: [\"https://chat.example.com\"] } }\n";
     for more in ["", cors] {
         let (gateway, _upstream) = gateway("{}", more).await;
-        // What a proxy on this machine forwards, whether it is trusted or not, and whatever it says of its peer.
+        // Forwarded by a proxy on this machine, trusted or not, with any client address.
         for (name, value) in [
             ("x-forwarded-for", "203.0.113.7"),
             ("x-forwarded-for", "127.0.0.1"),
@@ -95,7 +95,7 @@ async fn nobody_is_anonymous_by_accident() {
             ("tailscale-user-login", "a@example.com"),
             ("cdn-loop", "cloudflare"),
             ("via", "1.1 proxy"),
-            // What a page makes a browser on this machine send.
+            // Sent by a browser on this machine for a page.
             ("origin", "https://evil.example.com"),
             ("origin", "null"),
         ] {

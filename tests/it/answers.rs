@@ -1,4 +1,4 @@
-//! What an answer says beside its words, and how it ends: payloads of an upstream in, and what callers of
+//! Finish reasons, usage, tool call ids and reasoning state: payloads of an upstream in, and what callers of
 //! each dialect get out. It must never ask the gateway's decoders what is right.
 
 #![expect(clippy::needless_pass_by_value, reason = "JSON literals read best where they stand")]
@@ -59,7 +59,7 @@ const CALLERS: [&str; 6] =
 
 /// The neutral name of a word's meaning, or that it is a failure.
 #[test]
-fn finish_reasons_are_told_as_what_they_mean() {
+fn finish_reasons_are_mapped_by_their_meaning() {
     for (word, neutral) in [
         ("abort", None),
         ("network_error", None),
@@ -101,7 +101,7 @@ type Answer<'a> = &'a dyn Fn(&str) -> Vec<u8>;
 
 /// The same of every other upstream: a word that nobody knows is no end.
 #[test]
-fn no_upstream_ends_well_with_a_word_of_its_own() {
+fn unknown_finish_reasons_are_errors() {
     let anthropic = |word: &str| {
         sse(&[
             json!({ "type": "message_start", "message": { "id": "m", "type": "message", "role": "assistant",
@@ -240,7 +240,7 @@ fn sealed_reasoning_after_the_text_is_kept() {
     assert_eq!(whole["output"][2]["encrypted_content"], json!("streamgate:xai:data:SEALED"));
 }
 
-/// What a caller was shown, given back in its next request, reaches the vendor that made it, and no other.
+/// Reasoning state that a caller sends back reaches the vendor that created it, and no other.
 #[test]
 fn seals_come_home() {
     let quirks = Quirks::default();
@@ -359,7 +359,7 @@ fn the_estimate_of_input_stays_where_the_upstream_counts_nothing() {
     }
 }
 
-/// How a body is cut is read from it where its label is wrong: streams called JSON, whole bodies called
+/// The framing is detected from the body where its content type is wrong: streams called JSON, whole bodies called
 /// streams or nothing, streams in answer to requests for none, several objects in one body.
 #[tokio::test]
 async fn bodies_are_read_as_what_they_are() {

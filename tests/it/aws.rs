@@ -41,7 +41,7 @@ fn path(seen: &Seen) -> &str {
     seen.head.split(' ').nth(1).unwrap()
 }
 
-/// What the one request of an upstream was.
+/// The only request of an upstream.
 async fn seen(upstream: &Upstream) -> Seen {
     let mut requests = upstream.requests().await;
     assert_eq!(requests.len(), 1);
@@ -108,7 +108,7 @@ async fn a_session_token_is_never_repeated() {
     let answer = gateway.post("/v1/chat/completions", CHAT).send().await.unwrap();
     let text = answer.text().await.unwrap();
     assert!(text.contains("Canonical String") && !text.contains("session-canary"), "{text}");
-    // What is about our credential is not repeated at all.
+    // Errors about our credential are not repeated at all.
     let answer = gateway.post("/v1/chat/completions", CHAT).send().await.unwrap();
     assert_eq!(answer.status(), 502);
     let text = answer.text().await.unwrap();
@@ -218,7 +218,7 @@ async fn anthropic_on_vertex_is_verbatim() {
 
 /// A platform's own errors are no words of Anthropic's: its callers are told in those all the same.
 #[tokio::test]
-async fn a_platforms_errors_are_told_in_the_callers_words() {
+async fn a_platforms_errors_have_the_callers_dialect() {
     let exception =
         [(":exception-type", "serviceUnavailableException"), (":message-type", "exception")];
     let late = [

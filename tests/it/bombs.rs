@@ -7,9 +7,9 @@ use crate::support::process::{File, Process};
 use crate::support::upstream::{Step, Upstream};
 use crate::support::{Ended, reader};
 
-/// What the bomb holds.
+/// The decoded size of the bomb.
 const HUGE: usize = 64 << 20;
-/// What one event may hold.
+/// The maximum size of an event.
 const LIMIT: &str = "stream: { max_event: 1MiB }\n";
 
 /// `head`, then one letter for ever, as gzip: one block with fixed codes, in which each match of 258

@@ -31,7 +31,7 @@ async fn ask(url: &str, key: &str) -> u16 {
 }
 
 #[test]
-fn check_tells_all_problems_and_exits_with_2() {
+fn check_reports_all_problems_and_exits_with_2() {
     let file = File::new(
         "server: { listne: x, body_limit: 7parsecs }\nproviders: { a: { dialect: klingon } }\n",
     );
@@ -52,7 +52,7 @@ fn check_tells_all_problems_and_exits_with_2() {
 }
 
 #[test]
-fn check_says_ok() {
+fn check_reports_ok() {
     let file = File::new(&yaml("http://127.0.0.1:1", "http://127.0.0.1:1", LISTEN));
     let (status, out, err) = run(&["check", "--config", file.path()]);
     assert_eq!(status, Some(0), "{err}");
@@ -92,7 +92,7 @@ fn help_and_mistakes() {
 /// Whether the default port is free here or not: either everything is said that a first run needs,
 /// or only what is in the way and what to do.
 #[tokio::test]
-async fn a_first_run_says_what_it_needs_to_say() {
+async fn a_first_run_prints_key_and_address() {
     // If it is free, it is taken by us.
     let _taken = tokio::net::TcpListener::bind("127.0.0.1:8080").await;
     let (status, out, err) = tokio::task::spawn_blocking(|| run(&[])).await.unwrap();
@@ -104,7 +104,7 @@ async fn a_first_run_says_what_it_needs_to_say() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_told_with_its_remedy() {
+async fn a_port_in_use_is_reported_with_its_remedy() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = taken.local_addr().unwrap();
     let more = format!("server: {{ listen: \"{listen}\" }}\n");
@@ -176,10 +176,9 @@ async fn a_reload_by_signal_or_by_file() {
     assert!(under_way.stream.try_read(&mut [0; 8]).is_err(), "neither closed nor written to");
 }
 
-/// A file that does not answer is waited for no longer than it is named (finding 14 of the security
-/// review).
+/// A file that does not answer is waited for no longer than it is named.
 #[tokio::test]
-async fn f14_a_reload_that_hangs_is_begun_anew_when_the_configuration_changes() {
+async fn a_hanging_reload_restarts_when_the_configuration_changes() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let first = yaml(&upstream.url, &upstream.url, LISTEN);
     let other = hex(&config::digest("sg-other"));
@@ -263,7 +262,7 @@ async fn fm51_aborted_streams_leave_no_file_descriptor_open() {
     assert!(settled.is_ok(), "still open: {:#?}", process.descriptors());
 }
 
-/// What is traced last is sent before the process ends, and another collector waits for the next start.
+/// The last spans are sent before the process ends, and another collector waits for the next start.
 #[tokio::test]
 async fn the_last_spans_are_sent_before_the_end() {
     let upstream = Upstream::new(streamed("openai-chat", "answer-canary")).await;

@@ -56,7 +56,7 @@ async fn every_caller_gets_a_count_for_every_upstream() {
     for (caller, path, request, member) in FORMS {
         for upstream in DIALECTS {
             let upstream = upstream.name();
-            let model = format!("{upstream}/sim");
+            let model = format!("{upstream}/n1-i0");
             let body = request(&model).to_string();
             let (status, estimated, value) = count(&gateway, &path(&model), &body).await;
             assert_eq!(status, 200, "{caller} to {upstream}: {value}");
@@ -78,7 +78,7 @@ async fn every_caller_gets_a_count_for_every_upstream() {
     }
 }
 
-/// What a caller counts reaches the upstream in its words, and the upstream's number comes back.
+/// The request to count reaches the upstream in its dialect, and the upstream's count is returned.
 #[tokio::test]
 async fn upstreams_count_what_they_would_be_sent() {
     let anthropic = json!({ "model": "M", "system": "be brief",
@@ -264,7 +264,7 @@ async fn the_estimate_is_that_of_limits() {
     let gateway = simulated::gateway().await;
     let (_, path, request, member) = FORMS[0];
     let mut sizes = Vec::new();
-    let plain = request("openai-chat/sim");
+    let plain = request("openai-chat/n1-i0");
     let with = |name: &str, value: Value| {
         let mut body = plain.clone();
         body[name] = value;
@@ -326,9 +326,9 @@ async fn counting_uses_no_tokens_up() {
 async fn wrong_requests_are_refused_by_field() {
     let gateway = simulated::gateway().await;
     let anthropic = |body: Value| ("/v1/messages/count_tokens".to_owned(), body);
-    let gemini = |body: Value| ("/v1beta/models/ollama/sim:countTokens".to_owned(), body);
+    let gemini = |body: Value| ("/v1beta/models/ollama/n1-i0:countTokens".to_owned(), body);
     let responses = |body: Value| ("/v1/responses/input_tokens".to_owned(), body);
-    let model = "ollama/sim";
+    let model = "ollama/n1-i0";
     let contents = json!([{ "parts": [{ "text": "hi" }] }]);
     for ((path, body), field) in [
         (anthropic(json!({ "messages": [] })), "model"),

@@ -36,7 +36,7 @@ fn client() -> reqwest::Client {
 
 /// 600 connections that ask nothing, at limits that they exceed, beside a stream.
 #[tokio::test]
-async fn finding_15e_idle_connections_leave_room_for_health_and_streams() {
+async fn idle_connections_leave_room_for_health_checks_and_streams() {
     let gate = Arc::new(Notify::new());
     let word = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"one\"}}]}\n\n";
     let end = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
@@ -83,7 +83,7 @@ async fn finding_15e_idle_connections_leave_room_for_health_and_streams() {
 }
 
 #[tokio::test]
-async fn finding_15e_the_soft_limit_of_descriptors_is_raised() {
+async fn the_soft_limit_of_file_descriptors_is_raised() {
     let upstream = Upstream::new(vec![Step::Close]).await;
     let file = File::new(&yaml(&upstream.url, &upstream.url, ""));
     let (_process, url) = limited(&file, "-S -n 64").await;

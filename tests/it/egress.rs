@@ -67,7 +67,7 @@ async fn requests_go_through_the_proxy() {
 /// Each failure of a proxy is told from the upstream's, here and there, without its credentials; and
 /// the next target is asked.
 #[tokio::test]
-async fn a_proxy_that_fails_is_named_and_fails_over() {
+async fn a_failing_proxy_is_named_and_failover_follows() {
     let upstream = Upstream::new(streamed("openai-chat", "Hello")).await;
     let log = Log::default();
     let _guard = log.capture();
@@ -157,7 +157,7 @@ async fn a_socks_proxy_may_want_credentials() {
     assert!(message.starts_with("the egress proxy did not accept our credentials"), "{message}");
 }
 
-/// What the upstream itself does wrong behind a proxy is not the proxy's.
+/// Errors of an upstream behind a proxy are not reported as the proxy's.
 #[tokio::test]
 async fn an_upstream_behind_a_proxy_keeps_its_own_failures() {
     let upstream = Upstream::new(streamed("openai-chat", "Hello")).await;
@@ -268,7 +268,7 @@ async fn a_stream_outlives_the_age_of_its_connection() {
 }
 
 #[tokio::test]
-async fn a_reload_changes_the_way_for_new_requests() {
+async fn a_reload_changes_the_proxy_for_new_requests() {
     let upstream = Upstream::new(streamed("openai-chat", "Hello")).await;
     let (first, second) = (Proxy::new(Manner::Http).await, Proxy::new(Manner::Http).await);
     let silent = Proxy::new(Manner::Silent).await;

@@ -14,7 +14,7 @@ use streamgate::wire::framing::Frame;
 
 use crate::support::{self, Choice, Ended, Tool, View, call, reader};
 
-/// What a model might do next; turned into lawful deltas by [`script`].
+/// A step of a model; turned into valid deltas by [`script`].
 #[derive(Debug, Clone)]
 enum Move {
     Text(u32, String),
@@ -158,7 +158,7 @@ fn encode(
     out.to_vec()
 }
 
-/// What was said is read, in order. Of a stream that failed a part may be missing at its end: what
+/// The text is read, in order. Of a stream that failed a part may be missing at its end: what
 /// waited behind an open tool call must not be told as if that call had been finished.
 fn compare(
     dialect: &str,

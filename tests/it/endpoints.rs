@@ -21,7 +21,7 @@ async fn gateway() -> (Gateway, Upstream) {
     (Gateway::new(&yaml(&upstream.url, &upstream.url, MODELS)).await, upstream)
 }
 
-/// What a caller with these headers gets.
+/// The response to a caller with these headers.
 async fn asked(
     gateway: &Gateway,
     (method, path): (Method, &str),
@@ -227,7 +227,7 @@ async fn lists_have_pages() {
     assert_eq!((&list["models"], list["data"].as_array().unwrap().len()), (&json!([]), 5));
 }
 
-/// What is known and not served is named in one sentence; no code says that a model is missing.
+/// Known APIs that are not served are named in one sentence; no code reports a missing model.
 #[tokio::test]
 async fn unserved_apis_are_named() {
     let (gateway, upstream) = gateway().await;
@@ -283,7 +283,7 @@ async fn unserved_apis_are_named() {
 }
 
 #[tokio::test]
-async fn unknown_paths_say_what_is_wrong_with_the_base_url() {
+async fn unknown_paths_explain_a_wrong_base_url() {
     let (gateway, _upstream) = gateway().await;
     for (path, hint) in [
         ("/proxy/v1/chat/completions", "but /v1/chat/completions is served"),
@@ -336,7 +336,7 @@ async fn websockets_are_answered_426() {
     assert!(upstream.requests().await.is_empty());
 }
 
-/// What Codex and others send compressed is read as if it were not.
+/// Compressed bodies, as Codex and others send them, are decoded.
 #[tokio::test]
 async fn compressed_bodies_are_decoded() {
     let (gateway, upstream) = gateway().await;

@@ -259,7 +259,7 @@ async fn fm68_a_large_head_is_431() {
     assert!(upstream.requests().await.is_empty());
 }
 
-/// What HTTP/2 forbids, because another hop could read it as a second request (RFC 9113, 8.2).
+/// Headers that HTTP/2 forbids, because another hop could read it as a second request (RFC 9113, 8.2).
 #[tokio::test]
 async fn fm69_forbidden_headers_reset_the_stream() {
     let (gateway, upstream) = gateway("").await;

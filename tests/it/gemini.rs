@@ -1,4 +1,4 @@
-//! What only callers and upstreams of Gemini's language have: model and method in the path, two forms
+//! Gemini: model and method in the path, two forms
 //! of a stream, signatures on parts, and errors that are no events.
 
 use bytes::BytesMut;
@@ -187,13 +187,13 @@ async fn counts_embeddings_and_models() {
         (answer.status().as_u16(), json_of(answer).await)
     };
     let ask = json!({"contents": [{"parts": [{"text": "hi"}]}]});
-    let (status, told) = post("/v1beta/models/gemini/sim:countTokens", ask.clone()).await;
+    let (status, told) = post("/v1beta/models/gemini/n1-i0:countTokens", ask.clone()).await;
     assert!(status == 200 && told["totalTokens"].as_u64().unwrap() > 0, "{told}");
-    let batch = json!({"requests": [{"model": "models/gemini/sim", "content": ask["contents"][0]},
+    let batch = json!({"requests": [{"model": "models/gemini/n1-i0", "content": ask["contents"][0]},
             {"model": "x", "content": ask["contents"][0]}]});
-    let (status, told) = post("/v1beta/models/gemini/sim:batchEmbedContents", batch).await;
+    let (status, told) = post("/v1beta/models/gemini/n1-i0:batchEmbedContents", batch).await;
     assert!(status == 200 && told["embeddings"][1]["values"].is_array(), "{told}");
-    let (status, told) = post("/v1beta/models/gemini/sim:predict", ask).await;
+    let (status, told) = post("/v1beta/models/gemini/n1-i0:predict", ask).await;
     assert_eq!((status, &told["error"]["status"]), (404, &json!("NOT_FOUND")));
 
     for path in ["/v1beta/models", "/v1/models"] {
@@ -208,7 +208,7 @@ async fn counts_embeddings_and_models() {
 
 /// The vendor has no header for it, but says in the body how long to wait.
 #[tokio::test]
-async fn the_delay_before_a_retry_is_told() {
+async fn the_delay_before_a_retry_is_reported() {
     let body = r#"{"error":{"code":429,"message":"slow down","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure"},{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"16.2s"}]}}"#;
     let script = response("429 Too Many Requests", "application/json", body);
     let (_upstream, gateway) = scripted(script).await;
@@ -361,7 +361,7 @@ fn fm29_signatures_stay_with_their_vendor() {
     }
 }
 
-/// How much to think, in the words of each generation of models.
+/// Reasoning effort, in the members of each generation of models.
 #[test]
 fn efforts_become_levels_or_budgets() {
     for (model, effort, expected) in [
@@ -418,7 +418,7 @@ fn prompts_go_where_this_dialect_has_them() {
 }
 
 #[test]
-fn the_envelope_says_what_is_asked() {
+fn the_envelope_is_read() {
     let body = r#"{"contents":[],"generationConfig":{"maxOutputTokens":77,"candidateCount":3}}"#;
     let path = "/v1beta/models/m:streamGenerateContent";
     let asked = RequestView { form: Form::Chat, path, query: "alt=sse", body };

@@ -78,7 +78,7 @@ pub(crate) fn streams(dialect: &str) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// How the file is called that holds what a caller receives.
+/// The extension of the file with the bytes that a caller receives.
 fn extension(caller: &dyn CallerDialect) -> String {
     let sse = caller.media_type(&call(true, true)) == "text/event-stream";
     format!("{}.{}", caller.name(), if sse { "sse" } else { "ndjson" })
@@ -227,7 +227,7 @@ fn turns(caller: &dyn CallerDialect, end: usize) -> impl Iterator<Item = usize> 
     (mine.expect("a caller")..end).step_by(caller_dialects().count())
 }
 
-/// How far apart the cuts of one run are. One run then tries many places, each of them in whole
+/// The distance between the cuts of one run. One run then tries many places, each of them in whole
 /// surroundings: few frames are longer.
 const APART: usize = 256;
 
@@ -242,7 +242,7 @@ fn every(mut check: impl FnMut(&str, &[u8], &dyn Dialect, &dyn CallerDialect, Mo
     }
 }
 
-/// What translation writes is legal, streamed or collected, and both say the same.
+/// Translated output is valid, streamed or collected, and both have the same content.
 #[test]
 fn translations_are_legal() {
     every(|case, input, upstream, caller, _| {

@@ -51,7 +51,7 @@ async fn the_protocol_is_agreed_on() {
     }
     let refused = secure(&gateway, &Arc::new(certificate.config(&["spdy/3"]))).await;
     assert!(refused.unwrap_err().to_string().contains("NoApplicationProtocol"));
-    // Who offers nothing speaks HTTP/1.1.
+    // Without ALPN, it is HTTP/1.1.
     exchange(&gateway, &Arc::new(certificate.config(&[]))).await;
 }
 
@@ -123,7 +123,7 @@ async fn tls_comes_and_goes_with_the_configuration() {
 }
 
 #[tokio::test]
-async fn plain_http_to_a_tls_port_is_told_so() {
+async fn plain_http_to_a_tls_port_gets_an_explanation() {
     let (gateway, _certificate, _upstream) = gateway("").await;
     let long =
         format!("POST / HTTP/1.1\r\ncontent-length: 4000000\r\n\r\n{}", "x".repeat(4_000_000));
@@ -206,7 +206,7 @@ async fn the_program_takes_a_new_certificate_from_its_files() {
 }
 
 #[test]
-fn check_tells_of_certificates() {
+fn check_reports_problems_of_certificates() {
     let certificate = Certificate::new();
     let yaml = yaml("http://127.0.0.1:1", "http://127.0.0.1:1", &certificate.server(""));
     let file = File::new(&yaml);
@@ -278,7 +278,7 @@ async fn fm67_a_hundred_unfinished_handshakes_block_no_other_connection() {
     assert!(text.ends_with("data: [DONE]\n\n"));
 }
 
-/// What a client writes first.
+/// The first bytes of a client.
 fn hello(certificate: &Certificate) -> Vec<u8> {
     let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
     let config = Arc::new(certificate.config(&["h2"]));

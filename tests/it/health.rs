@@ -1,4 +1,4 @@
-//! What a container engine asks: `streamgate health`, and the address that it asks.
+//! Health checks of a container engine: `streamgate health`, and the address that it requests.
 
 use std::sync::Arc;
 

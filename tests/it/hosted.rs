@@ -145,7 +145,7 @@ fn question(caller: &str, stream: bool) -> (String, Value) {
 
 const CALLERS: [&str; 4] = ["anthropic", "openai-responses", "openai-chat", "gemini"];
 
-/// What callers look for in an answer that a search made.
+/// Members that callers read in an answer with a search.
 fn marks(caller: &str, stream: bool) -> &'static [&'static str] {
     match (caller, stream) {
         ("anthropic", true) => &[
@@ -229,7 +229,7 @@ async fn what_was_shown_of_a_search_comes_back() {
 }
 
 #[tokio::test]
-async fn what_is_left_out_is_named_or_rejected() {
+async fn dropped_hosted_tools_are_named_or_rejected() {
     let done = json!({ "id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m",
         "choices": [{ "index": 0, "delta": { "content": "hi" }, "finish_reason": "stop" }] });
     let stream = format!("data: {done}\n\ndata: [DONE]\n\n");
@@ -281,7 +281,7 @@ async fn a_long_list_of_what_is_left_out_is_summed_up() {
     assert!((2048..2100).contains(&named.len()), "{}", named.len());
 }
 
-/// What a server might take for a member that is split is refused, or the tool would get through.
+/// Other spellings that a server might accept are rejected, or the tool would get through.
 #[tokio::test]
 async fn tools_in_another_spelling_do_not_get_through() {
     let tools = r#"[{"type":"web_search"}]"#;

@@ -55,7 +55,7 @@ async fn a_large_body_that_is_wrong_is_refused_like_a_small_one() {
     assert!(oai.requests().await.is_empty() && ant.requests().await.is_empty());
 }
 
-/// What is translated is bounded by number; what is passed on is not.
+/// Translated requests have a maximum number of parts; passthrough has none.
 #[tokio::test]
 async fn too_many_turns_are_refused_by_name_where_they_would_be_translated() {
     let (gateway, oai, ant) = gateway("").await;

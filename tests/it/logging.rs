@@ -66,7 +66,7 @@ async fn is_unharmed(process: Process, client: &Client) {
 }
 
 #[tokio::test]
-async fn a_log_whose_reader_has_left_harms_nobody() {
+async fn a_closed_standard_error_delays_no_request() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let (process, client, ..) = start(writer, &[]).await;
@@ -78,7 +78,7 @@ async fn a_log_whose_reader_has_left_harms_nobody() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_full_disk_harms_nobody() {
+async fn a_full_disk_delays_no_request() {
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let (process, client, ..) = start(full, &[]).await;
     while client.lines_lost().await == 0 {
@@ -88,7 +88,7 @@ async fn a_full_disk_harms_nobody() {
 }
 
 #[tokio::test]
-async fn a_log_whose_reader_pauses_harms_nobody() {
+async fn a_paused_reader_of_the_log_delays_no_request() {
     let (reader, writer) = std::io::pipe().unwrap();
     let (process, client, ..) = start(writer, &["--log", "json"]).await;
     // More than a pipe holds.

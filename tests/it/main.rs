@@ -1,4 +1,8 @@
-//! The one integration binary: every suite is a module here, and nothing else is.
+//! The one integration test binary: every suite is a module here.
+//!
+//! The modules are `#[cfg(test)]`, which a test binary needs for nothing else but clippy: its permission
+//! to panic in tests (`allow-unwrap-in-tests` and others in `clippy.toml`) covers test functions and such
+//! modules, but not the plain functions beside them.
 
 #[cfg(test)]
 mod access;
@@ -25,6 +29,8 @@ mod client_tools;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod content_types;
+#[cfg(test)]
 mod counts;
 #[cfg(test)]
 mod descriptors;
@@ -38,6 +44,8 @@ mod embeddings;
 mod encoders;
 #[cfg(test)]
 mod endpoints;
+#[cfg(test)]
+mod error_messages;
 #[cfg(test)]
 mod failover;
 #[cfg(test)]
@@ -57,13 +65,11 @@ mod health;
 #[cfg(test)]
 mod hosted;
 #[cfg(test)]
-mod idle;
+mod idle_timeout;
+#[cfg(test)]
+mod jwt;
 #[cfg(test)]
 mod large_bodies;
-#[cfg(test)]
-mod limits;
-#[cfg(test)]
-mod lines;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
@@ -73,26 +79,32 @@ mod memory;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
-mod mislabelled;
-#[cfg(test)]
 mod model_names;
+#[cfg(test)]
+mod model_permissions;
+#[cfg(test)]
+mod ollama_and_cohere;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod pairs;
 #[cfg(test)]
-mod passed;
+mod passthrough;
 #[cfg(test)]
 mod prompts;
 #[cfg(test)]
 mod provider_lists;
+#[cfg(test)]
+mod rate_limits;
 #[cfg(test)]
 mod recorded;
 #[cfg(test)]
 mod refusal_messages;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
 mod refused_requests;
+#[cfg(test)]
 mod request_heads;
 #[cfg(test)]
 mod request_parity;
@@ -100,8 +112,6 @@ mod request_parity;
 mod requests;
 #[cfg(test)]
 mod responses;
-#[cfg(test)]
-mod rights;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]
@@ -119,14 +129,10 @@ mod support;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]
-mod tokens;
-#[cfg(test)]
 mod translation;
 #[cfg(test)]
 mod transport;
 #[cfg(test)]
-mod unserved;
-#[cfg(test)]
-mod words;
+mod unserved_paths;
 #[cfg(test)]
 mod wrong_types;

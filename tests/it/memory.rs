@@ -43,10 +43,10 @@ async fn unfinished(gateway: &Gateway, path: &str, declared: usize, sent: usize)
 }
 
 #[tokio::test]
-async fn finding_5_all_request_bodies_together_have_a_bound() {
+async fn all_request_bodies_together_have_a_bound() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, SMALL)).await;
-    // What is declared takes nothing; what has come counts twice.
+    // A declared length takes nothing; received bytes count twice.
     let idle = unfinished(&gateway, "/v1/chat/completions", 12 * MIB, 0).await;
     let held = unfinished(&gateway, "/v1/chat/completions", 10 * MIB, 9 * MIB).await;
     until_used(&gateway, "requests", 18 * MIB).await;
@@ -84,7 +84,7 @@ async fn finding_5_all_request_bodies_together_have_a_bound() {
 
 /// One caller holds three quarters of it at most: others are served as before.
 #[tokio::test]
-async fn finding_5_one_caller_leaves_room_for_others() {
+async fn one_callers_bodies_leave_room_for_others() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let digest = hex(&config::digest("sg-other"));
     let keys = format!("keys:\n    - {{ name: other, sha256: {digest} }}");
@@ -104,7 +104,7 @@ async fn finding_5_one_caller_leaves_room_for_others() {
 
 /// A body that the budget can never hold need not be sent again.
 #[tokio::test]
-async fn finding_5_what_never_fits_is_too_large() {
+async fn a_body_that_never_fits_is_too_large() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, SMALL)).await;
     let mut raw = unfinished(&gateway, "/v1/chat/completions", 12 * MIB + 1, 0).await;
@@ -115,7 +115,7 @@ async fn finding_5_what_never_fits_is_too_large() {
 }
 
 #[tokio::test]
-async fn finding_5_bodies_count_as_they_are_decoded() {
+async fn bodies_count_with_their_decoded_size() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, SMALL)).await;
     let mut held = unfinished(&gateway, "/v1/chat/completions", 10 * MIB, 9 * MIB).await;
@@ -142,7 +142,7 @@ async fn finding_5_bodies_count_as_they_are_decoded() {
 
 /// They pass the caller's gate, are counted and have a record, and read next to no body.
 #[tokio::test]
-async fn finding_5_endpoints_without_a_body_are_requests_like_others() {
+async fn endpoints_without_a_body_count_as_requests() {
     let log = Log::default();
     let _guard = log.capture();
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
@@ -205,7 +205,7 @@ fn user() -> Value {
 
 /// Endless answers: one that has to be buffered ends with an error at its limit, and its upstream is closed.
 #[tokio::test]
-async fn finding_6_what_is_kept_of_an_answer_has_a_bound() {
+async fn the_buffered_part_of_an_answer_has_a_bound() {
     let contents = json!([{ "role": "user", "parts": [{ "text": "hi" }] }]);
     let messages = json!({ "model": "oai/m", "max_tokens": 9, "messages": user() });
     let words = vec![Step::Sse, Step::Repeat(text(50_000), 1000), Step::Hang];
@@ -243,7 +243,7 @@ async fn finding_6_what_is_kept_of_an_answer_has_a_bound() {
         assert!(answer.contains("stream.max_answer") || is_cut, "{path} {answer:.500}");
         assert!(answer.len() < 20 * MIB, "{path}: {}", answer.len());
         upstream.all_closed().await;
-        // What is read and what the sockets hold.
+        // The bytes that were read, and those in the sockets.
         assert!(upstream.sent() < 20 * MIB, "{path}: {}", upstream.sent());
         let page = gateway.app.metrics.render();
         assert!(page.contains(r#"outcome="upstream_error"} 1"#), "{path} {body}");
@@ -251,9 +251,9 @@ async fn finding_6_what_is_kept_of_an_answer_has_a_bound() {
     }
 }
 
-/// What only passes through may be longer.
+/// Passthrough may be longer.
 #[tokio::test]
-async fn finding_6_streams_that_pass_through_have_no_bound() {
+async fn passthrough_streams_have_no_bound() {
     let end = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
     let script = vec![Step::Sse, Step::Repeat(text(10_000), 100), Step::chunk(end), Step::End];
     let upstream = Upstream::new(script).await;
@@ -269,7 +269,7 @@ async fn finding_6_streams_that_pass_through_have_no_bound() {
 }
 
 #[tokio::test]
-async fn finding_6_all_kept_answers_together_have_a_bound() {
+async fn all_buffered_answers_together_have_a_bound() {
     let script = vec![Step::Sse, Step::Repeat(text(MIB), 17), Step::Hang];
     let upstream = Upstream::new(script).await;
     let gateway = Gateway::new(&yaml(&upstream.url, &upstream.url, SMALL)).await;
@@ -292,7 +292,7 @@ async fn finding_6_all_kept_answers_together_have_a_bound() {
 
 /// An answer that is passed through whole counts until its caller has read it.
 #[tokio::test]
-async fn finding_6_whole_answers_count_until_they_are_read() {
+async fn whole_answers_count_until_they_are_read() {
     let content = "x".repeat(8 * MIB);
     let answer = json!({ "id": "a", "object": "chat.completion", "model": "m", "choices": [{ "index": 0, "finish_reason": "stop", "message": { "role": "assistant", "content": content } }] });
     let answer = answer.to_string();

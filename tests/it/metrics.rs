@@ -7,13 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
+use crate::jwt::{ask, shared, signer};
 use crate::support::answers::streamed;
 use crate::support::certificate::Certificate;
 use crate::support::gateway::{Gateway, KEY, configuration, yaml};
 use crate::support::process::{File, Process};
 use crate::support::tokens::{claims, with_issuer};
 use crate::support::upstream::Upstream;
-use crate::tokens::{ask, shared, signer};
 
 const ROUTE: &str = r#"{dialect="openai-chat",model="oai/*",target="oai/*"}"#;
 
@@ -181,7 +181,7 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-/// What the process says of itself is what the kernel says of it.
+/// Process metrics agree with the kernel.
 #[tokio::test]
 async fn the_process_is_measured() {
     let began = now();

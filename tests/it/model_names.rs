@@ -81,14 +81,14 @@ async fn lists_show_names_and_no_patterns() {
     let list: Value = serde_json::from_str(&get("/v1/models").await).unwrap();
     let names: Vec<_> = list["data"].as_array().unwrap().iter().map(|model| &model["id"]).collect();
     assert_eq!(names, ["claude-opus", "fast"]);
-    // What a pattern serves can be asked about by its name.
+    // Models that a pattern serves can be requested by name.
     let one: Value = serde_json::from_str(&get("/v1/models/claude-opus-4-8").await).unwrap();
     assert_eq!(one["id"], "claude-opus-4-8");
 }
 
 /// The limits of a pattern are for all names that it serves.
 #[tokio::test]
-async fn a_patterns_limits_hold_for_all_its_names() {
+async fn a_patterns_rate_limit_holds_for_all_its_names() {
     let (gateway, _upstream) = gateway().await;
     for (asked, status) in
         [("claude-a", 200), ("claude-b", 200), ("claude-c", 429), ("claude-haiku-1", 200)]
@@ -121,7 +121,7 @@ async fn keys_are_permitted_names() {
 }
 
 #[tokio::test]
-async fn a_misspelt_name_is_answered_with_the_one_that_is_close() {
+async fn an_unknown_model_suggests_a_similar_name() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let models = "models:\n  chat: { targets: [ { provider: oai, model: a } ] }\n  \
         secret-model: { targets: [ { provider: oai, model: a } ] }\n";

@@ -20,7 +20,7 @@ fn literals(path: &str) -> Vec<String> {
     lines.flat_map(|line| line.split('"').skip(1).step_by(2).map(str::to_owned)).collect()
 }
 
-/// What stands between backticks, up to labels in braces.
+/// The text between backticks, up to labels in braces.
 fn quoted(text: &str) -> BTreeSet<String> {
     let quotes = text.split('`').skip(1).step_by(2);
     quotes.map(|quote| quote.split('{').next().unwrap_or_default().to_owned()).collect()

@@ -10,7 +10,7 @@ use crate::support::{Choice, Ended, View, received};
 use serde_json::Value;
 use streamgate::wire::dialect::DIALECTS;
 
-/// What came back: the status and the body.
+/// A response: the status and the body.
 async fn send(gateway: &Gateway, language: &Language, ask: &Ask) -> (u16, Vec<u8>) {
     let (status, body, cut) = sent(gateway, language, ask).await;
     assert!(!cut, "{} {}", language.name, ask.model);
@@ -26,7 +26,7 @@ async fn sent(gateway: &Gateway, language: &Language, ask: &Ask) -> (u16, Vec<u8
     (status, body, cut)
 }
 
-/// What the caller reads in an answer, streamed or whole.
+/// The caller's view of an answer, streamed or whole.
 async fn read(gateway: &Gateway, language: &Language, ask: &Ask) -> View {
     let place = format!("{} asks {} (stream={})", language.name, ask.model, ask.stream);
     let (status, body) = send(gateway, language, ask).await;
@@ -108,7 +108,7 @@ async fn tools_make_the_round_trip() {
 }
 
 #[tokio::test]
-async fn the_token_limit_is_told() {
+async fn the_output_limit_reaches_the_upstream() {
     every("n3-length", async |gateway, language, ask, _| {
         let view = read(gateway, language, &ask).await;
         assert_eq!(only(&view).stop.as_deref(), Some((language.stop)("length")), "{}", ask.model);
@@ -116,16 +116,16 @@ async fn the_token_limit_is_told() {
     .await;
 }
 
-/// Whatever cuts an answer short, nobody takes it for whole.
+/// A truncated answer never looks complete, whatever truncated it.
 #[tokio::test]
-async fn broken_answers_never_look_whole() {
+async fn truncated_answers_never_look_complete() {
     for program in ["n5-err3", "n5-close3", "n5-reset3", "n5-junk3", "n5-nodone"] {
         every(program, async |gateway, language, ask, upstream| {
             let place = format!("{} {} {}", language.name, ask.model, ask.stream);
             let (status, body, cut) = sent(gateway, language, &ask).await;
             if !ask.stream {
                 assert!(!cut, "{place}");
-                // What this program does to a whole answer depends on the vendor's own form.
+                // The effect of this program on an unstreamed answer depends on the vendor's form.
                 let whole = status == 200 && (language.answer)(&body).is_ok();
                 assert!(!whole || program == "n5-nodone", "{place}");
                 return;
@@ -172,7 +172,7 @@ async fn errors_keep_their_status() {
     }
 }
 
-/// What cannot be said is refused by the name that the caller knows, and the pair is named.
+/// Untranslatable members are rejected by the caller's name for them, with the pair.
 #[tokio::test]
 async fn refusals_name_the_field_and_the_pair() {
     let gateway = gateway().await;

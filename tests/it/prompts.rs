@@ -137,7 +137,7 @@ async fn instructions_go_where_the_dialect_has_them() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_told_with_its_field() {
+async fn invalid_prompts_are_rejected_with_their_field() {
     let (_folder, upstream, gateway) = guided("openai-chat").await;
     let long = "x".repeat(100_000);
     let cases = [
@@ -207,7 +207,7 @@ async fn what_is_wrong_is_told_with_its_field() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_put_together_is_told() {
+async fn conflicting_prompt_members_are_rejected() {
     let (_folder, upstream, gateway) = guided("openai-chat").await;
     let wrong = [r#""messages":{}"#, r#""messages":"a""#, r#""messages":[],"system":7"#];
     for ((dialect, _), wrong) in SPOKEN.iter().flat_map(|spoken| wrong.map(|wrong| (spoken, wrong)))
@@ -272,7 +272,7 @@ async fn a_variable_never_becomes_a_message() {
 }
 
 #[tokio::test]
-async fn prompts_are_listed_and_used_by_those_who_may_use_their_model() {
+async fn prompts_are_listed_and_used_with_permission_for_their_model() {
     let folder = Folder::new(&[
         ("guide.yaml", GUIDE),
         ("guide@2.yaml", &GUIDE.replace("fast", "slow")),
@@ -318,7 +318,7 @@ async fn prompts_are_listed_and_used_by_those_who_may_use_their_model() {
         ]})
     );
     assert_eq!(versions(&list("sg-some").await.1), ["free@1", "guide@1"]);
-    // Who names no version gets the newest of those that the key may use; the others are not there.
+    // Without a version, the newest that the key may use; the others do not exist.
     let by_some = async |prompt: &str| {
         let body = format!(r#"{{"model":"fast","stream":true,"prompt":{prompt}}}"#);
         let sent = gateway.post("/v1/chat/completions", &body).bearer_auth("sg-some");
@@ -349,7 +349,7 @@ async fn the_record_names_the_prompt_and_no_value() {
 
 /// The configuration and the file that the documentation shows.
 #[test]
-fn the_documentation_shows_what_holds() {
+fn the_examples_of_the_documentation_hold() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(root.join("docs/prompts.md")).unwrap();
     let blocks = text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
@@ -365,7 +365,7 @@ fn the_documentation_shows_what_holds() {
     assert!(text.contains(told), "{told}");
 }
 
-/// What ships with the program, through the gateway to the simulated upstream.
+/// The examples in `prompts/`, through the gateway to the simulated upstream.
 #[tokio::test]
 async fn the_examples_answer_in_every_dialect() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -60,7 +60,7 @@ async fn lists_show_what_providers_offer() {
     assert_eq!(counted, 1);
 }
 
-/// What a provider says of its models is known of those that lead there, unless the operator says otherwise.
+/// Context windows in a provider's list apply to the models that lead there, unless the operator sets others.
 #[tokio::test]
 async fn context_windows_come_from_the_providers_list() {
     let (gateway, ..) = gateway(json(OPENAI), json(ANTHROPIC)).await;
@@ -89,7 +89,7 @@ async fn conversations_fetch_no_lists() {
 }
 
 #[tokio::test]
-async fn a_list_that_cannot_be_had_adds_nothing() {
+async fn a_failing_model_list_adds_nothing() {
     let page = vec![Step::Whole(200, "content-type: text/html\r\n", b"<html>".to_vec())];
     let redirect = vec![Step::Whole(302, "location: http://127.0.0.1:1/\r\n", Vec::new())];
     let cut = vec![
@@ -118,14 +118,14 @@ async fn a_list_that_cannot_be_had_adds_nothing() {
 
 /// A request waits a moment for the first answer, and no longer.
 #[tokio::test]
-async fn a_provider_that_hangs_holds_no_list_up() {
+async fn a_hanging_provider_delays_no_list() {
     let (gateway, ..) = gateway(vec![Step::Hang], json(ANTHROPIC)).await;
     let list = get(&gateway, "/v1/models", KEY, "x-none").await;
     assert_eq!(names(&list, ("data", "id")), ["fast", "limited", "ant/claude"]);
 }
 
 #[tokio::test]
-async fn a_provider_can_be_left_unasked() {
+async fn model_lists_of_a_provider_can_be_disabled() {
     let upstream = Upstream::new(json(OPENAI)).await;
     let text = yaml(&upstream.url, &upstream.url, MODELS);
     let text = text.replace("api_key:", "list_models: false, api_key:");
@@ -136,7 +136,7 @@ async fn a_provider_can_be_left_unasked() {
 }
 
 #[tokio::test]
-async fn keys_see_what_they_may_use() {
+async fn model_lists_are_restricted_to_the_keys_models() {
     let upstream = Upstream::new(json(OPENAI)).await;
     let keys = [("some", ", models: [limited, \"oai/*l*\"]"), ("none", ", models: [fast]")];
     let text = with_keys(&upstream, &keys, MODELS).replace("ant, model", "oai, model");

@@ -154,7 +154,7 @@ fn more_forms() -> Vec<(&'static str, Form, Value)> {
     ]
 }
 
-/// What is wrong with a rejection, if anything is. `usual`: rejections of the request as it was.
+/// The defect of a rejection, if there is one. `usual`: rejections of the request as it was.
 fn flaw(fault: Fault, place: &str, usual: &[Fault]) -> Option<String> {
     let elsewhere = usual.contains(&fault);
     let fault = fault.named();
@@ -260,7 +260,7 @@ fn a_rejection_names_the_member_and_repeats_nothing() {
     assert!(flaws.is_empty(), "{} flaws:\n{}", flaws.len(), flaws.join("\n"));
 }
 
-/// What vendors take in more than one form is no reason to reject a request.
+/// Alternative forms that vendors accept are no reason to reject a request.
 #[test]
 fn numbers_are_read_as_vendors_read_them() {
     let read = |name: &str, body: Value| {

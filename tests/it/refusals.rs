@@ -21,9 +21,9 @@ async fn read_until(stream: &mut TcpStream, mark: &str) -> String {
     }
 }
 
-/// What a refused caller sends is read, so that its connection stays fit for the next request.
+/// The body of a rejected request is read, so that its connection can be reused.
 #[tokio::test]
-async fn a_refused_caller_can_go_on_with_the_same_connection() {
+async fn a_rejected_caller_may_reuse_its_connection() {
     let gateway = Gateway::new(&yaml("http://127.0.0.1:9", "http://127.0.0.1:9", "")).await;
     for (path, status, last) in [
         ("/v1/chat/completions", "401", "}}"),

@@ -18,7 +18,7 @@ async fn gateway(more: &str) -> (Gateway, Upstream) {
     (Gateway::new(&yaml(&upstream.url, &upstream.url, more)).await, upstream)
 }
 
-/// How many were counted for a reason.
+/// The count for a reason.
 fn counted(gateway: &Gateway, reason: &str) -> String {
     let counted =
         gateway.metric(&format!("streamgate_refused_requests_total{{reason={reason:?}}}"));
@@ -140,7 +140,7 @@ async fn plain_http_on_the_tls_port_is_recorded() {
     raw.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(raw.rest().await.starts_with("HTTP/1.1 400 "));
     assert_eq!(counted(&gateway, "plain_on_tls_port"), "1");
-    // Who connects and says nothing is neither.
+    // A connection without a byte is neither.
     drop(TcpStream::connect(gateway.address).await.unwrap());
     assert_eq!(counted(&gateway, "plain_on_tls_port"), "1");
 }

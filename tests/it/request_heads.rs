@@ -1,4 +1,4 @@
-//! Request heads that HTTP forbids, and expectations (finding 15i of the security review).
+//! Request heads that HTTP forbids, and expectations.
 
 use crate::support::answers::{request, streamed};
 use crate::support::gateway::{Gateway, KEY, yaml};
@@ -21,7 +21,7 @@ async fn exchange(gateway: &Gateway, sent: &str) -> String {
 }
 
 #[tokio::test]
-async fn f15i_a_malformed_head_is_rejected_and_its_connection_closed() {
+async fn a_malformed_head_is_rejected_and_its_connection_closed() {
     let (gateway, upstream) = gateway().await;
     for (head, status, word) in [
         ("GET /healthz HTTP/1.1\r\n", 400, "`host`"),
@@ -62,7 +62,7 @@ async fn f15i_a_malformed_head_is_rejected_and_its_connection_closed() {
 
 /// RFC 9112, section 6.3: `transfer-encoding` wins, and nothing more is read from the connection.
 #[tokio::test]
-async fn f15i_a_length_beside_chunks_does_not_count_and_ends_the_connection() {
+async fn a_content_length_beside_chunks_is_ignored_and_ends_the_connection() {
     let (gateway, upstream) = gateway().await;
     let body = request("oai/m", true, "hi");
     let size = body.len();
@@ -82,7 +82,7 @@ async fn f15i_a_length_beside_chunks_does_not_count_and_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn f15i_a_body_is_asked_for_only_of_those_who_may_send_it() {
+async fn expect_100_continue_is_answered_only_for_accepted_callers() {
     let (gateway, _upstream) = gateway().await;
     let body = request("oai/m", true, "hi");
     let head = |path: &str, key: &str, kind: &str, length: usize| {

@@ -74,7 +74,7 @@ fn fm28_the_thinking_budget_is_omitted_without_signed_reasoning() {
                 Target { model: "claude", stream: true, form: Form::Chat, quirks: &quirks };
             let sent = written(&mut request, by_name(upstream).unwrap(), &target).unwrap();
             assert_eq!(sent.contains("budget_tokens"), kept, "{upstream}: {sent}");
-            // What only thinking forbids comes back with its end.
+            // Members that only reasoning forbids are sent again without it.
             assert_eq!(sent.contains("temperature"), !kept, "{upstream}: {sent}");
         }
     }

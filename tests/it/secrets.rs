@@ -1,4 +1,4 @@
-//! What must not leak: credentials, prompts, and the way to other hosts.
+//! Secrets that must not leak: credentials and prompts; redirects to other hosts.
 
 use std::time::Duration;
 
@@ -142,10 +142,9 @@ async fn fm62_provider_keys_never_reach_a_caller() {
     }
 }
 
-/// Whatever of the operator's an upstream repeats, in whatever spelling (finding 15b of the security
-/// review).
+/// Secrets of the operator that an upstream repeats, in any spelling.
 #[tokio::test]
-async fn f15b_errors_that_repeat_our_request_show_no_secret() {
+async fn upstream_errors_that_repeat_our_request_show_no_secret() {
     const SPELLINGS: [&str; 9] = [
         "key+canary/1",
         r"key\u002bcanary\/1",

@@ -1,5 +1,4 @@
-//! The times of a shutdown: defaults, deployments and the manual must fit each other (finding 15h of the
-//! security review).
+//! The times of a shutdown: defaults, deployments and the manual must fit each other.
 
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ fn seconds(text: &str, name: &str) -> Duration {
 }
 
 #[test]
-fn f15h_deployments_wait_longer_than_a_shutdown_takes() {
+fn deployments_wait_longer_than_a_shutdown_takes() {
     let default = Server::default();
     let manifest = file("deploy/kubernetes.yaml");
     let needed = longest(seconds(&manifest, "shutdown_delay: "), seconds(&manifest, "drain: "));
@@ -42,7 +41,7 @@ fn f15h_deployments_wait_longer_than_a_shutdown_takes() {
 }
 
 #[test]
-fn f15h_the_manual_has_these_times() {
+fn the_manual_has_these_shutdown_times() {
     let manual = file("docs/operations.md");
     let default = Server::default();
     for (step, time) in [

@@ -102,7 +102,7 @@ async fn fm67_body_timeout_of_a_trickling_body() {
     raw.write(format!("{head}\r\n\r\n")).await;
     let mut beat = tokio::time::interval(Duration::from_millis(20));
     let mut sent = body.bytes();
-    // What it is told waits for it.
+    // The response waits for it.
     while raw.stream.try_read_buf(&mut raw.read).is_err() {
         beat.tick().await;
         raw.write([sent.next().unwrap()]).await;

@@ -120,7 +120,7 @@ async fn every_caller_gets_the_answer_up_to_the_stop_string() {
     }
 }
 
-/// What was held back is not lost: the answer ends by itself, breaks off, or fails.
+/// Text that was held back is not lost: the answer ends by itself, breaks off, or fails.
 #[tokio::test]
 async fn text_that_is_held_back_is_written_when_the_answer_ends_otherwise() {
     let completed = json!({ "type": "response.completed", "response": { "id": "resp_1", "object": "response", "model": "m",

@@ -28,7 +28,7 @@ fn stream(payloads: &[Value]) -> Vec<u8> {
     payloads.iter().map(event).collect::<Vec<_>>().concat().into_bytes()
 }
 
-/// What a caller sees of an upstream's stream; checks the grammar on the way.
+/// A caller's view of an upstream's stream; checks the grammar on the way.
 fn seen(upstream: &str, caller: &str, input: &[u8], want_usage: bool) -> View {
     let (from, to) = (dialect(upstream), towards(caller));
     let run = run(from, to, (&call(true, want_usage), natural_mode(from, to)), input, []);
@@ -197,7 +197,7 @@ fn fm25_anthropic_usage_replaces() {
     }
 }
 
-/// Whatever order an upstream speaks in, an Anthropic caller gets one start, blocks that do not
+/// In whatever order an upstream sends its events, an Anthropic caller gets one start, blocks that do not
 /// overlap and are numbered from 0, one stop with usage, and one end: the reader checks all that.
 #[test]
 fn fm27_anthropic_events_are_in_order() {
@@ -392,7 +392,7 @@ fn fm23_an_event_without_data_is_ignored() {
 /// A tool that takes free text, called by a vendor that only knows functions: its caller is told the
 /// text, as it comes, and gives the call back as it was told.
 #[test]
-fn free_text_is_told_as_it_comes() {
+fn free_form_arguments_are_streamed() {
     let pieces = ["{\"inp", "ut\": \"1 + ", "1 \\", "u00e", "9\"}"];
     let deltas = pieces.map(|piece| json!({ "type": "input_json_delta", "partial_json": piece }));
     let usage = json!({ "input_tokens": 1, "output_tokens": 1 });

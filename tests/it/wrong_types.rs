@@ -24,7 +24,7 @@ use crate::support::{Ended, aws, call, reader, run, written};
 /// Stands for the value that is put in as text, since some of it is nothing that a parser would give.
 const MARK: &str = "\"@mark@\"";
 
-/// What a value may be instead. None is right everywhere, and all are wrong somewhere.
+/// Values to put in the place of another. None is right everywhere, and all are wrong somewhere.
 fn wrong() -> Vec<String> {
     let deep = format!("{}1{}", "[".repeat(100), "]".repeat(100));
     let nested = format!("{}1{}", r#"{"a":"#.repeat(100), "}".repeat(100));
@@ -105,7 +105,7 @@ fn check(fault: &Fault, place: &str, fields: &BTreeSet<String>, failures: &mut V
     }
 }
 
-/// What the fields of a request are called; the last are those that may be missing from it.
+/// The names of a request's fields; the last are those that may be missing from it.
 fn fields(request: &Value) -> BTreeSet<String> {
     let members: &Map<String, Value> = request.as_object().expect("an object");
     let more = ["model", "messages", "stop", "prompt"];
@@ -155,7 +155,7 @@ fn every_value_of_a_request_may_be_wrong() {
 /// From HTTP to HTTP: it is answered, or refused in the caller's language. The simulated upstream
 /// refuses what its vendor does, which is no failure either.
 #[tokio::test]
-async fn whatever_is_wrong_is_the_callers_doing() {
+async fn every_wrong_value_is_a_caller_error() {
     for (number, language) in LANGUAGES.iter().enumerate() {
         // One each, since a caller may not ask for ever.
         let gateway = gateway().await;

@@ -33,6 +33,8 @@ pub(crate) mod ndjson;
 pub(crate) mod open_calls;
 pub mod overflow;
 pub mod ranges;
+#[cfg(test)]
+mod recordings_for_tests;
 pub mod refusal;
 pub(crate) mod reset;
 pub mod rights;

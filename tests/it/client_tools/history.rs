@@ -180,7 +180,7 @@ fn every_upstream_gets_the_same_names() {
 }
 
 #[test]
-fn names_that_collide_are_told_apart() {
+fn colliding_names_are_made_distinct() {
     let function = |name: &str| json!({ "type": "function", "name": name });
     let namespace = |name: &str, tools: Value| json!({ "type": "namespace", "name": name, "description": "", "tools": tools });
     let body = json!({ "model": "m", "input": "x", "tools": [

@@ -56,7 +56,7 @@ fn chat_call(name: &str, arguments: &str, finish: &str) -> Vec<u8> {
     (out + &chunk(json!({}), Some(finish)) + "data: [DONE]\n\n").into_bytes()
 }
 
-/// What a caller gets of such an answer, streamed or whole, with the bytes cut in these places.
+/// A caller's view of such an answer, streamed or whole, with the bytes cut at these offsets.
 fn answer(caller: &str, forms: &ToolForms, stream: bool, input: &[u8], cuts: &[usize]) -> Vec<u8> {
     let call = ResponseContext { tool_forms: forms.clone(), ..call(stream, true) };
     let from = dialect::by_name("openai-chat").unwrap();

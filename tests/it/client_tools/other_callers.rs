@@ -78,7 +78,7 @@ fn what_tunes_a_tool_is_no_reason_to_refuse_it() {
 }
 
 #[test]
-fn a_tool_reference_is_told_in_words() {
+fn a_tool_reference_becomes_text() {
     let tool =
         json!({ "name": "ToolSearch", "input_schema": { "type": "object", "properties": {} } });
     let messages = json!([
@@ -210,7 +210,7 @@ fn custom_tools_of_chat_completions_make_the_round_trip() {
 }
 
 #[test]
-fn callers_who_know_functions_only_are_told_the_type() {
+fn an_unknown_tool_type_is_named_in_the_error() {
     for caller in ["ollama", "cohere"] {
         let body = ask(json!([{ "type": "teleport", "function": { "name": "f" } }]), hello());
         let (field, message) = refused(caller, &body);

@@ -8,7 +8,7 @@ use super::payloads;
 use crate::support::gateway::Gateway;
 use crate::support::simulated::gateway;
 
-/// What Codex declares, and more: in order `search`, a tool search, two tools of a namespace, one of
+/// Codex's tools, and more: in order `search`, a tool search, two tools of a namespace, one of
 /// another with the longest names, and a typed tool.
 fn tools() -> Value {
     let schema = json!({ "type": "object", "properties": { "q": { "type": "string" } } });
@@ -83,7 +83,7 @@ async fn calls_come_back_as_what_was_declared() {
                     [&json!("function_call"), &json!("crm"), &json!("find")],
                     [&json!("custom_tool_call"), &json!("crm"), &json!("note")],
                     [&json!("function_call"), &json!(long('n')), &json!(long('t'))],
-                    // What the simulator writes is no patch: its call stays one of a function.
+                    // The simulator's arguments are no patch: its call stays a function call.
                     [&json!("function_call"), &none, &json!("apply_patch")],
                 ],
                 "{place}"

@@ -123,7 +123,7 @@ fn arguments_that_do_not_fit_stay_a_function_call() {
 
 /// A broken answer tells nothing of a call that is not whole.
 #[test]
-fn a_broken_call_is_not_told() {
+fn an_incomplete_call_is_not_forwarded() {
     let body = json!({ "model": "m", "input": "x", "tools": [{ "type": "shell" }] });
     let forms = read("openai-responses", &body).tool_forms;
     let input = chat_call("shell", r#"{"commands":["rm -rf build"]}"#, "tool_calls");

@@ -98,12 +98,12 @@ const WRONG: &[(&str, &str, &str)] = &[
 ];
 
 #[tokio::test]
-async fn what_is_wrong_or_cannot_be_said_is_refused_by_field() {
+async fn invalid_or_untranslatable_members_are_rejected_by_name() {
     let gateway = simulated::gateway().await;
     for (path, body, field) in WRONG {
         let mut body: Value = serde_json::from_str(body).unwrap();
         let upstream = if *path == "/v1/embeddings" { "ollama" } else { "openai-chat" };
-        let model = format!("{upstream}/sim");
+        let model = format!("{upstream}/n1-i0");
         let path = if path.starts_with('/') {
             body["model"] = model.as_str().into();
             (*path).to_owned()
@@ -116,7 +116,7 @@ async fn what_is_wrong_or_cannot_be_said_is_refused_by_field() {
         assert!(message.contains(field), "{path} {body}: {answer}");
     }
     for upstream in ["anthropic", "bedrock", "openai-responses"] {
-        let body = json!({ "model": format!("{upstream}/sim"), "input": "a" });
+        let body = json!({ "model": format!("{upstream}/n1-i0"), "input": "a" });
         let (status, answer) = told(&gateway, "/v1/embeddings", &body).await;
         assert_eq!((status, &answer["error"]["param"]), (400, &json!("model")), "{answer}");
         assert!(answer.to_string().contains("no embeddings in its API"), "{answer}");
@@ -124,7 +124,7 @@ async fn what_is_wrong_or_cannot_be_said_is_refused_by_field() {
 }
 
 #[tokio::test]
-async fn what_upstreams_answer_wrongly_is_no_answer() {
+async fn malformed_upstream_answers_are_errors() {
     let two = |vectors: &[&str]| answer("openai-chat", vectors);
     let shuffled =
         r#"{"data":[{"index":1,"embedding":[2]},{"index":0,"embedding":[1]}],"model":"m"}"#;
@@ -217,7 +217,7 @@ async fn more_texts_than_an_upstream_takes_go_elsewhere_or_are_refused() {
 #[tokio::test]
 async fn strict_requests_keep_their_hints() {
     let gateway = simulated::gateway().await;
-    let ask = json!({ "model": "gemini/sim", "input": "a", "user": "u" }).to_string();
+    let ask = json!({ "model": "gemini/n1-i0", "input": "a", "user": "u" }).to_string();
     let strict = gateway.post("/v1/embeddings", &ask).header("streamgate-strict", "true");
     let response = strict.send().await.unwrap();
     assert_eq!(response.status(), 400);

@@ -15,7 +15,7 @@ use crate::support::upstream::{Step, Upstream};
 const CREDENTIALS: &str = "upstream_credentials";
 const BILLING: &str = "upstream_billing";
 
-/// How each vendor refuses a credential or an account: the upstream's dialect, the status, the body and
+/// Rejections of a credential or an account by each vendor: the upstream's dialect, the status, the body and
 /// the code that callers get. Each body names the operator's account.
 const REFUSALS: [(&str, u16, &str, &str); 36] = [
     (
@@ -333,7 +333,7 @@ async fn fm70_a_refused_credential_is_logged_once_with_its_place() {
 
 /// Another key in the configuration is tried at once.
 #[tokio::test]
-async fn a_renewed_key_is_tried_at_once() {
+async fn failover_ends_at_once_with_a_renewed_key() {
     let scripts = vec![vec![Step::Whole(401, JSON, Vec::new())], streamed("openai-chat", "again")];
     let (a, b) = (Upstream::scripted(scripts).await, good().await);
     let yaml = yaml("openai-chat", &a.url, &b.url, "");

@@ -63,7 +63,7 @@ pub(super) async fn text(language: &Language, response: reqwest::Response) -> St
     view.choices[&0].text.clone()
 }
 
-/// Whatever the caller did not cause is tried elsewhere.
+/// Errors that the caller did not cause lead to failover.
 #[tokio::test]
 async fn fm16_failover_of_errors_that_the_caller_did_not_cause() {
     let statuses = [
@@ -92,10 +92,10 @@ async fn fm16_failover_of_errors_that_the_caller_did_not_cause() {
     }
 }
 
-/// What is the caller's is the caller's: in the upstream's words, asked nowhere else, counted as
+/// Errors that the caller caused: in the upstream's words, without failover, counted as
 /// rejected and not as trouble of the provider.
 #[tokio::test]
-async fn what_the_caller_caused_is_its_own() {
+async fn no_failover_of_errors_that_the_caller_caused() {
     for (dialect, status, body) in [
         (
             "openai-chat",
@@ -186,7 +186,7 @@ async fn fm16_failover_of_a_long_prompt_to_a_larger_context() {
 /// A model that the caller names itself is the caller's mistake; one that is configured is the
 /// operator's.
 #[tokio::test]
-async fn a_model_that_is_gone_is_whose_name_it_is() {
+async fn failover_of_a_model_that_is_gone_and_who_named_it() {
     let gone = r#"{"error":{"message":"The model `nope` does not exist","type":"invalid_request_error","param":"model","code":"model_not_found"}}"#;
     let a = Upstream::new(vec![Step::Whole(404, JSON, gone.into())]).await;
     let gateway = before("openai-chat", &a, &a, "").await;
@@ -210,7 +210,7 @@ async fn a_model_that_is_gone_is_whose_name_it_is() {
 
 /// If all fail, the caller gets the error that helps it most, not the last one.
 #[tokio::test]
-async fn the_most_useful_error_is_shown() {
+async fn failover_reports_the_most_useful_error() {
     const LATER: &str = "content-type: application/json\r\nretry-after: 60\r\n";
     const SOON: &str = "content-type: application/json\r\nretry-after: 2\r\n";
     let whole = |status, headers| vec![Step::Whole(status, headers, b"{}".to_vec())];

@@ -16,13 +16,13 @@ mod upstream_events;
 
 use tokio::time::Instant;
 
-/// How many times larger the larger size is.
+/// The ratio of the two sizes.
 const FACTOR: usize = 16;
 
-/// How many times more work it may take.
+/// The permitted ratio of work.
 const MOST: u64 = 32;
 
-/// How often a shape is measured before it is found to grow too fast.
+/// Measurements of a shape before it fails.
 const ATTEMPTS: usize = 8;
 
 /// Work of less than this, in nanoseconds, is too little to be compared.

@@ -53,7 +53,7 @@ async fn measured(script: Vec<Step>) -> Report {
 }
 
 #[tokio::test]
-async fn broken_answers_are_told_apart() {
+async fn each_kind_of_broken_answer_is_recognized() {
     let error = "data: {\"error\":{\"message\":\"sorry\",\"type\":\"server_error\"}}\n\n";
     let page = "content-type: text/html\r\n";
     let cases = [

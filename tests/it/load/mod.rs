@@ -116,7 +116,7 @@ async fn all_streams_of_a_ramp_are_open_at_once() {
 }
 
 #[tokio::test]
-async fn hang_ups_reach_the_upstream() {
+async fn cancel_reaches_the_upstream() {
     let (gateway, upstream) = gateway().await;
     let wanted = Options { requests: Some(24), ..options(&gateway, &upstream, Scenario::HangUps) };
     let report = run(wanted).await.unwrap();
@@ -128,7 +128,7 @@ async fn hang_ups_reach_the_upstream() {
 }
 
 #[tokio::test]
-async fn a_caller_over_its_limits_is_refused_and_others_are_not() {
+async fn a_caller_over_its_rate_limit_is_rejected_and_others_are_not() {
     let (gateway, upstream) = gateway().await;
     let wanted = Options {
         duration: Some(Duration::from_secs(2)),
@@ -142,7 +142,7 @@ async fn a_caller_over_its_limits_is_refused_and_others_are_not() {
 }
 
 #[tokio::test]
-async fn a_limit_where_none_was_expected_is_a_failure() {
+async fn an_unexpected_rate_limit_is_a_failure() {
     let (gateway, upstream) = gateway().await;
     let wanted = Options {
         key: LIMITED_KEY.to_owned(),
@@ -156,7 +156,7 @@ async fn a_limit_where_none_was_expected_is_a_failure() {
 }
 
 #[tokio::test]
-async fn every_fault_ends_honestly_in_every_dialect() {
+async fn every_fault_is_reported_in_every_dialect() {
     // Silent upstreams are given up soon.
     let soon = "stream: { heartbeat: 500ms, commit_after: 1s, first_token: 4s, stall: 3s }\n";
     let (gateway, upstream) = gateway_with(soon).await;

@@ -1,4 +1,4 @@
-//! Whether what a caller reads is what a recording says. It must never ask the gateway's decoders.
+//! Comparison of what a caller reads with the content of a recording. It must never ask the gateway's decoders.
 
 use serde_json::Value;
 use streamgate::wire::chat::End;
@@ -74,7 +74,7 @@ pub(super) fn to_others(recorded: &View) -> View {
     view
 }
 
-/// What the caller reads is what the recording says.
+/// The caller's view has the content of the recording.
 pub(super) fn translated(
     (upstream, caller): (&str, &str),
     out: &[u8],

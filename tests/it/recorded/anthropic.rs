@@ -1,4 +1,4 @@
-//! What recordings of Anthropic's messages say, read leniently with `serde_json::Value`. It must
+//! Content of recordings of Anthropic's messages, read leniently with `serde_json::Value`. It must
 //! never call the gateway's decoders.
 
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! What recordings of Bedrock's `ConverseStream` say, read leniently with `serde_json::Value`, and the
+//! Content of recordings of Bedrock's `ConverseStream`, read leniently with `serde_json::Value`, and the
 //! recordings of `InvokeModel`, which are streams of other protocols in the same framing. It must
 //! never call the gateway's decoders.
 

@@ -11,7 +11,7 @@ use crate::support::{reader, written};
 
 /// Every recorded error body becomes a fault with the vendor's message, and is told in both dialects.
 #[test]
-fn every_recorded_error_is_told() {
+fn every_recorded_error_is_reported() {
     let Some(root) = recorded() else { return };
     let mut count = 0;
     let mut failures = Vec::new();

@@ -1,4 +1,4 @@
-//! What an answer carries beside its words: sources, opaque state and log probabilities. It must never
+//! Content of an answer beside its text: sources, opaque state and log probabilities. It must never
 //! ask the gateway's decoders.
 
 use base64::Engine as _;
@@ -19,7 +19,7 @@ pub(super) struct Carried {
     pub(super) tokens: Vec<String>,
 }
 
-/// Who alone can read a value.
+/// The only vendor that can read a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Whose {
     Anthropic,
@@ -74,12 +74,12 @@ impl Carried {
     }
 }
 
-/// What the payloads of a dialect carry.
+/// The content of a dialect's payloads beside text.
 pub(super) fn carried(dialect: &str, payloads: &[(String, String)]) -> Carried {
     (recorded_by(dialect).carried)(&super::extract::values(payloads))
 }
 
-/// What a caller has read in its stream.
+/// The same of a caller's stream.
 pub(super) fn read(caller: &str, out: &[u8]) -> Carried {
     let payloads = support::payloads(caller, out).expect("it was read before");
     let payloads: Vec<(String, String)> =
@@ -87,7 +87,7 @@ pub(super) fn read(caller: &str, out: &[u8]) -> Carried {
     carried(caller, &payloads)
 }
 
-/// What a caller's language has a place for arrives there, and nothing else does.
+/// Content that a caller's dialect can express arrives, and nothing else does.
 pub(super) fn same(caller: &str, got: Carried, recorded: &Carried) -> Result<(), String> {
     let mut expected = recorded.clone();
     let (sources, tokens, seals) = match caller {
@@ -113,7 +113,7 @@ pub(super) fn same(caller: &str, got: Carried, recorded: &Carried) -> Result<(),
     }
     if caller != "cohere" {
         for (url, title) in &mut expected.sources {
-            // What must have a title is called by its address.
+            // Where a title is required, it is the URL.
             if title.is_empty() {
                 title.clone_from(url);
             }

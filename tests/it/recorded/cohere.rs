@@ -1,4 +1,4 @@
-//! What recordings of Cohere's chat say, read leniently with `serde_json::Value`. It must never call
+//! Content of recordings of Cohere's chat, read leniently with `serde_json::Value`. It must never call
 //! the gateway's decoders.
 
 use serde_json::Value;

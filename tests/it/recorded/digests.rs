@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 
-/// What was written of one recording to one caller.
+/// The output for one recording and one caller.
 pub(super) struct Digest {
     recording: String,
     line: String,

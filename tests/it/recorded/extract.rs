@@ -1,4 +1,4 @@
-//! What a recording says, read leniently with `serde_json::Value`: the independent expectation for
+//! Content of a recording, read leniently with `serde_json::Value`: the independent expectation for
 //! the codecs. It must never call the gateway's decoders.
 
 use serde_json::Value;
@@ -19,7 +19,7 @@ pub(super) static RECORDED: &[&Recorded] = &[
     &bedrock::RECORDED,
 ];
 
-/// How a dialect was recorded, and what its recordings say.
+/// The recordings of a dialect, and functions that read them.
 pub(super) struct Recorded {
     /// The dialect.
     pub(super) name: &'static str,
@@ -28,9 +28,9 @@ pub(super) struct Recorded {
     /// The bytes of a recording that holds payloads only, one for each line, in the framing of the
     /// first folder.
     pub(super) framed: fn(&[&str]) -> Vec<u8>,
-    /// What the payloads say.
+    /// Reads the payloads.
     pub(super) view: fn(&[(String, String)]) -> View,
-    /// What they carry beside words, in recordings and in what callers of the dialect get.
+    /// Reads their content beside text, in recordings and in output for callers of the dialect.
     pub(super) carried: fn(&[(&str, Value)]) -> Carried,
     /// The neutral word for a recorded stop, as `support::language::Language::stop` takes it.
     pub(super) neutral: fn(&str, &Choice) -> &'static str,
@@ -60,7 +60,7 @@ impl Folder {
     }
 }
 
-/// Whose recordings these are.
+/// The dialect of these recordings.
 pub(super) fn recorded_by(dialect: &str) -> &'static Recorded {
     let found = RECORDED.iter().find(|recorded| recorded.name == dialect);
     found.unwrap_or_else(|| panic!("write an extractor for {dialect}"))

@@ -1,4 +1,4 @@
-//! What recordings of Gemini's chunks say, read leniently with `serde_json::Value`. It must never
+//! Content of recordings of Gemini's chunks, read leniently with `serde_json::Value`. It must never
 //! call the gateway's decoders.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What is not compared with what its recording says, and why; and that nothing else is missing.
+//! Recordings that are not compared, with the reason; no other may be missing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -79,7 +79,7 @@ fn every_file_is_accounted_for() {
     assert!(stale.is_empty(), "no recording has these names: {stale:?}");
 }
 
-/// What becomes of a file.
+/// The treatment of a file.
 fn what(folder: &str, path: &Path) -> Option<&'static str> {
     let name = name_of(path);
     if let Some((_, why)) = OTHERS.iter().find(|(name, _)| *name == folder) {

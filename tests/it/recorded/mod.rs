@@ -41,7 +41,7 @@ const LONG: usize = 16 * 1024;
 /// The largest frame that is allowed.
 const CAP: usize = 32 << 20;
 
-/// How many tests of this process were skipped.
+/// The number of tests of this process that were skipped.
 static SKIPPED: AtomicUsize = AtomicUsize::new(0);
 
 /// Where the recordings are. Without them the test that asks is skipped, which is reported on standard
@@ -263,7 +263,7 @@ impl Pair<'_> {
         let pair = (self.upstream.name(), self.caller.name());
         let view = &if mode == Mode::Translated { to_others(view) } else { view.clone() };
         let result = match (special, mode) {
-            // Whatever it says: what is written is legal.
+            // The output is valid, whatever the recording contains.
             (Some(_), Mode::Translated) if stream => {
                 (reader(pair.1).stream)(&run.out, want_usage).map(drop)
             }

@@ -1,4 +1,4 @@
-//! What recordings of Ollama say, read leniently with `serde_json::Value`. It must never call the
+//! Content of recordings of Ollama, read leniently with `serde_json::Value`. It must never call the
 //! gateway's decoders.
 
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! What recordings of `OpenAI` chat completions say, read leniently with `serde_json::Value`. It must
+//! Content of recordings of `OpenAI` chat completions, read leniently with `serde_json::Value`. It must
 //! never call the gateway's decoders.
 
 use serde_json::Value;
@@ -130,7 +130,7 @@ fn chat(values: &[(&str, Value)]) -> View {
     view
 }
 
-/// How a call is recognised: by its index if it has one, else by its id.
+/// The key of a call: its index if it has one, else its id.
 type CallKey = (Option<u64>, String);
 
 fn chat_delta(choice: &mut Choice, delta: &Value, keys: &mut Vec<CallKey>) {

@@ -1,4 +1,4 @@
-//! What recordings of `OpenAI`'s Responses say, read leniently with `serde_json::Value`. It must
+//! Content of recordings of `OpenAI`'s Responses, read leniently with `serde_json::Value`. It must
 //! never call the gateway's decoders.
 
 use serde_json::Value;
@@ -54,7 +54,7 @@ fn carried(values: &[(&str, Value)]) -> Carried {
     out
 }
 
-/// What the items say when they are done; a stream that breaks off says what its fragments did.
+/// The content of completed items; of a truncated stream, the content of its fragments.
 fn view(values: &[(&str, Value)]) -> View {
     let mut view = View::default();
     let mut choice = Choice::default();

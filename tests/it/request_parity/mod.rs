@@ -22,7 +22,7 @@ fn others(caller: &str) -> impl Iterator<Item = &'static str> {
     DIALECTS.iter().map(|dialect| dialect.name()).filter(move |name| *name != caller)
 }
 
-/// What is written of a request for a model of an upstream of another dialect.
+/// The translated request for a model of an upstream of another dialect.
 fn asked(caller: &str, body: &Value, upstream: &str, model: &str) -> Result<Written, Fault> {
     let caller = dialect::by_name(caller).unwrap().as_caller().unwrap();
     let mut body = body.clone();
@@ -41,7 +41,7 @@ fn sent(caller: &str, body: &Value, upstream: &str, model: &str) -> (Value, Vec<
     (serde_json::from_str(&written.body).unwrap(), dropped)
 }
 
-/// What passes to Claude on a platform in the caller's own dialect.
+/// The passthrough request for Claude on a platform.
 fn passed(body: &Value, hosting: Hosting, betas: Option<Vec<String>>) -> Result<Written, Fault> {
     let anthropic = dialect::by_name("anthropic").unwrap();
     let mut quirks = Quirks { hosting: Some(hosting), ..Quirks::default() };

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{others, sent};
 
-/// What the user has said last, as each dialect has it.
+/// The user's last turn in each dialect.
 fn last_text(upstream: &str, body: &Value) -> String {
     let path = match upstream {
         "openai-responses" => "/input",
@@ -197,7 +197,7 @@ fn compatible_forms_are_read() {
     assert!(dropped.is_empty());
 }
 
-/// What the model is to continue ends with a word, where the vendor demands it.
+/// A turn that the model is to continue gets text at its end, where the vendor requires it.
 #[test]
 fn a_last_turn_of_the_models_own_ends_with_a_word() {
     let body = json!({ "messages": [{ "role": "user", "content": "hi" }, { "role": "assistant", "content": "So \n" }] });

@@ -140,7 +140,7 @@ async fn what_has_not_failed_is_not_cut() {
 
 /// A process that stops, and tokens that are used up.
 #[tokio::test]
-async fn our_own_reasons_cut_it_too() {
+async fn shutdown_and_limits_abort_the_body_too() {
     let upstream = Upstream::new(begun("oai", [Step::Hang])).await;
     for (_, path, body) in asks("oai/m") {
         let gateway = before(&upstream, "server: { drain: 1ms }\n").await;

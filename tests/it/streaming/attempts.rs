@@ -200,9 +200,8 @@ async fn fm46_stale_pooled_connections_fail_no_request() {
 }
 
 /// An upstream that closes a new connection has failed; it is asked once, and then the next one is
-/// (finding 15j of the security review).
 #[tokio::test]
-async fn f15j_a_new_connection_that_breaks_is_not_tried_again() {
+async fn a_new_connection_that_breaks_is_not_retried() {
     for (caller, provider) in PAIRS {
         for end in [Step::Reset, Step::Close] {
             let broken = Upstream::new(vec![end]).await;
@@ -223,9 +222,9 @@ async fn f15j_a_new_connection_that_breaks_is_not_tried_again() {
     assert_eq!((broken.requests().await.len(), healthy.requests().await.len()), (1, 1));
 }
 
-/// Statuses that HTTP does not have are an upstream's failure (finding 15i).
+/// Statuses that HTTP does not have are an upstream's failure.
 #[tokio::test]
-async fn f15i_impossible_statuses_are_bad_gateways() {
+async fn invalid_statuses_are_bad_gateways() {
     for (caller, provider) in PAIRS {
         for status in [600, 799, 999] {
             let odd = br#"{"error":{"message":"canary","type":"invalid_request_error"}}"#.to_vec();

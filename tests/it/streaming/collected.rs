@@ -7,7 +7,7 @@ use crate::support::gateway::{Gateway, Log};
 use crate::support::upstream::{Step, Upstream};
 use crate::support::{Ended, reader};
 
-/// What the upstream sends to a request that is not streamed: JSON, or a stream where the gateway
+/// The upstream's response to a request that is not streamed: JSON, or a stream where the gateway
 /// asks for one.
 fn answer(caller: &str, provider: &str) -> Vec<Step> {
     let json = match (caller, provider) {

@@ -110,9 +110,8 @@ async fn fm19_requests_without_output_end_with_the_drain() {
 /// A drain that would last for ever if a connection without a request under way were waited for.
 const FOREVER: &str = "server: { drain: 1h, header_timeout: 1h }\n";
 
-/// Finding 15h of the security review.
 #[tokio::test]
-async fn f15h_connections_without_a_request_do_not_hold_a_shutdown() {
+async fn connections_without_a_request_do_not_delay_a_shutdown() {
     const HEALTH: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
     const PREFACE: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     let upstream = Upstream::new(begun("oai", [Step::Hang])).await;
@@ -141,9 +140,9 @@ async fn f15h_connections_without_a_request_do_not_hold_a_shutdown() {
     timeout(PATIENCE, gateway.done).await.expect("nobody holds it").unwrap();
 }
 
-/// What is under way when the drain ends: half a body gets an answer, an unread stream is abandoned.
+/// Requests in progress when the drain ends: half a body gets an answer, an unread stream is abandoned.
 #[tokio::test]
-async fn f15h_half_bodies_and_unread_streams_end_with_the_drain() {
+async fn unfinished_bodies_and_unread_streams_end_with_the_drain() {
     let endless =
         Step::Repeat(super::token_text("oai", &"x".repeat(1 << 16)).into_bytes(), 1 << 10);
     let upstream = Upstream::new(begun("oai", [endless, Step::Hang])).await;
@@ -167,7 +166,7 @@ async fn f15h_half_bodies_and_unread_streams_end_with_the_drain() {
     drop(unread);
 }
 
-/// What a caller sends and a stopping gateway does not read would have the end of its answer reset.
+/// Unread bytes of a caller would reset its connection before the end of the answer, if a stopping gateway closed it.
 #[tokio::test]
 async fn fm19_unread_bytes_of_a_caller_do_not_cut_an_answer_short() {
     let gate = Arc::new(Notify::new());

@@ -1,14 +1,14 @@
-//! How streams behave, from outside: HTTP in, HTTP out, a scripted upstream.
+//! Streaming from outside: HTTP in, HTTP out, a scripted upstream.
 //!
-//! Tests are named after the failure modes that they rule out (`fm04`: number 4 of the list). They
-//! wait for events, never for time to pass.
+//! Tests are named after the failure modes that they rule out (`fm04` is number 4 of
+//! `docs/failure-modes.md`). They wait for events, never for time to pass.
 
 mod aborted;
 mod attempts;
+mod cancel;
 mod collected;
 mod drain;
 mod endings;
-mod hangup;
 mod http2;
 mod pressure;
 mod silence;
@@ -33,7 +33,7 @@ pub(super) const PAIRS: [(&str, &str); 4] =
 /// Nothing here takes longer unless it is broken.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What opens an answer but is not model output yet.
+/// The start of an answer, before any model output.
 pub(super) fn preamble(provider: &str) -> Step {
     Step::chunk(match provider {
         "oai" => {
@@ -103,9 +103,14 @@ pub(super) fn refusal(provider: &str, status: u16) -> Vec<Step> {
     vec![Step::Whole(status, "content-type: application/json\r\n", body)]
 }
 
-/// The status for an upstream that failed; Anthropic's list knows no 502.
+/// The status for an upstream that failed.
 pub(super) fn bad_gateway(dialect: &str) -> u16 {
-    if dialect == "anthropic" { 500 } else { 502 }
+    reader(dialect).bad_gateway
+}
+
+/// The bytes of a heartbeat (failure mode 3): no blank line for `OpenAI`, a whole event for Anthropic.
+pub(super) fn heartbeat(dialect: &str) -> &'static str {
+    reader(dialect).heartbeat.expect("a dialect with fixed heartbeats")
 }
 
 /// A whole good answer.
@@ -178,15 +183,11 @@ pub(super) async fn whole(request: reqwest::RequestBuilder) -> String {
 
 /// Reads a stream strictly; heartbeats were looked at elsewhere.
 pub(super) fn strictly(dialect: &str, text: &str) -> View {
-    let heartbeat = match dialect {
-        "anthropic" => "event: ping\ndata: {\"type\":\"ping\"}\n\n",
-        _ => ": ping\n",
-    };
-    let read = (reader(dialect).stream)(text.replace(heartbeat, "").as_bytes(), false);
+    let read = (reader(dialect).stream)(text.replace(heartbeat(dialect), "").as_bytes(), false);
     read.unwrap_or_else(|wrong| panic!("{dialect}: {wrong} in {text}"))
 }
 
-/// What a stream that ended with an error says; there must be no terminator.
+/// The message of a stream that ended with an error; there must be no terminator.
 pub(super) fn error_of(dialect: &str, text: &str) -> String {
     assert!(!text.contains("[DONE]") && !text.contains("message_stop"), "{text}");
     match strictly(dialect, text).ended {

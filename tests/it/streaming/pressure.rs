@@ -94,7 +94,7 @@ async fn fm48_a_slow_reader_loses_nothing() {
     }
 }
 
-/// What a body of known length gave last is no sign of a caller who does not read: the connection
+/// The last bytes of a body of known length are no sign of a caller that does not read: the connection
 /// serves a slow answer after it.
 #[tokio::test]
 async fn fm48_write_timeout_spares_the_next_request_of_a_connection() {

@@ -6,19 +6,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::{
-    PAIRS, Raw, ask, before, begun, body, ending, error_of, preamble, read_until, record, strictly,
-    token, token_text, whole,
+    PAIRS, Raw, ask, before, begun, body, ending, error_of, heartbeat, preamble, read_until,
+    record, strictly, token, token_text, whole,
 };
 use crate::support::gateway::Log;
 use crate::support::upstream::{Step, Upstream};
-
-/// The very bytes (failure mode 3): no blank line for `OpenAI`, a whole event for Anthropic.
-fn heartbeat(dialect: &str) -> &'static str {
-    match dialect {
-        "anthropic" => "event: ping\ndata: {\"type\":\"ping\"}\n\n",
-        _ => ": ping\n",
-    }
-}
 
 /// Failure modes 2 and 22: heartbeats go out before the upstream's head, before its first output and
 /// in every later pause, and the answer is none the worse.
@@ -172,7 +164,7 @@ async fn fm14_stall_timeout_ignores_a_flood_of_comments() {
     }
 }
 
-/// What an upstream may send that is no output.
+/// Bytes of an upstream that are not output.
 fn noises(provider: &str) -> &'static [&'static str] {
     const PING: &str = "event: ping\ndata: {\"type\":\"ping\"}\n\n";
     if provider == "ant" { &[": keep-alive\n\n", PING] } else { &[": keep-alive\n\n"] }

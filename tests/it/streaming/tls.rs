@@ -21,7 +21,7 @@ use crate::support::certificate::{Certificate, secure};
 use crate::support::gateway::{Gateway, KEY, Log, configuration, yaml};
 use crate::support::upstream::{Step, Upstream};
 
-/// What the issue promises is 100 ms; a busy machine may take longer.
+/// The goal is 100 ms; a busy machine may take longer.
 const SOON: Duration = Duration::from_secs(1);
 
 /// A gateway that speaks TLS.
@@ -157,7 +157,7 @@ async fn fm01_fm10_a_disconnect_over_tls_cancels_the_upstream_request() {
     }
 }
 
-/// How a caller may leave, over TLS.
+/// Ways to disconnect over TLS.
 #[derive(Debug, Clone, Copy)]
 enum Leave {
     /// TLS is closed, and the socket is.

@@ -160,7 +160,7 @@ async fn each_attempt_is_a_span() {
 /// A request that nobody could serve, and one that was refused: only the first is a failure of the
 /// service.
 #[tokio::test]
-async fn failures_are_told_from_refusals() {
+async fn spans_separate_failures_from_rejections() {
     for (caller, provider) in PAIRS {
         let (upstream, collector) = (Upstream::new(refusal(provider, 500)).await, willing().await);
         let gateway = before(&upstream, &section(&collector.url, "")).await;
@@ -190,7 +190,7 @@ async fn failures_are_told_from_refusals() {
 
 /// A long pause is an event.
 #[tokio::test]
-async fn a_pause_is_an_event() {
+async fn a_pause_is_a_span_event() {
     for (caller, provider) in PAIRS {
         let gate = Arc::new(Notify::new());
         let then = [Step::Gate(Arc::clone(&gate)), token(provider, "later")];
@@ -217,7 +217,7 @@ async fn a_pause_is_an_event() {
 
 /// So is the one that ends the answer.
 #[tokio::test]
-async fn a_stall_is_an_event_and_a_failure() {
+async fn a_stall_timeout_is_a_span_event_and_a_failure() {
     for (caller, provider) in PAIRS {
         let script = begun(provider, [Step::Hang]);
         let (upstream, collector) = (Upstream::new(script).await, willing().await);
@@ -239,7 +239,7 @@ async fn a_stall_is_an_event_and_a_failure() {
 
 /// Nobody has failed where the caller's own allowance ends.
 #[tokio::test]
-async fn a_caller_who_is_cut_off_is_no_error() {
+async fn a_cut_off_answer_is_no_span_error() {
     let limits = "limits: { tokens_per_minute: 600, assumed_output: 50, cut_off: true }\n";
     for (caller, provider) in PAIRS {
         let dialect = if provider == "oai" { "openai-chat" } else { "anthropic" };
@@ -261,7 +261,7 @@ async fn a_caller_who_is_cut_off_is_no_error() {
 
 /// A caller who leaves is no failure, whenever it leaves; the spans end with it.
 #[tokio::test]
-async fn a_caller_who_leaves_is_no_error() {
+async fn cancel_is_no_span_error() {
     for (caller, provider) in PAIRS {
         for (script, events) in [
             (vec![Step::Hang], &[][..]),
@@ -331,7 +331,7 @@ async fn a_callers_trace_goes_on() {
     }
 }
 
-/// What is malformed begins a new trace, and goes nowhere.
+/// A malformed parent starts a new trace and is not forwarded.
 #[tokio::test]
 async fn a_malformed_parent_begins_a_new_trace() {
     for (caller, provider) in PAIRS {
@@ -366,7 +366,7 @@ async fn a_malformed_parent_begins_a_new_trace() {
 /// Without the section nothing is traced; and what is not sampled is traced by nobody, but still has
 /// a trace that upstreams and callers can be asked about. The collector never hears of us.
 #[tokio::test]
-async fn nothing_is_sent_unless_it_is_wanted() {
+async fn no_span_is_exported_by_default() {
     for (caller, provider) in PAIRS {
         let (upstream, collector) = (Upstream::new(good(provider)).await, willing().await);
         let model = format!("{provider}/m");
@@ -395,7 +395,7 @@ async fn nothing_is_sent_unless_it_is_wanted() {
 
 /// A collector that refuses, breaks off, hangs or is not there costs spans, never a request.
 #[tokio::test]
-async fn a_collector_that_fails_holds_nobody_up() {
+async fn a_failing_collector_delays_no_request() {
     let upstream = Upstream::new(good("oai")).await;
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nobody = format!("http://{}", closed.local_addr().unwrap());
@@ -469,7 +469,7 @@ async fn a_committed_head_is_what_the_caller_saw() {
     }
 }
 
-/// What is passed on is called after what is asked.
+/// Operations have the names of the OpenTelemetry conventions.
 #[tokio::test]
 async fn an_operation_has_the_name_of_the_conventions() {
     for (path, operation) in

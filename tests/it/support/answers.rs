@@ -1,5 +1,6 @@
 //! Ready answers of scripted upstreams, in each dialect.
 
+use super::language::language;
 use super::upstream::Step;
 
 /// The dialects that callers and upstreams of these tests speak, and the provider of each.
@@ -42,7 +43,7 @@ pub(crate) fn delta(dialect: &str, text: &str) -> String {
     format!("data: {}\n\n", data.replace("TEXT", text))
 }
 
-/// What follows the last output.
+/// The end of a streamed answer, after the last output.
 pub(crate) fn ending(dialect: &str) -> &'static str {
     if dialect == "anthropic" {
         return r#"event: content_block_stop
@@ -94,10 +95,8 @@ pub(crate) fn path(dialect: &str) -> &'static str {
 pub(crate) fn error_message(dialect: &str, body: &str) -> String {
     let value: serde_json::Value =
         serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
-    assert_eq!(value["type"] == "error", dialect == "anthropic", "{dialect}: {body}");
-    assert!(value["error"]["type"].is_string(), "{body}");
-    let message = value["error"]["message"].as_str();
-    message.unwrap_or_else(|| panic!("no message: {body}")).to_owned()
+    let message = (language(dialect).error)(&value);
+    message.unwrap_or_else(|| panic!("no error of {dialect}: {body}"))
 }
 
 /// Bytes in gzip's envelope, stored as they are.

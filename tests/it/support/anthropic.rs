@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::language::{Ask, Language, schema};
 use super::{Choice, Ended, Tokens, Tool, View, count, events, must, string};
 
-/// What the suites know of it.
+/// The callers' side of the dialect.
 pub(crate) const LANGUAGE: Language = Language {
     name: "anthropic",
     path: |_| "/v1/messages".to_owned(),
@@ -25,6 +25,13 @@ pub(crate) const LANGUAGE: Language = Language {
         "filter" | "refusal" => "refusal",
         other => other,
     },
+    bad_gateway: 500,
+    heartbeat: Some(
+        "event: ping
+data: {\"type\":\"ping\"}
+
+",
+    ),
     single: true,
     refusal_is_text: true,
     // Its input is what the caches leave, never below zero.
@@ -209,7 +216,7 @@ impl Reading {
     }
 }
 
-/// What a search found, as the vendor's SDKs read it.
+/// The results of a search, as the vendor's SDKs read them.
 fn results(block: &Value) -> Result<(), String> {
     for found in block["content"].as_array().ok_or("no results")? {
         must(found["type"] == "web_search_result", || format!("{found}"))?;

@@ -106,7 +106,7 @@ impl Certificate {
         reqwest::Client::builder().no_proxy().tls_certs_only([root]).build().unwrap()
     }
 
-    /// What a caller with a socket needs. `alpn`: what it offers to speak.
+    /// A TLS configuration for a caller with a socket. `alpn`: the protocols that it offers.
     pub(crate) fn config(&self, alpn: &[&str]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).unwrap();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::language::{Ask, Language, schema};
 use super::{Choice, Ended, Tokens, Tool, View, count, events, must, string};
 
-/// What the suites know of it.
+/// The callers' side of the dialect.
 pub(crate) const LANGUAGE: Language = Language {
     name: "cohere",
     path: |_| "/v2/chat".to_owned(),
@@ -23,6 +23,11 @@ pub(crate) const LANGUAGE: Language = Language {
         "filter" => "ERROR_TOXIC",
         _ => "COMPLETE",
     },
+    bad_gateway: 502,
+    heartbeat: Some(
+        ": ping
+",
+    ),
     single: true,
     usage_always: true,
     refusal_is_text: true,

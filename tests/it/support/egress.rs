@@ -1,4 +1,4 @@
-//! What stands between the gateway and its upstreams: a proxy of each kind, and a front that speaks
+//! Proxies between the gateway and its upstreams, one of each kind, and a front that speaks
 //! TLS and may want a client certificate.
 
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-/// What a proxy does with whoever asks.
+/// The behaviour of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// CONNECT, and requests with a whole address.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::language::{Ask, Language, schema};
 use super::{Choice, Ended, Tokens, Tool, View, count, events, must, string};
 
-/// What the suites know of it.
+/// The callers' side of the dialect.
 pub(crate) const LANGUAGE: Language = Language {
     name: "gemini",
     path: |ask| {
@@ -26,6 +26,8 @@ pub(crate) const LANGUAGE: Language = Language {
         "filter" | "refusal" => "SAFETY",
         _ => "STOP",
     },
+    bad_gateway: 502,
+    heartbeat: None,
     single: false,
     refusal_is_text: true,
     // It counts what is no thought, never below zero, and knows nothing of writing to a cache.
@@ -33,7 +35,7 @@ pub(crate) const LANGUAGE: Language = Language {
     usage_always: true,
 };
 
-/// What stands for an id that is not there.
+/// The placeholder of a missing id.
 const NO_ID: &str = "#";
 
 /// Takes the ids out that nobody gave.
@@ -170,7 +172,7 @@ fn part(piece: &Value, choice: &mut Choice) -> Result<(), String> {
         let unique = !id.is_empty() && choice.tools.iter().all(|tool| tool.id != id);
         must(unique, || format!("id of {call}"))?;
         must(call["args"].is_object(), || format!("args of {call}"))?;
-        // What broke off is kept as text.
+        // Truncated arguments are kept as text.
         let broken = call["args"]["_truncated"].as_str();
         let arguments = broken.map_or_else(|| call["args"].to_string(), ToOwned::to_owned);
         choice.tools.push(Tool { id, name, arguments });

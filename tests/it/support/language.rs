@@ -1,4 +1,4 @@
-//! What the suites know of each dialect, written from its grammar and not from our code: one file
+//! Each dialect as the suites know it, written from its grammar and not from our code: one file
 //! beside this one for each, and one line in [`LANGUAGES`].
 
 use serde_json::Value;
@@ -25,7 +25,7 @@ pub(crate) fn language(dialect: &str) -> &'static Language {
 pub(crate) struct Language {
     /// The dialect.
     pub(crate) name: &'static str,
-    /// What a request is posted to: path and query.
+    /// The path and query of a request.
     pub(crate) path: fn(&Ask) -> String,
     /// The body of a request.
     pub(crate) request: fn(&Ask) -> Value,
@@ -38,17 +38,21 @@ pub(crate) struct Language {
     /// Its word for a stop, given one of `end`, `tools`, `length`, `context`, `filter`,
     /// `refusal`, `stop_sequence` or `pause_turn`.
     pub(crate) stop: fn(&str) -> &str,
+    /// The status of an error of the upstream that has none of its own: a broken or malformed answer.
+    pub(crate) bad_gateway: u16,
+    /// The bytes of a heartbeat, unless they depend on the request.
+    pub(crate) heartbeat: Option<&'static str>,
     /// There is one alternative only.
     pub(crate) single: bool,
     /// A refusal has no place of its own: it is text, where it was said.
     pub(crate) refusal_is_text: bool,
-    /// What it can tell of a count.
+    /// The part of a count that the dialect can express.
     pub(crate) told: fn(Tokens) -> Tokens,
     /// Usage comes whether it was asked for or not.
     pub(crate) usage_always: bool,
 }
 
-/// What a caller wants.
+/// A request of a caller.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ask {
     pub(crate) model: String,

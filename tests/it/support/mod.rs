@@ -1,4 +1,4 @@
-//! What several suites share: running a codec, and strict readers of what callers receive.
+//! Shared pieces of the suites: running a codec, and strict readers of what callers receive.
 //!
 //! The readers are written from the vendors' grammars with plain `serde_json::Value`; they must never
 //! use the gateway's own decoders, or both could be wrong together.
@@ -36,14 +36,14 @@ use streamgate::wire::dialect::{
 use streamgate::wire::tally::Tally;
 use streamgate::wire::transcode::Transcoder;
 
-/// What an answer says, in the terms of its own dialect.
+/// The content of an answer, in the terms of its own dialect.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct View {
     /// The alternatives by their number.
     pub(crate) choices: BTreeMap<u64, Choice>,
     /// Token counts, input with what was cached.
     pub(crate) usage: Option<Tokens>,
-    /// How it ended.
+    /// The end.
     pub(crate) ended: Ended,
 }
 
@@ -77,7 +77,7 @@ pub(crate) struct Tokens {
     pub(crate) reasoning: u64,
 }
 
-/// How an answer ended, as its reader sees it.
+/// The end of an answer, as its reader sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// Neither terminal nor error.
@@ -150,7 +150,7 @@ pub(crate) fn payloads(
     }
 }
 
-/// What a codec made of an upstream's bytes.
+/// The output of a codec for an upstream's bytes.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Run {
     pub(crate) out: Vec<u8>,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::language::{Ask, Language, schema};
 use super::{Choice, Ended, Tokens, Tool, View, lines, must, string};
 
-/// What the suites know of it.
+/// The callers' side of the dialect.
 pub(crate) const LANGUAGE: Language = Language {
     name: "ollama",
     path: |_| "/api/chat".to_owned(),
@@ -22,6 +22,8 @@ pub(crate) const LANGUAGE: Language = Language {
         "filter" => "content_filter",
         _ => "stop",
     },
+    bad_gateway: 502,
+    heartbeat: None,
     single: true,
     usage_always: true,
     refusal_is_text: true,

@@ -13,7 +13,7 @@ struct Reading {
     saw_usage: bool,
 }
 
-/// What the suites know of it.
+/// The callers' side of the dialect.
 pub(crate) const LANGUAGE: Language = Language {
     name: "openai-chat",
     path: |_| "/v1/chat/completions".to_owned(),
@@ -31,6 +31,11 @@ pub(crate) const LANGUAGE: Language = Language {
         "filter" => "content_filter",
         _ => "stop",
     },
+    bad_gateway: 502,
+    heartbeat: Some(
+        ": ping
+",
+    ),
     single: false,
     refusal_is_text: false,
     told: |said| said,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::language::{Ask, Language, schema};
 use super::{Choice, Ended, Tokens, Tool, View, count, events, must, string};
 
-/// What the suites know of it.
+/// The callers' side of the dialect.
 pub(crate) const LANGUAGE: Language = Language {
     name: "openai-responses",
     path: |_| "/v1/responses".to_owned(),
@@ -24,6 +24,11 @@ pub(crate) const LANGUAGE: Language = Language {
         "filter" => "content_filter",
         _ => "completed",
     },
+    bad_gateway: 502,
+    heartbeat: Some(
+        ": ping
+",
+    ),
     single: true,
     refusal_is_text: false,
     told: |said| said,
@@ -257,7 +262,7 @@ impl Reading {
         }
     }
 
-    /// What the item says whole is what its events have said.
+    /// The completed item has the content of its events.
     fn item_done(&mut self, item: &Value) -> Result<(), String> {
         must(self.part.is_none(), || format!("done inside a part: {item}"))?;
         let mut open = self.open.take().ok_or_else(|| format!("no item is open: {item}"))?;

@@ -109,12 +109,12 @@ impl Process {
         said.lines().next().and_then(|line| line.split(' ').nth(2)).unwrap().to_owned()
     }
 
-    /// What it wrote to standard output, once that contains `mark`.
+    /// Its standard output, once that contains `mark`.
     pub(crate) async fn out(&mut self, mark: &str) -> String {
         until(&mut self.out, mark).await
     }
 
-    /// What it logged, once that contains `mark`.
+    /// Its log, once that contains `mark`.
     pub(crate) async fn log(&mut self, mark: &str) -> String {
         until(&mut self.err, mark).await
     }
@@ -136,7 +136,7 @@ impl Process {
         tasks.filter_map(|task| Some(name(task.ok()?)?.trim().to_owned())).collect()
     }
 
-    /// What its file descriptors are, each as the system names it.
+    /// Its file descriptors, as the system names them.
     pub(crate) fn descriptors(&self) -> Vec<String> {
         let folder = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
         let links = folder.into_iter().flatten().filter_map(|entry| {

@@ -14,7 +14,7 @@ use super::gateway::yaml;
 
 /// The issuer of every test's configuration.
 pub(crate) const ISSUER: &str = "https://issuer-canary.example.com/";
-/// What its tokens must say in `aud`.
+/// The `aud` of its tokens.
 pub(crate) const AUDIENCE: &str = "audience-canary";
 /// Its secret, where it has one.
 pub(crate) const SECRET: &str = "secret-canary-of-more-than-32-bytes!";
@@ -208,7 +208,7 @@ impl KeyServer {
         self.asked.subscribe().wait_for(|asked| *asked >= times).await.unwrap();
     }
 
-    /// How often it was asked.
+    /// The number of requests that it received.
     pub(crate) fn times(&self) -> usize {
         *self.asked.borrow()
     }

@@ -45,7 +45,7 @@ impl Step {
     }
 }
 
-/// What the upstream saw of one request.
+/// One request as the upstream received it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
     pub(crate) head: String,
@@ -101,12 +101,12 @@ impl Upstream {
         self.shared.requests.lock().await.clone()
     }
 
-    /// How many connections there ever were.
+    /// The number of connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(SeqCst)
     }
 
-    /// How many bytes of repeated chunks were sent.
+    /// The number of bytes of repeated chunks that were sent.
     pub(crate) fn sent(&self) -> usize {
         self.shared.sent.load(SeqCst)
     }

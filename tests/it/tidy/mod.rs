@@ -2,6 +2,7 @@
 //! written. These checks must never need a list of today's files.
 
 mod documents;
+mod language;
 
 use std::path::{Path, PathBuf};
 
@@ -98,7 +99,7 @@ fn assert_none(what: &str, found: &[String]) {
     assert!(found.is_empty(), "{what}:\n{}", found.join("\n"));
 }
 
-/// What the dependencies of the package do not rule out: they hold no runtime, logging or randomness.
+/// Names that the package's dependencies do not rule out: they hold no runtime, logging or randomness.
 #[test]
 fn the_wire_is_pure() {
     let sources = sources(WIRE);

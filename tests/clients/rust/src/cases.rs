@@ -1,4 +1,4 @@
-//! What must hold for every adapter in front of every upstream. A case must never pass without having looked.
+//! Test cases for every adapter in front of every upstream. A case must never pass without an assertion.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use genai::chat::{Binary, ChatMessage, ChatStreamEvent, ContentPart, StopReason,
 use serde_json::json;
 
 use crate::client::{Adapter, Ask, Place, Way, tokens};
-use crate::{Case, Fault};
+use crate::{Case, CaseError};
 
-type Checked = Result<(), Fault>;
+type Checked = Result<(), CaseError>;
 
 /// Which client, which way, which upstream.
 #[derive(Clone)]
@@ -90,7 +90,7 @@ pub fn alone(place: &Arc<Place>) -> Vec<Case> {
     streamed.map(|pair| pair.case("leaving reaches the upstream", leaving)).collect()
 }
 
-/// What the simulated upstream says, as the client shows it: its adapter for OpenAI trims whole answers.
+/// The simulated upstream's text as the client shows it: its adapter for OpenAI trims whole answers.
 fn said(pair: &Pair, count: usize, letter: char) -> String {
     let tokens = tokens(count, letter);
     match (pair.adapter, pair.way) {
@@ -254,7 +254,7 @@ async fn leaving(pair: Pair) -> Checked {
             return Ok(());
         }
     }
-    Err(Fault::Wrong("the upstream was not cancelled".to_owned()))
+    Err(CaseError::Wrong("the upstream was not cancelled".to_owned()))
 }
 
 /// Its adapter for Cohere speaks the first version of Cohere's API, which is not offered here: it
@@ -268,5 +268,5 @@ async fn cohere(place: Arc<Place>) -> Checked {
     let request = genai::chat::ChatRequest::from_user("count");
     let error = Client::new()?.exec_chat(model, request, None).await.expect_err("an error");
     assert_eq!(error.status().map(|status| status.as_u16()), Some(404), "{error}");
-    Err(Fault::Cannot("genai speaks version 1 of Cohere's API, which is answered with 404"))
+    Err(CaseError::Cannot("genai speaks version 1 of Cohere's API, which is answered with 404"))
 }

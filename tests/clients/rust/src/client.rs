@@ -1,4 +1,4 @@
-//! Where the gateway is, each of genai's adapters pointed at it, and an answer put together from a stream.
+//! Clients: the gateway's address, each of genai's adapters, and answers collected from streams.
 //! It must never repair what the client yields: a case judges what is here.
 
 use futures::StreamExt;
@@ -11,7 +11,7 @@ use genai::resolver::{AuthData, Endpoint};
 use genai::{Client, ModelIden, ModelSpec, ServiceTarget};
 use serde_json::{Value, json};
 
-use crate::Fault;
+use crate::CaseError;
 
 /// Where things run, and the upstreams that there are.
 pub struct Place {
@@ -36,8 +36,8 @@ impl Place {
         })
     }
 
-    /// What the simulated upstream has seen.
-    pub async fn stats(&self) -> Result<(u64, u64), Fault> {
+    /// Counts of the simulated upstream.
+    pub async fn stats(&self) -> Result<(u64, u64), CaseError> {
         let stats: Value = reqwest::get(format!("{}/_sim/stats", self.sim)).await?.json().await?;
         let count = |name: &str| stats[name].as_u64().unwrap_or_default();
         Ok((count("cancelled_streams"), count("open_streams")))
@@ -95,7 +95,7 @@ impl Adapter {
     }
 }
 
-/// How an answer is asked for.
+/// The form in which an answer is requested.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Way {
     Streamed,
@@ -106,7 +106,7 @@ impl Way {
     pub const ALL: [Self; 2] = [Self::Streamed, Self::Whole];
 }
 
-/// What came, put together.
+/// A collected answer.
 #[derive(Debug)]
 pub struct Answer {
     pub text: String,
@@ -114,7 +114,7 @@ pub struct Answer {
     pub calls: Vec<ToolCall>,
     pub stop: Option<StopReason>,
     pub usage: Usage,
-    /// What is to be given back in the next turn.
+    /// State to send back in the next turn.
     pub content: MessageContent,
 }
 
@@ -222,7 +222,7 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// What the simulated upstream says: each token once, in order.
+/// The simulated upstream's text: each token once, in order.
 pub fn tokens(count: usize, letter: char) -> String {
     (0..count).map(|i| format!("{letter}{i} ")).collect()
 }

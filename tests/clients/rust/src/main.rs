@@ -12,7 +12,7 @@ use crate::client::Place;
 mod cases;
 mod client;
 
-/// How a case came out.
+/// The result of a case.
 enum Verdict {
     Passed,
     Failed(String),
@@ -20,32 +20,32 @@ enum Verdict {
     Cannot(&'static str),
 }
 
-/// What a case is called, and the case.
+/// The name of a case, and the case.
 struct Case {
     name: String,
-    body: futures::future::BoxFuture<'static, Result<(), Fault>>,
+    body: futures::future::BoxFuture<'static, Result<(), CaseError>>,
 }
 
 /// Why a case did not pass.
 #[derive(Debug)]
-enum Fault {
+enum CaseError {
     Wrong(String),
     Cannot(&'static str),
 }
 
-impl From<String> for Fault {
+impl From<String> for CaseError {
     fn from(what: String) -> Self {
         Self::Wrong(what)
     }
 }
 
-impl From<genai::Error> for Fault {
+impl From<genai::Error> for CaseError {
     fn from(error: genai::Error) -> Self {
         Self::Wrong(format!("the client raised: {error}"))
     }
 }
 
-impl From<reqwest::Error> for Fault {
+impl From<reqwest::Error> for CaseError {
     fn from(error: reqwest::Error) -> Self {
         Self::Wrong(format!("the simulated upstream did not tell: {error}"))
     }
@@ -55,8 +55,8 @@ async fn verdict(case: Case) -> (String, Verdict) {
     // A task of its own, so that a panic is the failure of one case.
     let verdict = match tokio::spawn(case.body).await {
         Ok(Ok(())) => Verdict::Passed,
-        Ok(Err(Fault::Wrong(what))) => Verdict::Failed(what),
-        Ok(Err(Fault::Cannot(why))) => Verdict::Cannot(why),
+        Ok(Err(CaseError::Wrong(what))) => Verdict::Failed(what),
+        Ok(Err(CaseError::Cannot(why))) => Verdict::Cannot(why),
         Err(panic) => Verdict::Failed(panic.to_string()),
     };
     (case.name, verdict)
@@ -88,7 +88,7 @@ async fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let place = Arc::new(Place::from_environment()?);
     let together = futures::stream::iter(cases::together(&place)).map(verdict);
     let mut verdicts: Vec<_> = together.buffer_unordered(8).collect().await;
-    // What the simulated upstream counts must be counted for one case at a time.
+    // The simulated upstream's counts must belong to one case at a time.
     verdicts.extend(
         futures::stream::iter(cases::alone(&place)).then(verdict).collect::<Vec<_>>().await,
     );

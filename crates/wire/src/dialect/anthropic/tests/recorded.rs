@@ -1,6 +1,4 @@
-//! Real streams, when they are at hand beside the project; they are no part of it.
-
-use std::path::PathBuf;
+//! Recorded streams, which are not part of the repository.
 
 use serde_json::Value;
 
@@ -8,18 +6,15 @@ use super::grammar::read;
 use super::{events, relay};
 use crate::chat::End;
 use crate::dialect::Mode;
+use crate::recordings_for_tests::recordings;
 
 /// The streams: name and bytes.
 fn streams() -> Vec<(String, Vec<u8>)> {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/recorded/anthropic");
-    let Ok(entries) = std::fs::read_dir(dir) else {
-        return Vec::new();
-    };
     let mut streams = Vec::new();
-    for entry in entries.flatten() {
-        let name = entry.file_name().into_string().unwrap();
-        let bytes = std::fs::read(entry.path()).unwrap();
-        if entry.path().extension().is_some_and(|ext| ext == "sse") {
+    for path in recordings("anthropic") {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let bytes = std::fs::read(&path).unwrap();
+        if path.extension().is_some_and(|ext| ext == "sse") {
             streams.push((name, bytes));
         } else if name.ends_with(".chunks.ndjson") {
             let lines = String::from_utf8(bytes).unwrap();
@@ -36,11 +31,7 @@ fn streams() -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn real_streams_are_relayed_and_rewritten() {
-    let streams = streams();
-    if streams.is_empty() {
-        eprintln!("skipped: there are no recorded streams beside the project");
-    }
-    for (name, stream) in streams {
+    for (name, stream) in streams() {
         check(&name, &stream);
     }
 }

@@ -1,7 +1,5 @@
 //! Behaviour of this dialect as a whole: payloads in, payloads out, and the ends between.
 
-use std::path::{Path, PathBuf};
-
 use bytes::{Bytes, BytesMut};
 use serde_json::{Value, json};
 
@@ -12,6 +10,7 @@ use crate::dialect::{
     Target,
 };
 use crate::framing::{Frame, Framing};
+use crate::recordings_for_tests::recordings;
 use crate::transcode::Transcoder;
 
 fn call(stream: bool, want_usage: bool) -> ResponseContext {
@@ -359,18 +358,9 @@ fn a_wrong_request_is_told_by_its_field_and_not_by_its_content() {
     assert!(fault.param.is_none() && fault.message.contains("column"));
 }
 
-/// The recordings beside the repository, if they are there.
-fn recorded(folder: &str) -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/recorded").join(folder);
-    let Ok(entries) = std::fs::read_dir(&root) else {
-        return Vec::new();
-    };
-    entries.map(|entry| entry.unwrap().path()).collect()
-}
-
 #[test]
 fn every_recorded_error_has_a_message_and_a_kind() {
-    for path in recorded("errors") {
+    for path in recordings("errors") {
         let name = path.file_name().unwrap().to_str().unwrap();
         if name.ends_with(".request.json") {
             continue;
@@ -396,7 +386,7 @@ fn every_recorded_error_has_a_message_and_a_kind() {
 
 #[test]
 fn every_recorded_stream_passes_through() {
-    for path in recorded("openai-chat") {
+    for path in recordings("openai-chat") {
         let name = path.file_name().unwrap().to_str().unwrap();
         let bytes = match path.extension().and_then(|extension| extension.to_str()) {
             Some("sse") => std::fs::read(&path).unwrap(),

@@ -62,7 +62,7 @@ fn sentence(dialect: &str, tokens: u64, maximum: u64) -> String {
 }
 
 #[tokio::test]
-async fn an_overflow_begins_with_the_callers_own_sentence() {
+async fn a_context_length_error_begins_with_the_callers_own_sentence() {
     let openai = json!({ "error": { "message": "This model's maximum context length is 128000 tokens. However, your messages resulted in 130000 tokens. Please reduce the length of the messages.", "type": "invalid_request_error", "param": "messages", "code": "context_length_exceeded" } });
     let llama = json!({ "error": { "code": 400, "message": "the request exceeds the available context size", "type": "exceed_context_size_error", "n_prompt_tokens": 130_000, "n_ctx": 128_000 } });
     let anthropic = json!({ "type": "error", "error": { "type": "invalid_request_error", "message": "prompt is too long: 130000 tokens > 128000 maximum" } });
@@ -348,7 +348,7 @@ async fn mistakes_are_named() {
     }
 }
 
-/// What the caller's vendor acts on goes along to it, and to nobody else.
+/// Headers that the caller's vendor acts on are forwarded to it, and to no other.
 #[tokio::test]
 async fn headers_that_the_vendor_acts_on_are_forwarded() {
     const SENT: [(&str, &str); 9] = [
@@ -430,7 +430,7 @@ async fn a_forwarded_header_replaces_a_fixed_one_and_keeps_its_lines() {
     assert_eq!(lines("anthropic-beta"), ["a-1", "b-2"], "{head}");
 }
 
-/// What asks for nothing, or refers to no more than a hint, is no reason for a refusal.
+/// Empty members, and references to hints, are no reason for a rejection.
 #[test]
 fn empty_fields_and_stale_hints_are_left_out() {
     let read = |name: &str, body: Value| {

@@ -1,4 +1,4 @@
-//! What a request is charged where nobody has seen what it took: work that goes on unseen counts whole,
+//! Settlement of a request whose usage is unknown: work that goes on unseen counts whole,
 //! a count that comes late is waited for, and one that cannot be is none.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ fn key(tokens: u64) -> String {
     format!(", limits: {{ tokens_per_minute: {tokens}, assumed_output: 100 }}")
 }
 
-/// What is left of a caller's tokens, as the refusal of a request that cannot be read says.
+/// A caller's remaining tokens, from the headers of a rejected request.
 async fn left(gateway: &Gateway, dialect: &str) -> u64 {
     settled(gateway).await;
     let bad = gateway.post(path(dialect), "{").send().await.unwrap();

@@ -46,14 +46,14 @@ async fn embeddings_and_counts_come_as_they_are() {
     let gateway = gateway().await;
     let log = Log::default();
     let _capture = log.capture();
-    let ask = json!({ "model": "openai-chat/sim", "input": ["a", "b"], "dimensions": 8 });
+    let ask = json!({ "model": "openai-chat/n1-i0", "input": ["a", "b"], "dimensions": 8 });
     let (status, text) = post(&gateway, "/v1/embeddings", &ask).await;
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((status, value["data"][1]["embedding"].as_array().unwrap().len()), (200, 8));
     assert_eq!(log.records()[0]["output_tokens"], 0);
 
     let ask =
-        json!({ "model": "anthropic/sim", "messages": [{ "role": "user", "content": "hi" }] });
+        json!({ "model": "anthropic/n1-i0", "messages": [{ "role": "user", "content": "hi" }] });
     let (status, text) = post(&gateway, "/v1/messages/count_tokens", &ask).await;
     let value: Value = serde_json::from_str(&text).unwrap();
     assert!(status == 200 && value["input_tokens"].as_u64().unwrap() > 0, "{text}");
@@ -71,11 +71,11 @@ async fn embeddings_and_counts_come_as_they_are() {
 }
 
 #[tokio::test]
-async fn completions_and_compacting_are_never_translated() {
+async fn completions_and_compaction_are_never_translated() {
     let gateway = gateway().await;
     for (path, body) in [
-        ("/v1/completions", json!({ "model": "anthropic/sim", "prompt": "hi", "stream": true })),
-        ("/v1/responses/compact", json!({ "model": "anthropic/sim", "input": "hi" })),
+        ("/v1/completions", json!({ "model": "anthropic/n1-i0", "prompt": "hi", "stream": true })),
+        ("/v1/responses/compact", json!({ "model": "anthropic/n1-i0", "input": "hi" })),
     ] {
         let (status, text) = post(&gateway, path, &body).await;
         assert_eq!(status, 400, "{path}: {text}");
@@ -84,7 +84,7 @@ async fn completions_and_compacting_are_never_translated() {
 }
 
 #[tokio::test]
-async fn broken_completions_never_look_whole() {
+async fn truncated_completions_never_look_complete() {
     let gateway = gateway().await;
     for program in ["n5-close3", "n5-reset3", "n5-err3", "n5-junk3"] {
         let model = format!("openai-chat/{program}");

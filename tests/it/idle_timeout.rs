@@ -96,7 +96,7 @@ async fn an_idle_connection_outlives_the_header_timeout() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_after_the_idle_timeout() {
+async fn idle_timeout_closes_an_idle_connection() {
     let sides = Sides::new("header_timeout: 500ms, idle_timeout: 1500ms").await;
     for what in ["plain", "tls"] {
         let mut stream = sides.connect(what, "http/1.1").await;
@@ -138,7 +138,7 @@ async fn a_later_head_has_its_timeout_from_its_first_byte() {
 
 /// A head that has begun is waited for, though the connection has been idle for long.
 #[tokio::test]
-async fn the_idle_timeout_cuts_no_head() {
+async fn idle_timeout_cuts_no_head() {
     let sides = Sides::new("header_timeout: 10s, idle_timeout: 500ms").await;
     for what in ["plain", "tls"] {
         let mut stream = sides.connect(what, "http/1.1").await;
@@ -152,7 +152,7 @@ async fn the_idle_timeout_cuts_no_head() {
 
 /// Two requests in one write, the second of them cut: its first later byte starts the timeout.
 #[tokio::test]
-async fn a_head_that_came_early_is_no_idle_connection() {
+async fn idle_timeout_spares_a_head_that_came_early() {
     let sides = Sides::new("header_timeout: 500ms").await;
     for what in ["plain", "tls"] {
         let mut stream = sides.connect(what, "http/1.1").await;
@@ -165,7 +165,7 @@ async fn a_head_that_came_early_is_no_idle_connection() {
 
 /// A connection that serves one request after the other has no age.
 #[tokio::test]
-async fn a_busy_connection_is_not_idle() {
+async fn idle_timeout_spares_a_busy_connection() {
     let sides = Sides::new("header_timeout: 500ms, idle_timeout: 2s").await;
     for what in ["plain", "tls"] {
         let mut stream = sides.connect(what, "http/1.1").await;

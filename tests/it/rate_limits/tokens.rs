@@ -151,7 +151,7 @@ async fn fm09_rate_limits_leak_nothing_before_the_upstream_answers() {
             upstream.all_closed().await;
             settled(&gateway).await;
         }
-        // What those read of the prompts is all that was used.
+        // The prompts that were read are all that was used.
         let bad = gateway.post(path(dialect), "{").send().await.unwrap();
         let left = remaining(bad.headers(), dialect, "tokens");
         assert!(left >= reserved(&model) * 3 - 5 * 30, "{left}");
@@ -196,7 +196,7 @@ async fn what_is_used_beyond_the_reservation_is_owed() {
     }
 }
 
-/// What the upstream says counts, not what was reserved or what we would have guessed.
+/// The upstream's count is charged, not the reservation or our estimate.
 #[tokio::test]
 async fn it_is_settled_with_what_the_upstream_says() {
     for (dialect, provider) in SPOKEN {

@@ -1,4 +1,4 @@
-//! Whoever tries wrong credentials again and again is told to wait; whoever has a right one is not.
+//! Rate limit of failed attempts: repeated wrong credentials get a 429, valid ones never do.
 
 use serde_json::json;
 
@@ -15,7 +15,7 @@ async fn gateway(upstream: &Upstream, more: &str) -> Gateway {
 }
 
 #[tokio::test]
-async fn too_many_wrong_credentials_are_told_to_wait() {
+async fn rate_limit_of_failed_credentials() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     for (dialect, _) in SPOKEN {
         let gateway = gateway(&upstream, "").await;
@@ -35,7 +35,7 @@ async fn too_many_wrong_credentials_are_told_to_wait() {
         }
         let models = gateway.client.get(format!("{}/v1/models", gateway.url));
         assert_eq!(models.bearer_auth("wrong").send().await.unwrap().status(), 429);
-        // Who shares the address and has a right one is unharmed, as is who has none yet.
+        // Callers at the same address with a valid credential, or without one, are not affected.
         let token = signer().sign(&claims(&json!({})));
         for credential in [KEY, &token] {
             assert_eq!(ask(&gateway, credential).await.status(), 200);
@@ -62,7 +62,7 @@ async fn a_reload_forgets_no_attempt_unless_the_setting_is_another() {
 
 /// Behind a proxy it is not the proxy who tries.
 #[tokio::test]
-async fn addresses_are_those_that_trusted_proxies_tell() {
+async fn client_addresses_come_from_trusted_proxies() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     for (more, believed) in
         [("server: { trusted_proxies: [127.0.0.0/8, \"::1\"] }\n", true), ("", false)]
@@ -76,7 +76,7 @@ async fn addresses_are_those_that_trusted_proxies_tell() {
         for expected in [401, 401, 401, 429] {
             assert_eq!(attempt("192.0.2.1").await, expected);
         }
-        // What the caller itself puts in front changes nothing.
+        // Addresses that the caller itself prepends change nothing.
         assert_eq!(attempt("192.0.2.77, 192.0.2.1").await, 429);
         let other = attempt("192.0.2.2").await;
         assert_eq!(other, if believed { 401 } else { 429 });

@@ -45,7 +45,7 @@ async fn a_stream_that_uses_up_its_tokens_ends_with_an_error() {
         assert_eq!(record["error"], "rate_limited");
         let (headers, _) = refused(&gateway, KEY, dialect, &model).await;
         assert_eq!(remaining(&headers, dialect, "tokens"), 0);
-        // Who did not ask for it is not cut off.
+        // Without the setting there is no cut-off.
         let mut other = by(&gateway, "other", dialect, &model).send().await.unwrap();
         let mut seen = 0;
         while seen < 3000 {

@@ -31,7 +31,7 @@ async fn a_minted_token_works() {
 }
 
 #[test]
-fn what_cannot_be_minted_is_told() {
+fn invalid_tokens_are_not_minted() {
     let here = "http://127.0.0.1:9";
     let issuer = |name: &str| format!("{{ issuer: {name}, audience: {AUDIENCE}, {} }}", shared(""));
     let (one, two) = (issuer("one"), issuer("two"));

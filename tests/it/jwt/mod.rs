@@ -1,8 +1,8 @@
 //! Callers with tokens: who passes, as whom, with what, and what is seen of it.
 
 mod attacks;
-mod attempts;
 mod command;
+mod failed_attempts;
 mod key_sets;
 
 use jsonwebtoken::Algorithm;
@@ -147,7 +147,7 @@ async fn what_is_used_belongs_to_the_subject() {
         assert_eq!(told(&gateway, &other).await.0, expected);
     }
     assert_eq!(told(&gateway, &first).await.0, 429, "the other token has not emptied its bucket");
-    // Whatever a subject calls itself, it is not the key of that name.
+    // A subject with the name of a key is not that key.
     for _ in 0..3 {
         let named = token(json!({ "sub": "test", "jti": rand::random::<u64>().to_string() }));
         ask(&gateway, &named).await;
@@ -157,7 +157,7 @@ async fn what_is_used_belongs_to_the_subject() {
 
 /// Every word that the configuration has for limits, a token has too.
 #[tokio::test]
-async fn a_token_has_every_word_of_limits() {
+async fn a_token_may_set_every_rate_limit() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let gateway = Gateway::new(&with_issuer(&upstream.url, &shared(""), "")).await;
     let asked = async |limits: Value| {
@@ -213,7 +213,7 @@ async fn a_claim_of_another_type_is_named() {
 }
 
 #[tokio::test]
-async fn what_was_wrong_is_told_by_the_book() {
+async fn rejections_follow_rfc_6750() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let models = ", models: [\"oai/*\"]";
     let gateway = Gateway::new(&with_issuer(&upstream.url, &shared(models), "")).await;
@@ -250,7 +250,7 @@ async fn what_was_wrong_is_told_by_the_book() {
 }
 
 #[tokio::test]
-async fn without_issuers_a_token_is_told_so() {
+async fn a_token_without_configured_issuers_gets_an_explanation() {
     let text = crate::support::gateway::yaml("http://127.0.0.1:9", "http://127.0.0.1:9", "");
     let gateway = Gateway::new(&text).await;
     let (status, message) = told(&gateway, &signer().sign(&claims(&json!({})))).await;
@@ -260,7 +260,7 @@ async fn without_issuers_a_token_is_told_so() {
 
 /// A token is good for as long as it says, but not longer than who vouches for it.
 #[tokio::test]
-async fn a_reload_takes_a_token_back_and_keeps_what_was_used() {
+async fn a_reload_revokes_a_token_and_keeps_its_rate_limit_usage() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let limits = ", limits: { requests_per_minute: 1, burst: 2 }";
     let good = with_issuer(&upstream.url, &shared(limits), "");
@@ -277,7 +277,7 @@ async fn a_reload_takes_a_token_back_and_keeps_what_was_used() {
 
 /// Other limits of an issuer are no new ones: its callers go on with what they have used.
 #[tokio::test]
-async fn a_reload_of_an_issuers_limits_gives_nobody_a_new_burst() {
+async fn a_reload_of_an_issuers_rate_limit_gives_no_new_burst() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let with = |burst: u32| {
         let limits = format!(", limits: {{ requests_per_minute: 1, burst: {burst} }}");

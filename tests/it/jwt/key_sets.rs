@@ -47,7 +47,7 @@ async fn a_new_key_is_fetched_once_and_the_old_one_is_gone() {
 }
 
 #[tokio::test]
-async fn a_failed_fetch_keeps_the_keys_and_says_so() {
+async fn a_failed_fetch_keeps_the_keys_and_is_reported() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let [own, strange, _] = keys();
     let log = Log::default();
@@ -82,7 +82,7 @@ async fn a_failed_fetch_keeps_the_keys_and_says_so() {
 }
 
 #[tokio::test]
-async fn without_keys_nobody_is_called_a_liar() {
+async fn without_keys_tokens_are_unavailable_and_not_invalid() {
     let [own, ..] = keys();
     let server = KeyServer::new(&[&own]).await;
     server.says(500, "");
@@ -99,7 +99,7 @@ async fn without_keys_nobody_is_called_a_liar() {
 
 /// The one who needs a key that is not here waits; nobody else does.
 #[tokio::test]
-async fn a_server_that_hangs_holds_up_nobody_else() {
+async fn a_hanging_key_server_delays_no_other_issuer() {
     let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
     let [own, strange, _] = keys();
     let server = KeyServer::new(&[&own]).await;

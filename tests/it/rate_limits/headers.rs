@@ -1,4 +1,4 @@
-//! What callers and operators are told of limits: headers in each dialect's form, and metrics.
+//! Rate limit headers in each dialect's form, errors and metrics.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use crate::access::{by, with_keys};
 use crate::streaming::{count, read_until, settled};
 use crate::support::answers::{SPOKEN, opening, path, request, streamed, whole};
 use crate::support::gateway::{Gateway, KEY};
+use crate::support::language::language;
 use crate::support::upstream::{Step, Upstream};
 
 const LIMITS: &str =
@@ -32,9 +33,9 @@ fn assert_reset(dialect: &str, value: &str) {
     assert!(digits(whole) && digits(fraction), "{value}");
 }
 
-/// What is left is on every answer of a caller who is known, whatever became of its request.
+/// Every response to an authenticated caller has rate limit headers, errors included.
 #[tokio::test]
-async fn every_answer_tells_what_is_left() {
+async fn every_response_has_rate_limit_headers() {
     for (dialect, provider) in SPOKEN {
         let json = "content-type: application/json\r\n";
         let limited = "content-type: application/json\r\nretry-after: 7\r\n\
@@ -48,7 +49,7 @@ async fn every_answer_tells_what_is_left() {
         .await;
         let gateway = Gateway::new(&with_keys(&upstream, &[(KEY, LIMITS)], "")).await;
         let model = format!("{provider}/m");
-        let failed = if dialect == "anthropic" { 500 } else { 502 };
+        let failed = language(dialect).bad_gateway;
         let mut tokens = 60_000;
         for (number, (body, status)) in [
             (request(&model, true, "hi"), 200),
@@ -78,7 +79,7 @@ async fn every_answer_tells_what_is_left() {
             let left = remaining(&headers, dialect, "tokens");
             assert!(left <= tokens, "{left} after {number}");
             tokens = 60_000;
-            // What the upstream says of its limits is not taken for ours, nor ours for its.
+            // The upstream's rate limit headers are not confused with ours.
             assert!(!headers.contains_key("x-streamgate-limit"));
             if status == 429 {
                 assert_eq!(headers["retry-after"], "7");
@@ -106,7 +107,7 @@ async fn every_answer_tells_what_is_left() {
 
 /// Of several limits the one is told that is reached first.
 #[tokio::test]
-async fn the_tightest_limit_is_told() {
+async fn the_tightest_rate_limit_is_in_the_headers() {
     for (dialect, provider) in SPOKEN {
         let upstream = Upstream::new(streamed(dialect, "hi")).await;
         let models = format!(
@@ -126,7 +127,7 @@ async fn the_tightest_limit_is_told() {
 
 /// A refusal says which limit, whose, and when to come back: in its headers and in its words.
 #[tokio::test]
-async fn a_refusal_says_which_limit_and_whose() {
+async fn a_rate_limit_error_names_the_limit_and_its_scope() {
     for (dialect, provider) in SPOKEN {
         let model = format!("{provider}/m");
         let upstream = Upstream::new(streamed(dialect, "hi")).await;
@@ -150,7 +151,7 @@ async fn a_refusal_says_which_limit_and_whose() {
 
 /// An operator sees who is near a limit, by configured names only.
 #[tokio::test]
-async fn the_metrics_show_who_is_near_a_limit() {
+async fn metrics_show_usage_of_each_rate_limit() {
     let go = Arc::new(Notify::new());
     let held =
         vec![Step::Sse, Step::chunk(&opening("openai-chat", "hi")), Step::Gate(Arc::clone(&go))];
@@ -182,7 +183,7 @@ async fn the_metrics_show_who_is_near_a_limit() {
     assert!(used > 0.0 && used <= 0.1, "{used}");
     assert!(value("caller", "idle", "tokens_per_minute").abs() < 1e-9);
     assert!(!text.contains(r#"name="idle",limit="cut_off""#));
-    // Who is no longer configured is no longer shown.
+    // Callers that are no longer configured are no longer reported.
     let gone = with_keys(&upstream, &keys[..1], "");
     gateway.app.reload(crate::support::gateway::configuration(&gone));
     let text = scrape().await;

@@ -224,7 +224,7 @@ async fn every_shape_is_read_under_every_label() {
                     assert_eq!((status, cut), (200, false), "{what}");
                     assert_eq!(text.matches("hi\"").count().min(1), 1, "{what}");
                     assert!(!text.contains("\"error\":{"), "{what}");
-                    // What is passed through may lack what its own vendor writes.
+                    // Passthrough may lack members that the vendor itself would send.
                     if !stream && !own(provider, language.name) {
                         let view =
                             (language.answer)(&body).unwrap_or_else(|why| panic!("{why} {what}"));

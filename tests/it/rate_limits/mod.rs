@@ -4,9 +4,9 @@
 //! less than any request needs.
 
 mod cut_off;
+mod headers;
 mod settled;
 mod tokens;
-mod told;
 
 use http::HeaderMap;
 
@@ -14,7 +14,7 @@ use crate::access::by;
 use crate::support::answers::{error_message, request};
 use crate::support::gateway::Gateway;
 
-/// What is reserved for a request of `by`: its bytes divided by four, and its `max_tokens`.
+/// The reservation for a request of `by`: its bytes divided by four, and its `max_tokens`.
 fn reserved(model: &str) -> u64 {
     (request(model, true, "hi").len() as u64).div_ceil(4) + 100
 }
@@ -48,7 +48,7 @@ fn names(dialect: &str, of: &str) -> [String; 3] {
     })
 }
 
-/// What is left of `requests` or `tokens`, as the headers say.
+/// The remaining `requests` or `tokens` in the headers.
 fn remaining(headers: &HeaderMap, dialect: &str, of: &str) -> u64 {
     let [_, remaining, _] = names(dialect, of);
     whole_number(headers, &remaining)

@@ -10,7 +10,7 @@ use super::{
 use crate::support::gateway::Log;
 use crate::support::upstream::{Step, Upstream};
 
-/// What the issue promises is 100 ms; a busy machine may take longer.
+/// The goal is 100 ms; a busy machine may take longer.
 const SOON: Duration = Duration::from_secs(1);
 
 const ONE: &str = "limits: { concurrent_streams: 1, requests_per_minute: none }\n";

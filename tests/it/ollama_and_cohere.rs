@@ -1,4 +1,4 @@
-//! What is peculiar to Ollama and Cohere: failure modes by their number, `/api/generate` in front of
+//! Ollama and Cohere: failure modes by their number, `/api/generate` in front of
 //! other languages, the lists of models, and prompts in their requests.
 
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ fn towards(name: &str) -> &'static dyn CallerDialect {
     caller_dialects().find(|dialect| dialect.name() == name).expect("a caller's dialect")
 }
 
-/// What a caller reads of an upstream's bytes, and how they ended.
+/// A caller's view of an upstream's bytes, and their end.
 fn seen(upstream: &str, caller: &str, input: &str) -> (crate::support::View, End) {
     let way = call(true, true);
     let run =
@@ -93,7 +93,7 @@ fn fm40_stop_with_calls_is_a_turn_of_calls() {
     }
 }
 
-/// What cannot be said elsewhere is refused by its name.
+/// Untranslatable members are rejected by name.
 #[test]
 fn untranslatable_fields_are_named() {
     let chat = |name: &str, value: Value| {
@@ -155,9 +155,9 @@ fn prompts_are_put_first() {
     }
 }
 
-/// Who does not say wants a stream of Ollama, and none of Cohere; limits are told to the gateway.
+/// `stream` defaults to true for Ollama and to false for Cohere; maximum output tokens are read.
 #[test]
-fn envelopes_say_what_the_gateway_needs() {
+fn envelopes_are_read() {
     let body = r#"{"model":"m","max_tokens":7,"options":{"num_predict":7}}"#;
     for (caller, stream) in [("ollama", true), ("cohere", false)] {
         let asked = RequestView { form: Form::Chat, path: "", query: "", body };
@@ -194,9 +194,9 @@ async fn body_of(response: reqwest::Response) -> Value {
     serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
 }
 
-/// What clients ask before they chat: the gateway answers itself, about models that the caller may use.
+/// Requests of clients before a chat, which the gateway answers, for models that the caller may use.
 #[tokio::test]
-async fn questions_before_a_chat_are_answered() {
+async fn requests_for_model_details_are_answered() {
     let gateway = gateway().await;
     let get = |path: &str| gateway.client.get(format!("{}{path}", gateway.url));
     let key = format!("Bearer {KEY}");

@@ -1,4 +1,4 @@
-//! What a caller cannot make an upstream do, whatever server stands there: no second spelling of a
+//! Requests that would exceed a caller's permissions at some upstream: no second spelling of a
 //! member, no other models, no hold on what all callers share, no name that is none.
 
 use serde_json::Value;
@@ -223,15 +223,15 @@ async fn members_that_name_other_models_are_for_callers_who_may_use_all() {
             assert_eq!(upstream.requests().await.len(), passed, "{path} {body}: {answer}");
         }
     }
-    // What translation leaves behind names nothing.
+    // Members that translation drops select nothing.
     let body = r#"{"model":"ant/m","messages":[{"role":"user","content":"a"}],"route":"fallback"}"#;
     let (status, answer) = post(&gateway, "some", "/v1/chat/completions", body).await;
     assert_ne!(status, 403, "{answer}");
 }
 
-/// How long a model stays loaded concerns all callers.
+/// The time for which a model stays loaded concerns all callers.
 #[tokio::test]
-async fn keep_alive_is_the_operators() {
+async fn keep_alive_is_set_by_the_operator_only() {
     for (setting, kept) in
         [("", false), (", keep_alive: server", false), (", keep_alive: callers", true)]
     {
@@ -249,9 +249,9 @@ async fn keep_alive_is_the_operators() {
     }
 }
 
-/// What the operator leaves out or sets cannot be said in another spelling.
+/// Members that the operator drops or sets cannot be sent in another spelling.
 #[tokio::test]
-async fn what_the_operator_leaves_out_has_one_spelling() {
+async fn dropped_members_have_one_spelling() {
     let upstream = refusing().await;
     let provider = format!(
         "  cut: {{ dialect: openai-chat, base_url: \"{}/v1\", drop: [user, web.search] }}\n",
