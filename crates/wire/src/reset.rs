@@ -1,4 +1,4 @@
-//! When a limit is whole again, as vendors write it: a duration, or a time.
+//! Reset times of rate limits, as vendors write them: a duration, or a time.
 
 use std::fmt::Write as _;
 
