@@ -1,6 +1,8 @@
 //! The table of request translation in `docs/dialects.md`, compared with the program: each row of
 //! "Request translation", for every upstream.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 use streamgate::wire::dialect::{DIALECTS, Dialect, Form, Quirks, Target, by_name};
 
@@ -206,7 +208,7 @@ fn table() -> String {
     let mut table = format!("| of the request | {} |\n|{}\n", names.join(" | "), "---|".repeat(8));
     for row in [rows(), hosted_rows()].concat() {
         let cells: Vec<String> = DIALECTS.iter().map(|upstream| cell(&row, *upstream)).collect();
-        table += &format!("| {} | {} |\n", row.0, cells.join(" | "));
+        writeln!(table, "| {} | {} |", row.0, cells.join(" | ")).expect("written");
     }
     table
 }
@@ -225,7 +227,7 @@ fn the_page_and_the_code_agree_on_request_translation() {
     for (row, _) in REMARKS {
         assert!(new.contains(&format!("| {row} |")), "a remark on {row}, which is no row");
     }
-    if std::env::var("UPDATE").is_ok() {
+    if crate::golden::update() {
         let page = format!("{before}## Request translation\n{intro}{new}{rest}");
         std::fs::write(path, page).expect("the page");
     } else {

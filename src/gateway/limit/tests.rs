@@ -1,4 +1,4 @@
-//! LimiterRegistry and admissions: what is taken, what comes back, and who is forgotten. Time is paused.
+//! The registry of limiters, and admissions: acquisition, release, eviction. Time is paused.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
