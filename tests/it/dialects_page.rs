@@ -173,7 +173,7 @@ const REMARKS: &[(&str, &[(&str, &str)])] = &[
     ("web search", &[("openai-chat", "search models only")]),
 ];
 
-/// What a request with a row's member becomes at an upstream: `yes`, `no` or `out`, or the row's remark, which
+/// The cell of a row for an upstream: `yes`, `no` or `out`, or the row's remark, which
 /// must agree with it.
 fn cell((title, caller, asked, marker): &Row, upstream: &dyn Dialect) -> String {
     let mut body = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] });

@@ -1,4 +1,4 @@
-//! What leases of a bucket whatever is done to it, and its arithmetic by example.
+//! Arithmetic of a token bucket: properties under any sequence of operations, and examples.
 
 use std::time::Duration;
 
