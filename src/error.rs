@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::wire::chat::{Deadline, End, Fault, Kind};
+use crate::wire::chat::{ApiError, Deadline, End, Kind};
 use crate::wire::overflow;
 
 pub use blame::Blame;
@@ -25,7 +25,7 @@ pub struct Error(Box<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    fault: Fault,
+    fault: ApiError,
     side: Side,
     /// Where the table does not know better.
     blame: Option<Blame>,
@@ -35,7 +35,7 @@ struct Inner {
     attempt: Option<Attempt>,
     over: Option<(&'static str, &'static str)>,
     /// The fault that callers see in place of `fault`.
-    shown: Option<Fault>,
+    shown: Option<ApiError>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -74,28 +74,28 @@ pub struct Attempt {
 
 impl Error {
     /// The caller's request cannot be served. The message names the field that it is about.
-    pub fn caller(fault: Fault) -> Self {
+    pub fn caller(fault: ApiError) -> Self {
         Self::new(Side::Caller, fault.named())
     }
 
     /// The upstream failed without an error response.
-    pub fn upstream(fault: Fault) -> Self {
+    pub fn upstream(fault: ApiError) -> Self {
         Self::new(Side::Upstream, fault)
     }
 
     /// The gateway failed.
     pub fn internal(message: &str) -> Self {
-        Self::new(Side::Us, Fault::new(Kind::Internal, message))
+        Self::new(Side::Us, ApiError::new(Kind::Internal, message))
     }
 
     /// The gateway is temporarily unable to serve the request.
     pub fn unavailable(message: &str) -> Self {
-        Self::new(Side::Us, Fault::new(Kind::Overloaded, message))
+        Self::new(Side::Us, ApiError::new(Kind::Overloaded, message))
     }
 
     /// A stream that ended badly before any of it was forwarded.
     pub fn from_end(end: &End) -> Self {
-        let fault = end.fault().unwrap_or_else(|| Fault::new(Kind::Upstream, "empty answer"));
+        let fault = end.fault().unwrap_or_else(|| ApiError::new(Kind::Upstream, "empty answer"));
         let side = match end {
             End::ShuttingDown | End::Unavailable(_) => Side::Us,
             End::CutOff(_) => Side::Caller,
@@ -107,7 +107,7 @@ impl Error {
         error
     }
 
-    fn new(side: Side, fault: Fault) -> Self {
+    fn new(side: Side, fault: ApiError) -> Self {
         Self(Box::new(Inner {
             fault,
             side,
@@ -179,7 +179,7 @@ impl Error {
     /// Sets the fault that callers see in place of the one that records name, where that would reveal what they may
     /// not know.
     #[must_use]
-    pub fn shown_as(mut self, fault: Fault) -> Self {
+    pub fn shown_as(mut self, fault: ApiError) -> Self {
         self.0.shown = Some(fault);
         self
     }
@@ -195,7 +195,7 @@ impl Error {
     }
 
     /// The error as it was met; [`Error::shown`] is for callers.
-    pub fn fault(&self) -> &Fault {
+    pub fn fault(&self) -> &ApiError {
         &self.0.fault
     }
 
@@ -263,9 +263,9 @@ impl std::error::Error for Error {
     }
 }
 
-impl From<Fault> for Error {
+impl From<ApiError> for Error {
     /// Faults that pure code reports are about the caller's request.
-    fn from(fault: Fault) -> Self {
+    fn from(fault: ApiError) -> Self {
         Self::caller(fault)
     }
 }

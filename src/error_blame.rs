@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::{Error, Reply, Side};
-use crate::wire::chat::{Fault, Kind};
+use crate::wire::chat::{ApiError, Kind};
 
 /// The cause of a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Error {
 
     /// The fault that callers see: never an upstream's message about the operator's account, nor one that reveals
     /// what they may not use.
-    pub fn shown(&self) -> Cow<'_, Fault> {
+    pub fn shown(&self) -> Cow<'_, ApiError> {
         if let Some(shown) = &self.0.shown {
             return Cow::Borrowed(shown);
         }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     fn upstream(kind: Kind) -> Error {
-        Error::upstream(Fault::new(kind, "org-canary says no"))
+        Error::upstream(ApiError::new(kind, "org-canary says no"))
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
             upstream(Kind::Timeout),
             upstream(Kind::Upstream),
             upstream(Kind::Upstream).blamed(Blame::Host),
-            Error::caller(Fault::field("n", "must be 1")),
+            Error::caller(ApiError::field("n", "must be 1")),
             upstream(Kind::Authentication),
         ];
         assert!(ranked.is_sorted_by_key(Error::rank));

@@ -13,7 +13,7 @@ use super::memory::MemoryLease;
 use super::source::{Chunk, Source};
 use crate::config::Provider;
 use crate::error::Error;
-use crate::wire::chat::{End, Fault, Kind};
+use crate::wire::chat::{ApiError, End, Kind};
 use crate::wire::dialect::Ending;
 use crate::wire::transcode::Transcoder;
 
@@ -110,7 +110,7 @@ impl Answer {
             }
             if self.ready.len() > most {
                 let message = "the upstream sent megabytes without any model output";
-                return Err(Error::upstream(Fault::new(Kind::Upstream, message)));
+                return Err(Error::upstream(ApiError::new(Kind::Upstream, message)));
             }
         }
     }
@@ -187,7 +187,7 @@ impl Answer {
             let words = redacted(words.clone().into(), &self.provider);
             String::from_utf8_lossy(&words).into_owned()
         };
-        Error::from_end(&End::Failed(Fault {
+        Error::from_end(&End::Failed(ApiError {
             message: clean(&fault.message),
             code: fault.code.as_ref().map(clean),
             param: fault.param.as_ref().map(clean),

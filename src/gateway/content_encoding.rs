@@ -8,7 +8,7 @@ use http::header::CONTENT_ENCODING;
 use ruzstd::decoding::StreamingDecoder;
 use ruzstd::decoding::errors::FrameDecoderError;
 
-use crate::wire::chat::{Fault, Kind};
+use crate::wire::chat::{ApiError, Kind};
 
 /// The encodings that are decoded, as `accept-encoding` lists them.
 pub(super) const ACCEPTED: &str = "gzip, deflate, br, zstd, identity";
@@ -37,7 +37,7 @@ pub(super) enum ContentEncoding {
 
 impl ContentEncoding {
     /// The one that a request names. `None`: its body is as it is.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, Fault> {
+    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, ApiError> {
         let values = headers.get_all(CONTENT_ENCODING).into_iter();
         let values: Vec<&str> = values.map(|value| value.to_str().unwrap_or("?")).collect();
         let names = values.iter().flat_map(|value| value.split(',')).map(str::trim);
@@ -56,9 +56,9 @@ impl ContentEncoding {
             (_, more) => {
                 let what =
                     if more.is_some() { "more than one encoding" } else { "this content-encoding" };
-                Err(Fault {
+                Err(ApiError {
                     code: Some(UNSUPPORTED.to_owned()),
-                    ..Fault::new(
+                    ..ApiError::new(
                         Kind::MediaType,
                         format!(
                             "compressed with {what}, which is not accepted; send one of {ACCEPTED}"
@@ -88,7 +88,7 @@ impl ContentEncoding {
     }
 
     /// Decodes a whole body to at most `limit` bytes, as long as `room` has room for what there is so far.
-    pub(super) fn decode<E: From<Fault>>(
+    pub(super) fn decode<E: From<ApiError>>(
         self,
         body: &[u8],
         limit: usize,
@@ -112,40 +112,40 @@ impl ContentEncoding {
         };
         let (kind, message) = match done {
             Ok(()) => return Ok(out),
-            Err(Stopped::NoRoom(error)) => return Err(error),
-            Err(Stopped::Invalid) => (
+            Err(ContentError::NoRoom(error)) => return Err(error),
+            Err(ContentError::Invalid) => (
                 Kind::Invalid,
                 format!(
                     "the request body is cut, is not {name}, which its content-encoding says, or has bytes after it; send it whole, or without compression",
                     name = self.name()
                 ),
             ),
-            Err(Stopped::Window) => (
+            Err(ContentError::Window) => (
                 Kind::Invalid,
                 format!(
                     "the request body needs a zstd window of more than {mib} MiB; compress it with a smaller one (`--ultra` and `--long` make larger ones), or send it without compression",
                     mib = WINDOW >> 20
                 ),
             ),
-            Err(Stopped::TooLarge) => (
+            Err(ContentError::TooLarge) => (
                 Kind::TooLarge,
                 format!(
                     "the request body is larger than the limit of {limit} bytes when it is decoded"
                 ),
             ),
-            Err(Stopped::Ratio) => (
+            Err(ContentError::Ratio) => (
                 Kind::TooLarge,
                 format!(
                     "the request body grows to more than {RATIO} times its size when it is decoded; send it without compression"
                 ),
             ),
         };
-        Err(Fault::new(kind, message).into())
+        Err(ApiError::new(kind, message).into())
     }
 }
 
 /// Why decoding has stopped.
-enum Stopped<E> {
+enum ContentError<E> {
     Invalid,
     Window,
     TooLarge,
@@ -162,47 +162,47 @@ struct Bounds<R> {
 }
 
 impl<E, R: FnMut(usize) -> Result<(), E>> Bounds<R> {
-    fn read(&mut self, mut source: impl Read, out: &mut Vec<u8>) -> Result<(), Stopped<E>> {
+    fn read(&mut self, mut source: impl Read, out: &mut Vec<u8>) -> Result<(), ContentError<E>> {
         loop {
             let read = source.by_ref().take(STEP as u64).read_to_end(out);
-            if read.map_err(|_| Stopped::Invalid)? == 0 {
+            if read.map_err(|_| ContentError::Invalid)? == 0 {
                 return Ok(());
             }
             if out.len() > self.limit {
-                return Err(Stopped::TooLarge);
+                return Err(ContentError::TooLarge);
             }
             if out.len() > self.ratio {
-                return Err(Stopped::Ratio);
+                return Err(ContentError::Ratio);
             }
-            (self.room)(out.len()).map_err(Stopped::NoRoom)?;
+            (self.room)(out.len()).map_err(ContentError::NoRoom)?;
         }
     }
 
-    fn brotli(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Stopped<E>> {
+    fn brotli(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), ContentError<E>> {
         let mut decoder = brotli_decompressor::Decompressor::new(body, STEP);
         self.read(&mut decoder, out)?;
         // What it has buffered beyond the end of the stream is an error of the next read.
         match decoder.read(&mut [0]) {
             Ok(0) => ended(decoder.into_inner()),
-            _ => Err(Stopped::Invalid),
+            _ => Err(ContentError::Invalid),
         }
     }
 
     /// One or more frames.
-    fn zstd(&mut self, mut body: &[u8], out: &mut Vec<u8>) -> Result<(), Stopped<E>> {
+    fn zstd(&mut self, mut body: &[u8], out: &mut Vec<u8>) -> Result<(), ContentError<E>> {
         loop {
             let mut frame =
                 StreamingDecoder::new_with_max_window_size(&mut body, WINDOW).map_err(|error| {
                     match error {
-                        FrameDecoderError::WindowSizeTooBig { .. } => Stopped::Window,
-                        _ => Stopped::Invalid,
+                        FrameDecoderError::WindowSizeTooBig { .. } => ContentError::Window,
+                        _ => ContentError::Invalid,
                     }
                 })?;
             self.read(&mut frame, out)?;
             let frame = frame.into_frame_decoder();
             let expected = frame.get_checksum_from_data();
             if expected.is_some() && expected != frame.get_calculated_checksum() {
-                return Err(Stopped::Invalid);
+                return Err(ContentError::Invalid);
             }
             if body.is_empty() {
                 return Ok(());
@@ -212,8 +212,8 @@ impl<E, R: FnMut(usize) -> Result<(), E>> Bounds<R> {
 }
 
 /// Refuses bytes after the end of a stream: they would be dropped.
-fn ended<E>(rest: &[u8]) -> Result<(), Stopped<E>> {
-    if rest.is_empty() { Ok(()) } else { Err(Stopped::Invalid) }
+fn ended<E>(rest: &[u8]) -> Result<(), ContentError<E>> {
+    if rest.is_empty() { Ok(()) } else { Err(ContentError::Invalid) }
 }
 
 /// RFC 1950, section 2.2: the method, and a check of both bytes.

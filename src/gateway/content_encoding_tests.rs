@@ -11,7 +11,7 @@ const ALL: [ContentEncoding; 4] = [
     ContentEncoding::Zstd,
 ];
 
-fn decode(encoding: ContentEncoding, body: &[u8], limit: usize) -> Result<Vec<u8>, Fault> {
+fn decode(encoding: ContentEncoding, body: &[u8], limit: usize) -> Result<Vec<u8>, ApiError> {
     encoding.decode(body, limit, |_| Ok(()))
 }
 

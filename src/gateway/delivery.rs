@@ -20,19 +20,21 @@ use crate::wire::dialect::Ending;
 /// The error of a body that is cut on purpose, after its stream's error was written in-band. The HTTP
 /// server answers it by closing the connection without a last chunk, or by `RST_STREAM`.
 #[derive(Debug)]
-pub struct Aborted;
+pub struct AbortedBodyError;
 
-impl fmt::Display for Aborted {
+impl fmt::Display for AbortedBodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the stream failed, and its body is cut so that clients notice")
     }
 }
 
-impl std::error::Error for Aborted {}
+impl std::error::Error for AbortedBodyError {}
 
 /// The body of a streamed answer. A failure is written in-band, in the caller's dialect; the body itself
 /// fails only after that, where the dialect wants it cut ([`Ending`]).
-pub fn stream(production: Production) -> impl Stream<Item = Result<Bytes, Aborted>> + Send {
+pub fn stream(
+    production: Production,
+) -> impl Stream<Item = Result<Bytes, AbortedBodyError>> + Send {
     let mut delivery = Delivery { production, heartbeat: Instant::now() };
     stream! {
         loop {
@@ -50,7 +52,7 @@ pub fn stream(production: Production) -> impl Stream<Item = Result<Bytes, Aborte
                 yield Ok(error);
                 yield_now().await;
             }
-            yield Err(Aborted);
+            yield Err(AbortedBodyError);
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::server::request_head::{HeadError, expects_continue};
 use crate::telemetry::RefusalReason;
-use crate::wire::chat::{End, Fault, Kind};
+use crate::wire::chat::{ApiError, End, Kind};
 use crate::wire::dialect::{self, CallerDialect, DEFAULT, Endpoint, InfoEndpoint, is_at_or_below};
 use crate::wire::model_list::ModelInfo;
 use crate::wire::tally::Tally;
@@ -141,7 +141,7 @@ pub async fn not_found(gateway: &Gateway, request: Request) -> Response {
     refused::record(&gateway.refusals, RefusalReason::NotFound, &request);
     let dialect = detect_dialect(request.headers(), request.uri().path());
     let message = unknown_path(dialect, request.uri().path());
-    reject(dialect, request, Fault::new(Kind::Path, message)).await
+    reject(dialect, request, ApiError::new(Kind::Path, message)).await
 }
 
 /// A request whose head breaks HTTP's rules. Its connection is closed: where the next request begins may
@@ -149,7 +149,7 @@ pub async fn not_found(gateway: &Gateway, request: Request) -> Response {
 pub async fn malformed(gateway: &Gateway, request: Request, error: HeadError) -> Response {
     refused::record(&gateway.refusals, RefusalReason::MalformedHead, &request);
     let dialect = detect_dialect(request.headers(), request.uri().path());
-    let fault = Fault::new(Kind::Invalid, error.message());
+    let fault = ApiError::new(Kind::Invalid, error.message());
     let mut response = reject(dialect, request, fault).await;
     *response.status_mut() = error.status();
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -160,7 +160,7 @@ pub async fn malformed(gateway: &Gateway, request: Request, error: HeadError) ->
 pub async fn not_served(gateway: &Gateway, request: Request, message: String) -> Response {
     refused::record(&gateway.refusals, RefusalReason::NotFound, &request);
     let dialect = detect_dialect(request.headers(), request.uri().path());
-    reject(dialect, request, Fault::new(Kind::Path, message)).await
+    reject(dialect, request, ApiError::new(Kind::Path, message)).await
 }
 
 /// The error message for an unknown path: the API is not served, the base URL is wrong, or neither is known.
@@ -217,7 +217,7 @@ pub async fn method_not_allowed(
     if is_websocket(request.headers()) {
         refused::record(&gateway.refusals, RefusalReason::WebSocket, &request);
         let message = format!("WebSockets are not served here; send a plain {allowed} request");
-        let mut response = reject(dialect, request, Fault::new(Kind::Upgrade, message)).await;
+        let mut response = reject(dialect, request, ApiError::new(Kind::Upgrade, message)).await;
         let headers = response.headers_mut();
         // RFC 9110, section 15.5.22: the protocol that is required.
         headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
@@ -233,13 +233,13 @@ pub async fn method_not_allowed(
         _ => "",
     };
     let message = format!("this path accepts {allowed} only{hint}");
-    let mut response = reject(dialect, request, Fault::new(Kind::Method, message)).await;
+    let mut response = reject(dialect, request, ApiError::new(Kind::Method, message)).await;
     let allowed = if allowed == "GET" { "GET, HEAD" } else { allowed };
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 
-async fn reject(dialect: &dyn CallerDialect, request: Request, fault: Fault) -> Response {
+async fn reject(dialect: &dyn CallerDialect, request: Request, fault: ApiError) -> Response {
     let id = request_id(request.headers());
     let mut response = error_response(dialect, &Error::caller(fault), &id);
     let (head, body) = request.into_parts();

@@ -13,7 +13,7 @@ use tower::util::MapRequestLayer;
 
 use crate::config::{Egress, EgressProxy, Stream};
 use crate::error::{Blame, Error};
-use crate::wire::chat::{Deadline, End, Fault, Kind};
+use crate::wire::chat::{ApiError, Deadline, End, Kind};
 
 /// Idle upstream connections are closed before the vendors' servers would (failure mode 46).
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -142,7 +142,7 @@ pub fn failure(error: reqwest::Error, egress: &Egress, to: &url::Url) -> Error {
     let error = error.without_url();
     if !error.is_connect() {
         let message = "the upstream closed the connection without an answer";
-        return Error::upstream(Fault::new(Kind::Upstream, message)).because(error);
+        return Error::upstream(ApiError::new(Kind::Upstream, message)).because(error);
     }
     let Some(proxy) = &egress.proxy else {
         return unreachable(error);
@@ -157,7 +157,7 @@ fn unreachable(error: reqwest::Error) -> Error {
     let unreachable = if error.is_timeout() {
         Error::from_end(&End::TimedOut(Deadline::Connect))
     } else {
-        Error::upstream(Fault::new(Kind::Upstream, "the upstream could not be reached"))
+        Error::upstream(ApiError::new(Kind::Upstream, "the upstream could not be reached"))
     };
     unreachable.blamed(Blame::Host).because(error)
 }
@@ -237,7 +237,7 @@ impl ProxyFault {
     fn error(self, source: Option<reqwest::Error>) -> Error {
         let error = match self {
             Self::Late => Error::from_end(&End::TimedOut(Deadline::Proxy)),
-            _ => Error::upstream(Fault::new(Kind::Upstream, self.message())),
+            _ => Error::upstream(ApiError::new(Kind::Upstream, self.message())),
         };
         error.blamed(Blame::Host).because(ProxyError { fault: self, source })
     }

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use crate::error::{Error, MIN_RETRY_AFTER};
 use crate::telemetry::{MemoryLabels, Metrics};
-use crate::wire::chat::{End, Fault, Kind};
+use crate::wire::chat::{ApiError, End, Kind};
 
 /// Parts of answers are acquired in steps, so that a token touches no memory that workers share; what is
 /// less than a step counts as nothing.
@@ -172,7 +172,7 @@ impl MemoryLease {
         let message = "the gateway keeps as much of answers as it may (server.memory), and this one has no \
                        room; send the request again in a moment";
         self.share.refusals.inc();
-        Err(End::Unavailable(Fault::new(Kind::Overloaded, message)))
+        Err(End::Unavailable(ApiError::new(Kind::Overloaded, message)))
     }
 
     /// Bytes that are held for as long as they exist. They are there already, so that they count even

@@ -9,12 +9,12 @@ use crate::config::Target;
 use crate::gateway::route::Plan;
 use crate::gateway::scripted::{config, request as order};
 use crate::gateway::target_health::TargetHealth;
-use crate::wire::chat::{Deadline, End, Fault, Kind};
+use crate::wire::chat::{ApiError, Deadline, End, Kind};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn failed(kind: Kind) -> Error {
-    Error::upstream(Fault::new(kind, "no"))
+    Error::upstream(ApiError::new(kind, "no"))
 }
 
 fn fail(health: &TargetHealth, plan: &Plan, target: &Target, error: &Error) {

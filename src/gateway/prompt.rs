@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::auth::Caller;
 use crate::error::Error;
 use crate::prompts::{Prompt, Prompts, Scalar, Variable, field, shown};
-use crate::wire::chat::{Fault, Kind};
+use crate::wire::chat::{ApiError, Kind};
 use crate::wire::dialect::CallerDialect;
 use crate::wire::json::{self, Members};
 
@@ -51,7 +51,7 @@ struct Named {
 impl Named {
     /// Looks for the member `prompt`. A string there, an object without `id`, or one with an id of the vendor's, is not
     /// a reference. Neither is a body that is not JSON, which a later step rejects.
-    fn find(body: &str, dialect: &dyn CallerDialect) -> Result<Option<Self>, Fault> {
+    fn find(body: &str, dialect: &dyn CallerDialect) -> Result<Option<Self>, ApiError> {
         // The name stands nowhere in most bodies, which are therefore not parsed for it.
         if memmem::find(body.as_bytes(), br#""prompt""#).is_none() {
             return Ok(None);
@@ -66,13 +66,13 @@ impl Named {
         }
     }
 
-    fn read(said: &Members<'_>) -> Result<Self, Fault> {
+    fn read(said: &Members<'_>) -> Result<Self, ApiError> {
         if let Some((name, _)) = said.0.iter().find(|(name, _)| !KNOWN.contains(&name.as_ref())) {
             let message = format!(
                 "`prompt` has an unknown member {}; it may have `id`, `version` and `variables`",
                 shown(name)
             );
-            return Err(Fault::field("prompt", message));
+            return Err(ApiError::field("prompt", message));
         }
         let text = |name: &str| {
             let value = said.get(name).filter(|value| !json::is_null(value));
@@ -85,7 +85,7 @@ impl Named {
     }
 }
 
-fn variables(value: Option<&RawValue>) -> Result<BTreeMap<String, Scalar>, Fault> {
+fn variables(value: Option<&RawValue>) -> Result<BTreeMap<String, Scalar>, ApiError> {
     let mut variables = BTreeMap::new();
     let Some(value) = value.filter(|value| !json::is_null(value)) else { return Ok(variables) };
     let members = Members::parse(value.get())
@@ -99,9 +99,9 @@ fn variables(value: Option<&RawValue>) -> Result<BTreeMap<String, Scalar>, Fault
     Ok(variables)
 }
 
-fn wrong(field: String, why: &str) -> Fault {
+fn wrong(field: String, why: &str) -> ApiError {
     let message = format!("`{field}` {why}");
-    Fault::field(field, message)
+    ApiError::field(field, message)
 }
 
 /// The requested version, or else the newest, of those that the caller may see.
@@ -109,7 +109,7 @@ fn choose<'p>(
     prompts: &'p Prompts,
     caller: &Caller,
     Named { id, version, .. }: &Named,
-) -> Result<&'p Arc<Prompt>, Fault> {
+) -> Result<&'p Arc<Prompt>, ApiError> {
     let mut seen = prompts.versions(id).filter(|prompt| may_see(caller, prompt)).peekable();
     if seen.peek().is_none() {
         let message = format!("there is no prompt {}; GET /v1/prompts lists them", shown(id));
@@ -126,9 +126,9 @@ fn choose<'p>(
     })
 }
 
-fn not_found(field: &str, message: String) -> Fault {
+fn not_found(field: &str, message: String) -> ApiError {
     let code = Some("prompt_not_found".to_owned());
-    Fault { kind: Kind::NotFound, message, code, param: Some(field.to_owned()) }
+    ApiError { kind: Kind::NotFound, message, code, param: Some(field.to_owned()) }
 }
 
 /// A prompt is for callers who may use its model; one without a model is for all.

@@ -18,7 +18,7 @@ use super::memory::{COPIES, CallerMemory, MemoryLease, MemoryShare};
 use super::offload::BufferedBody;
 use super::state::Gateway;
 use crate::error::Error;
-use crate::wire::chat::{End, Fault, Kind};
+use crate::wire::chat::{ApiError, End, Kind};
 use crate::wire::dialect::CallerDialect;
 
 /// The slowest that a request body may arrive, in bytes per second.
@@ -32,7 +32,7 @@ const MAX_INFO_BODY: usize = 64 * 1024;
 
 /// Rejects bodies that are not JSON.
 pub(super) fn expect_json(headers: &HeaderMap, dialect: &dyn CallerDialect) -> Result<(), Error> {
-    let reject = |message: &str| Err(Error::caller(Fault::new(Kind::MediaType, message)));
+    let reject = |message: &str| Err(Error::caller(ApiError::new(Kind::MediaType, message)));
     // Browsers send a preflight request before JSON to another site, and none before a form: a request with
     // an origin must declare JSON.
     if dialect.reads_any_media_type() && !headers.contains_key(ORIGIN) {
@@ -99,7 +99,7 @@ impl<'a> BodyLimits<'a> {
     fn too_large(&self) -> Error {
         let (limit, remedy) = (size(self.bytes), self.remedy);
         let message = format!("the request body is larger than the limit of {limit}; {remedy}");
-        Error::caller(Fault::new(Kind::TooLarge, message))
+        Error::caller(ApiError::new(Kind::TooLarge, message))
     }
 
     /// When the next part of a body must be there, of which so much has come since `started`.
@@ -120,7 +120,7 @@ pub(super) async fn read_some(
     let body = read(body, headers, limits).await?;
     if body.trim_ascii().is_empty() {
         let message = "the request body is empty; send a JSON object";
-        return Err(Error::caller(Fault::new(Kind::Invalid, message)));
+        return Err(Error::caller(ApiError::new(Kind::Invalid, message)));
     }
     Ok(body)
 }
@@ -157,7 +157,7 @@ pub(super) async fn read(
             format!("; it begins like {name}, so send it with `content-encoding: {name}`")
         });
         let hint = hint.unwrap_or_default();
-        Error::caller(Fault::new(
+        Error::caller(ApiError::new(
             Kind::Invalid,
             format!("the body is not valid UTF-8 (at byte {at}){hint}"),
         ))
@@ -182,13 +182,16 @@ async fn whole(body: &mut Body, limits: &BodyLimits<'_>) -> Result<(Vec<u8>, Mem
     loop {
         let deadline = limits.deadline(started, whole.len());
         let frame = timeout_at(deadline, body.frame()).await.map_err(|_| {
-            Error::caller(Fault::new(Kind::TooSlow, "the request body did not arrive in time"))
+            Error::caller(ApiError::new(Kind::TooSlow, "the request body did not arrive in time"))
         })?;
         match frame {
             None => break,
             Some(Err(error)) => {
-                return Err(Error::caller(Fault::new(Kind::Invalid, "the request body broke off"))
-                    .because(error));
+                return Err(Error::caller(ApiError::new(
+                    Kind::Invalid,
+                    "the request body broke off",
+                ))
+                .because(error));
             }
             Some(Ok(frame)) => {
                 let data = frame.into_data().unwrap_or_default();

@@ -6,7 +6,7 @@ use super::auth::Caller;
 use super::provider_models::{Lists, find};
 use crate::config::{self, Config, Target, matches_pattern};
 use crate::error::Error;
-use crate::wire::chat::{Fault, Kind};
+use crate::wire::chat::{ApiError, Kind};
 use crate::wire::model_list::ModelInfo;
 
 /// The most characters of a name that messages repeat.
@@ -114,7 +114,7 @@ fn must_be_model(upstream: &str) -> Result<(), Error> {
     }
     let message = "`model` names a model that no provider has; at its provider, a model's name is 1 to \
                    256 visible ASCII characters without a segment `..`";
-    Err(Error::caller(Fault::field("model", message)))
+    Err(Error::caller(ApiError::field("model", message)))
 }
 
 /// Rejects what a caller may not use with the answer for what does not exist, so that it does not learn
@@ -123,11 +123,11 @@ fn permit(config: &Config, caller: &Caller, (model, asked): (&str, &str)) -> Res
     if caller.may_use(model) {
         return Ok(());
     }
-    let forbidden = Fault::new(Kind::Permission, "the key may not use the model");
+    let forbidden = ApiError::new(Kind::Permission, "the key may not use the model");
     Err(Error::caller(forbidden).shown_as(unknown(config, caller, asked)))
 }
 
-fn unknown(config: &Config, caller: &Caller, model: &str) -> Fault {
+fn unknown(config: &Config, caller: &Caller, model: &str) -> ApiError {
     let meant = similar(config, caller, model)
         .map_or_else(String::new, |name| format!("did you mean {}? ", shown(name)));
     let (usable, direct) = if caller.may_use_all() {
@@ -135,7 +135,7 @@ fn unknown(config: &Config, caller: &Caller, model: &str) -> Fault {
     } else {
         (" that this key may use", " that it may use")
     };
-    Fault {
+    ApiError {
         kind: Kind::NotFound,
         message: format!(
             "there is no model {}{usable}; {meant}GET /v1/models lists the models{direct}",

@@ -24,7 +24,7 @@ use super::upstream_request::UpstreamRequest;
 use crate::config::{Provider, Stream, Target};
 use crate::error::{Error, Reply};
 use crate::wire::adapt::Written;
-use crate::wire::chat::{Deadline, End, Fault, Kind, ToolForms};
+use crate::wire::chat::{ApiError, Deadline, End, Kind, ToolForms};
 use crate::wire::dialect::{Hosting, Mode, Operation, ResponseContext};
 use crate::wire::embeddings::Verified;
 use crate::wire::forwarded_headers::AllowList;
@@ -287,7 +287,7 @@ async fn transcoder(
             return (caller.encoder(&call, Mode::Translated), Ok(Mode::Translated));
         }
         let message = "the upstream answered a request for a stream with a whole body, or the other way round";
-        let fault = Fault::new(Kind::Upstream, message);
+        let fault = ApiError::new(Kind::Upstream, message);
         (caller.encoder(&call, Mode::Verbatim), Err(fault))
     });
     let mut decoder = dialect.decoder(form);
@@ -334,11 +334,11 @@ async fn refused(
     if status >= 600 {
         let message =
             format!("the upstream answered with status {status}, which HTTP does not have");
-        return Error::upstream(Fault::new(Kind::Upstream, message));
+        return Error::upstream(ApiError::new(Kind::Upstream, message));
     }
     if redirected {
         let message = "the upstream answered with a redirect, which is never followed; correct the provider's base_url";
-        return Error::upstream(Fault::new(Kind::Upstream, message));
+        return Error::upstream(ApiError::new(Kind::Upstream, message));
     }
     let body = redacted(body.freeze(), provider);
     let mut fault = provider.dialect.decode_error(status, &body);

@@ -12,7 +12,7 @@ use super::upstream_request::{UpstreamRequest, wanted};
 use crate::config::Target;
 use crate::error::Error;
 use crate::wire::adapt::{self, Written};
-use crate::wire::chat::{Fault, Request, ToolForms};
+use crate::wire::chat::{ApiError, Request, ToolForms};
 use crate::wire::dialect::{CallerDialect, Form, Operation, ResponseContext};
 use crate::wire::json::replace_lone_surrogates;
 use crate::wire::{ranges, refusal};
@@ -61,7 +61,7 @@ pub(super) fn large_body(
 
 /// The caller's own JSON with surgical edits for an upstream of the same dialect; a translation
 /// otherwise.
-fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, Fault> {
+fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, ApiError> {
     let dialect = target.provider.dialect;
     let wanted = wanted((source.dialect, source.form, source.stream), target);
     let strict = source.headers.get(STRICT).is_some_and(|value| value == "true");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::failure::{Failure, Kind};
+use super::failure::{Kind, LoadError};
 
 /// A gap in the numbers wider than this is not a loss but another text.
 const MAX_GAP: u64 = 100_000;
@@ -24,7 +24,7 @@ pub(super) struct Answer {
 
 impl Answer {
     /// Reads a part of the text; returns how many tokens it completes.
-    pub(super) fn text(&mut self, text: &str) -> Result<u64, Failure> {
+    pub(super) fn text(&mut self, text: &str) -> Result<u64, LoadError> {
         let mut tokens = 0_u64;
         for piece in text.split_inclusive(' ') {
             let Some(end) = piece.strip_suffix(' ') else {
@@ -47,8 +47,8 @@ impl Answer {
     }
 
     /// The failure of the tokens so far, if any.
-    pub(super) fn flaw(&self) -> Option<Failure> {
-        let flaw = |kind, detail| Some(Failure::new(kind, detail));
+    pub(super) fn flaw(&self) -> Option<LoadError> {
+        let flaw = |kind, detail| Some(LoadError::new(kind, detail));
         if self.repeated > 0 {
             return flaw(Kind::Duplicated, format!("{} tokens came twice", self.repeated));
         }
@@ -63,7 +63,7 @@ impl Answer {
     }
 
     /// The failure of a response that has ended with its terminal after `expected` tokens.
-    pub(super) fn verdict(&self, expected: u64) -> Option<Failure> {
+    pub(super) fn verdict(&self, expected: u64) -> Option<LoadError> {
         let flaw = self.flaw();
         if flaw.is_some() {
             return flaw;
@@ -73,13 +73,13 @@ impl Answer {
         }
         let detail = format!("{} of {expected} tokens, then the terminal event", self.next);
         match self.next.cmp(&expected) {
-            std::cmp::Ordering::Less => Some(Failure::new(Kind::Lost, detail)),
-            std::cmp::Ordering::Greater => Some(Failure::new(Kind::Junk, detail)),
+            std::cmp::Ordering::Less => Some(LoadError::new(Kind::Lost, detail)),
+            std::cmp::Ordering::Greater => Some(LoadError::new(Kind::Junk, detail)),
             std::cmp::Ordering::Equal => None,
         }
     }
 
-    fn token(&mut self, token: &str) -> Result<(), Failure> {
+    fn token(&mut self, token: &str) -> Result<(), LoadError> {
         let number: Option<u64> = token.strip_prefix('t').and_then(|digits| digits.parse().ok());
         let number = number.ok_or_else(|| foreign(token))?;
         match number.checked_sub(self.next) {
@@ -95,9 +95,9 @@ impl Answer {
     }
 }
 
-fn foreign(token: &str) -> Failure {
+fn foreign(token: &str) -> LoadError {
     let detail = format!("`{token}` is no token of the simulated upstream (`t0 t1 t2 ...`)");
-    Failure::new(Kind::Junk, detail)
+    LoadError::new(Kind::Junk, detail)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use url::Url;
 
 use super::answer::Answer;
-use super::failure::{Failure, Kind};
+use super::failure::{Kind, LoadError};
 use super::payload::PayloadReader;
 use super::protocol::{Event, Protocol};
 use super::tally::{End, Meter, Outcome, Wait};
@@ -133,7 +133,7 @@ impl Client {
         reading.run(response, self.silence).await
     }
 
-    async fn send(&self, ask: &Ask<'_>) -> Result<Response, Failure> {
+    async fn send(&self, ask: &Ask<'_>) -> Result<Response, LoadError> {
         let body = (ask.protocol.request)(&ask.model, ask.tokens.saturating_add(16));
         let request = self
             .http
@@ -142,9 +142,9 @@ impl Client {
             .header(CONTENT_TYPE, "application/json")
             .body(body.to_string());
         match timeout(self.silence, request.send()).await {
-            Err(_) => Err(Failure::new(Kind::Stalled, self.silent("no response head"))),
+            Err(_) => Err(LoadError::new(Kind::Stalled, self.silent("no response head"))),
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(Failure::new(kind(&error), causes(&error))),
+            Ok(Err(error)) => Err(LoadError::new(kind(&error), causes(&error))),
         }
     }
 
@@ -171,12 +171,12 @@ impl Client {
                 "status {status} whose body is no {} error{silent}: {text}",
                 ask.protocol.name
             );
-            return End::Failed(Failure::new(Kind::Status(status), detail));
+            return End::Failed(LoadError::new(Kind::Status(status), detail));
         };
         if status == 429 && retry_after.is_some_and(|seconds| seconds > 0) {
             return End::Refused;
         }
-        End::Failed(Failure::new(Kind::Status(status), message))
+        End::Failed(LoadError::new(Kind::Status(status), message))
     }
 
     fn silent(&self, what: &str) -> String {
@@ -195,7 +195,7 @@ impl Outcome {
         }
     }
 
-    fn failed(failure: Failure, start: Instant) -> Self {
+    fn failed(failure: LoadError, start: Instant) -> Self {
         Self { end: End::Failed(failure), ..Self::empty(start) }
     }
 }
@@ -246,7 +246,7 @@ impl Reading<'_> {
         mut alarm: std::pin::Pin<&mut Sleep>,
         silence: Duration,
         limit: Instant,
-    ) -> Option<Failure> {
+    ) -> Option<LoadError> {
         let (now, due) =
             (Instant::now(), (self.last_token.unwrap_or(self.start) + silence).min(limit));
         if now < due {
@@ -259,15 +259,15 @@ impl Reading<'_> {
         } else {
             format!("no output for {} s (--timeout) after {tokens} tokens", silence.as_secs_f64())
         };
-        Some(Failure::new(Kind::Stalled, detail))
+        Some(LoadError::new(Kind::Stalled, detail))
     }
 
     /// Reads a chunk of the body. An end: the caller disconnects, or an error event has arrived.
-    fn take(&mut self, chunk: &[u8]) -> Result<Option<End>, Failure> {
+    fn take(&mut self, chunk: &[u8]) -> Result<Option<End>, LoadError> {
         self.payloads.push(chunk);
         let now = Instant::now();
         let mut arrived = 0_u64;
-        let junk = |detail: String| Failure::new(Kind::Junk, detail);
+        let junk = |detail: String| LoadError::new(Kind::Junk, detail);
         let end = loop {
             let payload = self.payloads.next().map_err(|error| junk(error.0.to_owned()))?;
             let Some(payload) = payload else { break None };
@@ -282,7 +282,7 @@ impl Reading<'_> {
             arrived = arrived.saturating_add(self.event(&event)?);
             self.ended = event.end;
             if let Some(message) = event.error {
-                let in_band = || Failure::new(Kind::InBand, message);
+                let in_band = || LoadError::new(Kind::InBand, message);
                 break Some(End::Failed(self.answer.flaw().unwrap_or_else(in_band)));
             }
         };
@@ -297,7 +297,7 @@ impl Reading<'_> {
         Ok(end)
     }
 
-    fn event(&mut self, event: &Event) -> Result<u64, Failure> {
+    fn event(&mut self, event: &Event) -> Result<u64, LoadError> {
         if event.text.is_empty() { Ok(0) } else { self.answer.text(&event.text) }
     }
 
@@ -323,12 +323,12 @@ impl Reading<'_> {
             "{what} after {} tokens{inside}, without a terminal or an error event",
             self.answer.tokens()
         );
-        End::Failed(Failure::new(Kind::Truncated, detail))
+        End::Failed(LoadError::new(Kind::Truncated, detail))
     }
 }
 
 /// A media type that is not the protocol's, such as the page of a proxy.
-fn wrong_type(ask: &Ask<'_>, response: &Response) -> Option<Failure> {
+fn wrong_type(ask: &Ask<'_>, response: &Response) -> Option<LoadError> {
     let wanted = ask.protocol.media_type;
     let found = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let found = found.unwrap_or("nothing");
@@ -337,7 +337,7 @@ fn wrong_type(ask: &Ask<'_>, response: &Response) -> Option<Failure> {
     }
     let detail =
         format!("status 200 with content type {found}, not {wanted}: is this the gateway?");
-    Some(Failure::new(Kind::Junk, detail))
+    Some(LoadError::new(Kind::Junk, detail))
 }
 
 /// The kind of a request without a response.

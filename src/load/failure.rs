@@ -57,14 +57,14 @@ impl fmt::Display for Kind {
 
 /// A failure and its detail.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct LoadError {
     /// The kind.
     pub kind: Kind,
     /// The observation, as one short line.
     pub detail: String,
 }
 
-impl Failure {
+impl LoadError {
     /// A failure. `detail` may be text of the server.
     pub fn new(kind: Kind, detail: impl AsRef<str>) -> Self {
         Self { kind, detail: one_line(detail.as_ref()) }

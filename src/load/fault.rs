@@ -1,7 +1,7 @@
 //! Faults of the simulated upstream, and how a gateway has to report each. A fault must never end
 //! as a complete response, without an end, or as a bare disconnect.
 
-use super::failure::{Failure, Kind};
+use super::failure::{Kind, LoadError};
 use super::tally::{End, Outcome};
 
 /// A fault word of the simulated upstream (`docs/simulator.md`) and the expected response.
@@ -69,8 +69,8 @@ impl Fault {
             End::Left => "left".to_owned(),
             End::Refused => "status 429".to_owned(),
             End::Reported(seen) => seen.clone(),
-            End::Failed(Failure { kind: Kind::InBand, .. }) => "error event".to_owned(),
-            End::Failed(Failure { kind: Kind::Status(status), .. }) => format!("status {status}"),
+            End::Failed(LoadError { kind: Kind::InBand, .. }) => "error event".to_owned(),
+            End::Failed(LoadError { kind: Kind::Status(status), .. }) => format!("status {status}"),
             End::Failed(failure) => failure.kind.to_string(),
         }
     }
@@ -97,7 +97,7 @@ impl Fault {
             End::Reported(Self::seen(outcome))
         } else if outcome.end == End::Complete {
             let detail = format!("{}: complete although the upstream failed", self.word);
-            End::Failed(Failure::new(Kind::FalseCompletion, detail))
+            End::Failed(LoadError::new(Kind::FalseCompletion, detail))
         } else {
             self.wrong(outcome)
         };
@@ -115,7 +115,7 @@ impl Fault {
             ""
         };
         let seen = format!("{}: expected {}: {detail}{hint}", self.word, self.expected());
-        End::Failed(Failure::new(kind, seen))
+        End::Failed(LoadError::new(kind, seen))
     }
 }
 
@@ -138,7 +138,7 @@ mod tests {
     }
 
     fn failed(kind: Kind) -> End {
-        End::Failed(Failure::new(kind, "m"))
+        End::Failed(LoadError::new(kind, "m"))
     }
 
     fn kind(end: End) -> Option<Kind> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::client::{Ask, Client};
-use super::failure::{Failure, Kind};
+use super::failure::{Kind, LoadError};
 use super::plan::Plan;
 use super::protocol::Protocol;
 use super::tally::{End, Meter};
@@ -40,16 +40,16 @@ async fn stream(client: &Client, plan: &Plan, protocol: &'static Protocol) -> Re
     let outcome = client.ask(&ask, &Meter::default()).await;
     let failure = match outcome.end {
         End::Complete => return Ok(()),
-        End::Refused => Failure::new(Kind::Status(429), "the key is over its limits"),
+        End::Refused => LoadError::new(Kind::Status(429), "the key is over its limits"),
         End::Failed(failure) => failure,
-        End::Left | End::Reported(_) => Failure::new(Kind::Junk, "an end that was not expected"),
+        End::Left | End::Reported(_) => LoadError::new(Kind::Junk, "an end that was not expected"),
     };
     Err(explain(&plan.url, plan, protocol, &failure))
 }
 
 /// The error message of a failed preflight: cause and remedy.
-fn explain(url: &Url, plan: &Plan, protocol: &Protocol, failure: &Failure) -> String {
-    let Failure { kind, detail } = failure;
+fn explain(url: &Url, plan: &Plan, protocol: &Protocol, failure: &LoadError) -> String {
+    let LoadError { kind, detail } = failure;
     let model = format!("{}/n1", plan.provider);
     match kind {
         Kind::Connect => format!(

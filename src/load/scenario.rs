@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at, sleep, sleep_until};
 
 use super::client::{Ask, Client};
-use super::failure::{Failure, Kind};
+use super::failure::{Kind, LoadError};
 use super::fault::{FAULTS, Fault};
 use super::plan::{Scenario, Stage};
 use super::protocol::Protocol;
@@ -217,5 +217,5 @@ fn unlimited(outcome: Outcome) -> Outcome {
         return outcome;
     }
     let detail = "a rate limit: give the key `limits: none`, or use fewer --streams";
-    Outcome { end: End::Failed(Failure::new(Kind::Status(429), detail)), ..outcome }
+    Outcome { end: End::Failed(LoadError::new(Kind::Status(429), detail)), ..outcome }
 }

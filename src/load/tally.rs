@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::failure::{Failure, Kind};
+use super::failure::{Kind, LoadError};
 use super::histogram::Histogram;
 
 /// Ends of a stream, as its caller observed them.
@@ -22,7 +22,7 @@ pub enum End {
     /// An upstream's fault, reported as it should be; how.
     Reported(String),
     /// Anything else.
-    Failed(Failure),
+    Failed(LoadError),
 }
 
 /// The measurements of one stream.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use crate::wire::chat::{Fault, Parameters, Rendered, Role};
+use crate::wire::chat::{ApiError, Parameters, Rendered, Role};
 use crate::wire::json;
 
 use template::MAX_TEXT;
@@ -116,11 +116,11 @@ impl Scalar {
 
 impl Prompt {
     /// Renders the messages with the variables of a request. The error names a variable that is missing or unknown.
-    pub fn render(&self, given: &BTreeMap<String, Scalar>) -> Result<Rendered, Fault> {
+    pub fn render(&self, given: &BTreeMap<String, Scalar>) -> Result<Rendered, ApiError> {
         let known = |name: &str| self.variables.iter().any(|variable| variable.name == name);
         if let Some(name) = given.keys().find(|name| !known(name)) {
             let (name, field) = (shown(name), field(name));
-            return Err(Fault::field(
+            return Err(ApiError::field(
                 field,
                 format!("prompt `{}` has no variable {name}", self.id),
             ));
@@ -129,7 +129,7 @@ impl Prompt {
         for Variable { name, default, .. } in &self.variables {
             let Some(value) = given.get(name).or(default.as_ref()) else {
                 let message = format!("prompt `{}` needs the variable `{name}`", self.id);
-                return Err(Fault::field(field(name), message));
+                return Err(ApiError::field(field(name), message));
             };
             values.insert(name.as_str(), value);
         }
@@ -166,11 +166,11 @@ impl Prompt {
             .collect()
     }
 
-    fn failed(&self, index: usize, error: &TemplateError) -> Fault {
+    fn failed(&self, index: usize, error: &TemplateError) -> ApiError {
         let Self { id, version, .. } = self;
         let line = error.line.map_or_else(String::new, |line| format!(", line {line}"));
         let (version, kind) = (version.as_str(), &error.kind);
-        Fault::field(
+        ApiError::field(
             "prompt.variables",
             format!(
                 "prompt `{id}` version `{version}` cannot be rendered with these variables: {kind} \

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use streamgate::wire::chat::{
-    Citation, Deadline, Delta, End, Fault, Kind, Scheme, SearchResult, SearchRun, Stop, Usage,
+    ApiError, Citation, Deadline, Delta, End, Kind, Scheme, SearchResult, SearchRun, Stop, Usage,
 };
 use streamgate::wire::dialect::{CallerDialect, Mode, caller_dialects};
 use streamgate::wire::framing::Frame;
@@ -132,10 +132,10 @@ fn end(number: u8) -> End {
     match number % 8 {
         0..=2 => End::Complete,
         3 => End::Truncated,
-        4 => End::Failed(Fault::new(Kind::Upstream, "broken\n\ndata: [DONE]")),
+        4 => End::Failed(ApiError::new(Kind::Upstream, "broken\n\ndata: [DONE]")),
         5 => End::TimedOut(Deadline::Stall),
         6 => End::ShuttingDown,
-        _ => End::Failed(Fault { code: Some("c".into()), ..Fault::field("messages", "odd") }),
+        _ => End::Failed(ApiError { code: Some("c".into()), ..ApiError::field("messages", "odd") }),
     }
 }
 

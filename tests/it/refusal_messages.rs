@@ -5,7 +5,7 @@
 //! the words of a parser.
 
 use serde_json::{Value, json};
-use streamgate::wire::chat::{Fault, Kind};
+use streamgate::wire::chat::{ApiError, Kind};
 use streamgate::wire::dialect::{
     CallerDialect, DIALECTS, Dialect, Form, Operation, Quirks, RequestView, Target, by_name,
     caller_dialects,
@@ -155,7 +155,7 @@ fn more_forms() -> Vec<(&'static str, Form, Value)> {
 }
 
 /// The defect of a rejection, if there is one. `usual`: rejections of the request as it was.
-fn flaw(fault: Fault, place: &str, usual: &[Fault]) -> Option<String> {
+fn flaw(fault: ApiError, place: &str, usual: &[ApiError]) -> Option<String> {
     let elsewhere = usual.contains(&fault);
     let fault = fault.named();
     let param = fault.param.as_deref().unwrap_or_default();
@@ -193,7 +193,7 @@ fn rejections(
     (caller, form): (&dyn CallerDialect, Form),
     body: &str,
     other: &dyn Dialect,
-) -> Vec<Fault> {
+) -> Vec<ApiError> {
     let name = caller.name();
     let path = match name {
         "gemini" => format!("/v1beta/models/m:{}", gemini_method(form)),
@@ -239,7 +239,7 @@ fn a_rejection_names_the_member_and_repeats_nothing() {
         for (form, request) in [(Form::Chat, largest(name))].into_iter().chain(more) {
             let asked = request.to_string();
             let usual = others.clone().flat_map(|other| rejections((caller, form), &asked, *other));
-            let usual: Vec<Fault> = usual.collect();
+            let usual: Vec<ApiError> = usual.collect();
             let mut others = others.clone().cycle();
             let mut all = Vec::new();
             places(&request, "", &mut all);

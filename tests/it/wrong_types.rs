@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
-use streamgate::wire::chat::{End, Fault, Kind};
+use streamgate::wire::chat::{ApiError, End, Kind};
 use streamgate::wire::dialect::{
     DIALECTS, Dialect, Form, Mode, Quirks, RequestView, Target, caller_dialects,
 };
@@ -95,7 +95,7 @@ fn broken(document: &Value) -> Vec<(String, String)> {
 
 /// A refusal is the caller's fault, and says which field it is about and nothing of its value, but for the
 /// word of a type.
-fn check(fault: &Fault, place: &str, fields: &BTreeSet<String>, failures: &mut Vec<String>) {
+fn check(fault: &ApiError, place: &str, fields: &BTreeSet<String>, failures: &mut Vec<String>) {
     let param = fault.param.as_deref().unwrap_or_default();
     let root = param.split(['.', '[']).next().unwrap_or_default();
     let clear = fault.kind == Kind::Invalid && fields.contains(root);
@@ -126,7 +126,7 @@ fn every_value_of_a_request_may_be_wrong() {
             DIALECTS.iter().copied().partition(|upstream| upstream.name() == caller.name());
         for ((place, body), other) in broken(&request).into_iter().zip(others.iter().cycle()) {
             let place = format!("{}{place}", caller.name());
-            let mut check = |fault: Fault| check(&fault, &place, &fields, &mut failures);
+            let mut check = |fault: ApiError| check(&fault, &place, &fields, &mut failures);
             let asked = RequestView { form: Form::Chat, path: &path, query: "", body: &body };
             if let Err(fault) = caller.envelope(&asked) {
                 check(fault);

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::aws_eventstream::EXCEPTION;
-use super::chat::{Fault, Kind};
+use super::chat::{ApiError, Kind};
 use super::framing::Frame;
 use super::json::text;
 use super::overflow;
@@ -34,22 +34,22 @@ struct Told<'a> {
 }
 
 /// Reads the body of an error response.
-pub(crate) fn of_response(status: u16, body: &[u8]) -> Fault {
+pub(crate) fn of_response(status: u16, body: &[u8]) -> ApiError {
     read(None, Some(status), body)
 }
 
 /// Reads a frame of a stream, if it is an exception.
-pub(crate) fn of_frame(frame: &Frame) -> Option<Fault> {
+pub(crate) fn of_frame(frame: &Frame) -> Option<ApiError> {
     let name = frame.event.as_deref()?.strip_prefix(EXCEPTION.as_bytes())?;
     Some(read(Some(&String::from_utf8_lossy(name)), None, &frame.data))
 }
 
 /// Reads a body that is no answer although its status was that of success.
-pub(crate) fn of_body(body: &[u8]) -> Fault {
+pub(crate) fn of_body(body: &[u8]) -> ApiError {
     read(None, None, body)
 }
 
-fn read(name: Option<&str>, status: Option<u16>, body: &[u8]) -> Fault {
+fn read(name: Option<&str>, status: Option<u16>, body: &[u8]) -> ApiError {
     let told: Told<'_> = serde_json::from_slice(body).unwrap_or_default();
     let own = told.name.and_then(text);
     let name = name.or(own.as_deref()).map(short).filter(|name| !name.is_empty());
@@ -71,7 +71,7 @@ fn read(name: Option<&str>, status: Option<u16>, body: &[u8]) -> Fault {
         });
     let original = told.original_status.and_then(|raw| raw.get().parse().ok());
     let kind = kind(name, status, original);
-    Fault { kind: refined(kind, &message), message, code: None, param: None }
+    ApiError { kind: refined(kind, &message), message, code: None, param: None }
 }
 
 fn said(raw: Option<&RawValue>) -> Option<String> {

@@ -5,13 +5,13 @@ use serde::de::{Error, IgnoredAny, Unexpected};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::chat::{Fault, Kind};
+use super::chat::{ApiError, Kind};
 use super::typed_json::{Numbers, Typed};
 
 /// A body that is not a JSON object: where, never what.
-pub(crate) fn syntax(error: &serde_json::Error) -> Fault {
+pub(crate) fn syntax(error: &serde_json::Error) -> ApiError {
     let (line, column) = (error.line(), error.column());
-    Fault::new(
+    ApiError::new(
         Kind::Invalid,
         if error.is_data() {
             "the request body must be a JSON object".to_owned()
@@ -23,7 +23,7 @@ pub(crate) fn syntax(error: &serde_json::Error) -> Fault {
 }
 
 /// Reads JSON that stands at `path` ("" for the whole body) and says where in it something is wrong.
-pub(crate) fn parse<'a, T: Deserialize<'a>>(path: &str, json: &'a str) -> Result<T, Fault> {
+pub(crate) fn parse<'a, T: Deserialize<'a>>(path: &str, json: &'a str) -> Result<T, ApiError> {
     parse_with(Numbers::Json, path, json)
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn parse_with<'a, T: Deserialize<'a>>(
     numbers: Numbers,
     path: &str,
     json: &'a str,
-) -> Result<T, Fault> {
+) -> Result<T, ApiError> {
     // Keeping the path costs as much again as reading, and only an error needs it.
     let mut source = serde_json::Deserializer::from_str(json);
     if let Ok(parsed) = T::deserialize(Typed::new(&mut source, numbers))
@@ -57,7 +57,7 @@ pub(crate) fn parse_with<'a, T: Deserialize<'a>>(
 }
 
 /// Words an error of the parser without the value that it stumbled over.
-fn wrong(json: &str, place: &str, error: &serde_json::Error) -> Fault {
+fn wrong(json: &str, place: &str, error: &serde_json::Error) -> ApiError {
     // Numbers beyond all bounds, and anything that stands where a word should, pass for bad syntax.
     if !error.is_data() && serde_json::from_str::<IgnoredAny>(json).is_err() {
         return syntax(error);
@@ -124,6 +124,6 @@ pub(crate) fn of_type(kind: &str) -> String {
 }
 
 /// A fault about one field.
-pub(crate) fn refuse(path: &str, what: &str) -> Fault {
-    Fault::field(path, format!("`{path}` {what}"))
+pub(crate) fn refuse(path: &str, what: &str) -> ApiError {
+    ApiError::field(path, format!("`{path}` {what}"))
 }

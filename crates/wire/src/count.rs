@@ -5,7 +5,7 @@
 use bytes::{BufMut, BytesMut};
 use serde::Deserialize;
 
-use super::chat::{Delta, End, Fault, Kind, Usage};
+use super::chat::{ApiError, Delta, End, Kind, Usage};
 use super::dialect::{Decode, Encode};
 use super::framing::Frame;
 use super::json::{Members, quoted};
@@ -84,7 +84,7 @@ pub fn parsed<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, End> {
 pub fn absent() -> End {
     let code = Some(NO_COUNT.to_owned());
     let message = "the upstream's answer holds no count of tokens";
-    End::Failed(Fault { code, ..Fault::new(Kind::Upstream, message) })
+    End::Failed(ApiError { code, ..ApiError::new(Kind::Upstream, message) })
 }
 
 /// Reads a count that stands alone: the gateway's own estimate.

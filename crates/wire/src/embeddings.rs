@@ -11,7 +11,7 @@ use bytes::{BufMut, BytesMut};
 use serde_json::value::RawValue;
 
 use super::body::{parse, refuse};
-use super::chat::{Delta, End, Fault, Kind, Usage};
+use super::chat::{ApiError, Delta, End, Kind, Usage};
 use super::dialect::{Decode, Encode, ResponseContext};
 use super::framing::Frame;
 use super::json::{quoted, text};
@@ -139,7 +139,7 @@ pub fn written(request: &impl serde::Serialize) -> String {
 }
 
 /// Reads a list of texts, or one text alone, that stands at `path`.
-pub fn texts(path: &str, value: &RawValue) -> Result<Vec<String>, Fault> {
+pub fn texts(path: &str, value: &RawValue) -> Result<Vec<String>, ApiError> {
     if let Some(alone) = text(value) {
         return Ok(vec![alone.into_owned()]);
     }
@@ -208,7 +208,7 @@ pub fn parsed<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, End> {
 
 /// The end of an answer that holds no vectors.
 pub fn absent() -> End {
-    End::Failed(Fault::new(Kind::Upstream, "the upstream's answer holds no embeddings"))
+    End::Failed(ApiError::new(Kind::Upstream, "the upstream's answer holds no embeddings"))
 }
 
 /// A decoder that also verifies what is going to be translated: a vector for each text, all of them
@@ -251,7 +251,7 @@ impl Decode for Verified {
             Ok(()) => end,
             Err(message) => {
                 out.clear();
-                End::Failed(Fault::new(Kind::Upstream, message))
+                End::Failed(ApiError::new(Kind::Upstream, message))
             }
         }
     }

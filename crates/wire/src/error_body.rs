@@ -1,5 +1,5 @@
 //! Errors of upstreams, in the many shapes of servers that call themselves compatible, read
-//! into a [`Fault`].
+//! into a [`ApiError`].
 //!
 //! Reading never fails, and repeats nothing of a body but its own message, code and field.
 
@@ -7,26 +7,26 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::chat::{Fault, Kind};
+use super::chat::{ApiError, Kind};
 use super::overflow::{self, Words};
 
 /// The most bytes of an upstream's message that are repeated.
 const MAX_MESSAGE: usize = 2000;
 
 /// Reads the body of an error response.
-pub(crate) fn response(status: u16, payload: &[u8]) -> Fault {
+pub(crate) fn response(status: u16, payload: &[u8]) -> ApiError {
     let body = serde_json::from_slice(payload).unwrap_or_default();
     let unsaid = format!("the upstream answered with status {status} and no readable message");
     read(&body, Some(status), unsaid)
 }
 
 /// Reads an error that came in a stream, or in an answer with status 200.
-pub(crate) fn in_stream(payload: &[u8]) -> Fault {
+pub(crate) fn in_stream(payload: &[u8]) -> ApiError {
     let body = serde_json::from_slice(payload).unwrap_or_default();
     read(&body, None, "the upstream reported an error without a message".to_owned())
 }
 
-fn read(body: &Value, status: Option<u16>, unsaid: String) -> Fault {
+fn read(body: &Value, status: Option<u16>, unsaid: String) -> ApiError {
     // Google wraps its errors in a list.
     let body = body.get(0).unwrap_or(body);
     let inner = body.get("error").filter(|error| error.is_object()).unwrap_or(body);
@@ -60,12 +60,12 @@ fn read(body: &Value, status: Option<u16>, unsaid: String) -> Fault {
         }
         _ => message,
     };
-    Fault { kind, message, code, param: word("param") }
+    ApiError { kind, message, code, param: word("param") }
 }
 
 /// The message of an error for callers whose dialect has no place for the field that it is about: that
 /// leads the message. A prompt that does not fit is reported in the dialect's own `overflow` words.
-pub(crate) fn message<'f>(fault: &'f Fault, overflow: &Words) -> Cow<'f, str> {
+pub(crate) fn message<'f>(fault: &'f ApiError, overflow: &Words) -> Cow<'f, str> {
     match &fault.param {
         _ if fault.kind == Kind::Context => overflow.of(&fault.message),
         Some(param) if !fault.message.contains(param.as_str()) => {

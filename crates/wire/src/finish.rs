@@ -3,7 +3,7 @@
 //! Each dialect has a table of its own words; [`COMMON`] holds those that servers and proxies pass on
 //! from elsewhere. A word that no row has must never pass for a normal end.
 
-use super::chat::{Fault, Kind, Stop};
+use super::chat::{ApiError, Kind, Stop};
 
 /// What a word means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,13 +138,13 @@ pub fn stop(table: &[Row], word: &str) -> Option<Stop> {
 }
 
 /// The error of an answer that its upstream broke off with this word.
-pub fn broken_off(kind: Kind, word: &str) -> Fault {
+pub fn broken_off(kind: Kind, word: &str) -> ApiError {
     let message = format!("the upstream ended the answer with finish reason \"{}\"", shown(word));
-    Fault::new(kind, message)
+    ApiError::new(kind, message)
 }
 
 /// The error that a stop stands for, to callers of another dialect: they have no other word for it.
-pub fn failure(stop: &Stop) -> Option<Fault> {
+pub fn failure(stop: &Stop) -> Option<ApiError> {
     match stop {
         Stop::Failed(fault) => Some(fault.clone()),
         Stop::Other(word) => {
@@ -153,7 +153,7 @@ pub fn failure(stop: &Stop) -> Option<Fault> {
                 "the upstream ended the answer with the unknown finish reason \"{shown}\", so that it may not be complete"
             );
             let code = Some(UNKNOWN.to_owned());
-            Some(Fault { code, ..Fault::new(Kind::Upstream, message) })
+            Some(ApiError { code, ..ApiError::new(Kind::Upstream, message) })
         }
         _ => None,
     }

@@ -8,7 +8,7 @@ use std::iter;
 use serde_json::value::RawValue;
 
 use super::body::{parse, syntax};
-use super::chat::{Fault, HostedTool};
+use super::chat::{ApiError, HostedTool};
 use super::json::{self, Members};
 use super::spelling;
 
@@ -20,11 +20,11 @@ pub(crate) type Split<'a> = (Vec<HostedTool>, Option<Cow<'a, str>>);
 /// demands a hosted one. `None`: there are no hosted tools.
 pub(crate) fn split<'b>(
     body: &'b str,
-    element: &dyn Fn(&'b RawValue, &str) -> Result<Split<'b>, Fault>,
+    element: &dyn Fn(&'b RawValue, &str) -> Result<Split<'b>, ApiError>,
     others: &[(&'static str, HostedTool)],
     choices: &[&'static str],
     forces: &dyn Fn(&RawValue, &mut [HostedTool]),
-) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
+) -> Result<Option<(Vec<HostedTool>, String)>, ApiError> {
     let members = Members::parse(body).map_err(|error| syntax(&error))?;
     let read = others.iter().map(|(name, _)| *name).chain(choices.iter().copied());
     let names: Vec<&str> = iter::once("tools").chain(read).collect();
@@ -69,7 +69,7 @@ pub(crate) fn has_tools(body: &str) -> bool {
 }
 
 /// Removes what stands at these places: `tools[1]`, or a member of the request.
-pub(crate) fn remove<'b>(body: &'b str, places: &[&str]) -> Result<Cow<'b, str>, Fault> {
+pub(crate) fn remove<'b>(body: &'b str, places: &[&str]) -> Result<Cow<'b, str>, ApiError> {
     if places.is_empty() {
         return Ok(Cow::Borrowed(body));
     }

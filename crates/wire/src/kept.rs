@@ -1,7 +1,7 @@
 //! Buffered bytes of an answer beyond the current frame: collected answers, texts that the end of a stream repeats,
 //! and parts that wait for others. It counts and never buffers anything itself.
 
-use super::chat::{Delta, End, Fault, Kind};
+use super::chat::{ApiError, Delta, End, Kind};
 
 /// The count of one answer.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Kept {
             let message = format!(
                 "the upstream's answer is larger than {most} bytes, the most that is kept of one (stream.max_answer)"
             );
-            End::Failed(Fault::new(Kind::Upstream, message))
+            End::Failed(ApiError::new(Kind::Upstream, message))
         })
     }
 }

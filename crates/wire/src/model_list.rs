@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::chat::{Fault, Kind};
+use super::chat::{ApiError, Kind};
 
 /// The most models of one upstream's list that are read.
 const LONGEST: usize = 2000;
@@ -36,11 +36,11 @@ pub fn parameter<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
 
 /// The parameter that bounds a page: its value, or `None` where it is left out, which is the whole list.
 /// A number above `most` is `most`.
-pub fn page_size(query: &str, name: &str, most: usize) -> Result<Option<usize>, Fault> {
+pub fn page_size(query: &str, name: &str, most: usize) -> Result<Option<usize>, ApiError> {
     let Some(text) = parameter(query, name) else { return Ok(None) };
     match text.parse::<usize>() {
         Ok(size) if size > 0 => Ok(Some(size.min(most))),
-        _ => Err(Fault::field(name, "must be a whole number above zero")),
+        _ => Err(ApiError::field(name, "must be a whole number above zero")),
     }
 }
 
@@ -50,7 +50,7 @@ pub fn page<'m>(
     models: &'m [ModelInfo],
     query: &str,
     (size, token): (&str, &str),
-) -> Result<(&'m [ModelInfo], Option<String>), Fault> {
+) -> Result<(&'m [ModelInfo], Option<String>), ApiError> {
     let size = page_size(query, size, 1000)?.unwrap_or(models.len());
     let start = match parameter(query, token) {
         None => 0,
@@ -58,7 +58,7 @@ pub fn page<'m>(
             .parse()
             .ok()
             .filter(|start| *start <= models.len())
-            .ok_or_else(|| Fault::field(token, "is not one that this list gave"))?,
+            .ok_or_else(|| ApiError::field(token, "is not one that this list gave"))?,
     };
     let end = start.saturating_add(size).min(models.len());
     let next = (end < models.len()).then(|| end.to_string());
@@ -123,7 +123,7 @@ struct TopProvider {
 }
 
 /// Reads an upstream's list in OpenAI's shape, or one that is a bare array (Together AI).
-pub fn read_openai(body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+pub fn read_openai(body: &[u8]) -> Result<Vec<ModelInfo>, ApiError> {
     let entry = |entry: OpenAiEntry| ModelInfo {
         id: entry.id,
         context: [entry.context_length, entry.max_model_len, entry.context_window]
@@ -141,8 +141,8 @@ pub fn entries<T: serde::de::DeserializeOwned>(
     body: &[u8],
     member: &str,
     read: impl Fn(T) -> ModelInfo,
-) -> Result<Vec<ModelInfo>, Fault> {
-    let unread = || Fault::new(Kind::Upstream, format!("the list has no array `{member}`"));
+) -> Result<Vec<ModelInfo>, ApiError> {
+    let unread = || ApiError::new(Kind::Upstream, format!("the list has no array `{member}`"));
     let mut body: Value = serde_json::from_slice(body).map_err(|_| unread())?;
     let list = match &mut body {
         Value::Object(members) => members.get_mut(member).map(Value::take),

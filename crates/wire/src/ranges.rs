@@ -7,7 +7,7 @@
 use std::sync::LazyLock;
 
 use super::body::refuse;
-use super::chat::{Fault, Request};
+use super::chat::{ApiError, Request};
 use super::embeddings::EmbedRequest;
 use super::json::{Members, is_unsaid};
 
@@ -98,7 +98,7 @@ impl std::fmt::Display for Range {
 
 impl Row {
     /// `body`: the request, which shows the spelling that the caller uses.
-    fn refusal(&self, body: &str) -> Fault {
+    fn refusal(&self, body: &str) -> ApiError {
         let members = Members::parse(body).unwrap_or_default();
         let mut names = self.members.split(' ');
         let root = |name: &str| name.split('.').next().map(str::to_owned).unwrap_or_default();
@@ -109,7 +109,7 @@ impl Row {
 }
 
 /// Refuses a value of a request that is outside its range.
-pub fn check(request: &Request, dialect: &str, body: &str) -> Result<(), Fault> {
+pub fn check(request: &Request, dialect: &str, body: &str) -> Result<(), ApiError> {
     check_each(dialect, body, |field| match field {
         "max_tokens" => request.max_tokens.map(count),
         "temperature" => request.temperature.map(Value::Number),
@@ -123,7 +123,7 @@ pub fn check(request: &Request, dialect: &str, body: &str) -> Result<(), Fault> 
 }
 
 /// The same for a request for embeddings.
-pub fn check_embeddings(request: &EmbedRequest, dialect: &str, body: &str) -> Result<(), Fault> {
+pub fn check_embeddings(request: &EmbedRequest, dialect: &str, body: &str) -> Result<(), ApiError> {
     check_each(dialect, body, |field| match field {
         "dimensions" => request.dimensions.map(count),
         _ => None,
@@ -134,7 +134,7 @@ fn check_each<'a>(
     dialect: &str,
     body: &str,
     value: impl Fn(&str) -> Option<Value<'a>>,
-) -> Result<(), Fault> {
+) -> Result<(), ApiError> {
     let outside = |row: &&&Row| value(row.field).is_some_and(|value| !row.range.holds(&value));
     let rows = DIALECTS.iter().find(|(name, _)| *name == dialect).map(|(_, rows)| rows);
     let wrong = rows.into_iter().flatten().find(outside);

@@ -3,17 +3,17 @@
 //!
 //! It never says more of a request than names.
 
-use super::chat::{Fault, Part, Request};
+use super::chat::{ApiError, Part, Request};
 use super::dialect::CallerDialect;
 
 /// Names the field as the caller has it, in the message too. `request`: what was read of the caller's.
-pub fn told(fault: Fault, request: &Request, caller: &dyn CallerDialect) -> Fault {
+pub fn told(fault: ApiError, request: &Request, caller: &dyn CallerDialect) -> ApiError {
     let own = fault.param.as_deref().and_then(|param| name(param, request, caller));
     let mut message = fault.message;
     if let (Some(param), Some(own)) = (&fault.param, &own) {
         message = message.replace(&format!("`{param}`"), &format!("`{own}`"));
     }
-    Fault { message, param: own.or(fault.param), ..fault }.named()
+    ApiError { message, param: own.or(fault.param), ..fault }.named()
 }
 
 /// The caller's own name for a field of a request.

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use serde_json::value::RawValue;
 
-use super::chat::{Fault, Kind};
+use super::chat::{ApiError, Kind};
 use super::json::{self, Members};
 use super::spelling::folds_to;
 
@@ -42,7 +42,7 @@ impl Row {
 
 /// Refuses a request that would run other models than the one it names, for a caller who may not use
 /// all of them. The error names the member. A body that is not an object has none.
-pub fn refuse_other_models(dialect: &str, body: &str) -> Result<(), Fault> {
+pub fn refuse_other_models(dialect: &str, body: &str) -> Result<(), ApiError> {
     let Ok(members) = Members::parse(body) else { return Ok(()) };
     let rows = || ROWS.iter().filter(|row| row.is_of(dialect));
     for (key, value) in &members.0 {
@@ -73,12 +73,12 @@ fn holds(value: &RawValue, rest: &str, wanted: Option<&str>) -> bool {
     members.0.iter().any(|(key, value)| folds_to(key, name) && holds(value, rest, wanted))
 }
 
-fn refusal(row: &Row) -> Fault {
+fn refusal(row: &Row) -> ApiError {
     let shown = row.value.map_or_else(
         || format!("`{}`", row.member),
         |value| format!("`{}` with the value `{value}`", row.member),
     );
-    Fault {
+    ApiError {
         kind: Kind::Permission,
         message: format!(
             "this key may not use every model, and {shown} lets the upstream run others; leave it out"

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use serde_json::value::RawValue;
 
 use super::body::refuse;
-use super::chat::Fault;
+use super::chat::ApiError;
 use super::json::Members;
 
 /// A member that the gateway reads or edits.
@@ -34,12 +34,12 @@ pub(crate) const fn object(names: &'static [&'static str], within: &'static [Kno
 
 /// Refuses a member that differs from a known one by case folding only, and a known one that is there
 /// twice. The error names the member by its path.
-pub(crate) fn check(members: &Members<'_>, known: &[Known]) -> Result<(), Fault> {
+pub(crate) fn check(members: &Members<'_>, known: &[Known]) -> Result<(), ApiError> {
     check_at(&String::new, members, known)
 }
 
 /// The same for members of these names at the top of a request, none of which is another's spelling.
-pub(crate) fn check_names(members: &Members<'_>, names: &[&str]) -> Result<(), Fault> {
+pub(crate) fn check_names(members: &Members<'_>, names: &[&str]) -> Result<(), ApiError> {
     let mut seen = HashSet::new();
     for (key, _) in &members.0 {
         let Some(name) = names.iter().find(|name| folds_to(key, name)) else { continue };
@@ -62,7 +62,7 @@ fn differs(name: &str) -> String {
 /// The path of a member, which is written only for an error.
 type Path<'a> = &'a dyn Fn() -> String;
 
-fn check_at(path: Path<'_>, members: &Members<'_>, known: &[Known]) -> Result<(), Fault> {
+fn check_at(path: Path<'_>, members: &Members<'_>, known: &[Known]) -> Result<(), ApiError> {
     let mut seen = 0_u32;
     for (key, value) in &members.0 {
         let of = |(_, entry): &(usize, &Known)| entry.names.iter().any(|name| folds_to(key, name));
@@ -87,7 +87,7 @@ fn check_at(path: Path<'_>, members: &Members<'_>, known: &[Known]) -> Result<()
     Ok(())
 }
 
-fn check_value(path: Path<'_>, value: &RawValue, known: &[Known]) -> Result<(), Fault> {
+fn check_value(path: Path<'_>, value: &RawValue, known: &[Known]) -> Result<(), ApiError> {
     let json = value.get();
     if json.starts_with('{') {
         // What is wrong with it otherwise is reported where it is read.

@@ -3,7 +3,9 @@
 use bytes::{Bytes, BytesMut};
 
 use super::adapt::{Names, restore_names};
-use super::chat::{Delta, End, Fault, Kind, MAX_CITATIONS, MAX_TOOL_CALLS, Stop, too_many_calls};
+use super::chat::{
+    ApiError, Delta, End, Kind, MAX_CITATIONS, MAX_TOOL_CALLS, Stop, too_many_calls,
+};
 use super::dialect::{Decode, Encode, Ending, Mode};
 use super::finish;
 use super::framing::{self, Frame, Framer, Framing, FramingError};
@@ -14,7 +16,7 @@ use super::tally::Tally;
 
 /// Chooses the encoder once it is known how the answer is cut, and whether its frames are passed through.
 /// An error refuses the answer, and the encoder writes it.
-pub type Choose = Box<dyn FnOnce(Framing) -> (Box<dyn Encode>, Result<Mode, Fault>) + Send>;
+pub type Choose = Box<dyn FnOnce(Framing) -> (Box<dyn Encode>, Result<Mode, ApiError>) + Send>;
 
 /// Frames, decodes and encodes one answer. Dropped whole when an attempt fails before its output
 /// was forwarded.
@@ -32,7 +34,7 @@ pub struct Transcoder {
     frames: Vec<Frame>,
     tally: Tally,
     /// The alternative that its upstream broke off, and the error that this is.
-    broken: Option<(u32, Fault)>,
+    broken: Option<(u32, ApiError)>,
     end: Option<End>,
     /// The payload that ended it with an error.
     failure: Option<Bytes>,
@@ -112,7 +114,7 @@ impl Transcoder {
         if framing::is_page(&bytes) {
             let message =
                 "the upstream answered with a page of HTML or XML; check the provider's base_url";
-            self.abort(End::Failed(Fault::new(Kind::Upstream, message)), out);
+            self.abort(End::Failed(ApiError::new(Kind::Upstream, message)), out);
             return None;
         }
         if let Some(framing) = self.framing.of_bytes(&bytes) {
@@ -205,7 +207,7 @@ impl Transcoder {
                 }
                 FramingError::Corrupt { why } => format!("the upstream's stream is corrupt: {why}"),
             };
-            self.abort(End::Failed(Fault::new(Kind::Upstream, message)), out);
+            self.abort(End::Failed(ApiError::new(Kind::Upstream, message)), out);
         }
         self.kept.decoding(self.decoder.kept());
         if self.end.is_none()

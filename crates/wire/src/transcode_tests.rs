@@ -21,7 +21,7 @@ impl Decode for Toy {
                 out.push(Delta::Text { choice: 0, text: Cow::Borrowed("last") });
                 return Some(End::Complete);
             }
-            b"bad" => return Some(End::Failed(Fault::new(Kind::Upstream, "bad"))),
+            b"bad" => return Some(End::Failed(ApiError::new(Kind::Upstream, "bad"))),
             _ => {}
         }
         None
@@ -204,7 +204,7 @@ fn stop_strings_end_an_answer_that_its_upstream_goes_on_with() {
     for (end, said) in [
         (Some(End::Cancelled), "[t:0][:1]<Cancelled >"),
         (None, "[t:0][:1]<Truncated >"),
-        (Some(End::Failed(Fault::new(Kind::Upstream, "bad"))), "[t:0][:1]<Failed bad >"),
+        (Some(End::Failed(ApiError::new(Kind::Upstream, "bad"))), "[t:0][:1]<Failed bad >"),
     ] {
         let (written, tally) = run("tttttt", "data: t\n\n", end);
         assert_eq!((written.as_str(), tally.stopped_early, tally.stop), (said, false, None));
@@ -248,7 +248,7 @@ impl Stage for Guard {
         });
     }
     fn verdict(&self, _tally: &Tally) -> Option<Verdict> {
-        let end = End::Failed(Fault::new(Kind::ContentPolicy, "guarded"));
+        let end = End::Failed(ApiError::new(Kind::ContentPolicy, "guarded"));
         (self.texts == 0).then_some(Verdict { end, usage: None })
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use crate::error::{Error, Side};
-use crate::wire::chat::{Fault, Kind};
+use crate::wire::chat::{ApiError, Kind};
 
 /// The reason why a credential was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl AuthError {
             _ => Some("invalid_api_key"),
         };
         let code = code.map(str::to_owned);
-        Error::caller(Fault { kind: Kind::Authentication, message, code, param: None })
+        Error::caller(ApiError { kind: Kind::Authentication, message, code, param: None })
     }
 }
 
@@ -131,7 +131,7 @@ const RETRY_KEYS_AFTER: Duration = Duration::from_secs(5);
 
 /// Told instead of a error when an address has had too many of them.
 pub(super) fn too_many(wait: Duration) -> Error {
-    let fault = Fault {
+    let fault = ApiError {
         kind: Kind::RateLimited,
         message: "too many wrong credentials came from your address; wait, then send a right one"
             .to_owned(),

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::memory::CallerMemory;
 use crate::config::Limits;
 use crate::error::{Error, MIN_RETRY_AFTER};
-use crate::wire::chat::{End, Fault, Kind};
+use crate::wire::chat::{ApiError, End, Kind};
 
 pub use admission::{Admission, TokenDemand};
 pub use bucket::LimitStatus;
@@ -246,7 +246,7 @@ impl Limiter {
             "the prompt has about {input} tokens, and the {scope} may use {all} per minute and is cut \
              off there (cut_off); send a shorter prompt"
         );
-        Error::caller(Fault::new(Kind::Context, message))
+        Error::caller(ApiError::new(Kind::Context, message))
     }
 
     /// More tokens for a request that needs more than it reserved: as many as there are for one
@@ -307,9 +307,9 @@ impl Limiter {
     }
 
     /// A fault that names the limit, its scope, and the time to wait.
-    fn fault(&self, limit: Limit, wait: Duration, message: &str) -> Fault {
+    fn fault(&self, limit: Limit, wait: Duration, message: &str) -> ApiError {
         let (scope, limit) = (self.scope.word(), limit.word());
-        Fault {
+        ApiError {
             kind: Kind::RateLimited,
             message: format!("{message}; come back in {wait:.1?} (the {scope}'s {limit})"),
             code: Some("rate_limit_exceeded".to_owned()),

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 use streamgate::wire::adapt::{self, Written};
-use streamgate::wire::chat::Fault;
+use streamgate::wire::chat::ApiError;
 use streamgate::wire::dialect::{self, DIALECTS, Form, Hosting, Quirks, Target};
 
 mod compaction;
@@ -23,7 +23,7 @@ fn others(caller: &str) -> impl Iterator<Item = &'static str> {
 }
 
 /// The translated request for a model of an upstream of another dialect.
-fn asked(caller: &str, body: &Value, upstream: &str, model: &str) -> Result<Written, Fault> {
+fn asked(caller: &str, body: &Value, upstream: &str, model: &str) -> Result<Written, ApiError> {
     let caller = dialect::by_name(caller).unwrap().as_caller().unwrap();
     let mut body = body.clone();
     body["model"] = json!("m");
@@ -42,7 +42,7 @@ fn sent(caller: &str, body: &Value, upstream: &str, model: &str) -> (Value, Vec<
 }
 
 /// The passthrough request for Claude on a platform.
-fn passed(body: &Value, hosting: Hosting, betas: Option<Vec<String>>) -> Result<Written, Fault> {
+fn passed(body: &Value, hosting: Hosting, betas: Option<Vec<String>>) -> Result<Written, ApiError> {
     let anthropic = dialect::by_name("anthropic").unwrap();
     let mut quirks = Quirks { hosting: Some(hosting), ..Quirks::default() };
     quirks.settings.betas = betas;

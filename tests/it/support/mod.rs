@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use streamgate::wire::adapt;
-use streamgate::wire::chat::{End, Fault, Request, ToolForms};
+use streamgate::wire::chat::{ApiError, End, Request, ToolForms};
 use streamgate::wire::dialect::{
     CallerDialect, Clock, Dialect, Form, Mode, ResponseContext, Target, caller_dialects,
 };
@@ -256,6 +256,6 @@ pub(crate) fn written(
     request: &mut Request,
     upstream: &dyn Dialect,
     target: &Target<'_>,
-) -> Result<String, Fault> {
+) -> Result<String, ApiError> {
     adapt::write(request, upstream, target, false).map(|written| written.body)
 }

@@ -88,7 +88,8 @@ fn misnamed_errors(source: &Source) -> Vec<String> {
     let code = source.code();
     let results = code.match_indices("Result<").map(|(at, word)| code.split_at(at + word.len()).1);
     let errors = results.filter_map(|rest| arguments(rest).into_iter().nth(1));
-    // `_` is inferred, `E` generic, `()` nothing to report, and words are messages for a person.
+    // `_` is inferred, `E` generic, `()` nothing to report, words are messages for a person, a `Duration` is the
+    // time after which to try again, and an `End` is how a stream ends instead.
     let fine = [
         "_",
         "E",
@@ -98,6 +99,8 @@ fn misnamed_errors(source: &Source) -> Vec<String> {
         "String",
         "Vec<String>",
         "&'static str",
+        "Duration",
+        "End",
         "&str",
     ];
     errors.filter(|error| !error.contains("Error") && !fine.contains(&error.as_str())).collect()

@@ -5,7 +5,7 @@
 use super::rules::Rules;
 use super::{Dropped, Written, override_members};
 use crate::body::refuse;
-use crate::chat::Fault;
+use crate::chat::ApiError;
 use crate::dialect::{Dialect, Target};
 use crate::embeddings::{EmbedRequest, InputType, Truncate};
 
@@ -15,7 +15,7 @@ pub fn write_embeddings(
     dialect: &dyn Dialect,
     target: &Target<'_>,
     strict: bool,
-) -> Result<Written, Fault> {
+) -> Result<Written, ApiError> {
     let settings = &target.quirks.settings;
     let rules = Rules::of(dialect.name(), target.quirks.hosting, target.model);
     let (texts, most) = (request.inputs.len(), rules.embed_most);

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::body::refuse;
-use crate::chat::{Fault, Message, Part, Role};
+use crate::chat::{ApiError, Message, Part, Role};
 
 /// Stands for the result of a call that has none, as in a turn that was broken off.
 const NO_RESULT: &str = "[no result]";
@@ -98,7 +98,7 @@ pub(super) fn begin_and_end(messages: &mut Vec<Message>, first: bool, last: bool
 }
 
 /// Rejects a conversation of no turns, which every vendor does: some with words about a field of their own.
-pub(super) fn check(messages: &[Message]) -> Result<(), Fault> {
+pub(super) fn check(messages: &[Message]) -> Result<(), ApiError> {
     if messages.is_empty() {
         return Err(refuse("messages", "is empty: say what is to be answered"));
     }

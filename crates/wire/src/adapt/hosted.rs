@@ -8,7 +8,7 @@ use super::rules::Rules;
 use super::settings::{HostedTools, Settings};
 use super::tools::ask;
 use crate::body::refuse;
-use crate::chat::{Fault, HostedKind, HostedTool, Request, ToolChoice, WebAccess};
+use crate::chat::{ApiError, HostedKind, HostedTool, Request, ToolChoice, WebAccess};
 use crate::dialect::{CallerDialect, Target};
 use crate::hosted_body;
 
@@ -19,7 +19,7 @@ pub(super) fn adapt(
     rules: &Rules,
     settings: &Settings,
     dropped: &mut Dropped,
-) -> Result<(), Fault> {
+) -> Result<(), ApiError> {
     if request.hosted.is_empty() {
         return Ok(());
     }
@@ -83,7 +83,7 @@ fn omit(
     alone: bool,
     settings: &Settings,
     dropped: &mut Dropped,
-) -> Result<(), Fault> {
+) -> Result<(), ApiError> {
     for tool in left {
         let refused = settings.hosted_tools == HostedTools::Refuse || alone && !tool.optional;
         if tool.forced || refused {
@@ -94,7 +94,7 @@ fn omit(
     Ok(())
 }
 
-fn rejection(tool: &HostedTool, setting: HostedTools) -> Fault {
+fn rejection(tool: &HostedTool, setting: HostedTools) -> ApiError {
     let HostedTool { at, name, .. } = tool;
     let name = if at.ends_with(name) { String::new() } else { format!(" `{name}`") };
     let why = match (setting, tool.forced) {
@@ -177,7 +177,7 @@ pub(super) fn without<'b>(
     body: &'b str,
     caller: &dyn CallerDialect,
     target: &Target<'_>,
-) -> Result<(Cow<'b, str>, Dropped), Fault> {
+) -> Result<(Cow<'b, str>, Dropped), ApiError> {
     let mut dropped = Dropped::default();
     let settings = &target.quirks.settings;
     let mapped = settings.hosted_tools == HostedTools::Map;

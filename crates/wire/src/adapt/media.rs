@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::Dropped;
 use super::rules::{Media, Rules};
 use crate::body::refuse;
-use crate::chat::{Document, Fault, Image, Medium, Message, Part, Role, Source};
+use crate::chat::{ApiError, Document, Image, Medium, Message, Part, Role, Source};
 
 /// Image types by the ends of addresses, where these are not the subtypes themselves.
 const ENDINGS: [(&str, &str); 4] = [
@@ -128,7 +128,7 @@ pub(super) fn leave_out(
     messages: &mut [Message],
     rules: &Rules,
     dropped: &mut Dropped,
-) -> Result<(), Fault> {
+) -> Result<(), ApiError> {
     let answered = messages.iter().rposition(|message| message.role == Role::Assistant);
     for (i, message) in messages.iter_mut().enumerate() {
         // A turn with results is the work of an agent, which sends it again.
@@ -161,7 +161,7 @@ fn taken(part: &Part, rules: &Rules) -> Option<(Medium, bool)> {
 }
 
 /// Rejects a part of the user's question that is not taken.
-fn check(part: &Part, (turn, place): (usize, usize), rules: &Rules) -> Result<(), Fault> {
+fn check(part: &Part, (turn, place): (usize, usize), rules: &Rules) -> Result<(), ApiError> {
     let Some((medium, false)) = taken(part, rules) else { return Ok(()) };
     let name = medium.one();
     let what = match part {

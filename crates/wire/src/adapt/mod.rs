@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::body::refuse;
-use super::chat::{Delta, Fault, Request, ToolForms};
+use super::chat::{ApiError, Delta, Request, ToolForms};
 use super::claude;
 use super::dialect::{CallerDialect, Dialect, Target};
 use super::stop_strings::StopStrings;
@@ -72,7 +72,7 @@ impl Dropped {
     }
 
     /// Rejects a strict request of which anything is left out.
-    fn checked(self, strict: bool) -> Result<Vec<Cow<'static, str>>, Fault> {
+    fn checked(self, strict: bool) -> Result<Vec<Cow<'static, str>>, ApiError> {
         match self.names.first().filter(|_| strict) {
             None => Ok(self.names),
             Some(name) => {
@@ -92,7 +92,7 @@ pub fn write(
     dialect: &dyn Dialect,
     target: &Target<'_>,
     strict: bool,
-) -> Result<Written, Fault> {
+) -> Result<Written, ApiError> {
     size::check(request)?;
     let settings = &target.quirks.settings;
     let mut rules = Rules::of(dialect.name(), target.quirks.hosting, target.model);
@@ -134,7 +134,7 @@ pub fn pass(
     target: &Target<'_>,
     strict: bool,
     header: &dyn Fn(&str) -> Option<String>,
-) -> Result<Written, Fault> {
+) -> Result<Written, ApiError> {
     let settings = &target.quirks.settings;
     let (body, dropped) = hosted::without(body, caller, target)?;
     let dropped = dropped.checked(strict || settings.strict)?;

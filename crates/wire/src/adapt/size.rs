@@ -2,7 +2,7 @@
 //! a little work and memory at every step. Requests that are passed through are not counted.
 
 use crate::body::refuse;
-use crate::chat::{Fault, Part, Request};
+use crate::chat::{ApiError, Part, Request};
 
 /// The most turns. Agents' sessions that fill the largest context windows have a few thousand.
 const MOST_MESSAGES: usize = 8192;
@@ -17,7 +17,7 @@ const MOST_CALLS: usize = 8192;
 const MOST_TOOLS: usize = 2048;
 
 /// Refuses a request that holds more, by the field.
-pub(super) fn check(request: &Request) -> Result<(), Fault> {
+pub(super) fn check(request: &Request) -> Result<(), ApiError> {
     let (mut parts, mut calls) = (0, 0);
     for part in request.messages.iter().flat_map(|message| &message.parts) {
         parts += 1;

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::settings::Settings;
 use crate::body::{refuse, syntax};
-use crate::chat::Fault;
+use crate::chat::ApiError;
 use crate::json::{self, Members, is_null};
 use crate::spelling;
 
@@ -15,7 +15,7 @@ pub(super) fn override_members(
     body: String,
     settings: &Settings,
     limits: &[&str],
-) -> Result<String, Fault> {
+) -> Result<String, ApiError> {
     let mut body = body;
     if let Some(most) = settings.max_output {
         for path in limits {
@@ -44,7 +44,7 @@ fn limit(body: &str, path: &str) -> Option<u64> {
 }
 
 /// Sets or removes the member at a path; the objects on the way to a new one are made.
-fn edit(object: &str, path: &str, value: Option<&str>) -> Result<String, Fault> {
+fn edit(object: &str, path: &str, value: Option<&str>) -> Result<String, ApiError> {
     let members = Members::parse(object).map_err(|error| syntax(&error))?;
     let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
     if let Some((other, _)) =

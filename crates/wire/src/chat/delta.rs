@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Fault, Kind, Scheme, SearchRun};
+use super::{ApiError, Kind, Scheme, SearchRun};
 use crate::embeddings::Vector;
 
 /// The most tool calls of one answer. Vendors allow 128 at once; each one that is open takes memory until
@@ -13,9 +13,9 @@ pub const MAX_TOOL_CALLS: usize = 1024;
 pub const MAX_CITATIONS: usize = 1024;
 
 /// The fault of an upstream that sends more than [`MAX_TOOL_CALLS`].
-pub fn too_many_calls() -> Fault {
+pub fn too_many_calls() -> ApiError {
     let message = format!("the upstream sent more than {MAX_TOOL_CALLS} tool calls in one answer");
-    Fault::new(Kind::Upstream, message)
+    ApiError::new(Kind::Upstream, message)
 }
 
 /// One unit of meaning in an answer. Borrowed from the frame it was read in.
@@ -295,7 +295,7 @@ pub enum Stop {
     /// The turn is paused and may be continued.
     Pause,
     /// The upstream broke the answer off, and said so by a word that a table knows.
-    Failed(Fault),
+    Failed(ApiError),
     /// Something that no table knows; the vendor's own word. Never a normal end.
     Other(String),
 }

@@ -8,7 +8,7 @@ pub enum End {
     /// The bytes ended without it.
     Truncated,
     /// The upstream reported an error, or sent something unreadable.
-    Failed(Fault),
+    Failed(ApiError),
     /// One of our deadlines passed.
     TimedOut(Deadline),
     /// The caller left.
@@ -16,26 +16,26 @@ pub enum End {
     /// This process is shutting down.
     ShuttingDown,
     /// The caller's tokens are used up, and it asked to be cut off then.
-    CutOff(Fault),
+    CutOff(ApiError),
     /// This process has no room for it.
-    Unavailable(Fault),
+    Unavailable(ApiError),
 }
 
 impl End {
     /// The error to report to the caller; `None` for a complete answer.
-    pub fn fault(&self) -> Option<Fault> {
+    pub fn fault(&self) -> Option<ApiError> {
         match self {
             Self::Complete => None,
-            Self::Truncated => Some(Fault::new(
+            Self::Truncated => Some(ApiError::new(
                 Kind::Upstream,
                 "the upstream closed the stream before the answer was complete",
             )),
             Self::Failed(fault) | Self::CutOff(fault) | Self::Unavailable(fault) => {
                 Some(fault.clone())
             }
-            Self::TimedOut(deadline) => Some(Fault::new(Kind::Timeout, deadline.message())),
-            Self::Cancelled => Some(Fault::new(Kind::Internal, "the request was cancelled")),
-            Self::ShuttingDown => Some(Fault::new(
+            Self::TimedOut(deadline) => Some(ApiError::new(Kind::Timeout, deadline.message())),
+            Self::Cancelled => Some(ApiError::new(Kind::Internal, "the request was cancelled")),
+            Self::ShuttingDown => Some(ApiError::new(
                 Kind::Overloaded,
                 "the gateway is shutting down and cut this stream; send the request again",
             )),
@@ -113,7 +113,7 @@ pub enum Kind {
     /// The upstream failed.
     Upstream,
     /// The upstream rejects what the operator configured: the credential, the account, the model.
-    /// Only callers are shown it, as [`Fault::replacement`]; a decoder never returns it.
+    /// Only callers are shown it, as [`ApiError::replacement`]; a decoder never returns it.
     BadGateway,
     /// We failed.
     Internal,
@@ -164,7 +164,7 @@ impl Kind {
 
 /// An error as it is reported to a caller, or as an upstream reported it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct ApiError {
     /// The word to branch on.
     pub kind: Kind,
     /// What was wrong, where, and what to do. Never payloads or keys.
@@ -175,7 +175,7 @@ pub struct Fault {
     pub param: Option<String>,
 }
 
-impl Fault {
+impl ApiError {
     /// A fault without code or field.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), code: None, param: None }

@@ -4,9 +4,9 @@
 //! They never hold a word of the vendor's, which names the operator's account and reads as if the
 //! caller's own key were wrong.
 
-use super::end::{Fault, Kind};
+use super::end::{ApiError, Kind};
 
-impl Fault {
+impl ApiError {
     /// What callers get instead of this error of an upstream; `None`: they may read it.
     pub fn replacement(&self) -> Option<Self> {
         let (code, message) = match self.kind {

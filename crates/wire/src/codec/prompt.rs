@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::surface::Surface;
 use crate::body::refuse;
-use crate::chat::{Fault, Rendered, Role};
+use crate::chat::{ApiError, Rendered, Role};
 use crate::json::{self, Members, quoted};
 
 /// The parameters of a prompt, for dialects to name.
@@ -74,7 +74,7 @@ impl Surface<'_> {
         name: &'static str,
         messages: &[String],
         what: &str,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), ApiError> {
         let own = self.members.get(name).filter(|own| !json::is_null(own));
         let own = own.map_or("[]", |own| own.get());
         let all = json::prepend(own, messages).ok_or_else(|| refuse(name, what))?;

@@ -4,7 +4,7 @@
 use serde::de::DeserializeOwned;
 
 use crate::body::{refuse, syntax};
-use crate::chat::Fault;
+use crate::chat::ApiError;
 use crate::dialect::Target;
 use crate::json::{self, Members, quoted};
 
@@ -17,7 +17,7 @@ pub(crate) struct Surface<'a> {
 }
 
 impl<'a> Surface<'a> {
-    pub(crate) fn parse(body: &'a str) -> Result<Self, Fault> {
+    pub(crate) fn parse(body: &'a str) -> Result<Self, ApiError> {
         let members = Members::parse(body).map_err(|error| syntax(&error))?;
         Ok(Self { body, members, edits: Vec::new() })
     }
@@ -27,7 +27,7 @@ impl<'a> Surface<'a> {
         &self,
         name: &str,
         what: &str,
-    ) -> Result<Option<T>, Fault> {
+    ) -> Result<Option<T>, ApiError> {
         let Some(value) = self.members.get(name).filter(|value| !json::is_null(value)) else {
             return Ok(None);
         };
@@ -36,7 +36,7 @@ impl<'a> Surface<'a> {
     }
 
     /// The model, which every request must name.
-    pub(crate) fn model(&self) -> Result<String, Fault> {
+    pub(crate) fn model(&self) -> Result<String, ApiError> {
         let model: Option<String> = self.member("model", "a string")?;
         model
             .filter(|model| !model.is_empty())
@@ -44,7 +44,7 @@ impl<'a> Surface<'a> {
     }
 
     /// Whether a stream is asked for, if that is said.
-    pub(crate) fn streams(&self) -> Result<Option<bool>, Fault> {
+    pub(crate) fn streams(&self) -> Result<Option<bool>, ApiError> {
         self.member("stream", "true or false")
     }
 

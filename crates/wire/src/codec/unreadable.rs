@@ -1,22 +1,22 @@
 //! Errors for upstream payloads that cannot be read. They must never repeat anything of the payload.
 
-use crate::chat::{End, Fault, Kind};
+use crate::chat::{ApiError, End, Kind};
 
 /// The end of an answer with a payload that is not JSON of its dialect.
 pub(crate) fn payload(bytes: &[u8]) -> End {
     let length = bytes.len();
     let message =
         format!("the upstream sent {length} bytes that are not valid JSON of its dialect");
-    End::Failed(Fault::new(Kind::Upstream, message))
+    End::Failed(ApiError::new(Kind::Upstream, message))
 }
 
 /// The fault of a payload that a parser rejects, with the place. `unit`: what a payload is called, such as
 /// `an event`.
-pub(crate) fn rejected(unit: &str, bytes: &[u8], error: &serde_json::Error) -> Fault {
+pub(crate) fn rejected(unit: &str, bytes: &[u8], error: &serde_json::Error) -> ApiError {
     let what = if error.is_data() { "has an unknown shape" } else { "is not valid JSON" };
     let (line, column, length) = (error.line(), error.column(), bytes.len());
     let message = format!(
         "the upstream sent {unit} that {what} (line {line}, column {column} of {length} bytes)"
     );
-    Fault::new(Kind::Upstream, message)
+    ApiError::new(Kind::Upstream, message)
 }

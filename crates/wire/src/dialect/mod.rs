@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use bytes::{Bytes, BytesMut};
 
-use super::chat::{Delta, End, Fault, HostedTool, Kind, Rendered, Request, ToolForms};
+use super::chat::{ApiError, Delta, End, HostedTool, Kind, Rendered, Request, ToolForms};
 use super::embeddings::EmbedRequest;
 use super::framing::{Frame, Framing};
 use super::model_list::{self, ModelInfo};
@@ -71,9 +71,9 @@ pub fn is_at_or_below(path: &str, other: &str) -> bool {
 }
 
 /// Refuses a name that would not be a segment of a path, but a step within it.
-fn must_be_segment(model: &str) -> Result<(), Fault> {
+fn must_be_segment(model: &str) -> Result<(), ApiError> {
     if ["", ".", ".."].contains(&model) {
-        return Err(Fault::field("model", "must name a model of this provider"));
+        return Err(ApiError::field("model", "must name a model of this provider"));
     }
     Ok(())
 }
@@ -108,7 +108,7 @@ pub trait Dialect: Sync {
     fn output_limits(&self) -> &'static [&'static str];
     /// Adapts the caller's own JSON for an upstream of the same dialect, by surgery: everything but
     /// the edited members stays byte for byte.
-    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault>;
+    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, ApiError>;
     /// The same, where a platform reads in the body what the vendor reads in headers: those that would
     /// be forwarded are given by name.
     fn edit_hosted(
@@ -116,7 +116,7 @@ pub trait Dialect: Sync {
         body: &str,
         target: &Target<'_>,
         _header: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<String, Fault> {
+    ) -> Result<String, ApiError> {
         self.edit_request(body, target)
     }
     /// The form in which this dialect asks for an operation; `None`: it has none.
@@ -127,13 +127,13 @@ pub trait Dialect: Sync {
     }
     /// Writes a request for a chat, or for the count of its tokens if that is the target's form. Refuses,
     /// by field, what this dialect cannot say.
-    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault>;
+    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, ApiError>;
     /// Writes a request for embeddings, where the dialect has a form of it.
     fn encode_embeddings(
         &self,
         _request: &EmbedRequest,
         _target: &Target<'_>,
-    ) -> Result<String, Fault> {
+    ) -> Result<String, ApiError> {
         Err(Operation::Embeddings.untranslatable())
     }
     /// The media type of its streams, which they are asked for by.
@@ -161,13 +161,13 @@ pub trait Dialect: Sync {
         None
     }
     /// Reads that list.
-    fn read_list(&self, _body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+    fn read_list(&self, _body: &[u8]) -> Result<Vec<ModelInfo>, ApiError> {
         Ok(Vec::new())
     }
     /// A state machine that reads an answer to a request of this form.
     fn decoder(&self, form: Form) -> Box<dyn Decode>;
     /// Reads the body of an error response. Never fails: an unreadable body is reported by its status.
-    fn decode_error(&self, status: u16, body: &[u8]) -> Fault;
+    fn decode_error(&self, status: u16, body: &[u8]) -> ApiError;
     /// How many seconds the body of an error response asks to wait, where that is not said by a
     /// `retry-after` header.
     fn retry_after(&self, _body: &[u8]) -> Option<u64> {
@@ -191,26 +191,29 @@ pub trait CallerDialect: Sync {
         false
     }
     /// Reads what the gateway itself needs of a request, and no more: unknown fields are fine.
-    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault>;
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, ApiError>;
     /// Puts a filled-in prompt into a request of the form [`Form::Chat`], by surgery: its messages before
     /// the caller's own, its model and parameters, under the dialect's own names, where the caller
     /// says none. Takes the member `prompt` out, which is not for upstreams. A request without
     /// messages is fine here.
-    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault>;
+    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, ApiError>;
     /// Whether a prompt of this id is kept at the vendor, so that naming it is not for the gateway.
     fn keeps_prompt(&self, _id: &str) -> bool {
         false
     }
     /// Reads a whole request for a chat or for the count of its tokens, for translation. Says which field
     /// is wrong or cannot be translated.
-    fn decode_request(&self, form: Form, body: &str) -> Result<Request, Fault>;
+    fn decode_request(&self, form: Form, body: &str) -> Result<Request, ApiError>;
     /// The hosted tools of a request, and the request without them, every other byte as it was. `None`:
     /// there are none.
-    fn split_hosted_tools(&self, _body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
+    fn split_hosted_tools(
+        &self,
+        _body: &str,
+    ) -> Result<Option<(Vec<HostedTool>, String)>, ApiError> {
         Ok(None)
     }
     /// Reads a whole request for embeddings, for translation, where the dialect has a form of it.
-    fn decode_embeddings(&self, _form: Form, _body: &str) -> Result<EmbedRequest, Fault> {
+    fn decode_embeddings(&self, _form: Form, _body: &str) -> Result<EmbedRequest, ApiError> {
         Err(Operation::Embeddings.untranslatable())
     }
     /// What callers of this dialect call a field of [`Request`], where that is another name.
@@ -233,7 +236,7 @@ pub trait CallerDialect: Sync {
         kind.status()
     }
     /// The JSON body of an error. `retry_after`: in how many seconds to come back, if that is known.
-    fn error_body(&self, fault: &Fault, request_id: &str, retry_after: Option<u64>) -> String;
+    fn error_body(&self, fault: &ApiError, request_id: &str, retry_after: Option<u64>) -> String;
     /// Bytes that keep a silent stream open, safe at any event boundary for every known client.
     fn heartbeat(&self, call: &ResponseContext) -> Bytes;
     /// The rate limit headers: how much there is, how much is left, and when
@@ -273,7 +276,7 @@ pub trait CallerDialect: Sync {
         None
     }
     /// The JSON body of a list of models, or of the page of it that the query asks for.
-    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
+    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, ApiError> {
         Ok(model_list::openai_list(models, query))
     }
     /// The JSON body of one model.
@@ -299,7 +302,11 @@ pub trait CallerDialect: Sync {
         &[]
     }
     /// The model that a request to such an endpoint is about, if it is about one.
-    fn info_model(&self, _endpoint: &InfoEndpoint, _body: &str) -> Result<Option<String>, Fault> {
+    fn info_model(
+        &self,
+        _endpoint: &InfoEndpoint,
+        _body: &str,
+    ) -> Result<Option<String>, ApiError> {
         Ok(None)
     }
     /// The body of the response, with the model that the request is about.

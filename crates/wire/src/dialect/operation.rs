@@ -1,7 +1,7 @@
 //! Operations of a model and their forms in dialects. Paths and bodies belong to the dialects and must never
 //! be here.
 
-use crate::chat::Fault;
+use crate::chat::ApiError;
 
 /// What a request asks of a model, the same in every dialect. A dialect has one form of it, several or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Operation {
     }
 
     /// The refusal of a target that speaks another dialect, which has no form of this operation.
-    pub fn untranslatable(self) -> Fault {
+    pub fn untranslatable(self) -> ApiError {
         let message = match self {
             Self::Embeddings => {
                 "this model's provider has no embeddings in its API; name an embedding model"
@@ -87,6 +87,6 @@ impl Operation {
                 self.name()
             ),
         };
-        Fault::field("model", message)
+        ApiError::field("model", message)
     }
 }

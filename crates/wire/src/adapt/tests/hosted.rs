@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::settings::{HostedTools, Settings};
 use super::super::{pass, write};
 use super::{asked, sent, written};
-use crate::chat::Fault;
+use crate::chat::ApiError;
 use crate::dialect::{Form, Hosting, Quirks, Target, by_name, caller_dialects};
 
 /// A question with tools, in a caller's dialect. `function`: there is a function, too.
@@ -40,7 +40,7 @@ fn settled(hosted_tools: HostedTools) -> Quirks {
     Quirks { settings, ..Quirks::default() }
 }
 
-fn rejected(caller: &str, body: &Value, upstream: &str, quirks: &Quirks) -> Fault {
+fn rejected(caller: &str, body: &Value, upstream: &str, quirks: &Quirks) -> ApiError {
     let target = Target { model: "m", stream: true, form: Form::Chat, quirks };
     let upstream = by_name(upstream).unwrap();
     write(&mut asked(caller, body), upstream, &target, false).unwrap_err()

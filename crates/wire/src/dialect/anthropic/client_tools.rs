@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::request::parse;
 use crate::cache_control::CacheControl;
-use crate::chat::{Fault, Tool};
+use crate::chat::{ApiError, Tool};
 
 #[derive(Debug, Deserialize)]
 struct Typed {
@@ -29,7 +29,7 @@ const FAMILIES: [Family; 4] =
     [("bash_", bash), ("text_editor_", text_editor), ("memory_", memory), ("computer_", computer)];
 
 /// Reads a tool of this type. `None`: it is none that the client runs.
-pub(super) fn read(kind: &str, raw: &RawValue, at: &str) -> Result<Option<Tool>, Fault> {
+pub(super) fn read(kind: &str, raw: &RawValue, at: &str) -> Result<Option<Tool>, ApiError> {
     let family = FAMILIES.iter().find_map(|(prefix, function)| {
         let version = kind.strip_prefix(prefix)?;
         let is_date = version.len() == 8 && version.bytes().all(|byte| byte.is_ascii_digit());

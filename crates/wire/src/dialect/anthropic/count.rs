@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::read;
 use crate::body::syntax;
-use crate::chat::{End, Fault, Request};
+use crate::chat::{ApiError, End, Request};
 use crate::count::{self, parsed};
 use crate::json;
 
@@ -26,13 +26,13 @@ const MEMBERS: [&str; 8] = [
 ];
 
 /// Reads a caller's request, which has no limit on output.
-pub(super) fn request(body: &str) -> Result<Request, Fault> {
+pub(super) fn request(body: &str) -> Result<Request, ApiError> {
     let body = json::edit(body, &[("max_tokens", Some("1"))]).map_err(|error| syntax(&error))?;
     Ok(Request { max_tokens: None, ..read::decode_request(&body)? })
 }
 
 /// Makes a request for an answer one for its count.
-pub(super) fn write(request: &str) -> Result<String, Fault> {
+pub(super) fn write(request: &str) -> Result<String, ApiError> {
     count::with_members(request, &MEMBERS).map_err(|error| syntax(&error))
 }
 

@@ -9,7 +9,7 @@ use super::error;
 use super::event::{self, Change, ChangeKind, Content, Event, EventKind, Message, Meter};
 use super::search::Searches;
 use crate::aws_fault;
-use crate::chat::{Citation, Delta, End, Fault, Kind, Scheme, Stop};
+use crate::chat::{ApiError, Citation, Delta, End, Kind, Scheme, Stop};
 use crate::codec::fast_path::FastPath;
 use crate::codec::open_blocks::{BlockKind, OpenBlocks};
 use crate::codec::unreadable;
@@ -82,7 +82,7 @@ impl Decode for Decoder {
         }
         if message.content.is_none() {
             let fault = "the upstream's answer is not a message: it has no `content`";
-            return End::Failed(Fault::new(Kind::Upstream, fault));
+            return End::Failed(ApiError::new(Kind::Upstream, fault));
         }
         self.message(&message, out);
         End::Complete
@@ -141,7 +141,7 @@ impl Decoder {
         if self.started {
             // Two answers spliced into one stream: to go on would mix them.
             let message = "the upstream started a second message within one stream";
-            return Some(End::Failed(Fault::new(Kind::Upstream, message)));
+            return Some(End::Failed(ApiError::new(Kind::Upstream, message)));
         }
         let raw = event.message?;
         match serde_json::from_str::<Message<'_>>(raw.get()) {

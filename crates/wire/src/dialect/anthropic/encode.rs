@@ -11,7 +11,7 @@ use super::error;
 use super::event::type_of;
 use super::ids::Ids;
 use super::search::FOREIGN;
-use crate::chat::{Delta, End, Fault, ToolForms};
+use crate::chat::{ApiError, Delta, End, ToolForms};
 use crate::dialect::{Encode, ResponseContext};
 use crate::framing::Frame;
 use crate::json::{quoted, write_str};
@@ -69,7 +69,7 @@ fn write_stop(out: &mut BytesMut) {
     out.put_slice(b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
 }
 
-fn write_error(fault: &Fault, out: &mut BytesMut) {
+fn write_error(fault: &ApiError, out: &mut BytesMut) {
     sse::write(Some(b"error"), error::body(fault, None).as_bytes(), out);
 }
 

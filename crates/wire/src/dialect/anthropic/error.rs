@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::chat::{Fault, Kind};
+use crate::chat::{ApiError, Kind};
 use crate::error_body;
 use crate::json::{Members, quoted, text};
 use crate::overflow::Words;
@@ -45,7 +45,7 @@ const OVERFLOW: Words = Words {
 
 /// The JSON of an error. The shape has no place for the field that it is about, so that leads the
 /// message, as it does in the vendor's own.
-pub(super) fn body(fault: &Fault, request_id: Option<&str>) -> String {
+pub(super) fn body(fault: &ApiError, request_id: Option<&str>) -> String {
     let message = quoted(&error_body::message(fault, &OVERFLOW));
     let kind = type_of(fault.kind);
     let id = request_id.map_or_else(String::new, |id| format!(r#","request_id":{}"#, quoted(id)));
@@ -53,14 +53,14 @@ pub(super) fn body(fault: &Fault, request_id: Option<&str>) -> String {
 }
 
 /// Reads the body of an error response.
-pub(super) fn decode(status: u16, body: &[u8]) -> Fault {
+pub(super) fn decode(status: u16, body: &[u8]) -> ApiError {
     let told = std::str::from_utf8(body).ok().and_then(|body| Members::parse(body).ok());
     let told = told.map(|members| Told::read(&members)).unwrap_or_default();
     told.fault(Some(status))
 }
 
 /// Reads an error that arrived within a stream, or as an answer with a status of success.
-pub(super) fn in_stream(payload: &str) -> Fault {
+pub(super) fn in_stream(payload: &str) -> ApiError {
     let told = Members::parse(payload).map(|members| Told::read(&members)).unwrap_or_default();
     told.fault(None)
 }
@@ -106,7 +106,7 @@ impl Told {
         }
     }
 
-    fn fault(self, status: Option<u16>) -> Fault {
+    fn fault(self, status: Option<u16>) -> ApiError {
         let message = self.message.unwrap_or_else(|| match status {
             Some(status) => format!("the upstream answered with status {status} and no reason"),
             None => "the upstream reported an error without a reason".to_owned(),
@@ -120,7 +120,7 @@ impl Told {
             Some(_) => None,
         });
         let kind = error_body::refined(said.unwrap_or(by_status), status, &message);
-        Fault { kind, message, code: self.code, param: self.param }
+        ApiError { kind, message, code: self.code, param: self.param }
     }
 }
 

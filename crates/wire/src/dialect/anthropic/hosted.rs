@@ -4,7 +4,7 @@
 //! a request is touched.
 
 use crate::body::syntax;
-use crate::chat::Fault;
+use crate::chat::ApiError;
 use crate::dialect::{Form, Hosting, Target, must_be_segment, segment};
 use crate::json::{self, Members, is_unsaid, quoted};
 
@@ -31,12 +31,12 @@ pub(super) fn edit(
     body: &str,
     target: &Target<'_>,
     header: &dyn Fn(&str) -> Option<String>,
-) -> Result<String, Fault> {
+) -> Result<String, ApiError> {
     must_be_segment(target.model)?;
     let counts = target.form == Form::CountTokens;
     if counts && hosting == Hosting::Bedrock {
         let message = "this model's provider does not count tokens; name a model of another one";
-        return Err(Fault::field("model", message));
+        return Err(ApiError::field("model", message));
     }
     let wrong = |error: serde_json::Error| syntax(&error);
     let members = Members::parse(body).map_err(wrong)?;

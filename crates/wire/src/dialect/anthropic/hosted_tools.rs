@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::request::parse;
-use crate::chat::{Fault, HostedKind, HostedTool, Location, WebAccess};
+use crate::chat::{ApiError, HostedKind, HostedTool, Location, WebAccess};
 use crate::hosted_body;
 use crate::json::{Members, text};
 
@@ -33,7 +33,7 @@ struct ToolType {
 }
 
 /// Reads a tool of this type. `None`: the vendor does not run it.
-pub(super) fn read(kind: &str, raw: &RawValue, at: &str) -> Result<Option<HostedTool>, Fault> {
+pub(super) fn read(kind: &str, raw: &RawValue, at: &str) -> Result<Option<HostedTool>, ApiError> {
     let Some(family) = family(kind) else { return Ok(None) };
     let tool = match family {
         SEARCH => HostedKind::WebSearch(web(raw, at)?),
@@ -57,7 +57,7 @@ fn family(kind: &str) -> Option<&'static str> {
     families.find(|family| is(family).is_some())
 }
 
-fn web(raw: &RawValue, at: &str) -> Result<WebAccess, Fault> {
+fn web(raw: &RawValue, at: &str) -> Result<WebAccess, ApiError> {
     let body: Web = parse(raw.get(), at)?;
     Ok(WebAccess {
         allowed_domains: body.allowed_domains.unwrap_or_default(),
@@ -87,7 +87,7 @@ pub(super) fn force(name: &str, hosted: &mut [HostedTool]) -> bool {
 }
 
 /// Splits a request for an upstream of this dialect.
-pub(super) fn split(body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
+pub(super) fn split(body: &str) -> Result<Option<(Vec<HostedTool>, String)>, ApiError> {
     let element = |raw: &'_ RawValue, at: &str| {
         let ToolType { kind } = parse(raw.get(), at)?;
         kind.map_or(Ok(None), |kind| read(&kind, raw, at))

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::chat::Fault;
+use crate::chat::ApiError;
 use crate::json::quoted;
 use crate::model_list::{ModelInfo, entries, page_size, parameter, tokens};
 
@@ -24,12 +24,12 @@ pub(super) fn model(model: &ModelInfo) -> String {
 }
 
 /// The page that the query asks for; the whole list if it bounds none.
-pub(super) fn list(models: &[ModelInfo], query: &str) -> Result<String, Fault> {
+pub(super) fn list(models: &[ModelInfo], query: &str) -> Result<String, ApiError> {
     let size = page_size(query, "limit", 1000)?.unwrap_or(models.len());
     let place = |name: &str| {
         let Some(id) = parameter(query, name) else { return Ok(None) };
         let place = models.iter().position(|model| model.id == id);
-        place.map(Some).ok_or_else(|| Fault::field(name, "names no model of this list"))
+        place.map(Some).ok_or_else(|| ApiError::field(name, "names no model of this list"))
     };
     let (page, has_more) = match (place("after_id")?, place("before_id")?) {
         (None, Some(end)) => {
@@ -59,7 +59,7 @@ struct Entry {
 }
 
 /// Reads an upstream's list.
-pub(super) fn read(body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+pub(super) fn read(body: &[u8]) -> Result<Vec<ModelInfo>, ApiError> {
     entries(body, "data", |entry: Entry| ModelInfo {
         id: entry.id,
         context: tokens(&entry.max_input_tokens),

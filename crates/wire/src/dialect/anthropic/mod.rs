@@ -9,7 +9,7 @@ use super::{
     CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, Hosting, Mode, Operation,
     Quirks, RequestView, ResponseContext, Target,
 };
-use crate::chat::{Fault, HostedTool, Kind, Rendered, Request};
+use crate::chat::{ApiError, HostedTool, Kind, Rendered, Request};
 use crate::count as counting;
 use crate::framing::Framing;
 use crate::model_list::ModelInfo;
@@ -101,7 +101,7 @@ impl Dialect for Anthropic {
         &["max_tokens"]
     }
 
-    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
+    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, ApiError> {
         let body = foreign::removed(body);
         let body = betas::without_members(&body, target.quirks.settings.betas.as_deref());
         request::edit(&body, target)
@@ -112,7 +112,7 @@ impl Dialect for Anthropic {
         body: &str,
         target: &Target<'_>,
         header: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<String, Fault> {
+    ) -> Result<String, ApiError> {
         let Some(hosting) = target.quirks.hosting else {
             return self.edit_request(body, target);
         };
@@ -152,7 +152,7 @@ impl Dialect for Anthropic {
         quirks.hosting != Some(Hosting::Bedrock)
     }
 
-    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, ApiError> {
         let mut body = write::encode_request(request, target)?;
         if target.form == Form::CountTokens {
             body = count::write(&body)?;
@@ -167,7 +167,7 @@ impl Dialect for Anthropic {
         Some(list::PATH).filter(|_| quirks.hosting.is_none())
     }
 
-    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, ApiError> {
         list::read(body)
     }
 
@@ -178,7 +178,7 @@ impl Dialect for Anthropic {
         }
     }
 
-    fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
+    fn decode_error(&self, status: u16, body: &[u8]) -> ApiError {
         error::decode(status, body)
     }
 }
@@ -199,21 +199,24 @@ impl CallerDialect for Anthropic {
         Some("anthropic-version")
     }
 
-    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, ApiError> {
         let read = request::envelope(asked.body)?;
         let stream = read.stream && asked.form == Form::Chat;
         Ok(Envelope { form: asked.form, stream, ..read })
     }
 
-    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
+    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, ApiError> {
         prompt::prepend(body, prompt)
     }
 
-    fn decode_request(&self, form: Form, body: &str) -> Result<Request, Fault> {
+    fn decode_request(&self, form: Form, body: &str) -> Result<Request, ApiError> {
         if form == Form::CountTokens { count::request(body) } else { read::decode_request(body) }
     }
 
-    fn split_hosted_tools(&self, body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
+    fn split_hosted_tools(
+        &self,
+        body: &str,
+    ) -> Result<Option<(Vec<HostedTool>, String)>, ApiError> {
         hosted_tools::split(body)
     }
 
@@ -245,7 +248,7 @@ impl CallerDialect for Anthropic {
         }
     }
 
-    fn error_body(&self, fault: &Fault, request_id: &str, _retry_after: Option<u64>) -> String {
+    fn error_body(&self, fault: &ApiError, request_id: &str, _retry_after: Option<u64>) -> String {
         error::body(fault, Some(request_id))
     }
 
@@ -272,7 +275,7 @@ impl CallerDialect for Anthropic {
         reset::rfc3339(unix_ms.saturating_add(wait_ms))
     }
 
-    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
+    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, ApiError> {
         list::list(models, query)
     }
 

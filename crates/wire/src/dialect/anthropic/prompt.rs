@@ -1,7 +1,7 @@
 //! Rendered prompts in a caller's JSON. Every byte of the caller's own must stay.
 
 use crate::body::refuse;
-use crate::chat::{Fault, Rendered, Role};
+use crate::chat::{ApiError, Rendered, Role};
 use crate::codec::prompt::{Name, Parameter, message};
 use crate::codec::surface::Surface;
 use crate::json::{self, Members, quoted};
@@ -16,7 +16,7 @@ const NAMES: &[Name] = &[
 ];
 
 /// Puts the prompt's instructions and turns first, and sets what the caller does not.
-pub(super) fn prepend(body: &str, prompt: &Rendered) -> Result<String, Fault> {
+pub(super) fn prepend(body: &str, prompt: &Rendered) -> Result<String, ApiError> {
     let mut surface = Surface::parse(body)?;
     let turns = prompt.messages.iter().filter(|(role, _)| *role != Role::System);
     surface.prepend("messages", &turns.map(message).collect::<Vec<_>>(), "must be a list")?;
@@ -32,7 +32,7 @@ pub(super) fn prepend(body: &str, prompt: &Rendered) -> Result<String, Fault> {
 }
 
 /// The instructions: the prompt's, then the caller's own, a text or blocks. `None`: no change.
-fn system(said: &Members<'_>, prompt: &Rendered) -> Result<Option<String>, Fault> {
+fn system(said: &Members<'_>, prompt: &Rendered) -> Result<Option<String>, ApiError> {
     let block = |literal: &str| format!(r#"{{"type":"text","text":{literal}}}"#);
     let texts = prompt.messages.iter().filter(|(role, _)| *role == Role::System);
     let blocks: Vec<String> = texts.map(|(_, text)| block(&quoted(text))).collect();

@@ -15,7 +15,8 @@ use super::{client_tools, tool_changes, toolset};
 use crate::body::{object, of_type, refuse};
 use crate::cache_control::CacheControl;
 use crate::chat::{
-    Fault, Format, HostedTool, Message, Part, Reasoning, Request, Role, Tool, ToolChoice, ToolForms,
+    ApiError, Format, HostedTool, Message, Part, Reasoning, Request, Role, Tool, ToolChoice,
+    ToolForms,
 };
 use crate::json::is_null;
 
@@ -140,7 +141,7 @@ struct Function {
 const BILLING: &str = "x-anthropic-billing-header:";
 
 /// Reads a request.
-pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
+pub(super) fn decode_request(body: &str) -> Result<Request, ApiError> {
     let mut body: Body<'_> = parse(body, "")?;
     let mut messages = Vec::with_capacity(body.messages.len() + 1);
     if let Some(system) = body.system {
@@ -219,7 +220,7 @@ fn unbilled(mut parts: Vec<Part>) -> Vec<Part> {
     parts
 }
 
-fn message(turn: &Turn<'_>, at: String) -> Result<Message, Fault> {
+fn message(turn: &Turn<'_>, at: String) -> Result<Message, ApiError> {
     let (role, place) = match turn.role {
         Speaker::System => (Role::System, BlockContext::System),
         Speaker::User => (Role::User, BlockContext::User),
@@ -232,7 +233,7 @@ fn message(turn: &Turn<'_>, at: String) -> Result<Message, Fault> {
 /// The tools of a request: functions, what they are here, and those that the vendor runs.
 type Tools = (Vec<Tool>, ToolForms, Vec<HostedTool>);
 
-fn tools(tools: &[&RawValue]) -> Result<Tools, Fault> {
+fn tools(tools: &[&RawValue]) -> Result<Tools, ApiError> {
     let mut out = Vec::with_capacity(tools.len());
     let (mut forms, mut hosted) = (ToolForms::default(), Vec::new());
     let mut has_toolset = false;
@@ -261,28 +262,28 @@ fn tools(tools: &[&RawValue]) -> Result<Tools, Fault> {
 }
 
 /// A tool with a schema. Deferred ones are as good as loaded, and examples are left out.
-pub(super) fn function(raw: &RawValue, at: &str) -> Result<Tool, Fault> {
+pub(super) fn function(raw: &RawValue, at: &str) -> Result<Tool, ApiError> {
     let Function { name, description, input_schema, strict, cache_control } = parse(raw.get(), at)?;
     let cache = cache_control.map(CacheControl::mark);
     Ok(Tool { name, description, parameters: Some(input_schema), strict, cache })
 }
 
 /// The rejection of a tool of an unknown type.
-fn untranslatable(at: &str, kind: &str) -> Fault {
+fn untranslatable(at: &str, kind: &str) -> ApiError {
     let what = "is a tool that cannot be translated; declare it with an `input_schema` instead of a \
                 type, leave it out or choose another model";
     refuse(at, &format!("{}{what}", of_type(kind)))
 }
 
 /// A hosted tool that is demanded is marked as such.
-fn tool_choice(choice: &Choice, hosted: &mut [HostedTool]) -> Result<Option<ToolChoice>, Fault> {
+fn tool_choice(choice: &Choice, hosted: &mut [HostedTool]) -> Result<Option<ToolChoice>, ApiError> {
     Ok(Some(match choice.kind {
         ChoiceKind::Auto => ToolChoice::Auto,
         ChoiceKind::Any => ToolChoice::Required,
         ChoiceKind::None => ToolChoice::None,
         ChoiceKind::Tool => {
             let name = choice.name.clone();
-            let name = name.ok_or_else(|| Fault::field("tool_choice.name", "is required"))?;
+            let name = name.ok_or_else(|| ApiError::field("tool_choice.name", "is required"))?;
             if hosted_tools::force(&name, hosted) {
                 return Ok(None);
             }

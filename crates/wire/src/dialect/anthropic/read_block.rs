@@ -9,7 +9,9 @@ use super::tool_changes;
 use crate::arguments;
 use crate::body::{of_type, refuse};
 use crate::cache_control::{CacheControl, marked_result};
-use crate::chat::{Document, Fault, Image, Medium, Part, Scheme, Signature, Source, function_name};
+use crate::chat::{
+    ApiError, Document, Image, Medium, Part, Scheme, Signature, Source, function_name,
+};
 use crate::seal;
 
 /// Where blocks stand; it decides which types may.
@@ -116,13 +118,13 @@ struct ToolResult<'a> {
 }
 
 /// Reads a string or a list of blocks; `at` names the member in errors.
-pub(super) fn blocks(raw: &RawValue, at: &str, place: BlockContext) -> Result<Vec<Part>, Fault> {
+pub(super) fn blocks(raw: &RawValue, at: &str, place: BlockContext) -> Result<Vec<Part>, ApiError> {
     if raw.get().starts_with('"') {
         let text: String = parse(raw.get(), at)?;
         return Ok(if text.is_empty() { Vec::new() } else { vec![Part::Text(text)] });
     }
     if !raw.get().starts_with('[') {
-        return Err(Fault::field(at, "must be a string or a list of blocks"));
+        return Err(ApiError::field(at, "must be a string or a list of blocks"));
     }
     let list: Vec<&RawValue> = parse(raw.get(), at)?;
     let mut parts = Vec::with_capacity(list.len());
@@ -132,7 +134,7 @@ pub(super) fn blocks(raw: &RawValue, at: &str, place: BlockContext) -> Result<Ve
     Ok(parts)
 }
 
-fn block(json: &str, at: &str, place: BlockContext, out: &mut Vec<Part>) -> Result<(), Fault> {
+fn block(json: &str, at: &str, place: BlockContext, out: &mut Vec<Part>) -> Result<(), ApiError> {
     let Typed { kind, cache_control } = parse(json, at)?;
     match kind.as_str() {
         "tool_result" if place == BlockContext::User => out.extend(tool_result(json, at)?),
@@ -155,7 +157,7 @@ fn is_hosted(kind: &str) -> bool {
     results || matches!(kind, "server_tool_use" | "mcp_tool_use" | "container_upload" | "fallback")
 }
 
-fn part(kind: &str, json: &str, at: &str, place: BlockContext) -> Result<Part, Fault> {
+fn part(kind: &str, json: &str, at: &str, place: BlockContext) -> Result<Part, ApiError> {
     let media = place.takes_media();
     match kind {
         "text" => Ok(Part::Text(parse::<Text>(json, at)?.text)),
@@ -214,7 +216,7 @@ fn part(kind: &str, json: &str, at: &str, place: BlockContext) -> Result<Part, F
     }
 }
 
-fn tool_result(json: &str, at: &str) -> Result<Vec<Part>, Fault> {
+fn tool_result(json: &str, at: &str) -> Result<Vec<Part>, ApiError> {
     let ToolResult { tool_use_id, content, is_error } = parse(json, at)?;
     let parts = content
         .map(|content| blocks(content, &format!("{at}.content"), BlockContext::ToolResult))
@@ -223,7 +225,7 @@ fn tool_result(json: &str, at: &str) -> Result<Vec<Part>, Fault> {
 }
 
 /// An image or a document. Images in the content of a document stand behind it.
-fn medium(kind: &str, json: &str, at: &str, out: &mut Vec<Part>) -> Result<(), Fault> {
+fn medium(kind: &str, json: &str, at: &str, out: &mut Vec<Part>) -> Result<(), ApiError> {
     let MediumBody { source: raw, title } = parse(json, at)?;
     let is_image = kind == "image";
     let mut images = Vec::new();
@@ -246,7 +248,7 @@ fn source(
     at: &str,
     is_image: bool,
     images: &mut Vec<Part>,
-) -> Result<Option<Source>, Fault> {
+) -> Result<Option<Source>, ApiError> {
     let Typed { kind, .. } = parse(raw.get(), at)?;
     let text = !is_image;
     Ok(Some(match kind.as_str() {

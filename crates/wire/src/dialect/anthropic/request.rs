@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::body::{self, refuse, syntax};
-use crate::chat::Fault;
+use crate::chat::ApiError;
 use crate::dialect::{Envelope, Form, Target};
 use crate::json::{self, Members, quoted};
 use crate::spelling::{self, Known, member as known, object};
@@ -23,19 +23,19 @@ const KNOWN: &[Known] = &[
 ];
 
 /// A member if it is there and not null.
-fn member<T: DeserializeOwned>(members: &Members<'_>, name: &str) -> Result<Option<T>, Fault> {
+fn member<T: DeserializeOwned>(members: &Members<'_>, name: &str) -> Result<Option<T>, ApiError> {
     let value = members.get(name).filter(|value| !json::is_null(value));
     value.map(|value| parse(value.get(), name)).transpose()
 }
 
 /// Reads model and stream. Usage is part of every stream of this dialect.
-pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
+pub(super) fn envelope(body: &str) -> Result<Envelope, ApiError> {
     let members = Members::parse(body).map_err(|error| syntax(&error))?;
     spelling::check(&members, KNOWN)?;
     let model = members.get("model").ok_or_else(|| refuse("model", "is missing"))?;
     let model: String = parse(model.get(), "model")?;
     if model.is_empty() {
-        return Err(Fault::field("model", "must name a model"));
+        return Err(ApiError::field("model", "must name a model"));
     }
     let stream = member(&members, "stream")?.unwrap_or(false);
     // What is wrong with it is for the upstream to say.
@@ -45,7 +45,7 @@ pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
 }
 
 /// Puts the upstream's name for the model in, and `stream` if it is to differ.
-pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
+pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, ApiError> {
     let members = Members::parse(body).map_err(|error| syntax(&error))?;
     let model = quoted(target.model);
     let mut edits = vec![("model", Some(model.as_str()))];
@@ -56,6 +56,6 @@ pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
 }
 
 /// Reads a value; `at` is its place in the body, which leads the name of the field in errors.
-pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a str, at: &str) -> Result<T, Fault> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a str, at: &str) -> Result<T, ApiError> {
     body::parse(at, json)
 }

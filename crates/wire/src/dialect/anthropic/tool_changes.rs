@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::read::function;
 use super::request::parse;
-use crate::chat::{Fault, Tool};
+use crate::chat::{ApiError, Tool};
 
 const ADDITION: &str = "tool_addition";
 const REMOVAL: &str = "tool_removal";
@@ -38,7 +38,7 @@ pub(super) fn is_change(kind: &str) -> bool {
 pub(super) fn apply<'a>(
     contents: impl Iterator<Item = (String, &'a RawValue)>,
     tools: &mut Vec<Tool>,
-) -> Result<(), Fault> {
+) -> Result<(), ApiError> {
     let mut removed: HashSet<String> = HashSet::new();
     let mut added = Vec::new();
     for (at, content) in contents {

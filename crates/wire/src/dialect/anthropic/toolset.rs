@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::request::parse;
 use crate::cache_control::CacheControl;
-use crate::chat::{Fault, Tool, ToolForm, ToolForms, function_name};
+use crate::chat::{ApiError, Tool, ToolForm, ToolForms, function_name};
 
 /// What calls name the toolset.
 const COMPUTER: &str = "computer";
@@ -54,7 +54,7 @@ pub(super) fn computer(
     at: &str,
     tools: &mut Vec<Tool>,
     forms: &mut ToolForms,
-) -> Result<(), Fault> {
+) -> Result<(), ApiError> {
     let Toolset { configs, cache_control } = parse(raw.get(), at)?;
     let configs = configs.unwrap_or_default();
     let is_enabled = |name: &str| {

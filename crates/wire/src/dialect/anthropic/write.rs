@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::hosted_tools;
 use super::write_turns::{Block, CacheControl, Turn, turns};
-use crate::chat::{Fault, Format, Kind, Request, Tool, ToolChoice};
+use crate::chat::{ApiError, Format, Kind, Request, Tool, ToolChoice};
 use crate::claude::{self, Thinking};
 use crate::codec::unsupported;
 use crate::dialect::Target;
@@ -103,7 +103,7 @@ struct Metadata<'a> {
 }
 
 /// Writes a request.
-pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<String, ApiError> {
     unsupported::reject_choices_and_bias(request)?;
     let (mut system, messages) = turns(&request.messages)?;
     if matches!(request.format, Some(Format::Json)) {
@@ -137,11 +137,11 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<S
         metadata: request.user.as_deref().map(|user_id| Metadata { user_id }),
     };
     serde_json::to_string(&body).map_err(|_| {
-        Fault::new(Kind::Internal, "the request could not be written for the upstream")
+        ApiError::new(Kind::Internal, "the request could not be written for the upstream")
     })
 }
 
-fn function(tool: &Tool) -> Result<Function<'_>, Fault> {
+fn function(tool: &Tool) -> Result<Function<'_>, ApiError> {
     let none = || RawValue::from_string(r#"{"type":"object","properties":{}}"#.to_owned());
     let schema = match tool.parameters.as_deref() {
         None => none().map(Cow::Owned),
@@ -155,7 +155,7 @@ fn function(tool: &Tool) -> Result<Function<'_>, Fault> {
         },
     };
     let input_schema = schema.map_err(|_| {
-        Fault::field("tools", "the parameters of a tool must be a JSON Schema object")
+        ApiError::field("tools", "the parameters of a tool must be a JSON Schema object")
     })?;
     let description = tool.description.as_deref();
     let cache_control = tool.cache.as_ref().map(CacheControl::new);

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::ids::sanitised;
 use crate::chat::{
-    CacheMark, Document, Fault, Image, Message, Part, Role, Scheme, Signature, Source,
+    ApiError, CacheMark, Document, Image, Message, Part, Role, Scheme, Signature, Source,
 };
 
 #[derive(Debug, Serialize)]
@@ -87,7 +87,7 @@ pub(super) enum MediaSource<'a> {
 }
 
 /// The instructions, and the alternating turns.
-pub(super) fn turns(messages: &[Message]) -> Result<(Vec<Block<'_>>, Vec<Turn<'_>>), Fault> {
+pub(super) fn turns(messages: &[Message]) -> Result<(Vec<Block<'_>>, Vec<Turn<'_>>), ApiError> {
     let mut system = Vec::new();
     let mut turns: Vec<Turn<'_>> = Vec::new();
     for (i, message) in messages.iter().enumerate() {
@@ -120,7 +120,7 @@ pub(super) fn turns(messages: &[Message]) -> Result<(Vec<Block<'_>>, Vec<Turn<'_
         }
     }
     if turns.is_empty() {
-        return Err(Fault::field("messages", "must hold at least one turn with content"));
+        return Err(ApiError::field("messages", "must hold at least one turn with content"));
     }
     // A turn that the model is to continue ends with a word.
     if let Some(Turn { role: "assistant", content }) = turns.last_mut()
@@ -164,9 +164,10 @@ impl<'a> Block<'a> {
     }
 }
 
-fn block<'a>(part: &'a Part, role: Role, at: &str) -> Result<Option<Block<'a>>, Fault> {
-    let misplaced =
-        |what: &str| Err(Fault::field(at, format!("{what} cannot stand in a turn of this role")));
+fn block<'a>(part: &'a Part, role: Role, at: &str) -> Result<Option<Block<'a>>, ApiError> {
+    let misplaced = |what: &str| {
+        Err(ApiError::field(at, format!("{what} cannot stand in a turn of this role")))
+    };
     Ok(Some(match (part, role) {
         (Part::Text(text) | Part::Refusal(text), _) => {
             // The vendor refuses blank texts.
@@ -189,7 +190,7 @@ fn block<'a>(part: &'a Part, role: Role, at: &str) -> Result<Option<Block<'a>>, 
         (Part::ToolCall { id, name, arguments }, Role::Assistant) => {
             if !arguments.get().trim_start().starts_with('{') {
                 let message = "the arguments of a tool call must be a JSON object";
-                return Err(Fault::field(at, message));
+                return Err(ApiError::field(at, message));
             }
             Block::ToolUse { id: sanitised(id), name, input: arguments, cache_control: None }
         }
@@ -219,9 +220,9 @@ fn block<'a>(part: &'a Part, role: Role, at: &str) -> Result<Option<Block<'a>>, 
     }))
 }
 
-fn image<'a>(image: &'a Image, at: &str) -> Result<Block<'a>, Fault> {
+fn image<'a>(image: &'a Image, at: &str) -> Result<Block<'a>, ApiError> {
     match place(&image.source) {
-        MediaSource::Text { .. } => Err(Fault::field(at, "an image cannot be plain text")),
+        MediaSource::Text { .. } => Err(ApiError::field(at, "an image cannot be plain text")),
         source => Ok(Block::Image { source, cache_control: None }),
     }
 }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::event::{self, Answer, Change, Content, Event, Reasoning, ToolUse};
 use crate::aws_fault;
-use crate::chat::{Delta, End, Fault, Kind, Scheme};
+use crate::chat::{ApiError, Delta, End, Kind, Scheme};
 use crate::codec::fast_path::FastPath;
 use crate::codec::open_blocks::{BlockKind, OpenBlocks};
 use crate::codec::unreadable;
@@ -46,7 +46,7 @@ impl Decode for Decoder {
             b"messageStart" if self.started => {
                 // Two answers spliced into one stream: to go on would mix them.
                 let message = "the upstream started a second message within one stream";
-                return Some(End::Failed(Fault::new(Kind::Upstream, message)));
+                return Some(End::Failed(ApiError::new(Kind::Upstream, message)));
             }
             b"messageStart" => {
                 self.started = true;

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 
-use crate::chat::{Document, Fault, Image, Source};
+use crate::chat::{ApiError, Document, Image, Source};
 
 /// What a document is called that has no name; the vendor demands one.
 const UNNAMED: &str = "document";
@@ -30,13 +30,13 @@ enum MediaSource<'a> {
 }
 
 /// Writes an image.
-pub(super) fn image<'a>(image: &'a Image, at: &str) -> Result<Medium<'a>, Fault> {
+pub(super) fn image<'a>(image: &'a Image, at: &str) -> Result<Medium<'a>, ApiError> {
     let (media_type, source) = match &image.source {
         Source::Base64 { media_type, data } => {
             (media_type.as_str(), MediaSource::Bytes(Cow::Borrowed(data)))
         }
         Source::Url(url) => (extension(url), s3(url, at)?),
-        Source::Text(_) => return Err(Fault::field(at, "an image cannot be plain text")),
+        Source::Text(_) => return Err(ApiError::field(at, "an image cannot be plain text")),
     };
     let format = match bare(media_type).as_str() {
         "image/png" | "png" => "png",
@@ -45,7 +45,7 @@ pub(super) fn image<'a>(image: &'a Image, at: &str) -> Result<Medium<'a>, Fault>
         "image/webp" | "webp" => "webp",
         _ => {
             let message = "this model's provider takes images as PNG, JPEG, GIF or WebP only";
-            return Err(Fault::field(at, message));
+            return Err(ApiError::field(at, message));
         }
     };
     Ok(Medium { format, name: None, source })
@@ -56,7 +56,7 @@ pub(super) fn document<'a>(
     document: &'a Document,
     number: usize,
     at: &str,
-) -> Result<Medium<'a>, Fault> {
+) -> Result<Medium<'a>, ApiError> {
     let (media_type, source) = match &document.source {
         Source::Base64 { media_type, data } => {
             (media_type.as_str(), MediaSource::Bytes(Cow::Borrowed(data)))
@@ -80,7 +80,7 @@ pub(super) fn document<'a>(
         "text/markdown" | "md" => "md",
         _ => {
             let message = "this model's provider takes documents as PDF, plain text, Markdown, HTML, CSV, Word or Excel only";
-            return Err(Fault::field(at, message));
+            return Err(ApiError::field(at, message));
         }
     };
     let name = name(document.title.as_deref().unwrap_or_default());
@@ -98,12 +98,12 @@ fn extension(url: &str) -> &str {
     url.rsplit_once('.').map_or("", |(_, extension)| extension)
 }
 
-fn s3<'a>(url: &'a str, at: &str) -> Result<MediaSource<'a>, Fault> {
+fn s3<'a>(url: &'a str, at: &str) -> Result<MediaSource<'a>, ApiError> {
     if url.starts_with("s3://") {
         return Ok(MediaSource::S3Location { uri: url });
     }
     let message = "this model's provider fetches nothing from the web; send the bytes inline as base64, or name an `s3://` object";
-    Err(Fault::field(at, message))
+    Err(ApiError::field(at, message))
 }
 
 /// A name of the characters that the vendor takes: letters, digits, hyphens, brackets, and no two

@@ -5,7 +5,7 @@
 
 use super::{CallerDialect, Decode, Dialect, Form, Operation, Target, segment};
 use crate::aws_fault;
-use crate::chat::{Fault, Request};
+use crate::chat::{ApiError, Request};
 use crate::framing::Framing;
 
 mod decode;
@@ -50,7 +50,7 @@ impl Dialect for Bedrock {
     }
 
     /// The model and the wish for a stream are in the path: nothing in a body of this dialect differs.
-    fn edit_request(&self, body: &str, _target: &Target<'_>) -> Result<String, Fault> {
+    fn edit_request(&self, body: &str, _target: &Target<'_>) -> Result<String, ApiError> {
         Ok(body.to_owned())
     }
 
@@ -58,7 +58,7 @@ impl Dialect for Bedrock {
         (operation == Operation::Chat).then_some(Form::Chat)
     }
 
-    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, ApiError> {
         write::encode_request(request, target)
     }
 
@@ -78,7 +78,7 @@ impl Dialect for Bedrock {
         Box::new(decode::Decoder::default())
     }
 
-    fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
+    fn decode_error(&self, status: u16, body: &[u8]) -> ApiError {
         aws_fault::of_response(status, body)
     }
 }

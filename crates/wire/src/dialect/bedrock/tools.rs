@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::write_turns::CachePoint;
-use crate::chat::{Fault, Part, Request, Tool, ToolChoice};
+use crate::chat::{ApiError, Part, Request, Tool, ToolChoice};
 use crate::json::{Members, edit};
 
 /// The schema of a tool that takes no arguments, or of which none is known.
@@ -74,7 +74,7 @@ pub(super) struct NativeChoice<'a> {
 pub(super) fn tools(
     request: &Request,
     native: bool,
-) -> Result<(Option<ToolConfig<'_>>, Option<NativeChoice<'_>>), Fault> {
+) -> Result<(Option<ToolConfig<'_>>, Option<NativeChoice<'_>>), ApiError> {
     let called = called(request);
     let none = request.tools.is_empty() || request.tool_choice == Some(ToolChoice::None);
     if none && called.is_empty() {
@@ -126,15 +126,15 @@ fn called(request: &Request) -> Vec<&str> {
     names
 }
 
-fn nothing() -> Result<Box<RawValue>, Fault> {
+fn nothing() -> Result<Box<RawValue>, ApiError> {
     RawValue::from_string(NOTHING.to_owned()).map_err(|_| unfit())
 }
 
-fn unfit() -> Fault {
-    Fault::field("tools", "the parameters of a tool must be a JSON Schema object")
+fn unfit() -> ApiError {
+    ApiError::field("tools", "the parameters of a tool must be a JSON Schema object")
 }
 
-fn entry(tool: &Tool) -> Result<Entry<'_>, Fault> {
+fn entry(tool: &Tool) -> Result<Entry<'_>, ApiError> {
     let json = match tool.parameters.as_deref() {
         None => Cow::Owned(nothing()?),
         // The vendor demands the type, which others take for granted.

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::tools::{NativeChoice, ToolConfig, tools};
 use super::write_turns::{Instruction, Turn, Turns};
-use crate::chat::{Fault, Format, Kind, Request};
+use crate::chat::{ApiError, Format, Kind, Request};
 use crate::claude::{self, Thinking};
 use crate::codec::unsupported;
 use crate::dialect::{Target, must_be_segment};
@@ -107,7 +107,7 @@ impl Native<'_> {
 }
 
 /// Writes a request.
-pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<String, ApiError> {
     must_be_segment(target.model)?;
     unsupported::reject_choices_and_bias(request)?;
     let native = is_anthropic(target.model);
@@ -141,7 +141,7 @@ pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<S
         additional_model_request_fields: Native { thinking, top_k, tool_choice },
     };
     serde_json::to_string(&body).map_err(|_| {
-        Fault::new(Kind::Internal, "the request could not be written for the upstream")
+        ApiError::new(Kind::Internal, "the request could not be written for the upstream")
     })
 }
 

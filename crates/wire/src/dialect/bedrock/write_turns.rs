@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::media::{self, Medium};
-use crate::chat::{CacheMark, Fault, Message, Part, Role, Scheme, Signature};
+use crate::chat::{ApiError, CacheMark, Message, Part, Role, Scheme, Signature};
 
 /// The most characters of a call's id.
 const LONGEST_ID: usize = 64;
@@ -91,14 +91,14 @@ pub(super) struct Turns<'a> {
 
 impl<'a> Turns<'a> {
     /// The instructions, and the alternating turns.
-    pub(super) fn new(messages: &'a [Message], signed: bool) -> Result<Self, Fault> {
+    pub(super) fn new(messages: &'a [Message], signed: bool) -> Result<Self, ApiError> {
         let mut written =
             Self { system: Vec::new(), conversation: Vec::new(), signed, documents: 0 };
         for (i, message) in messages.iter().enumerate() {
             written.add(message, &format!("messages[{i}]"))?;
         }
         if written.conversation.is_empty() {
-            return Err(Fault::field("messages", "must hold at least one turn with content"));
+            return Err(ApiError::field("messages", "must hold at least one turn with content"));
         }
         for turn in &mut written.conversation {
             sort(&mut turn.content);
@@ -113,7 +113,7 @@ impl<'a> Turns<'a> {
         Ok(written)
     }
 
-    fn add(&mut self, message: &'a Message, at: &str) -> Result<(), Fault> {
+    fn add(&mut self, message: &'a Message, at: &str) -> Result<(), ApiError> {
         let role = match message.role {
             Role::System => {
                 for part in &message.parts {
@@ -156,7 +156,12 @@ impl<'a> Turns<'a> {
         Ok(())
     }
 
-    fn block(&mut self, part: &'a Part, role: Role, at: &str) -> Result<Option<Block<'a>>, Fault> {
+    fn block(
+        &mut self,
+        part: &'a Part,
+        role: Role,
+        at: &str,
+    ) -> Result<Option<Block<'a>>, ApiError> {
         Ok(Some(match (part, role) {
             // The vendor refuses blank texts.
             (Part::Text(text) | Part::Refusal(text), _) => {
@@ -175,7 +180,7 @@ impl<'a> Turns<'a> {
             (Part::ToolCall { id, name, arguments }, Role::Assistant) => {
                 if !arguments.get().trim_start().starts_with('{') {
                     let message = "the arguments of a tool call must be a JSON object";
-                    return Err(Fault::field(at, message));
+                    return Err(ApiError::field(at, message));
                 }
                 Block::ToolUse { tool_use_id: sanitised(id), name, input: arguments }
             }
@@ -203,8 +208,8 @@ impl<'a> Turns<'a> {
     }
 }
 
-fn misplaced(what: &str, at: &str) -> Fault {
-    Fault::field(at, format!("{what} cannot stand in a turn of this role"))
+fn misplaced(what: &str, at: &str) -> ApiError {
+    ApiError::field(at, format!("{what} cannot stand in a turn of this role"))
 }
 
 fn is_blank(text: &str) -> bool {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::body::{parse, refuse};
-use crate::chat::{End, Fault};
+use crate::chat::{ApiError, End};
 use crate::dialect::Target;
 use crate::embeddings::{
     self, Answer, EmbedRequest, InputType, Reply, Truncate, Vector, absent, parsed, written,
@@ -75,7 +75,7 @@ enum Cut {
 }
 
 /// Reads a caller's request.
-pub(super) fn request(body: &str) -> Result<EmbedRequest, Fault> {
+pub(super) fn request(body: &str) -> Result<EmbedRequest, ApiError> {
     let members = Members::parse(body).unwrap_or_default();
     for name in ["images", "max_tokens"] {
         if !is_unsaid(&members, name) {
@@ -119,7 +119,7 @@ pub(super) fn request(body: &str) -> Result<EmbedRequest, Fault> {
 }
 
 /// The texts of inputs that might also hold images.
-fn mixed(inputs: &[Input<'_>]) -> Result<Vec<String>, Fault> {
+fn mixed(inputs: &[Input<'_>]) -> Result<Vec<String>, ApiError> {
     if inputs.is_empty() {
         return Err(refuse("inputs", "must hold at least one text"));
     }
@@ -134,7 +134,7 @@ fn mixed(inputs: &[Input<'_>]) -> Result<Vec<String>, Fault> {
                 Err(refuse(&format!("inputs[{at}].content[{number}]"), what))
             }
         };
-        let parts: Result<Vec<String>, Fault> =
+        let parts: Result<Vec<String>, ApiError> =
             input.content.iter().enumerate().map(part).collect();
         let parts = parts?;
         if parts.is_empty() {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::answer::usage;
-use crate::chat::{End, Fault, Kind, Usage};
+use crate::chat::{ApiError, End, Kind, Usage};
 use crate::error_body;
 use crate::json::quoted;
 use crate::overflow::Words;
@@ -20,12 +20,12 @@ const OVERFLOW: Words = Words {
 };
 
 /// The JSON of an error response.
-pub(super) fn body(fault: &Fault, request_id: &str) -> String {
+pub(super) fn body(fault: &ApiError, request_id: &str) -> String {
     json!({ "id": request_id, "message": error_body::message(fault, &OVERFLOW) }).to_string()
 }
 
 /// The last event of a stream that failed, with the usage so far: clients insist on it.
-pub(super) fn event(end: &End, fault: &Fault, used: &Usage) -> String {
+pub(super) fn event(end: &End, fault: &ApiError, used: &Usage) -> String {
     let late = matches!(end, End::TimedOut(_)) || fault.kind == Kind::Timeout;
     let reason = if late { "TIMEOUT" } else { "ERROR" };
     let (error, usage) = (quoted(&error_body::message(fault, &OVERFLOW)), usage(used));
@@ -35,7 +35,7 @@ pub(super) fn event(end: &End, fault: &Fault, used: &Usage) -> String {
 }
 
 /// Reads the body of an error response.
-pub(super) fn response(status: u16, body: &[u8]) -> Fault {
+pub(super) fn response(status: u16, body: &[u8]) -> ApiError {
     let mut fault = error_body::response(status, body);
     if status == INVALID_TOKEN {
         fault.kind = Kind::Authentication;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::chat::Fault;
+use crate::chat::ApiError;
 use crate::model_list::{ModelInfo, entries, page, tokens};
 
 /// The path at upstreams, with the longest page, and without models that do not chat.
@@ -26,7 +26,7 @@ pub(super) fn model(model: &ModelInfo) -> Value {
 }
 
 /// The page that the query asks for; the whole list if it bounds none.
-pub(super) fn list(models: &[ModelInfo], query: &str) -> Result<String, Fault> {
+pub(super) fn list(models: &[ModelInfo], query: &str) -> Result<String, ApiError> {
     let (part, next) = page(models, query, ("page_size", "page_token"))?;
     let mut body = json!({ "models": part.iter().map(model).collect::<Vec<_>>() });
     if let (Value::Object(body), Some(next)) = (&mut body, next) {
@@ -42,7 +42,7 @@ struct Entry {
 }
 
 /// Reads an upstream's list.
-pub(super) fn read(body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+pub(super) fn read(body: &[u8]) -> Result<Vec<ModelInfo>, ApiError> {
     entries(body, "models", |entry: Entry| ModelInfo {
         id: entry.name,
         context: tokens(&entry.context_length),

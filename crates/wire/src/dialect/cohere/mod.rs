@@ -9,7 +9,7 @@ use super::{
     CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, Mode, Operation, Quirks,
     RequestView, ResponseContext, Target,
 };
-use crate::chat::{Fault, Rendered, Request};
+use crate::chat::{ApiError, Rendered, Request};
 use crate::embeddings::{self as embedding, EmbedRequest};
 use crate::model_list::ModelInfo;
 
@@ -72,7 +72,7 @@ impl Dialect for Cohere {
         &["max_tokens"]
     }
 
-    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
+    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, ApiError> {
         request::edit(body, target)
     }
 
@@ -88,11 +88,11 @@ impl Dialect for Cohere {
         &self,
         request: &EmbedRequest,
         target: &Target<'_>,
-    ) -> Result<String, Fault> {
+    ) -> Result<String, ApiError> {
         Ok(embed::write(request, target))
     }
 
-    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, ApiError> {
         write::request(request, target)
     }
 
@@ -100,7 +100,7 @@ impl Dialect for Cohere {
         Some(list::PATH)
     }
 
-    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, ApiError> {
         list::read(body)
     }
 
@@ -111,7 +111,7 @@ impl Dialect for Cohere {
         }
     }
 
-    fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
+    fn decode_error(&self, status: u16, body: &[u8]) -> ApiError {
         error::response(status, body)
     }
 }
@@ -133,20 +133,20 @@ impl CallerDialect for Cohere {
         Some("x-fern-sdk-name")
     }
 
-    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, ApiError> {
         let read = request::envelope(asked)?;
         Ok(Envelope { stream: read.stream && asked.form == Form::Chat, ..read })
     }
 
-    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
+    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, ApiError> {
         prompt::prepend(body, prompt)
     }
 
-    fn decode_request(&self, _form: Form, body: &str) -> Result<Request, Fault> {
+    fn decode_request(&self, _form: Form, body: &str) -> Result<Request, ApiError> {
         read::request(body)
     }
 
-    fn decode_embeddings(&self, _form: Form, body: &str) -> Result<EmbedRequest, Fault> {
+    fn decode_embeddings(&self, _form: Form, body: &str) -> Result<EmbedRequest, ApiError> {
         embed::request(body)
     }
 
@@ -173,7 +173,7 @@ impl CallerDialect for Cohere {
         }
     }
 
-    fn error_body(&self, fault: &Fault, request_id: &str, _retry_after: Option<u64>) -> String {
+    fn error_body(&self, fault: &ApiError, request_id: &str, _retry_after: Option<u64>) -> String {
         error::body(fault, request_id)
     }
 
@@ -186,7 +186,7 @@ impl CallerDialect for Cohere {
         Some("/v2/")
     }
 
-    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
+    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, ApiError> {
         list::list(models, query)
     }
 

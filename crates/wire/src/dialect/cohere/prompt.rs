@@ -1,6 +1,6 @@
 //! Rendered prompts in a caller's JSON. Every byte of the caller's own must stay.
 
-use crate::chat::{Fault, Rendered};
+use crate::chat::{ApiError, Rendered};
 use crate::codec::prompt::{Name, Parameter, message};
 use crate::codec::surface::Surface;
 
@@ -16,7 +16,7 @@ const NAMES: &[Name] = &[
 ];
 
 /// Puts the prompt's messages first, and sets what the caller does not.
-pub(super) fn prepend(body: &str, prompt: &Rendered) -> Result<String, Fault> {
+pub(super) fn prepend(body: &str, prompt: &Rendered) -> Result<String, ApiError> {
     let mut surface = Surface::parse(body)?;
     let messages: Vec<String> = prompt.messages.iter().map(message).collect();
     surface.prepend("messages", &messages, "must be a list")?;

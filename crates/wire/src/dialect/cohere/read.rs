@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::read_turns::{self, MessageBody};
 use crate::body::{of_type, optional_object, parse, refuse};
-use crate::chat::{Fault, Format, Reasoning, Request, Tool, ToolChoice};
+use crate::chat::{ApiError, Format, Reasoning, Request, Tool, ToolChoice};
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -79,7 +79,7 @@ struct FunctionBody {
 }
 
 /// Reads the whole request.
-pub(super) fn request(json: &str) -> Result<Request, Fault> {
+pub(super) fn request(json: &str) -> Result<Request, ApiError> {
     let body: Body<'_> = parse("", json)?;
     let untranslatable = untranslatable(&body);
     let mut messages = read_turns::messages(body.messages)?;
@@ -125,7 +125,7 @@ fn untranslatable(body: &Body<'_>) -> Vec<&'static str> {
     hints.into_iter().filter(|(_, said)| *said).map(|(name, _)| name).collect()
 }
 
-fn tools(bodies: Vec<ToolBody<'_>>, strict: Option<bool>) -> Result<Vec<Tool>, Fault> {
+fn tools(bodies: Vec<ToolBody<'_>>, strict: Option<bool>) -> Result<Vec<Tool>, ApiError> {
     let read = |(i, body): (usize, ToolBody<'_>)| {
         let path = format!("tools[{i}]");
         if let Some(kind) = body.kind.as_deref().filter(|kind| *kind != "function") {
@@ -146,7 +146,7 @@ fn tools(bodies: Vec<ToolBody<'_>>, strict: Option<bool>) -> Result<Vec<Tool>, F
     bodies.into_iter().enumerate().map(read).collect()
 }
 
-fn tool_choice(word: &str) -> Result<ToolChoice, Fault> {
+fn tool_choice(word: &str) -> Result<ToolChoice, ApiError> {
     match word {
         "REQUIRED" => Ok(ToolChoice::Required),
         "NONE" => Ok(ToolChoice::None),
@@ -154,7 +154,7 @@ fn tool_choice(word: &str) -> Result<ToolChoice, Fault> {
     }
 }
 
-fn format(body: FormatBody) -> Result<Option<Format>, Fault> {
+fn format(body: FormatBody) -> Result<Option<Format>, ApiError> {
     match (body.kind.as_str(), body.json_schema) {
         ("text", _) => Ok(None),
         ("json_object", None) => Ok(Some(Format::Json)),

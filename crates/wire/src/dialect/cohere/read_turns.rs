@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::body::{of_type, parse, refuse};
-use crate::chat::{Document, Fault, Image, Message, Part, Role, Source};
+use crate::chat::{ApiError, Document, Image, Message, Part, Role, Source};
 use crate::{arguments, json};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -70,7 +70,7 @@ struct SourceBody<'a> {
 }
 
 /// Reads one of the request's documents: a text, or an object.
-pub(super) fn document(path: &str, raw: &RawValue) -> Result<Part, Fault> {
+pub(super) fn document(path: &str, raw: &RawValue) -> Result<Part, ApiError> {
     if let Some(text) = json::text(raw) {
         let source = Source::Text(text.into_owned());
         return Ok(Part::Document(Document { source, title: None }));
@@ -100,7 +100,7 @@ pub(super) fn show(documents: Vec<Part>, turns: &mut Vec<Message>) {
 }
 
 /// Reads all turns. Results of tools that follow each other become one turn of the user.
-pub(super) fn messages(bodies: Vec<MessageBody<'_>>) -> Result<Vec<Message>, Fault> {
+pub(super) fn messages(bodies: Vec<MessageBody<'_>>) -> Result<Vec<Message>, ApiError> {
     let mut turns: Vec<Message> = Vec::with_capacity(bodies.len());
     let mut after_tool = false;
     for (i, body) in bodies.into_iter().enumerate() {
@@ -130,7 +130,7 @@ pub(super) fn messages(bodies: Vec<MessageBody<'_>>) -> Result<Vec<Message>, Fau
     Ok(turns)
 }
 
-fn content(path: &str, raw: Raw<'_>) -> Result<Vec<Part>, Fault> {
+fn content(path: &str, raw: Raw<'_>) -> Result<Vec<Part>, ApiError> {
     let path = format!("{path}.content");
     let Some(raw) = raw.filter(|raw| !json::is_null(raw)) else { return Ok(Vec::new()) };
     if let Some(text) = json::text(raw) {
@@ -144,7 +144,7 @@ fn content(path: &str, raw: Raw<'_>) -> Result<Vec<Part>, Fault> {
     bodies.into_iter().enumerate().map(read).collect()
 }
 
-fn part(path: &str, body: PartBody<'_>) -> Result<Part, Fault> {
+fn part(path: &str, body: PartBody<'_>) -> Result<Part, ApiError> {
     let missing = |name: &str| refuse(&format!("{path}.{name}"), "is missing");
     match body.kind.as_str() {
         "text" => body.text.map(Part::Text).ok_or_else(|| missing("text")),
@@ -169,7 +169,7 @@ fn part(path: &str, body: PartBody<'_>) -> Result<Part, Fault> {
 }
 
 /// Reads an address: of the web, or `data:` with base64.
-fn source(path: &str, url: String) -> Result<Source, Fault> {
+fn source(path: &str, url: String) -> Result<Source, ApiError> {
     if url.starts_with("https://") || url.starts_with("http://") {
         return Ok(Source::Url(url));
     }
@@ -182,7 +182,7 @@ fn source(path: &str, url: String) -> Result<Source, Fault> {
 }
 
 /// What it thought and planned comes first, as other vendors demand, then text, then calls.
-fn assistant(path: &str, body: MessageBody<'_>) -> Result<Vec<Part>, Fault> {
+fn assistant(path: &str, body: MessageBody<'_>) -> Result<Vec<Part>, ApiError> {
     let plan = body.tool_plan.filter(|plan| !plan.is_empty());
     let mut parts: Vec<Part> =
         plan.map(|text| Part::Reasoning { text, signature: None }).into_iter().collect();

@@ -2,7 +2,7 @@
 //!
 //! Nothing else of a request is read here, and every other byte stays as it was.
 
-use crate::chat::Fault;
+use crate::chat::ApiError;
 use crate::codec::surface::Surface;
 use crate::dialect::{Envelope, RequestView, Target};
 use crate::json::{self};
@@ -18,7 +18,7 @@ const KNOWN: &[Known] = &[
 ];
 
 /// Reads what the gateway needs. Usage is part of every last event.
-pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, Fault> {
+pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, ApiError> {
     let surface = Surface::parse(asked.body)?;
     let members = &surface.members;
     spelling::check(members, KNOWN)?;
@@ -38,7 +38,7 @@ pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, Fault> {
 }
 
 /// Changes the model, and `stream` if the upstream is asked otherwise than we were.
-pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
+pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, ApiError> {
     let mut surface = Surface::parse(body)?;
     let streams = surface.streams()?.unwrap_or(false);
     surface.retarget(target, streams);

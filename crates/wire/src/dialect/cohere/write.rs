@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::body::refuse;
 use crate::chat::{
-    Document, Fault, Format, Image, Kind, Message, Part, Reasoning, Request, Role, Source, Tool,
+    ApiError, Document, Format, Image, Kind, Message, Part, Reasoning, Request, Role, Source, Tool,
     ToolChoice,
 };
 use crate::dialect::Target;
@@ -130,7 +130,7 @@ struct ImageUrl<'a> {
 }
 
 /// Writes the whole request.
-pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, ApiError> {
     refuse_unsayable(request)?;
     let mut messages = Vec::with_capacity(request.messages.len() + 4);
     for (i, message) in request.messages.iter().enumerate() {
@@ -166,11 +166,11 @@ pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, 
         stream: target.stream,
     };
     serde_json::to_string(&body).map_err(|_| {
-        Fault::new(Kind::Internal, "the request could not be written for the upstream")
+        ApiError::new(Kind::Internal, "the request could not be written for the upstream")
     })
 }
 
-fn refuse_unsayable(request: &Request) -> Result<(), Fault> {
+fn refuse_unsayable(request: &Request) -> Result<(), ApiError> {
     let refused = [
         ("n", request.n.is_some_and(|n| n > 1), "must be 1: this upstream gives one answer"),
         ("logit_bias", request.logit_bias.is_some(), "has no equivalent at this upstream"),
@@ -206,11 +206,11 @@ fn thinking(reasoning: &Reasoning) -> Thinking {
     Thinking { kind: "enabled", token_budget: reasoning.budget }
 }
 
-fn misplaced(path: &str, i: usize, who: &str) -> Fault {
+fn misplaced(path: &str, i: usize, who: &str) -> ApiError {
     refuse(&format!("{path}[{i}]"), &format!("is of a kind that a {who} message cannot hold here"))
 }
 
-fn system<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, Fault> {
+fn system<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, ApiError> {
     let mut text = Vec::new();
     for (i, part) in message.parts.iter().enumerate() {
         match part {
@@ -225,7 +225,7 @@ fn system<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, Fault> {
 
 /// Results of tools come first, each a message of its own; what else there is follows, and with it
 /// the images in results, which a tool message cannot hold.
-fn user<'a>(path: &str, message: &'a Message, out: &mut Vec<Turn<'a>>) -> Result<(), Fault> {
+fn user<'a>(path: &str, message: &'a Message, out: &mut Vec<Turn<'a>>) -> Result<(), ApiError> {
     let mut pieces = Vec::new();
     let mut results = false;
     for (i, part) in message.parts.iter().enumerate() {
@@ -260,7 +260,7 @@ fn user<'a>(path: &str, message: &'a Message, out: &mut Vec<Turn<'a>>) -> Result
     Ok(())
 }
 
-fn piece<'a>(path: &str, i: usize, part: &'a Part) -> Result<Piece<'a>, Fault> {
+fn piece<'a>(path: &str, i: usize, part: &'a Part) -> Result<Piece<'a>, ApiError> {
     let url = match part {
         Part::Text(text) | Part::Document(Document { source: Source::Text(text), .. }) => {
             return Ok(Piece::Text { text });
@@ -279,7 +279,7 @@ fn piece<'a>(path: &str, i: usize, part: &'a Part) -> Result<Piece<'a>, Fault> {
     Ok(Piece::ImageUrl { image_url: ImageUrl { url, detail } })
 }
 
-fn assistant<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, Fault> {
+fn assistant<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, ApiError> {
     let mut turn = Turn { role: "assistant", ..Turn::default() };
     let (mut text, mut plan) = (String::new(), String::new());
     for (i, part) in message.parts.iter().enumerate() {

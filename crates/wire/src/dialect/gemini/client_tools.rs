@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::request::parse;
-use crate::chat::{Fault, Tool};
+use crate::chat::{ApiError, Tool};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,7 +48,7 @@ const FUNCTIONS: [(&str, &[&str], &str); 20] = [
 ];
 
 /// Reads the member `computerUse` of a tool.
-pub(super) fn computer_use(raw: &RawValue, at: &str) -> Result<Vec<Tool>, Fault> {
+pub(super) fn computer_use(raw: &RawValue, at: &str) -> Result<Vec<Tool>, ApiError> {
     let at = format!("{at}.computerUse");
     let ComputerUse { environment, excluded_predefined_functions: excluded } =
         parse(raw.get(), &at)?;
@@ -58,7 +58,7 @@ pub(super) fn computer_use(raw: &RawValue, at: &str) -> Result<Vec<Tool>, Fault>
             "`{at}.environment` must be ENVIRONMENT_BROWSER to be translated; declare the functions \
              in `functionDeclarations` or choose another model"
         );
-        return Err(Fault::field(format!("{at}.environment"), message));
+        return Err(ApiError::field(format!("{at}.environment"), message));
     }
     let excluded = excluded.unwrap_or_default();
     let wanted = FUNCTIONS.iter().filter(|(name, ..)| !excluded.iter().any(|out| out == name));

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::path::bare;
 use super::read;
 use crate::body::{refuse, syntax};
-use crate::chat::{End, Fault, Request};
+use crate::chat::{ApiError, End, Request};
 use crate::count::{self, parsed};
 use crate::dialect::Target;
 use crate::json::{self, Members, is_unsaid, quoted};
@@ -21,7 +21,7 @@ const INNER_SNAKE: &str = "generate_content_request";
 const ON_VERTEX: [&str; 4] = ["contents", "systemInstruction", "tools", "generationConfig"];
 
 /// Reads a caller's request: a prompt, or a whole request within it.
-pub(super) fn request(body: &str) -> Result<Request, Fault> {
+pub(super) fn request(body: &str) -> Result<Request, ApiError> {
     let members = Members::parse(body).map_err(|error| syntax(&error))?;
     let inner = [INNER, INNER_SNAKE].into_iter().find(|name| !is_unsaid(&members, name));
     let Some(name) = inner else { return read::decode_request(body) };
@@ -33,12 +33,12 @@ pub(super) fn request(body: &str) -> Result<Request, Fault> {
         let Some(param) = &fault.param else { return refuse(name, "must be an object") };
         let own = format!("{name}.{param}");
         let message = fault.message.replacen(&format!("`{param}`"), &format!("`{own}`"), 1);
-        Fault { message, param: Some(own), ..fault }
+        ApiError { message, param: Some(own), ..fault }
     })
 }
 
 /// Makes a request for an answer one for its count.
-pub(super) fn write(request: &str, target: &Target<'_>) -> Result<String, Fault> {
+pub(super) fn write(request: &str, target: &Target<'_>) -> Result<String, ApiError> {
     let wrong = |error: serde_json::Error| syntax(&error);
     if target.quirks.vertex {
         return count::with_members(request, &ON_VERTEX).map_err(wrong);

@@ -12,7 +12,7 @@ use super::citations::{Cited, logprobs};
 use super::error;
 use super::event::{Candidate, Chunk, FunctionCall, Part, blocked, finish, usage};
 use super::partial::Node;
-use crate::chat::{Delta, End, Fault, Kind, Scheme, Stop};
+use crate::chat::{ApiError, Delta, End, Kind, Scheme, Stop};
 use crate::codec::call_ids::CallIds;
 use crate::codec::unreadable;
 use crate::dialect::Decode;
@@ -74,7 +74,7 @@ impl Decode for Decoder {
             None if self.blocked || self.choices.iter().any(|choice| choice.seen) => End::Complete,
             None => {
                 let message = "the upstream's answer has no candidates";
-                End::Failed(Fault::new(Kind::Upstream, message))
+                End::Failed(ApiError::new(Kind::Upstream, message))
             }
         }
     }
@@ -138,7 +138,7 @@ impl Decoder {
         let index = candidate.index.or_else(|| u32::try_from(position).ok()).unwrap_or(u32::MAX);
         if index >= MAX_CHOICES {
             let message = format!("the upstream sent more than {MAX_CHOICES} alternative answers");
-            return Some(End::Failed(Fault::new(Kind::Upstream, message)));
+            return Some(End::Failed(ApiError::new(Kind::Upstream, message)));
         }
         let at = index as usize;
         if self.choices.len() <= at {

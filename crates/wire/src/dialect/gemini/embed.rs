@@ -11,7 +11,7 @@ use super::error;
 use super::path::bare;
 use super::request::parse;
 use crate::body::refuse;
-use crate::chat::{End, Fault};
+use crate::chat::{ApiError, End};
 use crate::dialect::{Form, Target};
 use crate::embeddings::{Answer, EmbedRequest, InputType, Reply, Vector, absent, parsed, written};
 use crate::json::{Members, is_null, text};
@@ -75,7 +75,7 @@ impl TaskType {
 }
 
 /// Reads a caller's request.
-pub(super) fn request(form: Form, body: &str) -> Result<EmbedRequest, Fault> {
+pub(super) fn request(form: Form, body: &str) -> Result<EmbedRequest, ApiError> {
     if form == Form::Embedding {
         return one("", body);
     }
@@ -101,7 +101,7 @@ pub(super) fn request(form: Form, body: &str) -> Result<EmbedRequest, Fault> {
     Ok(all)
 }
 
-fn one(path: &str, body: &str) -> Result<EmbedRequest, Fault> {
+fn one(path: &str, body: &str) -> Result<EmbedRequest, ApiError> {
     let One { content, task_type, title, output_dimensionality, embed_content_config } =
         parse(body, path)?;
     let dot = if path.is_empty() { "" } else { "." };

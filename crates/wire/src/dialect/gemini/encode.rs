@@ -14,7 +14,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::answer::{Answer, Logprobs};
 use super::error;
 use super::state::State;
-use crate::chat::{Delta, End, Fault};
+use crate::chat::{ApiError, Delta, End};
 use crate::dialect::{Encode, Ending, Form, ResponseContext};
 use crate::framing::Frame;
 use crate::json::{Members, quoted, write_str};
@@ -70,7 +70,7 @@ impl Layout {
     }
 
     /// Writes the last chunk of a stream that failed.
-    fn fail(&mut self, payload: &[u8], fault: &Fault, out: &mut BytesMut) -> Ending {
+    fn fail(&mut self, payload: &[u8], fault: &ApiError, out: &mut BytesMut) -> Ending {
         self.write(payload, out);
         self.end(out);
         let error = match self {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::chat::{Fault, Kind};
+use crate::chat::{ApiError, Kind};
 use crate::error_body;
 use crate::json::{quoted, text};
 use crate::overflow::Words;
@@ -40,14 +40,14 @@ const OVERFLOW: Words = Words {
 
 /// The JSON of an error. Clients look for `error` as the first member. The shape has no place for the
 /// field that it is about, so that leads the message, as it does in the vendor's own.
-pub(super) fn body(fault: &Fault) -> String {
+pub(super) fn body(fault: &ApiError) -> String {
     with_details(fault, &[])
 }
 
 /// The JSON of an error response. `retry_after`: seconds. The vendor's clients read that in the details and
 /// not in a header; Gemini CLI 0.61 gives up on a wait of more than 300 s (`classifyGoogleError` in its
 /// `googleQuotaErrors.ts`).
-pub(super) fn response(fault: &Fault, request_id: &str, retry_after: Option<u64>) -> String {
+pub(super) fn response(fault: &ApiError, request_id: &str, retry_after: Option<u64>) -> String {
     let detail = |kind: &str, member: &str, value: &str| {
         format!(
             r#"{{"@type":"type.googleapis.com/google.rpc.{kind}","{member}":{}}}"#,
@@ -59,7 +59,7 @@ pub(super) fn response(fault: &Fault, request_id: &str, retry_after: Option<u64>
     with_details(fault, &retry.into_iter().chain([request]).collect::<Vec<_>>())
 }
 
-fn with_details(fault: &Fault, details: &[String]) -> String {
+fn with_details(fault: &ApiError, details: &[String]) -> String {
     let message = quoted(&error_body::message(fault, &OVERFLOW));
     let (code, word) = (fault.kind.status(), word(fault.kind));
     let details = match details {
@@ -70,14 +70,14 @@ fn with_details(fault: &Fault, details: &[String]) -> String {
 }
 
 /// Reads the body of an error response.
-pub(super) fn decode(status: u16, body: &[u8]) -> Fault {
+pub(super) fn decode(status: u16, body: &[u8]) -> ApiError {
     let told = std::str::from_utf8(body).ok().and_then(Told::read).unwrap_or_default();
     told.fault(Some(status))
 }
 
 /// Reads an error that arrived within a stream, or as an answer with a status of success. `None`:
 /// there is none.
-pub(super) fn in_stream(payload: &str) -> Option<Fault> {
+pub(super) fn in_stream(payload: &str) -> Option<ApiError> {
     Told::read(payload).map(|told| told.fault(None))
 }
 
@@ -158,7 +158,7 @@ impl Told {
         })
     }
 
-    fn fault(self, status: Option<u16>) -> Fault {
+    fn fault(self, status: Option<u16>) -> ApiError {
         let kind = self.kind(status.or(self.code).unwrap_or(500));
         let word = self.status.as_deref().unwrap_or_default();
         let message = self.message.filter(|message| !message.is_empty()).unwrap_or_else(|| {
@@ -172,7 +172,7 @@ impl Told {
             )
         });
         // The status is the kind, in words that only this vendor's callers know.
-        Fault { kind, message, code: self.reason, param: None }
+        ApiError { kind, message, code: self.reason, param: None }
     }
 
     fn kind(&self, status: u16) -> Kind {

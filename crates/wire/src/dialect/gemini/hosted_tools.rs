@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::request::parse;
-use crate::chat::{Fault, HostedKind, HostedTool, WebAccess};
+use crate::chat::{ApiError, HostedKind, HostedTool, WebAccess};
 use crate::hosted_body::{self, Split};
 use crate::json::{Members, is_null};
 
@@ -24,7 +24,7 @@ struct Search {
 }
 
 /// Reads the member of this name. `None`: it is no tool that the vendor runs.
-pub(super) fn read(member: &str, raw: &RawValue, at: &str) -> Result<Option<HostedTool>, Fault> {
+pub(super) fn read(member: &str, raw: &RawValue, at: &str) -> Result<Option<HostedTool>, ApiError> {
     let name = camel(member);
     let kind = match name.as_ref() {
         "googleSearch" | "enterpriseWebSearch" => {
@@ -58,12 +58,12 @@ fn camel(name: &str) -> Cow<'_, str> {
 }
 
 /// Splits a request for an upstream of this dialect.
-pub(super) fn split(body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
+pub(super) fn split(body: &str) -> Result<Option<(Vec<HostedTool>, String)>, ApiError> {
     let nothing = |_: &RawValue, _: &mut [HostedTool]| {};
     hosted_body::split(body, &element, &[], &["toolConfig", "tool_config"], &nothing)
 }
 
-fn element<'b>(raw: &'b RawValue, at: &str) -> Result<Split<'b>, Fault> {
+fn element<'b>(raw: &'b RawValue, at: &str) -> Result<Split<'b>, ApiError> {
     let members: Members<'b> = parse(raw.get(), at)?;
     let (mut found, mut edits) = (Vec::new(), Vec::new());
     for (name, value) in members.0.iter().filter(|(_, value)| !is_null(value)) {

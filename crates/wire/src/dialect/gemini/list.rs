@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::path::bare;
-use crate::chat::Fault;
+use crate::chat::ApiError;
 use crate::model_list::{ModelInfo, entries, page, tokens};
 
 /// The path below the base URL of upstreams, with the longest page.
@@ -31,7 +31,7 @@ pub(super) fn model(model: &ModelInfo) -> Value {
 }
 
 /// The page that the query asks for; the whole list if it bounds none.
-pub(super) fn list(models: &[ModelInfo], query: &str) -> Result<String, Fault> {
+pub(super) fn list(models: &[ModelInfo], query: &str) -> Result<String, ApiError> {
     let (part, next) = page(models, query, ("pageSize", "pageToken"))?;
     let mut body = json!({ "models": part.iter().map(model).collect::<Vec<_>>() });
     if let (Value::Object(body), Some(next)) = (&mut body, next) {
@@ -50,7 +50,7 @@ struct Entry {
 }
 
 /// Reads an upstream's list, without models that generate no content.
-pub(super) fn read(body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+pub(super) fn read(body: &[u8]) -> Result<Vec<ModelInfo>, ApiError> {
     entries(body, "models", |entry: Entry| {
         let methods = entry.supported_generation_methods;
         let generates =

@@ -10,7 +10,7 @@ use super::{
     CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, Mode, Operation, Quirks,
     RequestView, ResponseContext, Target,
 };
-use crate::chat::{Fault, HostedTool, Rendered, Request};
+use crate::chat::{ApiError, HostedTool, Rendered, Request};
 use crate::count as counting;
 use crate::embeddings::{self as embedding, EmbedRequest};
 use crate::framing::Framing;
@@ -97,7 +97,7 @@ impl Dialect for Gemini {
         ]
     }
 
-    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
+    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, ApiError> {
         request::edit(&state::without_foreign(body, target.model), target)
     }
 
@@ -114,7 +114,7 @@ impl Dialect for Gemini {
         true
     }
 
-    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, ApiError> {
         let body = write::encode_request(request, target)?;
         if target.form == Form::CountTokens { count::write(&body, target) } else { Ok(body) }
     }
@@ -123,7 +123,7 @@ impl Dialect for Gemini {
         &self,
         request: &EmbedRequest,
         target: &Target<'_>,
-    ) -> Result<String, Fault> {
+    ) -> Result<String, ApiError> {
         Ok(embed::write(request, target))
     }
 
@@ -136,7 +136,7 @@ impl Dialect for Gemini {
         Some(list::PATH)
     }
 
-    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, ApiError> {
         list::read(body)
     }
 
@@ -148,7 +148,7 @@ impl Dialect for Gemini {
         }
     }
 
-    fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
+    fn decode_error(&self, status: u16, body: &[u8]) -> ApiError {
         error::decode(status, body)
     }
 
@@ -174,23 +174,26 @@ impl CallerDialect for Gemini {
         Some("x-goog-api-key")
     }
 
-    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, ApiError> {
         request::envelope(asked)
     }
 
-    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
+    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, ApiError> {
         prompt::prepend(body, prompt)
     }
 
-    fn decode_request(&self, form: Form, body: &str) -> Result<Request, Fault> {
+    fn decode_request(&self, form: Form, body: &str) -> Result<Request, ApiError> {
         if form == Form::CountTokens { count::request(body) } else { read::decode_request(body) }
     }
 
-    fn decode_embeddings(&self, form: Form, body: &str) -> Result<EmbedRequest, Fault> {
+    fn decode_embeddings(&self, form: Form, body: &str) -> Result<EmbedRequest, ApiError> {
         embed::request(form, body)
     }
 
-    fn split_hosted_tools(&self, body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
+    fn split_hosted_tools(
+        &self,
+        body: &str,
+    ) -> Result<Option<(Vec<HostedTool>, String)>, ApiError> {
         hosted_tools::split(body)
     }
 
@@ -227,7 +230,7 @@ impl CallerDialect for Gemini {
         if call.form == Form::ChatArray { "application/json" } else { "text/event-stream" }
     }
 
-    fn error_body(&self, fault: &Fault, request_id: &str, retry_after: Option<u64>) -> String {
+    fn error_body(&self, fault: &ApiError, request_id: &str, retry_after: Option<u64>) -> String {
         error::response(fault, request_id, retry_after)
     }
 
@@ -258,7 +261,7 @@ impl CallerDialect for Gemini {
         Some("/v1beta/")
     }
 
-    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, Fault> {
+    fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, ApiError> {
         list::list(models, query)
     }
 

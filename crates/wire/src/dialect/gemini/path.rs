@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::chat::{Fault, Kind};
+use crate::chat::{ApiError, Kind};
 use crate::dialect::Form;
 
 /// What callers post to begins with one of these.
@@ -19,13 +19,13 @@ pub(super) struct Wanted {
 }
 
 /// Reads a path as it was sent, percent-encoded, and the query.
-pub(super) fn read(path: &str, query: &str) -> Result<Wanted, Fault> {
+pub(super) fn read(path: &str, query: &str) -> Result<Wanted, ApiError> {
     let unknown = || {
         let message = format!(
             "there is no such method here; callers post to {PREFIX}MODEL:generateContent or \
              {PREFIX}MODEL:streamGenerateContent"
         );
-        Fault::new(Kind::NotFound, message)
+        ApiError::new(Kind::NotFound, message)
     };
     let rest = PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix));
     let rest = rest.and_then(decoded).ok_or_else(unknown)?;

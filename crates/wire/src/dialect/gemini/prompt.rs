@@ -1,7 +1,7 @@
 //! Rendered prompts in a caller's JSON. Every byte of the caller's own must stay.
 
 use crate::body::refuse;
-use crate::chat::{Fault, Rendered, Role};
+use crate::chat::{ApiError, Rendered, Role};
 use crate::codec::prompt::{Name, Parameter, with_parameters};
 use crate::codec::surface::Surface;
 use crate::json::{self, Members, quoted};
@@ -20,7 +20,7 @@ const NAMES: &[Name] = &[
 
 /// Puts the prompt's instructions and turns first, and sets what the caller does not. The model
 /// stands in the path, so that every request names it.
-pub(super) fn prepend(body: &str, prompt: &Rendered) -> Result<String, Fault> {
+pub(super) fn prepend(body: &str, prompt: &Rendered) -> Result<String, ApiError> {
     let mut surface = Surface::parse(body)?;
     let own = surface.members.get("contents").filter(|own| !json::is_null(own));
     // The only element of a list may stand for it.
@@ -56,7 +56,7 @@ fn instructions(
     said: &Members<'_>,
     name: &str,
     prompt: &Rendered,
-) -> Result<Option<String>, Fault> {
+) -> Result<Option<String>, ApiError> {
     let texts = prompt.messages.iter().filter(|(role, _)| *role == Role::System);
     let parts: Vec<String> = texts.map(|(_, text)| part(text)).collect();
     if parts.is_empty() {

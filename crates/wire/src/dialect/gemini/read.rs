@@ -18,7 +18,7 @@ use super::schema::{json_schema, plain_schema};
 use super::{client_tools, hosted_tools};
 use crate::body::{of_type, optional_object};
 use crate::chat::{
-    Fault, Format, HostedTool, Message, Part, Reasoning, Request, Role, Tool, ToolChoice,
+    ApiError, Format, HostedTool, Message, Part, Reasoning, Request, Role, Tool, ToolChoice,
 };
 use crate::json::{Members, is_null, text};
 
@@ -128,7 +128,7 @@ struct Function {
 }
 
 /// Reads a request.
-pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
+pub(super) fn decode_request(body: &str) -> Result<Request, ApiError> {
     let body: Body<'_> = parse(body, "")?;
     let config = body.generation_config.unwrap_or_default();
     refuse_foreign(body.cached_content, &config)?;
@@ -170,7 +170,7 @@ pub(super) fn decode_request(body: &str) -> Result<Request, Fault> {
 pub(super) fn elements<'a>(
     raw: Option<&'a RawValue>,
     at: &str,
-) -> Result<Vec<&'a RawValue>, Fault> {
+) -> Result<Vec<&'a RawValue>, ApiError> {
     match said(raw) {
         None => Ok(Vec::new()),
         Some(raw) if raw.get().starts_with('{') => Ok(vec![raw]),
@@ -224,7 +224,7 @@ fn left_out(config: &Generation<'_>) -> Vec<&'static str> {
     there.map(|(name, _)| name).collect()
 }
 
-fn refuse_foreign(cached: Option<&RawValue>, config: &Generation<'_>) -> Result<(), Fault> {
+fn refuse_foreign(cached: Option<&RawValue>, config: &Generation<'_>) -> Result<(), ApiError> {
     let modalities = config.response_modalities.iter().flatten();
     let mut media = modalities.filter(|modality| !modality.eq_ignore_ascii_case("TEXT"));
     let fields = [
@@ -238,22 +238,22 @@ fn refuse_foreign(cached: Option<&RawValue>, config: &Generation<'_>) -> Result<
         Some((name, _)) => {
             let message = "is for its own vendor and cannot be translated for this model's \
                            provider; leave it out or choose another model";
-            Err(Fault::field(name, message))
+            Err(ApiError::field(name, message))
         }
     }
 }
 
 /// Numbers are numbers here; this one is whole all the same.
-fn whole(top_k: Option<f64>) -> Result<Option<u64>, Fault> {
+fn whole(top_k: Option<f64>) -> Result<Option<u64>, ApiError> {
     let Some(value) = top_k else { return Ok(None) };
     let text = format!("{value:.0}");
-    text.parse()
-        .map(Some)
-        .map_err(|_| Fault::field("generationConfig.topK", "must be a whole number of 0 or more"))
+    text.parse().map(Some).map_err(|_| {
+        ApiError::field("generationConfig.topK", "must be a whole number of 0 or more")
+    })
 }
 
 /// A text, a list of parts, or an object with parts. Media in it have no place elsewhere.
-fn instructions(raw: &RawValue) -> Result<Option<Message>, Fault> {
+fn instructions(raw: &RawValue) -> Result<Option<Message>, ApiError> {
     let at = "systemInstruction";
     if let Some(words) = text(raw) {
         return Ok(system(vec![Part::Text(words.into_owned())]));
@@ -277,7 +277,7 @@ fn system(mut parts: Vec<Part>) -> Option<Message> {
     (!parts.is_empty()).then_some(Message { at, role: Role::System, parts })
 }
 
-fn tools(tools: &[&RawValue]) -> Result<(Vec<Tool>, Vec<HostedTool>), Fault> {
+fn tools(tools: &[&RawValue]) -> Result<(Vec<Tool>, Vec<HostedTool>), ApiError> {
     let (mut out, mut predefined, mut hosted) = (Vec::new(), Vec::new(), Vec::new());
     for (i, raw) in tools.iter().enumerate() {
         let at = format!("tools[{i}]");
@@ -301,7 +301,7 @@ fn tools(tools: &[&RawValue]) -> Result<(Vec<Tool>, Vec<HostedTool>), Fault> {
                         of_type(kind)
                     );
                     let tool = hosted_tools::read(kind, value, &at)?;
-                    hosted.push(tool.ok_or_else(|| Fault::field(at.as_str(), message))?);
+                    hosted.push(tool.ok_or_else(|| ApiError::field(at.as_str(), message))?);
                 }
             }
         }
@@ -320,7 +320,7 @@ fn tool(function: Function) -> Tool {
 }
 
 /// Several allowed names leave only those tools; one is a name to be called.
-fn tool_choice(calling: &Calling, tools: &mut Vec<Tool>) -> Result<Option<ToolChoice>, Fault> {
+fn tool_choice(calling: &Calling, tools: &mut Vec<Tool>) -> Result<Option<ToolChoice>, ApiError> {
     let names = calling.allowed_function_names.as_deref().unwrap_or_default();
     let choice = match calling.mode.as_deref().unwrap_or("AUTO").to_ascii_uppercase().as_str() {
         "AUTO" | "VALIDATED" | "MODE_UNSPECIFIED" => ToolChoice::Auto,
@@ -331,7 +331,7 @@ fn tool_choice(calling: &Calling, tools: &mut Vec<Tool>) -> Result<Option<ToolCh
         },
         _ => {
             let message = "must be AUTO, ANY, NONE or VALIDATED";
-            return Err(Fault::field("toolConfig.functionCallingConfig.mode", message));
+            return Err(ApiError::field("toolConfig.functionCallingConfig.mode", message));
         }
     };
     if !names.is_empty() && choice != ToolChoice::None {
@@ -341,7 +341,7 @@ fn tool_choice(calling: &Calling, tools: &mut Vec<Tool>) -> Result<Option<ToolCh
     Ok((!tools.is_empty()).then_some(choice))
 }
 
-fn format(config: &Generation<'_>) -> Result<Option<Format>, Fault> {
+fn format(config: &Generation<'_>) -> Result<Option<Format>, ApiError> {
     let plain = config.response_json_schema.as_deref().map(plain_schema);
     if let Some(schema) = plain.or_else(|| config.response_schema.as_deref().map(json_schema)) {
         return Ok(Some(Format::Schema { name: None, schema, strict: None }));
@@ -351,7 +351,7 @@ fn format(config: &Generation<'_>) -> Result<Option<Format>, Fault> {
         Some("application/json") => Ok(Some(Format::Json)),
         Some(_) => {
             let message = "must be text/plain or application/json to be translated";
-            Err(Fault::field("generationConfig.responseMimeType", message))
+            Err(ApiError::field("generationConfig.responseMimeType", message))
         }
     }
 }

@@ -11,7 +11,9 @@ use super::request::parse;
 use super::turn_parts::TurnParts;
 use crate::arguments;
 use crate::body::{of_type, refuse};
-use crate::chat::{Document, Fault, Image, Medium, Message, Part, Role, Scheme, Signature, Source};
+use crate::chat::{
+    ApiError, Document, Image, Medium, Message, Part, Role, Scheme, Signature, Source,
+};
 use crate::json::{Members, is_null, text};
 use crate::open_calls::OpenCalls;
 use crate::seal;
@@ -121,7 +123,7 @@ impl Pending {
 }
 
 /// Reads all turns.
-pub(super) fn turns(contents: &RawValue, messages: &mut Vec<Message>) -> Result<(), Fault> {
+pub(super) fn turns(contents: &RawValue, messages: &mut Vec<Message>) -> Result<(), ApiError> {
     let mut pending = Pending::default();
     for (i, raw) in elements(Some(contents), "contents")?.into_iter().enumerate() {
         let turn: Turn<'_> = parse(raw.get(), &format!("contents[{i}]"))?;
@@ -131,7 +133,7 @@ pub(super) fn turns(contents: &RawValue, messages: &mut Vec<Message>) -> Result<
             Some("system") => Role::System,
             Some(_) => {
                 let message = "must be user or model";
-                return Err(Fault::field(format!("contents[{i}].role"), message));
+                return Err(ApiError::field(format!("contents[{i}].role"), message));
             }
         };
         let mut parts = TurnParts::default();
@@ -149,7 +151,7 @@ pub(super) fn turns(contents: &RawValue, messages: &mut Vec<Message>) -> Result<
 }
 
 /// Reads a part of the instructions: a text, or a medium.
-pub(super) fn instruction(raw: &RawValue, at: &str) -> Result<Part, Fault> {
+pub(super) fn instruction(raw: &RawValue, at: &str) -> Result<Part, ApiError> {
     if let Some(words) = text(raw) {
         return Ok(Part::Text(words.into_owned()));
     }
@@ -157,7 +159,7 @@ pub(super) fn instruction(raw: &RawValue, at: &str) -> Result<Part, Fault> {
     if piece.inline_data.is_some() || piece.file_data.is_some() {
         return medium(piece.inline_data, piece.file_data, at);
     }
-    piece.text.map(Part::Text).ok_or_else(|| Fault::field(at, "must be a text"))
+    piece.text.map(Part::Text).ok_or_else(|| ApiError::field(at, "must be a text"))
 }
 
 fn part(
@@ -166,7 +168,7 @@ fn part(
     role: Role,
     pending: &mut Pending,
     out: &mut TurnParts,
-) -> Result<(), Fault> {
+) -> Result<(), ApiError> {
     if !is_translated(json, at, role)? {
         return Ok(());
     }
@@ -189,7 +191,7 @@ fn part(
         }
     }
     let misplaced =
-        |what: &str| Fault::field(at, format!("{what} cannot stand in a turn of this role"));
+        |what: &str| ApiError::field(at, format!("{what} cannot stand in a turn of this role"));
     if let Some(call) = piece.function_call {
         if role != Role::Assistant {
             return Err(misplaced("a function call"));
@@ -222,7 +224,7 @@ const HOSTED: [&str; 8] = [
 
 /// Whether a part has a meaning elsewhere. What the vendor's own machinery did has none: where it follows
 /// from what the model said, the part is left out, else it is rejected.
-fn is_translated(json: &str, at: &str, role: Role) -> Result<bool, Fault> {
+fn is_translated(json: &str, at: &str, role: Role) -> Result<bool, ApiError> {
     let members: Members<'_> = parse(json, at)?;
     let hosted = |name: &str| role == Role::Assistant && HOSTED.contains(&name);
     if members.0.iter().any(|(name, value)| !is_null(value) && hosted(name)) {
@@ -245,7 +247,7 @@ fn call(call: &Call<'_>, pending: &mut Pending) -> Part {
     Part::ToolCall { id, name: call.name.clone(), arguments }
 }
 
-fn result(answer: &Answer<'_>, at: &str, pending: &mut Pending) -> Result<Part, Fault> {
+fn result(answer: &Answer<'_>, at: &str, pending: &mut Pending) -> Result<Part, ApiError> {
     let at = format!("{at}.functionResponse");
     // One that answers no call becomes text.
     let id = pending.answered(answer.id.as_deref(), answer.name.as_deref());
@@ -276,7 +278,7 @@ fn told(response: &RawValue) -> (String, bool) {
     (bare.unwrap_or_else(|| response.get().to_owned()), false)
 }
 
-fn medium(inline: Option<Blob>, file: Option<File>, at: &str) -> Result<Part, Fault> {
+fn medium(inline: Option<Blob>, file: Option<File>, at: &str) -> Result<Part, ApiError> {
     let (medium, source) = match (inline, file) {
         (Some(Blob { mime_type, data }), _) => {
             let medium = Medium::of(&mime_type);
@@ -289,7 +291,7 @@ fn medium(inline: Option<Blob>, file: Option<File>, at: &str) -> Result<Part, Fa
             }
             (medium, Source::Url(file_uri))
         }
-        (None, None) => return Err(Fault::field(at, "must hold a medium")),
+        (None, None) => return Err(ApiError::field(at, "must hold a medium")),
     };
     Ok(match medium {
         Medium::Image => Part::Image(Image { source, detail: None }),

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::path;
 use crate::body::{self, syntax};
-use crate::chat::Fault;
+use crate::chat::ApiError;
 use crate::dialect::{Envelope, RequestView, Target};
 use crate::json::{self, Members, quoted};
 use crate::spelling::{self, Known, member as known, object};
@@ -39,7 +39,7 @@ const KNOWN: &[Known] = &[
 ];
 
 /// Reads model and method from the path. Usage is part of every answer of this dialect.
-pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, Fault> {
+pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, ApiError> {
     let wanted = path::read(asked.path, asked.query)?;
     let members = Members::parse(asked.body).map_err(|error| syntax(&error))?;
     spelling::check(&members, KNOWN)?;
@@ -64,7 +64,7 @@ fn either<'a>(members: &Members<'a>, name: &str, other: &str) -> Option<&'a RawV
 }
 
 /// The model stands in the path. Where the body names it as well, both must agree.
-pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
+pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, ApiError> {
     let members = Members::parse(body).map_err(|error| syntax(&error))?;
     let model = quoted(&format!("models/{}", path::bare(target.model)));
     let named = |json: &str| {
@@ -92,6 +92,6 @@ pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
 }
 
 /// Reads a value; `at` is its place in the body, which leads the name of the field in errors.
-pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a str, at: &str) -> Result<T, Fault> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a str, at: &str) -> Result<T, ApiError> {
     body::parse_with(Numbers::Protobuf, at, json)
 }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::hosted_tools;
 use super::write_turns::{Content, turns};
-use crate::chat::{Fault, Format, Kind, Reasoning, Request, Tool, ToolChoice};
+use crate::chat::{ApiError, Format, Kind, Reasoning, Request, Tool, ToolChoice};
 use crate::dialect::Target;
 
 #[derive(Debug, Serialize)]
@@ -126,14 +126,14 @@ impl Generations {
 }
 
 /// Writes a request. The model and whether to stream stand in the path.
-pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+pub(super) fn encode_request(request: &Request, target: &Target<'_>) -> Result<String, ApiError> {
     if request.logit_bias.is_some() {
         let message =
             "this model's provider knows no such thing; leave it out or choose another model";
-        return Err(Fault::field("logit_bias", message));
+        return Err(ApiError::field("logit_bias", message));
     }
     let unwritable =
-        |_| Fault::new(Kind::Internal, "the request could not be written for the upstream");
+        |_| ApiError::new(Kind::Internal, "the request could not be written for the upstream");
     let (system, contents) = turns(&request.messages, Generations::of(target.model))?;
     let functions = (!request.tools.is_empty()).then(|| {
         let function_declarations = request.tools.iter().map(function).collect();

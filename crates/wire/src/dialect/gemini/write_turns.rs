@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::decode::INVENTED;
 use super::state::UNSIGNED;
 use super::write::Generations;
-use crate::chat::{Fault, Message, Part, Role, Scheme, Signature, Source};
+use crate::chat::{ApiError, Message, Part, Role, Scheme, Signature, Source};
 use crate::json::quoted;
 
 #[derive(Debug, Serialize)]
@@ -83,7 +83,7 @@ type Calls<'a> = HashMap<&'a str, (&'a str, usize)>;
 pub(super) fn turns(
     messages: &[Message],
     models: Generations,
-) -> Result<(Option<Content<'_>>, Vec<Content<'_>>), Fault> {
+) -> Result<(Option<Content<'_>>, Vec<Content<'_>>), ApiError> {
     let mut system = Vec::new();
     let mut turns: Vec<Content<'_>> = Vec::new();
     let mut calls = Calls::new();
@@ -104,7 +104,7 @@ pub(super) fn turns(
         }
     }
     if turns.is_empty() {
-        return Err(Fault::field("messages", "must hold at least one turn with content"));
+        return Err(ApiError::field("messages", "must hold at least one turn with content"));
     }
     for turn in &mut turns {
         // A stable sort: results lead in the order of their calls, the rest stays.
@@ -142,7 +142,7 @@ fn said<'a>(
     role: Role,
     at: &str,
     calls: &mut Calls<'a>,
-) -> Result<Vec<Piece<'a>>, Fault> {
+) -> Result<Vec<Piece<'a>>, ApiError> {
     let mut pieces: Vec<Piece<'a>> = Vec::with_capacity(parts.len());
     // A signature that waits for the call that it precedes.
     let mut waiting: Option<&'a str> = None;
@@ -186,9 +186,10 @@ fn piece<'a>(
     role: Role,
     at: &str,
     calls: &mut Calls<'a>,
-) -> Result<Piece<'a>, Fault> {
-    let misplaced =
-        |what: &str| Err(Fault::field(at, format!("{what} cannot stand in a turn of this role")));
+) -> Result<Piece<'a>, ApiError> {
+    let misplaced = |what: &str| {
+        Err(ApiError::field(at, format!("{what} cannot stand in a turn of this role")))
+    };
     Ok(match (part, role) {
         (Part::Text(text) | Part::Refusal(text), _) => {
             Piece { text: Some(text), ..Piece::default() }
@@ -198,7 +199,7 @@ fn piece<'a>(
         (Part::ToolCall { id, name, arguments }, Role::Assistant) => {
             if !arguments.get().trim_start().starts_with('{') {
                 let message = "the arguments of a tool call must be a JSON object";
-                return Err(Fault::field(at, message));
+                return Err(ApiError::field(at, message));
             }
             let order = calls.len();
             calls.insert(id, (name, order));
@@ -208,7 +209,7 @@ fn piece<'a>(
         (Part::ToolResult { id, parts, is_error }, Role::User) => {
             let Some((name, order)) = calls.get(id.as_str()).copied() else {
                 let message = "answers a tool call that is not in the turns before it";
-                return Err(Fault::field(at, message));
+                return Err(ApiError::field(at, message));
             };
             let answer = result(parts, *is_error, at)?;
             let answer = Answer { id: own(id), name, order, ..answer };
@@ -229,7 +230,7 @@ fn own(id: &str) -> Option<&str> {
     (!id.is_empty() && !id.starts_with(INVENTED)).then_some(id)
 }
 
-fn result<'a>(parts: &'a [Part], is_error: bool, at: &str) -> Result<Answer<'a>, Fault> {
+fn result<'a>(parts: &'a [Part], is_error: bool, at: &str) -> Result<Answer<'a>, ApiError> {
     let mut words = String::new();
     let mut media = Vec::new();
     for part in parts {
@@ -242,7 +243,7 @@ fn result<'a>(parts: &'a [Part], is_error: bool, at: &str) -> Result<Answer<'a>,
             }
             _ => {
                 let message = "a tool's result may hold text and media only";
-                return Err(Fault::field(at, message));
+                return Err(ApiError::field(at, message));
             }
         }
     }
@@ -255,7 +256,7 @@ fn result<'a>(parts: &'a [Part], is_error: bool, at: &str) -> Result<Answer<'a>,
         (false, false) => format!(r#"{{"output":{}}}"#, quoted(&words)),
     };
     let response = RawValue::from_string(json)
-        .map_err(|_| Fault::field(at, "a tool's result could not be written"))?;
+        .map_err(|_| ApiError::field(at, "a tool's result could not be written"))?;
     Ok(Answer { id: None, name: "", response, parts: media, order: 0 })
 }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::finish::REASONS;
-use crate::chat::{Delta, End, Fault, Kind, Stop, Usage};
+use crate::chat::{ApiError, Delta, End, Kind, Stop, Usage};
 use crate::codec::call_ids::CallIds;
 use crate::codec::fast_path::FastPath;
 use crate::codec::unreadable;
@@ -129,7 +129,7 @@ impl Decode for Decoder {
         let said = line.message.is_some() || line.response.is_some() || line.error.is_some();
         if !said {
             let message = "the upstream's answer has no message";
-            return End::Failed(Fault::new(Kind::Upstream, message));
+            return End::Failed(ApiError::new(Kind::Upstream, message));
         }
         let more = line.done.is_some_and(|done| done.get() == "false");
         match self.line(line, payload, out) {
@@ -152,7 +152,7 @@ impl Decoder {
         line: Line<'f>,
         payload: &[u8],
         out: &mut Vec<Delta<'f>>,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, ApiError> {
         if line.error.is_some_and(is_error) {
             return Err(error_body::in_stream(payload));
         }
@@ -250,7 +250,7 @@ fn split_time(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     time.iter().all(plain).then_some((time, rest))
 }
 
-fn parse(payload: &[u8]) -> Result<Line<'_>, Fault> {
+fn parse(payload: &[u8]) -> Result<Line<'_>, ApiError> {
     serde_json::from_slice(payload).map_err(|error| unreadable::rejected("a line", payload, &error))
 }
 

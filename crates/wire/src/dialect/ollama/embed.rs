@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::body::{parse, refuse};
-use crate::chat::{End, Fault};
+use crate::chat::{ApiError, End};
 use crate::dialect::{Form, Target};
 use crate::embeddings::{self, Answer, EmbedRequest, Reply, Truncate, Vector, parsed, written};
 use crate::error_body;
@@ -36,7 +36,7 @@ struct OneBody {
 }
 
 /// Reads a caller's request.
-pub(super) fn request(form: Form, body: &str) -> Result<EmbedRequest, Fault> {
+pub(super) fn request(form: Form, body: &str) -> Result<EmbedRequest, ApiError> {
     if form == Form::Embedding {
         let OneBody { prompt } = parse("", body)?;
         if prompt.is_empty() {

@@ -1,7 +1,7 @@
 //! Error bodies: a message and a status. They must never hold more than a
-//! [`Fault`] holds.
+//! [`ApiError`] holds.
 
-use crate::chat::Fault;
+use crate::chat::ApiError;
 use crate::error_body;
 use crate::json::quoted;
 use crate::overflow::Words;
@@ -16,7 +16,7 @@ const OVERFLOW: Words = Words {
 
 /// The JSON of an error, for bodies and for lines. There is no place for the field that it is about,
 /// so that leads the message.
-pub(super) fn body(fault: &Fault) -> String {
+pub(super) fn body(fault: &ApiError) -> String {
     let message = quoted(&error_body::message(fault, &OVERFLOW));
     format!(r#"{{"error":{message}}}"#)
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::body::{parse, refuse};
-use crate::chat::Fault;
+use crate::chat::ApiError;
 use crate::dialect::InfoEndpoint;
 use crate::model_list::ModelInfo;
 
@@ -39,7 +39,7 @@ struct Show {
 }
 
 /// The model that a request to such an endpoint is about, if it is about one.
-pub(super) fn model(path: &str, body: &str) -> Result<Option<String>, Fault> {
+pub(super) fn model(path: &str, body: &str) -> Result<Option<String>, ApiError> {
     if path != SHOW {
         return Ok(None);
     }

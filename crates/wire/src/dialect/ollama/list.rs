@@ -5,7 +5,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::info::details;
-use crate::chat::Fault;
+use crate::chat::ApiError;
 use crate::model_list::{ModelInfo, entries};
 
 /// The path of the list.
@@ -43,6 +43,6 @@ struct Entry {
 }
 
 /// Reads an upstream's list, which has no context windows.
-pub(super) fn read(body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+pub(super) fn read(body: &[u8]) -> Result<Vec<ModelInfo>, ApiError> {
     entries(body, "models", |entry: Entry| ModelInfo::named(entry.name))
 }

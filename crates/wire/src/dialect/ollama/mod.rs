@@ -10,7 +10,7 @@ use super::{
     CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, InfoEndpoint, Mode,
     Operation, Quirks, RequestView, ResponseContext, Target,
 };
-use crate::chat::{Fault, Rendered, Request};
+use crate::chat::{ApiError, Rendered, Request};
 use crate::embeddings::{self as embedding, EmbedRequest};
 use crate::error_body;
 use crate::framing::Framing;
@@ -84,7 +84,7 @@ impl Dialect for Ollama {
         &["options.num_predict"]
     }
 
-    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
+    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, ApiError> {
         request::edit(body, target)
     }
 
@@ -100,11 +100,11 @@ impl Dialect for Ollama {
         &self,
         request: &EmbedRequest,
         target: &Target<'_>,
-    ) -> Result<String, Fault> {
+    ) -> Result<String, ApiError> {
         Ok(embed::write(request, target))
     }
 
-    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, ApiError> {
         write::request(request, target)
     }
 
@@ -121,7 +121,7 @@ impl Dialect for Ollama {
         Some(list::PATH)
     }
 
-    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, ApiError> {
         list::read(body)
     }
 
@@ -132,7 +132,7 @@ impl Dialect for Ollama {
         }
     }
 
-    fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
+    fn decode_error(&self, status: u16, body: &[u8]) -> ApiError {
         error_body::response(status, body)
     }
 }
@@ -155,19 +155,19 @@ impl CallerDialect for Ollama {
         true
     }
 
-    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, ApiError> {
         request::envelope(asked)
     }
 
-    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
+    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, ApiError> {
         prompt::prepend(body, prompt)
     }
 
-    fn decode_request(&self, form: Form, body: &str) -> Result<Request, Fault> {
+    fn decode_request(&self, form: Form, body: &str) -> Result<Request, ApiError> {
         read::request(form, body)
     }
 
-    fn decode_embeddings(&self, form: Form, body: &str) -> Result<EmbedRequest, Fault> {
+    fn decode_embeddings(&self, form: Form, body: &str) -> Result<EmbedRequest, ApiError> {
         embed::request(form, body)
     }
 
@@ -194,7 +194,7 @@ impl CallerDialect for Ollama {
     }
 
     /// The request's id has no place in this dialect's errors; it is in a header.
-    fn error_body(&self, fault: &Fault, _request_id: &str, _retry_after: Option<u64>) -> String {
+    fn error_body(&self, fault: &ApiError, _request_id: &str, _retry_after: Option<u64>) -> String {
         error::body(fault)
     }
 
@@ -215,7 +215,7 @@ impl CallerDialect for Ollama {
         Some("/api/")
     }
 
-    fn models(&self, models: &[ModelInfo], _query: &str) -> Result<String, Fault> {
+    fn models(&self, models: &[ModelInfo], _query: &str) -> Result<String, ApiError> {
         Ok(list::list(models))
     }
 
@@ -232,7 +232,7 @@ impl CallerDialect for Ollama {
         &info::ENDPOINTS
     }
 
-    fn info_model(&self, endpoint: &InfoEndpoint, body: &str) -> Result<Option<String>, Fault> {
+    fn info_model(&self, endpoint: &InfoEndpoint, body: &str) -> Result<Option<String>, ApiError> {
         info::model(endpoint.path, body)
     }
 

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::read_turns::{self, MessageBody};
 use crate::body::{of_type, optional_object, parse, refuse};
-use crate::chat::{Fault, Format, Message, Part, Reasoning, Request, Role, Tool};
+use crate::chat::{ApiError, Format, Message, Part, Reasoning, Request, Role, Tool};
 use crate::dialect::Form;
 use crate::json;
 
@@ -72,7 +72,7 @@ struct Options<'a> {
 }
 
 /// Reads the whole request.
-pub(super) fn request(form: Form, json: &str) -> Result<Request, Fault> {
+pub(super) fn request(form: Form, json: &str) -> Result<Request, ApiError> {
     let mut body: Body<'_> = parse("", json)?;
     let messages = if form == Form::Generate { generated(&mut body)? } else { chat(&mut body)? };
     let options = body.options.take().unwrap_or_default();
@@ -100,7 +100,7 @@ pub(super) fn request(form: Form, json: &str) -> Result<Request, Fault> {
     })
 }
 
-fn chat(body: &mut Body<'_>) -> Result<Vec<Message>, Fault> {
+fn chat(body: &mut Body<'_>) -> Result<Vec<Message>, ApiError> {
     let messages = body.messages.take().unwrap_or_default();
     if messages.is_empty() {
         return Err(refuse(
@@ -112,7 +112,7 @@ fn chat(body: &mut Body<'_>) -> Result<Vec<Message>, Fault> {
 }
 
 /// A prompt is a conversation of one turn, with or without a system prompt.
-fn generated(body: &mut Body<'_>) -> Result<Vec<Message>, Fault> {
+fn generated(body: &mut Body<'_>) -> Result<Vec<Message>, ApiError> {
     let said = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
     let context = body.context.is_some_and(|raw| !matches!(raw.get(), "null" | "[]"));
     let refused = [
@@ -139,7 +139,7 @@ fn message(at: &str, role: Role, parts: Vec<Part>) -> Message {
     Message { at: at.to_owned(), role, parts }
 }
 
-fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Vec<Tool>, Fault> {
+fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Vec<Tool>, ApiError> {
     let read = |(i, body): (usize, ToolBody<'_>)| {
         let path = format!("tools[{i}]");
         if let Some(kind) = body.kind.as_deref().filter(|kind| *kind != "function") {
@@ -159,7 +159,7 @@ fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Vec<Tool>, Fault> {
     bodies.into_iter().enumerate().map(read).collect()
 }
 
-fn stop(raw: &RawValue) -> Result<Vec<String>, Fault> {
+fn stop(raw: &RawValue) -> Result<Vec<String>, ApiError> {
     match json::text(raw) {
         Some(text) => Ok(vec![text.into_owned()]),
         None if raw.get().starts_with('[') => parse("options.stop", raw.get()),
@@ -172,7 +172,7 @@ fn whole(number: &serde_json::Number) -> Option<i64> {
     number.as_i64().or_else(|| format!("{:.0}", number.as_f64()?).parse().ok())
 }
 
-fn format(raw: &RawValue) -> Result<Option<Format>, Fault> {
+fn format(raw: &RawValue) -> Result<Option<Format>, ApiError> {
     match raw.get() {
         "null" | "\"\"" => Ok(None),
         "\"json\"" => Ok(Some(Format::Json)),
@@ -183,7 +183,7 @@ fn format(raw: &RawValue) -> Result<Option<Format>, Fault> {
     }
 }
 
-fn think(raw: &RawValue) -> Result<Option<Reasoning>, Fault> {
+fn think(raw: &RawValue) -> Result<Option<Reasoning>, ApiError> {
     match raw.get() {
         "null" => Ok(None),
         "true" => Ok(Some(Reasoning { enabled: Some(true), ..Reasoning::default() })),

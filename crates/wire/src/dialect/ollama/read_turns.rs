@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::arguments;
 use crate::body::refuse;
-use crate::chat::{Fault, Image, Message, Part, Role, Source};
+use crate::chat::{ApiError, Image, Message, Part, Role, Source};
 use crate::open_calls::OpenCalls;
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -44,7 +44,7 @@ struct FunctionBody<'a> {
 }
 
 /// Reads all turns. Results of tools that follow each other become one turn of the user.
-pub(super) fn messages(bodies: Vec<MessageBody<'_>>) -> Result<Vec<Message>, Fault> {
+pub(super) fn messages(bodies: Vec<MessageBody<'_>>) -> Result<Vec<Message>, ApiError> {
     let mut turns: Vec<Message> = Vec::with_capacity(bodies.len());
     let mut open = OpenCalls::default();
     let mut after_tool = false;
@@ -71,7 +71,7 @@ pub(super) fn messages(bodies: Vec<MessageBody<'_>>) -> Result<Vec<Message>, Fau
 }
 
 /// What a message shows and says.
-fn spoken(path: &str, body: MessageBody<'_>) -> Result<Vec<Part>, Fault> {
+fn spoken(path: &str, body: MessageBody<'_>) -> Result<Vec<Part>, ApiError> {
     let mut parts = images(&format!("{path}.images"), body.images.unwrap_or_default())?;
     parts.extend(body.content.filter(|text| !text.is_empty()).map(Part::Text));
     Ok(parts)
@@ -82,7 +82,7 @@ fn assistant(
     (path, place): (&str, usize),
     mut body: MessageBody<'_>,
     open: &mut OpenCalls,
-) -> Result<Vec<Part>, Fault> {
+) -> Result<Vec<Part>, ApiError> {
     let thinking = body.thinking.take().filter(|text| !text.is_empty());
     let mut parts: Vec<Part> =
         thinking.map(|text| Part::Reasoning { text, signature: None }).into_iter().collect();
@@ -104,7 +104,7 @@ fn assistant(
     Ok(parts)
 }
 
-fn result(path: &str, mut body: MessageBody<'_>, open: &mut OpenCalls) -> Result<Part, Fault> {
+fn result(path: &str, mut body: MessageBody<'_>, open: &mut OpenCalls) -> Result<Part, ApiError> {
     let id = body.tool_call_id.take().filter(|id| !id.is_empty());
     let name = body.tool_name.take().filter(|name| !name.is_empty());
     let by_id = id.as_deref().and_then(|id| open.close_by_id(id));
@@ -122,7 +122,7 @@ fn result(path: &str, mut body: MessageBody<'_>, open: &mut OpenCalls) -> Result
 }
 
 /// Reads images. This dialect has their bytes only, so that their type is recognised by their first bytes.
-pub(super) fn images(path: &str, images: Vec<String>) -> Result<Vec<Part>, Fault> {
+pub(super) fn images(path: &str, images: Vec<String>) -> Result<Vec<Part>, ApiError> {
     let read = |(i, data): (usize, String)| {
         let kind = KINDS.iter().find(|(begin, _)| data.starts_with(begin));
         let (_, kind) = kind.ok_or_else(|| {

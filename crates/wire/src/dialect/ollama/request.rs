@@ -2,7 +2,7 @@
 //!
 //! Nothing else of a request is read here, and every other byte stays as it was.
 
-use crate::chat::Fault;
+use crate::chat::ApiError;
 use crate::codec::surface::Surface;
 use crate::dialect::{Envelope, Form, Operation, RequestView, Target};
 use crate::json::{self, Members};
@@ -23,12 +23,12 @@ const KNOWN: &[Known] = &[
 ];
 
 /// Unlike elsewhere, who does not say wants a stream.
-fn streams(surface: &Surface<'_>) -> Result<bool, Fault> {
+fn streams(surface: &Surface<'_>) -> Result<bool, ApiError> {
     Ok(surface.streams()?.unwrap_or(true))
 }
 
 /// Reads what the gateway needs. Usage is part of every last line.
-pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, Fault> {
+pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, ApiError> {
     let surface = Surface::parse(asked.body)?;
     let members = &surface.members;
     spelling::check(members, KNOWN)?;
@@ -55,7 +55,7 @@ fn is_embedding(form: Form) -> bool {
 
 /// Changes the model, and `stream` if the upstream is asked otherwise than we were. How long a model
 /// stays loaded, which concerns all callers, is left out unless the operator leaves it to them.
-pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
+pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, ApiError> {
     let mut surface = Surface::parse(body)?;
     let streams = if is_embedding(target.form) { target.stream } else { streams(&surface)? };
     surface.retarget(target, streams);

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::body::refuse;
 use crate::chat::{
-    Document, Fault, Format, Image, Kind, Message, Part, Reasoning, Request, Role, Source, Tool,
+    ApiError, Document, Format, Image, Kind, Message, Part, Reasoning, Request, Role, Source, Tool,
     ToolChoice,
 };
 use crate::dialect::Target;
@@ -121,7 +121,7 @@ struct Called<'a> {
 }
 
 /// Writes the whole request.
-pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, ApiError> {
     refuse_unsayable(request)?;
     let mut messages = Vec::with_capacity(request.messages.len() + 4);
     // The names of the tools, by the ids of their calls so far.
@@ -161,11 +161,11 @@ pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, 
         stream: target.stream,
     };
     serde_json::to_string(&body).map_err(|_| {
-        Fault::new(Kind::Internal, "the request could not be written for the upstream")
+        ApiError::new(Kind::Internal, "the request could not be written for the upstream")
     })
 }
 
-fn refuse_unsayable(request: &Request) -> Result<(), Fault> {
+fn refuse_unsayable(request: &Request) -> Result<(), ApiError> {
     let refused = [
         ("n", request.n.is_some_and(|n| n > 1), "must be 1: this upstream gives one answer"),
         ("logit_bias", request.logit_bias.is_some(), "has no equivalent at this upstream"),
@@ -205,12 +205,12 @@ fn think(reasoning: &Reasoning) -> Option<Think> {
     }
 }
 
-fn misplaced(path: &str, i: usize, who: &str) -> Fault {
+fn misplaced(path: &str, i: usize, who: &str) -> ApiError {
     refuse(&format!("{path}[{i}]"), &format!("is of a kind that a {who} message cannot hold here"))
 }
 
 /// Text and images of one message.
-fn spoken<'a>(role: &'static str, path: &str, message: &'a Message) -> Result<Turn<'a>, Fault> {
+fn spoken<'a>(role: &'static str, path: &str, message: &'a Message) -> Result<Turn<'a>, ApiError> {
     let mut turn = Turn { role, ..Turn::default() };
     for (i, part) in message.parts.iter().enumerate() {
         if !matches!(part, Part::ToolResult { .. } | Part::Cache(_)) {
@@ -224,7 +224,7 @@ fn add<'a>(
     (role, path, i): (&'static str, &str, usize),
     part: &'a Part,
     turn: &mut Turn<'a>,
-) -> Result<(), Fault> {
+) -> Result<(), ApiError> {
     match part {
         Part::Text(text) | Part::Document(Document { source: Source::Text(text), .. }) => {
             if !turn.content.is_empty() {
@@ -255,7 +255,7 @@ fn user<'a>(
     message: &'a Message,
     called: &HashMap<&str, &'a str>,
     out: &mut Vec<Turn<'a>>,
-) -> Result<(), Fault> {
+) -> Result<(), ApiError> {
     let mut results = false;
     for (i, part) in message.parts.iter().enumerate() {
         let Part::ToolResult { id, parts, .. } = part else { continue };
@@ -277,7 +277,7 @@ fn user<'a>(
     Ok(())
 }
 
-fn assistant<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, Fault> {
+fn assistant<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, ApiError> {
     let mut turn = Turn { role: "assistant", ..Turn::default() };
     for (i, part) in message.parts.iter().enumerate() {
         match part {

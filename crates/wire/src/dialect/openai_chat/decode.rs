@@ -12,7 +12,7 @@ use super::event::{Annotation, Body, Choice, Chunk, ContentPart, Detail, Groq, L
 use super::finish::REASONS;
 use super::sources::Sources;
 use crate::chat::{
-    Citation, Delta, End, Fault, Kind, MAX_TOOL_CALLS, Scheme, Stop, too_many_calls,
+    ApiError, Citation, Delta, End, Kind, MAX_TOOL_CALLS, Scheme, Stop, too_many_calls,
 };
 use crate::codec::fast_path::FastPath;
 use crate::codec::split_surrogate::SplitSurrogate;
@@ -158,7 +158,10 @@ impl Decode for Decoder {
         }
         self.sources.tell(out);
         if self.choices.is_empty() {
-            return End::Failed(Fault::new(Kind::Upstream, "the upstream's answer has no choices"));
+            return End::Failed(ApiError::new(
+                Kind::Upstream,
+                "the upstream's answer has no choices",
+            ));
         }
         End::Complete
     }
@@ -263,7 +266,7 @@ impl Decoder {
         let index = said.or_else(|| u32::try_from(position).ok()).unwrap_or(MAX_CHOICES);
         if index >= MAX_CHOICES {
             let message = format!("the upstream sent more than {MAX_CHOICES} alternative answers");
-            return Some(End::Failed(Fault::new(Kind::Upstream, message)));
+            return Some(End::Failed(ApiError::new(Kind::Upstream, message)));
         }
         let at = index as usize;
         if self.choices.len() <= at {

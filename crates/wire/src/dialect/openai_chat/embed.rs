@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::body::{parse, refuse};
-use crate::chat::{End, Fault};
+use crate::chat::{ApiError, End};
 use crate::dialect::Target;
 use crate::embeddings::{self, Answer, EmbedRequest, Reply, Vector, absent, parsed, written};
 use crate::error_body;
@@ -44,7 +44,7 @@ enum Encoding {
 }
 
 /// Reads a caller's request.
-pub(super) fn request(body: &str) -> Result<EmbedRequest, Fault> {
+pub(super) fn request(body: &str) -> Result<EmbedRequest, ApiError> {
     let Body { input, dimensions, user, .. } = parse("", body)?;
     if holds_token_ids(input) {
         let what = "holds token ids, which mean something to OpenAI's models only; send text";

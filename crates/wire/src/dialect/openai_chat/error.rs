@@ -1,12 +1,12 @@
-//! Error bodies and error events. They must never hold more than a [`Fault`] does.
+//! Error bodies and error events. They must never hold more than a [`ApiError`] does.
 
 use serde_json::json;
 
-use crate::chat::{Fault, Kind};
+use crate::chat::{ApiError, Kind};
 use crate::overflow::OPENAI;
 
 /// `{"error":{..}}`, for bodies and for events.
-pub(super) fn body(fault: &Fault) -> String {
+pub(super) fn body(fault: &ApiError) -> String {
     let (kind, code) = match fault.kind {
         Kind::Authentication => ("invalid_request_error", Some("invalid_api_key")),
         Kind::NotFound => ("invalid_request_error", Some("model_not_found")),

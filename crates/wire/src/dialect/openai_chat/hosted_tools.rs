@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::body::parse;
-use crate::chat::{Fault, HostedKind, HostedTool, Location, WebAccess};
+use crate::chat::{ApiError, HostedKind, HostedTool, Location, WebAccess};
 use crate::hosted_body;
 use crate::json::{Members, text};
 
@@ -59,7 +59,7 @@ pub(super) fn read(kind: &str, at: &str) -> Option<HostedTool> {
 }
 
 /// Reads `web_search_options`. Models that search do so without it, too.
-pub(super) fn options(raw: &RawValue) -> Result<HostedTool, Fault> {
+pub(super) fn options(raw: &RawValue) -> Result<HostedTool, ApiError> {
     let body: Options = parse(OPTIONS, raw.get())?;
     let access = WebAccess {
         location: body.user_location.and_then(|place| place.approximate),
@@ -84,8 +84,8 @@ pub(super) fn force(kind: &str, hosted: &mut [HostedTool]) -> bool {
 }
 
 /// Splits a request for an upstream of this dialect.
-pub(super) fn split(body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
-    let element = |raw: &'_ RawValue, at: &str| -> Result<Option<HostedTool>, Fault> {
+pub(super) fn split(body: &str) -> Result<Option<(Vec<HostedTool>, String)>, ApiError> {
+    let element = |raw: &'_ RawValue, at: &str| -> Result<Option<HostedTool>, ApiError> {
         let ToolType { kind } = parse(at, raw.get())?;
         Ok(kind.and_then(|kind| read(&kind, at)))
     };

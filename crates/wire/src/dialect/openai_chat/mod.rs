@@ -8,7 +8,7 @@ use super::{
     CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, Mode, Operation, Quirks,
     RequestView, ResponseContext, Target,
 };
-use crate::chat::{Fault, HostedTool, Kind, Rendered, Request};
+use crate::chat::{ApiError, HostedTool, Kind, Rendered, Request};
 use crate::embeddings::{self as embedding, EmbedRequest};
 use crate::error_body;
 use crate::model_list::{self, ModelInfo};
@@ -99,7 +99,7 @@ impl Dialect for OpenAiChat {
         &["max_completion_tokens", "max_tokens", request::LLAMA_LIMIT]
     }
 
-    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
+    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, ApiError> {
         request::edit(body, target)
     }
 
@@ -115,11 +115,11 @@ impl Dialect for OpenAiChat {
         &self,
         request: &EmbedRequest,
         target: &Target<'_>,
-    ) -> Result<String, Fault> {
+    ) -> Result<String, ApiError> {
         Ok(embed::write(request, target))
     }
 
-    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, ApiError> {
         write::request(request, target)
     }
 
@@ -127,7 +127,7 @@ impl Dialect for OpenAiChat {
         Some("/models")
     }
 
-    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, ApiError> {
         model_list::read_openai(body)
     }
 
@@ -139,7 +139,7 @@ impl Dialect for OpenAiChat {
         }
     }
 
-    fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
+    fn decode_error(&self, status: u16, body: &[u8]) -> ApiError {
         error_body::response(status, body)
     }
 }
@@ -157,25 +157,28 @@ impl CallerDialect for OpenAiChat {
         ]
     }
 
-    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, ApiError> {
         let read = request::envelope(asked)?;
         let stream = read.stream && asked.form != Form::Embeddings;
         Ok(Envelope { stream, ..read })
     }
 
-    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
+    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, ApiError> {
         prompt::prepend(body, prompt)
     }
 
-    fn decode_request(&self, _form: Form, body: &str) -> Result<Request, Fault> {
+    fn decode_request(&self, _form: Form, body: &str) -> Result<Request, ApiError> {
         read::request(body)
     }
 
-    fn split_hosted_tools(&self, body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
+    fn split_hosted_tools(
+        &self,
+        body: &str,
+    ) -> Result<Option<(Vec<HostedTool>, String)>, ApiError> {
         hosted_tools::split(body)
     }
 
-    fn decode_embeddings(&self, _form: Form, body: &str) -> Result<EmbedRequest, Fault> {
+    fn decode_embeddings(&self, _form: Form, body: &str) -> Result<EmbedRequest, ApiError> {
         embed::request(body)
     }
 
@@ -203,7 +206,7 @@ impl CallerDialect for OpenAiChat {
     }
 
     /// The request's id has no place in this dialect's errors; it is in a header.
-    fn error_body(&self, fault: &Fault, _request_id: &str, _retry_after: Option<u64>) -> String {
+    fn error_body(&self, fault: &ApiError, _request_id: &str, _retry_after: Option<u64>) -> String {
         error::body(fault)
     }
 

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::decode;
 use super::event::usage;
-use crate::chat::{Delta, End, Fault, Kind, Stop};
+use crate::chat::{ApiError, Delta, End, Kind, Stop};
 use crate::dialect::Decode;
 use crate::error_body;
 use crate::framing::Frame;
@@ -70,7 +70,7 @@ impl Decode for Decoder {
             Err(end) => end,
             Ok(true) => End::Complete,
             Ok(false) => {
-                End::Failed(Fault::new(Kind::Upstream, "the upstream's answer has no choices"))
+                End::Failed(ApiError::new(Kind::Upstream, "the upstream's answer has no choices"))
             }
         }
     }
@@ -88,7 +88,7 @@ impl Decoder {
                 return End::Truncated;
             }
             let message = "the upstream sent an answer that cannot be read";
-            End::Failed(Fault::new(Kind::Upstream, message))
+            End::Failed(ApiError::new(Kind::Upstream, message))
         })?;
         if answer.error.is_some_and(|error| !json::is_null(error)) {
             return Err(End::Failed(error_body::in_stream(payload)));

@@ -16,7 +16,7 @@ use super::hosted_tools;
 use super::read_turns::{self, MessageBody};
 use crate::body::{object, of_type, optional_object, parse, refuse};
 use crate::cache_control::CacheControl;
-use crate::chat::{Fault, Format, HostedTool, Reasoning, Request, Tool, ToolChoice, ToolForms};
+use crate::chat::{ApiError, Format, HostedTool, Reasoning, Request, Tool, ToolChoice, ToolForms};
 use crate::{free_text, json};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -146,7 +146,7 @@ struct ChoiceFunction {
 }
 
 /// Reads the whole request.
-pub(super) fn request(json: &str) -> Result<Request, Fault> {
+pub(super) fn request(json: &str) -> Result<Request, ApiError> {
     let body: Body<'_> = parse("", json)?;
     refuse_untranslatable(&body)?;
     let (mut tools, mut tool_forms, mut hosted) = tools(body.tools.unwrap_or_default())?;
@@ -182,7 +182,7 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
     })
 }
 
-fn refuse_untranslatable(body: &Body<'_>) -> Result<(), Fault> {
+fn refuse_untranslatable(body: &Body<'_>) -> Result<(), ApiError> {
     let refused = [
         ("audio", body.audio.is_some(), "cannot be translated: the upstream answers in text only"),
         (
@@ -211,7 +211,7 @@ fn legacy(
     choice: Raw<'_>,
     tools: &mut Vec<Tool>,
     forms: &mut ToolForms,
-) -> Result<Legacy, Fault> {
+) -> Result<Legacy, ApiError> {
     let functions = functions.filter(|raw| !json::is_null(raw));
     let functions = functions.map(|raw| parse("functions", raw.get())).transpose()?;
     let functions: Vec<FunctionBody> = functions.unwrap_or_default();
@@ -227,7 +227,7 @@ fn legacy(
 }
 
 /// Reads `function_call`, whether or not there are functions.
-fn function_choice(raw: &RawValue) -> Result<ToolChoice, Fault> {
+fn function_choice(raw: &RawValue) -> Result<ToolChoice, ApiError> {
     match raw.get() {
         r#""none""# => Ok(ToolChoice::None),
         r#""auto""# => Ok(ToolChoice::Auto),
@@ -257,7 +257,7 @@ impl FunctionBody {
 /// The tools of a request: functions, what they are here, and those that the vendor runs.
 type Tools = (Vec<Tool>, ToolForms, Vec<HostedTool>);
 
-fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Tools, Fault> {
+fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Tools, ApiError> {
     let (mut forms, mut hosted) = (ToolForms::default(), Vec::new());
     let read = |(i, body): (usize, ToolBody<'_>)| {
         let path = format!("tools[{i}]");
@@ -289,7 +289,7 @@ fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Tools, Fault> {
 }
 
 /// A tool that takes free text is a function with one text elsewhere.
-fn custom(path: &str, raw: Raw<'_>) -> Result<Tool, Fault> {
+fn custom(path: &str, raw: Raw<'_>) -> Result<Tool, ApiError> {
     let raw = raw.ok_or_else(|| refuse(path, "is missing"))?;
     let CustomBody { name, description, format } = parse(path, raw.get())?;
     let grammar = format.and_then(|format| format.grammar);
@@ -302,7 +302,7 @@ fn tool_choice(
     raw: &RawValue,
     tools: &mut Vec<Tool>,
     hosted: &mut Vec<HostedTool>,
-) -> Result<Option<ToolChoice>, Fault> {
+) -> Result<Option<ToolChoice>, ApiError> {
     const PATH: &str = "tool_choice";
     let word = |word: &str| match word {
         "none" => Some(ToolChoice::None),
@@ -343,7 +343,7 @@ fn tool_choice(
     }
 }
 
-fn stop(raw: &RawValue) -> Result<Vec<String>, Fault> {
+fn stop(raw: &RawValue) -> Result<Vec<String>, ApiError> {
     match raw.get().as_bytes() {
         [b'"', ..] => Ok(vec![parse("stop", raw.get())?]),
         [b'[', ..] => parse("stop", raw.get()),
@@ -351,7 +351,7 @@ fn stop(raw: &RawValue) -> Result<Vec<String>, Fault> {
     }
 }
 
-fn format(body: &FormatBody<'_>) -> Result<Option<Format>, Fault> {
+fn format(body: &FormatBody<'_>) -> Result<Option<Format>, ApiError> {
     match (body.kind.as_str(), body.json_schema) {
         ("text", _) => Ok(None),
         ("json_object", _) => Ok(Some(Format::Json)),

@@ -16,7 +16,9 @@ use super::decode::scheme;
 use super::event::thought_signature;
 use crate::body::{of_type, parse, refuse};
 use crate::cache_control::{CacheControl, marked_result};
-use crate::chat::{Document, Fault, Image, Medium, Message, Part, Role, Scheme, Signature, Source};
+use crate::chat::{
+    ApiError, Document, Image, Medium, Message, Part, Role, Scheme, Signature, Source,
+};
 use crate::{arguments, free_text, json};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -142,7 +144,7 @@ fn image<'de, D: Deserializer<'de>>(source: D) -> Result<Option<ImageBody>, D::E
 }
 
 /// Reads all turns. Results of tools that follow each other become one turn of the user.
-pub(super) fn messages(bodies: Vec<MessageBody<'_>>) -> Result<Vec<Message>, Fault> {
+pub(super) fn messages(bodies: Vec<MessageBody<'_>>) -> Result<Vec<Message>, ApiError> {
     let mut turns: Vec<Message> = Vec::with_capacity(bodies.len());
     // The legacy form has no ids: a result answers the last call.
     let mut legacy = None;
@@ -185,7 +187,7 @@ pub(super) fn messages(bodies: Vec<MessageBody<'_>>) -> Result<Vec<Message>, Fau
     Ok(turns)
 }
 
-fn content(path: &str, raw: Raw<'_>) -> Result<Vec<Part>, Fault> {
+fn content(path: &str, raw: Raw<'_>) -> Result<Vec<Part>, ApiError> {
     let path = format!("{path}.content");
     let Some(raw) = raw else {
         return Ok(Vec::new());
@@ -206,7 +208,7 @@ fn content(path: &str, raw: Raw<'_>) -> Result<Vec<Part>, Fault> {
     Ok(parts)
 }
 
-fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
+fn part(path: &str, body: PartBody) -> Result<Part, ApiError> {
     let missing = |name: &str| refuse(&format!("{path}.{name}"), "is missing");
     let unreadable = |medium| Part::Unreadable { medium, at: path.to_owned() };
     match body.kind.as_str() {
@@ -251,7 +253,7 @@ fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
 }
 
 /// Reads an address: of the web, or `data:` with base64.
-fn source(path: &str, url: String) -> Result<Source, Fault> {
+fn source(path: &str, url: String) -> Result<Source, ApiError> {
     if url.starts_with("https://") || url.starts_with("http://") {
         return Ok(Source::Url(url));
     }
@@ -264,7 +266,7 @@ fn source(path: &str, url: String) -> Result<Source, Fault> {
 }
 
 /// Reasoning comes first, as other vendors demand, then text, then calls.
-fn assistant(path: &str, body: MessageBody<'_>, legacy: String) -> Result<Vec<Part>, Fault> {
+fn assistant(path: &str, body: MessageBody<'_>, legacy: String) -> Result<Vec<Part>, ApiError> {
     let mut parts = Vec::new();
     let path_of_details = format!("{path}.reasoning_details");
     let details: Option<Vec<DetailBody>> =

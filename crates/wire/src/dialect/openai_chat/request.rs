@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::system_first::system_first;
 use crate::adapt::settings::Instructions;
-use crate::chat::Fault;
+use crate::chat::ApiError;
 use crate::codec::surface::Surface;
 use crate::dialect::{Envelope, Form, RequestView, Target};
 use crate::json::{self, Members};
@@ -30,7 +30,7 @@ const KNOWN: &[Known] = &[
 ];
 
 /// Reads what the gateway needs.
-pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, Fault> {
+pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, ApiError> {
     let surface = Surface::parse(asked.body)?;
     let members = &surface.members;
     spelling::check(members, KNOWN)?;
@@ -56,14 +56,14 @@ pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, Fault> {
 
 /// The limit on output, whichever of its names a server obeys. Two that differ are refused, as the
 /// vendor refuses any two.
-fn limit(members: &Members<'_>) -> Result<Option<u64>, Fault> {
+fn limit(members: &Members<'_>) -> Result<Option<u64>, ApiError> {
     let (new, old) = (number(members, LIMIT), number(members, LEGACY_LIMIT));
     if let (Some(new), Some(old)) = (new, old)
         && new != old
     {
         let message =
             format!("`{LEGACY_LIMIT}` and `{LIMIT}` limit the same, and differ; send one of them");
-        return Err(Fault::field(LEGACY_LIMIT, message));
+        return Err(ApiError::field(LEGACY_LIMIT, message));
     }
     Ok(new.max(old).max(number(members, LLAMA_LIMIT)))
 }
@@ -86,7 +86,7 @@ fn number(members: &Members<'_>, name: &str) -> Option<u64> {
 
 /// Changes the model, `stream` if the upstream is asked otherwise than we were, and asks for usage
 /// where the upstream can be asked.
-pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
+pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, ApiError> {
     let mut surface = Surface::parse(body)?;
     let streams = surface.streams()?.unwrap_or(false);
     surface.retarget(target, streams);

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::ids::fitting;
 use super::{answer, hosted_tools};
 use crate::chat::{
-    Document, Fault, Format, Image, Kind, Message, Part, Reasoning, Request, Role, Signature,
+    ApiError, Document, Format, Image, Kind, Message, Part, Reasoning, Request, Role, Signature,
     Source, Tool, ToolChoice,
 };
 use crate::dialect::{Quirks, Target};
@@ -174,7 +174,7 @@ struct File<'a> {
 }
 
 /// Writes the whole request.
-pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, ApiError> {
     let quirks = target.quirks;
     let mut messages = Vec::with_capacity(request.messages.len() + 4);
     for (i, message) in request.messages.iter().enumerate() {
@@ -215,7 +215,7 @@ pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, 
             .then_some(StreamOptions { include_usage: true }),
     };
     serde_json::to_string(&body).map_err(|_| {
-        Fault::new(Kind::Internal, "the request could not be written for the upstream")
+        ApiError::new(Kind::Internal, "the request could not be written for the upstream")
     })
 }
 
@@ -269,14 +269,14 @@ fn effort(reasoning: &Reasoning) -> Option<&str> {
     }
 }
 
-fn misplaced(path: &str, i: usize, who: &str) -> Fault {
+fn misplaced(path: &str, i: usize, who: &str) -> ApiError {
     let path = format!("{path}[{i}]");
     let message =
         format!("`{path}` is of a kind that a {who} message cannot hold for this upstream");
-    Fault::field(path, message)
+    ApiError::field(path, message)
 }
 
-fn system<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, Fault> {
+fn system<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, ApiError> {
     let mut text = Vec::new();
     for (i, part) in message.parts.iter().enumerate() {
         match part {
@@ -295,7 +295,7 @@ fn user<'a>(
     message: &'a Message,
     quirks: &Quirks,
     out: &mut Vec<Turn<'a>>,
-) -> Result<(), Fault> {
+) -> Result<(), ApiError> {
     let mut pieces = Vec::new();
     for (i, part) in message.parts.iter().enumerate() {
         let Part::ToolResult { id, parts, .. } = part else {
@@ -332,7 +332,7 @@ fn user<'a>(
     Ok(())
 }
 
-fn piece<'a>(path: &str, i: usize, part: &'a Part) -> Result<Piece<'a>, Fault> {
+fn piece<'a>(path: &str, i: usize, part: &'a Part) -> Result<Piece<'a>, ApiError> {
     match part {
         Part::Text(text) | Part::Document(Document { source: Source::Text(text), .. }) => {
             Ok(Piece::Text { text })
@@ -345,7 +345,7 @@ fn piece<'a>(path: &str, i: usize, part: &'a Part) -> Result<Piece<'a>, Fault> {
             let path = format!("{path}[{i}].source");
             let message =
                 format!("`{path}` is an address; this upstream takes documents inline only");
-            Err(Fault::field(path, message))
+            Err(ApiError::field(path, message))
         }
         Part::Document(document) => {
             let file_data = url(&document.source);
@@ -395,7 +395,11 @@ fn details(parts: &[Part]) -> Option<String> {
     (list.len() > 2).then(|| String::from_utf8_lossy(&list).into_owned())
 }
 
-fn assistant<'a>(path: &str, message: &'a Message, quirks: &'a Quirks) -> Result<Turn<'a>, Fault> {
+fn assistant<'a>(
+    path: &str,
+    message: &'a Message,
+    quirks: &'a Quirks,
+) -> Result<Turn<'a>, ApiError> {
     let mut turn = Turn { role: "assistant", ..Turn::default() };
     let (mut text, mut refusal, mut reasoning) = (String::new(), String::new(), String::new());
     for (i, part) in message.parts.iter().enumerate() {

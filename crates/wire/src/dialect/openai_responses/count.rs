@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 use crate::body::syntax;
-use crate::chat::{End, Fault};
+use crate::chat::{ApiError, End};
 use crate::count::{self, parsed};
 
 /// What the vendor counts.
@@ -22,7 +22,7 @@ const MEMBERS: [&str; 9] = [
 ];
 
 /// Makes a request for an answer one for its count.
-pub(super) fn write(request: &str) -> Result<String, Fault> {
+pub(super) fn write(request: &str) -> Result<String, ApiError> {
     count::with_members(request, &MEMBERS).map_err(|error| syntax(&error))
 }
 

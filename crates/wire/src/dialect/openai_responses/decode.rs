@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::event::{self, Event, Item, Response, filled, list};
 use super::finish::REASONS;
 use super::items::Items;
-use crate::chat::{Delta, End, Fault, Kind, Stop};
+use crate::chat::{ApiError, Delta, End, Kind, Stop};
 use crate::codec::unreadable;
 use crate::dialect::Decode;
 use crate::error_body;
@@ -23,7 +23,7 @@ pub(super) struct Decoder {
     started: bool,
     items: Items,
     /// What an `error` event said; `response.failed` usually follows it.
-    fault: Option<Fault>,
+    fault: Option<ApiError>,
 }
 
 impl Decode for Decoder {
@@ -68,7 +68,7 @@ impl Decode for Decoder {
         }
         if response.output.is_none() {
             let fault = "the upstream's answer is not a response: it has no `output`";
-            return End::Failed(Fault::new(Kind::Upstream, fault));
+            return End::Failed(ApiError::new(Kind::Upstream, fault));
         }
         self.end(&response, false, out)
     }
@@ -175,7 +175,7 @@ impl Decoder {
             let error = response.and_then(|response| response.error).filter(|e| !json::is_null(e));
             return End::Failed(self.fault.take().unwrap_or_else(|| match (error, raw) {
                 (Some(_), Some(raw)) => error_body::in_stream(raw.get().as_bytes()),
-                _ => Fault::new(
+                _ => ApiError::new(
                     Kind::Upstream,
                     "the upstream ended the response as failed without saying why",
                 ),
@@ -207,7 +207,7 @@ impl Decoder {
         let status = filled(response.status).unwrap_or_default();
         if status == "failed" || status == "cancelled" {
             let message = format!("the upstream ended the response as {status}");
-            return End::Failed(Fault::new(Kind::Upstream, message));
+            return End::Failed(ApiError::new(Kind::Upstream, message));
         }
         let details = response.incomplete_details.and_then(|raw| Members::parse(raw.get()).ok());
         let why = details.and_then(|details| details.get("reason").and_then(json::text));

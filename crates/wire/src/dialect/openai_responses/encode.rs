@@ -12,7 +12,7 @@ use super::calls::Shape;
 use super::output::{Item, Part, Piece, Text, Waiting, annotation};
 use super::response::{Head, Status};
 use super::write_event::Events;
-use crate::chat::{Citation, Delta, End, Fault, Scheme, Stop, ToolForms, Usage};
+use crate::chat::{ApiError, Citation, Delta, End, Scheme, Stop, ToolForms, Usage};
 use crate::dialect::{Encode, ResponseContext};
 use crate::framing::Frame;
 use crate::seal;
@@ -391,7 +391,7 @@ impl Translated {
         }
     }
 
-    fn fail(&mut self, fault: &Fault, out: &mut BytesMut) {
+    fn fail(&mut self, fault: &ApiError, out: &mut BytesMut) {
         self.start(out);
         self.events.error(fault, out);
         let Self { head, events, done, usage, .. } = self;

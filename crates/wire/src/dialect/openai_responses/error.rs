@@ -1,20 +1,20 @@
-//! Error bodies and error events. They must never hold more than a [`Fault`] does.
+//! Error bodies and error events. They must never hold more than a [`ApiError`] does.
 
 use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use crate::chat::{Fault, Kind};
+use crate::chat::{ApiError, Kind};
 use crate::overflow::OPENAI;
 
 /// `{"error":{..}}`, for bodies.
-pub(super) fn body(fault: &Fault) -> String {
+pub(super) fn body(fault: &ApiError) -> String {
     json!({"error": object(fault)}).to_string()
 }
 
 /// The payload of an `error` event. SDKs raise for what stands under `error`; the vendor's own types
 /// describe the same members beside it, and so both are there.
-pub(super) fn event(fault: &Fault, sequence: u64) -> String {
+pub(super) fn event(fault: &ApiError, sequence: u64) -> String {
     let (_, code) = words(fault);
     json!({
         "type": "error",
@@ -28,17 +28,17 @@ pub(super) fn event(fault: &Fault, sequence: u64) -> String {
 }
 
 /// The `error` of a response that failed.
-pub(super) fn of_response(fault: &Fault) -> String {
+pub(super) fn of_response(fault: &ApiError) -> String {
     let (_, code) = words(fault);
     json!({"code": code.unwrap_or("server_error"), "message": message(fault)}).to_string()
 }
 
-fn object(fault: &Fault) -> Value {
+fn object(fault: &ApiError) -> Value {
     let (kind, code) = words(fault);
     json!({"type": kind, "code": code, "message": message(fault), "param": fault.param})
 }
 
-fn message(fault: &Fault) -> Cow<'_, str> {
+fn message(fault: &ApiError) -> Cow<'_, str> {
     match fault.kind {
         Kind::Context => OPENAI.of(&fault.message),
         _ => Cow::Borrowed(&fault.message),
@@ -46,7 +46,7 @@ fn message(fault: &Fault) -> Cow<'_, str> {
 }
 
 /// Type and code.
-fn words(fault: &Fault) -> (&'static str, Option<&str>) {
+fn words(fault: &ApiError) -> (&'static str, Option<&str>) {
     const INVALID: &str = "invalid_request_error";
     let (kind, code) = match fault.kind {
         Kind::Authentication => (INVALID, Some("invalid_api_key")),

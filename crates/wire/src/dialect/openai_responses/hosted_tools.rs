@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::body::parse;
-use crate::chat::{Fault, HostedKind, HostedTool, Location, WebAccess};
+use crate::chat::{ApiError, HostedKind, HostedTool, Location, WebAccess};
 use crate::hosted_body;
 use crate::json::{Members, text};
 
@@ -53,7 +53,7 @@ struct ToolType {
 }
 
 /// Reads a tool of this type. `None`: the vendor does not run it.
-pub(super) fn read(kind: &str, raw: &RawValue, at: &str) -> Result<Option<HostedTool>, Fault> {
+pub(super) fn read(kind: &str, raw: &RawValue, at: &str) -> Result<Option<HostedTool>, ApiError> {
     let known = |list: &[&'static str]| list.iter().copied().find(|known| *known == kind);
     let (name, kind) = if let Some(name) = known(&SEARCH) {
         (name, HostedKind::WebSearch(search(parse(at, raw.get())?)))
@@ -104,7 +104,7 @@ pub(super) fn force(kind: &str, hosted: &mut [HostedTool]) -> bool {
 }
 
 /// Splits a request for an upstream of this dialect.
-pub(super) fn split(body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
+pub(super) fn split(body: &str) -> Result<Option<(Vec<HostedTool>, String)>, ApiError> {
     let element = |raw: &'_ RawValue, at: &str| {
         let ToolType { kind, .. } = parse(at, raw.get())?;
         read(&kind, raw, at)

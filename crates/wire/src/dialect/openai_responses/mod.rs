@@ -9,7 +9,7 @@ use super::{
     CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, Mode, Operation, Quirks,
     RequestView, ResponseContext, Target,
 };
-use crate::chat::{Fault, HostedTool, Kind, Rendered, Request};
+use crate::chat::{ApiError, HostedTool, Kind, Rendered, Request};
 use crate::count as counting;
 use crate::error_body;
 use crate::model_list::{self, ModelInfo};
@@ -77,7 +77,7 @@ impl Dialect for OpenAiResponses {
         &["max_output_tokens"]
     }
 
-    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, Fault> {
+    fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, ApiError> {
         request::edit(body, target)
     }
 
@@ -94,7 +94,7 @@ impl Dialect for OpenAiResponses {
         passthrough || quirks.vendor
     }
 
-    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+    fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, ApiError> {
         let body = write::request(request, target)?;
         if target.form == Form::CountTokens { count::write(&body) } else { Ok(body) }
     }
@@ -103,7 +103,7 @@ impl Dialect for OpenAiResponses {
         Some("/models")
     }
 
-    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, Fault> {
+    fn read_list(&self, body: &[u8]) -> Result<Vec<ModelInfo>, ApiError> {
         model_list::read_openai(body)
     }
 
@@ -115,7 +115,7 @@ impl Dialect for OpenAiResponses {
         }
     }
 
-    fn decode_error(&self, status: u16, body: &[u8]) -> Fault {
+    fn decode_error(&self, status: u16, body: &[u8]) -> ApiError {
         error_body::response(status, body)
     }
 }
@@ -129,13 +129,13 @@ impl CallerDialect for OpenAiResponses {
         &passthrough::ENDPOINTS
     }
 
-    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, Fault> {
+    fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, ApiError> {
         let read = request::envelope(asked.body)?;
         let stream = read.stream && asked.form == Form::Chat;
         Ok(Envelope { form: asked.form, stream, ..read })
     }
 
-    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, Fault> {
+    fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, ApiError> {
         prompt::prepend(body, prompt)
     }
 
@@ -144,7 +144,7 @@ impl CallerDialect for OpenAiResponses {
         id.starts_with("pmpt_")
     }
 
-    fn decode_request(&self, _form: Form, body: &str) -> Result<Request, Fault> {
+    fn decode_request(&self, _form: Form, body: &str) -> Result<Request, ApiError> {
         read::request(body)
     }
 
@@ -152,7 +152,10 @@ impl CallerDialect for OpenAiResponses {
         echo::echo(body)
     }
 
-    fn split_hosted_tools(&self, body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Fault> {
+    fn split_hosted_tools(
+        &self,
+        body: &str,
+    ) -> Result<Option<(Vec<HostedTool>, String)>, ApiError> {
         hosted_tools::split(body)
     }
 
@@ -180,7 +183,7 @@ impl CallerDialect for OpenAiResponses {
     }
 
     /// The request's id has no place in this dialect's errors; it is in a header.
-    fn error_body(&self, fault: &Fault, _request_id: &str, _retry_after: Option<u64>) -> String {
+    fn error_body(&self, fault: &ApiError, _request_id: &str, _retry_after: Option<u64>) -> String {
         error::body(fault)
     }
 

@@ -5,7 +5,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::event::usage;
-use crate::chat::{Delta, End, Fault, Kind};
+use crate::chat::{ApiError, Delta, End, Kind};
 use crate::dialect::{Decode, Endpoint, Form};
 use crate::framing::Frame;
 
@@ -47,7 +47,7 @@ impl Decode for Decoder {
             Err(error) if error.is_eof() => End::Truncated,
             _ => {
                 let message = "the upstream's answer is none to a request for compact";
-                End::Failed(Fault::new(Kind::Upstream, message))
+                End::Failed(ApiError::new(Kind::Upstream, message))
             }
         }
     }

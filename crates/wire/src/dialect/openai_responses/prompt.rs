@@ -1,7 +1,7 @@
 //! Rendered prompts in a caller's JSON. Every byte of the caller's own must stay.
 
 use crate::body::refuse;
-use crate::chat::{Fault, Rendered, Role};
+use crate::chat::{ApiError, Rendered, Role};
 use crate::codec::prompt::{Name, Parameter, message};
 use crate::codec::surface::Surface;
 use crate::json::{self, quoted};
@@ -15,7 +15,7 @@ const NAMES: &[Name] = &[
 
 /// Puts the prompt's messages first, and sets what the caller does not. What leads the prompt as
 /// instructions leads the caller's `instructions`; what follows leads its `input`.
-pub(super) fn prepend(body: &str, prompt: &Rendered) -> Result<String, Fault> {
+pub(super) fn prepend(body: &str, prompt: &Rendered) -> Result<String, ApiError> {
     let mut surface = Surface::parse(body)?;
     let leading = prompt.messages.iter().take_while(|(role, _)| *role == Role::System);
     let mut instructions: Vec<&str> = leading.map(|(_, text)| text.as_str()).collect();
@@ -37,7 +37,7 @@ pub(super) fn prepend(body: &str, prompt: &Rendered) -> Result<String, Fault> {
 }
 
 /// The items, and then the caller's own input, which may be a text.
-fn input(surface: &Surface<'_>, items: &[String]) -> Result<String, Fault> {
+fn input(surface: &Surface<'_>, items: &[String]) -> Result<String, ApiError> {
     let own = match surface.members.get("input").filter(|own| !json::is_null(own)) {
         None => "[]".to_owned(),
         Some(own) if own.get().starts_with('"') => {

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::read_choice::tool_choice;
 use super::{read_tools, read_turns};
 use crate::body::{optional_object, parse, refuse};
-use crate::chat::{Fault, Format, Message, Part, Reasoning, Request, Role};
+use crate::chat::{ApiError, Format, Message, Part, Reasoning, Request, Role};
 use crate::json;
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -73,7 +73,7 @@ struct ReasoningBody {
 }
 
 /// Reads the whole request.
-pub(super) fn request(json: &str) -> Result<Request, Fault> {
+pub(super) fn request(json: &str) -> Result<Request, ApiError> {
     let body: Body<'_> = parse("", json)?;
     refuse_state(&body)?;
     let mut messages = Vec::new();
@@ -115,7 +115,7 @@ pub(super) fn request(json: &str) -> Result<Request, Fault> {
 }
 
 /// What lives at the vendor. Without it the answer would be to something else.
-fn refuse_state(body: &Body<'_>) -> Result<(), Fault> {
+fn refuse_state(body: &Body<'_>) -> Result<(), ApiError> {
     let names = |raw: Raw<'_>| raw.is_some_and(|raw| !json::is_null(raw));
     let fields = [
         ("previous_response_id", names(body.previous_response_id)),
@@ -133,7 +133,7 @@ fn refuse_state(body: &Body<'_>) -> Result<(), Fault> {
     }
 }
 
-fn format(raw: &RawValue) -> Result<Option<Format>, Fault> {
+fn format(raw: &RawValue) -> Result<Option<Format>, ApiError> {
     if json::is_null(raw) {
         return Ok(None);
     }

@@ -11,7 +11,7 @@ use super::read_tools::Tools;
 use super::read_turns::{ItemBody, content, image};
 use crate::body::{parse, refuse};
 use crate::cache_control::marked_result;
-use crate::chat::{Fault, Part};
+use crate::chat::{ApiError, Part};
 use crate::{arguments, free_text, json};
 
 #[derive(Deserialize)]
@@ -55,7 +55,7 @@ pub(super) fn name_call(body: &mut ItemBody<'_>, calls: &mut HashMap<String, Str
 }
 
 /// Reads a call.
-pub(super) fn call(path: &str, body: ItemBody<'_>, tools: &Tools) -> Result<Part, Fault> {
+pub(super) fn call(path: &str, body: ItemBody<'_>, tools: &Tools) -> Result<Part, ApiError> {
     let missing = |name: &str| refuse(&format!("{path}.{name}"), "is missing");
     let kind = body.kind.as_deref().unwrap_or_default();
     let (name, arguments) = if let Some(tool) = typed(kind, &body) {
@@ -87,7 +87,7 @@ fn typed(kind: &str, body: &ItemBody<'_>) -> Option<&'static ClientTool> {
 }
 
 /// Arguments are a string of JSON, or free text that is put into some.
-fn written(path: &str, body: &ItemBody<'_>) -> Result<Box<RawValue>, Fault> {
+fn written(path: &str, body: &ItemBody<'_>) -> Result<Box<RawValue>, ApiError> {
     if body.kind.as_deref() != Some("custom_tool_call") {
         return Ok(arguments::object(body.arguments));
     }
@@ -97,7 +97,7 @@ fn written(path: &str, body: &ItemBody<'_>) -> Result<Box<RawValue>, Fault> {
 }
 
 /// Reads the output of a call.
-pub(super) fn output(path: &str, body: ItemBody<'_>, tools: &Tools) -> Result<Vec<Part>, Fault> {
+pub(super) fn output(path: &str, body: ItemBody<'_>, tools: &Tools) -> Result<Vec<Part>, ApiError> {
     let at = format!("{path}.output");
     let failed = body.status.and_then(json::text).is_some_and(|status| status == "failed");
     let text = |text: String| vec![Part::Text(text)];
@@ -143,7 +143,7 @@ fn loaded(path: &str, body: &ItemBody<'_>, tools: &Tools) -> String {
     format!("Tools loaded: {}", names.join(", "))
 }
 
-fn screenshot(path: &str, raw: Option<&RawValue>) -> Result<Part, Fault> {
+fn screenshot(path: &str, raw: Option<&RawValue>) -> Result<Part, ApiError> {
     let raw = raw.ok_or_else(|| refuse(path, "is missing"))?;
     let Screenshot { image_url } = parse(path, raw.get())?;
     image(path, image_url, None)

@@ -9,7 +9,7 @@ use super::client_tools::{CUSTOM, ClientTool, FUNCTION};
 use super::hosted_tools;
 use super::read_tools::Tools;
 use crate::body::{of_type, parse, refuse};
-use crate::chat::{Fault, ToolChoice};
+use crate::chat::{ApiError, ToolChoice};
 use crate::json;
 
 const PATH: &str = "tool_choice";
@@ -27,7 +27,10 @@ struct ChoiceBody<'a> {
 
 /// Reads the choice. Allowed tools are what remains of all tools. A hosted tool that is demanded is marked
 /// as such.
-pub(super) fn tool_choice(raw: &RawValue, tools: &mut Tools) -> Result<Option<ToolChoice>, Fault> {
+pub(super) fn tool_choice(
+    raw: &RawValue,
+    tools: &mut Tools,
+) -> Result<Option<ToolChoice>, ApiError> {
     if let Some(said) = json::text(raw) {
         let what = "must be \"none\", \"auto\", \"required\" or an object";
         return word(&said).map(Some).ok_or_else(|| refuse(PATH, what));
@@ -80,7 +83,7 @@ fn retain(tools: &mut Tools, allowed: &HashSet<String>) {
 }
 
 /// The functions that a choice names: one, but for a whole namespace.
-fn functions(path: &str, choice: &ChoiceBody<'_>, tools: &Tools) -> Result<Vec<String>, Fault> {
+fn functions(path: &str, choice: &ChoiceBody<'_>, tools: &Tools) -> Result<Vec<String>, ApiError> {
     let kind = choice.kind.as_str();
     let undeclared = || refuse(path, &format!("{}is not among the `tools`", of_type(kind)));
     match (kind, &choice.name) {

@@ -14,7 +14,7 @@ use super::hosted_tools;
 use super::read_turns::Item;
 use crate::body::{of_type, optional_object, parse, refuse};
 use crate::cache_control::CacheControl;
-use crate::chat::{Fault, HostedTool, Tool, ToolForm, ToolForms, function_name};
+use crate::chat::{ApiError, HostedTool, Tool, ToolForm, ToolForms, function_name};
 use crate::{free_text, json};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -99,7 +99,7 @@ struct Declared {
 }
 
 /// Reads all tools. One that is declared again is the same.
-pub(super) fn tools(declared: &[&RawValue], input: &[Item<'_>]) -> Result<Tools, Fault> {
+pub(super) fn tools(declared: &[&RawValue], input: &[Item<'_>]) -> Result<Tools, ApiError> {
     let mut all = Declarations::default();
     for (i, raw) in declared.iter().enumerate() {
         tool(&format!("tools[{i}]"), raw, &mut all)?;
@@ -124,7 +124,7 @@ pub(super) fn tools(declared: &[&RawValue], input: &[Item<'_>]) -> Result<Tools,
 }
 
 /// Reads one tool, or all of a namespace.
-fn tool(path: &str, raw: &RawValue, out: &mut Declarations) -> Result<(), Fault> {
+fn tool(path: &str, raw: &RawValue, out: &mut Declarations) -> Result<(), ApiError> {
     let body: ToolBody<'_> = parse(path, raw.get())?;
     match body.kind.as_str() {
         FUNCTION | CUSTOM => out.functions.push(own(path, body, None)?),
@@ -143,14 +143,14 @@ fn tool(path: &str, raw: &RawValue, out: &mut Declarations) -> Result<(), Fault>
 }
 
 /// The rejection of a tool of an unknown type.
-fn untranslatable(path: &str, kind: &str) -> Fault {
+fn untranslatable(path: &str, kind: &str) -> ApiError {
     let what = "is a tool that cannot be translated; declare it as a `function`, leave it out or choose \
                 another model";
     refuse(path, &format!("{}{what}", of_type(kind)))
 }
 
 /// A function or a custom tool.
-fn own(path: &str, body: ToolBody<'_>, namespace: Option<&str>) -> Result<Declared, Fault> {
+fn own(path: &str, body: ToolBody<'_>, namespace: Option<&str>) -> Result<Declared, ApiError> {
     let name = body.name.ok_or_else(|| refuse(&format!("{path}.name"), "is missing"))?;
     let cache = body.cache_control.map(CacheControl::mark);
     let form = |kind| ToolForm { kind, namespace: namespace.map(str::to_owned), name };
@@ -168,7 +168,7 @@ fn own(path: &str, body: ToolBody<'_>, namespace: Option<&str>) -> Result<Declar
 }
 
 /// The tools of a namespace, the first of which says what the namespace is for.
-fn namespace(path: &str, body: ToolBody<'_>, out: &mut Vec<Declared>) -> Result<(), Fault> {
+fn namespace(path: &str, body: ToolBody<'_>, out: &mut Vec<Declared>) -> Result<(), ApiError> {
     let name = body.name.ok_or_else(|| refuse(&format!("{path}.name"), "is missing"))?;
     let mut about = body.description.filter(|text| !text.is_empty());
     for (i, raw) in body.tools.unwrap_or_default().into_iter().enumerate() {

@@ -15,7 +15,9 @@ use super::read_calls;
 use super::read_tools::Tools;
 use crate::body::{of_type, parse, refuse};
 use crate::cache_control::CacheControl;
-use crate::chat::{Document, Fault, Image, Medium, Message, Part, Role, Scheme, Signature, Source};
+use crate::chat::{
+    ApiError, Document, Image, Medium, Message, Part, Role, Scheme, Signature, Source,
+};
 use crate::{json, seal};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -63,7 +65,7 @@ pub(super) struct ItemBody<'a> {
 
 impl<'a> Item<'a> {
     /// The tools that stand in it, with their places.
-    pub(super) fn tools(&self) -> Result<Vec<(String, &'a RawValue)>, Fault> {
+    pub(super) fn tools(&self) -> Result<Vec<(String, &'a RawValue)>, ApiError> {
         let path = format!("{}.tools", self.path);
         let tools: Vec<&RawValue> = match self.body.tools.filter(|tools| !json::is_null(tools)) {
             Some(raw) => parse(&path, raw.get())?,
@@ -117,7 +119,7 @@ struct TextBody {
 }
 
 /// Splits the input into items. A text is one message.
-pub(super) fn items(input: &RawValue) -> Result<Vec<Item<'_>>, Fault> {
+pub(super) fn items(input: &RawValue) -> Result<Vec<Item<'_>>, ApiError> {
     if json::text(input).is_some() {
         let role = Some("user".to_owned());
         let body = ItemBody { role, content: Some(input), ..ItemBody::default() };
@@ -142,7 +144,7 @@ pub(super) fn messages(
     items: Vec<Item<'_>>,
     tools: &Tools,
     turns: &mut Vec<Message>,
-) -> Result<(), Fault> {
+) -> Result<(), ApiError> {
     let mut last = LastTurn::default();
     let mut calls = HashMap::new();
     items.into_iter().try_for_each(|mut it| {
@@ -157,7 +159,7 @@ fn item(
     tools: &Tools,
     last: &LastTurn,
     turns: &mut Vec<Message>,
-) -> Result<(), Fault> {
+) -> Result<(), ApiError> {
     let path = path.as_str();
     let kind = body.kind();
     match kind {
@@ -257,7 +259,7 @@ fn message(
     body: &ItemBody<'_>,
     last: &LastTurn,
     turns: &mut Vec<Message>,
-) -> Result<(), Fault> {
+) -> Result<(), ApiError> {
     let role = match body.role.as_deref() {
         Some("system" | "developer") => Role::System,
         Some("user") => Role::User,
@@ -278,7 +280,7 @@ fn message(
 }
 
 /// Reads a text, or a list of parts.
-pub(super) fn content(path: &str, raw: Raw<'_>) -> Result<Vec<Part>, Fault> {
+pub(super) fn content(path: &str, raw: Raw<'_>) -> Result<Vec<Part>, ApiError> {
     let Some(raw) = raw.filter(|raw| !json::is_null(raw)) else {
         return Ok(Vec::new());
     };
@@ -298,7 +300,7 @@ pub(super) fn content(path: &str, raw: Raw<'_>) -> Result<Vec<Part>, Fault> {
     Ok(parts)
 }
 
-fn part(path: &str, body: PartBody) -> Result<Part, Fault> {
+fn part(path: &str, body: PartBody) -> Result<Part, ApiError> {
     let missing = |name: &str| refuse(&format!("{path}.{name}"), "is missing");
     let unreadable = |medium| Part::Unreadable { medium, at: path.to_owned() };
     match body.kind.as_str() {
@@ -345,7 +347,7 @@ pub(super) fn image(
     path: &str,
     url: Option<String>,
     detail: Option<String>,
-) -> Result<Part, Fault> {
+) -> Result<Part, ApiError> {
     let Some(url) = url else {
         return Ok(Part::Unreadable { medium: Medium::Image, at: path.to_owned() });
     };
@@ -354,7 +356,7 @@ pub(super) fn image(
 }
 
 /// Reads an address: of the web, or `data:` with base64.
-fn source(path: &str, url: String) -> Result<Source, Fault> {
+fn source(path: &str, url: String) -> Result<Source, ApiError> {
     if url.starts_with("https://") || url.starts_with("http://") {
         return Ok(Source::Url(url));
     }
@@ -367,8 +369,8 @@ fn source(path: &str, url: String) -> Result<Source, Fault> {
 }
 
 /// Its words, if there are any, and its state, if there is some; an item without either is nothing.
-fn reasoning(path: &str, body: &ItemBody<'_>) -> Result<Vec<Part>, Fault> {
-    let texts = |name: &str, raw: Raw<'_>| -> Result<Vec<String>, Fault> {
+fn reasoning(path: &str, body: &ItemBody<'_>) -> Result<Vec<Part>, ApiError> {
+    let texts = |name: &str, raw: Raw<'_>| -> Result<Vec<String>, ApiError> {
         let raw = raw.filter(|raw| !json::is_null(raw));
         let parts: Option<Vec<TextBody>> =
             raw.map(|raw| parse(&format!("{path}.{name}"), raw.get())).transpose()?;

@@ -5,7 +5,7 @@
 
 use serde_json::value::RawValue;
 
-use crate::chat::Fault;
+use crate::chat::ApiError;
 use crate::codec::surface::Surface;
 use crate::dialect::{Envelope, Form, Target};
 use crate::json::{self, Members};
@@ -24,7 +24,7 @@ const KNOWN: &[Known] = &[
 ];
 
 /// Reads what the gateway needs. Usage is part of every stream of this dialect.
-pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
+pub(super) fn envelope(body: &str) -> Result<Envelope, ApiError> {
     let surface = Surface::parse(body)?;
     let members = &surface.members;
     spelling::check(members, KNOWN)?;
@@ -38,7 +38,7 @@ pub(super) fn envelope(body: &str) -> Result<Envelope, Fault> {
 }
 
 /// Changes the model, and `stream` if the upstream is asked otherwise than we were.
-pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, Fault> {
+pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, ApiError> {
     let mut surface = Surface::parse(body)?;
     let streams = surface.streams()?.unwrap_or(false);
     surface.retarget(target, streams);

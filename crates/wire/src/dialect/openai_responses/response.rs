@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 use super::echo::echo;
 use super::error;
 use super::output::Item;
-use crate::chat::{Fault, Stop, Usage};
+use crate::chat::{ApiError, Stop, Usage};
 use crate::dialect::{Clock, ResponseContext};
 use crate::json::write_str;
 
@@ -17,7 +17,7 @@ pub(super) enum Status<'a> {
     Completed,
     /// For this reason.
     Incomplete(&'static str),
-    Failed(&'a Fault),
+    Failed(&'a ApiError),
 }
 
 impl Status<'_> {

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::hosted_tools;
 use super::write_turns::{Item, items};
-use crate::chat::{Fault, Format, HostedKind, Kind, Reasoning, Request, Tool, ToolChoice};
+use crate::chat::{ApiError, Format, HostedKind, Kind, Reasoning, Request, Tool, ToolChoice};
 use crate::codec::unsupported;
 use crate::dialect::Target;
 
@@ -112,7 +112,7 @@ struct Thinking<'a> {
 }
 
 /// Writes the whole request.
-pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, Fault> {
+pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, ApiError> {
     unsupported::reject_choices_and_bias(request)?;
     let (instructions, input) = items(request, target.quirks.reasoning_field.is_some())?;
     let has_tools = request.has_tools();
@@ -150,7 +150,7 @@ pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, 
         stream: target.stream,
     };
     serde_json::to_string(&body).map_err(|_| {
-        Fault::new(Kind::Internal, "the request could not be written for the upstream")
+        ApiError::new(Kind::Internal, "the request could not be written for the upstream")
     })
 }
 

@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 use super::calls::{Call, Shape};
 use super::error;
 use super::output::{Item, Part, Text, summary};
-use crate::chat::Fault;
+use crate::chat::ApiError;
 use crate::json::{quoted, write_str};
 
 /// Writes events, or nothing for a caller who wants the whole answer only.
@@ -242,7 +242,7 @@ impl Events {
     }
 
     /// What went wrong.
-    pub(super) fn error(&mut self, fault: &Fault, out: &mut BytesMut) {
+    pub(super) fn error(&mut self, fault: &ApiError, out: &mut BytesMut) {
         if !self.muted {
             let payload = error::event(fault, self.sequence);
             crate::sse::write(Some(b"error"), payload.as_bytes(), out);

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use crate::chat::{
-    Document, Fault, Image, Message, Part, Request, Role, Scheme, Signature, Source,
+    ApiError, Document, Image, Message, Part, Request, Role, Scheme, Signature, Source,
 };
 
 /// An input item.
@@ -85,7 +85,7 @@ pub(super) enum Piece<'a> {
 pub(super) fn items(
     request: &Request,
     words: bool,
-) -> Result<(Option<String>, Vec<Item<'_>>), Fault> {
+) -> Result<(Option<String>, Vec<Item<'_>>), ApiError> {
     let leading = request.messages.iter().take_while(|message| message.role == Role::System);
     // Where there is nothing else, they are the input: there must be some.
     let alone = request.messages.iter().all(|message| message.role == Role::System);
@@ -117,13 +117,13 @@ fn place(message: usize, part: usize) -> String {
     format!("messages[{message}].content[{part}]")
 }
 
-fn misplaced(path: &str, who: &str) -> Fault {
+fn misplaced(path: &str, who: &str) -> ApiError {
     let message =
         format!("`{path}` is of a kind that a {who} message cannot hold for this upstream");
-    Fault::field(path, message)
+    ApiError::field(path, message)
 }
 
-fn system<'a>(i: usize, message: &'a Message, out: &mut Vec<Item<'a>>) -> Result<(), Fault> {
+fn system<'a>(i: usize, message: &'a Message, out: &mut Vec<Item<'a>>) -> Result<(), ApiError> {
     let mut content = Vec::new();
     for (n, part) in message.parts.iter().enumerate() {
         match part {
@@ -137,7 +137,7 @@ fn system<'a>(i: usize, message: &'a Message, out: &mut Vec<Item<'a>>) -> Result
 }
 
 /// Results of tools come first, each an item of its own.
-fn user<'a>(i: usize, message: &'a Message, out: &mut Vec<Item<'a>>) -> Result<(), Fault> {
+fn user<'a>(i: usize, message: &'a Message, out: &mut Vec<Item<'a>>) -> Result<(), ApiError> {
     let mut content = Vec::new();
     for (n, part) in message.parts.iter().enumerate() {
         let path = place(i, n);
@@ -170,7 +170,7 @@ fn user<'a>(i: usize, message: &'a Message, out: &mut Vec<Item<'a>>) -> Result<(
     Ok(())
 }
 
-fn piece<'a>(path: &str, part: &'a Part) -> Result<Piece<'a>, Fault> {
+fn piece<'a>(path: &str, part: &'a Part) -> Result<Piece<'a>, ApiError> {
     match part {
         Part::Text(text) | Part::Document(Document { source: Source::Text(text), .. }) => {
             Ok(Piece::InputText { text })
@@ -205,7 +205,7 @@ fn assistant<'a>(
     message: &'a Message,
     words: bool,
     out: &mut Vec<Item<'a>>,
-) -> Result<(), Fault> {
+) -> Result<(), ApiError> {
     let first = out.len();
     for (n, part) in message.parts.iter().enumerate() {
         match part {

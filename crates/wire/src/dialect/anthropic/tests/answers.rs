@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::grammar::read;
 use super::{call, relay};
-use crate::chat::{Delta, End, Fault, Kind, Stop, Usage};
+use crate::chat::{ApiError, Delta, End, Kind, Stop, Usage};
 use crate::dialect::anthropic::Anthropic;
 use crate::dialect::{CallerDialect, Decode, Dialect, Form, Mode};
 use crate::framing::Frame;
@@ -237,7 +237,7 @@ fn errors_of_all_shapes_are_read() {
 
 #[test]
 fn errors_and_models_are_written() {
-    let fault = Fault::field("messages[0]", "is \"odd\"");
+    let fault = ApiError::field("messages[0]", "is \"odd\"");
     let body: Value = serde_json::from_str(&Anthropic.error_body(&fault, "req_1", None)).unwrap();
     let error = json!({ "type": "invalid_request_error", "message": "messages[0]: is \"odd\"" });
     assert_eq!(body, json!({ "type": "error", "error": error, "request_id": "req_1" }));

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{call, events};
 use crate::chat::{
-    Citation, Delta, End, Fault, Kind, Scheme, SearchResult, SearchRun, Stop, Usage,
+    ApiError, Citation, Delta, End, Kind, Scheme, SearchResult, SearchRun, Stop, Usage,
 };
 use crate::dialect::anthropic::Anthropic;
 use crate::dialect::{CallerDialect, Mode};
@@ -297,7 +297,7 @@ proptest! {
     #[test]
     fn a_failed_answer_ends_in_one_error(steps in prop::collection::vec(step(), 0..30)) {
         let (deltas, _) = deltas(&steps);
-        let end = End::Failed(Fault::new(Kind::Upstream, "it broke"));
+        let end = End::Failed(ApiError::new(Kind::Upstream, "it broke"));
         let stream = written(&deltas, true, &end);
         // An error may come at any point, also within a block.
         let events = events(stream.as_bytes());

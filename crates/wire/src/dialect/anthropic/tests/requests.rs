@@ -13,7 +13,7 @@ fn raw(json: &str) -> Box<RawValue> {
     RawValue::from_string(json.to_owned()).unwrap()
 }
 
-fn encode(request: &Request) -> Result<String, crate::chat::Fault> {
+fn encode(request: &Request) -> Result<String, crate::chat::ApiError> {
     let quirks = Quirks::default();
     Anthropic.encode_request(
         request,
@@ -37,7 +37,7 @@ fn hello() -> Request {
     Request { messages: vec![message(Role::User, vec![text("hi")])], ..Request::default() }
 }
 
-fn envelope(body: &str) -> Result<Envelope, crate::chat::Fault> {
+fn envelope(body: &str) -> Result<Envelope, crate::chat::ApiError> {
     Anthropic.envelope(&RequestView { form: Form::Chat, path: "/v1/messages", query: "", body })
 }
 

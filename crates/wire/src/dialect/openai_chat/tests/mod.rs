@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::{Value, json};
 
 use super::OpenAiChat;
-use crate::chat::{Delta, End, Fault, Kind, Part, Stop, ToolForms, Usage};
+use crate::chat::{ApiError, Delta, End, Kind, Part, Stop, ToolForms, Usage};
 use crate::dialect::{
     CallerDialect, Clock, Dialect, Envelope, Form, Mode, Quirks, RequestView, ResponseContext,
     Target,
@@ -81,7 +81,7 @@ const STOP: &str = r#"{"id":"a","choices":[{"index":0,"delta":{},"finish_reason"
 const USAGE: &str =
     r#"{"id":"a","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#;
 
-fn envelope(body: &str) -> Result<Envelope, Fault> {
+fn envelope(body: &str) -> Result<Envelope, ApiError> {
     OpenAiChat.envelope(&RequestView {
         form: Form::Chat,
         path: "/v1/chat/completions",

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::OpenAiResponses;
 use super::write;
-use crate::chat::{Delta, Fault, Kind, Parameters, Part, Rendered, Role, Scheme};
+use crate::chat::{ApiError, Delta, Kind, Parameters, Part, Rendered, Role, Scheme};
 use crate::dialect::{CallerDialect, Dialect, Form, Quirks, Target};
 
 fn edited(body: &Value) -> Value {
@@ -95,7 +95,7 @@ fn requests_that_are_wrong() {
         (json!({ "model": "m", "input": "x", "prompt": { "id": "secret" } }), "prompt"),
         (json!({ "model": "m", "input": "x", "conversation": { "id": "secret" } }), "conversation"),
     ] {
-        let Fault { kind, message, param: at, .. } =
+        let ApiError { kind, message, param: at, .. } =
             OpenAiResponses.decode_request(Form::Chat, &body.to_string()).unwrap_err();
         assert_eq!((kind, at.as_deref()), (Kind::Invalid, Some(param)), "{body}: {message}");
         assert!(!message.contains("secret") && message.contains(param), "{message}");
