@@ -226,7 +226,7 @@ impl Error {
         passed.iter().any(|deadline| self.0.end == Some(End::TimedOut(*deadline)))
     }
 
-    /// How a stream that meets this error ends towards its caller.
+    /// The end of a stream that meets this error, as its caller sees it.
     pub fn to_end(&self) -> End {
         match &self.0.end {
             None | Some(End::Failed(_)) => End::Failed(self.shown().into_owned()),
@@ -270,7 +270,7 @@ impl From<ApiError> for Error {
     }
 }
 
-/// How an answer ended, as a label for records and metrics.
+/// The label of an answer's end, for records and metrics.
 pub fn end_outcome(end: &End) -> &'static str {
     match end {
         End::Complete => "complete",

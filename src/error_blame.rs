@@ -17,7 +17,7 @@ pub enum Blame {
     Account,
     /// The operator: no right to the model, no such model, or not the API that is configured.
     Configuration,
-    /// Nobody: the account's rate limit.
+    /// The account's rate limit, which is no fault.
     RateLimit,
     /// The target: it failed, or sent nothing in time.
     Target,

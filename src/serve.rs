@@ -361,7 +361,7 @@ impl StopSignals {
     }
 }
 
-/// How many ready sockets a worker polls before it runs the tasks that they woke. With few, a token is written before
+/// The ready sockets that a worker polls before it runs the tasks that they woke. With few, a token is written before
 /// the next connections are read, which saves a third of its latency when hundreds of streams are busy.
 const IO_EVENTS_PER_TICK: usize = 4;
 

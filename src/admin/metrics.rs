@@ -16,7 +16,7 @@ use crate::gateway::{auth, direct_response};
 const OPENMETRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
-/// How old a page may be on the operators' listener, which bounds the cost of scrapes.
+/// The maximum age of a page on the operators' listener, which bounds the cost of scrapes.
 const MAX_PAGE_AGE: Duration = Duration::from_secs(1);
 
 /// The page on the operators' listener.

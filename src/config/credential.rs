@@ -16,7 +16,7 @@ pub struct CredentialSource {
     field: String,
     /// The line of the configuration file, from 1; 0: it is not in a file.
     line: usize,
-    /// What its value is read from: `${NAME}`, `${file:PATH}`.
+    /// The references that its value is read from: `${NAME}`, `${file:PATH}`.
     references: Vec<String>,
 }
 

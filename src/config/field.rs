@@ -24,7 +24,7 @@ pub(super) enum Notation {
     Integer { min: u64, max: u64, text: &'static str },
     /// A decimal number.
     Number { min: f64, max: f64 },
-    /// One of these words.
+    /// One of these values.
     Choice(fn() -> Vec<&'static str>),
 }
 
@@ -74,7 +74,7 @@ impl<T> Format<T> {
         }
     }
 
-    /// One of these words.
+    /// One of these values.
     pub(super) const fn choice(
         words: fn() -> Vec<&'static str>,
         parse: fn(&str) -> Option<T>,
@@ -122,7 +122,7 @@ impl<T> Format<T> {
     }
 }
 
-/// What stands at a key.
+/// The kind of value at a key.
 #[derive(Clone, Copy)]
 pub(super) enum Item {
     Scalar(Scalar),
@@ -132,7 +132,7 @@ pub(super) enum Item {
     Json,
 }
 
-/// How many of its items stand at a key.
+/// The number of items at a key.
 #[derive(Clone, Copy)]
 pub(super) enum Arity {
     One,
@@ -151,13 +151,13 @@ pub(super) enum Arity {
 /// The value of a key that is left out.
 #[derive(Clone, Copy)]
 pub(super) enum Absent {
-    /// None, or nothing to say about it.
+    /// None, or nothing to document.
     Nothing,
     /// The key must be there.
     Required,
-    /// As if the file said this.
+    /// The same as this value in the file.
     Value(&'static str),
-    /// In words.
+    /// A rule, in prose.
     Rule(&'static str),
 }
 
@@ -210,12 +210,12 @@ pub(super) struct Field<T: 'static> {
 }
 
 impl<T> Field<T> {
-    /// What holds without the key, as the file would say it.
+    /// The default of a key that is left out, in the notation of the file.
     pub(super) const fn default(self, value: &'static str) -> Self {
         self.absent(Absent::Value(value))
     }
 
-    /// What holds without the key, in words.
+    /// The rule for a key that is left out, in prose.
     pub(super) const fn otherwise(self, rule: &'static str) -> Self {
         self.absent(Absent::Rule(rule))
     }
@@ -304,7 +304,7 @@ impl Section {
         Self { key: Key { item, ..self.key }, ..self }
     }
 
-    /// What holds without the key, in words.
+    /// The rule for a key that is left out, in prose.
     pub(super) const fn otherwise(self, rule: &'static str) -> Self {
         Self { key: Key { absent: Absent::Rule(rule), ..self.key }, ..self }
     }

@@ -22,7 +22,7 @@ pub fn prompt_json_schema() -> Value {
     Schema { expands: false }.document("Streamgate prompt", &prompts::PROMPT)
 }
 
-/// How schemas are made for one kind of file.
+/// The settings of the schemas for one kind of file.
 struct Schema {
     /// Whether `${...}` is expanded in the file.
     expands: bool,

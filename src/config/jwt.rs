@@ -322,7 +322,7 @@ fn fitting(keys: &IssuerKeys) -> String {
     if names.is_empty() { "`HS256`".to_owned() } else { names.join(", ") }
 }
 
-/// Reads the address of a JWK set. Keys that came over plain HTTP could be anybody's.
+/// Reads the address of a JWK set. Keys that come over plain HTTP could be replaced on the way.
 fn jwks_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();

@@ -77,7 +77,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// What every caller has where the configuration states nothing.
+    /// The limits of every caller where the configuration sets none.
     fn default() -> Self {
         Self {
             requests_per_minute: REQUESTS_PER_MINUTE.default_value(),
@@ -143,7 +143,7 @@ impl Limits {
 pub struct LimitError {
     /// The member's name.
     pub name: String,
-    /// What its value must be. `None`: there is no such limit.
+    /// The values that it accepts. `None`: there is no such limit.
     pub expected: Option<String>,
 }
 

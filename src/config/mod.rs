@@ -207,7 +207,7 @@ pub struct Server {
 pub struct Provider {
     /// Its name under `providers`.
     pub name: String,
-    /// The API that it speaks.
+    /// The dialect of its API.
     pub dialect: &'static dyn Dialect,
     /// Without a trailing slash, save that an empty path is written `/`.
     pub base_url: Url,

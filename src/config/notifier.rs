@@ -1,7 +1,7 @@
 //! Change notification for watch points: inotify on Linux; elsewhere a timer, whose owner compares content.
 //!
-//! It asks the kernel for nothing that a neighbour of the configuration's files causes while it is written to: a
-//! log file beside the configuration wakes nobody.
+//! It requests no events that a neighbour of the configuration's files causes while it is written to: a log file
+//! beside the configuration causes no wake-ups.
 
 #[cfg(all(target_os = "linux", test))]
 pub(super) use inotify_notifier::EventCount;
@@ -20,7 +20,7 @@ mod inotify_notifier {
 
     use super::super::watch_points::{Entries, WatchPoints};
 
-    /// How many bytes of events are read at once.
+    /// The bytes of events that are read at once.
     const BUFFER_BYTES: usize = 4096;
 
     /// Events of an instance of inotify.
@@ -30,7 +30,7 @@ mod inotify_notifier {
         directories: HashMap<WatchDescriptor, Entries>,
     }
 
-    /// How many events were read.
+    /// The number of events that were read.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub(in super::super) struct EventCount {
         /// All.
@@ -114,7 +114,7 @@ mod timer {
 
     use super::super::watch_points::WatchPoints;
 
-    /// How often the content is compared.
+    /// The interval between two comparisons of the content.
     const INTERVAL: Duration = Duration::from_secs(2);
 
     /// A timer.

@@ -254,7 +254,7 @@ fn auth_header(reader: &mut Reader<'_>, provider: &Table<'_>) -> Option<(HeaderN
     Some((name?, prefix.unwrap_or_default()))
 }
 
-/// Reads a prefix. A word is set off by a space, which YAML drops when it is not quoted.
+/// Reads a prefix. One that ends in a letter or a digit is followed by a space, which YAML drops from unquoted text.
 fn prefix(text: &str) -> Option<String> {
     HeaderValue::from_str(text).ok()?;
     let word = text.ends_with(|c: char| c.is_ascii_alphanumeric());

@@ -347,7 +347,7 @@ pub(super) fn one_of<'s>(names: impl ExactSizeIterator<Item = &'s str>) -> Strin
     text
 }
 
-/// What the file says, if it is short: a long text may be a credential in the wrong place.
+/// A value as the file has it, if it is short: a long text may be a credential in the wrong place.
 pub(super) fn shown(raw: &str) -> String {
     let length = raw.chars().count();
     if length <= MAX_SHOWN && !raw.chars().any(char::is_control) {

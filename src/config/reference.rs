@@ -118,7 +118,7 @@ impl Page {
         format!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
     }
 
-    /// The value of a key in words.
+    /// The description of a key's value.
     fn value(&self, key: &Key) -> String {
         let home = self.homes.get(&(key.name, key.about)).map_or("", String::as_str);
         let table = format!("[table](#{})", anchor(home));

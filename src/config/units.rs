@@ -27,7 +27,7 @@ const FRAMING: [&str; 8] = [
     "upgrade",
 ];
 
-/// What names of providers, prompts and preset parameters are made of, as a pattern.
+/// The pattern of the names of providers, prompts and preset parameters.
 pub(super) const NAME_PATTERN: &str = "[A-Za-z0-9._-]{1,64}";
 /// Any text that is not empty, as a pattern.
 pub(super) const ANY_PATTERN: &str = "[\\s\\S]+";

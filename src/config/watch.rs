@@ -23,7 +23,7 @@ pub struct Watch {
     pending: bool,
     points: WatchPoints,
     notifier: Option<Notifier>,
-    /// How often the files were compared.
+    /// The number of comparisons of the files.
     #[cfg(test)]
     pub(super) comparisons: usize,
 }

@@ -63,8 +63,8 @@ impl Sink for AccessLog {
     }
 }
 
-/// Logs and counts a failed attempt, whatever its request comes to. A request that the upstream rejects is the caller's
-/// doing, and does not count as an error of the provider.
+/// Logs and counts a failed attempt, whatever the outcome of its request. A request that the upstream rejects is the
+/// caller's fault, and does not count as an error of the provider.
 pub(super) fn attempt_failed(request: &UpstreamRequest, attempt: &Attempt, error: &Error) {
     let (provider, request_id) = (&attempt.target.provider, &request.request_id);
     let blame = error.blame();

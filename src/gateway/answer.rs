@@ -17,7 +17,7 @@ use crate::wire::chat::{ApiError, End, Kind};
 use crate::wire::dialect::Ending;
 use crate::wire::transcode::Transcoder;
 
-/// What has already arrived is forwarded in one write up to about this many bytes.
+/// The approximate maximum of bytes that have already arrived and are forwarded in one write.
 const MAX_BATCH: usize = 32 * 1024;
 
 /// A chunk that follows the one before it sooner than this is not the only one on its way.
@@ -172,7 +172,7 @@ impl Answer {
         }
     }
 
-    /// How the body ends after the last of `ready`.
+    /// The end of the body, after the last of `ready`.
     pub fn ending(&mut self) -> Ending {
         match self.transcoder.ending() {
             Ending::Closed => Ending::Closed,
@@ -195,7 +195,7 @@ impl Answer {
         }))
     }
 
-    /// Takes a chunk and, in a burst, whatever else has already arrived, so that all of it leaves in one write. A lone
+    /// Takes a chunk and, in a burst, all others that have already arrived, so that they leave in one write. A lone
     /// chunk leaves without waiting a turn.
     pub async fn take_all(&mut self, chunk: Chunk, now: Instant) -> bool {
         let size =

@@ -74,7 +74,7 @@ fn answer_on_a_slow_worker(turn: Duration) -> Box<Answer> {
 }
 
 /// Otherwise a stream on a busy worker is silent for as long as its upstream has another token by the time that
-/// it is asked again: for seconds, as `tests/chaos/run` found.
+/// it is polled again: for seconds, as `tests/chaos/run` found.
 #[tokio::test(start_paused = true)]
 async fn output_is_not_held_back_for_chunks_that_keep_coming() {
     for turn in [SAME_BURST, MAX_HOLD, MAX_HOLD * 5] {

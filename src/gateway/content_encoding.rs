@@ -16,7 +16,7 @@ pub(super) const ACCEPTED: &str = "gzip, deflate, br, zstd, identity";
 /// The code of the error for any other, by which its response gets `accept-encoding` (RFC 9110, section 15.5.16).
 pub(super) const UNSUPPORTED: &str = "unsupported_content_encoding";
 
-/// How many times larger than it came a body may become. Repetitive prose reaches 20; zeros reach 1000.
+/// The largest ratio of a body's decoded size to its encoded size. Repetitive prose reaches 20; zeros reach 1000.
 const RATIO: usize = 200;
 /// The decoded size that every body may have, however small it is.
 const ALWAYS: usize = 1 << 20;
@@ -153,11 +153,11 @@ enum ContentError<E> {
     NoRoom(E),
 }
 
-/// How many bytes there may be in the end.
+/// The bounds of the decoded size, in bytes.
 struct Bounds<R> {
     limit: usize,
     ratio: usize,
-    /// Asked with each step.
+    /// Called after each step with the decoded size so far. Its error ends the decoding.
     room: R,
 }
 
@@ -181,7 +181,7 @@ impl<E, R: FnMut(usize) -> Result<(), E>> Bounds<R> {
     fn brotli(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), ContentError<E>> {
         let mut decoder = brotli_decompressor::Decompressor::new(body, STEP);
         self.read(&mut decoder, out)?;
-        // What it has buffered beyond the end of the stream is an error of the next read.
+        // The next read fails if the decoder has buffered bytes beyond the end of the stream.
         match decoder.read(&mut [0]) {
             Ok(0) => ended(decoder.into_inner()),
             _ => Err(ContentError::Invalid),

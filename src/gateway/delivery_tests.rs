@@ -47,7 +47,7 @@ fn done() -> Step {
     Step::Chunk("data: [DONE]\n\n".into())
 }
 
-/// The kinds of what a caller gets, with the seconds at which it does: words, `:` for a heartbeat, `error`, `end`.
+/// The parts of a body, each with the second at which it arrives: texts, `:` for a heartbeat, `error`, `end`.
 async fn delivered(production: Production) -> Vec<(u64, String)> {
     let begun = Instant::now();
     let mut body = pin!(stream(production));
@@ -155,7 +155,7 @@ async fn the_end_of_the_process_ends_streams_in_every_phase() {
     }
 }
 
-/// What a caller leaves behind: the target has read its prompt once the request was sent.
+/// The usage of a request whose caller has left: the target has read the prompt once the request was sent.
 #[tokio::test(start_paused = true)]
 async fn a_caller_who_leaves_is_charged_for_what_was_sent() {
     for steps in [vec![Step::Hang], vec![text("a"), Step::Hang]] {
@@ -217,8 +217,8 @@ async fn a_collected_answer_is_the_same_production() {
     assert_eq!(scene.settled().outcome, "stalled");
 }
 
-/// What one read of the upstream brought leaves in one write, with the response head and the end: the body has all of
-/// it and ends without a pause.
+/// Output that arrives in one read of the upstream leaves in one write, with the response head and the end: the body
+/// has all of it and ends without a pause.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_arrives_at_once_leaves_in_one_write() {
     let scene = Scene::new();
@@ -241,7 +241,7 @@ async fn a_lone_first_output_leaves_at_once() {
     assert_eq!(events, seen(&[(1, "a"), (2, "b"), (2, "end")]));
 }
 
-/// An upstream that ends its body later than its answer holds up nobody: a task waits for it.
+/// An upstream that ends its body later than its answer does not hold up the caller: a task waits for it.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_ends_late_is_drained_by_a_task() {
     let scene = Scene::new();

@@ -248,7 +248,7 @@ async fn reject(dialect: &dyn CallerDialect, request: Request, fault: ApiError) 
     response
 }
 
-/// Whether a client asks for a WebSocket. Over HTTP/2 none can: the extended CONNECT that it needs (RFC 8441) is not
+/// Whether a client requests a WebSocket. Over HTTP/2 none can: the extended CONNECT that it needs (RFC 8441) is not
 /// offered.
 fn is_websocket(headers: &HeaderMap) -> bool {
     let values = headers.get_all(UPGRADE).into_iter().filter_map(|value| value.to_str().ok());

@@ -172,7 +172,7 @@ pub fn checked(response: reqwest::Response, egress: &Egress) -> Result<reqwest::
     Ok(response)
 }
 
-/// How an egress proxy fails.
+/// The fault of an egress proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ProxyFault {
     Unreachable,

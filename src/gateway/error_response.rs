@@ -24,7 +24,7 @@ const LIMIT: HeaderName = HeaderName::from_static("x-streamgate-limit");
 /// OpenAI's libraries read (`shouldRetry` in their `client.ts`).
 const FINAL_STATUSES: [u16; 9] = [400, 401, 403, 404, 405, 413, 415, 422, 426];
 
-/// How long a caller may go on sending after its request was rejected.
+/// The longest that a caller may go on sending after its request was rejected.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An error as a response, in the caller's dialect.

@@ -35,7 +35,7 @@ pub(super) struct Exchange {
     pub(super) time: RequestTime,
     /// The limits that hold for it, as far as it has come.
     pub(super) limiters: Vec<Arc<Limiter>>,
-    /// The caller sends the body only when it is asked to.
+    /// The caller waits for `100 Continue` before it sends the body.
     pub(super) expects_continue: bool,
 }
 

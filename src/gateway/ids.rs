@@ -7,7 +7,7 @@ use rand::distr::{Alphanumeric, SampleString};
 /// The header of requests and responses.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The caller's own id if it is a plain word, else a new one.
+/// The caller's own id if it is 1 to 64 ASCII letters, digits, `-` and `_`, else a new one.
 pub fn request_id(headers: &HeaderMap) -> String {
     let plain = |id: &&str| {
         (1..=64).contains(&id.len())

@@ -27,7 +27,7 @@ pub(super) struct Inspection {
 pub(super) struct InspectedRequest {
     /// The body, its prompt and the model that its path names filled in.
     pub(super) body: RequestBody,
-    /// What the gateway needs of it.
+    /// The members of the body that the gateway needs.
     pub(super) envelope: Envelope,
     /// The tokens of its prompt, as estimated.
     pub(super) prompt_tokens: u64,

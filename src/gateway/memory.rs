@@ -278,7 +278,7 @@ mod tests {
         }
         assert!(matches!(lease.hold_kept(5 * STEP), Err(End::Unavailable(_))));
         assert_eq!(used(), 1);
-        // What exists counts beyond the limit, and as long as anybody has a part of it.
+        // Bytes that exist count beyond the limit, and for as long as a part of them is held.
         let bytes = lease.sibling().attach(Bytes::from(vec![7; 6 * STEP]));
         drop(lease);
         let mut rest = bytes.clone();

@@ -98,14 +98,14 @@ mod tests {
         let (begun, wait) = channel();
         let here = thread::current().id();
         let work = run(move || {
-            // Goes on only if the thread that asked for this has run something else.
+            // Goes on only if the thread that awaits this has run something else.
             wait.recv().map(|()| thread::current().id())
         });
         let (id, ()) = tokio::join!(work, async { begun.send(()).unwrap() });
         assert_ne!(id.unwrap().unwrap(), here);
     }
 
-    /// What was begun ends although nobody waits for it, and its permit comes back.
+    /// Work that has begun ends although its future was dropped, and its permit comes back.
     #[tokio::test]
     async fn work_that_was_left_ends_and_makes_room() {
         let (begun, has_begun) = tokio::sync::oneshot::channel();

@@ -214,7 +214,7 @@ fn goes_on(request: &UpstreamRequest, error: &Error, now: Instant) -> bool {
     error.needs_room() || error.blame() != Blame::Caller || error.side() == Side::Caller
 }
 
-/// When the caller's wait for output ends, whatever targets are left.
+/// The end of the caller's wait for output, whatever targets are left.
 fn deadline(request: &UpstreamRequest) -> Instant {
     let mut targets = request.plan.targets.iter();
     let silent =
@@ -231,7 +231,7 @@ fn deadline(request: &UpstreamRequest) -> Instant {
         .unwrap_or(request.context.time.started)
 }
 
-/// How long an attempt may take: half of what is left if it shares the time with others, else all of it.
+/// The deadline of an attempt: after half of the time that is left if it shares it with others, else after all of it.
 fn attempt_deadline(
     request: &UpstreamRequest,
     target: &Target,

@@ -46,7 +46,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The models that are asked while each attempt fails in this way, and the seconds that each one took.
+/// The models that are tried while each attempt fails in this way, and the seconds that each one took.
 async fn walked(
     request: &UpstreamRequest,
     fails: impl Fn(&str) -> (Kind, Duration),
@@ -81,7 +81,7 @@ async fn failover_attempts_share_one_timeout() {
     assert_eq!(order.context.time.started.elapsed(), order.context.stream.first_token);
 }
 
-/// What an early failure leaves is there for the others.
+/// Time that an early failure leaves is there for the others.
 #[tokio::test(start_paused = true)]
 async fn failover_after_a_quick_failure_leaves_its_time_to_the_others() {
     let order = order(true, "sim", &[("a", None), ("b", None)]);
@@ -128,7 +128,7 @@ async fn failover_after_a_context_overflow_needs_a_larger_context() {
     }
 }
 
-/// The model that is asked first, with the probe if it is one.
+/// The model that is tried first, with the probe if it is one.
 fn first(request: &UpstreamRequest) -> (String, Option<Probe>) {
     let (target, _, probe) = Walk::new(request).next().expect("a target");
     (target.model, probe)
@@ -163,8 +163,7 @@ async fn failover_tries_an_ejected_target_last_until_a_probe_succeeds() {
     assert!(order.metrics.render().contains(&format!("{gauge} 0\n")), "{}", order.metrics.render());
 }
 
-/// What a caller writes into `provider/model` is never remembered; that the provider's credential is
-/// refused is.
+/// The model of a caller's `provider/model` is never remembered; a rejected credential of the provider is.
 #[tokio::test(start_paused = true)]
 async fn direct_names_become_no_keys() {
     let mut order = order(true, "sim", &[("a", None)]);

@@ -90,7 +90,7 @@ const ALIASES: &[(&str, &str)] = &[
 /// The first segments of paths that an alias may lead to.
 const ROOTS: [&str; 4] = ["/v1", "/v1beta", "/v2", "/api"];
 
-/// How often an alias applies to what another one gives.
+/// The most aliases that apply to one path, each to the result of the one before.
 const ROUNDS: usize = 4;
 
 /// A path that is served, for one that was sent.

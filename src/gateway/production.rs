@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::wire::chat::{Deadline, End};
 use crate::wire::dialect::{Ending, Mode};
 
-/// How long an upstream may take to end its body after its dialect's terminal, or to report its usage
+/// The time that an upstream has to end its body after its dialect's terminal, or to report its usage
 /// after its last output.
 const UPSTREAM_DRAIN: Duration = Duration::from_secs(1);
 
@@ -43,7 +43,7 @@ pub struct Production {
     ending: Ending,
 }
 
-/// How far an answer has come.
+/// The phase of an answer.
 enum Phase {
     /// No target has answered yet.
     Opening(Box<Opening>, Box<Account>),
@@ -164,7 +164,7 @@ impl Production {
         self.produced
     }
 
-    /// How the body ends after the last bytes. Asked once.
+    /// The end of the body, after its last bytes. Taken once.
     pub fn take_ending(&mut self) -> Ending {
         std::mem::take(&mut self.ending)
     }

@@ -19,13 +19,13 @@ use crate::config::{Config, Provider};
 use crate::telemetry::{Metrics, ModelListFetchLabels};
 use crate::wire::model_list::ModelInfo;
 
-/// How old a list may become before the next request for it has it fetched again.
+/// The age from which the next request for a list has it fetched again.
 const REFRESH: Duration = Duration::from_hours(1);
 /// The same after a failure; doubled with each, up to `REFRESH`.
 const RETRY: Duration = Duration::from_mins(1);
-/// How long one fetch may take.
+/// The timeout of one fetch.
 const FETCH: Duration = Duration::from_secs(10);
-/// How long a request waits for lists that were never fetched.
+/// The longest that a request waits for lists that were never fetched.
 const WAIT: Duration = Duration::from_secs(2);
 /// The most bytes of a list: OpenRouter's is below one MiB.
 const MAX_LIST: usize = 8 << 20;
@@ -73,7 +73,7 @@ impl ProviderModels {
             self.wanted.notify_one();
         }
         let known = async { while !self.are_known(&names) && ended.changed().await.is_ok() {} };
-        // Whatever is there by then is what is shown.
+        // The lists that are there by then are the ones returned.
         let _late = timeout(WAIT, known).await;
         let cache = self.cache();
         let list = |name: &&str| {

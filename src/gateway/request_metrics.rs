@@ -1,5 +1,5 @@
 //! Metrics of requests: counts, durations and tokens, by caller, model, target and outcome. No label takes its value
-//! from a caller's words.
+//! from a caller's text.
 
 use std::sync::Arc;
 

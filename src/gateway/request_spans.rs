@@ -185,7 +185,7 @@ fn vendor(provider: &Provider) -> String {
     known.map_or_else(|| provider.name.clone(), |(_, vendor)| (*vendor).to_owned())
 }
 
-/// A reason as the conventions name it. Words that no table knows stay behind: they are not ours.
+/// A finish reason as the conventions name it. Unknown ones become `other`: their text is the upstream's.
 fn finish_reason(stop: &Stop) -> &'static str {
     match stop {
         Stop::End | Stop::Sequence(_) => "stop",
@@ -198,7 +198,7 @@ fn finish_reason(stop: &Stop) -> &'static str {
     }
 }
 
-/// A word that is not ours, short and without control characters.
+/// Text from a caller or an upstream, shortened and without control characters.
 fn short(word: &str) -> String {
     word.chars().filter(|c| !c.is_control()).take(MAX_WORD).collect()
 }

@@ -100,7 +100,7 @@ pub(super) fn answer(stream: bool, steps: impl IntoIterator<Item = Step>) -> Box
     Box::new(Answer::new((provider, HeaderMap::new()), source, transcoder, lease))
 }
 
-/// What a production needs, and the summaries of all that were dropped.
+/// The surroundings of productions, and the summaries of all that were dropped.
 pub(super) struct Scene {
     pub(super) deadlines: Stream,
     pub(super) closing: CancellationToken,
@@ -109,7 +109,7 @@ pub(super) struct Scene {
     pub(super) summaries: Arc<Mutex<Vec<Settled>>>,
 }
 
-/// What a test looks at of a summary.
+/// The parts of a summary that tests examine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Settled {
     pub(super) outcome: &'static str,

@@ -126,7 +126,7 @@ pub struct Summary {
     pub served: Option<usize>,
     /// The target has read the prompt, so that its tokens count.
     pub charged: bool,
-    /// How it ended: a stable label.
+    /// The outcome: a stable label.
     pub outcome: &'static str,
     /// The error of the log.
     pub error: Option<String>,

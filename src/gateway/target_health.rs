@@ -96,7 +96,7 @@ struct Cell {
     reported: Option<Instant>,
     /// This ejection was reported, so that its end is, too.
     told: bool,
-    /// How often it was ejected in a row.
+    /// Ejections in a row.
     ejections: u32,
     /// The end of the last ejection.
     until: Option<Instant>,
@@ -140,7 +140,7 @@ impl Cell {
         Some(pause)
     }
 
-    /// How many failures are to be reported now; `None`: it has just been reported.
+    /// The number of failures to report now; `None`: there has just been a report.
     fn report(&mut self, now: Instant) -> Option<u64> {
         if self.was_reported_at(now) {
             return None;
@@ -166,7 +166,7 @@ impl Cell {
 #[derive(Debug)]
 pub struct TargetHealth {
     cells: Mutex<HashMap<Key, Cell>>,
-    /// How many there are: while it is 0, no request touches the lock.
+    /// The number of cells: while it is 0, no request touches the lock.
     tracked: AtomicUsize,
     metrics: Arc<Metrics>,
 }
@@ -305,7 +305,7 @@ impl TargetHealth {
         let (key, pauses) = if of_credential {
             (Key::credential(&target.provider), CREDENTIAL_PAUSE)
         } else if plan.direct {
-            // Its model is whatever the caller wrote, and no other target is there to be preferred.
+            // The caller chose its model, and no other target is there to be preferred.
             return;
         } else {
             (Key::target(target), TARGET_PAUSE)

@@ -43,7 +43,7 @@ const MAX_ERROR_BODY: usize = 64 * 1024;
 /// A stale connection fails at once; an upstream that closes later may have worked on the request.
 const STALE_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long an attempt may take.
+/// The deadline of an attempt.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptDeadline {
     /// For its first output; for all of it if it is passed through whole.

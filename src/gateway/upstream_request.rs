@@ -68,7 +68,7 @@ pub struct UpstreamRequest {
 }
 
 impl UpstreamRequest {
-    /// Whether a provider speaks the caller's dialect, so that requests and answers are passed through.
+    /// Whether a provider uses the caller's dialect, so that requests and answers are passed through.
     pub fn is_verbatim(&self, provider: &Provider) -> bool {
         self.context.dialect.name() == provider.dialect.name()
     }

@@ -15,7 +15,7 @@ pub(super) struct Answer {
     next: u64,
     /// Numbers below `next` that have not arrived.
     missing: BTreeSet<u64>,
-    /// How many numbers arrived after a larger one.
+    /// Numbers that arrived after a larger one.
     late: u64,
     repeated: u64,
     /// The beginning of an incomplete token.
@@ -41,7 +41,7 @@ impl Answer {
         Ok(tokens)
     }
 
-    /// How many different tokens have arrived.
+    /// The number of different tokens that have arrived.
     pub(super) fn tokens(&self) -> u64 {
         self.next.saturating_sub(u64::try_from(self.missing.len()).unwrap_or(u64::MAX))
     }

@@ -35,17 +35,17 @@ pub(super) struct Client {
 /// One request.
 #[derive(Debug, Clone)]
 pub(super) struct Ask<'a> {
-    /// The protocol to speak.
+    /// The protocol of the request.
     pub protocol: &'static Protocol,
     /// The model: a program of the simulated upstream behind the gateway.
     pub model: String,
     /// The caller's key.
     pub key: &'a str,
-    /// How many tokens the answer has.
+    /// Tokens of the answer.
     pub tokens: u64,
     /// The time that the answer takes by its program.
     pub planned: Duration,
-    /// After how many tokens the caller hangs up.
+    /// The number of tokens after which the caller hangs up.
     pub leave_after: Option<u64>,
 }
 

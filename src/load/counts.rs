@@ -12,9 +12,9 @@ use super::client::Client;
 use super::plan::{Plan, Scenario};
 use super::tally::Tally;
 
-/// How long both sides may take to settle after the last stream has ended here.
+/// The time that both sides have to settle after the last stream has ended here.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
-/// How often they are polled meanwhile.
+/// The interval at which they are polled meanwhile.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Counts of the simulated upstream.
@@ -26,7 +26,7 @@ struct Upstream {
     cancelled_streams: u64,
 }
 
-/// How old the gateway's page of metrics may be.
+/// The maximum age of the gateway's page of metrics.
 const MAX_PAGE_AGE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

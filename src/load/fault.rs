@@ -4,12 +4,12 @@
 use super::failure::{Kind, LoadError};
 use super::tally::{End, Outcome};
 
-/// A fault word of the simulated upstream (`docs/simulator.md`) and the expected response.
+/// A fault of the simulated upstream (`docs/simulator.md`) and the expected response.
 #[derive(Debug)]
 pub(super) struct Fault {
-    /// The word, without its number of tokens.
+    /// The keyword in the program, without its number of tokens.
     pub word: &'static str,
-    /// The fault occurs after half of the tokens, and its word has their number.
+    /// The fault occurs after half of the tokens, and its keyword has their number.
     pub strikes_midway: bool,
     expected: Expected,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Buckets for each power of two; the relative error is at most one part in as many.
 const STEPS: u64 = 128;
-/// The number of bits that tell the buckets of one power of two apart.
+/// The number of bits that distinguish the buckets of one power of two.
 const STEP_BITS: u32 = STEPS.trailing_zeros();
 
 /// Counts of durations. The memory grows with the largest value, to 60 KB at most.
@@ -96,7 +96,7 @@ impl Histogram {
         None
     }
 
-    /// How many observations lie in each of the ranges that `bounds` (microseconds, ascending)
+    /// The number of observations in each of the ranges that `bounds` (microseconds, ascending)
     /// delimit: up to the first one, up to the second one, and so on; the last range has no end.
     pub fn distribution(&self, bounds: &[u64]) -> Vec<u64> {
         let mut counts = vec![0_u64; bounds.len().saturating_add(1)];

@@ -6,7 +6,7 @@ use memchr::memchr;
 /// The most bytes of a line or an event; more is no answer of a chat API.
 const MAX_PAYLOAD: usize = 1 << 20;
 
-/// How payloads are delimited.
+/// The delimiters of payloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
     /// Server-sent events: the `data` fields between two blank lines.

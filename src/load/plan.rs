@@ -15,7 +15,7 @@ use super::threshold::Threshold;
 const MAX_STREAMS: u64 = 28_000;
 /// The most tokens of an answer of the simulated upstream.
 const MAX_TOKENS: u64 = 1_000_000;
-/// How long a stage may last at most.
+/// The longest duration of a stage.
 const MAX_DURATION: Duration = Duration::from_hours(24);
 /// Longer than the gateway's own deadlines, which end faults that are silent.
 const FAULT_TIMEOUT: Duration = Duration::from_secs(150);
@@ -70,13 +70,13 @@ pub struct Options {
     pub provider: String,
     /// A protocol's name, or `mixed`.
     pub dialect: Option<String>,
-    /// Which scenarios.
+    /// The scenarios, in the order given.
     pub scenarios: Vec<Scenario>,
-    /// How many callers at once.
+    /// Concurrent callers.
     pub streams: Option<u64>,
-    /// How long each stage starts streams.
+    /// The time for which each stage starts streams.
     pub duration: Option<Duration>,
-    /// How many requests each stage sends at most.
+    /// The most requests that each stage sends.
     pub requests: Option<u64>,
     /// The time in which the callers start.
     pub ramp: Option<Duration>,
@@ -113,7 +113,7 @@ pub struct Plan {
     pub metrics: Option<Url>,
     /// The thresholds.
     pub thresholds: Vec<Threshold>,
-    /// What was omitted, and why.
+    /// The parts that were omitted, and why.
     pub notes: Vec<String>,
 }
 
@@ -124,11 +124,11 @@ pub struct Stage {
     pub scenario: Scenario,
     /// The protocols, which callers take in turn.
     pub protocols: Vec<&'static Protocol>,
-    /// How many callers at once; of `faults`, how many for each fault and protocol.
+    /// Concurrent callers; of `faults`, those for each fault and protocol.
     pub streams: u64,
-    /// How long streams are started.
+    /// The time for which streams are started.
     pub duration: Duration,
-    /// How many requests at most.
+    /// The most requests.
     pub requests: Option<u64>,
     /// The time in which the callers start.
     pub ramp: Duration,
@@ -162,7 +162,7 @@ impl Stage {
         self.interval.saturating_mul(gaps)
     }
 
-    /// How many streams may be open at once.
+    /// The most streams that may be open at once.
     pub fn most_open(&self) -> u64 {
         match self.scenario {
             Scenario::Faults => {
@@ -177,7 +177,7 @@ impl Stage {
 }
 
 impl Plan {
-    /// How many streams may be open at once.
+    /// The most streams that may be open at once.
     pub fn most_open(&self) -> u64 {
         self.stages.iter().map(Stage::most_open).max().unwrap_or_default()
     }

@@ -11,7 +11,7 @@ use super::plan::Plan;
 use super::protocol::Protocol;
 use super::tally::{End, Meter};
 
-/// How long the target may send nothing.
+/// The longest silence of the target.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Streams one token in each protocol of the plan; the error has the cause and the remedy.

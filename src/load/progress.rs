@@ -13,7 +13,7 @@ pub struct Snapshot {
     pub scenario: Scenario,
     /// Since the stage began.
     pub elapsed: Duration,
-    /// How long it starts streams.
+    /// The time for which it starts streams.
     pub duration: Duration,
     /// Open streams.
     pub open: u64,

@@ -18,7 +18,7 @@ pub struct Report {
     pub started: u64,
     /// The stages that were begun.
     pub stages: Vec<StageReport>,
-    /// What was omitted, and why.
+    /// The parts that were omitted, and why.
     pub notes: Vec<String>,
     /// The run was ended by a signal.
     pub interrupted: bool,
@@ -29,7 +29,7 @@ pub struct Report {
 pub struct StageReport {
     /// The stage as planned.
     pub stage: Stage,
-    /// How long it took.
+    /// The time that it took.
     pub elapsed: Duration,
     /// The most streams that were open at once.
     pub most_open: u64,

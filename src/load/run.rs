@@ -22,7 +22,7 @@ use super::text;
 
 /// The name of the check that the counts of the gateway and the upstream can be read.
 const COUNTS_CHECK: &str = "the gateway and the upstream report their counts";
-/// How often a stage is sampled.
+/// The interval at which a stage is sampled.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The end of each worker's thread.

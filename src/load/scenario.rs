@@ -15,7 +15,7 @@ use super::plan::{Scenario, Stage};
 use super::protocol::Protocol;
 use super::tally::{End, Meter, Outcome};
 
-/// How many requests a second the caller over its limits sends.
+/// Requests per second of the caller over its limits.
 const LIMITED_RATE: u64 = 20;
 /// Tokens of its answers, where it gets one.
 const LIMITED_TOKENS: u64 = 20;
@@ -145,7 +145,7 @@ impl Share {
         }
     }
 
-    /// Asks for a long answer, and hangs up early in it.
+    /// Requests a long answer, and hangs up early in it.
     async fn leave(&self, protocol: &'static Protocol) -> Outcome {
         let program =
             format!("n{ABANDONED_RESPONSE_TOKENS}-i{}", self.shared.stage.interval.as_micros());

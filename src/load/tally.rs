@@ -28,7 +28,7 @@ pub enum End {
 /// The measurements of one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// How it ended.
+    /// The end.
     pub end: End,
     /// The longest time between two tokens.
     pub longest_gap: Option<Duration>,
@@ -40,7 +40,7 @@ pub struct Outcome {
     pub heartbeats: u64,
 }
 
-/// How often a fault was tried and what came of it.
+/// The streams of one fault, counted by their ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FaultCount {
     /// The expected behaviour.
@@ -157,7 +157,7 @@ impl Tally {
     }
 }
 
-/// How many streams are open, over all workers, and how many ever were at once.
+/// The number of streams that are open, over all workers, and its maximum.
 #[derive(Debug, Default)]
 pub(super) struct Gauge {
     open: AtomicU64,
@@ -176,7 +176,7 @@ impl Gauge {
         OpenStream(self)
     }
 
-    /// How many are open.
+    /// The number of open streams.
     pub(super) fn now(&self) -> u64 {
         self.open.load(Relaxed)
     }
@@ -193,7 +193,7 @@ impl Drop for OpenStream<'_> {
     }
 }
 
-/// How long tokens have been waited for.
+/// The wait for a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
     /// From the request to a stream's first token.

@@ -42,7 +42,7 @@ pub(super) fn millis(duration: Option<Duration>) -> String {
     duration.map_or_else(|| "-".to_owned(), |it| format!("{:.1}", it.as_secs_f64() * 1_000.0))
 }
 
-/// How many a second; `None` if no time has passed.
+/// A count as a rate per second; `None` if no time has passed.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 pub(super) fn per_second(count: u64, elapsed: Duration) -> Option<f64> {
     (!elapsed.is_zero()).then(|| count as f64 / elapsed.as_secs_f64())

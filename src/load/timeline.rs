@@ -21,7 +21,7 @@ pub struct Point {
 #[derive(Debug, Clone, Default)]
 pub struct Timeline {
     points: Vec<Point>,
-    /// How many samples make a point.
+    /// The number of samples per point.
     every: u32,
     skipped: u32,
     last: (Duration, u64),

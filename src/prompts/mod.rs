@@ -220,7 +220,7 @@ impl Prompts {
         self.0.keys().map(String::as_str)
     }
 
-    /// How many there are, versions counted.
+    /// The number of all versions of all prompts.
     pub fn count(&self) -> usize {
         self.0.values().map(BTreeMap::len).sum()
     }

@@ -25,7 +25,7 @@ const MAX_TEMPLATE: usize = 60 << 10;
 /// The deepest recursion.
 const MAX_RECURSION: usize = 64;
 
-/// The name of the one template in an environment of its own. Its extension asks for no escaping.
+/// The name of the one template in an environment of its own. It has no extension that enables escaping.
 const NAME: &str = "message";
 
 /// A valid template.
@@ -42,7 +42,7 @@ impl std::fmt::Debug for Template {
 pub struct TemplateError {
     /// The template's line, from 1, if it is known.
     pub line: Option<usize>,
-    /// The kind of error, in words.
+    /// The kind of error, as text.
     pub kind: String,
     /// Details, which may contain parts of the template and of its variables: not for callers or the log.
     pub detail: Option<String>,

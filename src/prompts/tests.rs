@@ -127,7 +127,7 @@ fn work_and_length_are_bounded() {
         ),
         ("{% for a in range(n) %}{{ v }}{% endfor %}", "longer than 4 MiB"),
         ("{{ v ~ v ~ v ~ v ~ v }}", "longer than 4 MiB"),
-        // What is set aside counts, too.
+        // Text that `set` captures counts, too.
         (
             "{% set a %}{% for i in range(40) %}{{ v }}{% endfor %}{% endset %}{{ a | length }}",
             "longer than 4 MiB",
@@ -188,7 +188,7 @@ fn a_message_that_a_condition_leaves_empty_is_left_out() {
 }
 
 proptest! {
-    /// Whatever a file's author writes, it is a template or it is told.
+    /// Any content is a template or an error, never a panic.
     #[test]
     fn no_template_panics(parts in prop::collection::vec(prop::sample::select(PARTS), 0..12)) {
         let content = parts.concat();

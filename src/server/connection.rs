@@ -34,23 +34,23 @@ const MAX_HTTP2_STREAMS: u32 = 1_000;
 const MAX_HEAD_BYTES: u32 = 32 * 1024;
 /// The most bytes that hyper buffers per connection, unread by the application or unsent.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
-/// How often a connection is examined within its idle timeout. It may be kept for one interval longer, and no
-/// request pays for more than a count.
+/// The number of times that a connection is examined within its idle timeout. It may be kept for one interval longer,
+/// and no request pays for more than a count.
 const IDLE_CHECKS: u32 = 4;
-/// How long an HTTP/2 connection without responses may stay open during a shutdown, for its peer to read the last
-/// bytes and to acknowledge the GOAWAY.
+/// The longest that an HTTP/2 connection without responses stays open during a shutdown, for its peer to read the
+/// last bytes and to acknowledge the GOAWAY.
 const GOAWAY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often an HTTP/1.1 connection without responses is examined during a shutdown.
+/// The interval at which an HTTP/1.1 connection without responses is examined during a shutdown.
 const SHUTDOWN_CHECK_INTERVAL: Duration = Duration::from_millis(20);
-/// How long a peer's bytes are read and discarded during a shutdown, after its last response.
+/// The time for which a peer's bytes are read and discarded during a shutdown, after its last response.
 const SHUTDOWN_LINGER: Duration = Duration::from_secs(1);
-/// How long a connection whose peer has closed its side may still write, or read what has already arrived.
+/// The time that a connection whose peer has closed its side has to write, or to read what has already arrived.
 const FLUSH_GRACE: Duration = Duration::from_millis(5);
 
 /// An accepted connection.
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
-    /// Shared with nobody: a pointer, because a connection's future holds it more than once.
+    /// Not shared: a pointer, because a connection's future holds it more than once.
     pub(super) config: Arc<ConnectionConfig>,
     /// Its permit among all connections.
     pub(super) permit: ConnectionPermit,
@@ -59,7 +59,7 @@ pub(super) struct Connection {
     pub(super) tasks: TaskTracker,
 }
 
-/// How the socket is closed.
+/// The way in which the socket is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Close {
     /// After the peer had time to read the last response.
@@ -68,7 +68,7 @@ enum Close {
     Abort,
 }
 
-/// What the functions that serve a connection share.
+/// The context that the functions that serve a connection share.
 struct Served<'c> {
     socket: &'c Socket,
     config: &'c ConnectionConfig,
@@ -325,7 +325,7 @@ async fn idle(requests: RequestCounters, first: Duration, timeout: Duration) -> 
     let Counters { total, in_progress, head_started, .. } = &*requests.0;
     sleep(first).await;
     if total.load(Relaxed) == 0 {
-        // What arrived while the worker was busy is there, but not yet read.
+        // A request that arrived while the worker was busy is there, but not yet read.
         sleep(FLUSH_GRACE).await;
     }
     let mut before = total.load(Relaxed);
@@ -354,7 +354,7 @@ fn hung_up(socket: &Socket) -> impl Future<Output = ConnectionEvent> + use<> {
     }
 }
 
-/// How to close the socket of a connection that has ended. `None`: the write timeout has ended it.
+/// The way to close the socket of a connection that has ended. `None`: the write timeout has ended it.
 fn close_after(ended: Option<Result<(), hyper::Error>>) -> Close {
     match ended {
         Some(Err(error)) if error.is_timeout() => Close::Abort,

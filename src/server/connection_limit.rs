@@ -33,7 +33,7 @@ const MAX_EVICTION_SCAN: usize = 1024;
 const MIN_SILENT_AGE: Duration = Duration::from_millis(50);
 /// The age at which a connection with an incomplete first head counts as slow.
 const MIN_SLOW_AGE: Duration = Duration::from_secs(1);
-/// How long a new connection waits between two evictions.
+/// The time that a new connection waits between two evictions.
 const EVICTION_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The connections of callers in the process, or those of operators.

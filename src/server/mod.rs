@@ -28,7 +28,7 @@ pub use connection_limit::ConnectionLimit;
 use shutdown::CLOSE_TIMEOUT;
 pub use shutdown::Shutdown;
 
-/// How long the accept loop pauses after an error, such as a lack of file descriptors.
+/// The pause of the accept loop after an error, such as a lack of file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// The timeouts, TLS settings and limits of a connection.
@@ -36,9 +36,9 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 pub struct ConnectionConfig {
     /// The time for a request's head, from its first byte, and for the first request of a new connection.
     pub header_timeout: Duration,
-    /// How long a connection that has served a request may be idle.
+    /// The longest idle time of a connection that has served a request.
     pub idle_timeout: Duration,
-    /// How long a peer may leave written bytes unread.
+    /// The longest time for which a peer may leave written bytes unread.
     pub write_stall: Duration,
     /// The TLS configuration; `None` for plain text.
     pub tls: Option<Arc<ServerConfig>>,

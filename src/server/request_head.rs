@@ -23,7 +23,7 @@ pub enum HeadError {
 }
 
 impl HeadError {
-    /// The status that the RFC asks for.
+    /// The status that the RFC requires.
     pub fn status(self) -> StatusCode {
         match self {
             Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
@@ -32,7 +32,7 @@ impl HeadError {
         }
     }
 
-    /// What was wrong and what to send.
+    /// The fault and its remedy, for the client.
     pub fn message(self) -> &'static str {
         match self {
             Self::MissingHost => {

@@ -6,13 +6,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::telemetry::log::LOG_FLUSH_TIMEOUT;
 
-/// How long connections may take to close after their streams were ended.
+/// The time that connections have to close after their streams were ended.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long upstreams may take to end bodies of complete responses, once all callers have theirs.
+/// The time that upstreams have to end bodies of complete responses, once all callers have theirs.
 pub const UPSTREAM_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long requests of the operators' listener that are in progress at the end may take.
+/// The time that requests of the operators' listener have if they are in progress at the end.
 pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the export of the last spans may take, once all callers have their responses.
+/// The timeout of the export of the last spans, once all callers have their responses.
 pub const SPAN_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The steps of a shutdown, shared by everything that depends on them.

@@ -20,12 +20,12 @@ const HTTP2_PREFACE: &[u8; 4] = b"PRI ";
 /// The first byte of every TLS connection: a record of type `handshake`. No HTTP begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// How long a peer may pause while its remaining bytes are discarded.
+/// The longest pause of a peer while its remaining bytes are discarded.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often an incomplete HTTP/2 preface is looked at, at first and at last.
+/// The interval at which an incomplete HTTP/2 preface is examined, at first and at last.
 const MIN_PEEK_INTERVAL: Duration = Duration::from_millis(10);
 const MAX_PEEK_INTERVAL: Duration = Duration::from_secs(1);
-/// How many bytes are discarded at once.
+/// The bytes that are discarded at once.
 const DISCARD_BUFFER_BYTES: usize = 16 * 1024;
 
 /// The protocol of a peer's first bytes.

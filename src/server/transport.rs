@@ -55,7 +55,7 @@ pub(super) enum Negotiation {
         /// The HTTP version.
         version: HttpVersion,
     },
-    /// The peer speaks TLS to a plain port, or the reverse, and has got a response that says so.
+    /// The peer speaks TLS to a plain port, or the reverse, and has received a response that reports it.
     WrongPort(RefusalReason),
 }
 

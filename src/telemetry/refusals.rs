@@ -18,7 +18,7 @@ const MAX_LINES: u32 = 5;
 /// The most access log records of requests without a valid credential within a [`WINDOW`].
 const MAX_UNAUTHENTICATED_RECORDS: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(10);
-/// How often omitted records are reported.
+/// The interval between two reports of omitted records.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The most characters of a client's text in a log line.
 const MAX_TEXT_CHARS: usize = 200;

@@ -119,8 +119,8 @@ fn is_word(c: char) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'
 }
 
-/// Monitoring depends on names, types, labels and help. A difference is a change that operators must be told
-/// of; if it is meant, the golden file follows.
+/// Monitoring depends on names, types, labels and help. A difference is a change that must be announced to
+/// operators; if it is intended, the golden file follows.
 #[test]
 fn the_exposition_is_the_golden_one() {
     let lines = declared().into_iter().map(|(name, metric)| {
@@ -212,7 +212,7 @@ fn groups(query: &str) -> BTreeSet<String> {
     lists.flat_map(label_names).collect()
 }
 
-/// What is wrong with a query: series, labels and functions.
+/// The faults of a query: in its series, labels and functions.
 fn faults(query: &str) -> Vec<String> {
     let known = series();
     let scraped = ["instance", "job"].map(str::to_owned);

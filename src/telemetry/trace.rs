@@ -159,7 +159,7 @@ impl Span {
         self.lock().add_event_with_timestamp(name, at, took.into_iter().collect());
     }
 
-    /// Sets its status to an error; `why` is a stable word.
+    /// Sets its status to an error; `why` is a stable label.
     pub fn fail(&self, why: &'static str) {
         self.lock().set_status(Status::error(why));
     }

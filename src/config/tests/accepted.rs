@@ -372,7 +372,7 @@ fn units_read_exactly_what_is_documented() {
     }
 }
 
-/// What a configuration says of traces, with these variables in the environment.
+/// The trace settings of a configuration with these variables in the environment.
 fn traces(text: &str, variables: &[(&str, &str)]) -> Result<Option<Otlp>, String> {
     let env = |name: &str| {
         let found = variables.iter().find(|(variable, _)| *variable == name);

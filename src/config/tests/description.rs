@@ -148,7 +148,7 @@ fn a_key_that_is_not_described_is_rejected_in_each_table() {
     }
 }
 
-/// What the reference says of a key that is left out can be written into the file as well.
+/// A default that the reference lists for a key can be written into the file as well.
 #[test]
 fn each_default_is_a_value_of_its_key() {
     let mut defaults = 0;

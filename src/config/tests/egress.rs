@@ -113,7 +113,7 @@ fn a_provider_comes_before_the_environment() {
     let environment = [("ALL_PROXY", "http://a:1"), ("PROXY", "socks5h://us%65r:c%40nary@s:1")];
     let config = with(", proxy: none", &[], &environment).unwrap();
     assert_eq!(egress(&config).proxy, None);
-    // Also for a loopback address: it says so itself.
+    // Also for a loopback address, since the provider itself names the proxy.
     let fields = ", base_url: \"http://127.0.0.1:9\", proxy: \"${PROXY}\"";
     let config = with(fields, &[], &environment).unwrap();
     let proxy = egress(&config).proxy.as_ref().unwrap();
@@ -165,7 +165,7 @@ fn a_variable_that_names_no_proxy_is_reported() {
     );
     assert!(told.contains("variable `ALL_PROXY` is not an address; expected an address"), "{told}");
     assert!(!told.contains("canary"), "{told}");
-    // Without a file there is nobody to refuse.
+    // Without a file the variables cause warnings, not errors.
     let env = |name: &str| match name {
         "OPENAI_API_KEY" => Some("k".to_owned()),
         _ => variable(&variables, name),

@@ -20,7 +20,7 @@ fn every_preset_makes_a_provider() {
             format!("{AUTH}providers: {{ p: {{ preset: {name}, api_key: k{parameters} }} }}\n")
         };
         let mut parameters = String::new();
-        // What is missing is named, and then it is there.
+        // Each parameter that the error names as missing is added.
         while let Err(problems) = load_text(text(&parameters)) {
             let message = problems.list[0].message.clone();
             let (missing, _) =

@@ -53,7 +53,7 @@ impl Prompted {
         loaded
     }
 
-    /// What is wrong, a line each, names without their directories.
+    /// The problems, one a line; names without their directories.
     fn problems(&self) -> String {
         let told = self.load().err().map_or_else(String::new, |problems| problems.to_string());
         told.replace(&format!("{}/", self.dir.0.display()), "")

@@ -63,7 +63,7 @@ fn pem_may_also_come_by_an_expansion() {
     assert!(with(&[("x", &cert), ("key.pem", &key)], tls).unwrap().server.tls.is_some());
 }
 
-/// Whoever has a session keeps it when something else was changed, and only then.
+/// Sessions outlive a reload that leaves the certificate and the key as they are, and no other.
 #[test]
 fn the_same_certificate_stays_in_force() {
     let ((cert, key), (other, other_key)) = (pair(|_| {}), pair(|_| {}));

@@ -266,8 +266,8 @@ fn credentials_are_kept_as_digests() {
     assert!(!sources.contains("canary") && !sources.contains(bytes.trim_matches(['[', ']'])));
 }
 
-/// A pipe without a writer, or a mount whose server is gone, is an error after a while; it holds one
-/// thread, and nobody else up.
+/// A pipe without a writer, or a mount whose server is gone, is an error after a while; it occupies one
+/// thread and delays nothing else.
 #[test]
 fn a_file_that_hangs_is_an_error() {
     let dir = Dir::new();

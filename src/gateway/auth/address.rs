@@ -17,8 +17,8 @@ pub struct Origin {
 const FORWARDING: [&str; 6] =
     ["cdn-loop", "forwarded", "via", "x-amzn-trace-id", "x-arr-log-id", "x-original-host"];
 
-/// How the names of others begin: RFC 7239's predecessors, Cloudflare, Envoy, Fastly, Fly.io, Akamai, Azure, Google,
-/// Vercel and Tailscale.
+/// Prefixes of the names of further such headers: those of RFC 7239's predecessors, Cloudflare, Envoy, Fastly,
+/// Fly.io, Akamai, Azure, Google, Vercel and Tailscale.
 const FORWARDING_PREFIXES: [&str; 12] = [
     "x-forwarded",
     "x-original-forwarded-",
@@ -34,8 +34,8 @@ const FORWARDING_PREFIXES: [&str; 12] = [
     "tailscale-",
 ];
 
-/// What the names of headers hold that give the client's address: `x-real-ip`, `true-client-ip`, `x-cluster-client-ip`,
-/// `do-connecting-ip`.
+/// Parts of the names of headers that give the client's address: `x-real-ip`, `true-client-ip`,
+/// `x-cluster-client-ip`, `do-connecting-ip`.
 const FORWARDING_ADDRESSES: [&str; 4] = ["real-ip", "client-ip", "clientip", "connecting-ip"];
 
 /// Whether a proxy has forwarded a request, trusted or not.

@@ -1,5 +1,5 @@
-//! Rate limiting of failed authentication, by client address. It must never delay a correct credential, whoever shares
-//! its address.
+//! Rate limiting of failed authentication, by client address. It must never delay a correct credential, even if other
+//! clients fail at the same address.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
@@ -31,7 +31,7 @@ pub(super) struct Attempts<C: Clock = DefaultClock> {
 }
 
 impl Attempts {
-    /// Nobody has failed yet.
+    /// Without any failures.
     pub(super) fn new(setting: FailedAttempts) -> Self {
         Self::with_clock(setting, DefaultClock::default())
     }
@@ -66,7 +66,8 @@ impl<C: Clock + Clone> Attempts<C> {
     }
 }
 
-/// Whoever has one IPv6 address has the other 2^64 of its network too.
+/// The address whose failures are counted together. For IPv6 it is the /64 network: a client that has one of its
+/// addresses has all 2^64.
 fn household(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

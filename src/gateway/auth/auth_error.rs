@@ -129,7 +129,7 @@ impl AuthError {
 /// When the keys may be there.
 const RETRY_KEYS_AFTER: Duration = Duration::from_secs(5);
 
-/// Told instead of a error when an address has had too many of them.
+/// The error that replaces the usual one when an address has failed too often.
 pub(super) fn too_many(wait: Duration) -> Error {
     let fault = ApiError {
         kind: Kind::RateLimited,
@@ -140,7 +140,7 @@ pub(super) fn too_many(wait: Duration) -> Error {
     };
     Error::caller(fault).retry_after(wait)
 }
-/// How to present a credential, and what was wrong with the one that came (RFC 6750, section 3).
+/// The challenge to present a credential, with the error of the one that came, if any (RFC 6750, section 3).
 pub fn challenge(error: &Error) -> Option<HeaderValue> {
     let fault = error.shown();
     let word = match (error.side(), fault.kind, &fault.code) {
@@ -151,7 +151,7 @@ pub fn challenge(error: &Error) -> Option<HeaderValue> {
         (Side::Caller, Kind::Permission, _) => "insufficient_scope",
         _ => return None,
     };
-    // What may stand between the quotes there.
+    // The characters that RFC 6750 permits between the quotes.
     let plain = |c: &char| (' '..='~').contains(c) && !"\"\\".contains(*c);
     let description: String = fault.message.chars().filter(plain).collect();
     let challenge = format!(

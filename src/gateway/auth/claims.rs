@@ -137,7 +137,7 @@ fn refused(words: String) -> AuthError {
     AuthError::Claim(words)
 }
 
-/// Says that a claim is not there.
+/// The message for a claim that is missing.
 pub(super) fn missing(name: &str) -> String {
     format!("the token has no claim {}, which is needed", shown(name))
 }

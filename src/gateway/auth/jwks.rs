@@ -25,15 +25,15 @@ use super::auth_error::AuthError;
 use crate::config::key_serves;
 use crate::telemetry::{KeyFetchLabels, Metrics};
 
-/// How old a set may become.
+/// The age at which a set is fetched again.
 const REFRESH: Duration = Duration::from_mins(5);
-/// When to try again after a failure; doubled with each, up to `REFRESH`.
+/// The pause after a failed fetch; doubled with each further failure, up to `REFRESH`.
 const RETRY: Duration = Duration::from_secs(10);
 /// The least time between fetches that tokens with unknown keys cause.
 const FLOOR: Duration = Duration::from_secs(10);
-/// How long one fetch may take.
+/// The timeout of one fetch.
 const FETCH: Duration = Duration::from_secs(5);
-/// How long a request waits for one.
+/// The longest that a request waits for a fetch.
 const WAIT: Duration = Duration::from_secs(3);
 /// More keys than this no issuer has.
 const MOST_KEYS: usize = 100;
@@ -48,7 +48,7 @@ pub struct KeySet {
     schedule: Mutex<Schedule>,
     /// The schedule has changed.
     wanted: Notify,
-    /// How many fetches have ended.
+    /// The number of fetches that have ended.
     ended: watch::Sender<u64>,
 }
 
@@ -65,7 +65,7 @@ struct Schedule {
     due: Instant,
     /// When an unknown key last caused one.
     asked: Option<Instant>,
-    /// How many failed in a row.
+    /// Failed fetches in a row.
     failures: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Key sets in paused time, with a fetch that is told what to give.
+//! Key sets in paused time, with a scripted fetch.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use tokio::time::{advance, sleep};
 
 use super::*;
 
-/// What the next fetches give: a body after so long.
+/// The result of the next fetches: a body after a delay.
 #[derive(Clone)]
 struct Server {
     says: Rc<RefCell<(Duration, Result<String, &'static str>)>>,

@@ -13,7 +13,7 @@ use crate::config::{Issuer, IssuerKeys};
 pub struct Wish<'a> {
     /// The subject.
     pub subject: &'a str,
-    /// How long it is valid.
+    /// The time for which it is valid.
     pub lifetime: Duration,
     /// The models that it allows; those of its issuer, if it names none.
     pub models: &'a [String],

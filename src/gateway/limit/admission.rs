@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Limiter;
 use crate::error::Error;
 
-/// How many tokens an answer that outgrows its reservation takes at a time.
+/// The tokens that an answer takes at a time once it outgrows its reservation.
 const EXTENSION: u64 = 256;
 
 /// The tokens that a request may use, by its body.
@@ -33,8 +33,8 @@ impl TokenDemand {
         shown.clamp(MIN_PLAUSIBLE, u32::MAX.into())
     }
 
-    /// All of it, with what is assumed of callers who give no bound. Nobody means more than the
-    /// largest limit.
+    /// All of its tokens, with `assumed` as the output of callers who give no bound. At most the largest
+    /// limit, which no real demand exceeds.
     pub(super) fn tokens(&self, assumed: u64) -> u64 {
         let output = self.max_output.unwrap_or(assumed).saturating_mul(self.choices.max(1));
         self.input.saturating_add(output).min(u32::MAX.into())

@@ -33,9 +33,9 @@ pub(super) struct Bucket {
 pub struct LimitStatus {
     /// Its capacity.
     pub limit: u32,
-    /// What is left.
+    /// The amount that is left.
     pub remaining: u32,
-    /// How long until all of it is.
+    /// The time until the bucket is full.
     pub reset: Duration,
 }
 

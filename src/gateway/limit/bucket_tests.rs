@@ -38,7 +38,7 @@ fn of_more_than_it_holds_it_takes_all_when_it_is_full() {
     let now = start + until_full;
     assert_eq!(bucket.take(250, now), Ok(100));
     assert_eq!(bucket.take(1, now), Err(until_full));
-    // What is used beyond that is owed, and comes back after it.
+    // Further usage becomes a debt, which is repaid before anything can be taken.
     bucket.charge(150, now);
     assert_eq!(bucket.take(1, now), Err(MINUTE * 151 / 100));
     bucket.give_back(200, now);
@@ -115,7 +115,7 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
 }
 
 proptest! {
-    /// Whatever is asked for and when, no more is let in than the rate allows.
+    /// No sequence of demands gets more than the rate allows.
     #[test]
     fn no_more_is_admitted_than_the_rate_and_the_burst(
         (per_minute, burst) in (1_u32..5000, 1_u32..100),
@@ -133,7 +133,7 @@ proptest! {
         }
     }
 
-    /// Whoever waits as long as he was told gets in, and a moment earlier he does not.
+    /// A caller that waits for exactly the returned time is admitted; a nanosecond earlier, it is not.
     #[test]
     fn a_wait_is_exactly_as_long_as_told(
         (per_minute, burst) in (1_u32..5000, 1_u32..100),

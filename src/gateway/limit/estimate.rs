@@ -9,13 +9,13 @@ const MIN_ATTACHMENT: usize = 8 * 1024;
 /// The least that a picture or a file in base64 counts: vendors count its area or its pages, not its bytes.
 const ATTACHMENT: u64 = 2_000;
 
-/// How many bytes of an attachment are a token at most, so that its size counts, too.
+/// The bytes of a large attachment that count as one token, so that its size counts, too.
 const BYTES_PER_TOKEN: u64 = 64;
 
-/// What precedes base64 in a `data:` address.
+/// The text before base64 in a `data:` address.
 const BASE64_MARK: &[u8] = b";base64,";
 
-/// How near to its data a medium's type stands.
+/// The largest distance between a medium's type and its data, in bytes.
 const TYPE_DISTANCE: usize = 128;
 
 /// Members that hold base64 in one of the dialects: media, and what only its vendor can read.
@@ -36,7 +36,7 @@ const MEDIA: [&[u8]; 12] = [
 
 /// Four bytes are a token. Attachments in base64 would count a thousand times too much that way, so each
 /// long one counts by its size in another measure. Only a `data:` address, or the value of a member that
-/// holds media, is an attachment: words without blanks look like base64, too.
+/// holds media, is an attachment: text without blanks looks like base64, too.
 pub fn prompt_tokens(body: &str) -> u64 {
     let bytes = body.as_bytes();
     let (mut words, mut attachments) = (bytes.len(), 0);
@@ -124,7 +124,7 @@ mod tests {
             (format!(r#"{{"data":"{}"}}"#, "iVBORw0KGgo+/A==".repeat(1000)), 2_003),
             // Escaped slashes are base64, too.
             (format!(r#"{{"bytes":"{}"}}"#, "iVBORw0KGgo+\\/A==".repeat(1000)), 2_003),
-            // Words that look like it.
+            // Text that looks like base64.
             (format!(r#"{{"content":"{blob}"}}"#), 100_004),
             (format!(r#"["{picture}"]"#), 80_001),
             (format!(r#"{{"images":["{picture}"],"content":"{blob}"}}"#), 105_007),

@@ -94,7 +94,7 @@ impl LimiterRegistry {
 }
 
 impl Shard {
-    /// The limiter of a name, or a new one. Before that, those may go that nobody needs: at twice as
+    /// The limiter of a name, or a new one. Before that, unused limiters may be removed: at twice as
     /// many as the last sweep has left, so that a new one costs the same however many there are,
     /// or after a while.
     fn of(&mut self, name: &str, new: impl FnOnce() -> Arc<Limiter>) -> Arc<Limiter> {
@@ -110,7 +110,8 @@ impl Shard {
         limiter
     }
 
-    /// Whoever gets a limiter gets it under this lock, so that one which only we hold stays so.
+    /// Removes limiters that are unused. Limiters are handed out only under this lock, so one that only the registry
+    /// holds stays so.
     fn sweep(&mut self, now: Instant) {
         self.limiters
             .retain(|_, limiter| Arc::strong_count(limiter) > 1 || !limiter.is_unused(now));
@@ -122,7 +123,7 @@ impl Shard {
 
 #[cfg(test)]
 impl LimiterRegistry {
-    /// How many there are.
+    /// The number of limiters.
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap().limiters.len()).sum()
     }

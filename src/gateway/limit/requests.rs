@@ -20,7 +20,7 @@ type Governor = RateLimiter<NotKeyed, InMemoryState, Runtime, StateInformationMi
 pub(super) struct Requests {
     quota: Quota,
     limiter: Governor,
-    /// What was left at the last request, and when that was.
+    /// The requests that were left at the last one, and its time.
     left: u32,
     at: Instant,
     /// Requests that were taken and given back.
@@ -103,7 +103,7 @@ impl Requests {
         self.refilled(now).saturating_add(self.credit).min(self.limit())
     }
 
-    /// What the limiter has, as far as whole requests have come back since it was asked.
+    /// The requests that the limiter has left, with those that have come back in whole since the last one.
     fn refilled(&self, now: Instant) -> u32 {
         let passed = now.saturating_duration_since(self.at).as_nanos();
         let back = passed / self.quota.replenish_interval().as_nanos().max(1);
@@ -151,7 +151,7 @@ mod tests {
         assert!(requests.is_full(Instant::now()));
     }
 
-    /// What is given back can be taken, once, and never on top of a whole burst.
+    /// A request that is given back can be taken once, and never on top of a whole burst.
     #[tokio::test(start_paused = true)]
     async fn what_is_given_back_is_there_again() {
         let mut requests = Requests::new(quota(60, 2), Instant::now());

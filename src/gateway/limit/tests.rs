@@ -68,7 +68,7 @@ async fn what_a_request_may_take_is_its_prompt_and_every_alternative() {
     }
     let limiter = caller(limits(0, 10_000, 0));
     let mut admission = limiter.admit().unwrap();
-    // Whoever claims more than there is gets all of it and owes nothing for the claim.
+    // A claim for more than there is gets all of it and leaves no debt.
     let absurd = TokenDemand { input: u64::MAX, max_output: Some(u64::MAX), choices: u64::MAX };
     admission.reserve(&absurd).unwrap();
     advance(6 * SECOND).await;
@@ -152,7 +152,7 @@ async fn a_refused_request_uses_nothing_up() {
         assert_eq!((mine.lock().streams, model.lock().streams), (0, 0));
         advance(60 * SECOND).await;
     }
-    // What is refused at the first limiter is not counted there either.
+    // A request that the first limiter rejects is not counted there either.
     for _ in 0..10 {
         mine.admit().unwrap();
     }
@@ -169,7 +169,7 @@ async fn more_than_was_reserved_is_taken_as_it_comes() {
     admission.extend(101).unwrap();
     assert_eq!(tokens_left(&limiter), 1000 - 100 - 257);
     assert_eq!(admission.covered(), 357);
-    // Nobody asked for a cut: the rest becomes a debt.
+    // Without `cut_off`, the rest becomes a debt.
     admission.extend(2000).unwrap();
     assert_eq!((tokens_left(&limiter), admission.covered()), (0, 2256));
     assert!(reserved(&limiter, 1).is_err());
@@ -257,7 +257,7 @@ async fn a_limit_on_tokens_does_not_count_those_who_came_before_it() {
     assert_eq!(tokens_left(&limiter), 1000);
 }
 
-/// A limiter may go when nobody leases it and a new one would be the same: not before.
+/// A limiter is removed when it has no lease and a new one would be the same: not before.
 #[tokio::test(start_paused = true)]
 async fn gates_of_idle_callers_are_dropped_and_nothing_is_given_back() {
     let limiters = LimiterRegistry::default();

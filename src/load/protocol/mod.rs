@@ -1,4 +1,4 @@
-//! Chat protocols as a caller speaks them: one file for each, one entry in [`PROTOCOLS`].
+//! Chat protocols, from the caller's side: one file for each, one entry in [`PROTOCOLS`].
 //!
 //! Written from the vendors' documentation. They must never use the gateway's own dialects, or a
 //! mistake there would be made on both sides and seen on neither.

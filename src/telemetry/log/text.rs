@@ -142,7 +142,7 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// Writes a text, in quotes unless it is one plain word.
+/// Writes a text, in quotes if it is empty or has blanks, control characters, `"` or `=`.
 fn text(out: &mut Writer<'_>, text: &str) -> fmt::Result {
     let plain = |c: char| !(c.is_whitespace() || c.is_control() || matches!(c, '"' | '='));
     let ascii = text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'='));

@@ -14,11 +14,11 @@ use super::LinesLost;
 
 /// The most bytes in the buffer; a line that does not fit is lost.
 const BUFFER_BYTES: usize = 4 << 20;
-/// How long lines are collected before a write, so that one write has all of them.
+/// The time for which lines are collected before a write, so that one write has all of them.
 const BATCH_DELAY: Duration = Duration::from_millis(5);
 /// The pause before standard error is tried again after it would have blocked.
 const RETRY_DELAY: Duration = Duration::from_millis(20);
-/// How long the last lines may take at the end of the process.
+/// The timeout of writing the last lines at the end of the process.
 pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The writer for all threads. Cheap to clone.
