@@ -27,7 +27,7 @@ pub struct Error(Box<Inner>);
 struct Inner {
     fault: ApiError,
     side: Side,
-    /// Where the table does not know better.
+    /// Overrides the table.
     blame: Option<Blame>,
     retry_after: Option<Duration>,
     reply: Option<Reply>,
@@ -63,7 +63,7 @@ pub struct Reply {
     pub headers: HeaderMap,
 }
 
-/// Which attempt met an error.
+/// The attempt in which an error arose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     /// `provider/model`.
@@ -162,7 +162,7 @@ impl Error {
         self
     }
 
-    /// Sets the attempt that met it.
+    /// Sets the attempt in which it arose.
     #[must_use]
     pub fn during(mut self, attempt: Attempt) -> Self {
         self.0.attempt = Some(attempt);
@@ -194,7 +194,7 @@ impl Error {
         self.0.attempt.as_ref()
     }
 
-    /// The error as it was met; [`Error::shown`] is for callers.
+    /// The original fault; [`Error::shown`] is for callers.
     pub fn fault(&self) -> &ApiError {
         &self.0.fault
     }
@@ -220,7 +220,7 @@ impl Error {
         matches!(self.0.end, Some(End::Failed(_)))
     }
 
-    /// Whether nothing came within our deadline.
+    /// Whether there was no output within the gateway's deadline.
     pub fn is_first_token_timeout(&self) -> bool {
         let passed = [Deadline::FirstToken, Deadline::Unstreamed];
         passed.iter().any(|deadline| self.0.end == Some(End::TimedOut(*deadline)))

@@ -77,7 +77,7 @@ impl Error {
         self.upstream_reply().filter(|_| !self.is_operators())
     }
 
-    /// Whether only the operator can do something about it.
+    /// Whether only the operator can fix it.
     pub fn is_operators(&self) -> bool {
         matches!(self.blame(), Blame::Credential | Blame::Account | Blame::Configuration)
     }
@@ -92,8 +92,8 @@ impl Error {
         self.0.side == Side::Upstream && matches!(self.fault().kind, Kind::Context | Kind::TooLarge)
     }
 
-    /// Its rank among the errors of other attempts: the lowest is returned to the caller. What the
-    /// caller can act on comes first, what only the operator can mend comes last.
+    /// Its rank among the errors of other attempts: the lowest is returned to the caller. Errors that the
+    /// caller can act on come first; those that only the operator can fix come last.
     pub fn rank(&self) -> u8 {
         match (self.blame(), self.0.side, self.fault().kind) {
             (Blame::Caller, Side::Upstream, _) => 0,

@@ -39,7 +39,7 @@ impl ConfigSource {
     }
 }
 
-/// Reloads for as long as it is polled. `sources`: what the running configuration was read from.
+/// Reloads for as long as it is polled. `sources`: the files that the running configuration was read from.
 pub(crate) async fn keep(
     app: &App,
     source: Option<ConfigSource>,
@@ -82,7 +82,7 @@ async fn changed(watch: &mut Watch, hangups: &mut Signal) {
     }
 }
 
-/// Puts the current files in force, or keeps the running configuration if they are invalid. Returns what was read:
+/// Puts the current files in force, or keeps the running configuration if they are invalid. Returns the files read:
 /// the next change may be one of a file that only the invalid configuration names.
 async fn reload(app: &App, source: &ConfigSource) -> Sources {
     match read(app, source).await {

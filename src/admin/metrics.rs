@@ -1,4 +1,4 @@
-//! `GET /metrics` on both listeners, and the rule that decides who gets it on the callers' listener.
+//! `GET /metrics` on both listeners, and the rule that decides which peers get it on the callers' listener.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! JSON Schema (draft 7) of the configuration and of prompt files, from their description. Pure: it must never read a
 //! configuration.
 //!
-//! It is never stricter than the reader: what loads is valid. It knows keys, types and notations, but nothing of how
-//! keys depend on each other.
+//! It is never stricter than the reader: a file that loads is valid. It knows keys, types and notations, but no
+//! dependencies between keys.
 
 use serde_json::{Map, Value, json};
 
@@ -64,7 +64,7 @@ impl Schema {
         schema
     }
 
-    /// The schema of what stands at a key.
+    /// The schema of a key's value.
     fn value(&self, key: &Key) -> Map<String, Value> {
         let item = match key.item {
             Item::Scalar(scalar) => self.scalar(&scalar),

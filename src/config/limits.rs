@@ -43,7 +43,7 @@ const NONE: Format<()> =
         (text == "none").then_some(())
     });
 
-/// Of everybody, of a caller or of a model.
+/// Limits of all callers, of one caller or of one model.
 pub(super) const LIMITS: Section = Section::table(
     "limits",
     "Rate limits, each on its own (docs/limits.md). At the top of the file: those of every caller. In a key, an issuer or \
@@ -90,7 +90,7 @@ impl Default for Limits {
     }
 }
 
-/// Where single limits are read from.
+/// The source of single limits.
 trait LimitSource {
     /// `None`: it is left out, or wrong and reported.
     fn limit<T>(&mut self, field: &Field<T>) -> Option<T>;

@@ -15,7 +15,7 @@ struct Part {
 
 /// Of a cgroup's limit, beyond which the kernel ends the process.
 const OF_CGROUP: Part = Part { of: 3, whole: 4 };
-/// Of a machine's memory, which others use as well.
+/// Of a machine's memory, which other processes use as well.
 const OF_MACHINE: Part = Part { of: 1, whole: 2 };
 
 /// The default of `server.memory` in bytes, read once.

@@ -63,7 +63,7 @@ pub(super) struct Models<'n> {
 }
 
 impl Models<'_> {
-    /// Whether a name leads somewhere.
+    /// Whether a name has targets.
     pub(super) fn has(&self, name: &str) -> bool {
         self.targets.contains_key(name)
             || self.targets.keys().any(|known| is_pattern(known) && pattern::matches(known, name))

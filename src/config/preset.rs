@@ -1,5 +1,5 @@
-//! Presets: providers that are known by name. Their settings are data, in `presets.yaml`; this file only puts them
-//! below what a provider states itself. It must never name a preset.
+//! Presets: providers that are known by name. Their settings are data, in `presets.yaml`; this file only uses them as
+//! defaults of a provider's own settings. It must never name a preset.
 
 use std::sync::LazyLock;
 

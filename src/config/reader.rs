@@ -44,7 +44,7 @@ impl<'n> Table<'n> {
         self.get(key).is_some()
     }
 
-    /// Where a key's value is; without one, where the table is.
+    /// The location of a key's value; without one, that of the table.
     pub(super) fn location(&self, key: &Key) -> Location {
         self.get(key).map_or(self.at, |node| node.at)
     }

@@ -155,7 +155,7 @@ pub(super) fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
     }
 }
 
-/// The operators' address. `restricted`: the configuration lists who may connect.
+/// The operators' address. `restricted`: the configuration lists the networks that may connect.
 fn admin(
     reader: &mut Reader<'_>,
     server: &Table<'_>,

@@ -250,7 +250,7 @@ fn overlaps(one: &str, other: &str) -> bool {
     long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// Reads `hosted_tools`. To map or to reject what `drop` removes is a contradiction.
+/// Reads `hosted_tools`. It is a contradiction to map or to reject members that `drop` removes.
 fn hosted_tools(reader: &mut Reader<'_>, table: &Table<'_>, drop: &[String]) -> HostedTools {
     let stated = reader.field(table, &HOSTED_TOOLS);
     let dropped = drop.iter().find(|name| DECLARING.contains(&name.as_str()));

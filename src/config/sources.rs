@@ -103,7 +103,7 @@ impl Sources {
         now
     }
 
-    /// Where changes of these files and directories show.
+    /// The watch points at which changes of these files and directories show.
     pub(super) fn watch_points(&self) -> WatchPoints {
         let mut points = WatchPoints::default();
         for (path, Seen { what, .. }) in &self.0 {

@@ -156,7 +156,7 @@ pub(super) fn key_of(pem: &str) -> Result<PrivateKeyDer<'static>, String> {
 
 /// The earliest expiry of these certificates: a chain is valid as long as all of it is.
 fn expiry(chain: &[CertificateDer<'_>]) -> Option<i64> {
-    // At the end of all time: what is reported as expired is reported with its date.
+    // At the end of all time, so that each certificate is reported as expired, with its date.
     let end = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
     let not_after = |der| match verify_dates(&ParsedCertificate::try_from(der).ok()?, end)? {
         CertificateError::ExpiredContext { not_after, .. } => {
@@ -215,7 +215,7 @@ fn server_config(
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    // Sessions are resumed with what callers keep, so that any worker can.
+    // Sessions are resumed with tickets that callers keep, so that any worker can.
     server.ticketer = Ticketer::new().map_err(impossible)?;
     Ok(server)
 }

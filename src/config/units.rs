@@ -211,7 +211,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
-/// Reads what `parse` reads, or `none`.
+/// Reads a value that `parse` accepts, or `none`.
 #[expect(
     clippy::option_option,
     reason = "`none` is a value; the outer `None` is a text that is none"

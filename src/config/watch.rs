@@ -49,7 +49,7 @@ impl Watch {
                 self.pending = true;
             }
             tokio::time::sleep(SETTLE).await;
-            // Events from here on are compared again; those before are in what is read now.
+            // Events from here on cause another comparison; those before are covered by this one.
             if let Some(notifier) = &mut self.notifier {
                 notifier.read();
             }

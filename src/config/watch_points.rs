@@ -48,7 +48,7 @@ impl Entries {
     }
 }
 
-/// Where changes of a configuration's files show.
+/// The places at which changes of a configuration's files show.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct WatchPoints {
     /// Directories: an entry appears, vanishes, or is replaced. Editors replace a file by another, and

@@ -1,5 +1,5 @@
-//! Per-request accounting: what was admitted and used, and the summary that the sinks get when it is dropped. It never
-//! holds payloads or keys. On every way out of a request, dropping its account settles it.
+//! Per-request accounting: the requests and tokens admitted and used, and the summary that the sinks get when it is
+//! dropped. It never holds payloads or keys. On every way out of a request, dropping its account settles it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,12 +23,12 @@ use crate::wire::chat::End;
 use crate::wire::dialect::{Endpoint, Operation};
 use crate::wire::tally::Tally;
 
-/// The account of one request. Dropping it settles what was admitted and hands the summary to the sinks. One that
-/// was never settled belongs to a request that its caller left.
+/// The account of one request. Dropping it settles the admission and hands the summary to the sinks. One that
+/// was never settled belongs to a request whose caller disconnected.
 pub struct Account {
     summary: Summary,
     sinks: Sinks,
-    /// Settled with what was used when the request is over.
+    /// Settled with the tokens used when the request is over.
     admission: Option<Admission>,
     /// The tokens of output that are reserved.
     covered: u64,
@@ -111,7 +111,7 @@ impl Account {
         self.summary.target()
     }
 
-    /// Where the request stands in a trace.
+    /// The request's place in a trace.
     pub fn place(&self) -> &TraceContext {
         &self.summary.trace
     }
@@ -142,7 +142,7 @@ impl Account {
         self.summary.caller_label = Arc::clone(&caller.label);
     }
 
-    /// Sets what was requested. The estimate of the prompt's tokens counts until the upstream reports them.
+    /// Sets the requested model and form. The estimate of the prompt's tokens counts until the upstream reports them.
     pub fn asked(&mut self, model: &str, stream: bool, prompt_tokens: u64) {
         self.summary.model = short(model).into_owned();
         self.summary.stream = stream;
@@ -162,7 +162,7 @@ impl Account {
         self.summary.direct = plan.direct;
     }
 
-    /// Keeps what was admitted until the request is over, and settles it then. `background`: the
+    /// Keeps the admission until the request is over, and settles it then. `background`: the
     /// upstream may work on when the answer has ended.
     pub fn admitted(&mut self, admission: Admission, demand: &TokenDemand, background: bool) {
         self.plausible = demand.plausible();
@@ -230,7 +230,7 @@ impl Account {
         }
     }
 
-    /// Sets what the answer came to, and how it ended. `None`: it did not, its caller left.
+    /// Sets the tally of the answer and its end. `None`: it has none, because its caller disconnected.
     pub fn settle(&mut self, tally: &Tally, end: Option<&End>) {
         let summary = &mut self.summary;
         summary.tally.clone_from(tally);
@@ -241,7 +241,7 @@ impl Account {
         summary.error = summary.kind.map(str::to_owned);
     }
 
-    /// Settles the admission with what was used: of an answer that never began, nothing.
+    /// Settles the admission with the tokens used: of an answer that never began, none.
     fn settle_admission(&mut self) {
         let Some(mut admission) = self.admission.take() else { return };
         let Summary { tally, attempts, .. } = &self.summary;

@@ -1,5 +1,5 @@
-//! Answers of upstreams: upstream bytes in, the caller's bytes out, secrets redacted. It must never wait for more than
-//! has already arrived, except for the first output.
+//! Answers of upstreams: upstream bytes in, the caller's bytes out, secrets redacted. It must never wait for bytes
+//! that have not arrived, except for the first output.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,7 @@ const ACCOUNT_PREFIXES: [&[u8]; 2] = [b"org-", b"proj_"];
 /// Shorter ids are not redacted: they may be ordinary words.
 const MIN_ID: usize = 12;
 
-/// An upstream that has begun to answer, and what its first bytes became.
+/// An upstream that has begun to answer, and the caller's bytes of its first ones.
 pub struct Answer {
     /// The provider that answers.
     pub provider: Arc<Provider>,
@@ -50,11 +50,11 @@ pub struct Answer {
     pub transcoder: Transcoder,
     /// The caller's bytes so far: up to the first model output, or to the end.
     pub ready: BytesMut,
-    /// When the first model output came.
+    /// The time of the first model output.
     pub first_output: Instant,
     /// Whether its chunks come in bursts.
     pub burst: BurstDetector,
-    /// The memory that what is kept of it holds.
+    /// The memory of the bytes that are kept of it.
     pub lease: MemoryLease,
 }
 
@@ -67,7 +67,7 @@ pub struct BurstDetector {
 
 impl BurstDetector {
     /// Whether other chunks may have arrived with one: they may if they did the last time, or if it follows the last
-    /// one closely. Resets what was noted of the last time.
+    /// one closely. Resets the note of the last time.
     fn expect_more(&mut self, now: Instant) -> bool {
         let close = |last| now.saturating_duration_since(last) < SAME_BURST;
         let last = self.last.replace(now);
@@ -97,8 +97,9 @@ impl Answer {
         }
     }
 
-    /// Reads up to the first model output, or to the end if none comes. `burst`: takes what has arrived with that output,
-    /// too, because it leaves in one write. An error: there are more than `most` bytes for the caller by then.
+    /// Reads up to the first model output, or to the end if none comes. `burst`: takes the chunks that have arrived
+    /// with that output, too, because all leave in one write. An error: there are more than `most` bytes for the
+    /// caller by then.
     pub async fn read_first(&mut self, most: usize, burst: bool) -> Result<(), Error> {
         loop {
             let chunk = self.source.chunk().await;
@@ -115,7 +116,7 @@ impl Answer {
         }
     }
 
-    /// Takes what the upstream's body gave. Returns whether there was model output in it.
+    /// Takes a chunk of the upstream's body. Returns whether there was model output in it.
     pub fn take(&mut self, chunk: Chunk) -> bool {
         match chunk {
             Ok(Some(bytes)) => {
@@ -138,7 +139,7 @@ impl Answer {
         }
     }
 
-    /// Holds memory for what is kept; without room for it, the answer ends.
+    /// Holds memory for the bytes that are kept; without room for them, the answer ends.
     fn account(&mut self) {
         if self.transcoder.end().is_none()
             && let Err(end) = self.lease.hold_kept(self.transcoder.kept() + self.ready.len())
@@ -217,7 +218,7 @@ impl Answer {
         output
     }
 
-    /// Takes what has already arrived, up to about one write.
+    /// Takes the chunks that have already arrived, up to about one write.
     pub async fn take_arrived(&mut self) {
         let (begun, mut taken) = (Instant::now(), 0);
         while self.transcoder.end().is_none() && taken < MAX_BATCH && begun.elapsed() < MAX_HOLD {

@@ -14,13 +14,13 @@ pub struct Attempt {
     pub target: Target,
     /// The upstream returns the answer in one piece, so that its progress is unknown until then.
     pub whole: bool,
-    /// When it began.
+    /// The time at which it began.
     pub begun: Instant,
-    /// When its request was sent, so that the target may have read the prompt.
+    /// The time at which its request was sent, so that the target may have read the prompt.
     pub sent: Option<Instant>,
     /// Its target has begun to answer.
     pub answered: bool,
-    /// Why it failed, if it has.
+    /// The cause of its failure, if it has failed.
     pub error: Option<AttemptFailure>,
     /// Its span, until it ends. `None`: there is no trace, or the attempt has failed.
     pub span: Option<Span>,
@@ -31,9 +31,9 @@ pub struct Attempt {
 pub struct AttemptFailure {
     /// The kind of error.
     pub kind: Kind,
-    /// Where the error arose.
+    /// The side on which the error arose.
     pub side: Side,
-    /// The cause, which decides what follows.
+    /// The cause, which decides whether another target is tried.
     pub blame: Blame,
     /// The status of the upstream's error response, if there was one.
     pub status: Option<u16>,
@@ -45,7 +45,7 @@ impl Attempt {
         Self { target, whole, begun, sent: None, answered: false, error: None, span: None }
     }
 
-    /// Sets why it failed.
+    /// Sets the cause of its failure.
     pub fn fail(&mut self, error: &Error) {
         self.error = Some(AttemptFailure {
             kind: error.fault().kind,

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-/// The time at which a request came in, by both clocks at once. What is dated later is dated by what has passed since
+/// The time at which a request came in, by both clocks at once. Later dates are computed from the time elapsed since
 /// then, so that a step of the wall clock, or a slow upload, moves no date.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestTime {

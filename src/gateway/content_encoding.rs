@@ -144,7 +144,7 @@ impl ContentEncoding {
     }
 }
 
-/// Why decoding has stopped.
+/// The reasons why decoding stops.
 enum ContentError<E> {
     Invalid,
     Window,
@@ -211,7 +211,7 @@ impl<E, R: FnMut(usize) -> Result<(), E>> Bounds<R> {
     }
 }
 
-/// Refuses bytes after the end of a stream: they would be dropped.
+/// Rejects bytes after the end of a stream: they would be dropped.
 fn ended<E>(rest: &[u8]) -> Result<(), ContentError<E>> {
     if rest.is_empty() { Ok(()) } else { Err(ContentError::Invalid) }
 }

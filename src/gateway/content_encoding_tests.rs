@@ -181,7 +181,7 @@ fn one_known_encoding_is_taken() {
     }
 }
 
-/// The largest window is a bound of ours, so that what is wrong is the window and not the body.
+/// The largest window is a bound of the gateway, so that the error is about the window and not the body.
 #[test]
 fn a_large_window_is_reported_as_one() {
     let frame = |window: u8| [0x28, 0xB5, 0x2F, 0xFD, 0, window, 1, 0, 0];

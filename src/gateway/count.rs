@@ -31,7 +31,7 @@ pub(super) fn is_estimated(request: &UpstreamRequest, target: &Target) -> bool {
 }
 
 /// Whether an upstream cannot count tokens: it has no such endpoint, or answers with success and something
-/// that is no count, like a page or an error. A model that it does not know is another matter, and so is what
+/// that is no count, like a page or an error. An unknown model is another matter, and so are errors that
 /// the caller caused.
 pub(super) fn is_unsupported(request: &UpstreamRequest, error: &Error) -> bool {
     let code = error.fault().code.as_deref();

@@ -1,5 +1,5 @@
-//! Delivery: a [`Production`] to one caller, as the body of a stream or as a whole body. It writes heartbeats, decides
-//! how the body ends, and turns a panic into an error event. It must never change what was produced.
+//! Delivery: a [`Production`] to one caller, as the body of a stream or as a whole body. It writes heartbeats,
+//! decides how the body ends, and turns a panic into an error event. It must never change a production's bytes.
 //!
 //! The body is polled, not spawned: the caller's reading speed is the backpressure, and dropping it cancels the
 //! request.
@@ -46,7 +46,7 @@ pub fn stream(
             }
         }
         if let Ending::Aborted { error } = delivery.production.take_ending() {
-            // The server writes what it was given when the body has nothing more for the moment.
+            // The server writes its buffered bytes when the body has nothing more for the moment.
             yield_now().await;
             if !error.is_empty() {
                 yield Ok(error);
@@ -78,7 +78,7 @@ pub async fn collect(production: &mut Production) -> Result<Bytes, Error> {
 /// A stream under way to its caller.
 struct Delivery {
     production: Production,
-    /// When the last heartbeat was written, or the body began.
+    /// The time at which the last heartbeat was written, or the body began.
     heartbeat: Instant,
 }
 

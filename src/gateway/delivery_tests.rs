@@ -255,7 +255,7 @@ async fn a_body_that_ends_late_is_drained_by_a_task() {
     assert_eq!(begun.elapsed(), SECOND / 2);
 }
 
-/// A collector: what it was sent.
+/// A collector: the bytes that it was sent.
 #[derive(Debug, Clone, Default)]
 struct Sent(Arc<Mutex<Vec<u8>>>);
 

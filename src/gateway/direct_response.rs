@@ -39,7 +39,7 @@ pub async fn models(gateway: &Gateway, request: Request) -> Response {
     .await
 }
 
-/// One model, whose name is what follows the prefix in the path.
+/// One model, whose name follows the prefix in the path.
 pub async fn model(gateway: &Gateway, request: Request) -> Response {
     let (headers, path) = (request.headers(), request.uri().path());
     if is_websocket(headers) || is_posted(path) {
@@ -58,7 +58,7 @@ pub async fn model(gateway: &Gateway, request: Request) -> Response {
     .await
 }
 
-/// Whether a path names something that a model does, which is posted to.
+/// Whether a path names an action of a model, which takes POST.
 fn is_posted(path: &str) -> bool {
     dialect::caller_dialects().any(|dialect| dialect.is_posted(path))
 }
@@ -195,7 +195,7 @@ fn unknown_path(dialect: &dyn CallerDialect, path: &str) -> String {
     format!("there is no such path here; callers post to one of {}", paths.join(", "))
 }
 
-/// An endpoint's path, for people: what stands for any is an ellipsis.
+/// An endpoint's path, for people: a wildcard is an ellipsis.
 fn shown(endpoint: &Endpoint) -> String {
     let rest = if endpoint.is_open() { "..." } else { "" };
     format!("{}{rest}", endpoint.prefix())

@@ -20,7 +20,7 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client that was unused for this long is dropped when another one is built.
 const MAX_UNUSED: Duration = Duration::from_mins(10);
 
-/// Why a client cannot be built.
+/// The reason why a client cannot be built.
 pub type BuildError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The clients of one worker. A connection lives and dies with its client, and reqwest gives it no
@@ -38,7 +38,7 @@ struct Slot {
 }
 
 impl Clients {
-    /// The client for a way out, on these terms. The lock is this worker's own.
+    /// The client for an egress, on these terms. The lock is this worker's own.
     pub fn get(&self, egress: &Egress, terms: &Stream) -> Result<reqwest::Client, BuildError> {
         let now = Instant::now();
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,8 +183,8 @@ enum ProxyFault {
 }
 
 impl ProxyFault {
-    /// Which one caused an error, if any did. The types behind these texts are not public; the tests of
-    /// `tests/it/egress.rs` notice when the texts change.
+    /// The fault that caused an error, if any did. The types behind these texts are not public; the tests of
+    /// `tests/it/egress.rs` fail when the texts change.
     fn of(error: &reqwest::Error, proxy: &EgressProxy, to: &url::Url) -> Option<Self> {
         if error.is_timeout() {
             return Some(Self::Late);

@@ -70,7 +70,7 @@ pub(super) fn error_response(dialect: &dyn CallerDialect, error: &Error, id: &st
     response
 }
 
-/// Reads what a rejected caller is still sending. A connection that is closed over unread bytes is
+/// Reads the bytes that a rejected caller is still sending. A connection that is closed over unread bytes is
 /// reset, which can cost the caller the response or, without notice, the next request. A caller that
 /// `waits` for `100 Continue` has sent nothing, and reading would make it send.
 pub(super) async fn discard(mut body: Body, waits: bool, response: &mut Response) {

@@ -31,7 +31,7 @@ pub(super) struct Exchange {
     pub(super) head: Parts,
     /// Its body, of which some may be unread.
     pub(super) body: Body,
-    /// When it came in.
+    /// The time at which it came in.
     pub(super) time: RequestTime,
     /// The limits that hold for it, as far as it has come.
     pub(super) limiters: Vec<Arc<Limiter>>,
@@ -108,7 +108,7 @@ impl Exchange {
         Ok(plan)
     }
 
-    /// Takes what the request may use of the limits of its model, and the tokens of all its limits.
+    /// Reserves the request's share of the limits of its model, and the tokens of all its limits.
     pub(super) fn reserve(
         &mut self,
         (state, plan): (&State, &Plan),

@@ -1,6 +1,6 @@
-//! Inspection of request bodies before routing: fills in the prompt that a body names and the model that its path names,
-//! reads what the gateway needs of it, and estimates its tokens. It must never change anything else of a body, nor
-//! choose a target.
+//! Inspection of request bodies before routing: fills in the prompt that a body names and the model that its path
+//! names, reads the members that the gateway needs, and estimates its tokens. It must never change anything else of
+//! a body, nor choose a target.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ pub(super) async fn inspect(
     offload::run(move || inspected((&state, &caller), (dialect, form), &head, body)).await
 }
 
-/// Refuses a body by which an upstream would run other models than the one it names.
+/// Rejects a body by which an upstream would run other models than the one it names.
 pub(super) async fn refuse_other_models(
     dialect: &'static str,
     body: &RequestBody,

@@ -1,5 +1,5 @@
 //! Memory budget of the process, for request bodies and buffered parts of answers. Bytes are acquired as they arrive
-//! and released when their lease is dropped. It must never wait: what has no room is rejected.
+//! and released when their lease is dropped. It must never wait: bytes without room are rejected.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use crate::error::{Error, MIN_RETRY_AFTER};
 use crate::telemetry::{MemoryLabels, Metrics};
 use crate::wire::chat::{ApiError, End, Kind};
 
-/// Parts of answers are acquired in steps, so that a token touches no memory that workers share; what is
-/// less than a step counts as nothing.
+/// Parts of answers are acquired in steps, so that a token touches no memory that workers share; less
+/// than a step counts as nothing.
 const STEP: usize = 64 * 1024;
 
-/// The shares of `server.memory`. What is left, a quarter, is for connections, for work on large bodies, and
+/// The shares of `server.memory`. The rest, a quarter, is for connections, for work on large bodies, and
 /// for the program.
 #[derive(Debug)]
 pub struct MemoryBudget {
     /// Half: request bodies, each byte twice, because the upstream's request is a copy of it.
     pub requests: Arc<MemoryShare>,
-    /// A quarter: what is kept of answers until they are whole, and large events that callers have not yet
-    /// read.
+    /// A quarter: parts of answers that are kept until they are whole, and large events that callers have not
+    /// yet read.
     pub answers: Arc<MemoryShare>,
 }
 
@@ -45,7 +45,7 @@ impl MemoryBudget {
         budget
     }
 
-    /// Changes the number of bytes. What is in use stays in use.
+    /// Changes the number of bytes. Bytes in use stay in use.
     pub fn resize(&self, memory: usize) {
         self.requests.limit.set(count(memory / 2));
         self.answers.limit.set(count(memory / 4));
@@ -157,13 +157,13 @@ impl MemoryLease {
         }
     }
 
-    /// Makes it hold what a request body of so many bytes takes, if there is room.
+    /// Makes it hold the memory of a request body of so many bytes, if there is room.
     pub fn hold_body(&mut self, bytes: usize) -> Result<(), Error> {
         let taken = bytes.saturating_mul(COPIES);
         if self.resize(taken) { Ok(()) } else { Err(self.share.refuse_body()) }
     }
 
-    /// Makes it hold what is kept of an answer, in whole steps.
+    /// Makes it hold the kept bytes of an answer, in whole steps.
     pub fn hold_kept(&mut self, bytes: usize) -> Result<(), End> {
         let steps = bytes / STEP * STEP;
         if count(steps) == self.bytes || self.resize(steps) {
@@ -239,7 +239,7 @@ mod tests {
         assert!(share.has_room(1000) && !share.has_room(1001));
         drop((one, two));
         assert_eq!((share.used.get(), share.refusals.get()), (0, 1));
-        // Another limit does not free what is in use.
+        // Another limit does not free bytes in use.
         let mut lease = share.lease();
         lease.hold_body(1000).unwrap();
         budget.resize(2000);

@@ -21,7 +21,7 @@ fn fail(health: &TargetHealth, plan: &Plan, target: &Target, error: &Error) {
     health.failed(plan, &FailedAttempt { target, error, timed: true }, Instant::now());
 }
 
-/// The targets of a request in the order of its policy, and what was met so far.
+/// The targets of a request in the order of its policy, and the attempts so far.
 struct Walk<'a> {
     request: &'a UpstreamRequest,
     policy: InOrder,

@@ -121,7 +121,7 @@ fn is_unset(json: &str) -> bool {
     matches!(json, "null" | "\"\"")
 }
 
-/// A body with the model that its path names, if the body names none. What is no JSON object stays as it is.
+/// A body with the model that its path names, if the body names none. A body that is no JSON object stays as it is.
 pub fn with_model(body: String, extensions: &Extensions) -> String {
     let Some(Deployment(model)) = extensions.get() else { return body };
     match Members::parse(&body) {

@@ -27,16 +27,16 @@ use crate::wire::dialect::{Ending, Mode};
 /// after its last output.
 const UPSTREAM_DRAIN: Duration = Duration::from_secs(1);
 
-/// An answer under way. Dropping it closes the upstream and settles the account, which returns what was admitted.
+/// An answer under way. Dropping it closes the upstream and settles the account, which releases the admission.
 pub struct Production {
     context: Arc<RequestContext>,
     phase: Phase,
     deadlines: Deadlines,
     /// Made when it first has to wait: a short answer arrives at once.
     alarm: Option<Alarm>,
-    /// When it last had bytes for the caller.
+    /// The time at which it last had bytes for the caller.
     produced: Instant,
-    /// Why the tokens of the caller's limits do not allow the whole answer.
+    /// The error if the tokens of the caller's limits do not allow the whole answer.
     spent: Option<Error>,
     /// The error of an answer that is collected.
     error: Option<Error>,
@@ -128,7 +128,7 @@ impl Production {
     }
 
     /// Waits for the next bytes, but no longer than to the time that is given. Errors are written in-band, in the
-    /// caller's dialect. Must be polled to its end: what a chunk came to is noted after its output is there.
+    /// caller's dialect. Must be polled to its end: the account is updated after a chunk's output is there.
     pub async fn next(&mut self, until: Option<Instant>) -> Next {
         loop {
             match &self.phase {
@@ -159,7 +159,7 @@ impl Production {
         &self.context
     }
 
-    /// When it last had bytes for the caller.
+    /// The time at which it last had bytes for the caller.
     pub fn produced(&self) -> Instant {
         self.produced
     }
@@ -169,7 +169,7 @@ impl Production {
         std::mem::take(&mut self.ending)
     }
 
-    /// Why an answer that was collected failed, if it did.
+    /// The error of a collected answer, if it failed.
     pub fn take_error(&mut self) -> Option<Error> {
         self.error.take()
     }
@@ -358,7 +358,7 @@ impl Production {
                     self.context.tasks.spawn_on(count(answer, account), &runtime);
                     return None;
                 }
-                // The upstream first, then what was admitted.
+                // The upstream first, then the admission.
                 drop(answer);
                 Some(account)
             }
@@ -384,8 +384,8 @@ fn cover(answer: &mut Answer, account: &mut Account) -> Option<Error> {
     Some(error)
 }
 
-/// Waits for the usage of an answer whose caller left between its last output and that: hidden reasoning
-/// is in nothing else.
+/// Waits for the usage of an answer whose caller disconnected between the last output and the usage: hidden
+/// reasoning is counted nowhere else.
 async fn count(mut answer: Box<Answer>, mut account: Box<Account>) {
     let counted = async {
         while answer.is_uncounted() {
@@ -399,9 +399,9 @@ async fn count(mut answer: Box<Answer>, mut account: Box<Account>) {
     account.settle(answer.transcoder.tally(), None);
 }
 
-/// When an answer must end although its upstream has not.
+/// The deadlines at which an answer must end although its upstream has not.
 struct Deadlines {
-    /// When the last model output came.
+    /// The time of the last model output.
     output: Instant,
     stall: Duration,
     total: Option<Instant>,

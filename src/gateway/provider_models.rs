@@ -155,7 +155,7 @@ impl ProviderModels {
         providers.into_iter().filter(due).map(|provider| (provider, generation)).collect()
     }
 
-    /// Takes what a fetch gave. A failed one leaves the list as it is.
+    /// Takes the result of a fetch. A failed one leaves the list as it is.
     fn take(&self, (provider, generation, fetched): Fetched, metrics: &Metrics) {
         let outcome = if fetched.is_ok() { "ok" } else { "failed" };
         let labels = ModelListFetchLabels { provider: provider.name.clone(), outcome };

@@ -23,7 +23,7 @@ pub fn record<B>(refusals: &RefusalLog, reason: RefusalReason, request: &Request
     refusals.record(reason, &request);
 }
 
-/// Records a request, or the question of a browser before one, from a page that may not call. A page
+/// Records a request, or its preflight request, from a page that may not call. A page
 /// of this server itself may: its browser sends no preflight request.
 pub fn record_origin<B>(refusals: &RefusalLog, config: &Config, request: &Request<B>) {
     let Some(origin) = request.headers().get(ORIGIN) else { return };

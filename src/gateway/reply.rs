@@ -95,7 +95,7 @@ pub(super) async fn conclude(
     if let Some(account) = &mut account {
         account.responded(response.status().as_u16());
     }
-    // Settles it: the headers below count what it gives back.
+    // Settles it: the headers below count the tokens that it releases.
     drop(account);
     let now = Instant::now();
     let all = limiters.iter().map(|limiter| limiter.status(now));
@@ -108,7 +108,7 @@ pub(super) async fn conclude(
     response
 }
 
-/// Sets the headers of what is left of the caller's limits, in its dialect.
+/// Sets the headers of the caller's remaining limits, in its dialect.
 fn set_rate_limit_headers(
     response: &mut Response,
     dialect: &dyn CallerDialect,

@@ -61,7 +61,7 @@ fn size(bytes: usize) -> String {
 pub(super) struct BodyLimits<'a> {
     /// The most bytes, compressed or not.
     bytes: usize,
-    /// The setting that raises it, or what else to do about a body that is larger.
+    /// The setting that raises it, or another remedy for a larger body.
     remedy: &'static str,
     /// For the first byte, and for each pause after it.
     pause: Duration,
@@ -102,7 +102,7 @@ impl<'a> BodyLimits<'a> {
         Error::caller(ApiError::new(Kind::TooLarge, message))
     }
 
-    /// When the next part of a body must be there, of which so much has come since `started`.
+    /// The deadline for the next part of a body, of which `come` bytes have arrived since `started`.
     fn deadline(&self, started: Instant, come: usize) -> Instant {
         // Progress extends the deadline: a trickle is cut off, a slow connection is not.
         let earned = Duration::from_secs((come / MIN_BYTES_PER_SECOND) as u64);

@@ -169,8 +169,8 @@ fn describe_answer(summary: &Summary, span: &Span) {
     span.set("streamgate.estimated", input_estimated || output_estimated);
 }
 
-/// Whether an outcome is a failure of ours or of the upstream. That a caller left, was refused or
-/// was cut off is none of the service's.
+/// Whether an outcome is a failure of the gateway or of the upstream. A caller that disconnects, is rejected
+/// or is cut off is no failure of the service.
 fn is_failure(outcome: &str) -> bool {
     !matches!(outcome, "complete" | "client_gone" | "rejected" | "rate_limited" | "cut_off")
 }

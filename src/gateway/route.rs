@@ -117,7 +117,7 @@ fn must_be_model(upstream: &str) -> Result<(), Error> {
     Err(Error::caller(ApiError::field("model", message)))
 }
 
-/// Rejects what a caller may not use with the answer for what does not exist, so that it does not learn
+/// Rejects a model that a caller may not use with the error for an unknown one, so that it does not learn
 /// which models and providers there are. The record has the true reason.
 fn permit(config: &Config, caller: &Caller, (model, asked): (&str, &str)) -> Result<(), Error> {
     if caller.may_use(model) {

@@ -1,5 +1,5 @@
-//! Target selection: which target of a plan the next attempt uses. A policy sees what the attempts before met and the
-//! shared health of targets. It must never send anything, nor refuse a request while a target is left.
+//! Target selection: which target of a plan the next attempt uses. A policy sees the earlier attempts and the shared
+//! health of targets. It must never send anything, nor reject a request while a target is left.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub struct Selection {
 /// In the order of the plan. Ejected targets come last.
 pub struct InOrder {
     health: Arc<TargetHealth>,
-    /// The first target that was not looked at yet.
+    /// The index of the first target that was not examined yet.
     at: usize,
     /// Those that have just failed other requests: tried when nothing else is left.
     ejected: Vec<(Instant, Target)>,

@@ -19,7 +19,7 @@ use crate::error::Error;
 pub(super) struct Unsigned<'a> {
     /// The method.
     pub(super) method: &'a Method,
-    /// Where it goes, path escaped as it will be sent. Signatures are over the path escaped once more.
+    /// The address, its path escaped as it will be sent. Signatures are over the path escaped once more.
     pub(super) url: &'a Url,
     /// The body.
     pub(super) body: &'a [u8],

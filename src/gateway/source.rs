@@ -1,5 +1,5 @@
-//! Response bodies of upstreams: a live HTTP body, recorded bytes, or a script of a test. It must never decode what it
-//! reads, nor keep any of it.
+//! Response bodies of upstreams: a live HTTP body, recorded bytes, or a script of a test. It must never decode or
+//! keep the bytes that it reads.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -32,7 +32,7 @@ pub type Chunk = Result<Option<Bytes>, SourceError>;
 /// A body that broke off.
 #[derive(Debug)]
 pub enum SourceError {
-    /// The connection failed, or what came over it is not HTTP.
+    /// The connection failed, or its bytes are not HTTP.
     Http(reqwest::Error),
     /// A step of a script.
     #[cfg(test)]
@@ -113,7 +113,7 @@ impl Source {
         .await
     }
 
-    /// Discards what has arrived. Returns whether the body has ended.
+    /// Discards the bytes that have arrived. Returns whether the body has ended.
     pub async fn discard_arrived(&mut self) -> bool {
         loop {
             match self.arrived().await {

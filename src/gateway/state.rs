@@ -1,5 +1,5 @@
-//! State of the gateway: everything that requests share. A reload replaces the configuration as a whole; what was used
-//! of limits, and what is known of targets, outlives it.
+//! State of the gateway: everything that requests share. A reload replaces the configuration as a whole; the usage of
+//! limits and the health of targets outlive it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -42,7 +42,7 @@ pub struct Gateway {
     limiters: Arc<LimiterRegistry>,
     /// The limiters of models; they outlive reloads.
     model_limiters: Arc<LimiterRegistry>,
-    /// Which targets have just failed; outlives reloads.
+    /// The health of targets; outlives reloads.
     pub health: Arc<TargetHealth>,
     /// The token issuers' keys that [`Gateway::keep_fresh`] keeps fresh.
     key_sets: watch::Sender<Vec<Arc<KeySet>>>,
@@ -54,11 +54,11 @@ pub struct Gateway {
     pub clients: Arc<Clients>,
     /// The metrics of the process.
     pub metrics: Arc<Metrics>,
-    /// The receivers of what requests came to.
+    /// The receivers of the summaries of requests.
     pub sinks: Sinks,
     /// Requests that no endpoint answers.
     pub refusals: Arc<RefusalLog>,
-    /// Where spans go, if anywhere.
+    /// The export of spans, if it is configured.
     pub tracing: Tracing,
     /// The steps of a shutdown.
     pub shutdown: Shutdown,
@@ -116,7 +116,7 @@ impl Gateway {
         Self { clients: Arc::default(), tasks: TaskTracker::new(), ..self.clone() }
     }
 
-    /// The configuration in force, and what was made of it.
+    /// The configuration in force, and the state built from it.
     pub fn state(&self) -> Guard<Arc<State>> {
         self.state.load()
     }
@@ -174,7 +174,7 @@ impl Gateway {
         }
     }
 
-    /// Keeps fresh what is fetched from others, for as long as it is polled: the token issuers' keys, and the
+    /// Keeps fetched documents fresh, for as long as it is polled: the token issuers' keys, and the
     /// providers' lists of models. One does so for all copies.
     pub async fn keep_fresh(&self) -> Infallible {
         tokio::select! {
@@ -204,7 +204,7 @@ impl Gateway {
     }
 }
 
-/// The receivers of what requests came to.
+/// The receivers of the summaries of requests.
 pub(super) fn sinks(metrics: &Arc<Metrics>) -> Sinks {
     let metrics = RequestMetrics(Arc::clone(metrics));
     Arc::new([Box::new(metrics), Box::new(AccessLog), Box::new(RequestSpans)])
@@ -228,8 +228,8 @@ fn tracing(_: &Config, _: &Arc<Metrics>) -> Result<Tracing, SetupError> {
     Ok(Tracing::default())
 }
 
-/// Builds what upstreams' TLS needs, so that no request waits for it, and everything that is wrong
-/// shows at the start.
+/// Builds the TLS clients of upstreams, so that no request waits for them, and every error shows at
+/// the start.
 fn prepare_clients(config: &Config) -> Result<(), SetupError> {
     let clients = Clients::default();
     for provider in config.providers.values() {

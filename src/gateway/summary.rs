@@ -94,7 +94,7 @@ impl RequestSpan {
 pub struct Summary {
     /// The id that the response carries.
     pub request_id: String,
-    /// Where the request stands in a trace.
+    /// The request's place in a trace.
     pub trace: TraceContext,
     /// Its span, if a collector will see it.
     pub span: Option<RequestSpan>,
@@ -132,15 +132,15 @@ pub struct Summary {
     pub error: Option<String>,
     /// The error's stable label.
     pub kind: Option<&'static str>,
-    /// The limit that refused it: whose, and which.
+    /// The limit that rejected it: its scope and its name.
     pub limit: Option<(&'static str, &'static str)>,
-    /// When it came in.
+    /// The time at which it came in.
     pub started: Instant,
     /// From then to its end.
     pub duration: Duration,
-    /// When model output first came.
+    /// The time of the first model output.
     pub first_output: Option<Instant>,
-    /// When model output last came.
+    /// The time of the last model output.
     pub last_output: Option<Instant>,
     /// The longest pause between outputs.
     pub longest_gap: Duration,

@@ -92,7 +92,7 @@ struct Cell {
     failures: u32,
     /// Failures since the last report.
     unreported: u64,
-    /// When that was.
+    /// The time of the last report.
     reported: Option<Instant>,
     /// This ejection was reported, so that its end is, too.
     told: bool,
@@ -100,7 +100,7 @@ struct Cell {
     ejections: u32,
     /// The end of the last ejection.
     until: Option<Instant>,
-    /// A request is trying whether it is well again.
+    /// A request is probing whether it is well again.
     probing: bool,
 }
 
@@ -108,9 +108,9 @@ struct Cell {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CellState {
     Open,
-    /// It takes this one request, to find out.
+    /// It takes this one request as a probe.
     Probe,
-    /// Not before then, while there are others.
+    /// Ejected until then, while there are others.
     Ejected(Instant),
 }
 
@@ -123,7 +123,7 @@ impl Cell {
         }
     }
 
-    /// Counts a failure. Returns how long it is ejected, if it is anew.
+    /// Counts a failure. Returns the length of the ejection, if it causes one.
     fn fail(&mut self, hard: bool, pauses: [Duration; 2], now: Instant) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
         self.unreported = self.unreported.saturating_add(1);
@@ -173,20 +173,20 @@ pub struct TargetHealth {
 
 /// Whether a target is tried in its turn.
 pub enum TargetState {
-    /// It is.
+    /// The target is tried.
     Open,
-    /// It is, as the one that finds out whether it is well again.
+    /// The target is tried by this request alone, which finds out whether it is well again.
     Probe(Probe),
-    /// After all others.
+    /// The target is tried after all others.
     Ejected(Instant),
 }
 
 /// An attempt that has failed.
 #[derive(Debug, Clone, Copy)]
 pub struct FailedAttempt<'a> {
-    /// Where.
+    /// The target that failed.
     pub target: &'a Target,
-    /// Why.
+    /// The error.
     pub error: &'a Error,
     /// It had a fair time to answer.
     pub timed: bool,
@@ -329,7 +329,7 @@ impl TargetHealth {
         }
     }
 
-    /// Forgets what is no longer configured: another credential, another address, another model.
+    /// Removes the records of targets and credentials that are no longer configured.
     pub fn retain(&self, config: &Config) {
         let patterns = config.patterns.iter().flat_map(|pattern| &pattern.targets);
         let targets = config.models.values().flatten().chain(patterns).map(Key::target);

@@ -54,7 +54,7 @@ pub struct AttemptDeadline {
 
 /// A failed attempt.
 pub struct AttemptError {
-    /// Why.
+    /// The error.
     pub error: Error,
     /// The part of the answer that came before it broke off, of which nothing has been forwarded.
     pub partial: Option<Box<Answer>>,
@@ -118,7 +118,7 @@ pub async fn attempt(
     Err(Box::new(AttemptError { error, partial: partial.then_some(answer) }))
 }
 
-/// The seconds to wait, by the error that ended an upstream's answer.
+/// The seconds to wait that are in the error which ended an upstream's answer.
 fn asked_in(answer: &Answer) -> Option<u64> {
     answer.provider.dialect.retry_after(answer.transcoder.failure()?)
 }

@@ -26,7 +26,7 @@ pub struct RequestContext {
     pub call: ResponseContext,
     /// The deadlines.
     pub stream: config::Stream,
-    /// When the request came in.
+    /// The time at which the request came in.
     pub time: RequestTime,
     /// Cancelled when streams must end because the process does.
     pub closing: CancellationToken,
@@ -47,7 +47,7 @@ pub struct UpstreamRequest {
     pub context: Arc<RequestContext>,
     /// This worker's clients.
     pub clients: Arc<Clients>,
-    /// Where failed attempts are counted.
+    /// The metrics that count failed attempts.
     pub metrics: Arc<Metrics>,
     /// The caller's request, as it came.
     pub body: RequestBody,
@@ -55,15 +55,15 @@ pub struct UpstreamRequest {
     pub headers: HeaderMap,
     /// The caller's name in records.
     pub caller: Arc<str>,
-    /// Where it may go.
+    /// The targets that it may be sent to.
     pub plan: Plan,
-    /// Which targets have just failed other requests.
+    /// The health of targets, by other requests' attempts.
     pub health: Arc<TargetHealth>,
     /// The memory share of buffered answers.
     pub memory: Arc<MemoryShare>,
     /// The gateway's id of the request.
     pub request_id: String,
-    /// Where the request stands in a trace.
+    /// The request's place in a trace.
     pub trace: TraceContext,
 }
 

@@ -24,7 +24,7 @@ pub(super) struct FramingError(pub &'static str);
 pub(super) struct PayloadReader {
     framing: Framing,
     buffer: Vec<u8>,
-    /// Where the next line begins in `buffer`.
+    /// The index in `buffer` at which the next line begins.
     start: usize,
     /// The `data` of the event that has begun.
     data: Option<Vec<u8>>,

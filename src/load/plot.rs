@@ -26,7 +26,7 @@ struct Axis {
 }
 
 impl Axis {
-    /// Where a value lies on the axis, from 0 to 1.
+    /// The position of a value on the axis, from 0 to 1.
     fn share(&self, value: f64) -> f64 {
         let scale =
             |value: f64| if self.logarithmic { value.max(f64::MIN_POSITIVE).ln() } else { value };

@@ -1,4 +1,4 @@
-//! Result of a load test: what each stage measured, and which checks hold.
+//! Result of a load test: the measurements of each stage, and the checks that hold.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::timeline::Timeline;
 pub struct Report {
     /// The gateway's address.
     pub target: String,
-    /// When the run began, in seconds since 1970.
+    /// The time at which the run began, in seconds since 1970.
     pub started: u64,
     /// The stages that were begun.
     pub stages: Vec<StageReport>,

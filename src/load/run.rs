@@ -179,7 +179,7 @@ fn work(share: Share, stop: &CancellationToken) -> Result<(), String> {
     Ok(())
 }
 
-/// Resolves when all threads have ended, or with what went wrong in one.
+/// Resolves when all threads have ended, or with the error of one.
 async fn all(ends: Ends) -> Result<(), String> {
     for end in ends {
         match end.await {

@@ -37,7 +37,7 @@ pub(super) struct Shared {
     pub limited_key: String,
     /// The gateway's name for the simulated upstream.
     pub provider: String,
-    /// When the stage began.
+    /// The time at which the stage began.
     pub begin: Instant,
     /// Requests that may still be sent.
     budget: AtomicU64,
@@ -52,7 +52,7 @@ pub(super) struct Share {
     pub client: Client,
     /// This worker's measurements.
     pub meter: Arc<Meter>,
-    /// Which worker it is, and of how many.
+    /// The worker's index, and the number of workers.
     pub worker: (u64, u64),
 }
 

@@ -19,7 +19,7 @@ pub enum End {
     Left,
     /// 429 in the caller's protocol with `retry-after`, where a limit was expected.
     Refused,
-    /// An upstream's fault, reported as it should be; how.
+    /// An upstream's fault that was reported as expected, with a description of the report.
     Reported(String),
     /// Anything else.
     Failed(LoadError),

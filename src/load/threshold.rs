@@ -1,4 +1,4 @@
-//! Thresholds such as `ttft_p95<500ms`: what a run must reach, and whether it did. A value that was
+//! Thresholds such as `ttft_p95<500ms`: bounds that a run must keep, and whether it did. A value that was
 //! never measured must never pass.
 
 use std::str::FromStr;

@@ -31,7 +31,7 @@ fn text(text: impl Into<String>) -> Scalar {
     Scalar::Text(text.into())
 }
 
-/// The one message, or what is wrong and with which field.
+/// The one message, or the error and its field.
 fn render(prompt: &Prompt, given: &[(&str, Scalar)]) -> Result<Option<String>, (String, String)> {
     let given = given.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
     let rendered = prompt.render(&given.collect());

@@ -5,7 +5,7 @@
 use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 
-/// Why a head is rejected.
+/// The reason why a head is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadError {
     /// HTTP/1.1 without `Host` (RFC 9112, section 3.2).
@@ -63,7 +63,7 @@ pub fn check<B>(request: &Request<B>) -> Result<(), HeadError> {
         }
         _ => {}
     }
-    // hyper has rejected what does not end in `chunked`.
+    // hyper has rejected codings that do not end in `chunked`.
     let codings = || headers.get_all(TRANSFER_ENCODING).iter().flat_map(list);
     if codings().any(|coding| !coding.eq_ignore_ascii_case("chunked")) {
         return Err(HeadError::TransferCoding);
@@ -85,7 +85,7 @@ pub fn expects_continue(headers: &HeaderMap) -> bool {
     headers.contains_key(EXPECT)
 }
 
-/// The members of a list; what is no text is a member that nothing equals.
+/// The members of a list; a value that is no text is a member that nothing equals.
 fn list(value: &HeaderValue) -> impl Iterator<Item = &str> {
     value.to_str().unwrap_or("?").split(',').map(str::trim)
 }

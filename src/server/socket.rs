@@ -75,7 +75,7 @@ impl Socket {
                 return Ok(Protocol::Http2);
             }
             // An incomplete preface: its unread bytes would wake this task again at once. A peer that sends no
-            // more is looked at less and less often.
+            // more is examined less and less often.
             sleep(interval).await;
             interval = (interval * 2).min(MAX_PEEK_INTERVAL);
         }

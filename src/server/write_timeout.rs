@@ -30,7 +30,7 @@ tokio::task_local! {
 
 /// State of the body that is polled within one poll of [`WithWriteTimeout`].
 struct PollScope {
-    /// When the body last yielded bytes, until it is polled again.
+    /// The time at which the body last yielded bytes, until it is polled again.
     yielded_at: Cell<Option<Instant>>,
     /// The body has returned `Pending` and will wake the task. hyper polls it again after each flush.
     pending: Cell<bool>,

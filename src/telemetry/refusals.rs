@@ -23,7 +23,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The most characters of a client's text in a log line.
 const MAX_TEXT_CHARS: usize = 200;
 
-/// Why a request was refused.
+/// The reason why a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalReason {
     /// No endpoint has the path.

@@ -100,7 +100,7 @@ fn declared() -> BTreeMap<String, Declared> {
     found
 }
 
-/// The names of what stands in a selector's or a series' braces.
+/// The names of the labels in a selector's or a series' braces.
 fn label_names(inside: &str) -> BTreeSet<String> {
     let outside_quotes: String = inside.split('"').step_by(2).collect();
     let names = outside_quotes.split(',').map(|part| part.trim_end_matches(['=', '!', '~']).trim());
@@ -339,7 +339,7 @@ fn panels_show_units_and_labels_that_their_metrics_have() {
     }
 }
 
-/// The checks above reject what they are there to reject.
+/// The checks above reject each kind of faulty query.
 #[test]
 fn faults_of_queries_are_found() {
     for query in [

@@ -1,4 +1,4 @@
-//! Files that are right, and what they mean.
+//! Valid files, and the configurations that they give.
 
 use std::num::NonZeroU32;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A provider's `proxy` and `tls`, the environment's proxies, and exactly what is said of what is wrong.
+//! A provider's `proxy` and `tls`, the environment's proxies, and the exact messages for invalid ones.
 
 use rcgen::{CertificateParams, IsCa, KeyPair};
 
@@ -53,7 +53,7 @@ fn the_environment_names_proxies() {
     assert_eq!(proxy("https://api.example.com", &all[1..]), "http://a:1");
     assert_eq!(proxy("https://api.example.com", &[("HTTP_PROXY", "http://h:1")]), "direct");
     assert_eq!(proxy("https://api.example.com", &[]), "direct");
-    // Small letters come first; an empty variable is as good as none.
+    // Lower case takes precedence; an empty variable counts as none.
     let small = [("HTTPS_PROXY", "http://s:1"), ("https_proxy", "http://small:1")];
     assert_eq!(proxy("https://api.example.com", &small), "http://small:1");
     let empty = [("HTTPS_PROXY", "http://s:1"), ("https_proxy", "")];

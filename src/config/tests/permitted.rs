@@ -1,4 +1,4 @@
-//! Patterns of model names, what keys may use of them, and callers without a key.
+//! Patterns of model names, the models that keys may use, and callers without a key.
 
 use std::num::NonZeroU32;
 

@@ -1,11 +1,11 @@
-//! Files that are wrong, and exactly what is said of them.
+//! Invalid files, and the exact messages for them.
 
 use super::{Dir, env, load, load_text, problems_of};
 
-/// Prepended to what is put under test, so that nothing else is wrong: two lines.
+/// Prepended to each text under test, so that nothing else is wrong: two lines.
 const AUTH: &str = "auth:\n  keys: [{ name: a, sha256: \"00000000000000000000000000000000000000000000000000000000000000ff\" }]\n";
 
-/// Snippets below `AUTH` (so that they start on line 3) and, after `=>`, what is said of them.
+/// Snippets below `AUTH` (so that they start on line 3) and, after `=>`, their messages.
 const SNIPPETS: &str = include_str!("snippets.txt");
 
 /// Whole files, in the same way.

@@ -1,4 +1,4 @@
-//! Files of prompts: what is read of them, exactly what is said of wrong ones, and what a reload keeps.
+//! Files of prompts: their content, the exact messages for invalid ones, and the prompts that a reload keeps.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Settings of providers and targets that contradict each other, and what is said of them.
+//! Settings of providers and targets that contradict each other, and the messages for them.
 
 use super::load_text;
 

@@ -1,4 +1,4 @@
-//! `server.tls`: what is taken, and exactly what is said of what is not.
+//! `server.tls`: valid certificates and keys, and the exact messages for invalid ones.
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
@@ -30,7 +30,7 @@ fn with(files: &[(&str, &str)], tls: &str) -> Result<Config, ConfigErrors> {
 
 const FILES: &str = "{ cert: cert.pem, key: key.pem }";
 
-/// All that is said, each with its line.
+/// All messages, each with its line.
 fn said(cert: &str, key: &str) -> String {
     let told = match with(&[("cert.pem", cert), ("key.pem", key)], FILES) {
         Ok(config) => config.warnings,

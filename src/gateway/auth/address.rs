@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::HeaderMap;
 use ipnet::IpNet;
 
-/// Where a request comes from.
+/// The origin of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
     /// The nearest address that is no trusted proxy's.
@@ -47,7 +47,7 @@ pub fn is_forwarded(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Where a request of this peer comes from.
+/// The origin of a request of this peer.
 pub fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Origin {
     Origin { address: nearest(peer, headers, trusted) }
 }

@@ -1,5 +1,5 @@
-//! Authentication errors: one table from a reason to its message, metric label and status. A message must never reveal
-//! what would have been accepted.
+//! Authentication errors: one table from a reason to its message, metric label and status. A message must never
+//! reveal which credential would have been accepted.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -126,7 +126,7 @@ impl AuthError {
     }
 }
 
-/// When the keys may be there.
+/// The time after which an issuer's keys may be there.
 const RETRY_KEYS_AFTER: Duration = Duration::from_secs(5);
 
 /// The error that replaces the usual one when an address has failed too often.

@@ -35,9 +35,9 @@ const FLOOR: Duration = Duration::from_secs(10);
 const FETCH: Duration = Duration::from_secs(5);
 /// The longest that a request waits for a fetch.
 const WAIT: Duration = Duration::from_secs(3);
-/// More keys than this no issuer has.
+/// The most keys of a set: no issuer has more.
 const MOST_KEYS: usize = 100;
-/// More keys than this do not share an id.
+/// The most keys that are tried for one token: no more share an id.
 const MOST_TRIED: usize = 4;
 
 /// The keys of one issuer.
@@ -61,9 +61,9 @@ impl std::fmt::Debug for KeySet {
 
 #[derive(Debug)]
 struct Schedule {
-    /// When to fetch. In the past: a fetch is under way, or is about to be.
+    /// The time of the next fetch. In the past: a fetch is under way, or is about to be.
     due: Instant,
-    /// When an unknown key last caused one.
+    /// The time at which an unknown key last caused one.
     asked: Option<Instant>,
     /// Failed fetches in a row.
     failures: u32,
@@ -123,7 +123,7 @@ impl KeySet {
             return Err(AuthError::Unavailable);
         }
         self.pick(id, algorithm).map_err(|error| match error {
-            // It may be a new key that we could not hear of.
+            // It may be a new key: the last fetch of the set has failed.
             AuthError::UnknownKeyId if self.schedule().failures > 0 => AuthError::Unavailable,
             other => other,
         })
@@ -187,7 +187,7 @@ impl KeySet {
         }
     }
 
-    /// Takes what a fetch gave. Failed ones leave the keys as they are.
+    /// Takes the result of a fetch. Failed ones leave the keys as they are.
     fn take(&self, fetched: Result<Vec<Key>, FetchError>, metrics: &Metrics) {
         let issuer = self.issuer.clone();
         let failed = fetched.is_err();

@@ -118,7 +118,7 @@ async fn waiters_share_one_fetch_and_do_not_wait_for_ever() {
         assert!(all.iter().all(|found| *found == Err(AuthError::Unavailable)), "{all:?}");
         assert_eq!(before.elapsed(), WAIT);
         assert_eq!(server.asked.get(), 3);
-        // The fetch itself is given up too, and what was known stays.
+        // The fetch itself is given up too, and the known keys stay.
         sleep(FETCH).await;
         assert_eq!(found(&set, "a").await, Ok(1));
         assert_eq!(found(&set, "c").await, Err(AuthError::Unavailable));

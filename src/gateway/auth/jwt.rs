@@ -1,5 +1,5 @@
-//! JWT verification: a token to an [`Identity`]. The token's header selects among what the configuration has for its
-//! issuer; it must never add an algorithm, a key or an address.
+//! JWT verification: a token to an [`Identity`]. The token's header selects among the algorithms and keys that the
+//! configuration has for its issuer; it must never add an algorithm, a key or an address.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Authentication: API keys and JWTs to a [`Caller`]. Keys are looked up by digest, and tokens are verified with what
-//! the configuration has for their issuer. Failed attempts are counted, by reason and by address. It must never log a
+//! Authentication: API keys and JWTs to a [`Caller`]. Keys are looked up by digest, and tokens are verified with the
+//! configuration of their issuer. Failed attempts are counted, by reason and by address. It must never log a
 //! credential.
 
 mod address;
@@ -79,8 +79,8 @@ impl Anonymous {
         Some(Self { caller, from: setting.from.clone(), origins })
     }
 
-    /// Whether a request may come without a credential: not what a proxy forwards, which comes from wherever its own
-    /// callers are, and not what a page of another origin makes a browser on an allowed address send.
+    /// Whether a request may come without a credential. A request that a proxy forwards may not, since its callers
+    /// may be anywhere. Nor may one that a page of another origin makes a browser on an allowed address send.
     fn admits(&self, headers: &HeaderMap, from: &Origin) -> bool {
         let page = headers.get(ORIGIN).is_none_or(|origin| self.origins.contains(origin));
         let mut networks = self.from.iter();

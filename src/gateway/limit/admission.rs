@@ -88,8 +88,8 @@ impl Admission {
         reserved.map_or(u64::MAX, |reserved| reserved.saturating_sub(self.input))
     }
 
-    /// Extends the reservation to `output` tokens of output. An error: the answer must end. Without `cut_off`, what is
-    /// missing becomes a debt.
+    /// Extends the reservation to `output` tokens of output. An error: the answer must end. Without `cut_off`,
+    /// missing tokens become a debt.
     pub fn extend(&mut self, output: u64) -> Result<(), Error> {
         let now = Instant::now();
         let needed = self.input.saturating_add(output);

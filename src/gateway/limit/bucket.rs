@@ -1,5 +1,5 @@
-//! Token bucket: one limit per minute, refilled continuously. It takes back what was not used, and can go into debt.
-//! Pure: the time is an argument. It stores what is used, not what is left, so that a new size leaves usage as it is.
+//! Token bucket: one limit per minute, refilled continuously. It takes back unused units, and can go into debt.
+//! Pure: the time is an argument. It stores the units used, not those left, so that a new size leaves usage as it is.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(super) struct Bucket {
     rate: Rate,
     /// In parts; never below zero. More than the capacity is a debt.
     used: i128,
-    /// When that was so.
+    /// The time to which `used` applies.
     at: Instant,
 }
 
@@ -72,13 +72,13 @@ impl Bucket {
         amount
     }
 
-    /// Counts what has been used already, whether it was there or not.
+    /// Counts units that have been used already, whether they were there or not.
     pub(super) fn charge(&mut self, amount: u64, now: Instant) {
         self.refill(now);
         self.used = self.used.saturating_add(i128::from(amount) * UNIT);
     }
 
-    /// Takes back what was taken and not used.
+    /// Takes back units that were taken and not used.
     pub(super) fn give_back(&mut self, amount: u64, now: Instant) {
         self.refill(now);
         self.used = (self.used - i128::from(amount) * UNIT).max(0);

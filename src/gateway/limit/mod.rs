@@ -264,7 +264,7 @@ impl Limiter {
         }
     }
 
-    /// Why an answer is cut off.
+    /// The error of an answer that is cut off.
     fn cut_off(&self, now: Instant) -> Error {
         let mut state = self.lock();
         let window = state.tokens().map(|tokens| tokens.window(now));

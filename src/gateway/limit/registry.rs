@@ -67,7 +67,7 @@ impl LimiterRegistry {
         limiter
     }
 
-    /// Where the limiter of a name is kept. Without a shard there would be no limit, so there is no default.
+    /// The shard with the limiter of a name. Without a shard there would be no limit, so there is no default.
     #[expect(
         clippy::expect_used,
         reason = "a remainder of the number of shards is the index of one"

@@ -73,7 +73,7 @@ impl Requests {
         Ok(())
     }
 
-    /// Takes back what a request took that was refused for something else.
+    /// Takes back one request, which was rejected for another reason.
     pub(super) fn give_back(&mut self) {
         self.credit = self.credit.saturating_add(1);
     }

@@ -89,8 +89,8 @@ async fn it_is_settled_with_what_was_used() {
     }
 }
 
-/// Failure mode 8, on as many threads as there are: what is reserved at once is never more than
-/// there is, and all of it comes back.
+/// Failure mode 8, on as many threads as there are: the tokens reserved at once are never more than
+/// there are, and all of them come back.
 #[test]
 fn fm08_threads_stay_within_the_rate_limit_together() {
     let limiter = caller(limits(0, 1000, 0));

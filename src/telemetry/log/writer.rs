@@ -211,7 +211,7 @@ mod tests {
 
     use super::*;
 
-    /// A reader that takes what it is allowed to, and reports it.
+    /// A reader that takes as many bytes as it is allowed to, and reports them.
     struct Reader {
         allowed: Receiver<io::Result<usize>>,
         taken: Sender<Vec<u8>>,
