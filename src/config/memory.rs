@@ -57,7 +57,7 @@ fn cgroup(groups: &str, read: &dyn Fn(&Path) -> Option<String>) -> Option<usize>
             _ => return None,
         };
         let own = PathBuf::from(root).join(path.trim_start_matches('/'));
-        // In a container its own cgroup is the root, whatever the path says.
+        // In a container its own cgroup is the root, whatever the path is.
         let above = own.ancestors().take_while(|dir| dir.starts_with(root));
         above.filter_map(|dir| read(&dir.join(file))?.trim().parse().ok()).min()
     });

@@ -19,8 +19,8 @@ use crate::wire::dialect::CallerDialect;
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const LIMIT: HeaderName = HeaderName::from_static("x-streamgate-limit");
 
-/// The statuses of our own errors that the same request gets again, whenever it is sent. Clients repeat some of
-/// them all the same: Claude Code a 401 ten times, unless `x-should-retry` says `false`, which Anthropic's and
+/// The statuses of the gateway's own errors that the same request gets again, whenever it is sent. Clients repeat
+/// some of them all the same: Claude Code a 401 ten times, unless `x-should-retry` is `false`, which Anthropic's and
 /// OpenAI's libraries read (`shouldRetry` in their `client.ts`).
 const FINAL_STATUSES: [u16; 9] = [400, 401, 403, 404, 405, 413, 415, 422, 426];
 

@@ -84,7 +84,7 @@ impl Fault {
         };
         let right = match (self.expected, error) {
             (Expected::InBand | Expected::Either, Some(Kind::InBand)) => outcome.tokens <= most,
-            // Where the head had to go out before the upstream answered, an event has to do.
+            // If the head was sent before the upstream answered, an error event is enough.
             (Expected::ServerError | Expected::RateLimited, Some(Kind::InBand)) => {
                 outcome.tokens == 0
             }

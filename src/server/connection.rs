@@ -216,7 +216,7 @@ impl Served<'_> {
             let event = tokio::select! {
                 biased;
                 ended = &mut connection => {
-                    // Where another connection waits for this one's room, there is no time to linger.
+                    // If another connection waits for this one's room, there is no time to linger.
                     return if evicted { Close::Abort } else { close_after(ended) };
                 }
                 // Without tokio's budget, which a peer that sends without a pause has always used up.

@@ -16,7 +16,7 @@ pub(super) enum AuthError {
     Missing,
     /// The authorization header has another scheme, or nothing behind it.
     Scheme,
-    /// No key of ours.
+    /// Not a key of the configuration.
     UnknownKey,
     /// A token, but no issuer is configured.
     NoIssuers,

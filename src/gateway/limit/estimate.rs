@@ -40,7 +40,7 @@ const MEDIA: [&[u8]; 12] = [
 pub fn prompt_tokens(body: &str) -> u64 {
     let bytes = body.as_bytes();
     let (mut words, mut attachments) = (bytes.len(), 0);
-    // Where the last attachment ended: the next one of its list follows at once.
+    // The end of the last attachment: the next one of its list follows at once.
     let mut last = 0;
     if bytes.len() > MIN_ATTACHMENT {
         let mut from = 0;
