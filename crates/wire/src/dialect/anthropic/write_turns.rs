@@ -122,7 +122,7 @@ pub(super) fn turns(messages: &[Message]) -> Result<(Vec<Block<'_>>, Vec<Turn<'_
     if turns.is_empty() {
         return Err(ApiError::field("messages", "must hold at least one turn with content"));
     }
-    // A turn that the model is to continue ends with a word.
+    // A turn that the model continues must not end with whitespace.
     if let Some(Turn { role: "assistant", content }) = turns.last_mut()
         && let Some(Block::Text { text, .. }) = content.last_mut()
     {

@@ -1,7 +1,7 @@
 //! The `bedrock` dialect: Converse and `ConverseStream` of Amazon Bedrock, towards upstreams only.
 //!
-//! This file only says where each part is. Signing is not done here: a signature needs a clock. No
-//! part makes up a signature over reasoning, or closes an answer that its upstream did not close.
+//! This file only maps each task to its module. Requests are not signed here: a signature needs a clock. No
+//! module makes up a signature over reasoning, or closes an answer that its upstream did not close.
 
 use super::{CallerDialect, Decode, Dialect, Form, Operation, Target, segment};
 use crate::aws_fault;

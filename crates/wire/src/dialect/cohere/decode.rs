@@ -1,7 +1,7 @@
 //! Decoder: event streams and whole answers to deltas.
 //!
 //! It must never take the end of the bytes for the end of an answer, nor panic on any payload. Events
-//! are distinguished by the `type` in their data, whatever the event is called.
+//! are distinguished by the `type` in their data; the event's name is ignored.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -193,7 +193,7 @@ impl Decoder {
     }
 }
 
-/// What a message says in words.
+/// Emits the plan, the thoughts and the texts of a message.
 fn spoken<'f>(message: &Message<'f>, out: &mut Vec<Delta<'f>>) {
     if let Some(text) = filled(message.tool_plan) {
         out.push(Delta::Reasoning { choice: 0, text });

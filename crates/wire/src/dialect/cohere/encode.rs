@@ -77,7 +77,7 @@ pub(super) struct Stream {
     /// The ordinal of the call that is open, or that comes next.
     calls: u32,
     citations: u64,
-    /// The text that they are about.
+    /// The text that the citations refer to.
     said: AnswerText,
     called: bool,
     refused: bool,
@@ -221,13 +221,13 @@ impl Stream {
         }
     }
 
-    /// Ends the open call if its arguments are whole, or `whatever` they are.
+    /// Ends the open call if its arguments are complete, or in any case if `whatever` is set.
     fn end_call_if(&mut self, whatever: bool, out: &mut BytesMut) {
         let Some(open) = self.call.take_if(|open| whatever || open.scan.is_complete()) else {
             return;
         };
         if !open.filled {
-            // Clients parse what they have gathered.
+            // Clients parse the arguments that they have gathered.
             self.call = Some(open);
             self.write_arguments("{}", out);
             self.call = None;

@@ -1,4 +1,4 @@
-//! Errors: statuses and bodies for callers, and what upstreams say when they fail.
+//! Errors: statuses and bodies for callers, and the errors that upstreams report.
 //!
 //! Reading never fails: what cannot be parsed is reported by its status.
 

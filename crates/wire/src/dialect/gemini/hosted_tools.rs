@@ -80,7 +80,7 @@ fn element<'b>(raw: &'b RawValue, at: &str) -> Result<Split<'b>, ApiError> {
     Ok((found, rest))
 }
 
-/// The tool in the vendor's words. `None`: it runs no such tool.
+/// The tool in the vendor's format. `None`: the vendor runs no such tool.
 pub(super) fn written(tool: &HostedTool) -> Option<Value> {
     match tool.kind {
         HostedKind::WebSearch(_) => Some(json!({ "googleSearch": {} })),

@@ -1,7 +1,7 @@
 //! The `gemini` dialect: Google's `generateContent`, of the Gemini API and of Vertex AI, towards callers
 //! and towards upstreams.
 //!
-//! This file only says where each part is. No part reads another dialect's shapes, makes up a
+//! This file only maps each task to its module. No module reads another dialect's shapes, makes up a
 //! signature, or closes an answer that its upstream did not close.
 
 use bytes::Bytes;

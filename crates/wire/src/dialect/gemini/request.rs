@@ -1,5 +1,5 @@
 //! Request surface: the envelope of a caller's JSON, edits of single members for upstreams of the same
-//! dialect, and precise words for what is wrong. Never repeats a caller's own words in an error.
+//! dialect, and precise errors. An error never repeats the caller's own text.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

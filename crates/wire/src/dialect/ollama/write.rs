@@ -192,7 +192,7 @@ fn format(format: &Format) -> Shape<'_> {
     }
 }
 
-/// Effort by its word, else what a budget in tokens roughly amounts to.
+/// The effort by name, else the level that a budget in tokens roughly amounts to.
 fn think(reasoning: &Reasoning) -> Option<Think> {
     match (reasoning.enabled, reasoning.effort.as_deref(), reasoning.budget) {
         (Some(false), ..) | (_, Some("none"), _) => Some(Think::Whether(false)),

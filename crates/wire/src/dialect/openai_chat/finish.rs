@@ -12,7 +12,7 @@ const MISTRAL: &str = "Mistral API reference, chat completions, `finish_reason`"
 const DEEPSEEK: &str = "DeepSeek API reference, chat completions, `finish_reason`";
 const OPENROUTER: &str = "OpenRouter documentation, errors within streams";
 
-/// The words.
+/// The vendor's finish reasons and their meanings.
 pub(super) const REASONS: &[Row] = &[
     row("stop", Meaning::End, OPENAI),
     row("length", Meaning::Limit, OPENAI),

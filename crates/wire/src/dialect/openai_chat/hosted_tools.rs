@@ -16,7 +16,7 @@ pub(super) const OPTIONS: &str = "web_search_options";
 const SEARCH: [&str; 3] = ["web_search", "web_search_preview", "openrouter:web_search"];
 const FETCH: [&str; 1] = ["openrouter:web_fetch"];
 const CODE: [&str; 2] = ["code_interpreter", "code_execution"];
-/// Tools that no other vendor runs, or not with what they refer to.
+/// Tools that only this vendor runs, or that refer to data at this vendor.
 const OTHERS: [&str; 8] = [
     "file_search",
     "image_generation",

@@ -1,6 +1,6 @@
 //! `OpenAI` chat completions, and all that calls itself compatible with them.
 //!
-//! Here is only what a dialect is asked for; each file beside this one does one of its tasks.
+//! This file only implements the dialect's traits; each sibling file does one of its tasks.
 
 use bytes::Bytes;
 

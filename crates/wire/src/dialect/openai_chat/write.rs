@@ -257,7 +257,7 @@ fn format(format: &Format) -> ResponseFormat<'_> {
     }
 }
 
-/// Effort by its word, else what a budget in tokens roughly amounts to.
+/// The effort by name, else the level that a budget in tokens roughly amounts to.
 fn effort(reasoning: &Reasoning) -> Option<&str> {
     match (reasoning.enabled, &reasoning.effort, reasoning.budget) {
         (Some(false), ..) => Some("none"),

@@ -14,7 +14,7 @@ use crate::json::{Members, text};
 const SEARCH: [&str; 4] =
     ["web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11"];
 
-/// Tools that no other vendor runs, or not with what they refer to.
+/// Tools that only this vendor runs, or that refer to data at this vendor.
 const OTHERS: [&str; 7] = [
     "file_search",
     "image_generation",
@@ -124,7 +124,7 @@ pub(super) fn split(body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Api
     )
 }
 
-/// The tool in the vendor's words. `None`: it runs no such tool.
+/// The tool in the vendor's format. `None`: the vendor runs no such tool.
 pub(super) fn written(tool: &HostedTool) -> Option<Value> {
     let access = match &tool.kind {
         HostedKind::WebSearch(access) => access,
