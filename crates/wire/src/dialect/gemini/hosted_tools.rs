@@ -12,7 +12,7 @@ use crate::chat::{ApiError, HostedKind, HostedTool, WebAccess};
 use crate::hosted_body::{self, Split};
 use crate::json::{Members, is_null};
 
-/// Tools that no other vendor runs, or not with what they refer to, in the spelling of the API.
+/// Tools that only this vendor runs, or that refer to data at this vendor, in the spelling of the API.
 const OTHERS: [&str; 5] =
     ["fileSearch", "googleMaps", "retrieval", "parallelAiSearch", "mcpServers"];
 

@@ -10,7 +10,7 @@ use crate::model_list::{ModelInfo, entries, page, tokens};
 /// The path below the base URL of upstreams, with the longest page.
 pub(super) const PATH: &str = "/models?pageSize=1000";
 
-/// What a model must be able to do to be of use here.
+/// Method that a listed model must support; other models are left out.
 const GENERATES: &str = "generateContent";
 
 /// One model.

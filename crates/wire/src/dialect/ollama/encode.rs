@@ -68,7 +68,7 @@ impl Encode for Verbatim {
 #[derive(Debug)]
 pub(super) struct Stream {
     call: ResponseContext,
-    /// What every line begins with; made for the first one, when the upstream has said its model.
+    /// The start of every line. Built for the first one, when the upstream has sent its model.
     head: Vec<u8>,
     calls: Calls,
     refused: bool,

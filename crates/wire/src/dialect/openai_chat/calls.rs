@@ -1,7 +1,7 @@
 //! Fragments of tool calls, assigned to their calls.
 //!
-//! Upstreams number calls from 0, from 1, all alike or not at all, repeat ids or leave them out. What
-//! comes out is always numbered without gaps, in the order of appearance, and uniquely named.
+//! Upstreams number calls from 0, from 1, all alike or not at all, repeat ids or leave them out. The
+//! resulting calls are always numbered without gaps, in the order of appearance, and have unique ids.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -82,7 +82,7 @@ impl Calls {
         self.kept
     }
 
-    /// How many there are, announced or not.
+    /// Number of calls, announced or not.
     pub(super) fn count(&self) -> usize {
         self.list.len()
     }

@@ -1,5 +1,5 @@
-//! `finish_reason` of chat completions: the vendor's own words and those of servers that call
-//! themselves compatible. Words of other APIs are in `wire::finish`.
+//! `finish_reason` of chat completions: the vendor's own values and those of compatible servers. Values of
+//! other APIs are in `wire::finish`.
 
 use crate::chat::Kind;
 use crate::finish::{Meaning, Row, row};

@@ -104,7 +104,7 @@ pub(super) fn split(body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Api
     )
 }
 
-/// `web_search_options` of a request. `None`: it asks for no search.
+/// `web_search_options` of a request. `None`: it has no search tool.
 pub(super) fn written(hosted: &[HostedTool]) -> Option<Value> {
     let access = hosted.iter().find_map(|tool| match &tool.kind {
         HostedKind::WebSearch(access) => Some(access),

@@ -4,7 +4,7 @@ use crate::chat::{ApiError, Rendered};
 use crate::codec::prompt::{Name, Parameter, message};
 use crate::codec::surface::Surface;
 
-/// The vendor has no `top_k`, and refuses it. The older name of the limit says the same as the newer one.
+/// The vendor has no `top_k`, and rejects it. The older name of the limit means the same as the newer one.
 const NAMES: &[Name] = &[
     (Parameter::Temperature, &["temperature"]),
     (Parameter::TopP, &["top_p"]),

@@ -22,7 +22,7 @@ use crate::json::{self, Members};
 pub(super) struct Decoder {
     started: bool,
     items: Items,
-    /// What an `error` event said; `response.failed` usually follows it.
+    /// Error of an `error` event; `response.failed` usually follows it.
     fault: Option<ApiError>,
 }
 
@@ -84,8 +84,8 @@ fn is_unknown(payload: &str) -> bool {
     kind.and_then(json::text).is_some_and(|kind| kind != "error" && !kind.starts_with("response."))
 }
 
-/// Whether an event is the vendor's own machinery at work, of which the vocabulary knows nothing.
-/// Keep-alives are not, nor is the furniture of items and parts.
+/// Whether an event belongs to a tool or medium of the vendor's own, which the vocabulary does not cover.
+/// Keep-alives do not, nor do the start and end of items and parts.
 fn is_machinery(kind: &str) -> bool {
     kind.contains("_call")
         || kind.starts_with("response.mcp_")

@@ -12,8 +12,8 @@ pub(super) fn body(fault: &ApiError) -> String {
     json!({"error": object(fault)}).to_string()
 }
 
-/// The payload of an `error` event. SDKs raise for what stands under `error`; the vendor's own types
-/// describe the same members beside it, and so both are there.
+/// The payload of an `error` event. SDKs raise for the object in `error`; the vendor's own types define the
+/// same members at the top level, so both are written.
 pub(super) fn event(fault: &ApiError, sequence: u64) -> String {
     let (_, code) = words(fault);
     json!({

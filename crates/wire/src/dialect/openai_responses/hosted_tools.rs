@@ -1,5 +1,5 @@
-//! The tools that the vendor runs itself, as requests declare them. Tools that run at the caller are none
-//! of them, whatever their type.
+//! The tools that the vendor runs itself, as requests declare them. Tools of any type that run at the
+//! caller are not among them.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -165,7 +165,7 @@ pub(super) fn most_calls(hosted: &[HostedTool]) -> Option<u64> {
         HostedKind::WebSearch(access) => access.max_uses,
         _ => None,
     };
-    // It counts the calls of all of them, so that it says what is meant for one only.
+    // The vendor's limit counts the calls of all tools together, so it is only exact for a single tool.
     let [tool] = hosted else { return None };
     most(tool)
 }

@@ -23,7 +23,7 @@ const KNOWN: &[Known] = &[
     known(&["prompt"]),
 ];
 
-/// Reads what the gateway needs. Usage is part of every stream of this dialect.
+/// Reads the envelope that the gateway needs. Usage is part of every stream of this dialect.
 pub(super) fn envelope(body: &str) -> Result<Envelope, ApiError> {
     let surface = Surface::parse(body)?;
     let members = &surface.members;
