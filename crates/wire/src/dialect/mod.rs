@@ -109,8 +109,8 @@ pub trait Dialect: Sync {
     /// Adapts the caller's own JSON for an upstream of the same dialect, by surgery: everything but
     /// the edited members stays byte for byte.
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, ApiError>;
-    /// The same for a hosting platform, which reads in the body what the vendor reads in headers. `_header`
-    /// returns a forwarded header by its name.
+    /// The same for a hosting platform, which reads in the body the values that the vendor reads in
+    /// headers. `_header` returns a forwarded header by its name.
     fn edit_hosted(
         &self,
         body: &str,
@@ -384,7 +384,7 @@ pub struct Envelope {
     pub form: Form,
     /// Limit on output, in tokens for each alternative; `None`: the request has none.
     pub max_output: Option<u64>,
-    /// Number of alternatives that the request asks for.
+    /// Number of alternatives that are requested.
     pub choices: u64,
     /// The upstream continues to work after its answer has ended or its caller has disconnected.
     pub background: bool,
@@ -432,7 +432,7 @@ impl std::fmt::Debug for Clock {
 /// The way an answer is passed to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Frames of the caller's own dialect: their payloads are forwarded as they came.
+    /// Frames of the caller's own dialect: their payloads are forwarded unchanged.
     Verbatim,
     /// Deltas are written anew.
     Translated,

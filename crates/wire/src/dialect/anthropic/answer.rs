@@ -115,7 +115,7 @@ impl Answer {
     }
 }
 
-/// The `usage` object. The clients' libraries need both counts, known or not.
+/// The `usage` object. The client libraries require both counts, even unknown ones.
 fn usage(counted: &Usage, searches: u64) -> String {
     let Usage { input, cache_read, cache_write, output, reasoning } = *counted;
     let cached = cache_read.unwrap_or(0).saturating_add(cache_write.unwrap_or(0));

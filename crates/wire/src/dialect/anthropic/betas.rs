@@ -1,4 +1,4 @@
-//! Members of a body that belong to beta features. A platform that does not take a feature refuses its
+//! Members of a body that belong to beta features. A platform that does not take a feature rejects its
 //! members as well. Nothing else of a body is changed.
 
 use std::borrow::Cow;

@@ -200,7 +200,7 @@ pub(super) struct Blocks {
     calls: HashMap<u32, usize>,
 }
 
-/// Sources that came when no text was open to hold them: the next text does.
+/// Sources that were received while no text was open: they are added to the next text.
 #[derive(Debug, Default)]
 pub(super) struct Early(Vec<String>);
 

@@ -60,7 +60,7 @@ impl Decode for Decoder {
                 }
                 end
             }
-            // A kind of event that came later than this code may look like anything.
+            // A kind of event newer than this code may have any shape.
             Err(_) if event::is_unknown(payload) => None,
             Err(_) => Some(unreadable::payload(&frame.data)),
         }

@@ -1,4 +1,4 @@
-//! Stream encoder: frames of this dialect as they came, or events made from deltas.
+//! Stream encoder: frames of this dialect as received, or events made from deltas.
 //!
 //! Either way only `finish` ends a stream, with `message_stop` or with an error and never with
 //! both, and the heartbeats of an upstream are dropped because the relay writes its own.

@@ -1,6 +1,6 @@
 //! Errors: statuses and bodies for callers, and the errors that upstreams report.
 //!
-//! Reading never fails: what cannot be parsed is reported by its status.
+//! Reading never fails: a body that cannot be parsed is reported by its status.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

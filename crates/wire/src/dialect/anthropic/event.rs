@@ -143,7 +143,7 @@ struct Kinded {
     kind: EventKind,
 }
 
-/// Whether a payload is of a kind that came later than this code.
+/// Whether a payload is of a kind newer than this code.
 pub(super) fn is_unknown(payload: &str) -> bool {
     serde_json::from_str::<Kinded>(payload).is_ok_and(|event| event.kind == EventKind::Other)
 }

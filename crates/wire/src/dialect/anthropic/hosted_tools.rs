@@ -139,7 +139,7 @@ pub(super) fn written(tool: &HostedTool) -> Option<Value> {
     Some(Value::Object(members))
 }
 
-/// The name by which a choice demands the tool; `None` for several: any of them.
+/// The name by which a choice requires the tool; `None` for several: any of them.
 pub(super) fn choice(hosted: &[HostedTool]) -> Option<&'static str> {
     let mut forced = hosted.iter().filter(|tool| tool.forced);
     let name = match forced.next()?.kind {

@@ -276,7 +276,7 @@ fn untranslatable(at: &str, kind: &str) -> ApiError {
     refuse(at, &format!("{}{what}", of_type(kind)))
 }
 
-/// A hosted tool that is demanded is marked as such.
+/// A hosted tool that is required is marked as such.
 fn tool_choice(choice: &Choice, hosted: &mut [HostedTool]) -> Result<Option<ToolChoice>, ApiError> {
     Ok(Some(match choice.kind {
         ChoiceKind::Auto => ToolChoice::Auto,
@@ -293,7 +293,7 @@ fn tool_choice(choice: &Choice, hosted: &mut [HostedTool]) -> Result<Option<Tool
     }))
 }
 
-/// `directed`: the effort that the last directive among the turns demands.
+/// `directed`: the effort in the latest turn that sets one.
 fn reasoning(
     thinking: Option<&Thinking>,
     config: Option<OutputConfig>,

@@ -1,5 +1,5 @@
 //! Content reader: the content of a turn, a string, or a list of blocks, each of which is read by its type
-//! and refused by name when no other dialect could carry it.
+//! and rejected by name when no other dialect could carry it.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

@@ -1,4 +1,4 @@
-//! Request writer: requests that came in another dialect.
+//! Request writer: requests from callers of another dialect.
 //!
 //! Rejected by name, because the answer would not match the request: `n` above 1, `logit_bias`, arguments
 //! that are no object, media in places that take none. Dropped, because they only influence the sampling
@@ -19,7 +19,7 @@ use crate::codec::unsupported;
 use crate::dialect::Target;
 use crate::json::{Members, edit};
 
-/// The limit on output where nothing is known of the model; this dialect demands one.
+/// The limit on output, in tokens, for an unknown model; this dialect requires one.
 const DEFAULT_MAX_TOKENS: u64 = 32_000;
 /// Instruction that replaces `response_format: json_object`.
 const JSON_ONLY: &str = "Respond with a single JSON object only.";
@@ -144,7 +144,7 @@ fn function(tool: &Tool) -> Result<Function<'_>, ApiError> {
     let none = || RawValue::from_string(r#"{"type":"object","properties":{}}"#.to_owned());
     let schema = match tool.parameters.as_deref() {
         None => none().map(Cow::Owned),
-        // The vendor demands the type, which others take for granted.
+        // The vendor requires `type`, which other vendors imply.
         Some(schema) => match Members::parse(schema.get()) {
             Ok(members) if members.get("type").is_some() => Ok(Cow::Borrowed(schema)),
             Ok(_) => edit(schema.get(), &[("type", Some(r#""object""#))])

@@ -49,7 +49,7 @@ impl Dialect for Bedrock {
         &["inferenceConfig.maxTokens"]
     }
 
-    /// The model and the wish for a stream are in the path: nothing in a body of this dialect differs.
+    /// The model and the choice of a stream are in the path: the body needs no changes.
     fn edit_request(&self, body: &str, _target: &Target<'_>) -> Result<String, ApiError> {
         Ok(body.to_owned())
     }

@@ -137,7 +137,7 @@ fn unfit() -> ApiError {
 fn entry(tool: &Tool) -> Result<Entry<'_>, ApiError> {
     let json = match tool.parameters.as_deref() {
         None => Cow::Owned(nothing()?),
-        // The vendor demands the type, which others take for granted.
+        // The vendor requires `type`, which other vendors imply.
         Some(schema) => match Members::parse(schema.get()).map_err(|_| unfit())?.get("type") {
             Some(_) => Cow::Borrowed(schema),
             None => edit(schema.get(), &[("type", Some(r#""object""#))])

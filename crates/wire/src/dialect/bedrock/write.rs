@@ -1,4 +1,4 @@
-//! Request writer: requests that came in another dialect.
+//! Request writer: requests from callers of another dialect.
 //!
 //! Rejected by name, because the answer would not match the request: `n` above 1, `logit_bias`, arguments
 //! that are no object, media from the web or of unsupported kinds. Dropped, because they only influence the

@@ -118,7 +118,7 @@ impl Decoder {
         out: &mut Vec<Delta<'f>>,
     ) -> Option<End> {
         let kind = event.kind.and_then(json::text).unwrap_or_default();
-        // An error that comes as it would with a status.
+        // An error in the shape of an error response.
         if kind.is_empty() && event.message.is_some() {
             return Some(End::Failed(error_body::in_stream(payload)));
         }

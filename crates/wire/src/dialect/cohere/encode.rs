@@ -1,4 +1,4 @@
-//! Stream encoder: events of this dialect as they came, or events made from deltas.
+//! Stream encoder: events of this dialect as received, or events made from deltas.
 //!
 //! Either way only `finish` ends a stream, with `message-end` and `[DONE]` or with an error. Contents
 //! and tool calls are numbered apart; of each kind one is open at a time, and calls whose fragments
@@ -210,7 +210,7 @@ impl Stream {
         out.put_slice(b"}}}}}\n\n");
     }
 
-    /// Ends the open call and begins the one that waits longest, with all that came of it.
+    /// Ends the open call and begins the one that waits longest, with its arguments so far.
     fn next_call(&mut self, out: &mut BytesMut) {
         self.end_call_if(true, out);
         if let Some(Waiting { id, name, arguments }) = self.waiting.pop_front() {

@@ -24,7 +24,7 @@ pub(super) fn body(fault: &ApiError, request_id: &str) -> String {
     json!({ "id": request_id, "message": error_body::message(fault, &OVERFLOW) }).to_string()
 }
 
-/// The last event of a stream that failed, with the usage so far: clients insist on it.
+/// The last event of a stream that failed, with the usage so far: clients require it.
 pub(super) fn event(end: &End, fault: &ApiError, used: &Usage) -> String {
     let late = matches!(end, End::TimedOut(_)) || fault.kind == Kind::Timeout;
     let reason = if late { "TIMEOUT" } else { "ERROR" };

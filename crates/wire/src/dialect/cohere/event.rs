@@ -26,7 +26,7 @@ pub(super) struct Event<'a> {
     pub(super) delta: Option<Change<'a>>,
     #[serde(borrow)]
     pub(super) logprobs: Raw<'a>,
-    /// Of an error that comes in no event's shape.
+    /// Message of an error that has no event's shape.
     #[serde(borrow)]
     pub(super) message: Raw<'a>,
 }

@@ -243,7 +243,7 @@ impl Decoder {
                 open.put(arg);
                 state.parted += arg.size();
             }
-            // Something came, even if nothing can be forwarded yet.
+            // Something was received, even if nothing can be forwarded yet.
             out.push(Delta::Opaque);
             if part.will_continue != Some(true) {
                 state.close(choice, out);
@@ -262,7 +262,7 @@ impl Decoder {
 pub(super) const INVENTED: &str = "call_";
 
 impl State {
-    /// The arguments that came in parts are whole.
+    /// The arguments that were received in parts are complete.
     fn close(&mut self, choice: u32, out: &mut Vec<Delta<'_>>) {
         if let Some(open) = self.open.take() {
             self.parted = 0;

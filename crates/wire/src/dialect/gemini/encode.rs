@@ -1,4 +1,4 @@
-//! Stream encoder: payloads of this dialect as they came, or chunks made from deltas; as events, or as
+//! Stream encoder: payloads of this dialect as received, or chunks made from deltas; as events, or as
 //! the elements of a JSON array.
 //!
 //! Only `data:` lines are sent, since the vendor's libraries parse anything else as JSON. Only `finish`
@@ -129,7 +129,7 @@ fn has(payload: &[u8], name: &str) -> bool {
     json.and_then(|json| Members::parse(json).ok()).is_some_and(|it| it.get(name).is_some())
 }
 
-/// JSON that came over many lines, on one: lines mean something in events.
+/// JSON on one line, since line breaks have a meaning in events.
 fn on_one_line(payload: &[u8]) -> std::borrow::Cow<'_, [u8]> {
     if memchr::memchr2(b'\n', b'\r', payload).is_none() {
         return payload.into();

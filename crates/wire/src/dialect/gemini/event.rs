@@ -111,7 +111,7 @@ struct Feedback<'a> {
     block_reason: Option<&'a RawValue>,
 }
 
-/// Whether the vendor refused the prompt itself.
+/// Whether the vendor rejected the prompt itself.
 pub(super) fn blocked(feedback: Option<&RawValue>) -> bool {
     let feedback = feedback.and_then(|raw| serde_json::from_str::<Feedback<'_>>(raw.get()).ok());
     let reason = feedback.and_then(|feedback| feedback.block_reason);

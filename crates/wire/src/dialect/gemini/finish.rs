@@ -7,7 +7,7 @@ const API: &str = "Gemini API reference, `Candidate.FinishReason`";
 const VERTEX: &str = "Vertex AI reference, `Candidate.FinishReason`";
 
 /// The vendor's finish reasons and their meanings. The first [`NUMBERED`] are in the order of the vendor's
-/// numbers, from 0, for requests that ask for numeric enumerations (`$alt=json;enum-encoding=int`).
+/// numbers, from 0, for requests with numeric enumerations (`$alt=json;enum-encoding=int`).
 pub(super) const REASONS: &[Row] = &[
     row("FINISH_REASON_UNSPECIFIED", Meaning::Unsaid, API),
     row("STOP", Meaning::End, API),

@@ -252,7 +252,7 @@ fn whole(top_k: Option<f64>) -> Result<Option<u64>, ApiError> {
     })
 }
 
-/// A text, a list of parts, or an object with parts. Media in it have no place elsewhere.
+/// A text, a list of parts, or an object with parts. Media in it cannot be translated.
 fn instructions(raw: &RawValue) -> Result<Option<Message>, ApiError> {
     let at = "systemInstruction";
     if let Some(words) = text(raw) {

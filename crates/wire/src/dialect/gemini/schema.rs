@@ -25,7 +25,7 @@ pub(super) fn plain_schema(schema: &RawValue) -> Box<RawValue> {
     if capitals { json_schema(schema) } else { schema.to_owned() }
 }
 
-/// A schema as JSON Schema. Anything that is none comes back as it is.
+/// A schema as JSON Schema. Any other value is returned unchanged.
 pub(super) fn json_schema(schema: &RawValue) -> Box<RawValue> {
     let changed = object(schema, 0);
     RawValue::from_string(changed).unwrap_or_else(|_| schema.to_owned())

@@ -1,4 +1,4 @@
-//! Request writer: requests that came in another dialect.
+//! Request writer: requests from callers of another dialect.
 //!
 //! Rejected by name, because the answer would not match the request: `logit_bias`, arguments that are no
 //! object, media in places that take none. Dropped, since the vendor has no field for them:

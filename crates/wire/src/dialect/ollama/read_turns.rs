@@ -77,7 +77,7 @@ fn spoken(path: &str, body: MessageBody<'_>) -> Result<Vec<Part>, ApiError> {
     Ok(parts)
 }
 
-/// Reasoning comes first, as other vendors demand, then text, then calls.
+/// Reasoning comes first, as other vendors require, then text, then calls.
 fn assistant(
     (path, place): (&str, usize),
     mut body: MessageBody<'_>,

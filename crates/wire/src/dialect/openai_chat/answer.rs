@@ -1,6 +1,6 @@
 //! Members that streams and whole answers share: reasons, reasoning details, annotations and usage.
 //!
-//! Usage is never made up beyond the members that clients insist on.
+//! Usage is never made up beyond the members that clients require.
 
 use std::fmt::Write as _;
 

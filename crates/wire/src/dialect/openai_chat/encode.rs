@@ -1,4 +1,4 @@
-//! Stream encoder of `chat.completion.chunk`: payloads as they came, or new ones from deltas.
+//! Stream encoder of `chat.completion.chunk`: payloads as received, or new ones from deltas.
 //!
 //! The result is legal for any order of deltas: one role per alternative, calls numbered without gaps, one
 //! finish per alternative, and either `[DONE]` or an error, never both.

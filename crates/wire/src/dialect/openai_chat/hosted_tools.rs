@@ -74,7 +74,7 @@ fn unread_options() -> HostedTool {
     HostedTool { at, name, optional: true, ..HostedTool::default() }
 }
 
-/// Marks the tools that a choice of this type demands. `false`: there is none.
+/// Marks the tools that a choice of this type requires. `false`: there is none.
 pub(super) fn force(kind: &str, hosted: &mut [HostedTool]) -> bool {
     let mut any = false;
     for tool in hosted.iter_mut().filter(|tool| tool.name == kind) {

@@ -288,7 +288,7 @@ fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Tools, ApiError> {
     Ok((tools?.into_iter().flatten().collect(), forms, hosted))
 }
 
-/// A tool that takes free text is a function with one text elsewhere.
+/// A tool that takes free text is translated as a function with one text argument.
 fn custom(path: &str, raw: Raw<'_>) -> Result<Tool, ApiError> {
     let raw = raw.ok_or_else(|| refuse(path, "is missing"))?;
     let CustomBody { name, description, format } = parse(path, raw.get())?;

@@ -265,7 +265,7 @@ fn source(path: &str, url: String) -> Result<Source, ApiError> {
     Ok(Source::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
 }
 
-/// Reasoning comes first, as other vendors demand, then text, then calls.
+/// Reasoning comes first, as other vendors require, then text, then calls.
 fn assistant(path: &str, body: MessageBody<'_>, legacy: String) -> Result<Vec<Part>, ApiError> {
     let mut parts = Vec::new();
     let path_of_details = format!("{path}.reasoning_details");

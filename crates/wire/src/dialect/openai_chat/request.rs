@@ -54,8 +54,8 @@ pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, ApiError> {
     })
 }
 
-/// The limit on output, whichever of its names a server obeys. Two that differ are refused, as the
-/// vendor refuses any two.
+/// The limit on output, in tokens: the largest value under any of its names. `max_tokens` and
+/// `max_completion_tokens` with different values are rejected, as the vendor rejects any two.
 fn limit(members: &Members<'_>) -> Result<Option<u64>, ApiError> {
     let (new, old) = (number(members, LIMIT), number(members, LEGACY_LIMIT));
     if let (Some(new), Some(old)) = (new, old)
@@ -94,7 +94,7 @@ pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, ApiError> 
         let options = with_usage(surface.members.get("stream_options"));
         surface.set("stream_options", options);
     } else if streams != target.stream || !target.quirks.stream_options {
-        // Without `stream`, or at an upstream that refuses it, the member is an error.
+        // Without `stream`, or at an upstream that rejects it, the member is an error.
         surface.remove("stream_options");
     }
     // This server takes the older name only. Callers and prompts may use either.

@@ -45,7 +45,7 @@ impl Decode for Decoder {
         };
         match serde_json::from_str::<Event<'_>>(payload) {
             Ok(event) => self.event(payload, &event, out),
-            // A kind of event that came later than this code may look like anything.
+            // A kind of event newer than this code may have any shape.
             Err(_) if is_unknown(payload) => None,
             Err(_) => Some(unreadable::payload(&frame.data)),
         }

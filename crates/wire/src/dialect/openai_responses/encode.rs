@@ -35,9 +35,9 @@ pub(super) struct Translated {
     waiting: Waiting,
     /// Characters of answer text in parts that are whole.
     chars: u64,
-    /// Sources that came before any text.
+    /// Sources that were received before any text.
     early: Vec<Citation>,
-    /// Sources that came when their text was done.
+    /// Sources that were received after their text was done.
     late: Vec<Citation>,
     usage: Usage,
     stop: Option<Stop>,

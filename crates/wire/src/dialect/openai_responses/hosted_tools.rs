@@ -93,7 +93,7 @@ fn refers_to_files(container: &RawValue) -> bool {
     members.get("file_ids").is_some_and(|ids| !matches!(ids.get(), "[]" | "null"))
 }
 
-/// Marks the tools that a choice of this type demands. `false`: there is none.
+/// Marks the tools that a choice of this type requires. `false`: there is none.
 pub(super) fn force(kind: &str, hosted: &mut [HostedTool]) -> bool {
     let same = |name: &str| name == kind || SEARCH.contains(&name) && SEARCH.contains(&kind);
     let mut any = false;
@@ -170,7 +170,7 @@ pub(super) fn most_calls(hosted: &[HostedTool]) -> Option<u64> {
     most(tool)
 }
 
-/// The type by which a choice demands the tool.
+/// The type by which a choice requires the tool.
 pub(super) fn choice(hosted: &[HostedTool]) -> Option<&'static str> {
     let mut forced = hosted.iter().filter(|tool| tool.forced).map(|tool| match &tool.kind {
         HostedKind::CodeExecution => "code_interpreter",

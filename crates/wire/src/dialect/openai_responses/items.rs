@@ -79,13 +79,13 @@ struct Call {
     number: Option<u32>,
     /// A tool that takes free text, which becomes the `input` of an object.
     free: bool,
-    /// Arguments that came before the name.
+    /// Arguments that were received before the name.
     early: String,
     said: bool,
 }
 
 impl Items {
-    /// The bytes of ids, and of arguments that came before their name.
+    /// The bytes of ids, and of arguments that were received before their name.
     pub(super) fn kept(&self) -> usize {
         let early = |open: &Open| match &open.body {
             Body::Call(call) => call.early.len(),

@@ -1,6 +1,6 @@
 //! The `openai-responses` dialect: `OpenAI`'s Responses API, towards callers and towards upstreams.
 //!
-//! Here is only what a dialect is asked for; each file beside this one does one of its tasks. No part
+//! This file only implements the dialect's traits; each sibling file does one of its tasks. No module
 //! keeps anything between requests: state at the vendor is only for the vendor's own callers.
 
 use bytes::Bytes;

@@ -1,5 +1,5 @@
 //! Reads calls of tools that the client runs, and their outputs, from the items of earlier turns. A call
-//! that is malformed is no reason to refuse a conversation.
+//! that is malformed is no reason to reject a conversation.
 
 use std::collections::HashMap;
 

@@ -64,9 +64,9 @@ struct Function<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
-    /// The vendor demands the member, and `null` for no arguments.
+    /// The vendor requires the member, and `null` for no arguments.
     parameters: Option<&'a RawValue>,
-    /// Unless it is denied, the vendor takes it for granted, and refuses schemas that do not fit.
+    /// Always written: the vendor's default is `true`, for which it rejects schemas that do not fit.
     strict: bool,
 }
 

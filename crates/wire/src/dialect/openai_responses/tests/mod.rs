@@ -194,7 +194,7 @@ fn write(deltas: &[Delta<'_>], body: &str) -> Value {
     serde_json::from_slice(&out).unwrap()
 }
 
-/// Failure mode 40: the caller's tools are recognised by how their calls are written: free text for custom ones.
+/// Failure mode 40: the caller's tools are recognised by the form of their calls: free text for custom ones.
 #[test]
 fn custom_tools_are_called_with_free_text() {
     let body = "{\"model\":\"m\",\"input\":\"x\",\n\"tools\":[\r\n{\"type\":\"custom\",\"name\":\"sh\"},{\"type\":\"function\",\"name\":\"f\"}],\"temperature\":0.25}";
@@ -286,7 +286,7 @@ fn whole_answers() {
     }
 }
 
-/// Wrong types in every field of every event: read leniently or refused, never a panic, and never a
+/// Wrong types in every field of every event: read leniently or rejected, never a panic, and never a
 /// clean end that the upstream did not write.
 #[test]
 fn wrong_types_do_no_harm() {

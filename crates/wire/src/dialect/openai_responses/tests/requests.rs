@@ -13,8 +13,8 @@ fn edited(body: &Value) -> Value {
         .unwrap()
 }
 
-/// Failure modes 28 and 29: reasoning state of any vendor goes to the caller and comes back unchanged as that
-/// vendor's, with and without words; another vendor's never goes to this one.
+/// Failure modes 28 and 29: reasoning state of any vendor goes to the caller and is sent back unchanged as that
+/// vendor's, with and without text; another vendor's is never sent to this one.
 #[test]
 fn fm28_reasoning_state_returns_to_its_own_vendor() {
     for scheme in [Scheme::Anthropic, Scheme::OpenAi, Scheme::Gemini] {
