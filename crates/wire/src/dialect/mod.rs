@@ -25,8 +25,8 @@ mod target;
 pub use operation::{Form, Operation};
 pub use target::{Hosting, Quirks, Target};
 
-/// Every dialect, in the order in which shared paths are offered: the first one answers callers who
-/// do not say what they speak.
+/// Every dialect, in the order of precedence on shared paths: the first one answers callers that do not
+/// identify their dialect.
 pub static DIALECTS: &[&dyn Dialect] = &[
     &openai_chat::OpenAiChat,
     &openai_responses::OpenAiResponses,
@@ -37,7 +37,7 @@ pub static DIALECTS: &[&dyn Dialect] = &[
     &bedrock::Bedrock,
 ];
 
-/// What callers who do not say what they speak are answered in.
+/// The dialect of responses to callers that do not identify theirs.
 pub static DEFAULT: &dyn CallerDialect = &openai_chat::OpenAiChat;
 
 /// Finds a dialect by its name in the configuration.
@@ -45,7 +45,7 @@ pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
     DIALECTS.iter().copied().find(|dialect| dialect.name() == name)
 }
 
-/// The dialects that callers may speak, in their order.
+/// The dialects that callers may use, in the order of [`DIALECTS`].
 pub fn caller_dialects() -> impl Iterator<Item = &'static dyn CallerDialect> {
     DIALECTS.iter().filter_map(|dialect| dialect.as_caller())
 }
@@ -78,20 +78,20 @@ fn must_be_segment(model: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// A vendor's language, as its upstreams speak it.
+/// A vendor's API, as used towards its upstreams.
 pub trait Dialect: Sync {
     /// Its name in the configuration, in metrics and in records.
     fn name(&self) -> &'static str;
-    /// The same language towards callers, if callers may speak it.
+    /// The same dialect towards callers, if callers may use it.
     fn as_caller(&self) -> Option<&'static dyn CallerDialect>;
     /// The vendor's public address, as its SDK has it.
     fn default_base_url(&self) -> &'static str;
     /// The name of the provider that a well-known environment variable makes, and that variable.
     fn well_known(&self) -> Option<(&'static str, &'static str)>;
-    /// The path below the base URL that answers are asked from, with its leading slash, and the
-    /// query if there is one.
+    /// The path below the base URL that requests are sent to, with its leading slash, and the query if
+    /// there is one.
     fn path(&self, target: &Target<'_>) -> String;
-    /// The header that carries the credential, and what precedes the credential in it.
+    /// The header that carries the credential, and the prefix before the credential.
     fn credential(&self) -> (&'static str, &'static str) {
         ("authorization", "Bearer ")
     }
@@ -100,17 +100,17 @@ pub trait Dialect: Sync {
     fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
         &[]
     }
-    /// That of the forwarded headers which names beta features, in a list with commas.
+    /// Name of the forwarded header that lists beta features, separated by commas.
     fn beta_header(&self) -> Option<&'static str> {
         None
     }
-    /// Where a body may limit the output: paths of member names.
+    /// Paths of the members in a body that limit the output.
     fn output_limits(&self) -> &'static [&'static str];
     /// Adapts the caller's own JSON for an upstream of the same dialect, by surgery: everything but
     /// the edited members stays byte for byte.
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, ApiError>;
-    /// The same, where a platform reads in the body what the vendor reads in headers: those that would
-    /// be forwarded are given by name.
+    /// The same for a hosting platform, which reads in the body the values that the vendor reads in
+    /// headers. `_header` returns a forwarded header by its name.
     fn edit_hosted(
         &self,
         body: &str,
@@ -119,14 +119,15 @@ pub trait Dialect: Sync {
     ) -> Result<String, ApiError> {
         self.edit_request(body, target)
     }
-    /// The form in which this dialect asks for an operation; `None`: it has none.
+    /// The form of an operation in this dialect; `None`: it has none.
     fn form_of(&self, operation: Operation) -> Option<Form>;
-    /// Whether an upstream is asked to count tokens. `passthrough`: the caller speaks this dialect, too.
+    /// Whether upstreams have an endpoint that counts tokens. `passthrough`: the caller uses this dialect,
+    /// too.
     fn counts_tokens(&self, _quirks: &Quirks, _passthrough: bool) -> bool {
         false
     }
-    /// Writes a request for a chat, or for the count of its tokens if that is the target's form. Refuses,
-    /// by field, what this dialect cannot say.
+    /// Writes a request for a chat, or for the count of its tokens if that is the target's form. Rejects,
+    /// by field, any content that this dialect cannot express.
     fn encode_request(&self, request: &Request, target: &Target<'_>) -> Result<String, ApiError>;
     /// Writes a request for embeddings, where the dialect has a form of it.
     fn encode_embeddings(
@@ -136,16 +137,16 @@ pub trait Dialect: Sync {
     ) -> Result<String, ApiError> {
         Err(Operation::Embeddings.untranslatable())
     }
-    /// The media type of its streams, which they are asked for by.
+    /// The media type of its streams, which requests for streams accept.
     fn media_type(&self) -> &'static str {
         "text/event-stream"
     }
-    /// The media type that an answer is asked for by.
+    /// The value of the `accept` header of a request.
     fn accept(&self, target: &Target<'_>) -> &'static str {
         if target.stream { self.media_type() } else { "application/json" }
     }
-    /// How the answer to a request for a stream is cut, by its `content-type`: some upstreams
-    /// answer with a whole body all the same.
+    /// Framing of the response to a request for a stream, by its `content-type`. Some upstreams respond
+    /// with a whole body instead of a stream.
     fn framing(&self, content_type: &str) -> Framing {
         let is = |kind: &str| content_type.starts_with(kind);
         if is("application/json") {
@@ -168,41 +169,41 @@ pub trait Dialect: Sync {
     fn decoder(&self, form: Form) -> Box<dyn Decode>;
     /// Reads the body of an error response. Never fails: an unreadable body is reported by its status.
     fn decode_error(&self, status: u16, body: &[u8]) -> ApiError;
-    /// How many seconds the body of an error response asks to wait, where that is not said by a
+    /// Seconds to wait before a retry, from the body of an error response. For vendors that send no
     /// `retry-after` header.
     fn retry_after(&self, _body: &[u8]) -> Option<u64> {
         None
     }
 }
 
-/// A vendor's language, as callers of the gateway speak it.
+/// A vendor's API, as callers of the gateway use it.
 pub trait CallerDialect: Sync {
     /// The dialect's name.
     fn name(&self) -> &'static str;
-    /// What callers of this dialect post to.
+    /// The endpoints to which callers of this dialect send `POST` requests.
     fn endpoints(&self) -> &'static [Endpoint];
-    /// A request header by which callers of shared paths show that they speak this dialect.
+    /// Name of a request header that identifies callers of this dialect on shared paths.
     fn marker(&self) -> Option<&'static str> {
         None
     }
-    /// Whether the vendor reads a request as JSON whatever its media type says, so that clients may
-    /// not say it.
+    /// Whether the vendor reads every request body as JSON, so that clients may send another media type or
+    /// none.
     fn reads_any_media_type(&self) -> bool {
         false
     }
-    /// Reads what the gateway itself needs of a request, and no more: unknown fields are fine.
+    /// Reads only the fields that the gateway itself needs: unknown fields are accepted.
     fn envelope(&self, asked: &RequestView<'_>) -> Result<Envelope, ApiError>;
     /// Puts a filled-in prompt into a request of the form [`Form::Chat`], by surgery: its messages before
-    /// the caller's own, its model and parameters, under the dialect's own names, where the caller
-    /// says none. Takes the member `prompt` out, which is not for upstreams. A request without
-    /// messages is fine here.
+    /// the caller's own, its model and parameters, under the dialect's own names, where the caller sets
+    /// none. Removes the member `prompt`, which is not for upstreams. A request without messages is
+    /// accepted.
     fn prepend(&self, body: &str, prompt: &Rendered) -> Result<String, ApiError>;
-    /// Whether a prompt of this id is kept at the vendor, so that naming it is not for the gateway.
+    /// Whether a prompt of this id is stored at the vendor, so that the gateway does not resolve it.
     fn keeps_prompt(&self, _id: &str) -> bool {
         false
     }
-    /// Reads a whole request for a chat or for the count of its tokens, for translation. Says which field
-    /// is wrong or cannot be translated.
+    /// Reads a whole request for a chat or for the count of its tokens, for translation. The error names
+    /// the field that is invalid or cannot be translated.
     fn decode_request(&self, form: Form, body: &str) -> Result<Request, ApiError>;
     /// The hosted tools of a request, and the request without them, every other byte as it was. `None`:
     /// there are none.
@@ -216,12 +217,12 @@ pub trait CallerDialect: Sync {
     fn decode_embeddings(&self, _form: Form, _body: &str) -> Result<EmbedRequest, ApiError> {
         Err(Operation::Embeddings.untranslatable())
     }
-    /// What callers of this dialect call a field of [`Request`], where that is another name.
+    /// This dialect's name for a field of [`Request`]; `None`: the same name.
     fn own_name(&self, _field: &str) -> Option<&'static str> {
         None
     }
-    /// What of a request a translated answer to it repeats, in the dialect's own words, which are
-    /// for [`ResponseContext::echo`].
+    /// The part of a request that a translated response repeats, in the dialect's own format. It is the
+    /// value of [`ResponseContext::echo`].
     fn echo(&self, _form: Form, _body: &str) -> String {
         String::new()
     }
@@ -235,12 +236,12 @@ pub trait CallerDialect: Sync {
     fn status(&self, kind: Kind) -> u16 {
         kind.status()
     }
-    /// The JSON body of an error. `retry_after`: in how many seconds to come back, if that is known.
+    /// The JSON body of an error. `retry_after`: seconds to wait before a retry, if known.
     fn error_body(&self, fault: &ApiError, request_id: &str, retry_after: Option<u64>) -> String;
     /// Bytes that keep a silent stream open, safe at any event boundary for every known client.
     fn heartbeat(&self, call: &ResponseContext) -> Bytes;
-    /// The rate limit headers: how much there is, how much is left, and when
-    /// all is back; of requests, and of tokens. Most vendors have taken these over from one.
+    /// The rate limit headers: the limit, the remainder and the time of the full reset; for requests, and
+    /// for tokens. Most vendors have adopted the same names.
     fn allowance_headers(&self) -> [[&'static str; 3]; 2] {
         [
             [
@@ -255,7 +256,8 @@ pub trait CallerDialect: Sync {
             ],
         ]
     }
-    /// The last of them: `wait_ms` milliseconds from now, which is `unix_ms` milliseconds after 1970.
+    /// The value of the reset header: `wait_ms` milliseconds from now. Now is `_unix_ms`, in Unix
+    /// milliseconds.
     fn reset(&self, wait_ms: u64, _unix_ms: u64) -> String {
         reset::duration(wait_ms)
     }
@@ -263,19 +265,19 @@ pub trait CallerDialect: Sync {
     fn models_path(&self) -> &'static str {
         "/v1/models"
     }
-    /// What precedes a model's name in the path that shows this one model; `None`: there is no such path.
+    /// Prefix before the model's name in the path of a single model; `None`: there is no such path.
     fn model_prefix(&self) -> Option<&'static str> {
         Some("/v1/models/")
     }
-    /// Whether a path that begins as one which shows a model is posted to.
+    /// Whether a path below [`Self::model_prefix`] is an endpoint for `POST` requests.
     fn is_posted(&self, _path: &str) -> bool {
         false
     }
-    /// What every path begins with that no other vendor has.
+    /// Prefix of all paths that belong to this vendor alone; `None`: there is none.
     fn root(&self) -> Option<&'static str> {
         None
     }
-    /// The JSON body of a list of models, or of the page of it that the query asks for.
+    /// The JSON body of a list of models, or of the page that the query requests.
     fn models(&self, models: &[ModelInfo], query: &str) -> Result<String, ApiError> {
         Ok(model_list::openai_list(models, query))
     }
@@ -283,8 +285,8 @@ pub trait CallerDialect: Sync {
     fn model(&self, model: &ModelInfo) -> String {
         model_list::openai_model(model).to_string()
     }
-    /// APIs of the vendor that are not served: what their paths begin with, up to the end of a segment, and what
-    /// they are called.
+    /// APIs of the vendor that are not served: the prefix of their paths, up to the end of a segment, and
+    /// their name.
     fn unserved(&self) -> &'static [(&'static str, &'static str)] {
         &[]
     }
@@ -335,7 +337,7 @@ impl InfoEndpoint {
     }
 }
 
-/// What callers post to.
+/// A path of the gateway that takes `POST` requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its path. `{*rest}` at the end stands for one or more segments, which the dialect reads.
@@ -350,7 +352,7 @@ impl Endpoint {
         self.path.contains('{')
     }
 
-    /// What every path that leads here begins with.
+    /// Prefix of every path that leads here.
     pub fn prefix(&self) -> &'static str {
         self.path.split_once('{').map_or(self.path, |(prefix, _)| prefix)
     }
@@ -369,34 +371,34 @@ pub struct RequestView<'a> {
     pub body: &'a str,
 }
 
-/// What the gateway needs of any request.
+/// The fields of any request that the gateway itself needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     /// The model that the caller names.
     pub model: String,
     /// Whether the answer is to be streamed.
     pub stream: bool,
-    /// Whether the caller wants to see usage in the stream.
+    /// Whether the caller requests usage in the stream.
     pub want_usage: bool,
-    /// The endpoint's form, unless the request says more about it.
+    /// The endpoint's form, unless the request determines a more specific one.
     pub form: Form,
-    /// The most tokens of output that it allows each alternative.
+    /// Limit on output, in tokens for each alternative; `None`: the request has none.
     pub max_output: Option<u64>,
-    /// How many alternatives it asks for.
+    /// Number of alternatives that are requested.
     pub choices: u64,
-    /// The upstream is to work on when its answer has ended or its caller has left.
+    /// The upstream continues to work after its answer has ended or its caller has disconnected.
     pub background: bool,
 }
 
 /// The context in which a response is written: its identity, which the gateway draws so that encoders stay
-/// pure, and what its request asked for.
+/// pure, and the options of its request.
 #[derive(Debug, Clone)]
 pub struct ResponseContext {
     /// 24 random ASCII letters and digits.
     pub id: String,
     /// Unix seconds.
     pub created: u64,
-    /// The model as the caller named it; an upstream that says its own name overrides it.
+    /// The model as the caller named it; a name that the upstream sends overrides it.
     pub model: String,
     /// Stream or collect.
     pub stream: bool,
@@ -404,17 +406,17 @@ pub struct ResponseContext {
     pub want_usage: bool,
     /// The form of the request, which its answer has too.
     pub form: Form,
-    /// What of the request a translated answer repeats, in the dialect's own words.
+    /// The part of the request that a translated response repeats, in the dialect's own format.
     pub echo: String,
-    /// What the request's tools are in the caller's dialect.
+    /// Forms of the request's tools in the caller's dialect.
     pub tool_forms: ToolForms,
-    /// Tokens of input, as the gateway estimates them: what to report before the upstream has counted.
+    /// Tokens of input, as estimated by the gateway. Reported until the upstream sends its count.
     pub input_estimate: u64,
-    /// What time it is when the answer is complete.
+    /// Clock that is read when the answer is complete.
     pub now: Clock,
 }
 
-/// Where the time comes from: the wire has no clock of its own.
+/// Source of the time: the wire has no clock of its own.
 #[derive(Clone, Copy)]
 pub struct Clock(
     /// Unix seconds.
@@ -427,10 +429,10 @@ impl std::fmt::Debug for Clock {
     }
 }
 
-/// How an answer reaches the caller.
+/// The way an answer is passed to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Frames of the caller's own dialect: their payloads are forwarded as they came.
+    /// Frames of the caller's own dialect: their payloads are forwarded unchanged.
     Verbatim,
     /// Deltas are written anew.
     Translated,
@@ -438,9 +440,9 @@ pub enum Mode {
 
 /// Reads an answer. Stateful: zero to many deltas per frame, and a verdict at the end.
 pub trait Decode: Send {
-    /// Gives the answer a name of the gateway's, before its first frame: ids of tool calls that the
-    /// upstream leaves out are made from it. Without one they are made from what the upstream says of
-    /// itself, which may be the same for every answer; callers mistake such a call for an earlier one.
+    /// Gives the answer a name of the gateway's, before its first frame. Ids of tool calls that the
+    /// upstream leaves out are made from it. Without a name they are made from the upstream's own metadata,
+    /// which may be the same for every answer; callers would then mistake a call for an earlier one.
     fn name(&mut self, _answer: &str) {}
     /// Reads one frame of a stream. `Some`: this frame ends it, and the end must not be taken from
     /// anything else. Deltas of that frame still count.
@@ -452,44 +454,44 @@ pub trait Decode: Send {
     }
     /// Reads a whole answer that was not streamed.
     fn answer<'f>(&mut self, body: &'f Frame, out: &mut Vec<Delta<'f>>) -> End;
-    /// The bytes ended without a frame that ends the stream: was it an end all the same?
+    /// The verdict when the bytes end without a frame that ends the stream.
     fn finish(&mut self) -> End;
-    /// The bytes of parts that have been read and have not become deltas yet.
+    /// Bytes that have been read and are buffered because they are not deltas yet.
     fn kept(&self) -> usize {
         0
     }
 }
 
-/// Writes an answer: only legal sequences of its dialect, whatever order deltas come in.
+/// Writes an answer: only legal sequences of its dialect, for any order of deltas.
 pub trait Encode: Send {
-    /// One upstream frame and what was read in it. Never called with a frame that ended the stream
+    /// Writes one upstream frame, given with its deltas. Never called with a frame that ended the stream
     /// unless it carried deltas, and then before [`Encode::finish`].
     fn frame(&mut self, frame: &Frame, deltas: &[Delta<'_>], out: &mut BytesMut);
     /// The only place that writes a terminator or an error, never both. `last` is the frame that
     /// ended the stream, if one did. A collecting encoder writes its body here when `end` is
     /// [`End::Complete`], and nothing otherwise: the caller of this method then answers with a status.
     fn finish(&mut self, end: &End, last: Option<&Frame>, out: &mut BytesMut);
-    /// Whether it keeps what a delta says although it is written, since a later event repeats it.
+    /// Whether the encoder buffers a delta's content after writing it, since a later event repeats it.
     fn keeps(&self, _delta: &Delta<'_>) -> bool {
         false
     }
-    /// How the body of a stream ends after [`Encode::finish`]. Asked once.
+    /// The end of a stream's body after [`Encode::finish`]. Called once.
     fn ending(&mut self) -> Ending {
         Ending::Closed
     }
 }
 
-/// How the body of a stream ends, once all of it is written.
+/// The end of a stream's body, once all of it is written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Ending {
     /// As HTTP ends a body: with the last chunk, or `END_STREAM`.
     #[default]
     Closed,
-    /// Without it (HTTP/2: `RST_STREAM`): the client libraries of this dialect overlook an error event, or
-    /// some releases of them do, and report a body that is cut.
+    /// Without it (HTTP/2: `RST_STREAM`): some or all releases of this dialect's client libraries ignore an
+    /// error event, but report a body that is cut.
     Aborted {
-        /// The error once more, in a write of its own, in a form that those libraries recognise; may
-        /// be empty.
+        /// The error once more, in a separate write, in a form that those libraries recognise; may be
+        /// empty.
         error: Bytes,
     },
 }

@@ -3,7 +3,8 @@
 
 use crate::chat::ApiError;
 
-/// What a request asks of a model, the same in every dialect. A dialect has one form of it, several or none.
+/// The kind of work that a request has a model do, the same in every dialect. A dialect has one form of it,
+/// several or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// The next turn of a conversation.
@@ -75,7 +76,7 @@ impl Operation {
         self != Self::CountTokens
     }
 
-    /// The refusal of a target that speaks another dialect, which has no form of this operation.
+    /// The error for a target of another dialect that has no form of this operation.
     pub fn untranslatable(self) -> ApiError {
         let message = match self {
             Self::Embeddings => {

@@ -1,4 +1,4 @@
-//! The side of a request towards its upstream: which model, how, and the deviations of its provider.
+//! The upstream side of a request: the model, the form, and the deviations of its provider.
 //!
 //! Data: nothing here is read outside the dialects but by name.
 
@@ -10,10 +10,10 @@ use crate::adapt::settings::Settings;
 pub struct Target<'a> {
     /// The model's name at the upstream.
     pub model: &'a str,
-    /// Whether the upstream is asked to stream.
+    /// Whether the upstream request is for a stream.
     pub stream: bool,
-    /// What is asked: the caller's form if both sides speak this dialect, else this dialect's own form
-    /// of the same operation.
+    /// Form of the upstream request: the caller's form if both sides use this dialect, else this dialect's
+    /// own form of the same operation.
     pub form: Form,
     /// The provider's deviations.
     pub quirks: &'a Quirks,
@@ -23,12 +23,13 @@ pub struct Target<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Quirks {
-    /// It can be asked for usage in the stream (`stream_options`). Some refuse the field and send
-    /// usage unasked.
+    /// The provider accepts a request for usage in the stream (`stream_options`). Some reject the field and
+    /// always send usage.
     pub stream_options: bool,
     /// The limit on output is called `max_tokens`, not `max_completion_tokens`.
     pub legacy_max_tokens: bool,
-    /// It takes no other, as the operator says: a caller's own is renamed as well.
+    /// The provider takes no other name, as configured by the operator: a caller's own field is renamed as
+    /// well.
     pub only_legacy_max_tokens: bool,
     /// It takes ids of tool calls of so many letters and digits only; others are replaced in
     /// translation.
@@ -40,9 +41,9 @@ pub struct Quirks {
     pub vendor: bool,
     /// Its address is that of Vertex AI.
     pub vertex: bool,
-    /// Whose platform hosts the models of this dialect's vendor; `None`: the vendor's own.
+    /// Platform that hosts the models of this dialect's vendor; `None`: the vendor's own.
     pub hosting: Option<Hosting>,
-    /// What the operator says of its requests.
+    /// The operator's settings for requests to this provider.
     pub settings: Settings,
 }
 

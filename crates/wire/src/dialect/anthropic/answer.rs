@@ -8,7 +8,7 @@ use crate::chat::{Delta, Stop, Usage};
 use crate::dialect::ResponseContext;
 use crate::json::quoted;
 
-/// What is known so far.
+/// Metadata of the answer, as received so far.
 #[derive(Debug)]
 pub(super) struct Answer {
     id: String,
@@ -36,7 +36,7 @@ impl Answer {
         }
     }
 
-    /// Takes over what a delta says of the answer.
+    /// Updates the metadata from a delta.
     pub(super) fn note(&mut self, delta: &Delta<'_>) {
         match delta {
             Delta::Start { model, .. } if !model.is_empty() => self.model = model.to_string(),
@@ -49,8 +49,8 @@ impl Answer {
         }
     }
 
-    /// The members of a message that begins, in whose usage the estimate stands for what the upstream
-    /// has not counted yet.
+    /// The members of the `message_start` message. Its usage holds the estimate for counts that the
+    /// upstream has not sent yet.
     pub(super) fn beginning(&self) -> String {
         let usage = usage(&self.counted(), 0);
         self.members("[]", r#""stop_reason":null,"stop_sequence":null"#, &usage)
@@ -75,12 +75,12 @@ impl Answer {
         usage(&self.counted(), self.searches)
     }
 
-    /// What the upstream counted, with the estimate for input that it has not.
+    /// The upstream's usage, with the estimate as input if the upstream has not counted it.
     fn counted(&self) -> Usage {
         Usage { input: self.usage.input.or(Some(self.estimate)), ..self.usage }
     }
 
-    /// The members that say why a complete answer stopped.
+    /// The members that hold the stop reason of a complete answer.
     pub(super) fn stop(&self) -> String {
         let (reason, sequence, explanation) = self.stop_parts();
         let sequence = sequence.map_or_else(|| "null".to_owned(), quoted);
@@ -101,7 +101,7 @@ impl Answer {
             Some(Stop::Pause) => ("pause_turn", None, None),
             Some(Stop::Refusal(explanation)) => ("refusal", None, explanation.as_deref()),
             Some(Stop::ContentFilter) => ("refusal", None, None),
-            // Many servers say `stop` all the same when they want tools or decline.
+            // Many servers send `stop` even when the model calls tools or declines.
             // Failed answers are reported as errors and not here; see `wire::finish`.
             None | Some(Stop::End | Stop::ToolUse | Stop::Failed(_) | Stop::Other(_)) => {
                 let reason = match (self.refused, self.called_tools) {
@@ -115,7 +115,7 @@ impl Answer {
     }
 }
 
-/// The `usage` object. The clients' libraries need both counts, known or not.
+/// The `usage` object. The client libraries require both counts, even unknown ones.
 fn usage(counted: &Usage, searches: u64) -> String {
     let Usage { input, cache_read, cache_write, output, reasoning } = *counted;
     let cached = cache_read.unwrap_or(0).saturating_add(cache_write.unwrap_or(0));

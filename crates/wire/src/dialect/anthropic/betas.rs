@@ -1,4 +1,4 @@
-//! Members of a body that belong to beta features. A platform that does not take a feature refuses its
+//! Members of a body that belong to beta features. A platform that does not take a feature rejects its
 //! members as well. Nothing else of a body is changed.
 
 use std::borrow::Cow;
@@ -33,7 +33,7 @@ const MEMBERS: [(&str, &str, &[&str]); 11] = [
     ("scope", MARK, &["prompt-caching-scope-2026-01-05"]),
 ];
 
-/// Members whose content is the caller's own.
+/// Members with free-form content of the caller.
 const CONTENT: [&str; 4] = ["input", "input_schema", "source", "text"];
 
 /// A body without the members of features that are not among those `taken`.

@@ -1,8 +1,8 @@
 //! Content blocks: deltas that may interleave, gathered into blocks that never do.
 //!
 //! A signature is only ever attached to the reasoning that it came with. Log probabilities are left out,
-//! which this dialect does not know, and sources without an address, which it knows by places in the
-//! caller's own documents only.
+//! because this dialect has no field for them. So are sources without an address, which this dialect only
+//! has as places in the caller's own documents.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -14,7 +14,7 @@ use crate::json::quoted;
 use crate::scan::Scan;
 use crate::seal;
 
-/// What a delta adds to the content, reduced to what this dialect can show.
+/// A delta's addition to the content, reduced to the kinds that this dialect can show.
 #[derive(Debug)]
 pub(super) enum Piece<'a> {
     Text(&'a str),
@@ -37,7 +37,7 @@ pub(super) enum Piece<'a> {
     Citation(String),
     /// A search that another vendor made: the number of its call, and its input as JSON.
     Search(u32, String),
-    /// What it found, as JSON.
+    /// The results of that search: the number of its call, and the results as JSON.
     Found(u32, String),
 }
 
@@ -68,7 +68,7 @@ impl<'a> Piece<'a> {
         })
     }
 
-    /// What follows the piece of the same delta: the results of a search.
+    /// The second piece of a delta, after [`Self::of`]: the results of a search.
     pub(super) fn second(delta: &Delta<'_>, ids: &Ids) -> Option<Self> {
         match delta {
             Delta::Search(run) => Some(Self::Found(ids.searches(), search::results(run))),
@@ -143,7 +143,7 @@ impl Block {
     pub(super) fn takes(&self, piece: &Piece<'_>) -> bool {
         match (&self.kind, piece) {
             (Kind::Text, Piece::Text(_) | Piece::Citation(_)) => true,
-            // A signature closes what it signs.
+            // A signature closes the reasoning that it signs.
             (Kind::Thinking { signature }, Piece::Thinking(_) | Piece::Signature(_)) => {
                 signature.is_none()
             }
@@ -192,7 +192,7 @@ impl Block {
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     queue: VecDeque<Block>,
-    /// How many were taken out before them, from which their numbers go on.
+    /// Number of blocks taken out of the queue so far, which is the number of its first block.
     taken: usize,
     /// The number of the last text.
     text: Option<usize>,
@@ -200,7 +200,7 @@ pub(super) struct Blocks {
     calls: HashMap<u32, usize>,
 }
 
-/// Sources that came when no text was open to hold them: the next text does.
+/// Sources that were received while no text was open: they are added to the next text.
 #[derive(Debug, Default)]
 pub(super) struct Early(Vec<String>);
 

@@ -21,7 +21,7 @@ struct Typed {
     enable_zoom: Option<bool>,
 }
 
-/// A family of types, which differ in their version: what stands before the version, and the function.
+/// A family of types that differ in their version: the prefix before the version, and the function.
 type Family = (&'static str, fn(&Typed, &str) -> (String, Value));
 
 /// Every one. Versions are dates, `20250124`, and compare as texts.

@@ -1,4 +1,4 @@
-//! Encoder of answers that are not streamed: the upstream's own message as it came, or one made from
+//! Encoder of answers that are not streamed: the upstream's own message as received, or one made from
 //! deltas. Nothing is written for an answer that did not complete.
 
 use bytes::{BufMut, BytesMut};

@@ -1,6 +1,6 @@
 //! Counting the tokens of a prompt: `/v1/messages/count_tokens`, towards both sides.
 //!
-//! It never holds a limit on output or how to sample: the vendor refuses them here.
+//! The request never holds an output limit or sampling parameters: the vendor rejects them here.
 
 use serde::Deserialize;
 
@@ -13,7 +13,7 @@ use crate::json;
 /// Its path, at callers and at upstreams.
 pub(super) const PATH: &str = "/v1/messages/count_tokens";
 
-/// What the vendor counts.
+/// Members of a request that the vendor counts.
 const MEMBERS: [&str; 8] = [
     "model",
     "system",

@@ -60,7 +60,7 @@ impl Decode for Decoder {
                 }
                 end
             }
-            // A kind of event that came later than this code may look like anything.
+            // A kind of event newer than this code may have any shape.
             Err(_) if event::is_unknown(payload) => None,
             Err(_) => Some(unreadable::payload(&frame.data)),
         }
@@ -151,7 +151,7 @@ impl Decoder {
         None
     }
 
-    /// A whole message, or what is known of one when it starts.
+    /// A whole message, or the first part of one in `message_start`.
     fn message<'f>(&mut self, message: &Message<'f>, out: &mut Vec<Delta<'f>>) {
         self.started = true;
         let id = message.id.and_then(text).unwrap_or_default();

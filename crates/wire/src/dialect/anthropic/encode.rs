@@ -1,4 +1,4 @@
-//! Stream encoder: frames of this dialect as they came, or events made from deltas.
+//! Stream encoder: frames of this dialect as received, or events made from deltas.
 //!
 //! Either way only `finish` ends a stream, with `message_stop` or with an error and never with
 //! both, and the heartbeats of an upstream are dropped because the relay writes its own.
@@ -26,8 +26,8 @@ impl Encode for Verbatim {
         match frame.event.as_deref() {
             Some(b"ping") => {}
             Some(name) if is_event(name) => sse::write(Some(name), &frame.data, out),
-            // The clients' libraries go by the event's name alone, so one that says nothing is
-            // replaced by the payload's type.
+            // The client libraries only read the event's name, so a meaningless name is replaced by the
+            // payload's type.
             name => match type_of(&frame.data) {
                 Some(kind) if kind == "ping" => {}
                 Some(kind) if sse::is_name(kind.as_bytes()) => {
@@ -137,8 +137,8 @@ impl Translated {
         }
     }
 
-    /// State that follows a text waits for what comes next, since that may be sources, which belong to
-    /// the text.
+    /// State that follows a text waits for the next piece, since that may be a source, which belongs to the
+    /// text.
     fn piece(&mut self, piece: &Piece<'_>, out: &mut BytesMut) {
         if self.open.as_ref().is_some_and(|open| matches!(open.kind, Kind::Text)) {
             match piece {
@@ -289,7 +289,7 @@ fn write_piece(index: u64, piece: &Piece<'_>, out: &mut BytesMut) {
             return out.put_slice(b"}}\n\n");
         }
         Piece::Redacted(data) => {
-            // The end of the block's own start event: this kind knows no deltas.
+            // The end of the block's own start event: this kind has no deltas.
             out.put_slice(quoted(data).as_bytes());
             return out.put_slice(b"}}\n\n");
         }

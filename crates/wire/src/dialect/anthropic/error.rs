@@ -1,6 +1,6 @@
-//! Errors: statuses and bodies for callers, and what upstreams say when they fail.
+//! Errors: statuses and bodies for callers, and the errors that upstreams report.
 //!
-//! Reading never fails: what cannot be parsed is reported by its status.
+//! Reading never fails: a body that cannot be parsed is reported by its status.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -31,12 +31,12 @@ fn type_of(kind: Kind) -> &'static str {
     }
 }
 
-/// Claude Code compacts its history when a message says this (2.1.197: `prompt is too long[^0-9]*(\d+)\s*
-/// tokens?\s*>\s*(\d+)`, in any case; without counts it knows only that it must).
+/// Claude Code compacts its history when a message matches this (2.1.197: `prompt is too
+/// long[^0-9]*(\d+)\s* tokens?\s*>\s*(\d+)`, in any case; without counts it compacts by an unknown amount).
 const OVERFLOW: Words = Words {
     marks: &[" tokens > ", "exceed context limit: "],
     counted: "prompt is too long: {tokens} tokens > {maximum} maximum",
-    // Claude Code asks again with a smaller `max_tokens` when it reads this.
+    // Claude Code retries with a smaller `max_tokens` when it reads this.
     summed: Some(
         "input length and `max_tokens` exceed context limit: {tokens} + {output} > {maximum}, decrease input length or `max_tokens` and try again",
     ),
@@ -65,7 +65,7 @@ pub(super) fn in_stream(payload: &str) -> ApiError {
     told.fault(None)
 }
 
-/// What an error says of itself, in any of the shapes that are about.
+/// The texts of an error, read from any of the shapes in use.
 #[derive(Debug, Default)]
 struct Told {
     message: Option<String>,
@@ -112,7 +112,8 @@ impl Told {
             None => "the upstream reported an error without a reason".to_owned(),
         });
         let by_status = status.map_or(Kind::Upstream, Kind::of_status);
-        // Imitators call everything below 500 an invalid request: then their code or the status says.
+        // Compatible servers report everything below 500 as an invalid request: then their code or the
+        // status decides.
         let words = [&self.kind, &self.code].map(|word| kind_of(word.as_deref()?));
         let mut clear = words.into_iter().flatten().filter(|kind| *kind != Kind::Invalid);
         let said = clear.next().or_else(|| match status {

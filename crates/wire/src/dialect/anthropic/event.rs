@@ -29,7 +29,7 @@ pub(super) struct Event<'a> {
     pub(super) error: Option<&'a RawValue>,
 }
 
-/// What an event is.
+/// The `type` of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum EventKind {
@@ -44,7 +44,7 @@ pub(super) enum EventKind {
     Other,
 }
 
-/// What a `content_block_delta` brings.
+/// The `type` of the delta in a `content_block_delta`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ChangeKind {
@@ -143,7 +143,7 @@ struct Kinded {
     kind: EventKind,
 }
 
-/// Whether a payload is of a kind that came later than this code.
+/// Whether a payload is of a kind newer than this code.
 pub(super) fn is_unknown(payload: &str) -> bool {
     serde_json::from_str::<Kinded>(payload).is_ok_and(|event| event.kind == EventKind::Other)
 }
@@ -186,7 +186,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// Takes over what an event states, and says the usage in canonical terms.
+    /// Merges the counts of an event, and returns the usage in canonical terms.
     pub(super) fn read(&mut self, counts: &Counts<'_>) -> Usage {
         let number = |raw: Option<&RawValue>| raw.and_then(|raw| raw.get().parse::<u64>().ok());
         let details = counts
@@ -214,7 +214,7 @@ struct StopDetails<'a> {
     explanation: Option<&'a RawValue>,
 }
 
-/// Why an answer stopped. `None`: it did not say.
+/// The stop reason of an answer. `None`: the answer has none.
 pub(super) fn stop(
     reason: Option<&RawValue>,
     sequence: Option<&RawValue>,
@@ -247,7 +247,7 @@ struct Cited<'a> {
     words: Option<&'a RawValue>,
 }
 
-/// Reads a citation of any kind; where in the answer it belongs, its block knows.
+/// Reads a citation of any kind. Its block determines its place in the answer.
 pub(super) fn citation(raw: &RawValue) -> Option<Citation> {
     let cited: Cited<'_> = serde_json::from_str(raw.get()).ok()?;
     let owned = |raw: Option<&RawValue>| raw.and_then(text).map(Cow::into_owned);

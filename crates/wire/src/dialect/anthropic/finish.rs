@@ -5,7 +5,7 @@ use crate::finish::{Meaning, Row, row};
 const MESSAGES: &str = "Messages API reference, `stop_reason`";
 const COMPACTION: &str = "Messages API, beta of server-side compaction, `stop_reason`";
 
-/// The words.
+/// The vendor's finish reasons and their meanings.
 pub(super) const REASONS: &[Row] = &[
     row("end_turn", Meaning::End, MESSAGES),
     row("stop_sequence", Meaning::Sequence, MESSAGES),

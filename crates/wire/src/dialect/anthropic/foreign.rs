@@ -1,7 +1,6 @@
-//! Removal of other vendors' state from a conversation before it goes to an upstream of this
-//! dialect: state that is marked as another vendor's, searches that another vendor made, and sources without
-//! the vendor's own index. It must
-//! never touch anything else.
+//! Removal of other vendors' state from a conversation before it goes to an upstream of this dialect: state
+//! that is marked as another vendor's, searches that another vendor made, and sources without the vendor's
+//! own index. It must never touch anything else.
 
 use std::borrow::Cow;
 
@@ -9,10 +8,10 @@ use super::search::FOREIGN;
 use crate::json::{self, Members, map_elements};
 use crate::seal::MARK;
 
-/// What a source that the gateway wrote has, and the vendor's own never.
+/// Marks a source that the gateway wrote: the index is empty, which the vendor's own never is.
 const NO_INDEX: &str = r#""encrypted_index":"""#;
 
-/// The body without it. Mostly there is none, and the body is as it was.
+/// The body without other vendors' state. Most bodies hold none and are returned unchanged.
 pub(super) fn removed(body: &str) -> Cow<'_, str> {
     let has = |needle: &str| memchr::memmem::find(body.as_bytes(), needle.as_bytes()).is_some();
     if !has(MARK) && !has(FOREIGN) && !has(NO_INDEX) && !has(r#""encrypted_index": """#) {

@@ -8,7 +8,7 @@ use crate::chat::ApiError;
 use crate::dialect::{Form, Hosting, Target, must_be_segment, segment};
 use crate::json::{self, Members, is_unsaid, quoted};
 
-/// The version of this protocol that callers name in a header unless they ask for a later one.
+/// The version of this protocol that callers send in a header unless they need a later one.
 const USUAL_VERSION: &str = "2023-06-01";
 
 /// The path below the base URL, which on Vertex ends with `publishers/anthropic`.

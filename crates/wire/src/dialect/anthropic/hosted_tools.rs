@@ -10,11 +10,11 @@ use crate::chat::{ApiError, HostedKind, HostedTool, Location, WebAccess};
 use crate::hosted_body;
 use crate::json::{Members, text};
 
-/// Types, without their versions, and what they are.
+/// Types of tools, without their versions.
 const SEARCH: &str = "web_search";
 const FETCH: &str = "web_fetch";
 const CODE: &str = "code_execution";
-/// Tools that no other vendor runs, or not with what they refer to.
+/// Tools that only this vendor runs, or that refer to data at this vendor.
 const OTHERS: [&str; 4] =
     ["mcp_toolset", "advisor", "tool_search_tool_regex", "tool_search_tool_bm25"];
 
@@ -77,7 +77,7 @@ pub(super) fn member(name: &'static str) -> HostedTool {
     HostedTool { at, name, optional, ..HostedTool::default() }
 }
 
-/// Marks the tools that are called by this name. `false`: there is none.
+/// Marks the tools of this name as forced. `false`: there is none.
 pub(super) fn force(name: &str, hosted: &mut [HostedTool]) -> bool {
     let mut any = false;
     for tool in hosted.iter_mut().filter(|tool| family(&tool.name) == Some(name)) {
@@ -107,7 +107,7 @@ pub(super) fn split(body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Api
     )
 }
 
-/// The tool in the vendor's words. `None`: it runs no such tool.
+/// The tool in the vendor's format. `None`: the vendor runs no such tool.
 pub(super) fn written(tool: &HostedTool) -> Option<Value> {
     let (kind, access) = match &tool.kind {
         HostedKind::WebSearch(access) => ("web_search_20250305", access),
@@ -139,7 +139,7 @@ pub(super) fn written(tool: &HostedTool) -> Option<Value> {
     Some(Value::Object(members))
 }
 
-/// The name by which a choice demands the tool; `None` for several: any of them.
+/// The name by which a choice requires the tool; `None` for several: any of them.
 pub(super) fn choice(hosted: &[HostedTool]) -> Option<&'static str> {
     let mut forced = hosted.iter().filter(|tool| tool.forced);
     let name = match forced.next()?.kind {

@@ -23,7 +23,7 @@ pub(super) fn model(model: &ModelInfo) -> String {
     )
 }
 
-/// The page that the query asks for; the whole list if it bounds none.
+/// The page that the query requests; the whole list if the query sets no page bounds.
 pub(super) fn list(models: &[ModelInfo], query: &str) -> Result<String, ApiError> {
     let size = page_size(query, "limit", 1000)?.unwrap_or(models.len());
     let place = |name: &str| {

@@ -1,6 +1,6 @@
 //! The `anthropic` dialect: Anthropic's Messages API, towards callers and towards upstreams.
 //!
-//! This file only says where each part is. No part reads another dialect's shapes, makes up a
+//! This file only maps each task to its module. No module reads another dialect's shapes, makes up a
 //! signature, or closes an answer that its upstream did not close.
 
 use bytes::Bytes;
@@ -44,7 +44,7 @@ mod write_turns;
 #[cfg(test)]
 mod tests;
 
-/// What is not served of the vendor's API: docs.claude.com/en/api.
+/// Paths of the vendor's API that are not served, and their names: docs.claude.com/en/api.
 const UNSERVED: [(&str, &str); 6] = [
     ("/v1/files", "files"),
     ("/v1/skills", "skills"),
@@ -123,7 +123,7 @@ impl Dialect for Anthropic {
 
     fn accept(&self, target: &Target<'_>) -> &'static str {
         match target.quirks.hosting {
-            // The type of the model's own events, whatever they are wrapped in.
+            // The type of the model's own events, independent of the framing around them.
             Some(Hosting::Bedrock) => "application/json",
             _ if target.stream => Dialect::media_type(self),
             _ => "application/json",

@@ -6,7 +6,7 @@ use crate::codec::prompt::{Name, Parameter, message};
 use crate::codec::surface::Surface;
 use crate::json::{self, Members, quoted};
 
-/// The vendor has no word for a seed or for penalties.
+/// The vendor has no parameter for a seed or for penalties.
 const NAMES: &[Name] = &[
     (Parameter::Temperature, &["temperature"]),
     (Parameter::TopP, &["top_p"]),
@@ -15,7 +15,7 @@ const NAMES: &[Name] = &[
     (Parameter::Stop, &["stop_sequences"]),
 ];
 
-/// Puts the prompt's instructions and turns first, and sets what the caller does not.
+/// Puts the prompt's instructions and turns first, and sets the parameters that the caller does not set.
 pub(super) fn prepend(body: &str, prompt: &Rendered) -> Result<String, ApiError> {
     let mut surface = Surface::parse(body)?;
     let turns = prompt.messages.iter().filter(|(role, _)| *role != Role::System);

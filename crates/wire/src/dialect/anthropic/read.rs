@@ -1,8 +1,9 @@
 //! Request reader: a whole request, for translation into another dialect.
 //!
-//! A field without a counterpart elsewhere is either a hint, and is dropped (`service_tier`, `thinking.display`, `context_management`, `citations` of documents, unknown
-//! members). Files by id are read as what only the vendor can read. Hosted
-//! tools, `mcp_servers` and `container` are read as such. Nothing is refused for being unknown.
+//! A field without a counterpart in other dialects is a hint and is dropped (`service_tier`,
+//! `thinking.display`, `context_management`, `citations` of documents, unknown members). Files by id are
+//! read as media that only the vendor can read. Hosted tools, `mcp_servers` and `container` are read as
+//! such. No field is rejected for being unknown.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -51,7 +52,7 @@ struct Turn<'a> {
     role: Speaker,
     #[serde(borrow)]
     content: &'a RawValue,
-    /// In a turn that directs what follows.
+    /// In a turn that sets the effort of later turns.
     output_config: Option<OutputConfig>,
 }
 
@@ -136,8 +137,8 @@ struct Function {
     cache_control: Option<CacheControl>,
 }
 
-/// How the text begins that one of the vendor's clients puts first for the vendor's own accounts. It
-/// changes with every conversation, so that no other vendor's prompt cache would ever hit.
+/// Prefix of the text that one of the vendor's clients puts first for the vendor's billing. The text
+/// changes with every conversation, so no other vendor's prompt cache would ever hit.
 const BILLING: &str = "x-anthropic-billing-header:";
 
 /// Reads a request.
@@ -194,7 +195,7 @@ pub(super) fn decode_request(body: &str) -> Result<Request, ApiError> {
     })
 }
 
-/// What names things that live at the vendor, for its hosted tools.
+/// Members that refer to resources at the vendor, for its hosted tools.
 fn server_state(body: &Body<'_>) -> Vec<HostedTool> {
     let said = |value: &&RawValue| {
         let list = serde_json::from_str::<Vec<IgnoredAny>>(value.get());
@@ -230,7 +231,7 @@ fn message(turn: &Turn<'_>, at: String) -> Result<Message, ApiError> {
     Ok(Message { at, role, parts })
 }
 
-/// The tools of a request: functions, what they are here, and those that the vendor runs.
+/// The tools of a request: functions, their forms in this dialect, and those that the vendor runs.
 type Tools = (Vec<Tool>, ToolForms, Vec<HostedTool>);
 
 fn tools(tools: &[&RawValue]) -> Result<Tools, ApiError> {
@@ -275,7 +276,7 @@ fn untranslatable(at: &str, kind: &str) -> ApiError {
     refuse(at, &format!("{}{what}", of_type(kind)))
 }
 
-/// A hosted tool that is demanded is marked as such.
+/// A hosted tool that is required is marked as such.
 fn tool_choice(choice: &Choice, hosted: &mut [HostedTool]) -> Result<Option<ToolChoice>, ApiError> {
     Ok(Some(match choice.kind {
         ChoiceKind::Auto => ToolChoice::Auto,
@@ -292,7 +293,7 @@ fn tool_choice(choice: &Choice, hosted: &mut [HostedTool]) -> Result<Option<Tool
     }))
 }
 
-/// `directed`: the effort that the last directive among the turns demands.
+/// `directed`: the effort in the latest turn that sets one.
 fn reasoning(
     thinking: Option<&Thinking>,
     config: Option<OutputConfig>,

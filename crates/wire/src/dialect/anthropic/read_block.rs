@@ -1,5 +1,5 @@
 //! Content reader: the content of a turn, a string, or a list of blocks, each of which is read by its type
-//! and refused by name when no other dialect could carry it.
+//! and rejected by name when no other dialect could carry it.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -151,7 +151,7 @@ fn block(json: &str, at: &str, place: BlockContext, out: &mut Vec<Part>) -> Resu
     Ok(())
 }
 
-/// Whether a block shows a server tool at work: what it found is in the text that follows.
+/// Whether a block shows the run of a server tool. Its findings are in the text that follows.
 fn is_hosted(kind: &str) -> bool {
     let results = kind.ends_with("_tool_result") && kind != "tool_result";
     results || matches!(kind, "server_tool_use" | "mcp_tool_use" | "container_upload" | "fallback")
@@ -182,7 +182,7 @@ fn part(kind: &str, json: &str, at: &str, place: BlockContext) -> Result<Part, A
             let said = content.into_iter().map(|text| text.text).collect::<Vec<_>>().join("\n");
             Ok(Part::Text(format!("{title} ({source})\n{said}")))
         }
-        // What the search of a client has found, which declares it among `tools`.
+        // A result of the client's own tool search. The client declares the tool among `tools`.
         "tool_reference" if place == BlockContext::ToolResult => {
             let ToolReference { tool_name } = parse(json, at)?;
             Ok(Part::Text(format!("Tool loaded: {tool_name}")))

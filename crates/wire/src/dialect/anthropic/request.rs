@@ -1,5 +1,5 @@
 //! Request surface: the envelope of a caller's JSON, edits of single members for upstreams of the same
-//! dialect, and precise words for what is wrong. Never repeats a caller's own words in an error.
+//! dialect, and precise errors. An error never repeats the caller's own text.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -38,7 +38,7 @@ pub(super) fn envelope(body: &str) -> Result<Envelope, ApiError> {
         return Err(ApiError::field("model", "must name a model"));
     }
     let stream = member(&members, "stream")?.unwrap_or(false);
-    // What is wrong with it is for the upstream to say.
+    // The upstream reports an invalid value.
     let max_output = members.get("max_tokens").and_then(json::count);
     let (want_usage, choices, background) = (true, 1, false);
     Ok(Envelope { model, stream, want_usage, form: Form::Chat, max_output, choices, background })

@@ -1,5 +1,5 @@
-//! Searches of the web: what the vendor's server tool was asked and what it found, and the blocks that stand
-//! for the search of another vendor. It must never make up a result, nor what only the vendor can seal.
+//! Web searches: the queries and results of the vendor's server tool, and the blocks that stand for the
+//! search of another vendor. It must never make up a result, nor content that only the vendor can seal.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use super::event::Content;
 use crate::chat::{SearchResult, SearchRun};
 use crate::json::{Members, quoted, text};
 
-/// How the ids of searches begin that another vendor made. The vendor's own never do.
+/// Prefix of the ids of searches that another vendor ran. The vendor's own ids never have it.
 pub(super) const FOREIGN: &str = "srvtoolu_streamgate";
 
 /// The most searches whose results are awaited at once.
@@ -40,7 +40,7 @@ impl Searches {
         self.0.push((id, input.unwrap_or_default().to_owned()));
     }
 
-    /// A fragment of the input of the one that was called last.
+    /// A fragment of the input of the latest call.
     pub(super) fn input(&mut self, json: &str) {
         if let Some((_, input)) = self.0.last_mut() {
             input.push_str(json);

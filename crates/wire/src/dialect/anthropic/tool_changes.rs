@@ -48,7 +48,7 @@ pub(super) fn apply<'a>(
         }
         let blocks: Vec<&RawValue> = parse(json, &at)?;
         for (i, raw) in blocks.iter().enumerate() {
-            // Other blocks are read elsewhere.
+            // Other blocks are read in `read_block.rs`.
             let Ok(Change { kind, tool: Some(tool) }) = serde_json::from_str(raw.get()) else {
                 continue;
             };

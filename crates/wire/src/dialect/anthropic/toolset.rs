@@ -13,7 +13,7 @@ use super::request::parse;
 use crate::cache_control::CacheControl;
 use crate::chat::{ApiError, Tool, ToolForm, ToolForms, function_name};
 
-/// What calls name the toolset.
+/// Name of the toolset, as calls carry it.
 const COMPUTER: &str = "computer";
 
 /// Names and arguments. `?` after an argument: it may be left out.
@@ -48,7 +48,7 @@ struct Config {
     enabled: Option<bool>,
 }
 
-/// Reads the toolset into functions, and what they are here.
+/// Reads the toolset into functions, and adds their forms in this dialect.
 pub(super) fn computer(
     raw: &RawValue,
     at: &str,

@@ -1,11 +1,10 @@
-//! Request writer: requests that came in another dialect.
+//! Request writer: requests from callers of another dialect.
 //!
-//! Refused by name, because the answer would not be what was asked for: `n` above 1, `logit_bias`,
-//! arguments that are no object, media in places that take none. Dropped, because
-//! they only nudge the sampling and the vendor has nothing like them: `seed`, the presence and
-//! frequency penalties, an image's `detail`; and of the sampling what the model does not take, which
-//! `claude.rs` knows. A wish for any JSON object becomes an instruction, since only schemas can be
-//! enforced here.
+//! Rejected by name, because the answer would not match the request: `n` above 1, `logit_bias`, arguments
+//! that are no object, media in places that take none. Dropped, because they only influence the sampling
+//! and the vendor has no equivalent: `seed`, the presence and frequency penalties, an image's `detail`;
+//! also the sampling parameters that the model does not take, which are listed in `claude.rs`. A request
+//! for any JSON object becomes an instruction, since the vendor can only enforce schemas.
 
 use std::borrow::Cow;
 
@@ -20,9 +19,9 @@ use crate::codec::unsupported;
 use crate::dialect::Target;
 use crate::json::{Members, edit};
 
-/// The limit on output where nothing is known of the model; this dialect demands one.
+/// The limit on output, in tokens, for an unknown model; this dialect requires one.
 const DEFAULT_MAX_TOKENS: u64 = 32_000;
-/// What stands for `response_format: json_object`.
+/// Instruction that replaces `response_format: json_object`.
 const JSON_ONLY: &str = "Respond with a single JSON object only.";
 
 #[derive(Debug, Serialize)]
@@ -145,7 +144,7 @@ fn function(tool: &Tool) -> Result<Function<'_>, ApiError> {
     let none = || RawValue::from_string(r#"{"type":"object","properties":{}}"#.to_owned());
     let schema = match tool.parameters.as_deref() {
         None => none().map(Cow::Owned),
-        // The vendor demands the type, which others take for granted.
+        // The vendor requires `type`, which other vendors imply.
         Some(schema) => match Members::parse(schema.get()) {
             Ok(members) if members.get("type").is_some() => Ok(Cow::Borrowed(schema)),
             Ok(_) => edit(schema.get(), &[("type", Some(r#""object""#))])
@@ -163,7 +162,7 @@ fn function(tool: &Tool) -> Result<Function<'_>, ApiError> {
     Ok(Function { name: &tool.name, description, input_schema, strict, cache_control })
 }
 
-/// A choice is only said beside tools. To forbid parallel calls it must be said.
+/// A choice is only written beside tools. Forbidding parallel calls requires one.
 fn tool_choice(request: &Request) -> Option<Choice<'_>> {
     if !request.has_tools() {
         return None;

@@ -1,4 +1,4 @@
-//! Turn writer: the turns of a conversation in the order that this dialect insists on.
+//! Turn writer: the turns of a conversation in the order that this dialect requires.
 //!
 //! Instructions stand apart, turns alternate, results of tools lead the turn after the calls, and
 //! reasoning leads the turn that it belongs to. Reasoning that this vendor did not sign is left
@@ -122,7 +122,7 @@ pub(super) fn turns(messages: &[Message]) -> Result<(Vec<Block<'_>>, Vec<Turn<'_
     if turns.is_empty() {
         return Err(ApiError::field("messages", "must hold at least one turn with content"));
     }
-    // A turn that the model is to continue ends with a word.
+    // A turn that the model continues must not end with whitespace.
     if let Some(Turn { role: "assistant", content }) = turns.last_mut()
         && let Some(Block::Text { text, .. }) = content.last_mut()
     {
@@ -170,7 +170,7 @@ fn block<'a>(part: &'a Part, role: Role, at: &str) -> Result<Option<Block<'a>>, 
     };
     Ok(Some(match (part, role) {
         (Part::Text(text) | Part::Refusal(text), _) => {
-            // The vendor refuses blank texts.
+            // The vendor rejects blank texts.
             return Ok((!text.trim().is_empty()).then_some(Block::text(text)));
         }
         (Part::Image(image), Role::User) => self::image(image, at)?,

@@ -54,7 +54,7 @@ impl Decode for Decoder {
             }
             b"contentBlockStart" | b"contentBlockDelta" | b"contentBlockStop" | b"messageStop"
             | b"metadata" => {}
-            // A kind of event that came later than this code may look like anything.
+            // A kind of event newer than this code may have any shape.
             _ => return None,
         }
         let Ok(payload) = serde_json::from_slice::<Event<'_>>(&frame.data) else {

@@ -29,7 +29,7 @@ pub(super) struct Event<'a> {
     pub(super) usage: Option<Counts<'a>>,
 }
 
-/// What a block begins with. Texts have no start.
+/// The `start` of a block. Texts have none.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Start<'a> {
@@ -58,7 +58,7 @@ impl ToolUse<'_> {
     }
 }
 
-/// What a delta brings.
+/// The `delta` of a block: one of its members is set.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Change<'a> {
@@ -70,7 +70,7 @@ pub(super) struct Change<'a> {
     pub(super) reasoning_content: Option<Reasoning<'a>>,
     #[serde(borrow)]
     pub(super) citation: Option<Cited<'a>>,
-    /// What a tool of the vendor's own gave, and pictures: not part of the neutral vocabulary.
+    /// The result of a tool that the vendor runs. This and `image` are not part of the neutral vocabulary.
     #[serde(borrow)]
     pub(super) tool_result: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -100,7 +100,7 @@ pub(super) struct ReasoningText<'a> {
     pub(super) signature: Option<&'a RawValue>,
 }
 
-/// Redacted reasoning is base64 of what the model's vendor has written, which is base64 itself.
+/// Redacted reasoning is base64 of the model vendor's data, which is base64 itself.
 pub(super) fn redacted(raw: &RawValue) -> Option<String> {
     let bytes = BASE64_STANDARD.decode(text(raw)?.as_bytes()).ok()?;
     String::from_utf8(bytes).ok().filter(|data| !data.is_empty())
@@ -186,7 +186,7 @@ struct Web<'a> {
 }
 
 impl Cited<'_> {
-    /// Where in the answer it belongs, its block knows.
+    /// The citation in neutral form. Its block determines its place in the answer.
     pub(super) fn citation(&self) -> Citation {
         let owned = |raw: Option<&RawValue>| raw.and_then(text).map(Cow::into_owned);
         let location: Location<'_> =
@@ -226,7 +226,7 @@ pub(super) struct Counts<'a> {
 }
 
 impl Counts<'_> {
-    /// In canonical terms: what was cached is counted apart here.
+    /// The usage in canonical terms: this vendor counts cached tokens separately.
     pub(super) fn usage(&self) -> Usage {
         let cache_read = number(self.cache_read);
         let cache_write = number(self.cache_write);

@@ -5,10 +5,10 @@ use crate::finish::{Meaning, Row, row};
 
 const CONVERSE: &str = "botocore bedrock-runtime model, `StopReason`";
 
-/// The words.
+/// The vendor's finish reasons and their meanings.
 pub(super) const REASONS: &[Row] = &[
     row("end_turn", Meaning::End, CONVERSE),
-    // The vendor does not say which.
+    // The vendor does not report which sequence.
     row("stop_sequence", Meaning::Sequence, CONVERSE),
     row("max_tokens", Meaning::Limit, CONVERSE),
     row("model_context_window_exceeded", Meaning::Context, CONVERSE),

@@ -1,5 +1,5 @@
-//! Images and documents: a format word and bytes, or an object in S3. Nothing is fetched from an
-//! address: the vendor does not, and the gateway must not.
+//! Images and documents: a format name and bytes, or an object in S3. Nothing is fetched from an address:
+//! the vendor does not fetch, and the gateway must not.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::chat::{ApiError, Document, Image, Source};
 
-/// What a document is called that has no name; the vendor demands one.
+/// Name of a document that has none; the vendor requires one.
 const UNNAMED: &str = "document";
 /// The most characters of a document's name.
 const LONGEST_NAME: usize = 200;

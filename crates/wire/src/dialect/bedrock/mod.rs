@@ -1,7 +1,7 @@
 //! The `bedrock` dialect: Converse and `ConverseStream` of Amazon Bedrock, towards upstreams only.
 //!
-//! This file only says where each part is. Signing is not done here: a signature needs a clock. No
-//! part makes up a signature over reasoning, or closes an answer that its upstream did not close.
+//! This file only maps each task to its module. Requests are not signed here: a signature needs a clock. No
+//! module makes up a signature over reasoning, or closes an answer that its upstream did not close.
 
 use super::{CallerDialect, Decode, Dialect, Form, Operation, Target, segment};
 use crate::aws_fault;
@@ -49,7 +49,7 @@ impl Dialect for Bedrock {
         &["inferenceConfig.maxTokens"]
     }
 
-    /// The model and the wish for a stream are in the path: nothing in a body of this dialect differs.
+    /// The model and the choice of a stream are in the path: the body needs no changes.
     fn edit_request(&self, body: &str, _target: &Target<'_>) -> Result<String, ApiError> {
         Ok(body.to_owned())
     }

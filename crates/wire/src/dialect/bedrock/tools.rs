@@ -1,8 +1,8 @@
 //! Tools, and how the model may use them.
 //!
-//! The vendor demands the tools' descriptions wherever the conversation holds a call, even when none
-//! may be called any more, and has no word for that. Models of Anthropic know one of their own, which
-//! is passed through to them.
+//! The vendor requires the tools' descriptions wherever the conversation holds a call, even when the model
+//! may not call any tool, and has no value for that choice. Models of Anthropic have one of their own,
+//! which is passed through to them.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -59,7 +59,7 @@ enum Choice<'a> {
     },
 }
 
-/// Fields for models of Anthropic that this dialect has no word for.
+/// Fields for models of Anthropic that this dialect has no field for.
 #[derive(Debug, Serialize)]
 pub(super) struct NativeChoice<'a> {
     #[serde(rename = "type")]
@@ -99,7 +99,7 @@ pub(super) fn tools(
     };
     let (tool_choice, native) = match &request.tool_choice {
         _ if none => (None, if native { native_choice("none", None, false) } else { None }),
-        // Said once only, so that no two words can contradict each other.
+        // Written once only, so that two choices cannot contradict each other.
         Some(ToolChoice::Required) if one_by_one => (None, native_choice("any", None, true)),
         Some(ToolChoice::Named(name)) if one_by_one => {
             (None, native_choice("tool", Some(name.as_str()), true))
@@ -137,7 +137,7 @@ fn unfit() -> ApiError {
 fn entry(tool: &Tool) -> Result<Entry<'_>, ApiError> {
     let json = match tool.parameters.as_deref() {
         None => Cow::Owned(nothing()?),
-        // The vendor demands the type, which others take for granted.
+        // The vendor requires `type`, which other vendors imply.
         Some(schema) => match Members::parse(schema.get()).map_err(|_| unfit())?.get("type") {
             Some(_) => Cow::Borrowed(schema),
             None => edit(schema.get(), &[("type", Some(r#""object""#))])

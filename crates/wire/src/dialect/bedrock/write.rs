@@ -1,12 +1,11 @@
-//! Request writer: requests that came in another dialect.
+//! Request writer: requests from callers of another dialect.
 //!
-//! Refused by name, because the answer would not be what was asked for: `n` above 1, `logit_bias`,
-//! arguments that are no object, media from the web or of kinds that are not taken.
-//! Dropped, because they only nudge the sampling and the vendor has nothing like them: `seed`, the
-//! presence and frequency penalties, an image's `detail`, the end user's name, and, but for models of
-//! Anthropic, `top_k`, a ban on parallel calls and a budget for reasoning. What models of Anthropic do
-//! not take of all this, `claude.rs` knows. A wish for any JSON
-//! object becomes an instruction, since only schemas can be enforced here.
+//! Rejected by name, because the answer would not match the request: `n` above 1, `logit_bias`, arguments
+//! that are no object, media from the web or of unsupported kinds. Dropped, because they only influence the
+//! sampling and the vendor has no equivalent: `seed`, the presence and frequency penalties, an image's
+//! `detail`, the end user's name, and, except for models of Anthropic, `top_k`, a ban on parallel calls and
+//! a budget for reasoning. `claude.rs` lists the parameters that models of Anthropic do not take. A request
+//! for any JSON object becomes an instruction, since the vendor can only enforce schemas.
 
 use serde::Serialize;
 
@@ -17,7 +16,7 @@ use crate::claude::{self, Thinking};
 use crate::codec::unsupported;
 use crate::dialect::{Target, must_be_segment};
 
-/// What stands for `response_format: json_object`.
+/// Instruction that replaces `response_format: json_object`.
 const JSON_ONLY: &str = "Respond with a single JSON object only.";
 
 #[derive(Debug, Serialize)]
@@ -89,7 +88,7 @@ struct JsonSchema<'a> {
     name: Option<&'a str>,
 }
 
-/// Fields of a model's own, in the words of Anthropic.
+/// Model-specific fields (`additionalModelRequestFields`), in Anthropic's format.
 #[derive(Debug, Default, Serialize)]
 struct Native<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,7 +150,7 @@ fn is_anthropic(model: &str) -> bool {
     model.contains("anthropic.") || model.contains("claude")
 }
 
-/// What any model is asked for; one of Anthropic, what that model takes.
+/// The parameters of a request: the common ones, or for a model of Anthropic those that it takes.
 fn asked<'a>(request: &'a Request, model: &str) -> claude::ClaudeParams<'a> {
     if is_anthropic(model) {
         return claude::ask(request, model);

@@ -1,4 +1,4 @@
-//! Turn writer: the turns of a conversation in the order that this dialect insists on.
+//! Turn writer: the turns of a conversation in the order that this dialect requires.
 //!
 //! Instructions stand apart, turns alternate, results of tools lead the turn after the calls, and
 //! reasoning leads the turn that it belongs to. Reasoning goes back only to a model of the vendor that
@@ -163,7 +163,7 @@ impl<'a> Turns<'a> {
         at: &str,
     ) -> Result<Option<Block<'a>>, ApiError> {
         Ok(Some(match (part, role) {
-            // The vendor refuses blank texts.
+            // The vendor rejects blank texts.
             (Part::Text(text) | Part::Refusal(text), _) => {
                 return Ok((!is_blank(text)).then_some(Block::Text(text)));
             }

@@ -22,8 +22,8 @@ pub(super) fn finish_reason(stop: &Stop, called: bool, refused: bool) -> &'stati
     }
 }
 
-/// The `usage` object. Clients insist on the counts: what no upstream counted is 0. They insist on billed
-/// units, too, of which nothing is known but the tokens.
+/// The `usage` object. Clients require the counts: a count that the upstream has not sent is 0. They also
+/// require billed units, of which only the tokens are known.
 pub(super) fn usage(usage: &Usage) -> String {
     let (input, output) = (usage.input.unwrap_or_default(), usage.output.unwrap_or_default());
     let counts = format!(r#""input_tokens":{input},"output_tokens":{output}"#);
@@ -40,8 +40,8 @@ pub(super) fn usage(usage: &Usage) -> String {
     out
 }
 
-/// A citation: the stretch of the answer, and its source. Every source is a document here, in which its
-/// own words are called `snippet`.
+/// A citation: the span of the answer, and its source. Every source is a document here, with its text in
+/// `snippet`.
 pub(super) fn citation(citation: &Citation, said: &AnswerText) -> String {
     let (start, end) = said.span(citation);
     let text = quoted(said.between((start, end)).0);

@@ -17,7 +17,7 @@ pub(super) struct Collect {
     content: Vec<(bool, String)>,
     calls: Vec<Tool>,
     citations: Vec<Citation>,
-    /// The text that they are about.
+    /// The text that the citations refer to.
     said: AnswerText,
     refused: bool,
     stop: Option<Stop>,

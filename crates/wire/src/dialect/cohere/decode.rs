@@ -1,7 +1,7 @@
 //! Decoder: event streams and whole answers to deltas.
 //!
 //! It must never take the end of the bytes for the end of an answer, nor panic on any payload. Events
-//! are distinguished by the `type` in their data, whatever the event is called.
+//! are distinguished by the `type` in their data; the event's name is ignored.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -118,7 +118,7 @@ impl Decoder {
         out: &mut Vec<Delta<'f>>,
     ) -> Option<End> {
         let kind = event.kind.and_then(json::text).unwrap_or_default();
-        // An error that comes as it would with a status.
+        // An error in the shape of an error response.
         if kind.is_empty() && event.message.is_some() {
             return Some(End::Failed(error_body::in_stream(payload)));
         }
@@ -193,7 +193,7 @@ impl Decoder {
     }
 }
 
-/// What a message says in words.
+/// Emits the plan, the thoughts and the texts of a message.
 fn spoken<'f>(message: &Message<'f>, out: &mut Vec<Delta<'f>>) {
     if let Some(text) = filled(message.tool_plan) {
         out.push(Delta::Reasoning { choice: 0, text });

@@ -145,15 +145,15 @@ fn mixed(inputs: &[Input<'_>]) -> Result<Vec<String>, ApiError> {
     inputs.iter().enumerate().map(one).collect()
 }
 
-/// What an answer repeats of its request: the texts, and the types of vectors.
+/// The members of a request that its answer repeats: the texts, and the types of vectors.
 pub(super) fn echo(body: &str) -> String {
     let members = Members::parse(body).unwrap_or_default();
     let own = |name| members.get(name).map_or("null", RawValue::get);
     format!(r#"{{"texts":{},"embedding_types":{}}}"#, own("texts"), own("embedding_types"))
 }
 
-/// Writes a request for an upstream. What vectors are for must be said here; unless the caller says
-/// it, they are documents.
+/// Writes a request for an upstream. The vendor requires the purpose of the vectors; if the caller does not
+/// set it, it is documents.
 pub(super) fn write(request: &EmbedRequest, target: &Target<'_>) -> String {
     let input_type = match request.input_type {
         Some(InputType::Query) => Purpose::SearchQuery,

@@ -1,4 +1,4 @@
-//! Stream encoder: events of this dialect as they came, or events made from deltas.
+//! Stream encoder: events of this dialect as received, or events made from deltas.
 //!
 //! Either way only `finish` ends a stream, with `message-end` and `[DONE]` or with an error. Contents
 //! and tool calls are numbered apart; of each kind one is open at a time, and calls whose fragments
@@ -77,7 +77,7 @@ pub(super) struct Stream {
     /// The ordinal of the call that is open, or that comes next.
     calls: u32,
     citations: u64,
-    /// The text that they are about.
+    /// The text that the citations refer to.
     said: AnswerText,
     called: bool,
     refused: bool,
@@ -210,7 +210,7 @@ impl Stream {
         out.put_slice(b"}}}}}\n\n");
     }
 
-    /// Ends the open call and begins the one that waits longest, with all that came of it.
+    /// Ends the open call and begins the one that waits longest, with its arguments so far.
     fn next_call(&mut self, out: &mut BytesMut) {
         self.end_call_if(true, out);
         if let Some(Waiting { id, name, arguments }) = self.waiting.pop_front() {
@@ -221,13 +221,13 @@ impl Stream {
         }
     }
 
-    /// Ends the open call if its arguments are whole, or `whatever` they are.
+    /// Ends the open call if its arguments are complete, or in any case if `whatever` is set.
     fn end_call_if(&mut self, whatever: bool, out: &mut BytesMut) {
         let Some(open) = self.call.take_if(|open| whatever || open.scan.is_complete()) else {
             return;
         };
         if !open.filled {
-            // Clients parse what they have gathered.
+            // Clients parse the arguments that they have gathered.
             self.call = Some(open);
             self.write_arguments("{}", out);
             self.call = None;

@@ -1,4 +1,4 @@
-//! Errors: statuses and bodies for callers, and what the upstream says when it fails.
+//! Errors: statuses and bodies for callers, and the errors that the upstream reports.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use crate::overflow::Words;
 /// Stands for a token that is not valid, beside 401.
 const INVALID_TOKEN: u16 = 498;
 
-/// The vendor's own words.
+/// The vendor's own message for a prompt that is too long.
 const OVERFLOW: Words = Words {
     marks: &["too many tokens"],
     counted: "too many tokens: total number of tokens in the prompt cannot exceed {maximum} - received {tokens}.",
@@ -24,7 +24,7 @@ pub(super) fn body(fault: &ApiError, request_id: &str) -> String {
     json!({ "id": request_id, "message": error_body::message(fault, &OVERFLOW) }).to_string()
 }
 
-/// The last event of a stream that failed, with the usage so far: clients insist on it.
+/// The last event of a stream that failed, with the usage so far: clients require it.
 pub(super) fn event(end: &End, fault: &ApiError, used: &Usage) -> String {
     let late = matches!(end, End::TimedOut(_)) || fault.kind == Kind::Timeout;
     let reason = if late { "TIMEOUT" } else { "ERROR" };

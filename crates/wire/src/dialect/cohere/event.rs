@@ -26,12 +26,12 @@ pub(super) struct Event<'a> {
     pub(super) delta: Option<Change<'a>>,
     #[serde(borrow)]
     pub(super) logprobs: Raw<'a>,
-    /// Of an error that comes in no event's shape.
+    /// Message of an error that has no event's shape.
     #[serde(borrow)]
     pub(super) message: Raw<'a>,
 }
 
-/// What an event changes.
+/// The `delta` of an event.
 #[derive(Deserialize, Default)]
 pub(super) struct Change<'a> {
     #[serde(borrow)]
@@ -90,7 +90,7 @@ pub(super) struct Called<'a> {
     pub(super) function: Option<Function<'a>>,
 }
 
-/// What is called, and with what.
+/// The name of the called function, and its arguments.
 #[derive(Deserialize, Default)]
 pub(super) struct Function<'a> {
     #[serde(borrow)]
@@ -134,7 +134,7 @@ struct Tokens<'a> {
     reasoning: Raw<'a>,
 }
 
-/// Reads `usage`: what the model saw and wrote, and only if that is not said, what is billed.
+/// Reads `usage`: the `tokens` of the model, or the `billed_units` if there are no `tokens`.
 pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
     let body: UsageBody<'_> = serde_json::from_str(raw.get()).ok()?;
     let tokens = body.tokens.or(body.billed_units)?;
@@ -210,8 +210,9 @@ struct LogprobBody<'a> {
     logprobs: Vec<&'a RawValue>,
 }
 
-/// Log probabilities as elements of `OpenAI`'s `logprobs.content`. Tokens have no text here, only the
-/// stretch of text has that they make up: so only what is one token can be reported. `None`: nothing can.
+/// Log probabilities as elements of `OpenAI`'s `logprobs.content`. Tokens have no text of their own here,
+/// only the piece of text that they form has. So only a piece of one token can be reported. `None`: nothing
+/// can.
 pub(super) fn logprobs(raw: Raw<'_>) -> Option<String> {
     let items: Vec<LogprobBody<'_>> = list(raw);
     let tell = |item: &LogprobBody<'_>| {

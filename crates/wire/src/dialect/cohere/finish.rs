@@ -6,7 +6,7 @@ use crate::finish::{Meaning, Row, row};
 const V2: &str = "Cohere API reference, v2 chat, `finish_reason`";
 const V1: &str = "Cohere API reference, v1 chat, `finish_reason`";
 
-/// The words.
+/// The vendor's finish reasons and their meanings.
 pub(super) const REASONS: &[Row] = &[
     row("COMPLETE", Meaning::End, V2),
     row("STOP_SEQUENCE", Meaning::Sequence, V2),

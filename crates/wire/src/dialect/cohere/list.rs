@@ -25,7 +25,7 @@ pub(super) fn model(model: &ModelInfo) -> Value {
     shown
 }
 
-/// The page that the query asks for; the whole list if it bounds none.
+/// The page that the query requests; the whole list if the query sets no page bounds.
 pub(super) fn list(models: &[ModelInfo], query: &str) -> Result<String, ApiError> {
     let (part, next) = page(models, query, ("page_size", "page_token"))?;
     let mut body = json!({ "models": part.iter().map(model).collect::<Vec<_>>() });

@@ -1,7 +1,7 @@
 //! The `cohere` dialect: Cohere's chat API of the second version, towards callers and towards upstreams.
 //!
-//! This file only says where each part is. No part reads another dialect's shapes or closes an answer
-//! that its upstream did not close.
+//! This file only maps each task to its module. No module reads another dialect's shapes or closes an
+//! answer that its upstream did not close.
 
 use bytes::Bytes;
 
@@ -28,7 +28,7 @@ mod read_turns;
 mod request;
 mod write;
 
-/// What is not served of the vendor's API: docs.cohere.com/reference.
+/// Paths of the vendor's API that are not served, and their names: docs.cohere.com/reference.
 const UNSERVED: [(&str, &str); 10] = [
     ("/v2/embed", "embed"),
     ("/v2/rerank", "rerank"),

@@ -15,7 +15,7 @@ const NAMES: &[Name] = &[
     (Parameter::Seed, &["seed"]),
 ];
 
-/// Puts the prompt's messages first, and sets what the caller does not.
+/// Puts the prompt's messages first, and sets the parameters that the caller does not set.
 pub(super) fn prepend(body: &str, prompt: &Rendered) -> Result<String, ApiError> {
     let mut surface = Surface::parse(body)?;
     let messages: Vec<String> = prompt.messages.iter().map(message).collect();

@@ -1,10 +1,10 @@
 //! Request reader: a whole request, for translation.
 //!
-//! It says by its path which field is wrong or cannot be said in another dialect, and never repeats a
-//! value. Dropped, because they only steer the vendor's own plant: `priority`, `citation_options` that
-//! ask for none, and a `safety_mode` that is not the strict one. Dropped and named to the caller: other
-//! `citation_options`, the strict `safety_mode`, `raw_prompting`, and `logprobs`, which this dialect has by
-//! the numbers of tokens. Documents belong to what the user says last.
+//! An error names the path of the field that is invalid or cannot be translated, and never repeats a value.
+//! Dropped, because they only control the vendor's own operation: `priority`, `citation_options` that
+//! disable citations, and a `safety_mode` other than the strict one. Dropped and reported to the caller:
+//! other `citation_options`, the strict `safety_mode`, `raw_prompting`, and `logprobs`, which this dialect
+//! has by token numbers. Documents belong to the last message of the user.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -57,7 +57,7 @@ struct ThinkingBody {
 struct FormatBody {
     #[serde(rename = "type")]
     kind: String,
-    /// `schema` is what it was called at first.
+    /// `schema` is its original name.
     #[serde(default, alias = "schema", deserialize_with = "optional_object")]
     json_schema: Option<Box<RawValue>>,
 }

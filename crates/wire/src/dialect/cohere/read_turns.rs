@@ -79,12 +79,12 @@ pub(super) fn document(path: &str, raw: &RawValue) -> Result<Part, ApiError> {
     Ok(Part::Document(Document { source: Source::Text(document_text(data)), title: id }))
 }
 
-/// What a document says: a text, or an object as it is written.
+/// The content of a document: a text, or an object as it is written.
 fn document_text(data: &RawValue) -> String {
     json::text(data).map_or_else(|| data.get().to_owned(), std::borrow::Cow::into_owned)
 }
 
-/// Puts documents before what the user said last.
+/// Puts documents before the last message of the user.
 pub(super) fn show(documents: Vec<Part>, turns: &mut Vec<Message>) {
     if documents.is_empty() {
         return;
@@ -181,7 +181,7 @@ fn source(path: &str, url: String) -> Result<Source, ApiError> {
     Ok(Source::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
 }
 
-/// What it thought and planned comes first, as other vendors demand, then text, then calls.
+/// Reasoning and plan come first, as other vendors require, then text, then calls.
 fn assistant(path: &str, body: MessageBody<'_>) -> Result<Vec<Part>, ApiError> {
     let plan = body.tool_plan.filter(|plan| !plan.is_empty());
     let mut parts: Vec<Part> =

@@ -17,14 +17,14 @@ const KNOWN: &[Known] = &[
     object(&["thinking"], &[known(&["token_budget"])]),
 ];
 
-/// Reads what the gateway needs. Usage is part of every last event.
+/// Reads the envelope that the gateway needs. Usage is part of every last event.
 pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, ApiError> {
     let surface = Surface::parse(asked.body)?;
     let members = &surface.members;
     spelling::check(members, KNOWN)?;
     let model = surface.model()?;
     let stream = surface.streams()?.unwrap_or(false);
-    // What is wrong with it is for the upstream to say.
+    // The upstream reports an invalid value.
     let max_output = members.get("max_tokens").and_then(json::count);
     Ok(Envelope {
         model,
@@ -37,7 +37,7 @@ pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, ApiError> {
     })
 }
 
-/// Changes the model, and `stream` if the upstream is asked otherwise than we were.
+/// Replaces the model, and `stream` if the upstream request differs from the caller's.
 pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, ApiError> {
     let mut surface = Surface::parse(body)?;
     let streams = surface.streams()?.unwrap_or(false);

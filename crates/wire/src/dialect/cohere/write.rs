@@ -1,10 +1,10 @@
 //! Request writer for an upstream of this dialect.
 //!
-//! What it cannot say is refused by field, with these exceptions, which are dropped: signatures and
-//! sealed reasoning (never for another vendor), a reasoning text but for the plan before a call, the
-//! mark that a tool failed (its text says so), a schema's name, the user's identifier, and how much
-//! effort to think with, of which only remains that it should. A `top_p` of 1, which many clients send
-//! and which means no limit, becomes the most that is allowed here.
+//! Fields that this dialect cannot express are rejected by name, with these exceptions, which are dropped:
+//! signatures and sealed reasoning (never for another vendor), a reasoning text except for the plan before
+//! a call, the mark that a tool failed (its text contains the error), a schema's name, the user's
+//! identifier, and the reasoning effort, of which only on or off remains. A `top_p` of 1, which many
+//! clients send and which means no limit, becomes the maximum that is allowed here.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -223,8 +223,8 @@ fn system<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, ApiError> {
     Ok(Turn { role: "system", content, ..Turn::default() })
 }
 
-/// Results of tools come first, each a message of its own; what else there is follows, and with it
-/// the images in results, which a tool message cannot hold.
+/// Results of tools come first, each a message of its own. The other parts follow, with the images of
+/// results, which a tool message cannot hold.
 fn user<'a>(path: &str, message: &'a Message, out: &mut Vec<Turn<'a>>) -> Result<(), ApiError> {
     let mut pieces = Vec::new();
     let mut results = false;

@@ -14,7 +14,7 @@ use crate::citations::AnswerText;
 use crate::dialect::ResponseContext;
 use crate::json::{Members, quoted, replace_lone_surrogates, text};
 
-/// What is known so far.
+/// Metadata of the answer, as received so far.
 #[derive(Debug)]
 pub(super) struct Answer {
     id: String,
@@ -24,11 +24,11 @@ pub(super) struct Answer {
     pub(super) choices: Vec<Choice>,
     citations: Vec<Citation>,
     searches: Vec<SearchRun>,
-    /// The text that they are about.
+    /// The text that the citations refer to.
     said: AnswerText,
 }
 
-/// What is known of one alternative.
+/// State of one alternative: its stop reason and its calls.
 #[derive(Debug, Default)]
 pub(super) struct Choice {
     stop: Option<Stop>,
@@ -49,7 +49,7 @@ impl Answer {
         }
     }
 
-    /// An alternative, from now on known.
+    /// An alternative by its number, created if it is new.
     pub(super) fn choice(&mut self, choice: u32) -> Option<&mut Choice> {
         let at = choice as usize;
         if self.choices.len() <= at {
@@ -58,7 +58,7 @@ impl Answer {
         self.choices.get_mut(at)
     }
 
-    /// Takes over what a delta says of the answer.
+    /// Updates the metadata from a delta.
     pub(super) fn note(&mut self, delta: &Delta<'_>) {
         match delta {
             Delta::Start { model, .. } if !model.is_empty() => self.model = model.to_string(),
@@ -114,7 +114,7 @@ impl Answer {
         format!(r#","usageMetadata":{{{}}}"#, counts.join(","))
     }
 
-    /// The members that say how an alternative ended, each after a comma.
+    /// The members that hold the finish reason of an alternative, each after a comma.
     pub(super) fn finish(&self, at: usize) -> String {
         let Some(choice) = self.choices.get(at) else { return String::new() };
         let (word, message) = match &choice.stop {
@@ -155,7 +155,7 @@ impl Answer {
             }
         }
         if chunks.is_empty() {
-            // What was found and not cited supports nothing in particular.
+            // Results that are not cited support no particular span of the answer.
             chunks = self.searches.iter().flat_map(|run| &run.results).map(found).collect();
         }
         let queries = self.searches.iter().flat_map(|run| &run.queries);
@@ -181,8 +181,8 @@ fn found(result: &SearchResult) -> String {
     format!(r#"{{"web":{{"uri":{uri},"title":{title}}}}}"#)
 }
 
-/// A source as the vendor names those of its kind. `None`: it has no kind for it, since what stands on
-/// the web must have an address, and results of functions are no sources.
+/// A source in the vendor's format for its kind. `None`: the vendor has no such kind, since a web source
+/// requires an address, and results of functions are not sources.
 fn ground(source: &Citation) -> Option<String> {
     let member = |name: &str, value: &str| format!(r#""{name}":{}"#, quoted(value));
     let uri = source.address().map(|uri| member("uri", uri));
@@ -209,7 +209,7 @@ struct Token<'a> {
     top_logprobs: Option<Vec<Self>>,
 }
 
-/// Log probabilities: what `logprobsResult` lists as chosen and as likeliest.
+/// Log probabilities: the chosen and the top candidates of `logprobsResult`.
 #[derive(Debug, Default)]
 pub(super) struct Logprobs {
     chosen: Vec<String>,
@@ -217,7 +217,7 @@ pub(super) struct Logprobs {
 }
 
 impl Logprobs {
-    /// Takes the elements of a list in. What cannot be read is left out.
+    /// Reads the elements of a list. Elements that cannot be read are left out.
     pub(super) fn read(&mut self, items: &str) {
         let list = format!("[{items}]");
         let list: Vec<Token<'_>> = serde_json::from_str(&list).unwrap_or_default();

@@ -8,7 +8,7 @@ use crate::scan::Scan;
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     all: Vec<Call>,
-    /// How many have been written.
+    /// Number of calls that have been written.
     written: usize,
 }
 
@@ -42,7 +42,7 @@ impl Calls {
         let call = self.all.get_mut(self.written).filter(|call| over || call.scan.is_complete())?;
         self.written += 1;
         let part = call.part();
-        // What is written need not be kept.
+        // The arguments are not needed after the write.
         call.json = String::new();
         Some(part)
     }

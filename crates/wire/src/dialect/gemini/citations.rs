@@ -21,7 +21,7 @@ const MOST: usize = 1024;
 pub(super) struct Cited {
     said: AnswerText,
     told: HashSet<Citation>,
-    /// What was searched for, until it is written.
+    /// Queries and results of the search, until they are written.
     search: SearchRun,
 }
 
@@ -120,7 +120,7 @@ impl Cited {
         }
     }
 
-    /// The vendor repeats what it searched for, and adds to it.
+    /// Replaces the queries and results: the vendor sends earlier ones again, with additions.
     fn searched(&mut self, grounds: &[Ground<'_>], queries: &[&RawValue]) {
         let owned =
             |raw: Option<&RawValue>| raw.and_then(text).map(Cow::into_owned).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Encoder of answers that are not streamed: the upstream's own as it came, or one made from deltas.
+//! Encoder of answers that are not streamed: the upstream's own as received, or one made from deltas.
 //! Nothing is written for an answer that did not complete.
 
 use bytes::{BufMut, BytesMut};

@@ -1,6 +1,6 @@
 //! Counting the tokens of a prompt: `countTokens`, read and written towards both sides.
 //!
-//! Members that only steer the answer are never sent to Vertex AI, whose count does not take them.
+//! Members that only affect the answer are never sent to Vertex AI, whose count does not take them.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -17,7 +17,7 @@ use crate::json::{self, Members, is_unsaid, quoted};
 const INNER: &str = "generateContentRequest";
 /// Its name in snake case.
 const INNER_SNAKE: &str = "generate_content_request";
-/// What Vertex AI counts.
+/// Members of a request that Vertex AI counts.
 const ON_VERTEX: [&str; 4] = ["contents", "systemInstruction", "tools", "generationConfig"];
 
 /// Reads a caller's request: a prompt, or a whole request within it.

@@ -194,7 +194,7 @@ impl Decoder {
     ) {
         let words = part.text.and_then(text);
         let sealed = part.thought_signature.and_then(text).filter(|value| !value.is_empty());
-        // A medium, or the vendor's own machinery at work.
+        // A medium, or a step of a tool that the vendor runs.
         let foreign = words.is_none() && part.function_call.is_none() && sealed.is_none();
         if let Some(text) = words.filter(|text| !text.is_empty()) {
             let thought = part.thought.is_some_and(|raw| raw.get() == "true");
@@ -243,7 +243,7 @@ impl Decoder {
                 open.put(arg);
                 state.parted += arg.size();
             }
-            // Something came, even if nothing can be forwarded yet.
+            // Something was received, even if nothing can be forwarded yet.
             out.push(Delta::Opaque);
             if part.will_continue != Some(true) {
                 state.close(choice, out);
@@ -258,11 +258,11 @@ impl Decoder {
     }
 }
 
-/// What ids that the vendor did not give begin with.
+/// Prefix of ids that the vendor did not give.
 pub(super) const INVENTED: &str = "call_";
 
 impl State {
-    /// The arguments that came in parts are whole.
+    /// The arguments that were received in parts are complete.
     fn close(&mut self, choice: u32, out: &mut Vec<Delta<'_>>) {
         if let Some(open) = self.open.take() {
             self.parted = 0;

@@ -1,6 +1,6 @@
 //! Embeddings: `embedContent` for one text and `batchEmbedContents` for several, towards both sides.
 //!
-//! Upstreams are asked for all texts at once. Media are never translated: other vendors embed text.
+//! One upstream request holds all texts. Media are never translated: other vendors embed text.
 
 use std::borrow::Cow;
 
@@ -61,7 +61,7 @@ impl TaskType {
     fn input_type(&self) -> Option<InputType> {
         match self {
             Self::Unspecified => None,
-            // What is asked, what is to be verified and what is searched all look for documents.
+            // Questions, claims to verify and searches are all queries for documents.
             Self::RetrievalQuery
             | Self::QuestionAnswering
             | Self::FactVerification

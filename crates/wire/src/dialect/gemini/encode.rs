@@ -1,13 +1,13 @@
-//! Stream encoder: payloads of this dialect as they came, or chunks made from deltas; as events, or as
+//! Stream encoder: payloads of this dialect as received, or chunks made from deltas; as events, or as
 //! the elements of a JSON array.
 //!
-//! Nothing but `data:` lines goes out, since the vendor's libraries take anything else for JSON. Only
-//! `finish` ends a stream: with a chunk that has a finish reason or with an error, never with both.
+//! Only `data:` lines are sent, since the vendor's libraries parse anything else as JSON. Only `finish`
+//! ends a stream: with a chunk that has a finish reason or with an error, never with both.
 //!
-//! The vendor's own libraries do not all raise an error event. `@google/genai` before 1.53 and
-//! `@google/generative-ai` return what came before it as a complete answer; but a read that is nothing but
-//! `{"error": ...}` raises, with its message, and so does a body that is cut
-//! (`google-gemini/js-genai`, `processStreamResponse` in `_api_client.ts`). So a failed stream ends in both.
+//! Not all of the vendor's own libraries raise an error event. `@google/genai` before 1.53 and
+//! `@google/generative-ai` return the chunks before it as a complete answer. But a read that consists only
+//! of `{"error": ...}` raises, with its message, and so does a body that is cut (`google-gemini/js-genai`,
+//! `processStreamResponse` in `_api_client.ts`). So a failed stream ends with both.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -20,11 +20,11 @@ use crate::framing::Frame;
 use crate::json::{Members, quoted, write_str};
 use crate::sse;
 
-/// How chunks are laid out.
+/// Layout of chunks in the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
     Events,
-    /// Elements of an array; whether it has one already.
+    /// Elements of an array; `true` if it has at least one.
     Array(bool),
 }
 
@@ -33,7 +33,7 @@ impl Layout {
         if form == Form::ChatArray { Self::Array(false) } else { Self::Events }
     }
 
-    /// What precedes a chunk.
+    /// Writes the bytes before a chunk.
     fn open(&mut self, out: &mut BytesMut) {
         match self {
             Self::Events => out.put_slice(b"data: "),
@@ -45,7 +45,7 @@ impl Layout {
         }
     }
 
-    /// What follows it.
+    /// Writes the bytes after a chunk.
     fn close(self, out: &mut BytesMut) {
         if self == Self::Events {
             out.put_slice(b"\n\n");
@@ -60,7 +60,7 @@ impl Layout {
         out.put_slice(payload);
     }
 
-    /// What follows the last chunk.
+    /// Writes the bytes after the last chunk.
     fn end(self, out: &mut BytesMut) {
         match self {
             Self::Events => {}
@@ -129,7 +129,7 @@ fn has(payload: &[u8], name: &str) -> bool {
     json.and_then(|json| Members::parse(json).ok()).is_some_and(|it| it.get(name).is_some())
 }
 
-/// JSON that came over many lines, on one: lines mean something in events.
+/// JSON on one line, since line breaks have a meaning in events.
 fn on_one_line(payload: &[u8]) -> std::borrow::Cow<'_, [u8]> {
     if memchr::memchr2(b'\n', b'\r', payload).is_none() {
         return payload.into();
@@ -228,8 +228,7 @@ impl Translated {
     }
 }
 
-/// A part that says nothing. A chunk without parts would cost a chat of the vendor's libraries its
-/// history.
+/// A part without content. After a chunk without parts, the vendor's libraries lose the history of a chat.
 pub(super) const EMPTY: &str = r#"{"text":""}"#;
 
 impl Encode for Translated {
@@ -241,7 +240,7 @@ impl Encode for Translated {
 
     fn finish(&mut self, end: &End, _last: Option<&Frame>, out: &mut BytesMut) {
         if let Some(fault) = end.fault() {
-            // What is half written is not closed: a client must not take it for whole.
+            // A half-written part is not closed: a client must not take it for a complete one.
             self.ending = self.layout.fail(error::body(&fault).as_bytes(), &fault, out);
             return;
         }

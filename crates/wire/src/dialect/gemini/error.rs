@@ -1,6 +1,6 @@
-//! Errors: statuses and bodies for callers, and what upstreams say when they fail.
+//! Errors: statuses and bodies for callers, and the errors that upstreams report.
 //!
-//! Reading never fails: what cannot be parsed is reported by its status.
+//! Reading never fails: a body that cannot be parsed is reported by its status.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::error_body;
 use crate::json::{quoted, text};
 use crate::overflow::Words;
 
-/// The vendor's word for it, of gRPC's.
+/// The gRPC status name that the vendor uses for an error.
 fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::Authentication => "UNAUTHENTICATED",
@@ -81,7 +81,7 @@ pub(super) fn in_stream(payload: &str) -> Option<ApiError> {
     Told::read(payload).map(|told| told.fault(None))
 }
 
-/// How long the vendor asks to wait, in seconds, rounded up: `"retryDelay": "17.3s"`.
+/// Seconds to wait before a retry, rounded up, from `"retryDelay": "17.3s"`.
 pub(super) fn retry_after(body: &[u8]) -> Option<u64> {
     let told = std::str::from_utf8(body).ok().and_then(Told::read)?;
     let seconds = told.retry_delay?;
@@ -121,7 +121,7 @@ struct Detail<'a> {
     retry_delay: Option<&'a RawValue>,
 }
 
-/// What an error says of itself.
+/// The texts of an error.
 #[derive(Debug, Default)]
 struct Told {
     message: Option<String>,
@@ -171,14 +171,15 @@ impl Told {
                 |status| format!("the upstream answered with status {status}"),
             )
         });
-        // The status is the kind, in words that only this vendor's callers know.
+        // The status is left out: it only repeats the kind, under a name that only this vendor's callers
+        // know.
         ApiError { kind, message, code: self.reason, param: None }
     }
 
     fn kind(&self, status: u16) -> Kind {
         let message = self.message.as_deref().unwrap_or_default();
         let reason = self.reason.as_deref().unwrap_or_default();
-        // A bad key is called an invalid argument.
+        // The vendor reports a bad key as an invalid argument.
         if ["API_KEY_", "ACCESS_TOKEN_"].iter().any(|prefix| reason.starts_with(prefix)) {
             return Kind::Authentication;
         }

@@ -52,7 +52,7 @@ pub(super) struct Content<'a> {
     pub(super) parts: Option<Vec<Part<'a>>>,
 }
 
-/// A piece of an answer. What it is, its members say.
+/// A piece of an answer. Its members determine its kind.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Part<'a> {
@@ -111,7 +111,7 @@ struct Feedback<'a> {
     block_reason: Option<&'a RawValue>,
 }
 
-/// Whether the vendor refused the prompt itself.
+/// Whether the vendor rejected the prompt itself.
 pub(super) fn blocked(feedback: Option<&RawValue>) -> bool {
     let feedback = feedback.and_then(|raw| serde_json::from_str::<Feedback<'_>>(raw.get()).ok());
     let reason = feedback.and_then(|feedback| feedback.block_reason);
@@ -151,8 +151,8 @@ pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
     (usage != Usage::default()).then_some(usage)
 }
 
-/// Why an alternative ended. `None`: it did not say. `called`: it called tools, which has no word of
-/// its own here. A failure is reported with the vendor's own message.
+/// The stop reason of an alternative. `None`: there is none yet. `called`: the alternative called tools,
+/// for which this dialect has no finish reason. A failure is reported with the vendor's own message.
 pub(super) fn finish(
     raw: Option<&RawValue>,
     message: Option<&RawValue>,

@@ -6,8 +6,8 @@ use crate::finish::{Meaning, Row, row};
 const API: &str = "Gemini API reference, `Candidate.FinishReason`";
 const VERTEX: &str = "Vertex AI reference, `Candidate.FinishReason`";
 
-/// The words. The first [`NUMBERED`] are in the order of the vendor's numbers, from 0, where
-/// enumerations are asked for as such (`$alt=json;enum-encoding=int`).
+/// The vendor's finish reasons and their meanings. The first [`NUMBERED`] are in the order of the vendor's
+/// numbers, from 0, for requests with numeric enumerations (`$alt=json;enum-encoding=int`).
 pub(super) const REASONS: &[Row] = &[
     row("FINISH_REASON_UNSPECIFIED", Meaning::Unsaid, API),
     row("STOP", Meaning::End, API),
@@ -33,5 +33,5 @@ pub(super) const REASONS: &[Row] = &[
     row("CONTINUATION", Meaning::Pause, VERTEX),
 ];
 
-/// How many of them have a number.
+/// Number of finish reasons that have a number.
 pub(super) const NUMBERED: usize = 19;

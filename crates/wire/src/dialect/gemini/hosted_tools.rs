@@ -12,7 +12,7 @@ use crate::chat::{ApiError, HostedKind, HostedTool, WebAccess};
 use crate::hosted_body::{self, Split};
 use crate::json::{Members, is_null};
 
-/// Tools that no other vendor runs, or not with what they refer to, in the spelling of the API.
+/// Tools that only this vendor runs, or that refer to data at this vendor, in the spelling of the API.
 const OTHERS: [&str; 5] =
     ["fileSearch", "googleMaps", "retrieval", "parallelAiSearch", "mcpServers"];
 
@@ -80,7 +80,7 @@ fn element<'b>(raw: &'b RawValue, at: &str) -> Result<Split<'b>, ApiError> {
     Ok((found, rest))
 }
 
-/// The tool in the vendor's words. `None`: it runs no such tool.
+/// The tool in the vendor's format. `None`: the vendor runs no such tool.
 pub(super) fn written(tool: &HostedTool) -> Option<Value> {
     match tool.kind {
         HostedKind::WebSearch(_) => Some(json!({ "googleSearch": {} })),

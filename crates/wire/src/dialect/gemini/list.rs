@@ -10,7 +10,7 @@ use crate::model_list::{ModelInfo, entries, page, tokens};
 /// The path below the base URL of upstreams, with the longest page.
 pub(super) const PATH: &str = "/models?pageSize=1000";
 
-/// What a model must be able to do to be of use here.
+/// Method that a listed model must support; other models are left out.
 const GENERATES: &str = "generateContent";
 
 /// One model.
@@ -30,7 +30,7 @@ pub(super) fn model(model: &ModelInfo) -> Value {
     shown
 }
 
-/// The page that the query asks for; the whole list if it bounds none.
+/// The page that the query requests; the whole list if the query sets no page bounds.
 pub(super) fn list(models: &[ModelInfo], query: &str) -> Result<String, ApiError> {
     let (part, next) = page(models, query, ("pageSize", "pageToken"))?;
     let mut body = json!({ "models": part.iter().map(model).collect::<Vec<_>>() });

@@ -1,7 +1,7 @@
 //! The `gemini` dialect: Google's `generateContent`, of the Gemini API and of Vertex AI, towards callers
 //! and towards upstreams.
 //!
-//! This file only says where each part is. No part reads another dialect's shapes, makes up a
+//! This file only maps each task to its module. No module reads another dialect's shapes, makes up a
 //! signature, or closes an answer that its upstream did not close.
 
 use bytes::Bytes;
@@ -45,7 +45,7 @@ mod write_turns;
 #[cfg(test)]
 mod tests;
 
-/// What is not served of the vendor's API: ai.google.dev/api.
+/// Paths of the vendor's API that are not served, and their names: ai.google.dev/api.
 const UNSERVED: [(&str, &str); 9] = [
     ("/v1beta/files", "files"),
     ("/upload/v1beta/files", "files"),
@@ -128,7 +128,7 @@ impl Dialect for Gemini {
     }
 
     fn framing(&self, content_type: &str) -> Framing {
-        // What some gateways send although events were asked for; a single object is read as well.
+        // Some gateways send this although the request was for events; a single object is read as well.
         if content_type.starts_with("application/json") { Framing::JsonArray } else { Framing::Sse }
     }
 
@@ -165,7 +165,7 @@ impl CallerDialect for Gemini {
     fn endpoints(&self) -> &'static [Endpoint] {
         &[
             Endpoint { path: "/v1beta/models/{*rest}", form: Form::Chat },
-            // What the vendor's Python library asks since its third version.
+            // The path that the vendor's Python library uses since its third version.
             Endpoint { path: "/v1/models/{*rest}", form: Form::Chat },
         ]
     }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::event::PartialArg;
 use crate::json::{quoted, replace_lone_surrogates, text};
 
-/// How deep a value may stand.
+/// Maximum depth of a value.
 const DEEPEST: usize = 64;
 
 /// The arguments so far.

@@ -5,12 +5,12 @@ use std::fmt::Write;
 use crate::chat::{ApiError, Kind};
 use crate::dialect::Form;
 
-/// What callers post to begins with one of these.
+/// Prefixes of the paths that callers send requests to.
 const PREFIXES: [&str; 2] = [PREFIX, "/v1/models/"];
 /// The one that error messages name.
 const PREFIX: &str = "/v1beta/models/";
 
-/// What a path and its query ask for.
+/// The values that a path and its query select.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) model: String,
@@ -46,7 +46,8 @@ pub(super) fn read(path: &str, query: &str) -> Result<Wanted, ApiError> {
     Ok(Wanted { model: model.to_owned(), stream, form })
 }
 
-/// The path that an upstream is asked at. Streams always come as events, whatever the caller wants.
+/// The path of the upstream request. Upstream streams are always events, independent of the caller's
+/// layout.
 pub(super) fn write(model: &str, stream: bool, form: Form) -> String {
     let method = match form {
         Form::CountTokens => "countTokens",

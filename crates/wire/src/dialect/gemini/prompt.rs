@@ -18,8 +18,8 @@ const NAMES: &[Name] = &[
     (Parameter::Seed, &["seed"]),
 ];
 
-/// Puts the prompt's instructions and turns first, and sets what the caller does not. The model
-/// stands in the path, so that every request names it.
+/// Puts the prompt's instructions and turns first, and sets the parameters that the caller does not set.
+/// The model stands in the path, so that every request names it.
 pub(super) fn prepend(body: &str, prompt: &Rendered) -> Result<String, ApiError> {
     let mut surface = Surface::parse(body)?;
     let own = surface.members.get("contents").filter(|own| !json::is_null(own));

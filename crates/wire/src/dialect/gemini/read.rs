@@ -1,9 +1,9 @@
 //! Request reader: a whole request, for translation. Members come in camel case or in snake case, as the vendor
 //! takes them, and any list may be its only element instead.
 //!
-//! Refused by name, because only the vendor can do it: cached content, answers in other
-//! media than text. Dropped: `safetySettings`, `labels`, the service tier and the resolution of media,
-//! which say how the vendor is to run and not what is asked.
+//! Rejected by name, because only the vendor supports it: cached content, answers in other media than text.
+//! Dropped: `safetySettings`, `labels`, the service tier and the resolution of media, which control the
+//! vendor's operation and not the content of the answer.
 
 use std::collections::HashSet;
 use std::fmt::Formatter;
@@ -211,7 +211,7 @@ fn said(raw: Option<&RawValue>) -> Option<&RawValue> {
     raw.filter(|raw| !is_null(raw))
 }
 
-/// Whether an object says nothing.
+/// Whether an object has no content.
 fn is_empty(raw: &RawValue) -> bool {
     let inside = raw.get().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     inside.is_some_and(|inside| inside.trim().is_empty())
@@ -252,7 +252,7 @@ fn whole(top_k: Option<f64>) -> Result<Option<u64>, ApiError> {
     })
 }
 
-/// A text, a list of parts, or an object with parts. Media in it have no place elsewhere.
+/// A text, a list of parts, or an object with parts. Media in it cannot be translated.
 fn instructions(raw: &RawValue) -> Result<Option<Message>, ApiError> {
     let at = "systemInstruction";
     if let Some(words) = text(raw) {
@@ -319,7 +319,7 @@ fn tool(function: Function) -> Tool {
     Tool { name: function.name, description: function.description, parameters, ..Tool::default() }
 }
 
-/// Several allowed names leave only those tools; one is a name to be called.
+/// Several allowed names leave only those tools; a single one forces the call of that tool.
 fn tool_choice(calling: &Calling, tools: &mut Vec<Tool>) -> Result<Option<ToolChoice>, ApiError> {
     let names = calling.allowed_function_names.as_deref().unwrap_or_default();
     let choice = match calling.mode.as_deref().unwrap_or("AUTO").to_ascii_uppercase().as_str() {

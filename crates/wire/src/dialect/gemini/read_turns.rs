@@ -1,7 +1,7 @@
 //! Turn reader: the turns of a conversation. Calls need no id here: those without get one, and results
 //! without find their call by its name, in order.
 //!
-//! A signature stands on a part; it is read as reasoning without words before a call, and after a text.
+//! A signature stands on a part. It is read as reasoning without text, before a call or after a text.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -35,7 +35,7 @@ struct Piece<'a> {
     function_response: Option<Answer<'a>>,
 }
 
-/// Members that only say more about another one, or nothing to anybody else.
+/// Members that only qualify another one, or that have no meaning for other vendors.
 const FURNITURE: [&str; 6] = [
     "videoMetadata",
     "video_metadata",
@@ -45,7 +45,7 @@ const FURNITURE: [&str; 6] = [
     "part_metadata",
 ];
 
-/// What [`Piece`] knows, in both spellings.
+/// Members of [`Piece`], in both spellings.
 const KNOWN: [&str; 13] = [
     "text",
     "thought",
@@ -210,7 +210,7 @@ fn part(
     Ok(())
 }
 
-/// Members that show a hosted tool at work: what it found is in the text that follows.
+/// Members that show the run of a hosted tool. Its findings are in the text that follows.
 const HOSTED: [&str; 8] = [
     "executableCode",
     "executable_code",
@@ -222,8 +222,8 @@ const HOSTED: [&str; 8] = [
     "tool_response",
 ];
 
-/// Whether a part has a meaning elsewhere. What the vendor's own machinery did has none: where it follows
-/// from what the model said, the part is left out, else it is rejected.
+/// Whether a part can be translated. Steps of tools that the vendor runs cannot: in the model's turns such
+/// a part is left out, elsewhere it is rejected.
 fn is_translated(json: &str, at: &str, role: Role) -> Result<bool, ApiError> {
     let members: Members<'_> = parse(json, at)?;
     let hosted = |name: &str| role == Role::Assistant && HOSTED.contains(&name);
@@ -264,7 +264,7 @@ fn result(answer: &Answer<'_>, at: &str, pending: &mut Pending) -> Result<Part, 
     Ok(Part::ToolResult { id, parts, is_error })
 }
 
-/// What a function said: the vendor's SDKs wrap a bare value in an object.
+/// The result of a function, and whether it is an error. The vendor's SDKs wrap a bare value in an object.
 fn told(response: &RawValue) -> (String, bool) {
     if let Ok(members) = Members::parse(response.get())
         && let [(name, value)] = members.0.as_slice()
@@ -308,7 +308,7 @@ const VIDEOS: [&str; 4] = [
     "https://youtu.be/",
 ];
 
-/// What a file is. Without a type, what its address says.
+/// The medium of a file, by its type; without a type, by its address.
 fn file_type(mime_type: Option<&str>, uri: &str) -> Medium {
     let is_video = VIDEOS.iter().any(|page| uri.starts_with(page));
     match mime_type.filter(|kind| !kind.is_empty()) {

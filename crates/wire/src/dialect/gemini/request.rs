@@ -1,5 +1,5 @@
 //! Request surface: the envelope of a caller's JSON, edits of single members for upstreams of the same
-//! dialect, and precise words for what is wrong. Never repeats a caller's own words in an error.
+//! dialect, and precise errors. An error never repeats the caller's own text.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -45,7 +45,7 @@ pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, ApiError> {
     spelling::check(&members, KNOWN)?;
     let config = either(&members, "generationConfig", "generation_config");
     let config = config.and_then(|raw| Members::parse(raw.get()).ok()).unwrap_or_default();
-    // What is no number is rejected when the request is read whole.
+    // A value that is not a number is rejected when the whole request is read.
     let number = |name, other| either(&config, name, other).and_then(json::count);
     Ok(Envelope {
         model: wanted.model,

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::json::{Members, quoted, text};
 
-/// How deep a schema may be nested and still be changed.
+/// Maximum depth at which a schema is changed.
 const DEEPEST: u32 = 64;
 
 const TYPES: [&str; 7] = [
@@ -25,7 +25,7 @@ pub(super) fn plain_schema(schema: &RawValue) -> Box<RawValue> {
     if capitals { json_schema(schema) } else { schema.to_owned() }
 }
 
-/// A schema as JSON Schema. Anything that is none comes back as it is.
+/// A schema as JSON Schema. Any other value is returned unchanged.
 pub(super) fn json_schema(schema: &RawValue) -> Box<RawValue> {
     let changed = object(schema, 0);
     RawValue::from_string(changed).unwrap_or_else(|_| schema.to_owned())
@@ -44,7 +44,7 @@ fn object(schema: &RawValue, depth: u32) -> String {
             "properties" | "$defs" | "defs" | "definitions" => each(value, depth),
             "items" | "additionalProperties" => object(value, depth + 1),
             "anyOf" | "oneOf" | "allOf" | "prefixItems" => list(value, depth),
-            // How the vendor's model orders its output; no part of JSON Schema.
+            // `propertyOrdering` sets the order of the model's output and is not part of JSON Schema.
             "nullable" | "propertyOrdering" | "property_ordering" => continue,
             // The vendor's 64-bit numbers may be strings.
             "minItems" | "maxItems" | "minLength" | "maxLength" | "minProperties"

@@ -1,8 +1,8 @@
 //! Reasoning state on its way to a caller: `thoughtSignature` as the vendor gave it, or that of other
 //! vendors, packed. It must never unpack one nor make one up.
 //!
-//! Clients of this dialect keep signatures and leave thoughts out, so state of others goes with the words
-//! that it signs.
+//! Clients of this dialect keep signatures and leave thoughts out, so other vendors' state is packed with
+//! the text that it signs.
 
 use std::borrow::Cow;
 
@@ -23,7 +23,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Takes over what a delta says.
+    /// Updates the state from a delta.
     pub(super) fn note(&mut self, delta: &Delta<'_>) {
         match delta {
             Delta::Reasoning { choice: 0, text } => self.thought.push_str(text),
@@ -49,7 +49,7 @@ impl State {
     }
 }
 
-/// What stands for a signature on a call that has none, as the vendor documents it.
+/// Placeholder for the signature of a call that has none, as the vendor documents it.
 pub(super) const UNSIGNED: &str = "skip_thought_signature_validator";
 
 /// A request without other vendors' state, for an upstream of this dialect.
@@ -57,7 +57,7 @@ pub(super) fn without_foreign<'b>(body: &'b str, model: &str) -> Cow<'b, str> {
     if !seal::may_be_packed(body) {
         return Cow::Borrowed(body);
     }
-    // Older models want no signature on calls.
+    // Older models need no signature on calls.
     let instead = (Generations::of(model) == Generations::Levels).then_some(UNSIGNED);
     let edited = || {
         let members = Members::parse(body).ok()?;
@@ -84,7 +84,7 @@ fn edited<'a>(
     })
 }
 
-/// A part without such state; a call gets what the vendor takes in its place.
+/// A part without other vendors' state. A call gets the placeholder `instead`, if there is one.
 fn part<'p>(part: &'p str, instead: Option<&str>) -> Cow<'p, str> {
     let members = Members::parse(part).unwrap_or_default();
     let called = ["functionCall", "function_call"].iter().any(|name| members.get(name).is_some());

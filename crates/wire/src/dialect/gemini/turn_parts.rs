@@ -5,12 +5,12 @@ use std::collections::HashSet;
 
 use crate::chat::Part;
 
-/// How many thoughts that a state does not repeat are compared with it, the latest first. Thoughts stand
-/// right before the state that repeats them, so that there are hardly any; and each of them costs a
+/// Maximum number of thoughts without a match in a state before the comparison ends, the latest first.
+/// Thoughts stand right before the state that repeats them, so misses are rare; and each miss costs a
 /// search of the whole state.
 const MOST_MISSES: usize = 16;
 
-/// Separates the words of a state, so that no thought is found across two of them.
+/// Separator between the texts of a state, so that no thought is found across two of them.
 const SEPARATOR: char = '\0';
 
 /// The parts so far.
@@ -19,7 +19,7 @@ pub(super) struct TurnParts {
     parts: Vec<Part>,
     /// Places of thoughts that are not signed and that no state has repeated, in order.
     thoughts: Vec<usize>,
-    /// Places of those that one has.
+    /// Places of thoughts that a state has repeated.
     repeated: HashSet<usize>,
     /// State, and the place that it precedes.
     restored: Vec<(usize, Vec<Part>)>,
@@ -38,15 +38,15 @@ impl TurnParts {
         self.parts.push(part);
     }
 
-    /// Puts back what other vendors sealed, in place of the thoughts that it repeats: before the call
-    /// that carries it, else before what follows the last call.
+    /// Puts back state of other vendors, in place of the thoughts that it repeats: before the call that
+    /// carries it, else directly after the last call.
     pub(super) fn restore(&mut self, sealed: Vec<Part>, called: bool) {
         self.leave_out_repeated(&sealed);
         let at = if called { self.parts.len() } else { self.after_call };
         self.restored.push((at, sealed));
     }
 
-    /// Walks back through the thoughts and through the words of a state alike.
+    /// Drops thoughts that a state repeats, walking back through both in parallel.
     fn leave_out_repeated(&mut self, sealed: &[Part]) {
         let mut words = String::new();
         for part in sealed {
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(shown(parts), expected);
     }
 
-    /// Nothing is found across two thoughts, and what is said twice is repeated twice.
+    /// No thought is found across two texts, and two equal thoughts need two texts.
     #[test]
     fn a_thought_is_found_within_one_text() {
         let mut parts = TurnParts::default();

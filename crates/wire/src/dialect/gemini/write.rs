@@ -1,9 +1,9 @@
-//! Request writer: requests that came in another dialect.
+//! Request writer: requests from callers of another dialect.
 //!
-//! Refused by name, because the answer would not be what was asked for: `logit_bias`, arguments that
-//! are no object, media in places that take none. Dropped, since the vendor has no word for them:
-//! `parallel_tool_calls`, `strict`, an image's `detail`, the user's identifier. How much to think is
-//! said in the words of the model's generation: a budget in tokens up to the second, a level since.
+//! Rejected by name, because the answer would not match the request: `logit_bias`, arguments that are no
+//! object, media in places that take none. Dropped, since the vendor has no field for them:
+//! `parallel_tool_calls`, `strict`, an image's `detail`, the user's identifier. The amount of reasoning is
+//! written in the format of the model's generation: a budget in tokens up to the second, a level since.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -108,17 +108,18 @@ struct Thinking {
     level: Option<&'static str>,
 }
 
-/// What differs between the vendor's models, by their names.
+/// Generations of the vendor's models, by the models' names. They differ in the control of reasoning and in
+/// signatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Generations {
-    /// Up to the second: it thinks by a budget in tokens, and asks for no signatures.
+    /// Up to the second: reasoning is limited by a budget in tokens, and signatures are not required.
     Budgets,
-    /// Since the third: it thinks by levels, and wants a signature on the calls of earlier turns.
+    /// Since the third: reasoning is set by levels, and calls of earlier turns require a signature.
     Levels,
 }
 
 impl Generations {
-    /// By the model's name. What is not called Gemini at all knows no signatures.
+    /// The generation by the model's name. Models without Gemini in their name do not use signatures.
     pub(super) fn of(model: &str) -> Self {
         let old = ["gemini-1", "gemini-2"].iter().any(|name| model.contains(name));
         if old || !model.contains("gemini") { Self::Budgets } else { Self::Levels }
@@ -183,7 +184,7 @@ fn function(tool: &Tool) -> Function<'_> {
     }
 }
 
-/// A choice is only said beside tools.
+/// A choice is only written beside tools.
 fn tool_config(request: &Request) -> Option<ToolConfig<'_>> {
     let (mode, name) = match request.tool_choice.as_ref().filter(|_| !request.tools.is_empty())? {
         ToolChoice::None => ("NONE", None),
@@ -194,7 +195,7 @@ fn tool_config(request: &Request) -> Option<ToolConfig<'_>> {
     Some(ToolConfig { function_calling_config: Calling { mode, allowed_function_names: name } })
 }
 
-/// Who asks for reasoning wants to see it, too.
+/// The reasoning settings. A request for reasoning also requests that it be shown.
 fn thinking(reasoning: &Reasoning, target: &Target<'_>) -> Thinking {
     let effort = reasoning.effort.as_deref();
     let levels = Generations::of(target.model) == Generations::Levels;

@@ -2,8 +2,8 @@
 //! order of the calls that they answer, by which the vendor matches them where ids are missing.
 //!
 //! Reasoning text is left out. A signature of this vendor goes back onto the part that it came with; the
-//! newer models refuse calls of earlier turns without one, and take a documented word in its place
-//! where there is none, as in conversations that began elsewhere.
+//! newer models reject calls of earlier turns without one, and take a documented placeholder where there is
+//! none, as in conversations that began elsewhere.
 
 use std::collections::HashMap;
 
@@ -225,7 +225,7 @@ fn piece<'a>(
     })
 }
 
-/// An id that the vendor gave. It does not know those that were made up in its place.
+/// An id that the vendor gave. `None` for ids that the gateway made up.
 fn own(id: &str) -> Option<&str> {
     (!id.is_empty() && !id.starts_with(INVENTED)).then_some(id)
 }
@@ -247,7 +247,7 @@ fn result<'a>(parts: &'a [Part], is_error: bool, at: &str) -> Result<Answer<'a>,
             }
         }
     }
-    // The vendor wants an object; a function that answers with one has said it itself.
+    // The vendor requires an object. A result that is one already is sent unchanged.
     let object = words.trim_start().starts_with('{')
         && serde_json::from_str::<serde::de::IgnoredAny>(&words).is_ok();
     let json = match (is_error, object) {

@@ -1,4 +1,4 @@
-//! Tool calls in the making: this dialect knows whole ones only, with their arguments as an object.
+//! Incomplete tool calls: this dialect has complete ones only, with their arguments as an object.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ struct Pending {
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     pending: VecDeque<Pending>,
-    /// How many were handed out before them.
+    /// Number of calls that were handed out before the pending ones.
     out: usize,
 }
 
@@ -44,8 +44,8 @@ impl Calls {
         }
     }
 
-    /// Appends the next call as an element of `tool_calls`, and says whether there was one. Only what
-    /// is whole, unless this is the `end` of the answer.
+    /// Appends the next call as an element of `tool_calls`, and returns whether there was one. Only
+    /// complete calls, unless this is the `end` of the answer.
     pub(super) fn next(&mut self, end: bool, out: &mut BytesMut) -> bool {
         let ready = self.pending.front().is_some_and(|call| end || call.scan.is_complete());
         let Some(call) = self.pending.pop_front_if(|_| ready) else { return false };

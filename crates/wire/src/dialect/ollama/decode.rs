@@ -80,8 +80,8 @@ struct Function<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
     started: bool,
-    /// What missing ids are made from: the answer's name, else letters and digits of the first line's
-    /// time.
+    /// Prefix of ids that the upstream leaves out: the answer's name, else letters and digits of the first
+    /// line's time.
     stamp: String,
     ids: CallIds,
     fast_path: TimedFastPath,
@@ -139,14 +139,14 @@ impl Decode for Decoder {
         }
     }
 
-    /// Nothing but a line that says `done` ends an answer.
+    /// Only a line with `done` ends an answer.
     fn finish(&mut self) -> End {
         End::Truncated
     }
 }
 
 impl Decoder {
-    /// Reads a line and says whether it is the last one.
+    /// Reads a line and returns whether it is the last one.
     fn line<'f>(
         &mut self,
         line: Line<'f>,
@@ -204,7 +204,7 @@ impl Decoder {
         let id = self.ids.or(said, || format!("call_{}_{ordinal}", self.stamp));
         out.push(Delta::ToolStart { choice: 0, call: ordinal, id, name });
         let Some(raw) = function.arguments.filter(|raw| !json::is_null(raw)) else { return };
-        // Some who call themselves compatible write the object as a string.
+        // Some compatible servers write the object as a string.
         let json = json::text(raw).unwrap_or_else(|| Cow::Borrowed(raw.get()));
         if !json.is_empty() {
             out.push(Delta::ToolArguments { choice: 0, call: ordinal, json });

@@ -1,6 +1,6 @@
 //! Embeddings: `/api/embed`, and the older `/api/embeddings` for one text, towards both sides.
 //!
-//! Upstreams are never asked at the older path but by its own callers.
+//! The older path of an upstream is only used for callers of that path.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

@@ -1,4 +1,4 @@
-//! Stream encoder: lines of this dialect as they came, or lines made from deltas.
+//! Stream encoder: lines of this dialect as received, or lines made from deltas.
 //!
 //! Either way only `finish` ends a stream, with the last line or with an error and never with both. Some
 //! clients (`ollama-ai-provider-v2`) skip a line that is no piece of an answer, so that a stream that
@@ -68,7 +68,7 @@ impl Encode for Verbatim {
 #[derive(Debug)]
 pub(super) struct Stream {
     call: ResponseContext,
-    /// What every line begins with; made for the first one, when the upstream has said its model.
+    /// The start of every line. Built for the first one, when the upstream has sent its model.
     head: Vec<u8>,
     calls: Calls,
     refused: bool,

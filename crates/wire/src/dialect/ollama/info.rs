@@ -1,5 +1,6 @@
 //! Probes of clients before they chat: whether the server runs, its version, the loaded models, and a model's details.
-//! The gateway answers for itself; of a model it knows its name and, maybe, its context window.
+//! The gateway answers these itself. Of a model it only has the name and, if configured, the context
+//! window.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ const SHOW: &str = "/api/show";
 
 /// The endpoints.
 pub(super) const ENDPOINTS: [InfoEndpoint; 4] = [
-    // What the vendor's own client, and many others, look for before anything else.
+    // The vendor's own client, and many others, request this before anything else.
     InfoEndpoint {
         path: ROOT,
         posted: false,
@@ -34,7 +35,7 @@ pub(super) const ENDPOINTS: [InfoEndpoint; 4] = [
 #[derive(Deserialize)]
 struct Show {
     model: Option<String>,
-    /// What it was called at first.
+    /// The original name of `model`.
     name: Option<String>,
 }
 
@@ -70,15 +71,15 @@ pub(super) fn answer(path: &str, model: Option<&ModelInfo>) -> String {
         "template": "",
         "details": details(),
         "model_info": about,
-        // What can be carried to the model, and whether it can do it is for the model to say. Not
-        // `thinking`, which clients ask for unasked where it is listed.
+        // Everything that the gateway can pass to a model; the model itself may reject it. Without
+        // `thinking`, which clients request by default where it is listed.
         "capabilities": ["completion", "tools", "vision"],
         "modified_at": "1970-01-01T00:00:00Z",
     })
     .to_string()
 }
 
-/// What only a server that keeps the models' files could know.
+/// Details that only a server with the models' files has: all empty.
 pub(super) fn details() -> Value {
     json!({
         "parent_model": "",

@@ -1,4 +1,4 @@
-//! Lines: how every object of a stream begins and ends, in either form.
+//! Lines: the start and the end of every object of a stream, in either form.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -7,13 +7,13 @@ use crate::dialect::{Form, ResponseContext};
 use crate::json::{quoted, write_str};
 use crate::reset::rfc3339;
 
-/// Everything of a line before what it says.
+/// The start of a line, before its content.
 pub(super) fn head(call: &ResponseContext) -> String {
     let (model, created) = (quoted(&call.model), rfc3339(call.created.saturating_mul(1000)));
     format!(r#"{{"model":{model},"created_at":"{created}","#)
 }
 
-/// What a line says.
+/// The content of a line.
 #[derive(Debug, Default)]
 pub(super) struct Said<'a> {
     pub(super) text: &'a str,
@@ -24,7 +24,7 @@ pub(super) struct Said<'a> {
     pub(super) logprobs: &'a str,
 }
 
-/// Appends what is said, as members of a line: within `message`, or beside it where the form has none.
+/// Appends the content as members of a line: within `message`, or at the top level in a form without it.
 pub(super) fn put(form: Form, said: &Said<'_>, out: &mut BytesMut) {
     let bare = form == Form::Generate;
     let begin: &[u8] =
@@ -50,8 +50,8 @@ pub(super) fn put(form: Form, said: &Said<'_>, out: &mut BytesMut) {
     }
 }
 
-/// The members that end an answer. Clients insist on the counts and the durations: what no upstream
-/// counted is 0, and so are times, which only the model's own server could take.
+/// The members that end an answer. Clients require the counts and the durations: a count that the upstream
+/// has not sent is 0, and so are durations, which only the model's own server can measure.
 pub(super) fn put_end(reason: &str, usage: &Usage, out: &mut BytesMut) {
     let (input, output) = (usage.input.unwrap_or_default(), usage.output.unwrap_or_default());
     let end = format!(
@@ -73,7 +73,7 @@ pub(super) fn reason(stop: &Stop, refused: bool) -> &'static str {
     }
 }
 
-/// A line that says nothing.
+/// A line without content.
 pub(super) fn silent(call: &ResponseContext) -> Bytes {
     let mut out = BytesMut::from(head(call).as_bytes());
     put(call.form, &Said::default(), &mut out);

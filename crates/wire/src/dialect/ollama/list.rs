@@ -11,8 +11,8 @@ use crate::model_list::{ModelInfo, entries};
 /// The path of the list.
 pub(super) const PATH: &str = "/api/tags";
 
-/// The list. What only a server that keeps the models' files could know is empty, but for the digest:
-/// clients show its first twelve digits and distinguish models by it.
+/// The list. Fields that only a server with the models' files has are empty, except for the digest: clients
+/// show its first twelve digits and distinguish models by it.
 pub(super) fn list(models: &[ModelInfo]) -> String {
     let entry = |model: &ModelInfo| {
         json!({

@@ -1,7 +1,7 @@
 //! The `ollama` dialect: Ollama's own API, `/api/chat` and `/api/generate`, towards callers and towards
 //! upstreams.
 //!
-//! This file only says where each part is. No part reads a clock: the time that every line of this
+//! This file only maps each task to its module. No module reads a clock: the time that every line of this
 //! dialect carries is that of the call.
 
 use bytes::Bytes;
@@ -35,7 +35,8 @@ mod write;
 /// The media type of its streams.
 const MEDIA_TYPE: &str = "application/x-ndjson";
 
-/// What is not served of the vendor's API: the API documentation in github.com/ollama/ollama. The gateway keeps no models.
+/// Paths of the vendor's API that are not served, and their names: the API documentation in
+/// github.com/ollama/ollama. The gateway stores no models.
 const UNSERVED: [(&str, &str); 9] = [
     ("/api/pull", "pull"),
     ("/api/push", "push"),
@@ -198,7 +199,7 @@ impl CallerDialect for Ollama {
         error::body(fault)
     }
 
-    /// A line that says nothing: ollama-python reads every line as JSON, blank ones included.
+    /// A line without content: ollama-python reads every line as JSON, blank ones included.
     fn heartbeat(&self, call: &ResponseContext) -> Bytes {
         line::silent(call)
     }

@@ -1,10 +1,10 @@
 //! Request reader: a whole request of either form, for translation.
 //!
-//! It says by its path which field is wrong or cannot be said in another dialect, and never repeats a
-//! value. Dropped, because they only steer the vendor's own plant: `keep_alive`, `truncate`, `shift`,
-//! and every one of `options` that is not listed here (`num_ctx`, `mirostat`, `repeat_penalty` ...).
-//! Refused, because the answer would not be what was asked for: `suffix`, `raw`, `template` and
-//! `context`, and a request without words, which loads a model.
+//! An error names the path of the field that is invalid or cannot be translated, and never repeats a value.
+//! Dropped, because they only control the vendor's own operation: `keep_alive`, `truncate`, `shift`, and
+//! every one of `options` that is not listed here (`num_ctx`, `mirostat`, `repeat_penalty` ...). Rejected,
+//! because the answer would not match the request: `suffix`, `raw`, `template` and `context`, and a request
+//! without a prompt, which loads a model.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

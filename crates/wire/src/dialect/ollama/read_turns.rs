@@ -23,7 +23,7 @@ pub(super) struct MessageBody<'a> {
     images: Option<Vec<String>>,
     #[serde(borrow)]
     tool_calls: Option<Vec<CallBody<'a>>>,
-    /// `name` is what it was called at first.
+    /// `name` is its original name.
     #[serde(alias = "name")]
     tool_name: Option<String>,
     tool_call_id: Option<String>,
@@ -70,14 +70,14 @@ pub(super) fn messages(bodies: Vec<MessageBody<'_>>) -> Result<Vec<Message>, Api
     Ok(turns)
 }
 
-/// What a message shows and says.
+/// The images and the text of a message.
 fn spoken(path: &str, body: MessageBody<'_>) -> Result<Vec<Part>, ApiError> {
     let mut parts = images(&format!("{path}.images"), body.images.unwrap_or_default())?;
     parts.extend(body.content.filter(|text| !text.is_empty()).map(Part::Text));
     Ok(parts)
 }
 
-/// Reasoning comes first, as other vendors demand, then text, then calls.
+/// Reasoning comes first, as other vendors require, then text, then calls.
 fn assistant(
     (path, place): (&str, usize),
     mut body: MessageBody<'_>,
@@ -109,14 +109,14 @@ fn result(path: &str, mut body: MessageBody<'_>, open: &mut OpenCalls) -> Result
     let name = body.tool_name.take().filter(|name| !name.is_empty());
     let by_id = id.as_deref().and_then(|id| open.close_by_id(id));
     let named = by_id.or_else(|| open.close_by_name(name.as_deref()?));
-    // One that gives no id and no name answers the first call that is open, and one whose id no call
-    // has the first that has none: some clients keep the ids of results only.
+    // A result without id and name answers the first open call. A result whose id matches no call answers
+    // the first call without an id: some clients keep the ids of results only.
     let closed = named.or_else(|| match (&name, &id) {
         (None, None) => open.close_first(),
         (None, Some(_)) => open.close_first_invented(),
         (Some(_), _) => None,
     });
-    // One that answers no call becomes text.
+    // A result that answers no call becomes text.
     let id = closed.or(id).unwrap_or_default();
     Ok(Part::ToolResult { id, parts: spoken(path, body)?, is_error: false })
 }
@@ -134,7 +134,7 @@ pub(super) fn images(path: &str, images: Vec<String>) -> Result<Vec<Part>, ApiEr
     images.into_iter().enumerate().map(read).collect()
 }
 
-/// How the images of each kind begin, in base64.
+/// Prefixes of images in base64, with their media types.
 const KINDS: [(&str, &str); 5] = [
     ("iVBORw0KGgo", "image/png"),
     ("/9j/", "image/jpeg"),

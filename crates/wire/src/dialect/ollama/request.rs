@@ -8,7 +8,7 @@ use crate::dialect::{Envelope, Form, Operation, RequestView, Target};
 use crate::json::{self, Members};
 use crate::spelling::{self, Known, member as known, object};
 
-/// How long the server keeps the model loaded for everybody.
+/// Member that sets the time for which the server keeps the model loaded, for all callers.
 const KEEP_ALIVE: &str = "keep_alive";
 
 /// Members that are read or edited here or for a prompt.
@@ -22,18 +22,18 @@ const KNOWN: &[Known] = &[
     known(&["input"]),
 ];
 
-/// Unlike elsewhere, who does not say wants a stream.
+/// Whether the request is for a stream. Unlike in other dialects, the default is a stream.
 fn streams(surface: &Surface<'_>) -> Result<bool, ApiError> {
     Ok(surface.streams()?.unwrap_or(true))
 }
 
-/// Reads what the gateway needs. Usage is part of every last line.
+/// Reads the envelope that the gateway needs. Usage is part of every last line.
 pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, ApiError> {
     let surface = Surface::parse(asked.body)?;
     let members = &surface.members;
     spelling::check(members, KNOWN)?;
     let model = surface.model()?;
-    // What is wrong with a limit is for the upstream to say; it has none at zero and below.
+    // The upstream reports an invalid limit. Zero and below mean no limit.
     let options = members.get("options").and_then(|options| Members::parse(options.get()).ok());
     let limit = options.and_then(|options| json::count(options.get("num_predict")?));
     let embeds = is_embedding(asked.form);
@@ -53,8 +53,8 @@ fn is_embedding(form: Form) -> bool {
     form.operation() == Operation::Embeddings
 }
 
-/// Changes the model, and `stream` if the upstream is asked otherwise than we were. How long a model
-/// stays loaded, which concerns all callers, is left out unless the operator leaves it to them.
+/// Replaces the model, and `stream` if the upstream request differs from the caller's. `keep_alive`, which
+/// affects all callers, is removed unless the operator allows it.
 pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, ApiError> {
     let mut surface = Surface::parse(body)?;
     let streams = if is_embedding(target.form) { target.stream } else { streams(&surface)? };

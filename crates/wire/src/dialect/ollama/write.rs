@@ -1,7 +1,8 @@
 //! Request writer for an upstream of this dialect, always for `/api/chat`.
 //!
-//! What it cannot say is refused by field, with these exceptions, which are dropped: signatures and
-//! sealed reasoning (never for another vendor), the mark that a tool failed (its text says so),
+//! Fields that this dialect cannot express are rejected by name, with these exceptions, which are dropped:
+//! signatures and sealed reasoning (never for another vendor), the mark that a tool failed (its text
+//! contains the error),
 //! `strict` of tools and schemas, a schema's name, an image's detail and the user's identifier. Of a
 //! thinking budget only a rough effort remains.
 
@@ -138,7 +139,7 @@ pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, 
             _ => None,
         }));
     }
-    // There is no word for using none of them but not to offer them.
+    // The vendor has no choice of no tool, so the tools are left out.
     let offered = request.tool_choice != Some(ToolChoice::None);
     let body = Body {
         model: target.model,
@@ -192,7 +193,7 @@ fn format(format: &Format) -> Shape<'_> {
     }
 }
 
-/// Effort by its word, else what a budget in tokens roughly amounts to.
+/// The effort by name, else the level that a budget in tokens roughly amounts to.
 fn think(reasoning: &Reasoning) -> Option<Think> {
     match (reasoning.enabled, reasoning.effort.as_deref(), reasoning.budget) {
         (Some(false), ..) | (_, Some("none"), _) => Some(Think::Whether(false)),
@@ -249,7 +250,7 @@ fn add<'a>(
     }
 }
 
-/// Results of tools come first, each a message of its own; what else there is follows.
+/// Results of tools come first, each a message of its own. The other parts follow.
 fn user<'a>(
     path: &str,
     message: &'a Message,

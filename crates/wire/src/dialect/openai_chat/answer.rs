@@ -1,6 +1,6 @@
 //! Members that streams and whole answers share: reasons, reasoning details, annotations and usage.
 //!
-//! Usage is never made up beyond the members that clients insist on.
+//! Usage is never made up beyond the members that clients require.
 
 use std::fmt::Write as _;
 
@@ -11,8 +11,8 @@ use crate::chat::{Citation, Scheme, Stop, Usage};
 use crate::citations::AnswerText;
 use crate::json;
 
-/// The `finish_reason` of a stop. A filter's or a vendor's refusal that
-/// came without words of the model's own is a `content_filter`.
+/// The `finish_reason` of a stop. A refusal by a filter or the vendor, without text of the model itself, is
+/// a `content_filter`.
 /// `called`: the form of the first call.
 pub(super) fn finish_reason(stop: &Stop, called: Option<CallForm>, refused: bool) -> &'static str {
     match stop {
@@ -75,8 +75,8 @@ fn format_and_index(scheme: Scheme, index: u32, out: &mut BytesMut) {
     out.put_u8(b'}');
 }
 
-/// The entries of `annotations`. The vendor knows addresses only and demands places, so sources without
-/// an address are left out, and those without a place span the answer.
+/// The entries of `annotations`. The vendor has sources with addresses only and requires places, so sources
+/// without an address are left out, and those without a place span the answer.
 pub(super) fn annotations(sources: &[Citation], said: &AnswerText) -> BytesMut {
     let mut out = BytesMut::new();
     for source in sources {
@@ -98,7 +98,7 @@ pub(super) fn annotations(sources: &[Citation], said: &AnswerText) -> BytesMut {
     out
 }
 
-/// `usage`. What no upstream counted is 0, because clients insist on the members.
+/// `usage`. A count that the upstream has not sent is 0, because clients require the members.
 pub(super) fn usage(usage: &Usage, out: &mut BytesMut) {
     let input = usage.input.unwrap_or_default();
     let output = usage.output.unwrap_or_default();

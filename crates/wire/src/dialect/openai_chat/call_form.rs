@@ -1,6 +1,6 @@
-//! The forms in which callers have calls: of functions, of custom tools, which take free text, and of
-//! functions in the form that `tools` replaced. Elsewhere all of them are functions. No caller gets a form
-//! that it did not ask for.
+//! The forms of calls that callers use: functions, custom tools, which take free text, and functions in the
+//! form that `tools` replaced. Elsewhere all of them are functions. No caller gets a form that it did not
+//! declare.
 
 use bytes::{BufMut, BytesMut};
 
@@ -11,7 +11,7 @@ use crate::free_text::Reader;
 const CUSTOM: &str = "custom";
 const LEGACY: &str = "function_call";
 
-/// How a caller has the calls of one of its tools.
+/// Form of the calls of one tool, as its caller declared it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum CallForm {
     /// `tool_calls` of type `function`.
@@ -33,13 +33,13 @@ impl CallForm {
         }
     }
 
-    /// What a function of this name is to its caller.
+    /// The caller's form of a function of this name.
     pub(super) fn tool(self, name: &str) -> ToolForm {
         let kind = if self == Self::Legacy { LEGACY } else { CUSTOM };
         ToolForm { kind, namespace: None, name: name.to_owned() }
     }
 
-    /// The word of the type, and the member that holds what the call says.
+    /// The name of the type, and the member that holds the call's arguments or text.
     fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Function => ("function", "arguments"),
@@ -48,7 +48,7 @@ impl CallForm {
         }
     }
 
-    /// What a call is besides its number and its id, as members.
+    /// Writes the members of a call except for its number and its id.
     pub(super) fn head(self, name: &str, arguments: &str, out: &mut BytesMut) {
         let (kind, member) = self.words();
         if self != Self::Legacy {
@@ -74,9 +74,9 @@ impl CallForm {
 /// One call that is being written.
 #[derive(Debug, Default)]
 pub(super) struct Written {
-    /// How its caller has it.
+    /// Form of the call, as its caller declared it.
     pub(super) form: CallForm,
-    /// Anything was written of its arguments.
+    /// Some arguments have been written.
     pub(super) filled: bool,
     /// Of a custom tool: its arguments so far, and the text in them.
     free: Option<(String, Reader)>,
@@ -96,12 +96,12 @@ impl Written {
         Some(reader.read(json))
     }
 
-    /// What is left to be said when there are no more.
+    /// The remaining text to write after the last arguments.
     pub(super) fn rest(&self) -> String {
         match &self.free {
             Some((arguments, reader)) => reader.rest(arguments),
             None if self.filled => String::new(),
-            // Clients parse what they get.
+            // Clients parse the arguments, so they get an empty object.
             None => "{}".to_owned(),
         }
     }

@@ -1,7 +1,7 @@
 //! Fragments of tool calls, assigned to their calls.
 //!
-//! Upstreams number calls from 0, from 1, all alike or not at all, repeat ids or leave them out. What
-//! comes out is always numbered without gaps, in the order of appearance, and uniquely named.
+//! Upstreams number calls from 0, from 1, all alike or not at all, repeat ids or leave them out. The
+//! resulting calls are always numbered without gaps, in the order of appearance, and have unique ids.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -44,9 +44,9 @@ impl Ids {
 struct Call {
     /// The upstream's id for it, which may come late.
     id: String,
-    /// Our number, once its name is known and it was announced.
+    /// The number in the output, once the name is known and the call was announced.
     ordinal: Option<u32>,
-    /// Arguments that came before the name.
+    /// Arguments that were received before the name.
     early: String,
     /// Whether its arguments are whole.
     scan: Scan,
@@ -61,7 +61,7 @@ pub(super) struct Calls {
     /// The place of the last call with each of the upstream's ids.
     by_id: HashMap<String, usize>,
     announced: u32,
-    /// The bytes of ids, and of arguments that came before their name.
+    /// The bytes of ids, and of arguments that were received before their name.
     kept: usize,
 }
 
@@ -82,7 +82,7 @@ impl Calls {
         self.kept
     }
 
-    /// How many there are, announced or not.
+    /// Number of calls, announced or not.
     pub(super) fn count(&self) -> usize {
         self.list.len()
     }

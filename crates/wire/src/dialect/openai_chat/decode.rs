@@ -47,7 +47,7 @@ struct State {
     fragments: Fragments,
 }
 
-/// What a fragment belongs to, within its alternative.
+/// Destination of a fragment within its alternative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Slot {
     Text,
@@ -56,8 +56,8 @@ pub(super) enum Slot {
     Arguments(usize),
 }
 
-/// The fragments of one alternative, with half a character that waits for its slot's next fragment. One whose
-/// other half never comes is dropped.
+/// The fragments of one alternative, with half a character that waits for its slot's next fragment. Half a
+/// character without its other half is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Fragments {
     slot: Option<Slot>,
@@ -84,7 +84,7 @@ fn truthy(raw: &RawValue) -> bool {
     !matches!(raw.get(), "null" | "false" | "0" | "\"\"" | "{}" | "[]")
 }
 
-/// Whose opaque state a `reasoning_details` entry carries, by its `format`.
+/// Vendor of the opaque state in a `reasoning_details` entry, by its `format`.
 pub(super) fn scheme(format: &str) -> Option<Scheme> {
     const FORMATS: [(&str, Scheme); 4] = [
         ("anthropic-", Scheme::Anthropic),
@@ -96,7 +96,7 @@ pub(super) fn scheme(format: &str) -> Option<Scheme> {
 }
 
 impl Decode for Decoder {
-    /// Chunks have a `delta`. What `object` says is wrong with some servers.
+    /// Chunks have a `delta`. `object` is not checked: some servers send a wrong one.
     fn is_whole(&self, frame: &Frame) -> bool {
         if memchr::memmem::find(&frame.data, b"\"message\"").is_none() {
             return false;
@@ -166,14 +166,15 @@ impl Decode for Decoder {
         End::Complete
     }
 
-    /// Some upstreams never say `[DONE]` (Perplexity, Writer): then a finish of every alternative will do.
+    /// Some upstreams never send `[DONE]` (Perplexity, Writer): then a finish of every alternative is
+    /// enough.
     fn finish(&mut self) -> End {
         if self.is_stopped() { End::Complete } else { End::Truncated }
     }
 }
 
 impl Decoder {
-    /// Whether every alternative has said why it stopped.
+    /// Whether every alternative has a finish reason.
     fn is_stopped(&self) -> bool {
         let mut seen = self.choices.iter().filter(|choice| choice.seen).peekable();
         seen.peek().is_some() && seen.all(|choice| choice.stop.is_some())
@@ -181,8 +182,8 @@ impl Decoder {
 
     /// `[DONE]` alone ends a text, and calls whose arguments are whole, since some vendors send no
     /// finish reason (Snowflake; Novita behind `OpenRouter`). It does not end a call that may have been
-    /// cut, nor an answer that never began: careless proxies write it when their own upstream breaks
-    /// off (failure mode 4).
+    /// cut, nor an answer that never began: some proxies write it when their own upstream breaks off
+    /// (failure mode 4).
     fn done(&self) -> End {
         let mut seen = self.choices.iter().filter(|choice| choice.seen).peekable();
         let said = seen.peek().is_some();
@@ -243,7 +244,7 @@ impl Decoder {
         end
     }
 
-    /// Azure opens with a chunk that says nothing, which is not the start of anything.
+    /// Azure opens with a chunk without content, which does not start an answer.
     fn start<'f>(&mut self, chunk: &Chunk<'f>, out: &mut Vec<Delta<'f>>) {
         let id = chunk.id.and_then(json::text).unwrap_or_default();
         let model = chunk.model.and_then(json::text).unwrap_or_default();

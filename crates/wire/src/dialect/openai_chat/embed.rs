@@ -1,6 +1,6 @@
 //! Embeddings: `/embeddings`, read and written towards both sides.
 //!
-//! Token ids never leave the vendor's own models, since no other model knows them.
+//! Token ids are only sent to the vendor's own models, since they have no meaning for others.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::embeddings::{self, Answer, EmbedRequest, Reply, Vector, absent, parse
 use crate::error_body;
 use crate::json::{is_null, quoted, text};
 
-/// What a request says of its answer, as [`echo`] gives it.
+/// Encoding of vectors in base64, as [`echo`] returns it.
 const BASE64: &str = "base64";
 
 #[derive(Deserialize)]
@@ -62,7 +62,7 @@ fn holds_token_ids(input: &RawValue) -> bool {
     })
 }
 
-/// How the caller wants its vectors.
+/// Encoding of the vectors that the caller requests; empty for numbers.
 pub(super) fn echo(body: &str) -> String {
     let encoding = parse::<Body<'_>>("", body).ok().and_then(|body| body.encoding_format);
     if matches!(encoding, Some(Encoding::Base64)) { BASE64.to_owned() } else { String::new() }

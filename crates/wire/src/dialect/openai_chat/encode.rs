@@ -1,7 +1,7 @@
-//! Stream encoder of `chat.completion.chunk`: payloads as they came, or new ones from deltas.
+//! Stream encoder of `chat.completion.chunk`: payloads as received, or new ones from deltas.
 //!
-//! Whatever order deltas come in, the result is legal: one role per alternative, calls numbered
-//! without gaps, one finish per alternative, and either `[DONE]` or an error, never both.
+//! The result is legal for any order of deltas: one role per alternative, calls numbered without gaps, one
+//! finish per alternative, and either `[DONE]` or an error, never both.
 
 use bytes::{BufMut, BytesMut};
 use serde::Deserialize;
@@ -17,7 +17,7 @@ use crate::dialect::{Encode, ResponseContext};
 use crate::framing::Frame;
 use crate::{json, sse};
 
-/// Forwards the payloads of an upstream that speaks this dialect too.
+/// Forwards the payloads of an upstream that uses this dialect too.
 pub(super) struct Verbatim {
     /// Whether the answer is a stream; else it is one payload without framing.
     pub(super) stream: bool,
@@ -49,7 +49,7 @@ fn name(frame: &Frame) -> Option<&[u8]> {
     frame.event.as_deref().filter(|name| sse::is_name(name))
 }
 
-/// Whether a chunk was sent only for the sake of usage, which a caller who did not ask must not see.
+/// Whether a chunk holds nothing but usage. A caller that did not request usage must not see it.
 fn is_usage_only(frame: &Frame, deltas: &[Delta<'_>]) -> bool {
     #[derive(Deserialize)]
     struct Probe {
@@ -82,8 +82,8 @@ fn terminate(end: &End, out: &mut BytesMut) {
 /// Writes deltas anew, as a stream.
 pub(super) struct Stream {
     call: ResponseContext,
-    /// Everything of an event up to the number of the alternative; made for the first event, when
-    /// the upstream has said its model.
+    /// The start of an event up to the number of the alternative. Built for the first event, when the
+    /// upstream has sent its model.
     prefix: Vec<u8>,
     /// The `format` index of the next entry of `reasoning_details`.
     details: u32,
@@ -97,7 +97,7 @@ pub(super) struct Stream {
     sources: Vec<Citation>,
 }
 
-/// What was written of one alternative.
+/// State of one alternative, as far as it has been written.
 #[derive(Default)]
 struct State {
     opened: bool,

@@ -27,7 +27,7 @@ pub(super) fn body(fault: &ApiError) -> String {
         Kind::Upstream | Kind::BadGateway => ("server_error", Some("upstream_error")),
         Kind::Internal => ("server_error", None),
     };
-    // SDKs branch on these codes, so they outrank the words that other vendors have for the same.
+    // SDKs branch on these codes, so they outrank other vendors' codes for the same error.
     let fixed = matches!(
         fault.kind,
         Kind::Authentication | Kind::Context | Kind::Billing | Kind::RateLimited

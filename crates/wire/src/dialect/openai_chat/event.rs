@@ -93,7 +93,7 @@ pub(super) struct ToolPart<'a> {
     pub(super) extra_content: Raw<'a>,
 }
 
-/// Google's signature in what it adds to a call.
+/// Google's signature in its extension of a call.
 pub(super) fn thought_signature(extra: &RawValue) -> Option<String> {
     let inner = |members: &Members<'_>, name: &str| Some(members.get(name)?.get().to_owned());
     let google = inner(&Members::parse(extra.get()).ok()?, "google")?;
@@ -102,7 +102,7 @@ pub(super) fn thought_signature(extra: &RawValue) -> Option<String> {
     (!value.is_empty()).then_some(value)
 }
 
-/// What is called, and with what.
+/// The name of the called function, and its arguments.
 #[derive(Deserialize)]
 pub(super) struct Function<'a> {
     #[serde(borrow)]
@@ -158,7 +158,7 @@ pub(super) struct Logprobs<'a> {
     pub(super) content: Raw<'a>,
 }
 
-/// Groq's envelope for what it adds.
+/// Groq's envelope for its extensions.
 #[derive(Deserialize)]
 pub(super) struct Groq<'a> {
     #[serde(borrow)]
@@ -205,7 +205,7 @@ fn count(raw: Raw<'_>) -> Option<u64> {
     text.parse().ok().or_else(|| format!("{:.0}", text.parse::<f64>().ok()?).parse().ok())
 }
 
-/// What cannot be read of the details costs no more than them.
+/// Reads details of usage. Details that cannot be read do not invalidate the other counts.
 fn details<'a, T: Deserialize<'a> + Default>(raw: Raw<'a>) -> T {
     raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
 }

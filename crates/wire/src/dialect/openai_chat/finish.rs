@@ -1,5 +1,5 @@
-//! `finish_reason` of chat completions: the vendor's own words and those of servers that call
-//! themselves compatible. Words of other APIs are in `wire::finish`.
+//! `finish_reason` of chat completions: the vendor's own values and those of compatible servers. Values of
+//! other APIs are in `wire::finish`.
 
 use crate::chat::Kind;
 use crate::finish::{Meaning, Row, row};
@@ -12,7 +12,7 @@ const MISTRAL: &str = "Mistral API reference, chat completions, `finish_reason`"
 const DEEPSEEK: &str = "DeepSeek API reference, chat completions, `finish_reason`";
 const OPENROUTER: &str = "OpenRouter documentation, errors within streams";
 
-/// The words.
+/// The vendor's finish reasons and their meanings.
 pub(super) const REASONS: &[Row] = &[
     row("stop", Meaning::End, OPENAI),
     row("length", Meaning::Limit, OPENAI),

@@ -16,7 +16,7 @@ pub(super) const OPTIONS: &str = "web_search_options";
 const SEARCH: [&str; 3] = ["web_search", "web_search_preview", "openrouter:web_search"];
 const FETCH: [&str; 1] = ["openrouter:web_fetch"];
 const CODE: [&str; 2] = ["code_interpreter", "code_execution"];
-/// Tools that no other vendor runs, or not with what they refer to.
+/// Tools that only this vendor runs, or that refer to data at this vendor.
 const OTHERS: [&str; 8] = [
     "file_search",
     "image_generation",
@@ -74,7 +74,7 @@ fn unread_options() -> HostedTool {
     HostedTool { at, name, optional: true, ..HostedTool::default() }
 }
 
-/// Marks the tools that a choice of this type demands. `false`: there is none.
+/// Marks the tools that a choice of this type requires. `false`: there is none.
 pub(super) fn force(kind: &str, hosted: &mut [HostedTool]) -> bool {
     let mut any = false;
     for tool in hosted.iter_mut().filter(|tool| tool.name == kind) {
@@ -104,7 +104,7 @@ pub(super) fn split(body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Api
     )
 }
 
-/// `web_search_options` of a request. `None`: it asks for no search.
+/// `web_search_options` of a request. `None`: it has no search tool.
 pub(super) fn written(hosted: &[HostedTool]) -> Option<Value> {
     let access = hosted.iter().find_map(|tool| match &tool.kind {
         HostedKind::WebSearch(access) => Some(access),

@@ -1,11 +1,11 @@
-//! Ids of tool calls for servers that take those of one length only (Mistral). It must give the same
-//! id for the same id, whatever the request, so that a call and its result meet again.
+//! Ids of tool calls for servers that take ids of one length only (Mistral). The same id must always be
+//! mapped to the same id, in every request, so that a call and its result match.
 
 use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
-/// What such an id is made of.
+/// Characters of such an id.
 const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// An id that the server takes: itself, if it does fit or if any is taken.

@@ -1,6 +1,6 @@
-//! `OpenAI` chat completions, and all that calls itself compatible with them.
+//! `OpenAI` chat completions, and the APIs that are compatible with them.
 //!
-//! Here is only what a dialect is asked for; each file beside this one does one of its tasks.
+//! This file only implements the dialect's traits; each sibling file does one of its tasks.
 
 use bytes::Bytes;
 
@@ -37,7 +37,8 @@ mod system_first;
 mod tests;
 mod write;
 
-/// What is not served of the vendor's API: platform.openai.com/docs/api-reference; `rerank` is vLLM's and Jina's.
+/// Paths of the vendor's API that are not served, and their names: platform.openai.com/docs/api-reference;
+/// `rerank` is vLLM's and Jina's.
 const UNSERVED: [(&str, &str); 23] = [
     ("/v1/audio", "audio"),
     ("/v1/images", "images"),

@@ -1,5 +1,5 @@
 //! Answers of legacy completions, which are passed on as they are and never translated. They are read
-//! for usage and for how they end, and for nothing else.
+//! for usage and for their end only.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -81,7 +81,7 @@ impl Decode for Decoder {
 }
 
 impl Decoder {
-    /// Reads a payload; says whether there was an answer in it.
+    /// Reads a payload and returns whether it holds an answer.
     fn read<'f>(&mut self, payload: &'f [u8], out: &mut Vec<Delta<'f>>) -> Result<bool, End> {
         let answer: Answer<'f> = serde_json::from_slice(payload).map_err(|error| {
             if error.is_eof() {

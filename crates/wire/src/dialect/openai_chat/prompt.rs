@@ -4,7 +4,7 @@ use crate::chat::{ApiError, Rendered};
 use crate::codec::prompt::{Name, Parameter, message};
 use crate::codec::surface::Surface;
 
-/// The vendor has no `top_k`, and refuses it. The older name of the limit says the same as the newer one.
+/// The vendor has no `top_k`, and rejects it. The older name of the limit means the same as the newer one.
 const NAMES: &[Name] = &[
     (Parameter::Temperature, &["temperature"]),
     (Parameter::TopP, &["top_p"]),
@@ -15,7 +15,7 @@ const NAMES: &[Name] = &[
     (Parameter::Seed, &["seed"]),
 ];
 
-/// Puts the prompt's messages first, and sets what the caller does not.
+/// Puts the prompt's messages first, and sets the parameters that the caller does not set.
 pub(super) fn prepend(body: &str, prompt: &Rendered) -> Result<String, ApiError> {
     let mut surface = Surface::parse(body)?;
     let messages: Vec<String> = prompt.messages.iter().map(message).collect();

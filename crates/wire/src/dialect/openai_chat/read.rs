@@ -1,10 +1,10 @@
 //! Request reader: a whole request, for translation.
 //!
-//! It says by its path which field is wrong or cannot be said in another dialect, and never repeats
-//! a value. Top-level fields that it does not know are dropped, as are those that only steer the
-//! vendor's own plant: `store`, `metadata`, `service_tier`, `safety_identifier`,
-//! `verbosity`, `prediction`, `stream_options`. Rejected, because the answer would not be what was
-//! asked for: `audio` and any modality but text, and the content parts listed in `turns.rs`.
+//! An error names the path of the field that is invalid or cannot be translated, and never repeats a value.
+//! Unknown top-level fields are dropped, as are those that only control the vendor's own operation:
+//! `store`, `metadata`, `service_tier`, `safety_identifier`, `verbosity`, `prediction`, `stream_options`.
+//! Rejected, because the answer would not match the request: `audio` and any modality but text, and the
+//! content parts listed in `read_turns.rs`.
 
 use std::collections::HashSet;
 
@@ -36,7 +36,7 @@ struct Body<'a> {
     stop: Raw<'a>,
     temperature: Option<f64>,
     top_p: Option<f64>,
-    /// Not `OpenAI`'s, but what most compatible servers take; -1 and 0 are none.
+    /// Not part of `OpenAI`'s API, but accepted by most compatible servers; -1 and 0 mean none.
     top_k: Option<i64>,
     presence_penalty: Option<f64>,
     frequency_penalty: Option<f64>,
@@ -111,7 +111,7 @@ struct SchemaBody {
     strict: Option<bool>,
 }
 
-/// `OpenRouter`'s way to say it.
+/// `OpenRouter`'s form of the reasoning settings.
 #[derive(Deserialize)]
 struct ReasoningBody {
     effort: Option<String>,
@@ -197,7 +197,7 @@ fn refuse_untranslatable(body: &Body<'_>) -> Result<(), ApiError> {
     }
 }
 
-/// What is said of functions in the form that `tools` replaced.
+/// Settings of functions in the form that `tools` replaced.
 #[derive(Default)]
 struct Legacy {
     choice: Option<ToolChoice>,
@@ -254,7 +254,7 @@ impl FunctionBody {
     }
 }
 
-/// The tools of a request: functions, what they are here, and those that the vendor runs.
+/// The tools of a request: functions, their forms in this dialect, and those that the vendor runs.
 type Tools = (Vec<Tool>, ToolForms, Vec<HostedTool>);
 
 fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Tools, ApiError> {
@@ -288,7 +288,7 @@ fn tools(bodies: Vec<ToolBody<'_>>) -> Result<Tools, ApiError> {
     Ok((tools?.into_iter().flatten().collect(), forms, hosted))
 }
 
-/// A tool that takes free text is a function with one text elsewhere.
+/// A tool that takes free text is translated as a function with one text argument.
 fn custom(path: &str, raw: Raw<'_>) -> Result<Tool, ApiError> {
     let raw = raw.ok_or_else(|| refuse(path, "is missing"))?;
     let CustomBody { name, description, format } = parse(path, raw.get())?;
@@ -297,7 +297,8 @@ fn custom(path: &str, raw: Raw<'_>) -> Result<Tool, ApiError> {
     Ok(Tool { name, description, parameters: free_text::schema(), ..Tool::default() })
 }
 
-/// Allowed tools are what remains of all tools. A hosted tool that is demanded is marked as such.
+/// Reads the choice. Tools that are not allowed are removed. A hosted tool that is required is marked as
+/// such.
 fn tool_choice(
     raw: &RawValue,
     tools: &mut Vec<Tool>,
@@ -307,7 +308,7 @@ fn tool_choice(
     let word = |word: &str| match word {
         "none" => Some(ToolChoice::None),
         "auto" => Some(ToolChoice::Auto),
-        // `any` is Mistral's word for it.
+        // `any` is Mistral's name for `required`.
         "required" | "any" => Some(ToolChoice::Required),
         _ => None,
     };

@@ -1,8 +1,8 @@
 //! Turn reader: the `messages` of a request.
 //!
 //! Rejected with their path: content parts and tool calls of unknown types. Dropped: the `name` of a
-//! speaker, `audio` and `annotations` of past answers. Files by id are read as what only the vendor can
-//! read. `cache_control` is not `OpenAI`'s, but what clients of compatible gateways send.
+//! speaker, `audio` and `annotations` of past answers. Files by id are read as media that only the vendor
+//! can read. `cache_control` is not part of `OpenAI`'s API, but clients of compatible gateways send it.
 
 use std::collections::HashMap;
 use std::fmt::Formatter;
@@ -265,7 +265,7 @@ fn source(path: &str, url: String) -> Result<Source, ApiError> {
     Ok(Source::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
 }
 
-/// Reasoning comes first, as other vendors demand, then text, then calls.
+/// Reasoning comes first, as other vendors require, then text, then calls.
 fn assistant(path: &str, body: MessageBody<'_>, legacy: String) -> Result<Vec<Part>, ApiError> {
     let mut parts = Vec::new();
     let path_of_details = format!("{path}.reasoning_details");
@@ -326,7 +326,7 @@ impl Signatures {
         parts.push(Part::Reasoning { text: String::new(), signature });
     }
 
-    /// Reasoning that has lost its signature and has no words is nothing.
+    /// Leaves out reasoning that has neither text nor a signature any more.
     fn leave_out_empty(self, parts: &mut Vec<Part>) {
         let nothing = |part: &Part| matches!(part, Part::Reasoning { text, signature: None } if text.is_empty());
         if self.0.is_some() {

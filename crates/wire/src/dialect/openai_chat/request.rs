@@ -29,7 +29,7 @@ const KNOWN: &[Known] = &[
     known(&["input"]),
 ];
 
-/// Reads what the gateway needs.
+/// Reads the envelope that the gateway needs.
 pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, ApiError> {
     let surface = Surface::parse(asked.body)?;
     let members = &surface.members;
@@ -54,8 +54,8 @@ pub(super) fn envelope(asked: &RequestView<'_>) -> Result<Envelope, ApiError> {
     })
 }
 
-/// The limit on output, whichever of its names a server obeys. Two that differ are refused, as the
-/// vendor refuses any two.
+/// The limit on output, in tokens: the largest value under any of its names. `max_tokens` and
+/// `max_completion_tokens` with different values are rejected, as the vendor rejects any two.
 fn limit(members: &Members<'_>) -> Result<Option<u64>, ApiError> {
     let (new, old) = (number(members, LIMIT), number(members, LEGACY_LIMIT));
     if let (Some(new), Some(old)) = (new, old)
@@ -68,8 +68,8 @@ fn limit(members: &Members<'_>) -> Result<Option<u64>, ApiError> {
     Ok(new.max(old).max(number(members, LLAMA_LIMIT)))
 }
 
-/// How many prompts a request of the older form holds: a list may be of texts or of lists of tokens,
-/// each of which is one, or of the tokens of a single one.
+/// Number of prompts in a request of the older form. A list holds texts or lists of tokens, each of which
+/// is one prompt, or the tokens of a single prompt.
 fn prompts(members: &Members<'_>) -> u64 {
     let Some(list) = members.get("prompt").filter(|prompt| prompt.get().starts_with('[')) else {
         return 1;
@@ -79,13 +79,13 @@ fn prompts(members: &Members<'_>) -> u64 {
     (prompts.count() as u64).max(1)
 }
 
-/// A count if it is one; what is wrong with it is for the upstream to say.
+/// A member as a count; `None` if it is not one, which the upstream reports.
 fn number(members: &Members<'_>, name: &str) -> Option<u64> {
     members.get(name).and_then(json::count)
 }
 
-/// Changes the model, `stream` if the upstream is asked otherwise than we were, and asks for usage
-/// where the upstream can be asked.
+/// Replaces the model, and `stream` if the upstream request differs from the caller's, and requests usage
+/// if the upstream supports that.
 pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, ApiError> {
     let mut surface = Surface::parse(body)?;
     let streams = surface.streams()?.unwrap_or(false);
@@ -94,10 +94,10 @@ pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, ApiError> 
         let options = with_usage(surface.members.get("stream_options"));
         surface.set("stream_options", options);
     } else if streams != target.stream || !target.quirks.stream_options {
-        // Without `stream`, or at an upstream that refuses it, the member is an error.
+        // Without `stream`, or at an upstream that rejects it, the member is an error.
         surface.remove("stream_options");
     }
-    // Neither callers nor prompts need to know that this server takes the older name only.
+    // This server takes the older name only. Callers and prompts may use either.
     let limit = surface.members.get(LIMIT).filter(|_| target.quirks.only_legacy_max_tokens);
     if let Some(limit) = limit {
         surface.remove(LIMIT);
@@ -115,12 +115,12 @@ pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, ApiError> 
 
 /// The limit on output.
 const LIMIT: &str = "max_completion_tokens";
-/// What it was called before.
+/// The older name of [`LIMIT`].
 const LEGACY_LIMIT: &str = "max_tokens";
 /// llama.cpp's own name, which its server obeys rather than the others.
 pub(super) const LLAMA_LIMIT: &str = "n_predict";
 
-/// Options that ask for usage, whatever else the caller's say.
+/// The caller's options, with usage requested.
 fn with_usage(options: Option<&RawValue>) -> Cow<'static, str> {
     const ASKED: &str = r#"{"include_usage":true}"#;
     let edit =

@@ -24,9 +24,9 @@ pub(super) struct Sources {
     places: HashMap<String, usize>,
     /// Addresses that an annotation names, with their places.
     annotated: HashSet<String>,
-    /// How many of them were written.
+    /// Number of sources that have been written.
     told: usize,
-    /// What was read last, by member, so that its repetition is not read again.
+    /// The last value read, by member, so that a repetition is not read again.
     read: [String; 3],
 }
 
@@ -54,7 +54,7 @@ struct Entry<'a> {
 }
 
 impl Sources {
-    /// Takes note of what a chunk says: `citations` (Perplexity, xAI), `search_results` (Perplexity) and
+    /// Adds the sources of a chunk: `citations` (Perplexity, xAI), `search_results` (Perplexity) and
     /// `web_search` (Z.AI).
     pub(super) fn read(&mut self, chunk: &Chunk<'_>) {
         let members = [chunk.citations, chunk.search_results, chunk.web_search];

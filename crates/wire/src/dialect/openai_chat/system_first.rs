@@ -9,14 +9,14 @@ use crate::json::{self, Members, quoted};
 
 /// One message on its way.
 struct Message<'a> {
-    /// As it came. `None`: it is written from what it says.
+    /// The message as it was sent. `None`: it is written from its text.
     json: Option<&'a str>,
     /// The text of a message of the user's, if it is nothing but text.
     said: Option<String>,
 }
 
-/// The list of messages with one of the system, the first one. `None`: it is so already, or is no list
-/// of messages with text, which is for the server to refuse.
+/// The list of messages with one system message, the first one. `None`: the list is in that form already,
+/// or is not a list of messages with text, which the server rejects.
 pub(super) fn system_first(messages: &RawValue) -> Option<String> {
     let items: Vec<&RawValue> = serde_json::from_str(messages.get()).ok()?;
     let items: Vec<(&RawValue, Members<'_>)> = items
@@ -74,7 +74,7 @@ fn text(content: &RawValue) -> Option<String> {
     texts.map(|texts| texts.join("\n\n"))
 }
 
-/// Adds to what the user said last, or begins a message of the user's.
+/// Appends text to the last message of the user, or begins a new one.
 fn say(text: &str, out: &mut Vec<Message<'_>>) {
     if let Some(last) = out.last_mut()
         && let Some(said) = &mut last.said

@@ -1,9 +1,9 @@
 //! Request writer for an upstream of this dialect.
 //!
-//! What it cannot say is refused by field, with these exceptions, which are dropped: `top_k` (no such
-//! parameter here, and callers who set it set it by habit), signatures and sealed reasoning (never
-//! for another vendor), the mark that a tool failed (its text says so), a reasoning text unless the
-//! provider wants it back, and a thinking budget, of which only a rough effort remains.
+//! Fields that this dialect cannot express are rejected by name, with these exceptions, which are dropped:
+//! `top_k` (no such parameter here, and callers often set it by default), signatures and sealed reasoning
+//! (never for another vendor), the mark that a tool failed (its text contains the error), a reasoning text
+//! unless the provider requires it back, and a thinking budget, of which only a rough effort remains.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -140,7 +140,7 @@ struct Turn<'a> {
     tool_calls: Vec<Typed<'a, Called<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_call_id: Option<Cow<'a, str>>,
-    /// The reasoning, under the name and in the form that the provider wants.
+    /// The reasoning, under the name and in the form that the provider requires.
     #[serde(flatten)]
     reasoning: BTreeMap<&'a str, Box<RawValue>>,
 }
@@ -208,7 +208,8 @@ pub(super) fn request(request: &Request, target: &Target<'_>) -> Result<String, 
         web_search_options: hosted_tools::written(&request.hosted),
         reasoning_effort: request.reasoning.as_ref().and_then(effort),
         user: request.user.as_deref(),
-        // Known where the newer limit is: at the vendor itself and Azure. Others refuse what they do not know.
+        // Only sent where the newer limit is supported: to the vendor itself and Azure. Others reject
+        // unknown fields.
         prompt_cache_key: request.cache_key.as_deref().filter(|_| !quirks.legacy_max_tokens),
         stream: target.stream,
         stream_options: (target.stream && quirks.stream_options)
@@ -257,7 +258,7 @@ fn format(format: &Format) -> ResponseFormat<'_> {
     }
 }
 
-/// Effort by its word, else what a budget in tokens roughly amounts to.
+/// The effort by name, else the level that a budget in tokens roughly amounts to.
 fn effort(reasoning: &Reasoning) -> Option<&str> {
     match (reasoning.enabled, &reasoning.effort, reasoning.budget) {
         (Some(false), ..) => Some("none"),
@@ -288,8 +289,8 @@ fn system<'a>(path: &str, message: &'a Message) -> Result<Turn<'a>, ApiError> {
     Ok(Turn { role: "system", content: Some(Content::Text(text.join("\n\n"))), ..Turn::default() })
 }
 
-/// Results of tools come first, each a message of its own; what else there is follows, and with it
-/// the images in results, which a tool message cannot hold.
+/// Results of tools come first, each a message of its own. The other parts follow, with the images of
+/// results, which a tool message cannot hold.
 fn user<'a>(
     path: &str,
     message: &'a Message,
@@ -363,7 +364,8 @@ fn url(source: &Source) -> String {
     }
 }
 
-/// An upstream that wants earlier reasoning under this name takes state of any vendor with it (`OpenRouter`).
+/// An upstream that requires earlier reasoning under this name takes state of any vendor with it
+/// (`OpenRouter`).
 const DETAILS: &str = "reasoning_details";
 
 /// Reasoning as a list of texts with their signatures, and of state. `None`: there is none.

@@ -32,7 +32,7 @@ pub(super) struct Call {
     pub(super) shape: Shape,
     pub(super) arguments: String,
     scan: Scan,
-    /// Of free text, what came since it was last asked for.
+    /// Free text that was received since the last call of [`Self::fresh`].
     fresh: String,
     text: Reader,
 }
@@ -82,7 +82,7 @@ impl Call {
         }
     }
 
-    /// Arguments for a call that ends without any, since clients parse what they get. Free text is none.
+    /// Arguments for a call that ends without any, since clients parse them. `None` for free text.
     pub(super) fn settle(&mut self) -> Option<&'static str> {
         let lacks = self.arguments.is_empty() && !matches!(self.shape, Shape::Input);
         lacks.then(|| self.says("{}"))?;
@@ -94,13 +94,13 @@ impl Call {
         self.scan.is_complete()
     }
 
-    /// The free text that came since this was last asked for; at the end all that is left of it.
+    /// The free text that was received since the last call; with `over`, all that is left of it.
     pub(super) fn fresh(&mut self, over: bool) -> String {
         let fresh = std::mem::take(&mut self.fresh);
         if over { fresh + &self.text.rest(&self.arguments) } else { fresh }
     }
 
-    /// The arguments, or the free text in them, as far as they came.
+    /// The arguments, or the free text in them, as received so far.
     pub(super) fn said(&self) -> String {
         match self.shape {
             Shape::Input => self.text.all(&self.arguments),
@@ -108,7 +108,7 @@ impl Call {
         }
     }
 
-    /// What leads the item's id.
+    /// Prefix of the item's id.
     pub(super) fn prefix(&self) -> &'static str {
         match self.shape {
             Shape::Arguments => "fc",

@@ -7,11 +7,11 @@ use serde_json::value::RawValue;
 
 use crate::json::{self, Members};
 
-/// The word for tools whose calls are `function_call` items.
+/// Type of tools whose calls are `function_call` items.
 pub(super) const FUNCTION: &str = "function";
-/// The word for tools whose calls are `custom_tool_call` items.
+/// Type of tools whose calls are `custom_tool_call` items.
 pub(super) const CUSTOM: &str = "custom";
-/// The word for a search among tools that are not loaded yet.
+/// Type of the search among tools that are not loaded yet.
 pub(super) const TOOL_SEARCH: &str = "tool_search";
 
 /// JSON Schema of one action of a computer.
@@ -29,11 +29,11 @@ pub(super) struct ClientTool {
     pub(super) call: &'static str,
     /// The `type` of its output.
     pub(super) output: &'static str,
-    /// What the ids of its calls begin with.
+    /// Prefix of the ids of its calls.
     pub(super) prefix: &'static str,
     /// The member of a call that holds the function's arguments.
     member: &'static str,
-    /// What the function is for.
+    /// Description of the function.
     pub(super) description: &'static str,
     /// JSON Schema of its arguments.
     pub(super) schema: &'static str,
@@ -126,12 +126,12 @@ static CLIENT_TOOLS: [ClientTool; 6] = [
 ];
 
 impl ClientTool {
-    /// The one of this tool type.
+    /// The tool of this type.
     pub(super) fn of_kind(kind: &str) -> Option<&'static Self> {
         CLIENT_TOOLS.iter().find(|tool| tool.kind == kind)
     }
 
-    /// Those whose calls are items of this type.
+    /// The tools whose calls are items of this type.
     pub(super) fn of_call(call: &str) -> impl Iterator<Item = &'static Self> {
         CLIENT_TOOLS.iter().filter(move |tool| tool.call == call)
     }

@@ -1,6 +1,6 @@
 //! Counting the tokens of an input: `/responses/input_tokens`, towards both sides.
 //!
-//! It never asks for reasoning to be sealed or for an answer to be kept: nothing is answered.
+//! The request never includes options for sealed reasoning or for storage: there is no answer.
 
 use serde::Deserialize;
 
@@ -8,7 +8,7 @@ use crate::body::syntax;
 use crate::chat::{ApiError, End};
 use crate::count::{self, parsed};
 
-/// What the vendor counts.
+/// Members of a request that the vendor counts.
 const MEMBERS: [&str; 9] = [
     "model",
     "instructions",

@@ -22,7 +22,7 @@ use crate::json::{self, Members};
 pub(super) struct Decoder {
     started: bool,
     items: Items,
-    /// What an `error` event said; `response.failed` usually follows it.
+    /// Error of an `error` event; `response.failed` usually follows it.
     fault: Option<ApiError>,
 }
 
@@ -45,7 +45,7 @@ impl Decode for Decoder {
         };
         match serde_json::from_str::<Event<'_>>(payload) {
             Ok(event) => self.event(payload, &event, out),
-            // A kind of event that came later than this code may look like anything.
+            // A kind of event newer than this code may have any shape.
             Err(_) if is_unknown(payload) => None,
             Err(_) => Some(unreadable::payload(&frame.data)),
         }
@@ -84,8 +84,8 @@ fn is_unknown(payload: &str) -> bool {
     kind.and_then(json::text).is_some_and(|kind| kind != "error" && !kind.starts_with("response."))
 }
 
-/// Whether an event is the vendor's own machinery at work, of which the vocabulary knows nothing.
-/// Keep-alives are not, nor is the furniture of items and parts.
+/// Whether an event belongs to a tool or medium of the vendor's own, which the vocabulary does not cover.
+/// Keep-alives do not, nor do the start and end of items and parts.
 fn is_machinery(kind: &str) -> bool {
     kind.contains("_call")
         || kind.starts_with("response.mcp_")

@@ -1,6 +1,6 @@
-//! Echo of a request in its response, made whole: the published specification (Open Responses,
-//! 2026-04-24) demands every member of the response object and of what stands in it. It must never
-//! repeat what the request did not say, but for the defaults that the specification names.
+//! Echo of a request in its response, with all members: the published specification (Open Responses,
+//! 2026-04-24) requires every member of the response object and of the objects in it. It must never hold a
+//! value that is not in the request, except for the defaults that the specification names.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::json::{self, Members, map_elements};
 
-/// The members of a request that its response repeats, and what stands for those that it lacks.
+/// The members of a request that its response repeats, with their defaults.
 const REPEATED: [(&str, &str); 19] = [
     ("frequency_penalty", "0"),
     ("instructions", "null"),
@@ -31,7 +31,7 @@ const REPEATED: [(&str, &str); 19] = [
     ("user", "null"),
 ];
 
-/// What of a request is repeated, as a JSON object on one line. Bodies that are none repeat nothing.
+/// The repeated part of a request, as a JSON object on one line. All defaults if the body is not an object.
 pub(super) fn echo(body: &str) -> String {
     let members = Members::parse(body).unwrap_or_default();
     let mut out = String::from("{");

@@ -22,7 +22,7 @@ use crate::seal;
 pub(super) struct Translated {
     stream: bool,
     head: Head,
-    /// What the functions are here.
+    /// Forms of the functions in this dialect.
     tools: ToolForms,
     events: Events,
     started: bool,
@@ -35,9 +35,9 @@ pub(super) struct Translated {
     waiting: Waiting,
     /// Characters of answer text in parts that are whole.
     chars: u64,
-    /// Sources that came before any text.
+    /// Sources that were received before any text.
     early: Vec<Citation>,
-    /// Sources that came when their text was done.
+    /// Sources that were received after their text was done.
     late: Vec<Citation>,
     usage: Usage,
     stop: Option<Stop>,
@@ -45,7 +45,7 @@ pub(super) struct Translated {
 }
 
 impl Encode for Translated {
-    /// The events of what is done and the last one repeat everything.
+    /// Always: the `done` events and the last event repeat all content.
     fn keeps(&self, _delta: &Delta<'_>) -> bool {
         true
     }
@@ -151,8 +151,8 @@ impl Translated {
         }
     }
 
-    /// State that follows a message waits for what comes next, since that may be sources, which belong
-    /// to the message.
+    /// State that follows a message waits for the next piece, since that may be a source, which belongs to
+    /// the message.
     fn piece(&mut self, piece: &Piece<'_>, out: &mut BytesMut) {
         self.start(out);
         if matches!(self.open, Some((_, Item::Message(_)))) {
@@ -224,7 +224,7 @@ impl Translated {
         self.close(false, out);
         let index = self.done.len();
         let id = format!("{}_{}_{index}", item.prefix(), self.head.id.trim_start_matches("resp_"));
-        // What has no deltas begins when it is whole.
+        // An item without deltas begins when it is complete.
         if !item.is_told_whole() {
             self.events.item_added((&id, index), &item, out);
         }
@@ -311,8 +311,8 @@ impl Translated {
         }
     }
 
-    /// Sources whose text is done stand in a message of their own: what is done is not changed, and
-    /// the terminal event repeats what the items said.
+    /// Sources whose text is done stand in a message of their own: finished items are not changed, and the
+    /// terminal event repeats the items.
     fn cite_late(&mut self, out: &mut BytesMut) {
         self.late.retain(|source| source.address().is_some());
         if self.late.is_empty() {

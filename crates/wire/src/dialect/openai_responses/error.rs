@@ -12,8 +12,8 @@ pub(super) fn body(fault: &ApiError) -> String {
     json!({"error": object(fault)}).to_string()
 }
 
-/// The payload of an `error` event. SDKs raise for what stands under `error`; the vendor's own types
-/// describe the same members beside it, and so both are there.
+/// The payload of an `error` event. SDKs raise for the object in `error`; the vendor's own types define the
+/// same members at the top level, so both are written.
 pub(super) fn event(fault: &ApiError, sequence: u64) -> String {
     let (_, code) = words(fault);
     json!({
@@ -68,7 +68,7 @@ fn words(fault: &ApiError) -> (&'static str, Option<&str>) {
         Kind::Upstream | Kind::BadGateway => ("server_error", Some("upstream_error")),
         Kind::Internal => ("server_error", None),
     };
-    // SDKs branch on these codes, so they outrank the words that other vendors have for the same.
+    // SDKs branch on these codes, so they outrank other vendors' codes for the same error.
     let fixed = matches!(
         fault.kind,
         Kind::Authentication | Kind::Context | Kind::Billing | Kind::RateLimited

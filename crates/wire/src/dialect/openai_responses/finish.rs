@@ -5,7 +5,7 @@ use crate::finish::{Meaning, Row, row};
 const OPENAI: &str = "OpenAI API reference, responses, `incomplete_details.reason`";
 const COMPATIBLE: &str = "servers that speak the Responses API in part";
 
-/// The words.
+/// The vendor's finish reasons and their meanings.
 pub(super) const REASONS: &[Row] = &[
     row("max_output_tokens", Meaning::Limit, OPENAI),
     row("content_filter", Meaning::Filter, OPENAI),

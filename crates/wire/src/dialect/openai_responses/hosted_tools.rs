@@ -1,5 +1,5 @@
-//! The tools that the vendor runs itself, as requests declare them. Tools that run at the caller are none
-//! of them, whatever their type.
+//! The tools that the vendor runs itself, as requests declare them. Tools of any type that run at the
+//! caller are not among them.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -14,7 +14,7 @@ use crate::json::{Members, text};
 const SEARCH: [&str; 4] =
     ["web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11"];
 
-/// Tools that no other vendor runs, or not with what they refer to.
+/// Tools that only this vendor runs, or that refer to data at this vendor.
 const OTHERS: [&str; 7] = [
     "file_search",
     "image_generation",
@@ -93,7 +93,7 @@ fn refers_to_files(container: &RawValue) -> bool {
     members.get("file_ids").is_some_and(|ids| !matches!(ids.get(), "[]" | "null"))
 }
 
-/// Marks the tools that a choice of this type demands. `false`: there is none.
+/// Marks the tools that a choice of this type requires. `false`: there is none.
 pub(super) fn force(kind: &str, hosted: &mut [HostedTool]) -> bool {
     let same = |name: &str| name == kind || SEARCH.contains(&name) && SEARCH.contains(&kind);
     let mut any = false;
@@ -124,7 +124,7 @@ pub(super) fn split(body: &str) -> Result<Option<(Vec<HostedTool>, String)>, Api
     )
 }
 
-/// The tool in the vendor's words. `None`: it runs no such tool.
+/// The tool in the vendor's format. `None`: the vendor runs no such tool.
 pub(super) fn written(tool: &HostedTool) -> Option<Value> {
     let access = match &tool.kind {
         HostedKind::WebSearch(access) => access,
@@ -165,12 +165,12 @@ pub(super) fn most_calls(hosted: &[HostedTool]) -> Option<u64> {
         HostedKind::WebSearch(access) => access.max_uses,
         _ => None,
     };
-    // It counts the calls of all of them, so that it says what is meant for one only.
+    // The vendor's limit counts the calls of all tools together, so it is only exact for a single tool.
     let [tool] = hosted else { return None };
     most(tool)
 }
 
-/// The type by which a choice demands the tool.
+/// The type by which a choice requires the tool.
 pub(super) fn choice(hosted: &[HostedTool]) -> Option<&'static str> {
     let mut forced = hosted.iter().filter(|tool| tool.forced).map(|tool| match &tool.kind {
         HostedKind::CodeExecution => "code_interpreter",

@@ -1,7 +1,7 @@
-//! The output items of an answer that is being read: whose fragment a fragment is, and what of an
-//! item its events have not said when it is done.
+//! The output items of an answer that is being read: the item of each fragment, and the content of an item
+//! that its events have not sent when it is done.
 //!
-//! Nothing is ever said twice: what came in fragments is not taken from the whole again.
+//! No content is emitted twice: content that came in fragments is not read again from the whole item.
 
 use std::borrow::Cow;
 
@@ -49,13 +49,13 @@ struct Open {
 enum Body {
     Message(Message),
     Reasoning {
-        /// Anything was said.
+        /// Some content has been emitted.
         said: bool,
         /// Which part spoke last: of the text itself or of its summary, and its number.
         part: Option<(bool, u64)>,
     },
     Call(Call),
-    /// What the vendor's own machinery does.
+    /// A call of a tool that the vendor runs, or another item without counterpart.
     Hosted,
 }
 
@@ -63,11 +63,12 @@ enum Body {
 struct Message {
     /// Characters of answer text before this message.
     start: u64,
-    /// Which part speaks, characters of answer text before it, and whether it has said anything.
+    /// Number of the current part. With it: characters of answer text before the part, and whether the part
+    /// has emitted content.
     part: Option<u64>,
     base: u64,
     part_said: bool,
-    /// Anything was said, or cited.
+    /// Text has been emitted. With it: whether citations have been.
     said: bool,
     cited: bool,
 }
@@ -78,13 +79,13 @@ struct Call {
     number: Option<u32>,
     /// A tool that takes free text, which becomes the `input` of an object.
     free: bool,
-    /// Arguments that came before the name.
+    /// Arguments that were received before the name.
     early: String,
     said: bool,
 }
 
 impl Items {
-    /// The bytes of ids, and of arguments that came before their name.
+    /// The bytes of ids, and of arguments that were received before their name.
     pub(super) fn kept(&self) -> usize {
         let early = |open: &Open| match &open.body {
             Body::Call(call) => call.early.len(),
@@ -98,7 +99,7 @@ impl Items {
         self.seen
     }
 
-    /// Why an answer stopped that says no more than that it is complete.
+    /// The stop reason of an answer that is only marked as complete.
     pub(super) fn stop(&self) -> Stop {
         match (self.calls, self.refused) {
             (1.., _) => Stop::ToolUse,
@@ -120,7 +121,7 @@ impl Items {
         self.keep(open);
     }
 
-    /// An item is done: whatever of it was not said yet is said now.
+    /// An item is done: emits the content that has not been emitted yet.
     pub(super) fn done<'f>(&mut self, event: &Event<'f>, out: &mut Vec<Delta<'f>>) {
         let Some(item) = event.item.and_then(read) else { return };
         let index = number(event.output_index);
@@ -171,7 +172,7 @@ impl Items {
         logprobs(event.logprobs, out);
     }
 
-    /// The words of a refusal; `fresh` as for texts.
+    /// The text of a refusal; `fresh` as for texts.
     pub(super) fn refusal<'f>(
         &mut self,
         event: &Event<'f>,
@@ -356,7 +357,7 @@ impl Items {
         }
     }
 
-    /// What the whole item says and its events did not.
+    /// Emits the content of the whole item that its events did not send.
     fn rest<'f>(&mut self, open: Open, item: Option<&Item<'f>>, out: &mut Vec<Delta<'f>>) {
         match open.body {
             Body::Message(message) => {
@@ -414,8 +415,8 @@ fn raw_of<'f>(event: &Event<'f>, fresh: bool) -> Raw<'f> {
     if fresh { event.delta } else { event.text }
 }
 
-/// The state that only the vendor can read is written when the item is done, since before it may be
-/// incomplete. With words it is their signature, without them it is all there is.
+/// The state that only the vendor can read is emitted when the item is done, since it may be incomplete
+/// before. With text it is the text's signature, without text it is the whole reasoning.
 fn rest_of_reasoning<'f>(mut said: bool, item: &Item<'f>, out: &mut Vec<Delta<'f>>) {
     if !said {
         let summary = list::<Part<'f>>(item.summary);
@@ -458,7 +459,7 @@ impl Call {
         }
     }
 
-    /// What was announced ends.
+    /// Ends a call that was announced, with the arguments that have not been emitted.
     fn rest<'f>(&mut self, item: Option<&Item<'f>>, out: &mut Vec<Delta<'f>>) {
         if let Some(item) = item.filter(|_| !self.said) {
             let whole = match (self.free, item.arguments) {

@@ -1,7 +1,7 @@
 //! The `openai-responses` dialect: `OpenAI`'s Responses API, towards callers and towards upstreams.
 //!
-//! Here is only what a dialect is asked for; each file beside this one does one of its tasks. No part
-//! keeps anything between requests: what lives at the vendor stays with callers of the vendor.
+//! This file only implements the dialect's traits; each sibling file does one of its tasks. No module
+//! keeps anything between requests: state at the vendor is only for the vendor's own callers.
 
 use bytes::Bytes;
 
@@ -43,7 +43,8 @@ mod write;
 mod write_event;
 mod write_turns;
 
-/// What is not served of the vendor's API. Nothing is stored here that could be asked for later.
+/// Paths of the vendor's API that are not served, and their names. The gateway stores no responses that
+/// could be read later.
 const UNSERVED: [(&str, &str); 2] =
     [("/v1/responses", "stored responses"), ("/v1/conversations", "conversations")];
 
@@ -64,7 +65,7 @@ impl Dialect for OpenAiResponses {
         "https://api.openai.com/v1"
     }
 
-    /// The vendor's key makes a provider of its other dialect, which more upstreams speak.
+    /// `None`: the vendor's key makes a provider of its other dialect, which more upstreams support.
     fn well_known(&self) -> Option<(&'static str, &'static str)> {
         None
     }
@@ -89,7 +90,7 @@ impl Dialect for OpenAiResponses {
         }
     }
 
-    /// Few of those that speak this dialect in part have the endpoint.
+    /// Few of the upstreams with partial support of this dialect have the endpoint.
     fn counts_tokens(&self, quirks: &Quirks, passthrough: bool) -> bool {
         passthrough || quirks.vendor
     }

@@ -1,7 +1,7 @@
-//! The output items that are being written, and how each reads when it is whole.
+//! The output items that are being written, and the complete form of each.
 //!
-//! State of another vendor's reasoning is marked as such, so that it finds its way back to that
-//! vendor and never to this one.
+//! State of another vendor's reasoning is marked as such, so that it is sent back to that vendor and never
+//! to this one.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -13,7 +13,7 @@ use crate::chat::{Citation, SearchRun, ToolForm};
 use crate::json::{self, write_str};
 use crate::text_index::TextIndex;
 
-/// What a delta adds to the output.
+/// A delta's addition to the output.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Piece<'a> {
     /// A fragment, and log probabilities as array elements.
@@ -27,7 +27,7 @@ pub(super) enum Piece<'a> {
         id: &'a str,
         /// The function's name.
         name: &'a str,
-        /// What the function is here.
+        /// Form of the function in this dialect.
         form: Option<&'a ToolForm>,
     },
     Json {
@@ -37,7 +37,7 @@ pub(super) enum Piece<'a> {
     Search(&'a SearchRun),
 }
 
-/// An item with what it holds so far.
+/// An item with its content so far.
 #[derive(Debug)]
 pub(super) enum Item {
     Message(Vec<Part>),
@@ -53,7 +53,7 @@ pub(super) enum Part {
     Refusal(String),
 }
 
-/// A text with what belongs to it, as array elements.
+/// A text with its annotations and log probabilities, as array elements.
 #[derive(Debug, Default)]
 pub(super) struct Text {
     pub(super) words: String,
@@ -98,12 +98,12 @@ impl Item {
         }
     }
 
-    /// Whether it is shown only when nothing of it is missing, since its type knows no deltas.
+    /// Whether the item is only shown when it is complete, since its type has no deltas.
     pub(super) fn is_told_whole(&self) -> bool {
         matches!(self, Self::Call(Call { shape: Shape::Members(_), .. }))
     }
 
-    /// Keeps what a piece adds.
+    /// Appends a piece to the item.
     pub(super) fn keep(&mut self, piece: &Piece<'_>) {
         match (self, piece) {
             (Self::Message(parts), Piece::Text(text, logprobs)) => {
@@ -134,7 +134,7 @@ impl Item {
         }
     }
 
-    /// What leads the item's id.
+    /// Prefix of the item's id.
     pub(super) fn prefix(&self) -> &'static str {
         match self {
             Self::Message(_) => "msg",
@@ -214,7 +214,7 @@ pub(super) fn summary(text: &str, out: &mut BytesMut) {
 
 /// A source as an annotation of a text. Offsets that are missing are those of its mark, or span all of
 /// the text; those given count from the beginning of the answer, `base` characters before the text.
-/// `None`: it has no address, and the published specification knows no other sources.
+/// `None`: it has no address, and the published specification has no other sources.
 pub(super) fn annotation(source: &Citation, base: u64, text: &TextIndex) -> Option<String> {
     let url = json::quoted(source.address()?);
     let title = json::quoted(source.name());
@@ -232,9 +232,9 @@ pub(super) fn annotation(source: &Citation, base: u64, text: &TextIndex) -> Opti
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     items: VecDeque<Item>,
-    /// How many were taken out before them, from which their numbers go on.
+    /// Number of items taken out so far, which is the number of the first item here.
     taken: usize,
-    /// How many of them are messages.
+    /// Number of messages among the items.
     messages: usize,
     /// The number of each call's item.
     calls: HashMap<u32, usize>,

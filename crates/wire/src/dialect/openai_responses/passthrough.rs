@@ -9,7 +9,7 @@ use crate::chat::{ApiError, Delta, End, Kind};
 use crate::dialect::{Decode, Endpoint, Form};
 use crate::framing::Frame;
 
-/// What callers post to. Below the base URL, upstreams have the same paths.
+/// Endpoints for `POST` requests of callers. Below the base URL, upstreams have the same paths.
 pub(super) const ENDPOINTS: [Endpoint; 3] = [
     Endpoint { path: "/v1/responses", form: Form::Chat },
     Endpoint { path: "/v1/responses/input_tokens", form: Form::CountTokens },

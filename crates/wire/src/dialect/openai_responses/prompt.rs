@@ -6,15 +6,15 @@ use crate::codec::prompt::{Name, Parameter, message};
 use crate::codec::surface::Surface;
 use crate::json::{self, quoted};
 
-/// The vendor has no word here for `top_k`, for stop strings, penalties or a seed.
+/// The vendor has no parameter here for `top_k`, stop strings, penalties or a seed.
 const NAMES: &[Name] = &[
     (Parameter::Temperature, &["temperature"]),
     (Parameter::TopP, &["top_p"]),
     (Parameter::MaxTokens, &["max_output_tokens"]),
 ];
 
-/// Puts the prompt's messages first, and sets what the caller does not. What leads the prompt as
-/// instructions leads the caller's `instructions`; what follows leads its `input`.
+/// Puts the prompt's messages first, and sets the parameters that the caller does not set. Leading system
+/// messages of the prompt are put before the caller's `instructions`, the others before its `input`.
 pub(super) fn prepend(body: &str, prompt: &Rendered) -> Result<String, ApiError> {
     let mut surface = Surface::parse(body)?;
     let leading = prompt.messages.iter().take_while(|(role, _)| *role == Role::System);

@@ -1,12 +1,12 @@
 //! Request reader: a whole request, for translation.
 //!
-//! It says by its path which field is wrong or cannot be said in another dialect, and never repeats
-//! a value. Top-level fields that it does not know are dropped, as are those that only steer the
-//! vendor's own plant: `store`, `metadata`, `service_tier`, `safety_identifier`,
-//! `truncation`, `max_tool_calls`, `context_management`, `stream_options`, `text.verbosity`, and
-//! every `include` but log probabilities. Hosted tools are read as such. Refused, because the answer would not be what was asked
-//! for: what names state at the vendor (`previous_response_id`, `conversation`, `prompt`,
-//! `background`), tools of unknown types (`read_tools.rs`), and the items listed in `read_input.rs`.
+//! An error names the path of the field that is invalid or cannot be translated, and never repeats a value.
+//! Unknown top-level fields are dropped, as are those that only control the vendor's own operation:
+//! `store`, `metadata`, `service_tier`, `safety_identifier`, `truncation`, `max_tool_calls`,
+//! `context_management`, `stream_options`, `text.verbosity`, and every `include` but log probabilities.
+//! Hosted tools are read as such. Rejected, because the answer would not match the request: references to
+//! state at the vendor (`previous_response_id`, `conversation`, `prompt`, `background`), tools of unknown
+//! types (`read_tools.rs`), and the items listed in `read_turns.rs`.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -114,7 +114,8 @@ pub(super) fn request(json: &str) -> Result<Request, ApiError> {
     })
 }
 
-/// What lives at the vendor. Without it the answer would be to something else.
+/// Rejects references to state at the vendor. Without that state the answer would be to a different
+/// conversation.
 fn refuse_state(body: &Body<'_>) -> Result<(), ApiError> {
     let names = |raw: Raw<'_>| raw.is_some_and(|raw| !json::is_null(raw));
     let fields = [
@@ -151,7 +152,7 @@ fn format(raw: &RawValue) -> Result<Option<Format>, ApiError> {
     }
 }
 
-/// Who asks for a summary wants to see the reasoning.
+/// The reasoning settings. A request for a summary is a request to show the reasoning.
 fn reasoning(body: ReasoningBody) -> Option<Reasoning> {
     let enabled = match body.effort.as_deref() {
         Some("none") => Some(false),

@@ -1,5 +1,5 @@
 //! Reads calls of tools that the client runs, and their outputs, from the items of earlier turns. A call
-//! that is malformed is no reason to refuse a conversation.
+//! that is malformed is no reason to reject a conversation.
 
 use std::collections::HashMap;
 
@@ -104,7 +104,7 @@ pub(super) fn output(path: &str, body: ItemBody<'_>, tools: &Tools) -> Result<Ve
     let parts = match body.kind.as_deref() {
         Some("tool_search_output") => text(loaded(path, &body, tools)),
         Some("computer_call_output") => vec![screenshot(&at, body.output)?],
-        // A list of what each command printed, and how it ended.
+        // A list of each command's output and exit status.
         Some("shell_call_output") => {
             let told = body.output.map(|raw| json::text(raw).unwrap_or_else(|| raw.get().into()));
             text(told.unwrap_or_default().into_owned())

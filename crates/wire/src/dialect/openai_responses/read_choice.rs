@@ -1,4 +1,4 @@
-//! Reads `tool_choice`: a word, one tool in any of its forms, or a list of those that are allowed.
+//! Reads `tool_choice`: a mode, one tool in any of its forms, or a list of allowed tools.
 
 use std::collections::HashSet;
 
@@ -25,8 +25,8 @@ struct ChoiceBody<'a> {
     tools: Option<Vec<&'a RawValue>>,
 }
 
-/// Reads the choice. Allowed tools are what remains of all tools. A hosted tool that is demanded is marked
-/// as such.
+/// Reads the choice. Tools that are not allowed are removed. A hosted tool that is required is marked as
+/// such.
 pub(super) fn tool_choice(
     raw: &RawValue,
     tools: &mut Tools,

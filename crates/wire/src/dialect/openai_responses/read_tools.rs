@@ -1,7 +1,7 @@
 //! Reads the tools of a request: those in `tools`, those that items of the input add (`additional_tools`),
-//! and those that a search of the client's has loaded (`tool_search_output`). Whatever the client itself
-//! runs is a function. Tools of namespaces are flattened to functions named `NAMESPACE__NAME`; deferred
-//! ones are as good as loaded. Tools that the vendor runs are read in `hosted_tools.rs`.
+//! and those that a search of the client's has loaded (`tool_search_output`). Every tool that the client
+//! itself runs is a function. Tools of namespaces are flattened to functions named `NAMESPACE__NAME`;
+//! deferred tools are read as loaded ones. Tools that the vendor runs are read in `hosted_tools.rs`.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -44,7 +44,7 @@ struct ToolBody<'a> {
 pub(super) struct Tools {
     /// As functions.
     pub(super) functions: Vec<Tool>,
-    /// What they are here, but for those that are functions of the same name.
+    /// Forms of the functions in this dialect, except for plain functions of the same name.
     pub(super) forms: ToolForms,
     /// Those that the vendor runs.
     pub(super) hosted: Vec<HostedTool>,
@@ -53,7 +53,7 @@ pub(super) struct Tools {
     index: FormIndex,
 }
 
-/// The functions that have a form, by what they are here.
+/// The functions that have a form, by their form in this dialect.
 #[derive(Debug, Default)]
 struct FormIndex {
     /// Functions and custom tools, by namespace and name.
@@ -111,7 +111,7 @@ pub(super) fn tools(declared: &[&RawValue], input: &[Item<'_>]) -> Result<Tools,
                     tool(&path, raw, &mut all)?;
                 }
             }
-            // What a search of earlier found must not end the conversation.
+            // An invalid result of an earlier search must not make the request fail.
             Some("tool_search_output") if item.body.is_clients() => {
                 for (path, raw) in item.tools()? {
                     tool(&path, raw, &mut all).unwrap_or_default();
@@ -167,7 +167,7 @@ fn own(path: &str, body: ToolBody<'_>, namespace: Option<&str>) -> Result<Declar
     })
 }
 
-/// The tools of a namespace, the first of which says what the namespace is for.
+/// The tools of a namespace. The first one carries the namespace's description.
 fn namespace(path: &str, body: ToolBody<'_>, out: &mut Vec<Declared>) -> Result<(), ApiError> {
     let name = body.name.ok_or_else(|| refuse(&format!("{path}.name"), "is missing"))?;
     let mut about = body.description.filter(|text| !text.is_empty());
@@ -214,7 +214,8 @@ fn is_hosted(environment: Raw<'_>) -> bool {
 }
 
 impl Tools {
-    /// Names the functions: functions and custom tools have their own names, all others take what is left.
+    /// Names the functions: functions and custom tools keep their own names, all others get a name that is
+    /// not taken.
     fn named(all: Declarations) -> Self {
         let mut seen = HashSet::new();
         let own =

@@ -1,10 +1,10 @@
 //! Turn reader: the `input` of a request.
 //!
 //! Rejected with their path, because no other dialect has them: references to stored items. Files by id
-//! and compacted conversations are read as what only the vendor can read. Dropped: calls of hosted tools, of which the
-//! text that follows says what they found; the `phase` of messages; references to reasoning, which is a
-//! hint. `cache_control` is not `OpenAI`'s, but what clients of compatible gateways send. Calls of tools
-//! that the client runs are read in `read_calls.rs`.
+//! and compacted conversations are read as content that only the vendor can read. Dropped: calls of hosted
+//! tools, whose findings are in the text that follows; the `phase` of messages; references to reasoning,
+//! which is a hint. `cache_control` is not part of `OpenAI`'s API, but clients of compatible gateways send
+//! it. Calls of tools that the client runs are read in `read_calls.rs`.
 
 use std::collections::HashMap;
 
@@ -138,8 +138,8 @@ pub(super) fn items(input: &RawValue) -> Result<Vec<Item<'_>>, ApiError> {
     Ok(read)
 }
 
-/// Reads all items. What the model said in one turn, with its reasoning and its calls, becomes one
-/// turn, and so do results of tools that follow each other.
+/// Reads all items. Consecutive items of the model, with its reasoning and its calls, become one turn, and
+/// so do consecutive results of tools.
 pub(super) fn messages(
     items: Vec<Item<'_>>,
     tools: &Tools,
@@ -164,7 +164,7 @@ fn item(
     let kind = body.kind();
     match kind {
         "message" => message(path, &body, last, turns)?,
-        // What the agents of a client say to each other.
+        // Messages between the agents of a client.
         "agent_message" => {
             let parts = content(&format!("{path}.content"), body.content)?;
             turns.push(turn(path, Role::User, parts));
@@ -220,7 +220,7 @@ fn turn(at: &str, role: Role, parts: Vec<Part>) -> Message {
     Message { at: at.to_owned(), role, parts }
 }
 
-/// A part of what the model said last.
+/// Adds a part to the model's last turn.
 fn said(path: &str, turns: &mut Vec<Message>, part: Part) {
     match turns.last_mut().filter(|turn| turn.role == Role::Assistant) {
         Some(turn) => turn.parts.push(part),
@@ -228,7 +228,7 @@ fn said(path: &str, turns: &mut Vec<Message>, part: Part) {
     }
 }
 
-/// What kinds of parts the last turn holds. Each part is looked at once.
+/// Kinds of parts that the last turn holds. Each part is checked once.
 #[derive(Default)]
 struct LastTurn {
     /// The number of turns, and of the last one's parts that were looked at.
@@ -270,7 +270,7 @@ fn message(
         }
     };
     let parts = content(&format!("{path}.content"), body.content)?;
-    // Two messages in a row are two turns; what precedes or follows a call belongs to its turn.
+    // Two messages in a row are two turns; items before or after a call belong to its turn.
     let apart = |turn: &Message| turn.role != Role::Assistant || last.text && !last.call;
     match turns.last_mut().filter(|turn| role == Role::Assistant && !apart(turn)) {
         Some(turn) => turn.parts.extend(parts),
@@ -335,8 +335,8 @@ fn part(path: &str, body: PartBody) -> Result<Part, ApiError> {
     }
 }
 
-/// The text of an agent to another one. `OpenAI` seals it (in a Fernet token); what another vendor's model
-/// has written is plain.
+/// The text of an agent to another one. `OpenAI` seals it (in a Fernet token); text of another vendor's
+/// model is plain.
 fn unsealed(text: String) -> String {
     let sealed = text.starts_with("gAAAA") && !text.contains(char::is_whitespace);
     if sealed { "[a message that only the vendor of its author can read]".to_owned() } else { text }
@@ -368,7 +368,7 @@ fn source(path: &str, url: String) -> Result<Source, ApiError> {
     Ok(Source::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
 }
 
-/// Its words, if there are any, and its state, if there is some; an item without either is nothing.
+/// The text of a reasoning item and its state, where present. No parts for an item without either.
 fn reasoning(path: &str, body: &ItemBody<'_>) -> Result<Vec<Part>, ApiError> {
     let texts = |name: &str, raw: Raw<'_>| -> Result<Vec<String>, ApiError> {
         let raw = raw.filter(|raw| !json::is_null(raw));

@@ -23,21 +23,21 @@ const KNOWN: &[Known] = &[
     known(&["prompt"]),
 ];
 
-/// Reads what the gateway needs. Usage is part of every stream of this dialect.
+/// Reads the envelope that the gateway needs. Usage is part of every stream of this dialect.
 pub(super) fn envelope(body: &str) -> Result<Envelope, ApiError> {
     let surface = Surface::parse(body)?;
     let members = &surface.members;
     spelling::check(members, KNOWN)?;
     let model = surface.model()?;
     let stream = surface.streams()?.unwrap_or(false);
-    // What is wrong with a limit is for the upstream to say.
+    // The upstream reports an invalid limit.
     let max_output = members.get("max_output_tokens").and_then(json::count);
     let background = members.get("background").is_some_and(|value| value.get() == "true");
     let (want_usage, choices) = (true, 1);
     Ok(Envelope { model, stream, want_usage, form: Form::Chat, max_output, choices, background })
 }
 
-/// Changes the model, and `stream` if the upstream is asked otherwise than we were.
+/// Replaces the model, and `stream` if the upstream request differs from the caller's.
 pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, ApiError> {
     let mut surface = Surface::parse(body)?;
     let streams = surface.streams()?.unwrap_or(false);

@@ -1,5 +1,5 @@
-//! The response object around an output: what of the request it repeats, how it stands, and what
-//! it cost. Usage is never made up: what no upstream counted is null.
+//! The response object around an output: the repeated part of the request, the status and the usage. Usage
+//! is never made up: a count that the upstream has not sent is null.
 
 use bytes::{BufMut, BytesMut};
 
@@ -10,7 +10,7 @@ use crate::chat::{ApiError, Stop, Usage};
 use crate::dialect::{Clock, ResponseContext};
 use crate::json::write_str;
 
-/// How a response stands.
+/// Status of a response.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Status<'a> {
     InProgress,
@@ -21,8 +21,8 @@ pub(super) enum Status<'a> {
 }
 
 impl Status<'_> {
-    /// The status that a stop results in. A filter's or a vendor's refusal
-    /// without words of the model's own is a `content_filter`.
+    /// The status that a stop results in. A refusal by a filter or the vendor, without text of the model
+    /// itself, is a `content_filter`.
     pub(super) fn of(stop: Option<&Stop>, refused: bool) -> Self {
         match stop {
             Some(Stop::MaxTokens | Stop::ContextFull) => Self::Incomplete("max_output_tokens"),
@@ -32,7 +32,7 @@ impl Status<'_> {
         }
     }
 
-    /// The word for it.
+    /// The value of `status`.
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::InProgress => "in_progress",
@@ -43,7 +43,7 @@ impl Status<'_> {
     }
 }
 
-/// What every response object of an answer says alike.
+/// Values that are the same in every response object of an answer.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) id: String,

@@ -1,5 +1,5 @@
-//! Searches of the web as output items: read from an answer, and written for the searches that another
-//! vendor made. It must never make up a query or a result.
+//! Web searches as output items: read from an answer, and written for the searches that another vendor ran.
+//! It must never make up a query or a result.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::json::{self, Members, quoted};
 /// The type of the item.
 pub(super) const CALL: &str = "web_search_call";
 
-/// What an item that is done says of its search. `None`: it is about another step, such as opening a page.
+/// The search of an item that is done. `None`: the item is another step, such as opening a page.
 pub(super) fn read(item: &Item<'_>) -> Option<SearchRun> {
     let action = Members::parse(item.action?.get()).ok()?;
     let text = |name: &str| action.get(name).and_then(json::text);

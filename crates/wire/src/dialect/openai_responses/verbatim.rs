@@ -16,9 +16,9 @@ use crate::sse;
 #[derive(Debug)]
 pub(super) struct Stream {
     head: Head,
-    /// The upstream has said which response this is.
+    /// The upstream has sent the response's id.
     known: bool,
-    /// Events that were forwarded: what the next one would be numbered.
+    /// Number of events that were forwarded, which is the number of the next one.
     forwarded: u64,
     /// An `error` event was among them.
     told: bool,
@@ -33,7 +33,7 @@ impl Stream {
         if let Some(name) = frame.event.as_deref().filter(|name| sse::is_name(name)) {
             sse::write(Some(name), &frame.data, out);
         } else {
-            // Some servers name no events. Some clients go by the names.
+            // Some servers send events without names. Some clients rely on the names.
             let kind = kind(&frame.data);
             let name = kind.as_deref().map(str::as_bytes).filter(|name| sse::is_name(name));
             sse::write(name, &frame.data, out);
@@ -99,8 +99,8 @@ fn kind(payload: &[u8]) -> Option<String> {
     Some(members.get("type").and_then(json::text)?.into_owned())
 }
 
-/// Whether a frame that ended the stream reports an error in a way that SDKs recognise: those
-/// that say nothing else, and responses that failed.
+/// Whether a frame that ended the stream reports an error in a way that SDKs recognise: a failed response,
+/// or an `error` object in a payload without a type.
 fn has_error(frame: &Frame) -> bool {
     let text = std::str::from_utf8(&frame.data).unwrap_or_default();
     let members = Members::parse(text).unwrap_or_default();

@@ -1,10 +1,9 @@
 //! Request writer for an upstream of this dialect.
 //!
-//! It asks for nothing to be stored, and for reasoning to be given in full, sealed, so that the next
-//! turn can give it back. Refused by field, because the answer would not be what was asked for:
-//! `n` above 1 and `logit_bias`. Dropped, because they only nudge the sampling and the
-//! vendor has nothing like them here: `top_k`, `seed` and the penalties; of a thinking budget only a
-//! rough effort remains.
+//! The request disables storage, and includes the full reasoning, sealed, in the answer, so that the next
+//! turn can send it back. Rejected by field, because the answer would not match the request: `n` above 1
+//! and `logit_bias`. Dropped, because they only influence the sampling and the vendor has no equivalent
+//! here: `top_k`, `seed` and the penalties; of a thinking budget only a rough effort remains.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -65,9 +64,9 @@ struct Function<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
-    /// The vendor demands the member, and `null` for no arguments.
+    /// The vendor requires the member, and `null` for no arguments.
     parameters: Option<&'a RawValue>,
-    /// Unless it is denied, the vendor takes it for granted, and refuses schemas that do not fit.
+    /// Always written: the vendor's default is `true`, for which it rejects schemas that do not fit.
     strict: bool,
 }
 
@@ -189,8 +188,9 @@ fn text_format(format: &Format) -> TextFormat<'_> {
     }
 }
 
-/// Effort by its word, else what a budget in tokens roughly amounts to. Who switches reasoning on
-/// expects to see it, for which the vendor must be asked; who names an effort need not.
+/// The effort by name, else the level that a budget in tokens roughly amounts to. A request that enables
+/// reasoning expects to see it, which the vendor only shows with `summary`; a request that only sets an
+/// effort does not.
 fn thinking(reasoning: &Reasoning) -> Thinking<'_> {
     let effort = match (reasoning.enabled, &reasoning.effort, reasoning.budget) {
         (Some(false), ..) => Some("none"),

@@ -1,5 +1,5 @@
 //! The events of a stream, one function for each, numbered from 0 in the order in which they are
-//! written. It knows their shapes and nothing of when they are right.
+//! written. This module has their shapes only, not the rules for their order.
 
 use bytes::{BufMut, BytesMut};
 
@@ -9,7 +9,7 @@ use super::output::{Item, Part, Text, summary};
 use crate::chat::ApiError;
 use crate::json::{quoted, write_str};
 
-/// Writes events, or nothing for a caller who wants the whole answer only.
+/// Writes events, or nothing for a caller that requests the whole answer.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     sequence: u64,
@@ -241,7 +241,7 @@ impl Events {
         }
     }
 
-    /// What went wrong.
+    /// Writes the `error` event.
     pub(super) fn error(&mut self, fault: &ApiError, out: &mut BytesMut) {
         if !self.muted {
             let payload = error::event(fault, self.sequence);

@@ -1,7 +1,7 @@
 //! Turn writer: the turns of a conversation as input items.
 //!
-//! Reasoning that this vendor did not seal is left out: it would be rejected, and no other vendor can
-//! seal it. Providers that want its words back get them.
+//! Reasoning that this vendor did not seal is left out: it would be rejected, and no other vendor can seal
+//! it. Providers that require its text back get it.
 
 use std::borrow::Cow;
 
@@ -45,7 +45,7 @@ pub(super) enum Words<'a> {
     ReasoningText { text: &'a str },
 }
 
-/// What a tool answered.
+/// Output of a tool.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum Output<'a> {
@@ -80,8 +80,8 @@ pub(super) enum Piece<'a> {
     },
 }
 
-/// The instructions that lead the conversation, and the items after them. `words`: the words of
-/// unsealed reasoning are wanted back.
+/// The instructions that lead the conversation, and the items after them. `words`: the provider requires
+/// the text of unsealed reasoning back.
 pub(super) fn items(
     request: &Request,
     words: bool,

@@ -1,5 +1,5 @@
-//! The grammar of a Messages stream, judged by a reader of its own, and a property: whatever order
-//! deltas come in, what is written is legal and loses nothing.
+//! The grammar of a Messages stream, checked by a separate reader, and a property: for any order of deltas,
+//! the written stream is legal and loses nothing.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -16,7 +16,7 @@ use crate::dialect::anthropic::Anthropic;
 use crate::dialect::{CallerDialect, Mode};
 use crate::framing::Frame;
 
-/// What a reader makes of a stream.
+/// The content of a stream, as a client reads it.
 #[derive(Debug, Default)]
 pub(super) struct Read {
     pub(super) blocks: Vec<Block>,
@@ -37,7 +37,7 @@ impl Read {
     }
 }
 
-/// Reads a whole stream, or says why it is not legal.
+/// Reads a whole stream, or returns the reason why it is not legal.
 pub(super) fn read(stream: &str) -> Result<Read, String> {
     let mut read = Read::default();
     let mut phase = "before";
@@ -143,7 +143,7 @@ const ARGUMENTS: &[&str] = &[
     r#" {"é":"ü😀","z":{"y":[[]]},"big":12345678901234567890.10}"#,
 ];
 
-/// One step of an imagined model; numbers choose among what there is.
+/// One step of a simulated model; numbers select among the existing items.
 #[derive(Debug, Clone)]
 enum Step {
     Text(String),
@@ -190,7 +190,7 @@ fn stop(n: u8) -> Stop {
     }
 }
 
-/// The deltas of some steps. Tools whose arguments are not all said in them get the rest at the end.
+/// The deltas of some steps. Tools whose arguments are incomplete after them get the rest at the end.
 fn deltas(steps: &[Step]) -> (Vec<Delta<'static>>, Vec<&'static str>) {
     let mut out = Vec::new();
     let mut tools: Vec<(&'static str, &'static str)> = Vec::new();

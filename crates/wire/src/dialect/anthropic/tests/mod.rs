@@ -1,4 +1,4 @@
-//! Tests of the dialect: requests, answers, the grammar of what is written, and real streams.
+//! Tests of the dialect: requests, answers, the grammar of written streams, and real streams.
 
 use bytes::{Bytes, BytesMut};
 

@@ -1,4 +1,4 @@
-//! Requests: what is read, what is written, and what is refused, by field.
+//! Requests: fields read, fields written, and fields rejected by name.
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};

@@ -16,7 +16,7 @@ fn frame(event: &str, payload: &str) -> Frame {
     }
 }
 
-/// What events of a stream are read as, as text, and how it ended.
+/// The deltas that a stream's events are read as, in text form, and the end of the stream.
 fn read(events: &[(&str, &str)]) -> (Vec<String>, End) {
     let mut decoder = Bedrock.decoder(Form::Chat);
     let mut said = Vec::new();
@@ -176,7 +176,7 @@ fn what_the_vendor_does_itself_is_progress_only() {
     assert_eq!(end, End::Complete);
 }
 
-/// The shortcut for payloads that differ in their text and their padding never changes what is read.
+/// The fast path for payloads that differ only in text and padding never changes the deltas.
 #[test]
 fn padding_changes_nothing() {
     let delta = |text: &str, padding: &str| {
@@ -200,7 +200,7 @@ fn padding_changes_nothing() {
     let expected =
         ["one", "two", "three", "é\n", "four", "five", "six", "\",\"p\":\"abc", "seven", "eight"];
     assert_eq!(texts, expected.map(|text| format!("text {text}")));
-    // What is cut off within the padding is no JSON, and no text.
+    // A payload that is cut within the padding is not JSON and yields no text.
     let cut = r#"{"contentBlockIndex":0,"delta":{"text":"nine"},"p":"x}"#;
     assert!(matches!(read(&[events[0], ("contentBlockDelta", cut)]).1, End::Failed(_)));
 }

@@ -1,4 +1,4 @@
-//! Answers as events, requests as values: what the golden files of callers cannot show.
+//! Answers as events, requests as values, which the golden files of callers cannot show.
 
 mod answers;
 mod requests;

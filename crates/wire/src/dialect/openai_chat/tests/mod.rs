@@ -429,7 +429,7 @@ fn an_envelope_tells_the_most_that_an_answer_may_be() {
         // Of these names, llama.cpp's server obeys its own.
         (r#","max_tokens":9,"n_predict":70"#, Some(70), 1),
         (r#","max_tokens":null,"n":null"#, None, 1),
-        // The upstream says what is wrong with these.
+        // The upstream reports these as invalid.
         (r#","max_tokens":-1,"n":"many""#, None, 1),
         (r#","max_tokens":99999999999999999999999"#, Some(u64::MAX), 1),
         // Lenient servers take these.

@@ -1,4 +1,4 @@
-//! Tests of what fixtures and recordings do not hold: failure modes by number, and many shapes.
+//! Tests of cases that fixtures and recordings do not cover: failure modes by number, and many shapes.
 
 use bytes::{Bytes, BytesMut};
 use serde_json::{Value, json};
@@ -76,7 +76,8 @@ fn terminal(word: &str, more: &Value) -> Value {
 
 const TERMINALS: [&str; 3] = ["response.completed", "response.incomplete", "response.failed"];
 
-/// Failure mode 41: whatever ends an answer, there is one terminal event, it is the last, and its usage counts.
+/// Failure mode 41: for any end of an answer, there is one terminal event, it is the last, and its usage
+/// counts.
 #[test]
 fn fm41_one_terminal_event_and_its_usage() {
     let reason = json!({ "incomplete_details": { "reason": "max_output_tokens" } });
@@ -117,7 +118,7 @@ fn fm04_only_a_terminal_event_completes() {
             assert_eq!(ran.end, End::Truncated, "{tail:?}");
             let told: Vec<&str> = kinds(&ran).into_iter().rev().take(2).collect();
             assert_eq!(told, ["response.failed", "error"], "{mode:?}");
-            // What we add goes on counting where the upstream stopped.
+            // Events of the gateway continue the upstream's numbering.
             let numbers: Vec<u64> = ran
                 .events
                 .iter()
@@ -162,7 +163,7 @@ fn fm12_errors_in_the_stream_are_reported_once() {
                 assert_eq!(last["type"], "response.failed", "{name} {mode:?}");
                 &last["response"]["error"]
             };
-            // The vendor's words about our account stay here.
+            // The vendor's message about the gateway's account is not passed on.
             let words = told["message"].as_str().unwrap_or_default();
             let ours = words.ends_with("(upstream_billing)");
             assert!(if kind == Kind::Billing { ours } else { words == "broken" }, "{name} {told}");
@@ -193,7 +194,7 @@ fn write(deltas: &[Delta<'_>], body: &str) -> Value {
     serde_json::from_slice(&out).unwrap()
 }
 
-/// Failure mode 40: the caller's tools are recognised by how their calls are written: free text for custom ones.
+/// Failure mode 40: the caller's tools are recognised by the form of their calls: free text for custom ones.
 #[test]
 fn custom_tools_are_called_with_free_text() {
     let body = "{\"model\":\"m\",\"input\":\"x\",\n\"tools\":[\r\n{\"type\":\"custom\",\"name\":\"sh\"},{\"type\":\"function\",\"name\":\"f\"}],\"temperature\":0.25}";
@@ -257,7 +258,7 @@ fn sources_find_their_text() {
     );
 }
 
-/// An answer that is not streamed: what it says, and what is no answer.
+/// Answers that are not streamed: their content, and bodies that are not answers.
 #[test]
 fn whole_answers() {
     let read = |body: &str| {
@@ -285,7 +286,7 @@ fn whole_answers() {
     }
 }
 
-/// Wrong types in every field of every event: read leniently or refused, never a panic, and never a
+/// Wrong types in every field of every event: read leniently or rejected, never a panic, and never a
 /// clean end that the upstream did not write.
 #[test]
 fn wrong_types_do_no_harm() {
@@ -344,7 +345,7 @@ fn wrong_types_do_no_harm() {
     }
 }
 
-/// Who made no count is not said to have counted nothing.
+/// A missing count is never reported as zero.
 #[test]
 fn usage_is_never_made_up() {
     assert_eq!(write(&[Delta::Text { choice: 0, text: "x".into() }], "")["usage"], Value::Null);
@@ -354,7 +355,7 @@ fn usage_is_never_made_up() {
     assert_eq!(counted["input_tokens_details"]["cached_tokens"], 0);
 }
 
-/// What an upstream writes on several lines is one line here, or the event would end within it.
+/// JSON that an upstream writes on several lines is put on one line, or the event would end within it.
 #[test]
 fn log_probabilities_are_on_one_line() {
     let body = json!({ "id": "r", "model": "m", "status": "completed", "output": [] });

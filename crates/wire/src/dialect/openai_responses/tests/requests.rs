@@ -1,4 +1,4 @@
-//! Requests: what comes back to whom, what is wrong with them, and prompts.
+//! Requests: the return of reasoning state, invalid fields, and prompts.
 
 use serde_json::{Value, json};
 
@@ -13,8 +13,8 @@ fn edited(body: &Value) -> Value {
         .unwrap()
 }
 
-/// Failure modes 28 and 29: reasoning state of any vendor goes to the caller and comes back unchanged as that
-/// vendor's, with and without words; another vendor's never goes to this one.
+/// Failure modes 28 and 29: reasoning state of any vendor goes to the caller and is sent back unchanged as that
+/// vendor's, with and without text; another vendor's is never sent to this one.
 #[test]
 fn fm28_reasoning_state_returns_to_its_own_vendor() {
     for scheme in [Scheme::Anthropic, Scheme::OpenAi, Scheme::Gemini] {
@@ -102,8 +102,8 @@ fn requests_that_are_wrong() {
     }
 }
 
-/// A prompt of the gateway's leads the conversation, whatever form that has; one that is kept at the
-/// vendor stays in the request.
+/// A prompt of the gateway's leads a conversation of any form; a prompt that is stored at the vendor stays
+/// in the request.
 #[test]
 fn prompts_lead_the_conversation() {
     let messages = [(Role::System, "Guide."), (Role::User, "Hello."), (Role::System, "Kindly.")];
