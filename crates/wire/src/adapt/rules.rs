@@ -209,7 +209,7 @@ struct Row {
     dialect: &'static str,
     /// Prefixes of model names. Empty applies to all models.
     models: Vec<&'static str>,
-    /// First letters of `models` as a bit set, see [`letters`].
+    /// First letters of `models`, as a bit set.
     letters: u128,
     rule: &'static str,
     value: &'static str,
@@ -369,7 +369,7 @@ impl Rules {
 }
 
 impl Row {
-    /// Whether the row applies to a model. `words` are the results of [`words`] for its name, `letters` their
+    /// Whether the row applies to a model. `words` are the suffixes of its name, `letters` their
     /// first letters.
     fn holds(&self, words: &[&str], letters: u128) -> bool {
         let named = |name: &&str| words.iter().any(|rest| rest.starts_with(name));
