@@ -15,7 +15,7 @@ pub enum End {
     Cancelled,
     /// This process is shutting down.
     ShuttingDown,
-    /// The caller's tokens are used up, and the request allows a cut-off in that case.
+    /// The caller's tokens are used up, and the caller requested a cut-off in that case.
     CutOff(ApiError),
     /// This process is out of capacity for it.
     Unavailable(ApiError),
