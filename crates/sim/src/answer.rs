@@ -1,6 +1,6 @@
-//! The substance of an answer, in no vendor's words: which tokens come and why they stop.
+//! Content of an answer, independent of vendors: its tokens and its stop reason.
 //!
-//! Pure and lazy: a million tokens cost nothing until they are taken.
+//! Pure and lazy: a million tokens cost nothing until they are consumed.
 
 use super::program::{Content, Program};
 use super::request::SimRequest;
@@ -11,7 +11,7 @@ pub(super) enum Piece {
     Think(String),
     Text(String),
     Refusal(String),
-    /// A fragment of a tool call's arguments; the first one of an index begins the call.
+    /// A fragment of a tool call's arguments. The first one of an index starts the call.
     Call {
         index: u64,
         name: String,
@@ -19,7 +19,7 @@ pub(super) enum Piece {
     },
 }
 
-/// Why an answer stops.
+/// Stop reason of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
     End,
@@ -28,20 +28,20 @@ pub(super) enum Stop {
     Refusal,
 }
 
-/// A whole answer, not yet taken.
+/// A complete answer, not yet consumed.
 pub(super) struct Answer {
     pub(super) stop: Stop,
-    /// How many pieces there are.
+    /// Number of pieces, including reasoning.
     pub(super) total: u64,
-    /// How many of them are reasoning.
+    /// Number of reasoning pieces.
     pub(super) thinking: u64,
     pub(super) pieces: Box<dyn Iterator<Item = Piece> + Send>,
 }
 
-/// What a refusal says.
+/// Text of a refusal.
 pub(super) const REFUSAL: &str = "I am a simulated model and I refuse, as I was asked to. ";
 
-/// What plain `sim` says.
+/// Text of an answer by plain `sim`.
 const PROSE: &str = "This answer is simulated. No model has read your question, and nothing here is \
      about it. You are connected to the simulated upstream of Streamgate, a small program that \
      speaks the same protocols as the real providers, over real connections, at about the pace at \
@@ -52,11 +52,11 @@ const PROSE: &str = "This answer is simulated. No model has read your question, 
      fails, ask for a program instead, such as n100-i10000-stall50. This is the end of the \
      simulated text. ";
 
-/// The tools' name when the request offers none.
+/// Name of the called tool if the request offers none.
 const UNNAMED_TOOL: &str = "simulated_tool";
 
 impl Answer {
-    /// What `program` answers to `ask`, within the tokens that the request allows.
+    /// The answer of `program` to `ask`, within the token limit of the request.
     pub(super) fn new(program: &Program, ask: &SimRequest) -> Self {
         let (count, stop, body) = match program.says {
             Content::Calls(calls) if !ask.answers_tools => {
@@ -91,7 +91,7 @@ impl Answer {
 
 type Pieces = Box<dyn Iterator<Item = Piece> + Send>;
 
-/// Token `i` is `t{i} `, with its padding before the space.
+/// Numbered tokens: token `i` is `t{i} `, with its padding before the space.
 fn numbered(count: u64, padding: usize) -> Pieces {
     let padding = "x".repeat(padding);
     Box::new((0..count).map(move |i| Piece::Text(format!("t{i}{padding} "))))
@@ -103,7 +103,7 @@ fn words_of(text: &'static str, piece: fn(String) -> Piece) -> (u64, Pieces) {
     (count, Box::new(words().map(move |word| piece(word.to_owned()))))
 }
 
-/// Calls in turn, each with the arguments `{"call":0,"note":"simulated"}` in five fragments.
+/// Consecutive calls, each with the arguments `{"call":0,"note":"simulated"}` in five fragments.
 fn calls_of(calls: u64, tools: &[String]) -> (u64, Pieces) {
     let names: Vec<String> =
         if tools.is_empty() { vec![UNNAMED_TOOL.to_owned()] } else { tools.to_vec() };

@@ -1,7 +1,7 @@
-//! The answer in Anthropic's messages words.
+//! Answers in the format of Anthropic's Messages API.
 //!
-//! Faithful to recorded streams: blocks one after another, a ping after the first block's start,
-//! one signature at the end of a thinking block, cumulative usage at the end.
+//! Modelled on recorded streams: consecutive blocks, a ping after the first block's start, one signature at the
+//! end of a thinking block, cumulative usage at the end.
 
 use axum::http::Uri;
 use serde_json::{Value, json};
@@ -11,12 +11,12 @@ use super::encoder::{Encoder, Event, Totals, quoted};
 use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
 
-/// The path that counts a prompt's tokens.
+/// Path of the endpoint that counts a prompt's tokens.
 pub(super) const COUNT: &str = "/v1/messages/count_tokens";
-/// Stands where the vendor has an encrypted signature.
+/// Placeholder for the vendor's encrypted signature.
 const SIGNATURE: &str = "c2ltdWxhdGVkLXNpZ25hdHVyZQ==";
 
-/// The vendor.
+/// The vendor Anthropic.
 pub(super) struct Anthropic;
 
 impl Vendor for Anthropic {
@@ -94,10 +94,10 @@ struct Message {
     number: u64,
     model: String,
     prompt_tokens: u64,
-    /// Only the prompt's tokens are asked for.
+    /// The request only counts the prompt's tokens.
     counts: bool,
     open: Option<Block>,
-    /// The number of the block that is open, or that comes next.
+    /// Index of the open block, or of the next one.
     index: u64,
 }
 
@@ -111,7 +111,7 @@ enum Block {
 }
 
 impl Message {
-    /// The answer with this number.
+    /// Creates the answer with this number.
     fn new(number: u64, ask: &SimRequest) -> Self {
         Self {
             number,
@@ -123,7 +123,7 @@ impl Message {
         }
     }
 
-    /// Makes the block of `piece` the open one.
+    /// Opens the block of `piece`, unless it is open.
     fn enter(&mut self, piece: &Piece) -> Vec<Event> {
         let Some(block) = block(piece) else {
             return Vec::new();
@@ -234,7 +234,7 @@ impl Encoder for Message {
             Piece::Call { fragment, .. } => {
                 Some(self.delta("input_json_delta", "partial_json", fragment))
             }
-            // The vendor's refusal has no content; its words are in the end's details.
+            // The vendor's refusal has no content; its text is in the details of the stop event.
             Piece::Refusal(_) => None,
         });
         events
@@ -301,7 +301,7 @@ impl Encoder for Message {
     }
 }
 
-/// The block that a piece belongs to; a refusal has none.
+/// The block that a piece belongs to. `None` for a refusal.
 fn block(piece: &Piece) -> Option<Block> {
     match piece {
         Piece::Think(_) => Some(Block::Thinking),
@@ -311,7 +311,7 @@ fn block(piece: &Piece) -> Option<Block> {
     }
 }
 
-/// An event named as its type; `rest` are its other fields, each after a comma.
+/// An event with its type as name. `rest` holds its other fields, each after a comma.
 fn event(name: &'static str, rest: &str) -> Event {
     Event { name: Some(name), data: format!(r#"{{"type":"{name}"{rest}}}"#) }
 }

@@ -1,5 +1,5 @@
-//! Models of Anthropic on other platforms: Bedrock's `InvokeModel` and Vertex AI's `rawPredict`. The
-//! words are Anthropic's; the paths, a few members of requests and the framing are the platform's.
+//! Anthropic's models on other platforms: Bedrock's `InvokeModel` and Vertex AI's `rawPredict`. The format is
+//! Anthropic's; the paths, a few request members and the framing are the platform's.
 
 use axum::http::Uri;
 use serde_json::Value;
@@ -12,10 +12,10 @@ use super::encoder::{Encoder, Event, Layout, Totals};
 use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
 
-/// Bedrock.
+/// Anthropic's models on Bedrock.
 pub(super) struct OnBedrock;
 
-/// Vertex AI.
+/// Anthropic's models on Vertex AI.
 pub(super) struct OnVertex;
 
 impl Vendor for OnBedrock {
@@ -73,8 +73,8 @@ impl Vendor for OnVertex {
     }
 }
 
-/// Reads a request as strictly as the platforms do: the version must be said, and what the path says
-/// must not be.
+/// Reads a request as strictly as the platforms do: the version is required, and members that duplicate the
+/// path are rejected.
 fn ask(
     vendor: &dyn Vendor,
     body: &[u8],
@@ -89,7 +89,7 @@ fn ask(
             None,
         ));
     }
-    // From here on it is what the vendor's own address takes.
+    // Rewritten as a request to the vendor's own endpoint.
     let mut whole = fields.value;
     if let Some(members) = whole.as_object_mut() {
         members.insert("model".to_owned(), Value::from(model));
@@ -99,7 +99,7 @@ fn ask(
     Anthropic.read(&Uri::from_static("/v1/messages"), whole.as_bytes())
 }
 
-/// The same words, wrapped by Bedrock.
+/// Anthropic's events, wrapped by Bedrock.
 struct InChunks(Box<dyn Encoder>);
 
 impl Encoder for InChunks {

@@ -1,20 +1,20 @@
-//! The bytes of AWS event streams: messages with headers and two checksums, written here from the
-//! published layout alone.
+//! Encoding of AWS event streams: messages with headers and two checksums, written from the published layout
+//! alone.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::encoder::{Event, quoted};
 
-/// What precedes the type of an exception in an event's name.
+/// Prefix of an event's name for an exception; the exception's type follows.
 pub(super) const EXCEPTION: &str = "exception:";
-/// What precedes the name of an event whose message is spoilt on the way.
+/// Prefix of an event's name for a message that is corrupted on the way; the name follows.
 pub(super) const SPOILT: &str = "spoilt:";
 
-/// The vendor hides the length of its payloads with some of these.
+/// Padding by which the vendor hides the length of its payloads.
 const PADDING: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 
-/// An event as a message.
+/// Encodes an event as a message.
 pub(super) fn message(event: &Event) -> Vec<u8> {
     let name = event.name.unwrap_or_default();
     if let Some(kind) = name.strip_prefix(EXCEPTION) {
@@ -30,7 +30,7 @@ pub(super) fn message(event: &Event) -> Vec<u8> {
     bytes
 }
 
-/// An event of a model's own, in a message that wraps it.
+/// Encodes an event of a model's own protocol as a message that wraps it.
 pub(super) fn chunk(event: &Event) -> Vec<u8> {
     let name = event.name.unwrap_or_default();
     if name.starts_with(EXCEPTION) || name.starts_with(SPOILT) {
@@ -40,7 +40,7 @@ pub(super) fn chunk(event: &Event) -> Vec<u8> {
     message(&Event { name: Some("chunk"), data })
 }
 
-/// An object with the padding as its last member.
+/// Adds the padding to an object as its last member.
 fn padded(data: &str) -> String {
     let Some(object) = data.strip_suffix('}') else { return data.to_owned() };
     let length = data.len() * 7 % PADDING.len();
@@ -56,7 +56,7 @@ fn framed(kind: &str, (name, value): (&str, &str), payload: &[u8]) -> Vec<u8> {
     {
         headers.push(u8::try_from(name.len()).unwrap_or_default());
         headers.extend_from_slice(name.as_bytes());
-        // 7: a text.
+        // Header type 7: string.
         headers.push(7);
         headers.extend_from_slice(&u16::try_from(value.len()).unwrap_or_default().to_be_bytes());
         headers.extend_from_slice(value.as_bytes());
@@ -73,7 +73,7 @@ fn framed(kind: &str, (name, value): (&str, &str), payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The name of a model in a path.
+/// Decodes the name of a model in a path.
 pub(super) fn unescaped(segment: &str) -> String {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();

@@ -1,7 +1,7 @@
-//! The answer in the words of Amazon Bedrock's Converse and `ConverseStream`.
+//! Answers in the format of Amazon Bedrock's `Converse` and `ConverseStream`.
 //!
-//! Faithful to recorded streams: texts have no start event, a signature closes reasoning, usage comes
-//! after the stop, and every payload ends with padding.
+//! Modelled on recorded streams: texts have no start event, a signature closes reasoning, usage follows the
+//! stop, and every payload ends with padding.
 
 use axum::http::Uri;
 use serde_json::{Value, json};
@@ -12,10 +12,10 @@ use super::encoder::{Encoder, Event, Layout, Totals, quoted};
 use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
 
-/// Stands where the vendor has an encrypted signature.
+/// Placeholder for the vendor's encrypted signature.
 const SIGNATURE: &str = "c2ltdWxhdGVkLXNpZ25hdHVyZQ==";
 
-/// The vendor.
+/// The vendor Amazon Bedrock.
 pub(super) struct Bedrock;
 
 impl Vendor for Bedrock {
@@ -71,14 +71,14 @@ impl Vendor for Bedrock {
     }
 }
 
-/// The model that a path names, and whether its last segment is `streams`.
+/// The model in a path, and whether the last segment is `streams`.
 pub(super) fn named(uri: &Uri, streams: &str) -> (String, bool) {
     let mut segments = uri.path().trim_start_matches('/').split('/').skip(1);
     let model = unescaped(segments.next().unwrap_or_default());
     (model, segments.next() == Some(streams))
 }
 
-/// The body of an error, whose type stands in a header.
+/// The body of an error. The error's type is in a header.
 pub(super) fn refusal(refused: &RequestError) -> Value {
     json!({"message": refused.message})
 }
@@ -98,12 +98,12 @@ pub(super) fn error_type(refused: &RequestError) -> &'static str {
     }
 }
 
-/// One answer.
+/// State of one answer.
 struct Message {
     number: u64,
     prompt_tokens: u64,
     open: Option<Block>,
-    /// The number of the block that is open, or that comes next.
+    /// Index of the open block, or of the next one.
     index: u64,
 }
 
@@ -117,7 +117,7 @@ enum Block {
 }
 
 impl Message {
-    /// Makes the block of `piece` the open one.
+    /// Opens the block of `piece`, unless it is open.
     fn enter(&mut self, piece: &Piece) -> Vec<Event> {
         let Some(block) = block(piece) else {
             return Vec::new();
@@ -217,7 +217,7 @@ impl Encoder for Message {
             Piece::Call { fragment, .. } => {
                 Some(self.delta(&json!({"toolUse": {"input": fragment}})))
             }
-            // The vendor's filter leaves no words.
+            // The vendor's filter leaves no text.
             Piece::Refusal(_) => None,
         });
         events
@@ -233,7 +233,7 @@ impl Encoder for Message {
         events
     }
 
-    /// The stop, and the usage that follows it.
+    /// The stop and the usage after it.
     fn terminators(&self) -> usize {
         2
     }
@@ -274,7 +274,7 @@ pub(super) fn junk() -> Event {
     )
 }
 
-/// The block that a piece belongs to; a refusal has none.
+/// The block that a piece belongs to. `None` for a refusal.
 fn block(piece: &Piece) -> Option<Block> {
     match piece {
         Piece::Think(_) => Some(Block::Reasoning),

@@ -1,7 +1,7 @@
-//! The answer in Cohere's words, of the second version of its chat API.
+//! Answers in the format of Cohere's chat API, version 2.
 //!
-//! Faithful to recorded streams: contents and calls are numbered apart, every block ends before the
-//! next begins, usage comes with the end, and `[DONE]` follows it.
+//! Modelled on recorded streams: contents and calls are numbered separately, every block ends before the next
+//! one begins, usage is in the final event, and `[DONE]` follows it.
 
 use axum::http::Uri;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use super::encoder::{Encoder, Event, Totals, quoted, set};
 use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
 
-/// The vendor.
+/// The vendor Cohere.
 pub(super) struct Cohere;
 
 impl Vendor for Cohere {
@@ -68,7 +68,7 @@ impl Vendor for Cohere {
     }
 }
 
-/// What is open.
+/// Kind of the open block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Block {
     Text,
@@ -85,12 +85,12 @@ fn block(piece: &Piece) -> Block {
     }
 }
 
-/// One answer.
+/// State of one answer.
 struct Message {
     number: u64,
     prompt_tokens: u64,
     open: Option<Block>,
-    /// Contents that have ended.
+    /// Number of contents that have ended.
     contents: u64,
 }
 
@@ -134,7 +134,7 @@ impl Message {
         }
     }
 
-    /// As the vendor makes them, of the tool's name.
+    /// A call id in the vendor's format, which starts with the tool's name.
     fn call_id(&self, index: u64, name: &str) -> String {
         quoted(&format!("{name}_sim{}:{index}", self.number))
     }
@@ -237,7 +237,7 @@ impl Encoder for Message {
     }
 }
 
-/// An event named as its type; `rest` are its other members, each after a comma.
+/// An event with its type as name. `rest` holds its other members, each after a comma.
 fn event(name: &'static str, rest: &str) -> Event {
     Event { name: Some(name), data: format!(r#"{{"type":"{name}"{rest}}}"#) }
 }

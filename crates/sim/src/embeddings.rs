@@ -1,7 +1,7 @@
-//! Embeddings in the words of OpenAI, Ollama and Cohere, and the vectors that every vendor answers with.
+//! Embeddings endpoints of OpenAI, Ollama and Cohere, and the vectors of all vendors.
 //!
-//! A vector depends on its text and its length alone, so that all vendors give the same and a mistaken
-//! order is seen.
+//! A vector depends on its text and its length only, so that all vendors return the same and a wrong order is
+//! visible.
 
 use axum::http::Uri;
 use base64::Engine as _;
@@ -14,14 +14,14 @@ use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
 use super::{cohere, ollama, openai};
 
-/// How many numbers a vector has, unless the request says it.
+/// Default number of dimensions.
 const DIMENSIONS: u64 = 8;
-/// The most that it may say.
+/// The most dimensions that a request may set.
 const MOST: u64 = 4096;
 
-/// The vector of a text: whole eighths between -4 and 4, which every kind of number holds exactly.
+/// The vector of a text: multiples of 1/8 between -4 and 4, which every number format represents exactly.
 pub(super) fn vector(text: &str, dimensions: u64) -> Vec<f64> {
-    // FNV-1a, once around for each number.
+    // FNV-1a, one pass over the text for each dimension.
     let mut hash: u32 = 0x811c_9dc5;
     let mut number = |at: u64| {
         for byte in text.bytes().chain(at.to_le_bytes()) {
@@ -32,14 +32,14 @@ pub(super) fn vector(text: &str, dimensions: u64) -> Vec<f64> {
     (0..dimensions.clamp(1, MOST)).map(&mut number).collect()
 }
 
-/// The vectors that a request asks for: one for each text of `repeated`.
+/// The requested vectors: one per text of `repeated`.
 pub(super) fn vectors(repeated: &Value) -> Vec<Vec<f64>> {
     let dimensions = repeated["dimensions"].as_u64().unwrap_or(DIMENSIONS);
     let texts = repeated["texts"].as_array().into_iter().flatten();
     texts.map(|text| vector(text.as_str().unwrap_or_default(), dimensions)).collect()
 }
 
-/// What an answer needs of its request.
+/// The request data that an answer needs, as JSON.
 pub(super) fn repeated(texts: &[String], dimensions: Option<u64>, form: &Value) -> Value {
     json!({ "texts": texts, "dimensions": dimensions, "form": form })
 }
@@ -93,7 +93,7 @@ impl Vendor for Embeddings {
         let texts: Vec<String> = match fields.value.get(input) {
             Some(Value::String(text)) => vec![text.clone()],
             Some(Value::Array(texts)) => {
-                // Token ids stand for themselves.
+                // Token ids are used as text.
                 let text =
                     |text: &Value| text.as_str().map_or_else(|| text.to_string(), str::to_owned);
                 texts.iter().map(text).collect()
@@ -137,7 +137,7 @@ impl Vendor for Embeddings {
     }
 }
 
-/// One answer, which is never streamed.
+/// State of one answer, which is never streamed.
 struct Vectors {
     number: u64,
     ask: SimRequest,

@@ -1,15 +1,15 @@
-//! Vendor encoders of the simulator: the trait between an answer's content and its wire form.
+//! Vendor encoders of the simulator: the trait between an answer's content and its wire format.
 
 use serde_json::Value;
 
 use super::answer::{Piece, Stop};
 
-/// How events are laid out as bytes.
+/// Encoding of events as bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
     /// Server-sent events.
     Sse,
-    /// One event on each line.
+    /// One event per line.
     Ndjson,
     /// An AWS event stream.
     AwsEventStream,
@@ -17,12 +17,12 @@ pub(super) enum Layout {
     AwsChunks,
     /// Server-sent events whose lines end with CRLF.
     Crlf,
-    /// JSON, whose pieces come with all that stands between them.
+    /// JSON pieces that include their separators.
     Json,
 }
 
 impl Layout {
-    /// The media type of a stream that is laid out like this.
+    /// The media type of a stream with this layout.
     pub(super) fn media_type(self) -> &'static str {
         match self {
             Self::Sse | Self::Crlf => "text/event-stream; charset=utf-8",
@@ -33,7 +33,7 @@ impl Layout {
     }
 }
 
-/// One event, before it is laid out.
+/// One event, before it is encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event {
     pub(super) name: Option<&'static str>,
@@ -43,34 +43,34 @@ pub(super) struct Event {
 /// The totals of an answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Totals {
-    /// Tokens sent, reasoning included, of one choice.
+    /// Number of tokens sent for one choice, including reasoning.
     pub(super) tokens: u64,
-    /// How many of them were reasoning.
+    /// Number of reasoning tokens among them.
     pub(super) thinking: u64,
     pub(super) stop: Stop,
 }
 
-/// A vendor's words. It keeps what the vendor's grammar needs to remember, such as an open block.
+/// A vendor's wire format. It keeps the state that the format needs, such as an open block.
 pub(super) trait Encoder: Send {
-    /// How its events are laid out.
+    /// Layout of the events.
     fn layout(&self) -> Layout {
         Layout::Sse
     }
-    /// What comes with the head. `first` is the piece that will come first.
+    /// Events sent with the response head. `first` is the first piece of the answer.
     fn opening(&mut self, first: Option<&Piece>) -> Vec<Event>;
-    /// One token.
+    /// Events of one token.
     fn say(&mut self, piece: &Piece) -> Vec<Event>;
-    /// Everything after the last token; the terminator is the last event.
+    /// Events after the last token. The terminator is last.
     fn closing(&mut self, totals: Totals) -> Vec<Event>;
-    /// How many events at the end of `closing` are the terminator.
+    /// Number of events at the end of `closing` that form the terminator.
     fn terminators(&self) -> usize {
         1
     }
-    /// The end of a stream that failed.
+    /// Events at the end of a failed stream.
     fn failure(&self) -> Vec<Event>;
-    /// An event whose data is no JSON.
+    /// An event whose data is not valid JSON.
     fn junk(&self) -> Event;
-    /// A whole answer that is not streamed.
+    /// A complete answer that is not streamed.
     fn whole(&self, pieces: &[Piece], totals: Totals) -> Value;
 }
 

@@ -1,7 +1,7 @@
-//! The answer in Gemini's words.
+//! Answers in Gemini's format.
 //!
-//! Faithful to recorded streams: CRLF, usage on every chunk, calls whole and without ids, a signature
-//! on the first of them or on an empty text at the end, and no terminator but a finish reason.
+//! Modelled on recorded streams: CRLF, usage in every chunk, complete calls without ids, a signature on the
+//! first call or on an empty text at the end, and no terminator but a finish reason.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ use super::encoder::{Encoder, Event, Layout, Totals};
 use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
 
-/// The paths below this hold model and method.
+/// Prefix of paths with a model and a method.
 const PREFIX: &str = "/v1beta/models/";
-/// Stands where the vendor has an encrypted signature.
+/// Placeholder for the vendor's encrypted signature.
 const SIGNATURE: &str = "c2ltdWxhdGVkLXRob3VnaHQtc2lnbmF0dXJl";
 /// The members that a request may have.
 const MEMBERS: [&str; 11] = [
@@ -33,7 +33,7 @@ const MEMBERS: [&str; 11] = [
     "serviceTier",
 ];
 
-/// The vendor.
+/// The vendor Gemini.
 pub(super) struct Gemini;
 
 impl Vendor for Gemini {
@@ -137,14 +137,14 @@ fn not_found() -> RequestError {
     RequestError { status: 404, ..RequestError::invalid(message, None) }
 }
 
-/// Model and method of a path.
+/// The model and the method of a path.
 fn place(uri: &Uri) -> Result<(String, &str), RequestError> {
     let rest = uri.path().strip_prefix(PREFIX).ok_or_else(not_found)?;
     let (model, method) = rest.rsplit_once(':').ok_or_else(not_found)?;
     Ok((model.replace("%2F", "/"), method))
 }
 
-/// Reads what is asked in a conversation.
+/// Reads the conversation of a request into `ask`.
 fn conversation(fields: &Fields<'_>, ask: &mut SimRequest) -> Result<(), RequestError> {
     if let Some(members) = fields.value.as_object()
         && let Some(name) = members.keys().find(|name| !MEMBERS.contains(&name.as_str()))
@@ -171,7 +171,7 @@ fn conversation(fields: &Fields<'_>, ask: &mut SimRequest) -> Result<(), Request
     Ok(())
 }
 
-/// The texts that are to be embedded, and the length of the vectors.
+/// The texts to embed, and the length of the vectors.
 fn embedded(requests: &[&Value]) -> Result<Value, RequestError> {
     let mut texts = Vec::new();
     for request in requests {
@@ -188,18 +188,18 @@ fn embedded(requests: &[&Value]) -> Result<Value, RequestError> {
     Ok(embeddings::repeated(&texts, dimensions, &Value::Null))
 }
 
-/// A member under either of its names: the vendor reads both.
+/// A member under either of its names. The vendor accepts both.
 fn member<'a>(object: &'a Value, camel: &str, snake: &str) -> &'a Value {
     object.get(camel).or_else(|| object.get(snake)).unwrap_or(&Value::Null)
 }
 
-/// Parts of a turn that have this member.
+/// Number of parts of a turn with this member.
 fn count(turn: &Value, camel: &str, snake: &str) -> usize {
     let parts = turn["parts"].as_array().into_iter().flatten();
     parts.filter(|part| !member(part, camel, snake).is_null()).count()
 }
 
-/// As many results as calls, in the turn after them, and everything where it belongs.
+/// Checks roles and parts, and that the turn after calls has as many results as calls.
 fn turns(contents: &[Value]) -> Result<(), RequestError> {
     let refuse = |message: &str| Err(RequestError::invalid(message.to_owned(), Some("contents")));
     let mut open = 0;
@@ -236,17 +236,17 @@ fn turns(contents: &[Value]) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// One answer.
+/// State of one answer.
 struct Chunks {
     number: u64,
     ask: SimRequest,
-    /// The call that is being gathered: its index, name and arguments.
+    /// The incomplete call: its index, name and arguments.
     call: Option<(u64, String, String)>,
-    /// The signature has been sent.
+    /// Whether the signature was sent.
     signed: bool,
     said: u64,
     thought: u64,
-    /// The array has an element.
+    /// Whether the array has an element.
     begun: bool,
 }
 
@@ -296,7 +296,7 @@ impl Chunks {
         self.event(&data)
     }
 
-    /// In an array, elements are kept apart here.
+    /// An event. In an array, it includes the separator.
     fn event(&mut self, data: &str) -> Event {
         let begun = std::mem::replace(&mut self.begun, true);
         let data = match (self.ask.form, begun) {
@@ -307,7 +307,7 @@ impl Chunks {
         Event { name: None, data }
     }
 
-    /// The call that has been gathered, as a part.
+    /// The complete call as a part.
     fn gathered(&mut self) -> Option<Value> {
         let (_, name, arguments) = self.call.take()?;
         let args = serde_json::from_str(&arguments).unwrap_or_else(|_| json!({}));
@@ -354,7 +354,7 @@ impl Encoder for Chunks {
                     self.call.get_or_insert_with(|| (*index, name.clone(), String::new()));
                 arguments.push_str(fragment);
             }
-            // The vendor's refusal has no content; its words are in the end's message.
+            // The vendor's refusal has no content; its text is in the message of the final chunk.
             Piece::Refusal(_) => {}
         }
         events

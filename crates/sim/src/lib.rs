@@ -1,9 +1,9 @@
-//! The simulated upstream: speaks the vendors' protocols over real HTTP and answers as the model
-//! name says.
+//! The simulated upstream: it serves the vendors' protocols over real HTTP and answers as the model name
+//! specifies.
 //!
-//! It serves first runs, tests, load generators and front-end development; `docs/simulator.md`
-//! lists its words. It is the independent other side of the gateway: it must never depend on
-//! `streamgate-wire`, or a mistake there would be made on both sides and seen on neither.
+//! It is meant for first runs, tests, load generators and front-end development; `docs/simulator.md` lists its
+//! words. It is an independent implementation of the protocols: it must never depend on `streamgate-wire`, or
+//! the same mistake on both sides would go unnoticed.
 
 mod answer;
 mod anthropic;
@@ -56,10 +56,10 @@ use vendor::{VENDORS, Vendor};
 const BODY_LIMIT: usize = 32 * 1024 * 1024;
 /// The most bytes of tokens in an answer that is not streamed.
 const WHOLE_LIMIT: u64 = 16 * 1024 * 1024;
-/// How long to wait when a connection cannot be accepted, for example for want of descriptors.
+/// Delay after a connection could not be accepted, for example for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The simulated upstream as a router. Each call has counters of its own.
+/// Creates a router with the simulated upstream. Each router has its own counters.
 pub fn router() -> Router {
     let mut router = Router::new();
     for vendor in VENDORS {
@@ -78,8 +78,8 @@ pub fn router() -> Router {
         .with_state(Arc::new(Stats::default()))
 }
 
-/// Serves the simulated upstream on `listener`, HTTP/1.1 and h2c, until `until` resolves. Then every
-/// connection is dropped at once.
+/// Serves the simulated upstream on `listener`, HTTP/1.1 and h2c, until `until` resolves. Then every connection
+/// is dropped immediately.
 pub async fn serve(listener: TcpListener, until: impl Future<Output = ()>) {
     let service = TowerToHyperService::new(router());
     let mut connections = JoinSet::new();
@@ -94,14 +94,14 @@ pub async fn serve(listener: TcpListener, until: impl Future<Output = ()>) {
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        // A token must not wait for the one before it to be acknowledged. A socket that cannot take
-        // the option is already gone.
+        // A token must not wait for the acknowledgement of the one before it. A socket that rejects the option
+        // is already closed.
         if socket.set_nodelay(true).is_err() {
             continue;
         }
         let service = service.clone();
         connections.spawn(async move {
-            // How a connection ends is the caller's affair; the counters record it.
+            // Connection errors need no handling here; the counters record them.
             let ended = Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(socket), service)
                 .await;
@@ -138,7 +138,7 @@ async fn models(headers: HeaderMap) -> Response<Body> {
     })
 }
 
-/// Answers one request, whatever it holds.
+/// Answers one request. Every input gets a response.
 async fn reply(
     vendor: &dyn Vendor,
     stats: &Arc<Stats>,
@@ -188,7 +188,7 @@ async fn answer(
     Ok(response)
 }
 
-/// An answer that is not streamed: it takes as long, and comes at once.
+/// An answer that is not streamed. It takes as long as a streamed one and is sent at once.
 async fn whole(
     program: &Program,
     ask: &SimRequest,

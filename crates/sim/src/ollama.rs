@@ -1,7 +1,7 @@
-//! The answer in Ollama's words, of `/api/chat` and `/api/generate`.
+//! Answers in the format of Ollama's `/api/chat` and `/api/generate`.
 //!
-//! Faithful to recorded streams: whole tool calls, one to a line, which leave the reason at `stop`;
-//! counts and durations on the last line only.
+//! Modelled on recorded streams: complete tool calls, one per line, with the stop reason `stop`; counts and
+//! durations on the last line only.
 
 use axum::http::Uri;
 use serde_json::{Value, json};
@@ -13,10 +13,10 @@ use super::vendor::Vendor;
 
 const CHAT: &str = "/api/chat";
 const GENERATE: &str = "/api/generate";
-/// The simulated world stands still, so that answers can be compared.
+/// A fixed time, so that answers can be compared.
 const CREATED: &str = "2026-01-01T00:00:00.000000Z";
 
-/// The vendor.
+/// The vendor Ollama.
 pub(super) struct Ollama;
 
 impl Vendor for Ollama {
@@ -75,8 +75,8 @@ impl Vendor for Ollama {
     }
 }
 
-/// What the server's own types refuse in a message: content that is no string, arguments that are no
-/// object.
+/// Rejects a message that does not fit the server's own types: content that is not a string, images by address,
+/// arguments that are not an object.
 fn check(message: &Value) -> Result<(), RequestError> {
     let content = message.get("content").is_none_or(Value::is_string);
     let images = message.get("images").and_then(Value::as_array);
@@ -111,16 +111,16 @@ pub(super) fn tags() -> Value {
     }]})
 }
 
-/// One answer.
+/// State of one answer.
 struct Lines {
-    /// The beginning of every line.
+    /// The start of every line.
     head: String,
     model: String,
     number: u64,
-    /// For `/api/generate`.
+    /// Whether the endpoint is `/api/generate`.
     generates: bool,
     prompt_tokens: u64,
-    /// The call that is not yet whole: its number, its name and its arguments so far.
+    /// The incomplete call: its number, its name and its arguments so far.
     call: Option<(u64, String, String)>,
 }
 
@@ -130,7 +130,7 @@ impl Lines {
         Event { name: None, data: format!(r#"{head}{said},"done":false}}"#) }
     }
 
-    /// `said` are the members beside the text.
+    /// A line of text. `said` holds the members beside the text.
     fn text(&self, text: &str, said: &str) -> String {
         let text = quoted(text);
         if self.generates {
@@ -140,8 +140,7 @@ impl Lines {
         }
     }
 
-    /// The call that was being gathered, if it is whole: a model that is cut off within a call has it
-    /// left out.
+    /// The current call, if it is complete. A call that is cut off is omitted.
     fn called(&mut self) -> Option<Event> {
         let (index, name, arguments) = self.call.take()?;
         if serde_json::from_str::<Value>(&arguments).is_err() {

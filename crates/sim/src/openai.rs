@@ -1,7 +1,7 @@
-//! The answer in `OpenAI`'s chat completion words.
+//! Answers in the format of `OpenAI`'s Chat Completions API.
 //!
-//! Faithful to recorded streams: the role comes first, the usage last and only when asked for, and
-//! the choices are interleaved.
+//! Modelled on recorded streams: the role comes first, the usage last and only on request, and the choices are
+//! interleaved.
 
 use axum::http::Uri;
 use serde_json::{Value, json};
@@ -11,10 +11,10 @@ use super::encoder::{Encoder, Event, Totals, quoted};
 use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
 
-/// The simulated world stands still, so that answers can be compared.
+/// A fixed time, so that answers can be compared. Seconds since 1970.
 pub(super) const CREATED: u64 = 1_767_225_600;
 
-/// The vendor.
+/// The vendor `OpenAI`.
 pub(super) struct OpenAi;
 
 impl Vendor for OpenAi {
@@ -74,22 +74,22 @@ impl Vendor for OpenAi {
     }
 }
 
-/// One `OpenAI` answer.
+/// State of one `OpenAI` answer.
 struct Completion {
     number: u64,
     model: String,
-    /// The beginning of every chunk.
+    /// The start of every chunk.
     envelope: String,
     choices: u64,
-    /// The usage chunk was asked for.
+    /// Whether the request includes usage in the stream.
     usage: bool,
     prompt_tokens: u64,
-    /// The tool calls begun so far.
+    /// Number of tool calls that have started.
     calls: u64,
 }
 
 impl Completion {
-    /// The answer with this number.
+    /// Creates the answer with this number.
     fn new(number: u64, ask: &SimRequest) -> Self {
         Self {
             number,
@@ -118,7 +118,7 @@ impl Completion {
             .collect()
     }
 
-    /// Written by hand: in the vendor's order of fields, and cheap enough to be a load generator.
+    /// Writes one chunk directly: in the vendor's order of fields, and fast enough for a load generator.
     fn chunk(&self, choices: &str, usage: &str) -> Event {
         let envelope = &self.envelope;
         let usage = if self.usage { format!(r#","usage":{usage}"#) } else { String::new() };

@@ -1,6 +1,6 @@
-//! `OpenAI`'s legacy completions.
+//! Answers in the format of `OpenAI`'s legacy Completions API.
 //!
-//! Every prompt gets the same answer.
+//! Every prompt receives the same answer.
 
 use axum::http::Uri;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use super::openai::{self, CREATED};
 use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
 
-/// The vendor, at this endpoint.
+/// The vendor `OpenAI` at this endpoint.
 pub(super) struct OpenAiPassed;
 
 impl Vendor for OpenAiPassed {
@@ -57,11 +57,11 @@ impl Vendor for OpenAiPassed {
     }
 }
 
-/// One answer.
+/// State of one answer.
 struct Passed {
     number: u64,
     model: String,
-    /// Prompts.
+    /// Number of prompts.
     choices: u64,
     usage: bool,
     prompt_tokens: u64,

@@ -1,7 +1,7 @@
-//! The answer in the words of `OpenAI`'s Responses API.
+//! Answers in the format of `OpenAI`'s Responses API.
 //!
-//! Faithful to recorded streams: items one after another, each whole again when it is done, and the
-//! whole output again in the terminal event. Refusals and calls end `completed`.
+//! Modelled on recorded streams: consecutive items, each repeated in full when it is done, and the full output
+//! again in the terminal event. Refusals and calls end with the status `completed`.
 
 use axum::http::Uri;
 use serde_json::{Value, json};
@@ -12,15 +12,15 @@ use super::openai::CREATED;
 use super::request::{Fields, RequestError, SimRequest};
 use super::vendor::Vendor;
 
-/// Stands where the vendor has encrypted reasoning.
+/// Placeholder for the vendor's encrypted reasoning.
 const SEALED: &str = "c2ltdWxhdGVkLXJlYXNvbmluZw==";
 
-/// Counts the input.
+/// Path of the endpoint that counts input tokens.
 const COUNT: &str = "/v1/responses/input_tokens";
-/// Shortens the conversation.
+/// Path of the endpoint that compacts a conversation.
 const COMPACT: &str = "/v1/responses/compact";
 
-/// The vendor.
+/// The vendor `OpenAI` at this endpoint.
 pub(super) struct Responses;
 
 impl Vendor for Responses {
@@ -87,7 +87,7 @@ impl Vendor for Responses {
     }
 }
 
-/// What of a request the response repeats, with the members that the vendor adds.
+/// Members of a request that the response repeats, with the defaults that the vendor adds.
 fn repeated(request: &Value) -> Value {
     let said = |name: &str| request.get(name).filter(|said| !said.is_null()).cloned();
     let mut tools = said("tools").unwrap_or_else(|| json!([]));
@@ -107,31 +107,31 @@ fn repeated(request: &Value) -> Value {
     json!({ "tools": tools, "tool_choice": choice })
 }
 
-/// One answer.
+/// State of one answer.
 struct Response {
     number: u64,
-    /// What was asked.
+    /// Kind of the request, see [`SimRequest`].
     form: &'static str,
     model: String,
     prompt_tokens: u64,
     /// Members of the request that the response repeats.
     repeated: Value,
     sequence: u64,
-    /// Items that are whole.
+    /// Complete items.
     done: Vec<Value>,
     open: Option<Open>,
 }
 
-/// The item that is being said.
+/// The item that is being sent.
 struct Open {
     of: Of,
     id: String,
     text: String,
-    /// Of a call.
+    /// Name of the called tool.
     name: String,
 }
 
-/// What an item is.
+/// Kind of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Of {
     Reasoning,
@@ -151,7 +151,7 @@ fn of(piece: &Piece) -> (Of, &str) {
 }
 
 impl Open {
-    /// The item with this status: as it began, or whole.
+    /// The item with this status, without content while it is in progress.
     fn item(&self, number: u64, status: &str) -> Value {
         let (id, text) = (&self.id, &self.text);
         let whole = status != "in_progress";
@@ -179,7 +179,7 @@ impl Open {
         }
     }
 
-    /// The names of its events of parts and deltas, and what leads to a part in them.
+    /// The names of its part events and delta events, and the index member of a part.
     fn words(&self) -> (&'static str, &'static str, &'static str) {
         match self.of {
             Of::Reasoning => (
@@ -205,7 +205,7 @@ impl Open {
     }
 }
 
-/// The event names are static, as those of all vendors; these are all that are said here.
+/// Returns the static name of an event. The list covers all events that are sent here.
 fn named(name: &str) -> &'static str {
     const NAMES: [&str; 18] = [
         "response.created",
@@ -234,7 +234,7 @@ fn named(name: &str) -> &'static str {
 }
 
 impl Response {
-    /// An event with its number; `rest` are its other fields.
+    /// An event with its sequence number. `rest` holds its other fields.
     fn event(&mut self, name: &str, rest: &str) -> Event {
         let sequence = self.sequence;
         self.sequence = sequence.saturating_add(1);
@@ -300,7 +300,7 @@ impl Response {
         Open { of, id, text: String::new(), name }
     }
 
-    /// Makes the item of `piece` the open one.
+    /// Opens the item of `piece`, unless it is open.
     fn enter(&mut self, piece: &Piece) -> Vec<Event> {
         if self.open.as_ref().is_some_and(|open| open.of == of(piece).0) {
             return Vec::new();
@@ -324,7 +324,7 @@ impl Response {
         events
     }
 
-    /// The open item is done.
+    /// Closes the open item.
     fn leave(&mut self, status: &str) -> Vec<Event> {
         let Some(open) = self.open.take() else {
             return Vec::new();

@@ -1,7 +1,7 @@
-//! Playing a program: the steps of one answer, and their pace.
+//! Execution of a program: the steps of one answer, and their pace.
 //!
-//! `Play` decides what comes next and knows no clock; `body` is the stream that waits and sends. The
-//! stream is a value that is polled, so that dropping it is all that a cancel takes.
+//! `Play` determines the steps and has no clock; `body` is the stream that waits and sends. Dropping the stream
+//! cancels the answer.
 
 use std::io;
 use std::iter::Peekable;
@@ -18,17 +18,17 @@ use super::encoder::{Encoder, Event, Layout, Totals};
 use super::program::{Fault, FaultAction, Framing, Program};
 use super::stats::OpenStream;
 
-/// Long enough for the server to flush what was sent before a connection is aborted.
+/// Time for the server to flush sent data before a connection is aborted.
 const FLUSH: Duration = Duration::from_millis(5);
 
-/// One streamed answer, step by step.
+/// Step sequence of one streamed answer.
 pub(super) struct Play {
     program: Program,
     encoder: Box<dyn Encoder>,
     pieces: Peekable<Box<dyn Iterator<Item = Piece> + Send>>,
     totals: Totals,
     fault: Option<Fault>,
-    /// Tokens said so far.
+    /// Number of tokens sent so far.
     said: u64,
     stage: Stage,
 }
@@ -40,16 +40,16 @@ enum Stage {
     Over,
 }
 
-/// What comes next.
+/// The next step of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// These bytes, once `said` tokens of the answer are due; `new` of them are in it.
+    /// Writes the bytes once `said` tokens of the answer are due. They contain `new` tokens.
     Write {
         bytes: Bytes,
         new: u64,
         said: u64,
     },
-    /// These bytes, and then the end.
+    /// Writes the bytes and ends the stream.
     Last(Bytes),
     Abort,
     Silence,
@@ -57,7 +57,7 @@ pub(super) enum Step {
 }
 
 impl Play {
-    /// A stream of `answer` in the words of `encoder`.
+    /// A stream of `answer` in the format of `encoder`.
     pub(super) fn new(program: Program, encoder: Box<dyn Encoder>, answer: Answer) -> Self {
         Self {
             fault: program.fault,
@@ -83,7 +83,7 @@ impl Play {
         }
     }
 
-    /// A write of tokens, or whatever comes in their place.
+    /// Writes tokens, or injects a due fault.
     fn tokens(&mut self) -> Step {
         if let Some(blow) = self.due_fault() {
             return self.inject(blow);
@@ -106,7 +106,7 @@ impl Play {
         matches!(self.fault, Some(Fault::After(at, _)) if self.said >= at)
     }
 
-    /// The fault, when it is time for it: at its token, or before the end of a shorter answer.
+    /// The fault, if it is due: at its token, or before the end of a shorter answer.
     fn due_fault(&mut self) -> Option<FaultAction> {
         match self.fault {
             Some(Fault::After(_, blow)) if self.due() || self.pieces.peek().is_none() => {
@@ -160,7 +160,7 @@ impl Play {
     }
 }
 
-/// The bytes of these events, as server-sent events.
+/// Encodes events as server-sent events.
 fn event_stream(events: &[Event], framing: Framing) -> Bytes {
     let end = if framing.crlf { "\r\n" } else { "\n" };
     let mut text = String::new();
@@ -176,14 +176,14 @@ fn event_stream(events: &[Event], framing: Framing) -> Bytes {
     Bytes::from(text)
 }
 
-/// The bytes of these events, one on each line. There are no comments there.
+/// Encodes events as lines. This format has no comments.
 fn lines(events: &[Event], framing: Framing) -> Bytes {
     let end = if framing.crlf { "\r\n" } else { "\n" };
     let text: String = events.iter().flat_map(|event| [event.data.as_str(), end]).collect();
     Bytes::from(text)
 }
 
-/// How long the first `said` tokens of a program take.
+/// Time until the first `said` tokens of a program are due.
 pub(super) fn lasts(program: &Program, said: u64) -> Duration {
     let Some(gaps) = said.checked_sub(1) else {
         return Duration::ZERO;
@@ -192,7 +192,7 @@ pub(super) fn lasts(program: &Program, said: u64) -> Duration {
     program.first.saturating_add(Duration::from_micros(micros.saturating_mul(gaps)))
 }
 
-/// The body of a streamed answer: `choices` copies of each token count as sent.
+/// The body of a streamed answer. `choices` is the factor by which sent tokens are counted.
 pub(super) fn body(
     mut play: Play,
     choices: u64,
@@ -205,7 +205,7 @@ pub(super) fn body(
             match play.step() {
                 Step::Write { bytes, new, said } => {
                     let due = start + lasts(&play.program, said);
-                    // Against the start and not the last token, so that the rate holds.
+                    // Relative to the start and not to the last token, so that delays do not accumulate.
                     if new > 0 && due > Instant::now() {
                         sleep_until(due).await;
                     }
@@ -213,7 +213,7 @@ pub(super) fn body(
                     yield Ok(bytes);
                 }
                 Step::Last(bytes) => {
-                    // Before the bytes: whoever has read a terminator may leave.
+                    // Before the bytes are sent, since a client may disconnect after the terminator.
                     under_way.end();
                     yield Ok(bytes);
                 }
@@ -234,7 +234,7 @@ pub(super) fn body(
     bytewise(steps, split)
 }
 
-/// The body of an answer that is not streamed, cut in half by a fault.
+/// The body of an answer that is not streamed. A fault cuts it in half.
 pub(super) fn cut(
     bytes: Bytes,
     blow: FaultAction,
@@ -258,7 +258,7 @@ fn aborted() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "the program aborts the connection here")
 }
 
-/// With `split`, each byte by itself.
+/// Sends each byte separately if `split` is set.
 fn bytewise(
     steps: impl Stream<Item = io::Result<Bytes>> + Send,
     split: bool,

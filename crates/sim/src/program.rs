@@ -1,97 +1,97 @@
-//! A model name as a program: what the simulated upstream sends, how fast, and what goes wrong.
+//! Model names as programs: the content, pace and faults of a simulated answer.
 //!
-//! Pure: it reads a name and nothing else. It must never guess: a word that it does not know is an
-//! error that lists the words.
+//! Pure: the only input is the name. It must never guess: an unknown word is an error that lists the known
+//! words.
 
 use std::time::Duration;
 
-/// The tokens of a program that has no `n`.
+/// Number of tokens of a program without `n`.
 const PLAIN_TOKENS: u64 = 20;
-/// How far apart the words of the prose are.
+/// Interval between the words of the prose.
 const PROSE_INTERVAL: Duration = Duration::from_millis(30);
 
-/// What a model name asks for.
+/// A parsed model name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Program {
     pub(super) says: Content,
-    /// How many numbered tokens, when the name gives it.
+    /// Number of numbered tokens, if the name sets it.
     pub(super) count: Option<u64>,
-    /// Reasoning tokens before the answer.
+    /// Number of reasoning tokens before the answer.
     pub(super) think: u64,
-    /// The answer ends because its token limit is reached.
+    /// The answer ends with the stop reason of a token limit.
     pub(super) length: bool,
-    /// The time before the response head.
+    /// Delay before the response head.
     pub(super) head: Duration,
-    /// What comes in the place of an answer.
+    /// Behaviour in place of an answer.
     pub(super) instead: Option<Replacement>,
-    /// The time between head and first token.
+    /// Delay between the head and the first token.
     pub(super) first: Duration,
     pub(super) interval: Duration,
-    /// Tokens per write, at least one.
+    /// Number of tokens per write, at least one.
     pub(super) batch: u64,
-    /// Bytes added to each token.
+    /// Bytes of padding added to each token.
     pub(super) padding: usize,
     pub(super) fault: Option<Fault>,
     pub(super) framing: Framing,
 }
 
-/// The substance of an answer.
+/// Content of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
     /// Numbered tokens.
     Tokens,
-    /// Readable text that says it is simulated.
+    /// Readable text that identifies itself as simulated.
     Prose,
-    /// Parallel tool calls.
+    /// Parallel tool calls; their number.
     Calls(u64),
     Refusal,
 }
 
-/// What comes in the place of an answer.
+/// Behaviour in place of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Replacement {
-    /// Never a response head.
+    /// No response head is ever sent.
     Hang,
-    /// An error with this status.
+    /// An error with this HTTP status.
     Status(u16),
 }
 
-/// What goes wrong once an answer is under way.
+/// Fault of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// After so many tokens, something happens.
+    /// A fault after this number of tokens.
     After(u64, FaultAction),
-    /// Everything comes but the terminator.
+    /// Everything is sent except the terminator.
     NoDone,
 }
 
-/// What happens at a fault's token.
+/// Action at the token of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FaultAction {
     /// The connection is aborted.
     Reset,
-    /// The body ends cleanly, without any terminal.
+    /// The body ends regularly, without a terminator.
     Close,
-    /// Silence on an open connection.
+    /// The connection stays open and nothing more is sent.
     Stall,
-    /// The vendor's in-band error.
+    /// The vendor's error event in the stream.
     Error,
-    /// A data line that is no JSON; the answer goes on after it.
+    /// A data line that is not valid JSON. The answer goes on after it.
     Junk,
 }
 
-/// How events are laid out on the wire.
+/// Variations of the events on the wire.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Framing {
     /// Lines end with CR LF.
     pub(super) crlf: bool,
-    /// A comment leads each event.
+    /// A comment precedes each event.
     pub(super) comment: bool,
-    /// Each byte is a write of its own.
+    /// Each byte is a separate write.
     pub(super) split: bool,
 }
 
-/// The words, for the answer to someone who used another one.
+/// The known words, for the error message about an unknown one.
 pub(super) const WORDS: &str = "n<tokens, to 1000000>, i<microseconds between tokens>, \
      f<ms before the first token>, h<ms before the response head>, b<tokens per write, 1 to 100>, \
      z<padding bytes per token, to 4096>, think<reasoning tokens>, tools<parallel calls, 1 to 32>, \
@@ -99,13 +99,13 @@ pub(super) const WORDS: &str = "n<tokens, to 1000000>, i<microseconds between to
      err<after tokens>, junk<after tokens>, nodone, hang, e<status, 400 to 599>, crlf, comment, \
      split; joined with dashes, as in n100-i10000-stall50; or just sim";
 
-/// A model name that is no program.
+/// Error of a model name that is not a program.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ProgramError;
 
 impl Program {
-    /// Reads a model name. A leading `sim` is skipped; a name that starts with `sim` and holds no
-    /// word of a program is the prose.
+    /// Parses a model name. A leading `sim` is skipped. A name that starts with `sim` and contains no word of a
+    /// program selects the prose.
     pub(super) fn parse(model: &str) -> Result<Self, ProgramError> {
         let named_sim = model.starts_with("sim");
         let mut program = Self::plain();
@@ -126,7 +126,7 @@ impl Program {
         }
     }
 
-    /// How many numbered tokens the answer has. Without `n` there are enough to reach the fault.
+    /// Number of numbered tokens of the answer. Without `n` it is at least the position of the fault.
     pub(super) fn tokens(&self) -> u64 {
         self.count.unwrap_or_else(|| match self.fault {
             Some(Fault::After(at, _)) => at.max(PLAIN_TOKENS),
@@ -155,7 +155,7 @@ impl Program {
         Self { says: Content::Prose, interval: PROSE_INTERVAL, ..Self::plain() }
     }
 
-    /// Takes one word; `None` when it is not a word of a program.
+    /// Applies one word. `None` if it is not a word of a program.
     fn word(&mut self, word: &str) -> Option<()> {
         match word {
             "refuse" => self.says = Content::Refusal,

@@ -1,5 +1,4 @@
-//! Requests of the simulator in neutral terms, and the reading of a body's members: as strictly
-//! as the vendors do.
+//! Requests of the simulator in neutral terms, and parsing of a body's members, as strict as the vendors'.
 //!
 //! It must never panic on any body, and never repeat a caller's content in an error.
 
@@ -10,44 +9,44 @@ use serde_json::Value;
 
 use super::vendor::Vendor;
 
-/// What a request asks for, as far as a simulated answer depends on it.
+/// The parts of a request that affect a simulated answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SimRequest {
     pub(super) model: String,
     pub(super) stream: bool,
-    /// What is asked and in which shape, where a vendor has several, in the vendor's own word.
+    /// Kind and format of the request, in the vendor's own term, if the vendor has several.
     pub(super) form: &'static str,
-    /// The stream must end with the usage, where a request decides that.
+    /// The stream must end with the usage, if the vendor makes that optional.
     pub(super) usage: bool,
     pub(super) choices: u64,
     pub(super) max_tokens: Option<u64>,
-    /// The names of the tools offered.
+    /// Names of the offered tools.
     pub(super) tools: Vec<String>,
-    /// The last message carries tool results.
+    /// The last message holds tool results.
     pub(super) answers_tools: bool,
-    /// Members of the request that the answer repeats, where the vendor repeats any.
+    /// Members of the request that the answer repeats, if any.
     pub(super) repeated: Value,
-    /// A rough estimate.
+    /// Rough estimate of the prompt's tokens.
     pub(super) prompt_tokens: u64,
 }
 
-/// A request that is not answered.
+/// Error response to a rejected request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RequestError {
     pub(super) status: u16,
     pub(super) message: String,
     /// The field at fault.
     pub(super) param: Option<&'static str>,
-    /// The vendor's code, where it has codes.
+    /// The vendor's error code, if it has codes.
     pub(super) code: Option<&'static str>,
 }
 
-/// The members of a body, read in the name of a vendor, which has its own words for what is wrong.
+/// The members of a body. Errors use the messages of `vendor`.
 pub(super) struct Fields<'v> {
     vendor: &'v dyn Vendor,
     /// The whole body.
     pub(super) value: Value,
-    /// A token for every four bytes of the request.
+    /// One token per four bytes of the request.
     pub(super) prompt_tokens: u64,
 }
 
@@ -61,7 +60,7 @@ impl<'v> Fields<'v> {
         Ok(Self { vendor, value, prompt_tokens: quarter.saturating_add(1) })
     }
 
-    /// A text that must be there and not be empty.
+    /// A required text, which must not be empty.
     pub(super) fn text(&self, field: &'static str) -> Result<String, RequestError> {
         match self.value.get(field) {
             Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
@@ -70,7 +69,7 @@ impl<'v> Fields<'v> {
         }
     }
 
-    /// A list that must be there.
+    /// A required list.
     pub(super) fn list(&self, field: &'static str) -> Result<&[Value], RequestError> {
         match self.value.get(field) {
             Some(Value::Array(items)) => Ok(items),
@@ -79,19 +78,19 @@ impl<'v> Fields<'v> {
         }
     }
 
-    /// The last of the turns, of which there must be one.
+    /// The last turn of a required, non-empty list.
     pub(super) fn last(&self, field: &'static str) -> Result<&Value, RequestError> {
         self.list(field)?.last().ok_or_else(|| {
             RequestError::invalid(format!("{field}: at least one message is required"), Some(field))
         })
     }
 
-    /// Whether a member is there and not null.
+    /// Whether a member is present and not null.
     pub(super) fn has(&self, field: &str) -> bool {
         self.value.get(field).is_some_and(|found| !found.is_null())
     }
 
-    /// A switch. `None`: it is not there.
+    /// A boolean. `None` if it is missing.
     pub(super) fn flag(&self, field: &'static str) -> Result<Option<bool>, RequestError> {
         match self.value.get(field) {
             None | Some(Value::Null) => Ok(None),
@@ -100,7 +99,7 @@ impl<'v> Fields<'v> {
         }
     }
 
-    /// A count. `None`: it is not there.
+    /// A count. `None` if it is missing.
     pub(super) fn number(&self, field: &'static str) -> Result<Option<u64>, RequestError> {
         match self.value.get(field) {
             None | Some(Value::Null) => Ok(None),
@@ -111,7 +110,7 @@ impl<'v> Fields<'v> {
         }
     }
 
-    /// The names of the tools offered, each at `pointer` within its tool.
+    /// Names of the offered tools, at `pointer` within each tool.
     pub(super) fn tool_names(&self, pointer: &str) -> Vec<String> {
         let tools = self.value.get("tools").and_then(Value::as_array);
         tools
@@ -122,7 +121,7 @@ impl<'v> Fields<'v> {
             .collect()
     }
 
-    /// The refusal of a body without this member.
+    /// The error for a body without this member.
     pub(super) fn missing(&self, field: &'static str) -> RequestError {
         let code = Some("missing_required_parameter");
         RequestError { code, ..RequestError::invalid(self.vendor.missing(field), Some(field)) }
@@ -138,12 +137,12 @@ impl<'v> Fields<'v> {
 }
 
 impl RequestError {
-    /// A request that is wrong in itself.
+    /// Creates the error of an invalid request.
     pub(super) fn invalid(message: String, param: Option<&'static str>) -> Self {
         Self { status: 400, message, param, code: None }
     }
 
-    /// A model that does not exist.
+    /// Creates the error of an unknown model.
     pub(super) fn no_model(words: &str) -> Self {
         Self {
             status: 404,
@@ -153,7 +152,7 @@ impl RequestError {
         }
     }
 
-    /// A status that the program asks for.
+    /// Creates the error with a status that the program sets.
     pub(super) fn asked(status: u16) -> Self {
         Self {
             status,
@@ -168,7 +167,7 @@ impl RequestError {
         }
     }
 
-    /// The response that refuses.
+    /// The error response.
     pub(super) fn response(&self, vendor: &dyn Vendor, request_id: &str) -> Response<Body> {
         let mut response = Response::new(Body::from(vendor.refusal(self, request_id).to_string()));
         *response.status_mut() =

@@ -1,11 +1,11 @@
-//! Counters that let a test see from outside what arrived, such as a cancel.
+//! Counters that show a test what arrived at the upstream, such as a cancellation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use serde_json::{Value, json};
 
-/// The counters of one simulated upstream.
+/// Counters of one simulated upstream.
 #[derive(Debug, Default)]
 pub(super) struct Stats {
     requests: AtomicU64,
@@ -14,7 +14,7 @@ pub(super) struct Stats {
     cancelled: AtomicU64,
 }
 
-/// An answer under way. Dropped before its end it counts as cancelled.
+/// An answer in progress. It counts as cancelled if it is dropped before its end.
 #[derive(Debug)]
 pub(super) struct OpenStream {
     stats: Arc<Stats>,
@@ -22,18 +22,18 @@ pub(super) struct OpenStream {
 }
 
 impl Stats {
-    /// The number of a new request, from one.
+    /// Counts a request and returns its number, starting at 1.
     pub(super) fn arrived(&self) -> u64 {
         self.requests.fetch_add(1, SeqCst).saturating_add(1)
     }
 
-    /// An answer begins.
+    /// Counts the start of an answer.
     pub(super) fn begin(self: &Arc<Self>) -> OpenStream {
         self.open.fetch_add(1, SeqCst);
         OpenStream { stats: Arc::clone(self), ended: false }
     }
 
-    /// What `/_sim/stats` says.
+    /// JSON of `/_sim/stats`.
     pub(super) fn report(&self) -> Value {
         json!({
             "requests": self.requests.load(SeqCst),
@@ -45,12 +45,12 @@ impl Stats {
 }
 
 impl OpenStream {
-    /// So many tokens are about to be sent.
+    /// Counts tokens that are about to be sent.
     pub(super) fn sent(&self, tokens: u64) {
         self.stats.tokens.fetch_add(tokens, SeqCst);
     }
 
-    /// The answer ends as its program says; nothing that follows is a cancel.
+    /// Marks the end of the answer by its program. A later drop does not count as cancelled.
     pub(super) fn end(&mut self) {
         self.ended = true;
     }
@@ -58,7 +58,7 @@ impl OpenStream {
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        // Cancelled first: a reader who sees no open stream must already see why.
+        // The cancellation is counted first, so that a reader who sees no open stream already sees the reason.
         if !self.ended {
             self.stats.cancelled.fetch_add(1, SeqCst);
         }

@@ -1,4 +1,4 @@
-//! The simulated upstream, seen from outside over real sockets, and its programs as a table.
+//! Tests of the simulated upstream over real sockets, and of its programs as a table.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use super::program::{Content, Fault, FaultAction, Program, ProgramError, Replace
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
 
-/// A running upstream on a port of its own, gone with its value.
+/// A running upstream on its own port. It stops when the value is dropped.
 struct Upstream {
     base: String,
     http: reqwest::Client,
     _served: JoinSet<()>,
 }
 
-/// What a caller saw of a streamed answer.
+/// A streamed answer as received by a caller.
 struct Seen {
     text: String,
-    /// The connection broke before the body's end.
+    /// The connection broke before the end of the body.
     broken: bool,
 }
 
@@ -58,7 +58,7 @@ impl Upstream {
         serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
     }
 
-    /// Asks for the counters until `name` is `wanted`.
+    /// Polls the counters until `name` is `wanted`.
     async fn until(&self, name: &str, wanted: u64) {
         let asked = async { while self.stats().await[name] != wanted {} };
         tokio::time::timeout(Duration::from_secs(10), asked).await.expect(name);

@@ -1,6 +1,6 @@
-//! The vendors that are simulated: one file each, one line in [`VENDORS`].
+//! The simulated vendors: one file each, one line in [`VENDORS`].
 //!
-//! A vendor knows its own protocol only; what an answer says is decided elsewhere.
+//! A vendor defines its own protocol only. The content of an answer is determined elsewhere.
 
 use axum::http::Uri;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use super::{
     openai_passthrough, openai_responses,
 };
 
-/// Every vendor.
+/// All vendors.
 pub(super) static VENDORS: &[&dyn Vendor] = &[
     &openai::OpenAi,
     &openai_passthrough::OpenAiPassed,
@@ -31,7 +31,7 @@ pub(super) static VENDORS: &[&dyn Vendor] = &[
 
 /// A vendor's protocol.
 pub(super) trait Vendor: Sync {
-    /// The paths that requests are posted to.
+    /// Paths of the endpoints, all with the method POST.
     fn paths(&self) -> &'static [&'static str];
     /// The response header that carries the request's id.
     fn request_id(&self) -> &'static str {
@@ -39,19 +39,19 @@ pub(super) trait Vendor: Sync {
     }
     /// Reads a request as strictly as the vendor does.
     fn read(&self, uri: &Uri, body: &[u8]) -> Result<SimRequest, RequestError>;
-    /// How it says the answer with this number.
+    /// The encoder of the answer with this number.
     fn encoder(&self, number: u64, ask: &SimRequest) -> Box<dyn Encoder>;
     /// The body of an error.
     fn refusal(&self, refused: &RequestError, request_id: &str) -> Value;
-    /// The type of an error, where it stands in the header `x-amzn-errortype`.
+    /// The type of an error, if it is sent in the header `x-amzn-errortype`.
     fn error_type(&self, _refused: &RequestError) -> Option<&'static str> {
         None
     }
-    /// Content that a member is not there.
+    /// Error message for a missing member.
     fn missing(&self, field: &str) -> String {
         format!("Missing required parameter: '{field}'.")
     }
-    /// Content that a member is of another type than `wanted`.
+    /// Error message for a member of another type than `wanted`.
     fn wrong_type(&self, field: &str, wanted: &str) -> String {
         format!("Invalid type for '{field}': expected {wanted}.")
     }

@@ -1,5 +1,5 @@
-//! Benchmarks of the codecs: framing, decoding, encoding and both at once, per dialect.
-//! It measures, and must never grow an opinion: `cargo bench -- --test` only checks that it runs.
+//! Benchmarks of the codecs per dialect: framing, decoding, encoding, and decoding plus encoding. They measure
+//! and must never assert: `cargo bench -- --test` only checks that they run.
 
 use std::hint::black_box;
 
@@ -31,7 +31,7 @@ fn call() -> ResponseContext {
     }
 }
 
-/// A long answer of a dialect, as its own encoder streams it: about what its vendor sends.
+/// A long answer, streamed by the dialect's own encoder. It is close to what the vendor sends.
 fn stream(dialect: &dyn CallerDialect) -> Bytes {
     let mut encoder = dialect.encoder(&call(), Mode::Translated);
     let mut out = BytesMut::new();

@@ -1,22 +1,22 @@
-//! Arguments of calls in earlier turns. A conversation is sent again and again: one call whose arguments
-//! are no JSON object, cut by a limit or malformed by a model, must not end it.
+//! Arguments of calls in earlier turns. A conversation is sent again with every turn, so that one call with
+//! invalid arguments, cut by a limit or malformed by a model, must not end it.
 
 use serde_json::value::RawValue;
 
 use super::json::{self, Members, quoted};
 
-/// The member that keeps arguments which are no object, as text.
+/// Member that keeps arguments other than an object, as text.
 const TRUNCATED: &str = "_truncated";
 
-/// Arguments as an object: as they were written if they are one; `{}` for nothing; anything else is kept
-/// as text. `written`: JSON, or a string that holds JSON.
+/// Returns arguments as an object: unchanged if they are one, `{}` if they are empty, otherwise the text in an
+/// object. `written` is JSON, or a string that holds JSON.
 pub(crate) fn object(written: Option<&RawValue>) -> Box<RawValue> {
     let written = written
         .map_or_else(Default::default, |raw| json::text(raw).unwrap_or_else(|| raw.get().into()));
     of_text(&written)
 }
 
-/// The same of a text.
+/// The same for a text.
 pub(crate) fn of_text(written: &str) -> Box<RawValue> {
     let written = written.trim();
     let is_object = written.starts_with('{') && Members::parse(written).is_ok();
@@ -25,7 +25,7 @@ pub(crate) fn of_text(written: &str) -> Box<RawValue> {
         _ if is_object => written.to_owned(),
         _ => format!(r#"{{"{TRUNCATED}":{}}}"#, quoted(written)),
     };
-    // Each of the three is an object.
+    // Each of the three cases yields an object.
     RawValue::from_string(json).unwrap_or_default()
 }
 

@@ -1,9 +1,9 @@
 //! `application/vnd.amazon.eventstream`: binary messages with headers and two checksums.
 //!
-//! The layout is smithy-rs's `frame.rs`: `u32 total | u32 headers | u32 crc of these 8 bytes | headers |
-//! payload | u32 crc of everything before`, big-endian, CRC-32 (IEEE). Nothing of a message is handed
-//! out before both checksums agree. What a payload means is not known here, save that one may be a
-//! `chunk`, which wraps an event of a model's own protocol: `{"bytes":"BASE64"}`.
+//! The layout is that of smithy-rs's `frame.rs`: `u32 total | u32 headers | u32 crc of these 8 bytes | headers
+//! | payload | u32 crc of everything before`, big-endian, CRC-32 (IEEE). A message is returned only after both
+//! checksums match. Payloads are not interpreted, except that of a `chunk`, which wraps an event of a model's
+//! own protocol: `{"bytes":"BASE64"}`.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -14,11 +14,11 @@ use serde_json::value::RawValue;
 use super::framing::{Frame, FramingError};
 use super::json::text;
 
-/// Two lengths and their checksum.
+/// Bytes of the prelude: two lengths and their checksum.
 const PRELUDE: usize = 12;
-/// A message without headers and payload.
+/// Bytes of a message without headers and payload.
 const SMALLEST: usize = PRELUDE + 4;
-/// What precedes the type of an exception in a frame's event.
+/// Prefix of a frame's event name for an exception; the exception's type follows.
 pub(crate) const EXCEPTION: &str = "exception:";
 
 /// Cuts bytes into messages.
@@ -26,24 +26,24 @@ pub(crate) const EXCEPTION: &str = "exception:";
 pub struct Framer {
     /// The most bytes of a message.
     cap: usize,
-    /// A message of which more has to come.
+    /// The bytes of a message that is still incomplete.
     partial: BytesMut,
 }
 
 impl Framer {
-    /// A framer whose messages never exceed `cap` bytes.
+    /// Creates a framer whose messages never exceed `cap` bytes.
     pub fn new(cap: usize) -> Self {
         Self { cap, partial: BytesMut::new() }
     }
 
-    /// The bytes of a frame that is not whole yet.
+    /// Number of buffered bytes of an incomplete frame.
     pub fn buffered(&self) -> usize {
         self.partial.len()
     }
 
-    /// Takes bytes in and appends the messages that they complete. A frame's event is the message's
-    /// `:event-type`; that of an exception or error is [`EXCEPTION`] and its type. What is in a chunk is a
-    /// frame without an event.
+    /// Reads bytes and appends the messages that they complete. The event of a frame is the message's
+    /// `:event-type`; for an exception or error it is [`EXCEPTION`] followed by the type. The content of a
+    /// chunk becomes a frame without an event.
     pub fn push(&mut self, mut bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), FramingError> {
         loop {
             if self.partial.is_empty() {
@@ -68,7 +68,7 @@ impl Framer {
                     out.push(unwrapped(message(&whole)?)?);
                 }
                 _ if bytes.is_empty() => {
-                    // A bad prelude is reported at once, not when a length out of thin air has come.
+                    // A bad prelude is reported immediately, before an arbitrary length is buffered.
                     length(&self.partial, self.cap)?;
                     return Ok(());
                 }
@@ -77,13 +77,13 @@ impl Framer {
         }
     }
 
-    /// The bytes have ended. A message that was cut is dropped: its checksum has not come.
+    /// Handles the end of the bytes. A cut message is dropped, because its checksum is missing.
     pub fn finish(&mut self, _out: &mut Vec<Frame>) {
         self.partial.clear();
     }
 }
 
-/// A message, or the event that it wraps.
+/// Returns the message, or the event that it wraps.
 fn unwrapped(frame: Frame) -> Result<Frame, FramingError> {
     if frame.event.as_deref() != Some(b"chunk") {
         return Ok(frame);
@@ -99,7 +99,7 @@ struct Chunk<'a> {
     bytes: &'a RawValue,
 }
 
-/// What a chunk holds.
+/// Decoded payload of a chunk.
 fn content(chunk: &[u8]) -> Option<Vec<u8>> {
     let Chunk { bytes } = serde_json::from_slice(chunk).ok()?;
     BASE64_STANDARD.decode(text(bytes)?.as_bytes()).ok()
@@ -110,7 +110,8 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().copied().map(u32::from_be_bytes)
 }
 
-/// How long the message at the start of `bytes` is. `None`: its prelude has not come whole.
+/// Length in bytes of the message at the start of `bytes`. `None` if its prelude is incomplete. An error if the
+/// prelude is corrupt or the length exceeds `cap`.
 fn length(bytes: &[u8], cap: usize) -> Result<Option<usize>, FramingError> {
     let (Some(total), Some(headers), Some(crc)) =
         (number(bytes, 0), number(bytes, 4), number(bytes, 8))
@@ -129,7 +130,7 @@ fn length(bytes: &[u8], cap: usize) -> Result<Option<usize>, FramingError> {
     if total > cap { Err(FramingError::TooLong { cap }) } else { Ok(Some(total)) }
 }
 
-/// Reads a whole message.
+/// Reads a complete message.
 fn message(bytes: &Bytes) -> Result<Frame, FramingError> {
     let body = bytes.len().saturating_sub(4);
     if bytes.get(..body).map(crc32fast::hash) != number(bytes, body) {
@@ -143,7 +144,7 @@ fn message(bytes: &Bytes) -> Result<Frame, FramingError> {
     Ok(headers.frame(data))
 }
 
-/// The headers that say what a message is.
+/// Headers that define the kind of a message.
 #[derive(Default)]
 struct Headers {
     kind: Option<Bytes>,

@@ -1,5 +1,5 @@
-//! Tests of the AWS event-stream framer: messages written here by the layout, the vendor's own vectors
-//! where they are at hand, and every way to cut and to spoil them.
+//! Tests of the AWS event-stream framer: messages written from the layout, the vendor's own vectors where they
+//! are available, and every way to cut and to corrupt them.
 
 use super::*;
 
@@ -82,7 +82,7 @@ fn a_chunk_that_wraps_nothing_is_corrupt() {
     }
 }
 
-/// A flipped bit anywhere is found, and nothing of its message is handed out.
+/// A flipped bit anywhere is detected, and no part of its message is returned.
 #[test]
 fn every_flipped_bit_is_found() {
     let input = written(&[(":message-type", "event"), (":event-type", "chunk")], b"{\"a\":1}");
@@ -96,7 +96,7 @@ fn every_flipped_bit_is_found() {
     }
 }
 
-/// A cut message is not a message, and a bad length is reported before the bytes that it announces arrive.
+/// A cut message is not returned, and a bad length is reported before the announced bytes arrive.
 #[test]
 fn cut_messages_are_dropped() {
     let input = written(&[(":message-type", "event")], b"{}");
@@ -112,7 +112,7 @@ fn cut_messages_are_dropped() {
     }
 }
 
-/// Headers whose checksums are right and whose contents are not.
+/// Headers with valid checksums and invalid contents.
 #[test]
 fn wrong_headers_are_told() {
     for block in [

@@ -1,7 +1,7 @@
 //! Errors of AWS: error responses, and exceptions within a stream.
 //!
-//! AWS hosts models of several protocols and has one way of failing, which is no protocol's own.
-//! Reading never fails: what cannot be parsed is reported by its name or its status.
+//! AWS hosts models of several protocols and reports all errors in its own format, which belongs to none of
+//! them. Reading never fails: an error that cannot be parsed is reported by its name or its status.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -12,7 +12,7 @@ use super::framing::Frame;
 use super::json::text;
 use super::overflow;
 
-/// The members that are read. Services disagree about capitals.
+/// The members that are read. Their case differs between services.
 #[derive(Debug, Default, Deserialize)]
 struct Told<'a> {
     #[serde(borrow)]
@@ -21,12 +21,12 @@ struct Told<'a> {
     capital: Option<&'a RawValue>,
     #[serde(borrow, rename = "__type")]
     name: Option<&'a RawValue>,
-    /// Of a model that failed: the message and the status of the model's own server.
+    /// For a model that failed: the message and the status of the model's own server.
     #[serde(borrow, rename = "originalMessage")]
     original_message: Option<&'a RawValue>,
     #[serde(borrow, rename = "originalStatusCode")]
     original_status: Option<&'a RawValue>,
-    /// What stands between may have words of its own.
+    /// Error object of a proxy or gateway in front of AWS.
     #[serde(borrow)]
     error: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -38,13 +38,13 @@ pub(crate) fn of_response(status: u16, body: &[u8]) -> ApiError {
     read(None, Some(status), body)
 }
 
-/// Reads a frame of a stream, if it is an exception.
+/// Reads a frame of a stream. `None` if it is not an exception.
 pub(crate) fn of_frame(frame: &Frame) -> Option<ApiError> {
     let name = frame.event.as_deref()?.strip_prefix(EXCEPTION.as_bytes())?;
     Some(read(Some(&String::from_utf8_lossy(name)), None, &frame.data))
 }
 
-/// Reads a body that is no answer although its status was that of success.
+/// Reads a body that is not an answer, although its status is a success.
 pub(crate) fn of_body(body: &[u8]) -> ApiError {
     read(None, None, body)
 }
@@ -78,7 +78,7 @@ fn said(raw: Option<&RawValue>) -> Option<String> {
     raw.and_then(text).filter(|words| !words.trim().is_empty()).map(std::borrow::Cow::into_owned)
 }
 
-/// `com.amazon.coral#ThrottlingException:http://...` is called `ThrottlingException`.
+/// Shortens an exception name: `com.amazon.coral#ThrottlingException:http://...` becomes `ThrottlingException`.
 fn short(name: &str) -> &str {
     let name = name.rsplit_once('#').map_or(name, |(_, name)| name);
     name.split_once(':').map_or(name, |(name, _)| name).trim()
@@ -113,7 +113,7 @@ fn kind(name: Option<&str>, status: Option<u16>, original: Option<u16>) -> Kind 
     }
 }
 
-/// The type is in a header that is not available here; the message says as much.
+/// Refines the kind by the message, since the type is in a header that is not available here.
 fn refined(kind: Kind, message: &str) -> Kind {
     let has = |all: &[&str]| all.iter().any(|words| message.contains(words));
     match kind {
@@ -130,7 +130,7 @@ fn refined(kind: Kind, message: &str) -> Kind {
             Kind::Authentication
         }
         Kind::Permission if has(&["INVALID_PAYMENT_INSTRUMENT"]) => Kind::Billing,
-        // An incomplete signature has the status of a request that is wrong.
+        // An incomplete signature has the status of an invalid request.
         Kind::Invalid if message.starts_with("Authorization header requires") => {
             Kind::Authentication
         }

@@ -1,5 +1,4 @@
-//! Bodies of requests, read strictly: what is wrong is said by its path, and a caller's own words are
-//! never repeated.
+//! Strict reading of request bodies. Errors name the path of the fault and never repeat the caller's content.
 
 use serde::de::{Error, IgnoredAny, Unexpected};
 use serde::{Deserialize, Deserializer};
@@ -8,7 +7,7 @@ use serde_json::value::RawValue;
 use super::chat::{ApiError, Kind};
 use super::typed_json::{Numbers, Typed};
 
-/// A body that is not a JSON object: where, never what.
+/// The error for a body that is not a JSON object. It names the position, never the content.
 pub(crate) fn syntax(error: &serde_json::Error) -> ApiError {
     let (line, column) = (error.line(), error.column());
     ApiError::new(
@@ -22,18 +21,18 @@ pub(crate) fn syntax(error: &serde_json::Error) -> ApiError {
     )
 }
 
-/// Reads JSON that stands at `path` ("" for the whole body) and says where in it something is wrong.
+/// Reads the JSON at `path` ("" for the whole body). An error names the faulty member within it.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(path: &str, json: &'a str) -> Result<T, ApiError> {
     parse_with(Numbers::Json, path, json)
 }
 
-/// The same, for a dialect whose numbers may be something else than JSON's.
+/// The same, for a dialect that accepts numbers in other forms than JSON's.
 pub(crate) fn parse_with<'a, T: Deserialize<'a>>(
     numbers: Numbers,
     path: &str,
     json: &'a str,
 ) -> Result<T, ApiError> {
-    // Keeping the path costs as much again as reading, and only an error needs it.
+    // Tracking the path doubles the cost of reading, and only an error needs it.
     let mut source = serde_json::Deserializer::from_str(json);
     if let Ok(parsed) = T::deserialize(Typed::new(&mut source, numbers))
         && source.end().is_ok()
@@ -56,9 +55,9 @@ pub(crate) fn parse_with<'a, T: Deserialize<'a>>(
     Ok(parsed)
 }
 
-/// Words an error of the parser without the value that it stumbled over.
+/// Describes an error of the parser without the value that caused it.
 fn wrong(json: &str, place: &str, error: &serde_json::Error) -> ApiError {
-    // Numbers beyond all bounds, and anything that stands where a word should, pass for bad syntax.
+    // The parser reports numbers out of range, and other types in place of an enum, as bad syntax.
     if !error.is_data() && serde_json::from_str::<IgnoredAny>(json).is_err() {
         return syntax(error);
     }
@@ -82,24 +81,24 @@ fn wrong(json: &str, place: &str, error: &serde_json::Error) -> ApiError {
         Some("a sequence") => refuse(place, "must be an array"),
         Some("a JSON object" | "a map") => refuse(place, "must be an object"),
         Some(word) if word.starts_with("struct ") => refuse(place, "must be an object"),
-        // Of a type's own visitor, which words it as a JSON type.
+        // An error of a type's own visitor, which already names JSON types.
         Some(types) if types.starts_with("a string or ") => {
             refuse(place, &format!("must be {types}"))
         }
         Some("a string" | "a borrowed string") => refuse(place, "must be a string"),
-        // The words that are known, which are ours.
+        // The accepted values, which come from this code.
         Some(words) if words.contains('`') => refuse(place, &format!("must be {words}")),
         _ if said.starts_with("number out of range") => refuse(place, "is too large a number"),
         _ => refuse(place, "is of the wrong type"),
     }
 }
 
-/// Reads a member that is an object and stays JSON, such as a schema.
+/// Reads a member that is an object and is kept as JSON, such as a schema.
 pub(crate) fn object<'de, D: Deserializer<'de>>(source: D) -> Result<Box<RawValue>, D::Error> {
     optional_object(source)?.ok_or_else(no_object)
 }
 
-/// The same of one that may be null; with `#[serde(default)]`, of one that may be missing.
+/// The same for a member that may be null, or missing with `#[serde(default)]`.
 pub(crate) fn optional_object<'de, D: Deserializer<'de>>(
     source: D,
 ) -> Result<Option<Box<RawValue>>, D::Error> {
@@ -115,15 +114,15 @@ fn no_object<E: Error>() -> E {
     E::invalid_type(Unexpected::Other("value"), &"a JSON object")
 }
 
-/// "of type `KIND` ", for a refusal after the path; nothing if the caller's word for it is none that a
-/// vendor would use.
+/// Returns "of type `KIND` " for an error message, or an empty text if the caller's `kind` does not have the
+/// form of a vendor's type name.
 pub(crate) fn of_type(kind: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     let is_word = !kind.is_empty() && kind.len() <= 64 && kind.chars().all(plain);
     if is_word { format!("of type `{kind}` ") } else { String::new() }
 }
 
-/// A fault about one field.
+/// The error for one field.
 pub(crate) fn refuse(path: &str, what: &str) -> ApiError {
     ApiError::field(path, format!("`{path}` {what}"))
 }

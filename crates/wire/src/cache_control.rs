@@ -1,5 +1,5 @@
-//! `cache_control`, the mark of a prompt that is worth caching, which stands on messages, parts of them
-//! and tools. Read leniently: of what is in it only the time to live is kept.
+//! `cache_control`, the cache mark on messages, their parts and tools. Parsing is lenient: only the time to
+//! live is kept.
 
 use serde::Deserialize;
 
@@ -12,18 +12,18 @@ pub(crate) struct CacheControl {
 }
 
 impl CacheControl {
-    /// The mark.
+    /// The cache mark.
     pub(crate) fn mark(self) -> CacheMark {
         self.ttl
     }
 
-    /// The mark behind a part.
+    /// The part that represents the mark.
     pub(crate) fn part(self) -> Part {
         Part::Cache(self.ttl)
     }
 }
 
-/// The result of a call, and behind it the last mark that stands in it.
+/// The result of a call, followed by the last mark within it.
 pub(crate) fn marked_result(id: String, mut parts: Vec<Part>, is_error: bool) -> Vec<Part> {
     let mut mark = None;
     parts.retain_mut(|part| match part {

@@ -1,29 +1,29 @@
-//! Places of citations: the text of an answer, as far as encoders need it to say which stretch of it a
-//! source supports. It must never grow without bound, nor give a place that the text does not have.
+//! Places of citations: the text of an answer, as far as encoders need it to locate the stretch that a source
+//! supports. It must never grow without bound, nor report a place outside the text.
 
 use super::chat::Citation;
 use super::text_index::TextIndex;
 
-/// Beyond this many bytes of text, places are not reported any more.
+/// The most bytes of text for which places are reported.
 const LONGEST: usize = 4 << 20;
 
-/// The longest stretch of text, in bytes, that is repeated beside a source. Sources may support all of an
-/// answer, each of them.
+/// The longest stretch of text, in bytes, that is repeated beside a source. Every source may support the whole
+/// answer.
 const LONGEST_QUOTE: usize = 16 * 1024;
 
-/// The text so far.
+/// The text of the answer so far.
 #[derive(Debug, Default)]
 pub(crate) struct AnswerText {
     said: String,
     index: TextIndex,
-    /// Characters, counted beyond [`LONGEST`] too.
+    /// Number of characters, including those beyond [`LONGEST`].
     chars: u64,
 }
 
 impl AnswerText {
     /// Adds a fragment.
     pub(crate) fn push(&mut self, text: &str) {
-        // Nothing is added behind a gap.
+        // No text is added after a gap.
         let whole = self.index.chars() == self.chars;
         if whole && self.said.len().saturating_add(text.len()) <= LONGEST {
             self.said.push_str(text);
@@ -34,8 +34,8 @@ impl AnswerText {
         }
     }
 
-    /// The characters that a citation supports, from the first to one past the last: as its upstream
-    /// says, else its mark in the text. `None`: all of the answer, as far as anybody knows.
+    /// The characters that a citation supports, from the first to one past the last, as the upstream reported
+    /// them or by the mark in the text. `None` if unknown, which means the whole answer.
     pub(crate) fn place(&self, citation: &Citation) -> Option<(u64, u64)> {
         match (citation.start, citation.end) {
             (Some(start), Some(end)) if start <= end => {
@@ -45,13 +45,13 @@ impl AnswerText {
         }
     }
 
-    /// The same, where a place is demanded.
+    /// The same, with the whole answer if the place is unknown.
     pub(crate) fn span(&self, citation: &Citation) -> (u64, u64) {
         self.place(citation).unwrap_or((0, self.chars))
     }
 
-    /// The text between two characters, and the bytes of UTF-8 where it begins and ends. A text that is
-    /// longer than 16 KiB is not given.
+    /// The text between two characters, and the byte offsets of its start and end in UTF-8. The text is empty
+    /// if it is longer than 16 KiB.
     pub(crate) fn between(&self, (start, end): (u64, u64)) -> (&str, (usize, usize)) {
         let first = self.index.byte_of(start, &self.said);
         let last = self.index.byte_of(end.max(start), &self.said);
@@ -59,7 +59,7 @@ impl AnswerText {
         (quoted.unwrap_or_default(), (first, last))
     }
 
-    /// The characters before a byte of the text. `None`: there is no such byte, or it is within a
+    /// Number of characters before a byte of the text. `None` if the byte is out of range or within a
     /// character.
     pub(crate) fn chars_before(&self, byte: u64) -> Option<u64> {
         self.index.chars_before(usize::try_from(byte).ok()?, &self.said)
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(text.place(&marked(2)), None);
     }
 
-    /// What is repeated beside each source is bounded, its place is not.
+    /// The text repeated beside each source is bounded; its place is not.
     #[test]
     fn a_long_stretch_is_not_repeated() {
         let text = said(&"é".repeat(LONGEST_QUOTE / 2 + 1));

@@ -1,67 +1,67 @@
-//! Parameters that Anthropic's models take, which differ from model to model and are the same on every platform:
-//! how they are to think, and how their sampling may be steered.
+//! Parameters of Anthropic's models, which differ between models and are the same on every platform: thinking
+//! and sampling.
 //!
-//! Models are known by their names. One that is called otherwise, as an operator may call it, is asked
-//! for what most of them take.
+//! Models are recognised by name. A model with another name, such as an operator's alias, receives the
+//! parameters that most models accept.
 
 use serde::Serialize;
 
 use super::chat::{Reasoning, Request, Scheme};
 
-/// The least that the vendor accepts as a budget.
+/// The smallest budget that the vendor accepts.
 const MIN_BUDGET: u64 = 1024;
-/// With a budget, which counts towards the limit on output: what is left for the answer when the caller
-/// sets no limit.
+/// Tokens reserved for the answer if a budget is set and the caller sets no limit. The budget counts towards
+/// the limit on output.
 const ANSWER: u64 = 4096;
-/// While a model thinks, `top_p` may be no less than this.
+/// The smallest `top_p` that is accepted while a model thinks.
 const LEAST_P: f64 = 0.95;
 
-/// How a model is to think.
+/// Thinking mode of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(crate) enum Thinking {
-    /// Up to so many tokens.
+    /// Thinking up to a budget.
     Enabled {
-        /// How many.
+        /// The budget in tokens.
         budget_tokens: u64,
     },
-    /// As much as it sees fit.
+    /// Adaptive thinking: the model chooses the amount.
     Adaptive {
-        /// Newer models show nothing of it unless they are asked.
+        /// Newer models show no thinking unless this is set.
         #[serde(skip_serializing_if = "Option::is_none")]
         display: Option<&'static str>,
     },
-    /// Not at all.
+    /// No thinking.
     Disabled,
 }
 
-/// What a model is asked for.
+/// Parameters for one model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ClaudeParams<'a> {
     /// The limit on output.
     pub max_tokens: Option<u64>,
-    /// Whether and how it is to think.
+    /// Thinking mode, if any is set.
     pub thinking: Option<Thinking>,
-    /// How much effort it is to make.
+    /// Effort, in the vendor's spelling.
     pub effort: Option<&'a str>,
     /// Sampling temperature.
     pub temperature: Option<f64>,
     /// Nucleus sampling mass.
     pub top_p: Option<f64>,
-    /// Sample among the k most likely tokens.
+    /// Restricts sampling to the k most likely tokens.
     pub top_k: Option<u64>,
 }
 
-/// What a model can do.
+/// Thinking capabilities of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Generation {
-    /// It does not think.
+    /// No thinking.
     Plain,
-    /// It thinks up to a budget.
+    /// Thinking up to a budget.
     Budgets,
-    /// It thinks up to a budget or as it sees fit.
+    /// Thinking up to a budget, or adaptive.
     Either,
-    /// It thinks as it sees fit, and its sampling cannot be steered.
+    /// Adaptive thinking. Sampling parameters are not accepted.
     Adaptive,
 }
 
@@ -72,7 +72,7 @@ fn version(model: &str) -> Option<(u32, u32)> {
     let numbers = words.map(|word| word.parse::<u32>().ok());
     let mut numbers = numbers.skip_while(Option::is_none).map_while(|number| number);
     let major = numbers.next().filter(|major| *major < 100)?;
-    // What follows may be a date.
+    // The next number may be a date.
     Some((major, numbers.next().filter(|minor| *minor < 100).unwrap_or(0)))
 }
 
@@ -87,7 +87,7 @@ impl Generation {
     }
 }
 
-/// What to ask a model for.
+/// The parameters of a request, as this model accepts them.
 pub(crate) fn ask<'a>(request: &'a Request, model: &str) -> ClaudeParams<'a> {
     let version = version(model);
     let generation = Generation::of(version);
@@ -95,7 +95,7 @@ pub(crate) fn ask<'a>(request: &'a Request, model: &str) -> ClaudeParams<'a> {
     let thinks = matches!(thinking, Some(Thinking::Enabled { .. } | Thinking::Adaptive { .. }));
     let steered = generation != Generation::Adaptive;
     let temperature = request.temperature.filter(|_| steered && !thinks);
-    // Since version 4.1 it is one or the other.
+    // Since version 4.1 only one of temperature and `top_p` is accepted.
     let both = version.is_none_or(|version| version < (4, 1)) || temperature.is_none();
     ClaudeParams {
         max_tokens,
@@ -108,7 +108,7 @@ pub(crate) fn ask<'a>(request: &'a Request, model: &str) -> ClaudeParams<'a> {
 }
 
 /// The fields that a caller set and [`ask`] omits. A temperature of 1 and a mass of 1 are the vendor's
-/// defaults, so that omitting them changes nothing.
+/// defaults, so that their omission has no effect.
 pub(crate) fn omitted(request: &Request, model: &str) -> impl Iterator<Item = &'static str> {
     let asked = ask(request, model);
     let steers = |value: Option<f64>| value.is_some_and(|value| value < 1.0);
@@ -135,7 +135,7 @@ fn reason<'a>(
         other => other,
     };
     if *enabled == Some(false) || *budget == Some(0) || effort == Some("none") {
-        // These always think, and reject a request that turns it off.
+        // These models always think and reject a request that disables it.
         let always = ["fable", "mythos"].iter().any(|name| model.contains(name));
         let can = generation != Generation::Plain && !always;
         return (limit, can.then_some(Thinking::Disabled), None);
@@ -144,7 +144,7 @@ fn reason<'a>(
     match generation {
         _ if !wanted => (limit, None, None),
         Generation::Plain => (limit, None, None),
-        // Earlier ones refuse to force a call while they think.
+        // Earlier versions reject a forced call while they think.
         Generation::Adaptive | Generation::Either
             if request.forces_a_call()
                 && version(model).is_some_and(|version| version < (4, 8)) =>
@@ -159,13 +159,13 @@ fn reason<'a>(
             Some(budget) => enable(request, *budget, effort),
             None => (limit, Some(Thinking::Adaptive { display: None }), effort),
         },
-        // It knows no efforts.
+        // These models have no efforts.
         Generation::Budgets => enable(request, budget.unwrap_or_else(|| budget_of(effort)), None),
     }
 }
 
-/// A budget for thinking, where the vendor takes one: there must be room for it below the limit, and
-/// it demands the thoughts before earlier calls, and refuses to force a call beside it.
+/// A budget for thinking, where the vendor accepts one: it must leave room below the limit, needs the thoughts
+/// before earlier calls, and excludes a forced call.
 fn enable<'a>(
     request: &Request,
     budget: u64,
@@ -192,7 +192,7 @@ fn budget_of(effort: Option<&str>) -> u64 {
     }
 }
 
-/// The effort that a budget in tokens roughly amounts to.
+/// The effort that roughly matches a budget in tokens.
 pub(super) fn effort_of(budget: u64) -> &'static str {
     match budget {
         0..=4096 => "low",
@@ -225,7 +225,7 @@ mod tests {
         }
     }
 
-    /// What a caller asks for, what of it a model is asked, and its budget, effort and sampling.
+    /// A caller's parameters and the resulting ones per model: budget, effort and sampling.
     #[test]
     fn each_is_asked_for_what_it_takes() {
         let asked = |model: &str, effort: Option<&str>, budget, limit| {
@@ -291,7 +291,7 @@ mod tests {
         }
     }
 
-    /// Versions before 4.8 refuse a forced call while they think.
+    /// Versions before 4.8 reject a forced call while they think.
     #[test]
     fn a_forced_call_goes_without_thinking() {
         let tool = Tool { name: "f".to_owned(), ..Tool::default() };

@@ -1,6 +1,7 @@
 //! Token counts: the answer to a request that counts a prompt and generates nothing.
 //!
-//! Pure, and of no dialect: each one states its member names and the shape of its answer.
+//! This module is pure and independent of dialects: each dialect supplies its member names and the shape of its
+//! answer.
 
 use bytes::{BufMut, BytesMut};
 use serde::Deserialize;
@@ -10,13 +11,13 @@ use super::dialect::{Decode, Encode};
 use super::framing::Frame;
 use super::json::{Members, quoted};
 
-/// The code of an answer that holds no count.
+/// Error code of an answer without a count.
 const NO_COUNT: &str = "no_count";
 
-/// Reads the count out of an answer; an error if there is none.
+/// Reads the count from an answer. An error if it is missing.
 type Read = fn(&[u8]) -> Result<u64, End>;
 
-/// Reads an answer that is a count.
+/// Decoder of a token count answer.
 #[derive(Debug)]
 pub struct Decoder(pub Read);
 
@@ -28,7 +29,7 @@ impl Decode for Decoder {
     fn answer<'f>(&mut self, body: &'f Frame, out: &mut Vec<Delta<'f>>) -> End {
         match (self.0)(&body.data) {
             Ok(tokens) => {
-                // Counted, not used.
+                // The tokens are counted and not consumed.
                 let none = Usage { input: Some(0), output: Some(0), ..Usage::default() };
                 out.extend([Delta::Usage(none), Delta::InputTokens(tokens)]);
                 End::Complete
@@ -42,7 +43,7 @@ impl Decode for Decoder {
     }
 }
 
-/// Writes an answer that is a count.
+/// Encoder of a token count answer.
 #[derive(Debug)]
 pub struct Encoder {
     write: fn(u64) -> String,
@@ -50,7 +51,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// `write`: the body of the answer.
+    /// Creates an encoder. `write` returns the body of the answer.
     pub fn new(write: fn(u64) -> String) -> Self {
         Self { write, tokens: None }
     }
@@ -72,7 +73,7 @@ impl Encode for Encoder {
     }
 }
 
-/// Reads the JSON of an answer that holds a count.
+/// Parses the JSON of a token count answer.
 pub fn parsed<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, End> {
     serde_json::from_slice(body).map_err(|error| {
         let blank = body.trim_ascii().is_empty();
@@ -80,19 +81,19 @@ pub fn parsed<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, End> {
     })
 }
 
-/// The end of an answer that holds no count.
+/// The end of an answer without a count.
 pub fn absent() -> End {
     let code = Some(NO_COUNT.to_owned());
     let message = "the upstream's answer holds no count of tokens";
     End::Failed(ApiError { code, ..ApiError::new(Kind::Upstream, message) })
 }
 
-/// Reads a count that stands alone: the gateway's own estimate.
+/// Reads a bare count: the gateway's own estimate.
 pub fn plain(body: &[u8]) -> Result<u64, End> {
     parsed(body)
 }
 
-/// A request with only those members that counting takes.
+/// Returns a request with only the members that the count endpoint accepts.
 pub fn with_members(body: &str, names: &[&str]) -> Result<String, serde_json::Error> {
     let members = Members::parse(body)?;
     let member = |name: &&str| {

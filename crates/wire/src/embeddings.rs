@@ -1,7 +1,7 @@
 //! Embeddings: a neutral request, its answer, and the codec that all dialects share.
 //!
-//! Pure, and of no dialect. A number is never rounded: its text is copied from answer to answer, and
-//! only base64, which holds 32 bits of each number, changes its form.
+//! This module is pure and independent of dialects. Numbers are never rounded: their text is copied from answer
+//! to answer. Only base64, which holds 32 bits of each number, changes the form.
 
 use std::borrow::Cow;
 
@@ -19,13 +19,13 @@ use super::json::{quoted, text};
 /// A request for embeddings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EmbedRequest {
-    /// The texts, each of which gets one vector.
+    /// The texts, one vector each.
     pub inputs: Vec<String>,
-    /// The length of the vectors.
+    /// Number of dimensions of the vectors.
     pub dimensions: Option<u64>,
-    /// What the vectors are for.
+    /// Purpose of the vectors.
     pub input_type: Option<InputType>,
-    /// What happens to a text that is too long; `None`: what the upstream does by default.
+    /// Handling of a text that is too long. `None` uses the upstream's default.
     pub truncate: Option<Truncate>,
     /// The title of the documents.
     pub title: Option<String>,
@@ -33,29 +33,29 @@ pub struct EmbedRequest {
     pub user: Option<String>,
 }
 
-/// What vectors are for.
+/// Purpose of the vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InputType {
-    /// A query that looks for documents.
+    /// A query, to be matched with documents.
     Query,
     /// A document to be found.
     Document,
     /// Input of a classifier.
     Classification,
-    /// Input of a clustering.
+    /// Input of a clustering algorithm.
     Clustering,
     /// Comparison of texts with each other.
     Similarity,
 }
 
-/// What happens to a text that is longer than the model takes.
+/// Handling of a text that is longer than the model accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Truncate {
-    /// It is an error.
+    /// Reject it.
     None,
-    /// Its start is cut off.
+    /// Cut off its start.
     Start,
-    /// Its end is cut off.
+    /// Cut off its end.
     End,
 }
 
@@ -69,7 +69,7 @@ pub enum Vector<'f> {
 }
 
 impl<'f> Vector<'f> {
-    /// The vector in a JSON value. Whether it is one is for [`Vector::dimensions`] to say.
+    /// The vector in a JSON value. It is validated by [`Vector::dimensions`].
     pub fn new(value: &'f RawValue) -> Self {
         match text(value) {
             Some(base64) => Self::Base64(base64),
@@ -77,7 +77,7 @@ impl<'f> Vector<'f> {
         }
     }
 
-    /// The same, borrowed from no frame.
+    /// Returns the vector without borrowing from a frame.
     #[must_use]
     pub fn into_owned(self) -> Vector<'static> {
         match self {
@@ -86,12 +86,12 @@ impl<'f> Vector<'f> {
         }
     }
 
-    /// How many numbers it has. `None`: it is no vector, or one without numbers.
+    /// Number of dimensions. `None` if the value is not a vector, or is empty.
     pub fn dimensions(&self) -> Option<usize> {
         Some(self.floats()?.len()).filter(|length| *length > 0)
     }
 
-    /// Its numbers in 32 bits, each the nearest one to the text.
+    /// The numbers as 32-bit floats, each the nearest to its text.
     fn floats(&self) -> Option<Vec<f32>> {
         let floats: Vec<f32> = match self {
             Self::Numbers(json) => {
@@ -108,11 +108,11 @@ impl<'f> Vector<'f> {
         floats.iter().all(|float| float.is_finite()).then_some(floats)
     }
 
-    /// As a JSON array of numbers.
+    /// The vector as a JSON array of numbers.
     pub fn numbers(&self) -> Cow<'_, str> {
         match self {
             Self::Numbers(json) => Cow::Borrowed(json),
-            // The shortest texts that are read as the same numbers again.
+            // The shortest texts that parse to the same numbers.
             Self::Base64(_) => {
                 let floats = self.floats().unwrap_or_default();
                 Cow::Owned(serde_json::to_string(&floats).unwrap_or_default())
@@ -120,7 +120,7 @@ impl<'f> Vector<'f> {
         }
     }
 
-    /// As a JSON string of base64.
+    /// The vector as a JSON string of base64.
     pub fn base64(&self) -> String {
         match self {
             Self::Numbers(_) => {
@@ -133,12 +133,12 @@ impl<'f> Vector<'f> {
     }
 }
 
-/// Writes a request as JSON. Only maps with keys that are no strings could fail.
+/// Writes a request as JSON. Serialisation fails only for maps with keys other than strings.
 pub fn written(request: &impl serde::Serialize) -> String {
     serde_json::to_string(request).unwrap_or_default()
 }
 
-/// Reads a list of texts, or one text alone, that stands at `path`.
+/// Reads a list of texts, or a single text, at `path`.
 pub fn texts(path: &str, value: &RawValue) -> Result<Vec<String>, ApiError> {
     if let Some(alone) = text(value) {
         return Ok(vec![alone.into_owned()]);
@@ -157,18 +157,18 @@ pub fn texts(path: &str, value: &RawValue) -> Result<Vec<String>, ApiError> {
     items.iter().enumerate().map(one).collect()
 }
 
-/// What an upstream's answer holds.
+/// Contents of an upstream's answer.
 #[derive(Debug, Default)]
 pub struct Answer<'f> {
-    /// The model as the upstream names it; empty if it does not.
+    /// The model as the upstream names it, or empty.
     pub model: Cow<'f, str>,
-    /// In the order of the texts.
+    /// The vectors, in the order of the texts.
     pub vectors: Vec<Vector<'f>>,
-    /// The upstream's count of the texts' tokens.
+    /// The upstream's token count of the texts.
     pub input_tokens: Option<u64>,
 }
 
-/// Reads the answers of a dialect's form.
+/// Decoder of a dialect's embeddings answer.
 #[derive(Debug)]
 pub struct Decoder(pub for<'f> fn(&'f str) -> Result<Answer<'f>, End>);
 
@@ -197,7 +197,7 @@ impl Decode for Decoder {
     }
 }
 
-/// Reads the JSON of an answer.
+/// Parses the JSON of an answer.
 pub fn parsed<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, End> {
     serde_json::from_str(json).map_err(
         |error| {
@@ -206,17 +206,17 @@ pub fn parsed<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, End> {
     )
 }
 
-/// The end of an answer that holds no vectors.
+/// The end of an answer without vectors.
 pub fn absent() -> End {
     End::Failed(ApiError::new(Kind::Upstream, "the upstream's answer holds no embeddings"))
 }
 
-/// A decoder that also verifies what is going to be translated: a vector for each text, all of them
-/// of one length.
+/// A decoder that also verifies an answer that is going to be translated: one vector per text, all of the same
+/// length.
 pub struct Verified {
-    /// Reads the answer.
+    /// The decoder of the answer.
     pub inner: Box<dyn Decode>,
-    /// How many texts the request had.
+    /// Number of texts in the request.
     pub inputs: usize,
 }
 
@@ -261,21 +261,21 @@ impl Decode for Verified {
     }
 }
 
-/// What a caller's answer is made of.
+/// Contents of an answer to a caller.
 #[derive(Debug)]
 pub struct Reply<'a> {
     /// The identity of the answer.
     pub call: &'a ResponseContext,
     /// The model's name.
     pub model: &'a str,
-    /// In the order of the texts.
+    /// The vectors, in the order of the texts.
     pub vectors: &'a [Vector<'a>],
-    /// The upstream's count, else the gateway's estimate.
+    /// The upstream's token count, else the gateway's estimate.
     pub input_tokens: u64,
 }
 
 impl Reply<'_> {
-    /// A JSON array of what `write` makes of each vector.
+    /// A JSON array with the result of `write` for each vector.
     pub fn list(&self, write: impl Fn(usize, &Vector<'_>) -> String) -> String {
         let items: Vec<String> =
             self.vectors.iter().enumerate().map(|(at, vector)| write(at, vector)).collect();
@@ -283,7 +283,7 @@ impl Reply<'_> {
     }
 }
 
-/// Writes answers in a dialect's form.
+/// Encoder of a dialect's embeddings answer.
 #[derive(Debug)]
 pub struct Encoder {
     write: fn(&Reply<'_>) -> String,
@@ -292,7 +292,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// `write`: the body of the answer.
+    /// Creates an encoder. `write` returns the body of the answer.
     pub fn new(call: &ResponseContext, write: fn(&Reply<'_>) -> String) -> Self {
         Self { write, call: call.clone(), body: String::new() }
     }

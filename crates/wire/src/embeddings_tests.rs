@@ -1,4 +1,4 @@
-//! Tests of vectors and texts; nothing of a dialect.
+//! Tests of vectors and texts, independent of dialects.
 
 use serde_json::value::RawValue;
 
@@ -19,8 +19,8 @@ fn numbers_keep_their_digits() {
 
 #[test]
 fn base64_holds_the_nearest_32_bits() {
-    // 16777217 lies halfway between two floats; the last number is nearer to the upper one only in
-    // digits that 64 bits do not hold.
+    // 16777217 lies halfway between two floats; the last number is nearer to the upper one only in digits
+    // beyond 64-bit precision.
     let value = raw("[0.1,-2.5,16777217,16777217.0000000000001,1e-45]");
     let packed = Vector::new(&value).base64();
     let floats = [0.1f32, -2.5, 16_777_216.0, 16_777_218.0, f32::from_bits(1)];

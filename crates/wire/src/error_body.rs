@@ -1,7 +1,6 @@
-//! Errors of upstreams, in the many shapes of servers that call themselves compatible, read
-//! into a [`ApiError`].
+//! Errors of upstreams, in the many shapes of self-declared compatible servers, read into an [`ApiError`].
 //!
-//! Reading never fails, and repeats nothing of a body but its own message, code and field.
+//! Reading never fails. Of a body, only its message, code and field are repeated.
 
 use std::borrow::Cow;
 
@@ -20,7 +19,7 @@ pub(crate) fn response(status: u16, payload: &[u8]) -> ApiError {
     read(&body, Some(status), unsaid)
 }
 
-/// Reads an error that came in a stream, or in an answer with status 200.
+/// Reads an error in a stream, or in an answer with status 200.
 pub(crate) fn in_stream(payload: &[u8]) -> ApiError {
     let body = serde_json::from_slice(payload).unwrap_or_default();
     read(&body, None, "the upstream reported an error without a message".to_owned())
@@ -47,11 +46,11 @@ fn read(body: &Value, status: Option<u16>, unsaid: String) -> ApiError {
     let reasons = inner.get("details").and_then(Value::as_array).into_iter().flatten();
     let reasons = reasons.filter_map(|detail| detail.get("reason")?.as_str());
     let words = reasons.fold(words, |words, reason| format!("{words} {reason}"));
-    // OpenRouter, of a request that a provider's moderation has flagged.
+    // OpenRouter sets this for a request that a provider's moderation flagged.
     let flagged = inner.get("metadata").is_some_and(|more| more.get("flagged_input").is_some());
     let kind = if flagged { Kind::ContentPolicy } else { kind(status, &words, &message) };
     let count = |name: &str| inner.get(name).and_then(Value::as_u64);
-    // llama.cpp names the counts beside a message that does not.
+    // llama.cpp reports the counts beside the message, not in it.
     let message = match (kind, count("n_prompt_tokens"), count("n_ctx")) {
         (Kind::Context, Some(tokens), Some(maximum))
             if overflow::counts(&message).is_none_or(|said| said.tokens.is_none()) =>
@@ -63,8 +62,8 @@ fn read(body: &Value, status: Option<u16>, unsaid: String) -> ApiError {
     ApiError { kind, message, code, param: word("param") }
 }
 
-/// The message of an error for callers whose dialect has no place for the field that it is about: that
-/// leads the message. A prompt that does not fit is reported in the dialect's own `overflow` words.
+/// The message for callers whose dialect has no field for the parameter at fault: the parameter is put before
+/// the message. A prompt that does not fit is reported with the dialect's own `overflow` sentence.
 pub(crate) fn message<'f>(fault: &'f ApiError, overflow: &Words) -> Cow<'f, str> {
     match &fault.param {
         _ if fault.kind == Kind::Context => overflow.of(&fault.message),
@@ -75,7 +74,7 @@ pub(crate) fn message<'f>(fault: &'f ApiError, overflow: &Words) -> Cow<'f, str>
     }
 }
 
-/// A message that is a string, or a list of complaints (pydantic) of which the first is reported.
+/// A message: a string, or the first entry of a list of errors (pydantic).
 fn text(value: &Value) -> Option<String> {
     let first = value.get(0).unwrap_or(value);
     let said = first.as_str().or_else(|| first.get("msg")?.as_str())?;
@@ -87,7 +86,7 @@ fn cut(message: &str) -> String {
     message.get(..end).unwrap_or_default().to_owned()
 }
 
-/// The HTTP status that an error object names in one of its fields. Vendors' own numbers do not count.
+/// The HTTP status in one of an error object's fields. Vendors' own error numbers are ignored.
 fn status_in(error: &Value) -> Option<u16> {
     ["code", "status_code", "raw_status_code", "status"].iter().find_map(|name| {
         let value = error.get(name)?;
@@ -96,8 +95,8 @@ fn status_in(error: &Value) -> Option<u16> {
     })
 }
 
-/// What marks an error whatever its status, in its code, type or reasons; the first row that is found
-/// counts. Messages do not: they may repeat what the caller wrote.
+/// Substrings of an error's code, type or reasons that determine its kind if the status does not. The first
+/// matching row counts. Messages are not searched, since they may repeat the caller's content.
 const SIGNS: &[(&str, Kind)] = &[
     ("context_length_exceeded", Kind::Context),
     ("exceed_context_size", Kind::Context),
@@ -128,9 +127,9 @@ const SIGNS: &[(&str, Kind)] = &[
     ("unavailable", Kind::Overloaded),
 ];
 
-/// How messages begin that are about the gateway's credential, account or model, although their
-/// status blames the request. Only the beginning counts: what follows may be the caller's own words,
-/// which must not discredit a provider for everybody.
+/// Openings of messages about the gateway's credential, account or model whose status blames the request. Only
+/// the opening counts: the rest may be the caller's own content, which must not discredit a provider for every
+/// caller.
 const OPENINGS: &[(&str, Kind)] = &[
     ("incorrect api key", Kind::Authentication),
     ("invalid api key", Kind::Authentication),
@@ -154,13 +153,13 @@ const OPENINGS: &[(&str, Kind)] = &[
     ("invalid model", Kind::NotFound),
 ];
 
-/// The kind that the words of a message give to an error whose status and type say too little.
+/// The kind by the message of an error whose status and type are too vague.
 pub(crate) fn refined(kind: Kind, status: Option<u16>, message: &str) -> Kind {
     let vague = matches!(status, None | Some(400 | 413 | 422 | 500));
     let message = message.to_ascii_lowercase();
     let opening = OPENINGS.iter().find(|(opening, _)| message.starts_with(opening));
     match (kind, opening) {
-        // Vendors run out of money under the status of a limit or of a missing right.
+        // Vendors report an exhausted balance under the status of a rate limit or of a missing permission.
         (Kind::RateLimited | Kind::Permission, Some((_, Kind::Billing))) => Kind::Billing,
         (Kind::RateLimited | Kind::Permission, _)
             if message.contains("used all available credits") =>
@@ -177,7 +176,7 @@ pub(crate) fn refined(kind: Kind, status: Option<u16>, message: &str) -> Kind {
     }
 }
 
-/// A status that is clear by itself is not overruled by a word.
+/// The kind by status and words. A status that is unambiguous is not overruled by a word.
 fn kind(status: Option<u16>, words: &str, message: &str) -> Kind {
     let words = words.to_ascii_lowercase();
     let sign = SIGNS.iter().find(|(sign, _)| words.contains(sign)).map(|(_, kind)| *kind);

@@ -1,16 +1,16 @@
-//! Finish reasons: the words by which vendors end an answer, and what they mean.
+//! Finish reasons: the words by which vendors end an answer, and their meanings.
 //!
-//! Each dialect has a table of its own words; [`COMMON`] holds those that servers and proxies pass on
-//! from elsewhere. A word that no row has must never pass for a normal end.
+//! Each dialect has a table of its own words; [`COMMON`] holds those that servers and proxies pass on from
+//! other vendors. An unknown word must never count as a normal end.
 
 use super::chat::{ApiError, Kind, Stop};
 
-/// What a word means.
+/// Meaning of a finish reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
-    /// No reason at all: the answer goes on.
+    /// No finish reason: the answer goes on.
     Unsaid,
-    /// The model was done.
+    /// The model finished.
     End,
     /// It wrote a stop string.
     Sequence,
@@ -18,30 +18,30 @@ pub enum Meaning {
     Limit,
     /// It filled the context window.
     Context,
-    /// It calls tools.
+    /// It called tools.
     Tools,
-    /// It declined.
+    /// The model refused.
     Refusal,
     /// A filter removed the rest.
     Filter,
     /// The turn is paused.
     Pause,
-    /// The answer was broken off.
+    /// The upstream aborted the answer.
     Failed(Kind),
 }
 
-/// One word of a table.
+/// One row of a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
-    /// The word, as it is written on the wire. Matched without regard to ASCII case.
+    /// The word on the wire, matched without regard to ASCII case.
     pub word: &'static str,
-    /// What it means.
+    /// Meaning of the word.
     pub meaning: Meaning,
-    /// Where that is documented, or whose it is.
+    /// Source: its documentation, or the vendor that uses it.
     pub source: &'static str,
 }
 
-/// A row.
+/// Creates a row.
 pub const fn row(word: &'static str, meaning: Meaning, source: &'static str) -> Row {
     Row { word, meaning, source }
 }
@@ -56,7 +56,7 @@ const LIMITS: &str = "names that proxies and servers of one's own give a limit";
 const XAI: &str = "xAI gRPC API, `FinishReason`";
 const ENGINES: &str = "inference servers when a request is aborted or times out";
 
-/// Words that are no dialect's own there, but come through all the same.
+/// Words of other vendors that servers and proxies pass on.
 pub const COMMON: &[Row] = &[
     row("stop", Meaning::End, PROXY_CHAT),
     row("length", Meaning::Limit, PROXY_CHAT),
@@ -116,10 +116,10 @@ pub const COMMON: &[Row] = &[
 /// The most characters of an unknown word that an error repeats.
 const LONGEST: usize = 64;
 
-/// The code of an error that an unknown word makes.
+/// Error code for an unknown word.
 const UNKNOWN: &str = "unknown_finish_reason";
 
-/// Looks a word up in a dialect's own table, then in [`COMMON`]. `None`: it says nothing.
+/// Looks a word up in a dialect's own table, then in [`COMMON`]. `None` if it does not end the answer.
 pub fn stop(table: &[Row], word: &str) -> Option<Stop> {
     let found = table.iter().chain(COMMON).find(|row| row.word.eq_ignore_ascii_case(word));
     Some(match found.map(|row| row.meaning) {
@@ -137,13 +137,13 @@ pub fn stop(table: &[Row], word: &str) -> Option<Stop> {
     })
 }
 
-/// The error of an answer that its upstream broke off with this word.
+/// The error of an answer that its upstream aborted with this word.
 pub fn broken_off(kind: Kind, word: &str) -> ApiError {
     let message = format!("the upstream ended the answer with finish reason \"{}\"", shown(word));
     ApiError::new(kind, message)
 }
 
-/// The error that a stop stands for, to callers of another dialect: they have no other word for it.
+/// The error that represents a stop for callers of another dialect, which has no finish reason for it.
 pub fn failure(stop: &Stop) -> Option<ApiError> {
     match stop {
         Stop::Failed(fault) => Some(fault.clone()),
@@ -159,7 +159,7 @@ pub fn failure(stop: &Stop) -> Option<ApiError> {
     }
 }
 
-/// A word as an error may repeat it: a reason is a short name, and anything else may be payload.
+/// A word as an error may repeat it. Anything but a short name may be payload and is hidden.
 fn shown(word: &str) -> &str {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-. ".contains(c);
     if word.len() <= LONGEST && word.chars().all(plain) { word } else { "..." }

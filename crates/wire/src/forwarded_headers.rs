@@ -1,12 +1,12 @@
-//! Headers of callers that are forwarded to an upstream of the caller's own dialect: an allow-list, in one table
-//! with the source of each row. It must never let a credential, an account or an address through.
+//! Headers of callers that are forwarded to an upstream of the caller's own dialect: an allow-list, in one
+//! table with the source of each row. It must never let a credential, an account or an address through.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
 const TABLE: &str = include_str!("forwarded_headers.txt");
 
-/// By dialect, of which there are few.
+/// The lists by dialect. There are few dialects.
 static LISTS: LazyLock<Vec<(&str, AllowList)>> = LazyLock::new(|| {
     let mut lists = Vec::<(&str, AllowList)>::new();
     for (dialect, name) in rows() {
@@ -32,12 +32,12 @@ pub struct AllowList {
 }
 
 impl AllowList {
-    /// That of a dialect, if any header is forwarded to its upstreams.
+    /// The list of a dialect. `None` if no headers are forwarded to its upstreams.
     pub fn of(dialect: &str) -> Option<&'static Self> {
         LISTS.iter().find(|(of, _)| *of == dialect).map(|(_, list)| list)
     }
 
-    /// Whether a header, in lower case, goes along.
+    /// Whether a header, in lower case, is forwarded.
     pub fn has(&self, header: &str) -> bool {
         let listed = self.names.contains(header)
             || self.prefixes.iter().any(|start| header.starts_with(start));
@@ -53,7 +53,7 @@ fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
     })
 }
 
-/// Words of names that hold a credential; whatever a row says, these stay.
+/// Substrings of headers that hold a credential. They are never forwarded, regardless of the table.
 const CREDENTIALS: [&str; 6] = ["auth", "token", "secret", "cookie", "api-key", "attestation"];
 
 #[cfg(test)]

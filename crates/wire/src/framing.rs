@@ -1,44 +1,44 @@
-//! Framings: how an upstream's bytes are cut into frames, before anyone asks what a frame means.
+//! Framings: how an upstream's bytes are cut into frames, independent of their meaning.
 
 use bytes::Bytes;
 
 use super::{aws_eventstream, json_array, ndjson, sse};
 
-/// One unit of a framing, with its own bytes.
+/// One unit of a framing, in its original bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frame {
-    /// The event's name, where the framing has one and the upstream gave one.
+    /// The event's name, if the framing has names and the upstream set one.
     pub event: Option<Bytes>,
-    /// The payload as it came.
+    /// The payload, unchanged.
     pub data: Bytes,
 }
 
-/// How a dialect cuts its stream.
+/// Framing of a dialect's stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// Server-sent events (WHATWG HTML, section 9.2).
     Sse,
-    /// One JSON value on each line.
+    /// One JSON value per line.
     Ndjson,
     /// A JSON array of objects.
     JsonArray,
-    /// `application/vnd.amazon.eventstream`. A message of it may wrap an event of a model's own protocol.
+    /// `application/vnd.amazon.eventstream`. Its messages may wrap events of a model's own protocol.
     AwsEventStream,
-    /// The whole body is one frame: an answer that is not streamed.
+    /// The whole body as one frame: an answer that is not streamed.
     Whole,
 }
 
 impl Framing {
-    /// How bytes are cut, by their beginning where that and their label disagree: some upstreams call
-    /// streams JSON or HTML, and whole bodies streams or text. `None`: more bytes are needed to decide.
+    /// The framing of bytes, by their beginning where it contradicts their label: some upstreams label streams
+    /// as JSON or HTML, and whole bodies as streams or text. `None` if more bytes are needed to decide.
     pub fn of_bytes(self, head: &[u8]) -> Option<Self> {
         let head = beginning(head);
         let first = head.first()?;
         match (self, first) {
-            // The length of a message, which is less than 16 MiB. No text begins with it.
+            // The length of a message, which is less than 16 MiB. No text begins with a zero byte.
             (_, 0) => Some(Self::AwsEventStream),
             (Self::Sse | Self::AwsEventStream, b'{') => Some(Self::Whole),
-            // A line is a whole value; one that is written over several lines is no line.
+            // A line holds a whole value. A value across several lines is not NDJSON.
             (Self::Ndjson, b'{') if head.len() == 1 => None,
             (Self::Ndjson, b'{') if matches!(head.get(1), Some(b'\n' | b'\r')) => Some(Self::Whole),
             (Self::Sse | Self::Ndjson | Self::AwsEventStream, b'[') => Some(Self::JsonArray),
@@ -53,56 +53,56 @@ impl Framing {
 /// A byte order mark.
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
-/// Bytes without a byte order mark and blanks before them.
+/// The bytes after a byte order mark and leading blanks.
 pub fn beginning(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BOM).unwrap_or(bytes).trim_ascii_start()
 }
 
-/// Whether bytes begin a page, HTML or XML: no answer of any dialect does.
+/// Whether bytes begin an HTML or XML page, which is never an answer of a dialect.
 pub fn is_page(bytes: &[u8]) -> bool {
     beginning(bytes).starts_with(b"<")
 }
 
-/// What lines of server-sent events begin with.
+/// Prefixes of lines of server-sent events.
 const FIELDS: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
 
-/// Why bytes cannot be cut into frames.
+/// Error of bytes that cannot be cut into frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FramingError {
-    /// A frame grew past the cap.
+    /// A frame exceeds the cap.
     TooLong {
         /// The cap in bytes.
         cap: usize,
     },
-    /// The bytes break the rules of their framing.
+    /// The bytes violate the rules of their framing.
     Corrupt {
-        /// Which rule.
+        /// The violated rule.
         why: &'static str,
     },
 }
 
-/// Cuts bytes into frames. Any slicing of the same bytes gives the same frames.
+/// Cuts bytes into frames. The frames do not depend on how the bytes are sliced.
 #[derive(Debug)]
 pub enum Framer {
     /// Server-sent events.
     Sse(sse::Framer),
-    /// Lines.
+    /// One JSON value per line.
     Ndjson(ndjson::Framer),
-    /// Objects of an array.
+    /// Objects of a JSON array.
     JsonArray(json_array::Framer),
-    /// Binary messages.
+    /// Binary AWS messages.
     AwsEventStream(aws_eventstream::Framer),
-    /// Collects the body.
+    /// Collects the whole body.
     Whole {
-        /// What came so far.
+        /// The bytes so far.
         body: Vec<u8>,
-        /// The most it may be.
+        /// The most bytes of the body.
         cap: usize,
     },
 }
 
 impl Framer {
-    /// A framer whose frames, finished or not, never exceed `cap` bytes.
+    /// Creates a framer whose frames, complete or not, never exceed `cap` bytes.
     pub fn new(framing: Framing, cap: usize) -> Self {
         match framing {
             Framing::Sse => Self::Sse(sse::Framer::new(cap)),
@@ -113,7 +113,7 @@ impl Framer {
         }
     }
 
-    /// Takes bytes in and appends the frames that they complete.
+    /// Reads bytes and appends the frames that they complete.
     pub fn push(&mut self, bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), FramingError> {
         match self {
             Self::Sse(framer) => framer.push(&bytes, out),
@@ -130,7 +130,7 @@ impl Framer {
         }
     }
 
-    /// The bytes of a frame that is not whole yet.
+    /// Number of buffered bytes of an incomplete frame.
     pub fn buffered(&self) -> usize {
         match self {
             Self::Sse(framer) => framer.buffered(),
@@ -141,8 +141,8 @@ impl Framer {
         }
     }
 
-    /// The bytes have ended: appends what they leave, even if its end mark is missing. A decoder
-    /// must not take such a frame for whole unless its payload is.
+    /// Handles the end of the bytes: appends the remaining frame, even without its end mark. A decoder must not
+    /// treat such a frame as complete unless its payload is.
     pub fn finish(&mut self, out: &mut Vec<Frame>) {
         match self {
             Self::Sse(framer) => framer.finish(out),
@@ -151,7 +151,8 @@ impl Framer {
             Self::AwsEventStream(framer) => framer.finish(out),
             Self::Whole { body, .. } => {
                 let mut data = Bytes::from(std::mem::take(body));
-                // JSON must not begin with it, and some servers write it (RFC 8259, section 8.1).
+                // JSON must not begin with a byte order mark, but some servers write it (RFC 8259, section
+                // 8.1).
                 if data.starts_with(BOM) {
                     data = data.slice(BOM.len()..);
                 }
@@ -165,7 +166,7 @@ impl Framer {
 mod tests {
     use super::*;
 
-    /// Failure mode 37: the cap of a body that is not streamed counts all of it, however it is cut.
+    /// Failure mode 37: the cap of a body that is not streamed covers all of it, however it is cut.
     #[test]
     fn fm37_whole_bodies_are_capped() {
         let mut whole = Framer::new(Framing::Whole, 8);

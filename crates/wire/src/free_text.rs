@@ -1,30 +1,30 @@
-//! Tools that take free text, for those who only know functions: a function with one text, `input`.
+//! Free-text tools for upstreams that support functions only: a function with one text parameter, `input`.
 //!
-//! That text is forwarded as it comes, fragment by fragment. A model that writes other
-//! arguments is not corrected: whatever it wrote is the text.
+//! The text is forwarded as it arrives, fragment by fragment. Other arguments of a model are not corrected:
+//! they are forwarded as the text.
 
 use serde_json::value::RawValue;
 
 use super::json::{self, Members, quoted, trailing_high_surrogate};
 
-/// The schema of such a function's arguments.
+/// Schema of such a function's arguments.
 const SCHEMA: &str = r#"{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}"#;
 
-/// The most characters before the text; arguments with more before it have something else.
+/// The most bytes before the text. Longer arguments do not have the expected form.
 const LONGEST_HEAD: usize = 64;
 
-/// The schema.
+/// The schema as JSON.
 pub(crate) fn schema() -> Option<Box<RawValue>> {
     RawValue::from_string(SCHEMA.to_owned()).ok()
 }
 
-/// Free text as the arguments of the function.
+/// Free text as the function's arguments.
 pub(crate) fn arguments(input: &str) -> Option<Box<RawValue>> {
     RawValue::from_string(format!(r#"{{"input":{}}}"#, quoted(input))).ok()
 }
 
-/// A grammar cannot be enforced elsewhere, but it can be asked for. `grammar` is the object that holds
-/// its `definition` and `syntax`.
+/// The description of the function, with the grammar as text, since other vendors cannot enforce it. `grammar`
+/// is the object with its `definition` and `syntax`.
 pub(crate) fn description(said: Option<String>, grammar: Option<&RawValue>) -> Option<String> {
     let members = grammar.and_then(|grammar| Members::parse(grammar.get()).ok());
     let text = |name: &str| members.as_ref()?.get(name).and_then(json::text);
@@ -34,17 +34,17 @@ pub(crate) fn description(said: Option<String>, grammar: Option<&RawValue>) -> O
     Some(format!("{said}`input` must match this {syntax} grammar:\n{definition}"))
 }
 
-/// The text in arguments that are whole.
+/// The text in complete arguments.
 fn whole(arguments: &str) -> String {
     let members = Members::parse(arguments).ok();
     let input = members.and_then(|members| members.get("input").and_then(json::text));
     input.map_or_else(|| arguments.to_owned(), std::borrow::Cow::into_owned)
 }
 
-/// Reads the text out of arguments that come in fragments.
+/// Extracts the text from arguments that arrive in fragments.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
-    /// What is not forwarded yet: what precedes the text, or the end of a fragment that may go on.
+    /// Input that is not forwarded yet: the part before the text, or an incomplete end of a fragment.
     kept: String,
     place: ScanState,
     /// The text so far.
@@ -57,12 +57,12 @@ enum ScanState {
     Before,
     Within,
     After,
-    /// These are other arguments.
+    /// The arguments do not have the expected form.
     Elsewhere,
 }
 
 impl Reader {
-    /// Reads one more fragment; what of the text it brings.
+    /// Reads one more fragment and returns the text that it adds.
     pub(crate) fn read(&mut self, fragment: &str) -> String {
         if matches!(self.place, ScanState::After | ScanState::Elsewhere) {
             return String::new();
@@ -89,12 +89,12 @@ impl Reader {
         text
     }
 
-    /// The text, now that its arguments have ended: what came of it, or else what is in them.
+    /// The text after the end of its arguments: the forwarded text, or all of the arguments in another form.
     pub(crate) fn all(&self, arguments: &str) -> String {
         if self.found() { self.text.clone() } else { whole(arguments) }
     }
 
-    /// What of it was not forwarded yet.
+    /// The text that was not forwarded yet.
     pub(crate) fn rest(&self, arguments: &str) -> String {
         if self.found() { String::new() } else { whole(arguments) }
     }
@@ -104,14 +104,14 @@ impl Reader {
     }
 }
 
-/// What follows `{"input":"`.
+/// Remainder of the JSON after `{"input":"`.
 fn text_begins(json: &str) -> Option<&str> {
     let name = json.trim_start().strip_prefix('{')?.trim_start().strip_prefix("\"input\"")?;
     name.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')
 }
 
-/// The text that the inside of a string literal stands for. Line ends, which may not stand in one, are
-/// meant as such, and what is no literal at all is meant as it is.
+/// Decodes the inside of a string literal. Raw line ends, which are invalid in one, are kept, and an invalid
+/// literal is returned unchanged.
 fn unescaped(inside: &str) -> String {
     let mut literal = String::with_capacity(inside.len() + 2);
     literal.push('"');
@@ -129,7 +129,7 @@ fn unescaped(inside: &str) -> String {
     text.unwrap_or_else(|| inside.to_owned())
 }
 
-/// How much of the inside of a string literal is whole, and whether the literal ends there.
+/// Length in bytes of the complete characters inside a string literal, and whether the literal ends there.
 fn whole_characters(inside: &str) -> (usize, bool) {
     let bytes = inside.as_bytes();
     let mut at = 0;
@@ -141,7 +141,7 @@ fn whole_characters(inside: &str) -> (usize, bool) {
             (b'\\', Some(b'u')) => {
                 let half = inside.get(at..at + 6).map(|half| format!("\"{half}\""));
                 let half = half.and_then(|half| RawValue::from_string(half).ok());
-                // The other half of a character may follow.
+                // The other half of the surrogate pair may follow.
                 let next = bytes.get(at + 6..).unwrap_or_default();
                 let may_come = next.len() < 6 && b"\\u".iter().zip(next).all(|(a, b)| a == b);
                 if may_come && half.as_deref().and_then(trailing_high_surrogate).is_some() {
@@ -160,7 +160,7 @@ fn whole_characters(inside: &str) -> (usize, bool) {
 mod tests {
     use super::*;
 
-    /// In two fragments, wherever the cut is, and character by character.
+    /// Cut into two fragments at every position, and character by character.
     #[test]
     fn the_text_comes_out_whatever_the_cuts() {
         for (arguments, text) in [
@@ -191,7 +191,7 @@ mod tests {
         }
     }
 
-    /// What models write is not always JSON; nothing of it is lost for that.
+    /// Output of models is not always JSON. Nothing of it may be lost.
     #[test]
     fn text_that_is_no_literal_is_told_as_it_is() {
         for (arguments, text) in [
@@ -206,7 +206,7 @@ mod tests {
         }
     }
 
-    /// It is reported at once, and what was cut is not reported as something else.
+    /// The text is forwarded immediately, and text cut off by a limit stays what it is.
     #[test]
     fn the_text_comes_at_once() {
         let mut reader = Reader::default();

@@ -1,5 +1,5 @@
-//! Removal of hosted tools from a request by surgery, for upstreams of the caller's own dialect.
-//! Every byte that is not about them stays.
+//! Removal of hosted tools from a request by targeted edits, for upstreams of the caller's own dialect. Every
+//! other byte is unchanged.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -12,12 +12,13 @@ use super::chat::{ApiError, HostedTool};
 use super::json::{self, Members};
 use super::spelling;
 
-/// One element of `tools` in two: the hosted tools in it, and what is left of it without them.
+/// An element of `tools` in two parts: its hosted tools, and the remainder without them.
 pub(crate) type Split<'a> = (Vec<HostedTool>, Option<Cow<'a, str>>);
 
-/// Splits the hosted tools off a request's `tools`, and off the members that `others` names, each with the
-/// tool that it stands for. A member that a server might take for one of these is refused. A choice among tools goes with the last of them; `forces` says whether it
-/// demands a hosted one. `None`: there are no hosted tools.
+/// Separates the hosted tools in a request's `tools`, and in the members that `others` names, each with the
+/// tool that it represents. A member that a server might mistake for one of these is rejected. A choice among
+/// tools is removed with the last tool; `forces` marks the hosted tools that it requires. Returns `None` if
+/// there are no hosted tools.
 pub(crate) fn split<'b>(
     body: &'b str,
     element: &dyn Fn(&'b RawValue, &str) -> Result<Split<'b>, ApiError>,
@@ -62,13 +63,13 @@ pub(crate) fn split<'b>(
     Ok(Some((found, members.edit(body, &edits))))
 }
 
-/// Whether a request holds any tools.
+/// Whether a request has any tools.
 pub(crate) fn has_tools(body: &str) -> bool {
     let members = Members::parse(body).unwrap_or_default();
     members.get("tools").is_some_and(|list| list.get().contains('{'))
 }
 
-/// Removes what stands at these places: `tools[1]`, or a member of the request.
+/// Removes the values at these places: `tools[1]`, or a member of the request.
 pub(crate) fn remove<'b>(body: &'b str, places: &[&str]) -> Result<Cow<'b, str>, ApiError> {
     if places.is_empty() {
         return Ok(Cow::Borrowed(body));
@@ -91,7 +92,7 @@ pub(crate) fn remove<'b>(body: &'b str, places: &[&str]) -> Result<Cow<'b, str>,
     Ok(Cow::Owned(members.edit(body, &edits)))
 }
 
-/// A tool that is hosted as a whole, or not at all.
+/// A split of a tool that is entirely hosted (`Some`), or not at all.
 pub(crate) fn whole(raw: &RawValue, tool: Option<HostedTool>) -> Split<'_> {
     match tool {
         Some(tool) => (vec![tool], None),

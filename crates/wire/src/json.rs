@@ -1,5 +1,5 @@
-//! JSON without loss: reading strings leniently, and changing single members of an object while
-//! every other byte stays as it was.
+//! Lossless JSON: lenient reading of strings, and edits of single members of an object that leave every other
+//! byte unchanged.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,10 +10,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Up to this many edits are searched one by one, which is faster than a map.
+/// Up to this number, edits are searched linearly, which is faster than a map.
 const FEW_EDITS: usize = 8;
 
-/// The members of an object in order, values unread.
+/// The members of an object in order, with unparsed values.
 #[derive(Debug, Default)]
 pub struct Members<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
 
@@ -23,27 +23,27 @@ impl<'a> Members<'a> {
         serde_json::from_str(object)
     }
 
-    /// The value of a member; the last one wins, as with most readers.
+    /// The value of a member. The last one of a name counts, as in most parsers.
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| *value)
     }
 
-    /// Sets members of an object: `(name, Some(JSON))` replaces the value or appends the member,
-    /// `(name, None)` removes it. Every other byte of `object`, which these are the members of, is kept, in its place.
+    /// Edits members of an object: `(name, Some(JSON))` replaces the value or appends the member, `(name,
+    /// None)` removes it. Every other byte is kept in place. `object` must be the text that was parsed.
     pub fn edit(&self, object: &str, edits: &[(&str, Option<&str>)]) -> String {
         let part = |from: usize, to: usize| object.get(from..to).unwrap_or_default();
-        // Of two edits of a member the first one counts.
+        // The first of several edits of a member counts.
         let many: Option<HashMap<&str, Option<&str>>> =
             (edits.len() > FEW_EDITS).then(|| edits.iter().rev().copied().collect());
         let mut out = String::with_capacity(object.len() + 64);
-        // Where the member before ended: at first the opening brace.
+        // The end of the member before; initially the opening brace.
         let mut at = object.find('{').map_or(0, |brace| brace + 1);
         out.push_str(part(0, at));
         let mut first = true;
         for (name, value) in &self.0 {
             let start = value.get().as_ptr().addr() - object.as_ptr().addr();
             let end = start + value.get().len();
-            // `, "name" :` with the spaces that are around it.
+            // `, "name" :` with the surrounding spaces.
             let lead = part(at, start);
             at = end;
             let edit = match &many {
@@ -101,7 +101,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
-/// A member's name, borrowed unless it holds escapes. (A plain `Cow<str>` never borrows.)
+/// The name of a member, borrowed unless it holds escapes. (A plain `Cow<str>` never borrows.)
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {
@@ -123,20 +123,20 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
-/// [`Members::edit`] of an object that has not been split yet.
+/// [`Members::edit`] of an unparsed object.
 pub fn edit(object: &str, edits: &[(&str, Option<&str>)]) -> Result<String, serde_json::Error> {
     Ok(Members::parse(object)?.edit(object, edits))
 }
 
-/// Puts items, each JSON, before those of an array, whose own bytes stay. `None`: it is no array.
+/// Inserts JSON items at the start of an array, whose own bytes are unchanged. `None` if it is not an array.
 pub fn prepend(array: &str, items: &[String]) -> Option<String> {
     let own = array.trim().strip_prefix('[')?.strip_suffix(']')?;
     let between = if own.trim().is_empty() || items.is_empty() { "" } else { "," };
     Some(format!("[{}{between}{own}]", items.join(",")))
 }
 
-/// An array with each element replaced by what `map` makes of it, or left out where that is `None`.
-/// `None`: it is no array.
+/// Returns an array with each element replaced by the result of `map`, or removed where that is `None`. `None`
+/// if the value is not an array.
 pub fn map_elements<'a>(
     array: &'a str,
     mut map: impl FnMut(&'a str) -> Option<Cow<'a, str>>,
@@ -157,19 +157,19 @@ pub fn write_str(text: &str, out: &mut BytesMut) {
     serde_json::to_writer(out.writer(), text).unwrap_or_default();
 }
 
-/// Whether an object says nothing of a member: it is not there, or null.
+/// Whether a member is missing or null.
 pub fn is_unsaid(members: &Members<'_>, name: &str) -> bool {
     members.get(name).is_none_or(is_null)
 }
 
-/// Whether a value is `null` (or, being absent, might as well be).
+/// Whether a value is `null`, which counts as missing.
 pub fn is_null(value: &RawValue) -> bool {
     value.get() == "null"
 }
 
-/// A count as lenient servers read it: a number, perhaps with a fraction or an exponent, or a text that
-/// holds one. A fraction counts as a whole, and what is beyond all bounds as the most. `None`: anything
-/// else, or less than zero.
+/// Reads a count as lenient servers do: a number, also with a fraction or an exponent, or a text that holds
+/// one. A fraction is rounded up, and a number out of range becomes the maximum. `None` for anything else and
+/// for negative numbers.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -181,13 +181,13 @@ pub fn count(value: &RawValue) -> Option<u64> {
     if let Ok(count) = digits.parse() {
         return Some(count);
     }
-    // As Python groups them.
+    // Underscores group digits in Python.
     let number: f64 = digits.replace('_', "").parse().ok()?;
     (number >= 0.0).then(|| number.ceil() as u64)
 }
 
-/// Reads a JSON string literal, borrowing it when it holds no escapes. `None`: not a string. Half a
-/// surrogate pair is not an error: it becomes U+FFFD, because failing the stream would help no caller.
+/// Reads a JSON string literal, borrowing it if it holds no escapes. `None` if it is not a string. Half a
+/// surrogate pair becomes U+FFFD, because an error would help no caller.
 pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     let inner = value.get().strip_prefix('"')?.strip_suffix('"')?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
@@ -199,14 +199,14 @@ pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(unescape_lossy(inner)))
 }
 
-/// The text of a member of an object. `None`: no JSON object, no such member, or not a string.
+/// The text of a member of an object. `None` if the object is not valid JSON, or has no such member, or it is
+/// not a string.
 pub fn text_member<'a>(object: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
     let members = Members::parse(std::str::from_utf8(object).ok()?).ok()?;
     text(members.get(name)?)
 }
 
-/// JSON in which no half of a surrogate pair stands alone: what has no meaning as text becomes U+FFFD,
-/// as it does where strings are read one by one.
+/// Replaces lone halves of surrogate pairs in JSON by U+FFFD, as [`text`] does for single strings.
 pub fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
     let first = memchr::memchr(b'\\', json.as_bytes()).and_then(|at| json.as_bytes().get(at..));
     let escaped =
@@ -229,7 +229,7 @@ pub fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
                 kept = at + 6;
                 6
             }
-            // Only what follows at once is escaped by it.
+            // A backslash escapes only the next byte.
             _ => 2,
         };
         at += length;
@@ -238,7 +238,7 @@ pub fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Unescapes the inside of a valid JSON string literal, lone surrogates replaced.
+/// Decodes the inside of a valid JSON string literal and replaces lone surrogates.
 fn unescape_lossy(inner: &str) -> String {
     let mut units: Vec<u16> = Vec::with_capacity(inner.len());
     let mut chars = inner.chars();
@@ -267,13 +267,13 @@ fn unescape_lossy(inner: &str) -> String {
     String::from_utf16_lossy(&units)
 }
 
-/// The half of a surrogate pair that a text fragment ends with, if it does: `\ud83d` at the end of
-/// one delta whose other half opens the next.
+/// The half of a surrogate pair at the end of a text fragment, if any: `\ud83d` at the end of one delta, with
+/// the other half at the start of the next.
 pub fn trailing_high_surrogate(value: &RawValue) -> Option<&str> {
     let inner = value.get().strip_suffix('"')?;
     let escape = inner.get(inner.len().checked_sub(6)?..)?;
     let unit = u16::from_str_radix(escape.strip_prefix("\\u")?, 16).ok()?;
-    // An even number of backslashes before it would make it literal text.
+    // After an odd number of backslashes the escape would be literal text.
     let before = inner.len() - 6;
     let slashes = inner.as_bytes().iter().take(before).rev().take_while(|b| **b == b'\\').count();
     ((0xD800..0xDC00).contains(&unit) && slashes % 2 == 0).then_some(escape)

@@ -1,7 +1,7 @@
-//! A JSON array that comes bit by bit: one frame for each object in it.
+//! A JSON array in fragments: one frame for each object in it.
 //!
-//! It counts braces and skips strings; whether an object is valid JSON is its reader's affair. Without
-//! the brackets, objects one after another are read, too.
+//! The framer counts braces and skips strings. Objects are validated by their reader. Consecutive objects
+//! without the brackets are accepted, too.
 
 use bytes::{Bytes, BytesMut};
 
@@ -12,41 +12,41 @@ use super::framing::{Frame, FramingError};
 pub struct Framer {
     /// The most bytes of an object.
     cap: usize,
-    /// The beginning of an object whose end has not come yet.
+    /// The bytes of an incomplete object.
     partial: BytesMut,
-    /// Braces and brackets that are open within the object; 0 between objects.
+    /// Open braces and brackets of the object. 0 between objects.
     depth: u32,
-    /// Within a string of the object.
+    /// Inside a string of the object.
     string: bool,
-    /// The byte before was a backslash within a string.
+    /// The preceding byte was a backslash within a string.
     escaped: bool,
     place: ScanState,
 }
 
-/// Where in the array the reader is, between objects.
+/// Position in the array, between objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ScanState {
-    /// Nothing has been read yet.
+    /// No bytes read yet.
     Start,
-    /// Within the array, or among objects without one.
+    /// Within the array, or among objects without an array.
     Inside,
     /// After the closing bracket.
     Closed,
 }
 
 impl Framer {
-    /// A framer whose objects never exceed `cap` bytes.
+    /// Creates a framer whose objects never exceed `cap` bytes.
     pub fn new(cap: usize) -> Self {
         let partial = BytesMut::new();
         Self { cap, partial, depth: 0, string: false, escaped: false, place: ScanState::Start }
     }
 
-    /// The bytes of a frame that is not whole yet.
+    /// Number of buffered bytes of an incomplete frame.
     pub fn buffered(&self) -> usize {
         self.partial.len()
     }
 
-    /// Takes bytes in and appends the frames that they complete.
+    /// Reads bytes and appends the frames that they complete.
     pub fn push(&mut self, bytes: Bytes, out: &mut Vec<Frame>) -> Result<(), FramingError> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -69,7 +69,7 @@ impl Framer {
         Ok(())
     }
 
-    /// The bytes have ended. An object that was cut is handed out: it does not parse.
+    /// Handles the end of the bytes. A cut object is returned and does not parse.
     pub fn finish(&mut self, out: &mut Vec<Frame>) {
         if !self.partial.is_empty() {
             out.push(Frame { event: None, data: self.partial.split().freeze() });
@@ -80,7 +80,7 @@ impl Framer {
         if object > self.cap { Err(FramingError::TooLong { cap: self.cap }) } else { Ok(()) }
     }
 
-    /// Where the next object starts. `None`: not in these bytes.
+    /// Index of the next object's start. `None` if these bytes have none.
     fn between(&mut self, bytes: &[u8]) -> Result<Option<usize>, FramingError> {
         for (at, byte) in bytes.iter().enumerate() {
             self.place = match (byte, self.place) {
@@ -101,7 +101,7 @@ impl Framer {
         Ok(None)
     }
 
-    /// One past the end of the object. `None`: not in these bytes.
+    /// Index after the end of the object. `None` if these bytes do not complete it.
     fn inside(&mut self, bytes: &[u8]) -> Option<usize> {
         for (at, byte) in bytes.iter().enumerate() {
             if self.string {
@@ -172,7 +172,7 @@ mod tests {
         }
     }
 
-    /// Failure mode 37: an object that never closes is given up at the cap; one that is cut is handed out as it is.
+    /// Failure mode 37: an object that never closes is rejected at the cap; a cut one is returned as it is.
     #[test]
     fn fm37_objects_are_capped() {
         for step in 1..20 {

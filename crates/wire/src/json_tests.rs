@@ -1,4 +1,4 @@
-//! Tests of lossless JSON: what is not edited must never change, and no text may break a reader.
+//! Tests of lossless JSON: unedited bytes must never change, and no text may break a reader.
 
 use super::*;
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ fn edit_keeps_every_other_byte() {
     assert_eq!(edited, body.replace("\"a\"", "\"b\""));
 }
 
-/// Many edits are found as few are.
+/// Many edits behave like few.
 #[test]
 fn edit_takes_many_edits() {
     let names: Vec<String> = (0..FEW_EDITS + 2).map(|i| format!("m{i}")).collect();
@@ -84,7 +84,7 @@ fn members_of_other_types_are_errors() {
     }
 }
 
-/// Failure mode 39: half a pair is replaced, never an error; pairs and everything else are read as they are.
+/// Failure mode 39: half a pair is replaced and never an error; pairs and everything else are read unchanged.
 #[test]
 fn fm39_lone_surrogates_are_replaced() {
     for (json, expected) in [
@@ -105,7 +105,7 @@ fn fm39_lone_surrogates_are_replaced() {
     }
 }
 
-/// Failure mode 39: only a real high half at the very end waits for the next delta.
+/// Failure mode 39: only a genuine high half at the very end waits for the next delta.
 #[test]
 fn fm39_dangling_halves_are_found() {
     for (json, expected) in [
@@ -125,7 +125,7 @@ fn fm39_dangling_halves_are_found() {
     }
 }
 
-/// The same cases on every machine.
+/// A fixed seed, so that every machine runs the same cases.
 fn config() -> ProptestConfig {
     let rng_seed = RngSeed::Fixed(0x5EED);
     ProptestConfig { cases: 1024, failure_persistence: None, rng_seed, ..ProptestConfig::default() }

@@ -1,9 +1,8 @@
-//! Codecs of LLM vendors' APIs: framings, requests, streamed answers, and translation between them.
-//! Bytes in, values out, and back.
+//! Codecs of LLM vendors' APIs: framings, requests, streamed answers, and translation between them. Bytes in,
+//! values out, and back.
 //!
-//! This package is pure. It never awaits, reads a clock, draws randomness, reads the environment or
-//! logs; identities and times come in as arguments. Its dependencies and `tests/it/tidy/mod.rs` hold it
-//! to that.
+//! This package is pure. It never awaits, reads a clock, draws randomness, reads the environment or logs;
+//! identities and times are arguments. Its dependencies and `tests/it/tidy/mod.rs` enforce that.
 
 pub mod adapt;
 pub(crate) mod arguments;

@@ -1,5 +1,5 @@
-//! Log probabilities as they pass from one language to another: several vendors have one shape for
-//! them, so that their text is passed on as it came, once it was looked at.
+//! Log probabilities between dialects. Several vendors share one shape, so that the text is validated and
+//! passed on unchanged.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::json::replace_lone_surrogates;
 
-/// What readers rely on.
+/// The fields that readers rely on.
 #[derive(Deserialize)]
 struct Token {
     #[serde(rename = "token")]
@@ -21,7 +21,8 @@ struct Token {
     _top: Option<Vec<Self>>,
 }
 
-/// The elements of a list of them, without its brackets. `None`: it is empty, or something else.
+/// The elements of a list of log probabilities, without its brackets. `None` if the list is empty or has
+/// another shape.
 pub(crate) fn elements(list: &RawValue) -> Option<Cow<'_, str>> {
     let inner = list.get().strip_prefix('[')?.strip_suffix(']')?.trim();
     if inner.is_empty() {
@@ -30,7 +31,7 @@ pub(crate) fn elements(list: &RawValue) -> Option<Cow<'_, str>> {
     if serde_json::from_str::<Vec<Token>>(list.get()).is_ok() {
         return Some(Cow::Borrowed(inner));
     }
-    // Half a character is no reason to lose them; anything else is.
+    // Lone surrogates are replaced. Any other fault is not accepted.
     let list = replace_lone_surrogates(list.get());
     serde_json::from_str::<Vec<Token>>(&list).ok()?;
     Some(Cow::Owned(list.strip_prefix('[')?.strip_suffix(']')?.trim().to_owned()))

@@ -1,4 +1,4 @@
-//! Models as lists show them, and the pages of such lists. Never knows who may use which model.
+//! Models in list endpoints, and the pages of such lists. Permissions are checked elsewhere.
 
 use std::borrow::Cow;
 
@@ -7,17 +7,17 @@ use serde_json::{Map, Value, json};
 
 use super::chat::{ApiError, Kind};
 
-/// The most models of one upstream's list that are read.
+/// The most models that are read of one upstream's list.
 const LONGEST: usize = 2000;
 
-/// A model as a list shows it.
+/// A model as shown in a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelInfo {
     /// Its name.
     pub id: String,
-    /// The most tokens of prompt and answer, where that is known.
+    /// The most tokens of prompt and answer, if known.
     pub context: Option<u64>,
-    /// The most tokens of an answer, where that is known.
+    /// The most tokens of an answer, if known.
     pub max_output: Option<u64>,
 }
 
@@ -28,14 +28,14 @@ impl ModelInfo {
     }
 }
 
-/// The value of a query parameter, decoded.
+/// The decoded value of a query parameter.
 pub fn parameter<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
     let found = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
     found.map(|(_, value)| value).filter(|value| !value.is_empty())
 }
 
-/// The parameter that bounds a page: its value, or `None` where it is left out, which is the whole list.
-/// A number above `most` is `most`.
+/// The parameter that bounds a page. `None` if it is missing, which requests the whole list. Values above
+/// `most` are reduced to `most`.
 pub fn page_size(query: &str, name: &str, most: usize) -> Result<Option<usize>, ApiError> {
     let Some(text) = parameter(query, name) else { return Ok(None) };
     match text.parse::<usize>() {
@@ -44,8 +44,8 @@ pub fn page_size(query: &str, name: &str, most: usize) -> Result<Option<usize>, 
     }
 }
 
-/// A page of a list whose tokens are positions in it (the parameters `size` and `token`), and the token of the next
-/// page, if there is one.
+/// A page of a list, and the token of the next page, if there is one. Tokens are positions in the list (the
+/// parameters `size` and `token`).
 pub fn page<'m>(
     models: &'m [ModelInfo],
     query: &str,
@@ -87,9 +87,9 @@ pub fn openai_model(model: &ModelInfo) -> Value {
     shown
 }
 
-/// A list in OpenAI's shape. Codex, which gives its version, reads a catalogue of its own from `models` and insists on
-/// it; each entry there carries the model's system prompt, which a gateway does not know, so that the list is
-/// empty and Codex keeps the catalogue that it comes with.
+/// A list in OpenAI's shape. Codex, which sends its version, requires a catalogue in `models`. Each entry there
+/// carries the model's system prompt, which a gateway does not know, so that the list is empty and Codex keeps
+/// its built-in catalogue.
 pub fn openai_list(models: &[ModelInfo], query: &str) -> String {
     let data: Vec<Value> = models.iter().map(openai_model).collect();
     let mut list = Map::new();
@@ -101,7 +101,7 @@ pub fn openai_list(models: &[ModelInfo], query: &str) -> String {
     Value::Object(list).to_string()
 }
 
-/// An entry of an upstream's list in OpenAI's shape, in all the variants that are about.
+/// An entry of an upstream's list in OpenAI's shape, in all known variants.
 #[derive(Deserialize)]
 struct OpenAiEntry {
     id: String,
@@ -122,7 +122,7 @@ struct TopProvider {
     max_completion_tokens: Option<Value>,
 }
 
-/// Reads an upstream's list in OpenAI's shape, or one that is a bare array (Together AI).
+/// Reads an upstream's list in OpenAI's shape, or a bare array (Together AI).
 pub fn read_openai(body: &[u8]) -> Result<Vec<ModelInfo>, ApiError> {
     let entry = |entry: OpenAiEntry| ModelInfo {
         id: entry.id,
@@ -135,8 +135,8 @@ pub fn read_openai(body: &[u8]) -> Result<Vec<ModelInfo>, ApiError> {
     entries(body, "data", entry)
 }
 
-/// Reads the entries of the array `member`, or of a body that is an array itself. One that cannot be read spoils
-/// none of the others, and names that no header or path could carry are left out.
+/// Reads the entries of the array `member`, or of a body that is an array. Unreadable entries are skipped, and
+/// so are names that no header or path could carry.
 pub fn entries<T: serde::de::DeserializeOwned>(
     body: &[u8],
     member: &str,
@@ -154,7 +154,7 @@ pub fn entries<T: serde::de::DeserializeOwned>(
     Ok(models.filter(|model| is_name(&model.id)).collect())
 }
 
-/// A number of tokens above zero.
+/// A positive number of tokens.
 pub fn tokens(value: &Option<Value>) -> Option<u64> {
     value.as_ref()?.as_u64().filter(|tokens| *tokens > 0)
 }

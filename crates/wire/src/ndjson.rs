@@ -1,7 +1,6 @@
-//! Newline-delimited JSON: one frame for each line that is not blank.
+//! Newline-delimited JSON: one frame per non-blank line.
 //!
-//! Frames borrow the chunk they came in; nothing is decoded as text here, so a code point may be cut
-//! anywhere.
+//! Frames borrow from their chunk. Nothing is decoded as text here, so that a code point may be cut anywhere.
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr;
@@ -13,22 +12,22 @@ use super::framing::{Frame, FramingError};
 pub struct Framer {
     /// The most bytes of a line.
     cap: usize,
-    /// The beginning of a line whose end has not come yet.
+    /// The bytes of an incomplete line.
     partial: BytesMut,
 }
 
 impl Framer {
-    /// A framer whose lines never exceed `cap` bytes.
+    /// Creates a framer whose lines never exceed `cap` bytes.
     pub fn new(cap: usize) -> Self {
         Self { cap, partial: BytesMut::new() }
     }
 
-    /// The bytes of a frame that is not whole yet.
+    /// Number of buffered bytes of an incomplete frame.
     pub fn buffered(&self) -> usize {
         self.partial.len()
     }
 
-    /// Takes bytes in and appends the frames that they complete.
+    /// Reads bytes and appends the frames that they complete.
     pub fn push(&mut self, bytes: &Bytes, out: &mut Vec<Frame>) -> Result<(), FramingError> {
         let mut rest = &bytes[..];
         while let Some((line, [_lf, after @ ..])) =
@@ -49,8 +48,8 @@ impl Framer {
         self.check(self.partial.len())
     }
 
-    /// The bytes have ended. A last line without its end is handed out all the same: if it was cut, it
-    /// does not parse.
+    /// Handles the end of the bytes. A last line without its line end is returned, too; if it was cut, it does
+    /// not parse.
     pub fn finish(&mut self, out: &mut Vec<Frame>) {
         let line = self.partial.split().freeze();
         hand_out(&line, &line, out);
@@ -61,7 +60,7 @@ impl Framer {
     }
 }
 
-/// `line` is a part of `chunk`.
+/// Appends `line`, a slice of `chunk`, unless it is blank.
 fn hand_out(chunk: &Bytes, line: &[u8], out: &mut Vec<Frame>) {
     let trimmed = line.trim_ascii();
     if !trimmed.is_empty() {
@@ -99,7 +98,7 @@ mod tests {
         }
     }
 
-    /// Failure mode 37: a line that never ends is given up at the cap.
+    /// Failure mode 37: a line that never ends is rejected at the cap.
     #[test]
     fn fm37_lines_are_capped() {
         for step in 1..20 {

@@ -1,31 +1,31 @@
-//! Tool calls without a result so far, where a result names its call by id, by the name of the tool or not
-//! at all. It must never search the calls one by one.
+//! Tool calls that have no result so far. A result identifies its call by id, by the name of the tool, or not
+//! at all. Calls must never be searched one by one.
 
 use std::collections::{HashMap, VecDeque};
 
 /// The open calls, in order.
 #[derive(Debug, Default)]
 pub(crate) struct OpenCalls {
-    /// `None`: it has its result.
+    /// All calls so far. `None` once a call has its result.
     calls: Vec<Option<Call>>,
-    /// Places in `calls`, the first one first. They are taken out when they are met.
+    /// Indexes into `calls`, in order. Closed calls are removed when they are reached.
     by_id: HashMap<String, VecDeque<usize>>,
     by_name: HashMap<String, VecDeque<usize>>,
-    /// No call before this one is open.
+    /// No call before this index is open.
     first: usize,
-    /// No call before this one is open and has an id of ours.
+    /// No call before this index is open with a generated id.
     first_invented: usize,
 }
 
 #[derive(Debug)]
 struct Call {
     id: String,
-    /// The id is ours, because the caller gave none.
+    /// The id was generated, because the caller sent none.
     invented: bool,
 }
 
 impl OpenCalls {
-    /// A call begins to wait for its result.
+    /// Adds an open call.
     pub(crate) fn open(&mut self, id: &str, name: &str, invented: bool) {
         let at = self.calls.len();
         self.by_id.entry(id.to_owned()).or_default().push_back(at);
@@ -39,7 +39,7 @@ impl OpenCalls {
         self.close(at)
     }
 
-    /// Closes the first open call of the tool with this name. Returns the call's id.
+    /// Closes the first open call of the tool with this name. Returns its id.
     pub(crate) fn close_by_name(&mut self, name: &str) -> Option<String> {
         let at = next(self.by_name.get_mut(name)?, &self.calls)?;
         self.close(at)
@@ -53,7 +53,7 @@ impl OpenCalls {
         self.close(self.first)
     }
 
-    /// Closes the first open call whose id is ours. Returns its id.
+    /// Closes the first open call with a generated id. Returns its id.
     pub(crate) fn close_first_invented(&mut self) -> Option<String> {
         let passed = |call: &Option<Call>| call.as_ref().is_none_or(|call| !call.invented);
         while self.calls.get(self.first_invented).is_some_and(passed) {
@@ -67,7 +67,7 @@ impl OpenCalls {
     }
 }
 
-/// The first place whose call is open.
+/// The index of the first open call.
 fn next(places: &mut VecDeque<usize>, calls: &[Option<Call>]) -> Option<usize> {
     while let Some(at) = places.pop_front() {
         if matches!(calls.get(at), Some(Some(_))) {
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(calls.close_by_name("f").as_deref(), Some("a"));
         assert_eq!(calls.close_by_name("f").as_deref(), Some("c"));
         assert_eq!(calls.close_by_name("f"), None);
-        // The second call with this id is open still.
+        // The second call with this id is still open.
         assert_eq!(calls.close_by_id("a").as_deref(), Some("a"));
         assert_eq!(calls.close_by_id("a"), None);
         assert_eq!(calls.close_first_invented().as_deref(), Some("b"));

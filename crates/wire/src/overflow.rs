@@ -1,24 +1,24 @@
 //! Context overflow: how vendors report a prompt that does not fit, and the sentences by which clients
-//! recognise it. Never guesses a count.
+//! recognise it. A count is never guessed.
 
 use std::borrow::Cow;
 
-/// The counts of a prompt that does not fit, as far as they are known.
+/// Token counts of a prompt that does not fit, if known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Of the prompt, or of the prompt and the output that was asked for.
+    /// Tokens of the prompt, or of the prompt and the requested output.
     pub tokens: Option<u64>,
-    /// Of the output that was asked for, where `tokens` is of the prompt alone.
+    /// Tokens of the requested output, if `tokens` covers the prompt alone.
     pub output: Option<u64>,
-    /// The most that the model takes.
+    /// The most tokens that the model accepts.
     pub maximum: Option<u64>,
 }
 
-/// A vendor's sentence and where it is documented or was seen. Its words are found in this order in a
-/// message, in any case; anything may stand at a bar, and nothing else beside a number.
+/// A vendor's sentence, and its documentation or where it was seen. The parts between bars must appear in this
+/// order in a message, in any case. Any text may stand at a bar, and none beside a number.
 type Row = (&'static str, &'static str);
 
-/// Sentences of vendors; the first that is found counts. Those with counts stand before those without.
+/// Sentences of vendors. The first match counts. Those with counts precede those without.
 const SENTENCES: &[Row] = &[
     (ESTIMATED, "this gateway"),
     (EXACT, "this gateway"),
@@ -116,34 +116,35 @@ const SENTENCES: &[Row] = &[
     ("prompt exceeds max length", "Z.AI"),
 ];
 
-/// What [`with_counts`] adds: counts of an upstream.
+/// The suffix that [`with_counts`] adds, with counts of an upstream.
 const EXACT: &str = "({tokens} tokens do not fit a context of {maximum})";
-/// The same, where the prompt's is the gateway's.
+/// The same with the gateway's estimate of the prompt.
 const ESTIMATED: &str =
     "(by the gateway's estimate {tokens} tokens, which do not fit a context of {maximum})";
 
-/// A vendor's own words for it, which its clients act on.
+/// A vendor's own sentences for an overflow, which its clients act on.
 #[derive(Debug)]
 pub struct Words {
-    /// What marks a message that says it in these words already, in lower case.
+    /// Substrings, in lower case, of a message that already has the vendor's own wording.
     pub marks: &'static [&'static str],
-    /// With both counts. `{excess}` is by how much they differ.
+    /// The sentence with both counts. `{excess}` is their difference.
     pub counted: &'static str,
-    /// Of a prompt that fits and does not with the `{output}` that was asked for, where the vendor has words for that.
+    /// The sentence for a prompt that fits alone but not with the requested `{output}`, if the vendor has one.
     pub summed: Option<&'static str>,
-    /// Without them.
+    /// The sentence without counts.
     pub uncounted: &'static str,
 }
 
 impl Words {
-    /// A message of this kind in these words: first the sentence, then what the upstream said.
+    /// Returns an overflow message in the vendor's own wording: the sentence, followed by the upstream's
+    /// message.
     pub fn of<'m>(&self, message: &'m str) -> Cow<'m, str> {
         let lower = message.to_ascii_lowercase();
         if self.marks.iter().any(|mark| lower.contains(mark)) {
             return Cow::Borrowed(message);
         }
         let sentence = match counts(message) {
-            // With the output that was asked for, a prompt that fits may be too long.
+            // A prompt that fits alone may be too long with the requested output.
             Some(Counts { tokens: Some(tokens), maximum: Some(maximum), .. })
                 if tokens > maximum =>
             {
@@ -161,8 +162,8 @@ impl Words {
     }
 }
 
-/// OpenAI's, of both its APIs. Clients go by the code; some by `maximum context length is \d+ tokens` or `exceeds the context window` (Cline,
-/// opencode, pi).
+/// OpenAI's sentences, for both of its APIs. Clients check the code; some search for `maximum context length is
+/// \d+ tokens` or `exceeds the context window` (Cline, opencode, pi).
 pub const OPENAI: Words = Words {
     marks: &["maximum context length is", "exceeds the context window"],
     counted: "This model's maximum context length is {maximum} tokens. However, your messages resulted in {tokens} tokens.",
@@ -170,25 +171,25 @@ pub const OPENAI: Words = Words {
     uncounted: "Your input exceeds the context window of this model.",
 };
 
-/// Whether a message reports that a prompt does not fit. Only for messages whose status blames the
-/// request, since limits of a rate use like words.
+/// Whether a message reports that a prompt does not fit. Only for messages whose status blames the request,
+/// since rate limit errors use similar words.
 pub fn is_overflow(message: &str) -> bool {
     counts(message).is_some()
 }
 
-/// The counts that a message names; `None` if it is about something else.
+/// The counts in a message. `None` if it is not about an overflow.
 pub fn counts(message: &str) -> Option<Counts> {
     let message = message.to_ascii_lowercase();
     SENTENCES.iter().find_map(|(sentence, _)| found(sentence, &message))
 }
 
-/// A message with both counts, where `tokens` is known of the upstream.
+/// Appends both counts to a message, where the upstream's own `tokens` is known.
 pub fn with_counts(message: &str, tokens: u64, maximum: u64) -> String {
     format!("{message} {}", filled(EXACT, tokens, maximum))
 }
 
-/// A message with the count of the gateway and the `context` of its target, where the upstream names
-/// none; unchanged where these do not explain it.
+/// Appends the gateway's count and the `context` of its target to a message, where the upstream reports none.
+/// The message is unchanged if these counts do not explain the error.
 pub fn with_estimate(message: String, tokens: u64, context: Option<u64>) -> String {
     let said = counts(&message).unwrap_or_default();
     match (said.tokens, said.maximum.or(context)) {
@@ -206,7 +207,7 @@ fn filled(sentence: &str, tokens: u64, maximum: u64) -> String {
         .replace("{excess}", &tokens.saturating_sub(maximum).to_string())
 }
 
-/// Finds a sentence in a message.
+/// Searches for a sentence in a message.
 fn found(sentence: &str, message: &str) -> Option<Counts> {
     let mut counts = Counts::default();
     let mut rest = message;
@@ -216,7 +217,7 @@ fn found(sentence: &str, message: &str) -> Option<Counts> {
     Some(counts)
 }
 
-/// Finds a part of a sentence, which stands in one piece, and returns what follows it.
+/// Searches for a contiguous part of a sentence, and returns the remainder of the message after it.
 fn part_found<'m>(part: &str, message: &'m str, counts: &mut Counts) -> Option<&'m str> {
     let (start, _) = part.split_once('{').unwrap_or((part, ""));
     let places = message.match_indices(start).map(|(at, _)| at);
@@ -242,12 +243,12 @@ fn part_found<'m>(part: &str, message: &'m str, counts: &mut Counts) -> Option<&
     })
 }
 
-/// The number that a text begins with: `128000`, `128,000`.
+/// Parses a number at the start of a text: `128000`, `128,000`.
 fn number(text: &str) -> Option<(u64, &str)> {
     let is_part = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b',' | b'_');
     let length = text.bytes().take_while(is_part).count();
     let (number, _) = text.split_at_checked(length)?;
-    // A comma behind it belongs to the sentence.
+    // A trailing comma belongs to the sentence.
     let (number, rest) = text.split_at_checked(number.trim_end_matches([',', '_']).len())?;
     let digits: String = number.chars().filter(char::is_ascii_digit).collect();
     Some((digits.parse().ok()?, rest))
@@ -266,7 +267,7 @@ mod tests {
         uncounted: "prompt is too long",
     };
 
-    /// A prompt that fits is not called too long where the upstream names the output that does not.
+    /// A prompt that fits is not reported as too long if the upstream names the output that does not fit.
     #[test]
     fn a_prompt_that_does_not_fit_with_its_output_is_reported_as_that() {
         for (message, tokens, output, maximum) in [
@@ -303,7 +304,7 @@ mod tests {
             );
             assert_eq!(ANTHROPIC.of(message), sentence);
         }
-        // A prompt that does not fit alone is what is wrong.
+        // If the prompt does not fit alone, the prompt is at fault.
         let message = "must be <= 4096. Given: 5000 `inputs` tokens and 200 `max_new_tokens`";
         assert!(
             ANTHROPIC.of(message).starts_with("prompt is too long: 5000 tokens > 4096 maximum")

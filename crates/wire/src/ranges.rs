@@ -1,7 +1,7 @@
-//! Ranges of numbers and words in requests (`ranges.txt`): what no server of the caller's dialect takes is refused
-//! by its name and its range.
+//! Ranges of numbers and enum values in requests (`ranges.txt`). A value that no server of the caller's dialect
+//! accepts is rejected with its name and its range.
 //!
-//! It never adapts a value to a target, and never repeats one. A range is a row of the table, with its source;
+//! Values are never adapted to a target, and never repeated. A range is a row of the table, with its source;
 //! this file names none.
 
 use std::sync::LazyLock;
@@ -16,19 +16,19 @@ const TABLE: &str = include_str!("ranges.txt");
 /// One row of the table.
 #[derive(Debug)]
 struct Row {
-    /// Names with blanks between them.
+    /// Names separated by blanks.
     dialects: &'static str,
     field: &'static str,
-    /// Names with blanks between them, the usual one first.
+    /// Names separated by blanks, the usual one first.
     members: &'static str,
     range: Range,
 }
 
-/// What a value may be.
+/// Accepted values of a field.
 #[derive(Debug)]
 enum Range {
     Numbers(Option<f64>, Option<f64>),
-    /// Words with blanks between them.
+    /// Enum values separated by blanks.
     Words(&'static str),
 }
 
@@ -40,7 +40,7 @@ enum Value<'a> {
 
 static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| TABLE.lines().filter_map(row).collect());
 
-/// The rows of each dialect, so that a request looks at no others.
+/// The rows by dialect, so that a request checks only its own.
 static DIALECTS: LazyLock<Vec<(&str, Vec<&Row>)>> = LazyLock::new(|| {
     let mut dialects: Vec<(&str, Vec<&Row>)> = Vec::new();
     for (name, row) in ROWS.iter().flat_map(|row| row.dialects.split(' ').map(move |it| (it, row)))
@@ -53,7 +53,7 @@ static DIALECTS: LazyLock<Vec<(&str, Vec<&Row>)>> = LazyLock::new(|| {
     dialects
 });
 
-/// A line of the table; nothing for comments, blank lines and lines that are no row.
+/// Parses a line of the table. `None` for comments, blank lines and malformed lines.
 fn row(line: &'static str) -> Option<Row> {
     let mut cells = line.split('|').map(str::trim);
     let dialects = cells.next().filter(|cell| !cell.is_empty() && !cell.starts_with('#'))?;
@@ -97,7 +97,8 @@ impl std::fmt::Display for Range {
 }
 
 impl Row {
-    /// `body`: the request, which shows the spelling that the caller uses.
+    /// The error for a value out of range. `body` is the request, which shows the caller's spelling of the
+    /// member.
     fn refusal(&self, body: &str) -> ApiError {
         let members = Members::parse(body).unwrap_or_default();
         let mut names = self.members.split(' ');
@@ -108,7 +109,7 @@ impl Row {
     }
 }
 
-/// Refuses a value of a request that is outside its range.
+/// Rejects a request with a value out of range.
 pub fn check(request: &Request, dialect: &str, body: &str) -> Result<(), ApiError> {
     check_each(dialect, body, |field| match field {
         "max_tokens" => request.max_tokens.map(count),
@@ -122,7 +123,7 @@ pub fn check(request: &Request, dialect: &str, body: &str) -> Result<(), ApiErro
     })
 }
 
-/// The same for a request for embeddings.
+/// The same for an embeddings request.
 pub fn check_embeddings(request: &EmbedRequest, dialect: &str, body: &str) -> Result<(), ApiError> {
     check_each(dialect, body, |field| match field {
         "dimensions" => request.dimensions.map(count),
@@ -182,7 +183,7 @@ mod tests {
         ] {
             assert_eq!(check(&zero, dialect, body).unwrap_err().message, told);
         }
-        // Anthropic fills the prompt cache without output, and Ollama has no limit then.
+        // Anthropic fills the prompt cache without output for this value, and Ollama sets no limit.
         for dialect in ["anthropic", "ollama"] {
             assert_eq!(check(&zero, dialect, "{}"), Ok(()));
         }

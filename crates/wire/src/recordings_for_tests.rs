@@ -1,15 +1,15 @@
-//! Recorded answers of vendors, for tests. They are outside the repository; a test without them is skipped,
-//! which is reported on standard error.
+//! Recorded answers of vendors, for tests. They are outside the repository. A test without them is skipped and
+//! reported on standard error.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many tests of this process were skipped.
+/// Number of skipped tests in this process.
 static SKIPPED: AtomicUsize = AtomicUsize::new(0);
 
-/// The files of a folder of recordings, sorted. Without the folder there are none, and the report gives
-/// the number of tests so far; not by a macro, whose output the test harness captures.
+/// The files of a folder of recordings, sorted. Empty if the folder is missing, which is reported with the
+/// number of skipped tests so far. The report does not use a macro, because the test harness would capture it.
 pub(crate) fn recordings(folder: &str) -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/recorded").join(folder);
     let Ok(entries) = std::fs::read_dir(root) else {

@@ -1,12 +1,13 @@
-//! Refusals by an upstream's dialect, in the caller's terms: which field it is about, by the name and at
-//! the place that the caller knows.
+//! Errors by an upstream's dialect, in the caller's terms: the field at fault, by the name and at the place
+//! that the caller knows.
 //!
-//! It never says more of a request than names.
+//! Of a request, only names are repeated.
 
 use super::chat::{ApiError, Part, Request};
 use super::dialect::CallerDialect;
 
-/// Names the field as the caller has it, in the message too. `request`: what was read of the caller's.
+/// Replaces the field by the caller's own name for it, in the message too. `request` is the parsed request of
+/// the caller.
 pub fn told(fault: ApiError, request: &Request, caller: &dyn CallerDialect) -> ApiError {
     let own = fault.param.as_deref().and_then(|param| name(param, request, caller));
     let mut message = fault.message;
@@ -20,7 +21,7 @@ pub fn told(fault: ApiError, request: &Request, caller: &dyn CallerDialect) -> A
 fn name(param: &str, request: &Request, caller: &dyn CallerDialect) -> Option<String> {
     let mut parts = request.messages.iter().flat_map(|turn| &turn.parts);
     if parts.any(|part| matches!(part, Part::Unreadable { at, .. } if at == param)) {
-        // It is the caller's own place.
+        // The place is already the caller's own.
         return None;
     }
     let Some(turn) = param.strip_prefix("messages[") else {

@@ -1,11 +1,11 @@
-//! Reset times of rate limits, as vendors write them: a duration, or a time.
+//! Reset times of rate limits, as vendors write them: a duration or a time.
 
 use std::fmt::Write as _;
 
 /// Seconds of a day.
 const DAY: u64 = 86_400;
 
-/// A duration as Go writes it: `6m0s`, `17.4s`, `12ms`, `0s`.
+/// A duration of `ms` milliseconds in Go's format: `6m0s`, `17.4s`, `12ms`, `0s`.
 pub(crate) fn duration(ms: u64) -> String {
     let (hours, minutes) = (ms / 3_600_000, ms / 60_000 % 60);
     let (seconds, rest) = (ms / 1000 % 60, ms % 1000);
@@ -33,8 +33,8 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
-/// A time in milliseconds after 1970 as RFC 3339 has it, rounded up to a second: a client that comes then
-/// is not too early.
+/// Formats milliseconds since 1970 by RFC 3339, rounded up to a second, so that a client that retries at that
+/// time is not too early.
 pub(crate) fn rfc3339(unix_ms: u64) -> String {
     let seconds = unix_ms.div_ceil(1000);
     let (year, month, day) = date(seconds / DAY);
@@ -42,10 +42,10 @@ pub(crate) fn rfc3339(unix_ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// The Gregorian date of a day after 1970-01-01. Years begin in March here, so that the day which
-/// some have and some have not is their last.
+/// The Gregorian date of a day since 1970-01-01. Years start in March here, so that a leap day is the last day
+/// of its year.
 fn date(days: u64) -> (u64, u64, u64) {
-    // Days after 0000-03-01.
+    // Days since 0000-03-01.
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
@@ -100,7 +100,7 @@ mod tests {
         assert!(rfc3339(u64::MAX).ends_with('Z'));
     }
 
-    /// Every day of eight centuries follows the one before by the calendar's own rules.
+    /// Over eight centuries, every day follows the preceding one by the calendar's own rules.
     #[test]
     fn no_day_is_missing() {
         let (mut year, mut month, mut day) = (1970, 1, 1);

@@ -1,5 +1,5 @@
-//! Members of requests by which an upstream would run other models (`rights.txt`): callers who may not
-//! use every model may not send them.
+//! Members of requests by which an upstream would run other models (`rights.txt`). Callers whose permissions
+//! exclude some models may not send them.
 //!
 //! A member is a row of the table, with its source; this file names none.
 
@@ -16,7 +16,7 @@ const TABLE: &str = include_str!("rights.txt");
 /// One row of the table.
 #[derive(Debug)]
 struct Row {
-    /// Names with blanks between them.
+    /// Names separated by blanks.
     dialects: &'static str,
     member: &'static str,
     value: Option<&'static str>,
@@ -24,7 +24,7 @@ struct Row {
 
 static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| TABLE.lines().filter_map(row).collect());
 
-/// A line of the table; nothing for comments, blank lines and lines that are no row.
+/// Parses a line of the table. `None` for comments, blank lines and malformed lines.
 fn row(line: &'static str) -> Option<Row> {
     let mut cells = line.split('|').map(str::trim);
     let dialects = cells.next().filter(|cell| !cell.is_empty() && !cell.starts_with('#'))?;
@@ -40,8 +40,8 @@ impl Row {
     }
 }
 
-/// Refuses a request that would run other models than the one it names, for a caller who may not use
-/// all of them. The error names the member. A body that is not an object has none.
+/// Rejects a request that would run models other than the one it names, for a caller without access to all of
+/// them. The error names the member. A body that is not an object is accepted.
 pub fn refuse_other_models(dialect: &str, body: &str) -> Result<(), ApiError> {
     let Ok(members) = Members::parse(body) else { return Ok(()) };
     let rows = || ROWS.iter().filter(|row| row.is_of(dialect));
@@ -56,7 +56,8 @@ pub fn refuse_other_models(dialect: &str, body: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Whether a value says something at the rest of a path; `wanted`: this text.
+/// Whether a value has a member at the rest of a path. With `wanted`, the member must be this text, in any
+/// case.
 fn holds(value: &RawValue, rest: &str, wanted: Option<&str>) -> bool {
     if value.get().starts_with('[') && !rest.is_empty() {
         let items: Vec<&RawValue> = serde_json::from_str(value.get()).unwrap_or_default();

@@ -1,6 +1,6 @@
-//! End detection for a JSON value that comes in fragments. It must never judge what is inside.
+//! End detection for a JSON value in fragments. The content must never be validated.
 
-/// Notices where a JSON object ends, fragment by fragment. It does not judge what is inside.
+/// Detects the end of a JSON object across fragments, without validation.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
     depth: u64,
@@ -37,7 +37,7 @@ impl Scan {
         }
     }
 
-    /// Whether the fragments so far end where their outermost value does.
+    /// Whether the fragments so far end exactly at the end of their outermost value.
     pub(crate) fn is_complete(&self) -> bool {
         self.complete
     }

@@ -1,7 +1,7 @@
-//! Sealed reasoning state of one vendor in the hands of a caller of another: marked, so that it finds its
-//! way back to the vendor that made it and never to any other.
+//! Sealed reasoning state of one vendor, held by a caller of another. It is marked, so that it returns to the
+//! vendor that issued it and to no other.
 //!
-//! State is opaque: it is never read, changed or made up here.
+//! State is opaque: it is never read, changed or invented here.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::chat::{Part, Scheme, Signature};
 
-/// What leads state that is marked.
+/// Prefix of marked state.
 pub const MARK: &str = "streamgate:";
-/// What base64 of it begins with.
+/// Start of the prefix in base64.
 const MARK_BASE64: &str = "c3RyZWFtZ2F0";
 
-/// State as it is shown to a caller whose own vendor is `own`, whose state stays unmarked.
+/// State in the form for a caller of the vendor `own`, whose own state stays unmarked.
 pub fn shown(value: &str, scheme: Scheme, redacted: bool, own: Scheme) -> String {
     if scheme == own {
         return value.to_owned();
@@ -23,8 +23,8 @@ pub fn shown(value: &str, scheme: Scheme, redacted: bool, own: Scheme) -> String
     format!("{MARK}{}:{kind}:{value}", scheme.name())
 }
 
-/// The same, given back: the value, whose it is, and whether it stands for hidden words, where the mark
-/// tells. `None`: not one of these marks.
+/// Parses such state when a caller sends it back: the value, its vendor, and whether it holds redacted
+/// reasoning, if marked. `None` if the mark is malformed.
 pub fn given_back(shown: &str, own: Scheme) -> Option<(&str, Scheme, Option<bool>)> {
     let Some(marked) = shown.strip_prefix(MARK) else {
         return Some((shown, own, None));
@@ -34,12 +34,11 @@ pub fn given_back(shown: &str, own: Scheme) -> Option<(&str, Scheme, Option<bool
     Some((value, Scheme::by_name(name)?, Some(kind == "data")))
 }
 
-/// One piece of state together with the words that it signs, for callers who keep the one and not the
-/// other.
+/// One piece of state with the text that it signs, for callers that keep only one of both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed {
     vendor: String,
-    /// It stands for hidden words.
+    /// The state holds redacted reasoning.
     #[serde(default)]
     redacted: bool,
     value: String,
@@ -54,7 +53,7 @@ impl Sealed {
         Self { vendor, redacted: false, value, text }
     }
 
-    /// Words that only their vendor can read.
+    /// Redacted reasoning that only its vendor can read.
     pub fn redacted(value: &str, scheme: Scheme) -> Self {
         Self { redacted: true, ..Self::signed(value, scheme, String::new()) }
     }
@@ -70,23 +69,23 @@ impl Sealed {
     }
 }
 
-/// Several of them in one value, in base64, where a dialect has room for bytes only.
+/// Several pieces in one base64 value, for dialects with a field for bytes only.
 pub fn packed(sealed: &[Sealed]) -> String {
     let json = serde_json::to_string(sealed).unwrap_or_default();
     BASE64_STANDARD.encode(format!("{MARK}{json}"))
 }
 
-/// Whether a value may be one that [`packed`] made.
+/// Whether a value may be a result of [`packed`].
 pub fn may_be_packed(value: &str) -> bool {
     value.contains(MARK_BASE64)
 }
 
-/// The same, given back, as parts of a turn. `None`: not packed here.
+/// Unpacks such a value into parts of a turn. `None` if it was not packed here.
 pub fn unpacked(value: &str) -> Option<Vec<Part>> {
     if !value.starts_with(MARK_BASE64) {
         return None;
     }
-    // Clients may write the alphabet for addresses, and leave the padding out.
+    // Clients may use the URL-safe alphabet and omit the padding.
     let standard: String = value
         .trim_end_matches('=')
         .chars()

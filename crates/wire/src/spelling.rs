@@ -1,9 +1,9 @@
-//! Names of members that must be unambiguous: each that the gateway reads or edits stands once in a
-//! request, and in its own spelling.
+//! Member names that must be unambiguous: each member that the gateway reads or edits may appear once in a
+//! request, in its exact spelling.
 //!
-//! Some servers match names without regard to case (Go's `encoding/json`), and of duplicates some take
-//! the first and others the last: what the gateway read would not be what the upstream reads. This
-//! never looks at other members, and allocates nothing but for the nested objects that it looks into.
+//! Some servers match names case-insensitively (Go's `encoding/json`), and of duplicates some use the first and
+//! others the last. Otherwise the gateway and the upstream could read different values. Other members are never
+//! checked, and nothing is allocated except for nested objects.
 
 use std::collections::HashSet;
 
@@ -16,13 +16,13 @@ use super::json::Members;
 /// A member that the gateway reads or edits.
 #[derive(Debug)]
 pub(crate) struct Known {
-    /// Its names. Several are spellings of one member, of which a request may have one.
+    /// Its names. Several names are spellings of one member, and a request may contain one of them.
     names: &'static [&'static str],
-    /// The known members of the object, or of the objects in the list, that is its value.
+    /// The known members of its value, which is an object or a list of objects.
     within: &'static [Self],
 }
 
-/// A member whose value is not looked into.
+/// A member whose value is not checked.
 pub(crate) const fn member(names: &'static [&'static str]) -> Known {
     Known { names, within: &[] }
 }
@@ -32,13 +32,13 @@ pub(crate) const fn object(names: &'static [&'static str], within: &'static [Kno
     Known { names, within }
 }
 
-/// Refuses a member that differs from a known one by case folding only, and a known one that is there
-/// twice. The error names the member by its path.
+/// Rejects a member that differs from a known one only by case folding, and a duplicate of a known one. The
+/// error names the member by its path.
 pub(crate) fn check(members: &Members<'_>, known: &[Known]) -> Result<(), ApiError> {
     check_at(&String::new, members, known)
 }
 
-/// The same for members of these names at the top of a request, none of which is another's spelling.
+/// The same for top-level members of a request, each with a single spelling.
 pub(crate) fn check_names(members: &Members<'_>, names: &[&str]) -> Result<(), ApiError> {
     let mut seen = HashSet::new();
     for (key, _) in &members.0 {
@@ -59,7 +59,7 @@ fn differs(name: &str) -> String {
     )
 }
 
-/// The path of a member, which is written only for an error.
+/// The path of a member, which is built only for an error.
 type Path<'a> = &'a dyn Fn() -> String;
 
 fn check_at(path: Path<'_>, members: &Members<'_>, known: &[Known]) -> Result<(), ApiError> {
@@ -90,7 +90,7 @@ fn check_at(path: Path<'_>, members: &Members<'_>, known: &[Known]) -> Result<()
 fn check_value(path: Path<'_>, value: &RawValue, known: &[Known]) -> Result<(), ApiError> {
     let json = value.get();
     if json.starts_with('{') {
-        // What is wrong with it otherwise is reported where it is read.
+        // Other faults are reported where the value is read.
         return Members::parse(json).map_or(Ok(()), |inner| check_at(path, &inner, known));
     }
     if !json.starts_with('[') {

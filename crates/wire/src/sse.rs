@@ -1,8 +1,8 @@
 //! Server-sent events: bytes to frames, and frames to bytes.
 //!
-//! Reads what WHATWG HTML section 9.2 allows (LF, CRLF and CR, a byte order mark, comments, any
-//! slicing), writes LF only. Frames borrow the chunk they came in; nothing is decoded as text here,
-//! so a code point may be cut anywhere.
+//! Reads everything that WHATWG HTML section 9.2 allows (LF, CRLF and CR, a byte order mark, comments, any
+//! slicing), and writes LF only. Frames borrow from their chunk. Nothing is decoded as text here, so that a
+//! code point may be cut anywhere.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use memchr::{memchr, memchr2};
@@ -12,25 +12,25 @@ use super::framing::{Frame, FramingError};
 /// Cuts an event stream into frames.
 #[derive(Debug)]
 pub struct Framer {
-    /// The most bytes that an unfinished event may hold.
+    /// The most bytes of an unfinished event.
     cap: usize,
-    /// The beginning of a line whose end has not come yet.
+    /// The bytes of an incomplete line.
     partial: BytesMut,
     event: Option<Bytes>,
-    /// The first `data` line, by far the commonest case: it stays a slice of its chunk.
+    /// The first `data` line. It is usually the only one and stays a slice of its chunk.
     data: Option<Bytes>,
-    /// All `data` lines joined, once there is a second one.
+    /// All `data` lines joined, if there are several.
     joined: BytesMut,
-    /// JSON that stands in lines of no field.
+    /// JSON in lines without a field name.
     raw: BytesMut,
-    /// The last line ended with CR: a following LF belongs to it.
+    /// The last line ended with CR, so that a following LF belongs to it.
     after_cr: bool,
-    /// No line has been read yet, so a byte order mark may lead.
+    /// No line has been read yet, so that a byte order mark may follow.
     at_start: bool,
 }
 
 impl Framer {
-    /// A framer whose events never exceed `cap` bytes.
+    /// Creates a framer whose events never exceed `cap` bytes.
     pub fn new(cap: usize) -> Self {
         Self {
             cap,
@@ -44,13 +44,13 @@ impl Framer {
         }
     }
 
-    /// The bytes of an event that is not whole yet.
+    /// Number of buffered bytes of an incomplete event.
     pub fn buffered(&self) -> usize {
         let data = self.data.as_ref().map_or(0, Bytes::len);
         self.partial.len() + data + self.joined.len() + self.raw.len()
     }
 
-    /// Takes bytes in and appends the frames that they complete.
+    /// Reads bytes and appends the frames that they complete.
     pub fn push(&mut self, bytes: &Bytes, out: &mut Vec<Frame>) -> Result<(), FramingError> {
         let mut rest = &bytes[..];
         if !rest.is_empty() && std::mem::take(&mut self.after_cr) {
@@ -79,13 +79,13 @@ impl Framer {
         self.check(self.partial.len())
     }
 
-    /// The bytes have ended. An event without its closing blank line is handed out all the same:
-    /// some servers leave it out, and a cut payload does not parse. JSON outside of all events comes
-    /// last, as an event named `error`.
+    /// Handles the end of the bytes. An event without its closing blank line is returned, too: some servers
+    /// omit it, and a cut payload does not parse. JSON outside of all events is returned last, as an event
+    /// named `error`.
     pub fn finish(&mut self, out: &mut Vec<Frame>) {
         if !self.partial.is_empty() {
             let line = self.partial.split().freeze();
-            // It was no longer than the cap when it was kept.
+            // The line was within the cap when it was buffered.
             let _capped = self.line(&line, &line, out);
         }
         self.dispatch(out);
@@ -95,15 +95,15 @@ impl Framer {
         }
     }
 
-    /// Counts a line as it came, field name and all, before anything is made of it. So the verdict
-    /// is the same for a line that comes whole and for one that comes in pieces.
+    /// Checks the size of a raw line, including its field name, before it is parsed, so that the result is the
+    /// same for a line in one piece and in several.
     fn check(&self, line: usize) -> Result<(), FramingError> {
         let len = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
         let held = line + self.joined.len() + len(&self.data) + len(&self.event);
         if held > self.cap { Err(FramingError::TooLong { cap: self.cap }) } else { Ok(()) }
     }
 
-    /// Reads a line, a part of `chunk`: only a value that is kept holds on to that.
+    /// Reads a line, a slice of `chunk`. Only stored values keep a reference to the chunk.
     fn line(
         &mut self,
         chunk: &Bytes,
@@ -129,15 +129,15 @@ impl Framer {
                 self.event = Some(Bytes::from_static(b"error"));
                 self.data_line(chunk.slice_ref(value));
             }
-            // Comments have an empty name. Ids and retry times of an upstream are its own.
+            // Comments have an empty name. Ids and retry times apply to the upstream's connection only.
             b"" | b"id" | b"retry" => {}
             _ => self.stray(line),
         }
         Ok(())
     }
 
-    /// A line that is no field. Google reports some errors as JSON over many lines, without `data:`
-    /// before them: from a line that opens JSON on, such lines are kept, and reported at the end.
+    /// Handles a line without a field name. Google reports some errors as JSON over many lines without `data:`.
+    /// Lines are collected from the one that starts the JSON, and returned at the end.
     fn stray(&mut self, line: &[u8]) {
         let text = line.trim_ascii();
         let opens = text.starts_with(b"{") || text.starts_with(b"[{") || text == b"[";
@@ -169,7 +169,7 @@ impl Framer {
     }
 }
 
-/// A field's name, and its value: what follows the colon, and one space if there is one.
+/// Splits a line into its field name and its value: the text after the colon and one optional space.
 fn field(line: &[u8]) -> (&[u8], &[u8]) {
     let (name, value) = match memchr(b':', line).and_then(|colon| line.split_at_checked(colon)) {
         Some((name, [_colon, value @ ..])) => (name, value),
@@ -178,8 +178,8 @@ fn field(line: &[u8]) -> (&[u8], &[u8]) {
     (name, value.strip_prefix(b" ").unwrap_or(value))
 }
 
-/// Writes one event. `event` must be a name of our own or one that [`is_name`] accepts; `data` is
-/// split at line ends, as the format demands, which never happens to JSON.
+/// Writes one event. `event` must be a name of the gateway's own or one that [`is_name`] accepts. `data` is
+/// split at line ends, as the format requires; JSON contains none.
 pub fn write(event: Option<&[u8]>, data: &[u8], out: &mut BytesMut) {
     out.reserve(event.map_or(0, |name| name.len() + 8) + data.len() + 8);
     if let Some(name) = event {
@@ -200,7 +200,7 @@ pub fn write(event: Option<&[u8]>, data: &[u8], out: &mut BytesMut) {
     out.put_slice(b"\n\n");
 }
 
-/// Whether an upstream's event name may be repeated to a caller: a short word of plain characters.
+/// Whether an upstream's event name may be forwarded to a caller: a short word of plain characters.
 pub fn is_name(name: &[u8]) -> bool {
     name.len() <= 64 && name.iter().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(b))
 }

@@ -7,7 +7,7 @@ use proptest::test_runner::RngSeed;
 
 const CAP: usize = 1 << 16;
 
-/// Feeds the slices of `bytes` between `cuts`; also says whether the cap was met.
+/// Feeds the slices of `bytes` between `cuts`. Also returns whether the cap was reached.
 fn feed(bytes: &[u8], cuts: &[usize], cap: usize) -> (Vec<Frame>, bool) {
     let mut reader = Framer::new(cap);
     let mut frames = Vec::new();
@@ -27,7 +27,7 @@ fn frame(event: &str, data: &str) -> Frame {
     Frame { event, data: Bytes::copy_from_slice(data.as_bytes()) }
 }
 
-/// Whole, at every single cut, and byte by byte, with an empty chunk in between: always `expected`.
+/// Checks for `expected` with the input as a whole, cut at every position, and byte by byte with empty chunks.
 fn check(input: impl AsRef<[u8]>, expected: &[(&str, &str)]) {
     let input = input.as_ref();
     let expected: Vec<Frame> = expected.iter().map(|(event, data)| frame(event, data)).collect();
@@ -45,7 +45,7 @@ fn an_event_has_a_name_and_data() {
     check("event: a\ndata: x\n\ndata: y\n\n", &[("a", "x"), ("", "y")]);
 }
 
-/// Failure mode 42: an error outside of all events comes at the end, and what merely looks odd is no error.
+/// Failure mode 42: an error outside of all events is returned at the end, and unusual input is no error.
 #[test]
 fn fm42_raw_json_becomes_an_error_event_at_the_end() {
     let json = "{\n  \"error\": {\n    \"code\": 499\n  }\n}\n";
@@ -59,7 +59,7 @@ fn fm42_raw_json_becomes_an_error_event_at_the_end() {
     check("odd\n\"error\": {\n[DONE]\ndata: x\n\n}\n", &[("", "x")]);
 }
 
-/// Failure mode 37: of JSON without end no more is kept than of an event.
+/// Failure mode 37: JSON without end is buffered up to the limit of an event.
 #[test]
 fn fm37_raw_json_is_capped() {
     let body = "{\n".repeat(100);
@@ -77,7 +77,7 @@ fn fm06_multi_byte_characters_survive_any_cut() {
     check("data: 你好 🦀\n\ndata: é\n\n", &[("", "你好 🦀"), ("", "é")]);
 }
 
-/// Failure mode 20: framing is by events, so nothing is ever handed out from the middle of one.
+/// Failure mode 20: framing is by events, so that no partial event is ever returned.
 #[test]
 fn fm20_no_frame_before_its_blank_line() {
     let input = b"data: {\"a\":\"long text\"}\n\n";
@@ -187,7 +187,7 @@ fn an_error_field_becomes_an_error_event() {
     check("data: {}\n\nerror: {\"code\":500}\n\n", &[("", "{}"), ("error", "{\"code\":500}")]);
 }
 
-/// Some servers leave out the last blank line, or the last line end.
+/// Some servers omit the last blank line, or the last line end.
 #[test]
 fn an_unterminated_event_is_handed_out_at_the_end() {
     check("data: x\n\nevent: e\ndata: y\n", &[("", "x"), ("e", "y")]);
@@ -227,8 +227,8 @@ fn fm37_huge_events_pass() {
     }
 }
 
-/// Failure modes 37 and 38: the cap holds for a line, for many lines of one event, and for what its name adds; and
-/// whether it is met does not depend on the cuts.
+/// Failure modes 37 and 38: the cap covers a line, the lines of one event, and the event's name. The result
+/// does not depend on the cuts.
 #[test]
 fn fm38_the_cap_does_not_depend_on_cuts() {
     let at_cap = format!("data: {}\n\n", "x".repeat(26));
@@ -254,7 +254,7 @@ fn fm38_the_cap_does_not_depend_on_cuts() {
     }
 }
 
-/// Failure mode 38: a gigabyte that never ends its line costs one pass up to the cap and no memory beyond it.
+/// Failure mode 38: a gigabyte without a line end costs one pass up to the cap and no memory beyond it.
 #[test]
 fn fm38_an_endless_line_stops_at_the_cap() {
     let mut reader = Framer::new(32 << 20);
@@ -269,7 +269,7 @@ fn fm38_an_endless_line_stops_at_the_cap() {
     assert_eq!((taken, frames.len()), (32 << 20, 0));
 }
 
-/// A frame that came whole is a slice of its chunk, not a copy.
+/// A frame that arrives whole is a slice of its chunk, not a copy.
 #[test]
 fn frames_borrow_their_chunk() {
     let chunk = Bytes::from_static(b"data: abc\n\n");
@@ -278,7 +278,7 @@ fn frames_borrow_their_chunk() {
     assert_eq!(frames[0].data.as_ptr(), chunk[6..].as_ptr());
 }
 
-/// The same cases on every machine.
+/// A fixed seed, so that every machine runs the same cases.
 fn config() -> ProptestConfig {
     let rng_seed = RngSeed::Fixed(0x5EED);
     ProptestConfig { cases: 1024, failure_persistence: None, rng_seed, ..ProptestConfig::default() }
@@ -287,7 +287,7 @@ fn config() -> ProptestConfig {
 proptest! {
     #![proptest_config(config())]
 
-    /// What `write` writes, any cutting reads back, with any furniture in between.
+    /// Output of `write` is read back with any cutting and with any comments in between.
     #[test]
     fn what_is_written_is_read_back(
         events in proptest::collection::vec(
@@ -308,7 +308,7 @@ proptest! {
         prop_assert_eq!(feed(&bytes, &cuts, CAP), (expected, false));
     }
 
-    /// Any bytes, any cutting: the same frames, the same verdict.
+    /// Any bytes with any cutting yield the same frames and the same result.
     #[test]
     fn cutting_never_matters(
         pieces in proptest::collection::vec(

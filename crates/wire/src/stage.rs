@@ -1,21 +1,22 @@
-//! Stages between decoder and encoder: steps that rewrite, withhold or end a translated answer delta by delta. They
-//! must never see bytes of either side.
+//! Stages between decoder and encoder: steps that rewrite, withhold or end a translated answer delta by delta.
+//! They must never see the bytes of either side.
 
 use crate::chat::{Delta, End, Usage};
 use crate::tally::Tally;
 
 /// One step between decoder and encoder, with the state of one answer.
 pub trait Stage: Send {
-    /// Takes the deltas of one frame; what it leaves goes on to the encoder, in that order. A delta that
-    /// must wait is taken out and kept with [`Delta::into_owned`].
+    /// Processes the deltas of one frame. The remaining deltas go to the encoder in order. A delta that must
+    /// wait is removed and kept with [`Delta::into_owned`].
     fn pass(&mut self, deltas: &mut Vec<Delta<'_>>);
-    /// Whether the answer ends with the deltas that have just passed, whatever its upstream still writes.
+    /// The verdict, if the answer ends with the deltas that have just passed, regardless of further output of
+    /// its upstream.
     fn verdict(&self, _tally: &Tally) -> Option<Verdict> {
         None
     }
-    /// Adds the deltas that still wait: no others follow.
+    /// Appends the deltas that still wait. No others follow.
     fn flush(&mut self, _deltas: &mut Vec<Delta<'_>>) {}
-    /// The bytes of what waits.
+    /// Bytes of the deltas that wait.
     fn kept(&self) -> usize {
         0
     }
@@ -24,13 +25,13 @@ pub trait Stage: Send {
 /// The end of an answer by a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// How it ended for its caller.
+    /// The end as reported to the caller.
     pub end: End,
-    /// The usage to report, since the upstream's own is not waited for.
+    /// The usage to report, since the upstream's own count has not arrived.
     pub usage: Option<Usage>,
 }
 
-/// The stages of one answer, in order. Mostly none.
+/// The stages of one answer, in order. Usually none.
 #[derive(Default)]
 pub(crate) struct Stages(Vec<Box<dyn Stage>>);
 
@@ -50,7 +51,7 @@ impl Stages {
         self.0.iter().find_map(|stage| stage.verdict(tally))
     }
 
-    /// Flushes each stage through those behind it, and returns the verdict on the whole. None is left.
+    /// Flushes each stage through those behind it, and returns the verdict on the whole. No stages are left.
     pub(crate) fn flush(&mut self, deltas: &mut Vec<Delta<'_>>, tally: &Tally) -> Option<Verdict> {
         let mut later = self.0.as_mut_slice();
         while let Some((stage, rest)) = later.split_first_mut() {

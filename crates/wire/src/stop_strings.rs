@@ -1,6 +1,6 @@
-//! Stop strings in front of an upstream that has no parameter for them: a search in the text of an answer as it
-//! streams, which ends an alternative before the first one. It must never hold back text that cannot become a
-//! stop string, nor look at reasoning and tool calls.
+//! Stop strings for an upstream that has no parameter for them: the text of an answer is searched as it
+//! streams, and an alternative is ended before the first match. Text that cannot become a stop string must
+//! never be withheld, and reasoning and tool calls are never searched.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -10,13 +10,13 @@ use super::chat::{Delta, End, Stop, Usage};
 use super::stage::{Stage, Verdict};
 use super::tally::Tally;
 
-/// The most strings of one request. Vendors take 4 or 5; each costs a step for every byte of an answer.
+/// The most strings of one request. Vendors accept 4 or 5. Each costs a step for every byte of an answer.
 const MOST: usize = 16;
 
-/// The most bytes of one string, which bound what is held back.
+/// The most bytes of one string, which bounds the text that is withheld.
 const LONGEST: usize = 1024;
 
-/// The stop strings of a request that its upstream does not take.
+/// The stop strings of a request that its upstream does not accept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StopStrings {
     strings: Vec<String>,
@@ -24,12 +24,12 @@ pub struct StopStrings {
 }
 
 impl StopStrings {
-    /// None so far, for a request of so many alternatives.
+    /// Creates an empty list, for a request with this number of alternatives.
     pub fn new(choices: u64) -> Self {
         Self { strings: Vec::new(), choices }
     }
 
-    /// Adds a string. Returns whether it is searched for: not beyond 16 strings, nor one of more than 1,024 bytes.
+    /// Adds a string. Returns `false` if it is ignored: beyond 16 strings, or with more than 1,024 bytes.
     pub fn add(&mut self, string: String) -> bool {
         let fits = self.strings.len() < MOST && !string.is_empty() && string.len() <= LONGEST;
         if fits {
@@ -48,7 +48,7 @@ impl StopStrings {
 #[derive(Debug)]
 struct Pattern {
     text: String,
-    /// For each beginning of the text, how long the longest shorter beginning is that it also ends with.
+    /// For each prefix of the text, the length of its longest proper prefix that is also a suffix.
     borders: Vec<usize>,
 }
 
@@ -65,7 +65,7 @@ impl Pattern {
         pattern
     }
 
-    /// How much of it is matched after one more byte. Of a whole match nothing is asked.
+    /// Length of the match after one more byte. Must not be called after a full match.
     fn next(&self, mut matched: usize, byte: Option<u8>) -> usize {
         loop {
             if self.text.as_bytes().get(matched).copied() == byte {
@@ -77,27 +77,27 @@ impl Pattern {
     }
 }
 
-/// The search in one answer.
+/// State of the search in one answer.
 #[derive(Debug)]
 pub struct StopFilter {
     patterns: Vec<Pattern>,
     choices: BTreeMap<u32, Choice>,
-    /// How many alternatives the answer has.
+    /// Number of alternatives of the answer.
     expected: usize,
-    /// How many of them have ended.
+    /// Number of alternatives that have ended.
     ended: usize,
-    /// Whether one of them was ended here.
+    /// Whether a stop string ended one of them.
     cut: bool,
-    /// Bytes that are held back.
+    /// Withheld bytes.
     held: usize,
-    /// Bytes of the patterns.
+    /// Bytes of the patterns in memory.
     tables: usize,
-    /// Tokens of input, as the gateway estimates them.
+    /// Input tokens, by the gateway's estimate.
     input: u64,
 }
 
 impl StopFilter {
-    /// A search for these; `None`: there are none. `input`: the estimated tokens of the request.
+    /// Creates a search. `None` if there are no strings. `input` is the estimated number of input tokens.
     pub fn new(strings: StopStrings, input: u64) -> Option<Self> {
         let bytes: usize = strings.strings.iter().map(String::len).sum();
         (bytes > 0).then(|| Self {
@@ -134,21 +134,21 @@ impl StopFilter {
         self.cut |= choice.cut;
     }
 
-    /// Whether the answer is complete by a stop string, whatever its upstream still writes.
+    /// Whether a stop string completed the answer, regardless of further output of its upstream.
     fn is_complete(&self) -> bool {
         self.cut && self.ended >= self.expected
     }
 }
 
 impl Stage for StopFilter {
-    /// Leaves out what follows a stop string, and holds back what may become one.
+    /// Removes the text after a stop string, and withholds text that may become one.
     fn pass(&mut self, deltas: &mut Vec<Delta<'_>>) {
         for delta in mem::take(deltas) {
             self.delta(delta, deltas);
         }
     }
 
-    /// With an estimate of the usage, which the upstream does not report any more.
+    /// The verdict, with an estimate of the usage, since the upstream's count has not arrived.
     fn verdict(&self, tally: &Tally) -> Option<Verdict> {
         let output = Some(tally.estimated_output().max(tally.usage.output.unwrap_or(0)));
         let input = Some(tally.usage.input.unwrap_or(self.input));
@@ -167,20 +167,20 @@ impl Stage for StopFilter {
     }
 }
 
-/// The search in one alternative.
+/// State of the search in one alternative.
 #[derive(Debug)]
 struct Choice {
     number: u32,
-    /// How much of each string the text ends with.
+    /// Length of the current match of each string.
     matched: Vec<usize>,
-    /// The end of the text, as long as the most that is matched.
+    /// The withheld end of the text, as long as the longest match.
     text: String,
-    /// Bytes of the text before that.
+    /// Bytes of the text before it.
     released: u64,
-    /// What came beside text that is held back, and how long the text was then.
+    /// Deltas that arrived beside withheld text, each with the length of the text at that time.
     beside: VecDeque<(u64, Delta<'static>)>,
     beside_bytes: usize,
-    /// By a stop string, or by the upstream.
+    /// Ended by a stop string or by the upstream.
     ended: bool,
     cut: bool,
 }
@@ -203,8 +203,8 @@ impl Choice {
         self.text.len() + self.beside_bytes
     }
 
-    /// Reads on to the end of a stop string: how many bytes that is, and which it is. Of several that end there,
-    /// the longest.
+    /// Reads up to the end of a stop string. Returns the number of bytes read and the string. If several end
+    /// there, the longest counts.
     fn search<'p>(&mut self, text: &str, patterns: &'p [Pattern]) -> Option<(usize, &'p str)> {
         for (at, byte) in text.bytes().enumerate() {
             let mut found: Option<&str> = None;
@@ -239,8 +239,8 @@ impl Choice {
         }
     }
 
-    /// The text goes on; all of it but the last bytes is written. A stop string begins and ends with a
-    /// character, so that they do, too.
+    /// Appends to the text and writes all but the last bytes. A stop string starts and ends at a character
+    /// boundary, and so does the written text.
     fn release<'f>(&mut self, text: Cow<'f, str>, last: usize, out: &mut Vec<Delta<'f>>) {
         let choice = self.number;
         let written = (self.text.len() + text.len()).saturating_sub(last);
@@ -262,7 +262,7 @@ impl Choice {
         }
     }
 
-    /// What belongs to text goes with it.
+    /// Keeps a delta in step with the text that it belongs to.
     fn beside<'f>(&mut self, delta: Delta<'f>, out: &mut Vec<Delta<'f>>) {
         if self.text.is_empty() {
             return push_beside(delta, out);
@@ -272,7 +272,7 @@ impl Choice {
         self.beside.push_back((self.released + self.text.len() as u64, delta));
     }
 
-    /// Writes what is held back.
+    /// Writes the withheld text.
     fn flush(&mut self, out: &mut Vec<Delta<'_>>) {
         self.matched.fill(0);
         if !self.text.is_empty() {
@@ -281,7 +281,7 @@ impl Choice {
     }
 }
 
-/// Log probabilities that follow each other are of one text.
+/// Appends a delta. Consecutive log probabilities belong to one text and are merged.
 fn push_beside<'f>(delta: Delta<'f>, out: &mut Vec<Delta<'f>>) {
     if let Delta::Logprobs { choice, items } = &delta
         && let Some(Delta::Logprobs { choice: last, items: all }) = out.last_mut()

@@ -1,4 +1,4 @@
-//! Tests of the search for stop strings, against a search in the whole text.
+//! Tests of the stop string search against a search in the whole text.
 
 use proptest::prelude::*;
 
@@ -27,8 +27,8 @@ fn filtered<'f>(filter: &mut StopFilter, delta: Delta<'f>) -> Vec<Delta<'f>> {
     deltas
 }
 
-/// What is written of an answer in these fragments, and the string that ended it. What is held back on the way
-/// is always the beginning of a stop string.
+/// The text written for these fragments, and the string that ended it. Withheld text is always a prefix of a
+/// stop string.
 fn read(strings: &[&str], fragments: &[&str]) -> (String, Option<String>) {
     let mut filter = filter_of(strings, 1);
     let (mut said, mut given, mut stop) = (String::new(), String::new(), None);
@@ -61,8 +61,8 @@ fn read(strings: &[&str], fragments: &[&str]) -> (String, Option<String>) {
     (said, stop)
 }
 
-/// The same by looking at each beginning of the whole text: the first that ends with a stop string counts, and
-/// of several strings that it ends with, the longest.
+/// The same result by checking each prefix of the whole text: the first one that ends with a stop string
+/// counts, and of several strings the longest.
 fn reference(strings: &[&str], whole: &str) -> (String, Option<String>) {
     for end in 1..=whole.len() {
         let before = &whole.as_bytes()[..end];
@@ -181,7 +181,7 @@ fn alternatives_end_one_by_one() {
     assert!(filter.is_complete());
 }
 
-/// Log probabilities and sources go with the text that they are about.
+/// Log probabilities and sources stay with their text.
 #[test]
 fn what_belongs_to_text_waits_for_it() {
     let probable = |items: &'static str| Delta::Logprobs { choice: 0, items: items.into() };

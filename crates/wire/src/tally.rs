@@ -1,16 +1,16 @@
-//! The tally of one answer: tokens, output and identity, readable while it streams. It must never keep what was
-//! said.
+//! The tally of one answer: tokens, output and identity, readable while it streams. It must never keep the
+//! answer's text.
 
 use super::chat::{Delta, Stop, Usage};
 
-/// What an answer amounted to. Grows with the stream and is readable at any time.
+/// Totals of an answer. They grow with the stream and are readable at any time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     /// The upstream's own count, cumulative.
     pub usage: Usage,
-    /// Why the first alternative stopped, once said.
+    /// Stop reason of the first alternative, once received.
     pub stop: Option<Stop>,
-    /// Deltas of model output.
+    /// Number of deltas of model output.
     pub outputs: u64,
     /// Bytes of model output, in UTF-8.
     pub output_bytes: u64,
@@ -20,13 +20,13 @@ pub struct Tally {
     pub model: Option<String>,
     /// The answer is complete, so that the upstream's count is final.
     pub complete: bool,
-    /// It was ended at a stop string while its upstream still wrote, so that no count of it is final.
+    /// A stop string ended the answer before its upstream did, so that no count of the upstream is final.
     pub stopped_early: bool,
 }
 
 impl Tally {
-    /// Output tokens, and whether that is an estimate: the upstream's count if there is one, else
-    /// four bytes to a token but no fewer than there were deltas, since a delta is rarely less.
+    /// Output tokens, and whether they are an estimate: the upstream's count if it is final, else four bytes
+    /// per token but at least one token per delta, since a delta is rarely less.
     pub fn output_tokens(&self) -> (u64, bool) {
         let counted = (self.complete || self.stop.is_some()) && !self.stopped_early;
         match self.usage.output {
@@ -35,12 +35,12 @@ impl Tally {
         }
     }
 
-    /// Output tokens by what has come, whatever the upstream counts.
+    /// Estimated output tokens from the output so far, regardless of the upstream's count.
     pub fn estimated_output(&self) -> u64 {
         self.outputs.max(self.output_bytes.div_ceil(4))
     }
 
-    /// Takes account of what was read, but for stops. Returns whether it is model output.
+    /// Records a delta, except stops. Returns whether it is model output.
     pub(super) fn note(&mut self, delta: &Delta<'_>) -> bool {
         match delta {
             Delta::Start { id, model } => {

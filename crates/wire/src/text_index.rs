@@ -1,27 +1,27 @@
-//! An index of a text that grows: the places of its characters, and of marks like `[1]`. It must never read a
-//! text twice, so that a place costs the same whatever precedes it.
+//! Index of a growing text: the positions of its characters, and of marks like `[1]`. A text must never be read
+//! twice, so that a lookup costs the same at every position.
 
 use std::collections::HashMap;
 
-/// Bytes between two places that are known: no more than this is counted for another one.
+/// Bytes between two indexed positions. A lookup counts characters over at most this distance.
 const STRIDE: usize = 128;
 
 /// The most marks of one text. No vendor sends more sources.
 const MOST_MARKS: usize = 4096;
 
-/// What is known of a text, which its owner keeps.
+/// Index of a text. The text itself is kept by its owner.
 #[derive(Debug, Default)]
 pub(crate) struct TextIndex {
     bytes: usize,
     chars: u64,
-    /// The characters that begin before each multiple of [`STRIDE`] bytes.
+    /// Number of characters before each multiple of [`STRIDE`] bytes.
     counts: Vec<u64>,
-    /// The character at which each mark stands first.
+    /// Character position of the first occurrence of each mark.
     marks: HashMap<u32, u64>,
     open: Option<OpenMark>,
 }
 
-/// The beginning of a mark at the end of the text.
+/// The start of a mark at the end of the text.
 #[derive(Debug, Clone, Copy)]
 struct OpenMark {
     start: u64,
@@ -30,7 +30,7 @@ struct OpenMark {
 }
 
 impl TextIndex {
-    /// The text goes on.
+    /// Adds the next fragment of the text.
     pub(crate) fn push(&mut self, text: &str) {
         self.find_marks(text);
         let mut rest = text.as_bytes();
@@ -46,13 +46,13 @@ impl TextIndex {
         }
     }
 
-    /// The characters so far.
+    /// Number of characters so far.
     pub(crate) fn chars(&self) -> u64 {
         self.chars
     }
 
-    /// The characters of `text`, which this is the index of, before one of its bytes. `None`: it has no
-    /// such byte, or no character begins there.
+    /// Number of characters before a byte of `text`, the indexed text. `None` if the byte is out of range or
+    /// not the start of a character.
     pub(crate) fn chars_before(&self, byte: usize, text: &str) -> Option<u64> {
         if !text.is_char_boundary(byte) {
             return None;
@@ -62,8 +62,7 @@ impl TextIndex {
         Some(known + text.as_bytes().get(stride * STRIDE..byte).map_or(0, starts))
     }
 
-    /// The byte of `text`, which this is the index of, at which a character begins; its end if there are
-    /// not so many.
+    /// Byte offset of a character in `text`, the indexed text. The end of the text if it has fewer characters.
     pub(crate) fn byte_of(&self, char: u64, text: &str) -> usize {
         if char >= self.chars {
             return text.len();
@@ -77,7 +76,7 @@ impl TextIndex {
         found.map_or(text.len(), |at| begin + at)
     }
 
-    /// Where the mark `[number]` stands first: its characters, from the first to one past the last.
+    /// First occurrence of the mark `[number]`, from its first character to one past the last.
     pub(crate) fn mark(&self, number: u32) -> Option<(u64, u64)> {
         let start = *self.marks.get(&number)?;
         Some((start, start + u64::from(number.checked_ilog10().unwrap_or(0)) + 3))
@@ -104,7 +103,7 @@ impl TextIndex {
 }
 
 impl OpenMark {
-    /// `None`: no mark goes on so. Numbers have no zeros before them.
+    /// Extends the mark by a digit. `None` if that is not a mark. Numbers have no leading zeros.
     fn and_digit(self, c: char) -> Option<Self> {
         if self.number == 0 && self.digits > 0 {
             return None;
@@ -126,7 +125,7 @@ fn starts(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    /// Against counting from the beginning, for texts of characters of every length, cut anywhere.
+    /// Checks against counting from the start, for texts with characters of every length, cut anywhere.
     #[test]
     fn places_are_those_that_counting_finds() {
         for (characters, piece) in [("a", 1), ("aé", 3), ("€😀x", 7), ("😀", 1021)] {

@@ -1,4 +1,5 @@
-//! One attempt's codec: upstream bytes in, the caller's bytes out, and a tally of both. It must never wait.
+//! Codec of one attempt: upstream bytes in, the caller's bytes out, and a tally of the answer. It must never
+//! wait.
 
 use bytes::{Bytes, BytesMut};
 
@@ -14,45 +15,45 @@ use super::stage::{Stage, Stages, Verdict};
 use super::stop_strings::{StopFilter, StopStrings};
 use super::tally::Tally;
 
-/// Chooses the encoder once it is known how the answer is cut, and whether its frames are passed through.
-/// An error refuses the answer, and the encoder writes it.
+/// Selects the encoder once the framing of the answer is known, and whether frames are passed through. An error
+/// rejects the answer, and the encoder writes the error.
 pub type Choose = Box<dyn FnOnce(Framing) -> (Box<dyn Encode>, Result<Mode, ApiError>) + Send>;
 
-/// Frames, decodes and encodes one answer. Dropped whole when an attempt fails before its output
-/// was forwarded.
+/// Frames, decodes and encodes one answer. It is dropped as a whole if an attempt fails before its output was
+/// forwarded.
 pub struct Transcoder {
     framer: Framer,
     framing: Framing,
     cap: usize,
     decoder: Box<dyn Decode>,
-    /// Chosen when it is known how the answer is cut.
+    /// Set once the framing of the answer is known.
     encoder: Option<Box<dyn Encode>>,
     mode: Mode,
     choose: Option<Choose>,
-    /// The first bytes, while they do not show that.
+    /// The first bytes, as long as they do not determine the framing.
     head: Option<BytesMut>,
     frames: Vec<Frame>,
     tally: Tally,
-    /// The alternative that its upstream broke off, and the error that this is.
+    /// Index of the alternative that the upstream aborted, and the error.
     broken: Option<(u32, ApiError)>,
     end: Option<End>,
-    /// The payload that ended it with an error.
+    /// The payload that ended the answer with an error.
     failure: Option<Bytes>,
-    /// Names of tools that answers say otherwise than their caller.
+    /// Tool names to restore in the answer.
     names: Names,
     stages: Stages,
     parts: Parts,
     kept: Kept,
 }
 
-/// How many parts of an answer came whose number is bounded.
+/// Number of received parts of each kind that is limited.
 #[derive(Debug, Default)]
 struct Parts {
     calls: usize,
     citations: usize,
 }
 
-/// Leaves out the last sources, so that no more than so many stay.
+/// Removes the citations beyond `room`.
 fn bound_citations(deltas: &mut Vec<Delta<'_>>, mut room: usize) {
     deltas.retain(|delta| {
         let kept = !matches!(delta, Delta::Citation(_)) || room > 0;
@@ -62,7 +63,7 @@ fn bound_citations(deltas: &mut Vec<Delta<'_>>, mut room: usize) {
 }
 
 impl Transcoder {
-    /// `cap`: the most bytes that one frame may have.
+    /// Creates a codec. `cap`: the most bytes of one frame.
     pub fn new(
         framing: Framing,
         cap: usize,
@@ -73,8 +74,8 @@ impl Transcoder {
         Self { encoder: Some(encoder), mode, ..Self::without_encoder(framing, cap, decoder) }
     }
 
-    /// The same for an answer whose label may be wrong: how it is cut is read from its first bytes, and
-    /// only then the encoder is chosen.
+    /// The same for an answer whose label may be wrong: the framing is detected from its first bytes, and the
+    /// encoder is selected after that.
     pub fn labelled(label: Framing, cap: usize, decoder: Box<dyn Decode>, choose: Choose) -> Self {
         let (choose, head) = (Some(choose), Some(BytesMut::new()));
         Self { choose, head, ..Self::without_encoder(label, cap, decoder) }
@@ -102,7 +103,7 @@ impl Transcoder {
         }
     }
 
-    /// How the answer is cut, by its first bytes. Gives them back once that is known.
+    /// Detects the framing of the answer from its first bytes. Returns them once it is known.
     fn sniff(&mut self, bytes: Bytes, out: &mut BytesMut) -> Option<Bytes> {
         let Some(mut head) = self.head.take() else { return Some(bytes) };
         let bytes = if head.is_empty() {
@@ -121,7 +122,8 @@ impl Transcoder {
             self.cut_as(framing);
             return Some(bytes);
         }
-        // Blanks may come for a long time, and mean nothing. What is left is shorter than a field's name.
+        // Leading blanks are insignificant and may be numerous. The remaining bytes are shorter than a field
+        // name.
         self.head = Some(BytesMut::from(framing::beginning(&bytes)));
         None
     }
@@ -133,7 +135,7 @@ impl Transcoder {
         }
     }
 
-    /// Chooses the encoder by the first frame, which may be the whole answer.
+    /// Selects the encoder by the first frame, which may be the whole answer.
     fn begin(&mut self, frame: &Frame, out: &mut BytesMut) {
         if self.choose.is_some() {
             if self.decoder.is_whole(frame) {
@@ -153,26 +155,26 @@ impl Transcoder {
         }
     }
 
-    /// Ends the answer with an error when more than so many bytes of it are kept.
+    /// Limits the bytes of the answer that are kept. Beyond the limit it ends with an error.
     #[must_use]
     pub fn keeping_at_most(self, bytes: usize) -> Self {
         Self { kept: Kept::at_most(bytes), ..self }
     }
 
-    /// The bytes of it that are kept: of a frame that is not whole, and of what was read.
+    /// Number of kept bytes of the answer: of an incomplete frame, and of received data.
     pub fn kept(&self) -> usize {
         let head = self.head.as_ref().map_or(0, BytesMut::len);
         self.framer.buffered() + head + self.kept.bytes() + self.stages.kept()
     }
 
-    /// Gives tools their own names back, where the request had to name them otherwise.
+    /// Restores the caller's tool names, where the request had to replace them.
     #[must_use]
     pub fn with_names(self, names: Names) -> Self {
         Self { names, ..self }
     }
 
-    /// Ends the answer at stop strings that its upstream does not take, with an estimate of its usage.
-    /// `input_estimate`: tokens of the request. For translated answers only.
+    /// Ends the answer at stop strings that its upstream does not accept, with an estimate of its usage.
+    /// `input_estimate`: input tokens of the request. For translated answers only.
     #[must_use]
     pub fn with_stop_strings(self, strings: StopStrings, input_estimate: u64) -> Self {
         match StopFilter::new(strings, input_estimate) {
@@ -181,15 +183,15 @@ impl Transcoder {
         }
     }
 
-    /// Passes deltas through one more stage, behind those that are there. For translated answers only.
+    /// Adds a stage behind the existing ones. For translated answers only.
     #[must_use]
     pub fn with_stage(mut self, stage: Box<dyn Stage>) -> Self {
         self.stages.push(stage);
         self
     }
 
-    /// Takes upstream bytes and appends what the caller is to receive. Returns whether there was
-    /// model output among them. Bytes after the end are ignored.
+    /// Reads upstream bytes and appends the caller's bytes. Returns whether they contained model output. Bytes
+    /// after the end are ignored.
     pub fn push(&mut self, bytes: Bytes, out: &mut BytesMut) -> bool {
         if self.end.is_some() {
             return false;
@@ -218,16 +220,16 @@ impl Transcoder {
         output
     }
 
-    /// The upstream's bytes have ended cleanly.
+    /// Handles the regular end of the upstream's bytes.
     pub fn finish(&mut self, out: &mut BytesMut) {
         if self.end.is_some() {
             return;
         }
         let mut frames = Vec::new();
         if let Some(head) = self.head.take() {
-            // Too few bytes came to recognise the framing.
+            // Too few bytes arrived to detect the framing.
             self.cut_as(self.framing);
-            // Within the cap, since it is shorter than a field's name.
+            // The bytes are within the cap, since they are shorter than a field name.
             self.framer.push(head.freeze(), &mut frames).unwrap_or_default();
         }
         self.framer.finish(&mut frames);
@@ -250,7 +252,7 @@ impl Transcoder {
         }
     }
 
-    /// Ends the answer for a reason of ours.
+    /// Ends the answer for a reason of the gateway's own.
     pub fn abort(&mut self, end: End, out: &mut BytesMut) {
         if self.end.is_none() {
             self.choose(self.framing, out);
@@ -260,22 +262,22 @@ impl Transcoder {
         }
     }
 
-    /// How the answer ended, once it has.
+    /// End of the answer. `None` while it goes on.
     pub fn end(&self) -> Option<&End> {
         self.end.as_ref()
     }
 
-    /// The payload by which the upstream ended the answer with an error, if it did.
+    /// The payload by which the upstream ended the answer with an error, if any.
     pub fn failure(&self) -> Option<&[u8]> {
         self.failure.as_deref()
     }
 
-    /// How the body of a stream ends, once the answer has ended. Asked once.
+    /// Ending of a stream's body, after the end of the answer. Called once.
     pub fn ending(&mut self) -> Ending {
         self.encoder.as_mut().map(|encoder| encoder.ending()).unwrap_or_default()
     }
 
-    /// What it amounted to so far.
+    /// Totals of the answer so far.
     pub fn tally(&self) -> &Tally {
         &self.tally
     }
@@ -323,8 +325,8 @@ impl Transcoder {
         output
     }
 
-    /// Takes account of what a frame says, and leaves out what is not for the caller. Returns whether there
-    /// was model output in it.
+    /// Records the deltas of a frame and removes those that are not for the caller. Returns whether they
+    /// contained model output.
     fn read(&mut self, deltas: &mut Vec<Delta<'_>>) -> bool {
         if !self.names.is_empty() {
             restore_names(deltas, &self.names);
@@ -338,7 +340,7 @@ impl Transcoder {
         output
     }
 
-    /// Takes account of what reaches the caller, and leaves out what is beyond a bound.
+    /// Records the deltas that reach the caller and removes those beyond a limit.
     fn note_passed(&mut self, deltas: &mut Vec<Delta<'_>>) {
         let cited = self.parts.citations;
         for delta in deltas.iter() {
@@ -354,7 +356,8 @@ impl Transcoder {
         }
     }
 
-    /// Adds what stages still hold. Returns how the answer ends: one that is complete may fail by what they held.
+    /// Appends the deltas that stages still hold. Returns the end of the answer: these deltas may turn a
+    /// complete answer into a failed one.
     fn flush_stages(&mut self, end: End, deltas: &mut Vec<Delta<'_>>) -> End {
         let mut held = Vec::new();
         let verdict = self.stages.flush(&mut held, &self.tally);
@@ -370,7 +373,7 @@ impl Transcoder {
         let Some(encoder) = &mut self.encoder else { return };
         for delta in deltas {
             self.kept.read_id(delta);
-            // What is passed through is written with its frame.
+            // Passed-through data is written with its frame.
             if self.mode == Mode::Translated {
                 self.kept.read(delta, encoder.keeps(delta));
             }
@@ -380,8 +383,8 @@ impl Transcoder {
         self.kept.written(out.len() - before);
     }
 
-    /// The last event came without its end mark. If it does not parse it was cut, and the stream
-    /// with it; that is not the upstream writing junk.
+    /// Handles a last event without its end mark. If it does not parse, the stream was cut; it does not mean
+    /// that the upstream sent invalid data.
     fn forward_cut(&mut self, frames: &[Frame], out: &mut BytesMut) {
         let whole = |frame: &Frame| {
             frame.data.first() != Some(&b'{')
@@ -417,7 +420,7 @@ impl Transcoder {
         self.failure = matches!(end, End::Failed(_)).then(|| frame.data.clone());
     }
 
-    /// The last stop of an alternative counts.
+    /// Records a stop. The last one of an alternative counts.
     fn note_stop(&mut self, choice: u32, reason: &Stop) {
         if choice == 0 {
             self.tally.stop = Some(reason.clone());
@@ -427,8 +430,8 @@ impl Transcoder {
         self.broken = self.broken.take().or(failure);
     }
 
-    /// An answer that its upstream broke off is not complete to callers who do not know its word for
-    /// that; to those who do, it is passed through if anything was said.
+    /// Final end of the answer. An answer that its upstream aborted is not complete for callers whose dialect
+    /// lacks its finish reason. For callers of the same dialect it is passed through if it has any output.
     fn verdict(&mut self, end: End) -> End {
         let silent = self.framing != Framing::Whole && self.tally.outputs == 0;
         match self.broken.take() {
@@ -445,7 +448,7 @@ impl Transcoder {
         let mut held = Vec::new();
         let complete = end == End::Complete;
         let end = self.flush_stages(end, &mut held);
-        // A frame that ended the answer says nothing of a failure that a stage reports.
+        // If a stage fails a complete answer, the last frame contradicts the error and is not written.
         let last = last.filter(|_| complete == (end == End::Complete));
         if !held.is_empty() {
             self.encode(&Frame::default(), &held, out);
@@ -453,7 +456,7 @@ impl Transcoder {
         let end = self.verdict(end);
         if let Some(encoder) = &mut self.encoder {
             match &end {
-                // The vendor's words would name the operator's account, and blame the caller's key.
+                // The vendor's message would name the operator's account and blame the caller's key.
                 End::Failed(fault) if fault.is_about_credential() => {
                     let replacement = fault.replacement().unwrap_or_else(|| fault.clone());
                     encoder.finish(&End::Failed(replacement), None, out);
@@ -466,7 +469,7 @@ impl Transcoder {
     }
 }
 
-/// The objects of a body that may hold several, one after another or in an array.
+/// Objects of a body that may contain several, consecutive or in an array.
 fn objects(frames: &[Frame], cap: usize) -> Vec<Frame> {
     let mut objects = Vec::new();
     let mut framer = Framer::new(Framing::JsonArray, cap);

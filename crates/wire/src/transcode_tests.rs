@@ -1,9 +1,9 @@
-//! Tests of the transcoder with a toy dialect: when is what called, and how does an answer end.
+//! Tests of the transcoder with a toy dialect: the order of calls, and the end of an answer.
 
 use super::*;
 use std::borrow::Cow;
 
-/// `t` is text, `stop` a stop, `end` the terminal, `bad` a failure, anything else is nothing.
+/// `t` is text, `stop` a stop, `end` the terminal event, `bad` a failure. Everything else is ignored.
 struct Toy {
     stopped: bool,
 }
@@ -34,7 +34,7 @@ impl Decode for Toy {
     }
 }
 
-/// Writes down what it is called with.
+/// Records its calls.
 struct Script;
 
 impl Encode for Script {
@@ -87,7 +87,7 @@ fn bytes_after_the_end_are_ignored() {
     assert_eq!(transcoder.end(), Some(&End::Complete));
 }
 
-/// Verbatim, the last frame goes out whole through `finish`; translated, its deltas go first.
+/// Verbatim, the last frame is written whole through `finish`. Translated, its deltas are written first.
 #[test]
 fn deltas_of_the_last_frame_count() {
     assert_eq!(run("data: t+end\n\n", Mode::Verbatim), "<Complete t+end>");
@@ -101,7 +101,7 @@ fn end_of_bytes_is_not_end_of_answer() {
     assert_eq!(run("", Mode::Translated), "<Truncated >");
 }
 
-/// A cut payload is a cut stream, even after a stop; a whole one without its blank line counts.
+/// A cut payload means a cut stream, even after a stop; a complete one without its blank line is valid.
 #[test]
 fn a_cut_last_event_truncates() {
     assert_eq!(run("data: stop\n\ndata: {\"a\":", Mode::Translated), "[stop:1]<Truncated >");
@@ -112,7 +112,7 @@ fn a_cut_last_event_truncates() {
     assert_eq!(run("data: t\n\ndata: end", Mode::Verbatim), "[t:1]<Complete end>");
 }
 
-/// Failure mode 23: a keep-alive that was wrapped as data.
+/// Failure mode 23: a keep-alive wrapped as data.
 #[test]
 fn fm23_wrapped_comments_are_dropped() {
     assert_eq!(run("data: : keepalive\n\n: c\n\ndata: end\n\n", Mode::Verbatim), "<Complete end>");
@@ -144,7 +144,7 @@ fn whole_bodies_are_read_once_and_only_complete_ones_written() {
     }
 }
 
-/// Bytes that do not show the framing are not kept, however much of it comes.
+/// Bytes that do not determine the framing are not kept, however many arrive.
 #[test]
 fn blanks_before_an_answer_are_not_kept() {
     let choose: Choose = Box::new(|_| (Box::new(Script), Ok(Mode::Translated)));
@@ -162,7 +162,7 @@ fn blanks_before_an_answer_are_not_kept() {
     assert!(out.starts_with(b"[t:1]"), "{out:?}");
 }
 
-/// Sources beyond the bound are left out, and nothing else is.
+/// Sources beyond the limit are removed, and nothing else.
 #[test]
 fn no_more_citations_are_passed_on_than_the_bound() {
     let mut transcoder = transcoder(Framing::Sse, 64, Mode::Translated);
@@ -179,8 +179,8 @@ fn no_more_citations_are_passed_on_than_the_bound() {
     assert_eq!(beyond, [text()]);
 }
 
-/// A stop string ends an answer at once, whatever its upstream still writes; text that is held back is written
-/// before any other end.
+/// A stop string ends an answer immediately, regardless of further output of its upstream. Withheld text is
+/// written before any other end.
 #[test]
 fn stop_strings_end_an_answer_that_its_upstream_goes_on_with() {
     let run = |string: &str, input: &'static str, mut end: Option<End>| {
@@ -213,7 +213,7 @@ fn stop_strings_end_an_answer_that_its_upstream_goes_on_with() {
     assert_eq!((said.as_str(), tally.stop), ("[t:0][stop:2]<Complete >", Some(Stop::End)));
 }
 
-/// Holds every delta back until so many have come, or no more follow.
+/// Holds back every delta until a given number has arrived or no more follow.
 struct Delay {
     waiting: Vec<Delta<'static>>,
     most: usize,
@@ -234,7 +234,7 @@ impl Stage for Delay {
     }
 }
 
-/// Ends the answer when so many texts have passed.
+/// Ends the answer after a given number of texts.
 struct Guard {
     texts: usize,
 }
@@ -294,7 +294,7 @@ fn a_stage_ends_an_answer_and_later_ones_see_what_earlier_ones_release() {
     let guard = |texts| Box::new(Guard { texts });
     assert_eq!(run(vec![guard(2)]), ("[t:1][t:0]<Failed guarded >".to_owned(), true));
     assert_eq!(run(vec![delay(3), guard(2)]).0, "[t:0][t:0][t:1]<Failed guarded >");
-    // Released only by the end, which came first.
+    // Released only by the end of the answer, which came first.
     assert_eq!(
         run(vec![delay(9), guard(2)]),
         ("[t:0][t:0][t:0][:1]<Truncated >".to_owned(), false)

@@ -1,7 +1,7 @@
-//! A serde deserializer for requests that takes JSON types as the vendors' own servers do: an object is never
-//! read from an array, a word of an enum is a string, and a whole number may be written as `1.0`.
+//! A serde deserializer for requests that accepts JSON types as the vendors' own servers do: an object is never
+//! read from an array, an enum value is a string, and an integer may be written as `1.0`.
 //!
-//! It never changes what a `Deserialize` type accepts otherwise, and its errors are those of the inner
+//! Everything else that a `Deserialize` type accepts is unchanged, and errors are those of the inner
 //! deserializer. Pure.
 
 use std::fmt;
@@ -10,17 +10,17 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor,
 };
 
-/// Which JSON values are numbers.
+/// JSON values that are accepted as numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Numbers {
-    /// JSON's numbers.
+    /// JSON numbers only.
     Json,
     /// Strings that hold a number as well (JSON mapping of Protocol Buffers, "Either numbers or strings are
     /// accepted").
     Protobuf,
 }
 
-/// A deserializer, or a part of serde's protocol, that keeps to these rules.
+/// A deserializer, or a part of serde's protocol, that enforces these rules.
 #[derive(Debug)]
 pub(crate) struct Typed<T> {
     inner: T,
@@ -128,7 +128,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Typed<A> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
-        // Names are strings, whatever a number may be.
+        // Member names are strings, regardless of the form of numbers.
         self.inner.next_key_seed(seed)
     }
 
@@ -142,7 +142,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Typed<A> {
     }
 }
 
-/// Methods of a visitor that pass a scalar on.
+/// Methods of a visitor that forward a scalar.
 macro_rules! passed {
     ($($method:ident: $kind:ty),* $(,)?) => {
         $(fn $method<E: Error>(self, value: $kind) -> Result<V::Value, E> {
@@ -193,12 +193,12 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Typed<V> {
     }
 }
 
-/// The visitor of a number: what is whole is given as an integer, which visitors of floats take as well.
+/// The visitor of a number. Integral values are passed as integers, which visitors of floats accept as well.
 struct Number<V>(V);
 
-/// The first float beyond all of `u64`.
+/// The first float above the range of `u64`.
 const BEYOND: f64 = 18_446_744_073_709_551_616.0;
-/// The least float of `i64`.
+/// The smallest float in the range of `i64`.
 const LEAST: f64 = -9_223_372_036_854_775_808.0;
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for Number<V> {
@@ -239,7 +239,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Number<V> {
     }
 }
 
-/// The visitor of an enum whose variants are words.
+/// The visitor of an enum with string values.
 struct Word<V> {
     visitor: V,
     variants: &'static [&'static str],
@@ -248,7 +248,7 @@ struct Word<V> {
 impl<'de, V: Visitor<'de>> Visitor<'de> for Word<V> {
     type Value = V::Value;
 
-    /// As serde lists the variants where it knows that a word is none of them.
+    /// Lists the variants in serde's format for an unknown variant.
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words: Vec<String> = self.variants.iter().map(|word| format!("`{word}`")).collect();
         match words.as_slice() {

@@ -1,28 +1,28 @@
-//! Texts and turns of nothing but blanks, which some upstreams refuse. It never leaves a conversation
-//! without a turn, nor one that the user ended with an answer of the model at its end.
+//! Blank texts and blank turns, which some upstreams reject. The module never leaves a conversation without a
+//! turn, and never ends it with an answer of the model if the user had the last turn.
 
 use crate::chat::{Message, Part, Role};
 
-/// Stands for a turn of the user's that holds nothing.
+/// Placeholder for an empty user turn.
 const EMPTY: &str = "[empty message]";
-/// Stands for a result without text, as of a command without output.
+/// Placeholder for a result without text, such as that of a command without output.
 const EMPTY_RESULT: &str = "[empty result]";
-/// Stands for a result of media only, which are sent behind it.
+/// Placeholder for a result that consists of media only. The media follow it.
 const ATTACHED: &str = "[result attached]";
 
-/// What an upstream refuses.
+/// The kinds of blanks that an upstream rejects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Blanks {
-    /// Blank texts, and turns of nothing else.
+    /// Blank texts, and turns that hold nothing else.
     pub(super) texts: bool,
-    /// Results of tools without text.
+    /// Tool results without text.
     pub(super) results: bool,
-    /// Turns of reasoning alone, which it is not sent.
+    /// Turns that consist of reasoning alone, where reasoning is not sent to the upstream.
     pub(super) reasoning: bool,
 }
 
-/// Leaves out blank texts where only visible ones are taken, and turns that hold nothing else. The user's
-/// last turn stays, and so do results.
+/// Removes blank texts where the upstream requires visible ones, and turns that hold nothing else. The user's
+/// last turn and tool results are kept.
 pub(super) fn leave_out(messages: &mut Vec<Message>, refused: Blanks) {
     if !refused.texts {
         return;
@@ -51,7 +51,7 @@ fn is_visible(part: &Part) -> bool {
     }
 }
 
-/// Whether a turn that holds this part is one.
+/// Whether this part makes its turn non-empty.
 fn counts(part: &Part, refused: Blanks) -> bool {
     match part {
         Part::Cache(_) => false,
@@ -60,7 +60,7 @@ fn counts(part: &Part, refused: Blanks) -> bool {
     }
 }
 
-/// Gives a result without text one.
+/// Adds a placeholder text to a result without text.
 fn fill_result(part: &mut Part) {
     let Part::ToolResult { parts, .. } = part else { return };
     parts.retain(is_visible);

@@ -1,4 +1,4 @@
-//! Values within the bounds that an upstream sets, and hints that it has no word for.
+//! Values within the bounds that an upstream sets, and removal of hints that it has no field for.
 
 use std::mem;
 
@@ -12,7 +12,7 @@ use crate::stop_strings::StopStrings;
 /// The efforts, weakest first.
 const EFFORTS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
 
-/// Bounds the values of a request, and leaves out what the upstream has no word for.
+/// Bounds the values of a request and removes hints that the upstream has no field for.
 pub(super) fn adapt(
     request: &mut Request,
     rules: &Rules,
@@ -36,7 +36,8 @@ pub(super) fn adapt(
     request.top_logprobs = request.top_logprobs.map(|most| most.min(rules.top_logprobs));
 }
 
-/// Takes out the stop strings that the upstream does not take, which are then searched for in the answer.
+/// Removes the stop strings that the upstream does not accept. The gateway searches the answer for them
+/// instead.
 pub(super) fn split_stop_strings(
     request: &mut Request,
     rules: &Rules,
@@ -60,7 +61,7 @@ pub(super) fn split_stop_strings(
     others
 }
 
-/// Leaves out what is said of the fields in `lacks`.
+/// Removes the fields listed in `lacks` from the request and records those that were set.
 fn leave_out(request: &mut Request, lacks: &str, dropped: &mut Dropped) {
     let mut leave = |name: &'static str, said: bool| {
         if said {
@@ -94,12 +95,12 @@ fn leave_out(request: &mut Request, lacks: &str, dropped: &mut Dropped) {
     }
 }
 
-/// A penalty of 0 is none.
+/// Whether a penalty has an effect. A penalty of 0 has none.
 fn counts(penalty: f64) -> bool {
     penalty != 0.0
 }
 
-/// The limit on output: within the model's bounds, and there where one is demanded.
+/// Sets the limit on output: within the model's bounds, and present where the upstream requires one.
 fn limit(request: &mut Request, rules: &Rules, settings: &Settings) {
     let reasons = request.reasoning.as_ref().is_some_and(Reasoning::is_wanted);
     let (plain, reasoning) = rules.output_usual;
@@ -112,7 +113,7 @@ fn limit(request: &mut Request, rules: &Rules, settings: &Settings) {
         .map(|limit| limit.max(rules.output_least));
 }
 
-/// Replaces a budget by the effort that it roughly amounts to, so that the model's efforts bound it.
+/// Replaces a budget by the roughly equivalent effort, so that the model's efforts bound it.
 fn name_effort(request: &mut Request) {
     let Some(reasoning) = request.reasoning.as_mut().filter(|said| said.is_wanted()) else {
         return;
@@ -122,7 +123,7 @@ fn name_effort(request: &mut Request) {
     }
 }
 
-/// A budget for reasoning, within the model's bounds. A budget of 0 switches reasoning off and stays.
+/// Bounds a budget for reasoning by the model's limits. A budget of 0 switches reasoning off and is kept.
 fn bound_budget(request: &mut Request, rules: &Rules) {
     let Some(Budget::Tokens { least, most, below_limit }) = rules.budget else { return };
     let limit = request.max_tokens.filter(|_| below_limit);
@@ -135,12 +136,12 @@ fn bound_budget(request: &mut Request, rules: &Rules) {
     }
 }
 
-/// The efforts that are some reasoning, weakest first.
+/// The efforts that enable reasoning, weakest first.
 fn levels(efforts: &'static str) -> impl Iterator<Item = &'static str> {
     efforts.split(' ').filter(|effort| EFFORTS.contains(effort) && *effort != "none")
 }
 
-/// How much to reason, in the words that the model takes.
+/// Expresses the requested reasoning with one of the model's `efforts`.
 fn reason(request: &mut Request, efforts: &'static str, dropped: &mut Dropped) {
     let Some(reasoning) = &mut request.reasoning else { return };
     let taken = |effort: &str| efforts.split(' ').any(|taken| taken == effort);
@@ -157,7 +158,7 @@ fn reason(request: &mut Request, efforts: &'static str, dropped: &mut Dropped) {
             reasoning.enabled = Some(false);
             return;
         }
-        // Without a word for it, the model does as it does without being asked.
+        // Without a value for it, the model falls back to its default.
         if !taken("none") && *reasoning != Reasoning::default() {
             dropped.note("reasoning");
             request.reasoning = None;

@@ -1,10 +1,10 @@
-//! Marks of prompts that are worth caching: those of the caller where the upstream takes them, and those
-//! that stand for what the caller's own vendor does by itself. The caller's own are never moved.
+//! Cache marks of prompts: the caller's marks where the upstream accepts them, and marks that replace the
+//! automatic caching of the caller's own vendor. The caller's marks are never moved.
 
 use super::rules::Marks;
 use crate::chat::{Part, Request, Role};
 
-/// Keeps as many marks as are taken, or sets some where there are none.
+/// Keeps as many marks as the upstream accepts, or sets some where there are none.
 pub(super) fn mark(request: &mut Request, marks: Marks, auto: bool) {
     if !marks.tools {
         request.tools.iter_mut().for_each(|tool| tool.cache = None);
@@ -32,7 +32,7 @@ fn count(request: &Request) -> usize {
     tools + parts.map(marks).sum::<usize>()
 }
 
-/// Keeps the first of `there` marks, behind what changes least, and the last ones.
+/// Keeps the first of `there` marks, behind the most stable part of the prompt, and the last ones.
 fn keep(request: &mut Request, there: usize, most: usize) {
     let mut number = 0;
     let mut kept = || {
@@ -56,8 +56,8 @@ fn keep(request: &mut Request, there: usize, most: usize) {
     }
 }
 
-/// Marks the tools, the instructions, the last turn of the user, and the one before it, with which the
-/// request before this one ended.
+/// Marks the tools, the instructions, the user's last turn, and the user's turn before that one, with which the
+/// preceding request ended.
 fn set(request: &mut Request, marks: Marks) {
     if let Some(tool) = request.tools.last_mut().filter(|_| marks.tools) {
         tool.cache = Some(None);

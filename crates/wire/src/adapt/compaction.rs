@@ -1,15 +1,16 @@
-//! Summaries that a vendor has put in the place of earlier turns. Its own endpoint ignores what precedes
-//! one; so must every other upstream, since the whole would not fit. It never leaves instructions out.
+//! Summaries by which a vendor replaces earlier turns. The vendor's own endpoint ignores everything before a
+//! summary. Every other upstream must do the same, since the whole conversation would not fit. Instructions are
+//! never removed.
 
 use super::Dropped;
 use crate::chat::{Message, Part, Role};
 
-/// What precedes a summary that can be read.
+/// Heading of a readable summary.
 const READABLE: &str = "[summary of the conversation so far]";
-/// What stands for one that only its vendor can read.
+/// Placeholder for a summary that only its own vendor can read.
 const UNREADABLE: &str = "[summary left out: only its own vendor can read it]";
 
-/// Begins the conversation with the last summary that can be read. Others become text in their places.
+/// Starts the conversation at the last readable summary. Other summaries become text in place.
 pub(super) fn apply(messages: &mut Vec<Message>, dropped: &mut Dropped) {
     let is_summary = |part: &Part| matches!(part, Part::Summary(_));
     if !messages.iter().any(|message| message.parts.iter().any(is_summary)) {
@@ -39,7 +40,7 @@ pub(super) fn apply(messages: &mut Vec<Message>, dropped: &mut Dropped) {
     }
 }
 
-/// Leaves out what precedes a summary but for leading instructions, and makes it a turn of the user's.
+/// Removes the turns before a summary, except leading instructions, and makes the summary a user turn.
 fn begin(messages: &mut Vec<Message>, turn: usize, part: usize) {
     let Some(own) = messages.get_mut(turn) else { return };
     let at = own.at.clone();

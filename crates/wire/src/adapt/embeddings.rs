@@ -1,6 +1,7 @@
-//! Adaptation of a request for embeddings to its upstream, by the table of rules.
+//! Adaptation of an embeddings request to its upstream, by the table of rules.
 //!
-//! Like that of a chat, it leaves out what is only a hint and names it; it never splits a request.
+//! As for a chat request, hints that the upstream has no field for are removed and reported. A request is never
+//! split.
 
 use super::rules::Rules;
 use super::{Dropped, Written, override_members};
@@ -9,7 +10,8 @@ use crate::chat::ApiError;
 use crate::dialect::{Dialect, Target};
 use crate::embeddings::{EmbedRequest, InputType, Truncate};
 
-/// Adapts a request to its target and writes it. `strict`: a hint that would be left out is refused.
+/// Adapts a request to its target and writes it. With `strict`, a hint that would be removed is rejected
+/// instead.
 pub fn write_embeddings(
     mut request: EmbedRequest,
     dialect: &dyn Dialect,
@@ -33,7 +35,7 @@ pub fn write_embeddings(
     {
         dropped.note("input_type");
     }
-    // Without a word for it, a text that is too long is an error.
+    // Without this field, the upstream rejects a text that is too long.
     if lacks("truncate") && request.truncate.take().is_some_and(|how| how != Truncate::None)
         || lacks("truncate_start")
             && request.truncate.take_if(|how| *how == Truncate::Start).is_some()

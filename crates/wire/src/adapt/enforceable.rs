@@ -1,5 +1,5 @@
-//! Schemas that vendors enforce: whether one can be closed, and its root as an object. It never changes
-//! which values match a schema.
+//! Schemas that vendors enforce: whether a schema can be closed, and its root as an object. The set of values
+//! that match a schema never changes.
 
 use std::borrow::Cow;
 
@@ -9,20 +9,20 @@ use super::recursion::is_recursive;
 use super::schema::{DEEPEST, References, UNIONS};
 use crate::json::{Members, quoted, text};
 
-/// How many references may lead from the root to its object.
+/// The most references that may lead from the root to its object.
 const MOST_REFERENCES: usize = 8;
 
-/// Members that may stand beside a `$ref` at the root and constrain nothing.
+/// Members that may appear beside a `$ref` at the root because they constrain nothing.
 const ANNOTATIONS: [&str; 7] =
     ["$ref", "$schema", "$id", "$defs", "definitions", "title", "description"];
 
-/// Whether a schema may be closed (`additionalProperties: false`) to be enforced: it is not recursive, and
-/// no object in it has properties of any name.
+/// Whether a schema may be closed (`additionalProperties: false`) to be enforced: it is not recursive, and none
+/// of its objects accepts properties of arbitrary names.
 pub(super) fn can_be_closed(schema: &str) -> bool {
     !is_recursive(schema) && !has_map(schema, 0)
 }
 
-/// Whether any object of a schema has properties that are not listed: `additionalProperties` other than
+/// Whether any object of a schema accepts properties that are not listed: `additionalProperties` other than
 /// `false`, `patternProperties`, or no `properties` at all.
 fn has_map(schema: &str, depth: u32) -> bool {
     let Ok(members) = Members::parse(schema) else { return false };
@@ -51,8 +51,8 @@ fn has_map(schema: &str, depth: u32) -> bool {
     inner.into_iter().any(|schema| has_map(schema, depth + 1))
 }
 
-/// A schema whose root is of type `object`, with the object that a `$ref` at the root leads to in its place.
-/// `None`: values other than objects may match it, or its root is a union.
+/// Returns the schema with a root of type `object`. A `$ref` at the root is replaced by the object that it
+/// refers to. Returns `None` if values other than objects may match, or if the root is a union.
 pub(super) fn object_root(schema: &str) -> Option<Cow<'_, str>> {
     let members = Members::parse(schema).ok()?;
     if members.get("$ref").is_none() {

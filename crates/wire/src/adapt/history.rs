@@ -1,19 +1,19 @@
-//! The order of turns that every vendor's own endpoint takes: results at once after their calls, each
-//! call with one result, and ids that are there once.
+//! The order of turns that every vendor's own endpoint accepts: results directly after their calls, one result
+//! per call, and unique ids.
 //!
-//! Nothing that was said is lost: a result without a call becomes text.
+//! No content is lost: a result without a call becomes text.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::body::refuse;
 use crate::chat::{ApiError, Message, Part, Role};
 
-/// Stands for the result of a call that has none, as in a turn that was broken off.
+/// Placeholder for the result of a call that has none, for example in an interrupted turn.
 const NO_RESULT: &str = "[no result]";
-/// A turn of the user where one is required and there is none.
+/// A user turn where one is required and there is none.
 const OPENING: &str = "Hello.";
 const CONTINUE: &str = "Continue.";
-/// An assistant turn where one is demanded after results of tools.
+/// An assistant turn where one is required after tool results.
 const ACKNOWLEDGED: &str = "OK.";
 
 /// Puts calls and results in order, if they are not.
@@ -23,7 +23,7 @@ pub(super) fn settle(messages: &mut Vec<Message>) {
         && last.role == Role::User
         && last.parts.is_empty()
     {
-        // What the user has said last is asked about, though it is nothing.
+        // The user's last turn is the question and is kept, even if it is empty.
         last.parts.push(Part::Text(String::new()));
     }
     messages.retain(|message| !message.parts.is_empty());
@@ -33,8 +33,8 @@ pub(super) fn settle(messages: &mut Vec<Message>) {
     }
 }
 
-/// Puts an assistant turn between results of tools and any other turn that follows them. What stands beside
-/// results in one turn, and media in results, which are sent beside them, become a turn of their own.
+/// Inserts an assistant turn between tool results and any other turn that follows them. Parts beside the
+/// results of a turn, and media in results, which are sent beside them, become a turn of their own.
 pub(super) fn answer_results(messages: &mut Vec<Message>) {
     let mut out: Vec<Message> = Vec::with_capacity(messages.len());
     let mut after_results = false;
@@ -60,7 +60,7 @@ fn acknowledgement(at: &str) -> Message {
     Message { at: at.to_owned(), role: Role::Assistant, parts }
 }
 
-/// Takes out of a turn with results what is not text of them.
+/// Removes everything from a turn with results that is not the text of a result, and returns it.
 fn take_beside_results(message: &mut Message) -> Vec<Part> {
     if results(message).next().is_none() {
         return Vec::new();
@@ -77,7 +77,7 @@ fn take_beside_results(message: &mut Message) -> Vec<Part> {
     beside
 }
 
-/// A turn before which the conversation may begin, and after which it may end.
+/// Adds turns so that the conversation begins and ends with a role that the upstream accepts.
 pub(super) fn begin_and_end(messages: &mut Vec<Message>, first: bool, last: bool) {
     let turn = |at: &str, text: &str| Message {
         at: at.to_owned(),
@@ -87,7 +87,7 @@ pub(super) fn begin_and_end(messages: &mut Vec<Message>, first: bool, last: bool
     let spoken = messages.iter().position(|message| message.role != Role::System);
     match spoken.map(|at| (at, messages.get(at).is_some_and(|m| m.role == Role::Assistant))) {
         Some((at, true)) if first => messages.insert(at, turn("", OPENING)),
-        // An empty conversation is left as it is.
+        // An empty conversation is left unchanged.
         None if first && !messages.is_empty() => messages.push(turn("", CONTINUE)),
         _ => {}
     }
@@ -97,7 +97,7 @@ pub(super) fn begin_and_end(messages: &mut Vec<Message>, first: bool, last: bool
     }
 }
 
-/// Rejects a conversation of no turns, which every vendor does: some with words about a field of their own.
+/// Rejects a conversation without turns. Every vendor does, and some name a field of their own in the error.
 pub(super) fn check(messages: &[Message]) -> Result<(), ApiError> {
     if messages.is_empty() {
         return Err(refuse("messages", "is empty: say what is to be answered"));
@@ -119,7 +119,7 @@ fn results(message: &Message) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether every call has its one result in the next turn, and every result its call.
+/// Whether every call has exactly one result in the next turn, and every result has its call.
 fn is_settled(messages: &[Message]) -> bool {
     let mut known = HashSet::new();
     let mut open: HashSet<&str> = HashSet::new();
@@ -142,24 +142,24 @@ fn is_settled(messages: &[Message]) -> bool {
     open.is_empty()
 }
 
-/// What is known of one call.
+/// One tool call and its result.
 struct Call {
     /// Its unique id.
     id: String,
-    /// Its result, and the marks behind it.
+    /// Its result, followed by the result's cache marks.
     result: Vec<Part>,
 }
 
-/// The calls of one id as it was said, in order.
+/// The calls that share one original id, in order.
 #[derive(Default)]
 struct SameId {
     calls: Vec<usize>,
-    /// How many of them have their result.
+    /// Number of calls that have a result.
     answered: usize,
 }
 
 impl SameId {
-    /// The call that the next result answers: the first without one, else the last.
+    /// The call that the next result belongs to: the first one without a result, else the last one.
     fn next(&mut self) -> Option<usize> {
         let open = self.calls.get(self.answered);
         self.answered += usize::from(open.is_some());
@@ -173,14 +173,14 @@ struct Results {
 }
 
 impl Results {
-    /// Takes every result out of its turn. One without a call stays, as text.
+    /// Removes every result from its turn. A result without a call stays in place as text.
     fn take(messages: &mut [Message]) -> Self {
         let mut calls: Vec<Call> = Vec::new();
         let mut by_id: HashMap<String, SameId> = HashMap::new();
         for message in messages {
             let assistant = message.role == Role::Assistant;
             let mut kept = Vec::with_capacity(message.parts.len());
-            // The call whose result came last: marks behind a result go with it.
+            // The call of the most recent result. Cache marks behind a result move with it.
             let mut last = None;
             for part in std::mem::take(&mut message.parts) {
                 match part {
@@ -217,7 +217,7 @@ impl Results {
         Self { calls }
     }
 
-    /// The turns, each with the results of its calls at the beginning of the next one.
+    /// Returns the turns, each call's results at the start of the following turn.
     fn placed(self, messages: Vec<Message>) -> Vec<Message> {
         let mut calls = self.calls.into_iter();
         let mut out: Vec<Message> = Vec::with_capacity(messages.len() + 2);
@@ -247,7 +247,7 @@ impl Results {
 }
 
 impl Call {
-    /// A second result adds to the first one.
+    /// Adds a result. A second result is appended to the first one.
     fn answer(&mut self, parts: Vec<Part>, is_error: bool) {
         match self.result.first_mut() {
             Some(Part::ToolResult { parts: first, .. }) => first.extend(parts),
@@ -264,7 +264,7 @@ impl Call {
     }
 }
 
-/// A result that answers no call, as what the user says.
+/// A result that belongs to no call, as text of the user.
 fn as_text(parts: Vec<Part>) -> impl Iterator<Item = Part> {
     let told = |part| match part {
         Part::Text(text) => Part::Text(format!("[result of an earlier call]\n{text}")),

@@ -1,4 +1,4 @@
-//! Calls and results in order, whatever order they come in.
+//! Tests of the order of calls and results, for input in any order.
 
 use serde_json::value::RawValue;
 
@@ -21,7 +21,7 @@ fn result(id: &str) -> Part {
     Part::ToolResult { id: id.to_owned(), parts: vec![text(id)], is_error: false }
 }
 
-/// `u:text`, `a:call c1`: what is said, in short.
+/// A short form of the turns: `u:text`, `a:call c1`.
 fn shown(messages: &[Message]) -> Vec<String> {
     let part = |part: &Part| match part {
         Part::Text(text) => text.clone(),
@@ -100,7 +100,7 @@ fn results_follow_their_calls() {
             vec![turn(A, vec![call("1")]), turn(U, vec![text("stop")]), turn(A, vec![call("2")])],
             vec!["a:call 1", "u:result 1/1+stop", "a:call 2", "u:result 2/1"],
         ),
-        // A result that answers no call, and one that comes twice.
+        // A result that belongs to no call, and a duplicate result.
         (vec![turn(U, vec![result("9"), text("q")])], vec!["u:[result of an earlier call]\n9+q"]),
         (
             vec![turn(A, vec![call("1")]), turn(U, vec![result("1"), result("1")])],
@@ -116,7 +116,7 @@ fn results_follow_their_calls() {
             ],
             vec!["a:call 1", "u:result 1/1", "a:call 1_2", "u:result 1_2/1"],
         ),
-        // Turns without anything in them.
+        // Empty turns.
         (vec![turn(U, vec![text("q")]), turn(A, vec![]), turn(S, vec![])], vec!["u:q"]),
     ] {
         assert_eq!(settled(turns), expected);

@@ -1,5 +1,5 @@
-//! Hosted tools: which of them the upstream's own vendor runs, which are left out, and which make a request
-//! invalid. It must never let an answer pretend to a search that was not made.
+//! Hosted tools: which of them the upstream's own vendor runs, which are removed, and which make a request
+//! invalid. An answer must never claim a search that was not made.
 
 use std::borrow::Cow;
 
@@ -12,8 +12,8 @@ use crate::chat::{ApiError, HostedKind, HostedTool, Request, ToolChoice, WebAcce
 use crate::dialect::{CallerDialect, Target};
 use crate::hosted_body;
 
-/// Keeps the hosted tools that the upstream runs, leaves out those without which the request still means
-/// the same, and rejects the others with the field's name.
+/// Keeps the hosted tools that the upstream runs, removes those without which the request keeps its meaning,
+/// and rejects the others with the name of the field.
 pub(super) fn adapt(
     request: &mut Request,
     rules: &Rules,
@@ -31,7 +31,7 @@ pub(super) fn adapt(
     let alone =
         |tool: &HostedTool| tool.forced && is_run(tool, rules, false) && !is_run(tool, rules, true);
     if mapped && !request.tools.is_empty() && request.hosted.iter().any(alone) {
-        // What must be called now and cannot stand beside functions stands without them.
+        // A tool that must be called now and cannot be combined with functions replaces them.
         request.tools.clear();
         dropped.note("tools");
     }
@@ -57,7 +57,7 @@ pub(super) fn adapt(
     Ok(())
 }
 
-/// Leaves one of each kind. One that is bounded wins over one that is not.
+/// Keeps one tool of each kind. A bounded tool takes precedence over an unbounded one.
 fn unite(hosted: &mut Vec<HostedTool>, dropped: &mut Dropped) {
     let mut kept: Vec<HostedTool> = Vec::with_capacity(hosted.len().min(3));
     for tool in std::mem::take(hosted) {
@@ -77,7 +77,7 @@ fn unite(hosted: &mut Vec<HostedTool>, dropped: &mut Dropped) {
     *hosted = kept;
 }
 
-/// Leaves tools out and names them. `alone`: there is nothing else that the model could call.
+/// Removes tools and records their names. `alone`: the model could call nothing else.
 fn omit(
     left: &[HostedTool],
     alone: bool,
@@ -111,7 +111,7 @@ fn rejection(tool: &HostedTool, setting: HostedTools) -> ApiError {
     refuse(at, &format!("is a hosted tool{name}, {why}; {remedy}"))
 }
 
-/// Whether the upstream's vendor has the same tool, with every bound that the caller sets.
+/// Whether the upstream's vendor has the same tool with every bound that the caller sets.
 fn is_run(tool: &HostedTool, rules: &Rules, functions: bool) -> bool {
     let bounded = |access: &WebAccess| {
         (access.allowed_domains.is_empty() || rules.runs("allowed_domains"))
@@ -127,7 +127,7 @@ fn is_run(tool: &HostedTool, rules: &Rules, functions: bool) -> bool {
     run && (!functions || rules.runs("functions"))
 }
 
-/// Leaves out what tunes a tool and has no equivalent.
+/// Removes a tool's settings that have no equivalent.
 fn tune(tool: &mut HostedTool, rules: &Rules, dropped: &mut Dropped) {
     let at = &tool.at;
     let (HostedKind::WebSearch(access) | HostedKind::WebFetch(access)) = &mut tool.kind else {
@@ -150,7 +150,7 @@ fn tune(tool: &mut HostedTool, rules: &Rules, dropped: &mut Dropped) {
     }
 }
 
-/// A call of a hosted tool that the upstream cannot be made to do is asked for in words.
+/// Requests the call of a hosted tool in the prompt if the upstream has no parameter to force it.
 fn force_in_words(request: &mut Request, rules: &Rules, dropped: &mut Dropped) {
     if rules.runs("forced") {
         return;
@@ -171,8 +171,8 @@ fn force_in_words(request: &mut Request, rules: &Rules, dropped: &mut Dropped) {
     }
 }
 
-/// The same for an upstream of the caller's own dialect, where hosted tools stay unless the operator says
-/// otherwise or the platform does not run them: the body without them, and their names.
+/// The same for an upstream of the caller's own dialect, where hosted tools stay unless the operator disables
+/// them or the platform does not run them. Returns the body without them, and their names.
 pub(super) fn without<'b>(
     body: &'b str,
     caller: &dyn CallerDialect,

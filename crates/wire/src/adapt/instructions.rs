@@ -1,10 +1,10 @@
-//! Instructions in the places that an upstream takes. Those that lead are never moved, and later ones stay
-//! close to where they were said, so that a cached beginning of the prompt stays the same.
+//! Instructions in the places that an upstream accepts. Leading instructions are never moved, and later ones
+//! stay close to their original place, so that a cached prefix of the prompt stays the same.
 
 use super::settings::Instructions;
 use crate::chat::{Message, Part, Role};
 
-/// Moves instructions to where they are taken.
+/// Moves instructions to the places that the upstream accepts.
 pub(super) fn place(messages: &mut Vec<Message>, place: Instructions) {
     if matches!(place, Instructions::Anywhere | Instructions::First) {
         lead_as_one(messages);
@@ -27,7 +27,7 @@ pub(super) fn place(messages: &mut Vec<Message>, place: Instructions) {
     }
 }
 
-/// Instructions that lead become one message.
+/// Merges leading instructions into one message.
 fn lead_as_one(messages: &mut Vec<Message>) {
     let leading = messages.iter().take_while(|message| message.role == Role::System).count();
     if leading > 1 {
@@ -38,7 +38,8 @@ fn lead_as_one(messages: &mut Vec<Message>) {
     }
 }
 
-/// Later instructions become marked text of the user, where `wanted` by the turn before them.
+/// Turns later instructions into marked text of the user where `wanted` returns true for the role of the turn
+/// before them.
 fn demote(messages: &mut [Message], wanted: impl Fn(Role) -> bool) {
     let mut before = Role::System;
     let mut leads = true;
@@ -56,8 +57,7 @@ fn demote(messages: &mut [Message], wanted: impl Fn(Role) -> bool) {
     }
 }
 
-/// Later instructions that no turn of the user precedes go behind the next one, and those that follow
-/// each other become one.
+/// Moves later instructions without a preceding user turn behind the next one, and merges adjacent ones.
 fn after_user(messages: &mut Vec<Message>) {
     let mut out: Vec<Message> = Vec::with_capacity(messages.len());
     let mut waiting: Vec<Message> = Vec::new();
@@ -94,8 +94,8 @@ fn one(waiting: &mut Vec<Message>) -> Option<Message> {
     Some(first)
 }
 
-/// Texts of the user add to the turn before them: templates that take instructions first only take turns
-/// in alternation only.
+/// Merges adjacent texts of the user. Chat templates that accept instructions in first place only also require
+/// alternating turns.
 fn alternate(messages: &mut Vec<Message>) {
     let spoken = |message: &Message| {
         let text = |part: &Part| matches!(part, Part::Text(_) | Part::Cache(_));
@@ -115,7 +115,7 @@ fn alternate(messages: &mut Vec<Message>) {
     *messages = out;
 }
 
-/// Adds parts; a text to a text becomes a paragraph of it.
+/// Appends parts. A text that follows a text becomes a paragraph of it.
 fn join(parts: &mut Vec<Part>, more: &mut Vec<Part>) {
     for part in more.drain(..) {
         match (parts.last_mut(), part) {

@@ -1,13 +1,13 @@
-//! JSON schemas without references beyond themselves, with JSON Schema's names of types. Every other byte
-//! stays as it was.
+//! JSON schemas without references beyond themselves, with the type names of JSON Schema. Every other byte is
+//! unchanged.
 
 use serde_json::value::RawValue;
 
 use super::schema::{DEEPEST, UNIONS};
 use crate::json::Members;
 
-/// The schema without remote references, where any value may stand then, and with types in lower case.
-/// `None`: it is so already.
+/// Returns the schema without remote references, so that any value matches in their place, and with types in
+/// lower case. `None` if nothing changes.
 pub(super) fn local(schema: &str) -> Option<String> {
     part(schema, 0)
 }
@@ -30,7 +30,7 @@ fn part(schema: &str, depth: u32) -> Option<String> {
     })
 }
 
-/// The object with the values that `change` replaces (`Some(Some)`) or removes (`Some(None)`).
+/// Returns the object with the values that `change` replaces (`Some(Some)`) or removes (`Some(None)`).
 fn edited(
     object: &str,
     members: &Members<'_>,

@@ -1,6 +1,6 @@
-//! Media that an upstream does not take. What belongs to the past of a conversation is left out with a
-//! word in its place, since it would be sent again with every turn; what is asked about just now is
-//! rejected: here by its type, and by the writer of the request by its place.
+//! Media that an upstream does not accept. Media in earlier turns are replaced by a short text, since every
+//! later request repeats them. Media in the current question are rejected: here by type, and in the request
+//! writer by place.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ use super::rules::{Media, Rules};
 use crate::body::refuse;
 use crate::chat::{ApiError, Document, Image, Medium, Message, Part, Role, Source};
 
-/// Image types by the ends of addresses, where these are not the subtypes themselves.
+/// Image types by the file extension of an address, where the extension is not the subtype itself.
 const ENDINGS: [(&str, &str); 4] = [
     ("jpg", "image/jpeg"),
     ("svg", "image/svg+xml"),
@@ -18,10 +18,10 @@ const ENDINGS: [(&str, &str); 4] = [
     ("ico", "image/x-icon"),
 ];
 
-/// The same where they are.
+/// Image subtypes that equal the extension.
 const SUBTYPES: [&str; 9] = ["png", "jpeg", "gif", "webp", "bmp", "heic", "heif", "avif", "tiff"];
 
-/// Types of text outside of `text/`.
+/// Text types outside of `text/`.
 const TEXTS: [&str; 17] = [
     "application/json",
     "application/jsonl",
@@ -43,7 +43,7 @@ const TEXTS: [&str; 17] = [
 ];
 
 impl Media {
-    /// Whether a source may be sent, as far as its type and its place are known.
+    /// Whether a source may be sent, by its type and its kind of address.
     fn takes(self, source: &Source) -> bool {
         match source {
             Source::Url(url) if url.starts_with("s3://") => self.inline,
@@ -51,7 +51,7 @@ impl Media {
                 self.address && image_type(url).is_none_or(|kind| self.has_type(&kind))
             }
             Source::Base64 { media_type, .. } => self.inline && self.has_type(media_type),
-            // It is sent as text where there are no documents.
+            // Sent as text where documents are not accepted.
             Source::Text(_) => true,
         }
     }
@@ -61,7 +61,7 @@ impl Media {
     }
 }
 
-/// The type of an image by the end of its address.
+/// The type of an image by the extension of its address.
 fn image_type(url: &str) -> Option<String> {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let (_, ending) = path.rsplit('/').next()?.rsplit_once('.')?;
@@ -72,7 +72,7 @@ fn image_type(url: &str) -> Option<String> {
         .or_else(|| SUBTYPES.contains(&ending.as_str()).then(|| format!("image/{ending}")))
 }
 
-/// Gives media the names that vendors know them by, and text that came as bytes is text.
+/// Normalises media types to the names that vendors use, and turns text in bytes into plain text.
 pub(super) fn name(messages: &mut [Message]) {
     messages.iter_mut().flat_map(|message| &mut message.parts).for_each(name_part);
 }
@@ -85,7 +85,7 @@ fn name_part(part: &mut Part) {
         Part::Document(document) => {
             let Source::Base64 { media_type, data } = &mut document.source else { return };
             *media_type = plain(media_type);
-            // Clients that do not know a type say that it is some bytes.
+            // Clients send this type if they do not know a better one.
             if media_type == "application/octet-stream" && data.starts_with("JVBERi") {
                 "application/pdf".clone_into(media_type);
             }
@@ -103,7 +103,7 @@ fn name_part(part: &mut Part) {
     }
 }
 
-/// A media type without parameters, in small letters, by its registered name.
+/// A media type without parameters, in lower case, by its registered name.
 fn plain(media_type: &str) -> String {
     let bare = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match bare.as_str() {
@@ -122,8 +122,8 @@ fn is_text(media_type: &str) -> bool {
         || structured && media_type.starts_with("application/")
 }
 
-/// Leaves out what is not taken, and names it. Rejects what the user asks about just now and only the
-/// caller's vendor can read, or is of a type that is not taken.
+/// Removes media that the upstream does not accept and records them. Rejects media of the current question that
+/// only the caller's vendor can read or that have an unsupported type.
 pub(super) fn leave_out(
     messages: &mut [Message],
     rules: &Rules,
@@ -131,7 +131,7 @@ pub(super) fn leave_out(
 ) -> Result<(), ApiError> {
     let answered = messages.iter().rposition(|message| message.role == Role::Assistant);
     for (i, message) in messages.iter_mut().enumerate() {
-        // A turn with results is the work of an agent, which sends it again.
+        // A turn with tool results is part of an agent's loop, and the agent sends it again.
         let results = message.parts.iter().any(|part| matches!(part, Part::ToolResult { .. }));
         let past = results || answered.is_some_and(|answered| i < answered);
         let asked = message.role == Role::User && !past;
@@ -146,7 +146,7 @@ pub(super) fn leave_out(
     Ok(())
 }
 
-/// What a part is, and whether it is taken. `None`: no medium.
+/// Medium of a part, and whether the upstream accepts it. `None` if the part is not a medium.
 fn taken(part: &Part, rules: &Rules) -> Option<(Medium, bool)> {
     let (medium, source) = match part {
         Part::Unreadable { medium, .. } => return Some((*medium, false)),
@@ -160,7 +160,7 @@ fn taken(part: &Part, rules: &Rules) -> Option<(Medium, bool)> {
     Some((medium, rules.media(medium).takes(source)))
 }
 
-/// Rejects a part of the user's question that is not taken.
+/// Rejects an unsupported part of the user's question.
 fn check(part: &Part, (turn, place): (usize, usize), rules: &Rules) -> Result<(), ApiError> {
     let Some((medium, false)) = taken(part, rules) else { return Ok(()) };
     let name = medium.one();
@@ -190,7 +190,7 @@ fn check(part: &Part, (turn, place): (usize, usize), rules: &Rules) -> Result<()
     Err(refuse(&format!("messages[{turn}].content[{place}]"), &what))
 }
 
-/// The media type of bytes, for a refusal.
+/// The media type of inline bytes, as a fragment of an error message.
 fn of_media_type(source: &Source) -> String {
     let Source::Base64 { media_type, .. } = source else { return String::new() };
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '+' | '-' | '.' | '_');
@@ -199,7 +199,7 @@ fn of_media_type(source: &Source) -> String {
     if is_type { format!("of type `{media_type}` ") } else { String::new() }
 }
 
-/// Leaves a part out that is not taken, or has no place in a turn of this role.
+/// Replaces a part that the upstream does not accept, or does not accept in a turn of this role.
 fn replace(part: &mut Part, role: Role, rules: &Rules, dropped: &mut Dropped) {
     if let Part::ToolResult { parts, .. } = part {
         for part in parts {

@@ -1,8 +1,7 @@
-//! Adaptation of a request to its upstream: between what a caller's dialect says and what the model behind
-//! an upstream takes, by the table of rules and the operator's settings.
+//! Adaptation of a request to its upstream, by the table of rules and the operator's settings.
 //!
-//! No rule of a vendor is code here: code says how a rule is kept, `rules.txt` for whom it holds. What is
-//! left out is named, and nothing is refused but by request.
+//! Vendor rules are not hard-coded: the code implements the kinds of rules, and `rules.txt` lists where each
+//! one holds. Every removed field is reported, and a request is rejected for one only in strict mode.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -38,25 +37,25 @@ use rules::Rules;
 pub use tools::Names;
 use verbatim::override_members;
 
-/// A request as it is sent.
+/// A request as it is sent to the upstream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Written {
-    /// The body.
+    /// The request body.
     pub body: String,
-    /// What was left out: hints by the names of [`Request`]'s fields, hosted tools by their places in
+    /// Everything that was removed: hints by the names of [`Request`]'s fields, hosted tools by their places in
     /// the caller's request.
     pub dropped: Vec<Cow<'static, str>>,
-    /// Names of tools that were replaced, which answers will say.
+    /// Replaced tool names. The upstream's answers use the new ones.
     pub names: Names,
-    /// Stop strings that the upstream does not take, so that its answer is ended here.
+    /// Stop strings that the upstream does not accept. The gateway ends the answer at them.
     pub stop_strings: StopStrings,
-    /// What the request's tools are in the caller's dialect.
+    /// Forms of the request's tools in the caller's dialect.
     pub tool_forms: ToolForms,
-    /// How many texts it asks embeddings of.
+    /// Number of texts, if the request is for embeddings.
     pub inputs: Option<usize>,
 }
 
-/// What is left out.
+/// Names of everything that was removed, without duplicates.
 #[derive(Debug, Default)]
 struct Dropped {
     names: Vec<Cow<'static, str>>,
@@ -71,7 +70,7 @@ impl Dropped {
         }
     }
 
-    /// Rejects a strict request of which anything is left out.
+    /// Rejects the request if it is `strict` and anything was removed.
     fn checked(self, strict: bool) -> Result<Vec<Cow<'static, str>>, ApiError> {
         match self.names.first().filter(|_| strict) {
             None => Ok(self.names),
@@ -85,8 +84,8 @@ impl Dropped {
     }
 }
 
-/// Adapts a request to its target and writes it. `strict`: a hint that would be left out is refused.
-/// `request` is changed, so that a rejection can name its turns.
+/// Adapts a request to its target and writes it. With `strict`, a hint that would be removed is rejected
+/// instead. `request` keeps its changes, so that a later rejection can name the caller's turns.
 pub fn write(
     request: &mut Request,
     dialect: &dyn Dialect,
@@ -126,8 +125,9 @@ pub fn write(
     Ok(Written { body, dropped, names, stop_strings, tool_forms, inputs: None })
 }
 
-/// Writes the caller's own JSON for an upstream of the same dialect: surgical edits, and what the operator
-/// says of hosted tools and of members. `header` gives the caller's headers that would be forwarded.
+/// Writes the caller's own JSON for an upstream of the same dialect, with targeted edits and the operator's
+/// settings for hosted tools and members. `header` returns the value of a caller's header that would be
+/// forwarded.
 pub fn pass(
     body: &str,
     (caller, dialect): (&dyn CallerDialect, &dyn Dialect),
@@ -143,7 +143,7 @@ pub fn pass(
     Ok(Written { body, dropped, ..Written::default() })
 }
 
-/// Gives tools their own names back in what an upstream says.
+/// Restores the caller's tool names in an upstream's deltas.
 pub fn restore_names(deltas: &mut [Delta<'_>], names: &Names) {
     for delta in deltas {
         if let Delta::ToolStart { name, .. } = delta

@@ -1,5 +1,5 @@
-//! Names and ids in the form that an upstream takes. Each replacement is a pure function of the
-//! original, so that requests which follow each other say the same, and no two originals meet.
+//! Names and ids in the form that an upstream accepts. Each replacement is a pure function of the original, so
+//! that consecutive requests agree and different originals stay different.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -8,10 +8,10 @@ use sha2::{Digest, Sha256};
 
 use super::rules::Charset;
 
-/// The most characters of a name that precede its digest.
+/// The most characters of a name before its digest.
 const KEPT: usize = 55;
 
-/// The hexadecimal digits of a name's digest.
+/// Number of hexadecimal digits in a name's digest.
 const DIGEST: usize = 8;
 
 impl Charset {
@@ -24,7 +24,7 @@ impl Charset {
         !self.word_first || text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
     }
 
-    /// Whether a text is taken as it is.
+    /// Whether a text is accepted unchanged.
     pub(super) fn fits(&self, text: &str) -> bool {
         !text.is_empty()
             && text.len() <= self.longest
@@ -32,7 +32,7 @@ impl Charset {
             && text.chars().all(|c| self.takes(c))
     }
 
-    /// A text of `kept` characters at most, all of them taken.
+    /// The first `kept` characters of a text, with `_` for each character that is not accepted.
     fn cut(&self, text: &str, kept: usize) -> String {
         let mut out = String::with_capacity(kept + 20);
         if !self.begins(text) {
@@ -43,7 +43,7 @@ impl Charset {
         out
     }
 
-    /// A name that is taken: itself, or its beginning and a digest.
+    /// An accepted name: the original, or a prefix of it and a digest.
     pub(super) fn name<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if self.fits(text) {
             return Cow::Borrowed(text);
@@ -53,14 +53,14 @@ impl Charset {
         Cow::Owned(format!("{}_{digest}", self.cut(text, KEPT)))
     }
 
-    /// An id that is taken: itself, or its beginning and a digest.
+    /// An accepted id: the original, or a prefix of it and a digest.
     pub(super) fn id<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if self.fits(text) {
             return Cow::Borrowed(text);
         }
         let kept = self.longest.min(text.chars().count() + 17).saturating_sub(17);
         let mut out = if kept == 0 { String::new() } else { self.cut(text, kept) };
-        // FNV-1a: stable for ever, unlike the standard library's hashers.
+        // FNV-1a is stable, unlike the hashers of the standard library.
         let digest = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
@@ -70,7 +70,8 @@ impl Charset {
     }
 }
 
-/// A text of `longest` bytes at most: itself, or its SHA-256 in hexadecimal digits.
+/// Replaces a text of more than `longest` bytes by its SHA-256 in hexadecimal, cut to `longest`. `None` if it
+/// is short enough.
 pub(super) fn digested(text: &str, longest: usize) -> Option<String> {
     (text.len() > longest).then(|| hex(text).get(..longest.min(64)).unwrap_or_default().to_owned())
 }

@@ -1,18 +1,19 @@
-//! Recursion in JSON schemas, which vendors do not enforce. It never follows a reference beyond the schema.
+//! Detection of recursion in JSON schemas, which vendors do not enforce. References beyond the schema are never
+//! followed.
 
 use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-/// The members in which definitions stand, which count where they are referred to.
+/// Members that hold definitions. A definition counts only where it is referenced.
 const DEFINITIONS: [&str; 2] = ["$defs", "definitions"];
 
-/// How many values are looked at, as a multiple of a schema's bytes, and at least: references may lead to the
-/// same part many times. A schema with more counts as recursive.
+/// The most values that are visited, as a multiple of a schema's bytes, since references may lead to the same
+/// part many times. `LEAST_LOOKS` is the minimum. A schema beyond that counts as recursive.
 const MOST_LOOKS: usize = 16;
 const LEAST_LOOKS: usize = 4096;
 
-/// Whether a part of a schema refers to itself, maybe by way of others.
+/// Whether a part of a schema refers to itself, directly or through others.
 pub(super) fn is_recursive(schema: &str) -> bool {
     if !schema.contains("$ref") {
         return false;
@@ -37,7 +38,7 @@ pub(super) fn is_recursive(schema: &str) -> bool {
     has_cycle(&edges)
 }
 
-/// Finds the references in a part. `false`: there is too much to look at.
+/// Collects the references in a part. Returns `false` if the limit of visited values is reached.
 fn references(part: &Value, left: &mut usize, found: &mut Vec<String>) -> bool {
     let mut parts = vec![part];
     while let Some(part) = parts.pop() {
@@ -62,8 +63,8 @@ fn references(part: &Value, left: &mut usize, found: &mut Vec<String>) -> bool {
     true
 }
 
-/// Whether the places, each with those that it refers to, lead back to one of them: those that are left when
-/// all that nothing refers to are taken away, again and again.
+/// Whether the references between places form a cycle. Places without incoming references are removed
+/// repeatedly; a cycle exists if any remain.
 fn has_cycle(edges: &HashMap<String, Vec<String>>) -> bool {
     let mut referring: HashMap<&str, usize> = HashMap::new();
     for place in edges.values().flatten() {
@@ -111,7 +112,7 @@ mod tests {
                 false,
             ),
             (r##"{"properties":{"a":{"items":{"$ref":"#/properties/a"}}}}"##, true),
-            // A definition that nothing refers to is not enforced.
+            // A definition without references is not enforced.
             (
                 r##"{"$defs":{"a":{"items":{"$ref":"#/$defs/a"}}},"properties":{"$ref":{"type":"string"}}}"##,
                 false,

@@ -1,6 +1,6 @@
-//! The table of what upstreams take (`rules.txt`), and the lookup of the rules for one model.
+//! The table of upstream rules (`rules.txt`), and the lookup of the rules for one model.
 //!
-//! The table is parsed once per process. It never holds code: a rule of a vendor is a row, with its source.
+//! The table is parsed once per process. It holds no code: each vendor rule is a row with its source.
 
 use std::sync::LazyLock;
 
@@ -9,33 +9,33 @@ use super::settings::Instructions;
 use crate::chat::Medium;
 use crate::dialect::Hosting;
 
-/// The table. One row a line: dialect, models, rule, value, source.
+/// The table, one row per line: dialect, models, rule, value, source.
 const TABLE: &str = include_str!("rules.txt");
 
-/// How long a text may be and what it may hold besides letters and digits.
+/// Length limit of a text, and its characters besides letters and digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Charset {
     /// The most bytes.
     pub(super) longest: usize,
-    /// The other ASCII characters; `None`: any text.
+    /// The other ASCII characters that are accepted. `None` accepts any text.
     pub(super) others: Option<&'static str>,
-    /// A digit may not be first, nor any of `others` but `_`.
+    /// The first character is neither a digit nor one of `others` except `_`.
     pub(super) word_first: bool,
 }
 
-/// Whether an upstream takes media inline, and by address, and of which types.
+/// Whether an upstream accepts media inline and by address, and which types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Media {
     pub(super) inline: bool,
     pub(super) address: bool,
-    /// Media types with spaces between them; empty: any.
+    /// Media types separated by spaces. Empty accepts any type.
     pub(super) types: &'static str,
 }
 
-/// Which values of `tool_choice` an upstream takes.
+/// The values of `tool_choice` that an upstream accepts to force a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ForcedCall {
-    /// None.
+    /// No forced calls.
     None,
     /// A call of any tool.
     Any,
@@ -43,7 +43,7 @@ pub(super) enum ForcedCall {
     Named,
 }
 
-/// How an upstream takes a budget for reasoning.
+/// The form in which an upstream accepts a budget for reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Budget {
     /// As an effort.
@@ -52,39 +52,39 @@ pub(super) enum Budget {
     Tokens {
         least: u64,
         most: u64,
-        /// It must be less than the limit on output.
+        /// The budget must be less than the limit on output.
         below_limit: bool,
     },
 }
 
-/// The form of JSON schemas that an upstream takes.
+/// The form of JSON schemas that an upstream accepts.
 #[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Schemas {
-    /// Tools: an object with `properties` and without a union at the top.
+    /// Tools: the root is an object with `properties` and without a union.
     pub(super) object: bool,
-    /// Structured output: every object is closed, and no keyword bounds a value.
+    /// Structured output: every object is closed, and no keyword constrains a value.
     pub(super) closed: bool,
     /// No `$schema` and `$id`.
     pub(super) local: bool,
-    /// Only what is closed and requires all properties is enforced.
+    /// Only schemas that are closed and require all properties are enforced.
     pub(super) whole: bool,
-    /// Structured output: the root is an object and no union.
+    /// Structured output: the root is an object and not a union.
     pub(super) root: bool,
 }
 
-/// Marks of cached prompts.
+/// Rules for cache marks of prompts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Marks {
-    /// The most of them; 0: none are known.
+    /// The most marks per request. 0 if the upstream has none.
     pub(super) most: usize,
-    /// Tools may carry them.
+    /// Tools may carry marks.
     pub(super) tools: bool,
-    /// The model is known to take them, so that they may be set unasked.
+    /// The model is known to accept marks, so that the gateway may set them on its own.
     pub(super) auto: bool,
 }
 
-/// What one model of an upstream takes.
+/// Rules for one model of an upstream.
 #[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own")]
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Rules {
@@ -93,56 +93,56 @@ pub(super) struct Rules {
     pub(super) schema_name: Option<Charset>,
     /// The most bytes of the end user's id.
     pub(super) user: usize,
-    /// The most bytes of the key of a prompt cache.
+    /// The most bytes of a prompt cache key.
     pub(super) cache_key: usize,
     /// The most stop strings.
     pub(super) stop: usize,
-    /// Stop strings of nothing but blanks are refused.
+    /// Blank stop strings are rejected.
     pub(super) visible_stop: bool,
     pub(super) top_logprobs: u64,
     pub(super) temperature: f64,
     pub(super) output_least: u64,
     pub(super) output_most: Option<u64>,
-    /// The limit on output that stands for none, without and with reasoning, where one is needed.
+    /// Default limit on output where the upstream requires one, without and with reasoning.
     pub(super) output_usual: (Option<u64>, Option<u64>),
-    /// The efforts that it takes, weakest first; `None`: any.
+    /// Accepted efforts, weakest first. `None` accepts any.
     pub(super) efforts: Option<&'static str>,
-    /// The budgets for reasoning; `None`: any.
+    /// Accepted budgets for reasoning. `None` accepts any.
     pub(super) budget: Option<Budget>,
-    /// Fields differ by the version of Claude.
+    /// Fields depend on the version of Claude.
     pub(super) claude: bool,
-    /// The names of hints that it has no word for, after [`Request`](crate::chat::Request)'s fields.
+    /// Names of the hints that it has no field for, after [`Request`](crate::chat::Request)'s fields.
     pub(super) lacks: &'static str,
     pub(super) instructions: Instructions,
     pub(super) user_first: bool,
     pub(super) user_last: bool,
-    /// Only an assistant turn may follow results of tools.
+    /// Only an assistant turn may follow tool results.
     pub(super) answer_after_results: bool,
-    /// Calls in the conversation want tools in the request.
+    /// Calls in the conversation require tools in the request.
     pub(super) tools_declared: bool,
-    /// A wish for any JSON object wants the word in the conversation.
+    /// A request for any JSON object requires the word "JSON" in the conversation.
     pub(super) json_said: bool,
     pub(super) forced_call: ForcedCall,
     pub(super) documents: Media,
     pub(super) images: Media,
-    /// Sound and moving pictures.
+    /// Audio and video.
     pub(super) recordings: Media,
-    /// Which blank texts and turns are refused.
+    /// Blank texts and turns that are rejected.
     pub(super) blanks: Blanks,
     pub(super) schemas: Schemas,
     pub(super) cache: Marks,
-    /// The hosted tools that its vendor runs, and what can be said of them.
+    /// The hosted tools that its vendor runs, and their supported settings.
     hosted: &'static str,
-    /// Structured output cannot stand beside tools.
+    /// Structured output cannot be combined with tools.
     pub(super) format_alone: bool,
-    /// The most texts in one request for embeddings.
+    /// The most texts in one embeddings request.
     pub(super) embed_most: usize,
-    /// What a request for embeddings has no word for.
+    /// Fields of an embeddings request that it does not support.
     pub(super) embed_lacks: &'static str,
 }
 
 impl Default for Rules {
-    /// Everything is taken.
+    /// No restrictions.
     fn default() -> Self {
         let all = Media { inline: true, address: true, types: "" };
         Self {
@@ -183,8 +183,8 @@ impl Default for Rules {
     }
 }
 
-/// Hosted tools, what can be said of them, `functions`: they may stand beside functions, and `named`:
-/// functions may not have their names.
+/// Hosted tools, and their supported settings. `functions`: they may be combined with functions. `named`:
+/// functions may not use their names.
 const HOSTED: [&str; 12] = [
     "web_search",
     "web_fetch",
@@ -200,16 +200,16 @@ const HOSTED: [&str; 12] = [
     "named",
 ];
 
-/// Types of hosted tools that have no equivalent elsewhere.
+/// Types of hosted tools without an equivalent at other vendors.
 const OWN: [&str; 1] = ["tool_search_tool"];
 
 /// One row of the table.
 #[derive(Debug, Clone)]
 struct Row {
     dialect: &'static str,
-    /// How the names of its models begin; without any, it holds for all.
+    /// Prefixes of model names. Empty applies to all models.
     models: Vec<&'static str>,
-    /// The letters that those begin with.
+    /// First letters of `models`, as a bit set.
     letters: u128,
     rule: &'static str,
     value: &'static str,
@@ -218,15 +218,15 @@ struct Row {
 /// The rows of one dialect.
 struct DialectRules {
     dialect: &'static str,
-    /// Those that hold for all models, in one.
+    /// Rules for all models, merged.
     general: Rules,
-    /// Those that hold for some models, or on a platform only. None of them precedes a general row of the same rule.
+    /// Rows for some models or for one platform. None of them precedes a general row of the same rule.
     special: Vec<Row>,
 }
 
 static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| TABLE.lines().filter_map(row).collect());
 
-/// The table by dialect, so that a request looks only at what may differ for its model.
+/// The table by dialect, so that a request checks only the rows that depend on its model.
 static DIALECTS: LazyLock<Vec<DialectRules>> = LazyLock::new(|| {
     let mut dialects: Vec<DialectRules> = Vec::new();
     for row in ROWS.iter() {
@@ -247,7 +247,7 @@ static DIALECTS: LazyLock<Vec<DialectRules>> = LazyLock::new(|| {
     dialects
 });
 
-/// A line of the table; nothing for comments, blank lines and lines that are no row.
+/// Parses a line of the table. `None` for comments, blank lines and malformed lines.
 fn row(line: &'static str) -> Option<Row> {
     let mut cells = line.split('|').map(str::trim);
     let dialect = cells.next().filter(|cell| !cell.is_empty() && !cell.starts_with('#'))?;
@@ -263,7 +263,7 @@ fn row(line: &'static str) -> Option<Row> {
 }
 
 impl Rules {
-    /// The rules for a model of an upstream of this dialect, on this platform.
+    /// The rules for a model of this dialect, on this platform.
     pub(super) fn of(dialect: &str, hosting: Option<Hosting>, model: &str) -> Self {
         let named = |name: &str| DIALECTS.iter().find(|rules| rules.dialect == name);
         let Some(known) = named(dialect) else { return Self::default() };
@@ -278,7 +278,7 @@ impl Rules {
         rules
     }
 
-    /// What holds for a medium.
+    /// Rules for a medium.
     pub(super) fn media(&self, medium: Medium) -> Media {
         match medium {
             Medium::Image => self.images,
@@ -287,18 +287,18 @@ impl Rules {
         }
     }
 
-    /// Whether the upstream's vendor runs a hosted tool, or knows a word about one.
+    /// Whether the upstream's vendor runs a hosted tool, or supports a setting of one.
     pub(super) fn runs(&self, word: &str) -> bool {
         self.hosted.split(' ').any(|known| known == word)
     }
 
-    /// Whether a tool that has no equivalent elsewhere is run for callers of the same dialect, by the beginning
-    /// of its type.
+    /// Whether the upstream runs a tool without an equivalent elsewhere for callers of the same dialect. `kind`
+    /// is matched by its prefix.
     pub(super) fn runs_type(&self, kind: &str) -> bool {
         self.hosted.split(' ').any(|known| OWN.contains(&known) && kind.starts_with(known))
     }
 
-    /// Sets one rule. `None`: there is no such rule, or no such value of it.
+    /// Sets one rule. Returns `None` for an unknown rule or an invalid value.
     fn apply(&mut self, rule: &str, value: &'static str) -> Option<()> {
         let has = |word: &str| value.split(' ').any(|said| said == word);
         match rule {
@@ -369,14 +369,15 @@ impl Rules {
 }
 
 impl Row {
-    /// Whether it is about a model, given what of its name begins with each of its words.
+    /// Whether the row applies to a model. `words` are the suffixes of its name, `letters` their
+    /// first letters.
     fn holds(&self, words: &[&str], letters: u128) -> bool {
         let named = |name: &&str| words.iter().any(|rest| rest.starts_with(name));
         self.models.is_empty() || (self.letters & letters != 0 && self.models.iter().any(named))
     }
 }
 
-/// The letters that texts begin with, a bit each. A text that is not ASCII begins with any.
+/// First letters of texts, one bit each. A text that does not start with ASCII sets every bit.
 fn letters(texts: &[&str]) -> u128 {
     let first = |text: &&str| {
         text.bytes().next().map_or(0, |byte| 1_u128.checked_shl(byte.into()).unwrap_or(u128::MAX))
@@ -384,7 +385,7 @@ fn letters(texts: &[&str]) -> u128 {
     texts.iter().map(first).fold(0, |all, letter| all | letter)
 }
 
-/// What of a name begins with each of its words: `a/b-1`, `b-1`, `1`.
+/// Suffixes of a name, one from the start of each of its words: `a/b-1`, `b-1`, `1`.
 fn words(name: &str) -> impl Iterator<Item = &str> {
     let mut before = None;
     name.char_indices().filter_map(move |(at, c)| {
@@ -393,7 +394,8 @@ fn words(name: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// `64 _- ^_`: the most bytes (`-`: any number), the other characters (`*`: any), what is first.
+/// Parses `64 _- ^_`: the most bytes (`-`: unlimited), the other characters (`*`: any), the rule for the first
+/// character.
 fn charset(value: &'static str) -> Option<Charset> {
     let mut words = value.split(' ');
     let longest = longest(words.next()?)?;
@@ -401,7 +403,8 @@ fn charset(value: &'static str) -> Option<Charset> {
     Some(Charset { longest, others, word_first: words.next().is_some() })
 }
 
-/// `512..24576 below-limit`: the least, the most, whether it must be less than the limit on output; or `effort`.
+/// Parses `512..24576 below-limit`: minimum, maximum, whether it must be less than the limit on output; or
+/// `effort`.
 fn budget(value: &str) -> Option<Budget> {
     if value == "effort" {
         return Some(Budget::Effort);
@@ -420,7 +423,7 @@ fn longest(word: &str) -> Option<usize> {
     if word == "-" { Some(usize::MAX) } else { word.parse().ok() }
 }
 
-/// `inline address image/png image/gif`: the places, then the types, if not all are taken. `-`: none.
+/// Parses `inline address image/png image/gif`: the places, then the types, unless all are accepted. `-`: none.
 fn media(value: &'static str) -> Option<Media> {
     let (mut media, mut types) = (Media { inline: false, address: false, types: "" }, value);
     if value == "-" {
@@ -458,7 +461,7 @@ mod tests {
         assert_eq!(ROWS.len(), TABLE.lines().filter(said).count());
     }
 
-    /// A row that a later one always replaces says nothing; general rows come before special ones.
+    /// Every row has an effect: none is always replaced by a later one, and general rows precede special ones.
     #[test]
     fn no_row_is_there_twice() {
         for (i, row) in ROWS.iter().enumerate() {
@@ -466,7 +469,7 @@ mod tests {
                 (later.dialect, later.rule) == (row.dialect, row.rule)
                     && (later.models == row.models || later.models.is_empty())
             };
-            // The rule for a family may be said again after those of its members.
+            // The rule for a family may be repeated after those of its members.
             let again = ROWS.iter().skip(i + 1).find(same);
             assert!(again.is_none_or(|_| row.models.contains(&"gpt-5-chat")), "{row:?} {again:?}");
         }

@@ -1,5 +1,5 @@
-//! JSON schemas of tools and of structured output in the form that an upstream takes. The order of
-//! members stays, and a schema that is taken as it is comes back byte for byte.
+//! JSON schemas of tools and of structured output in the form that an upstream accepts. The order of members is
+//! kept, and a schema that is accepted unchanged is returned byte for byte.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -14,13 +14,13 @@ use crate::json::{self, Members, quoted};
 /// The schema of a tool that takes no arguments.
 pub(super) const NOTHING: &str = r#"{"type":"object","properties":{}}"#;
 
-/// How deep a schema may be nested and still be changed.
+/// The deepest nesting of a schema that is still changed.
 pub(super) const DEEPEST: u32 = 64;
 
-/// Unions, which no vendor takes at the top of a tool's schema.
+/// Union keywords, which no vendor accepts at the root of a tool's schema.
 pub(super) const UNIONS: [&str; 3] = ["anyOf", "oneOf", "allOf"];
 
-/// Keywords that bound values, which vendors refuse in schemas that they enforce.
+/// Keywords that constrain values, which vendors reject in schemas that they enforce.
 const BOUNDS: [&str; 13] = [
     "minimum",
     "maximum",
@@ -37,7 +37,7 @@ const BOUNDS: [&str; 13] = [
     "propertyNames",
 ];
 
-/// The schema of a tool's arguments; `None`: it is taken as it is.
+/// Returns the schema of a tool's arguments. `None` if the upstream accepts it unchanged.
 pub(super) fn of_tool(schema: Option<&RawValue>, rules: Schemas) -> Option<Box<RawValue>> {
     let Some(schema) = schema else {
         return rules.object.then(|| raw(NOTHING.to_owned()));
@@ -51,7 +51,7 @@ pub(super) fn of_tool(schema: Option<&RawValue>, rules: Schemas) -> Option<Box<R
     typed.or(local).map(raw)
 }
 
-/// Whether the root of a schema says that it is an object, or leaves it to a union or a reference.
+/// Whether the root of a schema has type `object`, or leaves the type to a union or a reference.
 fn may_be_object(schema: &str) -> bool {
     let Ok(members) = Members::parse(schema) else { return false };
     match members.get("type") {
@@ -60,8 +60,8 @@ fn may_be_object(schema: &str) -> bool {
     }
 }
 
-/// Whether every object of a schema is closed and requires all its properties, as it must be where some
-/// vendors are to enforce it.
+/// Whether every object of a schema is closed and requires all its properties. Some vendors enforce no other
+/// schema.
 pub(super) fn is_whole(schema: &str) -> bool {
     whole(schema, 0)
 }
@@ -95,7 +95,7 @@ fn whole(schema: &str, depth: u32) -> bool {
     inner.into_iter().all(|schema| whole(schema, depth + 1))
 }
 
-/// The schema of structured output; `None`: it is taken as it is.
+/// Returns the schema of structured output. `None` if the upstream accepts it unchanged.
 pub(super) fn of_format(schema: &RawValue, rules: Schemas) -> Option<Box<RawValue>> {
     let changed = match () {
         () if rules.closed => Some(closed(schema.get(), 0)),
@@ -109,7 +109,7 @@ fn raw(json: String) -> Box<RawValue> {
     RawValue::from_string(json).unwrap_or_default()
 }
 
-/// The schema without what names its own place or leads beyond it.
+/// Returns the schema without members that name its own place or refer beyond it.
 fn local(schema: &RawValue, rules: Schemas) -> Option<String> {
     let members = Members::parse(schema.get()).ok().filter(|_| rules.local)?;
     let placed = members.0.iter().any(|(name, _)| matches!(name.as_ref(), "$schema" | "$id"));
@@ -118,7 +118,7 @@ fn local(schema: &RawValue, rules: Schemas) -> Option<String> {
     local::local(unplaced.as_deref().unwrap_or_else(|| schema.get())).or(unplaced)
 }
 
-/// A schema whose top is an object with properties.
+/// Returns the schema with an object with properties at its root.
 fn object(schema: &str) -> Option<String> {
     let Ok(members) = Members::parse(schema) else { return Some(NOTHING.to_owned()) };
     let united = UNIONS.iter().chain(&["$ref"]).any(|name| members.get(name).is_some());
@@ -138,17 +138,17 @@ fn object(schema: &str) -> Option<String> {
     (!edits.is_empty()).then(|| members.edit(schema, &edits))
 }
 
-/// What a union amounts to as one object.
+/// A union merged into one object.
 #[derive(Default)]
 struct Flat<'s> {
-    /// Each property with the schemas that it may have.
+    /// Properties, each with its possible schemas.
     properties: Vec<(Cow<'s, str>, Vec<&'s str>)>,
-    /// The place of each of them.
+    /// Index of each property in `properties`.
     places: HashMap<Cow<'s, str>, usize>,
-    /// The schemas that they have, by their places.
+    /// Known schemas, each with the index of its property.
     known: HashSet<(usize, &'s str)>,
     required: Vec<String>,
-    /// The same.
+    /// The names in `required`, for lookup.
     demanded: HashSet<String>,
 }
 
@@ -171,7 +171,7 @@ impl<'s> Flat<'s> {
         }
     }
 
-    /// What is said of this and of all `others`.
+    /// Merges all `others` into this object. Values must match each of them.
     fn take_all(&mut self, others: Vec<Self>) {
         for other in others {
             for name in &other.required {
@@ -181,7 +181,8 @@ impl<'s> Flat<'s> {
         }
     }
 
-    /// What is said of this and of one of `others`.
+    /// Merges alternatives into this object. Values must match one of `others`, so that only properties
+    /// required by each of them are required.
     fn take_any(&mut self, others: Vec<Self>) {
         let everywhere = |name: &String| others.iter().all(|other| other.demanded.contains(name));
         let first = others.first().map(|other| other.required.as_slice()).unwrap_or_default();
@@ -203,7 +204,7 @@ impl<'s> Flat<'s> {
     }
 }
 
-/// A schema with unions at its top as one object, in which a property may be what it is in any of them.
+/// Returns a schema with unions at its root as one object. A property has its schemas from every branch.
 fn merged(root: &str, members: &Members<'_>) -> String {
     let flat = Merging::new(root).flat(root, 0);
     let replaced = |name: &str| {
@@ -226,15 +227,15 @@ fn merged(root: &str, members: &Members<'_>) -> String {
     format!("{{{}}}", out.join(","))
 }
 
-/// How much is read of a schema while it is merged, as a multiple of its length, and at least. References
-/// may name one part many times, and each other without end.
+/// The most bytes that are read of a schema during a merge, as a multiple of its length, since references may
+/// repeat one part or form a cycle. `LEAST_READ` is the minimum.
 const MOST_READ: usize = 16;
 const LEAST_READ: usize = 4096;
 
-/// A schema whose unions and references are merged.
+/// State of a merge of unions and references.
 struct Merging<'s> {
     references: References<'s>,
-    /// Bytes that may be read yet.
+    /// Remaining bytes that may be read.
     left: usize,
 }
 
@@ -280,10 +281,10 @@ impl<'s> Merging<'s> {
     }
 }
 
-/// The parts of a schema that its references name.
+/// The parts of a schema that its references point to.
 pub(super) struct References<'s> {
     root: &'s str,
-    /// The members of objects that references lead through, by the objects' addresses.
+    /// Members of the objects on the paths of references, by the objects' addresses in memory.
     members: HashMap<usize, HashMap<Cow<'s, str>, &'s str>>,
 }
 
@@ -292,7 +293,7 @@ impl<'s> References<'s> {
         Self { root, members: HashMap::new() }
     }
 
-    /// The part of the schema that a local reference (`#/$defs/a`) names.
+    /// The part of the schema that a local reference (`#/$defs/a`) points to.
     pub(super) fn referred(&mut self, reference: &str) -> Option<&'s str> {
         let steps = reference.strip_prefix("#/")?.split('/');
         let mut schema = self.root;
@@ -311,7 +312,7 @@ impl<'s> References<'s> {
     }
 }
 
-/// A schema in which objects are closed and no keyword bounds a value.
+/// Returns a schema with closed objects and without keywords that constrain values.
 fn closed(schema: &str, depth: u32) -> String {
     let Ok(members) = Members::parse(schema) else { return schema.to_owned() };
     if depth == DEEPEST {
@@ -432,11 +433,11 @@ mod tests {
         ] {
             assert_eq!(tool(given), expected, "{given}");
         }
-        // One that refers to itself ends.
+        // A schema that refers to itself terminates.
         assert_eq!(tool(r##"{"$ref":"#"}"##), r#"{"type":"object","properties":{}}"#);
         let endless = r##"{"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#/$defs/a"}}}"##;
         assert!(tool(endless).contains(r#""properties":{}"#));
-        // One that names itself twice does so, too, though it doubles with each step.
+        // So does one with two references to itself, although it doubles with each step.
         let doubling = r##"{"anyOf":[{"$ref":"#"},{"$ref":"#"},{"properties":{"a":{}}}]}"##;
         assert_eq!(tool(doubling), r#"{"type":"object","properties":{"a":{}}}"#);
     }

@@ -1,20 +1,20 @@
 //! Operator settings of a provider or a target that override the table of rules. Data only.
 
-/// Where an upstream takes instructions.
+/// Place where an upstream accepts instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Instructions {
     /// In messages at any place.
     Anywhere,
-    /// In one message, the first one.
+    /// In one message, which must be the first.
     First,
-    /// Beside the turns only.
+    /// Outside of the turns only.
     Apart,
-    /// Beside the turns, and in messages after a turn of the user.
+    /// Outside of the turns, and in messages after a user turn.
     AfterUser,
 }
 
 impl Instructions {
-    /// Every one, by its name in the table and in the configuration.
+    /// All values, each with its name in the table and in the configuration.
     pub const ALL: [(&'static str, Self); 4] = [
         ("anywhere", Self::Anywhere),
         ("first", Self::First),
@@ -22,56 +22,56 @@ impl Instructions {
         ("after-user", Self::AfterUser),
     ];
 
-    /// Finds one by its name.
+    /// Finds a value by its name.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, place)| *place)
     }
 }
 
-/// What happens to tools that the caller's vendor would run itself.
+/// Policy for tools that the caller's vendor would run itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum HostedTools {
-    /// They become the equivalents of the upstream's vendor; without one they are left out where the
-    /// request still means the same.
+    /// Map them to the equivalents of the upstream's vendor. Without an equivalent they are removed if the
+    /// request keeps its meaning.
     #[default]
     Map,
-    /// They are left out.
+    /// Remove them.
     Drop,
-    /// Requests with them are rejected.
+    /// Reject requests with them.
     Refuse,
 }
 
 impl HostedTools {
-    /// Every one, by its name in the configuration.
+    /// All values, each with its name in the configuration.
     pub const ALL: [(&'static str, Self); 3] =
         [("map", Self::Map), ("drop", Self::Drop), ("refuse", Self::Refuse)];
 
-    /// Finds one by its name.
+    /// Finds a value by its name.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, setting)| *setting)
     }
 }
 
-/// Settings of a provider, or of a target, for the requests that are sent there.
+/// Settings of a provider or a target, for the requests that are sent to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Where instructions may stand; `None`: as the table has it.
+    /// Place of instructions. `None` follows the table.
     pub instructions: Option<Instructions>,
-    /// The most tokens of output, which bound what the caller asks and stand for what it does not say.
+    /// The most output tokens: an upper bound for the caller's limit, and the default without one.
     pub max_output: Option<u64>,
-    /// Members of the body that are left out.
+    /// Members that are removed from the body.
     pub drop: Vec<String>,
-    /// Members of the body that are set, each with its JSON.
+    /// Members that are set in the body, each with its JSON value.
     pub set: Vec<(String, String)>,
-    /// What happens to tools that the caller's vendor would run itself.
+    /// Policy for tools that the caller's vendor would run itself.
     pub hosted_tools: HostedTools,
-    /// Prompts are marked for caching where the caller's vendor would cache by itself.
+    /// Adds cache marks to prompts where the caller's vendor would cache automatically.
     pub prompt_cache: bool,
-    /// A hint that would be left out is refused instead.
+    /// Rejects a request instead of removing a hint.
     pub strict: bool,
-    /// Callers may say how long a server keeps a model loaded, or unload it.
+    /// Lets callers set for how long a server keeps a model loaded, or unload it.
     pub keep_alive: bool,
-    /// The only beta features of a caller that are passed on; `None`: all.
+    /// The only beta features of a caller that are forwarded. `None` forwards all.
     pub betas: Option<Vec<String>>,
 }
 

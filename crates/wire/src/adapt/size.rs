@@ -1,22 +1,22 @@
-//! Bounds on the number of turns, parts, calls and tools of a request that is translated: each of them costs
-//! a little work and memory at every step. Requests that are passed through are not counted.
+//! Limits on the turns, parts, calls and tools of a request that is translated. Each of them costs some work
+//! and memory at every step. Requests that are passed through are not counted.
 
 use crate::body::refuse;
 use crate::chat::{ApiError, Part, Request};
 
-/// The most turns. Agents' sessions that fill the largest context windows have a few thousand.
+/// The most turns. Agent sessions that fill the largest context windows have a few thousand.
 const MOST_MESSAGES: usize = 8192;
 
-/// The most parts of all turns, those of tool results and marks for caches among them.
+/// The most parts of all turns, including the parts of tool results and cache marks.
 const MOST_PARTS: usize = 16 * 1024;
 
 /// The most tool calls of all turns.
 const MOST_CALLS: usize = 8192;
 
-/// The most tools. Vendors take 128 to 512.
+/// The most tools. Vendors accept 128 to 512.
 const MOST_TOOLS: usize = 2048;
 
-/// Refuses a request that holds more, by the field.
+/// Rejects a request above a limit, by field.
 pub(super) fn check(request: &Request) -> Result<(), ApiError> {
     let (mut parts, mut calls) = (0, 0);
     for part in request.messages.iter().flat_map(|message| &message.parts) {

@@ -1,5 +1,5 @@
-//! Tools, calls and choices in the form that an upstream takes: names, ids, schemas, and what stands for
-//! a choice that it cannot express.
+//! Tools, calls and tool choices in the form that an upstream accepts: names, ids, schemas, and the replacement
+//! of a choice that it cannot express.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,10 +11,10 @@ use super::rules::{ForcedCall, Rules};
 use super::{Dropped, schema};
 use crate::chat::{Format, Message, Part, Request, Role, Tool, ToolChoice, function_name};
 
-/// Names that were replaced: by the name that the upstream knows, the caller's own.
+/// Replaced names: the caller's own name by the name that the upstream knows.
 pub type Names = HashMap<String, String>;
 
-/// Adapts the tools, and what refers to them.
+/// Adapts the tools and everything that refers to them.
 pub(super) fn adapt(request: &mut Request, rules: &Rules, dropped: &mut Dropped) -> Names {
     unite(&mut request.tools, dropped);
     choose(request, rules, dropped);
@@ -26,7 +26,7 @@ pub(super) fn adapt(request: &mut Request, rules: &Rules, dropped: &mut Dropped)
     rename(request, rules)
 }
 
-/// Leaves one function of each name, the first.
+/// Keeps the first function of each name.
 fn unite(tools: &mut Vec<Tool>, dropped: &mut Dropped) {
     let mut known: HashSet<String> = HashSet::with_capacity(tools.len());
     tools.retain(|tool| {
@@ -38,7 +38,7 @@ fn unite(tools: &mut Vec<Tool>, dropped: &mut Dropped) {
     });
 }
 
-/// The schema of a tool, which is not enforced where that would change which arguments match it.
+/// Adapts the schema of a tool. It is not enforced where that would change the set of matching arguments.
 fn shape(tool: &mut Tool, rules: &Rules, dropped: &mut Dropped) {
     let changed = schema::of_tool(tool.parameters.as_deref(), rules.schemas);
     tool.parameters = changed.or_else(|| tool.parameters.take());
@@ -62,13 +62,13 @@ fn shape(tool: &mut Tool, rules: &Rules, dropped: &mut Dropped) {
     }
 }
 
-/// Whether the upstream takes a schema for structured output.
+/// Whether the upstream accepts a schema for structured output.
 fn is_taken(schema: &RawValue, rules: &Rules) -> bool {
     let closed = !rules.schemas.closed || can_be_closed(schema.get());
     closed && (!rules.schemas.root || object_root(schema.get()).is_some())
 }
 
-/// Structured output.
+/// Adapts structured output.
 fn form(request: &mut Request, rules: &Rules, dropped: &mut Dropped) {
     let taken = match &request.format {
         Some(Format::Schema { schema, .. }) => is_taken(schema, rules),
@@ -106,7 +106,7 @@ fn form(request: &mut Request, rules: &Rules, dropped: &mut Dropped) {
     }
 }
 
-/// Whether a conversation holds the word.
+/// Whether the conversation contains the word "JSON".
 fn says_json(messages: &[Message]) -> bool {
     let mut parts = messages.iter().flat_map(|message| &message.parts);
     parts.any(|part| match part {
@@ -115,7 +115,8 @@ fn says_json(messages: &[Message]) -> bool {
     })
 }
 
-/// A choice that the upstream cannot express: the tool alone is offered, and asked for in words.
+/// Replaces a choice that the upstream cannot express: only that tool is offered, and the prompt requests the
+/// call.
 fn choose(request: &mut Request, rules: &Rules, dropped: &mut Dropped) {
     if !request.forces_a_call() || rules.forced_call == ForcedCall::Named {
         return;
@@ -137,7 +138,7 @@ fn choose(request: &mut Request, rules: &Rules, dropped: &mut Dropped) {
     }
 }
 
-/// Adds a text to what the user said last.
+/// Appends a text to the user's last turn.
 pub(super) fn ask(request: &mut Request, words: String) {
     let last = request.messages.last_mut().filter(|message| message.role == Role::User);
     if let Some(message) = last {
@@ -148,7 +149,7 @@ pub(super) fn ask(request: &mut Request, words: String) {
     request.messages.push(Message { at: String::new(), role: Role::User, parts });
 }
 
-/// Calls of earlier turns want their tools declared. None of those that were not offered may be called.
+/// Declares the tools of calls in earlier turns. Tools that the caller did not offer must not be called.
 fn declare(request: &mut Request, rules: &Rules) {
     if !rules.tools_declared || request.has_tools() {
         return;
@@ -164,7 +165,7 @@ fn declare(request: &mut Request, rules: &Rules) {
     }
 }
 
-/// Replaces names and ids that are not taken.
+/// Replaces names and ids that the upstream does not accept.
 fn rename(request: &mut Request, rules: &Rules) -> Names {
     let mut names = Names::new();
     let hosted: Vec<&str> = request.hosted.iter().map(|tool| tool.kind.name()).collect();
@@ -212,8 +213,8 @@ pub(super) fn identify(request: &mut Request, rules: &Rules) {
     }
 }
 
-/// The session that some clients name in the end user's id (`{"session_id": "..."}`,
-/// `user_..._session_...`): its requests share a prompt.
+/// The session that some clients put into the end user's id (`{"session_id": "..."}`, `user_..._session_...`).
+/// Its requests share a prompt.
 fn session(user: &str) -> Option<String> {
     if !user.starts_with('{') {
         return user.split_once("_session_").map(|(_, session)| session.to_owned());

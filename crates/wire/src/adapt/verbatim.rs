@@ -1,5 +1,5 @@
-//! A body for an upstream of the caller's own dialect: the operator's settings hold there, too, by surgery.
-//! Nothing else of it is changed.
+//! A body for an upstream of the caller's own dialect. The operator's settings apply through targeted edits.
+//! Everything else is unchanged.
 
 use serde_json::value::RawValue;
 
@@ -9,8 +9,8 @@ use crate::chat::ApiError;
 use crate::json::{self, Members, is_null};
 use crate::spelling;
 
-/// Bounds the limits on output, which stand in `limits`, and leaves out and sets the members that the
-/// operator names. Refuses a member that a server might take for one of them.
+/// Bounds the limits on output, which are at the paths in `limits`, and removes and sets the members that the
+/// operator configured. Rejects a member that a server might mistake for one of them.
 pub(super) fn override_members(
     body: String,
     settings: &Settings,
@@ -33,7 +33,7 @@ pub(super) fn override_members(
     Ok(body)
 }
 
-/// The count at a path of member names.
+/// The number at a path of member names.
 fn limit(body: &str, path: &str) -> Option<u64> {
     let mut members = Members::parse(body).ok()?;
     let (names, last) = path.rsplit_once('.').unwrap_or(("", path));
@@ -43,7 +43,7 @@ fn limit(body: &str, path: &str) -> Option<u64> {
     json::count(members.get(last)?)
 }
 
-/// Sets or removes the member at a path; the objects on the way to a new one are made.
+/// Sets or removes the member at a path. Missing objects on the path are created.
 fn edit(object: &str, path: &str, value: Option<&str>) -> Result<String, ApiError> {
     let members = Members::parse(object).map_err(|error| syntax(&error))?;
     let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));

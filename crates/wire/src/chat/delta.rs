@@ -5,32 +5,32 @@ use std::borrow::Cow;
 use super::{ApiError, Kind, Scheme, SearchRun};
 use crate::embeddings::Vector;
 
-/// The most tool calls of one answer. Vendors allow 128 at once; each one that is open takes memory until
-/// the answer ends.
+/// The most tool calls of one answer. Vendors allow 128 at once. Each open call takes memory until the answer
+/// ends.
 pub const MAX_TOOL_CALLS: usize = 1024;
 
-/// The most sources of one answer. Others are left out.
+/// The most sources of one answer. Further ones are removed.
 pub const MAX_CITATIONS: usize = 1024;
 
-/// The fault of an upstream that sends more than [`MAX_TOOL_CALLS`].
+/// The error for an upstream that sends more than [`MAX_TOOL_CALLS`].
 pub fn too_many_calls() -> ApiError {
     let message = format!("the upstream sent more than {MAX_TOOL_CALLS} tool calls in one answer");
     ApiError::new(Kind::Upstream, message)
 }
 
-/// One unit of meaning in an answer. Borrowed from the frame it was read in.
+/// One unit of meaning in an answer. It borrows from its frame.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Delta<'f> {
-    /// Who answers. At most once, before everything else.
+    /// Identity of the answer. At most once, before everything else.
     Start {
         /// The upstream's id of the answer, if any.
         id: Cow<'f, str>,
-        /// The model as the upstream names it, if it does.
+        /// The model as the upstream names it, or empty.
         model: Cow<'f, str>,
     },
     /// Answer text.
     Text {
-        /// Which of several alternative answers, from 0.
+        /// Index of the alternative answer, from 0.
         choice: u32,
         /// A fragment, never empty.
         text: Cow<'f, str>,
@@ -38,21 +38,21 @@ pub enum Delta<'f> {
     /// Log probabilities of the text in the same frame: JSON array elements in the form of
     /// `OpenAI` chat `logprobs.content`, without the brackets.
     Logprobs {
-        /// Which alternative.
+        /// Index of the alternative.
         choice: u32,
         /// `{"token":..},{"token":..}`.
         items: Cow<'f, str>,
     },
-    /// The model declines, in words.
+    /// A refusal of the model, in words.
     Refusal {
-        /// Which alternative.
+        /// Index of the alternative.
         choice: u32,
         /// A fragment.
         text: Cow<'f, str>,
     },
     /// Reasoning text.
     Reasoning {
-        /// Which alternative.
+        /// Index of the alternative.
         choice: u32,
         /// A fragment, never empty.
         text: Cow<'f, str>,
@@ -61,19 +61,19 @@ pub enum Delta<'f> {
     Signature {
         /// The opaque value.
         value: Cow<'f, str>,
-        /// Whose it is.
+        /// The vendor that issued it.
         scheme: Scheme,
     },
     /// Reasoning that only its vendor can read.
     RedactedReasoning {
         /// The opaque data.
         data: Cow<'f, str>,
-        /// Whose it is.
+        /// The vendor that issued it.
         scheme: Scheme,
     },
     /// A tool call begins.
     ToolStart {
-        /// Which alternative.
+        /// Index of the alternative.
         choice: u32,
         /// Ordinal of the call within its alternative: 0, 1, 2 ... without gaps.
         call: u32,
@@ -85,7 +85,7 @@ pub enum Delta<'f> {
     /// A fragment of a call's arguments (JSON text). Follows its `ToolStart`; fragments of several
     /// calls may interleave.
     ToolArguments {
-        /// Which alternative.
+        /// Index of the alternative.
         choice: u32,
         /// The ordinal from `ToolStart`.
         call: u32,
@@ -94,29 +94,29 @@ pub enum Delta<'f> {
     },
     /// A source for a stretch of the answer.
     Citation(Citation),
-    /// The vendor has searched the web for the answer. May follow the text that it is about.
+    /// A web search that the vendor ran for the answer. May follow the text that it is about.
     Search(SearchRun),
-    /// Something of the vendor's own that the vocabulary does not hold, such as a hosted tool at
-    /// work. Lost in translation, but progress all the same.
+    /// Vendor-specific content without a neutral equivalent, such as a hosted tool at work. It is lost in
+    /// translation but counts as progress.
     Opaque,
-    /// The whole answer to a request for embeddings, in the order of its texts. After [`Delta::Start`] and
-    /// [`Delta::Usage`], in the same frame.
+    /// The whole answer to an embeddings request, in the order of its texts. Follows [`Delta::Start`] and
+    /// [`Delta::Usage`] in the same frame.
     Embeddings(Vec<Vector<'f>>),
     /// The whole answer to a request that counts a prompt's tokens.
     InputTokens(u64),
-    /// Tokens counted so far. Cumulative: each field replaces the earlier value, never adds to it.
+    /// Token counts so far. They are cumulative: each field replaces the earlier value.
     Usage(Usage),
-    /// Why an alternative ended. May repeat and may precede further deltas: the last one counts.
+    /// Reason for the end of an alternative. May repeat and may precede further deltas: the last one counts.
     Stop {
-        /// Which alternative.
+        /// Index of the alternative.
         choice: u32,
-        /// Why.
+        /// The stop reason.
         reason: Stop,
     },
 }
 
 impl Delta<'_> {
-    /// The same, borrowed from no frame, so that it can be kept beyond it.
+    /// Returns the delta without borrowing, so that it can outlive its frame.
     #[must_use]
     pub fn into_owned(self) -> Delta<'static> {
         fn own(text: Cow<'_, str>) -> Cow<'static, str> {
@@ -150,7 +150,7 @@ impl Delta<'_> {
         }
     }
 
-    /// The alternative that it belongs to, if it belongs to one. What has no number is of the first.
+    /// The alternative that the delta belongs to, if any. Deltas without an index belong to the first one.
     pub fn choice(&self) -> Option<u32> {
         match self {
             Self::Text { choice, .. }
@@ -172,8 +172,8 @@ impl Delta<'_> {
         }
     }
 
-    /// Whether this is model output, as opposed to framing and metadata: what the `first_token` and `stall`
-    /// deadlines wait for, and what makes a retry impossible once it was forwarded.
+    /// Whether this is model output, as opposed to framing and metadata. The `first_token` and `stall`
+    /// deadlines wait for output, and no retry is possible after output was forwarded.
     pub fn is_output(&self) -> bool {
         !self.output().is_empty()
             || matches!(
@@ -185,7 +185,7 @@ impl Delta<'_> {
             )
     }
 
-    /// About the bytes that it takes to keep what it says.
+    /// Approximate size in bytes of the stored content.
     pub fn size(&self) -> usize {
         let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         match self {
@@ -215,7 +215,7 @@ impl Delta<'_> {
         }
     }
 
-    /// The generated characters in it.
+    /// The generated text of the delta.
     pub fn output(&self) -> &str {
         match self {
             Self::Text { text, .. } | Self::Refusal { text, .. } | Self::Reasoning { text, .. } => {
@@ -231,7 +231,7 @@ impl Delta<'_> {
 /// A source for a stretch of the answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Citation {
-    /// What kind of source it is.
+    /// Kind of the source.
     pub origin: Origin,
     /// The vendor's own id of it.
     pub id: Option<String>,
@@ -239,31 +239,30 @@ pub struct Citation {
     pub url: Option<String>,
     /// Its title.
     pub title: Option<String>,
-    /// The quoted words.
+    /// The quoted text.
     pub cited_text: Option<String>,
-    /// First character of the answer that it supports.
+    /// First character of the supported stretch of the answer.
     pub start: Option<u64>,
-    /// One past the last.
+    /// One past the last character.
     pub end: Option<u64>,
-    /// The number that stands for it in the text, as in `[1]`, where that is all that is known of its
-    /// place.
+    /// The number that marks the source in the text, as in `[1]`, if its place is not known otherwise.
     pub mark: Option<u32>,
 }
 
 impl Citation {
-    /// Its address, which most dialects demand of a source.
+    /// The address, which most dialects require for a source.
     pub fn address(&self) -> Option<&str> {
         self.url.as_deref().filter(|url| !url.is_empty())
     }
 
-    /// What to call it: its title, else its address or its id.
+    /// Display name: its title, else its address or its id.
     pub fn name(&self) -> &str {
         let names = [&self.title, &self.url, &self.id];
         names.into_iter().flatten().find(|name| !name.is_empty()).map_or("", String::as_str)
     }
 }
 
-/// What kind of source a citation names.
+/// Kind of the source of a citation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// Something on the web.
@@ -278,15 +277,15 @@ pub enum Origin {
 /// Why an answer stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
-    /// It was done.
+    /// The model finished.
     End,
-    /// It met one of the caller's stop strings, which the upstream may name.
+    /// It wrote one of the caller's stop strings, which the upstream may name.
     Sequence(Option<String>),
-    /// It used up its tokens.
+    /// It reached the limit on output tokens.
     MaxTokens,
     /// It filled the context window.
     ContextFull,
-    /// It wants tools to be run.
+    /// It calls tools.
     ToolUse,
     /// The model declined, perhaps with an explanation.
     Refusal(Option<String>),
@@ -294,14 +293,13 @@ pub enum Stop {
     ContentFilter,
     /// The turn is paused and may be continued.
     Pause,
-    /// The upstream broke the answer off, and said so by a word that a table knows.
+    /// The upstream aborted the answer, with a finish reason that is in a table.
     Failed(ApiError),
-    /// Something that no table knows; the vendor's own word. Never a normal end.
+    /// An unknown finish reason, in the vendor's own spelling. Never a normal end.
     Other(String),
 }
 
-/// Token counts in terms that all vendors can be converted to: input includes what was cached.
-/// `None`: not reported.
+/// Token counts in terms that fit all vendors: input includes cached tokens. `None` if not reported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// All input, cached parts included.
@@ -317,7 +315,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// The counts that are not beyond `most`; a part goes with its whole.
+    /// Returns only the counts up to `most`. If a total is removed, so are its parts.
     #[must_use]
     pub fn within(&self, most: u64) -> Self {
         let believed = |count: Option<u64>| count.is_none_or(|count| count <= most);
@@ -331,8 +329,8 @@ impl Usage {
         }
     }
 
-    /// Takes over every field that `later` states. A part never exceeds its whole: some upstreams
-    /// count reasoning with another tokenizer, or cached input over several requests.
+    /// Replaces every field that `later` sets. A part never exceeds its total: some upstreams count reasoning
+    /// with another tokenizer, or cached input over several requests.
     pub fn replace_with(&mut self, later: &Self) {
         self.input = later.input.or(self.input);
         self.cache_read = later.cache_read.or(self.cache_read);

@@ -1,23 +1,23 @@
-//! Ends of an answer, and the neutral error.
+//! The end of an answer, and the neutral error.
 
-/// How a stream ended.
+/// Outcome of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// The upstream said so, in its dialect's own terminal.
+    /// The upstream ended it with its dialect's own terminal event.
     Complete,
-    /// The bytes ended without it.
+    /// The bytes ended without the terminal event.
     Truncated,
-    /// The upstream reported an error, or sent something unreadable.
+    /// The upstream reported an error, or sent unreadable data.
     Failed(ApiError),
-    /// One of our deadlines passed.
+    /// A deadline of the gateway passed.
     TimedOut(Deadline),
-    /// The caller left.
+    /// The caller disconnected.
     Cancelled,
     /// This process is shutting down.
     ShuttingDown,
-    /// The caller's tokens are used up, and it asked to be cut off then.
+    /// The caller's tokens are used up, and the caller requested a cut-off in that case.
     CutOff(ApiError),
-    /// This process has no room for it.
+    /// This process is out of capacity for it.
     Unavailable(ApiError),
 }
 
@@ -43,7 +43,7 @@ impl End {
     }
 }
 
-/// Which deadline passed.
+/// The deadline that passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deadline {
     /// Connecting to the upstream.
@@ -75,30 +75,30 @@ impl Deadline {
     }
 }
 
-/// What kind of trouble it is; the word to branch on. Each dialect has its own status and code for it.
+/// Kind of an error, for programs to branch on. Each dialect has its own status and code for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// No credential, or a wrong one.
+    /// No credential, or an invalid one.
     Authentication,
-    /// A good credential that may not do this.
+    /// A valid credential without the required permission.
     Permission,
     /// No such model or resource.
     NotFound,
     /// The gateway serves no such path.
     Path,
-    /// The path exists, the method does not.
+    /// The path exists and does not support the method.
     Method,
-    /// The path takes requests, and no connection for a protocol other than HTTP.
+    /// The path serves requests, and does not switch to a protocol other than HTTP.
     Upgrade,
     /// The request is too large.
     TooLarge,
-    /// The body is of a type that is not understood.
+    /// The content type of the body is not supported.
     MediaType,
     /// The prompt does not fit the model's context.
     Context,
-    /// The request is wrong in itself.
+    /// The request itself is invalid.
     Invalid,
-    /// The request's content breaks a rule of the provider: moderation, a content filter.
+    /// The content violates a policy of the provider: moderation, a content filter.
     ContentPolicy,
     /// The account cannot pay.
     Billing,
@@ -112,15 +112,15 @@ pub enum Kind {
     Timeout,
     /// The upstream failed.
     Upstream,
-    /// The upstream rejects what the operator configured: the credential, the account, the model.
-    /// Only callers are shown it, as [`ApiError::replacement`]; a decoder never returns it.
+    /// The upstream rejects the operator's configuration: the credential, the account, the model. Only callers
+    /// see this kind, through [`ApiError::replacement`]; a decoder never returns it.
     BadGateway,
-    /// We failed.
+    /// The gateway failed.
     Internal,
 }
 
 impl Kind {
-    /// The HTTP status by which vendors mostly report it.
+    /// The HTTP status that most vendors use for it.
     pub fn status(self) -> u16 {
         match self {
             Self::Invalid | Self::Context | Self::ContentPolicy => 400,
@@ -141,8 +141,8 @@ impl Kind {
         }
     }
 
-    /// The kind of an upstream's error of which no more is known than its HTTP status. Only 400, 413
-    /// and 422 blame the request; other statuses of 4xx say that the gateway asked wrongly.
+    /// The kind of an upstream's error of which only the HTTP status is known. Only 400, 413 and 422 blame the
+    /// request; other 4xx statuses mean that the gateway's own call was wrong.
     pub fn of_status(status: u16) -> Self {
         match status {
             400 | 422 => Self::Invalid,
@@ -155,7 +155,7 @@ impl Kind {
             413 => Self::TooLarge,
             415 => Self::MediaType,
             429 => Self::RateLimited,
-            // Groq: out of flex capacity. Anthropic: overloaded.
+            // 498: Groq is out of flex capacity. 529: Anthropic is overloaded.
             498 | 503 | 529 => Self::Overloaded,
             _ => Self::Upstream,
         }
@@ -165,29 +165,29 @@ impl Kind {
 /// An error as it is reported to a caller, or as an upstream reported it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
-    /// The word to branch on.
+    /// The kind, for programs to branch on.
     pub kind: Kind,
-    /// What was wrong, where, and what to do. Never payloads or keys.
+    /// The fault, its place and its remedy. Never payloads or keys.
     pub message: String,
-    /// A machine-readable code, when the origin gave one.
+    /// A machine-readable code, if the origin set one.
     pub code: Option<String>,
-    /// The request field it is about, when known.
+    /// The request field at fault, if known.
     pub param: Option<String>,
 }
 
 impl ApiError {
-    /// A fault without code or field.
+    /// Creates an error without code or field.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), code: None, param: None }
     }
 
-    /// A request that cannot be accepted because of one field.
+    /// Creates an error for a request that is rejected because of one field.
     pub fn field(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self { kind: Kind::Invalid, message: message.into(), code: None, param: Some(param.into()) }
     }
 
-    /// The same with its field in the message, since few clients show `param`: before a predicate (`must be a
-    /// list`) as its subject, before anything else with a colon.
+    /// Adds the field to the message, since few clients show `param`: as the subject of a predicate (`must be a
+    /// list`), otherwise before a colon.
     #[must_use]
     pub fn named(mut self) -> Self {
         const PREDICATES: [&str; 10] =

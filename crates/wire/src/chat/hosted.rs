@@ -1,42 +1,41 @@
-//! Hosted tools: tools that the vendor of a model runs itself, and the searches that it made with them.
+//! Hosted tools: tools that a model's vendor runs itself, and the searches that it made with them.
 //!
-//! It holds what at least two vendors run. A tool that only one vendor runs is known by its type alone.
+//! The module covers tools that at least two vendors run. Other tools are represented by their type only.
 
 /// A hosted tool of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostedTool {
-    /// Its place in the caller's own request: `tools[1]`.
+    /// Place in the caller's own request: `tools[1]`.
     pub at: String,
-    /// Its type in the caller's own dialect, one of those that the dialect's reader lists:
-    /// `web_search_20250305`.
+    /// Type in the caller's own dialect, one of those that the dialect's reader lists: `web_search_20250305`.
     pub name: String,
-    /// Its equivalent at other vendors.
+    /// Equivalent at other vendors.
     pub kind: HostedKind,
     /// The model must call it.
     pub forced: bool,
-    /// It only tunes or names what the model's vendor does anyway, so that a request without it still
-    /// means the same.
+    /// The entry only tunes or names default behaviour of the model's vendor, so that a request without it
+    /// keeps its meaning.
     pub optional: bool,
 }
 
-/// The equivalents that vendors have for each other's hosted tools.
+/// Kinds of hosted tools by their equivalents at other vendors.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum HostedKind {
-    /// Search of the web.
+    /// Web search.
     WebSearch(WebAccess),
-    /// Pages and documents by their address.
+    /// Retrieval of pages and documents by address.
     WebFetch(WebAccess),
-    /// Code that the model writes, run without files of the caller's.
+    /// Execution of the model's code, without files of the caller.
     CodeExecution,
-    /// No other vendor runs it.
+    /// No other vendor has an equivalent.
     #[default]
     Other,
 }
 
-/// What bounds or tunes a tool that reads the web.
+/// Bounds and settings of a tool that reads the web.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WebAccess {
-    /// The only domains that it may use; empty: any.
+    /// The only domains that it may use. Empty allows any.
     pub allowed_domains: Vec<String>,
     /// Domains that it may not use.
     pub blocked_domains: Vec<String>,
@@ -44,9 +43,9 @@ pub struct WebAccess {
     pub location: Option<Location>,
     /// The most calls in one request.
     pub max_uses: Option<u64>,
-    /// How much of the results the model reads: `low`, `medium` or `high`.
+    /// Share of the results that the model reads: `low`, `medium` or `high`.
     pub context_size: Option<String>,
-    /// It may use the vendor's cache only, and no live page.
+    /// It may only use the vendor's cache, and no live pages.
     pub cached_only: bool,
 }
 
@@ -59,12 +58,12 @@ pub struct Location {
     pub region: Option<String>,
     /// ISO 3166-1, two letters.
     pub country: Option<String>,
-    /// Of the IANA database.
+    /// A name of the IANA time zone database.
     pub timezone: Option<String>,
 }
 
 impl Location {
-    /// The members that are known, in the names that vendors share.
+    /// The members that are set, under the names that vendors share.
     pub fn members(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let members = [
             ("city", &self.city),
@@ -77,12 +76,12 @@ impl Location {
 }
 
 impl HostedKind {
-    /// Whether both are the same tool, whatever tunes them.
+    /// Whether both are the same tool, regardless of their settings.
     pub fn is_same_tool(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other) && *self != Self::Other
     }
 
-    /// Whether it may read some pages only.
+    /// Whether the domains are restricted, or live pages are excluded.
     pub fn is_bounded(&self) -> bool {
         match self {
             Self::WebSearch(access) | Self::WebFetch(access) => {
@@ -94,7 +93,7 @@ impl HostedKind {
         }
     }
 
-    /// The name that vendors share for it.
+    /// The name that vendors share for this kind.
     pub fn name(&self) -> &'static str {
         match self {
             Self::WebSearch(_) => "web_search",
@@ -106,7 +105,7 @@ impl HostedKind {
 }
 
 impl HostedTool {
-    /// Its place and its type, as a list of omissions names it. Visible ASCII and spaces only.
+    /// Place and type, for the list of removed fields. Visible ASCII and spaces only.
     pub fn label(&self) -> String {
         if self.at.ends_with(&self.name) {
             return self.at.clone();
@@ -115,12 +114,12 @@ impl HostedTool {
     }
 }
 
-/// A web search that the vendor has made for an answer.
+/// A web search that the vendor made for an answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SearchRun {
-    /// What it searched for, if it says so.
+    /// The search queries, if reported.
     pub queries: Vec<String>,
-    /// What it found, if it says so.
+    /// The pages found, if reported.
     pub results: Vec<SearchResult>,
 }
 
@@ -129,12 +128,12 @@ pub struct SearchRun {
 pub struct SearchResult {
     /// Its address.
     pub url: String,
-    /// Its title; empty: not known.
+    /// Its title. Empty if unknown.
     pub title: String,
 }
 
 impl SearchResult {
-    /// What to call it: its title, else its address.
+    /// Display name: its title, else its address.
     pub fn name(&self) -> &str {
         if self.title.is_empty() { &self.url } else { &self.title }
     }

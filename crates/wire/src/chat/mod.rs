@@ -1,7 +1,7 @@
 //! The neutral vocabulary that every dialect is read into and written from.
 //!
-//! It holds what at least two dialects can say. It is never serialised itself: each dialect has its
-//! own shapes, and same-dialect traffic does not pass through [`Request`] at all.
+//! It covers what at least two dialects can express. It is never serialised itself: each dialect has its own
+//! types, and same-dialect traffic does not use [`Request`] at all.
 
 mod delta;
 mod end;

@@ -1,13 +1,13 @@
-//! The replacements of upstream errors that concern the operator, not the caller: a refused credential,
-//! an account without money, a model that is not there.
+//! Replacements of upstream errors that concern the operator and not the caller: a rejected credential, an
+//! account without funds, a missing model.
 //!
-//! They never hold a word of the vendor's, which names the operator's account and reads as if the
-//! caller's own key were wrong.
+//! They never repeat the vendor's message, which names the operator's account and reads as if the caller's own
+//! key were wrong.
 
 use super::end::{ApiError, Kind};
 
 impl ApiError {
-    /// What callers get instead of this error of an upstream; `None`: they may read it.
+    /// The error that callers receive in place of this upstream error. `None` if they may see the original.
     pub fn replacement(&self) -> Option<Self> {
         let (code, message) = match self.kind {
             Kind::Authentication => (
@@ -40,7 +40,7 @@ impl ApiError {
         })
     }
 
-    /// Whether it is about the gateway's own credential or account, whatever was asked for.
+    /// Whether the error is about the gateway's own credential or account, regardless of the request.
     pub fn is_about_credential(&self) -> bool {
         matches!(self.kind, Kind::Authentication | Kind::Permission | Kind::Billing)
     }

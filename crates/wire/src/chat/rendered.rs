@@ -1,26 +1,26 @@
-//! A prompt that was filled in, to be put before a request in whatever dialect it came.
+//! A rendered prompt, which is put before a request of any dialect.
 
 use super::Role;
 
-/// What a filled-in prompt adds to a request.
+/// Additions of a rendered prompt to a request.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Rendered {
-    /// The model, for a request that names none.
+    /// The model, for a request without one.
     pub model: Option<String>,
-    /// Parameters, for a request that does not say them.
+    /// Parameters, for a request that does not set them.
     pub parameters: Parameters,
-    /// Texts that precede the request's own, none of them empty.
+    /// Texts that precede the request's own messages. None is empty.
     pub messages: Vec<(Role, String)>,
 }
 
-/// Parameters that most dialects can say. A dialect leaves out what it has no word for.
+/// Parameters that most dialects support. A dialect omits those that it has no field for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Parameters {
     /// Sampling temperature, 0 to 2.
     pub temperature: Option<f64>,
     /// Nucleus sampling mass, 0 to 1.
     pub top_p: Option<f64>,
-    /// Sample among the k most likely tokens.
+    /// Restricts sampling to the k most likely tokens.
     pub top_k: Option<u64>,
     /// The most output tokens.
     pub max_tokens: Option<u64>,

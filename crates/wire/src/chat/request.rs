@@ -7,18 +7,18 @@ use serde_json::value::RawValue;
 use super::HostedTool;
 use super::tool_form::ToolForms;
 
-/// A chat request, whatever dialect it came in.
+/// A chat request of any dialect.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     /// The turns in order. System and developer instructions are messages of [`Role::System`].
     pub messages: Vec<Message>,
     /// Functions that the model may call.
     pub tools: Vec<Tool>,
-    /// What those of them are in the caller's dialect that are no functions of the same name there.
+    /// Original forms of tools that are not functions of the same name in the caller's dialect.
     pub tool_forms: ToolForms,
     /// Tools that the vendor runs itself.
     pub hosted: Vec<HostedTool>,
-    /// How the model may use them; `None` leaves the choice to the upstream's default.
+    /// Constraint on the use of the tools. `None` leaves the choice to the upstream's default.
     pub tool_choice: Option<ToolChoice>,
     /// Whether several tools may be called in one turn.
     pub parallel_tool_calls: Option<bool>,
@@ -30,7 +30,7 @@ pub struct Request {
     pub temperature: Option<f64>,
     /// Nucleus sampling mass.
     pub top_p: Option<f64>,
-    /// Sample among the k most likely tokens.
+    /// Restricts sampling to the k most likely tokens.
     pub top_k: Option<u64>,
     /// Penalty for tokens already present, -2 to 2.
     pub presence_penalty: Option<f64>,
@@ -38,13 +38,13 @@ pub struct Request {
     pub frequency_penalty: Option<f64>,
     /// Seed for best-effort reproducibility.
     pub seed: Option<i64>,
-    /// How many alternative answers.
+    /// Number of alternative answers.
     pub n: Option<u64>,
-    /// Token id to bias, as the caller wrote it.
+    /// JSON object of biases by token id, as the caller wrote it.
     pub logit_bias: Option<Box<RawValue>>,
     /// Whether log probabilities are wanted.
     pub logprobs: bool,
-    /// How many alternatives per token with `logprobs`.
+    /// Number of alternatives per token with `logprobs`.
     pub top_logprobs: Option<u64>,
     /// Structured output.
     pub format: Option<Format>,
@@ -52,17 +52,17 @@ pub struct Request {
     pub reasoning: Option<Reasoning>,
     /// An opaque end-user identifier.
     pub user: Option<String>,
-    /// Which requests share a prompt cache.
+    /// Key of the prompt cache that requests share.
     pub cache_key: Option<String>,
-    /// The caller's vendor caches prompts by itself, so that its callers set no [`Part::Cache`].
+    /// The caller's vendor caches prompts automatically, so that its callers set no [`Part::Cache`].
     pub caches_itself: bool,
-    /// Hints that no other dialect has, by the caller's names of their fields.
+    /// Hints that no other dialect has, by the caller's field names.
     pub untranslatable: Vec<&'static str>,
 }
 
 impl Request {
-    /// Whether the last turn of the model calls tools without reasoning, signed or sealed by this
-    /// vendor, that led to it.
+    /// Whether the last turn of the model calls tools without the preceding reasoning that this vendor signed
+    /// or sealed.
     pub fn lacks_reasoning(&self, vendor: Scheme) -> bool {
         let last = self.messages.iter().rfind(|message| message.role == Role::Assistant);
         let parts = last.map(|message| message.parts.as_slice()).unwrap_or_default();
@@ -75,24 +75,24 @@ impl Request {
         called && !reasoned
     }
 
-    /// Whether the model has to call a tool.
+    /// Whether the model must call a tool.
     pub fn forces_a_call(&self) -> bool {
         let forced = matches!(self.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
         forced && !self.tools.is_empty() || self.hosted.iter().any(|tool| tool.forced)
     }
 
-    /// Whether there are tools of any kind.
+    /// Whether the request has tools of any kind.
     pub fn has_tools(&self) -> bool {
         !self.tools.is_empty() || !self.hosted.is_empty()
     }
 }
 
-/// Who speaks in a [`Message`].
+/// Author of a [`Message`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Instructions from the operator of the conversation.
     System,
-    /// The human, and the results of tools.
+    /// The human user, and tool results.
     User,
     /// The model.
     Assistant,
@@ -101,11 +101,11 @@ pub enum Role {
 /// One turn.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// Where it stands in the caller's own request, as a refusal names it.
+    /// Place in the caller's own request, for error messages.
     pub at: String,
-    /// Who speaks.
+    /// Author of the turn.
     pub role: Role,
-    /// What is said, in order.
+    /// Content, in order.
     pub parts: Vec<Part>,
 }
 
@@ -118,20 +118,20 @@ pub enum Part {
     Image(Image),
     /// A document or a recording, by its media type.
     Document(Document),
-    /// A medium that only the caller's vendor can read: a file that it stores, or an address that only it
+    /// A medium that only the caller's vendor can read: a file in its storage, or an address that only it
     /// fetches. Never written for an upstream.
     Unreadable {
-        /// What it is.
+        /// Kind of the medium.
         medium: Medium,
-        /// Its place in the caller's own request, as a refusal names it.
+        /// Place in the caller's own request, for error messages.
         at: String,
     },
-    /// A summary that stands for everything before it. `None`: only the caller's vendor can read it. Never
+    /// A summary that replaces everything before it. `None` if only the caller's vendor can read it. Never
     /// written for an upstream.
     Summary(Option<String>),
-    /// The model declined.
+    /// A refusal of the model.
     Refusal(String),
-    /// What the model thought, with the proof of origin that its vendor demands on replay.
+    /// Reasoning of the model, with the signature that its vendor requires on replay.
     Reasoning {
         /// The visible text; empty when the vendor hides it.
         text: String,
@@ -142,10 +142,10 @@ pub enum Part {
     RedactedReasoning {
         /// The opaque data.
         data: String,
-        /// Whose it is.
+        /// The vendor that issued it.
         scheme: Scheme,
     },
-    /// The model called a tool.
+    /// A tool call of the model.
     ToolCall {
         /// The call's id, as the caller knows it.
         id: String,
@@ -154,26 +154,26 @@ pub enum Part {
         /// A JSON object, as it was written; key order and number text are kept.
         arguments: Box<RawValue>,
     },
-    /// What a tool answered. Only in turns of [`Role::User`].
+    /// Result of a tool. Only in turns of [`Role::User`].
     ToolResult {
-        /// The id of the call it answers.
+        /// Id of the call that it belongs to.
         id: String,
         /// Text and images.
         parts: Vec<Self>,
         /// The tool failed.
         is_error: bool,
     },
-    /// The prompt up to here is worth caching: a mark on the part before it.
+    /// Cache mark: the prompt up to the preceding part is worth caching.
     Cache(CacheMark),
 }
 
-/// How long a cached prompt is kept: `5m`, `1h`; `None`: as long as the vendor does by default.
+/// Lifetime of a cached prompt: `5m`, `1h`. `None` uses the vendor's default.
 pub type CacheMark = Option<String>;
 
 /// An image given to the model.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// Where the pixels are.
+    /// Location of the image data.
     pub source: Source,
     /// `auto`, `low` or `high`.
     pub detail: Option<String>,
@@ -182,13 +182,13 @@ pub struct Image {
 /// A document given to the model.
 #[derive(Debug, Clone)]
 pub struct Document {
-    /// Where the bytes are.
+    /// Location of the document's bytes.
     pub source: Source,
     /// A file name or title.
     pub title: Option<String>,
 }
 
-/// Types of documents, and how the names of such files end (IANA media type registrations).
+/// Document types and their file extensions (IANA media type registrations).
 const EXTENSIONS: [(&str, &str); 9] = [
     ("application/pdf", "pdf"),
     ("application/msword", "doc"),
@@ -202,7 +202,7 @@ const EXTENSIONS: [(&str, &str); 9] = [
 ];
 
 impl Document {
-    /// The name of the file: its title, else `document` with the ending of its type, if that is known.
+    /// File name: its title, else `document` with the extension of its type, if known.
     pub fn file_name(&self) -> Cow<'_, str> {
         if let Some(title) = self.title.as_deref().filter(|title| !title.is_empty()) {
             return Cow::Borrowed(title);
@@ -222,16 +222,16 @@ impl Document {
 pub enum Medium {
     /// A picture.
     Image,
-    /// Pages, a table or any other file.
+    /// A paginated document, a table or any other file.
     Document,
-    /// Sound.
+    /// Audio.
     Audio,
-    /// Moving pictures.
+    /// Video.
     Video,
 }
 
 impl Medium {
-    /// What is of this media type: `audio/wav`.
+    /// The medium of a media type such as `audio/wav`.
     pub fn of(media_type: &str) -> Self {
         match media_type.split('/').next().unwrap_or_default() {
             "image" => Self::Image,
@@ -241,7 +241,7 @@ impl Medium {
         }
     }
 
-    /// Its name with an article, where it takes one.
+    /// The name with an article, where it takes one.
     pub fn one(self) -> &'static str {
         match self {
             Self::Image => "an image",
@@ -251,7 +251,7 @@ impl Medium {
         }
     }
 
-    /// Its name in the text that stands for it.
+    /// The name in the text that replaces the medium.
     pub fn name(self) -> &'static str {
         match self {
             Self::Image => "image",
@@ -262,10 +262,10 @@ impl Medium {
     }
 }
 
-/// Where a medium's bytes are.
+/// Location of a medium's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// Fetched by the vendor.
+    /// An address that the vendor fetches.
     Url(String),
     /// Inline.
     Base64 {
@@ -278,7 +278,7 @@ pub enum Source {
     Text(String),
 }
 
-/// Whose opaque reasoning state something is. State never crosses to another vendor.
+/// Vendor whose opaque reasoning state a value holds. State is never sent to another vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
     /// Anthropic's `signature` and `redacted_thinking`.
@@ -299,23 +299,23 @@ impl Scheme {
         (Self::XAi, "xai"),
     ];
 
-    /// Its name in marks.
+    /// The name in seals.
     pub fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(scheme, _)| *scheme == self).map_or("", |(_, name)| name)
     }
 
-    /// The scheme of this name.
+    /// The scheme with this name.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(_, known)| *known == name).map(|(scheme, _)| *scheme)
     }
 }
 
-/// A signature over a reasoning text, relayed byte for byte and never made up.
+/// A signature over a reasoning text, forwarded byte for byte and never invented.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
     /// The opaque value.
     pub value: String,
-    /// Whose it is.
+    /// The vendor that issued it.
     pub scheme: Scheme,
 }
 
@@ -324,26 +324,26 @@ pub struct Signature {
 pub struct Tool {
     /// Its name.
     pub name: String,
-    /// What it is for.
+    /// Purpose of the function, for the model.
     pub description: Option<String>,
     /// JSON Schema of its arguments, as the caller wrote it.
     pub parameters: Option<Box<RawValue>>,
     /// Whether arguments must match the schema exactly.
     pub strict: Option<bool>,
-    /// The tools up to this one are worth caching.
+    /// Cache mark: the tools up to this one are worth caching.
     pub cache: Option<CacheMark>,
 }
 
-/// How the model may use tools.
+/// Constraint on the model's use of tools.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToolChoice {
-    /// Not at all.
+    /// No tool calls.
     None,
-    /// As it sees fit.
+    /// The model decides.
     Auto,
-    /// It must call some tool.
+    /// At least one call of any tool.
     Required,
-    /// It must call this one.
+    /// A call of the tool with this name.
     Named(String),
 }
 
@@ -363,7 +363,7 @@ pub enum Format {
     },
 }
 
-/// How much the model should reason.
+/// Amount of reasoning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reasoning {
     /// `Some(false)` switches it off.
@@ -375,7 +375,7 @@ pub struct Reasoning {
 }
 
 impl Reasoning {
-    /// Whether the model is to reason: it is not switched off.
+    /// Whether reasoning is not switched off.
     pub fn is_wanted(&self) -> bool {
         let off = self.enabled == Some(false)
             || self.budget == Some(0)

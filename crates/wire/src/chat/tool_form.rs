@@ -1,35 +1,35 @@
-//! Tool forms: what a tool that is a function in [`Request`](super::Request) is in the caller's own
-//! dialect. Only that dialect makes and reads them; no other code may branch on one.
+//! Tool forms: the original form, in the caller's dialect, of a tool that is a function in
+//! [`Request`](super::Request). Only that dialect creates and reads them; no other code may branch on one.
 
 use std::collections::HashMap;
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-/// The most bytes of a function's name that every vendor takes.
+/// The most bytes of a function name that every vendor accepts.
 const LONGEST: usize = 64;
 
-/// The most bytes of a name that precede its digest.
+/// The most bytes of a name before its digest.
 const KEPT: usize = 55;
 
 /// A tool of the caller's dialect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolForm {
-    /// The dialect's own word for this kind of tool.
+    /// The dialect's own name for this kind of tool.
     pub kind: &'static str,
-    /// The group that it belongs to, where the dialect has groups.
+    /// The group that it belongs to, if the dialect has groups.
     pub namespace: Option<String>,
     /// Its name within the group.
     pub name: String,
 }
 
-/// The tool forms of one request, by the names of their functions. A tool that is not in it is a function
-/// of the same name in the caller's dialect, too.
+/// The tool forms of one request, by the names of their functions. A tool without an entry is a function of the
+/// same name in the caller's dialect.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ToolForms(HashMap<String, ToolForm>);
 
 impl ToolForms {
-    /// Adds the form of a function. The first one of a name counts.
+    /// Adds the form of a function. The first form of a name is kept.
     pub fn insert(&mut self, function: String, form: ToolForm) {
         self.0.entry(function).or_insert(form);
     }
@@ -40,9 +40,8 @@ impl ToolForms {
     }
 }
 
-/// The name of the function that a tool of a namespace becomes: `NAMESPACE__NAME` in 64 bytes. A name that
-/// would be longer, or is `taken`, ends in a digest of both. The same tool gets the same name
-/// in every request.
+/// The function name for a tool of a namespace: `NAMESPACE__NAME` in 64 bytes. A name that would be longer, or
+/// is `taken`, ends in a digest of both. The same tool has the same name in every request.
 pub fn function_name(namespace: Option<&str>, name: &str, taken: &dyn Fn(&str) -> bool) -> String {
     let joined = match namespace {
         Some(namespace) if namespace.ends_with("__") => format!("{namespace}{name}"),
@@ -81,12 +80,12 @@ mod tests {
         let taken = |name: &str| name == "crm__find";
         let apart = function_name(Some("crm"), "find", &taken);
         assert!(apart.starts_with("crm__find_") && apart.len() == 18, "{apart}");
-        // Where a namespace ends is part of the digest.
+        // The boundary between namespace and name is part of the digest.
         let taken = |name: &str| name == "a__b__c";
         let one = function_name(Some("a"), "b__c", &taken);
         assert_ne!(one, function_name(Some("a__b"), "c", &taken));
         assert_eq!(one, function_name(Some("a"), "b__c", &taken));
-        // Bytes are counted, and no character is cut.
+        // The limit counts bytes, and characters are never cut.
         assert!(function_name(Some("ü"), &"ü".repeat(40), &none).len() <= 64);
     }
 }

@@ -1,4 +1,4 @@
-//! Ids of the tool calls of one answer, which callers need unique. It must never change an id that is.
+//! Ids of the tool calls of one answer, which callers require to be unique. A unique id is never changed.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -10,8 +10,8 @@ pub(crate) struct CallIds {
 }
 
 impl CallIds {
-    /// The upstream's id if it is there and new, else the first new one of those that `made` gives, from
-    /// `number` on.
+    /// Returns the upstream's id if it is present and new, else the first new id that `made` returns for
+    /// `number` and the numbers after it.
     pub(crate) fn claim<'f>(
         &mut self,
         id: Cow<'f, str>,
@@ -30,7 +30,7 @@ impl CallIds {
         }
     }
 
-    /// The same with ids `ID_NUMBER`, made from the upstream's own or else from `prefix`.
+    /// The same with ids `ID_NUMBER`, from the upstream's own id, or from `prefix` if it is empty.
     pub(crate) fn numbered<'f>(
         &mut self,
         id: Cow<'f, str>,
@@ -42,18 +42,18 @@ impl CallIds {
         })
     }
 
-    /// The same with one id of ours, and letters behind it as long as it is not new.
+    /// The same with one id of the gateway's, followed by as many letters as it takes to be new.
     pub(crate) fn or<'f>(&mut self, id: Cow<'f, str>, ours: impl Fn() -> String) -> Cow<'f, str> {
         let letters = |number| "x".repeat(usize::try_from(number).unwrap_or_default());
         self.claim(id, 0, |_, number| ours() + &letters(number))
     }
 
-    /// How many there are.
+    /// Number of ids.
     pub(crate) fn len(&self) -> usize {
         self.used.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no ids.
     pub(crate) fn is_empty(&self) -> bool {
         self.used.is_empty()
     }

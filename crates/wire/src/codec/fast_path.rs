@@ -1,26 +1,26 @@
 //! Fast path for streams whose payloads differ from token to token in one string only.
 //!
-//! If all bytes around that string are those of a payload that was parsed before, this one means the same but
-//! for the string: nothing need be parsed. It must never guess: any other byte, or an escape within the
-//! string, and the payload is left to the parser.
+//! If all bytes around that string equal those of a payload that was parsed before, only the string has changed
+//! and no parsing is needed. The fast path must never guess: on any other byte, or an escape within the string,
+//! the payload goes to the parser.
 
 use std::borrow::Cow;
 
 use crate::chat::Delta;
 
-/// A payload that was parsed, and the delta that it was. `S` says where the decoder puts such a delta.
+/// A parsed payload and its delta. `S` is the decoder's destination of such a delta.
 #[derive(Debug, Default)]
 pub(crate) struct FastPath<S> {
     before: Vec<u8>,
     after: Vec<u8>,
-    /// The alternative, and whether the string is reasoning.
+    /// Index of the alternative, and whether the string is reasoning.
     delta: (u32, bool),
     slot: Option<S>,
 }
 
 impl<S: Copy> FastPath<S> {
-    /// Learns from a payload in which nothing but this delta was read. Returns whether it could: not from a
-    /// text that is not a part of the payload, nor from another kind of delta, which changes nothing.
+    /// Learns a payload that yielded only this delta. Returns `false` if it cannot: the text must be a slice of
+    /// the payload, and other kinds of deltas are ignored.
     pub(crate) fn learn(&mut self, payload: &[u8], delta: &Delta<'_>, slot: S) -> bool {
         let (choice, reasoning, text) = match delta {
             Delta::Text { choice, text: Cow::Borrowed(text) } => (*choice, false, text),
@@ -46,12 +46,12 @@ impl<S: Copy> FastPath<S> {
         Some(())
     }
 
-    /// Where the deltas of the payloads that it reads belong. `None`: it has learnt none.
+    /// Destination of the deltas that it reads. `None` if it has not learnt a payload.
     pub(crate) fn slot(&self) -> Option<S> {
         self.slot
     }
 
-    /// The delta of a payload that differs from the learnt one in nothing but its string.
+    /// The delta of a payload that differs from the learnt one in its string only.
     pub(crate) fn read<'f>(&self, payload: &'f [u8]) -> Option<Delta<'f>> {
         self.slot?;
         let text = payload.strip_prefix(&*self.before)?.strip_suffix(&*self.after)?;
@@ -78,7 +78,7 @@ mod tests {
 
     const FIRST: &str = r#"{"id":"1","delta":{"content":"Hello"},"n":null}"#;
 
-    /// A part of `FIRST` itself, not a copy of it.
+    /// A slice of `FIRST` itself, not a copy.
     fn part(words: &str) -> Delta<'static> {
         let at = FIRST.find(words).unwrap();
         text(FIRST.get(at..at + words.len()).unwrap())

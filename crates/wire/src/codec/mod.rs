@@ -1,4 +1,5 @@
-//! Building blocks of decoders and encoders: plain structs that dialects compose. They must never know a dialect.
+//! Building blocks of decoders and encoders: plain structs that dialects compose. They must never depend on a
+//! dialect.
 
 pub(crate) mod call_ids;
 pub(crate) mod fast_path;

@@ -1,5 +1,5 @@
-//! Open blocks of a streamed answer: content that is announced, comes in fragments under a number, and is
-//! closed. It must never search more than a bounded number of them.
+//! Open blocks of a streamed answer: content that is announced, arrives in fragments under an index, and is
+//! closed. Lookups must stay bounded.
 
 use std::borrow::Cow;
 
@@ -9,11 +9,11 @@ use super::call_ids::CallIds;
 use super::split_surrogate::SplitSurrogate;
 use crate::chat::{Citation, Delta};
 
-/// The most blocks that are open at once. Beyond it the oldest is closed, so that looking for one stays
-/// cheap.
+/// The most open blocks. Beyond it the oldest one is closed, so that lookups stay cheap.
 const MAX_OPEN: usize = 128;
 
-/// The blocks of one answer that have started and not stopped. One, but for servers that overlap them.
+/// The blocks of one answer that have started and not stopped. Usually one, except for servers that overlap
+/// them.
 #[derive(Debug, Default)]
 pub(crate) struct OpenBlocks {
     open: Vec<Block>,
@@ -31,12 +31,12 @@ struct Block {
     split: SplitSurrogate,
 }
 
-/// What a block holds.
+/// Kind of a block, with its state.
 #[derive(Debug)]
 pub(crate) enum BlockKind {
-    /// Answer text. Its citations are written when it is closed, since only then its extent is known.
+    /// Answer text. Its citations are written when it is closed, since its extent is known only then.
     Text {
-        /// The answer's characters before it.
+        /// Number of characters of the answer before it.
         start: u64,
         /// Its sources so far.
         citations: Vec<Citation>,
@@ -47,12 +47,12 @@ pub(crate) enum BlockKind {
     Tool {
         /// Its ordinal.
         call: u32,
-        /// Its arguments if no fragment of them comes.
+        /// The complete arguments, used if no fragments arrive.
         whole: Option<String>,
     },
-    /// What the vendor's own machinery did: not part of the neutral vocabulary.
+    /// Activity of the vendor's own machinery, which has no neutral equivalent.
     Hosted,
-    /// The vendor's own tool that is being called.
+    /// A call of the vendor's own tool.
     Server,
 }
 
@@ -68,12 +68,13 @@ impl OpenBlocks {
         self.chars = self.chars.saturating_add(text.chars().count() as u64);
     }
 
-    /// A text that begins here.
+    /// A text block that starts at the current position.
     pub(crate) fn new_text(&self, citations: Vec<Citation>) -> BlockKind {
         BlockKind::Text { start: self.chars, citations }
     }
 
-    /// Announces a tool call and returns its ordinal. `prefix`: what an id is made from where there is none.
+    /// Announces a tool call and returns its ordinal. `prefix` starts the generated id if the upstream sends
+    /// none.
     pub(crate) fn new_call<'f>(
         &mut self,
         (id, name): (Cow<'f, str>, Cow<'f, str>),
@@ -97,14 +98,14 @@ impl OpenBlocks {
         self.open.push(Block { index, kind, split: SplitSurrogate::default() });
     }
 
-    /// Opens a text, unless there is a block of this index.
+    /// Opens a text block, unless a block with this index is open.
     pub(crate) fn open_text(&mut self, index: u64, out: &mut Vec<Delta<'_>>) {
         if self.block(index).is_none() {
             self.open(index, self.new_text(Vec::new()), out);
         }
     }
 
-    /// A fragment of text. Without a block it opens one, since some servers leave the start out.
+    /// A fragment of text. It opens a block if none is open, since some servers omit the start.
     pub(crate) fn text<'f>(
         &mut self,
         index: u64,
@@ -119,7 +120,7 @@ impl OpenBlocks {
         }
     }
 
-    /// A fragment of reasoning, as a text.
+    /// A fragment of reasoning, handled like text.
     pub(crate) fn reasoning<'f>(
         &mut self,
         index: u64,
@@ -135,7 +136,7 @@ impl OpenBlocks {
         }
     }
 
-    /// A fragment of a call's arguments. Returns it if the call is of a tool of the vendor's own.
+    /// A fragment of a call's arguments. Returns it if the call is of the vendor's own tool.
     pub(crate) fn arguments<'f>(
         &mut self,
         index: u64,
@@ -158,7 +159,7 @@ impl OpenBlocks {
         None
     }
 
-    /// Adds sources to a text that is open.
+    /// Adds sources to an open text block.
     pub(crate) fn cite(&mut self, index: u64, cited: impl IntoIterator<Item = Citation>) {
         if let Some(Block { kind: BlockKind::Text { citations, .. }, .. }) = self.block(index) {
             citations.extend(cited);
@@ -192,7 +193,7 @@ impl OpenBlocks {
         }
     }
 
-    /// The answer has stopped: whatever was not closed ends here.
+    /// Closes all blocks at the end of the answer.
     pub(crate) fn close_all(&mut self, out: &mut Vec<Delta<'_>>) {
         while let Some(index) = self.open.first().map(|block| block.index) {
             self.close(index, out);

@@ -1,5 +1,5 @@
 //! Rendered prompts in a caller's JSON: messages before the caller's own, and the model and parameters that the
-//! caller does not name. The member `prompt`, which is not for upstreams, must not stay.
+//! caller does not set. The member `prompt` must be removed, since upstreams do not accept it.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::body::refuse;
 use crate::chat::{ApiError, Rendered, Role};
 use crate::json::{self, Members, quoted};
 
-/// The parameters of a prompt, for dialects to name.
+/// Parameters of a prompt, which dialects map to their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parameter {
     Temperature,
@@ -22,7 +22,7 @@ pub(crate) enum Parameter {
 }
 
 impl Parameter {
-    /// Its value, if the prompt has one.
+    /// The value, if the prompt sets one.
     fn of(self, prompt: &Rendered) -> Option<Value> {
         let given = &prompt.parameters;
         match self {
@@ -38,10 +38,10 @@ impl Parameter {
     }
 }
 
-/// A parameter's names in a dialect; the first one is written, and any of them says it.
+/// Names of a parameter in a dialect. The first one is written, and any of them counts as set.
 pub(crate) type Name = (Parameter, &'static [&'static str]);
 
-/// The parameters that the caller does not say, by the dialect's names of those it has.
+/// The parameters that the caller does not set, by the dialect's names.
 pub(crate) fn parameters(
     said: &Members<'_>,
     prompt: &Rendered,
@@ -55,7 +55,7 @@ pub(crate) fn parameters(
     added.collect()
 }
 
-/// An object with the parameters that it does not say. `None`: no change.
+/// Returns the object with the parameters that it does not set. `None` if nothing changes.
 pub(crate) fn with_parameters(
     object: &str,
     prompt: &Rendered,
@@ -68,7 +68,7 @@ pub(crate) fn with_parameters(
 }
 
 impl Surface<'_> {
-    /// Takes `prompt` out, and puts its messages, written as JSON, before those of a list.
+    /// Removes `prompt`, and inserts its messages, written as JSON, before those of a list.
     pub(crate) fn prepend(
         &mut self,
         name: &'static str,
@@ -83,14 +83,14 @@ impl Surface<'_> {
         Ok(())
     }
 
-    /// Sets the parameters that the caller does not say.
+    /// Adds the parameters that the caller does not set.
     pub(crate) fn add_parameters(&mut self, prompt: &Rendered, names: &[Name]) {
         for (name, value) in parameters(&self.members, prompt, names) {
             self.set(name, value);
         }
     }
 
-    /// Sets the prompt's model where the caller names none. SDKs demand a model; an empty one is none.
+    /// Sets the prompt's model if the caller names none. SDKs require a model; an empty one counts as none.
     pub(crate) fn add_model(&mut self, prompt: &Rendered) {
         let unnamed =
             |own: &serde_json::value::RawValue| json::is_null(own) || own.get() == r#""""#;
@@ -102,7 +102,7 @@ impl Surface<'_> {
     }
 }
 
-/// A message as most vendors have it.
+/// A message in the shape that most vendors share.
 pub(crate) fn message((role, text): &(Role, String)) -> String {
     let role = match role {
         Role::System => "system",

@@ -1,5 +1,5 @@
-//! Surrogate pairs that two fragments of a text share: half of one as an escape at the end of a fragment,
-//! whose other half opens the next. It must never lose a character that is whole.
+//! Surrogate pairs split across two fragments of a text: one half as an escape at the end of a fragment, the
+//! other half at the start of the next. A whole character must never be lost.
 
 use std::borrow::Cow;
 
@@ -7,13 +7,13 @@ use serde_json::value::RawValue;
 
 use crate::json;
 
-/// The half that waits, as an escape; mostly none.
+/// The pending half, as an escape. Usually none.
 #[derive(Debug, Default)]
 pub(crate) struct SplitSurrogate(String);
 
 impl SplitSurrogate {
-    /// Reads a fragment together with the half that the one before left. `None`: nothing in it. A half
-    /// that is followed by anything but its other half becomes U+FFFD.
+    /// Reads a fragment together with the pending half. `None` if it yields no text. A half that is not
+    /// followed by its other half becomes U+FFFD.
     pub(crate) fn join<'f>(&mut self, raw: &'f RawValue) -> Option<Cow<'f, str>> {
         let text = if self.0.is_empty() && json::trailing_high_surrogate(raw).is_none() {
             json::text(raw)?
@@ -23,12 +23,12 @@ impl SplitSurrogate {
         (!text.is_empty()).then_some(text)
     }
 
-    /// Whether no half waits.
+    /// Whether no half is pending.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Drops the half that waits.
+    /// Drops the pending half.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }

@@ -1,5 +1,5 @@
-//! The surface of a request: its JSON as the caller wrote it, the few members that the gateway reads, and edits of
-//! single ones. Every other byte must stay as it was.
+//! The surface of a request: its JSON as the caller wrote it, the few members that the gateway reads, and edits
+//! of single members. Every other byte must stay unchanged.
 
 use serde::de::DeserializeOwned;
 
@@ -22,7 +22,8 @@ impl<'a> Surface<'a> {
         Ok(Self { body, members, edits: Vec::new() })
     }
 
-    /// A member if it is there and not null. `what`: what it must be, as in `a string`.
+    /// A member, or `None` if it is missing or null. `what` names the required type in the error, as in `a
+    /// string`.
     pub(crate) fn member<T: DeserializeOwned>(
         &self,
         name: &str,
@@ -43,7 +44,7 @@ impl<'a> Surface<'a> {
             .ok_or_else(|| refuse("model", "is missing: say which model is to answer"))
     }
 
-    /// Whether a stream is asked for, if that is said.
+    /// The value of `stream`, if set.
     pub(crate) fn streams(&self) -> Result<Option<bool>, ApiError> {
         self.member("stream", "true or false")
     }
@@ -53,12 +54,12 @@ impl<'a> Surface<'a> {
         self.edits.push((name, Some(json.into())));
     }
 
-    /// Takes a member out, if it is there.
+    /// Removes a member, if present.
     pub(crate) fn remove(&mut self, name: &'static str) {
         self.edits.push((name, None));
     }
 
-    /// Sets the upstream's model, and `stream` if the upstream is asked otherwise than the gateway was.
+    /// Sets the upstream's model, and `stream` if it differs from the caller's value.
     pub(crate) fn retarget(&mut self, target: &Target<'_>, streams: bool) {
         self.set("model", quoted(target.model));
         if streams != target.stream {
@@ -66,7 +67,7 @@ impl<'a> Surface<'a> {
         }
     }
 
-    /// The body with the edits.
+    /// The body with all edits.
     pub(crate) fn finish(self) -> String {
         let edits: Vec<_> =
             self.edits.iter().map(|(name, json)| (*name, json.as_deref())).collect();

@@ -1,8 +1,8 @@
-//! Errors for upstream payloads that cannot be read. They must never repeat anything of the payload.
+//! Errors for unreadable upstream payloads. They must never repeat any part of the payload.
 
 use crate::chat::{ApiError, End, Kind};
 
-/// The end of an answer with a payload that is not JSON of its dialect.
+/// The end of an answer whose payload is not JSON of its dialect.
 pub(crate) fn payload(bytes: &[u8]) -> End {
     let length = bytes.len();
     let message =
@@ -10,8 +10,8 @@ pub(crate) fn payload(bytes: &[u8]) -> End {
     End::Failed(ApiError::new(Kind::Upstream, message))
 }
 
-/// The fault of a payload that a parser rejects, with the place. `unit`: what a payload is called, such as
-/// `an event`.
+/// The error for a payload that a parser rejects, with the position. `unit` names the payload, such as `an
+/// event`.
 pub(crate) fn rejected(unit: &str, bytes: &[u8], error: &serde_json::Error) -> ApiError {
     let what = if error.is_data() { "has an unknown shape" } else { "is not valid JSON" };
     let (line, column, length) = (error.line(), error.column(), bytes.len());

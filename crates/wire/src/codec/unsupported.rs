@@ -1,9 +1,9 @@
-//! Parameters that a dialect lacks and whose absence would change the answer, so that a request is rejected by
-//! field. Hints, which may be left out, must not be here.
+//! Parameters that a dialect lacks and whose absence would change the answer. Requests with them are rejected
+//! by field. Hints, which may be removed, do not belong here.
 
 use crate::chat::{ApiError, Request};
 
-/// Rejects a request with several alternatives, or with a bias for single tokens.
+/// Rejects a request with several alternatives or with a token bias.
 pub(crate) fn reject_choices_and_bias(request: &Request) -> Result<(), ApiError> {
     if request.n.is_some_and(|n| n > 1) {
         let message = "`n`: this model's provider gives one answer; send several requests instead";

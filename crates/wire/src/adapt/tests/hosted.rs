@@ -1,4 +1,4 @@
-//! Hosted tools as they are written for every upstream.
+//! Tests of hosted tools as written for every upstream.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::{asked, sent, written};
 use crate::chat::ApiError;
 use crate::dialect::{Form, Hosting, Quirks, Target, by_name, caller_dialects};
 
-/// A question with tools, in a caller's dialect. `function`: there is a function, too.
+/// A question with tools, in a caller's dialect. `function` adds a function.
 fn question(caller: &str, tool: &Value, function: bool) -> Value {
     let mut tools = vec![tool.clone()];
     let parameters = json!({ "type": "object", "properties": {} });
@@ -104,7 +104,7 @@ fn bounds_of_a_search_go_along() {
     assert_eq!(body["tools"][1], expected, "{body}");
     assert_eq!(written.dropped, ["tools[0].search_context_size"]);
 
-    // The vendor's search models take no tools, and always search.
+    // The vendor's search models accept no tools and always search.
     let options = json!({ "search_context_size": "low",
         "user_location": { "type": "approximate", "approximate": { "country": "DE" } } });
     let tool = json!({ "type": "web_search", "search_context_size": "low",
@@ -182,7 +182,7 @@ fn beside_functions_what_nobody_runs_is_left_out_and_named() {
             assert!(fault.message.contains(name) && fault.message.contains("hosted_tools: drop"));
         }
     }
-    // Gemini takes them beside functions only if their calls come back, which callers do not do.
+    // Gemini accepts them beside functions only if their calls are sent back, which callers do not do.
     let search = json!({ "type": "web_search" });
     let asked = question("openai-responses", &search, true);
     let (body, written) = sent("openai-responses", &asked, "gemini", "gemini-2.5-pro");

@@ -1,4 +1,4 @@
-//! Requests as they are written for every upstream.
+//! Tests of requests as written for every upstream.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use super::*;
 use crate::chat::{Message, Part, Role};
 use crate::dialect::{DIALECTS, Form, Quirks, by_name, caller_dialects};
 
-/// What a caller asks.
+/// A request parsed from a caller's body.
 fn asked(caller: &str, body: &Value) -> Request {
     let caller = caller_dialects().find(|dialect| dialect.name() == caller).unwrap();
     let mut whole = json!({ "model": "m" });
@@ -21,7 +21,7 @@ fn asked(caller: &str, body: &Value) -> Request {
     caller.decode_request(Form::Chat, &whole.to_string()).unwrap()
 }
 
-/// What is written of it for an upstream.
+/// The body that is written for an upstream, and the rest of the result.
 fn written(mut request: Request, upstream: &str, model: &str, quirks: &Quirks) -> (Value, Written) {
     let target = Target { model, stream: true, form: Form::Chat, quirks };
     let written = write(&mut request, by_name(upstream).unwrap(), &target, false).unwrap();

@@ -1,4 +1,4 @@
-//! Reasoning and sampling of a request, within what the model takes. Never the answers.
+//! Tests of reasoning and sampling parameters within the bounds of each model. Answers are out of scope.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::super::write;
 use super::{asked, sent};
 use crate::dialect::{Form, Quirks, Target, by_name};
 
-/// A request of one question with other members.
+/// A request of one question with further members.
 fn question(members: &Value) -> Value {
     let mut body =
         json!({ "max_tokens": 40_000, "messages": [{ "role": "user", "content": "x" }] });

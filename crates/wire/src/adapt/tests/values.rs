@@ -1,4 +1,4 @@
-//! Values, marks and hints of a request as they are written for every upstream.
+//! Tests of values, cache marks and hints of a request as written for every upstream.
 
 use serde_json::{Value, json};
 
@@ -288,7 +288,8 @@ fn values_stay_within_bounds() {
     assert_eq!(written.dropped, [""; 0]);
 }
 
-/// What a target does not take is searched for in its answer: none, blank ones, those beyond its number.
+/// Stop strings that a target rejects are searched for in its answer: all of them, blank ones, or those beyond
+/// its limit.
 #[test]
 fn stop_strings_that_a_target_does_not_take_are_not_sent() {
     let body = json!({
@@ -372,7 +373,7 @@ fn a_document_without_a_name_is_called_after_its_type() {
     }
 }
 
-/// Mistral rejects a user turn after results, members that it does not know, and an answer at the end.
+/// Mistral rejects a user turn after results, unknown members, and an answer at the end.
 #[test]
 fn requests_for_models_of_mistral_are_what_their_vendor_takes() {
     let image = json!({ "type": "image", "source": { "type": "base64", "media_type": "image/png", "data": "aWE=" } });
