@@ -16,7 +16,7 @@ const HEADS_LATER: [&str; 0] = [];
 const ERRORS_LATER: [&str; 0] = [];
 
 /// Where comments still begin with What, Who or How. This list only gets shorter.
-const COMMENTS_LATER: [&str; 2] = ["crates/", "src/"];
+const COMMENTS_LATER: [&str; 0] = [];
 
 fn is_later(source: &Source, later: &[&str]) -> bool {
     later.iter().any(|place| source.path.starts_with(place))
