@@ -27,7 +27,10 @@ const SAME_BURST: Duration = Duration::from_millis(1);
 const LARGE_OUTPUT: usize = 64 * 1024;
 /// The longest that output is held back for chunks that keep coming. On a busy worker there may always be another
 /// one, because a turn takes longer than the upstream takes for a token.
-const MAX_HOLD: Duration = Duration::from_millis(20);
+pub const MAX_HOLD: Duration = Duration::from_millis(20);
+
+/// The same for the first output: a short answer leaves in one write, and the time to first token stays short.
+const MAX_FIRST_HOLD: Duration = Duration::from_millis(1);
 
 /// Shorter keys are not redacted: they may be ordinary words.
 const MIN_KEY: usize = 8;
@@ -104,7 +107,11 @@ impl Answer {
         loop {
             let chunk = self.source.chunk().await;
             let now = Instant::now();
-            let output = if burst { self.take_all(chunk, now).await } else { self.take(chunk) };
+            let output = if burst {
+                self.take_all(chunk, now, MAX_FIRST_HOLD).await
+            } else {
+                self.take(chunk)
+            };
             if output || self.transcoder.end().is_some() {
                 self.first_output = now;
                 return Ok(());
@@ -197,8 +204,8 @@ impl Answer {
     }
 
     /// Takes a chunk and, in a burst, all others that have already arrived, so that they leave in one write. A lone
-    /// chunk leaves without waiting a turn.
-    pub async fn take_all(&mut self, chunk: Chunk, now: Instant) -> bool {
+    /// chunk leaves without waiting a turn, and no chunk waits much longer than `max_hold` for others.
+    pub async fn take_all(&mut self, chunk: Chunk, now: Instant, max_hold: Duration) -> bool {
         let size =
             |chunk: &Chunk| chunk.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
         // Bytes read count, not bytes written: endless pings must not hold the loop.
@@ -211,7 +218,7 @@ impl Answer {
             taken += size(&chunk);
             output |= self.take(chunk);
             // A lone chunk reads no clock.
-            if now.elapsed() >= MAX_HOLD {
+            if now.elapsed() >= max_hold {
                 break;
             }
         }

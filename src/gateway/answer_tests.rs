@@ -82,7 +82,7 @@ async fn output_is_not_held_back_for_chunks_that_keep_coming() {
         answer.burst.bursty = true;
         let chunk = answer.source.chunk().await;
         let begun = Instant::now();
-        answer.take_all(chunk, begun).await;
+        answer.take_all(chunk, begun, MAX_HOLD).await;
         let held = begun.elapsed();
         assert!(held < MAX_HOLD + turn, "held back for {held:?} with a turn of {turn:?}");
         let begun = Instant::now();

@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::account::Account;
-use super::answer::Answer;
+use super::answer::{Answer, MAX_HOLD};
 use super::opening::Opening;
 use super::upstream_request::RequestContext;
 use crate::error::Error;
@@ -292,7 +292,7 @@ impl Production {
             biased;
             chunk = answer.source.chunk() => {
                 let now = Instant::now();
-                if answer.take_all(chunk, now).await {
+                if answer.take_all(chunk, now, MAX_HOLD).await {
                     account.output(now);
                     self.deadlines.output = now;
                     self.spent = cover(answer, account);

@@ -369,8 +369,7 @@ impl Rules {
 }
 
 impl Row {
-    /// Whether the row applies to a model. `words` are the suffixes of its name, `letters` their
-    /// first letters.
+    /// Whether the row applies to a model. `words` are the suffixes of its name, `letters` their first letters.
     fn holds(&self, words: &[&str], letters: u128) -> bool {
         let named = |name: &&str| words.iter().any(|rest| rest.starts_with(name));
         self.models.is_empty() || (self.letters & letters != 0 && self.models.iter().any(named))
@@ -394,8 +393,7 @@ fn words(name: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Parses `64 _- ^_`: the most bytes (`-`: unlimited), the other characters (`*`: any), the rule for the first
-/// character.
+/// Parses `64 _- ^_`: the most bytes (`-`: unlimited), other characters (`*`: any), the rule for the first one.
 fn charset(value: &'static str) -> Option<Charset> {
     let mut words = value.split(' ');
     let longest = longest(words.next()?)?;
@@ -403,8 +401,7 @@ fn charset(value: &'static str) -> Option<Charset> {
     Some(Charset { longest, others, word_first: words.next().is_some() })
 }
 
-/// Parses `512..24576 below-limit`: minimum, maximum, whether it must be less than the limit on output; or
-/// `effort`.
+/// Parses `512..24576 below-limit`: minimum, maximum, whether it must be below the output limit; or `effort`.
 fn budget(value: &str) -> Option<Budget> {
     if value == "effort" {
         return Some(Budget::Effort);
