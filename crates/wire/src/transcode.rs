@@ -336,7 +336,10 @@ impl Transcoder {
             output |= self.tally.note(delta);
         }
         self.stages.pass(deltas);
-        self.note_passed(deltas);
+        // Most frames are a piece of text, which neither stops nor counts.
+        if !matches!(deltas.as_slice(), [Delta::Text { .. } | Delta::Reasoning { .. }]) {
+            self.note_passed(deltas);
+        }
         output
     }
 
