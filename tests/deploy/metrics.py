@@ -263,7 +263,7 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
 
 
 def version() -> str:
-    return tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
+    return tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
 
 
 def plausible(prometheus: Prometheus, bounds: dict[str, dict], window: int, at: float) -> None:
