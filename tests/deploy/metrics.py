@@ -221,7 +221,8 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
         "Requests, by caller": {name: rate(count) for name, count in caller.items()},
         "Tokens, by caller": tokens,
         "Refused requests": refused,
-        "CPU": {instance: (1e-4, os.cpu_count()) for instance in instances},
+        # Counted in hundredths of a second, of which a gateway with little traffic may use none in a window.
+        "CPU": {plain.instance: (1e-4, os.cpu_count()), secure.instance: (0, os.cpu_count())},
         "Memory": {gateway.instance: gateway.resident() for gateway in gateways},
         "File descriptors": {gateway.instance: gateway.descriptors() for gateway in gateways},
         "Instances, by version": {version(): (2, 2)},
