@@ -184,7 +184,7 @@ fn features(recording: &Recording) -> String {
     said.join(",")
 }
 
-/// However the bytes are cut, the frames are the same. It is the only place where bytes count: what
+/// The frames are the same for every cut of the bytes. It is the only place where bytes count: what
 /// follows sees frames.
 fn framed(recording: &Recording) -> Result<(), String> {
     let frames = |step: usize| -> Vec<Frame> {

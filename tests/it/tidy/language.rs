@@ -3,11 +3,15 @@
 
 use super::{Source, assert_none, everything};
 
-/// Words that begin a riddle in place of a noun.
-const RIDDLES: [&str; 11] = [
-    "What", "Who", "How", "Where", "Why", "When", "Whatever", "Whoever", "Whose", "Which",
-    "Whether",
-];
+/// Question words: a phrase that begins with one has no noun to search for.
+const QUESTION_WORDS: [&str; 8] =
+    ["What", "Who", "How", "Where", "Why", "When", "Which", "Whether"];
+
+/// Whether a word is one of these, alone or with an ending such as `-ever`.
+fn is_question(word: &str, words: &[&str]) -> bool {
+    let stem = word.strip_suffix("ever").or_else(|| word.strip_suffix("se")).unwrap_or(word);
+    words.contains(&stem) || words.contains(&word)
+}
 
 /// Where files still begin with such a word. This list only gets shorter.
 const HEADS_LATER: [&str; 0] = [];
@@ -32,7 +36,7 @@ fn files_open_with_a_noun() {
     let mut found = Vec::new();
     for source in everything().iter().filter(|source| !is_later(source, &HEADS_LATER)) {
         let head = source.text.lines().next().unwrap_or_default();
-        if RIDDLES.contains(&first_word(head)) {
+        if is_question(first_word(head), &QUESTION_WORDS) {
             found.push(format!("{}: {head}", source.path));
         }
     }
@@ -46,16 +50,13 @@ fn comments_open_with_a_noun() {
         let mut before = "";
         for (number, line) in source.text.lines().map(str::trim_start).enumerate() {
             let opens = line.starts_with("//") && !before.starts_with("//");
-            if opens
-                && ["What", "Who", "How", "Whatever", "Whoever", "Whose"]
-                    .contains(&first_word(line))
-            {
+            if opens && is_question(first_word(line), &QUESTION_WORDS[..3]) {
                 found.push(format!("{}:{}: {line}", source.path, number + 1));
             }
             before = line;
         }
     }
-    assert_none("comments give reasons, units, errors and sources, not riddles", &found);
+    assert_none("comments give reasons, units, errors and sources, not questions", &found);
 }
 
 /// The arguments of a generic type, from behind its `<`.
