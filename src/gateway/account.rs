@@ -20,7 +20,7 @@ use crate::prompts::Prompt;
 use crate::telemetry::trace::{TraceContext, Tracing};
 use crate::telemetry::{Metrics, Sample};
 use crate::wire::chat::End;
-use crate::wire::dialect::{Endpoint, Operation};
+use crate::wire::dialect::Endpoint;
 use crate::wire::tally::Tally;
 
 /// The account of one request. Dropping it settles the admission and hands the summary to the sinks. One that
@@ -96,11 +96,11 @@ impl Account {
         &mut self,
         tracing: &Tracing,
         headers: &HeaderMap,
-        asked: (&'static Endpoint, Operation),
+        endpoint: &'static Endpoint,
         stall: Duration,
     ) -> Option<String> {
         let (place, span) = tracing.begin(headers);
-        self.summary.span = span.and_then(|span| RequestSpan::new(span, asked, stall));
+        self.summary.span = span.and_then(|span| RequestSpan::new(span, endpoint, stall));
         self.summary.trace = place;
         let place = &self.summary.trace;
         place.trace_id().filter(|_| place.is_ours())

@@ -21,7 +21,7 @@ use crate::gateway::state::sinks;
 use crate::gateway::upstream_request::RequestContext;
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::Tracing;
-use crate::wire::dialect::{Operation, caller_dialects};
+use crate::wire::dialect::caller_dialects;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -298,8 +298,8 @@ async fn fm54_a_panic_in_a_stream_is_reported_and_settled() {
             dialect.name(),
             &Request::new(()),
         );
-        let asked = (&dialect.endpoints()[0], Operation::Chat);
-        account.trace(&tracing, &HeaderMap::new(), asked, Duration::MAX);
+        let endpoint = &dialect.endpoints()[0];
+        account.trace(&tracing, &HeaderMap::new(), endpoint, Duration::MAX);
         let limits = Limits {
             concurrent_streams: Some(1),
             tokens_per_minute: NonZeroU32::new(50),

@@ -78,8 +78,7 @@ pub async fn answer(
 ) -> Response {
     let (mut exchange, mut account) = Exchange::begin(gateway, dialect, request);
     let stall = gateway.state().config.stream.heartbeat;
-    let asked = (endpoint, endpoint.form.operation());
-    let trace_id = account.trace(&gateway.tracing, &exchange.head.headers, asked, stall);
+    let trace_id = account.trace(&gateway.tracing, &exchange.head.headers, endpoint, stall);
     let opened = pipeline(gateway, endpoint.form, &mut exchange, &mut account).await;
     let reply = match opened {
         Ok((opening, context)) => reply(Production::new(opening, context, account)).await,

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::attempt::Attempt;
 use crate::telemetry::Sample;
 use crate::telemetry::trace::{Span, TraceContext};
-use crate::wire::dialect::{Endpoint, Operation};
+use crate::wire::dialect::Endpoint;
 use crate::wire::tally::Tally;
 
 /// The most pauses that a span has as events. Later ones are only in the longest gap.
@@ -65,17 +65,13 @@ pub struct RequestSpan {
 
 impl RequestSpan {
     /// `None`: the span is not sampled.
-    pub(super) fn new(
-        span: Span,
-        (endpoint, operation): (&'static Endpoint, Operation),
-        stall: Duration,
-    ) -> Option<Self> {
+    pub(super) fn new(span: Span, endpoint: &'static Endpoint, stall: Duration) -> Option<Self> {
         if !span.is_recording() {
             return None;
         }
         span.set("http.request.method", "POST");
         span.set("http.route", endpoint.path);
-        let operation = operation.name();
+        let operation = endpoint.form.operation().name();
         span.set("gen_ai.operation.name", operation);
         Some(Self { span, operation, stall, pauses: Vec::new() })
     }

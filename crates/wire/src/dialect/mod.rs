@@ -119,8 +119,11 @@ pub trait Dialect: Sync {
     ) -> Result<String, ApiError> {
         self.edit_request(body, target)
     }
-    /// The form of an operation in this dialect; `None`: it has none.
-    fn form_of(&self, operation: Operation) -> Option<Form>;
+    /// The form of an operation in this dialect; `None`: it has none. Most have chats and embeddings.
+    fn form_of(&self, operation: Operation) -> Option<Form> {
+        let forms = [Form::Chat, Form::Embeddings];
+        forms.into_iter().find(|form| form.operation() == operation)
+    }
     /// Whether upstreams have an endpoint that counts tokens. `passthrough`: the caller uses this dialect,
     /// too.
     fn counts_tokens(&self, _quirks: &Quirks, _passthrough: bool) -> bool {

@@ -7,8 +7,8 @@
 use bytes::Bytes;
 
 use super::{
-    CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, InfoEndpoint, Mode,
-    Operation, Quirks, RequestView, ResponseContext, Target,
+    CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, InfoEndpoint, Mode, Quirks,
+    RequestView, ResponseContext, Target,
 };
 use crate::chat::{ApiError, Rendered, Request};
 use crate::embeddings::{self as embedding, EmbedRequest};
@@ -87,14 +87,6 @@ impl Dialect for Ollama {
 
     fn edit_request(&self, body: &str, target: &Target<'_>) -> Result<String, ApiError> {
         request::edit(body, target)
-    }
-
-    fn form_of(&self, operation: Operation) -> Option<Form> {
-        match operation {
-            Operation::Chat => Some(Form::Chat),
-            Operation::Embeddings => Some(Form::Embeddings),
-            _ => None,
-        }
     }
 
     fn encode_embeddings(
