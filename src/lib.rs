@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod load;
 pub mod prompts;
 pub mod server;
+pub mod streams;
 pub mod telemetry;
 
 pub use streamgate_sim as sim;

@@ -1,0 +1,305 @@
+//! Append-only logs: entries by sequence number, a tail that readers wait for, and one end. A log must never hold a
+//! queue for a reader: a reader is a cursor, and a slow one costs nothing but its position.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+/// An entry of a log.
+pub trait Entry: Clone {
+    /// The record that ends a log of such entries.
+    type End: Clone;
+    /// The bytes that it holds.
+    fn size(&self) -> usize;
+}
+
+/// The retention of a log: the oldest entries are trimmed beyond it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The most bytes.
+    pub bytes: usize,
+    /// The most entries.
+    pub entries: usize,
+}
+
+impl Retention {
+    /// Everything is kept.
+    pub const ALL: Self = Self { bytes: usize::MAX, entries: usize::MAX };
+}
+
+/// An append-only log. Sequence numbers start at 1; 0 is the position before the first entry.
+pub struct Log<E: Entry> {
+    content: Mutex<Content<E>>,
+    appended: Notify,
+}
+
+struct Content<E: Entry> {
+    entries: VecDeque<E>,
+    /// The sequence number of the last entry that was trimmed.
+    trimmed: u64,
+    bytes: usize,
+    retention: Retention,
+    end: Option<E::End>,
+}
+
+/// The entries after a position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read<E, X> {
+    /// The entries from `first` on.
+    Entries {
+        /// The sequence number of the first of them.
+        first: u64,
+        /// One or more.
+        entries: Vec<E>,
+    },
+    /// None yet.
+    Tail,
+    /// None, and there will be no more.
+    End(X),
+    /// Some of them have been trimmed. `earliest`: the lowest position that can be read from.
+    Gone {
+        /// The last sequence number that was trimmed.
+        earliest: u64,
+    },
+    /// The position is after the last entry.
+    Ahead,
+}
+
+/// The extent of a log at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extent<X> {
+    /// The lowest position that can be read from.
+    pub earliest: u64,
+    /// The sequence number of the last entry.
+    pub tail: u64,
+    /// The bytes of all entries.
+    pub bytes: usize,
+    /// The end, if it has ended.
+    pub end: Option<X>,
+}
+
+/// An append to a log that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClosedLogError;
+
+impl std::fmt::Display for ClosedLogError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the log has ended")
+    }
+}
+
+impl std::error::Error for ClosedLogError {}
+
+impl<E: Entry> Log<E> {
+    /// An empty log.
+    pub fn new(retention: Retention) -> Self {
+        let content =
+            Content { entries: VecDeque::new(), trimmed: 0, bytes: 0, retention, end: None };
+        Self { content: Mutex::new(content), appended: Notify::new() }
+    }
+
+    /// Appends the entries that `make` returns for the sequence number of the first of them, and wakes the readers.
+    /// Returns the extent after that.
+    pub fn append<I: IntoIterator<Item = E>>(
+        &self,
+        make: impl FnOnce(u64) -> I,
+    ) -> Result<Extent<E::End>, ClosedLogError> {
+        let mut content = self.content();
+        if content.end.is_some() {
+            return Err(ClosedLogError);
+        }
+        for entry in make(content.tail() + 1) {
+            content.bytes += entry.size();
+            content.entries.push_back(entry);
+        }
+        content.trim();
+        let extent = content.extent();
+        drop(content);
+        self.appended.notify_waiters();
+        Ok(extent)
+    }
+
+    /// Ends the log, unless it has ended before. Returns the end that holds.
+    pub fn close(&self, end: E::End) -> E::End {
+        let held = self.content().end.get_or_insert(end).clone();
+        self.appended.notify_waiters();
+        held
+    }
+
+    /// Reads the entries after a position, up to about `most` bytes, but at least one.
+    pub fn read(&self, after: u64, most: usize) -> Read<E, E::End> {
+        let content = self.content();
+        let tail = content.tail();
+        if after < content.trimmed {
+            return Read::Gone { earliest: content.trimmed };
+        }
+        if after > tail {
+            return Read::Ahead;
+        }
+        if after == tail {
+            return content.end.clone().map_or(Read::Tail, Read::End);
+        }
+        let skipped = usize::try_from(after - content.trimmed).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        let fitting = content.entries.iter().skip(skipped).take_while(|entry| {
+            let room = bytes == 0 || bytes + entry.size() <= most;
+            bytes += entry.size().max(1);
+            room
+        });
+        Read::Entries { first: after + 1, entries: fitting.cloned().collect() }
+    }
+
+    /// Resolves when something is appended, or the log ends, after this call. Read after the call, then await it:
+    /// nothing is missed.
+    pub fn appended(&self) -> Notified<'_> {
+        self.appended.notified()
+    }
+
+    /// Wakes the readers, so that they look at what is beside the log.
+    pub fn wake(&self) {
+        self.appended.notify_waiters();
+    }
+
+    /// Trims the oldest entries for which `is_old` holds. Returns the bytes that are left.
+    pub fn trim_while(&self, is_old: impl Fn(&E) -> bool) -> usize {
+        let mut content = self.content();
+        while content.entries.front().is_some_and(&is_old) {
+            content.trim_first();
+        }
+        content.bytes
+    }
+
+    /// Its extent.
+    pub fn extent(&self) -> Extent<E::End> {
+        self.content().extent()
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content<E>> {
+        // A panic within the lock leaves whole entries: nothing is half written.
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<E: Entry> Content<E> {
+    fn tail(&self) -> u64 {
+        self.trimmed + self.entries.len() as u64
+    }
+
+    fn trim(&mut self) {
+        let Retention { bytes, entries } = self.retention;
+        // The last entry stays, however large it is.
+        while self.entries.len() > 1 && (self.bytes > bytes || self.entries.len() > entries) {
+            self.trim_first();
+        }
+    }
+
+    fn trim_first(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.bytes -= entry.size();
+            self.trimmed += 1;
+        }
+    }
+
+    fn extent(&self) -> Extent<E::End> {
+        Extent {
+            earliest: self.trimmed,
+            tail: self.tail(),
+            bytes: self.bytes,
+            end: self.end.clone(),
+        }
+    }
+}
+
+impl<E: Entry> std::fmt::Debug for Log<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let content = self.content();
+        write!(f, "Log({}..{}, {} bytes)", content.trimmed, content.tail(), content.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    struct Text(&'static str);
+
+    impl Entry for Text {
+        type End = &'static str;
+        fn size(&self) -> usize {
+            self.0.len()
+        }
+    }
+
+    fn log(retention: Retention, texts: &[&'static str]) -> Log<Text> {
+        let log = Log::new(retention);
+        log.append(|first| {
+            assert_eq!(first, 1);
+            texts.iter().copied().map(Text)
+        })
+        .unwrap();
+        log
+    }
+
+    fn entries(first: u64, texts: &[&'static str]) -> Read<Text, &'static str> {
+        Read::Entries { first, entries: texts.iter().copied().map(Text).collect() }
+    }
+
+    #[test]
+    fn a_reader_gets_what_is_after_its_position_and_then_the_end() {
+        let log = log(Retention::ALL, &["a", "b", "c"]);
+        for (after, expected) in [
+            (0, entries(1, &["a", "b", "c"])),
+            (2, entries(3, &["c"])),
+            (3, Read::Tail),
+            (4, Read::Ahead),
+        ] {
+            assert_eq!(log.read(after, usize::MAX), expected, "{after}");
+        }
+        assert_eq!(log.read(0, 2), entries(1, &["a", "b"]));
+        // One entry at least, however little room there is.
+        assert_eq!(log.read(0, 0), entries(1, &["a"]));
+        assert_eq!(log.close("complete"), "complete");
+        assert_eq!(log.read(2, usize::MAX), entries(3, &["c"]));
+        assert_eq!(log.read(3, usize::MAX), Read::End("complete"));
+    }
+
+    #[test]
+    fn the_first_end_holds_and_nothing_follows_it() {
+        let log = log(Retention::ALL, &["a"]);
+        assert_eq!(log.close("cancelled"), "cancelled");
+        assert_eq!(log.close("complete"), "cancelled");
+        assert_eq!(log.append(|_| [Text("b")]), Err(ClosedLogError));
+        assert_eq!(log.read(1, usize::MAX), Read::End("cancelled"));
+    }
+
+    #[test]
+    fn a_trimmed_position_is_gone_and_never_skipped() {
+        let log = log(Retention { bytes: 4, entries: 3 }, &["aa", "b", "c", "d"]);
+        assert_eq!(log.read(0, usize::MAX), Read::Gone { earliest: 1 });
+        assert_eq!(log.read(1, usize::MAX), entries(2, &["b", "c", "d"]));
+        log.append(|_| [Text("eeeeeeee")]).unwrap();
+        // The last entry stays, however large it is.
+        assert_eq!(log.read(4, usize::MAX), entries(5, &["eeeeeeee"]));
+        assert_eq!(log.extent(), Extent { earliest: 4, tail: 5, bytes: 8, end: None });
+        assert_eq!(log.trim_while(|_| true), 0);
+        assert_eq!(log.read(4, usize::MAX), Read::Gone { earliest: 5 });
+        assert_eq!(log.read(5, usize::MAX), Read::Tail);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_waits_misses_nothing() {
+        let log = log(Retention::ALL, &["a"]);
+        let appended = log.appended();
+        assert_eq!(log.read(1, usize::MAX), Read::Tail);
+        // Between the look and the wait.
+        log.append(|_| [Text("b")]).unwrap();
+        appended.await;
+        assert_eq!(log.read(1, usize::MAX), entries(2, &["b"]));
+        let appended = log.appended();
+        log.close("complete");
+        appended.await;
+    }
+}

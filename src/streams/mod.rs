@@ -1,0 +1,5 @@
+//! Durable streams: logs that outlive the connections of those who write and read them. It must never know of HTTP,
+//! nor of an upstream.
+
+pub mod log;
+pub mod position;
