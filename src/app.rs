@@ -21,11 +21,12 @@ use crate::gateway;
 use crate::gateway::state::{Gateway, SetupError};
 use crate::gateway::{direct_response, path_alias};
 use crate::server::{ConnectionConfig, ConnectionLimit, Shutdown, request_head};
+use crate::stream_api;
 use crate::wire::dialect::{self, CallerDialect};
 
 /// Response headers that pages of other origins may read (`access-control-expose-headers`), besides the dialects'
 /// rate limit headers.
-const EXPOSED_HEADERS: [&str; 11] = [
+const EXPOSED_HEADERS: [&str; 17] = [
     "x-request-id",
     "x-upstream-request-id",
     "x-trace-id",
@@ -37,6 +38,12 @@ const EXPOSED_HEADERS: [&str; 11] = [
     "x-should-retry",
     "openai-processing-ms",
     "www-authenticate",
+    "streamgate-stream-id",
+    "content-location",
+    "stream-next-offset",
+    "stream-replay-from",
+    "stream-up-to-date",
+    "stream-closed",
 ];
 
 /// The whole program: the gateway, and what its listeners share. Each worker has a copy.
@@ -148,6 +155,7 @@ fn routes(app: Arc<App>) -> Router {
     }
     router
         .merge(admin::public_routes())
+        .merge(stream_api::router(Arc::new(app.gateway.clone())))
         .route("/v1/prompts", get(prompts).fallback(only_get))
         .fallback(not_found)
         .with_state(app)
@@ -160,7 +168,7 @@ fn cors(app: &Arc<App>) -> CorsLayer {
         .allow_origin(AllowOrigin::predicate(move |origin: &HeaderValue, _| {
             allowed.state().config.server.cors_origins.contains(origin)
         }))
-        .allow_methods([Method::GET, Method::POST])
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
         .allow_headers(tower_http::cors::AllowHeaders::mirror_request())
         .expose_headers(exposed())
         .max_age(Duration::from_mins(10))

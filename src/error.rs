@@ -20,10 +20,10 @@ pub use blame::Blame;
 pub const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// An error of a request.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Inner {
     fault: ApiError,
     side: Side,
@@ -36,7 +36,7 @@ struct Inner {
     over: Option<(&'static str, &'static str)>,
     /// The fault that callers see in place of `fault`.
     shown: Option<ApiError>,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 /// The side on which an error arose.
@@ -125,7 +125,7 @@ impl Error {
     /// Adds the cause.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
+        self.0.source = Some(Arc::from(source.into()));
         self
     }
 
@@ -294,6 +294,8 @@ pub fn code(kind: Kind) -> &'static str {
         Kind::Path => "unknown_path",
         Kind::Method => "method_not_allowed",
         Kind::Upgrade => "upgrade_required",
+        Kind::Conflict => "conflict",
+        Kind::Gone => "gone",
         Kind::TooLarge => "too_large",
         Kind::MediaType => "unsupported_media_type",
         Kind::Context => "context_length",

@@ -39,6 +39,8 @@ impl Blame {
             | Kind::Path
             | Kind::Method
             | Kind::Upgrade
+            | Kind::Conflict
+            | Kind::Gone
             | Kind::MediaType
             | Kind::BadGateway => Self::Configuration,
             Kind::RateLimited => Self::RateLimit,

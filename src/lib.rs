@@ -7,8 +7,10 @@ pub mod config;
 pub mod error;
 pub mod gateway;
 pub mod load;
+pub mod memory;
 pub mod prompts;
 pub mod server;
+pub mod stream_api;
 pub mod streams;
 pub mod telemetry;
 

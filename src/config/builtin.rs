@@ -12,7 +12,8 @@ use super::error::Location;
 use super::provider::plain;
 use super::units::secret;
 use super::{
-    Auth, Config, CredentialSource, Key, Limits, Provider, Server, Sources, Stream, Target, digest,
+    Auth, Config, CredentialSource, Key, Limits, Provider, Server, Sources, Stream, Streams,
+    Target, digest,
 };
 use crate::prompts::Prompts;
 use crate::wire::dialect::DIALECTS;
@@ -59,9 +60,11 @@ pub fn without_file(
         auth: Auth { keys: vec![only], ..Auth::default() },
         providers,
         model_limits: BTreeMap::new(),
+        model_streams: BTreeMap::new(),
         patterns: Vec::new(),
         models: targets.map(|targets| ("sim".to_owned(), targets)).into_iter().collect(),
         stream: Stream::default(),
+        streams: Streams::default(),
         prompts: Prompts::default(),
         sources: Sources::default(),
         warnings: wrong.into_iter().map(|message| Location::FILE.error(message)).collect(),

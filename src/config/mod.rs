@@ -31,6 +31,7 @@ mod server;
 mod settings;
 mod sources;
 mod stream;
+mod streams;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -72,6 +73,7 @@ pub use model::is_model;
 pub use pattern::matches as matches_pattern;
 pub use reference::reference;
 pub use sources::Sources;
+pub use streams::{ModelStream, OnDisconnect, Streams};
 pub use telemetry::Otlp;
 pub use tls::Tls;
 pub use units::positive_duration;
@@ -156,8 +158,12 @@ pub struct Config {
     pub patterns: Vec<ModelPattern>,
     /// The limits of those models and patterns that have any, for all callers together.
     pub model_limits: BTreeMap<String, Limits>,
+    /// Durable streams of those models and patterns that set anything.
+    pub model_streams: BTreeMap<String, ModelStream>,
     /// Heartbeats, timeouts and size limits of answers.
     pub stream: Stream,
+    /// Durable streams.
+    pub streams: Streams,
     /// Prompts that requests may name.
     pub prompts: Prompts,
     /// The files that it was read from.
@@ -177,7 +183,7 @@ pub struct Server {
     pub listen: SocketAddr,
     /// The most bytes of a request body.
     pub body_limit: usize,
-    /// The bytes of memory that request bodies and buffered answers may use (`gateway::memory`).
+    /// The bytes of memory that request bodies and buffered answers may use (`memory`).
     pub memory: usize,
     /// Timeout for a TLS handshake, a request's head from its first byte, and each pause within its body.
     pub header_timeout: Duration,

@@ -7,6 +7,7 @@ use super::field::{Field, Format, Notation, Section};
 use super::limits::{LIMITS, Limits, limits};
 use super::provider::Providers;
 use super::reader::{Reader, Table, one_of, shown};
+use super::streams::{MODEL_STREAM, ModelStream, model_stream};
 use super::tree::{Name, Node};
 use super::units::{TEXT, TOKENS};
 use super::{ModelPattern, Target, pattern, settings};
@@ -49,7 +50,7 @@ const TARGETS: Section = Section::list(
 pub(super) const MODELS: Section = Section::map(
     "models",
     "Models by the names that callers use: exact names, or patterns with `*` for all others. Callers may also ask for `provider/model`.",
-    &[TARGETS.key, LIMITS.key],
+    &[TARGETS.key, LIMITS.key, MODEL_STREAM.key],
     "[!-~]{1,256}",
 );
 
@@ -60,6 +61,8 @@ pub(super) struct Models<'n> {
     pub(super) targets: BTreeMap<&'n str, Vec<Target>>,
     /// Of those that have any.
     pub(super) limits: BTreeMap<String, Limits>,
+    /// Of those that set any of it.
+    pub(super) streams: BTreeMap<String, ModelStream>,
 }
 
 impl Models<'_> {
@@ -100,7 +103,7 @@ pub(super) fn models<'n>(
     root: &Table<'n>,
     providers: &Providers<'_>,
 ) -> Models<'n> {
-    let Models { targets: mut models, limits: mut limited } = Models::default();
+    let Models { targets: mut models, limits: mut limited, mut streams } = Models::default();
     let entries = reader.entries(root, &MODELS);
     check_patterns(reader, entries.iter().map(|(name, _)| *name), providers);
     for (name, node) in entries {
@@ -110,6 +113,9 @@ pub(super) fn models<'n>(
         let targets = reader.table(&name.text, node, &MODELS).map(|table| {
             if table.has(&LIMITS) {
                 limited.insert(name.text.clone(), limits(reader, &table, Limits::NONE));
+            }
+            if table.has(&MODEL_STREAM) {
+                streams.insert(name.text.clone(), model_stream(reader, &table));
             }
             let items = reader.list(&table, &TARGETS);
             if !table.has(&TARGETS) || items.is_some_and(<[Node]>::is_empty) {
@@ -126,7 +132,7 @@ pub(super) fn models<'n>(
         });
         models.insert(name.text.as_str(), targets.unwrap_or_default());
     }
-    Models { targets: models, limits: limited }
+    Models { targets: models, limits: limited, streams }
 }
 
 /// Reports patterns that match nothing, and pairs of which neither is more exact than the other.

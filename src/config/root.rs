@@ -7,7 +7,9 @@ use super::field::Section;
 use super::known_models::KnownModels;
 use super::reader::Reader;
 use super::tree::{Node, Value};
-use super::{Config, Sources, auth, limits, model, prompts, provider, server, stream, telemetry};
+use super::{
+    Config, Sources, auth, limits, model, prompts, provider, server, stream, streams, telemetry,
+};
 
 /// The description of the whole configuration.
 pub(super) const ROOT: Section = Section::table(
@@ -20,6 +22,7 @@ pub(super) const ROOT: Section = Section::table(
         provider::PROVIDERS.key,
         model::MODELS.key,
         stream::STREAM.key,
+        streams::STREAMS_SECTION.key,
         prompts::PROMPTS.key,
         telemetry::TELEMETRY.key,
     ],
@@ -47,6 +50,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
     let known = KnownModels { models: &models.targets, providers: &providers };
     let auth = auth::auth(reader, &table, &known);
     let model_limits = std::mem::take(&mut models.limits);
+    let model_streams = std::mem::take(&mut models.streams);
     let (models, patterns) = models.into_parts();
     Config {
         server: server::server(reader, &table),
@@ -54,11 +58,13 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
         models,
         patterns,
         model_limits,
+        model_streams,
         providers: providers
             .into_iter()
             .filter_map(|(name, provider)| Some((name.to_owned(), provider?)))
             .collect(),
         stream: stream::stream(reader, &table),
+        streams: streams::streams(reader, &table),
         prompts,
         sources: Sources::default(),
         otlp: telemetry::otlp(reader, &table),

@@ -9,10 +9,10 @@ use http::HeaderMap;
 use memchr::{memchr3, memmem};
 use tokio::time::Instant;
 
-use super::memory::MemoryLease;
 use super::source::{Chunk, Source};
 use crate::config::Provider;
 use crate::error::Error;
+use crate::memory::MemoryLease;
 use crate::wire::chat::{ApiError, End, Kind};
 use crate::wire::dialect::Ending;
 use crate::wire::transcode::Transcoder;

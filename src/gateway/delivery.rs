@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use async_stream::stream;
 use bytes::{Bytes, BytesMut};
@@ -13,9 +14,13 @@ use futures_util::{FutureExt, Stream};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
-use super::production::{Next, Production};
+use super::account::Account;
+use super::production::{self, Production};
 use crate::error::Error;
+use crate::streams::viewer::{Next, Viewer};
+use crate::wire::chat::End;
 use crate::wire::dialect::Ending;
+use crate::wire::tally::Tally;
 
 /// The error of a body that is cut on purpose, after its stream's error was written in-band. The HTTP
 /// server answers it by closing the connection without a last chunk, or by `RST_STREAM`.
@@ -45,7 +50,16 @@ pub fn stream(
                 None => break,
             }
         }
-        if let Ending::Aborted { error } = delivery.production.take_ending() {
+        for await last in ending(delivery.production.take_ending()) {
+            yield last;
+        }
+    }
+}
+
+/// The end of a body.
+fn ending(ending: Ending) -> impl Stream<Item = Result<Bytes, AbortedBodyError>> + Send {
+    stream! {
+        if let Ending::Aborted { error } = ending {
             // The server writes its buffered bytes when the body has nothing more for the moment.
             yield_now().await;
             if !error.is_empty() {
@@ -57,19 +71,74 @@ pub fn stream(
     }
 }
 
+/// A durable stream to one of its viewers.
+pub struct Following {
+    /// The cursor.
+    pub viewer: Viewer,
+    /// The bytes before its first event.
+    pub preamble: Bytes,
+    /// The bytes that keep a silent connection open.
+    pub heartbeat: Bytes,
+    /// The silence after which they are written.
+    pub every: Duration,
+    /// The account of the viewer's request.
+    pub account: Option<Box<Account>>,
+}
+
+/// The body of a viewer's response. A viewer that has fallen behind the beginning of the log is cut off, so that its
+/// client resumes and learns of the gap.
+pub fn follow(
+    mut following: Following,
+) -> impl Stream<Item = Result<Bytes, AbortedBodyError>> + Send {
+    stream! {
+        if !following.preamble.is_empty() {
+            yield Ok(std::mem::take(&mut following.preamble));
+        }
+        let end = loop {
+            let due = Instant::now() + following.every;
+            match following.viewer.next(due).await {
+                Next::Bytes(bytes) => yield Ok(bytes),
+                Next::Idle => yield Ok(following.heartbeat()),
+                Next::Behind(_) => break Ending::Aborted { error: Bytes::new() },
+                Next::Ended(end) => break end.ending,
+            }
+        };
+        following.settle();
+        for await last in ending(end) {
+            yield last;
+        }
+    }
+}
+
+impl Following {
+    fn heartbeat(&mut self) -> Bytes {
+        if let Some(account) = &mut self.account {
+            account.heartbeat();
+        }
+        self.heartbeat.clone()
+    }
+
+    /// The viewer has everything that there is for it.
+    fn settle(&mut self) {
+        if let Some(account) = &mut self.account {
+            account.settle(&Tally::default(), Some(&End::Complete));
+        }
+    }
+}
+
 /// The body of an answer that is not streamed. Call it when the production is open.
 pub async fn collect(production: &mut Production) -> Result<Bytes, Error> {
     let mut body = Bytes::new();
     loop {
         match production.next(None).await {
-            Next::Bytes(bytes) if body.is_empty() => body = bytes,
-            Next::Bytes(bytes) => {
+            production::Next::Bytes(bytes) if body.is_empty() => body = bytes,
+            production::Next::Bytes(bytes) => {
                 let mut all = BytesMut::from(body);
                 all.extend_from_slice(&bytes);
                 body = all.freeze();
             }
-            Next::Idle => {}
-            Next::Ended => break,
+            production::Next::Idle => {}
+            production::Next::Ended => break,
         }
     }
     production.take_error().map_or(Ok(body), Err)
@@ -88,9 +157,9 @@ impl Delivery {
         let written = self.heartbeat.max(self.production.produced());
         let due = written + self.production.context().stream.heartbeat;
         match self.production.next(Some(due)).await {
-            Next::Bytes(bytes) => Some(bytes),
-            Next::Idle => Some(self.heartbeat()),
-            Next::Ended => None,
+            production::Next::Bytes(bytes) => Some(bytes),
+            production::Next::Idle => Some(self.heartbeat()),
+            production::Next::Ended => None,
         }
     }
 

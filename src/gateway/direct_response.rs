@@ -9,15 +9,15 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
+use super::account::Account;
 use super::auth::Caller;
 use super::error_response::{discard, error_response};
 use super::exchange::Exchange;
 use super::ids::{request_id, set_request_id};
 use super::reply::{Reply, conclude};
 use super::request_body::BodyLimits;
-use super::state::Gateway;
+use super::state::{Gateway, State};
 use super::{prompt, refused, request_body, route};
-use crate::config::Config;
 use crate::error::Error;
 use crate::server::request_head::{HeadError, expects_continue};
 use crate::telemetry::RefusalReason;
@@ -31,10 +31,12 @@ const JSON: &str = "application/json";
 /// The models that the caller may use, in the caller's dialect.
 pub async fn models(gateway: &Gateway, request: Request) -> Response {
     let dialect = detect_dialect(request.headers(), request.uri().path());
-    respond(gateway, dialect, request, async |config, caller, head, _| {
+    respond(gateway, dialect, request, async |asked, _| {
+        let config = &asked.state.config;
         let lists = gateway.provider_models.lists(config.providers.values()).await;
-        let query = head.uri.query().unwrap_or_default();
-        Ok(dialect.models(&route::models(config, caller, &lists), query)?)
+        let query = asked.head.uri.query().unwrap_or_default();
+        let models = route::models(config, asked.caller, &lists);
+        Ok(json_response(dialect.models(&models, query)?))
     })
     .await
 }
@@ -52,8 +54,8 @@ pub async fn model(gateway: &Gateway, request: Request) -> Response {
         .find_map(|prefix| path.strip_prefix(prefix))
         .map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned())
         .unwrap_or_default();
-    respond(gateway, dialect, request, async |config, caller, _, _| {
-        Ok(dialect.model(&info(gateway, config, caller, &name).await?))
+    respond(gateway, dialect, request, async |asked, _| {
+        Ok(json_response(dialect.model(&info(gateway, asked, &name).await?)))
     })
     .await
 }
@@ -69,13 +71,8 @@ pub fn allowed(path: &str) -> &'static str {
 }
 
 /// The limits of a model, if the caller may use it.
-async fn info(
-    gateway: &Gateway,
-    config: &Config,
-    caller: &Caller,
-    name: &str,
-) -> Result<ModelInfo, Error> {
-    let plan = route::plan(config, caller, name)?;
+async fn info(gateway: &Gateway, asked: &Asked<'_>, name: &str) -> Result<ModelInfo, Error> {
+    let plan = route::plan(&asked.state.config, asked.caller, name)?;
     let providers = plan.targets.iter().map(|target| &target.provider);
     let lists = gateway.provider_models.lists(providers).await;
     Ok(route::info(name, &plan.targets, &lists))
@@ -84,8 +81,8 @@ async fn info(
 /// The prompts that the caller may use. No vendor has such a list, so that there is one form.
 pub async fn prompts(gateway: &Gateway, request: Request) -> Response {
     let dialect = detect_dialect(request.headers(), request.uri().path());
-    respond(gateway, dialect, request, async |config, caller, _, _| {
-        Ok(prompt::list(&config.prompts, caller))
+    respond(gateway, dialect, request, async |asked, _| {
+        Ok(json_response(prompt::list(&asked.state.config.prompts, asked.caller)))
     })
     .await
 }
@@ -102,38 +99,56 @@ pub async fn info_response(
         set_request_id(&mut response, &id);
         return response;
     }
-    respond(gateway, dialect, request, async |config, caller, _, body| {
-        let model = match dialect.info_model(endpoint, body)? {
-            Some(name) => Some(info(gateway, config, caller, &name).await?),
+    respond(gateway, dialect, request, async |asked, _| {
+        let model = match dialect.info_model(endpoint, asked.body)? {
+            Some(name) => Some(info(gateway, asked, &name).await?),
             None => None,
         };
-        Ok(dialect.info_body(endpoint, model.as_ref()))
+        Ok(json_response(dialect.info_body(endpoint, model.as_ref())))
     })
     .await
 }
 
-/// Responds in JSON to a caller who may call, within the caller's limits.
-async fn respond(
+/// A request that the gateway answers by itself, of a caller who may call.
+pub struct Asked<'a> {
+    /// The state in force.
+    pub state: &'a State,
+    /// The caller.
+    pub caller: &'a Caller,
+    /// The head of the request.
+    pub head: &'a Parts,
+    /// Its body; empty if it has none.
+    pub body: &'a str,
+}
+
+/// The account of a request. A response whose body outlives the request takes it along.
+pub type AccountSlot = Option<Box<Account>>;
+
+/// Responds to a caller who may call, within the caller's limits.
+pub async fn respond(
     gateway: &Gateway,
     dialect: &'static dyn CallerDialect,
     request: Request,
-    answer: impl AsyncFnOnce(&Config, &Caller, &Parts, &str) -> Result<String, Error>,
+    answer: impl AsyncFnOnce(&Asked<'_>, &mut AccountSlot) -> Result<Response, Error>,
 ) -> Response {
     let (mut exchange, mut account) = Exchange::begin(gateway, dialect, request);
     let state = gateway.state();
+    let caller = exchange.identify(gateway, &state, &mut account).await;
+    let mut slot = Some(account);
     let response = async {
-        let caller = exchange.identify(gateway, &state, &mut account).await?;
+        let caller = caller?;
         let _admission = caller.limiter.admit()?;
         let limits = BodyLimits::of_info_request(gateway, &caller);
         let (body, head) = (&mut exchange.body, &exchange.head);
         let body = request_body::read(body, &head.headers, &limits).await?;
-        answer(&state.config, &caller, head, &body).await
+        let asked = Asked { state: &state, caller: &caller, head, body: &body };
+        answer(&asked, &mut slot).await
     };
-    let response = response.await.map(|text| body_of(JSON, text));
-    if response.is_ok() {
+    let response = response.await;
+    if let Some(account) = slot.as_mut().filter(|_| response.is_ok()) {
         account.settle(&Tally::default(), Some(&End::Complete));
     }
-    conclude(gateway, exchange, Reply { response, account: Some(account) }).await
+    conclude(gateway, exchange, Reply { response, account: slot }).await
 }
 
 /// A path that does not exist.
@@ -273,6 +288,11 @@ fn detect_dialect(headers: &HeaderMap, path: &str) -> &'static dyn CallerDialect
     let found = dialect::caller_dialects().filter(at).find(marked);
     let found = found.or_else(|| dialect::caller_dialects().find(at));
     found.or_else(|| dialect::caller_dialects().find(marked)).unwrap_or(DEFAULT)
+}
+
+/// A response of JSON.
+pub fn json_response(body: String) -> Response {
+    body_of(JSON, body)
 }
 
 fn body_of(media_type: &'static str, body: String) -> Response {

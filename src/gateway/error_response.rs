@@ -22,7 +22,7 @@ const LIMIT: HeaderName = HeaderName::from_static("x-streamgate-limit");
 /// The statuses of the gateway's own errors that the same request gets again, whenever it is sent. Clients repeat
 /// some of them all the same: Claude Code a 401 ten times, unless `x-should-retry` is `false`, which Anthropic's and
 /// OpenAI's libraries read (`shouldRetry` in their `client.ts`).
-const FINAL_STATUSES: [u16; 9] = [400, 401, 403, 404, 405, 413, 415, 422, 426];
+const FINAL_STATUSES: [u16; 11] = [400, 401, 403, 404, 405, 409, 410, 413, 415, 422, 426];
 
 /// The longest that a caller may go on sending after its request was rejected.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);

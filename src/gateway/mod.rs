@@ -12,6 +12,7 @@ mod count;
 mod credential;
 pub mod delivery;
 pub mod direct_response;
+pub mod durable;
 pub mod egress;
 mod error_response;
 mod exchange;
@@ -19,15 +20,15 @@ pub mod fetch;
 pub mod ids;
 mod inspection;
 pub mod limit;
-pub mod memory;
 mod offload;
 pub mod opening;
 pub mod path_alias;
+mod producer;
 pub mod production;
 pub mod prompt;
 pub mod provider_models;
 pub mod refused;
-mod reply;
+pub mod reply;
 mod request_body;
 pub mod request_metrics;
 pub mod request_spans;
@@ -55,10 +56,12 @@ use axum::response::Response;
 use http::{HeaderName, HeaderValue};
 
 use crate::error::Error;
+use crate::streams::viewer::Viewer;
 use crate::wire::chat::ToolForms;
 use crate::wire::dialect::{CallerDialect, Clock, Endpoint, Form, ResponseContext};
 use account::Account;
 use clock::{since_epoch, unix_seconds};
+use durable::Resumption;
 use exchange::Exchange;
 use inspection::InspectedRequest;
 use opening::Opening;
@@ -79,9 +82,13 @@ pub async fn answer(
     let (mut exchange, mut account) = Exchange::begin(gateway, dialect, request);
     let stall = gateway.state().config.stream.heartbeat;
     let trace_id = account.trace(&gateway.tracing, &exchange.head.headers, endpoint, stall);
-    let opened = pipeline(gateway, endpoint.form, &mut exchange, &mut account).await;
-    let reply = match opened {
-        Ok((opening, context)) => reply(Production::new(opening, context, account)).await,
+    let steps = pipeline(gateway, endpoint.form, &mut exchange, &mut account).await;
+    let reply = match steps {
+        Ok(Answering::Relayed(opening, context)) => {
+            reply(Production::new(opening, context, account)).await
+        }
+        Ok(Answering::Durable(start)) => start.reply(gateway, account).await,
+        Ok(Answering::Attached(viewer)) => durable::reply(gateway, viewer, Some(account)).await,
         Err(error) => Reply { response: Err(error), account: Some(account) },
     };
     let mut response = conclude(gateway, exchange, reply).await;
@@ -91,20 +98,43 @@ pub async fn answer(
     response
 }
 
+/// The way in which a request is answered.
+enum Answering {
+    /// To its caller alone, by attempts of which none has begun.
+    Relayed(Opening, Arc<RequestContext>),
+    /// From the log of a generation that it begins.
+    Durable(Box<durable::Start>),
+    /// From the log of a generation that it has begun before.
+    Attached(Viewer),
+}
+
 /// The steps from a request to its attempts, none of which has begun.
 async fn pipeline(
     gateway: &Gateway,
     form: Form,
     exchange: &mut Exchange,
     account: &mut Account,
-) -> Result<(Opening, Arc<RequestContext>), Error> {
+) -> Result<Answering, Error> {
     let state = gateway.state();
     let caller = exchange.identify(gateway, &state, account).await?;
+    let resumption = Resumption::begin(gateway, &caller, &exchange.head.headers).await?;
+    if resumption.is_repeated() {
+        let request = exchange.read(gateway, (&state, &caller), form, account).await?;
+        return Ok(Answering::Attached(resumption.attach(&state, &request)?));
+    }
     let admission = caller.limiter.admit()?;
     let request = exchange.read(gateway, (&state, &caller), form, account).await?;
     let plan = exchange.plan((&state, &caller), &request, account).await?;
     exchange.reserve((&state, &plan), &request, admission, account)?;
-    Ok(attempts((gateway, &state), exchange, request, plan, account))
+    let settings = resumption.settings(&state, (&request, &plan))?;
+    let (opening, context) = attempts((gateway, &state), exchange, request, plan, account);
+    Ok(match settings {
+        None => Answering::Relayed(opening, context),
+        Some(settings) => {
+            let start = resumption.start(&caller, settings, (opening, context))?;
+            Answering::Durable(Box::new(start))
+        }
+    })
 }
 
 /// The attempts at a request, and what they share with its answer.

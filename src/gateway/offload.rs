@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use super::memory::MemoryLease;
 use crate::error::Error;
+use crate::memory::MemoryLease;
 
 /// A body of more bytes is large. Reading and writing this much takes a few milliseconds.
 const LARGE: usize = 1024 * 1024;
@@ -89,7 +89,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::gateway::memory::MemoryBudget;
+    use crate::memory::MemoryBudget;
     use crate::telemetry::Metrics;
 
     /// The streams of a worker go on while a large body is worked on.

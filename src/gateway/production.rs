@@ -40,6 +40,8 @@ pub struct Production {
     spent: Option<Error>,
     /// The error of an answer that is collected.
     error: Option<Error>,
+    /// The end of the answer, once it is known.
+    end: Option<End>,
     ending: Ending,
 }
 
@@ -116,6 +118,7 @@ impl Production {
             produced: now,
             spent: None,
             error: None,
+            end: None,
             ending: Ending::Closed,
         }
     }
@@ -169,6 +172,11 @@ impl Production {
         std::mem::take(&mut self.ending)
     }
 
+    /// The end of the answer, after its last bytes.
+    pub fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
     /// The error of a collected answer, if it failed.
     pub fn take_error(&mut self) -> Option<Error> {
         self.error.take()
@@ -186,6 +194,39 @@ impl Production {
             Phase::Opening(_, account) | Phase::Streaming(_, account) => Some(account),
             Phase::Ended(account) => account.as_deref_mut(),
         }
+    }
+
+    /// Takes the bytes that are there, without waiting for others.
+    pub fn take_pending(&mut self) -> Bytes {
+        self.take_ready().unwrap_or_default()
+    }
+
+    /// Cancels it: the next bytes are the error event for the caller. One that is being opened has none.
+    pub fn cancel(&mut self) {
+        if let Phase::Opening(..) = &self.phase {
+            let account = self.leave();
+            self.end = Some(End::Cancelled);
+            self.phase = Phase::Ended(account);
+        }
+        self.abort(End::Cancelled);
+    }
+
+    /// Ends an answer for a reason of the gateway's own.
+    pub fn abort(&mut self, end: End) {
+        if let Phase::Streaming(answer, _) = &mut self.phase {
+            answer.transcoder.abort(end, &mut answer.ready);
+        }
+    }
+
+    /// Records an error in the place of an answer, after [`Production::open`] has returned it. Returns the error
+    /// event for callers who get the status 200 all the same.
+    pub fn reject(&mut self, error: &Error) -> Bytes {
+        let status = self.context.dialect.status(error.shown().kind);
+        if let Some(account) = self.account() {
+            account.failed(error);
+            account.responded(status);
+        }
+        self.error_event(&error.to_end())
     }
 
     /// Ends it and returns its account.
@@ -265,6 +306,7 @@ impl Production {
         let mut event = BytesMut::new();
         let mut encoder = self.context.dialect.encoder(&self.context.call, Mode::Translated);
         encoder.finish(end, None, &mut event);
+        self.end = Some(end.clone());
         self.ending = encoder.ending();
         event.freeze()
     }
@@ -328,14 +370,15 @@ impl Production {
         let Phase::Streaming(mut answer, mut account) = std::mem::take(&mut self.phase) else {
             return;
         };
-        let (tally, end) = (answer.transcoder.tally(), answer.transcoder.end());
-        account.settle(tally, end);
+        let (tally, end) = (answer.transcoder.tally(), answer.transcoder.end().cloned());
+        account.settle(tally, end.as_ref());
         self.phase = Phase::Ended(Some(account));
-        let (stopped_early, complete) = (tally.stopped_early, end == Some(&End::Complete));
+        let (stopped_early, complete) = (tally.stopped_early, end == Some(End::Complete));
         if !complete && !self.context.call.stream {
-            let failure = || answer.failure(end.unwrap_or(&End::Truncated));
+            let failure = || answer.failure(end.as_ref().unwrap_or(&End::Truncated));
             self.error = Some(self.spent.take().unwrap_or_else(failure));
         }
+        self.end = end;
         self.ending = answer.ending();
         if complete && !stopped_early && !answer.source.discard_arrived().await {
             self.context.tasks.spawn(timeout(UPSTREAM_DRAIN, answer.source.discard()));

@@ -43,16 +43,22 @@ pub(super) async fn reply(mut production: Production) -> Reply {
     if let Ok(Err(error)) = timeout(commit_after, production.open()).await {
         return Reply { response: Err(error), account: production.into_account() };
     }
-    let mut headers = answer_headers(&mut production);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    let headers = answer_headers(&mut production);
     if let Some(account) = production.account() {
         account.responded(200);
     }
-    let mut response = Response::new(Body::from_stream(delivery::stream(production)));
+    let body = Body::from_stream(delivery::stream(production));
+    Reply { response: Ok(stream_response(headers, media_type, body)), account: None }
+}
+
+/// The response of a stream, which no proxy may hold back or change.
+pub fn stream_response(mut headers: HeaderMap, media_type: &'static str, body: Body) -> Response {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    let mut response = Response::new(body);
     *response.headers_mut() = headers;
-    Reply { response: Ok(response), account: None }
+    response
 }
 
 /// The response to a request without `stream`.
@@ -66,7 +72,7 @@ async fn collected(production: &mut Production) -> Result<Response, Error> {
 }
 
 /// The upstream's headers that are passed on, and the one that names the target; none before a target answers.
-fn answer_headers(production: &mut Production) -> HeaderMap {
+pub(super) fn answer_headers(production: &mut Production) -> HeaderMap {
     let Some((target, mut headers)) = production.take_head() else { return HeaderMap::new() };
     headers.extend(target_header(target));
     headers

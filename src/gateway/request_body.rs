@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::Caller;
 use super::content_encoding::ContentEncoding;
-use super::memory::{COPIES, CallerMemory, MemoryLease, MemoryShare};
 use super::offload::BufferedBody;
 use super::state::Gateway;
 use crate::error::Error;
+use crate::memory::{COPIES, CallerMemory, MemoryLease, MemoryShare};
 use crate::wire::chat::{ApiError, End, Kind};
 use crate::wire::dialect::CallerDialect;
 
@@ -210,7 +210,7 @@ async fn whole(body: &mut Body, limits: &BodyLimits<'_>) -> Result<(Vec<u8>, Mem
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::memory::MemoryBudget;
+    use crate::memory::MemoryBudget;
     use crate::telemetry::Metrics;
 
     /// A body may pause for as long as a head may take, and a slow one gets two minutes more at most.

@@ -19,14 +19,15 @@ use super::clock::unix_seconds;
 use super::egress::Clients;
 use super::fetch;
 use super::limit::{Limit, Limiter, LimiterRegistry, Scope};
-use super::memory::MemoryBudget;
 use super::provider_models::{self, ProviderModels};
 use super::request_metrics::RequestMetrics;
 use super::request_spans::RequestSpans;
 use super::summary::Sinks;
 use super::target_health::TargetHealth;
 use crate::config::{Config, Provider};
+use crate::memory::MemoryBudget;
 use crate::server::Shutdown;
+use crate::streams::registry::Streams;
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{LimitLabels, Metrics, OTHER, RefusalLog};
 
@@ -50,6 +51,8 @@ pub struct Gateway {
     pub provider_models: Arc<ProviderModels>,
     /// The memory that request bodies and answers may take.
     pub memory: Arc<MemoryBudget>,
+    /// The durable streams.
+    pub streams: Arc<Streams>,
     /// The clients for upstreams.
     pub clients: Arc<Clients>,
     /// The metrics of the process.
@@ -88,9 +91,11 @@ impl Gateway {
         metrics.config_loaded(&config, unix_seconds());
         let callers = Callers::new(&config, &limiters, None);
         prepare_clients(&config)?;
+        let memory = Arc::new(MemoryBudget::new(config.server.memory, &metrics));
         Ok(Self {
             clients: Arc::default(),
-            memory: Arc::new(MemoryBudget::new(config.server.memory, &metrics)),
+            streams: Arc::new(Streams::new(&memory.streams)),
+            memory,
             provider_models: Arc::default(),
             tracing: tracing(&config, &metrics)?,
             key_sets: watch::Sender::new(callers.key_sets()),
@@ -175,11 +180,12 @@ impl Gateway {
     }
 
     /// Keeps fetched documents fresh, for as long as it is polled: the token issuers' keys, and the
-    /// providers' lists of models. One does so for all copies.
+    /// providers' lists of models. Forgets durable streams that have expired. One does so for all copies.
     pub async fn keep_fresh(&self) -> Infallible {
         tokio::select! {
             never = self.keep_keys() => never,
             never = self.keep_lists() => never,
+            never = self.streams.keep(|| self.state().config.streams.keep) => never,
         }
     }
 

@@ -9,11 +9,11 @@ use tokio_util::task::TaskTracker;
 
 use super::clock::RequestTime;
 use super::egress::Clients;
-use super::memory::MemoryShare;
 use super::offload::RequestBody;
 use super::route::Plan;
 use super::target_health::TargetHealth;
 use crate::config::{self, Provider, Target};
+use crate::memory::MemoryShare;
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::TraceContext;
 use crate::wire::dialect::{self, CallerDialect, Form, Operation, ResponseContext};

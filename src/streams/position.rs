@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use rand::RngExt as _;
 use rand::distr::Alphanumeric;
+use sha2::{Digest, Sha256};
 
 /// The characters of an epoch.
 const EPOCH: usize = 12;
@@ -22,6 +23,20 @@ impl Epoch {
     pub fn random() -> Self {
         let mut rng = rand::rng();
         Self(std::array::from_fn(|_| rng.sample(Alphanumeric)))
+    }
+
+    /// That of a stream that is derived from this one, always the same for the same name.
+    #[must_use]
+    pub fn derived(self, name: &str) -> Self {
+        const ALPHABET: &[u8; 62] =
+            b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        let mut digest = Sha256::new();
+        digest.update(self.0);
+        digest.update(name);
+        let digest = digest.finalize();
+        let letter = |byte: &u8| ALPHABET.get(usize::from(*byte) % ALPHABET.len()).copied();
+        let mut letters = digest.iter().filter_map(letter);
+        Self(std::array::from_fn(|_| letters.next().unwrap_or(b'0')))
     }
 
     /// A position in this incarnation.

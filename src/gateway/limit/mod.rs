@@ -15,9 +15,9 @@ use std::time::Duration;
 use governor::Quota;
 use tokio::time::Instant;
 
-use super::memory::CallerMemory;
 use crate::config::Limits;
 use crate::error::{Error, MIN_RETRY_AFTER};
+use crate::memory::CallerMemory;
 use crate::wire::chat::{ApiError, End, Kind};
 
 pub use admission::{Admission, TokenDemand};

@@ -90,6 +90,10 @@ pub enum Kind {
     Method,
     /// The path serves requests, and does not switch to a protocol other than HTTP.
     Upgrade,
+    /// Another request has changed the state that this one is about.
+    Conflict,
+    /// It existed, and is no longer kept.
+    Gone,
     /// The request is too large.
     TooLarge,
     /// The content type of the body is not supported.
@@ -130,6 +134,8 @@ impl Kind {
             Self::NotFound | Self::Path => 404,
             Self::Method => 405,
             Self::TooSlow => 408,
+            Self::Conflict => 409,
+            Self::Gone => 410,
             Self::TooLarge => 413,
             Self::MediaType => 415,
             Self::Upgrade => 426,

@@ -14,10 +14,11 @@ fn type_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Authentication => "authentication_error",
         Kind::Permission => "permission_error",
-        Kind::NotFound | Kind::Path => "not_found_error",
+        Kind::NotFound | Kind::Path | Kind::Gone => "not_found_error",
         Kind::TooLarge => "request_too_large",
         Kind::Method
         | Kind::Upgrade
+        | Kind::Conflict
         | Kind::MediaType
         | Kind::Context
         | Kind::TooSlow

@@ -17,12 +17,13 @@ fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::Authentication => "UNAUTHENTICATED",
         Kind::Permission => "PERMISSION_DENIED",
-        Kind::NotFound | Kind::Path => "NOT_FOUND",
+        Kind::NotFound | Kind::Path | Kind::Gone => "NOT_FOUND",
         Kind::Method | Kind::Upgrade => "UNIMPLEMENTED",
         Kind::Billing => "FAILED_PRECONDITION",
         Kind::TooLarge | Kind::MediaType | Kind::Context | Kind::Invalid | Kind::ContentPolicy => {
             "INVALID_ARGUMENT"
         }
+        Kind::Conflict => "ABORTED",
         Kind::RateLimited => "RESOURCE_EXHAUSTED",
         Kind::Overloaded => "UNAVAILABLE",
         Kind::TooSlow | Kind::Timeout => "DEADLINE_EXCEEDED",

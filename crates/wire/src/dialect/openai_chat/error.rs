@@ -17,6 +17,8 @@ pub(super) fn body(fault: &ApiError) -> String {
         | Kind::Path
         | Kind::Method
         | Kind::Upgrade
+        | Kind::Conflict
+        | Kind::Gone
         | Kind::MediaType
         | Kind::TooSlow
         | Kind::Invalid => ("invalid_request_error", None),

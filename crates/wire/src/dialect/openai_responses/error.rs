@@ -58,6 +58,8 @@ fn words(fault: &ApiError) -> (&'static str, Option<&str>) {
         | Kind::Path
         | Kind::Method
         | Kind::Upgrade
+        | Kind::Conflict
+        | Kind::Gone
         | Kind::MediaType
         | Kind::TooSlow
         | Kind::Invalid => (INVALID, None),

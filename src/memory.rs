@@ -17,7 +17,7 @@ use crate::wire::chat::{ApiError, End, Kind};
 /// than a step counts as nothing.
 const STEP: usize = 64 * 1024;
 
-/// The shares of `server.memory`. The rest, a quarter, is for connections, for work on large bodies, and
+/// The shares of `server.memory`. The rest, an eighth, is for connections, for work on large bodies, and
 /// for the program.
 #[derive(Debug)]
 pub struct MemoryBudget {
@@ -26,6 +26,8 @@ pub struct MemoryBudget {
     /// A quarter: parts of answers that are kept until they are whole, and large events that callers have not
     /// yet read.
     pub answers: Arc<MemoryShare>,
+    /// An eighth: the logs of durable streams.
+    pub streams: Arc<MemoryShare>,
 }
 
 impl MemoryBudget {
@@ -40,7 +42,11 @@ impl MemoryBudget {
             };
             Arc::new(own)
         };
-        let budget = Self { requests: share("requests"), answers: share("answers") };
+        let budget = Self {
+            requests: share("requests"),
+            answers: share("answers"),
+            streams: share("streams"),
+        };
         budget.resize(memory);
         budget
     }
@@ -49,6 +55,7 @@ impl MemoryBudget {
     pub fn resize(&self, memory: usize) {
         self.requests.limit.set(count(memory / 2));
         self.answers.limit.set(count(memory / 4));
+        self.streams.limit.set(count(memory / 8));
     }
 }
 

@@ -1,0 +1,140 @@
+//! The `streams` section: durable streams, their number and retention. Data only.
+
+use std::time::Duration;
+
+use super::field::{Field, Format, Notation, Section};
+use super::reader::{Reader, Table};
+use super::units::{BOOLEAN, DURATION, POSITIVE, POSITIVE_DURATION, SIZE, positive_duration};
+
+/// The consequence for a durable stream of having no viewers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// It is cancelled.
+    Cancel,
+    /// It continues.
+    Continue,
+    /// It is cancelled unless a viewer comes within this time.
+    Grace(Duration),
+}
+
+impl OnDisconnect {
+    /// Reads `cancel`, `continue` or `grace(30s)`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "cancel" => Some(Self::Cancel),
+            "continue" => Some(Self::Continue),
+            _ => {
+                let grace = text.strip_prefix("grace(")?.strip_suffix(')')?;
+                positive_duration(grace).map(Self::Grace)
+            }
+        }
+    }
+}
+
+const ON_DISCONNECT_FORMAT: Format<OnDisconnect> = Format::new(
+    "`cancel`, `continue` or `grace(30s)`",
+    "`cancel`, `continue` or a grace period such as `grace(30s)`",
+    Notation::Pattern("cancel|continue|grace\\(0*[1-9][0-9]*(ms|s|m|h)\\)"),
+    OnDisconnect::parse,
+);
+
+const ON_DISCONNECT: Field<OnDisconnect> = ON_DISCONNECT_FORMAT
+    .key(
+        "on_disconnect",
+        "Handling of a resumable stream without viewers: cancelled at once, continued and paid for, or cancelled after a grace period.",
+    )
+    .default("continue");
+const KEEP: Field<Duration> = POSITIVE_DURATION
+    .key(
+        "keep",
+        "Time for which a stream that has ended can be read again, from its last reading on.",
+    )
+    .default("15m");
+const MAX_STREAM: Field<usize> = SIZE
+    .key("max_stream", "The most bytes of one stream; its oldest events are trimmed beyond it.")
+    .default("8MiB");
+const PER_CALLER: Field<u64> = POSITIVE
+    .key("per_caller", "The most streams of one caller that run or are kept.")
+    .default("1000");
+const COALESCE: Field<Duration> = DURATION
+    .key(
+        "coalesce",
+        "Shortest time between two writes to a viewer; the first output is written at once. `0ms`: every event is.",
+    )
+    .default("16ms");
+
+pub(super) const STREAMS_SECTION: Section = Section::table(
+    "streams",
+    "Durable streams, which outlive their callers' connections (docs/streams.md).",
+    &[ON_DISCONNECT.key, KEEP.key, MAX_STREAM.key, PER_CALLER.key, COALESCE.key],
+);
+
+const RESUMABLE: Field<bool> = BOOLEAN
+    .key(
+        "resumable",
+        "Whether every stream of the model is resumable, also without the request header.",
+    )
+    .default("false");
+
+pub(super) const MODEL_STREAM: Section = Section::table(
+    "stream",
+    "Durable streams of the model (docs/streams.md).",
+    &[RESUMABLE.key, ON_DISCONNECT.otherwise("`streams.on_disconnect`").key],
+);
+
+/// Durable streams.
+#[derive(Debug, Clone, Copy)]
+pub struct Streams {
+    /// The consequence of having no viewers.
+    pub on_disconnect: OnDisconnect,
+    /// Time for which a stream that has ended is kept after it was last read.
+    pub keep: Duration,
+    /// The most bytes of one stream.
+    pub max_stream: usize,
+    /// The most streams of one caller.
+    pub per_caller: u64,
+    /// The shortest time between two writes to a viewer.
+    pub coalesce: Duration,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self {
+            on_disconnect: ON_DISCONNECT.default_value(),
+            keep: KEEP.default_value(),
+            max_stream: MAX_STREAM.default_value(),
+            per_caller: PER_CALLER.default_value(),
+            coalesce: COALESCE.default_value(),
+        }
+    }
+}
+
+/// Durable streams of one model.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ModelStream {
+    /// Whether every stream is resumable.
+    pub resumable: bool,
+    /// The consequence of having no viewers, where it is not that of all models.
+    pub on_disconnect: Option<OnDisconnect>,
+}
+
+/// Reads the section.
+pub(super) fn streams(reader: &mut Reader<'_>, root: &Table<'_>) -> Streams {
+    let table = reader.section(root, &STREAMS_SECTION);
+    Streams {
+        on_disconnect: reader.value(&table, &ON_DISCONNECT),
+        keep: reader.value(&table, &KEEP),
+        max_stream: reader.value(&table, &MAX_STREAM),
+        per_caller: reader.value(&table, &PER_CALLER),
+        coalesce: reader.value(&table, &COALESCE),
+    }
+}
+
+/// Reads the section of a model.
+pub(super) fn model_stream(reader: &mut Reader<'_>, model: &Table<'_>) -> ModelStream {
+    let table = reader.section(model, &MODEL_STREAM);
+    ModelStream {
+        resumable: reader.value(&table, &RESUMABLE),
+        on_disconnect: reader.field(&table, &ON_DISCONNECT),
+    }
+}

@@ -1,0 +1,170 @@
+//! Following of a stream as server-sent events: replay, then live, then the end. A gap is always reported, never
+//! skipped.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::request::Parts;
+
+use super::no_content;
+use super::page::set_headers;
+use super::position::{From, Query};
+use crate::error::Error;
+use crate::gateway::delivery;
+use crate::gateway::direct_response::{AccountSlot, Asked};
+use crate::gateway::durable::{location, retry};
+use crate::gateway::reply::stream_response;
+use crate::streams::event::StreamEnd;
+use crate::streams::generation::Generation;
+use crate::streams::log::Extent;
+use crate::streams::position::Position;
+use crate::streams::track::Track;
+use crate::streams::viewer::{Form, Viewer};
+use crate::wire::chat::{ApiError, Kind};
+
+/// The heartbeat of formats that are no vendor's.
+const HEARTBEAT: Bytes = Bytes::from_static(b": ping\n\n");
+
+/// The first bytes of a response: its client learns at once that it is served.
+const GREETING: &[u8] = b": ok\n";
+
+/// A request for the events of a stream in one format.
+pub(super) struct Following<'a> {
+    pub(super) stream: Arc<Generation>,
+    /// `None`: the native track.
+    pub(super) track: Option<Arc<Track>>,
+    pub(super) query: &'a Query,
+    pub(super) head: &'a Parts,
+}
+
+/// The place in a track at which a request begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// After this sequence number.
+    After(u64),
+    /// Its position is gone; this one is the earliest that is left.
+    Gone(u64),
+}
+
+/// The track of a format; `None`: the native one.
+pub(super) fn track(stream: &Arc<Generation>, format: &str) -> Result<Option<Arc<Track>>, Error> {
+    if format == "native" || format == stream.origin.dialect.name() {
+        return Ok(None);
+    }
+    let found = stream.in_format(format);
+    found.map(Some).ok_or_else(|| {
+        let message = format!("must be one of {}", Generation::formats().join(", "));
+        Error::caller(ApiError::field("format", message))
+    })
+}
+
+impl Following<'_> {
+    /// The track.
+    pub(super) fn track(&self) -> &Track {
+        self.track.as_deref().unwrap_or(&self.stream.native)
+    }
+
+    /// The track's extent, as far as the stream has come.
+    pub(super) fn extent(&self) -> Extent<StreamEnd> {
+        self.track().advance(&self.stream);
+        self.track().log.extent()
+    }
+
+    /// The place at which the request begins. An error: its position is malformed or ahead of the stream.
+    pub(super) fn place(&self, extent: &Extent<StreamEnd>) -> Result<Place, Error> {
+        let asked = self.query.position(self.head)?;
+        let seq = match asked {
+            From::Start => 0,
+            From::Now => extent.tail,
+            From::Seq(seq) => seq,
+            From::After(position) if position.epoch == self.track().epoch => position.seq,
+            From::After(_) => return Ok(Place::Gone(extent.earliest)),
+        };
+        if seq > extent.tail {
+            let message = "the position is ahead of the stream; read from `stream-next-offset`";
+            let code = Some("position_ahead".to_owned());
+            return Err(Error::caller(ApiError { code, ..ApiError::new(Kind::Invalid, message) }));
+        }
+        Ok(if seq < extent.earliest { Place::Gone(extent.earliest) } else { Place::After(seq) })
+    }
+
+    /// The response that follows the stream.
+    pub(super) fn follow(
+        self,
+        asked: &Asked<'_>,
+        account: &mut AccountSlot,
+    ) -> Result<Response, Error> {
+        let extent = self.extent();
+        let (seq, reset) = match self.place(&extent) {
+            Ok(Place::After(seq)) => (seq, false),
+            Ok(Place::Gone(earliest)) if self.query.is_event_source() => (earliest, true),
+            Err(_) if self.query.is_event_source() => (extent.earliest, true),
+            Ok(Place::Gone(_)) => return Err(self.gone(&extent)),
+            Err(error) => return Err(error),
+        };
+        if extent.end.is_some() && seq == extent.tail && !reset {
+            let mut response = no_content();
+            set_headers(response.headers_mut(), self.track(), &extent, seq);
+            return Ok(response);
+        }
+        let settings = asked.state.config.stream;
+        let preamble = self.preamble(reset.then_some(extent.earliest));
+        let viewer = Viewer::new(
+            Arc::clone(&self.stream),
+            self.track.clone(),
+            seq,
+            (Form::Blocks, asked.state.config.streams.coalesce),
+        );
+        if let Some(account) = account {
+            account.responded(200);
+        }
+        let body = delivery::follow(delivery::Following {
+            viewer,
+            preamble,
+            heartbeat: self.heartbeat(),
+            every: settings.heartbeat,
+            account: account.take(),
+        });
+        let mut headers = http::HeaderMap::new();
+        set_headers(&mut headers, self.track(), &extent, seq);
+        headers.extend(location(&self.stream));
+        Ok(stream_response(headers, "text/event-stream", Body::from_stream(body)))
+    }
+
+    /// The bytes before the first event. `earliest`: the position that was asked for is gone, and this is the first
+    /// one that is left.
+    fn preamble(&self, earliest: Option<u64>) -> Bytes {
+        let retry = retry();
+        let mut bytes = Vec::from(GREETING);
+        if let Some(earliest) = earliest {
+            let earliest = self.track().epoch.at(earliest);
+            let reset = format!("event: reset\ndata: {{\"earliest\":\"{earliest}\"}}\n\n");
+            bytes.extend_from_slice(reset.as_bytes());
+        }
+        bytes.extend_from_slice(&retry);
+        bytes.into()
+    }
+
+    fn heartbeat(&self) -> Bytes {
+        let origin = &self.stream.origin;
+        let native = self.track.is_none();
+        if native && origin.dialect.media_type(&origin.context) == "text/event-stream" {
+            origin.dialect.heartbeat(&origin.context)
+        } else {
+            HEARTBEAT
+        }
+    }
+
+    /// The error for a position that has been trimmed, or belongs to another stream or format.
+    pub(super) fn gone(&self, extent: &Extent<StreamEnd>) -> Error {
+        let at = |seq: u64| -> Position { self.track().epoch.at(seq) };
+        let (earliest, tail) = (at(extent.earliest), at(extent.tail));
+        let message = format!(
+            "the position is gone, or belongs to another stream or format; what is left goes from {earliest} to {tail}"
+        );
+        let code = Some("position_gone".to_owned());
+        Error::caller(ApiError { code, ..ApiError::new(Kind::Gone, message) })
+    }
+}

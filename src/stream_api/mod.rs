@@ -1,0 +1,208 @@
+//! HTTP endpoints of durable streams: listing, following, reading, cancelling and deleting them. They never send a
+//! request to an upstream, and return another caller's stream as one that does not exist.
+
+mod chats;
+mod follow;
+mod object;
+mod page;
+mod position;
+mod refused;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State as Shared};
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::header::{ACCEPT, CACHE_CONTROL};
+use http::request::Parts;
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+
+use crate::error::Error;
+use crate::gateway::direct_response::{self, Asked, json_response, respond};
+use crate::gateway::state::Gateway;
+use crate::streams::generation::Generation;
+use crate::wire::chat::{ApiError, Kind};
+use crate::wire::dialect::DEFAULT;
+use follow::Following;
+use position::Query;
+
+/// The longest that a cancellation waits for the end of the stream.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The endpoints. A new one is a line here; 405 for other methods follows.
+pub fn router<S: Clone + Send + Sync + 'static>(gateway: Arc<Gateway>) -> Router<S> {
+    Router::new()
+        .route("/v1/streams", get(list).fallback(only_get))
+        .route("/v1/streams/{id}", get(read).head(head).delete(delete).fallback(only_read))
+        .route("/v1/streams/{id}/cancel", post(cancel).fallback(only_post))
+        .route("/v1/chats/{chat}/stream", get(chats::stream).fallback(only_get))
+        .route("/v1/chats/{chat}/stop", post(chats::stop).fallback(only_post))
+        .with_state(gateway)
+}
+
+/// The caller's streams, the oldest first.
+async fn list(Shared(gateway): Shared<Arc<Gateway>>, request: Request) -> Response {
+    respond(&gateway, DEFAULT, request, async |asked, _| {
+        let streams = gateway.streams.of(&asked.caller.name);
+        let data: Vec<_> = streams.iter().map(|stream| object::of(stream, asked.state)).collect();
+        Ok(json_response(json!({"object": "list", "data": data}).to_string()))
+    })
+    .await
+}
+
+/// Follows a stream, or reads a part of it, by the request's `accept` and `live`.
+async fn read(
+    Shared(gateway): Shared<Arc<Gateway>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    let is_event_source = Query::of(request.uri()).is_event_source();
+    let response = respond(&gateway, DEFAULT, request, async |asked, account| {
+        let stream = owned(&gateway, asked, &id)?;
+        respond_with(asked, stream, account).await
+    })
+    .await;
+    if is_event_source { refused::for_event_source(response).await } else { response }
+}
+
+/// The response to a request for a stream that the caller may read.
+async fn respond_with(
+    asked: &Asked<'_>,
+    stream: Arc<Generation>,
+    account: &mut direct_response::AccountSlot,
+) -> Result<Response, Error> {
+    let query = Query::of(&asked.head.uri);
+    let wants = Mode::of(asked.head, &query)?;
+    let track = follow::track(&stream, query.format()?)?;
+    stream.read();
+    let read = Following { stream, track, query: &query, head: asked.head };
+    match wants {
+        Mode::Follow => read.follow(asked, account),
+        Mode::LongPoll => page::long_poll(&read).await,
+        Mode::Page => page::now(&read),
+    }
+}
+
+/// The forms in which a stream is read.
+enum Mode {
+    /// As server-sent events.
+    Follow,
+    /// As JSON, waiting for the first event.
+    LongPoll,
+    /// As JSON, at once.
+    Page,
+}
+
+impl Mode {
+    fn of(head: &Parts, query: &Query) -> Result<Self, Error> {
+        let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+        match query.get("live") {
+            Some("sse") => Ok(Self::Follow),
+            Some("long-poll") => Ok(Self::LongPoll),
+            Some(_) => {
+                let fault = ApiError::field("live", "must be `sse` or `long-poll`");
+                Err(Error::caller(fault))
+            }
+            None if accept.is_some_and(|accept| accept.contains("text/event-stream")) => {
+                Ok(Self::Follow)
+            }
+            None => Ok(Self::Page),
+        }
+    }
+}
+
+/// The headers of a stream without its events.
+async fn head(
+    Shared(gateway): Shared<Arc<Gateway>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    respond(&gateway, DEFAULT, request, async |asked, _| {
+        let stream = owned(&gateway, asked, &id)?;
+        let mut response = Response::new(Body::empty());
+        let extent = stream.extent();
+        page::set_headers(response.headers_mut(), &stream.native, &extent, extent.tail);
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Ok(response)
+    })
+    .await
+}
+
+/// Cancels a stream, and waits for its end. One that has ended stays as it is.
+async fn cancel(
+    Shared(gateway): Shared<Arc<Gateway>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    respond(&gateway, DEFAULT, request, async |asked, _| {
+        let stream = owned(&gateway, asked, &id)?;
+        Ok(cancelled(&stream, asked).await)
+    })
+    .await
+}
+
+/// Cancels a stream. Returns its final state.
+async fn cancelled(stream: &Generation, asked: &Asked<'_>) -> Response {
+    stream.cancel();
+    // Without an end by then, the response shows the stream as it is.
+    let _late = timeout(CANCEL_TIMEOUT, stream.ended()).await;
+    json_response(object::of(stream, asked.state).to_string())
+}
+
+/// Cancels a stream, and forgets it.
+async fn delete(
+    Shared(gateway): Shared<Arc<Gateway>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    respond(&gateway, DEFAULT, request, async |asked, _| {
+        let stream = owned(&gateway, asked, &id)?;
+        stream.cancel();
+        gateway.streams.remove(&id);
+        Ok(no_content())
+    })
+    .await
+}
+
+/// The caller's own stream of this id.
+fn owned(gateway: &Gateway, asked: &Asked<'_>, id: &str) -> Result<Arc<Generation>, Error> {
+    let found = gateway.streams.get(&asked.caller.name, id);
+    found.ok_or_else(|| {
+        let message = "there is no such stream of this caller, or it is no longer kept; GET /v1/streams lists \
+                       those that are";
+        let code = Some("stream_not_found".to_owned());
+        Error::caller(ApiError { code, ..ApiError::new(Kind::NotFound, message) })
+    })
+}
+
+fn no_content() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// The seconds from now to a moment.
+fn seconds_left(left: Duration, now_unix: u64) -> u64 {
+    now_unix + left.as_secs() + u64::from(left.subsec_nanos() > 0)
+}
+
+fn now() -> Instant {
+    Instant::now()
+}
+
+async fn only_get(Shared(gateway): Shared<Arc<Gateway>>, request: Request) -> Response {
+    direct_response::method_not_allowed(&gateway, request, "GET").await
+}
+
+async fn only_post(Shared(gateway): Shared<Arc<Gateway>>, request: Request) -> Response {
+    direct_response::method_not_allowed(&gateway, request, "POST").await
+}
+
+async fn only_read(Shared(gateway): Shared<Arc<Gateway>>, request: Request) -> Response {
+    direct_response::method_not_allowed(&gateway, request, "GET, HEAD, DELETE").await
+}

@@ -1,0 +1,34 @@
+//! The JSON object of a durable stream. It must never hold any of its events.
+
+use serde_json::{Value, json};
+
+use super::{now, seconds_left};
+use crate::gateway::clock::unix_seconds;
+use crate::gateway::state::State;
+use crate::streams::event::State as StreamState;
+use crate::streams::generation::Generation;
+
+/// A stream as its owner sees it.
+pub(super) fn of(stream: &Generation, state: &State) -> Value {
+    let extent = stream.extent();
+    let epoch = stream.native.epoch;
+    let left = stream.expires_in(state.config.streams.keep, now());
+    let error = extent.end.as_ref().filter(|end| end.state != StreamState::Complete);
+    json!({
+        "id": stream.id,
+        "object": "stream",
+        "state": stream.state().name(),
+        "model": stream.origin.context.model,
+        "dialect": stream.origin.dialect.name(),
+        "chat": stream.origin.chat,
+        "created_at": stream.origin.context.created,
+        "ended_at": stream.ended_at(),
+        "expires_at": left.map(|left| seconds_left(left, unix_seconds())),
+        "events": extent.tail,
+        "bytes": extent.bytes,
+        "earliest": epoch.at(extent.earliest).to_string(),
+        "tail": epoch.at(extent.tail).to_string(),
+        "viewers": stream.viewers(),
+        "error": error.map(|end| json!({"message": end.message})),
+    })
+}

@@ -1,0 +1,248 @@
+//! Generations: one answer of a model in a log, the state of its production, and the number of its viewers. A
+//! generation must never depend on a connection.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::event::{Event, Framing, State, StreamEnd, cut};
+use super::log::{Extent, Log, Retention};
+use super::position::Epoch;
+use super::track::{Derivation, Track};
+use crate::config::OnDisconnect;
+use crate::error::Error;
+use crate::memory::MemoryLease;
+use crate::wire::dialect::{self, CallerDialect, ResponseContext};
+
+/// The request that a generation answers.
+#[derive(Clone)]
+pub struct Origin {
+    /// The name of the caller that owns it.
+    pub owner: Arc<str>,
+    /// The dialect of its events.
+    pub dialect: &'static dyn CallerDialect,
+    /// The framing in which they are produced.
+    pub framing: Framing,
+    /// The context of the answer.
+    pub context: ResponseContext,
+    /// The conversation that it belongs to, if the caller names one.
+    pub chat: Option<String>,
+    /// The consequence of a lack of viewers.
+    pub on_disconnect: OnDisconnect,
+    /// The most bytes of its log; the oldest events are trimmed beyond it.
+    pub max_bytes: usize,
+}
+
+/// The head of an answer, once it is known: headers, or the error in its place.
+pub type Opened = Option<Result<HeaderMap, Error>>;
+
+/// One answer of a model in a log.
+pub struct Generation {
+    /// 24 random letters and digits.
+    pub id: String,
+    /// The request that it answers.
+    pub origin: Origin,
+    /// Its events in its own dialect.
+    pub native: Track,
+    opened: watch::Sender<Opened>,
+    cancelled: CancellationToken,
+    viewers: watch::Sender<usize>,
+    /// Its events in other formats, made when one is first asked for.
+    pub(super) tracks: Mutex<HashMap<&'static str, Arc<Track>>>,
+    lease: Mutex<MemoryLease>,
+    usage: Mutex<Usage>,
+}
+
+/// The times that decide how long a generation is kept.
+#[derive(Debug, Clone, Copy)]
+struct Usage {
+    last_read: Instant,
+    ended: Option<(Instant, u64)>,
+}
+
+impl Generation {
+    pub(super) fn new(id: String, origin: Origin, lease: MemoryLease) -> Self {
+        let retention = Retention { bytes: origin.max_bytes, entries: usize::MAX };
+        Self {
+            id,
+            origin,
+            native: Track { epoch: Epoch::random(), log: Log::new(retention), derived: None },
+            opened: watch::Sender::new(None),
+            cancelled: CancellationToken::new(),
+            viewers: watch::Sender::new(0),
+            tracks: Mutex::default(),
+            lease: Mutex::new(lease),
+            usage: Mutex::new(Usage { last_read: Instant::now(), ended: None }),
+        }
+    }
+
+    /// Its state.
+    pub fn state(&self) -> State {
+        self.native.log.extent().end.map_or(State::Streaming, |end| end.state)
+    }
+
+    /// The extent of its log.
+    pub fn extent(&self) -> Extent<StreamEnd> {
+        self.native.log.extent()
+    }
+
+    /// Appends produced bytes: whole events. Returns whether there is memory for them; they are appended all the same.
+    pub fn append(&self, produced: &[u8], cancelled: bool) -> bool {
+        let (framing, epoch) = (self.origin.framing, self.native.epoch);
+        let appended = self.native.log.append(|first| {
+            (first..).zip(cut(framing, produced)).map(move |(seq, event)| Event {
+                cancelled,
+                ..Event::new(epoch.at(seq), framing, event)
+            })
+        });
+        // Nothing is appended to a log that has ended: it was closed for a reason that holds.
+        appended.is_err() || self.hold()
+    }
+
+    /// Holds memory for its logs.
+    fn hold(&self) -> bool {
+        let tracks = self.tracks.lock().unwrap_or_else(PoisonError::into_inner);
+        let derived: usize = tracks.values().map(|track| track.log.extent().bytes).sum();
+        let bytes = self.native.log.extent().bytes + derived;
+        drop(tracks);
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner).hold_kept(bytes).is_ok()
+    }
+
+    /// Ends it, unless it has ended before. `unix`: the time in Unix seconds.
+    pub fn close(&self, end: StreamEnd, unix: u64) {
+        self.usage().ended.get_or_insert((Instant::now(), unix));
+        self.native.log.close(end);
+    }
+
+    /// Sets the head of the answer, or the error in its place.
+    pub fn opened(&self, opened: Result<HeaderMap, Error>) {
+        self.opened.send_replace(Some(opened));
+    }
+
+    /// The error in place of an answer, if there was no answer.
+    pub fn is_refused(&self) -> bool {
+        matches!(&*self.opened.borrow(), Some(Err(_)))
+    }
+
+    /// Waits for the head of the answer.
+    pub async fn head(&self) -> Result<HeaderMap, Error> {
+        let mut opened = self.opened.subscribe();
+        let seen = opened.wait_for(Option::is_some).await;
+        let head = seen.ok().and_then(|head| head.clone());
+        head.unwrap_or_else(|| Err(Error::internal("the production of the answer ended early")))
+    }
+
+    /// Requests that its production ends. Has no effect after the end.
+    pub fn cancel(&self) {
+        self.cancelled.cancel();
+    }
+
+    /// Resolves when its production is to end: it is cancelled, or has had no viewers for too long.
+    pub async fn is_unwanted(&self) {
+        tokio::select! {
+            () = self.cancelled.cancelled() => {}
+            () = self.is_abandoned() => {}
+        }
+    }
+
+    /// Resolves when it has had no viewers for as long as it may.
+    async fn is_abandoned(&self) {
+        let grace = match self.origin.on_disconnect {
+            OnDisconnect::Continue => return std::future::pending().await,
+            OnDisconnect::Cancel => Duration::ZERO,
+            OnDisconnect::Grace(grace) => grace,
+        };
+        let mut viewers = self.viewers.subscribe();
+        loop {
+            // The sender is a field of this value, so that there is no other error.
+            drop(viewers.wait_for(|viewers| *viewers == 0).await);
+            tokio::select! {
+                () = sleep(grace) => return,
+                _joined = viewers.wait_for(|viewers| *viewers > 0) => {}
+            }
+        }
+    }
+
+    /// Its events in another format, made when it is first asked for; `None`: there is no such format.
+    pub fn in_format(&self, format: &str) -> Option<Arc<Track>> {
+        let (name, derivation) = Derivation::of(&self.origin, format)?;
+        let mut tracks = self.tracks.lock().unwrap_or_else(PoisonError::into_inner);
+        let retention = Retention { bytes: self.origin.max_bytes, entries: usize::MAX };
+        let track = tracks.entry(name).or_insert_with(|| {
+            let epoch = self.native.epoch.derived(name);
+            Arc::new(Track {
+                epoch,
+                log: Log::new(retention),
+                derived: Some(Mutex::new(derivation)),
+            })
+        });
+        Some(Arc::clone(track))
+    }
+
+    /// The names of all formats.
+    pub fn formats() -> Vec<&'static str> {
+        let dialects = dialect::caller_dialects().map(CallerDialect::name);
+        std::iter::once("native").chain(dialects).collect()
+    }
+
+    /// Waits for its end, up to which it has all its events.
+    pub async fn ended(&self) -> StreamEnd {
+        loop {
+            let appended = self.native.log.appended();
+            if let Some(end) = self.native.log.extent().end {
+                return end;
+            }
+            appended.await;
+        }
+    }
+
+    /// The number of viewers.
+    pub fn viewers(&self) -> usize {
+        *self.viewers.borrow()
+    }
+
+    pub(super) fn joined(&self) {
+        self.viewers.send_modify(|viewers| *viewers += 1);
+        self.read();
+    }
+
+    pub(super) fn left(&self) {
+        self.viewers.send_modify(|viewers| *viewers -= 1);
+        self.read();
+    }
+
+    /// Notes that it is being used, which prolongs its retention.
+    pub fn read(&self) {
+        self.usage().last_read = Instant::now();
+    }
+
+    /// The time at which it ended, in Unix seconds.
+    pub fn ended_at(&self) -> Option<u64> {
+        self.usage().ended.map(|(_, unix)| unix)
+    }
+
+    /// The time left until it is forgotten, if it is used no more; `None`: it is running or has viewers.
+    pub fn expires_in(&self, keep: Duration, now: Instant) -> Option<Duration> {
+        let Usage { last_read, ended } = *self.usage();
+        let (ended, _) = ended.filter(|_| self.viewers() == 0)?;
+        Some((last_read.max(ended) + keep).saturating_duration_since(now))
+    }
+
+    fn usage(&self) -> std::sync::MutexGuard<'_, Usage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Generation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Generation")
+            .field("id", &self.id)
+            .field("log", &self.native.log)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,214 @@
+//! Registry of generations: by id, owner, position, chat and idempotency key, with limits on their number and their
+//! memory, and their retention. It must never return a generation to anybody but its owner.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use rand::distr::{Alphanumeric, SampleString};
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::{Instant, sleep};
+
+use super::generation::{Generation, Origin};
+use super::position::Position;
+use crate::error::{Error, MIN_RETRY_AFTER};
+use crate::memory::MemoryShare;
+use crate::wire::chat::{ApiError, Kind};
+
+/// The characters of an id: 142 random bits.
+const ID: usize = 24;
+
+/// The time between two looks for generations that have expired.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// All generations of the process.
+pub struct Streams {
+    content: Mutex<Content>,
+    memory: Arc<MemoryShare>,
+}
+
+#[derive(Default)]
+struct Content {
+    /// By owner, and in the order in which they began.
+    owned: BTreeMap<(Arc<str>, u64), Arc<Generation>>,
+    /// The keys of `owned` by id.
+    ids: HashMap<String, (Arc<str>, u64)>,
+    /// The ids by the epochs of their native tracks.
+    epochs: HashMap<super::position::Epoch, String>,
+    /// The ids of the last generation of each chat.
+    chats: HashMap<(Arc<str>, String), String>,
+    keys: HashMap<(Arc<str>, String), Arc<KeySlot>>,
+    begun: u64,
+}
+
+/// The generation of an idempotency key. Locked by a request until it has begun one, so that of two that come at the
+/// same instant the second attaches.
+pub type KeySlot = AsyncMutex<Option<Claim>>;
+
+/// The request that used an idempotency key first.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The SHA-256 of what it requested.
+    pub digest: [u8; 32],
+    /// Its generation, while it is kept.
+    pub generation: Weak<Generation>,
+}
+
+impl Streams {
+    /// An empty registry, whose logs share this memory.
+    pub fn new(memory: &Arc<MemoryShare>) -> Self {
+        Self { content: Mutex::default(), memory: Arc::clone(memory) }
+    }
+
+    /// Begins a generation. A caller has at most `per_caller` of them; the oldest that have ended and have no viewers make
+    /// room for it.
+    pub fn begin(&self, origin: Origin, per_caller: usize) -> Result<Arc<Generation>, Error> {
+        let mut content = self.content();
+        let owner = Arc::clone(&origin.owner);
+        while content.of(&owner).count() >= per_caller {
+            let Some(oldest) =
+                content.of(&owner).find(|one| is_done(one)).map(|one| one.id.clone())
+            else {
+                return Err(too_many(per_caller));
+            };
+            content.remove(&oldest);
+        }
+        let id = Alphanumeric.sample_string(&mut rand::rng(), ID);
+        let chat = origin.chat.clone();
+        let generation = Arc::new(Generation::new(id.clone(), origin, self.memory.lease()));
+        content.begun += 1;
+        let place = (Arc::clone(&owner), content.begun);
+        content.ids.insert(id.clone(), place.clone());
+        content.epochs.insert(generation.native.epoch, id.clone());
+        if let Some(chat) = chat {
+            content.chats.insert((owner, chat), id);
+        }
+        content.owned.insert(place, Arc::clone(&generation));
+        Ok(generation)
+    }
+
+    /// The generation of an id, for its owner.
+    pub fn get(&self, owner: &str, id: &str) -> Option<Arc<Generation>> {
+        let content = self.content();
+        content.get(id).filter(|generation| *generation.origin.owner == *owner).cloned()
+    }
+
+    /// The generation of a position in its native track, for its owner.
+    pub fn at(&self, owner: &str, position: Position) -> Option<Arc<Generation>> {
+        let content = self.content();
+        let id = content.epochs.get(&position.epoch)?;
+        content.get(id).filter(|generation| *generation.origin.owner == *owner).cloned()
+    }
+
+    /// All generations of an owner, the oldest first.
+    pub fn of(&self, owner: &Arc<str>) -> Vec<Arc<Generation>> {
+        self.content().of(owner).cloned().collect()
+    }
+
+    /// The last generation of a chat, for its owner.
+    pub fn of_chat(&self, owner: &Arc<str>, chat: &str) -> Option<Arc<Generation>> {
+        let content = self.content();
+        let id = content.chats.get(&(Arc::clone(owner), chat.to_owned()))?;
+        content.get(id).cloned()
+    }
+
+    /// The slot of an idempotency key.
+    pub fn key(&self, owner: &Arc<str>, key: &str) -> Arc<KeySlot> {
+        let slot = (Arc::clone(owner), key.to_owned());
+        Arc::clone(self.content().keys.entry(slot).or_default())
+    }
+
+    /// Forgets a generation. Its viewers read on.
+    pub fn remove(&self, id: &str) {
+        self.content().remove(id);
+    }
+
+    /// Forgets generations that have ended and have no viewers, those that ended first, until there is memory or none
+    /// of them is left. Returns whether one was forgotten.
+    pub fn make_room(&self) -> bool {
+        let mut content = self.content();
+        let done = content.owned.values().filter(|one| is_done(one));
+        let oldest = done.min_by_key(|one| one.ended_at()).map(|one| one.id.clone());
+        oldest.is_some_and(|id| content.remove(&id))
+    }
+
+    /// Forgets what has expired.
+    pub fn sweep(&self, keep: Duration, now: Instant) {
+        let mut content = self.content();
+        let expired = content.owned.values().filter(|generation| {
+            generation.expires_in(keep, now).is_some_and(|left| left.is_zero())
+        });
+        let expired: Vec<_> = expired.map(|generation| generation.id.clone()).collect();
+        for id in expired {
+            content.remove(&id);
+        }
+        content.keys.retain(|_, slot| {
+            // In use by a request, or its generation is kept.
+            let Ok(claim) = slot.try_lock() else { return true };
+            Arc::strong_count(slot) > 1
+                || claim.as_ref().is_some_and(|claim| claim.generation.strong_count() > 0)
+        });
+    }
+
+    /// Sweeps for as long as it is polled. `keep`: the retention in force.
+    pub async fn keep(&self, keep: impl Fn() -> Duration) -> Infallible {
+        loop {
+            sleep(SWEEP).await;
+            self.sweep(keep(), Instant::now());
+        }
+    }
+
+    /// The numbers of generations that run, and that have ended.
+    pub fn count(&self) -> (usize, usize) {
+        let content = self.content();
+        let ended = content.owned.values().filter(|one| one.extent().end.is_some()).count();
+        (content.owned.len() - ended, ended)
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Content {
+    fn get(&self, id: &str) -> Option<&Arc<Generation>> {
+        self.owned.get(self.ids.get(id)?)
+    }
+
+    fn of(&self, owner: &Arc<str>) -> impl Iterator<Item = &Arc<Generation>> {
+        let range = (Arc::clone(owner), 0)..=(Arc::clone(owner), u64::MAX);
+        self.owned.range(range).map(|(_, generation)| generation)
+    }
+
+    fn remove(&mut self, id: &str) -> bool {
+        let Some(place) = self.ids.remove(id) else { return false };
+        let Some(generation) = self.owned.remove(&place) else { return false };
+        self.epochs.remove(&generation.native.epoch);
+        if let Some(chat) = &generation.origin.chat {
+            let chat = (place.0, chat.clone());
+            if self.chats.get(&chat).is_some_and(|last| last == id) {
+                self.chats.remove(&chat);
+            }
+        }
+        true
+    }
+}
+
+/// Whether it may be forgotten.
+fn is_done(generation: &Generation) -> bool {
+    generation.viewers() == 0 && generation.extent().end.is_some()
+}
+
+fn too_many(most: usize) -> Error {
+    let message = format!(
+        "{most} resumable streams of this caller are running (streams.per_caller); wait for one to end, or cancel one"
+    );
+    Error::caller(ApiError::new(Kind::RateLimited, message)).retry_after(MIN_RETRY_AFTER)
+}
+
+impl std::fmt::Debug for Streams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Streams({})", self.content().owned.len())
+    }
+}

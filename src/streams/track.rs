@@ -1,0 +1,136 @@
+//! Tracks: the events of a generation in one format, as a log of their own. A derived track is transcoded from the
+//! native one when it is read, once for all viewers. A position of one track must never be taken for one of another.
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::BytesMut;
+
+use super::event::{Event, Framing, State, StreamEnd, cut};
+use super::generation::{Generation, Origin};
+use super::log::{Log, Read};
+use super::position::Epoch;
+use crate::wire::chat::{ApiError, End, Kind};
+use crate::wire::dialect::{self, Form, Mode, ResponseContext};
+use crate::wire::framing;
+use crate::wire::transcode::Transcoder;
+
+/// The most bytes of native events that are transcoded at once.
+const MAX_BATCH: usize = 256 * 1024;
+
+/// The events of a generation in one format.
+#[derive(Debug)]
+pub struct Track {
+    /// The incarnation in positions.
+    pub epoch: Epoch,
+    /// The events.
+    pub log: Log<Event>,
+    /// `None`: the native track, which the producer writes.
+    pub(super) derived: Option<Mutex<Derivation>>,
+}
+
+/// The state of the transcoding of a derived track.
+pub struct Derivation {
+    transcoder: Transcoder,
+    framing: Framing,
+    /// The last native event that was transcoded.
+    seq: u64,
+}
+
+/// The most bytes of one native event, which is within the bounds of its producer.
+const MAX_EVENT: usize = usize::MAX;
+
+impl Derivation {
+    /// The derivation of a format, with its name; `None`: there is no such format.
+    pub fn of(origin: &Origin, format: &str) -> Option<(&'static str, Self)> {
+        let wanted = dialect::caller_dialects().find(|dialect| dialect.name() == format)?;
+        let context =
+            ResponseContext { want_usage: true, form: Form::Chat, ..origin.context.clone() };
+        let framing = Framing::of(wanted.media_type(&context))?;
+        let native = dialect::by_name(origin.dialect.name())?;
+        let cut = match origin.framing {
+            Framing::Sse => framing::Framing::Sse,
+            Framing::Ndjson => framing::Framing::Ndjson,
+        };
+        let decoder = native.decoder(origin.context.form);
+        let encoder = wanted.encoder(&context, Mode::Translated);
+        let transcoder = Transcoder::new(cut, MAX_EVENT, decoder, encoder, Mode::Translated);
+        Some((wanted.name(), Self { transcoder, framing, seq: 0 }))
+    }
+}
+
+impl std::fmt::Debug for Derivation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Derivation").field("seq", &self.seq).finish_non_exhaustive()
+    }
+}
+
+impl Track {
+    /// Brings a derived track up to the native one.
+    pub fn advance(&self, generation: &Generation) {
+        let Some(derivation) = &self.derived else { return };
+        let mut derivation = derivation.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let mut out = BytesMut::new();
+            match generation.native.log.read(derivation.seq, MAX_BATCH) {
+                Read::Entries { first, entries } => {
+                    derivation.seq = first - 1 + entries.len() as u64;
+                    for event in entries {
+                        derivation.take(event, &mut out);
+                    }
+                    self.append(derivation.framing, &out);
+                }
+                Read::Tail | Read::Ahead => return,
+                Read::End(end) => {
+                    derivation.finish(end.state, &mut out);
+                    self.append(derivation.framing, &out);
+                    self.log.close(StreamEnd { ending: derivation.transcoder.ending(), ..end });
+                    return;
+                }
+                // The transcoder needs every event from the first one on.
+                Read::Gone { .. } => {
+                    let message = "the beginning of the stream has been trimmed";
+                    let end = End::Failed(ApiError::new(Kind::Overloaded, message));
+                    derivation.transcoder.abort(end, &mut out);
+                    self.append(derivation.framing, &out);
+                    self.log.close(StreamEnd {
+                        state: State::Error,
+                        message: Some(message.to_owned()),
+                        ending: derivation.transcoder.ending(),
+                    });
+                    return;
+                }
+            }
+        }
+    }
+
+    fn append(&self, framing: Framing, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        // A track that has ended takes nothing more.
+        let _closed = self.log.append(|first| {
+            (first..)
+                .zip(cut(framing, bytes))
+                .map(|(seq, event)| Event::new(self.epoch.at(seq), framing, event))
+        });
+    }
+}
+
+impl Derivation {
+    fn take(&mut self, event: Event, out: &mut BytesMut) {
+        if event.cancelled {
+            self.transcoder.abort(End::Cancelled, out);
+        } else {
+            self.transcoder.push(event.produced, out);
+        }
+    }
+
+    /// Ends the answer as the native track did, where its events have not.
+    fn finish(&mut self, state: State, out: &mut BytesMut) {
+        match state {
+            State::Cancelled => self.transcoder.abort(End::Cancelled, out),
+            State::Lost => self.transcoder.abort(End::Truncated, out),
+            State::Streaming | State::Complete | State::Error => self.transcoder.finish(out),
+        }
+    }
+}
