@@ -12,11 +12,12 @@ use async_stream::stream;
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, Stream};
 use tokio::task::yield_now;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::account::Account;
 use super::production::{self, Production};
 use crate::error::Error;
+use crate::streams::share::Seat;
 use crate::streams::viewer::{Next, Viewer};
 use crate::wire::chat::End;
 use crate::wire::dialect::Ending;
@@ -83,6 +84,29 @@ pub struct Following {
     pub every: Duration,
     /// The account of the viewer's request.
     pub account: Option<Box<Account>>,
+    /// The right by which it is read, if it is not the owner's own.
+    pub right: Option<Right>,
+}
+
+/// A right of somebody else's, which may end before the stream does.
+pub struct Right {
+    /// The time at which it ends.
+    pub until: Instant,
+    /// The place among the viewers of a share, if it is one.
+    pub seat: Option<Seat>,
+}
+
+impl Right {
+    /// Resolves when it ends.
+    async fn ended(&self) {
+        match &self.seat {
+            Some(seat) => tokio::select! {
+                () = seat.revoked.cancelled() => {}
+                () = sleep_until(self.until) => {}
+            },
+            None => sleep_until(self.until).await,
+        }
+    }
 }
 
 /// The body of a viewer's response. A viewer that has fallen behind the beginning of the log is cut off, so that its
@@ -95,10 +119,10 @@ pub fn follow(
             yield Ok(std::mem::take(&mut following.preamble));
         }
         let end = loop {
-            let due = Instant::now() + following.every;
-            match following.viewer.next(due).await {
+            match following.next().await {
                 Next::Bytes(bytes) => yield Ok(bytes),
                 Next::Idle => yield Ok(following.heartbeat()),
+                Next::Closed => break Ending::Closed,
                 Next::Behind(_) => break Ending::Aborted { error: Bytes::new() },
                 Next::Ended(end) => break end.ending,
             }
@@ -111,6 +135,17 @@ pub fn follow(
 }
 
 impl Following {
+    /// The next part; the end of the viewer's right ends its body, but not the stream.
+    async fn next(&mut self) -> Next {
+        let due = Instant::now() + self.every;
+        let Some(right) = &self.right else { return self.viewer.next(due).await };
+        tokio::select! {
+            biased;
+            () = right.ended() => Next::Closed,
+            next = self.viewer.next(due) => next,
+        }
+    }
+
     fn heartbeat(&mut self) -> Bytes {
         if let Some(account) = &mut self.account {
             account.heartbeat();

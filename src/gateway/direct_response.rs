@@ -1,6 +1,8 @@
 //! Direct responses of the gateway, without an upstream: lists of models, info endpoints that clients request before
 //! they chat, unknown paths and methods. It must never answer a request for a model's output.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
@@ -114,7 +116,7 @@ pub struct Asked<'a> {
     /// The state in force.
     pub state: &'a State,
     /// The caller.
-    pub caller: &'a Caller,
+    pub caller: &'a Arc<Caller>,
     /// The head of the request.
     pub head: &'a Parts,
     /// Its body; empty if it has none.
@@ -124,6 +126,14 @@ pub struct Asked<'a> {
 /// The account of a request. A response whose body outlives the request takes it along.
 pub type AccountSlot = Option<Box<Account>>;
 
+/// The way in which the caller of a request is identified.
+pub enum Identity {
+    /// By the credential in its headers.
+    Headers,
+    /// It has been identified, or has not.
+    Known(Result<Arc<Caller>, Error>),
+}
+
 /// Responds to a caller who may call, within the caller's limits.
 pub async fn respond(
     gateway: &Gateway,
@@ -131,9 +141,24 @@ pub async fn respond(
     request: Request,
     answer: impl AsyncFnOnce(&Asked<'_>, &mut AccountSlot) -> Result<Response, Error>,
 ) -> Response {
+    respond_to(gateway, (dialect, Identity::Headers), request, answer).await
+}
+
+/// The same for a caller that may be identified otherwise.
+pub async fn respond_to(
+    gateway: &Gateway,
+    (dialect, identity): (&'static dyn CallerDialect, Identity),
+    request: Request,
+    answer: impl AsyncFnOnce(&Asked<'_>, &mut AccountSlot) -> Result<Response, Error>,
+) -> Response {
     let (mut exchange, mut account) = Exchange::begin(gateway, dialect, request);
     let state = gateway.state();
-    let caller = exchange.identify(gateway, &state, &mut account).await;
+    let caller = match identity {
+        Identity::Headers => exchange.identify(gateway, &state, &mut account).await,
+        Identity::Known(caller) => {
+            caller.inspect(|caller| exchange.identified(caller, &mut account))
+        }
+    };
     let mut slot = Some(account);
     let response = async {
         let caller = caller?;

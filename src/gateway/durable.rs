@@ -267,7 +267,8 @@ fn response(
     };
     let heartbeat = dialect.heartbeat(context);
     let every = stream.heartbeat;
-    let body = delivery::follow(Following { viewer, preamble, heartbeat, every, account });
+    let body =
+        delivery::follow(Following { viewer, preamble, heartbeat, every, account, right: None });
     let mut response =
         stream_response(headers, dialect.media_type(context), Body::from_stream(body));
     response.headers_mut().extend(location(&generation));

@@ -68,9 +68,14 @@ impl Exchange {
         let from = auth::origin(peer, headers, &state.config.server.trusted_proxies);
         account.came_from(from.address);
         let caller = state.callers.identify(headers, from, &gateway.metrics).await?;
-        account.identified(&caller);
-        self.limiters.push(Arc::clone(&caller.limiter));
+        self.identified(&caller, account);
         Ok(caller)
+    }
+
+    /// Takes a caller whose credential has been verified elsewhere.
+    pub(super) fn identified(&mut self, caller: &Arc<Caller>, account: &mut Account) {
+        account.identified(caller);
+        self.limiters.push(Arc::clone(&caller.limiter));
     }
 
     /// Reads and inspects the body, which was posted to an endpoint of a form.

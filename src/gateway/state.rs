@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::access_log::AccessLog;
-use super::auth::Callers;
 use super::auth::jwks::{self, KeySet};
+use super::auth::tickets::Tickets;
+use super::auth::{Caller, Callers};
 use super::clock::unix_seconds;
 use super::egress::Clients;
 use super::fetch;
@@ -24,7 +25,7 @@ use super::request_metrics::RequestMetrics;
 use super::request_spans::RequestSpans;
 use super::summary::Sinks;
 use super::target_health::TargetHealth;
-use crate::config::{Config, Provider};
+use crate::config::{Config, Limits, Provider};
 use crate::memory::MemoryBudget;
 use crate::server::Shutdown;
 use crate::streams::registry::Streams;
@@ -53,6 +54,8 @@ pub struct Gateway {
     pub memory: Arc<MemoryBudget>,
     /// The durable streams.
     pub streams: Arc<Streams>,
+    /// The tickets that callers have made.
+    pub tickets: Arc<Tickets>,
     /// The clients for upstreams.
     pub clients: Arc<Clients>,
     /// The metrics of the process.
@@ -95,6 +98,7 @@ impl Gateway {
         Ok(Self {
             clients: Arc::default(),
             streams: Arc::new(Streams::new(&memory.streams)),
+            tickets: Arc::default(),
             memory,
             provider_models: Arc::default(),
             tracing: tracing(&config, &metrics)?,
@@ -144,6 +148,17 @@ impl Gateway {
         self.health.retain(&self.state().config);
         self.provider_models.clear();
         self.metrics.limit_used.clear();
+    }
+
+    /// A caller that holds a capability for a stream: it may use no model, and has the default limits.
+    pub fn guest(&self, share: &str) -> Arc<Caller> {
+        let name: Arc<str> = format!("share:{share}").into();
+        Arc::new(Caller {
+            limiter: self.limiters.of(&name, Limits::default()),
+            name,
+            label: OTHER.into(),
+            models: Arc::default(),
+        })
     }
 
     /// Measures the usage of all limits. Only configured names become labels; all other callers share one, with the

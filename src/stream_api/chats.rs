@@ -35,7 +35,8 @@ pub(super) async fn stream(
             return Ok(no_content());
         };
         let track = track(&stream, query.get("format").unwrap_or(FORMAT))?;
-        Following { stream, track, query: &query, head: asked.head }.follow(asked, account)
+        Following { stream, track, query: &query, head: asked.head, right: None }
+            .follow(asked, account)
     })
     .await
 }

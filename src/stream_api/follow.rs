@@ -12,7 +12,7 @@ use super::no_content;
 use super::page::set_headers;
 use super::position::{From, Query};
 use crate::error::Error;
-use crate::gateway::delivery;
+use crate::gateway::delivery::{self, Right};
 use crate::gateway::direct_response::{AccountSlot, Asked};
 use crate::gateway::durable::{location, retry};
 use crate::gateway::reply::stream_response;
@@ -37,6 +37,8 @@ pub(super) struct Following<'a> {
     pub(super) track: Option<Arc<Track>>,
     pub(super) query: &'a Query,
     pub(super) head: &'a Parts,
+    /// The right by which it is read, if it is not the owner's own.
+    pub(super) right: Option<Right>,
 }
 
 /// The place in a track at which a request begins.
@@ -120,16 +122,18 @@ impl Following<'_> {
         if let Some(account) = account {
             account.responded(200);
         }
-        let body = delivery::follow(delivery::Following {
-            viewer,
-            preamble,
-            heartbeat: self.heartbeat(),
-            every: settings.heartbeat,
-            account: account.take(),
-        });
+        let heartbeat = self.heartbeat();
         let mut headers = http::HeaderMap::new();
         set_headers(&mut headers, self.track(), &extent, seq);
         headers.extend(location(&self.stream));
+        let body = delivery::follow(delivery::Following {
+            viewer,
+            preamble,
+            heartbeat,
+            every: settings.heartbeat,
+            account: account.take(),
+            right: self.right,
+        });
         Ok(stream_response(headers, "text/event-stream", Body::from_stream(body)))
     }
 

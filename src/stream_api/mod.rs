@@ -7,6 +7,8 @@ mod object;
 mod page;
 mod position;
 mod refused;
+mod rights;
+mod share;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State as Shared};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use http::header::{ACCEPT, CACHE_CONTROL};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
@@ -23,13 +25,15 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use crate::error::Error;
-use crate::gateway::direct_response::{self, Asked, json_response, respond};
+use crate::gateway::delivery::Right;
+use crate::gateway::direct_response::{self, Asked, json_response, respond, respond_to};
 use crate::gateway::state::Gateway;
 use crate::streams::generation::Generation;
 use crate::wire::chat::{ApiError, Kind};
 use crate::wire::dialect::DEFAULT;
 use follow::Following;
 use position::Query;
+use rights::Access;
 
 /// The longest that a cancellation waits for the end of the stream.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,8 +42,11 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 pub fn router<S: Clone + Send + Sync + 'static>(gateway: Arc<Gateway>) -> Router<S> {
     Router::new()
         .route("/v1/streams", get(list).fallback(only_get))
-        .route("/v1/streams/{id}", get(read).head(head).delete(delete).fallback(only_read))
+        .route("/v1/streams/{id}", get(read).head(head).delete(remove).fallback(only_read))
         .route("/v1/streams/{id}/cancel", post(cancel).fallback(only_post))
+        .route("/v1/streams/{id}/share", post(share::share).fallback(only_post))
+        .route("/v1/streams/{id}/share/{share}", delete(share::revoke).fallback(only_delete))
+        .route("/v1/tickets", post(share::ticket).fallback(only_post))
         .route("/v1/chats/{chat}/stream", get(chats::stream).fallback(only_get))
         .route("/v1/chats/{chat}/stop", post(chats::stop).fallback(only_post))
         .with_state(gateway)
@@ -61,10 +68,13 @@ async fn read(
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    let is_event_source = Query::of(request.uri()).is_event_source();
-    let response = respond(&gateway, DEFAULT, request, async |asked, account| {
-        let stream = owned(&gateway, asked, &id)?;
-        respond_with(asked, stream, account).await
+    let query = Query::of(request.uri());
+    let is_event_source = query.is_event_source();
+    let access = Access::of(&gateway, &query, &id);
+    let identity = access.identity();
+    let response = respond_to(&gateway, (DEFAULT, identity), request, async |asked, account| {
+        let (stream, right) = access.stream(&gateway, asked, &id)?;
+        respond_with(asked, (stream, right), account).await
     })
     .await;
     if is_event_source { refused::for_event_source(response).await } else { response }
@@ -73,14 +83,14 @@ async fn read(
 /// The response to a request for a stream that the caller may read.
 async fn respond_with(
     asked: &Asked<'_>,
-    stream: Arc<Generation>,
+    (stream, right): (Arc<Generation>, Option<Right>),
     account: &mut direct_response::AccountSlot,
 ) -> Result<Response, Error> {
     let query = Query::of(&asked.head.uri);
     let wants = Mode::of(asked.head, &query)?;
     let track = follow::track(&stream, query.format()?)?;
     stream.read();
-    let read = Following { stream, track, query: &query, head: asked.head };
+    let read = Following { stream, track, query: &query, head: asked.head, right };
     match wants {
         Mode::Follow => read.follow(asked, account),
         Mode::LongPoll => page::long_poll(&read).await,
@@ -139,8 +149,10 @@ async fn cancel(
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    respond(&gateway, DEFAULT, request, async |asked, _| {
-        let stream = owned(&gateway, asked, &id)?;
+    let access = Access::of(&gateway, &Query::of(request.uri()), &id);
+    let identity = access.identity();
+    respond_to(&gateway, (DEFAULT, identity), request, async |asked, _| {
+        let stream = access.stream_to_cancel(&gateway, asked, &id)?;
         Ok(cancelled(&stream, asked).await)
     })
     .await
@@ -155,7 +167,7 @@ async fn cancelled(stream: &Generation, asked: &Asked<'_>) -> Response {
 }
 
 /// Cancels a stream, and forgets it.
-async fn delete(
+async fn remove(
     Shared(gateway): Shared<Arc<Gateway>>,
     Path(id): Path<String>,
     request: Request,
@@ -172,12 +184,15 @@ async fn delete(
 /// The caller's own stream of this id.
 fn owned(gateway: &Gateway, asked: &Asked<'_>, id: &str) -> Result<Arc<Generation>, Error> {
     let found = gateway.streams.get(&asked.caller.name, id);
-    found.ok_or_else(|| {
-        let message = "there is no such stream of this caller, or it is no longer kept; GET /v1/streams lists \
-                       those that are";
-        let code = Some("stream_not_found".to_owned());
-        Error::caller(ApiError { code, ..ApiError::new(Kind::NotFound, message) })
-    })
+    found.ok_or_else(not_found)
+}
+
+/// The error for a stream that does not exist, and for one that the caller may not see.
+fn not_found() -> Error {
+    let message = "there is no such stream of this caller, or it is no longer kept; GET /v1/streams lists those that \
+                   are";
+    let code = Some("stream_not_found".to_owned());
+    Error::caller(ApiError { code, ..ApiError::new(Kind::NotFound, message) })
 }
 
 fn no_content() -> Response {
@@ -201,6 +216,10 @@ async fn only_get(Shared(gateway): Shared<Arc<Gateway>>, request: Request) -> Re
 
 async fn only_post(Shared(gateway): Shared<Arc<Gateway>>, request: Request) -> Response {
     direct_response::method_not_allowed(&gateway, request, "POST").await
+}
+
+async fn only_delete(Shared(gateway): Shared<Arc<Gateway>>, request: Request) -> Response {
+    direct_response::method_not_allowed(&gateway, request, "DELETE").await
 }
 
 async fn only_read(Shared(gateway): Shared<Arc<Gateway>>, request: Request) -> Response {

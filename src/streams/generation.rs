@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::event::{Event, Framing, State, StreamEnd, cut};
 use super::log::{Extent, Log, Retention};
 use super::position::Epoch;
+use super::share::Shares;
 use super::track::{Derivation, Track};
 use crate::config::OnDisconnect;
 use crate::error::Error;
@@ -54,6 +55,8 @@ pub struct Generation {
     viewers: watch::Sender<usize>,
     /// Its events in other formats, made when one is first asked for.
     pub(super) tracks: Mutex<HashMap<&'static str, Arc<Track>>>,
+    /// The rights of others.
+    pub shares: Shares,
     lease: Mutex<MemoryLease>,
     usage: Mutex<Usage>,
 }
@@ -76,6 +79,7 @@ impl Generation {
             cancelled: CancellationToken::new(),
             viewers: watch::Sender::new(0),
             tracks: Mutex::default(),
+            shares: Shares::default(),
             lease: Mutex::new(lease),
             usage: Mutex::new(Usage { last_read: Instant::now(), ended: None }),
         }

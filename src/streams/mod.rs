@@ -1,10 +1,12 @@
 //! Durable streams: logs that outlive the connections of those who write and read them. It must never know of HTTP,
 //! nor of an upstream.
 
+pub mod capability;
 pub mod event;
 pub mod generation;
 pub mod log;
 pub mod position;
 pub mod registry;
+pub mod share;
 pub mod track;
 pub mod viewer;

@@ -10,6 +10,7 @@ use rand::distr::{Alphanumeric, SampleString};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep};
 
+use super::capability::{Capability, Signer};
 use super::generation::{Generation, Origin};
 use super::position::Position;
 use crate::error::{Error, MIN_RETRY_AFTER};
@@ -26,6 +27,7 @@ const SWEEP: Duration = Duration::from_secs(5);
 pub struct Streams {
     content: Mutex<Content>,
     memory: Arc<MemoryShare>,
+    signer: Signer,
 }
 
 #[derive(Default)]
@@ -58,7 +60,7 @@ pub struct Claim {
 impl Streams {
     /// An empty registry, whose logs share this memory.
     pub fn new(memory: &Arc<MemoryShare>) -> Self {
-        Self { content: Mutex::default(), memory: Arc::clone(memory) }
+        Self { content: Mutex::default(), memory: Arc::clone(memory), signer: Signer::default() }
     }
 
     /// Begins a generation. A caller has at most `per_caller` of them; the oldest that have ended and have no viewers make
@@ -99,6 +101,22 @@ impl Streams {
         let content = self.content();
         let id = content.epochs.get(&position.epoch)?;
         content.get(id).filter(|generation| *generation.origin.owner == *owner).cloned()
+    }
+
+    /// Signs a capability for a stream.
+    pub fn sign(&self, id: &str, capability: &Capability) -> String {
+        self.signer.sign(id, capability)
+    }
+
+    /// The generation of an id for the holder of a capability.
+    pub fn shared(
+        &self,
+        id: &str,
+        token: &str,
+        unix: u64,
+    ) -> Option<(Arc<Generation>, Capability)> {
+        let capability = self.signer.verify(id, token, unix)?;
+        Some((self.content().get(id).cloned()?, capability))
     }
 
     /// All generations of an owner, the oldest first.

@@ -31,6 +31,8 @@ pub enum Next {
     Bytes(Bytes),
     /// Nothing by the time that was given.
     Idle,
+    /// The right of the viewer has ended.
+    Closed,
     /// Events that this viewer has not read have been trimmed. The lowest position that is left.
     Behind(Position),
     /// Everything has been read.

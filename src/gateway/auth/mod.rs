@@ -9,6 +9,7 @@ mod claims;
 pub mod jwks;
 mod jwt;
 pub mod mint;
+pub mod tickets;
 mod token_cache;
 
 use std::collections::HashMap;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{expected, gated, gateway, read_events, received, stream_id, text, whole};
+use super::{expected, gated, gateway, json, read_events, received, stream_id, text, whole};
 
 /// Failure mode 60: two requests with one idempotency key at the same instant are one generation.
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn a_key_that_was_used_for_another_request_is_rejected() {
     let other = other.header("streamgate-stream", "resumable").header("idempotency-key", "once");
     let other = other.send().await.unwrap();
     assert_eq!(other.status(), 400);
-    let error: Value = other.json().await.unwrap();
+    let error: Value = json(other).await;
     assert_eq!(error["error"]["code"], "idempotency_key_reused");
     let message = error["error"]["message"].as_str().unwrap();
     assert!(message.starts_with("`idempotency-key`"), "{message}");
@@ -71,7 +71,7 @@ async fn a_request_with_an_unknown_position_is_rejected_and_sends_nothing() {
     ] {
         let response = gateway.durable().header("last-event-id", id).send().await.unwrap();
         assert_eq!(response.status(), status, "{id}");
-        let error: Value = response.json().await.unwrap();
+        let error: Value = json(response).await;
         assert_eq!(error["error"]["code"].as_str(), code, "{error}");
     }
     let begun = gateway.durable().send().await.unwrap();
@@ -102,7 +102,7 @@ async fn wrong_headers_are_rejected_by_name() {
         }
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 400, "{name}: {value}");
-        let error: Value = response.json().await.unwrap();
+        let error: Value = json(response).await;
         let message = error["error"]["message"].as_str().unwrap();
         assert!(message.starts_with(&format!("`{name}` ")), "{message}");
     }
@@ -110,7 +110,7 @@ async fn wrong_headers_are_rejected_by_name() {
     let whole = gateway.post("/v1/chat/completions", body).header("streamgate-stream", "resumable");
     let whole = whole.send().await.unwrap();
     assert_eq!(whole.status(), 400);
-    let error: Value = whole.json().await.unwrap();
+    let error: Value = json(whole).await;
     assert_eq!(error["error"]["param"], "stream");
     assert!(upstream.requests().await.is_empty());
 }

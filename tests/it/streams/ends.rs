@@ -8,14 +8,14 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::{
-    PATIENCE, Received, expected, gated, gateway, read_events, received, stream_id, terminal, text,
-    token,
+    PATIENCE, Received, expected, gated, gateway, json, read_events, received, stream_id, terminal,
+    text, token,
 };
 use crate::support::gateway::Gateway;
 use crate::support::upstream::{Step, Upstream};
 
 async fn state(gateway: &Gateway, id: &str) -> Value {
-    let list: Value = gateway.get("/v1/streams").send().await.unwrap().json().await.unwrap();
+    let list: Value = json(gateway.get("/v1/streams").send().await.unwrap()).await;
     let found = list["data"].as_array().unwrap().iter().find(|stream| stream["id"] == id);
     found.cloned().unwrap_or_default()
 }
@@ -28,7 +28,7 @@ async fn ended(gateway: &Gateway, id: &str) -> Value {
         let response = gateway.get(&path).send().await.unwrap();
         if response.headers().contains_key("stream-closed") {
             let page = gateway.get(&format!("/v1/streams/{id}")).send().await.unwrap();
-            return page.json().await.unwrap();
+            return json(page).await;
         }
         offset = response.headers()["stream-next-offset"].to_str().unwrap().to_owned();
     }
@@ -89,7 +89,7 @@ async fn a_cancelled_stream_ends_the_same_for_all_viewers() {
     for _ in 0..2 {
         let response = cancel().await.unwrap();
         assert_eq!(response.status(), 200);
-        let stream: Value = response.json().await.unwrap();
+        let stream: Value = json(response).await;
         assert_eq!(stream["state"], "cancelled", "{stream}");
         assert_eq!(stream["id"], id.as_str());
     }
@@ -148,7 +148,7 @@ async fn an_error_before_any_output_has_its_status_and_no_stream() {
     let refused = keyed().await.unwrap();
     assert_eq!(refused.status(), 400);
     assert!(!refused.headers().contains_key("streamgate-stream-id"));
-    let list: Value = gateway.get("/v1/streams").send().await.unwrap().json().await.unwrap();
+    let list: Value = json(gateway.get("/v1/streams").send().await.unwrap()).await;
     assert_eq!(list["data"].as_array().map(Vec::len), Some(0));
     let again = keyed().await.unwrap();
     assert_eq!(again.status(), 200);
@@ -206,7 +206,7 @@ async fn the_streams_of_a_caller_are_bounded() {
     let refused = gateway.durable().send().await.unwrap();
     assert_eq!(refused.status(), 429);
     assert_eq!(refused.headers()["retry-after"], "1");
-    let error: Value = refused.json().await.unwrap();
+    let error: Value = json(refused).await;
     let message = error["error"]["message"].as_str().unwrap();
     assert!(message.contains("streams.per_caller"), "{message}");
     gate.notify_one();

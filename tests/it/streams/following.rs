@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{expected, gated, gateway, received, stream_id, text, whole};
+use super::{expected, gated, gateway, json, received, stream_id, text, whole};
 
 #[tokio::test]
 async fn a_page_has_the_events_and_the_position_at_which_to_go_on() {
@@ -17,12 +17,12 @@ async fn a_page_has_the_events_and_the_position_at_which_to_go_on() {
     while all.len() < 3 {
         let response = page(&format!("live=long-poll&offset={offset}")).await.unwrap();
         assert_eq!(response.status(), 200);
-        let body: Value = response.json().await.unwrap();
+        let body: Value = json(response).await;
         all.extend(body["events"].as_array().unwrap().clone());
         offset = body["next_offset"].as_str().unwrap().to_owned();
         assert_eq!(body["closed"], false);
     }
-    let whole: Value = page("").await.unwrap().json().await.unwrap();
+    let whole: Value = json(page("").await.unwrap()).await;
     assert_eq!(whole["events"], Value::Array(all.clone()));
     assert_eq!(whole["state"], "streaming");
     assert_eq!(whole["up_to_date"], true);
@@ -32,13 +32,13 @@ async fn a_page_has_the_events_and_the_position_at_which_to_go_on() {
     assert!(!none.headers().contains_key("stream-closed"));
     gate.notify_one();
     viewer.text().await.unwrap();
-    let rest: Value = page(&format!("offset={offset}")).await.unwrap().json().await.unwrap();
+    let rest: Value = json(page(&format!("offset={offset}")).await.unwrap()).await;
     assert_eq!(rest["closed"], true);
     assert_eq!(rest["state"], "complete");
     let last = rest["events"].as_array().unwrap().last().unwrap();
     assert_eq!(last["data"], "[DONE]");
     assert_eq!(last["id"], rest["next_offset"]);
-    let seq: Value = page("starting_after=3").await.unwrap().json().await.unwrap();
+    let seq: Value = json(page("starting_after=3").await.unwrap()).await;
     assert_eq!(seq["events"], rest["events"]);
     let now = page("offset=now").await.unwrap();
     assert_eq!(now.headers()["stream-closed"], "true");
@@ -65,7 +65,7 @@ async fn positions_that_cannot_be_read_from_are_refused_and_never_skipped() {
         let path = format!("/v1/streams/{id}?{query}");
         let response = gateway.get(&path).send().await.unwrap();
         assert_eq!(response.status(), status, "{query}");
-        let error: Value = response.json().await.unwrap();
+        let error: Value = json(response).await;
         assert_eq!(error["error"]["code"].as_str(), code, "{query}: {error}");
         // A browser would never come back after this status.
         let response = gateway.get(&format!("{path}&es=1&live=sse")).send().await.unwrap();
@@ -94,7 +94,7 @@ async fn a_trimmed_beginning_is_gone() {
     let _cut = viewer.text().await;
     let gone = gateway.follow(&id, "").send().await.unwrap();
     assert_eq!(gone.status(), 410);
-    let error: Value = gone.json().await.unwrap();
+    let error: Value = json(gone).await;
     assert_eq!(error["error"]["code"], "position_gone");
     let browser = gateway.get(&format!("/v1/streams/{id}?live=sse&es=1")).send().await.unwrap();
     let body = browser.text().await.unwrap();
@@ -134,10 +134,10 @@ async fn other_methods_are_not_allowed() {
     let upstream = whole(1).await;
     let gateway = gateway(&upstream, "").await;
     for (path, allowed) in [
-        ("/v1/streams", "GET"),
+        ("/v1/streams", "GET, HEAD"),
         ("/v1/streams/abc", "GET, HEAD, DELETE"),
         ("/v1/streams/abc/cancel", "POST"),
-        ("/v1/chats/a/stream", "GET"),
+        ("/v1/chats/a/stream", "GET, HEAD"),
         ("/v1/chats/a/stop", "POST"),
     ] {
         let response = gateway.client.put(format!("{}{path}", gateway.url)).send().await.unwrap();

@@ -58,10 +58,11 @@ fn text(events: &[Received]) -> String {
     events.iter().filter_map(content).collect()
 }
 
-/// A chunk with a piece of text.
+/// A chunk with a piece of text; the first one has the role.
 fn token(number: usize) -> String {
+    let role = if number == 0 { "\"role\":\"assistant\"," } else { "" };
     format!(
-        "data: {{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"t{number} \"}},\"finish_reason\":null}}]}}\n\n"
+        "data: {{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{{{role}\"content\":\"t{number} \"}},\"finish_reason\":null}}]}}\n\n"
     )
 }
 
@@ -122,6 +123,12 @@ fn stream_id(response: &reqwest::Response) -> String {
     let id = response.headers()["streamgate-stream-id"].to_str().unwrap().to_owned();
     assert_eq!(response.headers()["content-location"], format!("/v1/streams/{id}"));
     id
+}
+
+/// The body of a response as JSON.
+async fn json(response: reqwest::Response) -> Value {
+    let body = response.text().await.unwrap();
+    serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"))
 }
 
 /// Reads a body up to a number of events, or to its end, and hangs up.
