@@ -137,7 +137,7 @@ impl Resumption {
     ) -> Result<Option<Settings>, Error> {
         let model = state.config.model_streams.get(&*plan.label).copied().unwrap_or_default();
         let stream = request.envelope.stream;
-        if !self.resumable && !(model.resumable && stream) {
+        if !(self.resumable || model.resumable && stream) {
             return Ok(None);
         }
         if !stream {

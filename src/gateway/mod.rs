@@ -99,6 +99,7 @@ pub async fn answer(
 }
 
 /// The way in which a request is answered.
+#[expect(clippy::large_enum_variant, reason = "the large one is the common one")]
 enum Answering {
     /// To its caller alone, by attempts of which none has begun.
     Relayed(Opening, Arc<RequestContext>),

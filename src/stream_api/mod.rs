@@ -88,7 +88,7 @@ async fn respond_with(
 ) -> Result<Response, Error> {
     let query = Query::of(&asked.head.uri);
     let wants = Mode::of(asked.head, &query)?;
-    let track = follow::track(&stream, query.format()?)?;
+    let track = follow::track(&stream, query.format())?;
     stream.read();
     let read = Following { stream, track, query: &query, head: asked.head, right };
     match wants {

@@ -30,7 +30,7 @@ const MAX_PAGE: usize = 1 << 20;
 const WAIT: u64 = 25;
 const MAX_WAIT: u64 = 60;
 
-/// What there is after the position of a request, at once.
+/// The events after the position of a request, at once.
 pub(super) fn now(read: &Following<'_>) -> Result<Response, Error> {
     let extent = read.extent();
     let seq = place(read, &extent)?;

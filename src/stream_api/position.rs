@@ -44,8 +44,8 @@ impl Query {
     }
 
     /// The format of the events.
-    pub(super) fn format(&self) -> Result<&str, Error> {
-        Ok(self.get("format").unwrap_or("native"))
+    pub(super) fn format(&self) -> &str {
+        self.get("format").unwrap_or("native")
     }
 
     /// The position that a request asks for: by header, then by query, else the start.

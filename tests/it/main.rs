@@ -124,6 +124,7 @@ mod statuses;
 mod stop_strings;
 #[cfg(test)]
 mod streaming;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod support;

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::{expected, gated, gateway, json, read_events, received, stream_id, text, whole};
 
-/// Failure mode 60: two requests with one idempotency key at the same instant are one generation.
+/// Failure mode 17: two requests with one idempotency key at the same instant are one generation.
 #[tokio::test]
-async fn fm60_two_requests_with_one_key_at_the_same_instant_are_one_generation() {
+async fn fm17_two_requests_with_one_key_at_the_same_instant_are_one_generation() {
     let (upstream, gate) = gated(3, 3).await;
     let gateway = gateway(&upstream, "limits: { concurrent_streams: 1 }\n").await;
     let keyed = || gateway.durable().header("idempotency-key", "once").send();

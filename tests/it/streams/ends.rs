@@ -35,9 +35,9 @@ async fn ended(gateway: &Gateway, id: &str) -> Value {
     panic!("the stream does not end");
 }
 
-/// Failure mode 17: a viewer that leaves a resumable stream does not end it.
+/// A viewer that leaves a resumable stream does not end it.
 #[tokio::test]
-async fn fm17_a_stream_without_viewers_goes_on_to_its_end() {
+async fn a_stream_without_viewers_goes_on_to_its_end() {
     let (upstream, gate) = gated(2, 2).await;
     let gateway = gateway(&upstream, "").await;
     let response = gateway.durable().send().await.unwrap();
@@ -165,7 +165,7 @@ async fn a_deleted_stream_is_cancelled_and_gone() {
     let delete = delete.header("authorization", "Bearer sg-test").send().await.unwrap();
     assert_eq!(delete.status(), 204);
     upstream.all_closed().await;
-    // Whoever is reading reads to the end.
+    // Viewers read to the end.
     assert_eq!(text(&read_all(viewer).await), expected(2));
     assert_eq!(gateway.follow(&id, "").send().await.unwrap().status(), 404);
 }

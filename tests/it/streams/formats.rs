@@ -16,13 +16,10 @@ async fn a_stream_reads_in_every_dialect() {
         let body = get().await.unwrap().text().await.unwrap();
         let events = received(&body);
         assert!(!events.is_empty(), "{dialect}");
-        let bytes: String = events
-            .iter()
-            .map(|event| {
-                let name = event.event.as_ref().map(|name| format!("event: {name}\n"));
-                format!("{}data: {}\n\n", name.unwrap_or_default(), event.data)
-            })
-            .collect();
+        let bytes = events.iter().fold(String::new(), |bytes, event| {
+            let name = event.event.as_ref().map(|name| format!("event: {name}\n"));
+            bytes + &name.unwrap_or_default() + "data: " + &event.data + "\n\n"
+        });
         let view = (reader(dialect).stream)(bytes.as_bytes(), true).unwrap();
         assert_eq!(view.choices[&0].text, expected(5), "{dialect}");
         // Each event can be resumed after, with the same rest.

@@ -18,7 +18,7 @@ use crate::support::gateway::{Gateway, KEY, yaml};
 use crate::support::upstream::{Step, Upstream};
 
 /// Longer than anything takes; without it, a lost wake-up would hang the suite.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One event of a viewer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,7 @@ fn terminal() -> String {
 
 /// The texts of so many tokens.
 fn expected(tokens: usize) -> String {
-    (0..tokens).map(|number| format!("t{number} ")).collect()
+    (0..tokens).fold(String::new(), |text, number| text + &format!("t{number} "))
 }
 
 /// An upstream that sends some tokens, waits at the gate, and sends the others and the end.

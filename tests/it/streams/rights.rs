@@ -5,9 +5,9 @@ use serde_json::Value;
 use super::{expected, gated, gateway, json, received, stream_id, text, whole};
 use crate::support::gateway::{Gateway, KEY, hex, yaml};
 
-/// Another caller's stream does not exist, in every endpoint, with the same answer as an id that was never given.
+/// Failure mode 60: another caller's stream does not exist, in every endpoint, with the same answer as an id that was never given.
 #[tokio::test]
-async fn another_callers_stream_does_not_exist() {
+async fn fm60_another_callers_stream_does_not_exist() {
     let upstream = whole(2).await;
     let digest = hex(&streamgate::config::digest("sg-other"));
     let yaml = yaml(&upstream.url, "http://127.0.0.1:9", "");
@@ -57,7 +57,7 @@ async fn a_request_without_a_credential_is_rejected() {
     assert!(body.contains("\"status\":401"), "{body}");
 }
 
-/// What a share or a ticket grants, and nothing more.
+/// A share grants its rights, and nothing more.
 #[tokio::test]
 async fn a_share_grants_reading_until_it_is_revoked() {
     let (upstream, gate) = gated(2, 2).await;

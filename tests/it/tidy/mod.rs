@@ -178,9 +178,11 @@ fn axum_and_reqwest_stay_at_the_edge() {
             &[
                 "src/app.rs",
                 "src/admin/",
+                "src/stream_api/",
                 "src/server/",
                 "src/gateway/mod.rs",
                 "src/gateway/direct_response.rs",
+                "src/gateway/durable.rs",
                 "src/gateway/error_response.rs",
                 "src/gateway/exchange.rs",
                 "src/gateway/reply.rs",
