@@ -40,6 +40,7 @@ impl MetricsPage {
             sleep_until(rendered + (*took * PAUSE_FACTOR).min(MAX_PAUSE)).await;
         }
         let begun = Instant::now();
+        app.measure_streams();
         app.measure_limits().await;
         let metrics = Arc::clone(&app.metrics);
         let text = tokio::task::spawn_blocking(move || metrics.render()).await.ok()?;

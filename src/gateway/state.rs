@@ -28,9 +28,9 @@ use super::target_health::TargetHealth;
 use crate::config::{Config, Limits, Provider};
 use crate::memory::MemoryBudget;
 use crate::server::Shutdown;
-use crate::streams::registry::Streams;
+use crate::streams::registry::{StreamCounts, Streams};
 use crate::telemetry::trace::Tracing;
-use crate::telemetry::{LimitLabels, Metrics, OTHER, RefusalLog};
+use crate::telemetry::{LimitLabels, Metrics, OTHER, RefusalLog, StreamLabels};
 
 /// The most bytes of a key set.
 const MAX_KEY_SET: usize = 1 << 20;
@@ -159,6 +159,18 @@ impl Gateway {
             label: OTHER.into(),
             models: Arc::default(),
         })
+    }
+
+    /// Measures the durable streams.
+    pub fn measure_streams(&self) {
+        let count = |state, number| {
+            let number = i64::try_from(number).unwrap_or(i64::MAX);
+            self.metrics.streams.get_or_create(&StreamLabels { state }).set(number);
+        };
+        let StreamCounts { running, ended, viewers } = self.streams.count();
+        count("running", running);
+        count("ended", ended);
+        self.metrics.stream_viewers.set(i64::try_from(viewers).unwrap_or(i64::MAX));
     }
 
     /// Measures the usage of all limits. Only configured names become labels; all other callers share one, with the

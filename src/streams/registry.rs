@@ -44,6 +44,17 @@ struct Content {
     begun: u64,
 }
 
+/// Numbers of generations and viewers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamCounts {
+    /// Generations that are being produced.
+    pub running: usize,
+    /// Generations that have ended and are kept.
+    pub ended: usize,
+    /// Viewers of all of them.
+    pub viewers: usize,
+}
+
 /// The generation of an idempotency key. Locked by a request until it has begun one, so that of two that come at the
 /// same instant the second attaches.
 pub type KeySlot = AsyncMutex<Option<Claim>>;
@@ -177,11 +188,12 @@ impl Streams {
         }
     }
 
-    /// The numbers of generations that run, and that have ended.
-    pub fn count(&self) -> (usize, usize) {
+    /// The numbers of generations and of their viewers.
+    pub fn count(&self) -> StreamCounts {
         let content = self.content();
         let ended = content.owned.values().filter(|one| one.extent().end.is_some()).count();
-        (content.owned.len() - ended, ended)
+        let viewers = content.owned.values().map(|one| one.viewers()).sum();
+        StreamCounts { running: content.owned.len() - ended, ended, viewers }
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {

@@ -116,8 +116,15 @@ pub struct AuthFailureLabels {
 /// The label of the memory budget.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct MemoryLabels {
-    /// `requests` or `answers`: `gateway::memory` defines them.
+    /// `requests`, `answers` or `streams`: `memory` defines them.
     pub share: &'static str,
+}
+
+/// The label of durable streams.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StreamLabels {
+    /// `running` or `ended`.
+    pub state: &'static str,
 }
 
 /// Labels of fetches of an issuer's keys.

@@ -29,8 +29,8 @@ pub use histogram::{Histogram, Sample};
 pub use labels::{
     AuthFailureLabels, BuildLabels, ConfigLabels, DialectLabels, KeyFetchLabels, LimitLabels,
     LimitRefusalLabels, MemoryLabels, ModelListFetchLabels, NoLabels, OTHER, OutcomeLabels,
-    ProviderLabels, RefusedRequestLabels, RouteLabels, SpanLossLabels, TargetLabels, TokenLabels,
-    UpstreamErrorLabels,
+    ProviderLabels, RefusedRequestLabels, RouteLabels, SpanLossLabels, StreamLabels, TargetLabels,
+    TokenLabels, UpstreamErrorLabels,
 };
 pub use refusals::{RefusalLog, RefusalReason, RefusalSource};
 
@@ -108,6 +108,10 @@ metrics! {
         "The most memory of each share of the budget";
     memory_refusals: Family<MemoryLabels, Counter> = "streamgate_memory_refusals",
         "Requests and answers that a share of the memory budget had no room for";
+    streams: Family<StreamLabels, Gauge> = "streamgate_streams",
+        "Durable streams in memory, measured at each scrape, by whether they are being produced";
+    stream_viewers: Gauge = "streamgate_stream_viewers",
+        "Viewers of durable streams, measured at each scrape";
     open_connections: Gauge = "streamgate_open_connections",
         "Connections of callers that are open";
     max_connections: Gauge = "streamgate_max_connections",

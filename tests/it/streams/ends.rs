@@ -183,9 +183,10 @@ async fn a_stream_is_forgotten_when_it_has_expired() {
     let keep = gateway.app.state().config.streams.keep;
     let now = tokio::time::Instant::now();
     streams.sweep(keep, now + Duration::from_secs(59));
-    assert_eq!(streams.count(), (0, 1));
+    let counts = streams.count();
+    assert_eq!((counts.running, counts.ended), (0, 1));
     streams.sweep(keep, now + Duration::from_secs(61));
-    assert_eq!(streams.count(), (0, 0));
+    assert_eq!(streams.count().ended, 0);
     assert_eq!(gateway.follow(&id, "").send().await.unwrap().status(), 404);
 }
 
