@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use super::field::{Field, Format, Notation, Section};
 use super::reader::{Reader, Table};
-use super::units::{BOOLEAN, DURATION, POSITIVE, POSITIVE_DURATION, SIZE, positive_duration};
+use super::units::{
+    BOOLEAN, DURATION, POSITIVE, POSITIVE_DURATION, POSITIVE_DURATION_OR_NONE, SIZE,
+    positive_duration,
+};
 
 /// The consequence for a durable stream of having no viewers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +59,12 @@ const MAX_STREAM: Field<usize> = SIZE
 const PER_CALLER: Field<u64> = POSITIVE
     .key("per_caller", "The most streams of one caller that run or are kept.")
     .default("1000");
+const STORE: Field<Option<Duration>> = POSITIVE_DURATION_OR_NONE
+    .key(
+        "store",
+        "Time for which responses are stored that requests of OpenAI's Responses API may refer to; for upstreams that keep no responses themselves.",
+    )
+    .default("1h");
 const COALESCE: Field<Duration> = DURATION
     .key(
         "coalesce",
@@ -66,7 +75,7 @@ const COALESCE: Field<Duration> = DURATION
 pub(super) const STREAMS_SECTION: Section = Section::table(
     "streams",
     "Durable streams, which outlive their callers' connections (docs/streams.md).",
-    &[ON_DISCONNECT.key, KEEP.key, MAX_STREAM.key, PER_CALLER.key, COALESCE.key],
+    &[ON_DISCONNECT.key, KEEP.key, MAX_STREAM.key, PER_CALLER.key, STORE.key, COALESCE.key],
 );
 
 const RESUMABLE: Field<bool> = BOOLEAN
@@ -93,6 +102,8 @@ pub struct Streams {
     pub max_stream: usize,
     /// The most streams of one caller.
     pub per_caller: u64,
+    /// Time for which responses are stored. `None`: they are not.
+    pub store: Option<Duration>,
     /// The shortest time between two writes to a viewer.
     pub coalesce: Duration,
 }
@@ -104,6 +115,7 @@ impl Default for Streams {
             keep: KEEP.default_value(),
             max_stream: MAX_STREAM.default_value(),
             per_caller: PER_CALLER.default_value(),
+            store: STORE.default_value(),
             coalesce: COALESCE.default_value(),
         }
     }
@@ -126,6 +138,7 @@ pub(super) fn streams(reader: &mut Reader<'_>, root: &Table<'_>) -> Streams {
         keep: reader.value(&table, &KEEP),
         max_stream: reader.value(&table, &MAX_STREAM),
         per_caller: reader.value(&table, &PER_CALLER),
+        store: reader.value(&table, &STORE),
         coalesce: reader.value(&table, &COALESCE),
     }
 }

@@ -14,7 +14,9 @@ use tokio::time::timeout;
 use super::account::Account;
 use super::auth::Caller;
 use super::delivery::{self, Following};
+use super::direct_response::json_response;
 use super::inspection::InspectedRequest;
+use super::kept_state::{Background, Keep};
 use super::opening::Opening;
 use super::producer::produce;
 use super::production::Production;
@@ -30,6 +32,7 @@ use crate::streams::position::Position;
 use crate::streams::registry::{Claim, KeySlot};
 use crate::streams::viewer::{Form, Viewer};
 use crate::wire::chat::{ApiError, Kind};
+use crate::wire::dialect::ResponseContext;
 
 const STREAM: HeaderName = HeaderName::from_static("streamgate-stream");
 const ON_DISCONNECT: HeaderName = HeaderName::from_static("streamgate-on-disconnect");
@@ -133,19 +136,24 @@ impl Resumption {
     pub(super) fn settings(
         &self,
         state: &State,
-        (request, plan): (&InspectedRequest, &Plan),
+        (request, plan): (&mut InspectedRequest, &Plan),
+        background: Option<Background>,
     ) -> Result<Option<Settings>, Error> {
         let model = state.config.model_streams.get(&*plan.label).copied().unwrap_or_default();
         let stream = request.envelope.stream;
-        if !(self.resumable || model.resumable && stream) {
+        if !(self.resumable || background.is_some() || model.resumable && stream) {
             return Ok(None);
         }
-        if !stream {
+        // What is answered in the background is always produced as a stream.
+        request.envelope.stream |= background.is_some();
+        if !request.envelope.stream {
             let message = "must be true for a resumable stream";
             return Err(Error::caller(ApiError::field("stream", message)));
         }
         let on_disconnect = self.on_disconnect.or(model.on_disconnect);
         Ok(Some(Settings {
+            unwatched: !stream,
+            background,
             digest: digest(request),
             on_disconnect: on_disconnect.unwrap_or(state.config.streams.on_disconnect),
         }))
@@ -156,7 +164,7 @@ impl Resumption {
         self,
         caller: &Caller,
         settings: Settings,
-        (opening, context): (Opening, Arc<RequestContext>),
+        (opening, context, keep): (Opening, Arc<RequestContext>, Option<Keep>),
     ) -> Result<Start, Error> {
         let media_type = context.dialect.media_type(&context.call);
         let Some(framing) = Framing::of(media_type) else {
@@ -164,7 +172,7 @@ impl Resumption {
             return Err(invalid(&STREAM, message));
         };
         let owner = Arc::clone(&caller.name);
-        Ok(Start { resumption: self, settings, owner, framing, opening, context })
+        Ok(Start { resumption: self, settings, owner, framing, opening, context, keep })
     }
 }
 
@@ -173,6 +181,9 @@ pub(super) struct Settings {
     /// The digest of the request, by which another one with the same idempotency key is told apart.
     digest: [u8; 32],
     on_disconnect: OnDisconnect,
+    background: Option<Background>,
+    /// The caller does not wait for the answer in the background, and gets its beginning.
+    unwatched: bool,
 }
 
 /// A generation that is about to begin.
@@ -183,13 +194,24 @@ pub(super) struct Start {
     framing: Framing,
     opening: Opening,
     context: Arc<RequestContext>,
+    keep: Option<Keep>,
 }
 
 impl Start {
     /// Begins the generation and its production, and responds to its first viewer.
     pub(super) async fn reply(self, gateway: &Gateway, account: Box<Account>) -> Reply {
+        let unwatched = self.settings.background.as_ref().filter(|_| self.settings.unwatched);
+        let unwatched = unwatched.map(|background| background.api);
         match self.begin(gateway, account) {
-            Ok(viewer) => reply(gateway, viewer, None).await,
+            Ok(viewer) => match unwatched {
+                Some(api) => {
+                    let mut response =
+                        json_response(api.begun(&viewer.generation().origin.context));
+                    response.headers_mut().extend(location(viewer.generation()));
+                    Reply { response: Ok(response), account: None }
+                }
+                None => reply(gateway, viewer, None).await,
+            },
             Err((error, account)) => Reply { response: Err(error), account: Some(account) },
         }
     }
@@ -199,7 +221,7 @@ impl Start {
         gateway: &Gateway,
         account: Box<Account>,
     ) -> Result<Viewer, (Error, Box<Account>)> {
-        let Self { mut resumption, settings, owner, framing, opening, context } = self;
+        let Self { mut resumption, settings, owner, framing, opening, context, keep } = self;
         let state = gateway.state();
         let config = state.config.streams;
         let per_caller = usize::try_from(config.per_caller).unwrap_or(usize::MAX);
@@ -207,7 +229,10 @@ impl Start {
             owner,
             dialect: context.dialect,
             framing,
-            context: context.call.clone(),
+            context: ResponseContext {
+                echo: settings.background.map(|one| one.echo).unwrap_or_default(),
+                ..context.call.clone()
+            },
             chat: resumption.chat.take(),
             on_disconnect: settings.on_disconnect,
             max_bytes: config.max_stream,
@@ -222,7 +247,7 @@ impl Start {
         }
         // Before the production begins, which a lack of viewers may end.
         let viewer = viewer(Arc::clone(&generation), 0, &state);
-        let production = Production::new(opening, context, account);
+        let production = Production::new(opening, context, account).keeping(keep);
         let streams = Arc::clone(&gateway.streams);
         gateway.tasks.spawn(produce(production, generation, streams));
         Ok(viewer)

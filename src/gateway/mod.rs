@@ -19,6 +19,7 @@ mod exchange;
 pub mod fetch;
 pub mod ids;
 mod inspection;
+pub mod kept_state;
 pub mod limit;
 mod offload;
 pub mod opening;
@@ -64,6 +65,7 @@ use clock::{since_epoch, unix_seconds};
 use durable::Resumption;
 use exchange::Exchange;
 use inspection::InspectedRequest;
+use kept_state::{Keep, KeptState};
 use opening::Opening;
 use production::Production;
 use reply::{Reply, conclude, reply};
@@ -84,8 +86,8 @@ pub async fn answer(
     let trace_id = account.trace(&gateway.tracing, &exchange.head.headers, endpoint, stall);
     let steps = pipeline(gateway, endpoint.form, &mut exchange, &mut account).await;
     let reply = match steps {
-        Ok(Answering::Relayed(opening, context)) => {
-            reply(Production::new(opening, context, account)).await
+        Ok(Answering::Relayed(opening, context, keep)) => {
+            reply(Production::new(opening, context, account).keeping(keep)).await
         }
         Ok(Answering::Durable(start)) => start.reply(gateway, account).await,
         Ok(Answering::Attached(viewer)) => durable::reply(gateway, viewer, Some(account)).await,
@@ -102,7 +104,7 @@ pub async fn answer(
 #[expect(clippy::large_enum_variant, reason = "the large one is the common one")]
 enum Answering {
     /// To its caller alone, by attempts of which none has begun.
-    Relayed(Opening, Arc<RequestContext>),
+    Relayed(Opening, Arc<RequestContext>, Option<Keep>),
     /// From the log of a generation that it begins.
     Durable(Box<durable::Start>),
     /// From the log of a generation that it has begun before.
@@ -124,15 +126,18 @@ async fn pipeline(
         return Ok(Answering::Attached(resumption.attach(&state, &request)?));
     }
     let admission = caller.limiter.admit()?;
-    let request = exchange.read(gateway, (&state, &caller), form, account).await?;
+    let mut request = exchange.read(gateway, (&state, &caller), form, account).await?;
     let plan = exchange.plan((&state, &caller), &request, account).await?;
+    let asked = (gateway, &**state, &*caller);
+    let KeptState { keep, background } =
+        kept_state::resolve(asked, exchange.dialect, &mut request, &plan)?;
     exchange.reserve((&state, &plan), &request, admission, account)?;
-    let settings = resumption.settings(&state, (&request, &plan))?;
+    let settings = resumption.settings(&state, (&mut request, &plan), background)?;
     let (opening, context) = attempts((gateway, &state), exchange, request, plan, account);
     Ok(match settings {
-        None => Answering::Relayed(opening, context),
+        None => Answering::Relayed(opening, context, keep),
         Some(settings) => {
-            let start = resumption.start(&caller, settings, (opening, context))?;
+            let start = resumption.start(&caller, settings, (opening, context, keep))?;
             Answering::Durable(Box::new(start))
         }
     })

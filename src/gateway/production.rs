@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::account::Account;
 use super::answer::{Answer, MAX_HOLD};
+use super::kept_state::Keep;
 use super::opening::Opening;
 use super::upstream_request::RequestContext;
 use crate::error::Error;
@@ -42,6 +43,8 @@ pub struct Production {
     error: Option<Error>,
     /// The end of the answer, once it is known.
     end: Option<End>,
+    /// The storing of the response.
+    keep: Option<Keep>,
     ending: Ending,
 }
 
@@ -119,8 +122,16 @@ impl Production {
             spent: None,
             error: None,
             end: None,
+            keep: None,
             ending: Ending::Closed,
         }
+    }
+
+    /// The same, whose response is stored when it is whole.
+    #[must_use]
+    pub fn keeping(mut self, keep: Option<Keep>) -> Self {
+        self.keep = keep;
+        self
     }
 
     /// Waits for the first output of an answer. After an error, there is nothing more. Cancel-safe.
@@ -144,7 +155,7 @@ impl Production {
                 Phase::Streaming(..) => {
                     let ready = self.take_ready();
                     if self.has_ended() {
-                        self.finish().await;
+                        self.finish(ready.as_deref().unwrap_or_default()).await;
                     }
                     if let Some(bytes) = ready {
                         return Next::Bytes(bytes);
@@ -365,8 +376,9 @@ impl Production {
     /// Settles the account of an answer that has ended, and releases its upstream before the caller has the last bytes,
     /// so that the caller's next request finds the connection in the pool. For that, a complete answer is read to the
     /// end of its bytes. Mostly the end has come with the terminal; if not, a task waits for it. The upstream
-    /// of an answer that the gateway ended at a stop string is closed instead: it would generate on, and bill.
-    async fn finish(&mut self) {
+    /// of an answer that the gateway ended at a stop string is closed instead: it would generate on, and bill. `last`: its
+    /// last bytes.
+    async fn finish(&mut self, last: &[u8]) {
         let Phase::Streaming(mut answer, mut account) = std::mem::take(&mut self.phase) else {
             return;
         };
@@ -377,6 +389,9 @@ impl Production {
         if !complete && !self.context.call.stream {
             let failure = || answer.failure(end.as_ref().unwrap_or(&End::Truncated));
             self.error = Some(self.spent.take().unwrap_or_else(failure));
+        }
+        if let Some(keep) = self.keep.take() {
+            keep.keep(last, end.as_ref(), &self.context.call);
         }
         self.end = end;
         self.ending = answer.ending();

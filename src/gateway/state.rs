@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
 use super::access_log::AccessLog;
@@ -29,11 +30,15 @@ use crate::config::{Config, Limits, Provider};
 use crate::memory::MemoryBudget;
 use crate::server::Shutdown;
 use crate::streams::registry::{StreamCounts, Streams};
+use crate::streams::stored::StoredResponses;
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{LimitLabels, Metrics, OTHER, RefusalLog, StreamLabels};
 
 /// The most bytes of a key set.
 const MAX_KEY_SET: usize = 1 << 20;
+
+/// The time between two looks for durable streams and stored responses that have expired.
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// Everything that requests share. Each worker has a copy with clients of its own, whose
 /// connections live and die on that worker's thread.
@@ -54,6 +59,8 @@ pub struct Gateway {
     pub memory: Arc<MemoryBudget>,
     /// The durable streams.
     pub streams: Arc<Streams>,
+    /// The responses that requests may refer to.
+    pub stored: Arc<StoredResponses>,
     /// The tickets that callers have made.
     pub tickets: Arc<Tickets>,
     /// The clients for upstreams.
@@ -98,6 +105,7 @@ impl Gateway {
         Ok(Self {
             clients: Arc::default(),
             streams: Arc::new(Streams::new(&memory.streams)),
+            stored: Arc::new(StoredResponses::new(&memory.streams)),
             tickets: Arc::default(),
             memory,
             provider_models: Arc::default(),
@@ -212,7 +220,16 @@ impl Gateway {
         tokio::select! {
             never = self.keep_keys() => never,
             never = self.keep_lists() => never,
-            never = self.streams.keep(|| self.state().config.streams.keep) => never,
+            never = self.keep_streams() => never,
+        }
+    }
+
+    async fn keep_streams(&self) -> Infallible {
+        loop {
+            sleep(SWEEP).await;
+            let (config, now) = (self.state().config.streams, Instant::now());
+            self.streams.sweep(config.keep, now);
+            self.stored.sweep(config.store.unwrap_or_default(), now);
         }
     }
 

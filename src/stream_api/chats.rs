@@ -35,7 +35,7 @@ pub(super) async fn stream(
             return Ok(no_content());
         };
         let track = track(&stream, query.get("format").unwrap_or(FORMAT))?;
-        Following { stream, track, query: &query, head: asked.head, right: None }
+        Following { stream, track, query: &query, head: asked.head, right: None, first: 1 }
             .follow(asked, account)
     })
     .await

@@ -39,6 +39,8 @@ pub(super) struct Following<'a> {
     pub(super) head: &'a Parts,
     /// The right by which it is read, if it is not the owner's own.
     pub(super) right: Option<Right>,
+    /// The number of the first event in `starting_after`.
+    pub(super) first: u64,
 }
 
 /// The place in a track at which a request begins.
@@ -80,7 +82,7 @@ impl Following<'_> {
         let seq = match asked {
             From::Start => 0,
             From::Now => extent.tail,
-            From::Seq(seq) => seq,
+            From::Seq(number) => number.saturating_add(1 - self.first),
             From::After(position) if position.epoch == self.track().epoch => position.seq,
             From::After(_) => return Ok(Place::Gone(extent.earliest)),
         };

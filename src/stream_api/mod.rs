@@ -7,6 +7,7 @@ mod object;
 mod page;
 mod position;
 mod refused;
+mod responses;
 mod rights;
 mod share;
 
@@ -30,7 +31,7 @@ use crate::gateway::direct_response::{self, Asked, json_response, respond, respo
 use crate::gateway::state::Gateway;
 use crate::streams::generation::Generation;
 use crate::wire::chat::{ApiError, Kind};
-use crate::wire::dialect::DEFAULT;
+use crate::wire::dialect::{self, DEFAULT};
 use follow::Following;
 use position::Query;
 use rights::Access;
@@ -40,7 +41,11 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The endpoints. A new one is a line here; 405 for other methods follows.
 pub fn router<S: Clone + Send + Sync + 'static>(gateway: Arc<Gateway>) -> Router<S> {
-    Router::new()
+    let states = dialect::caller_dialects().filter_map(|one| Some((one, one.state()?)));
+    let stored = states.fold(Router::new(), |router, (dialect, state)| {
+        router.merge(responses::routes(dialect, state))
+    });
+    stored
         .route("/v1/streams", get(list).fallback(only_get))
         .route("/v1/streams/{id}", get(read).head(head).delete(remove).fallback(only_read))
         .route("/v1/streams/{id}/cancel", post(cancel).fallback(only_post))
@@ -90,7 +95,7 @@ async fn respond_with(
     let wants = Mode::of(asked.head, &query)?;
     let track = follow::track(&stream, query.format())?;
     stream.read();
-    let read = Following { stream, track, query: &query, head: asked.head, right };
+    let read = Following { stream, track, query: &query, head: asked.head, right, first: 1 };
     match wants {
         Mode::Follow => read.follow(asked, account),
         Mode::LongPoll => page::long_poll(&read).await,

@@ -8,5 +8,6 @@ pub mod log;
 pub mod position;
 pub mod registry;
 pub mod share;
+pub mod stored;
 pub mod track;
 pub mod viewer;

@@ -2,13 +2,12 @@
 //! memory, and their retention. It must never return a generation to anybody but its owner.
 
 use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rand::distr::{Alphanumeric, SampleString};
 use tokio::sync::Mutex as AsyncMutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::capability::{Capability, Signer};
 use super::generation::{Generation, Origin};
@@ -19,9 +18,6 @@ use crate::wire::chat::{ApiError, Kind};
 
 /// The characters of an id: 142 random bits.
 const ID: usize = 24;
-
-/// The time between two looks for generations that have expired.
-const SWEEP: Duration = Duration::from_secs(5);
 
 /// All generations of the process.
 pub struct Streams {
@@ -178,14 +174,6 @@ impl Streams {
             Arc::strong_count(slot) > 1
                 || claim.as_ref().is_some_and(|claim| claim.generation.strong_count() > 0)
         });
-    }
-
-    /// Sweeps for as long as it is polled. `keep`: the retention in force.
-    pub async fn keep(&self, keep: impl Fn() -> Duration) -> Infallible {
-        loop {
-            sleep(SWEEP).await;
-            self.sweep(keep(), Instant::now());
-        }
     }
 
     /// The numbers of generations and of their viewers.

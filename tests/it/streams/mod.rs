@@ -7,6 +7,7 @@ mod exactly_once;
 mod following;
 mod formats;
 mod rights;
+mod stored;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
+use super::state::RESOLVED;
 use crate::json::{self, Members, map_elements};
 
 /// The members of a request that its response repeats, with their defaults.
@@ -42,11 +43,19 @@ pub(super) fn echo(body: &str) -> String {
             out.push(',');
         }
         out.extend(["\"", name, "\":"]);
-        // Outside of strings line breaks mean nothing, and inside of them there are none.
-        out.extend(value.chars().map(|c| if c == '\n' || c == '\r' { ' ' } else { c }));
+        out.extend(on_one_line(&value));
+    }
+    if let Some(state) = members.get(RESOLVED) {
+        out.extend([",\"", RESOLVED, "\":"]);
+        out.extend(on_one_line(state.get()));
     }
     out.push('}');
     out
+}
+
+/// Outside of strings line breaks mean nothing, and inside of them there are none.
+fn on_one_line(json: &str) -> impl Iterator<Item = char> {
+    json.chars().map(|c| if c == '\n' || c == '\r' { ' ' } else { c })
 }
 
 /// A member's value with all that it must have.

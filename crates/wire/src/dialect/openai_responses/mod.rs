@@ -1,13 +1,13 @@
 //! The `openai-responses` dialect: `OpenAI`'s Responses API, towards callers and towards upstreams.
 //!
 //! This file only implements the dialect's traits; each sibling file does one of its tasks. No module
-//! keeps anything between requests: state at the vendor is only for the vendor's own callers.
+//! keeps anything between requests: the gateway does (`state.rs`), for upstreams that keep no state.
 
 use bytes::Bytes;
 
 use super::{
     CallerDialect, Decode, Dialect, Encode, Endpoint, Envelope, Form, Mode, Operation, Quirks,
-    RequestView, ResponseContext, Target,
+    RequestView, ResponseContext, StateApi, Target,
 };
 use crate::chat::{ApiError, HostedTool, Kind, Rendered, Request};
 use crate::count as counting;
@@ -36,6 +36,7 @@ mod read_turns;
 mod request;
 mod response;
 mod search;
+mod state;
 #[cfg(test)]
 mod tests;
 mod verbatim;
@@ -43,10 +44,8 @@ mod write;
 mod write_event;
 mod write_turns;
 
-/// Paths of the vendor's API that are not served, and their names. The gateway stores no responses that
-/// could be read later.
-const UNSERVED: [(&str, &str); 2] =
-    [("/v1/responses", "stored responses"), ("/v1/conversations", "conversations")];
+/// Paths of the vendor's API that are not served, and their names.
+const UNSERVED: [(&str, &str); 1] = [("/v1/conversations", "conversations")];
 
 /// The dialect.
 #[derive(Debug)]
@@ -191,6 +190,10 @@ impl CallerDialect for OpenAiResponses {
     /// A comment without a blank line: openai-python chokes on a block that carries no data.
     fn heartbeat(&self, _call: &ResponseContext) -> Bytes {
         Bytes::from_static(b": ping\n")
+    }
+
+    fn state(&self) -> Option<&'static dyn StateApi> {
+        Some(&state::State)
     }
 
     fn unserved(&self) -> &'static [(&'static str, &'static str)] {

@@ -5,6 +5,7 @@
 
 use serde_json::value::RawValue;
 
+use super::state::RESOLVED;
 use crate::chat::ApiError;
 use crate::codec::surface::Surface;
 use crate::dialect::{Envelope, Form, Target};
@@ -42,6 +43,7 @@ pub(super) fn edit(body: &str, target: &Target<'_>) -> Result<String, ApiError> 
     let mut surface = Surface::parse(body)?;
     let streams = surface.streams()?.unwrap_or(false);
     surface.retarget(target, streams);
+    surface.remove(RESOLVED);
     if let Some(input) = surface.members.get("input").and_then(without_foreign) {
         surface.set("input", input);
     }

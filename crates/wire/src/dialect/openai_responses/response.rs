@@ -2,13 +2,15 @@
 //! is never made up: a count that the upstream has not sent is null.
 
 use bytes::{BufMut, BytesMut};
+use serde_json::value::RawValue;
 
 use super::echo::echo;
 use super::error;
 use super::output::Item;
+use super::state::RESOLVED;
 use crate::chat::{ApiError, Stop, Usage};
 use crate::dialect::{Clock, ResponseContext};
-use crate::json::write_str;
+use crate::json::{Members, write_str};
 
 /// Status of a response.
 #[derive(Debug, Clone, Copy)]
@@ -51,12 +53,16 @@ pub(super) struct Head {
     created: u64,
     now: Clock,
     echo: String,
+    /// The values of `background`, `previous_response_id` and `store`, and the member `conversation` if there is one.
+    state: [String; 4],
 }
 
 impl Head {
     pub(super) fn new(call: &ResponseContext) -> Self {
         let echo = if call.echo.is_empty() { echo("{}") } else { call.echo.clone() };
+        let (echo, state) = split_state(echo);
         Self {
+            state,
             id: format!("resp_{}", call.id),
             model: call.model.clone(),
             created: call.created,
@@ -84,7 +90,10 @@ impl Head {
         }
         out.put_slice(br#","status":""#);
         out.put_slice(status.word().as_bytes());
-        out.put_slice(br#"","background":false,"error":"#);
+        let [background, previous, store, conversation] = &self.state;
+        out.put_slice(br#"","background":"#);
+        out.put_slice(background.as_bytes());
+        out.put_slice(br#","error":"#);
         match status {
             Status::Failed(fault) => out.put_slice(error::of_response(fault).as_bytes()),
             _ => out.put_slice(b"null"),
@@ -98,7 +107,12 @@ impl Head {
         }
         out.put_slice(br#","model":"#);
         write_str(&self.model, out);
-        out.put_slice(br#","previous_response_id":null,"store":false,"output":["#);
+        out.put_slice(br#","previous_response_id":"#);
+        out.put_slice(previous.as_bytes());
+        out.put_slice(br#","store":"#);
+        out.put_slice(store.as_bytes());
+        out.put_slice(conversation.as_bytes());
+        out.put_slice(br#","output":["#);
         for (number, (id, status, item)) in items.iter().enumerate() {
             if number > 0 {
                 out.put_u8(b',');
@@ -111,6 +125,28 @@ impl Head {
         let echo = self.echo.strip_prefix('{').unwrap_or_default();
         out.put_slice(echo.as_bytes());
     }
+}
+
+/// Takes the state that a request was resolved from out of its echo.
+fn split_state(echo: String) -> (String, [String; 4]) {
+    let members = Members::parse(&echo).unwrap_or_default();
+    let state = members.get(RESOLVED).and_then(|state| Members::parse(state.get()).ok());
+    let value = |name: &str, default: &str| {
+        let value = state.as_ref().and_then(|state| state.get(name));
+        value.map_or(default, RawValue::get).to_owned()
+    };
+    let conversation = match value("conversation", "null").as_str() {
+        "null" => String::new(),
+        id => format!(r#","conversation":{id}"#),
+    };
+    let values = [
+        value("background", "false"),
+        value("previous_response_id", "null"),
+        value("store", "false"),
+        conversation,
+    ];
+    let rest = state.is_some().then(|| members.edit(&echo, &[(RESOLVED, None)]));
+    (rest.unwrap_or(echo), values)
 }
 
 fn write_usage(usage: &Usage, out: &mut BytesMut) {

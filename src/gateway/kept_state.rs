@@ -1,0 +1,142 @@
+//! Kept state of dialects: resolves a request's references to stored responses, and stores its own. It must never
+//! touch a request whose upstreams keep that state themselves.
+
+use std::sync::Arc;
+
+use super::auth::Caller;
+use super::inspection::InspectedRequest;
+use super::limit;
+use super::offload::BufferedBody;
+use super::route::Plan;
+use super::state::{Gateway, State};
+use crate::error::Error;
+use crate::streams::stored::{MAX_CHAIN, StoredResponse, StoredResponses};
+use crate::wire::chat::{ApiError, End};
+use crate::wire::dialect::{CallerDialect, References, ResponseContext, StateApi};
+use crate::wire::json;
+
+/// The storing of a response when it is whole.
+pub struct Keep {
+    store: Arc<StoredResponses>,
+    per_owner: usize,
+    api: &'static dyn StateApi,
+    owner: Arc<str>,
+    input: Vec<String>,
+    previous: Option<Arc<StoredResponse>>,
+}
+
+/// The state that a request needs and makes.
+#[derive(Default)]
+pub(super) struct KeptState {
+    /// `None`: its response is not stored.
+    pub(super) keep: Option<Keep>,
+    /// It is answered in the background.
+    pub(super) background: Option<Background>,
+}
+
+/// A request that is answered in the background.
+pub(super) struct Background {
+    pub(super) api: &'static dyn StateApi,
+    /// The part of the request that its response repeats.
+    pub(super) echo: String,
+}
+
+/// Resolves the references of a request, if some upstream of its plan keeps no such state.
+pub(super) fn resolve(
+    (gateway, state, caller): (&Gateway, &State, &Caller),
+    dialect: &dyn CallerDialect,
+    request: &mut InspectedRequest,
+    plan: &Plan,
+) -> Result<KeptState, Error> {
+    let Some(api) = dialect.state().filter(|api| api.endpoint().form == request.envelope.form)
+    else {
+        return Ok(KeptState::default());
+    };
+    let translated = |name: &str| name != dialect.name();
+    if !plan.targets.iter().any(|target| translated(target.provider.dialect.name())) {
+        return Ok(KeptState::default());
+    }
+    let references = api.references(&request.body)?;
+    let Some(_) = state.config.streams.store else {
+        // Nothing is stored: references are rejected by the translation, which names them.
+        return Ok(KeptState::default());
+    };
+    let previous = previous(gateway, caller, &references)?;
+    let input = api.input(&request.body);
+    if !references.is_empty() || references.store || references.background {
+        let earlier = previous.as_deref().map(StoredResponse::history).unwrap_or_default();
+        let item = |id: &str| gateway.stored.item(&caller.name, id);
+        let text = api.resolve(&request.body, &earlier, &item)?;
+        let mut lease = gateway.memory.requests.lease_for(&caller.limiter.memory);
+        lease.hold_body(text.len())?;
+        request.prompt_tokens = limit::prompt_tokens(&text);
+        request.body = BufferedBody { text, lease }.into();
+    }
+    let echo = || dialect.echo(request.envelope.form, &request.body);
+    let background = references.background.then(|| Background { api, echo: echo() });
+    // The gateway sees its end, and settles its usage as that of any stream.
+    request.envelope.background &= background.is_none();
+    if background.is_some() && !references.store {
+        let message = "must be true for a response in the background, which is read later";
+        return Err(Error::caller(ApiError::field("store", message)));
+    }
+    let keep = references.store.then(|| Keep {
+        store: Arc::clone(&gateway.stored),
+        per_owner: usize::try_from(state.config.streams.per_caller).unwrap_or(usize::MAX),
+        api,
+        owner: Arc::clone(&caller.name),
+        input,
+        previous,
+    });
+    Ok(KeptState { keep, background })
+}
+
+/// The response that a request continues.
+fn previous(
+    gateway: &Gateway,
+    caller: &Caller,
+    references: &References,
+) -> Result<Option<Arc<StoredResponse>>, Error> {
+    if references.conversation.is_some() {
+        let message =
+            "is not supported for this model; continue a response by `previous_response_id`";
+        return Err(Error::caller(ApiError::field("conversation", message)));
+    }
+    let Some(id) = &references.previous else { return Ok(None) };
+    let Some(previous) = gateway.stored.get(&caller.name, id) else {
+        let message = "names a response that is not stored, or no longer; send the whole conversation in `input`";
+        let code = Some("previous_response_not_found".to_owned());
+        return Err(Error::caller(ApiError {
+            code,
+            ..ApiError::field("previous_response_id", message)
+        }));
+    };
+    if previous.length() >= MAX_CHAIN {
+        let message = format!(
+            "continues {MAX_CHAIN} responses, which is the most; begin another conversation"
+        );
+        return Err(Error::caller(ApiError::field("previous_response_id", message)));
+    }
+    Ok(Some(previous))
+}
+
+impl Keep {
+    /// Stores the response within the last bytes of an answer, if it is the gateway's own.
+    pub fn keep(self, produced: &[u8], end: Option<&End>, call: &ResponseContext) {
+        let id = self.api.id(call);
+        let Some(response) = self.api.response(produced) else { return };
+        // An upstream that keeps state itself has ids of its own.
+        if json::text_member(response.as_bytes(), "id").as_deref() != Some(id.as_str()) {
+            return;
+        }
+        let cancelled = [("status", Some("\"cancelled\"")), ("error", Some("null"))];
+        let response = match end {
+            Some(End::Cancelled) => json::edit(&response, &cancelled).unwrap_or(response),
+            _ => response,
+        };
+        let output = self.api.output(&response);
+        let Self { input, previous, .. } = self;
+        let stored = StoredResponse { id, response, input, output, previous };
+        self.store.store(&self.owner, stored, self.per_owner);
+    }
+}
