@@ -144,7 +144,7 @@ impl Resumption {
         if !(self.resumable || background.is_some() || model.resumable && stream) {
             return Ok(None);
         }
-        // What is answered in the background is always produced as a stream.
+        // An answer in the background is always produced as a stream.
         request.envelope.stream |= background.is_some();
         if !request.envelope.stream {
             let message = "must be true for a resumable stream";

@@ -92,11 +92,9 @@ data: {"type":"response.completed","response":{"id":"resp_up","status":"complete
 
     let before = upstream.requests().await.len();
     for provider in ["oai", "ant"] {
-        for (field, value) in [
-            ("previous_response_id", json!("resp_1")),
-            ("conversation", json!({ "id": "conv_1" })),
-            ("background", json!(true)),
-        ] {
+        for (field, value) in
+            [("previous_response_id", json!("resp_1")), ("conversation", json!({ "id": "conv_1" }))]
+        {
             let body = json!({ "model": format!("{provider}/m"), "input": "x", field: value });
             let (status, text) = post(&gateway, "/v1/responses", &body).await;
             let told: Value = serde_json::from_str(&text).unwrap();
@@ -137,7 +135,7 @@ data: [DONE]
             ("tools", tools.clone()),
             ("instructions", json!("Be brief.")),
             ("temperature", json!(0.25)),
-            ("store", json!(false)),
+            ("store", json!(true)),
         ] {
             assert_eq!(response[name], value, "{name}");
         }

@@ -87,8 +87,6 @@ async fn unversioned_paths_of_unserved_apis_are_named() {
         ("/images/generations", "images"),
         ("/moderations", "moderations"),
         ("/vector_stores", "vector stores"),
-        ("/responses/resp_1", "stored responses"),
-        ("/responses/resp_1/input_items", "stored responses"),
         ("/conversations", "conversations"),
     ] {
         for method in [Method::GET, Method::POST, Method::DELETE] {

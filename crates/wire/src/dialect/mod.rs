@@ -21,12 +21,12 @@ mod ollama;
 mod openai_chat;
 mod openai_responses;
 mod operation;
-mod state;
+mod state_api;
 mod target;
 
 pub use endpoint::{Endpoint, Envelope, InfoEndpoint, RequestView};
 pub use operation::{Form, Operation};
-pub use state::{References, StateApi};
+pub use state_api::{References, StateApi};
 pub use target::{Hosting, Quirks, Target};
 
 /// Every dialect, in the order of precedence on shared paths: the first one answers callers that do not
