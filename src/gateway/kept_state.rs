@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use super::auth::Caller;
+use super::ids;
 use super::inspection::InspectedRequest;
 use super::limit;
 use super::offload::BufferedBody;
 use super::route::Plan;
 use super::state::{Gateway, State};
 use crate::error::Error;
+use crate::streams::conversations::Conversations;
 use crate::streams::stored::{MAX_CHAIN, StoredResponse, StoredResponses};
 use crate::wire::chat::{ApiError, End};
 use crate::wire::dialect::{CallerDialect, References, ResponseContext, StateApi};
@@ -19,10 +21,14 @@ use crate::wire::json;
 pub struct Keep {
     store: Arc<StoredResponses>,
     per_owner: usize,
+    /// Whether the response itself is stored.
+    stores: bool,
     api: &'static dyn StateApi,
     owner: Arc<str>,
     input: Vec<String>,
     previous: Option<Arc<StoredResponse>>,
+    /// The conversation that its items are added to.
+    conversation: Option<(Arc<Conversations>, String)>,
 }
 
 /// The state that a request needs and makes.
@@ -62,9 +68,13 @@ pub(super) fn resolve(
         return Ok(KeptState::default());
     };
     let previous = previous(gateway, caller, &references)?;
+    let conversed = conversed(gateway, caller, &references)?;
     let input = api.input(&request.body);
     if !references.is_empty() || references.store || references.background {
-        let earlier = previous.as_deref().map(StoredResponse::history).unwrap_or_default();
+        let earlier = match &conversed {
+            Some((_, items)) => items.iter().map(String::as_str).collect(),
+            None => previous.as_deref().map(StoredResponse::history).unwrap_or_default(),
+        };
         let item = |id: &str| gateway.stored.item(&caller.name, id);
         let text = api.resolve(&request.body, &earlier, &item)?;
         let mut lease = gateway.memory.requests.lease_for(&caller.limiter.memory);
@@ -80,7 +90,10 @@ pub(super) fn resolve(
         let message = "must be true for a response in the background, which is read later";
         return Err(Error::caller(ApiError::field("store", message)));
     }
-    let keep = references.store.then(|| Keep {
+    let conversation = conversed.map(|(id, _)| (Arc::clone(&gateway.conversations), id));
+    let keep = (references.store || conversation.is_some()).then(|| Keep {
+        stores: references.store,
+        conversation,
         store: Arc::clone(&gateway.stored),
         per_owner: usize::try_from(state.config.streams.per_caller).unwrap_or(usize::MAX),
         api,
@@ -97,11 +110,6 @@ fn previous(
     caller: &Caller,
     references: &References,
 ) -> Result<Option<Arc<StoredResponse>>, Error> {
-    if references.conversation.is_some() {
-        let message =
-            "is not supported for this model; continue a response by `previous_response_id`";
-        return Err(Error::caller(ApiError::field("conversation", message)));
-    }
     let Some(id) = &references.previous else { return Ok(None) };
     let Some(previous) = gateway.stored.get(&caller.name, id) else {
         let message = "names a response that is not stored, or no longer; send the whole conversation in `input`";
@@ -120,6 +128,38 @@ fn previous(
     Ok(Some(previous))
 }
 
+/// The conversation that a request belongs to: its id and its items.
+fn conversed(
+    gateway: &Gateway,
+    caller: &Caller,
+    references: &References,
+) -> Result<Option<(String, Vec<String>)>, Error> {
+    let Some(id) = &references.conversation else { return Ok(None) };
+    if references.previous.is_some() {
+        let message = "cannot be used together with `previous_response_id`";
+        return Err(Error::caller(ApiError::field("conversation", message)));
+    }
+    let found = gateway.conversations.get(&caller.name, id);
+    let (head, items) = found.ok_or_else(|| {
+        let message = "names a conversation that is not stored, or no longer";
+        let code = Some("conversation_not_found".to_owned());
+        Error::caller(ApiError { code, ..ApiError::field("conversation", message) })
+    })?;
+    Ok(Some((head.id, items)))
+}
+
+/// Items with an id each, as those of a conversation have.
+pub fn with_ids(items: Vec<String>) -> Vec<String> {
+    let with_id = |item: String| {
+        if json::text_member(item.as_bytes(), "id").is_some() {
+            return item;
+        }
+        let id = json::quoted(&format!("msg_{}", ids::random(24)));
+        json::edit(&item, &[("id", Some(&id))]).unwrap_or(item)
+    };
+    items.into_iter().map(with_id).collect()
+}
+
 impl Keep {
     /// Stores the response within the last bytes of an answer, if it is the gateway's own.
     pub fn keep(self, produced: &[u8], end: Option<&End>, call: &ResponseContext) {
@@ -136,6 +176,18 @@ impl Keep {
         };
         let output = self.api.output(&response);
         let Self { input, previous, .. } = self;
+        if let (Some((conversations, name)), Some(End::Complete)) = (self.conversation, end) {
+            let own = output.iter().map(|(_, item)| item.clone());
+            let items = with_ids(input.iter().cloned().chain(own).collect());
+            if conversations.add(&self.owner, &name, items).is_err() {
+                tracing::warn!(
+                    "a conversation was deleted or is full: a response was not added to it"
+                );
+            }
+        }
+        if !self.stores {
+            return;
+        }
         let stored = StoredResponse { id, response, input, output, previous };
         self.store.store(&self.owner, stored, self.per_owner);
     }

@@ -29,6 +29,7 @@ use super::target_health::TargetHealth;
 use crate::config::{Config, Limits, Provider};
 use crate::memory::MemoryBudget;
 use crate::server::Shutdown;
+use crate::streams::conversations::Conversations;
 use crate::streams::registry::{StreamCounts, Streams};
 use crate::streams::stored::StoredResponses;
 use crate::telemetry::trace::Tracing;
@@ -61,6 +62,8 @@ pub struct Gateway {
     pub streams: Arc<Streams>,
     /// The responses that requests may refer to.
     pub stored: Arc<StoredResponses>,
+    /// The conversations that requests may belong to.
+    pub conversations: Arc<Conversations>,
     /// The tickets that callers have made.
     pub tickets: Arc<Tickets>,
     /// The clients for upstreams.
@@ -106,6 +109,7 @@ impl Gateway {
             clients: Arc::default(),
             streams: Arc::new(Streams::new(&memory.streams)),
             stored: Arc::new(StoredResponses::new(&memory.streams)),
+            conversations: Arc::new(Conversations::new(&memory.streams)),
             tickets: Arc::default(),
             memory,
             provider_models: Arc::default(),
@@ -230,6 +234,7 @@ impl Gateway {
             let (config, now) = (self.state().config.streams, Instant::now());
             self.streams.sweep(config.keep, now);
             self.stored.sweep(config.store.unwrap_or_default(), now);
+            self.conversations.sweep(config.store.unwrap_or_default(), now);
         }
     }
 

@@ -2,6 +2,7 @@
 //! request to an upstream, and return another caller's stream as one that does not exist.
 
 mod chats;
+mod conversations;
 mod follow;
 mod object;
 mod page;
@@ -43,7 +44,8 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 pub fn router<S: Clone + Send + Sync + 'static>(gateway: Arc<Gateway>) -> Router<S> {
     let states = dialect::caller_dialects().filter_map(|one| Some((one, one.state()?)));
     let stored = states.fold(Router::new(), |router, (dialect, state)| {
-        router.merge(responses::routes(dialect, state))
+        let conversations = conversations::routes(dialect, state);
+        router.merge(responses::routes(dialect, state)).merge(conversations)
     });
     stored
         .route("/v1/streams", get(list).fallback(only_get))

@@ -23,7 +23,7 @@ use crate::wire::dialect::{CallerDialect, StateApi};
 
 /// A dialect, and its API of kept state.
 #[derive(Clone, Copy)]
-struct Api(&'static dyn CallerDialect, &'static dyn StateApi);
+pub(super) struct Api(pub(super) &'static dyn CallerDialect, pub(super) &'static dyn StateApi);
 
 /// The endpoints of a dialect's kept state.
 pub(super) fn routes(

@@ -2,6 +2,7 @@
 //! nor of an upstream.
 
 pub mod capability;
+pub mod conversations;
 pub mod event;
 pub mod generation;
 pub mod log;

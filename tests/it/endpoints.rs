@@ -242,7 +242,6 @@ async fn unserved_apis_are_named() {
         ("/v1/realtime", "realtime"),
         ("/v1/assistants", "assistants"),
         ("/v1/threads/t/runs", "assistants"),
-        ("/v1/conversations/conv_1", "conversations"),
         ("/v1/chat/completions/chatcmpl-1", "stored completions"),
         ("/openai/v1/files", "files"),
     ] {

@@ -87,7 +87,6 @@ async fn unversioned_paths_of_unserved_apis_are_named() {
         ("/images/generations", "images"),
         ("/moderations", "moderations"),
         ("/vector_stores", "vector stores"),
-        ("/conversations", "conversations"),
     ] {
         for method in [Method::GET, Method::POST, Method::DELETE] {
             let (status, _, told) = asked(&gateway, (method, path), &[]).await;

@@ -222,3 +222,45 @@ async fn a_response_in_the_background_is_polled_and_cancelled() {
     assert_eq!(ended["status"], "completed");
     assert_eq!(ended["output"][0]["content"][0]["text"], expected(2));
 }
+
+#[tokio::test]
+async fn a_conversation_grows_with_each_response() {
+    let upstream = whole(1).await;
+    let gateway = gateway(&upstream, "").await;
+    let begin = value!({"metadata": {"a": "b"}, "items": [{"role": "user", "content": "zero"}]});
+    let begun =
+        json(gateway.post("/v1/conversations", &begin.to_string()).send().await.unwrap()).await;
+    assert_eq!(
+        (&begun["object"], &begun["metadata"]["a"]),
+        (&value!("conversation"), &value!("b"))
+    );
+    let path = format!("/v1/conversations/{}", begun["id"].as_str().unwrap());
+    for (input, conversation) in
+        [("one", begun["id"].clone()), ("two", value!({"id": begun["id"]}))]
+    {
+        let body = value!({"model": "oai/m", "input": input, "conversation": conversation});
+        let answer = respond(&gateway, body).await;
+        assert_eq!(answer["conversation"]["id"], begun["id"]);
+    }
+    let answer = expected(1);
+    assert_eq!(
+        asked(&upstream).await,
+        pairs(&[("user", "zero"), ("user", "one"), ("assistant", &answer), ("user", "two")])
+    );
+    let more = value!({"items": [{"role": "user", "content": "three"}]}).to_string();
+    let added = json(gateway.post(&format!("{path}/items"), &more).send().await.unwrap()).await;
+    assert!(added["data"][0]["id"].as_str().unwrap().starts_with("msg_"), "{added}");
+    let items = json(gateway.get(&format!("{path}/items")).send().await.unwrap()).await;
+    assert_eq!(items["data"].as_array().map(Vec::len), Some(6), "{items}");
+    assert_eq!(items["last_id"], added["data"][0]["id"]);
+    assert_eq!(json(gateway.get(&path).send().await.unwrap()).await, begun);
+    let both = value!({"model": "oai/m", "input": "x", "conversation": begun["id"], "previous_response_id": "resp_1"});
+    let (status, error) = refused(&gateway, both).await;
+    assert_eq!((status, error["error"]["param"].as_str()), (400, Some("previous_response_id")));
+    let delete = gateway.client.delete(format!("{}{path}", gateway.url));
+    let deleted = json(delete.header("x-api-key", "sg-test").send().await.unwrap()).await;
+    assert_eq!(deleted["deleted"], true);
+    assert_eq!(gateway.get(&path).send().await.unwrap().status(), 404);
+    let bad = gateway.post("/v1/conversations", "[1").send().await.unwrap();
+    assert_eq!(bad.status(), 400);
+}

@@ -30,6 +30,8 @@ impl References {
 pub trait StateApi: Sync {
     /// The endpoint whose responses are kept.
     fn endpoint(&self) -> Endpoint;
+    /// The path of conversations.
+    fn conversations(&self) -> &'static str;
     /// The references of a request.
     fn references(&self, body: &str) -> Result<References, ApiError>;
     /// A request with the items that it refers to: `earlier` before its input, and those of `item` in the place of

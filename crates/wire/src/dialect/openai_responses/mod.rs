@@ -44,9 +44,6 @@ mod write;
 mod write_event;
 mod write_turns;
 
-/// Paths of the vendor's API that are not served, and their names.
-const UNSERVED: [(&str, &str); 1] = [("/v1/conversations", "conversations")];
-
 /// The dialect.
 #[derive(Debug)]
 pub(super) struct OpenAiResponses;
@@ -194,9 +191,5 @@ impl CallerDialect for OpenAiResponses {
 
     fn state(&self) -> Option<&'static dyn StateApi> {
         Some(&state::State)
-    }
-
-    fn unserved(&self) -> &'static [(&'static str, &'static str)] {
-        &UNSERVED
     }
 }

@@ -30,6 +30,10 @@ impl StateApi for State {
         responses
     }
 
+    fn conversations(&self) -> &'static str {
+        "/v1/conversations"
+    }
+
     fn references(&self, body: &str) -> Result<References, ApiError> {
         let surface = Surface::parse(body)?;
         let conversation = surface.members.get("conversation").filter(|raw| !json::is_null(raw));
