@@ -230,7 +230,7 @@ impl Start {
             dialect: context.dialect,
             framing,
             context: ResponseContext {
-                echo: settings.background.map(|one| one.echo).unwrap_or_default(),
+                echo: settings.background.as_ref().map(|one| one.echo.clone()).unwrap_or_default(),
                 ..context.call.clone()
             },
             chat: resumption.chat.take(),
@@ -244,6 +244,9 @@ impl Start {
         if let Some(slot) = &mut resumption.slot {
             let generation = Arc::downgrade(&generation);
             **slot = Some(Claim { digest: settings.digest, generation });
+        }
+        if settings.unwatched {
+            generation.promise();
         }
         // Before the production begins, which a lack of viewers may end.
         let viewer = viewer(Arc::clone(&generation), 0, &state);
@@ -269,7 +272,10 @@ pub(super) async fn reply(
     let headers = match timeout(stream.commit_after, generation.head()).await {
         Ok(Err(error)) => return Reply { response: Err(error), account },
         Ok(Ok(headers)) => headers,
-        Err(_late) => HeaderMap::new(),
+        Err(_late) => {
+            generation.promise();
+            HeaderMap::new()
+        }
     };
     Reply { response: Ok(response(viewer, headers, stream, account)), account: None }
 }

@@ -40,12 +40,15 @@ pub(super) async fn produce(
             generation.close(end, unix_seconds());
         }
         Err(error) => {
-            generation.append(&production.reject(&error), false);
+            let promised = generation.is_promised();
+            generation.append(&production.reject(&error, promised), false);
             let state =
                 if error.outcome() == "client_gone" { State::Cancelled } else { State::Error };
             let ending = production.take_ending();
             drop(production);
-            streams.remove(&generation.id);
+            if !promised {
+                streams.remove(&generation.id);
+            }
             let message = Some(error.shown().message.clone());
             generation.close(StreamEnd { state, message, ending }, unix_seconds());
             generation.opened(Err(error));

@@ -230,14 +230,19 @@ impl Production {
     }
 
     /// Records an error in the place of an answer, after [`Production::open`] has returned it. Returns the error
-    /// event for callers who get the status 200 all the same.
-    pub fn reject(&mut self, error: &Error) -> Bytes {
+    /// event for callers who have the status 200 all the same (`promised`); for them, a failed response is stored.
+    pub fn reject(&mut self, error: &Error, promised: bool) -> Bytes {
         let status = self.context.dialect.status(error.shown().kind);
         if let Some(account) = self.account() {
             account.failed(error);
             account.responded(status);
         }
-        self.error_event(&error.to_end())
+        let end = error.to_end();
+        let event = self.error_event(&end);
+        if let Some(keep) = self.keep.take().filter(|_| promised) {
+            keep.keep(&event, Some(&end), &self.context.call);
+        }
+        event
     }
 
     /// Ends it and returns its account.

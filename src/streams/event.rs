@@ -13,7 +13,7 @@ use crate::wire::dialect::Ending;
 pub struct Event {
     /// A whole block of an event stream, with its `id`.
     pub block: Bytes,
-    /// The bytes as they were produced: a slice of the block.
+    /// The event in the framing of its producer: a slice of the block.
     pub produced: Bytes,
     /// It was written because the stream was cancelled, and by nothing that the upstream sent.
     pub cancelled: bool,
@@ -47,21 +47,27 @@ impl Framing {
 }
 
 impl Event {
-    /// An event of these bytes: one whole event in its framing, its terminator included.
+    /// An event of these bytes: one whole event in its framing, its terminator included. The id is the last field:
+    /// some clients take an id as received when they have read its line, although the rest of the block is lost.
     pub fn new(position: Position, framing: Framing, produced: &[u8]) -> Self {
-        let mut block = BytesMut::with_capacity(produced.len() + 48);
-        block.put_slice(format!("id: {position}\n").as_bytes());
-        if framing == Framing::Ndjson {
-            block.put_slice(b"data: ");
+        let id = format!("id: {position}\n\n");
+        let mut block = BytesMut::with_capacity(produced.len() + id.len() + 8);
+        match framing {
+            Framing::Sse => block.put_slice(produced.strip_suffix(b"\n").unwrap_or(produced)),
+            Framing::Ndjson => {
+                block.put_slice(b"data: ");
+                block.put_slice(produced);
+            }
         }
-        let begin = block.len();
-        block.put_slice(produced);
         let end = block.len();
-        if framing == Framing::Ndjson {
-            block.put_u8(b'\n');
-        }
+        block.put_slice(id.as_bytes());
         let block = block.freeze();
-        Self { produced: block.slice(begin..end), block, cancelled: false }
+        let produced = match framing {
+            // The id means nothing to a decoder.
+            Framing::Sse => block.clone(),
+            Framing::Ndjson => block.slice("data: ".len()..end),
+        };
+        Self { produced, block, cancelled: false }
     }
 }
 
@@ -147,10 +153,10 @@ mod tests {
     fn an_event_carries_its_position_in_its_own_block() {
         let position = Epoch::random().at(7);
         let event = Event::new(position, Framing::Sse, b"event: a\ndata: 1\n\n");
-        assert_eq!(event.block, format!("id: {position}\nevent: a\ndata: 1\n\n"));
-        assert_eq!(event.produced, "event: a\ndata: 1\n\n");
+        assert_eq!(event.block, format!("event: a\ndata: 1\nid: {position}\n\n"));
+        assert_eq!(event.produced, event.block);
         let event = Event::new(position, Framing::Ndjson, b"{\"a\":1}\n");
-        assert_eq!(event.block, format!("id: {position}\ndata: {{\"a\":1}}\n\n"));
+        assert_eq!(event.block, format!("data: {{\"a\":1}}\nid: {position}\n\n"));
         assert_eq!(event.produced, "{\"a\":1}\n");
     }
 }

@@ -2,6 +2,8 @@
 //! generation must never depend on a connection.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +53,8 @@ pub struct Generation {
     /// Its events in its own dialect.
     pub native: Track,
     opened: watch::Sender<Opened>,
+    /// Its caller has been told that there is an answer.
+    promised: AtomicBool,
     cancelled: CancellationToken,
     viewers: watch::Sender<usize>,
     /// Its events in other formats, made when one is first asked for.
@@ -76,6 +80,7 @@ impl Generation {
             origin,
             native: Track { epoch: Epoch::random(), log: Log::new(retention), derived: None },
             opened: watch::Sender::new(None),
+            promised: AtomicBool::new(false),
             cancelled: CancellationToken::new(),
             viewers: watch::Sender::new(0),
             tracks: Mutex::default(),
@@ -126,6 +131,16 @@ impl Generation {
     /// Sets the head of the answer, or the error in its place.
     pub fn opened(&self, opened: Result<HeaderMap, Error>) {
         self.opened.send_replace(Some(opened));
+    }
+
+    /// Notes that its caller has a response, so that an error in the place of the answer must be read from the log.
+    pub fn promise(&self) {
+        self.promised.store(true, Relaxed);
+    }
+
+    /// Whether its caller has a response.
+    pub fn is_promised(&self) -> bool {
+        self.promised.load(Relaxed)
     }
 
     /// The error in place of an answer, if there was no answer.

@@ -47,6 +47,7 @@ def suites(rust):
         python("google"),
         ("rust-genai", HERE / "rust", [rust, "{report}"]),
         python("openai_responses"),
+        python("stored_responses"),
         python("openai"),
         python("anthropic"),
         node("openai_responses"),
@@ -61,6 +62,7 @@ def suites(rust):
         python("bedrock"),
         node("broken_streams"),
     node("fetch"),
+        node("resume"),
     ]
 
 

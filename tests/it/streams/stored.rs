@@ -212,6 +212,18 @@ async fn a_response_in_the_background_is_polled_and_cancelled() {
         assert_eq!(cancelled["id"], begun["id"]);
     }
     upstream.all_closed().await;
+    // One that is cancelled before any output, or fails, is stored as such.
+    let early =
+        respond(&gateway, value!({"model": "oai/m", "input": "one", "background": true})).await;
+    let early = format!("/v1/responses/{}", early["id"].as_str().unwrap());
+    let cancelled = json(gateway.post(&format!("{early}/cancel"), "").send().await.unwrap()).await;
+    assert_eq!(cancelled["status"], "cancelled", "{cancelled}");
+    let nowhere =
+        respond(&gateway, value!({"model": "ant/m", "input": "one", "background": true})).await;
+    let nowhere = format!("/v1/responses/{}", nowhere["id"].as_str().unwrap());
+    let events = gateway.get(&format!("{nowhere}?stream=true")).send().await.unwrap();
+    assert!(events.text().await.unwrap().contains("event: response.failed"));
+    assert_eq!(json(gateway.get(&nowhere).send().await.unwrap()).await["status"], "failed");
     // The next one ends by itself.
     let begun = respond(&gateway, body).await;
     let path = format!("/v1/responses/{}", begun["id"].as_str().unwrap());
