@@ -5,6 +5,8 @@
 mod auth;
 mod aws;
 mod builtin;
+mod channel_rights;
+mod channels;
 mod client_tls;
 mod credential;
 mod egress;
@@ -60,6 +62,8 @@ use secret::Secret;
 pub use auth::{Anonymous, Auth, FailedAttempts, Key};
 pub use aws::Aws;
 pub use builtin::without_file;
+pub use channel_rights::ChannelRightTemplates;
+pub use channels::{ChannelSettings, Channels};
 pub use client_tls::ClientTls;
 pub use credential::CredentialSource;
 pub use egress::{Egress, EgressProxy, General as GeneralEgress};
@@ -158,6 +162,8 @@ pub struct Config {
     pub model_limits: BTreeMap<String, Limits>,
     /// Heartbeats, timeouts and size limits of answers.
     pub stream: Stream,
+    /// Channels: limits, and the history of each.
+    pub channels: Channels,
     /// Prompts that requests may name.
     pub prompts: Prompts,
     /// The files that it was read from.

@@ -22,6 +22,7 @@ pub mod limit;
 pub mod memory;
 mod offload;
 pub mod opening;
+pub mod own_endpoint;
 pub mod path_alias;
 pub mod production;
 pub mod prompt;
