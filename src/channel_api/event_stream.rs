@@ -93,10 +93,10 @@ pub(super) fn event_stream(
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     stream! {
         yield Ok(Bytes::from_static(FIRST));
-        let sources = subscription.awaited();
+        let (sources, worker) = (subscription.awaited(), subscription.worker());
         let mut connection = Connection::new(subscription, pace);
         // Before the first read, so that nothing is missed.
-        let mut wakeup = Wakeup::new(&sources);
+        let mut wakeup = Wakeup::new(&sources, worker);
         let mut timer = pin!(sleep_until(connection.due()));
         loop {
             match connection.step() {

@@ -36,7 +36,7 @@ pub(super) enum Polled {
 /// Reads the events that there are; if there are none, waits for the first.
 pub(super) async fn poll(mut subscription: Subscription, wait: Duration) -> Polled {
     let sources: Vec<Arc<dyn Source>> = subscription.awaited();
-    let mut wakeup = Wakeup::new(&sources);
+    let mut wakeup = Wakeup::new(&sources, subscription.worker());
     let first = async {
         loop {
             let polled = read(&mut subscription);

@@ -43,7 +43,10 @@ fn segment(request: &Request, at: usize) -> Result<String, Error> {
 /// The error of a wrong name in a path.
 fn wrong_name(what: &str, error: NameError) -> Error {
     let message = format!("{what} {error} (percent-encode it in the path)");
-    Error::caller(ApiError { param: Some(what.to_owned()), ..ApiError::new(Kind::Invalid, message) })
+    Error::caller(ApiError {
+        param: Some(what.to_owned()),
+        ..ApiError::new(Kind::Invalid, message)
+    })
 }
 
 /// The error of a caller without a right. `key`: the setting that grants it.

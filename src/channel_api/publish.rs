@@ -25,9 +25,8 @@ pub async fn publish(app: &App, request: Request) -> Response {
 
 /// `POST /v1/users/{user}/notify`.
 pub async fn notify(app: &App, request: Request) -> Response {
-    let name = segment(&request, 2).and_then(|user| {
-        user_channel(&user).map_err(|error| wrong_name("the user's name", error))
-    });
+    let name = segment(&request, 2)
+        .and_then(|user| user_channel(&user).map_err(|error| wrong_name("the user's name", error)));
     publish_to(app, request, name).await
 }
 

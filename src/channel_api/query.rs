@@ -16,7 +16,8 @@ const MAX_CHANNELS: usize = 100;
 const MAX_TYPES: usize = 100;
 
 /// The names of the parameters.
-const KNOWN: &str = "`channel`, `user`, `types`, `rewind`, `live`, `timeout`, `last-event-id`, `offset` and `es`";
+const KNOWN: &str =
+    "`channel`, `user`, `types`, `rewind`, `live`, `timeout`, `last-event-id`, `offset` and `es`";
 
 /// The timeout of a long-poll, in seconds.
 const TIMEOUT: std::ops::RangeInclusive<u64> = 1..=60;
@@ -152,7 +153,11 @@ impl Given {
     fn form(&self, headers: &HeaderMap, event_source: bool) -> Result<Form, QueryError> {
         let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let stream = accepted.flat_map(|value| value.split(',')).any(|kind| {
-            kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
+            kind.split(';')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .eq_ignore_ascii_case("text/event-stream")
         });
         let timeout = Duration::from_secs(self.timeout.unwrap_or(DEFAULT_TIMEOUT));
         match self.live.as_deref() {
@@ -185,9 +190,7 @@ impl Given {
         match text.parse::<Cursor>() {
             Ok(cursor) => Ok(Start::After { cursor, lenient: event_source }),
             // A position of no epoch that there ever was: a browser would send it for ever.
-            Err(_) if event_source => {
-                Ok(Start::After { cursor: Cursor::new([]), lenient: true })
-            }
+            Err(_) if event_source => Ok(Start::After { cursor: Cursor::new([]), lenient: true }),
             Err(error) => Err(wrong(name, format!("`{name}` {error}"))),
         }
     }
@@ -212,7 +215,8 @@ mod tests {
 
     #[test]
     fn parameters_are_read() {
-        let query = parse("channel=a&channel=news.*&channel=a&user=1&types=x,%20y&types=z", &[]).unwrap();
+        let query =
+            parse("channel=a&channel=news.*&channel=a&user=1&types=x,%20y&types=z", &[]).unwrap();
         let channels: Vec<_> = query.channels.iter().map(ToString::to_string).collect();
         assert_eq!(channels, ["a", "user:alice", "news.*"]);
         assert_eq!(query.types.iter().collect::<Vec<_>>(), ["x", "y", "z"]);
@@ -256,7 +260,8 @@ mod tests {
         ] {
             assert_eq!(parse(query, headers).unwrap().start, expected, "{query}");
         }
-        let Start::After { lenient: true, .. } = parse("channel=a&es=1&lastEventId=x", &[]).unwrap().start
+        let Start::After { lenient: true, .. } =
+            parse("channel=a&es=1&lastEventId=x", &[]).unwrap().start
         else {
             panic!("an EventSource sends it again and again")
         };
@@ -265,8 +270,7 @@ mod tests {
     #[test]
     fn wrong_parameters_are_refused_with_a_remedy() {
         let many: String = (0..=MAX_CHANNELS).map(|at| format!("&channel=c{at}")).collect();
-        let types = vec!["t"; MAX_TYPES + 1].iter().enumerate();
-        let types: String = types.map(|(at, kind)| format!("&types={kind}{at}")).collect();
+        let types: String = (0..=MAX_TYPES).map(|at| format!("&types=t{at}")).collect();
         for (query, expected) in [
             ("", "names no channel"),
             ("types=a", "names no channel"),

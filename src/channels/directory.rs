@@ -248,7 +248,8 @@ impl Directory {
     }
 
     fn tracks(&self) -> impl Iterator<Item = &Arc<Track>> {
-        let channels = self.channels.values().chain([&self.broadcast]).map(|channel| &channel.track);
+        let channels =
+            self.channels.values().chain([&self.broadcast]).map(|channel| &channel.track);
         channels.chain(self.feeds.values().map(|feed| &feed.track))
     }
 
@@ -356,7 +357,8 @@ impl Directory {
         if dropped.is_empty() {
             return;
         }
-        let is_dropped = |track: &Arc<Track>| dropped.iter().any(|it| Arc::ptr_eq(&it.track, track));
+        let is_dropped =
+            |track: &Arc<Track>| dropped.iter().any(|it| Arc::ptr_eq(&it.track, track));
         for channel in self.channels.values_mut() {
             channel.feeds.retain(|track| !is_dropped(track));
         }

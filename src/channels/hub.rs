@@ -21,6 +21,7 @@ use super::publication::Publication;
 use super::source::Source as _;
 use super::subscriber_limit::SubscriberLimit;
 use super::track::{Sequence, Track};
+use super::wakeup::Relays;
 use crate::config::Channels;
 use crate::streams::position::{Epoch, Position};
 use crate::telemetry::Metrics;
@@ -35,6 +36,7 @@ pub struct Hub {
     settings: ArcSwap<Channels>,
     /// Something is due earlier than before.
     hastened: Notify,
+    relays: Relays,
     pub(super) limit: SubscriberLimit,
     pub(super) metrics: Arc<Metrics>,
     draining: OnceLock<(Instant, Duration)>,
@@ -83,14 +85,16 @@ pub struct ChannelView {
 impl Hub {
     /// A hub without channels.
     pub fn new(settings: &Channels, metrics: &Arc<Metrics>) -> Self {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let sequence =
-            Arc::new(Sequence { epoch: Epoch::random(), complete: AtomicU64::new(0) });
+            Arc::new(Sequence { epoch: Epoch::random(), complete: AtomicU64::new(0), workers });
         let settings = Arc::new(settings.clone());
         Self {
             directory: Mutex::new(Directory::new(&sequence, Arc::clone(&settings))),
             settings: ArcSwap::new(settings),
             sequence,
             hastened: Notify::new(),
+            relays: Relays::new(workers),
             limit: SubscriberLimit::default(),
             metrics: Arc::clone(metrics),
             draining: OnceLock::new(),
@@ -122,7 +126,7 @@ impl Hub {
         let (numbers, woken) = self.append(&mut directory, name, events, false)?;
         drop(directory);
         self.metrics.channel_events_published.inc_by(count);
-        wake(&woken);
+        self.wake(&woken);
         Ok(numbers.into_iter().map(|seq| self.sequence.epoch.at(seq)).collect())
     }
 
@@ -221,7 +225,7 @@ impl Hub {
                 self.measure(&mut directory);
                 last = trimmed.last;
             }
-            wake(&woken);
+            self.wake(&woken);
             if last.is_none() {
                 return;
             }
@@ -233,13 +237,26 @@ impl Hub {
     pub fn drain(&self, within: Duration) {
         if self.draining.set((Instant::now(), within)).is_ok() {
             let tracks = self.directory().all_tracks();
-            wake(&tracks);
+            self.wake(&tracks);
         }
     }
 
     /// The beginning and the length of the time in which subscribers end, once it has begun.
     pub fn draining(&self) -> Option<(Instant, Duration)> {
         self.draining.get().copied()
+    }
+
+    /// Wakes the readers of tracks.
+    pub(super) fn wake(&self, tracks: &[Arc<Track>]) {
+        for track in tracks {
+            self.relays.wake(track);
+        }
+    }
+
+    /// Relays wake-ups to the subscribers of a worker, numbered from 0, for as long as it is polled. It must be polled on
+    /// that worker's thread, and until all its subscribers have left.
+    pub async fn relay(&self, worker: usize) -> Infallible {
+        self.relays.run(worker).await
     }
 
     pub(super) fn hasten(&self) {
@@ -266,11 +283,4 @@ impl std::fmt::Debug for Hub {
 /// An event of presence.
 pub(super) fn presence(name: &str, user: &str) -> Publication {
     Publication::own(name, &serde_json::json!({ "user": user }).to_string())
-}
-
-/// Wakes the readers of tracks.
-pub(super) fn wake(tracks: &[Arc<Track>]) {
-    for track in tracks {
-        track.wake();
-    }
 }

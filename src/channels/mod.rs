@@ -27,4 +27,4 @@ pub use subscriber_limit::LimitError;
 pub use subscription::{
     Batch, Delivered, Next, Start, SubscribeError, Subscription, SubscriptionRequest,
 };
-pub use wakeup::Wakeup;
+pub use wakeup::{Wakeup, Worker};

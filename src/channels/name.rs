@@ -182,7 +182,11 @@ impl FromStr for Selector {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        Ok(if text.contains('*') { Self::Pattern(text.parse()?) } else { Self::Name(text.parse()?) })
+        Ok(if text.contains('*') {
+            Self::Pattern(text.parse()?)
+        } else {
+            Self::Name(text.parse()?)
+        })
     }
 }
 

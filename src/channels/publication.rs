@@ -139,7 +139,9 @@ impl Publications {
         };
         let invalid = |message: &str| Err(PublicationError::Invalid(message.to_owned()));
         if event.is_some() || data.is_some() || id.is_some() || retry.is_some() {
-            return invalid("`events` stands beside members of a single event; expected one of both");
+            return invalid(
+                "`events` stands beside members of a single event; expected one of both",
+            );
         }
         if events.is_empty() {
             return invalid("`events` is empty; expected one event or more");
@@ -150,9 +152,8 @@ impl Publications {
                 events.len()
             )));
         }
-        let read = |(at, event): (usize, &Event<'_>)| {
-            publication(&format!("`events[{at}]`"), event, most)
-        };
+        let read =
+            |(at, event): (usize, &Event<'_>)| publication(&format!("`events[{at}]`"), event, most);
         let events: Result<_, _> = events.iter().enumerate().map(read).collect();
         Ok(Self { events: events?, batch: true })
     }
@@ -168,7 +169,9 @@ fn publication(
     let name = event.event.as_deref().unwrap_or_default();
     check("event", name).map_err(invalid)?;
     if RESERVED.contains(&name) {
-        return Err(invalid(format!("`event` is `{name}`, which only the gateway sends; expected another name")));
+        return Err(invalid(format!(
+            "`event` is `{name}`, which only the gateway sends; expected another name"
+        )));
     }
     if let Some(id) = event.id.as_deref() {
         check("id", id).map_err(invalid)?;
@@ -184,7 +187,9 @@ fn publication(
         )));
     }
     let Some(data) = event.data else {
-        return Err(invalid("`data` is missing; expected a text or any other JSON value".to_owned()));
+        return Err(invalid(
+            "`data` is missing; expected a text or any other JSON value".to_owned(),
+        ));
     };
     let data = if data.get().starts_with('"') {
         serde_json::from_str::<String>(data.get())
@@ -195,16 +200,17 @@ fn publication(
     };
     Publication::new(name, &data, event.retry, most)
         .map(|framed| Publication { id: event.id.as_deref().map(Into::into), ..framed })
-        .map_err(|SizeError(bytes)| PublicationError::Large { place: place.to_owned(), bytes, most })
+        .map_err(|SizeError(bytes)| PublicationError::Large {
+            place: place.to_owned(),
+            bytes,
+            most,
+        })
 }
 
 /// Checks a field that has one line. The error completes a message that names the event.
 fn check(field: &str, text: &str) -> Result<(), String> {
     if text.len() > MAX_FIELD {
-        return Err(format!(
-            "`{field}` has {} bytes; expected at most {MAX_FIELD}",
-            text.len()
-        ));
+        return Err(format!("`{field}` has {} bytes; expected at most {MAX_FIELD}", text.len()));
     }
     let wrong = [('\r', "a carriage return"), ('\n', "a line end"), ('\0', "a NUL")];
     match wrong.iter().find(|(c, _)| text.contains(*c)) {

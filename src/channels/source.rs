@@ -7,6 +7,7 @@ use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use super::publication::Frame;
+use super::wakeup::Worker;
 use crate::streams::position::Epoch;
 
 /// An event of a source.
@@ -64,6 +65,6 @@ pub trait Source: Send + Sync {
     /// Reads the events after a number, up to about `most` bytes, but at least one.
     fn read(&self, after: u64, most: usize) -> SourceRead;
 
-    /// Resolves when something is appended after this call.
-    fn appended(&self) -> Notified<'_>;
+    /// Resolves when something is appended after this call. The reader's subscription began on a worker.
+    fn appended(&self, worker: Worker) -> Notified<'_>;
 }

@@ -47,7 +47,8 @@ impl SubscriberLimit {
     /// Counts a subscriber of a user, if there is room.
     pub(super) fn acquire(&self, user: &Arc<str>, settings: &Channels) -> Result<(), LimitError> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let reached = |count: u32, most: Option<NonZeroU32>| most.filter(|most| count >= most.get());
+        let reached =
+            |count: u32, most: Option<NonZeroU32>| most.filter(|most| count >= most.get());
         let own = counts.users.get(user).copied().unwrap_or_default();
         if let Some(most) = reached(own, settings.connections_per_user) {
             return Err(LimitError::User(most));

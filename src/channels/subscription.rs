@@ -10,11 +10,12 @@ use tokio::time::Instant;
 
 use super::cursor::Cursor;
 use super::directory::{Channel, Directory};
-use super::hub::{Hub, HubError, presence, wake};
+use super::hub::{Hub, HubError, presence};
 use super::name::Selector;
 use super::source::{Event, Source, SourceRead};
 use super::subscriber_limit::LimitError;
 use super::track::Track;
+use super::wakeup::Worker;
 use crate::streams::position::Epoch;
 use crate::telemetry::Sample;
 
@@ -172,7 +173,8 @@ struct Group {
 pub struct Subscription {
     hub: Arc<Hub>,
     user: Arc<str>,
-    channels: Vec<Selector>,
+    /// Its channels and patterns, with their tracks.
+    channels: Vec<(Selector, Arc<Track>)>,
     types: BTreeSet<String>,
     /// That of the hub, and one for each other source.
     groups: Vec<Group>,
@@ -180,6 +182,8 @@ pub struct Subscription {
     initial: VecDeque<Event>,
     /// It begins with a reset.
     reset: bool,
+    /// The worker that it began on.
+    worker: Worker,
     uncounted: u64,
     batches: u32,
 }
@@ -203,6 +207,7 @@ impl Subscription {
             groups: Vec::new(),
             initial: VecDeque::new(),
             reset: false,
+            worker: Worker::current(),
             uncounted: 0,
             batches: 0,
         };
@@ -216,7 +221,7 @@ impl Subscription {
                 }
             })
         };
-        wake(&woken);
+        hub.wake(&woken);
         begun.map_err(SubscribeError::Hub)?;
         if let Start::After { cursor, lenient } = start {
             subscription.resume(&cursor, lenient)?;
@@ -247,7 +252,8 @@ impl Subscription {
                     track
                 }
             };
-            self.channels.push(selector);
+            track.readers.join(self.worker);
+            self.channels.push((selector, Arc::clone(&track)));
             tracks.push(track);
         }
         Ok(tracks)
@@ -282,9 +288,11 @@ impl Subscription {
                 events.extend(channel.track.latest(most));
             }
         };
-        for selector in &self.channels {
+        for (selector, _) in &self.channels {
             match selector {
-                Selector::Name(name) => directory.channels.get(name).into_iter().for_each(&mut rewind),
+                Selector::Name(name) => {
+                    directory.channels.get(name).into_iter().for_each(&mut rewind)
+                }
                 Selector::Pattern(pattern) => directory.matching(pattern).for_each(&mut rewind),
             }
         }
@@ -304,7 +312,8 @@ impl Subscription {
         let of_hub = hub.and_then(|epoch| cursor.of(epoch));
         let ahead = self.groups.iter().any(|group| cursor.of(group.epoch) > tail.of(group.epoch));
         // A log that the cursor does not know is new to the subscriber.
-        let behind = |group: &Group| cursor.of(group.epoch).is_some_and(|seq| seq < group.earliest());
+        let behind =
+            |group: &Group| cursor.of(group.epoch).is_some_and(|seq| seq < group.earliest());
         let gone = of_hub.is_none() || self.groups.iter().any(behind);
         if ahead || gone {
             if !lenient {
@@ -333,14 +342,17 @@ impl Subscription {
     pub fn cursor(&self) -> Cursor {
         let hub = self.epoch();
         let initial = self.initial.front().map(|event| event.seq.saturating_sub(1));
-        self.cursor_of(|group| {
-            initial.filter(|_| group.epoch == hub).unwrap_or(group.position)
-        })
+        self.cursor_of(|group| initial.filter(|_| group.epoch == hub).unwrap_or(group.position))
     }
 
     /// The incarnation of the hub.
     pub fn epoch(&self) -> Epoch {
         self.hub.sequence.epoch
+    }
+
+    /// The worker that it began on.
+    pub fn worker(&self) -> Worker {
+        self.worker
     }
 
     /// The hub.
@@ -396,8 +408,9 @@ impl Subscription {
     fn initial(&mut self, most: usize) -> Batch {
         let mut batch = Batch::default();
         let (mut bytes, mut events) = (0, Vec::new());
-        while let Some(event) =
-            self.initial.pop_front_if(|event| bytes == 0 || bytes + event.frame.bytes().len() <= most)
+        while let Some(event) = self
+            .initial
+            .pop_front_if(|event| bytes == 0 || bytes + event.frame.bytes().len() <= most)
         {
             bytes += event.frame.bytes().len();
             events.push(event);
@@ -495,7 +508,8 @@ impl Drop for Subscription {
         let now = Instant::now();
         let mut directory = self.hub.directory();
         let due = directory.due;
-        for selector in &self.channels {
+        for (selector, track) in &self.channels {
+            track.readers.leave(self.worker);
             match selector {
                 Selector::Pattern(pattern) => directory.leave_feed(pattern, now),
                 Selector::Name(name) => {

@@ -9,6 +9,7 @@ use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use super::source::{Event, Source, SourceRead};
+use super::wakeup::{Readers, Worker};
 use crate::streams::log::{Entry, Log, Read, Retention};
 use crate::streams::position::Epoch;
 
@@ -18,6 +19,8 @@ pub(super) struct Sequence {
     pub(super) epoch: Epoch,
     /// The last number whose event is in all its tracks.
     pub(super) complete: AtomicU64,
+    /// The count of workers that relay wake-ups.
+    pub(super) workers: usize,
 }
 
 /// An event of a track.
@@ -51,6 +54,7 @@ pub(super) struct Track {
     last: AtomicU64,
     /// The bytes that its log holds.
     held: AtomicUsize,
+    pub(super) readers: Readers,
 }
 
 /// The change of the bytes that a track holds.
@@ -67,6 +71,7 @@ impl Track {
             log: Log::new(retention),
             last: AtomicU64::new(last),
             held: AtomicUsize::new(0),
+            readers: Readers::new(sequence.workers),
         }
     }
 
@@ -103,11 +108,6 @@ impl Track {
         self.log.retain(retention);
     }
 
-    /// Wakes its readers.
-    pub(super) fn wake(&self) {
-        self.log.wake();
-    }
-
     /// Its oldest item.
     pub(super) fn first(&self) -> Option<Item> {
         self.items(|_| false, 0).into_iter().next()
@@ -120,8 +120,12 @@ impl Track {
 
     /// Its last published events, as many as `most`, the oldest first.
     pub(super) fn latest(&self, most: usize) -> Vec<Event> {
-        let mut found: Vec<Event> =
-            self.after(0).into_iter().filter(|item| !item.presence).map(|item| item.event).collect();
+        let mut found: Vec<Event> = self
+            .after(0)
+            .into_iter()
+            .filter(|item| !item.presence)
+            .map(|item| item.event)
+            .collect();
         found.drain(..found.len().saturating_sub(most));
         found
     }
@@ -171,7 +175,7 @@ impl Source for Track {
         SourceRead::Events { events: items.into_iter().map(|item| item.event).collect(), more }
     }
 
-    fn appended(&self) -> Notified<'_> {
-        self.log.appended()
+    fn appended(&self, worker: Worker) -> Notified<'_> {
+        self.readers.appended(worker)
     }
 }

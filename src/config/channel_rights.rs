@@ -51,10 +51,7 @@ impl ChannelRightTemplates {
 }
 
 /// Reads the section below `holder`: a key, an issuer or `anonymous`.
-pub(super) fn channel_rights(
-    reader: &mut Reader<'_>,
-    holder: &Table<'_>,
-) -> ChannelRightTemplates {
+pub(super) fn channel_rights(reader: &mut Reader<'_>, holder: &Table<'_>) -> ChannelRightTemplates {
     let table = reader.section(holder, &CHANNEL_RIGHTS);
     ChannelRightTemplates {
         subscribe: reader.values(&table, &SUBSCRIBE).unwrap_or_default(),

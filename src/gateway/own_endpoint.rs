@@ -10,10 +10,10 @@ use http::request::Parts;
 
 use super::auth::Caller;
 use super::exchange::Exchange;
+use super::offload;
 use super::reply::{Reply, conclude};
 use super::request_body::{self, BodyLimits};
 use super::state::{Gateway, State};
-use super::offload;
 use crate::error::Error;
 use crate::wire::chat::End;
 use crate::wire::dialect::DEFAULT;

@@ -111,7 +111,10 @@ impl Claims {
         with: Placeholders<'_>,
     ) -> Result<ChannelRights, AuthError> {
         let wrong = |claim: &str| {
-            refused(wrong(claim, "a list of names and patterns of channels, each of 1 to 512 bytes"))
+            refused(wrong(
+                claim,
+                "a list of names and patterns of channels, each of 1 to 512 bytes",
+            ))
         };
         let Some(value) = self.find(path) else {
             return default.filled(with).map_err(|_| wrong(path));
