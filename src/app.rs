@@ -1,6 +1,7 @@
 //! Composition of the program: a configuration to an [`App`], and an app to its router. No other file joins parts.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use tower::ServiceExt;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::admin::{self, MetricsPage};
+use crate::channel_api;
+use crate::channels::Hub;
 use crate::config::{Config, Tls};
 use crate::gateway;
 use crate::gateway::state::{Gateway, SetupError};
@@ -50,6 +53,8 @@ const EXPOSED_HEADERS: [&str; 17] = [
 #[derive(Clone)]
 pub struct App {
     gateway: Gateway,
+    /// Channels, shared by all copies.
+    pub hub: Arc<Hub>,
     /// The limit of callers' connections.
     connections: Arc<ConnectionLimit>,
     /// The metrics page, shared by all copies.
@@ -67,16 +72,40 @@ impl Deref for App {
 impl App {
     /// Builds the program's parts from a configuration.
     pub fn new(config: Config, shutdown: &Shutdown) -> Result<Self, SetupError> {
+        let settings = config.channels.clone();
         let gateway = Gateway::new(config, shutdown)?;
+        let hub = Arc::new(Hub::new(&settings, &gateway.metrics));
         let (descriptors, _) = Resource::NOFILE.get()?;
         let connections = ConnectionLimit::for_callers(descriptors, &gateway.metrics);
-        Ok(Self { gateway, connections: Arc::new(connections), metrics_page: Arc::default() })
+        let connections = Arc::new(connections);
+        Ok(Self { gateway, hub, connections, metrics_page: Arc::default() })
     }
 
     /// A copy for a worker.
     #[must_use]
     pub fn for_worker(&self) -> Self {
         Self { gateway: self.gateway.for_worker(), ..self.clone() }
+    }
+
+    /// Puts another configuration in force.
+    pub fn reload(&self, config: Config) {
+        self.hub.configure(&config.channels);
+        self.gateway.reload(config);
+    }
+
+    /// Keeps fetched documents fresh and channels trimmed, for as long as it is polled; and asks subscribers to end
+    /// when the process stops. One does so for all copies.
+    pub async fn keep_fresh(&self) -> Infallible {
+        let draining = async {
+            self.shutdown.stopping.cancelled().await;
+            self.hub.drain(self.state().config.server.drain);
+            std::future::pending().await
+        };
+        tokio::select! {
+            never = self.gateway.keep_fresh() => never,
+            never = self.hub.keep_trimmed() => never,
+            never = draining => never,
+        }
     }
 
     /// The configuration of new connections.
@@ -157,8 +186,36 @@ fn routes(app: Arc<App>) -> Router {
         .merge(admin::public_routes())
         .merge(stream_api::router(Arc::new(app.gateway.clone())))
         .route("/v1/prompts", get(prompts).fallback(only_get))
+        .merge(channels())
         .fallback(not_found)
         .with_state(app)
+}
+
+/// The routes of channels.
+fn channels() -> Router<Arc<App>> {
+    let view = async |Shared(app): Shared<Arc<App>>, request: Request| {
+        channel_api::view(&app, request).await
+    };
+    let publish = async |Shared(app): Shared<Arc<App>>, request: Request| {
+        channel_api::publish(&app, request).await
+    };
+    let broadcast = async |Shared(app): Shared<Arc<App>>, request: Request| {
+        channel_api::broadcast(&app, request).await
+    };
+    let notify = async |Shared(app): Shared<Arc<App>>, request: Request| {
+        channel_api::notify(&app, request).await
+    };
+    let events = async |Shared(app): Shared<Arc<App>>, request: Request| {
+        channel_api::events(&app, request).await
+    };
+    let get_or_post = async |Shared(app): Shared<Arc<App>>, request: Request| {
+        direct_response::method_not_allowed(&app, request, "GET, POST").await
+    };
+    Router::new()
+        .route("/v1/events", get(events).fallback(only_get))
+        .route("/v1/channels/{channel}", get(view).post(publish).fallback(get_or_post))
+        .route("/v1/broadcast", post(broadcast).fallback(only_post))
+        .route("/v1/users/{user}/notify", post(notify).fallback(only_post))
 }
 
 /// The CORS layer: pages of the configured origins may call, and read [`EXPOSED_HEADERS`].

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use streamgate::config;
 
+use crate::channel_command::{PublishArguments, SubscribeArguments};
 use crate::load_command::LoadArguments;
 
 /// An LLM token-streaming gateway: one endpoint, many providers, every token once and an honest end.
@@ -72,6 +73,10 @@ pub(crate) enum Command {
         )]
         url: String,
     },
+    /// Subscribe to channels of a gateway and print their events.
+    Subscribe(Box<SubscribeArguments>),
+    /// Publish an event to a channel of a gateway.
+    Publish(Box<PublishArguments>),
     /// Create a JWT of an issuer whose `secret` is in the configuration, for development.
     Token {
         /// Subject of the token: the caller's name.

@@ -3,6 +3,8 @@
 
 pub mod admin;
 pub mod app;
+pub mod channel_api;
+pub mod channels;
 pub mod config;
 pub mod error;
 pub mod gateway;

@@ -1,5 +1,6 @@
 //! The command line: arguments, telemetry, serving and draining. The only place that exits.
 
+mod channel_command;
 mod cli;
 mod health;
 mod load_command;
@@ -34,6 +35,12 @@ fn main() -> ExitCode {
         Command::Sim { listen } => serve::simulate(listen, arguments.log),
         Command::Load(arguments) => load_command::load(*arguments),
         Command::Health { url } => serve::runtime().and_then(|it| it.block_on(health::ask(&url))),
+        Command::Subscribe(arguments) => {
+            serve::runtime().and_then(|it| it.block_on(channel_command::subscribe(*arguments)))
+        }
+        Command::Publish(arguments) => {
+            serve::runtime().and_then(|it| it.block_on(channel_command::publish(*arguments)))
+        }
         Command::Token { sub, ttl, models, issuer } => {
             let wish = Wish { subject: &sub, lifetime: ttl, models: &models };
             token(arguments.config.as_deref(), issuer.as_deref(), &wish)

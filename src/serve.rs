@@ -281,7 +281,8 @@ fn workers(
             .try_clone()
             .map_err(|error| CliError::new(format!("cannot start a worker: {error}")))?;
         let shutdown = shutdown.clone();
-        finished.push(thread(&format!("worker-{number}"), || work(app, listener, shutdown))?);
+        let work = move || work(app, number, listener, shutdown);
+        finished.push(thread(&format!("worker-{number}"), work)?);
     }
     Ok(async {
         for end in finished {
@@ -290,7 +291,7 @@ fn workers(
     })
 }
 
-async fn work(app: Arc<App>, listener: std::net::TcpListener, shutdown: Shutdown) {
+async fn work(app: Arc<App>, number: usize, listener: std::net::TcpListener, shutdown: Shutdown) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a worker cannot accept connections"),
@@ -298,7 +299,10 @@ async fn work(app: Arc<App>, listener: std::net::TcpListener, shutdown: Shutdown
     let router = app::router(Arc::clone(&app));
     let config = || app.connection_config();
     let drain = || app.state().config.server.drain;
-    server::serve(listener, router, config, shutdown, drain).await;
+    tokio::select! {
+        () = server::serve(listener, router, config, shutdown, drain) => {}
+        never = app.hub.relay(number) => match never {},
+    }
     app.tasks.close();
     let _unfinished = timeout(UPSTREAM_DRAIN_TIMEOUT, app.tasks.wait()).await;
 }

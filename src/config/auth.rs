@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::channel_rights::{CHANNEL_RIGHTS, ChannelRightTemplates, channel_rights};
 use super::field::{Field, Format, Notation, Section};
 use super::jwt::{self, ISSUERS, Issuer};
 use super::known_models::{ALLOWED_MODELS, KnownModels};
@@ -32,7 +33,7 @@ const DIGEST: Field<[u8; 32]> = SHA256
 const KEYS: Section = Section::list(
     "keys",
     "API keys of callers. The keys themselves are never stored.",
-    &[NAME.key, DIGEST.key, ALLOWED_MODELS.key, LIMITS.key],
+    &[NAME.key, DIGEST.key, ALLOWED_MODELS.key, LIMITS.key, CHANNEL_RIGHTS.key],
 );
 
 const FROM: Field<IpNet> = NETWORK
@@ -41,7 +42,7 @@ const FROM: Field<IpNet> = NETWORK
 const ANONYMOUS: Section = Section::table(
     "anonymous",
     "Callers without a credential. All of them together are one caller, called `anonymous`.",
-    &[ALLOWED_MODELS.key, LIMITS.key, FROM.key],
+    &[ALLOWED_MODELS.key, LIMITS.key, CHANNEL_RIGHTS.key, FROM.key],
 )
 .otherwise("every caller needs a credential");
 
@@ -73,6 +74,8 @@ pub struct Key {
     pub models: Vec<String>,
     /// Its limits, defaults filled in.
     pub limits: Limits,
+    /// Channels that it may subscribe and publish to.
+    pub channels: ChannelRightTemplates,
 }
 
 /// The rate limit of failed authentication attempts from one address.
@@ -100,6 +103,8 @@ pub struct Anonymous {
     pub models: Vec<String>,
     /// Their limits, of all of them together.
     pub limits: Limits,
+    /// Channels that they may subscribe and publish to.
+    pub channels: ChannelRightTemplates,
     /// The addresses that they may call from.
     pub from: Vec<IpNet>,
 }
@@ -187,6 +192,7 @@ fn anonymous(
     Some(Anonymous {
         models: known.allowed(reader, &table),
         limits: limits(reader, &table, default),
+        channels: channel_rights(reader, &table),
         from,
     })
 }
@@ -212,8 +218,9 @@ fn keys(
         reader.reject_duplicate(&table, (&DIGEST, digest), "key", &mut digests);
         let models = known.allowed(reader, &table);
         let limits = limits(reader, &table, default);
+        let channels = channel_rights(reader, &table);
         if let (Some(name), Some(digest)) = (name, digest) {
-            keys.push(Key { name, digest, models, limits });
+            keys.push(Key { name, digest, models, limits, channels });
         }
     }
     keys

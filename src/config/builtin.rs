@@ -12,8 +12,8 @@ use super::error::Location;
 use super::provider::plain;
 use super::units::secret;
 use super::{
-    Auth, Config, CredentialSource, Key, Limits, Provider, Server, Sources, Stream, Streams,
-    Target, digest,
+    Auth, ChannelRightTemplates, Channels, Config, CredentialSource, Key, Limits, Provider, Server,
+    Sources, Stream, Streams, Target, digest,
 };
 use crate::prompts::Prompts;
 use crate::wire::dialect::DIALECTS;
@@ -54,6 +54,10 @@ pub fn without_file(
         digest: digest(key),
         models: vec!["*".to_owned()],
         limits: Limits::default(),
+        channels: ChannelRightTemplates {
+            subscribe: vec!["*".to_owned()],
+            publish: vec!["*".to_owned()],
+        },
     };
     Config {
         server: Server::default(),
@@ -65,6 +69,7 @@ pub fn without_file(
         models: targets.map(|targets| ("sim".to_owned(), targets)).into_iter().collect(),
         stream: Stream::default(),
         streams: Streams::default(),
+        channels: Channels::default(),
         prompts: Prompts::default(),
         sources: Sources::default(),
         warnings: wrong.into_iter().map(|message| Location::FILE.error(message)).collect(),

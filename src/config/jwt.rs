@@ -8,6 +8,7 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use url::{Host, Url};
 
+use super::channel_rights::{CHANNEL_RIGHTS, ChannelRightTemplates, channel_rights};
 use super::field::{Field, Format, Key, Notation, Section};
 use super::known_models::{ALLOWED_MODELS, KnownModels};
 use super::limits::{LIMITS, Limits, limits};
@@ -85,15 +86,21 @@ const MODELS_CLAIM: Field<String> =
 const LIMITS_CLAIM: Field<String> = TEXT
     .key("limits", "Claim with the caller's limits, in the keys of the section `limits`.")
     .default("limits");
+const CHANNELS_CLAIM: Field<String> = TEXT
+    .key(
+        "channels",
+        "Claim with the caller's channels: an object with lists `subscribe` and `publish`.",
+    )
+    .default("channels");
 const CLAIMS: Section = Section::table(
     "claims",
     "Names of the claims that are read: each a whole name, or names of nested members joined by dots.",
-    &[SUBJECT_CLAIM.key, MODELS_CLAIM.key, LIMITS_CLAIM.key],
+    &[SUBJECT_CLAIM.key, MODELS_CLAIM.key, LIMITS_CLAIM.key, CHANNELS_CLAIM.key],
 );
 
 pub(super) const ISSUERS: Section = Section::list(
     "jwt",
-    "Issuers of JWTs that callers may authenticate with. `models` and `limits` hold for tokens without such a claim.",
+    "Issuers of JWTs that callers may authenticate with. `models`, `limits` and `channels` hold for tokens without such a claim.",
     &[
         ISSUER.key,
         AUDIENCE.key,
@@ -106,6 +113,7 @@ pub(super) const ISSUERS: Section = Section::list(
         CLAIMS.key,
         ALLOWED_MODELS.key,
         LIMITS.key,
+        CHANNEL_RIGHTS.key,
     ],
 );
 
@@ -130,6 +138,8 @@ pub struct Issuer {
     pub models: Vec<String>,
     /// The limits of callers, where their token has none.
     pub limits: Limits,
+    /// The channels of callers whose token has no such claim.
+    pub channels: ChannelRightTemplates,
 }
 
 /// The keys that verify an issuer's tokens.
@@ -163,6 +173,8 @@ pub struct ClaimNames {
     pub models: String,
     /// The caller's limits.
     pub limits: String,
+    /// The channels that the caller may subscribe and publish to.
+    pub channels: String,
 }
 
 /// Whether a key has the type and the strength that an algorithm needs.
@@ -215,9 +227,11 @@ fn issuer(
         subject: reader.value(&claims, &SUBJECT_CLAIM),
         models: reader.value(&claims, &MODELS_CLAIM),
         limits: reader.value(&claims, &LIMITS_CLAIM),
+        channels: reader.value(&claims, &CHANNELS_CLAIM),
     };
     let models = known.allowed(reader, &table);
     let limits = limits(reader, &table, default);
+    let channels = channel_rights(reader, &table);
     Some(Issuer {
         name: name?,
         audience,
@@ -228,6 +242,7 @@ fn issuer(
         claims,
         models,
         limits,
+        channels,
     })
 }
 

@@ -5,6 +5,8 @@
 mod auth;
 mod aws;
 mod builtin;
+mod channel_rights;
+mod channels;
 mod client_tls;
 mod credential;
 mod egress;
@@ -61,6 +63,8 @@ use secret::Secret;
 pub use auth::{Anonymous, Auth, FailedAttempts, Key};
 pub use aws::Aws;
 pub use builtin::without_file;
+pub use channel_rights::ChannelRightTemplates;
+pub use channels::{ChannelSettings, Channels};
 pub use client_tls::ClientTls;
 pub use credential::CredentialSource;
 pub use egress::{Egress, EgressProxy, General as GeneralEgress};
@@ -164,6 +168,8 @@ pub struct Config {
     pub stream: Stream,
     /// Durable streams.
     pub streams: Streams,
+    /// Channels: limits, and the history of each.
+    pub channels: Channels,
     /// Prompts that requests may name.
     pub prompts: Prompts,
     /// The files that it was read from.

@@ -8,7 +8,8 @@ use super::known_models::KnownModels;
 use super::reader::Reader;
 use super::tree::{Node, Value};
 use super::{
-    Config, Sources, auth, limits, model, prompts, provider, server, stream, streams, telemetry,
+    Config, Sources, auth, channels, limits, model, prompts, provider, server, stream, streams,
+    telemetry,
 };
 
 /// The description of the whole configuration.
@@ -23,6 +24,7 @@ pub(super) const ROOT: Section = Section::table(
         model::MODELS.key,
         stream::STREAM.key,
         streams::STREAMS_SECTION.key,
+        channels::CHANNELS.key,
         prompts::PROMPTS.key,
         telemetry::TELEMETRY.key,
     ],
@@ -65,6 +67,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
             .collect(),
         stream: stream::stream(reader, &table),
         streams: streams::streams(reader, &table),
+        channels: channels::channels(reader, &table),
         prompts,
         sources: Sources::default(),
         otlp: telemetry::otlp(reader, &table),

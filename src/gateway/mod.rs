@@ -23,6 +23,7 @@ pub mod kept_state;
 pub mod limit;
 mod offload;
 pub mod opening;
+pub mod own_endpoint;
 pub mod path_alias;
 mod producer;
 pub mod production;

@@ -170,6 +170,8 @@ impl Gateway {
             name,
             label: OTHER.into(),
             models: Arc::default(),
+            channels: Arc::default(),
+            until: None,
         })
     }
 

@@ -106,6 +106,17 @@ impl<E: Entry> Log<E> {
         &self,
         make: impl FnOnce(u64) -> I,
     ) -> Result<Extent<E::End>, ClosedLogError> {
+        let extent = self.push(make)?;
+        self.wake();
+        Ok(extent)
+    }
+
+    /// The same without waking the readers: [`wake`](Self::wake) follows, when what is beside the log is in order
+    /// too.
+    pub fn push<I: IntoIterator<Item = E>>(
+        &self,
+        make: impl FnOnce(u64) -> I,
+    ) -> Result<Extent<E::End>, ClosedLogError> {
         let mut content = self.content();
         if content.end.is_some() {
             return Err(ClosedLogError);
@@ -115,10 +126,7 @@ impl<E: Entry> Log<E> {
             content.entries.push_back(entry);
         }
         content.trim();
-        let extent = content.extent();
-        drop(content);
-        self.appended.notify_waiters();
-        Ok(extent)
+        Ok(content.extent())
     }
 
     /// Ends the log, unless it has ended before. Returns the end that holds.
@@ -130,25 +138,19 @@ impl<E: Entry> Log<E> {
 
     /// Reads the entries after a position, up to about `most` bytes, but at least one.
     pub fn read(&self, after: u64, most: usize) -> Read<E, E::End> {
+        self.content().read(after, most)
+    }
+
+    /// Reads the entries after those for which `is_before` holds, which are the first ones. It never returns
+    /// [`Read::Gone`] or [`Read::Ahead`].
+    pub fn read_from(&self, is_before: impl Fn(&E) -> bool, most: usize) -> Read<E, E::End> {
         let content = self.content();
-        let tail = content.tail();
-        if after < content.trimmed {
-            return Read::Gone { earliest: content.trimmed };
-        }
-        if after > tail {
-            return Read::Ahead;
-        }
-        if after == tail {
-            return content.end.clone().map_or(Read::Tail, Read::End);
-        }
-        let skipped = usize::try_from(after - content.trimmed).unwrap_or(usize::MAX);
-        let mut bytes = 0;
-        let fitting = content.entries.iter().skip(skipped).take_while(|entry| {
-            let room = bytes == 0 || bytes + entry.size() <= most;
-            bytes += entry.size().max(1);
-            room
-        });
-        Read::Entries { first: after + 1, entries: fitting.cloned().collect() }
+        // Most readers are at the tail.
+        let skipped = match content.entries.back() {
+            Some(last) if !is_before(last) => content.entries.partition_point(is_before),
+            _ => content.entries.len(),
+        };
+        content.read(content.trimmed + skipped as u64, most)
     }
 
     /// Resolves when something is appended, or the log ends, after this call. Read after the call, then await it:
@@ -160,6 +162,11 @@ impl<E: Entry> Log<E> {
     /// Wakes the readers, so that they look at what is beside the log.
     pub fn wake(&self) {
         self.appended.notify_waiters();
+    }
+
+    /// Changes its retention, from the next append on.
+    pub fn retain(&self, retention: Retention) {
+        self.content().retention = retention;
     }
 
     /// Trims the oldest entries for which `is_old` holds. Returns the bytes that are left.
@@ -185,6 +192,27 @@ impl<E: Entry> Log<E> {
 impl<E: Entry> Content<E> {
     fn tail(&self) -> u64 {
         self.trimmed + self.entries.len() as u64
+    }
+
+    fn read(&self, after: u64, most: usize) -> Read<E, E::End> {
+        let tail = self.tail();
+        if after < self.trimmed {
+            return Read::Gone { earliest: self.trimmed };
+        }
+        if after > tail {
+            return Read::Ahead;
+        }
+        if after == tail {
+            return self.end.clone().map_or(Read::Tail, Read::End);
+        }
+        let skipped = usize::try_from(after - self.trimmed).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        let fitting = self.entries.iter().skip(skipped).take_while(|entry| {
+            let room = bytes == 0 || bytes + entry.size() <= most;
+            bytes += entry.size().max(1);
+            room
+        });
+        Read::Entries { first: after + 1, entries: fitting.cloned().collect() }
     }
 
     fn trim(&mut self) {
@@ -267,6 +295,20 @@ mod tests {
     }
 
     #[test]
+    fn entries_are_found_by_their_own_order() {
+        let log = log(Retention { bytes: usize::MAX, entries: 3 }, &["a", "b", "d", "e"]);
+        let after = |text: &str| log.read_from(|entry| entry.0 <= text, usize::MAX);
+        assert_eq!(after("a"), entries(2, &["b", "d", "e"]));
+        assert_eq!(after("c"), entries(3, &["d", "e"]));
+        assert_eq!(after("e"), Read::Tail);
+        // Whether "a" has been read is for the caller to know.
+        assert_eq!(after(""), entries(2, &["b", "d", "e"]));
+        log.close("complete");
+        assert_eq!(after("e"), Read::End("complete"));
+        assert_eq!(Log::<Text>::new(Retention::ALL).read_from(|_| false, 1), Read::Tail);
+    }
+
+    #[test]
     fn the_first_end_holds_and_nothing_follows_it() {
         let log = log(Retention::ALL, &["a"]);
         assert_eq!(log.close("cancelled"), "cancelled");
@@ -287,6 +329,14 @@ mod tests {
         assert_eq!(log.trim_while(|_| true), 0);
         assert_eq!(log.read(4, usize::MAX), Read::Gone { earliest: 5 });
         assert_eq!(log.read(5, usize::MAX), Read::Tail);
+    }
+
+    #[test]
+    fn a_smaller_retention_holds_from_the_next_append() {
+        let log = log(Retention::ALL, &["a", "b", "c"]);
+        log.retain(Retention { bytes: usize::MAX, entries: 2 });
+        assert_eq!(log.extent().earliest, 0);
+        assert_eq!(log.append(|_| [Text("d")]).unwrap().earliest, 2);
     }
 
     #[tokio::test]

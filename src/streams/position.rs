@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 /// The characters of an epoch.
 const EPOCH: usize = 12;
 
-/// The digits of a sequence number.
+/// The digits of a sequence number. One beyond 9,999,999,999 has more: the sequence of all channels may get there.
 const DIGITS: usize = 10;
 
 /// One incarnation of a stream: 12 random letters and digits. A position of another epoch belongs to another stream.
@@ -86,7 +86,8 @@ impl FromStr for Position {
         let (epoch, digits) = text.split_once('_').ok_or(PositionError)?;
         let epoch = <[u8; EPOCH]>::try_from(epoch.as_bytes()).map_err(|_| PositionError)?;
         let plain = epoch.iter().all(u8::is_ascii_alphanumeric);
-        if !plain || digits.len() != DIGITS || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        let canonical = digits.len() == DIGITS || digits.len() > DIGITS && !digits.starts_with('0');
+        if !plain || !canonical || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(PositionError);
         }
         let seq = digits.parse().map_err(|_| PositionError)?;
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     fn a_position_is_read_as_it_was_written_and_sorts_as_text() {
         let epoch = Epoch::random();
-        for seq in [0, 1, 42, 9_999_999_999] {
+        for seq in [0, 1, 42, 9_999_999_999, 10_000_000_000, u64::MAX] {
             let position = epoch.at(seq);
             assert_eq!(position.to_string().parse(), Ok(position));
         }
@@ -124,6 +125,8 @@ mod tests {
             "aaaaaaaaaaa_0000000001",
             "aaaaaaaaaaaaa_0000000001",
             "aaaaaaaaaaaa_000000000x",
+            "aaaaaaaaaaaa_00000000001",
+            "aaaaaaaaaaaa_18446744073709551616",
             "aaaaaaaaaaaa_+000000001",
             "aaaaaaaaaaa\u{e9}_0000000001",
             "aaaaaaaaaa!a_0000000001",

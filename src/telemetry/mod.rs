@@ -112,6 +112,22 @@ metrics! {
         "Durable streams in memory, measured at each scrape, by whether they are being produced";
     stream_viewers: Gauge = "streamgate_stream_viewers",
         "Viewers of durable streams, measured at each scrape";
+    channels: Gauge = "streamgate_channels",
+        "Channels that have events or subscribers, or had them";
+    channel_subscribers: Gauge = "streamgate_channel_subscribers",
+        "Subscribers of channels that are connected";
+    channel_events_published: Counter = "streamgate_channel_events_published",
+        "Events published to channels";
+    channel_events_delivered: Counter = "streamgate_channel_events_delivered",
+        "Events of channels passed on to subscribers, once for each of them";
+    channel_events_evicted: Counter = "streamgate_channel_events_evicted",
+        "Events of channels that were forgotten early because their memory was full";
+    channel_resets: Counter = "streamgate_channel_resets",
+        "Subscribers who have missed events of channels, and were told";
+    channel_lag: Histogram = "streamgate_channel_lag_seconds",
+        "From publishing an event to passing it on, of one batch in 16";
+    channel_memory_used: Gauge = "streamgate_channel_memory_used_bytes",
+        "Memory that events of channels take";
     open_connections: Gauge = "streamgate_open_connections",
         "Connections of callers that are open";
     max_connections: Gauge = "streamgate_max_connections",

@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::Metrics;
+use super::{Histogram, Metrics};
 
 /// Makes one series, with default labels: a family without series is not on the page.
 pub(super) trait MakeSeries {
@@ -25,6 +25,10 @@ where
     fn make_series(&self) {
         drop(self.get_or_create(&L::default()));
     }
+}
+
+impl MakeSeries for Histogram {
+    fn make_series(&self) {}
 }
 
 impl<N, A> MakeSeries for Counter<N, A> {

@@ -23,6 +23,8 @@ mod bombs;
 #[cfg(test)]
 mod call_ids;
 #[cfg(test)]
+mod channels;
+#[cfg(test)]
 mod citations;
 #[cfg(test)]
 mod client_tools;

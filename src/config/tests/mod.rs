@@ -1,6 +1,7 @@
 //! Tests of the configuration: whole files in, values or exact problems out.
 
 mod accepted;
+mod channels;
 mod description;
 mod egress;
 mod permitted;

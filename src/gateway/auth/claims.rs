@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::auth_error::AuthError;
-use crate::config::{LimitError, Limits};
+use crate::channels::{ChannelRights, Placeholders};
+use crate::config::{ChannelRightTemplates, LimitError, Limits};
 
 /// The longest subject, in characters.
 const LONGEST_SUBJECT: usize = 256;
@@ -100,6 +101,39 @@ impl Claims {
             _ => None,
         };
         texts.map(Some).ok_or_else(|| refused(wrong(path, "a list of model names or patterns")))
+    }
+
+    /// The channels that the caller may subscribe and publish to: those of its claim, or else `default`.
+    pub(super) fn channels(
+        &self,
+        path: &str,
+        default: &ChannelRightTemplates,
+        with: Placeholders<'_>,
+    ) -> Result<ChannelRights, AuthError> {
+        let wrong = |claim: &str| {
+            refused(wrong(
+                claim,
+                "a list of names and patterns of channels, each of 1 to 512 bytes",
+            ))
+        };
+        let Some(value) = self.find(path) else {
+            return default.filled(with).map_err(|_| wrong(path));
+        };
+        let expected = "an object with lists `subscribe` and `publish`";
+        let members = value.as_object().ok_or_else(|| refused(self::wrong(path, expected)))?;
+        let mut templates = ChannelRightTemplates::default();
+        for (name, value) in members {
+            let list = match name.as_str() {
+                "subscribe" => &mut templates.subscribe,
+                "publish" => &mut templates.publish,
+                _ => return Err(refused(self::wrong(path, expected))),
+            };
+            let texts = value.as_array().and_then(|items| {
+                items.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+            });
+            *list = texts.ok_or_else(|| wrong(&format!("{path}.{name}")))?;
+        }
+        templates.filled(with).map_err(|_| wrong(path))
     }
 
     /// Its claim of limits, in one spelling; empty without it.

@@ -10,6 +10,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use super::auth_error::AuthError;
 use super::claims::{Claims, missing};
 use super::jwks::KeySet;
+use crate::channels::{ChannelRights, Placeholders};
 use crate::config::{self, IssuerKeys, Limits};
 
 /// The longest token.
@@ -26,6 +27,10 @@ pub(super) struct Identity {
     pub(super) models: Arc<[String]>,
     /// Its limits.
     pub(super) limits: Limits,
+    /// Channels that it may subscribe and publish to.
+    pub(super) channels: Arc<ChannelRights>,
+    /// The last second at which its token is good, since 1970.
+    pub(super) until: u64,
 }
 
 /// An issuer of tokens, with its keys.
@@ -93,20 +98,25 @@ impl Issuer {
         validation
     }
 
-    fn identity(&self, claims: &Claims) -> Result<Identity, AuthError> {
+    fn identity(&self, claims: &Claims, until: u64) -> Result<Identity, AuthError> {
         let names = &self.setting.claims;
         let subject = claims.subject(&names.subject)?;
         let models = claims.models(&names.models)?;
         let limits = claims.limits(&names.limits, self.setting.limits)?;
         let (issuer, said) = (&self.setting.name, claims.said_of_limits(&names.limits));
+        let name = format!("{issuer}#{subject}");
+        let with = Placeholders { name: &name, sub: subject };
+        let channels = claims.channels(&names.channels, &self.setting.channels, with)?;
         Ok(Identity {
-            name: format!("{issuer}#{subject}").into(),
+            name: name.into(),
             // No key's name has a control character. The token's claim of limits is part of it, so
             // that two tokens which differ in that do not change each other's limits to and fro.
             // The configuration's limits are not: a change there grants no new burst.
             limiter: format!("{issuer}\0{subject}\0{said}"),
             models: models.unwrap_or_else(|| self.setting.models.clone()).into(),
             limits,
+            channels: Arc::new(channels),
+            until,
         })
     }
 }
@@ -163,10 +173,11 @@ pub(super) async fn verify(
     if latest.is_some_and(|latest| expires > latest) {
         return Err(AuthError::Lifetime);
     }
+    let until = expires.saturating_add(leeway);
     Ok(VerifiedToken {
-        identity: Arc::new(issuer.identity(&claims)?),
+        identity: Arc::new(issuer.identity(&claims, until)?),
         issuer: Arc::clone(issuer),
-        until: expires.saturating_add(leeway),
+        until,
         generation,
     })
 }

@@ -21,7 +21,8 @@ use ipnet::IpNet;
 
 use super::clock::unix_seconds;
 use super::limit::{Limiter, LimiterRegistry};
-use crate::config::{self, Config, matches_pattern};
+use crate::channels::{ChannelRights, Placeholders};
+use crate::config::{self, ChannelRightTemplates, Config, matches_pattern};
 use crate::error::Error;
 use crate::telemetry::{AuthFailureLabels, Metrics, OTHER};
 pub use address::{Origin, is_forwarded, origin};
@@ -43,6 +44,10 @@ pub struct Caller {
     pub models: Arc<[String]>,
     /// Its rate limiter.
     pub limiter: Arc<Limiter>,
+    /// Channels that it may subscribe and publish to, besides its own.
+    pub channels: Arc<ChannelRights>,
+    /// The last second at which its credential is good, since 1970. `None`: there is none.
+    pub until: Option<u64>,
 }
 
 impl Caller {
@@ -74,6 +79,8 @@ impl Anonymous {
             label: Arc::clone(&name),
             models: setting.models.clone().into(),
             limiter: limiters.of(&name, setting.limits),
+            channels: rights(&setting.channels, &name),
+            until: None,
             name,
         });
         let origins = config.server.cors_origins.clone();
@@ -115,6 +122,8 @@ impl Callers {
                 name,
                 models: key.models.clone().into(),
                 limiter: limiters.of(&key.name, key.limits),
+                channels: rights(&key.channels, &key.name),
+                until: None,
             })
         };
         let issuers = before.map(|before| &before.issuers);
@@ -195,8 +204,15 @@ impl Callers {
             label: Arc::clone(&self.other),
             models: Arc::clone(&identity.models),
             limiter: self.limiters.of(&identity.limiter, identity.limits),
+            channels: Arc::clone(&identity.channels),
+            until: Some(identity.until),
         })
     }
+}
+
+/// The rights of a caller without a token. The configuration has checked the templates.
+fn rights(templates: &ChannelRightTemplates, name: &str) -> Arc<ChannelRights> {
+    Arc::new(templates.filled(Placeholders { name, sub: name }).unwrap_or_default())
 }
 
 /// The credential, from any header in which the vendors' SDKs send it.

@@ -57,9 +57,11 @@ mod tests {
                 subject: String::new(),
                 models: String::new(),
                 limits: String::new(),
+                channels: String::new(),
             },
             models: vec![],
             limits: Limits::default(),
+            channels: config::ChannelRightTemplates::default(),
         };
         Arc::new(Issuer::new(&setting, None))
     }
@@ -70,6 +72,8 @@ mod tests {
             limiter: String::new(),
             models: Arc::from([]),
             limits: Limits::default(),
+            channels: Arc::default(),
+            until,
         };
         VerifiedToken {
             identity: Arc::new(identity),

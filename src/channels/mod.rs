@@ -1,0 +1,30 @@
+//! Channels: events that applications publish to their users, in logs that outlive the connections of those who follow.
+//! It must never know of HTTP, and never hold a queue for a subscriber.
+//!
+//! A [`Hub`] has channels by name. A channel is a log of framed events, each framed once for all its subscribers. A
+//! subscriber is a position and a wake-up.
+
+mod cursor;
+mod directory;
+mod hub;
+mod name;
+mod presence;
+mod publication;
+mod source;
+mod subscriber_limit;
+mod subscription;
+#[cfg(test)]
+mod tests;
+mod track;
+mod wakeup;
+
+pub use cursor::{Cursor, CursorError};
+pub use hub::{ChannelView, Hub, HubError};
+pub use name::{ChannelName, ChannelPattern, ChannelRights, NameError, Placeholders, Selector};
+pub use publication::{Frame, Publication, PublicationError, Publications};
+pub use source::{Event, Source, SourceRead};
+pub use subscriber_limit::LimitError;
+pub use subscription::{
+    Batch, Delivered, Next, Start, SubscribeError, Subscription, SubscriptionRequest,
+};
+pub use wakeup::{Wakeup, Worker};

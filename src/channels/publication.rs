@@ -1,0 +1,315 @@
+//! Publications: events as an application publishes them, checked and framed as server-sent events. A field must never
+//! begin another line of the event stream, whatever a publisher sends.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::{Buf, Bytes, BytesMut};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// The most bytes of an event's name, and of a publisher's id.
+const MAX_FIELD: usize = 256;
+
+/// The most events of a batch.
+const MAX_BATCH: usize = 1000;
+
+/// The time after which clients reconnect that a publisher may set, in milliseconds. Browsers do not back off: with
+/// zero they would reconnect a hundred times a second.
+const RETRY: std::ops::RangeInclusive<u64> = 500..=3_600_000;
+
+/// Room for the line with an event's id, which is known last: `id: `, an epoch, `_`, 20 digits, a line end.
+const ID_ROOM: usize = 4 + 12 + 1 + 20 + 1;
+
+/// Names of events that only the gateway sends.
+const RESERVED: [&str; 5] = ["control", "reset", "refused", "presence.join", "presence.leave"];
+
+/// An event that has been checked and framed, save for its position.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// The publisher's own id: a publication with the same one is a repetition.
+    pub id: Option<Box<str>>,
+    /// [`ID_ROOM`] bytes, and the rest of the frame.
+    bytes: BytesMut,
+    /// The length of the event's name; 0: it has none.
+    name: u16,
+}
+
+/// The frame of an event: its lines, beginning with its id, and a blank line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    bytes: Bytes,
+    /// The length of the first line, which holds the id.
+    id: u8,
+    name: u16,
+}
+
+/// A body that cannot be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublicationError {
+    /// It is wrong; the message begins with its place.
+    Invalid(String),
+    /// An event is too large.
+    Large {
+        /// Its place among the events.
+        place: String,
+        /// Its bytes, framed.
+        bytes: usize,
+        /// The most bytes.
+        most: usize,
+    },
+}
+
+impl fmt::Display for PublicationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(message) => f.write_str(message),
+            Self::Large { place, bytes, most } => write!(
+                f,
+                "{place} has {bytes} bytes, framed; the limit is {most} (channels.max_event): send less, or a link \
+                 to it"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for PublicationError {}
+
+/// An event of so many bytes, framed, which is too large.
+#[derive(Debug)]
+struct SizeError(usize);
+
+/// The members of a body, which is an event or a batch of them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body<'a> {
+    #[serde(borrow)]
+    events: Option<Vec<Event<'a>>>,
+    #[serde(borrow)]
+    event: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "some")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    retry: Option<u64>,
+}
+
+/// The members of an event.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Event<'a> {
+    #[serde(borrow)]
+    event: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "some")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    retry: Option<u64>,
+}
+
+/// Reads a member as it is: `null` is a value of its own.
+fn some<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// The events of a body.
+#[derive(Debug, Clone)]
+pub struct Publications {
+    /// One or more.
+    pub events: Vec<Publication>,
+    /// The body was a batch, even of one.
+    pub batch: bool,
+}
+
+impl Publications {
+    /// Reads a body: `{"event", "data", "id", "retry"}`, or `{"events": [..]}`. `most`: the most bytes of an event.
+    pub fn parse(body: &str, most: usize) -> Result<Self, PublicationError> {
+        let body: Body<'_> = serde_json::from_str(body).map_err(|error| {
+            PublicationError::Invalid(format!(
+                "the body is no event: {error}; expected a JSON object with `data` and, if need be, `event`, `id` \
+                 and `retry`, or with `events`, a list of such objects"
+            ))
+        })?;
+        let Body { events, event, data, id, retry } = body;
+        let Some(events) = events else {
+            let one = publication("the event", &Event { event, data, id, retry }, most)?;
+            return Ok(Self { events: vec![one], batch: false });
+        };
+        let invalid = |message: &str| Err(PublicationError::Invalid(message.to_owned()));
+        if event.is_some() || data.is_some() || id.is_some() || retry.is_some() {
+            return invalid(
+                "`events` stands beside members of a single event; expected one of both",
+            );
+        }
+        if events.is_empty() {
+            return invalid("`events` is empty; expected one event or more");
+        }
+        if events.len() > MAX_BATCH {
+            return Err(PublicationError::Invalid(format!(
+                "`events` has {} events; expected at most {MAX_BATCH}: send several batches",
+                events.len()
+            )));
+        }
+        let read =
+            |(at, event): (usize, &Event<'_>)| publication(&format!("`events[{at}]`"), event, most);
+        let events: Result<_, _> = events.iter().enumerate().map(read).collect();
+        Ok(Self { events: events?, batch: true })
+    }
+}
+
+/// Checks an event; `place` begins error messages.
+fn publication(
+    place: &str,
+    event: &Event<'_>,
+    most: usize,
+) -> Result<Publication, PublicationError> {
+    let invalid = |message: String| PublicationError::Invalid(format!("{place}: {message}"));
+    let name = event.event.as_deref().unwrap_or_default();
+    check("event", name).map_err(invalid)?;
+    if RESERVED.contains(&name) {
+        return Err(invalid(format!(
+            "`event` is `{name}`, which only the gateway sends; expected another name"
+        )));
+    }
+    if let Some(id) = event.id.as_deref() {
+        check("id", id).map_err(invalid)?;
+        if id.is_empty() {
+            return Err(invalid("`id` is empty; expected a text, or none".to_owned()));
+        }
+    }
+    if let Some(retry) = event.retry.filter(|retry| !RETRY.contains(retry)) {
+        return Err(invalid(format!(
+            "`retry` is {retry}; expected {} to {} milliseconds",
+            RETRY.start(),
+            RETRY.end()
+        )));
+    }
+    let Some(data) = event.data else {
+        return Err(invalid(
+            "`data` is missing; expected a text or any other JSON value".to_owned(),
+        ));
+    };
+    let data = if data.get().starts_with('"') {
+        serde_json::from_str::<String>(data.get())
+            .map(Cow::Owned)
+            .map_err(|error| invalid(format!("`data` is no valid text: {error}")))?
+    } else {
+        Cow::Borrowed(data.get())
+    };
+    Publication::new(name, &data, event.retry, most)
+        .map(|framed| Publication { id: event.id.as_deref().map(Into::into), ..framed })
+        .map_err(|SizeError(bytes)| PublicationError::Large {
+            place: place.to_owned(),
+            bytes,
+            most,
+        })
+}
+
+/// Checks a field that has one line. The error completes a message that names the event.
+fn check(field: &str, text: &str) -> Result<(), String> {
+    if text.len() > MAX_FIELD {
+        return Err(format!("`{field}` has {} bytes; expected at most {MAX_FIELD}", text.len()));
+    }
+    let wrong = [('\r', "a carriage return"), ('\n', "a line end"), ('\0', "a NUL")];
+    match wrong.iter().find(|(c, _)| text.contains(*c)) {
+        Some((_, what)) => Err(format!("`{field}` has {what}; expected a text on one line")),
+        None => Ok(()),
+    }
+}
+
+/// The lines of a text: CRLF, CR and LF end one, as in an event stream.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = memchr::memchr2(b'\r', b'\n', text.as_bytes());
+        let Some((line, tail)) = end.and_then(|end| text.split_at_checked(end)) else {
+            rest = None;
+            return Some(text);
+        };
+        let tail = tail.strip_prefix("\r\n").unwrap_or_else(|| tail.get(1..).unwrap_or_default());
+        rest = Some(tail);
+        Some(line)
+    })
+}
+
+impl Publication {
+    /// Frames an event. `name` has one line; without one, clients dispatch the event as `message`.
+    fn new(name: &str, data: &str, retry: Option<u64>, most: usize) -> Result<Self, SizeError> {
+        let retry = retry.map(|retry| format!("retry: {retry}\n")).unwrap_or_default();
+        let named = if name.is_empty() { 0 } else { "event: \n".len() + name.len() };
+        // An upper bound: an end of a line may have two bytes in the text, and has one in the frame.
+        let size = named + retry.len() + data.len() + lines(data).count() * "data: \n".len() + 1;
+        if size > most { Err(SizeError(size)) } else { Ok(Self::build((name, data), &retry, size)) }
+    }
+
+    /// An event of the gateway's own. Its name has one line.
+    pub(super) fn own(name: &str, data: &str) -> Self {
+        Self::build((name, data), "", name.len() + data.len())
+    }
+
+    fn build((name, data): (&str, &str), retry: &str, size: usize) -> Self {
+        let mut bytes = BytesMut::with_capacity(ID_ROOM + size);
+        bytes.resize(ID_ROOM, 0);
+        let mut write = |parts: [&str; 3]| {
+            for part in parts {
+                bytes.extend_from_slice(part.as_bytes());
+            }
+        };
+        if !name.is_empty() {
+            write(["event: ", name, "\n"]);
+        }
+        write([retry, "", ""]);
+        for line in lines(data) {
+            write(["data: ", line, "\n"]);
+        }
+        write(["\n", "", ""]);
+        Self { id: None, bytes, name: u16::try_from(name.len()).unwrap_or_default() }
+    }
+
+    /// The frame at a position, of which `id` is the text.
+    pub(super) fn frame(mut self, id: &str) -> Frame {
+        let line = format!("id: {id}\n");
+        let start = ID_ROOM.saturating_sub(line.len());
+        if let Some(room) = self.bytes.get_mut(start..ID_ROOM)
+            && room.len() == line.len()
+        {
+            room.copy_from_slice(line.as_bytes());
+        }
+        self.bytes.advance(start);
+        let id = u8::try_from(ID_ROOM - start).unwrap_or_default();
+        Frame { bytes: self.bytes.freeze(), id, name: self.name }
+    }
+}
+
+impl Frame {
+    /// All of it.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// All but the line with its id.
+    pub fn without_id(&self) -> Bytes {
+        self.bytes.slice(usize::from(self.id).min(self.bytes.len())..)
+    }
+
+    /// The event's name, if it has one.
+    pub fn name(&self) -> Option<&str> {
+        let start = usize::from(self.id) + "event: ".len();
+        let name = self.bytes.get(start..start + usize::from(self.name))?;
+        std::str::from_utf8(name).ok().filter(|name| !name.is_empty())
+    }
+
+    /// The data, its lines joined by LF, as clients dispatch it.
+    pub fn data(&self) -> String {
+        let text = std::str::from_utf8(&self.bytes).unwrap_or_default();
+        let lines = text.split('\n').filter_map(|line| line.strip_prefix("data: "));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[cfg(test)]
+#[path = "publication_tests.rs"]
+mod tests;

@@ -1,0 +1,77 @@
+//! Requests to endpoints of the gateway's own, which no vendor has: authentication, reading the body, the response's
+//! headers and the access log. It must never know of a single endpoint.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http::request::Parts;
+
+use super::auth::Caller;
+use super::exchange::Exchange;
+use super::offload;
+use super::reply::{Reply, conclude};
+use super::request_body::{self, BodyLimits};
+use super::state::{Gateway, State};
+use crate::error::Error;
+use crate::wire::chat::End;
+use crate::wire::dialect::DEFAULT;
+use crate::wire::tally::Tally;
+
+/// A request whose caller is known.
+pub struct OwnRequest<'a> {
+    /// The caller.
+    pub caller: Arc<Caller>,
+    /// The state in force when it came.
+    pub state: &'a State,
+    /// Its head.
+    pub head: &'a Parts,
+    gateway: &'a Gateway,
+    body: &'a mut Body,
+}
+
+impl OwnRequest<'_> {
+    /// Reads its body, which must be JSON. A large one is read by `read` on another thread.
+    pub async fn json<T: Send + 'static>(
+        &mut self,
+        read: impl FnOnce(&str) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        request_body::expect_json(&self.head.headers, DEFAULT)?;
+        let limits = BodyLimits::of(self.gateway, &self.caller);
+        let body = request_body::read_some(self.body, &self.head.headers, &limits).await?;
+        if offload::is_large(&body) {
+            return offload::run(move || read(&body)).await;
+        }
+        Ok(read(&body))
+    }
+}
+
+/// Answers a request. Rate limits of models do not hold for it. `refuse` may write the response to an error in a form of
+/// its own.
+pub async fn answer(
+    gateway: &Gateway,
+    request: Request,
+    answer: impl AsyncFnOnce(OwnRequest<'_>) -> Result<Response, Error>,
+    refuse: impl FnOnce(&Error, &Parts) -> Option<Response>,
+) -> Response {
+    let (mut exchange, mut account) = Exchange::begin(gateway, DEFAULT, request);
+    let state = gateway.state();
+    let answered = async {
+        let caller = exchange.identify(gateway, &state, &mut account).await?;
+        let (head, body) = (&exchange.head, &mut exchange.body);
+        answer(OwnRequest { caller, state: &state, head, gateway, body }).await
+    };
+    let mut response = answered.await;
+    if let Err(error) = &response {
+        account.failed(error);
+        if let Some(refused) = refuse(error, &exchange.head) {
+            response = Ok(refused);
+        }
+    } else {
+        account.settle(&Tally::default(), Some(&End::Complete));
+    }
+    // Their rate limits are those of models: not for the response's headers.
+    exchange.limiters.clear();
+    conclude(gateway, exchange, Reply { response, account: Some(account) }).await
+}
