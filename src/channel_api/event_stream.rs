@@ -155,7 +155,7 @@ impl Connection {
                 Next::Events(batch) => return self.write(batch.bytes()),
                 Next::Reset(cursor) => {
                     let data = format!(r#"{{"earliest":"{cursor}"}}"#);
-                    let block = format!("id: {cursor}\nevent: reset\ndata: {data}\n\n");
+                    let block = format!("event: reset\ndata: {data}\nid: {cursor}\n\n");
                     return self.write(block.into());
                 }
                 Next::Tail if !self.caught_up => {
@@ -191,7 +191,7 @@ impl Connection {
     /// An event of the connection itself, with its position.
     fn control(&self, word: &str) -> Bytes {
         let cursor = self.subscription.cursor();
-        format!("id: {cursor}\nevent: control\ndata: {{\"type\":\"{word}\"}}\n\n").into()
+        format!("event: control\ndata: {{\"type\":\"{word}\"}}\nid: {cursor}\n\n").into()
     }
 
     fn write(&mut self, bytes: Bytes) -> Step {

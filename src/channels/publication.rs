@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -18,8 +18,8 @@ const MAX_BATCH: usize = 1000;
 /// zero they would reconnect a hundred times a second.
 const RETRY: std::ops::RangeInclusive<u64> = 500..=3_600_000;
 
-/// Room for the line with an event's id, which is known last: `id: `, an epoch, `_`, 20 digits, a line end.
-const ID_ROOM: usize = 4 + 12 + 1 + 20 + 1;
+/// Room for the line with an event's id, which is known last, and the blank line: `id: `, an epoch, `_`, 20 digits.
+const ID_ROOM: usize = 4 + 12 + 1 + 20 + 2;
 
 /// Names of events that only the gateway sends.
 const RESERVED: [&str; 5] = ["control", "reset", "refused", "presence.join", "presence.leave"];
@@ -29,18 +29,19 @@ const RESERVED: [&str; 5] = ["control", "reset", "refused", "presence.join", "pr
 pub struct Publication {
     /// The publisher's own id: a publication with the same one is a repetition.
     pub id: Option<Box<str>>,
-    /// [`ID_ROOM`] bytes, and the rest of the frame.
+    /// The frame without its id and its blank line.
     bytes: BytesMut,
     /// The length of the event's name; 0: it has none.
     name: u16,
 }
 
-/// The frame of an event: its lines, beginning with its id, and a blank line.
+/// The frame of an event: its lines, of which the id is the last, and a blank line. Some clients take an id as received
+/// when they have read its line, although the rest of the frame is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     bytes: Bytes,
-    /// The length of the first line, which holds the id.
-    id: u8,
+    /// The length of what precedes the id.
+    body: usize,
     name: u16,
 }
 
@@ -252,7 +253,6 @@ impl Publication {
 
     fn build((name, data): (&str, &str), retry: &str, size: usize) -> Self {
         let mut bytes = BytesMut::with_capacity(ID_ROOM + size);
-        bytes.resize(ID_ROOM, 0);
         let mut write = |parts: [&str; 3]| {
             for part in parts {
                 bytes.extend_from_slice(part.as_bytes());
@@ -265,22 +265,16 @@ impl Publication {
         for line in lines(data) {
             write(["data: ", line, "\n"]);
         }
-        write(["\n", "", ""]);
         Self { id: None, bytes, name: u16::try_from(name.len()).unwrap_or_default() }
     }
 
     /// The frame at a position, of which `id` is the text.
     pub(super) fn frame(mut self, id: &str) -> Frame {
-        let line = format!("id: {id}\n");
-        let start = ID_ROOM.saturating_sub(line.len());
-        if let Some(room) = self.bytes.get_mut(start..ID_ROOM)
-            && room.len() == line.len()
-        {
-            room.copy_from_slice(line.as_bytes());
+        let body = self.bytes.len();
+        for part in ["id: ", id, "\n\n"] {
+            self.bytes.extend_from_slice(part.as_bytes());
         }
-        self.bytes.advance(start);
-        let id = u8::try_from(ID_ROOM - start).unwrap_or_default();
-        Frame { bytes: self.bytes.freeze(), id, name: self.name }
+        Frame { bytes: self.bytes.freeze(), body, name: self.name }
     }
 }
 
@@ -290,14 +284,14 @@ impl Frame {
         &self.bytes
     }
 
-    /// All but the line with its id.
+    /// All but the line with its id, and the blank line.
     pub fn without_id(&self) -> Bytes {
-        self.bytes.slice(usize::from(self.id).min(self.bytes.len())..)
+        self.bytes.slice(..self.body.min(self.bytes.len()))
     }
 
     /// The event's name, if it has one.
     pub fn name(&self) -> Option<&str> {
-        let start = usize::from(self.id) + "event: ".len();
+        let start = "event: ".len();
         let name = self.bytes.get(start..start + usize::from(self.name))?;
         std::str::from_utf8(name).ok().filter(|name| !name.is_empty())
     }

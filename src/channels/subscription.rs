@@ -140,8 +140,8 @@ impl Delivered {
         match &self.position {
             None => out.extend_from_slice(self.event.frame.bytes()),
             Some(position) => {
-                out.extend_from_slice(format!("id: {position}\n").as_bytes());
                 out.extend_from_slice(&self.event.frame.without_id());
+                out.extend_from_slice(format!("id: {position}\n\n").as_bytes());
             }
         }
     }

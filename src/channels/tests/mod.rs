@@ -108,7 +108,7 @@ fn the_position_is_the_same_for_all_and_in_the_frame() {
     for subscription in [&mut one, &mut several] {
         let Next::Events(batch) = subscription.next(usize::MAX) else { panic!("an event") };
         let text = String::from_utf8(batch.bytes().to_vec()).unwrap();
-        assert_eq!(text, format!("id: {}\ndata: x\n\n", hub.tail()));
+        assert_eq!(text, format!("data: x\nid: {}\n\n", hub.tail()));
     }
     assert_eq!(one.cursor(), several.cursor());
 }

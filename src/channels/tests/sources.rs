@@ -107,7 +107,7 @@ fn one_cursor_covers_channels_and_other_logs_at_every_cut() {
         panic!("events of the log")
     };
     let text = String::from_utf8(batch.bytes().to_vec()).unwrap();
-    let id = format!("id: {}.{}\nevent: stream\ndata: one0\n\n", hub.tail(), one.epoch.at(1));
+    let id = format!("event: stream\ndata: one0\nid: {}.{}\n\n", hub.tail(), one.epoch.at(1));
     assert!(text.starts_with(&id), "{text}");
 }
 
