@@ -75,6 +75,7 @@ impl App {
         let settings = config.channels.clone();
         let gateway = Gateway::new(config, shutdown)?;
         let hub = Arc::new(Hub::new(&settings, &gateway.metrics));
+        gateway.streams.announce_to(Arc::<Hub>::clone(&hub));
         let (descriptors, _) = Resource::NOFILE.get()?;
         let connections = ConnectionLimit::for_callers(descriptors, &gateway.metrics);
         let connections = Arc::new(connections);

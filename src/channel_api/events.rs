@@ -1,6 +1,8 @@
 //! Subscribing: `GET /v1/events`, as an event stream, by long-poll or once. A refusal must reach a browser's EventSource
 //! as an event: any status but 200 ends it for good.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -11,6 +13,8 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
 use rand::RngExt as _;
 use serde_json::json;
+use tokio::time::Instant;
+use url::form_urlencoded;
 
 use super::event_stream::{Pace, event_stream};
 use super::long_poll::{self, Polled};
@@ -19,13 +23,16 @@ use super::query::{self, EventsQuery, Form};
 use super::{forbidden, own_channel};
 use crate::app::App;
 use crate::channels::{
-    Cursor, LimitError, Selector, SubscribeError, Subscription, SubscriptionRequest,
+    Cursor, LimitError, Selector, Source, StreamSource, SubscribeError, Subscription,
+    SubscriptionRequest,
 };
 use crate::config::Config;
 use crate::error::{Error, MIN_RETRY_AFTER};
 use crate::gateway::auth::Caller;
+use crate::gateway::auth::tickets::{Ticket, bad_ticket};
 use crate::gateway::clock::unix_seconds;
-use crate::gateway::own_endpoint::{OwnRequest, answer};
+use crate::gateway::direct_response::Identity;
+use crate::gateway::own_endpoint::{OwnRequest, answer_as};
 use crate::wire::chat::{ApiError, Kind};
 use crate::wire::dialect::DEFAULT;
 
@@ -40,6 +47,12 @@ const LIMIT_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// `GET /v1/events`.
 pub async fn events(app: &App, request: Request) -> Response {
+    let ticket = ticket(app, request.uri().query().unwrap_or_default());
+    let identity = match &ticket {
+        None => Identity::Headers,
+        Some(ticket) => Identity::Known(ticket.clone().map(|ticket| ticket.caller)),
+    };
+    let ticket = ticket.and_then(Result::ok);
     let subscribe = async |request: OwnRequest<'_>| {
         let (caller, head) = (&request.caller, request.head);
         let own = own_channel(caller)?;
@@ -53,26 +66,64 @@ pub async fn events(app: &App, request: Request) -> Response {
             if !is_own && !caller.channels.may_subscribe(selector) {
                 return Err(forbidden(&format!("subscribe to `{selector}`"), "subscribe"));
             }
+            let named =
+                |ticket: &Ticket| ticket.channels.iter().any(|name| *name == selector.to_string());
+            if ticket.as_ref().is_some_and(|ticket| !named(ticket)) {
+                let message = format!("the ticket is not for the channel `{selector}`");
+                return Err(Error::caller(ApiError::new(Kind::Permission, message)));
+            }
         }
+        let sources = sources(app, &query.streams, caller, ticket.as_ref())?;
         let subscription = Subscription::new(
             &app.hub,
             SubscriptionRequest {
-                user: std::sync::Arc::clone(&caller.name),
+                user: Arc::clone(&caller.name),
                 channels: query.channels,
-                sources: Vec::new(),
+                sources,
                 types: query.types,
                 start: query.start,
             },
         );
         match subscription {
             Ok(subscription) => {
-                let pace = pace(&request.state.config, app, caller);
+                let mut pace = pace(&request.state.config, app, caller);
+                if let Some(ticket) = &ticket {
+                    let left = ticket.expires.saturating_duration_since(Instant::now());
+                    pace.credential = Some(pace.credential.map_or(left, |other| other.min(left)));
+                }
                 Ok(respond(subscription, query.form, pace).await)
             }
             Err(error) => refused(error),
         }
     };
-    answer(app, request, subscribe, refusal).await
+    answer_as(app, (identity, request), subscribe, refusal).await
+}
+
+/// The ticket of a query, if there is one.
+fn ticket(app: &App, query: &str) -> Option<Result<Ticket, Error>> {
+    let mut parameters = form_urlencoded::parse(query.as_bytes());
+    let (_, text) = parameters.find(|(name, _)| name == "ticket")?;
+    Some(app.tickets.redeem(&text).ok_or_else(bad_ticket))
+}
+
+/// The durable streams that a request names, which are the caller's own.
+fn sources(
+    app: &App,
+    ids: &BTreeSet<String>,
+    caller: &Caller,
+    ticket: Option<&Ticket>,
+) -> Result<Vec<Arc<dyn Source>>, Error> {
+    let source = |id: &String| {
+        let named = ticket.is_none_or(|ticket| ticket.streams.contains(id));
+        let found = app.streams.get(&caller.name, id).filter(|_| named);
+        found.map(|found| Arc::new(StreamSource::new(found)) as Arc<dyn Source>).ok_or_else(|| {
+            let message = "names a stream that does not exist, or is no longer kept";
+            let code = Some("stream_not_found".to_owned());
+            let param = Some("stream".to_owned());
+            Error::caller(ApiError { code, param, ..ApiError::new(Kind::NotFound, message) })
+        })
+    };
+    ids.iter().map(source).collect()
 }
 
 fn pace(config: &Config, app: &App, caller: &Caller) -> Pace {

@@ -16,8 +16,7 @@ const MAX_CHANNELS: usize = 100;
 const MAX_TYPES: usize = 100;
 
 /// The names of the parameters.
-const KNOWN: &str =
-    "`channel`, `user`, `types`, `rewind`, `live`, `timeout`, `last-event-id`, `offset` and `es`";
+const KNOWN: &str = "`channel`, `stream`, `user`, `types`, `rewind`, `live`, `timeout`, `last-event-id`, `offset`, `ticket` and `es`";
 
 /// The timeout of a long-poll, in seconds.
 const TIMEOUT: std::ops::RangeInclusive<u64> = 1..=60;
@@ -38,6 +37,8 @@ pub(super) enum Form {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EventsQuery {
     pub(super) channels: BTreeSet<Selector>,
+    /// The ids of durable streams.
+    pub(super) streams: BTreeSet<String>,
     pub(super) types: BTreeSet<String>,
     pub(super) start: Start,
     pub(super) form: Form,
@@ -58,6 +59,7 @@ fn wrong(parameter: &str, message: impl Into<String>) -> QueryError {
 #[derive(Default)]
 struct Given {
     channels: BTreeSet<Selector>,
+    streams: BTreeSet<String>,
     types: BTreeSet<String>,
     rewind: usize,
     live: Option<String>,
@@ -82,8 +84,9 @@ impl EventsQuery {
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             given.read(&name, &value, own)?;
         }
-        if given.channels.is_empty() {
-            let message = "names no channel; add `channel=NAME` (again for each), or `user=1`";
+        if given.channels.is_empty() && given.streams.is_empty() {
+            let message =
+                "names no channel; add `channel=NAME` (again for each), `stream=ID` or `user=1`";
             return Err(wrong("channel", format!("the request {message}")));
         }
         let event_source = is_event_source(query);
@@ -91,6 +94,7 @@ impl EventsQuery {
             form: given.form(headers, event_source)?,
             start: given.start(headers, event_source)?,
             channels: given.channels,
+            streams: given.streams,
             types: given.types,
         })
     }
@@ -107,6 +111,12 @@ impl Given {
             }
             "user" if value == "1" => self.select(Selector::Name(own.clone()))?,
             "user" => return Err(wrong(name, "`user` must be 1, or left out")),
+            "stream" => {
+                self.streams.insert(value.to_owned());
+                self.check_number()?;
+            }
+            // Read before, as a credential.
+            "ticket" => {}
             "types" => self.types.extend(value.split(',').map(|kind| kind.trim().to_owned())),
             "rewind" => {
                 self.rewind = value
@@ -140,9 +150,13 @@ impl Given {
 
     fn select(&mut self, selector: Selector) -> Result<(), QueryError> {
         self.channels.insert(selector);
-        if self.channels.len() > MAX_CHANNELS {
+        self.check_number()
+    }
+
+    fn check_number(&self) -> Result<(), QueryError> {
+        if self.channels.len() + self.streams.len() > MAX_CHANNELS {
             let message = format!(
-                "the request names more than {MAX_CHANNELS} channels; use a pattern such as `news.*`, or several \
+                "the request names more than {MAX_CHANNELS} channels and streams; use a pattern such as `news.*`, or several \
                  connections"
             );
             return Err(wrong("channel", message));

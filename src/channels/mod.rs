@@ -11,6 +11,7 @@ mod name;
 mod presence;
 mod publication;
 mod source;
+mod stream_source;
 mod subscriber_limit;
 mod subscription;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use hub::{ChannelView, Hub, HubError};
 pub use name::{ChannelName, ChannelPattern, ChannelRights, NameError, Placeholders, Selector};
 pub use publication::{Frame, Publication, PublicationError, Publications};
 pub use source::{Event, Source, SourceRead};
+pub use stream_source::StreamSource;
 pub use subscriber_limit::LimitError;
 pub use subscription::{
     Batch, Delivered, Next, Start, SubscribeError, Subscription, SubscriptionRequest,

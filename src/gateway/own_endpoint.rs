@@ -9,6 +9,7 @@ use axum::response::Response;
 use http::request::Parts;
 
 use super::auth::Caller;
+use super::direct_response::Identity;
 use super::exchange::Exchange;
 use super::offload;
 use super::reply::{Reply, conclude};
@@ -55,10 +56,25 @@ pub async fn answer(
     answer: impl AsyncFnOnce(OwnRequest<'_>) -> Result<Response, Error>,
     refuse: impl FnOnce(&Error, &Parts) -> Option<Response>,
 ) -> Response {
+    answer_as(gateway, (Identity::Headers, request), answer, refuse).await
+}
+
+/// The same for a caller that may be identified otherwise.
+pub async fn answer_as(
+    gateway: &Gateway,
+    (identity, request): (Identity, Request),
+    answer: impl AsyncFnOnce(OwnRequest<'_>) -> Result<Response, Error>,
+    refuse: impl FnOnce(&Error, &Parts) -> Option<Response>,
+) -> Response {
     let (mut exchange, mut account) = Exchange::begin(gateway, DEFAULT, request);
     let state = gateway.state();
     let answered = async {
-        let caller = exchange.identify(gateway, &state, &mut account).await?;
+        let caller = match identity {
+            Identity::Headers => exchange.identify(gateway, &state, &mut account).await?,
+            Identity::Known(caller) => {
+                caller.inspect(|caller| exchange.identified(caller, &mut account))?
+            }
+        };
         let (head, body) = (&exchange.head, &mut exchange.body);
         answer(OwnRequest { caller, state: &state, head, gateway, body }).await
     };

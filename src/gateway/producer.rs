@@ -38,6 +38,7 @@ pub(super) async fn produce(
             // The account first: whoever sees the end finds the permit released.
             drop(production);
             generation.close(end, unix_seconds());
+            streams.ended(&generation);
         }
         Err(error) => {
             let promised = generation.is_promised();
@@ -51,6 +52,7 @@ pub(super) async fn produce(
             }
             let message = Some(error.shown().message.clone());
             generation.close(StreamEnd { state, message, ending }, unix_seconds());
+            streams.ended(&generation);
             generation.opened(Err(error));
         }
     }

@@ -16,7 +16,6 @@ use crate::streams::event::{Event, State, StreamEnd};
 use crate::streams::log::{Extent, Read};
 use crate::streams::track::Track;
 use crate::wire::chat::ApiError;
-use crate::wire::framing::{Framer, Framing};
 
 const NEXT_OFFSET: HeaderName = HeaderName::from_static("stream-next-offset");
 const REPLAY_FROM: HeaderName = HeaderName::from_static("stream-replay-from");
@@ -108,20 +107,10 @@ fn page(read: &Following<'_>, extent: &Extent<StreamEnd>, seq: u64) -> Response 
 
 /// One event as JSON.
 fn shown(track: &Track, seq: u64, event: &Event) -> Value {
-    let mut framer = Framer::new(Framing::Sse, usize::MAX);
-    let mut frames = Vec::new();
-    // It is within its cap, and was written by the gateway.
-    framer.push(event.block.clone(), &mut frames).unwrap_or_default();
-    let frame = frames.first();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mut shown = json!({
-        "id": track.epoch.at(seq).to_string(),
-        "data": frame.map(|frame| text(&frame.data)).unwrap_or_default(),
-    });
-    if let (Some(name), Some(members)) =
-        (frame.and_then(|frame| frame.event.as_ref()), shown.as_object_mut())
-    {
-        members.insert("event".to_owned(), text(name).into());
+    let (name, data) = event.parts();
+    let mut shown = json!({"id": track.epoch.at(seq).to_string(), "data": data});
+    if let (Some(name), Some(members)) = (name, shown.as_object_mut()) {
+        members.insert("event".to_owned(), name.into());
     }
     shown
 }

@@ -10,7 +10,7 @@ use super::position::Query;
 use super::{not_found, owned};
 use crate::error::{Error, MIN_RETRY_AFTER};
 use crate::gateway::auth::Caller;
-use crate::gateway::auth::tickets::Ticket;
+use crate::gateway::auth::tickets::{Ticket, bad_ticket};
 use crate::gateway::clock::unix_seconds;
 use crate::gateway::delivery::Right;
 use crate::gateway::direct_response::{Asked, Identity};
@@ -69,7 +69,13 @@ impl Access {
         id: &str,
     ) -> Result<(Arc<Generation>, Option<Right>), Error> {
         match self {
-            Self::Own => Ok((owned(gateway, asked, id)?, None)),
+            Self::Own => {
+                // The connection ends with the caller's credential.
+                let left = |until: u64| Duration::from_secs(until.saturating_sub(unix_seconds()));
+                let until = asked.caller.until.map(|until| Instant::now() + left(until));
+                let right = until.map(|until| Right { until, seat: None });
+                Ok((owned(gateway, asked, id)?, right))
+            }
             Self::Ticket(ticket) => {
                 if !ticket.streams.iter().any(|stream| stream == id) {
                     return Err(not_found());
@@ -110,11 +116,6 @@ impl Access {
             Self::Refused(error) => Err(error),
         }
     }
-}
-
-fn bad_ticket() -> Error {
-    let message = "the ticket is unknown or has ended; make another with POST /v1/tickets";
-    Error::caller(ApiError::new(Kind::Authentication, message))
 }
 
 fn full() -> Error {

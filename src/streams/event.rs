@@ -7,6 +7,7 @@ use memchr::memmem;
 use super::log::Entry;
 use super::position::Position;
 use crate::wire::dialect::Ending;
+use crate::wire::framing;
 
 /// One event of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +69,19 @@ impl Event {
             Framing::Ndjson => block.slice("data: ".len()..end),
         };
         Self { produced, block, cancelled: false }
+    }
+}
+
+impl Event {
+    /// Its name and its data, as clients dispatch it.
+    pub fn parts(&self) -> (Option<String>, String) {
+        let mut framer = framing::Framer::new(framing::Framing::Sse, usize::MAX);
+        let mut frames = Vec::new();
+        // It is within its cap, and was written by the gateway.
+        framer.push(self.block.clone(), &mut frames).unwrap_or_default();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let Some(frame) = frames.first() else { return (None, String::new()) };
+        (frame.event.as_ref().map(|name| text(name)), text(&frame.data))
     }
 }
 

@@ -225,12 +225,14 @@ impl Generation {
         *self.viewers.borrow()
     }
 
-    pub(super) fn joined(&self) {
+    /// A viewer has come.
+    pub fn joined(&self) {
         self.viewers.send_modify(|viewers| *viewers += 1);
         self.read();
     }
 
-    pub(super) fn left(&self) {
+    /// A viewer has left.
+    pub fn left(&self) {
         self.viewers.send_modify(|viewers| *viewers -= 1);
         self.read();
     }

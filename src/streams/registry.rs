@@ -2,7 +2,7 @@
 //! memory, and their retention. It must never return a generation to anybody but its owner.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use rand::distr::{Alphanumeric, SampleString};
@@ -24,6 +24,13 @@ pub struct Streams {
     content: Mutex<Content>,
     memory: Arc<MemoryShare>,
     signer: Signer,
+    announce: OnceLock<Arc<dyn Announce>>,
+}
+
+/// A receiver of the beginnings and ends of generations.
+pub trait Announce: Send + Sync {
+    /// A generation has begun (`stream.started`) or ended (`stream.ended`). Must never block.
+    fn announce(&self, generation: &Generation, event: &'static str);
 }
 
 #[derive(Default)]
@@ -67,7 +74,12 @@ pub struct Claim {
 impl Streams {
     /// An empty registry, whose logs share this memory.
     pub fn new(memory: &Arc<MemoryShare>) -> Self {
-        Self { content: Mutex::default(), memory: Arc::clone(memory), signer: Signer::default() }
+        Self {
+            content: Mutex::default(),
+            memory: Arc::clone(memory),
+            signer: Signer::default(),
+            announce: OnceLock::new(),
+        }
     }
 
     /// Begins a generation. A caller has at most `per_caller` of them; the oldest that have ended and have no viewers make
@@ -94,7 +106,25 @@ impl Streams {
             content.chats.insert((owner, chat), id);
         }
         content.owned.insert(place, Arc::clone(&generation));
+        drop(content);
+        self.announce(&generation, "stream.started");
         Ok(generation)
+    }
+
+    /// Sets the receiver of announcements. Only the first one counts.
+    pub fn announce_to(&self, announce: Arc<dyn Announce>) {
+        self.announce.get_or_init(|| announce);
+    }
+
+    /// Announces the end of a generation, which has been closed.
+    pub fn ended(&self, generation: &Generation) {
+        self.announce(generation, "stream.ended");
+    }
+
+    fn announce(&self, generation: &Generation, event: &'static str) {
+        if let Some(announce) = self.announce.get() {
+            announce.announce(generation, event);
+        }
     }
 
     /// The generation of an id, for its owner.

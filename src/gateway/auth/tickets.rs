@@ -11,6 +11,8 @@ use tokio::time::Instant;
 
 use super::Caller;
 use crate::config;
+use crate::error::Error;
+use crate::wire::chat::{ApiError, Kind};
 
 /// The characters of a ticket: 238 random bits.
 const LENGTH: usize = 40;
@@ -29,6 +31,12 @@ pub struct Ticket {
     pub channels: Vec<String>,
     /// The time at which it ends.
     pub expires: Instant,
+}
+
+/// The error for a ticket that is unknown or has ended.
+pub fn bad_ticket() -> Error {
+    let message = "the ticket is unknown or has ended; make another with POST /v1/tickets";
+    Error::caller(ApiError::new(Kind::Authentication, message))
 }
 
 /// All tickets of the process.

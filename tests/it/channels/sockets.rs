@@ -83,21 +83,29 @@ async fn a_subscriber_that_does_not_read_is_left_behind() {
 #[tokio::test]
 async fn many_subscribers_share_an_http2_connection() {
     let gateway = Gateway::new(&yaml("")).await;
-    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let stream = TcpStream::connect(gateway.address).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    crate::support::spawn(async move { connection.await.unwrap_or_default() });
+    let mut client = client.ready().await.unwrap();
     let mut streams = Vec::new();
     for _ in 0..20 {
-        let request = client.get(format!("{}/v1/events?channel=room", gateway.url));
-        let request = request.header("accept", "text/event-stream").bearer_auth(READER);
-        streams.push((request.send().await.unwrap(), String::new()));
+        let request = http::Request::get("http://gateway/v1/events?channel=room&live=sse")
+            .header("authorization", format!("Bearer {READER}"));
+        let (response, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+        streams.push((response.await.unwrap().into_body(), Vec::<u8>::new()));
     }
-    assert_eq!(gateway.app.metrics.open_connections.get(), 1);
+    assert_eq!(gateway.app.metrics.channel_subscribers.get(), 20);
     assert_eq!(publish(&gateway, "room", "hello").send().await.unwrap().status(), 200);
-    for (stream, text) in &mut streams {
-        while !text.contains("data: hello\n\n") {
-            let chunk = stream.chunk().await.unwrap().expect("open");
-            text.push_str(std::str::from_utf8(&chunk).unwrap());
+    for (body, read) in &mut streams {
+        while !String::from_utf8_lossy(read).contains("data: hello\n\n") {
+            let bytes = body.data().await.expect("open").unwrap();
+            body.flow_control().release_capacity(bytes.len()).unwrap();
+            read.extend_from_slice(&bytes);
         }
     }
+    // A stream that is reset ends its subscription, and no other.
+    streams.truncate(15);
+    until(|| gateway.app.metrics.channel_subscribers.get() == 15).await;
 }
 
 /// A page of another origin may read the position.

@@ -6,6 +6,7 @@ mod ends;
 mod exactly_once;
 mod following;
 mod formats;
+mod multiplexed;
 mod rights;
 mod stored;
 
