@@ -159,6 +159,8 @@ def counted(seen: collections.Counter, prometheus: Prometheus) -> None:
             query = f'streamgate_tokens_total{{caller="{caller}",model="chat",gen_ai_token_type="{direction}",estimated="false"}}'
             expected[query] = seen[f"chat {caller} {direction}"]
         check(seen[f"chat {caller} output"] == traffic.TOKENS * seen[f"chat {caller}"], f"{caller}: the tokens that the traffic implies")
+    for series in ("published", "delivered"):
+        expected[f"streamgate_channel_events_{series}_total > 0"] = seen["published"]
     chats = sum(seen[f"chat {caller}"] for caller in ("web", "app", "other"))
     for metric in ("gen_ai_server_time_to_first_token", "gen_ai_server_request_duration", "streamgate_longest_gap"):
         for series in ("count", 'bucket{le="+Inf"}'):
@@ -234,6 +236,10 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
         "Memory budget": {share: (0, 0.5) for share in ("requests", "answers", "streams")},
         "Refused for want of memory": {share: zero for share in ("requests", "answers", "streams")},
         "Durable streams": {"running": zero, "ended": zero, "": zero},
+        # Published, passed on, and none of them forgotten or missed.
+        "Channels": {"": (0, 1)}, "Events of channels": {"": (0, rate(seen["published"])[1])},
+        "Lag of channels": {"": (1e-6, 1)},
+        "Memory of channels": {plain.instance: (1, 1e6), secure.instance: zero},
         "Connections": {instance: (0, 0.5) for instance in instances},
         "Evicted connections": {instance: zero for instance in instances},
         "Fetches of issuers’ keys": {"good ok": (0, 1), "bad failed": (0, 10)},

@@ -32,7 +32,7 @@ server:
   {tls}
 auth:
   keys:
-    - {{ name: web, sha256: "{web}", limits: none }}
+    - {{ name: web, sha256: "{web}", limits: none, channels: {{ subscribe: ["*"], publish: ["*"] }} }}
     - {{ name: app, sha256: "{app}", limits: none }}
     - {{ name: limited, sha256: "{limited}", limits: {{ requests_per_minute: 6, burst: 3 }} }}
     - {{ name: cut, sha256: "{cut}", limits: {{ tokens_per_minute: 60, cut_off: true }} }}
@@ -183,8 +183,27 @@ def drive(gateway: Gateway) -> collections.Counter:
     for _ in range(3):
         gateway.open("sim/n10000-i10000").close()
         seen["hang-up"] += 1
+    seen["published"] += publish(gateway, 256)
     misdirect(gateway, seen)
     return seen
+
+
+def publish(gateway: Gateway, count: int) -> int:
+    """Publishes events to a channel, each when its subscriber has the one before; returns how many came."""
+    key = {"authorization": f"Bearer {KEYS['web']}"}
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as subscriber:
+        subscriber.sendall((f"GET /v1/events?channel=deploy HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n"
+                            f"authorization: {key['authorization']}\r\n\r\n").encode())
+        read, waited_for = b"", b"caught_up"
+        for number in range(count + 1):
+            while waited_for not in read:
+                read += subscriber.recv(1 << 16)
+            if number < count:
+                waited_for = f"number {number}.".encode()
+                status, answer = gateway.request("/v1/channels/deploy", {"data": waited_for.decode()}, key)
+                if status != 200:
+                    raise SystemExit(f"publishing: {status} {answer}")
+    return count
 
 
 def misdirect(gateway: Gateway, seen: collections.Counter) -> None:
