@@ -1,7 +1,7 @@
 // Chat streams: a generation that outlives its connections. A request that is repeated must never start a second one.
 
 import { type Connection, type RequestParts, baseOf, send } from "./connection.js";
-import { ResponseError } from "./errors.js";
+import { ResponseError, StreamEndError } from "./errors.js";
 import { type Format, endOf, texts } from "./format.js";
 import { type EventSequence, type OpenRequest, type ResumeOptions, Resumption } from "./resume.js";
 import type { ServerSentEvent } from "./sse.js";
@@ -40,6 +40,7 @@ export class ChatStream implements AsyncIterable<ServerSentEvent> {
   readonly #sequence: Sequence;
   readonly #resumption: Resumption;
   #iterated = false;
+  #cancelling: Promise<StreamObject | undefined> | undefined;
 
   /** Made by `streamChat` and `followStream`. */
   constructor(sequence: Sequence, options: ResumeOptions, position?: string) {
@@ -66,12 +67,24 @@ export class ChatStream implements AsyncIterable<ServerSentEvent> {
   }
 
   /** The text of the events. Throws `StreamEndError` if the answer does not become complete. */
-  text(): AsyncGenerator<string, void, undefined> {
-    return texts(this.format, this);
+  async *text(): AsyncGenerator<string, void, undefined> {
+    try {
+      yield* texts(this.format, this);
+    } catch (error) {
+      // In a vendor's format a generation that was cancelled ends with an error.
+      const failed = error instanceof StreamEndError && error.state === "error";
+      const final = failed ? await this.#cancelling?.catch(() => undefined) : undefined;
+      throw final?.state === "cancelled" ? new StreamEndError("cancelled") : error;
+    }
   }
 
   /** Cancels the generation, as soon as its id is known. Returns its final state; none if there is no generation. */
-  async cancel(): Promise<StreamObject | undefined> {
+  cancel(): Promise<StreamObject | undefined> {
+    this.#cancelling = this.#cancel();
+    return this.#cancelling;
+  }
+
+  async #cancel(): Promise<StreamObject | undefined> {
     if (!this.#iterated) this.close();
     const id = this.#iterated ? await this.#sequence.opened : this.id;
     return id === undefined ? undefined : cancel(this.#sequence.connection, id);

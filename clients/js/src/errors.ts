@@ -64,6 +64,12 @@ export class StreamEndError extends Error {
   }
 }
 
+/** The error of an event that says so. */
+export function gone(position: string, data: string): PositionGoneError {
+  const body = json(data);
+  return new PositionGoneError(position, text(member(body, "earliest")), text(member(body, "tail")));
+}
+
 /** The error of a response whose status is not success. */
 export async function responseError(response: Response, position = ""): Promise<Error> {
   const body = json(await response.text().catch(() => ""));

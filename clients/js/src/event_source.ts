@@ -3,7 +3,7 @@
 
 import { Backoff, sleep } from "./backoff.js";
 import { type Connection, address } from "./connection.js";
-import { ConnectionLostError, PositionGoneError, ResponseError, json, member, text } from "./errors.js";
+import { ConnectionLostError, ResponseError, json, member, text } from "./errors.js";
 import type { ResumeOptions } from "./resume.js";
 import type { ServerSentEvent } from "./sse.js";
 
@@ -26,7 +26,7 @@ const MAX_WAITING = 1000;
 const CLOSED_STATE = 2;
 
 /** The events that the server sends with `format=events`; `message` is for servers that send events as published. */
-const NAMES = ["channel", "stream", "message"];
+const NAMES = ["channel", "stream", "control", "reset", "message"];
 
 type ReaderOptions = Connection &
   Omit<ResumeOptions, "transport"> & {
@@ -130,7 +130,7 @@ export class EventSourceReader {
     const { maxRetries = Infinity, onStatus, ticket } = this.#options;
     const { position } = this;
     const expired = cause instanceof ResponseError && cause.status === 401 && typeof ticket === "function";
-    if (cause instanceof PositionGoneError || (cause instanceof ResponseError && !expired)) throw cause;
+    if (cause instanceof ResponseError && !expired) throw cause;
     if (this.#backoff.failures >= maxRetries) {
       throw new ConnectionLostError(`no connection after ${maxRetries} retries`, position, cause);
     }
@@ -155,9 +155,6 @@ class Inbox {
       source.addEventListener(name, ({ lastEventId, data }) => this.#add({ id: lastEventId, event: name, data }));
     }
     source.addEventListener("refused", ({ data }) => this.#refused(json(data)));
-    source.addEventListener("reset", ({ lastEventId, data }) => {
-      this.#end(new PositionGoneError(lastEventId, text(member(json(data), "earliest")), undefined));
-    });
     source.onerror = () => {
       // Otherwise it is connecting again by itself.
       if (source.readyState === CLOSED_STATE) this.#end(new Error("EventSource has given up"));

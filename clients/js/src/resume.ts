@@ -55,6 +55,8 @@ export interface EventSequence {
   exists(): boolean;
   /** Whether another request gets what follows. `delivered`: events of it have been delivered. */
   canResume(delivered: boolean): boolean;
+  /** The event of an entry of a long poll, where it has more members than an event. */
+  polled?(entry: unknown): Pick<ServerSentEvent, "event" | "data"> | undefined;
 }
 
 /** The time in which a server that holds a long poll for 25 seconds has to respond. */
@@ -234,6 +236,7 @@ export class Resumption {
           id: text(member(entry, "id")) ?? "",
           event: text(member(entry, "event")) ?? "message",
           data: String(member(entry, "data") ?? ""),
+          ...this.#sequence.polled?.(entry),
         };
         const delivered = this.#advance(event, from);
         if (delivered !== undefined) yield delivered;

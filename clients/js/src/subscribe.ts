@@ -2,7 +2,7 @@
 
 import { reading } from "./chat.js";
 import { type Connection, baseOf, send } from "./connection.js";
-import { json, member, text } from "./errors.js";
+import { gone, json, member, text } from "./errors.js";
 import { EventSourceReader, type EventSourceConstructor } from "./event_source.js";
 import { type EventSequence, type ResumeOptions, Resumption } from "./resume.js";
 import type { ServerSentEvent } from "./sse.js";
@@ -104,7 +104,14 @@ export class Subscription implements AsyncIterable<ChannelEvent> {
   }
 
   async *#events(): AsyncGenerator<ChannelEvent, void, undefined> {
-    for await (const event of this.#source.events()) yield channelEvent(event, this.#channel);
+    let position = "";
+    for await (const event of this.#source.events()) {
+      // Events that were not read in time are gone: never a gap without an error.
+      if (event.event === "reset") throw gone(position, event.data);
+      position = event.id;
+      // Of the connection itself: that it has caught up, or why it ends.
+      if (event.event !== "control") yield channelEvent(event, this.#channel);
+    }
   }
 
   async #dispatch(): Promise<void> {
@@ -152,6 +159,10 @@ function sequence(options: SubscribeOptions): EventSequence {
     isEnd: () => false,
     exists: () => true,
     canResume: () => true,
+    polled(entry) {
+      const named = member(entry, "channel") !== undefined;
+      return named ? { event: "channel", data: JSON.stringify(entry) } : undefined;
+    },
   };
 }
 

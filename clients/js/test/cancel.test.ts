@@ -68,6 +68,23 @@ describe("cancel()", () => {
     expect(text).toBe("one two ");
   });
 
+  test("of a text in a vendor's format, which ends with an error, says so, too", async () => {
+    gateway.next = { events: [{ data: '{"choices":[{"delta":{"content":"one "}}]}' }], closed: false, trimmed: 0 };
+    gateway.routes.set("POST /v1/streams/stream1/cancel", () => {
+      gateway.append("stream1", { data: '{"error":{"message":"cancelled by a request"}}' }, true);
+      return { status: 200, body: { id: "stream1", state: "cancelled" } };
+    });
+    const stream = streamChat({ baseUrl: gateway.url, body: {} });
+    const texts = stream.text();
+    expect((await texts.next()).value).toBe("one ");
+    void stream.cancel();
+    await expect(texts.next()).rejects.toMatchObject({ name: "StreamEndError", state: "cancelled" });
+    // An error of its own stays one.
+    gateway.next = { events: [{ data: '{"error":{"message":"overloaded"}}' }], closed: true, trimmed: 0 };
+    const failing = streamChat({ baseUrl: gateway.url, body: {} });
+    await expect(failing.text().next()).rejects.toMatchObject({ state: "error", message: "overloaded" });
+  });
+
   test("before the response waits for the stream's id", async () => {
     gateway.faults = ["hang", "none"];
     const stream = chat();

@@ -169,10 +169,11 @@ test("a position that is gone is an error with the earliest one", async () => {
   const subscription = open({ position: "p" });
   subscription.on("a", () => {});
   await react();
-  opened(0).send("reset", { earliest: "e" }, "p");
+  opened(0).send("reset", { earliest: "e" }, "e");
   const error = await subscription.ended;
   expect(error).toBeInstanceOf(PositionGoneError);
-  expect(error).toMatchObject({ earliest: "e", position: "p" });
+  expect(error).toMatchObject({ earliest: "e" });
+  expect(opened(0).readyState).toBe(2);
 });
 
 test("a consumer that takes its time bounds what waits, and loses nothing", async () => {

@@ -144,6 +144,39 @@ test("a position that is gone is an error", async () => {
   expect(error).toMatchObject({ earliest: position(4), tail: position(6) });
 });
 
+test("events that were not read in time are an error in the middle of a connection", async () => {
+  const reset = { event: "reset", data: JSON.stringify({ earliest: position(9) }) };
+  gateway.streams.set("events", { events: [...EVENTS.slice(0, 2), reset], closed: false, trimmed: 0 });
+  const seen: ChannelEvent[] = [];
+  const read = async () => {
+    for await (const event of open()) seen.push(event);
+  };
+  const error: unknown = await read().catch((e: unknown) => e);
+  expect(error).toBeInstanceOf(PositionGoneError);
+  expect(error).toMatchObject({ position: position(2), earliest: position(9) });
+  expect(seen).toEqual(RECEIVED.slice(0, 2));
+});
+
+test("events of the connection itself move the position, and are none of a channel", async () => {
+  const control = { event: "control", data: '{"type":"caught_up"}' };
+  gateway.streams.set("events", { events: [control, ...EVENTS.slice(1)], closed: false, trimmed: 0 });
+  expect(await take(5)).toEqual(RECEIVED.slice(1));
+  gateway.streams.set("events", { events: [control], closed: false, trimmed: 0 });
+  const subscription = open();
+  const events = subscription[Symbol.asyncIterator]();
+  const next = events.next();
+  await vi.waitUntil(() => subscription.position === position(1));
+  subscription.close();
+  expect((await next).done).toBe(true);
+});
+
+test("long polls name the channel of each event", async () => {
+  const entry = { id: position(1), channel: "prices", event: "changed", data: "1.5" };
+  const bodies = [{ events: [entry], next_offset: position(1), up_to_date: true }];
+  const poll: typeof fetch = () => Promise.resolve(new Response(JSON.stringify(bodies.shift())));
+  expect(await take(1, { transport: "long-poll", fetch: poll })).toEqual([channel(1, "prices", "changed", "1.5")]);
+});
+
 test("long polls bring the same events", async () => {
   expect(await take(6, { transport: "long-poll" })).toEqual(RECEIVED);
   expect(gateway.seen.map(({ url }) => url.searchParams.get("live"))).toEqual(["long-poll", "long-poll", "long-poll"]);
