@@ -151,10 +151,13 @@ function query({ channels = [], streams = [], types = [] }: SubscribeOptions): [
 function sequence(options: SubscribeOptions): EventSequence {
   const { rewind } = options;
   return {
-    open({ position, transport, signal }) {
+    async open({ position, transport, signal }) {
       const pairs = query(options);
-      if (rewind !== undefined && position === "") pairs.push(["rewind", String(rewind)]);
-      return send(options, "GET", "/v1/events", { ...reading(position, transport, pairs), signal });
+      const rewinds = rewind !== undefined && position === "";
+      if (rewinds) pairs.push(["rewind", String(rewind)]);
+      const response = await send(options, "GET", "/v1/events", { ...reading(position, transport, pairs), signal });
+      // Its head has the position of now: to go on from there before the rewound events have come would lose them.
+      return rewinds && transport === "sse" && response.ok ? withoutPosition(response) : response;
     },
     isEnd: () => false,
     exists: () => true,
@@ -164,6 +167,12 @@ function sequence(options: SubscribeOptions): EventSequence {
       return named ? { event: "channel", data: JSON.stringify(entry) } : undefined;
     },
   };
+}
+
+function withoutPosition(response: Response): Response {
+  const headers = new Headers(response.headers);
+  headers.delete("stream-next-offset");
+  return new Response(response.body, { status: response.status, headers });
 }
 
 /** The event within `event: channel` or `event: stream`. Any other is as it was published, without its channel. */

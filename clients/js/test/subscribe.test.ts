@@ -131,6 +131,13 @@ test("events between the first connection and the second are not lost, although 
   expect(gateway.seen[1]?.headers["last-event-id"]).toBe(position(2));
 });
 
+test("rewound events are requested again, if none of them has come", async () => {
+  gateway.faults = [{ cut: 6, by: "reset" }];
+  expect(await take(6, { rewind: 6 })).toEqual(RECEIVED);
+  expect(gateway.seen.map(({ url }) => url.searchParams.get("rewind"))).toEqual(["6", "6"]);
+  expect(gateway.seen[1]?.headers).not.toHaveProperty("last-event-id");
+});
+
 test("a position goes on in a later subscription", async () => {
   expect(await take(3, { position: position(3), rewind: 10 })).toEqual(RECEIVED.slice(3));
   expect(gateway.seen[0]?.headers["last-event-id"]).toBe(position(3));
