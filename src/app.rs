@@ -20,6 +20,7 @@ use crate::admin::{self, MetricsPage};
 use crate::channel_api;
 use crate::channels::Hub;
 use crate::config::{Config, Tls};
+use crate::console;
 use crate::gateway;
 use crate::gateway::state::{Gateway, SetupError};
 use crate::gateway::{direct_response, path_alias};
@@ -166,7 +167,12 @@ fn routes(app: Arc<App>) -> Router {
         }
         for endpoint in dialect.info_endpoints() {
             let answer = move |Shared(app): Shared<Arc<App>>, request: Request| async move {
-                direct_response::info_response(&app, (dialect, endpoint), request).await
+                match console::page(&app, &request) {
+                    Some(page) => page,
+                    None => {
+                        direct_response::info_response(&app, (dialect, endpoint), request).await
+                    }
+                }
             };
             let asked = if endpoint.posted {
                 post(answer).fallback(only_post)
@@ -186,6 +192,7 @@ fn routes(app: Arc<App>) -> Router {
     router
         .merge(admin::public_routes())
         .merge(stream_api::router(Arc::new(app.gateway.clone())))
+        .merge(console::routes())
         .route("/v1/prompts", get(prompts).fallback(only_get))
         .merge(channels())
         .fallback(not_found)

@@ -6,6 +6,7 @@ pub mod app;
 pub mod channel_api;
 pub mod channels;
 pub mod config;
+pub mod console;
 pub mod error;
 pub mod gateway;
 pub mod load;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use socket2::{Domain, Socket, Type};
 use streamgate::admin;
 use streamgate::app::{self, App};
@@ -142,6 +143,8 @@ fn unconfigured(
     #[expect(clippy::disallowed_methods, reason = "it lives as long as the process")]
     tokio::spawn(sim::serve(simulated, until));
     let listen = address_of(&listener)?;
+    // A fragment never leaves the browser.
+    let encoded = utf8_percent_encode(&key, NON_ALPHANUMERIC);
     let models: Vec<&str> = config.providers.keys().map(String::as_str).collect();
     print_line(
         &mut std::io::stdout(),
@@ -149,7 +152,7 @@ fn unconfigured(
             "Streamgate on http://{listen}, without a configuration (see README.md)\n\
              providers: {}\n\
              caller key: {key}\n\n\
-             Paste this into a second terminal:\n\n\
+             Open http://{listen}/#key={encoded} in a browser, or paste this into a second terminal:\n\n\
              curl -N http://{listen}/v1/chat/completions -H 'authorization: Bearer {key}' \
              -H 'content-type: application/json' \
              -d '{{\"model\":\"sim\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'\n",

@@ -206,6 +206,8 @@ pub struct Server {
     /// Whether the callers' listener serves `/metrics`. `None`: only to direct connections from loopback, and only without
     /// an [`admin`](Self::admin) address.
     pub public_metrics: Option<bool>,
+    /// Whether the callers' listener serves the console.
+    pub console: bool,
     /// Allowed origins (CORS), compared exactly.
     pub cors_origins: Vec<HeaderValue>,
     /// TLS towards callers; without it, plain HTTP.

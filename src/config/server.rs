@@ -87,6 +87,9 @@ const ORIGINS: Field<HeaderValue> = Format::new(
 .example("[\"https://chat.example.com\"]");
 const CORS: Section =
     Section::table("cors", "Cross-origin requests of browsers (CORS).", &[ORIGINS.key]);
+const CONSOLE: Field<bool> = BOOLEAN
+    .key("console", "Whether the callers' listener serves the console, a page for browsers at `/`.")
+    .default("true");
 const TRUSTED_PROXIES: Field<IpNet> = NETWORK
     .list("trusted_proxies", "Proxies whose `x-forwarded-for` is trusted.")
     .otherwise("none")
@@ -106,6 +109,7 @@ pub(super) const SERVER: Section = Section::table(
         ADMIN.key,
         ADMIN_NETWORKS.key,
         PUBLIC_METRICS.key,
+        CONSOLE.key,
         CORS.key,
         tls::TLS.key,
         TRUSTED_PROXIES.key,
@@ -125,6 +129,7 @@ impl Default for Server {
             admin: None,
             admin_networks: Vec::new(),
             public_metrics: None,
+            console: CONSOLE.default_value(),
             cors_origins: Vec::new(),
             tls: None,
             trusted_proxies: Vec::new(),
@@ -149,6 +154,7 @@ pub(super) fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
         admin: admin(reader, &table, listen, !admin_networks.is_empty()),
         admin_networks,
         public_metrics: reader.field(&table, &PUBLIC_METRICS),
+        console: reader.value(&table, &CONSOLE),
         cors_origins: reader.values(&cors, &ORIGINS).unwrap_or_default(),
         tls: tls::tls(reader, &table),
         trusted_proxies: reader.values(&table, &TRUSTED_PROXIES).unwrap_or_default(),

@@ -180,6 +180,7 @@ fn axum_and_reqwest_stay_at_the_edge() {
                 "src/admin/",
                 "src/stream_api/",
                 "src/channel_api/",
+                "src/console/",
                 "src/server/",
                 "src/gateway/mod.rs",
                 "src/gateway/direct_response.rs",
