@@ -104,7 +104,7 @@ pub(crate) struct PublishArguments {
 }
 
 impl Server {
-    fn client(&self) -> Result<Client, CliError> {
+    fn client() -> Result<Client, CliError> {
         Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
@@ -153,7 +153,7 @@ async fn refusal(response: Response) -> CliError {
 
 /// Prints the events of channels until `count`, or for ever.
 pub(crate) async fn subscribe(arguments: SubscribeArguments) -> Result<(), CliError> {
-    let client = arguments.server.client()?;
+    let client = Server::client()?;
     let mut url = arguments.server.at(&["v1", "events"])?;
     {
         let mut query = url.query_pairs_mut();
@@ -228,9 +228,9 @@ impl Reading {
                 let line = String::from_utf8_lossy(&self.partial).into_owned();
                 self.partial.clear();
                 if line.is_empty() {
-                    self.dispatch()
+                    self.dispatch();
                 } else {
-                    self.lines.push(line)
+                    self.lines.push(line);
                 }
                 if self.left == Some(0) {
                     return Ok(());
@@ -245,7 +245,7 @@ impl Reading {
         let (mut event, mut data) = (None, Vec::new());
         let lines = std::mem::take(&mut self.lines);
         for line in &lines {
-            match line.split_once(": ").unwrap_or((line.trim_end_matches(':'), "")) {
+            match line.split_once(": ").unwrap_or_else(|| (line.trim_end_matches(':'), "")) {
                 ("id", id) => id.clone_into(&mut self.last),
                 ("event", name) => event = Some(name),
                 ("data", line) => data.push(line),
@@ -305,7 +305,7 @@ fn missed(position: &str) {
 
 /// Publishes an event, or one for each line of standard input.
 pub(crate) async fn publish(arguments: PublishArguments) -> Result<(), CliError> {
-    let client = arguments.server.client()?;
+    let client = Server::client()?;
     let url = arguments.server.at(&["v1", "channels", &arguments.channel])?;
     let event = |text: &str| {
         let data = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
@@ -358,7 +358,7 @@ fn batch(input: &mut impl BufRead) -> Result<Vec<String>, CliError> {
         }
         lines.push(line.trim_end_matches(['\r', '\n']).to_owned());
         let ready = lines.len() < MAX_BATCH && {
-            // What one read has brought, without waiting for another.
+            // Lines that have come with one read, without waiting for another.
             let buffered = input.fill_buf().map_err(failed)?;
             buffered.contains(&b'\n')
         };

@@ -97,7 +97,7 @@ impl Error {
     pub fn from_end(end: &End) -> Self {
         let fault = end.fault().unwrap_or_else(|| ApiError::new(Kind::Upstream, "empty answer"));
         let side = match end {
-            End::ShuttingDown | End::Unavailable(_) => Side::Us,
+            End::ShuttingDown | End::Unavailable(_) | End::Lost => Side::Us,
             End::CutOff(_) => Side::Caller,
             _ => Side::Upstream,
         };
@@ -282,32 +282,11 @@ pub fn end_outcome(end: &End) -> &'static str {
         End::ShuttingDown => "shutting_down",
         End::CutOff(_) => "cut_off",
         End::Unavailable(_) => "unavailable",
+        End::Lost => "lost",
     }
 }
 
 /// The stable label of a kind, for records and metrics.
 pub fn code(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Authentication => "authentication",
-        Kind::Permission => "permission",
-        Kind::NotFound => "not_found",
-        Kind::Path => "unknown_path",
-        Kind::Method => "method_not_allowed",
-        Kind::Upgrade => "upgrade_required",
-        Kind::Conflict => "conflict",
-        Kind::Gone => "gone",
-        Kind::TooLarge => "too_large",
-        Kind::MediaType => "unsupported_media_type",
-        Kind::Context => "context_length",
-        Kind::Invalid => "invalid_request",
-        Kind::ContentPolicy => "content_policy",
-        Kind::Billing => "billing",
-        Kind::RateLimited => "rate_limited",
-        Kind::Overloaded => "overloaded",
-        Kind::TooSlow => "request_timeout",
-        Kind::Timeout => "timeout",
-        Kind::Upstream => "upstream",
-        Kind::BadGateway => "bad_gateway",
-        Kind::Internal => "internal",
-    }
+    kind.code()
 }

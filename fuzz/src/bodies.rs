@@ -10,6 +10,7 @@ use streamgate_wire::dialect::{
     CallerDialect, Clock, DIALECTS, Dialect, Form, Mode, Quirks, RequestView, ResponseContext,
     Target, caller_dialects,
 };
+use streamgate_wire::format::{EndState, Format, Snapshot, transcoder};
 use streamgate_wire::framing::{Frame, Framer, Framing, FramingError};
 use streamgate_wire::json;
 use streamgate_wire::transcode::Transcoder;
@@ -76,24 +77,56 @@ pub fn decode(mut data: &[u8]) {
     }
 }
 
+/// Any bytes as those of a log, in every format: no panic, one end, and the word for it.
+pub fn viewer(mut data: &[u8]) {
+    let at = choice(&mut data);
+    let step = choice(&mut data);
+    let natives: Vec<&'static dyn Dialect> =
+        DIALECTS.iter().copied().filter(|dialect| dialect.as_caller().is_some()).collect();
+    let native = natives[at % natives.len()];
+    let context = call(true, true);
+    for format in Format::all() {
+        let Some(mut codec) = transcoder(native, format, &context, CAP) else { continue };
+        let (mut out, mut snapshot) = (BytesMut::new(), Snapshot::default());
+        for chunk in data.chunks(step.max(1)) {
+            codec.push(Bytes::copy_from_slice(chunk), &mut out);
+        }
+        if at.is_multiple_of(2) {
+            codec.finish(&mut out);
+        } else {
+            codec.abort(End::Lost, &mut out);
+        }
+        let end = codec.end().expect("finish and abort end every answer");
+        if format == Format::Snapshot {
+            snapshot.push(&out.freeze());
+            let state = format!(r#""state":"{}""#, EndState::of(end).name());
+            assert!(snapshot.document("", "").contains(&state), "{end:?}");
+        }
+    }
+}
+
+fn call(stream: bool, want_usage: bool) -> ResponseContext {
+    ResponseContext {
+        id: "0123456789abcdefghijABCD".into(),
+        created: 1_700_000_000,
+        model: "m".into(),
+        stream,
+        want_usage,
+        form: Form::Chat,
+        echo: String::new(),
+        tool_forms: ToolForms::default(),
+        input_estimate: 0,
+        now: Clock(|| 7),
+    }
+}
+
 fn transcode(
     upstream: &dyn Dialect,
     caller: &dyn CallerDialect,
     (mode, stream): (Mode, bool),
     (data, step): (&[u8], usize),
 ) {
-    let call = ResponseContext {
-        id: "0123456789abcdefghijABCD".into(),
-        created: 1_700_000_000,
-        model: "m".into(),
-        stream,
-        want_usage: step.is_multiple_of(2),
-        form: Form::Chat,
-        echo: String::new(),
-        tool_forms: ToolForms::default(),
-        input_estimate: 0,
-        now: Clock(|| 7),
-    };
+    let call = call(stream, step.is_multiple_of(2));
     for framing in [upstream.framing(""), Framing::Whole] {
         let encoder = caller.encoder(&call, mode);
         let mut codec = Transcoder::new(framing, CAP, upstream.decoder(Form::Chat), encoder, mode);

@@ -67,6 +67,8 @@ impl Reason {
 /// A connection under way.
 struct Connection {
     subscription: Subscription,
+    /// Each event is wrapped in one that names its channel.
+    enveloped: bool,
     heartbeat: Duration,
     /// The time of the last write.
     written: Instant,
@@ -89,12 +91,13 @@ enum Step {
 /// The body of the response.
 pub(super) fn event_stream(
     subscription: Subscription,
+    enveloped: bool,
     pace: Pace,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     stream! {
         yield Ok(Bytes::from_static(FIRST));
         let (sources, worker) = (subscription.awaited(), subscription.worker());
-        let mut connection = Connection::new(subscription, pace);
+        let mut connection = Connection::new(subscription, enveloped, pace);
         // Before the first read, so that nothing is missed.
         let mut wakeup = Wakeup::new(&sources, worker);
         let mut timer = pin!(sleep_until(connection.due()));
@@ -122,7 +125,7 @@ pub(super) fn event_stream(
 }
 
 impl Connection {
-    fn new(subscription: Subscription, pace: Pace) -> Self {
+    fn new(subscription: Subscription, enveloped: bool, pace: Pace) -> Self {
         let (mut rng, now) = (rand::rng(), Instant::now());
         let life = pace.lifetime.map(|longest| {
             (now + longest.mul_f64(rng.random_range(SHORTEST_LIFE..=1.0)), Reason::Lifetime)
@@ -130,6 +133,7 @@ impl Connection {
         let credential = pace.credential.map(|left| (now + left, Reason::Credential));
         Self {
             subscription,
+            enveloped,
             heartbeat: pace.heartbeat,
             written: now,
             end: [life, credential].into_iter().flatten().min_by_key(|(at, _)| *at),
@@ -152,6 +156,10 @@ impl Connection {
         loop {
             match self.subscription.next(MAX_READ) {
                 Next::Events(batch) if batch.events.is_empty() => {}
+                Next::Events(batch) if self.enveloped => {
+                    let epoch = self.subscription.hub().epoch();
+                    return self.write(batch.enveloped(epoch));
+                }
                 Next::Events(batch) => return self.write(batch.bytes()),
                 Next::Reset(cursor) => {
                     let data = format!(r#"{{"earliest":"{cursor}"}}"#);

@@ -1,4 +1,4 @@
-//! Subscribing: `GET /v1/events`, as an event stream, by long-poll or once. A refusal must reach a browser's EventSource
+//! Subscribing: `GET /v1/events`, as an event stream, by long-poll or once. A refusal must reach a browser's `EventSource`
 //! as an event: any status but 200 ends it for good.
 
 use std::collections::BTreeSet;
@@ -39,7 +39,7 @@ use crate::wire::dialect::DEFAULT;
 const NEXT_OFFSET: HeaderName = HeaderName::from_static("stream-next-offset");
 const UP_TO_DATE: HeaderName = HeaderName::from_static("stream-up-to-date");
 
-/// The time after which a refused EventSource comes back, in milliseconds.
+/// The time after which a refused `EventSource` comes back, in milliseconds.
 const REFUSED_RETRY: std::ops::RangeInclusive<u32> = 15_000..=60_000;
 
 /// The time after which a caller over its limit of subscriptions may try again.
@@ -55,14 +55,14 @@ pub async fn events(app: &App, request: Request) -> Response {
     let ticket = ticket.and_then(Result::ok);
     let subscribe = async |request: OwnRequest<'_>| {
         let (caller, head) = (&request.caller, request.head);
-        let own = own_channel(caller)?;
+        let own = own_channel(caller);
         let query = head.uri.query().unwrap_or_default();
-        let query = EventsQuery::parse(query, &head.headers, &own).map_err(|error| {
+        let query = EventsQuery::parse(query, &head.headers, own.as_ref()).map_err(|error| {
             let param = Some(error.parameter);
             Error::caller(ApiError { param, ..ApiError::new(Kind::Invalid, error.message) })
         })?;
         for selector in &query.channels {
-            let is_own = matches!(selector, Selector::Name(name) if *name == own);
+            let is_own = matches!(selector, Selector::Name(name) if own.as_ref() == Some(name));
             if !is_own && !caller.channels.may_subscribe(selector) {
                 return Err(forbidden(&format!("subscribe to `{selector}`"), "subscribe"));
             }
@@ -91,7 +91,7 @@ pub async fn events(app: &App, request: Request) -> Response {
                     let left = ticket.expires.saturating_duration_since(Instant::now());
                     pace.credential = Some(pace.credential.map_or(left, |other| other.min(left)));
                 }
-                Ok(respond(subscription, query.form, pace).await)
+                Ok(respond(subscription, (query.form, query.enveloped), pace).await)
             }
             Err(error) => refused(error),
         }
@@ -135,11 +135,16 @@ fn pace(config: &Config, app: &App, caller: &Caller) -> Pace {
     }
 }
 
-async fn respond(mut subscription: Subscription, form: Form, pace: Pace) -> Response {
+async fn respond(
+    mut subscription: Subscription,
+    (form, enveloped): (Form, bool),
+    pace: Pace,
+) -> Response {
     let begun = subscription.cursor();
     let polled = match form {
         Form::Stream => {
-            let mut response = Response::new(Body::from_stream(event_stream(subscription, pace)));
+            let mut response =
+                Response::new(Body::from_stream(event_stream(subscription, enveloped, pace)));
             position(&mut response, &begun);
             stream_headers(&mut response);
             return response;
@@ -218,7 +223,7 @@ fn gone(earliest: &Cursor, tail: Option<&Cursor>) -> Response {
     response
 }
 
-/// A refusal for an EventSource: an event, and a time of its own to come back.
+/// A refusal for an `EventSource`: an event, and a time of its own to come back.
 fn refusal(error: &Error, head: &Parts) -> Option<Response> {
     if !query::is_event_source(head.uri.query().unwrap_or_default()) {
         return None;

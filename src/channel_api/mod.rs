@@ -23,11 +23,9 @@ fn user_channel(user: &str) -> Result<ChannelName, NameError> {
     format!("user:{user}").parse()
 }
 
-/// The own channel of a caller. One whose name is too long has none that another caller could have.
-fn own_channel(caller: &Caller) -> Result<ChannelName, Error> {
-    user_channel(&caller.name).map_err(|error| {
-        Error::caller(ApiError::new(Kind::Invalid, format!("the caller's own channel {error}")))
-    })
+/// The own channel of a caller. A name that is no part of a channel's, such as `*`, has none.
+fn own_channel(caller: &Caller) -> Option<ChannelName> {
+    user_channel(&caller.name).ok()
 }
 
 /// The segment of a path at a place, counted from 0, decoded.

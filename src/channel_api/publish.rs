@@ -44,7 +44,7 @@ async fn publish_to(app: &App, request: Request, name: Result<ChannelName, Error
         }
         let most = app.hub.settings().max_event;
         let read = request.json(move |body| Publications::parse(body, most)).await?;
-        let Publications { events, batch } = read.map_err(refused)?;
+        let Publications { events, batch } = read.map_err(|error| refused(&error))?;
         let positions = app.hub.publish(&name, events).map_err(|error| {
             Error::unavailable(&error.to_string()).because(error).retry_after(MIN_RETRY_AFTER)
         })?;
@@ -57,7 +57,7 @@ async fn publish_to(app: &App, request: Request, name: Result<ChannelName, Error
     answer(app, request, publish, |_, _| None).await
 }
 
-fn refused(error: PublicationError) -> Error {
+fn refused(error: &PublicationError) -> Error {
     let kind = match error {
         PublicationError::Invalid(_) => Kind::Invalid,
         PublicationError::Large { .. } => Kind::TooLarge,
@@ -72,7 +72,7 @@ pub async fn view(app: &App, request: Request) -> Response {
     });
     let view = async |request: OwnRequest<'_>| {
         let (name, caller) = (name?, &request.caller);
-        let own = own_channel(caller).is_ok_and(|own| own == name);
+        let own = own_channel(caller).is_some_and(|own| own == name);
         let selector = Selector::Name(name.clone());
         let rights = &caller.channels;
         if !own && !rights.may_subscribe(&selector) && !rights.may_publish(&name) {

@@ -16,7 +16,7 @@ const MAX_CHANNELS: usize = 100;
 const MAX_TYPES: usize = 100;
 
 /// The names of the parameters.
-const KNOWN: &str = "`channel`, `stream`, `user`, `types`, `rewind`, `live`, `timeout`, `last-event-id`, `offset`, `ticket` and `es`";
+const KNOWN: &str = "`channel`, `stream`, `user`, `types`, `rewind`, `live`, `timeout`, `last-event-id`, `offset`, `format`, `ticket` and `es`";
 
 /// The timeout of a long-poll, in seconds.
 const TIMEOUT: std::ops::RangeInclusive<u64> = 1..=60;
@@ -42,6 +42,8 @@ pub(super) struct EventsQuery {
     pub(super) types: BTreeSet<String>,
     pub(super) start: Start,
     pub(super) form: Form,
+    /// Whether each event is wrapped in one that names its channel (`format=events`).
+    pub(super) enveloped: bool,
 }
 
 /// A wrong parameter: the message, and the parameter's name.
@@ -63,22 +65,23 @@ struct Given {
     types: BTreeSet<String>,
     rewind: usize,
     live: Option<String>,
+    enveloped: bool,
     timeout: Option<u64>,
     position: Option<String>,
     offset: Option<String>,
 }
 
-/// Whether the client is a browser's EventSource, which sees neither the status nor the headers of a refusal.
+/// Whether the client is a browser's `EventSource`, which sees neither the status nor the headers of a refusal.
 pub(super) fn is_event_source(query: &str) -> bool {
     form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "es" && value == "1")
 }
 
 impl EventsQuery {
-    /// Reads the parameters of a request. `own`: the channel of its caller.
+    /// Reads the parameters of a request. `own`: the channel of its caller, if it has one.
     pub(super) fn parse(
         query: &str,
         headers: &HeaderMap,
-        own: &ChannelName,
+        own: Option<&ChannelName>,
     ) -> Result<Self, QueryError> {
         let mut given = Given::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -93,6 +96,7 @@ impl EventsQuery {
         Ok(Self {
             form: given.form(headers, event_source)?,
             start: given.start(headers, event_source)?,
+            enveloped: given.enveloped,
             channels: given.channels,
             streams: given.streams,
             types: given.types,
@@ -101,7 +105,12 @@ impl EventsQuery {
 }
 
 impl Given {
-    fn read(&mut self, name: &str, value: &str, own: &ChannelName) -> Result<(), QueryError> {
+    fn read(
+        &mut self,
+        name: &str,
+        value: &str,
+        own: Option<&ChannelName>,
+    ) -> Result<(), QueryError> {
         match name {
             "channel" => {
                 let selector = value.parse().map_err(|error| {
@@ -109,12 +118,18 @@ impl Given {
                 })?;
                 self.select(selector)?;
             }
-            "user" if value == "1" => self.select(Selector::Name(own.clone()))?,
+            "user" if value == "1" => {
+                let none = "your name is no part of a channel's, so that you have none of your own";
+                let own = own.ok_or_else(|| wrong(name, none))?;
+                self.select(Selector::Name(own.clone()))?;
+            }
             "user" => return Err(wrong(name, "`user` must be 1, or left out")),
             "stream" => {
                 self.streams.insert(value.to_owned());
                 self.check_number()?;
             }
+            "format" if matches!(value, "native" | "events") => self.enveloped = value == "events",
+            "format" => return Err(wrong(name, "`format` must be `native` or `events`")),
             // Read before, as a credential.
             "ticket" => {}
             "types" => self.types.extend(value.split(',').map(|kind| kind.trim().to_owned())),
@@ -224,7 +239,7 @@ mod tests {
         });
         let headers: HeaderMap = headers.collect();
         let own = "user:alice".parse().unwrap();
-        EventsQuery::parse(query, &headers, &own).map_err(|error| error.message)
+        EventsQuery::parse(query, &headers, Some(&own)).map_err(|error| error.message)
     }
 
     #[test]
@@ -283,8 +298,11 @@ mod tests {
 
     #[test]
     fn wrong_parameters_are_refused_with_a_remedy() {
-        let many: String = (0..=MAX_CHANNELS).map(|at| format!("&channel=c{at}")).collect();
-        let types: String = (0..=MAX_TYPES).map(|at| format!("&types=t{at}")).collect();
+        let repeated = |name: &str, most: usize| {
+            (0..=most).fold(String::new(), |all, at| all + &format!("&{name}{at}"))
+        };
+        let many = repeated("channel=c", MAX_CHANNELS);
+        let types = repeated("types=t", MAX_TYPES);
         for (query, expected) in [
             ("", "names no channel"),
             ("types=a", "names no channel"),

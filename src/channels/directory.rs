@@ -205,7 +205,7 @@ impl Directory {
             items.push(Item { event, previous: 0, expires, presence });
             numbers.push(last);
         }
-        let (changes, mut woken) = channel.push(items);
+        let (changes, mut woken) = channel.push(&items);
         self.last = last;
         for change in &changes {
             self.account(change);
@@ -402,7 +402,7 @@ impl Channel {
     }
 
     /// Appends items to its track and to the feeds that match it. Returns the changes of their sizes, and the tracks.
-    fn push(&mut self, items: Vec<Item>) -> (Vec<Change>, Vec<Arc<Track>>) {
+    fn push(&mut self, items: &[Item]) -> (Vec<Change>, Vec<Arc<Track>>) {
         let tracks: Vec<_> = self.feeds.iter().chain([&self.track]).cloned().collect();
         let changes = tracks.iter().map(|track| track.push(items.iter().cloned())).collect();
         self.ids.trim(&self.track);

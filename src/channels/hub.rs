@@ -101,6 +101,11 @@ impl Hub {
         }
     }
 
+    /// The incarnation of its sequence.
+    pub fn epoch(&self) -> Epoch {
+        self.sequence.epoch
+    }
+
     /// The settings in force.
     pub fn settings(&self) -> Arc<Channels> {
         self.settings.load_full()

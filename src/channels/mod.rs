@@ -4,6 +4,7 @@
 //! A [`Hub`] has channels by name. A channel is a log of framed events, each framed once for all its subscribers. A
 //! subscriber is a position and a wake-up.
 
+mod batch;
 mod cursor;
 mod directory;
 mod hub;
@@ -19,6 +20,7 @@ mod tests;
 mod track;
 mod wakeup;
 
+pub use batch::{Batch, Delivered};
 pub use cursor::{Cursor, CursorError};
 pub use hub::{ChannelView, Hub, HubError};
 pub use name::{ChannelName, ChannelPattern, ChannelRights, NameError, Placeholders, Selector};
@@ -26,7 +28,5 @@ pub use publication::{Frame, Publication, PublicationError, Publications};
 pub use source::{Event, Source, SourceRead};
 pub use stream_source::StreamSource;
 pub use subscriber_limit::LimitError;
-pub use subscription::{
-    Batch, Delivered, Next, Start, SubscribeError, Subscription, SubscriptionRequest,
-};
+pub use subscription::{Next, Start, SubscribeError, Subscription, SubscriptionRequest};
 pub use wakeup::{Wakeup, Worker};

@@ -139,15 +139,12 @@ fn fill(text: &str, with: Placeholders<'_>) -> String {
         let found = [("name}", with.name), ("sub}", with.sub)]
             .into_iter()
             .find_map(|(key, value)| Some((after.strip_prefix(key)?, value)));
-        rest = match found {
-            Some((after, value)) => {
-                filled.push_str(value);
-                after
-            }
-            None => {
-                filled.push('{');
-                after
-            }
+        rest = if let Some((after, value)) = found {
+            filled.push_str(value);
+            after
+        } else {
+            filled.push('{');
+            after
         };
     }
     filled.push_str(rest);

@@ -96,6 +96,7 @@ struct Body<'a> {
 }
 
 /// The members of an event.
+#[expect(clippy::struct_field_names, reason = "the names of the API")]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Event<'a> {

@@ -34,7 +34,7 @@ fn events_are_framed_with_the_id_first() {
     ] {
         assert_eq!(
             framed(body),
-            [format!("{}id: {ID}\n\n", &expected[..expected.len() - 1])],
+            [format!("{}id: {ID}\n\n", expected.strip_suffix('\n').unwrap())],
             "{body}"
         );
     }
@@ -130,7 +130,7 @@ proptest! {
             lines.push(line);
         }
         let expected = data.replace("\r\n", "\n").replace('\r', "\n");
-        prop_assert_eq!(lines.join("\n"), expected.clone());
+        prop_assert_eq!(&lines.join("\n"), &expected);
         prop_assert_eq!(frame.data(), expected);
         prop_assert_eq!(frame.name().unwrap_or_default(), name);
     }

@@ -5,9 +5,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
+use super::batch::{Batch, Delivered};
 use super::cursor::Cursor;
 use super::directory::{Channel, Directory};
 use super::hub::{Hub, HubError, presence};
@@ -109,57 +109,6 @@ pub enum Next {
     Reset(Cursor),
     /// Nothing for now.
     Tail,
-}
-
-/// Events that are delivered together.
-#[derive(Debug, Default)]
-pub struct Batch {
-    /// One or more, unless none has one of the types that are wanted.
-    pub events: Vec<Delivered>,
-    /// Whether there may be more now.
-    pub more: bool,
-}
-
-/// An event, and its id for one subscriber.
-#[derive(Debug)]
-pub struct Delivered {
-    /// The event.
-    pub event: Event,
-    /// The subscriber's position after it, unless the event's own line has it.
-    pub position: Option<Cursor>,
-}
-
-impl Delivered {
-    /// The event's id.
-    pub fn id(&self, epoch: Epoch) -> String {
-        let own = || Cursor::new([epoch.at(self.event.seq)]).to_string();
-        self.position.as_ref().map_or_else(own, Cursor::to_string)
-    }
-
-    fn write(&self, out: &mut BytesMut) {
-        match &self.position {
-            None => out.extend_from_slice(self.event.frame.bytes()),
-            Some(position) => {
-                out.extend_from_slice(&self.event.frame.without_id());
-                out.extend_from_slice(format!("id: {position}\n\n").as_bytes());
-            }
-        }
-    }
-}
-
-impl Batch {
-    /// The events as a part of an event stream. A single one is not copied.
-    pub fn bytes(&self) -> Bytes {
-        if let [Delivered { event, position: None }] = self.events.as_slice() {
-            return event.frame.bytes().clone();
-        }
-        let size = self.events.iter().map(|it| it.event.frame.bytes().len() + 64).sum();
-        let mut out = BytesMut::with_capacity(size);
-        for event in &self.events {
-            event.write(&mut out);
-        }
-        out.freeze()
-    }
 }
 
 /// Sources that share one sequence, and the position in it.
@@ -291,7 +240,7 @@ impl Subscription {
         for (selector, _) in &self.channels {
             match selector {
                 Selector::Name(name) => {
-                    directory.channels.get(name).into_iter().for_each(&mut rewind)
+                    directory.channels.get(name).into_iter().for_each(&mut rewind);
                 }
                 Selector::Pattern(pattern) => directory.matching(pattern).for_each(&mut rewind),
             }
@@ -384,7 +333,7 @@ impl Subscription {
             let Some(group) = self.groups.get_mut(at) else { break };
             let Ok((events, more)) = group.read(most) else {
                 self.reset_group(at);
-                // What other groups have given comes first.
+                // The events of other groups come first.
                 self.reset = read_any;
                 if read_any {
                     batch.more = true;

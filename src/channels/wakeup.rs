@@ -139,10 +139,13 @@ impl Relays {
     }
 }
 
+/// A source, and the wait for its next event.
+type Wait<'s> = (&'s Arc<dyn Source>, Pin<Box<Notified<'s>>>);
+
 /// A wait for several sources. It is armed as soon as it is made: read after that, and nothing is missed.
 pub struct Wakeup<'s> {
     worker: Worker,
-    waits: Vec<(&'s Arc<dyn Source>, Pin<Box<Notified<'s>>>)>,
+    waits: Vec<Wait<'s>>,
 }
 
 impl<'s> Wakeup<'s> {

@@ -7,7 +7,7 @@ use axum::extract::{Path, Request, State as Shared};
 use axum::response::Response;
 use serde_json::Value;
 
-use super::follow::{Following, track};
+use super::follow::Following;
 use super::position::Query;
 use super::{cancelled, no_content};
 use crate::error::Error;
@@ -34,9 +34,8 @@ pub(super) async fn stream(
         let Some(stream) = running.filter(|stream| stream.state() == State::Streaming) else {
             return Ok(no_content());
         };
-        let track = track(&stream, query.get("format").unwrap_or(FORMAT))?;
-        Following { stream, track, query: &query, head: asked.head, right: None, first: 1 }
-            .follow(asked, account)
+        let format = query.get("format").unwrap_or(FORMAT);
+        Following::new((stream, format), (&query, asked.head), None)?.follow(asked, account)
     })
     .await
 }

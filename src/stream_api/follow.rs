@@ -7,22 +7,24 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::request::Parts;
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde_json::json;
 
 use super::no_content;
 use super::page::set_headers;
 use super::position::{From, Query};
 use crate::error::Error;
 use crate::gateway::delivery::{self, Right};
-use crate::gateway::direct_response::{AccountSlot, Asked};
+use crate::gateway::direct_response::{AccountSlot, Asked, json_response};
 use crate::gateway::durable::{location, retry};
 use crate::gateway::reply::stream_response;
 use crate::streams::event::StreamEnd;
 use crate::streams::generation::Generation;
 use crate::streams::log::Extent;
-use crate::streams::position::Position;
 use crate::streams::track::Track;
 use crate::streams::viewer::{Form, Viewer};
 use crate::wire::chat::{ApiError, Kind};
+use crate::wire::format::Format;
 
 /// The heartbeat of formats that are no vendor's.
 const HEARTBEAT: Bytes = Bytes::from_static(b": ping\n\n");
@@ -33,6 +35,7 @@ const GREETING: &[u8] = b": ok\n";
 /// A request for the events of a stream in one format.
 pub(super) struct Following<'a> {
     pub(super) stream: Arc<Generation>,
+    pub(super) format: Format,
     /// `None`: the native track.
     pub(super) track: Option<Arc<Track>>,
     pub(super) query: &'a Query,
@@ -52,19 +55,35 @@ pub(super) enum Place {
     Gone(u64),
 }
 
-/// The track of a format; `None`: the native one.
-pub(super) fn track(stream: &Arc<Generation>, format: &str) -> Result<Option<Arc<Track>>, Error> {
-    if format == "native" || format == stream.origin.dialect.name() {
-        return Ok(None);
-    }
-    let found = stream.in_format(format);
-    found.map(Some).ok_or_else(|| {
-        let message = format!("must be one of {}", Generation::formats().join(", "));
+/// The format that a request names.
+pub(super) fn format(name: &str) -> Result<Format, Error> {
+    Format::parse(name).ok_or_else(|| {
+        let names: Vec<_> = Format::all().map(Format::name).collect();
+        let message = format!("must be one of {}", names.join(", "));
         Error::caller(ApiError::field("format", message))
     })
 }
 
-impl Following<'_> {
+impl<'a> Following<'a> {
+    /// A request for the events of a stream. `named`: its format.
+    pub(super) fn new(
+        (stream, named): (Arc<Generation>, &str),
+        (query, head): (&'a Query, &'a Parts),
+        right: Option<Right>,
+    ) -> Result<Self, Error> {
+        let format = format(named)?;
+        let track = match format {
+            Format::Snapshot => stream.in_format(Format::Events),
+            _ => stream.in_format(format),
+        };
+        Ok(Self { format, track, stream, query, head, right, first: 1 })
+    }
+
+    /// The same whose events are numbered from 0 in `starting_after`.
+    pub(super) fn numbered_from_zero(self) -> Self {
+        Self { first: 0, ..self }
+    }
+
     /// The track.
     pub(super) fn track(&self) -> &Track {
         self.track.as_deref().unwrap_or(&self.stream.native)
@@ -105,7 +124,7 @@ impl Following<'_> {
             Ok(Place::After(seq)) => (seq, false),
             Ok(Place::Gone(earliest)) if self.query.is_event_source() => (earliest, true),
             Err(_) if self.query.is_event_source() => (extent.earliest, true),
-            Ok(Place::Gone(_)) => return Err(self.gone(&extent)),
+            Ok(Place::Gone(_)) => return Ok(self.gone(&extent)),
             Err(error) => return Err(error),
         };
         if extent.end.is_some() && seq == extent.tail && !reset {
@@ -128,6 +147,11 @@ impl Following<'_> {
         let mut headers = http::HeaderMap::new();
         set_headers(&mut headers, self.track(), &extent, seq);
         headers.extend(location(&self.stream));
+        headers.extend(
+            self.format.headers().iter().map(|(name, value)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            }),
+        );
         let body = delivery::follow(delivery::Following {
             viewer,
             preamble,
@@ -163,14 +187,22 @@ impl Following<'_> {
         }
     }
 
-    /// The error for a position that has been trimmed, or belongs to another stream or format.
-    pub(super) fn gone(&self, extent: &Extent<StreamEnd>) -> Error {
-        let at = |seq: u64| -> Position { self.track().epoch.at(seq) };
+    /// The response to a position that has been trimmed, or belongs to another stream or format.
+    pub(super) fn gone(&self, extent: &Extent<StreamEnd>) -> Response {
+        let at = |seq: u64| self.track().epoch.at(seq).to_string();
         let (earliest, tail) = (at(extent.earliest), at(extent.tail));
         let message = format!(
             "the position is gone, or belongs to another stream or format; what is left goes from {earliest} to {tail}"
         );
-        let code = Some("position_gone".to_owned());
-        Error::caller(ApiError { code, ..ApiError::new(Kind::Gone, message) })
+        let error = json!({
+            "message": message,
+            "type": "invalid_request_error",
+            "param": null,
+            "code": "position_gone",
+        });
+        let body = json!({"error": error, "earliest": earliest, "tail": tail});
+        let mut response = json_response(body.to_string());
+        *response.status_mut() = StatusCode::GONE;
+        response
     }
 }

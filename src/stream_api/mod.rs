@@ -33,6 +33,7 @@ use crate::gateway::state::Gateway;
 use crate::streams::generation::Generation;
 use crate::wire::chat::{ApiError, Kind};
 use crate::wire::dialect::{self, DEFAULT};
+use crate::wire::format::Format;
 use follow::Following;
 use position::Query;
 use rights::Access;
@@ -95,9 +96,11 @@ async fn respond_with(
 ) -> Result<Response, Error> {
     let query = Query::of(&asked.head.uri);
     let wants = Mode::of(asked.head, &query)?;
-    let track = follow::track(&stream, query.format())?;
     stream.read();
-    let read = Following { stream, track, query: &query, head: asked.head, right, first: 1 };
+    let read = Following::new((stream, query.format()), (&query, asked.head), right)?;
+    if read.format == Format::Snapshot {
+        return Ok(page::snapshot(&read));
+    }
     match wants {
         Mode::Follow => read.follow(asked, account),
         Mode::LongPoll => page::long_poll(&read).await,

@@ -16,6 +16,7 @@ use crate::streams::event::{Event, State, StreamEnd};
 use crate::streams::log::{Extent, Read};
 use crate::streams::track::Track;
 use crate::wire::chat::ApiError;
+use crate::wire::format::Snapshot;
 
 const NEXT_OFFSET: HeaderName = HeaderName::from_static("stream-next-offset");
 const REPLAY_FROM: HeaderName = HeaderName::from_static("stream-replay-from");
@@ -32,14 +33,36 @@ const MAX_WAIT: u64 = 60;
 /// The events after the position of a request, at once.
 pub(super) fn now(read: &Following<'_>) -> Result<Response, Error> {
     let extent = read.extent();
-    let seq = place(read, &extent)?;
-    Ok(page(read, &extent, seq))
+    match read.place(&extent)? {
+        Place::After(seq) => Ok(page(read, &extent, seq)),
+        Place::Gone(_) => Ok(read.gone(&extent)),
+    }
+}
+
+/// The whole answer so far as one document, with the position at which the format `events` goes on.
+pub(super) fn snapshot(read: &Following<'_>) -> Response {
+    let (mut snapshot, mut seq) = (Snapshot::default(), 0);
+    let extent = read.extent();
+    while let Read::Entries { first, entries } = read.track().log.read(seq, MAX_PAGE) {
+        seq = first - 1 + entries.len() as u64;
+        for event in &entries {
+            snapshot.push(&event.block);
+        }
+    }
+    if extent.earliest > 0 {
+        return read.gone(&extent);
+    }
+    let position = read.track().epoch.at(seq).to_string();
+    let mut response = json_response(snapshot.document(&read.stream.id, &position));
+    set_headers(response.headers_mut(), read.track(), &extent, seq);
+    response
 }
 
 /// The same; without events it waits for the first one. 204: none came, or the stream has ended.
 pub(super) async fn long_poll(read: &Following<'_>) -> Result<Response, Error> {
     let wait = wait(read)?;
-    let seq = place(read, &read.extent())?;
+    let extent = read.extent();
+    let Place::After(seq) = read.place(&extent)? else { return Ok(read.gone(&extent)) };
     let arrived = async {
         loop {
             let appended = read.stream.native.log.appended();
@@ -67,13 +90,6 @@ fn wait(read: &Following<'_>) -> Result<Duration, Error> {
         let message = format!("must be 1 to {MAX_WAIT} seconds");
         Error::caller(ApiError::field("timeout", message))
     })
-}
-
-fn place(read: &Following<'_>, extent: &Extent<StreamEnd>) -> Result<u64, Error> {
-    match read.place(extent)? {
-        Place::After(seq) => Ok(seq),
-        Place::Gone(_) => Err(read.gone(extent)),
-    }
 }
 
 fn page(read: &Following<'_>, extent: &Extent<StreamEnd>, seq: u64) -> Response {

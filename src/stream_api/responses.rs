@@ -56,15 +56,8 @@ async fn read(gateway: &Gateway, api: Api, id: &str, request: Request) -> Respon
     respond(gateway, api.0, request, async |asked, account| {
         if query.get("stream") == Some("true") {
             let stream = running(gateway, api, asked.caller, id).ok_or_else(unstreamed)?;
-            let read = Following {
-                stream,
-                track: None,
-                query: &query,
-                head: asked.head,
-                right: None,
-                first: 0,
-            };
-            return read.follow(asked, account);
+            let read = Following::new((stream, "native"), (&query, asked.head), None)?;
+            return read.numbered_from_zero().follow(asked, account);
         }
         Ok(json_response(current(gateway, api, asked.caller, id)?))
     })

@@ -20,7 +20,8 @@ use super::track::{Derivation, Track};
 use crate::config::OnDisconnect;
 use crate::error::Error;
 use crate::memory::MemoryLease;
-use crate::wire::dialect::{self, CallerDialect, ResponseContext};
+use crate::wire::dialect::{CallerDialect, ResponseContext};
+use crate::wire::format::Format;
 
 /// The request that a generation answers.
 #[derive(Clone)]
@@ -187,8 +188,8 @@ impl Generation {
         }
     }
 
-    /// Its events in another format, made when it is first asked for; `None`: there is no such format.
-    pub fn in_format(&self, format: &str) -> Option<Arc<Track>> {
+    /// Its events in another format, made when it is first asked for; `None`: its own, or one without events.
+    pub fn in_format(&self, format: Format) -> Option<Arc<Track>> {
         let (name, derivation) = Derivation::of(&self.origin, format)?;
         let mut tracks = self.tracks.lock().unwrap_or_else(PoisonError::into_inner);
         let retention = Retention { bytes: self.origin.max_bytes, entries: usize::MAX };
@@ -201,12 +202,6 @@ impl Generation {
             })
         });
         Some(Arc::clone(track))
-    }
-
-    /// The names of all formats.
-    pub fn formats() -> Vec<&'static str> {
-        let dialects = dialect::caller_dialects().map(CallerDialect::name);
-        std::iter::once("native").chain(dialects).collect()
     }
 
     /// Waits for its end, up to which it has all its events.

@@ -10,8 +10,8 @@ use super::generation::{Generation, Origin};
 use super::log::{Log, Read};
 use super::position::Epoch;
 use crate::wire::chat::{ApiError, End, Kind};
-use crate::wire::dialect::{self, Form, Mode, ResponseContext};
-use crate::wire::framing;
+use crate::wire::dialect;
+use crate::wire::format::{self, Format};
 use crate::wire::transcode::Transcoder;
 
 /// The most bytes of native events that are transcoded at once.
@@ -40,21 +40,12 @@ pub struct Derivation {
 const MAX_EVENT: usize = usize::MAX;
 
 impl Derivation {
-    /// The derivation of a format, with its name; `None`: there is no such format.
-    pub fn of(origin: &Origin, format: &str) -> Option<(&'static str, Self)> {
-        let wanted = dialect::caller_dialects().find(|dialect| dialect.name() == format)?;
-        let context =
-            ResponseContext { want_usage: true, form: Form::Chat, ..origin.context.clone() };
-        let framing = Framing::of(wanted.media_type(&context))?;
+    /// The derivation of a format, with its name; `None`: it is no format of events.
+    pub fn of(origin: &Origin, format: Format) -> Option<(&'static str, Self)> {
         let native = dialect::by_name(origin.dialect.name())?;
-        let cut = match origin.framing {
-            Framing::Sse => framing::Framing::Sse,
-            Framing::Ndjson => framing::Framing::Ndjson,
-        };
-        let decoder = native.decoder(origin.context.form);
-        let encoder = wanted.encoder(&context, Mode::Translated);
-        let transcoder = Transcoder::new(cut, MAX_EVENT, decoder, encoder, Mode::Translated);
-        Some((wanted.name(), Self { transcoder, framing, seq: 0 }))
+        let framing = Framing::of(format.media_type(native, &origin.context))?;
+        let transcoder = format::transcoder(native, format, &origin.context, MAX_EVENT)?;
+        Some((format.name(), Self { transcoder, framing, seq: 0 }))
     }
 }
 
@@ -129,7 +120,7 @@ impl Derivation {
     fn finish(&mut self, state: State, out: &mut BytesMut) {
         match state {
             State::Cancelled => self.transcoder.abort(End::Cancelled, out),
-            State::Lost => self.transcoder.abort(End::Truncated, out),
+            State::Lost => self.transcoder.abort(End::Lost, out),
             State::Streaming | State::Complete | State::Error => self.transcoder.finish(out),
         }
     }

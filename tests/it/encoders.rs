@@ -16,7 +16,7 @@ use crate::support::{self, Choice, Ended, Tool, View, call, reader};
 
 /// A step of a model; turned into valid deltas by [`script`].
 #[derive(Debug, Clone)]
-enum Move {
+pub(crate) enum Move {
     Text(u32, String),
     Reasoning(u32, String),
     Refusal(u32, String),
@@ -32,7 +32,7 @@ enum Move {
     Stop(u32, u8),
 }
 
-fn moves(choices: u32) -> impl Strategy<Value = Vec<Move>> {
+pub(crate) fn moves(choices: u32) -> impl Strategy<Value = Vec<Move>> {
     let choice = 0..choices;
     let one = prop_oneof![
         4 => (choice.clone(), "[a-zé\"\n\\\\]{1,6}").prop_map(|(c, t)| Move::Text(c, t)),
@@ -65,7 +65,7 @@ fn stop(number: u8) -> Stop {
 }
 
 /// Lawful deltas for the moves, and what a reader must find in each choice.
-fn script(moves: &[Move]) -> (Vec<Delta<'static>>, Vec<Choice>) {
+pub(crate) fn script(moves: &[Move]) -> (Vec<Delta<'static>>, Vec<Choice>) {
     let mut deltas = Vec::new();
     let mut said = vec![Choice::default(), Choice::default()];
     for step in moves {
@@ -128,7 +128,7 @@ fn script(moves: &[Move]) -> (Vec<Delta<'static>>, Vec<Choice>) {
     (deltas, said)
 }
 
-fn end(number: u8) -> End {
+pub(crate) fn end(number: u8) -> End {
     match number % 8 {
         0..=2 => End::Complete,
         3 => End::Truncated,
@@ -192,7 +192,7 @@ fn compare(
 }
 
 /// The same cases on every machine.
-fn config() -> ProptestConfig {
+pub(crate) fn config() -> ProptestConfig {
     let rng_seed = RngSeed::Fixed(0x5EED);
     ProptestConfig { cases: 1024, failure_persistence: None, rng_seed, ..ProptestConfig::default() }
 }

@@ -112,6 +112,11 @@ fn decode() {
 }
 
 #[test]
+fn viewer() {
+    drive(0x5EED_0005, crate::golden::streams, bodies::viewer);
+}
+
+#[test]
 fn request() {
     drive(0x5EED_0004, requests, |data| bodies::request(&data[1..]));
 }

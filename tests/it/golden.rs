@@ -45,11 +45,15 @@ const REPRESENTATIVE: [(&str, &[&str]); 7] = [
     ),
 ];
 
+/// The representative cases of a dialect.
+pub(crate) fn representative(dialect: &str) -> &'static [&'static str] {
+    let row = REPRESENTATIVE.iter().find(|(name, _)| *name == dialect);
+    row.unwrap_or_else(|| panic!("name cases of {dialect}")).1
+}
+
 /// Whether a caller's bytes are compared, or what its strict reader reads.
 fn compares_bytes(upstream: &dyn Dialect, case: &str, caller: &dyn CallerDialect) -> bool {
-    let row = REPRESENTATIVE.iter().find(|(dialect, _)| *dialect == upstream.name());
-    let (_, cases) = row.unwrap_or_else(|| panic!("name cases of {}", upstream.name()));
-    upstream.name() == caller.name() || cases.contains(&case)
+    upstream.name() == caller.name() || representative(upstream.name()).contains(&case)
 }
 
 fn folder(dialect: &str) -> PathBuf {
@@ -79,7 +83,7 @@ pub(crate) fn streams(dialect: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 /// The extension of the file with the bytes that a caller receives.
-fn extension(caller: &dyn CallerDialect) -> String {
+pub(crate) fn extension(caller: &dyn CallerDialect) -> String {
     let sse = caller.media_type(&call(true, true)) == "text/event-stream";
     format!("{}.{}", caller.name(), if sse { "sse" } else { "ndjson" })
 }
@@ -92,7 +96,7 @@ pub(crate) fn update() -> bool {
 }
 
 /// Compares with the file, or writes it.
-fn expect_file(path: &Path, actual: &[u8], failures: &mut Vec<String>) {
+pub(crate) fn expect_file(path: &Path, actual: &[u8], failures: &mut Vec<String>) {
     if update() {
         std::fs::write(path, actual).expect("writable");
     } else if std::fs::read(path).ok().as_deref() != Some(actual) {
@@ -327,7 +331,7 @@ fn truncations_are_never_clean() {
 
 /// The first length of `input` at which its answer may count as whole: the end of the payload that
 /// holds the earliest terminal.
-fn terminal(dialect: &str, input: &[u8]) -> usize {
+pub(crate) fn terminal(dialect: &str, input: &[u8]) -> usize {
     if dialect == "bedrock" {
         // The whole message: what follows its type, and the checksum, end it.
         return messages(input)

@@ -55,6 +55,8 @@ mod failover;
 #[cfg(test)]
 mod floods;
 #[cfg(test)]
+mod formats;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod gemini;

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use streamgate::wire::chat::Kind;
+
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("UTF-8")
 }
@@ -33,6 +35,8 @@ fn every_outcome_kind_and_reason_is_explained() {
     };
     let files = ["src/error.rs", "src/telemetry/refusals.rs"];
     let words: BTreeSet<String> = files.into_iter().flat_map(literals).filter(word).collect();
+    let words = words.into_iter().chain(Kind::ALL.map(|kind| kind.code().to_owned()));
+    let words: BTreeSet<String> = words.collect();
     for known in ["complete", "client_gone", "rejected", "overloaded", "tls_on_plain_port"] {
         assert!(words.contains(known), "{known} is no longer among {words:?}");
     }

@@ -1,6 +1,8 @@
 //! Arguments of calls in earlier turns. A conversation is sent again with every turn, so that one call with
 //! invalid arguments, cut by a limit or malformed by a model, must not end it.
 
+use std::borrow::Cow;
+
 use serde_json::value::RawValue;
 
 use super::json::{self, Members, quoted};
@@ -27,6 +29,17 @@ pub(crate) fn of_text(written: &str) -> Box<RawValue> {
     };
     // Each of the three cases yields an object.
     RawValue::from_string(json).unwrap_or_default()
+}
+
+/// The text of arguments that are such an object; `None`: they are not.
+pub(crate) fn cut_off(json: &str) -> Option<String> {
+    let marked = json.trim_start().strip_prefix('{')?.trim_start().strip_prefix('"')?;
+    marked.strip_prefix(TRUNCATED)?;
+    let members = Members::parse(json).ok()?;
+    match members.0.as_slice() {
+        [(name, value)] if name == TRUNCATED => json::text(value).map(Cow::into_owned),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod dialect;
 pub mod embeddings;
 pub(crate) mod error_body;
 pub mod finish;
+pub mod format;
 pub mod forwarded_headers;
 pub mod framing;
 pub(crate) mod free_text;

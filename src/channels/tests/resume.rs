@@ -25,7 +25,7 @@ fn fifty_subscribers_cut_at_every_event_get_each_once() {
                 *asked == channel
                     || asked.ends_with('*') && channel.starts_with(asked.trim_end_matches('*'))
             };
-            channels.iter().any(|asked| is(&asked))
+            channels.iter().any(is)
         };
         let expected: Vec<&String> = all.iter().filter(wanted).collect();
         for cut in 0..=expected.len() {
@@ -34,7 +34,7 @@ fn fifty_subscribers_cut_at_every_event_get_each_once() {
             let most = [1, 700, usize::MAX][subscriber % 3];
             let mut found = read(&mut subscription, most);
             found.truncate(cut);
-            let last = found.last().map_or(cursor.clone(), |(id, _)| id.clone());
+            let last = found.last().map_or_else(|| cursor.clone(), |(id, _)| id.clone());
             drop(subscription);
             let mut resumed = after(&hub, channels, &last, false).unwrap();
             found.extend(read(&mut resumed, most));
@@ -147,7 +147,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Whatever is published, read and cut in any order: what a subscriber keeps is what was published, each once.
+    /// Publishing, reading and cutting in any order: a subscriber keeps the events that were published, each once.
     #[test]
     fn a_cursor_resumes_all_sources_exactly_once(
         steps in proptest::collection::vec(step(), 1..60),

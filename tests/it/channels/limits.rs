@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::{BACKEND, Hub, READER};
+use super::{BACKEND, Hub, READER, yaml};
+use crate::support::gateway::Gateway;
+use crate::support::raw::Raw;
 
 #[tokio::test]
 async fn subscribers_are_limited_for_each_user_and_in_all() {
@@ -35,15 +37,22 @@ async fn subscribers_are_limited_for_each_user_and_in_all() {
     assert!(page.contains(counted), "{page}");
 }
 
+/// So many channels take a pattern. More than a few thousand do not even fit into the head of a request.
 #[tokio::test]
 async fn ten_thousand_channels_in_one_request_are_refused() {
     let hub = Hub::new("");
-    let query: String = (0..10_000).map(|at| format!("channel=news.{at}&")).collect();
-    let (status, answer) = hub.get(READER, &format!("/v1/events?{query}")).await;
+    let query =
+        |count| (0..count).fold(String::new(), |all, at| all + &format!("channel=news.{at}&"));
+    let (status, answer) = hub.get(READER, &format!("/v1/events?{}", query(3_000))).await;
     assert_eq!(status, 400);
     let message = answer["error"]["message"].as_str().unwrap();
-    assert!(message.contains("more than 100 channels; use a pattern"), "{message}");
+    assert!(message.contains("more than 100 channels and streams; use a pattern"), "{message}");
     assert_eq!(answer["error"]["param"], "channel");
+    let gateway = Gateway::new(&yaml("")).await;
+    let mut caller = Raw::new(gateway.address).await;
+    caller.write(format!("GET /v1/events?{} HTTP/1.1\r\nhost: x\r\n\r\n", query(10_000))).await;
+    let answer = caller.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 414") || answer.starts_with("HTTP/1.1 431"), "{answer}");
 }
 
 #[tokio::test]

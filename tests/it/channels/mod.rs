@@ -120,6 +120,7 @@ pub(super) async fn document(response: Response) -> (u16, Value) {
 }
 
 /// An event as a client gets it.
+#[expect(clippy::struct_field_names, reason = "the names of the format")]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Event {
     pub(super) id: String,
@@ -180,7 +181,7 @@ impl Stream {
                     continue;
                 }
                 let (field, value) =
-                    line.split_once(": ").unwrap_or((line.trim_end_matches(':'), ""));
+                    line.split_once(": ").unwrap_or_else(|| (line.trim_end_matches(':'), ""));
                 match field {
                     "id" => event.id = value.to_owned(),
                     "event" => event.event = value.to_owned(),

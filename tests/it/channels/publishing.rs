@@ -55,7 +55,7 @@ async fn names_are_percent_encoded_in_paths() {
 #[tokio::test]
 async fn bad_input_of_publishers_gets_a_clear_error() {
     let hub = Hub::new("channels: { max_event: 1KiB }\n");
-    let large = json!({ "data": "x".repeat(1_000) }).to_string();
+    let large = json!({ "data": "x".repeat(1_020) }).to_string();
     let long = format!("/v1/channels/{}", "x".repeat(513));
     let data = r#"{"data":1}"#;
     for (path, body, status, expected) in [

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{BACKEND, Hub, READER, document, yaml};
-use crate::support::tokens::{ISSUER, SECRET, Signer, claims};
+use crate::support::tokens::{AUDIENCE, ISSUER, SECRET, Signer, claims};
 
 #[tokio::test]
 async fn a_key_has_the_channels_of_the_configuration_and_its_own() {
@@ -43,7 +43,7 @@ async fn a_key_has_the_channels_of_the_configuration_and_its_own() {
 
 fn with_issuer(more: &str) -> Hub {
     let issuer = format!(
-        "  jwt:\n    - {{ issuer: \"{ISSUER}\", audience: streamgate, algorithms: [HS256], secret: \"{SECRET}\"{more} }}\n"
+        "  jwt:\n    - {{ issuer: \"{ISSUER}\", audience: {AUDIENCE}, algorithms: [HS256], secret: \"{SECRET}\"{more} }}\n"
     );
     Hub::with(&yaml("").replace("providers:", &format!("{issuer}providers:")))
 }
@@ -80,6 +80,7 @@ async fn a_token_has_the_channels_of_its_claim_or_of_its_issuer() {
         ("/v1/events?channel=team:bob", 403),
         ("/v1/events?channel=team:*", 403),
         ("POST /v1/channels/out:bob.x", 403),
+        ("/v1/events?user=1", 400),
     ] {
         assert_eq!(status(&hub, star.clone(), path).await, expected, "{path}");
     }
@@ -123,7 +124,7 @@ async fn callers_without_a_credential_have_what_is_granted() {
     }
 }
 
-/// An EventSource cannot read a status: it would never come back.
+/// An `EventSource` cannot read a status: it would never come back.
 #[tokio::test]
 async fn an_event_source_is_refused_by_an_event() {
     let hub = Hub::new("");

@@ -97,7 +97,7 @@ async fn many_subscribers_share_an_http2_connection() {
     assert_eq!(gateway.app.metrics.channel_subscribers.get(), 20);
     assert_eq!(publish(&gateway, "room", "hello").send().await.unwrap().status(), 200);
     for (body, read) in &mut streams {
-        while !String::from_utf8_lossy(read).contains("data: hello\n\n") {
+        while !String::from_utf8_lossy(read).contains("data: hello\n") {
             let bytes = body.data().await.expect("open").unwrap();
             body.flow_control().release_capacity(bytes.len()).unwrap();
             read.extend_from_slice(&bytes);

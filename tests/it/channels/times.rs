@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{BACKEND, Hub, READER, Stream, yaml};
-use crate::support::tokens::{ISSUER, SECRET, Signer, claims};
+use crate::support::tokens::{AUDIENCE, ISSUER, SECRET, Signer, claims};
 
 /// The number of heartbeats and the time until the connection ends.
 async fn until_end(stream: &mut Stream, started: Instant) -> (usize, Duration) {
@@ -77,7 +77,7 @@ async fn a_busy_connection_has_a_lifetime_too() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_ends_with_its_credential() {
     let issuer = format!(
-        "  jwt:\n    - {{ issuer: \"{ISSUER}\", audience: streamgate, algorithms: [HS256], secret: \"{SECRET}\", \
+        "  jwt:\n    - {{ issuer: \"{ISSUER}\", audience: {AUDIENCE}, algorithms: [HS256], secret: \"{SECRET}\", \
          leeway: 0s, max_lifetime: none, channels: {{ subscribe: [a] }} }}\nproviders:"
     );
     let hub = Hub::with(&yaml("channels: { lifetime: 10h }\n").replace("providers:", &issuer));
@@ -134,7 +134,7 @@ async fn presence_is_announced_with_a_grace_for_reconnects() {
     drop(reader);
     sleep(Duration::from_secs(5)).await;
     let reader = hub.subscribe(READER, "channel=room", &[]).await;
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     let started = Instant::now();
     drop(reader);
     let leave = watcher.event().await;

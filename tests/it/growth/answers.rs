@@ -3,8 +3,9 @@
 use bytes::{Bytes, BytesMut};
 use streamgate::wire::chat::{Citation, Delta, End, Scheme, SearchResult, SearchRun, Stop};
 use streamgate::wire::dialect::{
-    CallerDialect, DIALECTS, Dialect, Form, Mode, ResponseContext, by_name, caller_dialects,
+    CallerDialect, DIALECTS, Dialect, Encode, Form, Mode, ResponseContext, by_name, caller_dialects,
 };
+use streamgate::wire::format::{Format, Snapshot};
 use streamgate::wire::framing::{Frame, Framer, Framing};
 use streamgate::wire::stage::Stage;
 use streamgate::wire::stop_strings::{StopFilter, StopStrings};
@@ -95,22 +96,35 @@ fn told(
     out
 }
 
-/// Deltas in an order that no dialect has, encoded for every caller.
+/// Deltas in an order that no dialect has, encoded for every caller and every viewer.
 fn written(what: &str, deltas: fn(usize) -> Vec<Delta<'static>>) {
     for caller in caller_dialects() {
         for stream in [true, false] {
             let place = format!("{what}, to {} (stream={stream})", caller.name());
-            grows_linearly(&place, SIZE, deltas, |deltas| {
-                let mut encoder = caller.encoder(&call(stream), Mode::Translated);
-                let mut out = BytesMut::new();
-                for delta in deltas {
-                    encoder.frame(&Frame::default(), &[delta], &mut out);
-                }
-                encoder.finish(&End::Complete, None, &mut out);
-                out
-            });
+            let encoder = || caller.encoder(&call(stream), Mode::Translated);
+            grows_linearly(&place, SIZE, deltas, |deltas| encoded(encoder(), deltas));
         }
     }
+    let native = DIALECTS[0];
+    for format in [Format::Ui, Format::Text, Format::Events] {
+        let encoder = || format.encoder(native, &call(true)).unwrap();
+        let place = format!("{what}, as {format:?}");
+        grows_linearly(&place, SIZE, deltas, |deltas| {
+            let events = encoded(encoder(), deltas);
+            let mut snapshot = Snapshot::default();
+            snapshot.push(&events.freeze());
+            snapshot.document("", "")
+        });
+    }
+}
+
+fn encoded(mut encoder: Box<dyn Encode>, deltas: Vec<Delta<'static>>) -> BytesMut {
+    let mut out = BytesMut::new();
+    for delta in deltas {
+        encoder.frame(&Frame::default(), &[delta], &mut out);
+    }
+    encoder.finish(&End::Complete, None, &mut out);
+    out
 }
 
 fn text(text: String) -> Delta<'static> {

@@ -31,7 +31,7 @@ use carried::Carried;
 use digests::Digest;
 use extract::Recorded;
 
-use crate::support::{Choice, Ended, Run, View, call, feed, reader};
+use crate::support::{Choice, Ended, Run, View, call, feed, natural_mode, reader};
 
 /// Bodies of this size and more are not sent byte by byte, for the sake of the time it takes: what
 /// could break there breaks in the shorter ones and in the fixtures, too. They are framed byte by
@@ -155,6 +155,32 @@ fn every_recording(recorded: &Recorded) {
     println!("{agreed} of {pairs} pairs of recording and caller dialect agree");
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
     digests::compare(recorded.name, &digests);
+}
+
+/// A recording as a caller receives it.
+pub(crate) struct Made<'r> {
+    pub(crate) name: &'r str,
+    pub(crate) bytes: Vec<u8>,
+    /// The content of the bytes, read without the gateway's decoders. An undocumented finish reason is no end.
+    pub(crate) view: View,
+}
+
+/// Calls `check` for every recording, as callers of this dialect receive it in the natural mode.
+pub(crate) fn made(caller: &dyn CallerDialect, mut check: impl FnMut(&Made<'_>)) {
+    let Some(root) = recorded() else { return };
+    for recorded in extract::RECORDED {
+        let upstream = dialect::by_name(recorded.name).expect("a dialect");
+        let mode = natural_mode(upstream, caller);
+        for recording in recordings(&root, recorded).iter().filter(|it| it.special.is_none()) {
+            let run = run(upstream, caller, recording, (mode, true, true), recording.body.len());
+            let view = if mode == Mode::Verbatim {
+                to_others(&recording.view)
+            } else {
+                (reader(caller.name()).stream)(&run.out, true).expect("legal")
+            };
+            check(&Made { name: &recording.name, bytes: run.out, view });
+        }
+    }
 }
 
 fn features(recording: &Recording) -> String {

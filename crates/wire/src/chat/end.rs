@@ -19,6 +19,8 @@ pub enum End {
     CutOff(ApiError),
     /// This process is out of capacity for it.
     Unavailable(ApiError),
+    /// The process that made it is gone. Only those who read what it left behind see this end.
+    Lost,
 }
 
 impl End {
@@ -38,6 +40,10 @@ impl End {
             Self::ShuttingDown => Some(ApiError::new(
                 Kind::Overloaded,
                 "the gateway is shutting down and cut this stream; send the request again",
+            )),
+            Self::Lost => Some(ApiError::new(
+                Kind::Overloaded,
+                "the gateway process that made this stream is gone; send the request again",
             )),
         }
     }
@@ -124,6 +130,31 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 21] = [
+        Self::Authentication,
+        Self::Permission,
+        Self::NotFound,
+        Self::Path,
+        Self::Method,
+        Self::Upgrade,
+        Self::Conflict,
+        Self::Gone,
+        Self::TooLarge,
+        Self::MediaType,
+        Self::Context,
+        Self::Invalid,
+        Self::ContentPolicy,
+        Self::Billing,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::TooSlow,
+        Self::Timeout,
+        Self::Upstream,
+        Self::BadGateway,
+        Self::Internal,
+    ];
+
     /// The HTTP status that most vendors use for it.
     pub fn status(self) -> u16 {
         match self {
@@ -144,6 +175,33 @@ impl Kind {
             Self::Upstream | Self::BadGateway => 502,
             Self::Overloaded => 503,
             Self::Timeout => 504,
+        }
+    }
+
+    /// The stable word for it, in records, metrics and viewers' formats.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Authentication => "authentication",
+            Self::Permission => "permission",
+            Self::NotFound => "not_found",
+            Self::Path => "unknown_path",
+            Self::Method => "method_not_allowed",
+            Self::Upgrade => "upgrade_required",
+            Self::Conflict => "conflict",
+            Self::Gone => "gone",
+            Self::TooLarge => "too_large",
+            Self::MediaType => "unsupported_media_type",
+            Self::Context => "context_length",
+            Self::Invalid => "invalid_request",
+            Self::ContentPolicy => "content_policy",
+            Self::Billing => "billing",
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+            Self::TooSlow => "request_timeout",
+            Self::Timeout => "timeout",
+            Self::Upstream => "upstream",
+            Self::BadGateway => "bad_gateway",
+            Self::Internal => "internal",
         }
     }
 

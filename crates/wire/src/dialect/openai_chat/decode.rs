@@ -41,6 +41,8 @@ pub(super) struct Decoder {
 #[derive(Debug, Default)]
 struct State {
     seen: bool,
+    /// Reasoning came in a field of its own.
+    reasoned: bool,
     refused: bool,
     stop: Option<Stop>,
     calls: Calls,
@@ -312,8 +314,9 @@ impl State {
         if let Some(raw) = body.reasoning_content.or(body.reasoning) {
             self.reasoning(raw, choice, out);
         }
+        self.reasoned |= out.len() > before;
         if let Some(raw) = body.reasoning_details {
-            self.details(raw, choice, out.len() == before, out);
+            self.details(raw, choice, out);
         }
         match body.content {
             Some(raw) if raw.get().starts_with('[') => self.parts(raw, choice, out),
@@ -368,18 +371,12 @@ impl State {
         }
     }
 
-    /// Signatures and sealed reasoning; the texts only if no other field had them (`OpenRouter`
-    /// sends them twice).
-    fn details<'f>(
-        &mut self,
-        raw: &'f RawValue,
-        choice: u32,
-        with_text: bool,
-        out: &mut Vec<Delta<'f>>,
-    ) {
+    /// Signatures and sealed reasoning; the texts only if no other field had them (`OpenRouter` sends them twice, this
+    /// gateway repeats all of them with their signature).
+    fn details<'f>(&mut self, raw: &'f RawValue, choice: u32, out: &mut Vec<Delta<'f>>) {
         let details: Vec<Detail<'f>> = serde_json::from_str(raw.get()).unwrap_or_default();
         for detail in details {
-            if let Some(raw) = detail.text.or(detail.summary).filter(|_| with_text) {
+            if let Some(raw) = detail.text.or(detail.summary).filter(|_| !self.reasoned) {
                 self.reasoning(raw, choice, out);
             }
             let format = detail.format.and_then(json::text).unwrap_or_default();
