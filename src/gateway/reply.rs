@@ -23,11 +23,11 @@ use crate::error::Error;
 use crate::wire::dialect::CallerDialect;
 
 /// A response without the headers that all responses have.
-pub(super) struct Reply {
+pub(crate) struct Reply {
     /// The response, or the error in its place.
-    pub(super) response: Result<Response, Error>,
+    pub(crate) response: Result<Response, Error>,
     /// The account, unless the response's body holds it.
-    pub(super) account: Option<Box<Account>>,
+    pub(crate) account: Option<Box<Account>>,
 }
 
 /// Waits for the first output, so that errors keep their status, but no longer than `commit_after`.
@@ -74,7 +74,7 @@ fn answer_headers(production: &mut Production) -> HeaderMap {
 
 /// Completes a response: settles its account, adds the headers of the caller's limits and of the request, and
 /// discards the unread body of a rejected request.
-pub(super) async fn conclude(
+pub(crate) async fn conclude(
     gateway: &Gateway,
     exchange: Exchange,
     Reply { response, mut account }: Reply,
