@@ -1,6 +1,7 @@
 //! Composition of the program: a configuration to an [`App`], and an app to its router. No other file joins parts.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Request, State as Shared};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use http::header::ORIGIN;
 use http::{HeaderName, HeaderValue, Method};
 use rlimit::Resource;
@@ -17,6 +18,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::admin::{self, MetricsPage};
 use crate::config::{Config, Tls};
+use crate::durable::{self, Streams};
 use crate::gateway;
 use crate::gateway::state::{Gateway, SetupError};
 use crate::gateway::{direct_response, path_alias};
@@ -24,7 +26,7 @@ use crate::server::{ConnectionConfig, ConnectionLimit, Shutdown, request_head};
 use crate::wire::dialect::{self, CallerDialect};
 
 /// Response headers that pages of other origins may read (`access-control-expose-headers`), besides the dialects'
-/// rate limit headers.
+/// rate limit headers and those of durable streams.
 const EXPOSED_HEADERS: [&str; 11] = [
     "x-request-id",
     "x-upstream-request-id",
@@ -43,6 +45,8 @@ const EXPOSED_HEADERS: [&str; 11] = [
 #[derive(Clone)]
 pub struct App {
     gateway: Gateway,
+    /// The streams of the Durable Streams protocol.
+    durable: Arc<Streams>,
     /// The limit of callers' connections.
     connections: Arc<ConnectionLimit>,
     /// The metrics page, shared by all copies.
@@ -60,10 +64,26 @@ impl Deref for App {
 impl App {
     /// Builds the program's parts from a configuration.
     pub fn new(config: Config, shutdown: &Shutdown) -> Result<Self, SetupError> {
+        let settings = config.durable;
         let gateway = Gateway::new(config, shutdown)?;
+        let durable = Arc::new(Streams::new(&settings, &gateway.metrics));
         let (descriptors, _) = Resource::NOFILE.get()?;
-        let connections = ConnectionLimit::for_callers(descriptors, &gateway.metrics);
-        Ok(Self { gateway, connections: Arc::new(connections), metrics_page: Arc::default() })
+        let connections = Arc::new(ConnectionLimit::for_callers(descriptors, &gateway.metrics));
+        Ok(Self { gateway, durable, connections, metrics_page: Arc::default() })
+    }
+
+    /// Puts another configuration in force.
+    pub fn reload(&self, config: Config) {
+        self.durable.resize(&config.durable);
+        self.gateway.reload(config);
+    }
+
+    /// Keeps fetched documents fresh, and removes expired streams, for as long as it is polled.
+    pub async fn keep_fresh(&self) -> Infallible {
+        tokio::select! {
+            never = self.gateway.keep_fresh() => never,
+            never = self.durable.keep() => never,
+        }
     }
 
     /// A copy for a worker.
@@ -149,18 +169,19 @@ fn routes(app: Arc<App>) -> Router {
     router
         .merge(admin::public_routes())
         .route("/v1/prompts", get(prompts).fallback(only_get))
+        .route(durable::ROUTE, any(durable_stream))
         .fallback(not_found)
         .with_state(app)
 }
 
-/// The CORS layer: pages of the configured origins may call, and read [`EXPOSED_HEADERS`].
+/// The CORS layer: pages of the configured origins may call, and read [`exposed`] headers.
 fn cors(app: &Arc<App>) -> CorsLayer {
     let allowed = Arc::clone(app);
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(move |origin: &HeaderValue, _| {
             allowed.state().config.server.cors_origins.contains(origin)
         }))
-        .allow_methods([Method::GET, Method::POST])
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers(tower_http::cors::AllowHeaders::mirror_request())
         .expose_headers(exposed())
         .max_age(Duration::from_mins(10))
@@ -170,7 +191,8 @@ fn cors(app: &Arc<App>) -> CorsLayer {
 fn exposed() -> Vec<HeaderName> {
     let allowances = dialect::caller_dialects().flat_map(CallerDialect::allowance_headers);
     // Dialects share some of them.
-    let names: BTreeSet<_> = EXPOSED_HEADERS.into_iter().chain(allowances.flatten()).collect();
+    let own = EXPOSED_HEADERS.into_iter().chain(durable::EXPOSED_HEADERS);
+    let names: BTreeSet<_> = own.chain(allowances.flatten()).collect();
     names.into_iter().map(HeaderName::from_static).collect()
 }
 
@@ -184,6 +206,10 @@ async fn model(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
 
 async fn prompts(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
     direct_response::prompts(&app, request).await
+}
+
+async fn durable_stream(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    durable::answer(&app, &app.durable, request).await
 }
 
 async fn not_found(Shared(app): Shared<Arc<App>>, request: Request) -> Response {

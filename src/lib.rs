@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod app;
 pub mod config;
+pub mod durable;
 pub mod error;
 pub mod gateway;
 pub mod load;

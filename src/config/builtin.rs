@@ -12,7 +12,8 @@ use super::error::Location;
 use super::provider::plain;
 use super::units::secret;
 use super::{
-    Auth, Config, CredentialSource, Key, Limits, Provider, Server, Sources, Stream, Target, digest,
+    Auth, Config, CredentialSource, Durable, Key, Limits, Provider, Server, Sources, Stream,
+    Target, digest,
 };
 use crate::prompts::Prompts;
 use crate::wire::dialect::DIALECTS;
@@ -62,6 +63,7 @@ pub fn without_file(
         patterns: Vec::new(),
         models: targets.map(|targets| ("sim".to_owned(), targets)).into_iter().collect(),
         stream: Stream::default(),
+        durable: Durable::default(),
         prompts: Prompts::default(),
         sources: Sources::default(),
         warnings: wrong.into_iter().map(|message| Location::FILE.error(message)).collect(),

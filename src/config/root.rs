@@ -7,7 +7,9 @@ use super::field::Section;
 use super::known_models::KnownModels;
 use super::reader::Reader;
 use super::tree::{Node, Value};
-use super::{Config, Sources, auth, limits, model, prompts, provider, server, stream, telemetry};
+use super::{
+    Config, Sources, auth, durable, limits, model, prompts, provider, server, stream, telemetry,
+};
 
 /// The description of the whole configuration.
 pub(super) const ROOT: Section = Section::table(
@@ -20,6 +22,7 @@ pub(super) const ROOT: Section = Section::table(
         provider::PROVIDERS.key,
         model::MODELS.key,
         stream::STREAM.key,
+        durable::DURABLE.key,
         prompts::PROMPTS.key,
         telemetry::TELEMETRY.key,
     ],
@@ -59,6 +62,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
             .filter_map(|(name, provider)| Some((name.to_owned(), provider?)))
             .collect(),
         stream: stream::stream(reader, &table),
+        durable: durable::durable(reader, &table),
         prompts,
         sources: Sources::default(),
         otlp: telemetry::otlp(reader, &table),

@@ -178,6 +178,7 @@ fn axum_and_reqwest_stay_at_the_edge() {
             &[
                 "src/app.rs",
                 "src/admin/",
+                "src/durable/",
                 "src/server/",
                 "src/gateway/mod.rs",
                 "src/gateway/direct_response.rs",
