@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Request, State as Shared};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use http::header::ORIGIN;
 use http::{HeaderName, HeaderValue, Method};
 use rlimit::Resource;
@@ -21,6 +21,7 @@ use crate::channel_api;
 use crate::channels::Hub;
 use crate::config::{Config, Tls};
 use crate::console;
+use crate::durable::{self, Streams};
 use crate::gateway;
 use crate::gateway::state::{Gateway, SetupError};
 use crate::gateway::{direct_response, path_alias};
@@ -56,6 +57,8 @@ pub struct App {
     gateway: Gateway,
     /// Channels, shared by all copies.
     pub hub: Arc<Hub>,
+    /// The streams of the Durable Streams protocol.
+    durable: Arc<Streams>,
     /// The limit of callers' connections.
     connections: Arc<ConnectionLimit>,
     /// The metrics page, shared by all copies.
@@ -73,14 +76,15 @@ impl Deref for App {
 impl App {
     /// Builds the program's parts from a configuration.
     pub fn new(config: Config, shutdown: &Shutdown) -> Result<Self, SetupError> {
-        let settings = config.channels.clone();
+        let (settings, durable) = (config.channels.clone(), config.durable);
         let gateway = Gateway::new(config, shutdown)?;
         let hub = Arc::new(Hub::new(&settings, &gateway.metrics));
+        let durable = Arc::new(Streams::new(&durable, &gateway.metrics));
         gateway.streams.announce_to(Arc::<Hub>::clone(&hub));
         let (descriptors, _) = Resource::NOFILE.get()?;
         let connections = ConnectionLimit::for_callers(descriptors, &gateway.metrics);
         let connections = Arc::new(connections);
-        Ok(Self { gateway, hub, connections, metrics_page: Arc::default() })
+        Ok(Self { gateway, hub, durable, connections, metrics_page: Arc::default() })
     }
 
     /// A copy for a worker.
@@ -92,6 +96,7 @@ impl App {
     /// Puts another configuration in force.
     pub fn reload(&self, config: Config) {
         self.hub.configure(&config.channels);
+        self.durable.resize(&config.durable);
         self.gateway.reload(config);
     }
 
@@ -106,6 +111,7 @@ impl App {
         tokio::select! {
             never = self.gateway.keep_fresh() => never,
             never = self.hub.keep_trimmed() => never,
+            never = self.durable.keep() => never,
             never = draining => never,
         }
     }
@@ -195,6 +201,7 @@ fn routes(app: Arc<App>) -> Router {
         .merge(console::routes())
         .route("/v1/prompts", get(prompts).fallback(only_get))
         .merge(channels())
+        .route(durable::ROUTE, any(durable_stream))
         .fallback(not_found)
         .with_state(app)
 }
@@ -243,7 +250,8 @@ fn cors(app: &Arc<App>) -> CorsLayer {
 fn exposed() -> Vec<HeaderName> {
     let allowances = dialect::caller_dialects().flat_map(CallerDialect::allowance_headers);
     // Dialects share some of them.
-    let names: BTreeSet<_> = EXPOSED_HEADERS.into_iter().chain(allowances.flatten()).collect();
+    let own = EXPOSED_HEADERS.into_iter().chain(durable::EXPOSED_HEADERS);
+    let names: BTreeSet<_> = own.chain(allowances.flatten()).collect();
     names.into_iter().map(HeaderName::from_static).collect()
 }
 
@@ -257,6 +265,10 @@ async fn model(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
 
 async fn prompts(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
     direct_response::prompts(&app, request).await
+}
+
+async fn durable_stream(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    durable::answer(&app, &app.durable, request).await
 }
 
 async fn not_found(Shared(app): Shared<Arc<App>>, request: Request) -> Response {

@@ -7,6 +7,7 @@ pub mod channel_api;
 pub mod channels;
 pub mod config;
 pub mod console;
+pub mod durable;
 pub mod error;
 pub mod gateway;
 pub mod load;

@@ -33,15 +33,7 @@ pub struct MemoryBudget {
 impl MemoryBudget {
     /// The shares of so many bytes, measured by these metrics.
     pub fn new(memory: usize, metrics: &Metrics) -> Self {
-        let share = |share| {
-            let label = MemoryLabels { share };
-            let own = MemoryShare {
-                used: metrics.memory_used.get_or_create(&label).clone(),
-                limit: metrics.memory_limit.get_or_create(&label).clone(),
-                refusals: metrics.memory_refusals.get_or_create(&label).clone(),
-            };
-            Arc::new(own)
-        };
+        let share = |share| Arc::new(MemoryShare::new(share, 0, metrics));
         let budget = Self {
             requests: share("requests"),
             answers: share("answers"),
@@ -53,9 +45,9 @@ impl MemoryBudget {
 
     /// Changes the number of bytes. Bytes in use stay in use.
     pub fn resize(&self, memory: usize) {
-        self.requests.limit.set(count(memory / 2));
-        self.answers.limit.set(count(memory / 4));
-        self.streams.limit.set(count(memory / 8));
+        self.requests.resize(memory / 2);
+        self.answers.resize(memory / 4);
+        self.streams.resize(memory / 8);
     }
 }
 
@@ -74,6 +66,23 @@ impl fmt::Debug for MemoryShare {
 }
 
 impl MemoryShare {
+    /// A share of so many bytes beside those of [`MemoryBudget`], measured by these metrics.
+    pub fn new(share: &'static str, bytes: usize, metrics: &Metrics) -> Self {
+        let label = MemoryLabels { share };
+        let own = Self {
+            used: metrics.memory_used.get_or_create(&label).clone(),
+            limit: metrics.memory_limit.get_or_create(&label).clone(),
+            refusals: metrics.memory_refusals.get_or_create(&label).clone(),
+        };
+        own.resize(bytes);
+        own
+    }
+
+    /// Changes the number of bytes. Bytes in use stay in use.
+    pub fn resize(&self, bytes: usize) {
+        self.limit.set(count(bytes));
+    }
+
     /// A lease of nothing yet.
     pub fn lease(self: &Arc<Self>) -> MemoryLease {
         MemoryLease { share: Arc::clone(self), caller: None, bytes: 0 }
@@ -154,6 +163,11 @@ impl MemoryLease {
             self.release(more);
         }
         held
+    }
+
+    /// Counts a refusal for want of room.
+    pub fn count_refusal(&self) {
+        self.share.refusals.inc();
     }
 
     fn release(&mut self, bytes: i64) {

@@ -12,8 +12,8 @@ use super::error::Location;
 use super::provider::plain;
 use super::units::secret;
 use super::{
-    Auth, ChannelRightTemplates, Channels, Config, CredentialSource, Key, Limits, Provider, Server,
-    Sources, Stream, Streams, Target, digest,
+    Auth, ChannelRightTemplates, Channels, Config, CredentialSource, Durable, Key, Limits,
+    Provider, Server, Sources, Stream, Streams, Target, digest,
 };
 use crate::prompts::Prompts;
 use crate::wire::dialect::DIALECTS;
@@ -70,6 +70,7 @@ pub fn without_file(
         stream: Stream::default(),
         streams: Streams::default(),
         channels: Channels::default(),
+        durable: Durable::default(),
         prompts: Prompts::default(),
         sources: Sources::default(),
         warnings: wrong.into_iter().map(|message| Location::FILE.error(message)).collect(),

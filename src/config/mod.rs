@@ -9,6 +9,7 @@ mod channel_rights;
 mod channels;
 mod client_tls;
 mod credential;
+mod durable;
 mod egress;
 mod error;
 mod expand;
@@ -170,6 +171,8 @@ pub struct Config {
     pub streams: Streams,
     /// Channels: limits, and the history of each.
     pub channels: Channels,
+    /// The Durable Streams protocol.
+    pub durable: Durable,
     /// Prompts that requests may name.
     pub prompts: Prompts,
     /// The files that it was read from.
@@ -332,4 +335,25 @@ pub struct Stream {
     pub max_event: usize,
     /// The most bytes that are buffered of one answer.
     pub max_answer: usize,
+}
+
+/// Bounds and times of the Durable Streams protocol.
+#[derive(Debug, Clone, Copy)]
+pub struct Durable {
+    /// Whether it is served.
+    pub enabled: bool,
+    /// The bytes that all streams may take together.
+    pub memory: usize,
+    /// The bytes that one stream may take.
+    pub stream_size: usize,
+    /// The streams that one caller may have at once.
+    pub streams: usize,
+    /// The live reads that one caller may have open at once.
+    pub live_reads: usize,
+    /// Time without reads and appends after which a stream without an expiry of its own is deleted.
+    pub ttl: Option<Duration>,
+    /// Time for which a long poll waits for an append.
+    pub long_poll: Duration,
+    /// Time after which an event stream is closed.
+    pub connection_age: Duration,
 }

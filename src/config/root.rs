@@ -8,8 +8,8 @@ use super::known_models::KnownModels;
 use super::reader::Reader;
 use super::tree::{Node, Value};
 use super::{
-    Config, Sources, auth, channels, limits, model, prompts, provider, server, stream, streams,
-    telemetry,
+    Config, Sources, auth, channels, durable, limits, model, prompts, provider, server, stream,
+    streams, telemetry,
 };
 
 /// The description of the whole configuration.
@@ -25,6 +25,7 @@ pub(super) const ROOT: Section = Section::table(
         stream::STREAM.key,
         streams::STREAMS_SECTION.key,
         channels::CHANNELS.key,
+        durable::DURABLE.key,
         prompts::PROMPTS.key,
         telemetry::TELEMETRY.key,
     ],
@@ -68,6 +69,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
         stream: stream::stream(reader, &table),
         streams: streams::streams(reader, &table),
         channels: channels::channels(reader, &table),
+        durable: durable::durable(reader, &table),
         prompts,
         sources: Sources::default(),
         otlp: telemetry::otlp(reader, &table),

@@ -28,7 +28,7 @@ const FINAL_STATUSES: [u16; 11] = [400, 401, 403, 404, 405, 409, 410, 413, 415, 
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An error as a response, in the caller's dialect.
-pub(super) fn error_response(dialect: &dyn CallerDialect, error: &Error, id: &str) -> Response {
+pub(crate) fn error_response(dialect: &dyn CallerDialect, error: &Error, id: &str) -> Response {
     let fault = error.shown();
     let (status, body) = match error.shown_reply() {
         // The upstream's own body, for callers of the same dialect.

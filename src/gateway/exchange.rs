@@ -22,15 +22,15 @@ use crate::server::request_head::expects_continue;
 use crate::wire::dialect::{CallerDialect, Form};
 
 /// One request of a caller.
-pub(super) struct Exchange {
+pub(crate) struct Exchange {
     /// The id that the response carries.
-    pub(super) id: String,
+    pub(crate) id: String,
     /// The caller's dialect.
-    pub(super) dialect: &'static dyn CallerDialect,
+    pub(crate) dialect: &'static dyn CallerDialect,
     /// Its head.
-    pub(super) head: Parts,
+    pub(crate) head: Parts,
     /// Its body, of which some may be unread.
-    pub(super) body: Body,
+    pub(crate) body: Body,
     /// The time at which it came in.
     pub(super) time: RequestTime,
     /// The limits that hold for it, as far as it has come.
@@ -46,17 +46,26 @@ impl Exchange {
         dialect: &'static dyn CallerDialect,
         request: Request,
     ) -> (Self, Box<Account>) {
+        Self::begin_as(gateway, (dialect, dialect.name()), request)
+    }
+
+    /// A request of a protocol that records name by a `label`; its errors are in a dialect.
+    pub(crate) fn begin_as(
+        gateway: &Gateway,
+        (dialect, label): (&'static dyn CallerDialect, &'static str),
+        request: Request,
+    ) -> (Self, Box<Account>) {
         let id = request_id(request.headers());
         let time = RequestTime::begin();
         let sinks = (&gateway.sinks, &*gateway.metrics);
-        let account = Account::begin(sinks, (&id, time.started), dialect.name(), &request);
+        let account = Account::begin(sinks, (&id, time.started), label, &request);
         let expects_continue = expects_continue(request.headers());
         let (head, body) = request.into_parts();
         (Self { id, dialect, head, body, time, limiters: Vec::new(), expects_continue }, account)
     }
 
     /// Authentication.
-    pub(super) async fn identify(
+    pub(crate) async fn identify(
         &mut self,
         gateway: &Gateway,
         state: &State,

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::memory::MemoryLease;
 
 /// A body of more bytes is large. Reading and writing this much takes a few milliseconds.
-const LARGE: usize = 1024 * 1024;
+pub(crate) const LARGE: usize = 1024 * 1024;
 
 /// The most bodies that are worked on at once in the process, because of their memory: each is held about three
 /// times, as received, parsed and written.
@@ -69,7 +69,7 @@ pub(super) fn is_large(body: &str) -> bool {
 
 /// Does work on another thread, when its turn comes. If this future is dropped before, it is not begun; if
 /// it has begun, it runs to its end, and its result is dropped.
-pub(super) async fn run<T: Send + 'static>(
+pub(crate) async fn run<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Error> {
     let failed = "work on a large request body failed";

@@ -23,11 +23,11 @@ use crate::error::Error;
 use crate::wire::dialect::CallerDialect;
 
 /// A response without the headers that all responses have.
-pub(super) struct Reply {
+pub(crate) struct Reply {
     /// The response, or the error in its place.
-    pub(super) response: Result<Response, Error>,
+    pub(crate) response: Result<Response, Error>,
     /// The account, unless the response's body holds it.
-    pub(super) account: Option<Box<Account>>,
+    pub(crate) account: Option<Box<Account>>,
 }
 
 /// Waits for the first output, so that errors keep their status, but no longer than `commit_after`.
@@ -52,7 +52,11 @@ pub(super) async fn reply(mut production: Production) -> Reply {
 }
 
 /// The response of a stream, which no proxy may hold back or change.
-pub fn stream_response(mut headers: HeaderMap, media_type: &'static str, body: Body) -> Response {
+pub(crate) fn stream_response(
+    mut headers: HeaderMap,
+    media_type: &'static str,
+    body: Body,
+) -> Response {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -80,7 +84,7 @@ pub(super) fn answer_headers(production: &mut Production) -> HeaderMap {
 
 /// Completes a response: settles its account, adds the headers of the caller's limits and of the request, and
 /// discards the unread body of a rejected request.
-pub(super) async fn conclude(
+pub(crate) async fn conclude(
     gateway: &Gateway,
     exchange: Exchange,
     Reply { response, mut account }: Reply,

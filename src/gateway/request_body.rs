@@ -58,7 +58,7 @@ fn size(bytes: usize) -> String {
 }
 
 /// Limits of one request body.
-pub(super) struct BodyLimits<'a> {
+pub(crate) struct BodyLimits<'a> {
     /// The most bytes, compressed or not.
     bytes: usize,
     /// The setting that raises it, or another remedy for a larger body.
@@ -75,7 +75,7 @@ pub(super) struct BodyLimits<'a> {
 
 impl<'a> BodyLimits<'a> {
     /// Those of a request for a model.
-    pub(super) fn of(gateway: &'a Gateway, caller: &'a Caller) -> Self {
+    pub(crate) fn of(gateway: &'a Gateway, caller: &'a Caller) -> Self {
         let (memory, state) = (&gateway.memory.requests, gateway.state());
         let server = &state.config.server;
         // A body that can never fit into the budget is too large: retrying would not help.
@@ -90,7 +90,7 @@ impl<'a> BodyLimits<'a> {
     }
 
     /// Those of a request with a short body or none.
-    pub(super) fn of_info_request(gateway: &'a Gateway, caller: &'a Caller) -> Self {
+    pub(crate) fn of_info_request(gateway: &'a Gateway, caller: &'a Caller) -> Self {
         let limits = Self::of(gateway, caller);
         let remedy = "this endpoint needs a short body or none";
         Self { bytes: limits.bytes.min(MAX_INFO_BODY), remedy, ..limits }
@@ -125,13 +125,37 @@ pub(super) async fn read_some(
     Ok(body)
 }
 
-/// Reads the request body whole: bytes left in the connection's buffer would hide a hang-up. Decodes it if it is
-/// compressed, away from the worker's streams: only callers who may call get here (failure mode 68).
+/// Reads the request body whole, as text.
 pub(super) async fn read(
     body: &mut Body,
     headers: &HeaderMap,
     limits: &BodyLimits<'_>,
 ) -> Result<BufferedBody, Error> {
+    let encoding = ContentEncoding::of(headers)?;
+    let (whole, lease) = read_bytes(body, headers, limits).await?;
+    let text = String::from_utf8(whole).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let compressed =
+            ContentEncoding::recognize(error.as_bytes()).filter(|_| encoding.is_none());
+        let hint = compressed.map(ContentEncoding::name).map(|name| {
+            format!("; it begins like {name}, so send it with `content-encoding: {name}`")
+        });
+        let hint = hint.unwrap_or_default();
+        Error::caller(ApiError::new(
+            Kind::Invalid,
+            format!("the body is not valid UTF-8 (at byte {at}){hint}"),
+        ))
+    })?;
+    Ok(BufferedBody { text, lease })
+}
+
+/// Reads the request body whole: bytes left in the connection's buffer would hide a hang-up. Decodes it if it is
+/// compressed, away from the worker's streams: only callers who may call get here (failure mode 68).
+pub(crate) async fn read_bytes(
+    body: &mut Body,
+    headers: &HeaderMap,
+    limits: &BodyLimits<'_>,
+) -> Result<(Vec<u8>, MemoryLease), Error> {
     let encoding = ContentEncoding::of(headers)?;
     let reading = limits.closing.run_until_cancelled(whole(body, limits)).await;
     let (mut whole, mut lease) = reading.ok_or_else(|| Error::from_end(&End::ShuttingDown))??;
@@ -149,20 +173,7 @@ pub(super) async fn read(
         (whole, lease) =
             decoded.map_err(|error| Error::internal("a decoder failed").because(error))??;
     }
-    let text = String::from_utf8(whole).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let compressed =
-            ContentEncoding::recognize(error.as_bytes()).filter(|_| encoding.is_none());
-        let hint = compressed.map(ContentEncoding::name).map(|name| {
-            format!("; it begins like {name}, so send it with `content-encoding: {name}`")
-        });
-        let hint = hint.unwrap_or_default();
-        Error::caller(ApiError::new(
-            Kind::Invalid,
-            format!("the body is not valid UTF-8 (at byte {at}){hint}"),
-        ))
-    })?;
-    Ok(BufferedBody { text, lease })
+    Ok((whole, lease))
 }
 
 /// The bytes as they come, each of which is acquired of the budget when it has come: a declared length

@@ -95,8 +95,13 @@ impl std::error::Error for ClosedLogError {}
 impl<E: Entry> Log<E> {
     /// An empty log.
     pub fn new(retention: Retention) -> Self {
+        Self::after(0, retention)
+    }
+
+    /// An empty log whose first entry follows a sequence number. What is before that is somewhere else.
+    pub fn after(seq: u64, retention: Retention) -> Self {
         let content =
-            Content { entries: VecDeque::new(), trimmed: 0, bytes: 0, retention, end: None };
+            Content { entries: VecDeque::new(), trimmed: seq, bytes: 0, retention, end: None };
         Self { content: Mutex::new(content), appended: Notify::new() }
     }
 
@@ -337,6 +342,19 @@ mod tests {
         log.retain(Retention { bytes: usize::MAX, entries: 2 });
         assert_eq!(log.extent().earliest, 0);
         assert_eq!(log.append(|_| [Text("d")]).unwrap().earliest, 2);
+    }
+
+    #[test]
+    fn a_log_goes_on_from_a_sequence_number() {
+        let log = Log::after(7, Retention::ALL);
+        assert_eq!(log.read(7, usize::MAX), Read::Tail);
+        log.append(|first| {
+            assert_eq!(first, 8);
+            [Text("a")]
+        })
+        .unwrap();
+        assert_eq!(log.read(7, usize::MAX), entries(8, &["a"]));
+        assert_eq!(log.read(6, usize::MAX), Read::Gone { earliest: 7 });
     }
 
     #[tokio::test]

@@ -41,6 +41,8 @@ mod descriptors;
 #[cfg(test)]
 mod dialects_page;
 #[cfg(test)]
+mod durable;
+#[cfg(test)]
 mod egress;
 #[cfg(test)]
 mod embeddings;

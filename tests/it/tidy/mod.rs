@@ -181,6 +181,7 @@ fn axum_and_reqwest_stay_at_the_edge() {
                 "src/stream_api/",
                 "src/channel_api/",
                 "src/console/",
+                "src/durable/",
                 "src/server/",
                 "src/gateway/mod.rs",
                 "src/gateway/direct_response.rs",

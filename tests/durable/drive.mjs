@@ -1,0 +1,90 @@
+// Starts a gateway, runs the suite against it, and compares the result with `expected.json`: the number of tests, and
+// the names of those that do not pass. It must never let a test that is gone, or new, pass unnoticed.
+
+import { spawn, spawnSync } from "node:child_process"
+import { readFileSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+
+const [streamgate, work] = process.argv.slice(2)
+const expected = JSON.parse(readFileSync(new URL("expected.json", import.meta.url)))
+
+// JSON, which is YAML. Callers have no key: the suite sends none. Its long polls wait for two seconds at most, and its
+// page has this origin.
+const configuration = JSON.stringify({
+  server: { listen: "127.0.0.1:0", cors: { origins: ["https://example.com"] } },
+  auth: { anonymous: { limits: "none" } },
+  providers: { none: { dialect: "openai-chat", base_url: "http://127.0.0.1:1/v1" } },
+  durable: { streams: 10000, long_poll: "2s" },
+})
+
+/** The gateway's address, once it has said it. */
+function started(gateway) {
+  return new Promise((resolve, reject) => {
+    let said = ""
+    gateway.stdout.on("data", (bytes) => {
+      said += bytes
+      const address = said.match(/http:\/\/127\.0\.0\.1:\d+/)
+      if (address) resolve(address[0])
+    })
+    gateway.on("exit", () => reject(new Error(`the gateway did not start: ${log}`)))
+  })
+}
+
+/** All tests of a report: names and statuses. */
+function results(report) {
+  const files = JSON.parse(readFileSync(report)).testResults
+  return files.flatMap((file) => file.assertionResults)
+}
+
+/** The differences between a report and what is expected of it. */
+function differences(tests) {
+  const found = []
+  if (tests.length !== expected.tests) found.push(`${tests.length} tests, and not ${expected.tests}`)
+  const groups = Object.entries(expected.skipped)
+  for (const [group, { tests: count }] of groups) {
+    const own = tests.filter((test) => test.ancestorTitles[0] === group && test.status === "skipped")
+    if (own.length !== count) found.push(`${own.length} tests of "${group}" were skipped, and not ${count}`)
+  }
+  const failed = new Set(Object.keys(expected.failed))
+  for (const { fullName, ancestorTitles, status, failureMessages } of tests) {
+    const isExpected = failed.delete(fullName)
+    const isSkipped = status === "skipped" && ancestorTitles[0] in expected.skipped
+    if (isExpected && status === "passed") found.push(`${fullName}: passes now; take it out of expected.json`)
+    if (!isExpected && status !== "passed" && !isSkipped)
+      found.push(`${fullName}: ${status}\n${failureMessages.join("\n")}`)
+  }
+  for (const name of failed) found.push(`${name}: there is no such test`)
+  return found
+}
+
+const file = join(work, "streamgate.yaml")
+writeFileSync(file, configuration)
+const gateway = spawn(streamgate, ["--config", file, "--log", "json"], {
+  stdio: ["ignore", "pipe", "pipe"],
+})
+let log = ""
+gateway.stderr.on("data", (bytes) => (log += bytes))
+const ended = new Promise((resolve) => gateway.on("exit", resolve))
+let status = 1
+try {
+  const address = await started(gateway)
+  const report = join(work, "report.json")
+  const vitest = ["vitest", "run", "conformance.test.mjs", "--reporter=json", `--outputFile=${report}`]
+  spawnSync("npx", ["--no-install", ...vitest], {
+    cwd: fileURLToPath(new URL(".", import.meta.url)),
+    env: { ...process.env, CONFORMANCE_TEST_URL: address, NO_PROXY: "127.0.0.1" },
+    stdio: ["ignore", "ignore", "inherit"],
+  })
+  const tests = results(report)
+  const found = differences(tests)
+  if (gateway.exitCode !== null || log.includes("panicked")) found.push(`the gateway died or panicked:\n${log.slice(-4000)}`)
+  for (const difference of found) console.error(difference)
+  const passed = tests.filter((test) => test.status === "passed").length
+  console.log(`${passed} of ${tests.length} tests passed, ${found.length} differ from expected.json`)
+  status = found.length === 0 ? 0 : 1
+} finally {
+  gateway.kill("SIGTERM")
+  await ended
+}
+process.exit(status)
