@@ -311,7 +311,7 @@ mod tests {
             ("channel=a&channel=b%0Ac", "`channel` number 2 has a line end"),
             ("channel=a%00", "control character"),
             (&format!("channel={}", "x".repeat(513)), "at most 512 bytes"),
-            (&many, "more than 100 channels; use a pattern"),
+            (&many, "more than 100 channels and streams; use a pattern"),
             (&format!("channel=a{types}"), "more than 100 types"),
             ("channel=a&user=bob", "`user` must be 1"),
             ("channel=a&rewind=-1", "`rewind` must be a number"),

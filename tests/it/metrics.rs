@@ -123,7 +123,7 @@ async fn the_page_is_valid_openmetrics() {
             histograms += 1;
         }
     }
-    assert_eq!(histograms, 4, "{page}");
+    assert_eq!(histograms, 5, "{page}");
     let counted = format!("gen_ai_server_request_duration_seconds_count{ROUTE} 1\n");
     assert!(page.contains(&counted), "{page}");
 }

@@ -14,7 +14,7 @@ use http::HeaderMap;
 use http_body_util::BodyExt as _;
 
 use super::{Streams, answer};
-use crate::config::{Auth, Config, Durable, Key, Limits, digest};
+use crate::config::{Auth, ChannelRightTemplates, Config, Durable, Key, Limits, digest};
 use crate::gateway::state::Gateway;
 use crate::server::Shutdown;
 
@@ -49,6 +49,7 @@ impl Server {
             digest: digest(name),
             models: vec!["*".to_owned()],
             limits,
+            channels: ChannelRightTemplates::default(),
         };
         let auth = Auth { keys: vec![key("a"), key("b")], ..Auth::default() };
         let shutdown = Shutdown::default();

@@ -1,6 +1,6 @@
 //! Resuming over HTTP: positions in headers and queries, what is gone, and cuts at every event.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{BACKEND, Hub, Stream};
 
@@ -160,6 +160,32 @@ async fn rewinding_and_types_select_events() {
             .await;
     }
     assert_eq!(stream.data(2).await, ["7", "8"]);
+}
+
+/// The subscriber of a pattern may need the channel's name, and nobody else pays for it.
+#[tokio::test]
+async fn an_envelope_names_the_channel_of_each_event() {
+    let hub = Hub::new("");
+    let mut plain = hub.subscribe(BACKEND, "channel=order.*", &[]).await;
+    let mut named = hub.subscribe(BACKEND, "channel=order.*&format=events", &[]).await;
+    named.control("caught_up").await;
+    for (channel, body, data) in [
+        ("order.1", r#"{"event":"tick","data":"a\nb"}"#, "a\nb"),
+        ("order.2", r#"{"event":"tick","data":5}"#, "5"),
+        ("order.\"", r#"{"event":"tick","data":{"x": [1]}}"#, r#"{"x": [1]}"#),
+    ] {
+        let path = format!("/v1/channels/{}", channel.replace('"', "%22"));
+        let (_, answer) = hub.post(BACKEND, &path, body).await;
+        let [event, other] = [named.event().await, plain.event().await];
+        assert_eq!((event.event.as_str(), other.event.as_str()), ("channel", "tick"));
+        let told: Value = serde_json::from_str(&event.data).unwrap();
+        let expected = json!({"channel": channel, "event": "tick", "data": data});
+        assert_eq!(told, expected);
+        assert_eq!(
+            (event.id.as_str(), event.id.as_str()),
+            (other.id.as_str(), answer["id"].as_str().unwrap())
+        );
+    }
 }
 
 #[tokio::test]
