@@ -378,7 +378,7 @@ impl Directory {
         self.evict();
     }
 
-    /// All tracks: whoever follows anything follows one of them.
+    /// All tracks: every subscription follows at least one of them.
     pub(super) fn all_tracks(&self) -> Vec<Arc<Track>> {
         self.tracks().cloned().collect()
     }

@@ -29,7 +29,7 @@ impl Control {
     pub(super) fn write(&self, out: &mut String) {
         let (next, cursor) = (self.next.to_string(), self.cursor.to_string());
         out.extend(["event: control\ndata:{\"streamNextOffset\":\"", &next, "\""]);
-        // A client that is told the end does not come back, and needs no cursor.
+        // A client that has received the end does not come back, and needs no cursor.
         if self.reach != Reach::End {
             out.extend([",\"streamCursor\":\"", &cursor, "\""]);
         }

@@ -178,7 +178,7 @@ impl Resumption {
 
 /// The settings of a generation.
 pub(super) struct Settings {
-    /// The digest of the request, by which another one with the same idempotency key is told apart.
+    /// The digest of the request, which differs for another request with the same idempotency key.
     digest: [u8; 32],
     on_disconnect: OnDisconnect,
     background: Option<Background>,
