@@ -1,13 +1,17 @@
 // Starts a gateway, runs the suite against it, and compares the result with `expected.json`: the number of tests, and
 // the names of those that do not pass. It must never let a test that is gone, or new, pass unnoticed.
 
-import { spawn, spawnSync } from "node:child_process"
-import { readFileSync, writeFileSync } from "node:fs"
+import { spawn } from "node:child_process"
+import { openSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 
 const [streamgate, work] = process.argv.slice(2)
 const expected = JSON.parse(readFileSync(new URL("expected.json", import.meta.url)))
+
+// Groups of tests that sleep, for 1.5 s of a time to live of 2 s: a machine that pauses for half a second fails them. They
+// have a second chance, on their own; all others have one.
+const TIMED = ["TTL Expiration Behavior", "Fork - TTL and Expiry"]
 
 // JSON, which is YAML. Callers have no key: the suite sends none. Its long polls wait for two seconds at most, and its
 // page has this origin.
@@ -27,12 +31,23 @@ function started(gateway) {
       const address = said.match(/http:\/\/127\.0\.0\.1:\d+/)
       if (address) resolve(address[0])
     })
-    gateway.on("exit", () => reject(new Error(`the gateway did not start: ${log}`)))
+    gateway.on("exit", () => reject(new Error(`the gateway did not start: ${logged()}`)))
   })
 }
 
-/** All tests of a report: names and statuses. */
-function results(report) {
+/** Runs the suite, or some of it: all tests with names and statuses. */
+async function run(address, options) {
+  const report = join(work, "report.json")
+  // Some tests compare a hundred thousand bytes one by one: five seconds are too few for a busy machine.
+  const vitest = ["node_modules/vitest/vitest.mjs", "run", "conformance.test.mjs", "--testTimeout=120000"]
+  const suite = spawn(process.execPath, [...vitest, "--reporter=json", `--outputFile=${report}`, ...options], {
+    cwd: fileURLToPath(new URL(".", import.meta.url)),
+    env: { ...process.env, CONFORMANCE_TEST_URL: address, NO_PROXY: "127.0.0.1" },
+    stdio: ["ignore", "ignore", "inherit"],
+  })
+  children.add(suite)
+  await new Promise((resolve) => suite.on("exit", resolve))
+  children.delete(suite)
   const files = JSON.parse(readFileSync(report)).testResults
   return files.flatMap((file) => file.assertionResults)
 }
@@ -60,27 +75,30 @@ function differences(tests) {
 
 const file = join(work, "streamgate.yaml")
 writeFileSync(file, configuration)
-const gateway = spawn(streamgate, ["--config", file, "--log", "json"], {
-  stdio: ["ignore", "pipe", "pipe"],
-})
-let log = ""
-gateway.stderr.on("data", (bytes) => (log += bytes))
+const log = join(work, "streamgate.log")
+const logged = () => readFileSync(log, "utf8")
+const gateway = spawn(streamgate, ["--config", file], { stdio: ["ignore", "pipe", openSync(log, "w")] })
 const ended = new Promise((resolve) => gateway.on("exit", resolve))
+// The time is up, or somebody has had enough: nothing stays behind.
+const children = new Set([gateway])
+for (const signal of ["SIGTERM", "SIGINT"])
+  process.on(signal, () => {
+    for (const child of children) child.kill("SIGKILL")
+    process.exit(1)
+  })
 let status = 1
 try {
   const address = await started(gateway)
-  const report = join(work, "report.json")
-  // Some tests compare a hundred thousand bytes one by one: five seconds are too few for a busy machine.
-  const vitest = ["vitest", "run", "conformance.test.mjs", "--testTimeout=60000"]
-  vitest.push("--reporter=json", `--outputFile=${report}`)
-  spawnSync("npx", ["--no-install", ...vitest], {
-    cwd: fileURLToPath(new URL(".", import.meta.url)),
-    env: { ...process.env, CONFORMANCE_TEST_URL: address, NO_PROXY: "127.0.0.1" },
-    stdio: ["ignore", "ignore", "inherit"],
-  })
-  const tests = results(report)
+  let tests = await run(address, [])
+  const late = (test) => test.status === "failed" && TIMED.includes(test.ancestorTitles[0])
+  if (tests.some(late)) {
+    console.log("repeating the tests that measure time")
+    const again = await run(address, ["-t", TIMED.join("|")])
+    tests = tests.map((test) => (late(test) ? again.find(({ fullName }) => fullName === test.fullName) : test))
+  }
   const found = differences(tests)
-  if (gateway.exitCode !== null || log.includes("panicked")) found.push(`the gateway died or panicked:\n${log.slice(-4000)}`)
+  if (gateway.exitCode !== null || logged().includes("panicked"))
+    found.push(`the gateway died or panicked:\n${logged().slice(-4000)}`)
   for (const difference of found) console.error(difference)
   const passed = tests.filter((test) => test.status === "passed").length
   console.log(`${passed} of ${tests.length} tests passed, ${found.length} differ from expected.json`)

@@ -151,10 +151,11 @@ fn viewers(context: &ResponseContext) -> ResponseContext {
 /// For [`Format::Snapshot`] it writes [`Format::Events`].
 ///
 /// `native`: the dialect that it was made in. `context`: that of its response, the same for every viewer, since the
-/// bytes that viewers receive must not differ. `cap`: the most bytes of one frame.
+/// bytes that viewers receive must not differ. `cap`: the most bytes of one frame; in some dialects the last one
+/// repeats the whole answer.
 ///
-/// Of a generation that is not complete, the last native bytes are an error, which does not tell a cancelled one from
-/// others: [`Transcoder::abort`] replaces them.
+/// The native bytes of a generation that was cancelled or lost end with an error like those of any other that is not
+/// complete. To show its end, call [`Transcoder::abort`] in place of reading them.
 pub fn transcoder(
     native: &'static dyn Dialect,
     format: Format,
