@@ -17,7 +17,7 @@ pub struct ChannelName(Arc<str>);
 pub enum NameError {
     /// It is empty.
     Empty,
-    /// It has more than [`MAX_NAME`] bytes.
+    /// It has more than `MAX_NAME` bytes.
     Long,
     /// It has a control character, such as a line end.
     Control,
