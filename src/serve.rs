@@ -249,7 +249,7 @@ async fn serve_admin(app: Arc<App>, listener: std::net::TcpListener, shutdown: S
         connections: Arc::clone(&connections),
         ..app.connection_config()
     };
-    server::serve(listener, router, config, shutdown, || SCRAPE_TIMEOUT).await;
+    let _left = server::serve(listener, router, config, shutdown, || SCRAPE_TIMEOUT).await;
 }
 
 /// Runs a future on a thread with a runtime of its own. The channel is closed when the thread ends, or panics.
@@ -302,11 +302,16 @@ async fn work(app: Arc<App>, number: usize, listener: std::net::TcpListener, shu
     let router = app::router(Arc::clone(&app));
     let config = || app.connection_config();
     let drain = || app.state().config.server.drain;
-    tokio::select! {
-        () = server::serve(listener, router, config, shutdown, drain) => {}
+    let closing = shutdown.closing.clone();
+    let left = tokio::select! {
+        left = server::serve(listener, router, config, shutdown, drain) => left,
         never = app.hub.relay(number) => match never {},
-    }
+    };
     app.tasks.close();
+    // Other nodes follow the streams that are produced here.
+    if app.backplane.is_some() && timeout(left, app.tasks.wait()).await.is_err() {
+        closing.cancel();
+    }
     let _unfinished = timeout(UPSTREAM_DRAIN_TIMEOUT, app.tasks.wait()).await;
 }
 

@@ -107,23 +107,25 @@ fn ticket(app: &App, query: &str) -> Option<Result<Ticket, Error>> {
 }
 
 /// The durable streams that a request names, which are the caller's own.
-fn sources(
+async fn sources(
     app: &App,
     ids: &BTreeSet<String>,
     caller: &Caller,
     ticket: Option<&Ticket>,
 ) -> Result<Vec<Arc<dyn Source>>, Error> {
-    let source = |id: &String| {
+    let mut sources = Vec::with_capacity(ids.len());
+    for id in ids {
         let named = ticket.is_none_or(|ticket| ticket.streams.contains(id));
-        let found = app.streams.get(&caller.name, id).filter(|_| named);
-        found.map(|found| Arc::new(StreamSource::new(found)) as Arc<dyn Source>).ok_or_else(|| {
+        let found = if named { app.stream(&caller.name, id).await? } else { None };
+        let source = found.map(|found| Arc::new(StreamSource::new(found)) as Arc<dyn Source>);
+        sources.push(source.ok_or_else(|| {
             let message = "names a stream that does not exist, or is no longer kept";
             let code = Some("stream_not_found".to_owned());
             let param = Some("stream".to_owned());
             Error::caller(ApiError { code, param, ..ApiError::new(Kind::NotFound, message) })
-        })
-    };
-    ids.iter().map(source).collect()
+        })?);
+    }
+    Ok(sources)
 }
 
 fn pace(config: &Config, app: &App, caller: &Caller) -> Pace {

@@ -71,6 +71,7 @@ pub fn without_file(
         streams: Streams::default(),
         channels: Channels::default(),
         durable: Durable::default(),
+        redis: None,
         prompts: Prompts::default(),
         sources: Sources::default(),
         warnings: wrong.into_iter().map(|message| Location::FILE.error(message)).collect(),

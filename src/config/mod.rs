@@ -27,6 +27,7 @@ mod preset;
 mod prompts;
 mod provider;
 mod reader;
+mod redis;
 mod reference;
 mod root;
 pub mod secret;
@@ -76,6 +77,7 @@ pub use key::{digest, key_line, new_key};
 pub use limits::{LimitError, Limits};
 pub use model::is_model;
 pub use pattern::matches as matches_pattern;
+pub use redis::{Redis, RedisUrl};
 pub use reference::reference;
 pub use sources::Sources;
 pub use streams::{ModelStream, OnDisconnect, Streams};
@@ -173,6 +175,8 @@ pub struct Config {
     pub channels: Channels,
     /// The Durable Streams protocol.
     pub durable: Durable,
+    /// The server that several nodes share, if there are several.
+    pub redis: Option<Redis>,
     /// Prompts that requests may name.
     pub prompts: Prompts,
     /// The files that it was read from.

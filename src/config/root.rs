@@ -8,8 +8,8 @@ use super::known_models::KnownModels;
 use super::reader::Reader;
 use super::tree::{Node, Value};
 use super::{
-    Config, Sources, auth, channels, durable, limits, model, prompts, provider, server, stream,
-    streams, telemetry,
+    Config, Sources, auth, channels, durable, limits, model, prompts, provider, redis, server,
+    stream, streams, telemetry,
 };
 
 /// The description of the whole configuration.
@@ -26,6 +26,7 @@ pub(super) const ROOT: Section = Section::table(
         streams::STREAMS_SECTION.key,
         channels::CHANNELS.key,
         durable::DURABLE.key,
+        redis::REDIS.key,
         prompts::PROMPTS.key,
         telemetry::TELEMETRY.key,
     ],
@@ -70,6 +71,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
         streams: streams::streams(reader, &table),
         channels: channels::channels(reader, &table),
         durable: durable::durable(reader, &table),
+        redis: redis::redis(reader, &table),
         prompts,
         sources: Sources::default(),
         otlp: telemetry::otlp(reader, &table),

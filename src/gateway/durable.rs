@@ -2,6 +2,7 @@
 //! from a log. It must never begin a second generation for a request that has one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -24,6 +25,7 @@ use super::reply::{Reply, stream_response};
 use super::route::Plan;
 use super::state::{Gateway, State};
 use super::upstream_request::RequestContext;
+use crate::backplane::Backplane;
 use crate::config::{self, OnDisconnect};
 use crate::error::Error;
 use crate::streams::event::Framing;
@@ -61,6 +63,8 @@ pub(super) struct Resumption {
     chat: Option<String>,
     /// The position after which the caller wants to go on.
     after: Option<Position>,
+    /// The idempotency key.
+    key: Option<String>,
     /// Held until the request has begun its generation.
     slot: Option<OwnedMutexGuard<Option<Claim>>>,
     running: Option<Arc<Generation>>,
@@ -84,21 +88,29 @@ impl Resumption {
             on_disconnect: on_disconnect(headers)?,
             chat: chat(headers)?,
             after: after(headers, resumable)?,
+            key: None,
             slot: None,
             running: None,
         };
-        let streams = &gateway.streams;
         if let Some(position) = resumption.after {
-            let Some(running) = streams.at(&caller.name, position) else { return Err(gone()) };
-            resumption.running = Some(running);
+            let running = gateway.stream_at(&caller.name, position).await?;
+            resumption.running = Some(running.ok_or_else(gone)?);
         } else if let Some(key) = text(headers, &IDEMPOTENCY_KEY)? {
             if key.is_empty() || key.len() > MAX_KEY {
                 return Err(invalid(&IDEMPOTENCY_KEY, "must have 1 to 255 characters"));
             }
-            let slot: Arc<KeySlot> = streams.key(&caller.name, key);
-            let slot = slot.lock_owned().await;
+            let slot: Arc<KeySlot> = gateway.streams.key(&caller.name, key);
+            let mut slot = slot.lock_owned().await;
+            // Begun on another node, or on this one and forgotten here.
+            if slot.as_ref().is_none_or(|claim| claim.generation.strong_count() == 0)
+                && let Some(backplane) = gateway.reachable_backplane()
+                && let Ok(Some(claim)) = backplane.claimed(&caller.name, key).await
+            {
+                *slot = Some(claim);
+            }
             let running = slot.as_ref().and_then(|claim| claim.generation.upgrade());
             resumption.running = running.filter(|running| !running.is_refused());
+            resumption.key = Some(key.to_owned());
             resumption.slot = Some(slot);
         }
         Ok(resumption)
@@ -114,12 +126,8 @@ impl Resumption {
         let Some(running) = self.running else {
             return Err(Error::internal("a request without a generation cannot attach"));
         };
-        if let Some(claim) = self.slot.as_ref().and_then(|slot| slot.as_ref())
-            && claim.digest != digest(request)
-        {
-            let message = "was used for another request; use one key for each request";
-            let code = Some("idempotency_key_reused".to_owned());
-            return Err(Error::caller(ApiError { code, ..fault(&IDEMPOTENCY_KEY, message) }));
+        if let Some(claim) = self.slot.as_ref().and_then(|slot| slot.as_ref()) {
+            check_digest(claim, digest(request))?;
         }
         let extent = running.extent();
         let seq = self.after.map_or(0, |position| position.seq);
@@ -197,50 +205,56 @@ pub(super) struct Start {
     keep: Option<Keep>,
 }
 
+/// The viewer of a generation that a request has begun, or that the same request has begun on another node.
+enum Begun {
+    Own(Viewer),
+    Others(Viewer, Box<Account>),
+}
+
 impl Start {
     /// Begins the generation and its production, and responds to its first viewer.
     pub(super) async fn reply(self, gateway: &Gateway, account: Box<Account>) -> Reply {
         let unwatched = self.settings.background.as_ref().filter(|_| self.settings.unwatched);
         let unwatched = unwatched.map(|background| background.api);
-        match self.begin(gateway, account) {
-            Ok(viewer) => match unwatched {
-                Some(api) => {
-                    let mut response =
-                        json_response(api.begun(&viewer.generation().origin.context));
-                    response.headers_mut().extend(location(viewer.generation()));
-                    Reply { response: Ok(response), account: None }
-                }
-                None => reply(gateway, viewer, None).await,
-            },
-            Err((error, account)) => Reply { response: Err(error), account: Some(account) },
-        }
+        let (viewer, account) = match self.begin(gateway, account).await {
+            Ok(Begun::Own(viewer)) => (viewer, None),
+            Ok(Begun::Others(viewer, account)) => (viewer, Some(account)),
+            Err((error, account)) => return Reply { response: Err(error), account: Some(account) },
+        };
+        let Some(api) = unwatched else { return reply(gateway, viewer, account).await };
+        let mut response = json_response(api.begun(&viewer.generation().origin.context));
+        response.headers_mut().extend(location(viewer.generation()));
+        Reply { response: Ok(response), account }
     }
 
-    fn begin(
-        self,
+    async fn begin(
+        mut self,
         gateway: &Gateway,
         account: Box<Account>,
-    ) -> Result<Viewer, (Error, Box<Account>)> {
-        let Self { mut resumption, settings, owner, framing, opening, context, keep } = self;
+    ) -> Result<Begun, (Error, Box<Account>)> {
         let state = gateway.state();
         let config = state.config.streams;
         let per_caller = usize::try_from(config.per_caller).unwrap_or(usize::MAX);
-        let origin = Origin {
-            owner,
-            dialect: context.dialect,
-            framing,
-            context: ResponseContext {
-                echo: settings.background.as_ref().map(|one| one.echo.clone()).unwrap_or_default(),
-                ..context.call.clone()
-            },
-            chat: resumption.chat.take(),
-            on_disconnect: settings.on_disconnect,
-            max_bytes: config.max_stream,
-        };
-        let generation = match gateway.streams.begin(origin, per_caller) {
+        let generation = match gateway.streams.begin(self.origin(config.max_stream), per_caller) {
             Ok(generation) => generation,
             Err(error) => return Err((error, account)),
         };
+        let backplane = gateway.reachable_backplane();
+        if let Some(backplane) = backplane {
+            match self.share(backplane, &generation, config.keep).await {
+                Ok(None) => {}
+                Ok(Some(other)) => {
+                    gateway.streams.remove(&generation.id);
+                    return Ok(Begun::Others(viewer(other, 0, &state), account));
+                }
+                Err(error) => {
+                    gateway.streams.remove(&generation.id);
+                    return Err((error, account));
+                }
+            }
+        }
+        gateway.streams.started(&generation);
+        let Self { mut resumption, settings, opening, context, keep, .. } = self;
         if let Some(slot) = &mut resumption.slot {
             let generation = Arc::downgrade(&generation);
             **slot = Some(Claim { digest: settings.digest, generation });
@@ -252,9 +266,63 @@ impl Start {
         let viewer = viewer(Arc::clone(&generation), 0, &state);
         let production = Production::new(opening, context, account).keeping(keep);
         let streams = Arc::clone(&gateway.streams);
-        gateway.tasks.spawn(produce(production, generation, streams));
-        Ok(viewer)
+        let producing = produce(production, Arc::clone(&generation), streams);
+        match &gateway.backplane {
+            None => gateway.tasks.spawn(producing),
+            Some(backplane) => {
+                let owning = Arc::clone(backplane).own(generation, config.keep, producing);
+                gateway.tasks.spawn(owning)
+            }
+        };
+        Ok(Begun::Own(viewer))
     }
+
+    fn origin(&mut self, max_bytes: usize) -> Origin {
+        let Self { resumption, settings, owner, framing, context, .. } = self;
+        Origin {
+            owner: Arc::clone(owner),
+            dialect: context.dialect,
+            framing: *framing,
+            context: ResponseContext {
+                echo: settings.background.as_ref().map(|one| one.echo.clone()).unwrap_or_default(),
+                ..context.call.clone()
+            },
+            chat: resumption.chat.take(),
+            on_disconnect: settings.on_disconnect,
+            max_bytes,
+        }
+    }
+
+    /// Makes the generation known to other nodes. Returns the one that the same request has begun on another node: then
+    /// this one must not begin.
+    async fn share(
+        &self,
+        backplane: &Backplane,
+        generation: &Generation,
+        keep: Duration,
+    ) -> Result<Option<Arc<Generation>>, Error> {
+        // Without Redis, this node goes on alone.
+        if backplane.begin(generation, keep).await.is_err() {
+            return Ok(None);
+        }
+        let Some(key) = &self.resumption.key else { return Ok(None) };
+        let digest = self.settings.digest;
+        let claim = backplane.claim((&self.owner, key, digest), generation, keep).await;
+        let Ok(Some(claim)) = claim else { return Ok(None) };
+        let _gone = backplane.delete(&generation.id).await;
+        check_digest(&claim, digest)?;
+        Ok(claim.generation.upgrade())
+    }
+}
+
+/// Checks that a repeated idempotency key is that of the same request.
+fn check_digest(claim: &Claim, digest: [u8; 32]) -> Result<(), Error> {
+    if claim.digest == digest {
+        return Ok(());
+    }
+    let message = "was used for another request; use one key for each request";
+    let code = Some("idempotency_key_reused".to_owned());
+    Err(Error::caller(ApiError { code, ..fault(&IDEMPOTENCY_KEY, message) }))
 }
 
 fn digest(request: &InspectedRequest) -> [u8; 32] {

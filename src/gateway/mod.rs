@@ -45,6 +45,7 @@ pub mod source;
 #[cfg(test)]
 mod source_script;
 pub mod state;
+mod stream_lookup;
 pub mod summary;
 pub mod target_health;
 pub mod upstream;

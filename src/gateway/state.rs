@@ -26,6 +26,7 @@ use super::request_metrics::RequestMetrics;
 use super::request_spans::RequestSpans;
 use super::summary::Sinks;
 use super::target_health::TargetHealth;
+use crate::backplane::Backplane;
 use crate::config::{Config, Limits, Provider};
 use crate::memory::MemoryBudget;
 use crate::server::Shutdown;
@@ -34,6 +35,7 @@ use crate::streams::registry::{StreamCounts, Streams};
 use crate::streams::stored::StoredResponses;
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{LimitLabels, Metrics, OTHER, RefusalLog, StreamLabels};
+use crate::wire::dialect::Clock;
 
 /// The most bytes of a key set.
 const MAX_KEY_SET: usize = 1 << 20;
@@ -60,6 +62,8 @@ pub struct Gateway {
     pub memory: Arc<MemoryBudget>,
     /// The durable streams.
     pub streams: Arc<Streams>,
+    /// The streams that other nodes share, if there are other nodes.
+    pub backplane: Option<Arc<Backplane>>,
     /// The responses that requests may refer to.
     pub stored: Arc<StoredResponses>,
     /// The conversations that requests may belong to.
@@ -105,9 +109,11 @@ impl Gateway {
         let callers = Callers::new(&config, &limiters, None);
         prepare_clients(&config)?;
         let memory = Arc::new(MemoryBudget::new(config.server.memory, &metrics));
+        let streams = Arc::new(Streams::new(&memory.streams));
         Ok(Self {
             clients: Arc::default(),
-            streams: Arc::new(Streams::new(&memory.streams)),
+            backplane: backplane(&config, &streams, &metrics)?,
+            streams,
             stored: Arc::new(StoredResponses::new(&memory.streams)),
             conversations: Arc::new(Conversations::new(&memory.streams)),
             tickets: Arc::default(),
@@ -227,6 +233,14 @@ impl Gateway {
             never = self.keep_keys() => never,
             never = self.keep_lists() => never,
             never = self.keep_streams() => never,
+            never = self.keep_shared() => never,
+        }
+    }
+
+    async fn keep_shared(&self) -> Infallible {
+        match &self.backplane {
+            Some(backplane) => backplane.run().await,
+            None => std::future::pending().await,
         }
     }
 
@@ -259,6 +273,18 @@ impl Gateway {
         let listed = || provider_models::listed(&self.state().config);
         self.provider_models.keep(listed, fetch, &self.metrics).await
     }
+}
+
+/// The streams that other nodes share, if the configuration names Redis.
+fn backplane(
+    config: &Config,
+    streams: &Arc<Streams>,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<Backplane>>, SetupError> {
+    let Some(redis) = &config.redis else { return Ok(None) };
+    let backplane = Backplane::new(redis, streams, (metrics, Clock::new(unix_seconds)))
+        .map_err(|error| format!("Redis cannot be used as `redis` says: {error}"))?;
+    Ok(Some(Arc::new(backplane)))
 }
 
 /// The receivers of the summaries of requests.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::task::TaskTracker;
 
@@ -49,14 +49,14 @@ pub struct ConnectionConfig {
 }
 
 /// Serves until `shutdown.stopping`, then lets streams continue for `drain`, then ends them. Returns
-/// when all connections are closed. `config` is called for each connection.
+/// when all connections are closed: the part of the drain time that is left. `config` is called for each connection.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     config: impl Fn() -> ConnectionConfig,
     shutdown: Shutdown,
     drain: impl Fn() -> Duration,
-) {
+) -> Duration {
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -93,10 +93,12 @@ pub async fn serve(
     }
     drop(listener);
     connections.close();
-    if timeout(drain(), connections.wait()).await.is_err() {
+    let until = Instant::now() + drain();
+    if timeout_at(until, connections.wait()).await.is_err() {
         shutdown.closing.cancel();
         if timeout(CLOSE_TIMEOUT, connections.wait()).await.is_err() {
             tracing::warn!(open = connections.len(), "connections did not close in time");
         }
     }
+    until.saturating_duration_since(Instant::now())
 }

@@ -14,7 +14,6 @@ use crate::error::Error;
 use crate::gateway::direct_response::respond;
 use crate::gateway::durable::is_chat;
 use crate::gateway::state::Gateway;
-use crate::streams::event::State;
 use crate::wire::chat::{ApiError, Kind};
 use crate::wire::dialect::DEFAULT;
 
@@ -30,8 +29,8 @@ pub(super) async fn stream(
     let query = Query::of(request.uri());
     respond(&gateway, DEFAULT, request, async |asked, account| {
         check(&chat)?;
-        let running = gateway.streams.of_chat(&asked.caller.name, &chat);
-        let Some(stream) = running.filter(|stream| stream.state() == State::Streaming) else {
+        let running = gateway.stream_of_chat(&asked.caller.name, &chat).await?;
+        let Some(stream) = running else {
             return Ok(no_content());
         };
         let format = query.get("format").unwrap_or(FORMAT);
@@ -50,8 +49,8 @@ pub(super) async fn stop(
     respond(&gateway, DEFAULT, request, async |asked, _| {
         check(&chat)?;
         let wanted = wanted(asked.body)?;
-        let running = gateway.streams.of_chat(&asked.caller.name, &chat);
-        let Some(stream) = running.filter(|stream| stream.state() == State::Streaming) else {
+        let running = gateway.stream_of_chat(&asked.caller.name, &chat).await?;
+        let Some(stream) = running else {
             return Ok(no_content());
         };
         if wanted.is_some_and(|id| id != stream.id) {

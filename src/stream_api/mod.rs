@@ -63,7 +63,7 @@ pub fn router<S: Clone + Send + Sync + 'static>(gateway: Arc<Gateway>) -> Router
 /// The caller's streams, the oldest first.
 async fn list(Shared(gateway): Shared<Arc<Gateway>>, request: Request) -> Response {
     respond(&gateway, DEFAULT, request, async |asked, _| {
-        let streams = gateway.streams.of(&asked.caller.name);
+        let streams = gateway.streams_of(&asked.caller.name).await;
         let data: Vec<_> = streams.iter().map(|stream| object::of(stream, asked.state)).collect();
         Ok(json_response(json!({"object": "list", "data": data}).to_string()))
     })
@@ -78,10 +78,10 @@ async fn read(
 ) -> Response {
     let query = Query::of(request.uri());
     let is_event_source = query.is_event_source();
-    let access = Access::of(&gateway, &query, &id);
+    let access = Access::of(&gateway, &query, &id).await;
     let identity = access.identity();
     let response = respond_to(&gateway, (DEFAULT, identity), request, async |asked, account| {
-        let (stream, right) = access.stream(&gateway, asked, &id)?;
+        let (stream, right) = access.stream(&gateway, asked, &id).await?;
         respond_with(asked, (stream, right), account).await
     })
     .await;
@@ -143,7 +143,7 @@ async fn head(
     request: Request,
 ) -> Response {
     respond(&gateway, DEFAULT, request, async |asked, _| {
-        let stream = owned(&gateway, asked, &id)?;
+        let stream = owned(&gateway, asked, &id).await?;
         let mut response = Response::new(Body::empty());
         let extent = stream.extent();
         page::set_headers(response.headers_mut(), &stream.native, &extent, extent.tail);
@@ -159,10 +159,10 @@ async fn cancel(
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    let access = Access::of(&gateway, &Query::of(request.uri()), &id);
+    let access = Access::of(&gateway, &Query::of(request.uri()), &id).await;
     let identity = access.identity();
     respond_to(&gateway, (DEFAULT, identity), request, async |asked, _| {
-        let stream = access.stream_to_cancel(&gateway, asked, &id)?;
+        let stream = access.stream_to_cancel(&gateway, asked, &id).await?;
         Ok(cancelled(&stream, asked).await)
     })
     .await
@@ -183,18 +183,21 @@ async fn remove(
     request: Request,
 ) -> Response {
     respond(&gateway, DEFAULT, request, async |asked, _| {
-        let stream = owned(&gateway, asked, &id)?;
+        let stream = owned(&gateway, asked, &id).await?;
         stream.cancel();
-        gateway.streams.remove(&id);
+        gateway.forget_stream(&id).await?;
         Ok(no_content())
     })
     .await
 }
 
 /// The caller's own stream of this id.
-fn owned(gateway: &Gateway, asked: &Asked<'_>, id: &str) -> Result<Arc<Generation>, Error> {
-    let found = gateway.streams.get(&asked.caller.name, id);
-    found.ok_or_else(not_found)
+async fn owned(
+    gateway: &Gateway,
+    asked: &Asked<'_>,
+    id: &str,
+) -> Result<Arc<Generation>, Error> {
+    gateway.stream(&asked.caller.name, id).await?.ok_or_else(not_found)
 }
 
 /// The error for a stream that does not exist, and for one that the caller may not see.

@@ -34,7 +34,7 @@ pub(super) enum Access {
 
 impl Access {
     /// The credential of a request, by its query.
-    pub(super) fn of(gateway: &Gateway, query: &Query, id: &str) -> Self {
+    pub(super) async fn of(gateway: &Gateway, query: &Query, id: &str) -> Self {
         if let Some(text) = query.get("ticket") {
             return match gateway.tickets.redeem(text) {
                 Some(ticket) => Self::Ticket(ticket),
@@ -42,12 +42,16 @@ impl Access {
             };
         }
         let Some(text) = query.get("share") else { return Self::Own };
-        match gateway.streams.shared(id, text, unix_seconds()) {
-            Some((stream, capability)) => {
+        let Some(capability) = gateway.streams.verify(id, text, unix_seconds()) else {
+            return Self::Refused(not_found());
+        };
+        match gateway.shared_stream(id).await {
+            Ok(Some(stream)) => {
                 let guest = gateway.guest(&capability.share);
                 Self::Share(stream, capability, guest)
             }
-            None => Self::Refused(not_found()),
+            Ok(None) => Self::Refused(not_found()),
+            Err(error) => Self::Refused(error),
         }
     }
 
@@ -62,7 +66,7 @@ impl Access {
     }
 
     /// The stream to read, and the right to it, if that may end before the stream.
-    pub(super) fn stream(
+    pub(super) async fn stream(
         self,
         gateway: &Gateway,
         asked: &Asked<'_>,
@@ -74,14 +78,14 @@ impl Access {
                 let left = |until: u64| Duration::from_secs(until.saturating_sub(unix_seconds()));
                 let until = asked.caller.until.map(|until| Instant::now() + left(until));
                 let right = until.map(|until| Right { until, seat: None });
-                Ok((owned(gateway, asked, id)?, right))
+                Ok((owned(gateway, asked, id).await?, right))
             }
             Self::Ticket(ticket) => {
                 if !ticket.streams.iter().any(|stream| stream == id) {
                     return Err(not_found());
                 }
                 let right = Right { until: ticket.expires, seat: None };
-                Ok((owned(gateway, asked, id)?, Some(right)))
+                Ok((owned(gateway, asked, id).await?, Some(right)))
             }
             Self::Share(stream, capability, _) => {
                 let seat = stream.shares.seat(&capability.share).map_err(|error| match error {
@@ -97,14 +101,14 @@ impl Access {
     }
 
     /// The stream to cancel.
-    pub(super) fn stream_to_cancel(
+    pub(super) async fn stream_to_cancel(
         self,
         gateway: &Gateway,
         asked: &Asked<'_>,
         id: &str,
     ) -> Result<Arc<Generation>, Error> {
         match self {
-            Self::Own => owned(gateway, asked, id),
+            Self::Own => owned(gateway, asked, id).await,
             Self::Share(stream, capability, _) if capability.rights == Rights::Cancel => {
                 let seated = stream.shares.seat(&capability.share).err();
                 if seated == Some(SeatError::Revoked) { Err(not_found()) } else { Ok(stream) }

@@ -1,6 +1,9 @@
 //! Capabilities: signed, expiring, revocable rights of others to one stream. A capability must never be accepted for
 //! another stream, or with more rights or time than it was signed for.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -46,17 +49,22 @@ pub struct Capability {
 
 /// The key that signs capabilities.
 pub struct Signer {
-    key: [u8; 32],
+    key: ArcSwap<[u8; 32]>,
 }
 
 impl Default for Signer {
     /// A key of its own: capabilities end with the process, as the streams in its memory do.
     fn default() -> Self {
-        Self { key: rand::random() }
+        Self { key: ArcSwap::from_pointee(rand::random()) }
     }
 }
 
 impl Signer {
+    /// Signs with another key from now on, which other nodes have too.
+    pub fn set_key(&self, key: [u8; 32]) {
+        self.key.store(Arc::new(key));
+    }
+
     /// Signs a capability for a stream: `share.rights.expires.signature`.
     pub fn sign(&self, stream: &str, capability: &Capability) -> String {
         let Capability { share, rights, expires } = capability;
@@ -81,7 +89,7 @@ impl Signer {
 
     #[expect(clippy::expect_used, reason = "HMAC accepts keys of every length")]
     fn mac(&self, stream: &str, claims: &str) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("a key");
+        let mut mac = Hmac::<Sha256>::new_from_slice(&**self.key.load()).expect("a key");
         // Ids have no dots, so that the parts cannot be shifted.
         mac.update(stream.as_bytes());
         mac.update(b".");

@@ -16,7 +16,7 @@ pub struct Event {
     pub block: Bytes,
     /// The event in the framing of its producer: a slice of the block.
     pub produced: Bytes,
-    /// It was written because the stream was cancelled, and by nothing that the upstream sent.
+    /// It was written because the stream was cancelled or lost, and by nothing that the upstream sent. It is the last.
     pub cancelled: bool,
 }
 
@@ -138,6 +138,14 @@ pub struct StreamEnd {
     pub message: Option<String>,
     /// The end of a viewer's body in the dialect of the stream.
     pub ending: Ending,
+}
+
+impl StreamEnd {
+    /// The end of a stream whose node has gone.
+    pub fn lost(ending: Ending) -> Self {
+        let message = "the node that produced this stream is gone; what it sent until then is here";
+        Self { state: State::Lost, message: Some(message.to_owned()), ending }
+    }
 }
 
 impl Entry for Event {

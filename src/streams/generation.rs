@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -16,11 +17,12 @@ use super::event::{Event, Framing, State, StreamEnd, cut};
 use super::log::{Extent, Log, Retention};
 use super::position::Epoch;
 use super::share::Shares;
-use super::track::{Derivation, Track};
+use super::track::{self, Derivation, Track};
 use crate::config::OnDisconnect;
 use crate::error::Error;
 use crate::memory::MemoryLease;
-use crate::wire::dialect::{CallerDialect, ResponseContext};
+use crate::wire::chat::End;
+use crate::wire::dialect::{CallerDialect, Ending, ResponseContext};
 use crate::wire::format::Format;
 
 /// The request that a generation answers.
@@ -53,6 +55,8 @@ pub struct Generation {
     pub origin: Origin,
     /// Its events in its own dialect.
     pub native: Track,
+    /// Its viewers are to come back, to another node.
+    released: AtomicBool,
     opened: watch::Sender<Opened>,
     /// Its caller has been told that there is an answer.
     promised: AtomicBool,
@@ -80,6 +84,7 @@ impl Generation {
             id,
             origin,
             native: Track { epoch: Epoch::random(), log: Log::new(retention), derived: None },
+            released: AtomicBool::new(false),
             opened: watch::Sender::new(None),
             promised: AtomicBool::new(false),
             cancelled: CancellationToken::new(),
@@ -112,6 +117,55 @@ impl Generation {
         });
         // Nothing is appended to a log that has ended: it was closed for a reason that holds.
         appended.is_err() || self.hold()
+    }
+
+    /// Appends events of another node, of which the first has this sequence number. Those that are there already are left
+    /// out. Returns whether none is missing before them.
+    pub fn append_copies(&self, first: u64, events: Vec<Event>) -> bool {
+        let mut gap = false;
+        let appended = self.native.log.append(|next| {
+            gap = first > next;
+            let known = usize::try_from(next.saturating_sub(first)).unwrap_or(usize::MAX);
+            let events = if gap { Vec::new() } else { events };
+            events.into_iter().skip(known)
+        });
+        if appended.is_ok() && !self.hold() {
+            self.native.log.trim_to(self.native.log.extent().bytes / 2);
+        }
+        !gap
+    }
+
+    /// Notes that the events up to a sequence number are gone where they were produced.
+    pub fn skip_to(&self, seq: u64) {
+        self.native.log.skip_to(seq);
+    }
+
+    /// Asks its viewers to come back, once they have read all that is here.
+    pub fn release(&self) {
+        self.released.store(true, Relaxed);
+        self.native.log.wake();
+    }
+
+    /// Whether its viewers are to come back.
+    pub fn is_released(&self) -> bool {
+        self.released.load(Relaxed)
+    }
+
+    /// Resolves when a request has asked for its end.
+    pub async fn cancel_requested(&self) {
+        self.cancelled.cancelled().await;
+    }
+
+    /// Resolves when it has other viewers or none. Returns how many.
+    pub async fn viewers_changed(&self) -> usize {
+        let mut viewers = self.viewers.subscribe();
+        let _owned = viewers.changed().await;
+        *viewers.borrow()
+    }
+
+    /// The bytes that end it for readers of its own dialect, where its producer could not write them.
+    pub fn abort_bytes(&self, end: End) -> (Bytes, Ending) {
+        track::abort(&self.origin, &self.native.log, end)
     }
 
     /// Holds memory for its logs.

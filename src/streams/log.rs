@@ -183,6 +183,23 @@ impl<E: Entry> Log<E> {
         content.bytes
     }
 
+    /// Trims the oldest entries until the others have at most so many bytes; the last one stays.
+    pub fn trim_to(&self, bytes: usize) {
+        let mut content = self.content();
+        while content.entries.len() > 1 && content.bytes > bytes {
+            content.trim_first();
+        }
+    }
+
+    /// Goes on after a sequence number, where entries up to it are missing: they count as trimmed.
+    pub fn skip_to(&self, seq: u64) {
+        let mut content = self.content();
+        while content.trimmed < seq && !content.entries.is_empty() {
+            content.trim_first();
+        }
+        content.trimmed = content.trimmed.max(seq);
+    }
+
     /// Its extent.
     pub fn extent(&self) -> Extent<E::End> {
         self.content().extent()
@@ -334,6 +351,21 @@ mod tests {
         assert_eq!(log.trim_while(|_| true), 0);
         assert_eq!(log.read(4, usize::MAX), Read::Gone { earliest: 5 });
         assert_eq!(log.read(5, usize::MAX), Read::Tail);
+    }
+
+    #[test]
+    fn missing_entries_count_as_trimmed() {
+        let log = log(Retention::ALL, &["a", "b", "c"]);
+        log.skip_to(2);
+        assert_eq!(log.read(1, usize::MAX), Read::Gone { earliest: 2 });
+        assert_eq!(log.read(2, usize::MAX), entries(3, &["c"]));
+        log.skip_to(7);
+        assert_eq!(log.extent(), Extent { earliest: 7, tail: 7, bytes: 0, end: None });
+        log.append(|first| [Text(if first == 8 { "h" } else { "wrong" }), Text("i")]).unwrap();
+        log.trim_to(1);
+        assert_eq!(log.read(8, usize::MAX), entries(9, &["i"]));
+        log.trim_to(0);
+        assert_eq!(log.extent(), Extent { earliest: 8, tail: 9, bytes: 1, end: None });
     }
 
     #[test]

@@ -106,14 +106,17 @@ impl Streams {
             content.chats.insert((owner, chat), id);
         }
         content.owned.insert(place, Arc::clone(&generation));
-        drop(content);
-        self.announce(&generation, "stream.started");
         Ok(generation)
     }
 
     /// Sets the receiver of announcements. Only the first one counts.
     pub fn announce_to(&self, announce: Arc<dyn Announce>) {
         self.announce.get_or_init(|| announce);
+    }
+
+    /// Announces the beginning of a generation.
+    pub fn started(&self, generation: &Generation) {
+        self.announce(generation, "stream.started");
     }
 
     /// Announces the end of a generation, which has been closed.
@@ -133,6 +136,11 @@ impl Streams {
         content.get(id).filter(|generation| *generation.origin.owner == *owner).cloned()
     }
 
+    /// The generation of an id, for anybody who holds a capability for it.
+    pub fn any(&self, id: &str) -> Option<Arc<Generation>> {
+        self.content().get(id).cloned()
+    }
+
     /// The generation of a position in its native track, for its owner.
     pub fn at(&self, owner: &str, position: Position) -> Option<Arc<Generation>> {
         let content = self.content();
@@ -140,20 +148,19 @@ impl Streams {
         content.get(id).filter(|generation| *generation.origin.owner == *owner).cloned()
     }
 
+    /// Signs capabilities with a key that other nodes have too.
+    pub fn sign_with(&self, key: [u8; 32]) {
+        self.signer.set_key(key);
+    }
+
     /// Signs a capability for a stream.
     pub fn sign(&self, id: &str, capability: &Capability) -> String {
         self.signer.sign(id, capability)
     }
 
-    /// The generation of an id for the holder of a capability.
-    pub fn shared(
-        &self,
-        id: &str,
-        token: &str,
-        unix: u64,
-    ) -> Option<(Arc<Generation>, Capability)> {
-        let capability = self.signer.verify(id, token, unix)?;
-        Some((self.content().get(id).cloned()?, capability))
+    /// Reads a capability for a stream; `None`: it is not signed for it, or its time is over.
+    pub fn verify(&self, id: &str, token: &str, unix: u64) -> Option<Capability> {
+        self.signer.verify(id, token, unix)
     }
 
     /// All generations of an owner, the oldest first.

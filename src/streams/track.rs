@@ -3,14 +3,14 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::event::{Event, Framing, State, StreamEnd, cut};
 use super::generation::{Generation, Origin};
 use super::log::{Log, Read};
 use super::position::Epoch;
 use crate::wire::chat::{ApiError, End, Kind};
-use crate::wire::dialect;
+use crate::wire::dialect::{self, Ending};
 use crate::wire::format::{self, Format};
 use crate::wire::transcode::Transcoder;
 
@@ -55,6 +55,29 @@ impl std::fmt::Debug for Derivation {
     }
 }
 
+/// The bytes that end a log of native events whose producer is gone, and the end of a viewer's body after them.
+pub(super) fn abort(origin: &Origin, log: &Log<Event>, end: End) -> (Bytes, Ending) {
+    let native = dialect::by_name(origin.dialect.name());
+    let rewriter = native.and_then(|native| format::rewriter(native, &origin.context, MAX_EVENT));
+    let Some(mut transcoder) = rewriter else { return (Bytes::new(), Ending::default()) };
+    let (mut seq, mut written) = (0, BytesMut::new());
+    loop {
+        written.clear();
+        match log.read(seq, MAX_BATCH) {
+            Read::Entries { first, entries } => {
+                seq = first - 1 + entries.len() as u64;
+                for event in entries {
+                    transcoder.push(event.produced, &mut written);
+                }
+            }
+            Read::Gone { earliest } => seq = earliest,
+            Read::Tail | Read::Ahead | Read::End(_) => break,
+        }
+    }
+    transcoder.abort(end, &mut written);
+    (written.freeze(), transcoder.ending())
+}
+
 impl Track {
     /// Brings a derived track up to the native one.
     pub fn advance(&self, generation: &Generation) {
@@ -65,8 +88,9 @@ impl Track {
             match generation.native.log.read(derivation.seq, MAX_BATCH) {
                 Read::Entries { first, entries } => {
                     derivation.seq = first - 1 + entries.len() as u64;
-                    for event in entries {
-                        derivation.take(event, &mut out);
+                    // The cause of one that the gateway wrote is known with the end, which follows it.
+                    for event in entries.into_iter().filter(|event| !event.cancelled) {
+                        derivation.transcoder.push(event.produced, &mut out);
                     }
                     self.append(derivation.framing, &out);
                 }
@@ -108,14 +132,6 @@ impl Track {
 }
 
 impl Derivation {
-    fn take(&mut self, event: Event, out: &mut BytesMut) {
-        if event.cancelled {
-            self.transcoder.abort(End::Cancelled, out);
-        } else {
-            self.transcoder.push(event.produced, out);
-        }
-    }
-
     /// Ends the answer as the native track did, where its events have not.
     fn finish(&mut self, state: State, out: &mut BytesMut) {
         match state {

@@ -31,7 +31,7 @@ pub enum Next {
     Bytes(Bytes),
     /// Nothing by the time that was given.
     Idle,
-    /// The right of the viewer has ended.
+    /// The right of the viewer has ended, or it is to come back.
     Closed,
     /// Events that this viewer has not read have been trimmed. The lowest position that is left.
     Behind(Position),
@@ -98,6 +98,7 @@ impl Viewer {
                 }
                 Read::End(end) => return Next::Ended(end),
                 Read::Gone { earliest } => return Next::Behind(self.track().epoch.at(earliest)),
+                Read::Tail | Read::Ahead if generation.is_released() => return Next::Closed,
                 Read::Tail | Read::Ahead => {}
             }
             if timeout_at(until, appended).await.is_err() {

@@ -112,6 +112,12 @@ metrics! {
         "Durable streams in memory, measured at each scrape, by whether they are being produced";
     stream_viewers: Gauge = "streamgate_stream_viewers",
         "Viewers of durable streams, measured at each scrape";
+    streams_lost: Counter = "streamgate_streams_lost",
+        "Streams of other nodes that this node has ended, because their node no longer renewed its lease";
+    redis_reachable: Gauge = "streamgate_redis_reachable",
+        "Whether Redis answers: 1 or 0; 0 without one";
+    redis_errors: Counter = "streamgate_redis_errors",
+        "Commands of Redis that failed or were not answered in time";
     channels: Gauge = "streamgate_channels",
         "Channels that have events or subscribers, or had them";
     channel_subscribers: Gauge = "streamgate_channel_subscribers",

@@ -163,13 +163,33 @@ pub fn transcoder(
     cap: usize,
 ) -> Option<Transcoder> {
     let encoder = format.encoder(native, context)?;
+    Some(decode_into(encoder, native, context, cap))
+}
+
+/// The codec from the native bytes of a generation to the same dialect, written anew: it can end a generation whose
+/// producer is gone. Parameters as those of [`transcoder`]; `None`: it is no dialect of callers.
+pub fn rewriter(
+    native: &dyn Dialect,
+    context: &ResponseContext,
+    cap: usize,
+) -> Option<Transcoder> {
+    let encoder = native.as_caller()?.encoder(context, Mode::Translated);
+    Some(decode_into(encoder, native, context, cap))
+}
+
+fn decode_into(
+    encoder: Box<dyn Encode>,
+    native: &dyn Dialect,
+    context: &ResponseContext,
+    cap: usize,
+) -> Transcoder {
     let media_type = native.as_caller().map_or(EVENT_STREAM, |native| native.media_type(context));
     let mut decoder = native.decoder(context.form);
     decoder.name(&context.id);
     // Logs may hold lines as the data of events, so that the framing is detected.
     let choose: Choose = Box::new(|_| (encoder, Ok(Mode::Translated)));
     let transcoder = Transcoder::labelled(native.framing(media_type), cap, decoder, choose);
-    Some(transcoder.with_stage(Box::new(OwnMarks)))
+    transcoder.with_stage(Box::new(OwnMarks))
 }
 
 #[cfg(test)]

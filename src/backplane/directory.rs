@@ -1,0 +1,241 @@
+//! Directory of shared streams: which there are, by id, owner, position, chat and idempotency key. It must never return a
+//! stream to anybody but its owner.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::distr::{Alphanumeric, SampleString};
+use redis::Cmd;
+use tokio::time::sleep;
+
+use super::owner::millis;
+use super::replica::Replica;
+use super::{Backplane, BackplaneError};
+use crate::streams::generation::Generation;
+use crate::streams::position::Position;
+use crate::streams::record::GenerationMeta;
+use crate::streams::registry::Claim;
+
+/// The bytes of the key by which capabilities are signed.
+const SECRET: usize = 43;
+
+/// The most streams of one owner that are listed.
+const MAX_LISTED: usize = 1_000;
+
+impl Backplane {
+    /// Enters a generation under its owner, epoch and chat.
+    pub(super) async fn index(
+        &self,
+        generation: &Generation,
+        keep: Duration,
+    ) -> Result<(), BackplaneError> {
+        let (id, origin) = (&generation.id, &generation.origin);
+        let (owner, keep) = (&origin.owner, millis(keep.max(self.retention())));
+        let epoch = self.keys.epoch(generation.native.epoch);
+        self.command(redis::cmd("SET").arg(epoch).arg(id).arg("PX").arg(keep)).await?;
+        if let Some(chat) = &origin.chat {
+            let key = self.keys.chat(owner, chat);
+            self.command(redis::cmd("SET").arg(key).arg(id).arg("PX").arg(keep)).await?;
+        }
+        if let Some(api) = origin.dialect.state() {
+            let key = self.keys.response(owner, &api.id(&origin.context));
+            self.command(redis::cmd("SET").arg(key).arg(id).arg("PX").arg(keep)).await?;
+        }
+        let (list, begun) = (self.keys.owner(owner), origin.context.created);
+        self.command(redis::cmd("ZADD").arg(&list).arg(begun).arg(id)).await?;
+        let oldest = format!("-{}", MAX_LISTED + 1);
+        self.command(redis::cmd("ZREMRANGEBYRANK").arg(&list).arg(0).arg(oldest)).await?;
+        self.command(redis::cmd("PEXPIRE").arg(&list).arg(keep)).await
+    }
+
+    /// The generation of an id, for its owner.
+    pub async fn find(
+        &self,
+        owner: &str,
+        id: &str,
+    ) -> Result<Option<Arc<Generation>>, BackplaneError> {
+        let found = self.find_any(id).await?;
+        Ok(found.filter(|generation| *generation.origin.owner == *owner))
+    }
+
+    /// The generation of an id, for the holder of a capability.
+    pub async fn find_any(&self, id: &str) -> Result<Option<Arc<Generation>>, BackplaneError> {
+        let Some(found) = self.read(id, 0, None).await? else { return Ok(None) };
+        let restored = found.meta.get("meta").map(|meta| GenerationMeta::decode(meta));
+        let meta = match restored {
+            Some(Ok(meta)) => meta,
+            Some(Err(error)) => {
+                tracing::warn!(stream = id, %error, "a stream in Redis cannot be read");
+                return Ok(None);
+            }
+            None => return Ok(None),
+        };
+        let (generation, is_new) = match self.streams.adopt(&meta, &self.clock) {
+            Ok(adopted) => adopted,
+            Err(error) => {
+                tracing::warn!(stream = id, %error, "a stream in Redis cannot be read");
+                return Ok(None);
+            }
+        };
+        if !is_new {
+            return Ok(Some(generation));
+        }
+        let replica = Arc::new(Replica::new(Arc::clone(&generation)));
+        replica.take(&found);
+        if generation.extent().end.is_none() && self.catch_up(&replica).await?.is_none() {
+            return Ok(None);
+        }
+        if generation.extent().end.is_none() {
+            // An error: the process is stopping.
+            let _stopped = self.replicas.send(replica).await;
+        }
+        Ok(Some(generation))
+    }
+
+    /// The generation of a position in its native track, for its owner.
+    pub async fn at(
+        &self,
+        owner: &str,
+        position: Position,
+    ) -> Result<Option<Arc<Generation>>, BackplaneError> {
+        let epoch = self.keys.epoch(position.epoch);
+        self.named(owner, redis::cmd("GET").arg(epoch)).await
+    }
+
+    /// The last generation of a chat, for its owner.
+    pub async fn of_chat(
+        &self,
+        owner: &str,
+        chat: &str,
+    ) -> Result<Option<Arc<Generation>>, BackplaneError> {
+        self.named(owner, redis::cmd("GET").arg(self.keys.chat(owner, chat))).await
+    }
+
+    /// The generation of a response of a dialect that keeps state, for its owner.
+    pub async fn of_response(
+        &self,
+        owner: &str,
+        response: &str,
+    ) -> Result<Option<Arc<Generation>>, BackplaneError> {
+        self.named(owner, redis::cmd("GET").arg(self.keys.response(owner, response))).await
+    }
+
+    async fn named(
+        &self,
+        owner: &str,
+        command: &Cmd,
+    ) -> Result<Option<Arc<Generation>>, BackplaneError> {
+        let id = self.answered(self.connection.query::<Option<String>>(command).await)?;
+        match id {
+            Some(id) => self.find(owner, &id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// All generations of an owner, those that began first at the head.
+    pub async fn of(&self, owner: &str) -> Result<Vec<Arc<Generation>>, BackplaneError> {
+        let list = redis::cmd("ZRANGE").arg(self.keys.owner(owner)).arg(0).arg(-1).take();
+        let ids = self.answered(self.connection.query::<Vec<String>>(&list).await)?;
+        let mut all = Vec::with_capacity(ids.len());
+        for id in ids {
+            let known = self.streams.get(owner, &id);
+            let found = if known.is_some() { known } else { self.find(owner, &id).await? };
+            match found {
+                Some(generation) => all.push(generation),
+                // It has expired.
+                None => {
+                    self.command(redis::cmd("ZREM").arg(self.keys.owner(owner)).arg(&id)).await?;
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// The generation that a request with this idempotency key has begun on another node, and the SHA-256 of that
+    /// request.
+    pub async fn claimed(
+        &self,
+        owner: &str,
+        key: &str,
+    ) -> Result<Option<Claim>, BackplaneError> {
+        let command = redis::cmd("GET").arg(self.keys.claim(owner, key)).take();
+        let claim = self.answered(self.connection.query::<Option<Vec<u8>>>(&command).await)?;
+        let Some((digest, id)) = claim.as_deref().and_then(|claim| claim.split_first_chunk()) else {
+            return Ok(None);
+        };
+        let id = String::from_utf8_lossy(id);
+        let found = self.find(owner, &id).await?;
+        let claim = |generation| Claim { digest: *digest, generation: Arc::downgrade(&generation) };
+        Ok(found.map(claim))
+    }
+
+    /// Claims an idempotency key for a generation that other nodes know already. Returns the claim of another request, if
+    /// there is one.
+    pub async fn claim(
+        &self,
+        (owner, key, digest): (&str, &str, [u8; 32]),
+        generation: &Generation,
+        keep: Duration,
+    ) -> Result<Option<Claim>, BackplaneError> {
+        let value = [&digest[..], generation.id.as_bytes()].concat();
+        let (name, keep) = (self.keys.claim(owner, key), millis(keep.max(self.retention())));
+        let set = |only_new: bool| {
+            let mut set = redis::cmd("SET").arg(&name).arg(&value).arg("PX").arg(keep).take();
+            if only_new { set.arg("NX").take() } else { set }
+        };
+        if self.answered(self.connection.query::<Option<String>>(&set(true)).await)?.is_some() {
+            return Ok(None);
+        }
+        let claim = self.claimed(owner, key).await?;
+        if claim.is_none() {
+            // Its generation is no longer there.
+            self.command(&set(false)).await?;
+        }
+        Ok(claim)
+    }
+
+    /// Asks the node that produces a stream to cancel it.
+    pub(super) async fn cancel(&self, id: &str) {
+        let mut invocation = self.scripts.cancel.prepare_invoke();
+        invocation.key(self.keys.meta(id));
+        let answer = self.connection.run::<Option<String>>(&invocation).await;
+        if let Ok(Some(node)) = self.answered(answer) {
+            let publish = redis::cmd("PUBLISH").arg(self.keys.node(&node)).arg(id).take();
+            // If it is missed, the owner finds the request when it renews its lease.
+            let _missed = self.command(&publish).await;
+        }
+    }
+
+    /// Forgets a stream.
+    pub async fn delete(&self, id: &str) -> Result<(), BackplaneError> {
+        let mut invocation = self.scripts.delete.prepare_invoke();
+        invocation.key(self.keys.meta(id)).key(self.keys.log(id)).arg(millis(self.retention()));
+        self.answered(self.connection.run::<redis::Value>(&invocation).await).map(drop)
+    }
+
+    /// Shares the key by which capabilities are signed with all nodes. Resolves never.
+    pub(super) async fn share_secret(&self) -> Infallible {
+        let own = Alphanumeric.sample_string(&mut rand::rng(), SECRET);
+        let set = redis::cmd("SET").arg(self.keys.secret()).arg(own).arg("NX").take();
+        let get = redis::cmd("GET").arg(self.keys.secret()).take();
+        loop {
+            if self.command(&set).await.is_ok()
+                && let Ok(secret) = self.answered(self.connection.query::<String>(&get).await)
+            {
+                self.streams.sign_with(crate::config::digest(&secret));
+                return std::future::pending().await;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// The time for which a stream is kept in Redis at least.
+    pub(super) fn retention(&self) -> Duration {
+        self.lease * 30
+    }
+
+    async fn command(&self, command: &Cmd) -> Result<(), BackplaneError> {
+        self.answered(self.connection.query::<redis::Value>(command).await).map(drop)
+    }
+}

@@ -1,0 +1,61 @@
+//! Names of keys and channels in Redis. All keys of one stream share a hash tag, so that a cluster keeps them together.
+
+use crate::streams::position::Epoch;
+
+/// The names under one prefix.
+#[derive(Debug, Clone)]
+pub(super) struct Keys(pub(super) String);
+
+impl Keys {
+    /// The fields of a stream.
+    pub(super) fn meta(&self, id: &str) -> String {
+        format!("{}stream:{{{id}}}:meta", self.0)
+    }
+
+    /// The events of a stream.
+    pub(super) fn log(&self, id: &str) -> String {
+        format!("{}stream:{{{id}}}:log", self.0)
+    }
+
+    /// The channel of what is appended to a stream.
+    pub(super) fn channel(&self, id: &str) -> String {
+        format!("{}stream:{id}", self.0)
+    }
+
+    /// The channel of requests to a node.
+    pub(super) fn node(&self, node: &str) -> String {
+        format!("{}node:{node}", self.0)
+    }
+
+    /// The ids of an owner's streams, by the time at which they began.
+    pub(super) fn owner(&self, owner: &str) -> String {
+        format!("{}owner:{owner}", self.0)
+    }
+
+    /// The id of the last stream of a chat.
+    pub(super) fn chat(&self, owner: &str, chat: &str) -> String {
+        format!("{}chat:{chat}:{owner}", self.0)
+    }
+
+    /// The id of the stream of a response.
+    pub(super) fn response(&self, owner: &str, response: &str) -> String {
+        format!("{}response:{response}:{owner}", self.0)
+    }
+
+    /// The id of the stream of an epoch.
+    pub(super) fn epoch(&self, epoch: Epoch) -> String {
+        format!("{}epoch:{epoch}", self.0)
+    }
+
+    /// The stream of an idempotency key, by its SHA-256.
+    pub(super) fn claim(&self, owner: &str, key: &str) -> String {
+        let digest = crate::config::digest(key);
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{}key:{hex}:{owner}", self.0)
+    }
+
+    /// The key by which capabilities are signed.
+    pub(super) fn secret(&self) -> String {
+        format!("{}secret", self.0)
+    }
+}

@@ -1,0 +1,212 @@
+//! Backplane: streams that several nodes share through Redis. A node that produces a stream appends it there, under a
+//! lease; others keep copies that they follow. It must never delay a stream on the node that produces it: without
+//! Redis that node goes on alone, and appends the rest when Redis is back.
+
+mod connection;
+mod directory;
+mod keys;
+mod owner;
+mod replica;
+mod subscriber;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use rand::distr::{Alphanumeric, SampleString};
+use redis::{RedisError, Script};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::config::Redis;
+use crate::streams::generation::Generation;
+use crate::streams::registry::Streams;
+use crate::telemetry::Metrics;
+use crate::wire::dialect::Clock;
+use connection::Connection;
+use keys::Keys;
+use replica::Replica;
+use subscriber::{Sink, Subscriber};
+
+/// The characters of a node's name, which it draws when it starts.
+const NODE: usize = 16;
+
+/// The replicas that may wait for their followers to begin.
+const PENDING: usize = 1024;
+
+/// The streams that this node shares with others.
+pub struct Backplane {
+    connection: Connection,
+    subscriber: Subscriber,
+    keys: Keys,
+    scripts: Scripts,
+    /// The name of this process.
+    node: String,
+    /// The time after which a silent owner's streams are lost.
+    lease: Duration,
+    /// Commands have been answered of late.
+    reachable: AtomicBool,
+    /// The generations that this node produces.
+    owned: Arc<Owned>,
+    streams: Arc<Streams>,
+    replicas: mpsc::Sender<Arc<Replica>>,
+    begun: Mutex<Option<mpsc::Receiver<Arc<Replica>>>>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+/// A failure of Redis, or of the way to it. It is logged where it happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackplaneError;
+
+impl std::fmt::Display for BackplaneError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Redis does not answer; the streams of other nodes cannot be reached now")
+    }
+}
+
+impl std::error::Error for BackplaneError {}
+
+struct Scripts {
+    begin: Script,
+    append: Script,
+    read: Script,
+    lose: Script,
+    cancel: Script,
+    delete: Script,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        Self {
+            begin: Script::new(include_str!("lua/begin.lua")),
+            append: Script::new(include_str!("lua/append.lua")),
+            read: Script::new(include_str!("lua/read.lua")),
+            lose: Script::new(include_str!("lua/lose.lua")),
+            cancel: Script::new(include_str!("lua/cancel.lua")),
+            delete: Script::new(include_str!("lua/delete.lua")),
+        }
+    }
+}
+
+/// The generations that this node produces, by id. It receives what other nodes ask of them.
+#[derive(Default)]
+struct Owned(Mutex<HashMap<String, Weak<Generation>>>);
+
+impl Owned {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Weak<Generation>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink for Owned {
+    /// The id of a generation that is to be cancelled. One that is missed is found with the next renewal of the lease.
+    fn message(&self, payload: &[u8]) {
+        let id = String::from_utf8_lossy(payload);
+        let found = self.lock().get(&*id).and_then(Weak::upgrade);
+        if let Some(generation) = found {
+            generation.cancel();
+        }
+    }
+
+    fn interrupted(&self) {}
+}
+
+impl Backplane {
+    /// The backplane of a configuration. It connects when it is first used.
+    pub fn new(
+        config: &Redis,
+        streams: &Arc<Streams>,
+        (metrics, clock): (&Arc<Metrics>, Clock),
+    ) -> Result<Self, RedisError> {
+        let (replicas, begun) = mpsc::channel(PENDING);
+        Ok(Self {
+            connection: Connection::new(config)?,
+            subscriber: Subscriber::new(connection::clients(config)?, config.timeout),
+            keys: Keys(config.prefix.clone()),
+            scripts: Scripts::default(),
+            node: Alphanumeric.sample_string(&mut rand::rng(), NODE),
+            lease: config.lease,
+            reachable: AtomicBool::new(true),
+            owned: Arc::default(),
+            streams: Arc::clone(streams),
+            replicas,
+            begun: Mutex::new(Some(begun)),
+            metrics: Arc::clone(metrics),
+            clock,
+        })
+    }
+
+    /// Keeps the subscriptions and follows the streams of other nodes, for as long as it is polled. One does so for the
+    /// process.
+    pub async fn run(self: &Arc<Self>) -> Infallible {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut begun) = begun else { return std::future::pending().await };
+        let owned: Arc<dyn Sink> = Arc::<Owned>::clone(&self.owned);
+        let following = async {
+            self.subscriber.subscribe(&self.keys.node(&self.node), Arc::downgrade(&owned)).await;
+            // Owns the followers: they end with this future.
+            let mut followers = JoinSet::new();
+            loop {
+                tokio::select! {
+                    replica = begun.recv() => match replica {
+                        Some(replica) => {
+                            let backplane = Arc::clone(self);
+                            followers.spawn(async move { backplane.follow(replica).await });
+                        }
+                        None => return std::future::pending().await,
+                    },
+                    _ended = followers.join_next(), if !followers.is_empty() => {}
+                }
+            }
+        };
+        tokio::select! {
+            never = self.subscriber.run(|connected| self.note(connected)) => never,
+            never = following => never,
+            never = self.share_secret() => never,
+        }
+    }
+
+    /// Whether commands have been answered of late. Without, nobody waits for one.
+    pub fn is_reachable(&self) -> bool {
+        self.reachable.load(Relaxed)
+    }
+
+    /// Notes whether Redis answers.
+    fn note(&self, reachable: bool) {
+        self.metrics.redis_reachable.set(i64::from(reachable));
+        if self.reachable.swap(reachable, Relaxed) != reachable {
+            if reachable {
+                tracing::info!("Redis answers again");
+            } else {
+                tracing::warn!("Redis does not answer: this node goes on alone until it does");
+            }
+        }
+    }
+
+    /// The answer of Redis, and a note of whether there was one.
+    fn answered<T>(&self, answer: Result<T, RedisError>) -> Result<T, BackplaneError> {
+        match answer {
+            Ok(answer) => {
+                self.note(true);
+                Ok(answer)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a command of Redis failed");
+                self.metrics.redis_errors.inc();
+                // A script that fails is a defect, and an answer nevertheless.
+                self.note(error.code().is_some_and(|code| code != "LOADING"));
+                Err(BackplaneError)
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Backplane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backplane").field("node", &self.node).finish_non_exhaustive()
+    }
+}

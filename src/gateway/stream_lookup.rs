@@ -1,0 +1,126 @@
+//! Look-up of durable streams: those of this node, then those that other nodes share. It must never return a stream to
+//! anybody but its owner.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::state::Gateway;
+use crate::backplane::{Backplane, BackplaneError};
+use crate::error::Error;
+use crate::streams::event::State;
+use crate::streams::generation::Generation;
+use crate::streams::position::Position;
+use crate::wire::chat::{ApiError, Kind};
+use crate::wire::dialect::StateApi;
+
+/// The time after which a request that needs another node's stream is worth repeating.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+impl Gateway {
+    /// The stream of an id, for its owner.
+    pub async fn stream(
+        &self,
+        owner: &Arc<str>,
+        id: &str,
+    ) -> Result<Option<Arc<Generation>>, Error> {
+        match (self.streams.get(owner, id), &self.backplane) {
+            (None, Some(backplane)) if is_id(id) => {
+                backplane.find(owner, id).await.map_err(unreachable)
+            }
+            (local, _) => Ok(local),
+        }
+    }
+
+    /// The stream of an id, for anybody who holds a capability for it.
+    pub async fn shared_stream(&self, id: &str) -> Result<Option<Arc<Generation>>, Error> {
+        match (self.streams.any(id), &self.backplane) {
+            (None, Some(backplane)) if is_id(id) => {
+                backplane.find_any(id).await.map_err(unreachable)
+            }
+            (local, _) => Ok(local),
+        }
+    }
+
+    /// The stream of a position in its native track, for its owner.
+    pub async fn stream_at(
+        &self,
+        owner: &Arc<str>,
+        position: Position,
+    ) -> Result<Option<Arc<Generation>>, Error> {
+        match (self.streams.at(owner, position), &self.backplane) {
+            (None, Some(backplane)) => backplane.at(owner, position).await.map_err(unreachable),
+            (local, _) => Ok(local),
+        }
+    }
+
+    /// The running stream of a chat, for its owner.
+    pub async fn stream_of_chat(
+        &self,
+        owner: &Arc<str>,
+        chat: &str,
+    ) -> Result<Option<Arc<Generation>>, Error> {
+        let running = |stream: &Arc<Generation>| stream.state() == State::Streaming;
+        let local = self.streams.of_chat(owner, chat).filter(running);
+        match (local, &self.backplane) {
+            (None, Some(backplane)) => {
+                let found = backplane.of_chat(owner, chat).await.map_err(unreachable)?;
+                Ok(found.filter(running))
+            }
+            (local, _) => Ok(local),
+        }
+    }
+
+    /// The stream of a response of a dialect that keeps state, for its owner.
+    pub async fn stream_of_response(
+        &self,
+        owner: &Arc<str>,
+        api: &dyn StateApi,
+        response: &str,
+    ) -> Result<Option<Arc<Generation>>, Error> {
+        let mut local = self.streams.of(owner).into_iter();
+        let local = local.find(|stream| api.id(&stream.origin.context) == response);
+        match (local, &self.backplane) {
+            (None, Some(backplane)) => {
+                backplane.of_response(owner, response).await.map_err(unreachable)
+            }
+            (local, _) => Ok(local),
+        }
+    }
+
+    /// All streams of an owner, the oldest first. Without Redis, those of this node.
+    pub async fn streams_of(&self, owner: &Arc<str>) -> Vec<Arc<Generation>> {
+        let mut all = self.streams.of(owner);
+        let Some(backplane) = self.reachable_backplane() else { return all };
+        for other in backplane.of(owner).await.unwrap_or_default() {
+            if !all.iter().any(|known| known.id == other.id) {
+                all.push(other);
+            }
+        }
+        all.sort_by_key(|stream| stream.origin.context.created);
+        all
+    }
+
+    /// Forgets a stream, here and elsewhere.
+    pub async fn forget_stream(&self, id: &str) -> Result<(), Error> {
+        self.streams.remove(id);
+        match &self.backplane {
+            Some(backplane) => backplane.delete(id).await.map_err(unreachable),
+            None => Ok(()),
+        }
+    }
+
+    /// The backplane, while Redis answers.
+    pub fn reachable_backplane(&self) -> Option<&Arc<Backplane>> {
+        self.backplane.as_ref().filter(|backplane| backplane.is_reachable())
+    }
+}
+
+/// Whether a text may be the id of a stream: nothing else becomes a part of a key.
+fn is_id(text: &str) -> bool {
+    text.len() == 24 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// The error of a request that needs Redis. Not 404, which would end the client's attempts for good.
+pub(super) fn unreachable(error: BackplaneError) -> Error {
+    Error::caller(ApiError::new(Kind::Overloaded, error.to_string())).retry_after(RETRY_AFTER)
+}
