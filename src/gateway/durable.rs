@@ -61,6 +61,8 @@ pub(super) struct Resumption {
     chat: Option<String>,
     /// The position after which the caller wants to go on.
     after: Option<Position>,
+    /// The idempotency key.
+    key: Option<String>,
     /// Held until the request has begun its generation.
     slot: Option<OwnedMutexGuard<Option<Claim>>>,
     running: Option<Arc<Generation>>,
@@ -84,6 +86,7 @@ impl Resumption {
             on_disconnect: on_disconnect(headers)?,
             chat: chat(headers)?,
             after: after(headers, resumable)?,
+            key: None,
             slot: None,
             running: None,
         };
@@ -100,6 +103,7 @@ impl Resumption {
             let running = slot.as_ref().and_then(|claim| claim.generation.upgrade());
             resumption.running = running.filter(|running| !running.is_refused());
             resumption.slot = Some(slot);
+            resumption.key = Some(key.to_owned());
         }
         Ok(resumption)
     }
@@ -231,11 +235,13 @@ impl Start {
             framing,
             context: ResponseContext {
                 echo: settings.background.as_ref().map(|one| one.echo.clone()).unwrap_or_default(),
+                now: context.call.now.stopping(),
                 ..context.call.clone()
             },
             chat: resumption.chat.take(),
             on_disconnect: settings.on_disconnect,
             max_bytes: config.max_stream,
+            key: resumption.key.take().map(|key| (key, settings.digest)),
         };
         let generation = match gateway.streams.begin(origin, per_caller) {
             Ok(generation) => generation,

@@ -12,9 +12,11 @@ use tokio::time::Instant;
 use super::capability::{Capability, Signer};
 use super::generation::{Generation, Origin};
 use super::position::Position;
+use super::record::{GenerationMeta, RecordError, RestoredEvents};
 use crate::error::{Error, MIN_RETRY_AFTER};
 use crate::memory::MemoryShare;
 use crate::wire::chat::{ApiError, Kind};
+use crate::wire::dialect::Clock;
 
 /// The characters of an id: 142 random bits.
 const ID: usize = 24;
@@ -98,17 +100,37 @@ impl Streams {
         let id = Alphanumeric.sample_string(&mut rand::rng(), ID);
         let chat = origin.chat.clone();
         let generation = Arc::new(Generation::new(id.clone(), origin, self.memory.lease()));
-        content.begun += 1;
-        let place = (Arc::clone(&owner), content.begun);
-        content.ids.insert(id.clone(), place.clone());
-        content.epochs.insert(generation.native.epoch, id.clone());
+        content.insert(&generation);
         if let Some(chat) = chat {
             content.chats.insert((owner, chat), id);
         }
-        content.owned.insert(place, Arc::clone(&generation));
         drop(content);
         self.announce(&generation, "stream.started");
         Ok(generation)
+    }
+
+    /// Adds a generation as its record describes it, or returns the one of the same id. Others that have ended make
+    /// room for it; without memory, or if the record is damaged, it is not added. `clock`: the gateway's.
+    pub fn restore(
+        &self,
+        meta: &GenerationMeta,
+        events: RestoredEvents,
+        clock: &Clock,
+    ) -> Result<Arc<Generation>, RecordError> {
+        let origin = meta.origin(clock, events.end.as_ref())?;
+        let restored = Generation::restored((meta, origin), events, self.memory.lease());
+        while !restored.hold() {
+            if !self.make_room() {
+                return Err(RecordError::Memory);
+            }
+        }
+        let mut content = self.content();
+        if let Some(present) = content.get(&restored.id) {
+            return Ok(Arc::clone(present));
+        }
+        let restored = Arc::new(restored);
+        content.insert(&restored);
+        Ok(restored)
     }
 
     /// Sets the receiver of announcements. Only the first one counts.
@@ -227,6 +249,14 @@ impl Content {
     fn of(&self, owner: &Arc<str>) -> impl Iterator<Item = &Arc<Generation>> {
         let range = (Arc::clone(owner), 0)..=(Arc::clone(owner), u64::MAX);
         self.owned.range(range).map(|(_, generation)| generation)
+    }
+
+    fn insert(&mut self, generation: &Arc<Generation>) {
+        self.begun += 1;
+        let place = (Arc::clone(&generation.origin.owner), self.begun);
+        self.ids.insert(generation.id.clone(), place.clone());
+        self.epochs.insert(generation.native.epoch, generation.id.clone());
+        self.owned.insert(place, Arc::clone(generation));
     }
 
     fn remove(&mut self, id: &str) -> bool {
