@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use rand::distr::{Alphanumeric, SampleString};
 use redis::Cmd;
 use tokio::time::sleep;
@@ -32,21 +33,22 @@ impl Backplane {
     ) -> Result<(), BackplaneError> {
         let (id, origin) = (&generation.id, &generation.origin);
         let (owner, keep) = (&origin.owner, millis(keep.max(self.retention())));
-        let epoch = self.keys.epoch(generation.native.epoch);
-        self.command(redis::cmd("SET").arg(epoch).arg(id).arg("PX").arg(keep)).await?;
-        if let Some(chat) = &origin.chat {
-            let key = self.keys.chat(owner, chat);
-            self.command(redis::cmd("SET").arg(key).arg(id).arg("PX").arg(keep)).await?;
-        }
-        if let Some(api) = origin.dialect.state() {
-            let key = self.keys.response(owner, &api.id(&origin.context));
-            self.command(redis::cmd("SET").arg(key).arg(id).arg("PX").arg(keep)).await?;
-        }
+        let names = [
+            Some(self.keys.epoch(generation.native.epoch)),
+            origin.chat.as_ref().map(|chat| self.keys.chat(owner, chat)),
+            origin.dialect.state().map(|api| self.keys.response(owner, &api.id(&origin.context))),
+        ];
+        let name = |key| redis::cmd("SET").arg(key).arg(id).arg("PX").arg(keep).take();
         let (list, begun) = (self.keys.owner(owner), origin.context.created);
-        self.command(redis::cmd("ZADD").arg(&list).arg(begun).arg(id)).await?;
         let oldest = format!("-{}", MAX_LISTED + 1);
-        self.command(redis::cmd("ZREMRANGEBYRANK").arg(&list).arg(0).arg(oldest)).await?;
-        self.command(redis::cmd("PEXPIRE").arg(&list).arg(keep)).await
+        let listed = [
+            redis::cmd("ZADD").arg(&list).arg(begun).arg(id).take(),
+            redis::cmd("ZREMRANGEBYRANK").arg(&list).arg(0).arg(oldest).take(),
+            redis::cmd("PEXPIRE").arg(&list).arg(keep).take(),
+        ];
+        // All at once: a cluster has them in several places.
+        let commands: Vec<_> = names.into_iter().flatten().map(name).chain(listed).collect();
+        try_join_all(commands.iter().map(|command| self.command(command))).await.map(drop)
     }
 
     /// The generation of an id, for its owner.
@@ -174,10 +176,11 @@ impl Backplane {
     /// there is one.
     pub async fn claim(
         &self,
-        (owner, key, digest): (&str, &str, [u8; 32]),
+        (key, digest): (&str, [u8; 32]),
         generation: &Generation,
         keep: Duration,
     ) -> Result<Option<Claim>, BackplaneError> {
+        let owner = &*generation.origin.owner;
         let value = [&digest[..], generation.id.as_bytes()].concat();
         let (name, keep) = (self.keys.claim(owner, key), millis(keep.max(self.retention())));
         let set = |only_new: bool| {

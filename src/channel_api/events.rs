@@ -73,7 +73,7 @@ pub async fn events(app: &App, request: Request) -> Response {
                 return Err(Error::caller(ApiError::new(Kind::Permission, message)));
             }
         }
-        let sources = sources(app, &query.streams, caller, ticket.as_ref())?;
+        let sources = sources(app, &query.streams, caller, ticket.as_ref()).await?;
         let subscription = Subscription::new(
             &app.hub,
             SubscriptionRequest {

@@ -112,6 +112,7 @@ impl Resumption {
             resumption.running = running.filter(|running| !running.is_refused());
             resumption.key = Some(key.to_owned());
             resumption.slot = Some(slot);
+            resumption.key = Some(key.to_owned());
         }
         Ok(resumption)
     }
@@ -241,7 +242,7 @@ impl Start {
         };
         let backplane = gateway.reachable_backplane();
         if let Some(backplane) = backplane {
-            match self.share(backplane, &generation, config.keep).await {
+            match share(backplane, &generation, config.keep).await {
                 Ok(None) => {}
                 Ok(Some(other)) => {
                     gateway.streams.remove(&generation.id);
@@ -285,34 +286,35 @@ impl Start {
             framing: *framing,
             context: ResponseContext {
                 echo: settings.background.as_ref().map(|one| one.echo.clone()).unwrap_or_default(),
+                now: context.call.now.stopping(),
                 ..context.call.clone()
             },
             chat: resumption.chat.take(),
             on_disconnect: settings.on_disconnect,
             max_bytes,
+            key: resumption.key.clone().map(|key| (key, settings.digest)),
         }
     }
+}
 
-    /// Makes the generation known to other nodes. Returns the one that the same request has begun on another node: then
-    /// this one must not begin.
-    async fn share(
-        &self,
-        backplane: &Backplane,
-        generation: &Generation,
-        keep: Duration,
-    ) -> Result<Option<Arc<Generation>>, Error> {
-        // Without Redis, this node goes on alone.
-        if backplane.begin(generation, keep).await.is_err() {
-            return Ok(None);
-        }
-        let Some(key) = &self.resumption.key else { return Ok(None) };
-        let digest = self.settings.digest;
-        let claim = backplane.claim((&self.owner, key, digest), generation, keep).await;
-        let Ok(Some(claim)) = claim else { return Ok(None) };
-        let _gone = backplane.delete(&generation.id).await;
-        check_digest(&claim, digest)?;
-        Ok(claim.generation.upgrade())
+/// Makes a generation known to other nodes. Returns the one that the same request has begun on another node: then this
+/// one must not begin.
+async fn share(
+    backplane: &Backplane,
+    generation: &Generation,
+    keep: Duration,
+) -> Result<Option<Arc<Generation>>, Error> {
+    // Without Redis, this node goes on alone.
+    if backplane.begin(generation, keep).await.is_err() {
+        return Ok(None);
     }
+    let Some((key, digest)) = &generation.origin.key else { return Ok(None) };
+    let Ok(Some(claim)) = backplane.claim((key, *digest), generation, keep).await else {
+        return Ok(None);
+    };
+    let _gone = backplane.delete(&generation.id).await;
+    check_digest(&claim, *digest)?;
+    Ok(claim.generation.upgrade())
 }
 
 /// Checks that a repeated idempotency key is that of the same request.

@@ -166,7 +166,7 @@ fn attempts(
             echo: String::new(),
             tool_forms: ToolForms::default(),
             input_estimate: prompt_tokens,
-            now: Clock(unix_seconds),
+            now: Clock::new(unix_seconds),
         },
         stream: state.config.stream,
         time: exchange.time,

@@ -85,7 +85,7 @@ fn call(stream: bool) -> ResponseContext {
         echo: String::new(),
         tool_forms: ToolForms::default(),
         input_estimate: 0,
-        now: Clock(|| 0),
+        now: Clock::new(|| 0),
     }
 }
 

@@ -70,9 +70,21 @@ impl Event {
         };
         Self { produced, block, cancelled: false }
     }
-}
 
-impl Event {
+    /// The event of a block that was written at this position in this framing; `None`: it was not.
+    pub fn of_block(position: Position, framing: Framing, block: Bytes) -> Option<Self> {
+        let id = format!("id: {position}\n\n");
+        let end = block.strip_suffix(id.as_bytes())?.len();
+        let produced = match framing {
+            Framing::Sse => block.clone(),
+            Framing::Ndjson => {
+                let start = "data: ".len();
+                block.starts_with(b"data: ").then(|| block.slice(start..end.max(start)))?
+            }
+        };
+        Some(Self { produced, block, cancelled: false })
+    }
+
     /// Its name and its data, as clients dispatch it.
     pub fn parts(&self) -> (Option<String>, String) {
         let mut framer = framing::Framer::new(framing::Framing::Sse, usize::MAX);

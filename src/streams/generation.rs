@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::event::{Event, Framing, State, StreamEnd, cut};
 use super::log::{Extent, Log, Retention};
-use super::position::Epoch;
+use super::position::{Epoch, Position};
+use super::record::{EndRecord, GenerationMeta, RestoredEvents};
 use super::share::Shares;
 use super::track::{self, Derivation, Track};
 use crate::config::OnDisconnect;
@@ -42,6 +43,8 @@ pub struct Origin {
     pub on_disconnect: OnDisconnect,
     /// The most bytes of its log; the oldest events are trimmed beyond it.
     pub max_bytes: usize,
+    /// The idempotency key of the request, and the SHA-256 of what it requested.
+    pub key: Option<(String, [u8; 32])>,
 }
 
 /// The head of an answer, once it is known: headers, or the error in its place.
@@ -55,6 +58,8 @@ pub struct Generation {
     pub origin: Origin,
     /// Its events in its own dialect.
     pub native: Track,
+    /// Another node produces it.
+    pub is_copy: bool,
     /// Its viewers are to come back, to another node.
     released: AtomicBool,
     opened: watch::Sender<Opened>,
@@ -79,11 +84,41 @@ struct Usage {
 
 impl Generation {
     pub(super) fn new(id: String, origin: Origin, lease: MemoryLease) -> Self {
+        Self::at((id, origin), Epoch::random().at(0), lease)
+    }
+
+    /// A generation as its record describes it. It has an end, unless it is being produced elsewhere.
+    pub(super) fn restored(
+        (meta, origin): (&GenerationMeta, Origin),
+        RestoredEvents { trimmed, events, end }: RestoredEvents,
+        lease: MemoryLease,
+    ) -> Self {
+        let restored = Self::at((meta.id.clone(), origin), meta.epoch().at(trimmed), lease);
+        restored.promise();
+        restored.opened(Ok(meta.headers()));
+        // It is new, and has no end: the log takes everything.
+        let _closed = restored.native.log.append(|_| events);
+        if let Some(end) = end {
+            restored.close(end.stream_end(), end.ended);
+        }
+        restored
+    }
+
+    /// The same as a copy of one that another node produces.
+    #[must_use]
+    pub(super) fn copied(self) -> Self {
+        Self { is_copy: true, ..self }
+    }
+
+    /// A generation whose first event follows a position.
+    fn at((id, origin): (String, Origin), position: Position, lease: MemoryLease) -> Self {
         let retention = Retention { bytes: origin.max_bytes, entries: usize::MAX };
+        let log = Log::after(position.seq, retention);
         Self {
             id,
             origin,
-            native: Track { epoch: Epoch::random(), log: Log::new(retention), derived: None },
+            native: Track { epoch: position.epoch, log, derived: None },
+            is_copy: false,
             released: AtomicBool::new(false),
             opened: watch::Sender::new(None),
             promised: AtomicBool::new(false),
@@ -168,8 +203,8 @@ impl Generation {
         track::abort(&self.origin, &self.native.log, end)
     }
 
-    /// Holds memory for its logs.
-    fn hold(&self) -> bool {
+    /// Holds memory for its logs. Returns whether there is enough.
+    pub(super) fn hold(&self) -> bool {
         let tracks = self.tracks.lock().unwrap_or_else(PoisonError::into_inner);
         let derived: usize = tracks.values().map(|track| track.log.extent().bytes).sum();
         let bytes = self.native.log.extent().bytes + derived;
@@ -181,6 +216,12 @@ impl Generation {
     pub fn close(&self, end: StreamEnd, unix: u64) {
         self.usage().ended.get_or_insert_with(|| (Instant::now(), unix));
         self.native.log.close(end);
+    }
+
+    /// Ends it as the node that produces it has done.
+    pub fn close_copy(&self, end: &EndRecord) {
+        self.origin.context.now.stop_at(end.stopped_at());
+        self.close(end.stream_end(), end.ended);
     }
 
     /// Sets the head of the answer, or the error in its place.
@@ -201,6 +242,11 @@ impl Generation {
     /// The error in place of an answer, if there was no answer.
     pub fn is_refused(&self) -> bool {
         matches!(&*self.opened.borrow(), Some(Err(_)))
+    }
+
+    /// The headers of the answer, as far as they are known.
+    pub fn headers(&self) -> HeaderMap {
+        self.opened.borrow().as_ref().and_then(|head| head.clone().ok()).unwrap_or_default()
     }
 
     /// Waits for the head of the answer.

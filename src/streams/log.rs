@@ -191,13 +191,14 @@ impl<E: Entry> Log<E> {
         }
     }
 
-    /// Goes on after a sequence number, where entries up to it are missing: they count as trimmed.
+    /// Goes on after a sequence number, if entries up to it are missing: all up to it count as trimmed.
     pub fn skip_to(&self, seq: u64) {
         let mut content = self.content();
-        while content.trimmed < seq && !content.entries.is_empty() {
-            content.trim_first();
+        if content.tail() < seq {
+            content.entries.clear();
+            content.bytes = 0;
+            content.trimmed = seq;
         }
-        content.trimmed = content.trimmed.max(seq);
     }
 
     /// Its extent.
@@ -356,10 +357,10 @@ mod tests {
     #[test]
     fn missing_entries_count_as_trimmed() {
         let log = log(Retention::ALL, &["a", "b", "c"]);
-        log.skip_to(2);
-        assert_eq!(log.read(1, usize::MAX), Read::Gone { earliest: 2 });
-        assert_eq!(log.read(2, usize::MAX), entries(3, &["c"]));
+        log.skip_to(3);
+        assert_eq!(log.read(0, usize::MAX), entries(1, &["a", "b", "c"]));
         log.skip_to(7);
+        assert_eq!(log.read(3, usize::MAX), Read::Gone { earliest: 7 });
         assert_eq!(log.extent(), Extent { earliest: 7, tail: 7, bytes: 0, end: None });
         log.append(|first| [Text(if first == 8 { "h" } else { "wrong" }), Text("i")]).unwrap();
         log.trim_to(1);

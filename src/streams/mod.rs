@@ -7,6 +7,7 @@ pub mod event;
 pub mod generation;
 pub mod log;
 pub mod position;
+pub mod record;
 pub mod registry;
 pub mod share;
 pub mod stored;

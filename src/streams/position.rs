@@ -39,6 +39,12 @@ impl Epoch {
         Self(std::array::from_fn(|_| letters.next().unwrap_or(b'0')))
     }
 
+    /// The epoch of its text.
+    pub fn parse(text: &str) -> Option<Self> {
+        let epoch = <[u8; EPOCH]>::try_from(text.as_bytes()).ok()?;
+        epoch.iter().all(u8::is_ascii_alphanumeric).then_some(Self(epoch))
+    }
+
     /// A position in this incarnation.
     pub fn at(self, seq: u64) -> Position {
         Position { epoch: self, seq }
@@ -84,14 +90,13 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, PositionError> {
         let (epoch, digits) = text.split_once('_').ok_or(PositionError)?;
-        let epoch = <[u8; EPOCH]>::try_from(epoch.as_bytes()).map_err(|_| PositionError)?;
-        let plain = epoch.iter().all(u8::is_ascii_alphanumeric);
+        let epoch = Epoch::parse(epoch).ok_or(PositionError)?;
         let canonical = digits.len() == DIGITS || digits.len() > DIGITS && !digits.starts_with('0');
-        if !plain || !canonical || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        if !canonical || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(PositionError);
         }
         let seq = digits.parse().map_err(|_| PositionError)?;
-        Ok(Self { epoch: Epoch(epoch), seq })
+        Ok(Self { epoch, seq })
     }
 }
 

@@ -12,9 +12,11 @@ use tokio::time::Instant;
 use super::capability::{Capability, Signer};
 use super::generation::{Generation, Origin};
 use super::position::Position;
+use super::record::{GenerationMeta, RecordError, RestoredEvents};
 use crate::error::{Error, MIN_RETRY_AFTER};
 use crate::memory::MemoryShare;
 use crate::wire::chat::{ApiError, Kind};
+use crate::wire::dialect::Clock;
 
 /// The characters of an id: 142 random bits.
 const ID: usize = 24;
@@ -98,15 +100,51 @@ impl Streams {
         let id = Alphanumeric.sample_string(&mut rand::rng(), ID);
         let chat = origin.chat.clone();
         let generation = Arc::new(Generation::new(id.clone(), origin, self.memory.lease()));
-        content.begun += 1;
-        let place = (Arc::clone(&owner), content.begun);
-        content.ids.insert(id.clone(), place.clone());
-        content.epochs.insert(generation.native.epoch, id.clone());
+        content.insert(&generation);
         if let Some(chat) = chat {
             content.chats.insert((owner, chat), id);
         }
-        content.owned.insert(place, Arc::clone(&generation));
         Ok(generation)
+    }
+
+    /// Adds a generation as its record describes it, or returns the one of the same id. Others that have ended make
+    /// room for it; without memory, or if the record is damaged, it is not added. `clock`: the gateway's.
+    pub fn restore(
+        &self,
+        meta: &GenerationMeta,
+        events: RestoredEvents,
+        clock: &Clock,
+    ) -> Result<Arc<Generation>, RecordError> {
+        let origin = meta.origin(clock, events.end.as_ref())?;
+        let restored = Generation::restored((meta, origin), events, self.memory.lease());
+        while !restored.hold() {
+            if !self.make_room() {
+                return Err(RecordError::Memory);
+            }
+        }
+        Ok(self.add(restored).0)
+    }
+
+    /// Adds a copy of a generation that another node produces, without events, or returns the one of the same id, and
+    /// whether it was added.
+    pub fn adopt(
+        &self,
+        meta: &GenerationMeta,
+        clock: &Clock,
+    ) -> Result<(Arc<Generation>, bool), RecordError> {
+        let events = RestoredEvents { trimmed: 0, events: Vec::new(), end: None };
+        let origin = meta.origin(clock, None)?;
+        Ok(self.add(Generation::restored((meta, origin), events, self.memory.lease()).copied()))
+    }
+
+    fn add(&self, generation: Generation) -> (Arc<Generation>, bool) {
+        let mut content = self.content();
+        if let Some(present) = content.get(&generation.id) {
+            return (Arc::clone(present), false);
+        }
+        let generation = Arc::new(generation);
+        content.insert(&generation);
+        (generation, true)
     }
 
     /// Sets the receiver of announcements. Only the first one counts.
@@ -216,9 +254,10 @@ impl Streams {
     /// The numbers of generations and of their viewers.
     pub fn count(&self) -> StreamCounts {
         let content = self.content();
-        let ended = content.owned.values().filter(|one| one.extent().end.is_some()).count();
+        let own = || content.owned.values().filter(|one| !one.is_copy);
+        let ended = own().filter(|one| one.extent().end.is_some()).count();
         let viewers = content.owned.values().map(|one| one.viewers()).sum();
-        StreamCounts { running: content.owned.len() - ended, ended, viewers }
+        StreamCounts { running: own().count() - ended, ended, viewers }
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {
@@ -234,6 +273,14 @@ impl Content {
     fn of(&self, owner: &Arc<str>) -> impl Iterator<Item = &Arc<Generation>> {
         let range = (Arc::clone(owner), 0)..=(Arc::clone(owner), u64::MAX);
         self.owned.range(range).map(|(_, generation)| generation)
+    }
+
+    fn insert(&mut self, generation: &Arc<Generation>) {
+        self.begun += 1;
+        let place = (Arc::clone(&generation.origin.owner), self.begun);
+        self.ids.insert(generation.id.clone(), place.clone());
+        self.epochs.insert(generation.native.epoch, generation.id.clone());
+        self.owned.insert(place, Arc::clone(generation));
     }
 
     fn remove(&mut self, id: &str) -> bool {

@@ -27,7 +27,7 @@ fn call() -> ResponseContext {
         echo: String::new(),
         tool_forms: ToolForms::default(),
         input_estimate: 0,
-        now: Clock(|| 7),
+        now: Clock::new(|| 7),
     }
 }
 

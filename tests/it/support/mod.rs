@@ -216,7 +216,7 @@ pub(crate) fn call(stream: bool, want_usage: bool) -> ResponseContext {
         echo: String::new(),
         tool_forms: ToolForms::default(),
         input_estimate: 0,
-        now: Clock(|| 1_700_000_042),
+        now: Clock::new(|| 1_700_000_042),
     }
 }
 

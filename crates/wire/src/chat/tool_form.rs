@@ -1,9 +1,11 @@
 //! Tool forms: the original form, in the caller's dialect, of a tool that is a function in
 //! [`Request`](super::Request). Only that dialect creates and reads them; no other code may branch on one.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// The most bytes of a function name that every vendor accepts.
@@ -13,10 +15,10 @@ const LONGEST: usize = 64;
 const KEPT: usize = 55;
 
 /// A tool of the caller's dialect.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolForm {
     /// The dialect's own name for this kind of tool.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// The group that it belongs to, if the dialect has groups.
     pub namespace: Option<String>,
     /// Its name within the group.
@@ -25,7 +27,7 @@ pub struct ToolForm {
 
 /// The tool forms of one request, by the names of their functions. A tool without an entry is a function of the
 /// same name in the caller's dialect.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolForms(HashMap<String, ToolForm>);
 
 impl ToolForms {

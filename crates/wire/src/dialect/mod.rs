@@ -3,8 +3,10 @@
 //! A dialect never names another one, and no other file names a dialect.
 
 use std::fmt::Write;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
 
 use super::chat::{ApiError, Delta, End, HostedTool, Kind, Rendered, Request, ToolForms};
 use super::embeddings::EmbedRequest;
@@ -330,7 +332,7 @@ pub trait CallerDialect: Sync {
 
 /// The context in which a response is written: its identity, which the gateway draws so that encoders stay
 /// pure, and the options of its request.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ResponseContext {
     /// 24 random ASCII letters and digits.
     pub id: String,
@@ -351,15 +353,59 @@ pub struct ResponseContext {
     /// Tokens of input, as estimated by the gateway. Reported until the upstream sends its count.
     pub input_estimate: u64,
     /// Clock that is read when the answer is complete.
+    #[serde(skip)]
     pub now: Clock,
 }
 
 /// Source of the time: the wire has no clock of its own.
-#[derive(Clone, Copy)]
-pub struct Clock(
-    /// Unix seconds.
-    pub fn() -> u64,
-);
+#[derive(Clone)]
+pub struct Clock {
+    read: fn() -> u64,
+    /// The time at which it was stopped.
+    stopped: Option<Arc<OnceLock<u64>>>,
+}
+
+impl Clock {
+    /// A clock that is read in Unix seconds.
+    pub fn new(read: fn() -> u64) -> Self {
+        Self { read, stopped: None }
+    }
+
+    /// The same, which stops when it is first read: all forms of one answer then have the same time.
+    #[must_use]
+    pub fn stopping(&self) -> Self {
+        Self { read: self.read, stopped: Some(Arc::default()) }
+    }
+
+    /// A clock that has stopped at this time.
+    pub fn stopped_at(unix: u64) -> Self {
+        Self { read: || 0, stopped: Some(Arc::new(OnceLock::from(unix))) }
+    }
+
+    /// The time.
+    pub fn unix(&self) -> u64 {
+        self.stopped.as_ref().map_or_else(self.read, |at| *at.get_or_init(self.read))
+    }
+
+    /// Stops it at this time, if it has not stopped; one that never stops goes on.
+    pub fn stop_at(&self, unix: u64) {
+        if let Some(stopped) = &self.stopped {
+            stopped.get_or_init(|| unix);
+        }
+    }
+
+    /// The time at which it has stopped.
+    pub fn stop(&self) -> Option<u64> {
+        self.stopped.as_ref()?.get().copied()
+    }
+}
+
+/// 1970, for a context whose clock is not known yet.
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new(|| 0)
+    }
+}
 
 impl std::fmt::Debug for Clock {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,6 +1,8 @@
 //! Operations of a model and their forms in dialects. Paths and bodies belong to the dialects and must never
 //! be here.
 
+use serde::{Deserialize, Serialize};
+
 use crate::chat::ApiError;
 
 /// The kind of work that a request has a model do, the same in every dialect. A dialect has one form of it,
@@ -20,7 +22,8 @@ pub enum Operation {
 }
 
 /// The form of a request and of its response: an operation, as one endpoint of a dialect offers it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Form {
     /// A conversation in, the model's turn out. Every dialect has it; chats of other forms are translated
     /// into it.

@@ -19,7 +19,7 @@ fn context(form: Form) -> ResponseContext {
         echo: String::new(),
         tool_forms: ToolForms::default(),
         input_estimate: 0,
-        now: Clock(|| 7),
+        now: Clock::new(|| 7),
     }
 }
 

@@ -65,7 +65,7 @@ pub(super) fn computer(
         let taken = |name: &str| tools.iter().any(|tool| tool.name == name);
         let function = function_name(Some(COMPUTER), name, &taken);
         let namespace = Some(COMPUTER.to_owned());
-        let form = ToolForm { kind: "toolset", namespace, name: (*name).to_owned() };
+        let form = ToolForm { kind: "toolset".into(), namespace, name: (*name).to_owned() };
         forms.insert(function.clone(), form);
         tools.push(Tool {
             name: function,

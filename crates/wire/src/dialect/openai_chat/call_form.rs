@@ -26,7 +26,7 @@ pub(super) enum CallForm {
 impl CallForm {
     /// The form of the calls of a function.
     pub(super) fn of(function: &str, forms: &ToolForms) -> Self {
-        match forms.get(function).map(|form| form.kind) {
+        match forms.get(function).map(|form| &*form.kind) {
             None => Self::Function,
             Some(LEGACY) => Self::Legacy,
             Some(_) => Self::Custom,
@@ -36,7 +36,7 @@ impl CallForm {
     /// The caller's form of a function of this name.
     pub(super) fn tool(self, name: &str) -> ToolForm {
         let kind = if self == Self::Legacy { LEGACY } else { CUSTOM };
-        ToolForm { kind, namespace: None, name: name.to_owned() }
+        ToolForm { kind: kind.into(), namespace: None, name: name.to_owned() }
     }
 
     /// The name of the type, and the member that holds the call's arguments or text.

@@ -40,7 +40,7 @@ pub(super) struct Call {
 impl Call {
     /// A call of a function, which may be another kind of tool here.
     pub(super) fn new(number: u32, id: &str, function: &str, form: Option<&ToolForm>) -> Self {
-        let shape = match form.map(|form| form.kind) {
+        let shape = match form.map(|form| &*form.kind) {
             Some(CUSTOM) => Shape::Input,
             Some(kind) => ClientTool::of_kind(kind).map_or(Shape::Arguments, Shape::Members),
             None => Shape::Arguments,

@@ -3,6 +3,7 @@
 //! itself runs is a function. Tools of namespaces are flattened to functions named `NAMESPACE__NAME`;
 //! deferred tools are read as loaded ones. Tools that the vendor runs are read in `hosted_tools.rs`.
 
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
@@ -58,7 +59,7 @@ pub(super) struct Tools {
 struct FormIndex {
     /// Functions and custom tools, by namespace and name.
     own: HashMap<(Option<String>, String), String>,
-    typed: HashMap<&'static str, String>,
+    typed: HashMap<Cow<'static, str>, String>,
     /// By namespace.
     inside: HashMap<String, Vec<String>>,
     /// By name; `None` if several have it.
@@ -68,12 +69,12 @@ struct FormIndex {
 impl FormIndex {
     fn add(&mut self, function: &str, form: &ToolForm) {
         let ToolForm { kind, namespace, name } = form;
-        if matches!(*kind, FUNCTION | CUSTOM) {
+        if matches!(&**kind, FUNCTION | CUSTOM) {
             self.own
                 .entry((namespace.clone(), name.clone()))
                 .or_insert_with(|| function.to_owned());
         } else {
-            self.typed.entry(kind).or_insert_with(|| function.to_owned());
+            self.typed.entry(kind.clone()).or_insert_with(|| function.to_owned());
         }
         if let Some(namespace) = namespace {
             self.inside.entry(namespace.clone()).or_default().push(function.to_owned());
@@ -153,7 +154,11 @@ fn untranslatable(path: &str, kind: &str) -> ApiError {
 fn own(path: &str, body: ToolBody<'_>, namespace: Option<&str>) -> Result<Declared, ApiError> {
     let name = body.name.ok_or_else(|| refuse(&format!("{path}.name"), "is missing"))?;
     let cache = body.cache_control.map(CacheControl::mark);
-    let form = |kind| ToolForm { kind, namespace: namespace.map(str::to_owned), name };
+    let form = |kind: &'static str| ToolForm {
+        kind: kind.into(),
+        namespace: namespace.map(str::to_owned),
+        name,
+    };
     Ok(if body.kind == CUSTOM {
         let description = free_text::description(body.description, body.format);
         let parameters = free_text::schema();
@@ -197,7 +202,7 @@ fn typed(body: ToolBody<'_>) -> Declared {
     let parameters = body.parameters.or_else(|| RawValue::from_string(arguments.to_owned()).ok());
     let description = body.description.or_else(|| Some(description.to_owned()));
     let cache = body.cache_control.map(CacheControl::mark);
-    let form = ToolForm { kind, namespace: None, name: kind.to_owned() };
+    let form = ToolForm { kind: kind.into(), namespace: None, name: kind.to_owned() };
     Declared { form, tool: Tool { description, parameters, cache, ..Tool::default() } }
 }
 
@@ -219,7 +224,7 @@ impl Tools {
     fn named(all: Declarations) -> Self {
         let mut seen = HashSet::new();
         let own =
-            |form: &ToolForm| form.namespace.is_none() && matches!(form.kind, FUNCTION | CUSTOM);
+            |form: &ToolForm| form.namespace.is_none() && matches!(&*form.kind, FUNCTION | CUSTOM);
         let mut taken: HashSet<String> = all
             .functions
             .iter()

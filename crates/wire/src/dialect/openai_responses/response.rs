@@ -66,7 +66,7 @@ impl Head {
             id: format!("resp_{}", call.id),
             model: call.model.clone(),
             created: call.created,
-            now: call.now,
+            now: call.now.clone(),
             echo,
         }
     }
@@ -85,7 +85,7 @@ impl Head {
         out.put_slice(self.created.to_string().as_bytes());
         out.put_slice(br#","completed_at":"#);
         match status {
-            Status::Completed => out.put_slice((self.now.0)().to_string().as_bytes()),
+            Status::Completed => out.put_slice(self.now.unix().to_string().as_bytes()),
             _ => out.put_slice(b"null"),
         }
         out.put_slice(br#","status":""#);
