@@ -204,7 +204,7 @@ impl Backplane {
         invocation.key(self.keys.meta(id));
         let answer = self.connection.run::<Option<String>>(&invocation).await;
         if let Ok(Some(node)) = self.answered(answer) {
-            let publish = redis::cmd("PUBLISH").arg(self.keys.node(&node)).arg(id).take();
+            let publish = redis::cmd("PUBLISH").arg(self.keys.node(&node)).arg(format!("C{id}")).take();
             // If it is missed, the owner finds the request when it renews its lease.
             let _missed = self.command(&publish).await;
         }
@@ -214,7 +214,9 @@ impl Backplane {
     pub async fn delete(&self, id: &str) -> Result<(), BackplaneError> {
         let mut invocation = self.scripts.delete.prepare_invoke();
         invocation.key(self.keys.meta(id)).key(self.keys.log(id)).arg(millis(self.retention()));
-        self.answered(self.connection.run::<redis::Value>(&invocation).await).map(drop)
+        self.answered(self.connection.run::<redis::Value>(&invocation).await)?;
+        let publish = redis::cmd("PUBLISH").arg(self.keys.nodes()).arg(format!("D{id}")).take();
+        self.command(&publish).await
     }
 
     /// Shares the key by which capabilities are signed with all nodes. Resolves never.
@@ -238,7 +240,7 @@ impl Backplane {
         self.lease * 30
     }
 
-    async fn command(&self, command: &Cmd) -> Result<(), BackplaneError> {
+    pub(super) async fn command(&self, command: &Cmd) -> Result<(), BackplaneError> {
         self.answered(self.connection.query::<redis::Value>(command).await).map(drop)
     }
 }

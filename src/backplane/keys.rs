@@ -1,5 +1,6 @@
 //! Names of keys and channels in Redis. All keys of one stream share a hash tag, so that a cluster keeps them together.
 
+use crate::config;
 use crate::streams::position::Epoch;
 
 /// The names under one prefix.
@@ -27,6 +28,11 @@ impl Keys {
         format!("{}node:{node}", self.0)
     }
 
+    /// The channel of requests to all nodes.
+    pub(super) fn nodes(&self) -> String {
+        format!("{}nodes", self.0)
+    }
+
     /// The ids of an owner's streams, by the time at which they began.
     pub(super) fn owner(&self, owner: &str) -> String {
         format!("{}owner:{owner}", self.0)
@@ -49,13 +55,25 @@ impl Keys {
 
     /// The stream of an idempotency key, by its SHA-256.
     pub(super) fn claim(&self, owner: &str, key: &str) -> String {
-        let digest = crate::config::digest(key);
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{}key:{hex}:{owner}", self.0)
+        format!("{}key:{}:{owner}", self.0, hex(config::digest(key)))
+    }
+
+    /// The record of a ticket.
+    pub(super) fn ticket(&self, digest: [u8; 32]) -> String {
+        format!("{}ticket:{}", self.0, hex(digest))
+    }
+
+    /// The shares of a stream.
+    pub(super) fn shares(&self, id: &str) -> String {
+        format!("{}stream:{{{id}}}:shares", self.0)
     }
 
     /// The key by which capabilities are signed.
     pub(super) fn secret(&self) -> String {
         format!("{}secret", self.0)
     }
+}
+
+fn hex(digest: [u8; 32]) -> String {
+    digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

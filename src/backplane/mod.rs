@@ -7,12 +7,11 @@ mod directory;
 mod keys;
 mod owner;
 mod replica;
+mod rights;
 mod subscriber;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use rand::distr::{Alphanumeric, SampleString};
 use redis::{RedisError, Script};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::config::Redis;
 use crate::streams::generation::Generation;
@@ -47,8 +47,8 @@ pub struct Backplane {
     node: String,
     /// The time after which a silent owner's streams are lost.
     lease: Duration,
-    /// Commands have been answered of late.
-    reachable: AtomicBool,
+    /// The time since which commands have been answered; `None`: they are not.
+    answering: Mutex<Option<Instant>>,
     /// The generations that this node produces.
     owned: Arc<Owned>,
     streams: Arc<Streams>,
@@ -92,23 +92,40 @@ impl Default for Scripts {
     }
 }
 
-/// The generations that this node produces, by id. It receives what other nodes ask of them.
-#[derive(Default)]
-struct Owned(Mutex<HashMap<String, Weak<Generation>>>);
+/// The generations that this node produces. It receives what other nodes ask of them.
+struct Owned {
+    by_id: Mutex<HashMap<String, Weak<Generation>>>,
+    streams: Arc<Streams>,
+}
 
 impl Owned {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Weak<Generation>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn by_id(&self) -> MutexGuard<'_, HashMap<String, Weak<Generation>>> {
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Sink for Owned {
-    /// The id of a generation that is to be cancelled. One that is missed is found with the next renewal of the lease.
+    /// `C{id}`: a generation is to be cancelled; one that is missed is found with the next renewal of the lease. `D{id}`:
+    /// it was deleted. `R{id} {share}`: a share of it was revoked.
     fn message(&self, payload: &[u8]) {
-        let id = String::from_utf8_lossy(payload);
-        let found = self.lock().get(&*id).and_then(Weak::upgrade);
-        if let Some(generation) = found {
-            generation.cancel();
+        let Some((kind, id)) = payload.split_first() else { return };
+        let id = String::from_utf8_lossy(id);
+        match kind {
+            b'C' => {
+                let found = self.by_id().get(&*id).and_then(Weak::upgrade);
+                if let Some(generation) = found {
+                    generation.cancel();
+                }
+            }
+            b'D' => self.streams.remove(&id),
+            b'R' => {
+                if let Some((stream, share)) = id.split_once(' ')
+                    && let Some(stream) = self.streams.any(stream)
+                {
+                    stream.shares.revoke(share);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -130,8 +147,8 @@ impl Backplane {
             scripts: Scripts::default(),
             node: Alphanumeric.sample_string(&mut rand::rng(), NODE),
             lease: config.lease,
-            reachable: AtomicBool::new(true),
-            owned: Arc::default(),
+            answering: Mutex::new(Some(Instant::now())),
+            owned: Arc::new(Owned { by_id: Mutex::default(), streams: Arc::clone(streams) }),
             streams: Arc::clone(streams),
             replicas,
             begun: Mutex::new(Some(begun)),
@@ -147,7 +164,9 @@ impl Backplane {
         let Some(mut begun) = begun else { return std::future::pending().await };
         let owned: Arc<dyn Sink> = Arc::<Owned>::clone(&self.owned);
         let following = async {
-            self.subscriber.subscribe(&self.keys.node(&self.node), Arc::downgrade(&owned)).await;
+            for channel in [self.keys.node(&self.node), self.keys.nodes()] {
+                self.subscriber.subscribe(&channel, Arc::downgrade(&owned)).await;
+            }
             // Owns the followers: they end with this future.
             let mut followers = JoinSet::new();
             loop {
@@ -172,18 +191,32 @@ impl Backplane {
 
     /// Whether commands have been answered of late. Without, nobody waits for one.
     pub fn is_reachable(&self) -> bool {
-        self.reachable.load(Relaxed)
+        self.answering().is_some()
+    }
+
+    /// The time for which Redis has answered without a break.
+    fn reachable_for(&self) -> Duration {
+        self.answering().map(|since| since.elapsed()).unwrap_or_default()
+    }
+
+    fn answering(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.answering.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes whether Redis answers.
     fn note(&self, reachable: bool) {
         self.metrics.redis_reachable.set(i64::from(reachable));
-        if self.reachable.swap(reachable, Relaxed) != reachable {
-            if reachable {
+        let mut answering = self.answering();
+        match (answering.is_some(), reachable) {
+            (false, true) => {
+                *answering = Some(Instant::now());
                 tracing::info!("Redis answers again");
-            } else {
+            }
+            (true, false) => {
+                *answering = None;
                 tracing::warn!("Redis does not answer: this node goes on alone until it does");
             }
+            _ => {}
         }
     }
 

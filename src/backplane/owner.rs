@@ -17,9 +17,6 @@ use crate::wire::chat::End;
 /// The most bytes of one batch of events.
 const MAX_BATCH: usize = 256 * 1024;
 
-/// The longest pause between two attempts to reach Redis.
-const MAX_PAUSE: Duration = Duration::from_secs(2);
-
 /// The progress of a generation's replication.
 struct Cursor {
     /// The last event that Redis has.
@@ -78,9 +75,9 @@ impl Backplane {
         keep: Duration,
         producing: impl Future<Output = ()>,
     ) {
-        self.owned.lock().insert(generation.id.clone(), Arc::downgrade(&generation));
+        self.owned.by_id().insert(generation.id.clone(), Arc::downgrade(&generation));
         tokio::join!(producing, self.replicate(&generation, keep));
-        self.owned.lock().remove(&generation.id);
+        self.owned.by_id().remove(&generation.id);
         if generation.is_refused() && !generation.is_promised() {
             // There is no answer to read. Without Redis, it expires.
             let _unreachable = self.delete(&generation.id).await;
@@ -116,7 +113,7 @@ impl Backplane {
                         break;
                     }
                     sleep(pause).await;
-                    pause = (pause * 2).min(MAX_PAUSE);
+                    pause = (pause * 2).min(self.lease / 4);
                 }
             }
         }

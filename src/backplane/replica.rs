@@ -163,7 +163,8 @@ impl Backplane {
             if replica.take(&found) {
                 continue;
             }
-            if found.is_expired() {
+            // While Redis did not answer, no lease could be renewed.
+            if found.is_expired() && self.reachable_for() >= self.lease {
                 self.lose(replica).await?;
                 continue;
             }

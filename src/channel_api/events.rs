@@ -47,7 +47,7 @@ const LIMIT_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// `GET /v1/events`.
 pub async fn events(app: &App, request: Request) -> Response {
-    let ticket = ticket(app, request.uri().query().unwrap_or_default());
+    let ticket = ticket(app, request.uri().query().unwrap_or_default()).await;
     let identity = match &ticket {
         None => Identity::Headers,
         Some(ticket) => Identity::Known(ticket.clone().map(|ticket| ticket.caller)),
@@ -100,10 +100,10 @@ pub async fn events(app: &App, request: Request) -> Response {
 }
 
 /// The ticket of a query, if there is one.
-fn ticket(app: &App, query: &str) -> Option<Result<Ticket, Error>> {
+async fn ticket(app: &App, query: &str) -> Option<Result<Ticket, Error>> {
     let mut parameters = form_urlencoded::parse(query.as_bytes());
     let (_, text) = parameters.find(|(name, _)| name == "ticket")?;
-    Some(app.tickets.redeem(&text).ok_or_else(bad_ticket))
+    Some(app.redeem_ticket(&text).await.ok_or_else(bad_ticket))
 }
 
 /// The durable streams that a request names, which are the caller's own.

@@ -40,6 +40,7 @@ pub mod route;
 #[cfg(test)]
 mod scripted;
 pub mod select;
+mod shared_rights;
 mod sigv4;
 pub mod source;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! wait for a viewer.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -68,12 +69,14 @@ async fn relay(
     generation: &Generation,
     streams: &Streams,
 ) -> StreamEnd {
+    // One for the whole stream: a new one with each event would begin the grace period anew.
+    let mut is_unwanted = pin!(generation.is_unwanted());
     let mut unwanted = false;
     loop {
         let next = AssertUnwindSafe(production.next(None)).catch_unwind();
         let next = tokio::select! {
             biased;
-            () = generation.is_unwanted(), if !unwanted => {
+            () = &mut is_unwanted, if !unwanted => {
                 unwanted = true;
                 append(generation, streams, &production.take_pending());
                 production.cancel();

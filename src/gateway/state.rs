@@ -27,6 +27,7 @@ use super::request_spans::RequestSpans;
 use super::summary::Sinks;
 use super::target_health::TargetHealth;
 use crate::backplane::Backplane;
+use crate::channels::ChannelRights;
 use crate::config::{Config, Limits, Provider};
 use crate::memory::MemoryBudget;
 use crate::server::Shutdown;
@@ -170,13 +171,18 @@ impl Gateway {
 
     /// A caller that holds a capability for a stream: it may use no model, and has the default limits.
     pub fn guest(&self, share: &str) -> Arc<Caller> {
-        let name: Arc<str> = format!("share:{share}").into();
+        self.bearer(&format!("share:{share}"), ChannelRights::default())
+    }
+
+    /// A caller that holds a right of somebody: it may use no model. Its limits are those of the name, or the default
+    /// ones.
+    pub fn bearer(&self, name: &str, channels: ChannelRights) -> Arc<Caller> {
         Arc::new(Caller {
-            limiter: self.limiters.of(&name, Limits::default()),
-            name,
+            limiter: self.limiters.known_or(name, Limits::default()),
+            name: name.into(),
             label: OTHER.into(),
             models: Arc::default(),
-            channels: Arc::default(),
+            channels: Arc::new(channels),
             until: None,
         })
     }

@@ -36,7 +36,7 @@ impl Access {
     /// The credential of a request, by its query.
     pub(super) async fn of(gateway: &Gateway, query: &Query, id: &str) -> Self {
         if let Some(text) = query.get("ticket") {
-            return match gateway.tickets.redeem(text) {
+            return match gateway.redeem_ticket(text).await {
                 Some(ticket) => Self::Ticket(ticket),
                 None => Self::Refused(bad_ticket()),
             };
@@ -47,6 +47,7 @@ impl Access {
         };
         match gateway.shared_stream(id).await {
             Ok(Some(stream)) => {
+                gateway.refresh_shares(&stream).await;
                 let guest = gateway.guest(&capability.share);
                 Self::Share(stream, capability, guest)
             }

@@ -69,7 +69,7 @@ pub(super) async fn share(
             return Err(field("viewers", &format!("must be 1 to {MAX_VIEWERS}")));
         }
         let expires = unix_seconds() + expires_in;
-        let Some(share) = stream.shares.add(viewers) else {
+        let Some(share) = gateway.add_share(&stream, viewers).await else {
             let message = "this stream has as many shares as it may; revoke one";
             return Err(Error::caller(ApiError::new(Kind::Conflict, message)));
         };
@@ -94,7 +94,7 @@ pub(super) async fn revoke(
 ) -> Response {
     respond(&gateway, DEFAULT, request, async |asked, _| {
         let stream = owned(&gateway, asked, &id).await?;
-        if stream.shares.revoke(&share) {
+        if gateway.revoke_share(&stream, &share).await? {
             return Ok(no_content());
         }
         let message = "this stream has no such share";
@@ -115,7 +115,8 @@ pub(super) async fn ticket(Shared(gateway): Shared<Arc<Gateway>>, request: Reque
             owned(&gateway, asked, id).await?;
         }
         let time = Duration::from_secs(expires_in);
-        let Some(ticket) = gateway.tickets.issue(asked.caller, (streams, channels), time) else {
+        let named = (streams, channels);
+        let Some(ticket) = gateway.issue_ticket(asked.caller, named, time).await else {
             let message = "this caller has too many tickets at once; use one for several streams";
             let error = Error::caller(ApiError::new(Kind::RateLimited, message));
             return Err(error.retry_after(MIN_RETRY_AFTER));

@@ -53,6 +53,21 @@ impl Shares {
         Some(id)
     }
 
+    /// Has exactly these shares, each with the viewers that it is for. Those that are there already keep their viewers; the
+    /// viewers of others are closed.
+    pub fn set(&self, all: Vec<(String, usize)>) {
+        let mut shares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, gone) in shares.extract_if(|id, _| all.iter().all(|(other, _)| other != id)) {
+            gone.revoked.cancel();
+        }
+        for (id, viewers) in all {
+            shares.entry(id).or_insert_with(|| Share {
+                viewers: Arc::new(Semaphore::new(viewers)),
+                revoked: CancellationToken::new(),
+            });
+        }
+    }
+
     /// Revokes a share, which closes its viewers. Returns whether there was one.
     pub fn revoke(&self, id: &str) -> bool {
         let share = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
@@ -85,6 +100,19 @@ mod tests {
         assert!(seat.revoked.is_cancelled());
         assert_eq!(shares.seat(&id).unwrap_err(), SeatError::Revoked);
         assert!(!shares.revoke(&id));
+    }
+
+    #[test]
+    fn what_others_have_granted_and_revoked_is_taken_over() {
+        let shares = Shares::default();
+        let (kept, gone) = (shares.add(1).unwrap(), shares.add(1).unwrap());
+        let [seat, lost] = [&kept, &gone].map(|id| shares.seat(id).unwrap());
+        shares.set(vec![(kept.clone(), 1), ("new".to_owned(), 1)]);
+        assert!(lost.revoked.is_cancelled());
+        assert_eq!(shares.seat(&gone).unwrap_err(), SeatError::Revoked);
+        assert!(!seat.revoked.is_cancelled());
+        assert_eq!(shares.seat(&kept).unwrap_err(), SeatError::Full);
+        assert!(shares.seat("new").is_ok());
     }
 
     #[test]

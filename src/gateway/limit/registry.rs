@@ -67,6 +67,12 @@ impl LimiterRegistry {
         limiter
     }
 
+    /// The limiter of a name as it is, or with these limits if there is none.
+    pub fn known_or(&self, name: &str, limits: Limits) -> Arc<Limiter> {
+        let new = || Arc::new(Limiter::new(self.scope, limits));
+        self.shard(name).lock().unwrap_or_else(PoisonError::into_inner).of(name, new)
+    }
+
     /// The shard with the limiter of a name. Without a shard there would be no limit, so there is no default.
     #[expect(
         clippy::expect_used,
