@@ -156,14 +156,11 @@ impl Backplane {
 
     /// The generation that a request with this idempotency key has begun on another node, and the SHA-256 of that
     /// request.
-    pub async fn claimed(
-        &self,
-        owner: &str,
-        key: &str,
-    ) -> Result<Option<Claim>, BackplaneError> {
+    pub async fn claimed(&self, owner: &str, key: &str) -> Result<Option<Claim>, BackplaneError> {
         let command = redis::cmd("GET").arg(self.keys.claim(owner, key)).take();
         let claim = self.answered(self.connection.query::<Option<Vec<u8>>>(&command).await)?;
-        let Some((digest, id)) = claim.as_deref().and_then(|claim| claim.split_first_chunk()) else {
+        let Some((digest, id)) = claim.as_deref().and_then(|claim| claim.split_first_chunk())
+        else {
             return Ok(None);
         };
         let id = String::from_utf8_lossy(id);
@@ -204,7 +201,8 @@ impl Backplane {
         invocation.key(self.keys.meta(id));
         let answer = self.connection.run::<Option<String>>(&invocation).await;
         if let Ok(Some(node)) = self.answered(answer) {
-            let publish = redis::cmd("PUBLISH").arg(self.keys.node(&node)).arg(format!("C{id}")).take();
+            let publish =
+                redis::cmd("PUBLISH").arg(self.keys.node(&node)).arg(format!("C{id}")).take();
             // If it is missed, the owner finds the request when it renews its lease.
             let _missed = self.command(&publish).await;
         }

@@ -55,7 +55,11 @@ struct Batch {
 
 impl Backplane {
     /// Makes a generation known to other nodes. Called before its caller learns its id.
-    pub async fn begin(&self, generation: &Generation, keep: Duration) -> Result<(), BackplaneError> {
+    pub async fn begin(
+        &self,
+        generation: &Generation,
+        keep: Duration,
+    ) -> Result<(), BackplaneError> {
         let id = &generation.id;
         let mut invocation = self.scripts.begin.prepare_invoke();
         invocation.key(self.keys.meta(id)).arg(&self.node).arg(millis(self.lease));
@@ -108,7 +112,8 @@ impl Backplane {
                 Err(BackplaneError) => {
                     // An end that nobody can be told of is kept as long as here.
                     let ended = generation.extent().end.is_some();
-                    let until = ended.then(|| *given_up.get_or_insert_with(|| Instant::now() + keep));
+                    let until =
+                        ended.then(|| *given_up.get_or_insert_with(|| Instant::now() + keep));
                     if until.is_some_and(|until| Instant::now() >= until) {
                         break;
                     }

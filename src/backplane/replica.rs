@@ -62,6 +62,9 @@ impl Found {
     }
 }
 
+/// The answer of a read: fields and values of the meta, and the batches.
+type Answer = (Vec<Value>, Vec<(u64, u64, Vec<u8>)>);
+
 impl Replica {
     pub(super) fn new(generation: Arc<Generation>) -> Self {
         Self { generation, behind: Notify::new() }
@@ -85,7 +88,7 @@ impl Replica {
         let generation = &self.generation;
         for (first, _, events) in &found.entries {
             if !self.append(*first, events) {
-                // What came before it has been trimmed, or was not appended in time.
+                // Events before it have been trimmed, or were not appended in time.
                 generation.skip_to(first - 1);
                 self.append(*first, events);
             }
@@ -133,9 +136,7 @@ impl Backplane {
         let mut invocation = self.scripts.read.prepare_invoke();
         invocation.key(self.keys.meta(id)).key(self.keys.log(id)).arg(&self.node).arg(after);
         invocation.arg(MAX_ENTRIES).arg(watch.map_or(0, millis));
-        type Answer = (Vec<Value>, Vec<(u64, u64, Vec<u8>)>);
-        let (fields, entries) =
-            self.answered(self.connection.run::<Answer>(&invocation).await)?;
+        let (fields, entries) = self.answered(self.connection.run::<Answer>(&invocation).await)?;
         let mut fields = fields.into_iter().filter_map(|value| match value {
             Value::BulkString(bytes) => Some(Bytes::from(bytes)),
             Value::SimpleString(text) => Some(Bytes::from(text)),
@@ -145,8 +146,7 @@ impl Backplane {
         while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
             meta.insert(String::from_utf8_lossy(&name).into_owned(), value);
         }
-        let entries =
-            entries.into_iter().map(|(first, last, events)| (first, last, events.into()));
+        let entries = entries.into_iter().map(|(first, last, events)| (first, last, events.into()));
         // Without it, only its deletion is known.
         Ok(meta.contains_key("meta").then(|| Found { meta, entries: entries.collect() }))
     }
@@ -182,7 +182,9 @@ impl Backplane {
         let mut invocation = self.scripts.lose.prepare_invoke();
         invocation.key(self.keys.meta(id)).key(self.keys.log(id)).arg(tail);
         invocation.arg(self.keys.channel(id)).arg(&encode_events(&[event])[..]);
-        invocation.arg(self.end_of(generation, &StreamEnd::lost(ending))).arg(millis(self.retention()));
+        invocation
+            .arg(self.end_of(generation, &StreamEnd::lost(ending)))
+            .arg(millis(self.retention()));
         let answer = self.connection.run::<bool>(&invocation).await;
         if self.answered(answer)? {
             tracing::warn!(stream = id, "a stream was lost: its node has not renewed its lease");
@@ -209,7 +211,7 @@ impl Backplane {
         }
         self.subscriber.unsubscribe(&channel).await;
         if generation.extent().end.is_none() {
-            // Whoever comes next finds it in Redis again.
+            // The next request for it finds it in Redis again.
             self.streams.remove(&generation.id);
             generation.release();
         }
@@ -225,14 +227,12 @@ impl Backplane {
             }
             match self.catch_up(replica).await {
                 Ok(Some(())) => answered = Instant::now(),
-                // It was deleted.
-                Ok(None) => return,
                 Err(BackplaneError) if answered.elapsed() < self.lease => {
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
-                // Its viewers are asked to come back: perhaps to the node that produces it.
-                Err(BackplaneError) => return,
+                // It was deleted, or its viewers are asked to come back: perhaps to the node that produces it.
+                Ok(None) | Err(BackplaneError) => return,
             }
             if unwatched.elapsed() >= LINGER {
                 return;

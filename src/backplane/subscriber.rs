@@ -70,8 +70,7 @@ impl Subscriber {
 
     /// Keeps the connection, for as long as it is polled. `connected`: called with whether it is connected.
     pub(super) async fn run(&self, connected: impl Fn(bool)) -> Infallible {
-        let received =
-            self.received.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let received = self.received.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut changes) = received else { return std::future::pending().await };
         let (shortest, longest) = RETRY;
         let mut pause = shortest;

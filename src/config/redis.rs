@@ -119,7 +119,11 @@ impl RedisUrl {
         }
         let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
         // The port that `http` leaves out is never meant.
-        let port = if rest.trim_end_matches('/').ends_with(":80") { 80 } else { url.port().unwrap_or(6379) };
+        let port = if rest.trim_end_matches('/').ends_with(":80") {
+            80
+        } else {
+            url.port().unwrap_or(6379)
+        };
         Some(Self { host, port, tls })
     }
 }
@@ -136,37 +140,66 @@ fn is_prefix(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(plain)
 }
 
-/// Reads the section. `None`: it is left out, or wrong and reported.
+/// Reads the section. `None`: it is left out.
 pub(super) fn redis(reader: &mut Reader<'_>, root: &Table<'_>) -> Option<Redis> {
     root.get(&REDIS)?;
     let table = reader.section(root, &REDIS);
     reader.require(&table, &URLS, &URLS.format.scalar.expected());
-    let node = table.get(&URLS)?;
+    let cluster = reader.value(&table, &CLUSTER);
+    Some(Redis {
+        urls: urls(reader, &table, cluster),
+        cluster,
+        username: reader.field(&table, &USERNAME),
+        password: reader.field(&table, &PASSWORD),
+        prefix: reader.value(&table, &PREFIX),
+        ca: table.get(&CA).and_then(|node| pem(reader, CA.name, node)),
+        lease: reader.value(&table, &LEASE),
+        timeout: reader.value(&table, &TIMEOUT),
+    })
+}
+
+fn urls(reader: &mut Reader<'_>, table: &Table<'_>, cluster: bool) -> Vec<RedisUrl> {
+    let Some(node) = table.get(&URLS) else { return Vec::new() };
     let items = match &node.value {
         Value::List(items) => items.as_slice(),
         _ => std::slice::from_ref(node),
     };
-    let read = |item| reader.scalar(URLS.name, item, &URLS.format);
-    let urls: Vec<RedisUrl> = items.iter().filter_map(read).collect();
-    let cluster = reader.value(&table, &CLUSTER);
-    match urls.len() {
-        0 if items.is_empty() => reader.report(node.at, "`url` is empty; expected an address"),
-        0 | 1 => {}
+    match items.len() {
+        0 => reader.report(node.at, "`url` is empty; expected an address"),
+        1 => {}
         _ if cluster => {}
         _ => {
             let several = "`url` has several addresses, which only a cluster has";
             reader.report(node.at, format!("{several}; write one, or `cluster: true`"));
         }
     }
-    let ca = table.get(&CA).and_then(|node| pem(reader, CA.name, node));
-    Some(Redis {
-        urls,
-        cluster,
-        username: reader.field(&table, &USERNAME),
-        password: reader.field(&table, &PASSWORD),
-        prefix: reader.value(&table, &PREFIX),
-        ca,
-        lease: reader.value(&table, &LEASE),
-        timeout: reader.value(&table, &TIMEOUT),
-    })
+    let read = |item| reader.scalar(URLS.name, item, &URLS.format);
+    items.iter().filter_map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_port_without_credentials() {
+        let url = |host: &str, port, tls| Some(RedisUrl { host: host.to_owned(), port, tls });
+        for (text, expected) in [
+            ("redis://127.0.0.1:6379", url("127.0.0.1", 6379, false)),
+            ("redis://cache.internal", url("cache.internal", 6379, false)),
+            ("rediss://cache.internal/", url("cache.internal", 6379, true)),
+            ("redis://[::1]:7000", url("::1", 7000, false)),
+            ("redis://h:80", url("h", 80, false)),
+            ("redis://user:word@h", None),
+            ("redis://h/1", None),
+            ("redis://h?x=1", None),
+            ("redis://", None),
+            ("http://h", None),
+            ("h:6379", None),
+            ("redis://h:99999", None),
+        ] {
+            assert_eq!(RedisUrl::parse(text), expected, "{text}");
+        }
+        assert_eq!(url("h", 1, true).unwrap().to_string(), "rediss://h:1");
+    }
 }

@@ -192,11 +192,7 @@ async fn remove(
 }
 
 /// The caller's own stream of this id.
-async fn owned(
-    gateway: &Gateway,
-    asked: &Asked<'_>,
-    id: &str,
-) -> Result<Arc<Generation>, Error> {
+async fn owned(gateway: &Gateway, asked: &Asked<'_>, id: &str) -> Result<Arc<Generation>, Error> {
     gateway.stream(&asked.caller.name, id).await?.ok_or_else(not_found)
 }
 

@@ -113,7 +113,7 @@ metrics! {
     stream_viewers: Gauge = "streamgate_stream_viewers",
         "Viewers of durable streams, measured at each scrape";
     streams_lost: Counter = "streamgate_streams_lost",
-        "Streams of other nodes that this node has ended, because their node no longer renewed its lease";
+        "Durable streams that this node has ended because the one that produced them no longer renewed its lease";
     redis_reachable: Gauge = "streamgate_redis_reachable",
         "Whether Redis answers: 1 or 0; 0 without one";
     redis_errors: Counter = "streamgate_redis_errors",

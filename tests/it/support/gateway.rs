@@ -64,13 +64,16 @@ impl Gateway {
         let keeping = Arc::clone(&app);
         super::spawn(async move { keeping.keep_fresh().await });
         let (config, drain) = (Arc::clone(&app), Arc::clone(&app));
-        let done = super::spawn(server::serve(
+        let serving = server::serve(
             listener,
             app::router(Arc::clone(&app)),
             move || config.connection_config(),
             shutdown.clone(),
             move || drain.state().config.server.drain,
-        ));
+        );
+        let done = super::spawn(async move {
+            let _left = serving.await;
+        });
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { url: format!("http://{address}"), address, app, shutdown, done, client }
     }

@@ -168,11 +168,7 @@ pub fn transcoder(
 
 /// The codec from the native bytes of a generation to the same dialect, written anew: it can end a generation whose
 /// producer is gone. Parameters as those of [`transcoder`]; `None`: it is no dialect of callers.
-pub fn rewriter(
-    native: &dyn Dialect,
-    context: &ResponseContext,
-    cap: usize,
-) -> Option<Transcoder> {
+pub fn rewriter(native: &dyn Dialect, context: &ResponseContext, cap: usize) -> Option<Transcoder> {
     let encoder = native.as_caller()?.encoder(context, Mode::Translated);
     Some(decode_into(encoder, native, context, cap))
 }
