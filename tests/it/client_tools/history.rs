@@ -198,7 +198,7 @@ fn colliding_names_are_made_distinct() {
     assert_eq!([names[1], names[4], names[5]], ["a__b__c", "crm__find", "shell"]);
     assert!(names[0].starts_with("shell_") && names[3].starts_with("crm__find_"), "{names:?}");
     let form = |at: usize| request.tool_forms.get(names[at]).unwrap();
-    assert_eq!((form(0).kind, form(0).name.as_str()), ("shell", "shell"));
+    assert_eq!((&*form(0).kind, form(0).name.as_str()), ("shell", "shell"));
     assert_eq!((form(2).namespace.as_deref(), form(2).name.as_str()), (Some("a__b"), "c"));
     assert_eq!((form(3).namespace.as_deref(), form(3).name.as_str()), (Some("crm"), "find"));
     assert!(request.tool_forms.get("crm__find").is_none());
