@@ -100,6 +100,14 @@ impl App {
         self.gateway.reload(config);
     }
 
+    /// Completes what the archive on disk is to keep, and closes it. Afterwards nothing is kept there.
+    pub async fn close(&self) {
+        let Some(archive) = &self.archive else { return };
+        if let Err(error) = archive.close().await {
+            tracing::warn!(%error, "the archive was not closed cleanly; its file is checked at the next start");
+        }
+    }
+
     /// Keeps fetched documents fresh and channels trimmed, for as long as it is polled; and asks subscribers to end
     /// when the process stops. One does so for all copies.
     pub async fn keep_fresh(&self) -> Infallible {

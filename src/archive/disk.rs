@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::store::{Store, StoreError, Tables};
 use super::{Archive, ArchiveError, Change, Key, Kind, Listed, Pending, Range, Record};
+use crate::config;
 use crate::telemetry::Metrics;
 
 /// The most operations that wait.
@@ -34,15 +35,6 @@ const PURGE: Duration = Duration::from_secs(5);
 
 /// The time after a failure in which the file is not tried again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// The settings of a disk archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ArchiveSettings {
-    /// The file.
-    pub path: PathBuf,
-    /// The most bytes of all records. The file is larger, by the pages of its tables and those that are free.
-    pub most: u64,
-}
 
 /// Records in a file.
 pub struct DiskArchive {
@@ -96,11 +88,11 @@ type Reply<T> = oneshot::Sender<Result<T, ArchiveError>>;
 impl DiskArchive {
     /// Opens the file, or makes it, and starts the thread. `now`: the time in Unix seconds.
     pub fn open(
-        settings: &ArchiveSettings,
+        settings: &config::Archive,
         now: fn() -> u64,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let ArchiveSettings { path, most } = settings.clone();
+        let config::Archive { path, max_disk: most } = settings.clone();
         let store = open(&path, most);
         let store = store.map_err(|cause| OpenError { path: path.clone(), cause })?;
         let (jobs, queue) = sync_channel(QUEUE);

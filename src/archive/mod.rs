@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use disk::{ArchiveSettings, DiskArchive};
+pub use disk::DiskArchive;
 
 /// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,6 +92,8 @@ pub struct Listed {
     pub id: String,
     /// The number of its writing: later ones have higher numbers.
     pub written: u64,
+    /// The Unix second from which on there is no such record any more.
+    pub expires: u64,
 }
 
 /// A record as it was put.

@@ -177,7 +177,8 @@ where
             let Some(id) = key.value().strip_prefix(&*prefix) else { break };
             let (expires, written, _) = meta.value();
             if expires > now {
-                listed.push(Listed { id: String::from_utf8_lossy(id).into_owned(), written });
+                let id = String::from_utf8_lossy(id).into_owned();
+                listed.push(Listed { id, written, expires });
             }
         }
         Ok(listed)

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::*;
+use crate::config;
 use crate::telemetry::Metrics;
 
 /// A file in a directory of its own, which is removed with it.
@@ -20,7 +21,7 @@ impl Place {
     }
 
     fn open(&self, most: u64, now: fn() -> u64) -> Result<DiskArchive, String> {
-        let settings = ArchiveSettings { path: self.file(), most };
+        let settings = config::Archive { path: self.file(), max_disk: most };
         DiskArchive::open(&settings, now, &Arc::<Metrics>::default())
             .map_err(|error| error.to_string())
     }
@@ -209,7 +210,7 @@ async fn a_damaged_file_is_a_clear_error_and_never_a_wrong_record() {
 
 #[tokio::test]
 async fn a_file_that_cannot_be_made_is_a_clear_error() {
-    let settings = ArchiveSettings { path: "/nonexistent/streams.redb".into(), most: 1 };
+    let settings = config::Archive { path: "/nonexistent/streams.redb".into(), max_disk: 1 };
     let error = DiskArchive::open(&settings, || 0, &Arc::<Metrics>::default()).unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -73,7 +73,7 @@ pub async fn events(app: &App, request: Request) -> Response {
                 return Err(Error::caller(ApiError::new(Kind::Permission, message)));
             }
         }
-        let sources = sources(app, &query.streams, caller, ticket.as_ref())?;
+        let sources = sources(app, &query.streams, caller, ticket.as_ref()).await?;
         let subscription = Subscription::new(
             &app.hub,
             SubscriptionRequest {
@@ -107,23 +107,27 @@ fn ticket(app: &App, query: &str) -> Option<Result<Ticket, Error>> {
 }
 
 /// The durable streams that a request names, which are the caller's own.
-fn sources(
+async fn sources(
     app: &App,
     ids: &BTreeSet<String>,
     caller: &Caller,
     ticket: Option<&Ticket>,
 ) -> Result<Vec<Arc<dyn Source>>, Error> {
-    let source = |id: &String| {
-        let named = ticket.is_none_or(|ticket| ticket.streams.contains(id));
-        let found = app.streams.get(&caller.name, id).filter(|_| named);
-        found.map(|found| Arc::new(StreamSource::new(found)) as Arc<dyn Source>).ok_or_else(|| {
-            let message = "names a stream that does not exist, or is no longer kept";
-            let code = Some("stream_not_found".to_owned());
-            let param = Some("stream".to_owned());
-            Error::caller(ApiError { code, param, ..ApiError::new(Kind::NotFound, message) })
-        })
+    let unknown = || {
+        let message = "names a stream that does not exist, or is no longer kept";
+        let code = Some("stream_not_found".to_owned());
+        let param = Some("stream".to_owned());
+        Error::caller(ApiError { code, param, ..ApiError::new(Kind::NotFound, message) })
     };
-    ids.iter().map(source).collect()
+    let mut sources: Vec<Arc<dyn Source>> = Vec::new();
+    for id in ids {
+        if ticket.is_some_and(|ticket| !ticket.streams.contains(id)) {
+            return Err(unknown());
+        }
+        let found = app.archived.get(&caller.name, id).await?.ok_or_else(unknown)?;
+        sources.push(Arc::new(StreamSource::new(found)));
+    }
+    Ok(sources)
 }
 
 fn pace(config: &Config, app: &App, caller: &Caller) -> Pace {

@@ -78,7 +78,7 @@ pub use model::is_model;
 pub use pattern::matches as matches_pattern;
 pub use reference::reference;
 pub use sources::Sources;
-pub use streams::{ModelStream, OnDisconnect, Streams};
+pub use streams::{Archive, ModelStream, OnDisconnect, Streams};
 pub use telemetry::Otlp;
 pub use tls::Tls;
 pub use units::positive_duration;
@@ -169,6 +169,8 @@ pub struct Config {
     pub stream: Stream,
     /// Durable streams.
     pub streams: Streams,
+    /// The archive on disk, if there is to be one.
+    pub archive: Option<Archive>,
     /// Channels: limits, and the history of each.
     pub channels: Channels,
     /// The Durable Streams protocol.

@@ -26,6 +26,7 @@ use super::state::{Gateway, State};
 use super::upstream_request::RequestContext;
 use crate::config::{self, OnDisconnect};
 use crate::error::Error;
+use crate::streams::archived::ArchiveRetention;
 use crate::streams::event::Framing;
 use crate::streams::generation::{Generation, Origin};
 use crate::streams::position::Position;
@@ -92,16 +93,23 @@ impl Resumption {
         };
         let streams = &gateway.streams;
         if let Some(position) = resumption.after {
-            let Some(running) = streams.at(&caller.name, position) else { return Err(gone()) };
-            resumption.running = Some(running);
+            let running = gateway.archived.at(&caller.name, position).await?;
+            resumption.running = Some(running.ok_or_else(gone)?);
         } else if let Some(key) = text(headers, &IDEMPOTENCY_KEY)? {
             if key.is_empty() || key.len() > MAX_KEY {
                 return Err(invalid(&IDEMPOTENCY_KEY, "must have 1 to 255 characters"));
             }
             let slot: Arc<KeySlot> = streams.key(&caller.name, key);
-            let slot = slot.lock_owned().await;
+            let mut slot = slot.lock_owned().await;
             let running = slot.as_ref().and_then(|claim| claim.generation.upgrade());
             resumption.running = running.filter(|running| !running.is_refused());
+            if resumption.running.is_none()
+                && let Some(archived) = gateway.archived.of_key(&caller.name, key).await
+                && let Some((_, digest)) = archived.origin.key
+            {
+                *slot = Some(Claim { digest, generation: Arc::downgrade(&archived) });
+                resumption.running = Some(archived);
+            }
             resumption.slot = Some(slot);
             resumption.key = Some(key.to_owned());
         }
@@ -258,7 +266,9 @@ impl Start {
         let viewer = viewer(Arc::clone(&generation), 0, &state);
         let production = Production::new(opening, context, account).keeping(keep);
         let streams = Arc::clone(&gateway.streams);
-        gateway.tasks.spawn(produce(production, generation, streams));
+        let retention = ArchiveRetention { keep: config.keep, per_owner: per_caller };
+        let archived = (gateway.archived.clone(), retention);
+        gateway.tasks.spawn(produce(production, generation, streams, archived));
         Ok(viewer)
     }
 }

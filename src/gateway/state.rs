@@ -26,9 +26,11 @@ use super::request_metrics::RequestMetrics;
 use super::request_spans::RequestSpans;
 use super::summary::Sinks;
 use super::target_health::TargetHealth;
+use crate::archive::{Archive, DiskArchive};
 use crate::config::{Config, Limits, Provider};
 use crate::memory::MemoryBudget;
 use crate::server::Shutdown;
+use crate::streams::archived::ArchivedStreams;
 use crate::streams::conversations::Conversations;
 use crate::streams::registry::{StreamCounts, Streams};
 use crate::streams::stored::StoredResponses;
@@ -60,6 +62,10 @@ pub struct Gateway {
     pub memory: Arc<MemoryBudget>,
     /// The durable streams.
     pub streams: Arc<Streams>,
+    /// The archive on disk, if there is one.
+    pub archive: Option<Arc<dyn Archive>>,
+    /// The durable streams that it keeps.
+    pub archived: ArchivedStreams,
     /// The responses that requests may refer to.
     pub stored: Arc<StoredResponses>,
     /// The conversations that requests may belong to.
@@ -105,9 +111,13 @@ impl Gateway {
         let callers = Callers::new(&config, &limiters, None);
         prepare_clients(&config)?;
         let memory = Arc::new(MemoryBudget::new(config.server.memory, &metrics));
+        let archive = archive(&config, &metrics)?;
+        let streams = Arc::new(Streams::new(&memory.streams));
         Ok(Self {
             clients: Arc::default(),
-            streams: Arc::new(Streams::new(&memory.streams)),
+            archived: ArchivedStreams::new(archive.clone(), &streams, unix_seconds),
+            archive,
+            streams,
             stored: Arc::new(StoredResponses::new(&memory.streams)),
             conversations: Arc::new(Conversations::new(&memory.streams)),
             tickets: Arc::default(),
@@ -234,6 +244,7 @@ impl Gateway {
         loop {
             sleep(SWEEP).await;
             let (config, now) = (self.state().config.streams, Instant::now());
+            self.archived.prolong(config.keep, now);
             self.streams.sweep(config.keep, now);
             self.stored.sweep(config.store.unwrap_or_default(), now);
             self.conversations.sweep(config.store.unwrap_or_default(), now);
@@ -259,6 +270,16 @@ impl Gateway {
         let listed = || provider_models::listed(&self.state().config);
         self.provider_models.keep(listed, fetch, &self.metrics).await
     }
+}
+
+/// The archive on disk, if one is configured.
+fn archive(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<dyn Archive>>, SetupError> {
+    let Some(settings) = &config.archive else { return Ok(None) };
+    let opened = DiskArchive::open(settings, unix_seconds, metrics)?;
+    Ok(Some(Arc::new(opened)))
 }
 
 /// The receivers of the summaries of requests.

@@ -63,8 +63,17 @@ pub fn router<S: Clone + Send + Sync + 'static>(gateway: Arc<Gateway>) -> Router
 /// The caller's streams, the oldest first.
 async fn list(Shared(gateway): Shared<Arc<Gateway>>, request: Request) -> Response {
     respond(&gateway, DEFAULT, request, async |asked, _| {
-        let streams = gateway.streams.of(&asked.caller.name);
-        let data: Vec<_> = streams.iter().map(|stream| object::of(stream, asked.state)).collect();
+        let owner = &asked.caller.name;
+        let most = usize::try_from(asked.state.config.streams.per_caller).unwrap_or(usize::MAX);
+        let archived = gateway.archived.list(owner, most).await?;
+        let present = gateway.streams.of(owner);
+        let archived =
+            archived.iter().map(|one| (one.0.meta.context.created, object::archived(one)));
+        let present = present.iter();
+        let present = present.map(|one| (one.origin.context.created, object::of(one, asked.state)));
+        let mut data: Vec<_> = archived.chain(present).collect();
+        data.sort_by_key(|(created, _)| *created);
+        let data: Vec<_> = data.into_iter().map(|(_, object)| object).collect();
         Ok(json_response(json!({"object": "list", "data": data}).to_string()))
     })
     .await
@@ -81,7 +90,7 @@ async fn read(
     let access = Access::of(&gateway, &query, &id);
     let identity = access.identity();
     let response = respond_to(&gateway, (DEFAULT, identity), request, async |asked, account| {
-        let (stream, right) = access.stream(&gateway, asked, &id)?;
+        let (stream, right) = access.stream(&gateway, asked, &id).await?;
         respond_with(asked, (stream, right), account).await
     })
     .await;
@@ -143,7 +152,7 @@ async fn head(
     request: Request,
 ) -> Response {
     respond(&gateway, DEFAULT, request, async |asked, _| {
-        let stream = owned(&gateway, asked, &id)?;
+        let stream = owned(&gateway, asked, &id).await?;
         let mut response = Response::new(Body::empty());
         let extent = stream.extent();
         page::set_headers(response.headers_mut(), &stream.native, &extent, extent.tail);
@@ -162,7 +171,7 @@ async fn cancel(
     let access = Access::of(&gateway, &Query::of(request.uri()), &id);
     let identity = access.identity();
     respond_to(&gateway, (DEFAULT, identity), request, async |asked, _| {
-        let stream = access.stream_to_cancel(&gateway, asked, &id)?;
+        let stream = access.stream_to_cancel(&gateway, asked, &id).await?;
         Ok(cancelled(&stream, asked).await)
     })
     .await
@@ -183,17 +192,15 @@ async fn remove(
     request: Request,
 ) -> Response {
     respond(&gateway, DEFAULT, request, async |asked, _| {
-        let stream = owned(&gateway, asked, &id)?;
-        stream.cancel();
-        gateway.streams.remove(&id);
-        Ok(no_content())
+        let removed = gateway.archived.remove(&asked.caller.name, &id).await?;
+        if removed { Ok(no_content()) } else { Err(not_found()) }
     })
     .await
 }
 
 /// The caller's own stream of this id.
-fn owned(gateway: &Gateway, asked: &Asked<'_>, id: &str) -> Result<Arc<Generation>, Error> {
-    let found = gateway.streams.get(&asked.caller.name, id);
+async fn owned(gateway: &Gateway, asked: &Asked<'_>, id: &str) -> Result<Arc<Generation>, Error> {
+    let found = gateway.archived.get(&asked.caller.name, id).await?;
     found.ok_or_else(not_found)
 }
 

@@ -55,28 +55,39 @@ async fn read(gateway: &Gateway, api: Api, id: &str, request: Request) -> Respon
     let query = Query::of(request.uri());
     respond(gateway, api.0, request, async |asked, account| {
         if query.get("stream") == Some("true") {
-            let stream = running(gateway, api, asked.caller, id).ok_or_else(unstreamed)?;
+            let stream = generation(gateway, api, asked.caller, id).await?;
+            let stream = stream.ok_or_else(unstreamed)?;
             let read = Following::new((stream, "native"), (&query, asked.head), None)?;
             return read.numbered_from_zero().follow(asked, account);
         }
-        Ok(json_response(current(gateway, api, asked.caller, id)?))
+        Ok(json_response(current(gateway, api, asked.caller, id).await?))
     })
     .await
 }
 
 /// A response as it is now.
-fn current(gateway: &Gateway, api: Api, caller: &Caller, id: &str) -> Result<String, Error> {
+async fn current(gateway: &Gateway, api: Api, caller: &Caller, id: &str) -> Result<String, Error> {
     if let Some(stored) = gateway.stored.get(&caller.name, id) {
         return Ok(stored.response.clone());
     }
-    let running = running(gateway, api, caller, id).ok_or_else(|| not_found(id))?;
+    let running = generation(gateway, api, caller, id).await?.ok_or_else(|| not_found(id))?;
     Ok(api.1.begun(&running.origin.context))
 }
 
 /// The generation of a response.
-fn running(gateway: &Gateway, api: Api, caller: &Caller, id: &str) -> Option<Arc<Generation>> {
-    let mut all = gateway.streams.of(&caller.name).into_iter();
-    all.find(|one| one.origin.dialect.name() == api.0.name() && api.1.id(&one.origin.context) == id)
+async fn generation(
+    gateway: &Gateway,
+    api: Api,
+    caller: &Caller,
+    id: &str,
+) -> Result<Option<Arc<Generation>>, Error> {
+    let own = |one: &Arc<Generation>| {
+        one.origin.dialect.name() == api.0.name() && api.1.id(&one.origin.context) == id
+    };
+    match gateway.streams.of(&caller.name).into_iter().find(own) {
+        Some(present) => Ok(Some(present)),
+        None => Ok(gateway.archived.of_response(&caller.name, id).await?.filter(own)),
+    }
 }
 
 async fn input_items(gateway: &Gateway, api: Api, id: &str, request: Request) -> Response {
@@ -91,12 +102,12 @@ async fn input_items(gateway: &Gateway, api: Api, id: &str, request: Request) ->
 /// Cancels a response that is under way, and returns it. One that has ended stays as it is.
 async fn cancel(gateway: &Gateway, api: Api, id: &str, request: Request) -> Response {
     respond(gateway, api.0, request, async |asked, _| {
-        if let Some(running) = running(gateway, api, asked.caller, id) {
+        if let Some(running) = generation(gateway, api, asked.caller, id).await? {
             running.cancel();
             // Without an end by then, the response is shown as it is.
             let _late = timeout(CANCEL_TIMEOUT, running.ended()).await;
         }
-        Ok(json_response(current(gateway, api, asked.caller, id)?))
+        Ok(json_response(current(gateway, api, asked.caller, id).await?))
     })
     .await
 }
@@ -104,10 +115,9 @@ async fn cancel(gateway: &Gateway, api: Api, id: &str, request: Request) -> Resp
 /// Deletes a response; one that is under way is cancelled.
 async fn remove(gateway: &Gateway, api: Api, id: &str, request: Request) -> Response {
     respond(gateway, api.0, request, async |asked, _| {
-        let running = running(gateway, api, asked.caller, id);
+        let running = generation(gateway, api, asked.caller, id).await?;
         if let Some(running) = &running {
-            running.cancel();
-            gateway.streams.remove(&running.id);
+            gateway.archived.remove(&asked.caller.name, &running.id).await?;
         }
         if !gateway.stored.remove(&asked.caller.name, id) && running.is_none() {
             return Err(not_found(id));

@@ -62,7 +62,7 @@ impl Access {
     }
 
     /// The stream to read, and the right to it, if that may end before the stream.
-    pub(super) fn stream(
+    pub(super) async fn stream(
         self,
         gateway: &Gateway,
         asked: &Asked<'_>,
@@ -74,14 +74,14 @@ impl Access {
                 let left = |until: u64| Duration::from_secs(until.saturating_sub(unix_seconds()));
                 let until = asked.caller.until.map(|until| Instant::now() + left(until));
                 let right = until.map(|until| Right { until, seat: None });
-                Ok((owned(gateway, asked, id)?, right))
+                Ok((owned(gateway, asked, id).await?, right))
             }
             Self::Ticket(ticket) => {
                 if !ticket.streams.iter().any(|stream| stream == id) {
                     return Err(not_found());
                 }
                 let right = Right { until: ticket.expires, seat: None };
-                Ok((owned(gateway, asked, id)?, Some(right)))
+                Ok((owned(gateway, asked, id).await?, Some(right)))
             }
             Self::Share(stream, capability, _) => {
                 let seat = stream.shares.seat(&capability.share).map_err(|error| match error {
@@ -97,14 +97,14 @@ impl Access {
     }
 
     /// The stream to cancel.
-    pub(super) fn stream_to_cancel(
+    pub(super) async fn stream_to_cancel(
         self,
         gateway: &Gateway,
         asked: &Asked<'_>,
         id: &str,
     ) -> Result<Arc<Generation>, Error> {
         match self {
-            Self::Own => owned(gateway, asked, id),
+            Self::Own => owned(gateway, asked, id).await,
             Self::Share(stream, capability, _) if capability.rights == Rights::Cancel => {
                 let seated = stream.shares.seat(&capability.share).err();
                 if seated == Some(SeatError::Revoked) { Err(not_found()) } else { Ok(stream) }

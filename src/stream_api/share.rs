@@ -60,7 +60,7 @@ pub(super) async fn share(
     request: Request,
 ) -> Response {
     respond(&gateway, DEFAULT, request, async |asked, _| {
-        let stream = owned(&gateway, asked, &id)?;
+        let stream = owned(&gateway, asked, &id).await?;
         let ShareRequest { rights, expires_in, viewers } = read(asked.body)?;
         let rights = Rights::parse(&rights)
             .ok_or_else(|| field("rights", "must be `read` or `read,cancel`"))?;
@@ -93,7 +93,7 @@ pub(super) async fn revoke(
     request: Request,
 ) -> Response {
     respond(&gateway, DEFAULT, request, async |asked, _| {
-        let stream = owned(&gateway, asked, &id)?;
+        let stream = owned(&gateway, asked, &id).await?;
         if stream.shares.revoke(&share) {
             return Ok(no_content());
         }
@@ -112,7 +112,7 @@ pub(super) async fn ticket(Shared(gateway): Shared<Arc<Gateway>>, request: Reque
             return Err(field("streams", "must name a stream, or `channels` a channel"));
         }
         for id in &streams {
-            owned(&gateway, asked, id)?;
+            owned(&gateway, asked, id).await?;
         }
         let time = Duration::from_secs(expires_in);
         let Some(ticket) = gateway.tickets.issue(asked.caller, (streams, channels), time) else {

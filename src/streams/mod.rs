@@ -1,6 +1,7 @@
 //! Durable streams: logs that outlive the connections of those who write and read them. It must never know of HTTP,
 //! nor of an upstream.
 
+pub mod archived;
 pub mod capability;
 pub mod conversations;
 pub mod event;
