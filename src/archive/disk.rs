@@ -204,7 +204,10 @@ fn count(changes: &[Change]) -> u64 {
 fn size(changes: &[Change]) -> usize {
     let size = |change: &Change| match change {
         Change::Put { value, .. } => value.len(),
-        Change::Prolong { .. } | Change::Remove(_) | Change::RemoveUpTo(_) => 0,
+        Change::Prolong { .. }
+        | Change::Remove(_)
+        | Change::RemoveUpTo(_)
+        | Change::RemovePrefixed(_) => 0,
     };
     changes.iter().map(size).sum()
 }

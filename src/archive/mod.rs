@@ -4,6 +4,7 @@
 //! [`DiskArchive`] keeps them in a file, for one node. Records refer to each other by id and never by place, so that a
 //! store on the network can keep them as well.
 
+mod crowd;
 mod disk;
 mod store;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use crowd::Crowds;
 pub use disk::DiskArchive;
 
 /// The kind of a record.
@@ -83,6 +85,8 @@ pub enum Change {
     Remove(Key),
     /// Removes the records of a kind and owner up to an id.
     RemoveUpTo(Key),
+    /// Removes the records of a kind and owner whose ids begin so.
+    RemovePrefixed(Key),
 }
 
 /// A record in a list.

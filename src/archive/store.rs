@@ -240,6 +240,16 @@ impl<'t> Writing<'t> {
                     range.map(|entry| entry.map(|(key, _)| key.value().to_vec())).collect();
                 keys?.iter().try_for_each(|key| self.remove(key))
             }
+            Change::RemovePrefixed(key) => {
+                let prefix = encoded(key);
+                let range = self.tables.meta.range(&*prefix..)?;
+                let keys = range.map(|entry| entry.map(|(key, _)| key.value().to_vec()));
+                let within = |key: &Result<Vec<u8>, _>| {
+                    key.as_ref().is_ok_and(|key| key.starts_with(&prefix))
+                };
+                let keys: Result<Vec<_>, _> = keys.take_while(within).collect();
+                keys?.iter().try_for_each(|key| self.remove(key))
+            }
         }
     }
 

@@ -31,8 +31,10 @@ use crate::config::{Config, Limits, Provider};
 use crate::memory::MemoryBudget;
 use crate::server::Shutdown;
 use crate::streams::archived::ArchivedStreams;
+use crate::streams::conversation_archive::ConversationArchive;
 use crate::streams::conversations::Conversations;
 use crate::streams::registry::{StreamCounts, Streams};
+use crate::streams::response_archive::ResponseArchive;
 use crate::streams::stored::StoredResponses;
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{LimitLabels, Metrics, OTHER, RefusalLog, StreamLabels};
@@ -113,13 +115,17 @@ impl Gateway {
         let memory = Arc::new(MemoryBudget::new(config.server.memory, &metrics));
         let archive = archive(&config, &metrics)?;
         let streams = Arc::new(Streams::new(&memory.streams));
+        let responses = archive.as_ref().map(|archive| ResponseArchive::new(archive, unix_seconds));
+        let stored = StoredResponses::new(&memory.streams).archived(responses);
+        let conversed = archive.as_ref().map(|one| ConversationArchive::new(one, unix_seconds));
+        let conversations = Conversations::new(&memory.streams).archived(conversed);
         Ok(Self {
             clients: Arc::default(),
             archived: ArchivedStreams::new(archive.clone(), &streams, unix_seconds),
             archive,
             streams,
-            stored: Arc::new(StoredResponses::new(&memory.streams)),
-            conversations: Arc::new(Conversations::new(&memory.streams)),
+            stored: Arc::new(stored),
+            conversations: Arc::new(conversations),
             tickets: Arc::default(),
             memory,
             provider_models: Arc::default(),
@@ -248,6 +254,9 @@ impl Gateway {
             self.streams.sweep(config.keep, now);
             self.stored.sweep(config.store.unwrap_or_default(), now);
             self.conversations.sweep(config.store.unwrap_or_default(), now);
+            let per_owner = usize::try_from(config.per_caller).unwrap_or(usize::MAX);
+            self.stored.trim(per_owner).await;
+            self.conversations.trim(per_owner).await;
         }
     }
 

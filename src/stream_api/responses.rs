@@ -67,8 +67,8 @@ async fn read(gateway: &Gateway, api: Api, id: &str, request: Request) -> Respon
 
 /// A response as it is now.
 async fn current(gateway: &Gateway, api: Api, caller: &Caller, id: &str) -> Result<String, Error> {
-    if let Some(stored) = gateway.stored.get(&caller.name, id) {
-        return Ok(stored.response.clone());
+    if let Some(stored) = gateway.stored.text(&caller.name, id).await? {
+        return Ok(stored);
     }
     let running = generation(gateway, api, caller, id).await?.ok_or_else(|| not_found(id))?;
     Ok(api.1.begun(&running.origin.context))
@@ -92,7 +92,8 @@ async fn generation(
 
 async fn input_items(gateway: &Gateway, api: Api, id: &str, request: Request) -> Response {
     respond(gateway, api.0, request, async |asked, _| {
-        let stored = gateway.stored.get(&asked.caller.name, id).ok_or_else(|| not_found(id))?;
+        let stored = gateway.stored.recall(&asked.caller.name, id).await?;
+        let stored = stored.ok_or_else(|| not_found(id))?;
         let items: Vec<String> = stored.inputs().into_iter().map(str::to_owned).collect();
         Ok(json_response(api.1.list(&items)))
     })
@@ -119,7 +120,7 @@ async fn remove(gateway: &Gateway, api: Api, id: &str, request: Request) -> Resp
         if let Some(running) = &running {
             gateway.archived.remove(&asked.caller.name, &running.id).await?;
         }
-        if !gateway.stored.remove(&asked.caller.name, id) && running.is_none() {
+        if !gateway.stored.forget(&asked.caller.name, id).await? && running.is_none() {
             return Err(not_found(id));
         }
         let deleted = json!({"id": id, "object": "response", "deleted": true});

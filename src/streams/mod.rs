@@ -3,6 +3,7 @@
 
 pub mod archived;
 pub mod capability;
+pub mod conversation_archive;
 pub mod conversations;
 pub mod event;
 pub mod generation;
@@ -10,6 +11,7 @@ pub mod log;
 pub mod position;
 pub mod record;
 pub mod registry;
+pub mod response_archive;
 pub mod share;
 pub mod stored;
 pub mod track;
