@@ -18,11 +18,12 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::admin::{self, MetricsPage};
 use crate::channel_api;
-use crate::channels::Hub;
-use crate::config::{Config, Tls};
+use crate::channels::{HistoryArchive, Hub};
+use crate::config::{Channels, Config, Tls};
 use crate::console;
 use crate::durable::{self, Streams};
 use crate::gateway;
+use crate::gateway::clock::unix_seconds;
 use crate::gateway::state::{Gateway, SetupError};
 use crate::gateway::{direct_response, path_alias};
 use crate::server::{ConnectionConfig, ConnectionLimit, Shutdown, request_head};
@@ -78,7 +79,7 @@ impl App {
     pub fn new(config: Config, shutdown: &Shutdown) -> Result<Self, SetupError> {
         let (settings, durable) = (config.channels.clone(), config.durable);
         let gateway = Gateway::new(config, shutdown)?;
-        let hub = Arc::new(Hub::new(&settings, &gateway.metrics));
+        let hub = Arc::new(hub(&settings, &gateway)?);
         let durable = Arc::new(Streams::new(&durable, &gateway.metrics));
         gateway.streams.announce_to(Arc::<Hub>::clone(&hub));
         let (descriptors, _) = Resource::NOFILE.get()?;
@@ -98,6 +99,14 @@ impl App {
         self.hub.configure(&config.channels);
         self.durable.resize(&config.durable);
         self.gateway.reload(config);
+    }
+
+    /// Completes what the archive on disk is to keep, and closes it. Afterwards nothing is kept there.
+    pub async fn close(&self) {
+        let Some(archive) = &self.archive else { return };
+        if let Err(error) = archive.close().await {
+            tracing::warn!(%error, "the archive was not closed cleanly; its file is checked at the next start");
+        }
     }
 
     /// Keeps fetched documents fresh and channels trimmed, for as long as it is polled; and asks subscribers to end
@@ -128,6 +137,23 @@ impl App {
             connections: Arc::clone(&self.connections),
         }
     }
+}
+
+/// The hub, with the channels of the archive if there is one.
+fn hub(settings: &Channels, gateway: &Gateway) -> Result<Hub, SetupError> {
+    let Some(archive) = gateway.archive.clone() else {
+        return Ok(Hub::new(settings, &gateway.metrics));
+    };
+    let restore = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let history = runtime.block_on(HistoryArchive::restore(&archive, unix_seconds))?;
+        Ok::<_, SetupError>(history)
+    };
+    // This thread may run a runtime, in which nothing can be waited for without one.
+    let history = std::thread::scope(|scope| scope.spawn(restore).join());
+    let history =
+        history.map_err(|_| "the history of channels cannot be read (streams.path)")??;
+    Ok(Hub::restored(history, settings, &gateway.metrics))
 }
 
 /// The router of the callers' listener. Only requests of other origins pass through the CORS layer.

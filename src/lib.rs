@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod archive;
 pub mod backplane;
 pub mod channel_api;
 pub mod channels;

@@ -103,6 +103,7 @@ async fn reload(app: &App, source: &ConfigSource) -> Sources {
                 ("server.listen", before.listen != now.listen),
                 ("server.admin", before.admin != now.admin),
                 ("telemetry", running.config.otlp != config.otlp),
+                ("streams.path", running.config.archive != config.archive),
             ];
             for (setting, _) in late.iter().filter(|(_, changed)| *changed) {
                 tracing::warn!(setting, "changed; it takes effect at the next start");

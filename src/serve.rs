@@ -12,7 +12,9 @@ use socket2::{Domain, Socket, Type};
 use streamgate::admin;
 use streamgate::app::{self, App};
 use streamgate::config::{self, Config};
-use streamgate::server::shutdown::{SCRAPE_TIMEOUT, SPAN_FLUSH_TIMEOUT, UPSTREAM_DRAIN_TIMEOUT};
+use streamgate::server::shutdown::{
+    ARCHIVE_TIMEOUT, SCRAPE_TIMEOUT, SPAN_FLUSH_TIMEOUT, UPSTREAM_DRAIN_TIMEOUT,
+};
 use streamgate::server::{self, ConnectionConfig, ConnectionLimit, Shutdown};
 use streamgate::sim;
 use streamgate::telemetry::log::{self, LogFormat, LogGuard};
@@ -196,6 +198,9 @@ async fn run(startup: Startup, logging: &LogGuard) -> Result<(), CliError> {
     // Last, so that the drain can be watched.
     if let Some(admin) = admin {
         admin.stop().await;
+    }
+    if timeout(ARCHIVE_TIMEOUT, app.close()).await.is_err() {
+        tracing::warn!("the disk is too slow to close the archive (streams.path)");
     }
     // Nothing else runs on this thread, so it may block.
     app.tracing.shutdown(SPAN_FLUSH_TIMEOUT);

@@ -45,7 +45,7 @@ async fn publish_to(app: &App, request: Request, name: Result<ChannelName, Error
         let most = app.hub.settings().max_event;
         let read = request.json(move |body| Publications::parse(body, most)).await?;
         let Publications { events, batch } = read.map_err(|error| refused(&error))?;
-        let positions = app.hub.publish(&name, events).map_err(|error| {
+        let positions = app.hub.publish_durably(&name, events).await.map_err(|error| {
             Error::unavailable(&error.to_string()).because(error).retry_after(MIN_RETRY_AFTER)
         })?;
         let ids: Vec<String> = positions.iter().map(ToString::to_string).collect();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::history_archive::{ArchivedEvent, RestoredChannel};
 use super::name::{ChannelName, ChannelPattern};
 use super::presence::Presence;
 use super::publication::Publication;
@@ -98,6 +99,14 @@ pub(super) struct Directory {
     forgotten: u64,
     /// The time of the next call of [`Directory::trim`].
     pub(super) due: Option<Instant>,
+}
+
+/// The events of a channel after a number.
+pub(super) struct Since<'d> {
+    pub(super) items: Vec<Item>,
+    pub(super) ids: HashMap<u64, &'d Box<str>>,
+    pub(super) age: Duration,
+    pub(super) trimmed: u64,
 }
 
 /// The result of trimming some channels.
@@ -218,6 +227,60 @@ impl Directory {
         // From now on readers may take it that everything up to this number is there.
         self.sequence.complete.store(last, Ordering::Release);
         Ok((numbers, woken))
+    }
+
+    /// The events of a channel after a number, the ids that their publishers gave them, its settings, and the number up
+    /// to which it is trimmed.
+    pub(super) fn since(&self, name: &ChannelName, seq: u64) -> Option<Since<'_>> {
+        let channel = match name.as_str() {
+            BROADCAST => &self.broadcast,
+            _ => self.channels.get(name)?,
+        };
+        let ids = channel.ids.order.iter().rev().take_while(|(of, _)| *of > seq);
+        Some(Since {
+            items: channel.track.after(seq),
+            ids: ids.map(|(seq, id)| (*seq, id)).collect(),
+            age: channel.settings.age,
+            trimmed: channel.track.earliest(),
+        })
+    }
+
+    /// The number of the last event.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Puts back what was archived. Events that have expired meanwhile are left out.
+    pub(super) fn restore(&mut self, last: u64, channels: BTreeMap<Arc<str>, RestoredChannel>) {
+        let now = Instant::now();
+        self.last = last;
+        self.sequence.complete.store(last, Ordering::Release);
+        for (name, restored) in channels {
+            let Ok(name) = name.parse::<ChannelName>() else { continue };
+            let settings = self.settings.settings(name.as_str());
+            let is_kept = |event: &ArchivedEvent| event.age < settings.age;
+            let events: Vec<_> = restored.events.into_iter().filter(is_kept).collect();
+            let before = events.first().map_or(restored.last, |event| event.previous);
+            let sequence = Arc::clone(&self.sequence);
+            let Ok(channel) = self.channel(&name) else { continue };
+            channel.track = Arc::new(Track::new(&sequence, retention(&settings), before));
+            let origin = name.shared();
+            let mut items = Vec::with_capacity(events.len());
+            for ArchivedEvent { seq, age, id, frame, .. } in events {
+                if let Some(id) = id {
+                    channel.ids.add(id, seq);
+                }
+                let published = now.checked_sub(age).unwrap_or(now);
+                let expires = now + settings.age.saturating_sub(age);
+                let event = Event { seq, origin: Arc::clone(&origin), published, frame };
+                items.push(Item { event, previous: 0, expires, presence: false });
+            }
+            let due = items.first().map(|item| item.expires);
+            let (changes, _) = channel.push(&items);
+            changes.iter().for_each(|change| self.account(change));
+            due.into_iter().for_each(|due| self.hasten(due));
+        }
+        self.evict();
     }
 
     fn account(&mut self, change: &Change) {

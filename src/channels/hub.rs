@@ -12,22 +12,27 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::cursor::Cursor;
-use super::directory::{BROADCAST, Directory, FullError};
+use super::directory::{BROADCAST, Directory, FullError, Since};
+use super::history_archive::{HistoryArchive, RestoredHistory};
 use super::name::ChannelName;
 use super::publication::Publication;
 use super::source::Source as _;
 use super::subscriber_limit::SubscriberLimit;
 use super::track::{Sequence, Track};
 use super::wakeup::Relays;
+use crate::archive::Pending;
 use crate::config::Channels;
 use crate::streams::position::{Epoch, Position};
 use crate::telemetry::Metrics;
 
 /// The least time between two rounds of trimming.
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The longest that a publisher waits for the disk.
+const ARCHIVE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Channels, and the limit of their subscribers.
 pub struct Hub {
@@ -37,6 +42,7 @@ pub struct Hub {
     /// Something is due earlier than before.
     hastened: Notify,
     relays: Relays,
+    archive: Option<HistoryArchive>,
     pub(super) limit: SubscriberLimit,
     pub(super) metrics: Arc<Metrics>,
     draining: OnceLock<(Instant, Duration)>,
@@ -85,9 +91,26 @@ pub struct ChannelView {
 impl Hub {
     /// A hub without channels.
     pub fn new(settings: &Channels, metrics: &Arc<Metrics>) -> Self {
+        Self::of_epoch(Epoch::random(), settings, metrics)
+    }
+
+    /// A hub with the channels of an archive, in which their history is kept from now on.
+    pub fn restored(
+        RestoredHistory { archive, last, channels }: RestoredHistory,
+        settings: &Channels,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let hub = Self::of_epoch(archive.epoch(), settings, metrics);
+        let mut directory = hub.directory();
+        directory.restore(last, channels);
+        hub.measure(&mut directory);
+        drop(directory);
+        Self { archive: Some(archive), ..hub }
+    }
+
+    fn of_epoch(epoch: Epoch, settings: &Channels, metrics: &Arc<Metrics>) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let sequence =
-            Arc::new(Sequence { epoch: Epoch::random(), complete: AtomicU64::new(0), workers });
+        let sequence = Arc::new(Sequence { epoch, complete: AtomicU64::new(0), workers });
         let settings = Arc::new(settings.clone());
         Self {
             directory: Mutex::new(Directory::new(&sequence, Arc::clone(&settings))),
@@ -95,6 +118,7 @@ impl Hub {
             sequence,
             hastened: Notify::new(),
             relays: Relays::new(workers),
+            archive: None,
             limit: SubscriberLimit::default(),
             metrics: Arc::clone(metrics),
             draining: OnceLock::new(),
@@ -126,13 +150,46 @@ impl Hub {
         name: &ChannelName,
         events: Vec<Publication>,
     ) -> Result<Vec<Position>, HubError> {
+        // The archive's part takes effect without being awaited.
+        self.begin_publishing(name, events).map(|(positions, _)| positions)
+    }
+
+    /// The same, and waits until the events are in the archive, if there is one. It reports its own failures, and then the
+    /// events are in memory all the same.
+    pub async fn publish_durably(
+        &self,
+        name: &ChannelName,
+        events: Vec<Publication>,
+    ) -> Result<Vec<Position>, HubError> {
+        let (positions, archived) = self.begin_publishing(name, events)?;
+        if let Some(archived) = archived {
+            let _late = timeout(ARCHIVE_PATIENCE, archived).await;
+        }
+        Ok(positions)
+    }
+
+    fn begin_publishing(
+        &self,
+        name: &ChannelName,
+        events: Vec<Publication>,
+    ) -> Result<(Vec<Position>, Option<Pending<()>>), HubError> {
         let count = events.len() as u64;
         let mut directory = self.directory();
+        let before = directory.last();
         let (numbers, woken) = self.append(&mut directory, name, events, false)?;
+        let archived = self.archive.as_ref().and_then(|archive| {
+            let Since { items, ids, age, trimmed } = directory.since(name, before)?;
+            if items.is_empty() {
+                return None;
+            }
+            let ids = |seq: u64| ids.get(&seq).map(|id| (*id).clone());
+            Some(archive.append(&name.shared(), (&items, &ids), (age, trimmed)))
+        });
         drop(directory);
         self.metrics.channel_events_published.inc_by(count);
         self.wake(&woken);
-        Ok(numbers.into_iter().map(|seq| self.sequence.epoch.at(seq)).collect())
+        let positions = numbers.into_iter().map(|seq| self.sequence.epoch.at(seq)).collect();
+        Ok((positions, archived))
     }
 
     /// Appends events under the lock. The readers of the tracks must be woken when it is released.

@@ -7,6 +7,7 @@
 mod batch;
 mod cursor;
 mod directory;
+mod history_archive;
 mod hub;
 mod name;
 mod presence;
@@ -22,6 +23,7 @@ mod wakeup;
 
 pub use batch::{Batch, Delivered};
 pub use cursor::{Cursor, CursorError};
+pub use history_archive::{HistoryArchive, RestoredHistory};
 pub use hub::{ChannelView, Hub, HubError};
 pub use name::{ChannelName, ChannelPattern, ChannelRights, NameError, Placeholders, Selector};
 pub use publication::{Frame, Publication, PublicationError, Publications};

@@ -280,6 +280,15 @@ impl Publication {
 }
 
 impl Frame {
+    /// The frame of bytes that end with an id. `None`: they do not.
+    pub(super) fn parse(bytes: Bytes, id: &str) -> Option<Self> {
+        let end = format!("id: {id}\n\n");
+        let body = bytes.strip_suffix(end.as_bytes())?.len();
+        let name = bytes.strip_prefix(b"event: ").and_then(|rest| memchr::memchr(b'\n', rest));
+        let name = u16::try_from(name.unwrap_or_default()).ok()?;
+        Some(Self { bytes, body, name })
+    }
+
     /// All of it.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes

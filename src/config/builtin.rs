@@ -69,6 +69,7 @@ pub fn without_file(
         models: targets.map(|targets| ("sim".to_owned(), targets)).into_iter().collect(),
         stream: Stream::default(),
         streams: Streams::default(),
+        archive: None,
         channels: Channels::default(),
         durable: Durable::default(),
         redis: None,

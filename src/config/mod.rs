@@ -80,7 +80,7 @@ pub use pattern::matches as matches_pattern;
 pub use redis::{Redis, RedisUrl};
 pub use reference::reference;
 pub use sources::Sources;
-pub use streams::{ModelStream, OnDisconnect, Streams};
+pub use streams::{Archive, ModelStream, OnDisconnect, Streams};
 pub use telemetry::Otlp;
 pub use tls::Tls;
 pub use units::positive_duration;
@@ -171,6 +171,8 @@ pub struct Config {
     pub stream: Stream,
     /// Durable streams.
     pub streams: Streams,
+    /// The archive on disk, if there is to be one.
+    pub archive: Option<Archive>,
     /// Channels: limits, and the history of each.
     pub channels: Channels,
     /// The Durable Streams protocol.

@@ -56,6 +56,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
     let model_limits = std::mem::take(&mut models.limits);
     let model_streams = std::mem::take(&mut models.streams);
     let (models, patterns) = models.into_parts();
+    let (streams, archive) = streams::streams(reader, &table);
     Config {
         server: server::server(reader, &table),
         auth,
@@ -68,7 +69,8 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
             .filter_map(|(name, provider)| Some((name.to_owned(), provider?)))
             .collect(),
         stream: stream::stream(reader, &table),
-        streams: streams::streams(reader, &table),
+        streams,
+        archive,
         channels: channels::channels(reader, &table),
         durable: durable::durable(reader, &table),
         redis: redis::redis(reader, &table),

@@ -1,11 +1,12 @@
 //! The `streams` section: durable streams, their number and retention. Data only.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::field::{Field, Format, Notation, Section};
 use super::reader::{Reader, Table};
 use super::units::{
-    BOOLEAN, DURATION, POSITIVE, POSITIVE_DURATION, POSITIVE_DURATION_OR_NONE, SIZE,
+    BOOLEAN, DURATION, POSITIVE, POSITIVE_DURATION, POSITIVE_DURATION_OR_NONE, SIZE, TEXT,
     positive_duration,
 };
 
@@ -71,11 +72,33 @@ const COALESCE: Field<Duration> = DURATION
         "Shortest time between two writes to a viewer; the first output is written at once. `0ms`: every event is.",
     )
     .default("16ms");
+const PATH: Field<String> = TEXT
+    .key(
+        "path",
+        "File, relative to this one, in which streams that have ended, stored responses, conversations and the history of channels survive a restart. It takes effect at the start.",
+    )
+    .otherwise("they are kept in memory only")
+    .example("/var/lib/streamgate/streams.redb");
+const MAX_DISK: Field<usize> = SIZE
+    .key(
+        "max_disk",
+        "The most bytes that `path` keeps; beyond it, what expires first makes room. The file itself is somewhat larger.",
+    )
+    .default("1GiB");
 
 pub(super) const STREAMS_SECTION: Section = Section::table(
     "streams",
     "Durable streams, which outlive their callers' connections (docs/streams.md).",
-    &[ON_DISCONNECT.key, KEEP.key, MAX_STREAM.key, PER_CALLER.key, STORE.key, COALESCE.key],
+    &[
+        ON_DISCONNECT.key,
+        KEEP.key,
+        MAX_STREAM.key,
+        PER_CALLER.key,
+        STORE.key,
+        COALESCE.key,
+        PATH.key,
+        MAX_DISK.key,
+    ],
 );
 
 const RESUMABLE: Field<bool> = BOOLEAN
@@ -121,6 +144,15 @@ impl Default for Streams {
     }
 }
 
+/// The archive on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archive {
+    /// The file.
+    pub path: PathBuf,
+    /// The most bytes of its records.
+    pub max_disk: u64,
+}
+
 /// Durable streams of one model.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ModelStream {
@@ -130,17 +162,24 @@ pub struct ModelStream {
     pub on_disconnect: Option<OnDisconnect>,
 }
 
-/// Reads the section.
-pub(super) fn streams(reader: &mut Reader<'_>, root: &Table<'_>) -> Streams {
+/// Reads the section: durable streams, and the archive if there is to be one.
+pub(super) fn streams(reader: &mut Reader<'_>, root: &Table<'_>) -> (Streams, Option<Archive>) {
     let table = reader.section(root, &STREAMS_SECTION);
-    Streams {
+    let path = reader.field(&table, &PATH).filter(|path| !path.is_empty());
+    let max_disk = reader.value(&table, &MAX_DISK);
+    let archive = path.map(|path| Archive {
+        path: reader.source.dir.join(path),
+        max_disk: u64::try_from(max_disk).unwrap_or(u64::MAX),
+    });
+    let streams = Streams {
         on_disconnect: reader.value(&table, &ON_DISCONNECT),
         keep: reader.value(&table, &KEEP),
         max_stream: reader.value(&table, &MAX_STREAM),
         per_caller: reader.value(&table, &PER_CALLER),
         store: reader.value(&table, &STORE),
         coalesce: reader.value(&table, &COALESCE),
-    }
+    };
+    (streams, archive)
 }
 
 /// Reads the section of a model.

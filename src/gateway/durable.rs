@@ -28,6 +28,7 @@ use super::upstream_request::RequestContext;
 use crate::backplane::Backplane;
 use crate::config::{self, OnDisconnect};
 use crate::error::Error;
+use crate::streams::archived::ArchiveRetention;
 use crate::streams::event::Framing;
 use crate::streams::generation::{Generation, Origin};
 use crate::streams::position::Position;
@@ -101,10 +102,9 @@ impl Resumption {
             }
             let slot: Arc<KeySlot> = gateway.streams.key(&caller.name, key);
             let mut slot = slot.lock_owned().await;
-            // Begun on another node, or on this one and forgotten here.
-            if slot.as_ref().is_none_or(|claim| claim.generation.strong_count() == 0)
-                && let Some(backplane) = gateway.reachable_backplane()
-                && let Ok(Some(claim)) = backplane.claimed(&caller.name, key).await
+            let is_here = |claim: &Claim| claim.generation.strong_count() > 0;
+            if !slot.as_ref().is_some_and(is_here)
+                && let Some(claim) = gateway.claim_elsewhere(&caller.name, key).await
             {
                 *slot = Some(claim);
             }
@@ -267,7 +267,9 @@ impl Start {
         let viewer = viewer(Arc::clone(&generation), 0, &state);
         let production = Production::new(opening, context, account).keeping(keep);
         let streams = Arc::clone(&gateway.streams);
-        let producing = produce(production, Arc::clone(&generation), streams);
+        let retention = ArchiveRetention { keep: config.keep, per_owner: per_caller };
+        let archived = (gateway.archived.clone(), retention);
+        let producing = produce(production, Arc::clone(&generation), streams, archived);
         match &gateway.backplane {
             None => gateway.tasks.spawn(producing),
             Some(backplane) => {

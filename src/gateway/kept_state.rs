@@ -1,7 +1,9 @@
 //! Kept state of dialects: resolves a request's references to stored responses, and stores its own. It must never
 //! touch a request whose upstreams keep that state themselves.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::auth::Caller;
 use super::ids;
@@ -20,7 +22,8 @@ use crate::wire::json;
 /// The storing of a response when it is whole.
 pub struct Keep {
     store: Arc<StoredResponses>,
-    per_owner: usize,
+    /// The time for which responses are stored, and the most of one owner.
+    bounds: (Duration, usize),
     /// Whether the response itself is stored.
     stores: bool,
     api: &'static dyn StateApi,
@@ -48,7 +51,7 @@ pub(super) struct Background {
 }
 
 /// Resolves the references of a request, if some upstream of its plan keeps no such state.
-pub(super) fn resolve(
+pub(super) async fn resolve(
     (gateway, state, caller): (&Gateway, &State, &Caller),
     dialect: &dyn CallerDialect,
     request: &mut InspectedRequest,
@@ -63,19 +66,24 @@ pub(super) fn resolve(
         return Ok(KeptState::default());
     }
     let references = api.references(&request.body)?;
-    let Some(_) = state.config.streams.store else {
+    let Some(keep) = state.config.streams.store else {
         // Nothing is stored: references are rejected by the translation, which names them.
         return Ok(KeptState::default());
     };
-    let previous = previous(gateway, caller, &references)?;
-    let conversed = conversed(gateway, caller, &references)?;
+    let previous = previous(gateway, caller, &references).await?;
+    let conversed = conversed(gateway, caller, &references).await?;
     let input = api.input(&request.body);
     if !references.is_empty() || references.store || references.background {
         let earlier = match &conversed {
             Some((_, items)) => items.iter().map(String::as_str).collect(),
             None => previous.as_deref().map(StoredResponse::history).unwrap_or_default(),
         };
-        let item = |id: &str| gateway.stored.item(&caller.name, id);
+        let mut items = HashMap::new();
+        for id in &references.items {
+            let item = gateway.stored.recall_item(&caller.name, id).await?;
+            items.extend(item.map(|item| (id.as_str(), item)));
+        }
+        let item = |id: &str| items.get(id).cloned();
         let text = api.resolve(&request.body, &earlier, &item)?;
         let mut lease = gateway.memory.requests.lease_for(&caller.limiter.memory);
         lease.hold_body(text.len())?;
@@ -95,7 +103,7 @@ pub(super) fn resolve(
         stores: references.store,
         conversation,
         store: Arc::clone(&gateway.stored),
-        per_owner: usize::try_from(state.config.streams.per_caller).unwrap_or(usize::MAX),
+        bounds: (keep, usize::try_from(state.config.streams.per_caller).unwrap_or(usize::MAX)),
         api,
         owner: Arc::clone(&caller.name),
         input,
@@ -105,13 +113,13 @@ pub(super) fn resolve(
 }
 
 /// The response that a request continues.
-fn previous(
+async fn previous(
     gateway: &Gateway,
     caller: &Caller,
     references: &References,
 ) -> Result<Option<Arc<StoredResponse>>, Error> {
     let Some(id) = &references.previous else { return Ok(None) };
-    let Some(previous) = gateway.stored.get(&caller.name, id) else {
+    let Some(previous) = gateway.stored.recall(&caller.name, id).await? else {
         let message = "names a response that is not stored, or no longer; send the whole conversation in `input`";
         let code = Some("previous_response_not_found".to_owned());
         return Err(Error::caller(ApiError {
@@ -129,7 +137,7 @@ fn previous(
 }
 
 /// The conversation that a request belongs to: its id and its items.
-fn conversed(
+async fn conversed(
     gateway: &Gateway,
     caller: &Caller,
     references: &References,
@@ -139,7 +147,7 @@ fn conversed(
         let message = "cannot be used together with `previous_response_id`";
         return Err(Error::caller(ApiError::field("conversation", message)));
     }
-    let found = gateway.conversations.get(&caller.name, id);
+    let found = gateway.conversations.recall(&caller.name, id).await?;
     let (head, items) = found.ok_or_else(|| {
         let message = "names a conversation that is not stored, or no longer";
         let code = Some("conversation_not_found".to_owned());
@@ -189,6 +197,6 @@ impl Keep {
             return;
         }
         let stored = StoredResponse { id, response, input, output, previous };
-        self.store.store(&self.owner, stored, self.per_owner);
+        self.store.store(&self.owner, stored, self.bounds);
     }
 }

@@ -133,7 +133,7 @@ async fn pipeline(
     let plan = exchange.plan((&state, &caller), &request, account).await?;
     let asked = (gateway, &**state, &*caller);
     let KeptState { keep, background } =
-        kept_state::resolve(asked, exchange.dialect, &mut request, &plan)?;
+        kept_state::resolve(asked, exchange.dialect, &mut request, &plan).await?;
     exchange.reserve((&state, &plan), &request, admission, account)?;
     let settings = resumption.settings(&state, (&mut request, &plan), background)?;
     let (opening, context) = attempts((gateway, &state), exchange, request, plan, account);

@@ -12,6 +12,7 @@ use super::clock::unix_seconds;
 use super::production::{Next, Production};
 use super::reply::answer_headers;
 use crate::error::Error;
+use crate::streams::archived::{ArchiveRetention, ArchivedStreams};
 use crate::streams::event::{State, StreamEnd};
 use crate::streams::generation::Generation;
 use crate::streams::registry::Streams;
@@ -22,6 +23,7 @@ pub(super) async fn produce(
     mut production: Production,
     generation: Arc<Generation>,
     streams: Arc<Streams>,
+    (archived, retention): (ArchivedStreams, ArchiveRetention),
 ) {
     let opened = tokio::select! {
         biased;
@@ -38,7 +40,10 @@ pub(super) async fn produce(
             let end = relay(&mut production, &generation, &streams).await;
             // The account first: whoever sees the end finds the permit released.
             drop(production);
-            generation.close(end, unix_seconds());
+            // Then the disk: whoever sees the end finds it there after a restart.
+            let ended = unix_seconds();
+            archived.keep(&generation, (&end, ended), retention).await;
+            generation.close(end, ended);
             streams.ended(&generation);
         }
         Err(error) => {
@@ -52,7 +57,9 @@ pub(super) async fn produce(
                 streams.remove(&generation.id);
             }
             let message = Some(error.shown().message.clone());
-            generation.close(StreamEnd { state, message, ending }, unix_seconds());
+            let (end, ended) = (StreamEnd { state, message, ending }, unix_seconds());
+            archived.keep(&generation, (&end, ended), retention).await;
+            generation.close(end, ended);
             streams.ended(&generation);
             generation.opened(Err(error));
         }

@@ -26,13 +26,17 @@ use super::request_metrics::RequestMetrics;
 use super::request_spans::RequestSpans;
 use super::summary::Sinks;
 use super::target_health::TargetHealth;
+use crate::archive::{Archive, DiskArchive};
 use crate::backplane::Backplane;
 use crate::channels::ChannelRights;
 use crate::config::{Config, Limits, Provider};
 use crate::memory::MemoryBudget;
 use crate::server::Shutdown;
+use crate::streams::archived::ArchivedStreams;
+use crate::streams::conversation_archive::ConversationArchive;
 use crate::streams::conversations::Conversations;
 use crate::streams::registry::{StreamCounts, Streams};
+use crate::streams::response_archive::ResponseArchive;
 use crate::streams::stored::StoredResponses;
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{LimitLabels, Metrics, OTHER, RefusalLog, StreamLabels};
@@ -65,6 +69,10 @@ pub struct Gateway {
     pub streams: Arc<Streams>,
     /// The streams that other nodes share, if there are other nodes.
     pub backplane: Option<Arc<Backplane>>,
+    /// The archive on disk, if there is one.
+    pub archive: Option<Arc<dyn Archive>>,
+    /// The durable streams that it keeps.
+    pub archived: ArchivedStreams,
     /// The responses that requests may refer to.
     pub stored: Arc<StoredResponses>,
     /// The conversations that requests may belong to.
@@ -110,13 +118,20 @@ impl Gateway {
         let callers = Callers::new(&config, &limiters, None);
         prepare_clients(&config)?;
         let memory = Arc::new(MemoryBudget::new(config.server.memory, &metrics));
+        let archive = archive(&config, &metrics)?;
         let streams = Arc::new(Streams::new(&memory.streams));
+        let responses = archive.as_ref().map(|archive| ResponseArchive::new(archive, unix_seconds));
+        let stored = StoredResponses::new(&memory.streams).archived(responses);
+        let conversed = archive.as_ref().map(|one| ConversationArchive::new(one, unix_seconds));
+        let conversations = Conversations::new(&memory.streams).archived(conversed);
         Ok(Self {
             clients: Arc::default(),
             backplane: backplane(&config, &streams, &metrics)?,
+            archived: ArchivedStreams::new(archive.clone(), &streams, unix_seconds),
+            archive,
             streams,
-            stored: Arc::new(StoredResponses::new(&memory.streams)),
-            conversations: Arc::new(Conversations::new(&memory.streams)),
+            stored: Arc::new(stored),
+            conversations: Arc::new(conversations),
             tickets: Arc::default(),
             memory,
             provider_models: Arc::default(),
@@ -254,9 +269,13 @@ impl Gateway {
         loop {
             sleep(SWEEP).await;
             let (config, now) = (self.state().config.streams, Instant::now());
+            self.archived.prolong(config.keep, now);
             self.streams.sweep(config.keep, now);
             self.stored.sweep(config.store.unwrap_or_default(), now);
             self.conversations.sweep(config.store.unwrap_or_default(), now);
+            let per_owner = usize::try_from(config.per_caller).unwrap_or(usize::MAX);
+            self.stored.trim(per_owner).await;
+            self.conversations.trim(per_owner).await;
         }
     }
 
@@ -291,6 +310,16 @@ fn backplane(
     let backplane = Backplane::new(redis, streams, (metrics, Clock::new(unix_seconds)))
         .map_err(|error| format!("Redis cannot be used as `redis` says: {error}"))?;
     Ok(Some(Arc::new(backplane)))
+}
+
+/// The archive on disk, if one is configured.
+fn archive(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<dyn Archive>>, SetupError> {
+    let Some(settings) = &config.archive else { return Ok(None) };
+    let opened = DiskArchive::open(settings, unix_seconds, metrics)?;
+    Ok(Some(Arc::new(opened)))
 }
 
 /// The receivers of the summaries of requests.

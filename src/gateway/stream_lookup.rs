@@ -1,4 +1,4 @@
-//! Look-up of durable streams: those of this node, then those that other nodes share. It must never return a stream to
+//! Look-up of durable streams: in memory, then in the archive on disk, then among those that other nodes share. It must never return a stream to
 //! anybody but its owner.
 
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::streams::event::State;
 use crate::streams::generation::Generation;
 use crate::streams::position::Position;
+use crate::streams::registry::Claim;
 use crate::wire::chat::{ApiError, Kind};
 use crate::wire::dialect::StateApi;
 
@@ -23,7 +24,7 @@ impl Gateway {
         owner: &Arc<str>,
         id: &str,
     ) -> Result<Option<Arc<Generation>>, Error> {
-        match (self.streams.get(owner, id), &self.backplane) {
+        match (self.archived.get(owner, id).await?, &self.backplane) {
             (None, Some(backplane)) if is_id(id) => {
                 backplane.find(owner, id).await.map_err(unreachable)
             }
@@ -47,7 +48,7 @@ impl Gateway {
         owner: &Arc<str>,
         position: Position,
     ) -> Result<Option<Arc<Generation>>, Error> {
-        match (self.streams.at(owner, position), &self.backplane) {
+        match (self.archived.at(owner, position).await?, &self.backplane) {
             (None, Some(backplane)) => backplane.at(owner, position).await.map_err(unreachable),
             (local, _) => Ok(local),
         }
@@ -79,6 +80,10 @@ impl Gateway {
     ) -> Result<Option<Arc<Generation>>, Error> {
         let mut local = self.streams.of(owner).into_iter();
         let local = local.find(|stream| api.id(&stream.origin.context) == response);
+        let local = match local {
+            Some(present) => Some(present),
+            None => self.archived.of_response(owner, response).await?,
+        };
         match (local, &self.backplane) {
             (None, Some(backplane)) => {
                 backplane.of_response(owner, response).await.map_err(unreachable)
@@ -87,7 +92,17 @@ impl Gateway {
         }
     }
 
-    /// All streams of an owner, the oldest first. Without Redis, those of this node.
+    /// The claim of an idempotency key that is not in memory. A failure is as if there were none: it must not refuse new
+    /// requests.
+    pub(super) async fn claim_elsewhere(&self, owner: &Arc<str>, key: &str) -> Option<Claim> {
+        if let Some(archived) = self.archived.of_key(owner, key).await {
+            let (_, digest) = archived.origin.key.clone()?;
+            return Some(Claim { digest, generation: Arc::downgrade(&archived) });
+        }
+        self.reachable_backplane()?.claimed(owner, key).await.ok()?
+    }
+
+    /// All streams of an owner, the oldest first, but for archived ones. Without Redis, those of this node.
     pub async fn streams_of(&self, owner: &Arc<str>) -> Vec<Arc<Generation>> {
         let mut all = self.streams.of(owner);
         let Some(backplane) = self.reachable_backplane() else { return all };
@@ -100,9 +115,9 @@ impl Gateway {
         all
     }
 
-    /// Forgets a stream, here and elsewhere.
-    pub async fn forget_stream(&self, id: &str) -> Result<(), Error> {
-        self.streams.remove(id);
+    /// Forgets a stream of an owner, here and elsewhere.
+    pub async fn forget_stream(&self, owner: &Arc<str>, id: &str) -> Result<(), Error> {
+        self.archived.remove(owner, id).await?;
         match &self.backplane {
             Some(backplane) => backplane.delete(id).await.map_err(unreachable),
             None => Ok(()),

@@ -12,6 +12,8 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const UPSTREAM_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time that requests of the operators' listener have if they are in progress at the end.
 pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The timeout of the disk, which takes what the archive is to keep once all streams have ended.
+pub const ARCHIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The timeout of the export of the last spans, once all callers have their responses.
 pub const SPAN_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -36,6 +38,7 @@ pub fn longest(shutdown_delay: Duration, drain: Duration) -> Duration {
         CLOSE_TIMEOUT,
         UPSTREAM_DRAIN_TIMEOUT,
         SCRAPE_TIMEOUT,
+        ARCHIVE_TIMEOUT,
         SPAN_FLUSH_TIMEOUT,
         LOG_FLUSH_TIMEOUT,
     ]

@@ -60,15 +60,15 @@ pub(super) fn routes(
 async fn begin(gateway: &Gateway, api: Api, request: Request) -> Response {
     respond(gateway, api.0, request, async |asked, _| {
         let streams = asked.state.config.streams;
-        if streams.store.is_none() {
+        let Some(keep) = streams.store else {
             let message = "nothing is stored here (streams.store: none)";
             return Err(Error::caller(ApiError::new(Kind::NotFound, message)));
-        }
+        };
         let Body { metadata, items } = body(asked)?;
         let metadata = metadata.map_or_else(|| "{}".to_owned(), |raw| raw.get().to_owned());
         let most = usize::try_from(streams.per_caller).unwrap_or(usize::MAX);
         let begun = (unix_seconds(), metadata, own(items));
-        let begun = gateway.conversations.begin(&asked.caller.name, begun, most);
+        let begun = gateway.conversations.begin(&asked.caller.name, begun, (keep, most));
         Ok(json_response(shown(&begun.map_err(|error| refused(error, ""))?)))
     })
     .await
@@ -76,7 +76,7 @@ async fn begin(gateway: &Gateway, api: Api, request: Request) -> Response {
 
 async fn read(gateway: &Gateway, api: Api, id: &str, request: Request) -> Response {
     respond(gateway, api.0, request, async |asked, _| {
-        let (head, _) = found(gateway, asked, id)?;
+        let (head, _) = found(gateway, asked, id).await?;
         Ok(json_response(shown(&head)))
     })
     .await
@@ -84,7 +84,7 @@ async fn read(gateway: &Gateway, api: Api, id: &str, request: Request) -> Respon
 
 async fn list(gateway: &Gateway, api: Api, id: &str, request: Request) -> Response {
     respond(gateway, api.0, request, async |asked, _| {
-        let (_, items) = found(gateway, asked, id)?;
+        let (_, items) = found(gateway, asked, id).await?;
         Ok(json_response(api.1.list(&items)))
     })
     .await
@@ -93,6 +93,7 @@ async fn list(gateway: &Gateway, api: Api, id: &str, request: Request) -> Respon
 async fn add(gateway: &Gateway, api: Api, id: &str, request: Request) -> Response {
     respond(gateway, api.0, request, async |asked, _| {
         let items = own(body(asked)?.items);
+        found(gateway, asked, id).await?;
         let added = gateway.conversations.add(&asked.caller.name, id, items.clone());
         added.map_err(|error| refused(error, id))?;
         Ok(json_response(api.1.list(&items)))
@@ -102,7 +103,7 @@ async fn add(gateway: &Gateway, api: Api, id: &str, request: Request) -> Respons
 
 async fn remove(gateway: &Gateway, api: Api, id: &str, request: Request) -> Response {
     respond(gateway, api.0, request, async |asked, _| {
-        if !gateway.conversations.remove(&asked.caller.name, id) {
+        if !gateway.conversations.forget(&asked.caller.name, id).await? {
             return Err(refused(ConversationError::Unknown, id));
         }
         let deleted = json!({"id": id, "object": "conversation.deleted", "deleted": true});
@@ -111,12 +112,12 @@ async fn remove(gateway: &Gateway, api: Api, id: &str, request: Request) -> Resp
     .await
 }
 
-fn found(
+async fn found(
     gateway: &Gateway,
     asked: &Asked<'_>,
     id: &str,
 ) -> Result<(Conversation, Vec<String>), Error> {
-    let found = gateway.conversations.get(&asked.caller.name, id);
+    let found = gateway.conversations.recall(&asked.caller.name, id).await?;
     found.ok_or_else(|| refused(ConversationError::Unknown, id))
 }
 

@@ -63,8 +63,17 @@ pub fn router<S: Clone + Send + Sync + 'static>(gateway: Arc<Gateway>) -> Router
 /// The caller's streams, the oldest first.
 async fn list(Shared(gateway): Shared<Arc<Gateway>>, request: Request) -> Response {
     respond(&gateway, DEFAULT, request, async |asked, _| {
-        let streams = gateway.streams_of(&asked.caller.name).await;
-        let data: Vec<_> = streams.iter().map(|stream| object::of(stream, asked.state)).collect();
+        let owner = &asked.caller.name;
+        let most = usize::try_from(asked.state.config.streams.per_caller).unwrap_or(usize::MAX);
+        let archived = gateway.archived.list(owner, most).await?;
+        let present = gateway.streams_of(owner).await;
+        let archived =
+            archived.iter().map(|one| (one.0.meta.context.created, object::archived(one)));
+        let present = present.iter();
+        let present = present.map(|one| (one.origin.context.created, object::of(one, asked.state)));
+        let mut data: Vec<_> = archived.chain(present).collect();
+        data.sort_by_key(|(created, _)| *created);
+        let data: Vec<_> = data.into_iter().map(|(_, object)| object).collect();
         Ok(json_response(json!({"object": "list", "data": data}).to_string()))
     })
     .await
@@ -185,7 +194,7 @@ async fn remove(
     respond(&gateway, DEFAULT, request, async |asked, _| {
         let stream = owned(&gateway, asked, &id).await?;
         stream.cancel();
-        gateway.forget_stream(&id).await?;
+        gateway.forget_stream(&asked.caller.name, &id).await?;
         Ok(no_content())
     })
     .await

@@ -5,8 +5,32 @@ use serde_json::{Value, json};
 use super::{now, seconds_left};
 use crate::gateway::clock::unix_seconds;
 use crate::gateway::state::State;
+use crate::streams::archived::ArchivedStream;
 use crate::streams::event::State as StreamState;
 use crate::streams::generation::Generation;
+
+/// A stream that only the archive has, as its owner sees it.
+pub(super) fn archived((stream, expires): &(ArchivedStream, u64)) -> Value {
+    let ArchivedStream { meta, end, extent } = stream;
+    let error = (end.state() != StreamState::Complete).then(|| json!({"message": end.message}));
+    json!({
+        "id": meta.id,
+        "object": "stream",
+        "state": end.state().name(),
+        "model": meta.context.model,
+        "dialect": meta.dialect,
+        "chat": meta.chat,
+        "created_at": meta.context.created,
+        "ended_at": end.ended,
+        "expires_at": expires,
+        "events": extent.tail,
+        "bytes": extent.bytes,
+        "earliest": meta.epoch().at(extent.earliest).to_string(),
+        "tail": meta.epoch().at(extent.tail).to_string(),
+        "viewers": 0,
+        "error": error,
+    })
+}
 
 /// A stream as its owner sees it.
 pub(super) fn of(stream: &Generation, state: &State) -> Value {

@@ -55,7 +55,8 @@ async fn read(gateway: &Gateway, api: Api, id: &str, request: Request) -> Respon
     let query = Query::of(request.uri());
     respond(gateway, api.0, request, async |asked, account| {
         if query.get("stream") == Some("true") {
-            let stream = running(gateway, api, asked.caller, id).await?.ok_or_else(unstreamed)?;
+            let stream = generation(gateway, api, asked.caller, id).await?;
+            let stream = stream.ok_or_else(unstreamed)?;
             let read = Following::new((stream, "native"), (&query, asked.head), None)?;
             return read.numbered_from_zero().follow(asked, account);
         }
@@ -66,15 +67,15 @@ async fn read(gateway: &Gateway, api: Api, id: &str, request: Request) -> Respon
 
 /// A response as it is now.
 async fn current(gateway: &Gateway, api: Api, caller: &Caller, id: &str) -> Result<String, Error> {
-    if let Some(stored) = gateway.stored.get(&caller.name, id) {
-        return Ok(stored.response.clone());
+    if let Some(stored) = gateway.stored.text(&caller.name, id).await? {
+        return Ok(stored);
     }
-    let running = running(gateway, api, caller, id).await?.ok_or_else(|| not_found(id))?;
+    let running = generation(gateway, api, caller, id).await?.ok_or_else(|| not_found(id))?;
     Ok(api.1.begun(&running.origin.context))
 }
 
 /// The generation of a response.
-async fn running(
+async fn generation(
     gateway: &Gateway,
     api: Api,
     caller: &Caller,
@@ -86,7 +87,8 @@ async fn running(
 
 async fn input_items(gateway: &Gateway, api: Api, id: &str, request: Request) -> Response {
     respond(gateway, api.0, request, async |asked, _| {
-        let stored = gateway.stored.get(&asked.caller.name, id).ok_or_else(|| not_found(id))?;
+        let stored = gateway.stored.recall(&asked.caller.name, id).await?;
+        let stored = stored.ok_or_else(|| not_found(id))?;
         let items: Vec<String> = stored.inputs().into_iter().map(str::to_owned).collect();
         Ok(json_response(api.1.list(&items)))
     })
@@ -96,7 +98,7 @@ async fn input_items(gateway: &Gateway, api: Api, id: &str, request: Request) ->
 /// Cancels a response that is under way, and returns it. One that has ended stays as it is.
 async fn cancel(gateway: &Gateway, api: Api, id: &str, request: Request) -> Response {
     respond(gateway, api.0, request, async |asked, _| {
-        if let Some(running) = running(gateway, api, asked.caller, id).await? {
+        if let Some(running) = generation(gateway, api, asked.caller, id).await? {
             running.cancel();
             // Without an end by then, the response is shown as it is.
             let _late = timeout(CANCEL_TIMEOUT, running.ended()).await;
@@ -109,12 +111,12 @@ async fn cancel(gateway: &Gateway, api: Api, id: &str, request: Request) -> Resp
 /// Deletes a response; one that is under way is cancelled.
 async fn remove(gateway: &Gateway, api: Api, id: &str, request: Request) -> Response {
     respond(gateway, api.0, request, async |asked, _| {
-        let running = running(gateway, api, asked.caller, id).await?;
+        let running = generation(gateway, api, asked.caller, id).await?;
         if let Some(running) = &running {
             running.cancel();
-            gateway.forget_stream(&running.id).await?;
+            gateway.forget_stream(&asked.caller.name, &running.id).await?;
         }
-        if !gateway.stored.remove(&asked.caller.name, id) && running.is_none() {
+        if !gateway.stored.forget(&asked.caller.name, id).await? && running.is_none() {
             return Err(not_found(id));
         }
         let deleted = json!({"id": id, "object": "response", "deleted": true});

@@ -8,6 +8,8 @@ use std::time::Duration;
 use rand::distr::{Alphanumeric, SampleString};
 use tokio::time::Instant;
 
+use super::conversation_archive::{ConversationArchive, ConversationPlace};
+use crate::error::{Error, MIN_RETRY_AFTER};
 use crate::memory::{MemoryLease, MemoryShare};
 
 /// The random characters of an id.
@@ -31,6 +33,8 @@ pub struct Conversation {
 pub struct Conversations {
     content: Mutex<BTreeMap<(Arc<str>, String), Kept>>,
     memory: Arc<MemoryShare>,
+    /// The records of all of them, also of those that are not in memory.
+    archive: Option<ConversationArchive>,
 }
 
 struct Kept {
@@ -38,6 +42,8 @@ struct Kept {
     items: Vec<String>,
     used: Instant,
     lease: MemoryLease,
+    /// The records of its items.
+    place: ConversationPlace,
 }
 
 /// Items that a conversation has no room for.
@@ -64,7 +70,13 @@ impl Kept {
 impl Conversations {
     /// No conversations, which share this memory.
     pub fn new(memory: &Arc<MemoryShare>) -> Self {
-        Self { content: Mutex::default(), memory: Arc::clone(memory) }
+        Self { content: Mutex::default(), memory: Arc::clone(memory), archive: None }
+    }
+
+    /// The same with an archive, in which they survive a restart.
+    #[must_use]
+    pub fn archived(self, archive: Option<ConversationArchive>) -> Self {
+        Self { archive, ..self }
     }
 
     /// Begins a conversation with these items. Those of the owner that were used the longest time ago make room.
@@ -72,7 +84,7 @@ impl Conversations {
         &self,
         owner: &Arc<str>,
         (created, metadata, items): (u64, String, Vec<String>),
-        per_owner: usize,
+        (keep, per_owner): (Duration, usize),
     ) -> Result<Conversation, ConversationError> {
         let mut content = self.content();
         loop {
@@ -83,12 +95,21 @@ impl Conversations {
             let oldest = own.min_by_key(|(_, kept)| kept.used).map(|(key, _)| key.clone());
             let Some(oldest) = oldest else { break };
             content.remove(&oldest);
+            if let Some(archive) = &self.archive {
+                archive.remove(&oldest.0, &oldest.1);
+            }
         }
         let id = format!("conv_{}", Alphanumeric.sample_string(&mut rand::rng(), ID));
         let head = Conversation { id, created, metadata };
         let lease = self.memory.lease();
-        let mut kept = Kept { head: head.clone(), items: Vec::new(), used: Instant::now(), lease };
+        let place = ConversationPlace::default();
+        let used = Instant::now();
+        let mut kept = Kept { head: head.clone(), items: Vec::new(), used, lease, place };
+        let archived = items.clone();
         kept.add(items)?;
+        if let Some(archive) = &self.archive {
+            archive.begin(owner, &head, (&archived, keep), &mut kept.place);
+        }
         content.insert((Arc::clone(owner), head.id.clone()), kept);
         Ok(head)
     }
@@ -98,6 +119,9 @@ impl Conversations {
         let mut content = self.content();
         let kept = content.get_mut(&(Arc::clone(owner), id.to_owned()))?;
         kept.used = Instant::now();
+        if let Some(archive) = &self.archive {
+            archive.used(owner, &kept.head, &mut kept.place);
+        }
         Some((kept.head.clone(), kept.items.clone()))
     }
 
@@ -112,7 +136,47 @@ impl Conversations {
         let kept = content.get_mut(&(Arc::clone(owner), id.to_owned()));
         let kept = kept.ok_or(ConversationError::Unknown)?;
         kept.used = Instant::now();
-        kept.add(items)
+        let Some(archive) = &self.archive else { return kept.add(items) };
+        let archived = items.clone();
+        kept.add(items)?;
+        archive.add(owner, &kept.head, &archived, &mut kept.place);
+        Ok(())
+    }
+
+    /// A conversation and its items, for its owner: from memory, or else from the archive. Then others find it in memory.
+    pub async fn recall(
+        &self,
+        owner: &Arc<str>,
+        id: &str,
+    ) -> Result<Option<(Conversation, Vec<String>)>, Error> {
+        let present = self.get(owner, id);
+        let (None, Some(archive)) = (&present, &self.archive) else { return Ok(present) };
+        let Some((head, items, place)) = archive.load(owner, id).await? else { return Ok(None) };
+        let (lease, used) = (self.memory.lease(), Instant::now());
+        let mut kept = Kept { head, items: Vec::new(), used, lease, place };
+        if kept.add(items).is_err() {
+            let message = "there is no memory for this conversation at the moment (server.memory)";
+            return Err(Error::unavailable(message).retry_after(MIN_RETRY_AFTER));
+        }
+        self.content().entry((Arc::clone(owner), id.to_owned())).or_insert(kept);
+        Ok(self.get(owner, id))
+    }
+
+    /// Forgets a conversation, in memory and in the archive. Returns whether there was one.
+    pub async fn forget(&self, owner: &Arc<str>, id: &str) -> Result<bool, Error> {
+        let present = self.remove(owner, id);
+        let archived = match &self.archive {
+            Some(archive) => archive.forget(owner, id).await?,
+            None => false,
+        };
+        Ok(present || archived)
+    }
+
+    /// Removes from the archive what is more than an owner may have.
+    pub async fn trim(&self, per_owner: usize) {
+        if let Some(archive) = &self.archive {
+            archive.trim(per_owner).await;
+        }
     }
 
     /// Forgets a conversation. Returns whether there was one.
@@ -138,7 +202,9 @@ impl std::fmt::Debug for Conversations {
 
 #[cfg(test)]
 mod tests {
+    use super::conversation_archive::{ConversationArchive, ConversationPlace};
     use super::*;
+    use crate::error::{Error, MIN_RETRY_AFTER};
     use crate::memory::MemoryBudget;
     use crate::telemetry::Metrics;
 
@@ -148,9 +214,9 @@ mod tests {
         let all = Conversations::new(&memory.streams);
         let (owner, other): (Arc<str>, Arc<str>) = ("owner".into(), "other".into());
         let begun = |item: &str| (1, "{}".to_owned(), vec![item.to_owned()]);
-        let first = all.begin(&owner, begun("a"), 2).unwrap();
+        let first = all.begin(&owner, begun("a"), (Duration::MAX, 2)).unwrap();
         tokio::time::advance(Duration::from_secs(1)).await;
-        let second = all.begin(&owner, begun("b"), 2).unwrap();
+        let second = all.begin(&owner, begun("b"), (Duration::MAX, 2)).unwrap();
         assert_eq!(all.add(&owner, &first.id, vec!["c".to_owned()]), Ok(()));
         assert_eq!(all.get(&owner, &first.id).unwrap().1, ["a", "c"]);
         assert!(all.get(&other, &first.id).is_none());
@@ -160,7 +226,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(all.get(&owner, &first.id).is_some());
         // The second one was used the longest time ago.
-        all.begin(&owner, begun("d"), 2).unwrap();
+        all.begin(&owner, begun("d"), (Duration::MAX, 2)).unwrap();
         assert!(all.get(&owner, &second.id).is_none());
         let minute = Duration::from_mins(1);
         all.sweep(minute, Instant::now() + minute);

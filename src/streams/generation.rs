@@ -2,8 +2,8 @@
 //! generation must never depend on a connection.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -71,6 +71,8 @@ pub struct Generation {
     pub(super) tracks: Mutex<HashMap<&'static str, Arc<Track>>>,
     /// The rights of others.
     pub shares: Shares,
+    /// The Unix second until which an archive keeps it; 0: none does.
+    pub(super) archived: AtomicU64,
     lease: Mutex<MemoryLease>,
     usage: Mutex<Usage>,
 }
@@ -126,6 +128,7 @@ impl Generation {
             viewers: watch::Sender::new(0),
             tracks: Mutex::default(),
             shares: Shares::default(),
+            archived: AtomicU64::new(0),
             lease: Mutex::new(lease),
             usage: Mutex::new(Usage { last_read: Instant::now(), ended: None }),
         }

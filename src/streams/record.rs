@@ -180,6 +180,11 @@ impl GenerationMeta {
         Some((key.clone(), digest.try_into().ok()?))
     }
 
+    /// The id of the response that it is, in a dialect that has such ids.
+    pub fn response_id(&self) -> Option<String> {
+        Some(self.native().ok()?.state()?.id(&self.context))
+    }
+
     /// The headers of its answer.
     pub fn headers(&self) -> HeaderMap {
         let header = |(name, value): &(String, String)| {

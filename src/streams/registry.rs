@@ -206,6 +206,18 @@ impl Streams {
         self.content().of(owner).cloned().collect()
     }
 
+    /// Whether it is kept.
+    pub fn holds(&self, generation: &Generation) -> bool {
+        self.content().ids.contains_key(&generation.id)
+    }
+
+    /// All generations that have ended.
+    pub fn all_ended(&self) -> Vec<Arc<Generation>> {
+        let content = self.content();
+        let ended = content.owned.values().filter(|one| one.extent().end.is_some());
+        ended.cloned().collect()
+    }
+
     /// The last generation of a chat, for its owner.
     pub fn of_chat(&self, owner: &Arc<str>, chat: &str) -> Option<Arc<Generation>> {
         let content = self.content();

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::response_archive::ResponseArchive;
+use crate::error::Error;
 use crate::memory::{MemoryLease, MemoryShare};
 
 /// The most responses in a chain.
@@ -75,6 +77,8 @@ impl Drop for StoredResponse {
 pub struct StoredResponses {
     content: Mutex<Content>,
     memory: Arc<MemoryShare>,
+    /// The records of all that are stored, also of those that are not in memory.
+    archive: Option<ResponseArchive>,
 }
 
 #[derive(Default)]
@@ -98,11 +102,35 @@ struct Kept {
 impl StoredResponses {
     /// An empty store that shares this memory.
     pub fn new(memory: &Arc<MemoryShare>) -> Self {
-        Self { content: Mutex::default(), memory: Arc::clone(memory) }
+        Self { content: Mutex::default(), memory: Arc::clone(memory), archive: None }
     }
 
-    /// Stores a response. The oldest ones make room for it; without memory for it alone, it is not stored.
-    pub fn store(&self, owner: &Arc<str>, response: StoredResponse, per_owner: usize) {
+    /// The same with an archive, in which they survive a restart.
+    #[must_use]
+    pub fn archived(self, archive: Option<ResponseArchive>) -> Self {
+        Self { archive, ..self }
+    }
+
+    /// Stores a response for a time. The oldest ones make room for it; without memory for it alone, only the archive
+    /// has it.
+    pub fn store(
+        &self,
+        owner: &Arc<str>,
+        response: StoredResponse,
+        (keep, per_owner): (Duration, usize),
+    ) {
+        if let Some(archive) = &self.archive {
+            archive.store(owner, &response, keep);
+        }
+        self.insert(owner, Arc::new(response), (Instant::now(), per_owner));
+    }
+
+    fn insert(
+        &self,
+        owner: &Arc<str>,
+        response: Arc<StoredResponse>,
+        (stored, per_owner): (Instant, usize),
+    ) {
         let mut lease = self.memory.lease();
         let mut content = self.content();
         while content.of_owner.get(owner).is_some_and(|count| *count >= per_owner) {
@@ -114,12 +142,13 @@ impl StoredResponses {
             let Some((_, oldest)) = content.order.front().cloned() else { return };
             content.remove(&oldest);
         }
-        let response = Arc::new(response);
         for id in response.output.iter().filter_map(|(id, _)| id.as_ref()) {
             content.items.insert((Arc::clone(owner), id.clone()), Arc::downgrade(&response));
         }
         let key = (Arc::clone(owner), response.id.clone());
-        content.order.push_back((Instant::now(), key.clone()));
+        content.remove(&key);
+        let at = content.order.partition_point(|(other, _)| *other <= stored);
+        content.order.insert(at, (stored, key.clone()));
         *content.of_owner.entry(Arc::clone(owner)).or_default() += 1;
         content.responses.insert(key, Kept { response, _lease: lease });
     }
@@ -128,6 +157,56 @@ impl StoredResponses {
     pub fn get(&self, owner: &Arc<str>, id: &str) -> Option<Arc<StoredResponse>> {
         let key = (Arc::clone(owner), id.to_owned());
         self.content().responses.get(&key).map(|kept| Arc::clone(&kept.response))
+    }
+
+    /// A response with those that it continues, for its owner: from memory, or else from the archive.
+    pub async fn recall(
+        &self,
+        owner: &Arc<str>,
+        id: &str,
+    ) -> Result<Option<Arc<StoredResponse>>, Error> {
+        let present = self.get(owner, id);
+        let (None, Some(archive)) = (&present, &self.archive) else { return Ok(present) };
+        let present = |id: &str| self.get(owner, id);
+        let Some((response, stored)) = archive.chain(owner, id, &present).await? else {
+            return Ok(None);
+        };
+        self.insert(owner, Arc::clone(&response), (stored, usize::MAX));
+        Ok(Some(response))
+    }
+
+    /// A response alone, as JSON, for its owner.
+    pub async fn text(&self, owner: &Arc<str>, id: &str) -> Result<Option<String>, Error> {
+        match (self.get(owner, id), &self.archive) {
+            (Some(present), _) => Ok(Some(present.response.clone())),
+            (None, Some(archive)) => archive.text(owner, id).await,
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// A single item, for its owner: from memory, or else from the archive.
+    pub async fn recall_item(&self, owner: &Arc<str>, id: &str) -> Result<Option<String>, Error> {
+        match (self.item(owner, id), &self.archive) {
+            (None, Some(archive)) => archive.item(owner, id).await,
+            (present, _) => Ok(present),
+        }
+    }
+
+    /// Forgets a response, in memory and in the archive. Returns whether there was one.
+    pub async fn forget(&self, owner: &Arc<str>, id: &str) -> Result<bool, Error> {
+        let present = self.remove(owner, id);
+        let archived = match &self.archive {
+            Some(archive) => archive.remove(owner, id).await?,
+            None => false,
+        };
+        Ok(present || archived)
+    }
+
+    /// Removes from the archive what is more than an owner may have.
+    pub async fn trim(&self, per_owner: usize) {
+        if let Some(archive) = &self.archive {
+            archive.trim(per_owner).await;
+        }
     }
 
     /// A single item, for its owner.
@@ -204,9 +283,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_history_is_a_chain_that_outlives_its_parts() {
         let (store, owner) = store();
-        store.store(&owner, response("a", None), 10);
+        store.store(&owner, response("a", None), (Duration::MAX, 10));
         let a = store.get(&owner, "a");
-        store.store(&owner, response("b", a), 10);
+        store.store(&owner, response("b", a), (Duration::MAX, 10));
         assert_eq!(store.item(&owner, "msg-a").as_deref(), Some("out-a"));
         assert!(store.remove(&owner, "a"));
         assert!(!store.remove(&owner, "a"));
@@ -224,7 +303,7 @@ mod tests {
         let (store, owner) = store();
         let minute = Duration::from_mins(1);
         for id in ["a", "b", "c"] {
-            store.store(&owner, response(id, None), 2);
+            store.store(&owner, response(id, None), (Duration::MAX, 2));
             tokio::time::advance(minute).await;
         }
         assert!(store.get(&owner, "a").is_none());

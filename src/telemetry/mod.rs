@@ -134,6 +134,12 @@ metrics! {
         "From publishing an event to passing it on, of one batch in 16";
     channel_memory_used: Gauge = "streamgate_channel_memory_used_bytes",
         "Memory that events of channels take";
+    archive_used: Gauge = "streamgate_archive_used_bytes",
+        "Bytes of all records in the archive on disk (streams.path)";
+    archive_records_lost: Counter = "streamgate_archive_records_lost",
+        "Records that the archive on disk did not take, because it has failed or is too slow";
+    archive_records_evicted: Counter = "streamgate_archive_records_evicted",
+        "Records that made room for others in the archive on disk before they expired";
     open_connections: Gauge = "streamgate_open_connections",
         "Connections of callers that are open";
     max_connections: Gauge = "streamgate_max_connections",

@@ -7,6 +7,7 @@ mod exactly_once;
 mod following;
 mod formats;
 mod multiplexed;
+mod restart;
 mod rights;
 mod stored;
 
