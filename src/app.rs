@@ -17,6 +17,7 @@ use tower::ServiceExt;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::admin::{self, MetricsPage};
+use crate::backplane::SharedChannels;
 use crate::channel_api;
 use crate::channels::{HistoryArchive, Hub};
 use crate::config::{Channels, Config, Tls};
@@ -28,6 +29,7 @@ use crate::gateway::state::{Gateway, SetupError};
 use crate::gateway::{direct_response, path_alias};
 use crate::server::{ConnectionConfig, ConnectionLimit, Shutdown, request_head};
 use crate::stream_api;
+use crate::streams::position::Epoch;
 use crate::wire::dialect::{self, CallerDialect};
 
 /// Response headers that pages of other origins may read (`access-control-expose-headers`), besides the dialects'
@@ -58,6 +60,8 @@ pub struct App {
     gateway: Gateway,
     /// Channels, shared by all copies.
     pub hub: Arc<Hub>,
+    /// The log by which other nodes share its channels, if there are other nodes.
+    pub shared_channels: Option<Arc<SharedChannels>>,
     /// The streams of the Durable Streams protocol.
     durable: Arc<Streams>,
     /// The limit of callers' connections.
@@ -80,12 +84,17 @@ impl App {
         let (settings, durable) = (config.channels.clone(), config.durable);
         let gateway = Gateway::new(config, shutdown)?;
         let hub = Arc::new(hub(&settings, &gateway)?);
+        let shared_channels = gateway.backplane.as_ref().map(SharedChannels::new);
+        if let Some(shared) = &shared_channels {
+            hub.share(Arc::<SharedChannels>::clone(shared), shared.node());
+        }
         let durable = Arc::new(Streams::new(&durable, &gateway.metrics));
         gateway.streams.announce_to(Arc::<Hub>::clone(&hub));
         let (descriptors, _) = Resource::NOFILE.get()?;
         let connections = ConnectionLimit::for_callers(descriptors, &gateway.metrics);
         let connections = Arc::new(connections);
-        Ok(Self { gateway, hub, durable, connections, metrics_page: Arc::default() })
+        let metrics_page = Arc::default();
+        Ok(Self { gateway, hub, shared_channels, durable, connections, metrics_page })
     }
 
     /// A copy for a worker.
@@ -122,6 +131,22 @@ impl App {
             never = self.hub.keep_trimmed() => never,
             never = self.durable.keep() => never,
             never = draining => never,
+            never = self.keep_shared_channels() => never,
+        }
+    }
+
+    /// Brings channels up to those of other nodes. Returns whether there are any.
+    pub async fn catch_up(&self) -> bool {
+        match &self.shared_channels {
+            Some(shared) => shared.catch_up(&self.hub).await.is_ok(),
+            None => false,
+        }
+    }
+
+    async fn keep_shared_channels(&self) -> Infallible {
+        match &self.shared_channels {
+            Some(shared) => shared.run(&self.hub).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -139,8 +164,13 @@ impl App {
     }
 }
 
-/// The hub, with the channels of the archive if there is one.
+/// The hub: with the channels that nodes share, or with those of the archive if there is one.
 fn hub(settings: &Channels, gateway: &Gateway) -> Result<Hub, SetupError> {
+    if let Some(redis) = &gateway.state().config.redis {
+        // The same on every node. Numbers grow even if Redis loses them.
+        let epoch = Epoch::named(&redis.prefix);
+        return Ok(Hub::of_epoch(epoch, settings, &gateway.metrics));
+    }
     let Some(archive) = gateway.archive.clone() else {
         return Ok(Hub::new(settings, &gateway.metrics));
     };

@@ -68,6 +68,32 @@ impl Keys {
         format!("{}stream:{{{id}}}:shares", self.0)
     }
 
+    /// The channel of what is published to all channels.
+    pub(super) fn hub(&self) -> String {
+        format!("{}hub", self.0)
+    }
+
+    /// The log of all channels.
+    pub(super) fn hub_log(&self) -> String {
+        format!("{}hub:{{hub}}:log", self.0)
+    }
+
+    /// The number of its last entry.
+    pub(super) fn hub_last(&self) -> String {
+        format!("{}hub:{{hub}}:last", self.0)
+    }
+
+    /// The number of the event that a publisher has given an id.
+    pub(super) fn hub_id(&self, channel: &str, id: &str) -> String {
+        let digest = config::digest(&format!("{channel}\n{id}"));
+        format!("{}hub:{{hub}}:id:{}", self.0, hex(digest))
+    }
+
+    /// The nodes that are alive.
+    pub(super) fn alive(&self) -> String {
+        format!("{}alive", self.0)
+    }
+
     /// The key by which capabilities are signed.
     pub(super) fn secret(&self) -> String {
         format!("{}secret", self.0)

@@ -2,6 +2,7 @@
 //! lease; others keep copies that they follow. It must never delay a stream on the node that produces it: without
 //! Redis that node goes on alone, and appends the rest when Redis is back.
 
+mod channels;
 mod connection;
 mod directory;
 mod keys;
@@ -30,6 +31,8 @@ use connection::Connection;
 use keys::Keys;
 use replica::Replica;
 use subscriber::{Sink, Subscriber};
+
+pub use channels::SharedChannels;
 
 /// The characters of a node's name, which it draws when it starts.
 const NODE: usize = 16;
@@ -77,6 +80,8 @@ struct Scripts {
     lose: Script,
     cancel: Script,
     delete: Script,
+    publish: Script,
+    alive: Script,
 }
 
 impl Default for Scripts {
@@ -88,6 +93,8 @@ impl Default for Scripts {
             lose: Script::new(include_str!("lua/lose.lua")),
             cancel: Script::new(include_str!("lua/cancel.lua")),
             delete: Script::new(include_str!("lua/delete.lua")),
+            publish: Script::new(include_str!("lua/publish.lua")),
+            alive: Script::new(include_str!("lua/alive.lua")),
         }
     }
 }

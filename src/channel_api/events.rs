@@ -74,16 +74,21 @@ pub async fn events(app: &App, request: Request) -> Response {
             }
         }
         let sources = sources(app, &query.streams, caller, ticket.as_ref()).await?;
-        let subscription = Subscription::new(
-            &app.hub,
-            SubscriptionRequest {
-                user: Arc::clone(&caller.name),
-                channels: query.channels,
-                sources,
-                types: query.types,
-                start: query.start,
-            },
-        );
+        let wanted = SubscriptionRequest {
+            user: Arc::clone(&caller.name),
+            channels: query.channels,
+            sources,
+            types: query.types,
+            start: query.start,
+        };
+        let subscription = match Subscription::new(&app.hub, wanted.clone()) {
+            // Another node has sent events that have not come here yet.
+            Err(SubscribeError::Ahead { tail }) if app.catch_up().await => {
+                tracing::debug!(%tail, "caught up for a subscriber");
+                Subscription::new(&app.hub, wanted)
+            }
+            subscription => subscription,
+        };
         match subscription {
             Ok(subscription) => {
                 let mut pace = pace(&request.state.config, app, caller);

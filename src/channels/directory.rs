@@ -14,6 +14,7 @@ use super::history_archive::{ArchivedEvent, RestoredChannel};
 use super::name::{ChannelName, ChannelPattern};
 use super::presence::Presence;
 use super::publication::Publication;
+use super::replication::SharedPresence;
 use super::source::{Event, Source as _};
 use super::track::{Change, Item, Sequence, Track};
 use crate::config::{ChannelSettings, Channels};
@@ -97,6 +98,10 @@ pub(super) struct Directory {
     pub(super) evicted: u64,
     /// The number up to which events of channels that are no more may have been forgotten.
     forgotten: u64,
+    /// The users of channels on all nodes, if there are several.
+    pub(super) presence: SharedPresence,
+    /// The time since the events that are being published were published elsewhere.
+    pub(super) age: Duration,
     /// The time of the next call of [`Directory::trim`].
     pub(super) due: Option<Instant>,
 }
@@ -135,6 +140,8 @@ impl Directory {
             bytes: 0,
             evicted: 0,
             forgotten: 0,
+            presence: SharedPresence::default(),
+            age: Duration::ZERO,
             due: None,
         }
     }
@@ -193,10 +200,12 @@ impl Directory {
         publications: Vec<Publication>,
         presence: bool,
     ) -> Result<(Vec<u64>, Vec<Arc<Track>>), FullError> {
-        let now = Instant::now();
+        let (now, age) = (Instant::now(), self.age);
+        let published = now.checked_sub(age).unwrap_or(now);
         let (mut last, epoch) = (self.last, self.epoch.clone());
         let channel = self.channel(name)?;
-        let (origin, expires) = (name.shared(), now + channel.settings.age);
+        let expires = now + channel.settings.age.saturating_sub(age);
+        let origin = name.shared();
         let mut numbers = Vec::with_capacity(publications.len());
         let mut items = Vec::with_capacity(publications.len());
         for mut publication in publications {
@@ -210,7 +219,7 @@ impl Directory {
                 channel.ids.add(id, last);
             }
             let frame = publication.frame(&format!("{epoch}_{last:010}"));
-            let event = Event { seq: last, origin: Arc::clone(&origin), published: now, frame };
+            let event = Event { seq: last, origin: Arc::clone(&origin), published, frame };
             items.push(Item { event, previous: 0, expires, presence });
             numbers.push(last);
         }
@@ -243,6 +252,21 @@ impl Directory {
             age: channel.settings.age,
             trimmed: channel.track.earliest(),
         })
+    }
+
+    /// Notes that all events up to a number are in their tracks.
+    pub(super) fn complete(&mut self, seq: u64) {
+        self.last = self.last.max(seq);
+        self.sequence.complete.store(self.last, Ordering::Release);
+    }
+
+    /// Goes on after a number. Events up to it may be missing in every channel.
+    pub(super) fn skip_to(&mut self, seq: u64) {
+        self.forgotten = self.forgotten.max(seq);
+        for track in self.tracks() {
+            track.skip_to(seq);
+        }
+        self.complete(seq);
     }
 
     /// The number of the last event.

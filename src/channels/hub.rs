@@ -19,6 +19,7 @@ use super::directory::{BROADCAST, Directory, FullError, Since};
 use super::history_archive::{HistoryArchive, RestoredHistory};
 use super::name::ChannelName;
 use super::publication::Publication;
+use super::shared::{Entry, SharedLog};
 use super::source::Source as _;
 use super::subscriber_limit::SubscriberLimit;
 use super::track::{Sequence, Track};
@@ -43,6 +44,8 @@ pub struct Hub {
     hastened: Notify,
     relays: Relays,
     archive: Option<HistoryArchive>,
+    /// The log by which several nodes share its channels.
+    pub(super) shared: OnceLock<SharedLog>,
     pub(super) limit: SubscriberLimit,
     pub(super) metrics: Arc<Metrics>,
     draining: OnceLock<(Instant, Duration)>,
@@ -53,13 +56,18 @@ pub struct Hub {
 pub enum HubError {
     /// There are as many channels as there may be, and each has subscribers.
     Full,
+    /// The log by which several nodes share channels cannot be reached.
+    Unreachable,
 }
 
 impl std::fmt::Display for HubError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(
-            "there is no room for another channel (channels.max_channels), and all have subscribers",
-        )
+        f.write_str(match self {
+            Self::Full => {
+                "there is no room for another channel (channels.max_channels), and all have subscribers"
+            }
+            Self::Unreachable => "Redis does not answer; nothing was published",
+        })
     }
 }
 
@@ -108,7 +116,8 @@ impl Hub {
         Self { archive: Some(archive), ..hub }
     }
 
-    fn of_epoch(epoch: Epoch, settings: &Channels, metrics: &Arc<Metrics>) -> Self {
+    /// A hub whose channels nodes share by this epoch.
+    pub fn of_epoch(epoch: Epoch, settings: &Channels, metrics: &Arc<Metrics>) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let sequence = Arc::new(Sequence { epoch, complete: AtomicU64::new(0), workers });
         let settings = Arc::new(settings.clone());
@@ -119,6 +128,7 @@ impl Hub {
             hastened: Notify::new(),
             relays: Relays::new(workers),
             archive: None,
+            shared: OnceLock::new(),
             limit: SubscriberLimit::default(),
             metrics: Arc::clone(metrics),
             draining: OnceLock::new(),
@@ -144,12 +154,19 @@ impl Hub {
         self.measure(&mut directory);
     }
 
-    /// Publishes events to a channel. Returns their positions; an event with the id of an earlier one has that one's.
+    /// Publishes events to a channel. Returns their positions; an event with the id of an earlier one has that one's. Where
+    /// nodes share channels, it returns none, and the events are left out if the others cannot be reached.
     pub fn publish(
         &self,
         name: &ChannelName,
         events: Vec<Publication>,
     ) -> Result<Vec<Position>, HubError> {
+        if let Some(shared) = self.shared.get() {
+            for event in events {
+                shared.log.offer(Entry::Event(name.clone(), event));
+            }
+            return Ok(Vec::new());
+        }
         // The archive's part takes effect without being awaited.
         self.begin_publishing(name, events).map(|(positions, _)| positions)
     }
@@ -161,6 +178,9 @@ impl Hub {
         name: &ChannelName,
         events: Vec<Publication>,
     ) -> Result<Vec<Position>, HubError> {
+        if let Some(shared) = self.shared.get() {
+            return self.publish_shared(shared, name, events).await;
+        }
         let (positions, archived) = self.begin_publishing(name, events)?;
         if let Some(archived) = archived {
             let _late = timeout(ARCHIVE_PATIENCE, archived).await;
@@ -221,6 +241,7 @@ impl Hub {
         let epoch = self.sequence.epoch;
         let mut directory = self.directory();
         let presence = directory.settings.settings(name.as_str()).presence;
+        let shared = self.shared.get().map(|_| directory.presence.users(name));
         let Some(channel) = directory.find(name) else {
             let at = epoch.at(self.sequence.complete.load(Ordering::Acquire));
             return ChannelView {
@@ -229,7 +250,7 @@ impl Hub {
                 events: 0,
                 bytes: 0,
                 subscribers: 0,
-                presence: presence.then(Vec::new),
+                presence: presence.then(|| shared.unwrap_or_default()),
             };
         };
         let (events, bytes) = channel.track.size();
@@ -240,7 +261,7 @@ impl Hub {
             events,
             bytes,
             subscribers: channel.subscribers,
-            presence: presence.then(|| users().collect()),
+            presence: presence.then(|| shared.unwrap_or_else(|| users().collect())),
         }
     }
 
@@ -279,6 +300,10 @@ impl Hub {
                 let mut directory = self.directory();
                 let trimmed = directory.trim(now, last.as_ref());
                 for (name, user) in trimmed.gone {
+                    if let Some(shared) = self.shared.get() {
+                        shared.log.offer(Entry::Left(name, shared.here(&user)));
+                        continue;
+                    }
                     let event = presence("presence.leave", &user);
                     if let Ok((_, tracks)) = self.append(&mut directory, &name, vec![event], true) {
                         woken.extend(tracks);

@@ -269,6 +269,22 @@ impl Publication {
         Self { id: None, bytes, name: u16::try_from(name.len()).unwrap_or_default() }
     }
 
+    /// The lines of its frame, without those that follow when its position is known.
+    pub(super) fn body(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The event of such lines. `None`: they are none.
+    pub(super) fn of_body(id: Option<Box<str>>, body: &[u8]) -> Option<Self> {
+        if !body.is_empty() && !body.ends_with(b"\n") || body.windows(2).any(|two| two == b"\n\n") {
+            return None;
+        }
+        let name = body.strip_prefix(b"event: ").and_then(|rest| memchr::memchr(b'\n', rest));
+        let mut bytes = BytesMut::with_capacity(ID_ROOM + body.len());
+        bytes.extend_from_slice(body);
+        Some(Self { id, bytes, name: u16::try_from(name.unwrap_or_default()).ok()? })
+    }
+
     /// The frame at a position, of which `id` is the text.
     pub(super) fn frame(mut self, id: &str) -> Frame {
         let body = self.bytes.len();

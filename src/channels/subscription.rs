@@ -12,6 +12,7 @@ use super::cursor::Cursor;
 use super::directory::{Channel, Directory};
 use super::hub::{Hub, HubError, presence};
 use super::name::Selector;
+use super::shared::Entry;
 use super::source::{Event, Source, SourceRead};
 use super::subscriber_limit::LimitError;
 use super::track::Track;
@@ -29,6 +30,7 @@ const COUNTED_AT_ONCE: u64 = 64;
 const LAG_SAMPLED: u32 = 16;
 
 /// A subscriber's wish.
+#[derive(Clone)]
 pub struct SubscriptionRequest {
     /// The user: its name is shown where presence is configured.
     pub user: Arc<str>,
@@ -195,8 +197,12 @@ impl Subscription {
                     channel.subscribers += 1;
                     let track = Arc::clone(&channel.track);
                     if channel.settings.presence && channel.presence.join(user) {
-                        let event = vec![presence("presence.join", user)];
-                        woken.extend(self.hub.append(directory, name, event, true)?.1);
+                        if let Some(shared) = self.hub.shared.get() {
+                            shared.log.offer(Entry::Joined(name.clone(), shared.here(user)));
+                        } else {
+                            let event = vec![presence("presence.join", user)];
+                            woken.extend(self.hub.append(directory, name, event, true)?.1);
+                        }
                     }
                     track
                 }

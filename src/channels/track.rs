@@ -80,6 +80,11 @@ impl Track {
         self.last.load(Ordering::Acquire)
     }
 
+    /// Notes that items up to a number may be missing.
+    pub(super) fn skip_to(&self, seq: u64) {
+        self.last.fetch_max(seq, Ordering::AcqRel);
+    }
+
     /// Appends items, whose `previous` it sets, and wakes nobody. Only the holder of the hub's lock calls it.
     pub(super) fn push(&self, items: impl IntoIterator<Item = Item>) -> Change {
         let mut last = self.last.load(Ordering::Relaxed);

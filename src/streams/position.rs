@@ -25,6 +25,11 @@ impl Epoch {
         Self(std::array::from_fn(|_| rng.sample(Alphanumeric)))
     }
 
+    /// That of a name, always the same.
+    pub fn named(name: &str) -> Self {
+        Self([b'0'; EPOCH]).derived(name)
+    }
+
     /// That of a stream that is derived from this one, always the same for the same name.
     #[must_use]
     pub fn derived(self, name: &str) -> Self {

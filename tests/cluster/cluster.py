@@ -23,7 +23,7 @@ server: {{ listen: "127.0.0.1:{port}", drain: {drain}s }}
 auth:
   keys:
     - {{ name: one, sha256: "{one}", limits: none, channels: {{ subscribe: ["*"], publish: ["*"] }} }}
-    - {{ name: other, sha256: "{other}", limits: none }}
+    - {{ name: other, sha256: "{other}", limits: none, channels: {{ subscribe: ["room:*"] }} }}
 limits: {{ requests_per_minute: none, concurrent_streams: none }}
 providers: {{ sim: {{ dialect: openai-chat, base_url: "{sim}/v1" }} }}
 redis: {{ url: "{redis}", lease: {lease}s, timeout: 500ms{more} }}
@@ -114,11 +114,11 @@ def server() -> str:
 class Node(Process):
     """A gateway. One that is started again has the same port."""
 
-    def __init__(self, binary: str, work: pathlib.Path, name: str, cluster: "Cluster", more: str = ""):
+    def __init__(self, binary: str, work: pathlib.Path, name: str, cluster: "Cluster", more: str, after: str):
         self.binary, self.name, self.port = binary, name, free_port()
         self.config = work / f"{name}.yaml"
         self.config.write_text(CONFIG.format(port=self.port, one=digest(KEY), other=digest(OTHER), sim=cluster.sim_url,
-                                             redis=cluster.redis.url, lease=LEASE, drain=DRAIN, more=more))
+                                             redis=cluster.redis.url, lease=LEASE, drain=DRAIN, more=more) + after)
         self.work = work
 
     async def start(self) -> None:
@@ -209,8 +209,9 @@ class Cluster:
         for process in [*self.nodes, self.sim, self.redis.process]:
             process.end()
 
-    async def node(self, more: str = "") -> Node:
-        node = Node(self.binary, self.work, f"node{len(self.nodes)}", self, more)
+    async def node(self, more: str = "", after: str = "") -> Node:
+        """Starts another node. `more`: settings of `redis`, `after`: other sections."""
+        node = Node(self.binary, self.work, f"node{len(self.nodes)}", self, more, after)
         await node.start()
         self.nodes.append(node)
         return node

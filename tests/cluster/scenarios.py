@@ -286,6 +286,147 @@ async def redis(checks: Checks, cluster: Cluster, _: random.Random) -> None:
     checks.same(ordinary.status, 200, "an ordinary request never needs Redis")
 
 
+class Subscriber:
+    """Follows channels over any number of connections, on any node."""
+
+    def __init__(self, query: str):
+        self.query, self.events, self.last, self.connections = query, [], None, 0
+
+    async def follow(self, node: Node, most: int | None = None) -> Response:
+        """One connection: to its end, or until so many more events have come."""
+        self.connections += 1
+        headers = {"accept": "text/event-stream", **({"last-event-id": self.last} if self.last else {})}
+        response, before = Response(), list(self.events)
+        async for _ in node.stream("GET", f"/v1/events?{self.query}", None, headers, KEY, response):
+            if response.status != 200:
+                continue
+            found = [one for one in events(response.body) if one[1] != "control"]
+            new = [one for one in found if one[0]][:most]
+            self.events = before + new
+            if new:
+                self.last = new[-1][0]
+            if most is not None and len(new) >= most or self.done():
+                break
+        return response
+
+    def done(self) -> bool:
+        return bool(self.events) and self.events[-1][2] == "end"
+
+
+def events(body: bytes) -> list[tuple[str, str, str]]:
+    """Id, name and data of the whole events of a body."""
+    found = []
+    for block in body[: body.rfind(b"\n\n") + 2].decode().split("\n\n"):
+        fields = {"id": "", "event": "message"}
+        for line in block.split("\n"):
+            name, _, value = line.partition(": ")
+            if name == "data" and "data" in fields:
+                fields["data"] += "\n" + value
+            elif name in ("id", "event", "data"):
+                fields[name] = value
+        if "data" in fields:
+            found.append((fields["id"], fields["event"], fields["data"]))
+    return found
+
+
+async def channels(checks: Checks, cluster: Cluster, choice: random.Random) -> None:
+    """Channels over several nodes: one order of events, and exactly once for subscribers who are cut at random."""
+    nodes = [await cluster.node(), await cluster.node()]
+    names = ["a", "b", "c"]
+    query = "&".join(f"channel={name}" for name in names)
+    readers = [Subscriber(query) for _ in range(8)]
+
+    async def read(reader: Subscriber) -> None:
+        while not reader.done():
+            await reader.follow(choice.choice(nodes), choice.choice([1, 2, 5, 30]))
+
+    # A position to come back to, before the first event.
+    for reader in readers:
+        response = Response()
+        async for _ in choice.choice(nodes).stream("GET", f"/v1/events?{query}", None, {"accept": "text/event-stream"}, KEY, response):
+            if b"caught_up" in response.body:
+                break
+        reader.last = next(one[0] for one in events(response.body) if one[0])
+    reading = [asyncio.create_task(read(reader)) for reader in readers]
+    sent = []
+    for number in range(300):
+        node, name = choice.choice(nodes), choice.choice(names)
+        answer = await node.request("POST", f"/v1/channels/{name}", {"data": f"{name} {number}"})
+        if answer.status != 200:
+            checks.check(False, "published", (answer.status, answer.body))
+            return
+        sent.append((answer.json()["id"], "message", f"{name} {number}"))
+    repeated = [(await node.request("POST", "/v1/channels/a", {"data": "once", "id": "same"})).json()["id"] for node in nodes]
+    checks.same(repeated[0], repeated[1], "an id that was published on another node is a repetition")
+    sent.append((repeated[0], "message", "once"))
+    last = await nodes[0].request("POST", "/v1/channels/a", {"data": "end"})
+    sent.append((last.json()["id"], "message", "end"))
+    await asyncio.wait_for(asyncio.gather(*reading), 60)
+    wrong = [(len(reader.events), reader.events[:3]) for reader in readers if reader.events != sent]
+    count = sum(reader.connections for reader in readers)
+    checks.same(wrong, [], f"{len(readers)} subscribers, {count} connections, {len(sent)} events: exactly once, in one order")
+    third = await cluster.node()
+    late = Subscriber("channel=a&rewind=1000")
+    await asyncio.wait_for(late.follow(third), 20)
+    expected = [one for one in sent if one[2].startswith("a ") or one[2] in ("once", "end")]
+    checks.same(late.events, expected, "a node that starts later has the history")
+    nodes[1].signal(signal.SIGKILL)
+    after = Subscriber("channel=a")
+    after.last = sent[100][0]
+    await asyncio.wait_for(after.follow(third), 20)
+    checks.same(after.events, [one for one in expected if one[0] > sent[100][0]], "a node that dies takes nothing with it")
+    cluster.redis.process.end()
+    refused = await third.request("POST", "/v1/channels/a", {"data": "lost?"})
+    checks.same(refused.status, 503, "without Redis nothing is published, and the publisher learns of it")
+    await cluster.redis.start()
+
+    async def published() -> bool:
+        return (await third.request("POST", "/v1/channels/a", {"data": "back"})).status == 200
+
+    checks.check(await until(published, 10), "Redis comes back")
+    back = Subscriber("channel=a")
+    back.last = sent[-1][0]
+    await asyncio.wait_for(back.follow(nodes[0], 1), 20)
+    checks.same([one[2] for one in back.events], ["back"], "and so do its subscribers, with nothing missed")
+
+
+async def presence(checks: Checks, cluster: Cluster, _: random.Random) -> None:
+    """Users of a channel on several nodes: one list, and one event for each."""
+    more = '\nchannels: {{ patterns: {{ "room:*": {{ presence: true }} }} }}'.replace("{{", "{").replace("}}", "}")
+    one, two = await cluster.node(after=more), await cluster.node(after=more)
+    watcher = Subscriber("channel=room:1&types=presence.join,presence.leave")
+    watching = asyncio.create_task(watcher.follow(one))
+
+    async def users(node: Node) -> set:
+        found = (await node.request("GET", "/v1/channels/room:1", key=OTHER)).json()
+        return {user["user"] for user in found.get("presence", [])}
+
+    async def both(expected: set) -> bool:
+        return await users(one) == expected and await users(two) == expected
+
+    checks.check(await until(lambda: both({"one"}), 10), "a user is present on every node", await users(two))
+    response = Response()
+
+    async def join(node: Node) -> None:
+        async for _ in node.stream("GET", "/v1/events?channel=room:1", None, {"accept": "text/event-stream"}, OTHER, response):
+            pass
+
+    joined = asyncio.create_task(join(two))
+    checks.check(await until(lambda: both({"one", "other"}), 10), "another one, on another node", await users(one))
+    two.signal(signal.SIGKILL)
+    joined.cancel()
+
+    async def left() -> bool:
+        return await users(one) == {"one"}
+
+    checks.check(await until(left, 5 * LEASE + 5), "the users of a node that dies leave", await users(one))
+    await asyncio.sleep(0.5)
+    watching.cancel()
+    seen = [(name, data) for _, name, data in watcher.events]
+    checks.same(seen, [("presence.join", '{"user":"one"}'), ("presence.join", '{"user":"other"}'), ("presence.leave", '{"user":"other"}')],
+                "one event for each")
+
+
 async def rights(checks: Checks, cluster: Cluster, _: random.Random) -> None:
     """Tickets and shares are good on every node, and revoked on every node."""
     one, two = await cluster.node(), await cluster.node()
@@ -412,4 +553,4 @@ async def delay(checks: Checks, cluster: Cluster, _: random.Random) -> None:
 
 
 ALL = {"follow": follow, "claims": claims, "cancel": cancel, "disconnects": disconnects, "killed": killed, "paused": paused,
-       "redis": redis, "rights": rights, "rolling": rolling, "delay": delay}
+       "redis": redis, "channels": channels, "presence": presence, "rights": rights, "rolling": rolling, "delay": delay}
