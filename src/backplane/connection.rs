@@ -10,8 +10,8 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue,
-    IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisResult, ScriptInvocation,
-    TlsCertificates,
+    IntoConnectionInfo, Pipeline, ProtocolVersion, RedisConnectionInfo, RedisResult,
+    ScriptInvocation, TlsCertificates,
 };
 use tokio::sync::OnceCell;
 
@@ -71,6 +71,14 @@ impl Connection {
         match &self.server {
             Server::Single(connection) => command.query_async(&mut connection.clone()).await,
             Server::Cluster(..) => command.query_async(&mut self.cluster().await?).await,
+        }
+    }
+
+    /// Runs commands together.
+    pub(super) async fn query_all<T: FromRedisValue>(&self, pipeline: &Pipeline) -> RedisResult<T> {
+        match &self.server {
+            Server::Single(connection) => pipeline.query_async(&mut connection.clone()).await,
+            Server::Cluster(..) => pipeline.query_async(&mut self.cluster().await?).await,
         }
     }
 

@@ -7,13 +7,14 @@ mod connection;
 mod directory;
 mod keys;
 mod owner;
+mod records;
 mod replica;
 mod rights;
 mod subscriber;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use rand::distr::{Alphanumeric, SampleString};
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 use crate::config::Redis;
 use crate::streams::generation::Generation;
 use crate::streams::registry::Streams;
+use crate::streams::stored::StoredResponses;
 use crate::telemetry::Metrics;
 use crate::wire::dialect::Clock;
 use connection::Connection;
@@ -33,6 +35,7 @@ use replica::Replica;
 use subscriber::{Sink, Subscriber};
 
 pub use channels::SharedChannels;
+pub use records::SharedRecords;
 
 /// The characters of a node's name, which it draws when it starts.
 const NODE: usize = 16;
@@ -103,6 +106,7 @@ impl Default for Scripts {
 struct Owned {
     by_id: Mutex<HashMap<String, Weak<Generation>>>,
     streams: Arc<Streams>,
+    stored: OnceLock<Arc<StoredResponses>>,
 }
 
 impl Owned {
@@ -113,7 +117,8 @@ impl Owned {
 
 impl Sink for Owned {
     /// `C{id}`: a generation is to be cancelled; one that is missed is found with the next renewal of the lease. `D{id}`:
-    /// it was deleted. `R{id} {share}`: a share of it was revoked.
+    /// it was deleted. `R{id} {share}`: a share of it was revoked. `F{owner}\n{id}`: a stored
+    /// response was deleted.
     fn message(&self, payload: &[u8]) {
         let Some((kind, id)) = payload.split_first() else { return };
         let id = String::from_utf8_lossy(id);
@@ -125,6 +130,12 @@ impl Sink for Owned {
                 }
             }
             b'D' => self.streams.remove(&id),
+            b'F' => {
+                if let (Some((owner, id)), Some(stored)) = (id.split_once('\n'), self.stored.get())
+                {
+                    stored.remove(&owner.into(), id);
+                }
+            }
             b'R' => {
                 if let Some((stream, share)) = id.split_once(' ')
                     && let Some(stream) = self.streams.any(stream)
@@ -155,13 +166,29 @@ impl Backplane {
             node: Alphanumeric.sample_string(&mut rand::rng(), NODE),
             lease: config.lease,
             answering: Mutex::new(Some(Instant::now())),
-            owned: Arc::new(Owned { by_id: Mutex::default(), streams: Arc::clone(streams) }),
+            owned: Arc::new(Owned {
+                by_id: Mutex::default(),
+                streams: Arc::clone(streams),
+                stored: OnceLock::new(),
+            }),
             streams: Arc::clone(streams),
             replicas,
             begun: Mutex::new(Some(begun)),
             metrics: Arc::clone(metrics),
             clock,
         })
+    }
+
+    /// Has deletions on other nodes take effect on these responses. Only the first ones count.
+    pub fn forget_in(&self, stored: &Arc<StoredResponses>) {
+        self.owned.stored.get_or_init(|| Arc::clone(stored));
+    }
+
+    /// Asks all nodes to forget a stored response. One that is missed is forgotten when it expires.
+    pub async fn forget_response(&self, owner: &str, id: &str) {
+        let message = format!("F{owner}\n{id}");
+        let publish = redis::cmd("PUBLISH").arg(self.keys.nodes()).arg(message).take();
+        let _missed = self.command(&publish).await;
     }
 
     /// Keeps the subscriptions and follows the streams of other nodes, for as long as it is polled. One does so for the

@@ -27,7 +27,7 @@ use super::request_spans::RequestSpans;
 use super::summary::Sinks;
 use super::target_health::TargetHealth;
 use crate::archive::{Archive, DiskArchive};
-use crate::backplane::Backplane;
+use crate::backplane::{Backplane, SharedRecords};
 use crate::channels::ChannelRights;
 use crate::config::{Config, Limits, Provider};
 use crate::memory::MemoryBudget;
@@ -69,6 +69,8 @@ pub struct Gateway {
     pub streams: Arc<Streams>,
     /// The streams that other nodes share, if there are other nodes.
     pub backplane: Option<Arc<Backplane>>,
+    /// The records that other nodes share, if there are other nodes.
+    records: Option<Arc<SharedRecords>>,
     /// The archive on disk, if there is one.
     pub archive: Option<Arc<dyn Archive>>,
     /// The durable streams that it keeps.
@@ -120,17 +122,27 @@ impl Gateway {
         let memory = Arc::new(MemoryBudget::new(config.server.memory, &metrics));
         let archive = archive(&config, &metrics)?;
         let streams = Arc::new(Streams::new(&memory.streams));
-        let responses = archive.as_ref().map(|archive| ResponseArchive::new(archive, unix_seconds));
+        let backplane = backplane(&config, &streams, &metrics)?;
+        let records = backplane.as_ref().map(|backplane| Arc::new(SharedRecords::new(backplane)));
+        let shared = records.clone().map(|records| records as Arc<dyn Archive>);
+        let kept = shared.as_ref().or(archive.as_ref());
+        let responses = kept.map(|archive| ResponseArchive::new(archive, unix_seconds));
         let stored = StoredResponses::new(&memory.streams).archived(responses);
-        let conversed = archive.as_ref().map(|one| ConversationArchive::new(one, unix_seconds));
-        let conversations = Conversations::new(&memory.streams).archived(conversed);
+        let conversed = kept.map(|archive| ConversationArchive::new(archive, unix_seconds));
+        let conversations =
+            Conversations::new(&memory.streams).archived(conversed).shared(backplane.is_some());
+        let stored = Arc::new(stored);
+        if let Some(backplane) = &backplane {
+            backplane.forget_in(&stored);
+        }
         Ok(Self {
             clients: Arc::default(),
-            backplane: backplane(&config, &streams, &metrics)?,
+            backplane,
+            records,
             archived: ArchivedStreams::new(archive.clone(), &streams, unix_seconds),
             archive,
             streams,
-            stored: Arc::new(stored),
+            stored,
             conversations: Arc::new(conversations),
             tickets: Arc::default(),
             memory,
@@ -259,9 +271,12 @@ impl Gateway {
     }
 
     async fn keep_shared(&self) -> Infallible {
-        match &self.backplane {
-            Some(backplane) => backplane.run().await,
-            None => std::future::pending().await,
+        match (&self.backplane, &self.records) {
+            (Some(backplane), Some(records)) => tokio::select! {
+                never = backplane.run() => never,
+                never = records.run() => never,
+            },
+            _ => std::future::pending().await,
         }
     }
 

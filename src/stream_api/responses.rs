@@ -119,6 +119,9 @@ async fn remove(gateway: &Gateway, api: Api, id: &str, request: Request) -> Resp
         if !gateway.stored.forget(&asked.caller.name, id).await? && running.is_none() {
             return Err(not_found(id));
         }
+        if let Some(backplane) = gateway.reachable_backplane() {
+            backplane.forget_response(&asked.caller.name, id).await;
+        }
         let deleted = json!({"id": id, "object": "response", "deleted": true});
         Ok(json_response(deleted.to_string()))
     })

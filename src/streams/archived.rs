@@ -262,7 +262,7 @@ impl ArchivedStreams {
 
 /// The error of a request that the archive could not serve.
 pub fn unavailable(error: ArchiveError) -> Error {
-    let message = "the archive on disk cannot be used at the moment (streams.path)";
+    let message = "the archive cannot be used at the moment (streams.path, or redis)";
     Error::unavailable(message).because(error).retry_after(MIN_RETRY_AFTER)
 }
 

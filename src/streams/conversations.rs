@@ -35,6 +35,8 @@ pub struct Conversations {
     memory: Arc<MemoryShare>,
     /// The records of all of them, also of those that are not in memory.
     archive: Option<ConversationArchive>,
+    /// Other nodes write to the archive as well.
+    shared: bool,
 }
 
 struct Kept {
@@ -70,13 +72,20 @@ impl Kept {
 impl Conversations {
     /// No conversations, which share this memory.
     pub fn new(memory: &Arc<MemoryShare>) -> Self {
-        Self { content: Mutex::default(), memory: Arc::clone(memory), archive: None }
+        let memory = Arc::clone(memory);
+        Self { content: Mutex::default(), memory, archive: None, shared: false }
     }
 
     /// The same with an archive, in which they survive a restart.
     #[must_use]
     pub fn archived(self, archive: Option<ConversationArchive>) -> Self {
         Self { archive, ..self }
+    }
+
+    /// The same whose archive other nodes write to as well.
+    #[must_use]
+    pub fn shared(self, shared: bool) -> Self {
+        Self { shared, ..self }
     }
 
     /// Begins a conversation with these items. Those of the owner that were used the longest time ago make room.
@@ -149,6 +158,10 @@ impl Conversations {
         owner: &Arc<str>,
         id: &str,
     ) -> Result<Option<(Conversation, Vec<String>)>, Error> {
+        if self.shared {
+            // Another node may have added to it.
+            self.remove(owner, id);
+        }
         let present = self.get(owner, id);
         let (None, Some(archive)) = (&present, &self.archive) else { return Ok(present) };
         let Some((head, items, place)) = archive.load(owner, id).await? else { return Ok(None) };

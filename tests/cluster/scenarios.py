@@ -22,8 +22,9 @@ class Checks:
             self.failed += 1
             print(f"FAILED  {self.scenario}: {name}\n        {str(found)[:600]}", flush=True)
 
-    def same(self, found: object, expected: object, name: str) -> None:
-        self.check(found == expected, name, f"found {str(found)[-250:]}\n        expected {str(expected)[-250:]}")
+    def same(self, found: object, expected: object, name: str, more: object = "") -> None:
+        shown = f"found {str(found)[-250:]}\n        expected {str(expected)[-250:]}\n        {str(more)[-250:]}"
+        self.check(found == expected, name, shown)
 
 
 async def state(node: Node, stream: str) -> dict:
@@ -284,6 +285,42 @@ async def redis(checks: Checks, cluster: Cluster, _: random.Random) -> None:
     checks.same(unknown.status, 503, "a stream that only Redis could have found is no 404, which would end its client")
     ordinary = await one.request("POST", "/v1/chat/completions", chat("n3"))
     checks.same(ordinary.status, 200, "an ordinary request never needs Redis")
+
+
+async def responses(checks: Checks, cluster: Cluster, _: random.Random) -> None:
+    """Stored responses and conversations, from any node."""
+    one, two = await cluster.node(), await cluster.node()
+
+    def request(**members: object) -> dict:
+        return {"model": "sim/echo", "input": "Hello.", **members}
+
+    first = (await one.request("POST", "/v1/responses", request(model="sim/n3", store=True))).json()
+    read = await two.request("GET", f"/v1/responses/{first['id']}")
+    checks.same((read.status, read.json().get("output")), (200, first["output"]), "another node has a stored response")
+    second = await two.request("POST", "/v1/responses", request(model="sim/n3", previous_response_id=first["id"]))
+    checks.same(second.status, 200, "another node continues it", second.body)
+    items = await one.request("GET", f"/v1/responses/{second.json()['id']}/input_items")
+    texts = [item["content"][0]["text"] for item in items.json()["data"] if item["type"] == "message"]
+    checks.same(len(texts), 3, "with its whole history")
+    hidden = await two.request("GET", f"/v1/responses/{first['id']}", key=OTHER)
+    checks.same(hidden.status, 404, "another caller has none")
+    background = (await one.request("POST", "/v1/responses", request(model="sim/n40-i20000", background=True, store=True))).json()
+    reader = Response()
+    async for _ in two.stream("GET", f"/v1/responses/{background['id']}?stream=true&starting_after=0", None, None, KEY, reader):
+        pass
+    checks.check(b"response.completed" in reader.body, "another node follows one in the background", reader.body[-300:])
+    conversation = (await one.request("POST", "/v1/conversations", {})).json()["id"]
+    for node in (one, two, one):
+        answer = await node.request("POST", "/v1/responses", request(model="sim/n2", conversation=conversation))
+        checks.same(answer.status, 200, f"{node.name} adds to a conversation", answer.body)
+    listed = (await two.request("GET", f"/v1/conversations/{conversation}/items")).json()["data"]
+    checks.same(len(listed), 6, "which has all items on every node")
+    await two.request("DELETE", f"/v1/responses/{first['id']}")
+
+    async def gone() -> bool:
+        return (await one.request("GET", f"/v1/responses/{first['id']}")).status == 404
+
+    checks.check(await until(gone, 5), "what another node deletes is gone")
 
 
 class Subscriber:
@@ -553,4 +590,4 @@ async def delay(checks: Checks, cluster: Cluster, _: random.Random) -> None:
 
 
 ALL = {"follow": follow, "claims": claims, "cancel": cancel, "disconnects": disconnects, "killed": killed, "paused": paused,
-       "redis": redis, "channels": channels, "presence": presence, "rights": rights, "rolling": rolling, "delay": delay}
+       "redis": redis, "responses": responses, "channels": channels, "presence": presence, "rights": rights, "rolling": rolling, "delay": delay}
