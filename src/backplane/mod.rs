@@ -217,7 +217,10 @@ impl Backplane {
             }
         };
         tokio::select! {
-            never = self.subscriber.run(|connected| self.note(connected)) => never,
+            never = self.subscriber.run(|connected| match connected {
+                Ok(()) => self.answers(),
+                Err(error) => self.fails(error),
+            }) => never,
             never = following => never,
             never = self.share_secret() => never,
         }
@@ -237,20 +240,21 @@ impl Backplane {
         self.answering.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes whether Redis answers.
-    fn note(&self, reachable: bool) {
-        self.metrics.redis_reachable.set(i64::from(reachable));
+    /// Notes that Redis answers.
+    fn answers(&self) {
+        self.metrics.redis_reachable.set(1);
         let mut answering = self.answering();
-        match (answering.is_some(), reachable) {
-            (false, true) => {
-                *answering = Some(Instant::now());
-                tracing::info!("Redis answers again");
-            }
-            (true, false) => {
-                *answering = None;
-                tracing::warn!("Redis does not answer: this node goes on alone until it does");
-            }
-            _ => {}
+        if answering.is_none() {
+            *answering = Some(Instant::now());
+            tracing::info!("Redis answers again");
+        }
+    }
+
+    /// Notes that Redis does not answer.
+    fn fails(&self, error: &dyn std::fmt::Display) {
+        self.metrics.redis_reachable.set(0);
+        if self.answering().take().is_some() {
+            tracing::warn!(%error, "Redis does not answer: this node goes on alone until it does");
         }
     }
 
@@ -258,14 +262,18 @@ impl Backplane {
     fn answered<T>(&self, answer: Result<T, RedisError>) -> Result<T, BackplaneError> {
         match answer {
             Ok(answer) => {
-                self.note(true);
+                self.answers();
                 Ok(answer)
             }
             Err(error) => {
-                tracing::debug!(%error, "a command of Redis failed");
                 self.metrics.redis_errors.inc();
-                // A script that fails is a defect, and an answer nevertheless.
-                self.note(error.code().is_some_and(|code| code != "LOADING"));
+                if error.code().is_some_and(|code| code != "LOADING") {
+                    // An answer nevertheless: it is full, or a command is not permitted.
+                    tracing::warn!(%error, "a command of Redis failed");
+                    self.answers();
+                } else {
+                    self.fails(&error);
+                }
                 Err(BackplaneError)
             }
         }

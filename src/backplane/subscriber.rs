@@ -68,8 +68,11 @@ impl Subscriber {
         let _stopped = self.changes.send(Change::Unsubscribe(channel.as_bytes().to_vec())).await;
     }
 
-    /// Keeps the connection, for as long as it is polled. `connected`: called with whether it is connected.
-    pub(super) async fn run(&self, connected: impl Fn(bool)) -> Infallible {
+    /// Keeps the connection, for as long as it is polled. `connected`: called when it is, and with each failure.
+    pub(super) async fn run(
+        &self,
+        connected: impl Fn(Result<(), &dyn std::fmt::Display>),
+    ) -> Infallible {
         let received = self.received.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut changes) = received else { return std::future::pending().await };
         let (shortest, longest) = RETRY;
@@ -78,17 +81,20 @@ impl Subscriber {
             let disconnected = Arc::new(Notify::new());
             let sinks = Arc::clone(&self.sinks);
             let pushes = Pushes { sinks, disconnected: Arc::clone(&disconnected) };
-            if let Ok(mut connection) = subscriber(client, self.timeout, pushes).await {
-                let ended = tokio::select! {
-                    ended = self.keep(&mut connection, &mut changes, &connected) => ended,
-                    () = disconnected.notified() => Ok(()),
-                };
-                if let Err(error) = ended {
-                    tracing::warn!(%error, "the subscriptions to Redis were interrupted");
+            match subscriber(client, self.timeout, pushes).await {
+                Ok(mut connection) => {
+                    let ended = tokio::select! {
+                        ended = self.keep(&mut connection, &mut changes, &connected) => ended,
+                        () = disconnected.notified() => Ok(()),
+                    };
+                    match ended {
+                        Ok(()) => connected(Err(&"the connection was closed")),
+                        Err(error) => connected(Err(&error)),
+                    }
+                    pause = shortest;
                 }
-                pause = shortest;
+                Err(error) => connected(Err(&error)),
             }
-            connected(false);
             sleep(pause).await;
             pause = (pause * 2).min(longest);
         }
@@ -100,13 +106,13 @@ impl Subscriber {
         &self,
         connection: &mut MultiplexedConnection,
         changes: &mut mpsc::Receiver<Change>,
-        connected: &impl Fn(bool),
+        connected: &impl Fn(Result<(), &dyn std::fmt::Display>),
     ) -> RedisResult<()> {
         let channels: Vec<_> = self.sinks.lock().keys().cloned().collect();
         for channels in channels.chunks(PENDING) {
             connection.subscribe(channels).await?;
         }
-        connected(true);
+        connected(Ok(()));
         for channel in &channels {
             self.sinks.interrupted(channel);
         }

@@ -78,8 +78,11 @@ class Redis:
 
     def __init__(self, work: pathlib.Path, *options: str, durable: bool = True):
         self.work, self.port = work, free_port()
+        # A cluster's nodes listen 10,000 ports above as well.
+        while self.port > 55_000:
+            self.port = free_port()
         self.options = ["--appendonly", "yes" if durable else "no", "--save", "", *options]
-        self.scheme = "redis"
+        self.others: list[Redis] = []
 
     async def start(self) -> None:
         self.work.mkdir(exist_ok=True)
@@ -92,6 +95,38 @@ class Redis:
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
+
+    async def close_to_strangers(self) -> str:
+        """Has it speak TLS to one user alone. Returns the settings by which a node reaches it."""
+        files = {name: self.work / f"tls.{name}" for name in ("key", "pem")}
+        await asyncio.to_thread(subprocess.run, [
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+            "-keyout", files["key"], "-out", files["pem"], "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-addext",
+            "basicConstraints=critical,CA:FALSE"],
+            check=True, capture_output=True)
+        port = free_port()
+        for name, value in {"tls-cert-file": files["pem"], "tls-key-file": files["key"], "tls-auth-clients": "no", "tls-port": port}.items():
+            answer = await self.command("CONFIG", "SET", name, value)
+            assert answer.startswith("+OK"), answer
+        rules = ["on", ">word", "~own:*", "&own:*", "+@all", "-@dangerous", "+info"]
+        await self.command("ACL", "SETUSER", "gate", *rules)
+        await self.command("ACL", "SETUSER", "default", "off")
+        self.tls = f"rediss://localhost:{port}"
+        return f', username: gate, password: word, prefix: "own:", ca: "{files["pem"]}"'
+
+    async def shard(self) -> None:
+        """Makes a cluster of it and two others."""
+        others = [Redis(self.work / f"shard{number}", "--cluster-enabled", "yes") for number in (1, 2)]
+        for other in others:
+            await other.start()
+        self.others = others
+        ports = [self.port, *(other.port for other in others)]
+        command = ["redis-cli", "--cluster", "create", *(f"127.0.0.1:{port}" for port in ports), "--cluster-yes"]
+        made = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+        assert made.returncode == 0, made.stdout + made.stderr
+        async with asyncio.timeout(20):
+            while not all(["cluster_state:ok" in await one.command("CLUSTER", "INFO") for one in [self, *others]]):
+                await asyncio.sleep(0.1)
 
     async def command(self, *words: object) -> str:
         """The answer to a command, as it is sent."""
@@ -118,7 +153,7 @@ class Node(Process):
         self.binary, self.name, self.port = binary, name, free_port()
         self.config = work / f"{name}.yaml"
         self.config.write_text(CONFIG.format(port=self.port, one=digest(KEY), other=digest(OTHER), sim=cluster.sim_url,
-                                             redis=cluster.redis.url, lease=LEASE, drain=DRAIN, more=more) + after)
+                                             redis=cluster.redis_url, lease=LEASE, drain=DRAIN, more=more) + after)
         self.work = work
 
     async def start(self) -> None:
@@ -195,18 +230,22 @@ class Cluster:
     def __init__(self, binary: str, work: pathlib.Path):
         self.binary, self.work = binary, work
         work.mkdir(exist_ok=True)
-        self.redis = Redis(work / "redis")
+        sharded = work.name == "sharded"
+        self.redis = Redis(work / "redis", *(["--cluster-enabled", "yes"] if sharded else []))
+        self.sharded, self.redis_url = sharded, self.redis.url
         self.nodes: list[Node] = []
 
     async def __aenter__(self) -> "Cluster":
         await self.redis.start()
+        if self.sharded:
+            await self.redis.shard()
         self.sim = Process([self.binary, "sim", "--listen", "127.0.0.1:0"], self.work / "sim.log")
         line = await asyncio.to_thread(self.sim.process.stdout.readline)
         self.sim_url = "http://" + re.search(r"127\.0\.0\.1:\d+", line).group()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for process in [*self.nodes, self.sim, self.redis.process]:
+        for process in [*self.nodes, self.sim, self.redis.process, *(one.process for one in self.redis.others)]:
             process.end()
 
     async def node(self, more: str = "", after: str = "") -> Node:

@@ -509,6 +509,55 @@ async def has_bytes(response: Response) -> bool:
     return response.status == 200 and bool(response.body)
 
 
+async def shared(checks: Checks, one: Node, two: Node, name: str) -> None:
+    """A stream, a response and a channel, each made on one node and found on the other."""
+    posted = Posted(one, "n40-i10000", {"idempotency-key": name, "streamgate-chat": name})
+    stream = await posted.id()
+    reader = Reader(stream)
+    await asyncio.gather(reader.follow(two), posted.task)
+    checks.same(reader.blocks, blocks(posted.response.body), f"{name}: a stream")
+    checks.check(len(reader.blocks) == 43, f"{name}: the whole stream", len(reader.blocks))
+    again = Posted(two, "n40-i10000", {"idempotency-key": name})
+    checks.same(await again.id(), stream, f"{name}: an idempotency key")
+    await again.task
+    body = {"model": "sim/n3", "input": "Hello.", "store": True}
+    first = (await one.request("POST", "/v1/responses", body)).json()
+    found = await two.request("GET", f"/v1/responses/{first['id']}")
+    checks.same(found.status, 200, f"{name}: a stored response", found.body)
+    published = (await one.request("POST", "/v1/channels/news", {"data": name})).json()
+    late = Subscriber("channel=news&rewind=1")
+    await asyncio.wait_for(late.follow(two, 1), 20)
+    checks.same(late.events, [(published.get("id"), "message", name)], f"{name}: a channel", published)
+
+
+async def secured(checks: Checks, cluster: Cluster, _: random.Random) -> None:
+    """A Redis that speaks TLS, to a user with a password and with rights to one prefix."""
+    plain = await cluster.node()
+    refused = Posted(plain, "n3")
+    await refused.task
+    settings = await cluster.redis.close_to_strangers()
+    cluster.redis_url = cluster.redis.tls
+    nodes = [await cluster.node(settings), await cluster.node(settings)]
+    await shared(checks, *nodes, "secured")
+    wrong = await cluster.node(settings.replace("password: word", "password: guess"))
+    alone = Posted(wrong, "n3")
+    await alone.task
+    checks.check(alone.response.whole, "with a wrong password a node goes on alone")
+    missing = await wrong.request("GET", f"/v1/streams/{'x' * 24}")
+    checks.same(missing.status, 503, "and says that it cannot look elsewhere")
+
+
+async def sharded(checks: Checks, cluster: Cluster, _: random.Random) -> None:
+    """A Redis Cluster of three."""
+    nodes = [await cluster.node(", cluster: true"), await cluster.node(", cluster: true")]
+    await shared(checks, *nodes, "sharded")
+    posted = [Posted(nodes[0], "n60-i10000") for _ in range(12)]
+    readers = [Reader(await one.id()) for one in posted]
+    await asyncio.gather(*(reader.follow(nodes[1]) for reader in readers), *(one.task for one in posted))
+    wrong = [reader.stream for reader, one in zip(readers, posted) if reader.blocks != blocks(one.response.body)]
+    checks.same(wrong, [], "twelve streams, in different places")
+
+
 async def rolling(checks: Checks, cluster: Cluster, choice: random.Random) -> None:
     """Two nodes are restarted one after the other, with streams under way: no stream and no token is lost."""
     nodes = [await cluster.node(), await cluster.node()]
@@ -590,4 +639,4 @@ async def delay(checks: Checks, cluster: Cluster, _: random.Random) -> None:
 
 
 ALL = {"follow": follow, "claims": claims, "cancel": cancel, "disconnects": disconnects, "killed": killed, "paused": paused,
-       "redis": redis, "responses": responses, "channels": channels, "presence": presence, "rights": rights, "rolling": rolling, "delay": delay}
+       "redis": redis, "responses": responses, "channels": channels, "presence": presence, "secured": secured, "sharded": sharded, "rights": rights, "rolling": rolling, "delay": delay}
