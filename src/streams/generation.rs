@@ -154,6 +154,7 @@ impl Generation {
 
     /// Ends it, unless it has ended before. `unix`: the time in Unix seconds.
     pub fn close(&self, end: StreamEnd, unix: u64) {
+        self.origin.context.now.stop(unix);
         self.usage().ended.get_or_insert_with(|| (Instant::now(), unix));
         self.native.log.close(end);
     }
