@@ -89,6 +89,8 @@ impl ArchivedStreams {
         if !self.streams.holds(generation) {
             return;
         }
+        // Before it is recorded: nobody may read another time from it afterwards.
+        generation.origin.context.now.stop(ended);
         let expires = ended + retention.keep.as_secs().max(1);
         generation.archived.store(expires, Relaxed);
         let written = archive.write(changes(generation, (end, ended), expires));

@@ -217,13 +217,14 @@ impl Generation {
 
     /// Ends it, unless it has ended before. `unix`: the time in Unix seconds.
     pub fn close(&self, end: StreamEnd, unix: u64) {
+        self.origin.context.now.stop(unix);
         self.usage().ended.get_or_insert_with(|| (Instant::now(), unix));
         self.native.log.close(end);
     }
 
     /// Ends it as the node that produces it has done.
     pub fn close_copy(&self, end: &EndRecord) {
-        self.origin.context.now.stop_at(end.stopped_at());
+        self.origin.context.now.stop(end.stopped_at());
         self.close(end.stream_end(), end.ended);
     }
 

@@ -233,7 +233,7 @@ impl EndRecord {
                 Ending::Aborted { error } => Some(STANDARD.encode(error)),
             },
             ended,
-            stopped: generation.origin.context.now.stop(),
+            stopped: generation.origin.context.now.stopped(),
         }
     }
 

@@ -5,6 +5,7 @@ mod command;
 mod limits;
 mod long_poll;
 mod publishing;
+mod restart;
 mod resuming;
 mod rights;
 mod sockets;

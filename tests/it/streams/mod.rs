@@ -7,7 +7,8 @@ mod exactly_once;
 mod following;
 mod formats;
 mod multiplexed;
-mod restart;
+pub(crate) mod restart;
+mod restart_stored;
 mod rights;
 mod stored;
 

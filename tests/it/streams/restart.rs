@@ -32,7 +32,7 @@ impl Place {
         let base = yaml(&upstream.url, "http://127.0.0.1:9", "");
         let keys = format!("  keys:\n    - {{ name: other, sha256: {other} }}\n");
         let base = base.replacen("  keys:\n", &keys, 1);
-        Gateway::new(&format!("{base}streams: {{ path: \"{path}\"{more} }}\n")).await
+        Gateway::new(&format!("{base}streams: {{ path: \"{path}\", coalesce: 0ms{more} }}\n")).await
     }
 }
 

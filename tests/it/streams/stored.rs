@@ -6,7 +6,7 @@ use serde_json::{Value, json as value};
 use super::{expected, gated, gateway, json, received, stream_id, whole};
 use crate::support::gateway::{Gateway, hex, yaml};
 
-async fn respond(gateway: &Gateway, body: Value) -> Value {
+pub(super) async fn respond(gateway: &Gateway, body: Value) -> Value {
     let response = gateway.post("/v1/responses", &body.to_string()).send().await.unwrap();
     let status = response.status();
     let body = json(response).await;
@@ -14,13 +14,13 @@ async fn respond(gateway: &Gateway, body: Value) -> Value {
     body
 }
 
-async fn refused(gateway: &Gateway, body: Value) -> (u16, Value) {
+pub(super) async fn refused(gateway: &Gateway, body: Value) -> (u16, Value) {
     let response = gateway.post("/v1/responses", &body.to_string()).send().await.unwrap();
     (response.status().as_u16(), json(response).await)
 }
 
 /// The roles and texts of the messages that the upstream got last.
-async fn asked(upstream: &crate::support::upstream::Upstream) -> Vec<(String, String)> {
+pub(super) async fn asked(upstream: &crate::support::upstream::Upstream) -> Vec<(String, String)> {
     let requests = upstream.requests().await;
     let body: Value = serde_json::from_slice(&requests.last().unwrap().body).unwrap();
     let text = |content: &Value| {
@@ -33,7 +33,7 @@ async fn asked(upstream: &crate::support::upstream::Upstream) -> Vec<(String, St
         .collect()
 }
 
-fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(super) fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
     all.iter().map(|(role, text)| ((*role).to_owned(), (*text).to_owned())).collect()
 }
 

@@ -387,15 +387,15 @@ impl Clock {
         self.stopped.as_ref().map_or_else(self.read, |at| *at.get_or_init(self.read))
     }
 
-    /// Stops it at this time, if it has not stopped; one that never stops goes on.
-    pub fn stop_at(&self, unix: u64) {
-        if let Some(stopped) = &self.stopped {
-            stopped.get_or_init(|| unix);
+    /// Stops it at this time, if it is to stop and has not.
+    pub fn stop(&self, unix: u64) {
+        if let Some(at) = &self.stopped {
+            at.get_or_init(|| unix);
         }
     }
 
     /// The time at which it has stopped.
-    pub fn stop(&self) -> Option<u64> {
+    pub fn stopped(&self) -> Option<u64> {
         self.stopped.as_ref()?.get().copied()
     }
 }
