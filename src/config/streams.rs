@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::compression::{COMPRESSION, StreamEncodings, compression};
 use super::field::{Field, Format, Notation, Section};
 use super::reader::{Reader, Table};
 use super::units::{
@@ -71,11 +72,27 @@ const COALESCE: Field<Duration> = DURATION
         "Shortest time between two writes to a viewer; the first output is written at once. `0ms`: every event is.",
     )
     .default("16ms");
+/// As `channels.lifetime`: shorter than the limit that most proxies set to a response.
+const LIFETIME: Field<Option<Duration>> = POSITIVE_DURATION_OR_NONE
+    .key(
+        "lifetime",
+        "The longest that a connection follows `/v1/streams/{id}`; each ends after 80 to 100 % of it, and its client resumes.",
+    )
+    .default("10m");
 
 pub(super) const STREAMS_SECTION: Section = Section::table(
     "streams",
     "Durable streams, which outlive their callers' connections (docs/streams.md).",
-    &[ON_DISCONNECT.key, KEEP.key, MAX_STREAM.key, PER_CALLER.key, STORE.key, COALESCE.key],
+    &[
+        ON_DISCONNECT.key,
+        KEEP.key,
+        MAX_STREAM.key,
+        PER_CALLER.key,
+        STORE.key,
+        COALESCE.key,
+        LIFETIME.key,
+        COMPRESSION.key,
+    ],
 );
 
 const RESUMABLE: Field<bool> = BOOLEAN
@@ -106,6 +123,10 @@ pub struct Streams {
     pub store: Option<Duration>,
     /// The shortest time between two writes to a viewer.
     pub coalesce: Duration,
+    /// The longest that a connection follows a stream. `None`: no limit.
+    pub lifetime: Option<Duration>,
+    /// The encodings in which event streams of channels and durable streams may be compressed.
+    pub compression: StreamEncodings,
 }
 
 impl Default for Streams {
@@ -117,6 +138,8 @@ impl Default for Streams {
             per_caller: PER_CALLER.default_value(),
             store: STORE.default_value(),
             coalesce: COALESCE.default_value(),
+            lifetime: LIFETIME.default_value(),
+            compression: StreamEncodings::default(),
         }
     }
 }
@@ -140,6 +163,8 @@ pub(super) fn streams(reader: &mut Reader<'_>, root: &Table<'_>) -> Streams {
         per_caller: reader.value(&table, &PER_CALLER),
         store: reader.value(&table, &STORE),
         coalesce: reader.value(&table, &COALESCE),
+        lifetime: reader.value(&table, &LIFETIME),
+        compression: compression(reader, &table),
     }
 }
 

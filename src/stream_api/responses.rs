@@ -57,7 +57,7 @@ async fn read(gateway: &Gateway, api: Api, id: &str, request: Request) -> Respon
         if query.get("stream") == Some("true") {
             let stream = running(gateway, api, asked.caller, id).ok_or_else(unstreamed)?;
             let read = Following::new((stream, "native"), (&query, asked.head), None)?;
-            return read.numbered_from_zero().follow(asked, account);
+            return read.numbered_from_zero().follow(gateway, asked, account);
         }
         Ok(json_response(current(gateway, api, asked.caller, id)?))
     })
