@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State as Shared};
+use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{any, get, post};
 use http::header::ORIGIN;
@@ -25,6 +26,7 @@ use crate::console;
 use crate::durable::{self, Streams};
 use crate::gateway;
 use crate::gateway::clock::unix_seconds;
+use crate::gateway::compression::compress;
 use crate::gateway::state::{Gateway, SetupError};
 use crate::gateway::{direct_response, path_alias};
 use crate::server::{ConnectionConfig, ConnectionLimit, Shutdown, request_head};
@@ -256,14 +258,14 @@ fn routes(app: Arc<App>) -> Router {
         .merge(stream_api::router(Arc::new(app.gateway.clone())))
         .merge(console::routes())
         .route("/v1/prompts", get(prompts).fallback(only_get))
-        .merge(channels())
+        .merge(channels(Arc::new(app.gateway.clone())))
         .route(durable::ROUTE, any(durable_stream))
         .fallback(not_found)
         .with_state(app)
 }
 
 /// The routes of channels.
-fn channels() -> Router<Arc<App>> {
+fn channels(gateway: Arc<Gateway>) -> Router<Arc<App>> {
     let view = async |Shared(app): Shared<Arc<App>>, request: Request| {
         channel_api::view(&app, request).await
     };
@@ -282,8 +284,9 @@ fn channels() -> Router<Arc<App>> {
     let get_or_post = async |Shared(app): Shared<Arc<App>>, request: Request| {
         direct_response::method_not_allowed(&app, request, "GET, POST").await
     };
+    let compressed = from_fn_with_state(gateway, compress);
     Router::new()
-        .route("/v1/events", get(events).fallback(only_get))
+        .route("/v1/events", get(events).fallback(only_get).layer(compressed))
         .route("/v1/channels/{channel}", get(view).post(publish).fallback(get_or_post))
         .route("/v1/broadcast", post(broadcast).fallback(only_post))
         .route("/v1/users/{user}/notify", post(notify).fallback(only_post))

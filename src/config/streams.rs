@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::compression::{COMPRESSION, StreamEncodings, compression};
 use super::field::{Field, Format, Notation, Section};
 use super::reader::{Reader, Table};
 use super::units::{
@@ -85,6 +86,13 @@ const MAX_DISK: Field<usize> = SIZE
         "The most bytes that `path` keeps; beyond it, what expires first makes room. The file itself is somewhat larger.",
     )
     .default("1GiB");
+/// As `channels.lifetime`: shorter than the limit that most proxies set to a response.
+const LIFETIME: Field<Option<Duration>> = POSITIVE_DURATION_OR_NONE
+    .key(
+        "lifetime",
+        "The longest that a connection follows `/v1/streams/{id}`; each ends after 80 to 100 % of it, and its client resumes.",
+    )
+    .default("10m");
 
 pub(super) const STREAMS_SECTION: Section = Section::table(
     "streams",
@@ -98,6 +106,8 @@ pub(super) const STREAMS_SECTION: Section = Section::table(
         COALESCE.key,
         PATH.key,
         MAX_DISK.key,
+        LIFETIME.key,
+        COMPRESSION.key,
     ],
 );
 
@@ -129,6 +139,10 @@ pub struct Streams {
     pub store: Option<Duration>,
     /// The shortest time between two writes to a viewer.
     pub coalesce: Duration,
+    /// The longest that a connection follows a stream. `None`: no limit.
+    pub lifetime: Option<Duration>,
+    /// The encodings in which event streams of channels and durable streams may be compressed.
+    pub compression: StreamEncodings,
 }
 
 impl Default for Streams {
@@ -140,6 +154,8 @@ impl Default for Streams {
             per_caller: PER_CALLER.default_value(),
             store: STORE.default_value(),
             coalesce: COALESCE.default_value(),
+            lifetime: LIFETIME.default_value(),
+            compression: StreamEncodings::default(),
         }
     }
 }
@@ -178,6 +194,8 @@ pub(super) fn streams(reader: &mut Reader<'_>, root: &Table<'_>) -> (Streams, Op
         per_caller: reader.value(&table, &PER_CALLER),
         store: reader.value(&table, &STORE),
         coalesce: reader.value(&table, &COALESCE),
+        lifetime: reader.value(&table, &LIFETIME),
+        compression: compression(reader, &table),
     };
     (streams, archive)
 }

@@ -15,6 +15,8 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::account::Account;
+use super::durable::retry;
+use super::lifetime::Lifetime;
 use super::production::{self, Production};
 use crate::error::Error;
 use crate::streams::share::Seat;
@@ -86,6 +88,8 @@ pub struct Following {
     pub account: Option<Box<Account>>,
     /// The right by which it is read, if it is not the owner's own.
     pub right: Option<Right>,
+    /// The time for which the connection lasts.
+    pub lifetime: Lifetime,
 }
 
 /// A right of somebody else's, which may end before the stream does.
@@ -96,16 +100,15 @@ pub struct Right {
     pub seat: Option<Seat>,
 }
 
-impl Right {
-    /// Resolves when it ends.
-    async fn ended(&self) {
-        match &self.seat {
-            Some(seat) => tokio::select! {
-                () = seat.revoked.cancelled() => {}
-                () = sleep_until(self.until) => {}
-            },
-            None => sleep_until(self.until).await,
-        }
+/// Resolves when a right ends.
+async fn ended(right: Option<&Right>) {
+    match right {
+        Some(Right { until, seat: Some(seat) }) => tokio::select! {
+            () = seat.revoked.cancelled() => {}
+            () = sleep_until(*until) => {}
+        },
+        Some(Right { until, seat: None }) => sleep_until(*until).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -123,6 +126,11 @@ pub fn follow(
                 Next::Bytes(bytes) => yield Ok(bytes),
                 Next::Idle => yield Ok(following.heartbeat()),
                 Next::Closed => break Ending::Closed,
+                Next::Expired => {
+                    // A block without data is no event: it sets the time after which the client resumes.
+                    yield Ok([retry(), Bytes::from_static(b"\n")].concat().into());
+                    break Ending::Closed;
+                }
                 Next::Behind(_) => break Ending::Aborted { error: Bytes::new() },
                 Next::Ended(end) => break end.ending,
             }
@@ -135,14 +143,24 @@ pub fn follow(
 }
 
 impl Following {
-    /// The next part; the end of the viewer's right ends its body, but not the stream.
+    /// The next part; the end of the viewer's right, or of its connection's lifetime, ends its body, but not the
+    /// stream.
     async fn next(&mut self) -> Next {
-        let due = Instant::now() + self.every;
-        let Some(right) = &self.right else { return self.viewer.next(due).await };
-        tokio::select! {
-            biased;
-            () = right.ended() => Next::Closed,
-            next = self.viewer.next(due) => next,
+        loop {
+            let now = Instant::now();
+            if self.lifetime.is_over(now) {
+                return Next::Expired;
+            }
+            let due = self.lifetime.or(now + self.every);
+            let next = tokio::select! {
+                biased;
+                () = ended(self.right.as_ref()) => Next::Closed,
+                () = self.lifetime.shortened() => continue,
+                next = self.viewer.next(due) => next,
+            };
+            if next != Next::Idle || !self.lifetime.is_over(Instant::now()) {
+                return next;
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use super::delivery::{self, Following};
 use super::direct_response::json_response;
 use super::inspection::InspectedRequest;
 use super::kept_state::{Background, Keep};
+use super::lifetime::Lifetime;
 use super::opening::Opening;
 use super::producer::produce;
 use super::production::Production;
@@ -370,8 +371,10 @@ fn response(
     };
     let heartbeat = dialect.heartbeat(context);
     let every = stream.heartbeat;
-    let body =
-        delivery::follow(Following { viewer, preamble, heartbeat, every, account, right: None });
+    // The client of a request that generates does not know how to resume.
+    let (right, lifetime) = (None, Lifetime::default());
+    let following = Following { viewer, preamble, heartbeat, every, account, right, lifetime };
+    let body = delivery::follow(following);
     let mut response =
         stream_response(headers, dialect.media_type(context), Body::from_stream(body));
     response.headers_mut().extend(location(&generation));

@@ -1,12 +1,14 @@
 //! Request pipeline: from a caller's request to the caller's response, a file per step. [`answer()`] is the list. No
 //! module here must know of the program's composition.
 
+mod accept_encoding;
 pub mod access_log;
 pub mod account;
 pub mod answer;
 pub mod attempt;
 pub mod auth;
 pub mod clock;
+pub mod compression;
 mod content_encoding;
 mod count;
 mod credential;
@@ -20,6 +22,7 @@ pub mod fetch;
 pub mod ids;
 mod inspection;
 pub mod kept_state;
+pub mod lifetime;
 pub mod limit;
 pub(crate) mod offload;
 pub mod opening;

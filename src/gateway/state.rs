@@ -196,6 +196,12 @@ impl Gateway {
         self.metrics.limit_used.clear();
     }
 
+    /// Whether followers of durable streams find them on another node when this one stops. While streams are in the memory
+    /// of one process, they do not: whoever is sent away during a drain would lose the rest.
+    pub fn hands_over(&self) -> bool {
+        false
+    }
+
     /// A caller that holds a capability for a stream: it may use no model, and has the default limits.
     pub fn guest(&self, share: &str) -> Arc<Caller> {
         self.bearer(&format!("share:{share}"), ChannelRights::default())

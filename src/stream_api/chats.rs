@@ -34,7 +34,8 @@ pub(super) async fn stream(
             return Ok(no_content());
         };
         let format = query.get("format").unwrap_or(FORMAT);
-        Following::new((stream, format), (&query, asked.head), None)?.follow(asked, account)
+        let read = Following::new((stream, format), (&query, asked.head), None)?;
+        read.follow(&gateway, asked, account)
     })
     .await
 }

@@ -2,6 +2,7 @@
 //! skipped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -17,7 +18,9 @@ use crate::error::Error;
 use crate::gateway::delivery::{self, Right};
 use crate::gateway::direct_response::{AccountSlot, Asked, json_response};
 use crate::gateway::durable::{location, retry};
+use crate::gateway::lifetime::Lifetime;
 use crate::gateway::reply::stream_response;
+use crate::gateway::state::Gateway;
 use crate::streams::event::StreamEnd;
 use crate::streams::generation::Generation;
 use crate::streams::log::Extent;
@@ -44,6 +47,8 @@ pub(super) struct Following<'a> {
     pub(super) right: Option<Right>,
     /// The number of the first event in `starting_after`.
     pub(super) first: u64,
+    /// The longest that a connection lasts. `None`: as long as the stream.
+    pub(super) longest: Option<Duration>,
 }
 
 /// The place in a track at which a request begins.
@@ -76,7 +81,12 @@ impl<'a> Following<'a> {
             Format::Snapshot => stream.in_format(Format::Events),
             _ => stream.in_format(format),
         };
-        Ok(Self { format, track, stream, query, head, right, first: 1 })
+        Ok(Self { format, track, stream, query, head, right, first: 1, longest: None })
+    }
+
+    /// The same for clients that come back with their position when the connection ends before the stream.
+    pub(super) fn within(self, longest: Option<Duration>) -> Self {
+        Self { longest, ..self }
     }
 
     /// The same whose events are numbered from 0 in `starting_after`.
@@ -116,6 +126,7 @@ impl<'a> Following<'a> {
     /// The response that follows the stream.
     pub(super) fn follow(
         self,
+        gateway: &Gateway,
         asked: &Asked<'_>,
         account: &mut AccountSlot,
     ) -> Result<Response, Error> {
@@ -159,6 +170,7 @@ impl<'a> Following<'a> {
             every: settings.heartbeat,
             account: account.take(),
             right: self.right,
+            lifetime: Lifetime::of_follower(gateway, self.longest),
         });
         Ok(stream_response(headers, "text/event-stream", Body::from_stream(body)))
     }

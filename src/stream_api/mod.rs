@@ -18,6 +18,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State as Shared};
+use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use http::header::{ACCEPT, CACHE_CONTROL};
@@ -27,6 +28,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use crate::error::Error;
+use crate::gateway::compression::compress;
 use crate::gateway::delivery::Right;
 use crate::gateway::direct_response::{self, Asked, json_response, respond, respond_to};
 use crate::gateway::state::Gateway;
@@ -43,6 +45,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The endpoints. A new one is a line here; 405 for other methods follows.
 pub fn router<S: Clone + Send + Sync + 'static>(gateway: Arc<Gateway>) -> Router<S> {
+    let compressed = from_fn_with_state(Arc::clone(&gateway), compress);
     let states = dialect::caller_dialects().filter_map(|one| Some((one, one.state()?)));
     let stored = states.fold(Router::new(), |router, (dialect, state)| {
         let conversations = conversations::routes(dialect, state);
@@ -50,12 +53,15 @@ pub fn router<S: Clone + Send + Sync + 'static>(gateway: Arc<Gateway>) -> Router
     });
     stored
         .route("/v1/streams", get(list).fallback(only_get))
-        .route("/v1/streams/{id}", get(read).head(head).delete(remove).fallback(only_read))
+        .route(
+            "/v1/streams/{id}",
+            get(read).head(head).delete(remove).fallback(only_read).layer(compressed.clone()),
+        )
         .route("/v1/streams/{id}/cancel", post(cancel).fallback(only_post))
         .route("/v1/streams/{id}/share", post(share::share).fallback(only_post))
         .route("/v1/streams/{id}/share/{share}", delete(share::revoke).fallback(only_delete))
         .route("/v1/tickets", post(share::ticket).fallback(only_post))
-        .route("/v1/chats/{chat}/stream", get(chats::stream).fallback(only_get))
+        .route("/v1/chats/{chat}/stream", get(chats::stream).fallback(only_get).layer(compressed))
         .route("/v1/chats/{chat}/stop", post(chats::stop).fallback(only_post))
         .with_state(gateway)
 }
@@ -91,7 +97,7 @@ async fn read(
     let identity = access.identity();
     let response = respond_to(&gateway, (DEFAULT, identity), request, async |asked, account| {
         let (stream, right) = access.stream(&gateway, asked, &id).await?;
-        respond_with(asked, (stream, right), account).await
+        respond_with(&gateway, asked, (stream, right), account).await
     })
     .await;
     if is_event_source { refused::for_event_source(response).await } else { response }
@@ -99,6 +105,7 @@ async fn read(
 
 /// The response to a request for a stream that the caller may read.
 async fn respond_with(
+    gateway: &Gateway,
     asked: &Asked<'_>,
     (stream, right): (Arc<Generation>, Option<Right>),
     account: &mut direct_response::AccountSlot,
@@ -111,7 +118,9 @@ async fn respond_with(
         return Ok(page::snapshot(&read));
     }
     match wants {
-        Mode::Follow => read.follow(asked, account),
+        Mode::Follow => {
+            read.within(asked.state.config.streams.lifetime).follow(gateway, asked, account)
+        }
         Mode::LongPoll => page::long_poll(&read).await,
         Mode::Page => page::now(&read),
     }

@@ -58,7 +58,7 @@ async fn read(gateway: &Gateway, api: Api, id: &str, request: Request) -> Respon
             let stream = generation(gateway, api, asked.caller, id).await?;
             let stream = stream.ok_or_else(unstreamed)?;
             let read = Following::new((stream, "native"), (&query, asked.head), None)?;
-            return read.numbered_from_zero().follow(asked, account);
+            return read.numbered_from_zero().follow(gateway, asked, account);
         }
         Ok(json_response(current(gateway, api, asked.caller, id).await?))
     })

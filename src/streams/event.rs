@@ -51,7 +51,7 @@ impl Event {
     /// An event of these bytes: one whole event in its framing, its terminator included. The id is the last field:
     /// some clients take an id as received when they have read its line, although the rest of the block is lost.
     pub fn new(position: Position, framing: Framing, produced: &[u8]) -> Self {
-        let id = format!("id: {position}\n\n");
+        let id = id(position);
         let mut block = BytesMut::with_capacity(produced.len() + id.len() + 8);
         match framing {
             Framing::Sse => block.put_slice(produced.strip_suffix(b"\n").unwrap_or(produced)),
@@ -61,7 +61,7 @@ impl Event {
             }
         }
         let end = block.len();
-        block.put_slice(id.as_bytes());
+        block.put_slice(&id);
         let block = block.freeze();
         let produced = match framing {
             // The id means nothing to a decoder.
@@ -85,6 +85,12 @@ impl Event {
         Some(Self { produced, block, cancelled: false })
     }
 
+    /// Its lines without that of its id, and without the blank line.
+    pub fn without_id(&self) -> &[u8] {
+        let end = memmem::rfind(&self.block, b"\nid: ").map_or(0, |at| at + 1);
+        self.block.get(..end).unwrap_or_default()
+    }
+
     /// Its name and its data, as clients dispatch it.
     pub fn parts(&self) -> (Option<String>, String) {
         let mut framer = framing::Framer::new(framing::Framing::Sse, usize::MAX);
@@ -95,6 +101,11 @@ impl Event {
         let Some(frame) = frames.first() else { return (None, String::new()) };
         (frame.event.as_ref().map(|name| text(name)), text(&frame.data))
     }
+}
+
+/// The last line of an event, and the blank line that ends it.
+pub fn id(position: Position) -> Bytes {
+    format!("id: {position}\n\n").into()
 }
 
 /// Cuts produced bytes into whole events, without their copies. A rest without a terminator is an event of its own:

@@ -119,7 +119,7 @@ impl Generation {
         Self {
             id,
             origin,
-            native: Track { epoch: position.epoch, log, derived: None },
+            native: Track { format: Format::Native, epoch: position.epoch, log, derived: None },
             is_copy: false,
             released: AtomicBool::new(false),
             opened: watch::Sender::new(None),
@@ -147,6 +147,7 @@ impl Generation {
     /// Appends produced bytes: whole events. Returns whether there is memory for them; they are appended all the same.
     pub fn append(&self, produced: &[u8], cancelled: bool) -> bool {
         let (framing, epoch) = (self.origin.framing, self.native.epoch);
+        self.keep_up(produced.len());
         let appended = self.native.log.append(|first| {
             (first..).zip(cut(framing, produced)).map(move |(seq, event)| Event {
                 cancelled,
@@ -204,6 +205,21 @@ impl Generation {
     /// The bytes that end it for readers of its own dialect, where its producer could not write them.
     pub fn abort_bytes(&self, end: End) -> (Bytes, Ending) {
         track::abort(&self.origin, &self.native.log, end)
+    }
+
+    /// Brings all tracks up to the native one if its next bytes make it trim its oldest events: a viewer that is slow in
+    /// another format must not lose what its own track has room for.
+    fn keep_up(&self, more: usize) {
+        if self.native.log.extent().bytes + more <= self.origin.max_bytes {
+            return;
+        }
+        let tracks: Vec<_> = {
+            let tracks = self.tracks.lock().unwrap_or_else(PoisonError::into_inner);
+            tracks.values().cloned().collect()
+        };
+        for track in tracks {
+            track.advance(self);
+        }
     }
 
     /// Holds memory for its logs. Returns whether there is enough.
@@ -300,6 +316,7 @@ impl Generation {
         let track = tracks.entry(name).or_insert_with(|| {
             let epoch = self.native.epoch.derived(name);
             Arc::new(Track {
+                format,
                 epoch,
                 log: Log::new(retention),
                 derived: Some(Mutex::new(derivation)),

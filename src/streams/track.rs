@@ -20,6 +20,8 @@ const MAX_BATCH: usize = 256 * 1024;
 /// The events of a generation in one format.
 #[derive(Debug)]
 pub struct Track {
+    /// The format.
+    pub format: Format,
     /// The incarnation in positions.
     pub epoch: Epoch,
     /// The events.

@@ -6,14 +6,21 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::event::{Event, StreamEnd};
+use super::event::{Event, StreamEnd, id};
 use super::generation::Generation;
-use super::log::Read;
+use super::log::{Entry, Read};
 use super::position::Position;
 use super::track::Track;
+use crate::wire::format::{Format, Fragment};
 
 /// The most bytes of one write to a viewer.
 const MAX_BATCH: usize = 32 * 1024;
+
+/// A viewer with more unread bytes than this is far behind, and gets adjacent fragments of text as one event.
+const FAR_BEHIND: usize = 64 * 1024;
+
+/// The most bytes of events that are joined in one write, which leaves with few of them.
+const MAX_JOINED: usize = 128 * 1024;
 
 /// The form in which a viewer gets events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +40,8 @@ pub enum Next {
     Idle,
     /// The right of the viewer has ended, or it is to come back.
     Closed,
+    /// Its connection has lasted long enough, and its client comes back.
+    Expired,
     /// Events that this viewer has not read have been trimmed. The lowest position that is left.
     Behind(Position),
     /// Everything has been read.
@@ -94,7 +103,12 @@ impl Viewer {
                 Read::Entries { first, entries } => {
                     self.seq = first - 1 + entries.len() as u64;
                     self.written = Some(Instant::now());
-                    return Next::Bytes(self.join(&entries));
+                    let unread: usize = entries.iter().map(Entry::size).sum();
+                    return Next::Bytes(if unread > FAR_BEHIND {
+                        self.join_texts(first, &entries)
+                    } else {
+                        self.join(&entries)
+                    });
                 }
                 Read::End(end) => return Next::Ended(end),
                 Read::Gone { earliest } => return Next::Behind(self.track().epoch.at(earliest)),
@@ -110,7 +124,42 @@ impl Viewer {
     fn read(&self) -> Read<Event, StreamEnd> {
         let track = self.track();
         track.advance(&self.generation);
-        track.log.read(self.seq, MAX_BATCH)
+        let most = match track.format {
+            Format::Text | Format::Events if self.form == Form::Blocks => MAX_JOINED,
+            _ => MAX_BATCH,
+        };
+        track.log.read(self.seq, most)
+    }
+
+    /// Blocks of events, of which adjacent fragments of text are one that has the id of the last of them.
+    fn join_texts(&self, first: u64, events: &[Event]) -> Bytes {
+        let Track { format, epoch, .. } = self.track();
+        let (mut out, mut last) = (BytesMut::new(), None::<(Fragment<'_>, u64)>);
+        let end = |last: &mut Option<(Fragment<'_>, u64)>, out: &mut BytesMut| {
+            if let Some((fragment, seq)) = last.take() {
+                fragment.end(out);
+                out.extend_from_slice(&id(epoch.at(seq)));
+            }
+        };
+        for (seq, event) in (first..).zip(events) {
+            match (Fragment::of(*format, event.without_id()), &mut last) {
+                (Some(next), Some((before, at))) if before.is_continued_by(&next) => {
+                    next.proceed(&mut out);
+                    (*before, *at) = (next, seq);
+                }
+                (Some(next), _) => {
+                    end(&mut last, &mut out);
+                    next.begin(&mut out);
+                    last = Some((next, seq));
+                }
+                (None, _) => {
+                    end(&mut last, &mut out);
+                    out.extend_from_slice(&event.block);
+                }
+            }
+        }
+        end(&mut last, &mut out);
+        out.freeze()
     }
 
     fn join(&self, events: &[Event]) -> Bytes {
@@ -134,3 +183,7 @@ impl Drop for Viewer {
         self.generation.left();
     }
 }
+
+#[cfg(test)]
+#[path = "viewer_tests.rs"]
+pub(crate) mod tests;

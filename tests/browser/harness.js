@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -20,6 +21,19 @@ export async function startGateway(configuration) {
     writeFileSync(join(folder, "config.yaml"), configuration);
     options = ["--config", join(folder, "config.yaml")];
   }
+  const started = await start(options, /Streamgate on (http:[^\s,]+)/, (out) => /Streamgate on \S+\n/.test(out) || out.includes("curl"));
+  const stop = async () => {
+    await started.stop();
+    rmSync(folder, { recursive: true });
+  };
+  return { ...started, stop };
+}
+
+/** Starts the simulated upstream. */
+export const startSimulated = () => start(["sim", "--listen", "127.0.0.1:0"], /(http:\S+)\n/, (out) => out.includes("\n"));
+
+/** Starts the program, and resolves to what it prints, its address, and its end. */
+async function start(options, address, isReady) {
   const environment = { PATH: process.env.PATH, STREAMGATE_KEY: KEY, RUST_LOG: "warn" };
   const child = spawn(STREAMGATE, options, { env: environment, stdio: ["ignore", "pipe", "inherit"] });
   const ended = new Promise((resolve) => child.once("exit", resolve));
@@ -27,31 +41,44 @@ export async function startGateway(configuration) {
   await new Promise((resolve, reject) => {
     child.stdout.on("data", (chunk) => {
       out += chunk;
-      if (/Streamgate on \S+\n/.test(out) || out.includes("curl")) resolve();
+      if (isReady(out)) resolve();
     });
-    ended.then((status) => reject(new Error(`the gateway ended with status ${status}: ${out}`)));
+    ended.then((status) => reject(new Error(`the program ended with status ${status}: ${out}`)));
   });
   const stop = async () => {
     child.kill("SIGKILL");
     await ended;
-    rmSync(folder, { recursive: true });
   };
-  return { out, url: /Streamgate on (http:[^\s,]+)/.exec(out)[1], stop };
+  return { out, url: address.exec(out)[1], stop };
 }
 
-/** The gateway and the browser of a file of tests, and a page of a new session for each of them. */
-export function setUp() {
+/** A configuration in front of a simulated upstream, with the key and more YAML. */
+export const configured = (simulated, more) =>
+  `server: { listen: "127.0.0.1:0" }
+auth:
+  keys:
+    - name: browser
+      sha256: "${createHash("sha256").update(KEY).digest("hex")}"
+      channels: { subscribe: ["*"], publish: ["*"] }
+providers: { sim: { dialect: openai-chat, base_url: "${simulated.url}/v1", api_key: sim } }
+${more}`;
+
+/** The gateway and the browser of a file of tests, and a page of a new session for each of them. `more`: settings of a
+ * gateway that is not a first run's. */
+export function setUp(more) {
   const shared = { key: KEY };
   let browser;
   before(async () => {
-    shared.gateway = await startGateway();
+    if (more !== undefined) shared.simulated = await startSimulated();
+    shared.gateway = await startGateway(more === undefined ? undefined : configured(shared.simulated, more));
     shared.url = shared.gateway.url;
-    shared.link = /(http:\S+#key=\S+)/.exec(shared.gateway.out)[1];
+    shared.link = /(http:\S+#key=\S+)/.exec(shared.gateway.out)?.[1];
     browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
   });
   after(async () => {
     await browser?.close();
     await shared.gateway?.stop();
+    await shared.simulated?.stop();
   });
   beforeEach(async () => {
     shared.problems = [];

@@ -61,8 +61,9 @@ def suites(rust):
         python("langchain"),
         python("bedrock"),
         node("broken_streams"),
-    node("fetch"),
+        node("fetch"),
         node("resume"),
+        node("use_chat"),
     ]
 
 

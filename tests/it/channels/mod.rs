@@ -2,6 +2,7 @@
 //! paused time; those of sockets say so.
 
 mod command;
+mod compression;
 mod limits;
 mod long_poll;
 mod publishing;

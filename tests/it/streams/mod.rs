@@ -2,10 +2,13 @@
 //! their connections.
 
 mod attaching;
+mod compression;
 mod ends;
 mod exactly_once;
 mod following;
 mod formats;
+mod lifetimes;
+mod merging;
 mod multiplexed;
 pub(crate) mod restart;
 mod restart_stored;
@@ -43,7 +46,8 @@ fn received(body: &str) -> Vec<Received> {
         };
         let data = field("data: ");
         if data.is_empty() {
-            assert!(block.lines().all(|line| line.starts_with(':')), "{block:?}");
+            let plain = |line: &str| line.starts_with(':') || line.starts_with("retry: ");
+            assert!(block.lines().all(plain), "{block:?}");
             continue;
         }
         let [id] = &field("id: ")[..] else { panic!("no id in {block:?}") };

@@ -10,6 +10,7 @@ pub(crate) mod certificate;
 pub(crate) mod cohere;
 pub(crate) mod collector;
 pub(crate) mod egress;
+pub(crate) mod encodings;
 pub(crate) mod gateway;
 pub(crate) mod gemini;
 pub(crate) mod language;

@@ -184,6 +184,7 @@ fn axum_and_reqwest_stay_at_the_edge() {
                 "src/durable/",
                 "src/server/",
                 "src/gateway/mod.rs",
+                "src/gateway/compression.rs",
                 "src/gateway/direct_response.rs",
                 "src/gateway/durable.rs",
                 "src/gateway/error_response.rs",

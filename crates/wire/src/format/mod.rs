@@ -11,12 +11,14 @@ use super::transcode::{Choose, Transcoder};
 
 mod end_state;
 mod events;
+mod fragment;
 mod own_marks;
 mod snapshot;
 mod text;
 mod ui;
 
 pub use end_state::EndState;
+pub use fragment::Fragment;
 pub use snapshot::Snapshot;
 
 use own_marks::OwnMarks;

@@ -8,7 +8,7 @@ use crate::dialect::{Clock, DIALECTS, by_name};
 use crate::framing::Frame;
 use crate::sse;
 
-fn context(form: Form) -> ResponseContext {
+pub(super) fn context(form: Form) -> ResponseContext {
     ResponseContext {
         id: "0123456789abcdefghijABCD".into(),
         created: 1_700_000_000,
