@@ -316,14 +316,13 @@ impl Worker {
         {
             return Err(error.clone());
         }
-        let store = match self.store.take() {
-            Some(store) => store,
-            None => {
-                let reopened = open(&self.path, self.most);
-                let store = reopened.map_err(|error| ArchiveError::Storage(error.to_string()))?;
-                tracing::info!("the archive works again (streams.path)");
-                store
-            }
+        let store = if let Some(store) = self.store.take() {
+            store
+        } else {
+            let reopened = open(&self.path, self.most);
+            let store = reopened.map_err(|error| ArchiveError::Storage(error.to_string()))?;
+            tracing::info!("the archive works again (streams.path)");
+            store
         };
         self.failed = None;
         Ok(self.store.insert(store))
@@ -371,7 +370,7 @@ impl Batch {
     }
 
     fn reply(self, result: &Result<(), ArchiveError>) {
-        // Whoever has gone does not wait for it.
+        // A caller who has gone does not wait for it.
         for (reply, _) in self.written {
             let _gone = reply.send(result.clone());
         }

@@ -196,10 +196,10 @@ impl Gateway {
         self.metrics.limit_used.clear();
     }
 
-    /// Whether followers of durable streams find them on another node when this one stops. While streams are in the memory
-    /// of one process, they do not: whoever is sent away during a drain would lose the rest.
+    /// Whether followers of durable streams find them on another node when this one stops. Without Redis, a follower that
+    /// is sent away during a drain would lose the rest.
     pub fn hands_over(&self) -> bool {
-        false
+        self.reachable_backplane().is_some()
     }
 
     /// A caller that holds a capability for a stream: it may use no model, and has the default limits.

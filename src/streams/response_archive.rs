@@ -136,7 +136,7 @@ impl ResponseArchive {
     pub(super) async fn trim(&self, per_owner: usize) {
         for (owner, surplus) in self.crowds.surplus(&*self.archive, per_owner).await {
             for old in surplus {
-                // What fails now is tried again when the owner adds another one.
+                // A failure is made good when the owner adds another one.
                 let _failed = self.remove(&owner, &old.id).await;
             }
         }

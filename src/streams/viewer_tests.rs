@@ -32,11 +32,12 @@ pub(crate) fn generation(max_bytes: usize) -> Arc<Generation> {
             echo: String::new(),
             tool_forms: ToolForms::default(),
             input_estimate: 0,
-            now: Clock(|| 7),
+            now: Clock::new(|| 7),
         },
         chat: None,
         on_disconnect: OnDisconnect::Continue,
         max_bytes,
+        key: None,
     };
     Streams::new(&memory.streams).begin(origin, 10).unwrap()
 }
