@@ -57,7 +57,8 @@ async fn publish_to(app: &App, request: Request, name: Result<ChannelName, Error
     answer(app, request, publish, |_, _| None).await
 }
 
-fn refused(error: &PublicationError) -> Error {
+/// The error of an event that cannot be published.
+pub(crate) fn refused(error: &PublicationError) -> Error {
     let kind = match error {
         PublicationError::Invalid(_) => Kind::Invalid,
         PublicationError::Large { .. } => Kind::TooLarge,

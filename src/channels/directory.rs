@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::name::{ChannelName, ChannelPattern};
+use super::name::ChannelName;
+use super::pattern::ChannelPattern;
 use super::presence::Presence;
 use super::publication::Publication;
-use super::source::{Event, Source as _};
+use super::source::{Audience, Event, Source as _};
 use super::track::{Change, Item, Sequence, Track};
 use crate::config::{ChannelSettings, Channels};
 use crate::streams::log::Retention;
@@ -176,15 +177,19 @@ impl Directory {
         if self.channels.len() < self.settings.max_channels { Ok(()) } else { Err(FullError) }
     }
 
-    /// Appends events to a channel and to the feeds that match it. Returns their numbers, and the tracks whose readers
-    /// must be woken once the lock is released. `presence`: they are events of presence.
+    /// Appends events to a channel, to the `others` and to the feeds that match them. Returns their numbers, and the
+    /// tracks whose readers must be woken once the lock is released. `presence`: they are events of presence.
     pub(super) fn publish(
         &mut self,
-        name: &ChannelName,
+        (name, others): (&ChannelName, &[ChannelName]),
         publications: Vec<Publication>,
         presence: bool,
     ) -> Result<(Vec<u64>, Vec<Arc<Track>>), FullError> {
+        for other in others {
+            self.channel(other)?;
+        }
         let now = Instant::now();
+        let is_broadcast = [name].into_iter().chain(others).any(|it| it.as_str() == BROADCAST);
         let (mut last, epoch) = (self.last, self.epoch.clone());
         let channel = self.channel(name)?;
         let (origin, expires) = (name.shared(), now + channel.settings.age);
@@ -200,19 +205,31 @@ impl Directory {
             if let Some(id) = id {
                 channel.ids.add(id, last);
             }
+            let audience = match others {
+                _ if publication.public || is_broadcast => Audience::Public,
+                [] => Audience::Channel,
+                others => Audience::Channels(others.into()),
+            };
             let frame = publication.frame(&format!("{epoch}_{last:010}"));
-            let event = Event { seq: last, origin: Arc::clone(&origin), published: now, frame };
+            let origin = Arc::clone(&origin);
+            let event = Event { seq: last, origin, published: now, audience, frame };
             items.push(Item { event, previous: 0, expires, presence });
             numbers.push(last);
         }
-        let (changes, mut woken) = channel.push(&items);
+        let (mut changes, mut woken) = (Vec::new(), Vec::new());
+        channel.push(&items, &mut changes, &mut woken);
+        for other in others {
+            // There was room for it above.
+            let Ok(channel) = self.channel(other) else { continue };
+            channel.push(&items, &mut changes, &mut woken);
+        }
         self.last = last;
         for change in &changes {
             self.account(change);
         }
         self.evict();
         self.hasten(expires);
-        if name.as_str() == BROADCAST {
+        if is_broadcast {
             woken = self.all_tracks();
         }
         // From now on readers may take it that everything up to this number is there.
@@ -290,6 +307,7 @@ impl Directory {
         let mut items: Vec<Item> =
             self.matching(pattern).flat_map(|channel| channel.track.after(earliest)).collect();
         items.sort_unstable_by_key(|item| item.event.seq);
+        items.dedup_by_key(|item| item.event.seq);
         let change = track.push(items);
         self.account(&change);
         track
@@ -401,12 +419,16 @@ impl Channel {
         self.track.retain(retention(&settings));
     }
 
-    /// Appends items to its track and to the feeds that match it. Returns the changes of their sizes, and the tracks.
-    fn push(&mut self, items: &[Item]) -> (Vec<Change>, Vec<Arc<Track>>) {
-        let tracks: Vec<_> = self.feeds.iter().chain([&self.track]).cloned().collect();
-        let changes = tracks.iter().map(|track| track.push(items.iter().cloned())).collect();
+    /// Appends items to its track and to the feeds that match it, save for those that are in `tracks` and have them. Adds
+    /// the changes of their sizes, and the tracks.
+    fn push(&mut self, items: &[Item], changes: &mut Vec<Change>, tracks: &mut Vec<Arc<Track>>) {
+        for track in self.feeds.iter().chain([&self.track]) {
+            if !tracks.iter().any(|it| Arc::ptr_eq(it, track)) {
+                changes.push(track.push(items.iter().cloned()));
+                tracks.push(Arc::clone(track));
+            }
+        }
         self.ids.trim(&self.track);
-        (changes, tracks)
     }
 
     /// Whether nobody follows it.

@@ -126,9 +126,19 @@ impl Hub {
         name: &ChannelName,
         events: Vec<Publication>,
     ) -> Result<Vec<Position>, HubError> {
+        self.publish_to((name, &[]), events)
+    }
+
+    /// Publishes events to a channel and to others: each event once, with one position. A subscriber of several of them
+    /// gets it once.
+    pub fn publish_to(
+        &self,
+        (name, others): (&ChannelName, &[ChannelName]),
+        events: Vec<Publication>,
+    ) -> Result<Vec<Position>, HubError> {
         let count = events.len() as u64;
         let mut directory = self.directory();
-        let (numbers, woken) = self.append(&mut directory, name, events, false)?;
+        let (numbers, woken) = self.append(&mut directory, (name, others), events, false)?;
         drop(directory);
         self.metrics.channel_events_published.inc_by(count);
         self.wake(&woken);
@@ -139,12 +149,12 @@ impl Hub {
     pub(super) fn append(
         &self,
         directory: &mut Directory,
-        name: &ChannelName,
+        names: (&ChannelName, &[ChannelName]),
         events: Vec<Publication>,
         presence: bool,
     ) -> Result<(Vec<u64>, Vec<Arc<Track>>), HubError> {
         let due = directory.due;
-        let published = directory.publish(name, events, presence)?;
+        let published = directory.publish(names, events, presence)?;
         if directory.due != due {
             self.hastened.notify_one();
         }
@@ -223,7 +233,9 @@ impl Hub {
                 let trimmed = directory.trim(now, last.as_ref());
                 for (name, user) in trimmed.gone {
                     let event = presence("presence.leave", &user);
-                    if let Ok((_, tracks)) = self.append(&mut directory, &name, vec![event], true) {
+                    if let Ok((_, tracks)) =
+                        self.append(&mut directory, (&name, &[]), vec![event], true)
+                    {
                         woken.extend(tracks);
                     }
                 }
