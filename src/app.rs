@@ -29,6 +29,7 @@ use crate::gateway::clock::unix_seconds;
 use crate::gateway::compression::compress;
 use crate::gateway::state::{Gateway, SetupError};
 use crate::gateway::{direct_response, path_alias};
+use crate::mercure;
 use crate::server::{ConnectionConfig, ConnectionLimit, Shutdown, request_head};
 use crate::stream_api;
 use crate::streams::position::Epoch;
@@ -36,7 +37,7 @@ use crate::wire::dialect::{self, CallerDialect};
 
 /// Response headers that pages of other origins may read (`access-control-expose-headers`), besides the dialects'
 /// rate limit headers.
-const EXPOSED_HEADERS: [&str; 17] = [
+const EXPOSED_HEADERS: [&str; 19] = [
     "x-request-id",
     "x-upstream-request-id",
     "x-trace-id",
@@ -54,6 +55,8 @@ const EXPOSED_HEADERS: [&str; 17] = [
     "stream-replay-from",
     "stream-up-to-date",
     "stream-closed",
+    "mercure-last-event-id",
+    "last-event-id",
 ];
 
 /// The whole program: the gateway, and what its listeners share. Each worker has a copy.
@@ -259,6 +262,10 @@ fn routes(app: Arc<App>) -> Router {
         .merge(console::routes())
         .route("/v1/prompts", get(prompts).fallback(only_get))
         .merge(channels(Arc::new(app.gateway.clone())))
+        .route(
+            mercure::PATH,
+            get(mercure_subscribe).post(mercure_publish).fallback(only_get_or_post),
+        )
         .route(durable::ROUTE, any(durable_stream))
         .fallback(not_found)
         .with_state(app)
@@ -281,13 +288,10 @@ fn channels(gateway: Arc<Gateway>) -> Router<Arc<App>> {
     let events = async |Shared(app): Shared<Arc<App>>, request: Request| {
         channel_api::events(&app, request).await
     };
-    let get_or_post = async |Shared(app): Shared<Arc<App>>, request: Request| {
-        direct_response::method_not_allowed(&app, request, "GET, POST").await
-    };
     let compressed = from_fn_with_state(gateway, compress);
     Router::new()
         .route("/v1/events", get(events).fallback(only_get).layer(compressed))
-        .route("/v1/channels/{channel}", get(view).post(publish).fallback(get_or_post))
+        .route("/v1/channels/{channel}", get(view).post(publish).fallback(only_get_or_post))
         .route("/v1/broadcast", post(broadcast).fallback(only_post))
         .route("/v1/users/{user}/notify", post(notify).fallback(only_post))
 }
@@ -330,6 +334,14 @@ async fn durable_stream(Shared(app): Shared<Arc<App>>, request: Request) -> Resp
     durable::answer(&app, &app.durable, request).await
 }
 
+async fn mercure_subscribe(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    mercure::subscribe(&app, request).await
+}
+
+async fn mercure_publish(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    mercure::publish(&app, request).await
+}
+
 async fn not_found(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
     direct_response::not_found(&app, request).await
 }
@@ -341,6 +353,10 @@ async fn only_post(Shared(app): Shared<Arc<App>>, request: Request) -> Response 
 async fn only_allowed(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
     let allowed = direct_response::allowed(request.uri().path());
     direct_response::method_not_allowed(&app, request, allowed).await
+}
+
+async fn only_get_or_post(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    direct_response::method_not_allowed(&app, request, "GET, POST").await
 }
 
 async fn only_get(Shared(app): Shared<Arc<App>>, request: Request) -> Response {

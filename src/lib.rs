@@ -14,6 +14,7 @@ pub mod error;
 pub mod gateway;
 pub mod load;
 pub mod memory;
+pub mod mercure;
 pub mod prompts;
 pub mod server;
 pub mod stream_api;

@@ -217,9 +217,9 @@ impl Backplane {
             }
         };
         tokio::select! {
-            never = self.subscriber.run(|connected| match connected {
-                Ok(()) => self.answers(),
-                Err(error) => self.fails(error),
+            never = self.subscriber.run(|failed| match failed {
+                None => self.answers(),
+                Some(error) => self.fails(error),
             }) => never,
             never = following => never,
             never = self.share_secret() => never,

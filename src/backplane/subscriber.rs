@@ -68,11 +68,9 @@ impl Subscriber {
         let _stopped = self.changes.send(Change::Unsubscribe(channel.as_bytes().to_vec())).await;
     }
 
-    /// Keeps the connection, for as long as it is polled. `connected`: called when it is, and with each failure.
-    pub(super) async fn run(
-        &self,
-        connected: impl Fn(Result<(), &dyn std::fmt::Display>),
-    ) -> Infallible {
+    /// Keeps the connection, for as long as it is polled. `failed`: called with each failure,
+    /// and without one when it is connected.
+    pub(super) async fn run(&self, failed: impl Fn(Option<&dyn std::fmt::Display>)) -> Infallible {
         let received = self.received.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut changes) = received else { return std::future::pending().await };
         let (shortest, longest) = RETRY;
@@ -84,16 +82,16 @@ impl Subscriber {
             match subscriber(client, self.timeout, pushes).await {
                 Ok(mut connection) => {
                     let ended = tokio::select! {
-                        ended = self.keep(&mut connection, &mut changes, &connected) => ended,
+                        ended = self.keep(&mut connection, &mut changes, &failed) => ended,
                         () = disconnected.notified() => Ok(()),
                     };
                     match ended {
-                        Ok(()) => connected(Err(&"the connection was closed")),
-                        Err(error) => connected(Err(&error)),
+                        Ok(()) => failed(Some(&"the connection was closed")),
+                        Err(error) => failed(Some(&error)),
                     }
                     pause = shortest;
                 }
-                Err(error) => connected(Err(&error)),
+                Err(error) => failed(Some(&error)),
             }
             sleep(pause).await;
             pause = (pause * 2).min(longest);
@@ -106,13 +104,13 @@ impl Subscriber {
         &self,
         connection: &mut MultiplexedConnection,
         changes: &mut mpsc::Receiver<Change>,
-        connected: &impl Fn(Result<(), &dyn std::fmt::Display>),
+        failed: &impl Fn(Option<&dyn std::fmt::Display>),
     ) -> RedisResult<()> {
         let channels: Vec<_> = self.sinks.lock().keys().cloned().collect();
         for channels in channels.chunks(PENDING) {
             connection.subscribe(channels).await?;
         }
-        connected(Ok(()));
+        failed(None);
         for channel in &channels {
             self.sinks.interrupted(channel);
         }

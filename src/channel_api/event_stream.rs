@@ -34,13 +34,13 @@ const SHORTEST_LIFE: f64 = 0.8;
 
 /// The times of a connection.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// Silence after which a heartbeat is written.
-    pub(super) heartbeat: Duration,
+    pub(crate) heartbeat: Duration,
     /// The longest that the connection lives, of which a part is left to chance.
-    pub(super) lifetime: Option<Duration>,
+    pub(crate) lifetime: Option<Duration>,
     /// The time until the caller's credential ends.
-    pub(super) credential: Option<Duration>,
+    pub(crate) credential: Option<Duration>,
 }
 
 /// The reason why a connection ends, in its last event.
@@ -64,11 +64,21 @@ impl Reason {
     }
 }
 
+/// The form in which events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// As they were published, with events of the connection's own.
+    Native,
+    /// Each in an event that names its channel.
+    Enveloped,
+    /// As they were published, and nothing else. An id is a URL's fragment.
+    Mercure,
+}
+
 /// A connection under way.
 struct Connection {
     subscription: Subscription,
-    /// Each event is wrapped in one that names its channel.
-    enveloped: bool,
+    framing: Framing,
     heartbeat: Duration,
     /// The time of the last write.
     written: Instant,
@@ -89,15 +99,15 @@ enum Step {
 }
 
 /// The body of the response.
-pub(super) fn event_stream(
+pub(crate) fn event_stream(
     subscription: Subscription,
-    enveloped: bool,
+    framing: Framing,
     pace: Pace,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     stream! {
         yield Ok(Bytes::from_static(FIRST));
         let (sources, worker) = (subscription.awaited(), subscription.worker());
-        let mut connection = Connection::new(subscription, enveloped, pace);
+        let mut connection = Connection::new(subscription, framing, pace);
         // Before the first read, so that nothing is missed.
         let mut wakeup = Wakeup::new(&sources, worker);
         let mut timer = pin!(sleep_until(connection.due()));
@@ -105,7 +115,9 @@ pub(super) fn event_stream(
             match connection.step() {
                 Step::Write(bytes) => yield Ok(bytes),
                 Step::End(bytes) => {
-                    yield Ok(bytes);
+                    if !bytes.is_empty() {
+                        yield Ok(bytes);
+                    }
                     break;
                 }
                 Step::Wait => {
@@ -125,7 +137,7 @@ pub(super) fn event_stream(
 }
 
 impl Connection {
-    fn new(subscription: Subscription, enveloped: bool, pace: Pace) -> Self {
+    fn new(subscription: Subscription, framing: Framing, pace: Pace) -> Self {
         let (mut rng, now) = (rand::rng(), Instant::now());
         let life = pace.lifetime.map(|longest| {
             (now + longest.mul_f64(rng.random_range(SHORTEST_LIFE..=1.0)), Reason::Lifetime)
@@ -133,7 +145,7 @@ impl Connection {
         let credential = pace.credential.map(|left| (now + left, Reason::Credential));
         Self {
             subscription,
-            enveloped,
+            framing,
             heartbeat: pace.heartbeat,
             written: now,
             end: [life, credential].into_iter().flatten().min_by_key(|(at, _)| *at),
@@ -151,22 +163,29 @@ impl Connection {
     fn step(&mut self) -> Step {
         // Even if there is more to write: a connection that is never at the tail must end as well.
         if let Some((_, reason)) = self.end.filter(|(at, _)| *at <= self.written) {
-            return Step::End(self.control(reason.word()));
+            return self.end(reason);
         }
+        let epoch = self.subscription.epoch();
         loop {
             match self.subscription.next(MAX_READ) {
                 Next::Events(batch) if batch.events.is_empty() => {}
-                Next::Events(batch) if self.enveloped => {
-                    let epoch = self.subscription.hub().epoch();
-                    return self.write(batch.enveloped(epoch));
+                Next::Events(batch) => {
+                    return self.write(match self.framing {
+                        Framing::Native => batch.bytes(),
+                        Framing::Enveloped => batch.enveloped(epoch),
+                        Framing::Mercure => batch.with_ids_after("#", epoch),
+                    });
                 }
-                Next::Events(batch) => return self.write(batch.bytes()),
+                // The client comes back, and its response says that something is missing.
+                Next::Reset(_) if self.framing == Framing::Mercure => {
+                    return Step::End(Bytes::new());
+                }
                 Next::Reset(cursor) => {
                     let data = format!(r#"{{"earliest":"{cursor}"}}"#);
                     let block = format!("event: reset\ndata: {data}\nid: {cursor}\n\n");
                     return self.write(block.into());
                 }
-                Next::Tail if !self.caught_up => {
+                Next::Tail if !self.caught_up && self.framing != Framing::Mercure => {
                     self.caught_up = true;
                     // Now the client has a position, even if it gets no event: it can miss none from here on.
                     let block = self.control("caught_up");
@@ -186,7 +205,7 @@ impl Connection {
             self.end = Some((since + within.mul_f64(share), Reason::Draining));
         }
         if let Some((_, reason)) = self.end.filter(|(at, _)| *at <= now) {
-            return Step::End(self.control(reason.word()));
+            return self.end(reason);
         }
         if self.written + self.heartbeat <= now {
             self.subscription.flush();
@@ -194,6 +213,11 @@ impl Connection {
             return Step::Write(Bytes::from_static(HEARTBEAT));
         }
         Step::Wait
+    }
+
+    fn end(&self, reason: Reason) -> Step {
+        let own = self.framing != Framing::Mercure;
+        Step::End(if own { self.control(reason.word()) } else { Bytes::new() })
     }
 
     /// An event of the connection itself, with its position.

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use url::form_urlencoded;
 
-use super::event_stream::{Pace, event_stream};
+use super::event_stream::{Framing, Pace, event_stream};
 use super::long_poll::{self, Polled};
 use super::publish::json_response;
 use super::query::{self, EventsQuery, Form};
@@ -80,6 +80,7 @@ pub async fn events(app: &App, request: Request) -> Response {
             sources,
             types: query.types,
             start: query.start,
+            rights: None,
         };
         let subscription = match Subscription::new(&app.hub, wanted.clone()) {
             // Another node has sent events that have not come here yet.
@@ -96,7 +97,8 @@ pub async fn events(app: &App, request: Request) -> Response {
                     let left = ticket.expires.saturating_duration_since(Instant::now());
                     pace.credential = Some(pace.credential.map_or(left, |other| other.min(left)));
                 }
-                Ok(respond(subscription, (query.form, query.enveloped), pace).await)
+                let framing = if query.enveloped { Framing::Enveloped } else { Framing::Native };
+                Ok(respond(subscription, (query.form, framing), pace).await)
             }
             Err(error) => refused(error),
         }
@@ -133,7 +135,8 @@ async fn sources(
     Ok(sources)
 }
 
-fn pace(config: &Config, app: &App, caller: &Caller) -> Pace {
+/// The times of a connection of a caller.
+pub(crate) fn pace(config: &Config, app: &App, caller: &Caller) -> Pace {
     let left = |until: u64| Duration::from_secs(until.saturating_sub(unix_seconds()));
     Pace {
         heartbeat: config.stream.heartbeat,
@@ -144,14 +147,14 @@ fn pace(config: &Config, app: &App, caller: &Caller) -> Pace {
 
 async fn respond(
     mut subscription: Subscription,
-    (form, enveloped): (Form, bool),
+    (form, framing): (Form, Framing),
     pace: Pace,
 ) -> Response {
     let begun = subscription.cursor();
     let polled = match form {
         Form::Stream => {
             let mut response =
-                Response::new(Body::from_stream(event_stream(subscription, enveloped, pace)));
+                Response::new(Body::from_stream(event_stream(subscription, framing, pace)));
             position(&mut response, &begun);
             stream_headers(&mut response);
             return response;
@@ -191,14 +194,16 @@ fn position(response: &mut Response, cursor: &Cursor) {
     }
 }
 
-fn stream_headers(response: &mut Response) {
+/// The headers of an event stream, which no proxy may hold back or change.
+pub(crate) fn stream_headers(response: &mut Response) {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
 }
 
-fn refused(error: SubscribeError) -> Result<Response, Error> {
+/// The response to a subscription that cannot begin.
+pub(crate) fn refused(error: SubscribeError) -> Result<Response, Error> {
     let message = error.to_string();
     Err(match error {
         SubscribeError::Gone { earliest, tail } => return Ok(gone(&earliest, Some(&tail))),

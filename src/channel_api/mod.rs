@@ -1,10 +1,10 @@
 //! HTTP interface of channels: `GET /v1/events`, publishing, and views of channels. The engine is [`crate::channels`].
 //! It must never keep an event.
 
-mod event_stream;
-mod events;
+pub(crate) mod event_stream;
+pub(crate) mod events;
 mod long_poll;
-mod publish;
+pub(crate) mod publish;
 mod query;
 
 pub use events::events;
@@ -24,7 +24,7 @@ fn user_channel(user: &str) -> Result<ChannelName, NameError> {
 }
 
 /// The own channel of a caller. A name that is no part of a channel's, such as `*`, has none.
-fn own_channel(caller: &Caller) -> Option<ChannelName> {
+pub(crate) fn own_channel(caller: &Caller) -> Option<ChannelName> {
     user_channel(&caller.name).ok()
 }
 
@@ -48,7 +48,7 @@ fn wrong_name(what: &str, error: NameError) -> Error {
 }
 
 /// The error of a caller without a right. `key`: the setting that grants it.
-fn forbidden(what: &str, key: &str) -> Error {
+pub(crate) fn forbidden(what: &str, key: &str) -> Error {
     let message = format!(
         "you may not {what}; the gateway's operator grants that by `channels: {{ {key}: [...] }}` of your key or \
          issuer, or your token's issuer by its claim"

@@ -45,7 +45,7 @@ async fn publish_to(app: &App, request: Request, name: Result<ChannelName, Error
         let most = app.hub.settings().max_event;
         let read = request.json(move |body| Publications::parse(body, most)).await?;
         let Publications { events, batch } = read.map_err(|error| refused(&error))?;
-        let positions = app.hub.publish_durably(&name, events).await.map_err(|error| {
+        let positions = app.hub.publish_durably((&name, &[]), events).await.map_err(|error| {
             Error::unavailable(&error.to_string()).because(error).retry_after(MIN_RETRY_AFTER)
         })?;
         let ids: Vec<String> = positions.iter().map(ToString::to_string).collect();
@@ -57,7 +57,8 @@ async fn publish_to(app: &App, request: Request, name: Result<ChannelName, Error
     answer(app, request, publish, |_, _| None).await
 }
 
-fn refused(error: &PublicationError) -> Error {
+/// The error of an event that cannot be published.
+pub(crate) fn refused(error: &PublicationError) -> Error {
     let kind = match error {
         PublicationError::Invalid(_) => Kind::Invalid,
         PublicationError::Large { .. } => Kind::TooLarge,

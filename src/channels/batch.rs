@@ -63,6 +63,17 @@ impl Batch {
         out.freeze()
     }
 
+    /// The events as a part of an event stream, each with a text before its id.
+    pub fn with_ids_after(&self, text: &str, epoch: Epoch) -> Bytes {
+        let mut out = BytesMut::new();
+        for delivered in &self.events {
+            out.extend_from_slice(&delivered.event.frame.without_id());
+            let id = delivered.id(epoch);
+            out.extend_from_slice(format!("id: {text}{id}\n\n").as_bytes());
+        }
+        out.freeze()
+    }
+
     /// The events as a part of an event stream. A single one is not copied.
     pub fn bytes(&self) -> Bytes {
         if let [Delivered { event, position: None }] = self.events.as_slice() {

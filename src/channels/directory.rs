@@ -2,7 +2,7 @@
 //! lock, so that a number is given to an event and the event is in all its tracks at once.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::history_archive::{ArchivedEvent, RestoredChannel};
-use super::name::{ChannelName, ChannelPattern};
+use super::name::ChannelName;
+use super::pattern::ChannelPattern;
 use super::presence::Presence;
 use super::publication::Publication;
+use super::published_ids::PublishedIds;
 use super::replication::SharedPresence;
-use super::source::{Event, Source as _};
+use super::source::{Audience, Event, Source as _};
 use super::track::{Change, Item, Sequence, Track};
 use crate::config::{ChannelSettings, Channels};
 use crate::streams::log::Retention;
@@ -44,7 +45,7 @@ pub(super) struct Channel {
     pub(super) subscribers: usize,
     /// The feeds of patterns that match its name.
     feeds: Vec<Arc<Track>>,
-    ids: PublishedIds,
+    pub(super) ids: PublishedIds,
 }
 
 /// The feed of a pattern: the events of all channels that it matches.
@@ -55,38 +56,13 @@ pub(super) struct Feed {
     idle: Option<Instant>,
 }
 
-/// The ids that publishers gave to the events of a channel, as far back as it keeps them.
-#[derive(Default)]
-struct PublishedIds {
-    numbers: HashMap<Box<str>, u64>,
-    order: VecDeque<(u64, Box<str>)>,
-}
-
-impl PublishedIds {
-    fn add(&mut self, id: Box<str>, seq: u64) {
-        self.numbers.insert(id.clone(), seq);
-        self.order.push_back((seq, id));
-    }
-
-    /// Forgets those of events that a track has trimmed.
-    fn trim(&mut self, track: &Track) {
-        if self.order.is_empty() {
-            return;
-        }
-        let earliest = track.earliest();
-        while let Some((_, id)) = self.order.pop_front_if(|(seq, _)| *seq <= earliest) {
-            self.numbers.remove(&id);
-        }
-    }
-}
-
 /// The channels, feeds and events of a hub.
 pub(super) struct Directory {
-    sequence: Arc<Sequence>,
+    pub(super) sequence: Arc<Sequence>,
     /// The text of the epoch.
     epoch: String,
     /// The number of the last event.
-    last: u64,
+    pub(super) last: u64,
     pub(super) channels: BTreeMap<ChannelName, Channel>,
     feeds: BTreeMap<ChannelPattern, Feed>,
     /// Events for every subscriber.
@@ -104,14 +80,6 @@ pub(super) struct Directory {
     pub(super) age: Duration,
     /// The time of the next call of [`Directory::trim`].
     pub(super) due: Option<Instant>,
-}
-
-/// The events of a channel after a number.
-pub(super) struct Since<'d> {
-    pub(super) items: Vec<Item>,
-    pub(super) ids: HashMap<u64, &'d str>,
-    pub(super) age: Duration,
-    pub(super) trimmed: u64,
 }
 
 /// The result of trimming some channels.
@@ -192,16 +160,20 @@ impl Directory {
         if self.channels.len() < self.settings.max_channels { Ok(()) } else { Err(FullError) }
     }
 
-    /// Appends events to a channel and to the feeds that match it. Returns their numbers, and the tracks whose readers
-    /// must be woken once the lock is released. `presence`: they are events of presence.
+    /// Appends events to a channel, to the `others` and to the feeds that match them. Returns their numbers, and the
+    /// tracks whose readers must be woken once the lock is released. `presence`: they are events of presence.
     pub(super) fn publish(
         &mut self,
-        name: &ChannelName,
+        (name, others): (&ChannelName, &[ChannelName]),
         publications: Vec<Publication>,
         presence: bool,
     ) -> Result<(Vec<u64>, Vec<Arc<Track>>), FullError> {
+        for other in others {
+            self.channel(other)?;
+        }
         let (now, age) = (Instant::now(), self.age);
         let published = now.checked_sub(age).unwrap_or(now);
+        let is_broadcast = [name].into_iter().chain(others).any(|it| it.as_str() == BROADCAST);
         let (mut last, epoch) = (self.last, self.epoch.clone());
         let channel = self.channel(name)?;
         let expires = now + channel.settings.age.saturating_sub(age);
@@ -218,40 +190,36 @@ impl Directory {
             if let Some(id) = id {
                 channel.ids.add(id, last);
             }
+            let audience = match others {
+                _ if publication.public || is_broadcast => Audience::Public,
+                [] => Audience::Channel,
+                others => Audience::Channels(others.into()),
+            };
             let frame = publication.frame(&format!("{epoch}_{last:010}"));
-            let event = Event { seq: last, origin: Arc::clone(&origin), published, frame };
+            let origin = Arc::clone(&origin);
+            let event = Event { seq: last, origin, published, audience, frame };
             items.push(Item { event, previous: 0, expires, presence });
             numbers.push(last);
         }
-        let (changes, mut woken) = channel.push(&items);
+        let (mut changes, mut woken) = (Vec::new(), Vec::new());
+        channel.push(&items, &mut changes, &mut woken);
+        for other in others {
+            // There was room for it above.
+            let Ok(channel) = self.channel(other) else { continue };
+            channel.push(&items, &mut changes, &mut woken);
+        }
         self.last = last;
         for change in &changes {
             self.account(change);
         }
         self.evict();
         self.hasten(expires);
-        if name.as_str() == BROADCAST {
+        if is_broadcast {
             woken = self.all_tracks();
         }
         // From now on readers may take it that everything up to this number is there.
         self.sequence.complete.store(last, Ordering::Release);
         Ok((numbers, woken))
-    }
-
-    /// The events of a channel after a number, the ids that their publishers gave them, its settings, and the number up
-    /// to which it is trimmed.
-    pub(super) fn since(&self, name: &ChannelName, seq: u64) -> Option<Since<'_>> {
-        let channel = match name.as_str() {
-            BROADCAST => &self.broadcast,
-            _ => self.channels.get(name)?,
-        };
-        let ids = channel.ids.order.iter().rev().take_while(|(of, _)| *of > seq);
-        Some(Since {
-            items: channel.track.after(seq),
-            ids: ids.map(|(seq, id)| (*seq, &**id)).collect(),
-            age: channel.settings.age,
-            trimmed: channel.track.earliest(),
-        })
     }
 
     /// Notes that all events up to a number are in their tracks.
@@ -274,49 +242,12 @@ impl Directory {
         self.last
     }
 
-    /// Puts back what was archived. Events that have expired meanwhile are left out.
-    pub(super) fn restore(&mut self, last: u64, channels: BTreeMap<Arc<str>, RestoredChannel>) {
-        let now = Instant::now();
-        self.last = last;
-        self.sequence.complete.store(last, Ordering::Release);
-        for (name, restored) in channels {
-            let Ok(name) = name.parse::<ChannelName>() else { continue };
-            let settings = self.settings.settings(name.as_str());
-            let is_kept = |event: &ArchivedEvent| event.age < settings.age;
-            let events: Vec<_> = restored.events.into_iter().filter(is_kept).collect();
-            let before = events.first().map_or(restored.last, |event| event.previous);
-            let sequence = Arc::clone(&self.sequence);
-            let Ok(channel) = self.channel(&name) else { continue };
-            channel.track = Arc::new(Track::new(&sequence, retention(&settings), before));
-            let origin = name.shared();
-            let mut items = Vec::with_capacity(events.len());
-            for ArchivedEvent { seq, age, id, frame, .. } in events {
-                if let Some(id) = id {
-                    channel.ids.add(id, seq);
-                }
-                let published = now.checked_sub(age).unwrap_or(now);
-                let expires = now + settings.age.saturating_sub(age);
-                let event = Event { seq, origin: Arc::clone(&origin), published, frame };
-                items.push(Item { event, previous: 0, expires, presence: false });
-            }
-            let due = items.first().map(|item| item.expires);
-            let (changes, _) = channel.push(&items);
-            for change in &changes {
-                self.account(change);
-            }
-            if let Some(due) = due {
-                self.hasten(due);
-            }
-        }
-        self.evict();
-    }
-
-    fn account(&mut self, change: &Change) {
+    pub(super) fn account(&mut self, change: &Change) {
         self.bytes = (self.bytes + change.after).saturating_sub(change.before);
     }
 
     /// Forgets the oldest events of all tracks while they use more memory than they may.
-    fn evict(&mut self) {
+    pub(super) fn evict(&mut self) {
         if self.bytes <= self.settings.memory {
             return;
         }
@@ -381,6 +312,7 @@ impl Directory {
         let mut items: Vec<Item> =
             self.matching(pattern).flat_map(|channel| channel.track.after(earliest)).collect();
         items.sort_unstable_by_key(|item| item.event.seq);
+        items.dedup_by_key(|item| item.event.seq);
         let change = track.push(items);
         self.account(&change);
         track
@@ -492,12 +424,21 @@ impl Channel {
         self.track.retain(retention(&settings));
     }
 
-    /// Appends items to its track and to the feeds that match it. Returns the changes of their sizes, and the tracks.
-    fn push(&mut self, items: &[Item]) -> (Vec<Change>, Vec<Arc<Track>>) {
-        let tracks: Vec<_> = self.feeds.iter().chain([&self.track]).cloned().collect();
-        let changes = tracks.iter().map(|track| track.push(items.iter().cloned())).collect();
+    /// Appends items to its track and to the feeds that match it, save for those that are in `tracks` and have them. Adds
+    /// the changes of their sizes, and the tracks.
+    pub(super) fn push(
+        &mut self,
+        items: &[Item],
+        changes: &mut Vec<Change>,
+        tracks: &mut Vec<Arc<Track>>,
+    ) {
+        for track in self.feeds.iter().chain([&self.track]) {
+            if !tracks.iter().any(|it| Arc::ptr_eq(it, track)) {
+                changes.push(track.push(items.iter().cloned()));
+                tracks.push(Arc::clone(track));
+            }
+        }
         self.ids.trim(&self.track);
-        (changes, tracks)
     }
 
     /// Whether nobody follows it.
@@ -506,6 +447,6 @@ impl Channel {
     }
 }
 
-fn retention(settings: &ChannelSettings) -> Retention {
+pub(super) fn retention(settings: &ChannelSettings) -> Retention {
     Retention { bytes: settings.bytes, entries: settings.events }
 }

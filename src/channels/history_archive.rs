@@ -10,6 +10,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use super::publication::Frame;
+use super::source::Audience;
 use super::track::Item;
 use crate::archive::{Archive, ArchiveError, Change, Key, Kind, Pending, Range};
 use crate::streams::position::Epoch;
@@ -61,6 +62,8 @@ pub(super) struct ArchivedEvent {
     /// The time since it was published.
     pub(super) age: Duration,
     pub(super) id: Option<Box<str>>,
+    /// Every subscriber may read it.
+    pub(super) public: bool,
     pub(super) frame: Frame,
 }
 
@@ -167,6 +170,7 @@ impl HistoryArchive {
         let seq = id.parse().ok()?;
         let previous = value.try_get_u64().ok()?;
         let published = value.try_get_u64().ok()?;
+        let public = value.try_get_u8().ok()? == 1;
         let length = usize::from(value.try_get_u16().ok()?);
         let id = (value.len() >= length).then(|| value.split_to(length))?;
         let id = std::str::from_utf8(&id).ok()?;
@@ -175,6 +179,7 @@ impl HistoryArchive {
             previous,
             age: Duration::from_secs(now.saturating_sub(published)),
             id: (!id.is_empty()).then(|| id.into()),
+            public,
             frame: Frame::parse(value, &self.epoch.at(seq).to_string())?,
         })
     }
@@ -195,12 +200,14 @@ fn number(seq: u64) -> String {
     format!("{seq:020}")
 }
 
-/// The record of an event: the number before it, the time in Unix seconds, its publisher's id, and its frame.
+/// The record of an event: the number before it, the time in Unix seconds, whether it is public, its publisher's id, and
+/// its frame.
 fn encoded(item: &Item, id: Option<&str>, now: u64) -> Bytes {
     let (id, frame) = (id.unwrap_or_default(), item.event.frame.bytes());
-    let mut out = BytesMut::with_capacity(18 + id.len() + frame.len());
+    let mut out = BytesMut::with_capacity(19 + id.len() + frame.len());
     out.put_u64(item.previous);
     out.put_u64(now);
+    out.put_u8(u8::from(item.event.audience == Audience::Public));
     // An id has 256 bytes at most.
     out.put_u16(u16::try_from(id.len()).unwrap_or_default());
     out.put_slice(id.as_bytes());

@@ -10,15 +10,17 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::cursor::Cursor;
-use super::directory::{BROADCAST, Directory, FullError, Since};
+use super::directory::{BROADCAST, Directory, FullError};
 use super::history_archive::{HistoryArchive, RestoredHistory};
 use super::name::ChannelName;
 use super::publication::Publication;
+use super::restoration::Since;
 use super::shared::{Entry, SharedLog};
 use super::source::Source as _;
 use super::subscriber_limit::SubscriberLimit;
@@ -163,65 +165,67 @@ impl Hub {
     ) -> Result<Vec<Position>, HubError> {
         if let Some(shared) = self.shared.get() {
             for event in events {
-                shared.log.offer(Entry::Event(name.clone(), event));
+                shared.log.offer(Entry::Event(name.clone(), Vec::new(), event));
             }
             return Ok(Vec::new());
         }
         // The archive's part takes effect without being awaited.
-        self.begin_publishing(name, events).map(|(positions, _)| positions)
+        self.begin_publishing((name, &[]), events).map(|(positions, _)| positions)
     }
 
-    /// The same, and waits until the events are in the archive, if there is one. It reports its own failures, and then the
-    /// events are in memory all the same.
+    /// Publishes events to a channel and to others: each event once, with one position, so that a subscriber of several of
+    /// them gets it once. Waits until the events are in the archive, if there is one. It reports its own failures, and
+    /// then the events are in memory all the same.
     pub async fn publish_durably(
         &self,
-        name: &ChannelName,
+        (name, others): (&ChannelName, &[ChannelName]),
         events: Vec<Publication>,
     ) -> Result<Vec<Position>, HubError> {
         if let Some(shared) = self.shared.get() {
-            return self.publish_shared(shared, name, events).await;
+            return self.publish_shared(shared, (name, others), events).await;
         }
-        let (positions, archived) = self.begin_publishing(name, events)?;
-        if let Some(archived) = archived {
-            let _late = timeout(ARCHIVE_PATIENCE, archived).await;
-        }
+        let (positions, archived) = self.begin_publishing((name, others), events)?;
+        let _late = timeout(ARCHIVE_PATIENCE, join_all(archived)).await;
         Ok(positions)
     }
 
     fn begin_publishing(
         &self,
-        name: &ChannelName,
+        (name, others): (&ChannelName, &[ChannelName]),
         events: Vec<Publication>,
-    ) -> Result<(Vec<Position>, Option<Pending<()>>), HubError> {
+    ) -> Result<(Vec<Position>, Vec<Pending<()>>), HubError> {
         let count = events.len() as u64;
         let mut directory = self.directory();
         let before = directory.last();
-        let (numbers, woken) = self.append(&mut directory, name, events, false)?;
-        let archived = self.archive.as_ref().and_then(|archive| {
-            let Since { items, ids, age, trimmed } = directory.since(name, before)?;
-            if items.is_empty() {
-                return None;
-            }
-            let ids = |seq: u64| ids.get(&seq).map(|id| (*id).into());
-            Some(archive.append(&name.shared(), (&items, &ids), (age, trimmed)))
+        let (numbers, woken) = self.append(&mut directory, (name, others), events, false)?;
+        let archived = self.archive.as_ref().map(|archive| {
+            let appended = [name].into_iter().chain(others).filter_map(|name| {
+                let Since { items, ids, age, trimmed } = directory.since(name, before)?;
+                if items.is_empty() {
+                    return None;
+                }
+                let ids = |seq: u64| ids.get(&seq).map(|id| (*id).into());
+                Some(archive.append(&name.shared(), (&items, &ids), (age, trimmed)))
+            });
+            appended.collect()
         });
         drop(directory);
         self.metrics.channel_events_published.inc_by(count);
         self.wake(&woken);
         let positions = numbers.into_iter().map(|seq| self.sequence.epoch.at(seq)).collect();
-        Ok((positions, archived))
+        Ok((positions, archived.unwrap_or_default()))
     }
 
     /// Appends events under the lock. The readers of the tracks must be woken when it is released.
     pub(super) fn append(
         &self,
         directory: &mut Directory,
-        name: &ChannelName,
+        names: (&ChannelName, &[ChannelName]),
         events: Vec<Publication>,
         presence: bool,
     ) -> Result<(Vec<u64>, Vec<Arc<Track>>), HubError> {
         let due = directory.due;
-        let published = directory.publish(name, events, presence)?;
+        let published = directory.publish(names, events, presence)?;
         if directory.due != due {
             self.hastened.notify_one();
         }
@@ -305,7 +309,9 @@ impl Hub {
                         continue;
                     }
                     let event = presence("presence.leave", &user);
-                    if let Ok((_, tracks)) = self.append(&mut directory, &name, vec![event], true) {
+                    if let Ok((_, tracks)) =
+                        self.append(&mut directory, (&name, &[]), vec![event], true)
+                    {
                         woken.extend(tracks);
                     }
                 }

@@ -29,6 +29,8 @@ const RESERVED: [&str; 5] = ["control", "reset", "refused", "presence.join", "pr
 pub struct Publication {
     /// The publisher's own id: a publication with the same one is a repetition.
     pub id: Option<Box<str>>,
+    /// Every subscriber may read it, also one without a right to its channel.
+    pub public: bool,
     /// The frame without its id and its blank line.
     bytes: BytesMut,
     /// The length of the event's name; 0: it has none.
@@ -93,6 +95,19 @@ struct Body<'a> {
     #[serde(borrow)]
     id: Option<Cow<'a, str>>,
     retry: Option<u64>,
+}
+
+/// The fields of an event, as text.
+#[derive(Debug, Clone, Copy)]
+pub struct Fields<'a> {
+    /// Its name; clients dispatch one with an empty name as `message`.
+    pub name: &'a str,
+    /// Its data.
+    pub data: &'a str,
+    /// The publisher's own id.
+    pub id: Option<&'a str>,
+    /// The time after which clients reconnect, in milliseconds.
+    pub retry: Option<u64>,
 }
 
 /// The members of an event.
@@ -168,45 +183,25 @@ fn publication(
     most: usize,
 ) -> Result<Publication, PublicationError> {
     let invalid = |message: String| PublicationError::Invalid(format!("{place}: {message}"));
-    let name = event.event.as_deref().unwrap_or_default();
-    check("event", name).map_err(invalid)?;
-    if RESERVED.contains(&name) {
-        return Err(invalid(format!(
-            "`event` is `{name}`, which only the gateway sends; expected another name"
-        )));
-    }
-    if let Some(id) = event.id.as_deref() {
-        check("id", id).map_err(invalid)?;
-        if id.is_empty() {
-            return Err(invalid("`id` is empty; expected a text, or none".to_owned()));
+    let data = match event.data {
+        None => None,
+        Some(data) if data.get().starts_with('"') => {
+            let text = serde_json::from_str::<String>(data.get());
+            Some(Cow::Owned(
+                text.map_err(|error| invalid(format!("`data` is no valid text: {error}")))?,
+            ))
         }
-    }
-    if let Some(retry) = event.retry.filter(|retry| !RETRY.contains(retry)) {
-        return Err(invalid(format!(
-            "`retry` is {retry}; expected {} to {} milliseconds",
-            RETRY.start(),
-            RETRY.end()
-        )));
-    }
-    let Some(data) = event.data else {
+        Some(data) => Some(Cow::Borrowed(data.get())),
+    };
+    let (name, id) = (event.event.as_deref().unwrap_or_default(), event.id.as_deref());
+    let fields = Fields { name, data: data.as_deref().unwrap_or_default(), id, retry: event.retry };
+    let publication = Publication::of(place, fields, most)?;
+    if data.is_none() {
         return Err(invalid(
             "`data` is missing; expected a text or any other JSON value".to_owned(),
         ));
-    };
-    let data = if data.get().starts_with('"') {
-        serde_json::from_str::<String>(data.get())
-            .map(Cow::Owned)
-            .map_err(|error| invalid(format!("`data` is no valid text: {error}")))?
-    } else {
-        Cow::Borrowed(data.get())
-    };
-    Publication::new(name, &data, event.retry, most)
-        .map(|framed| Publication { id: event.id.as_deref().map(Into::into), ..framed })
-        .map_err(|SizeError(bytes)| PublicationError::Large {
-            place: place.to_owned(),
-            bytes,
-            most,
-        })
+    }
+    Ok(publication)
 }
 
 /// Checks a field that has one line. The error completes a message that names the event.
@@ -238,6 +233,38 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 }
 
 impl Publication {
+    /// Checks and frames an event; `place` begins error messages. `most`: the most bytes of its frame.
+    pub fn of(place: &str, fields: Fields<'_>, most: usize) -> Result<Self, PublicationError> {
+        let invalid = |message: String| PublicationError::Invalid(format!("{place}: {message}"));
+        let Fields { name, data, id, retry } = fields;
+        check("event", name).map_err(invalid)?;
+        if RESERVED.contains(&name) {
+            return Err(invalid(format!(
+                "`event` is `{name}`, which only the gateway sends; expected another name"
+            )));
+        }
+        if let Some(id) = id {
+            check("id", id).map_err(invalid)?;
+            if id.is_empty() {
+                return Err(invalid("`id` is empty; expected a text, or none".to_owned()));
+            }
+        }
+        if let Some(retry) = retry.filter(|retry| !RETRY.contains(retry)) {
+            return Err(invalid(format!(
+                "`retry` is {retry}; expected {} to {} milliseconds",
+                RETRY.start(),
+                RETRY.end()
+            )));
+        }
+        Self::new(name, data, retry, most)
+            .map(|framed| Self { id: id.map(Into::into), ..framed })
+            .map_err(|SizeError(bytes)| PublicationError::Large {
+                place: place.to_owned(),
+                bytes,
+                most,
+            })
+    }
+
     /// Frames an event. `name` has one line; without one, clients dispatch the event as `message`.
     fn new(name: &str, data: &str, retry: Option<u64>, most: usize) -> Result<Self, SizeError> {
         let retry = retry.map(|retry| format!("retry: {retry}\n")).unwrap_or_default();
@@ -266,7 +293,7 @@ impl Publication {
         for line in lines(data) {
             write(["data: ", line, "\n"]);
         }
-        Self { id: None, bytes, name: u16::try_from(name.len()).unwrap_or_default() }
+        Self { id: None, public: false, bytes, name: u16::try_from(name.len()).unwrap_or_default() }
     }
 
     /// The lines of its frame, without those that follow when its position is known.
@@ -282,7 +309,8 @@ impl Publication {
         let name = body.strip_prefix(b"event: ").and_then(|rest| memchr::memchr(b'\n', rest));
         let mut bytes = BytesMut::with_capacity(ID_ROOM + body.len());
         bytes.extend_from_slice(body);
-        Some(Self { id, bytes, name: u16::try_from(name.unwrap_or_default()).ok()? })
+        let name = u16::try_from(name.unwrap_or_default()).ok()?;
+        Some(Self { id, public: false, bytes, name })
     }
 
     /// The frame at a position, of which `id` is the text.

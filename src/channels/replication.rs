@@ -10,6 +10,7 @@ use super::hub::{Hub, HubError, presence};
 use super::name::ChannelName;
 use super::publication::Publication;
 use super::shared::{ChannelLog, Entry, Presence, SharedLog};
+use super::track::Track;
 use crate::streams::position::Position;
 
 /// The users of channels on all nodes.
@@ -96,22 +97,22 @@ impl Hub {
         }
         directory.age = age;
         let woken = match entry {
-            Entry::Event(channel, event) => {
+            Entry::Event(channel, others, event) => {
                 self.metrics.channel_events_published.inc();
-                self.apply_event(&mut directory, seq, (&channel, event, false))
+                directory.complete(seq - 1);
+                // Without room for another channel there is nobody who follows it.
+                let appended = self.append(&mut directory, (&channel, &others), vec![event], false);
+                appended.ok().map(|(_, woken)| woken)
             }
             Entry::Joined(channel, one) => {
                 let event = presence("presence.join", &one.user);
                 let absent = directory.presence.join(&channel, one);
-                absent
-                    .then(|| self.apply_event(&mut directory, seq, (&channel, event, true)))
-                    .flatten()
+                absent.then(|| self.announce(&mut directory, seq, (&channel, event))).flatten()
             }
             Entry::Left(channel, one) => {
                 let event = presence("presence.leave", &one.user);
                 let gone = directory.presence.leave(&channel, &one);
-                gone.then(|| self.apply_event(&mut directory, seq, (&channel, event, true)))
-                    .flatten()
+                gone.then(|| self.announce(&mut directory, seq, (&channel, event))).flatten()
             }
         };
         directory.age = Duration::ZERO;
@@ -121,15 +122,16 @@ impl Hub {
         Applied::Now
     }
 
-    fn apply_event(
+    /// Appends an event of presence.
+    fn announce(
         &self,
         directory: &mut Directory,
         seq: u64,
-        (channel, event, presence): (&ChannelName, Publication, bool),
-    ) -> Option<Vec<Arc<super::track::Track>>> {
+        (channel, event): (&ChannelName, Publication),
+    ) -> Option<Vec<Arc<Track>>> {
         directory.complete(seq - 1);
-        // Without room for another channel there is nobody who follows it.
-        self.append(directory, channel, vec![event], presence).ok().map(|(_, woken)| woken)
+        let appended = self.append(directory, (channel, &[]), vec![event], true);
+        appended.ok().map(|(_, woken)| woken)
     }
 
     /// Goes on after an entry that can no longer be read: subscribers who are before it are told that they have missed
@@ -146,10 +148,11 @@ impl Hub {
     pub(super) async fn publish_shared(
         &self,
         shared: &SharedLog,
-        name: &ChannelName,
+        (name, others): (&ChannelName, &[ChannelName]),
         events: Vec<Publication>,
     ) -> Result<Vec<Position>, HubError> {
-        let entries = events.into_iter().map(|event| Entry::Event(name.clone(), event)).collect();
+        let entry = |event| Entry::Event(name.clone(), others.to_vec(), event);
+        let entries = events.into_iter().map(entry).collect();
         let numbers = shared.log.append(entries).await.map_err(|_| HubError::Unreachable)?;
         Ok(numbers.into_iter().map(|seq| self.epoch().at(seq)).collect())
     }

@@ -9,6 +9,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::name::ChannelName;
 use super::publication::Publication;
 
+/// The text of an event that every subscriber may read.
+const PUBLIC: &[u8] = b"1";
+
 /// The log of the events of all channels.
 pub trait ChannelLog: Send + Sync {
     /// Appends entries, which are applied on every node. Returns their numbers; an entry with the id of an earlier one of
@@ -36,8 +39,8 @@ pub(super) struct SharedLog {
 /// An entry of the log.
 #[derive(Debug, Clone)]
 pub enum Entry {
-    /// An event of a channel.
-    Event(ChannelName, Publication),
+    /// An event of a channel, and of others.
+    Event(ChannelName, Vec<ChannelName>, Publication),
     /// A user is subscribed to a channel, on a node.
     Joined(ChannelName, Presence),
     /// A user is no longer subscribed to a channel, on a node.
@@ -57,7 +60,7 @@ impl Entry {
     /// Its channel and its publisher's id, by which a repetition is found.
     pub fn key(&self) -> Option<(&str, &str)> {
         match self {
-            Self::Event(channel, event) => Some((channel.as_str(), event.id.as_deref()?)),
+            Self::Event(channel, _, event) => Some((channel.as_str(), event.id.as_deref()?)),
             Self::Joined(..) | Self::Left(..) => None,
         }
     }
@@ -73,9 +76,12 @@ impl Entry {
             }
         };
         match self {
-            Self::Event(channel, event) => {
+            Self::Event(channel, others, event) => {
                 let id = event.id.as_deref().unwrap_or_default().as_bytes();
-                write(b'E', &[channel.as_str().as_bytes(), id, event.body()]);
+                let public: &[u8] = if event.public { PUBLIC } else { b"" };
+                let own = [channel.as_str().as_bytes(), id, event.body(), public];
+                let others = others.iter().map(|other| other.as_str().as_bytes());
+                write(b'E', &own.into_iter().chain(others).collect::<Vec<_>>());
             }
             Self::Joined(channel, Presence { node, user }) => {
                 write(b'J', &[channel.as_str().as_bytes(), node.as_bytes(), user.as_bytes()]);
@@ -99,9 +105,13 @@ impl Entry {
         let presence = || Some(Presence { node: text(1)?.to_owned(), user: text(2)?.to_owned() });
         let channel = || text(0)?.parse::<ChannelName>().ok();
         match (kind, texts.len()) {
-            (b'E', 3) => {
+            (b'E', 4..) => {
                 let id = text(1).filter(|id| !id.is_empty()).map(Into::into);
-                Some(Self::Event(channel()?, Publication::of_body(id, texts.get(2)?)?))
+                let mut event = Publication::of_body(id, texts.get(2)?)?;
+                event.public = texts.get(3)? == PUBLIC;
+                let others = (4..texts.len()).map(|at| text(at)?.parse().ok());
+                let others = others.collect::<Option<_>>()?;
+                Some(Self::Event(channel()?, others, event))
             }
             (b'J', 3) => Some(Self::Joined(channel()?, presence()?)),
             (b'L', 3) => Some(Self::Left(channel()?, presence()?)),
@@ -122,9 +132,12 @@ mod tests {
         let presence = || Presence { node: "n1".to_owned(), user: "zo\u{eb}".to_owned() };
         let mut event = Publication::own("news", "one\ntwo");
         event.id = Some("id-1".into());
+        let mut public = event.clone();
+        public.public = true;
         for entry in [
-            Entry::Event(channel(), event),
-            Entry::Event(channel(), Publication::own("", "")),
+            Entry::Event(channel(), Vec::new(), event),
+            Entry::Event(channel(), Vec::new(), Publication::own("", "")),
+            Entry::Event(channel(), vec![channel(), channel()], public),
             Entry::Joined(channel(), presence()),
             Entry::Left(channel(), presence()),
         ] {
@@ -132,7 +145,9 @@ mod tests {
             let read = Entry::decode(bytes.clone()).unwrap();
             assert_eq!(format!("{read:?}"), format!("{entry:?}"));
             for cut in 0..bytes.len() {
-                assert!(Entry::decode(bytes.slice(..cut)).is_none(), "{entry:?} at {cut}");
+                // Without one of its other channels it is another whole entry.
+                let read = Entry::decode(bytes.slice(..cut)).map(|read| read.encode());
+                assert!(read.is_none_or(|read| read == bytes.slice(..cut)), "{entry:?} at {cut}");
             }
         }
     }

@@ -6,9 +6,21 @@ use std::sync::Arc;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
+use super::name::{ChannelName, ChannelRights};
 use super::publication::Frame;
 use super::wakeup::Worker;
 use crate::streams::position::Epoch;
+
+/// Those who may read an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Audience {
+    /// Callers with a right to its channel.
+    Channel,
+    /// Callers with a right to its channel, or to one of these.
+    Channels(Arc<[ChannelName]>),
+    /// All callers.
+    Public,
+}
 
 /// An event of a source.
 #[derive(Debug, Clone)]
@@ -19,6 +31,8 @@ pub struct Event {
     pub origin: Arc<str>,
     /// The time at which it was published.
     pub published: Instant,
+    /// Those who may read it, where a subscription was not checked as a whole.
+    pub audience: Audience,
     /// The event as it is sent.
     pub frame: Frame,
 }
@@ -27,6 +41,18 @@ impl Event {
     /// The type that clients dispatch it as.
     pub fn kind(&self) -> &str {
         self.frame.name().unwrap_or("message")
+    }
+
+    /// Whether a caller with these rights may read it.
+    pub fn is_readable(&self, rights: &ChannelRights) -> bool {
+        match &self.audience {
+            Audience::Public => true,
+            Audience::Channel => rights.may_read(&self.origin),
+            Audience::Channels(others) => {
+                let mut others = others.iter();
+                rights.may_read(&self.origin) || others.any(|it| rights.may_read(it.as_str()))
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::hub::Hub;
 use super::publication::Publication;
-use super::source::{Event, Source, SourceRead};
+use super::source::{Audience, Event, Source, SourceRead};
 use super::wakeup::Worker;
 use crate::streams::event;
 use crate::streams::generation::Generation;
@@ -37,6 +37,7 @@ impl StreamSource {
             seq,
             origin: Arc::clone(&self.id),
             published: Instant::now(),
+            audience: Audience::Channel,
             frame: Publication::own("stream", &data).frame(&id),
         }
     }

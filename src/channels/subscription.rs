@@ -11,7 +11,7 @@ use super::batch::{Batch, Delivered};
 use super::cursor::Cursor;
 use super::directory::{Channel, Directory};
 use super::hub::{Hub, HubError, presence};
-use super::name::Selector;
+use super::name::{ChannelRights, Selector};
 use super::shared::Entry;
 use super::source::{Event, Source, SourceRead};
 use super::subscriber_limit::LimitError;
@@ -42,6 +42,9 @@ pub struct SubscriptionRequest {
     pub types: BTreeSet<String>,
     /// The place to begin.
     pub start: Start,
+    /// Rights that each event is checked against, for a caller without a right to all of these channels. Such a
+    /// subscriber is never present in a channel. `None`: the caller has the right to all of them.
+    pub rights: Option<ChannelRights>,
 }
 
 /// The place at which a subscription begins.
@@ -127,6 +130,7 @@ pub struct Subscription {
     /// Its channels and patterns, with their tracks.
     channels: Vec<(Selector, Arc<Track>)>,
     types: BTreeSet<String>,
+    rights: Option<ChannelRights>,
     /// That of the hub, and one for each other source.
     groups: Vec<Group>,
     /// Events that it begins with.
@@ -148,13 +152,14 @@ impl Subscription {
         let settings = hub.settings();
         hub.limit.acquire(&request.user, &settings).map_err(SubscribeError::Limit)?;
         hub.metrics.channel_subscribers.inc();
-        let SubscriptionRequest { user, channels, sources, types, start } = request;
+        let SubscriptionRequest { user, channels, sources, types, start, rights } = request;
         // From here on it is dropped like one that has begun.
         let mut subscription = Self {
             hub: Arc::clone(hub),
             user,
             channels: Vec::with_capacity(channels.len()),
             types,
+            rights,
             groups: Vec::new(),
             initial: VecDeque::new(),
             reset: false,
@@ -196,12 +201,13 @@ impl Subscription {
                     let channel = directory.channel(name)?;
                     channel.subscribers += 1;
                     let track = Arc::clone(&channel.track);
-                    if channel.settings.presence && channel.presence.join(user) {
+                    let listed = channel.settings.presence && self.rights.is_none();
+                    if listed && channel.presence.join(user) {
                         if let Some(shared) = self.hub.shared.get() {
                             shared.log.offer(Entry::Joined(name.clone(), shared.here(user)));
                         } else {
                             let event = vec![presence("presence.join", user)];
-                            woken.extend(self.hub.append(directory, name, event, true)?.1);
+                            woken.extend(self.hub.append(directory, (name, &[]), event, true)?.1);
                         }
                     }
                     track
@@ -379,7 +385,10 @@ impl Subscription {
 
     /// Adds those events of a group that are of a type that is wanted.
     fn take(&self, batch: &mut Batch, at: usize, events: Vec<Event>) {
-        let wanted = |event: &Event| self.types.is_empty() || self.types.contains(event.kind());
+        let wanted = |event: &Event| {
+            (self.types.is_empty() || self.types.contains(event.kind()))
+                && self.rights.as_ref().is_none_or(|rights| event.is_readable(rights))
+        };
         let single = self.groups.len() == 1;
         batch.events.extend(events.into_iter().filter(wanted).map(|event| {
             let position = (!single).then(|| {
@@ -470,7 +479,8 @@ impl Drop for Subscription {
                 Selector::Name(name) => {
                     let Some(channel) = directory.find(name) else { continue };
                     channel.subscribers = channel.subscribers.saturating_sub(1);
-                    if let Some(at) = channel.presence.leave(&self.user, now) {
+                    let listed = self.rights.is_none();
+                    if listed && let Some(at) = channel.presence.leave(&self.user, now) {
                         directory.hasten(at);
                     }
                 }

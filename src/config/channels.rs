@@ -45,6 +45,14 @@ const MEMORY: Field<usize> = Format::new(
 )
 .default("256MiB");
 
+const MERCURE: Field<bool> = BOOLEAN
+    .key(
+        "mercure",
+        "Whether clients of the Mercure protocol are served at `/.well-known/mercure`, and the Mercure claims of tokens \
+         grant channels (docs/mercure.md).",
+    )
+    .default("false");
+
 const EVENTS: Field<NonZeroU32> = COUNT
     .key(
         "events",
@@ -84,6 +92,7 @@ pub(super) const CHANNELS: Section = Section::table(
         MAX_EVENT.key,
         MAX_CHANNELS.key,
         MEMORY.key,
+        MERCURE.key,
         PATTERNS.key,
     ],
 );
@@ -103,6 +112,8 @@ pub struct Channels {
     pub max_channels: usize,
     /// The most bytes of the history of all channels.
     pub memory: usize,
+    /// Whether the Mercure protocol is served.
+    pub mercure: bool,
     /// Settings by pattern, the most exact first.
     pub patterns: Vec<(ChannelPattern, ChannelSettings)>,
 }
@@ -139,6 +150,7 @@ impl Default for Channels {
             max_event: MAX_EVENT.default_value(),
             max_channels: count(MAX_CHANNELS.default_value()),
             memory: MEMORY.default_value(),
+            mercure: MERCURE.default_value(),
             patterns: Vec::new(),
         }
     }
@@ -170,6 +182,7 @@ pub(super) fn channels(reader: &mut Reader<'_>, root: &Table<'_>) -> Channels {
         max_event: reader.value(&table, &MAX_EVENT),
         max_channels: count(reader.value(&table, &MAX_CHANNELS)),
         memory: reader.value(&table, &MEMORY),
+        mercure: reader.value(&table, &MERCURE),
         patterns: patterns(reader, &table),
     }
 }

@@ -11,7 +11,7 @@ use http::request::Parts;
 use super::auth::Caller;
 use super::direct_response::Identity;
 use super::exchange::Exchange;
-use super::offload;
+use super::offload::{self, BufferedBody};
 use super::reply::{Reply, conclude};
 use super::request_body::{self, BodyLimits};
 use super::state::{Gateway, State};
@@ -33,6 +33,13 @@ pub struct OwnRequest<'a> {
 }
 
 impl OwnRequest<'_> {
+    /// Reads its body, which must be a form (`application/x-www-form-urlencoded`), and returns its text.
+    pub async fn form(&mut self) -> Result<BufferedBody, Error> {
+        request_body::expect_form(&self.head.headers)?;
+        let limits = BodyLimits::of(self.gateway, &self.caller);
+        request_body::read(self.body, &self.head.headers, &limits).await
+    }
+
     /// Reads its body, which must be JSON. A large one is read by `read` on another thread.
     pub async fn json<T: Send + 'static>(
         &mut self,

@@ -48,6 +48,18 @@ pub(super) fn expect_json(headers: &HeaderMap, dialect: &dyn CallerDialect) -> R
     }
 }
 
+/// Rejects bodies that are not forms.
+pub(super) fn expect_form(headers: &HeaderMap) -> Result<(), Error> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Ok(());
+    }
+    let message =
+        "the body must be a form; send it with `content-type: application/x-www-form-urlencoded`";
+    Err(Error::caller(ApiError::new(Kind::MediaType, message)))
+}
+
 /// A size in the unit that it is a multiple of.
 fn size(bytes: usize) -> String {
     match bytes {

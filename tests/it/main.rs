@@ -85,6 +85,8 @@ mod logging;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
+mod mercure;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod model_names;

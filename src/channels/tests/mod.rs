@@ -46,6 +46,7 @@ fn request(channels: &[&str], start: Start) -> SubscriptionRequest {
         sources: Vec::new(),
         types: BTreeSet::new(),
         start,
+        rights: None,
     }
 }
 

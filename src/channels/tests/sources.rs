@@ -55,6 +55,7 @@ impl Source for Texts {
             Read::Entries { first, entries } => {
                 let more = first + entries.len() as u64 <= self.complete();
                 let events = entries.into_iter().zip(first..).map(|(text, seq)| Event {
+                    audience: Audience::Channel,
                     seq,
                     origin: "text".into(),
                     published: Instant::now(),

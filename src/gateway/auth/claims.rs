@@ -66,6 +66,11 @@ impl Claims {
         })
     }
 
+    /// A claim by its whole name.
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
     /// The issuer (`iss`).
     pub(super) fn issuer(&self) -> Result<&str, AuthError> {
         let issuer = self.0.get("iss").and_then(Value::as_str);
@@ -167,7 +172,8 @@ pub(super) fn is_subject(text: &str) -> bool {
     (1..=LONGEST_SUBJECT).contains(&length) && !text.chars().any(char::is_control)
 }
 
-fn refused(words: String) -> AuthError {
+/// The error of a wrong claim.
+pub(super) fn refused(words: String) -> AuthError {
     AuthError::Claim(words)
 }
 
@@ -176,7 +182,8 @@ pub(super) fn missing(name: &str) -> String {
     format!("the token has no claim {}, which is needed", shown(name))
 }
 
-fn wrong(name: &str, expected: &str) -> String {
+/// The message for a claim of another type.
+pub(super) fn wrong(name: &str, expected: &str) -> String {
     format!("the token's claim {} must be {expected}", shown(name))
 }
 

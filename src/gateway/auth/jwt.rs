@@ -10,6 +10,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use super::auth_error::AuthError;
 use super::claims::{Claims, missing};
 use super::jwks::KeySet;
+use super::mercure_claims;
 use crate::channels::{ChannelRights, Placeholders};
 use crate::config::{self, IssuerKeys, Limits};
 
@@ -37,6 +38,8 @@ pub(super) struct Identity {
 #[derive(Debug)]
 pub(super) struct Issuer {
     setting: config::Issuer,
+    /// The claims of the Mercure protocol grant channels.
+    mercure: bool,
     keys: Keys,
 }
 
@@ -51,7 +54,7 @@ pub(super) type Issuers = HashMap<String, Arc<Issuer>>;
 
 impl Issuer {
     /// An issuer with its keys: the set it had in `before`, if that is the same.
-    pub(super) fn new(setting: &config::Issuer, before: Option<&Issuers>) -> Self {
+    pub(super) fn new(setting: &config::Issuer, mercure: bool, before: Option<&Issuers>) -> Self {
         let keys = match &setting.keys {
             IssuerKeys::Public(key) => Keys::Known(key.clone()),
             IssuerKeys::Shared(secret) => {
@@ -63,7 +66,7 @@ impl Issuer {
                 Keys::Fetched(same.unwrap_or_else(|| Arc::new(KeySet::new(&setting.name, url))))
             }
         };
-        Self { setting: setting.clone(), keys }
+        Self { setting: setting.clone(), mercure, keys }
     }
 
     /// The key set that is fetched, if the issuer has one.
@@ -106,7 +109,10 @@ impl Issuer {
         let (issuer, said) = (&self.setting.name, claims.said_of_limits(&names.limits));
         let name = format!("{issuer}#{subject}");
         let with = Placeholders { name: &name, sub: subject };
-        let channels = claims.channels(&names.channels, &self.setting.channels, with)?;
+        let mut channels = claims.channels(&names.channels, &self.setting.channels, with)?;
+        if self.mercure {
+            mercure_claims::add(claims, &mut channels)?;
+        }
         Ok(Identity {
             name: name.into(),
             // No key's name has a control character. The token's claim of limits is part of it, so

@@ -8,6 +8,7 @@ mod auth_error;
 mod claims;
 pub mod jwks;
 mod jwt;
+mod mercure_claims;
 pub mod mint;
 pub mod tickets;
 mod token_cache;
@@ -128,7 +129,8 @@ impl Callers {
         };
         let issuers = before.map(|before| &before.issuers);
         let issuer = |setting: &config::Issuer| {
-            (setting.name.clone(), Arc::new(Issuer::new(setting, issuers)))
+            let mercure = config.channels.mercure;
+            (setting.name.clone(), Arc::new(Issuer::new(setting, mercure, issuers)))
         };
         let attempts = before.map(|before| Arc::clone(&before.attempts));
         Self {

@@ -63,7 +63,7 @@ mod tests {
             limits: Limits::default(),
             channels: config::ChannelRightTemplates::default(),
         };
-        Arc::new(Issuer::new(&setting, None))
+        Arc::new(Issuer::new(&setting, false, None))
     }
 
     fn entry(issuer: &Arc<Issuer>, until: u64) -> VerifiedToken {

@@ -144,7 +144,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    fn new(response: Response) -> Self {
+    pub(super) fn new(response: Response) -> Self {
         let (head, body) = response.into_parts();
         let (text, last, comments) = (String::new(), String::new(), Vec::new());
         Self { status: head.status.as_u16(), headers: head.headers, body, text, last, comments }
