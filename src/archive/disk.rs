@@ -316,14 +316,13 @@ impl Worker {
         {
             return Err(error.clone());
         }
-        let store = match self.store.take() {
-            Some(store) => store,
-            None => {
-                let reopened = open(&self.path, self.most);
-                let store = reopened.map_err(|error| ArchiveError::Storage(error.to_string()))?;
-                tracing::info!("the archive works again (streams.path)");
-                store
-            }
+        let store = if let Some(store) = self.store.take() {
+            store
+        } else {
+            let reopened = open(&self.path, self.most);
+            let store = reopened.map_err(|error| ArchiveError::Storage(error.to_string()))?;
+            tracing::info!("the archive works again (streams.path)");
+            store
         };
         self.failed = None;
         Ok(self.store.insert(store))

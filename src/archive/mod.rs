@@ -96,8 +96,6 @@ pub struct Listed {
     pub id: String,
     /// The number of its writing: later ones have higher numbers.
     pub written: u64,
-    /// The Unix second from which on there is no such record any more.
-    pub expires: u64,
 }
 
 /// A record as it was put.
@@ -107,6 +105,10 @@ pub struct Record {
     pub key: Key,
     /// Its bytes.
     pub value: Bytes,
+    /// The number of its writing: later ones have higher numbers.
+    pub written: u64,
+    /// The Unix second from which on there is no such record any more.
+    pub expires: u64,
 }
 
 /// The records of a scan.

@@ -128,9 +128,9 @@ async fn records_are_replaced_prolonged_and_removed() {
 
 #[tokio::test]
 async fn what_expires_first_makes_room() {
+    static BLOCK: [u8; 1_000] = [7; 1_000];
     let place = Place::new();
     let archive = place.open(3_500, || 0).unwrap();
-    static BLOCK: [u8; 1_000] = [7; 1_000];
     for (id, expires) in [("1", 30), ("2", 10), ("3", 20), ("4", 40)] {
         archive.write(vec![put("a", id, &BLOCK, expires)]).await.unwrap();
     }

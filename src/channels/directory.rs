@@ -104,7 +104,7 @@ pub(super) struct Directory {
 /// The events of a channel after a number.
 pub(super) struct Since<'d> {
     pub(super) items: Vec<Item>,
-    pub(super) ids: HashMap<u64, &'d Box<str>>,
+    pub(super) ids: HashMap<u64, &'d str>,
     pub(super) age: Duration,
     pub(super) trimmed: u64,
 }
@@ -239,7 +239,7 @@ impl Directory {
         let ids = channel.ids.order.iter().rev().take_while(|(of, _)| *of > seq);
         Some(Since {
             items: channel.track.after(seq),
-            ids: ids.map(|(seq, id)| (*seq, id)).collect(),
+            ids: ids.map(|(seq, id)| (*seq, &**id)).collect(),
             age: channel.settings.age,
             trimmed: channel.track.earliest(),
         })
@@ -277,8 +277,12 @@ impl Directory {
             }
             let due = items.first().map(|item| item.expires);
             let (changes, _) = channel.push(&items);
-            changes.iter().for_each(|change| self.account(change));
-            due.into_iter().for_each(|due| self.hasten(due));
+            for change in &changes {
+                self.account(change);
+            }
+            if let Some(due) = due {
+                self.hasten(due);
+            }
         }
         self.evict();
     }

@@ -182,7 +182,7 @@ impl Hub {
             if items.is_empty() {
                 return None;
             }
-            let ids = |seq: u64| ids.get(&seq).map(|id| (*id).clone());
+            let ids = |seq: u64| ids.get(&seq).map(|id| (*id).into());
             Some(archive.append(&name.shared(), (&items, &ids), (age, trimmed)))
         });
         drop(directory);

@@ -202,9 +202,7 @@ impl std::fmt::Debug for Conversations {
 
 #[cfg(test)]
 mod tests {
-    use super::conversation_archive::{ConversationArchive, ConversationPlace};
     use super::*;
-    use crate::error::{Error, MIN_RETRY_AFTER};
     use crate::memory::MemoryBudget;
     use crate::telemetry::Metrics;
 

@@ -437,7 +437,7 @@ mod tests {
         for cut in (1..blocks.len()).filter(|cut| *cut != first) {
             assert!(decode_events(at, Framing::Sse, blocks.slice(..cut)).is_err(), "{cut}");
         }
-        assert!(decode_events((at.0, 1), Framing::Sse, blocks.clone()).is_err());
+        assert!(decode_events((at.0, 1), Framing::Sse, blocks).is_err());
         let text = String::from_utf8(meta).unwrap();
         for (wrong, expected) in [
             (text.replace("\"version\":1", "\"version\":2"), RecordError::Version(2)),
