@@ -4,8 +4,8 @@
 //! [`DiskArchive`] keeps them in a file, for one node. Records refer to each other by id and never by place, so that a
 //! store on the network can keep them as well.
 
-mod crowd;
 mod disk;
+mod owner_limit;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use crowd::Crowds;
 pub use disk::DiskArchive;
+pub use owner_limit::OwnerLimit;
 
 /// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

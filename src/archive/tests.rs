@@ -1,3 +1,5 @@
+//! Tests of the disk archive: keys, expiries, bounds, restarts, and files that are damaged.
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

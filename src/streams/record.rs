@@ -311,6 +311,8 @@ pub fn decode_events(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::memory::MemoryBudget;
     use crate::streams::log::Read;
@@ -448,5 +450,16 @@ mod tests {
         }
         assert!(GenerationMeta::decode(b"{\"version\":1}").is_err());
         assert!(GenerationMeta::decode(b"").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), trimmed in any::<u32>()) {
+            let at = (Epoch::random(), trimmed.into());
+            let read = decode_events(at, Framing::Ndjson, bytes.clone().into());
+            prop_assert!(read.is_err() || bytes.is_empty());
+            prop_assert!(GenerationMeta::decode(&bytes).is_err());
+            prop_assert!(EndRecord::decode(&bytes).is_err());
+        }
     }
 }
