@@ -370,7 +370,7 @@ impl Batch {
     }
 
     fn reply(self, result: &Result<(), ArchiveError>) {
-        // A caller who has gone does not wait for it.
+        // A caller that has gone does not wait for it.
         for (reply, _) in self.written {
             let _gone = reply.send(result.clone());
         }

@@ -4,8 +4,8 @@
 //! [`DiskArchive`] keeps them in a file, for one node. Records refer to each other by id and never by place, so that a
 //! store on the network can keep them as well.
 
-mod crowd;
 mod disk;
+mod owner_limit;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use crowd::Crowds;
 pub use disk::DiskArchive;
+pub use owner_limit::OwnerLimit;
 
 /// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,8 +96,6 @@ pub struct Listed {
     pub id: String,
     /// The number of its writing: later ones have higher numbers.
     pub written: u64,
-    /// The Unix second from which on there is no such record any more.
-    pub expires: u64,
 }
 
 /// A record as it was put.
@@ -107,6 +105,10 @@ pub struct Record {
     pub key: Key,
     /// Its bytes.
     pub value: Bytes,
+    /// The number of its writing: later ones have higher numbers.
+    pub written: u64,
+    /// The Unix second from which on there is no such record any more.
+    pub expires: u64,
 }
 
 /// The records of a scan.

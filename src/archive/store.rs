@@ -178,7 +178,7 @@ where
             let (expires, written, _) = meta.value();
             if expires > now {
                 let id = String::from_utf8_lossy(id).into_owned();
-                listed.push(Listed { id, written, expires });
+                listed.push(Listed { id, written });
             }
         }
         Ok(listed)
@@ -199,7 +199,8 @@ where
             if !key.starts_with(&prefix) || bytes >= PAGE {
                 break;
             }
-            if after.as_deref() == Some(key) || meta.value().0 <= now {
+            let (expires, written, _) = meta.value();
+            if after.as_deref() == Some(key) || expires <= now {
                 continue;
             }
             let (Some(value), Some(key)) = (self.records.get(key)?, decoded(range.kind, key))
@@ -208,7 +209,7 @@ where
             };
             let value = Bytes::copy_from_slice(value.value());
             bytes += value.len();
-            records.push(Record { key, value });
+            records.push(Record { key, value, written, expires });
         }
         Ok(records)
     }

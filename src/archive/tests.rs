@@ -1,4 +1,4 @@
-//! Tests of the disk archive: expiry, bounds, order, damage, and a disk that fails. They touch no other place.
+//! Tests of the disk archive: keys, expiries, bounds, restarts, and files that are damaged.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -158,8 +158,8 @@ impl SharedRecords {
         let (mut listed, mut expired) = (Vec::new(), redis::pipe());
         let mut gone = 0;
         for ((id, written), time) in ids.into_iter().zip(times) {
-            if let Ok(expires) = u64::try_from(time) {
-                listed.push(Listed { id, written, expires });
+            if time >= 0 {
+                listed.push(Listed { id, written });
             } else {
                 gone += 1;
                 expired.cmd("ZREM").arg(self.index(kind, owner)).arg(id).ignore();
@@ -178,16 +178,18 @@ impl SharedRecords {
             return Err(ArchiveError::Storage(reason.to_owned()));
         };
         let after = |id: &str| range.after.as_ref().is_none_or(|after| *id > *after.id);
-        let mut ids: Vec<String> =
-            self.ids(range.kind, owner).await?.into_iter().map(|(id, _)| id).collect();
-        ids.retain(|id| id.starts_with(&range.prefix) && after(id));
+        let mut ids = self.ids(range.kind, owner).await?;
+        ids.retain(|(id, _)| id.starts_with(&range.prefix) && after(id));
         ids.sort_unstable();
         let (mut records, mut bytes) = (Vec::new(), 0);
-        for id in ids {
+        for (id, written) in ids {
             let key = Key::new(range.kind, owner, id);
-            if let Some(value) = self.value(&key).await? {
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("GET").arg(self.key(&key)).cmd("EXPIRETIME").arg(self.key(&key));
+            let (value, expires) = self.run_all::<(Option<Vec<u8>>, i64)>(&pipeline).await?;
+            if let (Some(value), Ok(expires)) = (value, u64::try_from(expires)) {
                 bytes += value.len();
-                records.push(Record { key, value });
+                records.push(Record { key, value: value.into(), written, expires });
             }
             if bytes >= PAGE {
                 break;

@@ -18,7 +18,7 @@ use super::record::{
     EndRecord, GenerationMeta, RecordError, RestoredEvents, decode_events, encode_events,
 };
 use super::registry::Streams;
-use crate::archive::{Archive, ArchiveError, Change, Key, Kind};
+use crate::archive::{Archive, ArchiveError, Change, Key, Kind, Range, Record};
 use crate::error::{Error, MIN_RETRY_AFTER};
 use crate::wire::dialect::Clock;
 
@@ -201,15 +201,19 @@ impl ArchivedStreams {
         most: usize,
     ) -> Result<Vec<(ArchivedStream, u64)>, Error> {
         let Some(archive) = &self.archive else { return Ok(Vec::new()) };
-        let mut all = archive.list(Kind::Stream, owner).await.map_err(unavailable)?;
-        all.sort_unstable_by_key(|one| one.written);
-        all.drain(..all.len().saturating_sub(most));
-        let mut streams = Vec::new();
-        for listed in all.iter().filter(|listed| self.streams.get(owner, &listed.id).is_none()) {
-            let stream = self.head(owner, &listed.id).await?;
-            streams.extend(stream.map(|stream| (stream, listed.expires)));
+        let mut range = Range::of(Kind::Stream, owner, "");
+        let mut all = Vec::new();
+        loop {
+            let page = archive.scan(range.clone()).await.map_err(unavailable)?;
+            let Some(last) = page.last() else { break };
+            range.after = Some(last.key.clone());
+            all.extend(page);
         }
-        Ok(streams)
+        all.sort_unstable_by_key(|record| record.written);
+        all.drain(..all.len().saturating_sub(most));
+        let absent = |record: &Record| self.streams.get(owner, &record.key.id).is_none();
+        let read = |record: Record| Some((head(&record.value).ok()?, record.expires));
+        Ok(all.into_iter().filter(absent).filter_map(read).collect())
     }
 
     /// Forgets a generation, in memory and in the archive. Returns whether there was one.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::archived::unavailable;
 use super::conversations::Conversation;
-use crate::archive::{Archive, Change, Crowds, Key, Kind, Range};
+use crate::archive::{Archive, Change, Key, Kind, OwnerLimit, Range};
 use crate::error::Error;
 
 /// The version of the records.
@@ -20,12 +20,12 @@ pub struct ConversationArchive {
     archive: Arc<dyn Archive>,
     /// The time in Unix seconds.
     now: fn() -> u64,
-    crowds: Arc<Crowds>,
+    limit: Arc<OwnerLimit>,
 }
 
 /// The records of a conversation.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct ConversationPlace {
+pub struct ConversationRecords {
     /// The number of records with items.
     parts: u64,
     /// The Unix second until which all of them are kept.
@@ -46,8 +46,8 @@ struct ConversationRecord {
 impl ConversationArchive {
     /// The conversations of an archive. `now`: the time in Unix seconds.
     pub fn new(archive: &Arc<dyn Archive>, now: fn() -> u64) -> Self {
-        let crowds = Arc::new(Crowds::new(Kind::Conversation));
-        Self { archive: Arc::clone(archive), now, crowds }
+        let limit = Arc::new(OwnerLimit::new(Kind::Conversation));
+        Self { archive: Arc::clone(archive), now, limit }
     }
 
     /// Begins a conversation that is kept for a time after it was last used. Nothing here waits for the disk.
@@ -56,11 +56,11 @@ impl ConversationArchive {
         owner: &Arc<str>,
         head: &Conversation,
         (items, keep): (&[String], Duration),
-        place: &mut ConversationPlace,
+        place: &mut ConversationRecords,
     ) {
         place.keep = keep.as_secs().clamp(1, u64::from(u32::MAX));
         self.add(owner, head, items, place);
-        self.crowds.added(owner);
+        self.limit.added(owner);
     }
 
     /// Adds items.
@@ -69,7 +69,7 @@ impl ConversationArchive {
         owner: &Arc<str>,
         head: &Conversation,
         items: &[String],
-        place: &mut ConversationPlace,
+        place: &mut ConversationRecords,
     ) {
         let Ok(json) = serde_json::to_vec(items) else { return };
         let mut changes = self.prolonged(owner, head, place);
@@ -86,7 +86,7 @@ impl ConversationArchive {
         &self,
         owner: &Arc<str>,
         head: &Conversation,
-        place: &mut ConversationPlace,
+        place: &mut ConversationRecords,
     ) {
         let mut changes = self.prolonged(owner, head, place);
         if !changes.is_empty() {
@@ -100,7 +100,7 @@ impl ConversationArchive {
         &self,
         owner: &Arc<str>,
         head: &Conversation,
-        place: &mut ConversationPlace,
+        place: &mut ConversationRecords,
     ) -> Vec<Change> {
         let least = (self.now)().saturating_add(place.keep);
         if place.until >= least {
@@ -118,7 +118,7 @@ impl ConversationArchive {
         &self,
         owner: &Arc<str>,
         id: &str,
-    ) -> Result<Option<(Conversation, Vec<String>, ConversationPlace)>, Error> {
+    ) -> Result<Option<(Conversation, Vec<String>, ConversationRecords)>, Error> {
         let json = self.archive.get(Key::new(Kind::Conversation, owner, id)).await;
         let json = json.map_err(unavailable)?;
         let record = json.and_then(|json| serde_json::from_slice::<ConversationRecord>(&json).ok());
@@ -148,7 +148,7 @@ impl ConversationArchive {
         }
         let ConversationRecord { created, metadata, keep, until, .. } = record;
         let head = Conversation { id: id.to_owned(), created, metadata };
-        Ok(Some((head, items, ConversationPlace { parts, until, keep })))
+        Ok(Some((head, items, ConversationRecords { parts, until, keep })))
     }
 
     /// Removes a conversation, without waiting for the disk.
@@ -168,7 +168,7 @@ impl ConversationArchive {
 
     /// Removes the oldest conversations of owners who have more than they may.
     pub(super) async fn trim(&self, per_owner: usize) {
-        for (owner, surplus) in self.crowds.surplus(&*self.archive, per_owner).await {
+        for (owner, surplus) in self.limit.surplus(&*self.archive, per_owner).await {
             for old in surplus {
                 self.remove(&owner, &old.id);
             }
@@ -177,7 +177,7 @@ impl ConversationArchive {
 }
 
 /// The record of a conversation.
-fn record(owner: &Arc<str>, head: &Conversation, place: ConversationPlace) -> Option<Change> {
+fn record(owner: &Arc<str>, head: &Conversation, place: ConversationRecords) -> Option<Change> {
     let record = ConversationRecord {
         version: VERSION,
         created: head.created,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::distr::{Alphanumeric, SampleString};
 use tokio::time::Instant;
 
-use super::conversation_archive::{ConversationArchive, ConversationPlace};
+use super::conversation_archive::{ConversationArchive, ConversationRecords};
 use crate::error::{Error, MIN_RETRY_AFTER};
 use crate::memory::{MemoryLease, MemoryShare};
 
@@ -45,7 +45,7 @@ struct Kept {
     used: Instant,
     lease: MemoryLease,
     /// The records of its items.
-    place: ConversationPlace,
+    place: ConversationRecords,
 }
 
 /// Items that a conversation has no room for.
@@ -111,7 +111,7 @@ impl Conversations {
         let id = format!("conv_{}", Alphanumeric.sample_string(&mut rand::rng(), ID));
         let head = Conversation { id, created, metadata };
         let lease = self.memory.lease();
-        let place = ConversationPlace::default();
+        let place = ConversationRecords::default();
         let used = Instant::now();
         let mut kept = Kept { head: head.clone(), items: Vec::new(), used, lease, place };
         let archived = items.clone();

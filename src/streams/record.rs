@@ -316,6 +316,8 @@ pub fn decode_events(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::memory::MemoryBudget;
     use crate::streams::log::Read;
@@ -442,7 +444,7 @@ mod tests {
         for cut in (1..blocks.len()).filter(|cut| *cut != first) {
             assert!(decode_events(at, Framing::Sse, blocks.slice(..cut)).is_err(), "{cut}");
         }
-        assert!(decode_events((at.0, 1), Framing::Sse, blocks.slice(..)).is_err());
+        assert!(decode_events((at.0, 1), Framing::Sse, blocks).is_err());
         let text = String::from_utf8(meta).unwrap();
         for (wrong, expected) in [
             (text.replace("\"version\":1", "\"version\":2"), RecordError::Version(2)),
@@ -453,5 +455,16 @@ mod tests {
         }
         assert!(GenerationMeta::decode(b"{\"version\":1}").is_err());
         assert!(GenerationMeta::decode(b"").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), trimmed in any::<u32>()) {
+            let at = (Epoch::random(), trimmed.into());
+            let read = decode_events(at, Framing::Ndjson, bytes.clone().into());
+            prop_assert!(read.is_err() || bytes.is_empty());
+            prop_assert!(GenerationMeta::decode(&bytes).is_err());
+            prop_assert!(EndRecord::decode(&bytes).is_err());
+        }
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::archived::unavailable;
 use super::stored::{MAX_CHAIN, StoredResponse};
-use crate::archive::{Archive, Change, Crowds, Key, Kind};
+use crate::archive::{Archive, Change, Key, Kind, OwnerLimit};
 use crate::error::Error;
 
 /// The version of the records.
@@ -22,7 +22,7 @@ pub struct ResponseArchive {
     archive: Arc<dyn Archive>,
     /// The time in Unix seconds.
     now: fn() -> u64,
-    crowds: Arc<Crowds>,
+    limit: Arc<OwnerLimit>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -40,8 +40,8 @@ struct ResponseRecord {
 impl ResponseArchive {
     /// The responses of an archive. `now`: the time in Unix seconds.
     pub fn new(archive: &Arc<dyn Archive>, now: fn() -> u64) -> Self {
-        let crowds = Arc::new(Crowds::new(Kind::Response));
-        Self { archive: Arc::clone(archive), now, crowds }
+        let limit = Arc::new(OwnerLimit::new(Kind::Response));
+        Self { archive: Arc::clone(archive), now, limit }
     }
 
     /// Stores a response for a time, without waiting for the disk. Those that it continues are kept as long.
@@ -72,7 +72,7 @@ impl ResponseArchive {
         let own = Change::Put { key, value: json.into(), expires };
         // It takes effect without being awaited, and a failure is the archive's to report.
         drop(self.archive.write([own].into_iter().chain(items).chain(earlier).collect()));
-        self.crowds.added(owner);
+        self.limit.added(owner);
     }
 
     /// A response with those that it continues, and the time at which it was stored. `present`: those in memory. `None`:
@@ -134,9 +134,9 @@ impl ResponseArchive {
 
     /// Removes the oldest responses of owners who have more than they may.
     pub(super) async fn trim(&self, per_owner: usize) {
-        for (owner, surplus) in self.crowds.surplus(&*self.archive, per_owner).await {
+        for (owner, surplus) in self.limit.surplus(&*self.archive, per_owner).await {
             for old in surplus {
-                // A failure is made good when the owner adds another one.
+                // After a failure it is tried again when the owner adds another one.
                 let _failed = self.remove(&owner, &old.id).await;
             }
         }

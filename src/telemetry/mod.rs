@@ -139,7 +139,7 @@ metrics! {
     archive_records_lost: Counter = "streamgate_archive_records_lost",
         "Records that the archive on disk did not take, because it has failed or is too slow";
     archive_records_evicted: Counter = "streamgate_archive_records_evicted",
-        "Records that made room for others in the archive on disk before they expired";
+        "Records that the archive on disk removed before they expired, to make room";
     open_connections: Gauge = "streamgate_open_connections",
         "Connections of callers that are open";
     max_connections: Gauge = "streamgate_max_connections",

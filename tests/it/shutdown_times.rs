@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use streamgate::config::Server;
 use streamgate::server::shutdown::{
-    CLOSE_TIMEOUT, LOG_FLUSH_TIMEOUT, SCRAPE_TIMEOUT, SPAN_FLUSH_TIMEOUT, UPSTREAM_DRAIN_TIMEOUT,
-    longest,
+    ARCHIVE_TIMEOUT, CLOSE_TIMEOUT, LOG_FLUSH_TIMEOUT, SCRAPE_TIMEOUT, SPAN_FLUSH_TIMEOUT,
+    UPSTREAM_DRAIN_TIMEOUT, longest,
 };
 
 fn file(path: &str) -> String {
@@ -50,6 +50,7 @@ fn the_manual_has_these_shutdown_times() {
         ("last writes", CLOSE_TIMEOUT),
         ("last reads", UPSTREAM_DRAIN_TIMEOUT),
         ("last scrape", SCRAPE_TIMEOUT),
+        ("last records", ARCHIVE_TIMEOUT),
         ("last spans", SPAN_FLUSH_TIMEOUT),
         ("last log lines", LOG_FLUSH_TIMEOUT),
         ("**together**", longest(default.shutdown_delay, default.drain)),

@@ -47,7 +47,7 @@ async fn a_subscriber_goes_on_after_a_restart_with_the_same_position() {
         assert_eq!(stream.status, 200, "{query}");
         assert_eq!(stream.data(expected.len()).await, expected, "{query}");
     }
-    // Whoever has everything gets the next event, and no number is given twice.
+    // A subscriber that has everything gets the next event, and no number is given twice.
     let mut tail = resumed(&hub, "channel=b", &ids[5]).await;
     let next = hub.publish("b", "next").await;
     assert!(next > ids[5], "{next} {}", ids[5]);

@@ -79,8 +79,8 @@ async fn a_response_in_the_background_is_followed_after_a_restart() {
     let begun = gateway.post("/v1/responses", &body.to_string()).send().await.unwrap();
     let stream = stream_id(&begun);
     let events = received(&begun.text().await.unwrap());
-    let mut documents = events.iter().rev();
-    let last: Value = documents.find_map(|event| serde_json::from_str(&event.data).ok()).unwrap();
+    let mut documents = events.iter().rev().map(|event| serde_json::from_str(&event.data));
+    let last: Value = documents.find_map(Result::ok).unwrap();
     let response = id(&last["response"]).to_owned();
     stop(gateway).await;
     let gateway = place.gateway(&upstream, "").await;

@@ -1,5 +1,5 @@
-//! Bound on the number of an owner's records: who has added some is noted, and the oldest ones are removed later. It must
-//! never make a writer wait.
+//! Limit of the number of an owner's records: owners who add some are noted, and their oldest ones are looked for later. It
+//! must never make a writer wait.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,14 +9,14 @@ use super::{Archive, Kind, Listed};
 /// The most owners that are noted at once. Others are noted when they add the next record.
 const MOST: usize = 10_000;
 
-/// The owners who have added records of one kind since the last look.
+/// The limit of records of one kind, and the owners who have added some since the last look.
 #[derive(Debug)]
-pub struct Crowds {
+pub struct OwnerLimit {
     kind: Kind,
     owners: Mutex<HashSet<Arc<str>>>,
 }
 
-impl Crowds {
+impl OwnerLimit {
     /// Nobody, for records of a kind.
     pub fn new(kind: Kind) -> Self {
         Self { kind, owners: Mutex::default() }
