@@ -52,11 +52,16 @@ pub struct Signer {
 impl Default for Signer {
     /// A key of its own: capabilities end with the process, as the streams in its memory do.
     fn default() -> Self {
-        Self { key: rand::random() }
+        Self::new(rand::random())
     }
 }
 
 impl Signer {
+    /// A signer with a key.
+    pub fn new(key: [u8; 32]) -> Self {
+        Self { key }
+    }
+
     /// Signs a capability for a stream: `share.rights.expires.signature`.
     pub fn sign(&self, stream: &str, capability: &Capability) -> String {
         let Capability { share, rights, expires } = capability;
