@@ -1,6 +1,10 @@
 //! Bodies of the fuzz targets, shared with `tests/it/fuzz.rs`. A body must never depend on anything but
 //! its input, and says what is wrong by panicking.
 
+mod credentials;
+
+pub use credentials::{capability, position, ticket};
+
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use serde_json::value::RawValue;

@@ -55,7 +55,7 @@ pub struct Signer {
 impl Default for Signer {
     /// A key of its own: capabilities end with the process, as the streams in its memory do.
     fn default() -> Self {
-        Self { key: ArcSwap::from_pointee(rand::random()) }
+        Self::new(rand::random())
     }
 }
 
@@ -63,6 +63,11 @@ impl Signer {
     /// Signs with another key from now on, which other nodes have too.
     pub fn set_key(&self, key: [u8; 32]) {
         self.key.store(Arc::new(key));
+    }
+
+    /// A signer with a key.
+    pub fn new(key: [u8; 32]) -> Self {
+        Self { key: ArcSwap::from_pointee(key) }
     }
 
     /// Signs a capability for a stream: `share.rights.expires.signature`.

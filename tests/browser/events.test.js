@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { configured, setUp, startGateway, tokens } from "./harness.js";
+import { ANSWER, configured, openConsole, setUp, shows, startGateway, tokens } from "./harness.js";
 
 const shared = setUp("streams: { lifetime: 1s }\nchannels: { lifetime: 2s, connections_per_user: 8 }\n");
 
@@ -214,4 +214,14 @@ test("a second tab learns of a stream from the user's channel, and follows it", 
   const [, ended] = await until(second, "own", { events: 2 });
   assert.equal(ended.kind, "stream.ended");
   await close(second, "own");
+});
+
+test("the console goes on where a connection has ended", async () => {
+  const { page, url, key } = shared;
+  await openConsole(page, `${url}/#key=${encodeURIComponent(key)}`);
+  const id = await begin("n100-i40000");
+  await page.goto(`${url}/#stream=${id}`);
+  await shows(page, "#state", "complete");
+  assert.equal(await page.textContent(ANSWER), tokens(100));
+  assert.ok(Number(await page.textContent("#connections")) > 1);
 });

@@ -120,3 +120,34 @@ fn viewer() {
 fn request() {
     drive(0x5EED_0004, requests, |data| bodies::request(&data[1..]));
 }
+
+/// Texts that open streams, or look as if they did.
+fn credentials(_: &str) -> Vec<Case> {
+    let texts = [
+        "",
+        "k3v9XbQ0aZ71_0000000042",
+        "k3v9XbQ0aZ71_18446744073709551615",
+        "k3v9XbQ0aZ71_0000000042.PRpLaaaaaaaa_0000000001",
+        "s1.r.100.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "s1.c.18446744073709551615.",
+        "....",
+        "streamgate",
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+    ];
+    texts.iter().map(|text| ((*text).to_owned(), text.as_bytes().to_vec())).collect()
+}
+
+#[test]
+fn position() {
+    drive(0x5EED_0006, credentials, |data| bodies::position(&data[2..]));
+}
+
+#[test]
+fn capability() {
+    drive(0x5EED_0007, credentials, bodies::capability);
+}
+
+#[test]
+fn ticket() {
+    drive(0x5EED_0008, credentials, bodies::ticket);
+}

@@ -128,3 +128,40 @@ async fn a_channel_is_described_to_those_who_may_see_it() {
     assert_eq!(hub.get(READER, "/v1/channels/user:reader").await.0, 200);
     assert_eq!(hub.get("sg-wrong", "/v1/channels/room").await.0, 401);
 }
+
+/// Failure mode 36: a publisher's data stays data, in both forms, and its other members have no lines.
+#[tokio::test]
+async fn fm36_no_publication_becomes_another_event() {
+    let hub = Hub::new("");
+    let mut plain = hub.subscribe(BACKEND, "channel=a", &[]).await;
+    let mut named = hub.subscribe(BACKEND, "channel=a&format=events", &[]).await;
+    for stream in [&mut plain, &mut named] {
+        stream.control("caught_up").await;
+    }
+    for evil in [
+        "x\n\nevent: evil\ndata: evil\nid: evil\nretry: 1\n\n",
+        "x\r\revent: evil\rid: evil\r\r",
+        "\r\n\r\nid: evil\r\n",
+        "\u{2028}id: evil\u{0}",
+        "\"}\n\nid: evil",
+    ] {
+        let id = hub.publish("a", evil).await;
+        let lines = evil.replace("\r\n", "\n").replace('\r', "\n");
+        let event = plain.any().await.unwrap();
+        assert_eq!((&event.id, event.event.as_str(), &event.data), (&id, "", &lines));
+        let event = named.any().await.unwrap();
+        assert_eq!((&event.id, event.event.as_str()), (&id, "channel"));
+        let data: serde_json::Value = serde_json::from_str(&event.data).unwrap();
+        assert_eq!(data["data"], lines);
+    }
+    for line_end in ["\n", "\r", "\u{0}"] {
+        let evil = format!("a{line_end}id: evil");
+        for member in ["event", "id"] {
+            let body = json!({ "data": 1, member: evil }).to_string();
+            let (status, answer) = hub.post(BACKEND, "/v1/channels/a", &body).await;
+            assert_eq!(status, 400, "{member} {evil:?}: {answer}");
+        }
+        let path = format!("/v1/channels/a%{:02X}id:%20evil", line_end.as_bytes()[0]);
+        assert_eq!(hub.post(BACKEND, &path, r#"{"data":1}"#).await.0, 400, "{path}");
+    }
+}

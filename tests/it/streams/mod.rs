@@ -7,6 +7,7 @@ mod ends;
 mod exactly_once;
 mod following;
 mod formats;
+mod injection;
 mod lifetimes;
 mod merging;
 mod multiplexed;
