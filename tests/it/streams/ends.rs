@@ -78,6 +78,20 @@ async fn a_viewer_within_the_grace_period_keeps_the_stream() {
     assert_eq!(text(&first) + &text(&rest), expected(4));
 }
 
+/// A grace period runs on while the upstream sends: its tokens are paid for and nobody reads them.
+#[tokio::test]
+async fn a_stream_that_nobody_views_is_cancelled_in_the_middle_of_its_tokens() {
+    let pause = || [Step::chunk(&token(0)), Step::Pause(Duration::from_millis(5))];
+    let script = [Step::Sse].into_iter().chain((0..20_000).flat_map(|_| pause()));
+    let upstream = Upstream::new(script.collect()).await;
+    let gateway = gateway(&upstream, "streams: { on_disconnect: grace(100ms) }\n").await;
+    let response = gateway.durable().send().await.unwrap();
+    let id = stream_id(&response);
+    read_events(response, 1).await;
+    upstream.all_closed().await;
+    assert_eq!(ended(&gateway, &id).await["state"], "cancelled");
+}
+
 /// Every viewer of a cancelled stream sees the same end, and cancelling again changes nothing.
 #[tokio::test]
 async fn a_cancelled_stream_ends_the_same_for_all_viewers() {
