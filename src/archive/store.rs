@@ -235,23 +235,34 @@ impl<'t> Writing<'t> {
             Change::Prolong { key, expires } => self.prolong(&encoded(key), *expires),
             Change::Remove(key) => self.remove(&encoded(key)),
             Change::RemoveUpTo(key) => {
-                let (first, last) = (Key::new(key.kind, &key.owner, ""), encoded(key));
-                let range = self.tables.meta.range(&*encoded(&first)..=&*last)?;
-                let keys: Result<Vec<_>, _> =
-                    range.map(|entry| entry.map(|(key, _)| key.value().to_vec())).collect();
-                keys?.iter().try_for_each(|key| self.remove(key))
+                let last = encoded(key);
+                let first = encoded(&Key::new(key.kind, &key.owner, ""));
+                let keys = self.keys(&first, |key| key <= &*last)?;
+                keys.iter().try_for_each(|key| self.remove(key))
             }
             Change::RemovePrefixed(key) => {
                 let prefix = encoded(key);
-                let range = self.tables.meta.range(&*prefix..)?;
-                let keys = range.map(|entry| entry.map(|(key, _)| key.value().to_vec()));
-                let within = |key: &Result<Vec<u8>, _>| {
-                    key.as_ref().is_ok_and(|key| key.starts_with(&prefix))
-                };
-                let keys: Result<Vec<_>, _> = keys.take_while(within).collect();
-                keys?.iter().try_for_each(|key| self.remove(key))
+                let keys = self.keys(&prefix, |key| key.starts_with(&prefix))?;
+                keys.iter().try_for_each(|key| self.remove(key))
             }
         }
+    }
+
+    /// The keys from one on, for as long as a condition holds.
+    fn keys(
+        &self,
+        first: &[u8],
+        is_within: impl Fn(&[u8]) -> bool,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut keys = Vec::new();
+        for entry in self.tables.meta.range(first..)? {
+            let (key, _) = entry?;
+            if !is_within(key.value()) {
+                break;
+            }
+            keys.push(key.value().to_vec());
+        }
+        Ok(keys)
     }
 
     fn put(&mut self, key: &[u8], value: &[u8], expires: u64) -> Result<(), StoreError> {

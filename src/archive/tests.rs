@@ -1,6 +1,7 @@
 //! Tests of the disk archive: keys, expiries, bounds, restarts, and files that are damaged.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::*;
@@ -219,4 +220,37 @@ async fn a_file_that_cannot_be_made_is_a_clear_error() {
         "streams.path: cannot open /nonexistent/streams.redb: I/O error: No such file or directory (os error 2); name a \
          file in a directory that exists and may be written to"
     );
+}
+
+/// A disk that hangs holds nobody up: what has no room in the queue is refused at once, and counted.
+#[tokio::test]
+async fn a_queue_that_is_full_refuses_and_loses_nothing_that_it_took() {
+    static DISK: Mutex<()> = Mutex::new(());
+    let now = || {
+        drop(DISK.lock().unwrap());
+        0
+    };
+    let place = Place::new();
+    let metrics = Arc::<Metrics>::default();
+    let settings = config::Archive { path: place.file(), max_disk: MOST };
+    let archive = DiskArchive::open(&settings, now, &metrics).unwrap();
+    let block = Bytes::from(vec![7; 40 << 20]);
+    let large = |id: &str| Change::Put { key: key("a", id), value: block.clone(), expires: 9 };
+    let hanging = DISK.lock().unwrap();
+    let [taken, refused] = ["1", "2"].map(|id| archive.write(vec![large(id)]));
+    let small: Vec<_> =
+        (0..2_000).map(|n| archive.write(vec![put("b", &n.to_string(), b"x", 9)])).collect();
+    drop(hanging);
+    assert_eq!(refused.await, Err(ArchiveError::Busy));
+    taken.await.unwrap();
+    let mut kept = 0;
+    for written in small {
+        match written.await {
+            Ok(()) => kept += 1,
+            Err(error) => assert_eq!(error, ArchiveError::Busy),
+        }
+    }
+    assert!((1_000..2_000).contains(&kept), "{kept}");
+    assert_eq!((ids(&archive, "a").await.len(), ids(&archive, "b").await.len()), (1, kept));
+    assert_eq!(metrics.archive_records_lost.get(), 2_001 - kept as u64);
 }

@@ -91,13 +91,14 @@ impl HistoryArchive {
         archive.write(vec![history.reservation(last)]).await?;
         let mut channels = BTreeMap::new();
         if known.is_some() {
-            history.read(&mut channels).await?;
+            history.read(last, &mut channels).await?;
         }
         Ok(RestoredHistory { archive: history, last, channels })
     }
 
     async fn read(
         &self,
+        last_number: u64,
         channels: &mut BTreeMap<Arc<str>, RestoredChannel>,
     ) -> Result<(), ArchiveError> {
         let now = (self.now)();
@@ -111,7 +112,9 @@ impl HistoryArchive {
                     let channel: &mut RestoredChannel =
                         channels.entry(record.key.owner).or_default();
                     if kind == Kind::Channel {
-                        channel.last = record.value.as_ref().try_get_u64().unwrap_or_default();
+                        let number = record.value.as_ref().try_get_u64().unwrap_or_default();
+                        // A higher one is of another incarnation, whose sequence has been lost.
+                        channel.last = number.min(last_number);
                     } else if let Some(event) = self.event(&record.key.id, record.value, now) {
                         channel.last = channel.last.max(event.seq);
                         channel.events.push(event);
