@@ -14,19 +14,18 @@ use percent_encoding::percent_decode_str;
 use super::account::Account;
 use super::auth::Caller;
 use super::error_response::{discard, error_response};
-use super::exchange::Exchange;
 use super::ids::{request_id, set_request_id};
-use super::reply::{Reply, conclude};
+use super::own_endpoint::{Identified, answered};
+use super::reply::conclude;
 use super::request_body::BodyLimits;
 use super::state::{Gateway, State};
 use super::{prompt, refused, request_body, route};
 use crate::error::Error;
 use crate::server::request_head::{HeadError, expects_continue};
 use crate::telemetry::RefusalReason;
-use crate::wire::chat::{ApiError, End, Kind};
+use crate::wire::chat::{ApiError, Kind};
 use crate::wire::dialect::{self, CallerDialect, DEFAULT, Endpoint, InfoEndpoint, is_at_or_below};
 use crate::wire::model_list::ModelInfo;
-use crate::wire::tally::Tally;
 
 const JSON: &str = "application/json";
 
@@ -151,29 +150,17 @@ pub async fn respond_to(
     request: Request,
     answer: impl AsyncFnOnce(&Asked<'_>, &mut AccountSlot) -> Result<Response, Error>,
 ) -> Response {
-    let (mut exchange, mut account) = Exchange::begin(gateway, dialect, request);
-    let state = gateway.state();
-    let caller = match identity {
-        Identity::Headers => exchange.identify(gateway, &state, &mut account).await,
-        Identity::Known(caller) => {
-            caller.inspect(|caller| exchange.identified(caller, &mut account))
-        }
-    };
-    let mut slot = Some(account);
-    let response = async {
-        let caller = caller?;
+    let direct = async |request: Identified<'_>| {
+        let Identified { caller, state, exchange, account } = request;
         let _admission = caller.limiter.admit()?;
         let limits = BodyLimits::of_info_request(gateway, &caller);
         let (body, head) = (&mut exchange.body, &exchange.head);
         let body = request_body::read(body, &head.headers, &limits).await?;
-        let asked = Asked { state: &state, caller: &caller, head, body: &body };
-        answer(&asked, &mut slot).await
+        let asked = Asked { state, caller: &caller, head, body: &body };
+        answer(&asked, account).await
     };
-    let response = response.await;
-    if let Some(account) = slot.as_mut().filter(|_| response.is_ok()) {
-        account.settle(&Tally::default(), Some(&End::Complete));
-    }
-    conclude(gateway, exchange, Reply { response, account: slot }).await
+    let (exchange, reply) = answered(gateway, (dialect, identity), request, direct).await;
+    conclude(gateway, exchange, reply).await
 }
 
 /// A path that does not exist.

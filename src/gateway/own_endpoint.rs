@@ -9,7 +9,7 @@ use axum::response::Response;
 use http::request::Parts;
 
 use super::auth::Caller;
-use super::direct_response::Identity;
+use super::direct_response::{AccountSlot, Identity};
 use super::exchange::Exchange;
 use super::offload::{self, BufferedBody};
 use super::reply::{Reply, conclude};
@@ -17,7 +17,7 @@ use super::request_body::{self, BodyLimits};
 use super::state::{Gateway, State};
 use crate::error::Error;
 use crate::wire::chat::End;
-use crate::wire::dialect::DEFAULT;
+use crate::wire::dialect::{CallerDialect, DEFAULT};
 use crate::wire::tally::Tally;
 
 /// A request whose caller is known.
@@ -55,6 +55,43 @@ impl OwnRequest<'_> {
     }
 }
 
+/// A request whose caller is known, with what its response is made of.
+pub(super) struct Identified<'a> {
+    pub(super) caller: Arc<Caller>,
+    pub(super) state: &'a State,
+    pub(super) exchange: &'a mut Exchange,
+    pub(super) account: &'a mut AccountSlot,
+}
+
+/// Identifies the caller of a request, and answers it. The response is not concluded.
+pub(super) async fn answered(
+    gateway: &Gateway,
+    (dialect, identity): (&'static dyn CallerDialect, Identity),
+    request: Request,
+    answer: impl AsyncFnOnce(Identified<'_>) -> Result<Response, Error>,
+) -> (Exchange, Reply) {
+    let (mut exchange, mut account) = Exchange::begin(gateway, dialect, request);
+    let state = gateway.state();
+    let caller = match identity {
+        Identity::Headers => exchange.identify(gateway, &state, &mut account).await,
+        Identity::Known(caller) => {
+            caller.inspect(|caller| exchange.identified(caller, &mut account))
+        }
+    };
+    let mut account = Some(account);
+    let response = match caller {
+        Ok(caller) => {
+            let (exchange, account) = (&mut exchange, &mut account);
+            answer(Identified { caller, state: &state, exchange, account }).await
+        }
+        Err(error) => Err(error),
+    };
+    if let Some(account) = account.as_mut().filter(|_| response.is_ok()) {
+        account.settle(&Tally::default(), Some(&End::Complete));
+    }
+    (exchange, Reply { response, account })
+}
+
 /// Answers a request. Rate limits of models do not hold for it. `refuse` may write the response to an error in a form of
 /// its own.
 pub async fn answer(
@@ -73,28 +110,21 @@ pub async fn answer_as(
     answer: impl AsyncFnOnce(OwnRequest<'_>) -> Result<Response, Error>,
     refuse: impl FnOnce(&Error, &Parts) -> Option<Response>,
 ) -> Response {
-    let (mut exchange, mut account) = Exchange::begin(gateway, DEFAULT, request);
-    let state = gateway.state();
-    let answered = async {
-        let caller = match identity {
-            Identity::Headers => exchange.identify(gateway, &state, &mut account).await?,
-            Identity::Known(caller) => {
-                caller.inspect(|caller| exchange.identified(caller, &mut account))?
-            }
-        };
+    let own = async |request: Identified<'_>| {
+        let Identified { caller, state, exchange, .. } = request;
         let (head, body) = (&exchange.head, &mut exchange.body);
-        answer(OwnRequest { caller, state: &state, head, gateway, body }).await
+        answer(OwnRequest { caller, state, head, gateway, body }).await
     };
-    let mut response = answered.await;
-    if let Err(error) = &response {
-        account.failed(error);
-        if let Some(refused) = refuse(error, &exchange.head) {
-            response = Ok(refused);
+    let (mut exchange, mut reply) = answered(gateway, (DEFAULT, identity), request, own).await;
+    if let Err(error) = &reply.response
+        && let Some(refused) = refuse(error, &exchange.head)
+    {
+        if let Some(account) = &mut reply.account {
+            account.failed(error);
         }
-    } else {
-        account.settle(&Tally::default(), Some(&End::Complete));
+        reply.response = Ok(refused);
     }
     // Their rate limits are those of models: not for the response's headers.
     exchange.limiters.clear();
-    conclude(gateway, exchange, Reply { response, account: Some(account) }).await
+    conclude(gateway, exchange, reply).await
 }
