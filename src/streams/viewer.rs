@@ -104,7 +104,7 @@ impl Viewer {
                     self.seq = first - 1 + entries.len() as u64;
                     self.written = Some(Instant::now());
                     let unread: usize = entries.iter().map(Entry::size).sum();
-                    return Next::Bytes(if unread > FAR_BEHIND {
+                    return Next::Bytes(if self.joins_texts() && unread > FAR_BEHIND {
                         self.join_texts(first, &entries)
                     } else {
                         self.join(&entries)
@@ -124,11 +124,14 @@ impl Viewer {
     fn read(&self) -> Read<Event, StreamEnd> {
         let track = self.track();
         track.advance(&self.generation);
-        let most = match track.format {
-            Format::Text | Format::Events if self.form == Form::Blocks => MAX_JOINED,
-            _ => MAX_BATCH,
-        };
+        let most = if self.joins_texts() { MAX_JOINED } else { MAX_BATCH };
         track.log.read(self.seq, most)
+    }
+
+    /// Whether its format has fragments of text, which may be joined.
+    fn joins_texts(&self) -> bool {
+        let format = self.track().format;
+        self.form == Form::Blocks && matches!(format, Format::Text | Format::Events)
     }
 
     /// Blocks of events, of which adjacent fragments of text are one that has the id of the last of them.

@@ -17,11 +17,15 @@ const COUNT: usize = 1600;
 
 /// A generation whose log has at most so many bytes.
 pub(crate) fn generation(max_bytes: usize) -> Arc<Generation> {
+    framed(Framing::Sse, max_bytes)
+}
+
+fn framed(framing: Framing, max_bytes: usize) -> Arc<Generation> {
     let memory = MemoryBudget::new(Config::default().server.memory, &Arc::<Metrics>::default());
     let origin = Origin {
         owner: "test".into(),
         dialect: DEFAULT,
-        framing: Framing::Sse,
+        framing,
         context: ResponseContext {
             id: "0123456789abcdefghijABCD".into(),
             created: 1_700_000_000,
@@ -191,4 +195,22 @@ async fn a_slow_viewer_does_not_lose_what_its_own_track_has() {
     let mut slow = viewer(&small, Format::Text, 0);
     produce(&small, || ());
     assert!(matches!(slow.next(Instant::now()).await, Next::Behind(_)));
+}
+
+/// The size of one event makes no viewer one that is far behind.
+#[tokio::test]
+async fn a_large_event_stays_as_it_was_produced() {
+    let generation = generation(usize::MAX);
+    let large = format!("data: {}\n\n", "x".repeat(2 * FAR_BEHIND));
+    generation.append(large.as_bytes(), false);
+    for form in [Form::Blocks, Form::Produced] {
+        let mut viewer = Viewer::new(Arc::clone(&generation), None, 0, (form, Duration::ZERO));
+        let Next::Bytes(bytes) = viewer.next(Instant::now()).await else { panic!("{form:?}") };
+        assert!(bytes.starts_with(large.trim_end().as_bytes()), "{form:?}");
+    }
+    let (lines, line) =
+        (framed(Framing::Ndjson, usize::MAX), format!("\"{}\"\n", "x".repeat(2 * FAR_BEHIND)));
+    lines.append(line.as_bytes(), false);
+    let mut viewer = Viewer::new(lines, None, 0, (Form::Produced, Duration::ZERO));
+    assert!(viewer.next(Instant::now()).await == Next::Bytes(line.into()));
 }
