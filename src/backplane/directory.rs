@@ -13,16 +13,32 @@ use tokio::time::sleep;
 use super::owner::millis;
 use super::replica::Replica;
 use super::{Backplane, BackplaneError};
+use crate::error::Error;
 use crate::streams::generation::Generation;
 use crate::streams::position::Position;
 use crate::streams::record::GenerationMeta;
-use crate::streams::registry::Claim;
+use crate::streams::registry::{Claim, Streams};
 
 /// The bytes of the key by which capabilities are signed.
 const SECRET: usize = 43;
 
 /// The most streams of one owner that are listed.
 const MAX_LISTED: usize = 1_000;
+
+/// A copy that is being read. Dropped before it has all that there is, also with its request, it is forgotten.
+struct Adoption<'a> {
+    streams: &'a Streams,
+    generation: &'a Generation,
+}
+
+impl Drop for Adoption<'_> {
+    fn drop(&mut self) {
+        if !self.generation.is_opened() {
+            self.streams.remove(&self.generation.id);
+            self.generation.opened(Err(Error::unavailable(&BackplaneError.to_string())));
+        }
+    }
+}
 
 impl Backplane {
     /// Enters a generation under its owner, epoch and chat.
@@ -81,13 +97,17 @@ impl Backplane {
             }
         };
         if !is_new {
-            return Ok(Some(generation));
+            // Another request may be reading it.
+            return Ok(generation.head().await.is_ok().then_some(generation));
         }
         let replica = Arc::new(Replica::new(Arc::clone(&generation)));
-        replica.take(&found);
-        if generation.extent().end.is_none() && self.catch_up(&replica).await?.is_none() {
+        let adoption = Adoption { streams: &self.streams, generation: &generation };
+        let more = replica.take(&found);
+        if (more || generation.extent().end.is_none()) && self.catch_up(&replica).await?.is_none() {
             return Ok(None);
         }
+        generation.opened(Ok(meta.headers()));
+        drop(adoption);
         if generation.extent().end.is_none() {
             // An error: the process is stopping.
             let _stopped = self.replicas.send(replica).await;

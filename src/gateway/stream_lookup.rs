@@ -28,7 +28,7 @@ impl Gateway {
             (None, Some(backplane)) if is_id(id) => {
                 backplane.find(owner, id).await.map_err(unreachable)
             }
-            (local, _) => Ok(local),
+            (local, _) => read(local).await,
         }
     }
 
@@ -38,7 +38,7 @@ impl Gateway {
             (None, Some(backplane)) if is_id(id) => {
                 backplane.find_any(id).await.map_err(unreachable)
             }
-            (local, _) => Ok(local),
+            (local, _) => read(local).await,
         }
     }
 
@@ -50,7 +50,7 @@ impl Gateway {
     ) -> Result<Option<Arc<Generation>>, Error> {
         match (self.archived.at(owner, position).await?, &self.backplane) {
             (None, Some(backplane)) => backplane.at(owner, position).await.map_err(unreachable),
-            (local, _) => Ok(local),
+            (local, _) => read(local).await,
         }
     }
 
@@ -67,7 +67,7 @@ impl Gateway {
                 let found = backplane.of_chat(owner, chat).await.map_err(unreachable)?;
                 Ok(found.filter(running))
             }
-            (local, _) => Ok(local),
+            (local, _) => read(local).await,
         }
     }
 
@@ -88,7 +88,7 @@ impl Gateway {
             (None, Some(backplane)) => {
                 backplane.of_response(owner, response).await.map_err(unreachable)
             }
-            (local, _) => Ok(local),
+            (local, _) => read(local).await,
         }
     }
 
@@ -128,6 +128,14 @@ impl Gateway {
     pub fn reachable_backplane(&self) -> Option<&Arc<Backplane>> {
         self.backplane.as_ref().filter(|backplane| backplane.is_reachable())
     }
+}
+
+/// A stream with all that there is of it: a copy of another node's may just be read by another request.
+async fn read(local: Option<Arc<Generation>>) -> Result<Option<Arc<Generation>>, Error> {
+    if let Some(copy) = local.as_ref().filter(|stream| stream.is_copy) {
+        copy.head().await?;
+    }
+    Ok(local)
 }
 
 /// Whether a text may be the id of a stream: nothing else becomes a part of a key.

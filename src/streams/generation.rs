@@ -106,10 +106,10 @@ impl Generation {
         restored
     }
 
-    /// The same as a copy of one that another node produces.
+    /// The same as a copy of one that another node produces. Its head is set when it has all that there is.
     #[must_use]
     pub(super) fn copied(self) -> Self {
-        Self { is_copy: true, ..self }
+        Self { is_copy: true, opened: watch::Sender::new(None), ..self }
     }
 
     /// A generation whose first event follows a position.
@@ -262,6 +262,11 @@ impl Generation {
     /// The error in place of an answer, if there was no answer.
     pub fn is_refused(&self) -> bool {
         matches!(&*self.opened.borrow(), Some(Err(_)))
+    }
+
+    /// Whether the head of the answer is known, or the error in its place.
+    pub fn is_opened(&self) -> bool {
+        self.opened.borrow().is_some()
     }
 
     /// The headers of the answer, as far as they are known.
