@@ -25,6 +25,7 @@ use crate::durable::{self, Streams};
 use crate::gateway;
 use crate::gateway::state::{Gateway, SetupError};
 use crate::gateway::{direct_response, path_alias};
+use crate::graphql::{self, GraphQl};
 use crate::mercure;
 use crate::server::{ConnectionConfig, ConnectionLimit, Shutdown, request_head};
 use crate::stream_api;
@@ -62,6 +63,8 @@ pub struct App {
     pub hub: Arc<Hub>,
     /// The streams of the Durable Streams protocol.
     durable: Arc<Streams>,
+    /// GraphQL's schema and connections.
+    graphql: Arc<GraphQl>,
     /// The limit of callers' connections.
     connections: Arc<ConnectionLimit>,
     /// The metrics page, shared by all copies.
@@ -87,7 +90,14 @@ impl App {
         let (descriptors, _) = Resource::NOFILE.get()?;
         let connections = ConnectionLimit::for_callers(descriptors, &gateway.metrics);
         let connections = Arc::new(connections);
-        Ok(Self { gateway, hub, durable, connections, metrics_page: Arc::default() })
+        Ok(Self {
+            gateway,
+            hub,
+            durable,
+            graphql: Arc::default(),
+            connections,
+            metrics_page: Arc::default(),
+        })
     }
 
     /// A copy for a worker.
@@ -115,6 +125,7 @@ impl App {
             never = self.gateway.keep_fresh() => never,
             never = self.hub.keep_trimmed() => never,
             never = self.durable.keep() => never,
+            never = self.graphql.keep() => never,
             never = draining => never,
         }
     }
@@ -205,6 +216,10 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/prompts", get(prompts).fallback(only_get))
         .merge(channels())
         .route(
+            graphql::PATH,
+            get(graphql).post(graphql).put(graphql).delete(graphql).fallback(only_graphql),
+        )
+        .route(
             mercure::PATH,
             get(mercure_subscribe).post(mercure_publish).fallback(only_get_or_post),
         )
@@ -281,6 +296,14 @@ async fn mercure_subscribe(Shared(app): Shared<Arc<App>>, request: Request) -> R
 
 async fn mercure_publish(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
     mercure::publish(&app, request).await
+}
+
+async fn graphql(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    graphql::answer(&app, &app.graphql, request).await
+}
+
+async fn only_graphql(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    direct_response::method_not_allowed(&app, request, "GET, POST, PUT, DELETE").await
 }
 
 async fn not_found(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
