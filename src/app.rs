@@ -29,6 +29,7 @@ use crate::gateway::clock::unix_seconds;
 use crate::gateway::compression::compress;
 use crate::gateway::state::{Gateway, SetupError};
 use crate::gateway::{direct_response, path_alias};
+use crate::graphql::{self, GraphQl};
 use crate::mercure;
 use crate::server::{ConnectionConfig, ConnectionLimit, Shutdown, request_head};
 use crate::stream_api;
@@ -69,6 +70,8 @@ pub struct App {
     pub shared_channels: Option<Arc<SharedChannels>>,
     /// The streams of the Durable Streams protocol.
     durable: Arc<Streams>,
+    /// GraphQL's schema and connections.
+    graphql: Arc<GraphQl>,
     /// The limit of callers' connections.
     connections: Arc<ConnectionLimit>,
     /// The metrics page, shared by all copies.
@@ -98,8 +101,15 @@ impl App {
         let (descriptors, _) = Resource::NOFILE.get()?;
         let connections = ConnectionLimit::for_callers(descriptors, &gateway.metrics);
         let connections = Arc::new(connections);
-        let metrics_page = Arc::default();
-        Ok(Self { gateway, hub, shared_channels, durable, connections, metrics_page })
+        Ok(Self {
+            gateway,
+            hub,
+            shared_channels,
+            durable,
+            graphql: Arc::default(),
+            connections,
+            metrics_page: Arc::default(),
+        })
     }
 
     /// A copy for a worker.
@@ -135,6 +145,7 @@ impl App {
             never = self.gateway.keep_fresh() => never,
             never = self.hub.keep_trimmed() => never,
             never = self.durable.keep() => never,
+            never = self.graphql.keep() => never,
             never = draining => never,
             never = self.keep_shared_channels() => never,
         }
@@ -263,6 +274,10 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/prompts", get(prompts).fallback(only_get))
         .merge(channels(Arc::new(app.gateway.clone())))
         .route(
+            graphql::PATH,
+            get(graphql).post(graphql).put(graphql).delete(graphql).fallback(only_graphql),
+        )
+        .route(
             mercure::PATH,
             get(mercure_subscribe).post(mercure_publish).fallback(only_get_or_post),
         )
@@ -340,6 +355,14 @@ async fn mercure_subscribe(Shared(app): Shared<Arc<App>>, request: Request) -> R
 
 async fn mercure_publish(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
     mercure::publish(&app, request).await
+}
+
+async fn graphql(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    graphql::answer(&app, &app.graphql, request).await
+}
+
+async fn only_graphql(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+    direct_response::method_not_allowed(&app, request, "GET, POST, PUT, DELETE").await
 }
 
 async fn not_found(Shared(app): Shared<Arc<App>>, request: Request) -> Response {

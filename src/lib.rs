@@ -12,6 +12,7 @@ pub mod console;
 pub mod durable;
 pub mod error;
 pub mod gateway;
+pub mod graphql;
 pub mod load;
 pub mod memory;
 pub mod mercure;

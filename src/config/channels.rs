@@ -53,6 +53,13 @@ const MERCURE: Field<bool> = BOOLEAN
     )
     .default("false");
 
+const GRAPHQL: Field<bool> = BOOLEAN
+    .key(
+        "graphql",
+        "Whether GraphQL subscriptions to channels and durable streams are served at `/v1/graphql` (docs/graphql.md).",
+    )
+    .default("false");
+
 const EVENTS: Field<NonZeroU32> = COUNT
     .key(
         "events",
@@ -93,6 +100,7 @@ pub(super) const CHANNELS: Section = Section::table(
         MAX_CHANNELS.key,
         MEMORY.key,
         MERCURE.key,
+        GRAPHQL.key,
         PATTERNS.key,
     ],
 );
@@ -114,6 +122,8 @@ pub struct Channels {
     pub memory: usize,
     /// Whether the Mercure protocol is served.
     pub mercure: bool,
+    /// Whether GraphQL is served.
+    pub graphql: bool,
     /// Settings by pattern, the most exact first.
     pub patterns: Vec<(ChannelPattern, ChannelSettings)>,
 }
@@ -151,6 +161,7 @@ impl Default for Channels {
             max_channels: count(MAX_CHANNELS.default_value()),
             memory: MEMORY.default_value(),
             mercure: MERCURE.default_value(),
+            graphql: GRAPHQL.default_value(),
             patterns: Vec::new(),
         }
     }
@@ -183,6 +194,7 @@ pub(super) fn channels(reader: &mut Reader<'_>, root: &Table<'_>) -> Channels {
         max_channels: count(reader.value(&table, &MAX_CHANNELS)),
         memory: reader.value(&table, &MEMORY),
         mercure: reader.value(&table, &MERCURE),
+        graphql: reader.value(&table, &GRAPHQL),
         patterns: patterns(reader, &table),
     }
 }

@@ -19,6 +19,14 @@ import table
 
 HERE = Path(__file__).parent
 UPSTREAMS = json.loads((HERE / "upstreams.json").read_text())
+ISSUER = {
+    "issuer": "https://publisher.example.com",
+    "audience": "streamgate",
+    "algorithms": ["HS256"],
+    "secret": "a secret of the publisher, for these tests",
+}
+# The rights of the key that clients have.
+CHANNELS = {"subscribe": ["*"], "publish": ["*"]}
 PYTEST = ["-B", "-m", "pytest", "-p", "no:cacheprovider", "--quiet", "--tb=short"]
 # Seconds: a suite that hangs is a failure, and what it said is lost.
 LONGEST = 600
@@ -64,6 +72,9 @@ def suites(rust):
         node("fetch"),
         node("resume"),
         node("use_chat"),
+        node("graphql"),
+        node("mercure"),
+        python("mercure"),
     ]
 
 
@@ -96,7 +107,8 @@ def configuration(sim, recorder, keys):
     aliases = {f"alias-{name}": {"targets": [{"provider": f"sim-{name}", "model": "n20"}]} for name in names}
     return json.dumps({
         "server": {"listen": "127.0.0.1:0", "drain": "1s"},
-        "auth": {"keys": keys},
+        "auth": {"keys": keys, "jwt": [ISSUER]},
+        "channels": {"mercure": True, "graphql": True},
         "limits": {"requests_per_minute": "none", "concurrent_streams": "none"},
         "providers": providers(sim, recorder),
         "models": aliases,
@@ -144,13 +156,13 @@ def run(streamgate, suite, work):
     name, folder, command = suite
     report, out = work / f"{name}.xml", work / f"{name}.out"
     recorder = f"http://127.0.0.1:{free_port()}"
-    key, entry = new_key(streamgate, "clients")
+    key, entry = new_key(streamgate, "clients", channels=CHANNELS)
     limited, limits = new_key(streamgate, "limited", limits={"requests_per_minute": 1})
     config = work / f"{name}.yaml"
     with started([streamgate, "sim", "--listen", "127.0.0.1:0"], work / f"{name}.sim.log") as sim:
         config.write_text(configuration(sim, recorder, [entry, limits]))
         with started([streamgate, "--config", config], work / f"{name}.gateway.log") as gateway:
-            env = surroundings(GATEWAY=gateway, SIM=sim, RECORDER=recorder, KEY=key, LIMITED_KEY=limited)
+            env = surroundings(GATEWAY=gateway, SIM=sim, RECORDER=recorder, KEY=key, LIMITED_KEY=limited, ISSUER=json.dumps(ISSUER))
             command = [str(part).replace("{report}", str(report)) for part in command]
             with open(out, "wb") as said:
                 ran = subprocess.run(

@@ -65,6 +65,8 @@ mod gemini;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod graphql;
+#[cfg(test)]
 mod growth;
 #[cfg(test)]
 mod handshakes;

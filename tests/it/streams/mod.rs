@@ -82,12 +82,12 @@ fn terminal() -> String {
 }
 
 /// The texts of so many tokens.
-fn expected(tokens: usize) -> String {
+pub(super) fn expected(tokens: usize) -> String {
     (0..tokens).fold(String::new(), |text, number| text + &format!("t{number} "))
 }
 
 /// An upstream that sends some tokens, waits at the gate, and sends the others and the end.
-async fn gated(before: usize, after: usize) -> (Upstream, Arc<Notify>) {
+pub(super) async fn gated(before: usize, after: usize) -> (Upstream, Arc<Notify>) {
     let gate = Arc::new(Notify::new());
     let chunks = |range: std::ops::Range<usize>| range.map(|number| Step::chunk(&token(number)));
     let mut script = vec![Step::Sse];
@@ -99,24 +99,24 @@ async fn gated(before: usize, after: usize) -> (Upstream, Arc<Notify>) {
 }
 
 /// An upstream that sends so many tokens and the end.
-async fn whole(tokens: usize) -> Upstream {
+pub(super) async fn whole(tokens: usize) -> Upstream {
     let mut script = vec![Step::Sse];
     script.extend((0..tokens).map(|number| Step::chunk(&token(number))));
     script.extend([Step::chunk(&terminal()), Step::End]);
     Upstream::new(script).await
 }
 
-async fn gateway(upstream: &Upstream, more: &str) -> Gateway {
+pub(super) async fn gateway(upstream: &Upstream, more: &str) -> Gateway {
     Gateway::new(&yaml(&upstream.url, "http://127.0.0.1:9", more)).await
 }
 
 impl Gateway {
     /// A request for a durable stream.
-    fn durable(&self) -> reqwest::RequestBuilder {
+    pub(super) fn durable(&self) -> reqwest::RequestBuilder {
         self.chat("oai/m").header("streamgate-stream", "resumable")
     }
 
-    fn get(&self, path: &str) -> reqwest::RequestBuilder {
+    pub(super) fn get(&self, path: &str) -> reqwest::RequestBuilder {
         let request = self.client.get(format!("{}{path}", self.url));
         request.header("authorization", format!("Bearer {KEY}"))
     }
@@ -128,14 +128,14 @@ impl Gateway {
 }
 
 /// The stream that a response names.
-fn stream_id(response: &reqwest::Response) -> String {
+pub(super) fn stream_id(response: &reqwest::Response) -> String {
     let id = response.headers()["streamgate-stream-id"].to_str().unwrap().to_owned();
     assert_eq!(response.headers()["content-location"], format!("/v1/streams/{id}"));
     id
 }
 
 /// The body of a response as JSON.
-async fn json(response: reqwest::Response) -> Value {
+pub(super) async fn json(response: reqwest::Response) -> Value {
     let body = response.text().await.unwrap();
     serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"))
 }

@@ -182,6 +182,7 @@ fn axum_and_reqwest_stay_at_the_edge() {
                 "src/channel_api/",
                 "src/console/",
                 "src/durable/",
+                "src/graphql/",
                 "src/mercure/",
                 "src/server/",
                 "src/gateway/mod.rs",
