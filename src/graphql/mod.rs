@@ -23,6 +23,7 @@ use crate::channel_api::events::{pace, stream_headers};
 use crate::error::Error;
 use crate::gateway::direct_response::{self, Identity, json_response};
 use crate::gateway::own_endpoint::{OwnRequest, answer_as};
+use crate::gateway::state::Gateway;
 use crate::wire::chat::{ApiError, Kind};
 use connection::{Connection, event_stream};
 use operation::{Operation, OperationRequest};
@@ -201,7 +202,7 @@ async fn execute(graphql: &GraphQl, session: Session, asked: OperationRequest) -
 fn session(app: &App, request: &OwnRequest<'_>) -> Session {
     Session {
         hub: Arc::clone(&app.hub),
-        streams: Arc::clone(&app.streams),
+        gateway: Gateway::clone(app),
         caller: Arc::clone(&request.caller),
     }
 }

@@ -17,8 +17,8 @@ use crate::channels::{
     SubscriptionRequest,
 };
 use crate::gateway::auth::Caller;
+use crate::gateway::state::Gateway;
 use crate::streams::generation::Generation;
-use crate::streams::registry::Streams;
 use crate::wire::format::Format;
 
 /// The most channels and patterns of one subscription.
@@ -46,7 +46,7 @@ pub(super) fn build() -> SubscriptionSchema {
 /// The parts that the resolvers of a request read, and its caller.
 pub(super) struct Session {
     pub(super) hub: Arc<Hub>,
-    pub(super) streams: Arc<Streams>,
+    pub(super) gateway: Gateway,
     pub(super) caller: Arc<Caller>,
 }
 
@@ -109,14 +109,15 @@ impl Query {
         #[graphql(default = 100, validator(minimum = 1, maximum = 1000))] first: usize,
     ) -> Result<Vec<DurableStream>, Error> {
         let session = context.data::<Session>()?;
-        let all = session.streams.of(&session.caller.name);
+        let all = session.gateway.streams_of(&session.caller.name).await;
         Ok(all.iter().rev().take(first).map(|it| DurableStream::of(it)).collect())
     }
 
     /// A durable stream of the caller.
     async fn stream(&self, context: &Context<'_>, id: ID) -> Result<Option<DurableStream>, Error> {
         let session = context.data::<Session>()?;
-        let found = session.streams.get(&session.caller.name, &id);
+        let found = session.gateway.stream(&session.caller.name, &id).await;
+        let found = found.map_err(|error| unreachable(&error))?;
         Ok(found.map(|it| DurableStream::of(&it)))
     }
 
@@ -199,13 +200,19 @@ impl Subscriptions {
             let names: Vec<_> = others.map(Format::name).collect();
             wrong("format", format!("must be one of {}", names.join(", ")))
         })?;
-        let found = session.streams.get(&session.caller.name, &id).ok_or_else(|| {
+        let found = session.gateway.stream(&session.caller.name, &id).await;
+        let found = found.map_err(|error| unreachable(&error))?.ok_or_else(|| {
             let message = "the stream does not exist, or is no longer kept".to_owned();
             coded(message, "stream_not_found")
         })?;
         let after = after.map(|id| id.parse().map_err(|error| wrong("after", error)));
         events::of_stream(found, format, after.transpose()?)
     }
+}
+
+/// The error of a stream that may be in a place that cannot be reached.
+fn unreachable(error: &crate::error::Error) -> Error {
+    coded(error.shown().message.clone(), "overloaded")
 }
 
 /// The channels that a caller names, to all of which it must have a right.
