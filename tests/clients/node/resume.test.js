@@ -28,16 +28,19 @@ const proxy = http.createServer((request, response) => {
   onward.on("response", (answer) => {
     response.writeHead(answer.statusCode, answer.headers);
     response.flushHeaders();
-    let [seen, held] = [0, ""];
+    let [seen, held, cut] = [0, "", false];
     answer.setEncoding("utf8");
     answer.on("data", (text) => {
       held += text;
+      // The socket is destroyed a moment later, and nothing may follow the half block until then.
+      if (cut) return;
       for (;;) {
         const end = held.indexOf("\n\n");
         if (end < 0 || response.destroyed) return;
         const block = held.slice(0, end + 2);
         held = held.slice(end + 2);
         if (seen++ >= cuts.each) {
+          cut = true;
           // Inside of a block: the half of it must not count.
           response.write(block.slice(0, block.length / 2), () => response.socket?.destroy());
           onward.destroy();
@@ -46,7 +49,7 @@ const proxy = http.createServer((request, response) => {
         response.write(block.replace(/^retry: \d+$/m, "retry: 1"));
       }
     });
-    answer.on("end", () => response.end(held));
+    answer.on("end", () => cut || response.end(held));
   });
   onward.on("error", () => response.destroy());
 });
