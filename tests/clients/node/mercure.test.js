@@ -33,6 +33,8 @@ const proxy = http.createServer((request, response) => {
           response.write(block);
         } else if (seen++ >= cuts.each) {
           response.write(block.slice(0, block.length / 2), () => response.socket?.destroy());
+          // All of it may have come already, and its end with it.
+          answer.removeAllListeners();
           onward.destroy();
           return;
         } else {

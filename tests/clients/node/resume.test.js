@@ -43,6 +43,8 @@ const proxy = http.createServer((request, response) => {
           cut = true;
           // Inside of a block: the half of it must not count.
           response.write(block.slice(0, block.length / 2), () => response.socket?.destroy());
+          // All of it may have come already, and its end with it.
+          answer.removeAllListeners();
           onward.destroy();
           return;
         }
