@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::operation::Operation;
+use super::execution::Operation;
 use super::reservations::{AcceptedOperation, ReservedConnection};
 use crate::channel_api::event_stream::Pace;
 

@@ -3,7 +3,7 @@
 
 mod connection;
 mod events;
-mod operation;
+mod execution;
 mod reservations;
 mod schema;
 
@@ -26,7 +26,7 @@ use crate::gateway::own_endpoint::{OwnRequest, answer_as};
 use crate::gateway::state::Gateway;
 use crate::wire::chat::{ApiError, Kind};
 use connection::{Connection, event_stream};
-use operation::{Operation, OperationRequest};
+use execution::{Operation, OperationRequest};
 use reservations::{Reservation, Reservations};
 use schema::{Session, SubscriptionSchema};
 
@@ -114,7 +114,7 @@ pub async fn answer(app: &App, graphql: &GraphQl, request: Request) -> Response 
 /// The token of a reservation, in the header or the query.
 fn token(request: &Request) -> Option<String> {
     let header = request.headers().get(TOKEN).map(|value| value.to_str().unwrap_or("?").to_owned());
-    header.or_else(|| operation::parameter(request.uri(), "token"))
+    header.or_else(|| execution::parameter(request.uri(), "token"))
 }
 
 fn has_credential(request: &Request) -> bool {
@@ -171,7 +171,7 @@ fn accept(
 
 /// Stops an operation. One that has ended, or never was, is stopped.
 fn stop(reservation: &Reservation, head: &Parts) -> Result<Response, Error> {
-    let id = operation::parameter(&head.uri, "operationId");
+    let id = execution::parameter(&head.uri, "operationId");
     let id =
         id.ok_or_else(|| invalid("the query has no `operationId`; name the operation to stop"))?;
     reservation.stop(&id);
@@ -192,7 +192,7 @@ fn accepts_stream(head: &Parts) -> bool {
 async fn execute(graphql: &GraphQl, session: Session, asked: OperationRequest) -> Response {
     let result = graphql.schema.execute(asked.request(session)).await;
     let refused = result.is_err() && result.data == async_graphql::Value::Null;
-    let mut response = json_response(operation::text(&result));
+    let mut response = json_response(execution::text(&result));
     if refused {
         *response.status_mut() = StatusCode::BAD_REQUEST;
     }

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::operation::Operation;
+use super::execution::Operation;
 use crate::config;
 use crate::error::Error;
 use crate::gateway::auth::Caller;
