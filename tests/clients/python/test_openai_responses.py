@@ -209,14 +209,20 @@ def test_image_and_structured_output(client, upstream, recorder):
         assert sent["response_format"]["json_schema"]["schema"] == SCHEMA
 
 
-def test_state_at_the_vendor_is_refused_by_name(client, upstream):
+def test_state_is_kept_where_the_vendor_keeps_none(client, upstream):
     if upstream == RESPONSES:
         cannot("the vendor of the Responses API keeps state")
-    for field, value in [("previous_response_id", "resp_1"), ("conversation", "conv_1"), ("background", True)]:
+    for field, value in [("previous_response_id", "resp_1"), ("conversation", "conv_1")]:
         with pytest.raises(openai.BadRequestError) as raised:
             raw(client, f"{upstream}/n3", **{field: value})
         assert raised.value.param == field
-    assert raw(client, f"{upstream}/n3", store=True).store is False
+    stored = raw(client, f"{upstream}/n3", store=True)
+    assert stored.store is True
+    assert client.responses.retrieve(stored.id).output_text == stored.output_text
+    unstored = raw(client, f"{upstream}/n3", store=False)
+    assert unstored.store is False
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(unstored.id)
 
 
 def test_abort(client, upstream):
