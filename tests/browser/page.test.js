@@ -169,6 +169,8 @@ test("a screen reader hears of states and whole answers, not of tokens", async (
   });
   await ask(page, "sim/n200-i2000");
   await shows(page, "#state", "complete");
+  // The announcement follows the state, and the observer hears of it a moment later.
+  await page.waitForFunction(() => window.heard.filter((text) => text !== "").length > 1);
   const heard = (await page.evaluate(() => window.heard)).filter((text) => text !== "");
   assert.deepEqual(heard, ["Generating", `Answer complete: ${tokens(200)}`]);
 });
