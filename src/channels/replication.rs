@@ -134,8 +134,7 @@ impl Hub {
         appended.ok().map(|(_, woken)| woken)
     }
 
-    /// Goes on after an entry that can no longer be read: subscribers who are before it are told that they have missed
-    /// something.
+    /// Goes on after an entry that can no longer be read. Subscribers who are before it get a reset.
     pub fn skip_to(&self, seq: u64) {
         let mut directory = self.directory();
         directory.skip_to(seq);

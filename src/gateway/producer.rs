@@ -40,7 +40,7 @@ pub(super) async fn produce(
             let end = relay(&mut production, &generation, &streams).await;
             // The account first: whoever sees the end finds the permit released.
             drop(production);
-            // Then the disk: whoever sees the end finds it there after a restart.
+            // The disk next: a viewer that sees the end finds it there after a restart.
             let ended = unix_seconds();
             archived.keep(&generation, (&end, ended), retention).await;
             generation.close(end, ended);
