@@ -77,6 +77,8 @@ impl SharedChannels {
             while self.catch_up(&feed.hub).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
+            // What was offered while Redis was away has been left out.
+            feed.hub.renew_presence();
         }
     }
 
@@ -97,9 +99,8 @@ impl SharedChannels {
             let page = backplane.answered(page)?;
             for (_, fields) in &page {
                 let Some(payload) = fields.get(1) else { continue };
-                if let Some((_, previous, Applied::Gap)) = self.apply(hub, payload) {
-                    hub.skip_to(previous);
-                    self.apply(hub, payload);
+                if self.apply(hub, payload) == Some(Applied::Gap) {
+                    self.apply_after_gap(hub, payload);
                 }
             }
             if page.len() < PAGE {
@@ -108,11 +109,23 @@ impl SharedChannels {
         }
     }
 
-    fn apply(&self, hub: &Hub, payload: &[u8]) -> Option<(u64, u64, Applied)> {
+    fn apply(&self, hub: &Hub, payload: &[u8]) -> Option<Applied> {
         let (seq, previous, entry) = parse(payload)?;
+        Some(hub.apply((seq, previous), entry, self.age(seq)))
+    }
+
+    /// Applies an entry whose predecessors can no longer be read: they were trimmed, or Redis has lost its data, and then
+    /// the log names none.
+    fn apply_after_gap(&self, hub: &Hub, payload: &[u8]) {
+        let Some((seq, _, entry)) = parse(payload) else { return };
+        hub.skip_to(seq - 1);
+        hub.apply((seq, seq - 1), entry, self.age(seq));
+    }
+
+    /// The time since an entry was appended: its number is its time in microseconds.
+    fn age(&self, seq: u64) -> Duration {
         let now = self.backplane.clock.unix();
-        let age = Duration::from_secs(now.saturating_sub(seq / 1_000_000));
-        Some((seq, previous, hub.apply((seq, previous), entry, age)))
+        Duration::from_secs(now.saturating_sub(seq / 1_000_000))
     }
 
     async fn append_offers(&self) -> Infallible {

@@ -41,7 +41,7 @@ impl Drop for Adoption<'_> {
 }
 
 impl Backplane {
-    /// Enters a generation under its owner, epoch and chat.
+    /// Enters a generation under its owner, epoch, chat and response, or keeps these entries for longer.
     pub(super) async fn index(
         &self,
         generation: &Generation,
@@ -57,13 +57,16 @@ impl Backplane {
         let name = |key| redis::cmd("SET").arg(key).arg(id).arg("PX").arg(keep).take();
         let (list, begun) = (self.keys.owner(owner), origin.context.created);
         let oldest = format!("-{}", MAX_LISTED + 1);
+        let claim = origin.key.as_ref().map(|(key, _)| self.keys.claim(owner, key));
+        let claim = claim.map(|key| redis::cmd("PEXPIRE").arg(key).arg(keep).take());
         let listed = [
             redis::cmd("ZADD").arg(&list).arg(begun).arg(id).take(),
             redis::cmd("ZREMRANGEBYRANK").arg(&list).arg(0).arg(oldest).take(),
             redis::cmd("PEXPIRE").arg(&list).arg(keep).take(),
         ];
         // All at once: a cluster has them in several places.
-        let commands: Vec<_> = names.into_iter().flatten().map(name).chain(listed).collect();
+        let commands: Vec<_> =
+            names.into_iter().flatten().map(name).chain(listed).chain(claim).collect();
         try_join_all(commands.iter().map(|command| self.command(command))).await.map(drop)
     }
 
@@ -98,7 +101,10 @@ impl Backplane {
         };
         if !is_new {
             // Another request may be reading it.
-            return Ok(generation.head().await.is_ok().then_some(generation));
+            if generation.is_copy {
+                generation.head().await.map_err(|_| BackplaneError)?;
+            }
+            return Ok(Some(generation));
         }
         let replica = Arc::new(Replica::new(Arc::clone(&generation)));
         let adoption = Adoption { streams: &self.streams, generation: &generation };

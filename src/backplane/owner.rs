@@ -25,6 +25,8 @@ struct Cursor {
     begun: bool,
     /// Another node watches it.
     watched: bool,
+    /// The time at which its entries in the directory were written.
+    indexed: Instant,
 }
 
 /// The result of an append.
@@ -89,7 +91,8 @@ impl Backplane {
     }
 
     async fn replicate(&self, generation: &Generation, keep: Duration) {
-        let mut cursor = Cursor { seq: 0, begun: self.is_reachable(), watched: false };
+        let mut cursor =
+            Cursor { seq: 0, begun: self.is_reachable(), watched: false, indexed: Instant::now() };
         let mut pause = Duration::from_millis(50);
         let mut given_up = None;
         loop {
@@ -110,7 +113,7 @@ impl Backplane {
                     break;
                 }
                 Err(BackplaneError) => {
-                    // An end that nobody can be told of is kept as long as here.
+                    // An end that Redis does not take is kept for as long as here.
                     let ended = generation.extent().end.is_some();
                     let until =
                         ended.then(|| *given_up.get_or_insert_with(|| Instant::now() + keep));
@@ -136,7 +139,12 @@ impl Backplane {
     ) -> Result<Appended, BackplaneError> {
         if !cursor.begun {
             self.begin(generation, keep).await?;
-            cursor.begun = true;
+            (cursor.begun, cursor.indexed) = (true, Instant::now());
+        }
+        // They expire before a long stream does, and are kept for as long as its events after its end.
+        if cursor.indexed.elapsed() > keep / 2 || generation.extent().end.is_some() {
+            self.index(generation, keep).await?;
+            cursor.indexed = Instant::now();
         }
         let extent = generation.extent();
         cursor.seq = cursor.seq.max(extent.earliest);

@@ -23,18 +23,22 @@ impl Backplane {
         self.answered(self.connection.query(&get).await)
     }
 
-    /// Adds a share of a stream, for so many viewers on each node.
+    /// Adds a share of a stream, for so many viewers on each node. `time`: that for which it is kept at least.
     pub async fn put_share(
         &self,
         stream: &str,
         share: &str,
         viewers: usize,
-        keep: Duration,
+        time: Duration,
     ) -> Result<(), BackplaneError> {
         let key = self.keys.shares(stream);
         self.command(redis::cmd("HSET").arg(&key).arg(share).arg(viewers)).await?;
-        let keep = millis(keep.max(self.retention()));
-        self.command(redis::cmd("PEXPIRE").arg(&key).arg(keep)).await
+        // The first sets it where there is none, the second only prolongs it for other shares.
+        for condition in ["NX", "GT"] {
+            let expiry = redis::cmd("PEXPIRE").arg(&key).arg(millis(time)).arg(condition).take();
+            self.command(&expiry).await?;
+        }
+        Ok(())
     }
 
     /// Revokes a share on all nodes. Returns whether there was one.

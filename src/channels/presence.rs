@@ -58,6 +58,11 @@ impl Presence {
         self.0.iter().map(|(user, present)| (user, present.connections))
     }
 
+    /// Whether a user is present.
+    pub(super) fn has(&self, user: &str) -> bool {
+        self.0.contains_key(user)
+    }
+
     /// Whether nobody is present.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -156,25 +156,35 @@ impl Hub {
         Ok(numbers.into_iter().map(|seq| self.epoch().at(seq)).collect())
     }
 
-    /// Repeats who is subscribed on this node, so that the shared log does not forget them.
+    /// Appends the users who are subscribed on this node, so that the shared log does not forget them, and removes those
+    /// who are not.
     pub fn renew_presence(&self) {
-        self.offer_presence(|node, own| node == own, Entry::Joined);
+        let Some(shared) = self.shared.get() else { return };
+        let mut directory = self.directory();
+        let mut entries = Vec::new();
+        for (channel, one) in directory.presence.on(|node| *node == *shared.node) {
+            let here = directory.find(&channel);
+            if !here.is_some_and(|here| here.presence.has(&one.user)) {
+                entries.push(Entry::Left(channel, one));
+            }
+        }
+        for (name, channel) in &directory.channels {
+            let here = channel.presence.users().map(|(user, _)| shared.here(user));
+            entries.extend(here.map(|one| Entry::Joined(name.clone(), one)));
+        }
+        drop(directory);
+        for entry in entries {
+            shared.log.offer(entry);
+        }
     }
 
     /// Removes the users of nodes that are gone.
     pub fn remove_presence(&self, is_gone: impl Fn(&str) -> bool) {
-        self.offer_presence(|node, own| node != own && is_gone(node), Entry::Left);
-    }
-
-    fn offer_presence(
-        &self,
-        is_meant: impl Fn(&str, &str) -> bool,
-        entry: fn(ChannelName, Presence) -> Entry,
-    ) {
         let Some(shared) = self.shared.get() else { return };
-        let present = self.directory().presence.on(|node| is_meant(node, &shared.node));
+        let gone = |node: &str| *node != *shared.node && is_gone(node);
+        let present = self.directory().presence.on(gone);
         for (channel, one) in present {
-            shared.log.offer(entry(channel, one));
+            shared.log.offer(Entry::Left(channel, one));
         }
     }
 }

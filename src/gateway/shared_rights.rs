@@ -1,5 +1,5 @@
-//! Rights to streams and channels that hold on every node: tickets and shares. Without Redis they hold on the node that
-//! granted them.
+//! Rights to streams and channels that hold on every node: tickets and shares. Without Redis a ticket is good on the node
+//! that made it, and a share is not granted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,18 +70,26 @@ impl Gateway {
         })
     }
 
-    /// Adds a share of a stream for so many viewers. Returns its id; `None`: there are too many.
-    pub async fn add_share(&self, stream: &Generation, viewers: usize) -> Option<String> {
-        let share = stream.shares.add(viewers)?;
-        if let Some(backplane) = self.reachable_backplane() {
-            let keep = self.state().config.streams.keep;
-            // Without Redis it is good on this node.
-            let _unreachable = backplane.put_share(&stream.id, &share, viewers, keep).await;
+    /// Adds a share of a stream for so many viewers and some time. Returns its id; `None`: there are too many. An error:
+    /// other nodes would not know of it.
+    pub async fn add_share(
+        &self,
+        stream: &Generation,
+        viewers: usize,
+        time: Duration,
+    ) -> Result<Option<String>, Error> {
+        let Some(share) = stream.shares.add(viewers) else { return Ok(None) };
+        let Some(backplane) = &self.backplane else { return Ok(Some(share)) };
+        match backplane.put_share(&stream.id, &share, viewers, time).await {
+            Ok(()) => Ok(Some(share)),
+            Err(error) => {
+                stream.shares.revoke(&share);
+                Err(unreachable(error))
+            }
         }
-        Some(share)
     }
 
-    /// Revokes a share. Returns whether there was one. An error: other nodes cannot be told.
+    /// Revokes a share. Returns whether there was one. An error: other nodes do not know of it.
     pub async fn revoke_share(&self, stream: &Generation, share: &str) -> Result<bool, Error> {
         let here = stream.shares.revoke(share);
         let Some(backplane) = &self.backplane else { return Ok(here) };

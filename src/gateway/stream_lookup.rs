@@ -1,5 +1,5 @@
-//! Look-up of durable streams: in memory, then in the archive on disk, then among those that other nodes share. It must never return a stream to
-//! anybody but its owner.
+//! Look-up of durable streams: in memory, then in the archive on disk, then among those that other nodes share. It must
+//! never return a stream to anybody but its owner.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -69,7 +69,8 @@ pub(super) async fn share(
             return Err(field("viewers", &format!("must be 1 to {MAX_VIEWERS}")));
         }
         let expires = unix_seconds() + expires_in;
-        let Some(share) = gateway.add_share(&stream, viewers).await else {
+        let time = Duration::from_secs(expires_in);
+        let Some(share) = gateway.add_share(&stream, viewers, time).await? else {
             let message = "this stream has as many shares as it may; revoke one";
             return Err(Error::caller(ApiError::new(Kind::Conflict, message)));
         };

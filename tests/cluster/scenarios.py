@@ -427,6 +427,32 @@ async def channels(checks: Checks, cluster: Cluster, choice: random.Random) -> N
     checks.same([one[2] for one in back.events], ["back"], "and so do its subscribers, with nothing missed")
 
 
+async def emptied(checks: Checks, cluster: Cluster, _: random.Random) -> None:
+    """Redis loses its data under subscribers of channels: they get a reset, and then what is published."""
+    one, two = await cluster.node(), await cluster.node()
+    first = (await one.request("POST", "/v1/channels/a", {"data": "before"})).json()["id"]
+    response = Response()
+
+    async def read() -> None:
+        async for _ in two.stream("GET", "/v1/events?channel=a&rewind=1", None, {"accept": "text/event-stream"}, KEY, response):
+            if any(one[2] == "after" for one in events(response.body)):
+                return
+
+    reading = asyncio.create_task(read())
+    await until(lambda: has_data(response, "before"), 10)
+    await cluster.redis.command("FLUSHALL")
+    second = await one.request("POST", "/v1/channels/a", {"data": "after"})
+    checks.same(second.status, 200, "an event is published after that", second.body)
+    await asyncio.wait_for(reading, 15)
+    seen = [(name, data) for _, name, data in events(response.body) if name in ("message", "reset")]
+    checks.same([name for name, _ in seen], ["message", "reset", "message"], "its subscriber gets a reset, and the event")
+    checks.check(second.json()["id"] > first, "positions grow", (first, second.json()))
+
+
+async def has_data(response: Response, data: str) -> bool:
+    return any(one[2] == data for one in events(response.body))
+
+
 async def presence(checks: Checks, cluster: Cluster, _: random.Random) -> None:
     """Users of a channel on several nodes: one list, and one event for each."""
     more = '\nchannels: {{ patterns: {{ "room:*": {{ presence: true }} }} }}'.replace("{{", "{").replace("}}", "}")
@@ -639,4 +665,4 @@ async def delay(checks: Checks, cluster: Cluster, _: random.Random) -> None:
 
 
 ALL = {"follow": follow, "claims": claims, "cancel": cancel, "disconnects": disconnects, "killed": killed, "paused": paused,
-       "redis": redis, "responses": responses, "channels": channels, "presence": presence, "secured": secured, "sharded": sharded, "rights": rights, "rolling": rolling, "delay": delay}
+       "redis": redis, "responses": responses, "channels": channels, "emptied": emptied, "presence": presence, "secured": secured, "sharded": sharded, "rights": rights, "rolling": rolling, "delay": delay}
