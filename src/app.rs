@@ -67,7 +67,7 @@ pub struct App {
     /// Channels, shared by all copies.
     pub hub: Arc<Hub>,
     /// The log by which other nodes share its channels, if there are other nodes.
-    pub shared_channels: Option<Arc<SharedChannels>>,
+    shared_channels: Option<Arc<SharedChannels>>,
     /// The streams of the Durable Streams protocol.
     durable: Arc<Streams>,
     /// GraphQL's schema and connections.
@@ -148,14 +148,6 @@ impl App {
             never = self.graphql.keep() => never,
             never = draining => never,
             never = self.keep_shared_channels() => never,
-        }
-    }
-
-    /// Brings channels up to those of other nodes. Returns whether there are any.
-    pub async fn catch_up(&self) -> bool {
-        match &self.shared_channels {
-            Some(shared) => shared.catch_up(&self.hub).await.is_ok(),
-            None => false,
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::owner::millis;
 use super::subscriber::Sink;
 use super::{Backplane, BackplaneError};
-use crate::channels::{Appending, Applied, ChannelLog, ChannelLogError, Entry, Hub};
+use crate::channels::{Appending, Applied, CatchingUp, ChannelLog, ChannelLogError, Entry, Hub};
 
 /// The most entries of the log. A node that starts reads all of it.
 const MAX_ENTRIES: usize = 100_000;
@@ -74,16 +74,16 @@ impl SharedChannels {
     async fn follow(&self, feed: &Feed) -> Infallible {
         loop {
             feed.behind.notified().await;
-            while self.catch_up(&feed.hub).await.is_err() {
+            while self.read_on(&feed.hub).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
-            // What was offered while Redis was away has been left out.
+            // Offers of the time without Redis have been left out.
             feed.hub.renew_presence();
         }
     }
 
     /// Reads and applies what follows the hub's last entry.
-    pub async fn catch_up(&self, hub: &Hub) -> Result<(), BackplaneError> {
+    async fn read_on(&self, hub: &Hub) -> Result<(), BackplaneError> {
         let backplane = &self.backplane;
         loop {
             let after = hub.last();
@@ -187,6 +187,10 @@ impl ChannelLog for SharedChannels {
             let numbers = backplane.connection.run::<Vec<u64>>(&invocation).await;
             backplane.answered(numbers).map_err(|BackplaneError| ChannelLogError)
         })
+    }
+
+    fn catch_up<'a>(&'a self, hub: &'a Hub) -> CatchingUp<'a> {
+        Box::pin(async { self.read_on(hub).await.is_ok() })
     }
 
     fn offer(&self, entry: Entry) {

@@ -82,14 +82,7 @@ pub async fn events(app: &App, request: Request) -> Response {
             start: query.start,
             rights: None,
         };
-        let subscription = match Subscription::new(&app.hub, wanted.clone()) {
-            // Another node has sent events that have not come here yet.
-            Err(SubscribeError::Ahead { tail }) if app.catch_up().await => {
-                tracing::debug!(%tail, "caught up for a subscriber");
-                Subscription::new(&app.hub, wanted)
-            }
-            subscription => subscription,
-        };
+        let subscription = app.hub.subscribe(wanted).await;
         match subscription {
             Ok(subscription) => {
                 let mut pace = pace(&request.state.config, app, caller);

@@ -35,7 +35,7 @@ pub use name::{ChannelName, ChannelRights, NameError, Selector};
 pub use pattern::{ChannelPattern, Gap, Placeholders};
 pub use publication::{Fields, Frame, Publication, PublicationError, Publications};
 pub use replication::Applied;
-pub use shared::{Appending, ChannelLog, ChannelLogError, Entry, Presence};
+pub use shared::{Appending, CatchingUp, ChannelLog, ChannelLogError, Entry, Presence};
 pub use source::{Audience, Event, Source, SourceRead};
 pub use stream_source::StreamSource;
 pub use subscriber_limit::LimitError;

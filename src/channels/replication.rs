@@ -10,6 +10,7 @@ use super::hub::{Hub, HubError, presence};
 use super::name::ChannelName;
 use super::publication::Publication;
 use super::shared::{ChannelLog, Entry, Presence, SharedLog};
+use super::subscription::{SubscribeError, Subscription, SubscriptionRequest};
 use super::track::Track;
 use crate::streams::position::Position;
 
@@ -77,6 +78,21 @@ impl Hub {
     /// Shares its channels with other nodes, from now on. `node`: the name of this one. Only the first log counts.
     pub fn share(&self, log: Arc<dyn ChannelLog>, node: &str) {
         self.shared.get_or_init(|| SharedLog { log, node: node.into() });
+    }
+
+    /// Begins a subscription. A position that is ahead may be of an event that another node has sent, and that has not
+    /// come here yet.
+    pub async fn subscribe(
+        self: &Arc<Self>,
+        request: SubscriptionRequest,
+    ) -> Result<Subscription, SubscribeError> {
+        let Some(shared) = self.shared.get() else { return Subscription::new(self, request) };
+        match Subscription::new(self, request.clone()) {
+            Err(SubscribeError::Ahead { .. }) if shared.log.catch_up(self).await => {
+                Subscription::new(self, request)
+            }
+            subscription => subscription,
+        }
     }
 
     /// The number of the last entry that was applied.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use super::hub::Hub;
 use super::name::ChannelName;
 use super::publication::Publication;
 
@@ -18,6 +19,9 @@ pub trait ChannelLog: Send + Sync {
     /// its channel has that one's.
     fn append(&self, entries: Vec<Entry>) -> Appending<'_>;
 
+    /// Applies all entries that there are to a hub. Resolves to whether the log could be reached.
+    fn catch_up<'a>(&'a self, hub: &'a Hub) -> CatchingUp<'a>;
+
     /// Appends an entry without waiting. It is left out where the log cannot be reached.
     fn offer(&self, entry: Entry);
 }
@@ -25,6 +29,9 @@ pub trait ChannelLog: Send + Sync {
 /// The numbers of entries, once they are appended.
 pub type Appending<'a> =
     Pin<Box<dyn Future<Output = Result<Vec<u64>, ChannelLogError>> + Send + 'a>>;
+
+/// Whether a hub is up to the log.
+pub type CatchingUp<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 
 /// A log that cannot be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

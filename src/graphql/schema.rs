@@ -13,8 +13,7 @@ use async_graphql::{
 use super::events::{self, Events, coded};
 use crate::channel_api::own_channel;
 use crate::channels::{
-    ChannelName, Cursor, Hub, Selector, Start, SubscribeError, Subscription as ChannelSubscription,
-    SubscriptionRequest,
+    ChannelName, Cursor, Hub, Selector, Start, SubscribeError, SubscriptionRequest,
 };
 use crate::gateway::auth::Caller;
 use crate::gateway::state::Gateway;
@@ -178,7 +177,7 @@ impl Subscriptions {
             start,
             rights: None,
         };
-        let begun = ChannelSubscription::new(&session.hub, request);
+        let begun = session.hub.subscribe(request).await;
         Ok(events::of_channels(begun.map_err(|error| refused(&error))?))
     }
 

@@ -40,7 +40,7 @@ pub async fn subscribe(app: &App, request: Request) -> Response {
             request.head.uri.query().unwrap_or_default(),
             &request.head.headers,
         )?;
-        let (subscription, last) = match begin(app, &query, &request.caller) {
+        let (subscription, last) = match begin(app, &query, &request.caller).await {
             Ok(begun) => begun,
             Err(error) => return refused(error),
         };
@@ -60,26 +60,28 @@ pub async fn subscribe(app: &App, request: Request) -> Response {
 
 /// Begins a subscription. Returns the id of the event before its first one as well. Where the wanted one is not known,
 /// all events that are kept come, and the id says so.
-fn begin(
+async fn begin(
     app: &App,
     query: &SubscribeQuery,
     caller: &Caller,
 ) -> Result<(Subscription, String), SubscribeError> {
-    let new = |start| Subscription::new(&app.hub, request(query, caller, start));
+    let new = |start| app.hub.subscribe(request(query, caller, start));
     match &query.last {
         LastId::Absent => {
-            let subscription = new(Start::Live { rewind: 0 })?;
+            let subscription = new(Start::Live { rewind: 0 }).await?;
             let last = format!("#{}", subscription.cursor());
             return Ok((subscription, last));
         }
-        LastId::At(cursor) => match new(Start::After { cursor: cursor.clone(), lenient: false }) {
-            Ok(subscription) => return Ok((subscription, format!("#{cursor}"))),
-            Err(SubscribeError::Gone { .. } | SubscribeError::Ahead { .. }) => {}
-            Err(error) => return Err(error),
-        },
+        LastId::At(cursor) => {
+            match new(Start::After { cursor: cursor.clone(), lenient: false }).await {
+                Ok(subscription) => return Ok((subscription, format!("#{cursor}"))),
+                Err(SubscribeError::Gone { .. } | SubscribeError::Ahead { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         LastId::Earliest => {}
     }
-    Ok((new(Start::Live { rewind: usize::MAX })?, EARLIEST.to_owned()))
+    Ok((new(Start::Live { rewind: usize::MAX }).await?, EARLIEST.to_owned()))
 }
 
 /// The subscription of a caller, of whose events only those come that it may read.
