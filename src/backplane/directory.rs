@@ -1,20 +1,23 @@
 //! Directory of shared streams: which there are, by id, owner, position, chat and idempotency key. It must never return a
 //! stream to anybody but its owner.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use bytes::Bytes;
+use futures_util::future::{try_join, try_join_all};
 use rand::distr::{Alphanumeric, SampleString};
 use redis::Cmd;
 use tokio::time::sleep;
 
 use super::owner::millis;
-use super::replica::Replica;
+use super::replica::{Found, Replica};
 use super::{Backplane, BackplaneError};
 use crate::error::Error;
 use crate::streams::generation::Generation;
+use crate::streams::head::{RecordedExtent, StreamHead};
 use crate::streams::position::Position;
 use crate::streams::record::GenerationMeta;
 use crate::streams::registry::{Claim, Streams};
@@ -161,23 +164,39 @@ impl Backplane {
         }
     }
 
-    /// All generations of an owner, those that began first at the head.
-    pub async fn of(&self, owner: &str) -> Result<Vec<Arc<Generation>>, BackplaneError> {
+    /// The generations of an owner that other nodes produce or have produced.
+    pub async fn heads(&self, owner: &str) -> Result<Vec<StreamHead>, BackplaneError> {
         let list = redis::cmd("ZRANGE").arg(self.keys.owner(owner)).arg(0).arg(-1).take();
-        let ids = self.answered(self.connection.query::<Vec<String>>(&list).await)?;
-        let mut all = Vec::with_capacity(ids.len());
-        for id in ids {
-            let known = self.streams.get(owner, &id);
-            let found = if known.is_some() { known } else { self.find(owner, &id).await? };
-            match found {
-                Some(generation) => all.push(generation),
-                // It has expired.
-                None => {
-                    self.command(redis::cmd("ZREM").arg(self.keys.owner(owner)).arg(&id)).await?;
-                }
-            }
-        }
-        Ok(all)
+        let mut ids = self.answered(self.connection.query::<Vec<String>>(&list).await)?;
+        ids.retain(|id| self.streams.get(owner, id).is_none_or(|known| known.is_copy));
+        let heads = try_join_all(ids.iter().map(|id| self.head(owner, id))).await?;
+        Ok(heads.into_iter().flatten().collect())
+    }
+
+    /// The head of a generation in Redis; without it, its entry under its owner goes.
+    async fn head(&self, owner: &str, id: &str) -> Result<Option<StreamHead>, BackplaneError> {
+        let meta = self.keys.meta(id);
+        let (fields, expires) =
+            (redis::cmd("HGETALL").arg(&meta).take(), redis::cmd("EXPIRETIME").arg(&meta).take());
+        let answers = try_join(
+            self.connection.query::<HashMap<String, Bytes>>(&fields),
+            self.connection.query::<i64>(&expires),
+        );
+        let (meta, expires) = self.answered(answers.await)?;
+        let found = Found { meta, entries: Vec::new() };
+        let Some(Ok(meta)) = found.meta.get("meta").map(|meta| GenerationMeta::decode(meta)) else {
+            self.command(redis::cmd("ZREM").arg(self.keys.owner(owner)).arg(id)).await?;
+            return Ok(None);
+        };
+        let extent = RecordedExtent {
+            earliest: found.number("earliest"),
+            tail: found.number("tail"),
+            bytes: usize::try_from(found.number("bytes")).unwrap_or(usize::MAX),
+        };
+        let expires = u64::try_from(expires).unwrap_or_default();
+        let head = StreamHead::recorded(meta, found.end(), extent, expires);
+        let viewers = self.streams.get(owner, id).map_or(0, |copy| copy.viewers());
+        Ok(Some(StreamHead { viewers, ..head }))
     }
 
     /// The generation that a request with this idempotency key has begun on another node, and the SHA-256 of that

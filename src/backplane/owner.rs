@@ -158,7 +158,7 @@ impl Backplane {
         invocation.key(self.keys.meta(id)).key(self.keys.log(id)).arg(&self.node);
         invocation.arg(millis(self.lease)).arg(millis(self.kept(keep))).arg(self.keys.channel(id));
         invocation.arg(extent.earliest).arg(batch.first).arg(batch.last).arg(&batch.events[..]);
-        invocation.arg(&batch.end[..]);
+        invocation.arg(&batch.end[..]).arg(extent.bytes);
         let answer = self.connection.run::<(u8, bool, u64)>(&invocation).await;
         let (result, cancelled, watching) = self.answered(answer)?;
         match result {

@@ -39,7 +39,7 @@ pub(super) struct Found {
     /// The fields of its meta.
     pub(super) meta: HashMap<String, Bytes>,
     /// First and last sequence numbers of batches, and their events.
-    entries: Vec<(u64, u64, Bytes)>,
+    pub(super) entries: Vec<(u64, u64, Bytes)>,
 }
 
 impl Found {
@@ -47,7 +47,7 @@ impl Found {
         std::str::from_utf8(self.meta.get(field)?).ok()
     }
 
-    fn number(&self, field: &str) -> u64 {
+    pub(super) fn number(&self, field: &str) -> u64 {
         self.text(field).and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 

@@ -4,11 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::clock::unix_seconds;
 use super::state::Gateway;
 use crate::backplane::{Backplane, BackplaneError};
 use crate::error::Error;
 use crate::streams::event::State;
 use crate::streams::generation::Generation;
+use crate::streams::head::StreamHead;
 use crate::streams::position::Position;
 use crate::streams::registry::Claim;
 use crate::wire::chat::{ApiError, Kind};
@@ -102,17 +106,29 @@ impl Gateway {
         self.reachable_backplane()?.claimed(owner, key).await.ok()?
     }
 
-    /// All streams of an owner, the oldest first, but for archived ones. Without Redis, those of this node.
-    pub async fn streams_of(&self, owner: &Arc<str>) -> Vec<Arc<Generation>> {
-        let mut all = self.streams.of(owner);
-        let Some(backplane) = self.reachable_backplane() else { return all };
-        for other in backplane.of(owner).await.unwrap_or_default() {
-            if !all.iter().any(|known| known.id == other.id) {
-                all.push(other);
+    /// All streams of an owner, the oldest first. Without Redis, those that this node has. `keep`: the time for which
+    /// they are kept after their end. `most`: of the archived ones.
+    pub async fn stream_heads(
+        &self,
+        owner: &Arc<str>,
+        keep: Duration,
+        most: usize,
+    ) -> Result<Vec<StreamHead>, Error> {
+        let mut all = self.archived.list(owner, most).await?;
+        let elsewhere = match self.reachable_backplane() {
+            Some(backplane) => backplane.heads(owner).await.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let (now, unix) = (Instant::now(), unix_seconds());
+        for stream in self.streams.of(owner) {
+            // A copy that nobody follows may be behind.
+            if !elsewhere.iter().any(|head| head.id == stream.id) {
+                all.push(StreamHead::of(&stream, keep, now, unix));
             }
         }
-        all.sort_by_key(|stream| stream.origin.context.created);
-        all
+        all.extend(elsewhere);
+        all.sort_by_key(|head| head.created);
+        Ok(all)
     }
 
     /// Forgets a stream of an owner, here and elsewhere.

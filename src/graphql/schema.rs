@@ -5,10 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_graphql::{
     Context, EmptyMutation, Error, ID, Object, Schema, SimpleObject, Subscription,
 };
+use tokio::time::Instant;
 
 use super::events::{self, Events, coded};
 use crate::channel_api::own_channel;
@@ -16,8 +18,9 @@ use crate::channels::{
     ChannelName, Cursor, Hub, Selector, Start, SubscribeError, SubscriptionRequest,
 };
 use crate::gateway::auth::Caller;
+use crate::gateway::clock::unix_seconds;
 use crate::gateway::state::Gateway;
-use crate::streams::generation::Generation;
+use crate::streams::head::StreamHead;
 use crate::wire::format::Format;
 
 /// The most channels and patterns of one subscription.
@@ -49,6 +52,13 @@ pub(super) struct Session {
     pub(super) caller: Arc<Caller>,
 }
 
+impl Session {
+    /// The time for which a stream is kept after its end.
+    fn keep(&self) -> Duration {
+        self.gateway.state().config.streams.keep
+    }
+}
+
 /// A durable stream of the caller.
 #[derive(SimpleObject)]
 pub(super) struct DurableStream {
@@ -56,7 +66,7 @@ pub(super) struct DurableStream {
     /// `streaming`, `complete`, `error`, `cancelled` or `lost`.
     state: &'static str,
     model: String,
-    dialect: &'static str,
+    dialect: String,
     chat: Option<String>,
     /// In Unix seconds.
     created_at: u64,
@@ -67,17 +77,16 @@ pub(super) struct DurableStream {
 }
 
 impl DurableStream {
-    fn of(generation: &Generation) -> Self {
-        let origin = &generation.origin;
+    fn of(head: StreamHead) -> Self {
         Self {
-            id: generation.id.clone().into(),
-            state: generation.state().name(),
-            model: origin.context.model.clone(),
-            dialect: origin.dialect.name(),
-            chat: origin.chat.clone(),
-            created_at: origin.context.created,
-            ended_at: generation.ended_at(),
-            events: generation.extent().tail,
+            id: head.id.into(),
+            state: head.state.name(),
+            model: head.model,
+            dialect: head.dialect,
+            chat: head.chat,
+            created_at: head.created,
+            ended_at: head.ended,
+            events: head.events,
         }
     }
 }
@@ -108,8 +117,10 @@ impl Query {
         #[graphql(default = 100, validator(minimum = 1, maximum = 1000))] first: usize,
     ) -> Result<Vec<DurableStream>, Error> {
         let session = context.data::<Session>()?;
-        let all = session.gateway.streams_of(&session.caller.name).await;
-        Ok(all.iter().rev().take(first).map(|it| DurableStream::of(it)).collect())
+        let (owner, keep) = (&session.caller.name, session.keep());
+        let all = session.gateway.stream_heads(owner, keep, first).await;
+        let all = all.map_err(|error| unreachable(&error))?;
+        Ok(all.into_iter().rev().take(first).map(DurableStream::of).collect())
     }
 
     /// A durable stream of the caller.
@@ -117,7 +128,8 @@ impl Query {
         let session = context.data::<Session>()?;
         let found = session.gateway.stream(&session.caller.name, &id).await;
         let found = found.map_err(|error| unreachable(&error))?;
-        Ok(found.map(|it| DurableStream::of(&it)))
+        let head = |it: Arc<_>| StreamHead::of(&it, session.keep(), Instant::now(), unix_seconds());
+        Ok(found.map(|it| DurableStream::of(head(it))))
     }
 
     /// A channel that the caller may subscribe or publish to.

@@ -21,24 +21,26 @@ use axum::extract::{Path, Request, State as Shared};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
+use follow::Following;
 use http::header::{ACCEPT, CACHE_CONTROL};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
+use position::Query;
+use rights::Access;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use crate::error::Error;
+use crate::gateway::clock::unix_seconds;
 use crate::gateway::compression::compress;
 use crate::gateway::delivery::Right;
 use crate::gateway::direct_response::{self, Asked, json_response, respond, respond_to};
 use crate::gateway::state::Gateway;
 use crate::streams::generation::Generation;
+use crate::streams::head::StreamHead;
 use crate::wire::chat::{ApiError, Kind};
 use crate::wire::dialect::{self, DEFAULT};
 use crate::wire::format::Format;
-use follow::Following;
-use position::Query;
-use rights::Access;
 
 /// The longest that a cancellation waits for the end of the stream.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,15 +73,8 @@ async fn list(Shared(gateway): Shared<Arc<Gateway>>, request: Request) -> Respon
     respond(&gateway, DEFAULT, request, async |asked, _| {
         let owner = &asked.caller.name;
         let most = usize::try_from(asked.state.config.streams.per_caller).unwrap_or(usize::MAX);
-        let archived = gateway.archived.list(owner, most).await?;
-        let present = gateway.streams_of(owner).await;
-        let archived =
-            archived.iter().map(|one| (one.0.meta.context.created, object::archived(one)));
-        let present = present.iter();
-        let present = present.map(|one| (one.origin.context.created, object::of(one, asked.state)));
-        let mut data: Vec<_> = archived.chain(present).collect();
-        data.sort_by_key(|(created, _)| *created);
-        let data: Vec<_> = data.into_iter().map(|(_, object)| object).collect();
+        let all = gateway.stream_heads(owner, asked.state.config.streams.keep, most).await?;
+        let data: Vec<_> = all.iter().map(object::of).collect();
         Ok(json_response(json!({"object": "list", "data": data}).to_string()))
     })
     .await
@@ -191,7 +186,9 @@ async fn cancelled(stream: &Generation, asked: &Asked<'_>) -> Response {
     stream.cancel();
     // Without an end by then, the response shows the stream as it is.
     let _late = timeout(CANCEL_TIMEOUT, stream.ended()).await;
-    json_response(object::of(stream, asked.state).to_string())
+    let keep = asked.state.config.streams.keep;
+    let head = StreamHead::of(stream, keep, Instant::now(), unix_seconds());
+    json_response(object::of(&head).to_string())
 }
 
 /// Cancels a stream, and forgets it.
@@ -226,15 +223,6 @@ fn no_content() -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
-}
-
-/// The seconds from now to a moment.
-fn seconds_left(left: Duration, now_unix: u64) -> u64 {
-    now_unix + left.as_secs() + u64::from(left.subsec_nanos() > 0)
-}
-
-fn now() -> Instant {
-    Instant::now()
 }
 
 async fn only_get(Shared(gateway): Shared<Arc<Gateway>>, request: Request) -> Response {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::event::{Event, StreamEnd};
 use super::generation::Generation;
+use super::head::{RecordedExtent, StreamHead};
 use super::log::{Extent, Read};
 use super::position::{Epoch, Position};
 use super::record::{
@@ -47,14 +48,10 @@ pub struct ArchivedStreams {
 }
 
 /// An archived generation without its events.
-#[derive(Debug)]
-pub struct ArchivedStream {
-    /// The part that was known when it began.
-    pub meta: GenerationMeta,
-    /// Its end.
-    pub end: EndRecord,
-    /// The extent of its events.
-    pub extent: Extent<StreamEnd>,
+struct ArchivedStream {
+    meta: GenerationMeta,
+    end: EndRecord,
+    extent: RecordedExtent,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -193,13 +190,8 @@ impl ArchivedStreams {
         }
     }
 
-    /// The archived generations of an owner that are not in memory, the oldest first, each with the Unix second at which
-    /// it expires.
-    pub async fn list(
-        &self,
-        owner: &Arc<str>,
-        most: usize,
-    ) -> Result<Vec<(ArchivedStream, u64)>, Error> {
+    /// The archived generations of an owner that are not in memory, the oldest first.
+    pub async fn list(&self, owner: &Arc<str>, most: usize) -> Result<Vec<StreamHead>, Error> {
         let Some(archive) = &self.archive else { return Ok(Vec::new()) };
         let mut range = Range::of(Kind::Stream, owner, "");
         let mut all = Vec::new();
@@ -212,7 +204,10 @@ impl ArchivedStreams {
         all.sort_unstable_by_key(|record| record.written);
         all.drain(..all.len().saturating_sub(most));
         let absent = |record: &Record| self.streams.get(owner, &record.key.id).is_none();
-        let read = |record: Record| Some((head(&record.value).ok()?, record.expires));
+        let read = |record: Record| {
+            let ArchivedStream { meta, end, extent } = head(&record.value).ok()?;
+            Some(StreamHead::recorded(meta, Some(end), extent, record.expires))
+        };
         Ok(all.into_iter().filter(absent).filter_map(read).collect())
     }
 
@@ -276,7 +271,7 @@ fn head(value: &[u8]) -> Result<ArchivedStream, RecordError> {
     let head: Head = serde_json::from_slice(value)
         .map_err(|_| RecordError::Damaged("its head is not the JSON that is expected"))?;
     let Head { meta, end, earliest, tail, bytes } = head;
-    let extent = Extent { earliest, tail, bytes, end: Some(end.stream_end()) };
+    let extent = RecordedExtent { earliest, tail, bytes };
     Ok(ArchivedStream { meta: GenerationMeta::decode(meta.get().as_bytes())?, end, extent })
 }
 

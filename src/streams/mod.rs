@@ -7,6 +7,7 @@ pub mod conversation_archive;
 pub mod conversations;
 pub mod event;
 pub mod generation;
+pub mod head;
 pub mod log;
 pub mod position;
 pub mod record;

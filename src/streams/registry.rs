@@ -37,9 +37,9 @@ pub trait Announce: Send + Sync {
 
 #[derive(Default)]
 struct Content {
-    /// By owner, and in the order in which they began.
-    owned: BTreeMap<(Arc<str>, u64), Arc<Generation>>,
-    /// The keys of `owned` by id.
+    /// By owner, and in the order in which they began; no owner is without one.
+    owned: HashMap<Arc<str>, BTreeMap<u64, Arc<Generation>>>,
+    /// The owners and the keys in `owned`, by id.
     ids: HashMap<String, (Arc<str>, u64)>,
     /// The ids by the epochs of their native tracks.
     epochs: HashMap<super::position::Epoch, String>,
@@ -89,7 +89,7 @@ impl Streams {
     pub fn begin(&self, origin: Origin, per_caller: usize) -> Result<Arc<Generation>, Error> {
         let mut content = self.content();
         let owner = Arc::clone(&origin.owner);
-        while content.of(&owner).count() >= per_caller {
+        while content.owned.get(&owner).map_or(0, BTreeMap::len) >= per_caller {
             let Some(oldest) =
                 content.of(&owner).find(|one| is_done(one)).map(|one| one.id.clone())
             else {
@@ -214,7 +214,7 @@ impl Streams {
     /// All generations that have ended.
     pub fn all_ended(&self) -> Vec<Arc<Generation>> {
         let content = self.content();
-        let ended = content.owned.values().filter(|one| one.extent().end.is_some());
+        let ended = content.all().filter(|one| one.extent().end.is_some());
         ended.cloned().collect()
     }
 
@@ -240,7 +240,7 @@ impl Streams {
     /// of them is left. Returns whether one was forgotten.
     pub fn make_room(&self) -> bool {
         let mut content = self.content();
-        let done = content.owned.values().filter(|one| is_done(one));
+        let done = content.all().filter(|one| is_done(one));
         let oldest = done.min_by_key(|one| one.ended_at()).map(|one| one.id.clone());
         oldest.is_some_and(|id| content.remove(&id))
     }
@@ -248,7 +248,7 @@ impl Streams {
     /// Forgets what has expired.
     pub fn sweep(&self, keep: Duration, now: Instant) {
         let mut content = self.content();
-        let expired = content.owned.values().filter(|generation| {
+        let expired = content.all().filter(|generation| {
             generation.expires_in(keep, now).is_some_and(|left| left.is_zero())
         });
         let expired: Vec<_> = expired.map(|generation| generation.id.clone()).collect();
@@ -266,9 +266,9 @@ impl Streams {
     /// The numbers of generations and of their viewers.
     pub fn count(&self) -> StreamCounts {
         let content = self.content();
-        let own = || content.owned.values().filter(|one| !one.is_copy);
+        let own = || content.all().filter(|one| !one.is_copy);
         let ended = own().filter(|one| one.extent().end.is_some()).count();
-        let viewers = content.owned.values().map(|one| one.viewers()).sum();
+        let viewers = content.all().map(|one| one.viewers()).sum();
         StreamCounts { running: own().count() - ended, ended, viewers }
     }
 
@@ -279,28 +279,36 @@ impl Streams {
 
 impl Content {
     fn get(&self, id: &str) -> Option<&Arc<Generation>> {
-        self.owned.get(self.ids.get(id)?)
+        let (owner, number) = self.ids.get(id)?;
+        self.owned.get(owner)?.get(number)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Generation>> {
+        self.owned.values().flat_map(BTreeMap::values)
     }
 
     fn of(&self, owner: &Arc<str>) -> impl Iterator<Item = &Arc<Generation>> {
-        let range = (Arc::clone(owner), 0)..=(Arc::clone(owner), u64::MAX);
-        self.owned.range(range).map(|(_, generation)| generation)
+        self.owned.get(owner).into_iter().flat_map(BTreeMap::values)
     }
 
     fn insert(&mut self, generation: &Arc<Generation>) {
         self.begun += 1;
-        let place = (Arc::clone(&generation.origin.owner), self.begun);
-        self.ids.insert(generation.id.clone(), place.clone());
+        let owner = Arc::clone(&generation.origin.owner);
+        self.ids.insert(generation.id.clone(), (Arc::clone(&owner), self.begun));
         self.epochs.insert(generation.native.epoch, generation.id.clone());
-        self.owned.insert(place, Arc::clone(generation));
+        self.owned.entry(owner).or_default().insert(self.begun, Arc::clone(generation));
     }
 
     fn remove(&mut self, id: &str) -> bool {
-        let Some(place) = self.ids.remove(id) else { return false };
-        let Some(generation) = self.owned.remove(&place) else { return false };
+        let Some((owner, number)) = self.ids.remove(id) else { return false };
+        let Some(own) = self.owned.get_mut(&owner) else { return false };
+        let Some(generation) = own.remove(&number) else { return false };
+        if own.is_empty() {
+            self.owned.remove(&owner);
+        }
         self.epochs.remove(&generation.native.epoch);
         if let Some(chat) = &generation.origin.chat {
-            let chat = (place.0, chat.clone());
+            let chat = (owner, chat.clone());
             if self.chats.get(&chat).is_some_and(|last| last == id) {
                 self.chats.remove(&chat);
             }
@@ -323,6 +331,6 @@ fn too_many(most: usize) -> Error {
 
 impl std::fmt::Debug for Streams {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Streams({})", self.content().owned.len())
+        write!(f, "Streams({})", self.content().ids.len())
     }
 }

@@ -72,6 +72,10 @@ async def follow(checks: Checks, cluster: Cluster, _: random.Random) -> None:
         await asyncio.gather(*(reader.follow(node) for reader, node in zip(readers, [one, two])))
         checks.check(len(readers[0].blocks) > 0, f"{name} has events")
         checks.same(readers[1].blocks, readers[0].blocks, f"{name} is the same on both nodes, positions too")
+    lists = [await state(node, stream) for node in (one, two, await cluster.node())]
+    expiry = [entry.pop("expires_at", 0) for entry in lists]
+    checks.same(lists[1:], [lists[0]] * 2, "a node that has not read it lists it with the same state, extent and times")
+    checks.check(max(expiry) - min(expiry) <= 60 and min(expiry) > lists[0]["ended_at"], "it expires everywhere", expiry)
     head = await two.request("HEAD", f"/v1/streams/{stream}")
     checks.same(head.headers.get("stream-closed"), "true", "HEAD")
     last = {"streamgate-stream": "resumable", "last-event-id": expected[10][0]}

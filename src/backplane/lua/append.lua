@@ -1,7 +1,7 @@
 -- Appends a batch of events to a stream, and renews its owner's lease; with an end, it is the last one. A node that has
 -- lost its lease to another must not write: its name no longer stands in the meta.
 -- KEYS: meta, log. ARGV: node, lease and retention in milliseconds, channel, earliest position, first and last sequence
--- number of the batch (0: none), the batch, the end or ''.
+-- number of the batch (0: none), the batch, the end or '', the bytes of all events.
 -- Returns {0: fenced, 1: appended, 2: not there}, whether it is to be cancelled, and the number of watching nodes.
 local node = redis.call('HGET', KEYS[1], 'node')
 if not node then return {2, 0, 0} end
@@ -19,7 +19,7 @@ if ARGV[5] ~= '0' then
   redis.call('XTRIM', KEYS[2], 'MINID', (ARGV[5] + 1) .. '-0')
   redis.call('HSET', KEYS[1], 'earliest', ARGV[5])
 end
-redis.call('HSET', KEYS[1], 'lease', now + ARGV[2])
+redis.call('HSET', KEYS[1], 'lease', now + ARGV[2], 'bytes', ARGV[10])
 if ARGV[9] ~= '' then
   redis.call('HSET', KEYS[1], 'end', ARGV[9], 'ended', time[1])
   redis.call('PUBLISH', ARGV[4], 'E')
