@@ -1,7 +1,7 @@
 //! Usage: the end of `--help`, and tips for options that other programs have. It must never act on an argument.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Error, Parser};
+use clap::{Arg, Command, CommandFactory, Error, FromArgMatches};
 
 use crate::cli::Arguments;
 
@@ -31,9 +31,33 @@ Documentation: README.md and docs/README.md; `streamgate schema --markdown` is t
 const ADDRESS_OPTIONS: [&str; 7] =
     ["--port", "-p", "--host", "--bind", "--addr", "--address", "--http-port"];
 
+/// The commands that read no configuration.
+const WITHOUT_CONFIGURATION: [&str; 7] =
+    ["schema", "sim", "load", "health", "subscribe", "publish", "key"];
+
 /// Parses the command line. Does not return if there is nothing to do but to print help or an error.
 pub(crate) fn parse() -> Arguments {
-    Arguments::try_parse().unwrap_or_else(|error| with_tip(error).exit())
+    let parsed = command().try_get_matches().and_then(|it| Arguments::from_arg_matches(&it));
+    parsed.unwrap_or_else(|error| with_tip(error).exit())
+}
+
+/// The command line, whose commands that read no configuration do not show options for one.
+fn command() -> Command {
+    let mut command = Arguments::command();
+    // Only then do its commands have its global options.
+    command.build();
+    for name in WITHOUT_CONFIGURATION {
+        if let Some(found) = command.find_subcommand_mut(name) {
+            hide_configuration(found);
+        }
+    }
+    command
+}
+
+fn hide_configuration(command: &mut Command) {
+    let hide = |arg: Arg| if arg.get_id() == "config" { arg.hide(true) } else { arg };
+    *command = command.clone().mut_args(hide);
+    command.get_subcommands_mut().for_each(hide_configuration);
 }
 
 /// Adds the option that does the same here.

@@ -136,6 +136,19 @@ fn m32_help_has_examples_the_environment_and_the_documentation() {
     }
 }
 
+#[test]
+fn commands_without_a_configuration_show_no_option_for_one() {
+    for command in [&["key", "new", "--help"][..], &["sim", "--help"], &["health", "--help"]] {
+        let (status, out, _) = run(command);
+        assert!(status == Some(0) && !out.contains("--config"), "{out}");
+    }
+    for command in [&["check", "--help"][..], &["serve", "--help"], &["token", "--help"]] {
+        assert!(run(command).1.contains("--config"));
+    }
+    // It is accepted all the same, for scripts that always give it.
+    assert_eq!(run(&["key", "new", "--name", "a", "--config", "x"]).0, Some(0));
+}
+
 /// Each credential in the environment makes a provider, and one that cannot be used is reported.
 #[tokio::test]
 async fn a_first_run_has_a_provider_for_each_credential() {
