@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cli::{Arguments, Command, Key};
-use streamgate::config::{self, Config, ConfigErrors};
+use streamgate::config::{self, Config, ConfigError, ConfigErrors};
 use streamgate::gateway::auth::mint::{Wish, mint};
 use streamgate::gateway::clock::unix_seconds;
 
@@ -68,12 +68,9 @@ impl CliError {
         Self { message: message.into(), code: 1 }
     }
 
-    /// Errors of the configuration file; at a terminal with the lines that they are about.
+    /// Errors of the configuration file.
     pub(crate) fn of_file(errors: &ConfigErrors) -> Self {
-        if std::io::stderr().is_terminal() {
-            return Self::configuration(&config::with_excerpts(errors));
-        }
-        Self::configuration(errors)
+        Self::configuration(&shown(errors))
     }
 
     /// An error of the configuration or the arguments: exit status 2.
@@ -106,12 +103,25 @@ fn load<'f>(file: Option<&'f Path>, purpose: &str) -> Result<(&'f Path, Config),
     Ok((file, config))
 }
 
+/// Errors of a file; at a terminal with the lines that they are about.
+fn shown(errors: &ConfigErrors) -> String {
+    if std::io::stderr().is_terminal() { config::with_excerpts(errors) } else { errors.to_string() }
+}
+
 fn check(file: Option<&Path>) -> Result<(), CliError> {
     let (file, config) = load(file, "to check")?;
-    for config::ConfigError { line, column, message, .. } in &config.warnings {
-        let place = if *line == 0 { String::new() } else { format!(":{line}:{column}") };
-        let warning = format!("{}{place}: warning: {message}", file.display());
-        print_line(&mut std::io::stderr(), &warning);
+    let warnings = config
+        .warnings
+        .iter()
+        .cloned()
+        .map(|warning| ConfigError { message: format!("warning: {}", warning.message), ..warning });
+    let warnings = ConfigErrors {
+        path: file.to_owned(),
+        list: warnings.collect(),
+        sources: config.sources.clone(),
+    };
+    if !warnings.list.is_empty() {
+        print_line(&mut std::io::stderr(), &shown(&warnings));
     }
     let found = [
         (config.providers.len(), "provider"),
