@@ -1,20 +1,12 @@
 //! Mistakes on the command line: addresses, files, options of other programs, a port that is in use.
 
-use std::process::Command;
-
 use crate::support::gateway::yaml;
-use crate::support::process::{File, Process, program, run};
+use crate::support::process::{File, Process, ended, program, run, run_elsewhere};
 
 const LISTEN: &str = "server: { listen: \"127.0.0.1:0\" }\n";
 
 fn valid() -> String {
     yaml("http://127.0.0.1:1", "http://127.0.0.1:1", LISTEN)
-}
-
-fn output(mut command: Command) -> (Option<i32>, String, String) {
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
 #[tokio::test]
@@ -30,7 +22,7 @@ async fn m31_a_port_in_use_is_reported_with_its_holder_and_the_right_remedy() {
         ),
         (&["--listen", &*address], "--listen", "server.admin"),
     ] {
-        let (status, out, err) = run(arguments);
+        let (status, out, err) = run_elsewhere(arguments);
         assert_eq!((status, out.as_str()), (Some(1), ""), "{err}");
         assert!(err.starts_with(&format!("cannot listen on {address}: ")), "{err}");
         assert!(err.contains(remedy) && !err.contains(other), "{err}");
@@ -99,7 +91,7 @@ async fn m32_a_configuration_in_the_working_directory_is_read() {
     std::fs::rename(&file.0, folder.join("streamgate.yaml")).unwrap();
     let mut check = program(&["check"]);
     check.current_dir(folder);
-    let (status, out, err) = output(check);
+    let (status, out, err) = ended(check);
     assert_eq!(status, Some(0), "{err}");
     assert_eq!(
         out,
@@ -115,7 +107,7 @@ async fn m32_a_configuration_in_the_working_directory_is_read() {
     let other = File::new("server: { listne: 1 }\n");
     let mut named = program(&["check", other.path()]);
     named.current_dir(folder);
-    assert!(output(named).2.contains("listne"));
+    assert!(ended(named).2.contains("listne"));
 }
 
 #[test]

@@ -48,7 +48,19 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
 
 /// Runs the program to its end.
 pub(crate) fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } = program(arguments).output().unwrap();
+    ended(program(arguments))
+}
+
+/// The same in a folder without a configuration, which the program would read.
+pub(crate) fn run_elsewhere(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = program(arguments);
+    command.current_dir(std::env::temp_dir());
+    ended(command)
+}
+
+/// Runs a command to its end.
+pub(crate) fn ended(mut command: Command) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (status.code(), text(stdout), text(stderr))
 }
