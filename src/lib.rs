@@ -16,6 +16,7 @@ pub mod graphql;
 pub mod load;
 pub mod memory;
 pub mod mercure;
+pub mod prices;
 pub mod prompts;
 pub mod server;
 pub mod stream_api;

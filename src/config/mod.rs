@@ -27,6 +27,7 @@ mod notifier;
 mod origins;
 mod pattern;
 mod preset;
+mod price;
 mod prompts;
 mod provider;
 mod reader;
@@ -59,6 +60,7 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use url::Url;
 
+use crate::prices::{CATALOG, ModelPrice};
 use crate::prompts::Prompts;
 use crate::wire::dialect::{Dialect, Quirks};
 use error::Location;
@@ -260,6 +262,8 @@ pub struct Provider {
     pub egress: Egress,
     /// Whether its models are fetched, for lists of models.
     pub list_models: bool,
+    /// Its name in the price catalog.
+    pub price_catalog: Option<String>,
 }
 
 impl std::fmt::Debug for Provider {
@@ -282,6 +286,8 @@ pub struct Target {
     pub model: String,
     /// The most tokens of prompt and answer that the model takes, if configured.
     pub context: Option<u64>,
+    /// Its price: the configured one, or the list price of a configured model.
+    pub price: Option<Arc<ModelPrice>>,
     /// The provider's deviations, overridden by those of this target.
     pub quirks: Arc<Quirks>,
     name: Arc<str>,
@@ -292,12 +298,17 @@ impl Target {
     pub fn new(provider: Arc<Provider>, model: String) -> Self {
         let quirks = Arc::clone(&provider.quirks);
         let name = format!("{}/{model}", provider.name).into();
-        Self { provider, model, context: None, quirks, name }
+        Self { provider, model, context: None, price: None, quirks, name }
     }
 
     /// `provider/model`.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Its list price, if the provider is in the price catalog.
+    pub fn list_price(&self) -> Option<Arc<ModelPrice>> {
+        CATALOG.price(self.provider.price_catalog.as_deref()?, &self.model)
     }
 
     /// The same for another model of the provider.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::field::{Field, Format, Notation, Section};
 use super::limits::{LIMITS, Limits, limits};
+use super::price::{self, PRICE};
 use super::provider::Providers;
 use super::reader::{Reader, Table, one_of, shown};
 use super::streams::{MODEL_STREAM, ModelStream, model_stream};
@@ -38,6 +39,7 @@ const TARGETS: Section = Section::list(
         PROVIDER.key,
         MODEL.key,
         CONTEXT.key,
+        PRICE.key,
         settings::MAX_OUTPUT.otherwise("that of the provider").key,
         settings::DROP.otherwise("that of the provider; both together").key,
         settings::SET,
@@ -195,6 +197,7 @@ fn target(reader: &mut Reader<'_>, node: &Node, providers: &Providers<'_>) -> Op
         reader.report(table.location(&MODEL), message);
     }
     let context = reader.field(&table, &CONTEXT);
+    let price = price::price(reader, &table);
     let provider = provider.flatten();
     let quirks = provider.as_ref().map(|provider| &provider.quirks);
     let quirks = settings::of_target(reader, &table, quirks);
@@ -208,7 +211,9 @@ fn target(reader: &mut Reader<'_>, node: &Node, providers: &Providers<'_>) -> Op
         );
         reader.report(table.location(key), message);
     }
-    Some(Target { context, quirks, ..Target::new(provider, model?) })
+    let target = Target::new(provider, model?);
+    let price = price.or_else(|| target.list_price());
+    Some(Target { context, price, quirks, ..target })
 }
 
 /// Whether a name may be a model's: 1 to 256 visible ASCII characters, no segment `..`. Model names

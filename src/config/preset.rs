@@ -6,8 +6,10 @@ use std::sync::LazyLock;
 
 use super::error::Location;
 use super::field::{Field, Format, Notation};
+use super::price::PRICE_CATALOG;
 use super::reader::{Reader, Table, nearest, one_of};
 use super::tree::{self, Name, Node, Value};
+use crate::wire::dialect::Dialect;
 
 /// The presets' file.
 pub(super) const FILE: &str = include_str!("presets.yaml");
@@ -66,6 +68,23 @@ const ALSO_CALLED: &str = "also_called";
 /// The keys of a provider that its preset may need: `{name}` in the presets' file.
 const PARAMETERS: [Field<String>; 6] =
     [RESOURCE, DEPLOYMENT, API_VERSION, PROJECT, LOCATION, REGION];
+
+/// The part of the price catalog for a vendor's own address: that of the preset which has nothing but its dialect.
+pub(super) fn vendor_catalog(dialect: &dyn Dialect) -> Option<String> {
+    let text = |entries: &[(Name, Node)], key: &str| {
+        let (_, node) = entries.iter().find(|(name, _)| name.text == key)?;
+        match &node.value {
+            Value::Text(text) => Some(text.clone()),
+            _ => None,
+        }
+    };
+    PRESETS.iter().find_map(|(_, preset)| {
+        let Value::Table(entries) = &preset.value else { return None };
+        let is_vendor = ["base_url", "hosting"].iter().all(|key| text(entries, key).is_none());
+        let named = text(entries, "dialect").is_some_and(|name| name == dialect.name());
+        text(entries, PRICE_CATALOG.name).filter(|_| is_vendor && named)
+    })
+}
 
 /// The settings of a provider's preset, with parameters filled in; without a preset, none. Reports an
 /// unknown preset, and parameters that are missing or have no use.

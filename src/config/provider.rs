@@ -10,6 +10,7 @@ use url::Url;
 
 use super::egress::{self, General};
 use super::field::{Field, Format, Notation, Section};
+use super::price::PRICE_CATALOG;
 use super::reader::{Reader, Table, shown};
 use super::secret::Secret;
 use super::tree::{Node, Value};
@@ -124,6 +125,7 @@ pub(super) const PROVIDERS: Section = Section::map(
         REASONING_FIELD.key,
         HOSTING.key,
         LIST_MODELS.key,
+        PRICE_CATALOG.key,
         egress::PROXY.key,
         client_tls::CLIENT_TLS.key,
         settings::SYSTEM_MESSAGES.key,
@@ -192,8 +194,14 @@ fn provider(
     let quirks = StatedQuirks::read(reader, &table);
     let egress = egress::Stated::read(reader, &table);
     let list_models = reader.value(&table, &LIST_MODELS);
+    // Another address than the preset's is another provider, with prices of its own.
+    let priced = if stated.has(&ADDRESS) { &stated } else { &table };
+    let price_catalog = reader.field(priced, &PRICE_CATALOG);
     // No step below reports an error.
     let dialect = dialect?;
+    let is_vendor = given.is_none() && !table.has(&PRICE_CATALOG);
+    let price_catalog =
+        price_catalog.flatten().or_else(|| preset::vendor_catalog(dialect).filter(|_| is_vendor));
     let base_url = given.unwrap_or_else(|| base_url(dialect.default_base_url()))?;
     let quirks = Arc::new(quirks.quirks(dialect, &base_url));
     let egress = egress.or(general, &base_url);
@@ -214,6 +222,7 @@ fn provider(
         quirks,
         egress,
         list_models,
+        price_catalog,
     })
 }
 
@@ -238,6 +247,7 @@ pub(super) fn plain(
         headers: Vec::new(),
         query: Vec::new(),
         list_models: LIST_MODELS.default_value(),
+        price_catalog: None,
     })
 }
 

@@ -56,6 +56,7 @@ impl Sink for AccessLog {
             output_tokens = charged.then_some(output_tokens),
             cached_tokens = tally.usage.cache_read,
             reasoning_tokens = tally.usage.reasoning,
+            cost = summary.cost.map(tracing::field::display),
             estimated = charged.then_some(input_estimated || output_estimated),
             heartbeats = summary.heartbeats,
             "request"

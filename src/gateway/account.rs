@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::access_log::{chain, short};
 use super::attempt::Attempt;
 use super::auth::Caller;
+use super::clock::unix_seconds;
 use super::limit::{Admission, TokenDemand};
 use super::request_metrics::OpenRequest;
 use super::route::Plan;
@@ -80,6 +81,7 @@ impl Account {
                 input_estimate: 0,
                 tally: Tally::default(),
                 implausible: false,
+                cost: None,
             },
             sinks: Arc::clone(sinks),
             admission: None,
@@ -268,6 +270,7 @@ impl Drop for Account {
         let sent = summary.served().is_some_and(|attempt| attempt.sent.is_some());
         summary.charged |= sent && summary.outcome == "client_gone";
         summary.duration = summary.started.elapsed();
+        summary.cost = summary.cost_at(unix_seconds().saturating_sub(summary.duration.as_secs()));
         // Before anything else: no caller waits for a log line to get a permit (failure mode 9).
         self.settle_admission();
         for sink in self.sinks.iter() {

@@ -8,8 +8,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use super::attempt::Attempt;
 use super::summary::{Sink, Summary};
 use crate::telemetry::{
-    DialectLabels, LimitRefusalLabels, Metrics, OutcomeLabels, ProviderLabels, RouteLabels, Sample,
-    TokenLabels,
+    CostLabels, DialectLabels, LimitRefusalLabels, Metrics, OutcomeLabels, ProviderLabels,
+    RouteLabels, Sample, TargetLabels, TokenLabels,
 };
 
 /// Counts requests that have ended.
@@ -72,6 +72,7 @@ impl Sink for RequestMetrics {
             metrics.longest_gap.get_or_create(&route).merge(&longest);
         }
         if summary.charged {
+            count_cost(metrics, summary, &route);
             count_tokens(metrics, summary, route);
         }
     }
@@ -81,6 +82,20 @@ impl Sink for RequestMetrics {
 fn label(attempt: &Attempt, direct: bool) -> Arc<str> {
     let target = &attempt.target;
     if direct { format!("{}/*", target.provider.name).into() } else { Arc::clone(target.name()) }
+}
+
+fn count_cost(metrics: &Metrics, summary: &Summary, route: &RouteLabels) {
+    let Some(cost) = summary.cost else {
+        let labels = TargetLabels { target: route.target.to_string() };
+        metrics.unpriced_requests.get_or_create(&labels).inc();
+        return;
+    };
+    let labels = CostLabels {
+        caller: Arc::clone(&summary.caller_label),
+        model: Arc::clone(&route.model),
+        target: Arc::clone(&route.target),
+    };
+    metrics.cost.get_or_create(&labels).inc_by(cost.dollars());
 }
 
 fn count_tokens(metrics: &Metrics, summary: &Summary, route: RouteLabels) {

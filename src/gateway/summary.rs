@@ -10,8 +10,10 @@ use http::{HeaderValue, Method, Request, Uri};
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
+use crate::prices::Cost;
 use crate::telemetry::Sample;
 use crate::telemetry::trace::{Span, TraceContext};
+use crate::wire::chat::Usage;
 use crate::wire::dialect::Endpoint;
 use crate::wire::tally::Tally;
 
@@ -150,6 +152,8 @@ pub struct Summary {
     pub tally: Tally,
     /// The upstream counted more tokens than can be.
     pub implausible: bool,
+    /// The cost of its tokens, estimated as they are. `None`: nothing was charged, or there is no price.
+    pub cost: Option<Cost>,
 }
 
 impl Summary {
@@ -171,6 +175,14 @@ impl Summary {
     /// Input tokens, and whether they are an estimate.
     pub fn input_tokens(&self) -> (u64, bool) {
         self.tally.usage.input.map_or((self.input_estimate, true), |tokens| (tokens, false))
+    }
+
+    /// The cost of its tokens at the prices of a time, in Unix seconds.
+    pub(super) fn cost_at(&self, unix: u64) -> Option<Cost> {
+        let target = self.served().filter(|_| self.charged)?.target.clone();
+        let price = target.price.clone().or_else(|| target.list_price())?;
+        let (input, output) = (Some(self.input_tokens().0), Some(self.output_tokens().0));
+        price.cost(&Usage { input, output, ..self.tally.usage }, None, unix)
     }
 
     /// Output tokens, and whether they are an estimate.

@@ -49,6 +49,17 @@ pub struct TokenLabels {
     pub estimated: &'static str,
 }
 
+/// Labels of the cost of requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CostLabels {
+    /// As in [`OutcomeLabels`].
+    pub caller: Arc<str>,
+    /// As in [`RouteLabels`].
+    pub model: Arc<str>,
+    /// As in [`RouteLabels`].
+    pub target: Arc<str>,
+}
+
 /// The label of metrics of a provider.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ProviderLabels {

@@ -27,10 +27,10 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 use crate::config::{Config, Tls};
 pub use histogram::{Histogram, Sample};
 pub use labels::{
-    AuthFailureLabels, BuildLabels, ConfigLabels, DialectLabels, KeyFetchLabels, LimitLabels,
-    LimitRefusalLabels, MemoryLabels, ModelListFetchLabels, NoLabels, OTHER, OutcomeLabels,
-    ProviderLabels, RefusedRequestLabels, RouteLabels, SpanLossLabels, StreamLabels, TargetLabels,
-    TokenLabels, UpstreamErrorLabels,
+    AuthFailureLabels, BuildLabels, ConfigLabels, CostLabels, DialectLabels, KeyFetchLabels,
+    LimitLabels, LimitRefusalLabels, MemoryLabels, ModelListFetchLabels, NoLabels, OTHER,
+    OutcomeLabels, ProviderLabels, RefusedRequestLabels, RouteLabels, SpanLossLabels, StreamLabels,
+    TargetLabels, TokenLabels, UpstreamErrorLabels,
 };
 pub use refusals::{RefusalLog, RefusalReason, RefusalSource};
 
@@ -82,6 +82,10 @@ metrics! {
         "From the request to the end of its answer, however it ended";
     tokens: Family<TokenLabels, Counter> = "streamgate_tokens",
         "Tokens of answered requests, as the upstream counts them or as we estimate";
+    cost: Family<CostLabels, Counter<f64, AtomicU64>> = "streamgate_cost_dollars",
+        "Price of the tokens of answered requests, where it is known";
+    unpriced_requests: Family<TargetLabels, Counter> = "streamgate_unpriced_requests",
+        "Answered requests whose target has no price";
     upstream_errors: Family<UpstreamErrorLabels, Counter> = "streamgate_upstream_errors",
         "Attempts at a provider that failed, by kind, whatever became of the request";
     implausible_usage: Family<ProviderLabels, Counter> = "streamgate_implausible_usage",
@@ -176,7 +180,8 @@ fn register<M: Metric + Clone + Default>(
     help: &'static str,
 ) -> M {
     let metric = M::default();
-    let units = [("_seconds", Unit::Seconds), ("_bytes", Unit::Bytes)];
+    let dollars = ("_dollars", Unit::Other("dollars".to_owned()));
+    let units = [("_seconds", Unit::Seconds), ("_bytes", Unit::Bytes), dollars];
     let with_unit = units.into_iter().find_map(|(end, unit)| Some((name.strip_suffix(end)?, unit)));
     match with_unit {
         Some((name, unit)) => registry.register_with_unit(name, help, unit, metric.clone()),

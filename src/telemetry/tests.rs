@@ -314,6 +314,7 @@ fn unit_of(query: &str, known: &BTreeMap<String, Declared>) -> Option<&'static s
         "seconds" if query.contains("rate(") && !first.ends_with("_bucket") => None,
         "seconds" => Some("s"),
         "bytes" => Some("bytes"),
+        "dollars" => Some("currencyUSD"),
         _ => None,
     }
 }

@@ -158,6 +158,9 @@ def counted(seen: collections.Counter, prometheus: Prometheus) -> None:
         for direction in ("input", "output"):
             query = f'streamgate_tokens_total{{caller="{caller}",model="chat",gen_ai_token_type="{direction}",estimated="false"}}'
             expected[query] = seen[f"chat {caller} {direction}"]
+        # A dollar for a token of input, and two for one of output.
+        dollars = seen[f"chat {caller} input"] + 2 * seen[f"chat {caller} output"]
+        expected[f'streamgate_cost_dollars_total{{caller="{caller}",model="chat"}}'] = dollars
         check(seen[f"chat {caller} output"] == traffic.TOKENS * seen[f"chat {caller}"], f"{caller}: the tokens that the traffic implies")
     for series in ("published", "delivered"):
         expected[f"streamgate_channel_events_{series}_total > 0"] = seen["published"]
@@ -222,6 +225,8 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
         "Ejected targets": {"sim/e503": (1, 1), ANY: (0, 1)},
         "Requests, by caller": {name: rate(count) for name, count in caller.items()},
         "Tokens, by caller": tokens,
+        "Cost, by caller": {name: rate(seen[f"chat {name} input"] + 2 * seen[f"chat {name} output"]) for name in caller},
+        "Requests without a price": {ANY: some},
         "Refused requests": refused,
         # Counted in hundredths of a second, of which a gateway with little traffic may use none in a window.
         "CPU": {plain.instance: (1e-4, os.cpu_count()), secure.instance: (0, os.cpu_count())},

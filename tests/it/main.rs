@@ -105,6 +105,8 @@ mod pairs;
 #[cfg(test)]
 mod passthrough;
 #[cfg(test)]
+mod prices;
+#[cfg(test)]
 mod prompts;
 #[cfg(test)]
 mod provider_lists;
