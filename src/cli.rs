@@ -5,9 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use streamgate::config;
 
 use crate::channel_command::{PublishArguments, SubscribeArguments};
+use crate::chat_command::ChatArguments;
+use crate::doctor_command::DoctorArguments;
+use crate::import_command::ImportSource;
+use crate::init_command::InitArguments;
+use crate::launch_command::LaunchArguments;
 use crate::load_command::LoadArguments;
 
 /// An LLM token-streaming gateway: one endpoint, many providers, every token once and an honest end.
@@ -43,8 +49,25 @@ pub(crate) enum Log {
 pub(crate) enum Command {
     /// Serve callers (the default).
     Serve,
+    /// Write a configuration file: asks a few questions, or takes options.
+    Init(Box<InitArguments>),
     /// Validate the configuration and exit; exit status 2 if it has errors.
-    Check,
+    Check {
+        /// Then ask every provider, as `streamgate doctor` does.
+        #[arg(long)]
+        online: bool,
+    },
+    /// Ask every provider of the configuration: names, connections, credentials, models; exit status 1 if one does not work.
+    Doctor(DoctorArguments),
+    /// Convert the configuration of another gateway; prints it on standard output.
+    Import {
+        #[command(subcommand)]
+        source: ImportSource,
+    },
+    /// Talk with a model through a gateway.
+    Chat(Box<ChatArguments>),
+    /// Start a coding agent whose requests go to a gateway.
+    Launch(Box<LaunchArguments>),
     /// Print a JSON Schema of the configuration file, for editors.
     Schema {
         /// Print the schema of prompt files instead.
@@ -97,6 +120,17 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: Key,
     },
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write man pages.
+    Man {
+        /// The directory that they are written into.
+        #[arg(value_name = "DIRECTORY")]
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -109,6 +143,7 @@ pub(crate) enum Key {
     },
 }
 
-fn duration(text: &str) -> Result<Duration, &'static str> {
+/// Reads a duration above zero.
+pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     config::positive_duration(text).ok_or("expected a duration such as `90s`, `15m` or `1h`")
 }

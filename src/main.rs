@@ -1,11 +1,19 @@
 //! The command line: arguments, telemetry, serving and draining. The only place that exits.
 
 mod channel_command;
+mod chat_command;
 mod cli;
+mod completions_command;
+mod doctor_command;
+mod gateway_client;
 mod health;
+mod import_command;
+mod init_command;
+mod launch_command;
 mod load_command;
 mod reload;
 mod serve;
+mod yaml_text;
 
 use std::io::Write;
 use std::path::Path;
@@ -14,6 +22,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use cli::{Arguments, Command, Key};
+use doctor_command::DoctorArguments;
 use streamgate::config::{self, Config};
 use streamgate::gateway::auth::mint::{Wish, mint};
 use streamgate::gateway::clock::unix_seconds;
@@ -27,7 +36,17 @@ fn main() -> ExitCode {
         Command::Serve => {
             serve::serve(arguments.config.as_deref(), arguments.listen, arguments.log)
         }
-        Command::Check => check(arguments.config.as_deref()),
+        Command::Check { online } => check(arguments.config.as_deref(), online),
+        Command::Init(wanted) => init_command::init(*wanted),
+        Command::Doctor(wanted) => doctor_command::doctor(&wanted, arguments.config.as_deref()),
+        Command::Import { source } => import_command::import(&source),
+        Command::Chat(wanted) => {
+            serve::runtime().and_then(|it| it.block_on(chat_command::chat(*wanted)))
+        }
+        Command::Launch(wanted) => {
+            let file = arguments.config.as_deref();
+            serve::runtime().and_then(|it| it.block_on(launch_command::launch(*wanted, file)))
+        }
         Command::Schema { prompt, markdown } => {
             print_description(prompt, markdown);
             Ok(())
@@ -46,6 +65,11 @@ fn main() -> ExitCode {
             token(arguments.config.as_deref(), issuer.as_deref(), &wish)
         }
         Command::Key { action: Key::New { name } } => new_key(&name),
+        Command::Completions { shell } => {
+            completions_command::completions(shell);
+            Ok(())
+        }
+        Command::Man { directory } => completions_command::man(&directory),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -91,7 +115,7 @@ fn load<'f>(file: Option<&'f Path>, purpose: &str) -> Result<(&'f Path, Config),
     Ok((file, config))
 }
 
-fn check(file: Option<&Path>) -> Result<(), CliError> {
+fn check(file: Option<&Path>, online: bool) -> Result<(), CliError> {
     let (file, config) = load(file, "to check")?;
     for config::ConfigError { line, column, message, .. } in &config.warnings {
         let warning = format!("{}:{line}:{column}: warning: {message}", file.display());
@@ -107,7 +131,7 @@ fn check(file: Option<&Path>) -> Result<(), CliError> {
         config.prompts.count()
     );
     print_line(&mut std::io::stdout(), &found);
-    Ok(())
+    if online { doctor_command::examine(&config, &DoctorArguments::default()) } else { Ok(()) }
 }
 
 /// Prints the description of the configuration's keys.
