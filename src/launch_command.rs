@@ -21,6 +21,9 @@ const PROVIDER: &str = "streamgate";
 /// The variable from which agents read the key.
 const KEY: &str = "STREAMGATE_KEY";
 
+/// Gemini CLI's way to authenticate with a key.
+const GEMINI_AUTH: &str = "gemini-api-key";
+
 const AFTER_HELP: &str = "\
 Examples:
   streamgate launch claude                        Claude Code, with the names of its own models
@@ -125,6 +128,9 @@ pub(crate) async fn launch(
         ));
     }
     let settings = settings(*agent, &server, &models)?;
+    if let Some(hint) = gemini_hint().filter(|_| *agent == Agent::Gemini) {
+        print_line(&mut std::io::stderr(), hint);
+    }
     if *print {
         print_settings(*agent, &settings, &arguments.arguments);
         return Ok(());
@@ -178,7 +184,7 @@ fn settings(agent: Agent, server: &Server, models: &[String]) -> Result<Settings
             let mut environment = vec![
                 ("GOOGLE_GEMINI_BASE_URL", root),
                 ("GEMINI_API_KEY", key),
-                ("GEMINI_DEFAULT_AUTH_TYPE", "gemini-api-key".to_owned()),
+                ("GEMINI_DEFAULT_AUTH_TYPE", GEMINI_AUTH.to_owned()),
             ];
             environment.extend(model.map(|model| ("GEMINI_MODEL", model)));
             (environment, Vec::new())
@@ -211,6 +217,20 @@ fn codex_arguments(base_url: &str, model: Option<String>) -> Vec<String> {
     }
     settings.extend(model.map(|model| format!("model={}", text(&model))));
     settings.into_iter().flat_map(|setting| ["--config".to_owned(), setting]).collect()
+}
+
+/// A hint if Gemini CLI is not set up to use its key: with another address it refuses to work without this setting, for which
+/// it has no variable and no argument.
+fn gemini_hint() -> Option<&'static str> {
+    let set = |name: &str| config::env(name).filter(|value| !value.is_empty());
+    let home = set("GEMINI_CLI_HOME").or_else(|| set("HOME"))?;
+    let settings = std::fs::read_to_string(Path::new(&home).join(".gemini/settings.json"));
+    let chosen = settings.is_ok_and(|settings| settings.contains(GEMINI_AUTH));
+    (!chosen).then_some(
+        "gemini uses the key only with this in ~/.gemini/settings.json: \
+         { \"security\": { \"auth\": { \"selectedType\": \"gemini-api-key\" } } }; \
+         in a terminal it asks once, and `Use Gemini API Key` sets it",
+    )
 }
 
 /// The settings of opencode, which it merges with those of its files.

@@ -56,13 +56,14 @@ pub(crate) struct ChatArguments {
 /// Talks until the input ends, or answers once.
 pub(crate) async fn chat(arguments: ChatArguments) -> Result<(), CliError> {
     let once = once(&arguments)?;
-    let failed = |error| CliError::new(format!("cannot listen for signals: {error}"));
-    let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let client = arguments.server.client()?;
     let model = match arguments.model {
         Some(model) => model,
         None => first_model(&arguments.server, &client).await?,
     };
+    // From here on an interrupt stops an answer, and not the program.
+    let failed = |error| CliError::new(format!("cannot listen for signals: {error}"));
+    let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let instructions = arguments.system.map(|text| json!({ "role": "system", "content": text }));
     let mut conversation = Conversation {
         server: arguments.server,

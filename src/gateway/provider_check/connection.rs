@@ -52,7 +52,9 @@ pub(super) async fn check(provider: &Provider, most: Duration) -> Vec<Finding> {
             stream
         }
         Err(why) => {
-            let message = format!("{place} cannot be reached ({why}); {key}, or look at firewalls");
+            let loopback = addresses.iter().all(|address| address.ip().is_loopback());
+            let cause = if loopback { "start it" } else { "look at firewalls" };
+            let message = format!("{place} cannot be reached ({why}); {cause}, or {key}");
             findings.push(Finding::new(Step::Connection, State::Broken, message));
             return findings;
         }

@@ -181,6 +181,47 @@ async fn a_wrong_clock_is_found() {
     );
 }
 
+/// AWS refuses signatures of a wrong clock, so that nothing would work; and it has no list of models.
+#[tokio::test]
+async fn a_wrong_clock_breaks_signatures() {
+    let dated = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    let upstream = Upstream::new(vec![Step::Whole(403, dated, b"{}".to_vec())]).await;
+    let aws = format!(
+        "providers:\n  bed: {{ dialect: bedrock, base_url: \"{}\", aws: {{ region: us-east-1, access_key_id: AKIACANARY, secret_access_key: secret-canary }} }}",
+        upstream.url
+    );
+    let folder = Folder::new();
+    let text = yaml(&upstream.url, &upstream.url, "").replace("providers:", &aws);
+    let file = folder.write("config.yaml", &text);
+    let all = ["doctor", "--config", &file, "--provider", "bed"];
+    let (status, out, _) = run(alone(&all, &[])).await;
+    assert_eq!(status, Some(1), "{out}");
+    let line = out.lines().find(|line| line.contains("clock")).unwrap();
+    assert!(line.contains("broken") && line.contains("refuses signatures"), "{line}");
+    let line = out.lines().find(|line| line.contains("credential")).unwrap();
+    assert!(line.contains("skipped") && line.contains("--complete"), "{line}");
+    assert!(!out.to_lowercase().contains("canary"), "{out}");
+}
+
+/// Vendors refuse keys with statuses of their own; their dialects know them.
+#[tokio::test]
+async fn a_refused_key_is_known_by_the_dialect() {
+    let refused = r#"{"error":{"code":400,"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID"}]}}"#;
+    let upstream = Upstream::new(answer(400, refused)).await;
+    let gemini = format!(
+        "providers:\n  gem: {{ dialect: gemini, base_url: \"{}\", api_key: key-canary }}",
+        upstream.url
+    );
+    let folder = Folder::new();
+    let text = yaml(&upstream.url, &upstream.url, "").replace("providers:", &gemini);
+    let file = folder.write("config.yaml", &text);
+    let all = ["doctor", "--config", &file, "--provider", "gem"];
+    let (status, out, _) = run(alone(&all, &[])).await;
+    assert_eq!(status, Some(1), "{out}");
+    let line = out.lines().find(|line| line.contains("credential")).unwrap();
+    assert!(line.contains("broken") && line.contains("providers.gem.api_key"), "{line}");
+}
+
 #[tokio::test]
 async fn json_has_the_same_findings() {
     let upstream = Upstream::new(answer(401, "{}")).await;

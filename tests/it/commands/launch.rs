@@ -22,7 +22,12 @@ async fn launch(name: &str, arguments: &[&str]) -> (Option<i32>, String, String)
     let folder = agent(name);
     let path = folder.path("");
     let all = [&["launch", name, "--url", URL], arguments].concat();
-    run(alone(&all, &[("PATH", &path), ("STREAMGATE_KEY", KEY)])).await
+    let result =
+        run(alone(&all, &[("PATH", &path), ("HOME", &path), ("STREAMGATE_KEY", KEY)])).await;
+    // An agent that refuses its key without a setting of its own says so beforehand.
+    let hint = result.2.contains(".gemini/settings.json");
+    assert_eq!(hint, name == "gemini", "{result:?}");
+    result
 }
 
 #[tokio::test]
@@ -50,6 +55,7 @@ async fn each_agent_gets_its_environment() {
                 "GOOGLE_GEMINI_BASE_URL='http://127.0.0.1:8181'",
                 "GEMINI_API_KEY='sg-test'",
                 "GEMINI_MODEL='fast'",
+                "GEMINI_DEFAULT_AUTH_TYPE='gemini-api-key'",
             ],
         ),
         (
@@ -74,6 +80,18 @@ async fn each_agent_gets_its_environment() {
         let arguments = out.lines().filter(|line| line.starts_with("arg "));
         assert!(!arguments.collect::<String>().contains(KEY), "{name}: {out}");
     }
+}
+
+#[tokio::test]
+async fn gemini_with_its_setting_gets_no_hint() {
+    let folder = agent("gemini");
+    std::fs::create_dir(folder.path(".gemini")).unwrap();
+    let text = "{ \"security\": { \"auth\": { \"selectedType\": \"gemini-api-key\" } } }";
+    folder.write(".gemini/settings.json", text);
+    let path = folder.path("");
+    let all = ["launch", "gemini", "--url", URL, "--key", "k"];
+    let (status, _, err) = run(alone(&all, &[("PATH", &path), ("HOME", &path)])).await;
+    assert_eq!((status, err.as_str()), (Some(0), ""));
 }
 
 #[tokio::test]

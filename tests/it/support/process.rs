@@ -24,9 +24,13 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
     {
         command.env_remove(name);
     }
-    for name in
-        ["STREAMGATE_LIMITED_KEY", "STREAMGATE_HEALTH_URL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"]
-    {
+    for name in [
+        "STREAMGATE_URL",
+        "STREAMGATE_LIMITED_KEY",
+        "STREAMGATE_HEALTH_URL",
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+    ] {
         command.env_remove(name);
     }
     for name in ["URL", "UPSTREAM_STATS", "METRICS"] {
