@@ -164,11 +164,19 @@ impl Import {
     /// The target of a deployment, and its provider if that is new.
     fn target(&mut self, deployment: &Deployment<'_>, draft: Draft) -> Option<Target> {
         let Draft { provider, fields, model, target } = draft;
-        // `HEAD/*`: the models of a provider called HEAD can be asked for like this anyway.
-        let head = deployment
-            .name
-            .strip_suffix("/*")
-            .filter(|head| model == "*" && !head.contains(['/', '*']) && scalar(head) == **head);
+        if !config::is_model(&model) {
+            let message = format!(
+                "a deployment of `{}` is left out: it names no model that could be asked for",
+                deployment.name
+            );
+            self.notes.add(deployment.line, message);
+            return None;
+        }
+        // `HEAD/*` for `*`: the models of a provider called HEAD can be asked for like this anyway.
+        let head = deployment.name.split_once('/').filter(|(head, rest)| {
+            *rest == model && model.contains('*') && !head.contains('*') && scalar(head) == *head
+        });
+        let head = head.map(|(head, _)| head);
         let provider = self.provider((head.unwrap_or(provider), head.is_some()), fields);
         let written = match head {
             Some(head) => (head == provider).then_some(model.clone()),
@@ -233,7 +241,8 @@ impl Import {
             if !providers.iter().any(|provider| provider.name == head) {
                 return true;
             }
-            let own = model.targets.iter().all(|it| it.provider == head && it.model == "*");
+            let named = |it: &Target| format!("{head}/{}", it.model) == model.name;
+            let own = model.targets.iter().all(|it| it.provider == head && named(it));
             if !own {
                 notes.add(1, format!("`{}` is left out: names that begin with `{head}/` are models of the provider of that name", model.name));
             }
@@ -245,7 +254,17 @@ impl Import {
     fn follow(&mut self, settings: &Settings) {
         let before: Vec<(String, Vec<Target>)> =
             self.models.iter().map(|it| (it.name.clone(), it.targets.clone())).collect();
-        let targets = |name: &str| before.iter().find(|(known, _)| known == name).map(|(_, it)| it);
+        let providers = &self.providers;
+        let targets = |name: &str| {
+            let known = before.iter().find(|(known, _)| known == name).map(|(_, it)| it.clone());
+            // A name that a pattern of the provider's own has covered.
+            known.or_else(|| {
+                let (provider, model) =
+                    name.split_once('/').filter(|(_, model)| config::is_model(model))?;
+                let provider = providers.iter().find(|known| known.name == provider)?.name.clone();
+                Some(vec![Target { provider, model: model.to_owned(), fields: Fields::new() }])
+            })
+        };
         for (line, name, fallback) in &settings.fallbacks {
             let Some(more) = targets(fallback) else {
                 self.notes
@@ -253,7 +272,7 @@ impl Import {
                 continue;
             };
             let all = name == "*";
-            if !all && targets(name).is_none() {
+            if !all && !before.iter().any(|(known, _)| known == name) {
                 self.notes.add(
                     *line,
                     format!("fallbacks of `{name}`, which is no model of the result, are left out"),
@@ -264,7 +283,7 @@ impl Import {
                 .iter_mut()
                 .filter(|it| if all { it.name != *fallback } else { it.name == *name });
             for model in chosen {
-                for target in more {
+                for target in &more {
                     if !model.targets.contains(target) {
                         model.targets.push(target.clone());
                     }

@@ -60,6 +60,10 @@ model_list:
     litellm_params: { model: "openai/gpt-*" }
   - model_name: "*"
     litellm_params: { model: "openrouter/*" }
+  - model_name: "bedrock/us.*"
+    litellm_params: { model: "bedrock/us.*" }
+  - model_name: nothing
+    litellm_params: { model: azure/, api_base: "https://my-eu.openai.azure.com" }
   - model_name: whisper
     litellm_params: { model: whisper-1 }
     model_info: { mode: audio_transcription }
@@ -72,7 +76,7 @@ litellm_settings:
   drop_params: true
   request_timeout: 600
   callbacks: ["prometheus"]
-  fallbacks: [{ "fast": ["claude"] }, { "nowhere": ["claude"] }]
+  fallbacks: [{ "fast": ["claude"] }, { "nowhere": ["claude"] }, { "thinking": ["mistral/mistral-large"] }]
   default_fallbacks: ["local"]
   set_verbose: false
 router_settings:
@@ -99,6 +103,7 @@ fn load(text: &str) -> Config {
     let variable = |name: &str| {
         let value = match name {
             "AZURE_BASE_CA" => "https://ca.example.com",
+            "AWS_REGION_NAME" => "us-east-1",
             other => other,
         };
         // Others are those of the file.
@@ -133,14 +138,14 @@ async fn a_file_becomes_a_configuration() {
             vec!["groq/llama-3.3-70b", "groq/llama-3.1-8b", "anthropic/claude-sonnet-4-5", local],
         ),
         ("local", vec![local]),
-        ("thinking", vec!["openai-responses/gpt-5", local]),
+        ("thinking", vec!["openai-responses/gpt-5", "mistral/mistral-large", local]),
         ("shared", vec!["deepinfra/meta/llama", local]),
         ("gpt-*", vec!["openai/*", local]),
         ("*", vec!["openrouter/*", local]),
     ] {
         assert_eq!(targets[name], wanted, "{name}");
     }
-    for name in ["mistral/*", "team-*", "whisper", "art"] {
+    for name in ["mistral/*", "bedrock/us.*", "team-*", "nothing", "whisper", "art"] {
         assert!(!targets.contains_key(name), "{name}: {targets:?}");
     }
 }
@@ -193,6 +198,7 @@ async fn notes_have_the_line_and_the_reason() {
     let (_, out, err) = import(FILE, &[]).await;
     for (place, words) in [
         ("model_name: whisper", "mode `audio_transcription`"),
+        ("model_name: nothing", "names no model"),
         ("model_name: art", "provider is not known"),
         ("model_name: \"team-*\"", "cannot be written"),
         ("temperature: 0.2", "override every caller"),
