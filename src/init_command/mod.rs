@@ -147,7 +147,7 @@ fn write(plan: &Plan, output: &Path, text: &str) -> Result<(), CliError> {
 }
 
 fn key_message(plan: &Plan, key: &str) -> String {
-    format!("key of the caller {}, shown only once:\n  {key}", plan.key_name)
+    format!("key of the caller {}, shown only once:\n  export STREAMGATE_KEY={key}", plan.key_name)
 }
 
 /// The commands that follow.
@@ -169,7 +169,7 @@ fn next_steps(plan: &Plan, output: &Path, key: &str) -> String {
     };
     format!(
         "{text}  streamgate check --online --config {file}\n  streamgate --config {file}\n  \
-         STREAMGATE_KEY={key} streamgate chat --url http://{}{model}",
+         streamgate chat --url http://{}{model}",
         plan.callers_address()
     )
 }

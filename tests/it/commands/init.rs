@@ -26,7 +26,9 @@ async fn what_it_writes_passes_check_without_warnings() {
     // Providers whose keys are in the environment, by reference.
     assert!(text.contains("openai: { preset: openai, api_key: \"${OPENAI_API_KEY}\" }"), "{text}");
     assert!(text.contains("groq: { preset: groq") && !text.contains("mistral"), "{text}");
-    let key = out.lines().find_map(|line| line.trim().strip_prefix("sg-")).unwrap().to_owned();
+    let key = out.lines().find_map(|line| line.strip_prefix("  export STREAMGATE_KEY=sg-"));
+    let key = key.unwrap().to_owned();
+    assert_eq!(out.matches(&key).count(), 1, "shown once: {out}");
     for secret in ["canary", &key] {
         assert!(!text.contains(secret), "{text}");
     }
@@ -71,7 +73,8 @@ async fn every_provider_and_option_passes_check() {
         out.contains("export GROQ_API_KEY=") && out.contains("http://127.0.0.1:8181 fast"),
         "{out}"
     );
-    let exports = out.lines().filter_map(|line| line.trim().strip_prefix("export "));
+    let exports = out.lines().filter_map(|line| line.strip_prefix("  export "));
+    let exports = exports.filter(|line| !line.starts_with("STREAMGATE_KEY"));
     let variables: Vec<(&str, &str)> =
         exports.map(|line| (line.split('=').next().unwrap(), "key")).collect();
     assert_eq!(variables.len(), 15, "{out}");
@@ -116,7 +119,7 @@ async fn standard_output_has_the_file_and_standard_error_the_key() {
         run(alone(&["init", "-y", "-o", "-", "--provider", "ollama"], &[])).await;
     assert_eq!(status, Some(0), "{err}");
     assert!(out.starts_with("# ") && out.contains("ollama: { preset: ollama }"), "{out}");
-    assert!(err.contains("  sg-") && !out.contains("sg-"), "{err}");
+    assert!(err.contains("STREAMGATE_KEY=sg-") && !out.contains("sg-"), "{err}");
     let (status, _, err) = run(alone(&["init", "-y", "-o", "-", "--provider", "grok"], &[])).await;
     assert_eq!(status, Some(2));
     assert!(err.contains("`grok`") && err.contains("xai"), "{err}");

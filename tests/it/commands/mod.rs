@@ -3,6 +3,7 @@
 
 mod chat;
 mod doctor;
+mod examples;
 mod import;
 mod init;
 mod launch;
