@@ -216,6 +216,18 @@ impl Import {
         let mut limits = Fields::new();
         for (theirs, ours) in LIMITS {
             let given: Vec<u64> = deployments.iter().filter_map(|one| one.number(theirs)).collect();
+            for one in deployments
+                .iter()
+                .filter(|one| one.params.get(theirs).is_some() && one.number(theirs).is_none())
+            {
+                self.notes.add(
+                    one.line,
+                    format!(
+                        "`{theirs}` of `{}` is no whole number above zero, and is left out",
+                        one.name
+                    ),
+                );
+            }
             let Some(first) = deployments.first().filter(|_| !given.is_empty()) else { continue };
             let (name, line) = (first.name, first.line);
             if given.len() < deployments.len() {
@@ -324,6 +336,28 @@ fn pattern(name: &str, model: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Cut or with a line less, a file is another file or none; whatever it is, there is an answer.
+    #[test]
+    fn every_part_of_a_file_is_answered() {
+        let text = "model_list:\n  - &d\n    model_name: a/*\n    litellm_params: { model: 'azure/*', rpm: x, api_base: os.environ/B }\n    \
+                    model_info: { mode: chat }\n  - { <<: *d, model_name: b, litellm_params: { model: vertex_ai/claude-x } }\n\
+                    router_settings:\n  fallbacks: [{ b: [c, { model: d }] }]\n  model_group_alias: { e: b, f: [] }\n  timeout: soon\n\
+                    general_settings: { master_key: [] }\n";
+        let whole = import(&super::super::yaml::parse(text).unwrap()).unwrap();
+        let notes: Vec<usize> = whole.notes.iter().map(|note| note.line).collect();
+        assert!(notes.is_sorted() && notes.len() > 5, "{:?}", whole.notes);
+        let lines: Vec<&str> = text.lines().collect();
+        let shorter =
+            (0..lines.len()).map(|at| [&lines[..at], &lines[at + 1..]].concat().join("\n"));
+        let cut = (0..text.len()).filter_map(|end| text.get(..end).map(str::to_owned));
+        let mut read = 0;
+        for part in shorter.chain(cut) {
+            let imported = super::super::yaml::parse(&part).and_then(|root| import(&root));
+            read += usize::from(imported.is_ok());
+        }
+        assert!(read > 50, "only {read} parts were read");
+    }
 
     #[test]
     fn a_star_is_the_whole_name() {

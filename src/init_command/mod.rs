@@ -5,7 +5,8 @@ mod choices;
 mod file;
 mod questions;
 
-use std::io::IsTerminal;
+use std::fs::File;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -127,11 +128,14 @@ fn plan(arguments: InitArguments) -> Result<Plan, CliError> {
 /// Writes a file as a whole, and only one that can be loaded. Variables that are not set yet count as set.
 fn write(plan: &Plan, output: &Path, text: &str) -> Result<(), CliError> {
     let shown = output.display();
-    let failed = |error: std::io::Error| CliError::new(format!("cannot write {shown}: {error}"));
     let mut name = output.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = output.with_file_name(name);
-    std::fs::write(&new, text).map_err(failed)?;
+    let failed = |error: std::io::Error| {
+        CliError::new(format!("cannot write {shown} by way of {}: {error}", new.display()))
+    };
+    let mut file = File::create_new(&new).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
     let set = |name: &str| {
         let later = plan.providers.iter().any(|choice| choice.variable == Some(name));
         config::env(name).or_else(|| later.then(|| "unset".to_owned()))

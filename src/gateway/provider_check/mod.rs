@@ -243,10 +243,11 @@ impl ProviderCheck<'_> {
 
     /// Judges the response to the request for the list.
     fn credential(&self, reply: &Reply) -> Finding {
-        let Provider { name, credential, api_key, dialect, .. } = &**self.provider;
+        let Provider { name, credential, dialect, .. } = &**self.provider;
+        let given = self.provider.api_key.is_some() || !self.provider.headers.is_empty();
         let status = reply.status.as_u16();
         if reply.status == StatusCode::OK {
-            let message = if api_key.is_some() { "accepted" } else { "none is needed" };
+            let message = if given { "accepted" } else { "none is needed" };
             return Finding::new(Step::Credential, State::Ok, message);
         }
         let (state, message) = match dialect.decode_error(status, &reply.body).kind {
@@ -256,7 +257,7 @@ impl ProviderCheck<'_> {
                     "redirected with status {status}, which is never followed; correct `providers.{name}.base_url`"
                 ),
             ),
-            Kind::Authentication | Kind::Permission if api_key.is_none() => (
+            Kind::Authentication | Kind::Permission if !given => (
                 State::Broken,
                 format!("one is needed (status {status}); set `providers.{name}.api_key`"),
             ),
