@@ -33,13 +33,14 @@ fn commands(lines: &str) -> Vec<Vec<String>> {
     for line in joined.lines() {
         for start in ["streamgate ", "cargo run --release -- "] {
             for (at, _) in line.match_indices(start) {
-                let before = line[..at].trim_end();
+                let (before, command) = line.split_at(at);
+                let before = before.trim_end();
                 // Elsewhere it is a name: of an image, a folder, a secret.
                 let variable = |word: &str| word.contains('=') && !word.starts_with('-');
                 let last = before.rsplit(' ').next().unwrap_or_default();
                 let begins = before.is_empty() || before.ends_with(['|', '(', ';', '&']);
                 if (begins || variable(last)) && !before.contains('#') {
-                    found.push(words(&line[at + start.len()..]));
+                    found.extend(command.strip_prefix(start).map(words));
                 }
             }
         }
