@@ -20,6 +20,9 @@ pub(super) struct Settings {
     pub(super) aliases: Vec<(usize, String, String)>,
 }
 
+/// The default of `stream.connect` and `stream.commit_after`, in milliseconds.
+const DEFAULT_CONNECT: u64 = 10_000;
+
 /// Settings that are read.
 const READ: [&str; 12] = [
     "fallbacks",
@@ -165,20 +168,27 @@ fn stream(root: &Node, notes: &mut Notes) -> Fields {
     let whole = setting("router_settings", "timeout")
         .or_else(|| setting("litellm_settings", "request_timeout"));
     let first = setting("router_settings", "stream_timeout").or(whole);
+    let mut read = |node: Option<&Node>| {
+        let most = node?.as_text().and_then(millis);
+        if most.is_none() {
+            let line = node?.line;
+            notes.add(line, "a timeout is no number of seconds, and is left out");
+        }
+        most
+    };
+    let (first, whole) = (read(first), read(whole));
     let mut fields = Fields::new();
-    for (key, node) in [("first_token", first), ("unstreamed", whole)] {
-        let Some(node) = node else { continue };
-        match node.as_text().and_then(millis) {
-            Some(most) => {
-                fields.push((key, duration(most)));
-                // The head must not wait longer than the first token may take.
-                if key == "first_token" && most <= 10_000 {
-                    fields.push(("commit_after", duration((most / 2).max(1))));
-                }
-            }
-            None => notes.add(node.line, "a timeout is no number of seconds, and is left out"),
+    // A whole answer has at least the time of its first token, and an attempt that of its connection.
+    if let Some(first) = first.map(|first| first.min(whole.unwrap_or(first))) {
+        fields.push(("first_token", duration(first)));
+        if first < DEFAULT_CONNECT {
+            fields.push(("connect", duration(first)));
+        }
+        if first <= DEFAULT_CONNECT {
+            fields.push(("commit_after", duration((first / 2).max(1))));
         }
     }
+    fields.extend(whole.map(|whole| ("unstreamed", duration(whole))));
     fields
 }
 

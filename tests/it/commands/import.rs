@@ -189,6 +189,9 @@ async fn providers_keys_limits_and_timeouts_are_carried_over() {
         (config.stream.first_token.as_millis(), config.stream.unstreamed.as_secs()),
         (2_500, 600)
     );
+    // Others that would be longer than the first token may take.
+    assert_eq!(config.stream.connect.as_millis(), 2_500);
+    assert_eq!(config.stream.commit_after.as_millis(), 1_250);
     assert_eq!(config.auth.keys[0].digest, config::digest("sk-1234"));
     assert!(!out.contains("sk-1234"), "{out}");
 }
