@@ -24,6 +24,9 @@ const KEY: &str = "STREAMGATE_KEY";
 /// Gemini CLI's way to authenticate with a key.
 const GEMINI_AUTH: &str = "gemini-api-key";
 
+/// The lifetime of a token: a day's work.
+const LIFETIME: Duration = Duration::from_hours(12);
+
 const AFTER_HELP: &str = "\
 Examples:
   streamgate launch claude                        Claude Code, with the names of its own models
@@ -50,9 +53,9 @@ pub(crate) struct LaunchArguments {
     /// Print `export` lines for a shell instead of starting the agent.
     #[arg(long)]
     print: bool,
-    /// Lifetime of the token.
-    #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = crate::cli::duration)]
-    ttl: Duration,
+    /// Lifetime of the token [default: 12h, or less if the issuer allows less].
+    #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration)]
+    ttl: Option<Duration>,
     /// Subject of the token: the caller's name.
     #[arg(long, value_name = "NAME", default_value = "launch")]
     sub: String,
@@ -156,11 +159,17 @@ fn token(arguments: &LaunchArguments, file: Option<&Path>) -> Result<Option<Stri
     let config =
         config::load(file, &config::env).map_err(|errors| CliError::configuration(&errors))?;
     let issuers = &config.auth.issuers;
-    let able = issuers.iter().any(|issuer| matches!(issuer.keys, IssuerKeys::Shared(_)));
-    if !able && arguments.issuer.is_none() {
+    let mut able = issuers.iter().filter(|it| {
+        let named = arguments.issuer.as_ref().is_none_or(|name| it.name == *name);
+        named && matches!(it.keys, IssuerKeys::Shared(_))
+    });
+    let issuer = able.next();
+    if issuer.is_none() && arguments.issuer.is_none() {
         return Ok(None);
     }
-    let wish = Wish { subject: &arguments.sub, lifetime: arguments.ttl, models: &[] };
+    let longest = issuer.and_then(|issuer| issuer.max_lifetime).unwrap_or(LIFETIME);
+    let lifetime = arguments.ttl.unwrap_or_else(|| LIFETIME.min(longest));
+    let wish = Wish { subject: &arguments.sub, lifetime, models: &[] };
     mint(issuers, arguments.issuer.as_deref(), &wish, unix_seconds())
         .map(Some)
         .map_err(|error| CliError::configuration(&error))

@@ -109,6 +109,14 @@ async fn print_gives_lines_for_a_shell() {
     assert!(out.starts_with("export STREAMGATE_KEY=k\n# codex --config "), "{out}");
 }
 
+/// The claims of the token in the printed environment.
+fn claims(out: &str) -> Value {
+    let token = out.lines().find_map(|line| line.strip_prefix("export ANTHROPIC_AUTH_TOKEN="));
+    let claims = token.unwrap().split('.').nth(1).unwrap();
+    let engine = &base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    serde_json::from_slice(&base64::Engine::decode(engine, claims).unwrap()).unwrap()
+}
+
 #[tokio::test]
 async fn a_token_is_minted_if_the_configuration_can() {
     let folder = Folder::new();
@@ -121,14 +129,19 @@ async fn a_token_is_minted_if_the_configuration_can() {
     };
     let (status, out, err) = print(&file, &["--ttl", "5m", "--sub", "me"]).await;
     assert_eq!(status, Some(0), "{err}");
-    let token =
-        out.lines().find_map(|line| line.strip_prefix("export ANTHROPIC_AUTH_TOKEN=")).unwrap();
-    let claims = token.split('.').nth(1).unwrap();
-    let claims =
-        base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, claims).unwrap();
-    let claims: Value = serde_json::from_slice(&claims).unwrap();
-    assert_eq!(claims["sub"], "me");
-    assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 300);
+    let made = claims(&out);
+    assert_eq!(made["sub"], "me");
+    assert_eq!(made["exp"].as_u64().unwrap() - made["iat"].as_u64().unwrap(), 300);
+
+    // Without `--ttl`, no longer than the issuer allows.
+    let strict = folder
+        .write("strict.yaml", &text.replace("audience: a,", "audience: a, max_lifetime: 10m,"));
+    for (file, seconds) in [(&strict, 600), (&file, 12 * 3600)] {
+        let (status, out, err) = print(file, &[]).await;
+        assert_eq!(status, Some(0), "{err}");
+        let made = claims(&out);
+        assert_eq!(made["exp"].as_u64().unwrap() - made["iat"].as_u64().unwrap(), seconds);
+    }
 
     let plain = folder.write("plain.yaml", &yaml("http://127.0.0.1:1", "http://127.0.0.1:1", ""));
     let (status, out, err) = print(&plain, &[]).await;
