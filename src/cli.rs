@@ -15,21 +15,22 @@ use crate::import_command::ImportSource;
 use crate::init_command::InitArguments;
 use crate::launch_command::LaunchArguments;
 use crate::load_command::LoadArguments;
+use crate::usage::AFTER_HELP;
 
 /// An LLM token-streaming gateway: one endpoint, many providers, every token once and an honest end.
 ///
 /// Without a configuration it serves a simulated model on 127.0.0.1:8080, and a provider for each
-/// well-known credential in the environment (`OPENAI_API_KEY`, `ANTHROPIC_API_KEY`).
+/// well-known credential in the environment (`OPENAI_API_KEY`, `ANTHROPIC_API_KEY` and others).
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, after_help = AFTER_HELP)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-    /// The configuration file.
+    /// The configuration file; `./streamgate.yaml` if there is one.
     #[arg(long, global = true, env = "STREAMGATE_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Address and port of the listener for callers; overrides `server.listen`.
-    #[arg(long, env = "STREAMGATE_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "STREAMGATE_LISTEN", value_name = "ADDRESS", value_parser = listen_address)]
     pub(crate) listen: Option<SocketAddr>,
     /// Format of the access log and of other log lines. `RUST_LOG` sets the level (default: info).
     #[arg(long, global = true, env = "STREAMGATE_LOG", default_value = "text")]
@@ -48,11 +49,20 @@ pub(crate) enum Log {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve callers (the default).
-    Serve,
+    #[command(visible_aliases = ["run", "start"])]
+    Serve {
+        /// The configuration file, in place of `--config`.
+        file: Option<PathBuf>,
+        /// Address and port of the listener for callers, as before `serve`.
+        #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
+        listen: Option<SocketAddr>,
+    },
     /// Write a configuration file: asks a few questions, or takes options.
     Init(Box<InitArguments>),
-    /// Validate the configuration and exit; exit status 2 if it has errors.
+    /// Validate the configuration and exit; exit status 2 if it has errors, 0 if it has warnings only.
     Check {
+        /// The configuration file, in place of `--config`.
+        file: Option<PathBuf>,
         /// Then ask every provider, as `streamgate doctor` does.
         #[arg(long)]
         online: bool,
@@ -80,7 +90,7 @@ pub(crate) enum Command {
     /// Serve the simulated upstream alone.
     Sim {
         /// Address and port of the listener.
-        #[arg(long, default_value = "127.0.0.1:9200")]
+        #[arg(long, default_value = "127.0.0.1:9200", value_parser = listen_address)]
         listen: SocketAddr,
     },
     /// Load-test a gateway in front of a simulated upstream; exit status 1 if a check fails.
@@ -141,6 +151,12 @@ pub(crate) enum Key {
         #[arg(long)]
         name: String,
     },
+}
+
+/// Reads an address of a listener.
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
+    let expected = "expected an address and port such as `127.0.0.1:8080`, `:8080` (all addresses) or `8080` (this machine only)";
+    config::listen_address(text).ok_or(expected)
 }
 
 /// Reads a duration above zero.

@@ -11,19 +11,19 @@ mod import_command;
 mod init_command;
 mod launch_command;
 mod load_command;
+mod port_holder;
 mod reload;
 mod serve;
+mod usage;
 mod yaml_text;
 
-use std::io::Write;
-use std::path::Path;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use cli::{Arguments, Command, Key};
 use doctor_command::DoctorArguments;
-use streamgate::config::{self, Config};
+use streamgate::config::{self, Config, ConfigError, ConfigErrors};
 use streamgate::gateway::auth::mint::{Wish, mint};
 use streamgate::gateway::clock::unix_seconds;
 
@@ -31,27 +31,28 @@ use streamgate::gateway::clock::unix_seconds;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let outcome = match arguments.command.unwrap_or(Command::Serve) {
-        Command::Serve => {
-            serve::serve(arguments.config.as_deref(), arguments.listen, arguments.log)
+    let Arguments { command, config, listen: address, log } = usage::parse();
+    let outcome = match command.unwrap_or(Command::Serve { file: None, listen: None }) {
+        Command::Serve { file, listen } => {
+            serve::serve(config_file(file.or(config)), listen.or(address), log)
         }
-        Command::Check { online } => check(arguments.config.as_deref(), online),
+        Command::Check { file, online } => check(config_file(file.or(config)).as_deref(), online),
         Command::Init(wanted) => init_command::init(*wanted),
-        Command::Doctor(wanted) => doctor_command::doctor(&wanted, arguments.config.as_deref()),
+        Command::Doctor(wanted) => doctor_command::doctor(&wanted, config_file(config).as_deref()),
         Command::Import { source } => import_command::import(&source),
         Command::Chat(wanted) => {
             serve::runtime().and_then(|it| it.block_on(chat_command::chat(*wanted)))
         }
         Command::Launch(wanted) => {
-            let file = arguments.config.as_deref();
-            serve::runtime().and_then(|it| it.block_on(launch_command::launch(*wanted, file)))
+            let file = config_file(config);
+            let launching = launch_command::launch(*wanted, file.as_deref());
+            serve::runtime().and_then(|it| it.block_on(launching))
         }
         Command::Schema { prompt, markdown } => {
             print_description(prompt, markdown);
             Ok(())
         }
-        Command::Sim { listen } => serve::simulate(listen, arguments.log),
+        Command::Sim { listen } => serve::simulate(listen, log),
         Command::Load(arguments) => load_command::load(*arguments),
         Command::Health { url } => serve::runtime().and_then(|it| it.block_on(health::ask(&url))),
         Command::Subscribe(arguments) => {
@@ -62,7 +63,7 @@ fn main() -> ExitCode {
         }
         Command::Token { sub, ttl, models, issuer } => {
             let wish = Wish { subject: &sub, lifetime: ttl, models: &models };
-            token(arguments.config.as_deref(), issuer.as_deref(), &wish)
+            token(config_file(config).as_deref(), issuer.as_deref(), &wish)
         }
         Command::Key { action: Key::New { name } } => new_key(&name),
         Command::Completions { shell } => {
@@ -92,6 +93,11 @@ impl CliError {
         Self { message: message.into(), code: 1 }
     }
 
+    /// Errors of the configuration file.
+    pub(crate) fn of_file(errors: &ConfigErrors) -> Self {
+        Self::configuration(&shown(errors))
+    }
+
     /// An error of the configuration or the arguments: exit status 2.
     pub(crate) fn configuration(errors: &(impl ToString + ?Sized)) -> Self {
         Self { message: errors.to_string(), code: 2 }
@@ -103,35 +109,61 @@ pub(crate) fn print_line(to: &mut impl Write, line: &str) {
     let _closed = writeln!(to, "{line}");
 }
 
+/// The configuration file's name in the working directory.
+const CONFIG_FILE: &str = "streamgate.yaml";
+
+/// The configuration file: the one that is named, or else the one in the working directory.
+fn config_file(named: Option<PathBuf>) -> Option<PathBuf> {
+    named.or_else(|| Some(PathBuf::from(CONFIG_FILE)).filter(|file| file.exists()))
+}
+
 /// Loads the configuration of a command that needs one. `purpose` completes "no configuration ...".
 fn load<'f>(file: Option<&'f Path>, purpose: &str) -> Result<(&'f Path, Config), CliError> {
     let file = file.ok_or_else(|| {
         CliError::configuration(&format!(
-            "no configuration {purpose}; name one with --config FILE or STREAMGATE_CONFIG"
+            "no configuration {purpose}: there is no ./{CONFIG_FILE}; name a file with --config FILE or STREAMGATE_CONFIG"
         ))
     })?;
-    let config =
-        config::load(file, &config::env).map_err(|errors| CliError::configuration(&errors))?;
+    let config = config::load(file, &config::env).map_err(|errors| CliError::of_file(&errors))?;
     Ok((file, config))
+}
+
+/// Errors of a file; at a terminal with the lines that they are about.
+fn shown(errors: &ConfigErrors) -> String {
+    if std::io::stderr().is_terminal() { config::with_excerpts(errors) } else { errors.to_string() }
 }
 
 fn check(file: Option<&Path>, online: bool) -> Result<(), CliError> {
     let (file, config) = load(file, "to check")?;
-    for config::ConfigError { line, column, message, .. } in &config.warnings {
-        let warning = format!("{}:{line}:{column}: warning: {message}", file.display());
-        print_line(&mut std::io::stderr(), &warning);
+    let warnings = config
+        .warnings
+        .iter()
+        .cloned()
+        .map(|warning| ConfigError { message: format!("warning: {}", warning.message), ..warning });
+    let warnings = ConfigErrors {
+        path: file.to_owned(),
+        list: warnings.collect(),
+        sources: config.sources.clone(),
+    };
+    if !warnings.list.is_empty() {
+        print_line(&mut std::io::stderr(), &shown(&warnings));
     }
-    let found = format!(
-        "{}: ok ({} providers, {} models, {} keys, {} token issuers, {} prompts)",
-        file.display(),
-        config.providers.len(),
-        config.models.len(),
-        config.auth.keys.len(),
-        config.auth.issuers.len(),
-        config.prompts.count()
-    );
-    print_line(&mut std::io::stdout(), &found);
+    let found = [
+        (config.providers.len(), "provider"),
+        (config.models.len(), "model"),
+        (config.auth.keys.len(), "key"),
+        (config.auth.issuers.len(), "token issuer"),
+        (config.prompts.count(), "prompt"),
+        (config.warnings.len(), "warning"),
+    ];
+    let found = found.map(|(number, noun)| counted(number, noun)).join(", ");
+    print_line(&mut std::io::stdout(), &format!("{}: ok ({found})", file.display()));
     if online { doctor_command::examine(&config, &DoctorArguments::default()) } else { Ok(()) }
+}
+
+/// A number of things: `1 key`, `2 keys`.
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Prints the description of the configuration's keys.

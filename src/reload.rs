@@ -29,7 +29,7 @@ pub(crate) struct ConfigSource {
 impl ConfigSource {
     pub(crate) fn load(&self) -> Result<Config, CliError> {
         let config = config::load(&self.file, &config::env)
-            .map_err(|problems| CliError::configuration(&problems))?;
+            .map_err(|problems| CliError::of_file(&problems))?;
         Ok(self.addressed(config))
     }
 

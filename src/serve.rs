@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use tracing::field::display;
 
 use crate::cli::Log;
 use crate::reload::{self, ConfigSource};
-use crate::{CliError, print_line};
+use crate::{CliError, port_holder, print_line};
 
 /// Raises the soft limit of file descriptors as far as the process may. If that fails, the limit stays.
 fn raise_descriptors() {
@@ -41,11 +41,11 @@ const LISTEN_BACKLOG: i32 = 4096;
 
 /// Runs the gateway until a signal, with the configuration of `file`, or of a first run without one.
 pub(crate) fn serve(
-    file: Option<&Path>,
+    file: Option<PathBuf>,
     address: Option<SocketAddr>,
     log: Log,
 ) -> Result<(), CliError> {
-    let source = file.map(|file| ConfigSource { file: file.to_owned(), listen: address });
+    let source = file.map(|file| ConfigSource { file, listen: address });
     let configured = source.as_ref().map(ConfigSource::load).transpose()?;
     let logging = start_logging(log)?;
     raise_descriptors();
@@ -56,7 +56,7 @@ pub(crate) fn serve(
         let shutdown = Shutdown::default();
         let (config, listeners) = match configured {
             Some(config) => {
-                let listeners = Listeners::open(&config)?;
+                let listeners = Listeners::open(&config, address.is_some())?;
                 listeners.announce(&config)?;
                 (config, listeners)
             }
@@ -88,8 +88,10 @@ struct Listeners {
 }
 
 impl Listeners {
-    fn open(config: &Config) -> Result<Self, CliError> {
-        let public = listen(config.server.listen, "choose another with server.listen")?;
+    /// `overridden`: the command line has the address of callers, and not the configuration.
+    fn open(config: &Config, overridden: bool) -> Result<Self, CliError> {
+        let setting = if overridden { "--listen" } else { "server.listen or --listen" };
+        let public = listen(config.server.listen, &format!("choose another with {setting}"))?;
         let open = |address| listen(address, "choose another with server.admin");
         Ok(Self { public, admin: config.server.admin.map(open).transpose()? })
     }
@@ -138,8 +140,8 @@ fn unconfigured(
         config::env("STREAMGATE_KEY").filter(|key| !key.is_empty()).unwrap_or_else(config::new_key);
     let mut config = config::without_file(&config::env, upstream, &key);
     config.server.listen = address.unwrap_or(config.server.listen);
-    let remedy = "stop what listens there, choose another address with --listen, or name a file \
-                  with another server.listen by --config";
+    let remedy = "stop what listens there, or choose another with --listen or with server.listen of a \
+                  configuration (--config)";
     let listener = listen(config.server.listen, remedy)?;
     let until = shutdown.closing.clone().cancelled_owned();
     #[expect(clippy::disallowed_methods, reason = "it lives as long as the process")]
@@ -147,7 +149,13 @@ fn unconfigured(
     let listen = address_of(&listener)?;
     // A fragment never leaves the browser.
     let encoded = utf8_percent_encode(&key, NON_ALPHANUMERIC);
-    let models: Vec<&str> = config.providers.keys().map(String::as_str).collect();
+    let names: Vec<&str> = config.providers.keys().map(String::as_str).collect();
+    let is_real = |name: &&str| !name.starts_with("sim");
+    let next = if names.iter().any(is_real) {
+        "Models of these providers are called PROVIDER/MODEL."
+    } else {
+        "No real provider: set OPENAI_API_KEY, or another variable that `streamgate --help` names, and start again."
+    };
     print_line(
         &mut std::io::stdout(),
         &format!(
@@ -157,8 +165,9 @@ fn unconfigured(
              Open http://{listen}/#key={encoded} in a browser, or paste this into a second terminal:\n\n\
              curl -N http://{listen}/v1/chat/completions -H 'authorization: Bearer {key}' \
              -H 'content-type: application/json' \
-             -d '{{\"model\":\"sim\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'\n",
-            models.join(", ")
+             -d '{{\"model\":\"sim\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'\n\n\
+             {next}\n",
+            names.join(", ")
         ),
     );
     Ok((config, Listeners { public: listener, admin: None }))
@@ -172,7 +181,7 @@ async fn run(startup: Startup, logging: &LogGuard) -> Result<(), CliError> {
     reload::log_configuration(&config);
     let app = App::new(config, &shutdown).map_err(|error| CliError::new(error.to_string()))?;
     logging.count(app.metrics.log_lines_lost.clone());
-    log_start(&app, &listeners);
+    log_start(&app, &listeners, source.as_ref());
     if let Some(otlp) = &app.state().config.otlp {
         tracing::info!(
             collector = otlp.endpoint.host_str(),
@@ -321,7 +330,7 @@ async fn work(app: Arc<App>, number: usize, listener: std::net::TcpListener, shu
 }
 
 /// Logs the version, the addresses and the configuration.
-fn log_start(app: &App, listeners: &Listeners) {
+fn log_start(app: &App, listeners: &Listeners, source: Option<&ConfigSource>) {
     let shown = |listener: &std::net::TcpListener| listener.local_addr().ok().map(display);
     let state = app.state();
     let config = &state.config;
@@ -330,6 +339,7 @@ fn log_start(app: &App, listeners: &Listeners) {
         listen = shown(&listeners.public),
         admin = listeners.admin.as_ref().and_then(shown),
         tls = config.server.tls.is_some(),
+        config = source.map(|source| display(source.file.display())),
         config_digest = config.sources.digest(),
         providers = config.providers.len(),
         models = config.models.len(),
@@ -402,7 +412,12 @@ fn listen(address: SocketAddr, remedy: &str) -> Result<std::net::TcpListener, Cl
         socket.listen(LISTEN_BACKLOG)?;
         std::io::Result::Ok(socket.into())
     };
-    open().map_err(|error| CliError::new(format!("cannot listen on {address}: {error}; {remedy}")))
+    open().map_err(|error| {
+        let in_use = error.kind() == std::io::ErrorKind::AddrInUse;
+        let holder = in_use.then(|| port_holder::holder(address.port())).flatten();
+        let holder = holder.map_or_else(String::new, |holder| format!(" by {holder}"));
+        CliError::new(format!("cannot listen on {address}: {error}{holder}; {remedy}"))
+    })
 }
 
 fn bind(address: SocketAddr, remedy: &str) -> Result<TcpListener, CliError> {

@@ -62,10 +62,12 @@ impl fmt::Display for CredentialSource {
     }
 }
 
-/// The `${...}` of a text.
+/// The `${...}` of a text, without defaults, which are values.
 fn references(raw: &str) -> Vec<String> {
-    let parts = raw.split("${").skip(1);
-    parts.filter_map(|part| Some(format!("${{{}}}", part.split_once('}')?.0))).collect()
+    let parts = raw.split("${").skip(1).filter_map(|part| Some(part.split_once('}')?.0));
+    let name =
+        |part: &str| format!("${{{}}}", part.split_once(":-").map_or(part, |(name, _)| name));
+    parts.map(name).collect()
 }
 
 #[cfg(test)]
@@ -76,6 +78,7 @@ mod tests {
     fn a_credential_is_located_and_never_shown() {
         assert_eq!(references("sk-canary"), [""; 0]);
         assert_eq!(references("Bearer ${A} ${file:b/c}"), ["${A}", "${file:b/c}"]);
+        assert_eq!(references("${A:-sk-canary}"), ["${A}"]);
         let source = CredentialSource {
             field: "providers.a.api_key".to_owned(),
             line: 3,

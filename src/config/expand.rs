@@ -1,4 +1,4 @@
-//! Expansion of `${NAME}` and `${file:PATH}` in values. A result must never be parsed as YAML, expanded again, or shown in a
+//! Expansion of `${NAME}`, `${NAME:-DEFAULT}` and `${file:PATH}` in values. A result must never be parsed as YAML, expanded again, or shown in a
 //! message.
 
 use std::io;
@@ -58,11 +58,17 @@ impl Source<'_> {
                 format!("names the file `{path}` ({error}); expected a readable text file")
             });
         }
+        let (name, default) = match name.split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (name, None),
+        };
         if !is_variable(name) {
-            return Err("has a malformed `${...}`; expected `${NAME}` or `${file:PATH}`".into());
+            return Err("has a malformed `${...}`; expected `${NAME}`, `${NAME:-DEFAULT}` or `${file:PATH}`".into());
         }
-        (self.env)(name).ok_or_else(|| {
-            format!("names the environment variable `{name}`, which is not set; set it, or give the value itself")
+        // As in a shell, an empty variable takes the default, too.
+        let value = (self.env)(name).filter(|value| default.is_none() || !value.is_empty());
+        value.or_else(|| default.map(str::to_owned)).ok_or_else(|| {
+            format!("names the environment variable `{name}`, which is not set; set it, or give a default: `${{{name}:-DEFAULT}}`")
         })
     }
 

@@ -13,6 +13,7 @@ mod credential;
 mod durable;
 mod egress;
 mod error;
+mod excerpt;
 mod expand;
 mod field;
 mod json_schema;
@@ -23,6 +24,7 @@ mod limits;
 mod memory;
 mod model;
 mod notifier;
+mod origins;
 mod pattern;
 mod preset;
 mod prompts;
@@ -43,6 +45,7 @@ mod tests;
 mod tls;
 mod tree;
 mod units;
+mod warnings;
 mod watch;
 mod watch_points;
 
@@ -73,11 +76,13 @@ pub use compression::{StreamEncoding, StreamEncodings};
 pub use credential::CredentialSource;
 pub use egress::{Egress, EgressProxy, General as GeneralEgress};
 pub use error::{ConfigError, ConfigErrors};
+pub use excerpt::with_excerpts;
 pub use json_schema::{json_schema, prompt_json_schema};
 pub use jwt::{ClaimNames, Issuer, IssuerKeys, key_serves};
 pub use key::{digest, key_line, new_key};
 pub use limits::{LimitError, Limits};
 pub use model::is_model;
+pub use origins::Origins;
 pub use pattern::matches as matches_pattern;
 pub use redis::{Redis, RedisUrl};
 pub use reference::reference;
@@ -85,7 +90,7 @@ pub use sources::Sources;
 pub use streams::{Archive, ModelStream, OnDisconnect, Streams};
 pub use telemetry::Otlp;
 pub use tls::Tls;
-pub use units::positive_duration;
+pub use units::{listen_address, positive_duration};
 pub use watch::Watch;
 
 /// The most bytes of a configuration file.
@@ -219,8 +224,8 @@ pub struct Server {
     pub public_metrics: Option<bool>,
     /// Whether the callers' listener serves the console.
     pub console: bool,
-    /// Allowed origins (CORS), compared exactly.
-    pub cors_origins: Vec<HeaderValue>,
+    /// Allowed origins (CORS).
+    pub cors_origins: Origins,
     /// TLS towards callers; without it, plain HTTP.
     pub tls: Option<Tls>,
     /// Proxies whose `x-forwarded-for` is trusted.

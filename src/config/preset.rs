@@ -1,11 +1,12 @@
 //! Presets: providers that are known by name. Their settings are data, in `presets.yaml`; this file only uses them as
 //! defaults of a provider's own settings. It must never name a preset.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use super::error::Location;
 use super::field::{Field, Format, Notation};
-use super::reader::{Reader, Table};
+use super::reader::{Reader, Table, nearest, one_of};
 use super::tree::{self, Name, Node, Value};
 
 /// The presets' file.
@@ -56,6 +57,12 @@ pub(super) const REGION: Field<String> = PARAMETER
     .key("region", "AWS region, for presets whose address has one; also the region of signatures.")
     .example("us-east-1");
 
+/// The member of a preset with the variables that make a provider of it: a variable, or a list of which the first one
+/// that is set counts, by the provider's key.
+const ENVIRONMENT: &str = "environment";
+/// The member of a preset with further names.
+const ALSO_CALLED: &str = "also_called";
+
 /// The keys of a provider that its preset may need: `{name}` in the presets' file.
 const PARAMETERS: [Field<String>; 6] =
     [RESOURCE, DEPLOYMENT, API_VERSION, PROJECT, LOCATION, REGION];
@@ -63,7 +70,9 @@ const PARAMETERS: [Field<String>; 6] =
 /// The settings of a provider's preset, with parameters filled in; without a preset, none. Reports an
 /// unknown preset, and parameters that are missing or have no use.
 pub(super) fn fields(reader: &mut Reader<'_>, provider: &Table<'_>) -> Vec<(String, Node)> {
-    let preset = reader.field(provider, &PRESET);
+    let preset = provider
+        .get(&PRESET)
+        .and_then(|node| reader.parsed(PRESET.name, node, (&expected(node), PRESET.format.parse)));
     let at = provider.location(&PRESET);
     let mut given = Vec::new();
     for parameter in &PARAMETERS {
@@ -76,8 +85,10 @@ pub(super) fn fields(reader: &mut Reader<'_>, provider: &Table<'_>) -> Vec<(Stri
         unused(reader, provider, &used);
         return Vec::new();
     };
+    let about = |name: &str| name == ENVIRONMENT || name == ALSO_CALLED;
+    let settings = entries.iter().filter(|(key, _)| !about(&key.text));
     let fields =
-        entries.iter().map(|(key, node)| (key.text.clone(), filled(node, at, (&given, &mut used))));
+        settings.map(|(key, node)| (key.text.clone(), filled(node, at, (&given, &mut used))));
     let fields = fields.collect();
     let missing = |key: &&Field<String>| used.contains(&key.name) && !provider.has(key);
     for Field { key, .. } in PARAMETERS.iter().filter(missing) {
@@ -85,6 +96,72 @@ pub(super) fn fields(reader: &mut Reader<'_>, provider: &Table<'_>) -> Vec<(Stri
     }
     unused(reader, provider, &used);
     fields
+}
+
+/// The presets of which the environment has all variables: the name, and the variable of each key.
+pub(super) fn in_environment(
+    is_set: &dyn Fn(&str) -> bool,
+) -> Vec<(&'static str, Vec<(&'static str, &'static str)>)> {
+    let of = |(name, node): &'static (Name, Node)| {
+        let keys = member(node, ENVIRONMENT)?;
+        let Value::Table(keys) = &keys.value else { return None };
+        let variable = |(key, node): &'static (Name, Node)| {
+            let variable = texts(node).into_iter().find(|name| is_set(name))?;
+            Some((key.text.as_str(), variable))
+        };
+        Some((name.text.as_str(), keys.iter().map(variable).collect::<Option<_>>()?))
+    };
+    PRESETS.iter().filter_map(of).collect()
+}
+
+/// The variable that usually holds the `api_key` of a preset's provider. `None`: its providers need none, or it is no
+/// preset.
+pub(super) fn key_variable(preset: &str) -> Option<&'static str> {
+    let (_, node) = PRESETS.iter().find(|(name, _)| name.text == preset)?;
+    let Value::Table(keys) = &member(node, ENVIRONMENT)?.value else { return None };
+    let (_, variables) = keys.iter().find(|(key, _)| key.text == "api_key")?;
+    texts(variables).into_iter().next()
+}
+
+/// The addresses that presets have.
+pub(super) fn addresses() -> impl Iterator<Item = &'static str> {
+    PRESETS.iter().filter_map(|(_, node)| member(node, "base_url")).flat_map(texts)
+}
+
+/// The preset that has another name.
+fn also_called(text: &str) -> Option<&'static str> {
+    let has = |node: &'static Node| {
+        let names = member(node, ALSO_CALLED).map(texts).unwrap_or_default();
+        names.iter().any(|name| name.eq_ignore_ascii_case(text))
+    };
+    let (name, _) = PRESETS.iter().find(|(_, node)| has(node))?;
+    Some(&name.text)
+}
+
+/// Completes "expected ..." for a name that is no preset: those that it may mean, or all.
+fn expected(node: &Node) -> String {
+    let Value::Text(text) = &node.value else { return PRESET.format.scalar.expected() };
+    let names = PRESETS.iter().map(|(name, _)| name.text.as_str());
+    let meant: BTreeSet<&str> = nearest(text, names).into_iter().chain(also_called(text)).collect();
+    match (meant.first(), meant.len()) {
+        (None, _) => PRESET.format.scalar.expected(),
+        (Some(name), 1) => format!("`{name}`"),
+        _ => one_of(meant.into_iter()),
+    }
+}
+
+fn member(node: &'static Node, name: &str) -> Option<&'static Node> {
+    let Value::Table(entries) = &node.value else { return None };
+    entries.iter().find(|(key, _)| key.text == name).map(|(_, node)| node)
+}
+
+/// A text, or the texts of a list.
+fn texts(node: &'static Node) -> Vec<&'static str> {
+    match &node.value {
+        Value::Text(text) => vec![text],
+        Value::List(items) => items.iter().flat_map(texts).collect(),
+        Value::Null | Value::Table(_) | Value::Broken => Vec::new(),
+    }
 }
 
 fn unused(reader: &mut Reader<'_>, provider: &Table<'_>, used: &[&str]) {

@@ -321,13 +321,8 @@ impl<'a> Reader<'a> {
             self.report(key.at, message);
             return;
         }
-        let near = keys
-            .iter()
-            .map(|known| (strsim::osa_distance(&clip(&key.text), known.name), known.name))
-            .min()
-            .filter(|(distance, name)| *distance <= (name.len() / 3).max(1));
-        let expected = match near {
-            Some((_, name)) => format!("`{name}`"),
+        let expected = match nearest(&key.text, keys.iter().map(|known| known.name)) {
+            Some(name) => format!("`{name}`"),
             None => one_of(keys.iter().map(|known| known.name)),
         };
         self.report(key.at, format!("unknown key {}; expected {expected}", shown(&key.text)));
@@ -343,6 +338,13 @@ impl<'a> Reader<'a> {
         };
         self.report(node.at, format!("{} is {found}; expected {expected}", shown(name)));
     }
+}
+
+/// The name that a misspelt one may mean.
+pub(super) fn nearest<'s>(text: &str, names: impl Iterator<Item = &'s str>) -> Option<&'s str> {
+    let text = clip(text);
+    let near = names.map(|name| (strsim::osa_distance(&text, name), name)).min();
+    near.filter(|(distance, name)| *distance <= (name.len() / 3).max(1)).map(|(_, name)| name)
 }
 
 /// Names to choose from.

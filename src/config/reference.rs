@@ -13,20 +13,20 @@ const INTRODUCTION: &str = "\
 
 Every key of the configuration file and of prompt files. The page is generated from the description that the program
 reads files by; `streamgate schema --markdown` prints it for the version that you run.
-[`streamgate.example.yaml`](../streamgate.example.yaml) shows the keys in their place, and `streamgate check --config FILE`
+[`streamgate.example.yaml`](../streamgate.example.yaml) shows the keys in their place, and `streamgate check FILE`
 reports every error of a file with its line.
 
 A file is YAML: one document, without aliases and tags, of at most 1 MiB. A key without a value counts as left out. A key
 that is not listed here is an error.
 
-`${NAME}` in a value is replaced by the environment variable, `${file:PATH}` by the text of the file, whose path is relative
-to the configuration file. Put such values in quotes. The replacement is a value and nothing more: it is never read as YAML.
+`${NAME}` in a value is replaced by the environment variable, `${NAME:-DEFAULT}` by `DEFAULT` where that variable is not set
+or empty, `${file:PATH}` by the text of the file, whose path is relative to the configuration file. Put such values in quotes. The replacement is a value and nothing more: it is never read as YAML.
 
 | value | notation |
 |---|---|
 | duration | a whole number and a unit: `500ms`, `15s`, `2m`, `1h`; at most 366 days |
 | size | a whole number and a unit: `32MiB`, `64KB`, `2GiB`; without a unit, bytes |
-| address and port | `127.0.0.1:8080`, `[::1]:8080` |
+| address and port | `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`; `:8080` is all IPv4 addresses of the machine, `8080` is `127.0.0.1:8080` |
 | address or network | `192.0.2.1`, `10.0.0.0/8`, `fc00::/7` |
 
 ## Editors

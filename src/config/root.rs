@@ -9,7 +9,7 @@ use super::reader::Reader;
 use super::tree::{Node, Value};
 use super::{
     Config, Sources, auth, channels, durable, limits, model, prompts, provider, redis, server,
-    stream, streams, telemetry,
+    stream, streams, telemetry, warnings,
 };
 
 /// The description of the whole configuration.
@@ -57,7 +57,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
     let model_streams = std::mem::take(&mut models.streams);
     let (models, patterns) = models.into_parts();
     let (streams, archive) = streams::streams(reader, &table);
-    Config {
+    let mut config = Config {
         server: server::server(reader, &table),
         auth,
         models,
@@ -79,5 +79,8 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
         otlp: telemetry::otlp(reader, &table),
         egress,
         warnings: reader.warnings(),
-    }
+    };
+    let more = warnings::warnings(root, &config);
+    config.warnings.extend(more);
+    config
 }

@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::HeaderValue;
 use ipnet::IpNet;
-use url::Url;
 
 use super::field::{Field, Format, Notation, Section};
+use super::origins::{AllowedOrigin, Origins};
 use super::reader::{Reader, Table};
 use super::units::{ADDRESS, BOOLEAN, DURATION, NETWORK, POSITIVE_DURATION, SIZE, size};
 use super::{Server, memory, tls};
@@ -56,7 +55,7 @@ const DRAIN: Field<Duration> = DURATION
     .default("30s");
 const ADMIN: Field<SocketAddr> = Format::new(
     ADDRESS.scalar.label,
-    "an address and port such as `127.0.0.1:9090`",
+    "an address and port such as `127.0.0.1:9090`, or `9090` (this machine only)",
     ADDRESS.scalar.notation,
     ADDRESS.parse,
 )
@@ -76,13 +75,16 @@ const ADMIN_NETWORKS: Field<IpNet> = NETWORK
 const PUBLIC_METRICS: Field<bool> = BOOLEAN
     .key("public_metrics", "Whether the callers' listener serves `/metrics`.")
     .otherwise("only without `admin`, and only to direct connections from loopback");
-const ORIGINS: Field<HeaderValue> = Format::new(
+const ORIGINS: Field<AllowedOrigin> = Format::new(
     "origin",
-    "an origin such as `https://chat.example.com`, without a path",
+    "an origin such as `https://chat.example.com` or `http://localhost:*`, without a path",
     Notation::Pattern("[a-z][a-z0-9+.-]*://[^/\\s]+"),
-    origin,
+    AllowedOrigin::read,
 )
-.list("origins", "Origins whose pages may call from a browser, compared exactly.")
+.list(
+    "origins",
+    "Origins whose pages may call from a browser, compared exactly; `:*` at the end is any port.",
+)
 .otherwise("none")
 .example("[\"https://chat.example.com\"]");
 const CORS: Section =
@@ -130,7 +132,7 @@ impl Default for Server {
             admin_networks: Vec::new(),
             public_metrics: None,
             console: CONSOLE.default_value(),
-            cors_origins: Vec::new(),
+            cors_origins: Origins::default(),
             tls: None,
             trusted_proxies: Vec::new(),
         }
@@ -155,7 +157,7 @@ pub(super) fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> Server {
         admin_networks,
         public_metrics: reader.field(&table, &PUBLIC_METRICS),
         console: reader.value(&table, &CONSOLE),
-        cors_origins: reader.values(&cors, &ORIGINS).unwrap_or_default(),
+        cors_origins: Origins::new(reader.values(&cors, &ORIGINS).unwrap_or_default()),
         tls: tls::tls(reader, &table),
         trusted_proxies: reader.values(&table, &TRUSTED_PROXIES).unwrap_or_default(),
     }
@@ -182,11 +184,4 @@ fn admin(
         reader.warn(at, message);
     }
     Some(admin)
-}
-
-/// Reads an origin exactly as browsers send it, because it is compared exactly.
-fn origin(text: &str) -> Option<HeaderValue> {
-    let origin = Url::parse(text).ok()?.origin();
-    (origin.is_tuple() && origin.ascii_serialization() == text).then_some(())?;
-    HeaderValue::from_str(text).ok()
 }

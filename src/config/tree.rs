@@ -42,7 +42,8 @@ pub(super) struct Name {
 /// Parses a file. A syntax error is returned alone; errors that do not stop the parser are added to `errors`.
 pub(super) fn parse(text: &str, errors: &mut Vec<ConfigError>) -> Result<Node, ConfigError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut builder = Builder { text, parser: Parser::new_from_str(text), errors };
+    let parser = Parser::new_from_str(text);
+    let mut builder = Builder { text, parser, errors, open: Vec::new() };
     let mut root = None;
     loop {
         match builder.next()? {
@@ -64,8 +65,20 @@ fn place(marker: &Marker) -> Location {
     Location { line: marker.line().max(1), column: marker.col() + 1 }
 }
 
-fn syntax(error: &ScanError, text: &str) -> ConfigError {
+/// A syntax error. `open`: the collections that it is in, the innermost last.
+fn syntax(error: &ScanError, text: &str, open: &[Location]) -> ConfigError {
     let at = place(error.marker());
+    let bracket = |at: &Location| {
+        let line = text.lines().nth(at.line - 1)?;
+        let c = line.chars().nth(at.column - 1).filter(|c| matches!(c, '{' | '['))?;
+        Some((*at, c))
+    };
+    // Such an error is found at the end of the file, far from its cause.
+    let at_end = error.marker().index() >= text.trim_end().chars().count();
+    if let Some((at, c)) = open.iter().rev().find_map(bracket).filter(|_| at_end) {
+        let end = if c == '{' { '}' } else { ']' };
+        return at.error(format!("not YAML: this `{c}` has no end; expected `{end}`"));
+    }
     // The most common mistake: within braces, YAML reads the braces of an expansion.
     let expansion = text.lines().nth(at.line - 1).is_some_and(|line| line.contains("${"));
     let expected = if expansion { "quotes around `${...}`" } else { "a valid document" };
@@ -76,13 +89,15 @@ struct Builder<'i, 'p> {
     text: &'i str,
     parser: Parser<'i, StrInput<'i>>,
     errors: &'p mut Vec<ConfigError>,
+    /// The beginnings of the collections that are read.
+    open: Vec<Location>,
 }
 
 impl<'i> Builder<'i, '_> {
     fn next(&mut self) -> Result<(Event<'i>, Location), ConfigError> {
         match self.parser.next_event() {
             Some(Ok((event, span))) => Ok((event, place(&span.start))),
-            Some(Err(error)) => Err(syntax(&error, self.text)),
+            Some(Err(error)) => Err(syntax(&error, self.text, &self.open)),
             None => Ok((Event::StreamEnd, Location::FILE)),
         }
     }
@@ -92,6 +107,7 @@ impl<'i> Builder<'i, '_> {
         if depth > MAX_DEPTH {
             return Err(at.error(format!("nested too deeply; expected at most {MAX_DEPTH} levels")));
         }
+        self.open.push(at);
         let (value, tagged) = match event {
             Event::Scalar(text, style, _, tag) => (scalar(&text, style), tag.is_some()),
             Event::SequenceStart(_, tag) => (self.list(depth)?, tag.is_some()),
@@ -103,6 +119,7 @@ impl<'i> Builder<'i, '_> {
             }
             _ => (Value::Null, false),
         };
+        self.open.pop();
         if tagged {
             self.errors.push(at.error("tags (`!`) are not supported; expected a plain value"));
             return Ok(Node { at, value: Value::Broken });

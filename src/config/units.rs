@@ -1,7 +1,7 @@
 //! Formats of scalars: durations, sizes, counts, addresses, names and credentials. Pure: it must never read
 //! a file, the environment or a clock.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -92,9 +92,9 @@ pub(super) const BOOLEAN: Format<bool> =
 
 pub(super) const ADDRESS: Format<SocketAddr> = Format::new(
     "address and port",
-    "an address and port such as `127.0.0.1:8080`",
-    Notation::Pattern("[^\\s]+:[0-9]+"),
-    |text| text.parse().ok(),
+    "an address and port such as `127.0.0.1:8080`, `:8080` (all addresses) or `8080` (this machine only)",
+    Notation::Integer { min: 0, max: u16::MAX as u64, text: "([^\\s]*:)?[0-9]+" },
+    listen_address,
 );
 
 pub(super) const NETWORK: Format<IpNet> = Format::new(
@@ -150,6 +150,22 @@ pub(super) const HEADER_VALUE: Format<HeaderValue> =
         Some(value)
     })
     .secret();
+
+/// Reads the address of a listener: `127.0.0.1:8080`, `localhost:8080`, `:8080` for all IPv4 addresses of the machine, or
+/// a port alone for loopback. Other names are not resolved.
+pub fn listen_address(text: &str) -> Option<SocketAddr> {
+    let port = |text: &str| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|_| digits)
+    };
+    let (host, port_text) = text.rsplit_once(':').unwrap_or(("localhost", text));
+    let address = match host {
+        "localhost" => Ipv4Addr::LOCALHOST,
+        "" => Ipv4Addr::UNSPECIFIED,
+        _ => return text.parse().ok(),
+    };
+    Some(SocketAddr::from((address, port(port_text)?)))
+}
 
 /// Reads `500ms`, `15s`, `2m` or `1h`.
 pub(super) fn duration(text: &str) -> Option<Duration> {

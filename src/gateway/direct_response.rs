@@ -19,12 +19,12 @@ use super::own_endpoint::{Identified, answered};
 use super::reply::conclude;
 use super::request_body::BodyLimits;
 use super::state::{Gateway, State};
-use super::{prompt, refused, request_body, route};
+use super::{prompt, refused, request_body, route, unknown_path};
 use crate::error::Error;
 use crate::server::request_head::{HeadError, expects_continue};
 use crate::telemetry::RefusalReason;
 use crate::wire::chat::{ApiError, Kind};
-use crate::wire::dialect::{self, CallerDialect, DEFAULT, Endpoint, InfoEndpoint, is_at_or_below};
+use crate::wire::dialect::{self, CallerDialect, DEFAULT, InfoEndpoint, is_at_or_below};
 use crate::wire::model_list::ModelInfo;
 
 const JSON: &str = "application/json";
@@ -166,8 +166,19 @@ pub async fn respond_to(
 /// A path that does not exist.
 pub async fn not_found(gateway: &Gateway, request: Request) -> Response {
     refused::record(&gateway.refusals, RefusalReason::NotFound, &request);
-    let dialect = detect_dialect(request.headers(), request.uri().path());
-    let message = unknown_path(dialect, request.uri().path());
+    let tls = gateway.state().config.server.tls.is_some();
+    let address = unknown_path::own_address(&request, tls);
+    // An alias may have rewritten a path that is misspelt.
+    let paths = [unknown_path::sent_path(&request), request.uri().path()];
+    let misspelt = paths.into_iter().find_map(|path| Some((path, unknown_path::misspelt(path)?)));
+    let (dialect, path) = match misspelt {
+        Some((path, (meant, _))) => {
+            let mut marked = dialect::caller_dialects();
+            (marked.find(|it| is_marked(*it, request.headers())).unwrap_or(meant), path)
+        }
+        None => (detect_dialect(request.headers(), request.uri().path()), request.uri().path()),
+    };
+    let message = unknown_path::message(dialect, path, &address);
     reject(dialect, request, ApiError::new(Kind::Path, message)).await
 }
 
@@ -188,49 +199,6 @@ pub async fn not_served(gateway: &Gateway, request: Request, message: String) ->
     refused::record(&gateway.refusals, RefusalReason::NotFound, &request);
     let dialect = detect_dialect(request.headers(), request.uri().path());
     reject(dialect, request, ApiError::new(Kind::Path, message)).await
-}
-
-/// The error message for an unknown path: the API is not served, the base URL is wrong, or neither is known.
-fn unknown_path(dialect: &dyn CallerDialect, path: &str) -> String {
-    let apis = dialect::caller_dialects().flat_map(CallerDialect::unserved);
-    let below = |api: &str| {
-        is_at_or_below(path, api) || unversioned(api).is_some_and(|tail| is_at_or_below(path, tail))
-    };
-    let api = apis.filter(|(api, _)| below(api)).max_by_key(|(api, _)| api.len());
-    if let Some((api, name)) = api {
-        return format!(
-            "the {name} API ({api}) is not served by this gateway; send such requests to the provider itself"
-        );
-    }
-    let endpoints: Vec<&Endpoint> =
-        dialect::caller_dialects().flat_map(CallerDialect::endpoints).collect();
-    let longest = |known: &&Endpoint| known.path.len();
-    let ends = |endpoint: &Endpoint, tail: &str| {
-        if endpoint.is_open() { path.contains(tail) } else { path.ends_with(tail) }
-    };
-    let same = endpoints.iter().copied().filter(|known| ends(known, known.prefix()));
-    let alike = dialect.endpoints().iter().filter(|known| {
-        unversioned(known.prefix()).is_some_and(|tail| tail != "/" && ends(known, tail))
-    });
-    if let Some(meant) = same.max_by_key(longest).or_else(|| alike.max_by_key(longest)) {
-        return format!(
-            "there is no such path here, but {meant} is served; correct the client's base URL, whose path is wrong",
-            meant = shown(meant)
-        );
-    }
-    let paths: Vec<String> = endpoints.into_iter().map(shown).collect();
-    format!("there is no such path here; callers post to one of {}", paths.join(", "))
-}
-
-/// An endpoint's path, for people: a wildcard is an ellipsis.
-fn shown(endpoint: &Endpoint) -> String {
-    let rest = if endpoint.is_open() { "..." } else { "" };
-    format!("{}{rest}", endpoint.prefix())
-}
-
-/// A path without its version: `/chat/completions`.
-fn unversioned(path: &str) -> Option<&str> {
-    path.match_indices('/').nth(1).map(|(at, _)| path.split_at(at).1)
 }
 
 /// A path that exists, with another method or an `upgrade`. Codex and other clients that try a WebSocket first fall
@@ -255,7 +223,7 @@ pub async fn method_not_allowed(
     let stream = request.headers().get(ACCEPT).is_some_and(|kinds| kinds == "text/event-stream");
     let hint = match request.method() {
         &Method::GET if stream => {
-            "; a browser's EventSource sends GET, so read the stream with fetch"
+            "; a browser's EventSource sends GET: read the answer with fetch, or follow a durable stream (docs/streams.md)"
         }
         _ => "",
     };
@@ -285,9 +253,7 @@ fn is_websocket(headers: &HeaderMap) -> bool {
 
 /// The dialect of a request: by its path, by a marker header, else the default.
 fn detect_dialect(headers: &HeaderMap, path: &str) -> &'static dyn CallerDialect {
-    let marked = |dialect: &&'static dyn CallerDialect| {
-        dialect.marker().is_some_and(|name| headers.contains_key(name))
-    };
+    let marked = |dialect: &&'static dyn CallerDialect| is_marked(*dialect, headers);
     let lists = dialect::caller_dialects().any(|dialect| {
         let prefix = dialect.model_prefix();
         dialect.models_path() == path || prefix.is_some_and(|prefix| path.starts_with(prefix))
@@ -300,6 +266,11 @@ fn detect_dialect(headers: &HeaderMap, path: &str) -> &'static dyn CallerDialect
     let found = dialect::caller_dialects().filter(at).find(marked);
     let found = found.or_else(|| dialect::caller_dialects().find(at));
     found.or_else(|| dialect::caller_dialects().find(marked)).unwrap_or(DEFAULT)
+}
+
+/// Whether a request has the header that marks a dialect's callers.
+fn is_marked(dialect: &dyn CallerDialect, headers: &HeaderMap) -> bool {
+    dialect.marker().is_some_and(|name| headers.contains_key(name))
 }
 
 /// A response of JSON.

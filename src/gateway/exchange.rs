@@ -76,7 +76,7 @@ impl Exchange {
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
         let from = auth::origin(peer, headers, &state.config.server.trusted_proxies);
         account.came_from(from.address);
-        let caller = state.callers.identify(headers, from, &gateway.metrics).await?;
+        let caller = state.callers.identify(&self.head, from, &gateway.metrics).await?;
         self.identified(&caller, account);
         Ok(caller)
     }

@@ -53,6 +53,7 @@ pub mod state;
 mod stream_lookup;
 pub mod summary;
 pub mod target_health;
+mod unknown_path;
 pub mod upstream;
 mod upstream_body;
 pub mod upstream_request;

@@ -37,10 +37,10 @@ pub(crate) struct InitArguments {
     #[arg(long, value_name = "NAME=PROVIDER/MODEL")]
     model: Vec<String>,
     /// Address and port of the listener for callers.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = crate::cli::listen_address)]
     listen: Option<SocketAddr>,
     /// Address and port of the operators' listener, for metrics.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = crate::cli::listen_address)]
     admin: Option<SocketAddr>,
     /// The caller's name for its key.
     #[arg(long, value_name = "NAME", default_value = "default")]

@@ -39,9 +39,7 @@ impl<R: BufRead, W: Write> Questions<R, W> {
         let models = |text: &str| listed(text).map(file::model).collect::<Result<Vec<_>, _>>();
         let question = "Short names for models, such as fast=PROVIDER/MODEL?";
         plan.models.extend(self.ask(question, "none", models)?);
-        let address = |text: &str| {
-            text.parse().map_err(|_| "expected an address and port such as 127.0.0.1:8080".into())
-        };
+        let address = |text: &str| crate::cli::listen_address(text).map_err(str::to_owned);
         plan.listen = self.ask("Listen on?", &plan.listen.to_string(), address)?;
         let name = |text: &str| Ok(text.to_owned());
         plan.key_name = self.ask("Name of the first caller?", &plan.key_name.clone(), name)?;

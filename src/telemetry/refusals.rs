@@ -192,7 +192,7 @@ impl RefusalLog {
             path = request.path.map(bounded),
             origin = request.origin.map(bounded),
             peer = request.peer.map(tracing::field::display),
-            suppressed,
+            suppressed = Some(suppressed).filter(|lines| *lines > 0),
             "{}",
             reason.message()
         );

@@ -206,8 +206,13 @@ async fn paths_and_methods_that_are_not_there() {
                 request
             }
         };
-        for path in ["/v1/talk", "/v1/response", "/v1/model", "/v3/answers"] {
-            refused(dialect, marked(gateway.post(path, "{}")), 404, "/v1/messages").await;
+        for (path, words) in [
+            ("/v1/talk", "the client's base URL is http://"),
+            ("/v1/response", "did you mean /v1/responses?"),
+            ("/v1/model", "the client's base URL is http://"),
+            ("/v3/answers", "the client's base URL is http://"),
+        ] {
+            refused(dialect, marked(gateway.post(path, "{}")), 404, words).await;
         }
         for method in [http::Method::GET, http::Method::PUT, http::Method::DELETE] {
             let url = format!("{}{}", gateway.url, path(dialect));

@@ -7,7 +7,7 @@ use streamgate::config;
 use crate::support::answers::{opening, request, streamed};
 use crate::support::collector::{section, spans, willing};
 use crate::support::gateway::{KEY, hex, yaml};
-use crate::support::process::{File, Process, program, run};
+use crate::support::process::{File, Process, program, run, run_elsewhere};
 use crate::support::raw::Raw;
 use crate::support::upstream::{Step, Upstream};
 
@@ -46,7 +46,7 @@ fn check_reports_all_problems_and_exits_with_2() {
     let (status, _, err) = run(&["check", "--config", "/nowhere/at/all.yaml"]);
     assert_eq!(status, Some(2));
     assert!(err.contains("/nowhere/at/all.yaml"), "{err}");
-    let (status, _, err) = run(&["check"]);
+    let (status, _, err) = run_elsewhere(&["check"]);
     assert_eq!(status, Some(2));
     assert!(err.contains("--config"), "{err}");
 }
@@ -111,7 +111,7 @@ fn help_and_mistakes() {
 async fn a_first_run_prints_key_and_address() {
     // If it is free, it is taken by us.
     let _taken = tokio::net::TcpListener::bind("127.0.0.1:8080").await;
-    let (status, out, err) = tokio::task::spawn_blocking(|| run(&[])).await.unwrap();
+    let (status, out, err) = tokio::task::spawn_blocking(|| run_elsewhere(&[])).await.unwrap();
     assert_eq!(status, Some(1), "{err}");
     assert!(out.is_empty(), "nothing that is not so: {out}");
     for words in ["127.0.0.1:8080", "in use", "--config", "server"] {

@@ -288,7 +288,8 @@ async fn unknown_paths_explain_a_wrong_base_url() {
         ("/v3/chat/completions", "but /v1/chat/completions is served"),
         ("/x/v1/messages", "but /v1/messages is served"),
         ("/deep/api/chat", "but /api/chat is served"),
-        ("/nowhere", "callers post to one of"),
+        ("/nowhere", "the client's base URL is http://127.0.0.1:"),
+        ("/v1/chat/completion", "did you mean /v1/chat/completions?"),
     ] {
         let (status, told) = asked(&gateway, (Method::POST, path), &[]).await;
         assert_eq!((status, &told["error"]["code"]), (404, &Value::Null), "{path}");

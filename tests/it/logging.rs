@@ -150,7 +150,7 @@ async fn the_text_form_has_a_short_line_per_request() {
 /// The JSON form has everything, and every line of it is an object.
 #[tokio::test]
 async fn the_json_form_has_every_member() {
-    let (mut process, client, ..) = start(Stdio::piped(), &["--log", "json"]).await;
+    let (mut process, client, _upstream, file) = start(Stdio::piped(), &["--log", "json"]).await;
     client.chat(KEY).await;
     process.log("\"outcome\":\"complete\"").await;
     process.signal("TERM");
@@ -158,6 +158,16 @@ async fn the_json_form_has_every_member() {
     let lines: Vec<serde_json::Value> =
         log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.last().unwrap()["message"], "stopped");
+    let start = lines.iter().find(|line| line["message"] == "started").unwrap();
+    assert_eq!(start["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        (&start["config"], &start["providers"]),
+        (&file.path().into(), &2.into()),
+        "{start}"
+    );
+    for name in ["listen", "config_digest", "models", "keys", "issuers"] {
+        assert!(!start[name].is_null(), "{name} in {start}");
+    }
     let record = lines.iter().find(|line| line["message"] == "request").unwrap();
     assert_eq!((&record["status"], &record["stream"]), (&200.into(), &true.into()));
     for (name, value) in [

@@ -93,6 +93,8 @@ mod mercure;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod mistakes;
+#[cfg(test)]
 mod model_names;
 #[cfg(test)]
 mod model_permissions;

@@ -358,7 +358,7 @@ fn the_examples_of_the_documentation_hold() {
     folder.0.write(shown);
     let (status, out, err) = run(&["check", "--config", folder.0.path()]);
     assert_eq!(status, Some(0), "{err}");
-    assert!(out.contains("1 prompts"), "{out}");
+    assert!(out.contains("1 prompt,"), "{out}");
     folder.write("translator@2.yaml", &file.replace("{{ language }}", "{{ langage }}"));
     let (_, _, err) = run(&["check", "--config", folder.0.path()]);
     let told = err.lines().next().unwrap().rsplit_once("prompts/").unwrap().1;

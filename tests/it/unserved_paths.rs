@@ -101,8 +101,9 @@ async fn unversioned_paths_of_unserved_apis_are_named() {
 async fn no_hint_shows_a_pattern() {
     let gateway = gateway().await;
     for (path, headers, hint) in [
-        ("/nowhere", &[][..], "callers post to one of /v1/chat/completions"),
-        ("/nowhere", GEMINI, "/v1beta/models/..."),
+        ("/nowhere", &[][..], "/v1"),
+        ("/nowhere", GEMINI, "/v1beta"),
+        ("/nowhere", ANTHROPIC, ", without a path"),
         ("/x/v1beta/models/m:generateContent", GEMINI, "but /v1beta/models/... is served"),
         ("/v3/models/m:generateContent", GEMINI, "/models/... is served"),
         ("/x/v1/messages", ANTHROPIC, "but /v1/messages is served"),

@@ -15,11 +15,39 @@ pub(crate) fn syntax(error: &serde_json::Error) -> ApiError {
         if error.is_data() {
             "the request body must be a JSON object".to_owned()
         } else {
-            let ends = if error.is_eof() { ": it ends too early" } else { "" };
-            format!("the request body is not valid JSON (line {line}, column {column}){ends}")
+            let cause = cause(error).map_or_else(String::new, |cause| format!(": {cause}"));
+            format!("the request body is not valid JSON (line {line}, column {column}){cause}")
         },
     )
 }
+
+/// The causes of syntax errors, by the beginning of the parser's own words, which never repeat content.
+const SYNTAX_CAUSES: [(&str, &str); 8] = [
+    ("EOF", "it ends too early"),
+    ("trailing comma", "there is a comma before a closing bracket"),
+    ("key must be a string", "the name of a member is not in double quotes"),
+    ("expected value", "this is no value; texts are in double quotes"),
+    ("expected `,`", "a comma or a closing bracket is missing here"),
+    ("expected `:`", "a colon is missing behind the name of a member"),
+    ("trailing characters", "there is more behind the end of the object"),
+    (
+        "control character",
+        "a text has a raw control character, such as a line break; write it as `\\n`",
+    ),
+];
+
+fn cause(error: &serde_json::Error) -> Option<&'static str> {
+    let said = error.to_string();
+    SYNTAX_CAUSES.iter().find(|(start, _)| said.starts_with(start)).map(|(_, cause)| *cause)
+}
+
+/// Examples of members that requests must have.
+const REQUIRED: [(&str, &str); 4] = [
+    ("max_tokens", "send the most tokens that the answer may have, such as 1024"),
+    ("messages", "send a list such as [{\"role\":\"user\",\"content\":\"Hello\"}]"),
+    ("contents", "send a list such as [{\"role\":\"user\",\"parts\":[{\"text\":\"Hello\"}]}]"),
+    ("input", "send a text such as \"Hello\""),
+];
 
 /// Reads the JSON at `path` ("" for the whole body). An error names the faulty member within it.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(path: &str, json: &'a str) -> Result<T, ApiError> {
@@ -66,6 +94,10 @@ fn wrong(json: &str, place: &str, error: &serde_json::Error) -> ApiError {
     let dot = if place.is_empty() { "" } else { "." };
     let member = |start: &str| said.strip_prefix(start).map(|name| name.trim_end_matches('`'));
     if let Some(name) = member("missing field `") {
+        let example = REQUIRED.iter().find(|(known, _)| place.is_empty() && *known == name);
+        if let Some((_, example)) = example {
+            return refuse(name, &format!("is missing; {example}"));
+        }
         return refuse(&format!("{place}{dot}{name}"), "is missing");
     }
     if let Some(name) = member("duplicate field `") {

@@ -4,6 +4,8 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
+use http::HeaderValue;
+
 use super::super::{Config, Limits, Otlp, digest, key_line, new_key, units, without_file};
 use super::{Dir, env, load, load_text};
 use crate::wire::adapt::settings::{HostedTools, Instructions};
@@ -116,7 +118,7 @@ server:
   body_limit: 32MiB
   header_timeout: 10s
   drain: 30s
-  cors: { origins: ["https://chat.example.com"] }
+  cors: { origins: ["https://chat.example.com", "http://localhost:*"] }
 auth:
   keys:
     - { name: web, sha256: "00000000000000000000000000000000000000000000000000000000000000ff", models: ["*"], limits: { requests_per_minute: 60 } }
@@ -145,7 +147,9 @@ stream:
     .unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(config.server.listen.port(), 8081);
     assert_eq!(config.server.body_limit, 32 << 20);
-    assert_eq!(config.server.cors_origins, ["https://chat.example.com"]);
+    for origin in ["https://chat.example.com", "http://localhost:3000"] {
+        assert!(config.server.cors_origins.contains(&HeaderValue::from_static(origin)));
+    }
     let key = &config.auth.keys[0];
     assert_eq!((key.name.as_str(), key.digest[31], key.models.len()), ("web", 255, 1));
     assert_eq!(key.limits.requests_per_minute, NonZeroU32::new(60));

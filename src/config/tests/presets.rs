@@ -64,7 +64,7 @@ fn wrong_presets_are_told() {
     ));
     let expected = [
         "f:3:",
-        "`preset` is `grok`; expected one of",
+        "`preset` is `grok`; expected one of `groq`, `xai`",
         "f:4:",
         "`resource` is missing; this preset needs it",
         "f:5:",

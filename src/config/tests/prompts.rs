@@ -193,7 +193,7 @@ fn everything_wrong_is_told_with_its_file_and_line() {
         ),
         (
             "messages: [{ role: user, content: hi }\n",
-            "2:1: not YAML: while parsing a flow sequence, expected ',' or ']'; expected a valid document",
+            "1:11: not YAML: this `[` has no end; expected `]`",
         ),
     ];
     let mut wrong = Vec::new();

@@ -20,8 +20,10 @@ fn with(files: &[(&str, &str)], tls: &str) -> Result<Config, ConfigErrors> {
         dir.write(name, content);
     }
     let keys = "[{ name: a, sha256: \"00000000000000000000000000000000000000000000000000000000000000ff\" }]";
-    let path =
-        dir.write("config.yaml", format!("auth: {{ keys: {keys} }}\nserver: {{ tls: {tls} }}\n"));
+    let path = dir.write(
+        "config.yaml",
+        format!("auth: {{ keys: {keys} }}\nserver: {{ tls: {tls} }}\nchannels: {{}}\n"),
+    );
     load(&path, &|name| match name {
         "CERT" => files.first().map(|(_, content)| (*content).to_owned()),
         _ => env(name),

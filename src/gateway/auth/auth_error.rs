@@ -7,17 +7,21 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use crate::error::{Error, Side};
-use crate::wire::chat::{ApiError, Kind};
+use crate::wire::chat::{ApiError, Kind, TOKEN_EXPIRED};
 
 /// The reason why a credential was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AuthError {
     /// The request has no credential.
     Missing,
+    /// It has one in a place that is not read: a header of this name, or a query parameter.
+    Misplaced(&'static str),
     /// The authorization header has another scheme, or nothing behind it.
     Scheme,
     /// Not a key of the configuration.
     UnknownKey,
+    /// The same, and it begins as the keys of this provider do.
+    ProviderKey(&'static str),
     /// A token, but no issuer is configured.
     NoIssuers,
     /// Longer than any token that we would verify.
@@ -52,8 +56,8 @@ impl AuthError {
     /// The label for metrics.
     pub(super) fn reason(&self) -> &'static str {
         match self {
-            Self::Missing | Self::Scheme => "missing",
-            Self::UnknownKey => "unknown_key",
+            Self::Missing | Self::Misplaced(_) | Self::Scheme => "missing",
+            Self::UnknownKey | Self::ProviderKey(_) => "unknown_key",
             Self::NoIssuers | Self::UnknownIssuer => "unknown_issuer",
             Self::TooLong | Self::Malformed => "malformed",
             Self::Algorithm => "algorithm",
@@ -70,7 +74,7 @@ impl AuthError {
 
     /// Whether it may be part of a brute-force attempt.
     pub(super) fn is_attempt(&self) -> bool {
-        !matches!(self, Self::Missing | Self::Scheme | Self::Unavailable)
+        !matches!(self, Self::Missing | Self::Misplaced(_) | Self::Scheme | Self::Unavailable)
     }
 
     fn message(&self) -> Cow<'static, str> {
@@ -80,6 +84,17 @@ impl AuthError {
             // It begins as OpenAI's message does, by which LiteLLM distinguishes it from a bad request.
             Self::UnknownKey => {
                 "Incorrect API key provided; check that it is a Streamgate key, complete and current"
+            }
+            Self::ProviderKey(provider) => {
+                return Cow::Owned(format!(
+                    "Incorrect API key provided; it looks like a key of {provider}, and callers of this gateway send a \
+                     key of the gateway's own"
+                ));
+            }
+            Self::Misplaced(place) => {
+                return Cow::Owned(format!(
+                    "no key given: {place} is not read; send `authorization: Bearer KEY` or `x-api-key: KEY`"
+                ));
             }
             Self::NoIssuers => "this gateway does not accept JWTs; send a key instead",
             Self::TooLong => "the token is too long; a JWT of at most 8 KiB is accepted",
@@ -118,12 +133,36 @@ impl AuthError {
         let code = match self {
             Self::Unavailable => return Error::unavailable(&message).retry_after(RETRY_KEYS_AFTER),
             // Nothing was given that could be invalid (RFC 6750, section 3.1).
-            Self::Missing | Self::Scheme => None,
+            Self::Missing | Self::Misplaced(_) | Self::Scheme => None,
+            // For programs that get a new token by themselves.
+            Self::Expired => Some(TOKEN_EXPIRED),
             _ => Some("invalid_api_key"),
         };
         let code = code.map(str::to_owned);
         Error::caller(ApiError { kind: Kind::Authentication, message, code, param: None })
     }
+}
+
+/// The beginnings of providers' keys, as their consoles give them out.
+const PROVIDER_KEYS: [(&str, &str); 12] = [
+    ("sk-ant-", "Anthropic"),
+    ("sk-or-", "OpenRouter"),
+    ("sk-proj-", "OpenAI"),
+    ("sk-svcacct-", "OpenAI"),
+    ("sk-admin-", "OpenAI"),
+    ("AIza", "Google"),
+    ("gsk_", "Groq"),
+    ("xai-", "xAI"),
+    ("hf_", "Hugging Face"),
+    ("pplx-", "Perplexity"),
+    ("csk-", "Cerebras"),
+    ("sk-", "a provider such as OpenAI"),
+];
+
+/// The error for a key that is none of the configuration.
+pub(super) fn unknown_key(credential: &str) -> AuthError {
+    let known = PROVIDER_KEYS.iter().find(|(start, _)| credential.starts_with(start));
+    known.map_or(AuthError::UnknownKey, |(_, provider)| AuthError::ProviderKey(provider))
 }
 
 /// The time after which an issuer's keys may be there.

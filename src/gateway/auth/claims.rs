@@ -99,7 +99,8 @@ impl Claims {
     pub(super) fn models(&self, path: &str) -> Result<Option<Vec<String>>, AuthError> {
         let Some(value) = self.find(path) else { return Ok(None) };
         let texts = match value {
-            Value::String(one) => Some(vec![one.clone()]),
+            // Names with spaces between them, as in the claim `scope` of OAuth.
+            Value::String(names) => Some(names.split_whitespace().map(str::to_owned).collect()),
             Value::Array(list) => {
                 list.iter().map(|item| item.as_str().map(str::to_owned)).collect()
             }

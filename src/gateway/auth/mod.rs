@@ -17,13 +17,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, ORIGIN};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 use super::clock::unix_seconds;
 use super::limit::{Limiter, LimiterRegistry};
 use crate::channels::{ChannelRights, Placeholders};
-use crate::config::{self, ChannelRightTemplates, Config, matches_pattern};
+use crate::config::{self, ChannelRightTemplates, Config, Origins, matches_pattern};
 use crate::error::Error;
 use crate::telemetry::{AuthFailureLabels, Metrics, OTHER};
 pub use address::{Origin, is_forwarded, origin};
@@ -69,7 +70,7 @@ struct Anonymous {
     caller: Arc<Caller>,
     from: Vec<IpNet>,
     /// The origins whose pages may call.
-    origins: Vec<HeaderValue>,
+    origins: Origins,
 }
 
 impl Anonymous {
@@ -154,15 +155,20 @@ impl Callers {
     /// Authenticates a request.
     pub async fn identify(
         &self,
-        headers: &HeaderMap,
+        head: &Parts,
         from: Origin,
         metrics: &Metrics,
     ) -> Result<Arc<Caller>, Error> {
+        let headers = &head.headers;
         let error = match self.caller(headers).await {
             Ok(caller) => return Ok(caller),
+            Err(AuthError::Missing) if head.uri.query().is_some_and(has_key) => {
+                AuthError::Misplaced("a key in the address")
+            }
             Err(error) => error,
         };
-        let anonymous = self.anonymous.as_ref().filter(|_| error == AuthError::Missing);
+        let none = matches!(error, AuthError::Missing | AuthError::Misplaced(_));
+        let anonymous = self.anonymous.as_ref().filter(|_| none);
         if let Some(anonymous) = anonymous.filter(|anonymous| anonymous.admits(headers, &from)) {
             return Ok(Arc::clone(&anonymous.caller));
         }
@@ -182,7 +188,7 @@ impl Callers {
             return Ok(Arc::clone(caller));
         }
         if credential.split('.').count() != 3 {
-            return Err(AuthError::UnknownKey);
+            return Err(auth_error::unknown_key(credential));
         }
         if self.issuers.is_empty() {
             return Err(AuthError::NoIssuers);
@@ -233,5 +239,27 @@ fn credential(headers: &HeaderMap) -> Result<&str, AuthError> {
         .map(HeaderName::from_static)
         .find_map(text)
         .filter(|key| !key.is_empty())
-        .ok_or(AuthError::Missing)
+        .ok_or_else(|| {
+            let unread = UNREAD_HEADERS.into_iter().find(|(name, _)| headers.contains_key(*name));
+            unread.map_or(AuthError::Missing, |(_, shown)| AuthError::Misplaced(shown))
+        })
+}
+
+/// Headers in which other gateways and services read a key.
+const UNREAD_HEADERS: [(&str, &str); 6] = [
+    ("x-auth-token", "the header `x-auth-token`"),
+    ("x-access-token", "the header `x-access-token`"),
+    ("x-auth-key", "the header `x-auth-key`"),
+    ("apikey", "the header `apikey`"),
+    ("x-litellm-api-key", "the header `x-litellm-api-key`"),
+    ("proxy-authorization", "the header `proxy-authorization`"),
+];
+
+/// Whether a query has a parameter in which a client may send a key.
+fn has_key(query: &str) -> bool {
+    let names = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(name, _)| name);
+    let mut names = names.map(str::to_ascii_lowercase);
+    names.any(|name| {
+        ["key", "api_key", "api-key", "apikey", "token", "access_token"].contains(&&*name)
+    })
 }

@@ -19,18 +19,22 @@ pub(crate) struct Process {
 pub(crate) fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_streamgate"));
     command.args(arguments);
+    // Without a configuration, each of these makes a provider.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["_API_KEY", "HF_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"]
+            .iter()
+            .any(|end| text.ends_with(end))
+        {
+            command.env_remove(&name);
+        }
+    }
     for name in
         ["RUST_LOG", "STREAMGATE_CONFIG", "STREAMGATE_LOG", "STREAMGATE_KEY", "STREAMGATE_LISTEN"]
     {
         command.env_remove(name);
     }
-    for name in [
-        "STREAMGATE_URL",
-        "STREAMGATE_LIMITED_KEY",
-        "STREAMGATE_HEALTH_URL",
-        "OPENAI_API_KEY",
-        "ANTHROPIC_API_KEY",
-    ] {
+    for name in ["STREAMGATE_URL", "STREAMGATE_LIMITED_KEY", "STREAMGATE_HEALTH_URL"] {
         command.env_remove(name);
     }
     for name in ["URL", "UPSTREAM_STATS", "METRICS"] {
@@ -44,7 +48,19 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
 
 /// Runs the program to its end.
 pub(crate) fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } = program(arguments).output().unwrap();
+    ended(program(arguments))
+}
+
+/// The same in a folder without a configuration, which the program would read.
+pub(crate) fn run_elsewhere(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = program(arguments);
+    command.current_dir(std::env::temp_dir());
+    ended(command)
+}
+
+/// Runs a command to its end.
+pub(crate) fn ended(mut command: Command) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (status.code(), text(stdout), text(stderr))
 }

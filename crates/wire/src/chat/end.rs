@@ -226,6 +226,9 @@ impl Kind {
     }
 }
 
+/// The code of an expired token, which is not any wrong credential: programs get a new token by themselves.
+pub const TOKEN_EXPIRED: &str = "token_expired";
+
 /// An error as it is reported to a caller, or as an upstream reported it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {

@@ -14,7 +14,7 @@ mod tool_form;
 pub use delta::{
     Citation, Delta, MAX_CITATIONS, MAX_TOOL_CALLS, Origin, Stop, Usage, too_many_calls,
 };
-pub use end::{ApiError, Deadline, End, Kind};
+pub use end::{ApiError, Deadline, End, Kind, TOKEN_EXPIRED};
 pub use hosted::{HostedKind, HostedTool, Location, SearchResult, SearchRun, WebAccess};
 pub use rendered::{Parameters, Rendered};
 pub use request::{

@@ -92,8 +92,6 @@ pub trait Dialect: Sync {
     fn as_caller(&self) -> Option<&'static dyn CallerDialect>;
     /// The vendor's public address, as its SDK has it.
     fn default_base_url(&self) -> &'static str;
-    /// The name of the provider that a well-known environment variable makes, and that variable.
-    fn well_known(&self) -> Option<(&'static str, &'static str)>;
     /// The path below the base URL that requests are sent to, with its leading slash, and the query if
     /// there is one.
     fn path(&self, target: &Target<'_>) -> String;

@@ -71,10 +71,6 @@ impl Dialect for Anthropic {
         "https://api.anthropic.com"
     }
 
-    fn well_known(&self) -> Option<(&'static str, &'static str)> {
-        Some(("anthropic", "ANTHROPIC_API_KEY"))
-    }
-
     fn path(&self, target: &Target<'_>) -> String {
         if let Some(hosting) = target.quirks.hosting {
             return hosted::path(hosting, target);

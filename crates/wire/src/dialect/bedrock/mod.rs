@@ -36,10 +36,6 @@ impl Dialect for Bedrock {
         "https://bedrock-runtime.us-east-1.amazonaws.com"
     }
 
-    fn well_known(&self) -> Option<(&'static str, &'static str)> {
-        Some(("bedrock", "AWS_BEARER_TOKEN_BEDROCK"))
-    }
-
     fn path(&self, target: &Target<'_>) -> String {
         let operation = if target.stream { "converse-stream" } else { "converse" };
         format!("/model/{}/{operation}", segment(target.model))

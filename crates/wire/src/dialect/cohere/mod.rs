@@ -59,10 +59,6 @@ impl Dialect for Cohere {
         "https://api.cohere.com"
     }
 
-    fn well_known(&self) -> Option<(&'static str, &'static str)> {
-        Some(("cohere", "CO_API_KEY"))
-    }
-
     fn path(&self, target: &Target<'_>) -> String {
         let path = if target.form == Form::Embeddings { embed::PATH } else { "/v2/chat" };
         path.to_owned()

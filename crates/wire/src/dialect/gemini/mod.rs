@@ -76,10 +76,6 @@ impl Dialect for Gemini {
         "https://generativelanguage.googleapis.com/v1beta"
     }
 
-    fn well_known(&self) -> Option<(&'static str, &'static str)> {
-        Some(("gemini", "GEMINI_API_KEY"))
-    }
-
     fn path(&self, target: &Target<'_>) -> String {
         path::write(target.model, target.stream, target.form)
     }

@@ -67,10 +67,6 @@ impl Dialect for Ollama {
     }
 
     /// A local server needs no key, so no environment variable announces one.
-    fn well_known(&self) -> Option<(&'static str, &'static str)> {
-        None
-    }
-
     fn path(&self, target: &Target<'_>) -> String {
         let path = match target.form {
             Form::Generate => "/api/generate",

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::chat::{ApiError, Kind};
+use crate::chat::{ApiError, Kind, TOKEN_EXPIRED};
 use crate::overflow::OPENAI;
 
 /// `{"error":{..}}`, for bodies and for events.
@@ -30,10 +30,10 @@ pub(super) fn body(fault: &ApiError) -> String {
         Kind::Internal => ("server_error", None),
     };
     // SDKs branch on these codes, so they outrank other vendors' codes for the same error.
-    let fixed = matches!(
-        fault.kind,
-        Kind::Authentication | Kind::Context | Kind::Billing | Kind::RateLimited
-    );
+    let fixed = match fault.kind {
+        Kind::Authentication => fault.code.as_deref() != Some(TOKEN_EXPIRED),
+        kind => matches!(kind, Kind::Context | Kind::Billing | Kind::RateLimited),
+    };
     let code = if fixed { code } else { fault.code.as_deref().or(code) };
     let message = match fault.kind {
         Kind::Context => OPENAI.of(&fault.message),

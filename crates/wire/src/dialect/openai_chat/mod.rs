@@ -83,10 +83,6 @@ impl Dialect for OpenAiChat {
         "https://api.openai.com/v1"
     }
 
-    fn well_known(&self) -> Option<(&'static str, &'static str)> {
-        Some(("openai", "OPENAI_API_KEY"))
-    }
-
     fn path(&self, target: &Target<'_>) -> String {
         let path = match target.form {
             Form::Completions => "/completions",

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use crate::chat::{ApiError, Kind};
+use crate::chat::{ApiError, Kind, TOKEN_EXPIRED};
 use crate::overflow::OPENAI;
 
 /// `{"error":{..}}`, for bodies.
@@ -71,9 +71,9 @@ fn words(fault: &ApiError) -> (&'static str, Option<&str>) {
         Kind::Internal => ("server_error", None),
     };
     // SDKs branch on these codes, so they outrank other vendors' codes for the same error.
-    let fixed = matches!(
-        fault.kind,
-        Kind::Authentication | Kind::Context | Kind::Billing | Kind::RateLimited
-    );
+    let fixed = match fault.kind {
+        Kind::Authentication => fault.code.as_deref() != Some(TOKEN_EXPIRED),
+        kind => matches!(kind, Kind::Context | Kind::Billing | Kind::RateLimited),
+    };
     (kind, if fixed { code } else { fault.code.as_deref().or(code) })
 }

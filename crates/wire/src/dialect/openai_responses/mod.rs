@@ -62,10 +62,6 @@ impl Dialect for OpenAiResponses {
     }
 
     /// `None`: the vendor's key makes a provider of its other dialect, which more upstreams support.
-    fn well_known(&self) -> Option<(&'static str, &'static str)> {
-        None
-    }
-
     fn path(&self, target: &Target<'_>) -> String {
         passthrough::path(target.form).to_owned()
     }
