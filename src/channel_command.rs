@@ -7,17 +7,13 @@ use std::time::Duration;
 use clap::Args;
 use http::StatusCode;
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, Response};
+use reqwest::Response;
 use serde_json::{Value, json};
 use tokio::time::sleep;
-use url::Url;
 
+use crate::gateway_client::{Server, causes, document, refusal};
 use crate::{CliError, print_line};
 
-/// The timeout of a connection attempt.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest silence of an event stream: longer than the heartbeats of any gateway.
-const SILENCE: Duration = Duration::from_mins(2);
 /// The time before a reconnect where the server has named none.
 const RETRY: Duration = Duration::from_secs(3);
 /// The most lines of standard input that one request publishes.
@@ -36,28 +32,6 @@ Examples:
   streamgate publish --key sg-... news 'hello'
   streamgate publish --event tick prices '{\"EUR\": 1.08}'
   tail -f log | streamgate publish log -      an event for each line";
-
-/// The gateway, and the caller's key.
-#[derive(Debug, Args)]
-struct Server {
-    /// The gateway's address.
-    #[arg(
-        long,
-        env = "STREAMGATE_URL",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:8080"
-    )]
-    url: Url,
-    /// API key or token of the caller.
-    #[arg(
-        long,
-        env = "STREAMGATE_KEY",
-        hide_env_values = true,
-        default_value = "",
-        hide_default_value = true
-    )]
-    key: String,
-}
 
 /// The options of `streamgate subscribe`.
 #[derive(Debug, Args)]
@@ -103,57 +77,9 @@ pub(crate) struct PublishArguments {
     id: Option<String>,
 }
 
-impl Server {
-    fn client() -> Result<Client, CliError> {
-        Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(SILENCE)
-            .build()
-            .map_err(|error| CliError::new(format!("cannot make a request: {}", causes(&error))))
-    }
-
-    /// The address of an endpoint, whose segments are encoded.
-    fn at(&self, segments: &[&str]) -> Result<Url, CliError> {
-        let mut url = self.url.clone();
-        url.path_segments_mut()
-            .map_err(|()| {
-                CliError::configuration("--url must be an address such as http://127.0.0.1:8080")
-            })?
-            .pop_if_empty()
-            .extend(segments);
-        Ok(url)
-    }
-}
-
-/// A message with all causes.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
-/// The body of a response as JSON; `null` if it is none.
-async fn document(response: Response) -> Value {
-    let body = response.bytes().await.unwrap_or_default();
-    serde_json::from_slice(&body).unwrap_or_default()
-}
-
-/// The message of an error response.
-async fn refusal(response: Response) -> CliError {
-    let status = response.status();
-    let body = document(response).await;
-    let message = body.pointer("/error/message").and_then(Value::as_str).unwrap_or("no message");
-    CliError::new(format!("the gateway returned {status}: {message}"))
-}
-
 /// Prints the events of channels until `count`, or for ever.
 pub(crate) async fn subscribe(arguments: SubscribeArguments) -> Result<(), CliError> {
-    let client = Server::client()?;
+    let client = arguments.server.client()?;
     let mut url = arguments.server.at(&["v1", "events"])?;
     {
         let mut query = url.query_pairs_mut();
@@ -176,10 +102,8 @@ pub(crate) async fn subscribe(arguments: SubscribeArguments) -> Result<(), CliEr
         partial: Vec::new(),
     };
     loop {
-        let mut request = client.get(url.clone()).header(ACCEPT, "text/event-stream");
-        if !arguments.server.key.is_empty() {
-            request = request.bearer_auth(&arguments.server.key);
-        }
+        let request = client.get(url.clone()).header(ACCEPT, "text/event-stream");
+        let mut request = arguments.server.authorized(request);
         if !reading.last.is_empty() {
             request = request.header("last-event-id", &reading.last);
         }
@@ -305,25 +229,15 @@ fn missed(position: &str) {
 
 /// Publishes an event, or one for each line of standard input.
 pub(crate) async fn publish(arguments: PublishArguments) -> Result<(), CliError> {
-    let client = Server::client()?;
+    let client = arguments.server.client()?;
     let url = arguments.server.at(&["v1", "channels", &arguments.channel])?;
     let event = |text: &str| {
         let data = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
         json!({ "event": arguments.event, "data": data, "id": arguments.id })
     };
     let send = async |body: &Value| {
-        let mut request = client.post(url.clone()).header(CONTENT_TYPE, "application/json");
-        if !arguments.server.key.is_empty() {
-            request = request.bearer_auth(&arguments.server.key);
-        }
-        let response = request.body(body.to_string()).send().await.map_err(|error| {
-            CliError::new(format!("{} does not respond: {}", arguments.server.url, causes(&error)))
-        })?;
-        if response.status() == StatusCode::OK {
-            Ok(response)
-        } else {
-            Err(refusal(response).await)
-        }
+        let request = client.post(url.clone()).header(CONTENT_TYPE, "application/json");
+        arguments.server.send(request.body(body.to_string())).await
     };
     if arguments.data != "-" {
         let answer = document(send(&event(&arguments.data)).await?).await;

@@ -5,9 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use streamgate::config;
 
 use crate::channel_command::{PublishArguments, SubscribeArguments};
+use crate::chat_command::ChatArguments;
+use crate::doctor_command::DoctorArguments;
+use crate::import_command::ImportSource;
+use crate::init_command::InitArguments;
+use crate::launch_command::LaunchArguments;
 use crate::load_command::LoadArguments;
 use crate::usage::AFTER_HELP;
 
@@ -51,11 +57,27 @@ pub(crate) enum Command {
         #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
         listen: Option<SocketAddr>,
     },
+    /// Write a configuration file: asks a few questions, or takes options.
+    Init(Box<InitArguments>),
     /// Validate the configuration and exit; exit status 2 if it has errors, 0 if it has warnings only.
     Check {
         /// The configuration file, in place of `--config`.
         file: Option<PathBuf>,
+        /// Then ask every provider, as `streamgate doctor` does.
+        #[arg(long)]
+        online: bool,
     },
+    /// Ask every provider of the configuration: names, connections, credentials, models; exit status 1 if one does not work.
+    Doctor(DoctorArguments),
+    /// Convert the configuration of another gateway; prints it on standard output.
+    Import {
+        #[command(subcommand)]
+        source: ImportSource,
+    },
+    /// Talk with a model through a gateway.
+    Chat(Box<ChatArguments>),
+    /// Start a coding agent whose requests go to a gateway.
+    Launch(Box<LaunchArguments>),
     /// Print a JSON Schema of the configuration file, for editors.
     Schema {
         /// Print the schema of prompt files instead.
@@ -108,6 +130,17 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: Key,
     },
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write man pages.
+    Man {
+        /// The directory that they are written into.
+        #[arg(value_name = "DIRECTORY")]
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -120,11 +153,13 @@ pub(crate) enum Key {
     },
 }
 
-fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
+/// Reads an address of a listener.
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
     let expected = "expected an address and port such as `127.0.0.1:8080`, `:8080` (all addresses) or `8080` (this machine only)";
     config::listen_address(text).ok_or(expected)
 }
 
-fn duration(text: &str) -> Result<Duration, &'static str> {
+/// Reads a duration above zero.
+pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     config::positive_duration(text).ok_or("expected a duration such as `90s`, `15m` or `1h`")
 }

@@ -1,19 +1,28 @@
 //! The command line: arguments, telemetry, serving and draining. The only place that exits.
 
 mod channel_command;
+mod chat_command;
 mod cli;
+mod completions_command;
+mod doctor_command;
+mod gateway_client;
 mod health;
+mod import_command;
+mod init_command;
+mod launch_command;
 mod load_command;
 mod port_holder;
 mod reload;
 mod serve;
 mod usage;
+mod yaml_text;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cli::{Arguments, Command, Key};
+use doctor_command::DoctorArguments;
 use streamgate::config::{self, Config, ConfigError, ConfigErrors};
 use streamgate::gateway::auth::mint::{Wish, mint};
 use streamgate::gateway::clock::unix_seconds;
@@ -27,7 +36,18 @@ fn main() -> ExitCode {
         Command::Serve { file, listen } => {
             serve::serve(config_file(file.or(config)), listen.or(address), log)
         }
-        Command::Check { file } => check(config_file(file.or(config)).as_deref()),
+        Command::Check { file, online } => check(config_file(file.or(config)).as_deref(), online),
+        Command::Init(wanted) => init_command::init(*wanted),
+        Command::Doctor(wanted) => doctor_command::doctor(&wanted, config_file(config).as_deref()),
+        Command::Import { source } => import_command::import(&source),
+        Command::Chat(wanted) => {
+            serve::runtime().and_then(|it| it.block_on(chat_command::chat(*wanted)))
+        }
+        Command::Launch(wanted) => {
+            let file = config_file(config);
+            let launching = launch_command::launch(*wanted, file.as_deref());
+            serve::runtime().and_then(|it| it.block_on(launching))
+        }
         Command::Schema { prompt, markdown } => {
             print_description(prompt, markdown);
             Ok(())
@@ -46,6 +66,11 @@ fn main() -> ExitCode {
             token(config_file(config).as_deref(), issuer.as_deref(), &wish)
         }
         Command::Key { action: Key::New { name } } => new_key(&name),
+        Command::Completions { shell } => {
+            completions_command::completions(shell);
+            Ok(())
+        }
+        Command::Man { directory } => completions_command::man(&directory),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -108,7 +133,7 @@ fn shown(errors: &ConfigErrors) -> String {
     if std::io::stderr().is_terminal() { config::with_excerpts(errors) } else { errors.to_string() }
 }
 
-fn check(file: Option<&Path>) -> Result<(), CliError> {
+fn check(file: Option<&Path>, online: bool) -> Result<(), CliError> {
     let (file, config) = load(file, "to check")?;
     let warnings = config
         .warnings
@@ -133,7 +158,7 @@ fn check(file: Option<&Path>) -> Result<(), CliError> {
     ];
     let found = found.map(|(number, noun)| counted(number, noun)).join(", ");
     print_line(&mut std::io::stdout(), &format!("{}: ok ({found})", file.display()));
-    Ok(())
+    if online { doctor_command::examine(&config, &DoctorArguments::default()) } else { Ok(()) }
 }
 
 /// A number of things: `1 key`, `2 keys`.

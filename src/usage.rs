@@ -10,6 +10,7 @@ pub(crate) const AFTER_HELP: &str = "\
 Examples:
   streamgate                              first run: a simulated model, a caller key and a link to try it
   OPENAI_API_KEY=... streamgate           the same, and OpenAI's models as openai/MODEL
+  streamgate init                         writes a configuration after a few questions
   streamgate check streamgate.yaml        every error and warning of a configuration, with its line
   streamgate serve streamgate.yaml        serves it; without FILE, ./streamgate.yaml if there is one
   streamgate serve --listen :8080         listens on all addresses; `8080` is this machine only
@@ -32,8 +33,20 @@ const ADDRESS_OPTIONS: [&str; 7] =
     ["--port", "-p", "--host", "--bind", "--addr", "--address", "--http-port"];
 
 /// The commands that read no configuration.
-const WITHOUT_CONFIGURATION: [&str; 7] =
-    ["schema", "sim", "load", "health", "subscribe", "publish", "key"];
+const WITHOUT_CONFIGURATION: [&str; 12] = [
+    "schema",
+    "sim",
+    "load",
+    "health",
+    "subscribe",
+    "publish",
+    "key",
+    "init",
+    "import",
+    "chat",
+    "completions",
+    "man",
+];
 
 /// Parses the command line. Does not return if there is nothing to do but to print help or an error.
 pub(crate) fn parse() -> Arguments {

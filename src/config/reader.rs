@@ -21,6 +21,10 @@ const MAX_LISTED: usize = 20;
 /// The most bytes of a file of certificates.
 const MAX_PEM: u64 = 4 << 20;
 
+/// Sections of LiteLLM's configuration, which people try here.
+const LITELLM: [&str; 4] =
+    ["model_list", "litellm_settings", "router_settings", "general_settings"];
+
 /// A table whose keys are described. Keys without a value count as left out.
 pub(super) struct Table<'n> {
     pub(super) at: Location,
@@ -309,6 +313,14 @@ impl<'a> Reader<'a> {
     }
 
     fn unknown(&mut self, key: &Name, keys: &[Key]) {
+        if LITELLM.contains(&key.text.as_str()) {
+            let message = format!(
+                "unknown key {}; this is a configuration of LiteLLM: `streamgate import litellm FILE` converts it",
+                shown(&key.text)
+            );
+            self.report(key.at, message);
+            return;
+        }
         let expected = match nearest(&key.text, keys.iter().map(|known| known.name)) {
             Some(name) => format!("`{name}`"),
             None => one_of(keys.iter().map(|known| known.name)),

@@ -31,6 +31,7 @@ pub mod path_alias;
 mod producer;
 pub mod production;
 pub mod prompt;
+pub mod provider_check;
 pub mod provider_models;
 pub mod refused;
 pub(crate) mod reply;

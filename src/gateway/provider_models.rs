@@ -12,10 +12,12 @@ use http::header::ACCEPT;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
+use url::Url;
 
 use super::credential::credential;
 use super::fetch::{self, FetchError};
 use crate::config::{Config, Provider};
+use crate::error::Error;
 use crate::telemetry::{Metrics, ModelListFetchLabels};
 use crate::wire::model_list::ModelInfo;
 
@@ -224,7 +226,16 @@ pub async fn fetch(
     client: reqwest::Client,
     provider: &Provider,
 ) -> Result<Vec<ModelInfo>, FetchError> {
-    let path = provider.dialect.list_path(&provider.quirks).unwrap_or_default();
+    let (url, headers) = list_request(provider)?.ok_or("the provider has no list of models")?;
+    let body = fetch::get(client, url, headers, MAX_LIST).await?;
+    provider.dialect.read_list(&body).map_err(|fault| fault.message.into())
+}
+
+/// The address of a provider's list, and the headers of a request for it. `None`: its dialect has no list.
+pub(super) fn list_request(provider: &Provider) -> Result<Option<(Url, HeaderMap)>, Error> {
+    let Some(path) = provider.dialect.list_path(&provider.quirks) else {
+        return Ok(None);
+    };
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let mut url = provider.base_url.clone();
     url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
@@ -232,8 +243,15 @@ pub async fn fetch(
     if !provider.query.is_empty() {
         url.query_pairs_mut().extend_pairs(&provider.query);
     }
-    let mut headers = HeaderMap::new();
+    let mut headers = provider_headers(provider)?;
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    Ok(Some((url, headers)))
+}
+
+/// The headers of every request to a provider that is the gateway's own: those of its dialect, the operator's, and the
+/// credential.
+pub(super) fn provider_headers(provider: &Provider) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::new();
     for (name, value) in provider.dialect.fixed_headers() {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
@@ -243,6 +261,5 @@ pub async fn fetch(
     if let Some((name, value)) = credential(provider)? {
         headers.insert(name, value);
     }
-    let body = fetch::get(client, url, headers, MAX_LIST).await?;
-    provider.dialect.read_list(&body).map_err(|fault| fault.message.into())
+    Ok(headers)
 }

@@ -4,6 +4,7 @@ What each is configured with is read from its page in docs/agents/, so that the 
 """
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ class Place:
     work: Path  # a fresh git repository
     gateway: str
     key: str
+    streamgate: str  # the program
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class Page:
         files = re.findall(r"^`~/([^`]+)`:\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         models = re.findall(r"^  ([\w.-]+): \{ targets: ", text, re.MULTILINE)
         return cls(dict(files), dict(re.findall(r"^export (\w+)=(\S+)$", text, re.MULTILINE)), tuple(models))
+
+    def rest(self, keep_files: bool) -> "Page":
+        """What is left to set for an agent that `streamgate launch` starts."""
+        ours = ("http://127.0.0.1:8080", "KEY")
+        environment = {name: value for name, value in self.environment.items() if not any(part in value for part in ours)}
+        return Page(self.files if keep_files else {}, environment, self.models)
 
     def follow(self, place: Place) -> dict[str, str]:
         """Writes the files, and returns the environment."""
@@ -65,12 +73,18 @@ class Agent:
     most_errors: int = 12  # the most requests before it gives up for errors of an upstream
     most_unauthorized: int = 1  # and for a wrong key
     exit_status: bool = True  # whether it says that it failed
+    launched: bool = False  # by `streamgate launch`, which sets the address and the key
+    keep_files: bool = False  # of its page, although it is launched
 
     def start(self, place: Place, prompt: str) -> tuple[list[str], dict[str, str]]:
         """The command and the environment, after its page has been followed."""
-        places = {"{prompt}": prompt, "{home}": str(place.home)}
-        command = [re.sub(r"\{(prompt|home)\}", lambda found: places[found[0]], part) for part in self.command]
-        return command, Page.read(self.page).follow(place)
+        places = {"{prompt}": prompt, "{home}": str(place.home), "{streamgate}": place.streamgate, "{gateway}": place.gateway}
+        command = [re.sub(r"\{(prompt|home|streamgate|gateway)\}", lambda found: places[found[0]], part) for part in self.command]
+        page = Page.read(self.page)
+        if not self.launched:
+            return command, page.follow(place)
+        programs = f"{MODULES / 'node/bin'}:{MODULES / '.bin'}:{AIDER.parent}:{os.environ['PATH']}"
+        return command, page.rest(self.keep_files).follow(place) | {"STREAMGATE_KEY": place.key, "PATH": programs}
 
     def models(self) -> tuple[str, ...]:
         return Page.read(self.page).models
@@ -133,6 +147,11 @@ def node(program: str, *arguments: str) -> tuple[str, ...]:
     return str(MODULES / "node/bin/node"), str(MODULES / ".bin" / program), *arguments
 
 
+def launch(agent: str, *arguments: str, model: str = "") -> tuple[str, ...]:
+    chosen = ("--model", model) if model else ()
+    return "{streamgate}", "launch", agent, "--url", "{gateway}", *chosen, "--", *arguments
+
+
 # Five requests for a turn, and five more turns, whatever the status; its settings `request_max_retries` and `stream_max_retries`.
 CODEX_RETRIES = {"most_errors": 30, "most_unauthorized": 6}
 PROMPT = "{prompt}"
@@ -149,6 +168,18 @@ AGENTS = {agent.name: agent for agent in (
           ("write",), ("bash",), most_unauthorized=2),  # a title's and the task's
     Agent("aider", "aider", (str(AIDER), "--model", f"openai/{MODEL}", "--yes-always", "--no-check-update", "--analytics-disable",
                              "--no-show-model-warnings", "--message", PROMPT), exit_status=False, most_errors=27),
+    # The same by `streamgate launch`, without the files of their pages.
+    Agent("claude-launch", "claude-code", launch("claude", "-p", PROMPT, "--permission-mode", "acceptEdits", "--allowedTools", "Bash"),
+          ("Write",), ("Bash",), launched=True),
+    Agent("codex-launch", "codex", launch("codex", "exec", "--sandbox", "danger-full-access", PROMPT, model=MODEL),
+          ("exec_command",), ("exec_command",), launched=True, **CODEX_RETRIES),
+    # It uses a key only if its own settings say so.
+    Agent("gemini-launch", "gemini-cli", launch("gemini", "--prompt", PROMPT, "--yolo", "--skip-trust"), ("write_file",),
+          ("run_shell_command",), most_unauthorized=2, launched=True, keep_files=True),
+    Agent("opencode-launch", "opencode", launch("opencode", "run", "--auto", PROMPT, model=MODEL), ("write",), ("bash",),
+          most_unauthorized=2, launched=True),
+    Agent("aider-launch", "aider", launch("aider", "--yes-always", "--no-check-update", "--analytics-disable", "--no-show-model-warnings",
+                                          "--message", PROMPT, model=MODEL), exit_status=False, most_errors=27, launched=True),
     Agent("qwen-code", "qwen-code", node("qwen", "--yolo", PROMPT), ("write_file",), ("run_shell_command",), most_errors=28),
     Agent("continue", "continue", node("cn", "--config", "{home}/.continue/config.yaml", "--auto", "--print", PROMPT), ("Write",), ("Bash",),
           most_errors=33),

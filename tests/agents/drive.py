@@ -43,6 +43,11 @@ SMALL = {
     "gemini-cli": ("gemini", "openai-responses"),
     "opencode": ("openai-chat", "anthropic"),
     "aider": ("openai-chat", "cohere"),
+    "claude-launch": ("openai-chat",),
+    "codex-launch": ("anthropic",),
+    "gemini-launch": ("gemini",),
+    "opencode-launch": ("openai-chat",),
+    "aider-launch": ("openai-chat",),
     "qwen-code": ("openai-chat", "ollama"),
     "continue": ("openai-chat", "gemini"),
 }
@@ -133,7 +138,7 @@ def play(streamgate: str, agent: Agent, dialect: str, scenario: Scenario, folder
         try:
             with gateway(streamgate, folder, config) as address:
                 key = "sg-wrong" if scenario.wrong_key else CALLER
-                status, interrupted = drive(agent, scenario, upstream, Place(folder / "home", work, address, key), folder)
+                status, interrupted = drive(agent, scenario, upstream, Place(folder / "home", work, address, key, str(Path(streamgate).resolve())), folder)
         finally:
             record = "".join(json.dumps(seen.record(), ensure_ascii=False) + "\n" for seen in upstream.seen)
             (folder / "upstream.jsonl").write_text(record)
@@ -188,10 +193,10 @@ def chosen(size: str, agents: list[str], upstreams: list[str] | None, only: list
 def matrix(results: dict[tuple[str, str, str], str]) -> None:
     """Agent and upstream by scenario."""
     columns = [name for name in SCENARIOS if any(scenario == name for _, _, scenario in results)]
-    print(f"\n{'agent':<12} {'upstream':<17}" + "".join(f"{name:<9}" for name in columns))
+    print(f"\n{'agent':<16} {'upstream':<17}" + "".join(f"{name:<9}" for name in columns))
     for agent, dialect in dict.fromkeys((agent, dialect) for agent, dialect, _ in results):
         cells = (results.get((agent, dialect, name)) for name in columns)
-        print(f"{agent:<12} {dialect:<17}" + "".join(f"{'-' if cell is None else 'FAILED' if cell else 'ok':<9}" for cell in cells))
+        print(f"{agent:<16} {dialect:<17}" + "".join(f"{'-' if cell is None else 'FAILED' if cell else 'ok':<9}" for cell in cells))
 
 
 def main() -> int:

@@ -34,7 +34,7 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
     {
         command.env_remove(name);
     }
-    for name in ["STREAMGATE_LIMITED_KEY", "STREAMGATE_HEALTH_URL"] {
+    for name in ["STREAMGATE_URL", "STREAMGATE_LIMITED_KEY", "STREAMGATE_HEALTH_URL"] {
         command.env_remove(name);
     }
     for name in ["URL", "UPSTREAM_STATS", "METRICS"] {

@@ -1,0 +1,371 @@
+//! A configuration of LiteLLM's proxy as a whole (<https://docs.litellm.ai/docs/proxy/configs>): its models with their
+//! deployments, fallbacks and aliases. It must never add a way to a model that was not there.
+
+use streamgate::config;
+
+use super::deployment::{Deployment, Draft, Fields};
+use super::settings::{self, Settings};
+use super::yaml::Node;
+use super::{Note, Notes};
+use crate::yaml_text::scalar;
+
+/// Sections that are read.
+const SECTIONS: [&str; 5] =
+    ["model_list", "litellm_settings", "router_settings", "general_settings", "credential_list"];
+
+/// A provider of ours.
+#[derive(Debug)]
+pub(super) struct Provider {
+    pub(super) name: String,
+    pub(super) fields: Fields,
+}
+
+/// A target of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) provider: String,
+    pub(super) model: String,
+    pub(super) fields: Fields,
+}
+
+/// A model of ours.
+#[derive(Debug)]
+pub(super) struct Model {
+    pub(super) name: String,
+    pub(super) targets: Vec<Target>,
+    pub(super) limits: Fields,
+}
+
+/// The result.
+#[derive(Debug)]
+pub(super) struct Imported {
+    pub(super) providers: Vec<Provider>,
+    pub(super) models: Vec<Model>,
+    /// The section `stream`.
+    pub(super) stream: Fields,
+    /// The SHA-256 of the caller's key.
+    pub(super) digest: [u8; 32],
+    /// The caller's key, if it is new.
+    pub(super) new_key: Option<String>,
+    pub(super) notes: Vec<Note>,
+}
+
+/// Limits of a deployment there, of a model here.
+const LIMITS: [(&str, &str); 3] = [
+    ("rpm", "requests_per_minute"),
+    ("tpm", "tokens_per_minute"),
+    ("max_parallel_requests", "concurrent_streams"),
+];
+
+/// Converts a configuration. The error is a message.
+pub(super) fn import(root: &Node) -> Result<Imported, String> {
+    let list = root
+        .get("model_list")
+        .ok_or("it has no `model_list`, and so it is no configuration of LiteLLM's proxy")?;
+    let mut notes = Notes::default();
+    for (key, node) in root.entries() {
+        if SECTIONS.contains(&key.as_str()) || settings::is_off(node) {
+            continue;
+        }
+        let message = match key.as_str() {
+            "environment_variables" => {
+                "`environment_variables` is not read; set these variables in the environment"
+                    .to_owned()
+            }
+            "include" => {
+                "`include` is not followed; import each file, or join them first".to_owned()
+            }
+            "guardrails" => "`guardrails` have no equivalent here".to_owned(),
+            _ => format!("`{key}` has no equivalent here"),
+        };
+        notes.add(node.line, message);
+    }
+    let settings = settings::read(root, &mut notes);
+    let mut import = Import { providers: Vec::new(), models: Vec::new(), notes };
+    let deployments: Vec<Deployment<'_>> =
+        list.items().iter().filter_map(|item| deployment(root, item, &mut import.notes)).collect();
+    // Patterns first: a provider of that name is what they ask for.
+    let (wild, exact): (Vec<_>, Vec<_>) =
+        deployments.iter().partition(|deployment| deployment.name.contains('*'));
+    import.add(&wild);
+    import.add(&exact);
+    import.drop_unreachable_patterns();
+    import.follow(&settings);
+    let Import { providers, models, notes } = import;
+    let Settings { stream, master, .. } = settings;
+    let new_key = if master.is_none() { Some(config::new_key()) } else { None };
+    let digest = config::digest(master.as_deref().or(new_key.as_deref()).unwrap_or_default());
+    Ok(Imported { providers, models, stream, digest, new_key, notes: notes.sorted() })
+}
+
+fn deployment<'n>(root: &'n Node, item: &'n Node, notes: &mut Notes) -> Option<Deployment<'n>> {
+    let (Some(name), Some(params)) = (item.text("model_name"), item.get("litellm_params")) else {
+        notes.add(item.line, "an entry of `model_list` has no `model_name` or no `litellm_params`");
+        return None;
+    };
+    if !config::is_model(name) {
+        notes.add(
+            item.line,
+            format!("`{name}` cannot name a model here; expected visible characters"),
+        );
+        return None;
+    }
+    let named = params.text("litellm_credential_name");
+    let credential = named.and_then(|named| {
+        let list = root.get("credential_list").map(Node::items).unwrap_or_default();
+        let found = list.iter().find(|item| item.text("credential_name") == Some(named));
+        found.and_then(|found| found.get("credential_values"))
+    });
+    if let Some(named) = named.filter(|_| credential.is_none()) {
+        notes.add(
+            params.line,
+            format!("`{name}` names the credential `{named}`, which is not in the file"),
+        );
+    }
+    Some(Deployment { name, line: item.line, params, credential, info: item.get("model_info") })
+}
+
+/// The result so far.
+struct Import {
+    providers: Vec<Provider>,
+    models: Vec<Model>,
+    notes: Notes,
+}
+
+impl Import {
+    /// Adds deployments: those of one name are targets of one model, in their `order`.
+    fn add(&mut self, deployments: &[&Deployment<'_>]) {
+        let mut names: Vec<&str> = Vec::new();
+        for deployment in deployments {
+            if !names.contains(&deployment.name) {
+                names.push(deployment.name);
+            }
+        }
+        for name in names {
+            let of = deployments.iter().filter(|deployment| deployment.name == name);
+            let mut of: Vec<_> = of.copied().collect();
+            of.sort_by_key(|deployment| deployment.number("order").unwrap_or(u64::MAX));
+            let mut targets = Vec::new();
+            for deployment in &of {
+                let Some(draft) = deployment.draft(&mut self.notes) else { continue };
+                let Some(target) = self.target(deployment, draft) else { continue };
+                if !targets.contains(&target) {
+                    targets.push(target);
+                }
+            }
+            if targets.is_empty() {
+                continue;
+            }
+            let limits = self.limits(&of);
+            self.models.push(Model { name: name.to_owned(), targets, limits });
+        }
+    }
+
+    /// The target of a deployment, and its provider if that is new.
+    fn target(&mut self, deployment: &Deployment<'_>, draft: Draft) -> Option<Target> {
+        let Draft { provider, fields, model, target } = draft;
+        if !config::is_model(&model) {
+            let message = format!(
+                "a deployment of `{}` is left out: it names no model that could be asked for",
+                deployment.name
+            );
+            self.notes.add(deployment.line, message);
+            return None;
+        }
+        // `HEAD/*` for `*`: the models of a provider called HEAD can be asked for like this anyway.
+        let head = deployment.name.split_once('/').filter(|(head, rest)| {
+            *rest == model && model.contains('*') && !head.contains('*') && scalar(head) == *head
+        });
+        let head = head.map(|(head, _)| head);
+        let provider = self.provider((head.unwrap_or(provider), head.is_some()), fields);
+        let written = match head {
+            Some(head) => (head == provider).then_some(model.clone()),
+            None => pattern(deployment.name, &model),
+        };
+        let Some(model) = written else {
+            let message = format!(
+                "a deployment of `{}` is left out: a `*` in a target stands for the whole name here, so that `{model}` cannot be written",
+                deployment.name
+            );
+            self.notes.add(deployment.line, message);
+            return None;
+        };
+        Some(Target { provider, model, fields: target })
+    }
+
+    /// The name of the provider with these settings, which is added if there is none. `exact`: it should have the wanted
+    /// name.
+    fn provider(&mut self, (wanted, exact): (&str, bool), fields: Fields) -> String {
+        let same = |known: &&Provider| known.fields == fields && (!exact || known.name == wanted);
+        if let Some(known) = self.providers.iter().find(same) {
+            return known.name.clone();
+        }
+        let taken = |name: &str| self.providers.iter().any(|known| known.name == name);
+        let mut name = wanted.to_owned();
+        let mut number = 2;
+        while taken(&name) {
+            name = format!("{wanted}-{number}");
+            number += 1;
+        }
+        self.providers.push(Provider { name: name.clone(), fields });
+        name
+    }
+
+    /// Limits: those of a model are those of all its deployments, if each has one.
+    fn limits(&mut self, deployments: &[&Deployment<'_>]) -> Fields {
+        let mut limits = Fields::new();
+        for (theirs, ours) in LIMITS {
+            let given: Vec<u64> = deployments.iter().filter_map(|one| one.number(theirs)).collect();
+            for one in deployments
+                .iter()
+                .filter(|one| one.params.get(theirs).is_some() && one.number(theirs).is_none())
+            {
+                self.notes.add(
+                    one.line,
+                    format!(
+                        "`{theirs}` of `{}` is no whole number above zero, and is left out",
+                        one.name
+                    ),
+                );
+            }
+            let Some(first) = deployments.first().filter(|_| !given.is_empty()) else { continue };
+            let (name, line) = (first.name, first.line);
+            if given.len() < deployments.len() {
+                self.notes.add(line, format!("`{theirs}` is a limit of some deployments of `{name}` only; limits here are those of a model"));
+                continue;
+            }
+            let sum = given.iter().fold(0_u64, |sum, limit| sum.saturating_add(*limit));
+            limits.push((ours, sum.min(u32::MAX.into()).to_string()));
+            if given.len() > 1 {
+                self.notes.add(line, format!("`{theirs}` of the deployments of `{name}` became their sum, as a limit of the model"));
+            }
+        }
+        limits
+    }
+
+    /// Drops patterns that begin with a provider's name: such names are models of that provider already.
+    fn drop_unreachable_patterns(&mut self) {
+        let providers = &self.providers;
+        let notes = &mut self.notes;
+        self.models.retain(|model| {
+            let head = model.name.split('*').next().and_then(|head| head.split_once('/'));
+            let Some((head, _)) = head.filter(|_| model.name.contains('*')) else { return true };
+            if !providers.iter().any(|provider| provider.name == head) {
+                return true;
+            }
+            let named = |it: &Target| format!("{head}/{}", it.model) == model.name;
+            let own = model.targets.iter().all(|it| it.provider == head && named(it));
+            if !own {
+                notes.add(1, format!("`{}` is left out: names that begin with `{head}/` are models of the provider of that name", model.name));
+            }
+            false
+        });
+    }
+
+    /// Adds the targets of fallbacks, and models for aliases.
+    fn follow(&mut self, settings: &Settings) {
+        let before: Vec<(String, Vec<Target>)> =
+            self.models.iter().map(|it| (it.name.clone(), it.targets.clone())).collect();
+        let providers = &self.providers;
+        let targets = |name: &str| {
+            let known = before.iter().find(|(known, _)| known == name).map(|(_, it)| it.clone());
+            // A name that a pattern of the provider's own has covered.
+            known.or_else(|| {
+                let (provider, model) =
+                    name.split_once('/').filter(|(_, model)| config::is_model(model))?;
+                let provider = providers.iter().find(|known| known.name == provider)?.name.clone();
+                Some(vec![Target { provider, model: model.to_owned(), fields: Fields::new() }])
+            })
+        };
+        for (line, name, fallback) in &settings.fallbacks {
+            let Some(more) = targets(fallback) else {
+                self.notes
+                    .add(*line, format!("the fallback `{fallback}` is no model of the result"));
+                continue;
+            };
+            let all = name == "*";
+            if !all && !before.iter().any(|(known, _)| known == name) {
+                self.notes.add(
+                    *line,
+                    format!("fallbacks of `{name}`, which is no model of the result, are left out"),
+                );
+            }
+            let chosen = self
+                .models
+                .iter_mut()
+                .filter(|it| if all { it.name != *fallback } else { it.name == *name });
+            for model in chosen {
+                for target in &more {
+                    if !model.targets.contains(target) {
+                        model.targets.push(target.clone());
+                    }
+                }
+            }
+        }
+        for (line, alias, name) in &settings.aliases {
+            let found = self.models.iter().find(|it| it.name == *name).map(|it| it.targets.clone());
+            match found {
+                Some(targets) if !self.models.iter().any(|it| it.name == *alias) => {
+                    let name = alias.clone();
+                    self.models.push(Model { name, targets, limits: Fields::new() });
+                }
+                Some(_) => self
+                    .notes
+                    .add(*line, format!("the alias `{alias}` is left out: a model has that name")),
+                None => self.notes.add(
+                    *line,
+                    format!("the alias `{alias}` is left out: `{name}` is no model of the result"),
+                ),
+            }
+        }
+    }
+}
+
+/// A target's model for a pattern of names. There, `*` in it is what the pattern's `*` stands for; here it is the whole
+/// name that is asked for. `None`: it cannot be written.
+fn pattern(name: &str, model: &str) -> Option<String> {
+    let Some((before, after)) = model.split_once('*') else {
+        return Some(model.to_owned());
+    };
+    let (name_before, name_after) = name.split_once('*')?;
+    let before = before.strip_suffix(name_before)?;
+    let after = after.strip_prefix(name_after)?;
+    (!after.contains('*') && !name_after.contains('*')).then(|| format!("{before}*{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cut or with a line less, a file is another file or none; whatever it is, there is an answer.
+    #[test]
+    fn every_part_of_a_file_is_answered() {
+        let text = "model_list:\n  - &d\n    model_name: a/*\n    litellm_params: { model: 'azure/*', rpm: x, api_base: os.environ/B }\n    \
+                    model_info: { mode: chat }\n  - { <<: *d, model_name: b, litellm_params: { model: vertex_ai/claude-x } }\n\
+                    router_settings:\n  fallbacks: [{ b: [c, { model: d }] }]\n  model_group_alias: { e: b, f: [] }\n  timeout: soon\n\
+                    general_settings: { master_key: [] }\n";
+        let whole = import(&super::super::yaml::parse(text).unwrap()).unwrap();
+        let notes: Vec<usize> = whole.notes.iter().map(|note| note.line).collect();
+        assert!(notes.is_sorted() && notes.len() > 5, "{:?}", whole.notes);
+        let lines: Vec<&str> = text.lines().collect();
+        let shorter =
+            (0..lines.len()).map(|at| [&lines[..at], &lines[at + 1..]].concat().join("\n"));
+        let cut = (0..text.len()).filter_map(|end| text.get(..end).map(str::to_owned));
+        let mut read = 0;
+        for part in shorter.chain(cut) {
+            let imported = super::super::yaml::parse(&part).and_then(|root| import(&root));
+            read += usize::from(imported.is_ok());
+        }
+        assert!(read > 50, "only {read} parts were read");
+    }
+
+    #[test]
+    fn a_star_is_the_whole_name() {
+        assert_eq!(pattern("gpt-*", "gpt-*").as_deref(), Some("*"));
+        assert_eq!(pattern("*", "*").as_deref(), Some("*"));
+        assert_eq!(pattern("gpt-*", "team-gpt-*").as_deref(), Some("team-*"));
+        assert_eq!(pattern("my-*", "gpt-*"), None);
+        assert_eq!(pattern("team/*", "*"), None);
+        assert_eq!(pattern("x", "y").as_deref(), Some("y"));
+    }
+}

@@ -1,0 +1,274 @@
+//! `streamgate import litellm`: what becomes of each part of such a file, and that the result is a configuration.
+
+use std::collections::BTreeMap;
+
+use streamgate::config::{self, Config};
+
+use super::{Folder, alone, run};
+
+/// Every part that has an equivalent, and some that have none.
+const FILE: &str = r#"
+model_list:
+  - model_name: gpt-4o
+    litellm_params:
+      model: azure/gpt-4o-eu
+      api_base: https://my-eu.openai.azure.com/
+      api_key: os.environ/AZURE_KEY_EU
+      api_version: "2024-10-21"
+      rpm: 6
+      order: 2
+  - model_name: gpt-4o
+    litellm_params:
+      model: azure/gpt-4o-ca
+      api_base: os.environ/AZURE_BASE_CA
+      api_key: os.environ/AZURE_KEY_CA
+      rpm: 10
+      order: 1
+  - model_name: claude
+    litellm_params:
+      model: anthropic/claude-sonnet-4-5
+      api_base: https://claude.example.com/v1/messages
+      api_key: sk-literal
+      temperature: 0.2
+      extra_headers: { x-team: chat }
+      tpm: 100000
+    model_info: { max_input_tokens: 200000, input_cost_per_token: 0.1 }
+  - model_name: fast
+    litellm_params:
+      model: groq/llama-3.3-70b
+      additional_drop_params: [user]
+      max_parallel_requests: 5
+  - model_name: fast
+    litellm_params: { model: groq/llama-3.1-8b, max_parallel_requests: 5, weight: 3 }
+  - model_name: plain
+    litellm_params: { model: gpt-4o-mini, organization: org-1 }
+  - model_name: local
+    litellm_params: { model: openai/facebook/opt-125m, api_base: "http://127.0.0.1:8000/v1", api_key: none }
+  - model_name: thinking
+    litellm_params: { model: openai/responses/gpt-5 }
+  - model_name: bed
+    litellm_params: { model: bedrock/converse/us-west-2/anthropic.claude-x, aws_access_key_id: os.environ/ID, aws_secret_access_key: os.environ/SECRET }
+  - model_name: vertex
+    litellm_params: { model: vertex_ai/gemini-2.5-pro, vertex_project: p-1, vertex_location: europe-west1 }
+  - model_name: shared
+    litellm_params: { model: deepinfra/meta/llama, litellm_credential_name: infra }
+  - model_name: "mistral/*"
+    litellm_params: { model: "mistral/*" }
+  - model_name: "gpt-*"
+    litellm_params: { model: "openai/gpt-*" }
+  - model_name: "team-*"
+    litellm_params: { model: "openai/gpt-*" }
+  - model_name: "*"
+    litellm_params: { model: "openrouter/*" }
+  - model_name: "bedrock/us.*"
+    litellm_params: { model: "bedrock/us.*" }
+  - model_name: nothing
+    litellm_params: { model: azure/, api_base: "https://my-eu.openai.azure.com" }
+  - model_name: whisper
+    litellm_params: { model: whisper-1 }
+    model_info: { mode: audio_transcription }
+  - model_name: art
+    litellm_params: { model: replicate/some/model }
+credential_list:
+  - credential_name: infra
+    credential_values: { api_key: os.environ/INFRA_KEY }
+litellm_settings:
+  drop_params: true
+  request_timeout: 600
+  callbacks: ["prometheus"]
+  fallbacks: [{ "fast": ["claude"] }, { "nowhere": ["claude"] }, { "thinking": ["mistral/mistral-large"] }]
+  default_fallbacks: ["local"]
+  set_verbose: false
+router_settings:
+  routing_strategy: simple-shuffle
+  stream_timeout: 2.5
+  num_retries: 2
+  model_group_alias: { "gpt-4": "gpt-4o", "old": { model: "claude", hidden: true } }
+general_settings:
+  master_key: sk-1234
+  database_url: os.environ/DATABASE_URL
+guardrails: []
+"#;
+
+async fn import(text: &str, variables: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let folder = Folder::new();
+    let file = folder.write("config.yaml", text);
+    run(alone(&["import", "litellm", &file], variables)).await
+}
+
+/// The configuration that it became, with every variable set to its own name.
+fn load(text: &str) -> Config {
+    let folder = Folder::new();
+    let file = folder.write("streamgate.yaml", text);
+    let variable = |name: &str| {
+        let value = match name {
+            "AZURE_BASE_CA" => "https://ca.example.com",
+            "AWS_REGION_NAME" => "us-east-1",
+            other => other,
+        };
+        // Others are those of the file.
+        let general = name.to_ascii_lowercase().ends_with("_proxy") || name.starts_with("OTEL_");
+        (!general).then(|| value.to_owned())
+    };
+    config::load(file.as_ref(), &variable).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+}
+
+/// The names of each model's targets, patterns included.
+fn targets<'c>(config: &'c Config) -> BTreeMap<&'c str, Vec<&'c str>> {
+    let named = config.models.iter().map(|(name, targets)| (name.as_str(), targets));
+    let patterns = config.patterns.iter().map(|it| (it.pattern.as_str(), &it.targets));
+    let of = |targets: &'c [config::Target]| targets.iter().map(|it| &**it.name()).collect();
+    named.chain(patterns).map(|(name, targets)| (name, of(targets))).collect()
+}
+
+#[tokio::test]
+async fn a_file_becomes_a_configuration() {
+    let (status, out, err) = import(FILE, &[]).await;
+    assert_eq!(status, Some(0), "{err}");
+    let config = load(&out);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let targets = targets(&config);
+    let local = "openai-3/facebook/opt-125m";
+    for (name, wanted) in [
+        ("gpt-4o", vec!["azure/gpt-4o-ca", "azure-2/gpt-4o-eu", local]),
+        ("gpt-4", vec!["azure/gpt-4o-ca", "azure-2/gpt-4o-eu", local]),
+        ("claude", vec!["anthropic/claude-sonnet-4-5", local]),
+        (
+            "fast",
+            vec!["groq/llama-3.3-70b", "groq/llama-3.1-8b", "anthropic/claude-sonnet-4-5", local],
+        ),
+        ("local", vec![local]),
+        ("thinking", vec!["openai-responses/gpt-5", "mistral/mistral-large", local]),
+        ("shared", vec!["deepinfra/meta/llama", local]),
+        ("gpt-*", vec!["openai/*", local]),
+        ("*", vec!["openrouter/*", local]),
+    ] {
+        assert_eq!(targets[name], wanted, "{name}");
+    }
+    for name in ["mistral/*", "bedrock/us.*", "team-*", "nothing", "whisper", "art"] {
+        assert!(!targets.contains_key(name), "{name}: {targets:?}");
+    }
+}
+
+#[tokio::test]
+async fn providers_keys_limits_and_timeouts_are_carried_over() {
+    let (_, out, _) = import(FILE, &[]).await;
+    let config = load(&out);
+    let provider =
+        |name: &str| config.providers.get(name).unwrap_or_else(|| panic!("no {name} in {out}"));
+    let url = |target: &config::Target| target.provider.base_url.to_string();
+    let models = &config.models;
+    assert_eq!(url(&models["gpt-4o"][0]), "https://ca.example.com/openai/v1");
+    assert_eq!(
+        url(&models["gpt-4o"][1]),
+        "https://my-eu.openai.azure.com/openai/deployments/gpt-4o-eu"
+    );
+    assert_eq!(url(&models["claude"][0]), "https://claude.example.com/");
+    assert_eq!(url(&models["local"][0]), "http://127.0.0.1:8000/v1");
+    assert_eq!(url(&models["bed"][0]), "https://bedrock-runtime.us-west-2.amazonaws.com/");
+    assert!(url(&models["vertex"][0]).contains("projects/p-1/locations/europe-west1"));
+    let key = |target: &config::Target| {
+        target.provider.api_key.as_ref().map(|key| key.expose().to_owned())
+    };
+    assert_eq!(key(&models["gpt-4o"][0]).as_deref(), Some("AZURE_KEY_CA"));
+    assert_eq!(key(&models["claude"][0]).as_deref(), Some("sk-literal"));
+    assert_eq!(key(&models["fast"][0]).as_deref(), Some("GROQ_API_KEY"));
+    assert_eq!(key(&models["shared"][0]).as_deref(), Some("INFRA_KEY"));
+    assert_eq!(key(&models["local"][0]), None);
+    // The names of a provider are models of it: `mistral/...`.
+    assert_eq!(provider("mistral").dialect.name(), "openai-chat");
+    let header = &models["plain"][0].provider.headers[0];
+    assert_eq!((header.0.as_str(), header.1.to_str().unwrap()), ("openai-organization", "org-1"));
+    assert_eq!(models["claude"][0].context, Some(200_000));
+    assert!(models["fast"][0].quirks.settings.drop.contains(&"user".to_owned()));
+    let limits = &config.model_limits;
+    assert_eq!(limits["gpt-4o"].requests_per_minute.map(u32::from), Some(16));
+    assert_eq!(limits["claude"].tokens_per_minute.map(u32::from), Some(100_000));
+    assert_eq!(limits["fast"].concurrent_streams, Some(10));
+    assert_eq!(
+        (config.stream.first_token.as_millis(), config.stream.unstreamed.as_secs()),
+        (2_500, 600)
+    );
+    // Others that would be longer than the first token may take.
+    assert_eq!(config.stream.connect.as_millis(), 2_500);
+    assert_eq!(config.stream.commit_after.as_millis(), 1_250);
+    assert_eq!(config.auth.keys[0].digest, config::digest("sk-1234"));
+    assert!(!out.contains("sk-1234"), "{out}");
+}
+
+#[tokio::test]
+async fn notes_have_the_line_and_the_reason() {
+    let (_, out, err) = import(FILE, &[]).await;
+    for (place, words) in [
+        ("model_name: whisper", "mode `audio_transcription`"),
+        ("model_name: nothing", "names no model"),
+        ("model_name: art", "provider is not known"),
+        ("model_name: \"team-*\"", "cannot be written"),
+        ("temperature: 0.2", "override every caller"),
+        ("weight: 3", "tried in their order"),
+        ("api_key: sk-literal", "stands in the file"),
+        ("num_retries", "tried once"),
+        ("routing_strategy", "in their order"),
+        ("database_url", "streamgate key new"),
+        ("callbacks", "server.admin"),
+        ("nowhere", "`nowhere`"),
+        ("model_name: vertex", "access token"),
+    ] {
+        let line = FILE.lines().position(|line| line.contains(place)).unwrap() + 1;
+        let start = format!("config.yaml:{line}: ");
+        let found = err.lines().any(|it| it.contains(&start) && it.contains(words));
+        assert!(found, "{place}: no {start} {words} in {err}");
+        assert!(
+            out.lines().any(|it| it.starts_with(&format!("#   {line}: ")) && it.contains(words)),
+            "{out}"
+        );
+    }
+    assert!(
+        !err.contains("drop_params") && !err.contains("set_verbose") && !err.contains("guardrails"),
+        "{err}"
+    );
+    assert!(!err.contains("sk-literal") && !err.contains("sk-1234"), "{err}");
+}
+
+#[tokio::test]
+async fn a_master_key_in_the_environment_or_none() {
+    let models = "model_list: [{ model_name: a, litellm_params: { model: ollama/a } }]\n";
+    let text = format!("{models}general_settings: {{ master_key: os.environ/MASTER }}\n");
+    let (_, out, err) = import(&text, &[("MASTER", "sk-env")]).await;
+    assert_eq!(load(&out).auth.keys[0].digest, config::digest("sk-env"));
+    assert!(!err.contains("sg-"), "{err}");
+    for text in [text.as_str(), models] {
+        let (status, out, err) = import(text, &[]).await;
+        assert_eq!(status, Some(0), "{err}");
+        let key = err.lines().find_map(|line| line.strip_prefix("  sg-")).unwrap();
+        assert_eq!(load(&out).auth.keys[0].digest, config::digest(&format!("sg-{key}")));
+        assert!(err.contains("new") && !out.contains(key), "{err}");
+    }
+}
+
+#[tokio::test]
+async fn files_that_are_something_else_are_refused() {
+    for (text, words) in [
+        ("providers: {}\n", "model_list"),
+        ("model_list: [\n", "not YAML"),
+        ("- a\n", "model_list"),
+        ("", "model_list"),
+    ] {
+        let (status, out, err) = import(text, &[]).await;
+        assert_eq!((status, out.as_str()), (Some(2), ""), "{text}");
+        assert!(err.contains(words) && err.contains("config.yaml"), "{err}");
+    }
+    let (status, _, err) = run(alone(&["import", "litellm", "/nowhere/at/all.yaml"], &[])).await;
+    assert_eq!(status, Some(2));
+    assert!(err.contains("/nowhere/at/all.yaml"), "{err}");
+}
+
+/// LiteLLM's file in the place of ours: the error names the command.
+#[tokio::test]
+async fn the_error_for_a_litellm_file_names_the_command() {
+    let folder = Folder::new();
+    let file = folder.write("config.yaml", FILE);
+    let (status, _, err) = run(alone(&["check", "--config", &file], &[])).await;
+    assert_eq!(status, Some(2));
+    assert!(err.contains("`model_list`") && err.contains("streamgate import litellm"), "{err}");
+}
