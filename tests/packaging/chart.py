@@ -115,6 +115,9 @@ def examine(dist: pathlib.Path, build) -> None:
     ports = [port["name"] for port in pod["spec"]["containers"][0]["ports"]]
     check(ports == ["http"] and "annotations" not in pod["metadata"] and [volume["name"] for volume in pod["spec"]["volumes"]] == ["config"],
           "chart: without server.admin and secret, no port and no volume for them", pod)
+    secure = rendered({"config": {"server": {"tls": {"cert": "${file:/etc/streamgate-secrets/tls.crt}", "key": "${file:/etc/streamgate-secrets/tls.key}"}}}})
+    probes = [secure["Deployment"]["spec"]["template"]["spec"]["containers"][0][f"{name}Probe"]["httpGet"]["scheme"] for name in ("readiness", "liveness")]
+    check(probes == ["HTTPS", "HTTPS"], "chart: with server.tls the probes use HTTPS", probes)
     for what, (given, word) in WRONG.items():
         done = template(given)
         check(done.returncode != 0 and word in done.stderr, f"chart: {what} is refused", done.stderr)
