@@ -21,7 +21,7 @@ RUN touch src/lib.rs src/main.rs crates/sim/src/lib.rs crates/wire/src/lib.rs \
  && strip -o /streamgate target/*/release/streamgate
 
 FROM scratch
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="streamgate" \
       org.opencontainers.image.description="An LLM token-streaming gateway: one endpoint, many providers, every token once and an honest end." \

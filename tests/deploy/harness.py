@@ -1,12 +1,28 @@
-"""Checks with their results, and programs that end with the script: shared by the scripts of this folder."""
+"""Checks with their results, and programs that end with the script: shared by the scripts of this folder and of tests/packaging."""
 
+import os
 import pathlib
 import subprocess
+import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
+VENV = ROOT / "tests" / "deploy" / ".venv"
+
 results: list[bool] = []
 started: list[subprocess.Popen] = []
+
+
+def install() -> None:
+    """Runs this again with what requirements.txt pins."""
+    pins = ROOT / "tests" / "deploy" / "requirements.txt"
+    kept = VENV / "installed"
+    if not kept.exists() or kept.read_bytes() != pins.read_bytes():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
+        subprocess.run([str(VENV / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "--no-deps",
+                        "-r", str(pins)], check=True)
+        kept.write_bytes(pins.read_bytes())
+    os.execv(VENV / "bin" / "python", [str(VENV / "bin" / "python"), *sys.argv])
 
 
 def check(good: bool, what: str, output: object = "") -> bool:
