@@ -16,7 +16,7 @@ if (!secret) throw new Error("set STREAMGATE_JWT_SECRET to the `secret` of the i
 function token(user) {
   const encode = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const now = Math.floor(Date.now() / 1000);
-  const claims = { iss: "web-backend", aud: "streamgate", sub: user, exp: now + 300, limits: { concurrent_streams: 2 } };
+  const claims = { iss: "web-backend", aud: "streamgate", sub: user, exp: now + 300, limits: { concurrent_streams: 4 } };
   const signed = `${encode({ alg: "HS256", typ: "JWT" })}.${encode(claims)}`;
   return `${signed}.${createHmac("sha256", secret).update(signed).digest("base64url")}`;
 }

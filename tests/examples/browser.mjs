@@ -62,8 +62,10 @@ const parts = {
     check("a page that is opened later has both messages", (await other.locator("[data-role]").count()) === 2);
     await ask("And again");
     await page.locator(answer).nth(1).filter({ hasText: "t9 " }).waitFor();
-    await page.click("text=Stop");
+    // Not `click`: it waits until the button does not move, and text above it grows.
+    const [stopped] = await Promise.all([page.waitForResponse(/\/stop$/), page.getByRole("button", { name: "Stop" }).dispatchEvent("click")]);
     await page.locator("text=Send").waitFor();
+    check("the stop button is answered", stopped.status() === 204, stopped.status());
     check("the stop button cancels it in the gateway", !(await text(answer)).includes("t299"), await text(answer));
   },
 };

@@ -31,6 +31,9 @@ class Programs:
                 process.kill()
                 process.wait()
 
+    def logs(self) -> str:
+        return "\n".join(path.read_text()[-1000:] for path in sorted(self.folder.glob("*.log")))
+
     def _spawn(self, command: list[str], folder: pathlib.Path | None, variables: dict[str, str]) -> tuple[subprocess.Popen, pathlib.Path]:
         log = self.folder / f"{len(self.started)}.log"
         with open(log, "wb") as out:

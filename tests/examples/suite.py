@@ -137,9 +137,11 @@ def web_backend(gateway: Gateway) -> None:
     check("a token of another secret is refused", gateway.chat(signed(claims, "another secret, long enough to be one"))[0] == 401)
     status, answer = gateway.ask(gateway.web + "/token", {"user": "alice"})
     check("web-backend: POST /token", status == 200 and gateway.chat(json.loads(answer)["token"])[0] == 200, answer)
-    urls = [json.loads(gateway.ask(gateway.web + "/ask", {"prompt": "Hello"})[1])["url"] for _ in range(2)]
+    asked = [gateway.ask(gateway.web + "/ask", {"prompt": "Hello"}) for _ in range(2)]
+    check("web-backend: POST /ask", all(status == 200 for status, _ in asked), (asked, gateway.programs.logs()))
+    urls = [json.loads(answer).get("url", "") for _, answer in asked]
     ids = [re.search(r"/v1/streams/([^?]+)", url)[1] for url in urls]
-    check("web-backend: POST /ask", "event: end" in gateway.ask(urls[0], credential="")[1])
+    check("web-backend: its address has the answer to its end", "event: end" in gateway.ask(urls[0], credential="")[1])
     other = urls[0].replace(ids[0], ids[1]).replace("&es=1", "")
     check("web-backend: a ticket opens no other stream", gateway.ask(other, credential="")[0] in (401, 403, 404))
 
@@ -149,7 +151,7 @@ def browser(gateway: Gateway, name: str, url: str) -> None:
     done = gateway.run(["node", str(ROOT / "tests/examples/browser.mjs"), name, url], ROOT)
     lines = re.findall(r"^(ok|FAILED) +(.*)$", done.stdout, re.MULTILINE)
     for state, what in lines:
-        check(f"{name}: {what}", state == "ok", done.stdout + done.stderr)
+        check(f"{name}: {what}", state == "ok", gateway.programs.logs() + done.stdout + done.stderr)
     check(f"{name}: the checks in the browser ended", done.returncode == 0 and len(lines) >= 3, done.stdout + done.stderr)
 
 
