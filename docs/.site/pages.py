@@ -17,6 +17,8 @@ DOCS = ROOT / "docs"
 FOLDER = "repository"
 # Not images: they are links of the same form, and treated alike.
 LINK = re.compile(r"(\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^)\s#:]+)(#[^)\s]*)?\)")
+# The theme's search takes this from elsewhere when the site is read without a server.
+SHIM, SHIM_HERE = "https://unpkg.com/iframe-worker/shim", "assets/javascripts/iframe-worker.js"
 METHODS = ("get", "head", "post", "put", "delete")
 
 
@@ -49,6 +51,7 @@ def linked(uri: str):
 
 
 def on_files(files, config):
+    files.append(File.generated(config, SHIM_HERE, abs_src_path=str(DOCS / ".site/iframe-worker.js")))
     todo = [file.src_uri for file in files if file.src_uri.endswith(".md")]
     todo += [f"{FOLDER}/{name}" for name in ("SECURITY.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md")]
     while todo:
@@ -97,3 +100,11 @@ def on_page_markdown(markdown, page, config, files):
         return f"{name}({posixpath.relpath(address(target), posixpath.dirname(uri))}{anchor or ''})"
 
     return outside_code(markdown, lambda part: LINK.sub(relative, part))
+
+
+def on_post_page(output, page, config):
+    return output.replace(SHIM, posixpath.relpath(SHIM_HERE, posixpath.dirname(page.file.dest_uri)))
+
+
+def on_post_template(output, template_name, config):
+    return output.replace(SHIM, f"/{SHIM_HERE}")
