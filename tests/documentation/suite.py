@@ -83,6 +83,15 @@ def offline() -> None:
     check("the search finds a page without a server or a network", done.returncode == 0 and "Durable streams" in done.stdout, done.stdout + done.stderr)
 
 
+def pictures(binary: str, folder: pathlib.Path) -> None:
+    """The script of the README's pictures, which writes elsewhere here."""
+    done = subprocess.run([str(DOCS / "pictures/make"), str(folder)], env={**os.environ, "STREAMGATE_BIN": binary}, capture_output=True, text=True,
+                          timeout=120, check=False)
+    console, terminal = folder / "console.png", folder / "terminal.svg"
+    good = done.returncode == 0 and console.read_bytes().startswith(b"\x89PNG") and '"content":' in terminal.read_text()
+    check("docs/pictures/make makes both pictures", good, done.stdout + done.stderr)
+
+
 def expected_paths() -> set[str]:
     """The paths in the table of all endpoints, as openapi.yaml writes them."""
     page = (DOCS / "endpoints.md").read_text()
@@ -193,7 +202,8 @@ def base_urls() -> None:
 
 
 def cookbook(binary: str, folder: pathlib.Path) -> None:
-    blocks = re.findall(r"^## (.*?)\n(?:(?!^## ).)*?^```yaml\n(.*?)^```", (DOCS / "cookbook.md").read_text(), re.MULTILINE | re.DOTALL)
+    page = (DOCS / "cookbook.md").read_text()
+    blocks = re.findall(r"^## (.*?)\n(?:(?!^## ).)*?^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     check("the cookbook has configurations", len(blocks) > 6, len(blocks))
     secrets = {name: "a secret for the cookbook, long enough" for name in re.findall(r"\$\{(\w+)\}", str(blocks))}
     digest = hashlib.sha256(KEY.encode()).hexdigest()
@@ -213,6 +223,7 @@ def main(binary: str) -> int:
         base_urls()
         cookbook(binary, pathlib.Path(folder))
         reference(binary, pathlib.Path(folder))
+        pictures(binary, pathlib.Path(folder))
         benchmark(binary, pathlib.Path(folder))
     print(f"{sum(results)} passed, {len(results) - sum(results)} failed")
     return 0 if all(results) else 1
