@@ -154,7 +154,8 @@ fn text_files() -> Vec<Source> {
         let name = source.path.rsplit('/').next().unwrap_or_default();
         kinds.contains(&name.rsplit('.').next().unwrap_or_default())
     };
-    let all = ["src", "crates", "tests", "fuzz", "docs", "deploy", "clients", ".ci"];
+    let all =
+        ["src", "crates", "tests", "fuzz", "docs", "deploy", "clients", "examples", "bench", ".ci"];
     let mut found: Vec<Source> = all.into_iter().flat_map(files).filter(of_kind).collect();
     for entry in std::fs::read_dir(root()).expect("the root") {
         let path = entry.expect("an entry").path();
@@ -213,7 +214,18 @@ fn paths(prose: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn cited_pages_and_files_exist() {
-    let top = ["src/", "crates/", "tests/", "fuzz/", "docs/", "deploy/", "clients/", ".ci/"];
+    let top = [
+        "src/",
+        "crates/",
+        "tests/",
+        "fuzz/",
+        "docs/",
+        "deploy/",
+        "clients/",
+        "examples/",
+        "bench/",
+        ".ci/",
+    ];
     let (mut found, mut seen) = (Vec::new(), 0);
     for file in text_files() {
         let prose = prose(&file);

@@ -42,7 +42,7 @@ fn root() -> &'static Path {
 /// The files below a folder, but for what is built or installed there.
 fn files(folder: &str) -> Vec<Source> {
     // Installed, compiled or generated files. Virtual environments have names of their own.
-    let skipped = ["target", "node_modules", "corpus", "__pycache__"];
+    let skipped = ["target", "node_modules", "corpus", "__pycache__", ".next"];
     let installed = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         skipped.contains(&&*name) || name.starts_with(".venv")
