@@ -32,6 +32,7 @@ mod producer;
 pub mod production;
 pub mod prompt;
 pub mod provider_models;
+mod quota;
 pub mod refused;
 pub(crate) mod reply;
 pub(crate) mod request_body;
@@ -39,6 +40,7 @@ pub mod request_metrics;
 pub mod request_spans;
 mod response_headers;
 mod retry_after;
+mod rotation;
 pub mod route;
 #[cfg(test)]
 mod scripted;
