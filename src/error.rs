@@ -30,6 +30,7 @@ struct Inner {
     /// Overrides the table.
     blame: Option<Blame>,
     retry_after: Option<Duration>,
+    cooldown: Option<Duration>,
     reply: Option<Reply>,
     end: Option<End>,
     attempt: Option<Attempt>,
@@ -113,6 +114,7 @@ impl Error {
             side,
             blame: None,
             retry_after: None,
+            cooldown: None,
             reply: None,
             end: None,
             attempt: None,
@@ -133,6 +135,13 @@ impl Error {
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.0.retry_after = Some(wait);
+        self
+    }
+
+    /// Sets the time for which its target takes no requests, by its own statement.
+    #[must_use]
+    pub fn cooling_for(mut self, wait: Option<Duration>) -> Self {
+        self.0.cooldown = wait;
         self
     }
 
@@ -207,6 +216,11 @@ impl Error {
     /// The time to wait before a retry, if known.
     pub fn wait(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// The time for which its target takes no requests, by its own statement.
+    pub fn cooldown(&self) -> Option<Duration> {
+        self.0.cooldown
     }
 
     /// The upstream's own response, if there was one. Not for callers when it [is the

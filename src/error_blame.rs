@@ -28,6 +28,20 @@ pub enum Blame {
 }
 
 impl Blame {
+    /// Its stable word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Credential => "credential",
+            Self::Account => "account",
+            Self::Configuration => "configuration",
+            Self::RateLimit => "rate_limit",
+            Self::Target => "target",
+            Self::Host => "host",
+            Self::Gateway => "gateway",
+        }
+    }
+
     /// The cause of an error that an upstream reports.
     fn of(kind: Kind) -> Self {
         match kind {

@@ -1,11 +1,13 @@
-//! Admin endpoints: health, readiness and metrics, on the operators' listener (`server.admin`) and, as far as the
-//! configuration permits, on the callers' listener.
+//! Admin endpoints: health, readiness, metrics and the health of targets, on the operators' listener (`server.admin`)
+//! and, as far as the configuration permits, on the callers' listener.
 //!
-//! They never send a request to an upstream, change nothing, and require no credential: access is by address.
+//! They never send a request to an upstream, and require no credential: access is by address. One changes something,
+//! and is on the operators' listener alone: it ends the ejection of a target.
 
 mod health;
 mod metrics;
 mod metrics_page;
+mod targets;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,24 +24,27 @@ use crate::app::App;
 use crate::gateway::{self, direct_response};
 pub use metrics_page::MetricsPage;
 
-/// A path and the handlers of its methods.
-type Endpoint = (&'static str, MethodRouter<Arc<App>>);
+/// A path, the methods that it supports, and their handlers.
+type Endpoint = (&'static str, &'static str, MethodRouter<Arc<App>>);
 
 /// Endpoints of both listeners: the workers that serve callers are what has to be alive and ready.
 fn shared_endpoints() -> Vec<Endpoint> {
-    vec![("/healthz", get(health::alive)), ("/readyz", get(health::ready))]
+    vec![("/healthz", "GET", get(health::alive)), ("/readyz", "GET", get(health::ready))]
 }
 
 /// Endpoints of the operators' listener alone. A new one is a line here: the router, its 404, which lists them, and
 /// 405 for other methods follow. Their handlers may stream, and run on a thread that serves no caller.
 fn admin_endpoints() -> Vec<Endpoint> {
-    vec![("/metrics", get(metrics::admin))]
+    vec![
+        ("/metrics", "GET", get(metrics::admin)),
+        ("/status/targets", "GET, HEAD, POST", get(targets::list).post(targets::reset)),
+    ]
 }
 
 /// The router of the operators' listener.
 pub fn router(app: Arc<App>) -> Router {
     let endpoints = [admin_endpoints(), shared_endpoints()].concat();
-    let paths: Vec<&str> = endpoints.iter().map(|(path, _)| *path).collect();
+    let paths: Vec<&str> = endpoints.iter().map(|(path, ..)| *path).collect();
     let not_found = format!("served here: {}\n", paths.join(", "));
     routes(endpoints)
         .fallback(async move || (StatusCode::NOT_FOUND, not_found.clone()))
@@ -50,13 +55,16 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// The admin endpoints of the callers' listener.
 pub fn public_routes() -> Router<Arc<App>> {
-    let metrics = ("/metrics", get(metrics::public));
+    let metrics = ("/metrics", "GET", get(metrics::public));
     routes([shared_endpoints(), vec![metrics]].concat()).layer(from_fn(add_request_id))
 }
 
 fn routes(endpoints: Vec<Endpoint>) -> Router<Arc<App>> {
-    endpoints.into_iter().fold(Router::new(), |router, (path, methods)| {
-        router.route(path, methods.fallback(method_not_allowed))
+    endpoints.into_iter().fold(Router::new(), |router, (path, allowed, methods)| {
+        let other = async move |Shared(app): Shared<Arc<App>>, request: Request| {
+            direct_response::method_not_allowed(&app, request, allowed).await
+        };
+        router.route(path, methods.fallback(other))
     })
 }
 
@@ -82,10 +90,6 @@ async fn add_request_id(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     gateway::ids::set_request_id(&mut response, &id);
     response
-}
-
-async fn method_not_allowed(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
-    direct_response::method_not_allowed(&app, request, "GET").await
 }
 
 #[cfg(test)]
@@ -130,14 +134,21 @@ mod tests {
         let unknown = send("GET", "/").await;
         assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
         let text = axum::body::to_bytes(unknown.into_body(), 1024).await.unwrap();
-        assert_eq!(text, "served here: /metrics, /healthz, /readyz\n");
-        for (path, _) in [admin_endpoints(), shared_endpoints()].concat() {
+        assert_eq!(text, "served here: /metrics, /status/targets, /healthz, /readyz\n");
+        for (path, allowed, _) in [admin_endpoints(), shared_endpoints()].concat() {
             let response = send("GET", path).await;
             assert_eq!(response.status(), StatusCode::OK, "{path}");
             assert!(response.headers().contains_key("x-request-id"), "{path}");
-            let response = send("POST", path).await;
+            let response = send("PUT", path).await;
             assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{path}");
-            assert_eq!(response.headers()["allow"], "GET, HEAD", "{path}");
+            let allowed = if allowed == "GET" { "GET, HEAD" } else { allowed };
+            assert_eq!(response.headers()["allow"], allowed, "{path}");
+        }
+        for (query, status) in
+            [("", 400), ("?reset=a", 404), ("?reset=a&reset=b", 400), ("?x=a", 400)]
+        {
+            let response = send("POST", &format!("/status/targets{query}")).await;
+            assert_eq!(response.status(), status, "{query}");
         }
     }
 }

@@ -7,7 +7,7 @@ use super::aws::AWS;
 use super::field::Key;
 use super::provider::{API_KEY, HEADERS};
 use super::reader::Table;
-use super::tree::Value;
+use super::tree::{Node, Value};
 
 /// The location of a provider's credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,16 @@ impl CredentialSource {
         let references =
             if let Value::Text(raw) = &node.value { references(raw) } else { Vec::new() };
         Self { field: format!("providers.{provider}.{field}"), line: node.at.line, references }
+    }
+
+    /// The location of one of a provider's keys.
+    pub(super) fn of_key(provider: &str, key: &str, node: Option<&Node>) -> Self {
+        let (line, references) = match node {
+            Some(Node { at, value: Value::Text(raw) }) => (at.line, references(raw)),
+            Some(node) => (node.at.line, Vec::new()),
+            None => (0, Vec::new()),
+        };
+        Self { field: format!("providers.{provider}.keys.{key}"), line, references }
     }
 
     /// A provider of which no credential is known.

@@ -16,6 +16,8 @@ mod error;
 mod excerpt;
 mod expand;
 mod field;
+mod health;
+mod identity;
 mod json_schema;
 mod jwt;
 mod key;
@@ -30,10 +32,12 @@ mod preset;
 mod price;
 mod prompts;
 mod provider;
+mod provider_key;
 mod reader;
 mod redis;
 mod reference;
 mod root;
+mod routing;
 pub mod secret;
 mod server;
 mod settings;
@@ -52,6 +56,7 @@ mod watch_points;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +84,8 @@ pub use credential::CredentialSource;
 pub use egress::{Egress, EgressProxy, General as GeneralEgress};
 pub use error::{ConfigError, ConfigErrors};
 pub use excerpt::with_excerpts;
+pub use health::Health;
+pub use identity::Identity;
 pub use json_schema::{json_schema, prompt_json_schema};
 pub use jwt::{ClaimNames, Issuer, IssuerKeys, key_serves};
 pub use key::{digest, key_line, new_key};
@@ -88,6 +95,7 @@ pub use origins::Origins;
 pub use pattern::matches as matches_pattern;
 pub use redis::{Redis, RedisUrl};
 pub use reference::reference;
+pub use routing::{ModelRouting, Pick};
 pub use sources::Sources;
 pub use streams::{Archive, ModelStream, OnDisconnect, Streams};
 pub use telemetry::Otlp;
@@ -176,6 +184,8 @@ pub struct Config {
     pub model_limits: BTreeMap<String, Limits>,
     /// Durable streams of those models and patterns that set anything.
     pub model_streams: BTreeMap<String, ModelStream>,
+    /// The choice among the targets of those models and patterns that set anything.
+    pub model_routing: BTreeMap<String, ModelRouting>,
     /// Heartbeats, timeouts and size limits of answers.
     pub stream: Stream,
     /// Durable streams.
@@ -264,6 +274,25 @@ pub struct Provider {
     pub list_models: bool,
     /// Its name in the price catalog.
     pub price_catalog: Option<String>,
+    /// The thresholds and times of circuit breakers.
+    pub health: Health,
+    /// The name of its key, if it has several.
+    pub key: Option<Arc<str>>,
+    /// The share of the requests that its key gets among the provider's keys.
+    pub weight: NonZeroU32,
+    /// The most answers that its key has in progress at once.
+    pub max_streams: Option<usize>,
+    /// The same provider with each of its other keys.
+    pub others: Vec<Arc<Self>>,
+    /// The identity of its address and credential.
+    pub account: Identity,
+}
+
+impl Provider {
+    /// The provider with each of its keys.
+    pub fn keyed(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Self>> {
+        std::iter::once(self).chain(&self.others)
+    }
 }
 
 impl std::fmt::Debug for Provider {
@@ -290,7 +319,12 @@ pub struct Target {
     pub price: Option<Arc<ModelPrice>>,
     /// The provider's deviations, overridden by those of this target.
     pub quirks: Arc<Quirks>,
+    /// Targets of one tier are balanced; those of the next one serve when no other can.
+    pub tier: u32,
+    /// The share of the requests among the targets of its tier; 0: only when no other can.
+    pub weight: u32,
     name: Arc<str>,
+    identity: Identity,
 }
 
 impl Target {
@@ -298,7 +332,34 @@ impl Target {
     pub fn new(provider: Arc<Provider>, model: String) -> Self {
         let quirks = Arc::clone(&provider.quirks);
         let name = format!("{}/{model}", provider.name).into();
-        Self { provider, model, context: None, price: None, quirks, name }
+        let identity = provider.account.of_model(&model);
+        Self {
+            provider,
+            model,
+            context: None,
+            price: None,
+            quirks,
+            tier: 1,
+            weight: 1,
+            name,
+            identity,
+        }
+    }
+
+    /// The identity of the provider's address and credential, and the model.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The same with each of the provider's keys, whose weight is the target's times the key's.
+    pub(crate) fn keyed(self) -> Vec<Self> {
+        let keyed = |provider: &Arc<Provider>| Self {
+            identity: provider.account.of_model(&self.model),
+            weight: self.weight.saturating_mul(provider.weight.get()),
+            provider: Arc::clone(provider),
+            ..self.clone()
+        };
+        self.provider.keyed().map(keyed).collect()
     }
 
     /// `provider/model`.
@@ -315,7 +376,13 @@ impl Target {
     #[must_use]
     pub fn with_model(&self, model: String) -> Self {
         let renamed = Self::new(Arc::clone(&self.provider), model);
-        Self { context: self.context, quirks: Arc::clone(&self.quirks), ..renamed }
+        Self {
+            context: self.context,
+            quirks: Arc::clone(&self.quirks),
+            tier: self.tier,
+            weight: self.weight,
+            ..renamed
+        }
     }
 }
 

@@ -2,12 +2,14 @@
 //! choose among targets.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use super::field::{Field, Format, Notation, Section};
 use super::limits::{LIMITS, Limits, limits};
 use super::price::{self, PRICE};
 use super::provider::Providers;
 use super::reader::{Reader, Table, one_of, shown};
+use super::routing::{self, ModelRouting, Pick};
 use super::streams::{MODEL_STREAM, ModelStream, model_stream};
 use super::tree::{Name, Node};
 use super::units::{TEXT, TOKENS};
@@ -44,6 +46,8 @@ const TARGETS: Section = Section::list(
         settings::DROP.otherwise("that of the provider; both together").key,
         settings::SET,
         settings::HOSTED_TOOLS.otherwise("that of the provider").key,
+        routing::TIER.key,
+        routing::WEIGHT.key,
     ],
 )
 .required();
@@ -52,7 +56,7 @@ const TARGETS: Section = Section::list(
 pub(super) const MODELS: Section = Section::map(
     "models",
     "Models by the names that callers use: exact names, or patterns with `*` for all others. Callers may also ask for `provider/model`.",
-    &[TARGETS.key, LIMITS.key, MODEL_STREAM.key],
+    &[TARGETS.key, routing::PICK.key, routing::ATTEMPTS.key, LIMITS.key, MODEL_STREAM.key],
     "[!-~]{1,256}",
 );
 
@@ -65,6 +69,8 @@ pub(super) struct Models<'n> {
     pub(super) limits: BTreeMap<String, Limits>,
     /// Of those that set any of it.
     pub(super) streams: BTreeMap<String, ModelStream>,
+    /// Of those that set any of it.
+    pub(super) routing: BTreeMap<String, ModelRouting>,
 }
 
 impl Models<'_> {
@@ -80,7 +86,9 @@ impl Models<'_> {
             self.targets.into_iter().partition(|(name, _)| is_pattern(name));
         let names = names.into_iter().map(|(name, mut targets)| {
             for target in &mut targets {
-                target.model = target.model.replacen('*', name, 1);
+                if target.model.contains('*') {
+                    *target = target.with_model(target.model.replacen('*', name, 1));
+                }
             }
             (name.to_owned(), targets)
         });
@@ -105,7 +113,8 @@ pub(super) fn models<'n>(
     root: &Table<'n>,
     providers: &Providers<'_>,
 ) -> Models<'n> {
-    let Models { targets: mut models, limits: mut limited, mut streams } = Models::default();
+    let Models { targets: mut models, limits: mut limited, mut streams, mut routing } =
+        Models::default();
     let entries = reader.entries(root, &MODELS);
     check_patterns(reader, entries.iter().map(|(name, _)| *name), providers);
     for (name, node) in entries {
@@ -119,6 +128,10 @@ pub(super) fn models<'n>(
             if table.has(&MODEL_STREAM) {
                 streams.insert(name.text.clone(), model_stream(reader, &table));
             }
+            let choice = routing::routing(reader, &table);
+            if choice != ModelRouting::default() {
+                routing.insert(name.text.clone(), choice);
+            }
             let items = reader.list(&table, &TARGETS);
             if !table.has(&TARGETS) || items.is_some_and(<[Node]>::is_empty) {
                 let name = shown(&name.text);
@@ -129,12 +142,29 @@ pub(super) fn models<'n>(
                     ),
                 );
             }
-            let items = items.unwrap_or_default().iter();
-            items.filter_map(|item| target(reader, item, providers)).collect()
+            let targets = targets(reader, items.unwrap_or_default(), choice.pick, providers);
+            routing::check_weights(reader, &table, &targets);
+            targets
         });
         models.insert(name.text.as_str(), targets.unwrap_or_default());
     }
-    Models { targets: models, limits: limited, streams }
+    Models { targets: models, limits: limited, streams, routing }
+}
+
+/// Reads targets: those of the earliest tier first, each with every key of its provider.
+fn targets(
+    reader: &mut Reader<'_>,
+    items: &[Node],
+    pick: Pick,
+    providers: &Providers<'_>,
+) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for (place, item) in (1..).zip(items) {
+        let own = if pick == Pick::Order { place } else { 1 };
+        targets.extend(target(reader, item, (own, providers)).map(Target::keyed));
+    }
+    targets.sort_by_key(|keyed| keyed.first().map(|target| target.tier));
+    targets.concat()
 }
 
 /// Reports patterns that match nothing, and pairs of which neither is more exact than the other.
@@ -179,7 +209,11 @@ fn check_patterns<'n>(
     }
 }
 
-fn target(reader: &mut Reader<'_>, node: &Node, providers: &Providers<'_>) -> Option<Target> {
+fn target(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    (place, providers): (u32, &Providers<'_>),
+) -> Option<Target> {
     let table = reader.table(TARGETS.name, node, &TARGETS)?;
     reader.require(&table, &PROVIDER, "a name under `providers`");
     reader.require(&table, &MODEL, "the model's name at the provider");
@@ -198,6 +232,8 @@ fn target(reader: &mut Reader<'_>, node: &Node, providers: &Providers<'_>) -> Op
     }
     let context = reader.field(&table, &CONTEXT);
     let price = price::price(reader, &table);
+    let tier = reader.field(&table, &routing::TIER).map_or(place, NonZeroU32::get);
+    let weight = reader.value(&table, &routing::WEIGHT);
     let provider = provider.flatten();
     let quirks = provider.as_ref().map(|provider| &provider.quirks);
     let quirks = settings::of_target(reader, &table, quirks);
@@ -213,7 +249,7 @@ fn target(reader: &mut Reader<'_>, node: &Node, providers: &Providers<'_>) -> Op
     }
     let target = Target::new(provider, model?);
     let price = price.or_else(|| target.list_price());
-    Some(Target { context, price, quirks, ..target })
+    Some(Target { context, price, quirks, tier, weight, ..target })
 }
 
 /// Whether a name may be a model's: 1 to 256 visible ASCII characters, no segment `..`. Model names

@@ -2,6 +2,7 @@
 //! may show a value of `api_key`, `base_url`, `headers` or `query`.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
@@ -10,7 +11,9 @@ use url::Url;
 
 use super::egress::{self, General};
 use super::field::{Field, Format, Notation, Section};
+use super::health::{self, HEALTH, Health};
 use super::price::PRICE_CATALOG;
+use super::provider_key::{self, KEYS, MAX_STREAMS};
 use super::reader::{Reader, Table, shown};
 use super::secret::Secret;
 use super::tree::{Node, Value};
@@ -18,7 +21,7 @@ use super::units::{
     self, ANY_PATTERN, BASE_URL, BOOLEAN, CREDENTIAL, HEADER_NAME, HEADER_PATTERN, HEADER_VALUE,
     NAME_PATTERN, TEXT, base_url,
 };
-use super::{CredentialSource, Provider, aws, client_tls, preset, settings};
+use super::{CredentialSource, Identity, Provider, aws, client_tls, preset, settings};
 use crate::wire::adapt::settings::Settings;
 use crate::wire::dialect::{self, DIALECTS, Dialect, Hosting, Quirks};
 
@@ -115,6 +118,8 @@ pub(super) const PROVIDERS: Section = Section::map(
         DIALECT.key,
         ADDRESS.key,
         API_KEY.key,
+        KEYS.key,
+        MAX_STREAMS.key,
         aws::AWS.key,
         AUTH_HEADER.key,
         HEADERS.key,
@@ -137,6 +142,7 @@ pub(super) const PROVIDERS: Section = Section::map(
         settings::STRICT.key,
         settings::BETAS.key,
         settings::KEEP_ALIVE.key,
+        HEALTH.key,
     ],
     NAME_PATTERN,
 );
@@ -149,6 +155,7 @@ pub(super) fn providers<'n>(
     reader: &mut Reader<'_>,
     root: &Table<'n>,
     general: &General,
+    health: Health,
 ) -> Providers<'n> {
     let mut providers = BTreeMap::new();
     for (name, node) in reader.entries(root, &PROVIDERS) {
@@ -161,7 +168,7 @@ pub(super) fn providers<'n>(
                 ),
             );
         }
-        let provider = provider(reader, &name.text, node, general);
+        let provider = provider(reader, &name.text, node, (general, health));
         providers.insert(name.text.as_str(), provider.map(Arc::new));
     }
     providers
@@ -171,7 +178,7 @@ fn provider(
     reader: &mut Reader<'_>,
     name: &str,
     node: &Node,
-    general: &General,
+    (general, health): (&General, Health),
 ) -> Option<Provider> {
     let stated = reader.table(name, node, &PROVIDERS)?;
     let preset = preset::fields(reader, &stated);
@@ -197,6 +204,9 @@ fn provider(
     // Another address than the preset's is another provider, with prices of its own.
     let priced = if stated.has(&ADDRESS) { &stated } else { &table };
     let price_catalog = reader.field(priced, &PRICE_CATALOG);
+    let health = health::health(reader, &table, health);
+    let max_streams = reader.value(&table, &MAX_STREAMS);
+    let keys = provider_key::keys(reader, (name, max_streams), &table);
     // No step below reports an error.
     let dialect = dialect?;
     let is_vendor = given.is_none() && !table.has(&PRICE_CATALOG);
@@ -208,9 +218,8 @@ fn provider(
     // The vendor's own header means nothing elsewhere.
     let bearer = quirks.hosting.map(|_| (AUTHORIZATION, "Bearer ".to_owned()));
     let auth_header = auth_header.or(bearer);
-    let name = name.to_owned();
-    Some(Provider {
-        name,
+    let provider = Provider {
+        name: name.to_owned(),
         dialect,
         base_url,
         api_key,
@@ -223,7 +232,14 @@ fn provider(
         egress,
         list_models,
         price_catalog,
-    })
+        health,
+        max_streams,
+        key: None,
+        weight: NonZeroU32::MIN,
+        others: Vec::new(),
+        account: Identity::default(),
+    };
+    Some(provider_key::with_keys(provider, keys))
 }
 
 /// A provider of which only the address and perhaps a credential are known.
@@ -234,7 +250,7 @@ pub(super) fn plain(
     (api_key, general): (Option<Secret>, &General),
 ) -> Option<Provider> {
     let base_url = base_url(address)?;
-    Some(Provider {
+    let provider = Provider {
         name: name.to_owned(),
         dialect,
         quirks: Arc::new(StatedQuirks::default().quirks(dialect, &base_url)),
@@ -248,7 +264,14 @@ pub(super) fn plain(
         query: Vec::new(),
         list_models: LIST_MODELS.default_value(),
         price_catalog: None,
-    })
+        health: Health::default(),
+        max_streams: None,
+        key: None,
+        weight: NonZeroU32::MIN,
+        others: Vec::new(),
+        account: Identity::default(),
+    };
+    Some(provider.identified())
 }
 
 fn auth_header(reader: &mut Reader<'_>, provider: &Table<'_>) -> Option<(HeaderName, String)> {

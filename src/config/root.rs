@@ -4,6 +4,7 @@
 use super::egress::General;
 use super::error::Location;
 use super::field::Section;
+use super::health::{self, Health};
 use super::known_models::KnownModels;
 use super::reader::Reader;
 use super::tree::{Node, Value};
@@ -22,6 +23,7 @@ pub(super) const ROOT: Section = Section::table(
         limits::LIMITS.key,
         provider::PROVIDERS.key,
         model::MODELS.key,
+        health::HEALTH.key,
         stream::STREAM.key,
         streams::STREAMS_SECTION.key,
         channels::CHANNELS.key,
@@ -44,7 +46,8 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
     for message in wrong {
         reader.report(Location::FILE, message);
     }
-    let providers = provider::providers(reader, &table, &egress);
+    let health = health::health(reader, &table, Health::default());
+    let providers = provider::providers(reader, &table, &egress, health);
     let mut models = model::models(reader, &table, &providers);
     let is_model = |name: &str| {
         let direct = name.split_once('/').filter(|(_, model)| !model.is_empty());
@@ -55,6 +58,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
     let auth = auth::auth(reader, &table, &known);
     let model_limits = std::mem::take(&mut models.limits);
     let model_streams = std::mem::take(&mut models.streams);
+    let model_routing = std::mem::take(&mut models.routing);
     let (models, patterns) = models.into_parts();
     let (streams, archive) = streams::streams(reader, &table);
     let mut config = Config {
@@ -64,6 +68,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
         patterns,
         model_limits,
         model_streams,
+        model_routing,
         providers: providers
             .into_iter()
             .filter_map(|(name, provider)| Some((name.to_owned(), provider?)))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, trail};
 use super::summary::{Sink, Summary};
 use super::upstream_request::UpstreamRequest;
 use crate::error::{self, Blame, Error, Side};
@@ -49,6 +49,7 @@ impl Sink for AccessLog {
             outcome = summary.outcome,
             error = summary.error.as_deref(),
             attempts = summary.attempts.len(),
+            trail = trail(&summary.attempts),
             duration_ms = ms(summary.duration),
             ttft_ms = summary.first_output.map(ttft),
             longest_gap_ms = summary.first_output.map(|_| ms(summary.longest_gap)),

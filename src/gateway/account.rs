@@ -113,6 +113,11 @@ impl Account {
         self.summary.target()
     }
 
+    /// Every attempt so far, in the order in which they began.
+    pub fn attempts(&self) -> &[Attempt] {
+        &self.summary.attempts
+    }
+
     /// The request's place in a trace.
     pub fn place(&self) -> &TraceContext {
         &self.summary.trace

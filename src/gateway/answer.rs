@@ -10,6 +10,7 @@ use memchr::{memchr3, memmem};
 use tokio::time::Instant;
 
 use super::source::{Chunk, Source};
+use super::target_health::InProgress;
 use crate::config::Provider;
 use crate::error::Error;
 use crate::memory::MemoryLease;
@@ -59,6 +60,10 @@ pub struct Answer {
     pub burst: BurstDetector,
     /// The memory of the bytes that are kept of it.
     pub lease: MemoryLease,
+    /// The time for which a limit of the upstream's is spent, by its own statement.
+    pub spent: Option<Duration>,
+    /// Counts it as one in progress at its target.
+    pub in_progress: Option<InProgress>,
 }
 
 /// Whether an answer's chunks come one by one or several at once.
@@ -127,6 +132,8 @@ impl Answer {
             // The head has just come: a chunk that follows it closely is not the only one on its way.
             burst: BurstDetector { last: Some(now), bursty: false },
             lease,
+            spent: None,
+            in_progress: None,
         }
     }
 

@@ -2,6 +2,8 @@
 
 use tokio::time::Instant;
 
+use super::access_log::short;
+use super::select::PickReason;
 use crate::config::Target;
 use crate::error::{Blame, Error, Side};
 use crate::telemetry::trace::Span;
@@ -12,6 +14,8 @@ use crate::wire::chat::Kind;
 pub struct Attempt {
     /// The target.
     pub target: Target,
+    /// The reason for which it was chosen.
+    pub why: PickReason,
     /// The upstream returns the answer in one piece, so that its progress is unknown until then.
     pub whole: bool,
     /// The time at which it began.
@@ -39,10 +43,30 @@ pub struct AttemptFailure {
     pub status: Option<u16>,
 }
 
+/// The most attempts that a trail names.
+const MAX_TRAIL: usize = 8;
+
+/// A trail of attempts in short, such as `a/m rate_limit, b/m ok`: the last of them, with the blame for each failure.
+/// `None`: there is at most one, of which the record has all.
+pub fn trail(attempts: &[Attempt]) -> Option<String> {
+    let last = attempts.get(attempts.len().saturating_sub(MAX_TRAIL)..)?;
+    let entry = |attempt: &Attempt| {
+        let result = match attempt.error {
+            Some(error) => error.blame.word(),
+            None if attempt.answered => "ok",
+            None => "left",
+        };
+        let key = attempt.target.provider.key.as_ref();
+        let key = key.map_or_else(String::new, |key| format!("[{key}]"));
+        format!("{}{key} {result}", short(attempt.target.name()))
+    };
+    (attempts.len() > 1).then(|| last.iter().map(entry).collect::<Vec<_>>().join(", "))
+}
+
 impl Attempt {
     /// An attempt at a target, of which nothing has been sent.
-    pub fn new(target: Target, whole: bool, begun: Instant) -> Self {
-        Self { target, whole, begun, sent: None, answered: false, error: None, span: None }
+    pub fn new((target, why): (Target, PickReason), whole: bool, begun: Instant) -> Self {
+        Self { target, why, whole, begun, sent: None, answered: false, error: None, span: None }
     }
 
     /// Sets the cause of its failure.

@@ -33,6 +33,7 @@ pub mod production;
 pub mod prompt;
 pub mod provider_check;
 pub mod provider_models;
+mod quota;
 pub mod refused;
 pub(crate) mod reply;
 pub(crate) mod request_body;
@@ -40,6 +41,7 @@ pub mod request_metrics;
 pub mod request_spans;
 mod response_headers;
 mod retry_after;
+mod rotation;
 pub mod route;
 #[cfg(test)]
 mod scripted;

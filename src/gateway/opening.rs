@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use super::answer::Answer;
 use super::attempt::Attempt;
 use super::offload::RequestBody;
-use super::select::{InOrder, Select, Selection};
-use super::target_health::{FailedAttempt, Probe};
+use super::route::Plan;
+use super::select::{ByTier, Select, Selection};
+use super::target_health::{FailedAttempt, InProgress, OpenStream, Probe};
 use super::upstream::{self, AttemptDeadline, AttemptError};
 use super::upstream_body::{large_body, small_body};
 use super::upstream_request::UpstreamRequest;
@@ -25,6 +26,9 @@ use crate::wire::chat::Kind;
 
 /// The share of the remaining time that an attempt gets while another target may follow: one part in this many.
 const ATTEMPT_SHARE: u32 = 2;
+
+/// The most rejected credentials that one request meets.
+const MAX_KEYS: usize = 8;
 
 /// A target that hung for less than this part of `first_token` has not had a fair chance.
 const FAIR_SHARE: u32 = 4;
@@ -48,6 +52,8 @@ struct Turn {
     shares_time: bool,
     /// Given back when the turn is over.
     _probe: Option<Probe>,
+    /// Handed to the answer.
+    stream: Option<OpenStream>,
 }
 
 /// The step that an attempt waits for.
@@ -67,7 +73,7 @@ enum Stepped {
 impl Opening {
     /// The attempts of a request, none of which has begun.
     pub fn new(request: UpstreamRequest) -> Self {
-        let select = Box::new(InOrder::new(Arc::clone(&request.health)));
+        let select = Box::new(ByTier::new(Arc::clone(&request.health)));
         Self {
             request: Arc::new(request),
             select,
@@ -87,19 +93,15 @@ impl Opening {
                 // Its body could not be written.
                 None => continue,
             };
-            let Some((turn, _)) = self.current.take() else { continue };
+            let Some((mut turn, _)) = self.current.take() else { continue };
             match stepped {
                 Stepped::Body(Ok(written)) => self.send(turn, written),
                 Stepped::Body(Err(error)) => {
                     self.failed(&turn, AttemptError { error, partial: None });
                 }
                 Stepped::Answer(Err(failure)) => self.failed(&turn, *failure),
-                Stepped::Answer(Ok(answer)) => {
-                    let request = Arc::clone(&self.request);
-                    let attempt = self.answered(turn.index);
-                    if !count::is_estimated(&request, &attempt.target) {
-                        request.health.succeeded(&attempt.target, Instant::now());
-                    }
+                Stepped::Answer(Ok(mut answer)) => {
+                    self.succeeded(&mut turn, &mut answer);
                     return Ok((turn.index, answer));
                 }
             }
@@ -118,16 +120,18 @@ impl Opening {
     fn begin(&mut self) -> bool {
         let now = Instant::now();
         let request = Arc::clone(&self.request);
-        if self.failures.are_final {
+        if self.failures.are_final || !may_attempt(&request.plan, &self.attempts) {
             return false;
         }
         let Some(selection) = self.select.next(&request.plan, &self.attempts, now) else {
             return false;
         };
-        let Selection { target, followed, shares_time, probe } = selection;
-        let turn = Turn { index: self.attempts.len(), followed, shares_time, _probe: probe };
+        let Selection { target, why, followed, shares_time, probe, stream } = selection;
+        let (index, stream) = (self.attempts.len(), Some(stream));
+        let turn = Turn { index, followed, shares_time, _probe: probe, stream };
+        request.count_pick(&target, why);
         let whole = request.is_whole(&target.provider);
-        self.attempts.push(Attempt::new(target.clone(), whole, now));
+        self.attempts.push(Attempt::new((target.clone(), why), whole, now));
         if count::is_estimated(&request, &target) {
             let estimate = async move { Ok(count::checked_estimate(&request, &target).await?) };
             self.current = Some((turn, Step::Answer(Box::pin(estimate))));
@@ -171,6 +175,24 @@ impl Opening {
         self.current = Some((turn, Step::Answer(Box::pin(answer))));
     }
 
+    /// Takes account of an answer that has begun.
+    fn succeeded(&mut self, turn: &mut Turn, answer: &mut Answer) {
+        let request = Arc::clone(&self.request);
+        let attempt = self.answered(turn.index);
+        if count::is_estimated(&request, &attempt.target) {
+            return;
+        }
+        let now = Instant::now();
+        answer.in_progress = turn.stream.take().map(|mut stream| {
+            stream.has_output(now);
+            InProgress::new(stream, &request.health, attempt.target.clone())
+        });
+        request.health.succeeded(&attempt.target, now);
+        if let Some(wait) = answer.spent {
+            request.health.limited(&attempt.target, wait, now);
+        }
+    }
+
     #[expect(clippy::expect_used, reason = "what has answered is one of the attempts")]
     fn answered(&mut self, index: usize) -> &Attempt {
         let attempt = self.attempts.get_mut(index).expect("the attempt that answered");
@@ -204,6 +226,19 @@ impl Opening {
 fn blame_caller(request: &UpstreamRequest, error: Error) -> Error {
     let named = request.plan.direct && error.fault().kind == Kind::NotFound;
     if named && error.side() == Side::Upstream { error.blamed(Blame::Caller) } else { error }
+}
+
+/// Whether a request may be sent to another target after these attempts. Rejected credentials do not count, but for a
+/// bound of their own.
+fn may_attempt(plan: &Plan, attempts: &[Attempt]) -> bool {
+    let rejected = |attempt: &&Attempt| {
+        let blames = [Blame::Credential, Blame::Account];
+        attempt.error.is_some_and(|error| blames.contains(&error.blame))
+    };
+    let keys = attempts.iter().filter(rejected).count();
+    let sent = attempts.iter().filter(|attempt| attempt.sent.is_some() && !rejected(attempt));
+    let most = plan.attempts.map_or(usize::MAX, |most| most.get() as usize);
+    keys < MAX_KEYS && sent.count() < most
 }
 
 /// Whether another target may be tried after this error.
@@ -277,10 +312,16 @@ impl Failures {
     }
 
     fn best(self) -> Result<(usize, Box<Answer>), Error> {
-        let none = || Error::internal("the plan had no target");
+        let none = || {
+            let message = "every target of this model has as many answers in progress as its provider's max_streams allows; send the request again";
+            Error::unavailable(message).retry_after(error::MIN_RETRY_AFTER)
+        };
         self.partial.ok_or_else(|| self.best.unwrap_or_else(none))
     }
 }
+
+#[cfg(test)]
+use super::select::PickReason;
 
 #[cfg(test)]
 impl Opening {
@@ -291,11 +332,13 @@ impl Opening {
     ) -> Self {
         let mut opening = Self::new(request);
         let target = opening.request.plan.targets[0].clone();
-        let mut attempt = Attempt::new(target, false, Instant::now());
+        let chosen = (target, PickReason::Order);
+        let mut attempt = Attempt::new(chosen, false, Instant::now());
         attempt.sent = Some(attempt.begun);
         attempt.span = request_spans::begin(&opening.request.trace, &attempt, 1);
         opening.attempts.push(attempt);
-        let turn = Turn { index: 0, followed: false, shares_time: false, _probe: None };
+        let turn =
+            Turn { index: 0, followed: false, shares_time: false, _probe: None, stream: None };
         let answer = async { Ok(answer.await?) };
         opening.current = Some((turn, Step::Answer(Box::pin(answer))));
         opening

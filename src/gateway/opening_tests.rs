@@ -24,13 +24,13 @@ fn fail(health: &TargetHealth, plan: &Plan, target: &Target, error: &Error) {
 /// The targets of a request in the order of its policy, and the attempts so far.
 struct Walk<'a> {
     request: &'a UpstreamRequest,
-    policy: InOrder,
+    policy: ByTier,
     tried: Vec<Attempt>,
 }
 
 impl<'a> Walk<'a> {
     fn new(request: &'a UpstreamRequest) -> Self {
-        let policy = InOrder::new(Arc::clone(&request.health));
+        let policy = ByTier::new(Arc::clone(&request.health));
         Self { request, policy, tried: Vec::new() }
     }
 
@@ -38,9 +38,10 @@ impl<'a> Walk<'a> {
     fn next(&mut self) -> Option<(Target, AttemptDeadline, Option<Probe>)> {
         let now = Instant::now();
         let selection = self.policy.next(&self.request.plan, &self.tried, now)?;
-        let Selection { target, followed, shares_time, probe } = selection;
-        self.tried.push(Attempt::new(target.clone(), false, now));
-        let turn = Turn { index: self.tried.len() - 1, followed, shares_time, _probe: None };
+        let Selection { target, why, followed, shares_time, probe, .. } = selection;
+        self.tried.push(Attempt::new((target.clone(), why), false, now));
+        let index = self.tried.len() - 1;
+        let turn = Turn { index, followed, shares_time, _probe: None, stream: None };
         let limits = attempt_deadline(self.request, &target, &turn, now);
         Some((target, limits, probe))
     }
@@ -151,12 +152,14 @@ async fn failover_tries_an_ejected_target_last_until_a_probe_succeeds() {
     assert!(limits.followed, "by the last resort");
     assert_eq!(walk.next().expect("the last resort").0.model, "a");
     assert!(walk.next().is_none());
-    advance(5 * SECOND).await;
+    advance(18 * SECOND).await;
     let (probed, probe) = first(&order);
     assert_eq!(probed, "a");
     assert_eq!(first(&order).0, "b", "one probe at a time");
     drop(probe);
-    assert_eq!(first(&order).0, "a", "a probe without a verdict is given back");
+    assert_eq!(first(&order).0, "b", "R9: a probe without a verdict");
+    advance(5 * SECOND).await;
+    assert_eq!(first(&order).0, "a", "is given back, some seconds later");
     order.health.succeeded(a, Instant::now());
     assert_eq!(first(&order).0, "a");
     let gauge = "streamgate_target_ejected{target=\"sim/a\"}";
@@ -181,13 +184,16 @@ async fn direct_names_become_no_keys() {
     assert_eq!(ejected, ["streamgate_target_ejected{target=\"sim/*\"} 1"]);
     order.plan.targets[0].model = "other".to_owned();
     assert!(order.health.is_ejected(&order.plan.targets[0], Instant::now()));
-    order.health.retain(&config());
+    order.health.configure(&config());
     assert!(order.health.is_ejected(&order.plan.targets[0], Instant::now()), "the same credential");
     let mut renewed = config();
     renewed.models.clear();
     let provider = renewed.providers.get_mut("sim").and_then(Arc::get_mut).expect("the only one");
     provider.api_key = Some(crate::config::secret::Secret::new("renewed"));
-    order.health.retain(&renewed);
+    *provider = provider.clone().identified();
+    let target = &mut order.plan.targets[0];
+    *target = Target::new(Arc::clone(&renewed.providers["sim"]), "m".to_owned());
+    order.health.configure(&renewed);
     assert!(!order.health.is_ejected(&order.plan.targets[0], Instant::now()), "another credential");
     assert!(!order.metrics.render().contains("target_ejected{"), "{}", order.metrics.render());
 }
@@ -195,7 +201,7 @@ async fn direct_names_become_no_keys() {
 #[test]
 fn failover_of_all_targets_reports_the_most_useful_error() {
     let target = Target::new(Arc::clone(&config().providers["sim"]), "m".into());
-    let attempt = Attempt::new(target, false, Instant::now());
+    let attempt = Attempt::new((target, PickReason::Order), false, Instant::now());
     let shown = |errors: Vec<Error>| {
         let mut failures = Failures::default();
         for (index, error) in errors.into_iter().enumerate() {

@@ -389,6 +389,11 @@ impl Production {
         };
         let (tally, end) = (answer.transcoder.tally(), answer.transcoder.end().cloned());
         account.settle(tally, end.as_ref());
+        if let (Some(in_progress), Some(end)) = (&answer.in_progress, &end)
+            && is_broken(end)
+        {
+            in_progress.broke(&answer.failure(end));
+        }
         self.phase = Phase::Ended(Some(account));
         let (stopped_early, complete) = (tally.stopped_early, end == Some(End::Complete));
         if !complete && !self.context.call.stream {
@@ -483,4 +488,8 @@ impl Deadlines {
         }
         (now >= self.output + self.stall).then_some(Deadline::Stall)
     }
+}
+/// Whether an answer has ended through a fault of its upstream.
+fn is_broken(end: &End) -> bool {
+    matches!(end, End::Truncated | End::Failed(_) | End::TimedOut(Deadline::Stall))
 }

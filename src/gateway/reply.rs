@@ -17,7 +17,7 @@ use super::exchange::Exchange;
 use super::ids::set_request_id;
 use super::limit::RateLimitStatus;
 use super::production::Production;
-use super::response_headers::target_header;
+use super::response_headers::{attempts_header, target_header};
 use super::state::Gateway;
 use crate::error::Error;
 use crate::wire::dialect::CallerDialect;
@@ -79,6 +79,7 @@ async fn collected(production: &mut Production) -> Result<Response, Error> {
 pub(super) fn answer_headers(production: &mut Production) -> HeaderMap {
     let Some((target, mut headers)) = production.take_head() else { return HeaderMap::new() };
     headers.extend(target_header(target));
+    headers.extend(production.account().and_then(|account| attempts_header(account.attempts())));
     headers
 }
 
@@ -99,7 +100,10 @@ pub(crate) async fn conclude(
                     account.log(gateway.refusals.has_room());
                 }
             }
-            (error_response(dialect, &error, &id), Some(body))
+            let mut response = error_response(dialect, &error, &id);
+            let attempts = account.as_ref().and_then(|account| attempts_header(account.attempts()));
+            response.headers_mut().extend(attempts);
+            (response, Some(body))
         }
     };
     if let Some(account) = &mut account {

@@ -5,7 +5,9 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::access_log;
+use super::attempt::{Attempt, trail};
 
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-streamgate-attempts");
 const TARGET: HeaderName = HeaderName::from_static("x-streamgate-target");
 
 /// Upstream response headers that callers' SDKs act on. Everything else stays behind. `wait`: the seconds to wait, in
@@ -48,6 +50,11 @@ pub(super) fn passed_on(upstream: &HeaderMap, wait: Option<u64>) -> HeaderMap {
         headers.entry(RETRY_AFTER).or_insert_with(|| seconds.into());
     }
     headers
+}
+
+/// The response header that names all attempts, if there were several.
+pub(super) fn attempts_header(attempts: &[Attempt]) -> Option<(HeaderName, HeaderValue)> {
+    Some((ATTEMPTS, HeaderValue::from_str(&trail(attempts)?).ok()?))
 }
 
 /// The response header that names the target.

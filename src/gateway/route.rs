@@ -1,10 +1,11 @@
 //! Routing: a model name to an ordered list of targets. Pure. It must never reveal a model that the caller may not use.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::auth::Caller;
 use super::provider_models::{Lists, find};
-use crate::config::{self, Config, Target, matches_pattern};
+use crate::config::{self, Config, ModelRouting, Pick, Target, matches_pattern};
 use crate::error::Error;
 use crate::wire::chat::{ApiError, Kind};
 use crate::wire::model_list::ModelInfo;
@@ -19,8 +20,20 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// The model for metrics: a configured name, so that labels stay bounded.
     pub label: Arc<str>,
+    /// The choice among the targets of one tier.
+    pub pick: Pick,
+    /// The most upstream requests for one request.
+    pub attempts: Option<NonZeroU32>,
     /// The model's name at the upstream is the caller's choice.
     pub direct: bool,
+}
+
+impl Plan {
+    fn new(config: &Config, label: &str, targets: Vec<Target>, direct: bool) -> Self {
+        let routing = config.model_routing.get(label).copied().unwrap_or_default();
+        let ModelRouting { pick, attempts } = routing;
+        Self { targets, label: label.into(), pick, attempts, direct }
+    }
 }
 
 /// Resolves the model that a caller names. The most exact counts: a configured name, `provider/upstream-model`, a
@@ -30,7 +43,7 @@ pub fn plan(config: &Config, caller: &Caller, asked: &str) -> Result<Plan, Error
     let permit = || permit(config, caller, (model, asked));
     if let Some(targets) = config.models.get(model) {
         permit()?;
-        return Ok(Plan { targets: targets.clone(), label: model.into(), direct: false });
+        return Ok(Plan::new(config, model, targets.clone(), false));
     }
     let direct = model.split_once('/').and_then(|(provider, upstream)| {
         config
@@ -42,11 +55,9 @@ pub fn plan(config: &Config, caller: &Caller, asked: &str) -> Result<Plan, Error
     if let Some((provider, upstream)) = direct {
         permit()?;
         must_be_model(upstream)?;
-        return Ok(Plan {
-            label: format!("{}/*", provider.name).into(),
-            direct: true,
-            targets: vec![Target::new(Arc::clone(provider), upstream.to_owned())],
-        });
+        let target = Target::new(Arc::clone(provider), upstream.to_owned());
+        let label = format!("{}/*", provider.name);
+        return Ok(Plan::new(config, &label, target.keyed(), true));
     }
     let mut patterns = config.patterns.iter();
     let Some(found) = patterns.find(|known| matches_pattern(&known.pattern, model)) else {
@@ -57,12 +68,14 @@ pub fn plan(config: &Config, caller: &Caller, asked: &str) -> Result<Plan, Error
     if found.targets.iter().any(passes_name) {
         must_be_model(model)?;
     }
-    let target = |target: &Target| target.with_model(target.model.replacen('*', model, 1));
-    Ok(Plan {
-        label: found.pattern.as_str().into(),
-        direct: found.targets.iter().any(passes_name),
-        targets: found.targets.iter().map(target).collect(),
-    })
+    let target = |target: &Target| {
+        if !target.model.contains('*') {
+            return target.clone();
+        }
+        target.with_model(target.model.replacen('*', model, 1))
+    };
+    let targets = found.targets.iter().map(target).collect();
+    Ok(Plan::new(config, &found.pattern, targets, found.targets.iter().any(passes_name)))
 }
 
 /// `NAME:latest` is `NAME` to Ollama's clients, who add the tag by themselves.

@@ -19,7 +19,7 @@ use super::source_script::{Script, Step};
 use super::summary::{Sink, Summary};
 use super::target_health::TargetHealth;
 use super::upstream_request::{RequestContext, UpstreamRequest};
-use crate::config::{Config, Stream, Target, without_file};
+use crate::config::{Config, Pick, Stream, Target, without_file};
 use crate::memory::MemoryBudget;
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::TraceContext;
@@ -39,7 +39,7 @@ pub(super) fn request(
     provider: &str,
     models: &[(&str, Option<u64>)],
 ) -> UpstreamRequest {
-    let config = config();
+    let mut config = config();
     let metrics = Arc::<Metrics>::default();
     let memory = MemoryBudget::new(config.server.memory, &metrics);
     let target = |(model, context): &(&str, Option<u64>)| {
@@ -48,9 +48,11 @@ pub(super) fn request(
         target.context = *context;
         target
     };
+    let targets: Vec<Target> = models.iter().map(target).collect();
+    config.models.insert("x".to_owned(), targets.clone());
     UpstreamRequest {
         clients: Arc::default(),
-        health: Arc::new(TargetHealth::new(Arc::clone(&metrics))),
+        health: Arc::new(TargetHealth::new(Arc::clone(&metrics), &config)),
         metrics,
         context: Arc::new(RequestContext {
             dialect: DEFAULT,
@@ -63,11 +65,7 @@ pub(super) fn request(
         body: BufferedBody { text: String::new(), lease: memory.requests.lease() }.into(),
         headers: HeaderMap::new(),
         caller: "test".into(),
-        plan: Plan {
-            targets: models.iter().map(target).collect(),
-            label: "x".into(),
-            direct: false,
-        },
+        plan: Plan { targets, label: "x".into(), pick: Pick::Order, attempts: None, direct: false },
         memory: memory.answers,
         request_id: String::new(),
         trace: TraceContext::None,

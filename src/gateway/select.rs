@@ -1,89 +1,297 @@
 //! Target selection: which target of a plan the next attempt uses. A policy sees the earlier attempts and the shared
-//! health of targets. It must never send anything, nor reject a request while a target is left.
+//! health of targets. It must never send anything, nor give up while a target is left that could answer.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use rand::RngExt as _;
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
+use super::rotation::{in_rotation, weighted};
 use super::route::Plan;
-use super::target_health::{Probe, TargetHealth, TargetState};
-use crate::config::Target;
+use super::target_health::{OpenStream, Outage, Probe, TargetHealth, TargetState};
+use crate::config::{Pick, Target};
+use crate::error::Blame;
+
+/// Of more targets than this in a tier, two are compared: the power of two choices.
+const COMPARED: usize = 3;
+
+/// One pick in so many is uniform, so that a target that has become faster is seen.
+const EXPLORE: u32 = 50;
+
+/// The time to first token of a target of which none is known, where no other's is known either, in seconds.
+const UNKNOWN_TTFT: f64 = 1.0;
 
 /// A policy that chooses the targets of one request.
 pub trait Select: Send {
-    /// The target of the next attempt, after the ones that were tried. `None`: no other one is left.
+    /// The target of the next attempt, after the ones that were tried. `None`: no other one can be tried.
     fn next(&mut self, plan: &Plan, tried: &[Attempt], now: Instant) -> Option<Selection>;
+}
+
+/// The reason for which a target was chosen: a stable word for records and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PickReason {
+    /// Its place in the list.
+    Order,
+    /// Its weight.
+    Weight,
+    /// It has the fewest answers in progress.
+    Load,
+    /// It has the shortest time to first token.
+    Latency,
+    /// It may be well again.
+    Probe,
+    /// No other one was left.
+    LastResort,
+}
+
+impl PickReason {
+    /// Its stable word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Weight => "weight",
+            Self::Load => "load",
+            Self::Latency => "latency",
+            Self::Probe => "probe",
+            Self::LastResort => "last_resort",
+        }
+    }
 }
 
 /// A chosen target.
 pub struct Selection {
     /// The target.
     pub target: Target,
+    /// The reason for the choice.
+    pub why: PickReason,
     /// Another target may be tried after it.
     pub followed: bool,
     /// A target that is likely to answer is left, so that this one gets only a share of the time.
     pub shares_time: bool,
     /// The right to probe an ejected target, held for as long as the attempt takes.
     pub probe: Option<Probe>,
+    /// Counts the answer as one in progress.
+    pub stream: OpenStream,
 }
 
-/// In the order of the plan. Ejected targets come last.
-pub struct InOrder {
+/// Tier by tier, within a tier by the model's `pick`. Ejected targets come last.
+pub struct ByTier {
     health: Arc<TargetHealth>,
-    /// The index of the first target that was not examined yet.
-    at: usize,
-    /// Those that have just failed other requests: tried when nothing else is left.
-    ejected: Vec<(Instant, Target)>,
+    /// The places of the targets that were chosen.
+    used: Vec<usize>,
 }
 
-impl InOrder {
+/// A target that may be chosen.
+#[derive(Clone, Copy)]
+struct Candidate<'p> {
+    place: usize,
+    target: &'p Target,
+    /// The share of its weight that it takes; `None`: as a probe.
+    share: Option<f64>,
+}
+
+impl Candidate<'_> {
+    fn weight(&self) -> f64 {
+        f64::from(self.target.weight) * self.share.unwrap_or(1.0)
+    }
+}
+
+impl ByTier {
     /// The policy for one request.
     pub fn new(health: Arc<TargetHealth>) -> Self {
-        Self { health, at: 0, ejected: Vec::new() }
+        Self { health, used: Vec::new() }
+    }
+
+    /// A target of the plan, if it is ready for a request.
+    fn ready<'p>(
+        &self,
+        (plan, tried): (&'p Plan, &[Attempt]),
+        place: usize,
+        now: Instant,
+    ) -> Option<Candidate<'p>> {
+        let target = plan.targets.get(place)?;
+        if self.used.contains(&place) || !has_room(target, tried) || shares_fault(target, tried) {
+            return None;
+        }
+        // A lone target is never passed over.
+        let state = if plan.targets.len() == 1 {
+            TargetState::Ready(1.0)
+        } else {
+            self.health.state(target, now)
+        };
+        match state {
+            TargetState::Ready(share) => Some(Candidate { place, target, share: Some(share) }),
+            TargetState::Probe => Some(Candidate { place, target, share: None }),
+            TargetState::Out(..) => None,
+        }
+    }
+
+    /// The choice within a tier.
+    fn pick<'p>(
+        &self,
+        (plan, tried): (&'p Plan, &[Attempt]),
+        mut tier: Range<usize>,
+        now: Instant,
+    ) -> Option<(Candidate<'p>, PickReason)> {
+        let at = |place| self.ready((plan, tried), place, now);
+        if plan.pick == Pick::Order {
+            return Some((tier.find_map(at)?, PickReason::Order));
+        }
+        // One that may be well again gets its one request before the others are compared.
+        let sample = self.sample((plan, tried), tier.clone(), now);
+        match plan.pick {
+            Pick::Order | Pick::Weighted => {
+                let slots = plan.targets.get(tier.clone()).unwrap_or_default();
+                let turn = self.health.turn(&plan.label);
+                let own = in_rotation(slots.iter().map(|target| target.weight), turn);
+                let own = own.and_then(|slot| at(tier.start + slot)).filter(|own| ramped(own));
+                let other = || weighted(tier.filter_map(at), Candidate::weight);
+                Some((own.or_else(other)?, PickReason::Weight))
+            }
+            Pick::LeastLoaded => {
+                let cost = |candidate: &Candidate<'_>| {
+                    let open = f64::from(self.health.open_streams(candidate.target)) + 1.0;
+                    open / candidate.weight().max(f64::MIN_POSITIVE)
+                };
+                Some((cheapest(sample, cost)?, PickReason::Load))
+            }
+            Pick::Fastest => {
+                if rand::rng().random_range(0..EXPLORE) == 0 {
+                    return Some((weighted(sample.into_iter(), |_| 1.0)?, PickReason::Latency));
+                }
+                let known: Vec<(f64, f64)> =
+                    sample.iter().map(|found| self.health.ttft(found.target, now)).collect();
+                let typical = median(&known);
+                let cost = |candidate: &Candidate<'_>| {
+                    let (ttft, trust) = self.health.ttft(candidate.target, now);
+                    let ttft = ttft * trust + typical * (1.0 - trust);
+                    ttft / candidate.weight().max(f64::MIN_POSITIVE)
+                };
+                Some((cheapest(sample, cost)?, PickReason::Latency))
+            }
+        }
+    }
+
+    /// The targets of a tier that are compared: all of a few, two of many.
+    fn sample<'p>(
+        &self,
+        (plan, tried): (&'p Plan, &[Attempt]),
+        tier: Range<usize>,
+        now: Instant,
+    ) -> Vec<Candidate<'p>> {
+        let at = |place| self.ready((plan, tried), place, now);
+        if plan.pick == Pick::Weighted {
+            return Vec::new();
+        }
+        if tier.len() > COMPARED {
+            let mut rng = rand::rng();
+            let mut drawn =
+                || at(rng.random_range(tier.clone())).filter(|found| found.target.weight > 0);
+            if let (Some(one), Some(two)) = (drawn(), drawn())
+                && one.place != two.place
+            {
+                return vec![one, two];
+            }
+        }
+        tier.filter_map(at).collect()
     }
 
     fn selection(
-        &self,
+        &mut self,
         (plan, tried): (&Plan, &[Attempt]),
-        target: &Target,
-        probe: Option<Probe>,
+        (candidate, why): (Candidate<'_>, PickReason),
         now: Instant,
-    ) -> Selection {
-        let rest = plan.targets.get(self.at..).unwrap_or_default();
-        let last_resort = rest.is_empty() && !self.ejected.is_empty();
-        let is_ejected = |target: &Target| self.health.is_ejected(target, now);
-        let shares_time = rest.iter().any(|next| has_room(next, tried) && !is_ejected(next))
-            || last_resort && is_ejected(target);
-        let followed = !rest.is_empty() || !self.ejected.is_empty();
-        Selection { target: target.clone(), followed, shares_time, probe }
+    ) -> Option<Selection> {
+        let Candidate { place, target, share } = candidate;
+        self.used.push(place);
+        let probe = if share.is_none() { Some(self.health.probe(target, now)?) } else { None };
+        let stream = self.health.begin(target, now)?;
+        let mut places = 0..plan.targets.len();
+        let left = |place: &usize| {
+            let target = plan.targets.get(*place);
+            !self.used.contains(place) && target.is_some_and(|target| has_room(target, tried))
+        };
+        let followed = places.clone().any(|place| left(&place));
+        let well = |place| {
+            self.ready((plan, tried), place, now).is_some_and(|found| found.share.is_some())
+        };
+        let last = why == PickReason::LastResort;
+        let shares_time = if last { followed } else { places.any(well) };
+        let why = if probe.is_some() { PickReason::Probe } else { why };
+        Some(Selection { target: target.clone(), why, followed, shares_time, probe, stream })
+    }
+
+    /// The target that was left out and is well again first. Those that only the operator can mend come last.
+    fn last_resort<'p>(
+        &self,
+        (plan, tried): (&'p Plan, &[Attempt]),
+        now: Instant,
+    ) -> Option<Candidate<'p>> {
+        let left = plan.targets.iter().enumerate();
+        let left =
+            left.filter(|(place, target)| !self.used.contains(place) && has_room(target, tried));
+        let readiness = |(_, target): &(usize, &Target)| match self.health.state(target, now) {
+            TargetState::Out(outage, until) => (outage == Outage::Hard, Some(until)),
+            TargetState::Ready(_) | TargetState::Probe => (false, None),
+        };
+        let (place, target) = left.min_by_key(readiness)?;
+        Some(Candidate { place, target, share: Some(1.0) })
     }
 }
 
-impl Select for InOrder {
+impl Select for ByTier {
     fn next(&mut self, plan: &Plan, tried: &[Attempt], now: Instant) -> Option<Selection> {
-        let lone = plan.targets.len() == 1;
-        while let Some(target) = plan.targets.get(self.at) {
-            self.at += 1;
-            if !has_room(target, tried) {
-                continue;
-            }
-            let admission = if lone { TargetState::Open } else { self.health.admit(target, now) };
-            let probe = match admission {
-                TargetState::Open => None,
-                TargetState::Probe(probe) => Some(probe),
-                TargetState::Ejected(until) => {
-                    self.ejected.push((until, target.clone()));
-                    continue;
+        let mut start = 0;
+        while let Some(first) = plan.targets.get(start) {
+            let rest = plan.targets.get(start..).unwrap_or_default();
+            let end = start + rest.iter().take_while(|target| target.tier == first.tier).count();
+            while let Some(found) = self.pick((plan, tried), start..end, now) {
+                // One that is full, or that another request is probing, is passed over.
+                if let Some(selection) = self.selection((plan, tried), found, now) {
+                    return Some(selection);
                 }
-            };
-            return Some(self.selection((plan, tried), target, probe, now));
+            }
+            start = end;
         }
-        self.ejected.retain(|(_, target)| has_room(target, tried));
-        let soonest = self.ejected.iter().enumerate().min_by_key(|(_, (until, _))| *until)?.0;
-        let (_, target) = self.ejected.remove(soonest);
-        Some(self.selection((plan, tried), &target, None, now))
+        while let Some(found) = self.last_resort((plan, tried), now) {
+            let found = (found, PickReason::LastResort);
+            if let Some(selection) = self.selection((plan, tried), found, now) {
+                return Some(selection);
+            }
+        }
+        None
     }
+}
+
+/// Whether a target takes its turn: all of them once it is well, a growing share after an ejection.
+fn ramped(candidate: &Candidate<'_>) -> bool {
+    candidate.share.is_none_or(|share| share >= 1.0 || rand::rng().random_range(0.0..1.0) < share)
+}
+
+/// The candidate with the lowest cost; of several, any.
+fn cheapest<'p>(
+    mut candidates: Vec<Candidate<'p>>,
+    cost: impl Fn(&Candidate<'p>) -> f64,
+) -> Option<Candidate<'p>> {
+    if let Some(probe) = candidates.iter().find(|candidate| candidate.share.is_none()) {
+        return Some(*probe);
+    }
+    if candidates.len() > 1 {
+        // Equal ones must not all go to the first.
+        let first = rand::rng().random_range(0..candidates.len());
+        candidates.rotate_left(first);
+    }
+    candidates.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))
+}
+
+/// The median of the times that are known.
+fn median(times: &[(f64, f64)]) -> f64 {
+    let mut known: Vec<f64> =
+        times.iter().filter(|(_, trust)| *trust > 0.0).map(|(ttft, _)| *ttft).collect();
+    known.sort_by(f64::total_cmp);
+    known.get(known.len() / 2).copied().unwrap_or(UNKNOWN_TTFT)
 }
 
 /// Whether a target may hold what others could not.
@@ -94,3 +302,17 @@ fn has_room(target: &Target, tried: &[Attempt]) -> bool {
         _ => target.name() != attempt.target.name(),
     })
 }
+
+/// Whether a target has just failed with another key, which this one does not change.
+fn shares_fault(target: &Target, tried: &[Attempt]) -> bool {
+    tried.iter().any(|attempt| {
+        let same = attempt.target.name() == target.name()
+            && attempt.target.provider.key != target.provider.key;
+        let other_key_helps = [Blame::Credential, Blame::Account, Blame::RateLimit];
+        same && attempt.error.is_some_and(|error| !other_key_helps.contains(&error.blame))
+    })
+}
+
+#[cfg(test)]
+#[path = "select_tests.rs"]
+mod tests;

@@ -118,6 +118,7 @@ impl Gateway {
         let metrics = Arc::<Metrics>::default();
         metrics.config_loaded(&config, unix_seconds());
         let callers = Callers::new(&config, &limiters, None);
+        let health = Arc::new(TargetHealth::new(Arc::clone(&metrics), &config));
         prepare_clients(&config)?;
         let memory = Arc::new(MemoryBudget::new(config.server.memory, &metrics));
         let archive = archive(&config, &metrics)?;
@@ -156,7 +157,7 @@ impl Gateway {
             })),
             limiters,
             model_limiters: Arc::new(model_limiters),
-            health: Arc::new(TargetHealth::new(Arc::clone(&metrics))),
+            health,
             refusals: Arc::new(RefusalLog::new(Arc::clone(&metrics))),
             sinks: sinks(&metrics),
             metrics,
@@ -190,8 +191,8 @@ impl Gateway {
         let callers = Callers::new(&config, &self.limiters, Some(&running.callers));
         self.key_sets.send_replace(callers.key_sets());
         let models = models_of(&config, &self.model_limiters);
+        self.health.configure(&config);
         self.state.store(Arc::new(State { config, callers, models }));
-        self.health.retain(&self.state().config);
         self.provider_models.clear();
         self.metrics.limit_used.clear();
     }

@@ -15,6 +15,7 @@ use super::answer::{Answer, redacted};
 use super::count::{ESTIMATED, TRUE};
 use super::credential::credential;
 use super::egress;
+use super::quota;
 use super::response_headers::passed_on;
 use super::retry_after::retry_after;
 use super::sigv4::{Unsigned, sign};
@@ -87,6 +88,7 @@ pub async fn attempt(
         let refused = timeout_at(deadline, refused(request, target, head, source));
         return Err(refused.await.unwrap_or_else(|_| late()).into());
     }
+    let spent = quota::spent(&head.headers, request.context.time.now());
     let mut headers = passed_on(&head.headers, None);
     headers.extend(dropped(request, &written.dropped).map(|names| (DROPPED, names)));
     let forms = (written.tool_forms, written.inputs);
@@ -97,6 +99,7 @@ pub async fn attempt(
     // Boxed: it moves from here to the response body, and every future on the way would hold its place.
     let of = (Arc::clone(&target.provider), headers);
     let mut answer = Box::new(Answer::new(of, source, transcoder, request.memory.lease()));
+    answer.spent = spent;
     let (max_event, call) = (request.context.stream.max_event, &request.context.call);
     let begun = timeout_at(deadline, answer.read_first(max_event, call.stream));
     begun.await.map_err(|_| late())??;
@@ -109,7 +112,10 @@ pub async fn attempt(
     }
     let error = match answer.transcoder.end() {
         None | Some(End::Complete) => return Ok(answer),
-        Some(end) => waiting(answer.failure(end), asked_in(&answer)),
+        Some(end) => {
+            let asked = asked_in(&answer);
+            waiting(answer.failure(end), asked).cooling_for(asked.map(Duration::from_secs))
+        }
     };
     let partial = answer.transcoder.tally().outputs > 0 && request.context.call.stream;
     if partial && !followed {
@@ -350,8 +356,8 @@ async fn refused(
     if fault.message.is_empty() {
         fault.message = format!("the upstream answered with status {status}");
     }
-    let wait = retry_after(&headers, request.context.time.now())
-        .or_else(|| provider.dialect.retry_after(&body));
+    let now = request.context.time.now();
+    let wait = retry_after(&headers, now).or_else(|| provider.dialect.retry_after(&body));
     let reply = Reply {
         // A platform has an error format of its own, which is not that of its models' vendor.
         dialect: provider.quirks.hosting.map_or_else(|| provider.dialect.name(), Hosting::name),
@@ -359,8 +365,9 @@ async fn refused(
         body,
         headers: passed_on(&headers, wait),
     };
+    let asked = wait.map(Duration::from_secs).filter(|wait| !wait.is_zero());
     let error = Error::upstream(fault).reply(reply);
-    waiting(error, wait)
+    waiting(error, wait).cooling_for(asked.max(quota::spent(&headers, now)))
 }
 
 /// An error with the upstream's `retry-after`. Waiting does not help where only the operator can act.

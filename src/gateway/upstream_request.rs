@@ -11,11 +11,12 @@ use super::clock::RequestTime;
 use super::egress::Clients;
 use super::offload::RequestBody;
 use super::route::Plan;
+use super::select::PickReason;
 use super::target_health::TargetHealth;
 use crate::config::{self, Provider, Target};
 use crate::memory::MemoryShare;
-use crate::telemetry::Metrics;
 use crate::telemetry::trace::TraceContext;
+use crate::telemetry::{Metrics, PickLabels};
 use crate::wire::dialect::{self, CallerDialect, Form, Operation, ResponseContext};
 
 /// The context that the attempts at a request, its production and its delivery share.
@@ -78,6 +79,20 @@ impl UpstreamRequest {
         let translated_chat =
             self.context.operation() == Operation::Chat && !self.is_verbatim(provider);
         !self.context.call.stream && !translated_chat
+    }
+
+    /// Counts the choice of a target.
+    pub(super) fn count_pick(&self, target: &Target, why: PickReason) {
+        let provider = &target.provider;
+        let target: Arc<str> = if self.plan.direct {
+            format!("{}/*", provider.name).into()
+        } else {
+            Arc::clone(target.name())
+        };
+        let key = provider.key.clone().unwrap_or_default();
+        let model = Arc::clone(&self.plan.label);
+        let labels = PickLabels { model, target, key, why: why.word() };
+        self.metrics.picks.get_or_create(&labels).inc();
     }
 
     /// The wire-level request for a target.

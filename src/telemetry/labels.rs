@@ -79,8 +79,22 @@ pub struct UpstreamErrorLabels {
 /// The label of a target's health.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TargetLabels {
-    /// `provider/model` of a configured target; `provider/*` for a provider's credential.
+    /// `provider/model` of a configured target, `provider/*` for a provider's credential, `provider@address` for its
+    /// host; of a provider with several keys, each with `[key]`.
     pub target: String,
+}
+
+/// Labels of choices of targets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PickLabels {
+    /// As in [`RouteLabels`].
+    pub model: Arc<str>,
+    /// `provider/model` of a configured target; `provider/*` for models that callers name.
+    pub target: Arc<str>,
+    /// The name of the provider's key, if it has several.
+    pub key: Arc<str>,
+    /// `order`, `weight`, `load` ...: `gateway::select::PickReason` lists them.
+    pub why: &'static str,
 }
 
 /// The label of metrics of a caller's dialect.

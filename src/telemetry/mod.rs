@@ -29,8 +29,8 @@ pub use histogram::{Histogram, Sample};
 pub use labels::{
     AuthFailureLabels, BuildLabels, ConfigLabels, CostLabels, DialectLabels, KeyFetchLabels,
     LimitLabels, LimitRefusalLabels, MemoryLabels, ModelListFetchLabels, NoLabels, OTHER,
-    OutcomeLabels, ProviderLabels, RefusedRequestLabels, RouteLabels, SpanLossLabels, StreamLabels,
-    TargetLabels, TokenLabels, UpstreamErrorLabels,
+    OutcomeLabels, PickLabels, ProviderLabels, RefusedRequestLabels, RouteLabels, SpanLossLabels,
+    StreamLabels, TargetLabels, TokenLabels, UpstreamErrorLabels,
 };
 pub use refusals::{RefusalLog, RefusalReason, RefusalSource};
 
@@ -92,6 +92,8 @@ metrics! {
         "Answers whose upstream counted more tokens than they can have used, and were estimated instead";
     target_ejected: Family<TargetLabels, Gauge> = "streamgate_target_ejected",
         "1 while a target is passed over because it has failed hard and no request has succeeded since";
+    picks: Family<PickLabels, Counter> = "streamgate_picks",
+        "Choices of targets for attempts, by the reason";
     heartbeats: Family<DialectLabels, Counter<u64, AtomicU64>> = "streamgate_heartbeats",
         "Heartbeats written to callers while the upstream was silent";
     spans_lost: Family<SpanLossLabels, Counter> = "streamgate_spans_lost",

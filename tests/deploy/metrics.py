@@ -223,6 +223,8 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
         "Limits used": {"requests_per_minute limited caller": (0.3, 1.01), ANY: (0, 1.2)},
         "Refused credentials": guessed,
         "Ejected targets": {"sim/e503": (1, 1), ANY: (0, 1)},
+        # One or more for each request that was sent on.
+        "Choices of targets": {ANY: (0, 1e3)},
         "Requests, by caller": {name: rate(count) for name, count in caller.items()},
         "Tokens, by caller": tokens,
         "Cost, by caller": {name: rate(seen[f"chat {name} input"] + 2 * seen[f"chat {name} output"]) for name in caller},

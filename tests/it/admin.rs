@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::support::answers::{opening, request, streamed};
-use crate::support::gateway::{Gateway, yaml};
+use crate::support::gateway::{Gateway, KEY, yaml};
 use crate::support::process::{File, Process, run};
 use crate::support::raw::Raw;
 use crate::support::upstream::{Step, Upstream};
@@ -160,4 +160,39 @@ async fn during_the_shutdown_delay_readiness_fails_and_requests_are_served() {
     gate.notify_one();
     stream.until("[DONE]").await;
     assert_eq!(process.ended().await, Some(0));
+}
+
+/// R6: a dead host is passed over after its first refused connection. Operators see that, and can end it; callers and
+/// pages cannot.
+#[tokio::test]
+async fn r06_operators_see_and_reset_the_health_of_targets() {
+    let upstream = Upstream::new(streamed("openai-chat", "hi")).await;
+    let text = yaml("http://127.0.0.1:1", &upstream.url, BOTH);
+    let text = format!("{text}health: {{ cooldown: 1h, max_cooldown: 1h }}\n");
+    let file = File::new(&text);
+    let (mut process, url) = Process::gateway(&file, "info").await;
+    let admin = admin_of(&mut process).await;
+    let state = async || {
+        let (status, page) = get(&admin, "/status/targets").await;
+        assert_eq!(status, 200, "{page}");
+        let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+        let targets = page["targets"].as_array().unwrap().clone();
+        targets.into_iter().find(|target| target["target"] == "oai/*").unwrap()
+    };
+    assert_eq!(state().await["host"], "closed");
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let body = r#"{"model":"oai/m","messages":[{"role":"user","content":"hi"}]}"#;
+    let chat = client.post(format!("{url}/v1/chat/completions")).bearer_auth(KEY);
+    let response = chat.header("content-type", "application/json").body(body).send().await.unwrap();
+    assert_eq!(response.status(), 502);
+    let failed = state().await;
+    assert_eq!((&failed["host"], &failed["open_streams"]), (&"open".into(), &0.into()), "{failed}");
+    assert!(failed["ready_in_ms"].as_u64().is_some_and(|wait| wait > 2_000_000), "{failed}");
+    let reset = client.post(format!("{admin}/status/targets?reset=oai/*"));
+    let page = reset.try_clone().unwrap().header("origin", "https://example.com");
+    assert_eq!(page.send().await.unwrap().status(), 403);
+    assert_eq!(state().await["host"], "open");
+    assert_eq!(reset.send().await.unwrap().status(), 204);
+    assert_eq!(state().await["host"], "closed");
+    assert_eq!(get(&url, "/status/targets").await.0, 404);
 }

@@ -2,6 +2,7 @@
 //! cause is not.
 
 mod credentials;
+mod routing;
 
 use std::sync::Arc;
 

@@ -1,0 +1,208 @@
+//! The choice of targets: tiers, weights, load, time to first token, and keys.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::advance;
+
+use super::*;
+use crate::config::{Provider, Target};
+use crate::error::Error;
+use crate::gateway::scripted::{config, request};
+use crate::gateway::target_health::FailedAttempt;
+use crate::gateway::upstream_request::UpstreamRequest;
+use crate::wire::chat::{ApiError, Kind};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A request for models of one tier, with these weights.
+fn balanced(pick: Pick, weights: &[u32]) -> UpstreamRequest {
+    let names: Vec<String> = (0..weights.len()).map(|number| format!("m{number}")).collect();
+    let models: Vec<_> = names.iter().map(|name| (name.as_str(), None)).collect();
+    let mut request = request(true, "sim", &models);
+    request.plan.pick = pick;
+    for (target, weight) in request.plan.targets.iter_mut().zip(weights) {
+        target.weight = *weight;
+    }
+    let mut config = config();
+    config.models.insert("x".to_owned(), request.plan.targets.clone());
+    config
+        .model_routing
+        .insert("x".to_owned(), crate::config::ModelRouting { pick, attempts: None });
+    request.health.configure(&config);
+    request
+}
+
+fn select(request: &UpstreamRequest) -> Selection {
+    let mut policy = ByTier::new(Arc::clone(&request.health));
+    policy.next(&request.plan, &[], Instant::now()).expect("a target")
+}
+
+fn counts(request: &UpstreamRequest, picks: usize) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..picks {
+        *counts.entry(select(request).target.model).or_default() += 1;
+    }
+    counts
+}
+
+fn eject(request: &UpstreamRequest, place: usize, kind: Kind) {
+    let error = Error::upstream(ApiError::new(kind, "no"));
+    let target = &request.plan.targets[place];
+    let failed = FailedAttempt { target, error: &error, timed: true };
+    request.health.failed(&request.plan, &failed, Instant::now());
+}
+
+/// Weights are exact in every cycle, and the share of a target that is out is spread over the others.
+#[tokio::test(start_paused = true)]
+async fn weighted_picks_match_the_weights() {
+    let request = balanced(Pick::Weighted, &[5, 3, 2, 0]);
+    let exact = [("m0", 5000), ("m1", 3000), ("m2", 2000)];
+    let exact = exact.map(|(name, count)| (name.to_owned(), count)).into();
+    assert_eq!(counts(&request, 10_000), exact);
+    eject(&request, 0, Kind::NotFound);
+    let spread = counts(&request, 10_000);
+    assert!(!spread.contains_key("m0") && !spread.contains_key("m3"), "{spread:?}");
+    let share = |name: &str| i64::try_from(spread[name]).unwrap();
+    assert!((share("m1") - 6000).abs() < 250 && (share("m2") - 4000).abs() < 250, "{spread:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn least_loaded_spreads_answers_in_progress() {
+    let request = balanced(Pick::LeastLoaded, &[2, 1, 1]);
+    let open: Vec<Selection> = (0..40).map(|_| select(&request)).collect();
+    let count = |name: &str| open.iter().filter(|open| open.target.model == name).count();
+    assert_eq!((count("m0"), count("m1"), count("m2")), (20, 10, 10));
+    drop(open);
+    assert!(request.plan.targets.iter().all(|target| request.health.open_streams(target) == 0));
+    let many = balanced(Pick::LeastLoaded, &[1; 20]);
+    let open: Vec<Selection> = (0..400).map(|_| select(&many)).collect();
+    let most = many.plan.targets.iter().map(|target| many.health.open_streams(target)).max();
+    assert!(most.is_some_and(|most| most <= 24), "two choices balance: {most:?}");
+    drop(open);
+}
+
+/// R12, R13: the shortest raw time to first token; a target that hangs is left before its timeout.
+#[tokio::test(start_paused = true)]
+async fn r13_fastest_leaves_slow_and_hanging_targets() {
+    let request = balanced(Pick::Fastest, &[1, 1, 1]);
+    let mut hanging = Vec::new();
+    let mut served = BTreeMap::<String, usize>::new();
+    for round in 0..400 {
+        let mut selection = select(&request);
+        let takes = match &*selection.target.model {
+            "m0" => Duration::from_millis(20),
+            "m1" => Duration::from_millis(200),
+            _ => {
+                hanging.push((round, selection));
+                continue;
+            }
+        };
+        advance(takes).await;
+        selection.stream.has_output(Instant::now());
+        if round >= 50 {
+            *served.entry(selection.target.model).or_default() += 1;
+        }
+    }
+    let late = hanging.iter().filter(|(round, _)| *round >= 200).count();
+    assert!(late <= 10, "{late} of 200 went to the one that hangs");
+    assert!(served["m0"] > 300, "{served:?}");
+}
+
+/// R3, R20: a rate limit of one model moves its requests at once; the other models of the provider stay, and two
+/// models that are limited mean the whole credential.
+#[tokio::test(start_paused = true)]
+async fn r03_a_rate_limit_of_one_model_is_its_own() {
+    let request = balanced(Pick::Order, &[1, 1, 1]);
+    let state = |place: usize| request.health.state(&request.plan.targets[place], Instant::now());
+    let limit = |place: usize| {
+        let error = Error::upstream(ApiError::new(Kind::RateLimited, "no"));
+        let error = error.cooling_for(Some(60 * SECOND));
+        let target = &request.plan.targets[place];
+        let failed = FailedAttempt { target, error: &error, timed: true };
+        request.health.failed(&request.plan, &failed, Instant::now());
+    };
+    eject(&request, 0, Kind::RateLimited);
+    assert_eq!(state(0), TargetState::Ready(1.0), "busy: nobody's fault");
+    limit(0);
+    assert!(matches!(state(0), TargetState::Out(Outage::Cooling, _)));
+    assert_eq!((state(1), state(2)), (TargetState::Ready(1.0), TargetState::Ready(1.0)));
+    limit(1);
+    assert!(matches!(state(2), TargetState::Out(Outage::Cooling, _)), "two models: the credential");
+    advance(60 * SECOND).await;
+    assert_eq!(state(0), TargetState::Ready(1.0));
+}
+
+/// A provider `sim` with keys `a` and `b`.
+fn keyed(request: &mut UpstreamRequest) {
+    let mut config = config();
+    let sim = Arc::clone(&config.providers["sim"]);
+    let key = |name: &str| {
+        let key = Some(name.into());
+        let api_key = Some(crate::config::secret::Secret::new(name));
+        Provider { api_key, key, ..(*sim).clone() }.identified()
+    };
+    let provider = Arc::new(Provider { others: vec![Arc::new(key("b"))], ..key("a") });
+    let target = |model: &str| Target::new(Arc::clone(&provider), model.to_owned());
+    let mut targets = target("m").keyed();
+    let mut spare = target("spare");
+    spare.tier = 2;
+    targets.extend(spare.keyed());
+    config.providers.insert("sim".to_owned(), provider);
+    config.models.insert("x".to_owned(), targets.clone());
+    request.health.configure(&config);
+    request.plan.targets = targets;
+}
+
+/// R17: another key helps where the key is to blame; where the target is, another target comes first.
+#[tokio::test(start_paused = true)]
+async fn r17_keys_are_walked_where_the_key_is_to_blame() {
+    for (kind, walk) in [
+        (Kind::Authentication, ["m a", "m b", "spare a", "spare b"]),
+        (Kind::Billing, ["m a", "m b", "spare a", "spare b"]),
+        (Kind::RateLimited, ["m a", "m b", "spare a", "spare b"]),
+        (Kind::Upstream, ["m a", "spare a", "m b", "spare b"]),
+    ] {
+        let mut request = balanced(Pick::Order, &[1]);
+        keyed(&mut request);
+        let (mut policy, mut tried) = (ByTier::new(Arc::clone(&request.health)), Vec::new());
+        let mut walked = Vec::new();
+        while let Some(selection) = policy.next(&request.plan, &tried, Instant::now()) {
+            let target = &selection.target;
+            let key = target.provider.key.as_deref().unwrap_or_default();
+            walked.push(format!("{} {key}", target.model));
+            let mut attempt = Attempt::new((target.clone(), selection.why), false, Instant::now());
+            attempt.fail(&Error::upstream(ApiError::new(kind, "no")));
+            tried.push(attempt);
+        }
+        assert_eq!(walked, walk, "{kind:?}");
+    }
+}
+
+/// R18: a revoked key is left for all of its models, and the other key serves them.
+#[tokio::test(start_paused = true)]
+async fn r18_a_revoked_key_is_left_and_the_other_one_serves() {
+    let mut request = balanced(Pick::Order, &[1]);
+    keyed(&mut request);
+    eject(&request, 0, Kind::Authentication);
+    let key = |place: usize| request.health.state(&request.plan.targets[place], Instant::now());
+    assert!(matches!((key(0), key(2)), (TargetState::Out(..), TargetState::Out(..))));
+    assert_eq!((key(1), key(3)), (TargetState::Ready(1.0), TargetState::Ready(1.0)));
+    assert_eq!(select(&request).target.provider.key.as_deref(), Some("b"));
+}
+
+/// R10: when all targets are out, the one that is well again first is tried; a lone one always is.
+#[tokio::test(start_paused = true)]
+async fn r10_when_all_targets_are_out_the_soonest_is_tried() {
+    let request = balanced(Pick::Order, &[1, 1, 1]);
+    eject(&request, 0, Kind::NotFound);
+    (0..5).for_each(|_| eject(&request, 1, Kind::Upstream));
+    advance(SECOND).await;
+    (0..5).for_each(|_| eject(&request, 2, Kind::Upstream));
+    let selection = select(&request);
+    assert_eq!(selection.why, PickReason::LastResort);
+    assert_ne!(selection.target.model, "m0", "only the operator can mend it");
+    let lone = balanced(Pick::Order, &[1]);
+    eject(&lone, 0, Kind::NotFound);
+    assert_eq!(select(&lone).why, PickReason::Order);
+}

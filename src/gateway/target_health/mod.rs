@@ -1,0 +1,369 @@
+//! Target health: which targets have just failed or reached a rate limit, so that requests prefer another one for some
+//! time, and the answers that each has in progress. One registry for all workers; it outlives reloads.
+//!
+//! It must never exclude a target for good: an ejected one comes last. Errors that callers cause never count, and no
+//! value from a caller becomes a key: all entries are made from the configuration.
+
+mod cell;
+mod circuit;
+mod load;
+mod report;
+mod status;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+
+use super::route::Plan;
+use crate::config::{Config, Identity, Provider, Target};
+use crate::error::{Blame, Error};
+use crate::telemetry::{Metrics, TargetLabels};
+use cell::{CellState, Effect};
+use circuit::{Circuit, Ejection};
+use load::Load;
+use report::report;
+
+pub use cell::Outage;
+pub use circuit::Probe;
+pub use load::OpenStream;
+pub use status::TargetStatus;
+
+/// The models of one host or credential that must be in trouble for all of it to be.
+const SEVERAL: usize = 2;
+
+/// One target with one of its provider's keys, as all requests share it.
+#[derive(Debug)]
+struct Deployment {
+    name: Arc<str>,
+    key: Option<Arc<str>>,
+    own: Circuit,
+    account: Circuit,
+    host: Circuit,
+    load: Arc<Load>,
+    /// Answers in progress of the credential, over all models, and the most of them.
+    streams: (Arc<AtomicU32>, Option<usize>),
+    account_id: Identity,
+    host_id: Identity,
+}
+
+impl Deployment {
+    fn circuits(&self) -> [&Circuit; 3] {
+        [&self.own, &self.account, &self.host]
+    }
+
+    fn new(target: &Target, before: &Deployments, made: &Deployments, epoch: Instant) -> Self {
+        let provider = &target.provider;
+        let (name, id, account_id, host_id) =
+            (target.name(), target.identity(), provider.account, provider.host());
+        let key = provider.key.as_ref().map_or_else(String::new, |key| format!("[{key}]"));
+        let known = || made.values().chain(before.values());
+        let same_account = known().find(|other| other.account_id == account_id);
+        let same_host = known().find(|other| other.host_id == host_id);
+        let same = before.get(&id);
+        let circuit =
+            |label: String, same: Option<&Circuit>| Circuit::new(&label, provider.health, same);
+        let (own, account) = (format!("{name}{key}"), format!("{}/*{key}", provider.name));
+        let address = format!("{}@{}", provider.name, provider.base_url.authority());
+        Self {
+            own: circuit(own, same.map(|known| &known.own)),
+            account: circuit(account, same_account.map(|known| &known.account)),
+            host: circuit(address, same_host.map(|known| &known.host)),
+            load: same.map_or_else(|| Arc::new(Load::new(epoch)), |known| Arc::clone(&known.load)),
+            streams: (
+                same_account.map(|known| Arc::clone(&known.streams.0)).unwrap_or_default(),
+                provider.max_streams,
+            ),
+            name: Arc::clone(name),
+            key: provider.key.clone(),
+            account_id,
+            host_id,
+        }
+    }
+}
+
+type Deployments = HashMap<Identity, Arc<Deployment>>;
+
+/// The health of all targets, for all requests of a process.
+#[derive(Debug)]
+pub struct TargetHealth {
+    deployments: ArcSwap<Deployments>,
+    /// Positions in the rotations of models whose targets are picked by weight.
+    cursors: ArcSwap<HashMap<Arc<str>, Arc<AtomicUsize>>>,
+    metrics: Arc<Metrics>,
+    epoch: Instant,
+}
+
+/// Whether a target takes a request.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum TargetState {
+    /// It does, at this share of its weight.
+    Ready(f64),
+    /// It takes one request, which finds out whether it is well again.
+    Probe,
+    /// It is tried after all others; it may be well then.
+    Out(Outage, Instant),
+}
+
+/// An attempt that has failed.
+#[derive(Debug, Clone, Copy)]
+pub struct FailedAttempt<'a> {
+    /// The target that failed.
+    pub target: &'a Target,
+    /// The error.
+    pub error: &'a Error,
+    /// It had a fair time to answer.
+    pub timed: bool,
+}
+
+/// An answer in progress at a target, as long as it lasts.
+#[derive(Debug)]
+pub struct InProgress {
+    _stream: OpenStream,
+    health: Arc<TargetHealth>,
+    target: Target,
+}
+
+impl InProgress {
+    /// An answer whose output has begun.
+    pub fn new(stream: OpenStream, health: &Arc<TargetHealth>, target: Target) -> Self {
+        Self { _stream: stream, health: Arc::clone(health), target }
+    }
+
+    /// The answer has broken off: it counts against its target, but not as another start.
+    pub fn broke(&self, error: &Error) {
+        self.health.broke(&self.target, error, Instant::now());
+    }
+}
+
+impl TargetHealth {
+    /// All targets of a configuration are well.
+    pub fn new(metrics: Arc<Metrics>, config: &Config) -> Self {
+        let (deployments, cursors) = (ArcSwap::default(), ArcSwap::default());
+        let health = Self { deployments, cursors, metrics, epoch: Instant::now() };
+        health.configure(config);
+        health
+    }
+
+    /// Takes the targets of a configuration. What is known of those that it still has is kept.
+    pub fn configure(&self, config: &Config) {
+        let before = self.deployments.load();
+        let mut next = Deployments::new();
+        let mut add = |id: Identity, target: &Target| {
+            if !next.contains_key(&id) {
+                let made = Deployment::new(target, &before, &next, self.epoch);
+                next.insert(id, Arc::new(made));
+            }
+        };
+        // Models that callers name themselves have no entry of their own.
+        for provider in config.providers.values().flat_map(Provider::keyed) {
+            add(provider.account, &Target::new(Arc::clone(provider), "*".to_owned()));
+        }
+        let patterns = config.patterns.iter().flat_map(|pattern| &pattern.targets);
+        for target in config.models.values().flatten().chain(patterns) {
+            add(target.identity(), target);
+        }
+        let kept = labels(&next);
+        for (target, _) in labels(&before).difference(&kept) {
+            self.metrics.target_ejected.remove(&TargetLabels { target: target.to_string() });
+        }
+        self.deployments.store(Arc::new(next));
+        let models = config.model_routing.keys();
+        let cursors = models.map(|model| (model.as_str().into(), Arc::default())).collect();
+        self.cursors.store(Arc::new(cursors));
+    }
+
+    /// The next position in the rotation of a model.
+    pub fn turn(&self, model: &str) -> usize {
+        let cursors = self.cursors.load();
+        let cursor = cursors.get(model);
+        cursor.map_or(0, |cursor| cursor.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+    }
+
+    fn with<T>(&self, target: &Target, look: impl FnOnce(&Deployment) -> T) -> Option<T> {
+        let known = self.deployments.load();
+        let own = known.get(&target.identity());
+        own.or_else(|| known.get(&target.provider.account)).map(|found| look(found))
+    }
+
+    /// The state of a target at this time.
+    pub fn state(&self, target: &Target, now: Instant) -> TargetState {
+        let states = |known: &Deployment| known.circuits().map(|circuit| circuit.state(now));
+        let Some(states) = self.with(target, states) else { return TargetState::Ready(1.0) };
+        let mut share = 1.0_f64;
+        let mut probe = false;
+        let mut out: Option<(Outage, Instant)> = None;
+        for state in states {
+            match state {
+                CellState::Closed(weight) => share = share.min(weight),
+                CellState::Probe => probe = true,
+                CellState::Out(outage, until) => {
+                    let (was, end) = out.unwrap_or((outage, until));
+                    out = Some((was.max(outage), end.max(until)));
+                }
+            }
+        }
+        match out {
+            Some((outage, until)) => TargetState::Out(outage, until),
+            None if probe => TargetState::Probe,
+            None => TargetState::Ready(share),
+        }
+    }
+
+    /// Takes the right to probe a target. `None`: another request has it.
+    pub fn probe(&self, target: &Target, now: Instant) -> Option<Probe> {
+        self.with(target, |known| Probe::take(known.circuits(), now))?
+    }
+
+    /// Whether others are preferred to a target at this time.
+    pub fn is_ejected(&self, target: &Target, now: Instant) -> bool {
+        !matches!(self.state(target, now), TargetState::Ready(_))
+    }
+
+    /// Begins an answer at a target. `None`: its credential has as many in progress as it may.
+    pub fn begin(&self, target: &Target, now: Instant) -> Option<OpenStream> {
+        let begin = |known: &Deployment| {
+            OpenStream::begin(&known.load, (&known.streams.0, known.streams.1), now)
+        };
+        // One that a reload has just removed is counted nowhere else.
+        let unknown = || {
+            let load = Arc::new(Load::new(self.epoch));
+            OpenStream::begin(&load, (&Arc::default(), None), now)
+        };
+        self.with(target, begin).unwrap_or_else(unknown)
+    }
+
+    /// The answers in progress at a target.
+    pub fn open_streams(&self, target: &Target) -> u32 {
+        self.with(target, |known| known.load.open()).unwrap_or_default()
+    }
+
+    /// The estimated time to first token of a target in seconds, and how much it counts, from 0 to 1.
+    pub fn ttft(&self, target: &Target, now: Instant) -> (f64, f64) {
+        self.with(target, |known| known.load.ttft(now)).unwrap_or_default()
+    }
+
+    /// A target has begun to answer.
+    pub fn succeeded(&self, target: &Target, now: Instant) {
+        let succeed = |known: &Deployment| {
+            for circuit in known.circuits() {
+                let (ended, reported) = circuit.succeed(now);
+                let target: &str = circuit.label();
+                if reported {
+                    tracing::info!(target, "target recovered: requests go to it again");
+                }
+                if ended {
+                    self.set_ejected(circuit, false);
+                }
+            }
+        };
+        self.with(target, succeed);
+    }
+
+    /// A target has reached a rate limit, or is about to: others are preferred for this time.
+    pub fn limited(&self, target: &Target, wait: Duration, now: Instant) {
+        let known = self.deployments.load();
+        let Some(own) = known.get(&target.identity()) else { return };
+        own.own.fail(Effect::Limited, Some(wait), now);
+        let cooling = |other: &&Arc<Deployment>| {
+            other.account_id == own.account_id
+                && matches!(other.own.state(now), CellState::Out(Outage::Cooling, _))
+        };
+        let cooling = known.values().filter(cooling);
+        let models: HashSet<&str> = cooling.map(|other| &*other.name).collect();
+        if models.len() >= SEVERAL {
+            own.account.fail(Effect::Limited, Some(wait), now);
+        }
+    }
+
+    /// An attempt has failed.
+    pub fn failed(&self, plan: &Plan, attempt: &FailedAttempt<'_>, now: Instant) {
+        let FailedAttempt { target, error, timed } = *attempt;
+        let effect = match error.blame() {
+            Blame::Credential | Blame::Account | Blame::Configuration => Effect::Hard,
+            Blame::Host => Effect::Dead,
+            Blame::Target if error.is_first_token_timeout() => {
+                if !timed {
+                    return;
+                }
+                Effect::Dead
+            }
+            Blame::Target => Effect::Failure,
+            Blame::RateLimit => {
+                // Without a time, it is too many requests at once: the next one may pass.
+                if let Some(wait) = error.cooldown().filter(|_| !plan.direct) {
+                    self.limited(target, wait, now);
+                }
+                return;
+            }
+            Blame::Caller | Blame::Gateway => return,
+        };
+        let floor = error.cooldown();
+        let known = self.deployments.load();
+        let own = known.get(&target.identity()).filter(|_| !plan.direct);
+        let Some(found) = own.or_else(|| known.get(&target.provider.account)) else { return };
+        let circuit = match error.blame() {
+            Blame::Credential | Blame::Account => &found.account,
+            Blame::Host => &found.host,
+            // The caller chose its model, and no other target is there to be preferred.
+            _ if own.is_none() => return,
+            _ => &found.own,
+        };
+        let Some(ejection) = circuit.fail(effect, floor, now) else { return };
+        self.set_ejected(circuit, true);
+        if let Some(failures) = ejection.failures {
+            report(plan, target, error, (failures, ejection.pause));
+        }
+        if effect != Effect::Hard && error.blame() == Blame::Target {
+            self.judge_host(&known, found, now);
+        }
+    }
+
+    /// An answer has broken off after its first output.
+    pub fn broke(&self, target: &Target, error: &Error, now: Instant) {
+        if error.blame() != Blame::Target {
+            return;
+        }
+        let known = self.deployments.load();
+        let Some(found) = known.get(&target.identity()) else { return };
+        let Some(Ejection { pause, failures }) = found.own.fail(Effect::Failure, None, now) else {
+            return;
+        };
+        self.set_ejected(&found.own, true);
+        if let Some(failures) = failures {
+            let (target, again_after_s): (&str, _) = (found.own.label(), pause.as_secs());
+            tracing::warn!(
+                target,
+                failures,
+                again_after_s,
+                "answers of this target break off; requests prefer others until it answers again"
+            );
+        }
+    }
+
+    /// A host fails if several of its models do.
+    fn judge_host(&self, known: &Deployments, failed: &Deployment, now: Instant) {
+        let open = |other: &&Arc<Deployment>| {
+            other.host_id == failed.host_id
+                && matches!(other.own.state(now), CellState::Out(Outage::Open, _))
+        };
+        let models: HashSet<&str> = known.values().filter(open).map(|other| &*other.name).collect();
+        if models.len() >= SEVERAL && failed.host.fail(Effect::Dead, None, now).is_some() {
+            self.set_ejected(&failed.host, true);
+        }
+    }
+
+    fn set_ejected(&self, circuit: &Circuit, ejected: bool) {
+        let labels = TargetLabels { target: circuit.label().to_string() };
+        self.metrics.target_ejected.get_or_create(&labels).set(i64::from(ejected));
+    }
+}
+
+/// The labels of all circuits, each with the place of its state.
+fn labels(deployments: &Deployments) -> HashSet<(Arc<str>, usize)> {
+    let circuits = deployments.values().flat_map(|known| known.circuits());
+    circuits.map(|circuit| (Arc::clone(circuit.label()), circuit.place())).collect()
+}
