@@ -15,8 +15,8 @@ use super::provider::{self, plain};
 use super::reader::Reader;
 use super::root::ROOT;
 use super::{
-    Auth, ChannelRightTemplates, Channels, Config, CredentialSource, Durable, Key, Limits, Origins,
-    Provider, Server, Sources, Stream, Streams, Target, digest, preset, tree,
+    Auth, ChannelRightTemplates, Channels, Config, CredentialSource, Durable, Health, Key, Limits,
+    Origins, Provider, Server, Sources, Stream, Streams, Target, digest, preset, tree,
 };
 use crate::prompts::Prompts;
 use crate::wire::dialect::DIALECTS;
@@ -119,7 +119,8 @@ fn provider_of(
     let source = Source { env, dir: Path::new(""), literal: false, sources: Sources::default() };
     let mut reader = Reader::new(source, Vec::new());
     let table = reader.table(ROOT.name, &root, &ROOT);
-    let read = table.map(|table| provider::providers(&mut reader, &table, egress));
+    let read =
+        table.map(|table| provider::providers(&mut reader, &table, egress, Health::default()));
     let provider = read.unwrap_or_default().into_values().flatten().next();
     match (provider, reader.finish().0.into_iter().next()) {
         (Some(provider), None) => Ok(Provider::clone(&provider)),

@@ -18,6 +18,10 @@ fn words(line: &str) -> Vec<String> {
                 words.push(String::new());
                 quoted = false;
             }
+            (None, '>' | '<') if open.parse::<u8>().is_ok() => {
+                open.clear();
+                break;
+            }
             (None, '|' | '>' | '<' | '#' | ';' | '&' | ')') if open.is_empty() || c == ')' => break,
             (_, c) => open.push(c),
         }
@@ -79,7 +83,7 @@ async fn assert_known(place: &str, command: &[String]) {
 async fn commands_in_pages_are_commands_of_the_program() {
     assert_eq!(
         commands(
-            "eval \"$(streamgate launch a -- 'b c')\"; x\nstreamgate a \\\n  b | c # streamgate d"
+            "eval \"$(streamgate launch a -- 'b c')\"; x\nstreamgate a \\\n  b 2>&1 | c # streamgate d"
         ),
         [vec!["launch", "a", "--", "b c"], vec!["a", "b"]]
     );
