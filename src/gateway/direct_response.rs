@@ -152,7 +152,7 @@ pub async fn respond_to(
 ) -> Response {
     let direct = async |request: Identified<'_>| {
         let Identified { caller, state, exchange, account } = request;
-        let _admission = caller.limiter.admit()?;
+        caller.limiter.admit_own()?;
         let limits = BodyLimits::of_info_request(gateway, &caller);
         let (body, head) = (&mut exchange.body, &exchange.head);
         let body = request_body::read(body, &head.headers, &limits).await?;

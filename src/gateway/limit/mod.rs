@@ -138,6 +138,12 @@ impl Limiter {
         Ok(admission)
     }
 
+    /// Admits a request that is answered here, without a provider: it counts as a request, and not as a stream, so that
+    /// a caller whose streams are all in use can still cancel one.
+    pub fn admit_own(&self) -> Result<(), Error> {
+        self.take_request(&mut self.lock(), Instant::now())
+    }
+
     /// The status of its limits.
     pub fn status(&self, now: Instant) -> RateLimitStatus {
         let mut state = self.lock();
@@ -185,6 +191,12 @@ impl Limiter {
         if let Some(all) = streams.filter(|all| state.streams >= *all) {
             return Err(self.refusal(Limit::Streams, MIN_RETRY_AFTER, &self.too_many_streams(all)));
         }
+        self.take_request(&mut state, now)?;
+        state.streams += 1;
+        Ok(())
+    }
+
+    fn take_request(&self, state: &mut State, now: Instant) -> Result<(), Error> {
         let limits = state.limits;
         if let Some(requests) = state.requests() {
             requests.take(now).map_err(|wait| {
@@ -202,7 +214,6 @@ impl Limiter {
                 self.refusal(Limit::Requests, wait, &message)
             })?;
         }
-        state.streams += 1;
         Ok(())
     }
 

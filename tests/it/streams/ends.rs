@@ -226,3 +226,21 @@ async fn the_streams_of_a_caller_are_bounded() {
     assert!(message.contains("streams.per_caller"), "{message}");
     gate.notify_one();
 }
+
+/// The limit of concurrent streams bounds answers of providers: with all of them in use, a caller still gets a ticket, follows
+/// and cancels.
+#[tokio::test]
+async fn a_caller_whose_streams_are_all_in_use_can_cancel_one() {
+    let (upstream, _gate) = gated(2, 2).await;
+    let gateway = gateway(&upstream, "limits: { concurrent_streams: 1 }\n").await;
+    let response = gateway.durable().send().await.unwrap();
+    let id = stream_id(&response);
+    read_events(response, 1).await;
+    assert_eq!(gateway.durable().send().await.unwrap().status(), 429);
+    let ticket = gateway.post("/v1/tickets", &format!(r#"{{"streams":["{id}"]}}"#));
+    assert_eq!(ticket.send().await.unwrap().status(), 200);
+    assert_eq!(state(&gateway, &id).await["state"], "streaming");
+    let cancelled = gateway.post(&format!("/v1/streams/{id}/cancel"), "").send().await.unwrap();
+    assert_eq!(cancelled.status(), 200);
+    assert_eq!(json(cancelled).await["state"], "cancelled");
+}
