@@ -312,6 +312,8 @@ pub struct Target {
     pub tier: u32,
     /// The share of the requests among the targets of its tier; 0: only when no other can.
     pub weight: u32,
+    /// Timeout of an attempt from its beginning to the first output.
+    pub first_token: Option<Duration>,
     name: Arc<str>,
     identity: Identity,
 }
@@ -322,7 +324,8 @@ impl Target {
         let quirks = Arc::clone(&provider.quirks);
         let name = format!("{}/{model}", provider.name).into();
         let identity = provider.account.of_model(&model);
-        Self { provider, model, context: None, quirks, tier: 1, weight: 1, name, identity }
+        let (context, first_token) = (None, None);
+        Self { provider, model, context, quirks, tier: 1, weight: 1, first_token, name, identity }
     }
 
     /// The identity of the provider's address and credential, and the model.
@@ -355,6 +358,7 @@ impl Target {
             quirks: Arc::clone(&self.quirks),
             tier: self.tier,
             weight: self.weight,
+            first_token: self.first_token,
             ..renamed
         }
     }

@@ -46,6 +46,7 @@ const TARGETS: Section = Section::list(
         settings::HOSTED_TOOLS.otherwise("that of the provider").key,
         routing::TIER.key,
         routing::WEIGHT.key,
+        routing::FIRST_TOKEN.key,
     ],
 )
 .required();
@@ -54,7 +55,14 @@ const TARGETS: Section = Section::list(
 pub(super) const MODELS: Section = Section::map(
     "models",
     "Models by the names that callers use: exact names, or patterns with `*` for all others. Callers may also ask for `provider/model`.",
-    &[TARGETS.key, routing::PICK.key, routing::ATTEMPTS.key, LIMITS.key, MODEL_STREAM.key],
+    &[
+        TARGETS.key,
+        routing::PICK.key,
+        routing::AFFINITY.key,
+        routing::ATTEMPTS.key,
+        LIMITS.key,
+        MODEL_STREAM.key,
+    ],
     "[!-~]{1,256}",
 );
 
@@ -231,6 +239,7 @@ fn target(
     let context = reader.field(&table, &CONTEXT);
     let tier = reader.field(&table, &routing::TIER).map_or(place, NonZeroU32::get);
     let weight = reader.value(&table, &routing::WEIGHT);
+    let first_token = reader.field(&table, &routing::FIRST_TOKEN);
     let provider = provider.flatten();
     let quirks = provider.as_ref().map(|provider| &provider.quirks);
     let quirks = settings::of_target(reader, &table, quirks);
@@ -244,7 +253,7 @@ fn target(
         );
         reader.report(table.location(key), message);
     }
-    Some(Target { context, quirks, tier, weight, ..Target::new(provider, model?) })
+    Some(Target { context, quirks, tier, weight, first_token, ..Target::new(provider, model?) })
 }
 
 /// Whether a name may be a model's: 1 to 256 visible ASCII characters, no segment `..`. Model names
