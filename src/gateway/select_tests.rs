@@ -251,3 +251,27 @@ async fn r14_a_hot_session_spills_to_others() {
     assert!(open.iter().any(|selection| selection.why == PickReason::Spill));
     assert_ne!(Session::of(&headers, "caller"), Session::of(&headers, "other"));
 }
+
+/// A reload keeps what is known of targets, and of credentials and hosts behind new ones.
+#[tokio::test(start_paused = true)]
+async fn a_reload_keeps_the_health_of_targets() {
+    let request = balanced(Pick::Order, &[1, 1]);
+    eject(&request, 0, Kind::NotFound);
+    eject(&request, 1, Kind::Authentication);
+    let open = request.health.begin(&request.plan.targets[0], Instant::now());
+    let mut config = config();
+    let added = Target::new(Arc::clone(&config.providers["sim"]), "added".to_owned());
+    config.models.insert("y".to_owned(), vec![request.plan.targets[0].clone(), added.clone()]);
+    request.health.configure(&config);
+    let state = |target: &Target| request.health.state(target, Instant::now());
+    assert!(matches!(state(&request.plan.targets[0]), TargetState::Out(Outage::Hard, _)));
+    assert!(matches!(state(&added), TargetState::Out(Outage::Hard, _)), "the same credential");
+    assert_eq!(request.health.open_streams(&request.plan.targets[0]), 1);
+    drop(open);
+    assert_eq!(request.health.open_streams(&request.plan.targets[0]), 0);
+    advance(2 * 300 * SECOND).await;
+    assert_eq!(
+        (state(&request.plan.targets[0]), state(&added)),
+        (TargetState::Probe, TargetState::Probe)
+    );
+}
