@@ -323,6 +323,8 @@ pub struct Target {
     pub tier: u32,
     /// The share of the requests among the targets of its tier; 0: only when no other can.
     pub weight: u32,
+    /// Timeout of an attempt from its beginning to the first output.
+    pub first_token: Option<Duration>,
     name: Arc<str>,
     identity: Identity,
 }
@@ -341,6 +343,7 @@ impl Target {
             quirks,
             tier: 1,
             weight: 1,
+            first_token: None,
             name,
             identity,
         }
@@ -381,6 +384,7 @@ impl Target {
             quirks: Arc::clone(&self.quirks),
             tier: self.tier,
             weight: self.weight,
+            first_token: self.first_token,
             ..renamed
         }
     }

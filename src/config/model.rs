@@ -48,6 +48,7 @@ const TARGETS: Section = Section::list(
         settings::HOSTED_TOOLS.otherwise("that of the provider").key,
         routing::TIER.key,
         routing::WEIGHT.key,
+        routing::FIRST_TOKEN.key,
     ],
 )
 .required();
@@ -56,7 +57,14 @@ const TARGETS: Section = Section::list(
 pub(super) const MODELS: Section = Section::map(
     "models",
     "Models by the names that callers use: exact names, or patterns with `*` for all others. Callers may also ask for `provider/model`.",
-    &[TARGETS.key, routing::PICK.key, routing::ATTEMPTS.key, LIMITS.key, MODEL_STREAM.key],
+    &[
+        TARGETS.key,
+        routing::PICK.key,
+        routing::AFFINITY.key,
+        routing::ATTEMPTS.key,
+        LIMITS.key,
+        MODEL_STREAM.key,
+    ],
     "[!-~]{1,256}",
 );
 
@@ -234,6 +242,7 @@ fn target(
     let price = price::price(reader, &table);
     let tier = reader.field(&table, &routing::TIER).map_or(place, NonZeroU32::get);
     let weight = reader.value(&table, &routing::WEIGHT);
+    let first_token = reader.field(&table, &routing::FIRST_TOKEN);
     let provider = provider.flatten();
     let quirks = provider.as_ref().map(|provider| &provider.quirks);
     let quirks = settings::of_target(reader, &table, quirks);
@@ -249,7 +258,7 @@ fn target(
     }
     let target = Target::new(provider, model?);
     let price = price.or_else(|| target.list_price());
-    Some(Target { context, price, quirks, tier, weight, ..target })
+    Some(Target { context, price, quirks, tier, weight, first_token, ..target })
 }
 
 /// Whether a name may be a model's: 1 to 256 visible ASCII characters, no segment `..`. Model names

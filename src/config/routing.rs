@@ -1,11 +1,12 @@
 //! Choice among the targets of a model: the keys of a model and of a target that decide it. It must never choose.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use super::Target;
 use super::field::{Field, Format, Notation};
 use super::reader::{Reader, Table};
-use super::units::{COUNT, COUNT_OR_NONE};
+use super::units::{COUNT, COUNT_OR_NONE, POSITIVE_DURATION};
 
 /// The largest weight of a target.
 const MAX_WEIGHT: u32 = 1000;
@@ -37,6 +38,15 @@ pub(super) const PICK: Field<Pick> = Format::choice(
 )
 .key("pick", "The choice among the targets of one tier (docs/routing.md).")
 .default("order");
+pub(super) const AFFINITY: Field<bool> = Format::choice(
+    || vec!["none", "session"],
+    |text| [("none", false), ("session", true)].into_iter().find(|(name, _)| *name == text).map(|(_, on)| on),
+)
+.key(
+    "affinity",
+    "Whether the requests of a `session` go to the same target of a tier, whose prompt cache they then find.",
+)
+.default("none");
 pub(super) const ATTEMPTS: Field<Option<NonZeroU32>> = COUNT_OR_NONE
     .key(
         "attempts",
@@ -56,18 +66,29 @@ pub(super) const WEIGHT: Field<u32> = Format::new(
 .key("weight", "The target's share of the requests in its tier; `0`: only when no other can serve.")
 .default("1");
 
+pub(super) const FIRST_TOKEN: Field<Duration> = POSITIVE_DURATION
+    .key("first_token", "Timeout of an attempt from its beginning to the first output.")
+    .otherwise("a share of `stream.first_token`")
+    .example("20s");
+
 /// The choice among the targets of one model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ModelRouting {
     /// The choice within a tier.
     pub pick: Pick,
+    /// Whether the requests of a session go to the same target.
+    pub affinity: bool,
     /// The most upstream requests for one request.
     pub attempts: Option<NonZeroU32>,
 }
 
 /// Reads the choice of a model.
 pub(super) fn routing(reader: &mut Reader<'_>, model: &Table<'_>) -> ModelRouting {
-    ModelRouting { pick: reader.value(model, &PICK), attempts: reader.value(model, &ATTEMPTS) }
+    ModelRouting {
+        pick: reader.value(model, &PICK),
+        affinity: reader.value(model, &AFFINITY),
+        attempts: reader.value(model, &ATTEMPTS),
+    }
 }
 
 /// Warns of a model none of whose targets has a weight.

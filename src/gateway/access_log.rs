@@ -49,7 +49,7 @@ impl Sink for AccessLog {
             outcome = summary.outcome,
             error = summary.error.as_deref(),
             attempts = summary.attempts.len(),
-            trail = trail(&summary.attempts),
+            trail = trail(&summary.attempts, true),
             duration_ms = ms(summary.duration),
             ttft_ms = summary.first_output.map(ttft),
             longest_gap_ms = summary.first_output.map(|_| ms(summary.longest_gap)),

@@ -48,7 +48,8 @@ const MAX_TRAIL: usize = 8;
 
 /// A trail of attempts in short, such as `a/m rate_limit, b/m ok`: the last of them, with the blame for each failure.
 /// `None`: there is at most one, of which the record has all.
-pub fn trail(attempts: &[Attempt]) -> Option<String> {
+/// `with_keys`: also the names of providers' keys, which are the operator's business alone.
+pub fn trail(attempts: &[Attempt], with_keys: bool) -> Option<String> {
     let last = attempts.get(attempts.len().saturating_sub(MAX_TRAIL)..)?;
     let entry = |attempt: &Attempt| {
         let result = match attempt.error {
@@ -56,7 +57,7 @@ pub fn trail(attempts: &[Attempt]) -> Option<String> {
             None if attempt.answered => "ok",
             None => "left",
         };
-        let key = attempt.target.provider.key.as_ref();
+        let key = attempt.target.provider.key.as_ref().filter(|_| with_keys);
         let key = key.map_or_else(String::new, |key| format!("[{key}]"));
         format!("{}{key} {result}", short(attempt.target.name()))
     };

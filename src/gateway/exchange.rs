@@ -9,6 +9,7 @@ use axum::extract::{ConnectInfo, Request};
 use http::request::Parts;
 
 use super::account::Account;
+use super::affinity::Session;
 use super::auth::{self, Caller};
 use super::clock::RequestTime;
 use super::ids::request_id;
@@ -113,7 +114,10 @@ impl Exchange {
         request: &InspectedRequest,
         account: &mut Account,
     ) -> Result<Plan, Error> {
-        let plan = route::plan(&state.config, caller, &request.envelope.model)?;
+        let mut plan = route::plan(&state.config, caller, &request.envelope.model)?;
+        if plan.affinity {
+            plan.session = Session::of(&self.head.headers, &caller.name);
+        }
         let dialect = self.dialect.name();
         if route::is_bound_to_model(&plan, caller, dialect) {
             refuse_other_models(dialect, &request.body).await?;

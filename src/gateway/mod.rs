@@ -4,6 +4,7 @@
 mod accept_encoding;
 pub mod access_log;
 pub mod account;
+pub mod affinity;
 pub mod answer;
 pub mod attempt;
 pub mod auth;

@@ -209,7 +209,9 @@ impl Opening {
             .counted(request.context.call.input_estimate, attempt.target.context);
         attempt.fail(&error);
         if error.side() != Side::Caller && !error.is_unavailable() {
-            let timed = now - attempt.begun >= request.context.stream.first_token / FAIR_SHARE;
+            let own = attempt.target.first_token;
+            let patience = own.unwrap_or(request.context.stream.first_token);
+            let timed = now - attempt.begun >= patience / FAIR_SHARE;
             let failed = FailedAttempt { target: &attempt.target, error: &error, timed };
             request.health.failed(&request.plan, &failed, now);
             access_log::attempt_failed(request, attempt, &error);
@@ -280,6 +282,9 @@ fn attempt_deadline(
     let provider = &target.provider;
     if !request.is_whole(provider) && !request.is_verbatim(provider) {
         left = left.min(request.context.stream.first_token);
+    }
+    if let Some(own) = target.first_token.filter(|_| !request.is_whole(provider)) {
+        left = left.min(own);
     }
     AttemptDeadline { deadline: now + left, followed: turn.followed }
 }

@@ -82,6 +82,36 @@ async fn failover_attempts_share_one_timeout() {
     assert_eq!(order.context.time.started.elapsed(), order.context.stream.first_token);
 }
 
+/// A target's own `first_token` bounds its attempt, and leaves the rest of the time to the others.
+#[tokio::test(start_paused = true)]
+async fn failover_after_the_timeout_of_a_target_of_its_own() {
+    let mut order = order(true, "sim", &[("a", None), ("b", None)]);
+    order.plan.targets[0].first_token = Some(20 * SECOND);
+    let asked = walked(&order, |_| (Kind::Timeout, 1000 * SECOND)).await;
+    assert_eq!(asked, [("a".into(), 20.0), ("b".into(), 100.0)]);
+}
+
+/// At most `attempts` upstream requests, of which rejected credentials are none.
+#[tokio::test(start_paused = true)]
+async fn failover_ends_after_so_many_attempts() {
+    let mut plan = order(true, "sim", &[("a", None)]).plan;
+    plan.attempts = std::num::NonZeroU32::new(2);
+    let tried = |kinds: &[Kind]| -> Vec<Attempt> {
+        let attempt = |kind: &Kind| {
+            let chosen = (plan.targets[0].clone(), PickReason::Order);
+            let mut attempt = Attempt::new(chosen, false, Instant::now());
+            attempt.sent = Some(attempt.begun);
+            attempt.fail(&failed(*kind));
+            attempt
+        };
+        kinds.iter().map(attempt).collect()
+    };
+    assert!(may_attempt(&plan, &tried(&[Kind::Upstream, Kind::Authentication, Kind::Billing])));
+    assert!(!may_attempt(&plan, &tried(&[Kind::Upstream, Kind::RateLimited])));
+    assert!(may_attempt(&plan, &tried(&[Kind::Authentication; 7])));
+    assert!(!may_attempt(&plan, &tried(&[Kind::Authentication; 8])), "R17: bounded all the same");
+}
+
 /// Time that an early failure leaves is there for the others.
 #[tokio::test(start_paused = true)]
 async fn failover_after_a_quick_failure_leaves_its_time_to_the_others() {

@@ -54,7 +54,7 @@ pub(super) fn passed_on(upstream: &HeaderMap, wait: Option<u64>) -> HeaderMap {
 
 /// The response header that names all attempts, if there were several.
 pub(super) fn attempts_header(attempts: &[Attempt]) -> Option<(HeaderName, HeaderValue)> {
-    Some((ATTEMPTS, HeaderValue::from_str(&trail(attempts)?).ok()?))
+    Some((ATTEMPTS, HeaderValue::from_str(&trail(attempts, false)?).ok()?))
 }
 
 /// The response header that names the target.

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use super::affinity::Session;
 use super::auth::Caller;
 use super::provider_models::{Lists, find};
 use crate::config::{self, Config, ModelRouting, Pick, Target, matches_pattern};
@@ -22,6 +23,10 @@ pub struct Plan {
     pub label: Arc<str>,
     /// The choice among the targets of one tier.
     pub pick: Pick,
+    /// The session whose requests go to the same target of a tier, if they are to.
+    pub session: Option<Session>,
+    /// Whether they are to.
+    pub affinity: bool,
     /// The most upstream requests for one request.
     pub attempts: Option<NonZeroU32>,
     /// The model's name at the upstream is the caller's choice.
@@ -31,8 +36,8 @@ pub struct Plan {
 impl Plan {
     fn new(config: &Config, label: &str, targets: Vec<Target>, direct: bool) -> Self {
         let routing = config.model_routing.get(label).copied().unwrap_or_default();
-        let ModelRouting { pick, attempts } = routing;
-        Self { targets, label: label.into(), pick, attempts, direct }
+        let ModelRouting { pick, affinity, attempts } = routing;
+        Self { targets, label: label.into(), pick, session: None, affinity, attempts, direct }
     }
 }
 

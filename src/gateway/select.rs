@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rand::RngExt as _;
 use tokio::time::Instant;
 
+use super::affinity::Session;
 use super::attempt::Attempt;
 use super::rotation::{in_rotation, weighted};
 use super::route::Plan;
@@ -16,6 +17,9 @@ use crate::error::Blame;
 
 /// Of more targets than this in a tier, two are compared: the power of two choices.
 const COMPARED: usize = 3;
+
+/// A target that has a session may have this many times as many answers in progress as the average.
+const SLACK: f64 = 1.25;
 
 /// One pick in so many is uniform, so that a target that has become faster is seen.
 const EXPLORE: u32 = 50;
@@ -40,6 +44,10 @@ pub enum PickReason {
     Load,
     /// It has the shortest time to first token.
     Latency,
+    /// It has the session.
+    Affinity,
+    /// The target that has the session cannot serve, or has too much to do.
+    Spill,
     /// It may be well again.
     Probe,
     /// No other one was left.
@@ -54,6 +62,8 @@ impl PickReason {
             Self::Weight => "weight",
             Self::Load => "load",
             Self::Latency => "latency",
+            Self::Affinity => "affinity",
+            Self::Spill => "spill",
             Self::Probe => "probe",
             Self::LastResort => "last_resort",
         }
@@ -136,6 +146,10 @@ impl ByTier {
         now: Instant,
     ) -> Option<(Candidate<'p>, PickReason)> {
         let at = |place| self.ready((plan, tried), place, now);
+        if let Some(session) = plan.session {
+            let ready = tier.clone().filter_map(at).collect();
+            return self.with_session((plan, session), tier, ready);
+        }
         if plan.pick == Pick::Order {
             return Some((tier.find_map(at)?, PickReason::Order));
         }
@@ -172,6 +186,27 @@ impl ByTier {
                 Some((cheapest(sample, cost)?, PickReason::Latency))
             }
         }
+    }
+
+    /// The target that has a session, unless it cannot serve or has more to do than the others.
+    fn with_session<'p>(
+        &self,
+        (plan, session): (&Plan, Session),
+        tier: Range<usize>,
+        ready: Vec<Candidate<'p>>,
+    ) -> Option<(Candidate<'p>, PickReason)> {
+        let open = |target: &Target| f64::from(self.health.open_streams(target));
+        let count = f64::from(u32::try_from(ready.len()).unwrap_or(u32::MAX));
+        let most = ready.iter().map(|found| open(found.target)).sum::<f64>() / count * SLACK + 1.0;
+        let score = |target: &Target| session.score(target, f64::from(target.weight));
+        let mut ranked: Vec<(f64, Candidate<'p>)> =
+            ready.into_iter().map(|found| (score(found.target), found)).collect();
+        ranked.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        let free = ranked.iter().find(|(_, found)| open(found.target) <= most);
+        let (best, chosen) = free.or_else(|| ranked.first())?;
+        let mut others = plan.targets.get(tier).unwrap_or_default().iter();
+        let own = others.all(|other| score(other) <= *best);
+        Some((*chosen, if own { PickReason::Affinity } else { PickReason::Spill }))
     }
 
     /// The targets of a tier that are compared: all of a few, two of many.

@@ -28,7 +28,7 @@ fn balanced(pick: Pick, weights: &[u32]) -> UpstreamRequest {
     config.models.insert("x".to_owned(), request.plan.targets.clone());
     config
         .model_routing
-        .insert("x".to_owned(), crate::config::ModelRouting { pick, attempts: None });
+        .insert("x".to_owned(), crate::config::ModelRouting { pick, ..Default::default() });
     request.health.configure(&config);
     request
 }
@@ -205,4 +205,73 @@ async fn r10_when_all_targets_are_out_the_soonest_is_tried() {
     let lone = balanced(Pick::Order, &[1]);
     eject(&lone, 0, Kind::NotFound);
     assert_eq!(select(&lone).why, PickReason::Order);
+}
+
+/// The places of 1,000 sessions, none of which has an answer in progress.
+fn sessions(request: &mut UpstreamRequest) -> Vec<String> {
+    let place = |number: usize| {
+        let name = http::HeaderValue::from_str(&number.to_string()).unwrap();
+        let headers = http::HeaderMap::from_iter([("x-session-id".parse().unwrap(), name)]);
+        request.plan.session = Session::of(&headers, "caller");
+        select(request).target.model
+    };
+    (0..1000).map(place).collect()
+}
+
+/// R15: nothing is remembered: a target that comes back has its sessions again, and one that is out moves no others.
+#[tokio::test(start_paused = true)]
+async fn r15_a_session_stays_and_returns() {
+    let mut request = balanced(Pick::LeastLoaded, &[1; 10]);
+    let before = sessions(&mut request);
+    assert_eq!(sessions(&mut request), before);
+    eject(&request, 3, Kind::NotFound);
+    let without = sessions(&mut request);
+    let moved: Vec<_> =
+        before.iter().zip(&without).filter(|(a, b)| a != b).map(|(a, _)| a.as_str()).collect();
+    assert!(moved.iter().all(|model| *model == "m3") && moved.len() <= 140, "{}", moved.len());
+    let target = request.plan.targets[3].clone();
+    request.health.succeeded(&target, Instant::now());
+    assert_eq!(sessions(&mut request), before);
+}
+
+/// R14: a session with most of the traffic does not overload its target.
+#[tokio::test(start_paused = true)]
+async fn r14_a_hot_session_spills_to_others() {
+    let mut request = balanced(Pick::Order, &[1; 4]);
+    request.plan.targets.iter_mut().for_each(|target| target.tier = 1);
+    let headers = http::HeaderMap::from_iter([(
+        http::HeaderName::from_static("streamgate-session"),
+        http::HeaderValue::from_static("hot"),
+    )]);
+    request.plan.session = Session::of(&headers, "caller");
+    let open: Vec<Selection> = (0..100).map(|_| select(&request)).collect();
+    let loads: Vec<u32> =
+        request.plan.targets.iter().map(|target| request.health.open_streams(target)).collect();
+    assert!(loads.iter().all(|load| *load <= 33), "1.25 times the average, and one: {loads:?}");
+    assert!(open.iter().any(|selection| selection.why == PickReason::Spill));
+    assert_ne!(Session::of(&headers, "caller"), Session::of(&headers, "other"));
+}
+
+/// A reload keeps what is known of targets, and of credentials and hosts behind new ones.
+#[tokio::test(start_paused = true)]
+async fn a_reload_keeps_the_health_of_targets() {
+    let request = balanced(Pick::Order, &[1, 1]);
+    eject(&request, 0, Kind::NotFound);
+    eject(&request, 1, Kind::Authentication);
+    let open = request.health.begin(&request.plan.targets[0], Instant::now());
+    let mut config = config();
+    let added = Target::new(Arc::clone(&config.providers["sim"]), "added".to_owned());
+    config.models.insert("y".to_owned(), vec![request.plan.targets[0].clone(), added.clone()]);
+    request.health.configure(&config);
+    let state = |target: &Target| request.health.state(target, Instant::now());
+    assert!(matches!(state(&request.plan.targets[0]), TargetState::Out(Outage::Hard, _)));
+    assert!(matches!(state(&added), TargetState::Out(Outage::Hard, _)), "the same credential");
+    assert_eq!(request.health.open_streams(&request.plan.targets[0]), 1);
+    drop(open);
+    assert_eq!(request.health.open_streams(&request.plan.targets[0]), 0);
+    advance(2 * 300 * SECOND).await;
+    assert_eq!(
+        (state(&request.plan.targets[0]), state(&added)),
+        (TargetState::Probe, TargetState::Probe)
+    );
 }

@@ -46,6 +46,7 @@ models:
   chat: {{ targets: [{{ provider: sim, model: {chat}, price: {{ input: 1000000, output: 2000000 }} }}] }}
   fallback: {{ targets: [{{ provider: sim, model: e503 }}, {{ provider: sim, model: n5 }}] }}
 stream: {{ heartbeat: 500ms, first_token: 2s, stall: 2s }}
+health: {{ consecutive: 3 }}
 telemetry: {{ otlp: {{ endpoint: "http://127.0.0.1:1", timeout: 500ms, sample: 1 }} }}
 """
 

@@ -55,15 +55,14 @@ impl Deployment {
         [&self.own, &self.account, &self.host]
     }
 
-    fn new(target: &Target, before: &Deployments, made: &Deployments, epoch: Instant) -> Self {
+    /// A deployment that shares the state of those that were `known` before.
+    fn new((id, target): (Identity, &Target), known: &Known, epoch: Instant) -> Self {
         let provider = &target.provider;
-        let (name, id, account_id, host_id) =
-            (target.name(), target.identity(), provider.account, provider.host());
+        let (name, account_id, host_id) = (target.name(), provider.account, provider.host());
         let key = provider.key.as_ref().map_or_else(String::new, |key| format!("[{key}]"));
-        let known = || made.values().chain(before.values());
-        let same_account = known().find(|other| other.account_id == account_id);
-        let same_host = known().find(|other| other.host_id == host_id);
-        let same = before.get(&id);
+        let same_account = known.accounts.get(&account_id);
+        let same_host = known.hosts.get(&host_id);
+        let same = known.deployments.get(&id);
         let circuit =
             |label: String, same: Option<&Circuit>| Circuit::new(&label, provider.health, same);
         let (own, account) = (format!("{name}{key}"), format!("{}/*{key}", provider.name));
@@ -82,6 +81,22 @@ impl Deployment {
             account_id,
             host_id,
         }
+    }
+}
+
+/// The deployments whose state others share, by what they share.
+#[derive(Default)]
+struct Known {
+    deployments: Deployments,
+    accounts: Deployments,
+    hosts: Deployments,
+}
+
+impl Known {
+    fn add(&mut self, deployment: &Arc<Deployment>) {
+        let shared = || Arc::clone(deployment);
+        self.accounts.entry(deployment.account_id).or_insert_with(shared);
+        self.hosts.entry(deployment.host_id).or_insert_with(shared);
     }
 }
 
@@ -151,12 +166,15 @@ impl TargetHealth {
     /// Takes the targets of a configuration. What is known of those that it still has is kept.
     pub fn configure(&self, config: &Config) {
         let before = self.deployments.load();
+        let mut known = Known { deployments: (**before).clone(), ..Known::default() };
+        before.values().for_each(|deployment| known.add(deployment));
         let mut next = Deployments::new();
         let mut add = |id: Identity, target: &Target| {
-            if !next.contains_key(&id) {
-                let made = Deployment::new(target, &before, &next, self.epoch);
-                next.insert(id, Arc::new(made));
-            }
+            next.entry(id).or_insert_with(|| {
+                let made = Arc::new(Deployment::new((id, target), &known, self.epoch));
+                known.add(&made);
+                made
+            });
         };
         // Models that callers name themselves have no entry of their own.
         for provider in config.providers.values().flat_map(Provider::keyed) {
