@@ -238,7 +238,7 @@ async fn a_caller_whose_streams_are_all_in_use_can_cancel_one() {
     read_events(response, 1).await;
     assert_eq!(gateway.durable().send().await.unwrap().status(), 429);
     let ticket = gateway.post("/v1/tickets", &format!(r#"{{"streams":["{id}"]}}"#));
-    assert_eq!(ticket.send().await.unwrap().status(), 200);
+    assert_eq!(ticket.send().await.unwrap().status(), 201);
     assert_eq!(state(&gateway, &id).await["state"], "streaming");
     let cancelled = gateway.post(&format!("/v1/streams/{id}/cancel"), "").send().await.unwrap();
     assert_eq!(cancelled.status(), 200);
