@@ -145,7 +145,8 @@ test('thresholds are missed when they should be', async () => {
     [{ URL: 'http://127.0.0.1:9' }, ['streams_complete', 'errors', 'tokens']],
     // A caller that ought to be limited, and one that ought not to be.
     [{ SCENARIO: 'limits', LIMITED_KEY: KEY }, ['refused{scenario:over}', 'refused_with_retry_after']],
-    [{ SCENARIO: 'limits', KEY: LIMITED_KEY, DURATION: '3' }, ['refused{scenario:unharmed}']],
+    // Short answers, so that there are many after the limit is reached, however slow the machine is.
+    [{ SCENARIO: 'limits', KEY: LIMITED_KEY, DURATION: '3', PROGRAM: 'n100-i1000' }, ['refused{scenario:unharmed}']],
     // Answers that end before their caller would have left.
     [{ SCENARIO: 'hang-ups', KEY: 'sg-of-nobody' }, ['streams_complete', 'errors', 'tokens', 'hang_ups']],
   ]) {
