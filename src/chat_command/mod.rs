@@ -98,9 +98,11 @@ fn once(arguments: &ChatArguments) -> Result<Option<String>, CliError> {
         }
     }
     if message.trim().is_empty() {
-        return Err(CliError::configuration(
-            "the message is empty; give it as an argument or on standard input",
-        ));
+        let model = arguments.model.as_ref();
+        let model = model.map_or_else(String::new, |model| format!(" for the model `{model}`"));
+        return Err(CliError::configuration(&format!(
+            "there is no message{model}; give it after the model, as in `streamgate chat MODEL 'MESSAGE'`, or on standard input"
+        )));
     }
     Ok(Some(message))
 }

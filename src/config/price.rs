@@ -65,7 +65,9 @@ pub(super) const PRICE_CATALOG: Field<Option<String>> = Format::choice(
     "price_catalog",
     "The provider whose list prices hold for models without a `price` (src/prices/catalog.json).",
 )
-.otherwise("that of the preset; without one, prices are unknown");
+.otherwise(
+    "that of the preset, or of the vendor at its own address; elsewhere, prices are unknown",
+);
 
 /// Reads the price of a target.
 pub(super) fn price(reader: &mut Reader<'_>, target: &Table<'_>) -> Option<Arc<ModelPrice>> {

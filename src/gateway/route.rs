@@ -148,8 +148,13 @@ fn permit(config: &Config, caller: &Caller, (model, asked): (&str, &str)) -> Res
 fn unknown(config: &Config, caller: &Caller, model: &str) -> ApiError {
     let meant = similar(config, caller, model)
         .map_or_else(String::new, |name| format!("did you mean {}? ", shown(name)));
+    let provider = model.split_once('/').map(|(provider, _)| provider);
+    let absent =
+        provider.filter(|name| caller.may_use_all() && !config.providers.contains_key(*name));
+    let absent =
+        absent.map_or_else(String::new, |name| format!(", and no provider {}", shown(name)));
     let (usable, direct) = if caller.may_use_all() {
-        ("", ", and provider/model names one directly")
+        (absent.as_str(), ", and provider/model names one directly")
     } else {
         (" that this key may use", " that it may use")
     };

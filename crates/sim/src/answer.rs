@@ -49,7 +49,7 @@ const PROSE: &str = "This answer is simulated. No model has read your question, 
      works: your client, the gateway, and the stream between them. There is nothing to pay for it, \
      and you may break it as often as you like. To talk to a real model, give the gateway a \
      provider and a key, and ask for a model by its name. To see what happens when a provider \
-     fails, ask for a program instead, such as n100-i10000-stall50. This is the end of the \
+     fails, ask for the model sim/n100-i10000-stall50 instead. This is the end of the \
      simulated text. ";
 
 /// Name of the called tool if the request offers none.

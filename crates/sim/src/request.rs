@@ -146,7 +146,9 @@ impl RequestError {
     pub(super) fn no_model(words: &str) -> Self {
         Self {
             status: 404,
-            message: format!("The model is no program of the simulated upstream. Words: {words}."),
+            message: format!(
+                "Unknown model of the simulated upstream. A name is made of words, joined with dashes: {words}."
+            ),
             param: Some("model"),
             code: Some("model_not_found"),
         }

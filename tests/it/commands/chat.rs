@@ -144,5 +144,5 @@ async fn errors_name_the_cause_and_the_remedy() {
     // No message at all.
     let (status, _, err) = run(chat(&gateway, &["fast"])).await;
     assert_eq!(status, Some(2));
-    assert!(err.contains("empty"), "{err}");
+    assert!(err.contains("there is no message for the model `fast`"), "{err}");
 }
