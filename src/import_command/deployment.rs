@@ -2,6 +2,8 @@
 //! to another address than the one it was for.
 
 use super::Notes;
+use super::price::{self, COSTS};
+use super::settings::{duration, millis};
 use super::vendors::{self, Upstream, Vendor};
 use super::yaml::{Node, Value};
 use crate::yaml_text::scalar;
@@ -15,6 +17,7 @@ pub(super) struct Deployment<'n> {
     pub(super) line: usize,
     pub(super) params: &'n Node,
     pub(super) credential: Option<&'n Node>,
+    /// Its `model_info`.
     pub(super) info: Option<&'n Node>,
 }
 
@@ -30,7 +33,7 @@ pub(super) struct Draft {
 }
 
 /// Parameters that are read, here or where deployments are put together.
-const READ: [&str; 27] = [
+const READ: [&str; 29] = [
     "model",
     "api_key",
     "api_base",
@@ -44,6 +47,8 @@ const READ: [&str; 27] = [
     "tpm",
     "max_parallel_requests",
     "order",
+    "weight",
+    "stream_timeout",
     "litellm_credential_name",
     "additional_drop_params",
     "drop_params",
@@ -61,7 +66,7 @@ const READ: [&str; 27] = [
 ];
 
 /// Parameters without an equivalent, and the reason or the remedy.
-const LEFT_OUT: [(&str, &str); 21] = [
+const LEFT_OUT: [(&str, &str); 18] = [
     ("temperature", OVERRIDES),
     ("top_p", OVERRIDES),
     ("max_tokens", "is a default there; `max_output` of the target is the bound of ours"),
@@ -75,13 +80,13 @@ const LEFT_OUT: [(&str, &str); 21] = [
     ("presence_penalty", OVERRIDES),
     ("reasoning_effort", OVERRIDES),
     ("extra_body", OVERRIDES),
-    ("weight", "has no equivalent: targets are tried in their order"),
-    ("timeout", "is not set for one deployment here: `stream:` has the timeouts of all"),
-    ("stream_timeout", "is not set for one deployment here: `stream:` has the timeouts of all"),
+    (
+        "timeout",
+        "is not set for one deployment here: `stream.unstreamed` is that of all, `first_token` of a target that of its first token",
+    ),
+    ("cooldown_time", "is not set for one deployment here: `health.cooldown` of its provider is"),
     ("max_retries", "has no equivalent: a request is tried once at each target"),
     ("num_retries", "has no equivalent: a request is tried once at each target"),
-    ("input_cost_per_token", NO_COSTS),
-    ("output_cost_per_token", NO_COSTS),
     ("tags", "have no equivalent: requests are not routed by tags"),
     ("vertex_credentials", "is not read: the key of Vertex AI is an access token"),
     (
@@ -92,7 +97,20 @@ const LEFT_OUT: [(&str, &str); 21] = [
 ];
 const OVERRIDES: &str =
     "is a default there; `set` of the target would override every caller's value";
-const NO_COSTS: &str = "has no equivalent: costs are not computed";
+
+/// Keys of `model_info` that are read.
+const INFO_READ: [&str; 3] = ["id", "mode", "max_input_tokens"];
+
+/// Keys of `model_info` without an equivalent, and the reason or the remedy.
+const INFO_LEFT_OUT: [(&str, &str); 3] = [
+    ("base_model", "is not read: where a price is unknown, `price` of the target states it"),
+    ("max_tokens", BOUND),
+    ("max_output_tokens", BOUND),
+];
+const BOUND: &str = "is not read: `max_output` of the target is the bound of ours";
+
+/// Paths of APIs that an address may end with, which we add ourselves.
+const PATHS: [&str; 3] = ["/chat/completions", "/messages", "/responses"];
 
 /// Modes of models that we serve; without one, it is a chat.
 const MODES: [&str; 4] = ["chat", "completion", "embedding", "responses"];
@@ -123,10 +141,24 @@ impl<'n> Deployment<'n> {
         self.params.text(key)?.parse().ok().filter(|number| *number > 0)
     }
 
-    /// The address, by either of its names, without a slash at its end.
+    /// What a token costs there, by the deployment's parameters or its `model_info`.
+    pub(super) fn cost(&self, key: &str) -> Option<&'n Node> {
+        self.params.get(key).or_else(|| self.info?.get(key))
+    }
+
+    /// The address, by either of its names, without a slash or the path of an API at its end.
     fn address(&self, notes: &mut Notes) -> Option<String> {
         let key = if self.has("api_base") { "api_base" } else { "base_url" };
-        Some(self.text(key, notes)?.trim().trim_end_matches('/').to_owned())
+        let text = self.text(key, notes)?;
+        let address = text.trim().trim_end_matches('/');
+        let Some((path, root)) =
+            PATHS.iter().find_map(|path| Some((path, address.strip_suffix(path)?)))
+        else {
+            return Some(address.to_owned());
+        };
+        let line = self.param(key).map_or(self.line, |node| node.line);
+        notes.add(line, format!("`{key}` of `{}` was cut before `{path}`: an address here is that above all paths of an API", self.name));
+        Some(root.trim_end_matches('/').to_owned())
     }
 
     /// The deployment as ours. `None`: it cannot be one, and a note says so.
@@ -161,7 +193,7 @@ impl<'n> Deployment<'n> {
             notes.add(self.line, format!("`{}` (`{written}`) is left out: {why}", self.name));
             return None;
         };
-        self.note_left_out(notes);
+        self.note_left_out(mode, notes);
         let draft = match vendor.upstream {
             Upstream::Azure => self.azure(model, notes),
             Upstream::Bedrock => self.bedrock(model, notes),
@@ -171,14 +203,24 @@ impl<'n> Deployment<'n> {
         Some(self.completed(draft, notes))
     }
 
-    fn note_left_out(&self, notes: &mut Notes) {
-        for (key, node) in self.params.entries() {
-            if READ.contains(&key.as_str()) {
+    fn note_left_out(&self, mode: &str, notes: &mut Notes) {
+        let params = self.params.entries().iter();
+        let params = params.chain(self.credential.map(Node::entries).unwrap_or_default());
+        let params = params.map(|entry| (entry, "", READ.as_slice(), LEFT_OUT.as_slice()));
+        let info = self.info.map(Node::entries).unwrap_or_default().iter();
+        let info =
+            info.map(|entry| (entry, "model_info.", &INFO_READ[..], INFO_LEFT_OUT.as_slice()));
+        for ((key, node), section, read, left_out) in params.chain(info) {
+            if read.contains(&key.as_str()) || COSTS.iter().any(|(cost, _)| cost == key) {
                 continue;
             }
-            let reason = LEFT_OUT.iter().find(|(known, _)| known == key);
+            let reason = left_out.iter().find(|(known, _)| known == key);
             let reason = reason.map_or("has no equivalent here", |(_, reason)| reason);
-            notes.add(node.line, format!("`{key}` of `{}` {reason}", self.name));
+            notes.add(node.line, format!("`{section}{key}` of `{}` {reason}", self.name));
+        }
+        let named = self.info.and_then(|info| info.get("mode"));
+        if let Some(node) = named.filter(|_| ["completion", "responses"].contains(&mode)) {
+            notes.add(node.line, format!("`model_info.mode` of `{}` is not carried over: callers may use any API here, and the `dialect` of the provider is the one that it is asked by", self.name));
         }
     }
 
@@ -195,10 +237,7 @@ impl<'n> Deployment<'n> {
                 }
                 fields.push(("preset", scalar(preset)));
                 let root = |address: String| match preset {
-                    "anthropic" => {
-                        let root = address.trim_end_matches("/v1/messages").trim_end_matches("/v1");
-                        root.to_owned()
-                    }
+                    "anthropic" => address.trim_end_matches("/v1").to_owned(),
                     _ => address,
                 };
                 fields.extend(address.clone().map(|address| ("base_url", scalar(&root(address)))));
@@ -350,7 +389,7 @@ impl<'n> Deployment<'n> {
         Draft { provider: name, fields, model: model.to_owned(), target: Fields::new() }
     }
 
-    /// With headers, dropped members and the context.
+    /// With headers, dropped members, the context, the timeout and the price.
     fn completed(&self, mut draft: Draft, notes: &mut Notes) -> Draft {
         let mut headers = Vec::new();
         match self.param("organization").map(|node| &node.value) {
@@ -391,6 +430,19 @@ impl<'n> Deployment<'n> {
         draft
             .target
             .extend(context.filter(|most| *most > 0).map(|most| ("context", most.to_string())));
+        if let Some(node) = self.params.get("stream_timeout") {
+            match node.as_text().and_then(millis) {
+                Some(most) => draft.target.push(("first_token", duration(most))),
+                None => notes.add(
+                    node.line,
+                    format!(
+                        "`stream_timeout` of `{}` is no number of seconds, and is left out",
+                        self.name
+                    ),
+                ),
+            }
+        }
+        draft.target.extend(price::price(self, notes).map(|price| ("price", price)));
         draft
     }
 }

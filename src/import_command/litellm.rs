@@ -3,6 +3,7 @@
 
 use streamgate::config;
 
+use super::balance::{self, Place};
 use super::deployment::{Deployment, Draft, Fields};
 use super::settings::{self, Settings};
 use super::yaml::Node;
@@ -25,15 +26,49 @@ pub(super) struct Provider {
 pub(super) struct Target {
     pub(super) provider: String,
     pub(super) model: String,
+    pub(super) place: Place,
     pub(super) fields: Fields,
+}
+
+impl Target {
+    /// Whether another one is the same, but for its place.
+    fn same(&self, other: &Self) -> bool {
+        let of = |it: &Self| (it.provider.clone(), it.model.clone(), it.fields.clone());
+        of(self) == of(other)
+    }
 }
 
 /// A model of ours.
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) name: String,
+    /// Those of the earliest tier first.
     pub(super) targets: Vec<Target>,
     pub(super) limits: Fields,
+}
+
+impl Model {
+    /// Whether a tier has several targets.
+    pub(super) fn is_balanced(&self) -> bool {
+        self.targets
+            .windows(2)
+            .any(|pair| matches!(pair, [one, other] if one.place.tier == other.place.tier))
+    }
+
+    /// Adds the targets of another model behind its own, tier by tier.
+    fn fall_back_to(&mut self, more: &[Target]) {
+        let last = self.targets.last().map_or(0, |target| target.place.tier);
+        let new = more.iter().filter(|new| !self.targets.iter().any(|target| target.same(new)));
+        let new: Vec<Target> = new.cloned().collect();
+        let tiers = new.chunk_by(|one, other| one.place.tier == other.place.tier);
+        for (tier, of) in (last.saturating_add(1)..).zip(tiers) {
+            let placed = of.iter().cloned().map(|target| {
+                let place = Place { tier, ..target.place };
+                Target { place, ..target }
+            });
+            self.targets.extend(placed);
+        }
+    }
 }
 
 /// The result.
@@ -43,6 +78,10 @@ pub(super) struct Imported {
     pub(super) models: Vec<Model>,
     /// The section `stream`.
     pub(super) stream: Fields,
+    /// The section `health`.
+    pub(super) health: Fields,
+    /// The `pick` of models whose deployments share requests.
+    pub(super) pick: &'static str,
     /// The SHA-256 of the caller's key.
     pub(super) digest: [u8; 32],
     /// The caller's key, if it is new.
@@ -59,9 +98,17 @@ const LIMITS: [(&str, &str); 3] = [
 
 /// Converts a configuration. The error is a message.
 pub(super) fn import(root: &Node) -> Result<Imported, String> {
-    let list = root
-        .get("model_list")
+    let (_, list) = root
+        .entries()
+        .iter()
+        .rfind(|(key, _)| key == "model_list")
         .ok_or("it has no `model_list`, and so it is no configuration of LiteLLM's proxy")?;
+    if list.items().is_empty() {
+        let line = list.line;
+        return Err(format!(
+            "line {line}: `model_list` is empty; expected at least one deployment, with a `model_name` and `litellm_params`"
+        ));
+    }
     let mut notes = Notes::default();
     for (key, node) in root.entries() {
         if SECTIONS.contains(&key.as_str()) || settings::is_off(node) {
@@ -81,7 +128,8 @@ pub(super) fn import(root: &Node) -> Result<Imported, String> {
         notes.add(node.line, message);
     }
     let settings = settings::read(root, &mut notes);
-    let mut import = Import { providers: Vec::new(), models: Vec::new(), notes };
+    let weighted = settings.pick == "weighted";
+    let mut import = Import { providers: Vec::new(), models: Vec::new(), weighted, notes };
     let deployments: Vec<Deployment<'_>> =
         list.items().iter().filter_map(|item| deployment(root, item, &mut import.notes)).collect();
     // Patterns first: a provider of that name is what they ask for.
@@ -91,11 +139,12 @@ pub(super) fn import(root: &Node) -> Result<Imported, String> {
     import.add(&exact);
     import.drop_unreachable_patterns();
     import.follow(&settings);
-    let Import { providers, models, notes } = import;
-    let Settings { stream, master, .. } = settings;
+    let Import { providers, models, notes, .. } = import;
+    let Settings { stream, health, pick, master, .. } = settings;
     let new_key = if master.is_none() { Some(config::new_key()) } else { None };
     let digest = config::digest(master.as_deref().or(new_key.as_deref()).unwrap_or_default());
-    Ok(Imported { providers, models, stream, digest, new_key, notes: notes.sorted() })
+    let notes = notes.sorted();
+    Ok(Imported { providers, models, stream, health, pick, digest, new_key, notes })
 }
 
 fn deployment<'n>(root: &'n Node, item: &'n Node, notes: &mut Notes) -> Option<Deployment<'n>> {
@@ -122,6 +171,10 @@ fn deployment<'n>(root: &'n Node, item: &'n Node, notes: &mut Notes) -> Option<D
             format!("`{name}` names the credential `{named}`, which is not in the file"),
         );
     }
+    let known = ["model_name", "litellm_params", "model_info"];
+    for (key, node) in item.entries().iter().filter(|(key, _)| !known.contains(&key.as_str())) {
+        notes.add(node.line, format!("`{key}` of `{name}` has no equivalent here"));
+    }
     Some(Deployment { name, line: item.line, params, credential, info: item.get("model_info") })
 }
 
@@ -129,6 +182,8 @@ fn deployment<'n>(root: &'n Node, item: &'n Node, notes: &mut Notes) -> Option<D
 struct Import {
     providers: Vec<Provider>,
     models: Vec<Model>,
+    /// Whether weights decide among deployments of one name.
+    weighted: bool,
     notes: Notes,
 }
 
@@ -145,16 +200,28 @@ impl Import {
             let of = deployments.iter().filter(|deployment| deployment.name == name);
             let mut of: Vec<_> = of.copied().collect();
             of.sort_by_key(|deployment| deployment.number("order").unwrap_or(u64::MAX));
-            let mut targets = Vec::new();
+            let mut found = Vec::new();
             for deployment in &of {
                 let Some(draft) = deployment.draft(&mut self.notes) else { continue };
-                let Some(target) = self.target(deployment, draft) else { continue };
-                if !targets.contains(&target) {
-                    targets.push(target);
-                }
+                found.extend(self.target(deployment, draft).map(|target| (*deployment, target)));
             }
-            if targets.is_empty() {
+            if found.is_empty() {
                 continue;
+            }
+            let (served, found): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+            let places = balance::places(&served, self.weighted, &mut self.notes);
+            let mut targets: Vec<Target> = Vec::new();
+            for (target, place) in found.into_iter().zip(places) {
+                let target = Target { place, ..target };
+                match targets.iter_mut().find(|known| known.same(&target)) {
+                    // Equal deployments of one tier share as one what each would get.
+                    Some(known) if known.place.tier == place.tier => {
+                        let sum = known.place.weight.saturating_add(place.weight);
+                        known.place.weight = sum.min(balance::MAX_WEIGHT);
+                    }
+                    Some(_) => {}
+                    None => targets.push(target),
+                }
             }
             let limits = self.limits(&of);
             self.models.push(Model { name: name.to_owned(), targets, limits });
@@ -190,7 +257,7 @@ impl Import {
             self.notes.add(deployment.line, message);
             return None;
         };
-        Some(Target { provider, model, fields: target })
+        Some(Target { provider, model, place: Place::ALONE, fields: target })
     }
 
     /// The name of the provider with these settings, which is added if there is none. `exact`: it should have the wanted
@@ -237,7 +304,7 @@ impl Import {
             let sum = given.iter().fold(0_u64, |sum, limit| sum.saturating_add(*limit));
             limits.push((ours, sum.min(u32::MAX.into()).to_string()));
             if given.len() > 1 {
-                self.notes.add(line, format!("`{theirs}` of the deployments of `{name}` became their sum, as a limit of the model"));
+                self.notes.add(line, format!("`{theirs}` of the deployments of `{name}` became their sum, as a limit of the model: none of them has a limit of its own here, and one may exceed its share when others cannot serve"));
             }
         }
         limits
@@ -274,7 +341,8 @@ impl Import {
                 let (provider, model) =
                     name.split_once('/').filter(|(_, model)| config::is_model(model))?;
                 let provider = providers.iter().find(|known| known.name == provider)?.name.clone();
-                Some(vec![Target { provider, model: model.to_owned(), fields: Fields::new() }])
+                let (model, place) = (model.to_owned(), Place::ALONE);
+                Some(vec![Target { provider, model, place, fields: Fields::new() }])
             })
         };
         for (line, name, fallback) in &settings.fallbacks {
@@ -294,13 +362,7 @@ impl Import {
                 .models
                 .iter_mut()
                 .filter(|it| if all { it.name != *fallback } else { it.name == *name });
-            for model in chosen {
-                for target in &more {
-                    if !model.targets.contains(target) {
-                        model.targets.push(target.clone());
-                    }
-                }
-            }
+            chosen.for_each(|model| model.fall_back_to(&more));
         }
         for (line, alias, name) in &settings.aliases {
             let found = self.models.iter().find(|it| it.name == *name).map(|it| it.targets.clone());

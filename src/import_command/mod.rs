@@ -1,9 +1,11 @@
 //! Import command (`streamgate import`): another gateway's configuration to ours, with a note on everything that is not
 //! carried over. It must never guess silently.
 
+mod balance;
 mod deployment;
 mod litellm;
 mod output;
+mod price;
 mod settings;
 mod vendors;
 mod yaml;

@@ -6,7 +6,7 @@ use streamgate::config;
 
 use super::Note;
 use super::deployment::Fields;
-use super::litellm::{Imported, Model};
+use super::litellm::{Imported, Model, Target};
 use crate::yaml_text::scalar;
 
 /// The whole file; `name` is that of the imported one.
@@ -28,12 +28,18 @@ fn write_text(imported: &Imported, name: &str, out: &mut String) -> std::fmt::Re
     writeln!(
         out,
         "\nserver:\n  listen: \"127.0.0.1:8080\"     # LiteLLM's own is 0.0.0.0:4000\n\n\
-         # LiteLLM's master key, as its digest.\nauth:\n  keys:\n    {}",
+         # {}\nauth:\n  keys:\n    {}",
+        match imported.new_key {
+            Some(_) => "A new key, as its digest: there was no master key to read.",
+            None => "LiteLLM's master key, as its digest.",
+        },
         config::key_line("master", &imported.digest)
     )?;
-    if !imported.stream.is_empty() {
-        writeln!(out, "\nstream:")?;
-        for (key, value) in &imported.stream {
+    for (section, fields) in [("stream", &imported.stream), ("health", &imported.health)] {
+        if !fields.is_empty() {
+            writeln!(out, "\n{section}:")?;
+        }
+        for (key, value) in fields {
             writeln!(out, "  {key}: {value}")?;
         }
     }
@@ -46,19 +52,40 @@ fn write_text(imported: &Imported, name: &str, out: &mut String) -> std::fmt::Re
             writeln!(out, "    {key}: {value}")?;
         }
     }
+    let balanced = imported.models.iter().any(Model::is_balanced);
     if !imported.models.is_empty() {
-        writeln!(out, "\n# Targets are tried in order, until the first token.\nmodels:")?;
+        let comment = if balanced { BALANCED } else { ORDERED };
+        writeln!(out, "\n{comment}\nmodels:")?;
     }
-    imported.models.iter().try_for_each(|model| write_model(model, out))
+    imported.models.iter().try_for_each(|model| write_model(model, imported.pick, out))
 }
 
-fn write_model(model: &Model, out: &mut String) -> std::fmt::Result {
-    writeln!(out, "  {}:\n    targets:", scalar(&model.name))?;
+/// Comments on the models: that each target is a tier of its own, or not.
+const ORDERED: &str =
+    "# Targets are tried in order, until the first token; those that keep failing come last.";
+const BALANCED: &str = "# Targets of one tier share the requests by `pick`; the next tier serves when none of them can. Without a `pick`, targets\n\
+                        # are tried in order.";
+
+fn write_model(model: &Model, pick: &str, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "  {}:", scalar(&model.name))?;
+    let balanced = model.is_balanced();
+    if balanced {
+        writeln!(out, "    pick: {pick}")?;
+    }
+    writeln!(out, "    targets:")?;
     for target in &model.targets {
-        let more = inline(&target.fields);
-        let more = if more.is_empty() { more } else { format!(", {more}") };
-        let (provider, name) = (scalar(&target.provider), scalar(&target.model));
-        writeln!(out, "      - {{ provider: {provider}, model: {name}{more} }}")?;
+        let Target { provider, model, place, fields } = target;
+        write!(out, "      - {{ provider: {}, model: {}", scalar(provider), scalar(model))?;
+        if balanced && pick == "weighted" && place.weight != 1 {
+            write!(out, ", weight: {}", place.weight)?;
+        }
+        if balanced && place.tier > 1 {
+            write!(out, ", tier: {}", place.tier)?;
+        }
+        for (key, value) in fields {
+            write!(out, ", {key}: {value}")?;
+        }
+        writeln!(out, " }}")?;
     }
     if !model.limits.is_empty() {
         writeln!(out, "    limits: {{ {} }}", inline(&model.limits))?;

@@ -12,6 +12,10 @@ use super::yaml::{Node, Value};
 pub(super) struct Settings {
     /// The section `stream`.
     pub(super) stream: Fields,
+    /// The section `health`.
+    pub(super) health: Fields,
+    /// The choice among deployments of one name: a `pick`.
+    pub(super) pick: &'static str,
     /// The master key, if it can be read.
     pub(super) master: Option<String>,
     /// The line, a model's name or `*`, and a model that is tried after it.
@@ -23,24 +27,34 @@ pub(super) struct Settings {
 /// The default of `stream.connect` and `stream.commit_after`, in milliseconds.
 const DEFAULT_CONNECT: u64 = 10_000;
 
-/// Settings that are read.
-const READ: [&str; 12] = [
-    "fallbacks",
-    "default_fallbacks",
-    "context_window_fallbacks",
-    "model_group_alias",
-    "model_alias_map",
-    "request_timeout",
-    "timeout",
-    "stream_timeout",
-    "master_key",
-    "drop_params",
-    "set_verbose",
-    "infer_model_from_keys",
+/// Settings that are read, and the only section that they are read from, if not all are.
+const READ: [(&str, &str); 15] = [
+    ("fallbacks", ""),
+    ("default_fallbacks", ""),
+    ("context_window_fallbacks", ""),
+    ("model_group_alias", ""),
+    ("model_alias_map", ""),
+    ("request_timeout", "litellm_settings"),
+    ("timeout", "router_settings"),
+    ("stream_timeout", "router_settings"),
+    ("routing_strategy", "router_settings"),
+    ("cooldown_time", ""),
+    ("allowed_fails", ""),
+    ("master_key", "general_settings"),
+    ("drop_params", ""),
+    ("set_verbose", ""),
+    ("infer_model_from_keys", ""),
+];
+
+/// Strategies of routing, and the choice among targets that they become.
+const STRATEGIES: [(&str, &str); 3] = [
+    ("simple-shuffle", "weighted"),
+    ("least-busy", "least_loaded"),
+    ("latency-based-routing", "fastest"),
 ];
 
 /// Settings without an equivalent, and the reason or the remedy.
-const LEFT_OUT: [(&str, &str); 22] = [
+const LEFT_OUT: [(&str, &str); 19] = [
     (
         "content_policy_fallbacks",
         "has no equivalent; fallbacks here are for failures of a provider",
@@ -50,15 +64,6 @@ const LEFT_OUT: [(&str, &str); 22] = [
         "has no equivalent: a request is tried once at each target; add a second target",
     ),
     ("retry_policy", "has no equivalent: a request is tried once at each target"),
-    (
-        "routing_strategy",
-        "has no equivalent: targets are tried in their order, those that have just failed last",
-    ),
-    ("allowed_fails", "is not needed: a target that has just failed is tried last"),
-    (
-        "cooldown_time",
-        "is not needed: a target that has just failed is tried last until it works again",
-    ),
     ("enable_pre_call_checks", "is not needed: `context` of a target does that"),
     ("redis_host", "is not read: `redis:` has the server that several nodes share"),
     ("redis_port", "is not read: `redis:` has the server that several nodes share"),
@@ -101,11 +106,18 @@ pub(super) fn read(root: &Node, notes: &mut Notes) -> Settings {
     for section in ["litellm_settings", "router_settings", "general_settings"] {
         let Some(node) = root.get(section) else { continue };
         for (key, value) in node.entries() {
-            if !READ.contains(&key.as_str()) && !is_off(value) {
-                let reason = LEFT_OUT.iter().find(|(known, _)| known == key);
-                let reason = reason.map_or("has no equivalent here", |(_, reason)| reason);
-                notes.add(value.line, format!("`{section}.{key}` {reason}"));
+            let read = READ.iter().find(|(known, _)| known == key);
+            if is_off(value) || read.is_some_and(|(_, only)| only.is_empty() || *only == section) {
+                continue;
             }
+            if let Some((_, only)) = read {
+                let message = format!("`{section}.{key}` is not read: its place is `{only}`");
+                notes.add(value.line, message);
+                continue;
+            }
+            let reason = LEFT_OUT.iter().find(|(known, _)| known == key);
+            let reason = reason.map_or("has no equivalent here", |(_, reason)| reason);
+            notes.add(value.line, format!("`{section}.{key}` {reason}"));
         }
         read_fallbacks(node, &mut settings, notes);
         for key in ["model_group_alias", "model_alias_map"] {
@@ -120,6 +132,8 @@ pub(super) fn read(root: &Node, notes: &mut Notes) -> Settings {
         }
     }
     settings.stream = stream(root, notes);
+    settings.health = health(root, notes);
+    settings.pick = pick(root, notes);
     settings.master = master(root, notes);
     settings
 }
@@ -165,8 +179,14 @@ fn read_fallbacks(section: &Node, settings: &mut Settings, notes: &mut Notes) {
 /// Timeouts: one for a whole answer there, and one for the beginning of a stream.
 fn stream(root: &Node, notes: &mut Notes) -> Fields {
     let setting = |section: &str, key: &str| root.get(section)?.get(key);
-    let whole = setting("router_settings", "timeout")
-        .or_else(|| setting("litellm_settings", "request_timeout"));
+    let [router, general] =
+        [("router_settings", "timeout"), ("litellm_settings", "request_timeout")]
+            .map(|(section, key)| setting(section, key));
+    if let (Some(_), Some(general)) = (router, general) {
+        let message = "`litellm_settings.request_timeout` is left out: `router_settings.timeout` comes before it";
+        notes.add(general.line, message);
+    }
+    let whole = router.or(general);
     let first = setting("router_settings", "stream_timeout").or(whole);
     let mut read = |node: Option<&Node>| {
         let most = node?.as_text().and_then(millis);
@@ -192,14 +212,64 @@ fn stream(root: &Node, notes: &mut Notes) -> Fields {
     fields
 }
 
+/// Circuit breakers: cooldowns and failures of the router, whose settings come before the general ones.
+fn health(root: &Node, notes: &mut Notes) -> Fields {
+    let mut fields = Fields::new();
+    for key in ["cooldown_time", "allowed_fails"] {
+        let sections = ["router_settings", "litellm_settings", "general_settings"];
+        let mut found =
+            sections.iter().filter_map(|section| Some((section, root.get(section)?.get(key)?)));
+        let Some((_, node)) = found.next() else { continue };
+        for (section, other) in found {
+            notes.add(other.line, format!("`{section}.{key}` is left out: a setting of that name in another section comes before it"));
+        }
+        let text = node.as_text().unwrap_or_default();
+        if key == "cooldown_time" {
+            match millis(text) {
+                Some(time) => fields.push(("cooldown", duration(time))),
+                None => notes.add(
+                    node.line,
+                    "`cooldown_time` is no number of seconds above zero, and is left out",
+                ),
+            }
+            continue;
+        }
+        // There, a cooldown begins with the failure after those that are allowed.
+        match text.parse::<u32>().ok().and_then(|allowed| allowed.checked_add(1)) {
+            Some(failures) => {
+                fields.push(("consecutive", failures.to_string()));
+                notes.add(node.line, "`allowed_fails` counts failures of a minute there; `health.consecutive` counts those in a row");
+            }
+            None => notes.add(node.line, "`allowed_fails` is no whole number, and is left out"),
+        }
+    }
+    fields
+}
+
+/// The choice among deployments of one name.
+fn pick(root: &Node, notes: &mut Notes) -> &'static str {
+    let node = root.get("router_settings").and_then(|section| section.get("routing_strategy"));
+    let Some(node) = node else { return "weighted" };
+    let named = node.as_text().unwrap_or_default();
+    let known = STRATEGIES.iter().find(|(strategy, _)| *strategy == named);
+    known.map_or_else(
+        || {
+            notes.add(node.line, format!("`routing_strategy: {named}` has no equivalent: deployments of one name share requests by their weights (`pick: weighted`)"));
+            "weighted"
+        },
+        |(_, pick)| pick,
+    )
+}
+
 /// Seconds, perhaps with a fraction, as milliseconds: from one to a day.
-fn millis(text: &str) -> Option<u64> {
+pub(super) fn millis(text: &str) -> Option<u64> {
     let seconds: f64 = text.parse().ok()?;
     let duration = std::time::Duration::try_from_secs_f64(seconds).ok()?;
     u64::try_from(duration.as_millis()).ok().filter(|millis| (1..=86_400_000).contains(millis))
 }
 
-fn duration(millis: u64) -> String {
+/// A duration as it is written.
+pub(super) fn duration(millis: u64) -> String {
     if millis.is_multiple_of(1_000) {
         format!("{}s", millis / 1_000)
     } else {
@@ -216,6 +286,9 @@ fn master(root: &Node, notes: &mut Notes) -> Option<String> {
     };
     let text = node.as_text().unwrap_or_default();
     let Some(name) = text.strip_prefix("os.environ/") else {
+        if text.is_empty() {
+            notes.add(node.line, "`master_key` is no text; a new key has been made");
+        }
         return Some(text.to_owned()).filter(|key| !key.is_empty());
     };
     let key = reference(text).and_then(|_| config::env(name)).filter(|key| !key.is_empty());

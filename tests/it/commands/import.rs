@@ -205,14 +205,15 @@ async fn notes_have_the_line_and_the_reason() {
         ("model_name: art", "provider is not known"),
         ("model_name: \"team-*\"", "cannot be written"),
         ("temperature: 0.2", "override every caller"),
-        ("weight: 3", "tried in their order"),
+        ("weight: 3", "first deployment has none"),
         ("api_key: sk-literal", "stands in the file"),
         ("num_retries", "tried once"),
-        ("routing_strategy", "in their order"),
         ("database_url", "streamgate key new"),
         ("callbacks", "server.admin"),
         ("nowhere", "`nowhere`"),
         ("model_name: vertex", "access token"),
+        ("/v1/messages", "cut before `/messages`"),
+        ("input_cost_per_token", "needs both"),
     ] {
         let line = FILE.lines().position(|line| line.contains(place)).unwrap() + 1;
         let start = format!("config.yaml:{line}: ");
@@ -236,13 +237,14 @@ async fn a_master_key_in_the_environment_or_none() {
     let text = format!("{models}general_settings: {{ master_key: os.environ/MASTER }}\n");
     let (_, out, err) = import(&text, &[("MASTER", "sk-env")]).await;
     assert_eq!(load(&out).auth.keys[0].digest, config::digest("sk-env"));
-    assert!(!err.contains("sg-"), "{err}");
+    assert!(!err.contains("sg-") && out.contains("# LiteLLM's master key"), "{err}{out}");
     for text in [text.as_str(), models] {
         let (status, out, err) = import(text, &[]).await;
         assert_eq!(status, Some(0), "{err}");
         let key = err.lines().find_map(|line| line.strip_prefix("  sg-")).unwrap();
         assert_eq!(load(&out).auth.keys[0].digest, config::digest(&format!("sg-{key}")));
         assert!(err.contains("new") && !out.contains(key), "{err}");
+        assert!(out.contains("# A new key") && !out.contains("LiteLLM's master key"), "{out}");
     }
 }
 
@@ -253,6 +255,8 @@ async fn files_that_are_something_else_are_refused() {
         ("model_list: [\n", "not YAML"),
         ("- a\n", "model_list"),
         ("", "model_list"),
+        ("model_list: []\n", "line 1: `model_list` is empty"),
+        ("x: 1\nmodel_list:\n", "`model_list` is empty"),
     ] {
         let (status, out, err) = import(text, &[]).await;
         assert_eq!((status, out.as_str()), (Some(2), ""), "{text}");
@@ -271,4 +275,140 @@ async fn the_error_for_a_litellm_file_names_the_command() {
     let (status, _, err) = run(alone(&["check", "--config", &file], &[])).await;
     assert_eq!(status, Some(2));
     assert!(err.contains("`model_list`") && err.contains("streamgate import litellm"), "{err}");
+}
+
+/// Deployments of one name with weights, rates or nothing; fallbacks, prices, and what has no equivalent.
+const BALANCED: &str = r#"
+model_list:
+  - model_name: chat
+    litellm_params: { model: openai/gpt-4o, rpm: 900, stream_timeout: 7.5 }
+    model_info: { input_cost_per_token: 2.5e-06, output_cost_per_token: 1.0e-05, cache_read_input_token_cost: 1.25e-06 }
+  - model_name: chat
+    litellm_params: { model: groq/llama-3.3-70b, rpm: 10, input_cost_per_token: 0.00000059, output_cost_per_token: 1e-13 }
+    model_info:
+      base_model: llama
+      mode: completion
+      colour: blue
+    tpm: 5
+  - { model_name: pair, litellm_params: { model: mistral/a, order: 1, weight: 0.7 } }
+  - { model_name: pair, litellm_params: { model: mistral/b, order: 1, weight: 0.3 } }
+  - { model_name: pair, litellm_params: { model: mistral/c, order: 2 } }
+  - { model_name: ranked, litellm_params: { model: mistral/d, order: 2 } }
+  - { model_name: ranked, litellm_params: { model: mistral/e, order: 1 } }
+  - { model_name: single, litellm_params: { model: mistral/f } }
+  - { model_name: alike, litellm_params: { model: mistral/g } }
+  - { model_name: alike, litellm_params: { model: mistral/h } }
+  - model_name: own
+    litellm_params:
+      model: openai/own
+      api_key: none
+      api_base: http://127.0.0.1:8000/v1/chat/completions
+router_settings:
+  fallbacks: [{ single: [alike, ranked] }]
+  timeout: 60
+  cooldown_time: 30
+  allowed_fails: 3
+litellm_settings:
+  request_timeout: 600
+general_settings:
+  timeout: 5
+  master_key: sk-1234
+"#;
+
+/// Targets of a model: name, tier and weight.
+fn places<'c>(config: &'c Config, model: &str) -> Vec<(&'c str, u32, u32)> {
+    config.models[model].iter().map(|it| (&**it.name(), it.tier, it.weight)).collect()
+}
+
+#[tokio::test]
+async fn deployments_of_one_name_share_requests_as_in_simple_shuffle() {
+    let (status, out, err) = import(BALANCED, &[]).await;
+    assert_eq!(status, Some(0), "{err}");
+    let config = load(&out);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    for (model, wanted) in [
+        ("chat", vec![("openai/gpt-4o", 1, 90), ("groq/llama-3.3-70b", 1, 1)]),
+        ("pair", vec![("mistral/a", 1, 7), ("mistral/b", 1, 3), ("mistral/c", 2, 1)]),
+        ("ranked", vec![("mistral/e", 1, 1), ("mistral/d", 2, 1)]),
+        (
+            "single",
+            vec![
+                ("mistral/f", 1, 1),
+                ("mistral/g", 2, 1),
+                ("mistral/h", 2, 1),
+                ("mistral/e", 3, 1),
+                ("mistral/d", 4, 1),
+            ],
+        ),
+        ("alike", vec![("mistral/g", 1, 1), ("mistral/h", 1, 1)]),
+    ] {
+        assert_eq!(places(&config, model), wanted, "{model}: {out}");
+    }
+    for (strategy, pick) in [
+        ("simple-shuffle", "weighted"),
+        ("least-busy", "least_loaded"),
+        ("latency-based-routing", "fastest"),
+        ("usage-based-routing-v2", "weighted"),
+    ] {
+        let setting = format!("router_settings:\n  routing_strategy: {strategy}\n");
+        let (_, out, err) = import(&BALANCED.replace("router_settings:\n", &setting), &[]).await;
+        let config = load(&out);
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+        // `ranked` alone, and models with one target, have no choice within a tier.
+        assert_eq!(out.matches(&format!("pick: {pick}\n")).count(), 4, "{out}");
+        assert_eq!(out.matches("pick: ").count(), 4, "{out}");
+        assert_eq!(err.contains("`routing_strategy: "), strategy.starts_with("usage"), "{err}");
+        assert_eq!(out.contains("weight: 90"), pick == "weighted", "{out}");
+    }
+}
+
+/// Of the comments above `models`, the one that is true is written.
+#[tokio::test]
+async fn the_comment_on_the_order_of_targets_is_true() {
+    let (_, out, _) = import(BALANCED, &[]).await;
+    assert!(
+        out.contains("# Targets of one tier share") && !out.contains("# Targets are tried"),
+        "{out}"
+    );
+    let ranked: Vec<&str> = BALANCED
+        .lines()
+        .filter(|line| line.contains("ranked, litellm") || *line == "model_list:")
+        .collect();
+    let (status, out, err) = import(&ranked.join("\n"), &[]).await;
+    assert_eq!(status, Some(0), "{err}");
+    assert!(out.contains("# Targets are tried in order") && !out.contains("pick:"), "{out}");
+}
+
+#[tokio::test]
+async fn prices_timeouts_and_cooldowns_are_carried_over() {
+    let (_, out, err) = import(BALANCED, &[]).await;
+    let config = load(&out);
+    assert!(out.contains("price: { input: 2.5, cache_read: 1.25, output: 10 }"), "{out}");
+    assert_eq!(out.matches("price: {").count(), 1, "{out}");
+    let own = &config.models["chat"][0];
+    assert_eq!(own.first_token.map(|it| it.as_millis()), Some(7_500));
+    assert_eq!((config.stream.first_token.as_secs(), config.stream.unstreamed.as_secs()), (60, 60));
+    assert_eq!(config.models["own"][0].provider.base_url.as_str(), "http://127.0.0.1:8000/v1");
+    assert!(out.contains("\nhealth:\n  cooldown: 30s\n  consecutive: 4\n"), "{out}");
+    for (place, words) in [
+        ("model: openai/gpt-4o", "`rpm` of the deployments of `chat` became their sum"),
+        ("1e-13", "`output_cost_per_token`"),
+        ("base_model", "`model_info.base_model` of `chat`"),
+        ("mode: completion", "`model_info.mode` of `chat`"),
+        ("colour", "`model_info.colour` of `chat`"),
+        ("tpm: 5", "`tpm` of `chat`"),
+        ("/chat/completions", "cut before `/chat/completions`"),
+        ("request_timeout", "`router_settings.timeout` comes before it"),
+        ("timeout: 5", "`general_settings.timeout` is not read"),
+        ("allowed_fails", "in a row"),
+    ] {
+        // That of the deployments as a whole stands on the line where the first one begins.
+        let place = BALANCED.lines().rposition(|line| line.contains(place)).unwrap();
+        let lines = [place + 1, place];
+        let found = |line: &usize| {
+            let start = format!("config.yaml:{line}: ");
+            err.lines().any(|it| it.contains(&start) && it.contains(words))
+        };
+        assert!(lines.iter().any(found), "{words}: not on {lines:?} in {err}");
+    }
 }
