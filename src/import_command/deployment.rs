@@ -141,7 +141,7 @@ impl<'n> Deployment<'n> {
         self.params.text(key)?.parse().ok().filter(|number| *number > 0)
     }
 
-    /// What a token costs there, by the deployment's parameters or its `model_info`.
+    /// The price of a token there, by the deployment's parameters or its `model_info`.
     pub(super) fn cost(&self, key: &str) -> Option<&'n Node> {
         self.params.get(key).or_else(|| self.info?.get(key))
     }

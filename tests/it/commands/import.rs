@@ -356,7 +356,7 @@ async fn deployments_of_one_name_share_requests_as_in_simple_shuffle() {
         assert!(config.warnings.is_empty(), "{:?}", config.warnings);
         // `ranked` alone, and models with one target, have no choice within a tier.
         assert_eq!(out.matches(&format!("pick: {pick}\n")).count(), 4, "{out}");
-        assert_eq!(out.matches("pick: ").count(), 4, "{out}");
+        assert_eq!(out.matches("\n    pick: ").count(), 4, "{out}");
         assert_eq!(err.contains("`routing_strategy: "), strategy.starts_with("usage"), "{err}");
         assert_eq!(out.contains("weight: 90"), pick == "weighted", "{out}");
     }
@@ -403,7 +403,12 @@ async fn prices_timeouts_and_cooldowns_are_carried_over() {
         ("allowed_fails", "in a row"),
     ] {
         // That of the deployments as a whole stands on the line where the first one begins.
-        let place = BALANCED.lines().rposition(|line| line.contains(place)).unwrap();
+        let place = BALANCED
+            .lines()
+            .collect::<Vec<_>>()
+            .iter()
+            .rposition(|line| line.contains(place))
+            .unwrap();
         let lines = [place + 1, place];
         let found = |line: &usize| {
             let start = format!("config.yaml:{line}: ");
