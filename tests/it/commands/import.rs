@@ -278,7 +278,7 @@ async fn the_error_for_a_litellm_file_names_the_command() {
 }
 
 /// Deployments of one name with weights, rates or nothing; fallbacks, prices, and what has no equivalent.
-const BALANCED: &str = r#"
+const BALANCED: &str = r"
 model_list:
   - model_name: chat
     litellm_params: { model: openai/gpt-4o, rpm: 900, stream_timeout: 7.5 }
@@ -313,7 +313,7 @@ litellm_settings:
 general_settings:
   timeout: 5
   master_key: sk-1234
-"#;
+";
 
 /// Targets of a model: name, tier and weight.
 fn places<'c>(config: &'c Config, model: &str) -> Vec<(&'c str, u32, u32)> {
