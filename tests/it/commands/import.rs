@@ -1,4 +1,4 @@
-//! `streamgate import litellm`: what becomes of each part of such a file, and that the result is a configuration.
+//! Import from LiteLLM: each part of such a file is converted or listed, and the result is a configuration.
 
 use std::collections::BTreeMap;
 
