@@ -230,6 +230,6 @@ def main(binary: str) -> int:
 
 
 if __name__ == "__main__":
-    # So that what was started ends with this, also when it is told to stop.
+    # So that what was started ends with this process, also on SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main(sys.argv[1]))
