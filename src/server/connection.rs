@@ -17,6 +17,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::TcpStream;
 use tokio::task::coop::unconstrained;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tower::ServiceExt;
 
@@ -84,7 +85,8 @@ impl Connection {
         let Self { stream, config, permit, shutdown, tasks } = self;
         let Ok(peer) = stream.peer_addr() else { return };
         let Ok(socket) = Socket::new(stream, config.write_stall) else { return };
-        let negotiation = transport::negotiate(&socket, config.tls.clone());
+        // Boxed, since the connection would keep room for a TLS handshake for as long as it lives.
+        let negotiation = Box::pin(transport::negotiate(&socket, config.tls.clone()));
         let negotiated = tokio::select! {
             negotiated = timeout(config.header_timeout, negotiation) => negotiated,
             () = permit.evicted.cancelled() => return,
@@ -275,53 +277,51 @@ type ConnectionWatch = AbortOnDropHandle<ConnectionEvent>;
 impl Served<'_> {
     /// Waits for the first event.
     fn watch(&self) -> ConnectionWatch {
-        let requests = &self.permit.requests;
-        let hung_up = hung_up(self.socket);
-        let idle = idle(requests.clone(), self.config.header_timeout, self.config.idle_timeout);
-        let (evicted, counters) = (self.permit.evicted.clone(), requests.clone());
-        let evicted = async move {
-            evicted.cancelled().await;
-            if counters.has_none() { ConnectionEvent::NoRequest } else { ConnectionEvent::Evicted }
-        };
-        let (stopping, counters) = (self.shutdown.stopping.clone(), requests.clone());
-        let stopped = async move {
-            stopping.cancelled().await;
-            // A head written from then on has `connection: close`, and some clients do not notice that a
-            // stream with it was cut (failure mode 53): requests in progress get their heads first.
-            counters.0.awaiting_head.close();
-            counters.0.awaiting_head.wait().await;
-            ConnectionEvent::Stopping
-        };
+        let (socket, requests) = (self.socket.clone(), self.permit.requests.clone());
+        let (evicted, stopping) = (self.permit.evicted.clone(), self.shutdown.stopping.clone());
+        let (first, timeout) = (self.config.header_timeout, self.config.idle_timeout);
+        // The futures are made within it: moved into it, they would take their room twice.
         AbortOnDropHandle::new(self.tasks.spawn(async move {
             tokio::select! {
-                event = hung_up => event,
-                event = idle => event,
-                event = evicted => event,
-                event = stopped => event,
+                () = socket.hung_up() => ConnectionEvent::HungUp,
+                event = idle(&requests, first, timeout) => event,
+                () = evicted.cancelled() => {
+                    if requests.has_none() { ConnectionEvent::NoRequest } else { ConnectionEvent::Evicted }
+                }
+                () = stopped(&stopping, &requests) => ConnectionEvent::Stopping,
             }
         }))
     }
 
     /// Waits until no response is in progress and for `linger` after that, or until the peer hangs up.
     fn watch_shutdown(&self, linger: Duration) -> ConnectionWatch {
-        let (counters, hung_up) = (self.permit.requests.clone(), hung_up(self.socket));
-        let finished = async move {
-            counters.0.in_progress.close();
-            counters.0.in_progress.wait().await;
-            sleep(linger).await;
-            ConnectionEvent::Finished
-        };
+        let (socket, requests) = (self.socket.clone(), self.permit.requests.clone());
         AbortOnDropHandle::new(self.tasks.spawn(async move {
             tokio::select! {
-                event = hung_up => event,
-                event = finished => event,
+                () = socket.hung_up() => ConnectionEvent::HungUp,
+                () = finished(&requests, linger) => ConnectionEvent::Finished,
             }
         }))
     }
 }
 
+/// Waits until the process is stopping and all requests in progress have their heads: a head written from then on has
+/// `connection: close`, and some clients do not notice that a stream with it was cut (failure mode 53).
+async fn stopped(stopping: &CancellationToken, requests: &RequestCounters) {
+    stopping.cancelled().await;
+    requests.0.awaiting_head.close();
+    requests.0.awaiting_head.wait().await;
+}
+
+/// Waits until no response is in progress, and for `linger` after that.
+async fn finished(requests: &RequestCounters, linger: Duration) {
+    requests.0.in_progress.close();
+    requests.0.in_progress.wait().await;
+    sleep(linger).await;
+}
+
 /// Waits until there was no first request within `first`, or no further one for `timeout`.
-async fn idle(requests: RequestCounters, first: Duration, timeout: Duration) -> ConnectionEvent {
+async fn idle(requests: &RequestCounters, first: Duration, timeout: Duration) -> ConnectionEvent {
     let Counters { total, in_progress, head_started, .. } = &*requests.0;
     sleep(first).await;
     if total.load(Relaxed) == 0 {
@@ -344,14 +344,6 @@ async fn idle(requests: RequestCounters, first: Duration, timeout: Duration) -> 
         before = now;
     }
     ConnectionEvent::Idle
-}
-
-fn hung_up(socket: &Socket) -> impl Future<Output = ConnectionEvent> + use<> {
-    let socket = socket.clone();
-    async move {
-        socket.hung_up().await;
-        ConnectionEvent::HungUp
-    }
 }
 
 /// The way to close the socket of a connection that has ended. `None`: the write timeout has ended it.
