@@ -64,6 +64,8 @@ pub struct Answer {
     pub spent: Option<Duration>,
     /// Counts it as one in progress at its target.
     pub in_progress: Option<InProgress>,
+    /// Whether the upstream's body had ended when it was read to its end.
+    drained: Option<bool>,
 }
 
 /// Whether an answer's chunks come one by one or several at once.
@@ -134,6 +136,7 @@ impl Answer {
             lease,
             spent: None,
             in_progress: None,
+            drained: None,
         }
     }
 
@@ -151,6 +154,8 @@ impl Answer {
             };
             if output || self.transcoder.end().is_some() {
                 self.first_output = now;
+                // Here and not when the answer is sent: a pause then would send its head alone.
+                self.read_to_end().await;
                 return Ok(());
             }
             if self.ready.len() > most {
@@ -190,6 +195,20 @@ impl Answer {
         {
             self.transcoder.abort(end, &mut self.ready);
         }
+    }
+
+    /// Reads a complete answer to the end of the upstream's body, as far as that has arrived, so that its connection can
+    /// be used again. Returns whether there is nothing to wait for: one that was ended at a stop string is to be closed
+    /// instead, because its upstream would generate on, and bill.
+    pub async fn read_to_end(&mut self) -> bool {
+        let complete = matches!(self.transcoder.end(), Some(End::Complete));
+        if !complete || self.transcoder.tally().stopped_early {
+            return true;
+        }
+        if self.drained.is_none() {
+            self.drained = Some(self.source.discard_arrived().await);
+        }
+        self.drained == Some(true)
     }
 
     /// Takes out the caller's bytes. Many of them hold memory until they are sent.

@@ -222,8 +222,10 @@ async fn a_collected_answer_is_the_same_production() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_arrives_at_once_leaves_in_one_write() {
     let scene = Scene::new();
-    let mut production = scene.production(true, [text("a"), text("b"), stop(), usage(2), done()]);
+    let steps = [text("a"), text("b"), stop(), usage(2), done(), Step::Turn];
+    let mut production = scene.production(true, steps);
     production.open().await.unwrap();
+    // A pause of the body would send the head alone.
     let mut body = pin!(stream(production));
     let bytes = body.next().now_or_never().expect("it is there").expect("bytes").unwrap();
     let all = String::from_utf8(bytes.to_vec()).unwrap();

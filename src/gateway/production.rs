@@ -379,10 +379,8 @@ impl Production {
     }
 
     /// Settles the account of an answer that has ended, and releases its upstream before the caller has the last bytes,
-    /// so that the caller's next request finds the connection in the pool. For that, a complete answer is read to the
-    /// end of its bytes. Mostly the end has come with the terminal; if not, a task waits for it. The upstream
-    /// of an answer that the gateway ended at a stop string is closed instead: it would generate on, and bill. `last`: its
-    /// last bytes.
+    /// so that the caller's next request finds the connection in the pool. Mostly the end of the upstream's body has come
+    /// with the terminal; if not, a task waits for it. `last`: its last bytes.
     async fn finish(&mut self, last: &[u8]) {
         let Phase::Streaming(mut answer, mut account) = std::mem::take(&mut self.phase) else {
             return;
@@ -395,8 +393,7 @@ impl Production {
             in_progress.broke(&answer.failure(end));
         }
         self.phase = Phase::Ended(Some(account));
-        let (stopped_early, complete) = (tally.stopped_early, end == Some(End::Complete));
-        if !complete && !self.context.call.stream {
+        if end != Some(End::Complete) && !self.context.call.stream {
             let failure = || answer.failure(end.as_ref().unwrap_or(&End::Truncated));
             self.error = Some(self.spent.take().unwrap_or_else(failure));
         }
@@ -405,7 +402,7 @@ impl Production {
         }
         self.end = end;
         self.ending = answer.ending();
-        if complete && !stopped_early && !answer.source.discard_arrived().await {
+        if !answer.read_to_end().await {
             self.context.tasks.spawn(timeout(UPSTREAM_DRAIN, answer.source.discard()));
         }
     }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::task::yield_now;
 use tokio::time::{Sleep, advance, sleep};
 
 use super::source::{Chunk, SourceError};
@@ -19,6 +20,8 @@ pub enum Step {
     Wait(Duration),
     /// The worker needs so long for other streams before it polls this one again.
     Busy(Duration),
+    /// The rest arrives when the body is polled once more, as from the task of an HTTP connection.
+    Turn,
     /// The body breaks off.
     Break,
     /// Nothing more arrives.
@@ -49,6 +52,7 @@ impl Script {
                 Some(Step::Chunk(bytes)) => return Ok(Some(bytes)),
                 Some(Step::Wait(time)) => self.pause = Some(Box::pin(sleep(time))),
                 Some(Step::Busy(time)) => advance(time).await,
+                Some(Step::Turn) => yield_now().await,
                 Some(Step::Break) => return Err(SourceError::Script),
                 Some(Step::Hang) => {
                     self.steps.push_front(Step::Hang);
