@@ -17,9 +17,9 @@ use rlimit::Resource;
 use tower::ServiceExt;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::admin::{self, MetricsPage};
+use crate::admin::{self, AdminState, MetricsPage};
 use crate::backplane::SharedChannels;
-use crate::channel_api;
+use crate::channel_api::{self, ChannelGateway};
 use crate::channels::{HistoryArchive, Hub};
 use crate::config::{Channels, Config, Tls};
 use crate::console;
@@ -63,9 +63,7 @@ const EXPOSED_HEADERS: [&str; 19] = [
 /// The whole program: the gateway, and what its listeners share. Each worker has a copy.
 #[derive(Clone)]
 pub struct App {
-    gateway: Gateway,
-    /// Channels, shared by all copies.
-    pub hub: Arc<Hub>,
+    gateway: ChannelGateway,
     /// The log by which other nodes share its channels, if there are other nodes.
     shared_channels: Option<Arc<SharedChannels>>,
     /// The streams of the Durable Streams protocol.
@@ -75,13 +73,13 @@ pub struct App {
     /// The limit of callers' connections.
     connections: Arc<ConnectionLimit>,
     /// The metrics page, shared by all copies.
-    pub metrics_page: Arc<MetricsPage>,
+    metrics_page: Arc<MetricsPage>,
 }
 
 impl Deref for App {
-    type Target = Gateway;
+    type Target = ChannelGateway;
 
-    fn deref(&self) -> &Gateway {
+    fn deref(&self) -> &ChannelGateway {
         &self.gateway
     }
 }
@@ -102,8 +100,7 @@ impl App {
         let connections = ConnectionLimit::for_callers(descriptors, &gateway.metrics);
         let connections = Arc::new(connections);
         Ok(Self {
-            gateway,
-            hub,
+            gateway: ChannelGateway { gateway, hub },
             shared_channels,
             durable,
             graphql: Arc::default(),
@@ -115,7 +112,14 @@ impl App {
     /// A copy for a worker.
     #[must_use]
     pub fn for_worker(&self) -> Self {
-        Self { gateway: self.gateway.for_worker(), ..self.clone() }
+        let gateway = self.gateway.gateway.for_worker();
+        Self { gateway: ChannelGateway { gateway, hub: Arc::clone(&self.hub) }, ..self.clone() }
+    }
+
+    /// The state of the admin endpoints.
+    pub fn admin(&self) -> Arc<AdminState> {
+        let (gateway, page) = (self.gateway.gateway.clone(), Arc::clone(&self.metrics_page));
+        Arc::new(AdminState { gateway, page })
     }
 
     /// Puts another configuration in force.
@@ -259,12 +263,13 @@ fn routes(app: Arc<App>) -> Router {
     for path in lists {
         router = router.route(path, get(models).fallback(only_get));
     }
+    let gateway = Arc::new(Gateway::clone(&app));
     router
-        .merge(admin::public_routes())
-        .merge(stream_api::router(Arc::new(app.gateway.clone())))
-        .merge(console::routes())
+        .merge(admin::public_routes(app.admin()))
+        .merge(stream_api::router(Arc::clone(&gateway)))
+        .merge(console::routes(Arc::clone(&gateway)))
         .route("/v1/prompts", get(prompts).fallback(only_get))
-        .merge(channels(Arc::new(app.gateway.clone())))
+        .merge(channels(gateway))
         .route(
             graphql::PATH,
             get(graphql).post(graphql).put(graphql).delete(graphql).fallback(only_graphql),

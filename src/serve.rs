@@ -255,7 +255,7 @@ async fn serve_admin(app: Arc<App>, listener: std::net::TcpListener, shutdown: S
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the operators' listener cannot be served"),
     };
-    let router = admin::router(Arc::clone(&app));
+    let router = admin::router(app.admin());
     // A limit of its own: callers cannot use up the operators' connections.
     let connections = Arc::new(ConnectionLimit::for_operators());
     let config = move || ConnectionConfig {

@@ -6,7 +6,7 @@ use axum::extract::State as Shared;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
-use crate::app::App;
+use super::AdminState;
 
 /// 200 for as long as the thread that serves the listener runs.
 pub(super) async fn alive() -> &'static str {
@@ -14,8 +14,10 @@ pub(super) async fn alive() -> &'static str {
 }
 
 /// 200, or 503 from the stop signal on.
-pub(super) async fn ready(Shared(app): Shared<Arc<App>>) -> Response {
-    if app.shutdown.unready.is_cancelled() || app.shutdown.stopping.is_cancelled() {
+pub(super) async fn ready(Shared(admin): Shared<Arc<AdminState>>) -> Response {
+    if admin.gateway.shutdown.unready.is_cancelled()
+        || admin.gateway.shutdown.stopping.is_cancelled()
+    {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
     }
     "ready\n".into_response()

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::app::App;
+use super::AdminState;
 use crate::config::Server;
 use crate::gateway::{auth, direct_response};
 
@@ -20,20 +20,20 @@ const OPENMETRICS: HeaderValue =
 const MAX_PAGE_AGE: Duration = Duration::from_secs(1);
 
 /// The page on the operators' listener.
-pub(super) async fn admin(Shared(app): Shared<Arc<App>>) -> Response {
-    page(&app, MAX_PAGE_AGE).await
+pub(super) async fn admin(Shared(admin): Shared<Arc<AdminState>>) -> Response {
+    page(&admin, MAX_PAGE_AGE).await
 }
 
 /// The page on the callers' listener, or a 404 that names the settings.
-pub(super) async fn public(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+pub(super) async fn public(Shared(admin): Shared<Arc<AdminState>>, request: Request) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
-    if is_public(&app.state().config.server, peer, request.headers()) {
+    if is_public(&admin.gateway.state().config.server, peer, request.headers()) {
         // Scripts compare counts before and after a request: never a page from before this request.
-        return page(&app, Duration::ZERO).await;
+        return page(&admin, Duration::ZERO).await;
     }
     let message = "metrics are not served here; ask the operators' listener (server.admin), or set \
                    server.public_metrics: true";
-    direct_response::not_served(&app, request, message.to_owned()).await
+    direct_response::not_served(&admin.gateway, request, message.to_owned()).await
 }
 
 /// Whether a peer of the callers' listener gets metrics. Without `public_metrics`, only direct callers on the same
@@ -47,8 +47,8 @@ fn is_public(server: &Server, peer: Option<SocketAddr>, headers: &HeaderMap) -> 
     })
 }
 
-async fn page(app: &App, max_age: Duration) -> Response {
-    match app.metrics_page.get(app, max_age).await {
+async fn page(admin: &AdminState, max_age: Duration) -> Response {
+    match admin.page.get(&admin.gateway, max_age).await {
         Some(page) => ([(CONTENT_TYPE, OPENMETRICS)], page).into_response(),
         None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-use crate::app::App;
+use crate::gateway::state::Gateway;
 
 /// The pause after a rendering, in multiples of its duration: rendering costs a tenth of a core at most.
 const PAUSE_FACTOR: u32 = 10;
@@ -29,7 +29,7 @@ struct Page {
 impl MetricsPage {
     /// A page that is at most `max_age` old, or one whose rendering begins after this call, which all callers that
     /// wait share. `None`: it could not be rendered.
-    pub async fn get(&self, app: &App, max_age: Duration) -> Option<Bytes> {
+    pub async fn get(&self, gateway: &Gateway, max_age: Duration) -> Option<Bytes> {
         let called = Instant::now();
         let mut last = self.0.lock().await;
         if let Some(Page { text, begun, took }) = &*last {
@@ -40,9 +40,9 @@ impl MetricsPage {
             sleep_until(rendered + (*took * PAUSE_FACTOR).min(MAX_PAUSE)).await;
         }
         let begun = Instant::now();
-        app.measure_streams();
-        app.measure_limits().await;
-        let metrics = Arc::clone(&app.metrics);
+        gateway.measure_streams();
+        gateway.measure_limits().await;
+        let metrics = Arc::clone(&gateway.metrics);
         let text = tokio::task::spawn_blocking(move || metrics.render()).await.ok()?;
         let text = Bytes::from(text);
         *last = Some(Page { text: text.clone(), begun, took: begun.elapsed() });
@@ -60,17 +60,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_metrics_page_is_cached_for_a_second() {
-        let app = App::new(Config::default(), &Shutdown::default()).unwrap();
-        let page = async |at_least| app.metrics_page.get(&app, at_least).await.unwrap();
+        let gateway = Gateway::new(Config::default(), &Shutdown::default()).unwrap();
+        let cached = MetricsPage::default();
+        let page = async |at_least| cached.get(&gateway, at_least).await.unwrap();
         let first = page(SECOND).await;
-        app.metrics.config_rejected();
+        gateway.metrics.config_rejected();
         tokio::time::advance(Duration::from_millis(999)).await;
         assert_eq!(page(SECOND).await.as_ptr(), first.as_ptr(), "not rendered, not copied");
         tokio::time::advance(Duration::from_millis(1)).await;
         let second = page(SECOND).await;
         assert_ne!(second, first);
         // Age zero: another one.
-        app.metrics.config_loaded(&Config::default(), 1);
+        gateway.metrics.config_loaded(&Config::default(), 1);
         assert_ne!(page(Duration::ZERO).await, second);
     }
 }

@@ -20,12 +20,20 @@ use axum::routing::{MethodRouter, get};
 use http::StatusCode;
 use ipnet::IpNet;
 
-use crate::app::App;
+use crate::gateway::state::Gateway;
 use crate::gateway::{self, direct_response};
 pub use metrics_page::MetricsPage;
 
+/// The state of the admin endpoints.
+pub struct AdminState {
+    /// The gateway that they are about.
+    pub gateway: Gateway,
+    /// The metrics page, shared by all listeners.
+    pub page: Arc<MetricsPage>,
+}
+
 /// A path, the methods that it supports, and their handlers.
-type Endpoint = (&'static str, &'static str, MethodRouter<Arc<App>>);
+type Endpoint = (&'static str, &'static str, MethodRouter<Arc<AdminState>>);
 
 /// Endpoints of both listeners: the workers that serve callers are what has to be alive and ready.
 fn shared_endpoints() -> Vec<Endpoint> {
@@ -42,36 +50,42 @@ fn admin_endpoints() -> Vec<Endpoint> {
 }
 
 /// The router of the operators' listener.
-pub fn router(app: Arc<App>) -> Router {
+pub fn router(admin: Arc<AdminState>) -> Router {
     let endpoints = [admin_endpoints(), shared_endpoints()].concat();
     let paths: Vec<&str> = endpoints.iter().map(|(path, ..)| *path).collect();
     let not_found = format!("served here: {}\n", paths.join(", "));
     routes(endpoints)
         .fallback(async move || (StatusCode::NOT_FOUND, not_found.clone()))
-        .layer(from_fn_with_state(Arc::clone(&app), check_address))
+        .layer(from_fn_with_state(Arc::clone(&admin), check_address))
         .layer(from_fn(add_request_id))
-        .with_state(app)
+        .with_state(admin)
 }
 
 /// The admin endpoints of the callers' listener.
-pub fn public_routes() -> Router<Arc<App>> {
+pub fn public_routes<S>(admin: Arc<AdminState>) -> Router<S> {
     let metrics = ("/metrics", "GET", get(metrics::public));
-    routes([shared_endpoints(), vec![metrics]].concat()).layer(from_fn(add_request_id))
+    routes([shared_endpoints(), vec![metrics]].concat())
+        .layer(from_fn(add_request_id))
+        .with_state(admin)
 }
 
-fn routes(endpoints: Vec<Endpoint>) -> Router<Arc<App>> {
+fn routes(endpoints: Vec<Endpoint>) -> Router<Arc<AdminState>> {
     endpoints.into_iter().fold(Router::new(), |router, (path, allowed, methods)| {
-        let other = async move |Shared(app): Shared<Arc<App>>, request: Request| {
-            direct_response::method_not_allowed(&app, request, allowed).await
+        let other = async move |Shared(admin): Shared<Arc<AdminState>>, request: Request| {
+            direct_response::method_not_allowed(&admin.gateway, request, allowed).await
         };
         router.route(path, methods.fallback(other))
     })
 }
 
 /// Rejects peers that `server.admin_networks` does not list.
-async fn check_address(Shared(app): Shared<Arc<App>>, request: Request, next: Next) -> Response {
+async fn check_address(
+    Shared(admin): Shared<Arc<AdminState>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
-    if may_connect(&app.state().config.server.admin_networks, peer) {
+    if may_connect(&admin.gateway.state().config.server.admin_networks, peer) {
         return next.run(request).await;
     }
     let message = "this address is not in server.admin_networks\n";
@@ -124,8 +138,8 @@ mod tests {
     /// Every endpoint of a list is served, named by the 404, and answers other methods with 405 and `allow`.
     #[tokio::test(start_paused = true)]
     async fn an_endpoint_in_the_list_is_served_listed_and_bound_to_its_method() {
-        let app = App::new(Config::default(), &Shutdown::default()).unwrap();
-        let router = router(Arc::new(app));
+        let gateway = Gateway::new(Config::default(), &Shutdown::default()).unwrap();
+        let router = router(Arc::new(AdminState { gateway, page: Arc::default() }));
         let send = async |method: &str, path: &str| {
             let request = Request::builder().method(method).uri(path);
             let request = request.extension(ConnectInfo(peer("127.0.0.1")));

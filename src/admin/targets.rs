@@ -11,18 +11,22 @@ use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::app::App;
+use super::AdminState;
 use crate::gateway::target_health::TargetStatus;
 
 /// The state of all targets.
-pub(super) async fn list(Shared(app): Shared<Arc<App>>) -> Response {
-    let targets = app.health.status(Instant::now());
+pub(super) async fn list(Shared(admin): Shared<Arc<AdminState>>) -> Response {
+    let targets = admin.gateway.health.status(Instant::now());
     let page = json!({ "targets": targets.iter().map(shown).collect::<Vec<_>>() });
     ([(CONTENT_TYPE, "application/json")], format!("{page}\n")).into_response()
 }
 
 /// Ends the ejections of the target that `reset` names.
-pub(super) async fn reset(Shared(app): Shared<Arc<App>>, headers: HeaderMap, uri: Uri) -> Response {
+pub(super) async fn reset(
+    Shared(admin): Shared<Arc<AdminState>>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
     if headers.contains_key(ORIGIN) {
         let message = "pages may not change anything here\n";
         return (StatusCode::FORBIDDEN, message).into_response();
@@ -33,7 +37,7 @@ pub(super) async fn reset(Shared(app): Shared<Arc<App>>, headers: HeaderMap, uri
     if name != "reset" {
         return usage();
     }
-    if !app.health.reset(target) {
+    if !admin.gateway.health.reset(target) {
         let message = "there is no such target; GET /status/targets lists them\n";
         return (StatusCode::NOT_FOUND, message).into_response();
     }

@@ -16,12 +16,12 @@ use serde_json::json;
 use tokio::time::Instant;
 use url::form_urlencoded;
 
+use super::ChannelGateway;
 use super::event_stream::{Framing, Pace, event_stream};
 use super::long_poll::{self, Polled};
 use super::publish::json_response;
 use super::query::{self, EventsQuery, Form};
 use super::{forbidden, own_channel};
-use crate::app::App;
 use crate::channels::{
     Cursor, LimitError, Selector, Source, StreamSource, SubscribeError, Subscription,
     SubscriptionRequest,
@@ -46,8 +46,8 @@ const REFUSED_RETRY: std::ops::RangeInclusive<u32> = 15_000..=60_000;
 const LIMIT_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// `GET /v1/events`.
-pub async fn events(app: &App, request: Request) -> Response {
-    let ticket = ticket(app, request.uri().query().unwrap_or_default()).await;
+pub async fn events(gateway: &ChannelGateway, request: Request) -> Response {
+    let ticket = ticket(gateway, request.uri().query().unwrap_or_default()).await;
     let identity = match &ticket {
         None => Identity::Headers,
         Some(ticket) => Identity::Known(ticket.clone().map(|ticket| ticket.caller)),
@@ -73,7 +73,7 @@ pub async fn events(app: &App, request: Request) -> Response {
                 return Err(Error::caller(ApiError::new(Kind::Permission, message)));
             }
         }
-        let sources = sources(app, &query.streams, caller, ticket.as_ref()).await?;
+        let sources = sources(gateway, &query.streams, caller, ticket.as_ref()).await?;
         let wanted = SubscriptionRequest {
             user: Arc::clone(&caller.name),
             channels: query.channels,
@@ -82,10 +82,10 @@ pub async fn events(app: &App, request: Request) -> Response {
             start: query.start,
             rights: None,
         };
-        let subscription = app.hub.subscribe(wanted).await;
+        let subscription = gateway.hub.subscribe(wanted).await;
         match subscription {
             Ok(subscription) => {
-                let mut pace = pace(&request.state.config, app, caller);
+                let mut pace = pace(&request.state.config, gateway, caller);
                 if let Some(ticket) = &ticket {
                     let left = ticket.expires.saturating_duration_since(Instant::now());
                     pace.credential = Some(pace.credential.map_or(left, |other| other.min(left)));
@@ -96,19 +96,19 @@ pub async fn events(app: &App, request: Request) -> Response {
             Err(error) => refused(error),
         }
     };
-    answer_as(app, (identity, request), subscribe, refusal).await
+    answer_as(gateway, (identity, request), subscribe, refusal).await
 }
 
 /// The ticket of a query, if there is one.
-async fn ticket(app: &App, query: &str) -> Option<Result<Ticket, Error>> {
+async fn ticket(gateway: &ChannelGateway, query: &str) -> Option<Result<Ticket, Error>> {
     let mut parameters = form_urlencoded::parse(query.as_bytes());
     let (_, text) = parameters.find(|(name, _)| name == "ticket")?;
-    Some(app.redeem_ticket(&text).await.ok_or_else(bad_ticket))
+    Some(gateway.redeem_ticket(&text).await.ok_or_else(bad_ticket))
 }
 
 /// The durable streams that a request names, which are the caller's own.
 async fn sources(
-    app: &App,
+    gateway: &ChannelGateway,
     ids: &BTreeSet<String>,
     caller: &Caller,
     ticket: Option<&Ticket>,
@@ -116,7 +116,7 @@ async fn sources(
     let mut sources = Vec::with_capacity(ids.len());
     for id in ids {
         let named = ticket.is_none_or(|ticket| ticket.streams.contains(id));
-        let found = if named { app.stream(&caller.name, id).await? } else { None };
+        let found = if named { gateway.stream(&caller.name, id).await? } else { None };
         let source = found.map(|found| Arc::new(StreamSource::new(found)) as Arc<dyn Source>);
         sources.push(source.ok_or_else(|| {
             let message = "names a stream that does not exist, or is no longer kept";
@@ -129,11 +129,11 @@ async fn sources(
 }
 
 /// The times of a connection of a caller.
-pub(crate) fn pace(config: &Config, app: &App, caller: &Caller) -> Pace {
+pub(crate) fn pace(config: &Config, gateway: &ChannelGateway, caller: &Caller) -> Pace {
     let left = |until: u64| Duration::from_secs(until.saturating_sub(unix_seconds()));
     Pace {
         heartbeat: config.stream.heartbeat,
-        lifetime: app.hub.settings().lifetime,
+        lifetime: gateway.hub.settings().lifetime,
         credential: caller.until.map(left),
     }
 }

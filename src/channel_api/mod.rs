@@ -10,13 +10,34 @@ mod query;
 pub use events::events;
 pub use publish::{broadcast, notify, publish, view};
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use axum::extract::Request;
 use percent_encoding::percent_decode_str;
 
-use crate::channels::{ChannelName, NameError};
+use crate::channels::{ChannelName, Hub, NameError};
 use crate::error::Error;
 use crate::gateway::auth::Caller;
+use crate::gateway::state::Gateway;
 use crate::wire::chat::{ApiError, Kind};
+
+/// The gateway with its channels: the state of all endpoints that are about them.
+#[derive(Clone)]
+pub struct ChannelGateway {
+    /// The gateway of a worker.
+    pub gateway: Gateway,
+    /// Channels, shared by all workers.
+    pub hub: Arc<Hub>,
+}
+
+impl Deref for ChannelGateway {
+    type Target = Gateway;
+
+    fn deref(&self) -> &Gateway {
+        &self.gateway
+    }
+}
 
 /// The channel of a user.
 fn user_channel(user: &str) -> Result<ChannelName, NameError> {

@@ -8,53 +8,58 @@ use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde_json::{Value, json};
 
+use super::ChannelGateway;
 use super::{forbidden, own_channel, segment, user_channel, wrong_name};
-use crate::app::App;
 use crate::channels::{ChannelName, ChannelView, Hub, PublicationError, Publications, Selector};
 use crate::error::{Error, MIN_RETRY_AFTER};
 use crate::gateway::own_endpoint::{OwnRequest, answer};
 use crate::wire::chat::{ApiError, Kind};
 
 /// `POST /v1/channels/{channel}`.
-pub async fn publish(app: &App, request: Request) -> Response {
+pub async fn publish(gateway: &ChannelGateway, request: Request) -> Response {
     let name = segment(&request, 2).and_then(|name| {
         name.parse::<ChannelName>().map_err(|error| wrong_name("the channel's name", error))
     });
-    publish_to(app, request, name).await
+    publish_to(gateway, request, name).await
 }
 
 /// `POST /v1/users/{user}/notify`.
-pub async fn notify(app: &App, request: Request) -> Response {
+pub async fn notify(gateway: &ChannelGateway, request: Request) -> Response {
     let name = segment(&request, 2)
         .and_then(|user| user_channel(&user).map_err(|error| wrong_name("the user's name", error)));
-    publish_to(app, request, name).await
+    publish_to(gateway, request, name).await
 }
 
 /// `POST /v1/broadcast`.
-pub async fn broadcast(app: &App, request: Request) -> Response {
+pub async fn broadcast(gateway: &ChannelGateway, request: Request) -> Response {
     let name = Hub::broadcast().ok_or_else(|| Error::internal("there is no channel of broadcasts"));
-    publish_to(app, request, name).await
+    publish_to(gateway, request, name).await
 }
 
-async fn publish_to(app: &App, request: Request, name: Result<ChannelName, Error>) -> Response {
+async fn publish_to(
+    gateway: &ChannelGateway,
+    request: Request,
+    name: Result<ChannelName, Error>,
+) -> Response {
     let publish = async |mut request: OwnRequest<'_>| {
         let name = name?;
         if !request.caller.channels.may_publish(&name) {
             return Err(forbidden(&format!("publish to channel `{name}`"), "publish"));
         }
-        let most = app.hub.settings().max_event;
+        let most = gateway.hub.settings().max_event;
         let read = request.json(move |body| Publications::parse(body, most)).await?;
         let Publications { events, batch } = read.map_err(|error| refused(&error))?;
-        let positions = app.hub.publish_durably((&name, &[]), events).await.map_err(|error| {
-            Error::unavailable(&error.to_string()).because(error).retry_after(MIN_RETRY_AFTER)
-        })?;
+        let positions =
+            gateway.hub.publish_durably((&name, &[]), events).await.map_err(|error| {
+                Error::unavailable(&error.to_string()).because(error).retry_after(MIN_RETRY_AFTER)
+            })?;
         let ids: Vec<String> = positions.iter().map(ToString::to_string).collect();
         Ok(json_response(&match ids.as_slice() {
             [id] if !batch => json!({ "id": id }),
             ids => json!({ "ids": ids }),
         }))
     };
-    answer(app, request, publish, |_, _| None).await
+    answer(gateway, request, publish, |_, _| None).await
 }
 
 /// The error of an event that cannot be published.
@@ -67,7 +72,7 @@ pub(crate) fn refused(error: &PublicationError) -> Error {
 }
 
 /// `GET /v1/channels/{channel}`.
-pub async fn view(app: &App, request: Request) -> Response {
+pub async fn view(gateway: &ChannelGateway, request: Request) -> Response {
     let name = segment(&request, 2).and_then(|name| {
         name.parse::<ChannelName>().map_err(|error| wrong_name("the channel's name", error))
     });
@@ -79,9 +84,9 @@ pub async fn view(app: &App, request: Request) -> Response {
         if !own && !rights.may_subscribe(&selector) && !rights.may_publish(&name) {
             return Err(forbidden(&format!("see channel `{name}`"), "subscribe"));
         }
-        Ok(json_response(&described(&name, &app.hub.view(&name))))
+        Ok(json_response(&described(&name, &gateway.hub.view(&name))))
     };
-    answer(app, request, view, |_, _| None).await
+    answer(gateway, request, view, |_, _| None).await
 }
 
 fn described(name: &ChannelName, view: &ChannelView) -> Value {

@@ -14,8 +14,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::app::App;
 use crate::config;
+use crate::gateway::state::Gateway;
 use crate::gateway::{direct_response, ids};
 
 /// A file of the console.
@@ -54,31 +54,32 @@ const HEADERS: [(HeaderName, &str); 6] = [
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// The routes of the console's files but for the page, whose path has another endpoint.
-pub fn routes() -> Router<Arc<App>> {
-    [&STYLE, &SCRIPT, &SESSION].into_iter().fold(Router::new(), |router, file| {
-        let serve = async move |Shared(app): Shared<Arc<App>>, request: Request| {
-            if app.state().config.server.console {
+pub fn routes<S>(gateway: Arc<Gateway>) -> Router<S> {
+    let routes = [&STYLE, &SCRIPT, &SESSION].into_iter().fold(Router::new(), |router, file| {
+        let serve = async move |Shared(gateway): Shared<Arc<Gateway>>, request: Request| {
+            if gateway.state().config.server.console {
                 file.response(request.headers())
             } else {
-                direct_response::not_found(&app, request).await
+                direct_response::not_found(&gateway, request).await
             }
         };
-        let refuse = async |Shared(app): Shared<Arc<App>>, request: Request| {
-            if app.state().config.server.console {
-                direct_response::method_not_allowed(&app, request, "GET").await
+        let refuse = async |Shared(gateway): Shared<Arc<Gateway>>, request: Request| {
+            if gateway.state().config.server.console {
+                direct_response::method_not_allowed(&gateway, request, "GET").await
             } else {
-                direct_response::not_found(&app, request).await
+                direct_response::not_found(&gateway, request).await
             }
         };
         router.route(file.path, get(serve).fallback(refuse))
-    })
+    });
+    routes.with_state(gateway)
 }
 
 /// The page, for a browser that opens it. Clients of Ollama's API request the same path for another answer.
-pub fn page(app: &App, request: &Request) -> Option<Response> {
+pub fn page(gateway: &Gateway, request: &Request) -> Option<Response> {
     let opened =
         request.uri().path() == PAGE.path && is_navigation(request.method(), request.headers());
-    let enabled = opened && app.state().config.server.console;
+    let enabled = opened && gateway.state().config.server.console;
     enabled.then(|| {
         let mut response = PAGE.response(request.headers());
         response.headers_mut().insert(VARY, HeaderValue::from_static("accept, sec-fetch-mode"));

@@ -18,7 +18,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::app::App;
+use crate::channel_api::ChannelGateway;
 use crate::channel_api::events::{pace, stream_headers};
 use crate::error::Error;
 use crate::gateway::direct_response::{self, Identity, json_response};
@@ -61,9 +61,9 @@ impl Default for GraphQl {
 }
 
 /// Answers a request, if the endpoint is served.
-pub async fn answer(app: &App, graphql: &GraphQl, request: Request) -> Response {
-    if !app.hub.settings().graphql {
-        return direct_response::not_found(app, request).await;
+pub async fn answer(gateway: &ChannelGateway, graphql: &GraphQl, request: Request) -> Response {
+    if !gateway.hub.settings().graphql {
+        return direct_response::not_found(gateway, request).await;
     }
     // A client that reserves again may still send the token of before.
     let token = token(&request).filter(|_| request.method() != Method::PUT);
@@ -84,11 +84,11 @@ pub async fn answer(app: &App, graphql: &GraphQl, request: Request) -> Response 
         let reserved = reservation.as_ref();
         match (request.head.method.clone(), reserved) {
             (Method::PUT, _) => reserve(graphql, &request),
-            (Method::GET, Some(reservation)) => connect(app, graphql, reservation, &request),
+            (Method::GET, Some(reservation)) => connect(gateway, graphql, reservation, &request),
             (Method::DELETE, Some(reservation)) => stop(reservation, request.head),
             (Method::POST, Some(reservation)) => {
                 let asked = OperationRequest::posted(&mut request).await?;
-                accept(app, graphql, (reservation, &request), asked)
+                accept(gateway, graphql, (reservation, &request), asked)
             }
             (method @ (Method::GET | Method::POST), None) => {
                 let asked = if method == Method::GET {
@@ -96,10 +96,10 @@ pub async fn answer(app: &App, graphql: &GraphQl, request: Request) -> Response 
                 } else {
                     OperationRequest::posted(&mut request).await?
                 };
-                let session = session(app, &request);
+                let session = session(gateway, &request);
                 if accepts_stream(request.head) {
                     let operation = Operation::begin(&graphql.schema, session, asked);
-                    return Ok(streamed(app, &request, Connection::distinct(operation)));
+                    return Ok(streamed(gateway, &request, Connection::distinct(operation)));
                 }
                 Ok(execute(graphql, session, asked).await)
             }
@@ -108,7 +108,7 @@ pub async fn answer(app: &App, graphql: &GraphQl, request: Request) -> Response 
             )),
         }
     };
-    answer_as(app, (identity, request), respond, |_, _| None).await
+    answer_as(gateway, (identity, request), respond, |_, _| None).await
 }
 
 /// The token of a reservation, in the header or the query.
@@ -136,18 +136,18 @@ fn reserve(graphql: &GraphQl, request: &OwnRequest<'_>) -> Result<Response, Erro
 
 /// Connects to a reservation.
 fn connect(
-    app: &App,
+    gateway: &ChannelGateway,
     graphql: &GraphQl,
     reservation: &Arc<Reservation>,
     request: &OwnRequest<'_>,
 ) -> Result<Response, Error> {
     let reserved = graphql.reservations.connect(reservation)?;
-    Ok(streamed(app, request, Connection::reserved(reserved)))
+    Ok(streamed(gateway, request, Connection::reserved(reserved)))
 }
 
 /// Accepts an operation whose results go over a reserved connection.
 fn accept(
-    app: &App,
+    gateway: &ChannelGateway,
     graphql: &GraphQl,
     (reservation, request): (&Arc<Reservation>, &OwnRequest<'_>),
     asked: OperationRequest,
@@ -157,7 +157,7 @@ fn accept(
             "the request has no text `extensions.operationId`; send an id of your own",
         ));
     };
-    let mut operation = Operation::begin(&graphql.schema, session(app, request), asked);
+    let mut operation = Operation::begin(&graphql.schema, session(gateway, request), asked);
     if let Some(refused) = operation.refusal() {
         let mut response = json_response(refused);
         *response.status_mut() = StatusCode::BAD_REQUEST;
@@ -199,18 +199,22 @@ async fn execute(graphql: &GraphQl, session: Session, asked: OperationRequest) -
     response
 }
 
-fn session(app: &App, request: &OwnRequest<'_>) -> Session {
+fn session(gateway: &ChannelGateway, request: &OwnRequest<'_>) -> Session {
     Session {
-        hub: Arc::clone(&app.hub),
-        gateway: Gateway::clone(app),
+        hub: Arc::clone(&gateway.hub),
+        gateway: Gateway::clone(gateway),
         caller: Arc::clone(&request.caller),
     }
 }
 
-fn streamed(app: &App, request: &OwnRequest<'_>, connection: Connection) -> Response {
+fn streamed(
+    gateway: &ChannelGateway,
+    request: &OwnRequest<'_>,
+    connection: Connection,
+) -> Response {
     let config = &request.state.config;
-    let pace = pace(config, app, &request.caller);
-    let stopping = (app.shutdown.stopping.clone(), config.server.drain);
+    let pace = pace(config, gateway, &request.caller);
+    let stopping = (gateway.shutdown.stopping.clone(), config.server.drain);
     let mut response = Response::new(Body::from_stream(event_stream(connection, pace, stopping)));
     stream_headers(&mut response);
     response

@@ -15,7 +15,7 @@ use axum::response::Response;
 use http::header::{ACCESS_CONTROL_ALLOW_CREDENTIALS, ORIGIN};
 use http::{HeaderMap, HeaderValue};
 
-use crate::app::App;
+use crate::channel_api::ChannelGateway;
 use crate::error::Error;
 use crate::gateway::direct_response::{self, Identity};
 use crate::gateway::own_endpoint::{OwnRequest, answer_as};
@@ -26,19 +26,19 @@ pub const PATH: &str = "/.well-known/mercure";
 
 /// Answers a request to the hub, if it is served.
 async fn answer(
-    app: &App,
+    gateway: &ChannelGateway,
     mut request: Request,
     respond: impl AsyncFnOnce(OwnRequest<'_>) -> Result<Response, Error>,
 ) -> Response {
-    if !app.hub.settings().mercure {
-        return direct_response::not_found(app, request).await;
+    if !gateway.hub.settings().mercure {
+        return direct_response::not_found(gateway, request).await;
     }
-    let credentials = allows_credentials(app, request.headers());
+    let credentials = allows_credentials(gateway, request.headers());
     let identity = match credential::present(&mut request, credentials) {
         Ok(()) => Identity::Headers,
         Err(error) => Identity::Known(Err(error)),
     };
-    let mut response = answer_as(app, (identity, request), respond, |_, _| None).await;
+    let mut response = answer_as(gateway, (identity, request), respond, |_, _| None).await;
     if credentials {
         let allowed = HeaderValue::from_static("true");
         response.headers_mut().insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, allowed);
@@ -47,9 +47,9 @@ async fn answer(
 }
 
 /// Whether the request comes from a page of an allowed origin, which may send its cookie.
-fn allows_credentials(app: &App, headers: &HeaderMap) -> bool {
+fn allows_credentials(gateway: &ChannelGateway, headers: &HeaderMap) -> bool {
     let origin = headers.get(ORIGIN);
-    origin.is_some_and(|origin| app.state().config.server.cors_origins.contains(origin))
+    origin.is_some_and(|origin| gateway.state().config.server.cors_origins.contains(origin))
 }
 
 /// The error of a wrong parameter or field.

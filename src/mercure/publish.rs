@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::{PATH, form, invalid};
-use crate::app::App;
+use crate::channel_api::ChannelGateway;
 use crate::channel_api::{forbidden, publish as channel_publish};
 use crate::channels::{ChannelName, Fields, Publication, topic};
 use crate::error::{Error, MIN_RETRY_AFTER};
@@ -27,10 +27,10 @@ const RESERVED_TYPE: &str = "mercure";
 const BASE: &str = "http://hub/.well-known/mercure";
 
 /// `POST /.well-known/mercure`.
-pub async fn publish(app: &App, request: Request) -> Response {
+pub async fn publish(gateway: &ChannelGateway, request: Request) -> Response {
     let publish = async |mut request: OwnRequest<'_>| {
         let body = request.form().await?;
-        let update = Update::parse(&body, app.hub.settings().max_event)?;
+        let update = Update::parse(&body, gateway.hub.settings().max_event)?;
         let (canonical, alternates) = &update.topics;
         let rights = &request.caller.channels;
         for topic in [canonical].into_iter().chain(alternates) {
@@ -39,7 +39,7 @@ pub async fn publish(app: &App, request: Request) -> Response {
             }
         }
         let names = (canonical, alternates.as_slice());
-        let published = app.hub.publish_durably(names, vec![update.publication]).await;
+        let published = gateway.hub.publish_durably(names, vec![update.publication]).await;
         let ids = published.map_err(|error| {
             Error::unavailable(&error.to_string()).because(error).retry_after(MIN_RETRY_AFTER)
         })?;
@@ -50,7 +50,7 @@ pub async fn publish(app: &App, request: Request) -> Response {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Ok(response)
     };
-    super::answer(app, request, publish).await
+    super::answer(gateway, request, publish).await
 }
 
 /// An update, checked.

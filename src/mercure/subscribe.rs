@@ -11,7 +11,7 @@ use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
 use super::{form, invalid};
-use crate::app::App;
+use crate::channel_api::ChannelGateway;
 use crate::channel_api::event_stream::{Framing, event_stream};
 use crate::channel_api::events::{pace, refused, stream_headers};
 use crate::channel_api::own_channel;
@@ -34,17 +34,17 @@ const LAST_EVENT_ID: [HeaderName; 2] =
     [HeaderName::from_static("mercure-last-event-id"), HeaderName::from_static("last-event-id")];
 
 /// `GET /.well-known/mercure`.
-pub async fn subscribe(app: &App, request: Request) -> Response {
+pub async fn subscribe(gateway: &ChannelGateway, request: Request) -> Response {
     let subscribe = async |request: OwnRequest<'_>| {
         let query = SubscribeQuery::parse(
             request.head.uri.query().unwrap_or_default(),
             &request.head.headers,
         )?;
-        let (subscription, last) = match begin(app, &query, &request.caller).await {
+        let (subscription, last) = match begin(gateway, &query, &request.caller).await {
             Ok(begun) => begun,
             Err(error) => return refused(error),
         };
-        let pace = pace(&request.state.config, app, &request.caller);
+        let pace = pace(&request.state.config, gateway, &request.caller);
         let body = event_stream(subscription, Framing::Mercure, pace);
         let mut response = Response::new(Body::from_stream(body));
         stream_headers(&mut response);
@@ -55,17 +55,17 @@ pub async fn subscribe(app: &App, request: Request) -> Response {
         }
         Ok(response)
     };
-    super::answer(app, request, subscribe).await
+    super::answer(gateway, request, subscribe).await
 }
 
 /// Begins a subscription. Returns the id of the event before its first one as well. Where the wanted one is not known,
 /// all events that are kept come, and the id says so.
 async fn begin(
-    app: &App,
+    gateway: &ChannelGateway,
     query: &SubscribeQuery,
     caller: &Caller,
 ) -> Result<(Subscription, String), SubscribeError> {
-    let new = |start| app.hub.subscribe(request(query, caller, start));
+    let new = |start| gateway.hub.subscribe(request(query, caller, start));
     match &query.last {
         LastId::Absent => {
             let subscription = new(Start::Live { rewind: 0 }).await?;

@@ -167,6 +167,20 @@ fn the_other_sides_do_not_use_the_wire() {
 }
 
 #[test]
+fn nothing_that_is_joined_names_the_whole() {
+    // The program itself, which starts an app.
+    let program = ["src/serve.rs", "src/reload.rs"];
+    let mut found = Vec::new();
+    for source in product() {
+        let may = program.iter().any(|place| source.path.starts_with(place));
+        if !may && names(&source.code(), "app::") {
+            found.push(format!("{} uses the app", source.path));
+        }
+    }
+    assert_none("endpoints take the state that they need, and not the app", &found);
+}
+
+#[test]
 fn axum_and_reqwest_stay_at_the_edge() {
     let edges = [
         ("opentelemetry", &["src/telemetry/"][..]),
