@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 const AFTER_HELP: &str = "\
 Examples:
-  streamgate doctor --config streamgate.yaml     names, connections, TLS, clocks, credentials, models
+  streamgate doctor streamgate.yaml              names, connections, TLS, clocks, credentials, models
   streamgate doctor --provider openai --complete   and a few tokens from each configured model
   streamgate doctor                              without a configuration: the providers whose keys are in the environment
 
@@ -33,6 +33,9 @@ Exit status 1 if something does not work, 2 if the configuration is wrong.";
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct DoctorArguments {
+    /// The configuration file, in place of `--config`.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
     /// Only these providers, separated by commas.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     provider: Vec<String>,
@@ -51,7 +54,7 @@ pub(crate) struct DoctorArguments {
 pub(crate) fn doctor(arguments: &DoctorArguments, file: Option<&Path>) -> Result<(), CliError> {
     let config = match file {
         Some(file) => {
-            config::load(file, &config::env).map_err(|errors| CliError::configuration(&errors))?
+            config::load(file, &config::env).map_err(|errors| CliError::of_file(&errors))?
         }
         None => environment()?,
     };
@@ -67,7 +70,7 @@ fn environment() -> Result<Config, CliError> {
     if config.providers.is_empty() {
         return Err(CliError::configuration(
             "no configuration, and no provider's key in the environment; name a file with --config FILE or \
-             STREAMGATE_CONFIG, or make one with `streamgate init`",
+             STREAMGATE_CONFIG, or write one with `streamgate init`",
         ));
     }
     Ok(config)

@@ -27,7 +27,8 @@ pub(crate) struct Server {
         long,
         env = "STREAMGATE_URL",
         value_name = "URL",
-        default_value = "http://127.0.0.1:8080"
+        default_value = "http://127.0.0.1:8080",
+        value_parser = gateway_url
     )]
     pub(crate) url: Url,
     /// API key or token of the caller.
@@ -122,6 +123,21 @@ impl Server {
     }
 }
 
+/// Reads the address of a gateway: without a scheme it is `http`, and the `/v1` of a client's base URL is cut.
+fn gateway_url(text: &str) -> Result<Url, &'static str> {
+    const EXPECTED: &str = "expected the gateway's address, such as `http://127.0.0.1:8080` or `https://llm.example.com`";
+    let text = text.trim();
+    let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let mut url = Url::parse(&text).map_err(|_| EXPECTED)?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(EXPECTED);
+    }
+    let path = url.path().trim_end_matches('/');
+    let path = path.strip_suffix("/v1").unwrap_or(path).to_owned();
+    url.set_path(&path);
+    Ok(url)
+}
+
 /// A message with all causes, each of them once.
 pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -151,4 +167,27 @@ pub(crate) async fn refusal(response: Response) -> CliError {
     let body = document(response).await;
     let message = body.pointer("/error/message").and_then(Value::as_str).unwrap_or("no message");
     CliError::new(format!("the gateway returned {status}: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gateways_address_is_read_as_people_write_it() {
+        let read = |text: &str| gateway_url(text).map(|url| url.to_string());
+        for (text, expected) in [
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/"),
+            ("127.0.0.1:8080", "http://127.0.0.1:8080/"),
+            ("localhost:8080/v1", "http://localhost:8080/"),
+            ("https://llm.example.com/v1/", "https://llm.example.com/"),
+            ("https://example.com/llm/v1", "https://example.com/llm"),
+            (" [::1]:8080 ", "http://[::1]:8080/"),
+        ] {
+            assert_eq!(read(text).as_deref(), Ok(expected), "{text}");
+        }
+        for wrong in ["", "ftp://host", "http://", "unix:///tmp/s"] {
+            assert!(read(wrong).is_err_and(|error| error.contains("127.0.0.1:8080")), "{wrong}");
+        }
+    }
 }

@@ -113,8 +113,9 @@ pub(crate) async fn launch(
         Some(token) => token,
         None if server.key.is_empty() => {
             return Err(CliError::configuration(
-                "no key for the agent; give one with --key or STREAMGATE_KEY, or name a configuration \
-                 with an issuer that has a `secret` (--config)",
+                "no key for the agent; give a key of the gateway with --key or STREAMGATE_KEY (a start without a \
+                 configuration prints one, `streamgate key new` makes one), or name a configuration with an issuer \
+                 that has a `secret` (--config)",
             ));
         }
         None => server.key.clone(),
@@ -156,8 +157,7 @@ fn token(arguments: &LaunchArguments, file: Option<&Path>) -> Result<Option<Stri
     let Some(file) = file else {
         return Ok(None);
     };
-    let config =
-        config::load(file, &config::env).map_err(|errors| CliError::configuration(&errors))?;
+    let config = config::load(file, &config::env).map_err(|errors| CliError::of_file(&errors))?;
     let issuers = &config.auth.issuers;
     let mut able = issuers.iter().filter(|it| {
         let named = arguments.issuer.as_ref().is_none_or(|name| it.name == *name);

@@ -38,7 +38,10 @@ fn main() -> ExitCode {
         }
         Command::Check { file, online } => check(config_file(file.or(config)).as_deref(), online),
         Command::Init(wanted) => init_command::init(*wanted),
-        Command::Doctor(wanted) => doctor_command::doctor(&wanted, config_file(config).as_deref()),
+        Command::Doctor(wanted) => {
+            let file = config_file(wanted.file.clone().or(config));
+            doctor_command::doctor(&wanted, file.as_deref())
+        }
         Command::Import { source } => import_command::import(&source),
         Command::Chat(wanted) => {
             serve::runtime().and_then(|it| it.block_on(chat_command::chat(*wanted)))

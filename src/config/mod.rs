@@ -55,6 +55,7 @@ mod watch;
 mod watch_points;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -93,6 +94,7 @@ pub use limits::{LimitError, Limits};
 pub use model::is_model;
 pub use origins::Origins;
 pub use pattern::matches as matches_pattern;
+pub use preset::{is_preset, key_variable};
 pub use redis::{Redis, RedisUrl};
 pub use reference::reference;
 pub use routing::{ModelRouting, Pick};
@@ -157,7 +159,11 @@ fn attempt(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> (Config, Config
 
 fn read(path: &Path, sources: &mut Sources) -> Result<String, ConfigError> {
     let bytes = sources.read(path, MAX_FILE).map_err(|error| {
-        Location::FILE.error(format!("cannot be read ({error}); expected a text file"))
+        Location::FILE.error(match error.kind() {
+            ErrorKind::NotFound => "there is no such file".to_owned(),
+            ErrorKind::IsADirectory => "is a directory; expected a text file".to_owned(),
+            _ => format!("cannot be read ({error}); expected a text file"),
+        })
     })?;
     let bytes = bytes.ok_or_else(|| Location::FILE.error("too large; expected at most 1 MiB"))?;
     String::from_utf8(bytes).map_err(|error| {

@@ -133,9 +133,14 @@ pub(super) fn in_environment(
     PRESETS.iter().filter_map(of).collect()
 }
 
+/// Whether a name is that of a preset.
+pub fn is_preset(name: &str) -> bool {
+    PRESETS.iter().any(|(known, _)| known.text == name)
+}
+
 /// The variable that usually holds the `api_key` of a preset's provider. `None`: its providers need none, or it is no
 /// preset.
-pub(super) fn key_variable(preset: &str) -> Option<&'static str> {
+pub fn key_variable(preset: &str) -> Option<&'static str> {
     let (_, node) = PRESETS.iter().find(|(name, _)| name.text == preset)?;
     let Value::Table(keys) = &member(node, ENVIRONMENT)?.value else { return None };
     let (_, variables) = keys.iter().find(|(key, _)| key.text == "api_key")?;

@@ -137,6 +137,10 @@ fn proxy_of(proxy: &EgressProxy) -> Result<reqwest::Proxy, reqwest::Error> {
     })
 }
 
+/// The message for a host without a connection. Its address is the operator's business alone.
+const UNREACHABLE: &str =
+    "the upstream could not be reached; the gateway's log has the reason for its operator";
+
 /// The error of a request that got no response.
 pub fn failure(error: reqwest::Error, egress: &Egress, to: &url::Url) -> Error {
     let error = error.without_url();
@@ -157,7 +161,7 @@ fn unreachable(error: reqwest::Error) -> Error {
     let unreachable = if error.is_timeout() {
         Error::from_end(&End::TimedOut(Deadline::Connect))
     } else {
-        Error::upstream(ApiError::new(Kind::Upstream, "the upstream could not be reached"))
+        Error::upstream(ApiError::new(Kind::Upstream, UNREACHABLE))
     };
     unreachable.blamed(Blame::Host).because(error)
 }

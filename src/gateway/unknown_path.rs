@@ -60,8 +60,23 @@ pub(super) fn misspelt(path: &str) -> Option<(&'static dyn CallerDialect, &'stat
     near.min_by_key(|(typos, ..)| *typos).map(|(_, dialect, endpoint)| (dialect, endpoint))
 }
 
+/// The paths of health checks elsewhere, and those that are served here.
+const HEALTH_PATHS: [(&str, &[&str]); 2] = [
+    ("/healthz", &["/health", "/livez", "/live", "/liveness", "/ping", "/health/liveliness"]),
+    ("/readyz", &["/ready", "/readiness", "/health/readiness"]),
+];
+
+/// The health check that is meant by another program's path for one.
+fn health_check(path: &str) -> Option<&'static str> {
+    let path = path.trim_end_matches('/');
+    HEALTH_PATHS.iter().find(|(_, others)| others.contains(&path)).map(|(own, _)| *own)
+}
+
 /// The error message for an unknown path of a dialect. `address`: the gateway's, as the client has it.
 pub(super) fn message(dialect: &dyn CallerDialect, path: &str, address: &str) -> String {
+    if let Some(own) = health_check(path) {
+        return format!("there is no such path here; did you mean {own}?");
+    }
     if let Some((_, endpoint)) = misspelt(path) {
         return format!("there is no such path here; did you mean {}?", shown(endpoint));
     }
@@ -154,6 +169,17 @@ mod tests {
         ] {
             assert_eq!(misspelt(path).map(|(_, endpoint)| endpoint.path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn a_health_check_of_another_name_is_answered_with_its_own() {
+        let openai = dialect::caller_dialects().find(|it| it.name() == "openai-chat").unwrap();
+        for (path, own) in [("/health", "/healthz"), ("/livez/", "/healthz"), ("/ready", "/readyz")]
+        {
+            let expected = format!("there is no such path here; did you mean {own}?");
+            assert_eq!(message(openai, path, "http://h"), expected);
+        }
+        assert!(message(openai, "/healthy", "http://h").contains("http://h/v1"));
     }
 
     #[test]

@@ -18,37 +18,35 @@ const MAX_RESPONSE: u64 = 1 << 20;
 pub(super) struct Choice {
     /// Its name, which is that of its preset.
     pub(super) name: &'static str,
-    /// The environment variable of its key; `None`: it needs none.
-    pub(super) variable: Option<&'static str>,
     /// The port on loopback, and the path of its list of models, if it is a server of one's own.
     local: Option<(u16, &'static str)>,
 }
 
-const fn vendor(name: &'static str, variable: &'static str) -> Choice {
-    Choice { name, variable: Some(variable), local: None }
+const fn vendor(name: &'static str) -> Choice {
+    Choice { name, local: None }
 }
 
 const fn local(name: &'static str, port: u16, list: &'static str) -> Choice {
-    Choice { name, variable: None, local: Some((port, list)) }
+    Choice { name, local: Some((port, list)) }
 }
 
-/// All of them. Platforms whose presets need parameters (Azure, Bedrock, Vertex AI) are in docs/configuration.md.
+/// All of them, the best known first.
 pub(super) static CHOICES: [Choice; 20] = [
-    vendor("openai", "OPENAI_API_KEY"),
-    vendor("anthropic", "ANTHROPIC_API_KEY"),
-    vendor("gemini", "GEMINI_API_KEY"),
-    vendor("mistral", "MISTRAL_API_KEY"),
-    vendor("groq", "GROQ_API_KEY"),
-    vendor("openrouter", "OPENROUTER_API_KEY"),
-    vendor("deepseek", "DEEPSEEK_API_KEY"),
-    vendor("xai", "XAI_API_KEY"),
-    vendor("together", "TOGETHER_API_KEY"),
-    vendor("fireworks", "FIREWORKS_API_KEY"),
-    vendor("cerebras", "CEREBRAS_API_KEY"),
-    vendor("perplexity", "PERPLEXITY_API_KEY"),
-    vendor("cohere", "CO_API_KEY"),
-    vendor("huggingface", "HF_TOKEN"),
-    vendor("vercel", "AI_GATEWAY_API_KEY"),
+    vendor("openai"),
+    vendor("anthropic"),
+    vendor("gemini"),
+    vendor("mistral"),
+    vendor("groq"),
+    vendor("openrouter"),
+    vendor("deepseek"),
+    vendor("xai"),
+    vendor("together"),
+    vendor("fireworks"),
+    vendor("cerebras"),
+    vendor("perplexity"),
+    vendor("cohere"),
+    vendor("huggingface"),
+    vendor("vercel"),
     local("ollama", 11434, "/api/tags"),
     local("lm-studio", 1234, "/v1/models"),
     local("vllm", 8000, "/v1/models"),
@@ -57,15 +55,27 @@ pub(super) static CHOICES: [Choice; 20] = [
 ];
 
 impl Choice {
+    /// The environment variable of its key. `None`: it needs none.
+    pub(super) fn variable(&self) -> Option<&'static str> {
+        config::key_variable(self.name)
+    }
+
     /// Whether its key is in the environment.
     pub(super) fn is_in_environment(&self) -> bool {
-        self.variable.and_then(config::env).is_some_and(|key| !key.trim().is_empty())
+        self.variable().and_then(config::env).is_some_and(|key| !key.trim().is_empty())
     }
 }
 
 /// The choice of a name. The error names all.
 pub(super) fn named(name: &str) -> Result<&'static Choice, String> {
-    CHOICES.iter().find(|choice| choice.name == name.trim()).ok_or_else(|| {
+    let name = name.trim();
+    CHOICES.iter().find(|choice| choice.name == name).ok_or_else(|| {
+        if config::is_preset(name) {
+            return format!(
+                "the preset `{name}` has settings besides a key, which docs/configuration.md lists: take another provider here, \
+                 and add `{name}: {{ preset: {name}, ... }}` under `providers` in the file"
+            );
+        }
         let names: Vec<&str> = CHOICES.iter().map(|choice| choice.name).collect();
         format!(
             "`{name}` is no provider that can be set up here; expected some of {} (others: docs/configuration.md)",
@@ -141,5 +151,16 @@ mod tests {
         assert_eq!(named(" groq").map(|choice| choice.name), Ok("groq"));
         let error = named("grok").unwrap_err();
         assert!(error.contains("`grok`") && error.contains("groq, openrouter"), "{error}");
+        // A known one that needs more than a key.
+        let error = named("azure").unwrap_err();
+        assert!(error.contains("`azure`") && error.contains("docs/configuration.md"), "{error}");
+    }
+
+    #[test]
+    fn every_vendor_has_a_variable_and_no_local_server_needs_one() {
+        for choice in &CHOICES {
+            assert!(config::is_preset(choice.name), "{}", choice.name);
+            assert_eq!(choice.variable().is_some(), choice.local.is_none(), "{}", choice.name);
+        }
     }
 }

@@ -113,9 +113,9 @@ fn write_providers(plan: &Plan, out: &mut String) -> std::fmt::Result {
         out,
         "\n# Upstream accounts. Callers may ask for any of their models as `provider/model`.\nproviders:"
     )?;
-    for Choice { name, variable, .. } in &plan.providers {
-        let preset = scalar(name);
-        match variable {
+    for choice in &plan.providers {
+        let preset = scalar(choice.name);
+        match choice.variable() {
             Some(variable) => {
                 writeln!(out, "  {preset}: {{ preset: {preset}, api_key: \"${{{variable}}}\" }}")?;
             }
@@ -139,11 +139,16 @@ fn write_providers(plan: &Plan, out: &mut String) -> std::fmt::Result {
 fn write_models(plan: &Plan, out: &mut String) -> std::fmt::Result {
     writeln!(out, "\n# Names for models. Targets are tried in order, until the first token.")?;
     if plan.models.is_empty() {
-        let provider = plan.providers.first().map_or("sim", |choice| choice.name);
+        let Some(choice) = plan.providers.first() else {
+            return writeln!(
+                out,
+                "models:\n  sim:\n    targets:\n      - {{ provider: sim, model: sim }}"
+            );
+        };
         return writeln!(
             out,
             "# models:\n#   fast:\n#     targets:\n#       - {{ provider: {}, model: MODEL }}",
-            scalar(provider)
+            scalar(choice.name)
         );
     }
     writeln!(out, "models:")?;

@@ -60,12 +60,15 @@ pub(crate) struct InitArguments {
     /// The file; `-` is standard output.
     #[arg(long, short, value_name = "FILE", default_value = "streamgate.yaml")]
     output: PathBuf,
+    /// The file, in place of `--output`.
+    #[arg(value_name = "FILE", conflicts_with = "output")]
+    file: Option<PathBuf>,
 }
 
 /// Writes the file, and prints the caller's key.
 pub(crate) fn init(arguments: InitArguments) -> Result<(), CliError> {
-    let InitArguments { output, force, yes, .. } = &arguments;
-    let (output, force, yes) = (output.clone(), *force, *yes);
+    let InitArguments { output, file, force, yes, .. } = &arguments;
+    let (output, force, yes) = (file.as_ref().unwrap_or(output).clone(), *force, *yes);
     let to_stdout = output == Path::new("-");
     if !to_stdout && !force && output.exists() {
         return Err(CliError::configuration(&format!(
@@ -137,7 +140,7 @@ fn write(plan: &Plan, output: &Path, text: &str) -> Result<(), CliError> {
     let mut file = File::create_new(&new).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     let set = |name: &str| {
-        let later = plan.providers.iter().any(|choice| choice.variable == Some(name));
+        let later = plan.providers.iter().any(|choice| choice.variable() == Some(name));
         config::env(name).or_else(|| later.then(|| "unset".to_owned()))
     };
     if let Err(errors) = config::load(&new, &set) {
@@ -159,7 +162,7 @@ fn next_steps(plan: &Plan, output: &Path, key: &str) -> String {
     let file = output.display();
     let mut text = format!("wrote {file}\n\n{}\n\nnext:\n", key_message(plan, key));
     for choice in &plan.providers {
-        if let Some(variable) = choice.variable.filter(|_| !choice.is_in_environment()) {
+        if let Some(variable) = choice.variable().filter(|_| !choice.is_in_environment()) {
             text = format!("{text}  export {variable}=...\n");
         }
     }
@@ -168,7 +171,7 @@ fn next_steps(plan: &Plan, output: &Path, key: &str) -> String {
     }
     let model = match plan.models.first() {
         Some((name, _)) => format!(" {name}"),
-        None if plan.providers.is_empty() => " sim/sim".to_owned(),
+        None if plan.providers.is_empty() => " sim".to_owned(),
         None => String::new(),
     };
     format!(

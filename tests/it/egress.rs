@@ -170,7 +170,11 @@ async fn an_upstream_behind_a_proxy_keeps_its_own_failures() {
         proxy.address
     );
     let gateway = Gateway::new(&yaml(&[("p", &fields)], "")).await;
-    let expected = (502, "the upstream could not be reached".to_owned());
+    let expected = (
+        502,
+        "the upstream could not be reached; the gateway's log has the reason for its operator"
+            .to_owned(),
+    );
     assert_eq!(refused(&gateway, "p/m").await, expected);
     assert_eq!(proxy.asked().len(), 1);
 }
