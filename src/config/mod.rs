@@ -143,7 +143,8 @@ fn attempt(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> (Config, Config
     let mut sources = Sources::default();
     let mut errors = Vec::new();
     let read = read(path, &mut sources);
-    let (config, list, sources) = match read.and_then(|text| tree::parse(&text, &mut errors)) {
+    let parsed = read.and_then(|text| tree::parse(&text, &mut errors)).and_then(reader::own);
+    let (config, list, sources) = match parsed {
         Ok(root) => {
             let dir = path.parent().unwrap_or_else(|| Path::new(""));
             let mut reader = Reader::new(Source { env, dir, literal: false, sources }, errors);

@@ -313,14 +313,6 @@ impl<'a> Reader<'a> {
     }
 
     fn unknown(&mut self, key: &Name, keys: &[Key]) {
-        if LITELLM.contains(&key.text.as_str()) {
-            let message = format!(
-                "unknown key {}; this is a configuration of LiteLLM: `streamgate import litellm FILE` converts it",
-                shown(&key.text)
-            );
-            self.report(key.at, message);
-            return;
-        }
         let expected = match nearest(&key.text, keys.iter().map(|known| known.name)) {
             Some(name) => format!("`{name}`"),
             None => one_of(keys.iter().map(|known| known.name)),
@@ -337,6 +329,18 @@ impl<'a> Reader<'a> {
             Value::Broken => return,
         };
         self.report(node.at, format!("{} is {found}; expected {expected}", shown(name)));
+    }
+}
+
+/// Rejects the configuration of another gateway, of which each line would be an error.
+pub(super) fn own(root: Node) -> Result<Node, ConfigError> {
+    let Value::Table(entries) = &root.value else { return Ok(root) };
+    match entries.iter().find(|(key, _)| LITELLM.contains(&key.text.as_str())) {
+        Some((key, _)) => Err(key.at.error(format!(
+            "unknown key {}; this is a configuration of LiteLLM: `streamgate import litellm FILE` converts it",
+            shown(&key.text)
+        ))),
+        None => Ok(root),
     }
 }
 

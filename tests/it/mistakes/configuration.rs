@@ -172,4 +172,5 @@ fn m30_a_file_of_litellm_is_recognized() {
     let (status, _, err) = run(&["check", file.path()]);
     assert_eq!(status, Some(2));
     assert!(err.contains(":1:1: unknown key `model_list`"), "{err}");
+    assert!(err.contains("streamgate import litellm") && err.lines().count() == 1, "{err}");
 }
