@@ -35,6 +35,7 @@ struct Inner {
     end: Option<End>,
     attempt: Option<Attempt>,
     over: Option<(&'static str, &'static str)>,
+    is_final: bool,
     /// The fault that callers see in place of `fault`.
     shown: Option<ApiError>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
@@ -119,6 +120,7 @@ impl Error {
             end: None,
             attempt: None,
             over: None,
+            is_final: false,
             shown: None,
             source: None,
         }))
@@ -191,6 +193,19 @@ impl Error {
     pub fn shown_as(mut self, fault: ApiError) -> Self {
         self.0.shown = Some(fault);
         self
+    }
+
+    /// The targets of the model have been tried, so that another try of the caller's would only add to their load. Limits
+    /// say when to come again.
+    #[must_use]
+    pub fn exhausted(mut self) -> Self {
+        self.0.is_final = self.0.side == Side::Upstream && self.blame() != Blame::RateLimit;
+        self
+    }
+
+    /// Whether callers are told not to send the request again.
+    pub fn is_final(&self) -> bool {
+        self.0.is_final || self.is_operators()
     }
 
     /// The scope and the name of the limit that was reached.

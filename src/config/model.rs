@@ -9,6 +9,7 @@ use super::limits::{LIMITS, Limits, limits};
 use super::price::{self, PRICE};
 use super::provider::Providers;
 use super::reader::{Reader, Table, one_of, shown};
+use super::retry::RETRY;
 use super::routing::{self, ModelRouting, Pick};
 use super::streams::{MODEL_STREAM, ModelStream, model_stream};
 use super::tree::{Name, Node};
@@ -62,6 +63,7 @@ pub(super) const MODELS: Section = Section::map(
         routing::PICK.key,
         routing::AFFINITY.key,
         routing::ATTEMPTS.key,
+        RETRY.key,
         LIMITS.key,
         MODEL_STREAM.key,
     ],

@@ -36,6 +36,7 @@ pub mod provider_check;
 pub mod provider_models;
 mod quota;
 pub mod refused;
+mod repeat;
 pub(crate) mod reply;
 pub(crate) mod request_body;
 pub mod request_metrics;
@@ -48,6 +49,7 @@ pub mod route;
 mod scripted;
 pub mod select;
 mod shared_rights;
+mod side_effects;
 mod sigv4;
 pub mod source;
 #[cfg(test)]
@@ -162,7 +164,7 @@ fn attempts(
     plan: Plan,
     account: &Account,
 ) -> (Opening, Arc<RequestContext>) {
-    let InspectedRequest { body, envelope, prompt_tokens } = request;
+    let InspectedRequest { body, envelope, prompt_tokens, side_effects } = request;
     let context = Arc::new(RequestContext {
         dialect: exchange.dialect,
         call: ResponseContext {
@@ -187,6 +189,7 @@ fn attempts(
         clients: Arc::clone(&gateway.clients),
         metrics: Arc::clone(&gateway.metrics),
         body,
+        side_effects,
         headers: std::mem::take(&mut exchange.head.headers),
         caller: account.caller(),
         plan,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::affinity::Session;
 use super::auth::Caller;
 use super::provider_models::{Lists, find};
-use crate::config::{self, Config, ModelRouting, Pick, Target, matches_pattern};
+use crate::config::{self, Config, ModelRouting, Pick, Retry, Target, matches_pattern};
 use crate::error::Error;
 use crate::wire::chat::{ApiError, Kind};
 use crate::wire::model_list::ModelInfo;
@@ -29,6 +29,8 @@ pub struct Plan {
     pub affinity: bool,
     /// The most upstream requests for one request.
     pub attempts: Option<NonZeroU32>,
+    /// Retries after failed attempts.
+    pub retry: Retry,
     /// The model's name at the upstream is the caller's choice.
     pub direct: bool,
 }
@@ -36,8 +38,9 @@ pub struct Plan {
 impl Plan {
     fn new(config: &Config, label: &str, targets: Vec<Target>, direct: bool) -> Self {
         let routing = config.model_routing.get(label).copied().unwrap_or_default();
-        let ModelRouting { pick, affinity, attempts } = routing;
-        Self { targets, label: label.into(), pick, session: None, affinity, attempts, direct }
+        let ModelRouting { pick, affinity, attempts, retry } = routing;
+        let (label, session) = (label.into(), None);
+        Self { targets, label, pick, session, affinity, attempts, retry, direct }
     }
 }
 

@@ -19,7 +19,7 @@ use super::source_script::{Script, Step};
 use super::summary::{Sink, Summary};
 use super::target_health::TargetHealth;
 use super::upstream_request::{RequestContext, UpstreamRequest};
-use crate::config::{Config, Pick, Stream, Target, without_file};
+use crate::config::{Config, Pick, Retry, Stream, Target, without_file};
 use crate::memory::MemoryBudget;
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::TraceContext;
@@ -63,6 +63,7 @@ pub(super) fn request(
             tasks: TaskTracker::new(),
         }),
         body: BufferedBody { text: String::new(), lease: memory.requests.lease() }.into(),
+        side_effects: None,
         headers: HeaderMap::new(),
         caller: "test".into(),
         plan: Plan {
@@ -72,6 +73,7 @@ pub(super) fn request(
             session: None,
             affinity: false,
             attempts: None,
+            retry: Retry::default(),
             direct: false,
         },
         memory: memory.answers,

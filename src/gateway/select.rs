@@ -21,6 +21,9 @@ const COMPARED: usize = 3;
 /// A target that has a session may have this many times as many answers in progress as the average.
 const SLACK: f64 = 1.25;
 
+/// The most other targets for which an attempt leaves time: with less than a quarter of it, silence would prove nothing.
+const MAX_OTHERS: usize = 3;
+
 /// One pick in so many is uniform, so that a target that has become faster is seen.
 const EXPLORE: u32 = 50;
 
@@ -52,6 +55,8 @@ pub enum PickReason {
     Probe,
     /// No other one was left.
     LastResort,
+    /// It has failed at the same request, and no other one was left.
+    Retry,
 }
 
 impl PickReason {
@@ -66,6 +71,7 @@ impl PickReason {
             Self::Spill => "spill",
             Self::Probe => "probe",
             Self::LastResort => "last_resort",
+            Self::Retry => "retry",
         }
     }
 }
@@ -78,8 +84,8 @@ pub struct Selection {
     pub why: PickReason,
     /// Another target may be tried after it.
     pub followed: bool,
-    /// A target that is likely to answer is left, so that this one gets only a share of the time.
-    pub shares_time: bool,
+    /// The targets that are likely to answer after it, at most three, so that this one gets only a share of the time.
+    pub others: usize,
     /// The right to probe an ejected target, held for as long as the attempt takes.
     pub probe: Option<Probe>,
     /// Counts the answer as one in progress.
@@ -243,19 +249,31 @@ impl ByTier {
         self.used.push(place);
         let probe = if share.is_none() { Some(self.health.probe(target, now)?) } else { None };
         let stream = self.health.begin(target, now)?;
-        let mut places = 0..plan.targets.len();
+        let places = 0..plan.targets.len();
         let left = |place: &usize| {
             let target = plan.targets.get(*place);
             !self.used.contains(place) && target.is_some_and(|target| has_room(target, tried))
         };
         let followed = places.clone().any(|place| left(&place));
+        let last = why == PickReason::LastResort;
         let well = |place| {
             self.ready((plan, tried), place, now).is_some_and(|found| found.share.is_some())
         };
-        let last = why == PickReason::LastResort;
-        let shares_time = if last { followed } else { places.any(well) };
+        let mut others: Vec<&str> = Vec::new();
+        for place in places {
+            let Some(other) = plan.targets.get(place).map(|other| &**other.name()) else { break };
+            // Another key does not help where time runs out.
+            let known = other == &**target.name() || others.contains(&other);
+            if !known && if last { left(&place) } else { well(place) } {
+                others.push(other);
+            }
+            if others.len() == MAX_OTHERS {
+                break;
+            }
+        }
+        let others = others.len();
         let why = if probe.is_some() { PickReason::Probe } else { why };
-        Some(Selection { target: target.clone(), why, followed, shares_time, probe, stream })
+        Some(Selection { target: target.clone(), why, followed, others, probe, stream })
     }
 
     /// The target that was left out and is well again first. Those that only the operator can mend come last.

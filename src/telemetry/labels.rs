@@ -97,6 +97,22 @@ pub struct PickLabels {
     pub why: &'static str,
 }
 
+/// Labels of attempts after a failed one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RetryLabels {
+    /// As in [`RouteLabels`].
+    pub model: Arc<str>,
+    /// `same_target`, `other_key`, `other_target` or `fallback`.
+    pub kind: &'static str,
+}
+
+/// The label of metrics of a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ModelLabels {
+    /// As in [`RouteLabels`].
+    pub model: Arc<str>,
+}
+
 /// The label of metrics of a caller's dialect.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct DialectLabels {

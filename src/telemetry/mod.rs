@@ -28,9 +28,9 @@ use crate::config::{Config, Tls};
 pub use histogram::{Histogram, Sample};
 pub use labels::{
     AuthFailureLabels, BuildLabels, ConfigLabels, CostLabels, DialectLabels, KeyFetchLabels,
-    LimitLabels, LimitRefusalLabels, MemoryLabels, ModelListFetchLabels, NoLabels, OTHER,
-    OutcomeLabels, PickLabels, ProviderLabels, RefusedRequestLabels, RouteLabels, SpanLossLabels,
-    StreamLabels, TargetLabels, TokenLabels, UpstreamErrorLabels,
+    LimitLabels, LimitRefusalLabels, MemoryLabels, ModelLabels, ModelListFetchLabels, NoLabels,
+    OTHER, OutcomeLabels, PickLabels, ProviderLabels, RefusedRequestLabels, RetryLabels,
+    RouteLabels, SpanLossLabels, StreamLabels, TargetLabels, TokenLabels, UpstreamErrorLabels,
 };
 pub use refusals::{RefusalLog, RefusalReason, RefusalSource};
 
@@ -94,6 +94,10 @@ metrics! {
         "1 while a target is passed over because it has failed hard and no request has succeeded since";
     picks: Family<PickLabels, Counter> = "streamgate_picks",
         "Choices of targets for attempts, by the reason";
+    retries: Family<RetryLabels, Counter> = "streamgate_retries",
+        "Attempts that followed a failed one of the same request, by where they went";
+    retry_budget_empty: Family<ModelLabels, Counter> = "streamgate_retry_budget_empty",
+        "Requests that were given up although another attempt could be made, because the model's retry budget was used up";
     heartbeats: Family<DialectLabels, Counter<u64, AtomicU64>> = "streamgate_heartbeats",
         "Heartbeats written to callers while the upstream was silent";
     spans_lost: Family<SpanLossLabels, Counter> = "streamgate_spans_lost",
@@ -223,6 +227,11 @@ impl Metrics {
                     .get_or_create(&UpstreamErrorLabels { provider, kind })
                     .inc_by(0);
             }
+        }
+        let models = config.models.keys().chain(config.patterns.iter().map(|found| &found.pattern));
+        for model in models {
+            let labels = ModelLabels { model: model.as_str().into() };
+            self.retry_budget_empty.get_or_create(&labels).inc_by(0);
         }
         for reason in RefusalReason::ALL.map(RefusalReason::word) {
             self.refused_requests.get_or_create(&RefusedRequestLabels { reason }).inc_by(0);

@@ -8,6 +8,7 @@ mod cell;
 mod circuit;
 mod load;
 mod report;
+mod retry_budget;
 mod status;
 
 use std::collections::{HashMap, HashSet};
@@ -30,6 +31,7 @@ use report::report;
 pub use cell::Outage;
 pub use circuit::Probe;
 pub use load::OpenStream;
+pub use retry_budget::RetryBudget;
 pub use status::TargetStatus;
 
 /// The models of one host or credential that must be in trouble for all of it to be.
@@ -108,6 +110,8 @@ pub struct TargetHealth {
     deployments: ArcSwap<Deployments>,
     /// Positions in the rotations of models whose targets are picked by weight.
     cursors: ArcSwap<HashMap<Arc<str>, Arc<AtomicUsize>>>,
+    /// The retry budgets of models.
+    budgets: ArcSwap<HashMap<Arc<str>, Arc<RetryBudget>>>,
     metrics: Arc<Metrics>,
     epoch: Instant,
 }
@@ -157,8 +161,9 @@ impl InProgress {
 impl TargetHealth {
     /// All targets of a configuration are well.
     pub fn new(metrics: Arc<Metrics>, config: &Config) -> Self {
+        let epoch = Instant::now();
         let (deployments, cursors) = (ArcSwap::default(), ArcSwap::default());
-        let health = Self { deployments, cursors, metrics, epoch: Instant::now() };
+        let health = Self { deployments, cursors, budgets: ArcSwap::default(), metrics, epoch };
         health.configure(config);
         health
     }
@@ -192,6 +197,25 @@ impl TargetHealth {
         let models = config.model_routing.keys();
         let cursors = models.map(|model| (model.as_str().into(), Arc::default())).collect();
         self.cursors.store(Arc::new(cursors));
+        self.keep_budgets(config);
+    }
+
+    /// Makes the retry budgets of new models; those of the others go on.
+    fn keep_budgets(&self, config: &Config) {
+        let before = self.budgets.load();
+        let patterns = config.patterns.iter().map(|pattern| &pattern.pattern);
+        let budget = |model: &String| {
+            let known = before.get(model.as_str()).map(Arc::clone);
+            let budget = known.unwrap_or_else(|| Arc::new(RetryBudget::new(self.epoch)));
+            (model.as_str().into(), budget)
+        };
+        let budgets = config.models.keys().chain(patterns).map(budget).collect();
+        self.budgets.store(Arc::new(budgets));
+    }
+
+    /// The retry budget of a model. `None`: callers name the target themselves.
+    pub fn budget(&self, model: &str) -> Option<Arc<RetryBudget>> {
+        self.budgets.load().get(model).map(Arc::clone)
     }
 
     /// The next position in the rotation of a model.

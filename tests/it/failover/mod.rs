@@ -2,6 +2,7 @@
 //! cause is not.
 
 mod credentials;
+mod retries;
 mod routing;
 
 use std::sync::Arc;

@@ -8,10 +8,10 @@ use crate::support::gateway::{Gateway, KEY, hex};
 use crate::support::language::{LANGUAGES, language};
 use crate::support::upstream::{Step, Upstream};
 
-const JSON: &str = "content-type: application/json\r\n";
+pub(super) const JSON: &str = "content-type: application/json\r\n";
 
 /// A configuration with these providers, and a model `m` with these lines below it.
-async fn gateway(providers: &str, model: &str) -> Gateway {
+pub(super) async fn gateway(providers: &str, model: &str) -> Gateway {
     let digest = hex(&streamgate::config::digest(KEY));
     Gateway::new(&format!(
         "auth:\n  keys:\n    - {{ name: test, sha256: {digest} }}\nproviders:\n{providers}models:\n  \
@@ -21,7 +21,7 @@ async fn gateway(providers: &str, model: &str) -> Gateway {
 }
 
 /// A provider of openai-chat with keys `one`, `two` and so on, in these words.
-fn keyed(name: &str, url: &str, keys: &[&str]) -> String {
+pub(super) fn keyed(name: &str, url: &str, keys: &[&str]) -> String {
     let key = |key: &&str| format!("{{ name: {key}, api_key: key-of-{key} }}");
     let keys: Vec<String> = keys.iter().map(key).collect();
     format!(
@@ -30,7 +30,7 @@ fn keyed(name: &str, url: &str, keys: &[&str]) -> String {
     )
 }
 
-fn refusal(status: u16, headers: &'static str, code: &str) -> Vec<Step> {
+pub(super) fn refusal(status: u16, headers: &'static str, code: &str) -> Vec<Step> {
     let body = format!(r#"{{"error":{{"message":"no","type":"t","code":"{code}"}}}}"#);
     vec![Step::Whole(status, headers, body.into())]
 }
