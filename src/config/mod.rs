@@ -15,6 +15,7 @@ mod egress;
 mod error;
 mod excerpt;
 mod expand;
+mod fallback;
 mod field;
 mod health;
 mod identity;
@@ -85,6 +86,7 @@ pub use credential::CredentialSource;
 pub use egress::{Egress, EgressProxy, General as GeneralEgress};
 pub use error::{ConfigError, ConfigErrors};
 pub use excerpt::with_excerpts;
+pub use fallback::Fallback;
 pub use health::Health;
 pub use identity::Identity;
 pub use json_schema::{json_schema, prompt_json_schema};
@@ -188,6 +190,8 @@ pub struct Config {
     pub model_streams: BTreeMap<String, ModelStream>,
     /// The choice among the targets of those models and patterns that set anything.
     pub model_routing: BTreeMap<String, ModelRouting>,
+    /// Fallbacks after errors that callers cause, of those models and patterns that have any.
+    pub fallbacks: BTreeMap<String, Arc<Fallback>>,
     /// Heartbeats, timeouts and size limits of answers.
     pub stream: Stream,
     /// Durable streams.
@@ -375,6 +379,15 @@ impl Target {
     /// Its list price, if the provider is in the price catalog.
     pub fn list_price(&self) -> Option<Arc<ModelPrice>> {
         CATALOG.price(self.provider.price_catalog.as_deref()?, &self.model)
+    }
+
+    /// The same for the model of this name, if it passes names on.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Self {
+        if self.model.contains('*') {
+            return self.with_model(self.model.replacen('*', name, 1));
+        }
+        self.clone()
     }
 
     /// The same for another model of the provider.

@@ -22,13 +22,13 @@ use super::upstream::{self, AttemptDeadline, AttemptError};
 use super::upstream_body::{large_body, small_body};
 use super::upstream_request::UpstreamRequest;
 use super::{access_log, count, request_spans};
-use crate::config::Target;
+use crate::config::{Pick, Target};
 use crate::error::{self, Blame, Error, Side};
 use crate::telemetry::ModelLabels;
 use crate::wire::adapt::Written;
 use crate::wire::chat::Kind;
 
-/// The least time of an attempt that leaves a share of it to others.
+/// The least time of an attempt that leaves a share of it to others, if they have half of it all the same.
 const MIN_SHARE: Duration = Duration::from_secs(2);
 
 /// The most rejected credentials that one request meets.
@@ -52,6 +52,8 @@ pub struct Opening {
     /// The wait before a retry at the same target.
     pause: Option<(Pin<Box<Sleep>>, Target)>,
     budget: Option<Arc<RetryBudget>>,
+    /// The fallback's targets, once they have taken the place of the model's own.
+    fallback: Option<Box<Plan>>,
     failures: Failures,
 }
 
@@ -97,6 +99,7 @@ impl Opening {
             current: None,
             pause: None,
             budget,
+            fallback: None,
             failures: Failures::default(),
         }
     }
@@ -144,15 +147,19 @@ impl Opening {
     fn begin(&mut self) -> bool {
         let now = Instant::now();
         let request = Arc::clone(&self.request);
-        if self.failures.are_final || !may_attempt(&request.plan, &self.attempts) {
+        if !may_attempt(&request.plan, &self.attempts) {
             return false;
+        }
+        if self.failures.are_final {
+            return self.fall_back(now) && self.begin();
         }
         // The first move to another target is free, so that a target that often fails remains unseen.
         let draws = self.sent() > FREE_ATTEMPTS;
         if draws && self.failures.are_followed && !self.draw(now) {
             return false;
         }
-        if let Some(selection) = self.select.next(&request.plan, &self.attempts, now) {
+        let plan = self.fallback.as_deref().unwrap_or(&request.plan);
+        if let Some(selection) = self.select.next(plan, &self.attempts, now) {
             self.start(selection, now);
             return true;
         }
@@ -162,7 +169,38 @@ impl Opening {
         {
             budget.give_back(now);
         }
+        if self.fall_back(now) {
+            return self.begin();
+        }
         self.pause(now)
+    }
+
+    /// Takes the targets for the error that the caller has caused in place of the model's own. Returns whether there
+    /// are any.
+    fn fall_back(&mut self, now: Instant) -> bool {
+        let plan = &self.request.plan;
+        let Some(fallback) = plan.fallback.as_ref().filter(|_| self.fallback.is_none()) else {
+            return false;
+        };
+        let last = self.attempts.last().and_then(|attempt| attempt.error);
+        let filtered = last
+            .is_some_and(|error| error.side == Side::Upstream && error.kind == Kind::ContentPolicy);
+        let targets = if filtered {
+            &fallback.content_policy
+        } else if self.attempts.iter().any(Attempt::needed_room) {
+            &fallback.context
+        } else {
+            return false;
+        };
+        if targets.is_empty() || now >= deadline(&self.request) {
+            return false;
+        }
+        let (targets, pick, session) = (targets.clone(), Pick::Order, None);
+        self.fallback = Some(Box::new(Plan { targets, pick, session, ..plan.clone() }));
+        self.select = Box::new(ByTier::new(Arc::clone(&self.request.health)));
+        self.failures.are_final = false;
+        self.failures.are_followed = true;
+        true
     }
 
     /// The upstream requests so far, without those whose credential was rejected.
@@ -191,7 +229,8 @@ impl Opening {
             let state = request.health.state(target, now);
             matches!(state, TargetState::Probe | TargetState::Out(Outage::Open | Outage::Hard, _))
         };
-        let tried = (&request.plan, &*self.attempts);
+        let plan = self.fallback.as_deref().unwrap_or(&request.plan);
+        let tried = (plan, &*self.attempts);
         let next = repeat(tried, &request.headers, is_out, (now, deadline(request)));
         let Some(Repeat { target, wait }) = next.filter(|_| self.draw(now)) else { return false };
         self.pause = Some((Box::pin(sleep(wait)), target));
@@ -218,9 +257,11 @@ impl Opening {
         let (index, stream) = (self.attempts.len(), Some(stream));
         let turn = Turn { index, followed, others, _probe: probe, stream };
         self.failures.are_followed = followed;
+        let falls_back = self.fallback.is_some() && why != PickReason::Retry;
+        let why = if falls_back { PickReason::Fallback } else { why };
         request.count_pick(&target, why);
         if let Some(before) = self.attempts.last() {
-            request.count_retry(&before.target, &target);
+            request.count_retry(&before.target, (&target, why));
         }
         let whole = request.is_whole(&target.provider);
         self.attempts.push(Attempt::new((target.clone(), why), whole, now));
@@ -344,7 +385,13 @@ fn goes_on(request: &UpstreamRequest, error: &Error, now: Instant) -> bool {
     if now >= deadline(request) || error.is_unavailable() {
         return false;
     }
-    error.needs_room() || error.blame() != Blame::Caller || error.side() == Side::Caller
+    let listed = |status: u16| {
+        request.plan.fallback.as_ref().is_some_and(|fallback| fallback.on_status.contains(&status))
+    };
+    error.needs_room()
+        || error.blame() != Blame::Caller
+        || error.side() == Side::Caller
+        || error.upstream_reply().is_some_and(|reply| listed(reply.status))
 }
 
 /// The end of the caller's wait for output, whatever targets are left.
@@ -375,7 +422,7 @@ fn attempt_deadline(
     let mut left = deadline(request).saturating_duration_since(now);
     if turn.others > 0 {
         let share = left / u32::try_from(turn.others + 1).unwrap_or(u32::MAX);
-        left = left.min(share.max(MIN_SHARE));
+        left = share.max(MIN_SHARE).min(left / 2);
     }
     let provider = &target.provider;
     if !request.is_whole(provider) && !request.is_verbatim(provider) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::affinity::Session;
 use super::auth::Caller;
 use super::provider_models::{Lists, find};
-use crate::config::{self, Config, ModelRouting, Pick, Retry, Target, matches_pattern};
+use crate::config::{self, Config, Fallback, ModelRouting, Pick, Retry, Target, matches_pattern};
 use crate::error::Error;
 use crate::wire::chat::{ApiError, Kind};
 use crate::wire::model_list::ModelInfo;
@@ -31,6 +31,8 @@ pub struct Plan {
     pub attempts: Option<NonZeroU32>,
     /// Retries after failed attempts.
     pub retry: Retry,
+    /// Fallbacks after errors that the caller causes.
+    pub fallback: Option<Arc<Fallback>>,
     /// The model's name at the upstream is the caller's choice.
     pub direct: bool,
 }
@@ -39,8 +41,16 @@ impl Plan {
     fn new(config: &Config, label: &str, targets: Vec<Target>, direct: bool) -> Self {
         let routing = config.model_routing.get(label).copied().unwrap_or_default();
         let ModelRouting { pick, affinity, attempts, retry } = routing;
+        let fallback = config.fallbacks.get(label).map(Arc::clone);
         let (label, session) = (label.into(), None);
-        Self { targets, label, pick, session, affinity, attempts, retry, direct }
+        Self { targets, label, pick, session, affinity, attempts, retry, fallback, direct }
+    }
+}
+
+impl Plan {
+    /// Its targets and those of its fallbacks.
+    pub fn all_targets(&self) -> impl Iterator<Item = &Target> {
+        self.targets.iter().chain(self.fallback.iter().flat_map(|fallback| fallback.targets()))
     }
 }
 
@@ -76,14 +86,11 @@ pub fn plan(config: &Config, caller: &Caller, asked: &str) -> Result<Plan, Error
     if found.targets.iter().any(passes_name) {
         must_be_model(model)?;
     }
-    let target = |target: &Target| {
-        if !target.model.contains('*') {
-            return target.clone();
-        }
-        target.with_model(target.model.replacen('*', model, 1))
-    };
-    let targets = found.targets.iter().map(target).collect();
-    Ok(Plan::new(config, &found.pattern, targets, found.targets.iter().any(passes_name)))
+    let targets = found.targets.iter().map(|target| target.named(model)).collect();
+    let direct = found.targets.iter().any(passes_name);
+    let plan = Plan::new(config, &found.pattern, targets, direct);
+    let fallback = plan.fallback.as_ref().map(|fallback| Arc::new(fallback.named(model)));
+    Ok(Plan { fallback, ..plan })
 }
 
 /// `NAME:latest` is `NAME` to Ollama's clients, who add the tag by themselves.
@@ -125,7 +132,7 @@ pub fn info(name: &str, targets: &[Target], lists: &Lists) -> ModelInfo {
 /// caller who may not use every model.
 pub fn is_bound_to_model(plan: &Plan, caller: &Caller, dialect: &str) -> bool {
     let passed = |target: &Target| target.provider.dialect.name() == dialect;
-    !caller.may_use_all() && plan.targets.iter().any(passed)
+    !caller.may_use_all() && plan.all_targets().any(passed)
 }
 
 /// A name that is the caller's own stands in URLs, response headers and records.

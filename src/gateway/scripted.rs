@@ -74,6 +74,7 @@ pub(super) fn request(
             affinity: false,
             attempts: None,
             retry: Retry::default(),
+            fallback: None,
             direct: false,
         },
         memory: memory.answers,

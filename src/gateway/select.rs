@@ -55,6 +55,8 @@ pub enum PickReason {
     Probe,
     /// No other one was left.
     LastResort,
+    /// It is a fallback for what the caller caused.
+    Fallback,
     /// It has failed at the same request, and no other one was left.
     Retry,
 }
@@ -71,6 +73,7 @@ impl PickReason {
             Self::Spill => "spill",
             Self::Probe => "probe",
             Self::LastResort => "last_resort",
+            Self::Fallback => "fallback",
             Self::Retry => "retry",
         }
     }

@@ -105,8 +105,10 @@ impl UpstreamRequest {
     }
 
     /// Counts an attempt that follows a failed one.
-    pub(super) fn count_retry(&self, before: &Target, target: &Target) {
-        let kind = if before.identity() == target.identity() {
+    pub(super) fn count_retry(&self, before: &Target, (target, why): (&Target, PickReason)) {
+        let kind = if why == PickReason::Fallback {
+            "fallback"
+        } else if before.identity() == target.identity() {
             "same_target"
         } else if before.name() == target.name() {
             "other_key"

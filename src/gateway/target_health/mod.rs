@@ -186,7 +186,8 @@ impl TargetHealth {
             add(provider.account, &Target::new(Arc::clone(provider), "*".to_owned()));
         }
         let patterns = config.patterns.iter().flat_map(|pattern| &pattern.targets);
-        for target in config.models.values().flatten().chain(patterns) {
+        let fallbacks = config.fallbacks.values().flat_map(|fallback| fallback.targets());
+        for target in config.models.values().flatten().chain(patterns).chain(fallbacks) {
             add(target.identity(), target);
         }
         let kept = labels(&next);

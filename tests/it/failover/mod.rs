@@ -2,6 +2,7 @@
 //! cause is not.
 
 mod credentials;
+mod fallbacks;
 mod retries;
 mod routing;
 
