@@ -19,6 +19,9 @@ pub use blame::Blame;
 /// The `retry-after` where the time to wait is unknown.
 pub const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The longest `retry-after` that OpenAI's and Anthropic's libraries wait for; instead of a longer one, they try again at once.
+const MAX_LIBRARY_WAIT: Duration = Duration::from_mins(1);
+
 /// An error of a request.
 #[derive(Debug, Clone)]
 pub struct Error(Box<Inner>);
@@ -199,7 +202,9 @@ impl Error {
     /// say when to come again.
     #[must_use]
     pub fn exhausted(mut self) -> Self {
-        self.0.is_final = self.0.side == Side::Upstream && self.blame() != Blame::RateLimit;
+        let waits =
+            self.blame() == Blame::RateLimit && self.0.retry_after <= Some(MAX_LIBRARY_WAIT);
+        self.0.is_final = self.0.side == Side::Upstream && !waits;
         self
     }
 

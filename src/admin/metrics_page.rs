@@ -41,6 +41,7 @@ impl MetricsPage {
         }
         let begun = Instant::now();
         app.measure_streams();
+        app.health.measure(Instant::now());
         app.measure_limits().await;
         let metrics = Arc::clone(&app.metrics);
         let text = tokio::task::spawn_blocking(move || metrics.render()).await.ok()?;

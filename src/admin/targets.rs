@@ -1,4 +1,4 @@
-//! `GET /status/targets`: the health of targets, and `POST` to reset one, on the operators' listener. It must never show an
+//! `GET /status/targets`: the health of targets, and `POST` to drain or reset one, on the operators' listener. It must never show an
 //! address or a credential.
 
 use std::sync::Arc;
@@ -21,8 +21,12 @@ pub(super) async fn list(Shared(app): Shared<Arc<App>>) -> Response {
     ([(CONTENT_TYPE, "application/json")], format!("{page}\n")).into_response()
 }
 
-/// Ends the ejections of the target that `reset` names.
-pub(super) async fn reset(Shared(app): Shared<Arc<App>>, headers: HeaderMap, uri: Uri) -> Response {
+/// Takes the target that `drain` names out, or ends the drain and the ejections of the one that `reset` names.
+pub(super) async fn change(
+    Shared(app): Shared<Arc<App>>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
     if headers.contains_key(ORIGIN) {
         let message = "pages may not change anything here\n";
         return (StatusCode::FORBIDDEN, message).into_response();
@@ -30,19 +34,21 @@ pub(super) async fn reset(Shared(app): Shared<Arc<App>>, headers: HeaderMap, uri
     let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
     let query: Vec<_> = query.collect();
     let [(name, target)] = query.as_slice() else { return usage() };
-    if name != "reset" {
-        return usage();
-    }
-    if !app.health.reset(target) {
+    let (known, done) = match &**name {
+        "reset" => (app.health.reset(target), "target reset by an operator"),
+        "drain" => (app.health.drain(target), "target drained by an operator"),
+        _ => return usage(),
+    };
+    if !known {
         let message = "there is no such target; GET /status/targets lists them\n";
         return (StatusCode::NOT_FOUND, message).into_response();
     }
-    tracing::info!(target = %crate::gateway::access_log::short(target), "target reset by an operator");
+    tracing::info!(target = %crate::gateway::access_log::short(target), "{done}");
     StatusCode::NO_CONTENT.into_response()
 }
 
 fn usage() -> Response {
-    let message = "expected ?reset=PROVIDER/MODEL; GET /status/targets lists the targets\n";
+    let message = "expected ?reset=PROVIDER/MODEL or ?drain=PROVIDER/MODEL; GET /status/targets lists the targets\n";
     (StatusCode::BAD_REQUEST, message).into_response()
 }
 
@@ -52,7 +58,7 @@ fn shown(status: &TargetStatus) -> Value {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let mut shown = json!({
         "target": &*status.target,
-        "state": own,
+        "state": if status.drained { "drained" } else { own },
         "credential": credential,
         "host": host,
         "ready_in_ms": millis(ready),

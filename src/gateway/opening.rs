@@ -26,7 +26,7 @@ use crate::config::{Pick, Target};
 use crate::error::{self, Blame, Error, Side};
 use crate::telemetry::ModelLabels;
 use crate::wire::adapt::Written;
-use crate::wire::chat::Kind;
+use crate::wire::chat::{ApiError, Kind};
 
 /// The least time of an attempt that leaves a share of it to others, if they have half of it all the same.
 const MIN_SHARE: Duration = Duration::from_secs(2);
@@ -172,7 +172,11 @@ impl Opening {
         if self.fall_back(now) {
             return self.begin();
         }
-        self.pause(now)
+        if self.pause(now) {
+            return true;
+        }
+        self.refuse(now);
+        false
     }
 
     /// Takes the targets for the error that the caller has caused in place of the model's own. Returns whether there
@@ -220,6 +224,20 @@ impl Opening {
             self.request.metrics.retry_budget_empty.get_or_create(&labels).inc();
         }
         allowed
+    }
+
+    /// Adds an error for each target that nobody asks at this time: what it would answer is known.
+    fn refuse(&mut self, now: Instant) {
+        let plan = self.fallback.as_deref().unwrap_or(&self.request.plan);
+        let tried = |target: &Target| {
+            self.attempts.iter().any(|attempt| attempt.target.identity() == target.identity())
+        };
+        let refused = plan.targets.iter().filter(|target| !tried(target));
+        for target in refused {
+            if let Some(refusal) = self.request.health.refusal(target, now) {
+                self.failures.add_error(refused_error(refusal));
+            }
+        }
     }
 
     /// Begins the wait before a retry at a target that has failed. Returns whether there is one.
@@ -359,6 +377,21 @@ impl Opening {
     }
 }
 
+/// The error for a target that nobody asks, for this time. Only limits and failures end by themselves.
+fn refused_error((outage, wait, kind): (Outage, Duration, Kind)) -> Error {
+    let message = match outage {
+        Outage::Cooling => "every target of this model has reached a rate limit of its provider",
+        Outage::Open => "every target of this model is failing",
+        Outage::Hard => "every target of this model needs the operator",
+        Outage::Drained => "an operator has taken this model's targets out of service",
+    };
+    let kind =
+        if matches!(outage, Outage::Open | Outage::Drained) { Kind::Overloaded } else { kind };
+    let error = Error::upstream(ApiError::new(kind, message));
+    let wait = wait.max(error::MIN_RETRY_AFTER);
+    if matches!(outage, Outage::Cooling | Outage::Open) { error.retry_after(wait) } else { error }
+}
+
 /// A model that the caller itself named at a provider is the caller's to correct.
 fn blame_caller(request: &UpstreamRequest, error: Error) -> Error {
     let named = request.plan.direct && error.fault().kind == Kind::NotFound;
@@ -454,8 +487,11 @@ impl Failures {
         (index, attempt): (usize, &Attempt),
     ) {
         self.partial = self.partial.take().or_else(|| Some((index, partial?)));
-        let error =
-            error.during(error::Attempt { target: Arc::clone(attempt.target.name()), index });
+        let target = Arc::clone(attempt.target.name());
+        self.add_error(error.during(error::Attempt { target, index }));
+    }
+
+    fn add_error(&mut self, error: Error) {
         // Of several limits, the one that is over first.
         let key = |error: &Error| (error.rank(), error.wait().unwrap_or(Duration::MAX));
         if self.best.as_ref().is_none_or(|best| key(&error) < key(best)) {

@@ -100,6 +100,8 @@ pub struct ByTier {
     health: Arc<TargetHealth>,
     /// The places of the targets that were chosen.
     used: Vec<usize>,
+    /// So many targets are ejected that none is passed over for failures.
+    is_panic: bool,
 }
 
 /// A target that may be chosen.
@@ -120,7 +122,7 @@ impl Candidate<'_> {
 impl ByTier {
     /// The policy for one request.
     pub fn new(health: Arc<TargetHealth>) -> Self {
-        Self { health, used: Vec::new() }
+        Self { health, used: Vec::new(), is_panic: false }
     }
 
     /// A target of the plan, if it is ready for a request.
@@ -134,17 +136,33 @@ impl ByTier {
         if self.used.contains(&place) || !has_room(target, tried) || shares_fault(target, tried) {
             return None;
         }
-        // A lone target is never passed over.
-        let state = if plan.targets.len() == 1 {
-            TargetState::Ready(1.0)
-        } else {
-            self.health.state(target, now)
-        };
-        match state {
+        match self.health.state(target, now) {
+            // A lone target is never passed over, but by an operator.
+            TargetState::Out(outage, _) if outage != Outage::Drained && plan.targets.len() == 1 => {
+                Some(Candidate { place, target, share: Some(1.0) })
+            }
             TargetState::Ready(share) => Some(Candidate { place, target, share: Some(share) }),
             TargetState::Probe => Some(Candidate { place, target, share: None }),
+            TargetState::Out(Outage::Open, _) if self.is_panic => {
+                Some(Candidate { place, target, share: Some(1.0) })
+            }
             TargetState::Out(..) => None,
         }
+    }
+
+    /// Whether failures have ejected so much of a model's weight that the rest would be overloaded.
+    fn panics(&self, plan: &Plan, now: Instant) -> bool {
+        let share = plan.targets.first().map_or(0.0, |target| target.provider.health.panic);
+        if share <= 0.0 || plan.pick == Pick::Order {
+            return false;
+        }
+        let open = |target: &&Target| {
+            matches!(self.health.state(target, now), TargetState::Out(Outage::Open, _))
+        };
+        let weight = |target: &Target| f64::from(target.weight);
+        let all: f64 = plan.targets.iter().map(weight).sum();
+        let ejected: f64 = plan.targets.iter().filter(open).map(weight).sum();
+        all - ejected < share * all
     }
 
     /// The choice within a tier.
@@ -279,7 +297,8 @@ impl ByTier {
         Some(Selection { target: target.clone(), why, followed, others, probe, stream })
     }
 
-    /// The target that was left out and is well again first. Those that only the operator can mend come last.
+    /// The target with failures that is well again first. Neither one with a rate limit nor one that only the operator
+    /// can mend would answer.
     fn last_resort<'p>(
         &self,
         (plan, tried): (&'p Plan, &[Attempt]),
@@ -288,17 +307,23 @@ impl ByTier {
         let left = plan.targets.iter().enumerate();
         let left =
             left.filter(|(place, target)| !self.used.contains(place) && has_room(target, tried));
-        let readiness = |(_, target): &(usize, &Target)| match self.health.state(target, now) {
-            TargetState::Out(outage, until) => (outage == Outage::Hard, Some(until)),
-            TargetState::Ready(_) | TargetState::Probe => (false, None),
+        let ready = |(place, target): (usize, &'p Target)| match self.health.state(target, now) {
+            TargetState::Out(Outage::Open, until) if target.provider.health.uses_ejected => {
+                Some((Some(until), place, target))
+            }
+            TargetState::Out(..) => None,
+            TargetState::Ready(_) | TargetState::Probe => Some((None, place, target)),
         };
-        let (place, target) = left.min_by_key(readiness)?;
+        let (_, place, target) = left.filter_map(ready).min_by_key(|(until, ..)| *until)?;
         Some(Candidate { place, target, share: Some(1.0) })
     }
 }
 
 impl Select for ByTier {
     fn next(&mut self, plan: &Plan, tried: &[Attempt], now: Instant) -> Option<Selection> {
+        if tried.is_empty() {
+            self.is_panic = self.panics(plan, now);
+        }
         let mut start = 0;
         while let Some(first) = plan.targets.get(start) {
             let rest = plan.targets.get(start..).unwrap_or_default();

@@ -84,6 +84,26 @@ pub struct TargetLabels {
     pub target: String,
 }
 
+/// Labels of the state of a target.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TargetStateLabels {
+    /// As in [`TargetLabels`].
+    pub target: String,
+    /// `closed`, `ramp`, `probe`, `cooling`, `open`, `hard` or `drained`.
+    pub state: &'static str,
+}
+
+/// Labels of changes of circuit breakers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BreakerChangeLabels {
+    /// As in [`TargetLabels`].
+    pub target: String,
+    /// `closed`, `cooling`, `open`, `hard` or `drained`.
+    pub to: &'static str,
+    /// The error's kind (`error::code` lists them), `success` or `operator`.
+    pub reason: &'static str,
+}
+
 /// Labels of choices of targets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PickLabels {

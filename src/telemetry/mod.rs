@@ -27,10 +27,11 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 use crate::config::{Config, Tls};
 pub use histogram::{Histogram, Sample};
 pub use labels::{
-    AuthFailureLabels, BuildLabels, ConfigLabels, CostLabels, DialectLabels, KeyFetchLabels,
-    LimitLabels, LimitRefusalLabels, MemoryLabels, ModelLabels, ModelListFetchLabels, NoLabels,
-    OTHER, OutcomeLabels, PickLabels, ProviderLabels, RefusedRequestLabels, RetryLabels,
-    RouteLabels, SpanLossLabels, StreamLabels, TargetLabels, TokenLabels, UpstreamErrorLabels,
+    AuthFailureLabels, BreakerChangeLabels, BuildLabels, ConfigLabels, CostLabels, DialectLabels,
+    KeyFetchLabels, LimitLabels, LimitRefusalLabels, MemoryLabels, ModelLabels,
+    ModelListFetchLabels, NoLabels, OTHER, OutcomeLabels, PickLabels, ProviderLabels,
+    RefusedRequestLabels, RetryLabels, RouteLabels, SpanLossLabels, StreamLabels, TargetLabels,
+    TargetStateLabels, TokenLabels, UpstreamErrorLabels,
 };
 pub use refusals::{RefusalLog, RefusalReason, RefusalSource};
 
@@ -92,6 +93,12 @@ metrics! {
         "Answers whose upstream counted more tokens than they can have used, and were estimated instead";
     target_ejected: Family<TargetLabels, Gauge> = "streamgate_target_ejected",
         "1 while a target is passed over because it has failed hard and no request has succeeded since";
+    target_state: Family<TargetStateLabels, Gauge> = "streamgate_target_state",
+        "1 for the state of each target, credential and host, measured at each scrape";
+    target_cooldown: Family<TargetLabels, Gauge<f64, AtomicU64>> = "streamgate_target_cooldown_seconds",
+        "Time until a target, credential or host takes requests again, measured at each scrape";
+    breaker_changes: Family<BreakerChangeLabels, Counter> = "streamgate_breaker_changes",
+        "Changes of circuit breakers of targets, credentials and hosts, by the new state and the reason";
     picks: Family<PickLabels, Counter> = "streamgate_picks",
         "Choices of targets for attempts, by the reason";
     retries: Family<RetryLabels, Counter> = "streamgate_retries",

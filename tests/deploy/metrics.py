@@ -227,6 +227,7 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
         "Choices of targets": {ANY: (0, 1e3)},
         # A request that fails is sent on at most twice: to the next target, and to the same one again.
         "Retries": {ANY: (0, 1e3)}, "Retry budgets used up": {"chat": zero, "fallback": zero},
+        "States of targets": {ANY: (1, 1)}, "Cooldowns of targets": {ANY: (0, 3600)}, "Changes of circuit breakers": {ANY: (0, 10)},
         "Requests, by caller": {name: rate(count) for name, count in caller.items()},
         "Tokens, by caller": tokens,
         "Cost, by caller": {name: rate(seen[f"chat {name} input"] + 2 * seen[f"chat {name} output"]) for name in caller},
