@@ -7,6 +7,7 @@ mod aws;
 mod builtin;
 mod channel_rights;
 mod channels;
+mod check;
 mod client_tls;
 mod compression;
 mod credential;
@@ -80,6 +81,7 @@ pub use aws::Aws;
 pub use builtin::without_file;
 pub use channel_rights::ChannelRightTemplates;
 pub use channels::{ChannelSettings, Channels};
+pub use check::Check;
 pub use client_tls::ClientTls;
 pub use compression::{StreamEncoding, StreamEncodings};
 pub use credential::CredentialSource;
@@ -282,6 +284,8 @@ pub struct Provider {
     pub price_catalog: Option<String>,
     /// The thresholds and times of circuit breakers.
     pub health: Health,
+    /// The checks of its ejected targets, if there are to be any.
+    pub check: Option<Check>,
     /// The name of its key, if it has several.
     pub key: Option<Arc<str>>,
     /// The share of the requests that its key gets among the provider's keys.

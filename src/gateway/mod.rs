@@ -19,6 +19,7 @@ pub mod durable;
 pub mod egress;
 pub(crate) mod error_response;
 pub(crate) mod exchange;
+mod failures;
 pub mod fetch;
 pub mod ids;
 mod inspection;
@@ -57,6 +58,7 @@ mod source_script;
 pub mod state;
 mod stream_lookup;
 pub mod summary;
+mod target_check;
 pub mod target_health;
 mod unknown_path;
 pub mod upstream;
@@ -197,6 +199,8 @@ fn attempts(
         memory: Arc::clone(&gateway.memory.answers),
         request_id: exchange.id.clone(),
         trace: account.place().clone(),
+        #[cfg(test)]
+        script: None,
     });
     (opening, context)
 }

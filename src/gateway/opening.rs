@@ -11,6 +11,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::answer::Answer;
 use super::attempt::Attempt;
+use super::failures::{Failures, blame_caller, goes_on, is_rejected, may_attempt, refused_error};
 use super::offload::RequestBody;
 use super::repeat::{Repeat, repeat};
 use super::route::Plan;
@@ -23,16 +24,13 @@ use super::upstream_body::{large_body, small_body};
 use super::upstream_request::UpstreamRequest;
 use super::{access_log, count, request_spans};
 use crate::config::{Pick, Target};
-use crate::error::{self, Blame, Error, Side};
+use crate::error::{Blame, Error, Side};
 use crate::telemetry::ModelLabels;
 use crate::wire::adapt::Written;
-use crate::wire::chat::{ApiError, Kind};
+use crate::wire::chat::Kind;
 
 /// The least time of an attempt that leaves a share of it to others, if they have half of it all the same.
 const MIN_SHARE: Duration = Duration::from_secs(2);
-
-/// The most rejected credentials that one request meets.
-const MAX_KEYS: usize = 8;
 
 /// The attempts of a request that never draw from the retry budget, less one.
 const FREE_ATTEMPTS: usize = 1;
@@ -314,6 +312,11 @@ impl Opening {
         request.trace.pass_on(attempt.span.as_ref(), &mut traced);
         let target = attempt.target.clone();
         let limits = attempt_deadline(&request, &target, &turn, now);
+        #[cfg(test)]
+        if let Some(script) = &request.script {
+            self.current = Some((turn, Step::Answer(script(&target, limits))));
+            return;
+        }
         let answer = async move {
             match upstream::attempt(&request, &target, written, limits, traced).await {
                 Err(failure) if count::is_unsupported(&request, &failure.error) => {
@@ -377,58 +380,8 @@ impl Opening {
     }
 }
 
-/// The error for a target that nobody asks, for this time. Only limits and failures end by themselves.
-fn refused_error((outage, wait, kind): (Outage, Duration, Kind)) -> Error {
-    let message = match outage {
-        Outage::Cooling => "every target of this model has reached a rate limit of its provider",
-        Outage::Open => "every target of this model is failing",
-        Outage::Hard => "every target of this model needs the operator",
-        Outage::Drained => "an operator has taken this model's targets out of service",
-    };
-    let kind =
-        if matches!(outage, Outage::Open | Outage::Drained) { Kind::Overloaded } else { kind };
-    let error = Error::upstream(ApiError::new(kind, message));
-    let wait = wait.max(error::MIN_RETRY_AFTER);
-    if matches!(outage, Outage::Cooling | Outage::Open) { error.retry_after(wait) } else { error }
-}
-
-/// A model that the caller itself named at a provider is the caller's to correct.
-fn blame_caller(request: &UpstreamRequest, error: Error) -> Error {
-    let named = request.plan.direct && error.fault().kind == Kind::NotFound;
-    if named && error.side() == Side::Upstream { error.blamed(Blame::Caller) } else { error }
-}
-
-/// Whether a request may be sent to another target after these attempts. Rejected credentials do not count, but for a
-/// bound of their own.
-fn may_attempt(plan: &Plan, attempts: &[Attempt]) -> bool {
-    let keys = attempts.iter().filter(|attempt| is_rejected(attempt)).count();
-    let sent = attempts.iter().filter(|attempt| attempt.sent.is_some() && !is_rejected(attempt));
-    let most = plan.attempts.map_or(usize::MAX, |most| most.get() as usize);
-    keys < MAX_KEYS && sent.count() < most
-}
-
-/// Whether a target has rejected its credential or account.
-fn is_rejected(attempt: &Attempt) -> bool {
-    let blames = [Blame::Credential, Blame::Account];
-    attempt.error.is_some_and(|error| blames.contains(&error.blame))
-}
-
-/// Whether another target may be tried after this error.
-fn goes_on(request: &UpstreamRequest, error: &Error, now: Instant) -> bool {
-    if now >= deadline(request) || error.is_unavailable() {
-        return false;
-    }
-    let listed = |status: u16| {
-        request.plan.fallback.as_ref().is_some_and(|fallback| fallback.on_status.contains(&status))
-    };
-    error.needs_room()
-        || error.blame() != Blame::Caller
-        || error.side() == Side::Caller
-        || error.upstream_reply().is_some_and(|reply| listed(reply.status))
-}
-
 /// The end of the caller's wait for output, whatever targets are left.
-fn deadline(request: &UpstreamRequest) -> Instant {
+pub(super) fn deadline(request: &UpstreamRequest) -> Instant {
     let mut targets = request.plan.targets.iter();
     let silent =
         !request.context.call.stream && targets.any(|target| request.is_whole(&target.provider));
@@ -467,47 +420,6 @@ fn attempt_deadline(
     AttemptDeadline { deadline: now + left, followed: turn.followed }
 }
 
-/// The errors of the attempts of a request.
-#[derive(Default)]
-struct Failures {
-    best: Option<Error>,
-    /// An answer that broke off as soon as it had begun: worth more than an error alone.
-    partial: Option<(usize, Box<Answer>)>,
-    /// No other target may be tried.
-    are_final: bool,
-    /// Another target is left after the last one.
-    are_followed: bool,
-}
-
-impl Failures {
-    fn add(
-        &mut self,
-        error: Error,
-        partial: Option<Box<Answer>>,
-        (index, attempt): (usize, &Attempt),
-    ) {
-        self.partial = self.partial.take().or_else(|| Some((index, partial?)));
-        let target = Arc::clone(attempt.target.name());
-        self.add_error(error.during(error::Attempt { target, index }));
-    }
-
-    fn add_error(&mut self, error: Error) {
-        // Of several limits, the one that is over first.
-        let key = |error: &Error| (error.rank(), error.wait().unwrap_or(Duration::MAX));
-        if self.best.as_ref().is_none_or(|best| key(&error) < key(best)) {
-            self.best = Some(error);
-        }
-    }
-
-    fn best(self) -> Result<(usize, Box<Answer>), Error> {
-        let none = || {
-            let message = "every target of this model has as many answers in progress as its provider's max_streams allows; send the request again";
-            Error::unavailable(message).retry_after(error::MIN_RETRY_AFTER)
-        };
-        self.partial.ok_or_else(|| self.best.unwrap_or_else(none))
-    }
-}
-
 #[cfg(test)]
 impl Opening {
     /// An opening whose only attempt was sent and comes to this.
@@ -532,3 +444,7 @@ impl Opening {
 #[cfg(test)]
 #[path = "opening_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "failover_chaos_tests.rs"]
+mod chaos;

@@ -9,7 +9,7 @@ use crate::config::Target;
 use crate::gateway::route::Plan;
 use crate::gateway::scripted::{config, request as order};
 use crate::gateway::target_health::TargetHealth;
-use crate::wire::chat::{ApiError, Deadline, End, Kind};
+use crate::wire::chat::{ApiError, Deadline, End};
 
 const SECOND: Duration = Duration::from_secs(1);
 

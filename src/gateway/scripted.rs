@@ -1,5 +1,6 @@
 //! Scripted requests and answers for tests: everything that a production needs, without a socket.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use http::{HeaderMap, Request};
@@ -18,6 +19,7 @@ use super::source::Source;
 use super::source_script::{Script, Step};
 use super::summary::{Sink, Summary};
 use super::target_health::TargetHealth;
+use super::upstream::{AttemptDeadline, AttemptError};
 use super::upstream_request::{RequestContext, UpstreamRequest};
 use crate::config::{Config, Pick, Retry, Stream, Target, without_file};
 use crate::memory::MemoryBudget;
@@ -27,6 +29,13 @@ use crate::wire::chat::ToolForms;
 use crate::wire::dialect::{Clock, DEFAULT, Form, Mode, ResponseContext};
 use crate::wire::framing::Framing;
 use crate::wire::transcode::Transcoder;
+
+/// The first output of an attempt at a target, or its failure, in place of the exchange with an upstream.
+pub(super) type Exchange = Arc<dyn Fn(&Target, AttemptDeadline) -> Attempted + Send + Sync>;
+
+/// The result of such an attempt.
+pub(super) type Attempted =
+    Pin<Box<dyn Future<Output = Result<Box<Answer>, Box<AttemptError>>> + Send>>;
 
 /// The configuration without a file: one provider of each dialect.
 pub(super) fn config() -> Config {
@@ -80,6 +89,7 @@ pub(super) fn request(
         memory: memory.answers,
         request_id: String::new(),
         trace: TraceContext::None,
+        script: None,
     }
 }
 

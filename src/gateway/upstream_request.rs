@@ -69,6 +69,9 @@ pub struct UpstreamRequest {
     pub request_id: String,
     /// The request's place in a trace.
     pub trace: TraceContext,
+    /// The exchange with an upstream, in its place.
+    #[cfg(test)]
+    pub(super) script: Option<super::scripted::Exchange>,
 }
 
 impl UpstreamRequest {

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::TargetHealth;
 use super::cell::{CellState, Outage};
-use crate::config::Target;
+use super::circuit::Circuit;
+use crate::config::{Provider, Target};
 use crate::telemetry::{TargetLabels, TargetStateLabels};
 use crate::wire::chat::Kind;
 
@@ -78,6 +79,30 @@ impl TargetHealth {
                 let labels = TargetStateLabels { target: target.clone(), state };
                 states.get_or_create(&labels).set(1);
                 cooldowns.get_or_create(&TargetLabels { target }).set(wait.as_secs_f64());
+            }
+        }
+    }
+
+    /// Whether a provider, with its key, has a target or a host that is ejected for failures.
+    pub fn is_failing(&self, provider: &Provider, now: Instant) -> bool {
+        let is_open = |circuit: &Circuit| matches!(circuit.state(now), CellState::Out(Outage::Open, until) if now < until);
+        let known = self.deployments.load();
+        let mut own = known.values().filter(|known| known.account_id == provider.account);
+        own.any(|known| is_open(&known.own) || is_open(&known.host))
+    }
+
+    /// A check has found a provider well: the next request to a target of it that is ejected for failures is a probe.
+    pub fn found_well(&self, provider: &Provider, now: Instant) {
+        let known = self.deployments.load();
+        for known in known.values().filter(|known| known.account_id == provider.account) {
+            for circuit in [&known.own, &known.host] {
+                if circuit.hasten(now) {
+                    let target: &str = circuit.label();
+                    tracing::info!(
+                        target,
+                        "check succeeded: the next request tries the target again"
+                    );
+                }
             }
         }
     }
