@@ -18,7 +18,7 @@ const CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog
 /// The time until a limit that is used up has something left again.
 const RESET: HeaderValue = HeaderValue::from_static("20s");
 
-/// What happens to a request in place of an answer.
+/// The trouble of a request, in place of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
     /// An error response.

@@ -26,8 +26,10 @@ const RAMP_START: f64 = 0.1;
 /// The effect of a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// A failure that may be chance: 5xx, a broken stream.
+    /// A failure that may be chance: 5xx.
     Failure,
+    /// The same after a good start: an answer that broke off.
+    Broken,
     /// One that says little about the target, and counts half: 408, 409, 425.
     Minor,
     /// A failure that costs so much that one is enough: no connection, or silence.
@@ -90,6 +92,8 @@ pub(super) struct Cell {
     origin: Option<Instant>,
     /// Failures in a row, in halves.
     failures: u32,
+    /// Answers in a row that broke off: a good start must not make up for a bad end.
+    broken: u32,
     /// Ejections, less those that were made good.
     trips: u32,
     /// The ejection, until a probe succeeds.
@@ -149,6 +153,7 @@ impl Cell {
         let halves = if effect == Effect::Minor { 1 } else { 2 };
         self.failures = self.failures.saturating_add(halves);
         self.unreported = self.unreported.saturating_add(1);
+        self.broken = self.broken.saturating_add(u32::from(effect == Effect::Broken));
         self.count(settings, now, halves);
         let out = self.outage.filter(|(outage, _)| *outage != Outage::Cooling);
         // Those that were under way when it was ejected add nothing but a later end.
@@ -160,13 +165,14 @@ impl Cell {
         }
         let ramping = self.recovered.is_some_and(|at| now < at + settings.ramp);
         let trips = matches!(effect, Effect::Dead | Effect::Hard) || out.is_some() || ramping;
-        let many = self.failures >= settings.consecutive.saturating_mul(2);
+        let many = self.failures >= settings.consecutive.saturating_mul(2)
+            || self.broken >= settings.consecutive;
         if !(trips || many || self.exceeds(settings, now)) {
             return None;
         }
         let (outage, [shortest, longest]) = match effect {
             Effect::Hard => (Outage::Hard, settings.hard),
-            Effect::Failure | Effect::Minor | Effect::Dead | Effect::Limited => {
+            Effect::Failure | Effect::Broken | Effect::Minor | Effect::Dead | Effect::Limited => {
                 (Outage::Open, settings.cooldown)
             }
         };
@@ -220,6 +226,11 @@ impl Cell {
             }
             _ => false,
         }
+    }
+
+    /// Counts an answer that is complete.
+    pub(super) fn complete(&mut self) {
+        self.broken = 0;
     }
 
     /// Whether it has nothing to remember.

@@ -85,6 +85,28 @@ fn r08_long_answers_trip_nothing() {
     }
 }
 
+/// R7: a good start does not make up for a bad end, however many good starts there were; a complete answer does.
+#[test]
+fn r07_five_broken_answers_in_a_row_eject() {
+    let now = Instant::now();
+    let mut cell = Cell::default();
+    (0..100).for_each(|_| {
+        cell.succeed(&settings(), now);
+        cell.complete();
+    });
+    let mut broken = |cell: &mut Cell, times: usize| -> Vec<Option<Duration>> {
+        let mut end = || {
+            cell.succeed(&settings(), now);
+            fail(cell, Effect::Broken, now)
+        };
+        (0..times).map(|_| end()).collect()
+    };
+    assert_eq!(broken(&mut cell, 4), [None; 4]);
+    cell.complete();
+    assert_eq!(broken(&mut cell, 4), [None; 4]);
+    assert_eq!(broken(&mut cell, 1), [Some(15 * SECOND)]);
+}
+
 /// R7, R8: a start counts once, a break once more; half of ten starts ejects, and long answers trip nothing.
 #[test]
 fn r07_half_of_ten_starts_ejects() {
@@ -201,6 +223,7 @@ fn event() -> impl Strategy<Value = Event> {
     let effect = prop_oneof![
         Just(Effect::Failure),
         Just(Effect::Minor),
+        Just(Effect::Broken),
         Just(Effect::Dead),
         Just(Effect::Hard),
         Just(Effect::Limited)

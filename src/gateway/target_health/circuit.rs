@@ -81,6 +81,15 @@ impl Circuit {
         Some(Ejection { pause, failures })
     }
 
+    /// Counts an answer that is complete.
+    pub(super) fn complete(&self) {
+        if self.is_disturbed()
+            && let Ok(mut cell) = self.shared.cell.lock()
+        {
+            cell.complete();
+        }
+    }
+
     /// The kind of error that has ejected it.
     pub(super) fn cause(&self) -> Option<Kind> {
         self.shared.cell.lock().ok()?.cause()

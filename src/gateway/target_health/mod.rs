@@ -156,6 +156,11 @@ impl InProgress {
         Self { _stream: stream, health: Arc::clone(health), target }
     }
 
+    /// The answer is complete.
+    pub fn completed(&self) {
+        self.health.with(&self.target, |known| known.own.complete());
+    }
+
     /// The answer has broken off: it counts against its target, but not as another start.
     pub fn broke(&self, error: &Error) {
         self.health.broke(&self.target, error, Instant::now());
@@ -406,9 +411,9 @@ impl TargetHealth {
         let known = self.deployments.load();
         let Some(found) = known.get(&target.identity()) else { return };
         let kind = error.fault().kind;
-        let failed = found.own.fail((Effect::Failure, kind), None, now);
+        let failed = found.own.fail((Effect::Broken, kind), None, now);
         let Some(Ejection { pause, failures }) = failed else { return };
-        self.eject(&found.own, Effect::Failure, kind);
+        self.eject(&found.own, Effect::Broken, kind);
         if let Some(failures) = failures {
             let (target, again_after_s): (&str, _) = (found.own.label(), pause.as_secs());
             tracing::warn!(

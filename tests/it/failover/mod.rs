@@ -5,6 +5,7 @@ mod credentials;
 mod fallbacks;
 mod retries;
 mod routing;
+mod simulated;
 
 use std::sync::Arc;
 

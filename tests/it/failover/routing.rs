@@ -1,6 +1,11 @@
 //! Routing over HTTP: several keys of a provider, rate limits that are remembered, weights, ceilings, and the state that
 //! operators see.
 
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use tokio::sync::Notify;
+
 use crate::failover::{good, send, text};
 use crate::streaming::count;
 use crate::support::answers::streamed;
@@ -159,12 +164,13 @@ async fn max_streams_bounds_the_answers_of_a_key() {
 /// R7: answers that break off after their first output count, though their starts were good.
 #[tokio::test]
 async fn r07_broken_answers_eject() {
+    let gate = Arc::new(Notify::new());
     let broken = vec![
         Step::Sse,
         Step::chunk(
             "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"Hi\"},\"finish_reason\":null}]}\n\n",
         ),
-        Step::Pause(std::time::Duration::from_millis(50)),
+        Step::Gate(Arc::clone(&gate)),
         Step::Close,
     ];
     let (a, b) = (Upstream::new(broken).await, good().await);
@@ -176,8 +182,15 @@ async fn r07_broken_answers_eject() {
     for _ in 0..14 {
         let response = send(&gateway, language("openai-chat"), "m", true).await;
         served.push(response.headers()["x-streamgate-target"].to_str().unwrap().to_owned());
-        // Its body breaks off, which is not what this is about.
-        let _broken = response.bytes().await;
+        let is_broken = response.headers()["x-streamgate-target"] == "a/m";
+        let mut body = response.bytes_stream();
+        let first = body.next().await;
+        assert!(first.is_some_and(|bytes| bytes.is_ok()), "the start is good");
+        if is_broken {
+            // It breaks off once its first output has arrived.
+            gate.notify_one();
+        }
+        while let Some(Ok(_)) = body.next().await {}
     }
     let broken = served.iter().filter(|target| *target == "a/m").count();
     assert!(broken <= 10 && served.last().is_some_and(|target| target == "b/m"), "{served:?}");
