@@ -107,7 +107,7 @@ impl Error {
     /// rate limit is over. Silence, and an answer that breaks off, are no such failures.
     pub fn is_transient(&self) -> bool {
         match self.blame() {
-            Blame::RateLimit => self.wait().or(self.cooldown()).is_some(),
+            Blame::RateLimit => self.wait().is_some() || self.cooldown().is_some(),
             Blame::Target => {
                 let told = matches!(self.fault().kind, Kind::Overloaded | Kind::Internal);
                 self.upstream_reply().is_some() || self.is_failed_answer() && told

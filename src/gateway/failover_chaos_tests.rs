@@ -111,7 +111,9 @@ impl Upstreams {
             sleep(first).await;
             let broken = match state {
                 State::Failing => return Err(refused(Kind::Overloaded, 503)),
-                State::Flaky if chance % 5 == 0 => return Err(refused(Kind::Upstream, 500)),
+                State::Flaky if chance.is_multiple_of(5) => {
+                    return Err(refused(Kind::Upstream, 500));
+                }
                 State::Unreachable => {
                     return Err(
                         Error::upstream(ApiError::new(Kind::Upstream, "no")).blamed(Blame::Host)
@@ -210,13 +212,14 @@ async fn r22_random_faults_are_unseen_and_do_not_multiply_the_load() {
             let script: Exchange =
                 Arc::new(move |target, limits| shared.attempt(target, limits.deadline));
             let chance = drawn(seed, [number.into(), 99]);
-            let leaves = (chance % 50 == 0).then(|| Duration::from_millis(chance % 400));
+            let leaves = chance.is_multiple_of(50).then(|| Duration::from_millis(chance % 400));
             running.spawn(async move {
                 sleep(Duration::from_millis(150) * number).await;
                 request(of, script, leaves).await
             });
         }
-        let whole: String = (0..TOKENS).map(|number| format!("t{number} ")).collect();
+        let words: Vec<String> = (0..TOKENS).map(|number| format!("t{number} ")).collect();
+        let whole = words.concat();
         let mut outcomes = BTreeMap::<&str, u32>::new();
         while let Some(ended) = running.join_next().await {
             let (outcome, text) = ended.unwrap();

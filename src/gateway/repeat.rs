@@ -32,7 +32,7 @@ pub(super) fn repeat(
     (now, deadline): (Instant, Instant),
 ) -> Option<Repeat> {
     let alone = plan.targets.len() == 1;
-    let most = plan.retry.same_target.unwrap_or(u32::from(alone));
+    let most = plan.retry.same_target.unwrap_or_else(|| u32::from(alone));
     // A caller that names the target itself decides about retries, too.
     if most == 0 || plan.direct || is_retried_by_library(headers) {
         return None;

@@ -193,7 +193,7 @@ async fn answer(
     let left = program.left;
     if !ask.stream {
         let mut response = whole(&program, &ask, answer, (encoder, under_way)).await?;
-        left.iter().for_each(|left| trouble::add_quota(response.headers_mut(), *left));
+        trouble::add_quota(response.headers_mut(), left);
         return Ok(response);
     }
     let media_type = encoder.layout().media_type();
@@ -202,7 +202,7 @@ async fn answer(
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    left.iter().for_each(|left| trouble::add_quota(headers, *left));
+    trouble::add_quota(headers, left);
     Ok(response)
 }
 

@@ -69,8 +69,9 @@ pub(super) fn trouble(
     program.thaw.filter(frozen).map(|_| Trouble::Hang)
 }
 
-/// Adds the headers of a program whose limit has so many requests left.
-pub(super) fn add_quota(headers: &mut HeaderMap, left: u64) {
+/// Adds the headers of a limit that has so many requests left, if a program has one.
+pub(super) fn add_quota(headers: &mut HeaderMap, left: Option<u64>) {
+    let Some(left) = left else { return };
     let name = HeaderName::from_static;
     headers.insert(name("x-ratelimit-remaining-requests"), left.into());
     headers.insert(name("x-ratelimit-reset-requests"), RESET);

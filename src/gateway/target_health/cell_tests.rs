@@ -94,7 +94,7 @@ fn r07_five_broken_answers_in_a_row_eject() {
         cell.succeed(&settings(), now);
         cell.complete();
     });
-    let mut broken = |cell: &mut Cell, times: usize| -> Vec<Option<Duration>> {
+    let broken = |cell: &mut Cell, times: usize| -> Vec<Option<Duration>> {
         let mut end = || {
             cell.succeed(&settings(), now);
             fail(cell, Effect::Broken, now)
