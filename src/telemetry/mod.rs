@@ -17,6 +17,7 @@ mod refusals;
 mod tests;
 pub mod trace;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::metrics::counter::Counter;
@@ -206,6 +207,9 @@ fn register<M: Metric + Clone + Default>(
 /// The kinds of failed attempts that concern the gateway's own credential or account, as in `error::code`.
 const CREDENTIAL_KINDS: [&str; 3] = ["authentication", "permission", "billing"];
 
+/// The kinds of attempts after a failed one.
+const RETRY_KINDS: [&str; 4] = ["same_target", "other_key", "other_target", "fallback"];
+
 impl Metrics {
     /// Records that a configuration was put in force, at `now` in seconds since 1970.
     pub fn config_loaded(&self, config: &Config, now: u64) {
@@ -237,8 +241,12 @@ impl Metrics {
         }
         let models = config.models.keys().chain(config.patterns.iter().map(|found| &found.pattern));
         for model in models {
-            let labels = ModelLabels { model: model.as_str().into() };
-            self.retry_budget_empty.get_or_create(&labels).inc_by(0);
+            let model: Arc<str> = model.as_str().into();
+            for kind in RETRY_KINDS {
+                let labels = RetryLabels { model: Arc::clone(&model), kind };
+                self.retries.get_or_create(&labels).inc_by(0);
+            }
+            self.retry_budget_empty.get_or_create(&ModelLabels { model }).inc_by(0);
         }
         for reason in RefusalReason::ALL.map(RefusalReason::word) {
             self.refused_requests.get_or_create(&RefusedRequestLabels { reason }).inc_by(0);

@@ -225,8 +225,8 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
         "Ejected targets": {"sim/e503": (1, 1), ANY: (0, 1)},
         # One or more for each request that was sent on.
         "Choices of targets": {ANY: (0, 1e3)},
-        # A request that fails is sent on at most twice: to the next target, and to the same one again.
-        "Retries": {ANY: (0, 1e3)}, "Retry budgets used up": {"chat": zero, "fallback": zero},
+        # Asked about a model that never fails.
+        "Retries": {ANY: zero}, "Retry budgets used up": {"chat": zero},
         "States of targets": {ANY: (1, 1)}, "Cooldowns of targets": {ANY: (0, 3600)}, "Changes of circuit breakers": {ANY: (0, 10)},
         "Requests, by caller": {name: rate(count) for name, count in caller.items()},
         "Tokens, by caller": tokens,

@@ -1,6 +1,7 @@
 //! Failover over HTTP: whatever the caller did not cause is tried at the next target, and what it did
 //! cause is not.
 
+mod checks;
 mod credentials;
 mod fallbacks;
 mod retries;
