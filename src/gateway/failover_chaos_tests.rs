@@ -23,7 +23,7 @@ use crate::telemetry::Metrics;
 use crate::wire::chat::{ApiError, Deadline, End};
 
 const SECOND: Duration = Duration::from_secs(1);
-const REQUESTS: u32 = 4000;
+const REQUESTS: u32 = 2500;
 const TOKENS: usize = 10;
 
 /// The time for which a target keeps a state.
@@ -214,7 +214,7 @@ async fn r22_random_faults_are_unseen_and_do_not_multiply_the_load() {
             let chance = drawn(seed, [number.into(), 99]);
             let leaves = chance.is_multiple_of(50).then(|| Duration::from_millis(chance % 400));
             running.spawn(async move {
-                sleep(Duration::from_millis(150) * number).await;
+                sleep(Duration::from_millis(240) * number).await;
                 request(of, script, leaves).await
             });
         }
