@@ -102,7 +102,10 @@ fn without_tag<'m>(config: &Config, model: &'m str) -> &'m str {
 /// The models that a caller may use: the configured ones by name, then those that the providers' lists have.
 pub fn models(config: &Config, caller: &Caller, lists: &Lists) -> Vec<ModelInfo> {
     let configured = config.models.iter().filter(|(name, _)| caller.may_use(name));
-    let configured = configured.map(|(name, targets)| info(name, targets, lists));
+    let configured = configured.map(|(name, targets)| {
+        let fallback = config.fallbacks.get(name).map(|fallback| &**fallback);
+        info(name, (targets, fallback), lists)
+    });
     let offered = lists.iter().flat_map(|(provider, models)| {
         models.iter().map(move |model| {
             let id = format!("{provider}/{}", model.id);
@@ -114,16 +117,21 @@ pub fn models(config: &Config, caller: &Caller, lists: &Lists) -> Vec<ModelInfo>
     configured.chain(offered).collect()
 }
 
-/// The context and output limits of a model: the largest context of its targets, since a prompt that one has no room for goes to the
-/// next, and the output of the first. The configuration takes precedence over the provider's list.
-pub fn info(name: &str, targets: &[Target], lists: &Lists) -> ModelInfo {
+/// The context and output limits of a model: the largest context of its targets and of its fallbacks for long prompts, since a prompt that one
+/// has no room for goes to the next, and the output of the first. The configuration takes precedence over the provider's list.
+pub fn info(
+    name: &str,
+    (targets, fallback): (&[Target], Option<&Fallback>),
+    lists: &Lists,
+) -> ModelInfo {
     let offered = |target: &Target| find(lists, &target.provider.name, &target.model);
     let context = |target: &Target| target.context.or_else(|| offered(target)?.context);
     let max_output =
         |target: &Target| target.quirks.settings.max_output.or_else(|| offered(target)?.max_output);
+    let larger = fallback.into_iter().flat_map(|fallback| &fallback.context);
     ModelInfo {
         id: name.to_owned(),
-        context: targets.iter().filter_map(context).max(),
+        context: targets.iter().chain(larger).filter_map(context).max(),
         max_output: targets.iter().find_map(max_output),
     }
 }

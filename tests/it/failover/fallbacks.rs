@@ -3,6 +3,7 @@
 use crate::failover::routing::{JSON, gateway, keyed};
 use crate::failover::{good, send, text};
 use crate::streaming::count;
+use crate::support::gateway::KEY;
 use crate::support::language::{LANGUAGES, language};
 use crate::support::upstream::{Step, Upstream};
 
@@ -72,4 +73,20 @@ async fn the_error_of_the_caller_outranks_that_of_its_fallback() {
         response.headers()["x-streamgate-attempts"],
         "a/m caller, b/m target, a/other caller"
     );
+}
+
+/// Clients that fit their prompts to the model's context know of the fallback's.
+#[tokio::test]
+async fn lists_of_models_show_the_context_of_the_fallback() {
+    let a = good().await;
+    let model = "targets: [{ provider: a, model: m, context: 9 }], \
+                 fallback: { context: [{ provider: a, model: long, context: 20 }] }";
+    let gateway = gateway(&keyed("a", &a.url, &["x"]), model).await;
+    for path in ["/v1/models/m", "/v1/models"] {
+        let get = gateway.client.get(format!("{}{path}", gateway.url)).bearer_auth(KEY);
+        let page: serde_json::Value =
+            serde_json::from_str(&get.send().await.unwrap().text().await.unwrap()).unwrap();
+        let found = page["data"].get(0).unwrap_or(&page);
+        assert_eq!(found["context_length"], 20, "{page}");
+    }
 }
