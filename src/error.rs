@@ -19,6 +19,9 @@ pub use blame::Blame;
 /// The `retry-after` where the time to wait is unknown.
 pub const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The longest `retry-after` that OpenAI's and Anthropic's libraries wait for; instead of a longer one, they try again at once.
+const MAX_LIBRARY_WAIT: Duration = Duration::from_mins(1);
+
 /// An error of a request.
 #[derive(Debug, Clone)]
 pub struct Error(Box<Inner>);
@@ -35,6 +38,7 @@ struct Inner {
     end: Option<End>,
     attempt: Option<Attempt>,
     over: Option<(&'static str, &'static str)>,
+    is_final: bool,
     /// The fault that callers see in place of `fault`.
     shown: Option<ApiError>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
@@ -119,6 +123,7 @@ impl Error {
             end: None,
             attempt: None,
             over: None,
+            is_final: false,
             shown: None,
             source: None,
         }))
@@ -191,6 +196,21 @@ impl Error {
     pub fn shown_as(mut self, fault: ApiError) -> Self {
         self.0.shown = Some(fault);
         self
+    }
+
+    /// The targets of the model have been tried, so that another try of the caller's would only add to their load. Limits
+    /// say when to come again.
+    #[must_use]
+    pub fn exhausted(mut self) -> Self {
+        let waits =
+            self.blame() == Blame::RateLimit && self.0.retry_after <= Some(MAX_LIBRARY_WAIT);
+        self.0.is_final = self.0.side == Side::Upstream && !waits;
+        self
+    }
+
+    /// Whether callers are told not to send the request again.
+    pub fn is_final(&self) -> bool {
+        self.0.is_final || self.is_operators()
     }
 
     /// The scope and the name of the limit that was reached.

@@ -103,6 +103,19 @@ impl Error {
         self.0.side == Side::Us && self.fault().kind == Kind::Overloaded
     }
 
+    /// Whether the same target may well answer the same request, a moment later: it has said that it failed, or when a
+    /// rate limit is over. Silence, and an answer that breaks off, are no such failures.
+    pub fn is_transient(&self) -> bool {
+        match self.blame() {
+            Blame::RateLimit => self.wait().is_some() || self.cooldown().is_some(),
+            Blame::Target => {
+                let told = matches!(self.fault().kind, Kind::Overloaded | Kind::Internal);
+                self.upstream_reply().is_some() || self.is_failed_answer() && told
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a target with more room may serve the request.
     pub fn needs_room(&self) -> bool {
         self.0.side == Side::Upstream && matches!(self.fault().kind, Kind::Context | Kind::TooLarge)

@@ -41,6 +41,7 @@ impl MetricsPage {
         }
         let begun = Instant::now();
         gateway.measure_streams();
+        gateway.health.measure(Instant::now());
         gateway.measure_limits().await;
         let metrics = Arc::clone(&gateway.metrics);
         let text = tokio::task::spawn_blocking(move || metrics.render()).await.ok()?;

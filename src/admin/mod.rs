@@ -45,7 +45,7 @@ fn shared_endpoints() -> Vec<Endpoint> {
 fn admin_endpoints() -> Vec<Endpoint> {
     vec![
         ("/metrics", "GET", get(metrics::admin)),
-        ("/status/targets", "GET, HEAD, POST", get(targets::list).post(targets::reset)),
+        ("/status/targets", "GET, HEAD, POST", get(targets::list).post(targets::change)),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! `GET /status/targets`: the health of targets, and `POST` to reset one, on the operators' listener. It must never show an
+//! `GET /status/targets`: the health of targets, and `POST` to drain or reset one, on the operators' listener. It must never show an
 //! address or a credential.
 
 use std::sync::Arc;
@@ -21,8 +21,8 @@ pub(super) async fn list(Shared(admin): Shared<Arc<AdminState>>) -> Response {
     ([(CONTENT_TYPE, "application/json")], format!("{page}\n")).into_response()
 }
 
-/// Ends the ejections of the target that `reset` names.
-pub(super) async fn reset(
+/// Takes the target that `drain` names out, or ends the drain and the ejections of the one that `reset` names.
+pub(super) async fn change(
     Shared(admin): Shared<Arc<AdminState>>,
     headers: HeaderMap,
     uri: Uri,
@@ -34,19 +34,21 @@ pub(super) async fn reset(
     let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
     let query: Vec<_> = query.collect();
     let [(name, target)] = query.as_slice() else { return usage() };
-    if name != "reset" {
-        return usage();
-    }
-    if !admin.gateway.health.reset(target) {
+    let (known, done) = match &**name {
+        "reset" => (admin.gateway.health.reset(target), "target reset by an operator"),
+        "drain" => (admin.gateway.health.drain(target), "target drained by an operator"),
+        _ => return usage(),
+    };
+    if !known {
         let message = "there is no such target; GET /status/targets lists them\n";
         return (StatusCode::NOT_FOUND, message).into_response();
     }
-    tracing::info!(target = %crate::gateway::access_log::short(target), "target reset by an operator");
+    tracing::info!(target = %crate::gateway::access_log::short(target), "{done}");
     StatusCode::NO_CONTENT.into_response()
 }
 
 fn usage() -> Response {
-    let message = "expected ?reset=PROVIDER/MODEL; GET /status/targets lists the targets\n";
+    let message = "expected ?reset=PROVIDER/MODEL or ?drain=PROVIDER/MODEL; GET /status/targets lists the targets\n";
     (StatusCode::BAD_REQUEST, message).into_response()
 }
 
@@ -56,7 +58,7 @@ fn shown(status: &TargetStatus) -> Value {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let mut shown = json!({
         "target": &*status.target,
-        "state": own,
+        "state": if status.drained { "drained" } else { own },
         "credential": credential,
         "host": host,
         "ready_in_ms": millis(ready),

@@ -42,6 +42,32 @@ const RAMP: Field<Duration> = DURATION
     )
     .default("30s");
 
+const PANIC: Field<f64> = Format::new(
+    "number from 0 to 1",
+    "a share from `0` to `1`, such as `0.5`",
+    Notation::Number { min: 0.0, max: 1.0 },
+    |text| text.parse().ok().filter(|share| (0.0..=1.0).contains(share)),
+)
+.key(
+    "panic",
+    "With less than this share of a model's weight left, failures eject none of its targets, so that those that are left get no more than their share; `0`: never.",
+)
+.default("0");
+const WHEN_ALL_DOWN: Field<bool> = Format::choice(
+    || vec!["try", "refuse"],
+    |text| {
+        [("try", true), ("refuse", false)]
+            .into_iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, tries)| tries)
+    },
+)
+.key(
+    "when_all_down",
+    "Whether targets that are ejected for failures are tried when no other one of several is left.",
+)
+.default("try");
+
 /// Circuit breakers of targets, credentials and hosts.
 pub(super) const HEALTH: Section = Section::table(
     "health",
@@ -56,6 +82,8 @@ pub(super) const HEALTH: Section = Section::table(
         HARD.key,
         MAX_HARD.key,
         RAMP.key,
+        PANIC.key,
+        WHEN_ALL_DOWN.key,
     ],
 );
 
@@ -76,6 +104,10 @@ pub struct Health {
     pub hard: [Duration; 2],
     /// Time in which a recovered target's weight grows.
     pub ramp: Duration,
+    /// The share of a model's weight below which failures eject no target.
+    pub panic: f64,
+    /// Whether ejected targets are tried when no other is left.
+    pub uses_ejected: bool,
 }
 
 impl Default for Health {
@@ -88,6 +120,8 @@ impl Default for Health {
             cooldown: [COOLDOWN.default_value(), MAX_COOLDOWN.default_value()],
             hard: [HARD.default_value(), MAX_HARD.default_value()],
             ramp: RAMP.default_value(),
+            panic: PANIC.default_value(),
+            uses_ejected: WHEN_ALL_DOWN.default_value(),
         }
     }
 }
@@ -120,5 +154,7 @@ pub(super) fn health(reader: &mut Reader<'_>, parent: &Table<'_>, default: Healt
         cooldown: [cooldown, max_cooldown],
         hard: [hard, max_hard],
         ramp: reader.field(&table, &RAMP).unwrap_or(default.ramp),
+        panic: reader.field(&table, &PANIC).unwrap_or(default.panic),
+        uses_ejected: reader.field(&table, &WHEN_ALL_DOWN).unwrap_or(default.uses_ejected),
     }
 }

@@ -7,6 +7,7 @@ mod aws;
 mod builtin;
 mod channel_rights;
 mod channels;
+mod check;
 mod client_tls;
 mod compression;
 mod credential;
@@ -15,6 +16,7 @@ mod egress;
 mod error;
 mod excerpt;
 mod expand;
+mod fallback;
 mod field;
 mod health;
 mod identity;
@@ -36,6 +38,7 @@ mod provider_key;
 mod reader;
 mod redis;
 mod reference;
+mod retry;
 mod root;
 mod routing;
 pub mod secret;
@@ -79,12 +82,14 @@ pub use aws::Aws;
 pub use builtin::without_file;
 pub use channel_rights::ChannelRightTemplates;
 pub use channels::{ChannelSettings, Channels};
+pub use check::Check;
 pub use client_tls::ClientTls;
 pub use compression::{StreamEncoding, StreamEncodings};
 pub use credential::CredentialSource;
 pub use egress::{Egress, EgressProxy, General as GeneralEgress};
 pub use error::{ConfigError, ConfigErrors};
 pub use excerpt::with_excerpts;
+pub use fallback::Fallback;
 pub use health::Health;
 pub use identity::Identity;
 pub use json_schema::{json_schema, prompt_json_schema};
@@ -97,6 +102,7 @@ pub use pattern::matches as matches_pattern;
 pub use preset::{is_preset, key_variable};
 pub use redis::{Redis, RedisUrl};
 pub use reference::reference;
+pub use retry::Retry;
 pub use routing::{ModelRouting, Pick};
 pub use sources::Sources;
 pub use streams::{Archive, ModelStream, OnDisconnect, Streams};
@@ -193,6 +199,8 @@ pub struct Config {
     pub model_streams: BTreeMap<String, ModelStream>,
     /// The choice among the targets of those models and patterns that set anything.
     pub model_routing: BTreeMap<String, ModelRouting>,
+    /// Fallbacks after errors that callers cause, of those models and patterns that have any.
+    pub fallbacks: BTreeMap<String, Arc<Fallback>>,
     /// Heartbeats, timeouts and size limits of answers.
     pub stream: Stream,
     /// Durable streams.
@@ -283,6 +291,8 @@ pub struct Provider {
     pub price_catalog: Option<String>,
     /// The thresholds and times of circuit breakers.
     pub health: Health,
+    /// The checks of its ejected targets, if there are to be any.
+    pub check: Option<Check>,
     /// The name of its key, if it has several.
     pub key: Option<Arc<str>>,
     /// The share of the requests that its key gets among the provider's keys.
@@ -380,6 +390,15 @@ impl Target {
     /// Its list price, if the provider is in the price catalog.
     pub fn list_price(&self) -> Option<Arc<ModelPrice>> {
         CATALOG.price(self.provider.price_catalog.as_deref()?, &self.model)
+    }
+
+    /// The same for the model of this name, if it passes names on.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Self {
+        if self.model.contains('*') {
+            return self.with_model(self.model.replacen('*', name, 1));
+        }
+        self.clone()
     }
 
     /// The same for another model of the provider.

@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
-use super::field::{Field, Format, Notation, Section};
+use super::fallback::{FALLBACK, Fallback, fallback};
+use super::field::{Field, Format, Key, Notation, Section};
 use super::limits::{LIMITS, Limits, limits};
 use super::price::{self, PRICE};
 use super::provider::Providers;
 use super::reader::{Reader, Table, one_of, shown};
+use super::retry::RETRY;
 use super::routing::{self, ModelRouting, Pick};
 use super::streams::{MODEL_STREAM, ModelStream, model_stream};
 use super::tree::{Name, Node};
@@ -27,29 +30,31 @@ const MODEL: Field<String> = Format::new(
     "The model's name at the provider; a `*` stands for the name that the caller asks for.",
 )
 .required();
-const CONTEXT: Field<u64> = TOKENS
+pub(super) const CONTEXT: Field<u64> = TOKENS
     .key(
         "context",
         "Tokens that the model takes; a prompt that is too long for one target is tried at those that take more.",
     )
     .otherwise("unknown")
     .example("32768");
+/// The keys of a target.
+pub(super) const TARGET_KEYS: &[Key] = &[
+    PROVIDER.key,
+    MODEL.key,
+    CONTEXT.key,
+    PRICE.key,
+    settings::MAX_OUTPUT.otherwise("that of the provider").key,
+    settings::DROP.otherwise("that of the provider; both together").key,
+    settings::SET,
+    settings::HOSTED_TOOLS.otherwise("that of the provider").key,
+    routing::TIER.key,
+    routing::WEIGHT.key,
+    routing::FIRST_TOKEN.key,
+];
 const TARGETS: Section = Section::list(
     "targets",
     "Providers' models, tried in order until one answers; those that have just failed come last (docs/operations.md, When a provider fails).",
-    &[
-        PROVIDER.key,
-        MODEL.key,
-        CONTEXT.key,
-        PRICE.key,
-        settings::MAX_OUTPUT.otherwise("that of the provider").key,
-        settings::DROP.otherwise("that of the provider; both together").key,
-        settings::SET,
-        settings::HOSTED_TOOLS.otherwise("that of the provider").key,
-        routing::TIER.key,
-        routing::WEIGHT.key,
-        routing::FIRST_TOKEN.key,
-    ],
+    TARGET_KEYS,
 )
 .required();
 
@@ -62,6 +67,8 @@ pub(super) const MODELS: Section = Section::map(
         routing::PICK.key,
         routing::AFFINITY.key,
         routing::ATTEMPTS.key,
+        RETRY.key,
+        FALLBACK.key,
         LIMITS.key,
         MODEL_STREAM.key,
     ],
@@ -79,6 +86,8 @@ pub(super) struct Models<'n> {
     pub(super) streams: BTreeMap<String, ModelStream>,
     /// Of those that set any of it.
     pub(super) routing: BTreeMap<String, ModelRouting>,
+    /// Of those that have any.
+    pub(super) fallbacks: BTreeMap<String, Arc<Fallback>>,
 }
 
 impl Models<'_> {
@@ -94,9 +103,7 @@ impl Models<'_> {
             self.targets.into_iter().partition(|(name, _)| is_pattern(name));
         let names = names.into_iter().map(|(name, mut targets)| {
             for target in &mut targets {
-                if target.model.contains('*') {
-                    *target = target.with_model(target.model.replacen('*', name, 1));
-                }
+                *target = target.named(name);
             }
             (name.to_owned(), targets)
         });
@@ -121,8 +128,13 @@ pub(super) fn models<'n>(
     root: &Table<'n>,
     providers: &Providers<'_>,
 ) -> Models<'n> {
-    let Models { targets: mut models, limits: mut limited, mut streams, mut routing } =
-        Models::default();
+    let Models {
+        targets: mut models,
+        limits: mut limited,
+        mut streams,
+        mut routing,
+        mut fallbacks,
+    } = Models::default();
     let entries = reader.entries(root, &MODELS);
     check_patterns(reader, entries.iter().map(|(name, _)| *name), providers);
     for (name, node) in entries {
@@ -152,15 +164,19 @@ pub(super) fn models<'n>(
             }
             let targets = targets(reader, items.unwrap_or_default(), choice.pick, providers);
             routing::check_weights(reader, &table, &targets);
+            if let Some(found) = fallback(reader, (&table, &targets), providers) {
+                let found = if is_pattern(&name.text) { found } else { found.named(&name.text) };
+                fallbacks.insert(name.text.clone(), Arc::new(found));
+            }
             targets
         });
         models.insert(name.text.as_str(), targets.unwrap_or_default());
     }
-    Models { targets: models, limits: limited, streams, routing }
+    Models { targets: models, limits: limited, streams, routing, fallbacks }
 }
 
 /// Reads targets: those of the earliest tier first, each with every key of its provider.
-fn targets(
+pub(super) fn targets(
     reader: &mut Reader<'_>,
     items: &[Node],
     pick: Pick,

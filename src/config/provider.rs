@@ -9,6 +9,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
+use super::check::{CHECK, check};
 use super::egress::{self, General};
 use super::field::{Field, Format, Notation, Section};
 use super::health::{self, HEALTH, Health};
@@ -143,6 +144,7 @@ pub(super) const PROVIDERS: Section = Section::map(
         settings::BETAS.key,
         settings::KEEP_ALIVE.key,
         HEALTH.key,
+        CHECK.key,
     ],
     NAME_PATTERN,
 );
@@ -205,6 +207,7 @@ fn provider(
     let priced = if stated.has(&ADDRESS) { &stated } else { &table };
     let price_catalog = reader.field(priced, &PRICE_CATALOG);
     let health = health::health(reader, &table, health);
+    let check = check(reader, &table);
     let max_streams = reader.value(&table, &MAX_STREAMS);
     let keys = provider_key::keys(reader, (name, max_streams), &table);
     // No step below reports an error.
@@ -233,6 +236,7 @@ fn provider(
         list_models,
         price_catalog,
         health,
+        check,
         max_streams,
         key: None,
         weight: NonZeroU32::MIN,
@@ -265,6 +269,7 @@ pub(super) fn plain(
         list_models: LIST_MODELS.default_value(),
         price_catalog: None,
         health: Health::default(),
+        check: None,
         max_streams: None,
         key: None,
         weight: NonZeroU32::MIN,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Target;
 use super::field::{Field, Format, Notation};
 use super::reader::{Reader, Table};
+use super::retry::{Retry, retry};
 use super::units::{COUNT, COUNT_OR_NONE, POSITIVE_DURATION};
 
 /// The largest weight of a target.
@@ -72,7 +73,7 @@ pub(super) const FIRST_TOKEN: Field<Duration> = POSITIVE_DURATION
     .example("20s");
 
 /// The choice among the targets of one model.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ModelRouting {
     /// The choice within a tier.
     pub pick: Pick,
@@ -80,6 +81,8 @@ pub struct ModelRouting {
     pub affinity: bool,
     /// The most upstream requests for one request.
     pub attempts: Option<NonZeroU32>,
+    /// Retries after failed attempts.
+    pub retry: Retry,
 }
 
 /// Reads the choice of a model.
@@ -88,6 +91,7 @@ pub(super) fn routing(reader: &mut Reader<'_>, model: &Table<'_>) -> ModelRoutin
         pick: reader.value(model, &PICK),
         affinity: reader.value(model, &AFFINITY),
         attempts: reader.value(model, &ATTEMPTS),
+        retry: retry(reader, model),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Attempts: one try of a request at one target, as a value. It must never hold a payload or an upstream's message.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::access_log::short;
@@ -41,6 +43,10 @@ pub struct AttemptFailure {
     pub blame: Blame,
     /// The status of the upstream's error response, if there was one.
     pub status: Option<u16>,
+    /// The same target may well answer the same request, a moment later.
+    pub is_transient: bool,
+    /// The wait that the upstream asks for.
+    pub wait: Option<Duration>,
 }
 
 /// The most attempts that a trail names.
@@ -77,6 +83,8 @@ impl Attempt {
             side: error.side(),
             blame: error.blame(),
             status: error.upstream_reply().map(|reply| reply.status),
+            is_transient: error.is_transient(),
+            wait: error.wait().max(error.cooldown()),
         });
     }
 

@@ -74,9 +74,9 @@ pub fn allowed(path: &str) -> &'static str {
 /// The limits of a model, if the caller may use it.
 async fn info(gateway: &Gateway, asked: &Asked<'_>, name: &str) -> Result<ModelInfo, Error> {
     let plan = route::plan(&asked.state.config, asked.caller, name)?;
-    let providers = plan.targets.iter().map(|target| &target.provider);
+    let providers = plan.all_targets().map(|target| &target.provider);
     let lists = gateway.provider_models.lists(providers).await;
-    Ok(route::info(name, &plan.targets, &lists))
+    Ok(route::info(name, (&plan.targets, plan.fallback.as_deref()), &lists))
 }
 
 /// The prompts that the caller may use. No vendor has such a list, so that there is one form.

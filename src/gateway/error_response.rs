@@ -49,8 +49,8 @@ pub(crate) fn error_response(dialect: &dyn CallerDialect, error: &Error, id: &st
         response.headers_mut().extend(target_header(&attempt.target));
     }
     let headers = response.headers_mut();
-    if error.is_operators() || error.side() == Side::Caller && FINAL_STATUSES.contains(&status) {
-        // Another try changes nothing until the operator, or the caller, has.
+    if error.is_final() || error.side() == Side::Caller && FINAL_STATUSES.contains(&status) {
+        // Another try changes nothing until the operator, the caller, or the upstream has.
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -8,6 +8,7 @@ use http::request::Parts;
 
 use super::auth::Caller;
 use super::offload::{self, BufferedBody, RequestBody, is_large};
+use super::side_effects::has_side_effects;
 use super::state::State;
 use super::{limit, path_alias, prompt};
 use crate::error::Error;
@@ -31,6 +32,8 @@ pub(super) struct InspectedRequest {
     pub(super) envelope: Envelope,
     /// The tokens of its prompt, as estimated.
     pub(super) prompt_tokens: u64,
+    /// Whether a large body has side effects at its upstream; a small one is looked at when that matters.
+    pub(super) side_effects: Option<bool>,
 }
 
 /// Inspects a body that was sent to an endpoint of a dialect, of a form. A large one is read on another
@@ -80,8 +83,9 @@ fn inspected(
         let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
         let envelope = dialect.envelope(&RequestView { form, path, query, body: &body })?;
         let prompt_tokens = limit::prompt_tokens(&body);
+        let side_effects = is_large(&body).then(|| has_side_effects(&body));
         let body = BufferedBody { text: body, lease }.into();
-        Ok(InspectedRequest { body, envelope, prompt_tokens })
+        Ok(InspectedRequest { body, envelope, prompt_tokens, side_effects })
     });
     Inspection { prompt, request }
 }

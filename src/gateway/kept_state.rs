@@ -62,7 +62,7 @@ pub(super) async fn resolve(
         return Ok(KeptState::default());
     };
     let translated = |name: &str| name != dialect.name();
-    if !plan.targets.iter().any(|target| translated(target.provider.dialect.name())) {
+    if !plan.all_targets().any(|target| translated(target.provider.dialect.name())) {
         return Ok(KeptState::default());
     }
     let references = api.references(&request.body)?;

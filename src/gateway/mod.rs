@@ -19,6 +19,7 @@ pub mod durable;
 pub mod egress;
 pub(crate) mod error_response;
 pub(crate) mod exchange;
+mod failures;
 pub mod fetch;
 pub mod ids;
 mod inspection;
@@ -36,6 +37,7 @@ pub mod provider_check;
 pub mod provider_models;
 mod quota;
 pub mod refused;
+mod repeat;
 pub(crate) mod reply;
 pub(crate) mod request_body;
 pub mod request_metrics;
@@ -48,6 +50,7 @@ pub mod route;
 mod scripted;
 pub mod select;
 mod shared_rights;
+mod side_effects;
 mod sigv4;
 pub mod source;
 #[cfg(test)]
@@ -55,6 +58,7 @@ mod source_script;
 pub mod state;
 mod stream_lookup;
 pub mod summary;
+mod target_check;
 pub mod target_health;
 mod unknown_path;
 pub mod upstream;
@@ -162,7 +166,7 @@ fn attempts(
     plan: Plan,
     account: &Account,
 ) -> (Opening, Arc<RequestContext>) {
-    let InspectedRequest { body, envelope, prompt_tokens } = request;
+    let InspectedRequest { body, envelope, prompt_tokens, side_effects } = request;
     let context = Arc::new(RequestContext {
         dialect: exchange.dialect,
         call: ResponseContext {
@@ -187,6 +191,7 @@ fn attempts(
         clients: Arc::clone(&gateway.clients),
         metrics: Arc::clone(&gateway.metrics),
         body,
+        side_effects,
         headers: std::mem::take(&mut exchange.head.headers),
         caller: account.caller(),
         plan,
@@ -194,6 +199,8 @@ fn attempts(
         memory: Arc::clone(&gateway.memory.answers),
         request_id: exchange.id.clone(),
         trace: account.place().clone(),
+        #[cfg(test)]
+        script: None,
     });
     (opening, context)
 }

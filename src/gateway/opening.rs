@@ -7,28 +7,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::answer::Answer;
 use super::attempt::Attempt;
+use super::failures::{Failures, blame_caller, goes_on, is_rejected, may_attempt, refused_error};
 use super::offload::RequestBody;
+use super::repeat::{Repeat, repeat};
 use super::route::Plan;
-use super::select::{ByTier, Select, Selection};
-use super::target_health::{FailedAttempt, InProgress, OpenStream, Probe};
+use super::select::{ByTier, PickReason, Select, Selection};
+use super::target_health::{
+    FailedAttempt, InProgress, OpenStream, Outage, Probe, RetryBudget, TargetState,
+};
 use super::upstream::{self, AttemptDeadline, AttemptError};
 use super::upstream_body::{large_body, small_body};
 use super::upstream_request::UpstreamRequest;
 use super::{access_log, count, request_spans};
-use crate::config::Target;
-use crate::error::{self, Blame, Error, Side};
+use crate::config::{Pick, Target};
+use crate::error::{Blame, Error, Side};
+use crate::telemetry::ModelLabels;
 use crate::wire::adapt::Written;
 use crate::wire::chat::Kind;
 
-/// The share of the remaining time that an attempt gets while another target may follow: one part in this many.
-const ATTEMPT_SHARE: u32 = 2;
+/// The least time of an attempt that leaves a share of it to others, if they have half of it all the same.
+const MIN_SHARE: Duration = Duration::from_secs(2);
 
-/// The most rejected credentials that one request meets.
-const MAX_KEYS: usize = 8;
+/// The attempts of a request that never draw from the retry budget, less one.
+const FREE_ATTEMPTS: usize = 1;
 
 /// A target that hung for less than this part of `first_token` has not had a fair chance.
 const FAIR_SHARE: u32 = 4;
@@ -42,6 +47,11 @@ pub struct Opening {
     select: Box<dyn Select>,
     attempts: Vec<Attempt>,
     current: Option<(Turn, Step)>,
+    /// The wait before a retry at the same target.
+    pause: Option<(Pin<Box<Sleep>>, Target)>,
+    budget: Option<Arc<RetryBudget>>,
+    /// The fallback's targets, once they have taken the place of the model's own.
+    fallback: Option<Box<Plan>>,
     failures: Failures,
 }
 
@@ -49,7 +59,8 @@ pub struct Opening {
 struct Turn {
     index: usize,
     followed: bool,
-    shares_time: bool,
+    /// The other targets to which it leaves a share of the time.
+    others: usize,
     /// Given back when the turn is over.
     _probe: Option<Probe>,
     /// Handed to the answer.
@@ -74,19 +85,30 @@ impl Opening {
     /// The attempts of a request, none of which has begun.
     pub fn new(request: UpstreamRequest) -> Self {
         let select = Box::new(ByTier::new(Arc::clone(&request.health)));
+        let budget = request.health.budget(&request.plan.label);
+        if let Some(budget) = &budget {
+            budget.request(Instant::now());
+        }
         Self {
             request: Arc::new(request),
             select,
             // Mostly there is one, and it is kept as long as the stream lives.
             attempts: Vec::with_capacity(1),
             current: None,
+            pause: None,
+            budget,
+            fallback: None,
             failures: Failures::default(),
         }
     }
 
     /// Waits for the first target that answers. Returns the answer with the index of its attempt. Cancel-safe.
     pub async fn answer(&mut self) -> Result<(usize, Box<Answer>), Error> {
-        while self.current.is_some() || self.begin() {
+        while self.current.is_some() || self.pause.is_some() || self.begin() {
+            if let Some((wait, _)) = &mut self.pause {
+                wait.as_mut().await;
+                self.repeat();
+            }
             let stepped = match &mut self.current {
                 Some((_, Step::Body(body))) => Stepped::Body(body.as_mut().await),
                 Some((_, Step::Answer(answer))) => Stepped::Answer(answer.as_mut().await),
@@ -106,7 +128,10 @@ impl Opening {
                 }
             }
         }
-        let (index, answer) = std::mem::take(&mut self.failures).best()?;
+        let failures = std::mem::take(&mut self.failures);
+        let direct = self.request.plan.direct;
+        let exhausted = |error: Error| if direct { error } else { error.exhausted() };
+        let (index, answer) = failures.best().map_err(exhausted)?;
         self.answered(index);
         Ok((index, answer))
     }
@@ -116,26 +141,150 @@ impl Opening {
         self.attempts
     }
 
-    /// Begins the next attempt. Returns whether there was one.
+    /// Begins the next attempt, or the wait before it. Returns whether there is one.
     fn begin(&mut self) -> bool {
         let now = Instant::now();
         let request = Arc::clone(&self.request);
-        if self.failures.are_final || !may_attempt(&request.plan, &self.attempts) {
+        if !may_attempt(&request.plan, &self.attempts) {
             return false;
         }
-        let Some(selection) = self.select.next(&request.plan, &self.attempts, now) else {
+        if self.failures.are_final {
+            return self.fall_back(now) && self.begin();
+        }
+        // The first move to another target is free, so that a target that often fails remains unseen.
+        let draws = self.sent() > FREE_ATTEMPTS;
+        if draws && self.failures.are_followed && !self.draw(now) {
+            return false;
+        }
+        let plan = self.fallback.as_deref().unwrap_or(&request.plan);
+        if let Some(selection) = self.select.next(plan, &self.attempts, now) {
+            self.start(selection, now);
+            return true;
+        }
+        if draws
+            && self.failures.are_followed
+            && let Some(budget) = &self.budget
+        {
+            budget.give_back(now);
+        }
+        if self.fall_back(now) {
+            return self.begin();
+        }
+        if self.pause(now) {
+            return true;
+        }
+        self.refuse(now);
+        false
+    }
+
+    /// Takes the targets for the error that the caller has caused in place of the model's own. Returns whether there
+    /// are any.
+    fn fall_back(&mut self, now: Instant) -> bool {
+        let plan = &self.request.plan;
+        let Some(fallback) = plan.fallback.as_ref().filter(|_| self.fallback.is_none()) else {
             return false;
         };
-        let Selection { target, why, followed, shares_time, probe, stream } = selection;
+        let last = self.attempts.last().and_then(|attempt| attempt.error);
+        let filtered = last
+            .is_some_and(|error| error.side == Side::Upstream && error.kind == Kind::ContentPolicy);
+        let targets = if filtered {
+            &fallback.content_policy
+        } else if self.attempts.iter().any(Attempt::needed_room) {
+            &fallback.context
+        } else {
+            return false;
+        };
+        if targets.is_empty() || now >= deadline(&self.request) {
+            return false;
+        }
+        let (targets, pick, session) = (targets.clone(), Pick::Order, None);
+        self.fallback = Some(Box::new(Plan { targets, pick, session, ..plan.clone() }));
+        self.select = Box::new(ByTier::new(Arc::clone(&self.request.health)));
+        self.failures.are_final = false;
+        self.failures.are_followed = true;
+        true
+    }
+
+    /// The upstream requests so far, without those whose credential was rejected.
+    fn sent(&self) -> usize {
+        self.attempts
+            .iter()
+            .filter(|attempt| attempt.sent.is_some() && !is_rejected(attempt))
+            .count()
+    }
+
+    /// Takes the right to another attempt from the model's budget. Returns whether there was one.
+    fn draw(&self, now: Instant) -> bool {
+        let plan = &self.request.plan;
+        let allowed = self.budget.as_ref().is_none_or(|budget| budget.take(plan.retry.budget, now));
+        if !allowed {
+            let labels = ModelLabels { model: Arc::clone(&plan.label) };
+            self.request.metrics.retry_budget_empty.get_or_create(&labels).inc();
+        }
+        allowed
+    }
+
+    /// Adds an error for each target that nobody asks at this time: what it would answer is known.
+    fn refuse(&mut self, now: Instant) {
+        let plan = self.fallback.as_deref().unwrap_or(&self.request.plan);
+        let tried = |target: &Target| {
+            self.attempts.iter().any(|attempt| attempt.target.identity() == target.identity())
+        };
+        let refused = plan.targets.iter().filter(|target| !tried(target));
+        for target in refused {
+            if let Some(refusal) = self.request.health.refusal(target, now) {
+                self.failures.add_error(refused_error(refusal));
+            }
+        }
+    }
+
+    /// Begins the wait before a retry at a target that has failed. Returns whether there is one.
+    fn pause(&mut self, now: Instant) -> bool {
+        let request = &self.request;
+        let is_out = |target: &Target| {
+            let state = request.health.state(target, now);
+            matches!(state, TargetState::Probe | TargetState::Out(Outage::Open | Outage::Hard, _))
+        };
+        let plan = self.fallback.as_deref().unwrap_or(&request.plan);
+        let tried = (plan, &*self.attempts);
+        let next = repeat(tried, &request.headers, is_out, (now, deadline(request)));
+        let Some(Repeat { target, wait }) = next.filter(|_| self.draw(now)) else { return false };
+        self.pause = Some((Box::pin(sleep(wait)), target));
+        true
+    }
+
+    /// Begins a retry at the same target, after the wait.
+    fn repeat(&mut self) {
+        let now = Instant::now();
+        let Some((_, target)) = self.pause.take() else { return };
+        let Some(stream) = self.request.health.begin(&target, now) else {
+            self.failures.are_final = true;
+            return;
+        };
+        let why = PickReason::Retry;
+        let (followed, others) = (false, 0);
+        self.start(Selection { target, why, followed, others, probe: None, stream }, now);
+    }
+
+    /// Begins an attempt.
+    fn start(&mut self, selection: Selection, now: Instant) {
+        let request = Arc::clone(&self.request);
+        let Selection { target, why, followed, others, probe, stream } = selection;
         let (index, stream) = (self.attempts.len(), Some(stream));
-        let turn = Turn { index, followed, shares_time, _probe: probe, stream };
+        let turn = Turn { index, followed, others, _probe: probe, stream };
+        self.failures.are_followed = followed;
+        let falls_back = self.fallback.is_some() && why != PickReason::Retry;
+        let why = if falls_back { PickReason::Fallback } else { why };
         request.count_pick(&target, why);
+        if let Some(before) = self.attempts.last() {
+            request.count_retry(&before.target, (&target, why));
+        }
         let whole = request.is_whole(&target.provider);
         self.attempts.push(Attempt::new((target.clone(), why), whole, now));
         if count::is_estimated(&request, &target) {
             let estimate = async move { Ok(count::checked_estimate(&request, &target).await?) };
             self.current = Some((turn, Step::Answer(Box::pin(estimate))));
-            return true;
+            return;
         }
         match &request.body {
             RequestBody::Large(body) => {
@@ -148,7 +297,6 @@ impl Opening {
                 Err(error) => self.failed(&turn, AttemptError { error, partial: None }),
             },
         }
-        true
     }
 
     /// Sends an attempt's request.
@@ -164,6 +312,11 @@ impl Opening {
         request.trace.pass_on(attempt.span.as_ref(), &mut traced);
         let target = attempt.target.clone();
         let limits = attempt_deadline(&request, &target, &turn, now);
+        #[cfg(test)]
+        if let Some(script) = &request.script {
+            self.current = Some((turn, Step::Answer(script(&target, limits))));
+            return;
+        }
         let answer = async move {
             match upstream::attempt(&request, &target, written, limits, traced).await {
                 Err(failure) if count::is_unsupported(&request, &failure.error) => {
@@ -219,40 +372,16 @@ impl Opening {
                 request_spans::fail(&span, &error);
             }
         }
-        self.failures.are_final = !goes_on(request, &error, now);
+        // It may have done what must not be done twice.
+        let worked = attempt.sent.is_some() && error.blame() == Blame::Target;
+        self.failures.are_final =
+            !goes_on(request, &error, now) || worked && request.has_side_effects();
         self.failures.add(error, partial, (turn.index, attempt));
     }
 }
 
-/// A model that the caller itself named at a provider is the caller's to correct.
-fn blame_caller(request: &UpstreamRequest, error: Error) -> Error {
-    let named = request.plan.direct && error.fault().kind == Kind::NotFound;
-    if named && error.side() == Side::Upstream { error.blamed(Blame::Caller) } else { error }
-}
-
-/// Whether a request may be sent to another target after these attempts. Rejected credentials do not count, but for a
-/// bound of their own.
-fn may_attempt(plan: &Plan, attempts: &[Attempt]) -> bool {
-    let rejected = |attempt: &&Attempt| {
-        let blames = [Blame::Credential, Blame::Account];
-        attempt.error.is_some_and(|error| blames.contains(&error.blame))
-    };
-    let keys = attempts.iter().filter(rejected).count();
-    let sent = attempts.iter().filter(|attempt| attempt.sent.is_some() && !rejected(attempt));
-    let most = plan.attempts.map_or(usize::MAX, |most| most.get() as usize);
-    keys < MAX_KEYS && sent.count() < most
-}
-
-/// Whether another target may be tried after this error.
-fn goes_on(request: &UpstreamRequest, error: &Error, now: Instant) -> bool {
-    if now >= deadline(request) || error.is_unavailable() {
-        return false;
-    }
-    error.needs_room() || error.blame() != Blame::Caller || error.side() == Side::Caller
-}
-
 /// The end of the caller's wait for output, whatever targets are left.
-fn deadline(request: &UpstreamRequest) -> Instant {
+pub(super) fn deadline(request: &UpstreamRequest) -> Instant {
     let mut targets = request.plan.targets.iter();
     let silent =
         !request.context.call.stream && targets.any(|target| request.is_whole(&target.provider));
@@ -268,7 +397,8 @@ fn deadline(request: &UpstreamRequest) -> Instant {
         .unwrap_or(request.context.time.started)
 }
 
-/// The deadline of an attempt: after half of the time that is left if it shares it with others, else after all of it.
+/// The deadline of an attempt: after an equal share of the time that is left if other targets may follow, else after all
+/// of it.
 fn attempt_deadline(
     request: &UpstreamRequest,
     target: &Target,
@@ -276,8 +406,9 @@ fn attempt_deadline(
     now: Instant,
 ) -> AttemptDeadline {
     let mut left = deadline(request).saturating_duration_since(now);
-    if turn.shares_time {
-        left /= ATTEMPT_SHARE;
+    if turn.others > 0 {
+        let share = left / u32::try_from(turn.others + 1).unwrap_or(u32::MAX);
+        left = share.max(MIN_SHARE).min(left / 2);
     }
     let provider = &target.provider;
     if !request.is_whole(provider) && !request.is_verbatim(provider) {
@@ -288,45 +419,6 @@ fn attempt_deadline(
     }
     AttemptDeadline { deadline: now + left, followed: turn.followed }
 }
-
-/// The errors of the attempts of a request.
-#[derive(Default)]
-struct Failures {
-    best: Option<Error>,
-    /// An answer that broke off as soon as it had begun: worth more than an error alone.
-    partial: Option<(usize, Box<Answer>)>,
-    /// No other target may be tried.
-    are_final: bool,
-}
-
-impl Failures {
-    fn add(
-        &mut self,
-        error: Error,
-        partial: Option<Box<Answer>>,
-        (index, attempt): (usize, &Attempt),
-    ) {
-        self.partial = self.partial.take().or_else(|| Some((index, partial?)));
-        let error =
-            error.during(error::Attempt { target: Arc::clone(attempt.target.name()), index });
-        // Of several limits, the one that is over first.
-        let key = |error: &Error| (error.rank(), error.wait().unwrap_or(Duration::MAX));
-        if self.best.as_ref().is_none_or(|best| key(&error) < key(best)) {
-            self.best = Some(error);
-        }
-    }
-
-    fn best(self) -> Result<(usize, Box<Answer>), Error> {
-        let none = || {
-            let message = "every target of this model has as many answers in progress as its provider's max_streams allows; send the request again";
-            Error::unavailable(message).retry_after(error::MIN_RETRY_AFTER)
-        };
-        self.partial.ok_or_else(|| self.best.unwrap_or_else(none))
-    }
-}
-
-#[cfg(test)]
-use super::select::PickReason;
 
 #[cfg(test)]
 impl Opening {
@@ -342,8 +434,7 @@ impl Opening {
         attempt.sent = Some(attempt.begun);
         attempt.span = request_spans::begin(&opening.request.trace, &attempt, 1);
         opening.attempts.push(attempt);
-        let turn =
-            Turn { index: 0, followed: false, shares_time: false, _probe: None, stream: None };
+        let turn = Turn { index: 0, followed: false, others: 0, _probe: None, stream: None };
         let answer = async { Ok(answer.await?) };
         opening.current = Some((turn, Step::Answer(Box::pin(answer))));
         opening
@@ -353,3 +444,7 @@ impl Opening {
 #[cfg(test)]
 #[path = "opening_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "failover_chaos_tests.rs"]
+mod chaos;

@@ -9,7 +9,7 @@ use crate::config::Target;
 use crate::gateway::route::Plan;
 use crate::gateway::scripted::{config, request as order};
 use crate::gateway::target_health::TargetHealth;
-use crate::wire::chat::{ApiError, Deadline, End, Kind};
+use crate::wire::chat::{ApiError, Deadline, End};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -38,10 +38,10 @@ impl<'a> Walk<'a> {
     fn next(&mut self) -> Option<(Target, AttemptDeadline, Option<Probe>)> {
         let now = Instant::now();
         let selection = self.policy.next(&self.request.plan, &self.tried, now)?;
-        let Selection { target, why, followed, shares_time, probe, .. } = selection;
+        let Selection { target, why, followed, others, probe, .. } = selection;
         self.tried.push(Attempt::new((target.clone(), why), false, now));
         let index = self.tried.len() - 1;
-        let turn = Turn { index, followed, shares_time, _probe: None, stream: None };
+        let turn = Turn { index, followed, others, _probe: None, stream: None };
         let limits = attempt_deadline(self.request, &target, &turn, now);
         Some((target, limits, probe))
     }
@@ -78,7 +78,7 @@ fn names(asked: &[(String, f64)]) -> Vec<&str> {
 async fn failover_attempts_share_one_timeout() {
     let order = order(true, "sim", &[("a", None), ("b", None), ("c", None)]);
     let asked = walked(&order, |_| (Kind::Timeout, 1000 * SECOND)).await;
-    assert_eq!(asked, [("a".into(), 60.0), ("b".into(), 30.0), ("c".into(), 30.0)]);
+    assert_eq!(asked, [("a".into(), 40.0), ("b".into(), 40.0), ("c".into(), 40.0)]);
     assert_eq!(order.context.time.started.elapsed(), order.context.stream.first_token);
 }
 

@@ -387,10 +387,12 @@ impl Production {
         };
         let (tally, end) = (answer.transcoder.tally(), answer.transcoder.end().cloned());
         account.settle(tally, end.as_ref());
-        if let (Some(in_progress), Some(end)) = (&answer.in_progress, &end)
-            && is_broken(end)
-        {
-            in_progress.broke(&answer.failure(end));
+        match (&answer.in_progress, &end) {
+            (Some(in_progress), Some(End::Complete)) => in_progress.completed(),
+            (Some(in_progress), Some(end)) if is_broken(end) => {
+                in_progress.broke(&answer.failure(end));
+            }
+            _ => {}
         }
         self.phase = Phase::Ended(Some(account));
         if end != Some(End::Complete) && !self.context.call.stream {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::affinity::Session;
 use super::auth::Caller;
 use super::provider_models::{Lists, find};
-use crate::config::{self, Config, ModelRouting, Pick, Target, matches_pattern};
+use crate::config::{self, Config, Fallback, ModelRouting, Pick, Retry, Target, matches_pattern};
 use crate::error::Error;
 use crate::wire::chat::{ApiError, Kind};
 use crate::wire::model_list::ModelInfo;
@@ -29,6 +29,10 @@ pub struct Plan {
     pub affinity: bool,
     /// The most upstream requests for one request.
     pub attempts: Option<NonZeroU32>,
+    /// Retries after failed attempts.
+    pub retry: Retry,
+    /// Fallbacks after errors that the caller causes.
+    pub fallback: Option<Arc<Fallback>>,
     /// The model's name at the upstream is the caller's choice.
     pub direct: bool,
 }
@@ -36,8 +40,17 @@ pub struct Plan {
 impl Plan {
     fn new(config: &Config, label: &str, targets: Vec<Target>, direct: bool) -> Self {
         let routing = config.model_routing.get(label).copied().unwrap_or_default();
-        let ModelRouting { pick, affinity, attempts } = routing;
-        Self { targets, label: label.into(), pick, session: None, affinity, attempts, direct }
+        let ModelRouting { pick, affinity, attempts, retry } = routing;
+        let fallback = config.fallbacks.get(label).map(Arc::clone);
+        let (label, session) = (label.into(), None);
+        Self { targets, label, pick, session, affinity, attempts, retry, fallback, direct }
+    }
+}
+
+impl Plan {
+    /// Its targets and those of its fallbacks.
+    pub fn all_targets(&self) -> impl Iterator<Item = &Target> {
+        self.targets.iter().chain(self.fallback.iter().flat_map(|fallback| fallback.targets()))
     }
 }
 
@@ -73,14 +86,11 @@ pub fn plan(config: &Config, caller: &Caller, asked: &str) -> Result<Plan, Error
     if found.targets.iter().any(passes_name) {
         must_be_model(model)?;
     }
-    let target = |target: &Target| {
-        if !target.model.contains('*') {
-            return target.clone();
-        }
-        target.with_model(target.model.replacen('*', model, 1))
-    };
-    let targets = found.targets.iter().map(target).collect();
-    Ok(Plan::new(config, &found.pattern, targets, found.targets.iter().any(passes_name)))
+    let targets = found.targets.iter().map(|target| target.named(model)).collect();
+    let direct = found.targets.iter().any(passes_name);
+    let plan = Plan::new(config, &found.pattern, targets, direct);
+    let fallback = plan.fallback.as_ref().map(|fallback| Arc::new(fallback.named(model)));
+    Ok(Plan { fallback, ..plan })
 }
 
 /// `NAME:latest` is `NAME` to Ollama's clients, who add the tag by themselves.
@@ -92,7 +102,10 @@ fn without_tag<'m>(config: &Config, model: &'m str) -> &'m str {
 /// The models that a caller may use: the configured ones by name, then those that the providers' lists have.
 pub fn models(config: &Config, caller: &Caller, lists: &Lists) -> Vec<ModelInfo> {
     let configured = config.models.iter().filter(|(name, _)| caller.may_use(name));
-    let configured = configured.map(|(name, targets)| info(name, targets, lists));
+    let configured = configured.map(|(name, targets)| {
+        let fallback = config.fallbacks.get(name).map(|fallback| &**fallback);
+        info(name, (targets, fallback), lists)
+    });
     let offered = lists.iter().flat_map(|(provider, models)| {
         models.iter().map(move |model| {
             let id = format!("{provider}/{}", model.id);
@@ -104,16 +117,21 @@ pub fn models(config: &Config, caller: &Caller, lists: &Lists) -> Vec<ModelInfo>
     configured.chain(offered).collect()
 }
 
-/// The context and output limits of a model: the largest context of its targets, since a prompt that one has no room for goes to the
-/// next, and the output of the first. The configuration takes precedence over the provider's list.
-pub fn info(name: &str, targets: &[Target], lists: &Lists) -> ModelInfo {
+/// The context and output limits of a model: the largest context of its targets and of its fallbacks for long prompts, since a prompt that one
+/// has no room for goes to the next, and the output of the first. The configuration takes precedence over the provider's list.
+pub fn info(
+    name: &str,
+    (targets, fallback): (&[Target], Option<&Fallback>),
+    lists: &Lists,
+) -> ModelInfo {
     let offered = |target: &Target| find(lists, &target.provider.name, &target.model);
     let context = |target: &Target| target.context.or_else(|| offered(target)?.context);
     let max_output =
         |target: &Target| target.quirks.settings.max_output.or_else(|| offered(target)?.max_output);
+    let larger = fallback.into_iter().flat_map(|fallback| &fallback.context);
     ModelInfo {
         id: name.to_owned(),
-        context: targets.iter().filter_map(context).max(),
+        context: targets.iter().chain(larger).filter_map(context).max(),
         max_output: targets.iter().find_map(max_output),
     }
 }
@@ -122,7 +140,7 @@ pub fn info(name: &str, targets: &[Target], lists: &Lists) -> ModelInfo {
 /// caller who may not use every model.
 pub fn is_bound_to_model(plan: &Plan, caller: &Caller, dialect: &str) -> bool {
     let passed = |target: &Target| target.provider.dialect.name() == dialect;
-    !caller.may_use_all() && plan.targets.iter().any(passed)
+    !caller.may_use_all() && plan.all_targets().any(passed)
 }
 
 /// A name that is the caller's own stands in URLs, response headers and records.

@@ -1,5 +1,6 @@
 //! Scripted requests and answers for tests: everything that a production needs, without a socket.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use http::{HeaderMap, Request};
@@ -18,8 +19,9 @@ use super::source::Source;
 use super::source_script::{Script, Step};
 use super::summary::{Sink, Summary};
 use super::target_health::TargetHealth;
+use super::upstream::{AttemptDeadline, AttemptError};
 use super::upstream_request::{RequestContext, UpstreamRequest};
-use crate::config::{Config, Pick, Stream, Target, without_file};
+use crate::config::{Config, Pick, Retry, Stream, Target, without_file};
 use crate::memory::MemoryBudget;
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::TraceContext;
@@ -27,6 +29,13 @@ use crate::wire::chat::ToolForms;
 use crate::wire::dialect::{Clock, DEFAULT, Form, Mode, ResponseContext};
 use crate::wire::framing::Framing;
 use crate::wire::transcode::Transcoder;
+
+/// The first output of an attempt at a target, or its failure, in place of the exchange with an upstream.
+pub(super) type Exchange = Arc<dyn Fn(&Target, AttemptDeadline) -> Attempted + Send + Sync>;
+
+/// The result of such an attempt.
+pub(super) type Attempted =
+    Pin<Box<dyn Future<Output = Result<Box<Answer>, Box<AttemptError>>> + Send>>;
 
 /// The configuration without a file: one provider of each dialect.
 pub(super) fn config() -> Config {
@@ -63,6 +72,7 @@ pub(super) fn request(
             tasks: TaskTracker::new(),
         }),
         body: BufferedBody { text: String::new(), lease: memory.requests.lease() }.into(),
+        side_effects: None,
         headers: HeaderMap::new(),
         caller: "test".into(),
         plan: Plan {
@@ -72,11 +82,14 @@ pub(super) fn request(
             session: None,
             affinity: false,
             attempts: None,
+            retry: Retry::default(),
+            fallback: None,
             direct: false,
         },
         memory: memory.answers,
         request_id: String::new(),
         trace: TraceContext::None,
+        script: None,
     }
 }
 

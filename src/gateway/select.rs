@@ -21,6 +21,9 @@ const COMPARED: usize = 3;
 /// A target that has a session may have this many times as many answers in progress as the average.
 const SLACK: f64 = 1.25;
 
+/// The most other targets for which an attempt leaves time: with less than a quarter of it, silence would prove nothing.
+const MAX_OTHERS: usize = 3;
+
 /// One pick in so many is uniform, so that a target that has become faster is seen.
 const EXPLORE: u32 = 50;
 
@@ -52,6 +55,10 @@ pub enum PickReason {
     Probe,
     /// No other one was left.
     LastResort,
+    /// It is a fallback for what the caller caused.
+    Fallback,
+    /// It has failed at the same request, and no other one was left.
+    Retry,
 }
 
 impl PickReason {
@@ -66,6 +73,8 @@ impl PickReason {
             Self::Spill => "spill",
             Self::Probe => "probe",
             Self::LastResort => "last_resort",
+            Self::Fallback => "fallback",
+            Self::Retry => "retry",
         }
     }
 }
@@ -78,8 +87,8 @@ pub struct Selection {
     pub why: PickReason,
     /// Another target may be tried after it.
     pub followed: bool,
-    /// A target that is likely to answer is left, so that this one gets only a share of the time.
-    pub shares_time: bool,
+    /// The targets that are likely to answer after it, at most three, so that this one gets only a share of the time.
+    pub others: usize,
     /// The right to probe an ejected target, held for as long as the attempt takes.
     pub probe: Option<Probe>,
     /// Counts the answer as one in progress.
@@ -91,6 +100,8 @@ pub struct ByTier {
     health: Arc<TargetHealth>,
     /// The places of the targets that were chosen.
     used: Vec<usize>,
+    /// So many targets are ejected that none is passed over for failures.
+    is_panic: bool,
 }
 
 /// A target that may be chosen.
@@ -111,7 +122,7 @@ impl Candidate<'_> {
 impl ByTier {
     /// The policy for one request.
     pub fn new(health: Arc<TargetHealth>) -> Self {
-        Self { health, used: Vec::new() }
+        Self { health, used: Vec::new(), is_panic: false }
     }
 
     /// A target of the plan, if it is ready for a request.
@@ -125,17 +136,33 @@ impl ByTier {
         if self.used.contains(&place) || !has_room(target, tried) || shares_fault(target, tried) {
             return None;
         }
-        // A lone target is never passed over.
-        let state = if plan.targets.len() == 1 {
-            TargetState::Ready(1.0)
-        } else {
-            self.health.state(target, now)
-        };
-        match state {
+        match self.health.state(target, now) {
+            // A lone target is never passed over, but by an operator.
+            TargetState::Out(outage, _) if outage != Outage::Drained && plan.targets.len() == 1 => {
+                Some(Candidate { place, target, share: Some(1.0) })
+            }
             TargetState::Ready(share) => Some(Candidate { place, target, share: Some(share) }),
             TargetState::Probe => Some(Candidate { place, target, share: None }),
+            TargetState::Out(Outage::Open, _) if self.is_panic => {
+                Some(Candidate { place, target, share: Some(1.0) })
+            }
             TargetState::Out(..) => None,
         }
+    }
+
+    /// Whether failures have ejected so much of a model's weight that the rest would be overloaded.
+    fn panics(&self, plan: &Plan, now: Instant) -> bool {
+        let share = plan.targets.first().map_or(0.0, |target| target.provider.health.panic);
+        if share <= 0.0 || plan.pick == Pick::Order {
+            return false;
+        }
+        let open = |target: &&Target| {
+            matches!(self.health.state(target, now), TargetState::Out(Outage::Open, _))
+        };
+        let weight = |target: &Target| f64::from(target.weight);
+        let all: f64 = plan.targets.iter().map(weight).sum();
+        let ejected: f64 = plan.targets.iter().filter(open).map(weight).sum();
+        all - ejected < share * all
     }
 
     /// The choice within a tier.
@@ -243,22 +270,35 @@ impl ByTier {
         self.used.push(place);
         let probe = if share.is_none() { Some(self.health.probe(target, now)?) } else { None };
         let stream = self.health.begin(target, now)?;
-        let mut places = 0..plan.targets.len();
+        let places = 0..plan.targets.len();
         let left = |place: &usize| {
             let target = plan.targets.get(*place);
             !self.used.contains(place) && target.is_some_and(|target| has_room(target, tried))
         };
         let followed = places.clone().any(|place| left(&place));
+        let last = why == PickReason::LastResort;
         let well = |place| {
             self.ready((plan, tried), place, now).is_some_and(|found| found.share.is_some())
         };
-        let last = why == PickReason::LastResort;
-        let shares_time = if last { followed } else { places.any(well) };
+        let mut others: Vec<&str> = Vec::new();
+        for place in places {
+            let Some(other) = plan.targets.get(place).map(|other| &**other.name()) else { break };
+            // Another key does not help where time runs out.
+            let known = other == &**target.name() || others.contains(&other);
+            if !known && if last { left(&place) } else { well(place) } {
+                others.push(other);
+            }
+            if others.len() == MAX_OTHERS {
+                break;
+            }
+        }
+        let others = others.len();
         let why = if probe.is_some() { PickReason::Probe } else { why };
-        Some(Selection { target: target.clone(), why, followed, shares_time, probe, stream })
+        Some(Selection { target: target.clone(), why, followed, others, probe, stream })
     }
 
-    /// The target that was left out and is well again first. Those that only the operator can mend come last.
+    /// The target with failures that is well again first. Neither one with a rate limit nor one that only the operator
+    /// can mend would answer.
     fn last_resort<'p>(
         &self,
         (plan, tried): (&'p Plan, &[Attempt]),
@@ -267,17 +307,23 @@ impl ByTier {
         let left = plan.targets.iter().enumerate();
         let left =
             left.filter(|(place, target)| !self.used.contains(place) && has_room(target, tried));
-        let readiness = |(_, target): &(usize, &Target)| match self.health.state(target, now) {
-            TargetState::Out(outage, until) => (outage == Outage::Hard, Some(until)),
-            TargetState::Ready(_) | TargetState::Probe => (false, None),
+        let ready = |(place, target): (usize, &'p Target)| match self.health.state(target, now) {
+            TargetState::Out(Outage::Open, until) if target.provider.health.uses_ejected => {
+                Some((Some(until), place, target))
+            }
+            TargetState::Out(..) => None,
+            TargetState::Ready(_) | TargetState::Probe => Some((None, place, target)),
         };
-        let (place, target) = left.min_by_key(readiness)?;
+        let (_, place, target) = left.filter_map(ready).min_by_key(|(until, ..)| *until)?;
         Some(Candidate { place, target, share: Some(1.0) })
     }
 }
 
 impl Select for ByTier {
     fn next(&mut self, plan: &Plan, tried: &[Attempt], now: Instant) -> Option<Selection> {
+        if tried.is_empty() {
+            self.is_panic = self.panics(plan, now);
+        }
         let mut start = 0;
         while let Some(first) = plan.targets.get(start) {
             let rest = plan.targets.get(start..).unwrap_or_default();

@@ -207,6 +207,96 @@ async fn r10_when_all_targets_are_out_the_soonest_is_tried() {
     assert_eq!(select(&lone).why, PickReason::Order);
 }
 
+/// Neither a target with a rate limit nor one that needs the operator is asked before its time; with
+/// `when_all_down: refuse`, one with failures is not, either.
+#[tokio::test(start_paused = true)]
+async fn when_all_targets_are_down_only_those_with_failures_are_tried() {
+    let request = balanced(Pick::Order, &[1, 1]);
+    let next = |request: &UpstreamRequest| {
+        ByTier::new(Arc::clone(&request.health)).next(&request.plan, &[], Instant::now())
+    };
+    eject(&request, 0, Kind::NotFound);
+    request.health.limited(&request.plan.targets[1], 60 * SECOND, Instant::now());
+    assert!(next(&request).is_none());
+    let refusal = |place: usize| {
+        request.health.refusal(&request.plan.targets[place], Instant::now()).map(|it| (it.0, it.2))
+    };
+    assert_eq!(refusal(0), Some((Outage::Hard, Kind::NotFound)));
+    assert_eq!(refusal(1), Some((Outage::Cooling, Kind::RateLimited)));
+    advance(60 * SECOND).await;
+    assert_eq!(next(&request).map(|found| found.target.model), Some("m1".to_owned()));
+    (0..5).for_each(|_| eject(&request, 1, Kind::Upstream));
+    assert_eq!(next(&request).map(|found| found.why), Some(PickReason::LastResort));
+    let mut refusing = balanced(Pick::Order, &[1, 1]);
+    for target in &mut refusing.plan.targets {
+        let mut provider = (*target.provider).clone();
+        provider.health.uses_ejected = false;
+        target.provider = Arc::new(provider);
+    }
+    for place in [0, 1] {
+        (0..5).for_each(|_| eject(&refusing, place, Kind::Upstream));
+    }
+    assert!(next(&refusing).is_none());
+}
+
+/// `panic`: with less than the share of the weight left, failures are ignored within the tier, but not what only the
+/// operator can mend.
+#[tokio::test(start_paused = true)]
+async fn in_panic_failures_eject_nothing() {
+    let mut request = balanced(Pick::Weighted, &[1, 1, 1, 1]);
+    for target in &mut request.plan.targets {
+        let mut provider = (*target.provider).clone();
+        provider.health.panic = 0.5;
+        target.provider = Arc::new(provider);
+    }
+    eject(&request, 0, Kind::NotFound);
+    (0..5).for_each(|_| eject(&request, 1, Kind::Upstream));
+    assert_eq!(counts(&request, 400).into_keys().collect::<Vec<_>>(), ["m2", "m3"]);
+    // Two models that fail are taken for their host: all of it.
+    (0..5).for_each(|_| eject(&request, 2, Kind::Upstream));
+    assert_eq!(counts(&request, 400).into_keys().collect::<Vec<_>>(), ["m1", "m2", "m3"]);
+}
+
+/// A target that an operator drains gets nothing, even as the only one, until it is reset; a reload does not end that.
+#[tokio::test(start_paused = true)]
+async fn a_drained_target_gets_no_requests() {
+    let request = balanced(Pick::Order, &[1, 1]);
+    let open = select(&request);
+    assert_eq!(open.target.model, "m0");
+    assert!(request.health.drain("sim/m0") && !request.health.drain("sim/none"));
+    assert_eq!(select(&request).target.model, "m1");
+    let mut config = config();
+    config.models.insert("x".to_owned(), request.plan.targets.clone());
+    request.health.configure(&config);
+    assert_eq!(select(&request).target.model, "m1");
+    assert_eq!(request.health.open_streams(&request.plan.targets[0]), 1, "its answer goes on");
+    request.health.drain("sim/m1");
+    let mut policy = ByTier::new(Arc::clone(&request.health));
+    assert!(policy.next(&request.plan, &[], Instant::now()).is_none());
+    assert!(request.health.reset("sim/m0"));
+    assert_eq!(select(&request).target.model, "m0");
+    let lone = balanced(Pick::Order, &[1]);
+    lone.health.drain("sim/m0");
+    assert!(ByTier::new(Arc::clone(&lone.health)).next(&lone.plan, &[], Instant::now()).is_none());
+}
+
+/// R1: a caller that leaves before the first output is nobody's fault, and leaves nothing behind.
+#[tokio::test(start_paused = true)]
+async fn r01_callers_that_leave_cost_no_target_its_health() {
+    let request = balanced(Pick::LeastLoaded, &[1, 1, 1]);
+    for _ in 0..1000 {
+        let selection = select(&request);
+        advance(Duration::from_millis(10)).await;
+        drop(selection);
+    }
+    for target in &request.plan.targets {
+        assert_eq!(request.health.state(target, Instant::now()), TargetState::Ready(1.0));
+        assert_eq!(request.health.open_streams(target), 0);
+    }
+    let status = request.health.status(Instant::now());
+    assert!(status.iter().all(|one| one.states.iter().all(|state| state.0 == "closed")));
+}
+
 /// The places of 1,000 sessions, none of which has an answer in progress.
 fn sessions(request: &mut UpstreamRequest) -> Vec<String> {
     let place = |number: usize| {

@@ -25,6 +25,7 @@ use super::provider_models::{self, ProviderModels};
 use super::request_metrics::RequestMetrics;
 use super::request_spans::RequestSpans;
 use super::summary::Sinks;
+use super::target_check;
 use super::target_health::TargetHealth;
 use crate::archive::{Archive, DiskArchive};
 use crate::backplane::{Backplane, SharedRecords};
@@ -267,14 +268,24 @@ impl Gateway {
     }
 
     /// Keeps fetched documents fresh, for as long as it is polled: the token issuers' keys, and the
-    /// providers' lists of models. Forgets durable streams that have expired. One does so for all copies.
+    /// providers' lists of models. Checks ejected targets. Forgets durable streams that have expired. One does so for all copies.
     pub async fn keep_fresh(&self) -> Infallible {
         tokio::select! {
             never = self.keep_keys() => never,
             never = self.keep_lists() => never,
             never = self.keep_streams() => never,
             never = self.keep_shared() => never,
+            never = self.keep_checks() => never,
         }
+    }
+
+    async fn keep_checks(&self) -> Infallible {
+        let check = |provider: Arc<Provider>| {
+            let client = self.clients.get(&provider.egress, &self.state().config.stream);
+            async move { target_check::check(client?, &provider).await }
+        };
+        let checked = || target_check::checked(&self.state().config);
+        target_check::keep(&self.health, checked, check).await
     }
 
     async fn keep_shared(&self) -> Infallible {

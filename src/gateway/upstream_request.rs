@@ -12,11 +12,12 @@ use super::egress::Clients;
 use super::offload::RequestBody;
 use super::route::Plan;
 use super::select::PickReason;
+use super::side_effects::has_side_effects;
 use super::target_health::TargetHealth;
 use crate::config::{self, Provider, Target};
 use crate::memory::MemoryShare;
 use crate::telemetry::trace::TraceContext;
-use crate::telemetry::{Metrics, PickLabels};
+use crate::telemetry::{Metrics, PickLabels, RetryLabels};
 use crate::wire::dialect::{self, CallerDialect, Form, Operation, ResponseContext};
 
 /// The context that the attempts at a request, its production and its delivery share.
@@ -52,6 +53,8 @@ pub struct UpstreamRequest {
     pub metrics: Arc<Metrics>,
     /// The caller's request, as it came.
     pub body: RequestBody,
+    /// Whether a large body has side effects at its upstream.
+    pub side_effects: Option<bool>,
     /// The caller's headers.
     pub headers: HeaderMap,
     /// The caller's name in records.
@@ -66,6 +69,9 @@ pub struct UpstreamRequest {
     pub request_id: String,
     /// The request's place in a trace.
     pub trace: TraceContext,
+    /// The exchange with an upstream, in its place.
+    #[cfg(test)]
+    pub(super) script: Option<super::scripted::Exchange>,
 }
 
 impl UpstreamRequest {
@@ -81,6 +87,12 @@ impl UpstreamRequest {
         !self.context.call.stream && !translated_chat
     }
 
+    /// Whether it may change something at its upstream, besides an answer, so that it is not sent again once an upstream
+    /// may have worked on it.
+    pub(super) fn has_side_effects(&self) -> bool {
+        self.side_effects.unwrap_or_else(|| has_side_effects(&self.body))
+    }
+
     /// Counts the choice of a target.
     pub(super) fn count_pick(&self, target: &Target, why: PickReason) {
         let provider = &target.provider;
@@ -93,6 +105,21 @@ impl UpstreamRequest {
         let model = Arc::clone(&self.plan.label);
         let labels = PickLabels { model, target, key, why: why.word() };
         self.metrics.picks.get_or_create(&labels).inc();
+    }
+
+    /// Counts an attempt that follows a failed one.
+    pub(super) fn count_retry(&self, before: &Target, (target, why): (&Target, PickReason)) {
+        let kind = if why == PickReason::Fallback {
+            "fallback"
+        } else if before.identity() == target.identity() {
+            "same_target"
+        } else if before.name() == target.name() {
+            "other_key"
+        } else {
+            "other_target"
+        };
+        let labels = RetryLabels { model: Arc::clone(&self.plan.label), kind };
+        self.metrics.retries.get_or_create(&labels).inc();
     }
 
     /// The wire-level request for a target.

@@ -85,8 +85,14 @@ const LEFT_OUT: [(&str, &str); 18] = [
         "is not set for one deployment here: `stream.unstreamed` is that of all, `first_token` of a target that of its first token",
     ),
     ("cooldown_time", "is not set for one deployment here: `health.cooldown` of its provider is"),
-    ("max_retries", "has no equivalent: a request is tried once at each target"),
-    ("num_retries", "has no equivalent: a request is tried once at each target"),
+    (
+        "max_retries",
+        "is not read: `retry` of a model sets retries at the same target (docs/routing.md)",
+    ),
+    (
+        "num_retries",
+        "is not read: `retry` of a model sets retries at the same target (docs/routing.md)",
+    ),
     ("tags", "have no equivalent: requests are not routed by tags"),
     ("vertex_credentials", "is not read: the key of Vertex AI is an access token"),
     (

@@ -57,13 +57,16 @@ const STRATEGIES: [(&str, &str); 3] = [
 const LEFT_OUT: [(&str, &str); 19] = [
     (
         "content_policy_fallbacks",
-        "has no equivalent; fallbacks here are for failures of a provider",
+        "is not read: `fallback: { content_policy: [...] }` of a model has the targets for that",
     ),
     (
         "num_retries",
-        "has no equivalent: a request is tried once at each target; add a second target",
+        "is not read: `retry: { same_target: N }` of a model sets retries at the same target, within a budget",
     ),
-    ("retry_policy", "has no equivalent: a request is tried once at each target"),
+    (
+        "retry_policy",
+        "is not read: failures decide by themselves which ones are retried (docs/routing.md)",
+    ),
     ("enable_pre_call_checks", "is not needed: `context` of a target does that"),
     ("redis_host", "is not read: `redis:` has the server that several nodes share"),
     ("redis_port", "is not read: `redis:` has the server that several nodes share"),

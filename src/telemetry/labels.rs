@@ -84,6 +84,26 @@ pub struct TargetLabels {
     pub target: String,
 }
 
+/// Labels of the state of a target.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TargetStateLabels {
+    /// As in [`TargetLabels`].
+    pub target: String,
+    /// `closed`, `ramp`, `probe`, `cooling`, `open`, `hard` or `drained`.
+    pub state: &'static str,
+}
+
+/// Labels of changes of circuit breakers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BreakerChangeLabels {
+    /// As in [`TargetLabels`].
+    pub target: String,
+    /// `closed`, `cooling`, `open`, `hard` or `drained`.
+    pub to: &'static str,
+    /// The error's kind (`error::code` lists them), `success` or `operator`.
+    pub reason: &'static str,
+}
+
 /// Labels of choices of targets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PickLabels {
@@ -95,6 +115,22 @@ pub struct PickLabels {
     pub key: Arc<str>,
     /// `order`, `weight`, `load` ...: `gateway::select::PickReason` lists them.
     pub why: &'static str,
+}
+
+/// Labels of attempts after a failed one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RetryLabels {
+    /// As in [`RouteLabels`].
+    pub model: Arc<str>,
+    /// `same_target`, `other_key`, `other_target` or `fallback`.
+    pub kind: &'static str,
+}
+
+/// The label of metrics of a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ModelLabels {
+    /// As in [`RouteLabels`].
+    pub model: Arc<str>,
 }
 
 /// The label of metrics of a caller's dialect.

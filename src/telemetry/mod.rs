@@ -17,6 +17,7 @@ mod refusals;
 mod tests;
 pub mod trace;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::metrics::counter::Counter;
@@ -27,10 +28,11 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 use crate::config::{Config, Tls};
 pub use histogram::{Histogram, Sample};
 pub use labels::{
-    AuthFailureLabels, BuildLabels, ConfigLabels, CostLabels, DialectLabels, KeyFetchLabels,
-    LimitLabels, LimitRefusalLabels, MemoryLabels, ModelListFetchLabels, NoLabels, OTHER,
-    OutcomeLabels, PickLabels, ProviderLabels, RefusedRequestLabels, RouteLabels, SpanLossLabels,
-    StreamLabels, TargetLabels, TokenLabels, UpstreamErrorLabels,
+    AuthFailureLabels, BreakerChangeLabels, BuildLabels, ConfigLabels, CostLabels, DialectLabels,
+    KeyFetchLabels, LimitLabels, LimitRefusalLabels, MemoryLabels, ModelLabels,
+    ModelListFetchLabels, NoLabels, OTHER, OutcomeLabels, PickLabels, ProviderLabels,
+    RefusedRequestLabels, RetryLabels, RouteLabels, SpanLossLabels, StreamLabels, TargetLabels,
+    TargetStateLabels, TokenLabels, UpstreamErrorLabels,
 };
 pub use refusals::{RefusalLog, RefusalReason, RefusalSource};
 
@@ -92,8 +94,18 @@ metrics! {
         "Answers whose upstream counted more tokens than they can have used, and were estimated instead";
     target_ejected: Family<TargetLabels, Gauge> = "streamgate_target_ejected",
         "1 while a target is passed over because it has failed hard and no request has succeeded since";
+    target_state: Family<TargetStateLabels, Gauge> = "streamgate_target_state",
+        "1 for the state of each target, credential and host, measured at each scrape";
+    target_cooldown: Family<TargetLabels, Gauge<f64, AtomicU64>> = "streamgate_target_cooldown_seconds",
+        "Time until a target, credential or host takes requests again, measured at each scrape";
+    breaker_changes: Family<BreakerChangeLabels, Counter> = "streamgate_breaker_changes",
+        "Changes of circuit breakers of targets, credentials and hosts, by the new state and the reason";
     picks: Family<PickLabels, Counter> = "streamgate_picks",
         "Choices of targets for attempts, by the reason";
+    retries: Family<RetryLabels, Counter> = "streamgate_retries",
+        "Attempts that followed a failed one of the same request, by where they went";
+    retry_budget_empty: Family<ModelLabels, Counter> = "streamgate_retry_budget_empty",
+        "Requests that were given up although another attempt could be made, because the model's retry budget was used up";
     heartbeats: Family<DialectLabels, Counter<u64, AtomicU64>> = "streamgate_heartbeats",
         "Heartbeats written to callers while the upstream was silent";
     spans_lost: Family<SpanLossLabels, Counter> = "streamgate_spans_lost",
@@ -195,6 +207,9 @@ fn register<M: Metric + Clone + Default>(
 /// The kinds of failed attempts that concern the gateway's own credential or account, as in `error::code`.
 const CREDENTIAL_KINDS: [&str; 3] = ["authentication", "permission", "billing"];
 
+/// The kinds of attempts after a failed one.
+const RETRY_KINDS: [&str; 4] = ["same_target", "other_key", "other_target", "fallback"];
+
 impl Metrics {
     /// Records that a configuration was put in force, at `now` in seconds since 1970.
     pub fn config_loaded(&self, config: &Config, now: u64) {
@@ -223,6 +238,15 @@ impl Metrics {
                     .get_or_create(&UpstreamErrorLabels { provider, kind })
                     .inc_by(0);
             }
+        }
+        let models = config.models.keys().chain(config.patterns.iter().map(|found| &found.pattern));
+        for model in models {
+            let model: Arc<str> = model.as_str().into();
+            for kind in RETRY_KINDS {
+                let labels = RetryLabels { model: Arc::clone(&model), kind };
+                self.retries.get_or_create(&labels).inc_by(0);
+            }
+            self.retry_budget_empty.get_or_create(&ModelLabels { model }).inc_by(0);
         }
         for reason in RefusalReason::ALL.map(RefusalReason::word) {
             self.refused_requests.get_or_create(&RefusedRequestLabels { reason }).inc_by(0);

@@ -225,6 +225,9 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
         "Ejected targets": {"sim/e503": (1, 1), ANY: (0, 1)},
         # One or more for each request that was sent on.
         "Choices of targets": {ANY: (0, 1e3)},
+        # Asked about a model that never fails.
+        "Retries": {ANY: zero}, "Retry budgets used up": {"chat": zero},
+        "States of targets": {ANY: (1, 1)}, "Cooldowns of targets": {ANY: (0, 3600)}, "Changes of circuit breakers": {ANY: (0, 10)},
         "Requests, by caller": {name: rate(count) for name, count in caller.items()},
         "Tokens, by caller": tokens,
         "Cost, by caller": {name: rate(seen[f"chat {name} input"] + 2 * seen[f"chat {name} output"]) for name in caller},
@@ -261,6 +264,7 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
         "StreamgateUpstreamCredentialRefused": {"authentication sim": increase(2), "billing sim": increase(2), "permission sim": increase(2)},
         "StreamgateUpstreamFailing": {"sim": some},
         "StreamgateTargetEjected": {"sim/e503": (1, 1), ANY: (0, 1)},
+        "StreamgateRetryBudgetEmpty": {"chat": zero, "fallback": zero},
         "StreamgateLimitNearlyReached": {"requests_per_minute limited caller": (0.3, 1.01), ANY: (0, 1.2)},
         "StreamgateFileDescriptorsNearlyExhausted": {gateway.instance: gateway.descriptors() for gateway in gateways},
         "StreamgateMemoryRefusals": {f"{instance} {share}": zero for instance in instances for share in ("requests", "answers", "streams", "durable")},

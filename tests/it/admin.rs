@@ -195,4 +195,25 @@ async fn r06_operators_see_and_reset_the_health_of_targets() {
     assert_eq!(reset.send().await.unwrap().status(), 204);
     assert_eq!(state().await["host"], "closed");
     assert_eq!(get(&url, "/status/targets").await.0, 404);
+    // A drained target is not asked, even as the only one, until it is reset.
+    let post = async |query: &str| {
+        let request = client.post(format!("{admin}/status/targets?{query}"));
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((post("drain=oai/none").await, post("stop=oai/*").await), (404, 400));
+    assert_eq!(post("drain=oai/*").await, 204);
+    assert_eq!(state().await["state"], "drained");
+    let chat = client.post(format!("{url}/v1/chat/completions")).bearer_auth(KEY);
+    let chat = chat.header("content-type", "application/json").body(body);
+    assert_eq!(chat.try_clone().unwrap().send().await.unwrap().status(), 503);
+    assert_eq!(state().await["host"], "closed", "nobody has asked");
+    assert_eq!(post("reset=oai/*").await, 204);
+    assert_eq!(chat.send().await.unwrap().status(), 502);
+    let page = get(&admin, "/metrics").await.1;
+    for series in [
+        "streamgate_target_state{target=\"oai/*\",state=\"closed\"} 1",
+        "streamgate_breaker_changes_total{target=\"oai/*\",to=\"drained\",reason=\"operator\"} 1",
+    ] {
+        assert!(page.contains(series), "{series}: {page}");
+    }
 }

@@ -24,6 +24,7 @@ mod request;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod vendor;
 
 use std::sync::Arc;
@@ -50,6 +51,7 @@ use play::Play;
 use program::{Fault, FaultAction, Program, Replacement, WORDS};
 use request::{RequestError, SimRequest};
 use stats::{OpenStream, Stats};
+use trouble::Trouble;
 use vendor::{VENDORS, Vendor};
 
 /// The most bytes of a request body, as at the vendors.
@@ -64,8 +66,11 @@ pub fn router() -> Router {
     let mut router = Router::new();
     for vendor in VENDORS {
         for path in vendor.paths() {
-            let answer = move |State(stats): State<Arc<Stats>>, uri: Uri, body: Bytes| async move {
-                reply(*vendor, &stats, (&uri, &body)).await
+            let answer = move |State(stats): State<Arc<Stats>>,
+                               headers: HeaderMap,
+                               uri: Uri,
+                               body: Bytes| async move {
+                reply(*vendor, &stats, (&headers, &uri, &body)).await
             };
             router = router.route(path, post(answer));
         }
@@ -142,13 +147,13 @@ async fn models(headers: HeaderMap) -> Response<Body> {
 async fn reply(
     vendor: &dyn Vendor,
     stats: &Arc<Stats>,
-    (uri, body): (&Uri, &[u8]),
+    (headers, uri, body): (&HeaderMap, &Uri, &[u8]),
 ) -> Response<Body> {
     let number = stats.arrived();
     let request_id = format!("req_sim{number}");
-    let answered = match vendor.read(uri, body) {
-        Ok(ask) => answer(vendor, stats, number, ask).await,
-        Err(refused) => Err(refused),
+    let answered = match (trouble::credential(headers, uri), vendor.read(uri, body)) {
+        (Some(refused), _) | (None, Err(refused)) => Err(refused),
+        (None, Ok(ask)) => answer(vendor, stats, number, ask).await,
     };
     let mut response = answered.unwrap_or_else(|refused| refused.response(vendor, &request_id));
     if let Ok(value) = HeaderValue::try_from(request_id) {
@@ -164,7 +169,16 @@ async fn answer(
     ask: SimRequest,
 ) -> Result<Response<Body>, RequestError> {
     let program = Program::parse(&ask.model).map_err(|_| RequestError::no_model(WORDS))?;
-    let mut under_way = stats.begin();
+    let state = stats.model(&ask.model);
+    let mut under_way = stats.begin(&state);
+    match trouble::trouble(&program, (&state, under_way.of_model()), ask.prompt_tokens) {
+        Some(Trouble::Hang) => std::future::pending().await,
+        Some(Trouble::Refused(error)) => {
+            under_way.end();
+            return Err(error);
+        }
+        None => {}
+    }
     sleep(program.head).await;
     match program.instead {
         Some(Replacement::Hang) => std::future::pending().await,
@@ -176,8 +190,11 @@ async fn answer(
     }
     let answer = Answer::new(&program, &ask);
     let encoder = vendor.encoder(number, &ask);
+    let left = program.left;
     if !ask.stream {
-        return whole(&program, &ask, answer, (encoder, under_way)).await;
+        let mut response = whole(&program, &ask, answer, (encoder, under_way)).await?;
+        trouble::add_quota(response.headers_mut(), left);
+        return Ok(response);
     }
     let media_type = encoder.layout().media_type();
     let play = Play::new(program, encoder, answer);
@@ -185,6 +202,7 @@ async fn answer(
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    trouble::add_quota(headers, left);
     Ok(response)
 }
 

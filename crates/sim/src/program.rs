@@ -33,6 +33,22 @@ pub(super) struct Program {
     pub(super) padding: usize,
     pub(super) fault: Option<Fault>,
     pub(super) framing: Framing,
+    /// A rate limit in place of an answer, with this wait in seconds.
+    pub(super) retry_after: Option<u64>,
+    /// Requests that the limit has left, by the headers of an answer.
+    pub(super) left: Option<u64>,
+    /// The most answers in progress.
+    pub(super) cap: Option<u64>,
+    /// The number of first requests that fail.
+    pub(super) flaky: Option<u64>,
+    /// The most tokens of a prompt.
+    pub(super) context: Option<u64>,
+    /// The time from the first request in which none is answered.
+    pub(super) thaw: Option<Duration>,
+    /// The account has no credit.
+    pub(super) spent: bool,
+    /// A content filter rejects the request.
+    pub(super) policy: bool,
 }
 
 /// Content of an answer.
@@ -96,7 +112,8 @@ pub(super) const WORDS: &str = "n<tokens, to 1000000>, i<microseconds between to
      f<ms before the first token>, h<ms before the response head>, b<tokens per write, 1 to 100>, \
      z<padding bytes per token, to 4096>, think<reasoning tokens>, tools<parallel calls, 1 to 32>, \
      refuse, length, reset<after tokens>, close<after tokens>, stall<after tokens>, \
-     err<after tokens>, junk<after tokens>, nodone, hang, e<status, 400 to 599>, crlf, comment, \
+     err<after tokens>, junk<after tokens>, nodone, hang, e<status, 400 to 599>, ra<seconds, to 86400>, left<requests>, \
+     cap<answers>, flaky<requests>, spent, ctx<tokens>, policy, thaw<seconds>, crlf, comment, \
      split; joined with dashes, as in n100-i10000-stall50; or just sim";
 
 /// Error of a model name that is not a program.
@@ -148,6 +165,14 @@ impl Program {
             padding: 0,
             fault: None,
             framing: Framing::default(),
+            retry_after: None,
+            left: None,
+            cap: None,
+            flaky: None,
+            context: None,
+            thaw: None,
+            spent: false,
+            policy: false,
         }
     }
 
@@ -162,6 +187,8 @@ impl Program {
             "length" => self.length = true,
             "nodone" => self.fault = Some(Fault::NoDone),
             "hang" => self.instead = Some(Replacement::Hang),
+            "spent" => self.spent = true,
+            "policy" => self.policy = true,
             "crlf" => self.framing.crlf = true,
             "comment" => self.framing.comment = true,
             "split" => self.framing.split = true,
@@ -189,6 +216,12 @@ impl Program {
             ("e", 400..=599) => {
                 self.instead = Some(Replacement::Status(u16::try_from(number).ok()?));
             }
+            ("ra", 0..=86_400) => self.retry_after = Some(wide),
+            ("left", _) => self.left = Some(wide),
+            ("cap", _) => self.cap = Some(wide),
+            ("flaky", _) => self.flaky = Some(wide),
+            ("ctx", _) => self.context = Some(wide),
+            ("thaw", _) => self.thaw = Some(Duration::from_secs(wide)),
             ("reset", _) => self.fault = Some(Fault::After(wide, FaultAction::Reset)),
             ("close", _) => self.fault = Some(Fault::After(wide, FaultAction::Close)),
             ("stall", _) => self.fault = Some(Fault::After(wide, FaultAction::Stall)),

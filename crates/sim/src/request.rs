@@ -35,6 +35,8 @@ pub(super) struct SimRequest {
 pub(super) struct RequestError {
     pub(super) status: u16,
     pub(super) message: String,
+    /// The seconds of `retry-after`, if they are stated.
+    pub(super) retry_after: Option<u64>,
     /// The field at fault.
     pub(super) param: Option<&'static str>,
     /// The vendor's error code, if it has codes.
@@ -139,7 +141,7 @@ impl<'v> Fields<'v> {
 impl RequestError {
     /// Creates the error of an invalid request.
     pub(super) fn invalid(message: String, param: Option<&'static str>) -> Self {
-        Self { status: 400, message, param, code: None }
+        Self { status: 400, message, retry_after: None, param, code: None }
     }
 
     /// Creates the error of an unknown model.
@@ -149,6 +151,7 @@ impl RequestError {
             message: format!(
                 "Unknown model of the simulated upstream. A name is made of words, joined with dashes: {words}."
             ),
+            retry_after: None,
             param: Some("model"),
             code: Some("model_not_found"),
         }
@@ -159,6 +162,7 @@ impl RequestError {
         Self {
             status,
             message: format!("The simulated upstream answers {status}, as the model name asks."),
+            retry_after: matches!(status, 429 | 503 | 529).then_some(1),
             param: None,
             code: match status {
                 401 => Some("invalid_api_key"),
@@ -167,6 +171,32 @@ impl RequestError {
                 _ => None,
             },
         }
+    }
+
+    /// Creates the error of a rate limit.
+    pub(super) fn limited(retry_after: Option<u64>) -> Self {
+        Self { retry_after, ..Self::asked(429) }
+    }
+
+    /// Creates the error of an account without credit.
+    pub(super) fn spent() -> Self {
+        let message =
+            "You exceeded your current quota: your credit balance is too low to access the API.";
+        Self { message: message.to_owned(), code: Some("insufficient_quota"), ..Self::asked(402) }
+    }
+
+    /// Creates the error of a content filter.
+    pub(super) fn filtered() -> Self {
+        let message = "The request was blocked by the content filtering policy.".to_owned();
+        Self { code: Some("content_filter"), ..Self::invalid(message, None) }
+    }
+
+    /// Creates the error of a prompt that is too long.
+    pub(super) fn too_long(tokens: u64, room: u64) -> Self {
+        let message = format!(
+            "prompt is too long: {tokens} tokens > {room} maximum; this model's maximum context length is {room} tokens"
+        );
+        Self { code: Some("context_length_exceeded"), ..Self::invalid(message, None) }
     }
 
     /// The error response.
@@ -179,8 +209,8 @@ impl RequestError {
         if let Some(kind) = vendor.error_type(self) {
             headers.insert("x-amzn-errortype", HeaderValue::from_static(kind));
         }
-        if matches!(self.status, 429 | 503 | 529) {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
         }
         response
     }

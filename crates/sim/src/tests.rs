@@ -400,8 +400,81 @@ async fn the_rate_holds() {
     let play = super::Play::new(program, encoder, answer);
     let stats = std::sync::Arc::new(super::Stats::default());
     let start = Instant::now();
-    let mut body = std::pin::pin!(super::play::body(play, 1, stats.begin()));
+    let mut body = std::pin::pin!(super::play::body(play, 1, stats.begin(&stats.model("m"))));
     while futures_util::StreamExt::next(&mut body).await.is_some() {}
     assert_eq!(start.elapsed(), Duration::from_millis(70));
     assert_eq!(stats.report()["tokens_sent"], 11);
+}
+
+/// Every word for trouble before an answer, at two vendors.
+#[tokio::test]
+async fn trouble_comes_in_place_of_an_answer() {
+    let upstream = Upstream::start().await;
+    for path in [CHAT, MESSAGES] {
+        for (model, status, retry_after) in [
+            ("ra30", 429, Some("30")),
+            ("spent", 402, None),
+            ("policy", 400, None),
+            ("n5-ctx3", 400, None),
+            ("n5-ctx1000", 200, None),
+            ("e503", 503, Some("1")),
+        ] {
+            let response = upstream.post(path, &ask(model)).await;
+            assert_eq!(response.status(), status, "{model}");
+            let wait = response.headers().get("retry-after").cloned();
+            assert_eq!(wait.as_ref().map(|wait| wait.to_str().unwrap()), retry_after, "{model}");
+        }
+        let response = upstream.post(path, &ask("n5-left0")).await;
+        assert_eq!(response.headers()["x-ratelimit-remaining-requests"], "0");
+        assert_eq!(response.headers()["x-ratelimit-reset-requests"], "20s");
+        assert!(!read(response).await.broken);
+    }
+}
+
+#[tokio::test]
+async fn words_that_count_requests_count_those_of_one_name() {
+    let upstream = Upstream::start().await;
+    let mut statuses = Vec::new();
+    for _ in 0..5 {
+        statuses.push(upstream.post(CHAT, &ask("n5-flaky3")).await.status().as_u16());
+    }
+    assert_eq!(statuses, [503, 503, 503, 200, 200]);
+    assert_eq!(upstream.post(CHAT, &ask("n6-flaky1")).await.status(), 503);
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        open.push(upstream.post(CHAT, &ask("n100000-i100000-cap4")).await);
+    }
+    assert!(open.iter().all(|response| response.status() == 200));
+    let full = upstream.post(CHAT, &ask("n100000-i100000-cap4")).await;
+    assert_eq!((full.status().as_u16(), full.headers().contains_key("retry-after")), (429, false));
+}
+
+#[tokio::test]
+async fn credentials_may_be_refused() {
+    let upstream = Upstream::start().await;
+    for (name, value, status) in [
+        ("authorization", "Bearer bad-1", 401),
+        ("x-api-key", "bad-1", 401),
+        ("authorization", "Bearer poor-1", 402),
+        ("x-goog-api-key", "poor-1", 402),
+        ("authorization", "Bearer good", 200),
+    ] {
+        let post = upstream.http.post(format!("{}{CHAT}", upstream.base)).header(name, value);
+        let response = post.body(ask("n5").to_string()).send().await.unwrap();
+        assert_eq!(response.status(), status, "{name}: {value}");
+    }
+}
+
+/// `thaw` hangs for its time from the first request, and then answers.
+#[tokio::test(start_paused = true)]
+async fn a_model_that_thaws_hangs_at_first() {
+    let stats = std::sync::Arc::new(super::stats::Stats::default());
+    let program = Program::parse("n5-thaw20").unwrap();
+    let state = stats.model("n5-thaw20");
+    let trouble = || super::trouble::trouble(&program, (&state, 1), 1);
+    assert_eq!(trouble(), Some(super::trouble::Trouble::Hang));
+    tokio::time::advance(Duration::from_secs(19)).await;
+    assert_eq!(trouble(), Some(super::trouble::Trouble::Hang));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(trouble(), None);
 }

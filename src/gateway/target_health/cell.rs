@@ -1,11 +1,12 @@
 //! Circuit breaker of one target, credential or host: a state machine with its clock passed in. Pure. It must never
-//! move the end of an outage to an earlier time.
+//! move the end of an outage to an earlier time, but for a check that has found its subject well.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::config::Health;
+use crate::wire::chat::Kind;
 
 /// The slots of the sliding window.
 const SLOTS: usize = 6;
@@ -25,8 +26,12 @@ const RAMP_START: f64 = 0.1;
 /// The effect of a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// A failure that may be chance: 5xx, a broken stream.
+    /// A failure that may be chance: 5xx.
     Failure,
+    /// The same after a good start: an answer that broke off.
+    Broken,
+    /// One that says little about the target, and counts half: 408, 409, 425.
+    Minor,
     /// A failure that costs so much that one is enough: no connection, or silence.
     Dead,
     /// A fault that only the operator can fix.
@@ -44,6 +49,8 @@ pub enum Outage {
     Open,
     /// A fault that only the operator can fix.
     Hard,
+    /// An operator has taken it out.
+    Drained,
 }
 
 impl Outage {
@@ -53,6 +60,7 @@ impl Outage {
             Self::Cooling => "cooling",
             Self::Open => "open",
             Self::Hard => "hard",
+            Self::Drained => "drained",
         }
     }
 }
@@ -68,7 +76,7 @@ pub(super) enum CellState {
     Out(Outage, Instant),
 }
 
-/// Starts and failures in a slot of the window.
+/// Starts in a slot of the window, and failures in halves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Slot {
     number: u64,
@@ -82,12 +90,16 @@ pub(super) struct Cell {
     slots: [Slot; SLOTS],
     /// The beginning of the window's first slot.
     origin: Option<Instant>,
-    /// Failures in a row.
+    /// Failures in a row, in halves.
     failures: u32,
+    /// Answers in a row that broke off: a good start must not make up for a bad end.
+    broken: u32,
     /// Ejections, less those that were made good.
     trips: u32,
     /// The ejection, until a probe succeeds.
     outage: Option<(Outage, Instant)>,
+    /// The kind of error that caused it.
+    cause: Option<Kind>,
     /// The length of the last ejection.
     pause: Duration,
     /// The end of the last ejection, by a success.
@@ -106,11 +118,9 @@ impl Cell {
     pub(super) fn state(&self, settings: &Health, now: Instant) -> CellState {
         match self.outage {
             Some((outage, until)) if now < until => CellState::Out(outage, until),
-            Some((outage @ (Outage::Open | Outage::Hard), until)) if self.probing => {
-                CellState::Out(outage, until)
-            }
-            Some((Outage::Open | Outage::Hard, _)) => CellState::Probe,
             Some((Outage::Cooling, _)) | None => CellState::Closed(self.weight(settings, now)),
+            Some((outage, until)) if self.probing => CellState::Out(outage, until),
+            Some(_) => CellState::Probe,
         }
     }
 
@@ -140,9 +150,11 @@ impl Cell {
         if effect == Effect::Limited {
             return self.eject(Outage::Cooling, floor, now).then_some(floor);
         }
-        self.failures = self.failures.saturating_add(1);
+        let halves = if effect == Effect::Minor { 1 } else { 2 };
+        self.failures = self.failures.saturating_add(halves);
         self.unreported = self.unreported.saturating_add(1);
-        self.count(settings, now, true);
+        self.broken = self.broken.saturating_add(u32::from(effect == Effect::Broken));
+        self.count(settings, now, halves);
         let out = self.outage.filter(|(outage, _)| *outage != Outage::Cooling);
         // Those that were under way when it was ejected add nothing but a later end.
         if out.is_some_and(|(outage, until)| {
@@ -152,13 +164,17 @@ impl Cell {
             return None;
         }
         let ramping = self.recovered.is_some_and(|at| now < at + settings.ramp);
-        let trips = effect != Effect::Failure || out.is_some() || ramping;
-        if !(trips || self.failures >= settings.consecutive || self.exceeds(settings, now)) {
+        let trips = matches!(effect, Effect::Dead | Effect::Hard) || out.is_some() || ramping;
+        let many = self.failures >= settings.consecutive.saturating_mul(2)
+            || self.broken >= settings.consecutive;
+        if !(trips || many || self.exceeds(settings, now)) {
             return None;
         }
         let (outage, [shortest, longest]) = match effect {
             Effect::Hard => (Outage::Hard, settings.hard),
-            Effect::Failure | Effect::Dead | Effect::Limited => (Outage::Open, settings.cooldown),
+            Effect::Failure | Effect::Broken | Effect::Minor | Effect::Dead | Effect::Limited => {
+                (Outage::Open, settings.cooldown)
+            }
         };
         self.make_good(now);
         let doubled = shortest.saturating_mul(1_u32 << self.trips.min(16)).min(longest);
@@ -174,7 +190,7 @@ impl Cell {
     /// Counts a success: output has begun. Returns whether it ends an ejection, and one that was reported.
     pub(super) fn succeed(&mut self, settings: &Health, now: Instant) -> (bool, bool) {
         self.failures = 0;
-        self.count(settings, now, false);
+        self.count(settings, now, 0);
         match self.outage {
             // Output that began before the limit was reached does not end it.
             Some((Outage::Cooling, until)) if now < until => (false, false),
@@ -189,6 +205,32 @@ impl Cell {
                 (ejected, std::mem::take(&mut self.told))
             }
         }
+    }
+
+    /// Sets the kind of error that has ejected it.
+    pub(super) fn caused_by(&mut self, kind: Kind) {
+        self.cause = Some(kind);
+    }
+
+    /// The kind of error that has ejected it.
+    pub(super) fn cause(&self) -> Option<Kind> {
+        self.cause.filter(|_| self.outage.is_some())
+    }
+
+    /// Ends the pause of failures that may be chance, so that the next request is a probe. Returns whether there was one.
+    pub(super) fn hasten(&mut self, now: Instant) -> bool {
+        match &mut self.outage {
+            Some((Outage::Open, until)) if now < *until => {
+                *until = now;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Counts an answer that is complete.
+    pub(super) fn complete(&mut self) {
+        self.broken = 0;
     }
 
     /// Whether it has nothing to remember.
@@ -250,7 +292,7 @@ impl Cell {
         u64::try_from(since.as_nanos() / length).unwrap_or(u64::MAX)
     }
 
-    fn count(&mut self, settings: &Health, now: Instant, failed: bool) {
+    fn count(&mut self, settings: &Health, now: Instant, halves: u32) {
         self.origin.get_or_insert(now);
         let number = self.slot(settings, now);
         let at = usize::try_from(number % SLOTS as u64).unwrap_or_default();
@@ -259,10 +301,10 @@ impl Cell {
             *slot = Slot { number, ..Slot::default() };
         }
         slot.starts = slot.starts.saturating_add(1);
-        slot.failures = slot.failures.saturating_add(u32::from(failed));
+        slot.failures = slot.failures.saturating_add(halves);
     }
 
-    /// Starts and failures in the window.
+    /// Starts in the window, and failures in halves.
     fn window(&self, settings: &Health, now: Instant) -> (u32, u32) {
         let number = self.slot(settings, now);
         let current = self.slots.iter().filter(|slot| slot.number + SLOTS as u64 > number);
@@ -273,7 +315,7 @@ impl Cell {
 
     fn exceeds(&self, settings: &Health, now: Instant) -> bool {
         let (starts, failures) = self.window(settings, now);
-        starts >= settings.least && f64::from(failures) >= settings.ratio * f64::from(starts)
+        starts >= settings.least && f64::from(failures) / 2.0 >= settings.ratio * f64::from(starts)
     }
 }
 

@@ -34,6 +34,79 @@ fn failures_eject_after_five_in_a_row_and_silence_at_once() {
     );
 }
 
+/// Failures that say little about the target count half: in a row, and among the starts.
+#[test]
+fn minor_failures_count_half() {
+    let now = Instant::now();
+    let mut cell = Cell::default();
+    for _ in 0..9 {
+        assert_eq!(fail(&mut cell, Effect::Minor, now), None);
+    }
+    assert_eq!(fail(&mut cell, Effect::Minor, now), Some(15 * SECOND), "ten of them, not five");
+    let mut cell = Cell::default();
+    for _ in 0..5 {
+        assert_eq!(fail(&mut cell, Effect::Minor, now), None);
+        cell.succeed(&settings(), now);
+    }
+    assert_eq!(fail(&mut cell, Effect::Minor, now), None, "six halves of eleven starts");
+}
+
+/// A check that finds a target well ends the pause of failures alone, and a request still has to probe it.
+#[test]
+fn a_check_ends_the_pause_of_failures_only() {
+    let now = Instant::now();
+    for (effect, ends) in [(Effect::Dead, true), (Effect::Hard, false), (Effect::Limited, false)] {
+        let mut cell = Cell::default();
+        cell.fail((effect, Some(60 * SECOND)), (&settings(), 1.0), now);
+        assert_eq!(cell.hasten(now), ends, "{effect:?}");
+        assert_eq!(state(&cell, now) == CellState::Probe, ends, "{effect:?}");
+        assert!(!cell.hasten(now + 2 * Duration::from_hours(1)), "it is over: {effect:?}");
+    }
+    assert!(!Cell::default().hasten(now));
+}
+
+/// R8: ten-minute answers are a start each, and no failure.
+#[test]
+fn r08_long_answers_trip_nothing() {
+    let mut now = Instant::now();
+    let mut cell = Cell::default();
+    for _ in 0..100 {
+        assert_eq!(cell.succeed(&settings(), now), (false, false));
+        now += Duration::from_mins(10);
+        assert_eq!(state(&cell, now), CellState::Closed(1.0));
+    }
+    // A break now and then, after ten minutes of output, is one failure among many starts.
+    for _ in 0..100 {
+        for _ in 0..9 {
+            assert_eq!(cell.succeed(&settings(), now), (false, false));
+        }
+        assert_eq!(fail(&mut cell, Effect::Failure, now), None);
+        now += Duration::from_mins(10);
+    }
+}
+
+/// R7: a good start does not make up for a bad end, however many good starts there were; a complete answer does.
+#[test]
+fn r07_five_broken_answers_in_a_row_eject() {
+    let now = Instant::now();
+    let mut cell = Cell::default();
+    (0..100).for_each(|_| {
+        cell.succeed(&settings(), now);
+        cell.complete();
+    });
+    let broken = |cell: &mut Cell, times: usize| -> Vec<Option<Duration>> {
+        let mut end = || {
+            cell.succeed(&settings(), now);
+            fail(cell, Effect::Broken, now)
+        };
+        (0..times).map(|_| end()).collect()
+    };
+    assert_eq!(broken(&mut cell, 4), [None; 4]);
+    cell.complete();
+    assert_eq!(broken(&mut cell, 4), [None; 4]);
+    assert_eq!(broken(&mut cell, 1), [Some(15 * SECOND)]);
+}
+
 /// R7, R8: a start counts once, a break once more; half of ten starts ejects, and long answers trip nothing.
 #[test]
 fn r07_half_of_ten_starts_ejects() {
@@ -149,6 +222,8 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     let effect = prop_oneof![
         Just(Effect::Failure),
+        Just(Effect::Minor),
+        Just(Effect::Broken),
         Just(Effect::Dead),
         Just(Effect::Hard),
         Just(Effect::Limited)

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::cell::{Cell, CellState, Effect};
 use crate::config::Health;
+use crate::wire::chat::Kind;
 
 /// The lengths of ejections vary by this share, so that not all targets are probed at once.
 const JITTER: f64 = 0.2;
@@ -67,7 +68,7 @@ impl Circuit {
     /// Counts a failure. `floor`: the wait that the upstream asks for.
     pub(super) fn fail(
         &self,
-        effect: Effect,
+        (effect, kind): (Effect, Kind),
         floor: Option<Duration>,
         now: Instant,
     ) -> Option<Ejection> {
@@ -75,8 +76,29 @@ impl Circuit {
         let mut cell = self.shared.cell.lock().ok()?;
         self.shared.disturbed.store(true, Relaxed);
         let pause = cell.fail((effect, floor), (&self.settings, jitter), now)?;
-        let failures = if effect == Effect::Limited { None } else { cell.report(now) };
+        cell.caused_by(kind);
+        let failures = cell.report(now);
         Some(Ejection { pause, failures })
+    }
+
+    /// Counts an answer that is complete.
+    pub(super) fn complete(&self) {
+        if self.is_disturbed()
+            && let Ok(mut cell) = self.shared.cell.lock()
+        {
+            cell.complete();
+        }
+    }
+
+    /// The kind of error that has ejected it.
+    pub(super) fn cause(&self) -> Option<Kind> {
+        self.shared.cell.lock().ok()?.cause()
+    }
+
+    /// Ends the pause of failures that may be chance. Returns whether there was one.
+    pub(super) fn hasten(&self, now: Instant) -> bool {
+        self.shared.disturbed.load(Relaxed)
+            && self.shared.cell.lock().is_ok_and(|mut cell| cell.hasten(now))
     }
 
     /// Counts a success. Returns whether it ends an ejection, and one that was reported.
@@ -91,6 +113,11 @@ impl Circuit {
             self.shared.disturbed.store(false, Relaxed);
         }
         ended
+    }
+
+    /// Whether it has anything to remember.
+    pub(super) fn is_disturbed(&self) -> bool {
+        self.shared.disturbed.load(Relaxed)
     }
 
     /// Forgets everything.

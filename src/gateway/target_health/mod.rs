@@ -8,11 +8,12 @@ mod cell;
 mod circuit;
 mod load;
 mod report;
+mod retry_budget;
 mod status;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -20,8 +21,9 @@ use tokio::time::Instant;
 
 use super::route::Plan;
 use crate::config::{Config, Identity, Provider, Target};
-use crate::error::{Blame, Error};
-use crate::telemetry::{Metrics, TargetLabels};
+use crate::error::{self, Blame, Error};
+use crate::telemetry::{BreakerChangeLabels, Metrics, TargetLabels};
+use crate::wire::chat::Kind;
 use cell::{CellState, Effect};
 use circuit::{Circuit, Ejection};
 use load::Load;
@@ -30,6 +32,7 @@ use report::report;
 pub use cell::Outage;
 pub use circuit::Probe;
 pub use load::OpenStream;
+pub use retry_budget::RetryBudget;
 pub use status::TargetStatus;
 
 /// The models of one host or credential that must be in trouble for all of it to be.
@@ -44,6 +47,8 @@ struct Deployment {
     account: Circuit,
     host: Circuit,
     load: Arc<Load>,
+    /// An operator has taken it out.
+    drained: Arc<AtomicBool>,
     /// Answers in progress of the credential, over all models, and the most of them.
     streams: (Arc<AtomicU32>, Option<usize>),
     account_id: Identity,
@@ -72,6 +77,7 @@ impl Deployment {
             account: circuit(account, same_account.map(|known| &known.account)),
             host: circuit(address, same_host.map(|known| &known.host)),
             load: same.map_or_else(|| Arc::new(Load::new(epoch)), |known| Arc::clone(&known.load)),
+            drained: same.map(|known| Arc::clone(&known.drained)).unwrap_or_default(),
             streams: (
                 same_account.map(|known| Arc::clone(&known.streams.0)).unwrap_or_default(),
                 provider.max_streams,
@@ -108,6 +114,8 @@ pub struct TargetHealth {
     deployments: ArcSwap<Deployments>,
     /// Positions in the rotations of models whose targets are picked by weight.
     cursors: ArcSwap<HashMap<Arc<str>, Arc<AtomicUsize>>>,
+    /// The retry budgets of models.
+    budgets: ArcSwap<HashMap<Arc<str>, Arc<RetryBudget>>>,
     metrics: Arc<Metrics>,
     epoch: Instant,
 }
@@ -148,6 +156,11 @@ impl InProgress {
         Self { _stream: stream, health: Arc::clone(health), target }
     }
 
+    /// The answer is complete.
+    pub fn completed(&self) {
+        self.health.with(&self.target, |known| known.own.complete());
+    }
+
     /// The answer has broken off: it counts against its target, but not as another start.
     pub fn broke(&self, error: &Error) {
         self.health.broke(&self.target, error, Instant::now());
@@ -157,8 +170,9 @@ impl InProgress {
 impl TargetHealth {
     /// All targets of a configuration are well.
     pub fn new(metrics: Arc<Metrics>, config: &Config) -> Self {
+        let epoch = Instant::now();
         let (deployments, cursors) = (ArcSwap::default(), ArcSwap::default());
-        let health = Self { deployments, cursors, metrics, epoch: Instant::now() };
+        let health = Self { deployments, cursors, budgets: ArcSwap::default(), metrics, epoch };
         health.configure(config);
         health
     }
@@ -181,7 +195,8 @@ impl TargetHealth {
             add(provider.account, &Target::new(Arc::clone(provider), "*".to_owned()));
         }
         let patterns = config.patterns.iter().flat_map(|pattern| &pattern.targets);
-        for target in config.models.values().flatten().chain(patterns) {
+        let fallbacks = config.fallbacks.values().flat_map(|fallback| fallback.targets());
+        for target in config.models.values().flatten().chain(patterns).chain(fallbacks) {
             add(target.identity(), target);
         }
         let kept = labels(&next);
@@ -192,13 +207,32 @@ impl TargetHealth {
         let models = config.model_routing.keys();
         let cursors = models.map(|model| (model.as_str().into(), Arc::default())).collect();
         self.cursors.store(Arc::new(cursors));
+        self.keep_budgets(config);
+    }
+
+    /// Makes the retry budgets of new models; those of the others go on.
+    fn keep_budgets(&self, config: &Config) {
+        let before = self.budgets.load();
+        let patterns = config.patterns.iter().map(|pattern| &pattern.pattern);
+        let budget = |model: &String| {
+            let known = before.get(model.as_str()).map(Arc::clone);
+            let budget = known.unwrap_or_else(|| Arc::new(RetryBudget::new(self.epoch)));
+            (model.as_str().into(), budget)
+        };
+        let budgets = config.models.keys().chain(patterns).map(budget).collect();
+        self.budgets.store(Arc::new(budgets));
+    }
+
+    /// The retry budget of a model. `None`: callers name the target themselves.
+    pub fn budget(&self, model: &str) -> Option<Arc<RetryBudget>> {
+        self.budgets.load().get(model).map(Arc::clone)
     }
 
     /// The next position in the rotation of a model.
     pub fn turn(&self, model: &str) -> usize {
         let cursors = self.cursors.load();
         let cursor = cursors.get(model);
-        cursor.map_or(0, |cursor| cursor.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        cursor.map_or(0, |cursor| cursor.fetch_add(1, Relaxed))
     }
 
     fn with<T>(&self, target: &Target, look: impl FnOnce(&Deployment) -> T) -> Option<T> {
@@ -209,8 +243,16 @@ impl TargetHealth {
 
     /// The state of a target at this time.
     pub fn state(&self, target: &Target, now: Instant) -> TargetState {
-        let states = |known: &Deployment| known.circuits().map(|circuit| circuit.state(now));
-        let Some(states) = self.with(target, states) else { return TargetState::Ready(1.0) };
+        let states = |known: &Deployment| {
+            let drained = known.drained.load(Relaxed);
+            (drained, known.circuits().map(|circuit| circuit.state(now)))
+        };
+        let Some((drained, states)) = self.with(target, states) else {
+            return TargetState::Ready(1.0);
+        };
+        if drained {
+            return TargetState::Out(Outage::Drained, now);
+        }
         let mut share = 1.0_f64;
         let mut probe = false;
         let mut out: Option<(Outage, Instant)> = None;
@@ -275,6 +317,7 @@ impl TargetHealth {
                 }
                 if ended {
                     self.set_ejected(circuit, false);
+                    self.count_change(circuit, "closed", "success");
                 }
             }
         };
@@ -285,7 +328,7 @@ impl TargetHealth {
     pub fn limited(&self, target: &Target, wait: Duration, now: Instant) {
         let known = self.deployments.load();
         let Some(own) = known.get(&target.identity()) else { return };
-        own.own.fail(Effect::Limited, Some(wait), now);
+        self.cool(&own.own, wait, now);
         let cooling = |other: &&Arc<Deployment>| {
             other.account_id == own.account_id
                 && matches!(other.own.state(now), CellState::Out(Outage::Cooling, _))
@@ -293,7 +336,25 @@ impl TargetHealth {
         let cooling = known.values().filter(cooling);
         let models: HashSet<&str> = cooling.map(|other| &*other.name).collect();
         if models.len() >= SEVERAL {
-            own.account.fail(Effect::Limited, Some(wait), now);
+            self.cool(&own.account, wait, now);
+        }
+    }
+
+    /// Passes over a target or a credential until its rate limit is over.
+    fn cool(&self, circuit: &Circuit, wait: Duration, now: Instant) {
+        let limited = (Effect::Limited, Kind::RateLimited);
+        let Some(Ejection { pause, failures }) = circuit.fail(limited, Some(wait), now) else {
+            return;
+        };
+        self.count_change(circuit, Outage::Cooling.word(), error::code(Kind::RateLimited));
+        if failures.is_some() {
+            let (target, again_after_s): (&str, _) = (circuit.label(), pause.as_secs());
+            tracing::info!(
+                target,
+                kind = "rate_limited",
+                again_after_s,
+                "a rate limit of this target is reached; requests prefer others until it is over"
+            );
         }
     }
 
@@ -309,6 +370,7 @@ impl TargetHealth {
                 }
                 Effect::Dead
             }
+            Blame::Target if is_minor(error) => Effect::Minor,
             Blame::Target => Effect::Failure,
             Blame::RateLimit => {
                 // Without a time, it is too many requests at once: the next one may pass.
@@ -330,13 +392,14 @@ impl TargetHealth {
             _ if own.is_none() => return,
             _ => &found.own,
         };
-        let Some(ejection) = circuit.fail(effect, floor, now) else { return };
-        self.set_ejected(circuit, true);
+        let kind = error.fault().kind;
+        let Some(ejection) = circuit.fail((effect, kind), floor, now) else { return };
+        self.eject(circuit, effect, kind);
         if let Some(failures) = ejection.failures {
             report(plan, target, error, (failures, ejection.pause));
         }
         if effect != Effect::Hard && error.blame() == Blame::Target {
-            self.judge_host(&known, found, now);
+            self.judge_host(&known, (found, kind), now);
         }
     }
 
@@ -347,14 +410,15 @@ impl TargetHealth {
         }
         let known = self.deployments.load();
         let Some(found) = known.get(&target.identity()) else { return };
-        let Some(Ejection { pause, failures }) = found.own.fail(Effect::Failure, None, now) else {
-            return;
-        };
-        self.set_ejected(&found.own, true);
+        let kind = error.fault().kind;
+        let failed = found.own.fail((Effect::Broken, kind), None, now);
+        let Some(Ejection { pause, failures }) = failed else { return };
+        self.eject(&found.own, Effect::Broken, kind);
         if let Some(failures) = failures {
             let (target, again_after_s): (&str, _) = (found.own.label(), pause.as_secs());
             tracing::warn!(
                 target,
+                kind = error::code(kind),
                 failures,
                 again_after_s,
                 "answers of this target break off; requests prefer others until it answers again"
@@ -363,21 +427,53 @@ impl TargetHealth {
     }
 
     /// A host fails if several of its models do.
-    fn judge_host(&self, known: &Deployments, failed: &Deployment, now: Instant) {
+    fn judge_host(&self, known: &Deployments, (failed, kind): (&Deployment, Kind), now: Instant) {
         let open = |other: &&Arc<Deployment>| {
             other.host_id == failed.host_id
                 && matches!(other.own.state(now), CellState::Out(Outage::Open, _))
         };
         let models: HashSet<&str> = known.values().filter(open).map(|other| &*other.name).collect();
-        if models.len() >= SEVERAL && failed.host.fail(Effect::Dead, None, now).is_some() {
-            self.set_ejected(&failed.host, true);
+        if models.len() < SEVERAL {
+            return;
         }
+        let dead = failed.host.fail((Effect::Dead, kind), None, now);
+        let Some(Ejection { pause, failures }) = dead else { return };
+        self.eject(&failed.host, Effect::Dead, kind);
+        if failures.is_some() {
+            let (target, again_after_s): (&str, _) = (failed.host.label(), pause.as_secs());
+            tracing::warn!(
+                target,
+                kind = error::code(kind),
+                again_after_s,
+                "several models of this host fail; requests prefer others until it answers again"
+            );
+        }
+    }
+
+    /// Records that a circuit has opened.
+    fn eject(&self, circuit: &Circuit, effect: Effect, kind: Kind) {
+        self.set_ejected(circuit, true);
+        let outage = if effect == Effect::Hard { Outage::Hard } else { Outage::Open };
+        self.count_change(circuit, outage.word(), error::code(kind));
+    }
+
+    fn count_change(&self, circuit: &Circuit, to: &'static str, reason: &'static str) {
+        let labels = BreakerChangeLabels { target: circuit.label().to_string(), to, reason };
+        self.metrics.breaker_changes.get_or_create(&labels).inc();
     }
 
     fn set_ejected(&self, circuit: &Circuit, ejected: bool) {
         let labels = TargetLabels { target: circuit.label().to_string() };
         self.metrics.target_ejected.get_or_create(&labels).set(i64::from(ejected));
     }
+}
+
+/// Statuses that say little about the target: a timeout of the request, a conflict, too early.
+const MINOR: [u16; 3] = [408, 409, 425];
+
+/// Whether a failure counts half.
+fn is_minor(error: &Error) -> bool {
+    error.upstream_reply().is_some_and(|reply| MINOR.contains(&reply.status))
 }
 
 /// The labels of all circuits, each with the place of its state.

@@ -1,12 +1,17 @@
 //! State of targets for operators: read and reset. It must never show a credential or an address.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::TargetHealth;
-use super::cell::CellState;
+use super::cell::{CellState, Outage};
+use super::circuit::Circuit;
+use crate::config::{Provider, Target};
+use crate::telemetry::{TargetLabels, TargetStateLabels};
+use crate::wire::chat::Kind;
 
 /// The state of one target with one of its provider's keys.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +27,8 @@ pub struct TargetStatus {
     pub open_streams: u32,
     /// The estimated time to first token, if it is known.
     pub ttft: Option<Duration>,
+    /// An operator has taken it out.
+    pub drained: bool,
 }
 
 impl TargetHealth {
@@ -35,6 +42,7 @@ impl TargetHealth {
                 key: known.key.clone(),
                 states: known.circuits().map(|circuit| word(circuit.state(now), now)),
                 open_streams: known.load.open(),
+                drained: known.drained.load(Relaxed),
                 ttft: (trust > 0.0).then(|| Duration::from_secs_f64(ttft)),
             }
         };
@@ -43,13 +51,91 @@ impl TargetHealth {
         all
     }
 
-    /// Ends the ejections of a target, of its credentials and its host. Returns whether there is such a target.
+    /// Takes a target out, until it is reset: it gets no further requests, and answers in progress go on. Returns whether
+    /// there is such a target.
+    pub fn drain(&self, target: &str) -> bool {
+        let known = self.deployments.load();
+        let mut found = false;
+        for deployment in known.values().filter(|known| &*known.name == target) {
+            found = true;
+            deployment.drained.store(true, Relaxed);
+            self.count_change(&deployment.own, Outage::Drained.word(), "operator");
+        }
+        found
+    }
+
+    /// Measures the states of all circuits, and the time until each takes requests again.
+    pub fn measure(&self, now: Instant) {
+        let (states, cooldowns) = (&self.metrics.target_state, &self.metrics.target_cooldown);
+        states.clear();
+        cooldowns.clear();
+        for known in self.deployments.load().values() {
+            for (place, circuit) in known.circuits().into_iter().enumerate() {
+                let (mut state, wait) = word(circuit.state(now), now);
+                if place == 0 && known.drained.load(Relaxed) {
+                    state = Outage::Drained.word();
+                }
+                let target = circuit.label().to_string();
+                let labels = TargetStateLabels { target: target.clone(), state };
+                states.get_or_create(&labels).set(1);
+                cooldowns.get_or_create(&TargetLabels { target }).set(wait.as_secs_f64());
+            }
+        }
+    }
+
+    /// Whether a provider, with its key, has a target or a host that is ejected for failures.
+    pub fn is_failing(&self, provider: &Provider, now: Instant) -> bool {
+        let is_open = |circuit: &Circuit| matches!(circuit.state(now), CellState::Out(Outage::Open, until) if now < until);
+        let known = self.deployments.load();
+        let mut own = known.values().filter(|known| known.account_id == provider.account);
+        own.any(|known| is_open(&known.own) || is_open(&known.host))
+    }
+
+    /// A check has found a provider well: the next request to a target of it that is ejected for failures is a probe.
+    pub fn found_well(&self, provider: &Provider, now: Instant) {
+        let known = self.deployments.load();
+        for known in known.values().filter(|known| known.account_id == provider.account) {
+            for circuit in [&known.own, &known.host] {
+                if circuit.hasten(now) {
+                    let target: &str = circuit.label();
+                    tracing::info!(
+                        target,
+                        "check succeeded: the next request tries the target again"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Why a target gets no requests, even as the last resort: its own, its credential's or its host's state, the time
+    /// until it does again, and the error that callers get. `None`: it gets some.
+    pub fn refusal(&self, target: &Target, now: Instant) -> Option<(Outage, Duration, Kind)> {
+        self.with(target, |known| {
+            if known.drained.load(Relaxed) {
+                return Some((Outage::Drained, Duration::ZERO, Kind::Overloaded));
+            }
+            let out = known.circuits().into_iter().filter_map(|circuit| match circuit.state(now) {
+                CellState::Out(outage, until) => {
+                    let kind = circuit.cause().unwrap_or(Kind::Overloaded);
+                    Some((outage, until.saturating_duration_since(now), kind))
+                }
+                CellState::Closed(_) | CellState::Probe => None,
+            });
+            out.max_by_key(|(outage, wait, _)| (*outage, *wait))
+        })?
+    }
+
+    /// Ends the drain and the ejections of a target, of its credentials and its host. Returns whether there is such a target.
     pub fn reset(&self, target: &str) -> bool {
         let known = self.deployments.load();
         let mut found = false;
         for deployment in known.values().filter(|known| &*known.name == target) {
             found = true;
+            deployment.drained.store(false, Relaxed);
             for circuit in deployment.circuits() {
+                if circuit.is_disturbed() {
+                    self.count_change(circuit, "closed", "operator");
+                }
                 circuit.reset();
                 self.set_ejected(circuit, false);
             }

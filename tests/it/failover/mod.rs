@@ -1,8 +1,12 @@
 //! Failover over HTTP: whatever the caller did not cause is tried at the next target, and what it did
 //! cause is not.
 
+mod checks;
 mod credentials;
+mod fallbacks;
+mod retries;
 mod routing;
+mod simulated;
 
 use std::sync::Arc;
 

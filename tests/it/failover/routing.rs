@@ -1,6 +1,11 @@
 //! Routing over HTTP: several keys of a provider, rate limits that are remembered, weights, ceilings, and the state that
 //! operators see.
 
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use tokio::sync::Notify;
+
 use crate::failover::{good, send, text};
 use crate::streaming::count;
 use crate::support::answers::streamed;
@@ -8,10 +13,10 @@ use crate::support::gateway::{Gateway, KEY, hex};
 use crate::support::language::{LANGUAGES, language};
 use crate::support::upstream::{Step, Upstream};
 
-const JSON: &str = "content-type: application/json\r\n";
+pub(super) const JSON: &str = "content-type: application/json\r\n";
 
 /// A configuration with these providers, and a model `m` with these lines below it.
-async fn gateway(providers: &str, model: &str) -> Gateway {
+pub(super) async fn gateway(providers: &str, model: &str) -> Gateway {
     let digest = hex(&streamgate::config::digest(KEY));
     Gateway::new(&format!(
         "auth:\n  keys:\n    - {{ name: test, sha256: {digest} }}\nproviders:\n{providers}models:\n  \
@@ -21,7 +26,7 @@ async fn gateway(providers: &str, model: &str) -> Gateway {
 }
 
 /// A provider of openai-chat with keys `one`, `two` and so on, in these words.
-fn keyed(name: &str, url: &str, keys: &[&str]) -> String {
+pub(super) fn keyed(name: &str, url: &str, keys: &[&str]) -> String {
     let key = |key: &&str| format!("{{ name: {key}, api_key: key-of-{key} }}");
     let keys: Vec<String> = keys.iter().map(key).collect();
     format!(
@@ -30,7 +35,7 @@ fn keyed(name: &str, url: &str, keys: &[&str]) -> String {
     )
 }
 
-fn refusal(status: u16, headers: &'static str, code: &str) -> Vec<Step> {
+pub(super) fn refusal(status: u16, headers: &'static str, code: &str) -> Vec<Step> {
     let body = format!(r#"{{"error":{{"message":"no","type":"t","code":"{code}"}}}}"#);
     vec![Step::Whole(status, headers, body.into())]
 }
@@ -71,15 +76,18 @@ async fn r18_all_keys_revoked_is_never_the_callers_fault() {
     let gateway =
         gateway(&keyed("p", &upstream.url, &["a", "b"]), "targets: [{ provider: p, model: m }]")
             .await;
-    for language in LANGUAGES {
+    for (round, language) in LANGUAGES.iter().enumerate() {
         let response = send(&gateway, language, "m", true).await;
         assert_eq!(response.status(), 502, "{}", language.name);
         assert_eq!(response.headers()["x-should-retry"], "false");
-        // Names of keys are the operator's.
-        assert_eq!(response.headers()["x-streamgate-attempts"], "p/m credential, p/m credential");
+        // Names of keys are the operator's. After the first request, none asks before its time.
+        let trail = response.headers().get("x-streamgate-attempts");
+        let expected = (round == 0).then_some("p/m credential, p/m credential");
+        assert_eq!(trail.map(|trail| trail.to_str().unwrap()), expected, "{}", language.name);
         let body = response.text().await.unwrap();
         assert!(!body.contains("key-of-") && body.contains("your key is fine"), "{body}");
     }
+    assert_eq!(upstream.requests().await.len(), 2);
 }
 
 /// R20, R21: a 429 moves the request at once, and the next ones do not ask again until the time that it gives, in
@@ -156,12 +164,13 @@ async fn max_streams_bounds_the_answers_of_a_key() {
 /// R7: answers that break off after their first output count, though their starts were good.
 #[tokio::test]
 async fn r07_broken_answers_eject() {
+    let gate = Arc::new(Notify::new());
     let broken = vec![
         Step::Sse,
         Step::chunk(
             "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"Hi\"},\"finish_reason\":null}]}\n\n",
         ),
-        Step::Pause(std::time::Duration::from_millis(50)),
+        Step::Gate(Arc::clone(&gate)),
         Step::Close,
     ];
     let (a, b) = (Upstream::new(broken).await, good().await);
@@ -173,8 +182,15 @@ async fn r07_broken_answers_eject() {
     for _ in 0..14 {
         let response = send(&gateway, language("openai-chat"), "m", true).await;
         served.push(response.headers()["x-streamgate-target"].to_str().unwrap().to_owned());
-        // Its body breaks off, which is not what this is about.
-        let _broken = response.bytes().await;
+        let is_broken = response.headers()["x-streamgate-target"] == "a/m";
+        let mut body = response.bytes_stream();
+        let first = body.next().await;
+        assert!(first.is_some_and(|bytes| bytes.is_ok()), "the start is good");
+        if is_broken {
+            // It breaks off once its first output has arrived.
+            gate.notify_one();
+        }
+        while let Some(Ok(_)) = body.next().await {}
     }
     let broken = served.iter().filter(|target| *target == "a/m").count();
     assert!(broken <= 10 && served.last().is_some_and(|target| target == "b/m"), "{served:?}");

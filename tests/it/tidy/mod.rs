@@ -221,6 +221,7 @@ fn axum_and_reqwest_stay_at_the_edge() {
                 "src/gateway/source.rs",
                 "src/gateway/fetch.rs",
                 "src/gateway/provider_models.rs",
+                "src/gateway/target_check.rs",
                 "src/gateway/provider_check/",
                 "src/channel_command.rs",
                 "src/chat_command/",

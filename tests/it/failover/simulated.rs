@@ -1,0 +1,106 @@
+//! Failover in front of the simulated upstream, by its words for trouble, in every dialect that it serves.
+
+use std::fmt::Write as _;
+
+use streamgate::wire::dialect::DIALECTS;
+
+use crate::failover::{send, text};
+use crate::support::gateway::{Gateway, KEY, hex};
+use crate::support::language::{LANGUAGES, language};
+use crate::support::simulated::upstream;
+
+/// A gateway with a provider for each dialect, whose credential is `key`, and one of openai-chat, `ok`. Each model has a
+/// target of the provider of its name with the simulator's `words`, and then one at `ok`.
+async fn gateway(words: &str, key: &str) -> Gateway {
+    let (address, other) = (upstream().await, upstream().await);
+    let mut yaml = format!(
+        "auth:\n  keys:\n    - {{ name: test, sha256: {} }}\nproviders:\n  \
+         ok: {{ dialect: openai-chat, base_url: \"http://{other}/v1\", api_key: sim }}\n",
+        hex(&streamgate::config::digest(KEY))
+    );
+    let mut models = "models:\n".to_owned();
+    for dialect in DIALECTS {
+        let vendor = url::Url::parse(dialect.default_base_url()).unwrap();
+        let path = vendor.path().trim_end_matches('/');
+        let name = dialect.name();
+        writeln!(
+            yaml,
+            "  {name}: {{ dialect: {name}, base_url: \"http://{address}{path}\", api_key: {key} }}"
+        )
+        .unwrap();
+        writeln!(
+            models,
+            "  m-{name}: {{ targets: [{{ provider: {name}, model: {words} }}, {{ provider: ok, model: n3 }}] }}"
+        )
+        .unwrap();
+    }
+    Gateway::new(&(yaml + &models)).await
+}
+
+/// R19: an error after the opening events of a 200 is held back: the next target answers, in every dialect, and nothing of
+/// the failed answer is seen.
+#[tokio::test]
+async fn r19_an_error_after_the_opening_events_fails_over() {
+    let gateway = gateway("n5-err0", "sim").await;
+    for dialect in DIALECTS {
+        for language in LANGUAGES {
+            let response = send(&gateway, language, &format!("m-{}", dialect.name()), true).await;
+            let what = format!("{} from {}", language.name, dialect.name());
+            assert_eq!(response.headers()["x-streamgate-target"], "ok/n3", "{what}");
+            assert_eq!(text(language, response).await, "t0 t1 t2 ", "{what}");
+        }
+    }
+}
+
+/// R3, R17, R18, R20: every kind of trouble before an answer, in every dialect, is unseen by the caller.
+#[tokio::test]
+async fn r18_trouble_of_the_account_or_the_model_is_unseen() {
+    for (words, key) in [
+        ("ra30", "sim"),
+        ("spent", "sim"),
+        ("n5-flaky1000", "sim"),
+        ("n5-cap0", "sim"),
+        ("n5", "bad-1"),
+        ("n5", "poor-1"),
+    ] {
+        let gateway = gateway(words, key).await;
+        for dialect in DIALECTS {
+            let chat = language("openai-chat");
+            let response = send(&gateway, chat, &format!("m-{}", dialect.name()), true).await;
+            let what = format!("{words} {key} at {}", dialect.name());
+            assert_eq!(response.status(), 200, "{what}");
+            assert_eq!(response.headers()["x-streamgate-target"], "ok/n3", "{what}");
+            assert_eq!(text(chat, response).await, "t0 t1 t2 ", "{what}");
+        }
+    }
+}
+
+/// R21: a limit that has nothing left is respected before it refuses anything.
+#[tokio::test]
+async fn r21_a_limit_without_a_rest_is_respected_ahead() {
+    let gateway = gateway("n5-left0", "sim").await;
+    for target in ["openai-chat/n5-left0", "ok/n3", "ok/n3"] {
+        let chat = language("openai-chat");
+        let response = send(&gateway, chat, "m-openai-chat", true).await;
+        assert_eq!(response.headers()["x-streamgate-target"], target);
+        text(chat, response).await;
+    }
+}
+
+/// R2: prompts that are too long and content filters are the caller's, in every dialect.
+#[tokio::test]
+async fn r02_what_the_caller_causes_is_no_targets_fault() {
+    for (words, moves) in [("policy", false), ("n5-ctx1", true)] {
+        let gateway = gateway(words, "sim").await;
+        for dialect in DIALECTS.iter().filter(|dialect| dialect.name() != "bedrock") {
+            for _ in 0..6 {
+                let chat = language("openai-chat");
+                let response = send(&gateway, chat, &format!("m-{}", dialect.name()), true).await;
+                let what = format!("{words} at {}: {}", dialect.name(), response.status());
+                // A target of unknown context may hold a longer prompt.
+                assert_eq!(response.status() == 200, moves, "{what}");
+            }
+        }
+        assert_eq!(crate::streaming::count(&gateway, "streamgate_target_ejected{"), "0", "{words}");
+    }
+}
