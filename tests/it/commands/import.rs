@@ -207,7 +207,7 @@ async fn notes_have_the_line_and_the_reason() {
         ("temperature: 0.2", "override every caller"),
         ("weight: 3", "first deployment has none"),
         ("api_key: sk-literal", "stands in the file"),
-        ("num_retries", "tried once"),
+        ("num_retries", "same_target: N"),
         ("database_url", "streamgate key new"),
         ("callbacks", "server.admin"),
         ("nowhere", "`nowhere`"),
