@@ -9,6 +9,7 @@ mod channel_rights;
 mod channels;
 mod client_tls;
 mod compression;
+mod continuation;
 mod credential;
 mod durable;
 mod egress;
@@ -67,6 +68,7 @@ use url::Url;
 
 use crate::prices::{CATALOG, ModelPrice};
 use crate::prompts::Prompts;
+use crate::wire::continuation::Method;
 use crate::wire::dialect::{Dialect, Quirks};
 use error::Location;
 use expand::Source;
@@ -95,6 +97,7 @@ pub use origins::Origins;
 pub use pattern::matches as matches_pattern;
 pub use redis::{Redis, RedisUrl};
 pub use reference::reference;
+pub use continuation::{Continue, Mark};
 pub use routing::{ModelRouting, Pick};
 pub use sources::Sources;
 pub use streams::{Archive, ModelStream, OnDisconnect, Streams};
@@ -186,6 +189,8 @@ pub struct Config {
     pub model_streams: BTreeMap<String, ModelStream>,
     /// The choice among the targets of those models and patterns that set anything.
     pub model_routing: BTreeMap<String, ModelRouting>,
+    /// The policies of models whose answers are continued when they break off, by name or pattern.
+    pub on_break: BTreeMap<String, Arc<Continue>>,
     /// Heartbeats, timeouts and size limits of answers.
     pub stream: Stream,
     /// Durable streams.
@@ -272,6 +277,8 @@ pub struct Provider {
     pub egress: Egress,
     /// Whether its models are fetched, for lists of models.
     pub list_models: bool,
+    /// The ways in which its models continue a text, by patterns of their names.
+    pub continuation: Vec<(String, Method)>,
     /// Its name in the price catalog.
     pub price_catalog: Option<String>,
     /// The thresholds and times of circuit breakers.
@@ -325,6 +332,8 @@ pub struct Target {
     pub weight: u32,
     /// Timeout of an attempt from its beginning to the first output.
     pub first_token: Option<Duration>,
+    /// The way in which it continues a text, if configured.
+    pub stated_continuation: Option<Method>,
     name: Arc<str>,
     identity: Identity,
 }
@@ -344,6 +353,7 @@ impl Target {
             tier: 1,
             weight: 1,
             first_token: None,
+            stated_continuation: None,
             name,
             identity,
         }
@@ -375,6 +385,11 @@ impl Target {
         CATALOG.price(self.provider.price_catalog.as_deref()?, &self.model)
     }
 
+    /// The way in which it continues a text of its own.
+    pub fn continuation(&self) -> Method {
+        self.stated_continuation.unwrap_or_else(|| self.provider.continuation(&self.model))
+    }
+
     /// The same for another model of the provider.
     #[must_use]
     pub fn with_model(&self, model: String) -> Self {
@@ -385,6 +400,7 @@ impl Target {
             tier: self.tier,
             weight: self.weight,
             first_token: self.first_token,
+            stated_continuation: self.stated_continuation,
             ..renamed
         }
     }

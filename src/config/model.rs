@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use super::field::{Field, Format, Notation, Section};
 use super::limits::{LIMITS, Limits, limits};
@@ -13,7 +14,7 @@ use super::routing::{self, ModelRouting, Pick};
 use super::streams::{MODEL_STREAM, ModelStream, model_stream};
 use super::tree::{Name, Node};
 use super::units::{TEXT, TOKENS};
-use super::{ModelPattern, Target, pattern, settings};
+use super::{Continue, ModelPattern, Target, continuation, pattern, settings};
 
 const PROVIDER: Field<String> = TEXT.key("provider", "Name under `providers`.").required();
 const MODEL: Field<String> = Format::new(
@@ -49,6 +50,7 @@ const TARGETS: Section = Section::list(
         routing::TIER.key,
         routing::WEIGHT.key,
         routing::FIRST_TOKEN.key,
+        continuation::OF_TARGET.key,
     ],
 )
 .required();
@@ -62,6 +64,7 @@ pub(super) const MODELS: Section = Section::map(
         routing::PICK.key,
         routing::AFFINITY.key,
         routing::ATTEMPTS.key,
+        continuation::ON_BREAK.key,
         LIMITS.key,
         MODEL_STREAM.key,
     ],
@@ -79,6 +82,8 @@ pub(super) struct Models<'n> {
     pub(super) streams: BTreeMap<String, ModelStream>,
     /// Of those that set any of it.
     pub(super) routing: BTreeMap<String, ModelRouting>,
+    /// Of those whose answers are continued.
+    pub(super) on_break: BTreeMap<String, Arc<Continue>>,
 }
 
 impl Models<'_> {
@@ -121,7 +126,7 @@ pub(super) fn models<'n>(
     root: &Table<'n>,
     providers: &Providers<'_>,
 ) -> Models<'n> {
-    let Models { targets: mut models, limits: mut limited, mut streams, mut routing } =
+    let Models { targets: mut models, limits: mut limited, mut streams, mut routing, mut on_break } =
         Models::default();
     let entries = reader.entries(root, &MODELS);
     check_patterns(reader, entries.iter().map(|(name, _)| *name), providers);
@@ -140,6 +145,7 @@ pub(super) fn models<'n>(
             if choice != ModelRouting::default() {
                 routing.insert(name.text.clone(), choice);
             }
+            let policy = continuation::on_break(reader, &table);
             let items = reader.list(&table, &TARGETS);
             if !table.has(&TARGETS) || items.is_some_and(<[Node]>::is_empty) {
                 let name = shown(&name.text);
@@ -152,11 +158,13 @@ pub(super) fn models<'n>(
             }
             let targets = targets(reader, items.unwrap_or_default(), choice.pick, providers);
             routing::check_weights(reader, &table, &targets);
+            continuation::check(reader, &table, policy.as_deref(), &targets);
+            on_break.extend(policy.map(|policy| (name.text.clone(), policy)));
             targets
         });
         models.insert(name.text.as_str(), targets.unwrap_or_default());
     }
-    Models { targets: models, limits: limited, streams, routing }
+    Models { targets: models, limits: limited, streams, routing, on_break }
 }
 
 /// Reads targets: those of the earliest tier first, each with every key of its provider.
@@ -243,6 +251,7 @@ fn target(
     let tier = reader.field(&table, &routing::TIER).map_or(place, NonZeroU32::get);
     let weight = reader.value(&table, &routing::WEIGHT);
     let first_token = reader.field(&table, &routing::FIRST_TOKEN);
+    let stated_continuation = reader.field(&table, &continuation::OF_TARGET);
     let provider = provider.flatten();
     let quirks = provider.as_ref().map(|provider| &provider.quirks);
     let quirks = settings::of_target(reader, &table, quirks);
@@ -258,7 +267,7 @@ fn target(
     }
     let target = Target::new(provider, model?);
     let price = price.or_else(|| target.list_price());
-    Some(Target { context, price, quirks, tier, weight, first_token, ..target })
+    Some(Target { context, price, quirks, tier, weight, first_token, stated_continuation, ..target })
 }
 
 /// Whether a name may be a model's: 1 to 256 visible ASCII characters, no segment `..`. Model names

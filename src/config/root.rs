@@ -59,6 +59,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
     let model_limits = std::mem::take(&mut models.limits);
     let model_streams = std::mem::take(&mut models.streams);
     let model_routing = std::mem::take(&mut models.routing);
+    let on_break = std::mem::take(&mut models.on_break);
     let (models, patterns) = models.into_parts();
     let (streams, archive) = streams::streams(reader, &table);
     let mut config = Config {
@@ -69,6 +70,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
         model_limits,
         model_streams,
         model_routing,
+        on_break,
         providers: providers
             .into_iter()
             .filter_map(|(name, provider)| Some((name.to_owned(), provider?)))

@@ -50,6 +50,7 @@ impl Sink for AccessLog {
             error = summary.error.as_deref(),
             attempts = summary.attempts.len(),
             trail = trail(&summary.attempts, true),
+            continued = filled(&continued(summary)),
             duration_ms = ms(summary.duration),
             ttft_ms = summary.first_output.map(ttft),
             longest_gap_ms = summary.first_output.map(|_| ms(summary.longest_gap)),
@@ -131,6 +132,13 @@ pub(super) fn chain(error: &Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// The targets that wrote an answer in turn; empty if there is one.
+fn continued(summary: &Summary) -> String {
+    let targets = summary.continued.iter().map(|target| format!(" -> {}", short(target)));
+    let targets: String = targets.collect();
+    if targets.is_empty() { targets } else { format!("{}{targets}", short(summary.target())) }
 }
 
 /// Milliseconds, to the microsecond.

@@ -11,6 +11,7 @@ pub mod auth;
 pub mod clock;
 pub mod compression;
 mod content_encoding;
+pub mod continuation;
 mod count;
 mod credential;
 pub mod delivery;
@@ -194,6 +195,7 @@ fn attempts(
         memory: Arc::clone(&gateway.memory.answers),
         request_id: exchange.id.clone(),
         trace: account.place().clone(),
+        part: None,
     });
     (opening, context)
 }

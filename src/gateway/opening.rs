@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::attempt::Attempt;
+use super::continuation::Continuable;
 use super::offload::RequestBody;
 use super::route::Plan;
 use super::select::{ByTier, Select, Selection};
@@ -109,6 +110,11 @@ impl Opening {
         let (index, answer) = std::mem::take(&mut self.failures).best()?;
         self.answered(index);
         Ok((index, answer))
+    }
+
+    /// The means to continue its answer, if that may be done.
+    pub(super) fn continuable(&self) -> Option<Continuable> {
+        Continuable::of(&self.request)
     }
 
     /// The attempts, after which no others follow. The one under way is closed.
@@ -260,12 +266,11 @@ fn deadline(request: &UpstreamRequest) -> Instant {
     let wait =
         if silent { request.context.stream.unstreamed } else { request.context.stream.first_token };
     let total = request.context.stream.total.unwrap_or(Duration::MAX);
-    request
-        .context
-        .time
-        .started
-        .checked_add(wait.min(total))
-        .unwrap_or(request.context.time.started)
+    let started = request.context.time.started;
+    // The rest of an answer has as long as the first output of it had.
+    let begun = request.part.as_ref().map_or(started, |part| part.broken);
+    let ends = [begun.checked_add(wait), started.checked_add(total)];
+    ends.into_iter().flatten().min().unwrap_or(begun)
 }
 
 /// The deadline of an attempt: after half of the time that is left if it shares it with others, else after all of it.

@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::account::Account;
 use super::answer::{Answer, MAX_HOLD};
+use super::continuation::{Asking, Continuable, Outcome};
 use super::kept_state::Keep;
 use super::opening::Opening;
 use super::upstream_request::RequestContext;
@@ -46,6 +47,8 @@ pub struct Production {
     /// The storing of the response.
     keep: Option<Keep>,
     ending: Ending,
+    /// The means to continue the answer.
+    continuable: Option<Box<Continuable>>,
 }
 
 /// The phase of an answer.
@@ -54,6 +57,8 @@ enum Phase {
     Opening(Box<Opening>, Box<Account>),
     /// Output is coming.
     Streaming(Box<Answer>, Box<Account>),
+    /// The answer broke off, and another target is asked to go on with it.
+    Continuing(Box<Answer>, Box<Account>, Asking),
     /// There is nothing more. The account is settled, and is dropped with the production.
     Ended(Option<Box<Account>>),
 }
@@ -124,6 +129,7 @@ impl Production {
             end: None,
             keep: None,
             ending: Ending::Closed,
+            continuable: None,
         }
     }
 
@@ -154,13 +160,23 @@ impl Production {
                 }
                 Phase::Streaming(..) => {
                     let ready = self.take_ready();
-                    if self.has_ended() {
+                    let held = self.is_held();
+                    if self.has_ended() && !held {
                         self.finish(ready.as_deref().unwrap_or_default()).await;
                     }
                     if let Some(bytes) = ready {
                         return Next::Bytes(bytes);
                     }
+                    if held {
+                        self.ask_to_continue();
+                        continue;
+                    }
                     if self.wait_for_output(until).await {
+                        return Next::Idle;
+                    }
+                }
+                Phase::Continuing(..) => {
+                    if self.wait_for_continuation(until).await {
                         return Next::Idle;
                     }
                 }
@@ -202,7 +218,9 @@ impl Production {
     /// Its account, until it has ended.
     pub fn account(&mut self) -> Option<&mut Account> {
         match &mut self.phase {
-            Phase::Opening(_, account) | Phase::Streaming(_, account) => Some(account),
+            Phase::Opening(_, account)
+            | Phase::Streaming(_, account)
+            | Phase::Continuing(_, account, _) => Some(account),
             Phase::Ended(account) => account.as_deref_mut(),
         }
     }
@@ -224,6 +242,7 @@ impl Production {
 
     /// Ends an answer for a reason of the gateway's own.
     pub fn abort(&mut self, end: End) {
+        self.stop_continuing();
         if let Phase::Streaming(answer, _) = &mut self.phase {
             answer.transcoder.abort(end, &mut answer.ready);
         }
@@ -257,7 +276,7 @@ impl Production {
                 account.attempted(opening.into_attempts());
                 Some(account)
             }
-            Phase::Streaming(_, account) => Some(account),
+            Phase::Streaming(_, account) | Phase::Continuing(_, account, _) => Some(account),
             Phase::Ended(account) => account,
         };
         self.phase = Phase::Ended(account);
@@ -273,6 +292,7 @@ impl Production {
         let Phase::Opening(opening, mut account) = std::mem::take(&mut self.phase) else {
             return Ok(());
         };
+        self.continuable = opening.continuable().map(Box::new);
         account.attempted(opening.into_attempts());
         let (index, mut answer) = match opened {
             Ok(answer) => answer,
@@ -336,6 +356,82 @@ impl Production {
     /// Whether there will be no bytes after those that are there.
     fn has_ended(&self) -> bool {
         matches!(&self.phase, Phase::Streaming(answer, _) if answer.transcoder.end().is_some())
+    }
+
+    /// Whether the answer broke off, and its end is not written.
+    fn is_held(&self) -> bool {
+        matches!(&self.phase, Phase::Streaming(answer, _) if answer.transcoder.is_held())
+    }
+
+    /// Asks for the continuation of an answer that has broken off. Without one, its end is written.
+    fn ask_to_continue(&mut self) {
+        let Phase::Streaming(mut answer, account) = std::mem::take(&mut self.phase) else { return };
+        let from = account.served_target();
+        let asked = self.continuable.as_mut().zip(from);
+        let asking = asked.and_then(|(continuable, from)| continuable.begin(&answer, from));
+        if let (Some(in_progress), Some(end)) = (answer.in_progress.take(), answer.transcoder.end())
+        {
+            in_progress.broke(&answer.failure(end));
+        }
+        self.phase = if let Some(asking) = asking {
+            Phase::Continuing(answer, account, asking)
+        } else {
+            answer.release();
+            Phase::Streaming(answer, account)
+        };
+    }
+
+    /// Cancels a continuation that is being asked for.
+    fn stop_continuing(&mut self) {
+        self.phase = match std::mem::take(&mut self.phase) {
+            Phase::Continuing(answer, account, _) => Phase::Streaming(answer, account),
+            phase => phase,
+        };
+    }
+
+    /// Waits for the continuation of an answer. Returns whether there is nothing by the time that was given.
+    async fn wait_for_continuation(&mut self, until: Option<Instant>) -> bool {
+        let Phase::Continuing(_, _, asking) = &mut self.phase else { return false };
+        let alarm = self.alarm.get_or_insert_with(|| Alarm::new(&self.context.closing));
+        if let Some(until) = until
+            && alarm.is_late(Some(until))
+        {
+            alarm.set(until);
+        }
+        let outcome = tokio::select! {
+            biased;
+            outcome = asking.as_mut() => outcome,
+            Some(()) = alarm.closing.next() => {
+                self.abort(End::ShuttingDown);
+                return false;
+            }
+            () = alarm.timer.as_mut(), if until.is_some() => {
+                alarm.set = false;
+                return true;
+            }
+        };
+        self.continued(outcome);
+        false
+    }
+
+    /// Takes note of the answer that goes on with the one that broke off, or that there is none.
+    fn continued(&mut self, mut outcome: Outcome) {
+        self.stop_continuing();
+        let Phase::Streaming(answer, account) = &mut self.phase else { return };
+        let continuable = self.continuable.as_mut();
+        let goes_on = continuable.is_some_and(|it| it.splice(answer, &mut outcome));
+        account.continued(outcome.attempts, goes_on);
+        let now = Instant::now();
+        if goes_on {
+            account.output(now);
+            self.spent = cover(answer, account);
+            (self.deadlines.output, self.produced) = (now, now);
+        } else {
+            answer.release();
+        }
+        if let Some(alarm) = &mut self.alarm {
+            alarm.set = false;
+        }
     }
 
     /// Waits for the upstream, or for something that must happen without it. Returns whether there is nothing by the
@@ -417,7 +513,7 @@ impl Production {
                 account.attempted(opening.into_attempts());
                 Some(account)
             }
-            Phase::Streaming(answer, mut account) => {
+            Phase::Streaming(answer, mut account) | Phase::Continuing(answer, mut account, _) => {
                 account.settle(answer.transcoder.tally(), answer.transcoder.end());
                 // A runtime that is being shut down drops the future, which settles all the same.
                 if answer.is_uncounted()

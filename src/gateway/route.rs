@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::affinity::Session;
 use super::auth::Caller;
 use super::provider_models::{Lists, find};
-use crate::config::{self, Config, ModelRouting, Pick, Target, matches_pattern};
+use crate::config::{self, Config, Continue, ModelRouting, Pick, Target, matches_pattern};
 use crate::error::Error;
 use crate::wire::chat::{ApiError, Kind};
 use crate::wire::model_list::ModelInfo;
@@ -29,6 +29,8 @@ pub struct Plan {
     pub affinity: bool,
     /// The most upstream requests for one request.
     pub attempts: Option<NonZeroU32>,
+    /// The policy for an answer that breaks off, if it is continued.
+    pub on_break: Option<Arc<Continue>>,
     /// The model's name at the upstream is the caller's choice.
     pub direct: bool,
 }
@@ -37,7 +39,9 @@ impl Plan {
     fn new(config: &Config, label: &str, targets: Vec<Target>, direct: bool) -> Self {
         let routing = config.model_routing.get(label).copied().unwrap_or_default();
         let ModelRouting { pick, affinity, attempts } = routing;
-        Self { targets, label: label.into(), pick, session: None, affinity, attempts, direct }
+        let on_break = config.on_break.get(label).cloned();
+        let (label, session) = (label.into(), None);
+        Self { targets, label, pick, session, affinity, attempts, on_break, direct }
     }
 }
 

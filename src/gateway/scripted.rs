@@ -72,11 +72,13 @@ pub(super) fn request(
             session: None,
             affinity: false,
             attempts: None,
+            on_break: None,
             direct: false,
         },
         memory: memory.answers,
         request_id: String::new(),
         trace: TraceContext::None,
+        part: None,
     }
 }
 

@@ -27,7 +27,7 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 use crate::config::{Config, Tls};
 pub use histogram::{Histogram, Sample};
 pub use labels::{
-    AuthFailureLabels, BuildLabels, ConfigLabels, CostLabels, DialectLabels, KeyFetchLabels,
+    AuthFailureLabels, BuildLabels, ConfigLabels, ContinuationLabels, CostLabels, DialectLabels, KeyFetchLabels,
     LimitLabels, LimitRefusalLabels, MemoryLabels, ModelListFetchLabels, NoLabels, OTHER,
     OutcomeLabels, PickLabels, ProviderLabels, RefusedRequestLabels, RouteLabels, SpanLossLabels,
     StreamLabels, TargetLabels, TokenLabels, UpstreamErrorLabels,
@@ -94,6 +94,8 @@ metrics! {
         "1 while a target is passed over because it has failed hard and no request has succeeded since";
     picks: Family<PickLabels, Counter> = "streamgate_picks",
         "Choices of targets for attempts, by the reason";
+    continuations: Family<ContinuationLabels, Counter> = "streamgate_continuations",
+        "Answers that broke off and might be continued by another target, by result";
     heartbeats: Family<DialectLabels, Counter<u64, AtomicU64>> = "streamgate_heartbeats",
         "Heartbeats written to callers while the upstream was silent";
     spans_lost: Family<SpanLossLabels, Counter> = "streamgate_spans_lost",
