@@ -218,6 +218,12 @@ impl Account {
     pub fn continued(&mut self, attempts: Vec<Attempt>, continued: bool) {
         let summary = &mut self.summary;
         let target = attempts.last().map(|attempt| Arc::clone(attempt.target.name()));
+        for attempt in summary.attempts.iter_mut().filter(|_| continued) {
+            if let Some(span) = attempt.span.take() {
+                span.event("broken", Duration::ZERO, None);
+                span.end();
+            }
+        }
         summary.attempts.extend(attempts);
         summary.continued.extend(target.filter(|_| continued));
     }

@@ -191,7 +191,11 @@ fn targets(
         able.cloned().partition(|target| target.model == from.model);
     // Each in a tier of its own: the order decides.
     let ordered = same.into_iter().chain(others);
-    (1..).zip(ordered).map(|(tier, target)| Target { tier, ..target }).collect()
+    let place = |(tier, mut target): (u32, Target)| {
+        target.tier = tier;
+        target
+    };
+    (1..).zip(ordered).map(place).collect()
 }
 
 impl Answer {

@@ -47,7 +47,7 @@ use tokio::time::sleep;
 use answer::Answer;
 use encoder::{Encoder, Totals};
 use play::Play;
-use program::{Fault, FaultAction, Program, Replacement, WORDS};
+use program::{Fault, FaultAction, Program, Replacement, Resume, WORDS};
 use request::{RequestError, SimRequest};
 use stats::{OpenStream, Stats};
 use vendor::{VENDORS, Vendor};
@@ -147,7 +147,7 @@ async fn reply(
     let number = stats.arrived();
     let request_id = format!("req_sim{number}");
     let answered = match vendor.read(uri, body) {
-        Ok(ask) => answer(vendor, stats, number, ask).await,
+        Ok(ask) => answer(vendor, stats, number, (ask, request::prefill(body))).await,
         Err(refused) => Err(refused),
     };
     let mut response = answered.unwrap_or_else(|refused| refused.response(vendor, &request_id));
@@ -161,7 +161,7 @@ async fn answer(
     vendor: &dyn Vendor,
     stats: &Arc<Stats>,
     number: u64,
-    ask: SimRequest,
+    (ask, prefill): (SimRequest, Option<String>),
 ) -> Result<Response<Body>, RequestError> {
     let program = Program::parse(&ask.model).map_err(|_| RequestError::no_model(WORDS))?;
     let mut under_way = stats.begin();
@@ -174,7 +174,12 @@ async fn answer(
         }
         None => {}
     }
-    let answer = Answer::new(&program, &ask);
+    if prefill.is_some() && program.resume == Resume::Reject {
+        under_way.end();
+        let message = "This model does not support prefill: the last message must be the user's.";
+        return Err(RequestError::invalid(message.to_owned(), None));
+    }
+    let answer = Answer::new(&program, &ask, prefill.as_deref());
     let encoder = vendor.encoder(number, &ask);
     if !ask.stream {
         return whole(&program, &ask, answer, (encoder, under_way)).await;
