@@ -15,10 +15,8 @@ use crate::wire::continuation::Method;
 /// The most continuations of one answer.
 const MAX_CONTINUATIONS: u64 = 2;
 
-const METHODS: Format<Method> = Format::choice(
-    || Method::ALL.iter().map(|(name, _)| *name).collect(),
-    Method::by_name,
-);
+const METHODS: Format<Method> =
+    Format::choice(|| Method::ALL.iter().map(|(name, _)| *name).collect(), Method::by_name);
 /// The ways of a provider's models.
 pub(super) const OF_MODELS: Field<Method> = METHODS
     .map(
@@ -42,7 +40,10 @@ const MOST: Field<NonZeroU32> = Format::new(
 .key("most", "The most upstream requests for the rest of one answer.")
 .default("1");
 const INSTRUCT: Field<bool> = BOOLEAN
-    .key("instruct", "Whether targets may be asked in a turn of the user (`continuation: instruct`).")
+    .key(
+        "instruct",
+        "Whether targets may be asked in a turn of the user (`continuation: instruct`).",
+    )
     .default("false");
 const TOOLS: Field<bool> = BOOLEAN
     .key("tools", "Whether answers to requests with tools are continued, if no call has begun.")
@@ -52,11 +53,13 @@ const MARK: Field<Mark> = Format::choice(
     || MARKS.iter().map(|(name, _)| *name).collect(),
     |text| MARKS.iter().find(|(name, _)| *name == text).map(|(_, mark)| *mark),
 )
-.key("mark", "The mark in the stream where the other target begins: a comment, which clients skip, or none.")
+.key(
+    "mark",
+    "The mark in the stream where the other target begins: a comment, which clients skip, or none.",
+)
 .default("comment");
-const INSTRUCTION: Field<String> = TEXT
-    .key("instruction", "The words of that turn.")
-    .default(DEFAULT_INSTRUCTION);
+const INSTRUCTION: Field<String> =
+    TEXT.key("instruction", "The words of that turn.").default(DEFAULT_INSTRUCTION);
 const DEFAULT_INSTRUCTION: &str = "Your answer above was cut off. Repeat its last 60 characters exactly, then go on from there. Write nothing else.";
 const CONTINUE: Section = Section::table(
     "continue",
@@ -152,7 +155,8 @@ pub(super) fn check(
         reader.warn(model.location(&ON_BREAK), message);
     }
     if policy.mark == Mark::None {
-        let message = "`mark: none` hides from callers that two models wrote an answer; expected `comment`";
+        let message =
+            "`mark: none` hides from callers that two models wrote an answer; expected `comment`";
         reader.warn(model.location(&ON_BREAK), message);
     }
 }

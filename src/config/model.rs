@@ -267,7 +267,16 @@ fn target(
     }
     let target = Target::new(provider, model?);
     let price = price.or_else(|| target.list_price());
-    Some(Target { context, price, quirks, tier, weight, first_token, stated_continuation, ..target })
+    Some(Target {
+        context,
+        price,
+        quirks,
+        tier,
+        weight,
+        first_token,
+        stated_continuation,
+        ..target
+    })
 }
 
 /// Whether a name may be a model's: 1 to 256 visible ASCII characters, no segment `..`. Model names

@@ -27,10 +27,10 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 use crate::config::{Config, Tls};
 pub use histogram::{Histogram, Sample};
 pub use labels::{
-    AuthFailureLabels, BuildLabels, ConfigLabels, ContinuationLabels, CostLabels, DialectLabels, KeyFetchLabels,
-    LimitLabels, LimitRefusalLabels, MemoryLabels, ModelListFetchLabels, NoLabels, OTHER,
-    OutcomeLabels, PickLabels, ProviderLabels, RefusedRequestLabels, RouteLabels, SpanLossLabels,
-    StreamLabels, TargetLabels, TokenLabels, UpstreamErrorLabels,
+    AuthFailureLabels, BuildLabels, ConfigLabels, ContinuationLabels, CostLabels, DialectLabels,
+    KeyFetchLabels, LimitLabels, LimitRefusalLabels, MemoryLabels, ModelListFetchLabels, NoLabels,
+    OTHER, OutcomeLabels, PickLabels, ProviderLabels, RefusedRequestLabels, RouteLabels,
+    SpanLossLabels, StreamLabels, TargetLabels, TokenLabels, UpstreamErrorLabels,
 };
 pub use refusals::{RefusalLog, RefusalReason, RefusalSource};
 

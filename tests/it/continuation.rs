@@ -20,15 +20,25 @@ const TOKENS: usize = 12;
 async fn gateway(models: &[(String, &str, [String; 2])]) -> (Gateway, std::net::SocketAddr) {
     let address = upstream().await;
     let digest = hex(&streamgate::config::digest(KEY));
-    let mut yaml = format!("auth:\n  keys:\n    - {{ name: test, sha256: {digest}, limits: none }}\nproviders:\n");
+    let mut yaml = format!(
+        "auth:\n  keys:\n    - {{ name: test, sha256: {digest}, limits: none }}\nproviders:\n"
+    );
     for dialect in DIALECTS {
         let vendor = url::Url::parse(dialect.default_base_url()).unwrap();
         let (path, name) = (vendor.path().trim_end_matches('/'), dialect.name());
-        writeln!(yaml, "  {name}: {{ dialect: {name}, base_url: \"http://{address}{path}\", api_key: sim }}").unwrap();
+        writeln!(
+            yaml,
+            "  {name}: {{ dialect: {name}, base_url: \"http://{address}{path}\", api_key: sim }}"
+        )
+        .unwrap();
     }
     yaml.push_str("health: { least: 100000, consecutive: 100000 }\nmodels:\n");
     for (name, policy, [first, second]) in models {
-        writeln!(yaml, "  {name}: {{ on_break: {policy}, targets: [{{ {first} }}, {{ {second} }}] }}").unwrap();
+        writeln!(
+            yaml,
+            "  {name}: {{ on_break: {policy}, targets: [{{ {first} }}, {{ {second} }}] }}"
+        )
+        .unwrap();
     }
     (Gateway::new(&yaml).await, address)
 }
@@ -57,7 +67,8 @@ async fn read(gateway: &Gateway, language: &Language, model: &str) -> (View, boo
     loop {
         let response = gateway.post(&path, &body.to_string()).send().await.unwrap();
         assert_eq!(response.status(), 200, "{}", language.name);
-        let first = response.headers()["x-streamgate-target"].to_str().unwrap().contains("-i20000-");
+        let first =
+            response.headers()["x-streamgate-target"].to_str().unwrap().contains("-i20000-");
         if first || model.ends_with(".1") {
             return view(language, &response.bytes().await.unwrap());
         }
@@ -66,8 +77,10 @@ async fn read(gateway: &Gateway, language: &Language, model: &str) -> (View, boo
 
 fn view(language: &Language, bytes: &[u8]) -> (View, bool) {
     let text = std::str::from_utf8(bytes).unwrap();
-    let plain: String =
-        text.split_inclusive('\n').filter(|line| !line.starts_with(": streamgate-continued ")).collect();
+    let plain: String = text
+        .split_inclusive('\n')
+        .filter(|line| !line.starts_with(": streamgate-continued "))
+        .collect();
     let view = (language.stream)(plain.as_bytes(), true);
     let view = view.unwrap_or_else(|why| panic!("{}: {why}: {text}", language.name));
     (view, plain.len() < text.len())
@@ -100,7 +113,8 @@ async fn r28_every_token_once_in_all_pairs() {
         for first in &names {
             // Each pair with the caller's own dialect at every token, the others at one.
             let is_read = |second: &str, cut: usize| {
-                *first == language.name || cut == 1 + (at + first.len() + second.len()) % (TOKENS - 1)
+                *first == language.name
+                    || cut == 1 + (at + first.len() + second.len()) % (TOKENS - 1)
             };
             let asked = names.iter().flat_map(|second| {
                 let cuts = (1..TOKENS).filter(|cut| is_read(second, *cut));
@@ -132,7 +146,8 @@ async fn r26_r28_exact_text_or_the_original_error() {
         for end in ends {
             for cut in [2, 3, 7, 10] {
                 let name = format!("{word}.{end}.{cut}");
-                let targets = [breaks("openai-chat", &format!("{end}{cut}")), goes_on("anthropic", word)];
+                let targets =
+                    [breaks("openai-chat", &format!("{end}{cut}")), goes_on("anthropic", word)];
                 models.push((name, CONTINUE, targets));
             }
         }
@@ -145,9 +160,15 @@ async fn r26_r28_exact_text_or_the_original_error() {
             let read: usize = name.rsplit('.').next().unwrap().parse().unwrap();
             let part: String = (0..read).map(|i| format!("t{i} ")).collect();
             let repeats = ["restart", "echo"].iter().any(|word| name.starts_with(word));
-            let exact = name.starts_with("cont") || name.starts_with("joined") || repeats && part.len() > 24;
+            let exact = name.starts_with("cont")
+                || name.starts_with("joined")
+                || repeats && part.len() > 24;
             if exact {
-                assert_eq!((text(&view), &view.ended), (whole().as_str(), &Ended::Complete), "{name}");
+                assert_eq!(
+                    (text(&view), &view.ended),
+                    (whole().as_str(), &Ended::Complete),
+                    "{name}"
+                );
                 continue;
             }
             assert_eq!(text(&view), part, "{name}");
@@ -167,7 +188,11 @@ async fn r26_r27_what_is_not_continued() {
     let models = [
         ("able".to_owned(), CONTINUE, [breaks("openai-chat", "close5"), able.clone()]),
         ("off".to_owned(), "error", [breaks("openai-chat", "close5"), able.clone()]),
-        ("none".to_owned(), CONTINUE, [breaks("openai-chat", "close5"), breaks("openai-chat", "cont")]),
+        (
+            "none".to_owned(),
+            CONTINUE,
+            [breaks("openai-chat", "close5"), breaks("openai-chat", "cont")],
+        ),
         ("thinks".to_owned(), CONTINUE, [breaks("openai-chat", "think2-close5"), able.clone()]),
         ("calls".to_owned(), CONTINUE, [breaks("openai-chat", "tools2-close5"), able.clone()]),
         ("cut".to_owned(), CONTINUE, [breaks("openai-chat", "e503"), able]),
@@ -184,7 +209,8 @@ async fn r26_r27_what_is_not_continued() {
         }
         request.send().await.unwrap().text().await.unwrap()
     };
-    let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
+    let tools =
+        json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
     let json_mode = json!({"type": "json_object"});
     for (name, value, opt_out, continued) in [
         ("model", json!("able"), false, true),
@@ -224,7 +250,10 @@ async fn the_usage_and_the_record_of_a_continued_answer() {
     assert_eq!(record["outcome"], "complete");
     assert_eq!(record["output_tokens"], 12);
     assert_eq!(record["continued"], "openai-chat/n12-i20000-close5 -> anthropic/n12-cont");
-    assert_eq!(gateway.count("streamgate_continuations_total{model=\"m\",result=\"continued\"}"), 1);
+    assert_eq!(
+        gateway.count("streamgate_continuations_total{model=\"m\",result=\"continued\"}"),
+        1
+    );
 }
 
 /// A caller that leaves while another target is asked: that request is cancelled, and nothing stays open.

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::body::refuse;
-use super::chat::{ApiError, Delta, Deadline, End, Kind, Request, Role, Usage};
+use super::chat::{ApiError, Deadline, Delta, End, Kind, Request, Role, Usage};
 use super::dialect::{Dialect, Mode};
 use super::framing::Frame;
 use super::json::{self as lossless, Members};
@@ -85,8 +85,7 @@ const CONSTRAINTS: [&str; 11] = [
 /// Whether an answer to this request may be continued by another target. `tools`: also if it offers tools.
 pub fn is_continuable(request: &Request, body: &str, tools: bool) -> bool {
     let Ok(members) = Members::parse(body) else { return false };
-    let ends_with_user =
-        request.messages.last().is_some_and(|message| message.role == Role::User);
+    let ends_with_user = request.messages.last().is_some_and(|message| message.role == Role::User);
     let asked = |name: &str| members.get(name).is_some_and(|raw| !is_unset(raw));
     ends_with_user
         && (tools || !request.has_tools())
@@ -158,7 +157,8 @@ pub fn ask(
 fn reduced(body: &str, path: &str, spent: u64) -> Result<String, ApiError> {
     let invalid = |_| refuse("body", "is not an object");
     let members = Members::parse(body).map_err(invalid)?;
-    let (name, below) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
+    let (name, below) =
+        path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
     let Some(value) = members.get(name) else { return Ok(body.to_owned()) };
     let new = match below {
         Some(rest) if value.get().starts_with('{') => reduced(value.get(), rest, spent)?,

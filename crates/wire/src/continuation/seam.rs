@@ -150,8 +150,7 @@ impl Stage for Seam {
 
     fn verdict(&self, _tally: &Tally) -> Option<Verdict> {
         let fault = || ApiError::new(Kind::Upstream, "the answer was not continued");
-        (self.state == State::Refused)
-            .then(|| Verdict { end: End::Failed(fault()), usage: None })
+        (self.state == State::Refused).then(|| Verdict { end: End::Failed(fault()), usage: None })
     }
 
     fn flush(&mut self, deltas: &mut Vec<Delta<'_>>) {
@@ -174,11 +173,12 @@ fn common(one: &str, two: &str) -> usize {
 /// The byte of a text after the end of another one, repeated there with blanks and quotes of any kind.
 fn after_anchor(before: &str, held: &str) -> Option<usize> {
     let last: Vec<char> = folded(before).into_iter().map(|(c, _)| c).collect();
-    let anchor = last.get(last.len().saturating_sub(ANCHOR)..).filter(|it| it.len() >= MIN_ANCHOR)?;
+    let anchor =
+        last.get(last.len().saturating_sub(ANCHOR)..).filter(|it| it.len() >= MIN_ANCHOR)?;
     let held = folded(held);
-    let found = held.windows(anchor.len()).find(|window| {
-        window.iter().map(|(c, _)| c).eq(anchor.iter())
-    })?;
+    let found = held
+        .windows(anchor.len())
+        .find(|window| window.iter().map(|(c, _)| c).eq(anchor.iter()))?;
     found.last().map(|(_, end)| *end)
 }
 

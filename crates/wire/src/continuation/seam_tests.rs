@@ -8,7 +8,8 @@ use super::*;
 fn joined(before: &str, method: Method, after: &str, cut: usize) -> Option<String> {
     let mut seam = Seam::new(before, method);
     let mut text = before.to_owned();
-    let mut take = |deltas: &[Delta<'_>]| deltas.iter().for_each(|delta| text.push_str(delta.output()));
+    let mut take =
+        |deltas: &[Delta<'_>]| deltas.iter().for_each(|delta| text.push_str(delta.output()));
     let chars: Vec<char> = after.chars().collect();
     for piece in chars.chunks(cut) {
         let piece: String = piece.iter().collect();

@@ -30,7 +30,10 @@ fn r27_requests_that_are_not_continued() {
         ("guided_regex", json!("a+")),
         ("grammar", json!("root ::= x")),
         ("audio", json!({"voice": "alloy", "format": "wav"})),
-        ("messages", json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])),
+        (
+            "messages",
+            json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]),
+        ),
     ] {
         assert!(!continues(&with(name, value), false), "{name}");
     }
@@ -53,8 +56,7 @@ fn ends_that_are_continued() {
 #[test]
 fn r27_nothing_else_is_added_to_the_request() {
     let asked = |dialect: &str, body: &str, method| {
-        let unfinished =
-            Unfinished { text: "one two \n", method, instruction: "Go on.", spent: 3 };
+        let unfinished = Unfinished { text: "one two \n", method, instruction: "Go on.", spent: 3 };
         ask(body, dialect::by_name(dialect).unwrap(), &unfinished)
     };
     let user = r#"{"role":"user","content":"hi"}"#;
@@ -64,12 +66,19 @@ fn r27_nothing_else_is_added_to_the_request() {
         let expected = format!(r#"{{"messages":[{user},{turn}],"max_tokens":7,"x": 1}}"#);
         assert_eq!(asked(dialect, &body, Method::Prefill).unwrap(), expected, "{dialect}");
     }
-    let vllm: Value = serde_json::from_str(&asked("openai-chat", &body, Method::Vllm).unwrap()).unwrap();
-    assert_eq!((&vllm["continue_final_message"], &vllm["add_generation_prompt"]), (&json!(true), &json!(false)));
-    let prefix: Value = serde_json::from_str(&asked("openai-chat", &body, Method::Prefix).unwrap()).unwrap();
+    let vllm: Value =
+        serde_json::from_str(&asked("openai-chat", &body, Method::Vllm).unwrap()).unwrap();
+    assert_eq!(
+        (&vllm["continue_final_message"], &vllm["add_generation_prompt"]),
+        (&json!(true), &json!(false))
+    );
+    let prefix: Value =
+        serde_json::from_str(&asked("openai-chat", &body, Method::Prefix).unwrap()).unwrap();
     assert_eq!(prefix["messages"][1]["prefix"], json!(true));
-    let instruct: Value =
-        serde_json::from_str(&asked("openai-responses", r#"{"input":"hi"}"#, Method::Instruct).unwrap()).unwrap();
+    let instruct: Value = serde_json::from_str(
+        &asked("openai-responses", r#"{"input":"hi"}"#, Method::Instruct).unwrap(),
+    )
+    .unwrap();
     assert_eq!(
         instruct["input"],
         json!([

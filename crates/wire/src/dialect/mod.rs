@@ -8,8 +8,8 @@ use std::sync::{Arc, OnceLock};
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use super::continuation::{self, Written};
 use super::chat::{ApiError, Delta, End, HostedTool, Kind, Rendered, Request, ToolForms};
+use super::continuation::{self, Written};
 use super::embeddings::EmbedRequest;
 use super::framing::{Frame, Framing};
 use super::model_list::{self, ModelInfo};
