@@ -68,7 +68,7 @@ const CONTINUE: Section = Section::table(
 );
 const ERROR: Format<()> = Format::new(
     "`error`",
-    "`error`, or `{ continue: {...} }`",
+    "`error`",
     Notation::Choice(|| vec!["error"]),
     |text| (text == "error").then_some(()),
 );
@@ -109,10 +109,12 @@ pub enum Mark {
 pub(super) fn on_break(reader: &mut Reader<'_>, model: &Table<'_>) -> Option<Arc<Continue>> {
     let node = model.get(&ON_BREAK)?;
     if matches!(node.value, Value::Text(_)) {
-        reader.scalar(ON_BREAK.name, node, &ERROR);
+        let expected = "`error`, or `{ continue: {} }`";
+        reader.parsed(ON_BREAK.name, node, (expected, ERROR.parse));
         return None;
     }
     let table = reader.table(ON_BREAK.name, node, &ON_BREAK)?;
+    reader.require(&table, &CONTINUE, "`continue: {}`");
     let node = table.get(&CONTINUE)?;
     let table = reader.table(CONTINUE.name, node, &CONTINUE)?;
     Some(Arc::new(Continue {
