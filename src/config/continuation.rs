@@ -66,12 +66,10 @@ const CONTINUE: Section = Section::table(
     "Another target that can goes on with the answer.",
     &[MOST.key, INSTRUCT.key, TOOLS.key, MARK.key, INSTRUCTION.key],
 );
-const ERROR: Format<()> = Format::new(
-    "`error`",
-    "`error`",
-    Notation::Choice(|| vec!["error"]),
-    |text| (text == "error").then_some(()),
-);
+const ERROR: Format<()> =
+    Format::new("`error`", "`error`", Notation::Choice(|| vec!["error"]), |text| {
+        (text == "error").then_some(())
+    });
 /// The consequence of an answer that breaks off.
 pub(super) const ON_BREAK: Section = Section::table(
     "on_break",

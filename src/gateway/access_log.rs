@@ -136,9 +136,11 @@ pub(super) fn chain(error: &Error) -> String {
 
 /// The targets that wrote an answer in turn; empty if there is one.
 fn continued(summary: &Summary) -> String {
-    let targets = summary.continued.iter().map(|target| format!(" -> {}", short(target)));
-    let targets: String = targets.collect();
-    if targets.is_empty() { targets } else { format!("{}{targets}", short(summary.target())) }
+    if summary.continued.is_empty() {
+        return String::new();
+    }
+    let first = short(summary.target()).into_owned();
+    summary.continued.iter().fold(first, |all, target| format!("{all} -> {}", short(target)))
 }
 
 /// Milliseconds, to the microsecond.

@@ -86,8 +86,13 @@ fn view(language: &Language, bytes: &[u8]) -> (View, bool) {
     (view, plain.len() < text.len())
 }
 
+/// The first tokens.
+fn part(tokens: usize) -> String {
+    (0..tokens).fold(String::new(), |text, i| text + &format!("t{i} "))
+}
+
 fn whole() -> String {
-    (0..TOKENS).map(|i| format!("t{i} ")).collect()
+    part(TOKENS)
 }
 
 fn text(view: &View) -> &str {
@@ -158,7 +163,7 @@ async fn r26_r28_exact_text_or_the_original_error() {
         let views = join_all(models.iter().map(|(name, ..)| read(&gateway, language, name))).await;
         for ((name, ..), (view, _)) in models.iter().zip(views) {
             let read: usize = name.rsplit('.').next().unwrap().parse().unwrap();
-            let part: String = (0..read).map(|i| format!("t{i} ")).collect();
+            let part = part(read);
             let repeats = ["restart", "echo"].iter().any(|word| name.starts_with(word));
             let exact = name.starts_with("cont")
                 || name.starts_with("joined")

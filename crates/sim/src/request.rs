@@ -189,8 +189,8 @@ impl RequestError {
 /// The text of an unfinished turn of the model at the end of a request, in any vendor's form.
 pub(super) fn prefill(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
-    let lists = ["messages", "contents", "input"].into_iter();
-    let turns = lists.filter_map(|name| body.get(name)?.as_array()).next()?;
+    let lists = ["messages", "contents", "input"];
+    let turns = lists.into_iter().find_map(|name| body.get(name)?.as_array())?;
     let last = turns.last()?;
     let role = last.get("role").and_then(Value::as_str)?;
     let content = last.get("content").or_else(|| last.get("parts"))?;

@@ -184,7 +184,7 @@ pub fn plain_turn(assistant: bool, text: &str) -> (&'static str, Value) {
 pub(crate) fn usage_of_both(before: &Usage, usage: Usage) -> Usage {
     let spent = before.output.unwrap_or_default();
     Usage {
-        input: before.input.or(usage.input.map(|input| input.saturating_sub(spent))),
+        input: before.input.or_else(|| usage.input.map(|input| input.saturating_sub(spent))),
         cache_read: before.cache_read,
         cache_write: before.cache_write,
         output: usage.output.map(|output| output.saturating_add(spent)),

@@ -25,7 +25,7 @@ fn joined(before: &str, method: Method, after: &str, cut: usize) -> Option<Strin
 }
 
 fn numbered(range: std::ops::Range<usize>) -> String {
-    range.map(|i| format!("t{i} ")).collect()
+    range.fold(String::new(), |text, i| text + &format!("t{i} "))
 }
 
 /// R28: a cut at every token, and every way to go on.

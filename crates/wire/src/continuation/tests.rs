@@ -123,7 +123,7 @@ fn answers_that_are_not_continued() {
         let mut record = Record::default();
         record.note(&Frame::default(), &[text()], Mode::Translated);
         assert_eq!(record.text(), Some("a"));
-        record.note(&Frame::default(), &[other.clone()], Mode::Translated);
+        record.note(&Frame::default(), std::slice::from_ref(&other), Mode::Translated);
         assert_eq!(record.text(), None, "{other:?}");
         record.note(&Frame::default(), &[text()], Mode::Translated);
         assert_eq!(record.text(), None, "{other:?}");

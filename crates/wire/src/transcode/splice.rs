@@ -47,9 +47,9 @@ impl Transcoder {
 
     /// Writes the end that was held.
     pub fn release(&mut self, out: &mut BytesMut) {
-        if let (Some(last), Some(end)) = (self.held.take(), self.end.clone()) {
+        if let (Some(held), Some(end)) = (self.held.take(), self.end.clone()) {
             self.record = None;
-            self.write_end(&end, last.as_ref(), out);
+            self.write_end(&end, held.last.as_ref(), out);
         }
     }
 

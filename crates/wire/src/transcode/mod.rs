@@ -3,18 +3,18 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::adapt::{Names, restore_names};
-use super::chat::{
+use crate::adapt::{Names, restore_names};
+use crate::chat::{
     ApiError, Delta, End, Kind, MAX_CITATIONS, MAX_TOOL_CALLS, Stop, Usage, too_many_calls,
 };
-use super::continuation::{Record, is_break, usage_of_both};
-use super::dialect::{Decode, Encode, Ending, Mode};
-use super::finish;
-use super::framing::{self, Frame, Framer, Framing, FramingError};
-use super::kept::Kept;
-use super::stage::{Stage, Stages, Verdict};
-use super::stop_strings::{StopFilter, StopStrings};
-use super::tally::Tally;
+use crate::continuation::{Record, is_break, usage_of_both};
+use crate::dialect::{Decode, Encode, Ending, Mode};
+use crate::finish;
+use crate::framing::{self, Frame, Framer, Framing, FramingError};
+use crate::kept::Kept;
+use crate::stage::{Stage, Stages, Verdict};
+use crate::stop_strings::{StopFilter, StopStrings};
+use crate::tally::Tally;
 
 mod splice;
 mod whole;
@@ -52,12 +52,18 @@ pub struct Transcoder {
     kept: Kept,
     /// What was written, if another upstream may continue the answer.
     record: Option<Box<Record>>,
-    /// The last frame of an answer that broke off, whose end is not written yet.
-    held: Option<Option<Frame>>,
+    /// The end of an answer that broke off, which is not written yet.
+    held: Option<HeldEnd>,
     /// The answer as a continuation, before it is spliced.
     detached: Option<Vec<Delta<'static>>>,
     /// The usage of the part that it continues.
     before: Option<Usage>,
+}
+
+/// The end of an answer that is held.
+struct HeldEnd {
+    /// The frame that ended it, if one did.
+    last: Option<Frame>,
 }
 
 /// Number of received parts of each kind that is limited.
@@ -463,7 +469,7 @@ impl Transcoder {
         let continuable =
             self.record.as_ref().is_some_and(|record| is_break(&end) && record.text().is_some());
         if continuable {
-            self.held = Some(last.cloned());
+            self.held = Some(HeldEnd { last: last.cloned() });
         } else {
             self.write_end(&end, last, out);
         }
@@ -485,5 +491,4 @@ impl Transcoder {
 }
 
 #[cfg(test)]
-#[path = "transcode_tests.rs"]
 mod tests;
