@@ -17,13 +17,20 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::account::Account;
 use super::answer::{Answer, MAX_HOLD};
-use super::continuation::{Asking, Continuable, Outcome};
+use super::continuation::{Asking, Continuable};
 use super::kept_state::Keep;
 use super::opening::Opening;
 use super::upstream_request::RequestContext;
 use crate::error::Error;
 use crate::wire::chat::{Deadline, End};
 use crate::wire::dialect::{Ending, Mode};
+
+#[path = "production_continued.rs"]
+mod continued;
+#[path = "production_deadlines.rs"]
+mod deadlines;
+
+use deadlines::Deadlines;
 
 /// The time that an upstream has to end its body after its dialect's terminal, or to report its usage
 /// after its last output.
@@ -358,82 +365,6 @@ impl Production {
         matches!(&self.phase, Phase::Streaming(answer, _) if answer.transcoder.end().is_some())
     }
 
-    /// Whether the answer broke off, and its end is not written.
-    fn is_held(&self) -> bool {
-        matches!(&self.phase, Phase::Streaming(answer, _) if answer.transcoder.is_held())
-    }
-
-    /// Asks for the continuation of an answer that has broken off. Without one, its end is written.
-    fn ask_to_continue(&mut self) {
-        let Phase::Streaming(mut answer, account) = std::mem::take(&mut self.phase) else { return };
-        let from = account.served_target();
-        let asked = self.continuable.as_mut().zip(from);
-        let asking = asked.and_then(|(continuable, from)| continuable.begin(&answer, from));
-        if let (Some(in_progress), Some(end)) = (answer.in_progress.take(), answer.transcoder.end())
-        {
-            in_progress.broke(&answer.failure(end));
-        }
-        self.phase = if let Some(asking) = asking {
-            Phase::Continuing(answer, account, asking)
-        } else {
-            answer.release();
-            Phase::Streaming(answer, account)
-        };
-    }
-
-    /// Cancels a continuation that is being asked for.
-    fn stop_continuing(&mut self) {
-        self.phase = match std::mem::take(&mut self.phase) {
-            Phase::Continuing(answer, account, _) => Phase::Streaming(answer, account),
-            phase => phase,
-        };
-    }
-
-    /// Waits for the continuation of an answer. Returns whether there is nothing by the time that was given.
-    async fn wait_for_continuation(&mut self, until: Option<Instant>) -> bool {
-        let Phase::Continuing(_, _, asking) = &mut self.phase else { return false };
-        let alarm = self.alarm.get_or_insert_with(|| Alarm::new(&self.context.closing));
-        if let Some(until) = until
-            && alarm.is_late(Some(until))
-        {
-            alarm.set(until);
-        }
-        let outcome = tokio::select! {
-            biased;
-            outcome = asking.as_mut() => outcome,
-            Some(()) = alarm.closing.next() => {
-                self.abort(End::ShuttingDown);
-                return false;
-            }
-            () = alarm.timer.as_mut(), if until.is_some() => {
-                alarm.set = false;
-                return true;
-            }
-        };
-        self.continued(outcome);
-        false
-    }
-
-    /// Takes note of the answer that goes on with the one that broke off, or that there is none.
-    fn continued(&mut self, mut outcome: Outcome) {
-        self.stop_continuing();
-        let Phase::Streaming(answer, account) = &mut self.phase else { return };
-        let continuable = self.continuable.as_mut();
-        let goes_on = continuable.is_some_and(|it| it.splice(answer, &mut outcome));
-        account.continued(outcome.attempts, goes_on);
-        let now = Instant::now();
-        if goes_on {
-            account.output(now);
-            self.spent = cover(answer, account);
-            (self.deadlines.output, self.produced) = (now, now);
-        } else {
-            answer.release();
-        }
-        if let Some(alarm) = &mut self.alarm {
-            alarm.set = false;
-        }
-    }
-
     /// Waits for the upstream, or for something that must happen without it. Returns whether there is nothing by the
     /// time that was given.
     async fn wait_for_output(&mut self, until: Option<Instant>) -> bool {
@@ -563,28 +494,6 @@ async fn count(mut answer: Box<Answer>, mut account: Box<Account>) {
     account.settle(answer.transcoder.tally(), None);
 }
 
-/// The deadlines at which an answer must end although its upstream has not.
-struct Deadlines {
-    /// The time of the last model output.
-    output: Instant,
-    stall: Duration,
-    total: Option<Instant>,
-}
-
-impl Deadlines {
-    /// The next moment at which to look. Output in the meantime only makes the look too early.
-    fn next(&self, until: Option<Instant>) -> Instant {
-        let stalled = self.output + self.stall;
-        [self.total, until].into_iter().flatten().fold(stalled, Instant::min)
-    }
-
-    fn passed(&self, now: Instant) -> Option<Deadline> {
-        if self.total.is_some_and(|total| now >= total) {
-            return Some(Deadline::Total);
-        }
-        (now >= self.output + self.stall).then_some(Deadline::Stall)
-    }
-}
 /// Whether an answer has ended through a fault of its upstream.
 fn is_broken(end: &End) -> bool {
     matches!(end, End::Truncated | End::Failed(_) | End::TimedOut(Deadline::Stall))

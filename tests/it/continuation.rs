@@ -60,7 +60,7 @@ fn body(language: &Language, model: &str) -> (String, Value) {
     ((language.path)(&ask), (language.request)(&ask))
 }
 
-/// What the caller reads, and the mark at the seam. Asks again while the break came before anything was forwarded, so that
+/// The caller's view of an answer, and the mark at the seam. Asks again while the break came before anything was forwarded, so that
 /// the other target has the request from the beginning; after one token it may always.
 async fn read(gateway: &Gateway, language: &Language, model: &str) -> (View, bool) {
     let (path, body) = body(language, model);

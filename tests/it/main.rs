@@ -36,6 +36,7 @@ mod commands;
 mod console;
 #[cfg(test)]
 mod content_types;
+#[cfg(test)]
 mod continuation;
 #[cfg(test)]
 mod counts;

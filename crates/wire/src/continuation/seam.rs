@@ -41,7 +41,7 @@ enum State {
     Refused,
 }
 
-/// What the held text is.
+/// The finding about the held text.
 #[derive(Debug, PartialEq, Eq)]
 enum Finding {
     /// It may yet be a repetition.

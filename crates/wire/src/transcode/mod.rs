@@ -50,7 +50,7 @@ pub struct Transcoder {
     stages: Stages,
     parts: Parts,
     kept: Kept,
-    /// What was written, if another upstream may continue the answer.
+    /// The record of the answer, if another upstream may continue the answer.
     record: Option<Box<Record>>,
     /// The end of an answer that broke off, which is not written yet.
     held: Option<HeldEnd>,
