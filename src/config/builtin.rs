@@ -64,6 +64,7 @@ pub fn without_file(
         model_streams: BTreeMap::new(),
         model_routing: BTreeMap::new(),
         fallbacks: BTreeMap::new(),
+        on_break: BTreeMap::new(),
         patterns: Vec::new(),
         models: targets.map(|targets| ("sim".to_owned(), targets)).into_iter().collect(),
         stream: Stream::default(),

@@ -10,6 +10,7 @@ mod channels;
 mod check;
 mod client_tls;
 mod compression;
+mod continuation;
 mod credential;
 mod durable;
 mod egress;
@@ -71,6 +72,7 @@ use url::Url;
 
 use crate::prices::{CATALOG, ModelPrice};
 use crate::prompts::Prompts;
+use crate::wire::continuation::Method;
 use crate::wire::dialect::{Dialect, Quirks};
 use error::Location;
 use expand::Source;
@@ -85,6 +87,7 @@ pub use channels::{ChannelSettings, Channels};
 pub use check::Check;
 pub use client_tls::ClientTls;
 pub use compression::{StreamEncoding, StreamEncodings};
+pub use continuation::{Continue, Mark};
 pub use credential::CredentialSource;
 pub use egress::{Egress, EgressProxy, General as GeneralEgress};
 pub use error::{ConfigError, ConfigErrors};
@@ -201,6 +204,8 @@ pub struct Config {
     pub model_routing: BTreeMap<String, ModelRouting>,
     /// Fallbacks after errors that callers cause, of those models and patterns that have any.
     pub fallbacks: BTreeMap<String, Arc<Fallback>>,
+    /// The policies of models whose answers are continued when they break off, by name or pattern.
+    pub on_break: BTreeMap<String, Arc<Continue>>,
     /// Heartbeats, timeouts and size limits of answers.
     pub stream: Stream,
     /// Durable streams.
@@ -287,6 +292,8 @@ pub struct Provider {
     pub egress: Egress,
     /// Whether its models are fetched, for lists of models.
     pub list_models: bool,
+    /// The ways in which its models continue a text, by patterns of their names.
+    pub continuation: Vec<(String, Method)>,
     /// Its name in the price catalog.
     pub price_catalog: Option<String>,
     /// The thresholds and times of circuit breakers.
@@ -342,6 +349,8 @@ pub struct Target {
     pub weight: u32,
     /// Timeout of an attempt from its beginning to the first output.
     pub first_token: Option<Duration>,
+    /// The way in which it continues a text, if configured.
+    pub stated_continuation: Option<Method>,
     name: Arc<str>,
     identity: Identity,
 }
@@ -361,6 +370,7 @@ impl Target {
             tier: 1,
             weight: 1,
             first_token: None,
+            stated_continuation: None,
             name,
             identity,
         }
@@ -401,6 +411,11 @@ impl Target {
         self.clone()
     }
 
+    /// The way in which it continues a text of its own.
+    pub fn continuation(&self) -> Method {
+        self.stated_continuation.unwrap_or_else(|| self.provider.continuation(&self.model))
+    }
+
     /// The same for another model of the provider.
     #[must_use]
     pub fn with_model(&self, model: String) -> Self {
@@ -411,6 +426,7 @@ impl Target {
             tier: self.tier,
             weight: self.weight,
             first_token: self.first_token,
+            stated_continuation: self.stated_continuation,
             ..renamed
         }
     }

@@ -16,7 +16,7 @@ use super::routing::{self, ModelRouting, Pick};
 use super::streams::{MODEL_STREAM, ModelStream, model_stream};
 use super::tree::{Name, Node};
 use super::units::{TEXT, TOKENS};
-use super::{ModelPattern, Target, pattern, settings};
+use super::{Continue, ModelPattern, Target, continuation, pattern, settings};
 
 const PROVIDER: Field<String> = TEXT.key("provider", "Name under `providers`.").required();
 const MODEL: Field<String> = Format::new(
@@ -50,6 +50,7 @@ pub(super) const TARGET_KEYS: &[Key] = &[
     routing::TIER.key,
     routing::WEIGHT.key,
     routing::FIRST_TOKEN.key,
+    continuation::OF_TARGET.key,
 ];
 const TARGETS: Section = Section::list(
     "targets",
@@ -69,6 +70,7 @@ pub(super) const MODELS: Section = Section::map(
         routing::ATTEMPTS.key,
         RETRY.key,
         FALLBACK.key,
+        continuation::ON_BREAK.key,
         LIMITS.key,
         MODEL_STREAM.key,
     ],
@@ -88,6 +90,8 @@ pub(super) struct Models<'n> {
     pub(super) routing: BTreeMap<String, ModelRouting>,
     /// Of those that have any.
     pub(super) fallbacks: BTreeMap<String, Arc<Fallback>>,
+    /// Of those whose answers are continued.
+    pub(super) on_break: BTreeMap<String, Arc<Continue>>,
 }
 
 impl Models<'_> {
@@ -134,6 +138,7 @@ pub(super) fn models<'n>(
         mut streams,
         mut routing,
         mut fallbacks,
+        mut on_break,
     } = Models::default();
     let entries = reader.entries(root, &MODELS);
     check_patterns(reader, entries.iter().map(|(name, _)| *name), providers);
@@ -152,6 +157,7 @@ pub(super) fn models<'n>(
             if choice != ModelRouting::default() {
                 routing.insert(name.text.clone(), choice);
             }
+            let policy = continuation::on_break(reader, &table);
             let items = reader.list(&table, &TARGETS);
             if !table.has(&TARGETS) || items.is_some_and(<[Node]>::is_empty) {
                 let name = shown(&name.text);
@@ -168,11 +174,13 @@ pub(super) fn models<'n>(
                 let found = if is_pattern(&name.text) { found } else { found.named(&name.text) };
                 fallbacks.insert(name.text.clone(), Arc::new(found));
             }
+            continuation::check(reader, &table, policy.as_deref(), &targets);
+            on_break.extend(policy.map(|policy| (name.text.clone(), policy)));
             targets
         });
         models.insert(name.text.as_str(), targets.unwrap_or_default());
     }
-    Models { targets: models, limits: limited, streams, routing, fallbacks }
+    Models { targets: models, limits: limited, streams, routing, fallbacks, on_break }
 }
 
 /// Reads targets: those of the earliest tier first, each with every key of its provider.
@@ -259,6 +267,7 @@ fn target(
     let tier = reader.field(&table, &routing::TIER).map_or(place, NonZeroU32::get);
     let weight = reader.value(&table, &routing::WEIGHT);
     let first_token = reader.field(&table, &routing::FIRST_TOKEN);
+    let stated_continuation = reader.field(&table, &continuation::OF_TARGET);
     let provider = provider.flatten();
     let quirks = provider.as_ref().map(|provider| &provider.quirks);
     let quirks = settings::of_target(reader, &table, quirks);
@@ -274,7 +283,16 @@ fn target(
     }
     let target = Target::new(provider, model?);
     let price = price.or_else(|| target.list_price());
-    Some(Target { context, price, quirks, tier, weight, first_token, ..target })
+    Some(Target {
+        context,
+        price,
+        quirks,
+        tier,
+        weight,
+        first_token,
+        stated_continuation,
+        ..target
+    })
 }
 
 /// Whether a name may be a model's: 1 to 256 visible ASCII characters, no segment `..`. Model names

@@ -22,7 +22,9 @@ use super::units::{
     self, ANY_PATTERN, BASE_URL, BOOLEAN, CREDENTIAL, HEADER_NAME, HEADER_PATTERN, HEADER_VALUE,
     NAME_PATTERN, TEXT, base_url,
 };
-use super::{CredentialSource, Identity, Provider, aws, client_tls, preset, settings};
+use super::{
+    CredentialSource, Identity, Provider, aws, client_tls, continuation, preset, settings,
+};
 use crate::wire::adapt::settings::Settings;
 use crate::wire::dialect::{self, DIALECTS, Dialect, Hosting, Quirks};
 
@@ -145,6 +147,7 @@ pub(super) const PROVIDERS: Section = Section::map(
         settings::KEEP_ALIVE.key,
         HEALTH.key,
         CHECK.key,
+        continuation::OF_MODELS.key,
     ],
     NAME_PATTERN,
 );
@@ -203,6 +206,7 @@ fn provider(
     let quirks = StatedQuirks::read(reader, &table);
     let egress = egress::Stated::read(reader, &table);
     let list_models = reader.value(&table, &LIST_MODELS);
+    let continuation = continuation::of_models(reader, &table);
     // Another address than the preset's is another provider, with prices of its own.
     let priced = if stated.has(&ADDRESS) { &stated } else { &table };
     let price_catalog = reader.field(priced, &PRICE_CATALOG);
@@ -234,6 +238,7 @@ fn provider(
         quirks,
         egress,
         list_models,
+        continuation,
         price_catalog,
         health,
         check,
@@ -267,6 +272,7 @@ pub(super) fn plain(
         headers: Vec::new(),
         query: Vec::new(),
         list_models: LIST_MODELS.default_value(),
+        continuation: Vec::new(),
         price_catalog: None,
         health: Health::default(),
         check: None,

@@ -50,6 +50,7 @@ impl Sink for AccessLog {
             error = summary.error.as_deref(),
             attempts = summary.attempts.len(),
             trail = trail(&summary.attempts, true),
+            continued = filled(&continued(summary)),
             duration_ms = ms(summary.duration),
             ttft_ms = summary.first_output.map(ttft),
             longest_gap_ms = summary.first_output.map(|_| ms(summary.longest_gap)),
@@ -131,6 +132,15 @@ pub(super) fn chain(error: &Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// The targets that wrote an answer in turn; empty if there is one.
+fn continued(summary: &Summary) -> String {
+    if summary.continued.is_empty() {
+        return String::new();
+    }
+    let first = short(summary.target()).into_owned();
+    summary.continued.iter().fold(first, |all, target| format!("{all} -> {}", short(target)))
 }
 
 /// Milliseconds, to the microsecond.

@@ -16,6 +16,7 @@ use super::limit::{Admission, TokenDemand};
 use super::request_metrics::OpenRequest;
 use super::route::Plan;
 use super::summary::{Head, RequestSpan, Sinks, Summary};
+use crate::config::Target;
 use crate::error::{self, Error};
 use crate::prompts::Prompt;
 use crate::telemetry::trace::{TraceContext, Tracing};
@@ -66,6 +67,7 @@ impl Account {
                 stream: false,
                 attempts: Vec::new(),
                 served: None,
+                continued: Vec::new(),
                 charged: false,
                 outcome: "client_gone",
                 error: None,
@@ -111,6 +113,13 @@ impl Account {
     /// `provider/model` of the attempt that answered, or whose error the caller gets; empty if there is none.
     pub fn target(&self) -> &str {
         self.summary.target()
+    }
+
+    /// The target that answers.
+    pub fn served_target(&self) -> Option<&Target> {
+        let attempt = self.summary.attempts.get(self.summary.served?)?;
+        let last = self.summary.attempts.last().filter(|_| !self.summary.continued.is_empty());
+        Some(&last.unwrap_or(attempt).target)
     }
 
     /// Every attempt so far, in the order in which they began.
@@ -203,6 +212,20 @@ impl Account {
     pub fn served_by(&mut self, index: usize) {
         self.summary.served = Some(index);
         self.summary.charged = true;
+    }
+
+    /// Adds the attempts at the rest of an answer that broke off. `continued`: the last one goes on with it.
+    pub fn continued(&mut self, attempts: Vec<Attempt>, continued: bool) {
+        let summary = &mut self.summary;
+        let target = attempts.last().map(|attempt| Arc::clone(attempt.target.name()));
+        for attempt in summary.attempts.iter_mut().filter(|_| continued) {
+            if let Some(span) = attempt.span.take() {
+                span.event("broken", Duration::ZERO, None);
+                span.end();
+            }
+        }
+        summary.attempts.extend(attempts);
+        summary.continued.extend(target.filter(|_| continued));
     }
 
     /// Model output was passed on.

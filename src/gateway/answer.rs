@@ -222,6 +222,12 @@ impl Answer {
         self.lease.sibling().attach(bytes)
     }
 
+    /// Writes the end of an answer that broke off and is not continued.
+    pub fn release(&mut self) {
+        self.transcoder.release(&mut self.ready);
+        self.redact_error();
+    }
+
     /// Whether the upstream has stopped, and has not yet reported its output tokens.
     pub fn is_uncounted(&self) -> bool {
         let tally = self.transcoder.tally();

@@ -11,6 +11,7 @@ pub mod auth;
 pub mod clock;
 pub mod compression;
 mod content_encoding;
+pub mod continuation;
 mod count;
 mod credential;
 pub mod delivery;
@@ -201,6 +202,7 @@ fn attempts(
         trace: account.place().clone(),
         #[cfg(test)]
         script: None,
+        part: None,
     });
     (opening, context)
 }

@@ -37,17 +37,19 @@ impl Deref for BufferedBody {
 }
 
 /// A request body. A large one is shared with the threads that work on it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum RequestBody {
     /// It is worked on by the worker that has it.
-    Small(BufferedBody),
+    Small(Arc<BufferedBody>),
     /// It is worked on elsewhere.
     Large(Arc<BufferedBody>),
 }
 
 impl From<BufferedBody> for RequestBody {
     fn from(body: BufferedBody) -> Self {
-        if is_large(&body) { Self::Large(Arc::new(body)) } else { Self::Small(body) }
+        let large = is_large(&body);
+        let body = Arc::new(body);
+        if large { Self::Large(body) } else { Self::Small(body) }
     }
 }
 
@@ -56,8 +58,7 @@ impl Deref for RequestBody {
 
     fn deref(&self) -> &str {
         match self {
-            Self::Small(body) => body,
-            Self::Large(body) => body,
+            Self::Small(body) | Self::Large(body) => body,
         }
     }
 }

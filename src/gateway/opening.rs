@@ -11,6 +11,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::answer::Answer;
 use super::attempt::Attempt;
+use super::continuation::Continuable;
 use super::failures::{Failures, blame_caller, goes_on, is_rejected, may_attempt, refused_error};
 use super::offload::RequestBody;
 use super::repeat::{Repeat, repeat};
@@ -134,6 +135,11 @@ impl Opening {
         let (index, answer) = failures.best().map_err(exhausted)?;
         self.answered(index);
         Ok((index, answer))
+    }
+
+    /// The means to continue its answer, if that may be done.
+    pub(super) fn continuable(&self) -> Option<Continuable> {
+        Continuable::of(&self.request)
     }
 
     /// The attempts, after which no others follow. The one under way is closed.
@@ -389,12 +395,11 @@ pub(super) fn deadline(request: &UpstreamRequest) -> Instant {
     let wait =
         if silent { request.context.stream.unstreamed } else { request.context.stream.first_token };
     let total = request.context.stream.total.unwrap_or(Duration::MAX);
-    request
-        .context
-        .time
-        .started
-        .checked_add(wait.min(total))
-        .unwrap_or(request.context.time.started)
+    let started = request.context.time.started;
+    // The rest of an answer has as long as the first output of it had.
+    let begun = request.part.as_ref().map_or(started, |part| part.broken);
+    let ends = [begun.checked_add(wait), started.checked_add(total)];
+    ends.into_iter().flatten().min().unwrap_or(begun)
 }
 
 /// The deadline of an attempt: after an equal share of the time that is left if other targets may follow, else after all

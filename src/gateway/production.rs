@@ -17,12 +17,20 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::account::Account;
 use super::answer::{Answer, MAX_HOLD};
+use super::continuation::{Asking, Continuable};
 use super::kept_state::Keep;
 use super::opening::Opening;
 use super::upstream_request::RequestContext;
 use crate::error::Error;
 use crate::wire::chat::{Deadline, End};
 use crate::wire::dialect::{Ending, Mode};
+
+#[path = "production_continued.rs"]
+mod continued;
+#[path = "production_deadlines.rs"]
+mod deadlines;
+
+use deadlines::Deadlines;
 
 /// The time that an upstream has to end its body after its dialect's terminal, or to report its usage
 /// after its last output.
@@ -46,6 +54,8 @@ pub struct Production {
     /// The storing of the response.
     keep: Option<Keep>,
     ending: Ending,
+    /// The means to continue the answer.
+    continuable: Option<Box<Continuable>>,
 }
 
 /// The phase of an answer.
@@ -54,6 +64,8 @@ enum Phase {
     Opening(Box<Opening>, Box<Account>),
     /// Output is coming.
     Streaming(Box<Answer>, Box<Account>),
+    /// The answer broke off, and another target is asked to go on with it.
+    Continuing(Box<Answer>, Box<Account>, Asking),
     /// There is nothing more. The account is settled, and is dropped with the production.
     Ended(Option<Box<Account>>),
 }
@@ -124,6 +136,7 @@ impl Production {
             end: None,
             keep: None,
             ending: Ending::Closed,
+            continuable: None,
         }
     }
 
@@ -154,13 +167,23 @@ impl Production {
                 }
                 Phase::Streaming(..) => {
                     let ready = self.take_ready();
-                    if self.has_ended() {
+                    let held = self.is_held();
+                    if self.has_ended() && !held {
                         self.finish(ready.as_deref().unwrap_or_default()).await;
                     }
                     if let Some(bytes) = ready {
                         return Next::Bytes(bytes);
                     }
+                    if held {
+                        self.ask_to_continue();
+                        continue;
+                    }
                     if self.wait_for_output(until).await {
+                        return Next::Idle;
+                    }
+                }
+                Phase::Continuing(..) => {
+                    if self.wait_for_continuation(until).await {
                         return Next::Idle;
                     }
                 }
@@ -202,7 +225,9 @@ impl Production {
     /// Its account, until it has ended.
     pub fn account(&mut self) -> Option<&mut Account> {
         match &mut self.phase {
-            Phase::Opening(_, account) | Phase::Streaming(_, account) => Some(account),
+            Phase::Opening(_, account)
+            | Phase::Streaming(_, account)
+            | Phase::Continuing(_, account, _) => Some(account),
             Phase::Ended(account) => account.as_deref_mut(),
         }
     }
@@ -224,6 +249,7 @@ impl Production {
 
     /// Ends an answer for a reason of the gateway's own.
     pub fn abort(&mut self, end: End) {
+        self.stop_continuing();
         if let Phase::Streaming(answer, _) = &mut self.phase {
             answer.transcoder.abort(end, &mut answer.ready);
         }
@@ -257,7 +283,7 @@ impl Production {
                 account.attempted(opening.into_attempts());
                 Some(account)
             }
-            Phase::Streaming(_, account) => Some(account),
+            Phase::Streaming(_, account) | Phase::Continuing(_, account, _) => Some(account),
             Phase::Ended(account) => account,
         };
         self.phase = Phase::Ended(account);
@@ -273,6 +299,7 @@ impl Production {
         let Phase::Opening(opening, mut account) = std::mem::take(&mut self.phase) else {
             return Ok(());
         };
+        self.continuable = opening.continuable().map(Box::new);
         account.attempted(opening.into_attempts());
         let (index, mut answer) = match opened {
             Ok(answer) => answer,
@@ -416,7 +443,7 @@ impl Production {
                 account.attempted(opening.into_attempts());
                 Some(account)
             }
-            Phase::Streaming(answer, mut account) => {
+            Phase::Streaming(answer, mut account) | Phase::Continuing(answer, mut account, _) => {
                 account.settle(answer.transcoder.tally(), answer.transcoder.end());
                 // A runtime that is being shut down drops the future, which settles all the same.
                 if answer.is_uncounted()
@@ -466,28 +493,6 @@ async fn count(mut answer: Box<Answer>, mut account: Box<Account>) {
     account.settle(answer.transcoder.tally(), None);
 }
 
-/// The deadlines at which an answer must end although its upstream has not.
-struct Deadlines {
-    /// The time of the last model output.
-    output: Instant,
-    stall: Duration,
-    total: Option<Instant>,
-}
-
-impl Deadlines {
-    /// The next moment at which to look. Output in the meantime only makes the look too early.
-    fn next(&self, until: Option<Instant>) -> Instant {
-        let stalled = self.output + self.stall;
-        [self.total, until].into_iter().flatten().fold(stalled, Instant::min)
-    }
-
-    fn passed(&self, now: Instant) -> Option<Deadline> {
-        if self.total.is_some_and(|total| now >= total) {
-            return Some(Deadline::Total);
-        }
-        (now >= self.output + self.stall).then_some(Deadline::Stall)
-    }
-}
 /// Whether an answer has ended through a fault of its upstream.
 fn is_broken(end: &End) -> bool {
     matches!(end, End::Truncated | End::Failed(_) | End::TimedOut(Deadline::Stall))

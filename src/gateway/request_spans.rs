@@ -71,7 +71,8 @@ impl Sink for RequestSpans {
     /// Ends the span of the attempt that has not failed, then the request's.
     fn record(&self, summary: &Summary) {
         let Some(request) = &summary.span else { return };
-        if let Some(span) = summary.attempts.last().and_then(|attempt| attempt.span.as_ref()) {
+        let mut spans = summary.attempts.iter().rev().filter_map(|attempt| attempt.span.as_ref());
+        if let Some(span) = spans.next() {
             describe_attempt(summary, span, request);
             span.end();
         }
@@ -126,6 +127,10 @@ fn describe_request(summary: &Summary, RequestSpan { span, operation, .. }: &Req
     let words = [("streamgate.caller", &*summary.caller), ("streamgate.target", summary.target())];
     for (name, word) in words.into_iter().filter(|(_, word)| !word.is_empty()) {
         span.set(name, short(word));
+    }
+    if !summary.continued.is_empty() {
+        let targets: Vec<String> = summary.continued.iter().map(|target| short(target)).collect();
+        span.set("streamgate.continued", targets.join(", "));
     }
     if let Some(attempt) = summary.served().filter(|_| summary.is_answered()) {
         span.set("gen_ai.provider.name", vendor(&attempt.target.provider));

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::affinity::Session;
 use super::auth::Caller;
 use super::provider_models::{Lists, find};
-use crate::config::{self, Config, Fallback, ModelRouting, Pick, Retry, Target, matches_pattern};
+use crate::config::{
+    self, Config, Continue, Fallback, ModelRouting, Pick, Retry, Target, matches_pattern,
+};
 use crate::error::Error;
 use crate::wire::chat::{ApiError, Kind};
 use crate::wire::model_list::ModelInfo;
@@ -33,6 +35,8 @@ pub struct Plan {
     pub retry: Retry,
     /// Fallbacks after errors that the caller causes.
     pub fallback: Option<Arc<Fallback>>,
+    /// The policy for an answer that breaks off, if it is continued.
+    pub on_break: Option<Arc<Continue>>,
     /// The model's name at the upstream is the caller's choice.
     pub direct: bool,
 }
@@ -42,8 +46,20 @@ impl Plan {
         let routing = config.model_routing.get(label).copied().unwrap_or_default();
         let ModelRouting { pick, affinity, attempts, retry } = routing;
         let fallback = config.fallbacks.get(label).map(Arc::clone);
+        let on_break = config.on_break.get(label).cloned();
         let (label, session) = (label.into(), None);
-        Self { targets, label, pick, session, affinity, attempts, retry, fallback, direct }
+        Self {
+            targets,
+            label,
+            pick,
+            session,
+            affinity,
+            attempts,
+            retry,
+            fallback,
+            on_break,
+            direct,
+        }
     }
 }
 

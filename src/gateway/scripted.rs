@@ -84,12 +84,14 @@ pub(super) fn request(
             attempts: None,
             retry: Retry::default(),
             fallback: None,
+            on_break: None,
             direct: false,
         },
         memory: memory.answers,
         request_id: String::new(),
         trace: TraceContext::None,
         script: None,
+        part: None,
     }
 }
 

@@ -122,6 +122,8 @@ pub struct Summary {
     pub attempts: Vec<Attempt>,
     /// The attempt that answered, or whose error the caller got.
     pub served: Option<usize>,
+    /// The targets that went on with the answer when it had broken off, as `provider/model`.
+    pub continued: Vec<Arc<str>>,
     /// The target has read the prompt, so that its tokens count.
     pub charged: bool,
     /// The outcome: a stable label.

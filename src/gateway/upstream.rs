@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answer, redacted};
+use super::continuation;
 use super::count::{ESTIMATED, TRUE};
 use super::credential::credential;
 use super::egress;
@@ -26,6 +27,7 @@ use crate::config::{Provider, Stream, Target};
 use crate::error::{Error, Reply};
 use crate::wire::adapt::Written;
 use crate::wire::chat::{ApiError, Deadline, End, Kind, ToolForms};
+use crate::wire::continuation::Seam;
 use crate::wire::dialect::{Hosting, Mode, Operation, ResponseContext};
 use crate::wire::embeddings::Verified;
 use crate::wire::forwarded_headers::AllowList;
@@ -101,6 +103,11 @@ pub async fn attempt(
     let mut answer = Box::new(Answer::new(of, source, transcoder, request.memory.lease()));
     answer.spent = spent;
     let (max_event, call) = (request.context.stream.max_event, &request.context.call);
+    if request.part.is_some() {
+        let begun = timeout_at(deadline, answer.read_continuation());
+        begun.await.map_err(|_| late())?;
+        return continued(answer);
+    }
     let begun = timeout_at(deadline, answer.read_first(max_event, call.stream));
     begun.await.map_err(|_| late())??;
     if written.inputs.is_some() && answer.transcoder.tally().usage.input.is_none() {
@@ -122,6 +129,14 @@ pub async fn attempt(
         return Ok(answer);
     }
     Err(Box::new(AttemptError { error, partial: partial.then_some(answer) }))
+}
+
+/// The rest of an answer, unless it has ended badly: nothing of it was forwarded.
+fn continued(answer: Box<Answer>) -> Result<Box<Answer>, Box<AttemptError>> {
+    match answer.transcoder.end() {
+        None | Some(End::Complete) => Ok(answer),
+        Some(end) => Err(answer.failure(end).into()),
+    }
 }
 
 /// The seconds to wait that are in the error which ended an upstream's answer.
@@ -277,6 +292,14 @@ async fn transcoder(
     let wanted = request.wanted(target);
     let framing = if wanted.stream { dialect.framing(media_type) } else { Framing::Whole };
     let streams = request.context.call.stream;
+    if let Some(part) = &request.part {
+        let mut decoder = dialect.decoder(wanted.form);
+        decoder.name(&request.context.call.id);
+        let Stream { max_event, max_answer, .. } = request.context.stream;
+        let transcoder = Transcoder::detached(framing, max_event, decoder, part.usage);
+        let seam = Seam::new(&part.text, target.continuation());
+        return Ok(transcoder.keeping_at_most(max_answer).with_stage(Box::new(seam)));
+    }
     // A whole answer to a request for a stream has no frames to pass through.
     let passes = move |framing| verbatim && (framing == Framing::Whole) != streams;
     let echo = if passes(framing) { String::new() } else { echo(request).await? };
@@ -303,7 +326,9 @@ async fn transcoder(
     }
     let Stream { max_event, max_answer, .. } = request.context.stream;
     let transcoder = Transcoder::labelled(framing, max_event, decoder, choose);
-    Ok(transcoder.keeping_at_most(max_answer))
+    let transcoder = transcoder.keeping_at_most(max_answer);
+    let may_continue = continuation::policy(request).is_some();
+    Ok(if may_continue { transcoder.holding_breaks() } else { transcoder })
 }
 
 fn media_type(headers: &HeaderMap) -> &str {

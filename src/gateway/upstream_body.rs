@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
+use super::continuation::Part;
 use super::offload::{self, BufferedBody, RequestBody, is_large};
 use super::sigv4;
 use super::upstream_request::{UpstreamRequest, wanted};
@@ -26,12 +27,15 @@ struct Source<'a> {
     form: Form,
     stream: bool,
     headers: Cow<'a, HeaderMap>,
+    /// The part of the answer that the target is to continue.
+    part: Option<Arc<Part>>,
 }
 
 impl<'a> Source<'a> {
     fn of(request: &UpstreamRequest, headers: Cow<'a, HeaderMap>) -> Self {
         let ResponseContext { form, stream, .. } = request.context.call;
-        Self { dialect: request.context.dialect, form, stream, headers }
+        let part = request.part.clone();
+        Self { dialect: request.context.dialect, form, stream, headers, part }
     }
 }
 
@@ -59,9 +63,17 @@ pub(super) fn large_body(
     }
 }
 
+/// The body that asks for an answer, or for the rest of one.
+fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, ApiError> {
+    let written = write_whole(source, body, target)?;
+    let Some(part) = &source.part else { return Ok(written) };
+    let body = part.ask(&written.body, target)?;
+    Ok(Written { body, ..written })
+}
+
 /// The caller's own JSON with surgical edits for an upstream of the same dialect; a translation
 /// otherwise.
-fn write(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, ApiError> {
+fn write_whole(source: &Source<'_>, body: &str, target: &Target) -> Result<Written, ApiError> {
     let dialect = target.provider.dialect;
     let wanted = wanted((source.dialect, source.form, source.stream), target);
     let strict = source.headers.get(STRICT).is_some_and(|value| value == "true");

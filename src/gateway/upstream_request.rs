@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::clock::RequestTime;
+use super::continuation::Part;
 use super::egress::Clients;
 use super::offload::RequestBody;
 use super::route::Plan;
@@ -72,9 +73,32 @@ pub struct UpstreamRequest {
     /// The exchange with an upstream, in its place.
     #[cfg(test)]
     pub(super) script: Option<super::scripted::Exchange>,
+    /// The part of its answer that broke off and is to be continued.
+    pub part: Option<Arc<Part>>,
 }
 
 impl UpstreamRequest {
+    /// The same request for the rest of its answer.
+    pub(super) fn continuing(&self, plan: Plan, part: Arc<Part>) -> Self {
+        Self {
+            context: Arc::clone(&self.context),
+            clients: Arc::clone(&self.clients),
+            metrics: Arc::clone(&self.metrics),
+            body: self.body.clone(),
+            side_effects: self.side_effects,
+            headers: self.headers.clone(),
+            caller: Arc::clone(&self.caller),
+            plan,
+            health: Arc::clone(&self.health),
+            memory: Arc::clone(&self.memory),
+            request_id: self.request_id.clone(),
+            trace: self.trace.clone(),
+            #[cfg(test)]
+            script: None,
+            part: Some(part),
+        }
+    }
+
     /// Whether a provider uses the caller's dialect, so that requests and answers are passed through.
     pub fn is_verbatim(&self, provider: &Provider) -> bool {
         self.context.dialect.name() == provider.dialect.name()

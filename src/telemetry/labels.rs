@@ -133,6 +133,15 @@ pub struct ModelLabels {
     pub model: Arc<str>,
 }
 
+/// Labels of continuations of answers that broke off.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ContinuationLabels {
+    /// As in [`RouteLabels`].
+    pub model: Arc<str>,
+    /// `continued`, `failed` or `refused`.
+    pub result: &'static str,
+}
+
 /// The label of metrics of a caller's dialect.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct DialectLabels {

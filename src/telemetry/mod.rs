@@ -28,9 +28,9 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 use crate::config::{Config, Tls};
 pub use histogram::{Histogram, Sample};
 pub use labels::{
-    AuthFailureLabels, BreakerChangeLabels, BuildLabels, ConfigLabels, CostLabels, DialectLabels,
-    KeyFetchLabels, LimitLabels, LimitRefusalLabels, MemoryLabels, ModelLabels,
-    ModelListFetchLabels, NoLabels, OTHER, OutcomeLabels, PickLabels, ProviderLabels,
+    AuthFailureLabels, BreakerChangeLabels, BuildLabels, ConfigLabels, ContinuationLabels,
+    CostLabels, DialectLabels, KeyFetchLabels, LimitLabels, LimitRefusalLabels, MemoryLabels,
+    ModelLabels, ModelListFetchLabels, NoLabels, OTHER, OutcomeLabels, PickLabels, ProviderLabels,
     RefusedRequestLabels, RetryLabels, RouteLabels, SpanLossLabels, StreamLabels, TargetLabels,
     TargetStateLabels, TokenLabels, UpstreamErrorLabels,
 };
@@ -106,6 +106,8 @@ metrics! {
         "Attempts that followed a failed one of the same request, by where they went";
     retry_budget_empty: Family<ModelLabels, Counter> = "streamgate_retry_budget_empty",
         "Requests that were given up although another attempt could be made, because the model's retry budget was used up";
+    continuations: Family<ContinuationLabels, Counter> = "streamgate_continuations",
+        "Answers that broke off and might be continued by another target, by result";
     heartbeats: Family<DialectLabels, Counter<u64, AtomicU64>> = "streamgate_heartbeats",
         "Heartbeats written to callers while the upstream was silent";
     spans_lost: Family<SpanLossLabels, Counter> = "streamgate_spans_lost",

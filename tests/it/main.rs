@@ -37,6 +37,8 @@ mod console;
 #[cfg(test)]
 mod content_types;
 #[cfg(test)]
+mod continuation;
+#[cfg(test)]
 mod counts;
 #[cfg(test)]
 mod descriptors;

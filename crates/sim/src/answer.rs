@@ -2,7 +2,7 @@
 //!
 //! Pure and lazy: a million tokens cost nothing until they are consumed.
 
-use super::program::{Content, Program};
+use super::program::{Content, Program, Resume};
 use super::request::SimRequest;
 
 /// One token.
@@ -56,16 +56,17 @@ const PROSE: &str = "This answer is simulated. No model has read your question, 
 const UNNAMED_TOOL: &str = "simulated_tool";
 
 impl Answer {
-    /// The answer of `program` to `ask`, within the token limit of the request.
-    pub(super) fn new(program: &Program, ask: &SimRequest) -> Self {
+    /// The answer of `program` to `ask`, within the token limit of the request. `prefill`: the unfinished turn of the
+    /// model that ends the request.
+    pub(super) fn new(program: &Program, ask: &SimRequest, prefill: Option<&str>) -> Self {
         let (count, stop, body) = match program.says {
             Content::Calls(calls) if !ask.answers_tools => {
                 let (count, pieces) = calls_of(calls, &ask.tools);
                 (count, Stop::Calls, pieces)
             }
             Content::Calls(_) | Content::Tokens => {
-                let count = program.tokens();
-                (count, Stop::End, numbered(count, program.padding))
+                let (count, pieces) = counted(program, prefill.unwrap_or_default());
+                (count, Stop::End, pieces)
             }
             Content::Prose => {
                 let (count, pieces) = words_of(PROSE, Piece::Text);
@@ -91,10 +92,25 @@ impl Answer {
 
 type Pieces = Box<dyn Iterator<Item = Piece> + Send>;
 
-/// Numbered tokens: token `i` is `t{i} `, with its padding before the space.
-fn numbered(count: u64, padding: usize) -> Pieces {
-    let padding = "x".repeat(padding);
-    Box::new((0..count).map(move |i| Piece::Text(format!("t{i}{padding} "))))
+/// Numbered tokens: token `i` is `t{i} `, with its padding before the space. `prefill`: an unfinished turn, which may
+/// be empty.
+fn counted(program: &Program, prefill: &str) -> (u64, Pieces) {
+    let count = program.tokens();
+    let last = prefill.split_whitespace().last().and_then(|word| word.strip_prefix('t'));
+    let last = last.map(|word| word.trim_end_matches('x')).and_then(|word| word.parse().ok());
+    let next = last.map_or(0, |last: u64| last.saturating_add(1)).min(count);
+    let from = if program.resume == Resume::Restart { 0 } else { next };
+    let lead = match program.resume {
+        Resume::Continue if from > 0 && !prefill.ends_with(' ') => " ".to_owned(),
+        Resume::Echo if from > 0 => format!("{} ", prefill.trim_end()),
+        _ => String::new(),
+    };
+    let padding = "x".repeat(program.padding);
+    let token = move |i| {
+        let lead = if i == from { lead.as_str() } else { "" };
+        Piece::Text(format!("{lead}t{i}{padding} "))
+    };
+    (count - from, Box::new((from..count).map(token)))
 }
 
 fn words_of(text: &'static str, piece: fn(String) -> Piece) -> (u64, Pieces) {

@@ -48,7 +48,7 @@ use tokio::time::sleep;
 use answer::Answer;
 use encoder::{Encoder, Totals};
 use play::Play;
-use program::{Fault, FaultAction, Program, Replacement, WORDS};
+use program::{Fault, FaultAction, Program, Replacement, Resume, WORDS};
 use request::{RequestError, SimRequest};
 use stats::{OpenStream, Stats};
 use trouble::Trouble;
@@ -153,7 +153,7 @@ async fn reply(
     let request_id = format!("req_sim{number}");
     let answered = match (trouble::credential(headers, uri), vendor.read(uri, body)) {
         (Some(refused), _) | (None, Err(refused)) => Err(refused),
-        (None, Ok(ask)) => answer(vendor, stats, number, ask).await,
+        (None, Ok(ask)) => answer(vendor, stats, number, (ask, request::prefill(body))).await,
     };
     let mut response = answered.unwrap_or_else(|refused| refused.response(vendor, &request_id));
     if let Ok(value) = HeaderValue::try_from(request_id) {
@@ -166,7 +166,7 @@ async fn answer(
     vendor: &dyn Vendor,
     stats: &Arc<Stats>,
     number: u64,
-    ask: SimRequest,
+    (ask, prefill): (SimRequest, Option<String>),
 ) -> Result<Response<Body>, RequestError> {
     let program = Program::parse(&ask.model).map_err(|_| RequestError::no_model(WORDS))?;
     let state = stats.model(&ask.model);
@@ -188,7 +188,12 @@ async fn answer(
         }
         None => {}
     }
-    let answer = Answer::new(&program, &ask);
+    if prefill.is_some() && program.resume == Resume::Reject {
+        under_way.end();
+        let message = "This model does not support prefill: the last message must be the user's.";
+        return Err(RequestError::invalid(message.to_owned(), None));
+    }
+    let answer = Answer::new(&program, &ask, prefill.as_deref());
     let encoder = vendor.encoder(number, &ask);
     let left = program.left;
     if !ask.stream {

@@ -49,6 +49,7 @@ pub(super) struct Program {
     pub(super) spent: bool,
     /// A content filter rejects the request.
     pub(super) policy: bool,
+    pub(super) resume: Resume,
 }
 
 /// Content of an answer.
@@ -70,6 +71,22 @@ pub(super) enum Replacement {
     Hang,
     /// An error with this HTTP status.
     Status(u16),
+}
+
+/// Behaviour where the last turn of the request is an unfinished one of the model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Resume {
+    /// The answer begins again.
+    #[default]
+    Restart,
+    /// The count goes on, after the space that the turn lacks.
+    Continue,
+    /// The same without that space.
+    Joined,
+    /// The turn is repeated before the count goes on.
+    Echo,
+    /// The request is rejected.
+    Reject,
 }
 
 /// Fault of an answer.
@@ -111,7 +128,7 @@ pub(super) struct Framing {
 pub(super) const WORDS: &str = "n<tokens, to 1000000>, i<microseconds between tokens>, \
      f<ms before the first token>, h<ms before the response head>, b<tokens per write, 1 to 100>, \
      z<padding bytes per token, to 4096>, think<reasoning tokens>, tools<parallel calls, 1 to 32>, \
-     refuse, length, reset<after tokens>, close<after tokens>, stall<after tokens>, \
+     refuse, length, cont, joined, echo, restart, noprefill, reset<after tokens>, close<after tokens>, stall<after tokens>, \
      err<after tokens>, junk<after tokens>, nodone, hang, e<status, 400 to 599>, ra<seconds, to 86400>, left<requests>, \
      cap<answers>, flaky<requests>, spent, ctx<tokens>, policy, thaw<seconds>, crlf, comment, \
      split; joined with dashes, as in n100-i10000-stall50; or just sim";
@@ -173,6 +190,7 @@ impl Program {
             thaw: None,
             spent: false,
             policy: false,
+            resume: Resume::default(),
         }
     }
 
@@ -186,6 +204,11 @@ impl Program {
             "refuse" => self.says = Content::Refusal,
             "length" => self.length = true,
             "nodone" => self.fault = Some(Fault::NoDone),
+            "restart" => self.resume = Resume::Restart,
+            "cont" => self.resume = Resume::Continue,
+            "joined" => self.resume = Resume::Joined,
+            "echo" => self.resume = Resume::Echo,
+            "noprefill" => self.resume = Resume::Reject,
             "hang" => self.instead = Some(Replacement::Hang),
             "spent" => self.spent = true,
             "policy" => self.policy = true,

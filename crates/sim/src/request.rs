@@ -215,3 +215,20 @@ impl RequestError {
         response
     }
 }
+
+/// The text of an unfinished turn of the model at the end of a request, in any vendor's form.
+pub(super) fn prefill(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let lists = ["messages", "contents", "input"];
+    let turns = lists.into_iter().find_map(|name| body.get(name)?.as_array())?;
+    let last = turns.last()?;
+    let role = last.get("role").and_then(Value::as_str)?;
+    let content = last.get("content").or_else(|| last.get("parts"))?;
+    let of_part = |part: &Value| part.get("text").and_then(Value::as_str).map(str::to_owned);
+    let text = match content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().filter_map(of_part).collect(),
+        _ => return None,
+    };
+    (matches!(role, "assistant" | "model") && !text.is_empty()).then_some(text)
+}

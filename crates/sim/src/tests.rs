@@ -395,7 +395,7 @@ async fn the_rate_holds() {
     let vendor: &dyn super::Vendor = &super::anthropic::Anthropic;
     let uri = super::Uri::from_static(MESSAGES);
     let ask = vendor.read(&uri, ask("x").to_string().as_bytes()).unwrap();
-    let answer = super::Answer::new(&program, &ask);
+    let answer = super::Answer::new(&program, &ask, None);
     let encoder = vendor.encoder(1, &ask);
     let play = super::Play::new(program, encoder, answer);
     let stats = std::sync::Arc::new(super::Stats::default());

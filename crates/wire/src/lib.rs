@@ -14,6 +14,7 @@ pub mod chat;
 pub(crate) mod citations;
 pub(crate) mod claude;
 pub(crate) mod codec;
+pub mod continuation;
 pub mod count;
 pub mod dialect;
 pub mod embeddings;

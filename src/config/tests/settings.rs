@@ -70,3 +70,31 @@ fn an_output_limit_above_the_context_is_reported() {
     }
     assert!(load_text(text(", max_output: 9", "context: 8, max_output: 8")).is_ok());
 }
+
+/// Models of a vendor continue a text or not by their names; a target's own word counts more.
+#[test]
+fn continuation_is_known_by_the_name_of_the_model() {
+    let targets = [
+        ("a", "claude-sonnet-4-5-20250929", "", "prefill"),
+        ("a", "claude-sonnet-4-5", "", "none"),
+        ("a", "claude-opus-4-6", "", "none"),
+        ("a", "claude-opus-4-6", ", continuation: instruct", "instruct"),
+        ("v", "qwen3", "", "vllm"),
+        ("o", "gpt-5.4", "", "none"),
+    ];
+    let list: Vec<String> = targets
+        .iter()
+        .map(|(provider, model, own, _)| format!("{{ provider: {provider}, model: {model}{own} }}"))
+        .collect();
+    let text = format!(
+        "{AUTH}providers: {{ a: {{ preset: anthropic, api_key: k }}, v: {{ preset: vllm }}, o: {{ preset: openai, api_key: k }} }}\n\
+         models: {{ m: {{ on_break: {{ continue: {{ most: 2 }} }}, targets: [{}] }} }}\n",
+        list.join(", ")
+    );
+    let config = load_text(text).unwrap();
+    assert_eq!(config.on_break["m"].most.get(), 2);
+    for (target, (_, model, _, expected)) in config.models["m"].iter().zip(targets) {
+        let expected = crate::wire::continuation::Method::by_name(expected).unwrap();
+        assert_eq!(target.continuation(), expected, "{model}");
+    }
+}

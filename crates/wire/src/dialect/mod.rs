@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use super::chat::{ApiError, Delta, End, HostedTool, Kind, Rendered, Request, ToolForms};
+use super::continuation::{self, Written};
 use super::embeddings::EmbedRequest;
 use super::framing::{Frame, Framing};
 use super::model_list::{self, ModelInfo};
@@ -127,6 +128,11 @@ pub trait Dialect: Sync {
     fn form_of(&self, operation: Operation) -> Option<Form> {
         let forms = [Form::Chat, Form::Embeddings];
         forms.into_iter().find(|form| form.operation() == operation)
+    }
+    /// A turn of text in a request: the member of the body that has the turns, and the turn. `assistant`: the model's,
+    /// else the user's.
+    fn turn(&self, assistant: bool, text: &str) -> (&'static str, serde_json::Value) {
+        continuation::plain_turn(assistant, text)
     }
     /// Whether upstreams have an endpoint that counts tokens. `passthrough`: the caller uses this dialect,
     /// too.
@@ -247,6 +253,10 @@ pub trait CallerDialect: Sync {
     fn error_body(&self, fault: &ApiError, request_id: &str, retry_after: Option<u64>) -> String;
     /// Bytes that keep a silent stream open, safe at any event boundary for every known client.
     fn heartbeat(&self, call: &ResponseContext) -> Bytes;
+    /// Whether every known client skips comments in a stream.
+    fn takes_comments(&self) -> bool {
+        false
+    }
     /// The rate limit headers: the limit, the remainder and the time of the full reset; for requests, and
     /// for tokens. Most vendors have adopted the same names.
     fn allowance_headers(&self) -> [[&'static str; 3]; 2] {
@@ -453,6 +463,12 @@ pub trait Encode: Send {
     /// ended the stream, if one did. A collecting encoder writes its body here when `end` is
     /// [`End::Complete`], and nothing otherwise: the caller of this method then answers with a status.
     fn finish(&mut self, end: &End, last: Option<&Frame>, out: &mut BytesMut);
+    /// Goes on with a stream that has been passed through so far, as if this encoder had written it. Returns whether it
+    /// can. Called before anything else.
+    fn resume(&mut self, written: &Written<'_>) -> bool {
+        self.frame(&Frame::default(), &written.deltas, &mut BytesMut::new());
+        true
+    }
     /// Whether the encoder buffers a delta's content after writing it, since a later event repeats it.
     fn keeps(&self, _delta: &Delta<'_>) -> bool {
         false

@@ -248,6 +248,10 @@ impl CallerDialect for Anthropic {
         error::body(fault, Some(request_id))
     }
 
+    fn takes_comments(&self) -> bool {
+        true
+    }
+
     fn heartbeat(&self, _call: &ResponseContext) -> Bytes {
         Bytes::from_static(b"event: ping\ndata: {\"type\":\"ping\"}\n\n")
     }

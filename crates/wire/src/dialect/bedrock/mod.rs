@@ -41,6 +41,11 @@ impl Dialect for Bedrock {
         format!("/model/{}/{operation}", segment(target.model))
     }
 
+    fn turn(&self, assistant: bool, text: &str) -> (&'static str, serde_json::Value) {
+        let role = if assistant { "assistant" } else { "user" };
+        ("messages", serde_json::json!({"role": role, "content": [{"text": text}]}))
+    }
+
     fn output_limits(&self) -> &'static [&'static str] {
         &["inferenceConfig.maxTokens"]
     }

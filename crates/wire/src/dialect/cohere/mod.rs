@@ -165,6 +165,10 @@ impl CallerDialect for Cohere {
         error::body(fault, request_id)
     }
 
+    fn takes_comments(&self) -> bool {
+        true
+    }
+
     /// A comment, which the vendor's SDKs skip.
     fn heartbeat(&self, _call: &ResponseContext) -> Bytes {
         Bytes::from_static(b": ping\n")

@@ -58,6 +58,11 @@ impl Answer {
         self.choices.get_mut(at)
     }
 
+    /// Takes over the id of an answer that has begun.
+    pub(super) fn rename(&mut self, id: &str) {
+        id.clone_into(&mut self.id);
+    }
+
     /// Updates the metadata from a delta.
     pub(super) fn note(&mut self, delta: &Delta<'_>) {
         match delta {

@@ -15,6 +15,7 @@ use super::answer::{Answer, Logprobs};
 use super::error;
 use super::state::State;
 use crate::chat::{ApiError, Delta, End};
+use crate::continuation::Written;
 use crate::dialect::{Encode, Ending, Form, ResponseContext};
 use crate::framing::Frame;
 use crate::json::{Members, quoted, write_str};
@@ -232,6 +233,14 @@ impl Translated {
 pub(super) const EMPTY: &str = r#"{"text":""}"#;
 
 impl Encode for Translated {
+    fn resume(&mut self, written: &Written<'_>) -> bool {
+        if !written.id.is_empty() {
+            self.answer.rename(written.id);
+        }
+        self.frame(&Frame::default(), &written.deltas, &mut BytesMut::new());
+        true
+    }
+
     fn frame(&mut self, _frame: &Frame, deltas: &[Delta<'_>], out: &mut BytesMut) {
         for delta in deltas {
             self.delta(delta, out);

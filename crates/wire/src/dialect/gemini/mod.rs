@@ -84,6 +84,11 @@ impl Dialect for Gemini {
         ("x-goog-api-key", "")
     }
 
+    fn turn(&self, assistant: bool, text: &str) -> (&'static str, serde_json::Value) {
+        let role = if assistant { "model" } else { "user" };
+        ("contents", serde_json::json!({"role": role, "parts": [{"text": text}]}))
+    }
+
     fn output_limits(&self) -> &'static [&'static str] {
         &[
             "generationConfig.maxOutputTokens",

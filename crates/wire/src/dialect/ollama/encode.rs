@@ -7,11 +7,13 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::calls::Calls;
-use super::line::{Said, head, put, put_end, reason};
+use super::line::{Said, head, head_at, put, put_end, reason};
 use super::{decode, error};
 use crate::chat::{Delta, End, Stop, Usage};
+use crate::continuation::Written;
 use crate::dialect::{Encode, Ending, ResponseContext};
 use crate::framing::Frame;
+use crate::json::Members;
 
 /// Forwards lines, or a whole answer, byte for byte.
 #[derive(Debug)]
@@ -142,6 +144,17 @@ impl Stream {
 }
 
 impl Encode for Stream {
+    /// With the time of the first line.
+    fn resume(&mut self, written: &Written<'_>) -> bool {
+        self.frame(&Frame::default(), &written.deltas, &mut BytesMut::new());
+        let first = written.head.iter().find_map(|line| {
+            let members = Members::parse(std::str::from_utf8(line).ok()?).ok()?;
+            Some(head_at(&self.call, members.get("created_at")?.get()))
+        });
+        self.head = first.map_or_else(|| std::mem::take(&mut self.head), String::into_bytes);
+        true
+    }
+
     fn frame(&mut self, _frame: &Frame, deltas: &[Delta<'_>], out: &mut BytesMut) {
         let mut deltas = deltas.iter().peekable();
         while let Some(delta) = deltas.next() {

@@ -9,8 +9,12 @@ use crate::reset::rfc3339;
 
 /// The start of a line, before its content.
 pub(super) fn head(call: &ResponseContext) -> String {
-    let (model, created) = (quoted(&call.model), rfc3339(call.created.saturating_mul(1000)));
-    format!(r#"{{"model":{model},"created_at":"{created}","#)
+    head_at(call, &quoted(&rfc3339(call.created.saturating_mul(1000))))
+}
+
+/// The same with the JSON of another time.
+pub(super) fn head_at(call: &ResponseContext, created: &str) -> String {
+    format!(r#"{{"model":{},"created_at":{created},"#, quoted(&call.model))
 }
 
 /// The content of a line.

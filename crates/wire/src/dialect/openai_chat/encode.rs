@@ -15,7 +15,7 @@ use crate::chat::{Citation, Delta, End, Scheme, Stop, Usage};
 use crate::citations::AnswerText;
 use crate::dialect::{Encode, ResponseContext};
 use crate::framing::Frame;
-use crate::{json, sse};
+use crate::{continuation, json, sse};
 
 /// Forwards the payloads of an upstream that uses this dialect too.
 pub(super) struct Verbatim {
@@ -158,16 +158,19 @@ impl Stream {
 
     fn prefix(&mut self) -> &[u8] {
         if self.prefix.is_empty() {
-            let call = &self.call;
-            let head = format!(
-                r#"data: {{"id":"chatcmpl-{}","object":"chat.completion.chunk","created":{},"model":{},"choices":"#,
-                call.id,
-                call.created,
-                json::quoted(&call.model)
-            );
-            self.prefix = head.into_bytes();
+            let id = json::quoted(&format!("chatcmpl-{}", self.call.id));
+            self.prefix = self.head(&id, &self.call.created.to_string());
         }
         &self.prefix
+    }
+
+    /// The start of an event, with the JSON of the id and the time.
+    fn head(&self, id: &str, created: &str) -> Vec<u8> {
+        let model = json::quoted(&self.call.model);
+        format!(
+            r#"data: {{"id":{id},"object":"chat.completion.chunk","created":{created},"model":{model},"choices":"#
+        )
+        .into_bytes()
     }
 
     fn string(&mut self, choice: u32, member: &[u8], text: &str, out: &mut BytesMut) {
@@ -372,6 +375,17 @@ impl Stream {
 }
 
 impl Encode for Stream {
+    /// With the id and the time of the first chunk.
+    fn resume(&mut self, written: &continuation::Written<'_>) -> bool {
+        self.frame(&Frame::default(), &written.deltas, &mut BytesMut::new());
+        let first = written.head.iter().find_map(|payload| {
+            let members = json::Members::parse(std::str::from_utf8(payload).ok()?).ok()?;
+            Some(self.head(members.get("id")?.get(), members.get("created")?.get()))
+        });
+        self.prefix = first.unwrap_or_else(|| std::mem::take(&mut self.prefix));
+        true
+    }
+
     /// A signature is written with the reasoning before it.
     fn keeps(&self, delta: &Delta<'_>) -> bool {
         matches!(delta, Delta::Reasoning { .. } | Delta::Citation(_))

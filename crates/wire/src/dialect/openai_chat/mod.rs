@@ -199,6 +199,10 @@ impl CallerDialect for OpenAiChat {
         error::body(fault)
     }
 
+    fn takes_comments(&self) -> bool {
+        true
+    }
+
     /// A comment without a blank line: openai-python chokes on a block that carries an id and no data.
     fn heartbeat(&self, _call: &ResponseContext) -> Bytes {
         Bytes::from_static(b": ping\n")

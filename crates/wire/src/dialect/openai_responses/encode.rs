@@ -7,14 +7,17 @@
 use std::borrow::Cow;
 
 use bytes::BytesMut;
+use serde_json::value::RawValue;
 
 use super::calls::Shape;
 use super::output::{Item, Part, Piece, Text, Waiting, annotation};
 use super::response::{Head, Status};
 use super::write_event::Events;
 use crate::chat::{ApiError, Citation, Delta, End, Scheme, Stop, ToolForms, Usage};
+use crate::continuation::Written;
 use crate::dialect::{Encode, ResponseContext};
 use crate::framing::Frame;
+use crate::json::{self, Members};
 use crate::seal;
 
 /// Writes deltas anew.
@@ -45,6 +48,30 @@ pub(super) struct Translated {
 }
 
 impl Encode for Translated {
+    /// With the identity of the response and of its message, and the numbers of the events that follow.
+    fn resume(&mut self, written: &Written<'_>) -> bool {
+        let head: Vec<Members<'_>> = written
+            .head
+            .iter()
+            .filter_map(|payload| Members::parse(std::str::from_utf8(payload).ok()?).ok())
+            .collect();
+        let response = head.iter().find_map(|event| event.get("response"));
+        let items: Vec<_> = head.iter().filter(|event| event.get("item").is_some()).collect();
+        let (Some(response), [item]) = (response, items.as_slice()) else { return false };
+        // Only the first item can be gone on with.
+        let first = item.get("output_index").is_some_and(|index| index.get() == "0");
+        let id = item.get("item").and_then(|item| member(item, "id"));
+        let Some(id) = id.filter(|id| first && is_plain(id)) else { return false };
+        let Some(created) = member_count(response, "created_at") else { return false };
+        self.frame(&Frame::default(), &written.deltas, &mut BytesMut::new());
+        self.head.resume(written.id, created);
+        if let Some((own, _)) = &mut self.open {
+            own.clone_from(&id);
+        }
+        self.events.resume((&id, 0), written.frames);
+        true
+    }
+
     /// Always: the `done` events and the last event repeat all content.
     fn keeps(&self, _delta: &Delta<'_>) -> bool {
         true
@@ -397,6 +424,19 @@ impl Translated {
         let Self { head, events, done, usage, .. } = self;
         events.lifecycle("failed", out, |out| head.write(Status::Failed(fault), done, usage, out));
     }
+}
+
+fn member(object: &RawValue, name: &str) -> Option<String> {
+    Some(json::text(Members::parse(object.get()).ok()?.get(name)?)?.into_owned())
+}
+
+fn member_count(object: &RawValue, name: &str) -> Option<u64> {
+    json::count(Members::parse(object.get()).ok()?.get(name)?)
+}
+
+/// Whether an id needs no escapes.
+fn is_plain(id: &str) -> bool {
+    id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
 /// JSON that another made, fit for an event: outside of strings line breaks mean nothing, and inside

@@ -66,6 +66,10 @@ impl Dialect for OpenAiResponses {
         passthrough::path(target.form).to_owned()
     }
 
+    fn turn(&self, assistant: bool, text: &str) -> (&'static str, serde_json::Value) {
+        ("input", crate::continuation::plain_turn(assistant, text).1)
+    }
+
     fn output_limits(&self) -> &'static [&'static str] {
         &["max_output_tokens"]
     }
@@ -178,6 +182,10 @@ impl CallerDialect for OpenAiResponses {
     /// The request's id has no place in this dialect's errors; it is in a header.
     fn error_body(&self, fault: &ApiError, _request_id: &str, _retry_after: Option<u64>) -> String {
         error::body(fault)
+    }
+
+    fn takes_comments(&self) -> bool {
+        true
     }
 
     /// A comment without a blank line: openai-python chokes on a block that carries no data.

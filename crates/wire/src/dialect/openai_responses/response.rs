@@ -71,6 +71,12 @@ impl Head {
         }
     }
 
+    /// Takes over the identity of a response that has begun.
+    pub(super) fn resume(&mut self, id: &str, created: u64) {
+        id.clone_into(&mut self.id);
+        self.created = created;
+    }
+
     /// The response object with these items, their ids and their status.
     pub(super) fn write(
         &self,

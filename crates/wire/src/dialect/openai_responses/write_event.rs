@@ -30,6 +30,12 @@ impl Events {
         Self { sequence, ..Self::default() }
     }
 
+    /// Goes on with an item that is open, after so many events.
+    pub(super) fn resume(&mut self, (id, index): (&str, usize), sequence: u64) {
+        self.place = place(id, index);
+        self.sequence = sequence;
+    }
+
     fn write(&mut self, kind: &str, out: &mut BytesMut, rest: impl FnOnce(&mut BytesMut)) {
         if self.muted {
             return;
@@ -65,7 +71,7 @@ impl Events {
         item: &Item,
         out: &mut BytesMut,
     ) {
-        self.place = format!(r#""item_id":"{id}","output_index":{index}"#);
+        self.place = place(id, index);
         self.part = 0;
         let empty = match item {
             Item::Message(_) => Item::Message(Vec::new()),
@@ -254,4 +260,9 @@ impl Events {
 fn delta(text: &str, out: &mut BytesMut) {
     out.put_slice(br#","delta":"#);
     write_str(text, out);
+}
+
+/// The members of an event about an item.
+fn place(id: &str, index: usize) -> String {
+    format!(r#""item_id":"{id}","output_index":{index}"#)
 }

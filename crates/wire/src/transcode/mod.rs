@@ -3,17 +3,23 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::adapt::{Names, restore_names};
-use super::chat::{
-    ApiError, Delta, End, Kind, MAX_CITATIONS, MAX_TOOL_CALLS, Stop, too_many_calls,
+use crate::adapt::{Names, restore_names};
+use crate::chat::{
+    ApiError, Delta, End, Kind, MAX_CITATIONS, MAX_TOOL_CALLS, Stop, Usage, too_many_calls,
 };
-use super::dialect::{Decode, Encode, Ending, Mode};
-use super::finish;
-use super::framing::{self, Frame, Framer, Framing, FramingError};
-use super::kept::Kept;
-use super::stage::{Stage, Stages, Verdict};
-use super::stop_strings::{StopFilter, StopStrings};
-use super::tally::Tally;
+use crate::continuation::{Record, is_break, usage_of_both};
+use crate::dialect::{Decode, Encode, Ending, Mode};
+use crate::finish;
+use crate::framing::{self, Frame, Framer, Framing, FramingError};
+use crate::kept::Kept;
+use crate::stage::{Stage, Stages, Verdict};
+use crate::stop_strings::{StopFilter, StopStrings};
+use crate::tally::Tally;
+
+mod splice;
+mod whole;
+
+use whole::objects;
 
 /// Selects the encoder once the framing of the answer is known, and whether frames are passed through. An error
 /// rejects the answer, and the encoder writes the error.
@@ -44,6 +50,20 @@ pub struct Transcoder {
     stages: Stages,
     parts: Parts,
     kept: Kept,
+    /// The record of the answer, if another upstream may continue the answer.
+    record: Option<Box<Record>>,
+    /// The end of an answer that broke off, which is not written yet.
+    held: Option<HeldEnd>,
+    /// The answer as a continuation, before it is spliced.
+    detached: Option<Vec<Delta<'static>>>,
+    /// The usage of the part that it continues.
+    before: Option<Usage>,
+}
+
+/// The end of an answer that is held.
+struct HeldEnd {
+    /// The frame that ended it, if one did.
+    last: Option<Frame>,
 }
 
 /// Number of received parts of each kind that is limited.
@@ -100,6 +120,10 @@ impl Transcoder {
             stages: Stages::default(),
             parts: Parts::default(),
             kept: Kept::at_most(usize::MAX),
+            record: None,
+            held: None,
+            detached: None,
+            before: None,
         }
     }
 
@@ -137,7 +161,7 @@ impl Transcoder {
 
     /// Selects the encoder by the first frame, which may be the whole answer.
     fn begin(&mut self, frame: &Frame, out: &mut BytesMut) {
-        if self.choose.is_some() {
+        if self.choose.is_some() || self.detached.is_some() {
             if self.decoder.is_whole(frame) {
                 self.framing = Framing::Whole;
             }
@@ -164,7 +188,8 @@ impl Transcoder {
     /// Number of kept bytes of the answer: of an incomplete frame, and of received data.
     pub fn kept(&self) -> usize {
         let head = self.head.as_ref().map_or(0, BytesMut::len);
-        self.framer.buffered() + head + self.kept.bytes() + self.stages.kept()
+        let record = self.record.as_ref().map_or(0, |record| record.kept());
+        self.framer.buffered() + head + self.kept.bytes() + self.stages.kept() + record
     }
 
     /// Restores the caller's tool names, where the request had to replace them.
@@ -254,6 +279,10 @@ impl Transcoder {
 
     /// Ends the answer for a reason of the gateway's own.
     pub fn abort(&mut self, end: End, out: &mut BytesMut) {
+        if self.held.take().is_some() {
+            // It takes the place of the end that was held.
+            (self.end, self.record) = (None, None);
+        }
         if self.end.is_none() {
             self.choose(self.framing, out);
         }
@@ -332,6 +361,13 @@ impl Transcoder {
             restore_names(deltas, &self.names);
         }
         let mut output = false;
+        if let Some(before) = &self.before {
+            for delta in deltas.iter_mut() {
+                if let Delta::Usage(usage) = delta {
+                    *usage = usage_of_both(before, *usage);
+                }
+            }
+        }
         for delta in deltas.iter() {
             output |= self.tally.note(delta);
         }
@@ -373,7 +409,13 @@ impl Transcoder {
     }
 
     fn encode(&mut self, frame: &Frame, deltas: &[Delta<'_>], out: &mut BytesMut) {
+        if let Some(detached) = &mut self.detached {
+            detached.extend(deltas.iter().cloned().map(Delta::into_owned));
+        }
         let Some(encoder) = &mut self.encoder else { return };
+        if let Some(record) = &mut self.record {
+            record.note(frame, deltas, self.mode);
+        }
         for delta in deltas {
             self.kept.read_id(delta);
             // Passed-through data is written with its frame.
@@ -384,39 +426,6 @@ impl Transcoder {
         let before = out.len();
         encoder.frame(frame, deltas, out);
         self.kept.written(out.len() - before);
-    }
-
-    /// Handles a last event without its end mark. If it does not parse, the stream was cut; it does not mean
-    /// that the upstream sent invalid data.
-    fn forward_cut(&mut self, frames: &[Frame], out: &mut BytesMut) {
-        let whole = |frame: &Frame| {
-            frame.data.first() != Some(&b'{')
-                || serde_json::from_slice::<serde::de::IgnoredAny>(&frame.data).is_ok()
-        };
-        if frames.iter().all(whole) {
-            self.forward(frames, out);
-        } else {
-            self.abort(End::Truncated, out);
-        }
-    }
-
-    fn finish_whole(&mut self, frames: &[Frame], out: &mut BytesMut) {
-        if self.end.is_some() {
-            return;
-        }
-        let Some(body) = frames.first() else { return };
-        let mut deltas = Vec::new();
-        let end = self.decoder.answer(body, &mut deltas);
-        self.read(&mut deltas);
-        let end = self.flush_stages(end, &mut deltas);
-        if self.parts.calls > MAX_TOOL_CALLS {
-            return self.end_with(End::Failed(too_many_calls()), None, out);
-        }
-        if end == End::Complete {
-            self.encode(body, &deltas, out);
-        }
-        self.note_failure(&end, body);
-        self.end_with(end, None, out);
     }
 
     fn note_failure(&mut self, end: &End, frame: &Frame) {
@@ -457,34 +466,29 @@ impl Transcoder {
             self.encode(&Frame::default(), &held, out);
         }
         let end = self.verdict(end);
-        if let Some(encoder) = &mut self.encoder {
-            match &end {
-                // The vendor's message would name the operator's account and blame the caller's key.
-                End::Failed(fault) if fault.is_about_credential() => {
-                    let replacement = fault.replacement().unwrap_or_else(|| fault.clone());
-                    encoder.finish(&End::Failed(replacement), None, out);
-                }
-                end => encoder.finish(end, last, out),
-            }
+        let continuable =
+            self.record.as_ref().is_some_and(|record| is_break(&end) && record.text().is_some());
+        if continuable {
+            self.held = Some(HeldEnd { last: last.cloned() });
+        } else {
+            self.write_end(&end, last, out);
         }
         self.tally.complete = end == End::Complete;
         self.end = Some(end);
     }
-}
 
-/// Objects of a body that may contain several, consecutive or in an array.
-fn objects(frames: &[Frame], cap: usize) -> Vec<Frame> {
-    let mut objects = Vec::new();
-    let mut framer = Framer::new(Framing::JsonArray, cap);
-    for frame in frames {
-        if framer.push(frame.data.clone(), &mut objects).is_err() {
-            return Vec::new();
+    fn write_end(&mut self, end: &End, last: Option<&Frame>, out: &mut BytesMut) {
+        let Some(encoder) = &mut self.encoder else { return };
+        match end {
+            // The vendor's message would name the operator's account and blame the caller's key.
+            End::Failed(fault) if fault.is_about_credential() => {
+                let replacement = fault.replacement().unwrap_or_else(|| fault.clone());
+                encoder.finish(&End::Failed(replacement), None, out);
+            }
+            end => encoder.finish(end, last, out),
         }
     }
-    framer.finish(&mut objects);
-    objects
 }
 
 #[cfg(test)]
-#[path = "transcode_tests.rs"]
 mod tests;

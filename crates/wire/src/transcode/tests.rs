@@ -309,7 +309,7 @@ fn a_stage_ends_an_answer_and_later_ones_see_what_earlier_ones_release() {
 fn owned_deltas_say_the_same() {
     let text = String::from("x");
     let word = || Cow::Borrowed(text.as_str());
-    let usage = crate::chat::Usage { input: Some(3), ..Default::default() };
+    let usage = Usage { input: Some(3), ..Default::default() };
     for delta in [
         Delta::Start { id: word(), model: word() },
         Delta::Text { choice: 1, text: word() },
