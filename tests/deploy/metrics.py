@@ -26,7 +26,10 @@ from harness import ROOT, check, run, start
 ALERTS = ROOT / "deploy/alerts.yml"
 ANY = "*"
 # Queries that give nothing when all is well, which is what this Prometheus sees.
-EMPTY = {"StreamgateAbsent": "an instance is there; promtool's tests have one that is not"}
+EMPTY = {
+    "StreamgateAbsent": "an instance is there; promtool's tests have one that is not",
+    "Continued answers": "no answer of the traffic breaks off; tests/it/continuation.rs has those that do",
+}
 
 
 def programs() -> tuple[str, str]:
