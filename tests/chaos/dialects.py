@@ -79,6 +79,9 @@ def anthropic(value: dict, answer: Answer) -> None:
 
 def gemini(value: dict, answer: Answer) -> None:
     if "error" in value:
+        # The API has no terminal event: after a finish reason, an answer is complete when its body ends. An upstream that
+        # dies in between has not completed it.
+        answer.complete = False
         answer.end(failed=True)
     for candidate in value.get("candidates") or []:
         for part in candidate.get("content", {}).get("parts") or []:

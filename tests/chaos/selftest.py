@@ -116,6 +116,10 @@ class Readers(unittest.TestCase):
         self.assertEqual(self.note(whole, cut=True).end, "cut")
         self.assertEqual(self.note(whole + done + error).problems, ["a complete end and an error, both"])
         self.assertEqual(self.note(whole + error + done).problems, ["a complete end and an error, both"])
+        finish = 'data: {"candidates":[{"finishReason":"STOP"}]}\n\n'
+        self.assertEqual(self.note(finish + error, dialect="gemini").problems, [])
+        self.assertEqual(self.note(finish + error, dialect="gemini").end, "failed")
+        self.assertIn("a complete end and an error, both", self.note(error + finish, dialect="gemini").problems)
         self.assertEqual(self.note(whole + done + self.chunk("kx0.2 ")).problems[0], "text after the end")
 
     def test_tokens(self) -> None:
