@@ -208,7 +208,7 @@ impl Error {
         self
     }
 
-    /// Whether callers are told not to send the request again.
+    /// Whether responses have `x-should-retry: false`.
     pub fn is_final(&self) -> bool {
         self.0.is_final || self.is_operators()
     }

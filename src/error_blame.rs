@@ -103,14 +103,14 @@ impl Error {
         self.0.side == Side::Us && self.fault().kind == Kind::Overloaded
     }
 
-    /// Whether the same target may well answer the same request, a moment later: it has said that it failed, or when a
-    /// rate limit is over. Silence, and an answer that breaks off, are no such failures.
+    /// Whether the failure is transient: the target has reported it itself, or the end of a rate limit. Silence, and an
+    /// answer that breaks off, are not.
     pub fn is_transient(&self) -> bool {
         match self.blame() {
             Blame::RateLimit => self.wait().is_some() || self.cooldown().is_some(),
             Blame::Target => {
-                let told = matches!(self.fault().kind, Kind::Overloaded | Kind::Internal);
-                self.upstream_reply().is_some() || self.is_failed_answer() && told
+                let reported = matches!(self.fault().kind, Kind::Overloaded | Kind::Internal);
+                self.upstream_reply().is_some() || self.is_failed_answer() && reported
             }
             _ => false,
         }

@@ -23,11 +23,10 @@ const TIMEOUT: Field<Duration> =
 
 const WORDS: Format<bool> = Format::choice(
     || vec!["none", "tripped"],
-    |text| {
-        [("none", false), ("tripped", true)]
-            .into_iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, on)| on)
+    |text| match text {
+        "none" => Some(false),
+        "tripped" => Some(true),
+        _ => None,
     },
 );
 

@@ -94,6 +94,17 @@ pub struct Continue {
     pub instruction: Arc<str>,
 }
 
+impl Continue {
+    /// Whether a target may be asked to go on with an answer.
+    pub fn may_ask(&self, target: &Target) -> bool {
+        match target.continuation() {
+            Method::None => false,
+            Method::Instruct => self.instruct,
+            Method::Prefill | Method::Prefix | Method::Vllm => true,
+        }
+    }
+}
+
 /// The mark in a stream where another target begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
@@ -141,13 +152,7 @@ pub(super) fn check(
     targets: &[Target],
 ) {
     let Some(policy) = policy else { return };
-    let able = |target: &Target| match target.continuation() {
-        Method::None => false,
-        Method::Instruct => policy.instruct,
-        Method::Prefill | Method::Prefix | Method::Vllm => true,
-    };
-    let accounts = targets.iter().filter(|target| able(target)).count();
-    if accounts == 0 && !targets.is_empty() {
+    if !targets.is_empty() && !targets.iter().any(|target| policy.may_ask(target)) {
         let message = "`on_break` has `continue`, and no target can; expected a target with `continuation`, such as `prefill`";
         reader.warn(model.location(&ON_BREAK), message);
     } else if targets.len() == 1 {

@@ -81,9 +81,9 @@ pub(super) fn fallback(
         targets(reader, items, Pick::Order, providers)
     };
     let (context, content_policy) = (list(&CONTEXT), list(&CONTENT_POLICY));
-    let largest = primary.iter().map(|target| target.context).min().flatten();
-    let largest = largest.and_then(|_| primary.iter().filter_map(|target| target.context).max());
-    if let Some(room) = largest
+    // Where one is unknown, it may be the largest.
+    let known: Option<Vec<u64>> = primary.iter().map(|target| target.context).collect();
+    if let Some(room) = known.and_then(|known| known.into_iter().max())
         && context.iter().any(|target| target.context.is_some_and(|context| context <= room))
     {
         let message = format!(

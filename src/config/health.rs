@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::field::{Field, Format, Notation, Section};
 use super::reader::{Reader, Table};
-use super::units::{COUNT, DURATION, POSITIVE_DURATION};
+use super::units::{COUNT, DURATION, POSITIVE_DURATION, SHARE};
 
 const WINDOW: Field<Duration> = POSITIVE_DURATION
     .key("window", "Time over which failures and starts are compared.")
@@ -42,24 +42,18 @@ const RAMP: Field<Duration> = DURATION
     )
     .default("30s");
 
-const PANIC: Field<f64> = Format::new(
-    "number from 0 to 1",
-    "a share from `0` to `1`, such as `0.5`",
-    Notation::Number { min: 0.0, max: 1.0 },
-    |text| text.parse().ok().filter(|share| (0.0..=1.0).contains(share)),
-)
-.key(
-    "panic",
-    "With less than this share of a model's weight left, failures eject none of its targets, so that those that are left get no more than their share; `0`: never.",
-)
-.default("0");
+const PANIC: Field<f64> = SHARE
+    .key(
+        "panic",
+        "With less than this share of a model's weight left, failures eject none of its targets, so that those that are left get no more than their share; `0`: never.",
+    )
+    .default("0");
 const WHEN_ALL_DOWN: Field<bool> = Format::choice(
     || vec!["try", "refuse"],
-    |text| {
-        [("try", true), ("refuse", false)]
-            .into_iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, tries)| tries)
+    |text| match text {
+        "try" => Some(true),
+        "refuse" => Some(false),
+        _ => None,
     },
 )
 .key(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::field::{Field, Format, Notation, Section};
 use super::reader::{Reader, Table};
-use super::units::{DURATION, POSITIVE_DURATION};
+use super::units::{DURATION, POSITIVE_DURATION, SHARE};
 
 /// The most retries at one target: more would take the time of the others.
 const MAX_SAME_TARGET: u32 = 10;
@@ -35,17 +35,12 @@ const MAX_WAIT: Field<Duration> = DURATION
         "The longest `retry-after` of a target that is waited for; with a longer one, the caller gets the error.",
     )
     .default("5s");
-const BUDGET: Field<f64> = Format::new(
-    "number from 0 to 1",
-    "a share from `0` to `1`, such as `0.2`",
-    Notation::Number { min: 0.0, max: 1.0 },
-    |text| text.parse().ok().filter(|share| (0.0..=1.0).contains(share)),
-)
-.key(
-    "budget",
-    "The share of requests that may be sent once more, besides one a second: retries, and all but the first move to another target.",
-)
-.default("0.2");
+const BUDGET: Field<f64> = SHARE
+    .key(
+        "budget",
+        "The share of requests that may be sent once more, besides one a second: retries, and all but the first move to another target.",
+    )
+    .default("0.2");
 
 /// The retries of one model.
 pub(super) const RETRY: Section = Section::table(

@@ -12,7 +12,7 @@ use super::field::{Field, Format, Notation, Section};
 use super::provider::{HEADERS, headers};
 use super::reader::{Reader, Table};
 use super::tree::Value;
-use super::units::{BASE_URL, POSITIVE_DURATION, base_url, header_name};
+use super::units::{BASE_URL, POSITIVE_DURATION, SHARE, base_url, header_name};
 
 /// The path of traces below a collector's address, as the protocol has it.
 const TRACES: &str = "/v1/traces";
@@ -21,14 +21,12 @@ const ENDPOINT: Field<Url> = Format { scalar: BASE_URL.scalar, parse: traces }
     .key("endpoint", "The collector's address; `/v1/traces` is added.")
     .otherwise("`OTEL_EXPORTER_OTLP_ENDPOINT` of the environment; without it, traces are off")
     .example("http://127.0.0.1:4318");
-const SAMPLE: Field<f64> = Format::new(
-    "number from 0 to 1",
-    "a share from `0` to `1`, such as `0.1`",
-    Notation::Number { min: 0.0, max: 1.0 },
-    |text| text.parse().ok().filter(|share| (0.0..=1.0).contains(share)),
-)
-.key("sample", "The share of traces begun here that are recorded; a caller's own decision is kept.")
-.default("1.0");
+const SAMPLE: Field<f64> = SHARE
+    .key(
+        "sample",
+        "The share of traces begun here that are recorded; a caller's own decision is kept.",
+    )
+    .default("1.0");
 const SERVICE_NAME: Field<String> = Format::new(
     "text of at most 255 visible characters",
     "a name of visible characters",

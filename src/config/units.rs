@@ -85,6 +85,14 @@ pub(super) const TOKENS: Format<u64> = Format::new(
 pub(super) const POSITIVE: Format<u64> =
     Format::new("whole number above zero", "a whole number above zero", POSITIVE_INTEGER, count);
 
+/// A share of a whole.
+pub(super) const SHARE: Format<f64> = Format::new(
+    "number from 0 to 1",
+    "a share from `0` to `1`, such as `0.2`",
+    Notation::Number { min: 0.0, max: 1.0 },
+    |text| text.parse().ok().filter(|share| (0.0..=1.0).contains(share)),
+);
+
 pub(super) const BOOLEAN: Format<bool> =
     Format::new("`true` or `false`", "`true` or `false`", Notation::Boolean, |text| {
         text.parse().ok()

@@ -43,7 +43,7 @@ pub struct AttemptFailure {
     pub blame: Blame,
     /// The status of the upstream's error response, if there was one.
     pub status: Option<u16>,
-    /// The same target may well answer the same request, a moment later.
+    /// As [`Error::is_transient`].
     pub is_transient: bool,
     /// The wait that the upstream asks for.
     pub wait: Option<Duration>,

@@ -20,7 +20,7 @@ use crate::config::{Continue, Mark, Retry, Target};
 use crate::error::Error;
 use crate::telemetry::ContinuationLabels;
 use crate::wire::chat::{ApiError, Kind, Usage};
-use crate::wire::continuation::{self, Method, Unfinished};
+use crate::wire::continuation::{self, Unfinished};
 use crate::wire::dialect::{Mode, Operation};
 
 /// The request header by which a caller refuses to have its answer continued.
@@ -70,9 +70,10 @@ pub type Asking = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// The policy of a request whose answer may be continued.
 pub fn policy(request: &UpstreamRequest) -> Option<&Arc<Continue>> {
+    let policy = request.plan.on_break.as_ref()?;
     let refused = request.headers.get(CONTINUE).is_some_and(|value| value == "no");
     let chat = request.context.operation() == Operation::Chat && request.context.call.stream;
-    request.plan.on_break.as_ref().filter(|_| chat && !refused && request.part.is_none())
+    (chat && !refused && request.part.is_none()).then_some(policy)
 }
 
 impl Continuable {
@@ -180,12 +181,7 @@ fn targets(
 ) -> Vec<Target> {
     let tokens = request.context.call.input_estimate.saturating_add(spent);
     let can = |target: &&Target| {
-        let method = match target.continuation() {
-            Method::None => false,
-            Method::Instruct => policy.instruct,
-            Method::Prefill | Method::Prefix | Method::Vllm => true,
-        };
-        method
+        policy.may_ask(target)
             && target.identity() != from.identity()
             && target.context.is_none_or(|room| room > tokens)
     };

@@ -1,5 +1,5 @@
-//! Failures of a request's attempts: which one the caller is told, and whether another attempt may follow. Pure. It must
-//! never show an error that only the operator can act on while there is another one.
+//! Failures of a request's attempts: the one that the caller gets, and whether another attempt may follow. Pure. It must
+//! never return an error that only the operator can act on while there is another one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::answer::Answer;
 use super::attempt::Attempt;
 use super::opening::deadline;
 use super::route::Plan;
-use super::target_health::Outage;
+use super::target_health::{Outage, Refusal};
 use super::upstream_request::UpstreamRequest;
 use crate::error::{self, Blame, Error, Side};
 use crate::wire::chat::{ApiError, Kind};
@@ -59,8 +59,8 @@ impl Failures {
     }
 }
 
-/// The error for a target that nobody asks, for this time. Only limits and failures end by themselves.
-pub(super) fn refused_error((outage, wait, kind): (Outage, Duration, Kind)) -> Error {
+/// The error for a target that gets no requests. Only limits and failures end by themselves.
+pub(super) fn refused_error(Refusal { outage, wait, kind }: Refusal) -> Error {
     let message = match outage {
         Outage::Cooling => "every target of this model has reached a rate limit of its provider",
         Outage::Open => "every target of this model is failing",
@@ -84,13 +84,17 @@ pub(super) fn blame_caller(request: &UpstreamRequest, error: Error) -> Error {
 /// bound of their own.
 pub(super) fn may_attempt(plan: &Plan, attempts: &[Attempt]) -> bool {
     let keys = attempts.iter().filter(|attempt| is_rejected(attempt)).count();
-    let sent = attempts.iter().filter(|attempt| attempt.sent.is_some() && !is_rejected(attempt));
     let most = plan.attempts.map_or(usize::MAX, |most| most.get() as usize);
-    keys < MAX_KEYS && sent.count() < most
+    keys < MAX_KEYS && sent(attempts) < most
+}
+
+/// The number of upstream requests, without those whose credential was rejected.
+pub(super) fn sent(attempts: &[Attempt]) -> usize {
+    attempts.iter().filter(|attempt| attempt.sent.is_some() && !is_rejected(attempt)).count()
 }
 
 /// Whether a target has rejected its credential or account.
-pub(super) fn is_rejected(attempt: &Attempt) -> bool {
+fn is_rejected(attempt: &Attempt) -> bool {
     let blames = [Blame::Credential, Blame::Account];
     attempt.error.is_some_and(|error| blames.contains(&error.blame))
 }

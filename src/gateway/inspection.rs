@@ -8,13 +8,13 @@ use http::request::Parts;
 
 use super::auth::Caller;
 use super::offload::{self, BufferedBody, RequestBody, is_large};
-use super::side_effects::has_side_effects;
 use super::state::State;
 use super::{limit, path_alias, prompt};
 use crate::error::Error;
 use crate::prompts::Prompt;
 use crate::wire::dialect::{CallerDialect, Envelope, Form, RequestView};
 use crate::wire::rights;
+use crate::wire::side_effects::has_side_effects;
 
 /// The result of an inspection.
 pub(super) struct Inspection {

@@ -12,9 +12,9 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::answer::Answer;
 use super::attempt::Attempt;
 use super::continuation::Continuable;
-use super::failures::{Failures, blame_caller, goes_on, is_rejected, may_attempt, refused_error};
+use super::failures::{Failures, blame_caller, goes_on, may_attempt, refused_error, sent};
 use super::offload::RequestBody;
-use super::repeat::{Repeat, repeat};
+use super::retry::{SameTargetRetry, next_retry};
 use super::route::Plan;
 use super::select::{ByTier, PickReason, Select, Selection};
 use super::target_health::{
@@ -33,8 +33,9 @@ use crate::wire::chat::Kind;
 /// The least time of an attempt that leaves a share of it to others, if they have half of it all the same.
 const MIN_SHARE: Duration = Duration::from_secs(2);
 
-/// The attempts of a request that never draw from the retry budget, less one.
-const FREE_ATTEMPTS: usize = 1;
+/// The moves of a request to another target that draw nothing from the retry budget: a target that often fails is to remain
+/// unseen.
+const FREE_MOVES: usize = 1;
 
 /// A target that hung for less than this part of `first_token` has not had a fair chance.
 const FAIR_SHARE: u32 = 4;
@@ -48,8 +49,8 @@ pub struct Opening {
     select: Box<dyn Select>,
     attempts: Vec<Attempt>,
     current: Option<(Turn, Step)>,
-    /// The wait before a retry at the same target.
-    pause: Option<(Pin<Box<Sleep>>, Target)>,
+    /// The backoff before a retry at the same target.
+    backoff: Option<(Pin<Box<Sleep>>, Target)>,
     budget: Option<Arc<RetryBudget>>,
     /// The fallback's targets, once they have taken the place of the model's own.
     fallback: Option<Box<Plan>>,
@@ -87,7 +88,8 @@ impl Opening {
     pub fn new(request: UpstreamRequest) -> Self {
         let select = Box::new(ByTier::new(Arc::clone(&request.health)));
         let budget = request.health.budget(&request.plan.label);
-        if let Some(budget) = &budget {
+        // The rest of an answer is no request of the caller's.
+        if let Some(budget) = budget.as_ref().filter(|_| request.part.is_none()) {
             budget.request(Instant::now());
         }
         Self {
@@ -96,7 +98,7 @@ impl Opening {
             // Mostly there is one, and it is kept as long as the stream lives.
             attempts: Vec::with_capacity(1),
             current: None,
-            pause: None,
+            backoff: None,
             budget,
             fallback: None,
             failures: Failures::default(),
@@ -105,10 +107,10 @@ impl Opening {
 
     /// Waits for the first target that answers. Returns the answer with the index of its attempt. Cancel-safe.
     pub async fn answer(&mut self) -> Result<(usize, Box<Answer>), Error> {
-        while self.current.is_some() || self.pause.is_some() || self.begin() {
-            if let Some((wait, _)) = &mut self.pause {
+        while self.current.is_some() || self.backoff.is_some() || self.begin() {
+            if let Some((wait, _)) = &mut self.backoff {
                 wait.as_mut().await;
-                self.repeat();
+                self.retry();
             }
             let stepped = match &mut self.current {
                 Some((_, Step::Body(body))) => Stepped::Body(body.as_mut().await),
@@ -157,8 +159,9 @@ impl Opening {
         if self.failures.are_final {
             return self.fall_back(now) && self.begin();
         }
-        // The first move to another target is free, so that a target that often fails remains unseen.
-        let draws = self.sent() > FREE_ATTEMPTS;
+        // An answer that broke off was an attempt, too.
+        let before = sent(&self.attempts) + usize::from(request.part.is_some());
+        let draws = before > FREE_MOVES;
         if draws && self.failures.are_followed && !self.draw(now) {
             return false;
         }
@@ -176,7 +179,7 @@ impl Opening {
         if self.fall_back(now) {
             return self.begin();
         }
-        if self.pause(now) {
+        if self.back_off(now) {
             return true;
         }
         self.refuse(now);
@@ -211,14 +214,6 @@ impl Opening {
         true
     }
 
-    /// The upstream requests so far, without those whose credential was rejected.
-    fn sent(&self) -> usize {
-        self.attempts
-            .iter()
-            .filter(|attempt| attempt.sent.is_some() && !is_rejected(attempt))
-            .count()
-    }
-
     /// Takes the right to another attempt from the model's budget. Returns whether there was one.
     fn draw(&self, now: Instant) -> bool {
         let plan = &self.request.plan;
@@ -230,7 +225,7 @@ impl Opening {
         allowed
     }
 
-    /// Adds an error for each target that nobody asks at this time: what it would answer is known.
+    /// Adds the errors of the targets that get no requests at this time.
     fn refuse(&mut self, now: Instant) {
         let plan = self.fallback.as_deref().unwrap_or(&self.request.plan);
         let tried = |target: &Target| {
@@ -244,8 +239,8 @@ impl Opening {
         }
     }
 
-    /// Begins the wait before a retry at a target that has failed. Returns whether there is one.
-    fn pause(&mut self, now: Instant) -> bool {
+    /// Begins the backoff before a retry at a target that has failed. Returns whether there is one.
+    fn back_off(&mut self, now: Instant) -> bool {
         let request = &self.request;
         let is_out = |target: &Target| {
             let state = request.health.state(target, now);
@@ -253,16 +248,18 @@ impl Opening {
         };
         let plan = self.fallback.as_deref().unwrap_or(&request.plan);
         let tried = (plan, &*self.attempts);
-        let next = repeat(tried, &request.headers, is_out, (now, deadline(request)));
-        let Some(Repeat { target, wait }) = next.filter(|_| self.draw(now)) else { return false };
-        self.pause = Some((Box::pin(sleep(wait)), target));
+        let next = next_retry(tried, &request.headers, is_out, (now, deadline(request)));
+        let Some(SameTargetRetry { target, wait }) = next.filter(|_| self.draw(now)) else {
+            return false;
+        };
+        self.backoff = Some((Box::pin(sleep(wait)), target));
         true
     }
 
-    /// Begins a retry at the same target, after the wait.
-    fn repeat(&mut self) {
+    /// Begins a retry at the same target, after the backoff.
+    fn retry(&mut self) {
         let now = Instant::now();
-        let Some((_, target)) = self.pause.take() else { return };
+        let Some((_, target)) = self.backoff.take() else { return };
         let Some(stream) = self.request.health.begin(&target, now) else {
             self.failures.are_final = true;
             return;

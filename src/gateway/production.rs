@@ -3,17 +3,14 @@
 //!
 //! It is polled, not spawned: what reads it sets the pace of the upstream, and dropping it cancels the upstream request.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use http::HeaderMap;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio::time::{Instant, timeout};
 
 use super::account::Account;
 use super::answer::{Answer, MAX_HOLD};
@@ -25,11 +22,14 @@ use crate::error::Error;
 use crate::wire::chat::{Deadline, End};
 use crate::wire::dialect::{Ending, Mode};
 
+#[path = "production_alarm.rs"]
+mod alarm;
 #[path = "production_continued.rs"]
 mod continued;
 #[path = "production_deadlines.rs"]
 mod deadlines;
 
+use alarm::{Alarm, Waited};
 use deadlines::Deadlines;
 
 /// The time that an upstream has to end its body after its dialect's terminal, or to report its usage
@@ -73,36 +73,6 @@ enum Phase {
 impl Default for Phase {
     fn default() -> Self {
         Self::Ended(None)
-    }
-}
-
-/// The timer and the shutdown signal of a production.
-struct Alarm {
-    timer: Pin<Box<Sleep>>,
-    /// Whether the timer is set to a time that is not too late.
-    set: bool,
-    /// Polled only when it was woken, not with every token.
-    closing: FuturesUnordered<WaitForCancellationFutureOwned>,
-}
-
-impl Alarm {
-    fn new(closing: &CancellationToken) -> Self {
-        Self {
-            timer: Box::pin(sleep_until(Instant::now())),
-            set: false,
-            closing: FuturesUnordered::from_iter([closing.clone().cancelled_owned()]),
-        }
-    }
-
-    /// Whether the timer must be set, so that it fires by this time. One that fires too early is set again then: output
-    /// moves deadlines, and a token sets no timer.
-    fn is_late(&self, until: Option<Instant>) -> bool {
-        !self.set || until.is_some_and(|until| until < self.timer.deadline())
-    }
-
-    fn set(&mut self, at: Instant) {
-        self.timer.as_mut().reset(at);
-        self.set = true;
     }
 }
 
@@ -322,19 +292,10 @@ impl Production {
     async fn wait_for_answer(&mut self, until: Option<Instant>) -> Option<Next> {
         let Phase::Opening(opening, _) = &mut self.phase else { return None };
         let alarm = self.alarm.get_or_insert_with(|| Alarm::new(&self.context.closing));
-        if let Some(until) = until
-            && alarm.is_late(Some(until))
-        {
-            alarm.set(until);
-        }
-        let opened = tokio::select! {
-            biased;
-            opened = opening.answer() => opened,
-            Some(()) = alarm.closing.next() => Err(Error::from_end(&End::ShuttingDown)),
-            () = alarm.timer.as_mut(), if until.is_some() => {
-                alarm.set = false;
-                return Some(Next::Idle);
-            }
+        let opened = match alarm.wait(opening.answer(), until).await {
+            Waited::Done(opened) => opened,
+            Waited::Closing => Err(Error::from_end(&End::ShuttingDown)),
+            Waited::Idle => return Some(Next::Idle),
         };
         alarm.set = false;
         let error = self.opened(opened).err()?;

@@ -2,10 +2,9 @@
 
 use std::mem::take;
 
-use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::{Alarm, Phase, Production, cover};
+use super::{Alarm, Phase, Production, Waited, cover};
 use crate::gateway::continuation::Outcome;
 use crate::wire::chat::End;
 
@@ -45,24 +44,11 @@ impl Production {
     pub(super) async fn wait_for_continuation(&mut self, until: Option<Instant>) -> bool {
         let Phase::Continuing(_, _, asking) = &mut self.phase else { return false };
         let alarm = self.alarm.get_or_insert_with(|| Alarm::new(&self.context.closing));
-        if let Some(until) = until
-            && alarm.is_late(Some(until))
-        {
-            alarm.set(until);
+        match alarm.wait(asking.as_mut(), until).await {
+            Waited::Done(outcome) => self.continued(outcome),
+            Waited::Closing => self.abort(End::ShuttingDown),
+            Waited::Idle => return true,
         }
-        let outcome = tokio::select! {
-            biased;
-            outcome = asking.as_mut() => outcome,
-            Some(()) = alarm.closing.next() => {
-                self.abort(End::ShuttingDown);
-                return false;
-            }
-            () = alarm.timer.as_mut(), if until.is_some() => {
-                alarm.set = false;
-                return true;
-            }
-        };
-        self.continued(outcome);
         false
     }
 

@@ -30,7 +30,7 @@ const FETCH: Duration = Duration::from_secs(10);
 /// The longest that a request waits for lists that were never fetched.
 const WAIT: Duration = Duration::from_secs(2);
 /// The most bytes of a list: OpenRouter's is below one MiB.
-const MAX_LIST: usize = 8 << 20;
+pub(super) const MAX_LIST: usize = 8 << 20;
 
 /// The lists by the provider's name, each in the order of the models' names.
 pub type Lists = BTreeMap<String, Arc<[ModelInfo]>>;

@@ -276,23 +276,14 @@ impl ByTier {
             !self.used.contains(place) && target.is_some_and(|target| has_room(target, tried))
         };
         let followed = places.clone().any(|place| left(&place));
-        let last = why == PickReason::LastResort;
-        let well = |place| {
-            self.ready((plan, tried), place, now).is_some_and(|found| found.share.is_some())
+        let is_well = |place: &usize| {
+            self.ready((plan, tried), *place, now).is_some_and(|found| found.share.is_some())
         };
-        let mut others: Vec<&str> = Vec::new();
-        for place in places {
-            let Some(other) = plan.targets.get(place).map(|other| &**other.name()) else { break };
-            // Another key does not help where time runs out.
-            let known = other == &**target.name() || others.contains(&other);
-            if !known && if last { left(&place) } else { well(place) } {
-                others.push(other);
-            }
-            if others.len() == MAX_OTHERS {
-                break;
-            }
-        }
-        let others = others.len();
+        let others = if why == PickReason::LastResort {
+            others(plan, target, places.filter(left))
+        } else {
+            others(plan, target, places.filter(is_well))
+        };
         let why = if probe.is_some() { PickReason::Probe } else { why };
         Some(Selection { target: target.clone(), why, followed, others, probe, stream })
     }
@@ -346,6 +337,22 @@ impl Select for ByTier {
     }
 }
 
+/// The number of targets at these places for which an attempt leaves time. Keys of one target count once, and its own not
+/// at all: they do not help where time runs out.
+fn others(plan: &Plan, target: &Target, places: impl Iterator<Item = usize>) -> usize {
+    let mut names: Vec<&str> = Vec::with_capacity(MAX_OTHERS);
+    for other in places.filter_map(|place| plan.targets.get(place)) {
+        let name = &**other.name();
+        if name != &**target.name() && !names.contains(&name) {
+            names.push(name);
+        }
+        if names.len() == MAX_OTHERS {
+            break;
+        }
+    }
+    names.len()
+}
+
 /// Whether a target takes its turn: all of them once it is well, a growing share after an ejection.
 fn ramped(candidate: &Candidate<'_>) -> bool {
     candidate.share.is_none_or(|share| share >= 1.0 || rand::rng().random_range(0.0..1.0) < share)
@@ -367,12 +374,13 @@ fn cheapest<'p>(
     candidates.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))
 }
 
-/// The median of the times that are known.
+/// The median of the times that are known: of two, the shorter one. The longer one may be the silence of a target that
+/// hangs, and a target of which nothing is known yet must not be taken for as slow as that.
 fn median(times: &[(f64, f64)]) -> f64 {
     let mut known: Vec<f64> =
         times.iter().filter(|(_, trust)| *trust > 0.0).map(|(ttft, _)| *ttft).collect();
     known.sort_by(f64::total_cmp);
-    known.get(known.len() / 2).copied().unwrap_or(UNKNOWN_TTFT)
+    known.get(known.len().saturating_sub(1) / 2).copied().unwrap_or(UNKNOWN_TTFT)
 }
 
 /// Whether a target may hold what others could not.

@@ -109,6 +109,22 @@ async fn r13_fastest_leaves_slow_and_hanging_targets() {
     assert!(served["m0"] > 300, "{served:?}");
 }
 
+/// R13: a target of which nothing is known is not taken for as slow as another one's silence.
+#[test]
+fn r13_the_typical_time_is_not_the_time_of_one_that_hangs() {
+    let unknown = (0.0, 0.0);
+    let cases: [(&[(f64, f64)], f64); 4] = [
+        (&[unknown, (0.2, 0.9), (3.0, 1.0)], 0.2),
+        (&[(0.1, 1.0), (0.2, 1.0), (3.0, 1.0)], 0.2),
+        (&[unknown, (0.3, 1.0)], 0.3),
+        (&[unknown], UNKNOWN_TTFT),
+    ];
+    for (times, typical) in cases {
+        let found = median(times);
+        assert!((found - typical).abs() < f64::EPSILON, "{times:?}: {found}");
+    }
+}
+
 /// R3, R20: a rate limit of one model moves its requests at once; the other models of the provider stay, and two
 /// models that are limited mean the whole credential.
 #[tokio::test(start_paused = true)]
@@ -219,7 +235,10 @@ async fn when_all_targets_are_down_only_those_with_failures_are_tried() {
     request.health.limited(&request.plan.targets[1], 60 * SECOND, Instant::now());
     assert!(next(&request).is_none());
     let refusal = |place: usize| {
-        request.health.refusal(&request.plan.targets[place], Instant::now()).map(|it| (it.0, it.2))
+        request
+            .health
+            .refusal(&request.plan.targets[place], Instant::now())
+            .map(|it| (it.outage, it.kind))
     };
     assert_eq!(refusal(0), Some((Outage::Hard, Kind::NotFound)));
     assert_eq!(refusal(1), Some((Outage::Cooling, Kind::RateLimited)));

@@ -12,15 +12,12 @@ use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use super::fetch::{self, FetchError};
-use super::provider_models::{list_request, provider_headers};
+use super::provider_models::{MAX_LIST, list_request, provider_headers};
 use super::target_health::TargetHealth;
 use crate::config::{Check, Config, Identity, Provider};
 
 /// The time between two looks at the state of targets.
 const TICK: Duration = Duration::from_secs(1);
-
-/// The most bytes of an answer to a check: lists of models are the largest.
-const MAX_ANSWER: usize = 8 << 20;
 
 /// Checks the ejected targets of providers that are to be checked, for as long as it is polled.
 pub(super) async fn keep<R>(
@@ -35,21 +32,21 @@ where
     loop {
         sleep(TICK).await;
         let now = Instant::now();
-        let due = providers().into_iter().filter(|provider| {
+        let providers = providers();
+        checked.retain(|account, _| providers.iter().any(|known| known.account == *account));
+        let due = providers.into_iter().filter(|provider| {
             let Some(settings) = &provider.check else { return false };
             let last = checked.get(&provider.account);
             health.is_failing(provider, now) && last.is_none_or(|at| now >= *at + settings.every)
         });
         let due: Vec<_> = due.collect();
-        // Only those that are due stay known, besides those that were checked just now.
-        checked.retain(|_, at| now < *at + Duration::from_hours(1));
         checked.extend(due.iter().map(|provider| (provider.account, now)));
         let checks = due.into_iter().map(|provider| {
             let limit = provider.check.as_ref().map_or(TICK, |settings| settings.timeout);
             let running = timeout(limit, check(Arc::clone(&provider)));
             async move {
                 if let Ok(Ok(())) = running.await {
-                    health.found_well(&provider, Instant::now());
+                    health.check_succeeded(&provider, Instant::now());
                 }
             }
         });
@@ -66,7 +63,7 @@ pub(super) fn checked(config: &Config) -> Vec<Arc<Provider>> {
 /// Sends one check, with the provider's credential and headers.
 pub(super) async fn check(client: reqwest::Client, provider: &Provider) -> Result<(), FetchError> {
     let (url, headers) = request(provider)?.ok_or("the provider has no list of models")?;
-    fetch::get(client, url, headers, MAX_ANSWER).await?;
+    fetch::get(client, url, headers, MAX_LIST).await?;
     Ok(())
 }
 

@@ -13,13 +13,13 @@ use super::egress::Clients;
 use super::offload::RequestBody;
 use super::route::Plan;
 use super::select::PickReason;
-use super::side_effects::has_side_effects;
 use super::target_health::TargetHealth;
 use crate::config::{self, Provider, Target};
 use crate::memory::MemoryShare;
 use crate::telemetry::trace::TraceContext;
 use crate::telemetry::{Metrics, PickLabels, RetryLabels};
 use crate::wire::dialect::{self, CallerDialect, Form, Operation, ResponseContext};
+use crate::wire::side_effects::has_side_effects;
 
 /// The context that the attempts at a request, its production and its delivery share.
 pub struct RequestContext {

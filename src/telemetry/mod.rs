@@ -209,6 +209,9 @@ fn register<M: Metric + Clone + Default>(
 /// The kinds of failed attempts that concern the gateway's own credential or account, as in `error::code`.
 const CREDENTIAL_KINDS: [&str; 3] = ["authentication", "permission", "billing"];
 
+/// The results of continuations.
+const CONTINUATION_RESULTS: [&str; 3] = ["continued", "failed", "refused"];
+
 /// The kinds of attempts after a failed one.
 const RETRY_KINDS: [&str; 4] = ["same_target", "other_key", "other_target", "fallback"];
 
@@ -249,6 +252,12 @@ impl Metrics {
                 self.retries.get_or_create(&labels).inc_by(0);
             }
             self.retry_budget_empty.get_or_create(&ModelLabels { model }).inc_by(0);
+        }
+        for model in config.on_break.keys() {
+            for result in CONTINUATION_RESULTS {
+                let labels = ContinuationLabels { model: model.as_str().into(), result };
+                self.continuations.get_or_create(&labels).inc_by(0);
+            }
         }
         for reason in RefusalReason::ALL.map(RefusalReason::word) {
             self.refused_requests.get_or_create(&RefusedRequestLabels { reason }).inc_by(0);

@@ -91,7 +91,7 @@ class Suite:
         await self.crowd(gateway, ledger, seconds, callers=45, quiet=3, grace=STALL, more=[watch.run, troubles.reload, troubles.kill])
         metrics, answers = await self.quiet(gateway)
         after = await self.settled(gateway, floor)
-        # Responses are stored for an hour, whoever has asked for them.
+        # The Responses API keeps responses for an hour (`streams.store`): memory that is used, not lost.
         kept = int(total(metrics, "streamgate_memory_used_bytes", share="streams")) >> 10
         status, took = await asyncio.to_thread(gateway.stop, DRAIN + 10)
         found, problems = checks.log(gateway.log.read_text())

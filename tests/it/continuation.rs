@@ -7,31 +7,22 @@ use serde_json::{Value, json};
 use streamgate::wire::dialect::DIALECTS;
 
 use crate::streaming::{read_until, record, settled};
-use crate::support::gateway::{Gateway, KEY, Log, hex};
+use crate::support::gateway::{Gateway, Log};
 use crate::support::language::{Ask, LANGUAGES, Language, language};
-use crate::support::simulated::upstream;
+use crate::support::simulated::{providers, upstream};
 use crate::support::{Ended, View};
 
 /// The tokens of every answer.
 const TOKENS: usize = 12;
 
+/// The requests after which a target that never begins an answer is a fault.
+const MOST_READS: usize = 20;
+
 /// A gateway with a provider for each dialect of the simulated upstream, and these models: a name, the policy, and the
 /// two targets with their members.
 async fn gateway(models: &[(String, &str, [String; 2])]) -> (Gateway, std::net::SocketAddr) {
     let address = upstream().await;
-    let digest = hex(&streamgate::config::digest(KEY));
-    let mut yaml = format!(
-        "auth:\n  keys:\n    - {{ name: test, sha256: {digest}, limits: none }}\nproviders:\n"
-    );
-    for dialect in DIALECTS {
-        let vendor = url::Url::parse(dialect.default_base_url()).unwrap();
-        let (path, name) = (vendor.path().trim_end_matches('/'), dialect.name());
-        writeln!(
-            yaml,
-            "  {name}: {{ dialect: {name}, base_url: \"http://{address}{path}\", api_key: sim }}"
-        )
-        .unwrap();
-    }
+    let mut yaml = providers(address, "sim");
     yaml.push_str("health: { least: 100000, consecutive: 100000 }\nmodels:\n");
     for (name, policy, [first, second]) in models {
         writeln!(
@@ -60,11 +51,12 @@ fn body(language: &Language, model: &str) -> (String, Value) {
     ((language.path)(&ask), (language.request)(&ask))
 }
 
-/// The caller's view of an answer, and the mark at the seam. Asks again while the break came before anything was forwarded, so that
-/// the other target has the request from the beginning; after one token it may always.
+/// The caller's view of an answer, and whether it has the mark at the seam. Sends the request again while the break came
+/// before anything was forwarded, so that the other target had the request from the beginning; after one token it may
+/// always.
 async fn read(gateway: &Gateway, language: &Language, model: &str) -> (View, bool) {
     let (path, body) = body(language, model);
-    loop {
+    for _ in 0..MOST_READS {
         let response = gateway.post(&path, &body.to_string()).send().await.unwrap();
         assert_eq!(response.status(), 200, "{}", language.name);
         let first =
@@ -73,6 +65,7 @@ async fn read(gateway: &Gateway, language: &Language, model: &str) -> (View, boo
             return view(language, &response.bytes().await.unwrap());
         }
     }
+    panic!("{} {model}: the first target never begins", language.name);
 }
 
 fn view(language: &Language, bytes: &[u8]) -> (View, bool) {

@@ -218,7 +218,7 @@ impl Cell {
     }
 
     /// Ends the pause of failures that may be chance, so that the next request is a probe. Returns whether there was one.
-    pub(super) fn hasten(&mut self, now: Instant) -> bool {
+    pub(super) fn half_open(&mut self, now: Instant) -> bool {
         match &mut self.outage {
             Some((Outage::Open, until)) if now < *until => {
                 *until = now;

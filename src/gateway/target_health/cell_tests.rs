@@ -58,11 +58,11 @@ fn a_check_ends_the_pause_of_failures_only() {
     for (effect, ends) in [(Effect::Dead, true), (Effect::Hard, false), (Effect::Limited, false)] {
         let mut cell = Cell::default();
         cell.fail((effect, Some(60 * SECOND)), (&settings(), 1.0), now);
-        assert_eq!(cell.hasten(now), ends, "{effect:?}");
+        assert_eq!(cell.half_open(now), ends, "{effect:?}");
         assert_eq!(state(&cell, now) == CellState::Probe, ends, "{effect:?}");
-        assert!(!cell.hasten(now + 2 * Duration::from_hours(1)), "it is over: {effect:?}");
+        assert!(!cell.half_open(now + 2 * Duration::from_hours(1)), "it is over: {effect:?}");
     }
-    assert!(!Cell::default().hasten(now));
+    assert!(!Cell::default().half_open(now));
 }
 
 /// R8: ten-minute answers are a start each, and no failure.

@@ -96,9 +96,9 @@ impl Circuit {
     }
 
     /// Ends the pause of failures that may be chance. Returns whether there was one.
-    pub(super) fn hasten(&self, now: Instant) -> bool {
+    pub(super) fn half_open(&self, now: Instant) -> bool {
         self.shared.disturbed.load(Relaxed)
-            && self.shared.cell.lock().is_ok_and(|mut cell| cell.hasten(now))
+            && self.shared.cell.lock().is_ok_and(|mut cell| cell.half_open(now))
     }
 
     /// Counts a success. Returns whether it ends an ejection, and one that was reported.

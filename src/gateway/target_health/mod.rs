@@ -33,7 +33,7 @@ pub use cell::Outage;
 pub use circuit::Probe;
 pub use load::OpenStream;
 pub use retry_budget::RetryBudget;
-pub use status::TargetStatus;
+pub use status::{Refusal, TargetStatus};
 
 /// The models of one host or credential that must be in trouble for all of it to be.
 const SEVERAL: usize = 2;

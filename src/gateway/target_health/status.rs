@@ -31,6 +31,17 @@ pub struct TargetStatus {
     pub drained: bool,
 }
 
+/// The reason for which a target gets no requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// The state that is to blame.
+    pub outage: Outage,
+    /// The time until it ends; zero if that is unknown.
+    pub wait: Duration,
+    /// The kind of error that has caused it.
+    pub kind: Kind,
+}
+
 impl TargetHealth {
     /// The state of all targets, by name and key.
     pub fn status(&self, now: Instant) -> Vec<TargetStatus> {
@@ -91,12 +102,12 @@ impl TargetHealth {
         own.any(|known| is_open(&known.own) || is_open(&known.host))
     }
 
-    /// A check has found a provider well: the next request to a target of it that is ejected for failures is a probe.
-    pub fn found_well(&self, provider: &Provider, now: Instant) {
+    /// A check of a provider has succeeded: the next request to a target of it that is ejected for failures is a probe.
+    pub fn check_succeeded(&self, provider: &Provider, now: Instant) {
         let known = self.deployments.load();
         for known in known.values().filter(|known| known.account_id == provider.account) {
             for circuit in [&known.own, &known.host] {
-                if circuit.hasten(now) {
+                if circuit.half_open(now) {
                     let target: &str = circuit.label();
                     tracing::info!(
                         target,
@@ -107,21 +118,23 @@ impl TargetHealth {
         }
     }
 
-    /// Why a target gets no requests, even as the last resort: its own, its credential's or its host's state, the time
-    /// until it does again, and the error that callers get. `None`: it gets some.
-    pub fn refusal(&self, target: &Target, now: Instant) -> Option<(Outage, Duration, Kind)> {
+    /// The reason for which a target gets no requests, not even as the last resort: the state of its own, of its credential
+    /// or of its host that lasts longest. `None`: it gets some.
+    pub fn refusal(&self, target: &Target, now: Instant) -> Option<Refusal> {
         self.with(target, |known| {
             if known.drained.load(Relaxed) {
-                return Some((Outage::Drained, Duration::ZERO, Kind::Overloaded));
+                let (wait, kind) = (Duration::ZERO, Kind::Overloaded);
+                return Some(Refusal { outage: Outage::Drained, wait, kind });
             }
             let out = known.circuits().into_iter().filter_map(|circuit| match circuit.state(now) {
                 CellState::Out(outage, until) => {
                     let kind = circuit.cause().unwrap_or(Kind::Overloaded);
-                    Some((outage, until.saturating_duration_since(now), kind))
+                    let wait = until.saturating_duration_since(now);
+                    Some(Refusal { outage, wait, kind })
                 }
                 CellState::Closed(_) | CellState::Probe => None,
             });
-            out.max_by_key(|(outage, wait, _)| (*outage, *wait))
+            out.max_by_key(|refusal| (refusal.outage, refusal.wait))
         })?
     }
 

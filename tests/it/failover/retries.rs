@@ -1,4 +1,4 @@
-//! Retries over HTTP: at the same target, within the model's budget, and what callers' libraries are told.
+//! Retries over HTTP: at the same target, within the model's budget, and `x-should-retry` for client libraries.
 
 use serde_json::json;
 
@@ -81,7 +81,7 @@ async fn r20_another_target_comes_before_a_wait() {
 }
 
 /// R22: an outage of all targets does not multiply the load: each request is sent once, to the second target once more,
-/// and the rest is within the budget. Callers' libraries are told not to add to it, but for rate limits.
+/// and the rest is within the budget. Responses ask client libraries not to add to it, but for rate limits.
 #[tokio::test]
 async fn r22_an_outage_does_not_multiply_the_load() {
     let down = Upstream::new(refusal(503, JSON, "no")).await;
@@ -106,8 +106,8 @@ async fn r22_an_outage_does_not_multiply_the_load() {
 
 /// R22: what is left to callers' libraries: rate limits, and what they retry themselves.
 #[tokio::test]
-async fn r22_callers_libraries_are_told_whether_to_retry() {
-    for (status, headers, told) in [(503, JSON, true), (429, LATE, false), (429, JSON, false)] {
+async fn r22_responses_ask_client_libraries_to_retry_or_not() {
+    for (status, headers, is_final) in [(503, JSON, true), (429, LATE, false), (429, JSON, false)] {
         let upstream = Upstream::new(refusal(status, headers, "rate_limit_exceeded")).await;
         let model = "retry: { backoff: 1ms }, targets: [{ provider: a, model: m }]";
         let gateway = gateway(&keyed("a", &upstream.url, &["x"]), model).await;
@@ -117,9 +117,9 @@ async fn r22_callers_libraries_are_told_whether_to_retry() {
             post.header("x-stainless-retry-count", count)
         };
         let first = ask("0").send().await.unwrap();
-        assert_eq!(first.headers().contains_key("x-should-retry"), told, "{status}");
+        assert_eq!(first.headers().contains_key("x-should-retry"), is_final, "{status}");
         let asked = upstream.requests().await.len();
-        assert_eq!(asked, if told { 2 } else { 1 }, "{status} {headers}");
+        assert_eq!(asked, if is_final { 2 } else { 1 }, "{status} {headers}");
         ask("1").send().await.unwrap();
         assert_eq!(upstream.requests().await.len(), asked + 1, "the library retries");
     }

@@ -5,36 +5,29 @@ use std::fmt::Write as _;
 use streamgate::wire::dialect::DIALECTS;
 
 use crate::failover::{send, text};
-use crate::support::gateway::{Gateway, KEY, hex};
+use crate::support::gateway::Gateway;
 use crate::support::language::{LANGUAGES, language};
-use crate::support::simulated::upstream;
+use crate::support::simulated::{providers, upstream};
 
 /// A gateway with a provider for each dialect, whose credential is `key`, and one of openai-chat, `ok`. Each model has a
 /// target of the provider of its name with the simulator's `words`, and then one at `ok`.
 async fn gateway(words: &str, key: &str) -> Gateway {
     let (address, other) = (upstream().await, upstream().await);
-    let mut yaml = format!(
-        "auth:\n  keys:\n    - {{ name: test, sha256: {} }}\nproviders:\n  \
-         ok: {{ dialect: openai-chat, base_url: \"http://{other}/v1\", api_key: sim }}\n",
-        hex(&streamgate::config::digest(KEY))
-    );
-    let mut models = "models:\n".to_owned();
+    let mut yaml = providers(address, key);
+    writeln!(
+        yaml,
+        "  ok: {{ dialect: openai-chat, base_url: \"http://{other}/v1\", api_key: sim }}\nmodels:"
+    )
+    .unwrap();
     for dialect in DIALECTS {
-        let vendor = url::Url::parse(dialect.default_base_url()).unwrap();
-        let path = vendor.path().trim_end_matches('/');
         let name = dialect.name();
         writeln!(
             yaml,
-            "  {name}: {{ dialect: {name}, base_url: \"http://{address}{path}\", api_key: {key} }}"
-        )
-        .unwrap();
-        writeln!(
-            models,
             "  m-{name}: {{ targets: [{{ provider: {name}, model: {words} }}, {{ provider: ok, model: n3 }}] }}"
         )
         .unwrap();
     }
-    Gateway::new(&(yaml + &models)).await
+    Gateway::new(&yaml).await
 }
 
 /// R19: an error after the opening events of a 200 is held back: the next target answers, in every dialect, and nothing of

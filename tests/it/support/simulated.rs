@@ -1,6 +1,7 @@
 //! A gateway in front of the simulated upstream, with one provider for each dialect.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 
 use streamgate::sim;
 use streamgate::wire::dialect::DIALECTS;
@@ -10,7 +11,7 @@ use super::gateway::{Gateway, KEY, hex};
 use super::spawn;
 
 /// Where a simulated upstream listens.
-pub(crate) async fn upstream() -> std::net::SocketAddr {
+pub(crate) async fn upstream() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let _served = spawn(sim::serve(listener, std::future::pending()));
@@ -19,9 +20,14 @@ pub(crate) async fn upstream() -> std::net::SocketAddr {
 
 /// A gateway with a provider for each dialect of the simulated upstream, named as the dialect.
 pub(crate) async fn gateway() -> Gateway {
-    let address = upstream().await;
+    Gateway::new(&providers(upstream().await, "sim")).await
+}
+
+/// A configuration with the test key, and a provider with a credential for each dialect of a simulated upstream. More
+/// providers may follow it.
+pub(crate) fn providers(address: SocketAddr, credential: &str) -> String {
     let mut yaml = format!(
-        "auth:\n  keys:\n    - {{ name: test, sha256: {} }}\nproviders:\n",
+        "auth:\n  keys:\n    - {{ name: test, sha256: {}, limits: none }}\nproviders:\n",
         hex(&streamgate::config::digest(KEY))
     );
     for dialect in DIALECTS {
@@ -30,9 +36,9 @@ pub(crate) async fn gateway() -> Gateway {
         let name = dialect.name();
         writeln!(
             yaml,
-            "  {name}: {{ dialect: {name}, base_url: \"http://{address}{path}\", api_key: sim }}"
+            "  {name}: {{ dialect: {name}, base_url: \"http://{address}{path}\", api_key: {credential} }}"
         )
         .unwrap();
     }
-    Gateway::new(&yaml).await
+    yaml
 }

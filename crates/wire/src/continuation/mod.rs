@@ -103,8 +103,8 @@ fn is_unset(raw: &RawValue) -> bool {
     matches!(raw.get(), "null" | "false")
 }
 
-/// Whether an end is a fault of the upstream that another target may make good.
-pub fn is_break(end: &End) -> bool {
+/// Whether an answer with this end may be continued: the fault is the upstream's, and another target may not have it.
+pub fn is_continuable_end(end: &End) -> bool {
     match end {
         End::Truncated | End::TimedOut(Deadline::Stall) => true,
         End::Failed(fault) => {
@@ -179,7 +179,7 @@ pub fn plain_turn(assistant: bool, text: &str) -> (&'static str, Value) {
     ("messages", json!({"role": if assistant { "assistant" } else { "user" }, "content": text}))
 }
 
-/// The usage of a continued answer as its caller is told: its own prompt once, all output once. `before`: of the part
+/// The usage of a continued answer that its caller gets: its own prompt once, all output once. `before`: of the part
 /// that broke off; `usage`: of the part that follows, whose prompt has the part before.
 pub(crate) fn usage_of_both(before: &Usage, usage: Usage) -> Usage {
     let spent = before.output.unwrap_or_default();

@@ -27,7 +27,8 @@ pub struct Seam {
     before: String,
     /// That whitespace, which the caller has.
     blank: String,
-    instructed: bool,
+    /// The end of the first part, which an instructed model repeats.
+    anchor: Option<Vec<char>>,
     held: String,
     /// Usage and stop that came while text was held.
     later: Vec<Delta<'static>>,
@@ -59,7 +60,7 @@ impl Seam {
         Self {
             blank: text.split_at(before.len()).1.to_owned(),
             before: before.to_owned(),
-            instructed: method == Method::Instruct,
+            anchor: (method == Method::Instruct).then(|| anchor(before)),
             held: String::new(),
             later: Vec::new(),
             state: State::Undecided,
@@ -69,8 +70,8 @@ impl Seam {
     /// `whole`: no more text will come.
     fn find(&self, whole: bool) -> Finding {
         let full = whole || self.held.chars().nth(MAX_HELD).is_some();
-        if self.instructed {
-            return match after_anchor(&self.before, &self.held) {
+        if let Some(anchor) = &self.anchor {
+            return match after_anchor(anchor, &self.held) {
                 Some(at) => self.behind(at, whole),
                 None if full && !self.held.is_empty() => Finding::Foreign,
                 None if full => Finding::Continues(0),
@@ -176,11 +177,18 @@ fn common(one: &str, two: &str) -> usize {
     same.by_ref().map(|(a, _)| a.len_utf8()).sum()
 }
 
-/// The byte of a text after the end of another one, repeated there with blanks and quotes of any kind.
-fn after_anchor(before: &str, held: &str) -> Option<usize> {
-    let last: Vec<char> = folded(before).into_iter().map(|(c, _)| c).collect();
-    let anchor =
-        last.get(last.len().saturating_sub(ANCHOR)..).filter(|it| it.len() >= MIN_ANCHOR)?;
+/// The last characters of a text, folded.
+fn anchor(before: &str) -> Vec<char> {
+    let folded = folded(before);
+    let from = folded.len().saturating_sub(ANCHOR);
+    folded.into_iter().skip(from).map(|(c, _)| c).collect()
+}
+
+/// The byte of a text behind the anchor. `None`: the text does not have it, or it is too short to be one.
+fn after_anchor(anchor: &[char], held: &str) -> Option<usize> {
+    if anchor.len() < MIN_ANCHOR {
+        return None;
+    }
     let held = folded(held);
     let found = held
         .windows(anchor.len())

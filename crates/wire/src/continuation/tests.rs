@@ -44,11 +44,13 @@ fn ends_that_are_continued() {
     let failed = |kind| End::Failed(ApiError::new(kind, "x"));
     for kind in Kind::ALL {
         let broken = [Kind::Overloaded, Kind::Upstream, Kind::Internal].contains(&kind);
-        assert_eq!(is_break(&failed(kind)), broken, "{kind:?}");
+        assert_eq!(is_continuable_end(&failed(kind)), broken, "{kind:?}");
     }
-    assert!(is_break(&End::Truncated) && is_break(&End::TimedOut(Deadline::Stall)));
+    assert!(
+        is_continuable_end(&End::Truncated) && is_continuable_end(&End::TimedOut(Deadline::Stall))
+    );
     for end in [End::Complete, End::Cancelled, End::ShuttingDown, End::TimedOut(Deadline::Total)] {
-        assert!(!is_break(&end), "{end:?}");
+        assert!(!is_continuable_end(&end), "{end:?}");
     }
 }
 

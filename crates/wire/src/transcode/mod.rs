@@ -7,7 +7,7 @@ use crate::adapt::{Names, restore_names};
 use crate::chat::{
     ApiError, Delta, End, Kind, MAX_CITATIONS, MAX_TOOL_CALLS, Stop, Usage, too_many_calls,
 };
-use crate::continuation::{Record, is_break, usage_of_both};
+use crate::continuation::{Record, is_continuable_end, usage_of_both};
 use crate::dialect::{Decode, Encode, Ending, Mode};
 use crate::finish;
 use crate::framing::{self, Frame, Framer, Framing, FramingError};
@@ -466,8 +466,10 @@ impl Transcoder {
             self.encode(&Frame::default(), &held, out);
         }
         let end = self.verdict(end);
-        let continuable =
-            self.record.as_ref().is_some_and(|record| is_break(&end) && record.text().is_some());
+        let continuable = self
+            .record
+            .as_ref()
+            .is_some_and(|record| is_continuable_end(&end) && record.text().is_some());
         if continuable {
             self.held = Some(HeldEnd { last: last.cloned() });
         } else {

@@ -36,19 +36,23 @@ struct Body {
 }
 
 /// Whether a request may change something at its upstream, besides an answer.
-pub(super) fn has_side_effects(body: &str) -> bool {
+pub fn has_side_effects(body: &str) -> bool {
     if !MEMBERS.iter().any(|member| body.contains(member)) {
         return false;
     }
     // A body that cannot be read is rejected before it is sent.
     let Ok(body) = serde_json::from_str::<Body>(body) else { return false };
     let is_true = |value: &Option<Value>| value.as_ref().and_then(Value::as_bool) == Some(true);
-    let items = |value: &Option<Value>| value.as_ref().and_then(Value::as_array).cloned();
     is_true(&body.store)
         || is_true(&body.background)
         || body.web_search_options.is_some()
-        || items(&body.mcp_servers).is_some_and(|servers| !servers.is_empty())
-        || items(&body.tools).is_some_and(|tools| tools.iter().any(is_server_tool))
+        || !items(body.mcp_servers.as_ref()).is_empty()
+        || items(body.tools.as_ref()).iter().any(is_server_tool)
+}
+
+/// The items of a list; none of anything else.
+fn items(value: Option<&Value>) -> &[Value] {
+    value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// Whether a vendor runs a tool: by its type, or, in Gemini's API, by the name of its only member.

@@ -1,5 +1,5 @@
-//! Retries at the same target: once no other target is left, a target that failed by chance is asked again, after a wait.
-//! It must never wait for a retry budget, nor beyond the deadline of the request.
+//! Retries at the same target: once no other target is left, a target with a transient failure gets the request again,
+//! after a backoff. It must never wait for a retry budget, nor beyond the deadline of the request.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const RETRY_COUNT: &str = "x-stainless-retry-count";
 
 /// A retry at a target that has failed.
 #[derive(Debug)]
-pub(super) struct Repeat {
+pub(super) struct SameTargetRetry {
     /// The target.
     pub(super) target: Target,
     /// The wait before it.
@@ -25,12 +25,12 @@ pub(super) struct Repeat {
 
 /// The next retry at one of the targets that have failed, the least tried one. `None`: none may be tried again.
 /// `is_out`: whether a target is passed over by all requests.
-pub(super) fn repeat(
+pub(super) fn next_retry(
     (plan, attempts): (&Plan, &[Attempt]),
     headers: &HeaderMap,
     is_out: impl Fn(&Target) -> bool,
     (now, deadline): (Instant, Instant),
-) -> Option<Repeat> {
+) -> Option<SameTargetRetry> {
     let alone = plan.targets.len() == 1;
     let most = plan.retry.same_target.unwrap_or_else(|| u32::from(alone));
     // A caller that names the target itself decides about retries, too.
@@ -51,7 +51,7 @@ pub(super) fn repeat(
         may.then_some((retries, wait, &attempt.target))
     });
     let (_, wait, target) = failed.min_by_key(|(retries, ..)| *retries)?;
-    Some(Repeat { target: target.clone(), wait })
+    Some(SameTargetRetry { target: target.clone(), wait })
 }
 
 /// Whether the caller's library has sent a request before, so that it retries by itself.
@@ -75,5 +75,5 @@ fn wait(retry: &Retry, failure: &AttemptFailure, retries: u32) -> Option<Duratio
 }
 
 #[cfg(test)]
-#[path = "repeat_tests.rs"]
+#[path = "retry_tests.rs"]
 mod tests;

@@ -28,14 +28,14 @@ fn attempt(plan: &Plan, place: usize, error: &Error) -> Attempt {
     attempt
 }
 
-fn next(plan: &Plan, attempts: &[Attempt], headers: &HeaderMap) -> Option<Repeat> {
+fn next(plan: &Plan, attempts: &[Attempt], headers: &HeaderMap) -> Option<SameTargetRetry> {
     let now = Instant::now();
-    repeat((plan, attempts), headers, |_| false, (now, now + 120 * SECOND))
+    next_retry((plan, attempts), headers, |_| false, (now, now + 120 * SECOND))
 }
 
-/// Every row of the table of blame: only a target that says so itself, or is limited for a short time, is asked again.
+/// Every row of the table of blame: only a failure that the target reports itself, and a short rate limit, are retried.
 #[tokio::test(start_paused = true)]
-async fn only_chance_is_tried_again() {
+async fn only_transient_failures_are_retried() {
     let plan = plan(&[("a", None)]);
     let late = Error::from_end(&End::TimedOut(Deadline::FirstToken));
     let failed = |kind| Error::from_end(&End::Failed(ApiError::new(kind, "no")));
@@ -119,9 +119,9 @@ async fn r22_retries_do_not_multiply() {
     assert!(next(&lone, &one, &count("1")).is_none());
     assert!(next(&lone, &one, &count("many")).is_some());
     let now = Instant::now();
-    let out = repeat((&lone, &one), &HeaderMap::new(), |_| true, (now, now + SECOND));
+    let out = next_retry((&lone, &one), &HeaderMap::new(), |_| true, (now, now + SECOND));
     assert!(out.is_none(), "all requests pass it over");
-    let late = repeat((&lone, &one), &HeaderMap::new(), |_| false, (now, now));
+    let late = next_retry((&lone, &one), &HeaderMap::new(), |_| false, (now, now));
     assert!(late.is_none(), "no time is left");
     let mut several = plan(&[("a", None), ("b", None)]);
     several.retry.same_target = None;
