@@ -125,8 +125,8 @@ async fn check<'c>(
     provider: &'c Arc<Provider>,
     arguments: &DoctorArguments,
 ) -> (&'c Provider, Vec<Finding>) {
-    let named = config.models.iter();
-    let patterns = config.patterns.iter().map(|model| (&model.pattern, &model.targets));
+    let named = config.models.iter().map(|(name, targets)| (name, &**targets));
+    let patterns = config.patterns.iter().map(|model| (&model.pattern, &*model.targets));
     let targets = named.chain(patterns).flat_map(|(name, targets)| {
         let own = targets.iter().filter(|target| target.provider.name == provider.name);
         own.map(move |target| (name.as_str(), target))

@@ -66,7 +66,7 @@ pub fn without_file(
         fallbacks: BTreeMap::new(),
         on_break: BTreeMap::new(),
         patterns: Vec::new(),
-        models: targets.map(|targets| ("sim".to_owned(), targets)).into_iter().collect(),
+        models: targets.map(|targets| ("sim".to_owned(), targets.into())).into_iter().collect(),
         stream: Stream::default(),
         streams: Streams::default(),
         archive: None,

@@ -193,7 +193,7 @@ pub struct Config {
     /// Upstream accounts by name.
     pub providers: BTreeMap<String, Arc<Provider>>,
     /// Model names that callers use, and the ordered targets behind them.
-    pub models: BTreeMap<String, Vec<Target>>,
+    pub models: BTreeMap<String, Arc<[Target]>>,
     /// Patterns of model names, the most exact first, for names that are neither under `models` nor a provider's.
     pub patterns: Vec<ModelPattern>,
     /// The limits of those models and patterns that have any, for all callers together.

@@ -102,14 +102,12 @@ impl Models<'_> {
     }
 
     /// Those with a name, and the patterns with the most exact first.
-    pub(super) fn into_parts(self) -> (BTreeMap<String, Vec<Target>>, Vec<ModelPattern>) {
+    pub(super) fn into_parts(self) -> (BTreeMap<String, Arc<[Target]>>, Vec<ModelPattern>) {
         let (patterns, names): (Vec<_>, Vec<_>) =
             self.targets.into_iter().partition(|(name, _)| is_pattern(name));
-        let names = names.into_iter().map(|(name, mut targets)| {
-            for target in &mut targets {
-                *target = target.named(name);
-            }
-            (name.to_owned(), targets)
+        let names = names.into_iter().map(|(name, targets)| {
+            let named = targets.iter().map(|target| target.named(name)).collect();
+            (name.to_owned(), named)
         });
         let names = names.collect();
         let pattern = |(pattern, targets): (&str, Vec<Target>)| ModelPattern {

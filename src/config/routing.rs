@@ -12,11 +12,12 @@ use super::units::{COUNT, COUNT_OR_NONE, POSITIVE_DURATION};
 /// The largest weight of a target.
 const MAX_WEIGHT: u32 = 1000;
 
-const PICKS: [(&str, Pick); 4] = [
+const PICKS: [(&str, Pick); 5] = [
     ("order", Pick::Order),
     ("weighted", Pick::Weighted),
     ("least_loaded", Pick::LeastLoaded),
     ("fastest", Pick::Fastest),
+    ("cheapest", Pick::Cheapest),
 ];
 
 /// The choice among the targets of one tier.
@@ -31,6 +32,8 @@ pub enum Pick {
     LeastLoaded,
     /// The one with the shortest time to first token.
     Fastest,
+    /// The one with the lowest price for the request.
+    Cheapest,
 }
 
 pub(super) const PICK: Field<Pick> = Format::choice(

@@ -7,8 +7,8 @@ use url::{Host, Url};
 
 use super::error::{ConfigError, Location};
 use super::tree::{Node, Value};
-use super::{Config, Provider, Stream, preset};
-use crate::wire::dialect::{self, CallerDialect, Endpoint, Form, Target};
+use super::{Config, Pick, Provider, Stream, Target, preset};
+use crate::wire::dialect::{self, CallerDialect, Endpoint, Form};
 
 /// A smaller limit of bytes is a number whose unit was forgotten.
 const MIN_LIMIT: usize = 1024;
@@ -30,6 +30,11 @@ pub(super) fn warnings(root: &Node, config: &Config) -> Vec<ConfigError> {
     for provider in config.providers.values() {
         found.address(provider);
         found.credential(provider);
+    }
+    let patterns = config.patterns.iter().map(|model| (&model.pattern, &*model.targets));
+    let named = config.models.iter().map(|(name, targets)| (name, &**targets));
+    for (name, targets) in named.chain(patterns) {
+        found.routing(config, name, targets);
     }
     found.list.sort_by_key(|warning| (warning.line, warning.column));
     found.list
@@ -125,6 +130,38 @@ impl Warnings<'_> {
         }
     }
 
+    /// A policy that has nothing to choose from, or not what it decides by, and attempts that end before their deadline.
+    fn routing(&mut self, config: &Config, name: &str, targets: &[Target]) {
+        let pick = config.model_routing.get(name).map_or(Pick::Order, |routing| routing.pick);
+        let mut pairs = targets.windows(2);
+        let alone = !pairs.any(|pair| matches!(pair, [a, b] if a.tier == b.tier));
+        if pick != Pick::Order && alone && !targets.is_empty() {
+            let message = "`pick` has no choice, since each tier has one target; leave it out, or give several targets the same `tier`";
+            self.warn(&["models", name, "pick"], message.to_owned());
+        }
+        let unpriced = targets.iter().filter(|target| target.price.is_none());
+        let mut unpriced: Vec<&str> = unpriced.map(|target| &**target.name()).collect();
+        unpriced.dedup();
+        if pick == Pick::Cheapest && !unpriced.is_empty() {
+            let message = format!(
+                "`cheapest` knows no price of {}, which gets requests only when no other target can serve; give it a `price`",
+                unpriced.join(", ")
+            );
+            self.warn(&["models", name, "pick"], message);
+        }
+        let deadline = config.stream.first_token;
+        let late = targets.iter().find(|target| target.first_token > Some(deadline));
+        if let Some(late) = late {
+            let message = format!(
+                "`first_token` of {} ({}) is above `stream.first_token` ({}), which bounds all attempts together; lower it, or raise that",
+                late.name(),
+                shown(late.first_token.unwrap_or_default()),
+                shown(deadline)
+            );
+            self.warn(&["models", name, "targets"], message);
+        }
+    }
+
     /// A base URL to which the paths of requests do not fit.
     fn address(&mut self, provider: &Provider) {
         let key = ["providers", provider.name.as_str(), "base_url"];
@@ -175,7 +212,8 @@ impl Warnings<'_> {
 /// The end of a base URL's path that is the beginning of the paths of requests, or the path of an endpoint.
 fn repeated(provider: &Provider) -> Option<String> {
     let base = provider.base_url.path();
-    let target = Target { model: "m", stream: true, form: Form::Chat, quirks: &provider.quirks };
+    let target =
+        dialect::Target { model: "m", stream: true, form: Form::Chat, quirks: &provider.quirks };
     let path = provider.dialect.path(&target);
     let path = path.split_once('?').map_or(path.as_str(), |(path, _)| path);
     let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).skip(1);

@@ -99,7 +99,7 @@ impl Continuable {
         let (instruction, broken) = (Arc::clone(&self.policy.instruction), Instant::now());
         let part = Arc::new(Part { text, usage, instruction, broken });
         let plan = Plan {
-            targets,
+            targets: targets.into(),
             session: None,
             pick: crate::config::Pick::Order,
             attempts: Some(attempts),

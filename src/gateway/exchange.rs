@@ -118,6 +118,11 @@ impl Exchange {
         if plan.affinity {
             plan.session = Session::of(&self.head.headers, &caller.name);
         }
+        let envelope = &request.envelope;
+        let generates = envelope.form.operation().generates();
+        let max_output = if generates { envelope.max_output } else { Some(0) };
+        let (input, choices) = (request.prompt_tokens, envelope.choices);
+        plan.demand = TokenDemand { input, max_output, choices };
         let dialect = self.dialect.name();
         if route::is_bound_to_model(&plan, caller, dialect) {
             refuse_other_models(dialect, &request.body).await?;
@@ -138,14 +143,11 @@ impl Exchange {
             self.limiters.push(Arc::clone(limiter));
             admission.acquire(limiter)?;
         }
-        let InspectedRequest { envelope, prompt_tokens, .. } = request;
-        let operation = envelope.form.operation();
-        let max_output = if operation.generates() { envelope.max_output } else { Some(0) };
-        let demand = TokenDemand { input: *prompt_tokens, max_output, choices: envelope.choices };
-        if operation.uses_tokens() {
-            admission.reserve(&demand)?;
+        let InspectedRequest { envelope, .. } = request;
+        if envelope.form.operation().uses_tokens() {
+            admission.reserve(&plan.demand)?;
         }
-        account.admitted(admission, &demand, envelope.background);
+        account.admitted(admission, &plan.demand, envelope.background);
         Ok(())
     }
 }

@@ -149,7 +149,7 @@ fn targets(config: &mut Config) -> Vec<Target> {
         target
     };
     let targets: Vec<Target> = (0..6).map(target).collect();
-    config.models.insert("x".to_owned(), targets.clone());
+    config.models.insert("x".to_owned(), targets.clone().into());
     targets
 }
 
@@ -202,7 +202,7 @@ async fn r22_random_faults_are_unseen_and_do_not_multiply_the_load() {
         let metrics = Arc::<Metrics>::default();
         let health = Arc::new(TargetHealth::new(Arc::clone(&metrics), &config));
         let mut plan = order(true, "sim", &[("m", None)]).plan;
-        (plan.targets, plan.pick) = (targets.clone(), Pick::LeastLoaded);
+        (plan.targets, plan.pick) = (targets.clone().into(), Pick::LeastLoaded);
         let attempts = AtomicUsize::new(0);
         let upstreams = Arc::new(Upstreams { seed, begun: Instant::now(), attempts });
         let mut running = JoinSet::new();

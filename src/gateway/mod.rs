@@ -8,6 +8,7 @@ pub mod affinity;
 pub mod answer;
 pub mod attempt;
 pub mod auth;
+mod balancing;
 pub mod clock;
 pub mod compression;
 mod content_encoding;

@@ -18,7 +18,7 @@ use super::retry::{SameTargetRetry, next_retry};
 use super::route::Plan;
 use super::select::{ByTier, PickReason, Select, Selection};
 use super::target_health::{
-    FailedAttempt, InProgress, OpenStream, Outage, Probe, RetryBudget, TargetState,
+    FailedAttempt, InProgress, OpenStream, Outage, Probe, PromptSize, RetryBudget, TargetState,
 };
 use super::upstream::{self, AttemptDeadline, AttemptError};
 use super::upstream_body::{large_body, small_body};
@@ -206,7 +206,7 @@ impl Opening {
         if targets.is_empty() || now >= deadline(&self.request) {
             return false;
         }
-        let (targets, pick, session) = (targets.clone(), Pick::Order, None);
+        let (targets, pick, session) = (targets.clone().into(), Pick::Order, None);
         self.fallback = Some(Box::new(Plan { targets, pick, session, ..plan.clone() }));
         self.select = Box::new(ByTier::new(Arc::clone(&self.request.health)));
         self.failures.are_final = false;
@@ -260,7 +260,8 @@ impl Opening {
     fn retry(&mut self) {
         let now = Instant::now();
         let Some((_, target)) = self.backoff.take() else { return };
-        let Some(stream) = self.request.health.begin(&target, now) else {
+        let prompt = PromptSize::of(self.request.plan.demand.input);
+        let Some(stream) = self.request.health.begin(&target, (prompt, now)) else {
             self.failures.are_final = true;
             return;
         };
@@ -338,9 +339,9 @@ impl Opening {
         if count::is_estimated(&request, &attempt.target) {
             return;
         }
-        let now = Instant::now();
+        let (whole, now) = (attempt.whole, Instant::now());
         answer.in_progress = turn.stream.take().map(|mut stream| {
-            stream.has_output(now);
+            stream.has_output(whole, now);
             InProgress::new(stream, &request.health, attempt.target.clone())
         });
         request.health.succeeded(&attempt.target, now);

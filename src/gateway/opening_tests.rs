@@ -86,7 +86,7 @@ async fn failover_attempts_share_one_timeout() {
 #[tokio::test(start_paused = true)]
 async fn failover_after_the_timeout_of_a_target_of_its_own() {
     let mut order = order(true, "sim", &[("a", None), ("b", None)]);
-    order.plan.targets[0].first_token = Some(20 * SECOND);
+    order.plan.targets_mut()[0].first_token = Some(20 * SECOND);
     let asked = walked(&order, |_| (Kind::Timeout, 1000 * SECOND)).await;
     assert_eq!(asked, [("a".into(), 20.0), ("b".into(), 100.0)]);
 }
@@ -202,7 +202,7 @@ async fn direct_names_become_no_keys() {
     let mut order = order(true, "sim", &[("a", None)]);
     order.plan.direct = true;
     for number in 0..10_000 {
-        order.plan.targets[0].model = format!("m{number}");
+        order.plan.targets_mut()[0].model = format!("m{number}");
         let target = &order.plan.targets[0];
         for kind in [Kind::NotFound, Kind::Upstream, Kind::Permission, Kind::Authentication] {
             fail(&order.health, &order.plan, target, &failed(kind));
@@ -212,7 +212,7 @@ async fn direct_names_become_no_keys() {
     let ejected: Vec<_> =
         text.lines().filter(|line| line.starts_with("streamgate_target_e")).collect();
     assert_eq!(ejected, ["streamgate_target_ejected{target=\"sim/*\"} 1"]);
-    order.plan.targets[0].model = "other".to_owned();
+    order.plan.targets_mut()[0].model = "other".to_owned();
     assert!(order.health.is_ejected(&order.plan.targets[0], Instant::now()));
     order.health.configure(&config());
     assert!(order.health.is_ejected(&order.plan.targets[0], Instant::now()), "the same credential");
@@ -221,7 +221,7 @@ async fn direct_names_become_no_keys() {
     let provider = renewed.providers.get_mut("sim").and_then(Arc::get_mut).expect("the only one");
     provider.api_key = Some(crate::config::secret::Secret::new("renewed"));
     *provider = provider.clone().identified();
-    let target = &mut order.plan.targets[0];
+    let target = &mut order.plan.targets_mut()[0];
     *target = Target::new(Arc::clone(&renewed.providers["sim"]), "m".to_owned());
     order.health.configure(&renewed);
     assert!(!order.health.is_ejected(&order.plan.targets[0], Instant::now()), "another credential");

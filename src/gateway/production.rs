@@ -376,7 +376,9 @@ impl Production {
         let (tally, end) = (answer.transcoder.tally(), answer.transcoder.end().cloned());
         account.settle(tally, end.as_ref());
         match (&answer.in_progress, &end) {
-            (Some(in_progress), Some(End::Complete)) => in_progress.completed(),
+            (Some(in_progress), Some(End::Complete)) => {
+                in_progress.completed(tally.output_tokens().0);
+            }
             (Some(in_progress), Some(end)) if is_broken(end) => {
                 in_progress.broke(&answer.failure(end));
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::affinity::Session;
 use super::auth::Caller;
+use super::limit::TokenDemand;
 use super::provider_models::{Lists, find};
 use crate::config::{
     self, Config, Continue, Fallback, ModelRouting, Pick, Retry, Target, matches_pattern,
@@ -20,7 +21,7 @@ const MAX_SHOWN: usize = 100;
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Never empty.
-    pub targets: Vec<Target>,
+    pub targets: Arc<[Target]>,
     /// The model for metrics: a configured name, so that labels stay bounded.
     pub label: Arc<str>,
     /// The choice among the targets of one tier.
@@ -29,6 +30,8 @@ pub struct Plan {
     pub session: Option<Session>,
     /// Whether they are to.
     pub affinity: bool,
+    /// The tokens that the request may use.
+    pub demand: TokenDemand,
     /// The most upstream requests for one request.
     pub attempts: Option<NonZeroU32>,
     /// Retries after failed attempts.
@@ -42,7 +45,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn new(config: &Config, label: &str, targets: Vec<Target>, direct: bool) -> Self {
+    fn new(config: &Config, label: &str, targets: Arc<[Target]>, direct: bool) -> Self {
         let routing = config.model_routing.get(label).copied().unwrap_or_default();
         let ModelRouting { pick, affinity, attempts, retry } = routing;
         let fallback = config.fallbacks.get(label).map(Arc::clone);
@@ -54,6 +57,7 @@ impl Plan {
             pick,
             session,
             affinity,
+            demand: TokenDemand::default(),
             attempts,
             retry,
             fallback,
@@ -64,6 +68,12 @@ impl Plan {
 }
 
 impl Plan {
+    /// Its targets, for a test to change.
+    #[cfg(test)]
+    pub(super) fn targets_mut(&mut self) -> &mut [Target] {
+        Arc::make_mut(&mut self.targets)
+    }
+
     /// Its targets and those of its fallbacks.
     pub fn all_targets(&self) -> impl Iterator<Item = &Target> {
         self.targets.iter().chain(self.fallback.iter().flat_map(|fallback| fallback.targets()))
@@ -77,7 +87,7 @@ pub fn plan(config: &Config, caller: &Caller, asked: &str) -> Result<Plan, Error
     let permit = || permit(config, caller, (model, asked));
     if let Some(targets) = config.models.get(model) {
         permit()?;
-        return Ok(Plan::new(config, model, targets.clone(), false));
+        return Ok(Plan::new(config, model, Arc::clone(targets), false));
     }
     let direct = model.split_once('/').and_then(|(provider, upstream)| {
         config
@@ -91,7 +101,7 @@ pub fn plan(config: &Config, caller: &Caller, asked: &str) -> Result<Plan, Error
         must_be_model(upstream)?;
         let target = Target::new(Arc::clone(provider), upstream.to_owned());
         let label = format!("{}/*", provider.name);
-        return Ok(Plan::new(config, &label, target.keyed(), true));
+        return Ok(Plan::new(config, &label, target.keyed().into(), true));
     }
     let mut patterns = config.patterns.iter();
     let Some(found) = patterns.find(|known| matches_pattern(&known.pattern, model)) else {

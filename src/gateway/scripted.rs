@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::account::Account;
 use super::answer::Answer;
 use super::clock::RequestTime;
+use super::limit::TokenDemand;
 use super::offload::BufferedBody;
 use super::opening::Opening;
 use super::production::Production;
@@ -58,7 +59,7 @@ pub(super) fn request(
         target
     };
     let targets: Vec<Target> = models.iter().map(target).collect();
-    config.models.insert("x".to_owned(), targets.clone());
+    config.models.insert("x".to_owned(), targets.clone().into());
     UpstreamRequest {
         clients: Arc::default(),
         health: Arc::new(TargetHealth::new(Arc::clone(&metrics), &config)),
@@ -76,11 +77,12 @@ pub(super) fn request(
         headers: HeaderMap::new(),
         caller: "test".into(),
         plan: Plan {
-            targets,
+            targets: targets.into(),
             label: "x".into(),
             pick: Pick::Order,
             session: None,
             affinity: false,
+            demand: TokenDemand::default(),
             attempts: None,
             retry: Retry::default(),
             fallback: None,

@@ -9,9 +9,10 @@ use tokio::time::Instant;
 
 use super::affinity::Session;
 use super::attempt::Attempt;
+use super::balancing::{Candidate, cheapest, fastest, least_loaded};
 use super::rotation::{in_rotation, weighted};
 use super::route::Plan;
-use super::target_health::{OpenStream, Outage, Probe, TargetHealth, TargetState};
+use super::target_health::{OpenStream, Outage, Probe, PromptSize, TargetHealth, TargetState};
 use crate::config::{Pick, Target};
 use crate::error::Blame;
 
@@ -23,12 +24,6 @@ const SLACK: f64 = 1.25;
 
 /// The most other targets for which an attempt leaves time: with less than a quarter of it, silence would prove nothing.
 const MAX_OTHERS: usize = 3;
-
-/// One pick in so many is uniform, so that a target that has become faster is seen.
-const EXPLORE: u32 = 50;
-
-/// The time to first token of a target of which none is known, where no other's is known either, in seconds.
-const UNKNOWN_TTFT: f64 = 1.0;
 
 /// A policy that chooses the targets of one request.
 pub trait Select: Send {
@@ -47,6 +42,8 @@ pub enum PickReason {
     Load,
     /// It has the shortest time to first token.
     Latency,
+    /// It has the lowest price.
+    Price,
     /// It has the session.
     Affinity,
     /// The target that has the session cannot serve, or has too much to do.
@@ -69,6 +66,7 @@ impl PickReason {
             Self::Weight => "weight",
             Self::Load => "load",
             Self::Latency => "latency",
+            Self::Price => "price",
             Self::Affinity => "affinity",
             Self::Spill => "spill",
             Self::Probe => "probe",
@@ -102,21 +100,6 @@ pub struct ByTier {
     used: Vec<usize>,
     /// So many targets are ejected that none is passed over for failures.
     is_panic: bool,
-}
-
-/// A target that may be chosen.
-#[derive(Clone, Copy)]
-struct Candidate<'p> {
-    place: usize,
-    target: &'p Target,
-    /// The share of its weight that it takes; `None`: as a probe.
-    share: Option<f64>,
-}
-
-impl Candidate<'_> {
-    fn weight(&self) -> f64 {
-        f64::from(self.target.weight) * self.share.unwrap_or(1.0)
-    }
 }
 
 impl ByTier {
@@ -191,26 +174,15 @@ impl ByTier {
                 let other = || weighted(tier.filter_map(at), Candidate::weight);
                 Some((own.or_else(other)?, PickReason::Weight))
             }
-            Pick::LeastLoaded => {
-                let cost = |candidate: &Candidate<'_>| {
-                    let open = f64::from(self.health.open_streams(candidate.target)) + 1.0;
-                    open / candidate.weight().max(f64::MIN_POSITIVE)
-                };
-                Some((cheapest(sample, cost)?, PickReason::Load))
-            }
+            Pick::LeastLoaded => Some((least_loaded(&self.health, sample)?, PickReason::Load)),
             Pick::Fastest => {
-                if rand::rng().random_range(0..EXPLORE) == 0 {
-                    return Some((weighted(sample.into_iter(), |_| 1.0)?, PickReason::Latency));
-                }
-                let known: Vec<(f64, f64)> =
-                    sample.iter().map(|found| self.health.ttft(found.target, now)).collect();
-                let typical = median(&known);
-                let cost = |candidate: &Candidate<'_>| {
-                    let (ttft, trust) = self.health.ttft(candidate.target, now);
-                    let ttft = ttft * trust + typical * (1.0 - trust);
-                    ttft / candidate.weight().max(f64::MIN_POSITIVE)
-                };
-                Some((cheapest(sample, cost)?, PickReason::Latency))
+                let prompt = PromptSize::of(plan.demand.input);
+                let found = fastest(&self.health, sample, (prompt, now))?;
+                Some((found, PickReason::Latency))
+            }
+            Pick::Cheapest => {
+                let found = cheapest(&self.health, sample, (plan.demand, now))?;
+                Some((found, PickReason::Price))
             }
         }
     }
@@ -236,7 +208,7 @@ impl ByTier {
         Some((*chosen, if own { PickReason::Affinity } else { PickReason::Spill }))
     }
 
-    /// The targets of a tier that are compared: all of a few, two of many.
+    /// The targets of a tier that are compared: all of a few, two of many; all for the price.
     fn sample<'p>(
         &self,
         (plan, tried): (&'p Plan, &[Attempt]),
@@ -247,7 +219,7 @@ impl ByTier {
         if plan.pick == Pick::Weighted {
             return Vec::new();
         }
-        if tier.len() > COMPARED {
+        if tier.len() > COMPARED && plan.pick != Pick::Cheapest {
             let mut rng = rand::rng();
             let mut drawn =
                 || at(rng.random_range(tier.clone())).filter(|found| found.target.weight > 0);
@@ -269,7 +241,8 @@ impl ByTier {
         let Candidate { place, target, share } = candidate;
         self.used.push(place);
         let probe = if share.is_none() { Some(self.health.probe(target, now)?) } else { None };
-        let stream = self.health.begin(target, now)?;
+        let prompt = PromptSize::of(plan.demand.input);
+        let stream = self.health.begin(target, (prompt, now))?;
         let places = 0..plan.targets.len();
         let left = |place: &usize| {
             let target = plan.targets.get(*place);
@@ -356,31 +329,6 @@ fn others(plan: &Plan, target: &Target, places: impl Iterator<Item = usize>) -> 
 /// Whether a target takes its turn: all of them once it is well, a growing share after an ejection.
 fn ramped(candidate: &Candidate<'_>) -> bool {
     candidate.share.is_none_or(|share| share >= 1.0 || rand::rng().random_range(0.0..1.0) < share)
-}
-
-/// The candidate with the lowest cost; of several, any.
-fn cheapest<'p>(
-    mut candidates: Vec<Candidate<'p>>,
-    cost: impl Fn(&Candidate<'p>) -> f64,
-) -> Option<Candidate<'p>> {
-    if let Some(probe) = candidates.iter().find(|candidate| candidate.share.is_none()) {
-        return Some(*probe);
-    }
-    if candidates.len() > 1 {
-        // Equal ones must not all go to the first.
-        let first = rand::rng().random_range(0..candidates.len());
-        candidates.rotate_left(first);
-    }
-    candidates.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))
-}
-
-/// The median of the times that are known: of two, the shorter one. The longer one may be the silence of a target that
-/// hangs, and a target of which nothing is known yet must not be taken for as slow as that.
-fn median(times: &[(f64, f64)]) -> f64 {
-    let mut known: Vec<f64> =
-        times.iter().filter(|(_, trust)| *trust > 0.0).map(|(ttft, _)| *ttft).collect();
-    known.sort_by(f64::total_cmp);
-    known.get(known.len().saturating_sub(1) / 2).copied().unwrap_or(UNKNOWN_TTFT)
 }
 
 /// Whether a target may hold what others could not.

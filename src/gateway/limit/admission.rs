@@ -12,7 +12,7 @@ use crate::error::Error;
 const EXTENSION: u64 = 256;
 
 /// The tokens that a request may use, by its body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TokenDemand {
     /// The prompt's tokens, estimated.
     pub input: u64,

@@ -7,37 +7,34 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The most by which one sample may raise the estimate: a lone outlier must not banish a target.
-const MAX_RISE: f64 = 3.0;
+use super::ttft::{FirstTokenTimes, PromptSize};
+use super::{Deployment, TargetHealth};
+use crate::config::Target;
 
-/// The weight of a new sample.
-const ALPHA: f64 = 0.5;
-
-/// The time after which an estimate without samples counts little.
-const FORGET: Duration = Duration::from_secs(30);
+/// An answer weighs this much in the average of outputs: one in so many.
+const OUTPUTS: u64 = 8;
 
 /// The load of a target.
 #[derive(Debug)]
 pub(super) struct Load {
     open: AtomicU32,
     waiting: AtomicU32,
-    /// The time to first token in microseconds; 0: unknown.
-    ttft: AtomicU64,
-    /// Milliseconds since `epoch`: the last sample, and the last output or beginning of a wait.
-    sampled: AtomicU64,
+    ttft: [FirstTokenTimes; PromptSize::COUNT],
+    /// The last output or beginning of a wait, in milliseconds since `epoch`.
     moved: AtomicU64,
+    /// The average output of complete answers in tokens; 0: unknown.
+    output: AtomicU64,
     epoch: Instant,
 }
 
 impl Load {
     pub(super) fn new(epoch: Instant) -> Self {
-        let zero = AtomicU64::default;
         Self {
             open: AtomicU32::default(),
             waiting: AtomicU32::default(),
-            ttft: zero(),
-            sampled: zero(),
-            moved: zero(),
+            ttft: Default::default(),
+            moved: AtomicU64::default(),
+            output: AtomicU64::default(),
             epoch,
         }
     }
@@ -51,31 +48,44 @@ impl Load {
         u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
     }
 
+    fn times(&self, prompt: PromptSize) -> &FirstTokenTimes {
+        let [small, medium, large, huge] = &self.ttft;
+        match prompt {
+            PromptSize::Small => small,
+            PromptSize::Medium => medium,
+            PromptSize::Large => large,
+            PromptSize::Huge => huge,
+        }
+    }
+
     /// The estimated time to first token in seconds, and how much it counts, from 0 to 1. Attempts that wait without
     /// output count before they end, so that a target that hangs is avoided before its timeout.
-    pub(super) fn ttft(&self, now: Instant) -> (f64, f64) {
-        let known = self.ttft.load(Relaxed);
+    pub(super) fn ttft(&self, prompt: PromptSize, now: Instant) -> (f64, f64) {
         let millis = self.millis(now);
         let silent = if self.waiting.load(Relaxed) > 0 {
             Duration::from_millis(millis.saturating_sub(self.moved.load(Relaxed))).as_secs_f64()
         } else {
             0.0
         };
-        let seconds = Duration::from_micros(known).as_secs_f64();
-        let age = Duration::from_millis(millis.saturating_sub(self.sampled.load(Relaxed)));
-        let trust =
-            if known == 0 { 0.0 } else { (-age.as_secs_f64() / FORGET.as_secs_f64()).exp() };
+        let (seconds, trust) = self.times(prompt).average(millis);
         if silent > seconds { (silent, silent.min(1.0).max(trust)) } else { (seconds, trust) }
     }
 
-    /// Takes a sample of the time to first token. Two at once may lose one, which is no harm.
-    fn sample(&self, ttft: Duration, now: Instant) {
-        let (old, new) = (self.ttft.load(Relaxed), ttft.as_secs_f64());
-        let old = Duration::from_micros(old).as_secs_f64();
-        let fresh = if old == 0.0 { new } else { old + ALPHA * (new.min(old * MAX_RISE) - old) };
-        let micros = Duration::from_secs_f64(fresh.max(1e-6)).as_micros();
-        self.ttft.store(u64::try_from(micros).unwrap_or(u64::MAX), Relaxed);
-        self.sampled.store(self.millis(now), Relaxed);
+    /// The time within which this part of its answers to such prompts begins, if it is known.
+    pub(super) fn percentile(&self, prompt: PromptSize, part: f64) -> Option<Duration> {
+        self.times(prompt).percentile(part)
+    }
+
+    /// The output of a typical answer in tokens, if it is known.
+    pub(super) fn typical_output(&self) -> Option<u64> {
+        Some(self.output.load(Relaxed)).filter(|tokens| *tokens > 0)
+    }
+
+    /// A complete answer had so many tokens. Two at once may lose one, which is no harm.
+    pub(super) fn completed(&self, output: u64) {
+        let before = self.typical_output().unwrap_or(output);
+        let average = before - before / OUTPUTS + output / OUTPUTS;
+        self.output.store(average.max(1), Relaxed);
     }
 }
 
@@ -85,6 +95,7 @@ pub struct OpenStream {
     load: Arc<Load>,
     account: Arc<AtomicU32>,
     begun: Instant,
+    prompt: PromptSize,
     waits: bool,
 }
 
@@ -93,7 +104,7 @@ impl OpenStream {
     pub(super) fn begin(
         load: &Arc<Load>,
         (account, most): (&Arc<AtomicU32>, Option<usize>),
-        now: Instant,
+        (prompt, now): (PromptSize, Instant),
     ) -> Option<Self> {
         let most = most.map_or(u32::MAX, |most| u32::try_from(most).unwrap_or(u32::MAX));
         let more = |open: u32| (open < most).then_some(open.saturating_add(1));
@@ -103,14 +114,26 @@ impl OpenStream {
             load.moved.store(load.millis(now), Relaxed);
         }
         let (load, account) = (Arc::clone(load), Arc::clone(account));
-        Some(Self { load, account, begun: now, waits: true })
+        Some(Self { load, account, begun: now, prompt, waits: true })
     }
 
-    /// Its first output has come.
-    pub fn has_output(&mut self, now: Instant) {
+    /// Its first output has come. `whole`: it is all of the answer, whose time says nothing of the first token.
+    pub fn has_output(&mut self, whole: bool, now: Instant) {
         if self.end_wait() {
-            self.load.moved.store(self.load.millis(now), Relaxed);
-            self.load.sample(now.saturating_duration_since(self.begun), now);
+            let millis = self.load.millis(now);
+            self.load.moved.store(millis, Relaxed);
+            if !whole {
+                let ttft = now.saturating_duration_since(self.begun);
+                self.load.times(self.prompt).sample(ttft, millis);
+            }
+        }
+    }
+
+    /// Another attempt has answered first: it would have taken longer than this.
+    pub fn superseded(&mut self, now: Instant) {
+        if self.end_wait() {
+            let waited = now.saturating_duration_since(self.begun);
+            self.load.times(self.prompt).at_least(waited, self.load.millis(now));
         }
     }
 
@@ -131,12 +154,56 @@ impl Drop for OpenStream {
     }
 }
 
+impl TargetHealth {
+    /// Begins an answer at a target. `None`: its credential has as many in progress as it may.
+    pub fn begin(
+        &self,
+        target: &Target,
+        (prompt, now): (PromptSize, Instant),
+    ) -> Option<OpenStream> {
+        let begin = |known: &Deployment| {
+            OpenStream::begin(&known.load, (&known.streams.0, known.streams.1), (prompt, now))
+        };
+        // One that a reload has just removed is counted nowhere else.
+        let unknown = || {
+            let load = Arc::new(Load::new(self.epoch));
+            OpenStream::begin(&load, (&Arc::default(), None), (prompt, now))
+        };
+        self.with(target, begin).unwrap_or_else(unknown)
+    }
+
+    /// The answers in progress at a target.
+    pub fn open_streams(&self, target: &Target) -> u32 {
+        self.with(target, |known| known.load.open()).unwrap_or_default()
+    }
+
+    /// The estimated time to first token of a target in seconds, for prompts of a size, and how much it counts, from 0
+    /// to 1.
+    pub fn ttft(&self, target: &Target, prompt: PromptSize, now: Instant) -> (f64, f64) {
+        self.with(target, |known| known.load.ttft(prompt, now)).unwrap_or_default()
+    }
+
+    /// The time within which this part of a target's answers begins, for prompts of a size, if it is known.
+    pub fn ttft_percentile(
+        &self,
+        target: &Target,
+        (prompt, part): (PromptSize, f64),
+    ) -> Option<Duration> {
+        self.with(target, |known| known.load.percentile(prompt, part))?
+    }
+
+    /// The output of a typical answer of a target in tokens, if it is known.
+    pub fn typical_output(&self, target: &Target) -> Option<u64> {
+        self.with(target, |known| known.load.typical_output())?
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn guard(load: &Arc<Load>, account: &Arc<AtomicU32>, now: Instant) -> OpenStream {
-        OpenStream::begin(load, (account, None), now).unwrap()
+        OpenStream::begin(load, (account, None), (PromptSize::Small, now)).unwrap()
     }
 
     /// R11: open streams are guards, which every way out returns.
@@ -145,29 +212,42 @@ mod tests {
         let now = Instant::now();
         let (load, account) = (Arc::new(Load::new(now)), Arc::<AtomicU32>::default());
         let mut open: Vec<_> = (0..100).map(|_| guard(&load, &account, now)).collect();
-        open.iter_mut().step_by(3).for_each(|stream| stream.has_output(now));
+        open.iter_mut().step_by(3).for_each(|stream| stream.has_output(false, now));
         assert_eq!((load.open(), account.load(Relaxed)), (100, 100));
-        assert!(OpenStream::begin(&load, (&account, Some(100)), now).is_none());
+        assert!(
+            OpenStream::begin(&load, (&account, Some(100)), (PromptSize::Small, now)).is_none()
+        );
         open.truncate(10);
         assert_eq!((load.open(), account.load(Relaxed)), (10, 10));
         open.clear();
         assert_eq!((load.open(), account.load(Relaxed), load.waiting.load(Relaxed)), (0, 0, 0));
     }
 
-    /// R12: the raw time to first token; one outlier at most trebles it.
+    /// R12: a whole answer says nothing of the time to first token, and times are kept apart by prompt size.
     #[test]
-    fn r12_an_outlier_does_not_banish_a_target() {
+    fn r12_times_are_those_of_first_tokens_to_prompts_of_a_size() {
         let now = Instant::now();
         let (load, account) = (Arc::new(Load::new(now)), Arc::<AtomicU32>::default());
-        let answer = |seconds: f64| {
-            let mut stream = guard(&load, &account, now);
-            let first = now + Duration::from_secs_f64(seconds);
-            stream.has_output(first);
-            load.ttft(first).0
-        };
-        assert!((answer(1.0) - 1.0).abs() < 1e-3);
-        assert!((answer(100.0) - 2.0).abs() < 1e-3, "half of the way to three times as much");
-        assert!((answer(1.0) - 1.5).abs() < 1e-3);
+        let later = now + Duration::from_secs(2);
+        guard(&load, &account, now).has_output(true, later);
+        assert_eq!(load.ttft(PromptSize::Small, later), (0.0, 0.0));
+        guard(&load, &account, now).has_output(false, later);
+        assert_eq!(load.ttft(PromptSize::Small, later), (2.0, 1.0));
+        assert_eq!(load.ttft(PromptSize::Huge, later), (0.0, 0.0));
+        let mut lost = guard(&load, &account, now);
+        lost.superseded(now + Duration::from_secs(4));
+        drop(lost);
+        assert!((load.ttft(PromptSize::Small, later).0 - 3.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_typical_output_follows_complete_answers() {
+        let load = Load::new(Instant::now());
+        assert_eq!(load.typical_output(), None);
+        load.completed(800);
+        assert_eq!(load.typical_output(), Some(800));
+        load.completed(0);
+        assert_eq!(load.typical_output(), Some(700));
     }
 
     /// R13: a target that hangs is slow before its timeout; cancelled attempts teach nothing.
@@ -175,11 +255,11 @@ mod tests {
     fn r13_waiting_counts_as_time_to_first_token() {
         let now = Instant::now();
         let (load, account) = (Arc::new(Load::new(now)), Arc::<AtomicU32>::default());
-        assert_eq!(load.ttft(now), (0.0, 0.0), "unknown");
+        assert_eq!(load.ttft(PromptSize::Small, now), (0.0, 0.0), "unknown");
         let hanging = guard(&load, &account, now);
         let later = now + Duration::from_secs(2);
-        assert_eq!(load.ttft(later), (2.0, 1.0));
+        assert_eq!(load.ttft(PromptSize::Small, later), (2.0, 1.0));
         drop(hanging);
-        assert_eq!(load.ttft(later), (0.0, 0.0));
+        assert_eq!(load.ttft(PromptSize::Small, later), (0.0, 0.0));
     }
 }

@@ -10,6 +10,7 @@ mod load;
 mod report;
 mod retry_budget;
 mod status;
+mod ttft;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use circuit::Probe;
 pub use load::OpenStream;
 pub use retry_budget::RetryBudget;
 pub use status::{Refusal, TargetStatus};
+pub use ttft::PromptSize;
 
 /// The models of one host or credential that must be in trouble for all of it to be.
 const SEVERAL: usize = 2;
@@ -156,9 +158,12 @@ impl InProgress {
         Self { _stream: stream, health: Arc::clone(health), target }
     }
 
-    /// The answer is complete.
-    pub fn completed(&self) {
-        self.health.with(&self.target, |known| known.own.complete());
+    /// The answer is complete, with so many tokens of output.
+    pub fn completed(&self, output: u64) {
+        self.health.with(&self.target, |known| {
+            known.own.complete();
+            known.load.completed(output);
+        });
     }
 
     /// The answer has broken off: it counts against its target, but not as another start.
@@ -196,7 +201,9 @@ impl TargetHealth {
         }
         let patterns = config.patterns.iter().flat_map(|pattern| &pattern.targets);
         let fallbacks = config.fallbacks.values().flat_map(|fallback| fallback.targets());
-        for target in config.models.values().flatten().chain(patterns).chain(fallbacks) {
+        for target in
+            config.models.values().flat_map(|targets| &**targets).chain(patterns).chain(fallbacks)
+        {
             add(target.identity(), target);
         }
         let kept = labels(&next);
@@ -281,29 +288,6 @@ impl TargetHealth {
     /// Whether others are preferred to a target at this time.
     pub fn is_ejected(&self, target: &Target, now: Instant) -> bool {
         !matches!(self.state(target, now), TargetState::Ready(_))
-    }
-
-    /// Begins an answer at a target. `None`: its credential has as many in progress as it may.
-    pub fn begin(&self, target: &Target, now: Instant) -> Option<OpenStream> {
-        let begin = |known: &Deployment| {
-            OpenStream::begin(&known.load, (&known.streams.0, known.streams.1), now)
-        };
-        // One that a reload has just removed is counted nowhere else.
-        let unknown = || {
-            let load = Arc::new(Load::new(self.epoch));
-            OpenStream::begin(&load, (&Arc::default(), None), now)
-        };
-        self.with(target, begin).unwrap_or_else(unknown)
-    }
-
-    /// The answers in progress at a target.
-    pub fn open_streams(&self, target: &Target) -> u32 {
-        self.with(target, |known| known.load.open()).unwrap_or_default()
-    }
-
-    /// The estimated time to first token of a target in seconds, and how much it counts, from 0 to 1.
-    pub fn ttft(&self, target: &Target, now: Instant) -> (f64, f64) {
-        self.with(target, |known| known.load.ttft(now)).unwrap_or_default()
     }
 
     /// A target has begun to answer.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::TargetHealth;
 use super::cell::{CellState, Outage};
 use super::circuit::Circuit;
+use super::{PromptSize, TargetHealth};
 use crate::config::{Provider, Target};
 use crate::telemetry::{TargetLabels, TargetStateLabels};
 use crate::wire::chat::Kind;
@@ -25,7 +25,7 @@ pub struct TargetStatus {
     pub states: [(&'static str, Duration); 3],
     /// Answers in progress.
     pub open_streams: u32,
-    /// The estimated time to first token, if it is known.
+    /// The estimated time to first token after prompts of up to 1,000 tokens, if it is known.
     pub ttft: Option<Duration>,
     /// An operator has taken it out.
     pub drained: bool,
@@ -47,7 +47,7 @@ impl TargetHealth {
     pub fn status(&self, now: Instant) -> Vec<TargetStatus> {
         let known = self.deployments.load();
         let status = |known: &Arc<super::Deployment>| {
-            let (ttft, trust) = known.load.ttft(now);
+            let (ttft, trust) = known.load.ttft(PromptSize::Small, now);
             TargetStatus {
                 target: Arc::clone(&known.name),
                 key: known.key.clone(),

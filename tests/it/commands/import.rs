@@ -115,8 +115,8 @@ fn load(text: &str) -> Config {
 
 /// The names of each model's targets, patterns included.
 fn targets<'c>(config: &'c Config) -> BTreeMap<&'c str, Vec<&'c str>> {
-    let named = config.models.iter().map(|(name, targets)| (name.as_str(), targets));
-    let patterns = config.patterns.iter().map(|it| (it.pattern.as_str(), &it.targets));
+    let named = config.models.iter().map(|(name, targets)| (name.as_str(), &**targets));
+    let patterns = config.patterns.iter().map(|it| (it.pattern.as_str(), &*it.targets));
     let of = |targets: &'c [config::Target]| targets.iter().map(|it| &**it.name()).collect();
     named.chain(patterns).map(|(name, targets)| (name, of(targets))).collect()
 }

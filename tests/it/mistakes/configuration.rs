@@ -32,6 +32,11 @@ fn provider(fields: &str) -> String {
     format!("providers: {{ p: {{ {fields} }} }}")
 }
 
+fn model(fields: &str) -> String {
+    let provider = provider("dialect: ollama, base_url: \"http://127.0.0.1:9\"");
+    format!("{provider}\nmodels: {{ chat: {{ {fields} }} }}")
+}
+
 /// Each with the line and the column of its value, and a remedy.
 #[test]
 fn m27_what_cannot_work_is_warned_of() {
@@ -84,12 +89,42 @@ fn m27_what_cannot_work_is_warned_of() {
             "`total` (500ms) is below `first_token` (120s)",
         ),
     ] {
-        let found = warnings(&yaml);
-        let [warning] = &found[..] else { panic!("{yaml}: {found:?}") };
-        let colon = if place.is_empty() { "" } else { ":" };
-        let place = format!("{place}{colon} warning: ");
-        assert!(warning.starts_with(&place) && warning.contains(words), "{yaml}: {warning}");
-        assert!(!warning.contains("h.example"), "{warning}");
+        assert_warned(&yaml, place, words);
+    }
+}
+
+fn assert_warned(yaml: &str, place: &str, words: &str) {
+    let found = warnings(yaml);
+    let [warning] = &found[..] else { panic!("{yaml}: {found:?}") };
+    let colon = if place.is_empty() { "" } else { ":" };
+    let place = format!("{place}{colon} warning: ");
+    assert!(warning.starts_with(&place) && warning.contains(words), "{yaml}: {warning}");
+    assert!(!warning.contains("h.example"), "{warning}");
+}
+
+/// Routing: a choice without a choice, prices that are missing, and an attempt that ends after its deadline.
+#[test]
+fn m27_routing_that_cannot_work_is_warned_of() {
+    for (yaml, place, words) in [
+        (
+            model("pick: fastest, targets: [{ provider: p, model: a }]"),
+            "3:25",
+            "`pick` has no choice",
+        ),
+        (
+            model(
+                "pick: cheapest, targets: [{ provider: p, model: a, price: { input: 1, output: 2 } }, { provider: p, model: b }]",
+            ),
+            "3:25",
+            "`cheapest` knows no price of p/b",
+        ),
+        (
+            model("targets: [{ provider: p, model: a, first_token: 10m }]"),
+            "3:28",
+            "`first_token` of p/a (600s) is above `stream.first_token` (120s)",
+        ),
+    ] {
+        assert_warned(&yaml, place, words);
     }
 }
 
