@@ -31,8 +31,9 @@ fn config(targets: usize, pick: &str) -> Config {
     };
     let targets: String = (1..=targets).map(target).collect();
     let text = format!(
-        "auth: {{ keys: [{{ name: a, key: secret }}] }}\nproviders: {{ sim: {{ dialect: openai, base_url: http://127.0.0.1:9/v1 }} }}\n\
-         models:\n  chat:\n    pick: {pick}\n    targets:\n{targets}"
+        "auth: {{ keys: [{{ name: a, sha256: {:064} }}] }}\nproviders: {{ sim: {{ dialect: openai-chat, base_url: http://127.0.0.1:9/v1 }} }}\n\
+         models:\n  chat:\n    pick: {pick}\n    targets:\n{targets}",
+        0
     );
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("routing-{pick}.yaml"));
     std::fs::write(&path, text).expect("a file of its own");
@@ -53,6 +54,7 @@ fn plan(config: &Config) -> Plan {
         demand: TokenDemand { input: 1000, max_output: Some(500), choices: 1 },
         attempts: None,
         retry: routing.retry,
+        hedge: None,
         fallback: None,
         on_break: None,
         direct: false,

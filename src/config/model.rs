@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::fallback::{FALLBACK, Fallback, fallback};
 use super::field::{Field, Format, Key, Notation, Section};
+use super::hedge::HEDGE;
 use super::limits::{LIMITS, Limits, limits};
 use super::price::{self, PRICE};
 use super::provider::Providers;
@@ -69,6 +70,7 @@ pub(super) const MODELS: Section = Section::map(
         routing::AFFINITY.key,
         routing::ATTEMPTS.key,
         RETRY.key,
+        HEDGE.key,
         FALLBACK.key,
         continuation::ON_BREAK.key,
         LIMITS.key,

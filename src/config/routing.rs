@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Target;
 use super::field::{Field, Format, Notation};
+use super::hedge::{Hedge, hedge};
 use super::reader::{Reader, Table};
 use super::retry::{Retry, retry};
 use super::units::{COUNT, COUNT_OR_NONE, POSITIVE_DURATION};
@@ -86,6 +87,8 @@ pub struct ModelRouting {
     pub attempts: Option<NonZeroU32>,
     /// Retries after failed attempts.
     pub retry: Retry,
+    /// Hedged requests, if any are.
+    pub hedge: Option<Hedge>,
 }
 
 /// Reads the choice of a model.
@@ -95,6 +98,7 @@ pub(super) fn routing(reader: &mut Reader<'_>, model: &Table<'_>) -> ModelRoutin
         affinity: reader.value(model, &AFFINITY),
         attempts: reader.value(model, &ATTEMPTS),
         retry: retry(reader, model),
+        hedge: hedge(reader, model),
     }
 }
 

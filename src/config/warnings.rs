@@ -149,6 +149,13 @@ impl Warnings<'_> {
             );
             self.warn(&["models", name, "pick"], message);
         }
+        let hedged = config.model_routing.get(name).is_some_and(|routing| routing.hedge.is_some());
+        let mut hosts = targets.iter().map(|target| target.provider.base_url.authority());
+        let first = hosts.next();
+        if hedged && hosts.all(|host| Some(host) == first) {
+            let message = "`hedge` does nothing, since all targets are at one host; add a target at another one, or leave it out";
+            self.warn(&["models", name, "hedge"], message.to_owned());
+        }
         let deadline = config.stream.first_token;
         let late = targets.iter().find(|target| target.first_token > Some(deadline));
         if let Some(late) = late {

@@ -26,6 +26,8 @@ pub struct Attempt {
     pub sent: Option<Instant>,
     /// Its target has begun to answer.
     pub answered: bool,
+    /// Another attempt was faster, and this one was cancelled.
+    pub superseded: bool,
     /// The cause of its failure, if it has failed.
     pub error: Option<AttemptFailure>,
     /// Its span, until it ends. `None`: there is no trace, or the attempt has failed.
@@ -61,6 +63,7 @@ pub fn trail(attempts: &[Attempt], with_keys: bool) -> Option<String> {
         let result = match attempt.error {
             Some(error) => error.blame.word(),
             None if attempt.answered => "ok",
+            None if attempt.superseded => "superseded",
             None => "left",
         };
         let key = attempt.target.provider.key.as_ref().filter(|_| with_keys);
@@ -73,7 +76,17 @@ pub fn trail(attempts: &[Attempt], with_keys: bool) -> Option<String> {
 impl Attempt {
     /// An attempt at a target, of which nothing has been sent.
     pub fn new((target, why): (Target, PickReason), whole: bool, begun: Instant) -> Self {
-        Self { target, why, whole, begun, sent: None, answered: false, error: None, span: None }
+        Self {
+            target,
+            why,
+            whole,
+            begun,
+            sent: None,
+            answered: false,
+            superseded: false,
+            error: None,
+            span: None,
+        }
     }
 
     /// Sets the cause of its failure.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::attempt::Attempt;
-use super::opening::deadline;
+use super::attempt_deadline::deadline;
 use super::route::Plan;
 use super::target_health::{Outage, Refusal};
 use super::upstream_request::UpstreamRequest;

@@ -7,6 +7,7 @@ pub mod account;
 pub mod affinity;
 pub mod answer;
 pub mod attempt;
+mod attempt_deadline;
 pub mod auth;
 mod balancing;
 pub mod clock;

@@ -4,13 +4,13 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::answer::Answer;
 use super::attempt::Attempt;
+use super::attempt_deadline::{attempt_deadline, deadline};
 use super::continuation::Continuable;
 use super::failures::{Failures, blame_caller, goes_on, may_attempt, refused_error, sent};
 use super::offload::RequestBody;
@@ -30,8 +30,10 @@ use crate::telemetry::ModelLabels;
 use crate::wire::adapt::Written;
 use crate::wire::chat::Kind;
 
-/// The least time of an attempt that leaves a share of it to others, if they have half of it all the same.
-const MIN_SHARE: Duration = Duration::from_secs(2);
+#[path = "opening_hedge.rs"]
+mod hedge;
+
+use hedge::Hedging;
 
 /// The moves of a request to another target that draw nothing from the retry budget: a target that often fails is to remain
 /// unseen.
@@ -49,6 +51,9 @@ pub struct Opening {
     select: Box<dyn Select>,
     attempts: Vec<Attempt>,
     current: Option<(Turn, Step)>,
+    /// Another one, while an attempt is hedged.
+    contender: Option<(Turn, Step)>,
+    hedging: Hedging,
     /// The backoff before a retry at the same target.
     backoff: Option<(Pin<Box<Sleep>>, Target)>,
     budget: Option<Arc<RetryBudget>>,
@@ -64,7 +69,7 @@ struct Turn {
     /// The other targets to which it leaves a share of the time.
     others: usize,
     /// Given back when the turn is over.
-    _probe: Option<Probe>,
+    probe: Option<Probe>,
     /// Handed to the answer.
     stream: Option<OpenStream>,
 }
@@ -98,6 +103,8 @@ impl Opening {
             // Mostly there is one, and it is kept as long as the stream lives.
             attempts: Vec::with_capacity(1),
             current: None,
+            contender: None,
+            hedging: Hedging::default(),
             backoff: None,
             budget,
             fallback: None,
@@ -107,18 +114,12 @@ impl Opening {
 
     /// Waits for the first target that answers. Returns the answer with the index of its attempt. Cancel-safe.
     pub async fn answer(&mut self) -> Result<(usize, Box<Answer>), Error> {
-        while self.current.is_some() || self.backoff.is_some() || self.begin() {
+        while self.is_underway() || self.backoff.is_some() || self.begin() {
             if let Some((wait, _)) = &mut self.backoff {
                 wait.as_mut().await;
                 self.retry();
             }
-            let stepped = match &mut self.current {
-                Some((_, Step::Body(body))) => Stepped::Body(body.as_mut().await),
-                Some((_, Step::Answer(answer))) => Stepped::Answer(answer.as_mut().await),
-                // Its body could not be written.
-                None => continue,
-            };
-            let Some((mut turn, _)) = self.current.take() else { continue };
+            let Some((mut turn, stepped)) = self.step().await else { continue };
             match stepped {
                 Stepped::Body(Ok(written)) => self.send(turn, written),
                 Stepped::Body(Err(error)) => {
@@ -126,6 +127,7 @@ impl Opening {
                 }
                 Stepped::Answer(Err(failure)) => self.failed(&turn, *failure),
                 Stepped::Answer(Ok(mut answer)) => {
+                    self.supersede(turn.index, Instant::now());
                     self.succeeded(&mut turn, &mut answer);
                     return Ok((turn.index, answer));
                 }
@@ -275,25 +277,26 @@ impl Opening {
         let request = Arc::clone(&self.request);
         let Selection { target, why, followed, others, probe, stream } = selection;
         let (index, stream) = (self.attempts.len(), Some(stream));
-        let turn = Turn { index, followed, others, _probe: probe, stream };
+        let turn = Turn { index, followed, others, probe, stream };
         self.failures.are_followed = followed;
-        let falls_back = self.fallback.is_some() && why != PickReason::Retry;
+        let again = matches!(why, PickReason::Retry | PickReason::Hedge);
+        let falls_back = self.fallback.is_some() && !again;
         let why = if falls_back { PickReason::Fallback } else { why };
         request.count_pick(&target, why);
-        if let Some(before) = self.attempts.last() {
+        if let Some(before) = self.attempts.last().filter(|_| why != PickReason::Hedge) {
             request.count_retry(&before.target, (&target, why));
         }
         let whole = request.is_whole(&target.provider);
         self.attempts.push(Attempt::new((target.clone(), why), whole, now));
         if count::is_estimated(&request, &target) {
             let estimate = async move { Ok(count::checked_estimate(&request, &target).await?) };
-            self.current = Some((turn, Step::Answer(Box::pin(estimate))));
+            self.go_on(turn, Step::Answer(Box::pin(estimate)));
             return;
         }
         match &request.body {
             RequestBody::Large(body) => {
                 let body = large_body(&request, body, target);
-                self.current = Some((turn, Step::Body(Box::pin(body))));
+                self.go_on(turn, Step::Body(Box::pin(body)));
             }
             RequestBody::Small(body) => match small_body(&request, body, &target) {
                 Ok(written) => self.send(turn, written),
@@ -315,12 +318,15 @@ impl Opening {
         let mut traced = HeaderMap::new();
         request.trace.pass_on(attempt.span.as_ref(), &mut traced);
         let target = attempt.target.clone();
-        let limits = attempt_deadline(&request, &target, &turn, now);
+        let deadline = attempt_deadline(&request, &target, turn.others, now);
+        let limits = AttemptDeadline { deadline, followed: turn.followed };
         #[cfg(test)]
         if let Some(script) = &request.script {
-            self.current = Some((turn, Step::Answer(script(&target, limits))));
+            self.wait_to_hedge(&turn, &target);
+            self.go_on(turn, Step::Answer(script(&target, limits)));
             return;
         }
+        self.wait_to_hedge(&turn, &target);
         let answer = async move {
             match upstream::attempt(&request, &target, written, limits, traced).await {
                 Err(failure) if count::is_unsupported(&request, &failure.error) => {
@@ -329,7 +335,16 @@ impl Opening {
                 answered => answered,
             }
         };
-        self.current = Some((turn, Step::Answer(Box::pin(answer))));
+        self.go_on(turn, Step::Answer(Box::pin(answer)));
+    }
+
+    /// Waits for the next step of an attempt.
+    fn go_on(&mut self, turn: Turn, step: Step) {
+        if self.current.is_none() {
+            self.current = Some((turn, step));
+        } else {
+            self.contender = Some((turn, step));
+        }
     }
 
     /// Takes account of an answer that has begun.
@@ -381,46 +396,8 @@ impl Opening {
         self.failures.are_final =
             !goes_on(request, &error, now) || worked && request.has_side_effects();
         self.failures.add(error, partial, (turn.index, attempt));
+        self.hedge_failed(turn.index, now);
     }
-}
-
-/// The end of the caller's wait for output, whatever targets are left.
-pub(super) fn deadline(request: &UpstreamRequest) -> Instant {
-    let mut targets = request.plan.targets.iter();
-    let silent =
-        !request.context.call.stream && targets.any(|target| request.is_whole(&target.provider));
-    // An answer that is passed through whole is silent until it is done.
-    let wait =
-        if silent { request.context.stream.unstreamed } else { request.context.stream.first_token };
-    let total = request.context.stream.total.unwrap_or(Duration::MAX);
-    let started = request.context.time.started;
-    // The rest of an answer has as long as the first output of it had.
-    let begun = request.part.as_ref().map_or(started, |part| part.broken);
-    let ends = [begun.checked_add(wait), started.checked_add(total)];
-    ends.into_iter().flatten().min().unwrap_or(begun)
-}
-
-/// The deadline of an attempt: after an equal share of the time that is left if other targets may follow, else after all
-/// of it.
-fn attempt_deadline(
-    request: &UpstreamRequest,
-    target: &Target,
-    turn: &Turn,
-    now: Instant,
-) -> AttemptDeadline {
-    let mut left = deadline(request).saturating_duration_since(now);
-    if turn.others > 0 {
-        let share = left / u32::try_from(turn.others + 1).unwrap_or(u32::MAX);
-        left = share.max(MIN_SHARE).min(left / 2);
-    }
-    let provider = &target.provider;
-    if !request.is_whole(provider) && !request.is_verbatim(provider) {
-        left = left.min(request.context.stream.first_token);
-    }
-    if let Some(own) = target.first_token.filter(|_| !request.is_whole(provider)) {
-        left = left.min(own);
-    }
-    AttemptDeadline { deadline: now + left, followed: turn.followed }
 }
 
 #[cfg(test)]
@@ -437,7 +414,7 @@ impl Opening {
         attempt.sent = Some(attempt.begun);
         attempt.span = request_spans::begin(&opening.request.trace, &attempt, 1);
         opening.attempts.push(attempt);
-        let turn = Turn { index: 0, followed: false, others: 0, _probe: None, stream: None };
+        let turn = Turn { index: 0, followed: false, others: 0, probe: None, stream: None };
         let answer = async { Ok(answer.await?) };
         opening.current = Some((turn, Step::Answer(Box::pin(answer))));
         opening
@@ -447,6 +424,10 @@ impl Opening {
 #[cfg(test)]
 #[path = "opening_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "opening_hedge_tests.rs"]
+mod hedge_tests;
 
 #[cfg(test)]
 #[path = "failover_chaos_tests.rs"]

@@ -1,6 +1,7 @@
 //! The order of targets and the time that each gets, under a paused clock.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::advance;
 
@@ -40,9 +41,8 @@ impl<'a> Walk<'a> {
         let selection = self.policy.next(&self.request.plan, &self.tried, now)?;
         let Selection { target, why, followed, others, probe, .. } = selection;
         self.tried.push(Attempt::new((target.clone(), why), false, now));
-        let index = self.tried.len() - 1;
-        let turn = Turn { index, followed, others, _probe: None, stream: None };
-        let limits = attempt_deadline(self.request, &target, &turn, now);
+        let deadline = attempt_deadline(self.request, &target, others, now);
+        let limits = AttemptDeadline { deadline, followed };
         Some((target, limits, probe))
     }
 }

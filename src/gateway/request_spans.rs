@@ -67,6 +67,11 @@ pub(super) fn fail(span: &Span, error: &Error) {
     }
 }
 
+/// Describes the span of an attempt that another one was faster than.
+pub(super) fn supersede(span: &Span) {
+    span.set("streamgate.outcome", "superseded");
+}
+
 impl Sink for RequestSpans {
     /// Ends the span of the attempt that has not failed, then the request's.
     fn record(&self, summary: &Summary) {

@@ -8,7 +8,7 @@ use super::auth::Caller;
 use super::limit::TokenDemand;
 use super::provider_models::{Lists, find};
 use crate::config::{
-    self, Config, Continue, Fallback, ModelRouting, Pick, Retry, Target, matches_pattern,
+    self, Config, Continue, Fallback, Hedge, ModelRouting, Pick, Retry, Target, matches_pattern,
 };
 use crate::error::Error;
 use crate::wire::chat::{ApiError, Kind};
@@ -36,6 +36,8 @@ pub struct Plan {
     pub attempts: Option<NonZeroU32>,
     /// Retries after failed attempts.
     pub retry: Retry,
+    /// Hedged requests, if any are.
+    pub hedge: Option<Hedge>,
     /// Fallbacks after errors that the caller causes.
     pub fallback: Option<Arc<Fallback>>,
     /// The policy for an answer that breaks off, if it is continued.
@@ -47,7 +49,7 @@ pub struct Plan {
 impl Plan {
     fn new(config: &Config, label: &str, targets: Arc<[Target]>, direct: bool) -> Self {
         let routing = config.model_routing.get(label).copied().unwrap_or_default();
-        let ModelRouting { pick, affinity, attempts, retry } = routing;
+        let ModelRouting { pick, affinity, attempts, retry, hedge } = routing;
         let fallback = config.fallbacks.get(label).map(Arc::clone);
         let on_break = config.on_break.get(label).cloned();
         let (label, session) = (label.into(), None);
@@ -60,6 +62,7 @@ impl Plan {
             demand: TokenDemand::default(),
             attempts,
             retry,
+            hedge,
             fallback,
             on_break,
             direct,

@@ -85,6 +85,7 @@ pub(super) fn request(
             demand: TokenDemand::default(),
             attempts: None,
             retry: Retry::default(),
+            hedge: None,
             fallback: None,
             on_break: None,
             direct: false,

@@ -13,7 +13,7 @@ use super::balancing::{Candidate, cheapest, fastest, least_loaded};
 use super::rotation::{in_rotation, weighted};
 use super::route::Plan;
 use super::target_health::{OpenStream, Outage, Probe, PromptSize, TargetHealth, TargetState};
-use crate::config::{Pick, Target};
+use crate::config::{Pick, Provider, Target};
 use crate::error::Blame;
 
 /// Of more targets than this in a tier, two are compared: the power of two choices.
@@ -29,6 +29,14 @@ const MAX_OTHERS: usize = 3;
 pub trait Select: Send {
     /// The target of the next attempt, after the ones that were tried. `None`: no other one can be tried.
     fn next(&mut self, plan: &Plan, tried: &[Attempt], now: Instant) -> Option<Selection>;
+
+    /// A target at another host than a provider's that is well, for an attempt beside the one under way.
+    fn elsewhere(
+        &mut self,
+        plan: &Plan,
+        tried: &[Attempt],
+        avoided: (&Provider, Instant),
+    ) -> Option<Selection>;
 }
 
 /// The reason for which a target was chosen: a stable word for records and metrics.
@@ -56,6 +64,8 @@ pub enum PickReason {
     Fallback,
     /// It has failed at the same request, and no other one was left.
     Retry,
+    /// Another one is silent.
+    Hedge,
 }
 
 impl PickReason {
@@ -73,6 +83,7 @@ impl PickReason {
             Self::LastResort => "last_resort",
             Self::Fallback => "fallback",
             Self::Retry => "retry",
+            Self::Hedge => "hedge",
         }
     }
 }
@@ -100,12 +111,14 @@ pub struct ByTier {
     used: Vec<usize>,
     /// So many targets are ejected that none is passed over for failures.
     is_panic: bool,
+    /// A host that gets nothing, nor do targets that may not be well.
+    avoided: Option<String>,
 }
 
 impl ByTier {
     /// The policy for one request.
     pub fn new(health: Arc<TargetHealth>) -> Self {
-        Self { health, used: Vec::new(), is_panic: false }
+        Self { health, used: Vec::new(), is_panic: false, avoided: None }
     }
 
     /// A target of the plan, if it is ready for a request.
@@ -119,17 +132,22 @@ impl ByTier {
         if self.used.contains(&place) || !has_room(target, tried) || shares_fault(target, tried) {
             return None;
         }
+        if self.avoided.as_deref() == Some(target.provider.base_url.authority()) {
+            return None;
+        }
         match self.health.state(target, now) {
             // A lone target is never passed over, but by an operator.
             TargetState::Out(outage, _) if outage != Outage::Drained && plan.targets.len() == 1 => {
                 Some(Candidate { place, target, share: Some(1.0) })
             }
             TargetState::Ready(share) => Some(Candidate { place, target, share: Some(share) }),
-            TargetState::Probe => Some(Candidate { place, target, share: None }),
+            TargetState::Probe if self.avoided.is_none() => {
+                Some(Candidate { place, target, share: None })
+            }
             TargetState::Out(Outage::Open, _) if self.is_panic => {
                 Some(Candidate { place, target, share: Some(1.0) })
             }
-            TargetState::Out(..) => None,
+            TargetState::Out(..) | TargetState::Probe => None,
         }
     }
 
@@ -288,6 +306,34 @@ impl Select for ByTier {
         if tried.is_empty() {
             self.is_panic = self.panics(plan, now);
         }
+        if let Some(selection) = self.in_tiers((plan, tried), now) {
+            return Some(selection);
+        }
+        while let Some(found) = self.last_resort((plan, tried), now) {
+            let found = (found, PickReason::LastResort);
+            if let Some(selection) = self.selection((plan, tried), found, now) {
+                return Some(selection);
+            }
+        }
+        None
+    }
+
+    fn elsewhere(
+        &mut self,
+        plan: &Plan,
+        tried: &[Attempt],
+        (avoided, now): (&Provider, Instant),
+    ) -> Option<Selection> {
+        self.avoided = Some(avoided.base_url.authority().to_owned());
+        let found = self.in_tiers((plan, tried), now);
+        self.avoided = None;
+        Some(Selection { why: PickReason::Hedge, ..found? })
+    }
+}
+
+impl ByTier {
+    /// A target of the first tier that has one.
+    fn in_tiers(&mut self, (plan, tried): (&Plan, &[Attempt]), now: Instant) -> Option<Selection> {
         let mut start = 0;
         while let Some(first) = plan.targets.get(start) {
             let rest = plan.targets.get(start..).unwrap_or_default();
@@ -299,12 +345,6 @@ impl Select for ByTier {
                 }
             }
             start = end;
-        }
-        while let Some(found) = self.last_resort((plan, tried), now) {
-            let found = (found, PickReason::LastResort);
-            if let Some(selection) = self.selection((plan, tried), found, now) {
-                return Some(selection);
-            }
         }
         None
     }

@@ -117,6 +117,24 @@ pub struct PickLabels {
     pub why: &'static str,
 }
 
+/// Labels of hedged requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HedgeLabels {
+    /// As in [`RouteLabels`].
+    pub model: Arc<str>,
+    /// `not_needed`, `won`, `lost`, `failed`, `no_budget` or `refused`.
+    pub result: &'static str,
+}
+
+/// Labels of tokens that nobody got.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WastedTokenLabels {
+    /// `provider/model`, or `provider/*` for models that callers name themselves.
+    pub target: Arc<str>,
+    /// `hedge`: of attempts that another one was faster than.
+    pub purpose: &'static str,
+}
+
 /// Labels of attempts after a failed one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RetryLabels {

@@ -29,10 +29,10 @@ use crate::config::{Config, Tls};
 pub use histogram::{Histogram, Sample};
 pub use labels::{
     AuthFailureLabels, BreakerChangeLabels, BuildLabels, ConfigLabels, ContinuationLabels,
-    CostLabels, DialectLabels, KeyFetchLabels, LimitLabels, LimitRefusalLabels, MemoryLabels,
-    ModelLabels, ModelListFetchLabels, NoLabels, OTHER, OutcomeLabels, PickLabels, ProviderLabels,
-    RefusedRequestLabels, RetryLabels, RouteLabels, SpanLossLabels, StreamLabels, TargetLabels,
-    TargetStateLabels, TokenLabels, UpstreamErrorLabels,
+    CostLabels, DialectLabels, HedgeLabels, KeyFetchLabels, LimitLabels, LimitRefusalLabels,
+    MemoryLabels, ModelLabels, ModelListFetchLabels, NoLabels, OTHER, OutcomeLabels, PickLabels,
+    ProviderLabels, RefusedRequestLabels, RetryLabels, RouteLabels, SpanLossLabels, StreamLabels,
+    TargetLabels, TargetStateLabels, TokenLabels, UpstreamErrorLabels, WastedTokenLabels,
 };
 pub use refusals::{RefusalLog, RefusalReason, RefusalSource};
 
@@ -106,6 +106,10 @@ metrics! {
         "Attempts that followed a failed one of the same request, by where they went";
     retry_budget_empty: Family<ModelLabels, Counter> = "streamgate_retry_budget_empty",
         "Requests that were given up although another attempt could be made, because the model's retry budget was used up";
+    hedges: Family<HedgeLabels, Counter> = "streamgate_hedges",
+        "Requests that a second target might be asked for while the first one was silent, by result";
+    wasted_tokens: Family<WastedTokenLabels, Counter> = "streamgate_wasted_tokens",
+        "Estimated input tokens of attempts that were cancelled because another one was faster";
     continuations: Family<ContinuationLabels, Counter> = "streamgate_continuations",
         "Answers that broke off and might be continued by another target, by result";
     heartbeats: Family<DialectLabels, Counter<u64, AtomicU64>> = "streamgate_heartbeats",
@@ -209,6 +213,9 @@ fn register<M: Metric + Clone + Default>(
 /// The kinds of failed attempts that concern the gateway's own credential or account, as in `error::code`.
 const CREDENTIAL_KINDS: [&str; 3] = ["authentication", "permission", "billing"];
 
+/// The results of hedged requests.
+const HEDGE_RESULTS: [&str; 6] = ["not_needed", "won", "lost", "failed", "no_budget", "refused"];
+
 /// The results of continuations.
 const CONTINUATION_RESULTS: [&str; 3] = ["continued", "failed", "refused"];
 
@@ -252,6 +259,13 @@ impl Metrics {
                 self.retries.get_or_create(&labels).inc_by(0);
             }
             self.retry_budget_empty.get_or_create(&ModelLabels { model }).inc_by(0);
+        }
+        let hedged = config.model_routing.iter().filter(|(_, routing)| routing.hedge.is_some());
+        for (model, _) in hedged {
+            for result in HEDGE_RESULTS {
+                let labels = HedgeLabels { model: model.as_str().into(), result };
+                self.hedges.get_or_create(&labels).inc_by(0);
+            }
         }
         for model in config.on_break.keys() {
             for result in CONTINUATION_RESULTS {

@@ -12,7 +12,7 @@ const SNIPPETS: &str = include_str!("snippets.txt");
 const FILES: &str = include_str!("files.txt");
 
 #[test]
-fn each_problem_is_told_exactly() {
+fn each_problem_is_reported_exactly() {
     for (before, cases) in [(AUTH, SNIPPETS), ("", FILES)] {
         for case in cases.split("\n\n") {
             let (expected, text): (Vec<_>, Vec<_>) =

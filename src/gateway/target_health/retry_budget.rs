@@ -11,12 +11,16 @@ const SLOTS: usize = 10;
 /// The retries that are allowed in a window without any request: one a second.
 const RESERVE: f64 = 10.0;
 
-/// Requests and retries in one second.
+/// The hedged requests that are allowed in a window without any request.
+const HEDGE_RESERVE: f64 = 1.0;
+
+/// Requests, retries (hedges included) and hedges in one second.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
     second: u64,
     requests: u32,
     retries: u32,
+    hedges: u32,
 }
 
 /// The retry budget of one model, for all workers.
@@ -38,7 +42,7 @@ impl RetryBudget {
 
     /// Takes the right to one more attempt. Returns whether there was one. `share`: the retries for each request.
     pub fn take(&self, share: f64, now: Instant) -> bool {
-        let take = |slot: &mut Slot, (requests, retries): (f64, f64)| {
+        let take = |slot: &mut Slot, [requests, retries, _]: [f64; 3]| {
             let allowed = retries + 1.0 <= RESERVE + share * requests;
             slot.retries = slot.retries.saturating_add(u32::from(allowed));
             allowed
@@ -51,17 +55,36 @@ impl RetryBudget {
         self.change(now, |slot, _| slot.retries = slot.retries.saturating_sub(1));
     }
 
-    /// Changes the slot of this second, given the requests and retries in the window.
-    fn change<T>(
-        &self,
-        now: Instant,
-        change: impl FnOnce(&mut Slot, (f64, f64)) -> T,
-    ) -> Option<T> {
+    /// Takes the right to a hedged request, which is also one more attempt. Returns whether there was one. `share`: the
+    /// hedged requests for each request; `retries`: as for [`RetryBudget::take`].
+    pub fn take_hedge(&self, (share, retries): (f64, f64), now: Instant) -> bool {
+        let take = |slot: &mut Slot, [requests, retried, hedges]: [f64; 3]| {
+            let allowed = hedges + 1.0 <= HEDGE_RESERVE + share * requests
+                && retried + 1.0 <= RESERVE + retries * requests;
+            slot.hedges = slot.hedges.saturating_add(u32::from(allowed));
+            slot.retries = slot.retries.saturating_add(u32::from(allowed));
+            allowed
+        };
+        self.change(now, take).unwrap_or_default()
+    }
+
+    /// Gives back the right to a hedged request that was not used.
+    pub fn give_back_hedge(&self, now: Instant) {
+        self.change(now, |slot, _| slot.hedges = slot.hedges.saturating_sub(1));
+        self.give_back(now);
+    }
+
+    /// Changes the slot of this second, given the requests, retries and hedges in the window.
+    fn change<T>(&self, now: Instant, change: impl FnOnce(&mut Slot, [f64; 3]) -> T) -> Option<T> {
         let second = now.saturating_duration_since(self.epoch).as_secs();
         let mut slots = self.slots.lock().ok()?;
         let current = slots.iter().filter(|slot| slot.second + SLOTS as u64 > second);
-        let sums = current.fold((0.0, 0.0), |(requests, retries), slot| {
-            (requests + f64::from(slot.requests), retries + f64::from(slot.retries))
+        let sums = current.fold([0.0; 3], |[requests, retries, hedges], slot| {
+            [
+                requests + f64::from(slot.requests),
+                retries + f64::from(slot.retries),
+                hedges + f64::from(slot.hedges),
+            ]
         });
         let slot = slots.get_mut(usize::try_from(second % SLOTS as u64).ok()?)?;
         if slot.second != second {
@@ -97,6 +120,21 @@ mod tests {
         let none = RetryBudget::new(now);
         (0..100).for_each(|_| none.request(now));
         assert_eq!((0..1000).take_while(|_| none.take(0.0, now)).count(), 10);
+    }
+
+    /// R23: hedges are at most their share of the requests, and never more than the retry budget allows.
+    #[test]
+    fn r23_hedges_have_a_share_of_their_own() {
+        let now = Instant::now();
+        let budget = RetryBudget::new(now);
+        let hedged = |shares| (0..1000).take_while(|_| budget.take_hedge(shares, now)).count();
+        assert_eq!(hedged((0.05, 0.2)), 1);
+        (0..1000).for_each(|_| budget.request(now));
+        assert_eq!(hedged((0.05, 0.2)), 50);
+        budget.give_back_hedge(now);
+        assert_eq!(hedged((0.05, 0.2)), 1);
+        assert_eq!((0..1000).take_while(|_| budget.take(0.2, now)).count(), 210 - 51);
+        assert_eq!(hedged((1.0, 0.2)), 0, "the retry budget is used up");
     }
 
     proptest! {

@@ -12,6 +12,11 @@ use crate::support::simulated::{providers, upstream};
 /// A gateway with a provider for each dialect, whose credential is `key`, and one of openai-chat, `ok`. Each model has a
 /// target of the provider of its name with the simulator's `words`, and then one at `ok`.
 async fn gateway(words: &str, key: &str) -> Gateway {
+    gateway_with(words, key, "").await
+}
+
+/// The same, with more fields for each model.
+async fn gateway_with(words: &str, key: &str, more: &str) -> Gateway {
     let (address, other) = (upstream().await, upstream().await);
     let mut yaml = providers(address, key);
     writeln!(
@@ -23,7 +28,7 @@ async fn gateway(words: &str, key: &str) -> Gateway {
         let name = dialect.name();
         writeln!(
             yaml,
-            "  m-{name}: {{ targets: [{{ provider: {name}, model: {words} }}, {{ provider: ok, model: n3 }}] }}"
+            "  m-{name}: {{ {more}targets: [{{ provider: {name}, model: {words} }}, {{ provider: ok, model: n3 }}] }}"
         )
         .unwrap();
     }
@@ -66,6 +71,26 @@ async fn r18_trouble_of_the_account_or_the_model_is_unseen() {
             assert_eq!(text(chat, response).await, "t0 t1 t2 ", "{what}");
         }
     }
+}
+
+/// R23: a target that is silent is hedged: the other one's answer is the only one that is seen, and the record names both.
+#[tokio::test]
+async fn r23_a_silent_target_is_hedged() {
+    let hedge = "hedge: { after: 20ms, budget: 1 }, ";
+    let gateway = gateway_with("n5-f3600000", "sim", hedge).await;
+    for dialect in DIALECTS {
+        for language in LANGUAGES {
+            let model = format!("m-{}", dialect.name());
+            let response = send(&gateway, language, &model, true).await;
+            let what = format!("{} from {}", language.name, dialect.name());
+            assert_eq!(response.headers()["x-streamgate-target"], "ok/n3", "{what}");
+            let trail = format!("{}/n5-f3600000 superseded, ok/n3 ok", dialect.name());
+            assert_eq!(response.headers()["x-streamgate-attempts"], trail, "{what}");
+            assert_eq!(text(language, response).await, "t0 t1 t2 ", "{what}");
+        }
+    }
+    let won = DIALECTS.len() * LANGUAGES.len();
+    assert_eq!(crate::streaming::count(&gateway, "streamgate_hedges_total{"), won.to_string());
 }
 
 /// R21: a limit that has nothing left is respected before it refuses anything.

@@ -119,6 +119,11 @@ fn m27_routing_that_cannot_work_is_warned_of() {
             "`cheapest` knows no price of p/b",
         ),
         (
+            model("hedge: {}, targets: [{ provider: p, model: a }, { provider: p, model: b }]"),
+            "3:26",
+            "`hedge` does nothing",
+        ),
+        (
             model("targets: [{ provider: p, model: a, first_token: 10m }]"),
             "3:28",
             "`first_token` of p/a (600s) is above `stream.first_token` (120s)",
