@@ -55,6 +55,7 @@ fn plan(config: &Config) -> Plan {
         attempts: None,
         retry: routing.retry,
         hedge: None,
+        slow: None,
         fallback: None,
         on_break: None,
         direct: false,

@@ -311,6 +311,7 @@ pub fn end_outcome(end: &End) -> &'static str {
         End::Truncated => "truncated",
         End::Failed(_) => "upstream_error",
         End::TimedOut(Deadline::Stall) => "stalled",
+        End::TimedOut(Deadline::Rate) => "slow",
         End::TimedOut(_) => "upstream_timeout",
         End::Cancelled => "client_gone",
         End::ShuttingDown => "shutting_down",

@@ -14,6 +14,7 @@ use super::provider::Providers;
 use super::reader::{Reader, Table, one_of, shown};
 use super::retry::RETRY;
 use super::routing::{self, ModelRouting, Pick};
+use super::slow::SLOW;
 use super::streams::{MODEL_STREAM, ModelStream, model_stream};
 use super::tree::{Name, Node};
 use super::units::{TEXT, TOKENS};
@@ -71,6 +72,7 @@ pub(super) const MODELS: Section = Section::map(
         routing::ATTEMPTS.key,
         RETRY.key,
         HEDGE.key,
+        SLOW.key,
         FALLBACK.key,
         continuation::ON_BREAK.key,
         LIMITS.key,

@@ -8,6 +8,7 @@ use super::field::{Field, Format, Notation};
 use super::hedge::{Hedge, hedge};
 use super::reader::{Reader, Table};
 use super::retry::{Retry, retry};
+use super::slow::{Slow, slow};
 use super::units::{COUNT, COUNT_OR_NONE, POSITIVE_DURATION};
 
 /// The largest weight of a target.
@@ -89,6 +90,8 @@ pub struct ModelRouting {
     pub retry: Retry,
     /// Hedged requests, if any are.
     pub hedge: Option<Hedge>,
+    /// The limit of slow streams, if there is one.
+    pub slow: Option<Slow>,
 }
 
 /// Reads the choice of a model.
@@ -99,6 +102,7 @@ pub(super) fn routing(reader: &mut Reader<'_>, model: &Table<'_>) -> ModelRoutin
         attempts: reader.value(model, &ATTEMPTS),
         retry: retry(reader, model),
         hedge: hedge(reader, model),
+        slow: slow(reader, model),
     }
 }
 

@@ -9,6 +9,7 @@ use http::HeaderMap;
 use memchr::{memchr3, memmem};
 use tokio::time::Instant;
 
+use super::output_rate::OutputRate;
 use super::source::{Chunk, Source};
 use super::target_health::InProgress;
 use crate::config::Provider;
@@ -62,6 +63,8 @@ pub struct Answer {
     pub lease: MemoryLease,
     /// The time for which a limit of the upstream's is spent, by its own statement.
     pub spent: Option<Duration>,
+    /// Its output rate, if its model limits that.
+    pub rate: Option<Box<OutputRate>>,
     /// Counts it as one in progress at its target.
     pub in_progress: Option<InProgress>,
     /// Whether the upstream's body had ended when it was read to its end.
@@ -135,6 +138,7 @@ impl Answer {
             burst: BurstDetector { last: Some(now), bursty: false },
             lease,
             spent: None,
+            rate: None,
             in_progress: None,
             drained: None,
         }

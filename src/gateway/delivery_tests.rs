@@ -11,7 +11,7 @@ use http::{HeaderMap, Request, Response};
 use opentelemetry_http::{Bytes as Body, HttpClient, HttpError};
 
 use super::*;
-use crate::config::{Limits, Otlp};
+use crate::config::{Limits, Otlp, Slow, SlowAction};
 use crate::gateway::account::Account;
 use crate::gateway::limit::{Limiter, Scope, TokenDemand};
 use crate::gateway::opening::Opening;
@@ -127,6 +127,44 @@ async fn an_upstream_that_stalls_or_takes_too_long_in_all_is_a_timeout() {
         assert_eq!(events, seen(&[(0, "a"), (3, "b"), (13, ":"), (seconds, "error")]));
         assert_eq!(scene.settled().outcome, outcome);
     }
+}
+
+/// R25: an answer that trickles breaks off, or goes on with a mark against its target; one that is fast but for its
+/// caller, or has stopped, does neither.
+#[tokio::test(start_paused = true)]
+async fn r25_an_answer_that_is_too_slow_breaks_off() {
+    let slow = |then| {
+        let bytes_per_second = NonZeroU32::new(20).unwrap();
+        let mut request = request(true, "sim", &[("m", None)]);
+        request.plan.slow = Some(Slow { bytes_per_second, over: 5 * SECOND, then });
+        request
+    };
+    let trickle =
+        || [text("a"), Step::Wait(2 * SECOND), text("b"), Step::Wait(8 * SECOND), text("c")];
+    let whole = || trickle().into_iter().chain([stop(), Step::Wait(9 * SECOND), done()]);
+    let scene = Scene::new();
+    let events = delivered(scene.production_of(slow(SlowAction::Break), whole())).await;
+    assert_eq!(events, seen(&[(0, "a"), (2, "b"), (5, "error")]));
+    assert_eq!(scene.settled().outcome, "slow");
+    for (then, steps) in [
+        (SlowAction::Mark, whole().collect::<Vec<_>>()),
+        (SlowAction::Break, vec![text("a"), stop(), Step::Wait(60 * SECOND), done()]),
+    ] {
+        let mut scene = Scene::new();
+        scene.deadlines.heartbeat = 100 * SECOND;
+        let events = delivered(scene.production_of(slow(then), steps)).await;
+        assert!(events.iter().all(|(_, kind)| kind != "error"), "{events:?}");
+        assert_eq!(scene.settled().outcome, "complete");
+    }
+    let scene = Scene::new();
+    let fast = (0..60).flat_map(|_| [text("a"), Step::Wait(Duration::from_millis(40))]);
+    let mut production = scene.production_of(slow(SlowAction::Break), fast.chain([stop(), done()]));
+    production.open().await.unwrap();
+    while !matches!(production.next(None).await, production::Next::Ended) {
+        tokio::time::sleep(SECOND).await;
+    }
+    drop(production);
+    assert_eq!(scene.settled().outcome, "complete");
 }
 
 #[tokio::test(start_paused = true)]

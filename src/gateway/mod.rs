@@ -31,6 +31,7 @@ pub mod lifetime;
 pub mod limit;
 pub(crate) mod offload;
 pub mod opening;
+mod output_rate;
 pub mod own_endpoint;
 pub mod path_alias;
 mod producer;

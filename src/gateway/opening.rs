@@ -14,6 +14,7 @@ use super::attempt_deadline::{attempt_deadline, deadline};
 use super::continuation::Continuable;
 use super::failures::{Failures, blame_caller, goes_on, may_attempt, refused_error, sent};
 use super::offload::RequestBody;
+use super::output_rate::OutputRate;
 use super::retry::{SameTargetRetry, next_retry};
 use super::route::Plan;
 use super::select::{ByTier, PickReason, Select, Selection};
@@ -359,6 +360,9 @@ impl Opening {
             stream.has_output(whole, now);
             InProgress::new(stream, &request.health, attempt.target.clone())
         });
+        let slow = request.plan.slow.filter(|_| request.context.call.stream && !whole);
+        let bytes = answer.transcoder.tally().output_bytes;
+        answer.rate = slow.map(|slow| Box::new(OutputRate::new(slow, bytes)));
         request.health.succeeded(&attempt.target, now);
         if let Some(wait) = answer.spent {
             request.health.limited(&attempt.target, wait, now);

@@ -18,6 +18,7 @@ use super::continuation::{Asking, Continuable};
 use super::kept_state::Keep;
 use super::opening::Opening;
 use super::upstream_request::RequestContext;
+use crate::config::SlowAction;
 use crate::error::Error;
 use crate::wire::chat::{Deadline, End};
 use crate::wire::dialect::{Ending, Mode};
@@ -331,8 +332,10 @@ impl Production {
     async fn wait_for_output(&mut self, until: Option<Instant>) -> bool {
         let Phase::Streaming(answer, account) = &mut self.phase else { return false };
         let alarm = self.alarm.get_or_insert_with(|| Alarm::new(&self.context.closing));
-        if alarm.is_late(until) {
-            alarm.set(self.deadlines.next(until));
+        let look = answer.rate.as_mut().map(|rate| rate.wait(Instant::now()));
+        let look = look.into_iter().chain(until).min();
+        if alarm.is_late(look) {
+            alarm.set(self.deadlines.next(look));
         }
         let now = tokio::select! {
             biased;
@@ -343,6 +346,7 @@ impl Production {
                     self.deadlines.output = now;
                     self.spent = cover(answer, account);
                 }
+                check_rate(answer, now);
                 if !answer.ready.is_empty() || answer.transcoder.end().is_some() {
                     self.produced = now;
                     return false;
@@ -356,7 +360,9 @@ impl Production {
             }
             () = alarm.timer.as_mut() => {
                 alarm.set = false;
-                Instant::now()
+                let now = Instant::now();
+                check_rate(answer, now);
+                now
             }
         };
         if let Some(deadline) = self.deadlines.passed(now) {
@@ -456,7 +462,29 @@ async fn count(mut answer: Box<Answer>, mut account: Box<Account>) {
     account.settle(answer.transcoder.tally(), None);
 }
 
+/// Ends a wait for output. An answer that is too slow is its target's fault, once, and may break off.
+fn check_rate(answer: &mut Answer, now: Instant) {
+    let tally = answer.transcoder.tally();
+    let (bytes, has_stopped) = (tally.output_bytes, tally.stop.is_some());
+    let Some(mut rate) = answer.rate.take() else { return };
+    if !rate.waited(bytes, now) {
+        answer.rate = Some(rate);
+        return;
+    }
+    let action = rate.action();
+    if has_stopped || answer.transcoder.end().is_some() {
+        return;
+    }
+    if let Some(in_progress) = &answer.in_progress {
+        in_progress.slowed(action, now);
+    }
+    if action == SlowAction::Break {
+        answer.transcoder.abort(End::TimedOut(Deadline::Rate), &mut answer.ready);
+    }
+}
+
 /// Whether an answer has ended through a fault of its upstream.
 fn is_broken(end: &End) -> bool {
-    matches!(end, End::Truncated | End::Failed(_) | End::TimedOut(Deadline::Stall))
+    let stalled = matches!(end, End::TimedOut(Deadline::Stall | Deadline::Rate));
+    stalled || matches!(end, End::Truncated | End::Failed(_))
 }

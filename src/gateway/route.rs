@@ -8,7 +8,8 @@ use super::auth::Caller;
 use super::limit::TokenDemand;
 use super::provider_models::{Lists, find};
 use crate::config::{
-    self, Config, Continue, Fallback, Hedge, ModelRouting, Pick, Retry, Target, matches_pattern,
+    self, Config, Continue, Fallback, Hedge, ModelRouting, Pick, Retry, Slow, Target,
+    matches_pattern,
 };
 use crate::error::Error;
 use crate::wire::chat::{ApiError, Kind};
@@ -38,6 +39,8 @@ pub struct Plan {
     pub retry: Retry,
     /// Hedged requests, if any are.
     pub hedge: Option<Hedge>,
+    /// The limit of slow streams, if there is one.
+    pub slow: Option<Slow>,
     /// Fallbacks after errors that the caller causes.
     pub fallback: Option<Arc<Fallback>>,
     /// The policy for an answer that breaks off, if it is continued.
@@ -49,7 +52,7 @@ pub struct Plan {
 impl Plan {
     fn new(config: &Config, label: &str, targets: Arc<[Target]>, direct: bool) -> Self {
         let routing = config.model_routing.get(label).copied().unwrap_or_default();
-        let ModelRouting { pick, affinity, attempts, retry, hedge } = routing;
+        let ModelRouting { pick, affinity, attempts, retry, hedge, slow } = routing;
         let fallback = config.fallbacks.get(label).map(Arc::clone);
         let on_break = config.on_break.get(label).cloned();
         let (label, session) = (label.into(), None);
@@ -63,6 +66,7 @@ impl Plan {
             attempts,
             retry,
             hedge,
+            slow,
             fallback,
             on_break,
             direct,

@@ -86,6 +86,7 @@ pub(super) fn request(
             attempts: None,
             retry: Retry::default(),
             hedge: None,
+            slow: None,
             fallback: None,
             on_break: None,
             direct: false,
@@ -197,8 +198,18 @@ impl Scene {
         stream: bool,
         steps: impl IntoIterator<Item = Step>,
     ) -> Production {
+        self.production_of(request(stream, "sim", &[("m", None)]), steps)
+    }
+
+    /// The same for a request.
+    pub(super) fn production_of(
+        &self,
+        request: UpstreamRequest,
+        steps: impl IntoIterator<Item = Step>,
+    ) -> Production {
+        let stream = request.context.call.stream;
         let mut answer = answer(stream, steps);
-        let opening = Opening::scripted(request(stream, "sim", &[("m", None)]), async move {
+        let opening = Opening::scripted(request, async move {
             answer.read_first(1 << 20, stream).await?;
             Ok(answer)
         });

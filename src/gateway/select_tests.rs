@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::advance;
 
 use super::*;
-use crate::config::{Provider, Target};
+use crate::config::{Provider, SlowAction, Target};
 use crate::error::Error;
 use crate::gateway::limit::TokenDemand;
 use crate::gateway::scripted::{config, request};
@@ -145,6 +145,22 @@ async fn cheapest_is_the_lowest_price_for_the_request() {
     let target = request.plan.targets[4].clone();
     InProgress::new(answered, &request.health, target.clone()).completed(77);
     assert_eq!(request.health.typical_output(&target), Some(77));
+}
+
+/// R25: ten slow answers in a row are five failures.
+#[tokio::test(start_paused = true)]
+async fn r25_a_target_whose_answers_are_slow_is_ejected() {
+    let request = balanced(Pick::Order, &[1, 1]);
+    let target = &request.plan.targets[0];
+    for count in 0..10 {
+        assert!(!request.health.is_ejected(target, Instant::now()), "{count}");
+        let stream = request.health.begin(target, (PromptSize::Small, Instant::now()));
+        let answer = InProgress::new(stream.expect("a stream"), &request.health, target.clone());
+        answer.slowed(SlowAction::Mark, Instant::now());
+    }
+    assert!(request.health.is_ejected(target, Instant::now()));
+    let counted = "streamgate_slow_streams_total{target=\"sim/m0\",then=\"mark\"} 10";
+    assert!(request.metrics.render().contains(counted));
 }
 
 /// R3, R20: a rate limit of one model moves its requests at once; the other models of the provider stay, and two

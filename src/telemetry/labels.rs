@@ -126,6 +126,15 @@ pub struct HedgeLabels {
     pub result: &'static str,
 }
 
+/// Labels of slow streams.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SlowStreamLabels {
+    /// `provider/model`.
+    pub target: Arc<str>,
+    /// `mark` or `break`.
+    pub then: &'static str,
+}
+
 /// Labels of tokens that nobody got.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct WastedTokenLabels {

@@ -31,8 +31,9 @@ pub use labels::{
     AuthFailureLabels, BreakerChangeLabels, BuildLabels, ConfigLabels, ContinuationLabels,
     CostLabels, DialectLabels, HedgeLabels, KeyFetchLabels, LimitLabels, LimitRefusalLabels,
     MemoryLabels, ModelLabels, ModelListFetchLabels, NoLabels, OTHER, OutcomeLabels, PickLabels,
-    ProviderLabels, RefusedRequestLabels, RetryLabels, RouteLabels, SpanLossLabels, StreamLabels,
-    TargetLabels, TargetStateLabels, TokenLabels, UpstreamErrorLabels, WastedTokenLabels,
+    ProviderLabels, RefusedRequestLabels, RetryLabels, RouteLabels, SlowStreamLabels,
+    SpanLossLabels, StreamLabels, TargetLabels, TargetStateLabels, TokenLabels,
+    UpstreamErrorLabels, WastedTokenLabels,
 };
 pub use refusals::{RefusalLog, RefusalReason, RefusalSource};
 
@@ -108,6 +109,8 @@ metrics! {
         "Requests that were given up although another attempt could be made, because the model's retry budget was used up";
     hedges: Family<HedgeLabels, Counter> = "streamgate_hedges",
         "Requests that a second target might be asked for while the first one was silent, by result";
+    slow_streams: Family<SlowStreamLabels, Counter> = "streamgate_slow_streams",
+        "Answers whose upstream became slower than their model allows, by consequence";
     wasted_tokens: Family<WastedTokenLabels, Counter> = "streamgate_wasted_tokens",
         "Estimated input tokens of attempts that were cancelled because another one was faster";
     continuations: Family<ContinuationLabels, Counter> = "streamgate_continuations",
@@ -260,11 +263,27 @@ impl Metrics {
             }
             self.retry_budget_empty.get_or_create(&ModelLabels { model }).inc_by(0);
         }
-        let hedged = config.model_routing.iter().filter(|(_, routing)| routing.hedge.is_some());
-        for (model, _) in hedged {
-            for result in HEDGE_RESULTS {
-                let labels = HedgeLabels { model: model.as_str().into(), result };
-                self.hedges.get_or_create(&labels).inc_by(0);
+        for (model, routing) in &config.model_routing {
+            let pattern = config.patterns.iter().find(|found| found.pattern == *model);
+            let named = config.models.get(model).map(|targets| &**targets);
+            let targets =
+                named.or_else(|| pattern.map(|found| &*found.targets)).unwrap_or_default();
+            let names = || targets.iter().map(|target| Arc::clone(target.name()));
+            if routing.hedge.is_some() {
+                for result in HEDGE_RESULTS {
+                    let labels = HedgeLabels { model: model.as_str().into(), result };
+                    self.hedges.get_or_create(&labels).inc_by(0);
+                }
+                for target in names() {
+                    let labels = WastedTokenLabels { target, purpose: "hedge" };
+                    self.wasted_tokens.get_or_create(&labels).inc_by(0);
+                }
+            }
+            if let Some(slow) = routing.slow {
+                for target in names() {
+                    let labels = SlowStreamLabels { target, then: slow.then.word() };
+                    self.slow_streams.get_or_create(&labels).inc_by(0);
+                }
             }
         }
         for model in config.on_break.keys() {

@@ -21,9 +21,9 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use super::route::Plan;
-use crate::config::{Config, Identity, Provider, Target};
+use crate::config::{Config, Identity, Provider, SlowAction, Target};
 use crate::error::{self, Blame, Error};
-use crate::telemetry::{BreakerChangeLabels, Metrics, TargetLabels};
+use crate::telemetry::{BreakerChangeLabels, Metrics, SlowStreamLabels, TargetLabels};
 use crate::wire::chat::Kind;
 use cell::{CellState, Effect};
 use circuit::{Circuit, Ejection};
@@ -164,6 +164,16 @@ impl InProgress {
             known.own.complete();
             known.load.completed(output);
         });
+    }
+
+    /// The answer has become slow. One that breaks off for it counts as broken.
+    pub fn slowed(&self, action: SlowAction, now: Instant) {
+        let target = Arc::clone(self.target.name());
+        let labels = SlowStreamLabels { target, then: action.word() };
+        self.health.metrics.slow_streams.get_or_create(&labels).inc();
+        if action == SlowAction::Mark {
+            self.health.degraded(&self.target, (Effect::Minor, Kind::Timeout), now);
+        }
     }
 
     /// The answer has broken off: it counts against its target, but not as another start.
@@ -389,15 +399,18 @@ impl TargetHealth {
 
     /// An answer has broken off after its first output.
     pub fn broke(&self, target: &Target, error: &Error, now: Instant) {
-        if error.blame() != Blame::Target {
-            return;
+        if error.blame() == Blame::Target {
+            self.degraded(target, (Effect::Broken, error.fault().kind), now);
         }
+    }
+
+    /// An answer has broken off, or become slow, after its first output.
+    fn degraded(&self, target: &Target, (effect, kind): (Effect, Kind), now: Instant) {
         let known = self.deployments.load();
         let Some(found) = known.get(&target.identity()) else { return };
-        let kind = error.fault().kind;
-        let failed = found.own.fail((Effect::Broken, kind), None, now);
+        let failed = found.own.fail((effect, kind), None, now);
         let Some(Ejection { pause, failures }) = failed else { return };
-        self.eject(&found.own, Effect::Broken, kind);
+        self.eject(&found.own, effect, kind);
         if let Some(failures) = failures {
             let (target, again_after_s): (&str, _) = (found.own.label(), pause.as_secs());
             tracing::warn!(
@@ -405,7 +418,7 @@ impl TargetHealth {
                 kind = error::code(kind),
                 failures,
                 again_after_s,
-                "answers of this target break off; requests prefer others until it answers again"
+                "answers of this target break off or are slow; requests prefer others until it answers again"
             );
         }
     }

@@ -62,6 +62,8 @@ pub enum Deadline {
     Unstreamed,
     /// Model output after earlier output.
     Stall,
+    /// Model output at the lowest rate that is allowed.
+    Rate,
     /// The whole answer.
     Total,
 }
@@ -76,6 +78,7 @@ impl Deadline {
                 "the upstream did not send its answer, which was not to be streamed, within the unstreamed deadline"
             }
             Self::Stall => "the upstream stopped sending output (stall deadline)",
+            Self::Rate => "the upstream sent its output too slowly (slow.bytes_per_second)",
             Self::Total => "the answer took longer than the total deadline",
         }
     }

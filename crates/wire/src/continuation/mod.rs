@@ -106,7 +106,7 @@ fn is_unset(raw: &RawValue) -> bool {
 /// Whether an answer with this end may be continued: the fault is the upstream's, and another target may not have it.
 pub fn is_continuable_end(end: &End) -> bool {
     match end {
-        End::Truncated | End::TimedOut(Deadline::Stall) => true,
+        End::Truncated | End::TimedOut(Deadline::Stall | Deadline::Rate) => true,
         End::Failed(fault) => {
             matches!(fault.kind, Kind::Overloaded | Kind::Upstream | Kind::Internal)
         }
