@@ -11,6 +11,7 @@ mod import_command;
 mod init_command;
 mod launch_command;
 mod load_command;
+mod new_file;
 mod port_holder;
 mod reload;
 mod serve;

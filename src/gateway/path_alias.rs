@@ -147,6 +147,9 @@ fn canonical(sent: &str) -> Option<Canonical> {
     }
     let mut path = slashes(sent);
     let mut deployment = None;
+    if let Some(appended) = appended(&path) {
+        path = Cow::Owned(appended.to_owned());
+    }
     for _ in 0..ROUNDS {
         let template = TEMPLATES.iter().find_map(|row| fill(&path, *row));
         let replaced = template.or_else(|| ALIASES.iter().find_map(|row| replace(&path, *row)));
@@ -157,6 +160,28 @@ fn canonical(sent: &str) -> Option<Canonical> {
     let Cow::Owned(path) = path else { return None };
     let served = |root: &&str| path.strip_prefix(*root).is_some_and(starts_segment);
     (path == "/" || ROOTS.iter().any(served)).then_some(Canonical { path, deployment })
+}
+
+/// The list of models, which is no dialect's endpoint.
+const MODEL_LIST: &str = "/v1/models";
+
+/// The beginning of paths that name a model of the Gemini API.
+const GEMINI: &str = "/v1beta/models/";
+
+/// The path that a client has appended to a base URL which already ended in an endpoint.
+fn appended(path: &str) -> Option<&str> {
+    if path.starts_with(GEMINI) {
+        let last = path.rfind(GEMINI).filter(|last| *last > 0)?;
+        return path.get(last..);
+    }
+    let is_served = |rest: &&str| {
+        let mut unversioned = ALIASES.iter().filter(|(from, _)| from == rest);
+        SERVED.contains(*rest)
+            || unversioned.any(|(_, to)| SERVED.contains(to) || *to == MODEL_LIST)
+    };
+    SERVED.iter().find_map(|endpoint| {
+        path.strip_prefix(endpoint).filter(|rest| rest.starts_with('/')).filter(is_served)
+    })
 }
 
 /// A path with single slashes between its segments and none at its end.
@@ -246,6 +271,39 @@ mod tests {
             ("/api/anthropic/v1/messages", "/v1/messages"),
         ] {
             assert_eq!(path(sent).as_deref(), Some(served), "{sent}");
+        }
+    }
+
+    /// A base URL that ends in the endpoint, to which the client adds it again.
+    #[test]
+    fn an_endpoint_behind_an_endpoint_is_the_last_one() {
+        for (sent, served) in [
+            ("/v1/chat/completions/chat/completions", "/v1/chat/completions"),
+            ("/v1/chat/completions/v1/chat/completions", "/v1/chat/completions"),
+            ("/v1/chat/completions/models", "/v1/models"),
+            ("/v1/messages/v1/messages", "/v1/messages"),
+            ("/v1/messages/messages", "/v1/messages"),
+            ("/v1/messages/v1/messages/count_tokens", "/v1/messages/count_tokens"),
+            ("/v1/responses/responses", "/v1/responses"),
+            ("/v1/responses/responses/", "/v1/responses"),
+            ("/v1/embeddings/embeddings", "/v1/embeddings"),
+            ("/api/chat/api/chat", "/api/chat"),
+            ("/v2/chat/v2/chat", "/v2/chat"),
+            (
+                "/v1beta/models/m:generateContent/v1beta/models/m:generateContent",
+                "/v1beta/models/m:generateContent",
+            ),
+            ("/v1beta/models/v1beta/models/m:generateContent", "/v1beta/models/m:generateContent"),
+        ] {
+            assert_eq!(path(sent).as_deref(), Some(served), "{sent}");
+        }
+        for stored in [
+            "/v1/chat/completions/chatcmpl-1/messages",
+            "/v1/responses/resp_1/input_items",
+            "/v1/messages/batches",
+            "/v1beta/models/m:generateContent",
+        ] {
+            assert_eq!(path(stored), None, "{stored}");
         }
     }
 

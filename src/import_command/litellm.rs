@@ -32,7 +32,7 @@ pub(super) struct Target {
 
 impl Target {
     /// Whether another one is the same, but for its place.
-    fn same(&self, other: &Self) -> bool {
+    pub(super) fn same(&self, other: &Self) -> bool {
         let of = |it: &Self| (it.provider.clone(), it.model.clone(), it.fields.clone());
         of(self) == of(other)
     }
@@ -44,6 +44,8 @@ pub(super) struct Model {
     pub(super) name: String,
     /// Those of the earliest tier first.
     pub(super) targets: Vec<Target>,
+    /// For prompts that are too long for them, and after a content filter.
+    pub(super) fallback: [Vec<Target>; 2],
     pub(super) limits: Fields,
 }
 
@@ -53,21 +55,6 @@ impl Model {
         self.targets
             .windows(2)
             .any(|pair| matches!(pair, [one, other] if one.place.tier == other.place.tier))
-    }
-
-    /// Adds the targets of another model behind its own, tier by tier.
-    fn fall_back_to(&mut self, more: &[Target]) {
-        let last = self.targets.last().map_or(0, |target| target.place.tier);
-        let new = more.iter().filter(|new| !self.targets.iter().any(|target| target.same(new)));
-        let new: Vec<Target> = new.cloned().collect();
-        let tiers = new.chunk_by(|one, other| one.place.tier == other.place.tier);
-        for (tier, of) in (last.saturating_add(1)..).zip(tiers) {
-            let placed = of.iter().cloned().map(|target| {
-                let place = Place { tier, ..target.place };
-                Target { place, ..target }
-            });
-            self.targets.extend(placed);
-        }
     }
 }
 
@@ -82,6 +69,10 @@ pub(super) struct Imported {
     pub(super) health: Fields,
     /// The `pick` of models whose deployments share requests.
     pub(super) pick: &'static str,
+    /// The retries at the same target, if they are stated.
+    pub(super) retries: Option<u32>,
+    /// The names that the caller may ask for. `None`: all.
+    pub(super) permitted: Option<Vec<String>>,
     /// The SHA-256 of the caller's key.
     pub(super) digest: [u8; 32],
     /// The caller's key, if it is new.
@@ -137,14 +128,30 @@ pub(super) fn import(root: &Node) -> Result<Imported, String> {
         deployments.iter().partition(|deployment| deployment.name.contains('*'));
     import.add(&wild);
     import.add(&exact);
+    let mut permitted: Vec<String> = import.models.iter().map(|it| it.name.clone()).collect();
     import.drop_unreachable_patterns();
     import.follow(&settings);
     let Import { providers, models, notes, .. } = import;
-    let Settings { stream, health, pick, master, .. } = settings;
+    permitted.extend(models.iter().map(|it| it.name.clone()));
+    permitted.sort();
+    permitted.dedup();
+    let permitted = Some(permitted).filter(|names| !names.iter().any(|name| name == "*"));
+    let Settings { stream, health, pick, master, retries, .. } = settings;
     let new_key = if master.is_none() { Some(config::new_key()) } else { None };
     let digest = config::digest(master.as_deref().or(new_key.as_deref()).unwrap_or_default());
     let notes = notes.sorted();
-    Ok(Imported { providers, models, stream, health, pick, digest, new_key, notes })
+    Ok(Imported {
+        providers,
+        models,
+        stream,
+        health,
+        pick,
+        retries,
+        permitted,
+        digest,
+        new_key,
+        notes,
+    })
 }
 
 fn deployment<'n>(root: &'n Node, item: &'n Node, notes: &mut Notes) -> Option<Deployment<'n>> {
@@ -179,12 +186,12 @@ fn deployment<'n>(root: &'n Node, item: &'n Node, notes: &mut Notes) -> Option<D
 }
 
 /// The result so far.
-struct Import {
-    providers: Vec<Provider>,
-    models: Vec<Model>,
+pub(super) struct Import {
+    pub(super) providers: Vec<Provider>,
+    pub(super) models: Vec<Model>,
     /// Whether weights decide among deployments of one name.
     weighted: bool,
-    notes: Notes,
+    pub(super) notes: Notes,
 }
 
 impl Import {
@@ -224,7 +231,12 @@ impl Import {
                 }
             }
             let limits = self.limits(&of);
-            self.models.push(Model { name: name.to_owned(), targets, limits });
+            self.models.push(Model {
+                name: name.to_owned(),
+                targets,
+                fallback: Default::default(),
+                limits,
+            });
         }
     }
 
@@ -327,59 +339,6 @@ impl Import {
             }
             false
         });
-    }
-
-    /// Adds the targets of fallbacks, and models for aliases.
-    fn follow(&mut self, settings: &Settings) {
-        let before: Vec<(String, Vec<Target>)> =
-            self.models.iter().map(|it| (it.name.clone(), it.targets.clone())).collect();
-        let providers = &self.providers;
-        let targets = |name: &str| {
-            let known = before.iter().find(|(known, _)| known == name).map(|(_, it)| it.clone());
-            // A name that a pattern of the provider's own has covered.
-            known.or_else(|| {
-                let (provider, model) =
-                    name.split_once('/').filter(|(_, model)| config::is_model(model))?;
-                let provider = providers.iter().find(|known| known.name == provider)?.name.clone();
-                let (model, place) = (model.to_owned(), Place::ALONE);
-                Some(vec![Target { provider, model, place, fields: Fields::new() }])
-            })
-        };
-        for (line, name, fallback) in &settings.fallbacks {
-            let Some(more) = targets(fallback) else {
-                self.notes
-                    .add(*line, format!("the fallback `{fallback}` is no model of the result"));
-                continue;
-            };
-            let all = name == "*";
-            if !all && !before.iter().any(|(known, _)| known == name) {
-                self.notes.add(
-                    *line,
-                    format!("fallbacks of `{name}`, which is no model of the result, are left out"),
-                );
-            }
-            let chosen = self
-                .models
-                .iter_mut()
-                .filter(|it| if all { it.name != *fallback } else { it.name == *name });
-            chosen.for_each(|model| model.fall_back_to(&more));
-        }
-        for (line, alias, name) in &settings.aliases {
-            let found = self.models.iter().find(|it| it.name == *name).map(|it| it.targets.clone());
-            match found {
-                Some(targets) if !self.models.iter().any(|it| it.name == *alias) => {
-                    let name = alias.clone();
-                    self.models.push(Model { name, targets, limits: Fields::new() });
-                }
-                Some(_) => self
-                    .notes
-                    .add(*line, format!("the alias `{alias}` is left out: a model has that name")),
-                None => self.notes.add(
-                    *line,
-                    format!("the alias `{alias}` is left out: `{name}` is no model of the result"),
-                ),
-            }
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod balance;
 mod deployment;
+mod fallback;
 mod litellm;
 mod output;
 mod price;
@@ -14,14 +15,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use crate::{CliError, print_line};
+use crate::{CliError, new_file, print_line};
 
 /// The most bytes of a file.
 const MAX_FILE: u64 = 4 << 20;
 
 const AFTER_HELP: &str = "\
 Example:
-  streamgate import litellm config.yaml > streamgate.yaml && streamgate check --config streamgate.yaml
+  streamgate import litellm config.yaml --output streamgate.yaml && streamgate check streamgate.yaml
 
 Notes on what is not carried over go to standard error, and into the file as comments. Keys by `os.environ/NAME` become `${NAME}`.";
 
@@ -33,6 +34,12 @@ pub(crate) enum ImportSource {
     Litellm {
         /// The file, `config.yaml`.
         file: PathBuf,
+        /// The file to write, instead of standard output. Nothing is written if the import fails.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Overwrite that file.
+        #[arg(long, requires = "output")]
+        force: bool,
     },
 }
 
@@ -66,15 +73,22 @@ impl Notes {
 
 /// Converts a file, prints the result, and reports notes.
 pub(crate) fn import(source: &ImportSource) -> Result<(), CliError> {
-    let ImportSource::Litellm { file } = source;
+    let ImportSource::Litellm { file, output, force } = source;
     let shown = file.display();
+    if let Some(output) = output {
+        new_file::may_write(output, *force)?;
+    }
     let text = read(file)?;
     let root =
         yaml::parse(&text).map_err(|error| CliError::configuration(&format!("{shown}:{error}")))?;
     let imported = litellm::import(&root)
         .map_err(|why| CliError::configuration(&format!("{shown}: {why}")))?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    print_line(&mut std::io::stdout(), output::text(&imported, &name).trim_end());
+    let text = output::text(&imported, &name);
+    match output {
+        Some(output) => new_file::write(output, &text, |_| Ok(()))?,
+        None => print_line(&mut std::io::stdout(), text.trim_end()),
+    }
     let errors = &mut std::io::stderr();
     for Note { line, message } in &imported.notes {
         print_line(errors, &format!("{shown}:{line}: {message}"));

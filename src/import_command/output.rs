@@ -33,7 +33,7 @@ fn write_text(imported: &Imported, name: &str, out: &mut String) -> std::fmt::Re
             Some(_) => "A new key, as its digest: there was no master key to read.",
             None => "LiteLLM's master key, as its digest.",
         },
-        config::key_line("master", &imported.digest)
+        key_line(imported)
     )?;
     for (section, fields) in [("stream", &imported.stream), ("health", &imported.health)] {
         if !fields.is_empty() {
@@ -57,7 +57,20 @@ fn write_text(imported: &Imported, name: &str, out: &mut String) -> std::fmt::Re
         let comment = if balanced { BALANCED } else { ORDERED };
         writeln!(out, "\n{comment}\nmodels:")?;
     }
-    imported.models.iter().try_for_each(|model| write_model(model, imported.pick, out))
+    let choice = (imported.pick, imported.retries);
+    imported.models.iter().try_for_each(|model| write_model(model, choice, out))
+}
+
+/// The caller's key, which may ask for the models of the file, as there, and not for others of the same providers.
+fn key_line(imported: &Imported) -> String {
+    let line = config::key_line("master", &imported.digest);
+    match (&imported.permitted, line.strip_suffix(" }")) {
+        (Some(names), Some(open)) => {
+            let names: Vec<String> = names.iter().map(|name| scalar(name)).collect();
+            format!("{open}, models: [{}] }}", names.join(", "))
+        }
+        _ => line,
+    }
 }
 
 /// Comments on the models: that each target is a tier of its own, or not.
@@ -66,7 +79,11 @@ const ORDERED: &str =
 const BALANCED: &str = "# Targets of one tier share the requests by `pick`; the next tier serves when none of them can. Without a `pick`, targets\n\
                         # are tried in order.";
 
-fn write_model(model: &Model, pick: &str, out: &mut String) -> std::fmt::Result {
+fn write_model(
+    model: &Model,
+    (pick, retries): (&str, Option<u32>),
+    out: &mut String,
+) -> std::fmt::Result {
     writeln!(out, "  {}:", scalar(&model.name))?;
     let balanced = model.is_balanced();
     if balanced {
@@ -74,23 +91,44 @@ fn write_model(model: &Model, pick: &str, out: &mut String) -> std::fmt::Result 
     }
     writeln!(out, "    targets:")?;
     for target in &model.targets {
-        let Target { provider, model, place, fields } = target;
-        write!(out, "      - {{ provider: {}, model: {}", scalar(provider), scalar(model))?;
+        let place = target.place;
+        write!(out, "      - {{ {}", fields(target))?;
         if balanced && pick == "weighted" && place.weight != 1 {
             write!(out, ", weight: {}", place.weight)?;
         }
         if balanced && place.tier > 1 {
             write!(out, ", tier: {}", place.tier)?;
         }
-        for (key, value) in fields {
-            write!(out, ", {key}: {value}")?;
-        }
         writeln!(out, " }}")?;
+    }
+    if let Some(retries) = retries {
+        writeln!(out, "    retry: {{ same_target: {retries} }}")?;
+    }
+    if model.fallback.iter().any(|targets| !targets.is_empty()) {
+        writeln!(out, "    fallback:")?;
+    }
+    for (key, targets) in ["context", "content_policy"].into_iter().zip(&model.fallback) {
+        if !targets.is_empty() {
+            writeln!(out, "      {key}:")?;
+        }
+        for target in targets {
+            writeln!(out, "        - {{ {} }}", fields(target))?;
+        }
     }
     if !model.limits.is_empty() {
         writeln!(out, "    limits: {{ {} }}", inline(&model.limits))?;
     }
     Ok(())
+}
+
+/// The fields of a target, but for its place.
+fn fields(target: &Target) -> String {
+    let Target { provider, model, fields, .. } = target;
+    let mut text = format!("provider: {}, model: {}", scalar(provider), scalar(model));
+    for (key, value) in fields {
+        text.extend([", ", key, ": ", value]);
+    }
+    text
 }
 
 fn inline(fields: &Fields) -> String {

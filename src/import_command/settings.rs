@@ -18,20 +18,56 @@ pub(super) struct Settings {
     pub(super) pick: &'static str,
     /// The master key, if it can be read.
     pub(super) master: Option<String>,
-    /// The line, a model's name or `*`, and a model that is tried after it.
-    pub(super) fallbacks: Vec<(usize, String, String)>,
+    /// The models that are tried after others.
+    pub(super) fallbacks: Vec<Fallback>,
+    /// The retries at the same target, if they are stated.
+    pub(super) retries: Option<u32>,
     /// The line, an alias, and the model that it stands for.
     pub(super) aliases: Vec<(usize, String, String)>,
 }
+
+/// A model that is tried after another one has failed.
+#[derive(Debug)]
+pub(super) struct Fallback {
+    pub(super) line: usize,
+    /// The model that fails, or `*`.
+    pub(super) model: String,
+    pub(super) kind: FallbackKind,
+    /// The model that is tried.
+    pub(super) to: String,
+}
+
+/// The failures after which a fallback is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FallbackKind {
+    /// Any but the caller's.
+    Any,
+    /// A prompt that is too long.
+    Context,
+    /// A content filter.
+    ContentPolicy,
+}
+
+/// The keys of fallbacks by model.
+const FALLBACKS: [(&str, FallbackKind); 3] = [
+    ("fallbacks", FallbackKind::Any),
+    ("context_window_fallbacks", FallbackKind::Context),
+    ("content_policy_fallbacks", FallbackKind::ContentPolicy),
+];
+
+/// The most retries at the same target.
+const MAX_RETRIES: u32 = 10;
 
 /// The default of `stream.connect` and `stream.commit_after`, in milliseconds.
 const DEFAULT_CONNECT: u64 = 10_000;
 
 /// Settings that are read, and the only section that they are read from, if not all are.
-const READ: [(&str, &str); 15] = [
+const READ: [(&str, &str); 17] = [
     ("fallbacks", ""),
     ("default_fallbacks", ""),
     ("context_window_fallbacks", ""),
+    ("content_policy_fallbacks", ""),
+    ("num_retries", ""),
     ("model_group_alias", ""),
     ("model_alias_map", ""),
     ("request_timeout", "litellm_settings"),
@@ -47,22 +83,15 @@ const READ: [(&str, &str); 15] = [
 ];
 
 /// Strategies of routing, and the choice among targets that they become.
-const STRATEGIES: [(&str, &str); 3] = [
+const STRATEGIES: [(&str, &str); 4] = [
     ("simple-shuffle", "weighted"),
     ("least-busy", "least_loaded"),
     ("latency-based-routing", "fastest"),
+    ("cost-based-routing", "cheapest"),
 ];
 
 /// Settings without an equivalent, and the reason or the remedy.
-const LEFT_OUT: [(&str, &str); 19] = [
-    (
-        "content_policy_fallbacks",
-        "is not read: `fallback: { content_policy: [...] }` of a model has the targets for that",
-    ),
-    (
-        "num_retries",
-        "is not read: `retry: { same_target: N }` of a model sets retries at the same target, within a budget",
-    ),
+const LEFT_OUT: [(&str, &str); 17] = [
     (
         "retry_policy",
         "is not read: failures decide by themselves which ones are retried (docs/routing.md)",
@@ -137,6 +166,7 @@ pub(super) fn read(root: &Node, notes: &mut Notes) -> Settings {
     settings.stream = stream(root, notes);
     settings.health = health(root, notes);
     settings.pick = pick(root, notes);
+    settings.retries = retries(root, notes);
     settings.master = master(root, notes);
     settings
 }
@@ -152,13 +182,14 @@ pub(super) fn is_off(node: &Node) -> bool {
 }
 
 fn read_fallbacks(section: &Node, settings: &mut Settings, notes: &mut Notes) {
-    for key in ["fallbacks", "context_window_fallbacks"] {
+    for (key, kind) in FALLBACKS {
         let tables = section.get(key).map(Node::items).unwrap_or_default();
         for (name, list) in tables.iter().flat_map(Node::entries) {
             for item in list.items() {
                 match item.as_text() {
                     Some(fallback) => {
-                        settings.fallbacks.push((item.line, name.clone(), fallback.to_owned()));
+                        let (line, model, to) = (item.line, name.clone(), fallback.to_owned());
+                        settings.fallbacks.push(Fallback { line, model, kind, to });
                     }
                     None => notes.add(
                         item.line,
@@ -168,14 +199,15 @@ fn read_fallbacks(section: &Node, settings: &mut Settings, notes: &mut Notes) {
                     ),
                 }
             }
-            if key == "context_window_fallbacks" {
-                notes.add(list.line, format!("the fallbacks of `{name}` for long prompts are tried after any failure; set `context` of its targets so that long prompts skip them"));
-            }
         }
     }
     for item in section.get("default_fallbacks").map(Node::items).unwrap_or_default() {
-        let name = item.as_text().map(str::to_owned);
-        settings.fallbacks.extend(name.map(|name| (item.line, "*".to_owned(), name)));
+        settings.fallbacks.extend(item.as_text().map(|to| Fallback {
+            line: item.line,
+            model: "*".to_owned(),
+            kind: FallbackKind::Any,
+            to: to.to_owned(),
+        }));
     }
 }
 
@@ -247,6 +279,25 @@ fn health(root: &Node, notes: &mut Notes) -> Fields {
         }
     }
     fields
+}
+
+/// Retries: those of the router come before the general ones.
+fn retries(root: &Node, notes: &mut Notes) -> Option<u32> {
+    let sections = ["router_settings", "litellm_settings", "general_settings"];
+    let mut found = sections.iter().filter_map(|section| root.get(section)?.get("num_retries"));
+    let node = found.next()?;
+    let retries = node.as_text().and_then(|text| text.parse::<u32>().ok());
+    match retries {
+        None => notes.add(node.line, "`num_retries` is no whole number, and is left out"),
+        Some(retries) if retries > MAX_RETRIES => notes.add(
+            node.line,
+            format!(
+                "`num_retries` is {retries}; a target is tried again {MAX_RETRIES} times at most"
+            ),
+        ),
+        Some(_) => {}
+    }
+    retries.map(|retries| retries.min(MAX_RETRIES))
 }
 
 /// The choice among deployments of one name.

@@ -5,18 +5,20 @@ mod choices;
 mod file;
 mod questions;
 
-use std::fs::File;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use streamgate::config::{self, ConfigErrors};
 
-use crate::{CliError, print_line};
+use crate::{CliError, new_file, print_line};
 use choices::{CHOICES, Choice};
 use file::Plan;
 use questions::Questions;
+
+/// The provider of a file without any: the simulated upstream.
+const SIMULATED: &str = "sim";
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -70,16 +72,14 @@ pub(crate) fn init(arguments: InitArguments) -> Result<(), CliError> {
     let InitArguments { output, file, force, yes, .. } = &arguments;
     let (output, force, yes) = (file.as_ref().unwrap_or(output).clone(), *force, *yes);
     let to_stdout = output == Path::new("-");
-    if !to_stdout && !force && output.exists() {
-        return Err(CliError::configuration(&format!(
-            "{} exists; name another file with --output, or replace it with --force",
-            output.display()
-        )));
+    if !to_stdout {
+        new_file::may_write(&output, force)?;
     }
     let mut plan = plan(arguments)?;
     if !yes && std::io::stdin().is_terminal() {
         Questions::new(std::io::stdin().lock(), std::io::stderr()).complete(&mut plan)?;
     }
+    check_models(&plan)?;
     let key = config::new_key();
     let text = file::text(&plan, &output, &key);
     if to_stdout {
@@ -130,27 +130,37 @@ fn plan(arguments: InitArguments) -> Result<Plan, CliError> {
 
 /// Writes a file as a whole, and only one that can be loaded. Variables that are not set yet count as set.
 fn write(plan: &Plan, output: &Path, text: &str) -> Result<(), CliError> {
-    let shown = output.display();
-    let mut name = output.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = output.with_file_name(name);
-    let failed = |error: std::io::Error| {
-        CliError::new(format!("cannot write {shown} by way of {}: {error}", new.display()))
-    };
-    let mut file = File::create_new(&new).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
     let set = |name: &str| {
         let later = plan.providers.iter().any(|choice| choice.variable() == Some(name));
         config::env(name).or_else(|| later.then(|| "unset".to_owned()))
     };
-    if let Err(errors) = config::load(&new, &set) {
-        let _kept = std::fs::remove_file(&new);
-        let errors = ConfigErrors { path: output.to_owned(), ..errors };
-        return Err(CliError::configuration(&format!(
-            "nothing is written, because the configuration would not be valid:\n{errors}"
-        )));
+    new_file::write(output, text, |new| match config::load(new, &set) {
+        Ok(_) => Ok(()),
+        Err(errors) => {
+            let errors = ConfigErrors { path: output.to_owned(), ..errors };
+            Err(CliError::configuration(&format!(
+                "nothing is written, because the configuration would not be valid:\n{errors}"
+            )))
+        }
+    })
+}
+
+/// Rejects a model of a provider that was not chosen.
+fn check_models(plan: &Plan) -> Result<(), CliError> {
+    let mut chosen: Vec<&str> = plan.providers.iter().map(|choice| choice.name).collect();
+    if chosen.is_empty() {
+        chosen.push(SIMULATED);
     }
-    std::fs::rename(&new, output).map_err(failed)
+    let wrong = plan.models.iter().find(|(_, (provider, _))| !chosen.contains(&provider.as_str()));
+    let Some((name, (provider, model))) = wrong else { return Ok(()) };
+    let remedy = match choices::named(provider) {
+        Ok(_) => format!("add --provider {provider}"),
+        Err(error) => error,
+    };
+    Err(CliError::configuration(&format!(
+        "--model {name}={provider}/{model} names a provider that is not chosen (chosen: {}); {remedy}",
+        chosen.join(", ")
+    )))
 }
 
 fn key_message(plan: &Plan, key: &str) -> String {

@@ -54,13 +54,21 @@ async fn aliases_are_answered_as_the_paths_that_they_stand_for() {
         "/openai/deployments/fast/chat/completions?api-version=2024-10-21",
         "/v1beta/openai/chat/completions",
         "/api/v1/chat/completions",
+        "/v1/chat/completions/chat/completions",
+        "/v1/chat/completions/v1/chat/completions",
     ] {
         let response = gateway.post(path, &request("fast", true, "hi")).send().await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
         assert!(response.text().await.unwrap().ends_with("data: [DONE]\n\n"), "{path}");
     }
-    assert_eq!(upstream.requests().await.len(), 8);
-    for path in ["/v1/v1/messages", "/messages", "/anthropic/v1/messages", "/v1/messages//"] {
+    assert_eq!(upstream.requests().await.len(), 10);
+    for path in [
+        "/v1/v1/messages",
+        "/messages",
+        "/anthropic/v1/messages",
+        "/v1/messages//",
+        "/v1/messages/v1/messages",
+    ] {
         let body = json!({"model": "fast", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]});
         let response = gateway.post(path, &body.to_string()).send().await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
@@ -71,6 +79,7 @@ async fn aliases_are_answered_as_the_paths_that_they_stand_for() {
         "/v1alpha/models/fast:generateContent",
         "/v1beta1/publishers/google/models/fast:generateContent",
         "/v1/v1beta/models/fast:generateContent",
+        "/v1beta/models/fast:generateContent/v1beta/models/fast:generateContent",
     ] {
         let response = gateway.post(path, &body).send().await.unwrap();
         assert_eq!(response.status(), 200, "{path}");

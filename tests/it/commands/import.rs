@@ -196,6 +196,66 @@ async fn providers_keys_limits_and_timeouts_are_carried_over() {
     assert!(!out.contains("sk-1234"), "{out}");
 }
 
+/// The key may ask for the names of the file, and not for others of the same providers, unless the file allows all.
+#[tokio::test]
+async fn the_master_key_may_ask_for_the_models_of_the_file() {
+    let (_, out, _) = import(FILE, &[]).await;
+    assert_eq!(load(&out).auth.keys[0].models, ["*"], "it has `*`: {out}");
+    let (_, out, _) = import(&FILE.replace("model_name: \"*\"", "model_name: \"o-*\""), &[]).await;
+    let models = load(&out).auth.keys[0].models.clone();
+    for name in ["gpt-4o", "gpt-4", "old", "mistral/*", "gpt-*", "shared"] {
+        assert!(models.iter().any(|known| known == name), "{name}: {models:?}");
+    }
+    assert!(!models.iter().any(|known| known == "*" || known.contains("azure")), "{models:?}");
+}
+
+#[tokio::test]
+async fn retries_and_fallbacks_are_carried_over() {
+    let text = "model_list:\n  - { model_name: a, litellm_params: { model: ollama/a }, model_info: { max_input_tokens: 8000 } }\n  \
+                - { model_name: b, litellm_params: { model: ollama/b }, model_info: { max_input_tokens: 32000 } }\n  \
+                - { model_name: c, litellm_params: { model: ollama/c }, model_info: { max_input_tokens: 8000 } }\n\
+                litellm_settings:\n  num_retries: 3\n  context_window_fallbacks: [{ a: [c, b] }]\n  content_policy_fallbacks: [{ a: [c] }]\n\
+                router_settings: { num_retries: 20, routing_strategy: cost-based-routing, model_group_alias: { d: a } }\n\
+                general_settings: { master_key: sk-1 }\n";
+    let (_, out, err) = import(text, &[]).await;
+    assert!(err.contains("`num_retries` is 20; a target is tried again 10 times at most"), "{err}");
+    let config = load(&out);
+    for name in ["a", "d"] {
+        let fallback = &config.fallbacks[name];
+        let of = |targets: &[config::Target]| -> Vec<String> {
+            targets.iter().map(|target| target.model.clone()).collect()
+        };
+        let found = (of(&fallback.context), of(&fallback.content_policy));
+        assert_eq!(found, (vec!["b".to_owned()], vec!["c".to_owned()]));
+        assert_eq!(config.models[name].len(), 1, "{out}");
+        assert_eq!(config.model_routing[name].retry.same_target, Some(10));
+    }
+}
+
+/// A file is written as a whole, or not at all.
+#[tokio::test]
+async fn a_failed_import_writes_no_file() {
+    let folder = Folder::new();
+    let (good, bad) = (folder.write("good.yaml", FILE), folder.write("bad.yaml", "- a\n"));
+    let output = folder.0.join("streamgate.yaml");
+    let of = |file: &str, more: &[&str]| {
+        let output = output.to_str().unwrap();
+        let arguments = [&["import", "litellm", file, "--output", output], more].concat();
+        alone(&arguments, &[])
+    };
+    assert_eq!(run(of(&bad, &[])).await.0, Some(2));
+    assert!(!output.exists());
+    let (status, out, _) = run(of(&good, &[])).await;
+    assert_eq!((status, out.as_str()), (Some(0), ""));
+    let first = std::fs::read_to_string(&output).unwrap();
+    load(&first);
+    let (status, _, err) = run(of(&good, &[])).await;
+    assert!(status == Some(2) && err.contains("--force"), "{err}");
+    assert_eq!(run(of(&bad, &["--force"])).await.0, Some(2));
+    assert_eq!(std::fs::read_to_string(&output).unwrap(), first);
+    assert_eq!(run(of(&good, &["--force"])).await.0, Some(0));
+}
+
 #[tokio::test]
 async fn notes_have_the_line_and_the_reason() {
     let (_, out, err) = import(FILE, &[]).await;
@@ -207,7 +267,6 @@ async fn notes_have_the_line_and_the_reason() {
         ("temperature: 0.2", "override every caller"),
         ("weight: 3", "first deployment has none"),
         ("api_key: sk-literal", "stands in the file"),
-        ("num_retries", "same_target: N"),
         ("database_url", "streamgate key new"),
         ("callbacks", "server.admin"),
         ("nowhere", "`nowhere`"),

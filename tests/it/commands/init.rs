@@ -103,10 +103,22 @@ async fn a_file_is_never_overwritten_unless_forced() {
     assert!(err.contains(&file) && err.contains("--force"), "{err}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
     // Answers that make no valid configuration write nothing, forced or not.
-    let wrong = ["init", "-y", "--force", "-o", &file, "--model", "fast=nowhere/m"];
+    let wrong = ["init", "-y", "--force", "-o", &file, "--model", "fast=sim/a**b*"];
     let (status, _, err) = run(alone(&wrong, &[])).await;
     assert_eq!(status, Some(2));
-    assert!(err.contains("`provider` is `nowhere`") && err.contains("mine.yaml:"), "{err}");
+    assert!(err.contains("more than one `*`") && err.contains("mine.yaml:"), "{err}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+    for (model, words) in [
+        ("fast=groq/m", "(chosen: openai); add --provider groq"),
+        ("fast=nowhere/m", "`nowhere` is no provider"),
+        ("fast=azure/m", "the preset `azure` has settings besides a key"),
+    ] {
+        let wrong =
+            ["init", "-y", "--force", "-o", &file, "--provider", "openai", "--model", model];
+        let (status, _, err) = run(alone(&wrong, &[])).await;
+        assert_eq!(status, Some(2));
+        assert!(err.contains(&format!("--model {model} names")) && err.contains(words), "{err}");
+    }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
     assert_eq!(run(alone(&["init", "-y", "--force", "-o", &file], &[])).await.0, Some(0));
     assert!(std::fs::read_to_string(&file).unwrap().contains("providers:"));
