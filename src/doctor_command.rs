@@ -53,12 +53,40 @@ pub(crate) struct DoctorArguments {
 /// Examines the providers of a file, or those whose keys are in the environment.
 pub(crate) fn doctor(arguments: &DoctorArguments, file: Option<&Path>) -> Result<(), CliError> {
     let config = match file {
-        Some(file) => {
-            config::load(file, &config::env).map_err(|errors| CliError::of_file(&errors))?
-        }
+        Some(file) => load(file, &arguments.provider)?,
         None => environment()?,
     };
     examine(&config, arguments)
+}
+
+/// The value of a variable that is not set, in a configuration of which other providers are examined.
+const UNSET: &str = "streamgate-unset";
+
+/// Reads a file. Of variables that are not set, those that the wanted providers do not use are no matter.
+fn load(file: &Path, wanted: &[String]) -> Result<Config, CliError> {
+    let errors = match config::load(file, &config::env) {
+        Ok(config) => return Ok(config),
+        Err(errors) => CliError::of_file(&errors),
+    };
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let named = |name: &str| text.contains(&format!("${{{name}}}"));
+    let lenient = |name: &str| config::env(name).or_else(|| named(name).then(|| UNSET.to_owned()));
+    let lenient = config::load(file, &lenient).ok().filter(|_| !wanted.is_empty());
+    let whole = lenient.filter(|config| {
+        let mut wanted = wanted.iter().filter_map(|name| config.providers.get(name));
+        !wanted.any(|provider| provider.keyed().any(|keyed| uses_unset(keyed)))
+    });
+    whole.ok_or(errors)
+}
+
+fn uses_unset(provider: &Provider) -> bool {
+    let key = provider.api_key.as_ref().map_or("", |key| key.expose());
+    let aws = provider.aws.as_ref();
+    let aws = aws.map_or("", |aws| aws.access_key_id.expose());
+    let headers = provider.headers.iter().filter_map(|(_, value)| value.to_str().ok());
+    let query = provider.query.iter().map(|(_, value)| value.as_str());
+    let mut texts = headers.chain(query).chain([key, aws, provider.base_url.as_str()]);
+    texts.any(|text| text.contains(UNSET))
 }
 
 /// The configuration without a file, without the simulated upstream.

@@ -102,6 +102,9 @@ impl Server {
 
     /// The error of a request without a response.
     pub(crate) fn unreachable(&self, error: &reqwest::Error) -> CliError {
+        if let Some(plain) = self.plain_address().filter(|_| is_no_tls(error)) {
+            return CliError::new(format!("{} does not speak TLS; use --url {plain}", self.url));
+        }
         let remedy = if error.is_connect() {
             "; start a gateway with `streamgate`, or name another with --url"
         } else {
@@ -109,6 +112,12 @@ impl Server {
         };
         let cause = causes(error);
         CliError::new(format!("{} does not respond: {cause}{remedy}", self.url))
+    }
+
+    /// The same address by plain HTTP.
+    fn plain_address(&self) -> Option<String> {
+        let rest = self.url.as_str().strip_prefix("https")?;
+        Some(format!("http{}", rest.trim_end_matches('/')))
     }
 
     /// The names of the models that the caller may use.
@@ -136,6 +145,17 @@ fn gateway_url(text: &str) -> Result<Url, &'static str> {
     let path = path.strip_suffix("/v1").unwrap_or(path).to_owned();
     url.set_path(&path);
     Ok(url)
+}
+
+/// Whether the other side has answered a TLS handshake with something else.
+fn is_no_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    use tokio_rustls::rustls::Error as TlsError;
+    if matches!(error.downcast_ref(), Some(TlsError::InvalidMessage(_))) {
+        return true;
+    }
+    // An I/O error does not name the error that it was made of as its source.
+    let made_of = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    made_of.is_some_and(|error| is_no_tls(error)) || error.source().is_some_and(is_no_tls)
 }
 
 /// A message with all causes, each of them once.

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use streamgate::config::{self, IssuerKeys};
 use streamgate::gateway::auth::mint::{Wish, mint};
 use streamgate::gateway::clock::unix_seconds;
+use tokio::time::timeout;
 
 use crate::gateway_client::Server;
 use crate::{CliError, print_line};
@@ -23,6 +24,9 @@ const KEY: &str = "STREAMGATE_KEY";
 
 /// Gemini CLI's way to authenticate with a key.
 const GEMINI_AUTH: &str = "gemini-api-key";
+
+/// The time for a look at the gateway.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The lifetime of a token: a day's work.
 const LIFETIME: Duration = Duration::from_hours(12);
@@ -136,6 +140,9 @@ pub(crate) async fn launch(
         print_line(&mut std::io::stderr(), hint);
     }
     if *print {
+        if let Some(warning) = unusable(&server, model.as_deref()).await {
+            print_line(&mut std::io::stderr(), &format!("warning: {warning}"));
+        }
         print_settings(*agent, &settings, &arguments.arguments);
         return Ok(());
     }
@@ -150,6 +157,18 @@ pub(crate) async fn launch(
         String::new()
     };
     Err(CliError::new(format!("cannot start `{program}`: {error}{remedy}")))
+}
+
+/// The reason for which an agent could not use the gateway, or the model, now.
+async fn unusable(server: &Server, model: Option<&str>) -> Option<String> {
+    let client = server.client().ok()?;
+    let models = match timeout(PATIENCE, server.models(&client)).await {
+        Ok(Ok(models)) => models,
+        Ok(Err(error)) => return Some(error.message),
+        Err(_) => return Some(format!("{} does not respond", server.url)),
+    };
+    let model = model.filter(|model| !models.iter().any(|known| known == model))?;
+    Some(format!("the gateway does not list the model `{model}` for this key"))
 }
 
 /// A token of an issuer of the configuration. `None`: there is no configuration, or no issuer with a secret.

@@ -334,6 +334,10 @@ impl<'a> Reader<'a> {
 
 /// Rejects the configuration of another gateway, of which each line would be an error.
 pub(super) fn own(root: Node) -> Result<Node, ConfigError> {
+    if matches!(root.value, Value::Null) {
+        let message = "the file is empty; `streamgate init --force FILE` writes a first one";
+        return Err(root.at.error(message));
+    }
     let Value::Table(entries) = &root.value else { return Ok(root) };
     match entries.iter().find(|(key, _)| LITELLM.contains(&key.text.as_str())) {
         Some((key, _)) => Err(key.at.error(format!(

@@ -202,8 +202,11 @@ fn unknown(config: &Config, caller: &Caller, model: &str) -> ApiError {
     let provider = model.split_once('/').map(|(provider, _)| provider);
     let absent =
         provider.filter(|name| caller.may_use_all() && !config.providers.contains_key(*name));
-    let absent =
-        absent.map_or_else(String::new, |name| format!(", and no provider {}", shown(name)));
+    let absent = absent.map_or_else(String::new, |name| {
+        let variable = config::key_variable(name);
+        let variable = variable.map_or_else(String::new, |it| format!(" (its preset needs {it})"));
+        format!(", and no provider {}{variable}", shown(name))
+    });
     let (usable, direct) = if caller.may_use_all() {
         (absent.as_str(), ", and provider/model names one directly")
     } else {

@@ -66,6 +66,9 @@ const HEALTH_PATHS: [(&str, &[&str]); 2] = [
     ("/readyz", &["/ready", "/readiness", "/health/readiness"]),
 ];
 
+/// The paths of the operators' listener.
+const OPERATORS_PATHS: [&str; 2] = ["/metrics", "/status/targets"];
+
 /// The health check that is meant by another program's path for one.
 fn health_check(path: &str) -> Option<&'static str> {
     let path = path.trim_end_matches('/');
@@ -76,6 +79,9 @@ fn health_check(path: &str) -> Option<&'static str> {
 pub(super) fn message(dialect: &dyn CallerDialect, path: &str, address: &str) -> String {
     if let Some(own) = health_check(path) {
         return format!("there is no such path here; did you mean {own}?");
+    }
+    if let Some(own) = OPERATORS_PATHS.iter().find(|own| is_at_or_below(path, own)) {
+        return format!("{own} is served on the operators' listener (`server.admin`), not here");
     }
     if let Some((_, endpoint)) = misspelt(path) {
         return format!("there is no such path here; did you mean {}?", shown(endpoint));
@@ -180,6 +186,15 @@ mod tests {
             assert_eq!(message(openai, path, "http://h"), expected);
         }
         assert!(message(openai, "/healthy", "http://h").contains("http://h/v1"));
+    }
+
+    #[test]
+    fn an_operators_path_is_answered_with_its_listener() {
+        let openai = dialect::caller_dialects().find(|it| it.name() == "openai-chat").unwrap();
+        for path in ["/status/targets", "/status/targets/", "/metrics"] {
+            assert!(message(openai, path, "http://h").contains("`server.admin`"), "{path}");
+        }
+        assert!(message(openai, "/metricsx", "http://h").contains("http://h/v1"));
     }
 
     #[test]

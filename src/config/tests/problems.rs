@@ -17,17 +17,18 @@ fn each_problem_is_reported_exactly() {
         for case in cases.split("\n\n") {
             let (expected, text): (Vec<_>, Vec<_>) =
                 case.lines().partition(|line| line.starts_with("=> "));
-            let told = problems_of(format!("{before}{}\n", text.join("\n")));
-            let told: Vec<_> = told.lines().map(|line| line.replacen("f:", "=> ", 1)).collect();
-            assert_eq!(told, expected, "{case}");
-            assert!(!told.concat().contains("canary"), "{case}");
+            let reported = problems_of(format!("{before}{}\n", text.join("\n")));
+            let reported: Vec<_> =
+                reported.lines().map(|line| line.replacen("f:", "=> ", 1)).collect();
+            assert_eq!(reported, expected, "{case}");
+            assert!(!reported.concat().contains("canary"), "{case}");
         }
     }
 }
 
 #[test]
 fn all_problems_come_at_once_in_the_order_of_the_file() {
-    let told = problems_of(
+    let reported = problems_of(
         "stream: { stall: never }\n\
          server: { listen: here }\n\
          limits: { burst: 0 }\n\
@@ -35,21 +36,21 @@ fn all_problems_come_at_once_in_the_order_of_the_file() {
          providers: { p: { dialect: x, api_key: \"${UNSET}\" } }\n\
          auth: { keys: [{ name: a, sha256: x }] }\n",
     );
-    let lines: Vec<_> = told.lines().filter_map(|line| line.split(':').nth(1)).collect();
-    assert_eq!(lines, ["1", "2", "3", "4", "5", "5", "6"], "{told}");
+    let lines: Vec<_> = reported.lines().filter_map(|line| line.split(':').nth(1)).collect();
+    assert_eq!(lines, ["1", "2", "3", "4", "5", "5", "6"], "{reported}");
 }
 
 #[test]
 fn a_problem_names_the_file_as_it_was_given() {
     let dir = Dir::new();
     let path = dir.write("config.yaml", format!("{AUTH}x: 1\n"));
-    let told = load(&path, &env).unwrap_err().to_string();
+    let reported = load(&path, &env).unwrap_err().to_string();
     let expected = "config.yaml:3:1: unknown key `x`; expected one of `server`, ";
-    assert!(told.contains(expected), "{told}");
-    let told = load(&dir.0.join("none.yaml"), &env).unwrap_err().to_string();
-    assert!(told.ends_with("none.yaml: there is no such file"), "{told}");
-    let told = load(&dir.0, &env).unwrap_err().to_string();
-    assert!(told.ends_with(": is a directory; expected a text file"), "{told}");
+    assert!(reported.contains(expected), "{reported}");
+    let reported = load(&dir.0.join("none.yaml"), &env).unwrap_err().to_string();
+    assert!(reported.ends_with("none.yaml: there is no such file"), "{reported}");
+    let reported = load(&dir.0, &env).unwrap_err().to_string();
+    assert!(reported.ends_with(": is a directory; expected a text file"), "{reported}");
 }
 
 #[test]
@@ -61,8 +62,8 @@ fn no_file_is_too_large_or_too_deep_or_no_text() {
         "f:2:1: this line is not UTF-8; expected a text file in UTF-8"
     );
     for open in ["[", "{", "{a: ", "- ", "? ", "[a, ", "&a [", "!a [", "a: *", "\"", "|\n"] {
-        let told = problems_of(open.repeat(100_000 / open.len()));
-        assert_ne!(told, "none", "{open}");
+        let reported = problems_of(open.repeat(100_000 / open.len()));
+        assert_ne!(reported, "none", "{open}");
     }
 }
 
@@ -73,8 +74,8 @@ fn a_laugh_stays_one_laugh() {
         format!("a{level}: &a{level} [*a{below}, *a{below}]\n")
     });
     let text: Vec<_> = std::iter::once("a0: &a0 [lol, lol]\n".to_owned()).chain(lines).collect();
-    let told = problems_of(text.concat());
-    assert!(told.contains("aliases (`*`) are not supported"), "{told}");
+    let reported = problems_of(text.concat());
+    assert!(reported.contains("aliases (`*`) are not supported"), "{reported}");
 }
 
 #[test]

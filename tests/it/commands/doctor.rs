@@ -41,6 +41,24 @@ fn nowhere() -> String {
     format!("http://{}", listener.local_addr().unwrap())
 }
 
+/// Variables of other providers may be missing; those of the chosen ones may not.
+#[tokio::test]
+async fn a_chosen_provider_needs_only_its_own_variables() {
+    let upstream = Upstream::new(answer(200, LIST)).await;
+    let folder = Folder::new();
+    let more = "  other: { preset: openai, api_key: \"${UNSET_OTHER_KEY}\" }\n";
+    let text = yaml(&upstream.url, &upstream.url, "");
+    let text = text.replacen("providers:\n", &format!("providers:\n{more}"), 1);
+    let file = folder.write("config.yaml", &text);
+    let of = |arguments: &[&str]| alone(&[&["doctor", &file], arguments].concat(), &[]);
+    let (status, out, err) = run(of(&["--provider", "oai"])).await;
+    assert_eq!((status, err.as_str()), (Some(0), ""), "{out}");
+    for arguments in [&["--provider", "oai,other"][..], &[]] {
+        let (status, _, err) = run(of(arguments)).await;
+        assert!(status == Some(2) && err.contains("`UNSET_OTHER_KEY`, which is not set"), "{err}");
+    }
+}
+
 #[tokio::test]
 async fn providers_that_work_are_ok() {
     let upstream = Upstream::new(answer(200, LIST)).await;

@@ -214,3 +214,13 @@ fn m30_a_file_of_litellm_is_recognized() {
     assert!(err.contains(":1:1: unknown key `model_list`"), "{err}");
     assert!(err.contains("streamgate import litellm") && err.lines().count() == 1, "{err}");
 }
+
+/// An empty file, as a failed command behind `>` leaves it.
+#[test]
+fn m27_an_empty_file_is_answered_with_init() {
+    for text in ["", "\n", "# nothing\n"] {
+        let file = File::new(text);
+        let (status, _, err) = run(&["check", file.path()]);
+        assert!(status == Some(2) && err.contains("the file is empty; `streamgate init"), "{err}");
+    }
+}
