@@ -50,7 +50,7 @@ fn plan(config: &Config) -> Plan {
         label: "chat".into(),
         pick: routing.pick,
         session: None,
-        affinity: false,
+        affinity: None,
         demand: TokenDemand { input: 1000, max_output: Some(500), choices: 1 },
         attempts: None,
         retry: routing.retry,

@@ -2,6 +2,7 @@
 //!
 //! No other module reads the environment or these files. It must never start anything.
 
+mod affinity;
 mod auth;
 mod aws;
 mod builtin;
@@ -29,6 +30,7 @@ mod known_models;
 mod limits;
 mod memory;
 mod model;
+mod model_target;
 mod notifier;
 mod origins;
 mod pattern;
@@ -50,6 +52,7 @@ mod slow;
 mod sources;
 mod stream;
 mod streams;
+
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -72,7 +75,6 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use url::Url;
 
-use crate::prices::{CATALOG, ModelPrice};
 use crate::prompts::Prompts;
 use crate::wire::continuation::Method;
 use crate::wire::dialect::{Dialect, Quirks};
@@ -81,6 +83,7 @@ use expand::Source;
 use reader::Reader;
 use secret::Secret;
 
+pub use affinity::{Affinity, SessionSource};
 pub use auth::{Anonymous, Auth, FailedAttempts, Key};
 pub use aws::Aws;
 pub use builtin::without_file;
@@ -103,6 +106,7 @@ pub use jwt::{ClaimNames, Issuer, IssuerKeys, key_serves};
 pub use key::{digest, key_line, new_key};
 pub use limits::{LimitError, Limits};
 pub use model::is_model;
+pub use model_target::Target;
 pub use origins::Origins;
 pub use pattern::matches as matches_pattern;
 pub use preset::{is_preset, key_variable};
@@ -113,6 +117,7 @@ pub use routing::{ModelRouting, Pick};
 pub use slow::{Slow, SlowAction};
 pub use sources::Sources;
 pub use streams::{Archive, ModelStream, OnDisconnect, Streams};
+
 pub use telemetry::Otlp;
 pub use tls::Tls;
 pub use units::{listen_address, positive_duration};
@@ -334,111 +339,9 @@ impl std::fmt::Debug for Provider {
     }
 }
 
-/// A provider's model that a request may be sent to.
-#[derive(Debug, Clone)]
-pub struct Target {
-    /// The upstream account.
-    pub provider: Arc<Provider>,
-    /// The model's name there.
-    pub model: String,
-    /// The most tokens of prompt and answer that the model takes, if configured.
-    pub context: Option<u64>,
-    /// Its price: the configured one, or the list price of a configured model.
-    pub price: Option<Arc<ModelPrice>>,
-    /// The provider's deviations, overridden by those of this target.
-    pub quirks: Arc<Quirks>,
-    /// Targets of one tier are balanced; those of the next one serve when no other can.
-    pub tier: u32,
-    /// The share of the requests among the targets of its tier; 0: only when no other can.
-    pub weight: u32,
-    /// Timeout of an attempt from its beginning to the first output.
-    pub first_token: Option<Duration>,
-    /// The way in which it continues a text, if configured.
-    pub stated_continuation: Option<Method>,
-    name: Arc<str>,
-    identity: Identity,
-}
-
-impl Target {
-    /// A model of a provider, with the provider's deviations.
-    pub fn new(provider: Arc<Provider>, model: String) -> Self {
-        let quirks = Arc::clone(&provider.quirks);
-        let name = format!("{}/{model}", provider.name).into();
-        let identity = provider.account.of_model(&model);
-        Self {
-            provider,
-            model,
-            context: None,
-            price: None,
-            quirks,
-            tier: 1,
-            weight: 1,
-            first_token: None,
-            stated_continuation: None,
-            name,
-            identity,
-        }
-    }
-
-    /// The identity of the provider's address and credential, and the model.
-    pub fn identity(&self) -> Identity {
-        self.identity
-    }
-
-    /// The same with each of the provider's keys, whose weight is the target's times the key's.
-    pub(crate) fn keyed(self) -> Vec<Self> {
-        let keyed = |provider: &Arc<Provider>| Self {
-            identity: provider.account.of_model(&self.model),
-            weight: self.weight.saturating_mul(provider.weight.get()),
-            provider: Arc::clone(provider),
-            ..self.clone()
-        };
-        self.provider.keyed().map(keyed).collect()
-    }
-
-    /// `provider/model`.
-    pub fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    /// Its list price, if the provider is in the price catalog.
-    pub fn list_price(&self) -> Option<Arc<ModelPrice>> {
-        CATALOG.price(self.provider.price_catalog.as_deref()?, &self.model)
-    }
-
-    /// The same for the model of this name, if it passes names on.
-    #[must_use]
-    pub fn named(&self, name: &str) -> Self {
-        if self.model.contains('*') {
-            return self.with_model(self.model.replacen('*', name, 1));
-        }
-        self.clone()
-    }
-
-    /// The way in which it continues a text of its own.
-    pub fn continuation(&self) -> Method {
-        self.stated_continuation.unwrap_or_else(|| self.provider.continuation(&self.model))
-    }
-
-    /// The same for another model of the provider.
-    #[must_use]
-    pub fn with_model(&self, model: String) -> Self {
-        let renamed = Self::new(Arc::clone(&self.provider), model);
-        Self {
-            context: self.context,
-            quirks: Arc::clone(&self.quirks),
-            tier: self.tier,
-            weight: self.weight,
-            first_token: self.first_token,
-            stated_continuation: self.stated_continuation,
-            ..renamed
-        }
-    }
-}
-
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.name)
+        f.write_str(self.name())
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use super::affinity::{AFFINITY, STICKY};
 use super::fallback::{FALLBACK, Fallback, fallback};
 use super::field::{Field, Format, Key, Notation, Section};
 use super::hedge::HEDGE;
@@ -68,7 +69,8 @@ pub(super) const MODELS: Section = Section::map(
     &[
         TARGETS.key,
         routing::PICK.key,
-        routing::AFFINITY.key,
+        AFFINITY.key,
+        STICKY.key,
         routing::ATTEMPTS.key,
         RETRY.key,
         HEDGE.key,

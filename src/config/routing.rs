@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::Target;
+use super::affinity::{Affinity, affinity};
 use super::field::{Field, Format, Notation};
 use super::hedge::{Hedge, hedge};
 use super::reader::{Reader, Table};
@@ -44,15 +45,6 @@ pub(super) const PICK: Field<Pick> = Format::choice(
 )
 .key("pick", "The choice among the targets of one tier (docs/routing.md).")
 .default("order");
-pub(super) const AFFINITY: Field<bool> = Format::choice(
-    || vec!["none", "session"],
-    |text| [("none", false), ("session", true)].into_iter().find(|(name, _)| *name == text).map(|(_, on)| on),
-)
-.key(
-    "affinity",
-    "Whether the requests of a `session` go to the same target of a tier, whose prompt cache they then find.",
-)
-.default("none");
 pub(super) const ATTEMPTS: Field<Option<NonZeroU32>> = COUNT_OR_NONE
     .key(
         "attempts",
@@ -82,8 +74,8 @@ pub(super) const FIRST_TOKEN: Field<Duration> = POSITIVE_DURATION
 pub struct ModelRouting {
     /// The choice within a tier.
     pub pick: Pick,
-    /// Whether the requests of a session go to the same target.
-    pub affinity: bool,
+    /// The sessions whose requests go to the same target, if there are any.
+    pub affinity: Option<Affinity>,
     /// The most upstream requests for one request.
     pub attempts: Option<NonZeroU32>,
     /// Retries after failed attempts.
@@ -98,7 +90,7 @@ pub struct ModelRouting {
 pub(super) fn routing(reader: &mut Reader<'_>, model: &Table<'_>) -> ModelRouting {
     ModelRouting {
         pick: reader.value(model, &PICK),
-        affinity: reader.value(model, &AFFINITY),
+        affinity: affinity(reader, model),
         attempts: reader.value(model, &ATTEMPTS),
         retry: retry(reader, model),
         hedge: hedge(reader, model),

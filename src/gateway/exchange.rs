@@ -6,18 +6,21 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
+use http::HeaderMap;
 use http::request::Parts;
 
 use super::account::Account;
-use super::affinity::Session;
+use super::affinity::{Session, needs_body};
 use super::auth::{self, Caller};
 use super::clock::RequestTime;
 use super::ids::request_id;
 use super::inspection::{self, InspectedRequest, refuse_other_models};
 use super::limit::{Admission, Limiter, TokenDemand};
+use super::offload::{self, RequestBody};
 use super::request_body::{self, BodyLimits};
 use super::route::{self, Plan};
 use super::state::{Gateway, State};
+use crate::config::Affinity;
 use crate::error::Error;
 use crate::server::request_head::expects_continue;
 use crate::wire::dialect::{CallerDialect, Form};
@@ -115,14 +118,18 @@ impl Exchange {
         account: &mut Account,
     ) -> Result<Plan, Error> {
         let mut plan = route::plan(&state.config, caller, &request.envelope.model)?;
-        if plan.affinity {
-            plan.session = Session::of(&self.head.headers, &caller.name);
+        if let Some(affinity) = plan.affinity {
+            let of = (&self.head.headers, &caller.name);
+            plan.session = session(affinity, of, &request.body).await?;
         }
         let envelope = &request.envelope;
         let generates = envelope.form.operation().generates();
         let max_output = if generates { envelope.max_output } else { Some(0) };
         let (input, choices) = (request.prompt_tokens, envelope.choices);
         plan.demand = TokenDemand { input, max_output, choices };
+        if generates {
+            plan.leave_out_small();
+        }
         let dialect = self.dialect.name();
         if route::is_bound_to_model(&plan, caller, dialect) {
             refuse_other_models(dialect, &request.body).await?;
@@ -149,5 +156,22 @@ impl Exchange {
         }
         account.admitted(admission, &plan.demand, envelope.background);
         Ok(())
+    }
+}
+
+/// The session that a request belongs to. A large body is read on another thread.
+async fn session(
+    affinity: Affinity,
+    (headers, caller): (&HeaderMap, &Arc<str>),
+    body: &RequestBody,
+) -> Result<Option<Session>, Error> {
+    match body {
+        _ if !needs_body(&affinity) => Ok(Session::of(&affinity, (headers, caller), "")),
+        RequestBody::Small(body) => Ok(Session::of(&affinity, (headers, caller), body)),
+        RequestBody::Large(body) => {
+            let (headers, caller) = (headers.clone(), Arc::clone(caller));
+            let body = Arc::clone(body);
+            offload::run(move || Session::of(&affinity, (&headers, &caller), &body)).await
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::auth::Caller;
 use super::limit::TokenDemand;
 use super::provider_models::{Lists, find};
 use crate::config::{
-    self, Config, Continue, Fallback, Hedge, ModelRouting, Pick, Retry, Slow, Target,
+    self, Affinity, Config, Continue, Fallback, Hedge, ModelRouting, Pick, Retry, Slow, Target,
     matches_pattern,
 };
 use crate::error::Error;
@@ -29,8 +29,8 @@ pub struct Plan {
     pub pick: Pick,
     /// The session whose requests go to the same target of a tier, if they are to.
     pub session: Option<Session>,
-    /// Whether they are to.
-    pub affinity: bool,
+    /// The sources of a session.
+    pub affinity: Option<Affinity>,
     /// The tokens that the request may use.
     pub demand: TokenDemand,
     /// The most upstream requests for one request.
@@ -79,6 +79,21 @@ impl Plan {
     #[cfg(test)]
     pub(super) fn targets_mut(&mut self) -> &mut [Target] {
         Arc::make_mut(&mut self.targets)
+    }
+
+    /// Leaves out the targets whose context is too small for the request, and returns them. The estimate may be wrong: if
+    /// no other one is left, all stay.
+    pub fn leave_out_small(&mut self) -> Vec<Target> {
+        let TokenDemand { input, max_output, .. } = self.demand;
+        let needed = input.saturating_add(input / 10).saturating_add(max_output.unwrap_or(0));
+        let fits = |target: &Target| target.context.is_none_or(|room| room >= needed);
+        if self.targets.iter().all(fits) || !self.targets.iter().any(fits) {
+            return Vec::new();
+        }
+        let (fitting, small) = self.targets.iter().cloned().partition(fits);
+        let fitting: Vec<Target> = fitting;
+        self.targets = fitting.into();
+        small
     }
 
     /// Its targets and those of its fallbacks.

@@ -81,7 +81,7 @@ pub(super) fn request(
             label: "x".into(),
             pick: Pick::Order,
             session: None,
-            affinity: false,
+            affinity: None,
             demand: TokenDemand::default(),
             attempts: None,
             retry: Retry::default(),

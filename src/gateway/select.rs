@@ -19,9 +19,6 @@ use crate::error::Blame;
 /// Of more targets than this in a tier, two are compared: the power of two choices.
 const COMPARED: usize = 3;
 
-/// A target that has a session may have this many times as many answers in progress as the average.
-const SLACK: f64 = 1.25;
-
 /// The most other targets for which an attempt leaves time: with less than a quarter of it, silence would prove nothing.
 const MAX_OTHERS: usize = 3;
 
@@ -54,6 +51,8 @@ pub enum PickReason {
     Price,
     /// It has the session.
     Affinity,
+    /// It is assigned to the session.
+    Sticky,
     /// The target that has the session cannot serve, or has too much to do.
     Spill,
     /// It may be well again.
@@ -78,6 +77,7 @@ impl PickReason {
             Self::Latency => "latency",
             Self::Price => "price",
             Self::Affinity => "affinity",
+            Self::Sticky => "sticky",
             Self::Spill => "spill",
             Self::Probe => "probe",
             Self::LastResort => "last_resort",
@@ -214,7 +214,8 @@ impl ByTier {
     ) -> Option<(Candidate<'p>, PickReason)> {
         let open = |target: &Target| f64::from(self.health.open_streams(target));
         let count = f64::from(u32::try_from(ready.len()).unwrap_or(u32::MAX));
-        let most = ready.iter().map(|found| open(found.target)).sum::<f64>() / count * SLACK + 1.0;
+        let average = ready.iter().map(|found| open(found.target)).sum::<f64>() / count;
+        let most = session.slack.map_or(f64::INFINITY, |slack| average * slack + 1.0);
         let score = |target: &Target| session.score(target, f64::from(target.weight));
         let mut ranked: Vec<(f64, Candidate<'p>)> =
             ready.into_iter().map(|found| (score(found.target), found)).collect();
@@ -223,7 +224,12 @@ impl ByTier {
         let (best, chosen) = free.or_else(|| ranked.first())?;
         let mut others = plan.targets.get(tier).unwrap_or_default().iter();
         let own = others.all(|other| score(other) <= *best);
-        Some((*chosen, if own { PickReason::Affinity } else { PickReason::Spill }))
+        let why = match (own, session.slack) {
+            (false, _) => PickReason::Spill,
+            (true, Some(_)) => PickReason::Affinity,
+            (true, None) => PickReason::Sticky,
+        };
+        Some((*chosen, why))
     }
 
     /// The targets of a tier that are compared: all of a few, two of many; all for the price.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::advance;
 
 use super::*;
-use crate::config::{Provider, SlowAction, Target};
+use crate::config::{Affinity, Provider, SessionSource, SlowAction, Target};
 use crate::error::Error;
 use crate::gateway::limit::TokenDemand;
 use crate::gateway::scripted::{config, request};
@@ -16,6 +16,9 @@ use crate::prices::{ModelPrice, Price, Rates};
 use crate::wire::chat::{ApiError, Kind};
 
 const SECOND: Duration = Duration::from_secs(1);
+
+const AFFINITY: Affinity =
+    Affinity { by: [Some(SessionSource::Header), None, None, None, None], slack: Some(1.25) };
 
 /// A request for models of one tier, with these weights.
 fn balanced(pick: Pick, weights: &[u32]) -> UpstreamRequest {
@@ -354,15 +357,56 @@ async fn r01_callers_that_leave_cost_no_target_its_health() {
     assert!(status.iter().all(|one| one.states.iter().all(|state| state.0 == "closed")));
 }
 
+fn session_header(number: usize) -> http::HeaderMap {
+    let name = http::HeaderValue::from_str(&number.to_string()).unwrap();
+    http::HeaderMap::from_iter([("x-session-id".parse().unwrap(), name)])
+}
+
 /// The places of 1,000 sessions, none of which has an answer in progress.
 fn sessions(request: &mut UpstreamRequest) -> Vec<String> {
     let place = |number: usize| {
-        let name = http::HeaderValue::from_str(&number.to_string()).unwrap();
-        let headers = http::HeaderMap::from_iter([("x-session-id".parse().unwrap(), name)]);
-        request.plan.session = Session::of(&headers, "caller");
+        let headers = session_header(number);
+        request.plan.session = Session::of(&AFFINITY, (&headers, "caller"), "");
         select(request).target.model
     };
     (0..1000).map(place).collect()
+}
+
+/// Assigned sessions follow the weights exactly enough, whatever the load; a change of weights moves the difference alone,
+/// and a canary that is ejected costs nobody an answer.
+#[tokio::test(start_paused = true)]
+async fn sticky_sessions_are_assigned_by_weight() {
+    let mut request = balanced(Pick::Weighted, &[9, 1]);
+    let assigned = |request: &mut UpstreamRequest| -> Vec<(String, PickReason)> {
+        let sessions = (0..2000).map(|number| {
+            let headers = session_header(number);
+            let affinity = Affinity { slack: None, ..AFFINITY };
+            request.plan.session = Session::of(&affinity, (&headers, "caller"), "");
+            let Selection { target, why, .. } = select(request);
+            (target.model, why)
+        });
+        sessions.collect()
+    };
+    // One that has all of the load keeps its sessions.
+    let _busy: Vec<_> = (0..500)
+        .map(|_| {
+            request.health.begin(&request.plan.targets[0], (PromptSize::Small, Instant::now()))
+        })
+        .collect();
+    let before = assigned(&mut request);
+    let canary = before.iter().filter(|(model, _)| model == "m1").count();
+    assert!((150..=250).contains(&canary), "{canary} of 2000, a tenth");
+    assert!(before.iter().all(|(_, why)| *why == PickReason::Sticky));
+    request.plan.targets_mut()[1].weight = 3;
+    let after = assigned(&mut request);
+    let moved: Vec<_> = before.iter().zip(&after).filter(|(a, b)| a.0 != b.0).collect();
+    assert!(moved.iter().all(|(_, (model, _))| model == "m1"), "only to the canary");
+    let canary = after.iter().filter(|(model, _)| model == "m1").count();
+    assert!((420..=580).contains(&canary), "{canary} of 2000, a quarter");
+    eject(&request, 1, Kind::NotFound);
+    let spilt = assigned(&mut request);
+    assert!(spilt.iter().all(|(model, _)| model == "m0"));
+    assert_eq!(spilt.iter().filter(|(_, why)| *why == PickReason::Spill).count(), canary);
 }
 
 /// R15: nothing is remembered: a target that comes back has its sessions again, and one that is out moves no others.
@@ -390,13 +434,14 @@ async fn r14_a_hot_session_spills_to_others() {
         http::HeaderName::from_static("streamgate-session"),
         http::HeaderValue::from_static("hot"),
     )]);
-    request.plan.session = Session::of(&headers, "caller");
+    request.plan.session = Session::of(&AFFINITY, (&headers, "caller"), "");
     let open: Vec<Selection> = (0..100).map(|_| select(&request)).collect();
     let loads: Vec<u32> =
         request.plan.targets.iter().map(|target| request.health.open_streams(target)).collect();
     assert!(loads.iter().all(|load| *load <= 33), "1.25 times the average, and one: {loads:?}");
     assert!(open.iter().any(|selection| selection.why == PickReason::Spill));
-    assert_ne!(Session::of(&headers, "caller"), Session::of(&headers, "other"));
+    let of = |caller| Session::of(&AFFINITY, (&headers, caller), "");
+    assert_ne!(of("caller"), of("other"));
 }
 
 /// A reload keeps what is known of targets, and of credentials and hosts behind new ones.
@@ -421,4 +466,26 @@ async fn a_reload_keeps_the_health_of_targets() {
         (state(&request.plan.targets[0]), state(&added)),
         (TargetState::Probe, TargetState::Probe)
     );
+}
+
+/// A request that does not fit into a target's context goes to the others, if there are any.
+#[test]
+fn targets_that_are_too_small_are_left_out() {
+    let contexts = [("small", Some(1000)), ("large", Some(10_000)), ("unknown", None)];
+    for (input, max_output, left) in [
+        (100, None, &["small", "large", "unknown"][..]),
+        (910, None, &["large", "unknown"]),
+        (100, Some(900), &["large", "unknown"]),
+        (u64::MAX, Some(u64::MAX), &["unknown"]),
+    ] {
+        let mut plan = request(true, "sim", &contexts).plan;
+        plan.demand = TokenDemand { input, max_output, choices: 1 };
+        let out = plan.leave_out_small();
+        let names: Vec<_> = plan.targets.iter().map(|target| target.model.as_str()).collect();
+        assert_eq!(names, left);
+        assert_eq!(out.len() + left.len(), 3);
+    }
+    let mut plan = request(true, "sim", &contexts[..2]).plan;
+    plan.demand.input = 1_000_000;
+    assert!(plan.leave_out_small().is_empty() && plan.targets.len() == 2, "the upstream decides");
 }

@@ -41,6 +41,7 @@ pub(crate) mod reset;
 pub mod rights;
 pub(crate) mod scan;
 pub mod seal;
+pub mod session_key;
 pub mod side_effects;
 pub(crate) mod spelling;
 pub mod sse;

@@ -74,7 +74,7 @@ fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Con
     loaded
 }
 
-fn load_text(text: impl AsRef<[u8]>) -> Result<Config, ConfigErrors> {
+pub(super) fn load_text(text: impl AsRef<[u8]>) -> Result<Config, ConfigErrors> {
     let dir = Dir::new();
     dir.write("secret.txt", "canary from file\n");
     let path = dir.write("config.yaml", text);

@@ -119,6 +119,11 @@ fn m27_routing_that_cannot_work_is_warned_of() {
             "`cheapest` knows no price of p/b",
         ),
         (
+            model("affinity: session, sticky: { by: [key] }, targets: [{ provider: p, model: a }]"),
+            "3:29",
+            "`affinity` has no effect beside `sticky`",
+        ),
+        (
             model("hedge: {}, targets: [{ provider: p, model: a }, { provider: p, model: b }]"),
             "3:26",
             "`hedge` does nothing",
