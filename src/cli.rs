@@ -11,6 +11,7 @@ use streamgate::config;
 use crate::channel_command::{PublishArguments, SubscribeArguments};
 use crate::chat_command::ChatArguments;
 use crate::doctor_command::DoctorArguments;
+use crate::explain_command::ExplainArguments;
 use crate::import_command::ImportSource;
 use crate::init_command::InitArguments;
 use crate::launch_command::LaunchArguments;
@@ -69,6 +70,8 @@ pub(crate) enum Command {
     },
     /// Ask every provider of the configuration: names, connections, credentials, models; exit status 1 if one does not work.
     Doctor(DoctorArguments),
+    /// Explain which targets a request may be sent to, in which order, and why.
+    Explain(ExplainArguments),
     /// Convert the configuration of another gateway; prints it on standard output.
     Import {
         #[command(subcommand)]

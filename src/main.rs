@@ -5,6 +5,7 @@ mod chat_command;
 mod cli;
 mod completions_command;
 mod doctor_command;
+mod explain_command;
 mod gateway_client;
 mod health;
 mod import_command;
@@ -42,6 +43,10 @@ fn main() -> ExitCode {
         Command::Doctor(wanted) => {
             let file = config_file(wanted.file.clone().or(config));
             doctor_command::doctor(&wanted, file.as_deref())
+        }
+        Command::Explain(wanted) => {
+            let file = config_file(wanted.file.clone().or(config));
+            explain_command::explain(&wanted, file.as_deref())
         }
         Command::Import { source } => import_command::import(&source),
         Command::Chat(wanted) => {

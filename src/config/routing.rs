@@ -39,6 +39,13 @@ pub enum Pick {
     Cheapest,
 }
 
+impl Pick {
+    /// Its name in the configuration.
+    pub fn word(self) -> &'static str {
+        PICKS.iter().find(|(_, pick)| *pick == self).map_or("", |(name, _)| *name)
+    }
+}
+
 pub(super) const PICK: Field<Pick> = Format::choice(
     || PICKS.iter().map(|(name, _)| *name).collect(),
     |text| PICKS.iter().find(|(name, _)| *name == text).map(|(_, pick)| *pick),

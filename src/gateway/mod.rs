@@ -50,6 +50,7 @@ mod retry;
 mod retry_after;
 mod rotation;
 pub mod route;
+pub mod route_explanation;
 #[cfg(test)]
 mod scripted;
 pub mod select;

@@ -22,9 +22,9 @@ use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 use super::clock::unix_seconds;
-use super::limit::{Limiter, LimiterRegistry};
+use super::limit::{Limiter, LimiterRegistry, Scope};
 use crate::channels::{ChannelRights, Placeholders};
-use crate::config::{self, ChannelRightTemplates, Config, Origins, matches_pattern};
+use crate::config::{self, ChannelRightTemplates, Config, Limits, Origins, matches_pattern};
 use crate::error::Error;
 use crate::telemetry::{AuthFailureLabels, Metrics, OTHER};
 pub use address::{Origin, is_forwarded, origin};
@@ -53,6 +53,19 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// A caller of a command on this machine, who may use these models and has no limits.
+    pub fn operator(models: &[String]) -> Self {
+        let name: Arc<str> = "operator".into();
+        Self {
+            label: Arc::clone(&name),
+            models: models.into(),
+            limiter: LimiterRegistry::new(Scope::Caller).of(&name, Limits::NONE),
+            channels: Arc::default(),
+            until: None,
+            name,
+        }
+    }
+
     /// Whether it may use a model.
     pub fn may_use(&self, model: &str) -> bool {
         self.models.iter().any(|pattern| matches_pattern(pattern, model))

@@ -4,6 +4,7 @@
 mod chat;
 mod doctor;
 mod examples;
+mod explain;
 mod import;
 mod init;
 mod launch;
