@@ -358,7 +358,8 @@ impl Opening {
         let (whole, now) = (attempt.whole, Instant::now());
         answer.in_progress = turn.stream.take().map(|mut stream| {
             stream.has_output(whole, now);
-            InProgress::new(stream, &request.health, attempt.target.clone())
+            let label = request.target_label(&attempt.target);
+            InProgress::new(stream, &request.health, (attempt.target.clone(), label))
         });
         let slow = request.plan.slow.filter(|_| request.context.call.stream && !whole);
         let bytes = answer.transcoder.tally().output_bytes;
@@ -397,7 +398,8 @@ impl Opening {
         }
         // It may have done what must not be done twice.
         let worked = attempt.sent.is_some() && error.blame() == Blame::Target;
-        self.failures.are_final =
+        // One that is final remains so while the other of two attempts fails.
+        self.failures.are_final |=
             !goes_on(request, &error, now) || worked && request.has_side_effects();
         self.failures.add(error, partial, (turn.index, attempt));
         self.hedge_failed(turn.index, now);

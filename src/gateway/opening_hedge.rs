@@ -150,12 +150,7 @@ impl Opening {
                 request_spans::supersede(&span);
             }
             if attempt.sent.is_some() {
-                let target = Arc::clone(attempt.target.name());
-                let target = if self.request.plan.direct {
-                    format!("{}/*", attempt.target.provider.name).into()
-                } else {
-                    target
-                };
+                let target = self.request.target_label(&attempt.target);
                 let labels = WastedTokenLabels { target, purpose: "hedge" };
                 let tokens = self.request.plan.demand.input;
                 self.request.metrics.wasted_tokens.get_or_create(&labels).inc_by(tokens);

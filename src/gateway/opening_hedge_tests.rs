@@ -155,6 +155,21 @@ async fn r24_contenders_that_all_fail() {
     assert_eq!((time, trail.as_str()), (900, "h0/m target, h1/m credential"));
 }
 
+/// R24: after an error of the caller's, no third target is asked, whatever the other attempt fails with.
+#[tokio::test(start_paused = true)]
+async fn r24_an_error_of_the_callers_stays_final() {
+    use Outcome::{Fails, Text};
+    let (invalid, overloaded) = (Fails(Kind::Invalid), Fails(Kind::Overloaded));
+    for targets in [
+        [(600 * MS, invalid), (400 * MS, overloaded), (MS, Text)],
+        [(900 * MS, overloaded), (100 * MS, invalid), (MS, Text)],
+    ] {
+        let (answer, time, _) = opened(twin(&hedged(Some(AFTER_500_MS), &targets))).await;
+        let error = answer.err().expect("an error");
+        assert_eq!((error.fault().kind, time), (Kind::Invalid, 900));
+    }
+}
+
 /// R23: an attempt that lost is counted with its estimated input, is no failure, and was at least as slow as it was.
 #[tokio::test(start_paused = true)]
 async fn r23_the_attempt_that_lost_is_the_operators() {

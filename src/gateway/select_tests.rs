@@ -146,7 +146,8 @@ async fn cheapest_is_the_lowest_price_for_the_request() {
         request.health.begin(&request.plan.targets[4], (PromptSize::Small, Instant::now()));
     let answered = answered.expect("a stream");
     let target = request.plan.targets[4].clone();
-    InProgress::new(answered, &request.health, target.clone()).completed(77);
+    let named = (target.clone(), Arc::clone(target.name()));
+    InProgress::new(answered, &request.health, named).completed(77);
     assert_eq!(request.health.typical_output(&target), Some(77));
 }
 
@@ -158,7 +159,8 @@ async fn r25_a_target_whose_answers_are_slow_is_ejected() {
     for count in 0..10 {
         assert!(!request.health.is_ejected(target, Instant::now()), "{count}");
         let stream = request.health.begin(target, (PromptSize::Small, Instant::now()));
-        let answer = InProgress::new(stream.expect("a stream"), &request.health, target.clone());
+        let named = (target.clone(), Arc::clone(target.name()));
+        let answer = InProgress::new(stream.expect("a stream"), &request.health, named);
         answer.slowed(SlowAction::Mark, Instant::now());
     }
     assert!(request.health.is_ejected(target, Instant::now()));

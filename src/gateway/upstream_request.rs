@@ -117,15 +117,18 @@ impl UpstreamRequest {
         self.side_effects.unwrap_or_else(|| has_side_effects(&self.body))
     }
 
+    /// A target in metrics: models that callers name themselves are one.
+    pub(super) fn target_label(&self, target: &Target) -> Arc<str> {
+        if self.plan.direct {
+            return format!("{}/*", target.provider.name).into();
+        }
+        Arc::clone(target.name())
+    }
+
     /// Counts the choice of a target.
     pub(super) fn count_pick(&self, target: &Target, why: PickReason) {
-        let provider = &target.provider;
-        let target: Arc<str> = if self.plan.direct {
-            format!("{}/*", provider.name).into()
-        } else {
-            Arc::clone(target.name())
-        };
-        let key = provider.key.clone().unwrap_or_default();
+        let key = target.provider.key.clone().unwrap_or_default();
+        let target = self.target_label(target);
         let model = Arc::clone(&self.plan.label);
         let labels = PickLabels { model, target, key, why: why.word() };
         self.metrics.picks.get_or_create(&labels).inc();

@@ -150,12 +150,17 @@ pub struct InProgress {
     _stream: OpenStream,
     health: Arc<TargetHealth>,
     target: Target,
+    label: Arc<str>,
 }
 
 impl InProgress {
-    /// An answer whose output has begun.
-    pub fn new(stream: OpenStream, health: &Arc<TargetHealth>, target: Target) -> Self {
-        Self { _stream: stream, health: Arc::clone(health), target }
+    /// An answer whose output has begun. `label`: its target in metrics.
+    pub fn new(
+        stream: OpenStream,
+        health: &Arc<TargetHealth>,
+        (target, label): (Target, Arc<str>),
+    ) -> Self {
+        Self { _stream: stream, health: Arc::clone(health), target, label }
     }
 
     /// The answer is complete, with so many tokens of output.
@@ -168,7 +173,7 @@ impl InProgress {
 
     /// The answer has become slow. One that breaks off for it counts as broken.
     pub fn slowed(&self, action: SlowAction, now: Instant) {
-        let target = Arc::clone(self.target.name());
+        let target = Arc::clone(&self.label);
         let labels = SlowStreamLabels { target, then: action.word() };
         self.health.metrics.slow_streams.get_or_create(&labels).inc();
         if action == SlowAction::Mark {
