@@ -9,8 +9,8 @@ ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_TERM_COLOR=never
 COPY Cargo.toml Cargo.lock ./
 COPY crates/sim/Cargo.toml crates/sim/
 COPY crates/wire/Cargo.toml crates/wire/
-RUN mkdir src crates/sim/src crates/wire/src crates/wire/benches \
- && echo '//! A stub.' | tee src/lib.rs src/main.rs crates/sim/src/lib.rs crates/wire/src/lib.rs crates/wire/benches/wire.rs \
+RUN mkdir src crates/sim/src crates/wire/src crates/wire/benches benches \
+ && echo '//! A stub.' | tee src/lib.rs src/main.rs crates/sim/src/lib.rs crates/wire/src/lib.rs crates/wire/benches/wire.rs benches/routing.rs \
  && echo 'fn main() {}' >> src/main.rs \
  && cargo build --locked --release --target "$(rustc -vV | sed -n 's/^host: //p')"
 COPY crates crates
