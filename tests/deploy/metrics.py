@@ -229,7 +229,7 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
         "Retries": {ANY: zero}, "Retry budgets used up": {"chat": zero},
         "Continued answers": {f"chat {result}": zero for result in ("continued", "failed", "refused")},
         "Hedged requests": {f"chat {result}": zero for result in ("not_needed", "won", "lost", "failed", "no_budget", "refused")},
-        "Wasted tokens": {f"sim/{traffic.CHAT} hedge": zero}, "Slow streams": {f"sim/{traffic.CHAT} mark": zero},
+        "Wasted tokens": {f"hedge sim/{traffic.CHAT}": zero}, "Slow streams": {f"sim/{traffic.CHAT} mark": zero},
         "States of targets": {ANY: (1, 1)}, "Cooldowns of targets": {ANY: (0, 3600)}, "Changes of circuit breakers": {ANY: (0, 10)},
         "Requests, by caller": {name: rate(count) for name, count in caller.items()},
         "Tokens, by caller": tokens,
