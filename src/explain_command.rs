@@ -5,12 +5,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use streamgate::config::{self, Config};
+use streamgate::config::{self, Config, RequestFacts};
 use streamgate::gateway::auth::Caller;
 use streamgate::gateway::limit::{TokenDemand, prompt_tokens};
 use streamgate::gateway::route;
 use streamgate::gateway::route_explanation::RouteExplanation;
 use streamgate::wire::dialect::{CallerDialect, Envelope, Form, RequestView, caller_dialects};
+use streamgate::wire::request_features::RequestFeatures;
 
 use crate::{CliError, print_line};
 
@@ -60,12 +61,13 @@ pub(crate) fn explain(arguments: &ExplainArguments, file: Option<&Path>) -> Resu
         }
     };
     let wrong = |error: streamgate::error::Error| CliError::configuration(&error.shown().message);
-    let (model, demand) = request(arguments)?;
+    let Asked { model, demand, facts } = asked(arguments)?;
     let caller = caller(&config, arguments.key.as_deref())?;
     let mut plan = route::plan(&config, &caller, &model).map_err(wrong)?;
     plan.demand = demand;
-    let left_out = plan.leave_out_small();
-    let explanation = RouteExplanation::of(&plan, &left_out);
+    let unmet = facts.map(|facts| plan.leave_out_unmet(&facts)).transpose().map_err(wrong)?;
+    let small = plan.leave_out_small();
+    let explanation = RouteExplanation::of(&plan, (&unmet.unwrap_or_default(), &small));
     let text = if arguments.json {
         format!("{:#}", serde_json::to_value(&explanation).unwrap_or_default())
     } else {
@@ -75,10 +77,18 @@ pub(crate) fn explain(arguments: &ExplainArguments, file: Option<&Path>) -> Resu
     Ok(())
 }
 
-/// The model that is asked for, and the tokens that the request may use.
-fn request(arguments: &ExplainArguments) -> Result<(String, TokenDemand), CliError> {
+/// A request, as far as routing depends on it.
+struct Asked {
+    model: String,
+    demand: TokenDemand,
+    /// Unknown without a request.
+    facts: Option<RequestFacts>,
+}
+
+fn asked(arguments: &ExplainArguments) -> Result<Asked, CliError> {
     let Some(file) = &arguments.request else {
-        return Ok((arguments.model.clone().unwrap_or_default(), TokenDemand::default()));
+        let model = arguments.model.clone().unwrap_or_default();
+        return Ok(Asked { model, demand: TokenDemand::default(), facts: None });
     };
     let body = read(file)?;
     let named = caller_dialects().find(|dialect| dialect.name() == arguments.dialect);
@@ -92,9 +102,20 @@ fn request(arguments: &ExplainArguments) -> Result<(String, TokenDemand), CliErr
     })?;
     let envelope = envelope(dialect, &body, arguments.model.as_deref())
         .map_err(|message| CliError::configuration(&format!("{}: {message}", file.display())))?;
-    let Envelope { model, max_output, choices, .. } = envelope;
-    let demand = TokenDemand { input: prompt_tokens(&body), max_output, choices };
-    Ok((arguments.model.clone().unwrap_or(model), demand))
+    let Envelope { model, max_output, choices, stream, .. } = envelope;
+    let model = arguments.model.clone().unwrap_or(model);
+    let input = prompt_tokens(&body);
+    let facts = RequestFacts {
+        caller: arguments.key.as_deref().unwrap_or("operator").into(),
+        model: model.clone(),
+        dialect: dialect.name(),
+        stream,
+        features: RequestFeatures::of(&body),
+        input_tokens: input,
+        max_output,
+    };
+    let demand = TokenDemand { input, max_output, choices };
+    Ok(Asked { model, demand, facts: Some(facts) })
 }
 
 /// Reads the envelope of a request for a chat.

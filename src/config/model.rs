@@ -19,7 +19,7 @@ use super::slow::SLOW;
 use super::streams::{MODEL_STREAM, ModelStream, model_stream};
 use super::tree::{Name, Node};
 use super::units::{TEXT, TOKENS};
-use super::{Continue, ModelPattern, Target, continuation, pattern, settings};
+use super::{Continue, ModelPattern, Target, condition, continuation, pattern, settings};
 
 const PROVIDER: Field<String> = TEXT.key("provider", "Name under `providers`.").required();
 const MODEL: Field<String> = Format::new(
@@ -54,6 +54,7 @@ pub(super) const TARGET_KEYS: &[Key] = &[
     routing::WEIGHT.key,
     routing::FIRST_TOKEN.key,
     continuation::OF_TARGET.key,
+    condition::WHEN.key,
 ];
 const TARGETS: Section = Section::list(
     "targets",
@@ -272,6 +273,7 @@ fn target(
     let weight = reader.value(&table, &routing::WEIGHT);
     let first_token = reader.field(&table, &routing::FIRST_TOKEN);
     let stated_continuation = reader.field(&table, &continuation::OF_TARGET);
+    let when = condition::when(reader, &table);
     let provider = provider.flatten();
     let quirks = provider.as_ref().map(|provider| &provider.quirks);
     let quirks = settings::of_target(reader, &table, quirks);
@@ -295,6 +297,7 @@ fn target(
         weight,
         first_token,
         stated_continuation,
+        when,
         ..target
     })
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Identity, Provider, Quirks};
+use super::{Condition, Identity, Provider, Quirks};
 use crate::prices::{CATALOG, ModelPrice};
 use crate::wire::continuation::Method;
 
@@ -28,6 +28,8 @@ pub struct Target {
     pub first_token: Option<Duration>,
     /// The way in which it continues a text, if configured.
     pub stated_continuation: Option<Method>,
+    /// The requests that it may get. `None`: all.
+    pub when: Option<Arc<Condition>>,
     pub(super) name: Arc<str>,
     pub(super) identity: Identity,
 }
@@ -48,6 +50,7 @@ impl Target {
             weight: 1,
             first_token: None,
             stated_continuation: None,
+            when: None,
             name,
             identity,
         }
@@ -106,6 +109,7 @@ impl Target {
             weight: self.weight,
             first_token: self.first_token,
             stated_continuation: self.stated_continuation,
+            when: self.when.clone(),
             ..renamed
         }
     }

@@ -20,10 +20,11 @@ use super::offload::{self, RequestBody};
 use super::request_body::{self, BodyLimits};
 use super::route::{self, Plan};
 use super::state::{Gateway, State};
-use crate::config::Affinity;
+use crate::config::{Affinity, RequestFacts};
 use crate::error::Error;
 use crate::server::request_head::expects_continue;
 use crate::wire::dialect::{CallerDialect, Form};
+use crate::wire::request_features::RequestFeatures;
 
 /// One request of a caller.
 pub(crate) struct Exchange {
@@ -127,6 +128,10 @@ impl Exchange {
         let max_output = if generates { envelope.max_output } else { Some(0) };
         let (input, choices) = (request.prompt_tokens, envelope.choices);
         plan.demand = TokenDemand { input, max_output, choices };
+        if plan.has_conditions() {
+            let facts = facts((caller, self.dialect), request).await?;
+            plan.leave_out_unmet(&facts)?;
+        }
         if generates {
             plan.leave_out_small();
         }
@@ -174,4 +179,28 @@ async fn session(
             offload::run(move || Session::of(&affinity, (&headers, &caller), &body)).await
         }
     }
+}
+
+/// The facts that conditions of targets may depend on. A large body is read on another thread.
+async fn facts(
+    (caller, dialect): (&Caller, &'static dyn CallerDialect),
+    request: &InspectedRequest,
+) -> Result<RequestFacts, Error> {
+    let features = match &request.body {
+        RequestBody::Small(body) => RequestFeatures::of(body),
+        RequestBody::Large(body) => {
+            let body = Arc::clone(body);
+            offload::run(move || RequestFeatures::of(&body)).await?
+        }
+    };
+    let envelope = &request.envelope;
+    Ok(RequestFacts {
+        caller: Arc::clone(&caller.name),
+        model: envelope.model.clone(),
+        dialect: dialect.name(),
+        stream: envelope.stream,
+        features,
+        input_tokens: request.prompt_tokens,
+        max_output: envelope.max_output,
+    })
 }

@@ -8,8 +8,8 @@ use super::auth::Caller;
 use super::limit::TokenDemand;
 use super::provider_models::{Lists, find};
 use crate::config::{
-    self, Affinity, Config, Continue, Fallback, Hedge, ModelRouting, Pick, Retry, Slow, Target,
-    matches_pattern,
+    self, Affinity, Config, Continue, Fallback, Hedge, ModelRouting, Pick, RequestFacts, Retry,
+    Slow, Target, matches_pattern,
 };
 use crate::error::Error;
 use crate::wire::chat::{ApiError, Kind};
@@ -79,6 +79,32 @@ impl Plan {
     #[cfg(test)]
     pub(super) fn targets_mut(&mut self) -> &mut [Target] {
         Arc::make_mut(&mut self.targets)
+    }
+
+    /// Whether a target, or one of a fallback, has a condition.
+    pub fn has_conditions(&self) -> bool {
+        self.all_targets().any(|target| target.when.is_some())
+    }
+
+    /// Leaves out the targets whose condition does not hold for a request, and returns them. An error: none is left.
+    pub fn leave_out_unmet(&mut self, facts: &RequestFacts) -> Result<Vec<Target>, Error> {
+        let holds = |target: &Target| target.when.as_ref().is_none_or(|when| when.holds(facts));
+        if let Some(fallback) = &mut self.fallback {
+            let fallback = Arc::make_mut(fallback);
+            fallback.context.retain(holds);
+            fallback.content_policy.retain(holds);
+        }
+        let (met, unmet): (Vec<Target>, Vec<Target>) =
+            self.targets.iter().cloned().partition(holds);
+        if met.is_empty() {
+            let message = format!(
+                "no target of {} takes such a request; its conditions (`when`) depend on the request",
+                shown(&self.label)
+            );
+            return Err(Error::caller(ApiError::field("model", message)));
+        }
+        self.targets = met.into();
+        Ok(unmet)
     }
 
     /// Leaves out the targets whose context is too small for the request, and returns them. The estimate may be wrong: if

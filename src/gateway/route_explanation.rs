@@ -22,8 +22,8 @@ pub struct RouteExplanation {
     input_tokens: u64,
     /// The targets of each tier, the first one first.
     tiers: Vec<Vec<ExplainedTarget>>,
-    /// The targets whose context is too small for the request.
-    left_out: Vec<ExplainedTarget>,
+    /// The targets that do not take the request.
+    left_out: Vec<LeftOutTarget>,
     /// The most upstream requests.
     attempts: Option<NonZeroU32>,
     /// The most retries at the same target.
@@ -52,11 +52,21 @@ struct ExplainedTarget {
     share: Option<f64>,
     context: Option<u64>,
     first_token_seconds: Option<f64>,
+    /// Its condition, if it has one.
+    when: Option<String>,
+}
+
+/// A target that does not take the request.
+#[derive(Debug, Serialize)]
+struct LeftOutTarget {
+    target: String,
+    reason: String,
 }
 
 impl RouteExplanation {
-    /// Explains a plan, whose `left_out` targets are too small for the request.
-    pub fn of(plan: &Plan, left_out: &[Target]) -> Self {
+    /// Explains a plan, some of whose targets were left out: those whose condition does not hold, and those that are too
+    /// small.
+    pub fn of(plan: &Plan, (unmet, small): (&[Target], &[Target])) -> Self {
         let tiers = plan.targets.chunk_by(|one, other| one.tier == other.tier);
         let fallback = plan.fallback.as_deref();
         let able =
@@ -71,7 +81,11 @@ impl RouteExplanation {
             },
             input_tokens: plan.demand.input,
             tiers: tiers.map(|tier| explained(plan.pick, tier)).collect(),
-            left_out: explained(Pick::Order, left_out),
+            left_out: unmet
+                .iter()
+                .map(unmet_target)
+                .chain(small.iter().map(small_target))
+                .collect(),
             attempts: plan.attempts,
             same_target_retries: plan
                 .retry
@@ -97,8 +111,21 @@ fn explained(pick: Pick, targets: &[Target]) -> Vec<ExplainedTarget> {
         share: (pick == Pick::Weighted && total > 0.0).then(|| f64::from(target.weight) / total),
         context: target.context,
         first_token_seconds: target.first_token.map(|time| time.as_secs_f64()),
+        when: target.when.as_ref().map(ToString::to_string),
     };
     targets.iter().map(explained).collect()
+}
+
+fn unmet_target(target: &Target) -> LeftOutTarget {
+    let when = target.when.as_ref().map_or_else(String::new, ToString::to_string);
+    let reason = format!("its condition does not hold: {when}");
+    LeftOutTarget { target: name(target), reason }
+}
+
+fn small_target(target: &Target) -> LeftOutTarget {
+    let context = target.context.unwrap_or_default();
+    let reason = format!("its context of {context} is too small for the request");
+    LeftOutTarget { target: name(target), reason }
 }
 
 fn names<'t>(targets: impl IntoIterator<Item = &'t Target>) -> Vec<String> {
@@ -125,6 +152,9 @@ impl fmt::Display for ExplainedTarget {
         if let Some(seconds) = self.first_token_seconds {
             write!(f, ", first token within {seconds} s")?;
         }
+        if let Some(when) = &self.when {
+            write!(f, ", when {when}")?;
+        }
         Ok(())
     }
 }
@@ -138,12 +168,8 @@ impl RouteExplanation {
                 writeln!(f, "    {target}")?;
             }
         }
-        for ExplainedTarget { target, context, .. } in &self.left_out {
-            let context = context.unwrap_or_default();
-            writeln!(
-                f,
-                "  left out: {target}, whose context of {context} is too small for the request"
-            )?;
+        for LeftOutTarget { target, reason } in &self.left_out {
+            writeln!(f, "  left out: {target}: {reason}")?;
         }
         Ok(())
     }

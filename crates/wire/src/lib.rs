@@ -37,6 +37,7 @@ pub mod ranges;
 #[cfg(test)]
 mod recordings_for_tests;
 pub mod refusal;
+pub mod request_features;
 pub(crate) mod reset;
 pub mod rights;
 pub(crate) mod scan;

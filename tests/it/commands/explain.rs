@@ -12,6 +12,7 @@ const MODELS: &str = "models:
       - { provider: oai, model: a, weight: 3, context: 1000 }
       - { provider: ant, model: b }
       - { provider: oai, model: c, tier: 2, first_token: 2s }
+      - { provider: ant, model: tools, tier: 3, when: 'tools && !stream' }
     attempts: 4
     hedge: {}
     affinity: session
@@ -41,6 +42,7 @@ async fn the_targets_of_a_model_are_explained_in_order() {
         "ant/b, 25 % of the requests",
         "tier 2, when no target before it can serve",
         "oai/c, 100 % of the requests, first token within 2 s",
+        "ant/tools, 100 % of the requests, when tools && !stream",
         "at most 4 upstream requests, 0 of them retries at the same target",
         "hedged: a second target is asked while the first one is silent",
         "after a prompt that is too long: ant/large",
@@ -58,12 +60,18 @@ async fn targets_that_a_request_does_not_fit_into_are_left_out() {
     let found: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(
         found["left_out"],
-        json!([{"target": "oai/a", "weight": 3, "share": null, "context": 1000, "first_token_seconds": null}])
+        json!([
+            {"target": "ant/tools", "reason": "its condition does not hold: tools && !stream"},
+            {"target": "oai/a", "reason": "its context of 1000 is too small for the request"},
+        ])
     );
     assert_eq!(found["tiers"][0][0]["target"], "ant/b");
     assert!(found["input_tokens"].as_u64().unwrap() > 2000, "{found}");
     let (_, out, _) = explain(&["--request", "REQUEST"]).await;
-    assert!(out.contains("left out: oai/a, whose context of 1000 is too small"), "{out}");
+    assert!(
+        out.contains("left out: oai/a: its context of 1000 is too small for the request"),
+        "{out}"
+    );
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use serde_json::{Value, json};
 use streamgate::wire::dialect::DIALECTS;
 
 use crate::failover::{send, text};
@@ -120,5 +121,43 @@ async fn r02_what_the_caller_causes_is_no_targets_fault() {
             }
         }
         assert_eq!(crate::streaming::count(&gateway, "streamgate_target_ejected{"), "0", "{words}");
+    }
+}
+
+/// Conditions decide which targets a request may go to, and a request that none takes is the caller's to change.
+#[tokio::test]
+async fn conditions_of_targets_are_about_the_request() {
+    let mut yaml = providers(upstream().await, "sim");
+    yaml += "models:\n  m:\n    targets:\n      - { provider: openai-chat, model: n1, when: 'tools' }\n      \
+             - { provider: openai-chat, model: n2, when: \"caller == 'test' && input_tokens > 500\" }\n      \
+             - { provider: openai-chat, model: n3, when: \"stream && dialect == 'openai-chat'\" }\n";
+    let gateway = Gateway::new(&yaml).await;
+    let tools =
+        json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
+    for (stream, text, tools, model) in [
+        (true, "hi".to_owned(), json!([]), Some("n3")),
+        (true, "hi".to_owned(), tools.clone(), Some("n1")),
+        (false, "word ".repeat(1000), json!(null), Some("n2")),
+        // Large enough for another thread.
+        (false, "word ".repeat(100_000), tools, Some("n1")),
+        (false, "hi".to_owned(), json!(null), None),
+    ] {
+        let body = json!({
+            "model": "m", "stream": stream, "tools": tools,
+            "messages": [{"role": "user", "content": text}],
+        });
+        let response =
+            gateway.post("/v1/chat/completions", &body.to_string()).send().await.unwrap();
+        if let Some(model) = model {
+            assert_eq!(response.status(), 200, "{model}");
+            let target = format!("openai-chat/{model}");
+            assert_eq!(response.headers()["x-streamgate-target"], target.as_str());
+            continue;
+        }
+        assert_eq!(response.status(), 400);
+        let error: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+        let message = error["error"]["message"].as_str().unwrap();
+        assert!(message.contains("no target of `m` takes such a request"), "{message}");
+        assert_eq!(error["error"]["param"], "model");
     }
 }
