@@ -154,3 +154,28 @@ async fn a_busy_upstream_teaches_its_limit() {
         assert_eq!(crate::streaming::count(&gateway, &limit), "4");
     }
 }
+
+/// With no other target, a request beyond the learned limit gets a 503 that asks the caller to come back, and the upstream
+/// is spared.
+#[tokio::test]
+async fn a_lone_target_at_its_learned_limit_is_spared() {
+    let chat = language("openai-chat");
+    let mut yaml = providers(upstream().await, "sim");
+    writeln!(
+        yaml,
+        "models:\n  m: {{ retry: {{ same_target: 0 }}, targets: [{{ provider: openai-chat, model: n100000-i100000-cap4 }}] }}"
+    )
+    .unwrap();
+    let gateway = Gateway::new(&yaml).await;
+    let (mut open, mut statuses) = (Vec::new(), Vec::new());
+    for _ in 0..8 {
+        let response = send(&gateway, chat, "m", true).await;
+        statuses.push(response.status().as_u16());
+        if response.status() == 503 {
+            assert_eq!(response.headers()["retry-after"], "1");
+        }
+        open.push(response);
+    }
+    assert_eq!(statuses, [200, 200, 200, 200, 429, 503, 503, 503]);
+    assert_eq!(crate::streaming::count(&gateway, "streamgate_upstream_errors_total{"), "1");
+}
