@@ -68,5 +68,8 @@ fn shown(status: &TargetStatus) -> Value {
     if let (Some(key), Some(members)) = (&status.key, shown.as_object_mut()) {
         members.insert("key".to_owned(), json!(&**key));
     }
+    if let (Some(limit), Some(members)) = (status.learned_limit, shown.as_object_mut()) {
+        members.insert("learned_limit".to_owned(), json!(limit));
+    }
     shown
 }

@@ -52,7 +52,7 @@ impl Failures {
 
     pub(super) fn best(self) -> Result<(usize, Box<Answer>), Error> {
         let none = || {
-            let message = "every target of this model has as many answers in progress as its provider's max_streams allows; send the request again";
+            let message = "every target of this model has as many answers in progress as its provider takes; send the request again";
             Error::unavailable(message).retry_after(error::MIN_RETRY_AFTER)
         };
         self.partial.ok_or_else(|| self.best.unwrap_or_else(none))

@@ -264,7 +264,8 @@ impl Opening {
         let now = Instant::now();
         let Some((_, target)) = self.backoff.take() else { return };
         let prompt = PromptSize::of(self.request.plan.demand.input);
-        let Some(stream) = self.request.health.begin(&target, (prompt, now)) else {
+        let alone = self.request.plan.targets.len() == 1;
+        let Some(stream) = self.request.health.begin((&target, alone), (prompt, now)) else {
             self.failures.are_final = true;
             return;
         };

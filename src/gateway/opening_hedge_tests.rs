@@ -206,8 +206,9 @@ async fn hedges_begin_after_the_percentile_of_the_target() {
     let hedge = Hedge { after: HedgeAfter::Part(0.95), at_least: 100 * MS, ..AFTER_500_MS };
     let request = hedged(Some(hedge), &[(1000 * MS, Outcome::Text), (10 * MS, Outcome::Text)]);
     assert_eq!(opened(twin(&request)).await.1, 1000, "unknown");
-    let begin =
-        || request.health.begin(&request.plan.targets[0], (PromptSize::Small, Instant::now()));
+    let begin = || {
+        request.health.begin((&request.plan.targets[0], false), (PromptSize::Small, Instant::now()))
+    };
     for _ in 0..20 {
         let mut stream = begin().expect("a stream");
         advance(150 * MS).await;

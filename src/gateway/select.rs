@@ -266,7 +266,8 @@ impl ByTier {
         self.used.push(place);
         let probe = if share.is_none() { Some(self.health.probe(target, now)?) } else { None };
         let prompt = PromptSize::of(plan.demand.input);
-        let stream = self.health.begin(target, (prompt, now))?;
+        let alone = plan.targets.len() == 1;
+        let stream = self.health.begin((target, alone), (prompt, now))?;
         let places = 0..plan.targets.len();
         let left = |place: &usize| {
             let target = plan.targets.get(*place);

@@ -142,8 +142,9 @@ async fn cheapest_is_the_lowest_price_for_the_request() {
         walk[1..].contains(&"m3".to_owned()) && walk[1..].contains(&"m5".to_owned()),
         "{walk:?}"
     );
-    let answered =
-        request.health.begin(&request.plan.targets[4], (PromptSize::Small, Instant::now()));
+    let answered = request
+        .health
+        .begin((&request.plan.targets[4], false), (PromptSize::Small, Instant::now()));
     let answered = answered.expect("a stream");
     let target = request.plan.targets[4].clone();
     let named = (target.clone(), Arc::clone(target.name()));
@@ -158,7 +159,7 @@ async fn r25_a_target_whose_answers_are_slow_is_ejected() {
     let target = &request.plan.targets[0];
     for count in 0..10 {
         assert!(!request.health.is_ejected(target, Instant::now()), "{count}");
-        let stream = request.health.begin(target, (PromptSize::Small, Instant::now()));
+        let stream = request.health.begin((target, false), (PromptSize::Small, Instant::now()));
         let named = (target.clone(), Arc::clone(target.name()));
         let answer = InProgress::new(stream.expect("a stream"), &request.health, named);
         answer.slowed(SlowAction::Mark, Instant::now());
@@ -392,7 +393,9 @@ async fn sticky_sessions_are_assigned_by_weight() {
     // One that has all of the load keeps its sessions.
     let _busy: Vec<_> = (0..500)
         .map(|_| {
-            request.health.begin(&request.plan.targets[0], (PromptSize::Small, Instant::now()))
+            request
+                .health
+                .begin((&request.plan.targets[0], false), (PromptSize::Small, Instant::now()))
         })
         .collect();
     let before = assigned(&mut request);
@@ -452,7 +455,9 @@ async fn a_reload_keeps_the_health_of_targets() {
     let request = balanced(Pick::Order, &[1, 1]);
     eject(&request, 0, Kind::NotFound);
     eject(&request, 1, Kind::Authentication);
-    let open = request.health.begin(&request.plan.targets[0], (PromptSize::Small, Instant::now()));
+    let open = request
+        .health
+        .begin((&request.plan.targets[0], false), (PromptSize::Small, Instant::now()));
     let mut config = config();
     let added = Target::new(Arc::clone(&config.providers["sim"]), "added".to_owned());
     config.models.insert("y".to_owned(), [request.plan.targets[0].clone(), added.clone()].into());

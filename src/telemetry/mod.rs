@@ -99,6 +99,8 @@ metrics! {
         "1 for the state of each target, credential and host, measured at each scrape";
     target_cooldown: Family<TargetLabels, Gauge<f64, AtomicU64>> = "streamgate_target_cooldown_seconds",
         "Time until a target, credential or host takes requests again, measured at each scrape";
+    learned_limit: Family<TargetLabels, Gauge> = "streamgate_target_learned_limit",
+        "The most answers in progress of a credential, where its upstream's refusals have taught a limit, measured at each scrape";
     breaker_changes: Family<BreakerChangeLabels, Counter> = "streamgate_breaker_changes",
         "Changes of circuit breakers of targets, credentials and hosts, by the new state and the reason";
     picks: Family<PickLabels, Counter> = "streamgate_picks",

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::learned_limit::AccountStreams;
 use super::ttft::{FirstTokenTimes, PromptSize};
 use super::{Deployment, TargetHealth};
 use crate::config::Target;
@@ -93,22 +94,22 @@ impl Load {
 #[derive(Debug)]
 pub struct OpenStream {
     load: Arc<Load>,
-    account: Arc<AtomicU32>,
+    account: Arc<AccountStreams>,
     begun: Instant,
     prompt: PromptSize,
     waits: bool,
 }
 
 impl OpenStream {
-    /// `None`: the account has `most` answers in progress.
+    /// `None`: the account has `most` answers in progress, or as many as its upstream takes.
     pub(super) fn begin(
         load: &Arc<Load>,
-        (account, most): (&Arc<AtomicU32>, Option<usize>),
+        (account, most): (&Arc<AccountStreams>, (Option<usize>, bool)),
         (prompt, now): (PromptSize, Instant),
     ) -> Option<Self> {
-        let most = most.map_or(u32::MAX, |most| u32::try_from(most).unwrap_or(u32::MAX));
-        let more = |open: u32| (open < most).then_some(open.saturating_add(1));
-        account.fetch_update(Relaxed, Relaxed, more).ok()?;
+        if !account.begin(most, now) {
+            return None;
+        }
         load.open.fetch_add(1, Relaxed);
         if load.waiting.fetch_add(1, Relaxed) == 0 {
             load.moved.store(load.millis(now), Relaxed);
@@ -150,24 +151,29 @@ impl Drop for OpenStream {
     fn drop(&mut self) {
         self.end_wait();
         self.load.open.fetch_sub(1, Relaxed);
-        self.account.fetch_sub(1, Relaxed);
+        self.account.end();
     }
 }
 
 impl TargetHealth {
-    /// Begins an answer at a target. `None`: its credential has as many in progress as it may.
+    /// Begins an answer at a target, which is `alone` if no other one could serve the request. `None`: its credential has
+    /// as many in progress as it may.
     pub fn begin(
         &self,
-        target: &Target,
+        (target, alone): (&Target, bool),
         (prompt, now): (PromptSize, Instant),
     ) -> Option<OpenStream> {
         let begin = |known: &Deployment| {
-            OpenStream::begin(&known.load, (&known.streams.0, known.streams.1), (prompt, now))
+            OpenStream::begin(
+                &known.load,
+                (&known.streams.0, (known.streams.1, alone)),
+                (prompt, now),
+            )
         };
         // One that a reload has just removed is counted nowhere else.
         let unknown = || {
             let load = Arc::new(Load::new(self.epoch));
-            OpenStream::begin(&load, (&Arc::default(), None), (prompt, now))
+            OpenStream::begin(&load, (&Arc::default(), (None, alone)), (prompt, now))
         };
         self.with(target, begin).unwrap_or_else(unknown)
     }
@@ -202,32 +208,33 @@ impl TargetHealth {
 mod tests {
     use super::*;
 
-    fn guard(load: &Arc<Load>, account: &Arc<AtomicU32>, now: Instant) -> OpenStream {
-        OpenStream::begin(load, (account, None), (PromptSize::Small, now)).unwrap()
+    fn guard(load: &Arc<Load>, account: &Arc<AccountStreams>, now: Instant) -> OpenStream {
+        OpenStream::begin(load, (account, (None, false)), (PromptSize::Small, now)).unwrap()
     }
 
     /// R11: open streams are guards, which every way out returns.
     #[test]
     fn r11_open_streams_are_zero_after_all_are_dropped() {
         let now = Instant::now();
-        let (load, account) = (Arc::new(Load::new(now)), Arc::<AtomicU32>::default());
+        let (load, account) = (Arc::new(Load::new(now)), Arc::<AccountStreams>::default());
         let mut open: Vec<_> = (0..100).map(|_| guard(&load, &account, now)).collect();
         open.iter_mut().step_by(3).for_each(|stream| stream.has_output(false, now));
-        assert_eq!((load.open(), account.load(Relaxed)), (100, 100));
+        assert_eq!((load.open(), account.open()), (100, 100));
         assert!(
-            OpenStream::begin(&load, (&account, Some(100)), (PromptSize::Small, now)).is_none()
+            OpenStream::begin(&load, (&account, (Some(100), false)), (PromptSize::Small, now))
+                .is_none()
         );
         open.truncate(10);
-        assert_eq!((load.open(), account.load(Relaxed)), (10, 10));
+        assert_eq!((load.open(), account.open()), (10, 10));
         open.clear();
-        assert_eq!((load.open(), account.load(Relaxed), load.waiting.load(Relaxed)), (0, 0, 0));
+        assert_eq!((load.open(), account.open(), load.waiting.load(Relaxed)), (0, 0, 0));
     }
 
     /// R12: a whole answer says nothing of the time to first token, and times are kept apart by prompt size.
     #[test]
     fn r12_times_are_those_of_first_tokens_to_prompts_of_a_size() {
         let now = Instant::now();
-        let (load, account) = (Arc::new(Load::new(now)), Arc::<AtomicU32>::default());
+        let (load, account) = (Arc::new(Load::new(now)), Arc::<AccountStreams>::default());
         let later = now + Duration::from_secs(2);
         guard(&load, &account, now).has_output(true, later);
         assert_eq!(load.ttft(PromptSize::Small, later), (0.0, 0.0));
@@ -254,7 +261,7 @@ mod tests {
     #[test]
     fn r13_waiting_counts_as_time_to_first_token() {
         let now = Instant::now();
-        let (load, account) = (Arc::new(Load::new(now)), Arc::<AtomicU32>::default());
+        let (load, account) = (Arc::new(Load::new(now)), Arc::<AccountStreams>::default());
         assert_eq!(load.ttft(PromptSize::Small, now), (0.0, 0.0), "unknown");
         let hanging = guard(&load, &account, now);
         let later = now + Duration::from_secs(2);

@@ -6,6 +6,7 @@
 
 mod cell;
 mod circuit;
+mod learned_limit;
 mod load;
 mod report;
 mod retry_budget;
@@ -14,7 +15,7 @@ mod ttft;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -27,6 +28,7 @@ use crate::telemetry::{BreakerChangeLabels, Metrics, SlowStreamLabels, TargetLab
 use crate::wire::chat::Kind;
 use cell::{CellState, Effect};
 use circuit::{Circuit, Ejection};
+use learned_limit::AccountStreams;
 use load::Load;
 use report::report;
 
@@ -52,7 +54,7 @@ struct Deployment {
     /// An operator has taken it out.
     drained: Arc<AtomicBool>,
     /// Answers in progress of the credential, over all models, and the most of them.
-    streams: (Arc<AtomicU32>, Option<usize>),
+    streams: (Arc<AccountStreams>, Option<usize>),
     account_id: Identity,
     host_id: Identity,
 }
@@ -168,6 +170,7 @@ impl InProgress {
         self.health.with(&self.target, |known| {
             known.own.complete();
             known.load.completed(output);
+            known.streams.0.completed(Instant::now());
         });
     }
 
@@ -373,8 +376,10 @@ impl TargetHealth {
             Blame::Target => Effect::Failure,
             Blame::RateLimit => {
                 // Without a time, it is too many requests at once: the next one may pass.
-                if let Some(wait) = error.cooldown().filter(|_| !plan.direct) {
-                    self.limited(target, wait, now);
+                match error.cooldown().filter(|_| !plan.direct) {
+                    Some(wait) => self.limited(target, wait, now),
+                    None if plan.direct => {}
+                    None => _ = self.with(target, |known| known.streams.0.refused(now)),
                 }
                 return;
             }

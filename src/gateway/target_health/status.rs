@@ -25,6 +25,8 @@ pub struct TargetStatus {
     pub states: [(&'static str, Duration); 3],
     /// Answers in progress.
     pub open_streams: u32,
+    /// The most answers that its credential has in progress, if its upstream's refusals have taught a limit.
+    pub learned_limit: Option<u32>,
     /// The estimated time to first token after prompts of up to 1,000 tokens, if it is known.
     pub ttft: Option<Duration>,
     /// An operator has taken it out.
@@ -53,6 +55,7 @@ impl TargetHealth {
                 key: known.key.clone(),
                 states: known.circuits().map(|circuit| word(circuit.state(now), now)),
                 open_streams: known.load.open(),
+                learned_limit: known.streams.0.limit(now),
                 drained: known.drained.load(Relaxed),
                 ttft: (trust > 0.0).then(|| Duration::from_secs_f64(ttft)),
             }
@@ -80,7 +83,12 @@ impl TargetHealth {
         let (states, cooldowns) = (&self.metrics.target_state, &self.metrics.target_cooldown);
         states.clear();
         cooldowns.clear();
+        self.metrics.learned_limit.clear();
         for known in self.deployments.load().values() {
+            if let Some(limit) = known.streams.0.limit(now) {
+                let labels = TargetLabels { target: known.account.label().to_string() };
+                self.metrics.learned_limit.get_or_create(&labels).set(limit.into());
+            }
             for (place, circuit) in known.circuits().into_iter().enumerate() {
                 let (mut state, wait) = word(circuit.state(now), now);
                 if place == 0 && known.drained.load(Relaxed) {

@@ -161,3 +161,55 @@ async fn conditions_of_targets_are_about_the_request() {
         assert_eq!(error["error"]["param"], "model");
     }
 }
+/// An upstream that takes four answers at once refuses one request, in every dialect; all others go to the next target at
+/// once, until one of the four has ended.
+#[tokio::test]
+async fn a_busy_upstream_teaches_its_limit() {
+    for dialect in DIALECTS {
+        let (words, name) = ("n100000-i100000-cap4", dialect.name());
+        let gateway = gateway(words, "sim").await;
+        let (chat, model) = (language("openai-chat"), format!("m-{name}"));
+        let mut open = Vec::new();
+        for number in 0..10 {
+            let response = send(&gateway, chat, &model, true).await;
+            let target = response.headers()["x-streamgate-target"].to_str().unwrap().to_owned();
+            if number < 4 {
+                assert_eq!(target, format!("{name}/{words}"));
+                open.push(response);
+            } else {
+                assert_eq!(target, "ok/n3", "{name}");
+                let attempts = response.headers().get("x-streamgate-attempts");
+                assert_eq!(attempts.is_some(), number == 4, "{name}: one is refused, {attempts:?}");
+                assert_eq!(text(chat, response).await, "t0 t1 t2 ", "{name}");
+            }
+        }
+        let (health, now) = (&gateway.app.health, tokio::time::Instant::now());
+        health.measure(now);
+        let status = health.status(now).into_iter();
+        let limits: Vec<_> = status.filter_map(|target| target.learned_limit).collect();
+        assert_eq!(limits, [4, 4], "{name}: of its model, and of models that callers name");
+        let limit = format!("streamgate_target_learned_limit{{target=\"{name}/*\"}}");
+        assert_eq!(crate::streaming::count(&gateway, &limit), "4");
+    }
+}
+
+/// With no other target, the upstream decides: what it has refused once, it may take now.
+#[tokio::test]
+async fn a_lone_target_at_its_learned_limit_is_asked() {
+    let chat = language("openai-chat");
+    let mut yaml = providers(upstream().await, "sim");
+    writeln!(
+        yaml,
+        "models:\n  m: {{ retry: {{ same_target: 0 }}, targets: [{{ provider: openai-chat, model: n100000-i100000-cap4 }}] }}"
+    )
+    .unwrap();
+    let gateway = Gateway::new(&yaml).await;
+    let (mut open, mut statuses) = (Vec::new(), Vec::new());
+    for _ in 0..8 {
+        let response = send(&gateway, chat, "m", true).await;
+        statuses.push(response.status().as_u16());
+        open.push(response);
+    }
+    assert_eq!(statuses, [200, 200, 200, 200, 429, 429, 429, 429]);
+    assert_eq!(crate::streaming::count(&gateway, "streamgate_upstream_errors_total{"), "4");
+}
