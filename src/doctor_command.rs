@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
+use streamgate::config::secret::Secret;
 use streamgate::config::{self, Config, Provider};
 use streamgate::gateway::provider_check::{Finding, ProviderCheck, State};
 
@@ -81,11 +82,15 @@ fn load(file: &Path, wanted: &[String]) -> Result<Config, CliError> {
 
 fn uses_unset(provider: &Provider) -> bool {
     let key = provider.api_key.as_ref().map_or("", |key| key.expose());
-    let aws = provider.aws.as_ref();
-    let aws = aws.map_or("", |aws| aws.access_key_id.expose());
+    let aws = provider.aws.iter().flat_map(|aws| {
+        let token = aws.session_token.as_ref();
+        [&aws.access_key_id, &aws.secret_access_key].into_iter().chain(token)
+    });
+    let aws = aws.map(Secret::expose);
     let headers = provider.headers.iter().filter_map(|(_, value)| value.to_str().ok());
     let query = provider.query.iter().map(|(_, value)| value.as_str());
-    let mut texts = headers.chain(query).chain([key, aws, provider.base_url.as_str()]);
+    let own = [key, provider.base_url.as_str()];
+    let mut texts = headers.chain(query).chain(aws).chain(own);
     texts.any(|text| text.contains(UNSET))
 }
 

@@ -162,6 +162,19 @@ async fn m12_m13_m14_a_wrong_model_is_explained() {
     for (key, body, status, words) in [
         (KEY, request("chta", true, "hi"), 404, "did you mean `chat`?"),
         (KEY, request("unlike-any", true, "hi"), 404, "GET /v1/models lists the models"),
+        (
+            KEY,
+            request("groq/x", true, "hi"),
+            404,
+            "no provider `groq` (its preset needs GROQ_API_KEY)",
+        ),
+        (KEY, request("nowhere/x", true, "hi"), 404, "no provider `nowhere`; GET"),
+        (
+            "few",
+            request("groq/x", true, "hi"),
+            404,
+            "there is no model `groq/x` that this key may use; GET",
+        ),
         // Not the name of a model that this key may not use.
         ("few", request("chta", true, "hi"), 404, "that this key may use; GET"),
         ("few", request("chat", true, "hi"), 404, "that this key may use; GET"),
