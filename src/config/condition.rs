@@ -4,7 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use cel::{Context, Program, Value};
+use cel::common::ast::Expr;
+use cel::{Context, IdedExpr, Program, Value};
 
 use super::field::{Field, Format, Notation};
 use super::reader::{Reader, Table};
@@ -13,6 +14,12 @@ use crate::wire::request_features::RequestFeatures;
 
 /// The longest expression, in bytes.
 const MAX_LENGTH: usize = 1024;
+
+/// The most operators, calls and lists within each other: the interpreter recurses on the stacks of workers.
+const MAX_DEPTH: usize = 32;
+
+/// The stack on which expressions are compiled, in bytes: the parser takes much of it for each bracket.
+const COMPILER_STACK: usize = 128 << 20;
 
 pub(super) const WHEN: Field<String> = Format::new(
     "CEL expression",
@@ -89,10 +96,24 @@ pub struct Condition {
 impl Condition {
     /// Compiles an expression. The error says what is wrong, and what is expected.
     fn compile(text: &str) -> Result<Self, String> {
+        let compiled = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(COMPILER_STACK);
+            let thread = thread.spawn_scoped(scope, || Self::compiled(text));
+            thread.map(std::thread::ScopedJoinHandle::join)
+        });
+        match compiled {
+            Ok(Ok(compiled)) => compiled,
+            Ok(Err(_)) => Err("does not compile; expected an expression of CEL".to_owned()),
+            Err(error) => Err(format!("cannot be compiled now ({error})")),
+        }
+    }
+
+    fn compiled(text: &str) -> Result<Self, String> {
         let program = Program::compile(text).map_err(|errors| {
             let first = errors.errors.first().map(|error| error.msg.as_str());
             format!("does not compile ({}); expected an expression of CEL such as `tools && input_tokens < 8000`", first.unwrap_or("no expression"))
         })?;
+        check(program.expression(), MAX_DEPTH)?;
         let sample = RequestFacts::sample(true).variables();
         let names: Vec<&str> = sample.iter().map(|(name, _)| *name).collect();
         let unknown = program
@@ -134,6 +155,25 @@ impl Condition {
     /// Whether it holds for a request. One that cannot be evaluated, such as a division by zero, does not.
     pub fn holds(&self, facts: &RequestFacts) -> bool {
         matches!(self.evaluate(facts), Ok(Value::Bool(true)))
+    }
+}
+
+/// Rejects what may be nested too deeply for a worker's stack, or may take any time.
+fn check(expression: &IdedExpr, depth: usize) -> Result<(), String> {
+    let Some(depth) = depth.checked_sub(1) else {
+        return Err(format!("is nested too deeply; expected at most {MAX_DEPTH} levels"));
+    };
+    match &expression.expr {
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => Ok(()),
+        Expr::Select(select) => check(&select.operand, depth),
+        Expr::List(list) => list.elements.iter().try_for_each(|element| check(element, depth)),
+        Expr::Call(call) => {
+            let target = call.target.as_deref();
+            target.into_iter().chain(&call.args).try_for_each(|part| check(part, depth))
+        }
+        Expr::Comprehension(_) | Expr::Map(_) | Expr::Struct(_) => Err(
+            "has a macro over a list, a map or a message, which are not available; expected a condition such as `caller in ['a', 'b']`".to_owned(),
+        ),
     }
 }
 
@@ -204,6 +244,10 @@ mod tests {
             ("tools < 5", "cannot be evaluated"),
             ("caller.size() > tools", "cannot be evaluated"),
             ("nothing(1)", "cannot be evaluated"),
+            ("[1, 2].all(x, [1, 2] . exists (y, true))", "has a macro over a list"),
+            ("{1: true}[1]", "has a macro over a list, a map"),
+            (&format!("{}true", "true ? true : ".repeat(40)), "is nested too deeply"),
+            (&format!("{}{}", "[".repeat(40), "]".repeat(40)), "is nested too deeply"),
         ] {
             let message = Condition::compile(text).map(|condition| condition.to_string());
             let message = message.expect_err(text);
@@ -211,13 +255,45 @@ mod tests {
         }
     }
 
+    /// The worst that the bounds allow neither exhausts the stack of a worker nor takes long.
+    #[test]
+    fn the_largest_expressions_are_evaluated() {
+        let brackets = |open: &str, inner: &str, close: &str, times: usize| {
+            format!("{}{inner}{}", open.repeat(times), close.repeat(times))
+        };
+        let sum = |operator: &str, term: &str, end: &str| {
+            let one = format!("{term}{operator}");
+            let count = (MAX_LENGTH - end.len()) / one.len();
+            format!("{}{end}", one.repeat(count))
+        };
+        for text in [
+            brackets("(", "true", ")", MAX_LENGTH / 2 - 2),
+            format!("{} != []", brackets("[", "", "]", MAX_DEPTH - 1)),
+            brackets("[", "", "]", MAX_LENGTH / 2),
+            brackets("{1:", "1", "}", MAX_LENGTH / 4),
+            format!("{}true", "true ? true : ".repeat(MAX_DEPTH - 1)),
+            sum("+", "1", "1 > 0"),
+            sum("&&", "true", "true"),
+            sum("||", "false", "true"),
+            sum("", "!", "true"),
+            sum("", "-", "1 != 0"),
+            sum(" == ", "true", "true"),
+            sum(".", "model", "x"),
+            sum("(", "size", "1"),
+        ] {
+            if let Ok(condition) = Condition::compile(&text) {
+                condition.holds(&RequestFacts::sample(true));
+            }
+        }
+    }
+
     /// Every text that an operator may write is answered, and none panics.
     #[test]
     fn every_part_of_an_expression_is_answered() {
-        let text = "(tools && input_tokens < 8000) || caller in ['a', \"b\"] ? model.matches('x') : [1, 2u, 3.0e1].exists(x, x > 1) && {'k': b'1'}.k == null";
-        for start in 0..text.len() {
-            for end in start..text.len() {
-                let _ = text.get(start..end).map(Condition::compile);
+        let text = "(tools && input_tokens < 8000) || caller in ['a', \"b\"] ? model.matches('x') : [1, 2u, 3.0e1][0] > 1 && {'k': b'1'}.k == null";
+        for cut in 0..text.len() {
+            for part in [text.get(..cut), text.get(cut..)] {
+                let _ = part.map(Condition::compile);
             }
         }
     }
