@@ -3,6 +3,7 @@
 use super::field::{Field, Format, Notation, Section};
 use super::reader::{Reader, Table};
 use super::tree::{Node, Value};
+use super::units::NONE;
 use crate::wire::session_key::SessionKey;
 
 /// The parts of a request by which it belongs to others.
@@ -55,11 +56,6 @@ const SHORT: Format<bool> = Format::new(
             .map(|(_, on)| on)
     },
 );
-const NONE: Format<()> =
-    Format::new("`none`", "`none`", Notation::Choice(|| vec!["none"]), |text| {
-        (text == "none").then_some(())
-    });
-
 /// Sessions that go to the same target for its prompt cache.
 pub(super) const AFFINITY: Section = Section::table(
     "affinity",
@@ -115,12 +111,7 @@ fn soft(reader: &mut Reader<'_>, model: &Table<'_>) -> Option<Affinity> {
 }
 
 fn sticky(reader: &mut Reader<'_>, model: &Table<'_>) -> Option<Affinity> {
-    let node = model.get(&STICKY)?;
-    if matches!(node.value, Value::Text(_)) {
-        reader.parsed(STICKY.name, node, ("`none`, or `{ by: [...] }`", NONE.parse));
-        return None;
-    }
-    let table = reader.table(STICKY.name, node, &STICKY)?;
+    let table = reader.table_or_none(model, &STICKY)?;
     Some(Affinity { by: by(reader, &table)?, slack: None })
 }
 

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::field::{Field, Format, Notation, Section};
 use super::reader::{Reader, Table};
-use super::tree::Value;
-use super::units::{DURATION, POSITIVE_DURATION, SHARE, TOKENS};
+use super::units::{DURATION, NONE, POSITIVE_DURATION, SHARE, TOKENS};
 
 /// The wait before a second attempt.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,11 +44,6 @@ const MAX_INPUT: Field<u64> = TOKENS
     .key("max_input", "Requests with a longer prompt, in tokens, are not hedged.")
     .default("32000");
 
-const NONE: Format<()> =
-    Format::new("`none`", "`none`", Notation::Choice(|| vec!["none"]), |text| {
-        (text == "none").then_some(())
-    });
-
 /// The hedged requests of one model.
 pub(super) const HEDGE: Section = Section::table(
     "hedge",
@@ -74,12 +68,7 @@ pub struct Hedge {
 
 /// Reads the section of a model. `None`: its requests are not hedged.
 pub(super) fn hedge(reader: &mut Reader<'_>, model: &Table<'_>) -> Option<Hedge> {
-    let node = model.get(&HEDGE)?;
-    if matches!(node.value, Value::Text(_)) {
-        reader.parsed(HEDGE.name, node, ("`none`, or `{}`", NONE.parse));
-        return None;
-    }
-    let table = reader.table(HEDGE.name, node, &HEDGE)?;
+    let table = reader.table_or_none(model, &HEDGE)?;
     Some(Hedge {
         after: reader.value(&table, &AFTER),
         at_least: reader.value(&table, &AT_LEAST),

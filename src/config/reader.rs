@@ -11,6 +11,7 @@ use super::expand::Source;
 use super::field::{Field, Format, Key, Section};
 use super::sources::Sources;
 use super::tree::{Name, Node, Value};
+use super::units::NONE;
 
 /// The longest text that a message repeats, in characters.
 const MAX_SHOWN: usize = 32;
@@ -193,6 +194,20 @@ impl<'a> Reader<'a> {
         key: &Key,
     ) -> Vec<(&'n Name, &'n Node)> {
         table.get(key).and_then(|node| self.map(key.name, node)).unwrap_or_default()
+    }
+
+    /// Reads a section that may also be the word `none`, which is as if it were left out.
+    pub(super) fn table_or_none<'n>(
+        &mut self,
+        parent: &Table<'n>,
+        section: &Section,
+    ) -> Option<Table<'n>> {
+        let node = parent.get(section)?;
+        if matches!(node.value, Value::Text(_)) {
+            self.parsed(section.name, node, ("`none`, or `{ ... }`", NONE.parse));
+            return None;
+        }
+        self.table(section.name, node, section)
     }
 
     /// The items of a list. `None`: the key is left out, or its value is something else.

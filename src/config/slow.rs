@@ -3,10 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::field::{Field, Format, Notation, Section};
+use super::field::{Field, Format, Section};
 use super::reader::{Reader, Table};
-use super::tree::Value;
-use super::units::{COUNT, POSITIVE_DURATION};
+use super::units::{COUNT, NONE, POSITIVE_DURATION};
 
 const BYTES_PER_SECOND: Field<NonZeroU32> = COUNT
     .key(
@@ -27,11 +26,6 @@ const THEN: Field<SlowAction> = Format::choice(
     "`mark` counts half a failure of the target; `break` also ends the answer, with an error or by `on_break`.",
 )
 .default("mark");
-
-const NONE: Format<()> =
-    Format::new("`none`", "`none`", Notation::Choice(|| vec!["none"]), |text| {
-        (text == "none").then_some(())
-    });
 
 /// The slow streams of one model.
 pub(super) const SLOW: Section = Section::table(
@@ -74,12 +68,7 @@ impl SlowAction {
 
 /// Reads the section of a model. `None`: no stream is too slow.
 pub(super) fn slow(reader: &mut Reader<'_>, model: &Table<'_>) -> Option<Slow> {
-    let node = model.get(&SLOW)?;
-    if matches!(node.value, Value::Text(_)) {
-        reader.parsed(SLOW.name, node, ("`none`, or `{}`", NONE.parse));
-        return None;
-    }
-    let table = reader.table(SLOW.name, node, &SLOW)?;
+    let table = reader.table_or_none(model, &SLOW)?;
     Some(Slow {
         bytes_per_second: reader.value(&table, &BYTES_PER_SECOND),
         over: reader.value(&table, &OVER),

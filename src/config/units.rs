@@ -93,6 +93,12 @@ pub(super) const SHARE: Format<f64> = Format::new(
     |text| text.parse().ok().filter(|share| (0.0..=1.0).contains(share)),
 );
 
+/// The word in the place of a table.
+pub(super) const NONE: Format<()> =
+    Format::new("`none`", "`none`", Notation::Choice(|| vec!["none"]), |text| {
+        (text == "none").then_some(())
+    });
+
 pub(super) const BOOLEAN: Format<bool> =
     Format::new("`true` or `false`", "`true` or `false`", Notation::Boolean, |text| {
         text.parse().ok()
