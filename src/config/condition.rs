@@ -111,6 +111,9 @@ impl Condition {
     fn compiled(text: &str) -> Result<Self, String> {
         let program = Program::compile(text).map_err(|errors| {
             let first = errors.errors.first().map(|error| error.msg.as_str());
+            if first.is_some_and(|message| message.contains("Recursion limit")) {
+                return nested();
+            }
             format!("does not compile ({}); expected an expression of CEL such as `tools && input_tokens < 8000`", first.unwrap_or("no expression"))
         })?;
         check(program.expression(), MAX_DEPTH)?;
@@ -158,10 +161,14 @@ impl Condition {
     }
 }
 
+fn nested() -> String {
+    format!("is nested too deeply; expected at most {MAX_DEPTH} levels")
+}
+
 /// Rejects what may be nested too deeply for a worker's stack, or may take any time.
 fn check(expression: &IdedExpr, depth: usize) -> Result<(), String> {
     let Some(depth) = depth.checked_sub(1) else {
-        return Err(format!("is nested too deeply; expected at most {MAX_DEPTH} levels"));
+        return Err(nested());
     };
     match &expression.expr {
         Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => Ok(()),
@@ -247,6 +254,7 @@ mod tests {
             ("[1, 2].all(x, [1, 2] . exists (y, true))", "has a macro over a list"),
             ("{1: true}[1]", "has a macro over a list, a map"),
             (&format!("{}true", "true ? true : ".repeat(40)), "is nested too deeply"),
+            (&format!("{}true{}", "(".repeat(500), ")".repeat(500)), "is nested too deeply"),
             (&format!("{}{}", "[".repeat(40), "]".repeat(40)), "is nested too deeply"),
         ] {
             let message = Condition::compile(text).map(|condition| condition.to_string());
@@ -266,6 +274,7 @@ mod tests {
             let count = (MAX_LENGTH - end.len()) / one.len();
             format!("{}{end}", one.repeat(count))
         };
+        let mut evaluated = 0;
         for text in [
             brackets("(", "true", ")", MAX_LENGTH / 2 - 2),
             format!("{} != []", brackets("[", "", "]", MAX_DEPTH - 1)),
@@ -283,8 +292,10 @@ mod tests {
         ] {
             if let Ok(condition) = Condition::compile(&text) {
                 condition.holds(&RequestFacts::sample(true));
+                evaluated += 1;
             }
         }
+        assert!(evaluated >= 3, "only {evaluated} are within the bounds");
     }
 
     /// Every text that an operator may write is answered, and none panics.

@@ -16,7 +16,7 @@ use super::clock::RequestTime;
 use super::ids::request_id;
 use super::inspection::{self, InspectedRequest, refuse_other_models};
 use super::limit::{Admission, Limiter, TokenDemand};
-use super::offload::{self, RequestBody};
+use super::offload::RequestBody;
 use super::request_body::{self, BodyLimits};
 use super::route::{self, Plan};
 use super::state::{Gateway, State};
@@ -164,35 +164,25 @@ impl Exchange {
     }
 }
 
-/// The session that a request belongs to. A large body is read on another thread.
+/// The session that a request belongs to.
 async fn session(
     affinity: Affinity,
     (headers, caller): (&HeaderMap, &Arc<str>),
     body: &RequestBody,
 ) -> Result<Option<Session>, Error> {
-    match body {
-        _ if !needs_body(&affinity) => Ok(Session::of(&affinity, (headers, caller), "")),
-        RequestBody::Small(body) => Ok(Session::of(&affinity, (headers, caller), body)),
-        RequestBody::Large(body) => {
-            let (headers, caller) = (headers.clone(), Arc::clone(caller));
-            let body = Arc::clone(body);
-            offload::run(move || Session::of(&affinity, (&headers, &caller), &body)).await
-        }
+    if !needs_body(&affinity) {
+        return Ok(Session::of(&affinity, (headers, caller), ""));
     }
+    let (headers, caller) = (headers.clone(), Arc::clone(caller));
+    body.read(move |body| Session::of(&affinity, (&headers, &caller), body)).await
 }
 
-/// The facts that conditions of targets may depend on. A large body is read on another thread.
+/// The facts that conditions of targets may depend on.
 async fn facts(
     (caller, dialect): (&Caller, &'static dyn CallerDialect),
     request: &InspectedRequest,
 ) -> Result<RequestFacts, Error> {
-    let features = match &request.body {
-        RequestBody::Small(body) => RequestFeatures::of(body),
-        RequestBody::Large(body) => {
-            let body = Arc::clone(body);
-            offload::run(move || RequestFeatures::of(&body)).await?
-        }
-    };
+    let features = request.body.read(RequestFeatures::of).await?;
     let envelope = &request.envelope;
     Ok(RequestFacts {
         caller: Arc::clone(&caller.name),

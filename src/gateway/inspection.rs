@@ -56,13 +56,7 @@ pub(super) async fn refuse_other_models(
     dialect: &'static str,
     body: &RequestBody,
 ) -> Result<(), Error> {
-    let checked = match body {
-        RequestBody::Small(body) => rights::refuse_other_models(dialect, body),
-        RequestBody::Large(body) => {
-            let body = Arc::clone(body);
-            offload::run(move || rights::refuse_other_models(dialect, &body)).await?
-        }
-    };
+    let checked = body.read(move |body| rights::refuse_other_models(dialect, body)).await?;
     checked.map_err(Error::caller)
 }
 

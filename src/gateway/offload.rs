@@ -45,6 +45,22 @@ pub enum RequestBody {
     Large(Arc<BufferedBody>),
 }
 
+impl RequestBody {
+    /// The result of a function of the body. A large one is read on another thread.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&str) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        match self {
+            Self::Small(body) => Ok(read(body)),
+            Self::Large(body) => {
+                let body = Arc::clone(body);
+                run(move || read(&body)).await
+            }
+        }
+    }
+}
+
 impl From<BufferedBody> for RequestBody {
     fn from(body: BufferedBody) -> Self {
         let large = is_large(&body);

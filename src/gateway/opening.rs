@@ -196,9 +196,12 @@ impl Opening {
         let Some(fallback) = plan.fallback.as_ref().filter(|_| self.fallback.is_none()) else {
             return false;
         };
-        let last = self.attempts.last().and_then(|attempt| attempt.error);
-        let filtered = last
-            .is_some_and(|error| error.side == Side::Upstream && error.kind == Kind::ContentPolicy);
+        // Of two attempts at once, either may be the one.
+        let filtered = self
+            .attempts
+            .iter()
+            .filter_map(|attempt| attempt.error)
+            .any(|error| error.side == Side::Upstream && error.kind == Kind::ContentPolicy);
         let targets = if filtered {
             &fallback.content_policy
         } else if self.attempts.iter().any(Attempt::needed_room) {
@@ -322,13 +325,12 @@ impl Opening {
         let target = attempt.target.clone();
         let deadline = attempt_deadline(&request, &target, turn.others, now);
         let limits = AttemptDeadline { deadline, followed: turn.followed };
+        self.wait_to_hedge(&turn, &target);
         #[cfg(test)]
         if let Some(script) = &request.script {
-            self.wait_to_hedge(&turn, &target);
             self.go_on(turn, Step::Answer(script(&target, limits)));
             return;
         }
-        self.wait_to_hedge(&turn, &target);
         let answer = async move {
             match upstream::attempt(&request, &target, written, limits, traced).await {
                 Err(failure) if count::is_unsupported(&request, &failure.error) => {

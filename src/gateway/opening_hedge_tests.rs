@@ -170,6 +170,27 @@ async fn r24_an_error_of_the_callers_stays_final() {
     }
 }
 
+/// R24: the fallback for a content filter serves, whichever of two attempts met it.
+#[tokio::test(start_paused = true)]
+async fn r24_a_content_filter_has_its_fallback() {
+    use Outcome::{Fails, Text};
+    let (filtered, overloaded) = (Fails(Kind::ContentPolicy), Fails(Kind::Overloaded));
+    for first in [
+        [(600 * MS, filtered), (400 * MS, overloaded)],
+        [(900 * MS, overloaded), (100 * MS, filtered)],
+    ] {
+        let mut request = hedged(Some(AFTER_500_MS), &[first[0], first[1], (MS, Text)]);
+        let all = Arc::clone(&request.plan.targets);
+        request.plan.targets = all[..2].into();
+        let content_policy = vec![all[2].clone()];
+        let fallback = crate::config::Fallback { content_policy, ..Default::default() };
+        request.plan.fallback = Some(Arc::new(fallback));
+        let (answer, time, _) = opened(twin(&request)).await;
+        assert!(answer.is_ok());
+        assert_eq!(time, 901);
+    }
+}
+
 /// R23: an attempt that lost is counted with its estimated input, is no failure, and was at least as slow as it was.
 #[tokio::test(start_paused = true)]
 async fn r23_the_attempt_that_lost_is_the_operators() {

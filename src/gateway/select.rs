@@ -286,6 +286,23 @@ impl ByTier {
         Some(Selection { target: target.clone(), why, followed, others, probe, stream })
     }
 
+    /// A target of the first tier that has one.
+    fn in_tiers(&mut self, (plan, tried): (&Plan, &[Attempt]), now: Instant) -> Option<Selection> {
+        let mut start = 0;
+        while let Some(first) = plan.targets.get(start) {
+            let rest = plan.targets.get(start..).unwrap_or_default();
+            let end = start + rest.iter().take_while(|target| target.tier == first.tier).count();
+            while let Some(found) = self.pick((plan, tried), start..end, now) {
+                // One that is full, or that another request is probing, is passed over.
+                if let Some(selection) = self.selection((plan, tried), found, now) {
+                    return Some(selection);
+                }
+            }
+            start = end;
+        }
+        None
+    }
+
     /// The target with failures that is well again first. Neither one with a rate limit nor one that only the operator
     /// can mend would answer.
     fn last_resort<'p>(
@@ -335,25 +352,6 @@ impl Select for ByTier {
         let found = self.in_tiers((plan, tried), now);
         self.avoided = None;
         Some(Selection { why: PickReason::Hedge, ..found? })
-    }
-}
-
-impl ByTier {
-    /// A target of the first tier that has one.
-    fn in_tiers(&mut self, (plan, tried): (&Plan, &[Attempt]), now: Instant) -> Option<Selection> {
-        let mut start = 0;
-        while let Some(first) = plan.targets.get(start) {
-            let rest = plan.targets.get(start..).unwrap_or_default();
-            let end = start + rest.iter().take_while(|target| target.tier == first.tier).count();
-            while let Some(found) = self.pick((plan, tried), start..end, now) {
-                // One that is full, or that another request is probing, is passed over.
-                if let Some(selection) = self.selection((plan, tried), found, now) {
-                    return Some(selection);
-                }
-            }
-            start = end;
-        }
-        None
     }
 }
 

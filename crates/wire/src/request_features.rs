@@ -47,10 +47,9 @@ impl RequestFeatures {
     pub fn of(body: &str) -> Self {
         let Ok(members) = Members::parse(body) else { return Self::default() };
         let has = |rows: &[(&str, &str)]| rows.iter().any(|row| is_set(&members, *row));
-        let lists = ["tools", "functions"].into_iter().filter_map(|name| members.get(name));
-        let tools = ["tools", "toolConfig"].into_iter().find_map(|name| members.get(name));
+        let mut lists = ["tools", "functions"].into_iter().filter_map(|name| members.get(name));
         Self {
-            tools: lists.chain(tools).any(is_filled),
+            tools: lists.any(is_filled),
             images: has_images(&members),
             json: has(&JSON),
             reasoning: has(&REASONING),
@@ -103,8 +102,6 @@ struct Part<'a> {
         alias = "file_data"
     )]
     file: Option<&'a RawValue>,
-    #[serde(borrow)]
-    image: Option<&'a RawValue>,
 }
 
 /// The types of parts that are images.
@@ -135,7 +132,7 @@ fn has_image(parts: &RawValue) -> bool {
             .file
             .and_then(|file| member(file, "mimeType").or_else(|| member(file, "mime_type")));
         let file = file.is_some_and(|kind| kind.get().starts_with("\"image/"));
-        part.kind.is_some_and(is_image) || file || part.image.is_some()
+        part.kind.is_some_and(is_image) || file
     })
 }
 
@@ -191,7 +188,7 @@ mod tests {
                 r#"{"messages":[{"content":"x","images":["aGk="]}],"format":"json","think":true}"#,
                 "images json reasoning",
             ),
-            (r#"{"messages":[{"content":[{"image":{"format":"png"}}]}]}"#, "images"),
+            (r#"{"toolConfig":{"functionCallingConfig":{"mode":"NONE"}}}"#, ""),
         ] {
             assert_eq!(features(body), expected, "{body}");
         }
