@@ -44,7 +44,7 @@ fn config(targets: usize, pick: &str) -> Config {
 }
 
 fn plan(config: &Config) -> Plan {
-    let routing = config.model_routing.get("chat").copied().unwrap_or_default();
+    let routing = config.model_routing.get("chat").cloned().unwrap_or_default();
     Plan {
         targets: config.models.get("chat").map(Arc::clone).expect("the model"),
         label: "chat".into(),
@@ -56,6 +56,8 @@ fn plan(config: &Config) -> Plan {
         retry: routing.retry,
         hedge: None,
         slow: None,
+        queue: None,
+        class: None,
         fallback: None,
         on_break: None,
         direct: false,

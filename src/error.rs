@@ -93,6 +93,11 @@ impl Error {
         Self::new(Side::Us, ApiError::new(Kind::Internal, message))
     }
 
+    /// The gateway does not serve the request, for a reason of its own.
+    pub fn gateway(fault: ApiError) -> Self {
+        Self::new(Side::Us, fault)
+    }
+
     /// The gateway is temporarily unable to serve the request.
     pub fn unavailable(message: &str) -> Self {
         Self::new(Side::Us, ApiError::new(Kind::Overloaded, message))

@@ -56,6 +56,7 @@ pub fn ticket(mut data: &[u8]) {
         name: "caller".into(),
         label: "caller".into(),
         models: Arc::default(),
+        class: None,
         limiter: limiters.of("caller", Limits::default()),
         channels: Arc::default(),
         until: None,

@@ -12,6 +12,7 @@ use super::field::{Field, Format, Notation, Section};
 use super::jwt::{self, ISSUERS, Issuer};
 use super::known_models::{ALLOWED_MODELS, KnownModels};
 use super::limits::{LIMITS, Limits, limits};
+use super::queue::CLASS;
 use super::reader::{Reader, Table};
 use super::tree::{Node, Value};
 use super::units::{COUNT, COUNT_OR_NONE, NETWORK, SHA256};
@@ -33,7 +34,7 @@ const DIGEST: Field<[u8; 32]> = SHA256
 const KEYS: Section = Section::list(
     "keys",
     "API keys of callers. The keys themselves are never stored.",
-    &[NAME.key, DIGEST.key, ALLOWED_MODELS.key, LIMITS.key, CHANNEL_RIGHTS.key],
+    &[NAME.key, DIGEST.key, ALLOWED_MODELS.key, LIMITS.key, CLASS.key, CHANNEL_RIGHTS.key],
 );
 
 const FROM: Field<IpNet> = NETWORK
@@ -42,7 +43,7 @@ const FROM: Field<IpNet> = NETWORK
 const ANONYMOUS: Section = Section::table(
     "anonymous",
     "Callers without a credential. All of them together are one caller, called `anonymous`.",
-    &[ALLOWED_MODELS.key, LIMITS.key, CHANNEL_RIGHTS.key, FROM.key],
+    &[ALLOWED_MODELS.key, LIMITS.key, CLASS.key, CHANNEL_RIGHTS.key, FROM.key],
 )
 .otherwise("every caller needs a credential");
 
@@ -74,6 +75,8 @@ pub struct Key {
     pub models: Vec<String>,
     /// Its limits, defaults filled in.
     pub limits: Limits,
+    /// The class of its requests in the queues of models.
+    pub class: Option<String>,
     /// Channels that it may subscribe and publish to.
     pub channels: ChannelRightTemplates,
 }
@@ -103,6 +106,8 @@ pub struct Anonymous {
     pub models: Vec<String>,
     /// Their limits, of all of them together.
     pub limits: Limits,
+    /// The class of their requests in the queues of models.
+    pub class: Option<String>,
     /// Channels that they may subscribe and publish to.
     pub channels: ChannelRightTemplates,
     /// The addresses that they may call from.
@@ -192,6 +197,7 @@ fn anonymous(
     Some(Anonymous {
         models: known.allowed(reader, &table),
         limits: limits(reader, &table, default),
+        class: reader.field(&table, &CLASS),
         channels: channel_rights(reader, &table),
         from,
     })
@@ -218,9 +224,10 @@ fn keys(
         reader.reject_duplicate(&table, (&DIGEST, digest), "key", &mut digests);
         let models = known.allowed(reader, &table);
         let limits = limits(reader, &table, default);
+        let class = reader.field(&table, &CLASS);
         let channels = channel_rights(reader, &table);
         if let (Some(name), Some(digest)) = (name, digest) {
-            keys.push(Key { name, digest, models, limits, channels });
+            keys.push(Key { name, digest, models, limits, class, channels });
         }
     }
     keys

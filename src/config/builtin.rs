@@ -50,6 +50,7 @@ pub fn without_file(
         name: "default".to_owned(),
         digest: digest(key),
         models: vec!["*".to_owned()],
+        class: None,
         limits: Limits::default(),
         channels: ChannelRightTemplates {
             subscribe: vec!["*".to_owned()],

@@ -12,6 +12,7 @@ use super::channel_rights::{CHANNEL_RIGHTS, ChannelRightTemplates, channel_right
 use super::field::{Field, Format, Key, Notation, Section};
 use super::known_models::{ALLOWED_MODELS, KnownModels};
 use super::limits::{LIMITS, Limits, limits};
+use super::queue::CLASS;
 use super::reader::{Reader, Table};
 use super::secret::Secret;
 use super::tree::{Node, Value};
@@ -113,6 +114,7 @@ pub(super) const ISSUERS: Section = Section::list(
         CLAIMS.key,
         ALLOWED_MODELS.key,
         LIMITS.key,
+        CLASS.key,
         CHANNEL_RIGHTS.key,
     ],
 );
@@ -138,6 +140,8 @@ pub struct Issuer {
     pub models: Vec<String>,
     /// The limits of callers, where their token has none.
     pub limits: Limits,
+    /// The class of its callers' requests in the queues of models.
+    pub class: Option<String>,
     /// The channels of callers whose token has no such claim.
     pub channels: ChannelRightTemplates,
 }
@@ -231,6 +235,7 @@ fn issuer(
     };
     let models = known.allowed(reader, &table);
     let limits = limits(reader, &table, default);
+    let class = reader.field(&table, &CLASS);
     let channels = channel_rights(reader, &table);
     Some(Issuer {
         name: name?,
@@ -242,6 +247,7 @@ fn issuer(
         claims,
         models,
         limits,
+        class,
         channels,
     })
 }

@@ -12,6 +12,7 @@ use super::hedge::HEDGE;
 use super::limits::{LIMITS, Limits, limits};
 use super::price::{self, PRICE};
 use super::provider::Providers;
+use super::queue::QUEUE;
 use super::reader::{Reader, Table, one_of, shown};
 use super::retry::RETRY;
 use super::routing::{self, ModelRouting, Pick};
@@ -76,6 +77,7 @@ pub(super) const MODELS: Section = Section::map(
         RETRY.key,
         HEDGE.key,
         SLOW.key,
+        QUEUE.key,
         FALLBACK.key,
         continuation::ON_BREAK.key,
         LIMITS.key,
@@ -159,6 +161,7 @@ pub(super) fn models<'n>(
                 streams.insert(name.text.clone(), model_stream(reader, &table));
             }
             let choice = routing::routing(reader, &table);
+            let pick = choice.pick;
             if choice != ModelRouting::default() {
                 routing.insert(name.text.clone(), choice);
             }
@@ -173,7 +176,7 @@ pub(super) fn models<'n>(
                     ),
                 );
             }
-            let targets = targets(reader, items.unwrap_or_default(), choice.pick, providers);
+            let targets = targets(reader, items.unwrap_or_default(), pick, providers);
             routing::check_weights(reader, &table, &targets);
             if let Some(found) = fallback(reader, (&table, &targets), providers) {
                 let found = if is_pattern(&name.text) { found } else { found.named(&name.text) };

@@ -1,12 +1,14 @@
 //! Choice among the targets of a model: the keys of a model and of a target that decide it. It must never choose.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Target;
 use super::affinity::{Affinity, affinity};
 use super::field::{Field, Format, Notation};
 use super::hedge::{Hedge, hedge};
+use super::queue::{Queue, queue};
 use super::reader::{Reader, Table};
 use super::retry::{Retry, retry};
 use super::slow::{Slow, slow};
@@ -77,7 +79,7 @@ pub(super) const FIRST_TOKEN: Field<Duration> = POSITIVE_DURATION
     .example("20s");
 
 /// The choice among the targets of one model.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ModelRouting {
     /// The choice within a tier.
     pub pick: Pick,
@@ -91,6 +93,8 @@ pub struct ModelRouting {
     pub hedge: Option<Hedge>,
     /// The limit of slow streams, if there is one.
     pub slow: Option<Slow>,
+    /// The queue of requests for which no target has room, if they wait.
+    pub queue: Option<Arc<Queue>>,
 }
 
 /// Reads the choice of a model.
@@ -102,6 +106,7 @@ pub(super) fn routing(reader: &mut Reader<'_>, model: &Table<'_>) -> ModelRoutin
         retry: retry(reader, model),
         hedge: hedge(reader, model),
         slow: slow(reader, model),
+        queue: queue(reader, model),
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) fn warnings(root: &Node, config: &Config) -> Vec<ConfigError> {
     for (name, targets) in named.chain(patterns) {
         found.routing(config, name, targets);
     }
+    found.classes(config);
     found.list.sort_by_key(|warning| (warning.line, warning.column));
     found.list
 }
@@ -130,6 +131,29 @@ impl Warnings<'_> {
         }
     }
 
+    /// Classes of callers that no queue has.
+    fn classes(&mut self, config: &Config) {
+        let queues = || config.model_routing.values().filter_map(|routing| routing.queue.as_ref());
+        let known = |name: &str| queues().any(|queue| queue.class_named(name).is_some());
+        let keys = config.auth.keys.iter().filter_map(|key| key.class.as_deref());
+        let issuers = config.auth.issuers.iter().filter_map(|issuer| issuer.class.as_deref());
+        let anonymous = config.auth.anonymous.iter().filter_map(|it| it.class.as_deref());
+        let lists = [
+            ("keys", keys.collect()),
+            ("jwt", issuers.collect()),
+            ("anonymous", anonymous.collect()),
+        ];
+        for (list, classes) in lists {
+            let classes: Vec<&str> = classes;
+            if let Some(name) = classes.into_iter().find(|name| !known(name)) {
+                let message = format!(
+                    "`class` is `{name}`, which no model's `queue` has; name it in `classes` of a queue, or leave it out"
+                );
+                self.warn(&["auth", list], message);
+            }
+        }
+    }
+
     /// A policy that has nothing to choose from, or not what it decides by, and attempts that end before their deadline.
     fn routing(&mut self, config: &Config, name: &str, targets: &[Target]) {
         let pick = config.model_routing.get(name).map_or(Pick::Order, |routing| routing.pick);
@@ -157,6 +181,15 @@ impl Warnings<'_> {
             self.warn(&["models", name, "hedge"], message.to_owned());
         }
         let deadline = config.stream.first_token;
+        let queue = config.model_routing.get(name).and_then(|routing| routing.queue.as_ref());
+        if let Some(queue) = queue.filter(|queue| queue.wait >= deadline) {
+            let message = format!(
+                "`wait` ({}) leaves no time for an attempt, since `stream.first_token` ({}) bounds both together; lower it, or raise that",
+                shown(queue.wait),
+                shown(deadline)
+            );
+            self.warn(&["models", name, "queue", "wait"], message);
+        }
         let late = targets.iter().find(|target| target.first_token > Some(deadline));
         if let Some(late) = late {
             let message = format!(

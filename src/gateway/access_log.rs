@@ -53,6 +53,7 @@ impl Sink for AccessLog {
             continued = filled(&continued(summary)),
             duration_ms = ms(summary.duration),
             ttft_ms = summary.first_output.map(ttft),
+            queued_ms = queued(summary),
             longest_gap_ms = summary.first_output.map(|_| ms(summary.longest_gap)),
             input_tokens = charged.then_some(input_tokens),
             output_tokens = charged.then_some(output_tokens),
@@ -141,6 +142,12 @@ fn continued(summary: &Summary) -> String {
     }
     let first = short(summary.target()).into_owned();
     summary.continued.iter().fold(first, |all, target| format!("{all} -> {}", short(target)))
+}
+
+/// The milliseconds in the queue of its model, if it was there.
+fn queued(summary: &Summary) -> Option<f64> {
+    let queued: Duration = summary.attempts.iter().map(|attempt| attempt.queued).sum();
+    (!queued.is_zero()).then(|| ms(queued))
 }
 
 /// Milliseconds, to the microsecond.

@@ -20,6 +20,8 @@ pub struct Attempt {
     pub why: PickReason,
     /// The upstream returns the answer in one piece, so that its progress is unknown until then.
     pub whole: bool,
+    /// The time that the request waited in the queue of its model before it.
+    pub queued: Duration,
     /// The time at which it began.
     pub begun: Instant,
     /// The time at which its request was sent, so that the target may have read the prompt.
@@ -80,6 +82,7 @@ impl Attempt {
             target,
             why,
             whole,
+            queued: Duration::ZERO,
             begun,
             sent: None,
             answered: false,

@@ -101,6 +101,7 @@ impl Continuable {
         let plan = Plan {
             targets: targets.into(),
             session: None,
+            queue: None,
             pick: crate::config::Pick::Order,
             attempts: Some(attempts),
             // An answer that has begun is continued at once, or not at all.

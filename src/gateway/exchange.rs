@@ -26,6 +26,9 @@ use crate::server::request_head::expects_continue;
 use crate::wire::dialect::{CallerDialect, Form};
 use crate::wire::request_features::RequestFeatures;
 
+/// The header that names a lower class for a request that may have to wait.
+const CLASS: &str = "streamgate-class";
+
 /// One request of a caller.
 pub(crate) struct Exchange {
     /// The id that the response carries.
@@ -122,6 +125,10 @@ impl Exchange {
         if let Some(affinity) = plan.affinity {
             let of = (&self.head.headers, &caller.name);
             plan.session = session(affinity, of, &request.body).await?;
+        }
+        if let Some(queue) = &plan.queue {
+            let asked = self.head.headers.get(CLASS).and_then(|class| class.to_str().ok());
+            plan.class = queue.class(caller.class.as_deref(), asked).cloned();
         }
         let envelope = &request.envelope;
         let generates = envelope.form.operation().generates();

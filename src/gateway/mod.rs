@@ -44,6 +44,7 @@ pub mod refused;
 pub(crate) mod reply;
 pub(crate) mod request_body;
 pub mod request_metrics;
+mod request_queue;
 pub mod request_spans;
 mod response_headers;
 mod retry;

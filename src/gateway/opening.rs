@@ -15,6 +15,7 @@ use super::continuation::Continuable;
 use super::failures::{Failures, blame_caller, goes_on, may_attempt, refused_error, sent};
 use super::offload::RequestBody;
 use super::output_rate::OutputRate;
+use super::request_queue::{QueueShare, QueuedRequest};
 use super::retry::{SameTargetRetry, next_retry};
 use super::route::Plan;
 use super::select::{ByTier, PickReason, Select, Selection};
@@ -33,6 +34,8 @@ use crate::wire::chat::Kind;
 
 #[path = "opening_hedge.rs"]
 mod hedge;
+#[path = "opening_queue.rs"]
+mod queue;
 
 use hedge::Hedging;
 
@@ -57,6 +60,12 @@ pub struct Opening {
     hedging: Hedging,
     /// The backoff before a retry at the same target.
     backoff: Option<(Pin<Box<Sleep>>, Target)>,
+    /// The wait for a target with room.
+    queued: Option<Box<QueuedRequest>>,
+    /// The time at which it began to wait there for the first time.
+    waits_since: Option<Instant>,
+    /// Its tokens in the queue, once it has waited there.
+    share: Option<Box<QueueShare>>,
     budget: Option<Arc<RetryBudget>>,
     /// The fallback's targets, once they have taken the place of the model's own.
     fallback: Option<Box<Plan>>,
@@ -107,6 +116,9 @@ impl Opening {
             contender: None,
             hedging: Hedging::default(),
             backoff: None,
+            queued: None,
+            waits_since: None,
+            share: None,
             budget,
             fallback: None,
             failures: Failures::default(),
@@ -115,11 +127,8 @@ impl Opening {
 
     /// Waits for the first target that answers. Returns the answer with the index of its attempt. Cancel-safe.
     pub async fn answer(&mut self) -> Result<(usize, Box<Answer>), Error> {
-        while self.is_underway() || self.backoff.is_some() || self.begin() {
-            if let Some((wait, _)) = &mut self.backoff {
-                wait.as_mut().await;
-                self.retry();
-            }
+        while self.is_underway() || self.is_waiting() || self.begin() {
+            self.wait().await;
             let Some((mut turn, stepped)) = self.step().await else { continue };
             match stepped {
                 Stepped::Body(Ok(written)) => self.send(turn, written),
@@ -152,6 +161,11 @@ impl Opening {
         self.attempts
     }
 
+    /// Whether it waits before an attempt.
+    fn is_waiting(&self) -> bool {
+        self.backoff.is_some() || self.queued.is_some()
+    }
+
     /// Begins the next attempt, or the wait before it. Returns whether there is one.
     fn begin(&mut self) -> bool {
         let now = Instant::now();
@@ -161,6 +175,9 @@ impl Opening {
         }
         if self.failures.are_final {
             return self.fall_back(now) && self.begin();
+        }
+        if self.attempts.is_empty() && self.waits_since.is_none() && self.is_behind_others() {
+            return self.wait_for_room(now);
         }
         // An answer that broke off was an attempt, too.
         let before = sent(&self.attempts) + usize::from(request.part.is_some());
@@ -181,6 +198,11 @@ impl Opening {
         }
         if self.fall_back(now) {
             return self.begin();
+        }
+        let plan = self.fallback.as_deref().unwrap_or(&request.plan);
+        if self.select.expects_room(plan, &self.attempts, now).is_some() {
+            // One that may not wait goes to the last resort.
+            return self.wait_for_room(now) || self.begin();
         }
         if self.back_off(now) {
             return true;
@@ -267,9 +289,9 @@ impl Opening {
         let now = Instant::now();
         let Some((_, target)) = self.backoff.take() else { return };
         let prompt = PromptSize::of(self.request.plan.demand.input);
-        let alone = self.request.plan.targets.len() == 1;
+        let alone = self.request.plan.is_alone();
         let Some(stream) = self.request.health.begin((&target, alone), (prompt, now)) else {
-            self.failures.are_final = true;
+            self.failures.are_final = self.request.plan.queue.is_none();
             return;
         };
         let why = PickReason::Retry;
@@ -359,17 +381,20 @@ impl Opening {
             return;
         }
         let (whole, now) = (attempt.whole, Instant::now());
+        let named = (attempt.target.clone(), request.target_label(&attempt.target));
+        let share = self.share.take();
         answer.in_progress = turn.stream.take().map(|mut stream| {
             stream.has_output(whole, now);
-            let label = request.target_label(&attempt.target);
-            InProgress::new(stream, &request.health, (attempt.target.clone(), label))
+            InProgress::new(stream, &request.health, named).queued(share)
         });
         let slow = request.plan.slow.filter(|_| request.context.call.stream && !whole);
         let bytes = answer.transcoder.tally().output_bytes;
         answer.rate = slow.map(|slow| Box::new(OutputRate::new(slow, bytes)));
-        request.health.succeeded(&attempt.target, now);
-        if let Some(wait) = answer.spent {
-            request.health.limited(&attempt.target, wait, now);
+        if let Some(attempt) = self.attempts.get(turn.index) {
+            request.health.succeeded(&attempt.target, now);
+            if let Some(wait) = answer.spent {
+                request.health.limited(&attempt.target, wait, now);
+            }
         }
     }
 
@@ -437,6 +462,10 @@ mod tests;
 #[cfg(test)]
 #[path = "opening_hedge_tests.rs"]
 mod hedge_tests;
+
+#[cfg(test)]
+#[path = "opening_queue_tests.rs"]
+mod queue_tests;
 
 #[cfg(test)]
 #[path = "failover_chaos_tests.rs"]

@@ -8,8 +8,8 @@ use super::auth::Caller;
 use super::limit::TokenDemand;
 use super::provider_models::{Lists, find};
 use crate::config::{
-    self, Affinity, Config, Continue, Fallback, Hedge, ModelRouting, Pick, RequestFacts, Retry,
-    Slow, Target, matches_pattern,
+    self, Affinity, Config, Continue, Fallback, Hedge, ModelRouting, Pick, Queue, QueueClass,
+    RequestFacts, Retry, Slow, Target, matches_pattern,
 };
 use crate::error::Error;
 use crate::wire::chat::{ApiError, Kind};
@@ -41,6 +41,10 @@ pub struct Plan {
     pub hedge: Option<Hedge>,
     /// The limit of slow streams, if there is one.
     pub slow: Option<Slow>,
+    /// The queue of requests for which no target has room, if they wait.
+    pub queue: Option<Arc<Queue>>,
+    /// The class of the request there.
+    pub class: Option<QueueClass>,
     /// Fallbacks after errors that the caller causes.
     pub fallback: Option<Arc<Fallback>>,
     /// The policy for an answer that breaks off, if it is continued.
@@ -51,8 +55,8 @@ pub struct Plan {
 
 impl Plan {
     fn new(config: &Config, label: &str, targets: Arc<[Target]>, direct: bool) -> Self {
-        let routing = config.model_routing.get(label).copied().unwrap_or_default();
-        let ModelRouting { pick, affinity, attempts, retry, hedge, slow } = routing;
+        let routing = config.model_routing.get(label).cloned().unwrap_or_default();
+        let ModelRouting { pick, affinity, attempts, retry, hedge, slow, queue } = routing;
         let fallback = config.fallbacks.get(label).map(Arc::clone);
         let on_break = config.on_break.get(label).cloned();
         let (label, session) = (label.into(), None);
@@ -67,6 +71,8 @@ impl Plan {
             retry,
             hedge,
             slow,
+            queue,
+            class: None,
             fallback,
             on_break,
             direct,
@@ -79,6 +85,11 @@ impl Plan {
     #[cfg(test)]
     pub(super) fn targets_mut(&mut self) -> &mut [Target] {
         Arc::make_mut(&mut self.targets)
+    }
+
+    /// Whether there is no other target, so that its one gets requests whatever its state is.
+    pub fn is_alone(&self) -> bool {
+        self.targets.len() == 1 && self.queue.is_none()
     }
 
     /// Whether a target, or one of a fallback, has a condition.

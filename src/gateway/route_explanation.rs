@@ -30,6 +30,8 @@ pub struct RouteExplanation {
     same_target_retries: u32,
     /// A second target is asked while the first one is silent.
     hedged: bool,
+    /// The longest wait for a target with room.
+    queued_seconds: Option<f64>,
     /// The consequence of a slow stream.
     slow_streams: Option<&'static str>,
     /// The targets for prompts that are too long.
@@ -92,6 +94,7 @@ impl RouteExplanation {
                 .same_target
                 .unwrap_or_else(|| u32::from(plan.targets.len() == 1)),
             hedged: plan.hedge.is_some(),
+            queued_seconds: plan.queue.as_ref().map(|queue| queue.wait.as_secs_f64()),
             slow_streams: plan.slow.map(|slow| slow.then.word()),
             context_fallback: fallback.map(|it| names(&it.context)).unwrap_or_default(),
             content_policy_fallback: fallback
@@ -188,6 +191,9 @@ impl RouteExplanation {
         }
         if self.hedged {
             writeln!(f, "  hedged: a second target is asked while the first one is silent")?;
+        }
+        if let Some(seconds) = self.queued_seconds {
+            writeln!(f, "  queued: a request waits up to {seconds} s while all targets are full")?;
         }
         if let Some(then) = self.slow_streams {
             writeln!(f, "  slow streams: {then}")?;

@@ -87,6 +87,8 @@ pub(super) fn request(
             retry: Retry::default(),
             hedge: None,
             slow: None,
+            queue: None,
+            class: None,
             fallback: None,
             on_break: None,
             direct: false,

@@ -34,6 +34,16 @@ pub trait Select: Send {
         tried: &[Attempt],
         avoided: (&Provider, Instant),
     ) -> Option<Selection>;
+
+    /// The time until which it is worth to wait for a target that is full, or that pauses for a short time. `None`: there
+    /// is none, or the request does not wait.
+    fn expects_room(&self, plan: &Plan, tried: &[Attempt], now: Instant) -> Option<Instant>;
+
+    /// Takes targets into account again that had no room, or that a rate limit has refused.
+    fn readmit(&mut self, plan: &Plan, tried: &[Attempt]);
+
+    /// The request waits no longer.
+    fn stop_waiting(&mut self);
 }
 
 /// The reason for which a target was chosen: a stable word for records and metrics.
@@ -111,6 +121,8 @@ pub struct ByTier {
     used: Vec<usize>,
     /// So many targets are ejected that none is passed over for failures.
     is_panic: bool,
+    /// The request has waited for room, or may not.
+    waits_no_longer: bool,
     /// A host that gets nothing, nor do targets that may not be well.
     avoided: Option<String>,
 }
@@ -118,7 +130,7 @@ pub struct ByTier {
 impl ByTier {
     /// The policy for one request.
     pub fn new(health: Arc<TargetHealth>) -> Self {
-        Self { health, used: Vec::new(), is_panic: false, avoided: None }
+        Self { health, used: Vec::new(), is_panic: false, waits_no_longer: false, avoided: None }
     }
 
     /// A target of the plan, if it is ready for a request.
@@ -137,7 +149,11 @@ impl ByTier {
         }
         match self.health.state(target, now) {
             // A lone target is never passed over, but by an operator.
-            TargetState::Out(outage, _) if outage != Outage::Drained && plan.targets.len() == 1 => {
+            TargetState::Out(outage, until)
+                if outage != Outage::Drained
+                    && plan.targets.len() == 1
+                    && self.pause_ends(plan, (outage, until), now).is_none() =>
+            {
                 Some(Candidate { place, target, share: Some(1.0) })
             }
             TargetState::Ready(share) => Some(Candidate { place, target, share: Some(share) }),
@@ -149,6 +165,17 @@ impl ByTier {
             }
             TargetState::Out(..) | TargetState::Probe => None,
         }
+    }
+
+    /// The end of a target's pause, if requests wait for it.
+    fn pause_ends(
+        &self,
+        plan: &Plan,
+        (outage, until): (Outage, Instant),
+        now: Instant,
+    ) -> Option<Instant> {
+        let longest = plan.queue.as_ref().filter(|_| !self.waits_no_longer)?.wait;
+        (outage == Outage::Cooling && until <= now + longest).then_some(until)
     }
 
     /// Whether failures have ejected so much of a model's weight that the rest would be overloaded.
@@ -266,7 +293,7 @@ impl ByTier {
         self.used.push(place);
         let probe = if share.is_none() { Some(self.health.probe(target, now)?) } else { None };
         let prompt = PromptSize::of(plan.demand.input);
-        let alone = plan.targets.len() == 1;
+        let alone = plan.is_alone();
         let stream = self.health.begin((target, alone), (prompt, now))?;
         let places = 0..plan.targets.len();
         let left = |place: &usize| {
@@ -333,6 +360,9 @@ impl Select for ByTier {
         if let Some(selection) = self.in_tiers((plan, tried), now) {
             return Some(selection);
         }
+        if self.expects_room(plan, tried, now).is_some() {
+            return None;
+        }
         while let Some(found) = self.last_resort((plan, tried), now) {
             let found = (found, PickReason::LastResort);
             if let Some(selection) = self.selection((plan, tried), found, now) {
@@ -353,6 +383,35 @@ impl Select for ByTier {
         self.avoided = None;
         Some(Selection { why: PickReason::Hedge, ..found? })
     }
+
+    fn expects_room(&self, plan: &Plan, tried: &[Attempt], now: Instant) -> Option<Instant> {
+        let waits = plan.queue.as_ref().filter(|_| !self.waits_no_longer)?;
+        let may = |target: &&Target| {
+            has_room(target, tried) && !shares_fault(target, tried) && !has_failed(target, tried)
+        };
+        let expected = |target: &Target| match self.health.state(target, now) {
+            TargetState::Out(outage, until) => self.pause_ends(plan, (outage, until), now),
+            TargetState::Ready(_) if self.health.is_full(target, false) => Some(now + waits.wait),
+            TargetState::Ready(_) | TargetState::Probe => None,
+        };
+        plan.targets.iter().filter(may).filter_map(expected).min()
+    }
+
+    fn readmit(&mut self, plan: &Plan, tried: &[Attempt]) {
+        let places = plan.targets.iter().enumerate();
+        let failed = places.filter(|(_, target)| has_failed(target, tried));
+        self.used = failed.map(|(place, _)| place).collect();
+    }
+
+    fn stop_waiting(&mut self) {
+        self.waits_no_longer = true;
+    }
+}
+
+/// Whether a target was tried and has failed, but for a rate limit that it has reached.
+fn has_failed(target: &Target, tried: &[Attempt]) -> bool {
+    let mut of = tried.iter().filter(|attempt| attempt.target.identity() == target.identity());
+    of.any(|attempt| attempt.error.is_none_or(|error| error.blame != Blame::RateLimit))
 }
 
 /// The number of targets at these places for which an attempt leaves time. Keys of one target count once, and its own not

@@ -217,6 +217,7 @@ impl Gateway {
             name: name.into(),
             label: OTHER.into(),
             models: Arc::default(),
+            class: None,
             channels: Arc::new(channels),
             until: None,
         })

@@ -144,6 +144,24 @@ pub struct WastedTokenLabels {
     pub purpose: &'static str,
 }
 
+/// Labels of requests that wait in a queue.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct QueueLabels {
+    /// As in [`RouteLabels`].
+    pub model: Arc<str>,
+    /// A configured class.
+    pub class: Arc<str>,
+}
+
+/// Labels of requests that a queue did not take, or gave up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct QueueRefusalLabels {
+    /// As in [`RouteLabels`].
+    pub model: Arc<str>,
+    /// `full`, `caller_full`, `too_long` or `timed_out`.
+    pub reason: &'static str,
+}
+
 /// Labels of attempts after a failed one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RetryLabels {

@@ -31,9 +31,9 @@ pub use labels::{
     AuthFailureLabels, BreakerChangeLabels, BuildLabels, ConfigLabels, ContinuationLabels,
     CostLabels, DialectLabels, HedgeLabels, KeyFetchLabels, LimitLabels, LimitRefusalLabels,
     MemoryLabels, ModelLabels, ModelListFetchLabels, NoLabels, OTHER, OutcomeLabels, PickLabels,
-    ProviderLabels, RefusedRequestLabels, RetryLabels, RouteLabels, SlowStreamLabels,
-    SpanLossLabels, StreamLabels, TargetLabels, TargetStateLabels, TokenLabels,
-    UpstreamErrorLabels, WastedTokenLabels,
+    ProviderLabels, QueueLabels, QueueRefusalLabels, RefusedRequestLabels, RetryLabels,
+    RouteLabels, SlowStreamLabels, SpanLossLabels, StreamLabels, TargetLabels, TargetStateLabels,
+    TokenLabels, UpstreamErrorLabels, WastedTokenLabels,
 };
 pub use refusals::{RefusalLog, RefusalReason, RefusalSource};
 
@@ -115,6 +115,12 @@ metrics! {
         "Answers whose upstream became slower than their model allows, by consequence";
     wasted_tokens: Family<WastedTokenLabels, Counter> = "streamgate_wasted_tokens",
         "Estimated input tokens of attempts that were cancelled because another one was faster";
+    queue_length: Family<QueueLabels, Gauge> = "streamgate_queue_length",
+        "Requests that wait because all targets of their model are full, by class";
+    queue_wait: Family<QueueLabels, Histogram> = "streamgate_queue_wait_seconds",
+        "Time that requests waited in the queue of their model before they were sent, by class";
+    queue_refusals: Family<QueueRefusalLabels, Counter> = "streamgate_queue_refusals",
+        "Requests that the queue of their model did not take, or gave up, by reason";
     continuations: Family<ContinuationLabels, Counter> = "streamgate_continuations",
         "Answers that broke off and might be continued by another target, by result";
     heartbeats: Family<DialectLabels, Counter<u64, AtomicU64>> = "streamgate_heartbeats",
@@ -224,6 +230,9 @@ const HEDGE_RESULTS: [&str; 6] = ["not_needed", "won", "lost", "failed", "no_bud
 /// The results of continuations.
 const CONTINUATION_RESULTS: [&str; 3] = ["continued", "failed", "refused"];
 
+/// The reasons for which a queue does not take a request, or gives it up.
+const QUEUE_REFUSALS: [&str; 4] = ["full", "caller_full", "too_long", "timed_out"];
+
 /// The kinds of attempts after a failed one.
 const RETRY_KINDS: [&str; 4] = ["same_target", "other_key", "other_target", "fallback"];
 
@@ -279,6 +288,17 @@ impl Metrics {
                 for target in names() {
                     let labels = WastedTokenLabels { target, purpose: "hedge" };
                     self.wasted_tokens.get_or_create(&labels).inc_by(0);
+                }
+            }
+            if let Some(queue) = &routing.queue {
+                let model: Arc<str> = model.as_str().into();
+                for class in &queue.classes {
+                    let (model, class) = (Arc::clone(&model), Arc::clone(&class.name));
+                    self.queue_length.get_or_create(&QueueLabels { model, class }).inc_by(0);
+                }
+                for reason in QUEUE_REFUSALS {
+                    let labels = QueueRefusalLabels { model: Arc::clone(&model), reason };
+                    self.queue_refusals.get_or_create(&labels).inc_by(0);
                 }
             }
             if let Some(slow) = routing.slow {

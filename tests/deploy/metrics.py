@@ -28,6 +28,7 @@ ANY = "*"
 # Queries that give nothing when all is well, which is what this Prometheus sees.
 EMPTY = {
     "StreamgateAbsent": "an instance is there; promtool's tests have one that is not",
+    "Wait in queues (p95)": "no target of this traffic is full",
     "Learned limits of targets": "no upstream of this traffic refuses answers because it has too many in progress",
 }
 
@@ -233,6 +234,7 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
         "Continued answers": {f"chat {result}": zero for result in ("continued", "failed", "refused")},
         "Hedged requests": {f"chat {result}": zero for result in ("not_needed", "won", "lost", "failed", "no_budget", "refused")},
         "Wasted tokens": {f"hedge sim/{traffic.CHAT}": zero}, "Slow streams": {f"sim/{traffic.CHAT} mark": zero},
+        "Requests in queues": {ANY: zero}, "Refused by queues": {ANY: zero},
         "States of targets": {ANY: (1, 1)}, "Cooldowns of targets": {ANY: (0, 3600)}, "Changes of circuit breakers": {ANY: (0, 10)},
         "Requests, by caller": {name: rate(count) for name, count in caller.items()},
         "Tokens, by caller": tokens,

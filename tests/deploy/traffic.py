@@ -43,7 +43,7 @@ auth:
 providers:
   sim: {{ dialect: openai-chat, base_url: "{sim}/v1" }}
 models:
-  chat: {{ on_break: {{ continue: {{}} }}, hedge: {{}}, slow: {{}}, targets: [{{ provider: sim, model: {chat}, price: {{ input: 1000000, output: 2000000 }} }}] }}
+  chat: {{ on_break: {{ continue: {{}} }}, hedge: {{}}, slow: {{}}, queue: {{}}, targets: [{{ provider: sim, model: {chat}, price: {{ input: 1000000, output: 2000000 }} }}] }}
   fallback: {{ targets: [{{ provider: sim, model: e503 }}, {{ provider: sim, model: n5 }}] }}
 stream: {{ heartbeat: 500ms, first_token: 2s, stall: 2s }}
 health: {{ consecutive: 3 }}

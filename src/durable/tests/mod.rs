@@ -45,6 +45,7 @@ impl Reply {
 impl Server {
     fn new(settings: Durable, limits: Limits) -> Self {
         let key = |name: &str| Key {
+            class: None,
             name: name.to_owned(),
             digest: digest(name),
             models: vec!["*".to_owned()],

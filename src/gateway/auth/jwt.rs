@@ -28,6 +28,8 @@ pub(super) struct Identity {
     pub(super) models: Arc<[String]>,
     /// Its limits.
     pub(super) limits: Limits,
+    /// The class of its requests in the queues of models.
+    pub(super) class: Option<Arc<str>>,
     /// Channels that it may subscribe and publish to.
     pub(super) channels: Arc<ChannelRights>,
     /// The last second at which its token is good, since 1970.
@@ -121,6 +123,7 @@ impl Issuer {
             limiter: format!("{issuer}\0{subject}\0{said}"),
             models: models.unwrap_or_else(|| self.setting.models.clone()).into(),
             limits,
+            class: self.setting.class.as_deref().map(Arc::from),
             channels: Arc::new(channels),
             until,
         })

@@ -46,6 +46,8 @@ pub struct Caller {
     pub models: Arc<[String]>,
     /// Its rate limiter.
     pub limiter: Arc<Limiter>,
+    /// The class of its requests in the queues of models.
+    pub class: Option<Arc<str>>,
     /// Channels that it may subscribe and publish to, besides its own.
     pub channels: Arc<ChannelRights>,
     /// The last second at which its credential is good, since 1970. `None`: there is none.
@@ -60,6 +62,7 @@ impl Caller {
             label: Arc::clone(&name),
             models: models.into(),
             limiter: LimiterRegistry::new(Scope::Caller).of(&name, Limits::NONE),
+            class: None,
             channels: Arc::default(),
             until: None,
             name,
@@ -94,6 +97,7 @@ impl Anonymous {
             label: Arc::clone(&name),
             models: setting.models.clone().into(),
             limiter: limiters.of(&name, setting.limits),
+            class: setting.class.as_deref().map(Arc::from),
             channels: rights(&setting.channels, &name),
             until: None,
             name,
@@ -137,6 +141,7 @@ impl Callers {
                 name,
                 models: key.models.clone().into(),
                 limiter: limiters.of(&key.name, key.limits),
+                class: key.class.as_deref().map(Arc::from),
                 channels: rights(&key.channels, &key.name),
                 until: None,
             })
@@ -225,6 +230,7 @@ impl Callers {
             label: Arc::clone(&self.other),
             models: Arc::clone(&identity.models),
             limiter: self.limiters.of(&identity.limiter, identity.limits),
+            class: identity.class.clone(),
             channels: Arc::clone(&identity.channels),
             until: Some(identity.until),
         })

@@ -61,6 +61,7 @@ mod tests {
             },
             models: vec![],
             limits: Limits::default(),
+            class: None,
             channels: config::ChannelRightTemplates::default(),
         };
         Arc::new(Issuer::new(&setting, false, None))
@@ -72,6 +73,7 @@ mod tests {
             limiter: String::new(),
             models: Arc::from([]),
             limits: Limits::default(),
+            class: None,
             channels: Arc::default(),
             until,
         };

@@ -35,7 +35,7 @@ impl TokenDemand {
 
     /// All of its tokens, with `assumed` as the output of callers who give no bound. At most the largest
     /// limit, which no real demand exceeds.
-    pub(super) fn tokens(&self, assumed: u64) -> u64 {
+    pub fn tokens(&self, assumed: u64) -> u64 {
         let output = self.max_output.unwrap_or(assumed).saturating_mul(self.choices.max(1));
         self.input.saturating_add(output).min(u32::MAX.into())
     }

@@ -2,11 +2,13 @@
 //! state machine is pure, with its clock passed in. It must never slow down a credential that has refused nothing, nor
 //! keep what it has learned for good.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::FreedCapacity;
 
 /// The time without a refusal after which a limit that is reached is raised.
 const RAISE_AFTER: Duration = Duration::from_secs(10);
@@ -89,16 +91,30 @@ pub(super) struct AccountStreams {
     open: AtomicU32,
     most: AtomicU32,
     learned: Mutex<Option<LearnedLimit>>,
+    /// Reports that there may be room again.
+    freed: Arc<FreedCapacity>,
 }
 
 impl Default for AccountStreams {
     fn default() -> Self {
-        let (open, most) = (AtomicU32::default(), AtomicU32::new(UNLIMITED));
-        Self { open, most, learned: Mutex::default() }
+        Self::new(Arc::default())
     }
 }
 
 impl AccountStreams {
+    /// None in progress.
+    pub(super) fn new(freed: Arc<FreedCapacity>) -> Self {
+        let (open, most) = (AtomicU32::default(), AtomicU32::new(UNLIMITED));
+        Self { open, most, learned: Mutex::default(), freed }
+    }
+
+    /// Whether one more would have room.
+    pub(super) fn has_room(&self, most: Option<usize>, alone: bool) -> bool {
+        let most = most.map_or(UNLIMITED, |most| u32::try_from(most).unwrap_or(UNLIMITED));
+        let learned = if alone { UNLIMITED } else { self.most.load(Relaxed) };
+        self.open.load(Relaxed) < most.min(learned)
+    }
+
     /// Counts one more answer in progress. Returns whether there was room for it, below `most` and the learned limit,
     /// which does not hold for a target that is `alone`: no other one could serve the request.
     pub(super) fn begin(&self, (most, alone): (Option<usize>, bool), now: Instant) -> bool {
@@ -122,6 +138,7 @@ impl AccountStreams {
     /// One of the answers in progress is over.
     pub(super) fn end(&self) {
         self.open.fetch_sub(1, Relaxed);
+        self.freed.signal();
     }
 
     /// The upstream has refused one of the answers in progress, because it has too many.

@@ -178,6 +178,12 @@ impl TargetHealth {
         self.with(target, begin).unwrap_or_else(unknown)
     }
 
+    /// Whether a target has as many answers in progress as its credential may.
+    pub fn is_full(&self, target: &Target, alone: bool) -> bool {
+        let has_room = |known: &Deployment| known.streams.0.has_room(known.streams.1, alone);
+        self.with(target, has_room) == Some(false)
+    }
+
     /// The answers in progress at a target.
     pub fn open_streams(&self, target: &Target) -> u32 {
         self.with(target, |known| known.load.open()).unwrap_or_default()

@@ -8,6 +8,7 @@ mod cell;
 mod circuit;
 mod learned_limit;
 mod load;
+mod model_state;
 mod report;
 mod retry_budget;
 mod status;
@@ -15,12 +16,13 @@ mod ttft;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
+use super::request_queue::{FreedCapacity, QueueShare};
 use super::route::Plan;
 use crate::config::{Config, Identity, Provider, SlowAction, Target};
 use crate::error::{self, Blame, Error};
@@ -30,6 +32,7 @@ use cell::{CellState, Effect};
 use circuit::{Circuit, Ejection};
 use learned_limit::AccountStreams;
 use load::Load;
+use model_state::ModelState;
 use report::report;
 
 pub use cell::Outage;
@@ -65,7 +68,8 @@ impl Deployment {
     }
 
     /// A deployment that shares the state of those that were `known` before.
-    fn new((id, target): (Identity, &Target), known: &Known, epoch: Instant) -> Self {
+    fn new((id, target): (Identity, &Target), known: &Known, health: &TargetHealth) -> Self {
+        let epoch = health.epoch;
         let provider = &target.provider;
         let (name, account_id, host_id) = (target.name(), provider.account, provider.host());
         let key = provider.key.as_ref().map_or_else(String::new, |key| format!("[{key}]"));
@@ -83,7 +87,10 @@ impl Deployment {
             load: same.map_or_else(|| Arc::new(Load::new(epoch)), |known| Arc::clone(&known.load)),
             drained: same.map(|known| Arc::clone(&known.drained)).unwrap_or_default(),
             streams: (
-                same_account.map(|known| Arc::clone(&known.streams.0)).unwrap_or_default(),
+                same_account.map_or_else(
+                    || Arc::new(AccountStreams::new(Arc::clone(&health.freed))),
+                    |known| Arc::clone(&known.streams.0),
+                ),
                 provider.max_streams,
             ),
             name: Arc::clone(name),
@@ -116,10 +123,10 @@ type Deployments = HashMap<Identity, Arc<Deployment>>;
 #[derive(Debug)]
 pub struct TargetHealth {
     deployments: ArcSwap<Deployments>,
-    /// Positions in the rotations of models whose targets are picked by weight.
-    cursors: ArcSwap<HashMap<Arc<str>, Arc<AtomicUsize>>>,
-    /// The retry budgets of models.
-    budgets: ArcSwap<HashMap<Arc<str>, Arc<RetryBudget>>>,
+    /// The state that all requests to a model share.
+    models: ArcSwap<HashMap<Arc<str>, Arc<ModelState>>>,
+    /// Reports that a target may have room again.
+    freed: Arc<FreedCapacity>,
     metrics: Arc<Metrics>,
     epoch: Instant,
 }
@@ -153,6 +160,8 @@ pub struct InProgress {
     health: Arc<TargetHealth>,
     target: Target,
     label: Arc<str>,
+    /// Its tokens in the queue that it has waited in.
+    share: Option<Box<QueueShare>>,
 }
 
 impl InProgress {
@@ -162,11 +171,24 @@ impl InProgress {
         health: &Arc<TargetHealth>,
         (target, label): (Target, Arc<str>),
     ) -> Self {
-        Self { _stream: stream, health: Arc::clone(health), target, label }
+        Self { _stream: stream, health: Arc::clone(health), target, label, share: None }
+    }
+
+    /// The same for a request that has waited in a queue, where its tokens count.
+    #[must_use]
+    pub fn queued(mut self, share: Option<Box<QueueShare>>) -> Self {
+        self.share = share;
+        if let Some(share) = &mut self.share {
+            share.begun();
+        }
+        self
     }
 
     /// The answer is complete, with so many tokens of output.
     pub fn completed(&self, output: u64) {
+        if let Some(share) = &self.share {
+            share.settle(output);
+        }
         self.health.with(&self.target, |known| {
             known.own.complete();
             known.load.completed(output);
@@ -194,8 +216,8 @@ impl TargetHealth {
     /// All targets of a configuration are well.
     pub fn new(metrics: Arc<Metrics>, config: &Config) -> Self {
         let epoch = Instant::now();
-        let (deployments, cursors) = (ArcSwap::default(), ArcSwap::default());
-        let health = Self { deployments, cursors, budgets: ArcSwap::default(), metrics, epoch };
+        let (deployments, models) = (ArcSwap::default(), ArcSwap::default());
+        let health = Self { deployments, models, freed: Arc::default(), metrics, epoch };
         health.configure(config);
         health
     }
@@ -208,7 +230,7 @@ impl TargetHealth {
         let mut next = Deployments::new();
         let mut add = |id: Identity, target: &Target| {
             next.entry(id).or_insert_with(|| {
-                let made = Arc::new(Deployment::new((id, target), &known, self.epoch));
+                let made = Arc::new(Deployment::new((id, target), &known, self));
                 known.add(&made);
                 made
             });
@@ -229,35 +251,7 @@ impl TargetHealth {
             self.metrics.target_ejected.remove(&TargetLabels { target: target.to_string() });
         }
         self.deployments.store(Arc::new(next));
-        let models = config.model_routing.keys();
-        let cursors = models.map(|model| (model.as_str().into(), Arc::default())).collect();
-        self.cursors.store(Arc::new(cursors));
-        self.keep_budgets(config);
-    }
-
-    /// Makes the retry budgets of new models; those of the others go on.
-    fn keep_budgets(&self, config: &Config) {
-        let before = self.budgets.load();
-        let patterns = config.patterns.iter().map(|pattern| &pattern.pattern);
-        let budget = |model: &String| {
-            let known = before.get(model.as_str()).map(Arc::clone);
-            let budget = known.unwrap_or_else(|| Arc::new(RetryBudget::new(self.epoch)));
-            (model.as_str().into(), budget)
-        };
-        let budgets = config.models.keys().chain(patterns).map(budget).collect();
-        self.budgets.store(Arc::new(budgets));
-    }
-
-    /// The retry budget of a model. `None`: callers name the target themselves.
-    pub fn budget(&self, model: &str) -> Option<Arc<RetryBudget>> {
-        self.budgets.load().get(model).map(Arc::clone)
-    }
-
-    /// The next position in the rotation of a model.
-    pub fn turn(&self, model: &str) -> usize {
-        let cursors = self.cursors.load();
-        let cursor = cursors.get(model);
-        cursor.map_or(0, |cursor| cursor.fetch_add(1, Relaxed))
+        self.keep_models(config);
     }
 
     fn with<T>(&self, target: &Target, look: impl FnOnce(&Deployment) -> T) -> Option<T> {

@@ -4,6 +4,7 @@
 mod checks;
 mod credentials;
 mod fallbacks;
+mod queue;
 mod retries;
 mod routing;
 mod simulated;

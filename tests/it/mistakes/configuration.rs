@@ -133,6 +133,11 @@ fn m27_routing_that_cannot_work_is_warned_of() {
             "3:28",
             "`first_token` of p/a (600s) is above `stream.first_token` (120s)",
         ),
+        (
+            model("queue: { wait: 2m }, targets: [{ provider: p, model: a }]"),
+            "3:34",
+            "`wait` (120s) leaves no time for an attempt",
+        ),
     ] {
         assert_warned(&yaml, place, words);
     }
