@@ -51,6 +51,7 @@ fn plan(config: &Config) -> Plan {
         pick: routing.pick,
         session: None,
         affinity: None,
+        pinned: None,
         demand: TokenDemand { input: 1000, max_output: Some(500), choices: 1 },
         attempts: None,
         retry: routing.retry,

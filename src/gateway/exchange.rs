@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use http::HeaderMap;
 use http::request::Parts;
+use tokio::time::Instant;
 
 use super::account::Account;
 use super::affinity::{Session, needs_body};
@@ -24,6 +25,7 @@ use crate::config::{Affinity, RequestFacts};
 use crate::error::Error;
 use crate::server::request_head::expects_continue;
 use crate::wire::dialect::{CallerDialect, Form};
+use crate::wire::encrypted_state::digests;
 use crate::wire::request_features::RequestFeatures;
 
 /// The header that names a lower class for a request that may have to wait.
@@ -169,6 +171,21 @@ impl Exchange {
         account.admitted(admission, &plan.demand, envelope.background);
         Ok(())
     }
+}
+
+/// Puts the account first that alone has the state to which a request refers.
+pub(super) async fn pin(
+    gateway: &Gateway,
+    request: &InspectedRequest,
+    plan: &mut Plan,
+) -> Result<(), Error> {
+    if plan.has_several_accounts() {
+        let states = request.body.read(digests).await?;
+        if let Some(account) = gateway.health.pins.account(&states, Instant::now()) {
+            plan.pin(account);
+        }
+    }
+    Ok(())
 }
 
 /// The session that a request belongs to.

@@ -14,6 +14,7 @@ use super::target_health::{Outage, Refusal};
 use super::upstream_request::UpstreamRequest;
 use crate::error::{self, Blame, Error, Side};
 use crate::wire::chat::{ApiError, Kind};
+use crate::wire::encrypted_state::is_of_another_account;
 
 /// The most rejected credentials that one request meets.
 const MAX_KEYS: usize = 8;
@@ -108,6 +109,7 @@ pub(super) fn goes_on(request: &UpstreamRequest, error: &Error, now: Instant) ->
         request.plan.fallback.as_ref().is_some_and(|fallback| fallback.on_status.contains(&status))
     };
     error.needs_room()
+        || is_of_another_account(error.fault())
         || error.blame() != Blame::Caller
         || error.side() == Side::Caller
         || error.upstream_reply().is_some_and(|reply| listed(reply.status))

@@ -1,6 +1,7 @@
 //! Kept state of dialects: resolves a request's references to stored responses, and stores its own. It must never
 //! touch a request whose upstreams keep that state themselves.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +17,11 @@ use crate::error::Error;
 use crate::streams::conversations::Conversations;
 use crate::streams::stored::{MAX_CHAIN, StoredResponse, StoredResponses};
 use crate::wire::chat::{ApiError, End};
-use crate::wire::dialect::{CallerDialect, References, ResponseContext, StateApi};
+use crate::wire::dialect::{CallerDialect, References, StateApi};
 use crate::wire::json;
+
+/// The longest id of a response, in bytes.
+const MAX_ID: usize = 256;
 
 /// The storing of a response when it is whole.
 pub struct Keep {
@@ -169,14 +173,13 @@ pub fn with_ids(items: Vec<String>) -> Vec<String> {
 }
 
 impl Keep {
-    /// Stores the response within the last bytes of an answer, if it is the gateway's own.
-    pub fn keep(self, produced: &[u8], end: Option<&End>, call: &ResponseContext) {
-        let id = self.api.id(call);
+    /// Stores the response within the last bytes of an answer, under its own id: that of an upstream with such state is
+    /// read here as well, since another target may serve the next turn.
+    pub fn keep(self, produced: &[u8], end: Option<&End>) {
         let Some(response) = self.api.response(produced) else { return };
-        // An upstream that keeps state itself has ids of its own.
-        if json::text_member(response.as_bytes(), "id").as_deref() != Some(id.as_str()) {
-            return;
-        }
+        let id = json::text_member(response.as_bytes(), "id");
+        let id = id.filter(|id| (1..=MAX_ID).contains(&id.len()));
+        let Some(id) = id.map(Cow::into_owned) else { return };
         let cancelled = [("status", Some("\"cancelled\"")), ("error", Some("null"))];
         let response = match end {
             Some(End::Cancelled) => json::edit(&response, &cancelled).unwrap_or(response),

@@ -61,6 +61,7 @@ pub mod source;
 #[cfg(test)]
 mod source_script;
 pub mod state;
+mod state_pins;
 mod stream_lookup;
 pub mod summary;
 mod target_check;
@@ -147,10 +148,11 @@ async fn pipeline(
     }
     let admission = caller.limiter.admit()?;
     let mut request = exchange.read(gateway, (&state, &caller), form, account).await?;
-    let plan = exchange.plan((&state, &caller), &request, account).await?;
+    let mut plan = exchange.plan((&state, &caller), &request, account).await?;
     let asked = (gateway, &**state, &*caller);
     let KeptState { keep, background } =
         kept_state::resolve(asked, exchange.dialect, &mut request, &plan).await?;
+    exchange::pin(gateway, &request, &mut plan).await?;
     exchange.reserve((&state, &plan), &request, admission, account)?;
     let settings = resumption.settings(&state, (&mut request, &plan), background)?;
     let (opening, context) = attempts((gateway, &state), exchange, request, plan, account);

@@ -376,16 +376,19 @@ impl Opening {
     /// Takes account of an answer that has begun.
     fn succeeded(&mut self, turn: &mut Turn, answer: &mut Answer) {
         let request = Arc::clone(&self.request);
+        let share = self.share.take();
         let attempt = self.answered(turn.index);
         if count::is_estimated(&request, &attempt.target) {
             return;
         }
         let (whole, now) = (attempt.whole, Instant::now());
         let named = (attempt.target.clone(), request.target_label(&attempt.target));
-        let share = self.share.take();
+        let is_stored = request.context.dialect.state().is_some()
+            && request.is_verbatim(&attempt.target.provider)
+            && request.plan.has_several_accounts();
         answer.in_progress = turn.stream.take().map(|mut stream| {
             stream.has_output(whole, now);
-            InProgress::new(stream, &request.health, named).queued(share)
+            InProgress::new(stream, &request.health, named).stored(is_stored).queued(share)
         });
         let slow = request.plan.slow.filter(|_| request.context.call.stream && !whole);
         let bytes = answer.transcoder.tally().output_bytes;

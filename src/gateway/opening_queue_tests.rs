@@ -14,7 +14,7 @@ use super::*;
 use crate::config::{ModelRouting, Provider, Queue, QueueClass};
 use crate::gateway::clock::RequestTime;
 use crate::gateway::offload::BufferedBody;
-use crate::gateway::scripted::{answer, config, request as order};
+use crate::gateway::scripted::{answer, config, request as order, tally};
 use crate::gateway::source_script::Step as Part;
 use crate::gateway::target_health::TargetHealth;
 use crate::gateway::upstream_request::RequestContext;
@@ -143,7 +143,7 @@ impl Model {
         assert_eq!(queued, waited, "the record has the wait");
         let name = attempt.target.provider.name.clone();
         sleep(takes).await;
-        answer.in_progress.as_ref().expect("counted").completed(output);
+        answer.in_progress.as_ref().expect("counted").completed(&tally(output));
         self.upstreams[&name].open.fetch_sub(1, SeqCst);
         drop(answer);
         Ok((name, waited))

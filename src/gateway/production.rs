@@ -237,7 +237,7 @@ impl Production {
         let end = error.to_end();
         let event = self.error_event(&end);
         if let Some(keep) = self.keep.take().filter(|_| promised) {
-            keep.keep(&event, Some(&end), &self.context.call);
+            keep.keep(&event, Some(&end));
         }
         event
     }
@@ -383,7 +383,7 @@ impl Production {
         account.settle(tally, end.as_ref());
         match (&answer.in_progress, &end) {
             (Some(in_progress), Some(End::Complete)) => {
-                in_progress.completed(tally.output_tokens().0);
+                in_progress.completed(tally);
             }
             (Some(in_progress), Some(end)) if is_broken(end) => {
                 in_progress.broke(&answer.failure(end));
@@ -396,7 +396,7 @@ impl Production {
             self.error = Some(self.spent.take().unwrap_or_else(failure));
         }
         if let Some(keep) = self.keep.take() {
-            keep.keep(last, end.as_ref(), &self.context.call);
+            keep.keep(last, end.as_ref());
         }
         self.end = end;
         self.ending = answer.ending();

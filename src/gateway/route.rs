@@ -8,8 +8,8 @@ use super::auth::Caller;
 use super::limit::TokenDemand;
 use super::provider_models::{Lists, find};
 use crate::config::{
-    self, Affinity, Config, Continue, Fallback, Hedge, ModelRouting, Pick, Queue, QueueClass,
-    RequestFacts, Retry, Slow, Target, matches_pattern,
+    self, Affinity, Config, Continue, Fallback, Hedge, Identity, ModelRouting, Pick, Queue,
+    QueueClass, RequestFacts, Retry, Slow, Target, matches_pattern,
 };
 use crate::error::Error;
 use crate::wire::chat::{ApiError, Kind};
@@ -31,6 +31,8 @@ pub struct Plan {
     pub session: Option<Session>,
     /// The sources of a session.
     pub affinity: Option<Affinity>,
+    /// The account that alone can read the encrypted state of the request.
+    pub pinned: Option<Identity>,
     /// The tokens that the request may use.
     pub demand: TokenDemand,
     /// The most upstream requests for one request.
@@ -66,6 +68,7 @@ impl Plan {
             pick,
             session,
             affinity,
+            pinned: None,
             demand: TokenDemand::default(),
             attempts,
             retry,
@@ -116,6 +119,28 @@ impl Plan {
         }
         self.targets = met.into();
         Ok(unmet)
+    }
+
+    /// Whether targets of one dialect have several accounts, of which one cannot read the encrypted state of another.
+    pub fn has_several_accounts(&self) -> bool {
+        let mut pairs = self.targets.windows(2);
+        pairs.any(|pair| matches!(pair, [a, b] if a.provider.account != b.provider.account))
+    }
+
+    /// Puts the targets of an account first, whose encrypted state the request has, and leaves out those that would have to
+    /// read it and cannot. Targets of another dialect never get it.
+    pub fn pin(&mut self, account: Identity) {
+        let is_pinned = |target: &&Target| target.provider.account == account;
+        let Some(pinned) = self.targets.iter().find(is_pinned) else { return };
+        let dialect = pinned.provider.dialect.name();
+        let (mut own, rest): (Vec<Target>, Vec<Target>) =
+            self.targets.iter().cloned().partition(|target| is_pinned(&target));
+        for target in &mut own {
+            target.tier = 0;
+        }
+        let others = rest.into_iter().filter(|target| target.provider.dialect.name() != dialect);
+        self.targets = own.into_iter().chain(others).collect();
+        self.pinned = Some(account);
     }
 
     /// Leaves out the targets whose context is too small for the request, and returns them. The estimate may be wrong: if

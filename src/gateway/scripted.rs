@@ -26,9 +26,10 @@ use crate::config::{Config, Pick, Retry, Stream, Target, without_file};
 use crate::memory::MemoryBudget;
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::TraceContext;
-use crate::wire::chat::ToolForms;
+use crate::wire::chat::{ToolForms, Usage};
 use crate::wire::dialect::{Clock, DEFAULT, Form, Mode, ResponseContext};
 use crate::wire::framing::Framing;
+use crate::wire::tally::Tally;
 use crate::wire::transcode::Transcoder;
 
 /// The first output of an attempt at a target, or its failure, in place of the exchange with an upstream.
@@ -82,6 +83,7 @@ pub(super) fn request(
             pick: Pick::Order,
             session: None,
             affinity: None,
+            pinned: None,
             demand: TokenDemand::default(),
             attempts: None,
             retry: Retry::default(),
@@ -125,6 +127,12 @@ pub(super) fn answer(stream: bool, steps: impl IntoIterator<Item = Step>) -> Box
     let lease = MemoryBudget::new(1 << 30, &Metrics::default()).answers.lease();
     let source = Source::Script(Script::new(steps));
     Box::new(Answer::new((provider, HeaderMap::new()), source, transcoder, lease))
+}
+
+/// The tally of a complete answer with so many tokens of output.
+pub(super) fn tally(output: u64) -> Tally {
+    let usage = Usage { output: Some(output), ..Usage::default() };
+    Tally { usage, complete: true, ..Tally::default() }
 }
 
 /// The surroundings of productions, and the summaries of all that were dropped.

@@ -59,6 +59,8 @@ pub enum PickReason {
     Latency,
     /// It has the lowest price.
     Price,
+    /// Its account alone can read the encrypted state of the request.
+    Pin,
     /// It has the session.
     Affinity,
     /// It is assigned to the session.
@@ -86,6 +88,7 @@ impl PickReason {
             Self::Load => "load",
             Self::Latency => "latency",
             Self::Price => "price",
+            Self::Pin => "pin",
             Self::Affinity => "affinity",
             Self::Sticky => "sticky",
             Self::Spill => "spill",
@@ -309,7 +312,11 @@ impl ByTier {
         } else {
             others(plan, target, places.filter(is_well))
         };
-        let why = if probe.is_some() { PickReason::Probe } else { why };
+        let why = match probe {
+            Some(_) => PickReason::Probe,
+            None if plan.pinned == Some(target.provider.account) => PickReason::Pin,
+            None => why,
+        };
         Some(Selection { target: target.clone(), why, followed, others, probe, stream })
     }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::config::{Affinity, Provider, SessionSource, SlowAction, Target};
 use crate::error::Error;
 use crate::gateway::limit::TokenDemand;
-use crate::gateway::scripted::{config, request};
+use crate::gateway::scripted::{config, request, tally};
 use crate::gateway::target_health::{FailedAttempt, InProgress};
 use crate::gateway::upstream_request::UpstreamRequest;
 use crate::prices::{ModelPrice, Price, Rates};
@@ -148,7 +148,7 @@ async fn cheapest_is_the_lowest_price_for_the_request() {
     let answered = answered.expect("a stream");
     let target = request.plan.targets[4].clone();
     let named = (target.clone(), Arc::clone(target.name()));
-    InProgress::new(answered, &request.health, named).completed(77);
+    InProgress::new(answered, &request.health, named).completed(&tally(77));
     assert_eq!(request.health.typical_output(&target), Some(77));
 }
 

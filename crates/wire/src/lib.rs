@@ -18,6 +18,7 @@ pub mod continuation;
 pub mod count;
 pub mod dialect;
 pub mod embeddings;
+pub mod encrypted_state;
 pub(crate) mod error_body;
 pub mod finish;
 pub mod format;

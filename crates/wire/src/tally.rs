@@ -2,6 +2,10 @@
 //! answer's text.
 
 use super::chat::{Delta, Stop, Usage};
+use super::encrypted_state::StateDigest;
+
+/// The most values of encrypted state of which an answer has digests.
+const MAX_STATES: usize = 8;
 
 /// Totals of an answer. They grow with the stream and are readable at any time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +22,8 @@ pub struct Tally {
     pub id: Option<String>,
     /// The model as the upstream names it.
     pub model: Option<String>,
+    /// Digests of its encrypted reasoning state.
+    pub states: Vec<StateDigest>,
     /// The answer is complete, so that the upstream's count is final.
     pub complete: bool,
     /// A stop string ended the answer before its upstream did, so that no count of the upstream is final.
@@ -53,6 +59,9 @@ impl Tally {
             Delta::Usage(usage) => self.usage.replace_with(usage),
             _ if delta.is_output() => {
                 self.outputs += 1;
+                if self.states.len() < MAX_STATES {
+                    self.states.extend(StateDigest::of_delta(delta));
+                }
                 self.output_bytes += delta.output().len() as u64;
                 return true;
             }

@@ -24,10 +24,13 @@ use tokio::time::Instant;
 
 use super::request_queue::{FreedCapacity, QueueShare};
 use super::route::Plan;
+use super::state_pins::StatePins;
 use crate::config::{Config, Identity, Provider, SlowAction, Target};
 use crate::error::{self, Blame, Error};
 use crate::telemetry::{BreakerChangeLabels, Metrics, SlowStreamLabels, TargetLabels};
 use crate::wire::chat::Kind;
+use crate::wire::encrypted_state::StateDigest;
+use crate::wire::tally::Tally;
 use cell::{CellState, Effect};
 use circuit::{Circuit, Ejection};
 use learned_limit::AccountStreams;
@@ -127,6 +130,8 @@ pub struct TargetHealth {
     models: ArcSwap<HashMap<Arc<str>, Arc<ModelState>>>,
     /// Reports that a target may have room again.
     freed: Arc<FreedCapacity>,
+    /// The accounts that have issued encrypted state.
+    pub pins: StatePins,
     metrics: Arc<Metrics>,
     epoch: Instant,
 }
@@ -160,6 +165,8 @@ pub struct InProgress {
     health: Arc<TargetHealth>,
     target: Target,
     label: Arc<str>,
+    /// Its upstream may store it, under an id that its caller gets.
+    is_stored: bool,
     /// Its tokens in the queue that it has waited in.
     share: Option<Box<QueueShare>>,
 }
@@ -171,7 +178,21 @@ impl InProgress {
         health: &Arc<TargetHealth>,
         (target, label): (Target, Arc<str>),
     ) -> Self {
-        Self { _stream: stream, health: Arc::clone(health), target, label, share: None }
+        Self {
+            _stream: stream,
+            health: Arc::clone(health),
+            target,
+            label,
+            is_stored: false,
+            share: None,
+        }
+    }
+
+    /// The same for an answer that its upstream may store, under an id that its caller gets.
+    #[must_use]
+    pub fn stored(mut self, is_stored: bool) -> Self {
+        self.is_stored = is_stored;
+        self
     }
 
     /// The same for a request that has waited in a queue, where its tokens count.
@@ -184,8 +205,12 @@ impl InProgress {
         self
     }
 
-    /// The answer is complete, with so many tokens of output.
-    pub fn completed(&self, output: u64) {
+    /// The answer is complete.
+    pub fn completed(&self, tally: &Tally) {
+        let (output, _) = tally.output_tokens();
+        let id = tally.id.as_deref().filter(|_| self.is_stored).map(StateDigest::of_response);
+        let states = || tally.states.iter().copied().chain(id);
+        self.health.pins.pin(states(), self.target.provider.account, Instant::now());
         if let Some(share) = &self.share {
             share.settle(output);
         }
@@ -217,7 +242,14 @@ impl TargetHealth {
     pub fn new(metrics: Arc<Metrics>, config: &Config) -> Self {
         let epoch = Instant::now();
         let (deployments, models) = (ArcSwap::default(), ArcSwap::default());
-        let health = Self { deployments, models, freed: Arc::default(), metrics, epoch };
+        let health = Self {
+            deployments,
+            models,
+            freed: Arc::default(),
+            pins: StatePins::default(),
+            metrics,
+            epoch,
+        };
         health.configure(config);
         health
     }
