@@ -6,6 +6,8 @@
 
 mod cell;
 mod circuit;
+mod hints;
+mod in_progress;
 mod learned_limit;
 mod load;
 mod report;
@@ -14,17 +16,19 @@ mod status;
 mod ttft;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::route::Plan;
-use crate::config::{Config, Identity, Provider, SlowAction, Target};
+use crate::backplane::SharedHint;
+use crate::config::{Config, CredentialDigest, Identity, Provider, Target};
 use crate::error::{self, Blame, Error};
-use crate::telemetry::{BreakerChangeLabels, Metrics, SlowStreamLabels, TargetLabels};
+use crate::telemetry::{BreakerChangeLabels, Metrics, TargetLabels};
 use crate::wire::chat::Kind;
 use cell::{CellState, Effect};
 use circuit::{Circuit, Ejection};
@@ -34,6 +38,7 @@ use report::report;
 
 pub use cell::Outage;
 pub use circuit::Probe;
+pub use in_progress::InProgress;
 pub use load::OpenStream;
 pub use retry_budget::RetryBudget;
 pub use status::{Refusal, TargetStatus};
@@ -57,6 +62,8 @@ struct Deployment {
     streams: (Arc<AccountStreams>, Option<usize>),
     account_id: Identity,
     host_id: Identity,
+    /// The name of its credential among nodes.
+    credential: CredentialDigest,
 }
 
 impl Deployment {
@@ -90,6 +97,7 @@ impl Deployment {
             key: provider.key.clone(),
             account_id,
             host_id,
+            credential: provider.credential_digest(),
         }
     }
 }
@@ -120,6 +128,8 @@ pub struct TargetHealth {
     cursors: ArcSwap<HashMap<Arc<str>, Arc<AtomicUsize>>>,
     /// The retry budgets of models.
     budgets: ArcSwap<HashMap<Arc<str>, Arc<RetryBudget>>>,
+    /// The queue of hints for other nodes, if there are other nodes.
+    hints: OnceLock<mpsc::Sender<SharedHint>>,
     metrics: Arc<Metrics>,
     epoch: Instant,
 }
@@ -146,56 +156,13 @@ pub struct FailedAttempt<'a> {
     pub timed: bool,
 }
 
-/// An answer in progress at a target, as long as it lasts.
-#[derive(Debug)]
-pub struct InProgress {
-    _stream: OpenStream,
-    health: Arc<TargetHealth>,
-    target: Target,
-    label: Arc<str>,
-}
-
-impl InProgress {
-    /// An answer whose output has begun. `label`: its target in metrics.
-    pub fn new(
-        stream: OpenStream,
-        health: &Arc<TargetHealth>,
-        (target, label): (Target, Arc<str>),
-    ) -> Self {
-        Self { _stream: stream, health: Arc::clone(health), target, label }
-    }
-
-    /// The answer is complete, with so many tokens of output.
-    pub fn completed(&self, output: u64) {
-        self.health.with(&self.target, |known| {
-            known.own.complete();
-            known.load.completed(output);
-            known.streams.0.completed(Instant::now());
-        });
-    }
-
-    /// The answer has become slow. One that breaks off for it counts as broken.
-    pub fn slowed(&self, action: SlowAction, now: Instant) {
-        let target = Arc::clone(&self.label);
-        let labels = SlowStreamLabels { target, then: action.word() };
-        self.health.metrics.slow_streams.get_or_create(&labels).inc();
-        if action == SlowAction::Mark {
-            self.health.degraded(&self.target, (Effect::Minor, Kind::Timeout), now);
-        }
-    }
-
-    /// The answer has broken off: it counts against its target, but not as another start.
-    pub fn broke(&self, error: &Error) {
-        self.health.broke(&self.target, error, Instant::now());
-    }
-}
-
 impl TargetHealth {
     /// All targets of a configuration are well.
     pub fn new(metrics: Arc<Metrics>, config: &Config) -> Self {
         let epoch = Instant::now();
         let (deployments, cursors) = (ArcSwap::default(), ArcSwap::default());
-        let health = Self { deployments, cursors, budgets: ArcSwap::default(), metrics, epoch };
+        let (budgets, hints) = (ArcSwap::default(), OnceLock::new());
+        let health = Self { deployments, cursors, budgets, hints, metrics, epoch };
         health.configure(config);
         health
     }
@@ -337,16 +304,16 @@ impl TargetHealth {
         };
         let cooling = known.values().filter(cooling);
         let models: HashSet<&str> = cooling.map(|other| &*other.name).collect();
-        if models.len() >= SEVERAL {
-            self.cool(&own.account, wait, now);
+        if models.len() >= SEVERAL && self.cool(&own.account, wait, now) {
+            self.share_outage(own, Kind::RateLimited, now);
         }
     }
 
-    /// Passes over a target or a credential until its rate limit is over.
-    fn cool(&self, circuit: &Circuit, wait: Duration, now: Instant) {
+    /// Passes over a target or a credential until its rate limit is over. Returns whether that is new.
+    fn cool(&self, circuit: &Circuit, wait: Duration, now: Instant) -> bool {
         let limited = (Effect::Limited, Kind::RateLimited);
         let Some(Ejection { pause, failures }) = circuit.fail(limited, Some(wait), now) else {
-            return;
+            return false;
         };
         self.count_change(circuit, Outage::Cooling.word(), error::code(Kind::RateLimited));
         if failures.is_some() {
@@ -358,6 +325,7 @@ impl TargetHealth {
                 "a rate limit of this target is reached; requests prefer others until it is over"
             );
         }
+        true
     }
 
     /// An attempt has failed.
@@ -399,6 +367,9 @@ impl TargetHealth {
         let kind = error.fault().kind;
         let Some(ejection) = circuit.fail((effect, kind), floor, now) else { return };
         self.eject(circuit, effect, kind);
+        if matches!(error.blame(), Blame::Credential | Blame::Account) {
+            self.share_outage(found, kind, now);
+        }
         if let Some(failures) = ejection.failures {
             report(plan, target, error, (failures, ejection.pause));
         }
