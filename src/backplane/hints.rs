@@ -23,7 +23,7 @@ const PAGE: usize = 256;
 const MAX_MESSAGE: usize = 4096;
 
 /// The time between two attempts while Redis does not answer.
-const RETRY: Duration = Duration::from_millis(200);
+const RETRY: Duration = Duration::from_millis(500);
 
 /// A hint for other nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct SharedHint {
 pub trait HintReceiver: Send + Sync {
     /// The subjects of all hints that have a meaning here.
     fn subjects(&self) -> Vec<String>;
+    /// Notified when there are other subjects, so that hints about them are read.
+    fn changed(&self) -> &Notify;
     /// Receives a hint. `remaining`: the time for which it holds; `None`: it has no end. Both may be anything.
     fn receive(&self, text: &str, remaining: Option<Duration>);
 }
@@ -77,7 +79,8 @@ impl SharedHints {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut waiting) = waiting else { return std::future::pending().await };
         let node = self.backplane.node.clone();
-        let feed = Arc::new(Feed { node, receiver, interrupted: Notify::new() });
+        let feed =
+            Arc::new(Feed { node, receiver: Arc::clone(&receiver), interrupted: Notify::new() });
         let sink: Arc<dyn Sink> = Arc::<Feed>::clone(&feed);
         let weak: Weak<dyn Sink> = Arc::downgrade(&sink);
         self.backplane.subscriber.subscribe(&self.backplane.keys.hints(), weak).await;
@@ -89,10 +92,15 @@ impl SharedHints {
                     Some(hint) => self.send(&hint).await,
                     None => return std::future::pending().await,
                 },
+                () = receiver.changed().notified() => feed.interrupted.notify_one(),
                 () = feed.interrupted.notified() => match self.read(&feed).await {
                     Ok(found) if waiting.is_empty() => {
-                        found.iter().for_each(|(message, left)| feed.take(message, Some(*left)));
+                        for (message, left) in &found {
+                            feed.take(message, Some(*left));
+                        }
                     }
+                    // A refusal of Redis stands until it is connected again.
+                    Err(BackplaneError) if self.backplane.is_reachable() => {}
                     Ok(_) | Err(BackplaneError) => {
                         feed.interrupted.notify_one();
                         sleep(RETRY).await;
@@ -185,11 +193,15 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Received(Mutex<Vec<(String, Option<Duration>)>>);
+    struct Received(Mutex<Vec<(String, Option<Duration>)>>, Notify);
 
     impl HintReceiver for Received {
         fn subjects(&self) -> Vec<String> {
             Vec::new()
+        }
+
+        fn changed(&self) -> &Notify {
+            &self.1
         }
 
         fn receive(&self, text: &str, remaining: Option<Duration>) {

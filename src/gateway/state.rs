@@ -297,11 +297,14 @@ impl Gateway {
 
     async fn keep_shared(&self) -> Infallible {
         match (&self.backplane, &self.records, &self.hints) {
-            (Some(backplane), Some(records), Some(hints)) => tokio::select! {
-                never = backplane.run() => never,
-                never = records.run() => never,
-                never = hints.run(Arc::<TargetHealth>::clone(&self.health) as Arc<dyn HintReceiver>) => never,
-            },
+            (Some(backplane), Some(records), Some(hints)) => {
+                let health: Arc<dyn HintReceiver> = Arc::<TargetHealth>::clone(&self.health);
+                tokio::select! {
+                    never = backplane.run() => never,
+                    never = records.run() => never,
+                    never = Box::pin(hints.run(health)) => never,
+                }
+            }
             _ => std::future::pending().await,
         }
     }

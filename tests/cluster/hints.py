@@ -17,6 +17,21 @@ async def target(node: Node, key: str) -> dict:
     return next(one for one in page if (one["target"], one.get("key")) == ("keyed/n3", key))
 
 
+async def names(node: Node) -> set[str]:
+    return {one["target"] for one in (await node.operate("GET", "/status/targets")).json()["targets"]}
+
+
+async def reload(node: Node, before: str, after: str) -> bool:
+    """Has a node take another target in the place of one."""
+    node.config.write_text(node.config.read_text().replace(f"model: {before} ", f"model: {after} "))
+    node.signal(signal.SIGHUP)
+
+    async def taken() -> bool:
+        return f"keyed/{after}" in await names(node) and f"keyed/{before}" not in await names(node)
+
+    return await until(taken, 10)
+
+
 async def drained(node: Node, expected: bool = True) -> bool:
     return all([((await target(node, key))["state"] == "drained") == expected for key in "ab"])
 
@@ -69,13 +84,16 @@ async def hints(checks: Checks, cluster: Cluster, _: random.Random) -> None:
 async def operators(checks: Checks, cluster: Cluster, nodes: list[Node]) -> None:
     """A drain and a reset, each made at one node."""
     one, two, late = nodes
+    other = await cluster.node()
+    checks.check(await reload(other, "n3", "n2"), "a node without the target")
     checks.same((await one.operate("POST", "/status/targets?drain=keyed/n3")).status, 204, "a target is drained")
     checks.check(all([await until(lambda node=node: drained(node), 10) for node in nodes]), "it is drained on every node")
     checks.same([await chat(node) for node in nodes], [503] * 3, "which sends it nothing")
     newest = await cluster.node()
     checks.check(await until(lambda: drained(newest), 10), "nor does a node that starts")
+    checks.check(await reload(other, "n2", "n3") and await until(lambda: drained(other), 10), "or one that a reload gives the target")
     checks.same((await two.operate("POST", "/status/targets?reset=keyed/n3")).status, 204, "another node resets it")
-    everywhere = [*nodes, newest]
+    everywhere = [*nodes, newest, other]
     checks.check(all([await until(lambda node=node: drained(node, False), 10) for node in everywhere]), "it is back on every node")
     checks.check(all([await until(lambda node=node: revoked(node, False), 10) for node in everywhere]), "its key is tried again")
     kept = await cluster.redis.command("KEYS", "streamgate:hint:*")

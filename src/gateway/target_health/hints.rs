@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::cell::{CellState, Outage};
@@ -150,6 +150,10 @@ impl HintReceiver for TargetHealth {
             outage_subjects(&known.credential).into_iter().chain([target])
         });
         subjects.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn changed(&self) -> &Notify {
+        &self.changed
     }
 
     /// Applies a hint; one about a target or a credential that is not known here is ignored.

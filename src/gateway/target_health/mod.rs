@@ -21,7 +21,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::route::Plan;
@@ -130,6 +130,8 @@ pub struct TargetHealth {
     budgets: ArcSwap<HashMap<Arc<str>, Arc<RetryBudget>>>,
     /// The queue of hints for other nodes, if there are other nodes.
     hints: OnceLock<mpsc::Sender<SharedHint>>,
+    /// Notified when there may be other targets.
+    changed: Notify,
     metrics: Arc<Metrics>,
     epoch: Instant,
 }
@@ -162,7 +164,8 @@ impl TargetHealth {
         let epoch = Instant::now();
         let (deployments, cursors) = (ArcSwap::default(), ArcSwap::default());
         let (budgets, hints) = (ArcSwap::default(), OnceLock::new());
-        let health = Self { deployments, cursors, budgets, hints, metrics, epoch };
+        let changed = Notify::new();
+        let health = Self { deployments, cursors, budgets, hints, changed, metrics, epoch };
         health.configure(config);
         health
     }
@@ -200,6 +203,7 @@ impl TargetHealth {
         let cursors = models.map(|model| (model.as_str().into(), Arc::default())).collect();
         self.cursors.store(Arc::new(cursors));
         self.keep_budgets(config);
+        self.changed.notify_one();
     }
 
     /// Makes the retry budgets of new models; those of the others go on.
