@@ -28,7 +28,10 @@ limits: {{ requests_per_minute: none, concurrent_streams: none }}
 providers:
   sim: {{ dialect: openai-chat, base_url: "{sim}/v1" }}
   keyed: {{ dialect: openai-chat, base_url: "{sim}/v1", keys: [{{ name: a, api_key: bad-a }}, {{ name: b, api_key: good-b }}] }}
-models: {{ keyed: {{ targets: [{{ provider: keyed, model: n3 }}] }} }}
+  paced: {{ dialect: openai-chat, base_url: "{sim}/v1", api_key: good-c }}
+models:
+  keyed: {{ targets: [{{ provider: keyed, model: n3 }}] }}
+  paced: {{ targets: [{{ provider: paced, model: ra30 }}, {{ provider: paced, model: n3-ra30 }}, {{ provider: sim, model: n3 }}] }}
 redis: {{ url: "{redis}", lease: {lease}s, timeout: 500ms{more} }}
 """
 

@@ -7,14 +7,12 @@ import re
 import signal
 
 from checks import Checks, until
-from cluster import Cluster, Node
-
-CHAT = {"model": "keyed", "stream": True, "messages": [{"role": "user", "content": "Count."}]}
+from cluster import Cluster, Node, elapsed
 
 
-async def target(node: Node, key: str) -> dict:
+async def target(node: Node, key: str | None, name: str = "keyed/n3") -> dict:
     page = (await node.operate("GET", "/status/targets")).json()["targets"]
-    return next(one for one in page if (one["target"], one.get("key")) == ("keyed/n3", key))
+    return next(one for one in page if (one["target"], one.get("key")) == (name, key))
 
 
 async def names(node: Node) -> set[str]:
@@ -40,6 +38,10 @@ async def revoked(node: Node, expected: bool = True) -> bool:
     return ((await target(node, "a"))["credential"] == "hard") == expected
 
 
+async def paced(node: Node) -> bool:
+    return (await target(node, None, "paced/ra30"))["credential"] == "cooling"
+
+
 async def series(node: Node, pattern: str) -> float:
     """The sum of the series that match, now: the operators' page may be a second old."""
     page = (await node.request("GET", "/metrics")).body.decode()
@@ -54,8 +56,9 @@ async def counted(node: Node, direction: str) -> float:
     return await series(node, rf'streamgate_target_hints_total\{{direction="{direction}"\}}')
 
 
-async def chat(node: Node) -> int:
-    response = await node.request("POST", "/v1/chat/completions", CHAT)
+async def chat(node: Node, model: str = "keyed") -> int:
+    body = {"model": model, "stream": True, "messages": [{"role": "user", "content": "Count."}]}
+    response = await node.request("POST", "/v1/chat/completions", body)
     return response.status if response.whole else 0
 
 
@@ -63,7 +66,9 @@ async def hints(checks: Checks, cluster: Cluster, _: random.Random) -> None:
     """A revoked key, drained and reset targets, a node that starts late, and a Redis that is stopped under load."""
     one, two = await cluster.node(), await cluster.node()
     checks.same(await chat(one), 200, "another key serves the request that meets the revoked one")
-    checks.check(await until(lambda: revoked(two), 10), "R30: a key that is revoked at one node is out at the other", await target(two, "a"))
+    began = asyncio.get_running_loop().time()
+    known = await until(lambda: revoked(two), 10)
+    checks.check(known, f"R30: a key that is revoked at one node is out at the other ({elapsed(began):.3f} s)", await target(two, "a"))
     checks.same([await chat(two) for _ in range(3)], [200] * 3, "where the other key serves")
     checks.same((await refusals(one), await refusals(two)), (1, 0), "and nobody asks with the revoked one")
     late = await cluster.node()
@@ -72,6 +77,11 @@ async def hints(checks: Checks, cluster: Cluster, _: random.Random) -> None:
     kept = await cluster.redis.command("KEYS", "streamgate:hint:*")
     times = [await cluster.redis.command("PTTL", key) for key in re.findall(r"streamgate:hint:\S+", kept)]
     checks.check(len(times) == 1 and 0 < int(times[0][1:]) <= 3_600_000, "Redis keeps it for its own time", (kept, times))
+    checks.same(await chat(one, "paced"), 200, "a rate limit of a whole key, met by one node")
+    checks.check(all([await until(lambda node=node: paced(node), 10) for node in (two, late)]), "is respected by the others")
+    checks.same(await chat(two, "paced"), 200, "whose requests go elsewhere")
+    asked = await series(two, r'streamgate_upstream_errors_total\{provider="paced",kind="rate_limited"\}')
+    checks.same(asked, 0, "without an attempt there")
     await operators(checks, cluster, [one, two, late])
     await stopped(checks, cluster, [one, two])
     dropped = [await counted(node, "dropped") for node in (one, two, late)]
