@@ -131,7 +131,7 @@ impl TargetHealth {
                 target,
                 kind = error::code(kind),
                 again_after_s,
-                "another node may not use this credential now; requests prefer others until then"
+                "this credential is out on another node; requests prefer others until that is over"
             );
         }
         true

@@ -122,8 +122,14 @@ async fn rate_limits_of_keys_are_shared_and_nothing_of_models() {
     let cooling = TargetState::Out(Outage::Cooling, now + 60 * SECOND);
     assert_eq!((two.state(0), two.state(1)), (cooling, cooling));
     assert_eq!(two.health.refusal(&two.plan.targets[0], now).unwrap().kind, Kind::RateLimited);
+    let digest = two.plan.targets[0].provider.credential_digest();
+    let worse = Hint::Out(digest, Outage::Hard, Kind::Billing).encode();
+    two.health.receive(&worse, Some(5 * SECOND));
+    let refusal = two.health.refusal(&two.plan.targets[0], now).unwrap();
+    let both = (refusal.outage, refusal.kind, refusal.wait);
+    assert_eq!(both, (Outage::Hard, Kind::Billing, 60 * SECOND), "worse, and no shorter");
     advance(60 * SECOND).await;
-    assert_eq!(two.state(0), TargetState::Ready(1.0));
+    assert_eq!(one.state(0), TargetState::Ready(1.0));
 }
 
 /// A hint moves an end later, never earlier, and a rate limit never makes a revoked key well.
