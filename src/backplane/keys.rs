@@ -94,6 +94,16 @@ impl Keys {
         format!("{}alive", self.0)
     }
 
+    /// A hint of target health. All of them share a hash tag, so that they are read together.
+    pub(super) fn hint(&self, subject: &str) -> String {
+        format!("{}hint:{{hints}}:{subject}", self.0)
+    }
+
+    /// The channel of hints.
+    pub(super) fn hints(&self) -> String {
+        format!("{}hints", self.0)
+    }
+
     /// The key by which capabilities are signed.
     pub(super) fn secret(&self) -> String {
         format!("{}secret", self.0)

@@ -5,6 +5,7 @@
 mod channels;
 mod connection;
 mod directory;
+mod hints;
 mod keys;
 mod owner;
 mod records;
@@ -35,6 +36,7 @@ use replica::Replica;
 use subscriber::{Sink, Subscriber};
 
 pub use channels::SharedChannels;
+pub use hints::{HintReceiver, SharedHint, SharedHints};
 pub use records::SharedRecords;
 
 /// The characters of a node's name, which it draws when it starts.
@@ -85,6 +87,8 @@ struct Scripts {
     delete: Script,
     publish: Script,
     alive: Script,
+    hint: Script,
+    hints: Script,
 }
 
 impl Default for Scripts {
@@ -98,6 +102,8 @@ impl Default for Scripts {
             delete: Script::new(include_str!("lua/delete.lua")),
             publish: Script::new(include_str!("lua/publish.lua")),
             alive: Script::new(include_str!("lua/alive.lua")),
+            hint: Script::new(include_str!("lua/hint.lua")),
+            hints: Script::new(include_str!("lua/hints.lua")),
         }
     }
 }

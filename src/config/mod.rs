@@ -103,7 +103,7 @@ pub use excerpt::with_excerpts;
 pub use fallback::Fallback;
 pub use health::Health;
 pub use hedge::{Hedge, HedgeAfter};
-pub use identity::Identity;
+pub use identity::{CredentialDigest, Identity};
 pub use json_schema::{json_schema, prompt_json_schema};
 pub use jwt::{ClaimNames, Issuer, IssuerKeys, key_serves};
 pub use key::{digest, key_line, new_key};
@@ -124,7 +124,7 @@ pub use streams::{Archive, ModelStream, OnDisconnect, Streams};
 
 pub use telemetry::Otlp;
 pub use tls::Tls;
-pub use units::{listen_address, positive_duration};
+pub use units::{hex, listen_address, positive_duration};
 pub use watch::Watch;
 
 /// The most bytes of a configuration file.

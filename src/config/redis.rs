@@ -52,7 +52,7 @@ const TIMEOUT: Field<Duration> = POSITIVE_DURATION
 
 pub(super) const REDIS: Section = Section::table(
     "redis",
-    "Redis or Valkey, by which several nodes share streams, stored responses and channels (docs/several-nodes.md).",
+    "Redis or Valkey, by which several nodes share streams, stored responses, channels and hints of target health (docs/several-nodes.md).",
     &[
         URLS.key,
         CLUSTER.key,

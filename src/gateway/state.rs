@@ -28,7 +28,7 @@ use super::summary::Sinks;
 use super::target_check;
 use super::target_health::TargetHealth;
 use crate::archive::{Archive, DiskArchive};
-use crate::backplane::{Backplane, SharedRecords};
+use crate::backplane::{Backplane, HintReceiver, SharedHints, SharedRecords};
 use crate::channels::ChannelRights;
 use crate::config::{Config, Limits, Provider};
 use crate::memory::MemoryBudget;
@@ -72,6 +72,8 @@ pub struct Gateway {
     pub backplane: Option<Arc<Backplane>>,
     /// The records that other nodes share, if there are other nodes.
     records: Option<Arc<SharedRecords>>,
+    /// The hints of target health that other nodes share, if there are other nodes.
+    hints: Option<Arc<SharedHints>>,
     /// The archive on disk, if there is one.
     pub archive: Option<Arc<dyn Archive>>,
     /// The durable streams that it keeps.
@@ -126,6 +128,10 @@ impl Gateway {
         let streams = Arc::new(Streams::new(&memory.streams));
         let backplane = backplane(&config, &streams, &metrics)?;
         let records = backplane.as_ref().map(|backplane| Arc::new(SharedRecords::new(backplane)));
+        let hints = backplane.as_ref().map(|backplane| Arc::new(SharedHints::new(backplane)));
+        if let Some(hints) = &hints {
+            health.share_with(hints.sender());
+        }
         let shared = records.clone().map(|records| records as Arc<dyn Archive>);
         let kept = shared.as_ref().or(archive.as_ref());
         let responses = kept.map(|archive| ResponseArchive::new(archive, unix_seconds));
@@ -141,6 +147,7 @@ impl Gateway {
             clients: Arc::default(),
             backplane,
             records,
+            hints,
             archived: ArchivedStreams::new(archive.clone(), &streams, unix_seconds),
             archive,
             streams,
@@ -290,11 +297,15 @@ impl Gateway {
     }
 
     async fn keep_shared(&self) -> Infallible {
-        match (&self.backplane, &self.records) {
-            (Some(backplane), Some(records)) => tokio::select! {
-                never = backplane.run() => never,
-                never = records.run() => never,
-            },
+        match (&self.backplane, &self.records, &self.hints) {
+            (Some(backplane), Some(records), Some(hints)) => {
+                let health: Arc<dyn HintReceiver> = Arc::<TargetHealth>::clone(&self.health);
+                tokio::select! {
+                    never = backplane.run() => never,
+                    never = records.run() => never,
+                    never = Box::pin(hints.run(health)) => never,
+                }
+            }
             _ => std::future::pending().await,
         }
     }

@@ -100,8 +100,15 @@ pub struct BreakerChangeLabels {
     pub target: String,
     /// `closed`, `cooling`, `open`, `hard` or `drained`.
     pub to: &'static str,
-    /// The error's kind (`error::code` lists them), `success` or `operator`.
+    /// The error's kind (`error::code` lists them), `success`, `operator`, or `hint` of another node.
     pub reason: &'static str,
+}
+
+/// The label of hints of target health.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TargetHintLabels {
+    /// `sent`, `received` or `dropped`.
+    pub direction: &'static str,
 }
 
 /// Labels of choices of targets.

@@ -32,8 +32,8 @@ pub use labels::{
     CostLabels, DialectLabels, HedgeLabels, KeyFetchLabels, LimitLabels, LimitRefusalLabels,
     MemoryLabels, ModelLabels, ModelListFetchLabels, NoLabels, OTHER, OutcomeLabels, PickLabels,
     ProviderLabels, QueueLabels, QueueRefusalLabels, RefusedRequestLabels, RetryLabels,
-    RouteLabels, SlowStreamLabels, SpanLossLabels, StreamLabels, TargetLabels, TargetStateLabels,
-    TokenLabels, UpstreamErrorLabels, WastedTokenLabels,
+    RouteLabels, SlowStreamLabels, SpanLossLabels, StreamLabels, TargetHintLabels, TargetLabels,
+    TargetStateLabels, TokenLabels, UpstreamErrorLabels, WastedTokenLabels,
 };
 pub use refusals::{RefusalLog, RefusalReason, RefusalSource};
 
@@ -103,6 +103,8 @@ metrics! {
         "The most answers in progress of a credential, where its upstream's refusals have taught a limit, measured at each scrape";
     breaker_changes: Family<BreakerChangeLabels, Counter> = "streamgate_breaker_changes",
         "Changes of circuit breakers of targets, credentials and hosts, by the new state and the reason";
+    target_hints: Family<TargetHintLabels, Counter> = "streamgate_target_hints",
+        "Hints of target health between nodes, by direction";
     picks: Family<PickLabels, Counter> = "streamgate_picks",
         "Choices of targets for attempts, by the reason";
     retries: Family<RetryLabels, Counter> = "streamgate_retries",
@@ -224,6 +226,9 @@ fn register<M: Metric + Clone + Default>(
 /// The kinds of failed attempts that concern the gateway's own credential or account, as in `error::code`.
 const CREDENTIAL_KINDS: [&str; 3] = ["authentication", "permission", "billing"];
 
+/// The ways of hints.
+const HINT_DIRECTIONS: [&str; 3] = ["sent", "received", "dropped"];
+
 /// The results of hedged requests.
 const HEDGE_RESULTS: [&str; 6] = ["not_needed", "won", "lost", "failed", "no_budget", "refused"];
 
@@ -255,6 +260,9 @@ impl Metrics {
     /// Creates the series whose first increment an alert rule must see: to `PromQL`, a series that begins
     /// with 1 has not increased.
     fn begin_at_zero(&self, config: &Config) {
+        for direction in HINT_DIRECTIONS {
+            self.target_hints.get_or_create(&TargetHintLabels { direction }).inc_by(0);
+        }
         for provider in config.providers.keys() {
             let labels = ProviderLabels { provider: provider.clone() };
             self.implausible_usage.get_or_create(&labels).inc_by(0);

@@ -19,13 +19,19 @@ LEASE = 2
 DRAIN = 20
 
 CONFIG = """
-server: {{ listen: "127.0.0.1:{port}", drain: {drain}s }}
+server: {{ listen: "127.0.0.1:{port}", admin: "127.0.0.1:{admin}", public_metrics: true, drain: {drain}s }}
 auth:
   keys:
     - {{ name: one, sha256: "{one}", limits: none, channels: {{ subscribe: ["*"], publish: ["*"] }} }}
     - {{ name: other, sha256: "{other}", limits: none, channels: {{ subscribe: ["room:*"] }} }}
 limits: {{ requests_per_minute: none, concurrent_streams: none }}
-providers: {{ sim: {{ dialect: openai-chat, base_url: "{sim}/v1" }} }}
+providers:
+  sim: {{ dialect: openai-chat, base_url: "{sim}/v1" }}
+  keyed: {{ dialect: openai-chat, base_url: "{sim}/v1", keys: [{{ name: a, api_key: bad-a }}, {{ name: b, api_key: good-b }}] }}
+  paced: {{ dialect: openai-chat, base_url: "{sim}/v1", api_key: good-c }}
+models:
+  keyed: {{ targets: [{{ provider: keyed, model: n3 }}] }}
+  paced: {{ targets: [{{ provider: paced, model: ra30 }}, {{ provider: paced, model: n3-ra30 }}, {{ provider: sim, model: n3 }}] }}
 redis: {{ url: "{redis}", lease: {lease}s, timeout: 500ms{more} }}
 """
 
@@ -150,9 +156,9 @@ class Node(Process):
     """A gateway. One that is started again has the same port."""
 
     def __init__(self, binary: str, work: pathlib.Path, name: str, cluster: "Cluster", more: str, after: str):
-        self.binary, self.name, self.port = binary, name, free_port()
+        self.binary, self.name, self.port, self.admin = binary, name, free_port(), free_port()
         self.config = work / f"{name}.yaml"
-        self.config.write_text(CONFIG.format(port=self.port, one=digest(KEY), other=digest(OTHER), sim=cluster.sim_url,
+        self.config.write_text(CONFIG.format(port=self.port, admin=self.admin, one=digest(KEY), other=digest(OTHER), sim=cluster.sim_url,
                                              redis=cluster.redis_url, lease=LEASE, drain=DRAIN, more=more) + after)
         self.work = work
 
@@ -161,16 +167,21 @@ class Node(Process):
         await open_port(self.port)
 
     async def request(self, method: str, path: str, body: object = None, headers: dict | None = None, key: str = KEY,
-                      within: float = 60) -> "Response":
+                      within: float = 60, port: int = 0) -> "Response":
         response = Response()
         async with asyncio.timeout(within):
-            async for _ in self.stream(method, path, body, headers, key, response):
+            async for _ in self.stream(method, path, body, headers, key, response, port):
                 pass
         return response
 
-    async def stream(self, method: str, path: str, body: object, headers: dict | None, key: str, response: "Response"):
+    async def operate(self, method: str, path: str) -> "Response":
+        """A request of an operator."""
+        return await self.request(method, path, port=self.admin)
+
+    async def stream(self, method: str, path: str, body: object, headers: dict | None, key: str, response: "Response",
+                     port: int = 0):
         """Sends a request, and yields whenever bytes of its response have come."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port or self.port, limit=1 << 24)
         data = b"" if body is None else json.dumps(body).encode()
         lines = [f"{method} {path} HTTP/1.1", "host: x", "connection: close", f"authorization: Bearer {key}",
                  f"content-length: {len(data)}", "content-type: application/json"]

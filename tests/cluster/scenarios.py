@@ -5,41 +5,16 @@ import random
 import signal
 import statistics
 
+from checks import Checks, until
 from cluster import KEY, LEASE, OTHER, Cluster, Node, Posted, Reader, Response, blocks, chat, elapsed
+from hints import drained, hints
 
 passed = 0
-
-
-class Checks:
-    def __init__(self, scenario: str):
-        self.scenario, self.failed, self.passed = scenario, 0, 0
-
-    def check(self, holds: bool, name: str, found: object = "") -> None:
-        if holds:
-            self.passed += 1
-            print(f"ok      {self.scenario}: {name}", flush=True)
-        else:
-            self.failed += 1
-            print(f"FAILED  {self.scenario}: {name}\n        {str(found)[:600]}", flush=True)
-
-    def same(self, found: object, expected: object, name: str, more: object = "") -> None:
-        shown = f"found {str(found)[-250:]}\n        expected {str(expected)[-250:]}\n        {str(more)[-250:]}"
-        self.check(found == expected, name, shown)
 
 
 async def state(node: Node, stream: str) -> dict:
     listed = (await node.request("GET", "/v1/streams")).json()["data"]
     return next((one for one in listed if one["id"] == stream), {})
-
-
-async def until(holds, within: float) -> bool:
-    """Waits until something holds; returns whether it does."""
-    began = asyncio.get_running_loop().time()
-    while not await holds():
-        if elapsed(began) > within:
-            return False
-        await asyncio.sleep(0.05)
-    return True
 
 
 async def follow(checks: Checks, cluster: Cluster, _: random.Random) -> None:
@@ -558,6 +533,10 @@ async def shared(checks: Checks, one: Node, two: Node, name: str) -> None:
     late = Subscriber("channel=news&rewind=1")
     await asyncio.wait_for(late.follow(two, 1), 20)
     checks.same(late.events, [(published.get("id"), "message", name)], f"{name}: a channel", published)
+    await one.operate("POST", "/status/targets?drain=keyed/n3")
+    checks.check(await until(lambda: drained(two), 10), f"{name}: a drained target")
+    await two.operate("POST", "/status/targets?reset=keyed/n3")
+    checks.check(await until(lambda: drained(one, False), 10), f"{name}: a target that is reset")
 
 
 async def secured(checks: Checks, cluster: Cluster, _: random.Random) -> None:
@@ -669,4 +648,4 @@ async def delay(checks: Checks, cluster: Cluster, _: random.Random) -> None:
 
 
 ALL = {"follow": follow, "claims": claims, "cancel": cancel, "disconnects": disconnects, "killed": killed, "paused": paused,
-       "redis": redis, "responses": responses, "channels": channels, "emptied": emptied, "presence": presence, "secured": secured, "sharded": sharded, "rights": rights, "rolling": rolling, "delay": delay}
+       "redis": redis, "responses": responses, "channels": channels, "emptied": emptied, "presence": presence, "secured": secured, "sharded": sharded, "rights": rights, "rolling": rolling, "hints": hints, "delay": delay}

@@ -260,7 +260,7 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
         "Channels": {"": (0, 1)}, "Events of channels": {"": (0, rate(seen["published"])[1])},
         "Lag of channels": {"": (1e-6, 1)},
         "Memory of channels": {plain.instance: (1, 1e6), secure.instance: zero},
-        "Redis": {"": zero},
+        "Redis": {ANY: zero},
         "Connections": {instance: (0, 0.5) for instance in instances},
         "Evicted connections": {instance: zero for instance in instances},
         "Fetches of issuers’ keys": {"good ok": (0, 1), "bad failed": (0, 10)},

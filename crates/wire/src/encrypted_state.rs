@@ -86,9 +86,12 @@ fn unmarked(value: &str) -> &str {
     seal::given_back(value, Scheme::OpenAi).map_or(value, |(value, ..)| value)
 }
 
-/// Whether an upstream cannot read the state of a request, because another account has issued it.
+/// The errors of an account that has not issued the state of a request, as OpenAI and Azure report them.
+const FOREIGN: [&str; 2] = ["invalid_encrypted_content", "previous_response_not_found"];
+
+/// Whether an upstream cannot use the state of a request, because another account has issued it.
 pub fn is_of_another_account(fault: &ApiError) -> bool {
-    fault.code.as_deref() == Some("invalid_encrypted_content")
+    fault.code.as_deref().is_some_and(|code| FOREIGN.contains(&code))
 }
 
 #[cfg(test)]

@@ -187,6 +187,31 @@ impl Cell {
         Some(pause)
     }
 
+    /// Takes over an ejection that another node has made, of this length and at most as long as its own may be. Returns
+    /// its length, if it is new here.
+    pub(super) fn adopt(
+        &mut self,
+        (outage, remaining): (Outage, Duration),
+        settings: &Health,
+        now: Instant,
+    ) -> Option<Duration> {
+        let longest = match outage {
+            Outage::Cooling => MAX_WAIT,
+            Outage::Hard => MAX_WAIT.max(settings.hard[1]),
+            Outage::Open | Outage::Drained => return None,
+        };
+        let pause = remaining.min(longest);
+        if pause.is_zero() {
+            return None;
+        }
+        let active = |outage: Option<(Outage, Instant)>| {
+            outage.filter(|(_, until)| now < *until).map(|(outage, _)| outage)
+        };
+        let before = active(self.outage);
+        self.eject(outage, pause, now);
+        (active(self.outage) != before).then_some(pause)
+    }
+
     /// Counts a success: output has begun. Returns whether it ends an ejection, and one that was reported.
     pub(super) fn succeed(&mut self, settings: &Health, now: Instant) -> (bool, bool) {
         self.failures = 0;

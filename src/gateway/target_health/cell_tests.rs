@@ -213,6 +213,7 @@ fn what_fails_and_recovers_all_the_time_is_reported_once_a_minute() {
 #[derive(Debug, Clone)]
 enum Event {
     Fail(Effect, Option<u64>),
+    Adopt(Outage, u64),
     Succeed,
     Probe,
     EndProbe,
@@ -231,6 +232,9 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         (effect, proptest::option::of(0..u64::MAX))
             .prop_map(|(effect, wait)| Event::Fail(effect, wait)),
+        (any::<bool>(), any::<u64>()).prop_map(|(hard, wait)| {
+            Event::Adopt(if hard { Outage::Hard } else { Outage::Cooling }, wait)
+        }),
         Just(Event::Succeed),
         Just(Event::Probe),
         Just(Event::EndProbe),
@@ -252,6 +256,12 @@ proptest! {
                     cell.fail((effect, wait), (&settings, 1.2), now);
                     if let (CellState::Out(_, end), CellState::Out(_, later)) = (before, state(&cell, now)) {
                         prop_assert!(later >= end);
+                    }
+                }
+                Event::Adopt(outage, wait) => {
+                    cell.adopt((outage, Duration::from_millis(wait)), &settings, now);
+                    if let (CellState::Out(was, end), CellState::Out(is, later)) = (before, state(&cell, now)) {
+                        prop_assert!(later >= end && is >= was);
                     }
                 }
                 Event::Succeed => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::RngExt as _;
 use tokio::time::Instant;
 
-use super::cell::{Cell, CellState, Effect};
+use super::cell::{Cell, CellState, Effect, Outage};
 use crate::config::Health;
 use crate::wire::chat::Kind;
 
@@ -76,6 +76,21 @@ impl Circuit {
         let mut cell = self.shared.cell.lock().ok()?;
         self.shared.disturbed.store(true, Relaxed);
         let pause = cell.fail((effect, floor), (&self.settings, jitter), now)?;
+        cell.caused_by(kind);
+        let failures = cell.report(now);
+        Some(Ejection { pause, failures })
+    }
+
+    /// Takes over an ejection that another node has made. `None`: it is not new here.
+    pub(super) fn adopt(
+        &self,
+        (outage, kind): (Outage, Kind),
+        remaining: Duration,
+        now: Instant,
+    ) -> Option<Ejection> {
+        let mut cell = self.shared.cell.lock().ok()?;
+        self.shared.disturbed.store(true, Relaxed);
+        let pause = cell.adopt((outage, remaining), &self.settings, now)?;
         cell.caused_by(kind);
         let failures = cell.report(now);
         Some(Ejection { pause, failures })

@@ -6,6 +6,8 @@
 
 mod cell;
 mod circuit;
+mod hints;
+mod in_progress;
 mod learned_limit;
 mod load;
 mod model_state;
@@ -15,22 +17,22 @@ mod status;
 mod ttft;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use super::request_queue::{FreedCapacity, QueueShare};
+use super::request_queue::FreedCapacity;
 use super::route::Plan;
 use super::state_pins::StatePins;
-use crate::config::{Config, Identity, Provider, SlowAction, Target};
+use crate::backplane::SharedHint;
+use crate::config::{Config, CredentialDigest, Identity, Provider, Target};
 use crate::error::{self, Blame, Error};
-use crate::telemetry::{BreakerChangeLabels, Metrics, SlowStreamLabels, TargetLabels};
+use crate::telemetry::{BreakerChangeLabels, Metrics, TargetLabels};
 use crate::wire::chat::Kind;
-use crate::wire::encrypted_state::StateDigest;
-use crate::wire::tally::Tally;
 use cell::{CellState, Effect};
 use circuit::{Circuit, Ejection};
 use learned_limit::AccountStreams;
@@ -40,6 +42,7 @@ use report::report;
 
 pub use cell::Outage;
 pub use circuit::Probe;
+pub use in_progress::InProgress;
 pub use load::OpenStream;
 pub use retry_budget::RetryBudget;
 pub use status::{Refusal, TargetStatus};
@@ -63,6 +66,8 @@ struct Deployment {
     streams: (Arc<AccountStreams>, Option<usize>),
     account_id: Identity,
     host_id: Identity,
+    /// The name of its credential among nodes.
+    credential: CredentialDigest,
 }
 
 impl Deployment {
@@ -100,6 +105,7 @@ impl Deployment {
             key: provider.key.clone(),
             account_id,
             host_id,
+            credential: provider.credential_digest(),
         }
     }
 }
@@ -132,6 +138,10 @@ pub struct TargetHealth {
     freed: Arc<FreedCapacity>,
     /// The accounts that have issued encrypted state.
     pub pins: StatePins,
+    /// The queue of hints for other nodes, if there are other nodes.
+    hints: OnceLock<mpsc::Sender<SharedHint>>,
+    /// Notified when there may be other targets.
+    changed: Notify,
     metrics: Arc<Metrics>,
     epoch: Instant,
 }
@@ -158,85 +168,6 @@ pub struct FailedAttempt<'a> {
     pub timed: bool,
 }
 
-/// An answer in progress at a target, as long as it lasts.
-#[derive(Debug)]
-pub struct InProgress {
-    _stream: OpenStream,
-    health: Arc<TargetHealth>,
-    target: Target,
-    label: Arc<str>,
-    /// Its upstream may store it, under an id that its caller gets.
-    is_stored: bool,
-    /// Its tokens in the queue that it has waited in.
-    share: Option<Box<QueueShare>>,
-}
-
-impl InProgress {
-    /// An answer whose output has begun. `label`: its target in metrics.
-    pub fn new(
-        stream: OpenStream,
-        health: &Arc<TargetHealth>,
-        (target, label): (Target, Arc<str>),
-    ) -> Self {
-        Self {
-            _stream: stream,
-            health: Arc::clone(health),
-            target,
-            label,
-            is_stored: false,
-            share: None,
-        }
-    }
-
-    /// The same for an answer that its upstream may store, under an id that its caller gets.
-    #[must_use]
-    pub fn stored(mut self, is_stored: bool) -> Self {
-        self.is_stored = is_stored;
-        self
-    }
-
-    /// The same for a request that has waited in a queue, where its tokens count.
-    #[must_use]
-    pub fn queued(mut self, share: Option<Box<QueueShare>>) -> Self {
-        self.share = share;
-        if let Some(share) = &mut self.share {
-            share.begun();
-        }
-        self
-    }
-
-    /// The answer is complete.
-    pub fn completed(&self, tally: &Tally) {
-        let (output, _) = tally.output_tokens();
-        let id = tally.id.as_deref().filter(|_| self.is_stored).map(StateDigest::of_response);
-        let states = || tally.states.iter().copied().chain(id);
-        self.health.pins.pin(states(), self.target.provider.account, Instant::now());
-        if let Some(share) = &self.share {
-            share.settle(output);
-        }
-        self.health.with(&self.target, |known| {
-            known.own.complete();
-            known.load.completed(output);
-            known.streams.0.completed(Instant::now());
-        });
-    }
-
-    /// The answer has become slow. One that breaks off for it counts as broken.
-    pub fn slowed(&self, action: SlowAction, now: Instant) {
-        let target = Arc::clone(&self.label);
-        let labels = SlowStreamLabels { target, then: action.word() };
-        self.health.metrics.slow_streams.get_or_create(&labels).inc();
-        if action == SlowAction::Mark {
-            self.health.degraded(&self.target, (Effect::Minor, Kind::Timeout), now);
-        }
-    }
-
-    /// The answer has broken off: it counts against its target, but not as another start.
-    pub fn broke(&self, error: &Error) {
-        self.health.broke(&self.target, error, Instant::now());
-    }
-}
-
 impl TargetHealth {
     /// All targets of a configuration are well.
     pub fn new(metrics: Arc<Metrics>, config: &Config) -> Self {
@@ -247,6 +178,8 @@ impl TargetHealth {
             models,
             freed: Arc::default(),
             pins: StatePins::default(),
+            hints: OnceLock::new(),
+            changed: Notify::new(),
             metrics,
             epoch,
         };
@@ -284,6 +217,7 @@ impl TargetHealth {
         }
         self.deployments.store(Arc::new(next));
         self.keep_models(config);
+        self.changed.notify_one();
     }
 
     fn with<T>(&self, target: &Target, look: impl FnOnce(&Deployment) -> T) -> Option<T> {
@@ -363,16 +297,16 @@ impl TargetHealth {
         };
         let cooling = known.values().filter(cooling);
         let models: HashSet<&str> = cooling.map(|other| &*other.name).collect();
-        if models.len() >= SEVERAL {
-            self.cool(&own.account, wait, now);
+        if models.len() >= SEVERAL && self.cool(&own.account, wait, now) {
+            self.share_outage(own, Kind::RateLimited, now);
         }
     }
 
-    /// Passes over a target or a credential until its rate limit is over.
-    fn cool(&self, circuit: &Circuit, wait: Duration, now: Instant) {
+    /// Passes over a target or a credential until its rate limit is over. Returns whether that is new.
+    fn cool(&self, circuit: &Circuit, wait: Duration, now: Instant) -> bool {
         let limited = (Effect::Limited, Kind::RateLimited);
         let Some(Ejection { pause, failures }) = circuit.fail(limited, Some(wait), now) else {
-            return;
+            return false;
         };
         self.count_change(circuit, Outage::Cooling.word(), error::code(Kind::RateLimited));
         if failures.is_some() {
@@ -384,6 +318,7 @@ impl TargetHealth {
                 "a rate limit of this target is reached; requests prefer others until it is over"
             );
         }
+        true
     }
 
     /// An attempt has failed.
@@ -425,6 +360,9 @@ impl TargetHealth {
         let kind = error.fault().kind;
         let Some(ejection) = circuit.fail((effect, kind), floor, now) else { return };
         self.eject(circuit, effect, kind);
+        if matches!(error.blame(), Blame::Credential | Blame::Account) {
+            self.share_outage(found, kind, now);
+        }
         if let Some(failures) = ejection.failures {
             report(plan, target, error, (failures, ejection.pause));
         }

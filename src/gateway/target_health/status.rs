@@ -68,12 +68,22 @@ impl TargetHealth {
     /// Takes a target out, until it is reset: it gets no further requests, and answers in progress go on. Returns whether
     /// there is such a target.
     pub fn drain(&self, target: &str) -> bool {
+        let found = self.drain_here(target);
+        if found {
+            self.share_drain(target);
+        }
+        found
+    }
+
+    /// The same on this node alone.
+    pub(super) fn drain_here(&self, target: &str) -> bool {
         let known = self.deployments.load();
         let mut found = false;
         for deployment in known.values().filter(|known| &*known.name == target) {
             found = true;
-            deployment.drained.store(true, Relaxed);
-            self.count_change(&deployment.own, Outage::Drained.word(), "operator");
+            if !deployment.drained.swap(true, Relaxed) {
+                self.count_change(&deployment.own, Outage::Drained.word(), "operator");
+            }
         }
         found
     }
@@ -148,6 +158,15 @@ impl TargetHealth {
 
     /// Ends the drain and the ejections of a target, of its credentials and its host. Returns whether there is such a target.
     pub fn reset(&self, target: &str) -> bool {
+        let found = self.reset_here(target);
+        if found {
+            self.share_reset(target, Instant::now());
+        }
+        found
+    }
+
+    /// The same on this node alone.
+    pub(super) fn reset_here(&self, target: &str) -> bool {
         let known = self.deployments.load();
         let mut found = false;
         for deployment in known.values().filter(|known| &*known.name == target) {

@@ -69,6 +69,31 @@ async fn r17_r18_revoked_keys_are_walked_once() {
     assert_eq!(count(&gateway, "streamgate_target_ejected{target=\"p/*[one]\"}"), "1");
 }
 
+/// R30: a Redis that takes connections and never answers: keys that are revoked are left as without one, and no request
+/// waits for it. Its timeout is an hour, so that one that did would not end within this test.
+#[tokio::test]
+async fn r30_no_request_waits_for_redis() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let scripts = vec![refusal(401, JSON, "invalid_api_key"), streamed("openai-chat", "Hello")];
+    let upstream = Upstream::scripted(scripts).await;
+    let providers = keyed("p", &upstream.url, &["bad", "good"]);
+    let redis = format!("redis: {{ url: \"redis://{address}\", timeout: 1h }}\n");
+    let gateway =
+        gateway(&format!("{providers}{redis}"), "targets: [{ provider: p, model: m }]").await;
+    for language in LANGUAGES {
+        let response = send(&gateway, language, "m", true).await;
+        assert_eq!(text(language, response).await, "Hello", "{}", language.name);
+    }
+    assert_eq!(keys_of(&upstream).await[..3], ["bad", "good", "good"]);
+    assert_eq!(count(&gateway, "streamgate_target_ejected{target=\"p/*[bad]\"}"), "1");
+    for direction in ["sent", "received", "dropped"] {
+        let series = format!("streamgate_target_hints_total{{direction=\"{direction}\"}}");
+        assert_eq!(count(&gateway, &series), "0", "the hint still waits");
+    }
+    drop(silent);
+}
+
 /// R18: when all keys are revoked, the caller gets a 502 of the gateway's own, never a 401.
 #[tokio::test]
 async fn r18_all_keys_revoked_is_never_the_callers_fault() {
