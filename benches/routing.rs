@@ -59,6 +59,7 @@ fn plan(config: &Config) -> Plan {
         slow: None,
         queue: None,
         class: None,
+        mirror: None,
         fallback: None,
         on_break: None,
         direct: false,

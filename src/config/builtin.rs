@@ -65,6 +65,7 @@ pub fn without_file(
         model_streams: BTreeMap::new(),
         model_routing: BTreeMap::new(),
         fallbacks: BTreeMap::new(),
+        mirrors: BTreeMap::new(),
         on_break: BTreeMap::new(),
         patterns: Vec::new(),
         models: targets.map(|targets| ("sim".to_owned(), targets.into())).into_iter().collect(),

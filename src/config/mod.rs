@@ -30,6 +30,7 @@ mod key;
 mod known_models;
 mod limits;
 mod memory;
+mod mirror;
 mod model;
 mod model_target;
 mod notifier;
@@ -108,6 +109,7 @@ pub use json_schema::{json_schema, prompt_json_schema};
 pub use jwt::{ClaimNames, Issuer, IssuerKeys, key_serves};
 pub use key::{digest, key_line, new_key};
 pub use limits::{LimitError, Limits};
+pub use mirror::Mirror;
 pub use model::is_model;
 pub use model_target::Target;
 pub use origins::Origins;
@@ -217,6 +219,8 @@ pub struct Config {
     pub model_routing: BTreeMap<String, ModelRouting>,
     /// Fallbacks after errors that callers cause, of those models and patterns that have any.
     pub fallbacks: BTreeMap<String, Arc<Fallback>>,
+    /// The mirrored requests of models that have some, by name or pattern.
+    pub mirrors: BTreeMap<String, Arc<Mirror>>,
     /// The policies of models whose answers are continued when they break off, by name or pattern.
     pub on_break: BTreeMap<String, Arc<Continue>>,
     /// Heartbeats, timeouts and size limits of answers.

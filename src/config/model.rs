@@ -10,6 +10,7 @@ use super::fallback::{FALLBACK, Fallback, fallback};
 use super::field::{Field, Format, Key, Notation, Section};
 use super::hedge::HEDGE;
 use super::limits::{LIMITS, Limits, limits};
+use super::mirror::{MIRROR, Mirror, mirror};
 use super::price::{self, PRICE};
 use super::provider::Providers;
 use super::queue::QUEUE;
@@ -78,6 +79,7 @@ pub(super) const MODELS: Section = Section::map(
         HEDGE.key,
         SLOW.key,
         QUEUE.key,
+        MIRROR.key,
         FALLBACK.key,
         continuation::ON_BREAK.key,
         LIMITS.key,
@@ -99,6 +101,8 @@ pub(super) struct Models<'n> {
     pub(super) routing: BTreeMap<String, ModelRouting>,
     /// Of those that have any.
     pub(super) fallbacks: BTreeMap<String, Arc<Fallback>>,
+    /// Of those that mirror requests.
+    pub(super) mirrors: BTreeMap<String, Arc<Mirror>>,
     /// Of those whose answers are continued.
     pub(super) on_break: BTreeMap<String, Arc<Continue>>,
 }
@@ -145,6 +149,7 @@ pub(super) fn models<'n>(
         mut streams,
         mut routing,
         mut fallbacks,
+        mut mirrors,
         mut on_break,
     } = Models::default();
     let entries = reader.entries(root, &MODELS);
@@ -182,13 +187,18 @@ pub(super) fn models<'n>(
                 let found = if is_pattern(&name.text) { found } else { found.named(&name.text) };
                 fallbacks.insert(name.text.clone(), Arc::new(found));
             }
+            let copied = mirror(reader, (&table, &targets), providers);
+            if let Some(copy) = copied {
+                let copy = if is_pattern(&name.text) { copy } else { copy.named(&name.text) };
+                mirrors.insert(name.text.clone(), Arc::new(copy));
+            }
             continuation::check(reader, &table, policy.as_deref(), &targets);
             on_break.extend(policy.map(|policy| (name.text.clone(), policy)));
             targets
         });
         models.insert(name.text.as_str(), targets.unwrap_or_default());
     }
-    Models { targets: models, limits: limited, streams, routing, fallbacks, on_break }
+    Models { targets: models, limits: limited, streams, routing, fallbacks, mirrors, on_break }
 }
 
 /// Reads targets: those of the earliest tier first, each with every key of its provider.
@@ -201,7 +211,7 @@ pub(super) fn targets(
     let mut targets = Vec::new();
     for (place, item) in (1..).zip(items) {
         let own = if pick == Pick::Order { place } else { 1 };
-        targets.extend(target(reader, item, (own, providers)).map(Target::keyed));
+        targets.extend(target(reader, (&TARGETS, item), (own, providers)).map(Target::keyed));
     }
     targets.sort_by_key(|keyed| keyed.first().map(|target| target.tier));
     targets.concat()
@@ -249,12 +259,12 @@ fn check_patterns<'n>(
     }
 }
 
-fn target(
+pub(super) fn target(
     reader: &mut Reader<'_>,
-    node: &Node,
+    (section, node): (&Section, &Node),
     (place, providers): (u32, &Providers<'_>),
 ) -> Option<Target> {
-    let table = reader.table(TARGETS.name, node, &TARGETS)?;
+    let table = reader.table(section.name, node, section)?;
     reader.require(&table, &PROVIDER, "a name under `providers`");
     reader.require(&table, &MODEL, "the model's name at the provider");
     let expected = match providers.len() {

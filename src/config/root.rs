@@ -60,6 +60,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
     let model_streams = std::mem::take(&mut models.streams);
     let model_routing = std::mem::take(&mut models.routing);
     let fallbacks = std::mem::take(&mut models.fallbacks);
+    let mirrors = std::mem::take(&mut models.mirrors);
     let on_break = std::mem::take(&mut models.on_break);
     let (models, patterns) = models.into_parts();
     let (streams, archive) = streams::streams(reader, &table);
@@ -72,6 +73,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
         model_streams,
         model_routing,
         fallbacks,
+        mirrors,
         on_break,
         providers: providers
             .into_iter()

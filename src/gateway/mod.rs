@@ -29,6 +29,7 @@ mod inspection;
 pub mod kept_state;
 pub mod lifetime;
 pub mod limit;
+mod mirror;
 pub(crate) mod offload;
 pub mod opening;
 mod output_rate;

@@ -46,6 +46,13 @@ pub enum RequestBody {
 }
 
 impl RequestBody {
+    /// Its length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Small(body) | Self::Large(body) => body.text.len(),
+        }
+    }
+
     /// The result of a function of the body. A large one is read on another thread.
     pub(crate) async fn read<T: Send + 'static>(
         &self,

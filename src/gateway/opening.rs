@@ -25,7 +25,7 @@ use super::target_health::{
 use super::upstream::{self, AttemptDeadline, AttemptError};
 use super::upstream_body::{large_body, small_body};
 use super::upstream_request::UpstreamRequest;
-use super::{access_log, count, request_spans};
+use super::{access_log, count, mirror, request_spans};
 use crate::config::{Pick, Target};
 use crate::error::{Blame, Error, Side};
 use crate::telemetry::ModelLabels;
@@ -393,6 +393,7 @@ impl Opening {
         let slow = request.plan.slow.filter(|_| request.context.call.stream && !whole);
         let bytes = answer.transcoder.tally().output_bytes;
         answer.rate = slow.map(|slow| Box::new(OutputRate::new(slow, bytes)));
+        mirror::begin(&request);
         if let Some(attempt) = self.attempts.get(turn.index) {
             request.health.succeeded(&attempt.target, now);
             if let Some(wait) = answer.spent {

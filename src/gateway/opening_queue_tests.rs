@@ -12,14 +12,11 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::config::{ModelRouting, Provider, Queue, QueueClass};
-use crate::gateway::clock::RequestTime;
 use crate::gateway::offload::BufferedBody;
 use crate::gateway::scripted::{answer, config, request as order, tally};
 use crate::gateway::source_script::Step as Part;
 use crate::gateway::target_health::TargetHealth;
-use crate::gateway::upstream_request::RequestContext;
 use crate::memory::MemoryBudget;
-use crate::telemetry::trace::TraceContext;
 use crate::wire::chat::ApiError;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -89,31 +86,10 @@ impl Model {
 
     /// A request of a caller, in a class.
     fn request(&self, caller: &str, class: &QueueClass) -> UpstreamRequest {
-        let first = &self.request;
-        let context = RequestContext {
-            dialect: first.context.dialect,
-            call: first.context.call.clone(),
-            stream: first.context.stream,
-            time: RequestTime::begin(),
-            closing: first.context.closing.clone(),
-            tasks: first.context.tasks.clone(),
-        };
-        let mut request = UpstreamRequest {
-            context: Arc::new(context),
-            clients: Arc::clone(&first.clients),
-            metrics: Arc::clone(&first.metrics),
-            body: first.body.clone(),
-            side_effects: None,
-            headers: HeaderMap::new(),
-            caller: caller.into(),
-            plan: Plan { class: Some(class.clone()), ..first.plan.clone() },
-            health: Arc::clone(&first.health),
-            memory: Arc::clone(&first.memory),
-            request_id: String::new(),
-            trace: TraceContext::None,
-            script: None,
-            part: None,
-        };
+        let mut request = self.request.copy();
+        request.context = Arc::new(request.context.renewed());
+        request.caller = caller.into();
+        request.plan.class = Some(class.clone());
         let upstreams = self.upstreams.clone();
         request.script = Some(Arc::new(move |target, _| {
             let upstream = Arc::clone(&upstreams[&target.provider.name]);

@@ -8,7 +8,7 @@ use super::auth::Caller;
 use super::limit::TokenDemand;
 use super::provider_models::{Lists, find};
 use crate::config::{
-    self, Affinity, Config, Continue, Fallback, Hedge, Identity, ModelRouting, Pick, Queue,
+    self, Affinity, Config, Continue, Fallback, Hedge, Identity, Mirror, ModelRouting, Pick, Queue,
     QueueClass, RequestFacts, Retry, Slow, Target, matches_pattern,
 };
 use crate::error::Error;
@@ -47,6 +47,8 @@ pub struct Plan {
     pub queue: Option<Arc<Queue>>,
     /// The class of the request there.
     pub class: Option<QueueClass>,
+    /// The copies of requests that another target gets, if it does.
+    pub mirror: Option<Arc<Mirror>>,
     /// Fallbacks after errors that the caller causes.
     pub fallback: Option<Arc<Fallback>>,
     /// The policy for an answer that breaks off, if it is continued.
@@ -60,6 +62,7 @@ impl Plan {
         let routing = config.model_routing.get(label).cloned().unwrap_or_default();
         let ModelRouting { pick, affinity, attempts, retry, hedge, slow, queue } = routing;
         let fallback = config.fallbacks.get(label).map(Arc::clone);
+        let mirror = config.mirrors.get(label).map(Arc::clone);
         let on_break = config.on_break.get(label).cloned();
         let (label, session) = (label.into(), None);
         Self {
@@ -76,6 +79,7 @@ impl Plan {
             slow,
             queue,
             class: None,
+            mirror,
             fallback,
             on_break,
             direct,
@@ -200,7 +204,8 @@ pub fn plan(config: &Config, caller: &Caller, asked: &str) -> Result<Plan, Error
     let direct = found.targets.iter().any(passes_name);
     let plan = Plan::new(config, &found.pattern, targets, direct);
     let fallback = plan.fallback.as_ref().map(|fallback| Arc::new(fallback.named(model)));
-    Ok(Plan { fallback, ..plan })
+    let mirror = plan.mirror.as_ref().map(|mirror| Arc::new(mirror.named(model)));
+    Ok(Plan { mirror, fallback, ..plan })
 }
 
 /// `NAME:latest` is `NAME` to Ollama's clients, who add the tag by themselves.

@@ -30,6 +30,8 @@ pub struct RouteExplanation {
     same_target_retries: u32,
     /// A second target is asked while the first one is silent.
     hedged: bool,
+    /// The target that gets copies of requests.
+    mirrored_to: Option<String>,
     /// The longest wait for a target with room.
     queued_seconds: Option<f64>,
     /// The consequence of a slow stream.
@@ -94,6 +96,7 @@ impl RouteExplanation {
                 .same_target
                 .unwrap_or_else(|| u32::from(plan.targets.len() == 1)),
             hedged: plan.hedge.is_some(),
+            mirrored_to: plan.mirror.as_ref().map(|mirror| name(&mirror.to)),
             queued_seconds: plan.queue.as_ref().map(|queue| queue.wait.as_secs_f64()),
             slow_streams: plan.slow.map(|slow| slow.then.word()),
             context_fallback: fallback.map(|it| names(&it.context)).unwrap_or_default(),
@@ -194,6 +197,9 @@ impl RouteExplanation {
         }
         if let Some(seconds) = self.queued_seconds {
             writeln!(f, "  queued: a request waits up to {seconds} s while all targets are full")?;
+        }
+        if let Some(target) = &self.mirrored_to {
+            writeln!(f, "  mirrored: some requests are copied to {target}")?;
         }
         if let Some(then) = self.slow_streams {
             writeln!(f, "  slow streams: {then}")?;

@@ -91,6 +91,7 @@ pub(super) fn request(
             slow: None,
             queue: None,
             class: None,
+            mirror: None,
             fallback: None,
             on_break: None,
             direct: false,

@@ -38,6 +38,18 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
+    /// The same for a request that begins now.
+    pub(super) fn renewed(&self) -> Self {
+        Self {
+            dialect: self.dialect,
+            call: self.call.clone(),
+            stream: self.stream,
+            time: RequestTime::begin(),
+            closing: self.closing.clone(),
+            tasks: self.tasks.clone(),
+        }
+    }
+
     /// The requested operation.
     pub fn operation(&self) -> Operation {
         self.call.form.operation()
@@ -78,8 +90,8 @@ pub struct UpstreamRequest {
 }
 
 impl UpstreamRequest {
-    /// The same request for the rest of its answer.
-    pub(super) fn continuing(&self, plan: Plan, part: Arc<Part>) -> Self {
+    /// The same request once more.
+    pub(super) fn copy(&self) -> Self {
         Self {
             context: Arc::clone(&self.context),
             clients: Arc::clone(&self.clients),
@@ -88,15 +100,20 @@ impl UpstreamRequest {
             side_effects: self.side_effects,
             headers: self.headers.clone(),
             caller: Arc::clone(&self.caller),
-            plan,
+            plan: self.plan.clone(),
             health: Arc::clone(&self.health),
             memory: Arc::clone(&self.memory),
             request_id: self.request_id.clone(),
             trace: self.trace.clone(),
             #[cfg(test)]
             script: None,
-            part: Some(part),
+            part: None,
         }
+    }
+
+    /// The same request for the rest of its answer.
+    pub(super) fn continuing(&self, plan: Plan, part: Arc<Part>) -> Self {
+        Self { plan, part: Some(part), ..self.copy() }
     }
 
     /// Whether a provider uses the caller's dialect, so that requests and answers are passed through.

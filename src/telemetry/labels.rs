@@ -147,8 +147,17 @@ pub struct SlowStreamLabels {
 pub struct WastedTokenLabels {
     /// `provider/model`, or `provider/*` for models that callers name themselves.
     pub target: Arc<str>,
-    /// `hedge`: of attempts that another one was faster than.
+    /// `hedge`: of attempts that another one was faster than; `mirror`: of copies of requests.
     pub purpose: &'static str,
+}
+
+/// Labels of mirrored requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MirrorLabels {
+    /// As in [`RouteLabels`].
+    pub model: Arc<str>,
+    /// `complete`, `failed`, `timed_out` or `dropped`.
+    pub result: &'static str,
 }
 
 /// Labels of requests that wait in a queue.

@@ -7,6 +7,7 @@
 
 mod context;
 mod histogram;
+mod initial_series;
 mod labels;
 pub mod log;
 #[cfg_attr(not(feature = "otlp"), path = "otlp_disabled.rs")]
@@ -17,7 +18,6 @@ mod refusals;
 mod tests;
 pub mod trace;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::metrics::counter::Counter;
@@ -30,8 +30,8 @@ pub use histogram::{Histogram, Sample};
 pub use labels::{
     AuthFailureLabels, BreakerChangeLabels, BuildLabels, ConfigLabels, ContinuationLabels,
     CostLabels, DialectLabels, HedgeLabels, KeyFetchLabels, LimitLabels, LimitRefusalLabels,
-    MemoryLabels, ModelLabels, ModelListFetchLabels, NoLabels, OTHER, OutcomeLabels, PickLabels,
-    ProviderLabels, QueueLabels, QueueRefusalLabels, RefusedRequestLabels, RetryLabels,
+    MemoryLabels, MirrorLabels, ModelLabels, ModelListFetchLabels, NoLabels, OTHER, OutcomeLabels,
+    PickLabels, ProviderLabels, QueueLabels, QueueRefusalLabels, RefusedRequestLabels, RetryLabels,
     RouteLabels, SlowStreamLabels, SpanLossLabels, StreamLabels, TargetHintLabels, TargetLabels,
     TargetStateLabels, TokenLabels, UpstreamErrorLabels, WastedTokenLabels,
 };
@@ -116,7 +116,11 @@ metrics! {
     slow_streams: Family<SlowStreamLabels, Counter> = "streamgate_slow_streams",
         "Answers whose upstream became slower than their model allows, by consequence";
     wasted_tokens: Family<WastedTokenLabels, Counter> = "streamgate_wasted_tokens",
-        "Estimated input tokens of attempts that were cancelled because another one was faster";
+        "Tokens of answers that no caller got: estimated input of attempts that another one was faster than, all tokens of mirrored requests";
+    mirrors: Family<MirrorLabels, Counter> = "streamgate_mirrors",
+        "Requests of which a copy was to be sent to another target, by result";
+    mirror_ttft: Family<RouteLabels, Histogram> = "streamgate_mirror_time_to_first_token_seconds",
+        "From the sending of a mirrored request to the first model output";
     queue_length: Family<QueueLabels, Gauge> = "streamgate_queue_length",
         "Requests that wait because all targets of their model are full, by class";
     queue_wait: Family<QueueLabels, Histogram> = "streamgate_queue_wait_seconds",
@@ -223,24 +227,6 @@ fn register<M: Metric + Clone + Default>(
     metric
 }
 
-/// The kinds of failed attempts that concern the gateway's own credential or account, as in `error::code`.
-const CREDENTIAL_KINDS: [&str; 3] = ["authentication", "permission", "billing"];
-
-/// The ways of hints.
-const HINT_DIRECTIONS: [&str; 3] = ["sent", "received", "dropped"];
-
-/// The results of hedged requests.
-const HEDGE_RESULTS: [&str; 6] = ["not_needed", "won", "lost", "failed", "no_budget", "refused"];
-
-/// The results of continuations.
-const CONTINUATION_RESULTS: [&str; 3] = ["continued", "failed", "refused"];
-
-/// The reasons for which a queue does not take a request, or gives it up.
-const QUEUE_REFUSALS: [&str; 4] = ["full", "caller_full", "too_long", "timed_out"];
-
-/// The kinds of attempts after a failed one.
-const RETRY_KINDS: [&str; 4] = ["same_target", "other_key", "other_target", "fallback"];
-
 impl Metrics {
     /// Records that a configuration was put in force, at `now` in seconds since 1970.
     pub fn config_loaded(&self, config: &Config, now: u64) {
@@ -255,76 +241,6 @@ impl Metrics {
             self.certificate_expiry.get_or_create(&NoLabels {}).set(expiry);
         }
         self.begin_at_zero(config);
-    }
-
-    /// Creates the series whose first increment an alert rule must see: to `PromQL`, a series that begins
-    /// with 1 has not increased.
-    fn begin_at_zero(&self, config: &Config) {
-        for direction in HINT_DIRECTIONS {
-            self.target_hints.get_or_create(&TargetHintLabels { direction }).inc_by(0);
-        }
-        for provider in config.providers.keys() {
-            let labels = ProviderLabels { provider: provider.clone() };
-            self.implausible_usage.get_or_create(&labels).inc_by(0);
-            for kind in CREDENTIAL_KINDS {
-                let provider = provider.clone();
-                self.upstream_errors
-                    .get_or_create(&UpstreamErrorLabels { provider, kind })
-                    .inc_by(0);
-            }
-        }
-        let models = config.models.keys().chain(config.patterns.iter().map(|found| &found.pattern));
-        for model in models {
-            let model: Arc<str> = model.as_str().into();
-            for kind in RETRY_KINDS {
-                let labels = RetryLabels { model: Arc::clone(&model), kind };
-                self.retries.get_or_create(&labels).inc_by(0);
-            }
-            self.retry_budget_empty.get_or_create(&ModelLabels { model }).inc_by(0);
-        }
-        for (model, routing) in &config.model_routing {
-            let pattern = config.patterns.iter().find(|found| found.pattern == *model);
-            let named = config.models.get(model).map(|targets| &**targets);
-            let targets =
-                named.or_else(|| pattern.map(|found| &*found.targets)).unwrap_or_default();
-            let names = || targets.iter().map(|target| Arc::clone(target.name()));
-            if routing.hedge.is_some() {
-                for result in HEDGE_RESULTS {
-                    let labels = HedgeLabels { model: model.as_str().into(), result };
-                    self.hedges.get_or_create(&labels).inc_by(0);
-                }
-                for target in names() {
-                    let labels = WastedTokenLabels { target, purpose: "hedge" };
-                    self.wasted_tokens.get_or_create(&labels).inc_by(0);
-                }
-            }
-            if let Some(queue) = &routing.queue {
-                let model: Arc<str> = model.as_str().into();
-                for class in &queue.classes {
-                    let (model, class) = (Arc::clone(&model), Arc::clone(&class.name));
-                    self.queue_length.get_or_create(&QueueLabels { model, class }).inc_by(0);
-                }
-                for reason in QUEUE_REFUSALS {
-                    let labels = QueueRefusalLabels { model: Arc::clone(&model), reason };
-                    self.queue_refusals.get_or_create(&labels).inc_by(0);
-                }
-            }
-            if let Some(slow) = routing.slow {
-                for target in names() {
-                    let labels = SlowStreamLabels { target, then: slow.then.word() };
-                    self.slow_streams.get_or_create(&labels).inc_by(0);
-                }
-            }
-        }
-        for model in config.on_break.keys() {
-            for result in CONTINUATION_RESULTS {
-                let labels = ContinuationLabels { model: model.as_str().into(), result };
-                self.continuations.get_or_create(&labels).inc_by(0);
-            }
-        }
-        for reason in RefusalReason::ALL.map(RefusalReason::word) {
-            self.refused_requests.get_or_create(&RefusedRequestLabels { reason }).inc_by(0);
-        }
     }
 
     /// Records that a reload was rejected, as a whole or in part.

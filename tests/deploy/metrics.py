@@ -28,6 +28,8 @@ ANY = "*"
 # Queries that give nothing when all is well, which is what this Prometheus sees.
 EMPTY = {
     "StreamgateAbsent": "an instance is there; promtool's tests have one that is not",
+    "Mirrored requests": "no model of this traffic is mirrored",
+    "Time to first token of mirrored requests (p95)": "no model of this traffic is mirrored",
     "Wait in queues (p95)": "no target of this traffic is full",
     "Learned limits of targets": "no upstream of this traffic refuses answers because it has too many in progress",
 }

@@ -289,13 +289,14 @@ fn the_example_has_every_key_and_its_comments_show_defaults() {
     assert!(wrong.is_none(), "{wrong:?}");
     let mut found = Vec::new();
     shown_keys((root::ROOT.keys, ""), (&with, &without), &mut found);
-    // The limits at the top show them all, as does `health`, and as `targets` does for fallbacks; those of single
+    // The limits at the top show them all, as does `health`, and as `targets` does for fallbacks and mirrors; those of single
     // callers, models and providers have no defaults of their own. Patterns of
     // channels are examples of what differs from the defaults.
     let is_repeated = |path: &str| {
         path.contains(".limits.") && !path.starts_with(".limits.")
             || path.starts_with(".channels.patterns.")
             || path.starts_with(".providers.health.")
+            || path.starts_with(".models.mirror.to.")
             || path.starts_with(".models.fallback.context.")
             || path.starts_with(".models.fallback.content_policy.")
     };

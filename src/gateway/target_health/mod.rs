@@ -25,6 +25,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use super::mirror::MirroredBytes;
 use super::request_queue::FreedCapacity;
 use super::route::Plan;
 use super::state_pins::StatePins;
@@ -136,6 +137,8 @@ pub struct TargetHealth {
     models: ArcSwap<HashMap<Arc<str>, Arc<ModelState>>>,
     /// Reports that a target may have room again.
     freed: Arc<FreedCapacity>,
+    /// The bytes of all mirrored requests.
+    mirrored_bytes: Arc<MirroredBytes>,
     /// The accounts that have issued encrypted state.
     pub pins: StatePins,
     /// The queue of hints for other nodes, if there are other nodes.
@@ -177,6 +180,7 @@ impl TargetHealth {
             deployments,
             models,
             freed: Arc::default(),
+            mirrored_bytes: Arc::default(),
             pins: StatePins::default(),
             hints: OnceLock::new(),
             changed: Notify::new(),
@@ -206,6 +210,7 @@ impl TargetHealth {
         }
         let patterns = config.patterns.iter().flat_map(|pattern| &pattern.targets);
         let fallbacks = config.fallbacks.values().flat_map(|fallback| fallback.targets());
+        let fallbacks = fallbacks.chain(config.mirrors.values().map(|mirror| &mirror.to));
         for target in
             config.models.values().flat_map(|targets| &**targets).chain(patterns).chain(fallbacks)
         {

@@ -1,9 +1,10 @@
 //! State of models, which all their requests share: the position in the rotation of their targets, the retry budget, the
-//! queue. It must never hold a request.
+//! queue, the mirrored requests. It must never hold a request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use super::super::mirror::{Mirrored, MirroredBytes};
 use super::super::request_queue::RequestQueue;
 use super::{RetryBudget, TargetHealth};
 use crate::config::Config;
@@ -14,6 +15,7 @@ pub(super) struct ModelState {
     turn: AtomicUsize,
     budget: Arc<RetryBudget>,
     queue: Arc<RequestQueue>,
+    mirrored: Arc<Mirrored>,
 }
 
 impl TargetHealth {
@@ -27,6 +29,7 @@ impl TargetHealth {
                 turn: AtomicUsize::default(),
                 budget: Arc::new(RetryBudget::new(self.epoch)),
                 queue: Arc::new(RequestQueue::new(Arc::clone(&self.freed))),
+                mirrored: Arc::default(),
             };
             (model.as_str().into(), known.unwrap_or_else(|| Arc::new(new())))
         };
@@ -42,6 +45,12 @@ impl TargetHealth {
     /// The queue of a model. `None`: callers name the target themselves.
     pub fn queue(&self, model: &str) -> Option<Arc<RequestQueue>> {
         self.models.load().get(model).map(|state| Arc::clone(&state.queue))
+    }
+
+    /// The mirrored requests of a model, and the bytes of those of all. `None`: callers name the target themselves.
+    pub fn mirrored(&self, model: &str) -> Option<(Arc<Mirrored>, Arc<MirroredBytes>)> {
+        let models = self.models.load();
+        Some((Arc::clone(&models.get(model)?.mirrored), Arc::clone(&self.mirrored_bytes)))
     }
 
     /// The next position in the rotation of a model.

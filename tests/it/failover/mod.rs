@@ -4,6 +4,7 @@
 mod checks;
 mod credentials;
 mod fallbacks;
+mod mirror;
 mod pins;
 mod queue;
 mod retries;
