@@ -65,7 +65,8 @@ pub(crate) fn explain(arguments: &ExplainArguments, file: Option<&Path>) -> Resu
     let caller = caller(&config, arguments.key.as_deref())?;
     let mut plan = route::plan(&config, &caller, &model).map_err(wrong)?;
     plan.demand = demand;
-    let unmet = facts.map(|facts| plan.leave_out_unmet(&facts)).transpose().map_err(wrong)?;
+    let unmet =
+        facts.map(|facts| plan.leave_out_unmet(&facts, warn_of)).transpose().map_err(wrong)?;
     let small = plan.leave_out_small();
     let explanation = RouteExplanation::of(&plan, (&unmet.unwrap_or_default(), &small));
     let text = if arguments.json {
@@ -157,4 +158,9 @@ fn caller(config: &Config, key: Option<&str>) -> Result<Caller, CliError> {
         CliError::configuration(&format!("--key is {name}; expected one of {}", names.join(", ")))
     })?;
     Ok(Caller::operator(&found.models))
+}
+
+fn warn_of(target: &config::Target, error: &str) {
+    let line = format!("warning: the condition of {target} cannot be evaluated: {error}");
+    print_line(&mut std::io::stderr(), &line);
 }

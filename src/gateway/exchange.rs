@@ -31,6 +31,9 @@ use crate::wire::request_features::RequestFeatures;
 /// The header that names a lower class for a request that may have to wait.
 const CLASS: &str = "streamgate-class";
 
+/// The part of a limit above which requests are not hedged.
+const MOST_USED: f64 = 0.8;
+
 /// One request of a caller.
 pub(crate) struct Exchange {
     /// The id that the response carries.
@@ -139,7 +142,10 @@ impl Exchange {
         plan.demand = TokenDemand { input, max_output, choices };
         if plan.has_conditions() {
             let facts = facts((caller, self.dialect), request).await?;
-            plan.leave_out_unmet(&facts)?;
+            plan.leave_out_unmet(&facts, |target, error| {
+                let target = &**target.name();
+                tracing::warn!(target, error, "the condition of a target cannot be evaluated");
+            })?;
         }
         if generates {
             plan.leave_out_small();
@@ -186,6 +192,16 @@ pub(super) async fn pin(
         }
     }
     Ok(())
+}
+
+/// Leaves nothing to hedge to a caller, or a model, that has used most of a limit.
+pub(super) fn spare_limits(limiters: &[Arc<Limiter>], plan: &mut Plan) {
+    let now = Instant::now();
+    let is_near =
+        |limiter: &Arc<Limiter>| limiter.used(now).iter().any(|(_, used)| *used > MOST_USED);
+    if plan.hedge.is_some() && limiters.iter().any(is_near) {
+        plan.hedge = None;
+    }
 }
 
 /// The session that a request belongs to.

@@ -155,6 +155,7 @@ async fn pipeline(
         kept_state::resolve(asked, exchange.dialect, &mut request, &plan).await?;
     exchange::pin(gateway, &request, &mut plan).await?;
     exchange.reserve((&state, &plan), &request, admission, account)?;
+    exchange::spare_limits(&exchange.limiters, &mut plan);
     let settings = resumption.settings(&state, (&mut request, &plan), background)?;
     let (opening, context) = attempts((gateway, &state), exchange, request, plan, account);
     Ok(match settings {

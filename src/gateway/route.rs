@@ -104,13 +104,24 @@ impl Plan {
         self.all_targets().any(|target| target.when.is_some())
     }
 
-    /// Leaves out the targets whose condition does not hold for a request, and returns them. An error: none is left.
-    pub fn leave_out_unmet(&mut self, facts: &RequestFacts) -> Result<Vec<Target>, Error> {
-        let holds = |target: &Target| target.when.as_ref().is_none_or(|when| when.holds(facts));
+    /// Leaves out the targets whose condition does not hold for a request, and returns them. Those whose condition cannot be
+    /// evaluated are left out, too, and reported. An error: none is left.
+    pub fn leave_out_unmet(
+        &mut self,
+        facts: &RequestFacts,
+        mut report: impl FnMut(&Target, &str),
+    ) -> Result<Vec<Target>, Error> {
+        let mut holds = |target: &Target| {
+            let Some(when) = &target.when else { return true };
+            when.holds(facts).unwrap_or_else(|error| {
+                report(target, &error);
+                false
+            })
+        };
         if let Some(fallback) = &mut self.fallback {
             let fallback = Arc::make_mut(fallback);
-            fallback.context.retain(holds);
-            fallback.content_policy.retain(holds);
+            fallback.context.retain(&mut holds);
+            fallback.content_policy.retain(&mut holds);
         }
         let (met, unmet): (Vec<Target>, Vec<Target>) =
             self.targets.iter().cloned().partition(holds);

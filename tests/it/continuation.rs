@@ -254,6 +254,70 @@ async fn the_usage_and_the_record_of_a_continued_answer() {
     );
 }
 
+/// R28: silence ends an answer as a break does, and a durable stream is continued in its log: a reader who comes late has
+/// each token once as well.
+#[tokio::test]
+async fn r28_silence_and_durable_streams_are_continued() {
+    let address = upstream().await;
+    let mut yaml = providers(address, "sim");
+    yaml.push_str("stream: { stall: 300ms }\nmodels:\n");
+    let targets = |word: &str| {
+        let (first, second) = (breaks("openai-chat", word), goes_on("anthropic", "cont"));
+        format!("on_break: {CONTINUE}, targets: [{{ {first} }}, {{ {second} }}]")
+    };
+    writeln!(yaml, "  silent: {{ {} }}", targets("stall5")).unwrap();
+    writeln!(yaml, "  durable: {{ stream: {{ resumable: true }}, {} }}", targets("close5"))
+        .unwrap();
+    let gateway = Gateway::new(&yaml).await;
+    let chat = language("openai-chat");
+    let (view, marked) = read(&gateway, chat, "silent").await;
+    assert_eq!((text(&view), &view.ended, marked), (whole().as_str(), &Ended::Complete, true));
+    let (path, body) = body(chat, "durable");
+    let first = gateway.post(&path, &body.to_string()).send().await.unwrap();
+    let place = first.headers()["content-location"].to_str().unwrap().to_owned();
+    let live = first.text().await.unwrap();
+    let late = gateway.get(&place).header("accept", "text/event-stream").send().await.unwrap();
+    let late = late.text().await.unwrap();
+    for seen in [live, late] {
+        let data = seen.lines().filter_map(|line| line.strip_prefix("data: "));
+        let chunks = data.filter_map(|data| serde_json::from_str::<Value>(data).ok());
+        let said: String = chunks
+            .filter_map(|chunk| Some(chunk["choices"][0]["delta"]["content"].as_str()?.to_owned()))
+            .collect();
+        assert_eq!(said, whole(), "{seen}");
+    }
+    settled(&gateway).await;
+}
+
+/// R28: with `most: 2`, a continuation that breaks off is continued once more; with one, the caller gets the original error.
+#[tokio::test]
+async fn r28_a_continuation_that_breaks_is_continued_within_most() {
+    for (most, complete) in [(1, false), (2, true)] {
+        let address = upstream().await;
+        let mut yaml = providers(address, "sim");
+        let targets = [
+            breaks("openai-chat", "close4"),
+            format!(
+                "provider: anthropic, model: n{TOKENS}-i20000-cont-close3, continuation: prefill"
+            ),
+            goes_on("openai-chat", "cont"),
+        ];
+        let [first, second, third] = targets;
+        writeln!(
+            yaml,
+            "health: {{ least: 100000, consecutive: 100000 }}\nmodels:\n  m: {{ on_break: {{ continue: {{ most: {most} }} }}, targets: [{{ {first} }}, {{ {second} }}, {{ {third} }}] }}"
+        )
+        .unwrap();
+        let gateway = Gateway::new(&yaml).await;
+        let (view, _) = read(&gateway, language("openai-chat"), "m").await;
+        let said = text(&view);
+        assert!(whole().starts_with(said), "each token once: {said}");
+        assert_eq!(said == whole(), complete, "{most}: {said}");
+        assert_eq!(view.ended == Ended::Complete, complete, "{most}: {:?}", view.ended);
+        settled(&gateway).await;
+    }
+}
+
 /// A caller that leaves while another target is asked: that request is cancelled, and nothing stays open.
 #[tokio::test]
 async fn the_caller_leaves_at_the_seam() {

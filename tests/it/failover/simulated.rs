@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use streamgate::wire::dialect::DIALECTS;
 
 use crate::failover::{send, text};
-use crate::support::gateway::Gateway;
+use crate::support::gateway::{Gateway, KEY, hex};
 use crate::support::language::{LANGUAGES, language};
 use crate::support::simulated::{providers, upstream};
 
@@ -92,6 +92,27 @@ async fn r23_a_silent_target_is_hedged() {
     }
     let won = DIALECTS.len() * LANGUAGES.len();
     assert_eq!(crate::streaming::count(&gateway, "streamgate_hedges_total{"), won.to_string());
+}
+
+/// R24: a caller that has used most of a limit is not hedged: its share is not to be spent twice.
+#[tokio::test]
+async fn r24_a_caller_near_a_limit_is_not_hedged() {
+    let (address, other) = (upstream().await, upstream().await);
+    let gateway = Gateway::new(&format!(
+        "auth:\n  keys:\n    - {{ name: test, sha256: {}, limits: {{ requests_per_minute: 1, burst: 10 }} }}\n\
+         providers:\n  a: {{ dialect: openai-chat, base_url: \"http://{address}/v1\" }}\n  \
+         b: {{ dialect: openai-chat, base_url: \"http://{other}/v1\" }}\n\
+         models:\n  m: {{ hedge: {{ after: 20ms, budget: 1 }}, targets: [{{ provider: a, model: n3-f400 }}, {{ provider: b, model: n3 }}] }}\n",
+        hex(&streamgate::config::digest(KEY)),
+    ))
+    .await;
+    let chat = language("openai-chat");
+    for number in 1..=10 {
+        let response = send(&gateway, chat, "m", true).await;
+        let target = if number <= 8 { "b/n3" } else { "a/n3-f400" };
+        assert_eq!(response.headers()["x-streamgate-target"], target, "request {number}");
+        assert_eq!(text(chat, response).await, "t0 t1 t2 ");
+    }
 }
 
 /// R21: a limit that has nothing left is respected before it refuses anything.
