@@ -1,15 +1,16 @@
 //! Load balancing: the choice among the candidates of one tier by load, by time to first token or by price. It must never
 //! decide which targets may serve.
 
+use std::ops::Range;
+
 use rand::RngExt as _;
 use tokio::time::Instant;
 
 use super::clock::unix_seconds;
-use super::limit::TokenDemand;
 use super::rotation::weighted;
+use super::route::Plan;
 use super::target_health::{PromptSize, TargetHealth};
 use crate::config::Target;
-use crate::wire::chat::Usage;
 
 /// One pick in so many is uniform, so that a target that has become faster is seen.
 const EXPLORE: u32 = 50;
@@ -19,6 +20,9 @@ const UNKNOWN_TTFT: f64 = 1.0;
 
 /// The output of a target of which none is known, where no other's is known either, in tokens.
 const UNKNOWN_OUTPUT: u64 = 500;
+
+/// The most targets whose answers show how long one will be.
+const ANSWERS: usize = 3;
 
 /// Prices that differ by less than one in so many are the same: time decides.
 const SAME_PRICE: u64 = 20;
@@ -69,32 +73,44 @@ pub(super) fn fastest<'p>(
     })
 }
 
-/// The candidate with the lowest price for a request; of several, the fastest one. Those without a price come last.
-pub(super) fn cheapest<'p>(
-    health: &TargetHealth,
-    mut candidates: Vec<Candidate<'p>>,
-    (demand, now): (TokenDemand, Instant),
-) -> Option<Candidate<'p>> {
-    let known: Vec<u64> =
-        candidates.iter().filter_map(|found| health.typical_output(found.target)).collect();
-    let count = u64::try_from(known.len()).unwrap_or(u64::MAX);
-    let typical = known.iter().sum::<u64>().checked_div(count).unwrap_or(UNKNOWN_OUTPUT);
-    let unix = unix_seconds();
-    let price = |found: &Candidate<'_>| {
-        let output = health.typical_output(found.target).unwrap_or(typical);
-        let output = output.min(demand.max_output.unwrap_or(u64::MAX));
-        let usage = Usage { input: Some(demand.input), output: Some(output), ..Usage::default() };
-        let cost = found.target.price.as_ref()?.cost(&usage, None, unix)?;
-        Some(cost.nano())
-    };
-    // A weight of 0: only when no other can serve.
-    let priced = candidates.iter().map(|found| price(found).filter(|_| found.target.weight > 0));
-    let mut prices = priced.collect::<Vec<_>>().into_iter();
-    if let Some(least) = prices.clone().flatten().min() {
-        let most = least.saturating_add(least / SAME_PRICE);
-        candidates.retain(|_| prices.next().flatten().is_some_and(|price| price <= most));
+/// The places of targets by the price of a request, the cheapest ones first. Those without a price, or with a weight of 0,
+/// are not among them.
+pub(super) struct ByPrice {
+    places: Vec<(usize, u64)>,
+}
+
+impl ByPrice {
+    /// The targets at `tier` of a plan. All are expected to answer as the first ones that have answered did.
+    pub(super) fn of(health: &TargetHealth, plan: &Plan, tier: Range<usize>) -> Self {
+        let targets = plan.targets.get(tier.clone()).unwrap_or_default();
+        let known = targets.iter().take(ANSWERS).filter_map(|target| health.typical_output(target));
+        let (count, sum) = known.fold((0, 0_u64), |(count, sum), tokens| (count + 1, sum + tokens));
+        let output = sum.checked_div(count).unwrap_or(UNKNOWN_OUTPUT);
+        let output = output.min(plan.demand.max_output.unwrap_or(u64::MAX));
+        let unix = unix_seconds();
+        let price = |(place, target): (usize, &Target)| {
+            let price = target.price.as_ref().filter(|_| target.weight > 0)?;
+            Some((place, price.estimate((plan.demand.input, output), unix)?.nano()))
+        };
+        Self { places: tier.zip(targets).filter_map(price).collect() }
     }
-    fastest(health, candidates, (PromptSize::of(demand.input), now))
+}
+
+impl Iterator for ByPrice {
+    type Item = Vec<usize>;
+
+    /// The places of the lowest price, and of those that are about the same.
+    fn next(&mut self) -> Option<Vec<usize>> {
+        let least = self.places.iter().map(|(_, price)| *price).min()?;
+        let most = least.saturating_add(least / SAME_PRICE);
+        let mut cheapest = Vec::new();
+        self.places.retain(|(place, price)| {
+            let is_cheap = *price <= most;
+            cheapest.extend(is_cheap.then_some(*place));
+            !is_cheap
+        });
+        Some(cheapest)
+    }
 }
 
 /// The candidate with the lowest cost; of several, any. One that may be well again gets its one request before the others

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::affinity::Session;
 use super::attempt::Attempt;
-use super::balancing::{Candidate, cheapest, fastest, least_loaded};
+use super::balancing::{ByPrice, Candidate, fastest, least_loaded};
 use super::rotation::{in_rotation, weighted};
 use super::route::Plan;
 use super::target_health::{OpenStream, Outage, Probe, PromptSize, TargetHealth, TargetState};
@@ -223,14 +223,11 @@ impl ByTier {
                 Some((own.or_else(other)?, PickReason::Weight))
             }
             Pick::LeastLoaded => Some((least_loaded(&self.health, sample)?, PickReason::Load)),
-            Pick::Fastest => {
+            Pick::Fastest | Pick::Cheapest => {
                 let prompt = PromptSize::of(plan.demand.input);
                 let found = fastest(&self.health, sample, (prompt, now))?;
-                Some((found, PickReason::Latency))
-            }
-            Pick::Cheapest => {
-                let found = cheapest(&self.health, sample, (plan.demand, now))?;
-                Some((found, PickReason::Price))
+                let is_price = plan.pick == Pick::Cheapest;
+                Some((found, if is_price { PickReason::Price } else { PickReason::Latency }))
             }
         }
     }
@@ -262,7 +259,7 @@ impl ByTier {
         Some((*chosen, why))
     }
 
-    /// The targets of a tier that are compared: all of a few, two of many; all for the price.
+    /// The targets of a tier that are compared: all of a few, two of many.
     fn sample<'p>(
         &self,
         (plan, tried): (&'p Plan, &[Attempt]),
@@ -270,17 +267,22 @@ impl ByTier {
         now: Instant,
     ) -> Vec<Candidate<'p>> {
         let at = |place| self.ready((plan, tried), place, now);
-        if plan.pick == Pick::Weighted {
-            return Vec::new();
-        }
-        if tier.len() > COMPARED && plan.pick != Pick::Cheapest {
-            let mut rng = rand::rng();
-            let mut drawn =
-                || at(rng.random_range(tier.clone())).filter(|found| found.target.weight > 0);
-            if let (Some(one), Some(two)) = (drawn(), drawn())
-                && one.place != two.place
-            {
-                return vec![one, two];
+        match plan.pick {
+            Pick::Order | Pick::Weighted => return Vec::new(),
+            Pick::LeastLoaded | Pick::Fastest => {
+                if let Some(two) = two_of(tier.len(), |drawn| at(tier.start + drawn)) {
+                    return two;
+                }
+            }
+            Pick::Cheapest => {
+                for places in ByPrice::of(&self.health, plan, tier.clone()) {
+                    let two = two_of(places.len(), |drawn| at(*places.get(drawn)?));
+                    let found =
+                        two.unwrap_or_else(|| places.iter().copied().filter_map(at).collect());
+                    if !found.is_empty() {
+                        return found;
+                    }
+                }
             }
         }
         tier.filter_map(at).collect()
@@ -413,6 +415,20 @@ impl Select for ByTier {
     fn stop_waiting(&mut self) {
         self.waits_no_longer = true;
     }
+}
+
+/// Two different ones of many that may serve. `None`: there are few, or not two were found at once.
+fn two_of<'p>(
+    count: usize,
+    at: impl Fn(usize) -> Option<Candidate<'p>>,
+) -> Option<Vec<Candidate<'p>>> {
+    if count <= COMPARED {
+        return None;
+    }
+    let mut rng = rand::rng();
+    let mut drawn = || at(rng.random_range(0..count)).filter(|found| found.target.weight > 0);
+    let (one, two) = (drawn()?, drawn()?);
+    (one.place != two.place).then(|| vec![one, two])
 }
 
 /// Whether a target was tried and has failed, but for a rate limit that it has reached.

@@ -94,6 +94,11 @@ pub struct Price {
 }
 
 impl Price {
+    /// Whether its rates hold for every time and every amount.
+    fn is_plain(&self) -> bool {
+        self.tiers.is_empty() && self.service_tier.is_none() && self.period == Period::default()
+    }
+
     fn cost(&self, usage: &Usage) -> Option<Cost> {
         let input = usage.input.unwrap_or_default();
         let tier = self.tiers.iter().rev().find(|tier| input > tier.over);
@@ -107,6 +112,19 @@ impl Price {
 pub struct ModelPrice(pub Vec<Price>);
 
 impl ModelPrice {
+    /// The cost of a request of so many tokens before it is sent. `None`: there is no price for it.
+    pub fn estimate(&self, (input, output): (u64, u64), unix: u64) -> Option<Cost> {
+        // Most prices are plain, and a choice may compare a hundred.
+        if let [price] = &*self.0
+            && price.is_plain()
+            && let (Some(for_input), Some(for_output)) = (price.rates.input, price.rates.output)
+        {
+            return Some(Cost::from_pico(for_input.of(input) + for_output.of(output)));
+        }
+        let usage = Usage { input: Some(input), output: Some(output), ..Usage::default() };
+        self.cost(&usage, None, unix)
+    }
+
     /// The cost of a usage. `unix`: the time of the request. `None`: there is no price for it.
     pub fn cost(&self, usage: &Usage, service_tier: Option<&str>, unix: u64) -> Option<Cost> {
         let held = || self.0.iter().rev().filter(|price| price.period.includes(unix));

@@ -1,5 +1,7 @@
 //! Tests of rates, costs and the catalog.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -183,4 +185,20 @@ proptest! {
             prop_assert!(rate.of(1) <= MAX);
         }
     }
+}
+
+/// An estimate is the cost of as many tokens, plain price or not.
+#[test]
+fn an_estimate_is_the_cost_of_its_tokens() {
+    let list = ["gpt-4o", "gpt-5", "o3"].map(|model| CATALOG.price("openai", model));
+    let prices = list.into_iter().flatten().chain([Arc::new(sonnet())]);
+    let mut compared = 0;
+    for price in prices {
+        for (input, output) in [(0, 0), (1, 1), (999, 12_345), (200_001, 7), (5_000_000, 64_000)] {
+            let usage = Usage { input: Some(input), output: Some(output), ..Usage::default() };
+            assert_eq!(price.estimate((input, output), 0), price.cost(&usage, None, 0));
+            compared += 1;
+        }
+    }
+    assert!(compared >= 15, "{compared}");
 }
