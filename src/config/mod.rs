@@ -51,6 +51,7 @@ mod server;
 mod settings;
 mod slow;
 mod sources;
+mod store;
 mod stream;
 mod streams;
 
@@ -118,6 +119,7 @@ pub use retry::Retry;
 pub use routing::{ModelRouting, Pick};
 pub use slow::{Slow, SlowAction};
 pub use sources::Sources;
+pub use store::Ledger;
 pub use streams::{Archive, ModelStream, OnDisconnect, Streams};
 
 pub use telemetry::Otlp;
@@ -229,6 +231,8 @@ pub struct Config {
     pub durable: Durable,
     /// The server that several nodes share, if there are several.
     pub redis: Option<Redis>,
+    /// The usage ledger, if there is to be one.
+    pub ledger: Option<Ledger>,
     /// Prompts that requests may name.
     pub prompts: Prompts,
     /// The files that it was read from.
