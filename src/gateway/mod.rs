@@ -27,6 +27,7 @@ pub mod fetch;
 pub mod ids;
 mod inspection;
 pub mod kept_state;
+mod ledger_records;
 pub mod lifetime;
 pub mod limit;
 pub(crate) mod offload;
@@ -152,6 +153,7 @@ async fn pipeline(
         kept_state::resolve(asked, exchange.dialect, &mut request, &plan).await?;
     exchange.reserve((&state, &plan), &request, admission, account)?;
     let settings = resumption.settings(&state, (&mut request, &plan), background)?;
+    ledger_records::begin(gateway, account).await;
     let (opening, context) = attempts((gateway, &state), exchange, request, plan, account);
     Ok(match settings {
         None => Answering::Relayed(opening, context, keep),
