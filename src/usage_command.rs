@@ -124,7 +124,7 @@ fn quarter_of(text: &str, option: &str, zone: &TimeZone) -> Result<i64, CliError
     } else {
         text.parse::<Date>().map_err(|_| wrong(expected))?.at(0, 0, 0, 0)
     };
-    let seconds = date.to_zoned(zone.clone()).map_err(|_| wrong(expected))?.timestamp().as_second();
+    let seconds = zone.to_timestamp(date).map_err(|_| wrong(expected))?.as_second();
     if seconds.rem_euclid(QUARTER) != 0 {
         return Err(wrong("the ledger has sums of quarter hours (:00, :15, :30, :45)"));
     }

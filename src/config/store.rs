@@ -52,7 +52,7 @@ const SYNC: Field<Duration> = DURATION
 const WAIT_FOR_APPEND: Field<bool> = BOOLEAN
     .key(
         "wait_for_append",
-        "Whether a request is sent to an upstream only when the spool has its record, so that a crash loses none.",
+        "Whether a request is sent to an upstream only when the spool has its record, so that a crash loses none while the spool takes records.",
     )
     .default("false");
 const MAX_SPOOL: Field<usize> = SIZE
