@@ -5,22 +5,20 @@ use std::time::Duration;
 
 use super::field::{Field, Format, Notation, Section};
 use super::reader::{Reader, Table};
-use super::units::{BOOLEAN, DURATION, SIZE, TEXT};
+use super::units::{BOOLEAN, DURATION, SIZE, TEXT, or_none};
 
 /// A whole number of days, or `none`.
 const DAYS_OR_NONE: Format<Option<Duration>> = Format::new(
-    "days such as `90d`, or `none`",
-    "days such as `90d`, or `none`",
-    Notation::Pattern("none|0*[1-9][0-9]{0,4}d"),
-    days_or_none,
-);
+    "days such as `90d`",
+    "days such as `90d`",
+    Notation::Pattern("0*[1-9][0-9]{0,3}d"),
+    days,
+)
+.or_none(|text| or_none(text, days));
 
-fn days_or_none(text: &str) -> Option<Option<Duration>> {
-    if text == "none" {
-        return Some(None);
-    }
-    let days: u16 = text.strip_suffix('d')?.parse().ok().filter(|days| *days > 0)?;
-    Some(Some(Duration::from_hours(24 * u64::from(days))))
+fn days(text: &str) -> Option<Duration> {
+    let days: u64 = text.strip_suffix('d')?.parse().ok()?;
+    (1..10_000).contains(&days).then(|| Duration::from_hours(24 * days))
 }
 
 const SQLITE: Field<String> = TEXT

@@ -9,6 +9,7 @@ use super::account::Account;
 use super::state::Gateway;
 use super::summary::{Sink, Summary};
 use crate::ledger::{CloseRecord, Ledger, OpenRecord};
+use crate::prices::Cost;
 
 /// Writes requests that have ended to the ledger.
 pub(super) struct LedgerSink(pub Arc<Ledger>);
@@ -71,7 +72,7 @@ fn closed(summary: &Summary) -> CloseRecord {
         reasoning: count(usage.reasoning.unwrap_or_default()),
         estimated: charged && (input_estimated || output_estimated),
         charged,
-        cost_nano: summary.cost.map(|cost| cost.nano()),
+        cost_nano: summary.cost.map(Cost::nano),
         upstream_id: summary.tally.id.as_deref().map(|id| short(id).into_owned()),
     }
 }

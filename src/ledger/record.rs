@@ -98,7 +98,6 @@ pub struct OpenRecord {
 }
 
 /// A request that has ended.
-#[expect(clippy::struct_excessive_bools, reason = "each is a column of its own")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloseRecord {
     /// The facts that were known before it was sent.

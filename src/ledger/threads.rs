@@ -25,7 +25,7 @@ const GATHER: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The time between two looks for rows to delete.
-const PURGE: Duration = Duration::from_secs(60);
+const PURGE: Duration = Duration::from_mins(1);
 
 /// The longest that the spool's thread waits for a record.
 const TICK: Duration = Duration::from_secs(1);
