@@ -21,7 +21,7 @@ const QUARTER: i64 = 15 * 60;
 /// Options of `streamgate usage`.
 #[derive(Debug, Args)]
 pub(crate) struct UsageArguments {
-    /// What a line is for.
+    /// The subject of a line.
     #[arg(long, default_value = "caller")]
     by: Grouping,
     /// The first day, such as `2026-11-01`, or a time on a quarter hour, such as `2026-11-01T09:15`; by default the first of this month.
@@ -41,7 +41,7 @@ pub(crate) struct UsageArguments {
     store: Option<PathBuf>,
 }
 
-/// What a line of a report is for.
+/// The subject of a report's lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Grouping {
     Caller,

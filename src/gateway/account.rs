@@ -139,7 +139,7 @@ impl Account {
         Arc::clone(&self.summary.caller)
     }
 
-    /// What is known of the request before it is sent.
+    /// The summary so far, for records of a request that is about to be sent.
     pub fn summary(&self) -> &Summary {
         &self.summary
     }

@@ -284,7 +284,7 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> bool {
     true
 }
 
-/// What a segment has at a position.
+/// The content of a segment at a position.
 #[derive(Debug, PartialEq)]
 pub(super) enum Decoded {
     /// A record, and the bytes of its frame.

@@ -27,7 +27,7 @@ pub(super) struct Cursor {
     pub offset: u64,
 }
 
-/// What the writer and the reader of a spool share.
+/// State that the writer and the reader of a spool share.
 #[derive(Debug, Default)]
 pub(super) struct SpoolState {
     /// The segment that grows. Others are complete.
