@@ -129,8 +129,11 @@ impl App {
         self.gateway.reload(config);
     }
 
-    /// Completes what the archive on disk is to keep, and closes it. Afterwards nothing is kept there.
+    /// Completes what the usage ledger and the archive on disk are to keep, and closes them. Afterwards nothing is kept there.
     pub async fn close(&self) {
+        if let Some(ledger) = &self.ledger {
+            ledger.close().await;
+        }
         let Some(archive) = &self.archive else { return };
         if let Err(error) = archive.close().await {
             tracing::warn!(%error, "the archive was not closed cleanly; its file is checked at the next start");

@@ -12,11 +12,12 @@ use crate::channel_command::{PublishArguments, SubscribeArguments};
 use crate::chat_command::ChatArguments;
 use crate::doctor_command::DoctorArguments;
 use crate::explain_command::ExplainArguments;
+use crate::help::AFTER_HELP;
 use crate::import_command::ImportSource;
 use crate::init_command::InitArguments;
 use crate::launch_command::LaunchArguments;
 use crate::load_command::LoadArguments;
-use crate::usage::AFTER_HELP;
+use crate::usage_command::UsageArguments;
 
 /// An LLM token-streaming gateway: one endpoint, many providers, every token once and an honest end.
 ///
@@ -72,6 +73,8 @@ pub(crate) enum Command {
     Doctor(DoctorArguments),
     /// Explain which targets a request may be sent to, in which order, and why.
     Explain(ExplainArguments),
+    /// Report tokens and costs from the usage ledger, also while a gateway runs.
+    Usage(UsageArguments),
     /// Convert the configuration of another gateway; prints it on standard output.
     Import {
         #[command(subcommand)]

@@ -13,6 +13,7 @@ pub mod durable;
 pub mod error;
 pub mod gateway;
 pub mod graphql;
+pub mod ledger;
 pub mod load;
 pub mod memory;
 pub mod mercure;

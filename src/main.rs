@@ -8,6 +8,7 @@ mod doctor_command;
 mod explain_command;
 mod gateway_client;
 mod health;
+mod help;
 mod import_command;
 mod init_command;
 mod launch_command;
@@ -16,7 +17,7 @@ mod new_file;
 mod port_holder;
 mod reload;
 mod serve;
-mod usage;
+mod usage_command;
 mod yaml_text;
 
 use std::io::{IsTerminal, Write};
@@ -33,7 +34,7 @@ use streamgate::gateway::clock::unix_seconds;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let Arguments { command, config, listen: address, log } = usage::parse();
+    let Arguments { command, config, listen: address, log } = help::parse();
     let outcome = match command.unwrap_or(Command::Serve { file: None, listen: None }) {
         Command::Serve { file, listen } => {
             serve::serve(config_file(file.or(config)), listen.or(address), log)
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
             let file = config_file(wanted.file.clone().or(config));
             explain_command::explain(&wanted, file.as_deref())
         }
+        Command::Usage(wanted) => usage_command::usage(&wanted, config_file(config).as_deref()),
         Command::Import { source } => import_command::import(&source),
         Command::Chat(wanted) => {
             serve::runtime().and_then(|it| it.block_on(chat_command::chat(*wanted)))

@@ -75,6 +75,7 @@ pub fn without_file(
         channels: Channels::default(),
         durable: Durable::default(),
         redis: None,
+        ledger: None,
         prompts: Prompts::default(),
         sources: Sources::default(),
         warnings: wrong.into_iter().chain(broken).map(|it| Location::FILE.error(it)).collect(),

@@ -53,6 +53,7 @@ mod server;
 mod settings;
 mod slow;
 mod sources;
+mod store;
 mod stream;
 mod streams;
 
@@ -122,6 +123,7 @@ pub use retry::Retry;
 pub use routing::{ModelRouting, Pick};
 pub use slow::{Slow, SlowAction};
 pub use sources::Sources;
+pub use store::Ledger;
 pub use streams::{Archive, ModelStream, OnDisconnect, Streams};
 
 pub use telemetry::Otlp;
@@ -235,6 +237,8 @@ pub struct Config {
     pub durable: Durable,
     /// The server that several nodes share, if there are several.
     pub redis: Option<Redis>,
+    /// The usage ledger, if there is to be one.
+    pub ledger: Option<Ledger>,
     /// Prompts that requests may name.
     pub prompts: Prompts,
     /// The files that it was read from.

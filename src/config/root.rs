@@ -10,7 +10,7 @@ use super::reader::Reader;
 use super::tree::{Node, Value};
 use super::{
     Config, Sources, auth, channels, durable, limits, model, prompts, provider, redis, server,
-    stream, streams, telemetry, warnings,
+    store, stream, streams, telemetry, warnings,
 };
 
 /// The description of the whole configuration.
@@ -29,6 +29,8 @@ pub(super) const ROOT: Section = Section::table(
         channels::CHANNELS.key,
         durable::DURABLE.key,
         redis::REDIS.key,
+        store::STORE.key,
+        store::LEDGER.key,
         prompts::PROMPTS.key,
         telemetry::TELEMETRY.key,
     ],
@@ -85,6 +87,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Node) -> Config {
         channels: channels::channels(reader, &table),
         durable: durable::durable(reader, &table),
         redis: redis::redis(reader, &table),
+        ledger: store::ledger(reader, &table),
         prompts,
         sources: Sources::default(),
         otlp: telemetry::otlp(reader, &table),

@@ -246,7 +246,7 @@ pub fn hex(bytes: &[u8]) -> String {
     clippy::option_option,
     reason = "`none` is a value; the outer `None` is a text that is none"
 )]
-fn or_none<T>(text: &str, parse: fn(&str) -> Option<T>) -> Option<Option<T>> {
+pub(super) fn or_none<T>(text: &str, parse: fn(&str) -> Option<T>) -> Option<Option<T>> {
     if text == "none" { Some(None) } else { parse(text).map(Some) }
 }
 

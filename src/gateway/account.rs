@@ -12,6 +12,7 @@ use super::access_log::{chain, short};
 use super::attempt::Attempt;
 use super::auth::Caller;
 use super::clock::unix_seconds;
+use super::ids;
 use super::limit::{Admission, TokenDemand};
 use super::request_metrics::OpenRequest;
 use super::route::Plan;
@@ -51,6 +52,7 @@ impl Account {
     ) -> Box<Self> {
         Box::new(Self {
             summary: Summary {
+                record_id: ids::record_id(),
                 request_id: request_id.to_owned(),
                 trace: TraceContext::None,
                 span: None,
@@ -135,6 +137,11 @@ impl Account {
     /// The caller's name.
     pub fn caller(&self) -> Arc<str> {
         Arc::clone(&self.summary.caller)
+    }
+
+    /// The summary so far, for records of a request that is about to be sent.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
     }
 
     /// Sets the status of the response.

@@ -331,7 +331,7 @@ async fn fm54_a_panic_in_a_stream_is_reported_and_settled() {
         let scene = Scene::new();
         let sent = Sent::default();
         let tracing = tracing(&scene.metrics, &sent);
-        let sinks = sinks(&scene.metrics);
+        let sinks = sinks(&scene.metrics, None);
         let mut account = Account::begin(
             (&sinks, &scene.metrics),
             ("req_1", Instant::now()),

@@ -4,6 +4,9 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use rand::distr::{Alphanumeric, SampleString};
 
+use super::clock::unix;
+use crate::ledger::RecordId;
+
 /// The header of requests and responses.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -22,6 +25,11 @@ pub fn set_request_id<B>(response: &mut Response<B>, id: &str) {
     if let Ok(value) = HeaderValue::from_str(id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
+}
+
+/// A new id for the usage ledger.
+pub(super) fn record_id() -> RecordId {
+    RecordId::new(unix(), rand::random())
 }
 
 /// Random ASCII letters and digits.

@@ -27,6 +27,7 @@ pub mod fetch;
 pub mod ids;
 mod inspection;
 pub mod kept_state;
+mod ledger_records;
 pub mod lifetime;
 pub mod limit;
 mod mirror;
@@ -157,6 +158,7 @@ async fn pipeline(
     exchange.reserve((&state, &plan), &request, admission, account)?;
     exchange::spare_limits(&exchange.limiters, &mut plan);
     let settings = resumption.settings(&state, (&mut request, &plan), background)?;
+    ledger_records::begin(gateway, account).await;
     let (opening, context) = attempts((gateway, &state), exchange, request, plan, account);
     Ok(match settings {
         None => Answering::Relayed(opening, context, keep),

@@ -17,20 +17,22 @@ use super::access_log::AccessLog;
 use super::auth::jwks::{self, KeySet};
 use super::auth::tickets::Tickets;
 use super::auth::{Caller, Callers};
-use super::clock::unix_seconds;
+use super::clock::{unix, unix_seconds};
 use super::egress::Clients;
 use super::fetch;
+use super::ledger_records::LedgerSink;
 use super::limit::{Limit, Limiter, LimiterRegistry, Scope};
 use super::provider_models::{self, ProviderModels};
 use super::request_metrics::RequestMetrics;
 use super::request_spans::RequestSpans;
-use super::summary::Sinks;
+use super::summary::{Sink, Sinks};
 use super::target_check;
 use super::target_health::TargetHealth;
 use crate::archive::{Archive, DiskArchive};
 use crate::backplane::{Backplane, HintReceiver, SharedHints, SharedRecords};
 use crate::channels::ChannelRights;
 use crate::config::{Config, Limits, Provider};
+use crate::ledger::Ledger;
 use crate::memory::MemoryBudget;
 use crate::server::Shutdown;
 use crate::streams::archived::ArchivedStreams;
@@ -88,6 +90,8 @@ pub struct Gateway {
     pub clients: Arc<Clients>,
     /// The metrics of the process.
     pub metrics: Arc<Metrics>,
+    /// The usage ledger, if there is one.
+    pub ledger: Option<Arc<Ledger>>,
     /// The receivers of the summaries of requests.
     pub sinks: Sinks,
     /// Requests that no endpoint answers.
@@ -143,6 +147,9 @@ impl Gateway {
         if let Some(backplane) = &backplane {
             backplane.forget_in(&stored);
         }
+        let ledger = config.ledger.as_ref();
+        let ledger = ledger.map(|ledger| Ledger::open(ledger, unix, &metrics)).transpose()?;
+        let ledger = ledger.map(Arc::new);
         Ok(Self {
             clients: Arc::default(),
             backplane,
@@ -167,7 +174,8 @@ impl Gateway {
             model_limiters: Arc::new(model_limiters),
             health,
             refusals: Arc::new(RefusalLog::new(Arc::clone(&metrics))),
-            sinks: sinks(&metrics),
+            sinks: sinks(&metrics, ledger.as_ref()),
+            ledger,
             metrics,
             shutdown: shutdown.clone(),
             tasks: TaskTracker::new(),
@@ -368,9 +376,14 @@ fn archive(
 }
 
 /// The receivers of the summaries of requests.
-pub(super) fn sinks(metrics: &Arc<Metrics>) -> Sinks {
+pub(super) fn sinks(metrics: &Arc<Metrics>, ledger: Option<&Arc<Ledger>>) -> Sinks {
     let metrics = RequestMetrics(Arc::clone(metrics));
-    Arc::new([Box::new(metrics), Box::new(AccessLog), Box::new(RequestSpans)])
+    let mut sinks: Vec<Box<dyn Sink>> =
+        vec![Box::new(metrics), Box::new(AccessLog), Box::new(RequestSpans)];
+    if let Some(ledger) = ledger {
+        sinks.push(Box::new(LedgerSink(Arc::clone(ledger))));
+    }
+    sinks.into()
 }
 
 /// The export of traces, if it is configured.

@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Request, Uri};
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
+use crate::ledger::RecordId;
 use crate::prices::Cost;
 use crate::telemetry::Sample;
 use crate::telemetry::trace::{Span, TraceContext};
@@ -90,6 +91,8 @@ impl RequestSpan {
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 pub struct Summary {
+    /// Its id in the usage ledger.
+    pub record_id: RecordId,
     /// The id that the response carries.
     pub request_id: String,
     /// The request's place in a trace.

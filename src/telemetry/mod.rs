@@ -181,6 +181,12 @@ metrics! {
         "Records that the archive on disk did not take, because it has failed or is too slow";
     archive_records_evicted: Counter = "streamgate_archive_records_evicted",
         "Records that the archive on disk removed before they expired, to make room";
+    ledger_spool_used: Gauge = "streamgate_ledger_spool_used_bytes",
+        "Bytes of the usage ledger's records that wait for its database, and of those that are not yet deleted";
+    ledger_requests_aggregated: Counter = "streamgate_ledger_requests_aggregated",
+        "Requests that have no row in the usage ledger, because there was no room: they are counted together";
+    ledger_errors: Counter = "streamgate_ledger_errors",
+        "Writes to the usage ledger's spool or database that failed";
     open_connections: Gauge = "streamgate_open_connections",
         "Connections of callers that are open";
     max_connections: Gauge = "streamgate_max_connections",

@@ -258,6 +258,7 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
         # Its queries have other labels.
         "Durable streams": {ANY: zero},
         "Archive on disk": {instance: zero for instance in instances}, "Records of the archive": {"": zero},
+        "Spool of the ledger": {instance: zero for instance in instances}, "Trouble of the ledger": {"": zero},
         # Published, passed on, and none of them forgotten or missed.
         "Channels": {"": (0, 1)}, "Events of channels": {"": (0, rate(seen["published"])[1])},
         "Lag of channels": {"": (1e-6, 1)},

@@ -85,6 +85,8 @@ mod jwt;
 #[cfg(test)]
 mod large_bodies;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod load;
 #[cfg(test)]
 mod logging;

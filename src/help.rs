@@ -1,4 +1,4 @@
-//! Usage: the end of `--help`, and tips for options that other programs have. It must never act on an argument.
+//! Help: the end of `--help`, and tips for options that other programs have. It must never act on an argument.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, CommandFactory, Error, FromArgMatches};
