@@ -2,6 +2,7 @@
 //! compute with floating-point numbers.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -181,7 +182,9 @@ fn report(lines: &BTreeMap<String, Sums>, name: &str, format: ReportFormat) -> S
 /// Columns: the first one to the left, numbers to the right, and their total.
 fn table(lines: &BTreeMap<String, Sums>, name: &str) -> String {
     let mut total = Sums::default();
-    lines.values().for_each(|sums| total.add(sums));
+    for sums in lines.values() {
+        total.add(sums);
+    }
     let total = ("total".to_owned(), total);
     let lines = lines.iter().map(|(name, sums)| (name.as_str(), sums));
     let lines: Vec<_> = lines.chain([(total.0.as_str(), &total.1)]).collect();
@@ -196,7 +199,7 @@ fn table(lines: &BTreeMap<String, Sums>, name: &str) -> String {
     let line = |name: &str, cells: &[String]| {
         let mut text = format!("{name:<first$}");
         for (cell, width) in cells.iter().zip(&widths) {
-            text.push_str(&format!("  {cell:>width$}"));
+            let _never = write!(text, "  {cell:>width$}");
         }
         text
     };
@@ -266,7 +269,7 @@ mod tests {
         ] {
             let (start, end) = (start(first, zone), start(next, zone));
             assert_eq!(end - start, quarters, "{zone} {day}");
-            let found = days(zone, start - 1..end + 1);
+            let found = days(zone, start - 1..=end);
             assert_eq!(found[day], u64::try_from(quarters).unwrap(), "{zone}");
             assert_eq!(found.values().sum::<u64>(), u64::try_from(quarters).unwrap() + 2);
         }
