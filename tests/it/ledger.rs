@@ -26,7 +26,7 @@ fn configured(upstream: &str) -> File {
 
 /// Sends the requests of a round, whatever comes of them. `whole` counts the answers that are.
 fn send(url: &str, round: usize, whole: &watch::Sender<usize>) -> Vec<tokio::task::JoinHandle<()>> {
-    let client = reqwest::Client::new();
+    let client = reqwest::Client::builder().build().unwrap();
     let one = |number: usize| {
         let marker = format!("marker-{round}-{number}");
         let post = client
