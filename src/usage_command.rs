@@ -265,7 +265,7 @@ mod tests {
         ] {
             let (start, end) = (start(first, zone), start(next, zone));
             assert_eq!(end - start, quarters, "{zone} {day}");
-            let found = days(zone, start - 1..end + 1);
+            let found = days(zone, start - 1..=end);
             assert_eq!(found[day], u64::try_from(quarters).unwrap(), "{zone}");
             assert_eq!(found.values().sum::<u64>(), u64::try_from(quarters).unwrap() + 2);
         }

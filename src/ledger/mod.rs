@@ -67,6 +67,7 @@ impl Ledger {
             metrics: Arc::clone(metrics),
             now,
             sync: settings.sync,
+            is_failing: false,
             wake,
             finished: Some(finished),
         };

@@ -46,6 +46,8 @@ pub(super) struct Spooler {
     pub now: fn() -> Duration,
     /// Time between two writes to the disk. Zero: each append is one.
     pub sync: Duration,
+    /// The last append has failed, which is logged once.
+    pub is_failing: bool,
     /// Wakes the other thread; dropped, it ends it.
     pub wake: SyncSender<()>,
     /// Resolves when the other thread has ended.
@@ -118,9 +120,14 @@ impl Spooler {
         }
         if let Err(error) = self.writer.append(&frames) {
             self.metrics.ledger_errors.inc();
-            tracing::warn!(%error, "the ledger's spool cannot be written to: requests are counted together in memory");
+            if !std::mem::replace(&mut self.is_failing, true) {
+                tracing::warn!(%error, "the ledger's spool cannot be written to: requests are counted together in memory");
+            }
             self.overflow.put_back(records);
             return false;
+        }
+        if std::mem::take(&mut self.is_failing) {
+            tracing::info!("the ledger's spool can be written to again");
         }
         let _awake = self.wake.try_send(());
         true
