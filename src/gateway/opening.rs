@@ -291,7 +291,7 @@ impl Opening {
         let prompt = PromptSize::of(self.request.plan.demand.input);
         let alone = self.request.plan.is_alone();
         let Some(stream) = self.request.health.begin((&target, alone), (prompt, now)) else {
-            self.failures.are_final = self.request.plan.queue.is_none();
+            self.failures.are_final = true;
             return;
         };
         let why = PickReason::Retry;
