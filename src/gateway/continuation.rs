@@ -22,6 +22,7 @@ use crate::telemetry::ContinuationLabels;
 use crate::wire::chat::{ApiError, Kind, Usage};
 use crate::wire::continuation::{self, Unfinished};
 use crate::wire::dialect::{Mode, Operation};
+use crate::wire::format::continued;
 
 /// The request header by which a caller refuses to have its answer continued.
 const CONTINUE: HeaderName = HeaderName::from_static("streamgate-continue");
@@ -152,7 +153,7 @@ impl Continuable {
         let comments = context.dialect.takes_comments()
             && context.dialect.media_type(&context.call) == "text/event-stream";
         match self.policy.mark {
-            Mark::Comment if comments => format!(": streamgate-continued {target}\n").into(),
+            Mark::Comment if comments => continued::comment(target),
             Mark::Comment | Mark::None => Bytes::new(),
         }
     }

@@ -11,7 +11,7 @@ use super::log::{Log, Read};
 use super::position::Epoch;
 use crate::wire::chat::{ApiError, End, Kind};
 use crate::wire::dialect::{self, Ending};
-use crate::wire::format::{self, Format};
+use crate::wire::format::{self, Format, continued};
 use crate::wire::transcode::Transcoder;
 
 /// The most bytes of native events that are transcoded at once.
@@ -92,7 +92,7 @@ impl Track {
                     derivation.seq = first - 1 + entries.len() as u64;
                     // The cause of one that the gateway wrote is known with the end, which follows it.
                     for event in entries.into_iter().filter(|event| !event.cancelled) {
-                        derivation.transcoder.push(event.produced, &mut out);
+                        derivation.push(self.format, event.produced, &mut out);
                     }
                     self.append(derivation.framing, &out);
                 }
@@ -134,6 +134,19 @@ impl Track {
 }
 
 impl Derivation {
+    /// Takes a native event. The mark of another target that goes on is no part of the answer, and has a form of its own in
+    /// some formats.
+    fn push(&mut self, format: Format, mut event: Bytes, out: &mut BytesMut) {
+        while let Some((place, target)) = continued::find(&event) {
+            let target = target.to_owned();
+            let rest = event.split_off(place.end);
+            self.transcoder.push(event.split_to(place.start), out);
+            format.write_continued(&target, out);
+            event = rest;
+        }
+        self.transcoder.push(event, out);
+    }
+
     /// Ends the answer as the native track did, where its events have not.
     fn finish(&mut self, state: State, out: &mut BytesMut) {
         match state {

@@ -286,6 +286,20 @@ async fn r28_silence_and_durable_streams_are_continued() {
             .collect();
         assert_eq!(said, whole(), "{seen}");
     }
+    for (format, mark) in [
+        ("events", "event: continued\ndata: {\"target\":\"anthropic/n12-cont\"}"),
+        (
+            "ui",
+            r#"{"type":"data-continued","data":{"target":"anthropic/n12-cont"},"transient":true}"#,
+        ),
+        ("snapshot", r#""continued":["anthropic/n12-cont"]"#),
+    ] {
+        let accept = if format == "snapshot" { "application/json" } else { "text/event-stream" };
+        let asked = gateway.get(&format!("{place}?format={format}")).header("accept", accept);
+        let seen = asked.send().await.unwrap();
+        let seen = seen.text().await.unwrap();
+        assert_eq!(seen.matches(mark).count(), 1, "{format}: {seen}");
+    }
     settled(&gateway).await;
 }
 

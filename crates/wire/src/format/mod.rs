@@ -9,6 +9,7 @@ use super::dialect::{
 };
 use super::transcode::{Choose, Transcoder};
 
+pub mod continued;
 mod end_state;
 mod events;
 mod fragment;

@@ -17,6 +17,8 @@ pub struct Snapshot {
     text: String,
     reasoning: String,
     calls: Vec<Call>,
+    /// The targets that went on with the answer, each when the one before it had broken off.
+    continued: Vec<String>,
     usage: Option<Box<RawValue>>,
     stop: Option<String>,
     end: Option<Ended>,
@@ -53,6 +55,8 @@ struct Members<'d> {
     arguments: Cow<'d, str>,
     #[serde(borrow)]
     reason: Cow<'d, str>,
+    #[serde(borrow)]
+    target: Cow<'d, str>,
 }
 
 #[derive(Serialize)]
@@ -62,6 +66,8 @@ struct Document<'s> {
     text: &'s str,
     reasoning: &'s str,
     tool_calls: &'s [Call],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    continued: &'s [String],
     usage: Option<&'s RawValue>,
     stop_reason: Option<&'s str>,
     error: Option<&'s RawValue>,
@@ -76,6 +82,7 @@ impl Default for Snapshot {
             text: String::new(),
             reasoning: String::new(),
             calls: Vec::new(),
+            continued: Vec::new(),
             usage: None,
             stop: None,
             end: None,
@@ -109,6 +116,7 @@ impl Snapshot {
             text: &self.text,
             reasoning: &self.reasoning,
             tool_calls: &self.calls,
+            continued: &self.continued,
             usage: self.usage.as_deref(),
             stop_reason: self.stop.as_deref(),
             error: self.end.as_ref().and_then(|end| end.error.as_deref()),
@@ -135,6 +143,7 @@ impl Snapshot {
                     call.arguments.push_str(&arguments);
                 }
             }
+            Some(b"continued") => self.continued.push(members().target.into_owned()),
             Some(b"usage") => self.usage = serde_json::from_slice(data).ok(),
             Some(b"stop") => self.stop = Some(members().reason.into_owned()),
             Some(b"end") => self.end = serde_json::from_slice(data).ok(),
