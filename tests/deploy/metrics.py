@@ -287,7 +287,7 @@ def implied(seen: collections.Counter, window: float, gateways: list[traffic.Gat
         "StreamgateKeyFetchesFailing": {"bad": (0, 100)},
         "StreamgateCredentialsGuessed": guessed,
         "StreamgateRequestsRefused": refused,
-        "StreamgateQueueRefusing": {f"{reason} chat": zero for reason in ("full", "caller_full", "too_long", "timed_out")},
+        "StreamgateQueueRefusing": {f"chat {reason}": zero for reason in ("full", "caller_full", "too_long", "timed_out")},
         "StreamgateTargetsSlow": {f"sim/{traffic.CHAT}": zero},
         "StreamgateSpansLost": {"export_failed": some},
         "StreamgateLogLinesLost": {instance: zero for instance in instances},
