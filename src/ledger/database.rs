@@ -1,6 +1,7 @@
 //! Database of the ledger: SQLite. Rows, roll-ups and the spool's cursor change in one transaction, so that a record that
 //! comes twice must never count twice.
 
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
@@ -61,14 +62,27 @@ impl Database {
 
     /// Takes records of the spool, and the cursor after them, in one transaction.
     pub(super) fn apply(&mut self, records: &[Record], cursor: Cursor) -> Result<(), LedgerError> {
+        // Most requests begin and end within one batch, and then are never open in the database.
+        let opened: HashSet<RecordId> = records.iter().filter_map(Record::opens).collect();
+        let closed: HashSet<RecordId> = records.iter().filter_map(Record::closes).collect();
         self.in_transaction(|transaction| {
+            let mut sums = BTreeMap::new();
             for record in records {
                 match record {
+                    Record::Open(open) if closed.contains(&open.id) => {}
                     Record::Open(open) => insert_open(transaction, open)?,
-                    Record::Close(close) => insert_close(transaction, close)?,
-                    Record::Aggregate(aggregate) => insert_aggregate(transaction, aggregate)?,
+                    Record::Close(close) => {
+                        if !opened.contains(&close.open.id) {
+                            delete_open(transaction, close.open.id)?;
+                        }
+                        insert_close(transaction, close, &mut sums)?;
+                    }
+                    Record::Aggregate(aggregate) => {
+                        insert_aggregate(transaction, aggregate, &mut sums)?;
+                    }
                 }
             }
+            add_all(transaction, &sums)?;
             transaction
                 .prepare_cached(
                     "INSERT OR REPLACE INTO spool_cursor (one, segment, offset) VALUES (1, ?, ?)",
@@ -84,11 +98,14 @@ impl Database {
             let mut select = transaction.prepare("SELECT record FROM open_request")?;
             let texts = select.query_map([], |row| row.get::<_, String>(0))?;
             let texts = texts.collect::<Result<Vec<_>, _>>()?;
+            let mut sums = BTreeMap::new();
             for text in &texts {
-                if let Ok(open) = serde_json::from_str(text) {
-                    insert_close(transaction, &CloseRecord::lost(open))?;
+                if let Ok(open) = serde_json::from_str::<OpenRecord>(text) {
+                    delete_open(transaction, open.id)?;
+                    insert_close(transaction, &CloseRecord::lost(open), &mut sums)?;
                 }
             }
+            add_all(transaction, &sums)?;
             Ok(texts.len())
         })
     }
@@ -176,10 +193,19 @@ fn insert_open(transaction: &Transaction<'_>, open: &OpenRecord) -> rusqlite::Re
     Ok(())
 }
 
-fn insert_close(transaction: &Transaction<'_>, close: &CloseRecord) -> rusqlite::Result<()> {
+fn delete_open(transaction: &Transaction<'_>, id: RecordId) -> rusqlite::Result<()> {
+    transaction.prepare_cached("DELETE FROM open_request WHERE id = ?")?.execute([id.bytes()])?;
+    Ok(())
+}
+
+/// Inserts the row of a request, and counts it in `all` if there was none.
+fn insert_close(
+    transaction: &Transaction<'_>,
+    close: &CloseRecord,
+    all: &mut BTreeMap<RollupKey, Sums>,
+) -> rusqlite::Result<()> {
     let CloseRecord { open, .. } = close;
     let id = open.id.bytes();
-    transaction.prepare_cached("DELETE FROM open_request WHERE id = ?")?.execute([id])?;
     let sums = close.sums();
     let inserted = transaction
         .prepare_cached(
@@ -219,18 +245,21 @@ fn insert_close(transaction: &Transaction<'_>, close: &CloseRecord) -> rusqlite:
             |_| Ok(()),
         )
         .optional()?;
-    if inserted.is_some() { add(transaction, &close.key(), &sums) } else { Ok(()) }
+    if inserted.is_some() {
+        all.entry(close.key()).or_default().add(&sums);
+    }
+    Ok(())
 }
 
+/// Inserts requests that were counted together, and counts them in `all` if they were not there.
 fn insert_aggregate(
     transaction: &Transaction<'_>,
     aggregate: &AggregateRecord,
+    all: &mut BTreeMap<RollupKey, Sums>,
 ) -> rusqlite::Result<()> {
     let AggregateRecord { id, key, sums, closed } = aggregate;
     for id in closed {
-        transaction
-            .prepare_cached("DELETE FROM open_request WHERE id = ?")?
-            .execute([id.bytes()])?;
+        delete_open(transaction, *id)?;
     }
     // The ids have done their work.
     let kept = AggregateRecord { closed: Vec::new(), ..aggregate.clone() };
@@ -239,7 +268,15 @@ fn insert_aggregate(
         .prepare_cached("INSERT INTO aggregate VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING id")?
         .query_row(params![id.bytes(), text], |_| Ok(()))
         .optional()?;
-    if inserted.is_some() { add(transaction, key, sums) } else { Ok(()) }
+    if inserted.is_some() {
+        all.entry(key.clone()).or_default().add(sums);
+    }
+    Ok(())
+}
+
+/// Adds to roll-ups, each once.
+fn add_all(transaction: &Transaction<'_>, all: &BTreeMap<RollupKey, Sums>) -> rusqlite::Result<()> {
+    all.iter().try_for_each(|(key, sums)| add(transaction, key, sums))
 }
 
 /// Adds to a roll-up.

@@ -271,6 +271,18 @@ pub(super) enum Record {
     Aggregate(AggregateRecord),
 }
 
+impl Record {
+    /// The request that it opens.
+    pub(super) fn opens(&self) -> Option<RecordId> {
+        if let Self::Open(open) = self { Some(open.id) } else { None }
+    }
+
+    /// The request that it closes.
+    pub(super) fn closes(&self) -> Option<RecordId> {
+        if let Self::Close(close) = self { Some(close.open.id) } else { None }
+    }
+}
+
 /// Appends the frame of a record. Returns whether it has one: a record that is too large has none.
 pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> bool {
     let Ok(payload) = serde_json::to_vec(record) else { return false };
