@@ -132,7 +132,7 @@ async fn r16_state_is_not_sent_to_an_account_that_cannot_read_it() {
 }
 
 /// R16: state that nobody here has issued is refused by the account that cannot read it, and served by the one that can;
-/// if none can, the caller is told.
+/// if none can, the caller gets the error.
 #[tokio::test]
 async fn r16_unknown_state_is_tried_at_every_account() {
     let refused = || refusal(400, JSON, "invalid_encrypted_content");

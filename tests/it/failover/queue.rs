@@ -1,4 +1,4 @@
-//! Requests that wait for room over HTTP: heartbeats while they wait, what callers are told, and an upstream whose limit
+//! Requests that wait for room over HTTP: heartbeats while they wait, errors, and an upstream whose limit
 //! nobody has configured.
 
 use serde_json::Value;
@@ -55,7 +55,7 @@ async fn r30_a_request_that_waits_has_heartbeats_and_is_served_in_every_dialect(
 
 /// A queue that has no place gives a 429 in the caller's dialect, which its library repeats after a time.
 #[tokio::test]
-async fn r30_a_full_queue_is_told_in_every_dialect() {
+async fn r30_a_full_queue_is_reported_in_every_dialect() {
     let gateway = gateway("{ most: 1, wait: 60s }").await;
     let chat = language("openai-chat");
     let mut first = send(&gateway, chat, "long", true).await;
