@@ -136,14 +136,14 @@ impl Plan {
         Ok(unmet)
     }
 
-    /// Whether targets of one dialect have several accounts, of which one cannot read the encrypted state of another.
+    /// Whether the targets have several accounts, of which one cannot use the state of another.
     pub fn has_several_accounts(&self) -> bool {
         let mut pairs = self.targets.windows(2);
         pairs.any(|pair| matches!(pair, [a, b] if a.provider.account != b.provider.account))
     }
 
-    /// Puts the targets of an account first, whose encrypted state the request has, and leaves out those that would have to
-    /// read it and cannot. Targets of another dialect never get it.
+    /// Puts the targets of an account first, whose state the request has, and leaves out those of the same dialect that cannot
+    /// use it. Targets of another dialect never get it.
     pub fn pin(&mut self, account: Identity) {
         let is_pinned = |target: &&Target| target.provider.account == account;
         let Some(pinned) = self.targets.iter().find(is_pinned) else { return };

@@ -400,7 +400,7 @@ impl Select for ByTier {
         };
         let expected = |target: &Target| match self.health.state(target, now) {
             TargetState::Out(outage, until) => self.pause_ends(plan, (outage, until), now),
-            TargetState::Ready(_) if self.health.is_full(target, false) => Some(now + waits.wait),
+            TargetState::Ready(_) if self.health.is_full(target) => Some(now + waits.wait),
             TargetState::Ready(_) | TargetState::Probe => None,
         };
         plan.targets.iter().filter(may).filter_map(expected).min()

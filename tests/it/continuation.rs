@@ -260,7 +260,7 @@ async fn the_usage_and_the_record_of_a_continued_answer() {
 async fn r28_silence_and_durable_streams_are_continued() {
     let address = upstream().await;
     let mut yaml = providers(address, "sim");
-    yaml.push_str("stream: { stall: 300ms }\nmodels:\n");
+    yaml.push_str("stream: { stall: 1s }\nmodels:\n");
     let targets = |word: &str| {
         let (first, second) = (breaks("openai-chat", word), goes_on("anthropic", "cont"));
         format!("on_break: {CONTINUE}, targets: [{{ {first} }}, {{ {second} }}]")

@@ -76,6 +76,12 @@ impl FairQueue {
         self.classes.iter().map(Class::len).sum()
     }
 
+    /// Requests of a caller that wait.
+    pub(super) fn len_of(&self, caller: &str) -> usize {
+        let flows = self.classes.iter().filter_map(|class| class.callers.get(caller));
+        flows.map(|flow| flow.waiting.len()).sum()
+    }
+
     /// Adds a request of a caller, of so many tokens; as the first of its caller's if it is there `again`. Returns its id.
     pub(super) fn push(
         &mut self,

@@ -68,7 +68,6 @@ struct Line {
     order: FairQueue,
     /// Wakes the request that has become the first.
     first: HashMap<u64, Arc<Notify>>,
-    callers: HashMap<Arc<str>, usize>,
 }
 
 /// A request that would wait.
@@ -212,7 +211,7 @@ impl Lines {
         if self.len() >= queue.most {
             return refuse(Refusal::Full);
         }
-        let of_caller = |line: &Line| line.callers.get(&entry.caller).copied().unwrap_or_default();
+        let of_caller = |line: &Line| line.order.len_of(&entry.caller);
         let own: usize = self.by_targets.values().map(of_caller).sum();
         if own >= queue.most.div_ceil(2) {
             return refuse(Refusal::CallerFull);
@@ -229,13 +228,11 @@ impl Lines {
             number,
             order: FairQueue::default(),
             first: HashMap::new(),
-            callers: HashMap::new(),
         });
         self.next_number += u64::from(line.number == number);
         let id = line.order.push(&entry.class, &entry.caller, (entry.tokens, entry.is_again));
         let first = Arc::<Notify>::default();
         line.first.insert(id, Arc::clone(&first));
-        *line.callers.entry(Arc::clone(&entry.caller)).or_default() += 1;
         (id, first)
     }
 
@@ -247,12 +244,6 @@ impl Lines {
         match served {
             Some(_) => line.order.serve(id),
             None => line.order.leave(id),
-        }
-        if let Some(count) = line.callers.get_mut(&entry.caller) {
-            *count -= 1;
-            if *count == 0 {
-                line.callers.remove(&entry.caller);
-            }
         }
         match line.order.head() {
             Some(head) => {

@@ -108,11 +108,10 @@ impl AccountStreams {
         Self { open, most, learned: Mutex::default(), freed }
     }
 
-    /// Whether one more would have room.
-    pub(super) fn has_room(&self, most: Option<usize>, alone: bool) -> bool {
+    /// Whether one more would have room, below `most` and the learned limit.
+    pub(super) fn has_room(&self, most: Option<usize>) -> bool {
         let most = most.map_or(UNLIMITED, |most| u32::try_from(most).unwrap_or(UNLIMITED));
-        let learned = if alone { UNLIMITED } else { self.most.load(Relaxed) };
-        self.open.load(Relaxed) < most.min(learned)
+        self.open.load(Relaxed) < most.min(self.most.load(Relaxed))
     }
 
     /// Counts one more answer in progress. Returns whether there was room for it, below `most` and the learned limit,

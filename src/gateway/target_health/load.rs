@@ -179,8 +179,8 @@ impl TargetHealth {
     }
 
     /// Whether a target has as many answers in progress as its credential may.
-    pub fn is_full(&self, target: &Target, alone: bool) -> bool {
-        let has_room = |known: &Deployment| known.streams.0.has_room(known.streams.1, alone);
+    pub fn is_full(&self, target: &Target) -> bool {
+        let has_room = |known: &Deployment| known.streams.0.has_room(known.streams.1);
         self.with(target, has_room) == Some(false)
     }
 

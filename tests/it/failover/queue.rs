@@ -11,6 +11,11 @@ use crate::support::simulated::upstream;
 
 /// A gateway whose only provider takes one answer at a time, with a queue for a long answer and a short one.
 async fn gateway(queue: &str) -> Gateway {
+    with_heartbeat(queue, "20ms").await
+}
+
+/// The same with another time between heartbeats.
+async fn with_heartbeat(queue: &str, heartbeat: &str) -> Gateway {
     let address = upstream().await;
     Gateway::new(&format!(
         "auth:\n  keys:\n    - {{ name: test, sha256: {}, limits: none }}\n\
@@ -18,7 +23,7 @@ async fn gateway(queue: &str) -> Gateway {
          models:\n  \
          long: {{ queue: {queue}, targets: [{{ provider: one, model: n100000-i50 }}] }}\n  \
          short: {{ queue: {queue}, targets: [{{ provider: one, model: n3 }}] }}\n\
-         stream: {{ commit_after: 1ms, heartbeat: 20ms }}\n",
+         stream: {{ commit_after: 1ms, heartbeat: {heartbeat} }}\n",
         hex(&streamgate::config::digest(KEY)),
     ))
     .await
@@ -27,24 +32,27 @@ async fn gateway(queue: &str) -> Gateway {
 /// While a request waits, its stream is kept warm; once the other answer is over, it is served; the record has the wait.
 #[tokio::test]
 async fn r30_a_request_that_waits_has_heartbeats_and_is_served_in_every_dialect() {
-    let gateway = gateway("{ wait: 60s }").await;
+    let warm = gateway("{ wait: 60s }").await;
+    // Where a heartbeat is a part of the dialect, a strict reader cannot tell it from output.
+    let silent = with_heartbeat("{ wait: 60s }", "1h").await;
     for language in LANGUAGES {
+        let gateway = if language.heartbeat.is_some() { &warm } else { &silent };
         let log = Log::default();
         let _captured = log.capture();
-        let mut first = send(&gateway, language, "long", true).await;
+        let mut first = send(gateway, language, "long", true).await;
         read_until(&mut first, "t0").await;
-        let mut second = send(&gateway, language, "short", true).await;
+        let mut second = send(gateway, language, "short", true).await;
         let mut seen = Vec::new();
         if let Some(heartbeat) = language.heartbeat {
             seen = read_until(&mut second, heartbeat).await;
         }
-        assert_eq!(gateway.count("streamgate_queue_length{"), 1, "{}", language.name);
+        until("it waits", || gateway.count("streamgate_queue_length{") == 1).await;
         drop(first);
         seen.extend(second.bytes().await.unwrap());
         let seen = String::from_utf8(seen).unwrap().replace(language.heartbeat.unwrap_or("\0"), "");
         let view = (language.stream)(seen.as_bytes(), true).unwrap_or_else(|why| panic!("{why}"));
         assert_eq!(view.choices[&0].text, "t0 t1 t2 ", "{}", language.name);
-        settled(&gateway).await;
+        settled(gateway).await;
         let waits = |record: &&Value| record["model"] == "short";
         let records = log.records();
         let record = records.iter().find(waits).expect("a record");

@@ -102,14 +102,14 @@ async fn r24_a_caller_near_a_limit_is_not_hedged() {
         "auth:\n  keys:\n    - {{ name: test, sha256: {}, limits: {{ requests_per_minute: 1, burst: 10 }} }}\n\
          providers:\n  a: {{ dialect: openai-chat, base_url: \"http://{address}/v1\" }}\n  \
          b: {{ dialect: openai-chat, base_url: \"http://{other}/v1\" }}\n\
-         models:\n  m: {{ hedge: {{ after: 20ms, budget: 1 }}, targets: [{{ provider: a, model: n3-f400 }}, {{ provider: b, model: n3 }}] }}\n",
+         models:\n  m: {{ hedge: {{ after: 20ms, budget: 1 }}, targets: [{{ provider: a, model: n3-f1500 }}, {{ provider: b, model: n3 }}] }}\n",
         hex(&streamgate::config::digest(KEY)),
     ))
     .await;
     let chat = language("openai-chat");
     for number in 1..=10 {
         let response = send(&gateway, chat, "m", true).await;
-        let target = if number <= 8 { "b/n3" } else { "a/n3-f400" };
+        let target = if number <= 8 { "b/n3" } else { "a/n3-f1500" };
         assert_eq!(response.headers()["x-streamgate-target"], target, "request {number}");
         assert_eq!(text(chat, response).await, "t0 t1 t2 ");
     }
